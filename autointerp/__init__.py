@@ -1,0 +1,1 @@
+"""The language-model side: words to and from a language model about stored features."""

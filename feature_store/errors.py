@@ -1,0 +1,36 @@
+"""The one error for mistakes that a user can mend, and the one lookup that raises it."""
+
+import difflib
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+LISTED = 12
+"""How many names an error lists before it says how many more there are."""
+
+
+class InputError(ValueError):
+    """The user asked for something that cannot be; the message says what would work."""
+
+
+def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """The entry of `table` called `name`, or an InputError with a near miss and what there is."""
+    if name in table:
+        return table[name]
+    raise InputError(f"No {kind} called {name!r}.{near_miss(name, table)} {listing(table)}")
+
+
+def near_miss(name: str, names: Mapping[str, object] | list[str]) -> str:
+    """` Did you mean 'x'?`, or nothing when no name is close."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def listing(names: Mapping[str, object] | list[str]) -> str:
+    """`There are: a, b, c.`, cut after a dozen, or `There are none.`"""
+    ordered = sorted(names)
+    if not ordered:
+        return "There are none."
+    more = len(ordered) - LISTED
+    tail = f" and {more} more" if more > 0 else ""
+    return f"There are: {', '.join(ordered[:LISTED])}{tail}."
