@@ -1,0 +1,146 @@
+"""The tasks of the generated corpus: what is asked, which answer is right, which one is tempting.
+
+Each task is a function that draws the slots of one template, `answer` and `wrong` among them. Both
+are single tokens of the demo's tokenizer, leading space included.
+"""
+
+import random
+import re
+from collections.abc import Callable, Sequence
+
+from backend.demo import words
+
+
+class Slots(dict[str, str]):
+    """The slots of one template. One that no task has set is drawn from the pool of its name.
+
+    A number at the end (`object2`) makes another draw, different from the earlier ones.
+    """
+
+    def __init__(self, rng: random.Random, **given: str) -> None:
+        super().__init__(given)
+        self.rng = rng
+
+    def __missing__(self, key: str) -> str:
+        if key[0].isupper():
+            value = self[key.lower()].capitalize()
+        else:
+            pool = words.POOLS[key.rstrip("0123456789")]
+            value = self.rng.choice([word for word in pool if word not in self.values()])
+        self[key] = value
+        return value
+
+
+def fill(text: str, slots: Slots) -> str:
+    """`text` with its slots filled, and `a` turned into `an` where a vowel follows."""
+    return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text.format_map(slots))
+
+
+def indirect_object(rng: random.Random, _kind: str) -> Slots:
+    """Two people, one gives: the other one receives (Wang et al. 2022)."""
+    a, b = rng.sample(words.NAMES, 2)
+    giver, receiver = rng.sample((a, b), 2)
+    return Slots(rng, A=a, B=b, S=giver, answer=f" {receiver}", wrong=f" {giver}")
+
+
+def greater_than(rng: random.Random, _kind: str) -> Slots:
+    """What begins in a year ends in a later one (Hanna et al. 2023). Any later year is right."""
+    start = rng.randint(1905, 1985)
+    end = start + rng.randint(1, min(30, 1999 - start))
+    early = start - rng.randint(1, min(30, start - 1900))
+    return Slots(rng, **{"from": str(start)}, answer=f" {end}", wrong=f" {early}")
+
+
+PRONOUNS = {"subj": (" she", " he"), "poss": (" her", " his"), "obj": (" her", " him")}
+
+
+def pronoun(rng: random.Random, kind: str) -> Slots:
+    """The pronoun follows the name's gender."""
+    girl = rng.random() < 0.5
+    answer, wrong = PRONOUNS[kind] if girl else PRONOUNS[kind][::-1]
+    return Slots(rng, who=rng.choice(words.GIRLS if girl else words.BOYS), answer=answer, wrong=wrong)
+
+
+VERBS = {"be": (" is", " are"), "was": (" was", " were"), "have": (" has", " have")}
+
+
+def agreement(rng: random.Random, kind: str) -> Slots:
+    """The verb follows the subject's number, not that of the nearer noun."""
+    noun, other = rng.sample(words.NOUNS, 2)
+    plural = rng.random() < 0.5
+    answer, wrong = VERBS[kind][::-1] if plural else VERBS[kind]
+    other = other + "s" * rng.randint(0, 1)
+    return Slots(rng, noun=noun + "s" * plural, other=other, answer=answer, wrong=wrong)
+
+
+def docstring(rng: random.Random, _kind: str) -> Slots:
+    """The documentation names the arguments in their order (Heimersheim and Janiak 2023)."""
+    a, b, c, d = rng.sample(words.ARGUMENTS, 4)
+    return Slots(rng, a=a, b=b, c=c, d=d, answer=f" {c}", wrong=f" {rng.choice((a, b))}")
+
+
+VERDICTS = {
+    "love": (" loved", " hated"),
+    "feel": (" happy", " sad"),
+    "review": (" positive", " negative"),
+    "good": (" good", " bad"),
+}
+
+
+def sentiment(rng: random.Random, kind: str) -> Slots:
+    """Who finds a thing wonderful loves it."""
+    good = rng.random() < 0.5
+    first, second = rng.sample(words.GOOD if good else words.BAD, 2)
+    answer, wrong = VERDICTS[kind] if good else VERDICTS[kind][::-1]
+    return Slots(rng, opinion=first, opinion2=second, answer=answer, wrong=wrong)
+
+
+def first_letter(rng: random.Random, _kind: str) -> Slots:
+    """The capital letter that a word begins with."""
+    target, w1, w2 = rng.sample(words.LETTER_WORDS, 3)
+    right, l1, l2 = (word[0].upper() for word in (target, w1, w2))
+    wrong = rng.choice([word[0].upper() for word in words.LETTER_WORDS if word[0].upper() != right])
+    letters = {"l1": l1, "l2": l2, "w1": w1, "w2": w2}
+    return Slots(rng, target=target, **letters, answer=f" {right}", wrong=f" {wrong}")
+
+
+BRACKETS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "<": ">"}
+
+
+def closing(rng: random.Random, _kind: str) -> Slots:
+    """What was opened is closed by its own kind, after a fixed number of words."""
+    opened = rng.choice(list(BRACKETS))
+    wrong = rng.choice([mark for mark in BRACKETS.values() if mark != BRACKETS[opened]])
+    a, b, c = rng.sample(words.ARGUMENTS, 3)
+    return Slots(rng, open=opened, a=a, b=b, c=c, answer=BRACKETS[opened], wrong=wrong)
+
+
+def induction(rng: random.Random, _kind: str) -> Slots:
+    """A list of unrelated words comes again: the next one is what followed before."""
+    items = rng.sample(words.LIST_WORDS, rng.randint(4, 6))
+    at = rng.randint(1, len(items) - 1)
+    wrong = rng.choice([item for item in items if item != items[at]])
+    seq, part = " ".join(items), " ".join(items[:at])
+    return Slots(rng, seq=seq, part=part, answer=f" {items[at]}", wrong=f" {wrong}")
+
+
+TASKS: dict[str, Callable[[random.Random, str], Slots]] = {
+    "indirect_object": indirect_object,
+    "greater_than": greater_than,
+    "pronoun": pronoun,
+    "agreement": agreement,
+    "docstring": docstring,
+    "sentiment": sentiment,
+    "first_letter": first_letter,
+    "closing": closing,
+    "induction": induction,
+}
+
+
+def single_tokens() -> Sequence[str]:
+    """Every word that must be one token after a space: names, years, arguments, answers."""
+    pairs = [*PRONOUNS.values(), *VERBS.values(), *VERDICTS.values()]
+    answers = [word.strip() for pair in pairs for word in pair]
+    letters = {word[0].upper() for word in words.LETTER_WORDS}
+    lists = (words.NAMES, words.YEARS, words.ARGUMENTS, words.LETTER_WORDS, words.LIST_WORDS)
+    return sorted({*answers, *letters, *(word for each in lists for word in each)})
