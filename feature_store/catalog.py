@@ -1,0 +1,155 @@
+"""catalog.duckdb: small, mutable, opened for one short transaction at a time.
+
+DuckDB lets one process write a file or many read it. So nobody keeps the catalog open: each
+transaction opens it, and waits its turn behind a lock in the process and a bounded, jittered retry
+across processes.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import pyarrow as pa
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from feature_store.errors import InputError
+from feature_store.locks import holder
+from feature_store.records import Annotation, FeatureId
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+PATIENCE_S = 15.0
+"""How long a transaction waits for other processes before it gives up."""
+Kind = Literal["label", "note", "star"]
+
+
+class Catalog:
+    """The annotations of a store. Every method is one transaction of its own."""
+
+    def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
+        self.path = path
+        self.patience_s = patience_s
+        self._lock = threading.Lock()  # one configuration and one connection per process
+        self._migrated = False
+        self.writable = True
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The catalog, open and inside a transaction; committed at the end of the block.
+
+        Raises InputError when another process keeps it beyond `patience_s` (with its pid), when it
+        is newer than this Saefari, or when it may not be written.
+        """
+        if not self.writable:
+            raise InputError(f"{self.path} cannot be written: it was opened read-only.")
+        with self._lock:
+            db = self._open()
+            try:
+                if not self._migrated:
+                    migrate(db, self.path)
+                    self._migrated = True
+                db.begin()
+                yield db
+                db.commit()
+            finally:
+                db.close()
+
+    def annotate(self, feature: FeatureId, kind: Kind, value: str) -> None:
+        """Say something of a feature; an empty value takes it back, older ones stay as history."""
+        with self.transaction() as db:
+            db.execute(
+                "INSERT INTO annotation (dictionary, feature, kind, value, created) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [feature.dictionary, feature.index, kind, value, utc_now()],
+            )
+
+    def annotations(self, dictionary: str) -> pa.Table:
+        """The annotations in force in a dictionary: columns feature, kind, value, created."""
+        if not self.path.exists():
+            return pa.table({name: [] for name in ("feature", "kind", "value", "created")})
+        with self._reading() as db:
+            return db.sql(
+                "SELECT feature, kind, arg_max(value, annotation) AS value, "
+                "max(created) AS created FROM annotation WHERE dictionary = ? "
+                "GROUP BY feature, kind HAVING arg_max(value, annotation) <> '' "
+                "ORDER BY feature, kind",
+                params=[dictionary],
+            ).to_arrow_table()
+
+    def history(self, feature: FeatureId) -> list[Annotation]:
+        """Everything that was said of a feature, oldest first."""
+        if not self.path.exists():
+            return []
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT dictionary, feature, kind, value, created FROM annotation "
+                "WHERE dictionary = ? AND feature = ? ORDER BY annotation",
+                [feature.dictionary, feature.index],
+            ).fetchall()
+        return [Annotation(*row) for row in rows]
+
+    @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A catalog that may not be written is read all the same, if it is up to date."""
+        if self.writable:
+            with self.transaction() as db:
+                yield db
+            return
+        with self._lock:
+            db = self._open()
+            try:
+                yield db
+            finally:
+                db.close()
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        retrying = Retrying(
+            retry=retry_if_exception(lambda error: holder_of(error) is not None),
+            wait=wait_random_exponential(multiplier=0.02, max=0.5),
+            stop=stop_after_delay(self.patience_s),
+            reraise=True,
+        )
+        try:
+            return retrying(self._connect)
+        except duckdb.IOException as error:
+            if pid := holder(error):
+                raise InputError(
+                    f"{self.path} has been locked by process {pid} for over {self.patience_s:g} s. "
+                    "Close that program, or wait until it is done, and try again."
+                ) from error
+            raise InputError(f"{self.path} is not a catalog, or it is damaged: {error}") from error
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect(str(self.path), read_only=not self.writable, config={"threads": 1})
+
+
+def holder_of(error: BaseException) -> int | None:
+    """The pid behind a lock conflict; None for every other error."""
+    return holder(error) if isinstance(error, duckdb.IOException) else None
+
+
+def migrate(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Apply, in order, the migrations that this catalog has not had."""
+    db.execute("CREATE TABLE IF NOT EXISTS migration (name VARCHAR PRIMARY KEY)")
+    done = {name for (name,) in db.execute("SELECT name FROM migration").fetchall()}
+    files = sorted(MIGRATIONS.glob("*.sql"))
+    if unknown := done - {file.name for file in files}:
+        db.close()
+        raise InputError(
+            f"{path} was written by a newer Saefari (it has {max(unknown)}). Upgrade Saefari, "
+            "or use another store."
+        )
+    for file in files:
+        if file.name not in done:
+            db.begin()
+            db.execute(file.read_text(encoding="utf-8"))
+            db.execute("INSERT INTO migration VALUES (?)", [file.name])
+            db.commit()
+
+
+def utc_now() -> datetime:
+    """The time in UTC, without a zone, as the files hold it."""
+    return datetime.now(UTC).replace(tzinfo=None)

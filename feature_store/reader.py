@@ -1,0 +1,251 @@
+"""Reading a published harvest file: one feature is one short read, tokens are held once."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from feature_store.errors import InputError, pick
+from feature_store.harvest_file import SCHEMA
+from feature_store.locks import holder
+from feature_store.records import (
+    Context,
+    DictionaryInfo,
+    Feature,
+    FeatureId,
+    FeaturePayload,
+    Harvest,
+    Side,
+    SilentWindow,
+    Split,
+)
+from feature_store.vocabulary import Sequences, Vocabulary
+
+R = TypeVar("R")
+BLOCK = 1024
+"""Features read at once: one read serves a person who goes from feature to feature."""
+BLOCKS = 32
+"""Blocks kept a file: some 30 MB."""
+CONTEXT_COLUMNS = ", ".join(field.name for field in fields(Context))
+SCALARS = [
+    "feature",
+    "n_active",
+    "density",
+    "window_density",
+    "max_act",
+    "mean_act",
+    "mean_all",
+    "std_act",
+    "skew",
+    "kurtosis",
+    "bos_act",
+    "mean_position",
+    "top_token",
+    "top_token_share",
+    "top_token_n",
+    "logit_kurtosis",
+    "decoder_norm",
+    "encoder_decoder_cosine",
+    "n_contexts",
+]
+"""The columns of `feature` that are one number: what a table can sort and filter by."""
+
+
+class HarvestFile:
+    """A harvest, open for reading. Safe to share between threads: every call has its own cursor."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError for a file that is damaged, locked, or of another schema."""
+        self.path = path
+        self._db = connect(path)
+        self.record = self._one(Harvest, "harvest")
+        if self.record.schema > SCHEMA:
+            self.close()
+            raise InputError(
+                f"{path.name} was written by a newer Saefari (schema {self.record.schema}; this "
+                f"one reads up to {SCHEMA}). Upgrade Saefari, or harvest again with --again."
+            )
+        self.dictionaries: dict[str, DictionaryInfo] = {
+            info.dictionary: info for info in self._all(DictionaryInfo, "dictionary")
+        }
+        self._blocks: dict[tuple[str, int], pa.Table] = {}
+        self._lock = threading.Lock()  # guards _blocks and the cached token tables
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def dictionary(self, name: str) -> DictionaryInfo:
+        """The dictionary of that name, or an InputError that lists what there is."""
+        return pick(f"dictionary in harvest {self.record.id}", name, self.dictionaries)
+
+    def check(self, feature: FeatureId) -> FeatureId:
+        """`feature` itself if it exists here; else an InputError with the range."""
+        info = self.dictionary(feature.dictionary)
+        if not 0 <= feature.index < info.d_sae:
+            raise InputError(
+                f"There is no feature {feature}: {feature.dictionary} has features "
+                f"0 to {info.d_sae - 1}."
+            )
+        return feature
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The bytes of every token."""
+        with self._db.cursor() as cur:
+            rows = cur.execute("SELECT bytes FROM token ORDER BY token_id").fetchall()
+        return Vocabulary([piece for (piece,) in rows])
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """Every sequence's tokens, read at first need and kept."""
+        with self._db.cursor() as cur:
+            query = "SELECT sequence, document, start, token_ids FROM sequence"
+            return Sequences(cur.sql(query).to_arrow_table())
+
+    @cached_property
+    def documents(self) -> list[str]:
+        """The documents' names, by number."""
+        with self._db.cursor() as cur:
+            rows = cur.execute("SELECT name FROM document ORDER BY document").fetchall()
+        return [name for (name,) in rows]
+
+    def facts(self, feature: FeatureId) -> Feature:
+        """A feature's statistics, logits and neighbours."""
+        self.check(feature)
+        block = self._block(feature.dictionary, feature.index // BLOCK)
+        row: dict[str, Any] = block.slice(feature.index % BLOCK, 1).to_pylist()[0]
+        for side in ("positive", "negative"):
+            row[side] = Side(**row[side]) if row[side] else None
+        return Feature(**row)
+
+    def contexts(self, feature: FeatureId) -> list[Context]:
+        """Every stored context: top first, then bottom, then range. Empty if it never fired."""
+        facts = self.facts(feature)
+        first = facts.first_context
+        with self._db.cursor() as cur:
+            rows = cur.execute(
+                f"SELECT {CONTEXT_COLUMNS} FROM context WHERE rowid BETWEEN ? AND ?",
+                [first, first + facts.n_contexts - 1],
+            ).fetchall()
+        return [Context(*row) for row in rows]
+
+    def payload(self, feature: FeatureId) -> FeaturePayload:
+        """Facts and contexts with the text of every context."""
+        contexts = self.contexts(feature)
+        window, display = self.sequences.window, self.vocabulary.display
+        texts = [display(window(c.sequence, c.start, c.length)) for c in contexts]
+        return FeaturePayload(self.facts(feature), contexts, texts)
+
+    def around(self, context: Context, before: int, after: int) -> tuple[int, np.ndarray]:
+        """Token ids from `before` tokens left of the peak to `after` right of it, and the position
+        of the first of them."""
+        begin = max(context.peak - before, 0)
+        return begin, self.sequences.window(
+            context.sequence, begin, context.peak + after - begin + 1
+        )
+
+    def feature_table(
+        self,
+        dictionary: str,
+        *,
+        between: Mapping[str, tuple[float, float]] | None = None,
+        order: str = "feature",
+        descending: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> pa.Table:
+        """The scalar facts of a dictionary's features, filtered and sorted by DuckDB.
+
+        `between` keeps the rows whose column lies in [low, high]; rows without a value for a
+        filtered column are left out. Absent values sort last. Ties keep the features' order.
+        """
+        self.dictionary(dictionary)
+        columns = dict.fromkeys(SCALARS)
+        conditions, values = ["dictionary = ?"], [dictionary]
+        for column, (low, high) in (between or {}).items():
+            pick("column", column, columns)
+            conditions.append(f"{column} BETWEEN ? AND ?")
+            values += [low, high]
+        pick("column", order, columns)
+        query = (
+            f"SELECT {', '.join(SCALARS)}, promoted_tokens[:5] AS promoted FROM feature "
+            f"WHERE {' AND '.join(conditions)} "
+            f"ORDER BY {order} {'DESC' if descending else 'ASC'} NULLS LAST, feature "
+            f"LIMIT {int(limit) if limit is not None else 'ALL'} OFFSET {int(offset)}"
+        )
+        with self._db.cursor() as cur:
+            return cur.sql(query, params=values).to_arrow_table()
+
+    def silent_windows(self, dictionary: str, split: Split | None = None) -> list[SilentWindow]:
+        """The pool of random windows with all their activations under one dictionary."""
+        self.dictionary(dictionary)
+        names = ", ".join(f'"{field.name}"' for field in fields(SilentWindow))
+        with self._db.cursor() as cur:
+            rows = cur.execute(
+                f"SELECT {names} FROM silent_window WHERE dictionary = ? "
+                'AND (? IS NULL OR split = ?) ORDER BY "window"',
+                [dictionary, split, split],
+            ).fetchall()
+        return [SilentWindow(*row) for row in rows]
+
+    def _block(self, dictionary: str, number: int) -> pa.Table:
+        key = (dictionary, number)
+        with self._lock:
+            block = self._blocks.pop(key, None)
+        if block is None:
+            names = ", ".join(field.name for field in fields(Feature))
+            with self._db.cursor() as cur:
+                block = cur.sql(
+                    f"SELECT {names} FROM feature WHERE dictionary = ? AND feature BETWEEN ? AND ? "
+                    "ORDER BY feature",
+                    params=[dictionary, number * BLOCK, (number + 1) * BLOCK - 1],
+                ).to_arrow_table()
+        with self._lock:
+            self._blocks[key] = block  # the newest stands last
+            while len(self._blocks) > BLOCKS:
+                self._blocks.pop(next(iter(self._blocks)))
+        return block
+
+    def _one(self, record: type[R], table: str) -> R:
+        rows = self._all(record, table)
+        if len(rows) != 1:
+            self.close()
+            raise InputError(
+                f"{self.path.name} is not a complete harvest: it has {len(rows)} rows "
+                f"in {table!r}. Delete the file and harvest again."
+            )
+        return rows[0]
+
+    def _all(self, record: type[R], table: str) -> list[R]:
+        names = ", ".join(field.name for field in fields(record))  # type: ignore[arg-type]  # R is a dataclass
+        try:
+            with self._db.cursor() as cur:
+                rows = cur.execute(f"SELECT {names} FROM {table}").fetchall()
+        except duckdb.Error as error:
+            self.close()
+            raise InputError(
+                f"{self.path.name} is a DuckDB file but not a harvest that this Saefari reads "
+                f"({str(error).splitlines()[0]}). Move it out of harvests/."
+            ) from error
+        return [record(*row) for row in rows]
+
+
+def connect(path: Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection, with a sentence for each way in which that fails."""
+    try:
+        return duckdb.connect(str(path), read_only=True, config={"threads": 2})
+    except duckdb.IOException as error:
+        if pid := holder(error):
+            raise InputError(
+                f"{path.name} is being written by process {pid}. Wait until it ends."
+            ) from error
+        raise InputError(
+            f"{path.name} is not a harvest file, or it is damaged. Delete it and harvest again."
+        ) from error

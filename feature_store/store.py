@@ -1,0 +1,116 @@
+"""A store: a folder of immutable harvest files, one small catalog, and work in progress."""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_store.catalog import Catalog
+from feature_store.errors import InputError, near_miss, pick
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A harvest that was begun and not finished."""
+
+    id: str
+    path: Path
+
+
+class Store:
+    """Opened by path. Harvest files are opened once a process and shared between its threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError when `path` is no store."""
+        if not path.exists():
+            raise InputError(f"There is no store at {path}. Make one: {harvest_command(path)}")
+        if not (path / "harvests").is_dir():
+            raise InputError(
+                f"{path} is not a Saefari store: it has no folder harvests/. "
+                f"Make one: {harvest_command(path / 'store' if path.is_dir() else path.parent)}"
+            )
+        self.path = path
+        self.catalog = Catalog(path / "catalog.duckdb")
+        catalog = self.catalog.path
+        self.catalog.writable = os.access(catalog if catalog.exists() else path, os.W_OK)
+        self._open: dict[tuple[str, int, int], HarvestFile] = {}
+        self._lock = threading.Lock()  # guards _open: pages run in threads
+
+    @classmethod
+    def create(cls, path: Path) -> "Store":
+        """Open the store at `path`, making an empty one where there is nothing."""
+        if path.is_file():
+            raise InputError(f"{path} is a file. Give --store a folder.")
+        if path.is_dir() and not (path / "harvests").is_dir() and any(path.iterdir()):
+            raise InputError(
+                f"{path} holds other things and is not a Saefari store. "
+                "Give --store an empty or a new folder."
+            )
+        try:
+            (path / "harvests").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"No store can be made at {path}: {error.strerror}.") from error
+        return cls(path)
+
+    def harvests(self) -> list[HarvestFile]:
+        """The harvests that can be read, newest first."""
+        found, _ = self._scan()
+        return sorted(found, key=lambda file: (file.record.finished, file.record.id), reverse=True)
+
+    def problems(self) -> list[str]:
+        """One sentence for each file in harvests/ that cannot be read."""
+        return self._scan()[1]
+
+    def unfinished(self) -> list[Unfinished]:
+        """Harvests with work on disk and no published file."""
+        done = {file.stem for file in (self.path / "harvests").glob("*.duckdb")}
+        plans = sorted((self.path / "work").glob("*/config.json"))
+        return [Unfinished(p.parent.name, p.parent) for p in plans if p.parent.name not in done]
+
+    def harvest(self, harvest_id: str | None = None, dictionary: str | None = None) -> HarvestFile:
+        """The harvest of that id; without an id the newest that has `dictionary`."""
+        harvests = self.harvests()
+        if harvest_id is not None:
+            return pick("harvest", harvest_id, {file.record.id: file for file in harvests})
+        if not harvests:
+            raise InputError(
+                f"The store at {self.path} holds no finished harvest. "
+                f"Make one: {harvest_command(self.path)}"
+            )
+        if dictionary is None:
+            return harvests[0]
+        for file in harvests:
+            if dictionary in file.dictionaries:
+                return file
+        names = sorted({name for file in harvests for name in file.dictionaries})
+        raise InputError(
+            f"No harvest in {self.path} has a dictionary called {dictionary!r}."
+            f"{near_miss(dictionary, names)} There are: {', '.join(names)}."
+        )
+
+    def find(self, feature: FeatureId, harvest_id: str | None = None) -> HarvestFile:
+        """The harvest that answers for a feature; InputError if the feature does not exist."""
+        file = self.harvest(harvest_id, feature.dictionary)
+        file.check(feature)
+        return file
+
+    def _scan(self) -> tuple[list[HarvestFile], list[str]]:
+        with self._lock:
+            current: dict[tuple[str, int, int], HarvestFile] = {}
+            problems: list[str] = []
+            for path in sorted((self.path / "harvests").glob("*.duckdb")):
+                stat = path.stat()
+                key = (path.name, stat.st_mtime_ns, stat.st_ino)
+                try:
+                    current[key] = self._open.get(key) or HarvestFile(path)
+                except InputError as error:
+                    problems.append(str(error))
+            self._open = current  # files that went away close when their last reader lets go
+            return list(current.values()), problems
+
+
+def harvest_command(store: Path) -> str:
+    """The command that fills a store."""
+    return f"saefari harvest --model MODEL --dictionary DICTIONARY --corpus TEXT --store {store}"

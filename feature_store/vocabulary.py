@@ -1,0 +1,90 @@
+"""Tokens as a person reads them, and the harvest's sequences, held once per process."""
+
+import numpy as np
+import pyarrow as pa
+
+
+def readable(piece: bytes) -> str | None:
+    """The text of a token's bytes, or None when they are only part of a character."""
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+class Vocabulary:
+    """Every token's bytes, and how runs of them are shown.
+
+    A character that several tokens spell stands on the first of them; the others show nothing.
+    Bytes that make no character are shown as `<0xE2>`.
+    """
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+        self._texts = [readable(piece) for piece in pieces]
+        self._plain = [text if text is not None else "" for text in self._texts]
+        self._partial = np.array([text is None for text in self._texts], dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def text(self, token_id: int) -> str:
+        """One token on its own."""
+        text = self._texts[token_id]
+        return text if text is not None else escaped(self.pieces[token_id])
+
+    def display(self, token_ids: np.ndarray) -> list[str]:
+        """One string a token; joined they are the text."""
+        if not self._partial[token_ids].any():
+            plain = self._plain
+            return [plain[token] for token in token_ids.tolist()]
+        return join_bytes([self.pieces[token] for token in token_ids.tolist()])
+
+
+def join_bytes(pieces: list[bytes]) -> list[str]:
+    """Decode pieces that may split characters: each character goes to the piece it begins in."""
+    shown, i = [""] * len(pieces), 0
+    while i < len(pieces):
+        for span in range(1, min(5, len(pieces) - i + 1)):  # a character has four bytes at most
+            text = readable(b"".join(pieces[i : i + span]))
+            if text is not None:
+                shown[i] = text
+                i += span
+                break
+        else:
+            shown[i] = escaped(pieces[i])
+            i += 1
+    return shown
+
+
+def escaped(piece: bytes) -> str:
+    """Bytes that are no character, written out."""
+    text = piece.decode("utf-8", errors="surrogateescape")
+    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if "\udc80" <= c <= "\udcff" else c for c in text)
+
+
+class Sequences:
+    """Exactly what was fed to the model, as one flat array and where each sequence begins."""
+
+    def __init__(self, table: pa.Table) -> None:
+        """`table` has the columns sequence, document, start, split, token_ids, in order."""
+        lists = table.column("token_ids").combine_chunks()
+        if isinstance(lists, pa.ChunkedArray):
+            lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+        self.offsets: np.ndarray = lists.offsets.to_numpy().astype(np.int64)
+        flat = lists.values.to_numpy()
+        self.flat: np.ndarray = flat.astype(np.uint16 if flat.max(initial=0) < 65536 else np.uint32)
+        self.document: np.ndarray = table.column("document").to_numpy()
+        self.start: np.ndarray = table.column("start").to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.document)
+
+    def tokens(self, sequence: int) -> np.ndarray:
+        """Token ids of a sequence, BOS included; a view."""
+        return self.flat[self.offsets[sequence] : self.offsets[sequence + 1]]
+
+    def window(self, sequence: int, start: int, length: int) -> np.ndarray:
+        """Token ids of part of a sequence; a view, cut at the sequence's ends."""
+        begin = self.offsets[sequence] + max(start, 0)
+        return self.flat[begin : min(begin + length, self.offsets[sequence + 1])]
