@@ -1,0 +1,28 @@
+"""Dictionaries: SAEs, transcoders, directions and neurons, from every format that is read here.
+
+Importing this package loads neither torch nor sae-lens: `load` brings them in when first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from backend.dictionaries.sources import check_source, parse_spec
+
+if TYPE_CHECKING:
+    from backend.dictionaries.base import Dictionary, Triples
+    from backend.dictionaries.loading import load
+
+__all__ = ["Dictionary", "Triples", "check_source", "load", "parse_spec"]
+
+_LATE = {
+    "Dictionary": "backend.dictionaries.base",
+    "Triples": "backend.dictionaries.base",
+    "load": "backend.dictionaries.loading",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LATE[name]), name)

@@ -1,0 +1,61 @@
+"""Normalisations of a token's activations before a dictionary reads them, and their inverses.
+
+Each returns the normalised activations and the inverse *for these tokens*: scale and mean live in
+the call, never in an object, so that two threads cannot swap them. The formulae are sae-lens'.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+Undo = Callable[[Tensor], Tensor]
+
+EPS = 1e-5
+"""sae-lens divides by std + EPS on the way in and multiplies by std alone on the way out."""
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True)
+class Norm:
+    into: Callable[[Tensor], tuple[Tensor, Undo]]
+    """x -> (z, what takes a reconstruction of z back to x's units)."""
+    per_token: bool = False
+    """Whether the inverse differs from token to token."""
+    out_scale: float = 1.0
+    """What the inverse multiplies directions by, where that is the same for every token."""
+
+
+def _layer_norm(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Undo]:
+    mean = x.mean(dim=-1, keepdim=True)
+    centred = x - mean
+    std = centred.std(dim=-1, keepdim=True)
+    return centred / (std + EPS), lambda y: y * std + mean
+
+
+def _constant_norm(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Undo]:
+    scale = x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True)
+    return x * scale, lambda y: y / scale
+
+
+PLAIN = Norm(lambda x: (x, same))
+
+NORMS = {
+    "none": PLAIN,
+    "layer_norm": Norm(_layer_norm, per_token=True),
+    "constant_norm_rescale": Norm(_constant_norm, per_token=True),
+}
+
+
+def scaled(factor: float) -> Norm:
+    """Every activation times `factor` on the way in, divided by it on the way out."""
+    return Norm(lambda x: (x * factor, lambda y: y / factor), out_scale=1 / factor)
+
+
+def input_only(norm: Norm) -> Norm:
+    """For transcoders: they write at another hook, whose units are not normalised."""
+    return replace(norm, into=lambda x: (norm.into(x)[0], same), per_token=False, out_scale=1.0)

@@ -1,0 +1,70 @@
+"""sae-lens' list of published dictionaries, read from its file without importing it.
+
+The file has 43,000 lines; parsing it whole takes seconds, so only one release's block is parsed.
+"""
+
+import difflib
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from feature_store.errors import InputError, near_miss
+
+
+@cache
+def _blocks() -> dict[str, str]:
+    """Release -> its block of YAML. Empty where sae-lens is not installed."""
+    spec = find_spec("sae_lens")  # finds the package without running it
+    if spec is None or not spec.submodule_search_locations:
+        return {}
+    text = Path(spec.submodule_search_locations[0], "pretrained_saes.yaml").read_text("utf-8")
+    heads = list(re.finditer(r"^([^\s#][^\n]*?):[ \t]*$", text, re.MULTILINE))
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    return {
+        head[1].strip("'\""): text[head.start() : end]
+        for head, end in zip(heads, ends, strict=True)
+    }
+
+
+def releases() -> list[str]:
+    return list(_blocks())
+
+
+@cache
+def entries(release: str) -> dict[str, dict[str, object]]:
+    """ID -> what the list says of that dictionary: path, and l0, variance_explained where known."""
+    (content,) = yaml.safe_load(_blocks()[release]).values()
+    return {str(entry["id"]): entry for entry in content["saes"]}
+
+
+def split_release(place: str) -> tuple[str, str]:
+    """`RELEASE/ID` -> (release, id): of the list, or a hub repository `OWNER/NAME/PATH`."""
+    release, _, sae_id = place.partition("/")
+    if release in _blocks():
+        ids = entries(release)
+        if sae_id in ids:
+            return release, sae_id
+        raise InputError(
+            f"Release {release!r} has no dictionary {sae_id!r}.{near_miss(sae_id, list(ids))} "
+            f"It has {len(ids)}, for example {', '.join(list(ids)[:5])}."
+        )
+    parts = place.split("/")
+    close = difflib.get_close_matches(release, releases(), n=1, cutoff=0.75)
+    if len(parts) < 3 or close:
+        raise InputError(
+            f"There is no folder {place!r}, and no release {release!r} in sae-lens' list."
+            f"{near_miss(release, releases())} Write RELEASE/ID, or OWNER/NAME/PATH for a "
+            "repository on the Hugging Face hub."
+        )
+    return "/".join(parts[:2]), "/".join(parts[2:])
+
+
+def published(release: str, sae_id: str) -> dict[str, object]:
+    """The figures that the list gives for a dictionary; nothing where it gives none."""
+    if release not in _blocks():
+        return {}
+    entry = entries(release).get(sae_id, {})
+    return {key: entry[key] for key in ("l0", "variance_explained") if key in entry}

@@ -1,0 +1,121 @@
+"""Survivors of a tile, found by numpy in the memory of a torch CPU tensor."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backend.dictionaries.base import Triples
+from backend.dictionaries.rules import GroupMax, Rule, Threshold, TopK
+
+GROUPS = 256
+"""Groups per block for the bound: with k = 32, one or two candidates too many."""
+
+
+class NumpyPick:
+    """Takes a tile's blocks in order of features, then gives what survives of all of them."""
+
+    def __init__(self, rule: Rule, rows: int, d_sae: int) -> None:
+        self.rule = rule
+        self.rows = rows
+        self.d_sae = d_sae
+        self.blocks: list[tuple[NDArray, NDArray, NDArray]] = []
+        """(token, feature, value) of each block's survivors or candidates"""
+        self.peaks: NDArray | None = None
+        """[rows ≤k] the largest group maxima so far: what later blocks must reach"""
+
+    def take(self, pre: Tensor, start: int) -> None:
+        """Pre-activations [rows width] of the features from `start` on; not kept."""
+        block = pre.numpy()
+        if isinstance(self.rule, GroupMax):
+            self.blocks.append(_group_max(block, self.rule.k))
+            return
+        flat = np.flatnonzero(self._mask(block, start))
+        token, feature = np.divmod(flat, block.shape[1])
+        self.blocks.append((token, feature + start, block.reshape(-1)[flat]))
+
+    def _mask(self, block: NDArray, start: int) -> NDArray:
+        match self.rule:
+            case Threshold(threshold=None):
+                return block > 0
+            case Threshold(threshold=Tensor() as threshold):
+                return block > threshold[start : start + block.shape[1]].numpy()
+            case TopK(k=k, by_magnitude=by_magnitude):
+                return self._reaches_bound(np.abs(block) if by_magnitude else block, k)
+        return block != 0
+
+    def _reaches_bound(self, ranked: NDArray, k: int) -> NDArray:
+        peaks = _group_peaks(ranked, k)
+        if self.peaks is not None:
+            peaks = np.concatenate([self.peaks, peaks], axis=1)
+        if peaks.shape[1] < k:
+            self.peaks = peaks
+            return ranked > 0
+        self.peaks = _largest(peaks, k)
+        bound = self.peaks.min(axis=1, keepdims=True)
+        # >= the smallest positive number is > 0: zeros and below never survive
+        return ranked >= np.maximum(bound, np.nextafter(bound.dtype.type(0), bound.dtype.type(1)))
+
+    def kept(self) -> Triples:
+        token, feature, value = (
+            np.concatenate(column) for column in zip(*self.blocks, strict=True)
+        )
+        if len(self.blocks) > 1:  # each block is in order; together they are not
+            order = np.argsort(token * self.d_sae + feature, kind="stable")
+            token, feature, value = token[order], feature[order], value[order]
+        if isinstance(self.rule, TopK):
+            keep = _trim(token, np.abs(value), self.rows, self.rule.k)
+            token, feature, value = token[keep], feature[keep], value[keep]
+        return Triples(
+            torch.from_numpy(token.astype(np.int32)),
+            torch.from_numpy(feature.astype(np.int32)),
+            torch.from_numpy(value),
+        )
+
+
+def _group_peaks(ranked: NDArray, k: int) -> NDArray:
+    """[rows groups]: maxima of disjoint groups that cover the block; at least 4 k groups or all."""
+    rows, width = ranked.shape
+    groups = max(GROUPS, 4 * k)
+    size = width // groups
+    if size < 2:
+        return ranked
+    # Neighbours in a group are `groups` apart: then the maximum runs down columns, vectorised.
+    peaks = ranked[:, : size * groups].reshape(rows, size, groups).max(axis=1)
+    rest = ranked[:, size * groups :]
+    return np.concatenate([peaks, rest], axis=1) if rest.shape[1] else peaks
+
+
+def _largest(values: NDArray, k: int) -> NDArray:
+    """[rows k]: the k largest of each row, unordered."""
+    width = values.shape[1]
+    if width <= k:
+        return values
+    return np.partition(values, width - k, axis=1)[:, width - k :]
+
+
+def _trim(token: NDArray, ranked: NDArray, rows: int, k: int) -> NDArray:
+    """Which of the candidates, grouped by token, are among their token's k largest."""
+    counts = np.bincount(token, minlength=rows)
+    keep = np.ones(len(token), dtype=bool)
+    crowded = np.flatnonzero(counts > k)
+    if not len(crowded):
+        return keep
+    starts = (np.cumsum(counts) - counts)[crowded]
+    widest = int(counts[crowded].max())
+    at = starts[:, None] + np.arange(widest)
+    real = np.arange(widest) < counts[crowded][:, None]
+    table = np.where(real, ranked[np.minimum(at, len(token) - 1)], -np.inf)
+    least = np.argpartition(table, widest - k, axis=1)[:, : widest - k]
+    rejected = np.take_along_axis(at, least, axis=1)
+    keep[rejected[np.take_along_axis(real, least, axis=1)]] = False
+    return keep
+
+
+def _group_max(block: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
+    rows, width = block.shape
+    size = width // k
+    at = block.reshape(rows, k, size).argmax(axis=2) + np.arange(k) * size
+    value = np.take_along_axis(block, at, axis=1)
+    token, group = np.nonzero(value > 0)
+    return token, at[token, group], value[token, group]

@@ -1,0 +1,66 @@
+"""Survivors of a tile, found by torch on whatever device it is."""
+
+import torch
+from torch import Tensor
+
+from backend.dictionaries.base import Triples
+from backend.dictionaries.rules import GroupMax, Rule, Threshold, TopK
+
+
+class TorchPick:
+    """The counterpart of `NumpyPick` for accelerators: the same blocks in, the same triples out."""
+
+    def __init__(self, rule: Rule, rows: int, d_sae: int) -> None:
+        self.rule = rule
+        self.d_sae = d_sae
+        self.blocks: list[tuple[Tensor, Tensor, Tensor]] = []
+        """(token, feature, value) of each block's survivors"""
+        self.best: tuple[Tensor, Tensor] | None = None
+        """TopK so far: values [rows ≤k] with sign, and their features"""
+
+    def take(self, pre: Tensor, start: int) -> None:
+        """Pre-activations [rows width] of the features from `start` on; not kept."""
+        if isinstance(self.rule, TopK):
+            self._take_top(pre, start, self.rule)
+            return
+        dense = self.rule.keep(pre) if isinstance(self.rule, GroupMax) else pre
+        token, feature = self._mask(dense, start).nonzero(as_tuple=True)
+        self.blocks.append((token, feature + start, dense[token, feature]))
+
+    def _mask(self, block: Tensor, start: int) -> Tensor:
+        match self.rule:
+            case Threshold(threshold=None):
+                return block > 0
+            case Threshold(threshold=Tensor() as threshold):
+                return block > threshold[start : start + block.shape[1]]
+        return block != 0
+
+    def _take_top(self, pre: Tensor, start: int, rule: TopK) -> None:
+        feature = _strongest(pre, rule)
+        value = pre.gather(1, feature)
+        feature = feature + start
+        if self.best is not None:
+            value = torch.cat([self.best[0], value], dim=1)
+            feature = torch.cat([self.best[1], feature], dim=1)
+            at = _strongest(value, rule)
+            value, feature = value.gather(1, at), feature.gather(1, at)
+        self.best = value, feature
+
+    def kept(self) -> Triples:
+        if self.best is not None:
+            value, feature = self.best
+            feature, order = feature.sort(dim=1)
+            value = value.gather(1, order)
+            live = value != 0 if self.rule.signed else value > 0
+            return Triples(live.nonzero()[:, 0].int(), feature[live].int(), value[live])
+        token, feature, value = (torch.cat(column) for column in zip(*self.blocks, strict=True))
+        if len(self.blocks) > 1:  # each block is in order; together they are not
+            order = (token * self.d_sae + feature).argsort()
+            token, feature, value = token[order], feature[order], value[order]
+        return Triples(token.int(), feature.int(), value)
+
+
+def _strongest(values: Tensor, rule: TopK) -> Tensor:
+    """Where the k strongest of each row are, or all of a row shorter than k."""
+    ranked = values.abs() if rule.by_magnitude else values
+    return ranked.topk(min(rule.k, values.shape[1]), dim=1, sorted=False).indices

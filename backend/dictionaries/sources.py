@@ -1,0 +1,208 @@
+"""Which dictionary a specification names, and whether it can be read; without torch or sae-lens.
+
+So that a mistake is told in a moment, before anything heavy is imported.
+"""
+
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_store.errors import InputError
+
+FORMS = (
+    "a folder with cfg.json and sae_weights.safetensors (sae-lens), a folder with cfg.json and "
+    "sae.safetensors (sparsify), a folder with ae.pt and config.json (dictionary_learning), "
+    "RELEASE/ID from sae-lens' list, identity:HOOK, or FILE.safetensors@HOOK"
+)
+
+SAELENS_WEIGHTS = "sae_weights.safetensors"
+SPARSIFY_WEIGHTS = "sae.safetensors"
+LEARNING_WEIGHTS = "ae.pt"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A specification taken apart: where the weights are, and the hook points the user gave."""
+
+    spec: str
+    kind: str
+    """A key of KINDS."""
+    place: str
+    """Path, RELEASE/ID, or for `identity` nothing."""
+    hook: str | None = None
+    hook_out: str | None = None
+
+    @property
+    def path(self) -> Path:
+        return Path(self.place)
+
+    @property
+    def default_name(self) -> str:
+        if self.kind == "hub":
+            return self.place
+        if self.kind == "identity":
+            return f"identity:{self.hook}"
+        return self.path.resolve().name.removesuffix(".safetensors")
+
+    @property
+    def public(self) -> str:
+        """The specification without the folders above: fit to be stored and shown."""
+        hooks = ",".join(h for h in (self.hook, self.hook_out) if h)
+        if self.kind == "identity":
+            return f"identity:{hooks}"
+        place = self.place if self.kind == "hub" else self.path.resolve().name
+        return f"{place}@{hooks}" if hooks else place
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way in which dictionaries are kept."""
+
+    sniff: Callable[[str], bool]
+    check: Callable[[Source], None]
+    """Raises InputError for what can be seen without loading."""
+    module: str
+    """Has `load(source, name, dtype, width) -> Dictionary`; imported only to load."""
+
+
+def parse_spec(text: str) -> tuple[str | None, str]:
+    """`NAME=SPEC` or `SPEC` -> (name or None, specification)."""
+    if "=" not in text or Path(text).exists():
+        return None, text
+    name, spec = text.split("=", 1)
+    if not name or not spec or name.startswith((".", "~")) or Path(name).is_absolute():
+        raise InputError(f"{text!r} is not NAME=SPECIFICATION: write for example layer4=my-sae.")
+    return name, spec
+
+
+def check_source(spec: str) -> Source:
+    """The source that `spec` names, its files looked at; InputError for what is wrong with it."""
+    source = read_source(spec)
+    KINDS[source.kind].check(source)
+    return source
+
+
+def read_source(spec: str) -> Source:
+    """Take a specification apart and say which kind of source it is."""
+    if spec.startswith("identity:"):
+        hook, hook_out = _hooks(spec, spec.removeprefix("identity:"))
+        return Source(spec, "identity", "", hook, hook_out)
+    place, hook, hook_out = spec, None, None
+    if "@" in spec and not Path(spec).expanduser().exists():
+        place, after = spec.rsplit("@", 1)
+        hook, hook_out = _hooks(spec, after)
+    place = str(Path(place).expanduser()) if place.startswith("~") else place
+    for name, kind in KINDS.items():
+        if kind.sniff(place):
+            return Source(spec, name, place, hook, hook_out)
+    if Path(place).exists():
+        raise InputError(f"{place} is not a dictionary: what works is {FORMS}.")
+    if place.count("/") == 0 or place.startswith((".", "/")):
+        raise InputError(f"There is no dictionary at {place!r}: what works is {FORMS}.")
+    return Source(spec, "hub", place, hook, hook_out)
+
+
+def _hooks(spec: str, text: str) -> tuple[str, str | None]:
+    hook, _, hook_out = text.partition(",")
+    if not hook.strip():
+        raise InputError(
+            f"{spec!r} names no hook point: write for example blocks.3.hook_resid_post."
+        )
+    return hook.strip(), hook_out.strip() or None
+
+
+def _has(weights: str) -> Callable[[str], bool]:
+    return lambda place: (Path(place) / weights).is_file()
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object's content, or an InputError that names the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: a dictionary's folder needs it.") from None
+    except (ValueError, OSError) as bad:
+        raise InputError(f"{path} cannot be read as JSON ({bad}).") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} does not hold a JSON object.")
+    return content
+
+
+def check_safetensors(path: Path) -> list[str]:
+    """The tensors' names; InputError where the file is not whole.
+
+    Format: the header's length as 8 bytes (little endian), the header as JSON, then the tensors,
+    whose offsets count from the header's end.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        header = file.read(length) if length <= size - 8 else b""
+    try:
+        tensors = json.loads(header)
+        tensors.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        raise InputError(f"{path} is not a safetensors file, or its start is damaged.") from None
+    if size != 8 + length + end:
+        raise InputError(
+            f"{path} is damaged: it has {size:,} bytes and its header speaks of "
+            f"{8 + length + end:,}; copy or download it again."
+        )
+    return list(tensors)
+
+
+def _check_saelens(source: Source) -> None:
+    read_json(source.path / "cfg.json")
+    check_safetensors(source.path / SAELENS_WEIGHTS)
+
+
+def _check_sparsify(source: Source) -> None:
+    read_json(source.path / "cfg.json")
+    check_safetensors(source.path / SPARSIFY_WEIGHTS)
+
+
+def _check_learning(source: Source) -> None:
+    if (config := source.path / "config.json").exists():
+        read_json(config)
+    weights = source.path / LEARNING_WEIGHTS
+    if not zipfile.is_zipfile(weights):  # the end of the archive holds its list of contents
+        raise InputError(f"{weights} is damaged or not a file that torch.save wrote.")
+
+
+def _check_matrix(source: Source) -> None:
+    check_safetensors(source.path)
+    if source.hook is None:
+        raise InputError(f"{source.spec} names no hook point: write {source.spec}@HOOK.")
+
+
+def _check_hub(source: Source) -> None:
+    from backend.dictionaries.registry import split_release
+
+    split_release(source.place)
+
+
+def _nothing(_: Source) -> None:
+    """An identity dictionary has no files."""
+
+
+KINDS: dict[str, Kind] = {
+    "identity": Kind(lambda _: False, _nothing, "backend.dictionaries.plain"),
+    "saelens": Kind(_has(SAELENS_WEIGHTS), _check_saelens, "backend.dictionaries.saelens"),
+    "sparsify": Kind(_has(SPARSIFY_WEIGHTS), _check_sparsify, "backend.dictionaries.sparsify"),
+    "dictionary_learning": Kind(
+        _has(LEARNING_WEIGHTS), _check_learning, "backend.dictionaries.dictionary_learning"
+    ),
+    "matrix": Kind(
+        lambda place: re.search(r"\.safetensors$", place) is not None and Path(place).is_file(),
+        _check_matrix,
+        "backend.dictionaries.plain",
+    ),
+    "hub": Kind(lambda _: False, _check_hub, "backend.dictionaries.saelens"),
+}
+"""In the order in which a folder is looked at; `identity` and `hub` are told by their form."""
