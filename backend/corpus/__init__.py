@@ -1,0 +1,26 @@
+"""Corpora: where text comes from, how it is split, and the sequences that a model is fed.
+
+Light: nothing here imports torch. The harvest uses `open_corpora`, `check_corpus` and
+`plan_sequences`; the other modules say how.
+"""
+
+from backend.corpus.chat import chat_renderer
+from backend.corpus.documents import SPLITS, Corpus, Document, Split
+from backend.corpus.plan import SequencePlan
+from backend.corpus.sequences import plan_sequences
+from backend.corpus.sources import check_corpus, open_corpora, open_corpus
+from backend.corpus.splits import assign_splits
+
+__all__ = [
+    "SPLITS",
+    "Corpus",
+    "Document",
+    "SequencePlan",
+    "Split",
+    "assign_splits",
+    "chat_renderer",
+    "check_corpus",
+    "open_corpora",
+    "open_corpus",
+    "plan_sequences",
+]

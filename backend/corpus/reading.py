@@ -1,0 +1,145 @@
+"""Documents become token ids, kept on disk, with what the split needs to know of each."""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from jaxtyping import Bool, UInt32
+
+from backend.corpus.documents import Corpus, Document
+from backend.corpus.groups import Groups
+from feature_store.errors import InputError
+
+BATCH_DOCUMENTS = 256
+BATCH_CHARACTERS = 2**20
+"""A batch for the tokenizer ends at whichever comes first."""
+
+
+class Tokenizer(Protocol):
+    """A fast tokenizer of transformers, or anything that is called like one."""
+
+    def __call__(
+        self, text: list[str], *, add_special_tokens: bool, split_special_tokens: bool
+    ) -> Any: ...
+
+
+class Specials:
+    """Which token ids are left out of counts: BOS and the special tokens."""
+
+    def __init__(self, bos: int | None, special_ids: Iterable[int]) -> None:
+        self.bos = bos
+        every = set(special_ids) if bos is None else {*special_ids, bos}
+        self.ids: list[int] = sorted(every)
+        self._table = np.zeros(max(self.ids, default=0) + 2, bool)  # the last stands for the rest
+        self._table[self.ids] = True
+
+    def counted(self, tokens: UInt32[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+        """Whether each token counts."""
+        return ~self._table[np.minimum(tokens, len(self._table) - 1)]
+
+
+class TokenFile:
+    """The token ids of documents, one after the other in one file (uint32, little-endian)."""
+
+    def __init__(
+        self, path: Path, corpus: Corpus, tokenizer: Tokenizer, specials: Specials
+    ) -> None:
+        self.ids: list[str] = []
+        self.generated: list[bool] = []
+        """Whether a document comes from a template."""
+        self.groups = Groups()
+        self.counted = 0
+        self.stray = 0
+        """Special tokens that the tokenizer made out of a document's own text."""
+        self.largest = 0
+        """The largest token id."""
+        self._borders = array("q", [0])
+        self.specials = specials
+        self._path = path
+        self._documents = _tokenised(corpus, tokenizer, specials.bos)
+        path.write_bytes(b"")
+
+    def read_until(self, counted: int) -> bool:
+        """Read on until so many counted tokens are there; False when the corpus ends before."""
+        with self._path.open("ab") as file:
+            while self.counted < counted:
+                found = next(self._documents, None)
+                if found is None:
+                    return False
+                self._append(*found, file)
+        return True
+
+    def lengths(self) -> list[int]:
+        """Tokens of each document."""
+        return np.diff(self._borders).tolist()
+
+    def documents(self) -> Iterator[UInt32[np.ndarray, "tokens"]]:
+        """The token ids of each document in turn."""
+        if self._borders[-1] == 0:  # an empty file cannot be mapped
+            yield from (np.zeros(0, np.uint32) for _ in self.ids)
+            return
+        every = np.memmap(self._path, "<u4", mode="r")
+        for start, stop in zip(self._borders[:-1], self._borders[1:], strict=True):
+            yield every[start:stop]
+
+    def _append(
+        self, document: Document, tokens: UInt32[np.ndarray, "tokens"], file: BinaryIO
+    ) -> None:
+        file.write(tokens.astype("<u4").tobytes())
+        counted = int(self.specials.counted(tokens).sum())
+        self.counted += counted
+        if not document.rendered:
+            self.stray += len(tokens) - counted
+        self.largest = max(self.largest, int(tokens.max(initial=0)))
+        self.ids.append(document.id)
+        self.generated.append(document.template is not None)
+        self.groups.add(document)
+        self._borders.append(self._borders[-1] + len(tokens))
+
+
+def _tokenised(
+    corpus: Corpus, tokenizer: Tokenizer, bos: int | None
+) -> Iterator[tuple[Document, UInt32[np.ndarray, "tokens"]]]:
+    """Every document with its token ids, without BOS in front.
+
+    Special tokens spelt out in a document stay text (`split_special_tokens`), except in a chat
+    template's own rendering, where they are meant.
+    """
+    for batch in _batches(corpus):
+        rendered = batch[0].rendered
+        rows = tokenizer(
+            [document.text for document in batch],
+            add_special_tokens=False,
+            split_special_tokens=not rendered,
+        )["input_ids"]
+        for document, row in zip(batch, rows, strict=True):
+            tokens = np.asarray(row, np.uint32)
+            if rendered and bos is not None and len(tokens) and tokens[0] == bos:
+                tokens = tokens[1:]  # each sequence gets its own
+            yield document, tokens
+
+
+def _batches(corpus: Corpus) -> Iterator[list[Document]]:
+    """Documents in lists for the tokenizer, all of a list rendered or none."""
+    batch: list[Document] = []
+    characters = 0
+    for document in corpus:
+        full = len(batch) == BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS
+        if batch and (full or document.rendered != batch[0].rendered):
+            yield batch
+            batch, characters = [], 0
+        batch.append(document)
+        characters += len(document.text)
+    if batch:
+        yield batch
+
+
+def check_vocabulary(largest: int, d_vocab: int | None) -> None:
+    """InputError when the tokenizer gives an id that the model does not have."""
+    if d_vocab is not None and largest >= d_vocab:
+        raise InputError(
+            f"The tokenizer gives token id {largest}, but the model has only {d_vocab} tokens; "
+            "take the tokenizer that belongs to the model."
+        )
