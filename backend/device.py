@@ -1,0 +1,50 @@
+"""Where tensors live and in which precision, chosen once, with a sentence saying why."""
+
+from dataclasses import dataclass
+
+import torch
+
+from feature_store.errors import InputError, pick
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""float16 is left out: residual streams of several models overflow it."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Device and precision of a model and its dictionaries."""
+
+    device: torch.device
+    dtype: torch.dtype
+    why: str
+    """One sentence for the user."""
+
+
+def choose_placement(device: str | None = None, dtype: str | None = None) -> Placement:
+    """CUDA when there is one, else the CPU; float32 unless something else is asked for.
+
+    InputError for a device that is not there and for an unknown precision.
+    """
+    precision = pick("dtype", dtype or "float32", DTYPES)
+    if device is None:
+        found = torch.cuda.is_available()
+        chosen = "cuda" if found else "cpu"
+        because = "a CUDA device is here" if found else "there is no CUDA device here"
+    else:
+        chosen = device
+        because = "you asked for it"
+    place = _checked(chosen)
+    name = str(precision).removeprefix("torch.")
+    return Placement(place, precision, f"Runs on {place} in {name}, since {because}.")
+
+
+def available() -> list[str]:
+    """Every device name that works here."""
+    return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+
+
+def _checked(name: str) -> torch.device:
+    works = available()
+    if name in works or (name == "cuda" and len(works) > 1):
+        return torch.device(name)
+    raise InputError(f"No device {name!r} here. There are: {', '.join(works)}.")

@@ -1,0 +1,338 @@
+"""The language model: one object, one lock, every hook point by TransformerLens' name."""
+
+import copy
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from backend import loading, trunk
+from backend.device import Placement
+from backend.processing import RAW, Processing, transform
+from feature_store.errors import InputError, near_miss
+
+Hook = tuple[str, Callable[..., Any]]
+"""A hook name and `fn(activation, hook) -> activation | None`, as TransformerLens has it."""
+Edit = Callable[[Tensor], Tensor]
+"""Flattened activation [batch pos width] -> the same shape; the same object changes nothing."""
+
+USUAL = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "hook_z", "normalized")
+PROBE_POS = 11
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+"""Largest relative difference at which both roads count as the same tensor (bfloat16 keeps 8 bits,
+and the two attention kernels round differently)."""
+
+
+class Lm:
+    """A causal language model behind a lock, read through hook points.
+
+    `bare` is the Hugging Face model itself, unhooked and with its fast attention; it shares every
+    weight with the bridge. Use either only inside `turn`.
+    """
+
+    def __init__(
+        self,
+        bridge: TransformerBridge,
+        bare: PreTrainedModel,
+        twins: Mapping[nn.Module, nn.Module],
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        placement: Placement,
+    ) -> None:
+        self._bridge = bridge
+        self._twins = twins
+        self._turn = threading.RLock()
+        self.bare = bare
+        self.tokenizer = tokenizer
+        self.name = name
+        self.source = name
+        self.placement = placement
+        self.n_layers: int = bridge.cfg.n_layers
+        self.n_heads: int = bridge.cfg.n_heads
+        self.d_head: int = bridge.cfg.d_head
+        self.d_model: int = bridge.cfg.d_model
+        self.n_ctx: int = bridge.cfg.n_ctx
+        self.d_vocab: int = bridge.cfg.d_vocab
+        self.bos = loading.bos_of(bare, tokenizer)
+        known = {*tokenizer.all_special_ids, self.bos}
+        self.special_ids = frozenset(int(token) for token in known if token is not None)
+
+    @classmethod
+    def load(cls, model: str, placement: Placement, *, trust_remote_code: bool = False) -> "Lm":
+        """A hub name or a local Hugging Face folder; InputError when it cannot be had."""
+        network, tokenizer = loading.read_model(
+            model, placement, trust_remote_code=trust_remote_code
+        )
+        folder = Path(model)
+        name = folder.resolve().name if folder.is_dir() else model
+        lm = cls.wrap(network, tokenizer, name, placement)
+        lm._folder = folder if folder.is_dir() else None
+        return lm
+
+    @classmethod
+    def wrap(
+        cls,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        placement: Placement,
+    ) -> "Lm":
+        """From objects in memory. `network` is rewired in place and must not be used again."""
+        loading.quiet()
+        nn.Module.to(network, placement.device).eval().requires_grad_(False)
+        # The bridge rewires the model in place, so its plain twin is taken first. The memo keeps
+        # the parameters themselves out of the copy: two module trees, one set of weights.
+        bare = copy.deepcopy(network, {id(p): p for p in network.parameters()})
+        theirs, ours = network.modules(), bare.modules()
+        twins = dict(zip(theirs, ours, strict=True))
+        try:
+            bridge = TransformerBridge.boot_transformers(
+                name,
+                hf_model=network,
+                tokenizer=copy.deepcopy(tokenizer),
+                device=str(placement.device),
+                dtype=placement.dtype,
+            )
+        except (ValueError, KeyError, AttributeError, NotImplementedError) as bad:
+            kind = getattr(network.config, "model_type", "unknown")
+            raise InputError(
+                f"TransformerLens cannot serve the model {name!r} of type {kind!r}: {bad}"
+            ) from bad
+        return cls(bridge, bare, twins, tokenizer, name, placement)
+
+    _folder: Path | None = None
+
+    @cached_property
+    def model_hash(self) -> str:
+        """sha256 over the folder's safetensors files, else over the weights in memory."""
+        from_files = loading.folder_hash(self._folder) if self._folder else None
+        return from_files or loading.state_hash(self.bare.state_dict())
+
+    @contextmanager
+    def turn(self, hooks: Sequence[Hook] = ()) -> Iterator[TransformerBridge]:
+        """Hold the model, with `hooks` in force until the block ends.
+
+        Hooks belong to the model, not to the caller: without the lock, one visitor's steering
+        shows up in another visitor's text.
+        """
+        named = [(self.canonical(name), fn) for name, fn in hooks]
+        with self._turn, self._bridge.hooks(fwd_hooks=named):
+            yield self._bridge
+
+    def hook_names(self) -> list[str]:
+        """Every hook point that carries one vector per token, canonical names and aliases."""
+        return [name for name, canonical in self._names.items() if canonical in self._widths]
+
+    def check_hook(self, hook: str) -> None:
+        """InputError for a name that the model does not have, or that carries no vectors."""
+        self.width(hook)
+
+    def canonical(self, hook: str) -> str:
+        """TransformerLens' canonical name of a hook point; InputError for an unknown one.
+
+        TransformerLens 3.9 would silently ignore it.
+        """
+        if hook in self._names:
+            return self._names[hook]
+        names = self.hook_names()
+        layer = re.match(r"(blocks\.\d+)\.", hook)
+        block = layer[1] if layer and self.usual_hooks(layer[1]) else "blocks.0"
+        raise InputError(
+            f"{self.name} has no hook point {hook!r}.{near_miss(hook, names)} It has "
+            f"{self.n_layers} layers, and in {block}: {', '.join(self.usual_hooks(block))}."
+        )
+
+    def usual_hooks(self, block: str) -> list[str]:
+        """The hook points of a block such as `blocks.3` that dictionaries are trained on."""
+        here = [name for name in self.hook_names() if name.startswith(f"{block}.")]
+        return [name for kind in USUAL for name in here if name.endswith(kind)]
+
+    def width(self, hook: str) -> int:
+        """Values per token at a hook point, heads flattened."""
+        canonical = self.canonical(hook)
+        if canonical not in self._widths:
+            raise InputError(
+                f"The hook point {hook!r} of {self.name} does not carry one vector per token. "
+                "Use one such as blocks.0.hook_resid_post."
+            )
+        return self._widths[canonical]
+
+    def on_fast_road(self, hook: str) -> bool:
+        """Whether the plain model serves this hook point (proved equal by the probe)."""
+        return self.canonical(hook) in self._taps
+
+    @torch.inference_mode()
+    def activations(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        hooks: Sequence[str],
+        processing: Processing = RAW,
+    ) -> dict[str, Float[Tensor, "batch pos width"]]:
+        """One forward, left after the deepest of `hooks`; heads flattened. Keys as in `hooks`.
+
+        The tensors are inference tensors: clone one before changing it in place. Padding on the
+        right is safe, since attention is causal. InputError for sequences beyond the context.
+        """
+        tokens = self._checked(tokens)
+        names = {hook: self.canonical(hook) for hook in hooks}
+        wanted = list(dict.fromkeys(names.values()))
+        for hook in hooks:
+            self.check_hook(hook)
+        with self._turn:
+            if all(name in self._taps for name in wanted):
+                got = trunk.run(self.bare, tokens, {name: self._taps[name] for name in wanted})
+            else:
+                got = self._through_bridge(tokens, wanted)
+        return {h: self.process(h, got[name], processing) for h, name in names.items()}
+
+    def process(self, hook: str, h: Tensor, processing: Processing) -> Tensor:
+        """Raw activations [... width] at `hook` as the processed model would have them."""
+        if processing == RAW:
+            return h
+        change = transform(processing, self, self.canonical(hook))
+        return h if change is None else change(h)
+
+    @torch.no_grad()
+    def token_losses(
+        self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, Edit] | None = None
+    ) -> Float[Tensor, "batch pos-1"]:
+        """Cross-entropy in nats of each next token, with activations replaced at some hooks.
+
+        Each of `replace` sees the flattened activation [batch pos width] and returns a new one, or
+        the very same object to change nothing. `hook_resid_mid` replaces the stream itself;
+        `ln2.hook_in`, in TransformerLens the same point, only what the MLP reads.
+        """
+        tokens = self._checked(tokens)
+        hooks = [hook for name, edit in (replace or {}).items() for hook in self._edits(name, edit)]
+        with self.turn(hooks) as bridge:
+            logits = bridge(tokens, return_type="logits")
+        flat = logits[:, :-1].float().flatten(0, 1)
+        losses = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
+        return losses.view(len(tokens), -1)
+
+    def component(self, path: str) -> Any:
+        """The bridge's component at a dotted path such as `blocks.0.attn.o`; None if absent."""
+        return reduce(_step, path.split("."), self._bridge)
+
+    @property
+    def is_layer_norm(self) -> bool:
+        """Whether the final norm removes the mean."""
+        norm = self.component("ln_final")
+        return norm is not None and not norm.uses_rms_norm
+
+    def value_offset(self, layer: int, with_norm_bias: bool) -> Tensor:
+        """What biases add to the values of a layer: [kv_heads * d_head].
+
+        Patterns sum to one, so the same is added to z. With `fold_ln` the norm's own bias counts,
+        since it has become part of the value bias.
+        """
+        value = self.component(f"blocks.{layer}.attn.v")
+        wrapped = getattr(value, "original_component", None)
+        if wrapped is None:
+            raise InputError(f"{self.name} has no value projection whose bias could be folded.")
+        reads = torch.zeros(self.d_model, device=self.placement.device, dtype=self.placement.dtype)
+        norm = getattr(self.component(f"blocks.{layer}.ln1"), "original_component", None)
+        bias = getattr(norm, "bias", None)
+        with torch.no_grad():
+            return wrapped(bias if with_norm_bias and bias is not None else reads).detach()
+
+    def _checked(self, tokens: Tensor) -> Tensor:
+        if tokens.ndim != 2 or tokens.shape[1] > self.n_ctx:
+            raise InputError(
+                f"{self.name} takes sequences of at most {self.n_ctx} tokens, "
+                f"not a batch of shape {list(tokens.shape)}."
+            )
+        return tokens.to(self.placement.device, torch.long)
+
+    def _edits(self, name: str, edit: Edit) -> list[Hook]:
+        self.check_hook(name)
+        change: dict[str, Tensor] = {}
+
+        def replace(act: Tensor, hook: object) -> Tensor | None:
+            flat = act.flatten(2)
+            new = edit(flat)
+            if new is flat:
+                return None
+            change["delta"] = (new - flat).to(act.dtype)
+            return new.reshape(act.shape).to(act.dtype)
+
+        def carry(act: Tensor, hook: object) -> Tensor | None:
+            return act + change["delta"] if change else None
+
+        layer = re.fullmatch(r"(blocks\.\d+)\.hook_resid_mid", name)
+        # In the bridge this point is only the MLP branch's entry: the stream itself passes beside
+        # it, so the same change is added again where the branches meet.
+        also = [(f"{layer[1]}.hook_out", carry)] if layer else []
+        return [(name, replace), *also]
+
+    def _through_bridge(self, tokens: Tensor, names: list[str]) -> dict[str, Tensor]:
+        layers = [re.match(r"blocks\.(\d+)\.", name) for name in names]
+        deepest = max(int(m[1]) if m else self.n_layers for m in layers) + 1
+        stop: dict[str, Any] = {"stop_at_layer": deepest} if deepest < self.n_layers else {}
+        _, cache = self._bridge.run_with_cache(tokens, names_filter=names, return_type=None, **stop)
+        return {name: cache[name].flatten(2) for name in names}
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {name: point.name or name for name, point in self._bridge.hook_dict.items()}
+
+    @cached_property
+    def _probe(self) -> dict[str, Tensor]:
+        """Every hook point's raw tensor on one short random sequence, from the bridge."""
+        with self._turn, torch.no_grad():
+            _, cache = self._bridge.run_with_cache(self.probe_tokens, return_type=None)
+        return {name: cache[name] for name in dict.fromkeys(self._names.values()) if name in cache}
+
+    @cached_property
+    def probe_tokens(self) -> Int[Tensor, "1 pos"]:
+        """A short random sequence on which roads are compared."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, min(PROBE_POS, self.n_ctx))
+        return torch.randint(self.d_vocab, shape, generator=generator).to(self.placement.device)
+
+    @cached_property
+    def _widths(self) -> dict[str, int]:
+        pos = self.probe_tokens.shape[1]
+        return {k: h[0, 0].numel() for k, h in self._probe.items() if _is_per_token(h, pos)}
+
+    @cached_property
+    def _taps(self) -> dict[str, trunk.Tap]:
+        """The hook points whose fast road gives what the bridge gives."""
+        offered = trunk.taps(self._widths, self.component, self._twins.get)
+        with self._turn, torch.no_grad():
+            got = trunk.run(self.bare, self.probe_tokens, offered)
+        bound = TOLERANCE[self.placement.dtype]
+        return {
+            name: offered[name]
+            for name, h in got.items()
+            if _differ(h, self._probe[name].flatten(2)) <= bound
+        }
+
+
+def _differ(a: Tensor, b: Tensor) -> float:
+    """Relative difference; infinite for different shapes."""
+    if a.shape != b.shape:
+        return float("inf")
+    return float((a - b).float().norm() / b.float().norm().clamp_min(1e-12))
+
+
+def _is_per_token(h: Tensor, pos: int) -> bool:
+    """[1 pos … width] of floats; attention patterns [1 heads pos pos] are not."""
+    if not h.is_floating_point() or h.ndim < 3 or h.shape[:2] != (1, pos):
+        return False
+    return h.ndim == 3 or h.shape[2:] != (pos, pos)
+
+
+def _step(owner: Any, part: str) -> Any:
+    if owner is None:
+        return None
+    return owner[int(part)] if part.isdigit() else getattr(owner, part, None)

@@ -1,0 +1,97 @@
+"""Reading a Hugging Face model and its tokenizer, and saying in a sentence why that failed."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from backend.device import Placement
+from backend.sources import check_model_source, weight_files
+from feature_store.errors import InputError
+
+CHUNK_BYTES = 1 << 24
+
+
+def read_model(
+    model: str, placement: Placement, *, trust_remote_code: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model in evaluation mode, frozen, placed; and its tokenizer.
+
+    InputError for a broken folder, a name the hub does not have, a model that is no causal language
+    model, or a checkpoint that lacks weights (which would otherwise be filled at random).
+    """
+    check_model_source(model)
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=placement.dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as bad:
+        raise InputError(_why(model, bad)) from bad
+    network, info = loaded
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise InputError(
+            f"The checkpoint {Path(model).name!r} lacks {len(missing)} of the weights that its "
+            f"config asks for, {missing[0]} for one: config and weights do not belong together."
+        )
+    return network.to(placement.device).eval().requires_grad_(False), tokenizer
+
+
+def folder_hash(folder: Path) -> str | None:
+    """sha256 (hex) over the safetensors files' bytes in name order; None where there are none."""
+    digest = hashlib.sha256()
+    files = weight_files(folder) if folder.is_dir() else []
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest() if files else None
+
+
+def state_hash(state: dict[str, torch.Tensor]) -> str:
+    """sha256 (hex) over names and bytes of a state dict, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode())
+        flat = state[name].detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def bos_of(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that begins a sequence: the tokenizer's BOS, else the EOS that serves as one."""
+    if isinstance(tokenizer.bos_token_id, int):
+        return tokenizer.bos_token_id
+    begins = getattr(network.config, "bos_token_id", None)
+    ends = (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    return begins if isinstance(begins, int) and begins in ends else None
+
+
+def quiet() -> None:
+    """TransformerLens warns of its own internals while booting; that is not the user's business."""
+    logging.getLogger("transformer_lens").setLevel(logging.ERROR)
+
+
+def _why(model: str, bad: BaseException) -> str:
+    first = (str(bad).strip().splitlines() or [repr(bad)])[0]
+    if Path(model).is_dir():
+        return f"The model in {Path(model).name!r} cannot be loaded: {first}"
+    return (
+        f"No model {model!r}: there is no such folder, and the Hugging Face hub does not give it "
+        f"({first})"
+    )

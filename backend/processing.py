@@ -1,0 +1,150 @@
+"""How a dictionary wants its model's weights rewritten, and the same done to activations.
+
+TransformerLens can centre and fold weights without changing what a model says, but its activations
+change. We never rewrite weights: one model serves everybody, and the few activations that differ
+are computed from the raw ones. A test holds this equal to the rewritten model.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+from torch import Tensor
+
+from feature_store.errors import InputError, listing
+
+HARMLESS = frozenset(
+    {
+        "device",
+        "n_devices",
+        "move_to_device",
+        "device_map",
+        "dtype",
+        "torch_dtype",
+        "n_ctx",
+        "default_prepend_bos",
+        "default_padding_side",
+        "trust_remote_code",
+        "verbose",
+        "cache_dir",
+        "local_files_only",
+    }
+)
+"""Where and how a model was loaded, not what it computes. Device and precision are the user's
+choice here, BOS is always passed explicitly, and remote code runs only when the user says so."""
+
+WRITES = re.compile(
+    r"blocks\.\d+\.(hook_in|hook_out|ln[12]\.hook_in|(attn|mlp)\.hook_out|(attn\.o|mlp\.out)\.hook_out)"
+    r"|embed\.hook_out|pos_embed\.hook_out|ln_final\.hook_in"
+)
+"""Canonical hook points on the residual stream, or whose output is added to it."""
+
+AFTER_GAIN = re.compile(
+    r"(blocks\.\d+\.ln[12]|ln_final)\.hook_out"
+    r"|blocks\.\d+\.(attn|mlp|attn\.[qkv]|attn\.qkv|mlp\.in|mlp\.gate)\.hook_in|unembed\.hook_in"
+)
+"""Canonical hook points behind a norm's gain, which fold_ln moves into the next weights."""
+
+VALUES = re.compile(r"blocks\.(\d+)\.attn\.(o\.hook_in|v\.hook_out)")
+
+
+@dataclass(frozen=True)
+class Processing:
+    """The rewriting that a dictionary was trained on; TransformerLens' names."""
+
+    center_writing_weights: bool = False
+    fold_ln: bool = False
+    center_unembed: bool = False
+    fold_value_biases: bool = False
+
+    @classmethod
+    def parse(cls, kwargs: Mapping[str, object] | None) -> "Processing":
+        """From a dictionary's `model_from_pretrained_kwargs`; InputError for what we cannot honour.
+
+        A key that is None or False asks for nothing.
+        """
+        known = {field.name for field in fields(cls)}
+        given = {
+            k: v for k, v in (kwargs or {}).items() if k not in HARMLESS and v not in (None, 0)
+        }
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise InputError(
+                f"The dictionary wants its model loaded with {unknown[0]}={given[unknown[0]]!r}, "
+                f"which is not supported here. {listing(sorted(known))}"
+            )
+        for key, value in given.items():
+            if value is not True:
+                raise InputError(f"{key} must be true or false, not {value!r}.")
+        return cls(**dict.fromkeys(given, True))
+
+    def __str__(self) -> str:
+        on = [field.name for field in fields(self) if getattr(self, field.name)]
+        return " + ".join(on) or "the weights as they are"
+
+
+RAW = Processing()
+
+
+def agree(processings: Mapping[str, Processing]) -> Processing:
+    """The one processing that all dictionaries (by name) want; InputError when they differ."""
+    names = list(processings)
+    for name in names[1:]:
+        if processings[name] != processings[names[0]]:
+            raise InputError(
+                f"{names[0]} expects a model with {processings[names[0]]}, {name} one with "
+                f"{processings[name]}. Harvest them separately."
+            )
+    return processings[names[0]] if names else RAW
+
+
+class ModelFacts(Protocol):
+    """What `transform` must know of a model."""
+
+    @property
+    def is_layer_norm(self) -> bool: ...
+    def value_offset(self, layer: int, with_norm_bias: bool) -> Tensor:
+        """What the value bias adds to v: [kv_heads * d_head]."""
+        ...
+
+    n_heads: int
+    d_head: int
+
+
+def transform(
+    processing: Processing, model: ModelFacts, hook: str
+) -> Callable[[Tensor], Tensor] | None:
+    """The map from raw to processed activations at a canonical hook point; None if none is needed.
+
+    Activations come flattened, [... width]. InputError where the processing is not defined.
+    """
+    if processing.center_writing_weights and not model.is_layer_norm:
+        raise InputError(
+            "The dictionary wants center_writing_weights, which would change what this model "
+            "computes, since its norms are RMSNorm. It was trained on another model."
+        )
+    if processing.fold_ln and AFTER_GAIN.fullmatch(hook):
+        raise InputError(
+            f"{hook} lies behind a norm's gain, which fold_ln moves elsewhere. "
+            "Use the norm's hook_normalized."
+        )
+    if processing.center_writing_weights and WRITES.fullmatch(hook):
+        return _centred
+    values = VALUES.fullmatch(hook)
+    if processing.fold_value_biases and values:
+        offset = model.value_offset(int(values[1]), processing.fold_ln)
+        if values[2] == "o.hook_in":
+            offset = _per_head(offset, model)
+        return lambda z: z - offset.to(z)
+    return None
+
+
+def _centred(h: Tensor) -> Tensor:
+    return h - h.mean(-1, keepdim=True)
+
+
+def _per_head(offset: Tensor, model: ModelFacts) -> Tensor:
+    """Repeat each key/value head's offset for the query heads that share it."""
+    heads = offset.reshape(-1, model.d_head)
+    return heads.repeat_interleave(model.n_heads // len(heads), dim=0).flatten()

@@ -1,0 +1,111 @@
+"""Light checks of what a user calls a model, made before anything heavy is imported.
+
+Only the standard library is used here: a wrong path gets its sentence in milliseconds.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from feature_store.errors import InputError
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+"""`name` or `org/name`, as the Hugging Face hub spells them."""
+
+
+def check_model_source(model: str) -> None:
+    """Return if `model` is a usable local folder, or may be a hub name; else an InputError.
+
+    Of a folder the config and the headers and lengths of its safetensors files are read. Whether
+    the hub has a name is not asked here.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        _check_folder(folder)
+    elif folder.is_file():
+        raise InputError(
+            f"{model!r} is a file. A model is a Hugging Face folder with config.json and "
+            "*.safetensors, or a hub name such as 'gpt2'."
+        )
+    elif not HUB_NAME.fullmatch(model):
+        raise InputError(
+            f"No model at {model!r}: there is no such folder, and it is not a hub name "
+            "such as 'gpt2' or 'EleutherAI/pythia-70m'."
+        )
+
+
+def check_safetensors(path: Path) -> None:
+    """InputError unless the file's header is readable and its length is what the header says.
+
+    Format: 8 bytes little-endian header length, a JSON header, then the tensors' bytes.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise _broken(path, "its header is cut off")
+        try:
+            header = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for k, entry in header.items() if k != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise _broken(path, "its header is not readable") from None
+    missing = 8 + length + max(ends, default=0) - size
+    if missing > 0:
+        raise _broken(path, f"{missing} bytes are missing at its end")
+
+
+def _broken(path: Path, what: str) -> InputError:
+    return InputError(
+        f"{path.parent.name}/{path.name} is not a whole safetensors file: {what}. "
+        "Copy or download it again."
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files in name order."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _check_folder(folder: Path) -> None:
+    _check_config(folder)
+    _check_index(folder)
+    files = weight_files(folder)
+    if not files and not list(folder.glob("pytorch_model*.bin")):
+        raise InputError(
+            f"The folder {folder.name!r} has no weights: expected *.safetensors beside config.json."
+        )
+    for path in files:
+        check_safetensors(path)
+
+
+def _check_config(folder: Path) -> None:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(
+            f"The folder {folder.name!r} is not a model: it has no config.json. "
+            "Give a folder written by save_pretrained, or a hub name."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as bad:
+        raise InputError(f"{folder.name}/config.json is not readable JSON: {bad}.") from None
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise InputError(
+            f"{folder.name}/config.json names no model_type, so it is not a Hugging Face model."
+        )
+
+
+def _check_index(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as bad:
+        raise InputError(f"{folder.name}/{index.name} is not readable: {bad!r}.") from None
+    absent = sorted(name for name in names if not (folder / name).is_file())
+    if absent:
+        raise InputError(
+            f"The folder {folder.name!r} lacks {len(absent)} of its {len(names)} weight files, "
+            f"{absent[0]} for one. Copy or download them."
+        )

@@ -1,0 +1,107 @@
+"""The fast road: hook points read off the plain Hugging Face model, without TransformerLens.
+
+The bridge costs half the speed of small models and keeps attention eager. Its components know which
+Hugging Face module they wrap, so that most hook points are the input, the output or the normalised
+input of a module of an unwrapped copy. That each one is the same tensor is checked, not believed:
+`Lm` compares both roads once and uses this one only where they agree.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Enough(Exception):
+    """Raised by the last hook to leave the forward pass."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a hook point is found in the plain model."""
+
+    module: nn.Module
+    before: bool
+    """Read what goes in, rather than what comes out."""
+    read: Callable[[Tensor], Tensor]
+
+
+def taps(
+    names: Iterable[str],
+    component: Callable[[str], Any],
+    twin: Callable[[nn.Module], nn.Module | None],
+) -> dict[str, Tap]:
+    """The canonical hook points that a module of the plain model stands for.
+
+    `component` gives the bridge's component at a dotted path, `twin` the plain model's counterpart
+    of the Hugging Face module that it wraps, or None for a module of the bridge's own making.
+    """
+    found: dict[str, Tap] = {}
+    for name in names:
+        path, _, point = name.rpartition(".")
+        if point not in ("hook_in", "hook_out", "hook_normalized"):
+            continue
+        owner = component(path)
+        wrapped = getattr(owner, "original_component", None)
+        module = None if wrapped is None else twin(wrapped)
+        if module is None:
+            continue
+        read = _as_is
+        if point == "hook_normalized":
+            read = partial(normalized, module, not owner.uses_rms_norm)
+        found[name] = Tap(module, before=point != "hook_out", read=read)
+    return found
+
+
+def normalized(norm: nn.Module, centre: bool, h: Tensor) -> Tensor:
+    """A norm's value before its gain, in float32 at least, as TransformerLens' hook_normalized."""
+    h = h if h.dtype == torch.float64 else h.float()
+    if centre:
+        h = h - h.mean(-1, keepdim=True)
+    eps = getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", 1e-5)
+    return h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + eps)
+
+
+def run(model: nn.Module, tokens: Tensor, wanted: Mapping[str, Tap]) -> dict[str, Tensor]:
+    """One forward, left as soon as every tap has been read: each [batch pos width].
+
+    Taps that the forward never reaches are missing from the answer. No mask is built: attention is
+    causal, so that padding on the right cannot reach real tokens.
+    """
+    got: dict[str, Tensor] = {}
+
+    def keep(name: str, read: Callable[[Tensor], Tensor], h: Tensor) -> None:
+        got[name] = read(h).flatten(2)
+        if len(got) == len(wanted):
+            raise _Enough
+
+    handles = [_attach(tap, partial(keep, name, tap.read)) for name, tap in wanted.items()]
+    try:
+        model(tokens, use_cache=False)
+    except _Enough:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return got
+
+
+def _attach(tap: Tap, keep: Callable[[Tensor], None]) -> Any:
+    if tap.before:
+        return tap.module.register_forward_pre_hook(
+            lambda module, args, kwargs: keep(_first((*args, *kwargs.values()))), with_kwargs=True
+        )
+    return tap.module.register_forward_hook(
+        lambda module, args, out: keep(out if isinstance(out, Tensor) else _first(out))
+    )
+
+
+def _first(values: Sequence[object]) -> Tensor:
+    return next(value for value in values if isinstance(value, Tensor))
+
+
+def _as_is(h: Tensor) -> Tensor:
+    return h

@@ -1,0 +1,26 @@
+"""What every test may ask for. The environment is set before anything imports torch."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny_lm():
+    """A random three-layer Llama with a vocabulary of words; shared, so leave no hooks on it."""
+    from tests.models import tiny
+
+    return tiny("llama")
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real models, dictionaries and texts, or a skip that says what is missing."""
+    given = os.environ.get("SAEFARI_TEST_DATA", "")
+    if not given or not Path(given).is_dir():
+        pytest.skip("set SAEFARI_TEST_DATA to a folder of real models and dictionaries")
+    return Path(given)

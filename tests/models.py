@@ -1,0 +1,104 @@
+"""Tiny random models of several architectures, built in milliseconds and offline."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+SPECIAL = ["<s>", "</s>", "<pad>", "<unk>"]
+TEXT = (
+    "the a cat dog bird fish girl boy mum dad went ran saw ate gave took liked found said was "
+    "is to in on and then but with of his her big small red blue happy sad old new ball tree "
+    "house park lake book box bread day night one two . , ! ?"
+)
+WORDS = TEXT.split()
+VOCAB = [*SPECIAL, *WORDS]
+N_CTX = 32
+
+_ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+_shape = {
+    "vocab_size": len(VOCAB),
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": N_CTX,
+    **_ids,
+}
+
+
+def configs() -> dict[str, PretrainedConfig]:
+    """One small config per architecture family: 3 layers, d_model 16, 4 heads."""
+    return {
+        "llama": LlamaConfig(**_shape, num_key_value_heads=2),
+        "gpt2": GPT2Config(
+            vocab_size=len(VOCAB), n_embd=16, n_layer=3, n_head=4, n_positions=N_CTX, **_ids
+        ),
+        "neox": GPTNeoXConfig(**_shape),
+        "gemma2": Gemma2Config(**_shape, num_key_value_heads=2, head_dim=8),
+        "qwen2": Qwen2Config(**_shape, num_key_value_heads=2),
+    }
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One id per word; `add_bos_token` keeps TransformerLens from looking for it on the hub."""
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(VOCAB)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        name_or_path="tiny",
+        add_bos_token=True,
+    )
+
+
+def hf_model(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
+    """A random Hugging Face model whose norms and biases differ from their neutral start."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(configs()[architecture]).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:  # gains start at 1 and biases at 0, which would hide mistakes
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+            elif "embed" not in name and "wte" not in name:
+                parameter.mul_(5)
+    return model
+
+
+def tiny(architecture: str = "llama", seed: int = 0):  # noqa: ANN201 - imports late
+    """A random `Lm`: vocabulary `VOCAB`, context 32."""
+    from backend.device import choose_placement
+    from backend.lm import Lm
+
+    place = choose_placement("cpu")
+    return Lm.wrap(hf_model(architecture, seed), tokenizer(), f"tiny-{architecture}", place)
+
+
+def save(folder: Path, architecture: str = "llama", seed: int = 0) -> Path:
+    """Write a random model and its tokenizer as a Hugging Face folder."""
+    hf_model(architecture, seed).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def token_batch(batch: int, pos: int, seed: int = 0) -> torch.Tensor:
+    """Random ordinary tokens behind a BOS: int64 [batch pos]."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(len(SPECIAL), len(VOCAB), (batch, pos), generator=generator)
+    tokens[:, 0] = 0
+    return tokens
