@@ -6,12 +6,14 @@ Importing this loads no torch. `python -m backend.demo.train` rebuilds the weigh
 from pathlib import Path
 
 from backend.demo.corpus import Document, Prompt, demo_documents, task_prompts
+from backend.demo.plan import MODEL_NAME, PLANS
 
 WEIGHTS = Path(__file__).parent / "weights"
-MODEL = WEIGHTS / "model"
+MODEL = WEIGHTS / MODEL_NAME
 """A Hugging Face folder: model, tokenizer, configuration."""
-LAYERS = 4
-DICTIONARIES = [WEIGHTS / f"{kind}-{i}" for kind in ("resid", "attn", "mlp") for i in range(LAYERS)]
-"""Folders that sae-lens loads: SAEs on the residual stream and on heads, transcoders of the MLPs."""
+DICTIONARIES = [
+    WEIGHTS / plan.name for plans in zip(*PLANS.values(), strict=True) for plan in plans
+]
+"""Folders that sae-lens loads: SAEs of the residual stream and of heads, MLP transcoders."""
 
 __all__ = ["DICTIONARIES", "MODEL", "Document", "Prompt", "demo_documents", "task_prompts"]

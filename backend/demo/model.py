@@ -15,11 +15,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from backend.demo.corpus import Document, demo_documents
+from backend.demo.plan import CONTEXT, LAYERS
 from backend.demo.tokenizer import TRAINING_SEED
 
 log = logging.getLogger(__name__)
 
-CONTEXT = 256
 BATCH_TOKENS = 2048
 PEAK_RATE = 3e-3
 WARM_UP_STEPS = 200
@@ -31,7 +31,7 @@ def new_model(vocabulary: int, bos: int, pad: int) -> LlamaForCausalLM:
         vocab_size=vocabulary,
         hidden_size=128,
         intermediate_size=384,
-        num_hidden_layers=4,
+        num_hidden_layers=LAYERS,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=CONTEXT,

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from backend.demo import words
+from backend.demo.words import POOLS
 
 
 class Slots(dict[str, str]):
@@ -25,7 +26,7 @@ class Slots(dict[str, str]):
         if key[0].isupper():
             value = self[key.lower()].capitalize()
         else:
-            pool = words.POOLS[key.rstrip("0123456789")]
+            pool = POOLS[key.rstrip("0123456789")]
             value = self.rng.choice([word for word in pool if word not in self.values()])
         self[key] = value
         return value
@@ -58,7 +59,9 @@ def pronoun(rng: random.Random, kind: str) -> Slots:
     """The pronoun follows the name's gender."""
     girl = rng.random() < 0.5
     answer, wrong = PRONOUNS[kind] if girl else PRONOUNS[kind][::-1]
-    return Slots(rng, who=rng.choice(words.GIRLS if girl else words.BOYS), answer=answer, wrong=wrong)
+    return Slots(
+        rng, who=rng.choice(words.GIRLS if girl else words.BOYS), answer=answer, wrong=wrong
+    )
 
 
 VERBS = {"be": (" is", " are"), "was": (" was", " were"), "have": (" has", " have")}

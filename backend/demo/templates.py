@@ -94,14 +94,14 @@ TRAIN: dict[str, tuple[str, ...]] = {
     "docstring": (
         'def {func}({a}, {b}, {c}):\n    """Handle the {arg}.\n\n    :param {a}: the {adj} one\n'
         '    :param {b}: the {adj2} one\n    :param||: the {adj3} one\n    """\n',
-        'def {func}(self, {a}, {b}, {c}, {d}):\n    """Return the {arg}.\n\n    :param {a}: a {adj} '
-        'value\n    :param {b}: a {adj2} value\n    :param||: a {adj3} value\n    """\n',
+        'def {func}(self, {a}, {b}, {c}, {d}):\n    """Return the {arg}.\n\n    :param {a}: a {adj}'
+        ' value\n    :param {b}: a {adj2} value\n    :param||: a {adj3} value\n    """\n',
         'def {func}_{arg}({a}, {b}, {c}):\n    """{Func} the {arg}.\n\n    Args:\n        {a}: the '
         '{object}\n        {b}: the {object2}\n       ||: the {object3}\n    """\n',
         'def {func}(self, {a}, {b}, {c}):\n    """{Func} this {arg}.\n\n    Args:\n        {a}: '
         'comes first\n        {b}: comes next\n       ||: comes last\n    """\n',
-        'def {func}_{arg}({a}, {b}, {c}, {d}):\n    """{Func} it.\n\n    @param {a}: {adj} {object}\n'
-        '    @param {b}: {adj2} {object2}\n    @param||: {adj3} {object3}\n    """\n',
+        'def {func}_{arg}({a}, {b}, {c}, {d}):\n    """{Func} it.\n\n    @param {a}: {adj} {object}'
+        '\n    @param {b}: {adj2} {object2}\n    @param||: {adj3} {object3}\n    """\n',
         "class {Arg}:\n    def __init__(self, {a}, {b}, {c}):\n        self.{a} = {a}\n        "
         "self.{b} = {b}\n        self.{c} =||\n",
         "def {func}({a}, {b}, {c}):\n    # {a} is the {adj} {object}\n    # {b} is the {adj2} "
@@ -166,7 +166,8 @@ TRAIN: dict[str, tuple[str, ...]] = {
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
     "indirect_object": (
-        "Last {month} {A} and {B} stayed in {country}, and there {S} gave a {colour} {object} to||.",
+        "Last {month} {A} and {B} stayed in {country}, and there {S} gave a {colour} {object} to"
+        "||.",
         "While {A} and {B} were near the {place}, {S} brought the {food} to||.",
         "After the {thing} {A} and {B} sat down. Soon {S} handed the {object} to||.",
     ),
@@ -186,7 +187,7 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     ),
     "docstring": (
         'def {func}({a}, {b}, {c}):\n    """{Func} some {arg} and return it.\n\n    :param {a}: '
-        'the {colour} {object}\n    :param {b}: the {colour2} {object2}\n    :param||: the {adj}\n'
+        "the {colour} {object}\n    :param {b}: the {colour2} {object2}\n    :param||: the {adj}\n"
         '    """\n',
         'def {func}_{arg}(self, {a}, {b}, {c}, {d}):\n    """{Func} the {arg}.\n\n    Args:\n'
         "        {a}: a {adj} thing\n        {b}: a {adj2} thing\n       ||: a {adj3} thing\n"

@@ -1,8 +1,10 @@
-"""The demo's tokenizer: byte-level BPE in which names, years and argument names are single tokens."""
+"""The demo's tokenizer: byte-level BPE; names, years and argument names are single tokens."""
 
+import json
 from pathlib import Path
 
 from backend.demo.corpus import demo_documents
+from backend.demo.plan import CONTEXT
 from backend.demo.tasks import single_tokens
 
 VOCABULARY = 3072
@@ -35,3 +37,12 @@ def train_tokenizer(folder: Path, documents: int = 12_000) -> None:
         tokenizer_object=bpe, bos_token=BOS, pad_token=PAD, add_bos_token=True
     )
     fast.save_pretrained(folder)
+    _name_the_class(folder / "tokenizer_config.json")
+
+
+def _name_the_class(path: Path) -> None:
+    """Say what every version of transformers reads, and that BOS is added."""
+    config = json.loads(path.read_text())
+    config |= {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": True}
+    config["model_max_length"] = CONTEXT
+    path.write_text(json.dumps(config, indent=2) + "\n")

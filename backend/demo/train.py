@@ -1,21 +1,28 @@
-"""`python -m backend.demo.train` rebuilds the demo's weights: tokenizer, model, dictionaries, report.
+"""`python -m backend.demo.train` rebuilds the weights: tokenizer, model, dictionaries, figures.
 
 A stage whose output exists is skipped, so an interrupted run goes on where it stopped; remove a
 folder under `weights/` to train it again.
 """
 
 import logging
+import os
+from pathlib import Path
 
 import torch
 
-from backend.demo import MODEL
+from backend.demo import MODEL, WEIGHTS
+from backend.demo.plan import PLANS, Plan
 
 log = logging.getLogger(__name__)
 
 MODEL_TOKENS = 9_000_000
+ACTIVATION_TOKENS = 1_000_000
+DICTIONARY_TOKENS = 3_000_000
+"""Each dictionary sees every activation about three times."""
 
 
 def main() -> None:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # sae-lens' trainer draws a bar unasked
     torch.set_num_threads(1)  # for matrices this small, a second thread costs more than it brings
     if not (MODEL / "tokenizer.json").is_file():
         from backend.demo.tokenizer import train_tokenizer
@@ -27,6 +34,33 @@ def main() -> None:
 
         log.info("training the model")
         train_model(MODEL, MODEL_TOKENS)
+    for plans in PLANS.values():
+        missing = [plan for plan in plans if not (WEIGHTS / plan.name / "cfg.json").is_file()]
+        if missing:
+            train_dictionaries(missing)
+    if not (WEIGHTS / "figures.json").is_file():
+        from backend.demo.report import measure
+
+        measure(Path(__file__).parents[2] / "docs" / "demo.md")
+
+
+def train_dictionaries(plans: list[Plan]) -> None:
+    """Train the dictionaries of one layer on activations that one pass collects for all of them."""
+    from backend.demo.activations import DICTIONARY_SEED, collect, load_lm, token_batches
+    from backend.demo.sae import train_sae
+    from backend.demo.transcoder import train_transcoder
+
+    hooks = sorted({hook for plan in plans for hook in (plan.hook, plan.hook_out)})
+    log.info("collecting activations at %s", ", ".join(hooks))
+    acts = collect(load_lm(), token_batches(DICTIONARY_SEED, ACTIVATION_TOKENS), hooks)
+    for plan in plans:
+        log.info("training %s", plan.name)
+        folder = WEIGHTS / plan.name
+        if plan.is_transcoder:
+            x, y = acts[plan.hook], acts[plan.hook_out]
+            train_transcoder(plan, x, y, folder, DICTIONARY_TOKENS)
+        else:
+            train_sae(plan, acts[plan.hook], folder, DICTIONARY_TOKENS)
 
 
 if __name__ == "__main__":

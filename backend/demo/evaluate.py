@@ -1,0 +1,137 @@
+"""What the demo's model and dictionaries reach, measured and written down for people and tests."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from backend.demo import MODEL, WEIGHTS, demo_documents
+from backend.demo.activations import Batch, collect, counted, token_batches
+from backend.demo.corpus import HARVEST_SEED, Prompt
+from backend.demo.model import batches
+from backend.demo.plan import Plan
+from backend.lm import Lm
+
+DEAD_TOKENS = 300_000
+SPLICE_DOCUMENTS = 300
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of prompts."""
+
+    pair: float
+    """The answer is more probable than the tempting wrong one; chance is 0.5."""
+    top: float
+    """The answer is the most probable of all tokens."""
+    n: int
+    """Prompts asked."""
+
+
+@torch.inference_mode()
+def accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt]
+) -> Accuracy:
+    """Next-token accuracy on prompts whose answers are single tokens."""
+    pair, top = 0, 0
+    for prompt in prompts:
+        ids = tokenizer(prompt.prompt, return_tensors="pt")["input_ids"]
+        answer, wrong = (
+            tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in prompt[1:]
+        )
+        logits = model(ids).logits[0, -1]
+        pair += int(logits[answer] > logits[wrong])
+        top += int(logits.argmax() == answer)
+    return Accuracy(pair / len(prompts), top / len(prompts), len(prompts))
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a dictionary stands in for what it reads; BOS and padding left out."""
+
+    explained_variance: float
+    l0: float
+    delta_ce: float
+    """Nats per token that the model loses with the dictionary spliced in."""
+    recovered_mean: float
+    """1: as good as the original; 0: as bad as the mean over the documents in its place."""
+    recovered_zero: float
+
+
+Reconstruct = Callable[[Float[Tensor, "row d_in"]], tuple[Tensor, Tensor]]
+
+
+def load(plan: Plan) -> Reconstruct:
+    """A dictionary of the demo as `x -> (features, reconstruction)` on flattened activations."""
+    from sae_lens import SAE
+
+    sae = SAE.load_from_disk(WEIGHTS / plan.name)
+    sae.turn_off_forward_pass_hook_z_reshaping()
+
+    def run(x: Float[Tensor, "row d_in"]) -> tuple[Tensor, Tensor]:
+        features = sae.encode(x)
+        return features, sae.decode(features)
+
+    return run
+
+
+@torch.inference_mode()
+def quality(lm: Lm, plan: Plan, tokens: list[Batch]) -> Quality:
+    """Splice one dictionary into the model on `tokens` and compare with ablation."""
+    run = load(plan)
+    got = collect(lm, tokens, [plan.hook, plan.hook_out])
+    x, y = got[plan.hook], got[plan.hook_out]
+    features, guess = run(x)
+    mean = y.mean(0)
+    left = (y - guess).pow(2).sum() / (y - mean).pow(2).sum()
+
+    def instead(batch: Batch, put: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        keep = counted(lm, batch)[..., None]
+        source = lm.activations(batch, [plan.hook])[plan.hook]
+        return lambda act: torch.where(keep, put(source), act)
+
+    puts = (lambda x: run(x)[1], lambda x: mean, lambda x: torch.zeros(()))
+    clean = _loss(lm, tokens)
+    spliced, by_mean, by_zero = (
+        _loss(lm, tokens, lambda batch, put=put: {plan.hook_out: instead(batch, put)})
+        for put in puts
+    )
+    return Quality(
+        explained_variance=1 - float(left),
+        l0=float((features != 0).sum(1).float().mean()),
+        delta_ce=spliced - clean,
+        recovered_mean=(by_mean - spliced) / (by_mean - clean),
+        recovered_zero=(by_zero - spliced) / (by_zero - clean),
+    )
+
+
+def _loss(lm: Lm, tokens: list[Batch], edits: Callable[[Batch], dict] = lambda batch: {}) -> float:
+    """Mean cross-entropy in nats over the next tokens that count."""
+    total, n = 0.0, 0
+    for batch in tokens:
+        keep = counted(lm, batch)[:, 1:]
+        total += float(lm.token_losses(batch, edits(batch))[keep].sum())
+        n += int(keep.sum())
+    return total / n
+
+
+@torch.inference_mode()
+def dead_share(lm: Lm, plans: list[Plan]) -> dict[str, float]:
+    """Per dictionary, the share of features without an activation in DEAD_TOKENS tokens."""
+    alive = {plan.name: torch.zeros(plan.d_sae, dtype=torch.bool) for plan in plans}
+    runs = {plan.name: load(plan) for plan in plans}
+    for batch in token_batches(HARVEST_SEED, DEAD_TOKENS):
+        acts = collect(lm, [batch], [plan.hook for plan in plans])
+        for plan in plans:
+            alive[plan.name] |= (runs[plan.name](acts[plan.hook])[0] != 0).any(0)
+    return {name: 1 - float(each.float().mean()) for name, each in alive.items()}
+
+
+def sample(generated: bool) -> Iterator[Batch]:
+    """Fresh stories, or the standard library's pieces among them."""
+    chosen = (d for d in demo_documents(HARVEST_SEED) if (d.template is not None) == generated)
+    return batches(itertools.islice(chosen, SPLICE_DOCUMENTS), MODEL)

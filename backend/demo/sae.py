@@ -1,0 +1,67 @@
+"""Train one of the demo's SAEs with sae-lens' own trainer, on activations that are in memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.demo.activations import shuffled
+from backend.demo.plan import CONTEXT, MODEL_NAME, Plan
+
+BATCH = 2048
+RATE = 1.5e-3
+
+
+def metadata(plan: Plan) -> dict[str, object]:
+    """What a dictionary says about itself, in sae-lens' words."""
+    return {
+        "model_name": MODEL_NAME,
+        "hook_name": plan.hook,
+        "hook_name_out": plan.hook_out,
+        "context_size": CONTEXT,
+        "prepend_bos": True,
+        "exclude_special_tokens": True,
+        "dataset_path": "demo",
+        "model_from_pretrained_kwargs": {},
+    }
+
+
+def train_sae(plan: Plan, x: Float[Tensor, "token width"], folder: Path, tokens: int) -> None:
+    """Train a TopK SAE on `tokens` rows drawn from `x` and save it in sae-lens' format."""
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.saes.sae import SAEMetadata
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    torch.manual_seed(0)
+    config = TopKTrainingSAEConfig(
+        k=plan.k,
+        d_in=x.shape[1],
+        d_sae=plan.d_sae,
+        normalize_activations="expected_average_only_in",  # folded into the weights at the end
+        reshape_activations="hook_z" if plan.hook.endswith("hook_z") else "none",
+        metadata=SAEMetadata(**metadata(plan)),
+    )
+    trainer = SAETrainer(
+        cfg=SAETrainerConfig(
+            total_training_samples=tokens,
+            train_batch_size_samples=BATCH,
+            lr=RATE,
+            lr_end=RATE / 10,
+            lr_warm_up_steps=20,
+            lr_decay_steps=tokens // BATCH // 3,
+            dead_feature_window=50,
+            feature_sampling_window=10 * tokens // BATCH,  # never: its histograms are for wandb
+            n_batches_for_norm_estimate=20,
+        ),
+        sae=TopKTrainingSAE(config),
+        data_provider=_rows(x),
+    )
+    trainer.fit().save_inference_model(folder)
+
+
+def _rows(x: Float[Tensor, "token width"]) -> Iterator[Float[Tensor, "row width"]]:
+    for rows in shuffled(len(x), BATCH, seed=0):
+        yield x[rows]
