@@ -1,9 +1,10 @@
 """Folders that dictionary_learning saves: ae.pt and config.json.
 
 Formats, read off the library's classes: AutoEncoder (encoder.*, decoder.weight, bias),
-AutoEncoderNew (decoder.bias, which is not taken off the input), GatedAutoEncoder (encoder.weight, decoder.weight,
-r_mag, gate_bias, mag_bias, decoder_bias), AutoEncoderTopK and BatchTopKSAE (k, threshold, b_dec),
-MatryoshkaBatchTopKSAE (W_enc, W_dec, group_sizes), JumpReluAutoEncoder (W_enc, W_dec, threshold).
+AutoEncoderNew (decoder.bias, which is not taken off the input), GatedAutoEncoder (encoder.weight,
+decoder.weight, r_mag, gate_bias, mag_bias, decoder_bias), AutoEncoderTopK and BatchTopKSAE (k,
+threshold, b_dec), MatryoshkaBatchTopKSAE (W_enc, W_dec, group_sizes), JumpReluAutoEncoder (W_enc,
+W_dec, threshold).
 nn.Linear weights are [out in]. Gated and JumpReLU activations are multiplied by their decoder
 norm, as the library gives them.
 """

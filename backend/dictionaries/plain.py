@@ -8,7 +8,6 @@ self-check says so.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -31,16 +30,15 @@ class Identity:
     needs_sequence = False
 
     def __init__(self, d: int, device: torch.device, dtype: torch.dtype) -> None:
-        self._like = torch.empty(0, device=device, dtype=dtype)
-        self._d = d
+        self._one = torch.eye(d, device=device, dtype=dtype)
 
-    @cached_property
+    @property
     def W_dec(self) -> Float[Tensor, "d d"]:
-        return torch.eye(self._d, device=self._like.device, dtype=self._like.dtype)
+        return self._one
 
     @property
     def W_enc(self) -> Float[Tensor, "d d"]:
-        return self.W_dec
+        return self._one
 
     def encode(self, z: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
         return z
