@@ -113,6 +113,6 @@ def _parsed(line: str, where: str) -> object:
     try:
         return json.loads(line)
     except json.JSONDecodeError as bad:
-        raise InputError(f"{where} is not JSON: {bad.msg} at column {bad.colno}.") from bad
+        raise InputError(f"{where} is not JSON ({bad.msg}, column {bad.colno}).") from bad
     except (ValueError, RecursionError) as bad:  # a number of too many digits, too deep a nesting
         raise InputError(f"{where} is not JSON that can be read: {bad}.") from bad

@@ -21,8 +21,15 @@ class Tokenizer(Protocol):
     """A fast tokenizer of transformers, or anything that is called like one."""
 
     def __call__(
-        self, text: list[str], *, add_special_tokens: bool, split_special_tokens: bool
-    ) -> Any: ...
+        self,
+        text: list[str],
+        *,
+        add_special_tokens: bool,
+        split_special_tokens: bool,
+        verbose: bool,
+    ) -> Any:
+        """A mapping whose "input_ids" are one list of ids per text."""
+        ...
 
 
 class Specials:
@@ -57,6 +64,8 @@ class TokenFile:
         """The largest token id."""
         self._borders = array("q", [0])
         self.specials = specials
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        self._unknown = -1 if unknown in (None, specials.bos) else unknown
         self._path = path
         self._documents = _tokenised(corpus, tokenizer, specials.bos)
         path.write_bytes(b"")
@@ -88,10 +97,10 @@ class TokenFile:
         self, document: Document, tokens: UInt32[np.ndarray, "tokens"], file: BinaryIO
     ) -> None:
         file.write(tokens.astype("<u4").tobytes())
-        counted = int(self.specials.counted(tokens).sum())
-        self.counted += counted
+        counted = self.specials.counted(tokens)
+        self.counted += int(counted.sum())
         if not document.rendered:
-            self.stray += len(tokens) - counted
+            self.stray += int((tokens[~counted] != self._unknown).sum())
         self.largest = max(self.largest, int(tokens.max(initial=0)))
         self.ids.append(document.id)
         self.generated.append(document.template is not None)
@@ -113,6 +122,7 @@ def _tokenised(
             [document.text for document in batch],
             add_special_tokens=False,
             split_special_tokens=not rendered,
+            verbose=False,  # no warning of long documents: they are cut later
         )["input_ids"]
         for document, row in zip(batch, rows, strict=True):
             tokens = np.asarray(row, np.uint32)
