@@ -10,7 +10,7 @@ from torch import Tensor
 from backend.demo.activations import shuffled
 from backend.demo.plan import CONTEXT, MODEL_NAME, Plan
 
-BATCH = 2048
+BATCH = 1024
 RATE = 1.5e-3
 
 
@@ -50,9 +50,9 @@ def train_sae(plan: Plan, x: Float[Tensor, "token width"], folder: Path, tokens:
             train_batch_size_samples=BATCH,
             lr=RATE,
             lr_end=RATE / 10,
-            lr_warm_up_steps=20,
+            lr_warm_up_steps=50,
             lr_decay_steps=tokens // BATCH // 3,
-            dead_feature_window=50,
+            dead_feature_window=100,
             feature_sampling_window=10 * tokens // BATCH,  # never: its histograms are for wandb
             n_batches_for_norm_estimate=20,
         ),

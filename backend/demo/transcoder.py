@@ -15,9 +15,9 @@ from backend.demo.activations import shuffled
 from backend.demo.plan import Plan
 from backend.demo.sae import metadata
 
-BATCH = 2048
+BATCH = 1024
 RATE = 1.5e-3
-DEAD_AFTER_BATCHES = 50
+DEAD_AFTER_BATCHES = 100
 AUXILIARY = 1 / 16
 
 
@@ -58,7 +58,7 @@ def train_transcoder(
     threshold = 0.0
     for step, rows in zip(range(steps), shuffled(len(x), BATCH, seed=0), strict=False):
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (step + 1) / 20, 0.05 + 3 * (1 - step / steps))
+            group["lr"] = RATE * min(1.0, (step + 1) / 50, 0.05 + 3 * (1 - step / steps))
         acts = model.encode(x[rows])
         kept, smallest = batch_top_k(acts, plan.k)
         threshold = smallest if step == 0 else 0.98 * threshold + 0.02 * smallest
