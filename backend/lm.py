@@ -18,12 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from backend import loading, trunk
 from backend.device import Placement
 from backend.processing import RAW, Processing, transform
+from backend.trunk import Edit
 from feature_store.errors import InputError, near_miss
 
 Hook = tuple[str, Callable[..., Any]]
 """A hook name and `fn(activation, hook) -> activation | None`, as TransformerLens has it."""
-Edit = Callable[[Tensor], Tensor]
-"""Flattened activation [batch pos width] -> the same shape; the same object changes nothing."""
 
 USUAL = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "hook_z", "normalized")
 PROBE_POS = 11
@@ -212,9 +211,9 @@ class Lm:
         `ln2.hook_in`, in TransformerLens the same point, only what the MLP reads.
         """
         tokens = self._checked(tokens)
-        hooks = [hook for name, edit in (replace or {}).items() for hook in self._edits(name, edit)]
-        with self.turn(hooks) as bridge:
-            logits = bridge(tokens, return_type="logits")
+        edits = [pair for name, edit in (replace or {}).items() for pair in self._edits(name, edit)]
+        with self._turn:
+            logits = self._edited(tokens, edits)
         flat = logits[:, :-1].float().flatten(0, 1)
         losses = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
         return losses.view(len(tokens), -1)
@@ -253,26 +252,35 @@ class Lm:
             )
         return tokens.to(self.placement.device, torch.long)
 
-    def _edits(self, name: str, edit: Edit) -> list[Hook]:
+    def _edits(self, name: str, edit: Edit) -> list[tuple[str, Edit]]:
+        """The edits, by canonical name, that replacing the activation at `name` takes."""
         self.check_hook(name)
+        layer = re.fullmatch(r"(blocks\.\d+)\.hook_resid_mid", name)
+        if layer is None:
+            return [(self.canonical(name), edit)]
+        # At this point hooks see only the MLP branch's entry: the stream itself passes beside it,
+        # so the same change is added again where the branches meet.
         change: dict[str, Tensor] = {}
 
-        def replace(act: Tensor, hook: object) -> Tensor | None:
-            flat = act.flatten(2)
-            new = edit(flat)
-            if new is flat:
-                return None
-            change["delta"] = (new - flat).to(act.dtype)
-            return new.reshape(act.shape).to(act.dtype)
+        def enter(h: Tensor) -> Tensor:
+            new = edit(h)
+            change["delta"] = new - h
+            return new
 
-        def carry(act: Tensor, hook: object) -> Tensor | None:
-            return act + change["delta"] if change else None
+        def leave(h: Tensor) -> Tensor:
+            return h + change["delta"]
 
-        layer = re.fullmatch(r"(blocks\.\d+)\.hook_resid_mid", name)
-        # In the bridge this point is only the MLP branch's entry: the stream itself passes beside
-        # it, so the same change is added again where the branches meet.
-        also = [(f"{layer[1]}.hook_out", carry)] if layer else []
-        return [(name, replace), *also]
+        return [(self.canonical(name), enter), (f"{layer[1]}.hook_out", leave)]
+
+    def _edited(self, tokens: Tensor, edits: list[tuple[str, Edit]]) -> Tensor:
+        """Logits under edits, which apply in order where two meet at one point."""
+        if all(name in self._taps for name, _ in edits):
+            try:
+                return trunk.logits(self.bare, tokens, [(self._taps[n], fn) for n, fn in edits])
+            except trunk.NotWritable:
+                pass
+        with self.turn([(name, _bridge_hook(edit)) for name, edit in edits]) as bridge:
+            return bridge(tokens, return_type="logits")
 
     def _through_bridge(self, tokens: Tensor, names: list[str]) -> dict[str, Tensor]:
         layers = [re.match(r"blocks\.(\d+)\.", name) for name in names]
@@ -316,6 +324,15 @@ class Lm:
             for name, h in got.items()
             if _differ(h, self._probe[name].flatten(2)) <= bound
         }
+
+
+def _bridge_hook(edit: Edit) -> Callable[..., Tensor | None]:
+    def replace(act: Tensor, hook: object) -> Tensor | None:
+        flat = act.flatten(2)
+        new = edit(flat)
+        return None if new is flat else new.reshape(act.shape).to(act.dtype)
+
+    return replace
 
 
 def _differ(a: Tensor, b: Tensor) -> float:

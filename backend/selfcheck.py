@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from backend.dictionaries.base import Dictionary
-from backend.lm import Edit, Lm
+from backend.lm import Lm
 from backend.positions import counted, pad_right, uncounted_ids
+from backend.trunk import Edit
 from feature_store.errors import InputError
 
 DOCUMENTS = 50

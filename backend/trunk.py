@@ -6,13 +6,20 @@ input of a module of an unwrapped copy. That each one is the same tensor is chec
 `Lm` compares both roads once and uses this one only where they agree.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Edit = Callable[[Tensor], Tensor]
+"""Flattened activation [batch pos width] -> the same shape; the same object changes nothing."""
+
+
+class NotWritable(Exception):
+    """An edit at a point that can only be read here, such as a norm's value before its gain."""
 
 
 class _Enough(Exception):
@@ -89,18 +96,49 @@ def run(model: nn.Module, tokens: Tensor, wanted: Mapping[str, Tap]) -> dict[str
     return got
 
 
-def _attach(tap: Tap, keep: Callable[[Tensor], None]) -> Any:
+def logits(model: nn.Module, tokens: Tensor, edits: Iterable[tuple[Tap, Edit]]) -> Tensor:
+    """A whole forward, [batch pos vocab], with activations replaced on the way.
+
+    NotWritable when an edit changes something at a point that is computed beside the forward.
+    """
+    handles = [_attach(tap, partial(_replaced, tap, edit)) for tap, edit in edits]
+    try:
+        return model(tokens, use_cache=False).logits
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _replaced(tap: Tap, edit: Edit, h: Tensor) -> Tensor:
+    flat = tap.read(h).flatten(2)
+    new = edit(flat)
+    if new is flat:
+        return h
+    if tap.read is not _as_is:
+        raise NotWritable
+    return new.reshape(h.shape).to(h.dtype)
+
+
+def _attach(tap: Tap, change: Callable[[Tensor], Tensor | None]) -> Any:
+    """Call `change` on the tensor at a tap; what it returns, if not None, goes on in its place."""
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            new = change(args[0])
+            return None if new is None or new is args[0] else ((new, *args[1:]), kwargs)
+        key = next(k for k, value in kwargs.items() if isinstance(value, Tensor))
+        new = change(kwargs[key])
+        return None if new is None or new is kwargs[key] else (args, {**kwargs, key: new})
+
+    def after(module: nn.Module, args: object, out: Any) -> Any:
+        if isinstance(out, Tensor):
+            return change(out)
+        new = change(out[0])
+        return None if new is None or new is out[0] else (new, *out[1:])
+
     if tap.before:
-        return tap.module.register_forward_pre_hook(
-            lambda module, args, kwargs: keep(_first((*args, *kwargs.values()))), with_kwargs=True
-        )
-    return tap.module.register_forward_hook(
-        lambda module, args, out: keep(out if isinstance(out, Tensor) else _first(out))
-    )
-
-
-def _first(values: Sequence[object]) -> Tensor:
-    return next(value for value in values if isinstance(value, Tensor))
+        return tap.module.register_forward_pre_hook(before, with_kwargs=True)
+    return tap.module.register_forward_hook(after)
 
 
 def _as_is(h: Tensor) -> Tensor:

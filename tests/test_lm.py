@@ -91,6 +91,20 @@ def test_putting_back_the_same_changes_nothing(lm: Lm, hook: str) -> None:
     torch.testing.assert_close(got, lm.token_losses(tokens), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("hook", HOOKS)
+def test_edits_do_on_either_road_what_the_bridge_does(lm: Lm, hook: str) -> None:
+    tokens = token_batch(2, 10)
+    shift = torch.randn(lm.width(hook))
+    with (
+        torch.no_grad(),
+        lm.turn([(hook, lambda h, hook: h + shift.view(h.shape[2:]))]) as bridge,
+    ):
+        logits = bridge(tokens)[:, :-1].flatten(0, 1)
+    want = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="none")
+    got = lm.token_losses(tokens, {hook: lambda h: h + shift})
+    torch.testing.assert_close(got.flatten(), want, rtol=1e-4, atol=1e-4)
+
+
 def test_replacing_the_last_stream_by_another_text_gives_its_losses(lm: Lm) -> None:
     a, b = token_batch(2, 10), token_batch(2, 10, seed=1)
     last = "blocks.2.hook_resid_post"
