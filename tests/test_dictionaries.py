@@ -143,7 +143,7 @@ def test_one_unit_of_a_feature_adds_its_direction(tmp_path: Path, architecture) 
 @pytest.mark.parametrize("norm", tiny.PER_TOKEN)
 @pytest.mark.parametrize("architecture", tiny.SAES)
 def test_an_edit_is_denormalised_token_by_token(tmp_path: Path, architecture, norm) -> None:
-    """decode(f2, x) - decode(f1, x) is the difference in normalised units, times that token's scale."""
+    """decode(f2, x) - decode(f1, x) is the edit in normalised units times the token's scale."""
     ours = tiny.loaded(tmp_path, architecture, normalize_activations=norm)
     x = tiny.tokens()
     code = ours.encode(x)

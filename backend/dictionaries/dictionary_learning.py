@@ -37,13 +37,14 @@ def load(
     path = source.path / LEARNING_WEIGHTS
     config = source.path / "config.json"
     trainer = _trainer(read_json(config)) if config.exists() else {}
+    hook = _hook_point(source, trainer)
     raw = read_pickle_free(path)
     state = moved(raw, device, dtype)
     kind = str(trainer.get("dict_class") or _guess(raw, source))
     coder = pick("dictionary_learning class", kind, CLASSES)(state, path)
     return Dictionary(
         name=source.default_name,
-        hook_name=(hook := _hook_point(source, trainer)),
+        hook_name=hook,
         hook_out=source.hook_out or hook,
         architecture=kind,
         source=source.public,

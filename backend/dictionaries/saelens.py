@@ -37,7 +37,9 @@ def load(
     """The dictionary in a folder or on the hub, folded and moved to the device."""
     with warnings.catch_warnings():
         # It asks for model_from_pretrained_kwargs to be honoured; they are, everywhere.
-        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
+        warnings.filterwarnings(
+            "ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs"
+        )
         sae, extra = _from_hub(source.place) if source.kind == "hub" else (_from_disk(source), {})
     return adapt(sae, source, device, dtype, extra)
 
