@@ -20,8 +20,8 @@ from feature_store.errors import InputError
 DOCUMENTS = 50
 POSITIONS = 128
 BATCH = 10
-LOGITS = 1 << 27
-"""At most so many logits at once (half a gigabyte)."""
+AT_ONCE = 1 << 27
+"""At most so many logits, or dense activations, at once (half a gigabyte)."""
 
 LOW_EXPLAINED_VARIANCE = 0.5
 L0_FACTOR = 2.0
@@ -73,16 +73,17 @@ class _Fidelity:
     explained_variance: float | None
     n_nonzero: int
     n_fired: int
+    rebuilt: list[Float[Tensor, "n d_out"]]
+    """Per batch, the reconstruction at its counted positions."""
 
 
 def fit(lm: Lm, dictionary: Dictionary) -> None:
     """InputError unless the model has the dictionary's hook points, in its widths."""
     _check_width(lm, dictionary.name, dictionary.hook_name, "reads", dictionary.d_in)
     _check_width(lm, dictionary.name, dictionary.hook_out, "writes", dictionary.d_out)
-    probe = torch.zeros(1, 1, dictionary.d_in)
-    for hook in (dictionary.hook_name, dictionary.hook_out):
-        wide = probe.new_zeros(1, 1, lm.width(hook)).to(lm.placement.device)
-        lm.process(hook, wide, dictionary.processing)
+    for hook in (dictionary.hook_name, dictionary.hook_out):  # a processing may be undefined there
+        nothing = torch.zeros(1, 1, lm.width(hook), device=lm.placement.device)
+        lm.process(hook, nothing, dictionary.processing)
 
 
 def _check_width(lm: Lm, name: str, hook: str, does: str, width: int) -> None:
@@ -102,14 +103,14 @@ def _check_width(lm: Lm, name: str, hook: str, does: str, width: int) -> None:
 def check(lm: Lm, dictionary: Dictionary, sequences: Sequence[Sequence[int]]) -> SelfCheck:
     """Measure on the first 50 sequences (token ids, BOS included where wanted), 128 tokens each.
 
-    Two forwards' worth of activations and four of losses; sums in float64. InputError when the
-    dictionary does not fit, or nothing can be counted.
+    One forward for activations and four for losses; sums in float64. InputError when the dictionary
+    does not fit, or nothing can be counted.
     """
     fit(lm, dictionary)
     batches = list(_batches(lm, dictionary, sequences))
     found = _fidelity(lm, dictionary, batches)
     mean = found.mean.to(lm.placement.device, torch.float32)
-    clean, spliced, zero, ablated = _losses(lm, dictionary, batches, mean)
+    clean, spliced, zero, ablated = _losses(lm, dictionary, batches, found.rebuilt, mean)
     return SelfCheck(
         n_documents=sum(len(batch.tokens) for batch in batches),
         n_tokens=found.n,
@@ -166,7 +167,7 @@ def _batches(
     uncounted = uncounted_ids(lm.bos, lm.special_ids, dictionary.metadata)
     length = min(POSITIONS, lm.n_ctx)
     cut = sorted((list(s[:length]) for s in sequences[:DOCUMENTS] if len(s) > 1), key=len)
-    rows = max(1, min(BATCH, LOGITS // (length * lm.d_vocab)))
+    rows = max(1, min(BATCH, AT_ONCE // (length * lm.d_vocab)))
     for start in range(0, len(cut), rows):  # by length, so that little is padding
         tokens, real = pad_right(cut[start : start + rows], fill=lm.bos or 0)
         tokens, real = tokens.to(lm.placement.device), real.to(lm.placement.device)
@@ -176,47 +177,50 @@ def _batches(
 def _fidelity(lm: Lm, dictionary: Dictionary, batches: list[_Batch]) -> _Fidelity:
     total = torch.zeros(dictionary.d_out, dtype=torch.float64)
     fired = torch.zeros(dictionary.d_sae, dtype=torch.bool)
+    rebuilt: list[Tensor] = []
     n = n_nonzero = 0
     square = error = 0.0
-    hooks = [dictionary.hook_name, dictionary.hook_out]
     for batch in batches:
+        hooks = [dictionary.hook_name, dictionary.hook_out]
         got = lm.activations(batch.tokens, hooks, dictionary.processing)
-        x, y = got[dictionary.hook_name], got[dictionary.hook_out][batch.counts]
-        features = _active(dictionary, x, batch.counts).cpu()
-        wide = y.double().cpu()
-        n += len(wide)
+        features, guess = _rebuild(dictionary, got[dictionary.hook_name], batch.counts)
+        y = got[dictionary.hook_out][batch.counts].double().cpu()
+        n += len(y)
         n_nonzero += len(features)
-        fired[features.long()] = True
-        total += wide.sum(0)
-        square += float(wide.pow(2).sum())
-        error += float((wide - _decoded(dictionary, x, batch.counts).double().cpu()).pow(2).sum())
+        fired[features.cpu()] = True
+        total += y.sum(0)
+        square += float(y.pow(2).sum())
+        error += float((y - guess.double().cpu()).pow(2).sum())
+        rebuilt.append(guess)
     if n == 0:
         raise InputError(
             "The self-check found no token to count: give it texts longer than one token."
         )
-    variance = square - float(total.pow(2).sum()) / n
-    return _Fidelity(n, total / n, _left(error, variance), n_nonzero, int(fired.sum()))
+    explained = _left(error, square - float(total.pow(2).sum()) / n)
+    return _Fidelity(n, total / n, explained, n_nonzero, int(fired.sum()), rebuilt)
 
 
-def _active(
+def _rebuild(
     dictionary: Dictionary, x: Float[Tensor, "batch pos d_in"], at: Bool[Tensor, "batch pos"]
-) -> Int[Tensor, "n"]:
-    """The feature of every non-zero activation at the positions `at`."""
+) -> tuple[Int[Tensor, "nonzero"], Float[Tensor, "n d_out"]]:
+    """The feature of every non-zero activation, and the reconstruction, at the positions `at`."""
     if dictionary.needs_sequence:
-        return dictionary.encode(x)[at].nonzero()[:, 1]
-    return dictionary.encode_sparse(x[at]).feature
-
-
-def _decoded(
-    dictionary: Dictionary, x: Float[Tensor, "batch pos d_in"], at: Bool[Tensor, "batch pos"]
-) -> Float[Tensor, "n d_out"]:
-    if dictionary.needs_sequence:
-        return dictionary.reconstruct(x)[at]
-    return dictionary.reconstruct(x[at])
+        f = dictionary.encode(x)
+        return f[at].nonzero()[:, 1], dictionary.decode(f, x)[at]
+    features, guesses = [], []
+    for rows in x[at].split(max(1, AT_ONCE // dictionary.d_sae)):
+        f = dictionary.encode(rows)
+        features.append(f.nonzero()[:, 1])
+        guesses.append(dictionary.decode(f, rows))
+    return torch.cat(features), torch.cat(guesses)
 
 
 def _losses(
-    lm: Lm, dictionary: Dictionary, batches: list[_Batch], mean: Float[Tensor, "d_out"]
+    lm: Lm,
+    dictionary: Dictionary,
+    batches: list[_Batch],
+    rebuilt: list[Float[Tensor, "n d_out"]],
+    mean: Float[Tensor, "d_out"],
 ) -> list[float]:
     """Mean next-token loss in nats: clean, spliced, zero-ablated, mean-ablated.
 
@@ -224,41 +228,29 @@ def _losses(
     """
     sums = torch.zeros(4, dtype=torch.float64)
     n = 0
-    for batch in batches:
+    for batch, guess in zip(batches, rebuilt, strict=True):
         scored = batch.counts[:, :-1] & batch.real[:, 1:]
         n += int(scored.sum())
-        for i, edits in enumerate(_variants(lm, dictionary, batch.counts, mean)):
-            losses = lm.token_losses(batch.tokens, edits)
+        for i, new in enumerate([None, guess, torch.zeros_like(mean), mean]):
+            edit = None if new is None else _putting(lm, dictionary, new, batch.counts)
+            losses = lm.token_losses(batch.tokens, {dictionary.hook_out: edit} if edit else {})
             sums[i] += losses[scored].double().sum().cpu()
     if n == 0:
         raise InputError("The self-check found no next token to predict: give it longer texts.")
     return (sums / n).tolist()
 
 
-def _variants(
-    lm: Lm, dictionary: Dictionary, at: Bool[Tensor, "batch pos"], mean: Float[Tensor, "d_out"]
-) -> list[dict[str, Edit]]:
-    """The four runs' replacements; in each the positions outside `at` pass unchanged."""
-    source, target = dictionary.hook_name, dictionary.hook_out
-    seen: dict[str, Tensor] = {}
+def _putting(lm: Lm, dictionary: Dictionary, new: Tensor, at: Bool[Tensor, "batch pos"]) -> Edit:
+    """The edit that puts `new` ([n d_out] or [d_out]) at the positions `at`, others unchanged."""
 
-    def listen(h: Tensor) -> Tensor:
-        seen["x"] = lm.process(source, h, dictionary.processing)
-        return h
+    def edit(h: Tensor) -> Tensor:
+        y = lm.process(dictionary.hook_out, h, dictionary.processing)
+        # As a difference, so that what the processing folds away of the raw activation survives.
+        delta = torch.zeros_like(h)
+        delta[at] = (new - y[at]).to(h.dtype)
+        return h + delta
 
-    def put(new: Tensor | None) -> Edit:
-        def edit(h: Tensor) -> Tensor:
-            y = lm.process(target, h, dictionary.processing)
-            want = _decoded(dictionary, seen.get("x", y), at) if new is None else new
-            # As a difference, so that a folded or centred part of the raw activation survives.
-            delta = torch.zeros_like(h)
-            delta[at] = (want - y[at]).to(h.dtype)
-            return h + delta
-
-        return edit
-
-    spliced = {target: put(None)} if source == target else {source: listen, target: put(None)}
-    return [{}, spliced, {target: put(torch.zeros_like(mean))}, {target: put(mean)}]
+    return edit
 
 
 def _left(part: float, whole: float) -> float | None:
