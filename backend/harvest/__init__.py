@@ -1,0 +1,1 @@
+"""The harvest: one streaming pass of a corpus through a model and its dictionaries."""

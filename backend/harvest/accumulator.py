@@ -1,0 +1,163 @@
+"""Everything that a harvest gathers for one dictionary."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.dictionaries.base import Triples
+from backend.harvest.candidates import RangeContexts, TopContexts
+from backend.harvest.chunk import Rows, sort_runs
+from backend.harvest.config import HarvestPlan
+from backend.harvest.counts import PairCounts, pairs_in_rows
+from backend.harvest.spool import Spool
+from backend.harvest.stages import Stages
+from backend.harvest.statistics import Statistics
+from backend.harvest.tables import Candidates, Table
+from backend.harvest.windows import Windows
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an accumulator must know before the first token."""
+
+    d_sae: int
+    signed: bool
+    highest_octave: int
+    """Biased exponent of the histogram's highest octave."""
+    coactive_rate: float
+    sample_rate: float
+
+    @property
+    def n_slots(self) -> int:
+        """One slot a feature; two, positive then negative, where activations have signs."""
+        return self.d_sae * 2 if self.signed else self.d_sae
+
+
+@dataclass
+class Silent:
+    """Non-zero activations in the windows of the silent pool."""
+
+    window: list[np.ndarray] = field(default_factory=list)
+    position: list[np.ndarray] = field(default_factory=list)
+    feature: list[np.ndarray] = field(default_factory=list)
+    value: list[np.ndarray] = field(default_factory=list)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The four columns as arrays."""
+        kinds = {"window": np.int32, "position": np.int32, "feature": np.int32, "value": np.float32}
+        return {
+            name: np.concatenate([np.empty(0, kind), *getattr(self, name)])
+            for name, kind in kinds.items()
+        }
+
+    def extend(self, columns: dict[str, np.ndarray]) -> None:
+        """Add rows."""
+        for name, values in columns.items():
+            getattr(self, name).append(values)
+
+
+class Accumulator:
+    """Statistics, contexts, co-activation, token sample and silent windows of one dictionary."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        plan: HarvestPlan,
+        windows: Windows,
+        spool_path: Path,
+        device: torch.device,
+        spooled: int = 0,
+    ) -> None:
+        """`spooled`: words of the spool to keep, when resuming."""
+        self.shape = shape
+        self.statistics = Statistics(shape.n_slots, shape.highest_octave, device)
+        self.top = TopContexts(plan.top // 2, shape.n_slots, windows, device)
+        self.ranged = RangeContexts(plan.ranged // 2, self.statistics, windows, plan.seed, device)
+        self.coactive = PairCounts()
+        self.coactive_active = np.zeros(shape.d_sae, dtype=np.int64)
+        """Tokens of the co-activation sample on which each feature is active."""
+        self.sampled = PairCounts()
+        self.silent = Silent()
+        self.spool = Spool(spool_path, spooled)
+
+    def update(self, triples: Triples, rows: Rows, stages: Stages) -> None:
+        """Fold in a chunk; `triples.token` are rows of it, in order."""
+        signed = self.shape.signed
+        with stages("samples"):
+            self._samples(triples, rows)
+        with stages("co-activation"):
+            self._coactivation(triples, rows)
+        with stages("sort"):
+            runs = sort_runs(triples, rows, signed=signed, n_slots=self.shape.n_slots)
+        with stages("statistics"):
+            self.statistics.update(runs, rows, signed=signed)
+        with stages("top"):
+            self.top.update(runs, rows, self.spool)
+        with stages("range"):
+            self.ranged.update(runs, rows, self.spool)
+
+    def _samples(self, triples: Triples, rows: Rows) -> None:
+        token, feature, value = triples
+        drawn = rows.sampled[token]
+        self.sampled.add(feature[drawn], rows.token_id[token[drawn]], value[drawn].abs())
+        quiet = rows.silent[token]
+        row = token[quiet]
+        columns = (rows.window[row], rows.position[row], feature[quiet], value[quiet])
+        names = ("window", "position", "feature", "value")
+        self.silent.extend({name: c.cpu().numpy() for name, c in zip(names, columns, strict=True)})
+
+    def _coactivation(self, triples: Triples, rows: Rows) -> None:
+        drawn = rows.coactive[triples.token]
+        feature = triples.feature[drawn]
+        self.coactive.add(*pairs_in_rows(triples.token[drawn], feature))
+        counted = torch.bincount(feature.long(), minlength=self.shape.d_sae)
+        self.coactive_active += counted.cpu().numpy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All of it as named arrays, buffers merged, for a checkpoint."""
+        for kept in (self.top, self.ranged):
+            kept.table.merge()
+            kept.raise_bar()
+        state = {f"statistics.{k}": to_numpy(v) for k, v in self.statistics.state().items()}
+        for name, table in self._tables().items():
+            state |= {f"{name}.{k}": v for k, v in table.rows._asdict().items()}
+        for name, pairs in (("coactive", self.coactive), ("sampled", self.sampled)):
+            pairs.flush()
+            state |= {f"{name}.{k}": getattr(pairs, k) for k in ("keys", "count", "weight")}
+        state |= {f"silent.{k}": v for k, v in self.silent.columns().items()}
+        return state | {"coactive_active": self.coactive_active}
+
+    def add(self, state: dict[str, np.ndarray], spool_base: int = 0) -> None:
+        """Merge a checkpoint's state into this one; its records begin at `spool_base`."""
+        part = lambda name: {  # noqa: E731
+            k.removeprefix(name + "."): v for k, v in state.items() if k.startswith(name + ".")
+        }
+        self.statistics.add({k: torch.from_numpy(v) for k, v in part("statistics").items()})
+        for name, table in self._tables().items():
+            rows = Candidates(**part(name))
+            table.add(rows._replace(offset=rows.offset + spool_base))
+            table.merge()
+        for name, pairs in (("coactive", self.coactive), ("sampled", self.sampled)):
+            pairs.merge(**part(name))
+        self.silent.extend(part("silent"))
+        self.coactive_active += state["coactive_active"]
+        self.top.raise_bar()
+        self.ranged.raise_bar()
+
+    def _tables(self) -> dict[str, Table]:
+        return {"top": self.top.table, "range": self.ranged.table}
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the accumulator holds, in bytes."""
+        tensors = sum(v.numel() * v.element_size() for v in self.statistics.state().values())
+        tables = sum(table.nbytes for table in self._tables().values())
+        return tensors + tables + self.coactive.nbytes + self.sampled.nbytes
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A tensor's values on the host."""
+    return tensor.cpu().numpy()

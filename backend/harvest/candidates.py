@@ -1,0 +1,184 @@
+"""From the runs of a chunk to the contexts worth keeping."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.harvest.chunk import Rows, Runs, expand
+from backend.harvest.mixing import priority, seeded
+from backend.harvest.spool import Spool
+from backend.harvest.statistics import OCTAVES, Statistics
+from backend.harvest.tables import Candidates, Table, keep_spread, keep_top
+from backend.harvest.windows import Windows
+
+PER_OCTAVE = 2
+"""Samples that an octave keeps whatever its share, so that rare strong windows are seen."""
+
+
+class Extract(NamedTuple):
+    """The windows of some runs: what a spool record holds. Numpy arrays."""
+
+    size: np.ndarray
+    peak: np.ndarray
+    start: np.ndarray
+    positions: np.ndarray
+    values: np.ndarray
+
+
+class TopContexts:
+    """For each group the strongest windows, one per document, centred on their peaks."""
+
+    def __init__(self, k: int, n_slots: int, windows: Windows, device: torch.device) -> None:
+        self.k = k
+        self.width = windows.width
+        self._keep = keep_top(k, windows.document)
+        self.table = Table(self._keep)
+        self._bar: Tensor = torch.zeros(n_slots * 2, device=device)
+        """A run below its group's bar cannot be kept."""
+
+    def update(self, runs: Runs, rows: Rows, spool: Spool) -> None:
+        """Offer the chunk's runs."""
+        group = runs.run_slot * 2 + rows.split[runs.run_row]
+        chosen = (runs.peak >= self._bar[group]).nonzero().squeeze(1)
+        chosen, new = self._best_of_chunk(chosen, runs, rows, group)
+        if not len(chosen):
+            return
+        found = centred(chosen, runs, rows, self.width)
+        if self.table.add(new._replace(offset=spool.append(*found))):
+            self.raise_bar()
+
+    def _best_of_chunk(
+        self, chosen: Tensor, runs: Runs, rows: Rows, group: Tensor
+    ) -> tuple[Tensor, Candidates]:
+        new = as_candidates(chosen, runs, rows, group)
+        kept = self._keep(new)
+        return chosen[torch.from_numpy(kept).to(chosen.device)], new.take(kept)
+
+    def raise_bar(self) -> None:
+        """After a merge: a full group admits only what reaches its weakest row."""
+        rows = self.table.rows
+        full = np.flatnonzero(np.bincount(rows.group, minlength=len(self._bar)) >= self.k)
+        bar = np.zeros(len(self._bar), dtype=np.float32)
+        last = np.searchsorted(rows.group, full, side="right") - 1
+        bar[full] = rows.value[last]  # rows of a group stand strongest first
+        self._bar.copy_(torch.from_numpy(bar))
+
+
+class RangeContexts:
+    """For each group a sample over the whole range of window maxima, stratified by octave."""
+
+    def __init__(
+        self, n: int, statistics: Statistics, windows: Windows, seed: int, device: torch.device
+    ) -> None:
+        self.n = n
+        self.seed = seed
+        self._statistics = statistics
+        self._keep = keep_spread(n, PER_OCTAVE, self.priority_of, self.octave_of, OCTAVES)
+        self.table = Table(self._keep)
+        n_groups = statistics.n_slots * 2
+        self._uniform: Tensor = torch.zeros(n_groups, dtype=torch.int32, device=device)
+        self._octave: Tensor = torch.zeros(n_groups * OCTAVES, dtype=torch.int32, device=device)
+
+    def priority_of(self, rows: Candidates) -> np.ndarray:
+        """The hash that decides, int32."""
+        hashed = seeded(torch.from_numpy(rows.window), self.seed)
+        return priority(hashed, torch.from_numpy(rows.group >> 1)).numpy()
+
+    def octave_of(self, value: np.ndarray) -> np.ndarray:
+        """The octave of each magnitude, int32."""
+        return self._statistics.octaves(torch.from_numpy(value)).numpy()
+
+    def update(self, runs: Runs, rows: Rows, spool: Spool) -> None:
+        """Offer the chunk's runs."""
+        group = runs.run_slot * 2 + rows.split[runs.run_row]
+        u = priority(rows.hashed[runs.run_row], runs.run_slot)
+        cell = group * OCTAVES + self._statistics.octaves(runs.peak)
+        bar = torch.minimum(self._uniform[group], self._octave[cell])
+        chosen = (u >= bar).nonzero().squeeze(1)
+        new = as_candidates(chosen, runs, rows, group)
+        kept = self._keep(new)
+        if not len(kept):
+            return
+        chosen = chosen[torch.from_numpy(kept).to(chosen.device)]
+        offset = spool.append(*whole(chosen, runs, rows))
+        if self.table.add(new.take(kept)._replace(offset=offset)):
+            self.raise_bar()
+
+    def raise_bar(self) -> None:
+        """After a merge: what no full group and no full octave could still take is not offered."""
+        rows = self.table.rows
+        u = self.priority_of(rows)
+        self._uniform.copy_(torch.from_numpy(kth_largest(rows.group, u, self.n, self._uniform)))
+        cell = rows.group * OCTAVES + self.octave_of(rows.value)
+        order = np.argsort(cell, kind="stable")
+        bar = kth_largest(cell[order], u[order], PER_OCTAVE, self._octave)
+        self._octave.copy_(torch.from_numpy(bar))
+
+
+def kth_largest(group: np.ndarray, u: np.ndarray, k: int, like: Tensor) -> np.ndarray:
+    """For each group its k-th largest u, 0 where it has fewer; rows sorted by group, then u."""
+    begin = np.searchsorted(group, np.arange(len(like)))
+    full = np.bincount(group, minlength=len(like)) >= k
+    bar = np.zeros(len(like), dtype=np.int32)
+    bar[full] = u[begin[full] + k - 1]
+    return bar
+
+
+def as_candidates(chosen: Tensor, runs: Runs, rows: Rows, group: Tensor) -> Candidates:
+    """Rows for a table, their records not yet written."""
+    window = rows.window[runs.run_row[chosen]]
+    columns = (group[chosen], window, runs.peak[chosen])
+    g, w, v = (column.cpu().numpy() for column in columns)
+    return Candidates(g, w, v, np.zeros(len(g), dtype=np.int64))
+
+
+def peak_index(chosen: Tensor, runs: Runs) -> Tensor:
+    """Index of the first triple of largest magnitude in each chosen run."""
+    index, owner = expand(runs.start[chosen], runs.end[chosen])
+    at_peak = runs.size[index] == runs.peak[chosen][owner]
+    index, owner = index[at_peak], owner[at_peak]
+    first = torch.ones(len(owner), dtype=torch.bool, device=owner.device)
+    first[1:] = owner[1:] != owner[:-1]
+    return index[first]
+
+
+def whole(chosen: Tensor, runs: Runs, rows: Rows) -> Extract:
+    """The grid windows of runs, with all of the feature's activations in them."""
+    index, owner = expand(runs.start[chosen], runs.end[chosen])
+    peak = rows.position[runs.row[peak_index(chosen, runs)]]
+    return extract(index, owner, peak, torch.zeros_like(peak), len(chosen), runs, rows)
+
+
+def centred(chosen: Tensor, runs: Runs, rows: Rows, width: int) -> Extract:
+    """Windows of `width` tokens around the peaks of runs, inside their documents.
+
+    Such a window touches its run's neighbours at most, for runs lie in windows of the same width.
+    """
+    peak_row = runs.row[peak_index(chosen, runs)]
+    first, end = rows.first[peak_row], rows.end[peak_row]
+    start = torch.minimum(torch.maximum(peak_row - width // 2, first), end - width)
+    start = torch.maximum(start, first)
+    low = runs.start[(chosen - 1).clamp(min=0)]
+    high = runs.end[(chosen + 1).clamp(max=len(runs.end) - 1)]
+    index, owner = expand(low, high)
+    row = runs.row[index]
+    inside = (
+        (runs.slot[index] == runs.run_slot[chosen][owner])
+        & (row >= start[owner])
+        & (row < torch.minimum(start + width, end)[owner])
+    )
+    begin = rows.position[start.long()]
+    peak = rows.position[peak_row]
+    return extract(index[inside], owner[inside], peak, begin, len(chosen), runs, rows)
+
+
+def extract(
+    index: Tensor, owner: Tensor, peak: Tensor, start: Tensor, n: int, runs: Runs, rows: Rows
+) -> Extract:
+    """Bring the pairs of chosen windows to the host."""
+    count = torch.bincount(owner, minlength=n)
+    position = rows.position[runs.row[index]]
+    columns = (count, peak, start, position, runs.value[index])
+    return Extract(*(column.cpu().numpy() for column in columns))

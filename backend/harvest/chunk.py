@@ -1,0 +1,98 @@
+"""A chunk of whole sequences as sorted triples: everything after is work on segments.
+
+Triples arrive in the order of the tokens. One stable sort by slot (feature and sign) leaves them
+ordered by slot, then by token; the activations of one feature in one window then stand together: a
+run. Counts, histograms and candidates all come from runs and segments.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.dictionaries.base import Triples
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The tokens of a chunk, sequence after sequence, BOS and special tokens included."""
+
+    window: Int[Tensor, "row"]
+    """Number of the token's window in the grid, int32."""
+    hashed: Int[Tensor, "row"]
+    """Its window's hash."""
+    split: Int[Tensor, "row"]
+    """0 explain, 1 score, int32."""
+    document: Int[Tensor, "row"]
+    position: Int[Tensor, "row"]
+    """Position in the sequence, int32."""
+    token_id: Int[Tensor, "row"]
+    first: Int[Tensor, "row"]
+    """Row where its document begins in this sequence, and one past the row where it ends."""
+    end: Int[Tensor, "row"]
+    coactive: Tensor
+    """bool [row]: counted for co-activation."""
+    sampled: Tensor
+    """bool [row]: counted for the token sample."""
+    silent: Tensor
+    """bool [row]: inside a window of the silent pool."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Sorted triples of one dictionary, and its runs of one slot in one window."""
+
+    slot: Int[Tensor, "nnz"]
+    row: Int[Tensor, "nnz"]
+    value: Float[Tensor, "nnz"]
+    size: Float[Tensor, "nnz"]
+    """|value|."""
+    start: Int[Tensor, "run"]
+    """Index of each run's first triple."""
+    end: Int[Tensor, "run"]
+    peak: Float[Tensor, "run"]
+    """Largest |value| of the run."""
+    run_slot: Int[Tensor, "run"]
+    run_row: Int[Tensor, "run"]
+    """Row of the run's first triple: leads to its window."""
+
+
+def sort_runs(triples: Triples, rows: Rows, *, signed: bool, n_slots: int) -> Runs:
+    """Order triples by slot and cut them into runs. `triples.token` are rows of the chunk."""
+    slot = triples.feature.to(torch.int32)
+    if signed:
+        slot = slot * 2 + (triples.value < 0)
+    narrow = torch.int16 if n_slots < 1 << 15 else torch.int32  # a radix sort: half the passes
+    order = torch.sort(slot.to(narrow), stable=True).indices
+    slot, row, value = slot[order], triples.token[order].to(torch.int32), triples.value[order]
+    window = rows.window[row]
+    new = torch.ones(len(slot), dtype=torch.bool, device=slot.device)
+    new[1:] = (slot[1:] != slot[:-1]) | (window[1:] != window[:-1])
+    start = new.nonzero().squeeze(1)
+    end = torch.cat([start[1:], start.new_tensor([len(slot)])]) if len(start) else start
+    size = value.abs()
+    peak = segment_max(size, start)
+    return Runs(slot, row, value, size, start, end, peak, slot[start], row[start])
+
+
+def segment_max(values: Float[Tensor, "n"], start: Int[Tensor, "run"]) -> Float[Tensor, "run"]:
+    """The maximum of each segment that begins at `start` and ends where the next begins."""
+    if not len(start):
+        return values[:0]
+    if values.device.type == "cpu":  # four times as fast as torch's own on one core
+        return torch.from_numpy(np.maximum.reduceat(values.numpy(), start.numpy()))
+    edges = torch.cat([start, start.new_tensor([len(values)])])
+    return torch.segment_reduce(values, "max", offsets=edges, unsafe=True)
+
+
+def expand(
+    start: Int[Tensor, "run"], end: Int[Tensor, "run"]
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """All indices of [start, end) for each run, one after the other, and which run each is of."""
+    length = end - start
+    owner = torch.repeat_interleave(torch.arange(len(start), device=start.device), length)
+    begin = torch.cumsum(length, 0) - length
+    index = torch.arange(len(owner), device=start.device) - begin[owner] + start[owner]
+    return index, owner

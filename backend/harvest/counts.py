@@ -1,0 +1,86 @@
+"""Sparse counts of pairs: features that fire together, and the tokens that a feature fires on."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.harvest.chunk import expand
+
+FLUSH = 1 << 19
+"""Raw keys gathered before they are counted."""
+
+
+class PairCounts:
+    """How often each (left, right) pair occurred, and the sum of its weights.
+
+    Memory is that of the distinct pairs; the caller bounds those through the sampling rate.
+    """
+
+    def __init__(self) -> None:
+        self.keys = np.empty(0, dtype=np.int64)
+        self.count = np.empty(0, dtype=np.int64)
+        self.weight = np.empty(0, dtype=np.float64)
+        self._raw: list[tuple[np.ndarray, np.ndarray | None]] = []
+        self._n_raw = 0
+
+    def add(self, left: Tensor, right: Tensor, weight: Tensor | None = None) -> None:
+        """Count pairs of int32s."""
+        keys = (left.long() << 32 | right.long()).cpu().numpy()
+        self._raw.append((keys, None if weight is None else weight.double().cpu().numpy()))
+        self._n_raw += len(keys)
+        if self._n_raw >= max(FLUSH, len(self.keys) // 2):
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what was gathered."""
+        if not self._raw:
+            return
+        raw = [keys for keys, _ in self._raw]
+        weights = [w if w is not None else np.zeros(len(k)) for k, w in self._raw]
+        self._raw, self._n_raw = [], 0
+        self._reduce(raw, [np.ones(len(keys), dtype=np.int64) for keys in raw], weights)
+
+    def merge(self, keys: np.ndarray, count: np.ndarray, weight: np.ndarray) -> None:
+        """Add another part's counts."""
+        self.flush()
+        self._reduce([keys], [count], [weight])
+
+    def _reduce(
+        self, keys: list[np.ndarray], count: list[np.ndarray], weight: list[np.ndarray]
+    ) -> None:
+        all_keys = np.concatenate([self.keys, *keys])
+        order = torch.sort(torch.from_numpy(all_keys), stable=True).indices.numpy()
+        ordered = all_keys[order]
+        begin = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(order)])
+        self.keys = ordered[begin]
+        if len(begin):
+            self.count = np.add.reduceat(np.concatenate([self.count, *count])[order], begin)
+            self.weight = np.add.reduceat(np.concatenate([self.weight, *weight])[order], begin)
+
+    @property
+    def left(self) -> np.ndarray:
+        """The first of each pair."""
+        return self.keys >> 32
+
+    @property
+    def right(self) -> np.ndarray:
+        """The second."""
+        return self.keys & 0xFFFFFFFF
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the counts."""
+        return self.keys.nbytes + self.count.nbytes + self.weight.nbytes
+
+
+def pairs_in_rows(row: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
+    """All unordered pairs of features active on the same token, the smaller first.
+
+    `row` is sorted; one entry per active (token, feature).
+    """
+    _, length = row.unique_consecutive(return_counts=True)
+    end = torch.repeat_interleave(torch.cumsum(length, 0), length)
+    after = torch.arange(len(row), device=row.device) + 1
+    other, this = expand(after, end)
+    a, b = feature[this], feature[other]
+    return torch.minimum(a, b), torch.maximum(a, b)

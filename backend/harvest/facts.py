@@ -1,0 +1,167 @@
+"""From sums to a feature's statistics."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from backend.harvest.accumulator import Accumulator
+from backend.harvest.counts import PairCounts
+from backend.harvest.statistics import BINS
+from backend.harvest.tables import rank_within
+
+LISTED = 10
+COACTIVE_MIN = 5
+"""Joint firings on the sample below which a phi is not worth showing."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Power sums and counts of n features, on the host."""
+
+    n_active: np.ndarray
+    n_windows: np.ndarray
+    position_sum: np.ndarray
+    powers: np.ndarray
+    largest: np.ndarray
+    histogram: np.ndarray
+    window_histogram: np.ndarray
+
+    def __add__(self, other: "Sums") -> "Sums":
+        """Two signs of the same features; `n_windows` then counts shared windows twice."""
+        return Sums(
+            self.n_active + other.n_active,
+            self.n_windows + other.n_windows,
+            self.position_sum + other.position_sum,
+            self.powers + other.powers,
+            np.maximum(self.largest, other.largest),
+            self.histogram + other.histogram,
+            self.window_histogram + other.window_histogram,
+        )
+
+
+def slot_sums(accumulator: Accumulator, step: slice) -> Sums:
+    """The sums of every slot that `step` takes: all of them, or one sign's."""
+    s = accumulator.statistics
+    host = {name: value.cpu().numpy() for name, value in s.state().items()}
+    return Sums(
+        host["n_active"][step],
+        host["n_windows"][step],
+        host["position_sum"][step],
+        host["powers"][:, step],
+        host["largest"][step],
+        host["histogram"].reshape(-1, BINS)[step],
+        host["window_histogram"].reshape(-1, BINS)[step],
+    )
+
+
+def moments(sums: Sums) -> dict[str, np.ndarray]:
+    """mean, std, skew and kurtosis of the magnitudes where active; NaN where not defined.
+
+    Kurtosis is the fourth standardised moment (3 for a normal distribution). With one active
+    token, or equal activations, there is no skew and no kurtosis.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        m1, m2, m3, m4 = sums.powers / sums.n_active
+        variance = m2 - m1**2
+        variance = np.where(variance > 1e-10 * m2, variance, np.where(m2 > 0, 0.0, np.nan))
+        std = np.sqrt(variance)
+        skew = (m3 - 3 * m1 * m2 + 2 * m1**3) / std**3
+        kurtosis = (m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4) / variance**2
+    undefined = ~(variance > 0)
+    skew[undefined], kurtosis[undefined] = np.nan, np.nan
+    return {"mean_act": m1, "std_act": std, "skew": skew, "kurtosis": kurtosis}
+
+
+def side_columns(sums: Sums, tokens: int, windows: int, first_bin: int) -> dict[str, pa.Array]:
+    """The statistics that exist per sign and for both together."""
+    fired = sums.n_active > 0
+    start, histogram = trimmed(sums.histogram, first_bin)
+    columns = {
+        "n_active": pa.array(sums.n_active),
+        "density": pa.array(sums.n_active / tokens),
+        "window_density": pa.array(sums.n_windows / windows),
+        "max_act": pa.array(sums.largest, mask=~fired),
+        "histogram_start": start,
+        "histogram": histogram,
+    }
+    return columns | {name: nullable(values) for name, values in moments(sums).items()}
+
+
+def nullable(values: np.ndarray) -> pa.Array:
+    """An Arrow array in which NaN is absent."""
+    return pa.array(values, mask=~np.isfinite(values))
+
+
+def trimmed(histogram: np.ndarray, first_bin: int) -> tuple[pa.Array, pa.Array]:
+    """Each row's counts without the empty bins at its ends, and the number of its first bin."""
+    filled = histogram > 0
+    any_filled = filled.any(axis=1)
+    low = np.where(any_filled, filled.argmax(axis=1), 0)
+    high = np.where(any_filled, BINS - filled[:, ::-1].argmax(axis=1), 0)
+    length = high - low
+    flat = histogram[mask_between(low, high)]
+    offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(
+        pa.array(offsets), pa.array(flat.astype(np.int32)), mask=pa.array(~any_filled)
+    )
+    return pa.array((low + first_bin).astype(np.int16), mask=~any_filled), lists
+
+
+def mask_between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """bool [n BINS]: which bins lie in [low, high)."""
+    bins = np.arange(BINS)
+    return (bins >= low[:, None]) & (bins < high[:, None])
+
+
+def struct(columns: dict[str, pa.Array]) -> pa.Array:
+    """One struct column of several."""
+    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
+
+
+def ragged(lengths: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """A list column from each row's length and all values in order."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, type=kind))
+
+
+def top_tokens(sampled: PairCounts, d_sae: int) -> dict[str, pa.Array]:
+    """Each feature's most frequent token, and that token's share of its activation."""
+    feature, token = sampled.left, sampled.right
+    n = np.bincount(feature, weights=sampled.count, minlength=d_sae).astype(np.int64)
+    mass = np.bincount(feature, weights=sampled.weight, minlength=d_sae)
+    order = np.lexsort((token, -sampled.count, feature))
+    best = order[rank_within(feature[order]) == 0]
+    top, share = np.full(d_sae, -1), np.full(d_sae, np.nan)
+    top[feature[best]] = token[best]
+    share[feature[best]] = sampled.weight[best] / mass[feature[best]]
+    return {
+        "top_token": pa.array(top.astype(np.int32), mask=top < 0),
+        "top_token_share": nullable(share),
+        "top_token_n": pa.array(n),
+    }
+
+
+def most_coactive(pairs: PairCounts, active: np.ndarray, tokens: int) -> dict[str, pa.Array]:
+    """For each feature those of highest phi with it on the sampled tokens.
+
+    φ = (n·n₁₁ − n₁n₂) ÷ √(n₁(n − n₁) n₂(n − n₂)), over pairs with at least COACTIVE_MIN joint
+    firings. Features that were always on have none.
+    """
+    enough = pairs.count >= COACTIVE_MIN
+    a, b, joint = pairs.left[enough], pairs.right[enough], pairs.count[enough]
+    n1, n2 = active[a].astype(np.float64), active[b].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        phi = (tokens * joint - n1 * n2) / np.sqrt(n1 * (tokens - n1) * n2 * (tokens - n2))
+    good = np.isfinite(phi) & (phi > 0)
+    a, b, joint, phi = a[good], b[good], joint[good], phi[good]
+    this, other = np.concatenate([a, b]), np.concatenate([b, a])
+    phi, joint = np.tile(phi, 2), np.tile(joint, 2)
+    order = np.lexsort((other, -phi, this))
+    order = order[rank_within(this[order]) < LISTED]
+    lengths = np.bincount(this[order], minlength=len(active))
+    return {
+        "coactive": ragged(lengths, other[order], pa.int32()),
+        "coactive_phi": ragged(lengths, phi[order], pa.float32()),
+        "coactive_count": ragged(lengths, joint[order], pa.int32()),
+    }

@@ -1,0 +1,139 @@
+"""Sequences in the order in which they are fed, and a chunk's rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.corpus import SequencePlan
+from backend.harvest.chunk import Rows
+from backend.harvest.mixing import below, seeded
+from backend.harvest.windows import Windows
+
+SLAB = 1024
+"""Sequences sorted by length at a time, so that a batch needs little padding."""
+COACTIVE_SEED, SAMPLE_SEED = 0xC0AC, 0x70CE
+
+
+def batches(lengths: np.ndarray, forward_batch: int) -> list[np.ndarray]:
+    """Numbers of the sequences of each forward pass: at most `forward_batch` tokens with padding.
+
+    Depends on the lengths alone, so a resumed harvest forms the same batches.
+    """
+    found: list[np.ndarray] = []
+    for begin in range(0, len(lengths), SLAB):
+        slab = np.arange(begin, min(begin + SLAB, len(lengths)), dtype=np.int64)
+        slab = slab[np.argsort(lengths[slab], kind="stable")]
+        while len(slab):
+            longest = np.asarray(lengths[slab])
+            fits = longest * np.arange(1, len(slab) + 1) <= forward_batch
+            n = max(1, int(fits.sum()))  # lengths rise, so the fitting ones come first
+            found.append(slab[:n])
+            slab = slab[n:]
+    return found
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass."""
+
+    tokens: Tensor
+    """int64 [sequence pos], padded on the right."""
+    counted: Tensor
+    """Flat indices of the counted tokens in [sequence · pos]."""
+    row: Tensor
+    """For each counted token, its row among the batch's tokens without padding, int32."""
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which tokens are counted for what besides the statistics; the same for all dictionaries."""
+
+    seed: int
+    silent: np.ndarray
+    """Windows of the silent pool, sorted."""
+
+
+class Feed:
+    """Makes batches and rows from a plan, on one device."""
+
+    def __init__(
+        self, plan: SequencePlan, windows: Windows, sampling: Sampling, device: torch.device
+    ) -> None:
+        self.plan = plan
+        self.windows = windows
+        self.device = device
+        self._seed = sampling.seed
+        self._silent = np.zeros(len(windows), dtype=bool)
+        self._silent[sampling.silent] = True
+        self._special = np.array(sorted(plan.special_ids), dtype=np.int64)
+
+    def batch(self, sequences: np.ndarray) -> Batch:
+        """Token ids of `sequences`, padded with the first token of each: never counted."""
+        length = np.asarray(self.plan.length[sequences], dtype=np.int64)
+        width = int(length.max())
+        offset = np.asarray(self.plan.offset[sequences])
+        position = np.arange(width)
+        real = position[None, :] < length[:, None]
+        at = offset[:, None] + np.where(real, position[None, :], 0)
+        tokens = np.asarray(self.plan.every_token[at]).astype(np.int64)
+        counted = real & ~np.isin(tokens, self._special)
+        row = np.cumsum(real.reshape(-1)) - 1
+        flat = np.flatnonzero(counted)
+        to = lambda array: torch.from_numpy(array).to(self.device)  # noqa: E731
+        return Batch(to(tokens), to(flat), to(row[flat].astype(np.int32)), int(length.sum()))
+
+    def rows(
+        self, sequences: np.ndarray, coactive_rates: list[float], sample_rates: list[float]
+    ) -> Iterator[Rows]:
+        """The rows of a chunk, once for each dictionary: they differ in the two samples' rates."""
+        length = np.asarray(self.plan.length[sequences], dtype=np.int64)
+        begin = np.cumsum(length) - length
+        position = np.arange(int(length.sum())) - np.repeat(begin, length)
+        token = np.repeat(np.asarray(self.plan.offset[sequences]), length) + position
+        first = self.windows.first
+        window_ids, _ = ranges(first[sequences], first[sequences + 1])
+        window = np.repeat(window_ids, self.windows.length[window_ids])
+        document = self.windows.document[window]
+        sequence = np.repeat(sequences, length)
+        bounds = segment_bounds(document, sequence)
+        columns = {
+            "window": window, "split": self.windows.split[window], "document": document,
+            "position": position, "token_id": self.plan.every_token[token],
+            "first": bounds[0], "end": bounds[1],
+        }  # fmt: skip
+        shared = {
+            name: torch.from_numpy(np.asarray(values).astype(np.int32)).to(self.device)
+            for name, values in columns.items()
+        }
+        ids = torch.from_numpy(token.astype(np.int32)).to(self.device)
+        silent = torch.from_numpy(self._silent[window]).to(self.device)
+        hashed = seeded(shared["window"], self._seed)
+        for coactive, sampled in zip(coactive_rates, sample_rates, strict=True):
+            yield Rows(
+                hashed=hashed,
+                silent=silent,
+                coactive=below(ids, self._seed ^ COACTIVE_SEED, coactive),
+                sampled=below(ids, self._seed ^ SAMPLE_SEED, sampled),
+                **shared,
+            )
+
+
+def ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All integers of [begin, end) for each pair, and which pair each is of."""
+    length = end - begin
+    owner = np.repeat(np.arange(len(begin)), length)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length)
+    return begin[owner] + within, owner
+
+
+def segment_bounds(document: np.ndarray, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row, the first row and one past the last of its document in its sequence."""
+    new = np.ones(len(document), dtype=bool)
+    new[1:] = (document[1:] != document[:-1]) | (sequence[1:] != sequence[:-1])
+    first = np.flatnonzero(new)
+    length = np.diff(first, append=len(document))
+    return np.repeat(first, length), np.repeat(first + length, length)

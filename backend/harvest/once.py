@@ -1,0 +1,122 @@
+"""What follows from weights alone: logit lens and neighbours; once per dictionary, cached."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary
+from backend.harvest.stages import Stages
+from backend.lens import logit_directions
+from backend.lm import Lm
+
+LISTED = 10
+"""Logit tokens and neighbours stored for a feature."""
+TILE = 512
+VERSION = 1
+"""Changes when what is computed here changes, so that old cache files are not read."""
+
+Arrays = dict[str, np.ndarray]
+
+
+def weight_facts(
+    lm: Lm, dictionary: Dictionary, cache: Path, stages: Stages
+) -> Iterator[tuple[int, Arrays | None]]:
+    """Yield (features done, None) while it works, then (d_sae, the arrays).
+
+    Arrays [d_sae LISTED]: promoted_tokens, promoted_values, suppressed_tokens, suppressed_values
+    (absent where the lens is not defined), nearest, nearest_cosine; [d_sae]: logit_kurtosis,
+    decoder_norm, encoder_decoder_cosine (NaN where there is no linear encoder).
+    """
+    path = cache / f"{cache_key(lm, dictionary)}.safetensors"
+    if (found := read_cache(path)) is not None:
+        yield dictionary.d_sae, found
+        return
+    parts: list[Arrays] = []
+    W_dec = dictionary.W_dec.detach().float()
+    norm = W_dec.norm(dim=1)
+    unit = W_dec / norm.clamp(min=1e-30)[:, None]
+    for begin in range(0, dictionary.d_sae, TILE):
+        tile = slice(begin, begin + TILE)
+        with stages("logits"), torch.inference_mode():
+            part = lens_tile(logit_directions(lm, W_dec[tile], dictionary.hook_out))
+        with stages("neighbours"), torch.inference_mode():
+            part |= neighbours_tile(unit, tile)
+        parts.append(part)
+        yield min(begin + TILE, dictionary.d_sae), None
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    arrays["decoder_norm"] = norm.cpu().numpy()
+    arrays["encoder_decoder_cosine"] = own_cosine(dictionary, unit)
+    write_cache(path, arrays)
+    yield dictionary.d_sae, arrays
+
+
+def cache_key(lm: Lm, dictionary: Dictionary) -> str:
+    """Model and dictionary by their weights, and where the dictionary writes."""
+    text = f"{VERSION}/{lm.model_hash}/{dictionary.weights_hash}/{dictionary.hook_out}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def lens_tile(logits: Float[Tensor, "n vocab"] | None) -> Arrays:
+    """Strongest promoted and suppressed tokens, and the kurtosis over the vocabulary."""
+    if logits is None:
+        return {}
+    n = min(LISTED, logits.shape[1])
+    high, low = logits.topk(n, dim=1), (-logits).topk(n, dim=1)
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    square = centred * centred
+    kurtosis = (square * square).mean(dim=1) / square.mean(dim=1).clamp(min=1e-30) ** 2
+    return {
+        "promoted_tokens": high.indices.to(torch.int32).cpu().numpy(),
+        "promoted_values": high.values.cpu().numpy(),
+        "suppressed_tokens": low.indices.to(torch.int32).cpu().numpy(),
+        "suppressed_values": (-low.values).cpu().numpy(),
+        "logit_kurtosis": kurtosis.cpu().numpy(),
+    }
+
+
+def neighbours_tile(unit: Float[Tensor, "d_sae d_out"], tile: slice) -> Arrays:
+    """The features whose decoder directions are nearest, without the feature itself."""
+    cosine = unit[tile] @ unit.T
+    rows = torch.arange(len(cosine), device=cosine.device)
+    cosine[rows, rows + tile.start] = -torch.inf
+    best = cosine.topk(min(LISTED, len(unit) - 1), dim=1)
+    return {
+        "nearest": best.indices.to(torch.int32).cpu().numpy(),
+        "nearest_cosine": best.values.cpu().numpy(),
+    }
+
+
+def own_cosine(dictionary: Dictionary, unit: Float[Tensor, "d_sae d_out"]) -> np.ndarray:
+    """Cosine of each feature's encoder and decoder directions.
+
+    NaN without a linear encoder, or where the two live at different hook points.
+    """
+    W_enc = dictionary.W_enc
+    if W_enc is None or dictionary.hook_name != dictionary.hook_out:
+        return np.full(len(unit), np.nan, dtype=np.float32)
+    reads = W_enc.detach().float().T
+    cosine = (reads * unit).sum(1) / reads.norm(dim=1).clamp(min=1e-30)
+    return cosine.cpu().numpy()
+
+
+def read_cache(path: Path) -> Arrays | None:
+    """The arrays, or None when they were never computed or the file is damaged."""
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def write_cache(path: Path, arrays: Arrays) -> None:
+    """Keep the arrays for the next harvest with the same weights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, fresh)
+    fresh.replace(path)

@@ -1,0 +1,295 @@
+"""A harvest from a request to a published file: plan, check, stream, merge, publish.
+
+Nothing is lost on the way: the plan, the measurements and each shard's state lie in the store's
+work folder, and the same request goes on from there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backend import dictionaries as loaders
+from backend.corpus import SequencePlan, chat_renderer, open_corpora, plan_sequences
+from backend.device import Placement
+from backend.dictionaries.base import Dictionary, Precision
+from backend.harvest.accumulator import Accumulator
+from backend.harvest.checkpoint import Shard, WorkLock, load
+from backend.harvest.config import HarvestPlan, harvest_id, plan_config
+from backend.harvest.feed import Feed, Sampling
+from backend.harvest.once import weight_facts
+from backend.harvest.probe import Probe, at_bos, probe
+from backend.harvest.publish import Frame, Gathered, publish
+from backend.harvest.shard import Job, Progress, ShardRun
+from backend.harvest.spool import Records, open_words
+from backend.harvest.stages import Stages
+from backend.harvest.windows import grid, silent_pool
+from backend.lm import Lm
+from backend.processing import Processing, agree
+from feature_store.catalog import utc_now
+from feature_store.errors import InputError
+from feature_store.harvest_file import SCHEMA
+from feature_store.store import Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asked for."""
+
+    model: str
+    dictionaries: list[str]
+    """`[NAME=]SPEC` each."""
+    corpora: list[str]
+    store: Path
+    plan: HarvestPlan
+    placement: Placement
+    precision: Precision = "exact"
+    text_column: str = "text"
+    shard: Shard | None = None
+    """Only this part; the last part to be done publishes the whole."""
+    again: bool = False
+    """Harvest anew though there is a finished harvest of this very configuration."""
+    trust_remote_code: bool = False
+
+
+class Harvest:
+    """One request on its way. Iterate `run` to its end; then `id` and `stages` say what was done.
+
+    `outcome` is `published`, `already` (there was a finished one) or `part` (other shards are
+    still missing).
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.stages = Stages()
+        self.id = ""
+        self.outcome = ""
+        self.probes: dict[str, Probe] = {}
+        self.warnings: list[str] = []
+        self.state_bytes = 0
+        self.n_tokens = 0
+        self.n_nonzero = 0
+
+    def run(self) -> Iterator[Progress]:
+        """Do it, yielding as it goes. InputError for what the user can mend."""
+        store = Store.create(self.request.store)
+        yield Progress("load model", 0, 1, "")
+        with self.stages("model"):
+            lm, found = self._load()
+        yield Progress("read corpus", 0, 1, "")
+        with self.stages("plan"):
+            work, sequences = self._plan(store, lm, found)
+        target = store.path / "harvests" / f"{self.id}.duckdb"
+        if target.exists():
+            self.outcome = "already"
+            shutil.rmtree(work, ignore_errors=True)
+            return
+        yield from self._harvest(lm, found, sequences, work, target)
+
+    def _load(self) -> tuple[Lm, list[Dictionary]]:
+        request = self.request
+        lm = Lm.load(request.model, request.placement, trust_remote_code=request.trust_remote_code)
+        found: list[Dictionary] = []
+        for text in request.dictionaries:
+            name, spec = loaders.parse_spec(text)
+            one = loaders.load(spec, name=name, placement=request.placement, width=lm.width)
+            if any(one.name == other.name for other in found):
+                raise InputError(
+                    f"Two dictionaries are called {one.name!r}. Give one another name: "
+                    f"--dictionary NAME={spec}"
+                )
+            found.append(one)
+        return lm, found
+
+    def _plan(self, store: Store, lm: Lm, found: list[Dictionary]) -> tuple[Path, SequencePlan]:
+        """Tokenise the corpus; its content, with the configuration, gives the harvest its id."""
+        request, plan = self.request, self.request.plan
+        context_size = min(plan.context_size, lm.n_ctx)
+        render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
+        corpus = open_corpora(request.corpora, text_column=request.text_column, render=render)
+        draft = store.path / "work" / f"planning-{os.getpid()}"
+        try:
+            sequences = plan_sequences(
+                corpus, lm.tokenizer, draft, context_size=context_size, tokens=plan.tokens,
+                bos=bos_for(lm, found), special_ids=lm.special_ids, pack=plan.pack,
+                seed=plan.seed, d_vocab=lm.d_vocab,
+            )  # fmt: skip
+            config = self._config(lm, found, sequences)
+            self.id = harvest_id(lm.name, config)
+            if request.again:
+                self.id = unused_id(store.path, self.id)
+            work = store.path / "work" / self.id
+            if not SequencePlan.complete(work / "plan"):
+                (work / "plan").parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(work / "plan", ignore_errors=True)
+                draft.rename(work / "plan")
+            text = json.dumps({**config, "started": utc_now().isoformat()}, indent=1)
+            if not (work / "config.json").exists():
+                (work / "config.json").write_text(text)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        sequences = SequencePlan.load(work / "plan")
+        self.warnings = list(sequences.warnings)
+        self.n_tokens = sequences.n_tokens
+        return work, sequences
+
+    def _config(self, lm: Lm, found: list[Dictionary], sequences: SequencePlan) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "model": lm.model_hash,
+            "dictionaries": [[d.name, d.weights_hash, d.hook_name, d.hook_out] for d in found],
+            "corpus": sequences.digest,
+            "plan": plan_config(self.request.plan),
+            "precision": self.request.precision,
+            "dtype": str(lm.placement.dtype),
+            "device": lm.placement.device.type,
+        }
+
+    def _harvest(
+        self, lm: Lm, found: list[Dictionary], sequences: SequencePlan, work: Path, target: Path
+    ) -> Iterator[Progress]:
+        request = self.request
+        processing = agree({d.name: d.processing for d in found})
+        windows = grid(sequences, request.plan.window)
+        silent = silent_pool(windows, request.plan.silent, request.plan.seed)
+        feed = Feed(sequences, windows, Sampling(request.plan.seed, silent), lm.placement.device)
+        shard = request.shard or existing_split(work) or Shard(0, 1)
+        with WorkLock(shard.folder(work), f"The harvest {self.id}"):
+            yield from self._probe(lm, found, feed, processing, work)
+            shapes = [self.probes[d.name].shape(d) for d in found]
+            job = Job(lm, found, shapes, processing, request.plan, request.precision, feed, work)
+            mine = [shard] if request.shard else [Shard(i, shard.count) for i in range(shard.count)]
+            runs = [ShardRun(job, part, self.stages) for part in mine]
+            for one in runs:
+                yield from one.run()
+        if request.shard and not all_complete(work, shard.count, feed, request.plan):
+            self.outcome = "part"
+            return
+        with WorkLock(work / "publishing", f"The harvest {self.id}"):
+            if not target.exists():
+                frame = Frame(
+                    self.id, lm, request.plan, sequences, windows, silent, request.precision,
+                    started(work), getattr(lm, "revision", "") or "unknown",
+                )  # fmt: skip
+                yield from self._publish(frame, job, runs, shard.count, target)
+        self.outcome = "published"
+        shutil.rmtree(work, ignore_errors=True)
+
+    def _probe(
+        self, lm: Lm, found: list[Dictionary], feed: Feed, processing: Processing, work: Path
+    ) -> Iterator[Progress]:
+        path = work / "probes.json"
+        if path.exists():
+            saved = json.loads(path.read_text())
+            self.probes = {name: Probe(**fields) for name, fields in saved.items()}
+            return
+        for number, dictionary in enumerate(found):
+            yield Progress("self-check", number, len(found), "dictionaries")
+            with self.stages("self-check"):
+                batch = self.request.plan.forward_batch
+                self.probes[dictionary.name] = probe(lm, dictionary, feed, processing, batch)
+        plain = {name: one.plain() for name, one in self.probes.items()}
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(plain, indent=1))
+        fresh.replace(path)
+
+    def _publish(
+        self, frame: Frame, job: Job, runs: list[ShardRun], count: int, target: Path
+    ) -> Iterator[Progress]:
+        gathered: list[Gathered] = []
+        bos = frame.sequences.bos
+        for number, dictionary in enumerate(job.dictionaries):
+            with self.stages("merge"):
+                accumulator, records = merged(job, runs, number, count)
+            self.state_bytes += accumulator.nbytes
+            self.n_nonzero += int(accumulator.statistics.n_active.sum())
+            weights = None
+            cache = self.request.store / "cache"
+            for done, arrays in weight_facts(frame.lm, dictionary, cache, self.stages):
+                yield Progress(f"logits of {dictionary.name}", done, dictionary.d_sae, "features")
+                weights = arrays
+            assert weights is not None, "weight_facts ends with the arrays"
+            with self.stages("self-check"):
+                at_first = at_bos(frame.lm, dictionary, job.processing, bos)
+            one = self.probes[dictionary.name]
+            gathered.append(Gathered(dictionary, one, accumulator, records, weights, at_first))
+        written = publish(frame, gathered, job.work, target)
+        done = 0
+        while done is not None:
+            yield Progress("write", done, len(gathered), "dictionaries")
+            with self.stages("write"):
+                done = next(written, None)
+
+
+def merged(job: Job, runs: list[ShardRun], number: int, count: int) -> tuple[Accumulator, Records]:
+    """One dictionary's accumulator over all shards, and where its records lie."""
+    if count == 1:
+        accumulator = runs[0].accumulators[number]
+        length = accumulator.spool.sync()
+        return accumulator, Records([open_words(accumulator.spool.path, length)])
+    name = job.dictionaries[number].name
+    whole = Accumulator(
+        job.shapes[number], job.plan, job.feed.windows, job.work / f"merged-{number}.spool",
+        job.feed.device,
+    )  # fmt: skip
+    words: list[np.ndarray] = []
+    for index in range(count):
+        folder = Shard(index, count).folder(job.work)
+        checkpoint = load(folder)
+        assert checkpoint is not None, "all shards are complete"
+        whole.add(checkpoint.state[name], spool_base=sum(len(part) for part in words))
+        words.append(open_words(folder / f"{number}.spool", checkpoint.spooled[name]))
+    return whole, Records(words)
+
+
+def bos_for(lm: Lm, found: list[Dictionary]) -> int | None:
+    """What stands at the front of each sequence, as the dictionaries were trained."""
+    wants = {d.name: bool(d.metadata.get("prepend_bos", True)) for d in found}
+    if len(set(wants.values())) > 1:
+        yes, no = (next(n for n, want in wants.items() if want is kind) for kind in (True, False))
+        raise InputError(
+            f"{yes} was trained with a BOS token in front of each sequence and {no} without. "
+            "Harvest them separately."
+        )
+    return lm.bos if all(wants.values()) else None
+
+
+def unused_id(store: Path, wanted: str) -> str:
+    """`wanted`, or with the first number behind it that no finished harvest has."""
+    number, name = 2, wanted
+    while (store / "harvests" / f"{name}.duckdb").exists():
+        name, number = f"{wanted}-{number}", number + 1
+    return name
+
+
+def existing_split(work: Path) -> Shard | None:
+    """The split that earlier processes began with, so that their shards are used."""
+    for path in sorted(work.glob("shard-*-of-*")):
+        if (path / "state.safetensors").exists():
+            return Shard(0, int(path.name.rpartition("-")[2]))
+    return None
+
+
+def all_complete(work: Path, count: int, feed: Feed, plan: HarvestPlan) -> bool:
+    """Whether every shard has reached its end."""
+    from backend.harvest.feed import batches
+
+    n = len(batches(np.asarray(feed.plan.length), plan.forward_batch))
+    parts = [Shard(index, count) for index in range(count)]
+    found = [load(part.folder(work)) for part in parts]
+    return all(
+        checkpoint is not None and checkpoint.next_batch >= part.bounds(n)[1]
+        for part, checkpoint in zip(parts, found, strict=True)
+    )
+
+
+def started(work: Path) -> Any:
+    """When the harvest was first begun (UTC)."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(json.loads((work / "config.json").read_text())["started"])

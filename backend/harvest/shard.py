@@ -1,0 +1,212 @@
+"""The streaming pass over one shard: forward, encode, fold in, and now and then a checkpoint."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary, Precision, Triples
+from backend.harvest.accumulator import Accumulator, Shape
+from backend.harvest.checkpoint import Checkpoint, Shard, load, save
+from backend.harvest.config import HarvestPlan
+from backend.harvest.feed import Batch, Feed, batches
+from backend.harvest.stages import Stages
+from backend.lm import Lm
+from backend.processing import Processing
+
+CHUNK_NONZERO = 1 << 20
+"""Non-zero activations of one dictionary folded in at a time, about; 12 bytes each."""
+CHUNK_ROWS = 1 << 16
+CHECKPOINT_S = 15.0
+"""Seconds between checkpoints at least, and 20 times what the last one took."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage is."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str = "tokens"
+    fresh: int = 0
+    """How much of `done` was done by this process: what a speed is computed from."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a shard needs to know."""
+
+    lm: Lm
+    dictionaries: list[Dictionary]
+    shapes: list[Shape]
+    processing: Processing
+    plan: HarvestPlan
+    precision: Precision
+    feed: Feed
+    work: Path
+
+
+class ShardRun:
+    """One shard's accumulators and the pass that fills them. Iterate `run` to its end."""
+
+    def __init__(self, job: Job, shard: Shard, stages: Stages) -> None:
+        self.job = job
+        self.shard = shard
+        self.stages = stages
+        self.folder = shard.folder(job.work)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        resumed = load(self.folder)
+        self.accumulators = [
+            self._accumulator(number, resumed) for number in range(len(job.dictionaries))
+        ]
+        everything = batches(np.asarray(job.feed.plan.length), job.plan.forward_batch)
+        first, self._end = shard.bounds(len(everything))
+        self._batches = everything
+        self._next = resumed.next_batch if resumed else first
+        self.tokens = resumed.tokens if resumed else 0
+        self.tokens_before = self.tokens
+        self._saved_at, self._save_cost = time.monotonic(), 0.0
+
+    def _accumulator(self, number: int, resumed: Checkpoint | None) -> Accumulator:
+        job, name = self.job, self.job.dictionaries[number].name
+        accumulator = Accumulator(
+            job.shapes[number],
+            job.plan,
+            job.feed.windows,
+            self.folder / f"{number}.spool",
+            job.feed.device,
+            resumed.spooled[name] if resumed else 0,
+        )
+        if resumed:
+            accumulator.add(resumed.state[name])
+        return accumulator
+
+    @property
+    def complete(self) -> bool:
+        """Whether every batch of the shard has been folded in."""
+        return self._next >= self._end
+
+    def run(self) -> Iterator[Progress]:
+        """Yield after each forward pass; leave a checkpoint at the end, and on the way."""
+        if self.complete:
+            return
+        total = self._tokens_total()
+        chunk = Chunk(self.job)
+        while self._next < self._end:
+            sequences = self._batches[self._next]
+            self.tokens += chunk.feed(sequences, self.stages)
+            self._next += 1
+            if chunk.full or self._next == self._end:
+                chunk.fold(self.accumulators, self.stages)
+                if self._next == self._end or self._due():
+                    self.save()
+            yield Progress("harvest", self.tokens, total, fresh=self.tokens - self.tokens_before)
+
+    def _tokens_total(self) -> int:
+        plan = self.job.feed.plan
+        first, end = self.shard.bounds(len(self._batches))
+        if self.shard.count == 1:
+            return plan.n_tokens
+        mine = np.concatenate(self._batches[first:end])
+        return int(np.asarray(plan.length)[mine].sum()) - (len(mine) if plan.bos is not None else 0)
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved_at > max(CHECKPOINT_S, 20 * self._save_cost)
+
+    def save(self) -> None:
+        """Write a checkpoint of everything folded in so far."""
+        with self.stages("checkpoint"):
+            began = time.monotonic()
+            names = [dictionary.name for dictionary in self.job.dictionaries]
+            pairs = list(zip(names, self.accumulators, strict=True))
+            state = {name: accumulator.state() for name, accumulator in pairs}
+            spooled = {name: accumulator.spool.sync() for name, accumulator in pairs}
+            save(self.folder, Checkpoint(self._next, self.tokens, spooled, state))
+            self._saved_at = time.monotonic()
+            self._save_cost = self._saved_at - began
+
+
+class Chunk:
+    """Triples of whole sequences, gathered until there are enough to fold in."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._hooks = list(dict.fromkeys(d.hook_name for d in job.dictionaries))
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sequences: list[np.ndarray] = []
+        self._triples: list[list[Triples]] = [[] for _ in self._job.dictionaries]
+        self._rows = 0
+        self._nonzero = [0] * len(self._job.dictionaries)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to fold in."""
+        return self._rows >= CHUNK_ROWS or max(self._nonzero) >= CHUNK_NONZERO
+
+    @torch.inference_mode()
+    def feed(self, sequences: np.ndarray, stages: Stages) -> int:
+        """Run one batch through model and dictionaries; how many counted tokens it had."""
+        job = self._job
+        with stages("feed"):
+            batch = job.feed.batch(sequences)
+        with stages("forward"):
+            acts = job.lm.activations(batch.tokens, self._hooks, job.processing)
+        for number, dictionary in enumerate(job.dictionaries):
+            x = acts[dictionary.hook_name]
+            with stages("encode"):
+                triples = encode(dictionary, x, batch, job.precision)
+            with stages("feed"):
+                kept = place(triples, batch, self._rows, sparse_rows=dictionary.needs_sequence)
+            self._triples[number].append(kept)
+            self._nonzero[number] += len(kept.token)
+        self._sequences.append(sequences)
+        self._rows += batch.n_rows
+        return len(batch.counted)
+
+    @torch.inference_mode()
+    def fold(self, accumulators: list[Accumulator], stages: Stages) -> None:
+        """Hand what was gathered to the accumulators, and begin anew."""
+        if not self._sequences:
+            return
+        shapes = self._job.shapes
+        with stages("feed"):
+            rows = self._job.feed.rows(
+                np.concatenate(self._sequences),
+                [shape.coactive_rate for shape in shapes],
+                [shape.sample_rate for shape in shapes],
+            )
+        for accumulator, triples in zip(accumulators, self._triples, strict=True):
+            with stages("feed"):
+                mine = next(rows)
+                joined = Triples(*(torch.cat(column) for column in zip(*triples, strict=True)))
+                triples.clear()
+            accumulator.update(joined, mine, stages)
+        self._clear()
+
+
+def encode(dictionary: Dictionary, x: Tensor, batch: Batch, precision: Precision) -> Triples:
+    """Non-zero activations; `token` counts the counted tokens, or all of [sequence · pos] where
+    the dictionary must see whole sequences."""
+    if dictionary.needs_sequence:
+        return dictionary.encode_sparse(x, precision)
+    return dictionary.encode_sparse(x.reshape(-1, x.shape[-1])[batch.counted], precision)
+
+
+def place(triples: Triples, batch: Batch, base: int, *, sparse_rows: bool) -> Triples:
+    """Give triples their rows in the chunk; drop what is not counted."""
+    token, feature, value = triples
+    value = value.float()
+    if not sparse_rows:
+        return Triples(batch.row[token.long()] + base, feature.to(torch.int32), value)
+    row = torch.full((batch.tokens.numel(),), -1, dtype=torch.int32, device=token.device)
+    row[batch.counted] = batch.row
+    at = row[token.long()]
+    kept = at >= 0
+    return Triples(at[kept] + base, feature[kept].to(torch.int32), value[kept])

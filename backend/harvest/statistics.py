@@ -1,0 +1,107 @@
+"""Counts, sums and histograms of every feature and sign, as sums that merge."""
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.harvest.chunk import Rows, Runs
+from feature_store.histogram import BIN_SHIFT, BINS_PER_OCTAVE
+
+OCTAVES = 16
+"""Octaves that a histogram covers; smaller values count in its lowest bin."""
+BINS = OCTAVES * BINS_PER_OCTAVE
+HEADROOM = 4
+"""Octaves left above the largest activation that the self-check saw."""
+OCTAVE_SHIFT = 23
+"""Bits of a float32 below its exponent."""
+
+
+def top_octave(largest: float) -> int:
+    """Biased exponent of the highest octave of a histogram, from the largest value seen so far."""
+    bits = int(torch.tensor([max(largest, 1e-30)], dtype=torch.float32).view(torch.int32))
+    return (bits >> OCTAVE_SHIFT) + HEADROOM
+
+
+class Statistics:
+    """Sums over all counted tokens, per slot (a feature, or a feature and a sign).
+
+    Every field is a sum or a maximum, so the order of updates does not matter (floating sums to
+    rounding) and two parts merge by adding.
+    """
+
+    def __init__(self, n_slots: int, highest_octave: int, device: torch.device) -> None:
+        self.n_slots = n_slots
+        self.first_octave = highest_octave - OCTAVES + 1
+        self.first_bin = self.first_octave * BINS_PER_OCTAVE
+        zeros = partial(torch.zeros, device=device)
+        self.n_active: Tensor = zeros(n_slots, dtype=torch.int64)
+        self.n_windows: Tensor = zeros(n_slots, dtype=torch.int64)
+        self.n_windows_both: Tensor = zeros(n_slots, dtype=torch.int64)
+        """Windows where both signs of a feature fire, at the even slot."""
+        self.position_sum: Tensor = zeros(n_slots, dtype=torch.int64)
+        self.powers: Tensor = zeros(4, n_slots, dtype=torch.float64)
+        """Σ|a|, Σ|a|², Σ|a|³, Σ|a|⁴."""
+        self.largest: Tensor = zeros(n_slots, dtype=torch.float32)
+        self.histogram: Tensor = zeros(n_slots * BINS, dtype=torch.int32)
+        self.window_histogram: Tensor = zeros(n_slots * BINS, dtype=torch.int32)
+        self.score_octaves: Tensor = zeros(n_slots * OCTAVES, dtype=torch.int32)
+        """Firing windows of the score split by octave; those of explain are the rest."""
+
+    def bins(self, size: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """The histogram bin of each magnitude, int32."""
+        return ((size.view(torch.int32) >> BIN_SHIFT) - self.first_bin).clamp_(0, BINS - 1)
+
+    def octaves(self, size: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """The octave of each magnitude, counted from the histogram's lowest, int32."""
+        number = (size.view(torch.int32) >> OCTAVE_SHIFT) - self.first_octave
+        return number.clamp_(0, OCTAVES - 1)
+
+    def update(self, runs: Runs, rows: Rows, *, signed: bool) -> None:
+        """Fold in one chunk."""
+        if not len(runs.slot):
+            return
+        slot = runs.slot
+        one = torch.ones_like(slot)
+        edges = torch.ones(len(slot), dtype=torch.bool, device=slot.device)
+        edges[1:] = slot[1:] != slot[:-1]
+        begin = edges.nonzero().squeeze(1)
+        present = slot[begin].long()
+        length = torch.diff(begin, append=begin.new_tensor([len(slot)]))
+        self.n_active.index_add_(0, present, length)
+        self.position_sum.index_add_(0, slot, rows.position[runs.row].long())
+        size = runs.size.double()
+        power = size
+        for row in self.powers:
+            row.index_add_(0, slot, power)
+            power = power * size
+        self.histogram.index_add_(0, slot * BINS + self.bins(runs.size), one)
+        self._update_windows(runs, rows, signed=signed)
+
+    def _update_windows(self, runs: Runs, rows: Rows, *, signed: bool) -> None:
+        slot, peak = runs.run_slot, runs.peak
+        one = torch.ones_like(slot)
+        self.n_windows.index_add_(0, slot, one.long())
+        self.largest.scatter_reduce_(0, slot.long(), peak, "amax")
+        self.window_histogram.index_add_(0, slot * BINS + self.bins(peak), one)
+        score = rows.split[runs.run_row] == 1
+        self.score_octaves.index_add_(0, (slot * OCTAVES + self.octaves(peak))[score], one[score])
+        if signed:
+            key = (slot >> 1).long() << 32 | rows.window[runs.run_row].long()
+            once, count = torch.sort(key).values.unique_consecutive(return_counts=True)
+            both = (once[count == 2] >> 32) * 2
+            self.n_windows_both.index_add_(0, both, torch.ones_like(both))
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint needs, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def add(self, state: dict[str, Tensor]) -> None:
+        """Merge another part's state into this one."""
+        for name, mine in self.state().items():
+            other = state[name].to(mine.device)
+            if name == "largest":
+                torch.maximum(mine, other, out=mine)
+            else:
+                mine += other

@@ -1,0 +1,65 @@
+"""The exact bytes behind every token id of a tokenizer."""
+
+import json
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> list[bytes]:
+    """For each of the model's `d_vocab` ids the bytes that it stands for inside a text.
+
+    Byte-level vocabularies spell bytes as letters, SentencePiece ones write spaces as U+2581 and
+    single bytes as `<0x0A>`; both are undone here. Ids beyond the tokenizer (padding of the
+    embedding) are named by number.
+    """
+    decode = byte_level_piece if is_byte_level(tokenizer) else sentencepiece_piece
+    added = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items()}
+    pieces = tokenizer.convert_ids_to_tokens(list(range(min(d_vocab, len(tokenizer)))))
+    found = []
+    for number in range(d_vocab):
+        piece = pieces[number] if number < len(pieces) else None
+        if number in added:
+            found.append(added[number].encode())
+        elif piece is None:
+            found.append(f"<unused {number}>".encode())
+        else:
+            found.append(decode(piece))
+    return found
+
+
+def is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the vocabulary spells bytes as letters, as GPT-2's does."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return hasattr(tokenizer, "byte_decoder")
+    return '"ByteLevel"' in json.dumps(json.loads(backend.to_str()).get("decoder"))
+
+
+def byte_letters() -> dict[str, int]:
+    """The letters that byte-level vocabularies write for bytes.
+
+    Printable Latin-1 characters stand for themselves, the other bytes in order for the letters
+    from U+0100 on (Radford et al. 2019).
+    """
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    other = [b for b in range(256) if b not in set(own)]
+    letters = {chr(b): b for b in own}
+    return letters | {chr(0x100 + n): b for n, b in enumerate(other)}
+
+
+LETTERS = byte_letters()
+
+
+def byte_level_piece(piece: str) -> bytes:
+    """`Ġthe` → b" the"; letters outside the table (added tokens) keep their UTF-8."""
+    return b"".join(
+        bytes([LETTERS[letter]]) if letter in LETTERS else letter.encode() for letter in piece
+    )
+
+
+def sentencepiece_piece(piece: str) -> bytes:
+    """`▁the` → b" the", `<0x0A>` → b"\\n"; everything else its UTF-8."""
+    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("\u2581", " ").encode()
