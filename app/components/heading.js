@@ -1,0 +1,37 @@
+// A feature's name, the way to its neighbours (also by key), and its facts in one line.
+// data: { dictionary, index, steps: [{ label, keys, hint, href, target | null }], facts: [[name, value]], warnings: [text] }
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const root = parentElement.querySelector(".root");
+  const send = (target) => setTriggerValue("go", target);
+  const title = el("h1");
+  title.append(el("span", "name", `${data.dictionary} / `), String(data.index));
+  const steps = el("div", "go");
+  for (const step of data.steps) {
+    const node = el("span");
+    node.append(step.target ? link(step.label, step.href, step.target, send) : el("span", "off", step.label));
+    node.append(el("kbd", "", step.hint));
+    steps.append(node);
+  }
+  const top = el("div", "top");
+  top.append(title, steps);
+  const facts = el("div", "facts");
+  for (const [name, value] of data.facts) {
+    const fact = el("span");
+    fact.append(el("span", "muted", `${name} `), el("b", "", value));
+    facts.append(fact);
+  }
+  for (const warning of data.warnings) facts.append(el("span", "amber", warning));
+  root.replaceChildren(top, facts);
+
+  const keys = (event) => {
+    const path = event.composedPath();
+    const typing = path.some((node) => node.isContentEditable || /^(INPUT|TEXTAREA|SELECT|CANVAS)$/.test(node.tagName || ""));
+    const elsewhere = path.some((node) => node.matches?.('[role="radiogroup"], [role="listbox"], [data-testid="stDataFrame"]'));
+    if (typing || elsewhere || event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return;
+    const step = data.steps.find(({ keys }) => keys.includes(event.key));
+    if (step?.target) send(step.target);
+  };
+  document.addEventListener("keydown", keys);
+  return () => document.removeEventListener("keydown", keys);
+}

@@ -1,0 +1,108 @@
+"""Around every page: the sidebar, and the bar that says which dictionary one is in."""
+
+import streamlit as st
+
+from app import session
+from app.session import Place
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+STYLE = """
+<style>
+.block-container { padding: 0.75rem 1.5rem 2rem; max-width: none; }
+[data-testid="stHeader"] { background: transparent; height: 3.25rem; pointer-events: none; }
+[data-testid="stHeader"] button { pointer-events: auto; }
+body:has([data-testid="stSidebar"][aria-expanded="false"]) .st-key-bar { padding-left: 2.25rem; }
+.st-key-bar { padding-right: 2.25rem; min-height: 2.75rem; }
+[data-testid="stSidebarHeader"] { height: 2.25rem; padding-top: 0; }
+[data-testid="stVerticalBlock"] { gap: 0.5rem; }
+[data-testid="stHorizontalBlock"] { gap: 1.25rem; }
+h3 { padding: 0 0 2px; }
+.st-key-panel_Neighbours [data-testid="stColumn"] { min-width: 150px; }
+.brand { font-size: 15px; font-weight: 600; margin: 0 0 8px 6px; }
+</style>
+"""
+PICKED, TYPED = "frame_dictionary", "frame_feature"
+"""Widget keys."""
+
+
+def sidebar(here: Place | None) -> None:
+    """Brand and pages; the chosen dictionary travels along."""
+    query = here.query if here else {}
+    with st.sidebar:
+        st.html('<div class="brand">Saefari</div>')
+        st.page_link(session.LIBRARY, label="Library", query_params=query, width="stretch")
+        st.page_link(session.FEATURES, label="Features", query_params=query, width="stretch")
+
+
+def bar(here: Place) -> None:
+    """Which dictionary, and a field that goes to a feature by its number."""
+    files = {file.record.id: file for file in session.store().harvests()}
+    places = {(i, name): Place(file, info) for i, file in files.items()
+              for name, info in file.dictionaries.items()}  # fmt: skip
+    st.session_state[PICKED] = (here.file.record.id, here.info.dictionary)  # the URL decides
+    with st.container(key="bar", horizontal=True, gap="small"):
+        picker, field = st.empty(), st.empty()
+    picker.selectbox(
+        "Dictionary",
+        list(places),
+        format_func=lambda key: named(places[key]),
+        key=PICKED,
+        on_change=lambda: choose(places[st.session_state[PICKED]]),
+        label_visibility="collapsed",
+        width=420,
+    )
+    field.text_input(
+        "Go to feature",
+        key=TYPED,
+        placeholder=f"go to feature 0–{here.info.d_sae - 1}",
+        on_change=lambda: jump(here),
+        label_visibility="collapsed",
+        width=180,
+    )
+    if sentence := st.session_state.pop("frame_error", None):
+        st.markdown(f":red[{session.literal(sentence)}]")
+    if wanted := st.session_state.pop("frame_jump", None):
+        st.switch_page(session.FEATURE, query_params=wanted)
+
+
+def refused(error: InputError) -> None:
+    """In place of a page: what was wrong and the way out."""
+    try:
+        here = session.place()
+    except InputError:
+        here = None
+    sidebar(here)
+    st.title("Not found", anchor=False)
+    st.markdown(f":red[{session.literal(str(error))}]")
+    with st.container(horizontal=True):
+        st.page_link(session.LIBRARY, label="Go to the library")
+        if here is not None:
+            label = f"All features of {session.literal(here.info.dictionary)}"
+            st.page_link(session.FEATURES, label=label, query_params=here.query)
+
+
+def named(place: Place) -> str:
+    """MODEL / DICTIONARY · harvest id."""
+    return f"{place.file.record.model} / {place.info.dictionary}   ({place.file.record.id})"
+
+
+def choose(place: Place) -> None:
+    """Callback: another dictionary; a feature's page has no feature then and shows the table."""
+    st.query_params.from_dict(place.query)
+
+
+def jump(here: Place) -> None:
+    """Callback: a feature's number in this dictionary, or DICTIONARY/INDEX in this harvest."""
+    text = st.session_state[TYPED].strip()
+    st.session_state[TYPED] = ""
+    if not text:
+        return
+    try:
+        name = here.info.dictionary
+        wanted = FeatureId.parse(f"{name}/{text}" if text.isdecimal() else text)
+        found = here.file.check(wanted)
+    except InputError as error:
+        st.session_state["frame_error"] = str(error)
+        return
+    st.session_state["frame_jump"] = {"harvest": here.file.record.id, "feature": str(found)}

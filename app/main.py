@@ -1,0 +1,26 @@
+"""The frame of every page, and which pages there are."""
+
+import streamlit as st
+
+from app import frame, session
+from feature_store.errors import InputError
+
+st.set_page_config(
+    page_title="Saefari",
+    layout="wide",
+    initial_sidebar_state=200,
+    menu_items={"About": "Saefari: look inside the features of sparse autoencoders."},
+)
+st.html(frame.STYLE)
+page = st.navigation(
+    [
+        st.Page(session.LIBRARY, title="Library", default=True),
+        st.Page(session.FEATURES, title="Features"),
+        st.Page(session.FEATURE, title="Feature"),
+    ],
+    position="hidden",
+)
+try:
+    page.run()
+except InputError as error:
+    frame.refused(error)

@@ -1,0 +1,103 @@
+"""The feature's name, previous, next, random, its main facts, and what to beware of."""
+
+import random
+
+import streamlit as st
+
+from app import components, session
+from app.panels.subject import Subject
+from app.wording import count, measure, plural, share
+
+DENSE = 0.1
+"""A feature active on more than this share of tokens is called dense."""
+SAMPLED_ENOUGH = 10
+"""Fewer sampled windows than this say nothing about positions."""
+KEY = "feature_heading"
+
+
+def draw(subject: Subject) -> None:
+    """The heading; its links and keys go to other features without a reload."""
+    data = {
+        "dictionary": subject.id.dictionary,
+        "index": subject.id.index,
+        "steps": steps(subject),
+        "facts": facts(subject),
+        "warnings": warnings(subject),
+    }
+    components.heading(key=KEY, data=data, on_go_change=lambda: session.follow(KEY))
+
+
+def steps(subject: Subject) -> list[dict[str, object]]:
+    """Previous, next, and a random feature that fires."""
+    place, index = subject.place, subject.id.index
+    firing = session.firing(place.file, place.file.record.id, place.info.dictionary)
+    chance = int(random.choice(firing)) if len(firing) else None
+    ways = [
+        ("‹ previous", ["ArrowLeft", "k"], "←", index - 1 if index else None),
+        ("next ›", ["ArrowRight", "j"], "→", index + 1 if index + 1 < place.info.d_sae else None),
+        ("random", ["r"], "r", chance),
+    ]
+    return [
+        {
+            "label": label,
+            "keys": keys,
+            "hint": hint,
+            "href": session.href(session.FEATURE, place.at(to)) if to is not None else "",
+            "target": place.at(to)["feature"] if to is not None else None,
+        }
+        for label, keys, hint, to in ways
+    ]
+
+
+def facts(subject: Subject) -> list[tuple[str, str]]:
+    """The line under the name."""
+    found, tokens = subject.facts, subject.place.file.record.tokens
+    if not found.n_active:
+        return []
+    line = [
+        ("density", share(found.density)),
+        ("windows", share(found.window_density)),
+        ("max", measure(found.max_act)),
+        ("mean", measure(found.mean_act)),
+        ("skew", measure(found.skew, 2)),
+        ("active on", f"{count(found.n_active)} of {plural(tokens, 'token')}"),
+    ]
+    if found.positive and found.negative:
+        sides = (found.positive, found.negative)
+        plus, minus = (measure(side.max_act) for side in sides)
+        line[2] = ("max", f"+{plus} / −{minus}")
+        line.insert(1, ("+ / −", " / ".join(share(side.density) for side in sides)))
+    return line
+
+
+def warnings(subject: Subject) -> list[str]:
+    """What to beware of, each with its reason."""
+    found, said = subject.facts, []
+    if found.density > DENSE:
+        said.append(
+            f"Dense: active on {share(found.density)} of tokens (more than {share(DENSE)}), "
+            "so its strongest contexts may not say what it is for."
+        )
+    sample = [c for c in subject.contexts if c.stratum == "range"]
+    places = {context.peak for context in sample}
+    if len(sample) >= SAMPLED_ENOUGH and len(places) == 1:
+        said.append(
+            f"Position only: in all {len(sample)} sampled windows it peaks at position "
+            f"{places.pop()}, whatever the token."
+        )
+    return said
+
+
+def draw_dead(subject: Subject) -> None:
+    """In place of the panels, for a feature without a single activation."""
+    tokens = subject.place.file.record.tokens
+    bos = subject.facts.bos_act
+    if bos:
+        st.markdown(
+            ":yellow[BOS only: its activation at the beginning of a sequence is "
+            f"{measure(bos)}, and BOS is left out of all counts.]"
+        )
+    st.write(
+        f"This feature never fired in {plural(tokens, 'token')}. Its density is below "
+        f"{share(3 / tokens)} (95 % confidence, 3 ÷ {count(tokens)})."
+    )

@@ -1,0 +1,142 @@
+"""All features of a dictionary, to sort, filter and open."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
+
+from app import frame, session
+from app.session import Place
+from app.tokens import visible
+from app.wording import count, plural, share
+from feature_store.reader import HarvestFile
+
+# Stops of the density filter.
+STEPS = [0.0, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0]
+ANY = float("inf")
+# Which features, by how many tokens they fired on.
+SHOW = {"alive": (1.0, ANY), "dead": (0.0, 0.0), "all": (0.0, ANY)}
+# Column → name, number format, what it means; in the order shown.
+COLUMNS = {
+    "feature": ("feature", "%d", None),
+    "promoted": ("promotes", None, "tokens whose logits its decoder raises most"),
+    "top": ("fires on", None, "the token with the largest share of its activation"),
+    "top_token_share": ("share", "%.0f %%", "of its activation on that token, sampled"),
+    "density": ("density", "%.3g %%", "share of tokens on which it is active"),
+    "window_density": ("windows", "%.3g %%", "share of windows in which it is active"),
+    "max_act": ("max", "%.2f", "largest activation, special tokens left out"),
+    "mean_act": ("mean", "%.2f", "mean activation where it is active"),
+    "skew": ("skew", "%.1f", "of the active values"),
+    "kurtosis": ("kurtosis", "%.1f", "of the active values; 3 for a normal distribution"),
+    "mean_position": ("position", "%.0f", "mean position in the sequence where it is active"),
+    "logit_kurtosis": ("logit kurtosis", "%.1f", "of its direct effects on the vocabulary"),
+}
+PERCENT = ("top_token_share", "density", "window_density")
+Bounds = Mapping[str, tuple[float, float]]
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def readable(
+    _file: HarvestFile,
+    harvest_id: str,
+    dictionary: str,
+    limits: tuple[tuple[str, float, float], ...],
+) -> pa.Table:
+    """The columns of COLUMNS for the features within `limits`, tokens as text."""
+    found = _file.feature_table(dictionary, between={n: (low, high) for n, low, high in limits})
+    vocabulary, made = _file.vocabulary, {}
+    for column in COLUMNS:
+        if column == "top":
+            ids = found.column("top_token").to_pylist()
+            made[column] = ["" if i is None else visible(vocabulary.text(i)) for i in ids]
+        elif column == "promoted":
+            lists = found.column("promoted").to_pylist()
+            made[column] = [
+                "  ".join(shown(vocabulary.text(i)) for i in ids or []) for ids in lists
+            ]
+        else:
+            values = found.column(column).to_numpy()
+            made[column] = np.multiply(values, 100) if column in PERCENT else values
+    return pa.table(made)
+
+
+def shown(text: str) -> str:
+    """A token among others in a cell: its leading space is the gap before it."""
+    return visible(text.removeprefix(" ") or text)
+
+
+def filters() -> Bounds:
+    """The filter widgets; their values stand in the URL."""
+    with st.container(horizontal=True, gap="medium"):
+        which, dense, strong = st.empty(), st.empty(), st.empty()
+    kind = which.segmented_control(
+        "Show", list(SHOW), default="alive", key="show", bind="query-params", required=True
+    )
+    low, high = dense.select_slider(
+        "Density",
+        STEPS,
+        (0.0, 1.0),
+        format_func=share,
+        key="density",
+        width=320,
+        bind="query-params",
+    )
+    least = strong.number_input("Max at least", 0.0, key="max", width=140, bind="query-params")
+    limits: dict[str, tuple[float, float]] = {"n_active": SHOW[kind]}
+    if (low, high) != (STEPS[0], STEPS[-1]):
+        limits["density"] = (low, high)
+    if least:
+        limits["max_act"] = (least, ANY)
+    return limits
+
+
+def table(here: Place, limits: Bounds) -> None:
+    """The table; a click on any cell opens that row's feature."""
+    info = here.info
+    packed = tuple((name, low, high) for name, (low, high) in limits.items())
+    data = readable(here.file, here.file.record.id, info.dictionary, packed)
+    st.caption(
+        f"{count(data.num_rows)} of {plural(info.d_sae, 'feature')}, on "
+        f"{plural(here.file.record.tokens, 'token')}. Click a row to open it, a heading to sort."
+    )
+    if not data.num_rows:
+        st.write("No feature passes these filters. Widen one of them.")
+        return
+    turn = st.session_state.setdefault("features_turn", 0)  # a click counts once, also after Back
+    picked = st.dataframe(
+        data,
+        key=f"features_{turn}",
+        height=max(360, min(2000, 35 * data.num_rows + 40)) if data.num_rows < 12 else 590,
+        row_height=28,
+        hide_index=True,
+        lazy=False,  # a lazy table cannot be clicked or searched
+        on_select="rerun",
+        selection_mode="single-cell",
+        column_config=config(info.signed),
+    )
+    cells = picked["selection"]["cells"]
+    if cells:
+        st.session_state["features_turn"] = turn + 1
+        index = data.column("feature")[cells[0][0]].as_py()
+        st.switch_page(session.FEATURE, query_params=here.at(index))
+
+
+def config(signed: bool) -> dict[str, ColumnConfig | str | None]:
+    """How Streamlit shows each column."""
+    made: dict[str, ColumnConfig | str | None] = {}
+    for column, (name, number, hint) in COLUMNS.items():
+        if number is None:
+            made[column] = st.column_config.TextColumn(name, help=hint)
+        else:
+            label = f"|{name}|" if signed and column in ("max_act", "mean_act") else name
+            made[column] = st.column_config.NumberColumn(label, format=number, help=hint)
+    return made
+
+
+place = session.place()
+frame.sidebar(place)
+frame.bar(place)
+st.title(f"Features of {session.literal(place.info.dictionary)}", anchor=False)
+table(place, filters())

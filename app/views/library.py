@@ -1,0 +1,111 @@
+"""What the store holds: every harvest, its dictionaries, and how well they reconstruct."""
+
+import streamlit as st
+
+from app import frame, session
+from app.components import ignore, rows
+from app.session import Place
+from app.wording import count, measure, plural, share
+from feature_store.reader import HarvestFile
+from feature_store.records import DictionaryInfo
+from feature_store.store import harvest_command
+
+COLUMNS = [
+    ("dictionary", "", "open its features"),
+    ("hook point", "code", "where it reads; → where it writes, if elsewhere"),
+    ("kind", "", "architecture"),
+    ("features", "number", "d_sae"),
+    ("dead", "number", "features that never fired on the harvest's tokens"),
+    ("explained", "number", "explained variance per token"),
+    ("ΔCE, nats", "number", "cross-entropy with the reconstruction spliced in, less without"),
+    ("recovery", "number", "share of the cross-entropy lost by mean ablation that it wins back"),
+    ("L0", "number", "active features a token, in the self-check"),
+]
+
+
+def draw(file: HarvestFile) -> None:
+    """One harvest: what was read, and a table of its dictionaries."""
+    record = file.record
+    st.subheader(session.literal(f"{record.model} on {record.corpus}"), anchor=False)
+    facts = [
+        plural(record.tokens, "token"),
+        plural(record.documents, "document"),
+        f"context {count(record.context_size)}",
+        f"{record.finished:%Y-%m-%d %H:%M} UTC",
+        record.id,
+    ]
+    st.caption(session.literal(" · ".join(facts)))
+    for warning in record.warnings:
+        st.markdown(f":yellow[{session.literal(warning)}]")
+    key = f"library_{record.id}"
+    places = [Place(file, info) for info in file.dictionaries.values()]
+    data = {
+        "ruled": True,
+        "columns": [{"name": name, "kind": kind, "hint": hint} for name, kind, hint in COLUMNS],
+        "rows": [row(place) for place in places],
+    }
+    st.caption(checked(list(file.dictionaries.values())))
+    clicked = rows(key=key, data=data, on_go_change=ignore)
+    if clicked.go:
+        query = {"harvest": record.id, "dictionary": clicked.go}
+        st.switch_page(session.FEATURES, query_params=query)
+
+
+def checked(infos: list[DictionaryInfo]) -> str:
+    """What the self-check's numbers rest on."""
+    sizes = sorted({(i.check_tokens or 0, i.check_documents or 0) for i in infos})
+    said = " or ".join(f"{plural(n, 'token')} of {plural(d, 'document')}" for n, d in sizes)
+    return f"explained, ΔCE, recovery, L0: self-check on {said}; dead: on all tokens"
+
+
+def row(place: Place) -> dict[str, object]:
+    """One dictionary's line of the table."""
+    return {
+        "href": session.href(session.FEATURES, place.query),
+        "target": place.info.dictionary,
+        "cells": cells(place.info),
+        "notes": place.info.check_words,
+    }
+
+
+def cells(info: DictionaryInfo) -> list[str]:
+    """The texts under COLUMNS."""
+    hook = info.hook_name
+    if info.hook_out != hook:
+        hook += f" → {info.hook_out}"
+    return [
+        info.dictionary,
+        hook,
+        info.architecture + (", signed" if info.signed else ""),
+        count(info.d_sae),
+        f"{count(info.n_dead)} ({share(info.n_dead / info.d_sae)})",
+        measure(info.explained_variance),
+        measure(info.delta_ce),
+        measure(info.recovery_mean),
+        measure(info.l0) + published(info.published_l0),
+    ]
+
+
+def published(value: float | None) -> str:
+    """What the dictionary's metadata claims, in brackets."""
+    return "" if value is None else f" ({measure(value)} published)"
+
+
+store = session.store()
+harvests = store.harvests()
+frame.sidebar(session.place() if harvests else None)
+with st.container(key="bar", vertical_alignment="center"):
+    st.title("Library", anchor=False)
+if not harvests:
+    st.write("This store holds no finished harvest yet. One command fills it:")
+    st.code(harvest_command(store.path), language="shell")
+for harvest in harvests:
+    with st.container(gap="xxsmall", key=f"harvest_{harvest.record.id}"):
+        draw(harvest)
+for unfinished in store.unfinished():
+    st.caption(
+        f"{session.literal(unfinished.id)} is unfinished: it is running, or the command that began "
+        "it goes on with it."
+    )
+for problem in store.problems():
+    st.markdown(f":yellow[{session.literal(problem)}]")

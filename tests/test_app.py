@@ -1,0 +1,182 @@
+"""Every page over stores made by hand: empty, bad input, happy path. No browser, no model."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import session
+from app.serve import MAIN, listen
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+from feature_store.store import Store
+from tests.stores import D_SAE, DEAD, make_store
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("app") / "store").path
+
+
+@pytest.fixture
+def visit(stored: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a page at a URL; it may not raise."""
+
+    def go(page: str = session.LIBRARY, store: Path = stored, **query: str) -> AppTest:
+        monkeypatch.setenv(session.STORE, str(store))
+        test = AppTest.from_file(str(MAIN), default_timeout=30)
+        test.run()
+        for name, value in query.items():
+            test.query_params[name] = value
+        test.switch_page(page).run()
+        assert not test.exception
+        return test
+
+    return go
+
+
+def parts(test: AppTest) -> dict[str, dict]:
+    """The data of the page's components, by key."""
+    found = {}
+    for part in test.get("bidi_component"):
+        found[part.key] = json.loads(part.proto.json)
+    return found
+
+
+def words(test: AppTest) -> str:
+    shown = [*test.markdown, *test.caption, *test.title, *test.subheader, *test.code]
+    return "\n".join(element.value for element in shown).replace("\\", "")
+
+
+def test_an_empty_store_says_which_command_fills_it(visit: Open, tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "empty")
+    assert "saefari harvest --model MODEL" in words(visit(store=store.path))
+    assert "holds no finished harvest" in words(visit(session.FEATURES, store=store.path))
+
+
+def test_the_library_lists_harvests_and_what_is_wrong(visit: Open, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    (store.path / "harvests" / "bad.duckdb").write_bytes(b"nothing")
+    (store.path / "work" / "begun").mkdir()
+    (store.path / "work" / "begun" / "config.json").write_text("{}")
+    test = visit(store=store.path)
+    table = parts(test)["library_tiny-0001"]
+    assert [row["target"] for row in table["rows"]] == ["resid", "abs"]
+    assert table["rows"][0]["href"] == "features?harvest=tiny-0001&dictionary=resid"
+    assert "self-check on 900 tokens of 50 documents" in words(test)
+    assert "bad.duckdb is not a harvest file" in words(test)
+    assert "begun is unfinished" in words(test)
+
+
+def test_the_table_hides_dead_features_until_asked(visit: Open) -> None:
+    test = visit(session.FEATURES, dictionary="resid")
+    assert len(test.dataframe[0].value) == D_SAE - 1
+    assert test.dataframe[0].value["promoted"][0] == "dog  cat  ran"
+    test.button_group(key="show").set_value("dead").run()
+    assert list(test.dataframe[0].value["feature"]) == [DEAD]
+
+
+def test_filters_that_nothing_passes_say_so(visit: Open) -> None:
+    test = visit(session.FEATURES, dictionary="resid")
+    test.number_input(key="max").set_value(1e6).run()
+    assert "No feature passes these filters" in words(test)
+
+
+def test_a_click_in_the_table_opens_the_feature(visit: Open) -> None:
+    """The row is the one clicked, counted after the filters."""
+    test = visit(session.FEATURES, dictionary="abs")
+    chosen = {"selection": {"rows": [], "columns": [], "cells": [[DEAD, "feature"]]}}
+    test.session_state["features_0"] = chosen
+    test.run()
+    assert parts(test)["feature_heading"]["index"] == DEAD + 1  # the dead one is hidden
+
+
+def test_a_feature_shows_what_the_store_holds(visit: Open, stored: Path) -> None:
+    data = parts(visit(session.FEATURE, feature="resid/3"))
+    held = Store(stored).harvest().contexts(FeatureId("resid", 3))
+    top = data["feature_contexts"]["groups"][0]
+    assert [group["name"] for group in data["feature_contexts"]["groups"]] == [
+        "top", "deciles", "near zero",
+    ]  # fmt: skip
+    lines = top["sections"][0]["lines"]
+    assert [shown["value"] for shown in lines] == [c.value for c in held if c.stratum == "top"]
+    assert [step["target"] for step in data["feature_heading"]["steps"][:2]] == [
+        "resid/2", "resid/4",
+    ]  # fmt: skip
+    assert data["feature_nearest"]["rows"][0]["target"] == "resid/4"
+    assert data["feature_logits"]["rows"][0]["cells"] == [" dog", "+0.60", "↵", "−0.50"]
+
+
+def test_deciles_share_out_all_activation_mass(visit: Open) -> None:
+    data = parts(visit(session.FEATURE, feature="resid/3"))["feature_contexts"]
+    (deciles,) = [group for group in data["groups"] if group["name"] == "deciles"]
+    notes = [section["note"] for section in deciles["sections"]]
+    assert sum(float(note.split("\u202f")[0]) for note in notes) == pytest.approx(100, abs=2)
+
+
+def test_a_signed_feature_has_both_sides(visit: Open) -> None:
+    data = parts(visit(session.FEATURE, feature="abs/3"))
+    groups = {group["name"]: group for group in data["feature_contexts"]["groups"]}
+    bottom = groups["bottom"]["sections"][0]["lines"]
+    assert len(bottom) == 20 and all(line["value"] < 0 for line in bottom)
+    assert dict(data["feature_heading"]["facts"])["max"].startswith("+")
+
+
+def test_a_dead_feature_is_a_calm_sentence(visit: Open) -> None:
+    test = visit(session.FEATURE, feature=f"resid/{DEAD}")
+    assert "This feature never fired in 1\u202f410 tokens" in words(test)
+    assert "below 0.21\u202f%" in words(test)
+    assert "feature_contexts" not in parts(test)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ({"feature": "resid/99"}, "There is no feature resid/99: resid has features 0 to 39."),
+        ({"feature": "rezid/1"}, "Did you mean 'resid'?"),
+        ({"feature": "17"}, "'17' is not a feature. Write DICTIONARY/INDEX"),
+        ({"feature": "resid/1", "harvest": "gone"}, "No harvest called 'gone'."),
+        ({"dictionary": "<b>x</b>"}, "called '<b>x</b>'. There are: abs, resid."),
+    ],
+)
+def test_a_bad_address_is_a_sentence_with_a_way_out(visit: Open, query, sentence: str) -> None:
+    test = visit(session.FEATURE, **query)
+    assert sentence in words(test)
+    assert "Go to the library" in [link.proto.label for link in test.get("page_link")]
+
+
+def test_going_to_a_feature_by_its_number(visit: Open) -> None:
+    test = visit(session.FEATURES, dictionary="resid")
+    test.text_input[0].set_value("99").run()
+    assert "resid has features 0 to 39" in words(test)
+    test.text_input[0].set_value("12").run()
+    assert parts(test)["feature_heading"]["index"] == 12
+
+
+def test_a_taken_port_is_named() -> None:
+    taken = listen("127.0.0.1", 0)
+    port = taken.getsockname()[1]
+    with taken, pytest.raises(InputError, match=rf"Port {port} on 127.0.0.1 cannot be used"):
+        listen("127.0.0.1", port)
+    with pytest.raises(InputError, match="Port 70000 on 127.0.0.1 cannot be used"):
+        listen("127.0.0.1", 70000)
+
+
+@pytest.mark.process
+def test_pages_never_load_torch(stored: Path) -> None:
+    """A feature page, drawn whole, leaves torch and the model side unloaded."""
+    code = (
+        "import sys; from streamlit.testing.v1 import AppTest; from app.serve import MAIN\n"
+        "test = AppTest.from_file(str(MAIN), default_timeout=60); test.run()\n"
+        "test.query_params['feature'] = 'resid/3'\n"
+        "test.switch_page('views/feature.py').run(); assert not test.exception\n"
+        "sys.exit(any(m.split('.')[0] in ('torch', 'backend') for m in sys.modules))"
+    )
+    env = {"SAEFARI_STORE": str(stored), "PATH": "", "HOME": str(stored)}
+    assert subprocess.run([sys.executable, "-c", code], env=env).returncode == 0

@@ -1,0 +1,137 @@
+"""The pages in a real browser, over a store made by hand: what a person does, and sees."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser import chromium, served
+from tests.stores import DEAD, make_store
+
+pytestmark = pytest.mark.browser
+PATIENCE_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path_factory.mktemp("site")
+    make_store(folder / "store")
+    with served(folder / "store", folder / "log") as url:
+        yield url, folder / "log"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser, site) -> Iterator:
+    """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
+    url, log = site
+    context = browser.new_context(
+        base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light"
+    )
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    wrong: list[str] = []
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page
+    assert page.locator("[data-testid=stException]").count() == 0
+    context.close()
+    assert wrong == []
+    assert "Traceback" not in log.read_text()
+
+
+def heading(page, text: str) -> None:
+    """Wait until the feature page shows this feature and its contexts."""
+    page.locator("h1", has_text=re.compile(rf"^{text}$")).wait_for()
+    page.locator(".line .tok.peak").first.wait_for()
+
+
+def test_from_library_to_a_feature_and_on(page) -> None:
+    """Library → features → feature → next, previous, by link and by key; all in the URL."""
+    page.goto("/")
+    page.locator("a.link", has_text="resid").click()
+    grid = page.get_by_test_id("stDataFrame")
+    grid.locator("canvas").first.wait_for()
+    page.wait_for_timeout(500)  # the grid is painted, not built of elements
+    box = grid.bounding_box()
+    page.mouse.click(box["x"] + 100, box["y"] + 35 + 14 + 2 * 28)
+    heading(page, "resid / 2")
+    assert page.locator(".line").count() == 20
+    page.locator("a.link", has_text="next").click()
+    heading(page, "resid / 3")
+    page.keyboard.press("ArrowLeft")
+    heading(page, "resid / 2")
+    page.keyboard.press("j")
+    heading(page, "resid / 3")
+    assert "feature=resid%2F3" in page.url
+    page.go_back()
+    heading(page, "resid / 2")
+
+
+def test_token_text_is_text(page) -> None:
+    """A document that contains markup shows it, and nothing of it runs."""
+    page.goto("/feature?feature=resid/3")
+    heading(page, "resid / 3")
+    words = "".join(page.locator(".tok").all_text_contents())
+    assert "<script>alert(1)</script>" in words and " &amp;" in words and " a & b" in words
+    assert page.locator(".root script").count() == 0
+
+
+def test_a_token_says_what_it_is(page) -> None:
+    """Hover and keyboard focus show id, activation, position and document; Enter opens a line."""
+    page.goto("/feature?feature=resid/3")
+    heading(page, "resid / 3")
+    page.locator(".tok.peak").nth(1).hover()
+    tip = page.locator(".tip")
+    tip.wait_for()
+    assert re.search(r"id \d+\nactivation \d.*\nposition \d+, text.jsonl#1$", tip.inner_text())
+    page.locator(".tok.peak").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.locator(".line.open").count() == 1
+    assert page.locator("h1").inner_text() == "resid / 3"
+
+
+def test_strata_and_neighbours(page) -> None:
+    """Tabs change the stratum; a neighbour opens and the stratum stays chosen."""
+    page.goto("/feature?feature=abs/3")
+    heading(page, "abs / 3")
+    page.get_by_role("tab", name="bottom").click()
+    assert page.locator(".value").first.inner_text().startswith("−")
+    assert page.locator(".tok.peak.negative").count() == 20
+    page.get_by_role("tab", name="deciles").click()
+    assert "of activation mass" in page.locator(".section").first.inner_text()
+    page.locator("td a.link", has_text="4").first.click()
+    heading(page, "abs / 4")
+    assert page.locator(".section").count() > 3
+
+
+def test_dead_and_unknown_features_are_sentences(page) -> None:
+    page.goto(f"/feature?feature=resid/{DEAD}")
+    page.get_by_text("never fired in").wait_for()
+    page.goto("/feature?feature=resid/99")
+    page.get_by_text("There is no feature resid/99").wait_for()
+    page.get_by_text("All features of resid").click()
+    page.get_by_test_id("stDataFrame").wait_for()
+
+
+def test_light_and_dark(browser, site) -> None:
+    """Both themes come from the browser's preference, down to the heat of a token."""
+    url, _ = site
+    seen = []
+    for scheme in ("light", "dark"):
+        context = browser.new_context(base_url=url, color_scheme=scheme)
+        page = context.new_page()
+        page.goto("/feature?feature=resid/3")
+        heading(page, "resid / 3")
+        style = "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
+        seen.append(page.locator(".tok.peak").first.evaluate(style))
+        context.close()
+    assert seen[0] == ["rgb(31, 35, 40)", "color(srgb 1 0.603922 0.180392)"]
+    assert seen[1] == ["rgb(223, 226, 230)", "color(srgb 0.627451 0.278431 0)"]
