@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from backend.harvest.checkpoint import Shard, WorkLock, load
 from backend.harvest.config import HarvestPlan, harvest_id, plan_config
 from backend.harvest.feed import Feed, Sampling
 from backend.harvest.once import weight_facts
+from backend.harvest.parallel import helpers, waiting
 from backend.harvest.probe import Probe, at_bos, probe
 from backend.harvest.publish import Frame, Gathered, publish
 from backend.harvest.shard import Job, Progress, ShardRun
@@ -50,8 +52,12 @@ class Request:
     placement: Placement
     precision: Precision = "exact"
     text_column: str = "text"
+    processes: int = 1
+    """Processes on this machine that share the work, each with one thread."""
     shard: Shard | None = None
     """Only this part; the last part to be done publishes the whole."""
+    publishes: bool = True
+    """False for the helpers of a process that will publish itself."""
     again: bool = False
     """Harvest anew though there is a finished harvest of this very configuration."""
     trust_remote_code: bool = False
@@ -158,16 +164,22 @@ class Harvest:
         windows = grid(sequences, request.plan.window)
         silent = silent_pool(windows, request.plan.silent, request.plan.seed)
         feed = Feed(sequences, windows, Sampling(request.plan.seed, silent), lm.placement.device)
-        shard = request.shard or existing_split(work) or Shard(0, 1)
-        with WorkLock(shard.folder(work), f"The harvest {self.id}"):
+        shard = request.shard or existing_split(work) or Shard(0, request.processes)
+        alone = request.shard is None and request.processes == 1
+        mine = [Shard(i, shard.count) for i in range(shard.count)] if alone else [shard]
+        with ExitStack() as locks:
+            for part in mine:
+                locks.enter_context(WorkLock(part.folder(work), f"The harvest {self.id}"))
             yield from self._probe(lm, found, feed, processing, work)
             shapes = [self.probes[d.name].shape(d) for d in found]
             job = Job(lm, found, shapes, processing, request.plan, request.precision, feed, work)
-            mine = [shard] if request.shard else [Shard(i, shard.count) for i in range(shard.count)]
+            others = locks.enter_context(helpers(request, shard))
             runs = [ShardRun(job, part, self.stages) for part in mine]
             for one in runs:
                 yield from one.run()
-        if request.shard and not all_complete(work, shard.count, feed, request.plan):
+            yield from waiting(others)
+        done = all_complete(work, shard.count, feed, request.plan)
+        if not (request.publishes and done):
             self.outcome = "part"
             return
         with WorkLock(work / "publishing", f"The harvest {self.id}"):

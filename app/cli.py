@@ -1,0 +1,191 @@
+"""The command line. Options here, work in `app.commands`; torch loads only where a model runs."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backend.harvest.config import HarvestPlan
+from feature_store.errors import InputError
+
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), required=True, help="The store: a folder."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
+DEFAULTS = HarvestPlan()
+PORT = click.option("--port", type=int, help="The first free one from 8501 on, if not given.")
+BROWSER = click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which model and which dictionaries, and where they run."""
+    options = [
+        click.option("--model", required=True, help="A hub name or a Hugging Face folder."),
+        click.option(
+            "--dictionary",
+            "dictionaries",
+            multiple=True,
+            required=True,
+            help="A folder or RELEASE/ID, NAME=… in front for another name. Repeat for more.",
+        ),
+        click.option("--device", help="cpu or cuda; the best there is, if not given."),
+        click.option("--dtype", help="float32 (the default) or bfloat16."),
+        click.option(
+            "--trust-remote-code", is_flag=True, help="Run code that comes with a hub model."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="saefari", prog_name="saefari")
+def saefari() -> None:
+    """Harvest, browse, steer, ablate, trace and explain the features of sparse autoencoders."""
+
+
+@saefari.command()
+@click.option("--store", type=click.Path(path_type=Path), default=Path(".demo"), show_default=True)
+@click.option("--no-app", is_flag=True, help="Only harvest; do not open the pages.")
+@HOST
+@PORT
+@BROWSER
+def demo(**options: Any) -> None:
+    """Harvest the embedded demo model once, and open its features in the browser."""
+    from app.commands.demo import demo
+
+    demo(**options)
+
+
+@saefari.command()
+@model_options
+@click.option(
+    "--corpus",
+    "corpora",
+    multiple=True,
+    required=True,
+    help="A .txt, .jsonl or .parquet file, a folder of these, stdlib, demo, or a dataset's hub "
+    "name. Repeat for more.",
+)
+@STORE
+@click.option("--tokens", type=int, default=DEFAULTS.tokens, show_default=True)
+@click.option("--context-size", type=int, default=DEFAULTS.context_size, show_default=True)
+@click.option(
+    "--forward-batch",
+    type=int,
+    default=DEFAULTS.forward_batch,
+    show_default=True,
+    help="Tokens of one forward pass.",
+)
+@click.option("--seed", type=int, default=DEFAULTS.seed, show_default=True)
+@click.option("--pack", is_flag=True, help="Several documents in one sequence.")
+@click.option("--text-column", default="text", show_default=True)
+@click.option("--bf16-encoding", is_flag=True, help="Faster, approximate encoding.")
+@click.option("--shard", metavar="I/N", help="Do only this part; the last one done publishes.")
+@click.option(
+    "--processes", type=int, default=1, show_default=True, help="Share the work on this machine."
+)
+@click.option("--again", is_flag=True, help="Harvest anew what is finished already.")
+@JSON
+def harvest(**options: Any) -> None:
+    """Run a corpus through a model and its dictionaries, and store what every feature does.
+
+    Ctrl-C leaves a state from which the same command goes on.
+    """
+    from app.commands.harvest import harvest
+
+    harvest(**options)
+
+
+@saefari.command()
+@STORE
+@HOST
+@PORT
+@BROWSER
+def app(store: Path, host: str, port: int | None, no_browser: bool) -> None:
+    """Open a store's features in the browser."""
+    from app.commands.pages import pages
+
+    pages(store, host=host, port=port, open_browser=not no_browser)
+
+
+@saefari.command("list")
+@STORE
+@JSON
+def list_(store: Path, as_json: bool) -> None:
+    """List a store's harvests and their dictionaries."""
+    from app.commands.listing import listing
+
+    listing(store, as_json=as_json)
+
+
+@saefari.command()
+@STORE
+@click.argument("feature", metavar="DICTIONARY/FEATURE")
+@click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
+@click.option("--contexts", type=int, default=10, show_default=True, help="How many of a stratum.")
+@JSON
+def show(**options: Any) -> None:
+    """Print one feature: its facts, its logits and its contexts."""
+    from app.commands.show import show
+
+    show(**options)
+
+
+@saefari.command()
+@STORE
+@click.argument("feature", metavar="DICTIONARY/FEATURE")
+@click.option("--contexts", type=int, default=10, show_default=True, help="How many to show.")
+def prompt(store: Path, feature: str, contexts: int) -> None:
+    """Print a prompt that asks a language model to explain a feature.
+
+    It shows contexts of the explain split only, so that those of the score split stay unseen.
+    """
+    from app.commands.prompt import prompt
+
+    prompt(store, feature, contexts)
+
+
+@saefari.command()
+@model_options
+@click.option(
+    "--corpus",
+    "corpora",
+    multiple=True,
+    default=["stdlib"],
+    show_default=True,
+    help="As harvest's.",
+)
+@JSON
+def check(**options: Any) -> None:
+    """Check whether a dictionary fits a model, before anything it says is trusted."""
+    from app.commands.check import check
+
+    check(**options)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; 0, or 2 for what the user can mend, said in one sentence on stderr."""
+    try:
+        saefari.main(args=arguments, prog_name="saefari", standalone_mode=False)
+    except InputError as error:
+        print(f"saefari: {error}", file=sys.stderr)
+        return 2
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        print("saefari: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

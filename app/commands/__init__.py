@@ -1,0 +1,1 @@
+"""What the commands of `saefari` do, one file each; `app.cli` holds their options."""

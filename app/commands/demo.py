@@ -1,0 +1,82 @@
+"""`saefari demo`: harvest the embedded model once, then open it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import click
+
+from app.commands.harvest import harvest
+from app.commands.pages import pages
+from backend.harvest.config import HarvestPlan
+from feature_store.store import Store
+
+TOKENS = 300_000
+PROCESSES = 2
+
+
+def demo(store: Path, *, no_app: bool, host: str, port: int | None, no_browser: bool) -> None:
+    """Reuse the harvest of an earlier run with the same weights; else make it."""
+    if not harvested(store):
+        run(store)
+    if not no_app:
+        pages(store, host=host, port=port, open_browser=not no_browser)
+
+
+def run(store: Path) -> None:
+    """Harvest all dictionaries of the demo."""
+    from backend.demo import DICTIONARIES, MODEL
+
+    plan = HarvestPlan(tokens=TOKENS)
+    harvest(
+        model=str(MODEL),
+        dictionaries=tuple(str(folder) for folder in DICTIONARIES),
+        corpora=("demo",),
+        store=store,
+        tokens=plan.tokens,
+        context_size=plan.context_size,
+        forward_batch=plan.forward_batch,
+        seed=plan.seed,
+        pack=plan.pack,
+        text_column="text",
+        bf16_encoding=False,
+        device="cpu",
+        dtype=None,
+        shard=None,
+        processes=PROCESSES,
+        again=False,
+        trust_remote_code=False,
+        as_json=False,
+    )
+    newest = Store(store).harvest()
+    marker(store).write_text(json.dumps({"harvest": newest.record.id, "weights": weights_hash()}))
+
+
+def harvested(store: Path) -> bool:
+    """Whether the store holds a finished harvest of the weights that this version ships."""
+    try:
+        known = json.loads(marker(store).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    file = store / "harvests" / f"{known['harvest']}.duckdb"
+    if known["weights"] != weights_hash() or not file.exists():
+        return False
+    click.echo(f"Reusing the demo's harvest {known['harvest']} in {store}.")
+    return True
+
+
+def marker(store: Path) -> Path:
+    """Which harvest of which weights the store holds."""
+    return store / "demo.json"
+
+
+def weights_hash() -> str:
+    """Over every file of the demo's model and dictionaries."""
+    from backend.demo import WEIGHTS
+
+    digest = hashlib.sha256()
+    for path in sorted(WEIGHTS.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(WEIGHTS).as_posix().encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""`saefari harvest`: look before torch loads, then stream with a progress bar."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from app.commands.progress import report
+from feature_store.errors import InputError
+from feature_store.store import Store
+
+
+def harvest(
+    *,
+    model: str,
+    dictionaries: tuple[str, ...],
+    corpora: tuple[str, ...],
+    store: Path,
+    tokens: int,
+    context_size: int,
+    forward_batch: int,
+    seed: int,
+    pack: bool,
+    text_column: str,
+    bf16_encoding: bool,
+    device: str | None,
+    dtype: str | None,
+    shard: str | None,
+    processes: int,
+    again: bool,
+    trust_remote_code: bool,
+    as_json: bool,
+) -> None:
+    """Harvest, and say under which id; see `saefari harvest --help`."""
+    from backend.harvest.config import HarvestPlan
+
+    plan = HarvestPlan(
+        tokens=tokens, context_size=context_size, forward_batch=forward_batch, seed=seed, pack=pack
+    )
+    if processes < 1:
+        raise InputError(f"--processes must be 1 or more, not {processes}.")
+    part = parse_shard(shard)
+    if part and processes > 1:
+        raise InputError("--shard and --processes exclude each other: give one of the two.")
+    look(model, dictionaries, corpora, text_column)
+    Store.create(store)
+
+    from backend.device import choose_placement
+    from backend.harvest.checkpoint import Shard
+    from backend.harvest.run import Harvest, Request
+
+    placement = choose_placement(device, dtype)
+    Console(stderr=True).print(placement.why, style="dim", highlight=False)
+    work = Harvest(
+        Request(
+            model=model,
+            dictionaries=list(dictionaries),
+            corpora=list(corpora),
+            store=store,
+            plan=plan,
+            placement=placement,
+            precision="bf16" if bf16_encoding else "exact",
+            text_column=text_column,
+            shard=Shard(*part) if part else None,
+            processes=processes,
+            again=again,
+            trust_remote_code=trust_remote_code,
+        )
+    )
+    report(work.run(), lambda: work.id)
+    say(work, store, as_json=as_json)
+
+
+def look(
+    model: str, dictionaries: tuple[str, ...], corpora: tuple[str, ...], text_column: str
+) -> None:
+    """Find what can be found wrong without torch: InputError in well under a second."""
+    from backend.corpus import check_corpus
+    from backend.dictionaries import check_source, parse_spec
+    from backend.sources import check_model_source
+
+    check_model_source(model)
+    names: list[str] = []
+    for text in dictionaries:
+        name, spec = parse_spec(text)
+        source = check_source(spec)
+        names.append(name or source.default_name)
+        if names[-1] in names[:-1]:
+            raise InputError(
+                f"Two dictionaries are called {names[-1]!r}. Give one another name: "
+                f"--dictionary NAME={spec}"
+            )
+    check_corpus(list(corpora), text_column=text_column)
+
+
+def parse_shard(text: str | None) -> tuple[int, int] | None:
+    """`2/4` → (1, 4): index from 0, count."""
+    if text is None:
+        return None
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal()) or not 1 <= int(index) <= int(count):
+        raise InputError(f"--shard {text} is not I/N with I from 1 to N, for example 1/4.")
+    return int(index) - 1, int(count)
+
+
+def say(work: Any, store: Path, *, as_json: bool) -> None:
+    """How it ended, and the next step."""
+    if as_json:
+        facts = {
+            "harvest": work.id, "outcome": work.outcome, "tokens": work.n_tokens,
+            "warnings": work.warnings, "cpu_s": work.stages.cpu_s, "wall_s": work.stages.wall_s,
+        }  # fmt: skip
+        click.echo(json.dumps(facts))
+        return
+    console = Console(stderr=True, highlight=False)
+    for name, probe in work.probes.items():
+        for words in probe.words:
+            console.print(f"{name}: {words}", style="yellow", markup=False)
+    for warning in work.warnings:
+        console.print(warning, style="yellow", markup=False)
+    endings = {
+        "published": f"Harvest {work.id} is finished. Open it: saefari app --store {store}",
+        "already": f"Harvest {work.id} was finished before. Open it: saefari app --store {store} "
+        "(or harvest anew with --again)",
+        "part": f"This part of harvest {work.id} is done. Run the other parts; the last one "
+        "publishes it.",
+    }
+    click.echo(endings[work.outcome])

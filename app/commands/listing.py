@@ -1,0 +1,64 @@
+"""`saefari list`: what a store holds."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from app.wording import count, measure
+from feature_store.reader import HarvestFile
+from feature_store.store import Store
+
+
+def listing(store_path: Path, *, as_json: bool) -> None:
+    """Print harvests, dictionaries and what is wrong or unfinished."""
+    store = Store(store_path)
+    if as_json:
+        click.echo(json.dumps(as_data(store), default=str))
+        return
+    console = Console(highlight=False)
+    harvests = store.harvests()
+    for file in harvests:
+        print_harvest(file, console)
+    if not harvests:
+        console.print(f"{escape(str(store_path))} holds no finished harvest.")
+    for one in store.unfinished():
+        console.print(f"Unfinished: {one.id}. The command that began it goes on where it was.")
+    for problem in store.problems():
+        console.print(escape(problem), style="yellow")
+
+
+def as_data(store: Store) -> dict[str, Any]:
+    """The same as plain data."""
+    harvests = [
+        {**asdict(file.record), "dictionaries": [asdict(d) for d in file.dictionaries.values()]}
+        for file in store.harvests()
+    ]
+    unfinished = [one.id for one in store.unfinished()]
+    return {"harvests": harvests, "unfinished": unfinished, "problems": store.problems()}
+
+
+def print_harvest(file: HarvestFile, console: Console) -> None:
+    """One harvest: a line, and a table of its dictionaries."""
+    record = file.record
+    console.print(
+        f"[bold]{record.id}[/bold]  {escape(record.model)} on {escape(record.corpus)}: "
+        f"{count(record.tokens)} tokens, {count(record.documents)} documents, "
+        f"{record.finished:%Y-%m-%d %H:%M} UTC"
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("dictionary", "reads", "features", "dead", "L0", "EV", "ΔCE (nats)"):
+        table.add_column(title, justify="left" if title in ("dictionary", "reads") else "right")
+    for d in file.dictionaries.values():
+        numbers = (measure(d.l0), measure(d.explained_variance), measure(d.delta_ce, 2))
+        table.add_row(escape(d.dictionary), d.hook_name, count(d.d_sae), count(d.n_dead), *numbers)
+    console.print(table)
+    for d in file.dictionaries.values():
+        for words in d.check_words:
+            console.print(f"{escape(d.dictionary)}: {escape(words)}", style="yellow")
+    console.print()

@@ -1,0 +1,16 @@
+"""`saefari app`: serve the pages of a store."""
+
+from pathlib import Path
+
+import click
+
+from app.serve import serve
+
+
+def pages(store: Path, *, host: str, port: int | None, open_browser: bool) -> None:
+    """Serve until Ctrl-C, saying where."""
+
+    def ready(url: str) -> None:
+        click.echo(f"Saefari shows {store} at {url} (Ctrl-C ends it)")
+
+    serve(store, host=host, port=port, open_browser=open_browser, ready=ready)

@@ -1,0 +1,18 @@
+"""`saefari prompt`: what an explainer is shown of a feature."""
+
+from pathlib import Path
+
+import click
+
+from autointerp.prompting import explain_prompt
+from feature_store.records import FeatureId
+from feature_store.store import Store
+
+
+def prompt(store: Path, feature: str, contexts: int) -> None:
+    """Print the prompt."""
+    wanted = FeatureId.parse(feature)
+    file = Store(store).find(wanted)
+    payload = file.payload(wanted)
+    promoted = [file.vocabulary.text(token) for token in payload.facts.promoted_tokens or []]
+    click.echo(explain_prompt(payload, promoted, contexts))

@@ -1,0 +1,97 @@
+"""`saefari show`: one feature in the terminal."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from app.wording import count, measure, share, signed
+from feature_store.reader import HarvestFile
+from feature_store.records import Context, Feature, FeatureId
+from feature_store.store import Store
+
+BEFORE, AFTER = 12, 12
+"""Tokens shown left and right of a peak."""
+
+
+def show(
+    *, store: Path, feature: str, harvest_id: str | None, contexts: int, as_json: bool
+) -> None:
+    """Print a feature's facts, logits and contexts."""
+    wanted = FeatureId.parse(feature)
+    file = Store(store).find(wanted, harvest_id)
+    payload = file.payload(wanted)
+    if as_json:
+        data = {"harvest": file.record.id, **asdict(payload)}
+        click.echo(json.dumps(data))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    facts = payload.facts
+    info = file.dictionary(wanted.dictionary)
+    console.print(Text(f"{wanted}  {info.hook_name}  harvest {file.record.id}", style="bold"))
+    if not facts.n_active:
+        console.print(f"Never active on {count(file.record.tokens)} tokens.")
+    else:
+        print_facts(facts, file, console)
+    print_logits(facts, file, console)
+    for stratum in ("top", "bottom", "range"):
+        found = [c for c in payload.contexts if c.stratum == stratum][:contexts]
+        if found:
+            console.print(Text(f"\n{stratum}", style="bold"))
+        for context in found:
+            console.print(line(context, file, facts.max_act or 1.0))
+
+
+def print_facts(facts: Feature, file: HarvestFile, console: Console) -> None:
+    """Two lines of numbers with their units."""
+    console.print(
+        f"density {share(facts.density)} ({count(facts.n_active)} of "
+        f"{count(file.record.tokens)} tokens)  windows {share(facts.window_density)}  "
+        f"max {measure(facts.max_act)}  mean when active {measure(facts.mean_act)}  "
+        f"skew {measure(facts.skew, 2)}  kurtosis {measure(facts.kurtosis, 2)}"
+    )
+    if facts.top_token is not None and facts.top_token_share is not None:
+        token = visible(file.vocabulary.text(facts.top_token))
+        text = (
+            f"on its most frequent token {token!r}: {share(facts.top_token_share)} of its "
+            f"activation (n = {count(facts.top_token_n)} sampled tokens)"
+        )
+        console.print(Text(text))
+
+
+def print_logits(facts: Feature, file: HarvestFile, console: Console) -> None:
+    """Promoted and suppressed tokens; nothing where the lens is not defined."""
+    for name in ("promoted", "suppressed"):
+        tokens, values = getattr(facts, f"{name}_tokens"), getattr(facts, f"{name}_values")
+        if tokens and values:
+            pairs = zip(tokens, values, strict=True)
+            shown = (f"{visible(file.vocabulary.text(t))} {signed(v)}" for t, v in pairs)
+            console.print(Text(f"{name:<11}" + "   ".join(shown)))
+
+
+def line(context: Context, file: HarvestFile, largest: float) -> Text:
+    """One context around its peak: the activation, then the text with heat."""
+    begin, ids = file.around(context, BEFORE, AFTER)
+    acts = dict(zip(context.positions, context.activations, strict=True))
+    text = Text(f"{measure(context.value):>7}  {context.split:<7}  ")
+    for position, piece in enumerate(file.vocabulary.display(ids), begin):
+        text.append(visible(piece), style=heat(acts.get(position, 0.0), largest))
+    return text
+
+
+def heat(activation: float, largest: float) -> str:
+    """A terminal style: stronger activations stand out more, negative ones in blue."""
+    if not activation:
+        return ""
+    colour = "dark_orange" if activation > 0 else "dodger_blue1"
+    strong = abs(activation) >= largest / 2
+    return f"bold {colour} underline" if strong else colour
+
+
+def visible(text: str) -> str:
+    """Text on one line: line breaks as ↵, other control characters by number."""
+    shown = text.replace("\n", "↵").replace("\t", "→")
+    return "".join(c if c.isprintable() or c == " " else f"\\x{ord(c):02x}" for c in shown)
