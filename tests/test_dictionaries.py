@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend.dictionaries import load
+from backend.dictionaries import load, opaque
 from tests import dictionaries as tiny
 
 EVERY = [*tiny.SAES, *tiny.TRANSCODERS]
@@ -44,6 +44,15 @@ def test_sparse_is_dense(tmp_path: Path, architecture, norm) -> None:
     assert len(triples.value) == (code != 0).sum() > 0
     key = triples.token.long() * ours.d_sae + triples.feature
     assert (key.diff() > 0).all()
+
+
+@pytest.mark.parametrize("entries", [1, 200, 3000])
+@pytest.mark.parametrize("architecture", ["matching_pursuit", "temporal"])
+def test_dense_tiles_do_not_matter(tmp_path: Path, monkeypatch, architecture, entries) -> None:
+    ours = tiny.loaded(tmp_path, architecture)
+    x = tiny.tokens(60, d=ours.d_in).reshape(6, 10, -1)
+    monkeypatch.setattr(opaque, "DENSE", entries)
+    close(dense(ours.encode_sparse(x), 60, ours.d_sae), ours.encode(x).flatten(0, 1))
 
 
 @pytest.mark.parametrize("rescale", [False, True])
