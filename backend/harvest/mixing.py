@@ -41,4 +41,5 @@ def priority(hashed: Int[Tensor, "n"], slot: Int[Tensor, "n"]) -> Int[Tensor, "n
 
 def below(ids: Int[Tensor, "n"], seed: int, rate: float) -> Tensor:
     """Which ids belong to a sample of the stated rate: bool [n]."""
-    return (seeded(ids, seed) & 0x7FFFFFFF) < int(rate * UNIT)
+    last = int(rate * UNIT) - 1  # UNIT itself is no int32: a rate of 1 would take none
+    return (seeded(ids, seed) & 0x7FFFFFFF) <= last
