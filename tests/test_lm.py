@@ -1,6 +1,7 @@
 """One model, two roads, one lock: laws that every architecture must keep."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,16 +135,28 @@ def test_an_edit_at_resid_mid_stays_in_the_stream(architecture: str) -> None:
     torch.testing.assert_close(seen["post"], seen["mid"] + shift + seen["mlp"])
 
 
-def test_two_threads_never_see_each_others_edits(tiny_lm: Lm) -> None:
-    tokens, hook = token_batch(1, 8), "blocks.1.hook_resid_post"
-    want = [tiny_lm.token_losses(tokens, {hook: lambda h, s=s: h * s}) for s in (0.0, 3.0)]
+def by_losses(lm: Lm, scale: float) -> torch.Tensor:
+    return lm.token_losses(token_batch(1, 8), {"blocks.1.hook_resid_post": lambda h: h * scale})
+
+
+def by_turn(lm: Lm, scale: float) -> torch.Tensor:
+    hooks = [("blocks.1.hook_resid_post", lambda h, hook: h * scale)]
+    with lm.turn(hooks) as bridge, torch.no_grad():
+        return bridge(token_batch(1, 8))
+
+
+@pytest.mark.parametrize("ask", [by_losses, by_turn])
+def test_two_threads_never_see_each_others_edits(
+    tiny_lm: Lm, ask: Callable[[Lm, float], torch.Tensor]
+) -> None:
+    scales = [0.0, 3.0]
+    want = [ask(tiny_lm, scale) for scale in scales]
     wrong: list[int] = []
 
     def visit(who: int) -> None:
-        for _ in range(15):
-            got = tiny_lm.token_losses(tokens, {hook: lambda h: h * (0.0, 3.0)[who]})
-            if not torch.equal(got, want[who]):
-                wrong.append(who)
+        wrong.extend(
+            who for _ in range(15) if not torch.equal(ask(tiny_lm, scales[who]), want[who])
+        )
 
     threads = [threading.Thread(target=visit, args=(who,)) for who in (0, 1)]
     for thread in threads:
@@ -151,7 +164,7 @@ def test_two_threads_never_see_each_others_edits(tiny_lm: Lm) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-    assert torch.equal(tiny_lm.token_losses(tokens), tiny_lm.token_losses(tokens, {}))
+    assert not torch.equal(ask(tiny_lm, 1.0), want[0])  # and none is left behind
 
 
 def test_a_turn_takes_its_hooks_away_after_an_error(tiny_lm: Lm) -> None:

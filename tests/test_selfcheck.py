@@ -101,6 +101,13 @@ def test_centred_dictionaries_are_judged_in_their_own_units() -> None:
     assert got.ce_mean == pytest.approx(raw.ce_mean, abs=1e-4)
 
 
+def test_folded_value_biases_come_back_in_the_splice() -> None:
+    lm, hook = tiny("gpt2"), "blocks.1.attn.hook_z"
+    kwargs = {"model_from_pretrained_kwargs": {"fold_value_biases": True}}
+    got = check(lm, replace(identity(lm, hook), metadata=kwargs), texts())
+    assert got.delta_ce == pytest.approx(0, abs=1e-6)
+
+
 def test_published_numbers_stand_beside_ours(tiny_lm: Lm) -> None:
     metadata = {"l0": 5, "variance_explained": 0.75}
     got = check(tiny_lm, replace(identity(tiny_lm), metadata=metadata), texts())
