@@ -24,3 +24,17 @@ def real() -> Path:
     if not given or not Path(given).is_dir():
         pytest.skip("set SAEFARI_TEST_DATA to a folder of real models and dictionaries")
     return Path(given)
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory: pytest.TempPathFactory):
+    """A tiny model with three dictionaries and a corpus, ready to be harvested; read only."""
+    from tests.harvests import make_rig
+
+    return make_rig(tmp_path_factory.mktemp("rig"))
+
+
+@pytest.fixture(scope="session")
+def harvested(rig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published file of an undisturbed harvest of the rig; read only."""
+    return rig.harvest(tmp_path_factory.mktemp("harvested"))

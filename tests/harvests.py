@@ -1,0 +1,168 @@
+"""A tiny harvest: a random model, dictionaries of several kinds, a small corpus, a second or two.
+
+Run as a script (`python -m tests.harvests FOLDER`) it is a process of its own, for tests that kill.
+"""
+
+import json
+import random
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.dictionaries import load
+from backend.dictionaries.base import Dictionary
+from backend.harvest import shard
+from backend.harvest.config import HarvestPlan
+from backend.harvest.run import Harvest, Request
+from backend.harvest.shard import Progress
+from backend.lm import Lm
+from feature_store.reader import connect
+from tests.dictionaries import CPU, saved
+from tests.models import WORDS, tiny
+
+WIDTH = 8
+PLAN = HarvestPlan(
+    tokens=100_000, context_size=32, forward_batch=200, top=8, ranged=12, silent=16, window=WIDTH
+)
+TABLES = [
+    "harvest", "dictionary", "feature", "context", "document", "sequence", "silent_window", "token"
+]  # fmt: skip
+SUMS = ["mean_act", "std_act", "skew", "kurtosis", "mean_all", "top_token_share"]
+"""Columns that come from sums of floats: equal to rounding, whatever the order of the sum."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What every tiny harvest is made of."""
+
+    lm: Lm
+    found: list[Dictionary]
+    folders: list[str]
+    corpus: Path
+
+    def request(self, store: Path, **changes: Any) -> Request:
+        plan = replace(PLAN, **{k: changes.pop(k) for k in list(changes) if hasattr(PLAN, k)})
+        given = {"corpora": [str(self.corpus)], "placement": CPU, "plan": plan, **changes}
+        return Request(model="tiny", dictionaries=self.folders, store=store, **given)
+
+    def start(self, store: Path, **changes: Any) -> "Prepared":
+        """A harvest that has not begun; `changes` are fields of the plan or of the request."""
+        return Prepared(self.request(store, **changes), self)
+
+    def harvest(self, store: Path, **changes: Any) -> Path:
+        """The published file."""
+        one = self.start(store, **changes)
+        assert list(one.run())
+        return published(one)
+
+
+class Prepared(Harvest):
+    """A harvest whose model and dictionaries are loaded already."""
+
+    def __init__(self, request: Request, rig: Rig) -> None:
+        super().__init__(request)
+        self._rig = rig
+
+    def _load(self) -> tuple[Lm, list[Dictionary]]:
+        return self._rig.lm, list(self._rig.found)
+
+
+def make_rig(folder: Path) -> Rig:
+    """Dictionaries and corpus in `folder`; the same on every call."""
+    corpus = folder / "text.jsonl"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(110)))
+    kinds = {
+        "top": ("topk", 120),
+        "abs": ("abstopk", 60),
+        "relu": ("standard", 30),
+        "seq": ("temporal", 64),
+    }
+    paths = {
+        name: saved(folder / name, kind, d_in=16, d_sae=d_sae)
+        for name, (kind, d_sae) in kinds.items()
+    }
+    found = [load(str(path), name=name, placement=CPU) for name, path in paths.items()]
+    return Rig(tiny(), found, [f"{name}={path}" for name, path in paths.items()], corpus)
+
+
+def texts(n: int, seed: int = 0) -> list[str]:
+    """Random words: some texts longer than a sequence, some shorter than a window."""
+    dice = random.Random(seed)
+    found = [" ".join(dice.choices(WORDS, k=dice.choice([4, 9, 20, 33, 70]))) for _ in range(n)]
+    found[3] += " </s> " + found[4]  # not counted, wherever it stands
+    return found
+
+
+def published(harvest: Harvest) -> Path:
+    return harvest.request.store / "harvests" / f"{harvest.id}.duckdb"
+
+
+def advance(steps: Iterable[Progress], n: int) -> bool:
+    """Take `n` steps and let go in the middle; whether it was over before."""
+    steps = iter(steps)
+    for _ in range(n):
+        if next(steps, None) is None:
+            return True
+    steps.close()  # type: ignore[attr-defined]
+    return False
+
+
+def small_steps(patch: pytest.MonkeyPatch, nonzero: int = 3000, rows: int = 600) -> None:
+    """Chunks of a few sequences, and a checkpoint after each."""
+    patch.setattr(shard, "CHUNK_NONZERO", nonzero)
+    patch.setattr(shard, "CHUNK_ROWS", rows)
+    patch.setattr(shard, "CHECKPOINT_S", 0.0)
+    patch.setattr(shard.ShardRun, "_due", lambda self: True)
+
+
+def content(path: Path) -> dict[str, list[dict]]:
+    """All rows of all tables in stored order, without the times of the clock."""
+    with connect(path) as db:
+        tables = {name: db.sql(f"SELECT * FROM {name}").to_arrow_table() for name in TABLES}
+    found = {name: table.to_pylist() for name, table in tables.items()}
+    for row in found["harvest"]:
+        del row["started"], row["finished"]
+    return found
+
+
+def assert_same(one: dict[str, list[dict]], other: dict[str, list[dict]]) -> None:
+    """Equal bit for bit, sums of floats to 1e-9."""
+    for name in TABLES:
+        assert len(one[name]) == len(other[name]), name
+        for a, b in zip(one[name], other[name], strict=True):
+            assert exact(a) == exact(b), name
+            assert sums(a) == pytest.approx(sums(b), rel=1e-9, abs=1e-9)
+
+
+def exact(row: dict) -> dict:
+    """The columns that do not depend on the order of a sum."""
+    return {
+        key: exact(value) if isinstance(value, dict) else value
+        for key, value in row.items()
+        if key not in SUMS
+    }
+
+
+def sums(row: dict) -> list[float]:
+    """The columns that do."""
+    rows = [row, *(row[side] for side in ("positive", "negative") if row.get(side))]
+    return [
+        one[key] if one[key] is not None else -1.0 for one in rows for key in SUMS if key in one
+    ]
+
+
+def main(folder: Path) -> None:
+    """Harvest into FOLDER/store in small steps, saying each one."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_steps(patch)
+        for step in make_rig(folder).start(folder / "store").run():
+            sys.stdout.write(f"{step.stage} {step.done}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
