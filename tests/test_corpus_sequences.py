@@ -152,6 +152,17 @@ def test_templates_are_never_cut_in_two(tmp_path) -> None:
     )
 
 
+def test_templates_are_never_cut_in_two_beside_a_text_in_blocks(tmp_path) -> None:
+    plan = planned(tmp_path, [*documents(texts(2, 300), template="t"), *numbers(900)])
+    sides = [set(plan.split[plan.document == i].tolist()) for i in range(3)]
+    assert sides[0] == sides[1]
+    assert [len(side) for side in sides] == [1, 1, 2]
+
+
+def test_few_short_documents_are_dealt_to_both_sides(tmp_path) -> None:
+    assert sorted(planned(tmp_path, documents(texts(6, 10))).split) == [0, 0, 0, 1, 1, 1]
+
+
 def test_the_same_inputs_give_the_same_bytes(tmp_path) -> None:
     found = documents(texts(50))
     plans = [planned(tmp_path / name, found, pack=True, tokens=3000) for name in "ab"]
