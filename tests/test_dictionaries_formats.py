@@ -190,8 +190,23 @@ def test_sparsify(tmp_path: Path, kind: str) -> None:
     want = f @ s["W_dec"] + s["b_dec"] + (x @ s["W_skip"].T if kind == "skip" else 0)
     torch.testing.assert_close(ours.encode(x), f, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(ours.reconstruct(x), want, atol=1e-4, rtol=1e-4)
-    reads = "ln2.hook_normalized" if "transcode" in cfg else "hook_mlp_out"
-    assert (ours.hook_name, ours.hook_out) == (f"blocks.3.{reads}", "blocks.3.hook_mlp_out")
+    reads = "hook_in" if "transcode" in cfg else "hook_out"
+    assert (ours.hook_name, ours.hook_out) == (f"blocks.3.mlp.{reads}", "blocks.3.mlp.hook_out")
+
+
+def test_sparsify_reads_what_the_module_itself_sees(tiny_lm) -> None:
+    from tests.models import token_batch
+
+    mlp, seen = tiny_lm.bare.model.layers[1].mlp, {}
+    handle = mlp.register_forward_hook(lambda _, args, out: seen.update(reads=args[0], writes=out))
+    try:
+        tokens = token_batch(2, 6)
+        hooks = ["blocks.1.mlp.hook_in", "blocks.1.mlp.hook_out"]
+        got = tiny_lm.activations(tokens, hooks)
+    finally:
+        handle.remove()
+    for hook, want in zip(hooks, seen.values(), strict=True):
+        torch.testing.assert_close(got[hook], want)
 
 
 def test_sparsify_needs_a_hook_point_or_a_telling_name(tmp_path: Path) -> None:

@@ -20,9 +20,12 @@ from feature_store.errors import InputError
 
 HOOKS = {
     r"layers\.(\d+)": ("blocks.{}.hook_resid_post", "blocks.{}.hook_resid_post"),
-    r"layers\.(\d+)\.mlp": ("blocks.{}.ln2.hook_normalized", "blocks.{}.hook_mlp_out"),
+    r"layers\.(\d+)\.mlp": ("blocks.{}.mlp.hook_in", "blocks.{}.mlp.hook_out"),
 }
-"""Folder name -> (a module's input, its output) in TransformerLens' names."""
+"""Folder name -> (a module's input, its output) in TransformerLens' names.
+
+The input is what the module itself sees, behind the norm's gain: not `ln2.hook_normalized`.
+"""
 
 REFUSED = ("embed_skip", "gram_lookup")
 """Settings under which the coder reads more than its hook point."""
