@@ -103,8 +103,9 @@ class Lm:
             )
         except (ValueError, KeyError, AttributeError, NotImplementedError) as bad:
             kind = getattr(network.config, "model_type", "unknown")
+            reason = str(bad).split(". ")[0]  # what follows lists every architecture there is
             raise InputError(
-                f"TransformerLens cannot serve the model {name!r} of type {kind!r}: {bad}"
+                f"TransformerLens cannot serve the model {name!r} of type {kind!r}: {reason}."
             ) from bad
         return cls(bridge, bare, twins, tokenizer, name, placement)
 

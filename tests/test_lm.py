@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, RwkvConfig
 
 from backend.device import choose_placement
 from backend.lm import Lm
 from feature_store.errors import InputError
-from tests.models import N_CTX, configs, save, tiny, token_batch
+from tests.models import N_CTX, configs, save, tiny, token_batch, tokenizer
 
 HOOKS = [
     "blocks.1.hook_resid_pre",
@@ -218,3 +219,13 @@ def test_the_hash_is_of_the_weights(tmp_path: Path) -> None:
     hashes = [Lm.load(str(folder), place).model_hash for folder in (a, b, c)]
     assert hashes[0] == hashes[1] != hashes[2]
     assert tiny("gpt2").model_hash == tiny("gpt2").model_hash != tiny("gpt2", 1).model_hash
+
+
+def test_an_architecture_without_a_bridge_is_refused() -> None:
+    network = AutoModelForCausalLM.from_config(RwkvConfig(60, hidden_size=8, num_hidden_layers=1))
+    with pytest.raises(InputError) as bad:
+        Lm.wrap(network, tokenizer(), "x", choose_placement("cpu"))
+    assert str(bad.value) == (
+        "TransformerLens cannot serve the model 'x' of type 'rwkv': "
+        "Could not determine supported architecture from config."
+    )
