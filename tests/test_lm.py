@@ -222,7 +222,8 @@ def test_the_hash_is_of_the_weights(tmp_path: Path) -> None:
 
 
 def test_an_architecture_without_a_bridge_is_refused() -> None:
-    network = AutoModelForCausalLM.from_config(RwkvConfig(60, hidden_size=8, num_hidden_layers=1))
+    config = RwkvConfig(vocab_size=60, hidden_size=8, num_hidden_layers=1)
+    network = AutoModelForCausalLM.from_config(config)
     with pytest.raises(InputError) as bad:
         Lm.wrap(network, tokenizer(), "x", choose_placement("cpu"))
     assert str(bad.value) == (
