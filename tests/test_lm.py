@@ -222,7 +222,7 @@ def test_the_hash_is_of_the_weights(tmp_path: Path) -> None:
 
 
 def test_an_architecture_without_a_bridge_is_refused() -> None:
-    config = RwkvConfig(vocab_size=60, hidden_size=8, num_hidden_layers=1)
+    config = RwkvConfig(vocab_size=60, hidden_size=8, num_hidden_layers=2)
     network = AutoModelForCausalLM.from_config(config)
     with pytest.raises(InputError) as bad:
         Lm.wrap(network, tokenizer(), "x", choose_placement("cpu"))
