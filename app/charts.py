@@ -9,7 +9,7 @@ from app.theme import Palette
 from app.wording import count, measure
 from feature_store.histogram import bin_edge
 
-HEIGHT_PX = 168
+HEIGHT_PX = 152
 
 
 def template(colours: Palette) -> go.layout.Template:

@@ -32,7 +32,12 @@ def sidebar(here: Place | None) -> None:
     with st.sidebar:
         st.html('<div class="brand">Saefari</div>')
         st.page_link(session.LIBRARY, label="Library", query_params=query, width="stretch")
-        st.page_link(session.FEATURES, label="Features", query_params=query, width="stretch")
+        st.page_link(
+            session.FEATURES,
+            label="Features",
+            query_params={**query, **session.filters()},
+            width="stretch",
+        )
 
 
 def bar(here: Place) -> None:

@@ -16,6 +16,8 @@ from feature_store.store import Store
 
 STORE = "SAEFARI_STORE"
 """The environment variable that names the store to the pages."""
+FILTERS = ("show", "low", "high", "max")
+"""The URL's parameters of the filters of the table of features."""
 LIBRARY, FEATURES, FEATURE = "views/library.py", "views/features.py", "views/feature.py"
 
 
@@ -79,6 +81,20 @@ def follow(key: str) -> None:
     target = (st.session_state.get(key) or {}).get("go")
     if target:
         st.query_params["feature"] = target
+
+
+def filters() -> dict[str, str]:
+    """The filters of the table of features, as the URL writes them: the URL's own, else those that
+    this visitor last set, so that the way back from a feature leads to the same table."""
+    query = {name: st.query_params[name] for name in FILTERS if name in st.query_params}
+    return query or st.session_state.get("session_filters", {})
+
+
+def keep_filters(given: Mapping[str, str]) -> None:
+    """Put filters into the URL, in place of those there, and keep them for the way back."""
+    st.session_state["session_filters"] = dict(given)
+    others = {k: v for k, v in st.query_params.to_dict().items() if k not in FILTERS}
+    st.query_params.from_dict({**others, **given})
 
 
 def href(page: str, query: Mapping[str, str]) -> str:

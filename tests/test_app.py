@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import session
+from app.panels import heading
+from app.panels.subject import Subject
 from app.serve import MAIN, listen
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
@@ -135,6 +138,17 @@ def test_a_dead_feature_is_a_calm_sentence(visit: Open) -> None:
     assert "feature_contexts" not in parts(test)
 
 
+def test_a_feature_to_beware_of_says_why(stored: Path) -> None:
+    file = Store(stored).harvest()
+    here = session.Place(file, file.dictionary("resid"))
+    good = Subject.read(here, FeatureId("resid", 3))
+    assert heading.warnings(good) == []
+    dense = replace(good, facts=replace(good.facts, density=0.25))
+    assert heading.warnings(dense)[0].startswith("Dense: active on 25\u202f% of tokens")
+    fixed = replace(good, contexts=[replace(c, peak=5) for c in good.contexts])
+    assert "in all 40 sampled windows it peaks at position 5" in heading.warnings(fixed)[0]
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
@@ -142,11 +156,13 @@ def test_a_dead_feature_is_a_calm_sentence(visit: Open) -> None:
         ({"feature": "rezid/1"}, "Did you mean 'resid'?"),
         ({"feature": "17"}, "'17' is not a feature. Write DICTIONARY/INDEX"),
         ({"feature": "resid/1", "harvest": "gone"}, "No harvest called 'gone'."),
+        ({"dictionary": "resid", "max": "big"}, "max=big is not a number."),
+        ({"dictionary": "resid", "show": "live"}, "Did you mean 'alive'?"),
         ({"dictionary": "<b>x</b>"}, "called '<b>x</b>'. There are: abs, resid."),
     ],
 )
 def test_a_bad_address_is_a_sentence_with_a_way_out(visit: Open, query, sentence: str) -> None:
-    test = visit(session.FEATURE, **query)
+    test = visit(session.FEATURE if "feature" in query else session.FEATURES, **query)
     assert sentence in words(test)
     assert "Go to the library" in [link.proto.label for link in test.get("page_link")]
 

@@ -74,6 +74,32 @@ def test_from_library_to_a_feature_and_on(page) -> None:
     heading(page, "resid / 2")
 
 
+def test_filters_stand_in_the_url_and_wait_for_the_way_back(page) -> None:
+    """Back from a feature shows the table again, and so does the sidebar, filters kept."""
+    page.goto("/features?dictionary=abs&show=dead")
+    grid = page.get_by_test_id("stDataFrame")
+    grid.wait_for()
+    page.get_by_text("1 of 40 features").wait_for()
+    page.get_by_test_id("stNumberInputField").fill("0.5")
+    page.get_by_test_id("stNumberInputField").press("Enter")
+    page.get_by_text("No feature passes").wait_for()
+    assert "max=0.5" in page.url
+    page.get_by_text("all", exact=True).click()
+    page.get_by_text("39 of 40 features").wait_for()
+    page.wait_for_timeout(500)
+    box = grid.bounding_box()
+    page.mouse.click(box["x"] + 100, box["y"] + 35 + 14)
+    heading(page, "abs / 0")
+    page.go_back()
+    page.get_by_text("39 of 40 features").wait_for()
+    assert page.get_by_test_id("stNumberInputField").input_value() == "0.50"
+    page.go_forward()
+    heading(page, "abs / 0")
+    page.get_by_test_id("stSidebar").get_by_text("Features").click()
+    page.get_by_text("39 of 40 features").wait_for()
+    assert "show=all" in page.url and "max=0.5" in page.url and "dictionary=abs" in page.url
+
+
 def test_token_text_is_text(page) -> None:
     """A document that contains markup shows it, and nothing of it runs."""
     page.goto("/feature?feature=resid/3")

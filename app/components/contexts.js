@@ -35,8 +35,10 @@ function draw(line, max) {
     if (line.breaks.includes(i)) side.append(el("br")); // breaks the text where a line is open
   });
   text.append(left, right);
-  const end = el("div", "end document", line.document);
+  const end = el("div", "end document");
   end.title = line.document;
+  const name = end.appendChild(el("bdi", "", line.document)); // cut at its beginning: the end tells
+  name.dir = "ltr";
   row.append(el("div", "value", minus(line.value, Math.abs(line.value) < 0.1 ? 3 : 2)), text);
   row.append(el("div", "end", line.split), end);
   return row;

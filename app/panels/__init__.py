@@ -5,8 +5,7 @@ from types import ModuleType
 from app.panels import activations, contexts, facts, logits, neighbours
 
 PANELS: dict[str, tuple[ModuleType, ...]] = {
-    "left": (contexts,),
+    "left": (contexts, facts),
     "right": (activations, logits, neighbours),
-    "below": (facts,),
 }
 """Panels in page order, by the part of the page they stand in."""

@@ -10,7 +10,7 @@ from app.tokens import visible
 from app.wording import signed
 
 TITLE = "Direct effect on logits"
-SHOWN = 8
+SHOWN = 7
 HINT = "direct path, per unit of activation, at norm scale 1; centred over the vocabulary"
 COLUMNS = [
     ("promotes", "token"),

@@ -14,7 +14,7 @@ heading.draw(subject)
 if subject.facts.n_active:
     with st.container(key="feature_body"):
         left, right = st.columns([12, 7], gap="medium")
-    parts = {"left": left, "right": right, "below": st.container()}
+    parts = {"left": left, "right": right}
     for part, panels in PANELS.items():
         for panel in panels:
             with parts[part], st.container(gap="xxsmall", key=f"panel_{panel.TITLE}"):

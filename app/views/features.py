@@ -11,6 +11,7 @@ from app import frame, session
 from app.session import Place
 from app.tokens import visible
 from app.wording import count, plural, share
+from feature_store.errors import InputError, pick
 from feature_store.reader import HarvestFile
 
 # Stops of the density filter.
@@ -67,23 +68,44 @@ def shown(text: str) -> str:
     return visible(text.removeprefix(" ") or text)
 
 
+def chosen() -> tuple[str, tuple[float, float], float]:
+    """What the URL asks for: which features, density from and to, least maximum."""
+    given = session.filters()
+    kind = given.get("show", "alive")
+    pick("choice of features", kind, SHOW)
+    low, high, least = (number(given, n, d) for n, d in (("low", 0), ("high", 1), ("max", 0)))
+    stops = [min(STEPS, key=lambda step: abs(step - value)) for value in (low, high)]
+    return kind, (min(stops), max(stops)), max(least, 0.0)
+
+
+def number(given: Mapping[str, str], name: str, default: float) -> float:
+    """A filter's number out of the URL."""
+    try:
+        return float(given.get(name, default))
+    except ValueError as error:
+        raise InputError(
+            f"{name}={given[name]} is not a number. Take it out of the URL."
+        ) from error
+
+
+def keep() -> None:
+    """Callback: the widgets' values go into the URL, which decides in the next run."""
+    kind, low, high, least = (st.session_state[name] for name in session.FILTERS)
+    every = {"show": (kind, "alive"), "low": (low, 0), "high": (high, 1), "max": (least, 0)}
+    changed = {n: v if n == "show" else f"{v:g}" for n, (v, d) in every.items() if v != d}
+    session.keep_filters(changed)
+
+
 def filters() -> Bounds:
     """The filter widgets; their values stand in the URL."""
+    kind, (low, high), least = chosen()
+    st.session_state.update({"show": kind, "low": low, "high": high, "max": least})
     with st.container(horizontal=True, gap="medium"):
-        which, dense, strong = st.empty(), st.empty(), st.empty()
-    kind = which.segmented_control(
-        "Show", list(SHOW), default="alive", key="show", bind="query-params", required=True
-    )
-    low, high = dense.select_slider(
-        "Density",
-        STEPS,
-        (0.0, 1.0),
-        format_func=share,
-        key="density",
-        width=320,
-        bind="query-params",
-    )
-    least = strong.number_input("Max at least", 0.0, key="max", width=140, bind="query-params")
+        st.segmented_control("Show", list(SHOW), key="show", required=True, on_change=keep)
+        stops = {"options": STEPS, "format_func": share, "width": 110, "on_change": keep}
+        st.selectbox("Density from", key="low", **stops)
+        st.selectbox("to", key="high", **stops)
+        st.number_input("Max at least", 0.0, key="max", width=140, on_change=keep)
     limits: dict[str, tuple[float, float]] = {"n_active": SHOW[kind]}
     if (low, high) != (STEPS[0], STEPS[-1]):
         limits["density"] = (low, high)

@@ -44,8 +44,8 @@ def draw(file: HarvestFile) -> None:
         "columns": [{"name": name, "kind": kind, "hint": hint} for name, kind, hint in COLUMNS],
         "rows": [row(place) for place in places],
     }
-    st.caption(checked(list(file.dictionaries.values())))
     clicked = rows(key=key, data=data, on_go_change=ignore)
+    st.caption(checked(list(file.dictionaries.values())))
     if clicked.go:
         query = {"harvest": record.id, "dictionary": clicked.go}
         st.switch_page(session.FEATURES, query_params=query)
