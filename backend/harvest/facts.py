@@ -14,6 +14,9 @@ LISTED = 10
 COACTIVE_MIN = 5
 """Joint firings on the sample below which a phi is not worth showing."""
 
+NARROW = 1e-6
+"""Variance ÷ mean square below which power sums hold no third and fourth moment."""
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -59,7 +62,8 @@ def moments(sums: Sums) -> dict[str, np.ndarray]:
     """mean, std, skew and kurtosis of the magnitudes where active; NaN where not defined.
 
     Kurtosis is the fourth standardised moment (3 for a normal distribution). With one active
-    token, or equal activations, there is no skew and no kurtosis.
+    token, or activations all within a thousandth of their mean, there is no skew and no kurtosis:
+    a fourth power sum holds sixteen digits, and (mean ÷ std)⁴ of them cancel.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         m1, m2, m3, m4 = sums.powers / sums.n_active
@@ -68,7 +72,7 @@ def moments(sums: Sums) -> dict[str, np.ndarray]:
         std = np.sqrt(variance)
         skew = (m3 - 3 * m1 * m2 + 2 * m1**3) / std**3
         kurtosis = (m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4) / variance**2
-    undefined = ~(variance > 0)
+    undefined = ~(variance > NARROW * m2)
     skew[undefined], kurtosis[undefined] = np.nan, np.nan
     return {"mean_act": m1, "std_act": std, "skew": skew, "kurtosis": kurtosis}
 
