@@ -39,13 +39,13 @@ LIGHT = Palette(
 DARK = Palette(
     background="#16181b",
     raised="#1e2125",
-    text="#dfe2e6",
+    text="#e6e8eb",
     muted="#9aa1ab",
     border="#2d3137",
     accent="#5fbfb2",
     amber="#e2b254",
-    positive="#a04700",
-    negative="#22579f",
+    positive="#b33f00",
+    negative="#2160b8",
 )
 PALETTES = {"light": LIGHT, "dark": DARK}
 

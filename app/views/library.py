@@ -55,7 +55,9 @@ def checked(infos: list[DictionaryInfo]) -> str:
     """What the self-check's numbers rest on."""
     sizes = sorted({(i.check_tokens or 0, i.check_documents or 0) for i in infos})
     said = " or ".join(f"{plural(n, 'token')} of {plural(d, 'document')}" for n, d in sizes)
-    return f"explained, ΔCE, recovery, L0: self-check on {said}; dead: on all tokens"
+    brackets = any(i.published_l0 or i.published_explained_variance for i in infos)
+    tail = "; in brackets, what its metadata publishes" if brackets else ""
+    return f"explained, ΔCE, recovery, L0: self-check on {said}; dead: on all tokens{tail}"
 
 
 def row(place: Place) -> dict[str, object]:
@@ -76,10 +78,10 @@ def cells(info: DictionaryInfo) -> list[str]:
     return [
         info.dictionary,
         hook,
-        info.architecture + (", signed" if info.signed else ""),
+        info.architecture.replace("_", " ") + (", signed" if info.signed else ""),
         count(info.d_sae),
         f"{count(info.n_dead)} ({share(info.n_dead / info.d_sae)})",
-        measure(info.explained_variance),
+        measure(info.explained_variance) + published(info.published_explained_variance),
         measure(info.delta_ce),
         measure(info.recovery_mean),
         measure(info.l0) + published(info.published_l0),
@@ -88,7 +90,7 @@ def cells(info: DictionaryInfo) -> list[str]:
 
 def published(value: float | None) -> str:
     """What the dictionary's metadata claims, in brackets."""
-    return "" if value is None else f" ({measure(value)} published)"
+    return "" if value is None else f" ({measure(value)})"
 
 
 store = session.store()
