@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ class Harvest:
             shapes = [self.probes[d.name].shape(d) for d in found]
             job = Job(lm, found, shapes, processing, request.plan, request.precision, feed, work)
             others = locks.enter_context(helpers(request, shard))
-            runs = [ShardRun(job, part, self.stages) for part in mine]
+            runs = [locks.enter_context(closing(ShardRun(job, part, self.stages))) for part in mine]
             for one in runs:
                 yield from one.run()
             yield from waiting(others)
@@ -242,13 +242,14 @@ def merged(job: Job, runs: list[ShardRun], number: int, count: int) -> tuple[Acc
     """One dictionary's accumulator over all shards, and where its records lie."""
     if count == 1:
         accumulator = runs[0].accumulators[number]
-        length = accumulator.spool.sync()
-        return accumulator, Records([open_words(accumulator.spool.path, length)])
+        spool = accumulator.spool  # complete, and synced by the shard's last checkpoint
+        return accumulator, Records([open_words(spool.path, spool.length)])
     name = job.dictionaries[number].name
     whole = Accumulator(
         job.shapes[number], job.plan, job.feed.windows, job.work / f"merged-{number}.spool",
         job.feed.device,
     )  # fmt: skip
+    whole.spool.close()  # its records stay in the shards' spools
     words: list[np.ndarray] = []
     for index in range(count):
         folder = Shard(index, count).folder(job.work)

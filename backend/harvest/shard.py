@@ -61,6 +61,7 @@ class ShardRun:
         self.folder = shard.folder(job.work)
         self.folder.mkdir(parents=True, exist_ok=True)
         resumed = load(self.folder)
+        self._resumed = resumed is not None
         self.accumulators = [
             self._accumulator(number, resumed) for number in range(len(job.dictionaries))
         ]
@@ -86,6 +87,11 @@ class ShardRun:
             accumulator.add(resumed.state[name])
         return accumulator
 
+    def close(self) -> None:
+        """Let go of the spools. The accumulators' state stays in memory."""
+        for accumulator in self.accumulators:
+            accumulator.spool.close()
+
     @property
     def complete(self) -> bool:
         """Whether every batch of the shard has been folded in."""
@@ -94,6 +100,8 @@ class ShardRun:
     def run(self) -> Iterator[Progress]:
         """Yield after each forward pass; leave a checkpoint at the end, and on the way."""
         if self.complete:
+            if not self._resumed:
+                self.save()  # more shards than batches: an empty one is done all the same
             return
         total = self._tokens_total()
         chunk = Chunk(self.job)
