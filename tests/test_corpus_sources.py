@@ -35,6 +35,13 @@ def test_json_lines_ids_are_line_numbers_and_rows_without_text_are_left_out(tmp_
     assert found == [("a.jsonl#1", "one", "t1"), ("a.jsonl#5", "two", None)]
 
 
+def test_a_text_file_is_one_document_without_its_byte_order_mark(tmp_path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfone\n\ntwo\n")
+    assert [(d.id, d.text) for d in open_corpus(str(tmp_path / "a.txt"))] == [
+        ("a.txt", "one\n\ntwo\n")
+    ]
+
+
 def test_a_folder_is_its_files_by_path(tmp_path) -> None:
     """Sorted by relative path, not by kind; other and hidden files are no text."""
     root = tmp_path / "books"
