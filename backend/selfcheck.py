@@ -59,6 +59,10 @@ class SelfCheck:
     published_explained_variance: float | None
 
 
+Known = dict[str, float]
+"""Summed losses by what was done to the model; filled by `check`."""
+
+
 @dataclass(frozen=True)
 class _Batch:
     tokens: Int[Tensor, "batch pos"]
@@ -100,17 +104,25 @@ def _check_width(lm: Lm, name: str, hook: str, does: str, width: int) -> None:
 
 
 @torch.no_grad()
-def check(lm: Lm, dictionary: Dictionary, sequences: Sequence[Sequence[int]]) -> SelfCheck:
+def check(
+    lm: Lm,
+    dictionary: Dictionary,
+    sequences: Sequence[Sequence[int]],
+    known: Known | None = None,
+) -> SelfCheck:
     """Measure on the first 50 sequences (token ids, BOS included where wanted), 128 tokens each.
 
-    One forward for activations and four for losses; sums in float64. InputError when the dictionary
-    does not fit, or nothing can be counted.
+    One forward for activations and four for losses; sums in float64. `known` carries losses that
+    do not depend on the dictionary from one check to the next on the same sequences. InputError
+    when the dictionary does not fit, or nothing can be counted.
     """
     fit(lm, dictionary)
     batches = list(_batches(lm, dictionary, sequences))
     found = _fidelity(lm, dictionary, batches)
     mean = found.mean.to(lm.placement.device, torch.float32)
-    clean, spliced, zero, ablated = _losses(lm, dictionary, batches, found.rebuilt, mean)
+    clean, spliced, zero, ablated = _losses(
+        lm, dictionary, batches, found.rebuilt, mean, {} if known is None else known
+    )
     return SelfCheck(
         n_documents=sum(len(batch.tokens) for batch in batches),
         n_tokens=found.n,
@@ -221,23 +233,46 @@ def _losses(
     batches: list[_Batch],
     rebuilt: list[Float[Tensor, "n d_out"]],
     mean: Float[Tensor, "d_out"],
+    known: Known,
 ) -> list[float]:
     """Mean next-token loss in nats: clean, spliced, zero-ablated, mean-ablated.
 
     Losses are counted at the positions that are edited: what BOS predicts never changes.
     """
-    sums = torch.zeros(4, dtype=torch.float64)
-    n = 0
-    for batch, guess in zip(batches, rebuilt, strict=True):
-        scored = batch.counts[:, :-1] & batch.real[:, 1:]
-        n += int(scored.sum())
-        for i, new in enumerate([None, guess, torch.zeros_like(mean), mean]):
-            edit = None if new is None else _putting(lm, dictionary, new, batch.counts)
-            losses = lm.token_losses(batch.tokens, {dictionary.hook_out: edit} if edit else {})
-            sums[i] += losses[scored].double().sum().cpu()
+    n = sum(int(_scored(batch).sum()) for batch in batches)
     if n == 0:
         raise InputError("The self-check found no next token to predict: give it longer texts.")
-    return (sums / n).tolist()
+    uncounted = uncounted_ids(lm.bos, lm.special_ids, dictionary.metadata)
+    place = f"{lm.canonical(dictionary.hook_out)} under {dictionary.processing}, {uncounted}"
+    ablations = {"zero": torch.zeros_like(mean), "mean": mean}
+    total = _total_loss(lm, dictionary, batches, list(rebuilt))
+    if (key := f"clean, {uncounted}") not in known:
+        known[key] = _total_loss(lm, dictionary, batches, None)
+    found = [known[key], total]
+    for name, new in ablations.items():
+        if (key := f"{name} at {place}") not in known:
+            known[key] = _total_loss(lm, dictionary, batches, [new] * len(batches))
+        found.append(known[key])
+    return [value / n for value in found]
+
+
+def _total_loss(
+    lm: Lm, dictionary: Dictionary, batches: list[_Batch], news: list[Tensor] | None
+) -> float:
+    """Sum of the scored losses with each of `news` put into its batch; None changes nothing."""
+    total = 0.0
+    for number, batch in enumerate(batches):
+        edits = {}
+        if news is not None:
+            edits[dictionary.hook_out] = _putting(lm, dictionary, news[number], batch.counts)
+        losses = lm.token_losses(batch.tokens, edits)
+        total += float(losses[_scored(batch)].double().sum())
+    return total
+
+
+def _scored(batch: _Batch) -> Bool[Tensor, "batch pos-1"]:
+    """Positions whose prediction counts."""
+    return batch.counts[:, :-1] & batch.real[:, 1:]
 
 
 def _putting(lm: Lm, dictionary: Dictionary, new: Tensor, at: Bool[Tensor, "batch pos"]) -> Edit:

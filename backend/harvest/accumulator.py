@@ -12,6 +12,7 @@ from backend.harvest.candidates import RangeContexts, TopContexts
 from backend.harvest.chunk import Rows, sort_runs
 from backend.harvest.config import HarvestPlan
 from backend.harvest.counts import PairCounts, pairs_in_rows
+from backend.harvest.segments import at, where
 from backend.harvest.spool import Spool
 from backend.harvest.stages import Stages
 from backend.harvest.statistics import Statistics
@@ -100,21 +101,21 @@ class Accumulator:
             self.ranged.update(runs, rows, self.spool)
 
     def _samples(self, triples: Triples, rows: Rows) -> None:
-        token, feature, value = triples
-        drawn = rows.sampled[token]
-        self.sampled.add(feature[drawn], rows.token_id[token[drawn]], value[drawn].abs())
-        quiet = rows.silent[token]
-        row = token[quiet]
-        columns = (rows.window[row], rows.position[row], feature[quiet], value[quiet])
+        drawn = where(at(rows.sampled, triples.token))
+        token, feature, value = (at(column, drawn) for column in triples)
+        self.sampled.add(feature, at(rows.token_id, token), value.abs())
+        quiet = where(at(rows.silent, triples.token))
+        row, feature, value = (at(column, quiet) for column in triples)
+        columns = (at(rows.window, row), at(rows.position, row), feature, value)
         names = ("window", "position", "feature", "value")
-        self.silent.extend({name: c.cpu().numpy() for name, c in zip(names, columns, strict=True)})
+        self.silent.extend({name: to_numpy(c) for name, c in zip(names, columns, strict=True)})
 
     def _coactivation(self, triples: Triples, rows: Rows) -> None:
-        drawn = rows.coactive[triples.token]
-        feature = triples.feature[drawn]
-        self.coactive.add(*pairs_in_rows(triples.token[drawn], feature))
-        counted = torch.bincount(feature.long(), minlength=self.shape.d_sae)
-        self.coactive_active += counted.cpu().numpy()
+        drawn = where(at(rows.coactive, triples.token))
+        row, feature = at(triples.token, drawn), at(triples.feature, drawn)
+        self.coactive.add(*pairs_in_rows(row, feature))
+        counted = torch.bincount(feature, minlength=self.shape.d_sae)
+        self.coactive_active += to_numpy(counted)
 
     def state(self) -> dict[str, np.ndarray]:
         """All of it as named arrays, buffers merged, for a checkpoint."""

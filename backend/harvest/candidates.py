@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.harvest.chunk import Rows, Runs, expand
+from backend.harvest.chunk import Rows, Runs
 from backend.harvest.mixing import priority, seeded
+from backend.harvest.segments import at, begins, expand, where
 from backend.harvest.spool import Spool
 from backend.harvest.statistics import OCTAVES, Statistics
-from backend.harvest.tables import Candidates, Table, keep_spread, keep_top
+from backend.harvest.tables import Candidates, Table, keep_spread, keep_top, stable
 from backend.harvest.windows import Windows
 
 PER_OCTAVE = 2
@@ -40,29 +41,25 @@ class TopContexts:
 
     def update(self, runs: Runs, rows: Rows, spool: Spool) -> None:
         """Offer the chunk's runs."""
-        group = runs.run_slot * 2 + rows.split[runs.run_row]
-        chosen = (runs.peak >= self._bar[group]).nonzero().squeeze(1)
-        chosen, new = self._best_of_chunk(chosen, runs, rows, group)
-        if not len(chosen):
-            return
-        found = centred(chosen, runs, rows, self.width)
-        if self.table.add(new._replace(offset=spool.append(*found))):
-            self.raise_bar()
-
-    def _best_of_chunk(
-        self, chosen: Tensor, runs: Runs, rows: Rows, group: Tensor
-    ) -> tuple[Tensor, Candidates]:
+        group = runs.run_slot * 2 + at(rows.split, runs.run_row)
+        chosen = where(runs.peak >= at(self._bar, group))
         new = as_candidates(chosen, runs, rows, group)
         kept = self._keep(new)
-        return chosen[torch.from_numpy(kept).to(chosen.device)], new.take(kept)
+        if not len(kept):
+            return
+        found = centred(
+            at(chosen, torch.from_numpy(kept).to(chosen.device)), runs, rows, self.width
+        )
+        if self.table.add(new.take(kept)._replace(offset=spool.append(*found))):
+            self.raise_bar()
 
     def raise_bar(self) -> None:
         """After a merge: a full group admits only what reaches its weakest row."""
         rows = self.table.rows
-        full = np.flatnonzero(np.bincount(rows.group, minlength=len(self._bar)) >= self.k)
+        count = np.bincount(rows.group, minlength=len(self._bar))
+        full = count >= self.k
         bar = np.zeros(len(self._bar), dtype=np.float32)
-        last = np.searchsorted(rows.group, full, side="right") - 1
-        bar[full] = rows.value[last]  # rows of a group stand strongest first
+        bar[full] = rows.value[np.cumsum(count)[full] - 1]  # strongest first within a group
         self._bar.copy_(torch.from_numpy(bar))
 
 
@@ -92,18 +89,17 @@ class RangeContexts:
 
     def update(self, runs: Runs, rows: Rows, spool: Spool) -> None:
         """Offer the chunk's runs."""
-        group = runs.run_slot * 2 + rows.split[runs.run_row]
-        u = priority(rows.hashed[runs.run_row], runs.run_slot)
+        group = runs.run_slot * 2 + at(rows.split, runs.run_row)
+        u = priority(at(rows.hashed, runs.run_row), runs.run_slot)
         cell = group * OCTAVES + self._statistics.octaves(runs.peak)
-        bar = torch.minimum(self._uniform[group], self._octave[cell])
-        chosen = (u >= bar).nonzero().squeeze(1)
+        chosen = where(u >= torch.minimum(at(self._uniform, group), at(self._octave, cell)))
         new = as_candidates(chosen, runs, rows, group)
         kept = self._keep(new)
         if not len(kept):
             return
-        chosen = chosen[torch.from_numpy(kept).to(chosen.device)]
-        offset = spool.append(*whole(chosen, runs, rows))
-        if self.table.add(new.take(kept)._replace(offset=offset)):
+        chosen = at(chosen, torch.from_numpy(kept).to(chosen.device))
+        found = whole(chosen, runs, rows)
+        if self.table.add(new.take(kept)._replace(offset=spool.append(*found))):
             self.raise_bar()
 
     def raise_bar(self) -> None:
@@ -112,15 +108,15 @@ class RangeContexts:
         u = self.priority_of(rows)
         self._uniform.copy_(torch.from_numpy(kth_largest(rows.group, u, self.n, self._uniform)))
         cell = rows.group * OCTAVES + self.octave_of(rows.value)
-        order = np.argsort(cell, kind="stable")
+        order = stable(cell)
         bar = kth_largest(cell[order], u[order], PER_OCTAVE, self._octave)
         self._octave.copy_(torch.from_numpy(bar))
 
 
 def kth_largest(group: np.ndarray, u: np.ndarray, k: int, like: Tensor) -> np.ndarray:
     """For each group its k-th largest u, 0 where it has fewer; rows sorted by group, then u."""
-    begin = np.searchsorted(group, np.arange(len(like)))
-    full = np.bincount(group, minlength=len(like)) >= k
+    count = np.bincount(group, minlength=len(like))
+    begin, full = np.cumsum(count) - count, count >= k
     bar = np.zeros(len(like), dtype=np.int32)
     bar[full] = u[begin[full] + k - 1]
     return bar
@@ -128,26 +124,24 @@ def kth_largest(group: np.ndarray, u: np.ndarray, k: int, like: Tensor) -> np.nd
 
 def as_candidates(chosen: Tensor, runs: Runs, rows: Rows, group: Tensor) -> Candidates:
     """Rows for a table, their records not yet written."""
-    window = rows.window[runs.run_row[chosen]]
-    columns = (group[chosen], window, runs.peak[chosen])
+    window = at(rows.window, at(runs.run_row, chosen))
+    columns = (at(group, chosen), window, at(runs.peak, chosen))
     g, w, v = (column.cpu().numpy() for column in columns)
     return Candidates(g, w, v, np.zeros(len(g), dtype=np.int64))
 
 
 def peak_index(chosen: Tensor, runs: Runs) -> Tensor:
     """Index of the first triple of largest magnitude in each chosen run."""
-    index, owner = expand(runs.start[chosen], runs.end[chosen])
-    at_peak = runs.size[index] == runs.peak[chosen][owner]
-    index, owner = index[at_peak], owner[at_peak]
-    first = torch.ones(len(owner), dtype=torch.bool, device=owner.device)
-    first[1:] = owner[1:] != owner[:-1]
-    return index[first]
+    index, owner = expand(at(runs.start, chosen), at(runs.end, chosen))
+    at_peak = where(at(runs.size, index) == at(at(runs.peak, chosen), owner))
+    first = begins(at(owner, at_peak))
+    return at(index, at(at_peak, first))
 
 
 def whole(chosen: Tensor, runs: Runs, rows: Rows) -> Extract:
     """The grid windows of runs, with all of the feature's activations in them."""
-    index, owner = expand(runs.start[chosen], runs.end[chosen])
-    peak = rows.position[runs.row[peak_index(chosen, runs)]]
+    index, owner = expand(at(runs.start, chosen), at(runs.end, chosen))
+    peak = at(rows.position, at(runs.row, peak_index(chosen, runs)))
     return extract(index, owner, peak, torch.zeros_like(peak), len(chosen), runs, rows)
 
 
@@ -156,29 +150,27 @@ def centred(chosen: Tensor, runs: Runs, rows: Rows, width: int) -> Extract:
 
     Such a window touches its run's neighbours at most, for runs lie in windows of the same width.
     """
-    peak_row = runs.row[peak_index(chosen, runs)]
-    first, end = rows.first[peak_row], rows.end[peak_row]
+    peak_row = at(runs.row, peak_index(chosen, runs))
+    first, end = at(rows.first, peak_row), at(rows.end, peak_row)
     start = torch.minimum(torch.maximum(peak_row - width // 2, first), end - width)
     start = torch.maximum(start, first)
-    low = runs.start[(chosen - 1).clamp(min=0)]
-    high = runs.end[(chosen + 1).clamp(max=len(runs.end) - 1)]
+    stop = torch.minimum(start + width, end)
+    low = at(runs.start, (chosen - 1).clamp(min=0))
+    high = at(runs.end, (chosen + 1).clamp(max=len(runs.end) - 1))
     index, owner = expand(low, high)
-    row = runs.row[index]
-    inside = (
-        (runs.slot[index] == runs.run_slot[chosen][owner])
-        & (row >= start[owner])
-        & (row < torch.minimum(start + width, end)[owner])
-    )
-    begin = rows.position[start.long()]
-    peak = rows.position[peak_row]
-    return extract(index[inside], owner[inside], peak, begin, len(chosen), runs, rows)
+    row = at(runs.row, index)
+    slot = at(at(runs.run_slot, chosen), owner)
+    inside = (at(runs.slot, index) == slot) & (row >= at(start, owner)) & (row < at(stop, owner))
+    kept = where(inside)
+    begin, peak = at(rows.position, start), at(rows.position, peak_row)
+    return extract(at(index, kept), at(owner, kept), peak, begin, len(chosen), runs, rows)
 
 
 def extract(
     index: Tensor, owner: Tensor, peak: Tensor, start: Tensor, n: int, runs: Runs, rows: Rows
 ) -> Extract:
     """Bring the pairs of chosen windows to the host."""
-    count = torch.bincount(owner, minlength=n)
-    position = rows.position[runs.row[index]]
-    columns = (count, peak, start, position, runs.value[index])
+    size = torch.bincount(owner, minlength=n)
+    position = at(rows.position, at(runs.row, index))
+    columns = (size, peak, start, position, at(runs.value, index))
     return Extract(*(column.cpu().numpy() for column in columns))

@@ -7,12 +7,12 @@ run. Counts, histograms and candidates all come from runs and segments.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from backend.dictionaries.base import Triples
+from backend.harvest.segments import at, begins, ends, segment_max
 
 
 @dataclass(frozen=True)
@@ -66,33 +66,18 @@ def sort_runs(triples: Triples, rows: Rows, *, signed: bool, n_slots: int) -> Ru
         slot = slot * 2 + (triples.value < 0)
     narrow = torch.int16 if n_slots < 1 << 15 else torch.int32  # a radix sort: half the passes
     order = torch.sort(slot.to(narrow), stable=True).indices
-    slot, row, value = slot[order], triples.token[order].to(torch.int32), triples.value[order]
-    window = rows.window[row]
-    new = torch.ones(len(slot), dtype=torch.bool, device=slot.device)
-    new[1:] = (slot[1:] != slot[:-1]) | (window[1:] != window[:-1])
-    start = new.nonzero().squeeze(1)
-    end = torch.cat([start[1:], start.new_tensor([len(slot)])]) if len(start) else start
+    slot, value = at(slot, order), at(triples.value, order)
+    row = at(triples.token.to(torch.int32), order)
+    start = begins(slot, at(rows.window, row))
     size = value.abs()
-    peak = segment_max(size, start)
-    return Runs(slot, row, value, size, start, end, peak, slot[start], row[start])
-
-
-def segment_max(values: Float[Tensor, "n"], start: Int[Tensor, "run"]) -> Float[Tensor, "run"]:
-    """The maximum of each segment that begins at `start` and ends where the next begins."""
-    if not len(start):
-        return values[:0]
-    if values.device.type == "cpu":  # four times as fast as torch's own on one core
-        return torch.from_numpy(np.maximum.reduceat(values.numpy(), start.numpy()))
-    edges = torch.cat([start, start.new_tensor([len(values)])])
-    return torch.segment_reduce(values, "max", offsets=edges, unsafe=True)
-
-
-def expand(
-    start: Int[Tensor, "run"], end: Int[Tensor, "run"]
-) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """All indices of [start, end) for each run, one after the other, and which run each is of."""
-    length = end - start
-    owner = torch.repeat_interleave(torch.arange(len(start), device=start.device), length)
-    begin = torch.cumsum(length, 0) - length
-    index = torch.arange(len(owner), device=start.device) - begin[owner] + start[owner]
-    return index, owner
+    return Runs(
+        slot=slot,
+        row=row,
+        value=value,
+        size=size,
+        start=start,
+        end=ends(start, len(slot)),
+        peak=segment_max(size, start),
+        run_slot=at(slot, start),
+        run_row=at(row, start),
+    )

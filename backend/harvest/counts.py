@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backend.harvest.chunk import expand
+from backend.harvest.segments import at, expand
 
 FLUSH = 1 << 19
 """Raw keys gathered before they are counted."""
@@ -48,14 +48,14 @@ class PairCounts:
     def _reduce(
         self, keys: list[np.ndarray], count: list[np.ndarray], weight: list[np.ndarray]
     ) -> None:
-        all_keys = np.concatenate([self.keys, *keys])
-        order = torch.sort(torch.from_numpy(all_keys), stable=True).indices.numpy()
-        ordered = all_keys[order]
+        found = torch.sort(torch.from_numpy(np.concatenate([self.keys, *keys])), stable=True)
+        ordered, order = found.values.numpy(), found.indices
         begin = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(order)])
         self.keys = ordered[begin]
         if len(begin):
-            self.count = np.add.reduceat(np.concatenate([self.count, *count])[order], begin)
-            self.weight = np.add.reduceat(np.concatenate([self.weight, *weight])[order], begin)
+            both = (np.concatenate([self.count, *count]), np.concatenate([self.weight, *weight]))
+            tallies = (at(torch.from_numpy(column), order).numpy() for column in both)
+            self.count, self.weight = (np.add.reduceat(column, begin) for column in tallies)
 
     @property
     def left(self) -> np.ndarray:
@@ -82,5 +82,5 @@ def pairs_in_rows(row: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
     end = torch.repeat_interleave(torch.cumsum(length, 0), length)
     after = torch.arange(len(row), device=row.device) + 1
     other, this = expand(after, end)
-    a, b = feature[this], feature[other]
+    a, b = at(feature, this), at(feature, other)
     return torch.minimum(a, b), torch.maximum(a, b)

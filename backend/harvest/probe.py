@@ -23,7 +23,7 @@ from backend.processing import Processing
 DOCUMENTS = 50
 POSITIONS = 128
 SCALE_SEQUENCES = 64
-PAIR_BUDGET = 1 << 22
+PAIR_BUDGET = 1 << 21
 """Pairs of co-active features counted for one dictionary, about."""
 SAMPLE_BUDGET = 1 << 21
 """Non-zero activations whose tokens are counted for one dictionary, about."""
@@ -58,10 +58,18 @@ class Probe:
 
 
 def probe(
-    lm: Lm, dictionary: Dictionary, feed: Feed, processing: Processing, forward_batch: int
+    lm: Lm,
+    dictionary: Dictionary,
+    feed: Feed,
+    processing: Processing,
+    forward_batch: int,
+    known: selfcheck.Known,
 ) -> Probe:
-    """Check the dictionary on ≥ 50 documents where there are, and measure its scales."""
-    check = selfcheck.check(lm, dictionary, first_of_documents(feed.plan))
+    """Check the dictionary on ≥ 50 documents where there are, and measure its scales.
+
+    `known` is shared by the dictionaries of a harvest.
+    """
+    check = selfcheck.check(lm, dictionary, first_of_documents(feed.plan), known)
     largest = largest_activation(lm, dictionary, feed, processing, forward_batch)
     active = max(check.l0, 1.0)
     pairs = active * max(active - 1, 1.0) / 2

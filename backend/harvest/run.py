@@ -33,6 +33,7 @@ from backend.harvest.stages import Stages
 from backend.harvest.windows import grid, silent_pool
 from backend.lm import Lm
 from backend.processing import Processing, agree
+from backend.selfcheck import Known
 from feature_store.catalog import utc_now
 from feature_store.errors import InputError
 from feature_store.harvest_file import SCHEMA
@@ -200,11 +201,12 @@ class Harvest:
             saved = json.loads(path.read_text())
             self.probes = {name: Probe(**fields) for name, fields in saved.items()}
             return
+        known: Known = {}
         for number, dictionary in enumerate(found):
             yield Progress("self-check", number, len(found), "dictionaries")
             with self.stages("self-check"):
                 batch = self.request.plan.forward_batch
-                self.probes[dictionary.name] = probe(lm, dictionary, feed, processing, batch)
+                self.probes[dictionary.name] = probe(lm, dictionary, feed, processing, batch, known)
         plain = {name: one.plain() for name, one in self.probes.items()}
         fresh = path.with_suffix(f".{os.getpid()}")
         fresh.write_text(json.dumps(plain, indent=1))

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from backend.harvest.chunk import Rows, Runs
+from backend.harvest.segments import at, begins, ends, segment_max, segment_sum, where
 from feature_store.histogram import BIN_SHIFT, BINS_PER_OCTAVE
 
 OCTAVES = 16
@@ -62,36 +63,39 @@ class Statistics:
         """Fold in one chunk."""
         if not len(runs.slot):
             return
-        slot = runs.slot
-        one = torch.ones_like(slot)
-        edges = torch.ones(len(slot), dtype=torch.bool, device=slot.device)
-        edges[1:] = slot[1:] != slot[:-1]
-        begin = edges.nonzero().squeeze(1)
-        present = slot[begin].long()
-        length = torch.diff(begin, append=begin.new_tensor([len(slot)]))
-        self.n_active.index_add_(0, present, length)
-        self.position_sum.index_add_(0, slot, rows.position[runs.row].long())
+        begin = begins(runs.slot)
+        present = at(runs.slot, begin).long()
+        self.n_active[present] += ends(begin, len(runs.slot)) - begin
+        positions = at(rows.position, runs.row).long()
+        self.position_sum[present] += segment_sum(positions, begin)
         size = runs.size.double()
         power = size
         for row in self.powers:
-            row.index_add_(0, slot, power)
+            row[present] += segment_sum(power, begin)
             power = power * size
-        self.histogram.index_add_(0, slot * BINS + self.bins(runs.size), one)
+        self._count(self.histogram, runs.slot * BINS + self.bins(runs.size))
         self._update_windows(runs, rows, signed=signed)
 
     def _update_windows(self, runs: Runs, rows: Rows, *, signed: bool) -> None:
         slot, peak = runs.run_slot, runs.peak
-        one = torch.ones_like(slot)
-        self.n_windows.index_add_(0, slot, one.long())
-        self.largest.scatter_reduce_(0, slot.long(), peak, "amax")
-        self.window_histogram.index_add_(0, slot * BINS + self.bins(peak), one)
-        score = rows.split[runs.run_row] == 1
-        self.score_octaves.index_add_(0, (slot * OCTAVES + self.octaves(peak))[score], one[score])
+        begin = begins(slot)
+        present = at(slot, begin).long()
+        self.n_windows[present] += ends(begin, len(slot)) - begin
+        largest = torch.maximum(at(self.largest, present), segment_max(peak, begin))
+        self.largest[present] = largest
+        self._count(self.window_histogram, slot * BINS + self.bins(peak))
+        score = where(at(rows.split, runs.run_row) == 1)
+        self._count(self.score_octaves, at(slot * OCTAVES + self.octaves(peak), score))
         if signed:
-            key = (slot >> 1).long() << 32 | rows.window[runs.run_row].long()
+            key = (slot >> 1).long() << 32 | at(rows.window, runs.run_row).long()
             once, count = torch.sort(key).values.unique_consecutive(return_counts=True)
             both = (once[count == 2] >> 32) * 2
             self.n_windows_both.index_add_(0, both, torch.ones_like(both))
+
+    @staticmethod
+    def _count(histogram: Tensor, bins: Tensor) -> None:
+        one = torch.ones(1, dtype=histogram.dtype, device=histogram.device)
+        histogram.index_add_(0, bins, one.expand(len(bins)))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a checkpoint needs, by name."""

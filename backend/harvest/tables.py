@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 BUFFER = 1 << 16
 """Rows gathered before the first merge; later half of what is held."""
@@ -91,11 +90,28 @@ class Table:
         return sum(column.nbytes for part in (self.rows, *self._buffer) for column in part)
 
 
-def stable(order: Tensor, *keys: np.ndarray) -> Tensor:
-    """Sort `order` by the last key, then by the one before within equal ones, and so on."""
-    for key in keys:
-        order = order[torch.sort(torch.from_numpy(key)[order], stable=True).indices]
+def ordered(group: np.ndarray, order_key: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Row numbers by group, then by descending `order_key` (31 bits), then by window.
+
+    One radix sort of packed keys; only rows that tie are looked at again.
+    """
+    packed = group.astype(np.int64) << 31 | (0x7FFFFFFF - order_key)
+    found = torch.sort(torch.from_numpy(packed), stable=True)
+    keys, order = found.values.numpy(), found.indices.numpy()
+    tied = keys[1:] == keys[:-1]
+    if tied.any():
+        member = np.zeros(len(keys), dtype=bool)
+        member[1:] |= tied
+        member[:-1] |= tied
+        places = np.flatnonzero(member)
+        rows = order[places]
+        order[places] = rows[np.lexsort((window[rows], keys[places]))]
     return order
+
+
+def stable(key: np.ndarray) -> np.ndarray:
+    """Row numbers by key, equal ones in their order."""
+    return torch.sort(torch.from_numpy(key), stable=True).indices.numpy()
 
 
 def rank_within(group: np.ndarray) -> np.ndarray:
@@ -111,14 +127,15 @@ def keep_top(k: int, document_of: np.ndarray) -> Keep:
     """The k rows of largest value in each group, one per document; ties: the earlier window."""
 
     def keep(rows: Candidates) -> np.ndarray:
-        order = stable(torch.arange(len(rows.group)), rows.window, -rows.value)
-        document = document_of[rows.window]
-        by_document = stable(order, document, rows.group).numpy()
-        pair = rows.group[by_document].astype(np.int64) << 32 | document[by_document]
-        best = np.zeros(len(rows.group), dtype=bool)
-        best[by_document[rank_within(pair) == 0]] = True
-        ordered = stable(order[torch.from_numpy(best)[order]], rows.group).numpy()
-        return ordered[rank_within(rows.group[ordered]) < k]
+        order = ordered(rows.group, rows.value.view(np.int32), rows.window)
+        group = rows.group[order]
+        pair = group.astype(np.int64) << 32 | document_of[rows.window[order]]
+        by_document = stable(pair)
+        first = rank_within(pair[by_document]) == 0
+        best = np.zeros(len(order), dtype=bool)
+        best[by_document[first]] = True  # the strongest of its document
+        order, group = order[best], group[best]
+        return order[rank_within(group) < k]
 
     return keep
 
@@ -137,13 +154,15 @@ def keep_spread(
     """
 
     def keep(rows: Candidates) -> np.ndarray:
-        order = stable(torch.arange(len(rows.group)), rows.window, -priority_of(rows), rows.group)
-        ordered = order.numpy()
-        first = np.zeros(len(ordered), dtype=bool)
-        first[ordered[rank_within(rows.group[ordered]) < uniform]] = True
-        cell = rows.group * n_octaves + octave_of(rows.value)
-        by_cell = stable(order, cell).numpy()
-        first[by_cell[rank_within(cell[by_cell]) < per_octave]] = True
-        return ordered[first[ordered]]
+        order = ordered(rows.group, priority_of(rows), rows.window)
+        cell = (rows.group * n_octaves + octave_of(rows.value))[order]
+        kept = rank_within(rows.group[order]) < uniform
+        rest = np.flatnonzero(~kept)
+        rest = rest[stable(cell[rest])]
+        # Within a cell the uniform rows come before the rest, so they take its first places.
+        taken = np.bincount(cell[kept], minlength=int(cell.max(initial=-1)) + 1)
+        place = rank_within(cell[rest]) + taken[cell[rest]]
+        kept[rest[place < per_octave]] = True
+        return order[kept]
 
     return keep

@@ -1,0 +1,79 @@
+"""The few operations on segments that the harvest lives on, on whichever device the data is.
+
+On the CPU numpy does some of them several times faster than torch, on the same memory; a test holds
+both roads to the same answers.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def at(values: Tensor, index: Int[Tensor, "n"]) -> Tensor:
+    """values[index], by the call that is eight times as fast as the brackets on the CPU."""
+    return values.index_select(0, index)
+
+
+def where(mask: Bool[Tensor, "n"]) -> Int[Tensor, "m"]:
+    """The numbers of the true entries, int64."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.nonzero().squeeze(1)
+
+
+def begins(*keys: Tensor) -> Int[Tensor, "segment"]:
+    """Where a new segment of equal keys begins; keys of one length, ordered."""
+    new = torch.ones(len(keys[0]), dtype=torch.bool, device=keys[0].device)
+    if len(new):
+        differ = keys[0][1:] != keys[0][:-1]
+        for key in keys[1:]:
+            differ |= key[1:] != key[:-1]
+        new[1:] = differ
+    return where(new)
+
+
+def ends(start: Int[Tensor, "segment"], n: int) -> Int[Tensor, "segment"]:
+    """One past the last of each segment, of `n` values."""
+    return torch.cat([start[1:], start.new_full((min(1, len(start)),), n)])
+
+
+def segment_max(values: Float[Tensor, "n"], start: Int[Tensor, "s"]) -> Float[Tensor, "s"]:
+    """The maximum of each segment that begins at `start` and ends where the next begins."""
+    if not len(start):
+        return values[:0]
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.maximum.reduceat(values.numpy(), start.numpy()))
+    return on_device(values, start, "max")
+
+
+def segment_sum(values: Tensor, start: Int[Tensor, "s"]) -> Tensor:
+    """The sum of each segment, in the values' own type."""
+    if not len(start):
+        return values[:0]
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.add.reduceat(values.numpy(), start.numpy()))
+    owner = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+    owner[start[1:]] = 1
+    total = values.new_zeros(len(start))
+    return total.index_add_(0, owner.cumsum(0), values)
+
+
+def on_device(values: Float[Tensor, "n"], start: Int[Tensor, "s"], how: str) -> Tensor:
+    """torch's own segment reduction."""
+    edges = torch.cat([start, start.new_tensor([len(values)])])
+    return torch.segment_reduce(values, how, offsets=edges, unsafe=True)
+
+
+def expand(start: Tensor, end: Tensor) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """All indices of [start, end) for each segment, one after the other, and which it is of."""
+    if start.device.type == "cpu":
+        low, length = start.numpy(), (end - start).numpy()
+        owner = np.repeat(np.arange(len(low)), length)
+        shift = low - (np.cumsum(length) - length)
+        index = np.arange(len(owner)) + np.repeat(shift, length)
+        return torch.from_numpy(index), torch.from_numpy(owner)
+    length = end - start
+    owner = torch.repeat_interleave(torch.arange(len(start), device=start.device), length)
+    shift = start - (torch.cumsum(length, 0) - length)
+    return torch.arange(len(owner), device=start.device) + at(shift, owner), owner
