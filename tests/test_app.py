@@ -95,7 +95,7 @@ def test_a_click_in_the_table_opens_the_feature(visit: Open) -> None:
     """The row is the one clicked, counted after the filters."""
     test = visit(session.FEATURES, dictionary="abs")
     chosen = {"selection": {"rows": [], "columns": [], "cells": [[DEAD, "feature"]]}}
-    test.session_state["features_0"] = chosen
+    test.session_state["features_table"] = chosen
     test.run()
     assert parts(test)["feature_heading"]["index"] == DEAD + 1  # the dead one is hidden
 
@@ -164,7 +164,8 @@ def test_a_feature_to_beware_of_says_why(stored: Path) -> None:
 def test_a_bad_address_is_a_sentence_with_a_way_out(visit: Open, query, sentence: str) -> None:
     test = visit(session.FEATURE if "feature" in query else session.FEATURES, **query)
     assert sentence in words(test)
-    assert "Go to the library" in [link.proto.label for link in test.get("page_link")]
+    links = [link.proto.label for link in test.get("page_link")]
+    assert "Go to the library" in links and links.count("Library") == 1
 
 
 def test_going_to_a_feature_by_its_number(visit: Open) -> None:

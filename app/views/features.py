@@ -96,15 +96,15 @@ def keep() -> None:
     session.keep_filters(changed)
 
 
-def filters() -> Bounds:
+def filters(kind: str, stops: tuple[float, float], least: float) -> Bounds:
     """The filter widgets; their values stand in the URL."""
-    kind, (low, high), least = chosen()
+    low, high = stops
     st.session_state.update({"show": kind, "low": low, "high": high, "max": least})
     with st.container(horizontal=True, gap="medium"):
         st.segmented_control("Show", list(SHOW), key="show", required=True, on_change=keep)
-        stops = {"options": STEPS, "format_func": share, "width": 110, "on_change": keep}
-        st.selectbox("Density from", key="low", **stops)
-        st.selectbox("to", key="high", **stops)
+        choice = {"options": STEPS, "format_func": share, "width": 110, "on_change": keep}
+        st.selectbox("Density from", key="low", **choice)
+        st.selectbox("to", key="high", **choice)
         st.number_input("Max at least", 0.0, key="max", width=140, on_change=keep)
     limits: dict[str, tuple[float, float]] = {"n_active": SHOW[kind]}
     if (low, high) != (STEPS[0], STEPS[-1]):
@@ -126,10 +126,9 @@ def table(here: Place, limits: Bounds) -> None:
     if not data.num_rows:
         st.write("No feature passes these filters. Widen one of them.")
         return
-    turn = st.session_state.setdefault("features_turn", 0)  # a click counts once, also after Back
     picked = st.dataframe(
         data,
-        key=f"features_{turn}",
+        key="features_table",
         height=max(360, min(2000, 35 * data.num_rows + 40)) if data.num_rows < 12 else 590,
         row_height=28,
         hide_index=True,
@@ -140,7 +139,6 @@ def table(here: Place, limits: Bounds) -> None:
     )
     cells = picked["selection"]["cells"]
     if cells:
-        st.session_state["features_turn"] = turn + 1
         index = data.column("feature")[cells[0][0]].as_py()
         st.switch_page(session.FEATURE, query_params=here.at(index))
 
@@ -158,7 +156,8 @@ def config(signed: bool) -> dict[str, ColumnConfig | str | None]:
 
 
 place = session.place()
+wanted = chosen()  # what the URL gets wrong is said before anything is drawn
 frame.sidebar(place)
 frame.bar(place)
 st.title(f"Features of {session.literal(place.info.dictionary)}", anchor=False)
-table(place, filters())
+table(place, filters(*wanted))

@@ -5,7 +5,7 @@ import streamlit as st
 from app import frame, session
 from app.components import ignore, rows
 from app.session import Place
-from app.wording import count, measure, plural, share
+from app.wording import count, measure, plural
 from feature_store.reader import HarvestFile
 from feature_store.records import DictionaryInfo
 from feature_store.store import harvest_command
@@ -17,7 +17,7 @@ COLUMNS = [
     ("features", "number", "d_sae"),
     ("dead", "number", "features that never fired on the harvest's tokens"),
     ("explained", "number", "explained variance per token"),
-    ("ΔCE, nats", "number", "cross-entropy with the reconstruction spliced in, less without"),
+    ("ΔCE", "number", "nats: cross-entropy with the reconstruction spliced in, less without"),
     ("recovery", "number", "share of the cross-entropy lost by mean ablation that it wins back"),
     ("L0", "number", "active features a token, in the self-check"),
 ]
@@ -57,7 +57,7 @@ def checked(infos: list[DictionaryInfo]) -> str:
     said = " or ".join(f"{plural(n, 'token')} of {plural(d, 'document')}" for n, d in sizes)
     brackets = any(i.published_l0 or i.published_explained_variance for i in infos)
     tail = "; in brackets, what its metadata publishes" if brackets else ""
-    return f"explained, ΔCE, recovery, L0: self-check on {said}; dead: on all tokens{tail}"
+    return f"explained, ΔCE (nats), recovery, L0: self-check on {said}; dead: on all tokens{tail}"
 
 
 def row(place: Place) -> dict[str, object]:
@@ -80,7 +80,7 @@ def cells(info: DictionaryInfo) -> list[str]:
         hook,
         info.architecture.replace("_", " ") + (", signed" if info.signed else ""),
         count(info.d_sae),
-        f"{count(info.n_dead)} ({share(info.n_dead / info.d_sae)})",
+        count(info.n_dead),
         measure(info.explained_variance) + published(info.published_explained_variance),
         measure(info.delta_ce),
         measure(info.recovery_mean),
