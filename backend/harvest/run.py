@@ -187,7 +187,7 @@ class Harvest:
             if not target.exists():
                 frame = Frame(
                     self.id, lm, request.plan, sequences, windows, silent, request.precision,
-                    started(work), getattr(lm, "revision", "") or "unknown",
+                    started(work), hub_revision(lm),
                 )  # fmt: skip
                 yield from self._publish(frame, job, runs, shard.count, target)
         self.outcome = "published"
@@ -272,6 +272,11 @@ def bos_for(lm: Lm, found: list[Dictionary]) -> int | None:
             "Harvest them separately."
         )
     return lm.bos if all(wants.values()) else None
+
+
+def hub_revision(lm: Lm) -> str:
+    """The hub's commit of the model, where it came from there."""
+    return getattr(lm.bare.config, "_commit_hash", None) or "unknown"
 
 
 def unused_id(store: Path, wanted: str) -> str:

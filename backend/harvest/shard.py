@@ -21,6 +21,8 @@ from backend.processing import Processing
 CHUNK_NONZERO = 1 << 20
 """Non-zero activations of one dictionary folded in at a time, about; 12 bytes each."""
 CHUNK_ROWS = 1 << 16
+TOGETHER = 8
+"""Chunks' worth of triples that all dictionaries together may hold."""
 CHECKPOINT_S = 15.0
 """Seconds between checkpoints at least, and 20 times what the last one took."""
 
@@ -156,7 +158,10 @@ class Chunk:
     @property
     def full(self) -> bool:
         """Whether it is time to fold in."""
-        return self._rows >= CHUNK_ROWS or max(self._nonzero) >= CHUNK_NONZERO
+        most, total = max(self._nonzero), sum(self._nonzero)
+        return (
+            self._rows >= CHUNK_ROWS or most >= CHUNK_NONZERO or total >= CHUNK_NONZERO * TOGETHER
+        )
 
     @torch.inference_mode()
     def feed(self, sequences: np.ndarray, stages: Stages) -> int:
