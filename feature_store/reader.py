@@ -1,7 +1,8 @@
 """Reading a published harvest file: one feature is one short read, tokens are held once."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -81,6 +82,17 @@ class HarvestFile:
         """Let go of the file."""
         self._db.close()
 
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One call's own cursor; InputError when the file turns out to be damaged."""
+        try:
+            with self._db.cursor() as cur:
+                yield cur
+        except duckdb.Error as error:
+            if is_damage(error):
+                raise InputError(damaged(self.path)) from error
+            raise
+
     def dictionary(self, name: str) -> DictionaryInfo:
         """The dictionary of that name, or an InputError that lists what there is."""
         return pick(f"dictionary in harvest {self.record.id}", name, self.dictionaries)
@@ -98,21 +110,21 @@ class HarvestFile:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The bytes of every token."""
-        with self._db.cursor() as cur:
+        with self._cursor() as cur:
             rows = cur.execute("SELECT bytes FROM token ORDER BY token_id").fetchall()
         return Vocabulary([piece for (piece,) in rows])
 
     @cached_property
     def sequences(self) -> Sequences:
         """Every sequence's tokens, read at first need and kept."""
-        with self._db.cursor() as cur:
+        with self._cursor() as cur:
             query = "SELECT sequence, document, start, token_ids FROM sequence"
             return Sequences(cur.sql(query).to_arrow_table())
 
     @cached_property
     def documents(self) -> list[str]:
         """The documents' names, by number."""
-        with self._db.cursor() as cur:
+        with self._cursor() as cur:
             rows = cur.execute("SELECT name FROM document ORDER BY document").fetchall()
         return [name for (name,) in rows]
 
@@ -129,7 +141,7 @@ class HarvestFile:
         """Every stored context: top first, then bottom, then range. Empty if it never fired."""
         facts = self.facts(feature)
         first = facts.first_context
-        with self._db.cursor() as cur:
+        with self._cursor() as cur:
             rows = cur.execute(
                 f"SELECT {CONTEXT_COLUMNS} FROM context WHERE rowid BETWEEN ? AND ?",
                 [first, first + facts.n_contexts - 1],
@@ -180,14 +192,14 @@ class HarvestFile:
             f"ORDER BY {order} {'DESC' if descending else 'ASC'} NULLS LAST, feature "
             f"LIMIT {int(limit) if limit is not None else 'ALL'} OFFSET {int(offset)}"
         )
-        with self._db.cursor() as cur:
+        with self._cursor() as cur:
             return cur.sql(query, params=values).to_arrow_table()
 
     def silent_windows(self, dictionary: str, split: Split | None = None) -> list[SilentWindow]:
         """The pool of random windows with all their activations under one dictionary."""
         self.dictionary(dictionary)
         names = ", ".join(f'"{field.name}"' for field in fields(SilentWindow))
-        with self._db.cursor() as cur:
+        with self._cursor() as cur:
             rows = cur.execute(
                 f"SELECT {names} FROM silent_window WHERE dictionary = ? "
                 'AND (? IS NULL OR split = ?) ORDER BY "window"',
@@ -201,7 +213,7 @@ class HarvestFile:
             block = self._blocks.pop(key, None)
         if block is None:
             names = ", ".join(field.name for field in fields(Feature))
-            with self._db.cursor() as cur:
+            with self._cursor() as cur:
                 block = cur.sql(
                     f"SELECT {names} FROM feature WHERE dictionary = ? AND feature BETWEEN ? AND ? "
                     "ORDER BY feature",
@@ -226,7 +238,7 @@ class HarvestFile:
     def _all(self, record: type[R], table: str) -> list[R]:
         names = ", ".join(field.name for field in fields(record))  # type: ignore[arg-type]  # R is a dataclass
         try:
-            with self._db.cursor() as cur:
+            with self._cursor() as cur:
                 rows = cur.execute(f"SELECT {names} FROM {table}").fetchall()
         except duckdb.Error as error:
             self.close()
@@ -241,11 +253,25 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
     """A read-only connection, with a sentence for each way in which that fails."""
     try:
         return duckdb.connect(str(path), read_only=True, config={"threads": 2})
-    except duckdb.IOException as error:
+    except duckdb.Error as error:
         if pid := holder(error):
             raise InputError(
                 f"{path.name} is being written by process {pid}. Wait until it ends."
             ) from error
-        raise InputError(
-            f"{path.name} is not a harvest file, or it is damaged. Delete it and harvest again."
-        ) from error
+        if is_damage(error):
+            raise InputError(damaged(path)) from error
+        raise
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether DuckDB stumbled over the file's bytes, not over what it was asked.
+
+    A block whose checksum is wrong raises the base class, with no type of its own.
+    """
+    kinds = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException)
+    return isinstance(error, kinds) or "checksum" in str(error)
+
+
+def damaged(path: Path) -> str:
+    """The sentence for a file whose bytes are wrong."""
+    return f"{path.name} is not a harvest file, or it is damaged. Delete it and harvest again."
