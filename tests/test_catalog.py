@@ -1,0 +1,138 @@
+"""The catalog: annotations with history, and sentences for a catalog that cannot be had."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from feature_store.catalog import Catalog
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+A, B = FeatureId("resid", 1), FeatureId("resid", 2)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog(tmp_path / "catalog.duckdb", patience_s=0.3)
+
+
+def in_force(catalog: Catalog, dictionary: str = "resid") -> list[tuple]:
+    rows = catalog.annotations(dictionary).to_pylist()
+    return [(row["feature"], row["kind"], row["value"]) for row in rows]
+
+
+def test_the_newest_of_a_kind_is_in_force_and_the_rest_is_history(catalog: Catalog) -> None:
+    for value in ("dogs", "pets", "all animals"):
+        catalog.annotate(A, "label", value)
+    catalog.annotate(A, "star", "1")
+    catalog.annotate(B, "note", "look again")
+    catalog.annotate(FeatureId("other", 1), "label", "elsewhere")
+    assert in_force(catalog) == [
+        (1, "label", "all animals"), (1, "star", "1"), (2, "note", "look again")
+    ]  # fmt: skip
+    said = [(one.kind, one.value) for one in catalog.history(A)]
+    assert said == [("label", "dogs"), ("label", "pets"), ("label", "all animals"), ("star", "1")]
+
+
+def test_an_empty_value_takes_back(catalog: Catalog) -> None:
+    catalog.annotate(A, "label", "dogs")
+    catalog.annotate(A, "label", "")
+    assert in_force(catalog) == []
+    assert len(catalog.history(A)) == 2
+
+
+def test_a_catalog_that_nobody_wrote_is_empty_and_not_made(catalog: Catalog) -> None:
+    assert in_force(catalog) == [] and catalog.history(A) == []
+    assert not catalog.path.exists()
+
+
+def test_text_is_kept_as_it_was_said(catalog: Catalog) -> None:
+    nasty = 'it\'s "quoted"; DROP TABLE annotation; -- 🐕\n\x00 end'
+    catalog.annotate(A, "note", nasty)
+    assert in_force(catalog) == [(1, "note", nasty)]
+
+
+def test_a_block_that_fails_leaves_nothing(catalog: Catalog) -> None:
+    catalog.annotate(A, "label", "dogs")
+    with pytest.raises(RuntimeError), catalog.transaction() as db:
+        db.execute("DELETE FROM annotation")
+        raise RuntimeError
+    assert in_force(catalog) == [(1, "label", "dogs")]
+
+
+def test_threads_take_turns(catalog: Catalog) -> None:
+    def work(number: int) -> None:
+        for i in range(5):
+            catalog.annotate(FeatureId("resid", number), "note", str(i))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert in_force(catalog) == [(number, "note", "4") for number in range(4)]
+
+
+@pytest.mark.process
+def test_a_locked_catalog_names_its_holder(catalog: Catalog) -> None:
+    catalog.annotate(A, "label", "dogs")
+    code = (
+        f"import duckdb; db = duckdb.connect({str(catalog.path)!r}); print(1, flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout and other.stdout.readline()
+        for ask in (lambda: catalog.annotate(A, "label", "x"), lambda: catalog.annotations("a")):
+            with pytest.raises(InputError) as error:
+                ask()
+            assert str(error.value) == (
+                f"{catalog.path} has been locked by process {other.pid} for over 0.3 s. "
+                "Close that program, or wait until it is done, and try again."
+            )
+        other.communicate(b"\n")
+    catalog.annotate(A, "label", "cats")
+    assert in_force(catalog) == [(1, "label", "cats")]
+
+
+def test_a_newer_catalog(catalog: Catalog) -> None:
+    catalog.annotate(A, "label", "dogs")
+    with duckdb.connect(str(catalog.path)) as db:
+        db.execute("INSERT INTO migration VALUES ('0099_dreams.sql')")
+    fresh = Catalog(catalog.path)
+    for ask in (lambda: fresh.annotate(A, "label", "x"), lambda: fresh.annotations("resid")):
+        with pytest.raises(InputError) as error:
+            ask()
+        assert str(error.value) == (
+            f"{catalog.path} was written by a newer Saefari (it has 0099_dreams.sql). "
+            "Upgrade Saefari, or use another store."
+        )
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 500, b""])
+def test_a_damaged_catalog(catalog: Catalog, content: bytes) -> None:
+    catalog.path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a catalog, or it is damaged: "):
+        catalog.annotate(A, "label", "dogs")
+
+
+def test_a_read_only_catalog_is_read_and_refuses_to_write(catalog: Catalog) -> None:
+    catalog.annotate(A, "label", "dogs")
+    before = catalog.path.read_bytes()
+    readers = [Catalog(catalog.path), Catalog(catalog.path)]
+    for one in readers:
+        one.writable = False
+        assert in_force(one) == [(1, "label", "dogs")] and len(one.history(A)) == 1
+        with pytest.raises(InputError) as error:
+            one.annotate(A, "label", "cats")
+        assert str(error.value) == f"{catalog.path} cannot be written: it was opened read-only."
+    assert catalog.path.read_bytes() == before
+
+
+def test_an_unknown_kind_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(duckdb.ConstraintException):
+        catalog.annotate(A, "lable", "dogs")  # type: ignore[arg-type]
