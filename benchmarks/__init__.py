@@ -1,0 +1,1 @@
+"""What Saefari costs: time by stages, memory, payloads, and SAEDashboard beside it."""

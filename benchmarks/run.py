@@ -1,0 +1,118 @@
+"""Every benchmark but the peers: tables on stdout, figures in .bench/results.json.
+
+    python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload]
+
+CPU seconds on one thread throughout: on a shared machine the clock says little. Ratios compare what
+ran side by side or in one run.
+"""
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks import encoding, harvesting, memory, payload
+from benchmarks.children import ROOT
+from benchmarks.goals import Goal
+from benchmarks.workload import FULL, Workload, build
+
+PARTS = ("encode", "harvest", "payload", "memory")
+
+
+class Bench:
+    """One run: what was measured, and how that compares with the goals."""
+
+    def __init__(self, folder: Path, work: Workload, *, quick: bool) -> None:
+        self.stores = folder / "stores"
+        self.work = work
+        self.quick = quick
+        self.figures: dict[str, Any] = {}
+        self.goals: list[Goal] = []
+
+    def encode(self) -> str:
+        """Forward and encode against the libraries."""
+        facts = encoding.measure(self.work, 12 if self.quick else 60)
+        self.figures["encode"] = facts
+        self.goals += encoding.goals(self.work, facts)
+        return encoding.report(facts)
+
+    def harvest(self) -> str:
+        """Harvests by stages at every width, and of a real small model."""
+        short = 30_000 if self.quick else 200_000
+        tokens = dict.fromkeys(self.work.size.widths, short)
+        results = [one.run(self.stores) for one in harvesting.cases(self.work, tokens)]
+        self.figures["harvest"] = results
+        self.goals += harvesting.goals(results)
+        self.goals += [memory.state_goal(one) for one in results]
+        return harvesting.report(results)
+
+    def payload(self) -> str:
+        """One feature of the dictionary of middle width; needs its harvest."""
+        width = self.work.size.widths[1]
+        found = sorted((self.stores / f"{width}" / "harvests").glob("*.duckdb"))
+        if not found:
+            return f"\nNo harvest of {width} features: run the part `harvest` first."
+        facts = payload.measure(found[0], 100 if self.quick else 500)
+        self.figures["payload"] = facts
+        self.goals += payload.goals(facts)
+        return payload.report(facts)
+
+    def memory(self) -> str:
+        """Ten times the tokens in the same memory."""
+        short = 20_000 if self.quick else 200_000
+        results = memory.measure(self.work, self.stores, short, 10 * short)
+        self.figures["memory"] = results
+        self.goals.append(memory.growth_goal(results))
+        self.goals.append(memory.state_goal(results[1]))
+        return memory.report(results)
+
+    def save(self, path: Path) -> None:
+        """The figures of this run; those of parts that it left out stay."""
+        old = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        figures = old.get("figures", {}) | self.figures
+        facts = {
+            "machine": machine(),
+            "quick": self.quick,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "figures": figures,
+            "goals": [goal.plain() for goal in self.goals],
+        }
+        path.write_text(json.dumps(facts, indent=1), "utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    import torch
+
+    return {
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers", "sae-lens", "duckdb")},
+    }
+
+
+def main() -> None:
+    """Build the workload, run the parts, print tables and goals as they come."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few tokens: does it run at all?")
+    parser.add_argument("--only", choices=PARTS)
+    args = parser.parse_args()
+    folder = ROOT / ".bench"
+    print("Building the workload in .bench/ where it is missing…", flush=True)
+    bench = Bench(folder, build(folder / "workload", FULL), quick=args.quick)
+    for name in [args.only] if args.only else PARTS:
+        part: Callable[[], str] = getattr(bench, name)
+        print(part(), flush=True)
+        bench.save(folder / "results.json")
+    print("\nGoals", *bench.goals, sep="\n")
+    if args.quick:
+        print("\nWith --quick there are too few tokens for these goals: only a full run judges.")
+
+
+if __name__ == "__main__":
+    main()
