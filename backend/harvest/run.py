@@ -27,6 +27,7 @@ from backend.harvest.once import weight_facts
 from backend.harvest.parallel import helpers, waiting
 from backend.harvest.probe import Probe, at_bos, probe
 from backend.harvest.publish import Frame, Gathered, publish
+from backend.harvest.room import disk_of
 from backend.harvest.shard import Job, Progress, ShardRun
 from backend.harvest.spool import Records, open_words
 from backend.harvest.stages import Stages
@@ -84,6 +85,10 @@ class Harvest:
 
     def run(self) -> Iterator[Progress]:
         """Do it, yielding as it goes. InputError for what the user can mend."""
+        with disk_of(self.request.store):
+            yield from self._run()
+
+    def _run(self) -> Iterator[Progress]:
         store = Store.create(self.request.store)
         yield Progress("load model", 0, 1, "")
         with self.stages("model"):
