@@ -1,15 +1,19 @@
 """A tiny harvest: a random model, dictionaries of several kinds, a small corpus, a second or two.
 
-Run as a script (`python -m tests.harvests FOLDER`) it is a process of its own, for tests that kill.
+As a script (`python -m tests.harvests FOLDER SEED KILLS`) it harvests in processes that it kills.
 """
 
 import json
+import os
 import random
+import signal
 import sys
+import time
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -157,14 +161,50 @@ def sums(row: dict) -> dict[str, float]:
     return {k: -1.0 if v is None else v for k, v in found.items()}
 
 
-def main(folder: Path) -> None:
-    """Harvest into FOLDER/store in small steps, saying each one."""
-    with pytest.MonkeyPatch.context() as patch:
-        small_steps(patch)
-        for step in make_rig(folder).start(folder / "store").run():
-            sys.stdout.write(f"{step.stage} {step.done}\n")
-            sys.stdout.flush()
+def until_finished(folder: Path, seed: int, kills: int) -> list[str]:
+    """Harvest into FOLDER/store in processes that are killed at random moments, `kills` of them.
+
+    Where each one was killed. The model is made once, before the forks, to save its loading.
+    """
+    rig, dice, killed = make_rig(folder), random.Random(seed), []
+    while True:
+        steps, says = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(steps)
+            report_steps(rig, folder / "store", says)
+        os.close(says)
+        last = "the beginning"
+        with os.fdopen(steps) as lines:
+            for step in lines:
+                last = step.strip()
+                if len(killed) < kills and dice.random() < 0.12:
+                    time.sleep(dice.random() * 0.05)
+                    os.kill(child, signal.SIGKILL)
+                    break
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0, last
+            return killed
+        killed.append(last)
+
+
+def report_steps(rig: Rig, store: Path, out: int) -> NoReturn:
+    """The body of a process that does nothing but harvest."""
+    status = 1
+    try:
+        with pytest.MonkeyPatch.context() as patch, os.fdopen(out, "w", buffering=1) as lines:
+            small_steps(patch)
+            for step in rig.start(store).run():
+                lines.write(f"{step.stage} {step.done}\n")
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)  # a forked process must not run its parent's clean-up
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    where, dice_seed, n_kills = sys.argv[1:]
+    found = until_finished(Path(where), int(dice_seed), int(n_kills))
+    sys.stdout.write(json.dumps(found))
