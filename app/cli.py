@@ -15,6 +15,7 @@ STORE = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
 DEFAULTS = HarvestPlan()
+AT_LEAST_1 = click.IntRange(min=1)
 PORT = click.option("--port", type=int, help="The first free one from 8501 on, if not given.")
 BROWSER = click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -127,7 +128,9 @@ def list_(store: Path, as_json: bool) -> None:
 @STORE
 @click.argument("feature", metavar="DICTIONARY/FEATURE")
 @click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
-@click.option("--contexts", type=int, default=10, show_default=True, help="How many of a stratum.")
+@click.option(
+    "--contexts", type=AT_LEAST_1, default=10, show_default=True, help="How many of a stratum."
+)
 @JSON
 def show(**options: Any) -> None:
     """Print one feature: its facts, its logits and its contexts."""
@@ -139,7 +142,9 @@ def show(**options: Any) -> None:
 @saefari.command()
 @STORE
 @click.argument("feature", metavar="DICTIONARY/FEATURE")
-@click.option("--contexts", type=int, default=10, show_default=True, help="How many to show.")
+@click.option(
+    "--contexts", type=AT_LEAST_1, default=10, show_default=True, help="How many to show."
+)
 def prompt(store: Path, feature: str, contexts: int) -> None:
     """Print a prompt that asks a language model to explain a feature.
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from app.commands.harvest import look
+from app.commands.terminal import console
 from app.wording import count, measure
 from feature_store.errors import InputError
 
@@ -51,13 +51,14 @@ def check(
 def measured(lm: Any, dictionary: Any, corpora: tuple[str, ...]) -> dict[str, Any]:
     """The self-check as plain data, its words among them."""
     from backend import selfcheck
-    from backend.corpus import open_corpora, plan_sequences
+    from backend.corpus import chat_renderer, open_corpora, plan_sequences
     from backend.harvest.probe import first_of_documents
     from backend.harvest.run import bos_for
 
+    render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_sequences(
-            open_corpora(list(corpora)), lm.tokenizer, Path(folder), tokens=TOKENS,
+            open_corpora(list(corpora), render=render), lm.tokenizer, Path(folder), tokens=TOKENS,
             context_size=min(128, lm.n_ctx), bos=bos_for(lm, [dictionary]),
             special_ids=lm.special_ids, d_vocab=lm.d_vocab,
         )  # fmt: skip
@@ -67,19 +68,19 @@ def measured(lm: Any, dictionary: Any, corpora: tuple[str, ...]) -> dict[str, An
 
 def print_checks(found: list[tuple[str, dict[str, Any]]], model: str) -> None:
     """A table for each dictionary."""
-    console = Console(highlight=False)
+    out = console()
     for name, numbers in found:
         if not numbers["n_tokens"]:
             raise InputError("The corpus has no token that counts.")
-        console.print(f"{name} on {model}", style="bold", markup=False)
+        out.print(f"{name} on {model}", style="bold", markup=False)
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         for label, value in rows(numbers):
             table.add_row(label, value)
-        console.print(table)
+        out.print(table)
         for sentence in numbers["words"] or ["Nothing suspicious."]:
             style = "yellow" if numbers["words"] else "green"
-            console.print(sentence, style=style, markup=False)
-        console.print()
+            out.print(sentence, style=style, markup=False)
+        out.print()
 
 
 def rows(numbers: dict[str, Any]) -> list[tuple[str, str]]:

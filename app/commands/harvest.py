@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from app.commands.progress import report
+from app.commands.terminal import console
 from feature_store.errors import InputError
 from feature_store.store import Store
 
@@ -52,7 +52,7 @@ def harvest(
     from backend.harvest.run import Harvest, Request
 
     placement = choose_placement(device, dtype)
-    Console(stderr=True).print(placement.why, style="dim", highlight=False)
+    console(stderr=True).print(placement.why, style="dim")
     work = Harvest(
         Request(
             model=model,
@@ -110,16 +110,17 @@ def say(work: Any, store: Path, *, as_json: bool) -> None:
     if as_json:
         facts = {
             "harvest": work.id, "outcome": work.outcome, "tokens": work.n_tokens,
-            "warnings": work.warnings, "cpu_s": work.stages.cpu_s, "wall_s": work.stages.wall_s,
+            "warnings": work.warnings, "checks": {n: p.words for n, p in work.probes.items()},
+            "cpu_s": work.stages.cpu_s, "wall_s": work.stages.wall_s,
         }  # fmt: skip
         click.echo(json.dumps(facts))
         return
-    console = Console(stderr=True, highlight=False)
+    out = console(stderr=True)
     for name, probe in work.probes.items():
         for words in probe.words:
-            console.print(f"{name}: {words}", style="yellow", markup=False)
+            out.print(f"{name}: {words}", style="yellow", markup=False)
     for warning in work.warnings:
-        console.print(warning, style="yellow", markup=False)
+        out.print(warning, style="yellow", markup=False)
     endings = {
         "published": f"Harvest {work.id} is finished. Open it: saefari app --store {store}",
         "already": f"Harvest {work.id} was finished before. Open it: saefari app --store {store} "

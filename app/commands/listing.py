@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.commands.terminal import console
 from app.wording import count, measure
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
@@ -21,16 +22,16 @@ def listing(store_path: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(as_data(store), default=str))
         return
-    console = Console(highlight=False)
+    out = console()
     harvests = store.harvests()
     for file in harvests:
-        print_harvest(file, console)
+        print_harvest(file, out)
     if not harvests:
-        console.print(f"{escape(str(store_path))} holds no finished harvest.")
+        out.print(f"{escape(str(store_path))} holds no finished harvest.")
     for one in store.unfinished():
-        console.print(f"Unfinished: {one.id}. The command that began it goes on where it was.")
+        out.print(f"Unfinished: {one.id}. The command that began it goes on where it was.")
     for problem in store.problems():
-        console.print(escape(problem), style="yellow")
+        out.print(escape(problem), style="yellow")
 
 
 def as_data(store: Store) -> dict[str, Any]:
@@ -43,10 +44,10 @@ def as_data(store: Store) -> dict[str, Any]:
     return {"harvests": harvests, "unfinished": unfinished, "problems": store.problems()}
 
 
-def print_harvest(file: HarvestFile, console: Console) -> None:
+def print_harvest(file: HarvestFile, out: Console) -> None:
     """One harvest: a line, and a table of its dictionaries."""
     record = file.record
-    console.print(
+    out.print(
         f"[bold]{record.id}[/bold]  {escape(record.model)} on {escape(record.corpus)}: "
         f"{count(record.tokens)} tokens, {count(record.documents)} documents, "
         f"{record.finished:%Y-%m-%d %H:%M} UTC"
@@ -57,8 +58,8 @@ def print_harvest(file: HarvestFile, console: Console) -> None:
     for d in file.dictionaries.values():
         numbers = (measure(d.l0), measure(d.explained_variance), measure(d.delta_ce, 2))
         table.add_row(escape(d.dictionary), d.hook_name, count(d.d_sae), count(d.n_dead), *numbers)
-    console.print(table)
+    out.print(table)
     for d in file.dictionaries.values():
         for words in d.check_words:
-            console.print(f"{escape(d.dictionary)}: {escape(words)}", style="yellow")
-    console.print()
+            out.print(f"{escape(d.dictionary)}: {escape(words)}", style="yellow")
+    out.print()

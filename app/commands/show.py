@@ -3,14 +3,16 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
+from app.commands.terminal import console
 from app.wording import count, measure, share, signed
 from feature_store.reader import HarvestFile
-from feature_store.records import Context, Feature, FeatureId
+from feature_store.records import Context, Feature, FeatureId, FeaturePayload
 from feature_store.store import Store
 
 BEFORE, AFTER = 12, 12
@@ -25,29 +27,36 @@ def show(
     file = Store(store).find(wanted, harvest_id)
     payload = file.payload(wanted)
     if as_json:
-        data = {"harvest": file.record.id, **asdict(payload)}
-        click.echo(json.dumps(data))
+        click.echo(json.dumps(as_data(payload, file)))
         return
-    console = Console(highlight=False, soft_wrap=True)
-    facts = payload.facts
+    facts, out = payload.facts, console(soft_wrap=True)
     info = file.dictionary(wanted.dictionary)
-    console.print(Text(f"{wanted}  {info.hook_name}  harvest {file.record.id}", style="bold"))
+    out.print(Text(f"{wanted}  {info.hook_name}  harvest {file.record.id}", style="bold"))
     if not facts.n_active:
-        console.print(f"Never active on {count(file.record.tokens)} tokens.")
+        out.print(f"Never active on {count(file.record.tokens)} tokens.")
     else:
-        print_facts(facts, file, console)
-    print_logits(facts, file, console)
+        print_facts(facts, file, out)
+    print_logits(facts, file, out)
     for stratum in ("top", "bottom", "range"):
         found = [c for c in payload.contexts if c.stratum == stratum][:contexts]
         if found:
-            console.print(Text(f"\n{stratum}", style="bold"))
+            out.print(Text(f"\n{stratum}", style="bold"))
         for context in found:
-            console.print(line(context, file, facts.max_act or 1.0))
+            out.print(line(context, file, facts.max_act or 1.0))
 
 
-def print_facts(facts: Feature, file: HarvestFile, console: Console) -> None:
+def as_data(payload: FeaturePayload, file: HarvestFile) -> dict[str, Any]:
+    """The same as plain data, every stored context with its text."""
+    facts, text = payload.facts, file.vocabulary.text
+    promoted = [text(token) for token in facts.promoted_tokens or []]
+    suppressed = [text(token) for token in facts.suppressed_tokens or []]
+    data = {"harvest": file.record.id, "promoted": promoted, "suppressed": suppressed}
+    return {**data, **asdict(payload)}
+
+
+def print_facts(facts: Feature, file: HarvestFile, out: Console) -> None:
     """Two lines of numbers with their units."""
-    console.print(
+    out.print(
         f"density {share(facts.density)} ({count(facts.n_active)} of "
         f"{count(file.record.tokens)} tokens)  windows {share(facts.window_density)}  "
         f"max {measure(facts.max_act)}  mean when active {measure(facts.mean_act)}  "
@@ -59,17 +68,17 @@ def print_facts(facts: Feature, file: HarvestFile, console: Console) -> None:
             f"on its most frequent token {token!r}: {share(facts.top_token_share)} of its "
             f"activation (n = {count(facts.top_token_n)} sampled tokens)"
         )
-        console.print(Text(text))
+        out.print(Text(text))
 
 
-def print_logits(facts: Feature, file: HarvestFile, console: Console) -> None:
+def print_logits(facts: Feature, file: HarvestFile, out: Console) -> None:
     """Promoted and suppressed tokens; nothing where the lens is not defined."""
     for name in ("promoted", "suppressed"):
         tokens, values = getattr(facts, f"{name}_tokens"), getattr(facts, f"{name}_values")
         if tokens and values:
             pairs = zip(tokens, values, strict=True)
             shown = (f"{visible(file.vocabulary.text(t))} {signed(v)}" for t, v in pairs)
-            console.print(Text(f"{name:<11}" + "   ".join(shown)))
+            out.print(Text(f"{name:<11}" + "   ".join(shown)))
 
 
 def line(context: Context, file: HarvestFile, largest: float) -> Text:
