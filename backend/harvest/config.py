@@ -36,6 +36,8 @@ class HarvestPlan:
             raise InputError(f"--tokens must be 1 or more, not {self.tokens}.")
         if self.context_size < 8:
             raise InputError(f"--context-size must be 8 or more, not {self.context_size}.")
+        if self.forward_batch < 1:
+            raise InputError(f"--forward-batch must be 1 or more, not {self.forward_batch}.")
         for name in ("top", "ranged", "silent"):
             if (value := getattr(self, name)) < 2 or value % 2:
                 raise InputError(
