@@ -51,6 +51,6 @@ def goals(work: Workload, facts: dict[str, Any]) -> list[Goal]:
         bound = GOALS.get(width, 0.95)
         found.append(Goal(f"{name}, speed over sae-lens' encode", one["speed"], bound, "×", True))
         found.append(Goal(f"{name}, largest difference to sae-lens", one["apart"], 1e-4))
-        note = f"of {one['compared']:,}"
+        note = f"of {one['compared']:,}; ties: {one['ties']}, sae-lens' own: {one['their_ties']}"
         found.append(Goal(f"{name}, tokens of another support", one["other_support"], 0, note=note))
     return found

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 TILE = 256
+ROUNDING = 1e-4
 
 
 def main() -> None:
@@ -97,17 +98,38 @@ def encode(folder: str, x: list[Float[Tensor, "n d_in"]], placement: Any) -> dic
 
 
 def equality(ours: Any, theirs: Any, x: list[Float[Tensor, "n d_in"]]) -> dict[str, Any]:
-    """Largest difference of an activation, and how many tokens have another support."""
-    largest, other, tokens = 0.0, 0, 0
+    """Largest difference of an activation that both have, and tokens of another support.
+
+    `ties` are tokens where the two only chose between values nearer than ROUNDING: sums in another
+    order decide there. sae-lens in tiles against sae-lens in whole batches has them too.
+    """
+    found = {"apart": 0.0, "other_support": 0, "ties": 0, "their_ties": 0, "compared": 0}
     for part in x:
         token, feature, value = ours.encode_sparse(part)
         dense = theirs.encode(part)
         mine = torch.zeros_like(dense)
         mine[token.long(), feature.long()] = value
-        largest = max(largest, float((mine - dense).abs().max()))
-        other += int(((mine != 0) != (dense != 0)).any(dim=1).sum())
-        tokens += len(part)
-    return {"apart": largest, "other_support": other, "compared": tokens}
+        both = (mine != 0) & (dense != 0)
+        found["apart"] = max(found["apart"], float((mine - dense)[both].abs().max()))
+        other, ties = supports(mine, dense)
+        again = torch.cat([theirs.encode(tile) for tile in part.split(TILE)])
+        found["other_support"] += other
+        found["ties"] += ties
+        found["their_ties"] += sum(supports(again, dense))
+        found["compared"] += len(part)
+    return found
+
+
+def supports(a: Float[Tensor, "n d_sae"], b: Float[Tensor, "n d_sae"]) -> tuple[int, int]:
+    """Tokens whose active features differ: in earnest, and only by a tie."""
+    other = ties = 0
+    for token in ((a != 0) != (b != 0)).any(dim=1).nonzero().flatten().tolist():
+        mine = a[token][(a[token] != 0) & (b[token] == 0)].sort().values
+        yours = b[token][(b[token] != 0) & (a[token] == 0)].sort().values
+        tie = len(mine) == len(yours) and bool((mine - yours).abs().max() <= ROUNDING)
+        ties += tie
+        other += not tie
+    return other, ties
 
 
 def interleaved(

@@ -176,7 +176,7 @@ def calibration_activations(folder: Path, size: Size) -> Float[Tensor, "n d_mode
 def dictionary(x: Float[Tensor, "n d_model"], width: int, size: Size) -> Any:
     """A sae-lens TopK SAE that reads random directions of the whitened activations.
 
-    Half of the directions point at activations of the sample. Biases put each feature's threshold
+    Half of the directions point near activations of the sample. Biases put each feature's threshold
     at the quantile of the density that it was given, log-normal with mean K / width.
     """
     from sae_lens import SAE
@@ -188,6 +188,7 @@ def dictionary(x: Float[Tensor, "n d_model"], width: int, size: Size) -> Any:
     whiten = vectors / root
     white = (x - mean) @ whiten
     drawn = white[torch.randint(len(x), (width // 2,))]
+    drawn = drawn + 0.5 * torch.randn_like(drawn)  # no two alike, or TopK has exact ties
     directions = torch.cat([drawn, torch.randn(width - len(drawn), x.shape[1])])
     directions = directions[torch.randperm(width)]
     directions /= directions.norm(dim=1, keepdim=True)
