@@ -23,7 +23,7 @@ CHUNK_NONZERO = 1 << 20
 CHUNK_ROWS = 1 << 16
 TOGETHER = 8
 """Chunks' worth of triples that all dictionaries together may hold."""
-CHECKPOINT_S = 15.0
+CHECKPOINT_S = 30.0
 """Seconds between checkpoints at least, and 20 times what the last one took."""
 
 
