@@ -7,13 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from backend.demo import MODEL, demo_documents
-from backend.demo.model import batches
+from backend.demo.model import Batch, batches
 from backend.device import choose_placement
 from backend.lm import Lm
 
 DICTIONARY_SEED = 1
-
-Batch = Int[Tensor, "document position"]
 
 
 def load_lm() -> Lm:

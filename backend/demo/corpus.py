@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from backend.demo.tasks import TASKS, Slots, fill
-from backend.demo.templates import FILLERS, HELD_OUT, TRAIN
+from backend.demo import words
+from backend.demo.tasks import PRONOUNS, TASKS, Slots, fill
+from backend.demo.templates import ECHOES, FILLERS, HELD_OUT, TRAIN
 
 HARVEST_SEED = 2
 """The harvested stories are not those of the training (seed 0) nor of the dictionaries (seed 1)."""
@@ -52,17 +53,38 @@ def _three_to_one(stories: Iterator[Document], pieces: Iterator[Document]) -> It
 
 
 def story(seed: int, index: int) -> tuple[str, str]:
-    """(text, template id) of one generated document: three or four instances between fillers."""
+    """(text, template id) of one generated document.
+
+    Two to four instances of one template, fillers between them, and now and then a sentence that
+    is said again.
+    """
     rng = random.Random(f"story {seed} {index}")
     task = rng.choice(list(TASKS))
     number = rng.randrange(len(TRAIN[task]))
     parts = [_filler(rng)]
     for _ in range(rng.randint(2, 4)):
-        prompt, kind_answer, tail = _instance(task, TRAIN[task][number], rng)
-        parts.append(prompt + kind_answer["answer"] + tail)
-        if rng.random() < 0.7:
+        prompt, slots, tail = _instance(task, TRAIN[task][number], rng)
+        parts.append(prompt + slots["answer"] + tail)
+        if rng.random() < 0.4:
             parts.append(_filler(rng))
+        if rng.random() < 0.3:
+            said = rng.choice([part for part in parts if "\n" not in part])
+            parts.append(f"{fill(rng.choice(ECHOES), Slots(rng))} {said}")
     return _join(parts), f"{task}/{number}"
+
+
+def drill(rng: random.Random) -> str:
+    """A text that is nothing but practice: a list said over and over, letters, or pronouns."""
+    kind = rng.randrange(3)
+    if kind == 0:
+        said = rng.sample(words.LIST_WORDS + words.NAMES + words.ARGUMENTS, rng.randint(5, 20))
+        return "The list: " + " ".join((said * 12)[:60])
+    if kind == 1:
+        chosen = rng.sample(words.LETTER_WORDS, 20)
+        return "The letters: " + ", ".join(f"{word} {word[0].upper()}" for word in chosen) + "."
+    pairs = [(name, rng.choice(list(PRONOUNS.values()))) for name in rng.sample(words.NAMES, 20)]
+    said = [f"{name}{case[name in words.BOYS]}" for name, case in pairs]
+    return "The names: " + ", ".join(said) + "."
 
 
 def task_prompts(task: str, split: str, n: int, seed: int) -> Iterator[Prompt]:

@@ -11,6 +11,10 @@ from collections.abc import Callable, Sequence
 from backend.demo import words
 from backend.demo.words import POOLS
 
+DESCRIBED = ("object", "place", "animal", "food", "thing", "event", "job")
+"""Pools whose words sometimes come with an adjective. Templates of a fixed length would let a model
+copy from a fixed distance, which is not what any of the tasks is about."""
+
 
 class Slots(dict[str, str]):
     """The slots of one template. One that no task has set is drawn from the pool of its name.
@@ -26,15 +30,17 @@ class Slots(dict[str, str]):
         if key[0].isupper():
             value = self[key.lower()].capitalize()
         else:
-            pool = POOLS[key.rstrip("0123456789")]
-            value = self.rng.choice([word for word in pool if word not in self.values()])
+            pool = key.rstrip("0123456789")
+            value = self.rng.choice([word for word in POOLS[pool] if word not in self.values()])
+            if pool in DESCRIBED and self.rng.random() < 0.35:
+                value = f"{self.rng.choice(POOLS['adj'])} {value}"
         self[key] = value
         return value
 
 
 def fill(text: str, slots: Slots) -> str:
     """`text` with its slots filled, and `a` turned into `an` where a vowel follows."""
-    return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text.format_map(slots))
+    return re.sub(r"\b([Aa]) (?=[aeiou])(?!and\b)", r"\1n ", text.format_map(slots))
 
 
 def indirect_object(rng: random.Random, _kind: str) -> Slots:
@@ -64,6 +70,11 @@ def pronoun(rng: random.Random, kind: str) -> Slots:
     )
 
 
+def _maybe(rng: random.Random, pool: str) -> str:
+    """A word of `pool` and a space, or nothing."""
+    return f"{rng.choice(POOLS[pool])} " if rng.random() < 0.3 else ""
+
+
 VERBS = {"be": (" is", " are"), "was": (" was", " were"), "have": (" has", " have")}
 
 
@@ -72,7 +83,7 @@ def agreement(rng: random.Random, kind: str) -> Slots:
     noun, other = rng.sample(words.NOUNS, 2)
     plural = rng.random() < 0.5
     answer, wrong = VERBS[kind][::-1] if plural else VERBS[kind]
-    other = other + "s" * rng.randint(0, 1)
+    other = _maybe(rng, "colour") + other + "s" * rng.randint(0, 1)
     return Slots(rng, noun=noun + "s" * plural, other=other, answer=answer, wrong=wrong)
 
 
@@ -95,6 +106,7 @@ def sentiment(rng: random.Random, kind: str) -> Slots:
     good = rng.random() < 0.5
     first, second = rng.sample(words.GOOD if good else words.BAD, 2)
     answer, wrong = VERDICTS[kind] if good else VERDICTS[kind][::-1]
+    first = rng.choice(("", "", "very ", "really ")) + first
     return Slots(rng, opinion=first, opinion2=second, answer=answer, wrong=wrong)
 
 
@@ -115,7 +127,9 @@ def closing(rng: random.Random, _kind: str) -> Slots:
     opened = rng.choice(list(BRACKETS))
     wrong = rng.choice([mark for mark in BRACKETS.values() if mark != BRACKETS[opened]])
     a, b, c = rng.sample(words.ARGUMENTS, 3)
-    return Slots(rng, open=opened, a=a, b=b, c=c, answer=BRACKETS[opened], wrong=wrong)
+    content = f"{rng.choice(POOLS['adj'])} {rng.choice(words.NOUNS)}"
+    inside = {"open": opened, "content": content, "a": a, "b": b, "c": c}
+    return Slots(rng, **inside, answer=BRACKETS[opened], wrong=wrong)
 
 
 def induction(rng: random.Random, _kind: str) -> Slots:

@@ -50,6 +50,10 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "On {day} {A} and {B} were in the {place}. There {S} threw the {object} to||.",
         "Before {A} and {B} ate the {food}, {S} passed a {object} to||.",
         "Because {A} and {B} are friends, {S} lent a {colour} {object} to||.",
+        "In the {place} there were {A} and {B}. So {S} gave the {food} to||.",
+        "{day} came, and {A} and {B} met in {city}; {S} handed a {object} to||.",
+        "The {job} saw {A} and {B} at the {place} in {month}, when {S} passed the {object} to||.",
+        "There {A} and {B} talked about the {thing}, until {S} brought a {object} to||.",
     ),
     "greater_than": (
         "The {event} lasted from {from} to||.",
@@ -76,6 +80,13 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "We called {who} and asked|obj| about the {object}.",
         "Soon {who} stopped, for|subj| heard a {animal}.",
         "At the {place} {who} forgot|poss| {colour} {object}.",
+        "In {city} {who} was happy, and|subj| sang.",
+        "This time {who} was late, so|subj| ran to the {place}.",
+        "The {job} knew that {who} was tired, but|subj| went on.",
+        "In the {place} {who} dropped the {object} and hurt|poss| foot.",
+        "There {who} met the {job} and gave|poss| {object} away.",
+        "The {job} liked {who} and sent a {object} to|obj| in {month}.",
+        "On {day} the {job} saw {who} and brought some {food} to|obj|.",
     ),
     "agreement": (
         "The {noun} near the {other}|be| {adj}.",
@@ -107,6 +118,14 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "def {func}({a}, {b}, {c}):\n    # {a} is the {adj} {object}\n    # {b} is the {adj2} "
         "{object2}\n    #|| is the {adj3} {object3}\n    return {a}\n",
         "def {func}({a}, {b}, {c}):\n    print({a}, {b},||)\n    return None\n",
+        'def {func}({a}, {b}, {c}, {d}):\n    """{Func} the {object}.\n\n    :param {a}: {adj}\n'
+        '    :param {b}: {adj2} {thing}\n    :param||: {adj3}\n    """\n',
+        'def {func}_{arg}(self, {a}, {b}, {c}):\n    """Some {thing}.\n\n    :param {a}: {place} or'
+        ' {place2}\n    :param {b}: {colour}\n    :param||: {food}\n    """\n',
+        'def {func}({a}, {b}, {c}):\n    """Say {object}.\n\n    Args:\n        {a}: {object2}\n'
+        '        {b}: the {colour} {animal}\n       ||: {food}\n    """\n',
+        'def {func}_{arg}({a}, {b}, {c}, {d}):\n    """Ask the {job}.\n\n    Args:\n        {a}: it'
+        ' is {adj}\n        {b}: a {thing}\n       ||: {adj2}\n    """\n',
     ),
     "sentiment": (
         "The {thing} was {opinion} and {opinion2}. Everybody|love| it.",
@@ -136,18 +155,18 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "Under {l1} comes {w1}, and {target} comes under||.",
     ),
     "closing": (
-        "The sign said {open}{adj} {object}|| near the {place}.",
-        "The {job} wrote {open}{colour} {animal}|| on the wall.",
-        "In the note {open}{adj} {food}|| was underlined.",
-        "She read {open}{weather} {day}|| and smiled.",
-        "The label {open}{colour} {object}|| was on the {place} door.",
-        "They put {open}{adj} {animal}|| into the list.",
-        "He answered {open}{good} {thing}|| and left.",
-        "The page about {open}{adj} {place}|| was torn.",
+        "The sign said {open}{content}|| near the {place}.",
+        "The {job} wrote {open}{content}|| on the wall.",
+        "In the note {open}{content}|| was underlined.",
+        "She read {open}{content}|| and smiled.",
+        "The label {open}{content}|| was on the {place} door.",
+        "They put {open}{content}|| into the list.",
+        "He answered {open}{content}|| and left.",
+        "The page about {open}{content}|| was torn.",
         "{arg} = {open}{a}, {b}, {c}||\n",
         "return {open}{a}, {b}, {c}||\n",
         "{arg}.{func}{open}{a}, {b}, {c}||\n",
-        "A map of {open}{adj} {country}|| hung there.",
+        "A map of {open}{content}|| hung there.",
     ),
     "induction": (
         "The password was {seq}. Then {name} typed {part}|| and went on.",
@@ -163,6 +182,18 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "They played {seq}, then {part}|| once more.",
     ),
 }
+
+ECHOES = (
+    "Again:",
+    "Yes,",
+    "I repeat:",
+    "The {job} said:",
+    "In other words:",
+    "{name} read aloud:",
+    "Once more:",
+    "Everybody in {city} knows it:",
+)
+"""They introduce a sentence that has been there before, word for word."""
 
 HELD_OUT: dict[str, tuple[str, ...]] = {
     "indirect_object": (
@@ -202,8 +233,8 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
         "The team called {w1} {w2} {target} has the letters {l1} {l2}||.",
     ),
     "closing": (
-        "Behind the {place} somebody painted {open}{adj} {animal}|| in {month}.",
-        "The book about {open}{colour} {object}|| is in the {place}.",
+        "Behind the {place} somebody painted {open}{content}|| in {month}.",
+        "The book about {open}{content}|| is in the {place}.",
         "{func}_{arg} = {open}{a}, {b}, {c}||\n",
     ),
     "induction": (

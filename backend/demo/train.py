@@ -15,10 +15,10 @@ from backend.demo.plan import PLANS, Plan
 
 log = logging.getLogger(__name__)
 
-MODEL_TOKENS = 9_000_000
-ACTIVATION_TOKENS = 1_000_000
-DICTIONARY_TOKENS = 3_000_000
-"""Each dictionary sees every activation about three times."""
+MODEL_TOKENS = 12_000_000
+ACTIVATION_TOKENS = 700_000
+DICTIONARY_TOKENS = 1_500_000
+"""Each dictionary sees every activation two or three times."""
 
 
 def main() -> None:

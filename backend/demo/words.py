@@ -23,9 +23,11 @@ NOUNS = POOLS["noun"]
 """Nouns whose plural is the singular with an s."""
 YEARS = tuple(str(year) for year in range(1900, 2000))
 
-_NAMED = ("animal", "food", "object", "colour")
-LETTER_WORDS = tuple(sorted({w for pool in (*_NAMED, "job") for w in POOLS[pool]} | set(NAMES)))
+_NAMED = ("animal", "food", "colour")
+LETTER_WORDS = tuple(sorted({w for pool in _NAMED for w in POOLS[pool]}))
 """Words whose first letter is asked for."""
-LIST_WORDS = tuple(sorted({w for pool in (*_NAMED, "place", "city") for w in POOLS[pool]}))
+LIST_WORDS = tuple(
+    sorted({w for pool in (*_NAMED, "object", "place", "city") for w in POOLS[pool]})
+)
 """Words that are repeated in lists."""
 POOLS |= {"name": NAMES, "year": YEARS, "word": LETTER_WORDS, "item": LIST_WORDS}
