@@ -14,6 +14,7 @@ from backend.harvest.accumulator import Accumulator, Shape
 from backend.harvest.checkpoint import Checkpoint, Shard, load, save
 from backend.harvest.config import HarvestPlan
 from backend.harvest.feed import Batch, Feed, batches
+from backend.harvest.segments import at, where
 from backend.harvest.stages import Stages
 from backend.lm import Lm
 from backend.processing import Processing
@@ -209,7 +210,7 @@ def encode(dictionary: Dictionary, x: Tensor, batch: Batch, precision: Precision
     the dictionary must see whole sequences."""
     if dictionary.needs_sequence:
         return dictionary.encode_sparse(x, precision)
-    return dictionary.encode_sparse(x.reshape(-1, x.shape[-1])[batch.counted], precision)
+    return dictionary.encode_sparse(at(x.reshape(-1, x.shape[-1]), batch.counted), precision)
 
 
 def place(triples: Triples, batch: Batch, base: int, *, sparse_rows: bool) -> Triples:
@@ -217,9 +218,9 @@ def place(triples: Triples, batch: Batch, base: int, *, sparse_rows: bool) -> Tr
     token, feature, value = triples
     value = value.float()
     if not sparse_rows:
-        return Triples(batch.row[token.long()] + base, feature.to(torch.int32), value)
+        return Triples(at(batch.row, token) + base, feature.to(torch.int32), value)
     row = torch.full((batch.tokens.numel(),), -1, dtype=torch.int32, device=token.device)
     row[batch.counted] = batch.row
-    at = row[token.long()]
-    kept = at >= 0
-    return Triples(at[kept] + base, feature[kept].to(torch.int32), value[kept])
+    placed = at(row, token)
+    kept = where(placed >= 0)
+    return Triples(at(placed, kept) + base, at(feature, kept).to(torch.int32), at(value, kept))
