@@ -15,27 +15,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from app.commands.terminal import console
+
 LINE_EVERY_S = 10.0
 
 
 def report(steps: Iterator[Any], name: Callable[[], str]) -> None:
     """Draw `backend`'s progress until the work ends; on Ctrl-C say how to go on."""
-    console = Console(stderr=True)
+    out = console(stderr=True)
     try:
-        if console.is_terminal:
-            draw(steps, console)
+        if out.is_terminal:
+            draw(steps, out)
         else:
             lines(steps)
     except KeyboardInterrupt:
         what = f"harvest {name()}" if name() else "the harvest"
-        console.print(
-            f"\nStopped. What {what} has so far is kept: run the same command again to go on.",
-            highlight=False,
-        )
+        way_on = "run the same command again to go on"
+        out.print(f"\nStopped. What {what} has so far is kept: {way_on}.")
         raise
 
 
-def draw(steps: Iterator[Any], console: Console) -> None:
+def draw(steps: Iterator[Any], out: Console) -> None:
     """A bar per stage, with speed and time left."""
     columns = (
         TextColumn("{task.description:<24}"),
@@ -46,7 +46,7 @@ def draw(steps: Iterator[Any], console: Console) -> None:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=out) as bar:
         task, stage, began = None, "", time.monotonic()
         for step in steps:
             if step.stage != stage:
