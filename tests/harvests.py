@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from torch import Tensor
 
 from backend.dictionaries import load
 from backend.dictionaries.base import Dictionary
@@ -25,8 +26,8 @@ from backend.harvest.run import Harvest, Request
 from backend.harvest.shard import Progress
 from backend.lm import Lm
 from feature_store.reader import connect
-from tests.dictionaries import CPU, saved
-from tests.models import WORDS, tiny
+from tests.dictionaries import CPU, HOOK, sae_of
+from tests.models import WORDS, tiny, token_batch
 
 WIDTH = 8
 PLAN = HarvestPlan(
@@ -87,12 +88,20 @@ def make_rig(folder: Path) -> Rig:
         "relu": ("standard", 30),
         "seq": ("temporal", 64),
     }
-    paths = {
-        name: saved(folder / name, kind, d_in=16, d_sae=d_sae)
-        for name, (kind, d_sae) in kinds.items()
-    }
+    lm = tiny()
+    paths = {name: folder / name for name in kinds}
+    for name, (kind, d_sae) in kinds.items():
+        sae = sae_of(kind, d_in=16, d_sae=d_sae)
+        if name == "abs":  # centred, so that a feature's signs mix
+            sae.b_dec.data, sae.b_enc.data = middle(lm), sae.b_enc * 0.1
+        sae.save_model(paths[name])
     found = [load(str(path), name=name, placement=CPU) for name, path in paths.items()]
-    return Rig(tiny(), found, [f"{name}={path}" for name, path in paths.items()], corpus)
+    return Rig(lm, found, [f"{name}={path}" for name, path in paths.items()], corpus)
+
+
+def middle(lm: Lm) -> Tensor:
+    """The mean activation at the dictionaries' hook point, float32 [d_in]."""
+    return lm.activations(token_batch(20, 24), [HOOK])[HOOK][:, 1:].mean(dim=(0, 1))
 
 
 def texts(n: int, seed: int = 0) -> list[str]:

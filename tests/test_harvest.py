@@ -150,6 +150,19 @@ def test_counts_moments_and_histograms(brute: Brute) -> None:
         assert (facts.positive is not None) == (brute.name == "abs")
 
 
+def test_the_tiny_harvest_has_the_cases_that_matter(brute: Brute) -> None:
+    """A dead feature where there can be one, a rare one; with signs, both in one window."""
+    n = (brute.acts != 0).sum(0)
+    if brute.name == "abs":
+        ups, downs = brute.acts.clip(min=0), brute.acts.clip(max=0)
+        both = [
+            (brute.peaks(a) > 0) & (brute.peaks(b) > 0) for a, b in zip(ups.T, downs.T, strict=True)
+        ]
+        assert sum(windows.any() for windows in both) > 10
+    if brute.name == "top":
+        assert (n == 0).any() and (n == 1).any() and (n > 1000).any()
+
+
 def test_means_over_all_tokens_positions_and_bos(brute: Brute) -> None:
     first = brute.where[:, 1] == 0
     for facts, a in features(brute):
@@ -302,7 +315,7 @@ def test_the_harvests_own_counts(brute: Brute) -> None:
     record, info = brute.file.record, brute.file.dictionary(brute.name)
     assert record.tokens == brute.counted.sum() == info.coactive_tokens == info.token_sample_tokens
     assert record.windows == brute.window.max() + 1
-    assert info.n_dead == (~brute.acts.any(0)).sum() > 0
+    assert info.n_dead == (~brute.acts.any(0)).sum()
     assert info.mean_active == pytest.approx((brute.acts != 0).sum() / record.tokens)
     texts = brute.file.vocabulary.display(brute.file.sequences.tokens(3))
     assert len(texts) == len(brute.file.sequences.tokens(3))

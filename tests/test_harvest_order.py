@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from backend.dictionaries.base import Triples
-from backend.harvest import counts, tables
+from backend.harvest import checkpoint, counts, tables
 from backend.harvest.accumulator import Accumulator, Shape
-from backend.harvest.checkpoint import Shard, load
+from backend.harvest.checkpoint import Checkpoint, Shard
 from backend.harvest.chunk import Rows
 from backend.harvest.config import HarvestPlan
 from backend.harvest.mixing import seeded
@@ -202,10 +202,28 @@ def test_shards_cover_all_batches_once() -> None:
         assert [n for low, high in bounds for n in range(low, high)] == list(range(17))
 
 
+def test_a_checkpoint_cut_short_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"d": {"count": np.arange(3)}}
+    checkpoint.save(tmp_path, Checkpoint(1, 10, {"d": 0}, state))
+
+    def dies(_: dict, path: Path, **__: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_file", dies)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, Checkpoint(2, 20, {"d": 9}, state))
+    kept = checkpoint.load(tmp_path)
+    assert kept and (kept.next_batch, kept.tokens, kept.spooled) == (1, 10, {"d": 0})
+    np.testing.assert_array_equal(kept.state["d"]["count"], np.arange(3))
+
+
 def test_a_damaged_state_says_what_to_delete(tmp_path: Path) -> None:
     (tmp_path / "state.safetensors").write_bytes(b"half a file")
     with pytest.raises(ValueError, match=f"harvest in {tmp_path} cannot be read .*Delete that"):
-        load(tmp_path)
+        checkpoint.load(tmp_path)
 
 
 @pytest.mark.parametrize(("field", "value"), [

@@ -33,7 +33,7 @@ def test_a_full_disk_at_every_stage_is_a_sentence_and_the_harvest_goes_on(
     """While planning, at a checkpoint, while publishing; then there is room."""
     small_steps(monkeypatch)
     stages = []
-    for size in (2000, 60_000, 500_000, 1_500_000):
+    for size in (2000, 60_000, 900_000, 1_500_000):
         one = rig.start(tmp_path)
         with pytest.raises(InputError) as error, no_file_above(size):
             for step in one.run():
