@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +37,8 @@ def helpers(request: "Request", first: Shard) -> Iterator[list[BaseProcess]]:
         part = Shard(index, first.count)
         one = replace(request, shard=part, processes=1, publishes=False)
         process = context.Process(target=run_shard, args=(one,), daemon=True)
-        process.start()
+        with deaf():
+            process.start()
         started.append(process)
     try:
         yield started
@@ -44,6 +47,20 @@ def helpers(request: "Request", first: Shard) -> Iterator[list[BaseProcess]]:
             if process.is_alive():
                 process.terminate()  # its checkpoint stands; the same command goes on from it
             process.join()
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """What is started inside does not hear Ctrl-C, which a terminal sends to every process: the
+    first one hears it and ends the others."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set this
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_shard(request: "Request") -> None:
