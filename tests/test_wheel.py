@@ -51,7 +51,8 @@ def test_the_demos_weights_are_in(wheel: zipfile.ZipFile, folder: Path) -> None:
 @pytest.mark.process
 def test_every_module_and_nothing_else_is_in(wheel: zipfile.ZipFile) -> None:
     packages = ("app", "autointerp", "backend", "feature_store")
-    code = {p.relative_to(ROOT).as_posix() for name in packages for p in (ROOT / name).rglob("*.py")}
+    modules = [path for name in packages for path in (ROOT / name).rglob("*.py")]
+    code = {path.relative_to(ROOT).as_posix() for path in modules}
     names = set(wheel.namelist())
     assert code - names == set()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
