@@ -50,7 +50,7 @@ class Harvest:
     context_size: int
     window_size: int
     windows: int
-    """Windows of the fixed grid that hold at least one counted token."""
+    """Windows of the fixed grid over all sequences."""
     packed: bool
     seed: int
     forward_batch: int
@@ -189,7 +189,7 @@ class Context:
     length: int
     peak: int
     value: float
-    """The activation of largest magnitude in the window, with its sign."""
+    """The activation of largest magnitude, of the sign that the context was drawn for."""
     positions: list[int]
     activations: list[float]
 

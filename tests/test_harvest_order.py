@@ -147,7 +147,7 @@ def made_up(n: int, signed: bool, seed: int = 0) -> tuple[Windows, Callable, Sha
         token, feature = f[at].nonzero()
         first = np.repeat(np.arange(len(at))[::4], 4)
         columns = [window[at], 0 * at, windows.split[window[at]], windows.document[window[at]]]
-        columns += [at % 8, at % 5, first, first + 4]
+        columns += [at % 8, at % 5, first, first + 4, first, first + 4]
         ints = [torch.from_numpy(column.astype(np.int32)) for column in columns]
         ints[1] = seeded(ints[0], 0)
         marks = [torch.from_numpy(at % k == 0) for k in (2, 3, 8)]

@@ -139,38 +139,35 @@ def peak_index(chosen: Tensor, runs: Runs) -> Tensor:
 
 
 def whole(chosen: Tensor, runs: Runs, rows: Rows) -> Extract:
-    """The grid windows of runs, with all of the feature's activations in them."""
-    index, owner = expand(at(runs.start, chosen), at(runs.end, chosen))
-    peak = at(rows.position, at(runs.row, peak_index(chosen, runs)))
-    return extract(index, owner, peak, torch.zeros_like(peak), len(chosen), runs, rows)
+    """The grid windows of runs."""
+    peak_row = at(runs.row, peak_index(chosen, runs))
+    start, stop = at(rows.grid_first, peak_row), at(rows.grid_end, peak_row)
+    return extract(chosen, peak_row, start, stop, runs, rows)
 
 
 def centred(chosen: Tensor, runs: Runs, rows: Rows, width: int) -> Extract:
-    """Windows of `width` tokens around the peaks of runs, inside their documents.
-
-    Such a window touches its run's neighbours at most, for runs lie in windows of the same width.
-    """
+    """Windows of `width` tokens around the peaks of runs, inside their documents."""
     peak_row = at(runs.row, peak_index(chosen, runs))
     first, end = at(rows.first, peak_row), at(rows.end, peak_row)
     start = torch.minimum(torch.maximum(peak_row - width // 2, first), end - width)
     start = torch.maximum(start, first)
-    stop = torch.minimum(start + width, end)
-    low = at(runs.start, (chosen - 1).clamp(min=0))
-    high = at(runs.end, (chosen + 1).clamp(max=len(runs.end) - 1))
-    index, owner = expand(low, high)
-    row = at(runs.row, index)
-    slot = at(at(runs.run_slot, chosen), owner)
-    inside = (at(runs.slot, index) == slot) & (row >= at(start, owner)) & (row < at(stop, owner))
-    kept = where(inside)
-    begin, peak = at(rows.position, start), at(rows.position, peak_row)
-    return extract(at(index, kept), at(owner, kept), peak, begin, len(chosen), runs, rows)
+    return extract(chosen, peak_row, start, torch.minimum(start + width, end), runs, rows)
 
 
 def extract(
-    index: Tensor, owner: Tensor, peak: Tensor, start: Tensor, n: int, runs: Runs, rows: Rows
+    chosen: Tensor, peak_row: Tensor, start: Tensor, stop: Tensor, runs: Runs, rows: Rows
 ) -> Extract:
-    """Bring the pairs of chosen windows to the host."""
-    size = torch.bincount(owner, minlength=n)
-    position = at(rows.position, at(runs.row, index))
-    columns = (size, peak, start, position, at(runs.value, index))
+    """All activations of the runs' features in rows [start, stop), of either sign; on the host."""
+    base = at(runs.run_feature, chosen).long() << 32
+    low = torch.searchsorted(runs.place, base | start)
+    high = torch.searchsorted(runs.place, base | stop)
+    index, _ = expand(low, high)
+    row = at(runs.place, index) & 0xFFFFFFFF
+    columns = (
+        high - low,
+        at(rows.position, peak_row),
+        at(rows.position, start),
+        at(rows.position, row),
+        at(runs.placed, index),
+    )
     return Extract(*(column.cpu().numpy() for column in columns))

@@ -90,17 +90,21 @@ def load(folder: Path) -> Checkpoint | None:
 
 
 class WorkLock:
-    """One process at a time on a shard; the error names the one that has it."""
+    """One process at a time on a shard; the error names the one that has it.
 
-    def __init__(self, folder: Path, what: str) -> None:
+    `patience_s`: how long to wait for another process before that error.
+    """
+
+    def __init__(self, folder: Path, what: str, patience_s: float = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "lock")
         self._pid = folder / "pid"
         self._what = what
+        self._patience_s = patience_s
 
     def __enter__(self) -> "WorkLock":
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=self._patience_s)
         except Timeout as error:
             pid = self._pid.read_text().strip() if self._pid.exists() else "unknown"
             raise InputError(

@@ -32,6 +32,9 @@ class Rows:
     first: Int[Tensor, "row"]
     """Row where its document begins in this sequence, and one past the row where it ends."""
     end: Int[Tensor, "row"]
+    grid_first: Int[Tensor, "row"]
+    """Row where its window begins, and one past the row where it ends."""
+    grid_end: Int[Tensor, "row"]
     coactive: Tensor
     """bool [row]: counted for co-activation."""
     sampled: Tensor
@@ -57,6 +60,16 @@ class Runs:
     run_slot: Int[Tensor, "run"]
     run_row: Int[Tensor, "run"]
     """Row of the run's first triple: leads to its window."""
+    place: Int[Tensor, "nnz"]
+    """feature << 32 | row of every triple, rising, both signs of a feature together."""
+    placed: Float[Tensor, "nnz"]
+    """The values in that order."""
+    signed: bool
+
+    @property
+    def run_feature(self) -> Int[Tensor, "run"]:
+        """The feature of each run."""
+        return self.run_slot >> 1 if self.signed else self.run_slot
 
 
 def sort_runs(triples: Triples, rows: Rows, *, signed: bool, n_slots: int) -> Runs:
@@ -70,6 +83,10 @@ def sort_runs(triples: Triples, rows: Rows, *, signed: bool, n_slots: int) -> Ru
     row = at(triples.token.to(torch.int32), order)
     start = begins(slot, at(rows.window, row))
     size = value.abs()
+    place, placed = slot.long() << 32 | row, value
+    if signed:
+        found = torch.sort((slot >> 1).long() << 32 | row)
+        place, placed = found.values, at(value, found.indices)
     return Runs(
         slot=slot,
         row=row,
@@ -80,4 +97,7 @@ def sort_runs(triples: Triples, rows: Rows, *, signed: bool, n_slots: int) -> Ru
         peak=segment_max(size, start),
         run_slot=at(slot, start),
         run_row=at(row, start),
+        place=place,
+        placed=placed,
+        signed=signed,
     )

@@ -99,11 +99,11 @@ class Feed:
         window = np.repeat(window_ids, self.windows.length[window_ids])
         document = self.windows.document[window]
         sequence = np.repeat(sequences, length)
-        bounds = segment_bounds(document, sequence)
+        bounds, grid = segment_bounds(document, sequence), segment_bounds(window, sequence)
         columns = {
             "window": window, "split": self.windows.split[window], "document": document,
             "position": position, "token_id": self.plan.every_token[token],
-            "first": bounds[0], "end": bounds[1],
+            "first": bounds[0], "end": bounds[1], "grid_first": grid[0], "grid_end": grid[1],
         }  # fmt: skip
         shared = {
             name: torch.from_numpy(np.asarray(values).astype(np.int32)).to(self.device)
@@ -130,10 +130,10 @@ def ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return begin[owner] + within, owner
 
 
-def segment_bounds(document: np.ndarray, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row, the first row and one past the last of its document in its sequence."""
-    new = np.ones(len(document), dtype=bool)
-    new[1:] = (document[1:] != document[:-1]) | (sequence[1:] != sequence[:-1])
+def segment_bounds(key: np.ndarray, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row, the first row and one past the last with its key in its sequence."""
+    new = np.ones(len(key), dtype=bool)
+    new[1:] = (key[1:] != key[:-1]) | (sequence[1:] != sequence[:-1])
     first = np.flatnonzero(new)
-    length = np.diff(first, append=len(document))
+    length = np.diff(first, append=len(key))
     return np.repeat(first, length), np.repeat(first + length, length)

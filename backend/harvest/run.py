@@ -40,6 +40,9 @@ from feature_store.errors import InputError
 from feature_store.harvest_file import SCHEMA
 from feature_store.store import Store
 
+PUBLISHING_S = 3600.0
+"""How long the last shards to end wait for the one that publishes."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -124,6 +127,7 @@ class Harvest:
         context_size = min(plan.context_size, lm.n_ctx)
         render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
         corpus = open_corpora(request.corpora, text_column=request.text_column, render=render)
+        clear_drafts(store.path / "work")
         draft = store.path / "work" / f"planning-{os.getpid()}"
         try:
             sequences = plan_sequences(
@@ -188,7 +192,7 @@ class Harvest:
         if not (request.publishes and done):
             self.outcome = "part"
             return
-        with WorkLock(work / "publishing", f"The harvest {self.id}"):
+        with WorkLock(work / "publishing", f"The harvest {self.id}", PUBLISHING_S):
             if not target.exists():
                 frame = Frame(
                     self.id, lm, request.plan, sequences, windows, silent, request.precision,
@@ -277,6 +281,24 @@ def bos_for(lm: Lm, found: list[Dictionary]) -> int | None:
             "Harvest them separately."
         )
     return lm.bos if all(wants.values()) else None
+
+
+def clear_drafts(work: Path) -> None:
+    """Remove the drafts of plans whose processes were killed."""
+    for draft in work.glob("planning-*"):
+        if not alive(int(draft.name.rpartition("-")[2])):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this number runs here."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def hub_revision(lm: Lm) -> str:
