@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,25 @@ def test_chat_without_a_template(world: World, tmp_path: Path, capsys: Capture) 
     said = f"{chat}, line 1 is a chat transcript, which needs a model with a chat template."
     assert refusal(world.harvest(tmp_path / "store", corpus=chat), capsys) == said
     assert refusal([*check(world, world.path / "top"), "--corpus", str(chat)], capsys) == said
+
+
+def test_chat_goes_through_the_models_template(
+    world: World, tmp_path: Path, capsys: Capture
+) -> None:
+    """In a harvest and in the check before it; thirty transcripts of seven tokens each."""
+    model = tmp_path / "model"
+    shutil.copytree(world.model, model)
+    template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    (model / "chat_template.jinja").write_text(template)
+    turns = [("user", "the cat saw a bird"), ("assistant", "one was")]
+    row = json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]})
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text(f"{row}\n" * 30)
+    words = ["--model", str(model), "--dictionary", str(world.path / "top"), "--corpus", str(chat)]
+    found = data(["check", *words], capsys)["top"]
+    assert (found["n_documents"], found["n_tokens"]) == (30, 210)
+    made = data(["harvest", *words, "--store", str(tmp_path / "store")], capsys)
+    assert made["tokens"] == 210
 
 
 def test_a_harvest_in_work_names_its_process(world: World, tmp_path: Path, capsys: Capture) -> None:
