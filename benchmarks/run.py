@@ -31,13 +31,13 @@ class Bench:
         self.work = work
         self.quick = quick
         self.figures: dict[str, Any] = {}
-        self.goals: list[Goal] = []
+        self.goals: dict[str, list[Goal]] = {name: [] for name in PARTS}
 
     def encode(self) -> str:
         """Forward and encode against the libraries."""
         facts = encoding.measure(self.work, 12 if self.quick else 60)
         self.figures["encode"] = facts
-        self.goals += encoding.goals(self.work, facts)
+        self.goals["encode"] = encoding.goals(self.work, facts)
         return encoding.report(facts)
 
     def harvest(self) -> str:
@@ -46,8 +46,7 @@ class Bench:
         tokens = dict.fromkeys(self.work.size.widths, short)
         results = [one.run(self.stores) for one in harvesting.cases(self.work, tokens)]
         self.figures["harvest"] = results
-        self.goals += harvesting.goals(results)
-        self.goals += [memory.state_goal(one) for one in results]
+        self.goals["harvest"] = [*harvesting.goals(results), *map(memory.state_goal, results)]
         return harvesting.report(results)
 
     def payload(self) -> str:
@@ -58,7 +57,7 @@ class Bench:
             return f"\nNo harvest of {width} features: run the part `harvest` first."
         facts = payload.measure(found[0], 100 if self.quick else 500)
         self.figures["payload"] = facts
-        self.goals += payload.goals(facts)
+        self.goals["payload"] = payload.goals(facts)
         return payload.report(facts)
 
     def memory(self) -> str:
@@ -66,22 +65,20 @@ class Bench:
         short = 20_000 if self.quick else 200_000
         results = memory.measure(self.work, self.stores, short, 10 * short)
         self.figures["memory"] = results
-        self.goals.append(memory.growth_goal(results))
-        self.goals.append(memory.state_goal(results[1]))
+        self.goals["memory"] = [memory.growth_goal(results), memory.state_goal(results[1])]
         return memory.report(results)
 
-    def save(self, path: Path) -> None:
-        """The figures of this run; those of parts that it left out stay."""
-        old = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        figures = old.get("figures", {}) | self.figures
-        facts = {
-            "machine": machine(),
-            "quick": self.quick,
+    def save(self, path: Path, part: str) -> None:
+        """One part's figures and goals, with what they were measured on; other parts stay."""
+        known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        known[part] = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "figures": figures,
-            "goals": [goal.plain() for goal in self.goals],
+            "quick": self.quick,
+            "machine": machine(),
+            "figures": self.figures.get(part),
+            "goals": [goal.plain() for goal in self.goals[part]],
         }
-        path.write_text(json.dumps(facts, indent=1), "utf-8")
+        path.write_text(json.dumps(known, indent=1), "utf-8")
 
 
 def machine() -> dict[str, Any]:
@@ -108,8 +105,8 @@ def main() -> None:
     for name in [args.only] if args.only else PARTS:
         part: Callable[[], str] = getattr(bench, name)
         print(part(), flush=True)
-        bench.save(folder / "results.json")
-    print("\nGoals", *bench.goals, sep="\n")
+        bench.save(folder / "results.json", name)
+    print("\nGoals", *(goal for found in bench.goals.values() for goal in found), sep="\n")
     if args.quick:
         print("\nWith --quick there are too few tokens for these goals: only a full run judges.")
 
