@@ -43,14 +43,12 @@ class TopContexts:
         """Offer the chunk's runs."""
         group = runs.run_slot * 2 + at(rows.split, runs.run_row)
         chosen = where(runs.peak >= at(self._bar, group))
-        new = as_candidates(chosen, runs, rows, group)
-        kept = self._keep(new)
-        if not len(kept):
-            return
-        found = centred(
-            at(chosen, torch.from_numpy(kept).to(chosen.device)), runs, rows, self.width
-        )
-        if self.table.add(new.take(kept)._replace(offset=spool.append(*found))):
+
+        def write(kept: np.ndarray) -> np.ndarray:
+            mine = at(chosen, torch.from_numpy(kept).to(chosen.device))
+            return spool.append(*centred(mine, runs, rows, self.width))
+
+        if self.table.offer(as_candidates(chosen, runs, rows, group), write):
             self.raise_bar()
 
     def raise_bar(self) -> None:
@@ -93,13 +91,12 @@ class RangeContexts:
         u = priority(at(rows.hashed, runs.run_row), runs.run_slot)
         cell = group * OCTAVES + self._statistics.octaves(runs.peak)
         chosen = where(u >= torch.minimum(at(self._uniform, group), at(self._octave, cell)))
-        new = as_candidates(chosen, runs, rows, group)
-        kept = self._keep(new)
-        if not len(kept):
-            return
-        chosen = at(chosen, torch.from_numpy(kept).to(chosen.device))
-        found = whole(chosen, runs, rows)
-        if self.table.add(new.take(kept)._replace(offset=spool.append(*found))):
+
+        def write(kept: np.ndarray) -> np.ndarray:
+            mine = at(chosen, torch.from_numpy(kept).to(chosen.device))
+            return spool.append(*whole(mine, runs, rows))
+
+        if self.table.offer(as_candidates(chosen, runs, rows, group), write):
             self.raise_bar()
 
     def raise_bar(self) -> None:

@@ -47,6 +47,8 @@ class Candidates(NamedTuple):
 
 Keep = Callable[[Candidates], np.ndarray]
 """Rows → the numbers of those to keep, ordered by group."""
+Write = Callable[[np.ndarray], np.ndarray]
+"""Numbers of rows → where the records written for them begin."""
 
 
 class Table:
@@ -62,10 +64,32 @@ class Table:
         """Take rows in; True when that led to a merge, so that thresholds have moved."""
         self._buffer.append(new)
         self._buffered += len(new.group)
-        if self._buffered < max(BUFFER, len(self.rows.group) // 2):
+        if self._buffered < self._limit:
             return False
         self.merge()
         return True
+
+    def offer(self, new: Candidates, write: Write) -> bool:
+        """Take in what may be kept of a chunk, writing records only for that; True when it merged.
+
+        Where the rows are enough for a merge they are sorted with the table at once; else the
+        chunk's own best wait in the buffer.
+        """
+        if self._buffered + len(new.group) < self._limit:
+            kept = self._keep(new)
+            return len(kept) > 0 and self.add(new.take(kept)._replace(offset=write(kept)))
+        self._buffer.append(new._replace(offset=-1 - np.arange(len(new.group))))
+        self._buffered += len(new.group)
+        self.merge()
+        fresh = np.flatnonzero(self.rows.offset < 0)
+        index = -1 - self.rows.offset[fresh]
+        order = np.argsort(index)
+        self.rows.offset[fresh[order]] = write(index[order])
+        return True
+
+    @property
+    def _limit(self) -> int:
+        return max(BUFFER, len(self.rows.group) // 2)
 
     def merge(self) -> None:
         """Fold the buffer into the table, a block of groups at a time."""
