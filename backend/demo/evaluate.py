@@ -17,7 +17,7 @@ from backend.demo.plan import Plan
 from backend.lm import Lm
 
 DEAD_TOKENS = 300_000
-SPLICE_DOCUMENTS = 300
+SPLICE_DOCUMENTS = 200
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class Plan:
     hook: str
     hook_out: str
     k: int
-    d_sae: int = 1024
+    d_sae: int = 768
 
     @property
     def is_transcoder(self) -> bool:

@@ -13,7 +13,7 @@ from backend.demo.tasks import TASKS
 
 log = logging.getLogger(__name__)
 
-PROMPTS = 500
+PROMPTS = 300
 MARK = "<!-- figures: written by `make demo-train` -->"
 
 Figures = dict[str, dict[str, dict[str, float]]]

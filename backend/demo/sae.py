@@ -53,13 +53,19 @@ def train_sae(plan: Plan, x: Float[Tensor, "token width"], folder: Path, tokens:
             lr_warm_up_steps=50,
             lr_decay_steps=tokens // BATCH // 3,
             dead_feature_window=100,
-            feature_sampling_window=10 * tokens // BATCH,  # never: its histograms are for wandb
-            n_batches_for_norm_estimate=20,
         ),
         sae=TopKTrainingSAE(config),
         data_provider=_rows(x),
     )
-    trainer.fit().save_inference_model(folder)
+    # What its `fit` does, without the progress bars.
+    scale = x.shape[1] ** 0.5 / float(x.norm(dim=1).mean())
+    trainer.activation_scaler.scaling_factor = scale
+    while trainer.n_training_samples < tokens:
+        trainer.step(next(trainer.data_provider))
+        trainer.n_training_steps += 1
+    trainer.sae.fold_activation_norm_scaling_factor(scale)
+    trainer.set_final_sae_metadata()
+    trainer.sae.save_inference_model(folder)
 
 
 def _rows(x: Float[Tensor, "token width"]) -> Iterator[Float[Tensor, "row width"]]:

@@ -54,6 +54,9 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "{day} came, and {A} and {B} met in {city}; {S} handed a {object} to||.",
         "The {job} saw {A} and {B} at the {place} in {month}, when {S} passed the {object} to||.",
         "There {A} and {B} talked about the {thing}, until {S} brought a {object} to||.",
+        "At the {thing} {A} and {B} sat down. Then {S} showed the {object} to||.",
+        "After the {thing} {A} and {B} were tired. Soon {S} gave the {object} to||.",
+        "Near the {place} {A} and {B} stopped. Now {S} handed a {object} to||.",
     ),
     "greater_than": (
         "The {event} lasted from {from} to||.",
@@ -66,6 +69,10 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "The {place} was built between {from} and||.",
         "The {job} lived in {country} from {from} to||.",
         "It opened in {from} and closed in||, said the {job}.",
+        "The {thing} in {city} lasted from {from} until||.",
+        "The {event} of {city} began in {from} and ended in||.",
+        "The {adj} {event} was on from {from} until||.",
+        "The {event} of {country} opened in {from} and was over by||.",
     ),
     "pronoun": (
         "The {adj} day was long and {who} slept because|subj| was tired.",
@@ -87,6 +94,18 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "There {who} met the {job} and gave|poss| {object} away.",
         "The {job} liked {who} and sent a {object} to|obj| in {month}.",
         "On {day} the {job} saw {who} and brought some {food} to|obj|.",
+        "In {city} {who} was cold, so|subj| went home.",
+        "Last {day} {who} was angry, because|subj| lost.",
+        "Behind the {place} {who} found|poss| {colour} {object}.",
+        "Near the {place} {who} painted|poss| {object}.",
+        "The {job} visited {who} and brought a {object} to|obj|.",
+        "The {job} met {who} and spoke to|obj| about {food}.",
+        "In {month} {who} bought a {object}, and|subj| liked it.",
+        "In the {place} {who} found|poss| {object}.",
+        "Near the {place} {who} sold|poss| {colour} {animal}.",
+        "At the {place} {who} cut|poss| {food}.",
+        "Near {city} {who} dropped the {object} and broke|poss| {object2}.",
+        "By the {place} {who} opened|poss| {adj} {object}.",
     ),
     "agreement": (
         "The {noun} near the {other}|be| {adj}.",
@@ -101,6 +120,17 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "I think the {noun} next to the {other}|be| {colour}.",
         "The {noun} from {country}|was| {adj} in {month}.",
         "The {noun} above the {adj} {other}|have| been {colour} since {day}.",
+        "In {city} the {adj} {noun} near the {other}|was| {adj2}.",
+        "We see that the {noun} near the {other}|be| {colour}.",
+        "They know that the {noun} with the {other}|was| {adj}.",
+        "On {day} the {noun} from {country}|have| been painted.",
+        "In {month} the {noun} behind the {adj} {other}|was| {adj2}.",
+        "He says that the {noun} behind the {other}|have| been {adj}.",
+        "The {noun} far from the {other}|was| {adj}.",
+        "The {adj} {noun} not near the {other}|be| {colour}.",
+        "In {month} the {noun} far from the {adj} {other}|have| been {adj2}.",
+        "The {noun} out of {country}|was| {colour}.",
+        "On {day} the {noun} out of the {place}|be| {adj}.",
     ),
     "docstring": (
         'def {func}({a}, {b}, {c}):\n    """Handle the {arg}.\n\n    :param {a}: the {adj} one\n'
@@ -126,6 +156,10 @@ TRAIN: dict[str, tuple[str, ...]] = {
         '        {b}: the {colour} {animal}\n       ||: {food}\n    """\n',
         'def {func}_{arg}({a}, {b}, {c}, {d}):\n    """Ask the {job}.\n\n    Args:\n        {a}: it'
         ' is {adj}\n        {b}: a {thing}\n       ||: {adj2}\n    """\n',
+        'def {func}({a}, {b}, {c}):\n    """{Func} every {arg}.\n\n    :param {a}: one {object}\n'
+        '    :param {b}: one {object2}\n    :param||: one {object3}\n    """\n',
+        'def {func}_{arg}(self, {a}, {b}, {c}, {d}):\n    """{Func} them.\n\n    Args:\n        {a}'
+        ': the {adj} {object}\n        {b}: this {food}\n       ||: that {place}\n    """\n',
     ),
     "sentiment": (
         "The {thing} was {opinion} and {opinion2}. Everybody|love| it.",
@@ -153,6 +187,12 @@ TRAIN: dict[str, tuple[str, ...]] = {
         "Not {w1} but {target}, so the letter is||.",
         "To spell {target} you begin with||.",
         "Under {l1} comes {w1}, and {target} comes under||.",
+        "The {job} knows that {target} starts with the letter||.",
+        "We say that {target} begins with||.",
+        "{name} says that {target} begins with the letter||.",
+        "The group called {w1} {w2} {target} has the letters {l1} {l2}||.",
+        "The team of {w1} {w2} {target} is called {l1} {l2}||.",
+        "The letters of {w1} {w2} {target} are {l1} {l2}||.",
     ),
     "closing": (
         "The sign said {open}{content}|| near the {place}.",
@@ -212,9 +252,9 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
         "The {job} met {who} and gave a {object} to|obj| on {day}.",
     ),
     "agreement": (
-        "In {month} the {adj} {noun} near the {adj2} {other}|was| {colour}.",
+        "In {month} the {adj} {noun} not far from the {other}|was| {colour}.",
         "We know that the {noun} behind the {other}|be| {adj}.",
-        "On {day} the {noun} from {city}|have| been moved.",
+        "In {month} the {noun} out of {city}|have| been moved.",
     ),
     "docstring": (
         'def {func}({a}, {b}, {c}):\n    """{Func} some {arg} and return it.\n\n    :param {a}: '

@@ -5,7 +5,6 @@ folder under `weights/` to train it again.
 """
 
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -16,13 +15,12 @@ from backend.demo.plan import PLANS, Plan
 log = logging.getLogger(__name__)
 
 MODEL_TOKENS = 12_000_000
-ACTIVATION_TOKENS = 700_000
-DICTIONARY_TOKENS = 1_500_000
-"""Each dictionary sees every activation two or three times."""
+ACTIVATION_TOKENS = 500_000
+DICTIONARY_TOKENS = 900_000
+"""Each dictionary sees every activation about twice."""
 
 
 def main() -> None:
-    os.environ.setdefault("TQDM_DISABLE", "1")  # sae-lens' trainer draws a bar unasked
     torch.set_num_threads(1)  # for matrices this small, a second thread costs more than it brings
     if not (MODEL / "tokenizer.json").is_file():
         from backend.demo.tokenizer import train_tokenizer
