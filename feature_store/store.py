@@ -72,6 +72,8 @@ class Store:
     def harvest(self, harvest_id: str | None = None, dictionary: str | None = None) -> HarvestFile:
         """The harvest of that id; without an id the newest that has `dictionary`."""
         harvests = self.harvests()
+        if not harvests and (problems := self.problems()):
+            raise InputError(f"No harvest in {self.path} can be read. {' '.join(problems)}")
         if harvest_id is not None:
             return pick("harvest", harvest_id, {file.record.id: file for file in harvests})
         if not harvests:

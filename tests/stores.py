@@ -10,7 +10,8 @@ from feature_store.harvest_file import SCHEMA, HarvestWriter
 from feature_store.histogram import bin_of
 from feature_store.store import Store
 
-WORDS = ["<s>", " the", " dog", " cat", " sat", "\n", " <script>alert(1)</script>", " &amp;", " ran"]
+WORDS = ["<s>", " the", " dog", " cat", " sat", "\n"]
+WORDS += [" <script>alert(1)</script>", " &amp;", " ran"]
 PIECES = [word.encode() for word in WORDS] + [b"\xe2\x82", b"\xac", b" a & b", "é".encode()]
 D_SAE, N_SEQUENCES, LENGTH, WINDOW = 40, 30, 48, 32
 DEAD = 7

@@ -107,3 +107,13 @@ def test_cuda_agrees_with_the_cpu(name: str) -> None:
     got = encode_tiles(x.cuda(), W.cuda(), b.cuda(), rule)
     want = encode_tiles(x, W, b, RULES[name])
     torch.testing.assert_close(got.value.cpu(), want.value, atol=1e-3, rtol=1e-3)
+
+
+def test_a_harvests_buffers_serve_live_encoding_too() -> None:
+    """Buffers are kept per thread; one made in inference mode must not outlive it as such."""
+    like = torch.zeros(1)
+    with torch.inference_mode():
+        scratch("only here", 7, 13, like)
+    with torch.no_grad():
+        live = torch.add(torch.ones(7, 13), 1, out=scratch("only here", 7, 13, like))
+    assert bool((live == 2).all())

@@ -40,9 +40,10 @@ def scratch(name: str, rows: int, width: int, like: Tensor) -> Tensor:
     key = (name, width, like.dtype, like.device)
     held = _scratch.held.get(key)
     if held is None or len(held) < rows:
-        held = _scratch.held[key] = torch.empty(
-            max(rows, 1), width, dtype=like.dtype, device=like.device
-        )
+        with torch.inference_mode(False):  # a harvest's buffer must serve what is live as well
+            held = _scratch.held[key] = torch.empty(
+                max(rows, 1), width, dtype=like.dtype, device=like.device
+            )
     return held[:rows]
 
 

@@ -34,7 +34,7 @@ from backend.harvest.stages import Stages
 from backend.harvest.windows import grid, silent_pool
 from backend.lm import Lm
 from backend.processing import Processing, agree
-from backend.selfcheck import Known
+from backend.selfcheck import Known, fit
 from feature_store.catalog import utc_now
 from feature_store.errors import InputError
 from feature_store.harvest_file import SCHEMA
@@ -118,6 +118,7 @@ class Harvest:
                     f"Two dictionaries are called {one.name!r}. Give one another name: "
                     f"--dictionary NAME={spec}"
                 )
+            fit(lm, one)
             found.append(one)
         return lm, found
 
