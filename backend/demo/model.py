@@ -74,14 +74,15 @@ def packed(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator
 
 
 def _rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+    bos = tokenizer("")["input_ids"][0]
     rest: list[int] = []
     for text in texts:
         rest += tokenizer(text, truncation=True, max_length=CONTEXT)["input_ids"]
         while len(rest) >= CONTEXT:
             yield rest[:CONTEXT]
             rest = rest[CONTEXT:]
-            if rest and rest[0] != tokenizer.bos_token_id:
-                rest = [tokenizer.bos_token_id, *rest]
+            if rest and rest[0] != bos:
+                rest = [bos, *rest]
 
 
 def batches(documents: Iterator[Document], folder: Path, chunk: int = 3000) -> Iterator[Batch]:
