@@ -1,5 +1,6 @@
 """Where tensors live and in which precision, chosen once, with a sentence saying why."""
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,8 @@ from feature_store.errors import InputError, pick
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """float16 is left out: residual streams of several models overflow it."""
+SMALL = 512
+"""Width of a model below which several threads cost more than they bring."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,13 @@ def _checked(name: str) -> torch.device:
     if name in works or (name == "cuda" and len(works) > 1):
         return torch.device(name)
     raise InputError(f"No device {name!r} here. There are: {', '.join(works)}.")
+
+
+def settle_threads(placement: Placement, d_model: int) -> None:
+    """On the CPU, let a small model run on one thread, unless OMP_NUM_THREADS says otherwise.
+
+    Threads that wait for each other in tiny operators spin: with a neighbour on the other core two
+    of them took five times as long as one. `--processes` shares such work instead.
+    """
+    if placement.device.type == "cpu" and d_model < SMALL and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)

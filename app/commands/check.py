@@ -32,11 +32,12 @@ def check(
     look(model, dictionaries, corpora, "text")
 
     from backend import dictionaries as loaders
-    from backend.device import choose_placement
+    from backend.device import choose_placement, settle_threads
     from backend.lm import Lm
 
     placement = choose_placement(device, dtype)
     lm = Lm.load(model, placement, trust_remote_code=trust_remote_code)
+    settle_threads(placement, lm.d_model)
     found = []
     for text in dictionaries:
         name, spec = loaders.parse_spec(text)

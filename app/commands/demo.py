@@ -12,7 +12,6 @@ from backend.harvest.config import HarvestPlan
 from feature_store.store import Store
 
 TOKENS = 300_000
-PROCESSES = 2
 
 
 def demo(store: Path, *, no_app: bool, host: str, port: int | None, no_browser: bool) -> None:
@@ -43,7 +42,7 @@ def run(store: Path) -> None:
         device="cpu",
         dtype=None,
         shard=None,
-        processes=PROCESSES,
+        processes=1,
         again=False,
         trust_remote_code=False,
         as_json=False,

@@ -17,7 +17,7 @@ import numpy as np
 
 from backend import dictionaries as loaders
 from backend.corpus import SequencePlan, chat_renderer, open_corpora, plan_sequences
-from backend.device import Placement
+from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary, Precision
 from backend.harvest.accumulator import Accumulator
 from backend.harvest.checkpoint import Shard, WorkLock, load
@@ -109,6 +109,7 @@ class Harvest:
     def _load(self) -> tuple[Lm, list[Dictionary]]:
         request = self.request
         lm = Lm.load(request.model, request.placement, trust_remote_code=request.trust_remote_code)
+        settle_threads(request.placement, lm.d_model)
         found: list[Dictionary] = []
         for text in request.dictionaries:
             name, spec = loaders.parse_spec(text)
