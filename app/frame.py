@@ -38,6 +38,7 @@ def sidebar(here: Place | None) -> None:
             query_params={**query, **session.filters()},
             width="stretch",
         )
+        st.page_link(session.PROMPT, label="Prompt", query_params=query, width="stretch")
 
 
 def bar(here: Place) -> None:

@@ -19,6 +19,7 @@ STORE = "SAEFARI_STORE"
 FILTERS = ("show", "low", "high", "max")
 """The URL's parameters of the filters of the table of features."""
 LIBRARY, FEATURES, FEATURE = "views/library.py", "views/features.py", "views/feature.py"
+PROMPT = "views/prompt.py"
 
 
 @dataclass(frozen=True)

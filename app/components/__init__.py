@@ -29,4 +29,4 @@ def ignore() -> None:
 
 
 contexts, facts = declare("contexts"), declare("facts")
-heading, rows = declare("heading"), declare("rows")
+heading, prompt, rows = declare("heading"), declare("prompt"), declare("rows")

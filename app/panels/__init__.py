@@ -2,10 +2,10 @@
 
 from types import ModuleType
 
-from app.panels import activations, contexts, facts, logits, neighbours
+from app.panels import activations, contexts, facts, logits, neighbours, trial
 
 PANELS: dict[str, tuple[ModuleType, ...]] = {
-    "left": (contexts, facts),
+    "left": (contexts, trial, facts),
     "right": (activations, logits, neighbours),
 }
 """Panels in page order, by the part of the page they stand in."""

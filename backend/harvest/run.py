@@ -200,6 +200,7 @@ class Harvest:
                     self.id, lm, request.plan, sequences, windows, silent, request.precision,
                     started(work), hub_revision(lm),
                 )  # fmt: skip
+                Store(request.store).places.remember(weights_places(request, lm, found))
                 yield from self._publish(frame, job, runs, shard.count, target)
         self.outcome = "published"
         shutil.rmtree(work, ignore_errors=True)
@@ -301,6 +302,21 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def weights_places(request: Request, lm: Lm, found: list[Dictionary]) -> dict[str, str]:
+    """Where the weights lie on this machine, for the live pages."""
+    specs = [loaders.parse_spec(text)[1] for text in request.dictionaries]
+    places = {d.weights_hash: absolute(spec) for d, spec in zip(found, specs, strict=True)}
+    return {lm.model_hash: absolute(request.model), **places}
+
+
+def absolute(spec: str) -> str:
+    """A local path made absolute, `@HOOK` behind it kept; anything else as it is."""
+    path, at, hooks = spec, "", ""
+    if not Path(spec).exists() and "@" in spec:
+        path, at, hooks = spec.rpartition("@")
+    return f"{Path(path).resolve()}{at}{hooks}" if Path(path).exists() else spec
 
 
 def hub_revision(lm: Lm) -> str:

@@ -1,0 +1,74 @@
+"""Try the feature on a text of one's own, live."""
+
+import streamlit as st
+
+from app import components, live, session, strip
+from app.panels.subject import Subject
+from app.wording import measure, plural
+from feature_store.errors import InputError
+from feature_store.histogram import share_below
+
+TITLE = "Test this feature"
+TEXT = "trial_text"
+
+
+def draw(subject: Subject) -> None:
+    """A field, and the text with the feature's heat; the text lives in the URL as `test`."""
+    st.session_state.setdefault(TEXT, st.query_params.get("test", ""))
+    text = st.text_input(
+        "Text",
+        key=TEXT,
+        placeholder="type a text, then Enter: where does it fire?",
+        label_visibility="collapsed",
+        on_change=keep,
+    )
+    if not text.strip():
+        return
+    try:
+        engine = live.ready(subject.place.file)
+        if engine is None:
+            return
+        read = engine.read(text)
+        name = subject.place.info.dictionary
+        found = engine.firing(read, [name])[name].of(subject.id.index)
+    except InputError as error:
+        st.markdown(f":orange[{session.literal(str(error))}]")
+        return
+    acts = {p: v for p, v in found.items() if read.counted[p]}
+    st.caption(summary(subject, acts, sum(read.counted)))
+    feature = {"max": subject.facts.max_act, "density": 1, "promotes": "", "href": ""}
+    components.prompt(
+        key="trial_strip",
+        data={
+            "sort": "activation",
+            "pinned": subject.id.index,
+            "tokens": strip.tokens(read, subject.place.file.vocabulary),
+            "dictionaries": [
+                {
+                    "name": name,
+                    "hook": "",
+                    "triples": [(p, subject.id.index, round(v, 5)) for p, v in acts.items()],
+                    "features": {subject.id.index: feature},
+                }
+            ],
+        },
+        on_go_change=components.ignore,
+    )
+
+
+def keep() -> None:
+    """Put the text into the URL."""
+    st.query_params["test"] = st.session_state[TEXT]
+
+
+def summary(subject: Subject, acts: dict[int, float], n: int) -> str:
+    """How strongly it fires, against what the harvest saw."""
+    if not acts:
+        return f"Silent on all {plural(n, 'token')}."
+    peak = max(acts.values(), key=abs)
+    said = f"Fires on {len(acts)} of {plural(n, 'token')}, at most {measure(peak)}"
+    facts = subject.facts
+    if facts.histogram and facts.histogram_start is not None:
+        share = share_below(facts.histogram, facts.histogram_start, peak)
+        said += f": above {100 * share:.0f} % of its activations in the harvest"
+    return said + "."

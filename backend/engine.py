@@ -1,0 +1,96 @@
+"""The live side: one model with a harvest's dictionaries, for texts that a person types.
+
+What the harvest stores is about its corpus; everything here is computed now, by the same encoders,
+behind the model's one lock.
+"""
+
+from collections.abc import Mapping
+
+import torch
+
+from backend import dictionaries as loaders
+from backend.device import Placement, settle_threads
+from backend.dictionaries.base import Dictionary
+from backend.live import Firing, Text
+from backend.lm import Lm
+from backend.positions import uncounted_ids
+from feature_store.errors import InputError, pick
+from feature_store.reader import HarvestFile
+
+
+class LocalEngine:
+    """The model and dictionaries of one harvest, in this process."""
+
+    def __init__(self, lm: Lm, found: Mapping[str, Dictionary], *, bos: int | None) -> None:
+        self.lm = lm
+        self.dictionaries = dict(found)
+        self.bos = bos
+
+    @classmethod
+    def load(
+        cls, file: HarvestFile, places: Mapping[str, str], placement: Placement
+    ) -> "LocalEngine":
+        """The weights that the harvest was made with, from where this machine keeps them.
+
+        Raises InputError when they are not known here, or are not the same any more.
+        """
+        record = file.record
+        lm = Lm.load(place_of(record.model_hash, f"model {record.model}", places), placement)
+        settle_threads(placement, lm.d_model)
+        same(f"model {record.model}", lm.model_hash, record.model_hash)
+        found: dict[str, Dictionary] = {}
+        for name, info in file.dictionaries.items():
+            spec = place_of(info.weights_hash, f"dictionary {name}", places)
+            one = loaders.load(spec, name=name, placement=placement, width=lm.width)
+            same(f"dictionary {name}", one.weights_hash, info.weights_hash)
+            found[name] = one
+        first = int(file.sequences.flat[0])
+        return cls(lm, found, bos=first if first == lm.bos else None)
+
+    def read(self, text: str) -> Text:
+        """Tokenise; InputError for an empty text and for one beyond the model's context."""
+        if not text:
+            raise InputError("There is no text to read: type some.")
+        ids = self.lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        tokens = [] if self.bos is None else [self.bos]
+        tokens += ids["input_ids"]
+        if len(tokens) > self.lm.n_ctx:
+            raise InputError(
+                f"The text has {len(tokens):,} tokens; {self.lm.name} reads at most "
+                f"{self.lm.n_ctx:,} at once. Cut it."
+            )
+        left_out = uncounted_ids(self.lm.bos, self.lm.special_ids, {})
+        return Text(tokens, [token not in left_out for token in tokens])
+
+    @torch.inference_mode()
+    def firing(self, text: Text, names: list[str]) -> dict[str, Firing]:
+        """Activations of dictionaries on a text: one forward pass for all of them."""
+        chosen = {name: pick("dictionary", name, self.dictionaries) for name in names}
+        hooks = list(dict.fromkeys(one.hook_name for one in chosen.values()))
+        processing = next(iter(chosen.values())).processing
+        acts = self.lm.activations(torch.tensor([text.token_ids]), hooks, processing)
+        found = {}
+        for name, one in chosen.items():
+            x = acts[one.hook_name]
+            triples = one.encode_sparse(x if one.needs_sequence else x[0])
+            found[name] = Firing(*(column.cpu().numpy() for column in triples))
+        return found
+
+
+def place_of(weights_hash: str, what: str, places: Mapping[str, str]) -> str:
+    """Where weights lie, or an InputError."""
+    if weights_hash not in places:
+        raise InputError(
+            f"This machine does not know where the {what} lies. Harvest with it once here, or "
+            "harvest again."
+        )
+    return places[weights_hash]
+
+
+def same(what: str, found: str, wanted: str) -> None:
+    """InputError when weights changed since the harvest."""
+    if found != wanted:
+        raise InputError(
+            f"The {what} has changed on disk since it was harvested, so live numbers would not "
+            "belong to this harvest. Harvest it again."
+        )

@@ -1,0 +1,110 @@
+"""The live side: the same numbers as the encoders', for the weights that were harvested."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app import live
+from backend import engine
+from backend.engine import LocalEngine, place_of, same
+from backend.harvest.run import absolute
+from feature_store.errors import InputError
+from feature_store.places import Places
+from feature_store.reader import HarvestFile
+from tests.harvests import Rig
+
+TEXT = "the cat sat the cat sat"
+
+
+@pytest.fixture(scope="module")
+def local(rig: Rig) -> LocalEngine:
+    return LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
+
+
+def test_a_text_is_read_with_its_bos(local: LocalEngine) -> None:
+    read = local.read(TEXT)
+    assert read.token_ids[0] == local.bos
+    assert read.counted == [False] + [True] * (len(read.token_ids) - 1)
+
+
+def test_firing_is_what_the_encoder_gives(local: LocalEngine) -> None:
+    read = local.read(TEXT)
+    names = list(local.dictionaries)
+    for name, found in local.firing(read, names).items():
+        one = local.dictionaries[name]
+        acts = local.lm.activations(torch.tensor([read.token_ids]), [one.hook_name])
+        dense = one.encode(acts[one.hook_name])[0]
+        again = np.zeros(dense.shape, dtype=np.float32)
+        again[found.position, found.feature] = found.value
+        assert again == pytest.approx(dense.numpy(), abs=1e-5)
+
+
+def test_one_features_activations_by_position(local: LocalEngine) -> None:
+    found = local.firing(local.read(TEXT), list(local.dictionaries)[:1])
+    firing = next(iter(found.values()))
+    feature = int(firing.feature[0])
+    mine = firing.of(feature)
+    assert len(mine) == int((firing.feature == feature).sum())
+    assert mine[int(firing.position[0])] == pytest.approx(float(firing.value[0]))
+
+
+def test_a_text_that_is_empty_or_too_long_is_refused(local: LocalEngine) -> None:
+    with pytest.raises(InputError) as error:
+        local.read("")
+    assert str(error.value) == "There is no text to read: type some."
+    with pytest.raises(InputError, match=f"reads at most {local.lm.n_ctx} at once. Cut it."):
+        local.read("cat " * (local.lm.n_ctx + 1))
+
+
+def test_weights_that_are_elsewhere_or_changed_are_refused() -> None:
+    with pytest.raises(InputError, match="does not know where the model tiny lies"):
+        place_of("00", "model tiny", {})
+    with pytest.raises(InputError, match="The model tiny has changed on disk"):
+        same("model tiny", "00", "11")
+
+
+def test_a_harvest_remembers_where_its_weights_lie(harvested: Path) -> None:
+    file = HarvestFile(harvested)
+    known = Places(harvested.parents[1] / "places.json").known()
+    hashes = {file.record.model_hash, *(d.weights_hash for d in file.dictionaries.values())}
+    assert hashes == set(known)
+    assert all(Path(known[d.weights_hash]).is_dir() for d in file.dictionaries.values())
+
+
+def test_places_are_local_paths_made_absolute_and_names_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sae").mkdir()
+    assert absolute("sae") == str(tmp_path / "sae")
+    assert absolute("sae@blocks.0.hook_out") == f"{tmp_path / 'sae'}@blocks.0.hook_out"
+    assert absolute("gpt2-small-res-jb/blocks.8") == "gpt2-small-res-jb/blocks.8"
+
+
+def test_places_keep_the_newest_and_survive_damage(tmp_path: Path) -> None:
+    places = Places(tmp_path / "places.json")
+    assert places.known() == {}
+    places.remember({"a": "1", "b": "2"})
+    places.remember({"b": "3"})
+    assert (places.find("a"), places.find("b"), places.find("c")) == ("1", "3", None)
+    places.path.write_text("{")
+    assert places.known() == {}
+
+
+def test_a_load_that_fails_is_told_and_tried_again(
+    harvested: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAEFARI_STORE", str(harvested.parents[1]))
+
+    def fail(*_: object) -> LocalEngine:
+        raise InputError("gone")
+
+    monkeypatch.setattr(engine.LocalEngine, "load", fail)
+    file = HarvestFile(harvested)
+    first = live.loading(file, file.record.id)
+    assert first.done.wait(30)
+    with pytest.raises(InputError, match="gone"):
+        live.engine(file)
+    assert live.loading(file, file.record.id) is not first
