@@ -1,0 +1,146 @@
+"""A person's SQL over a harvest and the annotations: read-only, in a process that can be stopped.
+
+The query never holds the catalog: it gets a copy of the annotations. What it may not do (no files,
+no extensions, no settings) DuckDB itself refuses, in console_worker.py: one process a query.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from feature_store.annotations import COLUMNS
+from feature_store.errors import InputError
+from feature_store.harvest_file import DDL
+from feature_store.reader import HarvestFile
+from feature_store.store import Store
+
+WORKER = Path(__file__).with_name("console_worker.py")
+SECONDS = 10.0
+"""A query is stopped after this long, the start of its process included."""
+ROWS = 10_000
+MEGABYTES = 256
+"""DuckDB's memory; an answer may take a quarter of it."""
+
+
+class SqlError(InputError):
+    """What DuckDB, or the console, says against a query; its lines are meant to be kept."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a query gave."""
+
+    table: pa.Table
+    cut: bool
+    """Whether there were more than ROWS rows."""
+    seconds: float
+
+
+class Query:
+    """One query under way in its own process."""
+
+    def __init__(self, store: Store, harvest: HarvestFile, sql: str) -> None:
+        """Start it. Raises InputError where the catalog cannot be read."""
+        request = {
+            "harvest": str(harvest.path.resolve()),
+            "sql": sql,
+            "rows": ROWS + 1,
+            "megabytes": MEGABYTES,
+            "seconds": SECONDS,
+        }
+        given = json.dumps(request).encode() + b"\n" + arrow(store.catalog.snapshot().every)
+        self.sql = sql
+        self.started = time.monotonic()
+        self._outcome: Answer | SqlError | None = None
+        self._cancelled = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER)],  # -P: modules beside the script shadow nothing
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._thread = threading.Thread(target=self._run, args=[given], daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Whether it has ended, after `seconds` at most."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def cancel(self) -> None:
+        """Stop it now; an ended query stays as it is."""
+        self._cancelled = True
+        self._process.kill()
+
+    def answer(self) -> Answer:
+        """Wait for the answer. Raises SqlError with what was said against the query."""
+        self.wait()
+        if isinstance(self._outcome, Answer):
+            return self._outcome
+        raise self._outcome or SqlError("The query ended without an answer.")
+
+    def _run(self, given: bytes) -> None:
+        try:
+            out, said = self._process.communicate(given, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            self._outcome = SqlError(
+                f"Stopped after {SECONDS:g} s. Ask for less: one dictionary, or smaller joins."
+            )
+            return
+        if self._cancelled and self._process.returncode:
+            self._outcome = SqlError("Cancelled.")
+        elif self._process.returncode:
+            self._outcome = SqlError(complaint(said.decode(errors="replace")))
+        else:
+            table = pa.ipc.open_stream(out).read_all()
+            seconds = time.monotonic() - self.started
+            self._outcome = Answer(table.slice(0, ROWS), table.num_rows > ROWS, seconds)
+
+
+def complaint(said: str) -> str:
+    """The worker's last words; without any it was stopped by the system, for its memory."""
+    if not said.strip() or "Traceback" in said or "terminate called" in said:
+        return f"The query needs more than {MEGABYTES} MB of memory. Ask for less at once."
+    return said.strip()
+
+
+def ask(store: Store, harvest_id: str, sql: str) -> Answer:
+    """Answer one query over a harvest. Raises SqlError with what was said against it."""
+    return Query(store, store.harvest(harvest_id), sql).answer()
+
+
+def arrow(table: pa.Table) -> bytes:
+    """A table as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as out:
+        out.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+@cache
+def tables() -> dict[str, list[tuple[str, str]]]:
+    """Every table that a query may name, with its columns' names and types."""
+    with duckdb.connect(config={"threads": 1}) as db:
+        db.execute(DDL.read_text(encoding="utf-8"))
+        db.register("incoming", COLUMNS.empty_table())
+        db.execute("CREATE TABLE annotation AS SELECT * FROM incoming")
+        db.unregister("incoming")
+        rows = db.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() "
+            "WHERE schema_name = 'main' AND NOT internal "
+            "ORDER BY table_oid, column_index"
+        ).fetchall()
+    found: dict[str, list[tuple[str, str]]] = {}
+    for table, column, kind in rows:
+        found.setdefault(table, []).append((column, kind))
+    return found

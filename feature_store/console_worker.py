@@ -1,0 +1,109 @@
+"""One query of a person, in a process of its own: started by console.py.
+
+Imports nothing of ours, so that it starts in a third of a second. A JSON line and the annotations
+as an Arrow stream come in; the answer leaves as an Arrow stream, an error as text with status 1.
+"""
+
+import json
+import sys
+from typing import Any, BinaryIO
+
+import duckdb
+import pyarrow as pa
+
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "threads": 1,
+    "temp_directory": "",
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}
+READS = ("SELECT", "EXPLAIN", "MULTI")
+"""Kinds of statement: SELECT is also SHOW, DESCRIBE and VALUES; MULTI is PIVOT."""
+WORDED = ("interval", "bit", "union")
+"""Types that neither a table on a page nor Parquet holds: shown as DuckDB writes them."""
+
+
+def confine(megabytes: int, seconds: float) -> None:
+    """Limit memory, processor time and written files, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows: the parent's clock and DuckDB's own limit remain
+        return
+    most = (2048 + 2 * megabytes) << 20  # address space, of which libraries take half unused
+    for kind, limit in [
+        (resource.RLIMIT_AS, most),
+        (resource.RLIMIT_CPU, int(seconds) + 5),  # nobody is left to stop it if the parent died
+        (resource.RLIMIT_FSIZE, 0),
+    ]:
+        _, hard = resource.getrlimit(kind)
+        if hard == resource.RLIM_INFINITY or limit < hard:
+            resource.setrlimit(kind, (limit, hard))
+
+
+def connect(harvest: str, annotation: pa.Table, megabytes: int) -> duckdb.DuckDBPyConnection:
+    """In-memory, with the harvest attached read-only and a copy of the annotations; then locked."""
+    db = duckdb.connect(config={**CONFIG, "memory_limit": f"{megabytes}MB"})
+    quoted = harvest.replace("'", "''")
+    db.execute(f"ATTACH '{quoted}' AS harvest (READ_ONLY)")
+    db.register("incoming", annotation)
+    db.execute("CREATE TABLE annotation AS SELECT * FROM incoming")
+    db.unregister("incoming")
+    db.execute("SET search_path = 'memory,harvest'")
+    db.execute("SET enable_external_access = false")
+    db.execute("SET lock_configuration = true")
+    return db
+
+
+def answer(db: duckdb.DuckDBPyConnection, sql: str, rows: int, megabytes: int) -> pa.Table:
+    """The first `rows` rows. Leaves with a sentence for what is not one reading statement."""
+    kinds = [statement.type.name for statement in db.extract_statements(sql)]
+    if len(kinds) != 1:
+        sys.exit(f"Write one query: there are {len(kinds)} here.")
+    if kinds[0] not in READS:
+        sys.exit(f"The console only reads, and this is {kinds[0]}. Begin with SELECT.")
+    found = db.sql(sql).limit(rows)
+    columns = [
+        duckdb.ColumnExpression(name).cast("VARCHAR").alias(name)
+        if kind.id in WORDED
+        else duckdb.ColumnExpression(name)
+        for name, kind in zip(found.columns, found.types, strict=True)
+    ]
+    table = found.select(*columns).to_arrow_table()
+    if table.nbytes > megabytes << 20:
+        sys.exit(
+            f"The answer takes {table.nbytes >> 20} MB, and {megabytes} MB is the most. "
+            "Ask for fewer columns or rows."
+        )
+    return counted(table)
+
+
+def counted(table: pa.Table) -> pa.Table:
+    """Sums of whole numbers as int64 where they fit: DuckDB gives them as decimals."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_decimal(field.type) and field.type.scale == 0:
+            try:
+                table = table.set_column(i, field.name, table.column(i).cast(pa.int64()))
+            except pa.ArrowInvalid:
+                continue  # larger than int64: stays a decimal
+    return table
+
+
+def main(source: BinaryIO, target: BinaryIO) -> None:
+    """Read the request, answer it."""
+    request: dict[str, Any] = json.loads(source.readline())
+    with pa.ipc.open_stream(source) as stream:
+        annotation = stream.read_all()
+    megabytes = request["megabytes"]
+    confine(megabytes, request["seconds"])
+    try:
+        db = connect(request["harvest"], annotation, megabytes)
+        table = answer(db, request["sql"], request["rows"], megabytes // 4)
+        with pa.ipc.new_stream(target, table.schema) as out:
+            out.write_table(table)
+    except (duckdb.Error, MemoryError, pa.ArrowException) as error:
+        sys.exit(str(error) or f"The query needs more than {megabytes} MB of memory.")
+
+
+if __name__ == "__main__":
+    main(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,158 @@
+"""SQL over a harvest: what it answers, what it refuses, and that it can always be stopped."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from feature_store import console, console_worker
+from feature_store.console import ROWS, Query, SqlError, ask
+from feature_store.records import FeatureId
+from feature_store.store import Store
+from tests.stores import make_store
+
+pytestmark = pytest.mark.process
+HARVEST = "tiny-0001"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = make_store(tmp_path_factory.mktemp("console") / "sto're")
+    store.catalog.annotate(FeatureId("resid", 3), "label", "parks; '</script>'")
+    return store
+
+
+@pytest.fixture
+def db(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
+    """What the worker's process has, in this one: quick to ask many things."""
+    path = store.harvest(HARVEST).path
+    store.harvest(HARVEST).close()  # one process has a file in one configuration only
+    with console_worker.connect(str(path), store.catalog.snapshot().every, 256) as db:
+        yield db
+
+
+def refusal(store: Store, sql: str) -> str:
+    with pytest.raises(SqlError) as caught:
+        ask(store, HARVEST, sql)
+    return str(caught.value)
+
+
+def refused(db: duckdb.DuckDBPyConnection, sql: str) -> str:
+    with pytest.raises((SystemExit, duckdb.Error)) as caught:
+        console_worker.answer(db, sql, 10, 64)
+    return str(caught.value)
+
+
+def test_harvest_and_annotations_join(store: Store) -> None:
+    found = ask(
+        store,
+        HARVEST,
+        "SELECT feature, value, n_active FROM annotation JOIN feature USING (dictionary, feature)",
+    )
+    assert found.table.to_pylist() == [
+        {"feature": 3, "value": "parks; '</script>'", "n_active": 43}
+    ]
+    assert not found.cut
+
+
+def test_whole_numbers_stay_whole_and_odd_types_become_words(store: Store) -> None:
+    sql = 'SELECT sum(n_active) s, INTERVAL 1 DAY AS "a ""b", 1 x, 2 x FROM feature'
+    table = ask(store, HARVEST, sql).table
+    assert table.schema.field("s").type == pa.int64()
+    assert table.column('a "b').to_pylist() == ["1 day"]
+    assert len(set(table.column_names)) == 4
+
+
+@pytest.mark.parametrize("sql", ["PIVOT (SELECT dictionary, split FROM context) ON split",
+                                 "SHOW TABLES", "DESCRIBE feature", "EXPLAIN SELECT 1",
+                                 "FROM harvest.feature;", "VALUES (1)"])  # fmt: skip
+def test_every_way_of_reading_works(db: duckdb.DuckDBPyConnection, sql: str) -> None:
+    assert console_worker.answer(db, sql, 10, 64).num_rows
+
+
+def test_rows_beyond_the_limit_are_cut_and_it_says_so(store: Store) -> None:
+    exact = ask(store, HARVEST, f"SELECT * FROM range({ROWS})")
+    more = ask(store, HARVEST, f"SELECT range AS r FROM range({ROWS + 1}) ORDER BY r DESC")
+    assert (exact.table.num_rows, exact.cut) == (ROWS, False)
+    assert (more.table.num_rows, more.cut) == (ROWS, True)
+    assert more.table.column("r")[0].as_py() == ROWS
+
+
+@pytest.mark.parametrize("sql", [
+    "INSERT INTO annotation SELECT * FROM annotation", "DELETE FROM harvest.feature",
+    "UPDATE feature SET density = 0", "DROP TABLE annotation", "CREATE TABLE t AS SELECT 1",
+    "SET threads = 4", "PRAGMA enable_profiling", "RESET memory_limit", "DETACH harvest",
+    "ATTACH 'other.duckdb'", "COPY (SELECT 1) TO 'out.csv'", "EXPORT DATABASE 'out'",
+    "INSTALL fts", "LOAD fts", "CALL pragma_version()", "BEGIN", "CHECKPOINT", "USE harvest",
+])  # fmt: skip
+def test_whatever_is_not_reading_is_refused(db: duckdb.DuckDBPyConnection, sql: str) -> None:
+    assert "The console only reads, and this is" in refused(db, sql)
+
+
+@pytest.mark.parametrize("sql", [
+    "SELECT * FROM read_csv('{file}')", "SELECT * FROM read_text('{file}')",
+    "SELECT * FROM read_blob('{file}')", "SELECT * FROM glob('{file}')",
+    "SELECT * FROM read_parquet('{file}')", "SELECT * FROM '{file}'",
+    "SELECT * FROM read_json('{file}')", "SELECT * FROM query('FROM read_csv(''{file}'')')",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}.out'", "FROM read_csv('http://127.0.0.1:9/a')",
+    "SELECT * FROM request", "SELECT getenv('HOME')",
+])  # fmt: skip
+def test_files_and_variables_are_out_of_reach(
+    db: duckdb.DuckDBPyConnection, sql: str, tmp_path: Path
+) -> None:
+    """Within a SELECT too: by DuckDB, whose own words are shown."""
+    file = tmp_path / "secret.csv"
+    file.write_text("secret\n1\n")
+    said = refused(db, sql.format(file=file))
+    assert "Error" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["secret.csv"]
+
+
+def test_duckdbs_own_message_is_kept_with_its_lines(store: Store) -> None:
+    said = refusal(store, "SELECT densty FROM feature")
+    assert "Binder Error" in said and '"density"' in said and "\n" in said
+
+
+@pytest.mark.parametrize(("sql", "n"), [("", 0), ("-- nothing", 0), ("SELECT 1; SELECT 2", 2)])
+def test_one_query_at_a_time(db: duckdb.DuckDBPyConnection, sql: str, n: int) -> None:
+    assert refused(db, sql) == f"Write one query: there are {n} here."
+
+
+ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7"
+
+
+def test_a_query_that_takes_too_long_is_stopped(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "SECONDS", 1.5)  # the process itself takes part of it
+    assert refusal(store, ENDLESS).startswith("Stopped after 1.5 s.")
+
+
+def test_cancelling_ends_the_process_at_once(store: Store) -> None:
+    query = Query(store, store.harvest(HARVEST), ENDLESS)
+    assert not query.wait(0.5)
+    begun = time.monotonic()
+    query.cancel()
+    with pytest.raises(SqlError, match="Cancelled"):
+        query.answer()
+    assert time.monotonic() - begun < 1
+    assert query._process.poll() is not None
+
+
+@pytest.mark.parametrize("sql", ["SELECT list(range) FROM range(100000000)",
+                                 "SELECT repeat('a', 50000000) FROM range(50)"])  # fmt: skip
+def test_memory_is_limited(store: Store, sql: str) -> None:
+    assert any(word in refusal(store, sql).lower() for word in ("memory", "is the most"))
+
+
+def test_the_tables_named_at_the_side_are_those_that_answer(
+    db: duckdb.DuckDBPyConnection,
+) -> None:
+    """Every table and column, once; the names are what a query may use."""
+    assert {"feature", "context", "token", "annotation"} <= console.tables().keys()
+    for table, columns in console.tables().items():
+        found = console_worker.answer(db, f'SELECT * FROM "{table}" LIMIT 0', 10, 64)
+        assert found.column_names == [name for name, _ in columns]
