@@ -13,7 +13,7 @@ from feature_store.reader import HarvestFile
 from tests.harvests import Rig
 
 Open = Callable[..., AppTest]
-TEXT = "the cat sat the cat sat"
+TEXT = "the cat ran to the park"
 
 
 @pytest.fixture

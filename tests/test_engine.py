@@ -15,7 +15,7 @@ from feature_store.places import Places
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
 
-TEXT = "the cat sat the cat sat"
+TEXT = "the cat ran to the park"
 
 
 @pytest.fixture(scope="module")
