@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from feature_store.annotations import Annotations
 from feature_store.errors import InputError
 from feature_store.locks import holder
 from feature_store.records import Annotation, FeatureId
@@ -34,10 +35,11 @@ class Catalog:
         self.patience_s = patience_s
         self._lock = threading.Lock()  # one configuration and one connection per process
         self._migrated = False
+        self._kept: tuple[tuple[int, ...], Annotations] | None = None
         self.writable = True
 
     @contextmanager
-    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def transaction(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """The catalog, open and inside a transaction; committed at the end of the block.
 
         Raises InputError when another process keeps it beyond `patience_s` (with its pid), when it
@@ -46,7 +48,7 @@ class Catalog:
         if not self.writable:
             raise InputError(f"{self.path} cannot be written: it was opened read-only.")
         with self._lock:
-            db = self._open()
+            db = self._open(patience_s)
             try:
                 if not self._migrated:
                     migrate(db, self.path)
@@ -91,25 +93,44 @@ class Catalog:
             ).fetchall()
         return [Annotation(*row) for row in rows]
 
+    def snapshot(self, patience_s: float | None = None) -> Annotations:
+        """All annotations in one transaction, kept until the file changes: for pages."""
+        if not self.path.exists():
+            return Annotations.empty()
+        kept = self._kept
+        if kept is None or kept[0] != self._stamp():
+            with self._reading(patience_s) as db:  # while it is open, nobody else writes
+                kept = self._kept = (self._stamp(), Annotations.read(db))
+        return kept[1]
+
+    def last_seen(self) -> Annotations:
+        """The snapshot before now, for when the catalog cannot be had; empty without one."""
+        return self._kept[1] if self._kept else Annotations.empty()
+
+    def _stamp(self) -> tuple[int, ...]:
+        stat = self.path.stat()
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
     @contextmanager
-    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _reading(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """A catalog that may not be written is read all the same, if it is up to date."""
         if self.writable:
-            with self.transaction() as db:
+            with self.transaction(patience_s) as db:
                 yield db
             return
         with self._lock:
-            db = self._open()
+            db = self._open(patience_s)
             try:
                 yield db
             finally:
                 db.close()
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
+    def _open(self, patience_s: float | None = None) -> duckdb.DuckDBPyConnection:
+        patience_s = self.patience_s if patience_s is None else patience_s
         retrying = Retrying(
             retry=retry_if_exception(lambda error: holder_of(error) is not None),
             wait=wait_random_exponential(multiplier=0.02, max=0.5),
-            stop=stop_after_delay(self.patience_s),
+            stop=stop_after_delay(patience_s),
             reraise=True,
         )
         try:
@@ -117,7 +138,7 @@ class Catalog:
         except duckdb.IOException as error:
             if pid := holder(error):
                 raise InputError(
-                    f"{self.path} has been locked by process {pid} for over {self.patience_s:g} s. "
+                    f"{self.path} has been locked by process {pid} for over {patience_s:g} s. "
                     "Close that program, or wait until it is done, and try again."
                 ) from error
             raise InputError(f"{self.path} is not a catalog, or it is damaged: {error}") from error

@@ -1,7 +1,7 @@
 """Reading a published harvest file: one feature is one short read, tokens are held once."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
@@ -194,6 +194,11 @@ class HarvestFile:
         )
         with self._cursor() as cur:
             return cur.sql(query, params=values).to_arrow_table()
+
+    def rows(self, query: str, params: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
+        """The answer to a query of our own, as Arrow."""
+        with self._cursor() as cur:
+            return cur.sql(query, params=params).to_arrow_table()
 
     def silent_windows(self, dictionary: str, split: Split | None = None) -> list[SilentWindow]:
         """The pool of random windows with all their activations under one dictionary."""
