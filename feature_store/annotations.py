@@ -1,12 +1,16 @@
 """Everything that people said of features, as it stood at one moment."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.records import Annotation, FeatureId
+from feature_store.search import WordIndex
 
 COLUMNS = pa.schema(
     [
@@ -51,9 +55,15 @@ class Annotations:
 
     def values(self, dictionary: str, kind: str) -> pa.Table:
         """Columns feature and value: what is in force of one kind in a dictionary."""
-        found = self.in_force
-        mask = pc.and_(pc.equal(found["dictionary"], dictionary), pc.equal(found["kind"], kind))
-        return found.filter(mask).select(["feature", "value"])
+        wanted = (pc.field("dictionary") == dictionary) & (pc.field("kind") == kind)
+        return self.in_force.filter(wanted).select(["feature", "value"])
+
+    @cached_property
+    def labels(self) -> "Labels":
+        """The labels in force, to be searched."""
+        rows = self.in_force.filter(pc.field("kind") == "label")
+        features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
+        return Labels(list(features), rows["value"].to_pylist())
 
     def of(self, feature: FeatureId) -> dict[str, str]:
         """Kind → value in force of one feature."""
@@ -67,7 +77,30 @@ class Annotations:
         return [Annotation(**{name: row[name] for name in names}) for row in rows]
 
 
+class Labels:
+    """What features are called, by feature and by words."""
+
+    def __init__(self, features: list[tuple[str, int]], texts: list[str]) -> None:
+        """`features` are (dictionary, index), one for each text."""
+        self._features = features
+        self._dictionaries = np.array([name for name, _ in features], dtype=object)
+        self._of = dict(zip(features, texts, strict=True))
+        self._index = WordIndex(texts)
+
+    def of(self, feature: tuple[str, int]) -> str:
+        """A feature's label; empty without one."""
+        return self._of.get(feature, "")
+
+    def find(
+        self, query: str, dictionaries: Sequence[str], limit: int = 200
+    ) -> list[tuple[tuple[str, int], float]]:
+        """((dictionary, index), score in 0..1) of the features with such a label, best first."""
+        among = np.isin(self._dictionaries, list(dictionaries))
+        found = self._index.find(query, limit, among)
+        return [(self._features[number], score) for number, score in found]
+
+
 def rows_of(table: pa.Table, feature: FeatureId) -> list[dict]:
-    """A feature's rows. Numbers are compared first: few rows are left for the names."""
-    near = table.filter(pc.equal(table["feature"], feature.index))
-    return near.filter(pc.equal(near["dictionary"], feature.dictionary)).to_pylist()
+    """A feature's rows."""
+    wanted = (pc.field("feature") == feature.index) & (pc.field("dictionary") == feature.dictionary)
+    return table.filter(wanted).to_pylist()

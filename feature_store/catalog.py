@@ -59,14 +59,26 @@ class Catalog:
             finally:
                 db.close()
 
-    def annotate(self, feature: FeatureId, kind: Kind, value: str) -> None:
-        """Say something of a feature; an empty value takes it back, older ones stay as history."""
-        with self.transaction() as db:
-            db.execute(
-                "INSERT INTO annotation (dictionary, feature, kind, value, created) "
-                "VALUES (?, ?, ?, ?, ?)",
-                [feature.dictionary, feature.index, kind, value, utc_now()],
-            )
+    def annotate(
+        self, feature: FeatureId, kind: Kind, value: str, *, patience_s: float | None = None
+    ) -> None:
+        """Say something of a feature; an empty value takes it back, older ones stay as history.
+
+        What is in force already is not said twice.
+        """
+        which = [feature.dictionary, feature.index, kind]
+        with self.transaction(patience_s) as db:
+            row = db.execute(
+                "SELECT arg_max(value, annotation) FROM annotation "
+                "WHERE dictionary = ? AND feature = ? AND kind = ?",
+                which,
+            ).fetchone()
+            if value != ((row and row[0]) or ""):
+                db.execute(
+                    "INSERT INTO annotation (dictionary, feature, kind, value, created) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    [*which, value, utc_now()],
+                )
 
     def annotations(self, dictionary: str) -> pa.Table:
         """The annotations in force in a dictionary: columns feature, kind, value, created."""

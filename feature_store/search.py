@@ -51,8 +51,12 @@ class WordIndex:
         self._db.execute("CREATE TABLE words AS FROM incoming")
         self._db.unregister("incoming")
 
-    def find(self, query: str, limit: int = 200) -> list[tuple[int, float]]:
+    def find(
+        self, query: str, limit: int = 200, among: np.ndarray | None = None
+    ) -> list[tuple[int, float]]:
         """(number of the text, score in 0..1), best first; empty where no word is alike.
+
+        `among`, a truth value for each text, leaves the others out.
 
         A word counts by its likeness (1 exact; less as a beginning, with one or two typing
         errors, inside another word) and by its rarity; texts with fewer other words come first.
@@ -69,6 +73,8 @@ class WordIndex:
             return []
         scores /= weights
         scores *= 0.97 + 0.03 * len(asked) / np.maximum(self._lengths, len(asked))
+        if among is not None:
+            scores[~among] = 0.0
         order = np.lexsort((np.arange(self.size), -scores))[:limit]
         return [(int(i), float(scores[i])) for i in order if scores[i] > 0]
 

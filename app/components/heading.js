@@ -1,11 +1,21 @@
 // A feature's name, the way to its neighbours (also by key), and its facts in one line.
-// data: { dictionary, index, steps: [{ label, keys, hint, href, target | null }], facts: [[name, value]], warnings: [text] }
+// data: { dictionary, index, label, starred, writable, steps: [{ label, keys, hint, href, target | null }], facts: [[name, value]], warnings: [text] }
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
   const send = (target) => setTriggerValue("go", target);
   const title = el("h1");
   title.append(el("span", "name", `${data.dictionary} / `), String(data.index));
+  if (data.label) title.append(el("span", "label", data.label));
+  const turn = () => setTriggerValue("star", data.starred ? "off" : "on");
+  const star = el(data.writable ? "button" : "span", "star", data.starred ? "★" : "☆");
+  star.title = data.writable ? (data.starred ? "take the star back (s)" : "star it (s)") : "starred";
+  if (data.writable) {
+    star.setAttribute("aria-label", "star");
+    star.setAttribute("aria-pressed", String(data.starred));
+    star.addEventListener("click", turn);
+  }
+  if (data.writable || data.starred) title.append(star);
   const steps = el("div", "go");
   for (const step of data.steps) {
     const node = el("span");
@@ -29,6 +39,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const typing = path.some((node) => node.isContentEditable || /^(INPUT|TEXTAREA|SELECT|CANVAS)$/.test(node.tagName || ""));
     const elsewhere = path.some((node) => node.matches?.('[role="radiogroup"], [role="listbox"], [data-testid="stDataFrame"]'));
     if (typing || elsewhere || event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return;
+    if (event.key === "s" && data.writable) turn();
     const step = data.steps.find(({ keys }) => keys.includes(event.key));
     if (step?.target) send(step.target);
   };

@@ -4,7 +4,7 @@ import random
 
 import streamlit as st
 
-from app import components, session
+from app import annotations, components, session
 from app.panels.subject import Subject
 from app.wording import count, measure, plural, share
 
@@ -17,14 +17,30 @@ KEY = "feature_heading"
 
 def draw(subject: Subject) -> None:
     """The heading; its links and keys go to other features without a reload."""
+    said = subject.said.annotations.of(subject.id)
     data = {
+        "label": said.get("label", ""),
+        "starred": "star" in said,
+        "writable": subject.said.writable,
         "dictionary": subject.id.dictionary,
         "index": subject.id.index,
         "steps": steps(subject),
         "facts": facts(subject),
         "warnings": warnings(subject),
     }
-    components.heading(key=KEY, data=data, on_go_change=lambda: session.follow(KEY))
+    components.heading(
+        key=KEY,
+        data=data,
+        on_go_change=lambda: session.follow(KEY),
+        on_star_change=lambda: star(subject),
+    )
+
+
+def star(subject: Subject) -> None:
+    """Callback: the star was clicked, or its key pressed."""
+    wanted = (st.session_state.get(KEY) or {}).get("star")
+    if wanted:
+        annotations.say(subject.id, "star", "1" if wanted == "on" else "")
 
 
 def steps(subject: Subject) -> list[dict[str, object]]:

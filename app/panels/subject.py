@@ -1,7 +1,8 @@
 """What every panel is given: a feature, where it is, and what was read of it once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from app.annotations import Said
 from app.session import Place
 from feature_store.records import Context, Feature, FeatureId
 
@@ -14,8 +15,10 @@ class Subject:
     id: FeatureId
     facts: Feature
     contexts: list[Context]
+    said: Said = field(default_factory=Said)
 
     @classmethod
-    def read(cls, place: Place, feature: FeatureId) -> "Subject":
-        """Facts and contexts from the store."""
-        return cls(place, feature, place.file.facts(feature), place.file.contexts(feature))
+    def read(cls, place: Place, feature: FeatureId, said: Said | None = None) -> "Subject":
+        """Facts and contexts from the harvest; `said` is what the catalog has."""
+        file = place.file
+        return cls(place, feature, file.facts(feature), file.contexts(feature), said or Said())

@@ -2,14 +2,14 @@
 
 import streamlit as st
 
-from app import frame, session
-from app.panels import PANELS, heading
+from app import annotations, frame, session
+from app.panels import PANELS, heading, notes
 from app.panels.subject import Subject
 
 place, feature = session.feature()
 frame.sidebar(place)
 frame.bar(place)
-subject = Subject.read(place, feature)
+subject = Subject.read(place, feature, annotations.read())
 heading.draw(subject)
 if subject.facts.n_active:
     with st.container(key="feature_body"):
@@ -22,3 +22,6 @@ if subject.facts.n_active:
                 panel.draw(subject)
 else:
     heading.draw_dead(subject)
+    with st.container(gap="xxsmall", key=f"panel_{notes.TITLE}", width=480):
+        st.subheader(notes.TITLE, anchor=False)
+        notes.draw(subject)

@@ -1,0 +1,132 @@
+"""A person's own words: label, note, star, and what was said before."""
+
+import streamlit as st
+
+from app import annotations, session
+from app.components import rows
+from app.panels.subject import Subject
+from app.wording import count
+from feature_store.catalog import Kind
+from feature_store.records import Annotation
+
+TITLE = "Notes"
+SHOWN = 20
+"""Changes listed, the newest."""
+KINDS: tuple[Kind, ...] = ("label", "note", "star")
+PROBLEM = "Labels and notes cannot be read just now."
+
+
+def draw(subject: Subject) -> None:
+    """Everything saves itself when it is left; what could not be saved stays and says why."""
+    if subject.said.problem:
+        st.markdown(f":yellow[{session.literal(f'{PROBLEM} {subject.said.problem}')}]")
+    if subject.said.writable:
+        edits(subject)
+    else:
+        readings(subject)
+    history(subject)
+
+
+def edits(subject: Subject) -> None:
+    """The fields. Their values are those in force, or what is waiting to be saved."""
+    said = subject.said.annotations.of(subject.id)
+    waiting = annotations.unsaved(subject.id)
+    for kind in KINDS:
+        value = waiting[kind][0] if kind in waiting else said.get(kind, "")
+        show(field(subject, kind), value == "1" if kind == "star" else value)
+    st.text_input(
+        "Label", key=field(subject, "label"), max_chars=annotations.LABEL_LENGTH,
+        placeholder="what it fires on, in a few words", on_change=save, args=(subject, "label"),
+    )  # fmt: skip
+    st.text_area(
+        "Note", key=field(subject, "note"), max_chars=annotations.NOTE_LENGTH, height=88,
+        placeholder="saved when you leave the field", on_change=save, args=(subject, "note"),
+    )  # fmt: skip
+    st.checkbox("Starred", key=field(subject, "star"), on_change=save, args=(subject, "star"))
+    if waiting:
+        why = next(iter(waiting.values()))[1]
+        sentence = f"Not saved: {', '.join(waiting)}. {why}"
+        st.markdown(f":red[{session.literal(sentence)}]")
+        st.button("Save again", key="notes_again", on_click=save_again, args=(subject,))
+
+
+def readings(subject: Subject) -> None:
+    """The same without fields."""
+    said = subject.said.annotations.of(subject.id)
+    st.caption("This store's catalog cannot be written from here: labels and notes are read-only.")
+    for kind in ("label", "note"):
+        if kind in said:
+            st.text(said[kind])
+    if "star" in said:
+        st.text("★ starred")
+
+
+def history(subject: Subject) -> None:
+    """What was said when, newest first; the last change can be undone."""
+    past = subject.said.annotations.history(subject.id)
+    if not past:
+        return
+    last, former = past[-1], before(past)
+    if subject.said.writable:
+        st.button(
+            "Undo", key="notes_undo", on_click=annotations.say,
+            args=(subject.id, last.kind, former), help=undoing(last.kind, former),
+        )  # fmt: skip
+    with st.expander(f"History ({count(len(past))})"):
+        data = {
+            "ruled": False,
+            "columns": [
+                {"name": "when (UTC)", "kind": "", "hint": ""},
+                {"name": "what", "kind": "", "hint": ""},
+                {"name": "said", "kind": "", "hint": ""},
+            ],
+            "rows": [line(one) for one in reversed(past[-SHOWN:])],
+        }
+        rows(key="notes_history", data=data)
+        if len(past) > SHOWN:
+            st.caption(f"the newest {SHOWN} of {count(len(past))} changes")
+
+
+def line(one: Annotation) -> dict[str, object]:
+    """One change as a row."""
+    said = "–" if not one.value else "★" if one.kind == "star" else one.value
+    cells = [f"{one.created:%Y-%m-%d %H:%M}", one.kind, said]
+    return {"href": "", "target": None, "cells": cells, "notes": []}
+
+
+def before(past: list[Annotation]) -> str:
+    """What was in force of the last change's kind before it."""
+    same = [one.value for one in past[:-1] if one.kind == past[-1].kind]
+    return same[-1] if same else ""
+
+
+def undoing(kind: str, former: str) -> str:
+    """What Undo will do."""
+    if kind == "star":
+        return "Star it again." if former else "Take the star back."
+    if not former:
+        return f"Take the {kind} back."
+    return session.literal(f"Set the {kind} to “{former[:80]}” again.")
+
+
+def save(subject: Subject, kind: Kind) -> None:
+    """Callback: a field's value goes into the catalog."""
+    value = st.session_state[field(subject, kind)]
+    annotations.say(subject.id, kind, ("1" if value else "") if kind == "star" else value)
+
+
+def save_again(subject: Subject) -> None:
+    """Callback: another try at everything that waits."""
+    for kind, (value, _) in dict(annotations.unsaved(subject.id)).items():
+        annotations.say(subject.id, kind, value)
+
+
+def field(subject: Subject, kind: Kind) -> str:
+    """The key of a field: each feature has its own, so no text ends up at another one."""
+    return f"notes_{kind}_{subject.id}"
+
+
+def show(key: str, value: object) -> None:
+    """Set a field, but only to something new: setting it anew would undo what is being typed."""
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
