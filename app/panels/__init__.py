@@ -2,10 +2,10 @@
 
 from types import ModuleType
 
-from app.panels import activations, contexts, facts, logits, neighbours, trial
+from app.panels import activations, contexts, facts, logits, matches, neighbours, notes, trial
 
 PANELS: dict[str, tuple[ModuleType, ...]] = {
     "left": (contexts, trial, facts),
-    "right": (activations, logits, neighbours),
+    "right": (activations, logits, neighbours, matches, notes),
 }
 """Panels in page order, by the part of the page they stand in."""

@@ -1,0 +1,94 @@
+"""Correlations between features of any two dictionaries, from the pool of random windows.
+
+The pool holds the same tokens under every dictionary of a harvest, with all their activations. So
+two features can be compared on it without the model, whatever they were trained on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.reader import HarvestFile
+
+MIN_TOGETHER = 5
+"""Joint firings below which a correlation is not worth showing."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One dictionary's activations on the pool's tokens, ordered by feature."""
+
+    n_tokens: int
+    """Tokens of the pool's windows."""
+    token: np.ndarray
+    """Number of the token in the pool."""
+    feature: np.ndarray
+    value: np.ndarray
+    d_sae: int
+
+    def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens where a feature fires, and its activations there."""
+        low, high = np.searchsorted(self.feature, [feature, feature + 1])
+        return self.token[low:high], self.value[low:high]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A feature that fires like another one."""
+
+    feature: int
+    correlation: float
+    """Pearson's r of the two activations over all tokens of the pool."""
+    together: int
+    """Tokens of the pool on which both fire."""
+
+
+def read(file: HarvestFile, dictionary: str) -> Pool:
+    """A dictionary's part of the pool."""
+    info = file.dictionary(dictionary)
+    table = file.rows(
+        'SELECT "window", length, positions, features, activations, start FROM silent_window '
+        'WHERE dictionary = ? ORDER BY "window"',
+        [dictionary],
+    )
+    length = table.column("length").to_numpy().astype(np.int64)
+    base = np.cumsum(length) - length - table.column("start").to_numpy()
+    position, count = flat(table, "positions")
+    feature, _ = flat(table, "features")
+    value, _ = flat(table, "activations")
+    token = np.repeat(base, count) + position
+    order = np.argsort(feature, kind="stable")
+    return Pool(
+        int(length.sum()), token[order], feature[order], value[order].astype(float), info.d_sae
+    )
+
+
+def flat(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """All values of a list column in order, and how many each row has."""
+    lists = table.column(name).combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):
+        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+    return lists.flatten().to_numpy(), lists.value_lengths().to_numpy()
+
+
+def matches(mine: Pool, feature: int, other: Pool, n: int) -> list[Match]:
+    """The `n` features of `other` that correlate most with a feature; none below MIN_TOGETHER.
+
+    r = (N·Σxy − Σx·Σy) ÷ √((N·Σx² − (Σx)²)(N·Σy² − (Σy)²)), N the pool's tokens.
+    """
+    tokens, values = mine.of(feature)
+    x = np.zeros(mine.n_tokens)
+    x[tokens] = values
+    there = x[other.token]
+    total = np.bincount(other.feature, weights=other.value, minlength=other.d_sae)
+    square = np.bincount(other.feature, weights=other.value**2, minlength=other.d_sae)
+    product = np.bincount(other.feature, weights=other.value * there, minlength=other.d_sae)
+    together = np.bincount(other.feature, weights=there != 0, minlength=other.d_sae)
+    size = mine.n_tokens
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = (size * (x**2).sum() - x.sum() ** 2) * (size * square - total**2)
+        r = (size * product - x.sum() * total) / np.sqrt(spread)
+    r[(together < MIN_TOGETHER) | ~np.isfinite(r)] = -np.inf
+    best = np.argsort(-r, kind="stable")[:n]
+    return [Match(int(i), float(r[i]), int(together[i])) for i in best if np.isfinite(r[i])]
