@@ -1,6 +1,7 @@
 """Around every page: the sidebar, and the bar that says which dictionary one is in."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import session
 from app.session import Place
@@ -38,16 +39,19 @@ def sidebar(here: Place | None) -> None:
             query_params={**query, **session.filters()},
             width="stretch",
         )
+        st.page_link(session.SEARCH, label="Search", query_params=query, width="stretch")
         st.page_link(session.PROMPT, label="Prompt", query_params=query, width="stretch")
+        st.page_link(session.SQL, label="SQL", query_params=query, width="stretch")
 
 
-def bar(here: Place) -> None:
-    """Which dictionary, and a field that goes to a feature by its number."""
+def bar(here: Place) -> DeltaGenerator:
+    """Which dictionary, and a field that goes to a feature by its number; a page adds its own."""
     files = {file.record.id: file for file in session.store().harvests()}
     places = {(i, name): Place(file, info) for i, file in files.items()
               for name, info in file.dictionaries.items()}  # fmt: skip
     st.session_state[PICKED] = (here.file.record.id, here.info.dictionary)  # the URL decides
-    with st.container(key="bar", horizontal=True, gap="small"):
+    whole = st.container(key="bar", horizontal=True, gap="small")
+    with whole:
         picker, field = st.empty(), st.empty()
     picker.selectbox(
         "Dictionary",
@@ -70,6 +74,7 @@ def bar(here: Place) -> None:
         st.markdown(f":red[{session.literal(sentence)}]")
     if wanted := st.session_state.pop("frame_jump", None):
         st.switch_page(session.FEATURE, query_params=wanted)
+    return whole
 
 
 def refused(error: InputError) -> None:

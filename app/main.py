@@ -17,7 +17,9 @@ page = st.navigation(
         st.Page(session.LIBRARY, title="Library", default=True),
         st.Page(session.FEATURES, title="Features"),
         st.Page(session.FEATURE, title="Feature"),
+        st.Page(session.SEARCH, title="Search"),
         st.Page(session.PROMPT, title="Prompt"),
+        st.Page(session.SQL, title="SQL"),
     ],
     position="hidden",
 )

@@ -16,10 +16,13 @@ from feature_store.store import Store
 
 STORE = "SAEFARI_STORE"
 """The environment variable that names the store to the pages."""
-FILTERS = ("show", "low", "high", "max")
+FILTERS = ("show", "low", "high", "max", "labelled", "starred")
 """The URL's parameters of the filters of the table of features."""
 LIBRARY, FEATURES, FEATURE = "views/library.py", "views/features.py", "views/feature.py"
-PROMPT = "views/prompt.py"
+PROMPT, SQL = "views/prompt.py", "views/sql.py"
+SEARCH = "views/search.py"
+QUERY, WRITTEN = "sql", "session_sql"
+"""The URL's parameter of the SQL page, and the key of what this visitor wrote there last."""
 
 
 @dataclass(frozen=True)

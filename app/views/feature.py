@@ -2,14 +2,16 @@
 
 import streamlit as st
 
-from app import annotations, frame, session
+from app import annotations, frame, session, sheet
 from app.panels import PANELS, heading, notes
 from app.panels.subject import Subject
 
 place, feature = session.feature()
 frame.sidebar(place)
-frame.bar(place)
+bar = frame.bar(place)
 subject = Subject.read(place, feature, annotations.read())
+with bar:
+    sheet.take_away(subject)
 heading.draw(subject)
 if subject.facts.n_active:
     with st.container(key="feature_body"):

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import frame, session
+from app import export, frame, session
 from app.components import ignore, rows
 from app.session import Place
 from app.wording import count, measure, plural
@@ -96,8 +96,10 @@ def published(value: float | None) -> str:
 store = session.store()
 harvests = store.harvests()
 frame.sidebar(session.place() if harvests else None)
-with st.container(key="bar", vertical_alignment="center"):
-    st.title("Library", anchor=False)
+with st.container(key="bar", horizontal=True, vertical_alignment="center"):
+    st.title("Library", anchor=False, width="content")
+    if harvests:
+        export.menu(export.library_lines(store.path))
 if not harvests:
     st.write("This store holds no finished harvest yet. One command fills it:")
     st.code(harvest_command(store.path), language="shell")
