@@ -6,6 +6,7 @@ as an Arrow stream come in; the answer leaves as an Arrow stream, an error as te
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 import duckdb
@@ -38,7 +39,8 @@ def confine(megabytes: int, seconds: float) -> None:
     ]:
         _, hard = resource.getrlimit(kind)
         if hard == resource.RLIM_INFINITY or limit < hard:
-            resource.setrlimit(kind, (limit, hard))
+            with suppress(OSError, ValueError):  # not every system takes every limit
+                resource.setrlimit(kind, (limit, hard))
 
 
 def connect(harvest: str, annotation: pa.Table, megabytes: int) -> duckdb.DuckDBPyConnection:
