@@ -11,7 +11,7 @@ from backend.harvest.mixing import priority, seeded
 from backend.harvest.segments import at, begins, expand, where
 from backend.harvest.spool import Spool
 from backend.harvest.statistics import OCTAVES, Statistics
-from backend.harvest.tables import Candidates, Table, keep_spread, keep_top, stable
+from backend.harvest.tables import Candidates, Table, keep_spread, keep_top
 from backend.harvest.windows import Windows
 
 PER_OCTAVE = 2
@@ -105,9 +105,20 @@ class RangeContexts:
         u = self.priority_of(rows)
         self._uniform.copy_(torch.from_numpy(kth_largest(rows.group, u, self.n, self._uniform)))
         cell = rows.group * OCTAVES + self.octave_of(rows.value)
-        order = stable(cell)
-        bar = kth_largest(cell[order], u[order], PER_OCTAVE, self._octave)
-        self._octave.copy_(torch.from_numpy(bar))
+        self._octave.copy_(torch.from_numpy(second_largest(cell, u, len(self._octave))))
+
+
+def second_largest(cell: np.ndarray, u: np.ndarray, n: int) -> np.ndarray:
+    """For each of `n` cells its second largest u (PER_OCTAVE is two), 0 where it has fewer.
+
+    Within a cell u falls from row to row, so of the rows written backwards the largest is last.
+    Among equal ones a lower value may come out: as a bar that admits more, never less.
+    """
+    largest, second = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
+    largest[cell[::-1]] = u[::-1]
+    rest = u != largest[cell]
+    second[cell[rest][::-1]] = u[rest][::-1]
+    return second
 
 
 def kth_largest(group: np.ndarray, u: np.ndarray, k: int, like: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 BUFFER = 1 << 16
-"""Rows gathered before the first merge; later half of what is held."""
+"""Rows gathered before the first merge; later as many as are held."""
 BLOCK = 1 << 20
 """Rows merged at a time: what a merge may hold besides the table."""
 
@@ -89,7 +89,7 @@ class Table:
 
     @property
     def _limit(self) -> int:
-        return max(BUFFER, len(self.rows.group) // 2)
+        return max(BUFFER, len(self.rows.group))
 
     def merge(self) -> None:
         """Fold the buffer into the table, a block of groups at a time."""
