@@ -1,0 +1,98 @@
+"""One search over labels and tokens: what is found, and why, in words."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from app.tokens import visible
+from app.wording import share
+from feature_store.annotations import Labels
+from feature_store.reader import HarvestFile
+from feature_store.token_search import (
+    By,
+    TokenIndex,
+    TokenMatch,
+    Wanted,
+    facts_of,
+    wanted_tokens,
+)
+
+BY = {"all": "everything", "label": "label", "fires": "fires on", "promotes": "promotes"}
+"""What is searched: name in the URL → in words."""
+TOKENS: dict[str, By] = {"all": "both", "fires": "fires", "promotes": "promotes"}
+LIMIT = 200
+"""Features shown at most."""
+LONGEST = 300
+"""Characters of a query."""
+ALIKE = 0.95
+"""From this score on a label has the words as they were typed."""
+
+
+@dataclass
+class Found:
+    """A feature and why it was found."""
+
+    dictionary: str
+    feature: int
+    density: float
+    max_act: float | None
+    label: str = ""
+    why: list[str] = field(default_factory=list)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def index(_file: HarvestFile, harvest_id: str) -> TokenIndex:
+    """Where a harvest's contexts peak; read at the first search."""
+    return TokenIndex(_file)
+
+
+def find(
+    query: str, by: str, file: HarvestFile, dictionaries: list[str], labels: Labels
+) -> tuple[list[Found], Wanted | None]:
+    """At most LIMIT features, those with such a label first; and which tokens were meant."""
+    query = query[:LONGEST]
+    found: dict[tuple[str, int], Found] = {}
+    if by in ("all", "label"):
+        scores = dict(labels.find(query, dictionaries, LIMIT))
+        facts: dict[tuple[str, int], dict[str, Any]] = facts_of(file, list(scores))
+        for key in filter(facts.__contains__, scores):
+            why = "label" if scores[key] >= ALIKE else "label, alike"
+            found[key] = Found(**facts[key], label=labels.of(key), why=[why])
+    wanted = None
+    if by in TOKENS:
+        wanted = wanted_tokens(query, file.vocabulary)
+        matches = index(file, file.record.id).find(wanted.ids, dictionaries, TOKENS[by], LIMIT)
+        for match in matches:
+            key = (match.dictionary, match.feature)
+            one = found.setdefault(key, Found(*key, match.density, match.max_act, labels.of(key)))
+            one.why += reasons(match, file, by)
+    return list(found.values())[:LIMIT], wanted
+
+
+def reasons(match: TokenMatch, file: HarvestFile, by: str) -> list[str]:
+    """How a feature has to do with a token, strongest first."""
+    text, said = file.vocabulary.text, []
+    if by != "promotes":
+        if match.top_token is not None:
+            said.append(f"fires on “{visible(text(match.top_token))}”: {share(match.share)} of it")
+        if match.peaks:
+            said.append(f"{match.peaks} of {match.strong} strongest contexts peak there")
+    if by != "fires" and match.promoted is not None:
+        said.append(f"promotes “{visible(text(match.promoted))}” (rank {match.rank})")
+    return said
+
+
+def table(found: list[Found]) -> pa.Table:
+    """The results as the page's columns."""
+    return pa.table(
+        {
+            "dictionary": pa.array([one.dictionary for one in found], pa.string()),
+            "feature": pa.array([one.feature for one in found], pa.int64()),
+            "label": pa.array([one.label for one in found], pa.string()),
+            "why": pa.array([" · ".join(one.why) for one in found], pa.string()),
+            "density": pa.array([100 * one.density for one in found], pa.float64()),
+            "max": pa.array([one.max_act for one in found], pa.float64()),
+        }
+    )

@@ -1,0 +1,125 @@
+"""The search page: empty, bad input, happy paths."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import session
+from app.serve import MAIN
+from feature_store.records import FeatureId
+from feature_store.store import Store
+from tests.stores import make_store
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    found = make_store(tmp_path_factory.mktemp("find") / "store")
+    said = (("resid", 3, "walking the dog"), ("abs", 5, "<b>parks</b> & *gardens*"))
+    for dictionary, index, label in said:
+        found.catalog.annotate(FeatureId(dictionary, index), "label", label)
+    found.catalog.annotate(FeatureId("gone", 3), "label", "walking elsewhere")
+    found.catalog.annotate(FeatureId("resid", 4000), "label", "walking beyond the last")
+    return found
+
+
+@pytest.fixture
+def visit(store: Store, monkeypatch: pytest.MonkeyPatch) -> Open:
+    monkeypatch.setenv(session.STORE, str(store.path))
+
+    def go(**query: str) -> AppTest:
+        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
+        for name, value in query.items():
+            test.query_params[name] = value
+        test.switch_page(session.SEARCH).run()
+        assert not test.exception
+        return test
+
+    return go
+
+
+def words(test: AppTest) -> str:
+    shown = [*test.markdown, *test.caption, *test.title]
+    return "\n".join(element.value for element in shown).replace("\\", "")
+
+
+def rows(test: AppTest) -> list[tuple[str, int, str, str]]:
+    table = test.dataframe[0].value
+    return list(zip(*(table[c] for c in ("dictionary", "feature", "label", "why")), strict=True))
+
+
+@pytest.mark.parametrize("query", ["", "   "])
+def test_an_empty_search_says_what_can_be_typed(visit: Open, query: str) -> None:
+    test = visit(q=query)
+    assert "Type a word or a token, for instance:" in words(test) and not len(test.dataframe)
+
+
+def test_by_label_forgives_a_typing_error(visit: Open) -> None:
+    """Labels of features that this harvest does not have are left out."""
+    assert rows(visit(q="wlaking", by="label")) == [("resid", 3, "walking the dog", "label, alike")]
+    found = rows(visit(q="parks", by="label"))
+    assert found == [("abs", 5, "<b>parks</b> & *gardens*", "label")]
+
+
+def test_everything_puts_labels_first_and_says_each_reason(visit: Open) -> None:
+    found = rows(visit(q="dog"))
+    assert len(found) == 80 and found[0][:3] == ("resid", 3, "walking the dog")
+    why = found[0][3]
+    assert why.startswith("label · fires on “ dog”: 35")
+    assert "strongest contexts peak there" in why and why.endswith("promotes “ dog” (rank 1)")
+    assert "80 features · as tokens: “ dog”" in words(visit(q="dog"))
+
+
+def test_one_dictionary_and_one_reason(visit: Open) -> None:
+    found = rows(visit(q='" cat"', by="promotes", dictionary="abs", **{"in": "dictionary"}))
+    assert {row[0] for row in found} == {"abs"}
+    assert {row[3] for row in found} == {"promotes “ cat” (rank 2)"}
+
+
+def test_what_is_typed_goes_into_the_url_and_stays(visit: Open) -> None:
+    test = visit()
+    test.text_input(key="search_q").set_value("dog").run()
+    test.button_group(key="search_by").set_value("fires").run()
+    assert test.query_params["q"] == "dog" and test.query_params["by"] == "fires"
+    test.switch_page(session.FEATURES).run()
+    test.query_params.clear()
+    test.switch_page(session.SEARCH).run()
+    assert test.text_input(key="search_q").value == "dog" and len(rows(test))
+
+
+def test_nothing_found_says_so(visit: Open) -> None:
+    test = visit(q="zzzzzz")
+    assert "Nothing was found." in words(test) and "no token is spelled or begins so" in words(test)
+
+
+@pytest.mark.parametrize("name", ["by", "in"])
+def test_a_choice_that_is_not_one_is_refused(visit: Open, name: str) -> None:
+    assert "called 'luck'" in words(visit(q="dog", **{name: "luck"}))
+
+
+def test_a_long_query_and_markup_are_only_text(visit: Open) -> None:
+    assert "Nothing was found" in words(visit(q="q" * 5000))
+    test = visit(q="<script>alert(1)</script>")
+    assert test.text_input(key="search_q").value == "<script>alert(1)</script>"
+    assert len(rows(test))  # it is a token of this vocabulary
+
+
+def test_a_click_opens_the_feature(visit: Open) -> None:
+    test = visit(q="parks", by="label")
+    chosen = {"selection": {"rows": [], "columns": [], "cells": [[0, "why"]]}}
+    test.session_state["search_results"] = chosen
+    test.run()
+    assert test.query_params["feature"] == "abs/5"
+
+
+def test_a_broken_catalog_leaves_the_search_by_tokens(
+    tmp_path: Path, visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = make_store(tmp_path / "store")
+    broken.catalog.path.write_bytes(b"nothing" * 1000)
+    monkeypatch.setenv(session.STORE, str(broken.path))
+    test = visit(q="dog")
+    assert "Labels may be out of date." in words(test) and len(rows(test)) == 80
