@@ -36,11 +36,18 @@ def report(results: list[dict[str, Any]]) -> str:
     return table(f"Memory, {results[0]['d_sae']:,} features", columns, rows)
 
 
-def growth_goal(results: list[dict[str, Any]]) -> Goal:
-    """The long harvest's peak over the short one's."""
+def growth_goals(results: list[dict[str, Any]]) -> list[Goal]:
+    """The long harvest's peak over the short one's: of the pass over the text, and of everything.
+
+    Work done once per dictionary has its own peak, which does not know how long the text was.
+    """
     short, long = results
-    return Goal("peak memory, long ÷ short", long["peak_mb"] / short["peak_mb"], 1.05, "×",
-                note=f"{long['tokens']:,} and {short['tokens']:,} tokens")  # fmt: skip
+    note = f"{long['tokens']:,} and {short['tokens']:,} tokens"
+    of_pass = long["peak_by_stage_mb"]["harvest"] / short["peak_by_stage_mb"]["harvest"]
+    return [
+        Goal("peak memory of the pass, long ÷ short", of_pass, 1.05, "×", note=note),
+        Goal("peak memory of all, long ÷ short", long["peak_mb"] / short["peak_mb"], 1.05, "×"),
+    ]
 
 
 def state_goal(one: dict[str, Any]) -> Goal:

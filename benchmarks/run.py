@@ -65,7 +65,7 @@ class Bench:
         short = 20_000 if self.quick else 200_000
         results = memory.measure(self.work, self.stores, short, 10 * short)
         self.figures["memory"] = results
-        self.goals["memory"] = [memory.growth_goal(results), memory.state_goal(results[1])]
+        self.goals["memory"] = [*memory.growth_goals(results), memory.state_goal(results[1])]
         return memory.report(results)
 
     def save(self, path: Path, part: str) -> None:
