@@ -12,6 +12,7 @@ STYLE = """
 <style>
 .block-container { padding: 0.75rem 1.5rem 2rem; max-width: none; }
 [data-testid="stHeader"] { background: transparent; height: 3.25rem; pointer-events: none; }
+[data-testid="stHeader"] div, [data-testid="stHeader"] span { pointer-events: none; }
 [data-testid="stHeader"] button { pointer-events: auto; }
 body:has([data-testid="stSidebar"][aria-expanded="false"]) .st-key-bar { padding-left: 2.25rem; }
 .st-key-bar { padding-right: 2.25rem; min-height: 2.75rem; }
