@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlencode
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -20,6 +21,9 @@ DICTIONARY = "resid-2"
 SIZE = {"width": 1280, "height": 800}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 PAINT_MS = 4000
+TEXT = "In May Tina gave the cold drum to Mary. Nobody knew where the tiger had gone, so she"
+LOADED_MS = 60_000
+"""How long the model may take to load."""
 """How long a page may take until nothing moves any more."""
 
 
@@ -31,6 +35,9 @@ def main() -> None:
         "library": "/",
         "features": f"/features?dictionary={DICTIONARY}",
         "feature": f"/feature?feature={DICTIONARY}/{telling_feature(file)}",
+        "prompt": f"/prompt?{urlencode({'on': [DICTIONARY, 'mlp-1'], 'text': TEXT}, doseq=True)}",
+        "search": "/search?q=tiger",
+        "sql": "/sql",
     }
     command = [sys.executable, "-m", "app.cli", "app", "--store", str(store), "--no-browser"]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -68,6 +75,8 @@ def photograph(browser: Browser, url: str, name: str, scheme: str) -> None:
     context = browser.new_context(viewport=SIZE, color_scheme="dark" if dark else "light")
     page = context.new_page()
     page.goto(url)
+    if name == "prompt":
+        page.wait_for_selector(".strip", timeout=LOADED_MS)
     page.wait_for_timeout(PAINT_MS)
     IMAGES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=IMAGES / f"{name}{'-dark' if dark else ''}.png")
