@@ -5,7 +5,7 @@ from types import ModuleType
 from app.panels import activations, contexts, facts, logits, matches, neighbours, notes, trial
 
 PANELS: dict[str, tuple[ModuleType, ...]] = {
-    "left": (contexts, trial, facts),
-    "right": (activations, logits, neighbours, matches, notes),
+    "left": (contexts, trial, facts, notes),
+    "right": (activations, logits, neighbours, matches),
 }
 """Panels in page order, by the part of the page they stand in."""

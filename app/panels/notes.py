@@ -69,7 +69,7 @@ def history(subject: Subject) -> None:
     last, former = past[-1], before(past)
     if subject.said.writable:
         st.button(
-            "Undo", key="notes_undo", on_click=annotations.say,
+            "Undo", key="notes_undo", type="tertiary", on_click=annotations.say,
             args=(subject.id, last.kind, former), help=undoing(last.kind, former),
         )  # fmt: skip
     with st.expander(f"History ({count(len(past))})"):

@@ -201,9 +201,10 @@ def table(here: Place, limits: Bounds, choice: Choice, said: Said) -> None:
 def config(signed: bool) -> dict[str, ColumnConfig | str | None]:
     """How Streamlit shows each column."""
     made: dict[str, ColumnConfig | str | None] = {}
+    widths = {"star": 40, "label": 170}
     for column, (name, number, hint) in COLUMNS.items():
         if number is None:
-            made[column] = st.column_config.TextColumn(name, help=hint)
+            made[column] = st.column_config.TextColumn(name, help=hint, width=widths.get(column))
         else:
             label = f"|{name}|" if signed and column in ("max_act", "mean_act") else name
             made[column] = st.column_config.NumberColumn(label, format=number, help=hint)

@@ -66,7 +66,7 @@ def fields(values: tuple[str, str, str]) -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         st.text_input(
             "Search", key=KEYS["q"], on_change=keep, max_chars=finding.LONGEST,
-            placeholder="label or token", width=360,
+            placeholder="label or token", width=360, label_visibility="collapsed",
         )  # fmt: skip
         st.segmented_control(
             "by", list(finding.BY), key=KEYS["by"], required=True, on_change=keep,
