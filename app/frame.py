@@ -16,7 +16,8 @@ STYLE = """
 [data-testid="stHeader"] button { pointer-events: auto; }
 body:has([data-testid="stSidebar"][aria-expanded="false"]) .st-key-bar { padding-left: 2.25rem; }
 .st-key-bar { padding-right: 2.25rem; min-height: 2.75rem; flex-wrap: nowrap; }
-.st-key-bar > div { min-width: 0; flex-shrink: 1; }
+.st-key-bar > div { flex-shrink: 0; }
+.st-key-bar > div:first-child { min-width: 0; flex-shrink: 1; }
 [data-testid="stSidebarHeader"] { height: 2.25rem; padding-top: 0; }
 [data-testid="stVerticalBlock"] { gap: 0.5rem; }
 [data-testid="stHorizontalBlock"] { gap: 1.25rem; }
