@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from feature_store.reader import HarvestFile
@@ -130,12 +131,32 @@ def test_facts_of_a_list_of_features(file: HarvestFile) -> None:
     assert facts["abs", DEAD]["max_act"] is None and facts_of(file, []) == {}
 
 
-def test_a_harvest_without_contexts(tmp_path: Path, file: HarvestFile) -> None:
-    """A dictionary of dead features alone: an index of nothing."""
-    import duckdb
-
-    path = tmp_path / "dead.duckdb"
+def changed(file: HarvestFile, path: Path, statement: str) -> TokenIndex:
+    """The index of a copy of the harvest with other facts."""
     path.write_bytes(file.path.read_bytes())
     with duckdb.connect(str(path)) as db:
-        db.execute("DELETE FROM context; UPDATE feature SET n_contexts = 0, top_token = NULL")
-    assert TokenIndex(HarvestFile(path)).find([2], ["resid"], "fires") == []
+        db.execute(statement)
+    return TokenIndex(HarvestFile(path))
+
+
+def test_the_order_is_by_rank_or_by_how_much_it_fires(tmp_path: Path, file: HarvestFile) -> None:
+    """What promotes the token most comes first; a share of many samples before one of a single."""
+    index = changed(
+        file,
+        tmp_path / "other.duckdb",
+        "UPDATE feature SET promoted_tokens = [3, 2] WHERE feature = 30;"
+        "UPDATE feature SET top_token = 9, top_token_share = 1, top_token_n = 1 WHERE feature = 1;"
+        "UPDATE feature SET top_token = 9, top_token_share = 0.9, top_token_n = 99 "
+        "WHERE feature = 20",
+    )
+    promoting = index.find([3], ["resid"], "promotes")
+    assert (promoting[0].feature, promoting[0].rank) == (30, 1)
+    assert {match.rank for match in promoting[1:]} == {2}
+    assert index.find([9], ["resid"], "fires")[0].feature == 20
+
+
+def test_a_harvest_without_contexts(tmp_path: Path, file: HarvestFile) -> None:
+    """A dictionary of dead features alone: an index of nothing."""
+    statement = "DELETE FROM context; UPDATE feature SET n_contexts = 0, top_token = NULL"
+    index = changed(file, tmp_path / "dead.duckdb", statement)
+    assert index.find([2], ["resid"], "fires") == []
