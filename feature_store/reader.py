@@ -139,7 +139,17 @@ class HarvestFile:
 
     def contexts(self, feature: FeatureId) -> list[Context]:
         """Every stored context: top first, then bottom, then range. Empty if it never fired."""
+        return self._contexts(self.facts(feature))
+
+    def payload(self, feature: FeatureId) -> FeaturePayload:
+        """Facts and contexts with the text of every context."""
         facts = self.facts(feature)
+        contexts = self._contexts(facts)
+        window, display = self.sequences.window, self.vocabulary.display
+        texts = [display(window(c.sequence, c.start, c.length)) for c in contexts]
+        return FeaturePayload(facts, contexts, texts)
+
+    def _contexts(self, facts: Feature) -> list[Context]:
         first = facts.first_context
         with self._cursor() as cur:
             rows = cur.execute(
@@ -147,13 +157,6 @@ class HarvestFile:
                 [first, first + facts.n_contexts - 1],
             ).fetchall()
         return [Context(*row) for row in rows]
-
-    def payload(self, feature: FeatureId) -> FeaturePayload:
-        """Facts and contexts with the text of every context."""
-        contexts = self.contexts(feature)
-        window, display = self.sequences.window, self.vocabulary.display
-        texts = [display(window(c.sequence, c.start, c.length)) for c in contexts]
-        return FeaturePayload(self.facts(feature), contexts, texts)
 
     def around(self, context: Context, before: int, after: int) -> tuple[int, np.ndarray]:
         """Token ids from `before` tokens left of the peak to `after` right of it, and the position
@@ -257,7 +260,7 @@ class HarvestFile:
 def connect(path: Path) -> duckdb.DuckDBPyConnection:
     """A read-only connection, with a sentence for each way in which that fails."""
     try:
-        return duckdb.connect(str(path), read_only=True, config={"threads": 2})
+        return duckdb.connect(str(path), read_only=True, config={"threads": 1})
     except duckdb.Error as error:
         if pid := holder(error):
             raise InputError(

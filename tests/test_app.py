@@ -187,13 +187,14 @@ def test_a_taken_port_is_named() -> None:
 
 @pytest.mark.process
 def test_pages_never_load_torch(stored: Path) -> None:
-    """A feature page, drawn whole, leaves torch and the model side unloaded."""
+    """A feature page, drawn whole, leaves torch and what needs it unloaded."""
     code = (
         "import sys; from streamlit.testing.v1 import AppTest; from app.serve import MAIN\n"
         "test = AppTest.from_file(str(MAIN), default_timeout=60); test.run()\n"
         "test.query_params['feature'] = 'resid/3'\n"
         "test.switch_page('views/feature.py').run(); assert not test.exception\n"
-        "sys.exit(any(m.split('.')[0] in ('torch', 'backend') for m in sys.modules))"
+        "heavy = ('torch', 'transformers', 'transformer_lens', 'sae_lens', 'datasets')\n"
+        "sys.exit(any(m.split('.')[0] in heavy for m in sys.modules))"
     )
     env = {"SAEFARI_STORE": str(stored), "PATH": "", "HOME": str(stored)}
     assert subprocess.run([sys.executable, "-c", code], env=env).returncode == 0

@@ -49,7 +49,7 @@ def page(browser, site) -> Iterator:
 
 def heading(page, text: str) -> None:
     """Wait until the feature page shows this feature and its contexts."""
-    page.locator("h1", has_text=re.compile(rf"^{text}$")).wait_for()
+    page.locator("h1", has_text=re.compile(rf"^{text}(?!\d)")).wait_for()
     page.locator(".line .tok.peak").first.wait_for()
 
 
@@ -122,7 +122,7 @@ def test_a_token_says_what_it_is(page) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     assert page.locator(".line.open").count() == 1
-    assert page.locator("h1").inner_text() == "resid / 3"
+    assert re.match(r"resid / 3(?!\d)", page.locator("h1").inner_text())
 
 
 def test_strata_and_neighbours(page) -> None:

@@ -38,7 +38,7 @@ def weight_facts(
     if (found := read_cache(path)) is not None:
         yield dictionary.d_sae, found
         return
-    parts: list[Arrays] = []
+    arrays: Arrays = {}
     W_dec = dictionary.W_dec.detach().float()
     norm = W_dec.norm(dim=1)
     unit = W_dec / norm.clamp(min=1e-30)[:, None]
@@ -48,13 +48,23 @@ def weight_facts(
             part = lens_tile(logit_directions(lm, W_dec[tile], dictionary.hook_out))
         with stages("neighbours"), torch.inference_mode():
             part |= neighbours_tile(unit, tile)
-        parts.append(part)
+        fill(arrays, part, tile, dictionary.d_sae)
         yield min(begin + TILE, dictionary.d_sae), None
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     arrays["decoder_norm"] = norm.cpu().numpy()
     arrays["encoder_decoder_cosine"] = own_cosine(dictionary, unit)
     write_cache(path, arrays)
     yield dictionary.d_sae, arrays
+
+
+def fill(arrays: Arrays, part: Arrays, tile: slice, n: int) -> None:
+    """Put a tile's rows into arrays of `n` rows, made at the first tile.
+
+    Small results kept between large temporaries would leave memory in pieces.
+    """
+    for name, rows in part.items():
+        if name not in arrays:
+            arrays[name] = np.empty((n, *rows.shape[1:]), dtype=rows.dtype)
+        arrays[name][tile] = rows
 
 
 def cache_key(lm: Lm, dictionary: Dictionary) -> str:
