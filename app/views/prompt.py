@@ -24,6 +24,7 @@ LIMIT = 20_000
 
 place = session.place()
 frame.sidebar(place)
+frame.bar(place)
 st.title("Prompt")
 
 
