@@ -31,7 +31,7 @@ bench: .venv/installed  ## The figures of docs/performance.md.
 bench-peers: .venv/installed .bench/peers/installed  ## SAEDashboard beside Saefari, same features and tokens.
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.peers --peer-python $(PEERS)/python
 
-demo-train: .venv/installed  ## Rebuild the demo's weights (about an hour on one core).
+demo-train: .venv/installed  ## Rebuild the demo's weights (see docs/demo.md).
 	OMP_NUM_THREADS=1 $(BIN)/python -m backend.demo.train
 
 tour: .venv/installed-dev  ## Screenshots of the pages for the docs.

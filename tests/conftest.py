@@ -7,6 +7,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+# A loaded machine is no failure of the law under test.
+settings.register_profile("saefari", parent=settings(), deadline=None)
+settings.load_profile("saefari")
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,8 @@ def draw(subject: Subject) -> None:
         return
     acts = {p: v for p, v in found.items() if read.counted[p]}
     st.caption(summary(subject, acts, sum(read.counted)))
-    feature = {"max": subject.facts.max_act, "density": 1, "promotes": "", "href": ""}
+    facts = subject.facts  # with one feature pinned nothing is ranked or linked
+    feature = {"max": facts.max_act, "density": facts.density, "promotes": "", "href": ""}
     components.prompt(
         key="trial_strip",
         data={

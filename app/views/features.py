@@ -68,8 +68,10 @@ def readable(
                 "  ".join(shown(vocabulary.text(i)) for i in ids or []) for ids in lists
             ]
         else:
-            values = found.column(column).to_numpy()
-            made[column] = np.multiply(values, 100) if column in PERCENT else values
+            values = found.column(column)
+            if column in PERCENT:  # what is absent stays absent
+                values = pa.array(values.to_numpy() * 100, from_pandas=True)
+            made[column] = values
     return pa.table(made)
 
 
@@ -184,6 +186,7 @@ def table(here: Place, limits: Bounds, choice: Choice, said: Said) -> None:
     picked = st.dataframe(
         data,
         key="features_table",
+        placeholder="–",
         height=max(360, min(2000, 35 * data.num_rows + 40)) if data.num_rows < 12 else 590,
         row_height=28,
         hide_index=True,
