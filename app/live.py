@@ -73,6 +73,11 @@ def ready(file: HarvestFile) -> Engine | None:
     return found.engine
 
 
+def at_hand(file: HarvestFile) -> Engine | None:
+    """The engine of a harvest if it is loaded; else it is on its way, and nothing is said."""
+    return loading(file, file.record.id).engine
+
+
 @st.fragment(run_every=POLL_S)
 def wait(found: Loading) -> None:
     """Say what is going on, and run the page again when it is over."""

@@ -5,6 +5,7 @@ import streamlit as st
 from app import components, live, session, strip
 from app.panels.subject import Subject
 from app.wording import measure, plural
+from backend.live import Engine, Text
 from feature_store.errors import InputError
 from feature_store.histogram import share_below
 
@@ -28,13 +29,11 @@ def draw(subject: Subject) -> None:
         engine = live.ready(subject.place.file)
         if engine is None:
             return
-        read = engine.read(text)
-        name = subject.place.info.dictionary
-        found = engine.firing(read, [name])[name].of(subject.id.index)
+        read, acts = fire(engine, subject, text)
     except InputError as error:
         st.markdown(f":orange[{session.literal(str(error))}]")
         return
-    acts = {p: v for p, v in found.items() if read.counted[p]}
+    name = subject.place.info.dictionary
     st.caption(summary(subject, acts, sum(read.counted)))
     facts = subject.facts  # with one feature pinned nothing is ranked or linked
     feature = {"max": facts.max_act, "density": facts.density, "promotes": "", "href": ""}
@@ -55,6 +54,28 @@ def draw(subject: Subject) -> None:
         },
         on_go_change=components.ignore,
     )
+
+
+def tested(subject: Subject) -> float | None:
+    """The feature's strongest activation (with its sign) on the text under test, 0 where it is
+    silent; None without a text, or while no engine can read it. Draws nothing, never waits."""
+    text = st.session_state.get(TEXT, st.query_params.get("test", ""))
+    engine = live.at_hand(subject.place.file) if text.strip() else None
+    if engine is None:
+        return None
+    try:
+        _, acts = fire(engine, subject, text)
+    except InputError:  # `draw` says what is wrong
+        return None
+    return max(acts.values(), key=abs, default=0.0)
+
+
+def fire(engine: Engine, subject: Subject, text: str) -> tuple[Text, dict[int, float]]:
+    """The text as the model reads it, and position → activation on counted tokens."""
+    name = subject.place.info.dictionary
+    read = engine.read(text)
+    found = engine.firing(read, [name])[name].of(subject.id.index)
+    return read, {p: v for p, v in found.items() if read.counted[p]}
 
 
 def keep() -> None:
