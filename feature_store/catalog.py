@@ -84,7 +84,7 @@ class Catalog:
         """The annotations in force in a dictionary: columns feature, kind, value, created."""
         if not self.path.exists():
             return pa.table({name: [] for name in ("feature", "kind", "value", "created")})
-        with self._reading() as db:
+        with self.reading() as db:
             return db.sql(
                 "SELECT feature, kind, arg_max(value, annotation) AS value, "
                 "max(created) AS created FROM annotation WHERE dictionary = ? "
@@ -97,7 +97,7 @@ class Catalog:
         """Everything that was said of a feature, oldest first."""
         if not self.path.exists():
             return []
-        with self._reading() as db:
+        with self.reading() as db:
             rows = db.execute(
                 "SELECT dictionary, feature, kind, value, created FROM annotation "
                 "WHERE dictionary = ? AND feature = ? ORDER BY annotation",
@@ -111,7 +111,7 @@ class Catalog:
             return Annotations.empty()
         kept = self._kept
         if kept is None or kept[0] != self._stamp():
-            with self._reading(patience_s) as db:  # while it is open, nobody else writes
+            with self.reading(patience_s) as db:  # while it is open, nobody else writes
                 kept = self._kept = (self._stamp(), Annotations.read(db))
         return kept[1]
 
@@ -124,7 +124,7 @@ class Catalog:
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
     @contextmanager
-    def _reading(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def reading(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """A catalog that may not be written is read all the same, if it is up to date."""
         if self.writable:
             with self.transaction(patience_s) as db:

@@ -1,0 +1,183 @@
+"""Experiments in the catalog: a run with everything that it takes to do it again.
+
+A run is never changed. Notes and deletion are rows beside it, so that both have a history and a
+deleted run can be brought back.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import duckdb
+
+from feature_store.catalog import Catalog, utc_now
+from feature_store.errors import InputError, near_miss
+
+Kind = Literal["steer", "sweep", "examples", "contrast", "ablate", "effects", "splice", "circuit"]
+LARGEST = 8_000_000
+"""Characters of a request and its result together: the catalog stays small."""
+ID_LENGTH = 10
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run. `request` alone, with the weights that the hashes name, gives `result` again."""
+
+    id: str
+    kind: Kind
+    harvest: str
+    model: str
+    model_hash: str
+    dictionaries: Mapping[str, str]
+    """Name → hash of the weights."""
+    request: Mapping[str, Any]
+    """Features, mode, strength, positions, prompt, sampling, seeds."""
+    result: Mapping[str, Any]
+    versions: Mapping[str, str]
+    created: datetime
+    note: str = ""
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in a list: what it was about, without its result."""
+
+    id: str
+    kind: Kind
+    harvest: str
+    request: Mapping[str, Any]
+    created: datetime
+    note: str
+
+
+class Experiments:
+    """The runs kept in a store. Every method is one transaction of the catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+
+    def keep(
+        self,
+        kind: Kind,
+        *,
+        harvest: str,
+        model: str,
+        model_hash: str,
+        dictionaries: Mapping[str, str],
+        request: Mapping[str, Any],
+        result: Mapping[str, Any],
+        versions: Mapping[str, str],
+    ) -> str:
+        """Keep a run; gives its id. The same run, with the same result, has the same id.
+
+        Raises InputError when it is too large, holds a number that is none (NaN, infinite), or the
+        catalog may not be written.
+        """
+        asked, found = as_json("request", request), as_json("result", result)
+        if len(asked) + len(found) > LARGEST:
+            raise InputError(
+                f"The run has {len(asked) + len(found):,} characters; at most {LARGEST:,} are "
+                "kept. Run fewer prompts, seeds or tokens, or export it as JSON."
+            )
+        weights = as_json("dictionaries", dictionaries)
+        whole = "\n".join([kind, harvest, model_hash, weights, asked, found])
+        name = hashlib.sha256(whole.encode()).hexdigest()[:ID_LENGTH]
+        row = [name, kind, harvest, model, model_hash, weights, asked, found,
+               as_json("versions", versions), utc_now()]  # fmt: skip
+        with self.catalog.transaction() as db:
+            known = db.execute("SELECT 1 FROM experiment WHERE experiment = ?", [name]).fetchone()
+            if known is None:
+                db.execute(f"INSERT INTO experiment VALUES ({', '.join('?' * len(row))})", row)
+            elif word(db, name, "deleted"):
+                add_word(db, name, "deleted", "")
+        return name
+
+    def open(self, experiment: str) -> Experiment:
+        """A run by its id, deleted ones too; InputError when there is none."""
+        if not self.catalog.path.exists():
+            raise InputError(f"There is no experiment {experiment!r} in this store: it has none.")
+        with self.catalog.reading() as db:
+            row = db.execute(
+                "SELECT * FROM experiment WHERE experiment = ?", [experiment]
+            ).fetchone()
+            if row is None:
+                names = [n for (n,) in db.execute("SELECT experiment FROM experiment").fetchall()]
+                raise InputError(
+                    f"There is no experiment {experiment!r} in this store."
+                    f"{near_miss(experiment, names)} Its list shows those there are."
+                )
+            name, kind, harvest, model, model_hash, weights, asked, found, versions, created = row
+            return Experiment(
+                name, kind, harvest, model, model_hash, json.loads(weights), json.loads(asked),
+                json.loads(found), json.loads(versions), created,
+                note=word(db, name, "note"), deleted=bool(word(db, name, "deleted")),
+            )  # fmt: skip
+
+    def listing(self, limit: int = 500) -> list[Entry]:
+        """The newest runs that were not deleted."""
+        if not self.catalog.path.exists():
+            return []
+        with self.catalog.reading() as db:
+            rows = db.execute(
+                """
+                WITH said AS (
+                    SELECT experiment, kind, arg_max(value, word) AS value
+                    FROM experiment_word GROUP BY ALL
+                )
+                SELECT e.experiment, e.kind, e.harvest, e.request, e.created,
+                       coalesce(note.value, '')
+                FROM experiment e
+                LEFT JOIN said note ON note.experiment = e.experiment AND note.kind = 'note'
+                LEFT JOIN said gone ON gone.experiment = e.experiment AND gone.kind = 'deleted'
+                WHERE coalesce(gone.value, '') = ''
+                ORDER BY e.created DESC, e.experiment LIMIT ?
+                """,
+                [limit],
+            ).fetchall()
+        return [Entry(n, k, h, json.loads(asked), at, note) for n, k, h, asked, at, note in rows]
+
+    def annotate(self, experiment: str, note: str) -> None:
+        """Write a note on a run; an empty one takes it back."""
+        self._say(experiment, "note", note)
+
+    def delete(self, experiment: str, *, back: bool = False) -> None:
+        """Take a run out of the list, or bring it `back`. Its link works either way."""
+        self._say(experiment, "deleted", "" if back else "1")
+
+    def _say(self, experiment: str, kind: str, value: str) -> None:
+        with self.catalog.transaction() as db:
+            if not db.execute(
+                "SELECT 1 FROM experiment WHERE experiment = ?", [experiment]
+            ).fetchone():
+                raise InputError(f"There is no experiment {experiment!r} in this store.")
+            if word(db, experiment, kind) != value:
+                add_word(db, experiment, kind, value)
+
+
+def as_json(what: str, value: Mapping[str, Any]) -> str:
+    """Canonical JSON; InputError for what JSON cannot say."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as bad:
+        raise InputError(f"The run's {what} cannot be kept as JSON: {bad}.") from bad
+
+
+def word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) -> str:
+    """What was said last of a run; empty when nothing."""
+    row = db.execute(
+        "SELECT arg_max(value, word) FROM experiment_word WHERE experiment = ? AND kind = ?",
+        [experiment, kind],
+    ).fetchone()
+    return row[0] if row and row[0] else ""
+
+
+def add_word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str, value: str) -> None:
+    """Add to what was said."""
+    db.execute(
+        "INSERT INTO experiment_word (experiment, kind, value, created) VALUES (?, ?, ?, ?)",
+        [experiment, kind, value, utc_now()],
+    )
