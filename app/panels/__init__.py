@@ -5,7 +5,9 @@ from types import ModuleType
 from app.panels import activations, contexts, facts, logits, matches, neighbours, notes, trial
 
 PANELS: dict[str, tuple[ModuleType, ...]] = {
-    "left": (contexts, trial, facts, notes),
+    "left": (contexts, trial, facts),
     "right": (activations, logits, neighbours, matches),
+    "below": (notes,),
 }
-"""Panels in page order, by the part of the page they stand in."""
+"""Panels in page order, by the part of the page they stand in. Those below are tabs: only the one
+that is open is drawn, so what it costs is paid by who asked for it. The last is open at first."""

@@ -6,24 +6,44 @@ from app import annotations, frame, session, sheet
 from app.panels import PANELS, heading, notes
 from app.panels.subject import Subject
 
-place, feature = session.feature()
-frame.sidebar(place)
-bar = frame.bar(place)
-subject = Subject.read(place, feature, annotations.read())
-with bar:
-    sheet.take_away(subject)
-heading.draw(subject)
-if subject.facts.n_active:
+
+def whole(subject: Subject) -> None:
+    """Two columns, and a row of tabs under them."""
     with st.container(key="feature_body"):
         left, right = st.columns([12, 7], gap="medium")
-    parts = {"left": left, "right": right}
-    for part, panels in PANELS.items():
-        for panel in panels:
-            with parts[part], st.container(gap="xxsmall", key=f"panel_{panel.TITLE}"):
+    for part, name in ((left, "left"), (right, "right")):
+        for panel in PANELS[name]:
+            with part, st.container(gap="xxsmall", key=f"panel_{panel.TITLE}"):
                 st.subheader(panel.TITLE, anchor=False)
                 panel.draw(subject)
-else:
+    below(subject)
+
+
+def below(subject: Subject) -> None:
+    """The panels under the fold; which is open stands in the URL as `tab`."""
+    titles = {panel.TITLE: panel for panel in PANELS["below"]}
+    tabs = st.tabs(
+        list(titles), key="tab", default=list(titles)[-1], on_change="rerun", bind="query-params"
+    )
+    for tab, panel in zip(tabs, titles.values(), strict=True):
+        if tab.open:
+            with tab:
+                panel.draw(subject)
+
+
+def dead(subject: Subject) -> None:
+    """A feature that never fired: the sentence, and what people said of it."""
     heading.draw_dead(subject)
     with st.container(gap="xxsmall", key=f"panel_{notes.TITLE}", width=480):
         st.subheader(notes.TITLE, anchor=False)
         notes.draw(subject)
+
+
+place, feature = session.feature()
+frame.sidebar(place)
+bar = frame.bar(place)
+found = Subject.read(place, feature, annotations.read())
+with bar:
+    sheet.take_away(found)
+heading.draw(found)
+whole(found) if found.facts.n_active else dead(found)
