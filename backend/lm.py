@@ -201,21 +201,28 @@ class Lm:
         change = transform(processing, self, self.canonical(hook))
         return h if change is None else change(h)
 
-    @torch.no_grad()
-    def token_losses(
+    def logits(
         self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, Edit] | None = None
-    ) -> Float[Tensor, "batch pos-1"]:
-        """Cross-entropy in nats of each next token, with activations replaced at some hooks.
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """A whole forward with activations replaced at some hooks; in the model's own dtype.
 
         Each of `replace` sees the flattened activation [batch pos width] and returns a new one, or
-        the very same object to change nothing. `hook_resid_mid` replaces the stream itself;
-        `ln2.hook_in`, in TransformerLens the same point, only what the MLP reads.
+        the very same object to change nothing. Gradients flow where the caller has them enabled.
+        `hook_resid_mid` replaces the stream itself; `ln2.hook_in`, in TransformerLens the same
+        point, only what the MLP reads.
         """
         tokens = self._checked(tokens)
         edits = [pair for name, edit in (replace or {}).items() for pair in self._edits(name, edit)]
         with self._turn:
-            logits = self._edited(tokens, edits)
-        flat = logits[:, :-1].float().flatten(0, 1)
+            return self._edited(tokens, edits)
+
+    @torch.no_grad()
+    def token_losses(
+        self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, Edit] | None = None
+    ) -> Float[Tensor, "batch pos-1"]:
+        """Cross-entropy in nats of each next token, with activations replaced as in `logits`."""
+        tokens = self._checked(tokens)
+        flat = self.logits(tokens, replace)[:, :-1].float().flatten(0, 1)
         losses = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
         return losses.view(len(tokens), -1)
 
