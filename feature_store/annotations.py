@@ -1,7 +1,7 @@
 """Everything that people said of features, as it stood at one moment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import duckdb
@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.explanations import Explanations
+from feature_store.lists import Lists
 from feature_store.records import Annotation, FeatureId
 from feature_store.search import WordIndex
 
@@ -23,6 +25,7 @@ COLUMNS = pa.schema(
     ]
 )
 NAMES = ", ".join(COLUMNS.names)
+TABLES = "SELECT table_name FROM duckdb_tables()"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Annotations:
     """All rows, oldest first, with the columns of COLUMNS."""
     in_force: pa.Table
     """The newest row of each feature and kind, where it was not taken back."""
+    lists: Lists = field(default_factory=Lists)
+    explanations: Explanations = field(default_factory=Explanations)
 
     @classmethod
     def empty(cls) -> "Annotations":
@@ -40,8 +45,10 @@ class Annotations:
         return cls(COLUMNS.empty_table(), COLUMNS.empty_table())
 
     @classmethod
-    def read(cls, db: duckdb.DuckDBPyConnection) -> "Annotations":
-        """All that an open catalog holds."""
+    def read(
+        cls, db: duckdb.DuckDBPyConnection, former: "Annotations | None" = None
+    ) -> "Annotations":
+        """All that an open catalog holds; what did not change since `former` is taken from it."""
         every = f"SELECT {NAMES} FROM annotation"
         latest = "row_number() OVER (PARTITION BY dictionary, feature, kind ORDER BY annotation)"
         newest = (
@@ -51,7 +58,13 @@ class Annotations:
             db.sql(f"{every} ORDER BY annotation").to_arrow_table(),
             db.sql(f"FROM ({newest}) WHERE value <> '' ORDER BY ALL").to_arrow_table(),
         )
-        return cls(*(table.cast(COLUMNS) for table in tables))
+        said, in_force = (table.cast(COLUMNS) for table in tables)
+        there = {name for (name,) in db.execute(TABLES).fetchall()}  # a read-only one may be old
+        lists = Lists.read(db) if "list_entry" in there else Lists()
+        explanations = Explanations()
+        if "explanation" in there:
+            explanations = Explanations.read(db, former.explanations if former else None)
+        return cls(said, in_force, lists, explanations)
 
     def values(self, dictionary: str, kind: str) -> pa.Table:
         """Columns feature and value: what is in force of one kind in a dictionary."""
@@ -64,6 +77,13 @@ class Annotations:
         rows = self.in_force.filter(pc.field("kind") == "label")
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
         return Labels(list(features), rows["value"].to_pylist())
+
+    @cached_property
+    def explained(self) -> "Labels":
+        """The explanations, to be searched like labels; `of` gives a feature's newest one."""
+        rows = self.explanations.table
+        features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
+        return Labels(list(features), rows["text"].to_pylist())
 
     def of(self, feature: FeatureId) -> dict[str, str]:
         """Kind → value in force of one feature."""

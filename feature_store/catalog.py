@@ -112,7 +112,7 @@ class Catalog:
         kept = self._kept
         if kept is None or kept[0] != self._stamp():
             with self.reading(patience_s) as db:  # while it is open, nobody else writes
-                kept = self._kept = (self._stamp(), Annotations.read(db))
+                kept = self._kept = (self._stamp(), Annotations.read(db, self.last_seen()))
         return kept[1]
 
     def last_seen(self) -> Annotations:

@@ -1,0 +1,118 @@
+"""Sentences about features and where they are from, as they stood at one moment."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from feature_store.records import FeatureId
+
+SCHEMA = pa.schema(
+    [
+        ("explanation", pa.int64()),
+        ("dictionary", pa.string()),
+        ("feature", pa.int32()),
+        ("text", pa.string()),
+        ("explainer", pa.string()),
+        ("model", pa.string()),
+        ("author", pa.string()),
+        ("provenance", pa.string()),
+        ("withdrawn", pa.bool_()),
+        ("created", pa.timestamp("us")),
+    ]
+)
+SAME = "dictionary, feature, text, explainer, model"
+"""What makes two rows the same explanation; the newest of them is in force."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One sentence about a feature."""
+
+    explanation: int
+    dictionary: str
+    feature: int
+    text: str
+    explainer: str
+    """The method that wrote it; empty where nobody said."""
+    model: str
+    """The language model that wrote it; empty for a person or where nobody said."""
+    author: str
+    """`model` or `person`."""
+    provenance: str
+    """JSON: `source` (`neuronpedia`, `delphi`, …) and what that source says of it."""
+    withdrawn: bool
+    created: datetime
+    """When it came into this store, UTC."""
+
+    @property
+    def source(self) -> str:
+        """Where it is from; empty where the provenance does not say."""
+        said = json.loads(self.provenance)
+        return str(said.get("source", "")) if isinstance(said, dict) else ""
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """A copy of the explanations in force, sorted by dictionary and feature, newest last."""
+
+    table: pa.Table = field(default_factory=SCHEMA.empty_table)
+    """Columns as SCHEMA has them."""
+    last: tuple[int, int] = (0, 0)
+    """How many rows the catalog had, and the number of the newest."""
+
+    @classmethod
+    def read(
+        cls, db: duckdb.DuckDBPyConnection, former: "Explanations | None" = None
+    ) -> "Explanations":
+        """All in force in an open catalog; `former` itself where nothing came since."""
+        query = "SELECT count(*), coalesce(max(explanation), 0) FROM explanation"
+        last = db.execute(query).fetchone()
+        assert last is not None
+        if former is not None and former.last == last:
+            return former
+        names = ", ".join(SCHEMA.names)
+        table = db.sql(
+            f"SELECT {names} FROM explanation "
+            f"QUALIFY row_number() OVER (PARTITION BY {SAME} ORDER BY explanation DESC) = 1"
+        )
+        kept = table.filter("NOT withdrawn").order("dictionary, feature, explanation")
+        return cls(kept.to_arrow_table().cast(SCHEMA), last)
+
+    def of(self, feature: FeatureId) -> list[Explanation]:
+        """The explanations of one feature, newest first."""
+        low, high = self._range(feature.dictionary)
+        here = np.searchsorted(self._features[low:high], [feature.index, feature.index + 1])
+        rows: list[dict[str, Any]] = self.table.slice(low + here[0], here[1] - here[0]).to_pylist()
+        return [Explanation(**row) for row in reversed(rows)]
+
+    def texts(self, dictionary: str) -> dict[int, list[str]]:
+        """Feature → what is said of it, newest first."""
+        low, high = self._range(dictionary)
+        part = self.table.slice(low, high - low)
+        found: dict[int, list[str]] = {}
+        rows = zip(part["feature"].to_pylist(), part["text"].to_pylist(), strict=True)
+        for feature, text in rows:
+            found.setdefault(feature, []).insert(0, text)
+        return found
+
+    def _range(self, dictionary: str) -> tuple[int, int]:
+        return self._bounds.get(dictionary, (0, 0))
+
+    @cached_property
+    def _features(self) -> np.ndarray:
+        return self.table["feature"].to_numpy()
+
+    @cached_property
+    def _bounds(self) -> dict[str, tuple[int, int]]:
+        names = np.array(self.table["dictionary"].to_pylist(), dtype=object)
+        if not len(names):
+            return {}
+        starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]]).tolist()
+        ends = [*starts[1:], len(names)]
+        return {names[low]: (low, high) for low, high in zip(starts, ends, strict=True)}
