@@ -1,0 +1,88 @@
+"""What an effect is an effect on: a number read from the logits of a prompt's last token."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from feature_store.errors import InputError
+
+Metric = Callable[[Float[Tensor, "batch pos vocab"]], Float[Tensor, "batch"]]
+
+
+def continuation(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> list[int]:
+    """The ids of `answer` as they follow `prompt`, however the tokenizer writes word beginnings.
+
+    A tokenizer that puts a dummy space before every text splits " park" on its own in two, but not
+    behind a prompt. InputError when the two merge into one token at the border.
+    """
+    if not answer:
+        raise InputError("An answer is empty. Give the text that would follow the prompt.")
+    head, whole = ids_of(tokenizer, prompt), ids_of(tokenizer, prompt + answer)
+    if whole[: len(head)] != head or len(whole) == len(head):
+        raise InputError(
+            f"{answer!r} does not begin a new token behind {prompt[-20:]!r}: the tokenizer joins "
+            "them. Begin the answer with a space, or move the border."
+        )
+    return whole[len(head) :]
+
+
+def one_token(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> int:
+    """The single token that `answer` is behind `prompt`; InputError that says how it splits."""
+    found = continuation(tokenizer, prompt, answer)
+    if len(found) > 1:
+        pieces = " + ".join(repr(tokenizer.decode([token])) for token in found)
+        raise InputError(
+            f"{answer!r} is {len(found)} tokens behind this prompt: {pieces}. A target is one "
+            f"token; take the first, {tokenizer.decode(found[:1])!r}, or another word."
+        )
+    return found[0]
+
+
+def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """A text's token ids, without special tokens."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """For each prompt: log of the summed probability of its answers, less that of others.
+
+    With one answer and one other this is their logit difference; without others it is the answers'
+    log probability.
+    """
+
+    answers: Sequence[Sequence[int]]
+    """Token ids, a set for each prompt."""
+    against: Sequence[Sequence[int]] | None
+    last: Int[Tensor, "batch"]
+    """The position that is read: each prompt's last token."""
+
+    def __call__(self, logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
+        """In nats (a difference of logits)."""
+        # A batch may hold several copies of the prompts, one block after another.
+        copies = len(logits) // len(self.last)
+        last = self.last.to(logits.device).repeat(copies)
+        rows = logits[torch.arange(len(logits), device=logits.device), last]
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        summed = self._summed(rows, self.answers)
+        if self.against is None:
+            return summed - rows.logsumexp(-1)
+        return summed - self._summed(rows, self.against)
+
+    def only(self, row: int) -> "Target":
+        """The same for one of the prompts."""
+        against = None if self.against is None else self.against[row : row + 1]
+        return Target(self.answers[row : row + 1], against, self.last[row : row + 1])
+
+    def _summed(self, rows: Tensor, sets: Sequence[Sequence[int]]) -> Tensor:
+        copies = len(rows) // len(sets)
+        found = [
+            rows[copy * len(sets) + i, list(ids)].logsumexp(-1)
+            for copy in range(copies)
+            for i, ids in enumerate(sets)
+        ]
+        return torch.stack(found)

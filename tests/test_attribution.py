@@ -1,0 +1,149 @@
+"""Attribution: estimates that add up, agree with small interventions, and with exact ablation."""
+
+import pytest
+import torch
+
+from backend.attribution import effects
+from backend.attribution.exact import exact, spread
+from backend.attribution.gradients import gradients
+from backend.attribution.nodes import Reading, read, with_values
+from backend.attribution.targets import Target, continuation, one_token
+from backend.dictionaries.base import Dictionary
+from feature_store.errors import InputError
+from tests.dictionaries import loaded
+from tests.models import tiny, token_batch
+
+KINDS = {
+    "standard": {},
+    "topk": {},
+    "jumprelu": {},
+    "standard layer_norm": {"normalize_activations": "layer_norm"},
+    "skip_transcoder": {},
+}
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2"])
+def lm(request: pytest.FixtureRequest):  # noqa: ANN201
+    return tiny(request.param)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Dictionary:
+    """A dictionary of the tiny models' width."""
+    kind = request.param
+    return loaded(tmp_path_factory.mktemp("d"), kind.split()[0], d_in=16, d_out=16, **KINDS[kind])
+
+
+def prompts() -> tuple[torch.Tensor, torch.Tensor, Target]:
+    tokens = token_batch(2, 9)
+    counted = torch.ones_like(tokens, dtype=torch.bool)
+    counted[:, 0] = False
+    return tokens, counted, Target([[5], [6, 7]], [[8], [9]], torch.tensor([8, 8]))
+
+
+def reading(lm, d: Dictionary) -> Reading:  # noqa: ANN001
+    tokens, counted, _ = prompts()
+    (found,) = read(lm, [d], tokens, counted)
+    return found
+
+
+def test_features_and_error_are_the_stream(lm, found: Dictionary) -> None:  # noqa: ANN001
+    """decode(f) + error = the stream, at counted positions."""
+    one = reading(lm, found)
+    again = one.dictionary.reconstruct(one.x) + one.error()
+    assert torch.allclose(again[one.counted], one.h[one.counted], atol=1e-4)
+    assert not one.error()[~one.counted].any()
+    assert not (one.active.position == 0).any() and len(one.active.row)
+
+
+def test_integrated_gradients_add_up_to_the_measured_change(lm, found: Dictionary) -> None:  # noqa: ANN001
+    tokens, _, target = prompts()
+    one = reading(lm, found)
+    goes = {one.dictionary.name: effects.zero(one, errors=True)}
+    (result,) = effects.by_integration(lm, [one], goes, tokens, target, steps=200)
+    assert torch.allclose(result.total, result.moved, rtol=0.02, atol=2e-3)
+
+
+def test_a_small_step_moves_the_target_as_the_gradient_says(lm, found: Dictionary) -> None:  # noqa: ANN001
+    """Every node one per mille towards zero: the estimate for that step is the measured change."""
+    tokens, _, target = prompts()
+    one = reading(lm, found)
+    goes = {one.dictionary.name: effects.Baseline(one.active.value * 0.999)}
+    (result,) = effects.by_gradient(lm, [one], goes, tokens, target)
+    change = effects.whole_change(one, goes[one.dictionary.name]).double()
+    hook = one.dictionary.hook_out
+    step = 10 * change  # float32 does not show the change itself; a centred step is linear
+    moved = [
+        target(lm.logits(tokens, {hook: lambda h, s=s: h + (s * step).float()})) for s in (-1, 1)
+    ]
+    measured = (moved[1] - moved[0]) / 20
+    assert torch.allclose(result.total, measured, rtol=0.03, atol=1e-5)
+
+
+def test_exact_ablation_is_decoding_without_the_feature(lm, found: Dictionary) -> None:  # noqa: ANN001
+    tokens, _, target = prompts()
+    one = reading(lm, found)
+    nodes = torch.tensor([0, len(one.active.row) // 2, len(one.active.row) - 1])
+    baseline = torch.zeros_like(one.active.value)
+    result = exact(lm, one, nodes, baseline, tokens, target.only, target.last, rows=2)
+    for node, effect in zip(nodes.tolist(), result.effect, strict=True):
+        value = one.active.value.clone()
+        value[node] = 0
+        h = with_values(one, value).features_part(value) - one.features_part(one.active.value)
+        hook = one.dictionary.hook_out
+        moved = target(lm.logits(tokens, {hook: lambda x, h=h: x + h})) - target(lm.logits(tokens))
+        row = int(one.active.row[node])
+        assert effect == pytest.approx(float(moved[row]), abs=2e-4)
+
+
+def test_gradients_see_what_an_edit_made(lm) -> None:  # noqa: ANN001
+    tokens, _, target = prompts()
+    hook = "blocks.1.hook_resid_post"
+    plain = gradients(lm, tokens, [hook], target)
+    edited = gradients(lm, tokens, [hook], target, {hook: lambda h: h * 0})
+    assert torch.allclose(plain.value, target(lm.logits(tokens)), atol=1e-5)
+    assert not edited.at[hook].any() and plain.at[hook].any()
+
+
+def test_rows_do_not_see_each_other(lm, found: Dictionary) -> None:  # noqa: ANN001
+    tokens, counted, target = prompts()
+    (whole,) = read(lm, [found], tokens, counted)
+    (alone,) = read(lm, [found], tokens[1:], counted[1:])
+    name = found.name
+    all_goes, goes = effects.zero(whole, errors=True), effects.zero(alone, errors=True)
+    (both,) = effects.by_gradient(lm, [whole], {name: all_goes}, tokens, target)
+    (one,) = effects.by_gradient(lm, [alone], {name: goes}, tokens[1:], target.only(1))
+    assert torch.allclose(both.node[whole.active.row == 1], one.node, atol=1e-5)
+    assert torch.allclose(both.error[1], one.error[0], atol=1e-5)
+
+
+def test_spread_is_one_for_all_alike_and_small_for_one() -> None:
+    vocabulary = 1000
+    one = torch.zeros(1, vocabulary)
+    one[0, 3] = 5.0
+    half = torch.ones(1, vocabulary)
+    half[0, ::2] = -1
+    assert spread(half) == pytest.approx(1.0)
+    assert float(spread(one)) < 5 / vocabulary
+    assert torch.isnan(spread(torch.ones(1, vocabulary)))
+
+
+def test_a_target_is_a_difference_of_logits(lm) -> None:  # noqa: ANN001
+    tokens, _, target = prompts()
+    logits = lm.logits(tokens)
+    assert target(logits)[0] == pytest.approx(float(logits[0, 8, 5] - logits[0, 8, 8]), abs=1e-5)
+    alone = Target([[5]], None, torch.tensor([4]))
+    wanted = logits[:1].float().log_softmax(-1)[0, 4, 5]
+    assert alone(logits[:1])[0] == pytest.approx(float(wanted), abs=1e-5)
+
+
+def test_an_answer_is_read_behind_its_prompt(lm) -> None:  # noqa: ANN001
+    dog = lm.tokenizer.convert_tokens_to_ids("dog")
+    assert continuation(lm.tokenizer, "the big", " dog") == [dog]
+    assert one_token(lm.tokenizer, "the big", " dog") == dog
+    with pytest.raises(InputError, match="2 tokens"):
+        one_token(lm.tokenizer, "the big", " dog ran")
+    with pytest.raises(InputError, match="does not begin a new token"):
+        one_token(lm.tokenizer, "the big", "dog")
+    with pytest.raises(InputError, match="empty"):
+        one_token(lm.tokenizer, "the big", "")
