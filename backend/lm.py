@@ -226,21 +226,6 @@ class Lm:
         losses = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
         return losses.view(len(tokens), -1)
 
-    def logits(
-        self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, Edit] | None = None
-    ) -> Float[Tensor, "batch pos vocab"]:
-        """The model's logits, with activations replaced at some hooks.
-
-        Each of `replace` sees the flattened activation [batch pos width] and returns a new one, or
-        the very same object to change nothing. `hook_resid_mid` replaces the stream itself;
-        `ln2.hook_in`, in TransformerLens the same point, only what the MLP reads. Gradients flow
-        through what an edit adds, unless the caller has switched them off.
-        """
-        tokens = self._checked(tokens)
-        edits = [pair for name, edit in (replace or {}).items() for pair in self._edits(name, edit)]
-        with self._turn:
-            return self._edited(tokens, edits)
-
     @torch.no_grad()
     def cached(self, tokens: Int[Tensor, "batch pos"], names: Sequence[str]) -> dict[str, Tensor]:
         """Any hook points through the bridge, in TransformerLens' own shapes: attention patterns
