@@ -6,16 +6,21 @@ behind the model's one lock.
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
 from backend import dictionaries as loaders
+from backend import neurons, sourcing
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary
-from backend.live import Firing, Text
+from backend.live import Firing, Sources, Text, Weights
 from backend.lm import Lm
 from backend.positions import uncounted_ids
+from backend.removal import removal
 from feature_store.errors import InputError, pick
 from feature_store.reader import HarvestFile
+from feature_store.records import Context, FeatureId
+from feature_store.removals import Removal
 
 
 class LocalEngine:
@@ -59,8 +64,12 @@ class LocalEngine:
                 f"The text has {len(tokens):,} tokens; {self.lm.name} reads at most "
                 f"{self.lm.n_ctx:,} at once. Cut it."
             )
+        return self.text(tokens)
+
+    def text(self, token_ids: list[int]) -> Text:
+        """Tokens that are known already, a stored sequence's for one."""
         left_out = uncounted_ids(self.lm.bos, self.lm.special_ids, {})
-        return Text(tokens, [token not in left_out for token in tokens])
+        return Text(token_ids, [token not in left_out for token in token_ids])
 
     @torch.inference_mode()
     def firing(self, text: Text, names: list[str]) -> dict[str, Firing]:
@@ -75,6 +84,32 @@ class LocalEngine:
             triples = one.encode_sparse(x if one.needs_sequence else x[0])
             found[name] = Firing(*(column.cpu().numpy() for column in triples))
         return found
+
+    def weights(self, feature: FeatureId) -> Weights:
+        """Which dimensions, neurons and heads a feature reads and writes."""
+        return neurons.weights(self.lm, self._dictionary(feature), feature.index)
+
+    def sources(self, feature: FeatureId, tokens: np.ndarray, peak: int) -> Sources:
+        """A hook_z feature's pre-activation at a position of a sequence, by head and source token.
+
+        InputError where that is not defined.
+        """
+        ids = torch.from_numpy(tokens.astype(np.int64))
+        return sourcing.sources(self.lm, self._dictionary(feature), feature.index, ids, peak)
+
+    def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> Removal:
+        """What removing a feature changes in a stored context; `tokens` are its whole sequence."""
+        one = self._dictionary(feature)
+        ids = torch.from_numpy(tokens.astype(np.int64))
+        left_out = uncounted_ids(self.lm.bos, self.lm.special_ids, one.metadata)
+        return removal(
+            self.lm, one, feature.index, ids, ~torch.isin(ids, torch.tensor(sorted(left_out))),
+            sequence=context.sequence, window=(context.start, context.start + context.length),
+            peak=context.peak,
+        )  # fmt: skip
+
+    def _dictionary(self, feature: FeatureId) -> Dictionary:
+        return pick("dictionary", feature.dictionary, self.dictionaries)
 
 
 def place_of(weights_hash: str, what: str, places: Mapping[str, str]) -> str:

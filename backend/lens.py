@@ -66,8 +66,13 @@ BRANCHES = ["attn_out", "mlp_out"]
 
 
 def final_gain(lm: Lm) -> Float[Tensor, "d_model"] | None:
-    """γ of the final norm (1 + w where the weight is an offset, as in Gemma); None without one."""
-    component = lm.component("ln_final")
+    """γ of the final norm; None without one."""
+    return gain(lm, "ln_final")
+
+
+def gain(lm: Lm, path: str) -> Float[Tensor, "d_model"] | None:
+    """γ of a norm of the model (1 + w where the weight is an offset, as in Gemma); None without."""
+    component = lm.component(path)
     norm = getattr(component, "original_component", None)
     weight = getattr(norm, "weight", None)
     if component is None or weight is None:

@@ -5,6 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
+from feature_store.records import Context, FeatureId
+from feature_store.removals import Removal
+
 
 @dataclass(frozen=True)
 class Text:
@@ -30,6 +33,55 @@ class Firing:
         return dict(zip(self.position[mine].tolist(), self.value[mine].tolist(), strict=True))
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """The entries of largest magnitude of a vector, largest first."""
+
+    index: list[int]
+    value: list[float]
+    of: int
+    """Entries there are."""
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The MLP neurons of a layer nearest to a direction, by cosine."""
+
+    layer: int
+    nearest: Ranked
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A feature's encoder column and decoder row in the model's own units; None: does not apply."""
+
+    encoder: Ranked | None
+    decoder: Ranked
+    encoder_heads: list[float] | None
+    """Each head's share of the norms of its blocks; so `decoder_heads`."""
+    decoder_heads: list[float] | None
+    readers: Neurons | None
+    """Neurons that read the encoder's direction."""
+    writers: Neurons | None
+    """Neurons that write the decoder's direction."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """A pre-activation at one token, taken apart: bias + Σ parts."""
+
+    parts: np.ndarray
+    """[heads source]"""
+    pattern: np.ndarray
+    """[heads source], each head's attention from the token."""
+    bias: float
+
+    @property
+    def total(self) -> float:
+        """The pre-activation."""
+        return float(self.parts.sum()) + self.bias
+
+
 class Engine(Protocol):
     """One model with the dictionaries of a harvest."""
 
@@ -37,6 +89,25 @@ class Engine(Protocol):
         """Tokenise; InputError for an empty text and for one beyond the model's context."""
         ...
 
+    def text(self, token_ids: list[int]) -> Text:
+        """Tokens that are known already, a stored sequence's for one; BOS is one of them."""
+        ...
+
     def firing(self, text: Text, names: list[str]) -> dict[str, Firing]:
         """Activations of dictionaries on a text, BOS and special tokens included."""
+        ...
+
+    def weights(self, feature: FeatureId) -> Weights:
+        """Which dimensions, neurons and heads a feature reads and writes."""
+        ...
+
+    def sources(self, feature: FeatureId, tokens: np.ndarray, peak: int) -> Sources:
+        """A hook_z feature's pre-activation at a position of a sequence, by head and source token.
+
+        InputError where that is not defined.
+        """
+        ...
+
+    def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> Removal:
+        """What removing a feature changes in a stored context; `tokens` are its whole sequence."""
         ...
