@@ -17,6 +17,7 @@ page = st.navigation(
         st.Page(session.LIBRARY, title="Library", default=True),
         st.Page(session.FEATURES, title="Features"),
         st.Page(session.FEATURE, title="Feature"),
+        st.Page(session.DOCUMENT, title="Document"),
         st.Page(session.SEARCH, title="Search"),
         st.Page(session.PROMPT, title="Prompt"),
         st.Page(session.SQL, title="SQL"),

@@ -21,6 +21,7 @@ FILTERS = ("show", "low", "high", "max", "labelled", "starred")
 LIBRARY, FEATURES, FEATURE = "views/library.py", "views/features.py", "views/feature.py"
 PROMPT, SQL = "views/prompt.py", "views/sql.py"
 SEARCH = "views/search.py"
+COMPARE, DOCUMENT = "views/compare.py", "views/document.py"
 QUERY, WRITTEN = "sql", "session_sql"
 """The URL's parameter of the SQL page, and the key of what this visitor wrote there last."""
 

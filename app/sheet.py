@@ -109,9 +109,10 @@ def contexts_of(subject: Subject) -> list[str]:
     top = subject.facts.max_act or 1.0
     opened = " open"
     for sections in contexts.groups(subject).values():
-        for title, note, members in sections:
-            head = f"<summary>{safe(title)} <small>{safe(note)}</small></summary>"
-            lines = [line(contexts.read(subject, context), top) for context in members]
+        for section in sections:
+            head = f"<summary>{safe(section.title)} <small>{safe(section.note)}</small></summary>"
+            read = [contexts.read(subject, c, marked=section.marked) for c in section.contexts]
+            lines = [line(found, top) for found in read]
             parts += [f"<details{opened}>", head, *lines, "</details>"]
             opened = ""
     return parts
@@ -133,7 +134,7 @@ def token(found: Line, i: int, act: float | None, top: float) -> str:
     low, high = found.stored
     kinds = [
         "tok",
-        *(["peak"] if i == found.peak else []),
+        *(["peak"] if i == found.peak and found.marked else []),
         *(["outside"] if not low <= i < high else []),
     ]
     style = ""

@@ -3,6 +3,7 @@
 Text leaves here as data and enters the page as text nodes, never as markup.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from feature_store.records import Context
 
 REACH = 16
 """Tokens shown on either side of the peak."""
+NEAR = 5
+"""Tokens on either side of the peak that decide whether two contexts are alike."""
+DIGIT = re.compile(r"\d")
 SPACE, PIECE = "·", "◌"
 """Stand-ins for a space that would not be seen, and for a token inside a character."""
 MARKS = {"\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -42,6 +46,10 @@ class Line:
     """(index, activation) of the active tokens."""
     split: str
     document: str
+    plain: dict[int, str]
+    """Index → the token's own text, where `texts` shows something else for it."""
+    marked: bool = True
+    """False where `peak` is only the middle of a window in which nothing fires."""
 
 
 def visible(text: str) -> str:
@@ -67,7 +75,13 @@ def drawn(char: str, text: str) -> str:
 
 
 def line(
-    context: Context, begin: int, ids: np.ndarray, texts: Sequence[str], document: str
+    context: Context,
+    begin: int,
+    ids: np.ndarray,
+    texts: Sequence[str],
+    document: str,
+    *,
+    marked: bool = True,
 ) -> Line:
     """What the page shows of a context.
 
@@ -82,15 +96,31 @@ def line(
     ]
     active = {index for index, _ in acts}
     low, high = context.start - begin, context.start + context.length - begin
+    shown = [visible(t) or (PIECE if i in active else "") for i, t in enumerate(texts)]
     return Line(
         value=context.value,
         peak=context.peak - begin,
         position=begin,
         stored=(max(low, 0), min(high, len(texts))),
         ids=ids.tolist(),
-        texts=[visible(t) or (PIECE if i in active else "") for i, t in enumerate(texts)],
+        texts=shown,
         breaks=[i for i, text in enumerate(texts) if text.endswith("\n")],
         acts=acts,
         split=context.split,
         document=document,
+        plain={i: t for i, (t, s) in enumerate(zip(texts, shown, strict=True)) if t != s},
+        marked=marked,
     )
+
+
+def alike(lines: Sequence[Line]) -> list[int]:
+    """For each line the index of the first one that reads the same around its peak."""
+    first: dict[str, int] = {}
+    return [first.setdefault(gist(found), i) for i, found in enumerate(lines)]
+
+
+def gist(found: Line) -> str:
+    """The words within NEAR tokens of the peak: case, spaces and which digit left out."""
+    near = range(max(found.peak - NEAR, 0), min(found.peak + NEAR + 1, len(found.texts)))
+    text = "".join(found.plain.get(i, found.texts[i]) for i in near)
+    return DIGIT.sub("0", " ".join(text.casefold().split()))

@@ -4,15 +4,30 @@ The pool holds the same tokens under every dictionary of a harvest, with all the
 two features can be compared on it without the model, whatever they were trained on.
 """
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from feature_store.reader import HarvestFile
+from feature_store.records import Split
 
 MIN_TOGETHER = 5
 """Joint firings below which a correlation is not worth showing."""
+
+
+class PoolWindow(NamedTuple):
+    """Where a window of the pool lies."""
+
+    sequence: int
+    start: int
+    length: int
+    split: Split
+    document: int
+    first: int
+    """Number in the pool of its first token."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,7 @@ class Pool:
     feature: np.ndarray
     value: np.ndarray
     d_sae: int
+    windows: list[PoolWindow] = field(default_factory=list)
 
     def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens where a feature fires, and its activations there."""
@@ -48,20 +64,39 @@ def read(file: HarvestFile, dictionary: str) -> Pool:
     """A dictionary's part of the pool."""
     info = file.dictionary(dictionary)
     table = file.rows(
-        'SELECT "window", length, positions, features, activations, start FROM silent_window '
-        'WHERE dictionary = ? ORDER BY "window"',
+        "SELECT w.sequence, w.start, length, w.split::VARCHAR AS split, positions, features, "
+        "activations, document, documents, borders FROM silent_window w "
+        'JOIN sequence USING (sequence) WHERE dictionary = ? ORDER BY "window"',
         [dictionary],
     )
     length = table.column("length").to_numpy().astype(np.int64)
-    base = np.cumsum(length) - length - table.column("start").to_numpy()
+    first = np.cumsum(length) - length
+    base = first - table.column("start").to_numpy()
     position, count = flat(table, "positions")
     feature, _ = flat(table, "features")
     value, _ = flat(table, "activations")
     token = np.repeat(base, count) + position
     order = np.argsort(feature, kind="stable")
+    names = ("sequence", "start", "length", "split")
+    columns = [table.column(name).to_pylist() for name in names]
     return Pool(
-        int(length.sum()), token[order], feature[order], value[order].astype(float), info.d_sae
+        int(length.sum()),
+        token[order],
+        feature[order],
+        value[order].astype(float),
+        info.d_sae,
+        [PoolWindow(*row) for row in zip(*columns, documents(table), first.tolist(), strict=True)],
     )
+
+
+def documents(table: pa.Table) -> list[int]:
+    """The document of each window: in a packed sequence that of the segment it lies in."""
+    names = ("start", "document", "documents", "borders")
+    rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+    return [
+        inside[max(bisect_right(borders, start) - 1, 0)] if inside else document
+        for start, document, inside, borders in rows
+    ]
 
 
 def flat(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

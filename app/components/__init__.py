@@ -28,5 +28,5 @@ def ignore() -> None:
     """A component that reports clicks must name a callback; the page reads the value instead."""
 
 
-contexts, facts = declare("contexts"), declare("facts")
+contexts, facts, document = declare("contexts"), declare("facts"), declare("document")
 heading, prompt, rows = declare("heading"), declare("prompt"), declare("rows")

@@ -1,7 +1,16 @@
 // Contexts of a feature: one line each, peaks aligned; a click opens a line to its full text.
-// data: { max, groups: [{ name, sections: [{ title, note, lines: [Line] }] }] }, Line as in tokens.py
+// data: { max, asked: { width, group }, groups: [{ name, sections: [{ title, note, lines: [Line] }] }] }
+// Line as in tokens.py, with { href, target, alike: index of the first line that reads the same }.
+// Reports { go: target } and, for whole sequences, { asked: { width, group } }.
 
-let chosen = null; // the group being read, kept from feature to feature
+const WIDTHS = ["5", "16", "whole"]; // tokens on either side of the peak
+const chosen = { group: null, width: "16", breaks: false }; // kept from feature to feature
+try { Object.assign(chosen, JSON.parse(sessionStorage.getItem("saefari.contexts"))); } catch { /* the first time, or not allowed */ }
+
+function choose(changes) {
+  Object.assign(chosen, changes);
+  try { sessionStorage.setItem("saefari.contexts", JSON.stringify(chosen)); } catch { /* not allowed */ }
+}
 
 /** A token whose activation is stored is coloured, one outside the stored window is dim. */
 function token(line, i, acts, max) {
@@ -12,7 +21,9 @@ function token(line, i, acts, max) {
     span.style.setProperty("--heat", Math.min(1, Math.abs(act) / max) ** 0.7);
   }
   if (i < line.stored[0] || i >= line.stored[1]) span.classList.add("outside");
-  if (i === line.peak) span.classList.add("peak");
+  if (i === line.peak) span.classList.add(line.marked ? "peak" : "middle");
+  const away = Math.abs(i - line.peak);
+  if (away > 5) span.classList.add(away > 16 ? "far" : "away");
   span.tabIndex = -1;
   span.about = { line, i, act };
   return span;
@@ -22,26 +33,74 @@ function minus(value, digits) {
   return value.toFixed(digits).replace("-", "−");
 }
 
-function draw(line, max) {
+function draw(line, max, send) {
   const row = el("div", "line");
+  row.about = line;
   const acts = new Map(line.acts);
   const text = el("div", "text");
-  const left = el("div", line.position ? "left cut" : "left");
+  const left = el("div", line.position || line.peak > 16 ? "left cut" : "left");
   const inner = left.appendChild(el("span"));
   const right = el("div", "right");
   line.texts.forEach((_, i) => {
     const side = i < line.peak ? inner : right;
-    side.append(token(line, i, acts, max));
-    if (line.breaks.includes(i)) side.append(el("br")); // breaks the text where a line is open
+    const span = side.appendChild(token(line, i, acts, max));
+    if (line.breaks.includes(i)) span.after(el("br", span.className));
   });
   text.append(left, right);
   const end = el("div", "end document");
   end.title = line.document;
-  const name = end.appendChild(el("bdi", "", line.document)); // cut at its beginning: the end tells
-  name.dir = "ltr";
-  row.append(el("div", "value", minus(line.value, Math.abs(line.value) < 0.1 ? 3 : 2)), text);
-  row.append(el("div", "end", line.split), end);
+  const name = end.appendChild(link("", line.href, line.target, send));
+  name.append(el("bdi", "", line.document)); // cut at its beginning: the end tells
+  name.firstChild.dir = "ltr";
+  const value = line.value ? minus(line.value, Math.abs(line.value) < 0.1 ? 3 : 2) : "0";
+  const copy = el("button", "copy", "copy");
+  copy.title = "copy this text";
+  row.append(el("div", "value", value), text, el("div", "end", line.split), end, copy);
   return row;
+}
+
+/** The line's text as it was read, within the width that is shown. */
+function plain(line) {
+  const reach = chosen.width === "whole" ? Infinity : Number(chosen.width);
+  return line.texts.map((text, i) => (Math.abs(i - line.peak) > reach ? "" : line.plain[i] ?? text)).join("");
+}
+
+/** Clipboards are closed to pages without https; a selection is not. */
+async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = document.body.appendChild(el("textarea", "", text));
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  const name = button.textContent;
+  button.textContent = "copied";
+  setTimeout(() => { button.textContent = name; }, 1200);
+}
+
+/** Lines that read alike stand behind the first of them. */
+function lines(section, max, send) {
+  const rows = section.lines.map((line) => draw(line, max, send));
+  const found = [];
+  section.lines.forEach((line, i) => {
+    if (line.alike !== i) return;
+    const others = rows.filter((_, j) => j > i && section.lines[j].alike === i);
+    found.push(rows[i]);
+    if (!others.length) return;
+    for (const row of others) row.hidden = true;
+    const more = el("button", "more", `${others.length + 1} alike`);
+    more.title = "the same words around the peak: show them all";
+    more.setAttribute("aria-expanded", "false");
+    more.addEventListener("click", () => {
+      const open = more.getAttribute("aria-expanded") === "false";
+      more.setAttribute("aria-expanded", String(open));
+      for (const row of others) row.hidden = !open;
+    });
+    found.push(more, ...others);
+  });
+  return found;
 }
 
 function explain(tip, { line, i, act }) {
@@ -64,8 +123,8 @@ function place(tip, span) {
 function walk(event, list) {
   const span = event.target;
   if (!span.about) return;
-  const tokens = [...span.closest(".line").querySelectorAll(".tok")];
-  const peaks = [...list.querySelectorAll(".peak")];
+  const tokens = [...span.closest(".line").querySelectorAll(".tok")].filter((one) => one.offsetWidth);
+  const peaks = [...list.querySelectorAll(".line:not([hidden]) :is(.peak, .middle)")];
   const line = peaks.findIndex((peak) => peak.about.line === span.about.line);
   const next = {
     ArrowLeft: tokens[tokens.indexOf(span) - 1],
@@ -82,53 +141,91 @@ function walk(event, list) {
   }
 }
 
-function fill(list, group, max) {
+function fill(list, group, max, send) {
   const nodes = [];
   for (const section of group.sections) {
     const head = el("div", "section");
     head.append(el("b", "", section.title), el("span", "", section.note));
-    nodes.push(head, ...section.lines.map((line) => draw(line, max)));
+    nodes.push(head, ...lines(section, max, send));
   }
   list.replaceChildren(...nodes);
-  const first = list.querySelector(".peak");
+  const first = list.querySelector(".peak, .middle");
   if (first) first.tabIndex = 0;
 }
 
-export default function ({ data, parentElement }) {
+/** Width, line breaks, copy: what is shown of every line. */
+function tools(show, list) {
+  const box = el("span", "tools");
+  const buttons = WIDTHS.map((width) => {
+    const button = box.appendChild(el("button", "tool", width === "whole" ? "whole" : `±${width}`));
+    button.title = width === "whole" ? "the whole sequence" : `${width} tokens on either side of the peak`;
+    button.addEventListener("click", () => { choose({ width }); show(); });
+    return button;
+  });
+  const breaks = box.appendChild(el("button", "tool", "↵"));
+  breaks.title = "begin a new line after each line break of the text";
+  breaks.addEventListener("click", () => { choose({ breaks: !chosen.breaks }); show(); });
+  const all = box.appendChild(el("button", "tool", "copy"));
+  all.title = "copy all contexts that are shown: activation, text, document";
+  all.addEventListener("click", () => {
+    const rows = [...list.querySelectorAll(".line:not([hidden])")].map((row) => row.about);
+    copy(rows.map((line) => [line.value, JSON.stringify(plain(line)), line.document].join("\t")).join("\n"), all);
+  });
+  box.show = () => {
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(WIDTHS[i] === chosen.width)));
+    breaks.setAttribute("aria-pressed", String(chosen.breaks));
+  };
+  return box;
+}
+
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
   const tabs = el("div", "tabs");
   tabs.setAttribute("role", "tablist");
   const list = el("div", "list");
   const tip = el("div", "tip");
   tip.hidden = true;
-  const choose = (group) => {
-    chosen = group.name;
-    for (const tab of tabs.querySelectorAll(".tab")) tab.setAttribute("aria-selected", tab.textContent === chosen);
-    fill(list, group, data.max);
+  const send = (target) => setTriggerValue("go", target);
+  const group = () => data.groups.find((one) => one.name === chosen.group) ?? data.groups[0];
+  const show = () => {
+    root.dataset.width = chosen.width;
+    root.classList.toggle("breaks", chosen.breaks);
+    bar.show();
+    const want = { width: chosen.width, group: group().name };
+    const here = data.asked.width === want.width && data.asked.group === want.group;
+    if (want.width === "whole" && !here) setStateValue("asked", want);
   };
-  for (const group of data.groups) {
-    const tab = el("button", "tab", group.name);
+  const read = () => {
+    for (const tab of tabs.querySelectorAll(".tab")) tab.setAttribute("aria-selected", tab.textContent === group().name);
+    fill(list, group(), data.max, send);
+    show();
+  };
+  const bar = tools(show, list);
+  for (const { name } of data.groups) {
+    const tab = el("button", "tab", name);
     tab.setAttribute("role", "tab");
-    tab.addEventListener("click", () => choose(group));
+    tab.addEventListener("click", () => { choose({ group: name }); read(); });
     tabs.append(tab);
   }
-  tabs.append(el("span", "hint", "click a line to read all of it"));
-  choose(data.groups.find((group) => group.name === chosen) ?? data.groups[0]);
+  tabs.append(el("span", "hint", "click a line to read all of it"), bar);
+  read();
   root.replaceChildren(tabs, list, tip);
 
-  const show = (event) => {
-    if (!event.target.about) return;
+  const point = (event) => {
+    if (!event.target.about || !("i" in event.target.about)) return;
     explain(tip, event.target.about);
     place(tip, event.target);
   };
   const hide = () => { tip.hidden = true; };
-  list.addEventListener("mouseover", show);
-  list.addEventListener("focusin", show);
+  list.addEventListener("mouseover", point);
+  list.addEventListener("focusin", point);
   list.addEventListener("mouseout", hide);
   list.addEventListener("focusout", hide);
   list.addEventListener("keydown", (event) => walk(event, list));
   list.addEventListener("click", (event) => {
-    if (!window.getSelection().toString()) event.target.closest(".line")?.classList.toggle("open");
+    const line = event.target.closest(".line");
+    if (event.target.className === "copy") copy(plain(line.about), event.target);
+    else if (!event.target.closest("a") && !window.getSelection().toString()) line?.classList.toggle("open");
   });
   const watch = new ResizeObserver(() => root.classList.toggle("narrow", root.clientWidth < 620));
   watch.observe(root);

@@ -1,0 +1,64 @@
+"""Random windows in which a feature is silent: random ones, and hard ones.
+
+Silent means 0 on every counted token of the window. Hard means that the window holds a token at
+which the feature's own windows peak, so that the token alone cannot be what it fires on.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from feature_store.pool import Pool, PoolWindow
+from feature_store.records import Context
+from feature_store.vocabulary import Sequences
+
+ENOUGH = 20
+"""Silent windows in each split below which a feature is too dense for detection."""
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Silent:
+    """Silent windows in the pool's order, as contexts of value 0."""
+
+    hard: list[Context]
+    """`peak` is the token shared with the feature's peaks."""
+    random: list[Context]
+    """`peak` is the window's middle."""
+
+    def too_few(self) -> bool:
+        """Whether some split has fewer than ENOUGH."""
+        splits = Counter(context.split for context in (*self.hard, *self.random))
+        return min(splits["explain"], splits["score"]) < ENOUGH
+
+
+def peak_tokens(contexts: list[Context], sequences: Sequences) -> np.ndarray:
+    """The ids of the tokens at which the strongest windows of either sign peak."""
+    strong = [c for c in contexts if c.stratum in ("top", "bottom")]
+    return np.unique([int(sequences.tokens(c.sequence)[c.peak]) for c in strong])
+
+
+def windows(pool: Pool, feature: int, sequences: Sequences, tokens: np.ndarray) -> Silent:
+    """Every window of the pool in which the feature is silent, parted by `tokens`."""
+    fired = np.zeros(pool.n_tokens + 1, dtype=np.int64)
+    np.add.at(fired, pool.of(feature)[0] + 1, 1)
+    before = np.cumsum(fired)  # firings on the pool's tokens before each
+    found = Silent([], [])
+    for window in pool.windows:
+        if before[window.first + window.length] > before[window.first]:
+            continue
+        ids = sequences.window(window.sequence, window.start, window.length)
+        shared = np.flatnonzero(np.isin(ids, tokens))
+        peak = window.start + (int(shared[0]) if len(shared) else window.length // 2)
+        kind = found.hard if len(shared) else found.random
+        kind.append(context(window, peak))
+    return found
+
+
+def context(window: PoolWindow, peak: int) -> Context:
+    """A window of the pool as a context without activations."""
+    return Context(
+        "range", 0, None, window.split, window.document, window.sequence, window.start,
+        window.length, peak, 0.0, [], [],
+    )  # fmt: skip
