@@ -72,8 +72,7 @@ class Explanations:
     ) -> "Explanations":
         """All in force in an open catalog; `former` itself where nothing came since."""
         query = "SELECT count(*), coalesce(max(explanation), 0) FROM explanation"
-        last = db.execute(query).fetchone()
-        assert last is not None
+        (last,) = db.execute(query).fetchall()
         if former is not None and former.last == last:
             return former
         names = ", ".join(SCHEMA.names)

@@ -185,9 +185,8 @@ def undo(catalog: Catalog, list_id: str, *, patience_s: float | None = None) -> 
 
 def next_change(db: duckdb.DuckDBPyConnection) -> int:
     """A number for the rows of one change, above all former ones."""
-    row = db.execute("SELECT nextval('list_change')").fetchone()
-    assert row is not None
-    return row[0]
+    ((number,),) = db.execute("SELECT nextval('list_change')").fetchall()
+    return number
 
 
 def one_line(name: str) -> str:

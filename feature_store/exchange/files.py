@@ -1,0 +1,117 @@
+"""Our own files of labels, lists and explanations: JSON to read and mend, Parquet to compute with.
+
+    {"saefari": "labels", "version": 1, "rows": [
+    {"dictionary": "resid3", "feature": 7, "kind": "label", "value": "dogs"}
+    ]}
+
+A Parquet file has the same rows and says what it holds in its metadata.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.annotations import Annotations
+from feature_store.errors import InputError
+from feature_store.exchange.shapes import SHAPES, Offered, What, checked
+
+VERSION = 1
+MARK = "saefari"
+"""The key that says what a file holds."""
+FORMATS = ("json", "parquet")
+
+
+def everything(what: What, said: Annotations, only: str | None = None) -> pa.Table:
+    """What is in force, as rows of that kind; with `only`, of one list."""
+    if what == "labels":
+        table = said.in_force.select(SHAPES[what].names)
+        table = table.sort_by([(name, "ascending") for name in ("dictionary", "feature", "kind")])
+    elif what == "explanations":
+        table = said.explanations.table.select(SHAPES[what].names)
+    else:
+        kept = [said.lists.get(only)] if only is not None else said.lists.current
+        rows: list[dict[str, Any]] = []
+        for one in kept:
+            head = {"list": one.id, "name": one.name, "description": one.description}
+            rows += [
+                {**head, "dictionary": entry.feature.dictionary, "feature": entry.feature.index,
+                 "note": entry.note}
+                for entry in one.entries
+            ] or [{**head, "dictionary": None, "feature": None, "note": ""}]  # fmt: skip
+        table = pa.Table.from_pylist(rows, SHAPES[what])
+    return table.cast(SHAPES[what])
+
+
+def written(what: What, table: pa.Table, kind: str) -> bytes:
+    """A file of these rows in one of FORMATS."""
+    if kind == "parquet":
+        target = io.BytesIO()
+        marks = {MARK: what, "version": str(VERSION)}
+        pq.write_table(table.replace_schema_metadata(marks), target)
+        return target.getvalue()
+    head = f'{{"{MARK}": "{what}", "version": {VERSION}, "rows": [\n'
+    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
+    return f"{head}{rows}\n]}}\n".encode()
+
+
+def offered(data: bytes, name: str, sizes: Mapping[str, int] | None = None) -> Offered:
+    """What a file of ours holds. Raises InputError that names the file and what is wrong in it."""
+    what, rows = from_parquet(data, name) if data[:4] == b"PAR1" else from_json(data, name)
+    return checked(what, rows, name, sizes)
+
+
+def from_parquet(data: bytes, name: str) -> tuple[What, list[Any]]:
+    """Kind and rows of a Parquet file."""
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name} is a damaged Parquet file: {error}") from error
+    marks = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return kind_of(marks.get(MARK), marks.get("version"), name), table.to_pylist()
+
+
+def from_json(data: bytes, name: str) -> tuple[What, list[Any]]:
+    """Kind and rows of a JSON file."""
+    try:
+        found = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{name}, line {line}: it is not UTF-8. Nothing was imported.") from error
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{name}, line {error.lineno}, column {error.colno}: {error.msg}. "
+            "Nothing was imported; mend that line."
+        ) from error
+    except RecursionError as error:
+        raise InputError(f"{name} is no file of Saefari: it is nested too deeply.") from error
+    if not isinstance(found, dict) or MARK not in found:
+        raise InputError(foreign(name))
+    what = kind_of(found[MARK], str(found.get("version")), name)
+    if not isinstance(found.get("rows"), list):
+        raise InputError(f'{name} has no "rows". Nothing was imported.')
+    return what, found["rows"]
+
+
+def kind_of(what: object, version: str | None, name: str) -> What:
+    """What a file says that it holds."""
+    if what is None:
+        raise InputError(foreign(name))
+    if what not in SHAPES:
+        raise InputError(f"{name} holds {what!r}; there are: {', '.join(SHAPES)}.")
+    if version != str(VERSION):
+        raise InputError(
+            f"{name} has version {version}, and this Saefari reads {VERSION}. Upgrade Saefari."
+        )
+    return cast(What, what)
+
+
+def foreign(name: str) -> str:
+    """The sentence for a file that is not ours."""
+    return (
+        f"{name} is not a file that Saefari reads: not its own JSON or Parquet, no explanations of "
+        "Neuronpedia (.jsonl, .jsonl.gz, .json), no folder of them or of delphi's."
+    )
