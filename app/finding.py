@@ -19,7 +19,14 @@ from feature_store.token_search import (
     wanted_tokens,
 )
 
-BY = {"all": "everything", "label": "label", "fires": "fires on", "promotes": "promotes"}
+BY = {
+    "all": "label or token",
+    "label": "label",
+    "meaning": "meaning",
+    "fires": "fires on token",
+    "promotes": "promotes token",
+    "text": "fires on text",
+}
 """What is searched: name in the URL → in words."""
 TOKENS: dict[str, By] = {"all": "both", "fires": "fires", "promotes": "promotes"}
 LIMIT = 200
@@ -52,7 +59,6 @@ def find(
     query: str, by: str, file: HarvestFile, dictionaries: list[str], labels: Labels
 ) -> tuple[list[Found], Wanted | None]:
     """At most LIMIT features, those with such a label first; and which tokens were meant."""
-    query = query[:LONGEST]
     found: dict[tuple[str, int], Found] = {}
     if by in ("all", "label"):
         scores = dict(labels.find(query, dictionaries, LIMIT))
@@ -69,6 +75,18 @@ def find(
             one = found.setdefault(key, Found(*key, match.density, match.max_act, labels.of(key)))
             one.why += reasons(match, file, by)
     return list(found.values())[:LIMIT], wanted
+
+
+def near(
+    nearest: list[tuple[tuple[str, int], float]], file: HarvestFile, labels: Labels
+) -> list[Found]:
+    """Features whose label is near in meaning; those that this harvest lacks are left out."""
+    facts = facts_of(file, [key for key, _ in nearest])
+    return [
+        Found(**facts[key], label=labels.of(key), why=[f"label near in meaning: {cosine:.2f}"])
+        for key, cosine in nearest
+        if key in facts
+    ]
 
 
 def reasons(match: TokenMatch, file: HarvestFile, by: str) -> list[str]:

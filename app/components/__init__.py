@@ -30,3 +30,5 @@ def ignore() -> None:
 
 contexts, facts, document = declare("contexts"), declare("facts"), declare("document")
 heading, prompt, rows = declare("heading"), declare("prompt"), declare("rows")
+strip = declare("strip")
+table, search = declare("table"), declare("search")

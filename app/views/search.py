@@ -1,32 +1,55 @@
-"""Find features by what they are called, and by the tokens they fire on or promote."""
+"""Find features: by what they are called or mean, by the tokens they fire on, by a text."""
 
+from typing import Any
+
+import pyarrow as pa
 import streamlit as st
 
-from app import annotations, finding, frame, session
-from app.finding import Found
+from app import annotations, components, finding, firing, frame, live, meaning, session, strip
 from app.session import Place
 from app.tokens import visible
-from app.wording import plural
-from feature_store.errors import pick
+from app.wording import count, plural
+from backend.live import Text
+from feature_store.errors import InputError, pick
 from feature_store.token_search import Wanted
 
-KEYS = {"q": "search_q", "by": "search_by", "in": "search_in"}
-"""Parameter of the URL → key of its widget."""
+USUAL = {"q": "", "by": "all", "in": "harvest", "sort": "relative", "at": ""}
+"""The URL's parameters of a search, and what they are when they are not there."""
+WIDGETS = {"q": "search_q", "by": "search_by", "in": "search_in", "sort": "search_sort"}
+TEXT, STRIP = "search_text", "search_strip"
 WHERE = {"harvest": "all dictionaries", "dictionary": "this dictionary"}
 SHOWN = 24
 """Tokens listed above the results."""
-EMPTY = """
-Type a word or a token, for instance:
-
-- `park`: features labelled so (a typing error is forgiven), that fire on the token or promote it
-- `" the"`: in quotes, exactly this token, with its space
-- `↵` or `\\n`: a line break
-"""
+ASKS = {
+    "all": "a label or a token",
+    "label": "words of a label",
+    "meaning": "what it is about, in your words",
+    "fires": "a token",
+    "promotes": "a token",
+    "text": "Type or paste a text, then Ctrl-Enter.",
+}
+TOKEN = '`" the"` in quotes is exactly this token with its space; `↵` or `\\n` is a line break.'
+EMPTY = {
+    "all": "Type a word or a token, for instance `park`: features labelled so (a typing error is "
+    f"forgiven), that fire on the token, or that promote it. {TOKEN}",
+    "label": "Type words of a label. Typing errors are forgiven, and beginnings of words count.",
+    "meaning": "Type what a feature is about, for instance `somewhere to walk`: labels that mean "
+    "the like are found, though they use other words.",
+    "fires": f"Type a token, for instance `park`: features whose activation goes to it. {TOKEN}",
+    "promotes": f"Type a token, for instance `park`: features that make it likelier. {TOKEN}",
+    "text": "Type a text above: the model reads it, and the features that fire on it are listed.",
+}
 COLUMNS = {
     "dictionary": st.column_config.TextColumn("dictionary", width="small"),
     "feature": st.column_config.NumberColumn("feature", format="%d", width="small"),
     "label": st.column_config.TextColumn("label", width="medium"),
     "why": st.column_config.TextColumn("why it is here", width="large"),
+    "token": st.column_config.TextColumn("strongest on", width="small"),
+    "position": st.column_config.NumberColumn("position", format="%d", width="small"),
+    "activation": st.column_config.NumberColumn("activation", format="%.2f"),
+    "share": st.column_config.NumberColumn(
+        "÷ max", format="%.0f %%", help="activation ÷ the largest that the harvest saw"
+    ),
     "density": st.column_config.NumberColumn(
         "density", format="%.3g %%", help="share of tokens on which it is active"
     ),
@@ -36,92 +59,201 @@ COLUMNS = {
 }
 
 
-def asked() -> tuple[str, str, str]:
-    """Query, by what, and where: from the URL, else what this visitor asked last."""
-    given = st.query_params.to_dict()
-    if not given.keys() & KEYS.keys():
+def asked() -> dict[str, str]:
+    """The search in the URL, else what this visitor asked last."""
+    given = {n: v for n, v in st.query_params.to_dict().items() if n in USUAL}
+    if not given:
         given = st.session_state.get("search_kept", {})
         st.query_params.update(given)
-    by, where = given.get("by", "all"), given.get("in", "harvest")
-    pick("kind of search", by, finding.BY)
-    pick("place to search", where, WHERE)
-    return given.get("q", ""), by, where
+    wanted = USUAL | given
+    pick("kind of search", wanted["by"], finding.BY)
+    pick("place to search", wanted["in"], WHERE)
+    pick("order", wanted["sort"], firing.SORTS)
+    return wanted
 
 
-def keep() -> None:
-    """Callback: the widgets' values go into the URL, which decides in the next run."""
-    values = {name: st.session_state[key] for name, key in KEYS.items()}
-    usual = {"q": "", "by": "all", "in": "harvest"}
-    changed = {name: value for name, value in values.items() if value and value != usual[name]}
-    st.session_state["search_kept"] = changed
-    others = {n: v for n, v in st.query_params.to_dict().items() if n not in KEYS}
-    st.query_params.from_dict({**others, **changed})
+def keep(**changed: str) -> None:
+    """Put part of a search into the URL, which decides in the next run."""
+    if "q" in changed:
+        changed["at"] = ""  # another text has other positions
+    everything = st.query_params.to_dict() | changed
+    kept = {n: v for n, v in everything.items() if USUAL.get(n) != v}
+    st.session_state["search_kept"] = {n: v for n, v in kept.items() if n in USUAL}
+    st.query_params.from_dict(kept)
 
 
-def fields(values: tuple[str, str, str]) -> None:
-    """The query and its two choices."""
-    for key, value in zip(KEYS.values(), values, strict=True):
-        if st.session_state.get(key) != value:
-            st.session_state[key] = value
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        st.text_input(
-            "Search", key=KEYS["q"], on_change=keep, max_chars=finding.LONGEST,
-            placeholder="label or token", width=360, label_visibility="collapsed",
-        )  # fmt: skip
-        st.segmented_control(
-            "by", list(finding.BY), key=KEYS["by"], required=True, on_change=keep,
-            format_func=finding.BY.__getitem__,
-        )  # fmt: skip
-        st.segmented_control(
-            "in", list(WHERE), key=KEYS["in"], required=True, on_change=keep,
-            format_func=WHERE.__getitem__,
-        )  # fmt: skip
+def kept(name: str, key: str) -> dict[str, Any]:
+    """What makes a widget show the URL's value, and write its own there."""
+    if st.session_state.get(key) != wanted[name]:
+        st.session_state[key] = wanted[name]
+    return {"key": key, "on_change": lambda: keep(**{name: st.session_state[key] or ""})}
 
 
-def meant(wanted: Wanted) -> str:
+def choice(label: str, name: str, table: dict[str, str]) -> None:
+    """One of a few words."""
+    st.segmented_control(
+        label, list(table), required=True, format_func=table.__getitem__,
+        label_visibility="collapsed", **kept(name, WIDGETS[name]),
+    )  # fmt: skip
+
+
+def fields() -> None:
+    """By what, where, and the query."""
+    with st.container(horizontal=True, gap="medium"):
+        choice("by", "by", finding.BY)
+        choice("in", "in", WHERE)
+    ask = {"placeholder": ASKS[wanted["by"]], "label_visibility": "collapsed"}
+    if wanted["by"] == "text":
+        st.text_area("Text", height=88, **ask, **kept("q", TEXT))
+    else:
+        st.text_input("Search", width=480, **ask, **kept("q", WIDGETS["q"]))
+
+
+def meant(tokens: Wanted) -> str:
     """Which tokens the query was taken for."""
     vocabulary = place.file.vocabulary
-    texts = [f"“{visible(vocabulary.text(i))}”" for i in wanted.ids[:SHOWN]]
+    texts = [f"“{visible(vocabulary.text(i))}”" for i in tokens.ids[:SHOWN]]
     if not texts:
         return "no token is spelled or begins so"
-    more = len(wanted.ids) - len(texts)
+    more = len(tokens.ids) - len(texts)
     tail = f" and {more} more" if more else ""
-    return f"as tokens{' that begin so' * (wanted.how == 'beginning so')}: {' '.join(texts)}{tail}"
+    return f"as tokens{' that begin so' * (tokens.how == 'beginning so')}: {' '.join(texts)}{tail}"
 
 
-def results(found: list[Found], wanted: Wanted | None) -> None:
-    """One line that says what was looked for, and the table; a click opens the feature."""
-    full = len(found) >= finding.LIMIT
-    said = [("the first " if full else "") + plural(len(found), "feature")]
-    if wanted is not None:
-        said.append(meant(wanted))
-    st.caption(session.literal(" · ".join(said)))
-    if not found:
-        st.write("Nothing was found. Try a shorter word, all dictionaries, or everything.")
-        return
+def warn(sentence: str) -> None:
+    """What stands in the way, in amber."""
+    st.markdown(f":orange[{session.literal(sentence)}]")
+
+
+def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
+    """The table; a click opens the feature, with `more` in its URL."""
     picked = st.dataframe(
-        finding.table(found), key="search_results", hide_index=True, row_height=28, lazy=False,
-        height=min(35 + 28 * len(found) + 4, 560), on_select="rerun",
+        table, key="search_results", hide_index=True, row_height=28, lazy=False,
+        height=min(35 + 28 * len(table) + 4, 560), on_select="rerun",
         selection_mode="single-cell", column_config=COLUMNS,
     )  # fmt: skip
-    cells = picked["selection"]["cells"]
-    if cells:
-        one = found[cells[0][0]]
-        there = Place(place.file, place.file.dictionary(one.dictionary))
-        st.switch_page(session.FEATURE, query_params=there.at(one.feature))
+    if cells := picked["selection"]["cells"]:
+        name, number = (table[column][cells[0][0]].as_py() for column in ("dictionary", "feature"))
+        there = Place(place.file, place.file.dictionary(name))
+        st.switch_page(session.FEATURE, query_params={**there.at(number), **(more or {})})
+
+
+def by_words() -> None:
+    """Labels by their words, and tokens."""
+    labels = said.annotations.labels
+    found, tokens = finding.find(wanted["q"], wanted["by"], place.file, names, labels)
+    full = len(found) >= finding.LIMIT
+    parts = [("the first " if full else "") + plural(len(found), "feature")]
+    if tokens is not None:
+        parts.append(meant(tokens))
+    st.caption(session.literal(" · ".join(parts)))
+    if found:
+        show(finding.table(found))
+    else:
+        st.write("Nothing was found. Try a shorter word, all dictionaries, or another way.")
+
+
+def by_meaning() -> None:
+    """Labels by what they mean."""
+    texts = meaning.texts_of(said.annotations)
+    if not any(name in names for name, _ in texts):
+        st.write(
+            "No feature here has a label yet, and meaning is read from labels. Label features on "
+            "their pages, or look for tokens that they fire on."
+        )
+        return
+    answer = meaning.find(wanted["q"], place.file, names, texts)
+    if answer.problem:
+        warn(answer.problem)
+    found = finding.near(answer.found, place.file, said.annotations.labels)
+    st.caption(session.literal(f"{plural(len(found), 'feature')} · {answer.said}"))
+    if found:
+        show(finding.table(found))
+    else:
+        st.write("No label is near. Try other words, or words that the corpus has.")
+
+
+def by_text() -> None:
+    """Features that fire on a text, or on selected tokens of it."""
+    text = wanted["q"]
+    try:
+        engine = live.engine(place.file)
+        if len(text) > firing.LONGEST:
+            raise InputError(
+                f"A text may have {firing.LONGEST:,} characters here, so that a link can carry "
+                f"it; this one has {len(text):,}. Cut it."
+            )
+        read = engine.read(text)
+        found = firing.fired(engine, read, place.file.record.id, text, tuple(names))
+        at = firing.span(wanted["at"], read)
+    except InputError as error:
+        warn(str(error))
+        offer(text)
+        return
+    tokens(read)
+    hits = firing.strongest(place.file, read, found, at)
+    hits.sort(key=lambda hit: -hit.rank(wanted["sort"]))
+    some = hits[: firing.LIMIT]
+    choice("order", "sort", firing.SORTS)
+    full = f", the first {len(some)} shown" if len(some) < len(hits) else ""
+    where = "" if at == firing.span("", read) else " where it is selected"
+    st.caption(f"{plural(len(hits), 'feature')} active on the text{where}{full}")
+    if some:
+        labels = said.annotations.labels
+        show(firing.table(some, read, place.file, labels), {"test": text})
+
+
+def tokens(read: Text) -> None:
+    """The strip of tokens; what is selected in it goes into the URL."""
+    selected = None if not wanted["at"] else firing.span(wanted["at"], read)
+    n = sum(read.counted)
+    st.caption(f"{plural(n, 'token')}. Click one, or drag over several, for what fires there.")
+    components.strip(
+        key=STRIP,
+        data={"tokens": strip.tokens(read, place.file.vocabulary), "selected": selected},
+        on_select_change=lambda: keep(at=(st.session_state[STRIP] or {}).get("select") or ""),
+    )
+
+
+def offer(text: str) -> None:
+    """Buttons out of a text that is too long, or of a selection that is not in it."""
+    engine = live.engine(place.file)
+    if wanted["at"] and firing.reads(engine, text):
+        st.button("Select the whole text", on_click=lambda: keep(at=""))
+        return
+    shorter = firing.fitting(engine, text)
+    if shorter and shorter != text:
+        label = f"Cut to the first {count(len(shorter))} characters"
+        st.button(label, on_click=lambda: keep(q=shorter))
+
+
+def answer() -> None:
+    """What was found, or why nothing was looked for."""
+    query, by = wanted["q"], wanted["by"]
+    if not query.strip(" \t\n"):
+        st.caption(EMPTY[by])
+    elif by == "text":
+        by_text()
+    elif len(query) > finding.LONGEST:
+        warn(
+            f"A query has at most {finding.LONGEST} characters; this one has {len(query):,}. "
+            "Shorten it, or find the features that fire on it as a text."
+        )
+        st.button("Fires on this text", on_click=lambda: keep(by="text"))
+    elif by == "meaning":
+        by_meaning()
+    else:
+        by_words()
 
 
 place = session.place()
-query, by, where = asked()
+wanted = asked()
 said = annotations.read()
+names = list(place.file.dictionaries) if wanted["in"] == "harvest" else [place.info.dictionary]
 frame.sidebar(place)
 frame.bar(place)
 st.title("Search", anchor=False)
-fields((query, by, where))
+fields()
 if said.problem:
     st.markdown(f":yellow[{session.literal(f'Labels may be out of date. {said.problem}')}]")
-if query.strip(" \t\n"):
-    names = list(place.file.dictionaries) if where == "harvest" else [place.info.dictionary]
-    results(*finding.find(query, by, place.file, names, said.annotations.labels))
-else:
-    st.markdown(EMPTY)
+answer()

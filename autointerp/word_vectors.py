@@ -1,0 +1,113 @@
+"""Meaning without any model: words are alike when they keep the same company.
+
+Positive pointwise mutual information of words within a few words of each other, reduced by a
+singular value decomposition (Levy and Goldberg 2014); a text is the mean of its words, frequent
+words weighing less (Arora, Liang and Ma 2017). It knows the words of the corpus and of the labels
+and nothing else, and takes opposites, which keep the same company, for alike.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autointerp.embedding import unit
+from feature_store.search import WordIndex, split
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+DIMENSIONS = 128
+REACH = 8
+"""Words to either side that are company."""
+MOST_WORDS = 20_000
+RARE = 3
+"""Times that a word must stand in the corpus, when no label has it."""
+SMOOTHING = 0.75
+"""Power of a neighbour's frequency: rare neighbours say less than their counts would."""
+COMMON = 1e-4
+"""A word of this frequency weighs half."""
+ALIKE = 0.6
+"""How alike a known word must be spelled to stand for one that is not known."""
+
+
+class WordVectors:
+    """An Embedder made of a corpus and the labels themselves, in seconds."""
+
+    name = "the company that words keep in the corpus and in the labels"
+
+    def __init__(self, corpus: Sequence[str], labels: Sequence[str]) -> None:
+        named = Counter(word for text in labels for word in split(text))
+        texts = [split(text) for text in (*corpus, *dict.fromkeys(labels))]
+        counts = Counter(word for words in texts for word in words)
+        words = [word for word, _ in named.most_common(MOST_WORDS)]
+        words += [w for w, n in counts.most_common() if n >= RARE and w not in named]
+        self.words = {word: i for i, word in enumerate(words[:MOST_WORDS])}
+        frequency = np.array([counts[word] for word in self.words]) / max(sum(counts.values()), 1)
+        weights = COMMON / (COMMON + frequency[:, None])
+        self._vectors = (weights * self._company(texts)).astype(np.float32)
+
+    def _company(self, texts: list[list[str]]) -> np.ndarray:
+        """A direction for each word: [words, dimensions], of length 1, or 0 without company."""
+        from sklearn.utils.extmath import randomized_svd
+
+        gap = [""] * REACH  # no company across texts
+        flat = np.array([self.words.get(w, -1) for words in texts for w in (*words, *gap)])
+        together = company(flat, len(self.words))
+        if not together.nnz:
+            return np.zeros((len(self.words), 1))
+        dimensions = min(DIMENSIONS, len(self.words))
+        u, s, _ = randomized_svd(together, dimensions, random_state=0)
+        found = u * np.sqrt(s)
+        norms = np.linalg.norm(found, axis=1, keepdims=True)
+        return np.where(norms > 1e-3 * norms.max(), found / np.maximum(norms, 1e-12), 0.0)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """[texts, dimensions], each of length 1; 0 for a text of which no word is known."""
+        from scipy.sparse import csr_array
+
+        known = [[self.words[w] for w in split(text) if w in self.words] for text in texts]
+        begins = np.cumsum([0, *map(len, known)])
+        columns = np.fromiter((i for words in known for i in words), np.int64, begins[-1])
+        ones = np.ones(len(columns), np.float32)
+        bags = csr_array((ones, columns, begins), shape=(len(texts), len(self.words)))
+        return unit(bags @ self._vectors)
+
+    def ask(self, query: str) -> np.ndarray:
+        """[dimensions]: a query. Unknown words are taken for those that are spelled alike."""
+        return self.embed([" ".join(map(self._known, split(query)))])[0]
+
+    def _known(self, word: str) -> str:
+        if word in self.words:
+            return word
+        found = self._spelling.find(word, 1)
+        return self._spelled[found[0][0]] if found and found[0][1] >= ALIKE else ""
+
+    @cached_property
+    def _spelled(self) -> list[str]:
+        return list(self.words)
+
+    @cached_property
+    def _spelling(self) -> WordIndex:
+        return WordIndex(self._spelled)
+
+
+def company(words: np.ndarray, n: int) -> "csr_array":
+    """Positive pointwise mutual information [n, n] of words in one row of numbers; -1 is none."""
+    from scipy.sparse import coo_array, csr_array
+
+    together = csr_array((n, n))
+    for distance in range(1, REACH + 1):
+        left, right = words[:-distance], words[distance:]
+        both = (left >= 0) & (right >= 0)
+        pairs = (left[both], right[both])
+        together = together + coo_array((np.ones(len(pairs[0])), pairs), shape=(n, n)).tocsr()
+    found = (together + together.T).tocoo()
+    sums = np.asarray(found.sum(axis=1)).ravel()
+    expected = sums**SMOOTHING / max((sums**SMOOTHING).sum(), 1)
+    rows, columns = found.coords
+    information = np.log(found.data / (sums[rows] * expected[columns]))
+    kept = information > 0
+    return csr_array((information[kept], (rows[kept], columns[kept])), shape=(n, n))
