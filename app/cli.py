@@ -9,12 +9,14 @@ import click
 
 from backend.harvest.config import HarvestPlan
 from feature_store.errors import InputError
+from feature_store.maps import MapPlan
 
 STORE = click.option(
     "--store", type=click.Path(path_type=Path), required=True, help="The store: a folder."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
 DEFAULTS = HarvestPlan()
+MAP = MapPlan()
 AT_LEAST_1 = click.IntRange(min=1)
 PORT = click.option("--port", type=int, help="The first free one from 8501 on, if not given.")
 BROWSER = click.option("--no-browser", is_flag=True, help="Do not open a browser.")
@@ -107,11 +109,14 @@ def harvest(**options: Any) -> None:
 @HOST
 @PORT
 @BROWSER
-def app(store: Path, host: str, port: int | None, no_browser: bool) -> None:
+@click.option(
+    "--allow-jobs", is_flag=True, help="Let pages start jobs though others can reach them."
+)
+def app(store: Path, host: str, port: int | None, no_browser: bool, allow_jobs: bool) -> None:
     """Open a store's features in the browser."""
     from app.commands.pages import pages
 
-    pages(store, host=host, port=port, open_browser=not no_browser)
+    pages(store, host=host, port=port, open_browser=not no_browser, allow_jobs=allow_jobs)
 
 
 @saefari.command("list")
@@ -171,6 +176,48 @@ def check(**options: Any) -> None:
     from app.commands.check import check
 
     check(**options)
+
+
+@saefari.command("map")
+@STORE
+@click.option("--dictionary", required=True, help="Its name in the store.")
+@click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
+@click.option(
+    "--neighbours",
+    type=int,
+    default=MAP.neighbours,
+    show_default=True,
+    help="Nearest features that each is drawn to.",
+)
+@click.option(
+    "--min-dist",
+    type=float,
+    default=MAP.min_dist,
+    show_default=True,
+    help="How close two points may come.",
+)
+@click.option("--seed", type=int, default=MAP.seed, show_default=True)
+@click.option("--again", is_flag=True, help="Make anew what is there already.")
+def map_(store: Path, dictionary: str, harvest_id: str | None, again: bool, **numbers: Any) -> None:
+    """Lay a dictionary's features out in the plane, near what they write like."""
+    from app.commands.map import map_
+
+    map_(store, dictionary, harvest_id=harvest_id, plan=MapPlan(**numbers), again=again)
+
+
+@saefari.group(hidden=True)
+def job() -> None:
+    """What the pages call."""
+
+
+@job.command("run")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("job_id", metavar="ID")
+def job_run(store: Path, job_id: str) -> None:
+    """Be the process of a job."""
+    from app.commands.job import run
+
+    run(store, job_id)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,15 +22,18 @@ def serve(
     port: int | None = None,
     open_browser: bool = True,
     ready: Callable[[str], None] = lambda url: None,
+    allow_jobs: bool = False,
 ) -> None:
     """Serve the pages of `store` until Ctrl-C; `ready` gets the URL once they answer.
 
-    Without a port the first free one from 8501 on. Raises InputError for a folder that is no store
-    and for a port that is taken.
+    Without a port the first free one from 8501 on. Where others can reach the pages these start
+    no job (it would be work on this machine for a stranger) unless `allow_jobs`.
+    Raises InputError for a folder that is no store and for a port that is taken.
     """
     Store(store)  # say what is wrong before anything starts
     bound = listen(host, port)
     os.environ["SAEFARI_STORE"] = str(store.resolve())
+    os.environ["SAEFARI_JOBS"] = "1" if allow_jobs or host in LOOPBACK else "0"
     shown = "localhost" if host in LOOPBACK else host
     url = f"http://{shown}:{bound.getsockname()[1]}"
 

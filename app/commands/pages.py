@@ -7,10 +7,14 @@ import click
 from app.serve import serve
 
 
-def pages(store: Path, *, host: str, port: int | None, open_browser: bool) -> None:
+def pages(
+    store: Path, *, host: str, port: int | None, open_browser: bool, allow_jobs: bool = False
+) -> None:
     """Serve until Ctrl-C, saying where."""
 
     def ready(url: str) -> None:
         click.echo(f"Saefari shows {store} at {url} (Ctrl-C ends it)")
 
-    serve(store, host=host, port=port, open_browser=open_browser, ready=ready)
+    serve(
+        store, host=host, port=port, open_browser=open_browser, ready=ready, allow_jobs=allow_jobs
+    )

@@ -1,0 +1,43 @@
+"""`saefari map`: lay a dictionary's features out in the plane, here and now."""
+
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.commands.terminal import console
+from app.wording import count
+from feature_store.errors import InputError
+from feature_store.maps import MapPlan, Maps
+from feature_store.store import Store
+
+
+def map_(
+    store: Path, dictionary: str, *, harvest_id: str | None, plan: MapPlan, again: bool
+) -> None:
+    """Compute the map and publish it, unless it is there; see `saefari map --help`."""
+    opened, maps = Store(store), Maps(store)
+    file = opened.harvest(harvest_id, dictionary)
+    file.dictionary(dictionary)
+    if not again and maps.find(file.record.id, dictionary):
+        click.echo(f"The map of {dictionary} is there. Make it anew with --again.")
+        return
+    if plan.neighbours < 2:
+        raise InputError(f"--neighbours must be 2 or more, not {plan.neighbours}.")
+
+    from backend.atlas import draw
+
+    out = console(stderr=True)
+    columns = TextColumn("{task.description:<20}"), BarColumn(32), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), console=out, disable=not out.is_terminal) as bar:
+        task = bar.add_task("")
+
+        def tell(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, description=note)
+
+        made = draw(file, dictionary, opened.places.known(), plan, tell)
+    maps.write(made)
+    click.echo(
+        f"{count(len(made.feature))} features of {dictionary} in {made.about.seconds:g} s, "
+        f"{count(int(made.cluster.max()) + 1)} clusters. Open it: saefari app --store {store}"
+    )

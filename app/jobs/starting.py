@@ -1,0 +1,60 @@
+"""Starting jobs: each in a process of its own, which outlives the page and the app."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from app.jobs import KINDS
+from feature_store.errors import InputError, pick
+from feature_store.jobs import Job, Jobs
+
+ALLOWED = "SAEFARI_JOBS"
+"""The environment variable by which `app.serve` tells the pages that they may start jobs."""
+
+
+def allowed() -> bool:
+    """Whether the pages may start, steer and delete jobs: said by whoever serves them."""
+    return os.environ.get(ALLOWED) == "1"
+
+
+def start(store: Path, kind: str, arguments: Mapping[str, Any], what: str) -> Job:
+    """Begin a job; the same work is not begun twice. `what` says in words what it works on.
+
+    InputError where the store cannot be written.
+    """
+    pick("kind of job", kind, KINDS)
+    jobs = Jobs(store)
+    for job in jobs.alive():
+        if (job.kind, job.arguments) == (kind, dict(arguments)):
+            return job
+    job = jobs.create(kind, arguments, what)
+    spawn(store, job)
+    return job
+
+
+def resume(store: Path, job: Job) -> Job:
+    """Begin again what failed, was cancelled or lost its process; it goes on where it can."""
+    renewed = Jobs(store).renew(job)
+    spawn(store, renewed)
+    return renewed
+
+
+def spawn(store: Path, job: Job) -> None:
+    """A process for a queued job: in a session of its own, so that Ctrl-C here is not for it."""
+    command = [sys.executable, "-P", "-m", "app.cli", "job", "run", str(store.resolve()), job.id]
+    apart: dict[str, Any] = {"start_new_session": True}
+    if os.name == "nt":
+        apart = {"creationflags": 0x00000008 | 0x00000200}  # DETACHED_PROCESS | NEW_PROCESS_GROUP
+    try:
+        with (job.folder / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **apart
+            )
+    except OSError as error:
+        raise InputError(f"No process can be started: {error.strerror}.") from error
+    # An ended child stays in the system's table until its parent has asked after it.
+    threading.Thread(target=process.wait, daemon=True, name=f"await {job.id}").start()
