@@ -2,12 +2,23 @@
 
 from types import ModuleType
 
-from app.panels import activations, contexts, facts, logits, matches, neighbours, notes, trial
+from app.panels import (
+    activations,
+    contexts,
+    effect,
+    facts,
+    logits,
+    matches,
+    neighbours,
+    neurons,
+    notes,
+    trial,
+)
 
 PANELS: dict[str, tuple[ModuleType, ...]] = {
     "left": (contexts, trial, facts),
     "right": (activations, logits, neighbours, matches),
-    "below": (notes,),
+    "below": (effect, neurons, notes),
 }
 """Panels in page order, by the part of the page they stand in. Those below are tabs: only the one
 that is open is drawn, so what it costs is paid by who asked for it. The last is open at first."""

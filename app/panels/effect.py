@@ -1,0 +1,145 @@
+"""What the model predicts without the feature: computed when first looked at, kept after that."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app import components, live, session
+from app.annotations import READ_PATIENCE_S, WRITE_PATIENCE_S
+from app.panels.subject import Subject
+from app.tokens import visible
+from app.wording import ABSENT, measure, plural, signed
+from feature_store import removals
+from feature_store.errors import InputError
+from feature_store.records import Context
+from feature_store.removals import Removal
+
+TITLE = "Effect of removing it"
+SHOWN = 10
+"""Contexts measured: the strongest, each from a document of its own."""
+BEFORE = 7
+"""Tokens shown in front of the peak."""
+MOVES = 5
+Found = dict[tuple[int, int, int], Removal]
+
+
+@st.fragment
+def draw(subject: Subject) -> None:
+    """The mean over the strongest contexts, and a line for each."""
+    contexts = strongest(subject.contexts)
+    try:
+        found, problem = known(subject)
+        missing = [context for context in contexts if removals.key(context) not in found]
+        if missing:
+            engine = live.ready(subject.place.file)
+            if engine is None:
+                return
+            found, problem = measured(engine, subject, missing, found, problem)
+    except InputError as error:
+        st.markdown(f":orange[{session.literal(str(error))}]")
+        return
+    pairs = [(context, found[removals.key(context)]) for context in contexts]
+    st.markdown(session.literal(summary([one for _, one in pairs])))
+    st.caption(
+        "Set to zero at every counted token of the sequence; the error term stays, BOS and special "
+        "tokens are left alone. Δ loss in nats, removed minus as it is: above zero, the feature "
+        "helped."
+    )
+    components.effects(key="effect_lines", data={"lines": [line(subject, *pair) for pair in pairs]})
+    if problem:
+        st.caption(f":orange[Computed, but not kept: {session.literal(problem)}]")
+
+
+def strongest(contexts: Sequence[Context]) -> list[Context]:
+    """The strongest contexts by magnitude, of both signs, one a document."""
+    best: dict[int, Context] = {}
+    for context in sorted(contexts, key=lambda c: -abs(c.value)):
+        if context.stratum != "range":
+            best.setdefault(context.document, context)
+    return list(best.values())[:SHOWN]
+
+
+def known(subject: Subject) -> tuple[Found, str]:
+    """What the catalog has, and why it could not be read, if so."""
+    catalog, harvest = session.store().catalog, subject.place.file.record.id
+    try:
+        return removals.kept(catalog, harvest, subject.id, patience_s=READ_PATIENCE_S), ""
+    except InputError as error:
+        return {}, str(error)
+
+
+def measured(
+    engine: live.Engine, subject: Subject, missing: list[Context], found: Found, problem: str
+) -> tuple[Found, str]:
+    """`found` with the missing ones, and why they could not be kept, if so."""
+    said, new = st.empty(), []
+    catalog, file = session.store().catalog, subject.place.file
+    for number, context in enumerate(missing, 1):
+        said.caption(f"Running the model without it: context {number} of {len(missing)}…")
+        tokens = file.sequences.tokens(context.sequence)
+        new.append(engine.removal(subject.id, context, tokens))
+    said.empty()
+    try:
+        removals.keep(catalog, file.record.id, subject.id, new, patience_s=WRITE_PATIENCE_S)
+    except InputError as error:
+        problem = str(error)
+    return found | {one.key: one for one in new}, problem
+
+
+def summary(found: Sequence[Removal]) -> str:
+    """The means with their intervals, in one sentence."""
+    after = [one.next_loss for one in found if one.next_loss is not None]
+    window = [one.window_loss for one in found]
+    return (
+        f"Without it, the token after the peak loses {mean(after)}; the whole window {mean(window)}"
+        f" (over its {plural(len(found), 'strongest window')}, one a document)."
+    )
+
+
+def mean(values: Sequence[float]) -> str:
+    """The mean in nats, with the 95 % t interval and n."""
+    if not values:
+        return "nothing that can be measured"
+    centre = sum(values) / len(values)
+    said = f"{signed(centre)} nats"
+    if len(values) < 2:
+        return f"{said} (n 1, no interval)"
+    from scipy import stats
+
+    spread = float(stats.sem(values))
+    half = spread * float(stats.t.ppf(0.975, len(values) - 1))
+    low, high = signed(centre - half), signed(centre + half)
+    return f"{said} [{low}, {high}] (95 % t interval, n {len(values)})"
+
+
+def line(subject: Subject, context: Context, one: Removal) -> dict[str, object]:
+    """One context as the component takes it."""
+    file = subject.place.file
+    ids = file.sequences.tokens(context.sequence)
+    begin = max(context.peak - BEFORE, 0)
+    texts = [visible(t) for t in file.vocabulary.display(ids[begin : context.peak + 2])]
+    at = context.peak - begin
+    moves = zip(one.tokens[:MOVES], one.before, one.after, strict=False)
+    return {
+        "value": measure(context.value),
+        "next": ABSENT if one.next_loss is None else signed(one.next_loss),
+        "window": signed(one.window_loss),
+        "hint": f"{file.documents[context.document]}, peak at position {context.peak}; "
+        f"the window's Δ is a sum over {plural(one.window_n, 'prediction')}",
+        "left": texts[:at],
+        "peak": texts[at],
+        "after": texts[at + 1] if at + 1 < len(texts) else "",
+        "moved": [
+            {
+                "token": visible(file.vocabulary.text(token)),
+                "before": percent(before),
+                "after": percent(after),
+            }
+            for token, before, after in moves
+        ],
+    }
+
+
+def percent(probability: float) -> str:
+    """A probability in per cent, to two digits; small ones as such."""
+    return f"{measure(100 * probability, 2)} %" if probability >= 1e-4 else "<0.01 %"

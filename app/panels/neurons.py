@@ -1,0 +1,82 @@
+"""Which of the model's own units a feature reads and writes; for attention, its heads."""
+
+import streamlit as st
+
+from app import components, live, session
+from app.panels import attention
+from app.panels.subject import Subject
+from app.wording import count, signed
+from backend.live import Neurons, Ranked, Weights
+from feature_store.errors import InputError
+
+TITLE = "Neurons & heads"
+
+
+@st.fragment
+def draw(subject: Subject) -> None:
+    """Lists from the weights alone; for hook_z the sources of a stored context under them."""
+    try:
+        engine = live.ready(subject.place.file)
+        if engine is None:
+            return
+        found = engine.weights(subject.id)
+        components.ranked(key="neuron_lists", data={"columns": columns(subject, found)})
+        if found.decoder_heads is not None:
+            attention.draw(subject, engine, found.decoder_heads)
+    except InputError as error:
+        st.markdown(f":orange[{session.literal(str(error))}]")
+
+
+def columns(subject: Subject, found: Weights) -> list[dict[str, object]]:
+    """Only what applies to this dictionary."""
+    info = subject.place.info
+    lists = []
+    if found.decoder_heads is not None:
+        lists += [heads("Heads it reads", "encoder", found.encoder_heads)]
+        lists += [heads("Heads it writes", "decoder", found.decoder_heads)]
+    lists += [
+        units("Reads", f"largest encoder weights at {info.hook_name}", found.encoder),
+        units("Writes", f"largest decoder weights at {info.hook_out}", found.decoder),
+        mlp("Neurons read alike", "input weights by cosine with the encoder", found.readers),
+        mlp("Neurons write alike", "output weights by cosine with the decoder", found.writers),
+    ]
+    return [one for one in lists if one]
+
+
+def heads(title: str, side: str, shares: list[float] | None) -> dict[str, object] | None:
+    """Each head's share of the norms of a direction's blocks."""
+    if shares is None:
+        return None
+    hint = f"each head's share of the {side}'s norm; {len(shares)} heads"
+    top = max(shares)
+    rows = [
+        {"name": f"head {h}", "value": f"{100 * x:.0f} %", "length": x / top if top else 0}
+        for h, x in enumerate(shares)
+    ]
+    return {"title": title, "hint": hint, "rows": rows}
+
+
+def units(title: str, hint: str, found: Ranked | None) -> dict[str, object] | None:
+    """Dimensions of a hook point."""
+    if found is None:
+        return None
+    of = f"{hint}, of {count(found.of)} dimensions"
+    return {"title": title, "hint": of, "rows": rows("dim", found)}
+
+
+def mlp(title: str, hint: str, found: Neurons | None) -> dict[str, object] | None:
+    """Neurons of one MLP."""
+    if found is None:
+        return None
+    of = f"{hint}, of {count(found.nearest.of)} in layer {found.layer}'s MLP"
+    return {"title": title, "hint": of, "rows": rows(f"L{found.layer}.", found.nearest)}
+
+
+def rows(prefix: str, found: Ranked) -> list[dict[str, object]]:
+    """As the component takes them."""
+    top = max((abs(value) for value in found.value), default=0.0) or 1.0
+    gap = "" if prefix.endswith(".") else " "
+    return [
+        {"name": f"{prefix}{gap}{index}", "value": signed(value), "length": abs(value) / top}
+        for index, value in zip(found.index, found.value, strict=True)
+    ]
