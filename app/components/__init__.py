@@ -32,3 +32,4 @@ contexts, facts, document = declare("contexts"), declare("facts"), declare("docu
 heading, prompt, rows = declare("heading"), declare("prompt"), declare("rows")
 strip = declare("strip")
 table, search = declare("table"), declare("search")
+effects, ranked, sources = declare("effects"), declare("ranked"), declare("sources")

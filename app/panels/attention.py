@@ -32,7 +32,9 @@ def draw(subject: Subject, engine: Engine, shares: list[float]) -> None:
         f"{subject.place.file.documents[context.document]}, taken apart by head and source token "
         "with the attention patterns held fixed: the parts and the bias add up to it."
     )
-    components.sources(key="attention_sources", data=data(subject, tokens[: context.peak + 1], found, shares))
+    components.sources(
+        key="attention_sources", data=data(subject, tokens[: context.peak + 1], found, shares)
+    )
 
 
 def data(
