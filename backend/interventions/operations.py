@@ -1,0 +1,175 @@
+"""One edit, ready to run: tensors gathered once, rows of a batch that share all but the strength.
+
+What it gives is the difference that it makes to the stream: decode(f') - decode(f) for modes that
+speak of activations, so that what the dictionary does not explain stays as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary
+from backend.interventions.modes import MODES, Mode
+from backend.interventions.reading import Named
+from backend.interventions.records import Edit, When, Where
+from backend.lm import Lm
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """Edits alike but for strength, place and time: one for each of `rows`."""
+
+    edits: tuple[Edit, ...]
+    rows: tuple[int, ...]
+    mode: Mode
+    reads: str | None
+    """The hook whose activation it must see, if any."""
+    writes: str
+    named: Named | None
+    gate: Named | None
+    gate_reads: str | None
+    directions: Float[Tensor, "k d_out"]
+    strength: Float[Tensor, "row 1 1"]
+    basis: Tensor | None
+    """[k], [k 7] for densities, or by position [k n]"""
+
+    @property
+    def clean(self) -> bool:
+        """Whether it reads the clean model's activations."""
+        return self.edits[0].read == "clean"
+
+    @property
+    def by_slot(self) -> bool:
+        return bool(self.edits[0].basis.slots)
+
+    def difference(
+        self, h: Float[Tensor, "row pos d_out"], x: Tensor | None, n: int, start: int
+    ) -> Float[Tensor, "row pos d_out"]:
+        """What to add to h at `n` positions from `start` on, before masks.
+
+        `x`: what the dictionary reads there, [row pos d_in], longer at the front where it needs the
+        sequence so far.
+        """
+        scale: Tensor | float = 1.0
+        if self.named is not None and x is not None:
+            scale = self.named.scale(x[:, -n:])
+        if self.mode.kind == "direction":
+            along = self.directions[:, None, None] * scale
+            own = h.to(self.directions)
+            return self.mode.change(own, along, self.strength, self.edits[0].percent)
+        return scale * (self._codes(x, n, start) @ self.directions)
+
+    def held(
+        self, factors: Float[Tensor, "row pos 1"], gate_x: Tensor | None
+    ) -> Float[Tensor, "row pos 1"]:
+        """Masks with the gate in them."""
+        if self.gate is None or gate_x is None:
+            return factors
+        n = factors.shape[1]
+        open_ = self.gate.activations(gate_x)[:, -n:] > self.edits[0].where.threshold
+        return factors * open_
+
+    def _codes(self, x: Tensor | None, n: int, start: int) -> Float[Tensor, "row pos k"]:
+        """The difference of the activations."""
+        if self.mode.kind == "shift":
+            change = self.mode.change(self.strength, self.basis)
+            return change.expand(-1, -1, len(self.directions))
+        assert self.named is not None
+        assert x is not None
+        f = self.named.activations(x)[:, -n:]
+        if not self.by_slot:
+            return self.mode.change(f, self.strength, self.basis)
+        assert self.basis is not None
+        known = self.basis[:, start : start + n].T
+        change = torch.zeros_like(f)
+        change[:, : len(known)] = self.mode.change(f[:, : len(known)], self.strength, known)
+        return change
+
+
+def operations(
+    lm: Lm, dictionaries: Mapping[str, Dictionary], rows: Sequence[Sequence[Edit]]
+) -> list[Operation]:
+    """The edits of every row, those that differ in strength, place and time only as one."""
+    groups: dict[tuple[Edit, int], list[tuple[int, Edit]]] = {}
+    for row, edits in enumerate(rows):
+        counts: dict[Edit, int] = {}
+        for edit in edits:
+            like = _without_strength(edit)
+            groups.setdefault((like, counts.get(like, 0)), []).append((row, edit))
+            counts[like] = counts.get(like, 0) + 1
+    return [_operation(lm, dictionaries, members) for members in groups.values()]
+
+
+def _without_strength(edit: Edit) -> Edit:
+    """Masks are made row by row; a gate is not, so it stays."""
+    gate = Where(gate=edit.where.gate, threshold=edit.where.threshold)
+    return replace(edit, strength=0.0, where=gate, when=When())
+
+
+def _operation(
+    lm: Lm, dictionaries: Mapping[str, Dictionary], members: list[tuple[int, Edit]]
+) -> Operation:
+    edit = members[0][1]
+    mode = MODES[edit.mode]
+    named = _named(lm, dictionaries, edit.features) if edit.features else None
+    directions = _directions(lm, edit, named)
+    strengths = [one.strength for _, one in members]
+    strength = torch.tensor(strengths, dtype=torch.float64).to(directions)[:, None, None]
+    reads = None
+    if named is not None and (mode.kind == "code" or named.dictionary.per_token_norm):
+        reads = named.dictionary.hook_name
+    gate = edit.where.gate
+    gated = None if gate is None else _named(lm, dictionaries, (gate,))
+    made = Operation(
+        edits=tuple(one for _, one in members),
+        rows=tuple(row for row, _ in members),
+        mode=mode,
+        reads=reads,
+        writes=edit.vector.hook if edit.vector else named.dictionary.hook_out if named else "",
+        named=named,
+        gate=gated,
+        gate_reads=None if gated is None else gated.dictionary.hook_name,
+        directions=directions,
+        strength=strength,
+        basis=_basis(edit, directions),
+    )
+    _check_size(made)
+    return made
+
+
+def _named(lm: Lm, dictionaries: Mapping[str, Dictionary], features: Sequence[FeatureId]) -> Named:
+    ids = torch.tensor([feature.index for feature in features], device=lm.placement.device)
+    return Named(dictionaries[features[0].dictionary], ids)
+
+
+def _directions(lm: Lm, edit: Edit, named: Named | None) -> Tensor:
+    if named is not None:
+        return named.directions
+    assert edit.vector is not None
+    values = torch.tensor([edit.vector.values], dtype=torch.float64, device=lm.placement.device)
+    return values.to(torch.promote_types(lm.placement.dtype, torch.float32))
+
+
+def _basis(edit: Edit, like: Tensor) -> Tensor | None:
+    basis = edit.basis
+    if basis.posterior:
+        return like.new_tensor([astuple(one) for one in basis.posterior])
+    if basis.slots:
+        longest = max(map(len, basis.slots))
+        return like.new_tensor([[*slot, *[0.0] * (longest - len(slot))] for slot in basis.slots])
+    return like.new_tensor(basis.values) if basis.values else None
+
+
+def _check_size(made: Operation) -> None:
+    """A strength may be finite and its effect not."""
+    reach = made.strength.abs().amax() * made.directions.norm(dim=-1).amax()
+    if made.mode.basis == "max" and made.basis is not None:
+        reach = reach * made.basis.abs().amax()
+    if not reach.square().isfinite():
+        worst = max((edit.strength for edit in made.edits), key=abs)
+        raise InputError(f"The strength {worst:g} overflows {reach.dtype}: choose a smaller one.")

@@ -1,0 +1,154 @@
+"""Edits of the rows of a batch, checked and compiled for one model.
+
+A row is one text: the default has no edits, a steered one some. Behind the rows that are shown
+stand clean twins, one for each edited row where something must be compared with it: the clean model
+reading the very tokens of that row.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from backend.dictionaries.base import Dictionary
+from backend.interventions import checks, roads
+from backend.interventions.operations import Operation, operations
+from backend.interventions.records import Edit, Freeze
+from backend.lm import Lm
+from backend.positions import uncounted_ids
+from backend.processing import Processing
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+MID = re.compile(r"(blocks\.\d+)\.hook_resid_mid")
+ENTERS = re.compile(r"blocks\.(\d+)\.hook_in")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is done to each row, where; shared by threads, since it never changes."""
+
+    lm: Lm
+    dictionaries: Mapping[str, Dictionary]
+    rows: tuple[tuple[Edit, ...], ...]
+    operations: tuple[Operation, ...]
+    watched: tuple[FeatureId, ...]
+    """Features whose activations are read in every row."""
+    freeze: Freeze
+    twins: Mapping[int, int]
+    """Row -> its clean twin's row; empty where none is needed."""
+    processing: Processing
+    road: roads.Road
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the batch, twins included."""
+        return len(self.rows) + len(self.twins)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether an edit asks for the text."""
+        return any(edit.where.pattern is not None for edits in self.rows for edit in edits)
+
+    def uncounted(self, operation: Operation) -> frozenset[int]:
+        """Tokens that an edit passes by unless told otherwise; BOS among them."""
+        metadata = {} if operation.named is None else operation.named.dictionary.metadata
+        return uncounted_ids(self.lm.bos, self.lm.special_ids, metadata)
+
+
+def compile_edits(
+    lm: Lm,
+    dictionaries: Mapping[str, Dictionary],
+    rows: Sequence[Sequence[Edit]],
+    *,
+    watch: Sequence[FeatureId] = (),
+    freeze: Freeze | None = None,
+    guard: bool = False,
+) -> Plan:
+    """Check everything and gather what is needed. `guard` gives every edited row a clean twin.
+
+    InputError for whatever cannot be: see `checks`.
+    """
+    freeze = freeze or Freeze()
+    for edits in rows:
+        checks.check_row(lm, dictionaries, edits)
+    for feature in watch:
+        checks.check_feature(lm, dictionaries, feature)
+    if len(watch) > checks.MOST_FEATURES:
+        raise InputError(
+            f"{len(watch)} features to watch are too many: at most {checks.MOST_FEATURES}."
+        )
+    checks.check_freeze(lm, freeze)
+    made = operations(lm, dictionaries, rows)
+    edited = [row for row, edits in enumerate(rows) if edits]
+    needs = guard or freeze != Freeze() or any(one.clean for one in made)
+    twins = {row: len(rows) + i for i, row in enumerate(edited)} if needs else {}
+    read = {hook for one in made for hook in (one.reads, one.gate_reads) if hook}
+    read |= {dictionaries[feature.dictionary].hook_name for feature in watch}
+    written = {one.writes for one in made}
+    points = {point(lm, hook) for hook in written}
+    points |= {away for hook in written if (away := leaves(hook))}
+    points |= set(frozen_rows(lm, freeze)) | set(frozen_norms(lm, freeze).values())
+    read_points = {point(lm, hook) for hook in read} | set(frozen_norms(lm, freeze))
+    return Plan(
+        lm=lm,
+        dictionaries=dictionaries,
+        rows=tuple(tuple(edits) for edits in rows),
+        operations=tuple(made),
+        watched=tuple(watch),
+        freeze=freeze,
+        twins=twins,
+        processing=checks.processing_of(dictionaries, _names(rows, watch)),
+        road=roads.road_for(lm, read_points, points),
+    )
+
+
+def point(lm: Lm, hook: str) -> str:
+    """The canonical hook point; the stream that enters a block is the one that left the last.
+
+    Edits before and after that border would otherwise not see the same stream.
+    """
+    name = lm.canonical(hook)
+    entered = ENTERS.fullmatch(name)
+    if entered and int(entered[1]) > 0:
+        return f"blocks.{int(entered[1]) - 1}.hook_out"
+    return name
+
+
+def leaves(hook: str) -> str | None:
+    """Where a change at `hook_resid_mid` must be added again: TransformerLens' point of that name
+    is the entry of the MLP's branch only, and the stream itself passes beside it."""
+    middle = MID.fullmatch(hook)
+    return f"{middle[1]}.hook_out" if middle else None
+
+
+def frozen_rows(lm: Lm, freeze: Freeze) -> list[str]:
+    """Points where an edited row takes its twin's values. With equal queries and keys, attention
+    patterns are equal."""
+    names = []
+    for layer in _layers(freeze.patterns):
+        names += [f"blocks.{layer}.attn.hook_q", f"blocks.{layer}.attn.hook_k"]
+    names += [f"blocks.{layer}.hook_mlp_out" for layer in _layers(freeze.mlps)]
+    return [point(lm, name) for name in names]
+
+
+def frozen_norms(lm: Lm, freeze: Freeze) -> dict[str, str]:
+    """Norms that keep their twin's scale: point before -> point after."""
+    layers = list(_layers(freeze.norms))
+    paths = [f"blocks.{layer}.{norm}" for layer in layers for norm in NORMS]
+    paths += ["ln_final"] if lm.n_layers - 1 in layers else []
+    there = set(lm.hook_names())
+    return {f"{p}.hook_in": f"{p}.hook_out" for p in paths if f"{p}.hook_out" in there}
+
+
+NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
+
+
+def _layers(chosen: tuple[int, int] | None) -> range:
+    return range(0) if chosen is None else range(chosen[0], chosen[1] + 1)
+
+
+def _names(rows: Sequence[Sequence[Edit]], watch: Sequence[FeatureId]) -> set[str]:
+    edits = [edit for edits in rows for edit in edits]
+    features = [*watch, *(f for edit in edits for f in edit.features)]
+    features += [edit.where.gate for edit in edits if edit.where.gate is not None]
+    return {feature.dictionary for feature in features}

@@ -1,0 +1,97 @@
+"""Forward passes with functions in force at hook points: on the plain model, or on the bridge.
+
+The plain model is faster and keeps its own attention; the bridge reaches every hook point. A plan
+takes one road and stays on it, since a cache belongs to the model that filled it. Both are held
+under the one lock of `Lm`, and functions are in force only inside it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend import trunk
+from backend.lm import Lm
+
+Change = Callable[[Tensor], Tensor]
+"""Flattened activation [batch pos width] -> the same shape; the same object changes nothing."""
+Road = Literal["bare", "bridge"]
+
+
+def road_for(lm: Lm, read: set[str], written: set[str]) -> Road:
+    """The fast road where it has all these canonical hook points."""
+    if all(map(lm.on_fast_road, read | written)):
+        computed = {name for name in written if name.endswith("hook_normalized")}
+        if not computed:  # such a value is computed beside the forward: it can only be read
+            return "bare"
+    return "bridge"
+
+
+@dataclass
+class Passes:
+    """Successive forwards of one batch, with or without a key-value cache."""
+
+    lm: Lm
+    road: Road
+    keep: bool = True
+    """Keep keys and values, so that each call brings new tokens only."""
+    cache: Any = None
+
+    @torch.no_grad()
+    def forward(
+        self, tokens: Int[Tensor, "batch pos"], changes: Mapping[str, Change], *, last: bool
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """Logits at every position, or at the last alone; the model's lock is held meanwhile."""
+        tokens = tokens.to(self.lm.placement.device)
+        run = self._bare if self.road == "bare" else self._bridge
+        return run(tokens, changes, last)
+
+    def _bare(self, tokens: Tensor, changes: Mapping[str, Change], last: bool) -> Tensor:
+        kept: dict[str, Any] = {"logits_to_keep": 1} if last else {}
+        with _in_force(self.lm, changes):
+            out = self.lm.bare(
+                input_ids=tokens, past_key_values=self.cache, use_cache=self.keep, **kept
+            )
+        if self.keep:
+            self.cache = out.past_key_values
+        return out.logits
+
+    def _bridge(self, tokens: Tensor, changes: Mapping[str, Change], last: bool) -> Tensor:
+        hooks = [(name, partial(_on_bridge, change)) for name, change in changes.items()]
+        with self.lm.turn(hooks) as bridge:
+            if not self.keep:
+                logits = bridge(tokens, return_type="logits")
+            elif self.cache is None:
+                kind: dict[str, Any] = {"use_cache": True}
+                logits, self.cache = bridge(tokens, return_type="logits_and_cache", **kind)
+            else:
+                kind = {"past_key_values": self.cache}
+                logits, self.cache = bridge(tokens, return_type="logits_and_cache", **kind)
+        return logits[:, -1:] if last else logits
+
+
+@contextmanager
+def _in_force(lm: Lm, changes: Mapping[str, Change]) -> Iterator[None]:
+    """Hold the model with functions on the plain one. `lm.turn` would cost a millisecond a token,
+    which is as long as a small model's whole step."""
+    with lm._turn:
+        handles = [
+            trunk._attach(tap, partial(trunk._replaced, tap, change))
+            for tap, change in ((lm._taps[name], change) for name, change in changes.items())
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _on_bridge(change: Change, act: Tensor, hook: object) -> Tensor | None:
+    flat = act.flatten(2)
+    new = change(flat)
+    return None if new is flat else new.reshape(act.shape).to(act.dtype)
