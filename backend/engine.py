@@ -4,13 +4,13 @@ What the harvest stores is about its corpus; everything here is computed now, by
 behind the model's one lock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from backend import dictionaries as loaders
-from backend import neurons, sourcing
+from backend import directions, neurons, sourcing
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary
 from backend.live import Firing, Sources, Text, Weights
@@ -107,6 +107,23 @@ class LocalEngine:
             sequence=context.sequence, window=(context.start, context.start + context.length),
             peak=context.peak,
         )  # fmt: skip
+
+    def lens(self, feature: FeatureId) -> np.ndarray | None:
+        """Its direct effect on the logit of every token of the vocabulary."""
+        return directions.lens(self.lm, self._dictionary(feature), feature.index)
+
+    def cosines(
+        self, features: Sequence[FeatureId], side: directions.Side
+    ) -> list[list[float | None]]:
+        """Of each pair; None where the two live in different spaces."""
+        return directions.cosines(self.lm, self.dictionaries, features, side)
+
+    def nearest(
+        self, feature: FeatureId, dictionary: str, n: int
+    ) -> list[tuple[int, float]] | None:
+        """The features of a dictionary that write most like one of any, with their cosines."""
+        other = pick("dictionary", dictionary, self.dictionaries)
+        return directions.nearest(self.lm, self._dictionary(feature), feature.index, other, n)
 
     def _dictionary(self, feature: FeatureId) -> Dictionary:
         return pick("dictionary", feature.dictionary, self.dictionaries)

@@ -1,7 +1,8 @@
 """What pages ask of a live model, and what they get: plain data, importable without torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -110,4 +111,22 @@ class Engine(Protocol):
 
     def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> Removal:
         """What removing a feature changes in a stored context; `tokens` are its whole sequence."""
+        ...
+
+    def lens(self, feature: FeatureId) -> np.ndarray | None:
+        """Its direct effect on the logit of every token of the vocabulary, per unit of activation;
+        None where it has no direct path."""
+        ...
+
+    def cosines(
+        self, features: Sequence[FeatureId], side: Literal["encoder", "decoder"]
+    ) -> list[list[float | None]]:
+        """Of each pair of features; None where the two live in different spaces."""
+        ...
+
+    def nearest(
+        self, feature: FeatureId, dictionary: str, n: int
+    ) -> list[tuple[int, float]] | None:
+        """The `n` features of a dictionary whose decoders have the largest cosine with one of any;
+        None where they write into different spaces."""
         ...

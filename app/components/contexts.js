@@ -14,7 +14,9 @@ function choose(changes) {
 
 /** A token whose activation is stored is coloured, one outside the stored window is dim. */
 function token(line, i, acts, max) {
-  const span = el("span", "tok", line.texts[i]);
+  const span = el("span", "tok");
+  const parts = line.plain[i]?.includes("\n") ? line.texts[i].split(/(?<=↵)/) : [line.texts[i]];
+  for (const part of parts) span.append(part, ...(part.endsWith("↵") ? [el("br")] : []));
   const act = acts.get(i);
   if (act) {
     span.classList.add(act > 0 ? "positive" : "negative");
@@ -43,8 +45,7 @@ function draw(line, max, send) {
   const right = el("div", "right");
   line.texts.forEach((_, i) => {
     const side = i < line.peak ? inner : right;
-    const span = side.appendChild(token(line, i, acts, max));
-    if (line.breaks.includes(i)) span.after(el("br", span.className));
+    side.append(token(line, i, acts, max));
   });
   text.append(left, right);
   const end = el("div", "end document");

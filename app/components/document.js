@@ -1,5 +1,5 @@
 // A document as it was read: whole, with one feature's heat, and the place one came from.
-// data: { max, segments: [{ title, first, texts, ids, breaks, acts: [[i, act]], known: [[from, to]], here }] }
+// data: { max, segments: [{ title, first, texts, ids, breaks: [i of tokens with a line break], acts: [[i, act]], known: [[from, to]], here }] }
 // `first` is the position of the first token, `known` where activations are known (half open).
 
 function strip(segment, max) {
@@ -7,7 +7,9 @@ function strip(segment, max) {
   const known = (i) => segment.known.some(([from, to]) => i >= from && i < to);
   const text = el("div", "strip");
   segment.texts.forEach((shown, i) => {
-    const span = el("span", known(i) ? "tok" : "tok outside", shown);
+    const span = el("span", known(i) ? "tok" : "tok outside");
+    const parts = segment.breaks.includes(i) ? shown.split(/(?<=↵)/) : [shown];
+    for (const part of parts) span.append(part, ...(part.endsWith("↵") ? [el("br")] : []));
     const act = acts.get(i);
     if (act) {
       span.classList.add(act > 0 ? "positive" : "negative");
@@ -17,7 +19,6 @@ function strip(segment, max) {
     const said = act ? act.toFixed(3).replace("-", "−") : known(i) ? "0" : "not known";
     span.title = `${shown}  id ${segment.ids[i]}, position ${segment.first + i}, activation ${said}`;
     text.append(span);
-    if (segment.breaks.includes(i)) text.append(el("br"));
   });
   return text;
 }

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from app import components, frame, live, pooling, session
@@ -101,7 +100,7 @@ def written(
         "first": one.begin,
         "texts": [visible(t) or (PIECE if i in inside else "") for i, t in enumerate(texts)],
         "ids": ids.tolist(),
-        "breaks": [int(i) for i in np.flatnonzero([t.endswith("\n") for t in texts])],
+        "breaks": [i for i, text in enumerate(texts) if "\n" in text],
         "acts": [(p, round(v, 5)) for p, v in sorted(inside.items())],
         "known": [(low - one.begin, high - one.begin) for low, high in known],
         "here": here - one.begin if here is not None else None,
