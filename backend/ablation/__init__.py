@@ -1,0 +1,1 @@
+"""Take parts of the model away on given prompts, and see what changes."""

@@ -1,0 +1,135 @@
+"""Run prompts with and without parts of the model, and compare."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from backend.ablation.changes import Other, Site, edits, site, values
+from backend.ablation.parts import How, Part, check_how, check_parts
+from backend.ablation.prompts import Prompts
+from backend.dictionaries.base import Dictionary
+from backend.lm import Lm
+from feature_store.errors import InputError
+
+Means = Callable[[Part], float | None]
+"""A feature's mean over all counted tokens of a harvest."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Prompts as the model reads them, and as it reads them without the parts."""
+
+    clean: Float[Tensor, "batch pos vocab"]
+    ablated: Float[Tensor, "batch pos vocab"]
+    prompts: Prompts
+
+    def losses(self) -> tuple[Float[Tensor, "batch pos-1"], Float[Tensor, "batch pos-1"]]:
+        """Cross-entropy in nats of each next token, clean and ablated; NaN at padding."""
+        return self._losses(self.clean), self._losses(self.ablated)
+
+    def kl(self) -> Float[Tensor, "batch pos"]:
+        """KL(clean ‖ ablated) in nats of the next-token distributions; NaN at padding."""
+        p, q = (x.float().log_softmax(-1) for x in (self.clean, self.ablated))
+        found = (p.exp() * (p - q)).sum(-1).clamp_min(0)
+        return found.masked_fill(~self.prompts.real.to(found.device), float("nan"))
+
+    def moved(self, row: int, position: int, n: int) -> list[tuple[int, float, float]]:
+        """(token id, clean probability, ablated probability) of the tokens that move most."""
+        p, q = (x[row, position].float().softmax(-1) for x in (self.clean, self.ablated))
+        top = (p - q).abs().topk(min(n, len(p))).indices
+        columns = zip(top.tolist(), p[top].tolist(), q[top].tolist(), strict=True)
+        return [(token, before, after) for token, before, after in columns]
+
+    def _losses(self, logits: Tensor) -> Tensor:
+        tokens = self.prompts.tokens.to(logits.device)
+        flat = logits[:, :-1].float().flatten(0, 1)
+        found = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
+        real = self.prompts.real[:, 1:].to(logits.device)
+        return found.view(len(tokens), -1).masked_fill(~real, float("nan"))
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Which parts go, and what comes in their place."""
+
+    lm: Lm
+    dictionaries: Mapping[str, Dictionary]
+    how: How
+    means: Means | None = None
+    """mean: where a feature's mean comes from; other parts take theirs from `donors`."""
+    donors: Prompts | None = None
+    """mean (of parts that are no feature) and resample: prompts to take values from, the same ones
+    when not given. pair: the partners."""
+    seed: int = 0
+
+    def outcome(self, parts: Sequence[Part], prompts: Prompts) -> Outcome:
+        """The parts away together. InputError for what cannot be taken away so."""
+        sites = [site(self.lm, self.dictionaries, part) for part in check_parts(parts)]
+        others = self._others(sites, prompts)
+        with torch.no_grad():
+            clean = self.lm.logits(prompts.tokens)
+            changed = edits(self.lm, sites, others, prompts.counted)
+            return Outcome(clean, self.lm.logits(prompts.tokens, changed), prompts)
+
+    def _others(self, sites: Sequence[Site], prompts: Prompts) -> dict[Part, Other]:
+        check_how(self.how)
+        if self.how == "zero":
+            return {at.part: 0.0 for at in sites}
+        if self.how == "mean":
+            return self._means(sites, prompts)
+        if self.how == "pair":
+            if self.donors is None:
+                raise InputError("Patching needs a second prompt of the same length to patch from.")
+            prompts.check_pair(self.donors)
+            return dict(values(self.lm, sites, self.donors.tokens, self.donors.counted))
+        return self._resampled(sites, prompts)
+
+    def _means(self, sites: Sequence[Site], prompts: Prompts) -> dict[Part, Other]:
+        found: dict[Part, Other] = {}
+        unknown = []
+        for at in sites:
+            known = self.means(at.part) if self.means and at.part.feature else None
+            if known is None:
+                unknown.append(at)
+            else:
+                found[at.part] = known
+        if unknown:
+            source = prompts if self.donors is None else self.donors
+            given = values(self.lm, unknown, source.tokens, source.counted)
+            counted = source.counted.to(self.lm.placement.device)
+            found |= {part: v[counted].mean(0) for part, v in given.items()}
+        return found
+
+    def _resampled(self, sites: Sequence[Site], prompts: Prompts) -> dict[Part, Other]:
+        """Each prompt takes the values of another one at the same positions."""
+        donors = prompts if self.donors is None else self.donors
+        chosen = self._drawn(donors, prompts)
+        longest = prompts.tokens.shape[1]
+        taken = Prompts(
+            *(t[chosen] for t in (donors.tokens, donors.real, donors.counted, donors.last))
+        )
+        given = values(self.lm, sites, taken.tokens[:, :longest], taken.counted[:, :longest])
+        return dict(given)
+
+    def _drawn(self, donors: Prompts, prompts: Prompts) -> list[int]:
+        """For each prompt a donor that is as long, and is not the prompt itself."""
+        generator = torch.Generator().manual_seed(self.seed)
+        found = []
+        for row, last in enumerate(prompts.last.tolist()):
+            size = last + 1
+            long = [
+                i
+                for i, end in enumerate(donors.last.tolist())
+                if end >= last
+                and donors.tokens[i, :size].tolist() != prompts.tokens[row, :size].tolist()
+            ]
+            if not long:
+                raise InputError(
+                    f"Prompt {row + 1} has {size} tokens, and no other prompt is as long: there is "
+                    "nothing to draw from. Give longer ones, or choose zero or mean."
+                )
+            found.append(long[int(torch.randint(len(long), (1,), generator=generator))])
+        return found
