@@ -1,6 +1,7 @@
 """Sentences about features and where they are from, as they stood at one moment."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -89,6 +90,12 @@ class Explanations:
         here = np.searchsorted(self._features[low:high], [feature.index, feature.index + 1])
         rows: list[dict[str, Any]] = self.table.slice(low + here[0], here[1] - here[0]).to_pylist()
         return [Explanation(**row) for row in reversed(rows)]
+
+    def every(self, dictionary: str) -> Iterator[Explanation]:
+        """The explanations of a dictionary, by feature, oldest first."""
+        low, high = self._range(dictionary)
+        for batch in self.table.slice(low, high - low).to_batches(1024):
+            yield from (Explanation(**row) for row in batch.to_pylist())
 
     def texts(self, dictionary: str) -> dict[int, list[str]]:
         """Feature → what is said of it, newest first."""

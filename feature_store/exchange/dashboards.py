@@ -1,0 +1,292 @@
+"""A dictionary's dashboards in the layout of Neuronpedia's public dumps.
+
+    OUT/MODEL/SOURCE/model.jsonl, sourceset.jsonl, source.jsonl, release.jsonl
+    OUT/MODEL/SOURCE/features/batch-0.jsonl.gz, activations/…, explanations/…
+
+One batch is 1024 features, read and written before the next one, so memory does not grow with the
+dictionary. What a harvest does not know (neuron alignment, histograms of logits) stays empty, as
+the layout allows. Contexts of negative activations have no place in it and are left out.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from feature_store.errors import InputError
+from feature_store.exchange.intervals import Interval, bars, holding, intervals
+from feature_store.explanations import Explanations
+from feature_store.reader import HarvestFile
+from feature_store.records import DictionaryInfo
+from feature_store.vocabulary import Vocabulary
+
+BATCH = 1024
+"""Features in one file, as Neuronpedia's own dumps have them."""
+CHUNK = 4096
+"""Contexts in Python's hands at once."""
+CREATOR = "clkht01d40000jv08hvalcvly"
+"""Neuronpedia's own account for bulk imports: every row of a dump must name one that exists."""
+FACTS = (
+    "feature, density, max_act, histogram_start, histogram, positive, promoted_tokens, "
+    "promoted_values, suppressed_tokens, suppressed_values, nearest, nearest_cosine, "
+    "first_context, n_contexts"
+)
+CONTEXTS = "feature, stratum, rank, sequence, start, length, peak, value, positions, activations"
+SIDE = ("density", "max_act", "histogram_start", "histogram")
+"""What a signed feature's positive side has instead of the whole."""
+UNKNOWN = {
+    name: []
+    for name in (
+        "vector", "neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1",
+        "correlated_neurons_indices", "correlated_neurons_pearson", "correlated_neurons_l1",
+        "correlated_features_indices", "correlated_features_pearson", "correlated_features_l1",
+        "logits_hist_data_bar_heights", "logits_hist_data_bar_values", "decoder_weights_dist",
+    )
+}  # fmt: skip
+"""Lists of the layout that a harvest has nothing for."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What Neuronpedia calls the dictionary: a model, and LAYER-SET inside it."""
+
+    model: str
+    id: str
+
+    @property
+    def set_name(self) -> str:
+        """The source without its layer."""
+        return self.id.partition("-")[2] or self.id
+
+    @classmethod
+    def of(cls, file: HarvestFile, info: DictionaryInfo, said: str | None) -> "Source":
+        """MODEL/LAYER-SET as the person says it, or made of the hook point and our name."""
+        if said is None:
+            layer = re.search(r"blocks\.([0-9]+)\.", info.hook_name)
+            name = slug(info.dictionary)
+            return cls(slug(file.record.model), f"{layer[1]}-{name}" if layer else name)
+        model, _, source = said.partition("/")
+        if not model or not source or slug(model) != model or slug(source) != source:
+            raise InputError(
+                f"{said!r} is not MODEL/LAYER-SET, for example gpt2-small/6-res-jb, of letters, "
+                "digits, dots, dashes and underscores."
+            )
+        return cls(model, source)
+
+
+def slug(name: str) -> str:
+    """A name that a folder and a URL can have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export wrote."""
+
+    folder: Path
+    features: int
+    activations: int
+    explanations: int
+
+
+def export(
+    file: HarvestFile,
+    dictionary: str,
+    out: Path,
+    *,
+    explanations: Explanations | None = None,
+    source: str | None = None,
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> Written:
+    """Write a dictionary's dashboards under `out`; `tell` hears how many features are done.
+
+    Raises InputError for a dictionary that is not there and a folder that has something in it.
+    """
+    info = file.dictionary(dictionary)
+    named = Source.of(file, info, source)
+    folder = out / named.model / named.id
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} exists and is not empty. Give --out another folder.")
+    for part in ("features", "activations", "explanations"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    writer = Writer(file, info, named)
+    for name, row in writer.heads().items():
+        (folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    said = sentences(explanations, dictionary, named) if explanations else []
+    counts = {"features": 0, "activations": 0}
+    for number, first in enumerate(range(0, info.d_sae, BATCH)):
+        name = f"batch-{number}.jsonl.gz"
+        rows, contexts = writer.batch(first)
+        counts["activations"] += pack(folder / "activations" / name, contexts)
+        counts["features"] += pack(folder / "features" / name, map(json.dumps, rows))
+        tell(counts["features"], info.d_sae)
+    for number, first in enumerate(range(0, len(said), BATCH)):
+        part = said[first : first + BATCH]
+        pack(folder / "explanations" / f"batch-{number}.jsonl.gz", part)
+    return Written(folder, **counts, explanations=len(said))
+
+
+def pack(path: Path, rows: Iterable[str]) -> int:
+    """Write JSON lines, compressed; how many. The same rows make the same bytes."""
+    count = 0
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as out:
+        for row in rows:
+            out.write(row.encode("utf-8", errors="replace") + b"\n")
+            count += 1
+    return count
+
+
+def sentences(explanations: Explanations, dictionary: str, source: Source) -> list[str]:
+    """The explanations in force, as lines."""
+    return [
+        json.dumps(
+            {
+                "id": identity(source.model, source.id, one.explanation),
+                "modelId": source.model,
+                "layer": source.id,
+                "index": str(one.feature),
+                "authorId": CREATOR,
+                "description": one.text,
+                "typeName": one.explainer or None,
+                "explanationModelName": one.model or None,
+            }
+        )
+        for one in explanations.every(dictionary)
+    ]
+
+
+def rounded(values: list[float] | None) -> list[float]:
+    """Four digits behind the point; nothing for nothing."""
+    return [round(value, 4) for value in values or []]
+
+
+def identity(*about: object) -> str:
+    """An id of 25 characters that follows from what it is of."""
+    return "c" + hashlib.blake2b("/".join(map(str, about)).encode(), digest_size=12).hexdigest()
+
+
+class Writer:
+    """Rows of the layout for one dictionary."""
+
+    def __init__(self, file: HarvestFile, info: DictionaryInfo, source: Source) -> None:
+        self.file, self.info, self.source = file, info, source
+        self.words = Words(file.vocabulary)
+        self.when = f"{file.record.finished:%Y-%m-%dT%H:%M:%S}.000Z"
+        self.about: dict[str, Any] = {
+            "modelId": source.model, "layer": source.id, "creatorId": CREATOR,
+        }  # fmt: skip
+
+    def heads(self) -> dict[str, dict[str, Any]]:
+        """The four small files that say what the dump is of."""
+        record, source = self.file.record, self.source
+        common = {"creatorId": CREATOR, "createdAt": self.when}
+        return {
+            "release": {
+                **common, "name": source.set_name, "description": self.info.dictionary,
+                "creatorName": "", "visibility": "PUBLIC", "urls": [],
+            },
+            "model": {
+                **common, "id": source.model, "instruct": False, "displayName": record.model,
+                "displayNameShort": record.model, "visibility": "PUBLIC", "layers": 0,
+                "neuronsPerLayer": 0, "owner": "", "updatedAt": self.when,
+            },
+            "sourceset": {
+                **common, "modelId": source.model, "name": source.set_name, "creatorName": "",
+                "description": f"{self.info.architecture} at {self.info.hook_name}", "type": "",
+                "releaseName": source.set_name, "visibility": "PUBLIC", "urls": [],
+            },
+            "source": {
+                **common, "id": source.id, "modelId": source.model, "setName": source.set_name,
+                "visibility": "PUBLIC", "dataset": record.corpus,
+                "num_prompts": record.sequences, "num_tokens_in_prompt": record.context_size,
+                "notes": f"harvest {record.id}",
+            },
+        }  # fmt: skip
+
+    def batch(self, first: int) -> tuple[list[dict[str, Any]], Iterator[str]]:
+        """The features from `first` on, at most BATCH, and the lines of their contexts."""
+        query = (
+            f"SELECT {FACTS} FROM feature WHERE dictionary = ? AND feature BETWEEN ? AND ? "
+            "ORDER BY feature"
+        )
+        found = self.file.rows(query, [self.info.dictionary, first, first + BATCH - 1]).to_pylist()
+        for row in found:
+            row.update({name: row["positive"][name] for name in SIDE} if row["positive"] else {})
+        return [self.feature(row) for row in found], self.activations(found)
+
+    def feature(self, row: dict[str, Any]) -> dict[str, Any]:
+        """One feature as the layout has it."""
+        heights, values = bars(row)
+        text = self.file.vocabulary.text
+        return {
+            **self.about, **UNKNOWN, "index": str(row["feature"]), "createdAt": self.when,
+            "sourceSetName": self.source.set_name, "hookName": self.info.hook_name,
+            "maxActApprox": row["max_act"] or 0.0, "frac_nonzero": row["density"],
+            "hasVector": False, "vectorLabel": None,
+            "topkCosSimIndices": row["nearest"] or [],
+            "topkCosSimValues": rounded(row["nearest_cosine"]),
+            "pos_str": [text(token) for token in row["promoted_tokens"] or []],
+            "pos_values": rounded(row["promoted_values"]),
+            "neg_str": [text(token) for token in row["suppressed_tokens"] or []],
+            "neg_values": rounded(row["suppressed_values"]),
+            "freq_hist_data_bar_heights": heights, "freq_hist_data_bar_values": values,
+        }  # fmt: skip
+
+    def activations(self, features: list[dict[str, Any]]) -> Iterator[str]:
+        """The lines of these features' contexts: of each the strongest, then the sample."""
+        live = [row for row in features if row["n_contexts"]]
+        if not live:
+            return
+        bands = {row["feature"]: (row["max_act"], intervals(row)) for row in live}
+        last = live[-1]["first_context"] + live[-1]["n_contexts"] - 1
+        query = (
+            f"SELECT {CONTEXTS} FROM context WHERE rowid BETWEEN ? AND ? AND value > 0 "
+            "AND stratum <> 'bottom' ORDER BY rowid"
+        )
+        table = self.file.rows(query, [live[0]["first_context"], last])
+        for part in table.to_batches(CHUNK):
+            for row in part.to_pylist():
+                yield self.activation(row, *bands[row["feature"]])
+
+    def activation(self, row: dict[str, Any], most: float, bands: list[Interval]) -> str:
+        """One context, as a line: tokens and values of its window."""
+        start, length = row["start"], row["length"]
+        values = ["0"] * length
+        for position, act in zip(row["positions"], row["activations"], strict=True):
+            values[position - start] = f"{act:.3f}"
+        tokens = self.words.quoted(self.file.sequences.window(row["sequence"], start, length))
+        top = row["stratum"] == "top"
+        band = Interval(-1, most, -1) if top else holding(row["value"], most, bands)
+        index = str(row["feature"])
+        head = {
+            "id": identity(self.source.model, self.source.id, index, row["stratum"], row["rank"]),
+            **self.about, "index": index, "createdAt": self.when,
+            "maxValue": round(row["value"], 3), "maxValueTokenIndex": row["peak"] - start,
+            "minValue": round(min(0.0, *row["activations"]), 3),
+            "binMin": band.low, "binMax": band.high, "binContains": band.share,
+            "qualifyingTokenIndex": row["peak"] - start, "dataSource": self.file.record.corpus,
+            "dfaValues": [], "lossValues": [],
+        }  # fmt: skip
+        lists = f'"tokens": [{", ".join(tokens)}], "values": [{", ".join(values)}]'
+        return f"{json.dumps(head)[:-1]}, {lists}}}"
+
+
+class Words:
+    """Tokens as JSON strings, each made once."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._display = vocabulary.display
+        self._quoted: dict[str, str] = {}
+
+    def quoted(self, ids: np.ndarray) -> list[str]:
+        """One JSON string a token."""
+        return [self._quoted.get(text) or self._quote(text) for text in self._display(ids)]
+
+    def _quote(self, text: str) -> str:
+        return self._quoted.setdefault(text, json.dumps(text))

@@ -1,0 +1,86 @@
+"""Explanations as delphi writes them: a folder of files HOOK_latentN.txt, each with a JSON string.
+
+The run's configuration, which stands in the folder above, names the model that wrote them.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from feature_store.errors import InputError
+from feature_store.exchange.shapes import HIGHEST, SHAPES, Offered, in_range, proper
+from feature_store.exchange.sources import Names
+
+NAME = re.compile(r"(?P<hook>.+)_latent(?P<index>[0-9]+)\.(?:txt|json)")
+
+
+def files(folder: Path) -> list[Path]:
+    """The folder's explanations, by hook and number; they may stand in `explanations/`."""
+    inner = folder / "explanations"
+    found = [p for p in (inner if inner.is_dir() else folder).iterdir() if NAME.fullmatch(p.name)]
+    return sorted(found, key=lambda path: place(path.name))
+
+
+def place(name: str) -> tuple[str, int]:
+    """Hook and number that a file's name says."""
+    match = NAME.fullmatch(name)
+    assert match is not None
+    return match["hook"], int(match["index"])
+
+
+def explained(paths: list[Path], names: Names) -> Offered:
+    """All explanations in these files, by our names of the dictionaries.
+
+    Raises InputError that names the file in which something is wrong.
+    """
+    rows: list[dict[str, Any]] = []
+    wordless, model = 0, written_by(paths[0].parent)
+    for path in paths:
+        hook, index = place(path.name)
+        try:
+            text = sentence(path)
+            if not text:
+                wordless += 1
+                continue
+            if index > HIGHEST:
+                raise InputError(f"latent {index} is beyond what a dictionary can have")
+            dictionary = names.find(hook)
+            in_range(dictionary, index, names.sizes)
+            proper("text", text)
+        except InputError as error:
+            raise InputError(f"{path.name}: {error}. Nothing was imported.") from error
+        said = json.dumps({"source": "delphi", "hook": hook})
+        rows.append(
+            {"dictionary": dictionary, "feature": index, "text": text, "explainer": "delphi",
+             "model": model, "author": "model", "provenance": said}
+        )  # fmt: skip
+    left_out = (f"{wordless} explanations without words",) if wordless else ()
+    return Offered("explanations", pa.Table.from_pylist(rows, SHAPES["explanations"]), left_out)
+
+
+def sentence(path: Path) -> str:
+    """A file's explanation; empty where its explainer found none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it is not JSON ({error})") from error
+    if isinstance(found, dict):
+        found = found.get("explanation")
+    if not isinstance(found, str):
+        raise InputError("it holds no text")
+    return found.strip()
+
+
+def written_by(folder: Path) -> str:
+    """The explaining model that the run's configuration names; empty without one."""
+    for path in (folder / "run_config.json", folder.parent / "run_config.json"):
+        if path.is_file():
+            try:
+                said = json.loads(path.read_bytes())
+            except ValueError:
+                return ""
+            return str(said.get("explainer_model") or "") if isinstance(said, dict) else ""
+    return ""

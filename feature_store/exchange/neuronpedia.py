@@ -1,0 +1,146 @@
+"""Explanations as Neuronpedia gives them away: JSON lines (also .gz), a JSON file, a dump's folder.
+
+A line has modelId, layer (its name of the dictionary, such as 6-res-jb), index, description,
+typeName and explanationModelName; what its interface gives of a feature has a list of these under
+`explanations`. Lines are read one by one: embeddings, which make up most of a dump, are let go.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from feature_store.errors import InputError
+from feature_store.exchange.shapes import HIGHEST, SHAPES, Offered, in_range, proper
+from feature_store.exchange.sources import Names
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+Pieces = Iterable[tuple[str, Callable[[], IO[bytes]]]]
+"""(name, how to open it) of each file."""
+Stream = IO[bytes] | gzip.GzipFile
+
+
+def pieces(path: Path) -> Pieces:
+    """The files of a dump's folder that hold explanations or features, or the one file given."""
+    if not path.is_dir():
+        return [(path.name, lambda: path.open("rb"))]
+    inside = [path / part for part in ("explanations", "features")]
+    folders = [folder for folder in inside if folder.is_dir()] or [path]
+    found = sorted(file for folder in folders for file in folder.iterdir())
+    found = [file for file in found if file.name.endswith(SUFFIXES)]
+    return [
+        (file.relative_to(path).as_posix(), lambda file=file: file.open("rb")) for file in found
+    ]
+
+
+def explained(files: Pieces, names: Names) -> Offered:
+    """All explanations in these files, by our names of the dictionaries.
+
+    Raises InputError that names file and line of what is wrong.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in SHAPES["explanations"].names}
+    bare = wordless = 0
+    for where, row in lines(files):
+        try:
+            said = flat(row)
+            bare += not said
+            for one in said:
+                if str(one.get("description") or "").strip():
+                    keep(one, names, columns)
+                else:
+                    wordless += 1
+        except InputError as error:
+            raise InputError(f"{where}: {error}. Nothing was imported.") from error
+    left_out = [
+        *([f"{bare} features without an explanation"] if bare else []),
+        *([f"{wordless} explanations without words"] if wordless else []),
+    ]
+    return Offered("explanations", pa.table(columns, SHAPES["explanations"]), tuple(left_out))
+
+
+def lines(files: Pieces) -> Iterator[tuple[str, Any]]:
+    """(file and line, what stands there) of each line, or of each element of a JSON file."""
+    for name, opened in files:
+        with opened() as raw:
+            packed = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            stream: Stream = gzip.GzipFile(fileobj=raw) if packed else raw
+            try:
+                whole = name.removesuffix(".gz").endswith(".json")
+                yield from elements(name, stream) if whole else each_line(name, stream)
+            except (OSError, EOFError, zlib.error) as error:
+                raise InputError(
+                    f"{name} cannot be unpacked ({error}). Nothing was imported; fetch it again."
+                ) from error
+
+
+def each_line(name: str, stream: Stream) -> Iterator[tuple[str, Any]]:
+    """The lines of a file of JSON lines; empty ones are nothing."""
+    for number, line in enumerate(stream, 1):
+        if line.strip():
+            where = f"{name}, line {number}"
+            yield where, parsed(line, where)
+
+
+def elements(name: str, stream: Stream) -> Iterator[tuple[str, Any]]:
+    """The elements of a JSON file: a list, or one object."""
+    found = parsed(stream.read(), name)
+    for number, row in enumerate(found if isinstance(found, list) else [found], 1):
+        yield f"{name}, element {number}", row
+
+
+def parsed(text: bytes, where: str) -> Any:
+    """JSON, or an InputError that says where it is none."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"{where}, line {error.lineno}" if "\n" in error.doc.rstrip("\n") else where
+        raise InputError(
+            f"{place}, column {error.colno}: {error.msg}. Nothing was imported."
+        ) from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{where}: it is not JSON ({error}). Nothing was imported.") from error
+
+
+def flat(row: Any) -> list[dict[str, Any]]:
+    """The explanations in one line: itself, or those of a feature."""
+    if not isinstance(row, dict):
+        raise InputError("it is not an object")
+    if "description" in row:
+        return [row]
+    if not {"modelId", "layer", "index"} <= row.keys():
+        raise InputError("it is no explanation of Neuronpedia's: it has no 'description'")
+    inner = row.get("explanations") or []
+    if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
+        raise InputError("'explanations' is not a list of objects")
+    about = {name: row[name] for name in ("modelId", "layer", "index")}
+    return [{**one, **about} for one in inner]
+
+
+def keep(row: dict[str, Any], names: Names, columns: dict[str, list[Any]]) -> None:
+    """Put one explanation into the columns. Raises InputError for what is wrong with it."""
+    for name in ("modelId", "layer", "index"):
+        if name not in row:
+            raise InputError(f"{name!r} is missing")
+    model, layer, index = str(row["modelId"]), str(row["layer"]), str(row["index"])
+    if not (index.isascii() and index.isdecimal() and int(index) <= HIGHEST):
+        raise InputError(f"index {row['index']!r} is not a whole number from 0 on")
+    dictionary, text = names.find(f"{model}/{layer}", layer), str(row["description"]).strip()
+    in_range(dictionary, int(index), names.sizes)
+    proper("text", text)
+    said = {"source": "neuronpedia", "model": model, "layer": layer, "id": row.get("id")}
+    values = {
+        "dictionary": dictionary,
+        "feature": int(index),
+        "text": text,
+        "explainer": str(row.get("typeName") or ""),
+        "model": str(row.get("explanationModelName") or ""),
+        "author": "model" if row.get("explanationModelName") else "person",
+        "provenance": json.dumps({name: value for name, value in said.items() if value}),
+    }
+    for name, value in values.items():
+        columns[name].append(value)
