@@ -23,7 +23,7 @@ function line({ value, next, window, hint, left, peak, after, moved }) {
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".root");
   const head = el("div", "head");
-  const titles = ["fires at", "Δ next", "Δ window"];
+  const titles = ["activation", "Δ next", "Δ window"];
   head.append(...titles.map((title) => el("span", "number", title)));
   head.append(el("span", "text", "peak, and the token after it"), el("span", "moved", "probabilities at the peak, as it is → removed"));
   root.replaceChildren(head, ...data.lines.map(line));

@@ -91,19 +91,20 @@ def summary(found: Sequence[Removal]) -> str:
     after = [one.next_loss for one in found if one.next_loss is not None]
     window = [one.window_loss for one in found]
     return (
-        f"Without it, the token after the peak loses {mean(after)}; the whole window {mean(window)}"
-        f" (over its {plural(len(found), 'strongest window')}, one a document)."
+        f"Δ loss without it, mean over its {plural(len(found), 'strongest window')}, "
+        f"one a document: at the token after the peak {mean(after)}; "
+        f"over the whole window {mean(window)}."
     )
 
 
 def mean(values: Sequence[float]) -> str:
     """The mean in nats, with the 95 % t interval and n."""
     if not values:
-        return "nothing that can be measured"
+        return "– (every sequence ends there)"
     centre = sum(values) / len(values)
     said = f"{signed(centre)} nats"
     if len(values) < 2:
-        return f"{said} (n 1, no interval)"
+        return f"{said} (n 1: no interval)"
     from scipy import stats
 
     spread = float(stats.sem(values))

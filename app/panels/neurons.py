@@ -35,8 +35,8 @@ def columns(subject: Subject, found: Weights) -> list[dict[str, object]]:
         lists += [heads("Heads it reads", "encoder", found.encoder_heads)]
         lists += [heads("Heads it writes", "decoder", found.decoder_heads)]
     lists += [
-        units("Reads", f"largest encoder weights at {info.hook_name}", found.encoder),
-        units("Writes", f"largest decoder weights at {info.hook_out}", found.decoder),
+        units("Reads", f"largest encoder weights at {info.hook_name}", found.encoder, found),
+        units("Writes", f"largest decoder weights at {info.hook_out}", found.decoder, found),
         mlp("Neurons read alike", "input weights by cosine with the encoder", found.readers),
         mlp("Neurons write alike", "output weights by cosine with the decoder", found.writers),
     ]
@@ -56,12 +56,18 @@ def heads(title: str, side: str, shares: list[float] | None) -> dict[str, object
     return {"title": title, "hint": hint, "rows": rows}
 
 
-def units(title: str, hint: str, found: Ranked | None) -> dict[str, object] | None:
-    """Dimensions of a hook point."""
+def units(
+    title: str, hint: str, found: Ranked | None, weights: Weights
+) -> dict[str, object] | None:
+    """Dimensions of a hook point; at hook_z by head and dimension within it."""
     if found is None:
         return None
     of = f"{hint}, of {count(found.of)} dimensions"
-    return {"title": title, "hint": of, "rows": rows("dim", found)}
+    names = [f"dim {index}" for index in found.index]
+    if weights.decoder_heads:
+        d_head = found.of // len(weights.decoder_heads)
+        names = [f"head {index // d_head}, {index % d_head}" for index in found.index]
+    return {"title": title, "hint": of, "rows": rows(names, found)}
 
 
 def mlp(title: str, hint: str, found: Neurons | None) -> dict[str, object] | None:
@@ -69,14 +75,14 @@ def mlp(title: str, hint: str, found: Neurons | None) -> dict[str, object] | Non
     if found is None:
         return None
     of = f"{hint}, of {count(found.nearest.of)} in layer {found.layer}'s MLP"
-    return {"title": title, "hint": of, "rows": rows(f"L{found.layer}.", found.nearest)}
+    names = [f"neuron {index}" for index in found.nearest.index]
+    return {"title": title, "hint": of, "rows": rows(names, found.nearest)}
 
 
-def rows(prefix: str, found: Ranked) -> list[dict[str, object]]:
+def rows(names: list[str], found: Ranked) -> list[dict[str, object]]:
     """As the component takes them."""
     top = max((abs(value) for value in found.value), default=0.0) or 1.0
-    gap = "" if prefix.endswith(".") else " "
     return [
-        {"name": f"{prefix}{gap}{index}", "value": signed(value), "length": abs(value) / top}
-        for index, value in zip(found.index, found.value, strict=True)
+        {"name": name, "value": signed(value), "length": abs(value) / top}
+        for name, value in zip(names, found.value, strict=True)
     ]

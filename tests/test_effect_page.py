@@ -1,0 +1,98 @@
+"""Panels that run the model on stored contexts: effects of removal, neurons and heads."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import live, session
+from app.panels import effect
+from app.panels.effect import mean
+from app.serve import MAIN
+from backend.engine import LocalEngine
+from feature_store.catalog import Catalog
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+from feature_store.removals import kept
+from tests.harvests import Rig
+
+Open = Callable[[str], AppTest]
+
+
+@pytest.fixture
+def store(harvested: Path, tmp_path: Path) -> Path:
+    """A store of the test's own, with the shared harvest in it."""
+    (tmp_path / "harvests").mkdir()
+    (tmp_path / "harvests" / harvested.name).hardlink_to(harvested)
+    return tmp_path
+
+
+@pytest.fixture
+def visit(store: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """The feature page with one of its lower tabs open, the engine loaded already."""
+    monkeypatch.setenv(session.STORE, str(store))
+    session._open.clear()
+    here = LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
+    monkeypatch.setattr(LocalEngine, "load", lambda *_: here)
+    file = HarvestFile(next(store.glob("harvests/*")))
+
+    def go(tab: str) -> AppTest:
+        assert live.loading(file, file.record.id).done.wait(30)
+        test = AppTest.from_file(str(MAIN), default_timeout=60)
+        test.run()
+        test.query_params["feature"] = str(busiest(file))
+        test.query_params["tab"] = tab
+        test.switch_page(session.FEATURE).run()
+        assert not test.exception
+        return test
+
+    yield go
+    live.loading.clear()
+    session._open.clear()
+
+
+def busiest(file: HarvestFile, name: str = "top") -> FeatureId:
+    table = file.feature_table(name, order="density", descending=True, limit=1)
+    return FeatureId(name, table.column("feature")[0].as_py())
+
+
+def part(test: AppTest, name: str) -> dict:
+    (found,) = [p for p in test.get("bidi_component") if name in p.proto.id]
+    return json.loads(found.proto.json)
+
+
+def test_effects_are_computed_once_and_then_read(
+    visit: Open, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = part(visit(effect.TITLE), "effect_lines")["lines"]
+    file = HarvestFile(next(store.glob("harvests/*")))
+    there = kept(Catalog(store / "catalog.duckdb"), file.record.id, busiest(file))
+    assert len(lines) == len(there) == min(effect.SHOWN, len(effect.strongest(
+        file.contexts(busiest(file)))))  # fmt: skip
+    monkeypatch.setattr(LocalEngine, "removal", lambda *_: pytest.fail("computed again"))
+    assert part(visit(effect.TITLE), "effect_lines")["lines"] == lines
+
+
+def test_a_read_only_store_shows_effects_and_says_they_are_not_kept(
+    visit: Open, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Catalog(store / "catalog.duckdb").snapshot()
+    session.store().catalog.writable = False
+    test = visit(effect.TITLE)
+    assert part(test, "effect_lines")["lines"]
+    said = " ".join(caption.value for caption in test.caption)
+    assert "Computed, but not kept" in said and "read-only" in said.replace("\\", "")
+
+
+def test_neurons_of_the_stream(visit: Open) -> None:
+    columns = part(visit("Neurons & heads"), "neuron_lists")["columns"]
+    assert [column["title"] for column in columns] == ["Reads", "Writes", "Neurons write alike"]
+    assert all(0 <= row["length"] <= 1 for column in columns for row in column["rows"])
+
+
+def test_a_mean_says_its_interval_and_n() -> None:
+    assert mean([0.5]) == "+0.50 nats (n 1: no interval)"
+    # t(0.975, 2) = 4.303; the standard error of 0, 1, 2 is 1 / √3
+    assert mean([0.0, 1.0, 2.0]) == "+1.0 nats [−1.5, +3.5] (95 % t interval, n 3)"
