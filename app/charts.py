@@ -3,13 +3,15 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 from app.theme import Palette
-from app.wording import count, measure
+from app.wording import count, measure, plural, signed
 from feature_store.histogram import bin_edge
 
 HEIGHT_PX = 152
+EFFECT_BINS = 60
 
 
 def template(colours: Palette) -> go.layout.Template:
@@ -40,10 +42,12 @@ def histogram(
     colours: Palette,
     *,
     log_counts: bool,
+    marker: float | None = None,
 ) -> go.Figure:
     """Tokens by activation, |a| on a log axis; a negative side is mirrored to the left.
 
-    A side is (number of its first bin, counts), bins as in feature_store.histogram.
+    A side is (number of its first bin, counts), bins as in feature_store.histogram. `marker` is an
+    activation to draw a line at.
     """
     sides = [
         (side, sign) for side, sign in ((negative, -1), (positive, 1)) if side and any(side[1])
@@ -62,6 +66,37 @@ def histogram(
     if log_counts:
         most = max((n for (_, counts), _ in sides for n in counts), default=1)
         figure.update_yaxes(log_ticks(most))
+    if marker:
+        place = math.copysign(math.log10(abs(marker)) - floor, marker)
+        figure.add_vline(place, line={"color": colours.text, "width": 1.5, "dash": "dot"})
+    return figure
+
+
+def effects(values: np.ndarray, tops: Sequence[tuple[float, str]], colours: Palette) -> go.Figure:
+    """Tokens of the vocabulary by their logit effect, log counts; `tops` are (value, token text) to
+    mark, below the bars."""
+    counts, edges = np.histogram(values, bins=EFFECT_BINS)
+    middles = (edges[1:] + edges[:-1]) / 2
+    texts = [
+        f"{plural(int(n), 'token')}, {signed(low)} to {signed(high)}"
+        for n, low, high in zip(counts, edges[:-1], edges[1:], strict=True)
+    ]
+    figure = go.Figure(
+        go.Bar(
+            x=middles, y=np.where(counts > 0, counts, np.nan), width=edges[1] - edges[0],
+            marker={"color": colours.muted, "line": {"width": 0}},
+            hovertext=texts, hovertemplate="%{hovertext}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[value for value, _ in tops], y=[0.72] * len(tops), mode="markers",
+        marker={"symbol": "line-ns-open", "size": 9, "color": colours.accent},
+        hovertext=[f"{text} {signed(value)}" for value, text in tops],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(template=template(colours), height=HEIGHT_PX)
+    figure.update_xaxes(title_text="logits per unit of activation")
+    figure.update_yaxes(log_ticks(int(counts.max())), title_text="tokens")
     return figure
 
 

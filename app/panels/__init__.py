@@ -7,6 +7,7 @@ from app.panels import (
     contexts,
     effect,
     facts,
+    family,
     logits,
     matches,
     neighbours,
@@ -18,7 +19,7 @@ from app.panels import (
 PANELS: dict[str, tuple[ModuleType, ...]] = {
     "left": (contexts, trial, facts),
     "right": (activations, logits, neighbours, matches),
-    "below": (effect, neurons, notes),
+    "below": (effect, family, neurons, notes),
 }
 """Panels in page order, by the part of the page they stand in. Those below are tabs: only the one
 that is open is drawn, so what it costs is paid by who asked for it. The last is open at first."""

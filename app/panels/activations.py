@@ -3,8 +3,10 @@
 import streamlit as st
 
 from app import charts, theme
+from app.panels import trial
 from app.panels.subject import Subject
-from app.wording import count, plural
+from app.wording import count, measure, plural
+from feature_store.histogram import share_below
 
 TITLE = "Activations"
 
@@ -31,10 +33,31 @@ def draw(subject: Subject) -> None:
         label_visibility="collapsed", persist_state="session",
     )  # fmt: skip
     colours = theme.palette(st.context.theme.type)
-    figure = charts.histogram(positive, negative, colours, log_counts=scale == "log")
+    tested = trial.tested(subject)
+    figure = charts.histogram(
+        positive, negative, colours, log_counts=scale == "log", marker=tested or None
+    )
     st.plotly_chart(
         figure, theme=None, key="histogram", config={"displaylogo": False, "displayModeBar": False}
     )
+    if tested is not None:
+        st.caption(standing(subject, tested))
+
+
+def standing(subject: Subject, tested: float) -> str:
+    """Where the text under test stands among the feature's activations of that sign."""
+    if not tested:
+        return "Text under test: silent."
+    facts = subject.facts
+    found = (facts.positive if tested > 0 else facts.negative) or facts
+    if found.histogram_start is None or not found.histogram:
+        return f"Text under test: {measure(tested)}; it never fired with this sign in the harvest."
+    below = share_below(found.histogram, found.histogram_start, tested)
+    percent = f"{min(100 * below, 99.9):.1f}" if below < 1 else "100"
+    kind = f"{plural(found.n_active, 'token')} where it fires"
+    if facts.positive and facts.negative:
+        kind += " with this sign"
+    return f"Text under test: {measure(tested)}, higher than {percent} % of the {kind}."
 
 
 def side(start: int | None, counts: list[int] | None) -> tuple[int, list[int]] | None:

@@ -2,12 +2,15 @@
 
 from itertools import zip_longest
 
+import numpy as np
 import streamlit as st
 
-from app import components
+from app import charts, components, theme, wanted
 from app.panels.subject import Subject
 from app.tokens import visible
-from app.wording import signed
+from app.wording import count, measure, signed
+from backend.live import Engine
+from feature_store.records import FeatureId
 
 TITLE = "Direct effect on logits"
 SHOWN = 7
@@ -35,6 +38,37 @@ def draw(subject: Subject) -> None:
         "rows": [{"target": None, "cells": [*one, *other], "notes": []} for one, other in both],
     }
     components.rows(key="feature_logits", data=data)
+    vocabulary(subject)
+
+
+@st.fragment
+def vocabulary(subject: Subject) -> None:
+    """Where those tokens lie among all of the vocabulary: computed from the weights, on demand."""
+    engine = wanted.engine(subject.place.file, "logits", "Show the whole vocabulary")
+    harvest = subject.place.file.record.id
+    values = everything(engine, harvest, str(subject.id)) if engine else None
+    if values is None:
+        return
+    facts, text = subject.facts, subject.place.file.vocabulary.text
+    tops = [
+        (float(values[token]), visible(text(token)))
+        for token in [*(facts.promoted_tokens or []), *(facts.suppressed_tokens or [])]
+    ]
+    figure = charts.effects(values, tops, theme.palette(st.context.theme.type))
+    st.plotly_chart(
+        figure, theme=None, key="effects", config={"displaylogo": False, "displayModeBar": False}
+    )
+    spread = measure(float(values.std()), 2)
+    st.caption(
+        f"{count(len(values))} tokens, standard deviation {spread}, "
+        f"kurtosis {measure(facts.logit_kurtosis, 2)}; ticks: the {len(tops)} stored ends"
+    )
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def everything(_engine: Engine, harvest: str, feature: str) -> np.ndarray | None:
+    """The feature's effect on every token; None where it has no direct path."""
+    return _engine.lens(FeatureId.parse(feature))
 
 
 def pairs(subject: Subject, tokens: list[int], values: list[float]) -> list[tuple[str, str]]:

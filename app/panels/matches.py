@@ -1,71 +1,116 @@
-"""The features of the harvest's other dictionaries that fire like this one."""
+"""The features of the harvest's other dictionaries that fire like this one, or write like it."""
 
 import streamlit as st
 
-from app import components, session
+from app import components, pooling, session, wanted
 from app.panels.subject import Subject
 from app.session import Place
 from app.tokens import visible
-from app.wording import count
-from feature_store import pool
-from feature_store.pool import Match, Pool
+from app.wording import count, signed
+from backend.live import Engine
+from feature_store import family, pool
+from feature_store.pool import Match
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
 TITLE = "In other dictionaries"
-EACH = 1
-"""Features shown of a dictionary."""
-COLUMNS = [
-    {"name": "feature", "kind": "", "hint": ""},
+PROMOTES = {"name": "promotes", "kind": "token", "hint": "the token it promotes most"}
+FIRES = [
+    {"name": "fires alike", "kind": "", "hint": ""},
     {"name": "r", "kind": "number", "hint": "correlation of the two activations"},
-    {"name": "promotes", "kind": "token", "hint": ""},
+    PROMOTES,
+]
+WRITES = [
+    {"name": "writes alike", "kind": "", "hint": ""},
+    {"name": "cosine", "kind": "number", "hint": "of the decoders, in the residual stream"},
+    {"name": "r", "kind": "number", "hint": "correlation of the two activations"},
+    PROMOTES,
 ]
 
 
-@st.cache_resource(show_spinner=False, max_entries=32)
-def pooled(_file: HarvestFile, harvest_id: str, dictionary: str) -> Pool:
-    """A dictionary's part of the pool of random windows."""
-    return pool.read(_file, dictionary)
-
-
+@st.fragment
 def draw(subject: Subject) -> None:
-    """The best match in each dictionary, best first."""
-    place = subject.place
-    file, name = place.file, place.info.dictionary
+    """The best match in each dictionary, best first: by activations, and by decoders."""
+    file, name = subject.place.file, subject.place.info.dictionary
     others = [other for other in file.dictionaries if other != name]
     if not others:
         st.caption("This harvest has no other dictionary.")
         return
-    mine = pooled(file, file.record.id, name)
+    by_firing(subject, others)
+    engine = wanted.engine(file, "matches", "Match decoders too")
+    if engine:
+        by_decoder(subject, others, engine)
+
+
+def by_firing(subject: Subject, others: list[str]) -> None:
+    """By correlation over the pool."""
+    file = subject.place.file
+    mine = pooling.of(subject.place)
     found = [
         (other, match)
         for other in others
-        for match in pool.matches(mine, subject.id.index, pooled(file, file.record.id, other), EACH)
+        for match in pool.matches(mine, subject.id.index, pooling.named(file, other), 1)
     ]
     if not found:
         st.caption(f"Too few firings on the {count(mine.n_tokens)} sampled tokens to tell.")
         return
     ordered = sorted(found, key=lambda pair: -pair[1].correlation)
-    components.rows(
-        key="feature_matches",
-        data={
-            "ruled": False,
-            "columns": COLUMNS,
-            "rows": [row(file, other, match) for other, match in ordered],
-        },
-        on_go_change=lambda: session.follow("feature_matches"),
-    )
+    table("feature_matches", FIRES, [fires(file, *pair) for pair in ordered])
     st.caption(f"correlation over {count(mine.n_tokens)} sampled tokens")
 
 
-def row(file: HarvestFile, dictionary: str, match: Match) -> dict[str, object]:
-    """One line of the table."""
+def by_decoder(subject: Subject, others: list[str], engine: Engine) -> None:
+    """By cosine of the decoders, with the correlation beside it."""
+    file = subject.place.file
+    mine = pooling.of(subject.place)
+    near = nearest(engine, file.record.id, subject.id.dictionary, subject.id.index, others)
+    rows = []
+    for other, index, cosine in near:
+        r = family.correlation(mine, subject.id.index, pooling.named(file, other), index)
+        number = "–" if r is None else signed(r)
+        rows.append(linked(file, other, index, [signed(cosine), number]))
+    if not rows:
+        st.caption("No other dictionary writes into the same space.")
+        return
+    table("feature_decoder_matches", WRITES, rows)
+    if apart := len(others) - len(rows):
+        st.caption(f"{count(apart)} more write into other spaces")
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def nearest(
+    _engine: Engine, harvest: str, dictionary: str, index: int, others: list[str]
+) -> list[tuple[str, int, float]]:
+    """(dictionary, feature, cosine) of the nearest decoder in each that has the space, best
+    first."""
+    found = []
+    for other in others:
+        for best, cosine in _engine.nearest(FeatureId(dictionary, index), other, 1) or []:
+            found.append((other, best, cosine))
+    return sorted(found, key=lambda one: -one[2])
+
+
+def table(key: str, columns: list[dict[str, str]], rows: list[dict[str, object]]) -> None:
+    """A table of links; a click goes to the feature."""
+    components.rows(
+        key=key, data={"ruled": False, "columns": columns, "rows": rows},
+        on_go_change=lambda: session.follow(key),
+    )  # fmt: skip
+
+
+def fires(file: HarvestFile, dictionary: str, match: Match) -> dict[str, object]:
+    """One match by activations."""
+    return linked(file, dictionary, match.feature, [signed(match.correlation)])
+
+
+def linked(file: HarvestFile, dictionary: str, index: int, numbers: list[str]) -> dict[str, object]:
+    """One line of a table."""
     there = Place(file, file.dictionary(dictionary))
-    promoted = file.facts(FeatureId(dictionary, match.feature)).promoted_tokens or []
+    promoted = file.facts(FeatureId(dictionary, index)).promoted_tokens or []
     text = visible(file.vocabulary.text(promoted[0])) if promoted else ""
     return {
-        "href": session.href(session.FEATURE, there.at(match.feature)),
-        "target": f"{dictionary}/{match.feature}",
-        "cells": [f"{dictionary}/{match.feature}", f"{match.correlation:+.2f}", text],
+        "href": session.href(session.FEATURE, there.at(index)),
+        "target": f"{dictionary}/{index}",
+        "cells": [f"{dictionary}/{index}", *numbers, text],
         "notes": [],
     }

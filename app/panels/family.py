@@ -1,0 +1,82 @@
+"""Which features fire nearly wherever it does, and which fire nearly only where it does."""
+
+import streamlit as st
+
+from app import components, pooling, session
+from app.panels.subject import Subject
+from app.tokens import visible
+from app.wording import count, measure, share
+from feature_store import family
+from feature_store.family import Relative
+from feature_store.pool import MIN_TOGETHER
+from feature_store.records import FeatureId
+
+TITLE = "Family"
+SHOWN = 8
+HEADS = [
+    {"name": "feature", "kind": "", "hint": ""},
+    {"name": "label", "kind": "", "hint": ""},
+    {"name": "P(parent | child)", "kind": "number", "hint": "share of the child's tokens"},
+    {"name": "95 %", "kind": "number", "hint": "Wilson's interval, tokens taken as independent"},
+    {"name": "P(child | parent)", "kind": "number", "hint": "share of the parent's tokens"},
+    {"name": "n", "kind": "number", "hint": "sampled tokens on which the child fires"},
+    {"name": "promotes", "kind": "code", "hint": "the token it promotes most"},
+]
+EMPTY = {
+    "parents": "None: nothing else fires on most of its tokens and on many others.",
+    "children": "None: nothing else fires mostly inside it and on fewer tokens.",
+}
+
+
+def draw(subject: Subject) -> None:
+    """Parents and children, side by side."""
+    pool = pooling.of(subject.place)
+    n = len(pool.of(subject.id.index)[0])
+    parents, children = family.family(pool, subject.id.index, SHOWN)
+    for side, name, found in zip(
+        st.columns(2), ("parents", "children"), (parents, children), strict=True
+    ):
+        with side:
+            st.markdown(f"**{name.capitalize()}**")
+            listing(subject, name, found)
+    st.caption(
+        f"It fires on {count(n)} of {count(pool.n_tokens)} sampled tokens. A parent fires on at "
+        f"least {share(family.MOSTLY)} of the child's tokens, at least {family.LIFT:g} times as "
+        f"often as anywhere and {family.ASYMMETRY:g} times the share the other way round; "
+        f"{MIN_TOGETHER} tokens together at least."
+    )
+
+
+def listing(subject: Subject, name: str, found: list[Relative]) -> None:
+    """One side as a table of links."""
+    if not found:
+        st.caption(EMPTY[name])
+        return
+    key = f"feature_{name}"
+    data = {"ruled": False, "columns": HEADS, "rows": [row(subject, one) for one in found]}
+    components.rows(key=key, data=data, on_go_change=lambda: session.follow(key))
+
+
+def row(subject: Subject, one: Relative) -> dict[str, object]:
+    """One relative."""
+    place = subject.place
+    there = FeatureId(subject.id.dictionary, one.feature)
+    promoted = place.file.facts(there).promoted_tokens
+    text = visible(place.file.vocabulary.text(promoted[0])) if promoted else ""
+    label = subject.said.annotations.of(there).get("label", "")
+    cells = [
+        str(one.feature),
+        label,
+        measure(one.share, 2),
+        f"{measure(one.low, 2)}–{measure(one.high, 2)}",
+        measure(one.back, 2),
+        count(one.n),
+        text,
+    ]
+    query = place.at(one.feature)
+    return {
+        "href": session.href(session.FEATURE, query),
+        "target": query["feature"],
+        "cells": cells,
+        "notes": [],
+    }

@@ -1,0 +1,33 @@
+"""The model for what a page could also show: loaded only after somebody has asked for it once."""
+
+import streamlit as st
+
+from app import live, session
+from backend.live import Engine
+from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
+
+ASKED = "wanted_asked"
+
+
+def engine(file: HarvestFile, key: str, label: str) -> Engine | None:
+    """The engine; until this visitor has asked for it anywhere, a button that does.
+
+    While it loads, and where this machine lacks the weights, a line says so and this is None.
+    """
+    if not st.session_state.get(ASKED):
+        st.button(
+            label, key=f"wanted_{key}", type="tertiary", on_click=ask,
+            help="Needs the model's weights: some ten seconds to load, once.",
+        )  # fmt: skip
+        return None
+    try:
+        return live.ready(file)
+    except InputError as error:
+        st.caption(session.literal(str(error)))
+        return None
+
+
+def ask() -> None:
+    """Callback: from now on, everything that needs the model is shown."""
+    st.session_state[ASKED] = True
