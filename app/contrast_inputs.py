@@ -1,0 +1,228 @@
+"""The Contrast page's fields: two sides of texts, typed or from files, and how to compare them."""
+
+from typing import Any
+
+import streamlit as st
+
+from app import session
+from app.contrasting import Asked
+from app.session import Place
+from app.wording import plural
+from backend.contrast.compare import BY
+from backend.contrast.examples import EXAMPLES
+from backend.contrast.texts import MOST, UNITS, from_file, lines
+from feature_store.errors import InputError
+
+SIDES = ("a", "b")
+DEFAULTS: dict[str, Any] = {
+    "a": "",
+    "b": "",
+    "a_name": "A",
+    "b_name": "B",
+    "unit": "document",
+    "by": "strength",
+    "on": None,
+}
+"""Parameter of the URL → value where it has none; the widget's key is `contrast_` and its name."""
+KEPT, FILES, LABELS, GO = "contrast_kept", "contrast_files", "contrast_labels", "contrast_go"
+"""Keys of the session: the fields' values, texts of files by side, a labelled file, and whether the
+page is to compare what its fields say."""
+LARGEST = 20_000_000
+"""Bytes of a file."""
+
+
+def key(name: str) -> str:
+    """Of a field's widget."""
+    return f"contrast_{name}"
+
+
+def adopt(place: Place) -> None:
+    """Fill the fields: from the URL, else what this visitor left there, else the defaults."""
+    given: dict[str, Any] = {n: v for n, v in st.query_params.to_dict().items() if n in DEFAULTS}
+    if given:
+        given["on"] = st.query_params.get_all("on")
+    linked = "a" in given and "b" in given
+    values = DEFAULTS | (given or st.session_state.get(KEPT, {}))
+    on = [name for name in values["on"] or [] if name in place.file.dictionaries]
+    values |= {
+        "on": on or [place.info.dictionary],
+        "unit": values["unit"] if values["unit"] in UNITS else DEFAULTS["unit"],
+        "by": values["by"] if values["by"] in BY else DEFAULTS["by"],
+    }
+    fresh = key("a") not in st.session_state
+    for name, value in values.items():
+        st.session_state.setdefault(key(name), value)
+    if fresh and linked:
+        st.session_state[GO] = True
+
+
+def keep() -> None:
+    """Callback: what the fields say is there on the way back to the page."""
+    st.session_state[KEPT] = {name: st.session_state[key(name)] for name in DEFAULTS}
+
+
+def go() -> None:
+    """Callback: compare what the fields say now."""
+    keep()
+    st.session_state[GO] = True
+
+
+def example(name: str) -> None:
+    """Callback: both sides from an example, compared at once."""
+    chosen = EXAMPLES[name]()
+    drop(*SIDES)
+    for side, (title, texts) in zip(SIDES, chosen.groups.items(), strict=True):
+        st.session_state[key(side)] = "\n".join(texts)
+        st.session_state[key(f"{side}_name")] = title
+    st.session_state[key("unit")] = chosen.unit
+    go()
+
+
+def drop(*sides: str) -> None:
+    """Callback: the fields count again, in place of files."""
+    for side in sides:
+        st.session_state.get(FILES, {}).pop(side, None)
+    st.session_state.pop(LABELS, None)
+
+
+def uploaded(side: str) -> None:
+    """Callback: a file in place of a side's field; one with several labels is both sides."""
+    file = st.session_state[key(f"file_{side}")]
+    if file is None:
+        return
+    try:
+        if file.size > LARGEST:
+            raise InputError(f"{file.name} is larger than {LARGEST // 10**6} MB. Take a sample.")
+        groups = {
+            name: tuple(texts) for name, texts in from_file(file.name, file.getvalue()).items()
+        }
+    except InputError as error:
+        st.session_state["contrast_problem"] = str(error)
+        return
+    if len(groups) > 1:
+        st.session_state[LABELS] = (file.name, groups)
+        return
+    for name, texts in groups.items() or [("", ())]:
+        st.session_state.setdefault(FILES, {})[side] = (file.name, texts)
+        if name:
+            st.session_state[key(f"{side}_name")] = name
+
+
+def draw(place: Place) -> None:
+    """Both sides and the choices below them."""
+    if labelled := st.session_state.get(LABELS):
+        by_label(*labelled)
+    else:
+        for side, column in zip(SIDES, st.columns(2), strict=True):
+            with column:
+                one_side(side)
+    if problem := st.session_state.pop("contrast_problem", None):
+        st.markdown(f":red[{session.literal(problem)}]")
+    choices(place)
+
+
+def one_side(side: str) -> None:
+    """Its name and its texts."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.text_input(
+            f"Name of side {side}", key=key(f"{side}_name"), max_chars=40, width=180,
+            on_change=keep, label_visibility="collapsed",
+        )  # fmt: skip
+        st.caption(f"{plural(len(texts_of(side)), 'text')}", width="content")
+        with st.popover("From a file", type="tertiary"):
+            st.file_uploader(
+                f"Texts of side {side}", key=key(f"file_{side}"), type=["txt", "jsonl"],
+                on_change=uploaded, args=[side],
+            )  # fmt: skip
+            st.caption(
+                ".txt: one text a line. .jsonl: an object a line with `text`; with several "
+                "`label` values the file gives all sides at once."
+            )
+    if file := st.session_state.get(FILES, {}).get(side):
+        st.markdown(f"{plural(len(file[1]), 'text')} of {session.literal(file[0])}")
+        st.button("Remove", key=key(f"drop_{side}"), type="tertiary", on_click=drop, args=[side])
+        return
+    st.text_area(
+        f"Texts of side {side}", key=key(side), height=104, on_change=keep,
+        placeholder="One text a line", label_visibility="collapsed",
+    )  # fmt: skip
+
+
+def by_label(name: str, groups: dict[str, tuple[str, ...]]) -> None:
+    """Which label of a file is set against all others."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.selectbox(
+            f"Label of {session.literal(name)}", list(groups), key=key("label"), width=260,
+            format_func=lambda x: f"{x or '(no label)'}: {plural(len(groups[x]), 'text')}",
+        )  # fmt: skip
+        st.caption(f"against all other {len(groups) - 1}", width="content")
+        st.button("Remove the file", type="tertiary", on_click=drop, args=SIDES)
+
+
+def choices(place: Place) -> None:
+    """Where to read, what to test, in which dictionaries; and the buttons."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.segmented_control(
+            "Read at", list(UNITS), key=key("unit"), required=True, on_change=keep,
+            format_func=UNITS.__getitem__,
+            help="The strongest activation anywhere in a text, or that on one token: the last, or "
+            "the last of a span marked [[so]].",
+        )  # fmt: skip
+        st.segmented_control(
+            "Rank by", list(BY), key=key("by"), required=True, on_change=keep,
+            format_func=BY.__getitem__,
+            help="How strongly: ranks of the activations, silent texts at 0. How often: the share "
+            "of texts on which it fires.",
+        )  # fmt: skip
+        names = list(place.file.dictionaries)
+        st.multiselect("Dictionaries", names, key=key("on"), on_change=keep, width=330)
+        if len(names) > 1:
+            st.button("All", type="tertiary", on_click=every, args=[names])
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.button("Compare", type="primary", on_click=go)
+        st.caption("Examples:", width="content")
+        for name in EXAMPLES:
+            st.button(name, type="tertiary", on_click=example, args=[name])
+        st.caption(f"At most {MOST:,} texts a side.".replace(",", "\u202f"), width="content")
+
+
+def every(names: list[str]) -> None:
+    """Callback: all dictionaries of the harvest."""
+    st.session_state[key("on")] = names
+    keep()
+
+
+def texts_of(side: str) -> tuple[str, ...]:
+    """A side's texts: the file's, else the field's."""
+    file = st.session_state.get(FILES, {}).get(side)
+    return file[1] if file else tuple(lines(st.session_state[key(side)]))
+
+
+def asked() -> Asked:
+    """What the fields say. InputError for two sides of one name and for no dictionary."""
+    state = st.session_state
+    if not state[key("on")]:
+        raise InputError("Pick at least one dictionary.")
+    if labelled := state.get(LABELS):
+        label, groups = state[key("label")], labelled[1]
+        others = [(name, texts) for name, texts in groups.items() if name != label]
+        found = ((label, groups[label]), *others)
+    else:
+        names = [state[key(f"{side}_name")].strip() or side.upper() for side in SIDES]
+        if names[0] == names[1]:
+            raise InputError(f"Both sides are called {names[0]!r}: give them two names.")
+        found = tuple((name, texts_of(side)) for name, side in zip(names, SIDES, strict=True))
+    return Asked(found, tuple(state[key("on")]), state[key("unit")], state[key("by")])
+
+
+def link(given: Asked) -> bool:
+    """Put what is compared into the URL; False where it is too long, or comes from files."""
+    state = st.session_state
+    typed = given.short and not state.get(FILES) and not state.get(LABELS)
+    others = {n: v for n, v in st.query_params.to_dict().items() if n not in DEFAULTS}
+    values = {name: state[key(name)] for name in DEFAULTS}
+    if not typed:
+        values = {name: v for name, v in values.items() if name in ("unit", "by", "on")}
+    changed = {name: v for name, v in values.items() if v != DEFAULTS[name]}
+    st.query_params.from_dict({**others, **changed})
+    return typed

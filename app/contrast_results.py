@@ -1,0 +1,244 @@
+"""What a comparison found: the ranked table, one feature's texts, features beside neurons."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app import annotations, components, contrast_chart, export, session, theme
+from app.contrasting import Asked
+from app.session import Place
+from app.tokens import visible
+from app.wording import count, measure, plural, signed
+from backend.contrast.compare import DOCUMENTS, FIRINGS, Contrast, Q
+from backend.contrast.texts import UNITS
+from feature_store.records import FeatureId
+
+SHOWN = 200
+"""Rows of the table; a download has all."""
+STRONGEST = 4
+"""Texts of a side listed beside a feature."""
+TABLE, PICKED = "contrast_table", "contrast_picked"
+
+
+def draw(place: Place, asked: Asked, found: Contrast) -> None:
+    """Everything below the fields."""
+    summary(found)
+    if not found.table.num_rows:
+        st.write("No feature of these dictionaries fires on any of the texts.")
+        return
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        downloads(found)
+        row = table(place, found, many=len(asked.dictionaries) > 1)
+    with right:
+        detail(place, asked, found, found.table.slice(row, 1).to_pylist()[0])
+    separations(found)
+
+
+def sides(found: Contrast) -> tuple[str, str]:
+    """What the two sides are called."""
+    first, *others = [name or "(no label)" for name in found.names]
+    return first, others[0] if len(others) == 1 else "the others"
+
+
+def summary(found: Contrast) -> None:
+    """How much was compared, how it was tested, what to keep in mind."""
+    (n_a, n_b), (a, b) = found.sizes, sides(found)
+    said = [
+        f"{count(n_a)} {a} and {count(n_b)} {b}: {plural(found.table.num_rows, 'feature')} fire"
+    ]
+    if found.tested:
+        least = f"those that fire on {FIRINGS} texts or more"
+        said[0] += (
+            f", {count(found.tested)} are tested ({least}), "
+            f"{count(found.found())} differ at q ≤ {Q} (Benjamini–Hochberg)"
+        )
+        said.append(method(found))
+    if found.repeats:
+        said.append(f"{plural(found.repeats, 'text')} that stood twice on a side left out")
+    if found.cut:
+        said.append(f"{plural(found.cut, 'text')} longer than the model reads, cut")
+    st.caption(session.literal(". ".join(said) + "."))
+    if min(n_a, n_b) < DOCUMENTS:
+        st.markdown(
+            f":yellow[Fewer than {DOCUMENTS} texts on a side: ranked by effect, without p-values.]"
+        )
+    elif not found.tested:
+        st.markdown(f":yellow[No feature fires on {FIRINGS} texts, so none is tested.]")
+
+
+def method(found: Contrast) -> str:
+    """How the p-values were had."""
+    if found.exact:
+        return "Permutation test over texts, every relabelling counted"
+    drawn = found.table["relabellings"].drop_null().to_numpy()
+    return (
+        f"Permutation test over texts, {count(int(drawn.min()))} to {count(int(drawn.max()))} "
+        "random relabellings a feature"
+    )
+
+
+def downloads(found: Contrast) -> None:
+    """The whole table as a file."""
+    kinds = {"CSV": export.as_csv, "Parquet": export.as_parquet}
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        shown = min(SHOWN, found.table.num_rows)
+        st.caption(f"The first {count(shown)} of {count(found.table.num_rows)}", width="stretch")
+        for kind, write in kinds.items():
+            st.download_button(
+                f"Download {kind}", partial(write, found.table), f"contrast.{kind.lower()}",
+                type="tertiary", on_click="ignore",
+            )  # fmt: skip
+
+
+def table(place: Place, found: Contrast, *, many: bool) -> int:
+    """The ranked features; gives the row that is looked at."""
+    rows = found.table.slice(0, SHOWN).to_pylist()
+    labels = annotations.read().annotations.labels
+    (n_a, n_b), (a, b) = found.sizes, sides(found)
+    lines = [
+        {
+            "dictionary": row["dictionary"],
+            "feature": row["feature"],
+            "label": labels.of((row["dictionary"], row["feature"])) or promotes(place, row),
+            "a": f"{row['fires_a']} of {n_a}",
+            "b": f"{row['fires_b']} of {n_b}",
+            "share": f"{signed(row['share_difference'])} "
+            f"[{signed(row['share_low'])}, {signed(row['share_high'])}]",
+            "g": row["hedges_g"],
+            "auc": row["auc"],
+            "js": row["js"],
+            "p": row["p"],
+            "q": row["q"],
+        }
+        for row in rows
+    ]
+    picked = st.dataframe(
+        lines, key=TABLE, hide_index=True, row_height=28, height=min(39 + 28 * len(lines), 420),
+        on_select="rerun", selection_mode="single-cell", column_config=columns(a, b),
+        column_order=[name for name in lines[0] if many or name != "dictionary"],
+    )  # fmt: skip
+    cells = picked["selection"]["cells"]
+    return cells[0][0] if cells and cells[0][0] < len(lines) else 0
+
+
+def columns(a: str, b: str) -> dict[str, Any]:
+    """Headings, formats and what each number is."""
+    number = partial(st.column_config.NumberColumn, width="small")
+    text = partial(st.column_config.TextColumn, width="small")
+    return {
+        "dictionary": text("dictionary"),
+        "feature": number("feature", format="%d"),
+        "label": text("label or promotes", help="a label, else tokens that it promotes"),
+        "a": text(a[:12], help=f"texts of {a} on which it fires"),
+        "b": text(b[:12], help=f"texts of {b} on which it fires"),
+        "share": st.column_config.TextColumn(
+            "Δ share", help=f"firing share of {a} less that of {b}, with Newcombe's 95 % interval"
+        ),
+        "g": number("g", format="%.2f", help="difference of the mean strongest activations in "
+                    "pooled standard deviations (Hedges' g)"),
+        "auc": number("AUC", format="%.2f", help=f"probability that a text of {a} has the larger "
+                      f"activation than one of {b}, ties half; Cliff's δ = 2 AUC − 1"),
+        "js": number("JS", format="%.2f", help="Jensen–Shannon distance of its activations on the "
+                     "groups, 0 to 1: square root of bits; silence is a bin, 8 bins of equal count "
+                     "for the rest"),
+        "p": number("p", format="%.1e", help="two-sided permutation test over texts"),
+        "q": number("q", format="%.1e", help="Benjamini–Hochberg over all tested features"),
+    }  # fmt: skip
+
+
+def promotes(place: Place, row: dict[str, Any]) -> str:
+    """The tokens that a feature promotes most."""
+    facts = place.file.facts(FeatureId(row["dictionary"], row["feature"]))
+    vocabulary = place.file.vocabulary
+    return " ".join(visible(vocabulary.text(t)) for t in (facts.promoted_tokens or [])[:3])
+
+
+def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> None:
+    """One feature on both sides' texts."""
+    there = Place(place.file, place.file.dictionary(row["dictionary"]))
+    name = f"{row['dictionary']} / {row['feature']}"
+    values = found.values[row["dictionary"]].of(row["feature"])
+    texts = np.array([document.text for document in found.documents], dtype=object)
+    masks = dict(zip(sides(found), (found.on_a, ~found.on_a), strict=True))
+    strongest = texts[np.abs(values).argmax()]
+    query = {**there.at(row["feature"]), "test": strongest}
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        st.markdown(f"**{session.literal(name)}**", width="stretch")
+        st.page_link(session.FEATURE, label="Open", query_params=query)
+        if steer := getattr(session, "STEER", None):
+            st.page_link(steer, label="Steer", query_params=there.at(row["feature"]))
+    points = [(side, values[mask], list(texts[mask])) for side, mask in masks.items()]
+    where = UNITS[asked.unit]
+    st.plotly_chart(
+        contrast_chart.strip(points, where, theme.palette(st.context.theme.type)),
+        theme=None, key="contrast_strip", config={"displaylogo": False, "displayModeBar": False},
+    )  # fmt: skip
+    listing(there, row["feature"], points)
+    follow(there, row["feature"])
+
+
+def listing(
+    there: Place, feature: int, points: Sequence[tuple[str, np.ndarray, Sequence[str]]]
+) -> None:
+    """The texts on which it is strongest, side by side; a click tries the feature on one."""
+    lines = []
+    for side, values, texts in points:
+        for i in np.argsort(-np.abs(values), kind="stable")[:STRONGEST]:
+            query = {**there.at(feature), "test": texts[i]}
+            lines.append(
+                {
+                    "href": session.href(session.FEATURE, query), "target": texts[i],
+                    "cells": [measure(float(values[i])), side, texts[i]], "notes": [],
+                }
+            )  # fmt: skip
+    heads = [("activation", "", "opens the feature on this text"), ("side", "", ""),
+             ("text", "token", "")]  # fmt: skip
+    components.rows(
+        key=PICKED,
+        data={
+            "ruled": False,
+            "columns": [dict(zip(("name", "kind", "hint"), head, strict=True)) for head in heads],
+            "rows": lines,
+        },
+        on_go_change=components.ignore,
+    )
+
+
+def follow(there: Place, feature: int) -> None:
+    """Where a text was clicked, go to the feature with that text under test."""
+    if target := (st.session_state.get(PICKED) or {}).get("go"):
+        query = {**there.at(feature), "test": target}
+        st.switch_page(session.FEATURE, query_params=query)
+
+
+def separations(found: Contrast) -> None:
+    """Whether features set the groups apart better than the hook's own coordinates do."""
+    st.subheader("Features beside neurons", anchor=False)
+    st.caption(
+        "Jensen–Shannon distance between the groups (0 alike, 1 never in one bin), and in brackets "
+        "what shuffled labels give: more units find more by chance."
+    )
+    heads = [("", ""), ("read at", "code"), ("units", "number"), ("best unit", "number"),
+             ("mean of ten best", "number")]  # fmt: skip
+    lines = [
+        [
+            row["name"] if row["kind"] == "features" else "neurons",
+            row["hook"],
+            count(row["units"]),
+            f"{measure(row['best'], 2)} ({measure(row['best_shuffled'], 2)})",
+            f"{measure(row['top'], 2)} ({measure(row['top_shuffled'], 2)})",
+        ]
+        for row in found.separation.to_pylist()
+    ]
+    hint = {"units": "features that fire on any text; for neurons, the hook's own coordinates"}
+    data = {
+        "ruled": False,
+        "columns": [{"name": n, "kind": k, "hint": hint.get(n, "")} for n, k in heads],
+        "rows": [{"href": "", "target": None, "cells": line, "notes": []} for line in lines],
+    }
+    with st.container(width=720):
+        components.rows(key="contrast_separation", data=data, on_go_change=components.ignore)

@@ -1,0 +1,117 @@
+"""What the Contrast page is asked, and the thread that works it out."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from app import export
+from backend.contrast.compare import Contrast, contrast
+from backend.live import Engine
+from feature_store.errors import InputError
+
+Groups = Mapping[str, tuple[str, ...]]
+LINKED = 6_000
+"""Characters of all texts together that a link, or the lines of Python, carry."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One comparison: hashable, so that a page knows whether it has the answer."""
+
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    """Name and texts; side a is the first."""
+    dictionaries: tuple[str, ...]
+    unit: str
+    by: str
+
+    @property
+    def short(self) -> bool:
+        """Whether a link can carry the texts."""
+        return sum(len(text) + 1 for _, texts in self.groups for text in texts) <= LINKED
+
+
+class Cancelled(Exception):
+    """The person who asked no longer waits."""
+
+
+class Run:
+    """A comparison under way. Written by its own thread, read by the page."""
+
+    def __init__(self, engine: Engine, asked: Asked) -> None:
+        self.share = 0.0
+        """Of the work that is done."""
+        self._engine, self._asked = engine, asked
+        self._result: Contrast | None = None
+        self._error: Exception | None = None
+        self._stop, self._done = threading.Event(), threading.Event()
+        threading.Thread(target=self._work, daemon=True, name="contrast").start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is over, after so long at most."""
+        return self._done.wait(seconds)
+
+    def cancel(self) -> None:
+        """End it at the next batch of documents."""
+        self._stop.set()
+
+    def result(self) -> Contrast | None:
+        """The answer of a run that is over, None if it was cancelled.
+
+        Raises InputError for texts that cannot be compared.
+        """
+        if isinstance(self._error, Cancelled):
+            return None
+        if isinstance(self._error, InputError):
+            raise self._error
+        if self._error is not None:
+            raise RuntimeError("the comparison failed") from self._error
+        return self._result
+
+    def _work(self) -> None:
+        asked = self._asked
+        try:
+            self._result = contrast(
+                self._engine,
+                dict(asked.groups),
+                asked.dictionaries,
+                unit=cast(Any, asked.unit),
+                by=cast(Any, asked.by),
+                tick=self._tick,
+            )
+        except Exception as error:  # noqa: BLE001 - a thread's end: the page raises it again
+            self._error = error
+        finally:
+            self._done.set()
+
+    def _tick(self, share: float) -> None:
+        self.share = share
+        if self._stop.is_set():
+            raise Cancelled
+
+
+def python_lines(store: Path, harvest: str, asked: Asked | None) -> str:
+    """The same comparison without the page."""
+    if asked is None:
+        asked = Asked((("A", ()), ("B", ())), (), "document", "strength")
+    groups = (
+        repr({name: list(texts) for name, texts in asked.groups})
+        if asked.short
+        else repr({name: f"… {len(texts)} texts …" for name, texts in asked.groups})
+    )
+    first = export.opened(store, "from backend.contrast.compare import contrast")
+    first = first.replace(
+        "from feature_store",
+        "from backend.device import choose_placement\nfrom backend.engine import LocalEngine\n"
+        "from feature_store",
+        1,
+    )
+    return f"""{first}
+file = store.harvest({harvest!r})
+engine = LocalEngine.load(file, store.places.known(), choose_placement())
+groups = {groups}
+names = {list(asked.dictionaries)!r}
+found = contrast(engine, groups, names, unit={asked.unit!r}, by={asked.by!r})
+table, separation = found.table, found.separation
+"""
