@@ -4,6 +4,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app import session
+from app.jobs import watching
 from app.session import Place
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
@@ -45,6 +46,8 @@ def sidebar(here: Place | None) -> None:
         st.page_link(session.SEARCH, label="Search", query_params=query, width="stretch")
         st.page_link(session.PROMPT, label="Prompt", query_params=query, width="stretch")
         st.page_link(session.SQL, label="SQL", query_params=query, width="stretch")
+        st.page_link(session.MAP, label="Map", query_params=query, width="stretch")
+        watching.link(query)
 
 
 def bar(here: Place) -> DeltaGenerator:

@@ -21,6 +21,8 @@ page = st.navigation(
         st.Page(session.SEARCH, title="Search"),
         st.Page(session.PROMPT, title="Prompt"),
         st.Page(session.SQL, title="SQL"),
+        st.Page(session.MAP, title="Map"),
+        st.Page(session.JOBS, title="Jobs"),
     ],
     position="hidden",
 )

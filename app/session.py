@@ -22,6 +22,7 @@ LIBRARY, FEATURES, FEATURE = "views/library.py", "views/features.py", "views/fea
 PROMPT, SQL = "views/prompt.py", "views/sql.py"
 SEARCH = "views/search.py"
 COMPARE, DOCUMENT = "views/compare.py", "views/document.py"
+MAP, JOBS = "views/map.py", "views/jobs.py"
 QUERY, WRITTEN = "sql", "session_sql"
 """The URL's parameter of the SQL page, and the key of what this visitor wrote there last."""
 

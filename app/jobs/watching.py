@@ -1,0 +1,109 @@
+"""How a page shows a job: one line with progress, and what can be done about it."""
+
+import streamlit as st
+
+from app import session
+from app.jobs.starting import allowed, resume
+from app.wording import THIN, count
+from feature_store.errors import InputError
+from feature_store.jobs import RESUMABLE, Job, Jobs
+
+POLL_S, LINK_EVERY_S = 0.7, 3.0
+ASKED = {"pause": "pausing", "cancel": "cancelling"}
+ERROR = "jobs_error"
+"""Of the session: why the last thing that was asked could not be done."""
+
+
+@st.cache_resource(show_spinner=False)
+def _jobs(path: str) -> Jobs:
+    return Jobs(session.store().path)
+
+
+def jobs() -> Jobs:
+    """The jobs of this process's store."""
+    return _jobs(str(session.store().path))
+
+
+def state(job: Job) -> str:
+    """How it stands, in a word; what it was asked and has not done yet."""
+    return ASKED.get(job.asked, job.state)
+
+
+def step(job: Job) -> str:
+    """The stage, how far it is, and how long that will take."""
+    steps = f"{count(job.done)} of {count(job.total)}" if job.total > 1 else ""
+    return " · ".join(filter(None, [job.note, steps, left(job)]))
+
+
+def left(job: Job) -> str:
+    """The time that the present stage still takes, at its pace so far."""
+    if job.eta_s is None or job.state != "running":
+        return ""
+    seconds = round(job.eta_s)
+    if seconds < 90:
+        return f"{seconds}{THIN}s left"
+    minutes = round(seconds / 60)
+    return f"{minutes}{THIN}min left" if minutes < 90 else f"{round(minutes / 60)}{THIN}h left"
+
+
+def ask(what: str, job_id: str) -> None:
+    """Callback of a button: do it, or keep the sentence that says why not."""
+    store = session.store().path
+    try:
+        if not allowed():
+            raise InputError("Jobs cannot be changed from here: see --allow-jobs.")
+        job = jobs().get(job_id)
+        if what == "resume":
+            jobs().proceed(job) if job.alive else resume(store, job)
+        else:
+            {"pause": jobs().pause, "cancel": jobs().cancel, "delete": jobs().delete}[what](job)
+    except InputError as error:
+        st.session_state[ERROR] = str(error)
+
+
+def offers(job: Job) -> list[str]:
+    """What can be asked of it now, names of `ask`."""
+    if job.asked == "cancel":
+        return []
+    if job.alive:
+        return ["resume" if job.state == "paused" or job.asked == "pause" else "pause", "cancel"]
+    return [*(["resume"] if job.state in RESUMABLE else []), "delete"]
+
+
+def problem() -> None:
+    """Say what could not be done, once."""
+    if sentence := st.session_state.pop(ERROR, None):
+        st.markdown(f":red[{session.literal(sentence)}]")
+
+
+def watch(job_id: str) -> None:
+    """A job's progress in the page that started it; runs the page again when it is over."""
+    st.fragment(_watch, run_every=POLL_S)(job_id)
+
+
+def _watch(job_id: str) -> None:
+    try:
+        job = jobs().get(job_id)
+    except InputError:  # deleted elsewhere
+        st.rerun()
+    if not job.alive:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        share = min(job.done / job.total, 1.0) if job.total else 0.0
+        said = ": ".join(filter(None, [state(job), step(job) or "starting"]))
+        st.progress(share, text=session.literal(said), width=420)
+        for what in offers(job) if allowed() else []:
+            st.button(what, key=f"watch_{what}", on_click=ask, args=[what, job_id],
+                      type="tertiary")  # fmt: skip
+    problem()
+
+
+def link(query: dict[str, str]) -> None:
+    """The way to the jobs, with how many there are at work; kept up to date while there are."""
+    st.fragment(_link, run_every=LINK_EVERY_S if jobs().alive() else None)(query)
+
+
+def _link(query: dict[str, str]) -> None:
+    n = len(jobs().alive())
+    label = f"Jobs {THIN}{n}" if n else "Jobs"
+    st.page_link(session.JOBS, label=label, query_params=query, width="stretch")

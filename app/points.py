@@ -1,0 +1,103 @@
+"""A dictionary's map with what the page says of its points: numbers, tokens, labels, clusters."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from app.tokens import visible
+from feature_store.annotations import Annotations
+from feature_store.maps import Map
+from feature_store.reader import HarvestFile
+from feature_store.table import rows
+
+NUMBERS = ("density", "max_act", "top_token_share", "mean_position", "encoder_decoder_cosine")
+"""Columns of the store that points can be coloured by."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Points that stand together, and what most of them have in common."""
+
+    number: int
+    members: np.ndarray
+    """Positions among the points, int64."""
+    name: str
+    """The token that most members promote among their first five, or the most common label where
+    that is more common."""
+    sharing: int
+    """How many members do, or have it."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Everything in the order of the map's points."""
+
+    map: Map
+    numbers: dict[str, np.ndarray]
+    """float64 [n], NaN where absent; by the names of NUMBERS."""
+    promoted: list[list[str]]
+    """Up to five tokens, as text."""
+    fires_on: list[str]
+    labels: list[str]
+    """Empty without one."""
+
+    @classmethod
+    def read(cls, file: HarvestFile, made: Map, said: Annotations) -> "Points":
+        """The points of a map, as the harvest and the annotations describe them."""
+        names = [*NUMBERS, "promoted", "top_token", "label"]
+        found = rows(file, made.about.dictionary, made.feature, names, said)
+        texts = texts_of(file, found)
+        return cls(
+            made,
+            {name: found.column(name).to_numpy().astype(float) for name in NUMBERS},
+            [[texts[i] for i in ids or []] for ids in found.column("promoted").to_pylist()],
+            [texts.get(i, "") for i in found.column("top_token").to_pylist()],
+            [label or "" for label in found.column("label").to_pylist()],
+        )
+
+    def clusters(self) -> list[Cluster]:
+        """The clusters, largest first."""
+        order = np.argsort(self.map.cluster, kind="stable")
+        numbers = self.map.cluster[order]
+        found = []
+        for number in range(int(numbers.max(initial=-1)) + 1):
+            low, high = np.searchsorted(numbers, [number, number + 1])
+            found.append(self.named(number, order[low:high]))
+        return found
+
+    def named(self, number: int, members: np.ndarray) -> Cluster:
+        """A cluster by what is most common in it; of equals the first promoted."""
+        tokens = Counter(text for i in members for text in dict.fromkeys(self.promoted[i]))
+        labels = Counter(self.labels[i] for i in members if self.labels[i])
+        quoted = [(n, f"“{text}”") for text, n in tokens.most_common(1)]
+        most = max([*labels_first(labels), *quoted], key=lambda one: one[0], default=(0, ""))
+        return Cluster(number, members, most[1] or f"cluster {number}", most[0])
+
+    def matching(self, words: str) -> np.ndarray:
+        """Which points have the words in their label or among their tokens, or are that feature;
+        bool [n], none for no words."""
+        wanted = words.strip().lower()
+        if not wanted:
+            return np.zeros(len(self.labels), dtype=bool)
+        if wanted.isdecimal():
+            return self.map.feature == int(wanted)
+        texts = zip(self.labels, self.fires_on, self.promoted, strict=True)
+        return np.array(
+            [any(wanted in text.lower() for text in (a, b, *more)) for a, b, more in texts]
+        )
+
+
+def texts_of(file: HarvestFile, found: pa.Table) -> dict[int, str]:
+    """Every token that is needed, as text, once."""
+    lists = found.column("promoted").to_pylist()
+    ids = {i for several in lists for i in several or []}
+    ids |= {i for i in found.column("top_token").to_pylist() if i is not None}
+    text = file.vocabulary.text
+    return {i: visible(text(i)) for i in ids}
+
+
+def labels_first(labels: Counter[str]) -> list[tuple[int, str]]:
+    """The most common label, where at least two have it: one member's name is no cluster's."""
+    return [(n, text) for text, n in labels.most_common(1) if n > 1]

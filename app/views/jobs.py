@@ -1,0 +1,122 @@
+"""Long work: what runs, how far it is, and what became of the rest."""
+
+import json
+
+import streamlit as st
+
+from app import frame, session
+from app.jobs import KINDS, watching
+from app.jobs.starting import allowed
+from app.wording import count, measure, plural
+from feature_store.errors import InputError
+from feature_store.jobs import Job
+
+WIDTHS, GAP = [0.8, 2.4, 1.1, 3.2, 1.7, 2.6], "medium"
+HEADS = ("kind", "what", "state", "progress", "started", "")
+SHOWN = 100
+"""Jobs listed, newest first."""
+POLL_S = 1.0
+
+
+def draw() -> None:
+    """The list; while any is alive it is read again every second."""
+    found = watching.jobs().all()
+    if not found:
+        st.write("No job yet. Pages start them: the Map page, for instance.")
+        return
+    if not any(job.alive for job in found) and st.session_state.pop("jobs_live", False):
+        st.rerun()  # the whole page, so that this is not read every second any more
+    st.session_state["jobs_live"] = any(job.alive for job in found)
+    watching.problem()
+    for column, text in zip(st.columns(WIDTHS, gap=GAP), HEADS, strict=True):
+        column.caption(text)
+    for job in found[:SHOWN]:
+        with st.container(key=f"job_{job.id}"):
+            line(job)
+    if len(found) > SHOWN:
+        st.caption(f"and {plural(len(found) - SHOWN, 'older job')}")
+
+
+def line(job: Job) -> None:
+    """One job."""
+    kind, what, state, progress, started, buttons = st.columns(
+        WIDTHS, gap=GAP, vertical_alignment="center"
+    )
+    kind.text(KINDS[job.kind].title if job.kind in KINDS else job.kind)
+    what.text(job.what)
+    word = session.literal(watching.state(job))
+    state.markdown(f":yellow[{word}]" if job.state in ("failed", "lost") else word)
+    with progress:
+        if job.alive and job.note:
+            share = min(job.done / job.total, 1.0) if job.total else 0.0
+            st.progress(share, text=session.literal(watching.step(job)))
+        else:
+            st.caption(session.literal(ending(job)))
+    started.caption(f"{job.created:%Y-%m-%d %H:%M} UTC")
+    with buttons.container(horizontal=True, gap="small", horizontal_alignment="right"):
+        for name in watching.offers(job) if allowed() else []:
+            st.button(
+                name, key=f"{name}_{job.id}", type="tertiary", on_click=watching.ask,
+                args=[name, job.id],
+            )  # fmt: skip
+        st.button("log", key=f"log_{job.id}", type="tertiary", on_click=choose, args=[job.id])
+
+
+def ending(job: Job) -> str:
+    """How it ended: the sentence of a failure, the numbers of a result, or where it stopped."""
+    if job.error:
+        return job.error
+    if job.state == "done":
+        return " · ".join(f"{name} {shown(value)}" for name, value in job.result.items())
+    if job.state == "lost":
+        where = f" at: {watching.step(job)}" if job.note else ""
+        return f"its process is gone, stopped{where}. Resume begins it again."
+    return job.note
+
+
+def shown(value: object) -> str:
+    """A value of a result."""
+    if isinstance(value, int):
+        return count(value)
+    return measure(value) if isinstance(value, float) else str(value)
+
+
+def choose(job_id: str) -> None:
+    """Callback: show a job's log; a second click puts it away."""
+    if st.query_params.get("job") == job_id:
+        st.query_params.pop("job")
+    else:
+        st.query_params["job"] = job_id
+
+
+def details(job_id: str) -> None:
+    """What a job was asked, and the end of its log."""
+    try:
+        job = watching.jobs().get(job_id)
+    except InputError as error:
+        st.caption(session.literal(str(error)))
+        return
+    st.subheader(f"Log of {session.literal(job.id)}", anchor=False)
+    st.code(json.dumps(job.arguments, ensure_ascii=False), language=None, wrap_lines=True)
+    st.code(job.log() or "Nothing yet.", language=None, wrap_lines=True, height=280)
+
+
+def whole() -> None:
+    """The list and the log that the URL asks for."""
+    draw()
+    if job_id := st.query_params.get("job"):
+        details(job_id)
+
+
+try:
+    here = session.place()
+except InputError:  # jobs are there without a harvest
+    here = None
+frame.sidebar(here)
+st.title("Jobs", anchor=False)
+if not allowed():
+    st.caption(
+        "Read only: these pages can be reached by others, and were not started with --allow-jobs."
+    )
+alive = bool(watching.jobs().alive())
+st.fragment(whole, run_every=POLL_S if alive else None)()
