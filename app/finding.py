@@ -47,6 +47,8 @@ class Found:
     max_act: float | None
     label: str = ""
     why: list[str] = field(default_factory=list)
+    cosine: float | None = None
+    """How near its label is in meaning, where that was asked."""
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
@@ -83,7 +85,7 @@ def near(
     """Features whose label is near in meaning; those that this harvest lacks are left out."""
     facts = facts_of(file, [key for key, _ in nearest])
     return [
-        Found(**facts[key], label=labels.of(key), why=[f"label near in meaning: {cosine:.2f}"])
+        Found(**facts[key], label=labels.of(key), cosine=cosine)
         for key, cosine in nearest
         if key in facts
     ]
@@ -103,13 +105,16 @@ def reasons(match: TokenMatch, file: HarvestFile, by: str) -> list[str]:
 
 
 def table(found: list[Found]) -> pa.Table:
-    """The results as the page's columns."""
+    """The results as the page's columns: why, or how near."""
+    whys = {"why": pa.array([" · ".join(one.why) for one in found], pa.string())}
+    if any(one.cosine is not None for one in found):
+        whys = {"cosine": pa.array([one.cosine for one in found], pa.float64())}
     return pa.table(
         {
             "dictionary": pa.array([one.dictionary for one in found], pa.string()),
             "feature": pa.array([one.feature for one in found], pa.int64()),
             "label": pa.array([one.label for one in found], pa.string()),
-            "why": pa.array([" · ".join(one.why) for one in found], pa.string()),
+            **whys,
             "density": pa.array([100 * one.density for one in found], pa.float64()),
             "max": pa.array([one.max_act for one in found], pa.float64()),
         }

@@ -21,10 +21,7 @@ SETTING = "SAEFARI_EMBEDDER"
 """The environment variable with a model2vec folder or hub name."""
 LIMIT, FLOOR = 50, 0.2
 """Features shown at most, and the cosine below which a label is not near."""
-BETTER = (
-    'An embedding model knows more: pip install "saefari[embed]", and set '
-    f"{SETTING} to a model2vec folder or hub name."
-)
+BETTER = f'better: pip install "saefari[embed]", {SETTING} = a model2vec folder or hub name'
 SAMPLED = 500_000
 """Tokens of the corpus that the words' company is counted on."""
 
@@ -81,11 +78,13 @@ def find(query: str, file: HarvestFile, names: list[str], texts: dict[Key, str])
     place.empty()
     keys = list(texts)
     among = np.isin(np.array([name for name, _ in keys], dtype=object), names)
-    found = index.find(query, LIMIT, among, FLOOR)
-    said = f"Nearest by {index.embedder.name}."
-    if embedder is None and not problem:
-        said += f" {BETTER}"
-    return Answer([(keys[number], cosine) for number, cosine in found], said, problem)
+    asked = index.embedder.ask(query)
+    found = index.find(asked, LIMIT, among, FLOOR)
+    said = [f"nearest by {index.embedder.name}"]
+    said += [asked.note] if asked.note else []
+    said += [BETTER] if embedder is None and not problem else []
+    nearest = [(keys[number], cosine) for number, cosine in found]
+    return Answer(nearest, " · ".join(said), problem)
 
 
 def chosen(kept: Shelf, wanted: str) -> Embedder | None:

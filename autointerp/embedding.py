@@ -1,7 +1,7 @@
 """Texts as directions, alike where they mean alike; and the nearest of many to a query."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -9,6 +9,15 @@ from feature_store.errors import InputError
 
 BATCH = 4096
 """Texts embedded at once."""
+
+
+class Asked(NamedTuple):
+    """A query as an embedder takes it."""
+
+    direction: np.ndarray
+    """[dimensions], of length 1; 0 where nothing of it is known."""
+    note: str = ""
+    """In words, what was taken for something else or is not known."""
 
 
 class Embedder(Protocol):
@@ -21,8 +30,8 @@ class Embedder(Protocol):
         """[texts, dimensions] float32, each of length 1; 0 for a text that it does not know."""
         ...
 
-    def ask(self, query: str) -> np.ndarray:
-        """[dimensions]: a query, of length 1 or 0."""
+    def ask(self, query: str) -> Asked:
+        """A query's direction, and what is to be said of it."""
         ...
 
 
@@ -55,9 +64,9 @@ class StaticEmbedder:
         found = self._model.encode(list(texts), use_multiprocessing=False)
         return unit(np.asarray(found, np.float32).reshape(len(texts), -1))
 
-    def ask(self, query: str) -> np.ndarray:
-        """[dimensions]: a query, of length 1 or 0."""
-        return self.embed([query])[0]
+    def ask(self, query: str) -> Asked:
+        """A query's direction; it knows pieces of words, so there is nothing to be said."""
+        return Asked(self.embed([query])[0])
 
 
 class MeaningIndex:
@@ -76,7 +85,7 @@ class MeaningIndex:
         self._rows: dict[str, int] = {}
         self._row = np.array([self._rows.setdefault(t, len(self._rows)) for t in texts], np.int64)
         had = before._rows if before is not None and before.embedder is embedder else {}
-        vectors = np.zeros((len(self._rows), len(embedder.ask(""))), np.float32)
+        vectors = np.zeros((len(self._rows), len(embedder.ask("").direction)), np.float32)
         new = [text for text in self._rows if text not in had]
         if before is not None and had:
             old = [text for text in self._rows if text in had]
@@ -89,17 +98,17 @@ class MeaningIndex:
 
     def find(
         self,
-        query: str,
+        asked: Asked,
         limit: int = 200,
         among: np.ndarray | None = None,
         floor: float = 0.0,
     ) -> list[tuple[int, float]]:
         """(number of the text, cosine), nearest first, all above `floor`.
 
-        `among`, a truth value for each text, leaves the others out. Empty too when the query has
-        no word that the embedder knows.
+        `asked` comes from the same embedder. `among`, a truth value for each text, leaves the
+        others out. Empty too when nothing of the query is known.
         """
-        cosines = (self._vectors @ self.embedder.ask(query))[self._row]
+        cosines = (self._vectors @ asked.direction)[self._row]
         numbers = np.flatnonzero(cosines > floor if among is None else (cosines > floor) & among)
         if len(numbers) > limit:
             least = np.partition(cosines[numbers], -limit)[-limit]

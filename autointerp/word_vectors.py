@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autointerp.embedding import unit
+from autointerp.embedding import Asked, unit
 from feature_store.search import WordIndex, split
 
 if TYPE_CHECKING:
@@ -29,14 +29,15 @@ SMOOTHING = 0.75
 """Power of a neighbour's frequency: rare neighbours say less than their counts would."""
 COMMON = 1e-4
 """A word of this frequency weighs half."""
-ALIKE = 0.6
-"""How alike a known word must be spelled to stand for one that is not known."""
+ALIKE, SHORT = 0.6, 4
+"""How alike a known word must be spelled to stand for one that is not known, and below which
+length none is taken."""
 
 
 class WordVectors:
     """An Embedder made of a corpus and the labels themselves, in seconds."""
 
-    name = "the company that words keep in the corpus and in the labels"
+    name = "the company that words keep in corpus and labels"
 
     def __init__(self, corpus: Sequence[str], labels: Sequence[str]) -> None:
         named = Counter(word for text in labels for word in split(text))
@@ -75,13 +76,19 @@ class WordVectors:
         bags = csr_array((ones, columns, begins), shape=(len(texts), len(self.words)))
         return unit(bags @ self._vectors)
 
-    def ask(self, query: str) -> np.ndarray:
-        """[dimensions]: a query. Unknown words are taken for those that are spelled alike."""
-        return self.embed([" ".join(map(self._known, split(query)))])[0]
+    def ask(self, query: str) -> Asked:
+        """A query's direction. Unknown words are taken for known ones that are spelled alike."""
+        taken = {word: self._known(word) for word in split(query)}
+        notes = [
+            f"“{word}” taken for “{known}”" if known else f"“{word}” is not known"
+            for word, known in taken.items()
+            if word != known
+        ]
+        return Asked(self.embed([" ".join(taken.values())])[0], ", ".join(notes))
 
     def _known(self, word: str) -> str:
-        if word in self.words:
-            return word
+        if word in self.words or len(word) < SHORT:
+            return word if word in self.words else ""
         found = self._spelling.find(word, 1)
         return self._spelled[found[0][0]] if found and found[0][1] >= ALIKE else ""
 

@@ -42,8 +42,11 @@ EMPTY = {
 COLUMNS = {
     "dictionary": st.column_config.TextColumn("dictionary", width="small"),
     "feature": st.column_config.NumberColumn("feature", format="%d", width="small"),
-    "label": st.column_config.TextColumn("label", width="medium"),
+    "label": st.column_config.TextColumn("label"),
     "why": st.column_config.TextColumn("why it is here", width="large"),
+    "cosine": st.column_config.NumberColumn(
+        "likeness", format="%.2f", help="cosine of query and label; 1 is the same, 0 unrelated"
+    ),
     "token": st.column_config.TextColumn("strongest on", width="small"),
     "position": st.column_config.NumberColumn("position", format="%d", width="small"),
     "activation": st.column_config.NumberColumn("activation", format="%.2f"),
