@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import streamlit as st
 
 from feature_store.records import FeatureId
+from feature_store.table import Wanted
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A text that begins so would be run by a spreadsheet."""
@@ -71,16 +72,14 @@ dictionaries = [info for file in store.harvests() for info in file.dictionaries.
 """
 
 
-def table_lines(
-    store: Path, harvest: str, dictionary: str, between: Mapping[str, tuple[float, float]]
-) -> str:
+def table_lines(store: Path, harvest: str, dictionary: str, wanted: Wanted) -> str:
     """The data of the table of features, as an Arrow table."""
-    kept = ", ".join(
-        f'"{name}": ({number(low)}, {number(high)})' for name, (low, high) in between.items()
-    )
-    return f"""{opened(store)}
+    return f"""{opened(store, "from feature_store.table import Wanted, ordering, rows")}
 file = store.harvest({harvest!r})
-table = file.feature_table({dictionary!r}, between={{{kept}}})
+said = store.catalog.snapshot()
+wanted = {wanted!r}
+features = ordering(file, {dictionary!r}, wanted, said)
+table = rows(file, {dictionary!r}, features, said=said)
 """
 
 
@@ -108,8 +107,3 @@ def opened(store: Path, also: str | None = None) -> str:
     return "\n".join(
         ["from pathlib import Path", "", *imports, "", f"store = Store(Path({str(store)!r}))"]
     )
-
-
-def number(value: float) -> str:
-    """A bound as Python writes it."""
-    return f'float("{value}")' if value in (float("inf"), float("-inf")) else repr(value)

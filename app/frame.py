@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import session
+from app import components, session
 from app.jobs import watching
 from app.session import Place
 from feature_store.errors import InputError
@@ -27,8 +27,10 @@ h3 { padding: 0 0 2px; }
 .brand { font-size: 15px; font-weight: 600; margin: 0 0 8px 6px; }
 </style>
 """
-PICKED, TYPED = "frame_dictionary", "frame_feature"
+PICKED, ASKED = "frame_dictionary", "frame_search"
 """Widget keys."""
+LONG_NUMBER = 10
+"""Digits from which on a number is a text: no dictionary is so wide."""
 
 
 def sidebar(here: Place | None) -> None:
@@ -40,18 +42,19 @@ def sidebar(here: Place | None) -> None:
         st.page_link(
             session.FEATURES,
             label="Features",
-            query_params={**query, **session.filters()},
+            query_params={**query, **(session.kept(here) if here else {})},
             width="stretch",
         )
         st.page_link(session.SEARCH, label="Search", query_params=query, width="stretch")
         st.page_link(session.PROMPT, label="Prompt", query_params=query, width="stretch")
+        st.page_link(session.CONTRAST, label="Contrast", query_params=query, width="stretch")
         st.page_link(session.SQL, label="SQL", query_params=query, width="stretch")
         st.page_link(session.MAP, label="Map", query_params=query, width="stretch")
         watching.link(query)
 
 
 def bar(here: Place) -> DeltaGenerator:
-    """Which dictionary, and a field that goes to a feature by its number; a page adds its own."""
+    """Which dictionary, and the one search; a page adds its own."""
     files = {file.record.id: file for file in session.store().harvests()}
     places = {(i, name): Place(file, info) for i, file in files.items()
               for name, info in file.dictionaries.items()}  # fmt: skip
@@ -68,18 +71,15 @@ def bar(here: Place) -> DeltaGenerator:
         label_visibility="collapsed",
         width=420,
     )
-    field.text_input(
-        "Go to feature",
-        key=TYPED,
-        placeholder=f"go to feature 0–{here.info.d_sae - 1}",
-        on_change=lambda: jump(here),
-        label_visibility="collapsed",
-        width=180,
-    )
-    if sentence := st.session_state.pop("frame_error", None):
-        st.markdown(f":red[{session.literal(sentence)}]")
-    if wanted := st.session_state.pop("frame_jump", None):
-        st.switch_page(session.FEATURE, query_params=wanted)
+    with field:
+        components.search(
+            key=ASKED,
+            data={"hint": f"search: label, token, text… or feature 0–{here.info.d_sae - 1}"},
+            on_ask_change=components.ignore,
+            width=340,
+        )
+    if text := ((st.session_state.get(ASKED) or {}).get("ask") or "").strip():
+        ask(here, text)
     return whole
 
 
@@ -109,17 +109,25 @@ def choose(place: Place) -> None:
     st.query_params.from_dict(place.query)
 
 
-def jump(here: Place) -> None:
-    """Callback: a feature's number in this dictionary, or DICTIONARY/INDEX in this harvest."""
-    text = st.session_state[TYPED].strip()
-    st.session_state[TYPED] = ""
-    if not text:
-        return
+def ask(here: Place, text: str) -> None:
+    """A feature's number in this dictionary, or DICTIONARY/INDEX in this harvest, opens it;
+    everything else is searched for."""
+    wanted = numbered(here, text)
+    if wanted is None:
+        st.switch_page(session.SEARCH, query_params={**here.query, "q": text})
     try:
-        name = here.info.dictionary
-        wanted = FeatureId.parse(f"{name}/{text}" if text.isdecimal() else text)
         found = here.file.check(wanted)
     except InputError as error:
-        st.session_state["frame_error"] = str(error)
+        st.markdown(f":red[{session.literal(str(error))}]")
         return
-    st.session_state["frame_jump"] = {"harvest": here.file.record.id, "feature": str(found)}
+    query = {"harvest": here.file.record.id, "feature": str(found)}
+    st.switch_page(session.FEATURE, query_params=query)
+
+
+def numbered(here: Place, text: str) -> FeatureId | None:
+    """The feature that a text names, there or not; None for a text that is words."""
+    if text.isdecimal() and len(text) < LONG_NUMBER:
+        return FeatureId(here.info.dictionary, int(text))
+    dictionary, slash, index = text.rpartition("/")
+    known = slash and dictionary in here.file.dictionaries and index.isdecimal()
+    return FeatureId(dictionary, int(index)) if known and len(index) < LONG_NUMBER else None

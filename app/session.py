@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-import numpy as np
 import streamlit as st
 
 from feature_store.errors import InputError
@@ -16,11 +15,13 @@ from feature_store.store import Store
 
 STORE = "SAEFARI_STORE"
 """The environment variable that names the store to the pages."""
-FILTERS = ("show", "low", "high", "max", "labelled", "starred")
-"""The URL's parameters of the filters of the table of features."""
+FILTERS = ("show", "filter", "label", "labelled", "starred", "only", "sort")
+"""The URL's parameters that say which features, in which order (app/filters.py)."""
+VIEW = ("page", "columns")
+"""The URL's parameters of how the table of features shows them."""
 LIBRARY, FEATURES, FEATURE = "views/library.py", "views/features.py", "views/feature.py"
 PROMPT, SQL = "views/prompt.py", "views/sql.py"
-SEARCH = "views/search.py"
+SEARCH, CONTRAST = "views/search.py", "views/contrast.py"
 COMPARE, DOCUMENT = "views/compare.py", "views/document.py"
 MAP, JOBS = "views/map.py", "views/jobs.py"
 QUERY, WRITTEN = "sql", "session_sql"
@@ -75,13 +76,6 @@ def feature() -> tuple[Place, FeatureId]:
     return here, here.file.check(FeatureId.parse(st.query_params["feature"]))
 
 
-@st.cache_resource(show_spinner=False, max_entries=64)
-def firing(_file: HarvestFile, harvest_id: str, dictionary: str) -> np.ndarray:
-    """The indices of the features that fire at all, for random steps."""
-    table = _file.feature_table(dictionary, between={"n_active": (1, float("inf"))})
-    return table.column("feature").to_numpy()
-
-
 def follow(key: str) -> None:
     """Callback of a component with links between features: put the one clicked into the URL."""
     target = (st.session_state.get(key) or {}).get("go")
@@ -89,17 +83,30 @@ def follow(key: str) -> None:
         st.query_params["feature"] = target
 
 
-def filters() -> dict[str, str]:
-    """The filters of the table of features, as the URL writes them: the URL's own, else those that
-    this visitor last set, so that the way back from a feature leads to the same table."""
-    query = {name: st.query_params[name] for name in FILTERS if name in st.query_params}
-    return query or st.session_state.get("session_filters", {})
+def filters(here: Place) -> dict[str, str]:
+    """FILTERS and VIEW as the URL has them, else as this visitor last had them, so that the way
+    back from a feature leads to the same table. For the table and the feature page alone: other
+    pages may mean something else by these names, see `kept`."""
+    given = {name: st.query_params[name] for name in FILTERS + VIEW if name in st.query_params}
+    return given or kept(here)
 
 
-def keep_filters(given: Mapping[str, str]) -> None:
+def kept(here: Place) -> dict[str, str]:
+    """The filters that this visitor last had; numbers of features only in their own dictionary."""
+    of, given = st.session_state.get("session_filters", ("", {}))
+    same = of == here.info.dictionary
+    return {name: text for name, text in given.items() if same or name not in ("only", "page")}
+
+
+def remember(here: Place, given: Mapping[str, str]) -> None:
+    """Keep filters for the way back."""
+    st.session_state["session_filters"] = (here.info.dictionary, dict(given))
+
+
+def put_filters(here: Place, given: Mapping[str, str]) -> None:
     """Put filters into the URL, in place of those there, and keep them for the way back."""
-    st.session_state["session_filters"] = dict(given)
-    others = {k: v for k, v in st.query_params.to_dict().items() if k not in FILTERS}
+    remember(here, given)
+    others = {k: v for k, v in st.query_params.to_dict().items() if k not in FILTERS + VIEW}
     st.query_params.from_dict({**others, **given})
 
 

@@ -198,9 +198,16 @@ class HarvestFile:
         with self._cursor() as cur:
             return cur.sql(query, params=values).to_arrow_table()
 
-    def rows(self, query: str, params: Sequence[object] | Mapping[str, object] = ()) -> pa.Table:
-        """The answer to a query of our own, as Arrow."""
+    def rows(
+        self,
+        query: str,
+        params: Sequence[object] | Mapping[str, object] = (),
+        tables: Mapping[str, pa.Table] | None = None,
+    ) -> pa.Table:
+        """The answer to a query of our own, as Arrow; it sees `tables` by name."""
         with self._cursor() as cur:
+            for name, table in (tables or {}).items():
+                cur.register(name, table)
             return cur.sql(query, params=params).to_arrow_table()
 
     def silent_windows(self, dictionary: str, split: Split | None = None) -> list[SilentWindow]:

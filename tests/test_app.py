@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import session
+from app import frame, session
 from app.panels import heading
 from app.panels.subject import Subject
 from app.serve import MAIN, listen
@@ -31,7 +31,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def visit(stored: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open a page at a URL; it may not raise."""
 
-    def go(page: str = session.LIBRARY, store: Path = stored, **query: str) -> AppTest:
+    def go(page: str = session.LIBRARY, /, store: Path = stored, **query: str) -> AppTest:
         monkeypatch.setenv(session.STORE, str(store))
         test = AppTest.from_file(str(MAIN), default_timeout=30)
         test.run()
@@ -79,25 +79,30 @@ def test_the_library_lists_harvests_and_what_is_wrong(visit: Open, tmp_path: Pat
 
 def test_the_table_hides_dead_features_until_asked(visit: Open) -> None:
     test = visit(session.FEATURES, dictionary="resid")
-    assert len(test.dataframe[0].value) == D_SAE - 1
-    assert test.dataframe[0].value["promoted"][0] == "dog  cat  ran"
-    test.button_group(key="show").set_value("dead").run()
-    assert list(test.dataframe[0].value["feature"]) == [DEAD]
+    rows = parts(test)["features_table"]["rows"]
+    assert len(rows) == D_SAE - 1 and rows[0]["cells"][3] == "dog  cat  ran"
+    test.button_group(key="filtering_show").set_value("dead").run()
+    assert [row["target"] for row in parts(test)["features_table"]["rows"]] == [str(DEAD)]
 
 
 def test_filters_that_nothing_passes_say_so(visit: Open) -> None:
     test = visit(session.FEATURES, dictionary="resid")
-    test.number_input(key="max").set_value(1e6).run()
+    test.selectbox(key="filtering_column").set_value("max_act")
+    test.number_input(key="filtering_low").set_value(1e6)
+    test.button(key="filtering_add").click().run()
+    assert test.query_params["filter"] == "max_act:1000000.."
     assert "No feature passes these filters" in words(test)
 
 
 def test_a_click_in_the_table_opens_the_feature(visit: Open) -> None:
-    """The row is the one clicked, counted after the filters."""
-    test = visit(session.FEATURES, dictionary="abs")
-    chosen = {"selection": {"rows": [], "columns": [], "cells": [[DEAD, "feature"]]}}
-    test.session_state["features_table"] = chosen
+    """The table's order goes along: before and after it stands what stood there in the table."""
+    test = visit(session.FEATURES, dictionary="abs", sort="-n_active", filter="n_active:60..")
+    test.session_state["features_table"] = {"go": "30"}
     test.run()
-    assert parts(test)["feature_heading"]["index"] == DEAD + 1  # the dead one is hidden
+    heading = parts(test)["feature_heading"]
+    assert heading["index"] == 30 and heading["place"]["text"] == "10 of 20"
+    assert [step["target"] for step in heading["steps"][:2]] == ["abs/31", "abs/29"]
+    assert test.query_params["sort"] == "-n_active"
 
 
 def test_a_feature_shows_what_the_store_holds(visit: Open, stored: Path) -> None:
@@ -156,7 +161,9 @@ def test_a_feature_to_beware_of_says_why(stored: Path) -> None:
         ({"feature": "rezid/1"}, "Did you mean 'resid'?"),
         ({"feature": "17"}, "'17' is not a feature. Write DICTIONARY/INDEX"),
         ({"feature": "resid/1", "harvest": "gone"}, "No harvest called 'gone'."),
-        ({"dictionary": "resid", "max": "big"}, "max=big is not a number."),
+        ({"dictionary": "resid", "filter": "max_act:big.."}, "needs numbers, and 'big' is none."),
+        ({"dictionary": "resid", "sort": "-densty"}, "Did you mean 'density'?"),
+        ({"dictionary": "resid", "page": "0"}, "page=0 is not the number of a page."),
         ({"dictionary": "resid", "show": "live"}, "Did you mean 'alive'?"),
         ({"dictionary": "<b>x</b>"}, "called '<b>x</b>'. There are: abs, resid."),
     ],
@@ -170,10 +177,21 @@ def test_a_bad_address_is_a_sentence_with_a_way_out(visit: Open, query, sentence
 
 def test_going_to_a_feature_by_its_number(visit: Open) -> None:
     test = visit(session.FEATURES, dictionary="resid")
-    test.text_input[0].set_value("99").run()
+    test.session_state["frame_search"] = {"ask": "99"}
+    test.run()
     assert "resid has features 0 to 39" in words(test)
-    test.text_input[0].set_value("12").run()
+    test.session_state["frame_search"] = {"ask": "abs/12"}
+    test.run()
     assert parts(test)["feature_heading"]["index"] == 12
+
+
+def test_what_names_no_feature_is_searched_for(stored: Path) -> None:
+    file = Store(stored).harvest()
+    here = session.Place(file, file.dictionary("resid"))
+    assert frame.numbered(here, "7") == FeatureId("resid", 7)
+    assert frame.numbered(here, "abs/99") == FeatureId("abs", 99)
+    for words in ("and/or", "1/2", "dog", '"7"', "resid", "9" * 400, "²"):
+        assert frame.numbered(here, words) is None
 
 
 def test_a_taken_port_is_named() -> None:

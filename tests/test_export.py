@@ -16,6 +16,7 @@ from app.panels.subject import Subject
 from app.session import Place
 from feature_store.records import FeatureId
 from feature_store.store import Store
+from feature_store.table import Wanted
 from tests.stores import DEAD, make_store
 
 HARVEST = "tiny-0001"
@@ -46,9 +47,11 @@ def test_the_librarys_lines_give_its_rows(store: Store) -> None:
 
 
 def test_the_tables_lines_give_its_rows(store: Store) -> None:
-    between = {"n_active": (1.0, float("inf")), "max_act": (10.0, float("inf"))}
-    found = executed(export.table_lines(store.path, HARVEST, "abs", between))
-    assert found["table"] == store.harvest(HARVEST).feature_table("abs", between=between)
+    wanted = Wanted((("n_active", 1.0, None), ("max_act", 10.0, None)), order="max_act")
+    found = executed(export.table_lines(store.path, HARVEST, "abs", wanted))
+    between = {"n_active": (1, float("inf")), "max_act": (10, float("inf"))}
+    held = store.harvest(HARVEST).feature_table("abs", between=between, order="max_act")
+    assert found["table"].column("feature").equals(held.column("feature"))
     assert 0 < found["table"].num_rows < 39
 
 

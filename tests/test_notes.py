@@ -148,7 +148,8 @@ def test_a_catalog_that_cannot_be_read_leaves_the_page(visit: Open, store: Store
     test = visit()
     assert "Labels and notes cannot be read just now." in words(test)
     assert data(test, "feature_contexts")["groups"]
-    assert len(visit(session.FEATURES, dictionary="resid").dataframe[0].value) == 39
+    table = data(visit(session.FEATURES, dictionary="resid"), "features_table")
+    assert len(table["rows"]) == 39
 
 
 def test_a_read_only_catalog_hides_the_edits(
@@ -168,14 +169,13 @@ def test_the_table_has_labels_and_stars_and_filters_by_them(visit: Open, store: 
     for index, kind, value in ((3, "label", "dogs"), (5, "label", "cats"), (5, "star", "1")):
         store.catalog.annotate(FeatureId("resid", index), kind, value)  # type: ignore[arg-type]
     store.catalog.annotate(FeatureId("abs", 4), "label", "elsewhere")
-    table = visit(session.FEATURES, dictionary="resid").dataframe[0].value
-    rows = zip(table["feature"], table["star"], table["label"], strict=True)
-    shown = {feature: (star, label) for feature, star, label in rows if label}
-    assert shown == {3: ("", "dogs"), 5: ("★", "cats")} and len(table) == 39
+    rows = data(visit(session.FEATURES, dictionary="resid"), "features_table")["rows"]
+    shown = {row["target"]: row["cells"][1:3] for row in rows if row["cells"][2]}
+    assert shown == {"3": ["", "dogs"], "5": ["★", "cats"]} and len(rows) == 39
     test = visit(session.FEATURES, dictionary="resid", labelled="1")
-    assert list(test.dataframe[0].value["feature"]) == [3, 5]
-    test.checkbox(key="starred").check().run()
-    assert list(test.dataframe[0].value["feature"]) == [5]
+    assert [row["target"] for row in data(test, "features_table")["rows"]] == ["3", "5"]
+    test.checkbox(key="filtering_starred").check().run()
+    assert [row["target"] for row in data(test, "features_table")["rows"]] == ["5"]
     assert test.query_params["starred"] == "1" and test.query_params["labelled"] == "1"
 
 

@@ -1,5 +1,5 @@
 // A feature's name, the way to its neighbours (also by key), and its facts in one line.
-// data: { dictionary, index, label, starred, writable, steps: [{ label, keys, hint, href, target | null }], facts: [[name, value]], warnings: [text] }
+// data: { dictionary, index, label, starred, writable, steps: [{ label, keys, hint, href, target | null }], place: { text, hint, href }, facts: [[name, value]], warnings: [text] }
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
@@ -22,6 +22,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
     node.append(step.target ? link(step.label, step.href, step.target, send) : el("span", "off", step.label));
     node.append(el("kbd", "", step.hint));
     steps.append(node);
+    if (step === data.steps[0]) {
+      const place = el("a", "link place", data.place.text);
+      Object.assign(place, { href: data.place.href, target: "_self", title: data.place.hint });
+      steps.append(place);
+    }
   }
   const top = el("div", "top");
   top.append(title, steps);

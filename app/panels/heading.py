@@ -4,7 +4,7 @@ import random
 
 import streamlit as st
 
-from app import annotations, components, session
+from app import annotations, components, filters, order, session
 from app.panels.subject import Subject
 from app.wording import count, measure, plural, share
 
@@ -24,14 +24,14 @@ def draw(subject: Subject) -> None:
         "writable": subject.said.writable,
         "dictionary": subject.id.dictionary,
         "index": subject.id.index,
-        "steps": steps(subject),
+        **walk(subject),
         "facts": facts(subject),
         "warnings": warnings(subject),
     }
     components.heading(
         key=KEY,
         data=data,
-        on_go_change=lambda: session.follow(KEY),
+        on_go_change=lambda: follow(subject),
         on_star_change=lambda: star(subject),
     )
 
@@ -43,26 +43,57 @@ def star(subject: Subject) -> None:
         annotations.say(subject.id, "star", "1" if wanted == "on" else "")
 
 
-def steps(subject: Subject) -> list[dict[str, object]]:
-    """Previous, next, and a random feature that fires."""
+def walk(subject: Subject) -> dict[str, object]:
+    """The ways on: previous, next and a random one, in the table that one came from."""
     place, index = subject.place, subject.id.index
-    firing = session.firing(place.file, place.file.record.id, place.info.dictionary)
-    chance = int(random.choice(firing)) if len(firing) else None
+    asked = session.filters(place)
+    choice = filters.read(asked)
+    session.remember(place, asked)
+    way = filters.write(choice)
+    found = order.features(place, choice, subject.said.annotations)
+    here = order.step(found, index)
+    chance = int(random.choice(found)) if len(found) else None
     ways = [
-        ("‹ previous", ["ArrowLeft", "k"], "←", index - 1 if index else None),
-        ("next ›", ["ArrowRight", "j"], "→", index + 1 if index + 1 < place.info.d_sae else None),
+        ("‹ previous", ["ArrowLeft", "k"], "←", here.before),
+        ("next ›", ["ArrowRight", "j"], "→", here.after),
         ("random", ["r"], "r", chance),
     ]
-    return [
-        {
-            "label": label,
-            "keys": keys,
-            "hint": hint,
-            "href": session.href(session.FEATURE, place.at(to)) if to is not None else "",
-            "target": place.at(to)["feature"] if to is not None else None,
-        }
-        for label, keys, hint, to in ways
-    ]
+    page = {} if here.number is None else {"page": str((here.number - 1) // order.PAGE + 1)}
+    columns = {name: asked[name] for name in ("columns",) if name in asked}
+    return {
+        "steps": [
+            {
+                "label": label,
+                "keys": keys,
+                "hint": hint,
+                "href": session.href(session.FEATURE, {**place.at(to), **way})
+                if to is not None
+                else "",
+                "target": place.at(to)["feature"] if to is not None else None,
+            }
+            for label, keys, hint, to in ways
+        ],
+        "place": {
+            "text": where(here),
+            "hint": f"the table: {filters.words(choice)}",
+            "href": session.href(session.FEATURES, {**place.query, **way, **columns, **page}),
+        },
+    }
+
+
+def where(here: order.Step) -> str:
+    """`12 of 340`."""
+    if here.number is None:
+        return f"not among {count(here.total)}"
+    return f"{count(here.number)} of {count(here.total)}"
+
+
+def follow(subject: Subject) -> None:
+    """Callback: a step was taken; the table that it followed stays in the URL."""
+    to = (st.session_state.get(KEY) or {}).get("go")
+    if to:
+        way = filters.write(filters.read(session.filters(subject.place)))
+        st.query_params.update({**way, "feature": to})
 
 
 def facts(subject: Subject) -> list[tuple[str, str]]:

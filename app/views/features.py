@@ -1,232 +1,146 @@
-"""All features of a dictionary, to sort, filter and open."""
+"""All features of a dictionary: sorted and filtered by DuckDB, a page at a time."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import streamlit as st
-from streamlit.elements.lib.column_types import ColumnConfig
 
-from app import annotations, export, frame, session
-from app.annotations import Said
-from app.session import Place
-from app.tokens import visible
-from app.wording import count, plural, share
+from app import annotations, columns, components, export, filtering, filters, frame, order, session
+from app.filters import Choice
+from app.wording import count, plural
+from feature_store import table
 from feature_store.annotations import Annotations
-from feature_store.errors import InputError, pick
-from feature_store.reader import HarvestFile
+from feature_store.errors import InputError
 
-# Stops of the density filter.
-STEPS = [0.0, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0]
-ANY = float("inf")
-# Which features, by how many tokens they fired on.
-SHOW = {"alive": (1.0, ANY), "dead": (0.0, 0.0), "all": (0.0, ANY)}
-# Column → name, number format, what it means; in the order shown.
-COLUMNS = {
-    "feature": ("feature", "%d", None),
-    "star": ("★", None, "starred"),
-    "label": ("label", None, "what people call it"),
-    "promoted": ("promotes", None, "tokens whose logits its decoder raises most"),
-    "top": ("fires on", None, "the token with the largest share of its activation"),
-    "top_token_share": ("share", "%.0f %%", "of its activation on that token, sampled"),
-    "density": ("density", "%.3g %%", "share of tokens on which it is active"),
-    "window_density": ("windows", "%.3g %%", "share of windows in which it is active"),
-    "max_act": ("max", "%.2f", "largest activation, special tokens left out"),
-    "mean_act": ("mean", "%.2f", "mean activation where it is active"),
-    "skew": ("skew", "%.1f", "of the active values"),
-    "kurtosis": ("kurtosis", "%.1f", "of the active values; 3 for a normal distribution"),
-    "mean_position": ("position", "%.0f", "mean position in the sequence where it is active"),
-    "logit_kurtosis": ("logit kurtosis", "%.1f", "of its direct effects on the vocabulary"),
-}
-SAID = ("star", "label")
-"""Columns that come from the catalog, not from the harvest."""
-FLAGS = ("labelled", "starred")
-PERCENT = ("top_token_share", "density", "window_density")
-Bounds = Mapping[str, tuple[float, float]]
+KEY, PAGE = "features_table", order.PAGE
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
-def readable(
-    _file: HarvestFile,
-    harvest_id: str,
-    dictionary: str,
-    limits: tuple[tuple[str, float, float], ...],
-) -> pa.Table:
-    """The harvest's columns of COLUMNS for the features within `limits`, tokens as text."""
-    found = _file.feature_table(dictionary, between={n: (low, high) for n, low, high in limits})
-    vocabulary, made = _file.vocabulary, {}
-    for column in COLUMNS:
-        if column == "top":
-            ids = found.column("top_token").to_pylist()
-            made[column] = ["" if i is None else visible(vocabulary.text(i)) for i in ids]
-        elif column in SAID:
-            continue
-        elif column == "promoted":
-            lists = found.column("promoted").to_pylist()
-            made[column] = [
-                "  ".join(shown(vocabulary.text(i)) for i in ids or []) for ids in lists
-            ]
-        else:
-            values = found.column(column)
-            if column in PERCENT:  # what is absent stays absent
-                values = pa.array(values.to_numpy() * 100, from_pandas=True)
-            made[column] = values
-    return pa.table(made)
+def page_number(given: Mapping[str, str]) -> int:
+    """The page that the URL asks for, from 1 on."""
+    text = given.get("page", "1")
+    if not text.isdecimal() or not int(text):
+        raise InputError(f"page={text} is not the number of a page. Pages count from 1.")
+    return int(text)
 
 
-def shown(text: str) -> str:
-    """A token among others in a cell: its leading space is the gap before it."""
-    return visible(text.removeprefix(" ") or text)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which features are asked for."""
-
-    kind: str
-    density: tuple[float, float]
-    least: float
-    """Least maximum."""
-    labelled: bool
-    starred: bool
-
-
-def annotated(data: pa.Table, said: Annotations, dictionary: str, choice: Choice) -> pa.Table:
-    """With the columns star and label; only what was said of, where that is asked for."""
-    columns = {name: data.column(name) for name in data.column_names}
-    features = data.column("feature").to_numpy()
-    keep = np.ones(len(features), dtype=bool)
-    added: dict[str, pa.Array] = {}
-    wanted = {"star": choice.starred, "label": choice.labelled}
-    for kind, only in wanted.items():
-        rows = said.values(dictionary, kind)  # in order of feature
-        known = rows.column("feature").to_numpy()
-        at = np.searchsorted(known, features)
-        has = np.isin(features, known)
-        texts = np.append(rows.column("value").to_numpy(zero_copy_only=False), "")
-        values = np.where(has, "★" if kind == "star" else texts[np.where(has, at, -1)], "")
-        added[kind] = pa.array(values, pa.string())
-        keep &= has | (not only)
-    ordered = {name: added.get(name, columns.get(name)) for name in COLUMNS}
-    return pa.table(ordered).filter(pa.array(keep))
-
-
-def chosen() -> Choice:
-    """What the URL asks for."""
-    given = session.filters()
-    kind = given.get("show", "alive")
-    pick("choice of features", kind, SHOW)
-    low, high, least = (number(given, n, d) for n, d in (("low", 0), ("high", 1), ("max", 0)))
-    stops = [min(STEPS, key=lambda step: abs(step - value)) for value in (low, high)]
-    labelled, starred = (yes(given, name) for name in ("labelled", "starred"))
-    return Choice(kind, (min(stops), max(stops)), max(least, 0.0), labelled, starred)
-
-
-def yes(given: Mapping[str, str], name: str) -> bool:
-    """A filter that is on or absent, out of the URL."""
-    if given.get(name, "1") != "1":
-        raise InputError(f"{name}={given[name]} is not {name}=1. Take it out of the URL.")
-    return name in given
-
-
-def number(given: Mapping[str, str], name: str, default: float) -> float:
-    """A filter's number out of the URL."""
-    try:
-        return float(given.get(name, default))
-    except ValueError as error:
-        raise InputError(
-            f"{name}={given[name]} is not a number. Take it out of the URL."
-        ) from error
-
-
-def keep() -> None:
-    """Callback: the widgets' values go into the URL, which decides in the next run."""
-    kind, low, high, least, *flags = (st.session_state[name] for name in session.FILTERS)
-    every = {"show": (kind, "alive"), "low": (low, 0), "high": (high, 1), "max": (least, 0)}
-    changed = {n: v if n == "show" else f"{v:g}" for n, (v, d) in every.items() if v != d}
-    changed |= {name: "1" for name, on in zip(FLAGS, flags, strict=True) if on}
-    session.keep_filters(changed)
-
-
-def filters(choice: Choice) -> Bounds:
-    """The filter widgets; their values stand in the URL."""
-    low, high = choice.density
-    values = (choice.kind, low, high, choice.least, choice.labelled, choice.starred)
-    st.session_state.update(zip(session.FILTERS, values, strict=True))
-    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        st.segmented_control("Show", list(SHOW), key="show", required=True, on_change=keep)
-        stops = {"options": STEPS, "format_func": share, "width": 110, "on_change": keep}
-        st.selectbox("Density from", key="low", **stops)
-        st.selectbox("to", key="high", **stops)
-        st.number_input("Max at least", 0.0, key="max", width=140, on_change=keep)
-        for name in FLAGS:
-            st.checkbox(name, key=name, on_change=keep, width="content")
-    limits: dict[str, tuple[float, float]] = {"n_active": SHOW[choice.kind]}
-    if (low, high) != (STEPS[0], STEPS[-1]):
-        limits["density"] = (low, high)
-    if choice.least:
-        limits["max_act"] = (choice.least, ANY)
-    return limits
-
-
-def table(here: Place, limits: Bounds, choice: Choice, said: Said) -> None:
-    """The table; a click on any cell opens that row's feature."""
-    info = here.info
-    packed = tuple((name, low, high) for name, (low, high) in limits.items())
-    facts = readable(here.file, here.file.record.id, info.dictionary, packed)
-    data = annotated(facts, said.annotations, info.dictionary, choice)
-    st.caption(
-        f"{count(data.num_rows)} of {plural(info.d_sae, 'feature')}, on "
-        f"{plural(here.file.record.tokens, 'token')}. Click a row to open it, a heading to sort."
-    )
-    if not data.num_rows:
-        st.write("No feature passes these filters. Widen one of them.")
-        return
-    picked = st.dataframe(
-        data,
-        key="features_table",
-        placeholder="–",
-        height=max(360, min(2000, 35 * data.num_rows + 40)) if data.num_rows < 12 else 590,
-        row_height=28,
-        hide_index=True,
-        lazy=False,  # a lazy table cannot be clicked or searched
-        on_select="rerun",
-        selection_mode="single-cell",
-        column_config=config(info.signed),
-    )
-    cells = picked["selection"]["cells"]
-    if cells:
-        index = data.column("feature")[cells[0][0]].as_py()
-        st.switch_page(session.FEATURE, query_params=here.at(index))
-
-
-def config(signed: bool) -> dict[str, ColumnConfig | str | None]:
-    """How Streamlit shows each column."""
-    made: dict[str, ColumnConfig | str | None] = {}
-    widths = {"star": 40, "label": 170}
-    for column, (name, number, hint) in COLUMNS.items():
-        if number is None:
-            made[column] = st.column_config.TextColumn(name, help=hint, width=widths.get(column))
-        else:
-            label = f"|{name}|" if signed and column in ("max_act", "mean_act") else name
-            made[column] = st.column_config.NumberColumn(label, format=number, help=hint)
+def heads(given: Mapping[str, str], choice: Choice, names: list[str]) -> list[dict[str, object]]:
+    """The headings: a click sorts, largest first; the next click the other way round."""
+    made = []
+    for name in names:
+        column, current = columns.COLUMNS[name], choice.wanted.order == name
+        down = not choice.wanted.descending if current else name not in ("feature", "label")
+        sort = None if name in columns.UNSORTED else f"{'-' * down}{name}"
+        way = "desc" if choice.wanted.descending else "asc"
+        made.append(
+            {
+                "title": columns.title(name, signed=place.info.signed),
+                "kind": "number" if column.kind in columns.NUMERIC else column.kind,
+                "hint": column.hint,
+                "order": way if current else "",
+                "sort": sort,
+                "href": here_with({**first_page(given), "sort": sort or ""}),
+            }
+        )
     return made
 
 
+def lines(names: list[str], features: np.ndarray, said: Annotations) -> list[dict[str, object]]:
+    """The rows of a page, as the component takes them."""
+    found = table.rows(place.file, place.info.dictionary, features, names, said)
+    vocabulary = place.file.vocabulary
+    cells = [columns.written(n, found.column(n).to_pylist(), vocabulary) for n in names]
+    way = filters.write(choice)
+    return [
+        {
+            "href": session.href(session.FEATURE, {**place.at(index), **way}),
+            "target": str(index),
+            "cells": list(row),
+        }
+        for index, *row in zip(features.tolist(), *cells, strict=True)
+    ]
+
+
+def pages(given: Mapping[str, str], number: int, last: int) -> list[dict[str, object]]:
+    """The ways to other pages; none where there is one."""
+    if last == 1:
+        return []
+    ways = [("«", "first page", 1), ("‹ previous", "", number - 1), ("next ›", "", number + 1)]
+    return [
+        {
+            "text": text,
+            "hint": hint,
+            "href": here_with({**given, "page": str(to)}),
+            "page": str(to) if 1 <= to <= last and to != number else None,
+        }
+        for text, hint, to in [*ways, ("»", "last page", last)]
+    ]
+
+
+def here_with(given: Mapping[str, str]) -> str:
+    """A link to this dictionary's table under other filters."""
+    return session.href(session.FEATURES, {**place.query, **{k: v for k, v in given.items() if v}})
+
+
+def first_page(given: Mapping[str, str]) -> dict[str, str]:
+    """Without the page: under another order it would be other features."""
+    return {name: text for name, text in given.items() if name != "page"}
+
+
+def turn(given: Mapping[str, str]) -> None:
+    """Callback: a heading or a page was clicked."""
+    clicked = st.session_state.get(KEY) or {}
+    if sort := clicked.get("sort"):
+        session.put_filters(place, {**first_page(given), "sort": sort})
+    elif to := clicked.get("page"):
+        session.put_filters(place, {**given, "page": to})
+
+
+def draw(given: Mapping[str, str], names: list[str], found: np.ndarray, said: Annotations) -> None:
+    """One page of the table; a click on a row opens that row's feature."""
+    last = max(1, math.ceil(len(found) / PAGE))
+    number = min(page_number(given), last)
+    first = (number - 1) * PAGE
+    shown = found[first : first + PAGE]
+    part = f" · rows {count(first + 1)}–{count(first + len(shown))}" if last > 1 else ""
+    components.table(
+        key=KEY,
+        data={
+            "columns": heads(given, choice, names),
+            "rows": lines(names, shown, said),
+            "said": f"{count(len(found))} of {plural(place.info.d_sae, 'feature')}, on "
+            f"{plural(place.file.record.tokens, 'token')}{part}",
+            "pages": pages(given, number, last),
+        },
+        on_go_change=components.ignore,
+        on_sort_change=lambda: turn(given),
+        on_page_change=lambda: turn(given),
+    )
+
+
 place = session.place()
-wanted = chosen()  # what the URL gets wrong is said before anything is drawn
+asked = session.filters(place)
+choice = filters.read(asked)  # what the URL gets wrong is said before anything is drawn
+names = columns.chosen(asked.get("columns", ""))
+page_number(asked)
+session.remember(place, asked)
+if opened := (st.session_state.get(KEY) or {}).get("go"):
+    st.switch_page(session.FEATURE, query_params={**place.at(int(opened)), **filters.write(choice)})
 frame.sidebar(place)
 bar = frame.bar(place)
 st.title(f"Features of {session.literal(place.info.dictionary)}", anchor=False)
-bounds = filters(wanted)
+filtering.draw(place, asked, choice, names)
 with bar:
     export.menu(
         export.table_lines(
-            session.store().path, place.file.record.id, place.info.dictionary, bounds
+            session.store().path, place.file.record.id, place.info.dictionary, choice.whole
         )
     )
 said = annotations.read()
 if said.problem:
     st.markdown(f":yellow[{session.literal(f'Labels may be out of date. {said.problem}')}]")
-table(place, bounds, wanted, said)
+found = order.features(place, choice, said.annotations)
+if len(found):
+    draw(asked, names, found, said.annotations)
+else:
+    st.write("No feature passes these filters. Take one of them away.")

@@ -1,0 +1,98 @@
+"""The columns that the table of features can show: one line each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.tokens import visible
+from app.wording import ABSENT, count, measure, share
+from feature_store.errors import pick
+from feature_store.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column of feature_store.table is shown."""
+
+    title: str
+    kind: str
+    """count, number, share, text, star, token or tokens."""
+    hint: str
+    usual: bool = True
+    """Whether it is shown where nobody chose columns."""
+
+
+COLUMNS = {
+    "feature": Column("feature", "index", "its number in the dictionary"),
+    "star": Column("★", "star", "starred"),
+    "label": Column("label", "text", "what people call it"),
+    "promoted": Column("promotes", "tokens", "tokens whose logits its decoder raises most"),
+    "top_token": Column("fires on", "token", "the token with most of its activation"),
+    "top_token_share": Column("share", "share", "of its activation on that token, sampled"),
+    "density": Column("density", "share", "share of tokens on which it is active"),
+    "window_density": Column("windows", "share", "share of windows in which it is active"),
+    "max_act": Column("max", "number", "largest activation, special tokens left out"),
+    "mean_act": Column("mean", "number", "mean activation where it is active"),
+    "skew": Column("skew", "number", "of the active values"),
+    "mean_position": Column("position", "number", "mean position where it is active"),
+    "logit_kurtosis": Column("logit kurt.", "number", "kurtosis of its effects on all logits"),
+    "kurtosis": Column("kurtosis", "number", "of the active values; 3 if normal", usual=False),
+    "std_act": Column("std", "number", "of the active values", usual=False),
+    "mean_all": Column("mean of all", "number", "mean over all tokens, zeros too", usual=False),
+    "n_active": Column("active on", "count", "tokens on which it is active", usual=False),
+    "decoder_norm": Column("norm", "number", "of its decoder row", usual=False),
+    "encoder_decoder_cosine": Column(
+        "enc·dec", "number", "cosine of its encoder and decoder", usual=False
+    ),
+    "bos_act": Column("at BOS", "number", "activation at BOS, not counted elsewhere", usual=False),
+    "n_contexts": Column("contexts", "count", "contexts that the harvest kept", usual=False),
+}
+"""By the name that the store has for it; in the order shown."""
+NUMERIC = ("number", "share", "count", "index")
+UNSORTED = ("promoted",)
+SIGNED = ("max_act", "mean_act")
+"""Columns that hold the size alone where activations can be negative."""
+
+
+def usual() -> list[str]:
+    """The columns shown where nobody chose any."""
+    return [name for name, column in COLUMNS.items() if column.usual]
+
+
+def chosen(text: str) -> list[str]:
+    """`density,max_act` as columns, in our order, with the feature first; the usual for nothing."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        pick("column", name, COLUMNS)
+    return [name for name in COLUMNS if name == "feature" or name in names] if names else usual()
+
+
+def title(name: str, *, signed: bool) -> str:
+    """A column's title; between bars where it is of sizes."""
+    text = COLUMNS[name].title
+    return f"|{text}|" if signed and name in SIGNED else text
+
+
+def written(name: str, values: Sequence[Any], vocabulary: Vocabulary) -> list[str]:
+    """A column's values as people read them."""
+    kind = COLUMNS[name].kind
+    if kind == "text":
+        return [value or "" for value in values]
+    if kind == "star":
+        return ["★" if value else "" for value in values]
+    if kind == "token":
+        return ["" if i is None else visible(vocabulary.text(i)) for i in values]
+    if kind == "tokens":
+        return ["  ".join(shown(vocabulary.text(i)) for i in ids or []) for ids in values]
+    show = {"share": share, "number": measure, "count": counted, "index": str}[kind]
+    return [show(value) for value in values]
+
+
+def counted(value: int | None) -> str:
+    """A count, or a dash for none."""
+    return ABSENT if value is None else count(value)
+
+
+def shown(text: str) -> str:
+    """A token among others in a cell: its leading space is the gap before it."""
+    return visible(text.removeprefix(" ") or text)

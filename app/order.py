@@ -1,0 +1,66 @@
+"""The order of a dictionary's features under a choice: the way through its table."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from app.filters import Choice
+from app.session import Place
+from feature_store import table
+from feature_store.annotations import Annotations
+from feature_store.reader import HarvestFile
+from feature_store.table import Wanted
+
+PAGE = 100
+"""Rows of a page of the table."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a feature stands in an order, and what is beside it."""
+
+    total: int
+    number: int | None
+    """From 1 on; None for a feature that is not in it."""
+    before: int | None
+    after: int | None
+
+
+def features(place: Place, choice: Choice, said: Annotations) -> np.ndarray:
+    """The indices of the features that pass, int32, in order."""
+    wanted = choice.whole
+    # annotations are only ever added, so their number says whether there are new ones
+    version = said.every.num_rows if wanted.kinds else 0
+    return _features(
+        place.file, place.file.record.id, place.info.dictionary, repr(wanted), version, wanted, said
+    )
+
+
+@st.cache_resource(show_spinner=False, max_entries=32)
+def _features(
+    _file: HarvestFile,
+    harvest_id: str,
+    dictionary: str,
+    asked: str,
+    version: int,
+    _wanted: Wanted,
+    _said: Annotations,
+) -> np.ndarray:
+    return table.ordering(_file, dictionary, _wanted, _said)
+
+
+def step(order: np.ndarray, feature: int) -> Step:
+    """Where `feature` stands; one outside is led to the next higher and lower number inside."""
+    at = np.flatnonzero(order == feature)
+    if len(at):
+        i = int(at[0])
+        after = int(order[i + 1]) if i + 1 < len(order) else None
+        return Step(len(order), i + 1, int(order[i - 1]) if i else None, after)
+    lower, higher = order[order < feature], order[order > feature]
+    return Step(
+        len(order),
+        None,
+        int(lower.max()) if len(lower) else None,
+        int(higher.min()) if len(higher) else None,
+    )
