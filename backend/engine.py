@@ -11,12 +11,15 @@ import torch
 
 from backend import dictionaries as loaders
 from backend import directions, neurons, sourcing
+from backend.corpus.chat import chat_renderer
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary
-from backend.live import Firing, Sources, Text, Weights
+from backend.lens_rows import lens_rows
+from backend.live import Firing, LensRow, Sources, Text, Weights
 from backend.lm import Lm
 from backend.positions import uncounted_ids
 from backend.removal import removal
+from backend.toward import target_token, toward
 from feature_store.errors import InputError, pick
 from feature_store.reader import HarvestFile
 from feature_store.records import Context, FeatureId
@@ -58,13 +61,44 @@ class LocalEngine:
             raise InputError("There is no text to read: type some.")
         ids = self.lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         tokens = [] if self.bos is None else [self.bos]
-        tokens += ids["input_ids"]
+        return self.text(self._within(tokens + ids["input_ids"]))
+
+    def fit(self, text: str) -> str:
+        """The longest beginning of a text that the model can read at once."""
+        room = self.lm.n_ctx - (self.bos is not None)
+        while True:
+            ids = self.lm.tokenizer(
+                text, add_special_tokens=False, split_special_tokens=True,
+                return_offsets_mapping=True,
+            )  # fmt: skip
+            spans = ids["offset_mapping"]
+            if len(spans) <= room:
+                return text
+            # The cut itself may change how the end is split, so it is tried again.
+            text = text[: min(spans[room - 1][1], len(text) - 1)]
+
+    @property
+    def chats(self) -> bool:
+        """Whether the model's tokenizer has a chat template."""
+        return bool(getattr(self.lm.tokenizer, "chat_template", None))
+
+    def read_chat(self, turns: Sequence[Mapping[str, str]]) -> Text:
+        """Turns ({role, content}) through the model's chat template; InputError as in `read`."""
+        if not any(turn["content"].strip() for turn in turns):
+            raise InputError("There is no text to read: type some.")
+        rendered = chat_renderer(self.lm.tokenizer)([dict(turn) for turn in turns])
+        ids = self.lm.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        if self.bos is not None and ids[:1] != [self.bos]:
+            ids = [self.bos, *ids]
+        return self.text(self._within(ids))
+
+    def _within(self, tokens: list[int]) -> list[int]:
         if len(tokens) > self.lm.n_ctx:
             raise InputError(
                 f"The text has {len(tokens):,} tokens; {self.lm.name} reads at most "
                 f"{self.lm.n_ctx:,} at once. Cut it."
             )
-        return self.text(tokens)
+        return tokens
 
     def text(self, token_ids: list[int]) -> Text:
         """Tokens that are known already, a stored sequence's for one."""
@@ -124,6 +158,21 @@ class LocalEngine:
         """The features of a dictionary that write most like one of any, with their cosines."""
         other = pick("dictionary", dictionary, self.dictionaries)
         return directions.nearest(self.lm, self._dictionary(feature), feature.index, other, n)
+
+    def lens_rows(self, text: Text) -> list[LensRow]:
+        """The logit lens after every block; the last row is the model's own prediction."""
+        return lens_rows(self.lm, torch.tensor(text.token_ids))
+
+    def target(self, text: Text, at: int, answer: str) -> int:
+        """The token that `answer` is behind position `at`; InputError when it is several."""
+        return target_token(self.lm, text.token_ids[: at + 1], answer)
+
+    def toward(self, text: Text, names: list[str], target: int, at: int) -> dict[str, Firing]:
+        """Gradient × activation toward a next token at a position, of features active at counted
+        positions: `value` is in logits, less their mean over the vocabulary."""
+        chosen = {name: pick("dictionary", name, self.dictionaries) for name in names}
+        ids, counted = torch.tensor(text.token_ids), torch.tensor(text.counted)
+        return toward(self.lm, chosen, ids, counted, target, at)
 
     def _dictionary(self, feature: FeatureId) -> Dictionary:
         return pick("dictionary", feature.dictionary, self.dictionaries)

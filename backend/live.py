@@ -1,6 +1,6 @@
 """What pages ask of a live model, and what they get: plain data, importable without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -83,6 +83,17 @@ class Sources:
         return float(self.parts.sum()) + self.bias
 
 
+@dataclass(frozen=True)
+class LensRow:
+    """What the stream after one block would predict, were it the last."""
+
+    layer: int
+    tokens: np.ndarray
+    """[pos k], most probable first."""
+    probabilities: np.ndarray
+    """[pos k]"""
+
+
 class Engine(Protocol):
     """One model with the dictionaries of a harvest."""
 
@@ -129,4 +140,30 @@ class Engine(Protocol):
     ) -> list[tuple[int, float]] | None:
         """The `n` features of a dictionary whose decoders have the largest cosine with one of any;
         None where they write into different spaces."""
+        ...
+
+    def fit(self, text: str) -> str:
+        """The longest beginning of a text that the model can read at once."""
+        ...
+
+    @property
+    def chats(self) -> bool:
+        """Whether the model's tokenizer has a chat template."""
+        ...
+
+    def read_chat(self, turns: Sequence[Mapping[str, str]]) -> Text:
+        """Turns ({role, content}) through the model's chat template; InputError as in `read`."""
+        ...
+
+    def lens_rows(self, text: Text) -> list[LensRow]:
+        """The logit lens after every block; the last row is the model's own prediction."""
+        ...
+
+    def target(self, text: Text, at: int, answer: str) -> int:
+        """The token that `answer` is behind position `at`; InputError when it is several."""
+        ...
+
+    def toward(self, text: Text, names: list[str], target: int, at: int) -> dict[str, Firing]:
+        """Gradient × activation toward a next token at a position, of features active at counted
+        positions: `value` is in logits, less their mean over the vocabulary."""
         ...

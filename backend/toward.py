@@ -1,0 +1,62 @@
+"""Gradient × activation: what each feature of a text adds to a chosen next token, to first order.
+
+The number is the target's logit less the mean over the vocabulary, at one position. Its derivative
+by a feature's activation goes through the feature's decoder row and everything above it, attention
+patterns and norms included; one backward pass serves all dictionaries.
+"""
+
+from collections.abc import Mapping
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.attribution.gradients import gradients
+from backend.attribution.nodes import read
+from backend.attribution.targets import one_token
+from backend.dictionaries.base import Dictionary
+from backend.live import Firing
+from backend.lm import Lm
+from feature_store.errors import InputError
+
+
+def toward(
+    lm: Lm,
+    chosen: Mapping[str, Dictionary],
+    tokens: Int[Tensor, "pos"],
+    counted: Bool[Tensor, "pos"],
+    target: int,
+    at: int,
+) -> dict[str, Firing]:
+    """Per dictionary, activation × derivative (in logits) of each feature active at a counted
+    position; ordered as activations are."""
+
+    def metric(logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
+        here = logits[:, at].float()
+        return here[:, target] - here.mean(-1)
+
+    readings = read(lm, list(chosen.values()), tokens[None], counted[None])
+    hooks = list(dict.fromkeys(one.dictionary.hook_out for one in readings))
+    found = gradients(lm, tokens[None], hooks, metric)
+    result = {}
+    for name, one in zip(chosen, readings, strict=True):
+        slope = one.dots(found.by[one.dictionary.hook_out])
+        columns = (one.active.position, one.active.feature, one.active.value * slope)
+        result[name] = Firing(*(column.detach().cpu().numpy() for column in columns))
+    return result
+
+
+def target_token(lm: Lm, before: list[int], answer: str) -> int:
+    """The one token that `answer` is after these tokens; a word may leave its space out.
+
+    InputError where it is several tokens, with or without the space.
+    """
+    prompt = str(lm.tokenizer.decode(before, skip_special_tokens=True))
+    try:
+        return one_token(lm.tokenizer, prompt, answer)
+    except InputError:
+        if answer[:1].isspace():
+            raise
+        try:
+            return one_token(lm.tokenizer, prompt, f" {answer}")
+        except InputError as spaced:
+            raise spaced from None
