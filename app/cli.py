@@ -220,6 +220,55 @@ def job_run(store: Path, job_id: str) -> None:
     run(store, job_id)
 
 
+@saefari.command()
+@STORE
+@click.option(
+    "--what",
+    type=click.Choice(["labels", "lists", "explanations", "dashboards"]),
+    required=True,
+    help="labels: with notes and stars. dashboards: everything about one dictionary.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["json", "parquet", "html", "neuronpedia"]),
+    help="json if not given; html for one list; dashboards are always neuronpedia.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A file; a folder for dashboards."
+)
+@click.option("--list", "list_id", metavar="ID", help="Only this list, as its page's link has it.")
+@click.option("--dictionary", help="Whose dashboards.")
+@click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
+@click.option("--source", metavar="MODEL/LAYER-SET", help="What Neuronpedia shall call it.")
+def export(**options: Any) -> None:
+    """Write what people said, or a dictionary's dashboards, to files that others read."""
+    from app.commands.exchange import export
+
+    export(**options)
+
+
+@saefari.command("import")
+@STORE
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--dictionary",
+    "words",
+    metavar="[SOURCE=]NAME",
+    multiple=True,
+    help="Which dictionary Neuronpedia's or delphi's name means. Repeat for more.",
+)
+@JSON
+def import_(**options: Any) -> None:
+    """Take labels, lists or explanations in: of Saefari, Neuronpedia or delphi.
+
+    Whatever is wrong in the file is named, and then nothing is imported.
+    """
+    from app.commands.exchange import import_
+
+    import_(**options)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0, or 2 for what the user can mend, said in one sentence on stderr."""
     try:

@@ -13,6 +13,7 @@ from app.panels import contexts, facts, heading, logits
 from app.panels.subject import Subject
 from app.tokens import Line
 from app.wording import ABSENT, measure, plural
+from feature_store.explanations import Explanation
 from feature_store.records import Harvest
 
 STYLE = Path(__file__).with_name("sheet.css")
@@ -36,21 +37,41 @@ def file_name(subject: Subject) -> str:
 
 def page(subject: Subject, said: dict[str, str]) -> bytes:
     """The file, in UTF-8. `said` has what people said of the feature, by kind."""
-    title = safe(str(subject.id))
-    parts = [
+    return document(str(subject.id), of_feature(subject, said))
+
+
+def document(title: str, parts: list[str]) -> bytes:
+    """A whole file, in UTF-8: `parts` are markup under its title."""
+    shown = safe(title)
+    lines = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width">',
-        f"<title>{title}</title><style>{colours()}{STYLE.read_text('utf-8')}</style></head><body>",
-        f"<h1>{title}</h1>",
-        *(f'<p class="pre">{safe(said[kind])}</p>' for kind in ("label", "note") if kind in said),
-        f'<p class="muted">{safe(origin(subject))}</p>',
-        *(f'<p class="amber">{safe(warning)}</p>' for warning in heading.warnings(subject)),
-        *(body(subject) if subject.facts.n_active else dead(subject.place.file.record)),
+        f"<title>{shown}</title><style>{colours()}{STYLE.read_text('utf-8')}</style></head><body>",
+        f"<h1>{shown}</h1>",
+        *parts,
         "</body></html>",
     ]
-    return "\n".join(parts).encode("utf-8", errors="replace")
+    return "\n".join(lines).encode("utf-8", errors="replace")
+
+
+def of_feature(subject: Subject, said: dict[str, str], limit: int | None = None) -> list[str]:
+    """All that stands under a feature's name; with `limit`, so many contexts of a stratum."""
+    whole = subject.facts.n_active
+    return [
+        *(f'<p class="pre">{safe(said[kind])}</p>' for kind in ("label", "note") if kind in said),
+        *(explained(one) for one in subject.said.annotations.explanations.of(subject.id)),
+        f'<p class="muted">{safe(origin(subject))}</p>',
+        *(f'<p class="amber">{safe(warning)}</p>' for warning in heading.warnings(subject)),
+        *(body(subject, limit) if whole else dead(subject.place.file.record)),
+    ]
+
+
+def explained(one: Explanation) -> str:
+    """A sentence about the feature, and who wrote it."""
+    by = " · ".join(filter(None, [one.explainer, one.model, one.source]))
+    return f'<p class="pre">{safe(one.text)} <small class="muted">{safe(by)}</small></p>'
 
 
 def origin(subject: Subject) -> str:
@@ -68,9 +89,9 @@ def origin(subject: Subject) -> str:
     return " · ".join([*parts, f"harvest {record.id}"])
 
 
-def body(subject: Subject) -> list[str]:
+def body(subject: Subject, limit: int | None = None) -> list[str]:
     """Facts, logits, contexts."""
-    return [*facts_of(subject), *logits_of(subject), *contexts_of(subject)]
+    return [*facts_of(subject), *logits_of(subject), *contexts_of(subject, limit)]
 
 
 def dead(record: Harvest) -> list[str]:
@@ -103,15 +124,17 @@ def logits_of(subject: Subject) -> list[str]:
     return [f"<h2>{safe(logits.TITLE)}</h2>", note, "<table>", head, *rows, "</table>"]
 
 
-def contexts_of(subject: Subject) -> list[str]:
-    """Every stratum; the first is open."""
+def contexts_of(subject: Subject, limit: int | None = None) -> list[str]:
+    """Every stratum, the first open; with `limit` the first alone, and so many contexts of it."""
     parts = ["<h2>Contexts</h2>"]
     top = subject.facts.max_act or 1.0
     opened = " open"
-    for sections in contexts.groups(subject).values():
+    for sections in list(contexts.groups(subject).values())[: None if limit is None else 1]:
         for section in sections:
             head = f"<summary>{safe(section.title)} <small>{safe(section.note)}</small></summary>"
-            read = [contexts.read(subject, c, marked=section.marked) for c in section.contexts]
+            read = [
+                contexts.read(subject, c, marked=section.marked) for c in section.contexts[:limit]
+            ]
             lines = [line(found, top) for found in read]
             parts += [f"<details{opened}>", head, *lines, "</details>"]
             opened = ""
