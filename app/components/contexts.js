@@ -1,6 +1,7 @@
 // Contexts of a feature: one line each, peaks aligned; a click opens a line to its full text.
 // data: { max, asked: { width, group }, groups: [{ name, sections: [{ title, note, lines: [Line] }] }] }
-// Line as in tokens.py, with { href, target, alike: index of the first line that reads the same }.
+// Line as in tokens.py, with { href, target, alike: index of the first line that reads the same };
+// where a line stands for one of several features: { max, name }, its own maximum and its name.
 // Reports { go: target } and, for whole sequences, { asked: { width, group } }.
 
 const WIDTHS = ["5", "16", "whole"]; // tokens on either side of the peak
@@ -20,7 +21,7 @@ function token(line, i, acts, max) {
   const act = acts.get(i);
   if (act) {
     span.classList.add(act > 0 ? "positive" : "negative");
-    span.style.setProperty("--heat", Math.min(1, Math.abs(act) / max) ** 0.7);
+    span.style.setProperty("--heat", Math.min(1, Math.abs(act) / (line.max ?? max)) ** 0.7);
   }
   if (i < line.stored[0] || i >= line.stored[1]) span.classList.add("outside");
   if (i === line.peak) span.classList.add(line.marked ? "peak" : "middle");
@@ -49,9 +50,9 @@ function draw(line, max, send) {
   });
   text.append(left, right);
   const end = el("div", "end document");
-  end.title = line.document;
+  end.title = line.name ? `${line.name} in ${line.document}` : line.document;
   const name = end.appendChild(link("", line.href, line.target, send));
-  name.append(el("bdi", "", line.document)); // cut at its beginning: the end tells
+  name.append(el("bdi", "", line.name ?? line.document)); // cut at its beginning: the end tells
   name.firstChild.dir = "ltr";
   const value = line.value ? minus(line.value, Math.abs(line.value) < 0.1 ? 3 : 2) : "0";
   const copy = el("button", "copy", "copy");

@@ -11,6 +11,7 @@ from app.session import DOCUMENT
 from app.tokens import REACH, Line, alike, line
 from app.wording import ABSENT, count, plural, share
 from feature_store import silence, strata
+from feature_store.reader import HarvestFile
 from feature_store.records import Context
 
 TITLE = "Contexts"
@@ -158,7 +159,11 @@ def address(subject: Subject, sequence: int, position: int) -> dict[str, str]:
 
 def read(subject: Subject, context: Context, whole: bool = False, marked: bool = True) -> Line:
     """A context with the tokens around its peak, or with its whole sequence."""
-    file = subject.place.file
+    return lined(subject.place.file, context, whole, marked)
+
+
+def lined(file: HarvestFile, context: Context, whole: bool = False, marked: bool = True) -> Line:
+    """The same for a context of any feature of the file."""
     reach = file.record.context_size if whole else REACH
     begin, ids = file.around(context, reach, reach)
     texts = file.vocabulary.display(ids)

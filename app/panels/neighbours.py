@@ -10,6 +10,8 @@ from app.wording import count, plural, signed
 
 TITLE = "Neighbours"
 SHOWN = 6
+COMPARED = 3
+"""Neighbours that a link takes to the Compare page."""
 
 
 def draw(subject: Subject) -> None:
@@ -25,7 +27,22 @@ def draw(subject: Subject) -> None:
         hint = f"correlation of firing (φ) over {plural(n, 'sampled token')}"
         listing(subject, "coactive", ("fires with", "φ", hint), phis)
     sampled = subject.place.info.coactive_tokens
-    st.caption(f"cosine of the decoders; φ over {count(sampled)} sampled tokens")
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption(f"cosine of the decoders; φ over {count(sampled)} sampled tokens")
+        side_by_side(subject, "nearest", facts.nearest or [])
+        side_by_side(subject, "co-active", facts.coactive or [])
+
+
+def side_by_side(subject: Subject, what: str, others: list[int]) -> None:
+    """A link to the page that compares it with the first few of them."""
+    name = subject.id.dictionary
+    features = [str(subject.id), *(f"{name}/{index}" for index in others[:COMPARED])]
+    if len(features) > 1:
+        query = {"harvest": subject.place.file.record.id, "feature": features}
+        st.page_link(
+            session.COMPARE, label=f"Compare {what}", query_params=query, width="content",
+            help=f"It and the first {len(features) - 1} side by side.",
+        )  # fmt: skip
 
 
 def listing(
