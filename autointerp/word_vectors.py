@@ -9,7 +9,7 @@ and nothing else, and takes opposites, which keep the same company, for alike.
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,7 +60,8 @@ class WordVectors:
         if not together.nnz:
             return np.zeros((len(self.words), 1))
         dimensions = min(DIMENSIONS, len(self.words))
-        u, s, _ = randomized_svd(together, dimensions, random_state=0)
+        steps: Any = 3  # scikit-learn annotates it by its default, "auto", alone
+        u, s, _ = randomized_svd(together, dimensions, n_iter=steps, random_state=0)
         found = u * np.sqrt(s)
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return np.where(norms > 1e-3 * norms.max(), found / np.maximum(norms, 1e-12), 0.0)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store.reader import HarvestFile
 from feature_store.search import split
@@ -15,35 +17,13 @@ MOST_TOKENS = 64
 """Tokens looked for at once, when none is spelled as asked and many begin so."""
 SIGNS = {"↵": "\n", "⇥": "\t", "\\n": "\n", "\\t": "\t"}
 By = Literal["fires", "promotes", "both"]
-MATCHES = """
-    WITH peak AS (
-        SELECT unnest($rows::BIGINT[]) AS row, unnest($hits::INTEGER[]) AS peaks,
-            unnest($strong::INTEGER[]) AS strong
-    ), found AS (
-        SELECT feature.rowid AS row, dictionary, feature, density, max_act,
-            if(list_contains($tokens::INTEGER[], top_token), top_token, NULL) AS top_token,
-            if(list_contains($tokens::INTEGER[], top_token), top_token_share, 0) AS share,
-            coalesce(peaks, 0) AS peaks, promoted_tokens,
-            list_min(list_transform(
-                list_intersect(promoted_tokens, $tokens::INTEGER[]),
-                lambda t: list_position(promoted_tokens, t)
-            )) AS rank,
-            greatest(
-                share * top_token_n / (top_token_n + 4), coalesce(peaks / (strong + 4), 0)
-            ) AS fires
-        FROM feature LEFT JOIN peak ON feature.rowid = peak.row
-        WHERE list_contains($names::VARCHAR[], dictionary)
-    )
-    SELECT row, dictionary, feature, density, max_act, top_token, share, peaks,
-        promoted_tokens[rank] AS promoted, rank
-    FROM found WHERE {condition} ORDER BY {order}, dictionary, feature LIMIT $most
+NEVER = 2**31
+"""The rank of a token that is not among those stored."""
+FACTS = """
+    SELECT dictionary, feature, density, max_act, top_token, top_token_share, top_token_n,
+        promoted_tokens, first_context, n_contexts
+    FROM feature ORDER BY rowid
 """
-CHOICES: dict[By, tuple[str, str]] = {
-    "fires": ("fires > 0", "fires DESC, share DESC"),
-    "promotes": ("rank IS NOT NULL", "rank, fires DESC"),
-    "both": ("fires > 0 OR rank IS NOT NULL", "fires DESC, share DESC, rank NULLS LAST"),
-}
-"""Which features are found, and in which order."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +41,32 @@ def wanted_tokens(query: str, vocabulary: Vocabulary) -> Wanted:
     ↵ or \\n stand for a line break. Without a token of that spelling those that begin so (three
     letters or more); with several words, each of them.
     """
-    texts = list(enumerate(vocabulary.text(i) for i in range(len(vocabulary))))
+    exact, bare = spellings(vocabulary)
     text = query
     for sign, meant in SIGNS.items():
         text = text.replace(sign, meant)
     if len(text) > 2 and text[0] == text[-1] == '"':
-        return Wanted([i for i, t in texts if t == text[1:-1]], "exactly")
+        return Wanted(exact.get(text[1:-1], []), "exactly")
     plain = text.strip(" ").casefold()
-    bare = [(i, t.strip(" ").casefold()) for i, t in texts]
     for asked in ({plain}, set(split(plain))):
-        if ids := [i for i, t in bare if t and t in asked]:
-            return Wanted(ids, "as a word")
-    if len(plain) >= 3 and (ids := [i for i, t in bare if t.startswith(plain)]):
-        return Wanted(ids[:MOST_TOKENS], "beginning so")
+        if ids := [i for word in asked if word for i in bare.get(word, [])]:
+            return Wanted(sorted(ids), "as a word")
+    if len(plain) >= 3:
+        begin = sorted(i for word, ids in bare.items() if word.startswith(plain) for i in ids)
+        return Wanted(begin[:MOST_TOKENS], "beginning so" if begin else "none")
     return Wanted([], "none")
+
+
+@lru_cache(maxsize=4)
+def spellings(vocabulary: Vocabulary) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Token ids by their text: as it is, and without outer spaces and case."""
+    exact: dict[str, list[int]] = {}
+    bare: dict[str, list[int]] = {}
+    for i in range(len(vocabulary)):
+        text = vocabulary.text(i)
+        exact.setdefault(text, []).append(i)
+        bare.setdefault(text.strip(" ").casefold(), []).append(i)
+    return exact, bare
 
 
 @dataclass(frozen=True)
@@ -99,23 +91,25 @@ class TokenMatch:
 
 
 class TokenIndex:
-    """Where every strong context of a harvest peaks: six bytes a context, read once."""
+    """Where every strong context of a harvest peaks and what every feature promotes: numbers in
+    memory, read once, six bytes a context and about a hundred a feature."""
 
     def __init__(self, file: HarvestFile) -> None:
-        self._file = file
-        begins = file.rows("SELECT rowid AS row, first_context FROM feature WHERE n_contexts > 0")
-        order = np.argsort(begins["first_context"].to_numpy())
-        rows = begins["row"].to_numpy()[order]
-        found = file.rows(
-            "SELECT rowid AS row, sequence, peak FROM context WHERE stratum <> 'range'"
-        )
-        first = begins["first_context"].to_numpy()[order]
-        owner = rows[np.searchsorted(first, found["row"].to_numpy(), side="right") - 1]
-        self.owner: np.ndarray = owner.astype(np.int32)
-        """The row of `feature` that a context belongs to."""
-        flat, offsets = file.sequences.flat, file.sequences.offsets
-        self.peaks: np.ndarray = flat[offsets[found["sequence"].to_numpy()] + found["peak"]]
-        self.strong: np.ndarray = np.bincount(self.owner, minlength=sum_of_features(file))
+        table = file.rows(FACTS)
+        self._names = sorted(file.dictionaries)
+        places = pa.array(self._names, pa.string())
+        self._dictionary = numbers(pc.index_in(table["dictionary"], places))
+        self._feature = numbers(table["feature"])
+        self._density, self._max = numbers(table["density"]), numbers(table["max_act"])
+        self._top = numbers(pc.fill_null(table["top_token"], -1))
+        self._share = numbers(pc.fill_null(table["top_token_share"], 0.0))
+        self._sampled = numbers(table["top_token_n"])
+        lengths = numbers(pc.fill_null(pc.list_value_length(table["promoted_tokens"]), 0))
+        self._begins = np.concatenate([[0], np.cumsum(lengths)])
+        self._promoted = numbers(pc.list_flatten(table["promoted_tokens"]))
+        self._owner, self._peaks = strong_contexts(file, table)
+        self.strong: np.ndarray = np.bincount(self._owner, minlength=len(table))
+        """Strong contexts stored of each feature."""
 
     def find(
         self,
@@ -132,25 +126,63 @@ class TokenIndex:
         """
         if not tokens or not dictionaries:
             return []
-        at_token = self.owner[np.isin(self.peaks, np.array(tokens))]
-        rows, hits = np.unique(at_token, return_counts=True)
-        condition, order = CHOICES[by]
-        query = MATCHES.format(condition=condition, order=order)
-        asked = {
-            "rows": rows.tolist(), "hits": hits.tolist(), "strong": self.strong[rows].tolist(),
-            "tokens": list(tokens), "names": list(dictionaries), "most": limit,
-        }  # fmt: skip
-        found = self._file.rows(query, asked).to_pylist()
-        return [self._match(row) for row in found]
+        asked = np.array(tokens)
+        peaks = np.bincount(self._owner[np.isin(self._peaks, asked)], minlength=len(self.strong))
+        share = np.where(np.isin(self._top, asked), self._share, 0.0)
+        weighed = share * self._sampled / (self._sampled + 4)
+        fires = np.maximum(weighed, peaks / (self.strong + 4))
+        rank = self._ranks(asked)
+        among = [i for i, name in enumerate(self._names) if name in dictionaries]
+        found = np.isin(self._dictionary, among)
+        found &= {"fires": fires > 0, "promotes": rank < NEVER}.get(
+            by, (fires > 0) | (rank < NEVER)
+        )
+        rows = np.flatnonzero(found)
+        first = (rank, -fires) if by == "promotes" else (-fires, -share, rank)
+        keys = [key[rows] for key in (*first, self._dictionary, self._feature)]
+        order = rows[np.lexsort(keys[::-1])][:limit]
+        return [self._match(row, share[row], peaks[row], rank[row]) for row in order.tolist()]
 
-    def _match(self, row: dict) -> TokenMatch:
-        strong = int(self.strong[row.pop("row")])
-        return TokenMatch(**row, strong=strong)
+    def _ranks(self, asked: np.ndarray) -> np.ndarray:
+        """For each feature, the rank of the first token asked for that it promotes; else NEVER."""
+        places = np.flatnonzero(np.isin(self._promoted, asked))
+        owners = np.searchsorted(self._begins, places, side="right") - 1
+        rank = np.full(len(self.strong), NEVER)
+        np.minimum.at(rank, owners, places - self._begins[owners] + 1)
+        return rank
+
+    def _match(self, row: int, share: float, peaks: int, rank: int) -> TokenMatch:
+        top = self._max[row]
+        promotes = rank < NEVER
+        return TokenMatch(
+            dictionary=self._names[self._dictionary[row]],
+            feature=int(self._feature[row]),
+            density=float(self._density[row]),
+            max_act=None if np.isnan(top) else float(top),
+            top_token=int(self._top[row]) if share else None,
+            share=float(share),
+            peaks=int(peaks),
+            strong=int(self.strong[row]),
+            promoted=int(self._promoted[self._begins[row] + rank - 1]) if promotes else None,
+            rank=int(rank) if promotes else None,
+        )
 
 
-def sum_of_features(file: HarvestFile) -> int:
-    """Rows of the table `feature`."""
-    return sum(info.d_sae for info in file.dictionaries.values())
+def strong_contexts(file: HarvestFile, features: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """For each strong context: the row of its feature, and the token it peaks on."""
+    rows = np.flatnonzero(numbers(features["n_contexts"]))
+    first = numbers(features["first_context"])[rows]
+    rows, first = (column[np.argsort(first)] for column in (rows, first))
+    found = file.rows("SELECT rowid AS row, sequence, peak FROM context WHERE stratum <> 'range'")
+    context = numbers(found["row"])
+    owner = rows[np.searchsorted(first, context, side="right") - 1].astype(np.int32)
+    flat, offsets = file.sequences.flat, file.sequences.offsets
+    return owner, flat[offsets[numbers(found["sequence"])] + numbers(found["peak"])]
+
+
+def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A column as numpy has it; absent values are NaN."""
+    return column.to_numpy(zero_copy_only=False)
 
 
 def facts_of(file: HarvestFile, features: Sequence[tuple[str, int]]) -> dict[tuple[str, int], dict]:
