@@ -12,7 +12,7 @@ from app.points import Cluster, Points
 from app.theme import Palette, blend
 from app.wording import measure, share
 
-HEIGHT_PX = 560
+HEIGHT_PX = 520
 HOVER_LIMIT = 40_000
 """Up to so many points carry their texts for the hover; more would be tens of megabytes."""
 NAMED = 14
@@ -68,15 +68,26 @@ def figure(
                 **placed(points, marked), mode="markers", marker=ring, **hover(points, marked)
             )
         )
-    blank = {"visible": False, "constrain": "domain"}
-    found.update_layout(
-        template=template(colours), height=HEIGHT_PX, dragmode="lasso", hovermode="closest",
-        margin={"l": 0, "r": 0, "t": 0, "b": 0}, uirevision="map", xaxis=blank,
-        yaxis={**blank, "scaleanchor": "x"},
-        annotations=[name_tag(points, one, colours) for one in clusters[:NAMED]]
-        if by == "cluster" else [],
-    )  # fmt: skip
+    found.update_layout(template=template(colours), height=HEIGHT_PX, **manner(colours))
+    if by == "cluster":
+        tags = [name_tag(points, one, colours) for one in clusters[:NAMED]]
+        found.update_layout(annotations=tags)
     return found
+
+
+def manner(colours: Palette) -> dict[str, object]:
+    """How the map is handled; nothing stands on its axes, which mean nothing."""
+    blank = {"visible": False, "constrain": "domain"}
+    return {
+        "dragmode": "pan",  # Streamlit ignores clicks while a drag draws a lasso
+        "clickmode": "event+select", "hovermode": "closest",
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0}, "xaxis": blank,
+        "yaxis": {**blank, "scaleanchor": "x"},
+        "uirevision": "map",  # what was zoomed stays so when colours change
+        "hoverlabel": {"font": {"family": "Source Sans, sans-serif", "size": 13}, "align": "left"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": colours.muted,
+                    "activecolor": colours.accent},
+    }  # fmt: skip
 
 
 def placed(points: Points, which: slice | np.ndarray) -> dict[str, np.ndarray]:

@@ -117,7 +117,7 @@ def drawn(points: Points, groups: list[Cluster], colour: str, marked: np.ndarray
     event = st.plotly_chart(
         picture, theme=None, key="map_plot", on_select="rerun",
         selection_mode=("points", "box", "lasso"),
-        config={"displaylogo": False, "scrollZoom": True,
+        config={"displaylogo": False, "scrollZoom": True, "displayModeBar": True,
                 "modeBarButtonsToRemove": ["toImage", "autoScale2d"]},
     )  # fmt: skip
     selection = event["selection"]
@@ -201,7 +201,7 @@ def about(made: Map) -> str:
         *([f"neighbours in {how.reduced_to} main axes"] if how.reduced_to else []),
         *([f"{count(how.left_out)} left out: never fired, or zero"] if how.left_out else []),
         "near means alike; axes and long distances mean nothing",
-        "click to open, drag to select, scroll to zoom",
+        "click opens, scroll zooms, lasso and box select",
     ]
     return " · ".join(parts)
 
