@@ -106,7 +106,8 @@ class TokenIndex:
         self._sampled = numbers(table["top_token_n"])
         lengths = numbers(pc.fill_null(pc.list_value_length(table["promoted_tokens"]), 0))
         self._begins = np.concatenate([[0], np.cumsum(lengths)])
-        self._promoted = numbers(pc.list_flatten(table["promoted_tokens"]))
+        parts = [numbers(part.flatten()) for part in table["promoted_tokens"].chunks]
+        self._promoted = np.concatenate(parts or [np.empty(0, np.int32)])
         self._owner, self._peaks = strong_contexts(file, table)
         self.strong: np.ndarray = np.bincount(self._owner, minlength=len(table))
         """Strong contexts stored of each feature."""
@@ -134,14 +135,14 @@ class TokenIndex:
         rank = self._ranks(asked)
         among = [i for i, name in enumerate(self._names) if name in dictionaries]
         found = np.isin(self._dictionary, among)
-        found &= {"fires": fires > 0, "promotes": rank < NEVER}.get(
-            by, (fires > 0) | (rank < NEVER)
-        )
+        does = {"fires": fires > 0, "promotes": rank < NEVER}
+        found &= does[by] if by in does else does["fires"] | does["promotes"]
         rows = np.flatnonzero(found)
         first = (rank, -fires) if by == "promotes" else (-fires, -share, rank)
         keys = [key[rows] for key in (*first, self._dictionary, self._feature)]
         order = rows[np.lexsort(keys[::-1])][:limit]
-        return [self._match(row, share[row], peaks[row], rank[row]) for row in order.tolist()]
+        columns = (order, share[order], peaks[order], rank[order])
+        return [self._match(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
     def _ranks(self, asked: np.ndarray) -> np.ndarray:
         """For each feature, the rank of the first token asked for that it promotes; else NEVER."""
@@ -160,11 +161,11 @@ class TokenIndex:
             density=float(self._density[row]),
             max_act=None if np.isnan(top) else float(top),
             top_token=int(self._top[row]) if share else None,
-            share=float(share),
-            peaks=int(peaks),
+            share=share,
+            peaks=peaks,
             strong=int(self.strong[row]),
             promoted=int(self._promoted[self._begins[row] + rank - 1]) if promotes else None,
-            rank=int(rank) if promotes else None,
+            rank=rank if promotes else None,
         )
 
 
