@@ -11,15 +11,15 @@ from app import annotations, components, contrast_chart, export, session, theme
 from app.contrasting import Asked
 from app.session import Place
 from app.tokens import visible
-from app.wording import count, measure, plural, signed
+from app.wording import count, measure, plural
 from backend.contrast.compare import DOCUMENTS, FIRINGS, Contrast, Q
 from backend.contrast.texts import UNITS
 from feature_store.records import FeatureId
 
 SHOWN = 200
 """Rows of the table; a download has all."""
-STRONGEST = 4
-"""Texts of a side listed beside a feature."""
+STRONGEST, LISTED = 3, 70
+"""Texts of a side listed beside a feature, and their characters."""
 TABLE, PICKED = "contrast_table", "contrast_picked"
 
 
@@ -29,7 +29,7 @@ def draw(place: Place, asked: Asked, found: Contrast) -> None:
     if not found.table.num_rows:
         st.write("No feature of these dictionaries fires on any of the texts.")
         return
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([13, 7], gap="medium")
     with left:
         downloads(found)
         row = table(place, found, many=len(asked.dictionaries) > 1)
@@ -106,13 +106,12 @@ def table(place: Place, found: Contrast, *, many: bool) -> int:
             "label": labels.of((row["dictionary"], row["feature"])) or promotes(place, row),
             "a": f"{row['fires_a']} of {n_a}",
             "b": f"{row['fires_b']} of {n_b}",
-            "share": f"{signed(row['share_difference'])} "
-            f"[{signed(row['share_low'])}, {signed(row['share_high'])}]",
-            "g": row["hedges_g"],
+            "q": row["q"],
             "auc": row["auc"],
+            "share": interval(row["share_difference"], row["share_low"], row["share_high"]),
+            "g": row["hedges_g"],
             "js": row["js"],
             "p": row["p"],
-            "q": row["q"],
         }
         for row in rows
     ]
@@ -127,27 +126,45 @@ def table(place: Place, found: Contrast, *, many: bool) -> int:
 
 def columns(a: str, b: str) -> dict[str, Any]:
     """Headings, formats and what each number is."""
-    number = partial(st.column_config.NumberColumn, width="small")
-    text = partial(st.column_config.TextColumn, width="small")
     return {
-        "dictionary": text("dictionary"),
-        "feature": number("feature", format="%d"),
-        "label": text("label or promotes", help="a label, else tokens that it promotes"),
-        "a": text(a[:12], help=f"texts of {a} on which it fires"),
-        "b": text(b[:12], help=f"texts of {b} on which it fires"),
-        "share": st.column_config.TextColumn(
-            "Δ share", help=f"firing share of {a} less that of {b}, with Newcombe's 95 % interval"
+        "dictionary": st.column_config.TextColumn("dictionary", width=72),
+        "feature": number("feature", "%d", 58, None),
+        "label": text("label", 92, "a label, else the tokens that it promotes"),
+        "a": text(a[:12], 68, f"texts of {a} on which it fires"),
+        "b": text(b[:12], 68, f"texts of {b} on which it fires"),
+        "q": number("q", "%.1e", 62, "Benjamini–Hochberg over all tested features"),
+        "auc": number(
+            "AUC", "%.2f", 48, f"probability that a text of {a} has the larger activation than one "
+            f"of {b}, ties half; Cliff's δ = 2 AUC − 1",
         ),
-        "g": number("g", format="%.2f", help="difference of the mean strongest activations in "
-                    "pooled standard deviations (Hedges' g)"),
-        "auc": number("AUC", format="%.2f", help=f"probability that a text of {a} has the larger "
-                      f"activation than one of {b}, ties half; Cliff's δ = 2 AUC − 1"),
-        "js": number("JS", format="%.2f", help="Jensen–Shannon distance of its activations on the "
-                     "groups, 0 to 1: square root of bits; silence is a bin, 8 bins of equal count "
-                     "for the rest"),
-        "p": number("p", format="%.1e", help="two-sided permutation test over texts"),
-        "q": number("q", format="%.1e", help="Benjamini–Hochberg over all tested features"),
+        "share": text(
+            "Δ share", 142, f"firing share of {a} less that of {b}, with Newcombe's 95 % interval"
+        ),
+        "g": number(
+            "g", "%.2f", 50, "difference of the mean strongest activations in pooled standard "
+            "deviations (Hedges' g)",
+        ),
+        "js": number(
+            "JS", "%.2f", 46, "Jensen–Shannon distance of its activations on the groups, 0 to 1: "
+            "square root of bits; silence is a bin, 8 bins of equal count for the rest",
+        ),
+        "p": number("p", "%.1e", 62, "two-sided permutation test over texts"),
     }  # fmt: skip
+
+
+def number(name: str, form: str, width: int, hint: str | None) -> Any:
+    """A column of numbers."""
+    return st.column_config.NumberColumn(name, format=form, width=width, help=hint)
+
+
+def text(name: str, width: int, hint: str) -> Any:
+    """A column of texts."""
+    return st.column_config.TextColumn(name, width=width, help=hint)
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """`+0.65 [+0.47, +0.78]`."""
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
 
 
 def promotes(place: Place, row: dict[str, Any]) -> str:
@@ -182,7 +199,7 @@ def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> 
 
 
 def listing(
-    there: Place, feature: int, points: Sequence[tuple[str, np.ndarray, Sequence[str]]]
+    there: Place, feature: int, points: Sequence[tuple[str, np.ndarray, list[str]]]
 ) -> None:
     """The texts on which it is strongest, side by side; a click tries the feature on one."""
     lines = []
@@ -192,11 +209,11 @@ def listing(
             lines.append(
                 {
                     "href": session.href(session.FEATURE, query), "target": texts[i],
-                    "cells": [measure(float(values[i])), side, texts[i]], "notes": [],
+                    "cells": [measure(float(values[i])), side, cut(texts[i])], "notes": [],
                 }
             )  # fmt: skip
     heads = [("activation", "", "opens the feature on this text"), ("side", "", ""),
-             ("text", "token", "")]  # fmt: skip
+             ("text", "", "")]  # fmt: skip
     components.rows(
         key=PICKED,
         data={
@@ -206,6 +223,12 @@ def listing(
         },
         on_go_change=components.ignore,
     )
+
+
+def cut(text: str) -> str:
+    """The beginning of a text on one line."""
+    plain = " ".join(text.split())
+    return plain if len(plain) <= LISTED else f"{plain[: LISTED - 1]}…"
 
 
 def follow(there: Place, feature: int) -> None:
