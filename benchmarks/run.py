@@ -1,6 +1,6 @@
 """Every benchmark but the peers: tables on stdout, figures in .bench/results.json.
 
-    python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload]
+    python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload|search]
 
 CPU seconds on one thread throughout: on a shared machine the clock says little. Ratios compare what
 ran side by side or in one run.
@@ -15,12 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import encoding, harvesting, memory, payload
+from benchmarks import encoding, harvesting, memory, payload, search
 from benchmarks.children import ROOT
 from benchmarks.goals import Goal
 from benchmarks.workload import FULL, Workload, build
 
-PARTS = ("encode", "harvest", "payload", "memory")
+PARTS = ("encode", "harvest", "payload", "memory", "search")
 
 
 class Bench:
@@ -67,6 +67,13 @@ class Bench:
         self.figures["memory"] = results
         self.goals["memory"] = [*memory.growth_goals(results), memory.state_goal(results[1])]
         return memory.report(results)
+
+    def search(self) -> str:
+        """Searches over a wide dictionary."""
+        facts = search.measure(4096 if self.quick else search.WIDE)
+        self.figures["search"] = facts
+        self.goals["search"] = search.goals(facts)
+        return search.report(facts)
 
     def save(self, path: Path, part: str) -> None:
         """One part's figures and goals, with what they were measured on; other parts stay."""
