@@ -29,6 +29,7 @@ COLUMNS = {
     "promoted": Column("promotes", "tokens", "tokens whose logits its decoder raises most"),
     "top_token": Column("fires on", "token", "the token with most of its activation"),
     "top_token_share": Column("share", "share", "of its activation on that token, sampled"),
+    "top_token_n": Column("of", "count", "sampled tokens on which it is active", usual=False),
     "density": Column("density", "share", "share of tokens on which it is active"),
     "window_density": Column("windows", "share", "share of windows in which it is active"),
     "max_act": Column("max", "number", "largest activation, special tokens left out"),
@@ -49,6 +50,8 @@ COLUMNS = {
 }
 """By the name that the store has for it; in the order shown."""
 NUMERIC = ("number", "share", "count", "index")
+NAMES = ("feature", "top_token")
+"""Numbers that are names: to compare them says nothing."""
 UNSORTED = ("promoted",)
 SIGNED = ("max_act", "mean_act")
 """Columns that hold the size alone where activations can be negative."""

@@ -12,7 +12,7 @@ from app.wording import plural
 from feature_store.table import NUMBERS
 
 PERCENT = 100.0
-BOUNDED = [name for name in columns.COLUMNS if name in NUMBERS and name != "top_token"]
+BOUNDED = [name for name in columns.COLUMNS if name in NUMBERS and name not in columns.NAMES]
 """Columns with numbers to compare."""
 KEYS = {name: f"filtering_{name}" for name in ("show", "label", "column", "low", "high", "columns")}
 
@@ -34,13 +34,13 @@ def draw(place: Place, given: Mapping[str, str], choice: Choice, names: list[str
         )  # fmt: skip
         with st.popover("Filter"):
             bounds(place, given, choice)
-        chips(place, given, choice)
         with st.popover("Columns"):
             st.pills(
                 "Columns", list(columns.COLUMNS)[1:], selection_mode="multi", key=KEYS["columns"],
                 format_func=lambda name: columns.title(name, signed=place.info.signed),
                 on_change=lambda: shown(place, given), width=360,
             )  # fmt: skip
+        chips(place, given, choice)
 
 
 def bounds(place: Place, given: Mapping[str, str], choice: Choice) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from app.columns import COLUMNS
-from app.wording import THIN, measure, plural, share
+from app.wording import THIN, count, measure, plural, share
 from feature_store.errors import InputError, pick
 from feature_store.table import NUMBERS, SORTED, Wanted
 
@@ -162,11 +162,16 @@ def words(choice: Choice) -> str:
 
 def said(column: str, low: float | None, high: float | None) -> str:
     """A filter in words: `density 0.1 % to 1 %`."""
-    write = share if is_share(column) else measure
+    write = share if is_share(column) else whole if COLUMNS[column].kind == "count" else measure
     ends = [text for text in (low is not None and f"≥{THIN}{write(low)}",
                               high is not None and f"≤{THIN}{write(high)}") if text]  # fmt: skip
     both = f"{write(low)} to {write(high)}" if len(ends) == 2 else ends[0]
     return f"{COLUMNS[column].title} {both}"
+
+
+def whole(value: float) -> str:
+    """A bound of a count."""
+    return count(int(value)) if value == int(value) else measure(value)
 
 
 def is_share(column: str) -> bool:

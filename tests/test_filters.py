@@ -87,8 +87,8 @@ def test_a_step_follows_the_order_and_leads_back_into_it() -> None:
 
 
 def test_columns_are_those_of_the_store() -> None:
-    assert set(columns.COLUMNS) - {"promoted"} <= set(SORTED) | {"promoted"}
-    assert set(columns.COLUMNS) <= set(table.COLUMNS)
+    assert set(columns.COLUMNS) == set(table.COLUMNS)
+    assert set(columns.COLUMNS) - set(columns.UNSORTED) == set(SORTED)
     assert columns.chosen("max_act,density") == ["feature", "density", "max_act"]
     assert columns.chosen("") == columns.usual()
     with pytest.raises(InputError, match="Did you mean 'density'"):

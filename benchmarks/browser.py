@@ -1,0 +1,116 @@
+"""What a person waits for: a feature page in Chromium, from its address and from the feature before.
+
+By the clock, over the harvest of 16,384 features. Painted is measured inside the page: the contexts
+on it have changed, and the browser has drawn a frame since.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.goals import Goal, table
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
+]  # fmt: skip
+SIZE = {"width": 1280, "height": 800}
+SETTLE_MS = 700
+"""Between two steps: nothing of the one before may still be on its way."""
+WATCH = """
+window.contextsPainted = (trigger) => new Promise((done) => {
+  const found = (root, wanted) => {
+    for (const node of root.querySelectorAll("*")) {
+      if (node.matches(".line .text")) wanted.push(node.textContent);
+      if (node.shadowRoot) found(node.shadowRoot, wanted);
+    }
+    return wanted;
+  };
+  const shown = () => found(document, []).join("|");
+  const before = trigger ? shown() : "";
+  const start = trigger ? performance.now() : 0;
+  const look = () => {
+    const now = shown();
+    if (now && now !== before) {
+      requestAnimationFrame(() => setTimeout(() => done(performance.now() - start), 0));
+    } else setTimeout(look, 5);
+  };
+  if (trigger) document.dispatchEvent(new KeyboardEvent("keydown", { key: "j", bubbles: true }));
+  look();
+});
+"""
+
+
+def measure(store: Path, steps: int) -> dict[str, Any]:
+    """Milliseconds: first paints of pages opened by their address, and steps by key."""
+    with served(store) as url, chromium() as browser:
+        context = browser.new_context(viewport=SIZE, base_url=url)
+        context.add_init_script(WATCH)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        first = [opened(page, feature) for feature in range(100, 100 + 10 * max(2, steps // 4), 10)]
+        page.wait_for_timeout(3 * SETTLE_MS)
+        switches = []
+        for _ in range(steps):
+            switches.append(page.evaluate("window.contextsPainted(true)"))
+            page.wait_for_timeout(SETTLE_MS)
+        context.close()
+    return {"cold_ms": first[0], "first_ms": first[1:], "switch_ms": switches}
+
+
+def opened(page: Any, feature: int) -> float:
+    """Milliseconds from navigating to a feature's address to its contexts."""
+    page.goto(f"/feature?feature=sae-16384/{feature}", wait_until="commit")
+    return page.evaluate("window.contextsPainted(false)")
+
+
+@contextmanager
+def served(store: Path) -> Iterator[str]:
+    """The pages of a store in a process of their own; gives their URL."""
+    command = [sys.executable, "-m", "app.cli", "app", "--store", str(store), "--no-browser"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        found = re.search(r"http://\S+", server.stdout.readline())
+        assert found, "the server says where it is"
+        yield found[0]
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless Chromium, the system's if there is one."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def report(facts: dict[str, Any]) -> str:
+    """Medians and the worst of each."""
+    rows = [
+        ["first page of a new server", facts["cold_ms"], facts["cold_ms"], 1],
+        *([name, median(facts[key]), max(facts[key]), len(facts[key])]
+          for name, key in (("a page by its address", "first_ms"), ("next feature", "switch_ms"))),
+    ]  # fmt: skip
+    title = "Contexts painted in Chromium, ms by the clock, 16,384 features"
+    return table(title, ["", "median", "worst", "n"], rows)
+
+
+def goals(facts: dict[str, Any]) -> list[Goal]:
+    """First useful paint, and the switch to the next feature."""
+    return [
+        Goal("feature page, first useful paint, median", median(facts["first_ms"]), 1000.0, " ms"),
+        Goal("switch to the next feature, median", median(facts["switch_ms"]), 400.0, " ms"),
+    ]

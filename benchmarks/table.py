@@ -1,0 +1,80 @@
+"""A page of the table of features, at the width of common dictionaries and at a million features.
+
+By the clock, in this process: what the page asks of the store, without the browser.
+"""
+
+import random
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import synthetic
+from benchmarks.goals import Goal, table
+from benchmarks.synthetic import DICTIONARY
+from feature_store.table import NUMBERS, SORTED, Wanted, ordering, rows
+
+PAGE = 100
+WIDTHS = {16_384: 150.0, 1_000_000: 1000.0}
+"""Features → milliseconds that a page may take."""
+READ = ("feature", "star", "label", "promoted", "top_token", *list(NUMBERS)[2:9])
+ALIVE = ("n_active", 1, None)
+CASES = {
+    **{f"by {column}": Wanted((ALIVE,), order=column, descending=True) for column in SORTED},
+    "labels with “park”": Wanted((ALIVE,), says="park", order="max_act", descending=True),
+    "starred": Wanted((ALIVE,), having=("star",)),
+    "two bounds": Wanted((ALIVE, ("density", 1e-4, 1e-2), ("max_act", 8, None)), order="skew"),
+}
+
+
+def measure(folder: Path) -> list[dict[str, Any]]:
+    """Every case at every width: its first page, and a page of the order that is then known."""
+    return [at_width(folder / str(width), width) for width in WIDTHS]
+
+
+def at_width(path: Path, width: int) -> dict[str, Any]:
+    """Milliseconds for one store, built where it is missing."""
+    store = synthetic.build(path, width)
+    file, said, drawn = store.harvest(), store.catalog.snapshot(), random.Random(0)
+    first, later = {}, []
+    rows(file, DICTIONARY, [0], READ, said)
+    for name, wanted in CASES.items():
+        start = time.perf_counter()
+        order = ordering(file, DICTIONARY, wanted, said)
+        rows(file, DICTIONARY, order[:PAGE], READ, said)
+        first[name] = (time.perf_counter() - start) * 1000
+        at = drawn.randrange(max(1, len(order) - PAGE))
+        start = time.perf_counter()
+        rows(file, DICTIONARY, order[at : at + PAGE], READ, said)
+        later.append((time.perf_counter() - start) * 1000)
+    return {
+        "features": width,
+        "first_median_ms": median(first.values()),
+        "first_worst_ms": max(first.values()),
+        "worst": max(first, key=lambda name: first[name]),
+        "later_median_ms": median(later),
+        "later_worst_ms": max(later),
+        "first_ms": first,
+    }
+
+
+def report(results: list[dict[str, Any]]) -> str:
+    """One line a width."""
+    columns = ["features", "first page, median", "worst", "which", "other pages, median", "worst"]
+    names = ["features", "first_median_ms", "first_worst_ms", "worst", "later_median_ms"]
+    lines = [[one[name] for name in [*names, "later_worst_ms"]] for one in results]
+    title = f"A page of {PAGE} features, ms by the clock, over {len(CASES)} orders and filters"
+    return table(title, columns, lines)
+
+
+def goals(results: list[dict[str, Any]]) -> list[Goal]:
+    """The worst page of each width."""
+    return [
+        Goal(
+            f"table page, {one['features']:,} features, worst first page",
+            one["first_worst_ms"],
+            WIDTHS[one["features"]],
+            " ms",
+        )
+        for one in results
+    ]
