@@ -31,5 +31,6 @@ def ignore() -> None:
 contexts, facts, document = declare("contexts"), declare("facts"), declare("document")
 heading, prompt, rows = declare("heading"), declare("prompt"), declare("rows")
 strip = declare("strip")
-table, search = declare("table"), declare("search")
+table, search, histogram = declare("table"), declare("search"), declare("histogram")
 effects, ranked, sources = declare("effects"), declare("ranked"), declare("sources")
+entries = declare("entries")

@@ -6,6 +6,7 @@ from app.panels import (
     activations,
     contexts,
     effect,
+    explanations,
     facts,
     family,
     logits,
@@ -19,7 +20,7 @@ from app.panels import (
 PANELS: dict[str, tuple[ModuleType, ...]] = {
     "left": (contexts, trial, facts),
     "right": (activations, logits, neighbours, matches),
-    "below": (effect, family, neurons, notes),
+    "below": (effect, family, neurons, explanations, notes),
 }
 """Panels in page order, by the part of the page they stand in. Those below are tabs: only the one
 that is open is drawn, so what it costs is paid by who asked for it. The last is open at first."""

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import annotations, session
+from app import annotations, collecting, session
 from app.components import rows
 from app.panels.subject import Subject
 from app.wording import count
@@ -24,6 +24,7 @@ def draw(subject: Subject) -> None:
         edits(subject)
     else:
         readings(subject)
+    collecting.membership(subject)
     history(subject)
 
 

@@ -1,0 +1,130 @@
+"""Files on the Lists page: everything that people said, out and in; explanations taken back."""
+
+from typing import cast
+
+import pyarrow as pa
+import streamlit as st
+
+from app import annotations, keeping, session
+from app.commands.exchange import summary
+from app.session import Place
+from app.wording import count, plural
+from feature_store.errors import InputError
+from feature_store.exchange.files import FORMATS, everything, written
+from feature_store.exchange.reading import read_bytes, sizes
+from feature_store.exchange.shapes import SHAPES, What
+from feature_store.exchange.sources import Names
+from feature_store.exchange.taking import take_in, withdraw
+
+FILE, MEANS, TOLD = "exchange_file", "exchange_means", "exchange_told"
+WORDS = {"labels": "labels, notes and stars", "lists": "lists", "explanations": "explanations"}
+
+
+def draw(here: Place | None, said: annotations.Said) -> None:
+    """Export on the left, import on the right."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**Export**")
+        for what in SHAPES:
+            out(what, said)
+        st.caption("Dashboards for Neuronpedia: `saefari export --what dashboards`")
+    with right:
+        st.markdown("**Import**")
+        if said.writable:
+            into(here)
+        else:
+            st.caption(keeping.READ_ONLY)
+
+
+def out(what: What, said: annotations.Said) -> None:
+    """One kind, as files made when they are asked for."""
+    n = counted(what, said)
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.markdown(f"{WORDS[what]} ({count(n)})", width=260)
+        for kind in FORMATS:
+            st.download_button(
+                "JSON" if kind == "json" else "Parquet",
+                lambda kind=kind: written(what, everything(what, said.annotations), kind),
+                f"{what}.{kind}", key=f"exchange_{what}_{kind}", type="tertiary",
+                on_click="ignore", disabled=not n,
+            )  # fmt: skip
+
+
+def counted(what: What, said: annotations.Said) -> int:
+    """How many there are."""
+    found = said.annotations
+    if what == "lists":
+        return len(found.lists.current)
+    return (found.in_force if what == "labels" else found.explanations.table).num_rows
+
+
+def into(here: Place | None) -> None:
+    """A file, and which dictionary another tool's name means."""
+    names = sorted(sizes(session.store()))
+    with st.form("exchange_form", border=False, clear_on_submit=True):
+        st.file_uploader(
+            "A file of labels, lists or explanations: of Saefari (.json, .parquet) or Neuronpedia "
+            "(.jsonl, .jsonl.gz, .json)", key=FILE,
+        )  # fmt: skip
+        st.selectbox(
+            "Neuronpedia's source is the dictionary", names, key=MEANS,
+            index=names.index(here.info.dictionary) if here else None,
+        )  # fmt: skip
+        st.form_submit_button("Import", on_click=take)
+    if told := st.session_state.pop(TOLD, None):
+        st.write(session.literal(told))
+
+
+def take() -> None:
+    """Callback: all of the file, or nothing and the reason."""
+    file, means = st.session_state[FILE], st.session_state[MEANS]
+    if file is None:
+        keeping.refuse("Choose a file to import.")
+        return
+    names = Names(sizes(session.store()), {"": means} if means else {})
+    try:
+        found = read_bytes(file.getvalue(), file.name, names)
+    except InputError as error:
+        keeping.refuse(str(error))
+        return
+    taken = keeping.attempt(take_in, found)
+    if taken:
+        st.session_state[TOLD] = summary(found.what, taken.new, taken.same, found.left_out)
+
+
+def explanations(said: annotations.Said) -> None:
+    """Which explanations the store has, by dictionary and explainer; each lot can be taken back."""
+    table = said.annotations.explanations.table
+    if not table.num_rows:
+        return
+    with st.expander(f"Explanations ({count(table.num_rows)})"):
+        for name, explainer, model, n in lots(table):
+            by = " · ".join(filter(None, [explainer, model])) or "nobody named"
+            with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+                sentence = f"{name}: {plural(n, 'explanation')} by {by}"
+                st.markdown(session.literal(sentence), width="stretch")
+                if said.writable:
+                    st.button(
+                        "Take back", key=f"withdraw_{name}_{explainer}_{model}", type="tertiary",
+                        on_click=take_back, args=(name, explainer, model),
+                        help="An import brings them again.",
+                    )  # fmt: skip
+
+
+def lots(table: pa.Table) -> list[tuple[str, str, str, int]]:
+    """(dictionary, explainer, model, how many)."""
+    keys = ["dictionary", "explainer", "model"]
+    grouped = (
+        table.group_by(keys)
+        .aggregate([("text", "count")])
+        .sort_by([(key, "ascending") for key in keys])
+    )
+    columns = [grouped[name].to_pylist() for name in (*keys, "text_count")]
+    return cast(list[tuple[str, str, str, int]], list(zip(*columns, strict=True)))
+
+
+def take_back(dictionary: str, explainer: str, model: str) -> None:
+    """Callback: these explanations are no longer in force."""
+    n = keeping.attempt(withdraw, dictionary, explainer, model)
+    if n:
+        st.session_state[TOLD] = f"{plural(n, 'explanation')} taken back."
