@@ -9,6 +9,7 @@ and nothing else, and takes opposites, which keep the same company, for alike.
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,9 +41,9 @@ class WordVectors:
     name = "the company that words keep in corpus and labels"
 
     def __init__(self, corpus: Sequence[str], labels: Sequence[str]) -> None:
-        named = Counter(word for text in labels for word in split(text))
-        texts = [split(text) for text in (*corpus, *dict.fromkeys(labels))]
-        counts = Counter(word for words in texts for word in words)
+        said = [split(text) for text in dict.fromkeys(labels)]
+        texts = [*map(split, corpus), *said]
+        named, counts = (Counter(chain.from_iterable(lists)) for lists in (said, texts))
         words = [word for word, _ in named.most_common(MOST_WORDS)]
         words += [w for w, n in counts.most_common() if n >= RARE and w not in named]
         self.words = {word: i for i, word in enumerate(words[:MOST_WORDS])}

@@ -21,7 +21,7 @@ NEVER = 2**31
 """The rank of a token that is not among those stored."""
 FACTS = """
     SELECT dictionary, feature, density, max_act, top_token, top_token_share, top_token_n,
-        promoted_tokens, first_context, n_contexts
+        promoted_tokens, coalesce(len(promoted_tokens), 0) AS promoted, first_context, n_contexts
     FROM feature ORDER BY rowid
 """
 
@@ -97,15 +97,15 @@ class TokenIndex:
     def __init__(self, file: HarvestFile) -> None:
         table = file.rows(FACTS)
         self._names = sorted(file.dictionaries)
-        places = pa.array(self._names, pa.string())
-        self._dictionary = numbers(pc.index_in(table["dictionary"], places))
+        coded = table["dictionary"].dictionary_encode().combine_chunks()
+        places = np.array([self._names.index(name) for name in coded.dictionary.to_pylist()])
+        self._dictionary = places[numbers(coded.indices)]
         self._feature = numbers(table["feature"])
         self._density, self._max = numbers(table["density"]), numbers(table["max_act"])
         self._top = numbers(pc.fill_null(table["top_token"], -1))
         self._share = numbers(pc.fill_null(table["top_token_share"], 0.0))
         self._sampled = numbers(table["top_token_n"])
-        lengths = numbers(pc.fill_null(pc.list_value_length(table["promoted_tokens"]), 0))
-        self._begins = np.concatenate([[0], np.cumsum(lengths)])
+        self._begins = np.concatenate([[0], np.cumsum(numbers(table["promoted"]))])
         parts = [numbers(part.flatten()) for part in table["promoted_tokens"].chunks]
         self._promoted = np.concatenate(parts or [np.empty(0, np.int32)])
         self._owner, self._peaks = strong_contexts(file, table)
