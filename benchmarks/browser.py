@@ -1,4 +1,4 @@
-"""What a person waits for: a feature page in Chromium, from its address and from the feature before.
+"""What a person waits for: a feature page in Chromium, by its address and from the one before.
 
 By the clock, over the harvest of 16,384 features. Painted is measured inside the page: the contexts
 on it have changed, and the browser has drawn a frame since.

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from app.charts import histogram
+from app.bars import histogram, linear_counts, log_counts
 from app.theme import PALETTES, blend, contrast
 from app.wording import THIN, count, measure, plural, share, signed
 from feature_store.histogram import bin_edge, bin_of
@@ -14,27 +14,42 @@ COUNTS = [3, 0, 7, 1]
 
 def test_a_bar_spans_its_bin_and_empty_bins_draw_nothing() -> None:
     start = bin_of(2.0)
-    (bars,) = histogram((start, COUNTS), None, PALETTES["light"], log_counts=False).data
-    assert list(bars.y) == [3, 7, 1]
-    low = [10 ** (x - w / 2) for x, w in zip(bars.x, bars.width, strict=True)]
-    assert low == pytest.approx([bin_edge(start), bin_edge(start + 2), bin_edge(start + 3)])
+    data = histogram((start, COUNTS), None)
+    edges = [math.log10(bin_edge(start + i)) for i in range(5)]
+    places = [(edge - edges[0]) / (edges[4] - edges[0]) for edge in edges]
+    spans = [(bar["left"], bar["left"] + bar["width"]) for bar in data["bars"]]
+    assert [bar["count"] for bar in data["bars"]] == [3, 7, 1]
+    for span, expected in zip(spans, [places[:2], places[2:4], places[3:]], strict=True):
+        assert span == pytest.approx(expected)
+    assert data["ticks"][0] == {"at": pytest.approx(0), "text": "2"}
 
 
 def test_a_negative_side_is_the_mirror_image() -> None:
     """Equal counts on both sides make a symmetric figure, ticks included."""
     side = (bin_of(0.5), COUNTS)
-    figure = histogram(side, side, PALETTES["dark"], log_counts=True)
-    minus, plus = figure.data
-    assert list(minus.x) == pytest.approx([-x for x in plus.x])
-    assert sorted(figure.layout.xaxis.tickvals) == pytest.approx(
-        sorted(-x for x in figure.layout.xaxis.tickvals)
-    )
+    data = histogram(side, side)
+    middles = [bar["left"] + bar["width"] / 2 for bar in data["bars"]]
+    assert sorted(middles) == pytest.approx(sorted(1 - x for x in middles))
+    places = sorted(tick["at"] for tick in data["ticks"])
+    assert places == pytest.approx(sorted(1 - place for place in places))
+    assert [bar["sign"] for bar in data["bars"]] == [-1, -1, -1, 1, 1, 1]
 
 
-def test_log_counts_show_a_single_token() -> None:
-    figure = histogram((bin_of(1.0), [1]), None, PALETTES["light"], log_counts=True)
-    assert figure.layout.yaxis.type == "log"
-    assert figure.layout.yaxis.range[0] < math.log10(1)
+def test_a_tested_text_is_marked_where_its_activation_is() -> None:
+    start = bin_of(1.0)
+    end = bin_edge(start + len(COUNTS))
+    assert histogram((start, COUNTS), None, end**0.5)["marker"] == pytest.approx(0.5)
+    assert histogram((start, COUNTS), None, 100 * end)["marker"] == 1.0
+    assert histogram((start, COUNTS), None, 0.0)["marker"] is None
+    assert histogram(None, None, 3.0)["bars"] == []
+
+
+@pytest.mark.parametrize("most", [1, 3, 9, 40, 99, 100, 1234, 5_000_000])
+def test_axes_of_counts_have_a_few_ticks_up_to_the_most(most: int) -> None:
+    linear = [tick.at for tick in linear_counts(most)]
+    assert linear[0] == 0 and 2 <= len(linear) <= 6 and 2 * linear[-1] >= most >= linear[-1]
+    logs = [tick.at for tick in log_counts(most)]
+    assert logs[0] == 1 and all(tick <= most for tick in logs) and 10 * logs[-1] > most
 
 
 @pytest.mark.parametrize("kind", PALETTES)

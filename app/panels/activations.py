@@ -1,8 +1,6 @@
 """How strongly it fires, and how often."""
 
-import streamlit as st
-
-from app import charts, theme
+from app import bars, components
 from app.panels import trial
 from app.panels.subject import Subject
 from app.wording import count, measure, plural
@@ -11,37 +9,23 @@ from feature_store.histogram import share_below
 TITLE = "Activations"
 
 
-@st.fragment
 def draw(subject: Subject) -> None:
     """The histogram, with log or linear counts."""
     facts = subject.facts
-    positive: tuple[int, list[int]] | None = None
-    negative = None
+    positive, negative = side(facts.histogram_start, facts.histogram), None
     if facts.positive and facts.negative:
         positive = side(facts.positive.histogram_start, facts.positive.histogram)
         negative = side(facts.negative.histogram_start, facts.negative.histogram)
-    else:
-        positive = side(facts.histogram_start, facts.histogram)
-    with st.container(
-        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
-    ):
-        note, toggle = st.empty(), st.empty()
-    tokens = plural(subject.place.file.record.tokens, "token")
-    note.caption(f"{count(facts.n_active)} of {tokens}", width="content")
-    scale = toggle.segmented_control(
-        "Counts", ["log", "linear"], default="log", key="counts", required=True,
-        label_visibility="collapsed", persist_state="session",
-    )  # fmt: skip
-    colours = theme.palette(st.context.theme.type)
     tested = trial.tested(subject)
-    figure = charts.histogram(
-        positive, negative, colours, log_counts=scale == "log", marker=tested or None
+    tokens = plural(subject.place.file.record.tokens, "token")
+    components.histogram(
+        key="feature_histogram",
+        data={
+            **bars.histogram(positive, negative, tested),
+            "note": f"{count(facts.n_active)} of {tokens}",
+            "standing": "" if tested is None else standing(subject, tested),
+        },
     )
-    st.plotly_chart(
-        figure, theme=None, key="histogram", config={"displaylogo": False, "displayModeBar": False}
-    )
-    if tested is not None:
-        st.caption(standing(subject, tested))
 
 
 def standing(subject: Subject, tested: float) -> str:
