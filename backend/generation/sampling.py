@@ -1,0 +1,70 @@
+"""From logits to tokens, all rows at once; each row as if it were alone.
+
+A token wins a race: probability divided by exponential noise, the largest is taken. The noise of a
+row depends on its seed and the step alone, so that rows with one seed take the same token wherever
+their distributions allow it, and differ by their edits rather than by luck.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.generation.records import Sampling
+
+
+class Sampler:
+    """Draws one token for each row, step after step."""
+
+    def __init__(
+        self, sampling: Sampling, seeds: Sequence[int], tokens: Sequence[int], vocab: int
+    ) -> None:
+        """`tokens`: of the prompt, which the repetition penalty counts as seen."""
+        self._sampling = sampling
+        distinct = list(dict.fromkeys(seeds))
+        self._noises = [torch.Generator().manual_seed(seed) for seed in distinct]
+        self._noise_of = torch.tensor([distinct.index(seed) for seed in seeds])
+        self._one_noise = len(distinct) == 1
+        self._seen: Tensor | None = None
+        if sampling.repetition_penalty != 1:
+            self._seen = torch.zeros(len(seeds), vocab, dtype=torch.bool)
+            self._seen[:, list(set(tokens))] = True
+
+    def draw(self, logits: Float[Tensor, "row vocab"]) -> Int[Tensor, "row"]:
+        """The next token of each row."""
+        scores = logits.float()
+        if self._seen is not None:
+            scores = self._penalised(scores)
+        if self._sampling.temperature == 0:
+            drawn = scores.argmax(-1)
+        else:
+            scores = self._cut(scores / self._sampling.temperature)
+            drawn = (scores - self._race(scores).log()).argmax(-1)
+        if self._seen is not None:
+            self._seen[torch.arange(len(drawn)), drawn.cpu()] = True
+        return drawn
+
+    def _race(self, scores: Tensor) -> Float[Tensor, "row vocab"]:
+        rows = [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self._noises]
+        noise = rows[0][None] if self._one_noise else torch.stack(rows)[self._noise_of]
+        return noise.clamp_min(torch.finfo(noise.dtype).tiny).to(scores.device)
+
+    def _penalised(self, scores: Tensor) -> Tensor:
+        assert self._seen is not None
+        penalty = self._sampling.repetition_penalty
+        less = torch.where(scores > 0, scores / penalty, scores * penalty)
+        return torch.where(self._seen.to(scores.device), less, scores)
+
+    def _cut(self, scores: Tensor) -> Tensor:
+        """Tokens outside top-k, then outside top-p of what is left, can no longer win."""
+        k, p = self._sampling.top_k, self._sampling.top_p
+        if 0 < k < scores.shape[-1]:
+            least = scores.topk(k, dim=-1).values[:, -1:]
+            scores = scores.masked_fill(scores < least, -torch.inf)
+        if p < 1:
+            ordered, at = scores.sort(descending=True)
+            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+            drop = torch.zeros_like(scores, dtype=torch.bool).scatter(-1, at, before >= p)
+            scores = scores.masked_fill(drop, -torch.inf)
+        return scores

@@ -1,0 +1,52 @@
+"""A fair turn: whoever has waited longest is next.
+
+The lock of a model goes to whichever thread wakes first, and the one that has just let go is awake.
+Generations therefore queue here for each token before they ask for the model.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+from backend.lm import Lm
+
+
+class Turns:
+    """A lock that is handed on in the order of asking."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+        self._taken = False
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn, hold it, hand it on."""
+        with self._guard:
+            mine = threading.Event()
+            if self._taken:
+                self._waiting.append(mine)
+            else:
+                self._taken = True
+                mine.set()
+        mine.wait()
+        try:
+            yield
+        finally:
+            with self._guard:
+                if self._waiting:
+                    self._waiting.popleft().set()
+                else:
+                    self._taken = False
+
+
+_made = threading.Lock()
+_turns: "WeakKeyDictionary[Lm, Turns]" = WeakKeyDictionary()
+
+
+def turns_of(lm: Lm) -> Turns:
+    """The one queue of a model."""
+    with _made:
+        return _turns.setdefault(lm, Turns())
