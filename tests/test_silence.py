@@ -1,0 +1,77 @@
+"""Silent windows against the stored ones, and where documents lie."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_store import pool, segments, silence
+from feature_store.errors import InputError
+from feature_store.pool import Pool, PoolWindow
+from feature_store.reader import HarvestFile
+from tests.harvests import Rig
+
+
+@pytest.fixture(scope="module")
+def file(harvested: Path) -> HarvestFile:
+    return HarvestFile(harvested)
+
+
+@pytest.mark.parametrize("name", ["top", "abs", "relu"])
+def test_a_window_is_silent_exactly_where_the_feature_has_no_activation(
+    file: HarvestFile, name: str
+) -> None:
+    one, stored = pool.read(file, name), file.silent_windows(name)
+    for feature in range(0, one.d_sae, 7):
+        found = silence.windows(one, feature, file.sequences, np.array([3]))
+        got = {(c.sequence, c.start) for c in (*found.hard, *found.random)}
+        assert got == {(w.sequence, w.start) for w in stored if feature not in w.features}
+        assert all(c.value == 0 and c.positions == [] for c in found.hard)
+
+
+def test_hard_windows_hold_a_token_of_the_peaks_and_show_it(file: HarvestFile) -> None:
+    one = pool.read(file, "top")
+    tokens = np.unique(file.sequences.flat)[3:6]
+    found = silence.windows(one, 0, file.sequences, tokens)
+    assert found.hard and found.random
+    for context in found.hard:
+        assert file.sequences.tokens(context.sequence)[context.peak] in tokens
+    for c in found.random:
+        assert not np.isin(file.sequences.window(c.sequence, c.start, c.length), tokens).any()
+
+
+def test_too_few_silent_windows_in_either_split_are_too_few(file: HarvestFile) -> None:
+    windows = [PoolWindow(0, 8 * i, 8, "explain" if i % 2 else "score", 0, 8 * i)
+               for i in range(2 * silence.ENOUGH)]  # fmt: skip
+    empty = np.array([], dtype=int)
+    one = Pool(8 * len(windows), empty, empty, empty.astype(float), 1, windows)
+    assert not silence.windows(one, 0, file.sequences, np.array([0])).too_few()
+    one = replace(one, token=np.array([8]), feature=np.array([0]), value=np.array([1.0]))
+    assert silence.windows(one, 0, file.sequences, np.array([0])).too_few()
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_segments_cover_every_sequence_once(
+    rig: Rig, tmp_path: Path, file: HarvestFile, pack: bool
+) -> None:
+    """By sequence and by document they are the same; a context lies in its document's."""
+    file = HarvestFile(rig.harvest(tmp_path, pack=True)) if pack else file
+    by_sequence = [s for i in range(len(file.sequences)) for s in segments.of_sequence(file, i)]
+    by_document = [
+        s for document in range(len(file.documents)) for s in segments.of_document(file, document)
+    ]
+    assert sorted(by_sequence) == sorted(by_document)
+    assert len({s.document for s in by_sequence}) == file.record.documents
+    ends = {s: 0 for s in range(len(file.sequences))}
+    for one in by_sequence:
+        assert one.begin - ends[one.sequence] <= 1 and one.end > one.begin  # a BOS between
+        ends[one.sequence] = one.end
+    assert ends == {s: len(file.sequences.tokens(s)) for s in ends}
+    for window in pool.read(file, "top").windows:
+        assert segments.at(file, window.sequence, window.start).document == window.document
+
+
+def test_an_unknown_sequence_is_a_sentence(file: HarvestFile) -> None:
+    with pytest.raises(InputError, match="There is no sequence 100000: harvest"):
+        segments.check(file, 100_000)
