@@ -24,9 +24,10 @@ DEFAULTS: dict[str, Any] = {
     "on": None,
 }
 """Parameter of the URL → value where it has none; the widget's key is `contrast_` and its name."""
-KEPT, FILES, LABELS, GO = "contrast_kept", "contrast_files", "contrast_labels", "contrast_go"
-"""Keys of the session: the fields' values, texts of files by side, a labelled file, and whether the
-page is to compare what its fields say."""
+KEPT, FILES, LABELS = "contrast_kept", "contrast_files", "contrast_labels"
+GO, OF = "contrast_go", "contrast_of"
+"""Keys of the session: the fields' values, texts of files by side, a labelled file, whether the
+page is to compare what its fields say, and the dictionary that the bar named last."""
 LARGEST = 20_000_000
 """Bytes of a file."""
 
@@ -37,28 +38,41 @@ def key(name: str) -> str:
 
 
 def adopt(place: Place) -> None:
-    """Fill the fields: from the URL, else what this visitor left there, else the defaults."""
-    given: dict[str, Any] = {n: v for n, v in st.query_params.to_dict().items() if n in DEFAULTS}
-    if given:
-        given["on"] = st.query_params.get_all("on")
-    linked = "a" in given and "b" in given
-    values = DEFAULTS | (given or st.session_state.get(KEPT, {}))
-    on = [name for name in values["on"] or [] if name in place.file.dictionaries]
-    values |= {
-        "on": on or [place.info.dictionary],
-        "unit": values["unit"] if values["unit"] in UNITS else DEFAULTS["unit"],
-        "by": values["by"] if values["by"] in BY else DEFAULTS["by"],
+    """Fill the fields: at first sight from the URL, else as this visitor left them."""
+    state = st.session_state
+    if key("unit") not in state:  # a widget that is drawn always: the page is new
+        given: dict[str, Any] = {
+            n: v for n, v in st.query_params.to_dict().items() if n in DEFAULTS
+        }
+        if given:
+            given["on"] = st.query_params.get_all("on") or None
+        state[KEPT] = DEFAULTS | (given or state.get(KEPT, {}))
+        state[GO] = "a" in given and "b" in given
+    kept, here = state[KEPT], place.info.dictionary
+    on = None if kept["on"] is None else [n for n in kept["on"] if n in place.file.dictionaries]
+    moved = state.get(OF, here) != here  # another was chosen in the bar
+    if on is None or (kept["on"] and not on) or (moved and here not in on):
+        on = [here]
+    if on != kept["on"]:
+        state.pop(key("on"), None)
+    kept |= {
+        "on": on,
+        "unit": kept["unit"] if kept["unit"] in UNITS else DEFAULTS["unit"],
+        "by": kept["by"] if kept["by"] in BY else DEFAULTS["by"],
     }
-    fresh = key("a") not in st.session_state
-    for name, value in values.items():
-        st.session_state.setdefault(key(name), value)
-    if fresh and linked:
-        st.session_state[GO] = True
+    state[OF] = here
+    for name, value in kept.items():
+        state.setdefault(key(name), value)
+
+
+def value(name: str) -> Any:
+    """What a field says, drawn just now or not."""
+    return st.session_state.get(key(name), st.session_state[KEPT][name])
 
 
 def keep() -> None:
     """Callback: what the fields say is there on the way back to the page."""
-    st.session_state[KEPT] = {name: st.session_state[key(name)] for name in DEFAULTS}
+    st.session_state[KEPT] = {name: value(name) for name in DEFAULTS}
 
 
 def go() -> None:
@@ -195,34 +209,30 @@ def every(names: list[str]) -> None:
 def texts_of(side: str) -> tuple[str, ...]:
     """A side's texts: the file's, else the field's."""
     file = st.session_state.get(FILES, {}).get(side)
-    return file[1] if file else tuple(lines(st.session_state[key(side)]))
+    return file[1] if file else tuple(lines(value(side)))
 
 
 def asked() -> Asked:
     """What the fields say. InputError for two sides of one name and for no dictionary."""
-    state = st.session_state
-    if not state[key("on")]:
+    if not value("on"):
         raise InputError("Pick at least one dictionary.")
-    if labelled := state.get(LABELS):
-        label, groups = state[key("label")], labelled[1]
+    if labelled := st.session_state.get(LABELS):
+        label, groups = st.session_state[key("label")], labelled[1]
         others = [(name, texts) for name, texts in groups.items() if name != label]
         found = ((label, groups[label]), *others)
     else:
-        names = [state[key(f"{side}_name")].strip() or side.upper() for side in SIDES]
+        names = [value(f"{side}_name").strip() or side.upper() for side in SIDES]
         if names[0] == names[1]:
             raise InputError(f"Both sides are called {names[0]!r}: give them two names.")
         found = tuple((name, texts_of(side)) for name, side in zip(names, SIDES, strict=True))
-    return Asked(found, tuple(state[key("on")]), state[key("unit")], state[key("by")])
+    return Asked(found, tuple(value("on")), value("unit"), value("by"))
 
 
 def link(given: Asked) -> bool:
     """Put what is compared into the URL; False where it is too long, or comes from files."""
-    state = st.session_state
-    typed = given.short and not state.get(FILES) and not state.get(LABELS)
+    typed = given.short and not any(st.session_state.get(name) for name in (FILES, LABELS))
+    carried = DEFAULTS if typed else ("unit", "by", "on")
+    changed = {name: value(name) for name in carried if value(name) != DEFAULTS[name]}
     others = {n: v for n, v in st.query_params.to_dict().items() if n not in DEFAULTS}
-    values = {name: state[key(name)] for name in DEFAULTS}
-    if not typed:
-        values = {name: v for name, v in values.items() if name in ("unit", "by", "on")}
-    changed = {name: v for name, v in values.items() if v != DEFAULTS[name]}
     st.query_params.from_dict({**others, **changed})
     return typed

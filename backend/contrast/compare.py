@@ -90,12 +90,14 @@ def contrast(
     group = np.array([doc.group for doc in docs])
     group = np.array([doc.group for doc in docs])
     found = {name: measured(values, group) for name, values in readings.features.items()}
-    mask, test = tested(found, readings.features, group == 0, by, lambda x: tick(0.8 + 0.2 * x))
+    mask, test = tested(found, readings.features, group == 0, by, lambda x: tick(0.8 + 0.19 * x))
+    apart = separations(engine, found, readings.neurons, group)
+    tick(1.0)
     return Contrast(
         names=list(groups),
         documents=docs,
         table=ranked(found, mask, test, by),
-        separation=separations(engine, found, readings.neurons, group),
+        separation=apart,
         values=readings.features,
         tested=int(mask.sum()),
         exact=test.exact,
