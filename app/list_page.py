@@ -59,7 +59,7 @@ def head(found: FeatureList, said: Said, past: list[Change]) -> None:
     left, right = st.columns([5, 4], vertical_alignment="bottom")
     left.text_input(
         "Name", key=name, max_chars=list_edits.NAME_LENGTH, disabled=fixed,
-        on_change=say, args=(found.id, "name", name),
+        on_change=say, args=(found.id, "name", name), label_visibility="collapsed",
     )  # fmt: skip
     with right.container(horizontal=True, gap="small", vertical_alignment="center"):
         if said.writable:
@@ -72,7 +72,7 @@ def head(found: FeatureList, said: Said, past: list[Change]) -> None:
         menu(found, said)
     st.text_area(
         "Description", key=text, height=68, max_chars=list_edits.TEXT_LENGTH, disabled=fixed,
-        placeholder="what this list is for", on_change=say, args=(found.id, "description", text),
+        placeholder="what this list is for", on_change=say, args=(found.id, "description", text), label_visibility="collapsed",
     )  # fmt: skip
     st.caption(
         f"{plural(len(found.entries), 'feature')} · changed {found.changed:%Y-%m-%d %H:%M} UTC · "

@@ -16,9 +16,11 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from feature_store.annotations import COLUMNS
+from feature_store.annotations import COLUMNS, Annotations
 from feature_store.errors import InputError
+from feature_store.explanations import SCHEMA as EXPLANATION
 from feature_store.harvest_file import DDL
+from feature_store.lists import ENTRY, HEADING
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 
@@ -30,6 +32,14 @@ PATIENCE_S = 2.0
 """How long a query waits for another process that has the catalog."""
 MEGABYTES = 256
 """DuckDB's memory; an answer may take a quarter of it."""
+
+SAID = {
+    "annotation": COLUMNS,
+    "feature_list": HEADING,
+    "list_entry": ENTRY,
+    "explanation": EXPLANATION,
+}
+"""The tables of the catalog that a query sees, with their columns."""
 
 
 class SqlError(InputError):
@@ -51,15 +61,16 @@ class Query:
 
     def __init__(self, store: Store, harvest: HarvestFile, sql: str) -> None:
         """Start it. Raises InputError where the catalog cannot be read."""
+        said = given(store.catalog.snapshot(PATIENCE_S), sql)
         request = {
+            "tables": list(said),
             "harvest": str(harvest.path.resolve()),
             "sql": sql,
             "rows": ROWS + 1,
             "megabytes": MEGABYTES,
             "seconds": SECONDS,
         }
-        said = store.catalog.snapshot(PATIENCE_S).every
-        given = json.dumps(request).encode() + b"\n" + arrow(said)
+        sent = json.dumps(request).encode() + b"\n" + b"".join(map(arrow, said.values()))
         self.sql = sql
         self.started = time.monotonic()
         self._outcome: Answer | SqlError | None = None
@@ -70,7 +81,7 @@ class Query:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        self._thread = threading.Thread(target=self._run, args=[given], daemon=True)
+        self._thread = threading.Thread(target=self._run, args=[sent], daemon=True)
         self._thread.start()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -110,6 +121,15 @@ class Query:
             self._outcome = Answer(table.slice(0, ROWS), table.num_rows > ROWS, seconds)
 
 
+def given(said: Annotations, sql: str) -> dict[str, pa.Table]:
+    """The catalog's tables by name; those that a query does not name are sent without rows."""
+    tables = [said.every, *said.lists.tables(), said.explanations.table]
+    return {
+        name: table if name in sql.casefold() else table.schema.empty_table()
+        for name, table in zip(SAID, tables, strict=True)
+    }
+
+
 def complaint(said: str) -> str:
     """The worker's last words; without any it was stopped by the system, for its memory."""
     if not said.strip() or "Traceback" in said or "terminate called" in said:
@@ -135,9 +155,10 @@ def tables() -> dict[str, list[tuple[str, str]]]:
     """Every table that a query may name, with its columns' names and types."""
     with duckdb.connect(config={"threads": 1}) as db:
         db.execute(DDL.read_text(encoding="utf-8"))
-        db.register("incoming", COLUMNS.empty_table())
-        db.execute("CREATE TABLE annotation AS SELECT * FROM incoming")
-        db.unregister("incoming")
+        for name, shape in SAID.items():
+            db.register("incoming", shape.empty_table())
+            db.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")
+            db.unregister("incoming")
         rows = db.execute(
             "SELECT table_name, column_name, data_type FROM duckdb_columns() "
             "WHERE schema_name = 'main' AND NOT internal "

@@ -1,7 +1,7 @@
 """One query of a person, in a process of its own: started by console.py.
 
-Imports nothing of ours, so that it starts in a third of a second. A JSON line and the annotations
-as an Arrow stream come in; the answer leaves as an Arrow stream, an error as text with status 1.
+Imports nothing of ours, so that it starts in a third of a second. A JSON line and the catalog's
+tables as Arrow streams come in; an Arrow stream leaves, or an error as text with status 1.
 """
 
 import json
@@ -43,14 +43,15 @@ def confine(megabytes: int, seconds: float) -> None:
                 resource.setrlimit(kind, (limit, hard))
 
 
-def connect(harvest: str, annotation: pa.Table, megabytes: int) -> duckdb.DuckDBPyConnection:
-    """In-memory, with the harvest attached read-only and a copy of the annotations; then locked."""
+def connect(harvest: str, said: dict[str, pa.Table], megabytes: int) -> duckdb.DuckDBPyConnection:
+    """In-memory, with the harvest attached read-only and copies of the catalog's tables; locked."""
     db = duckdb.connect(config={**CONFIG, "memory_limit": f"{megabytes}MB"})
     quoted = harvest.replace("'", "''")
     db.execute(f"ATTACH '{quoted}' AS harvest (READ_ONLY)")
-    db.register("incoming", annotation)
-    db.execute("CREATE TABLE annotation AS SELECT * FROM incoming")
-    db.unregister("incoming")
+    for name, table in said.items():
+        db.register("incoming", table)
+        db.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")
+        db.unregister("incoming")
     db.execute("SET search_path = 'memory,harvest'")
     db.execute("SET enable_external_access = false")
     db.execute("SET lock_configuration = true")
@@ -94,12 +95,14 @@ def counted(table: pa.Table) -> pa.Table:
 def main(source: BinaryIO, target: BinaryIO) -> None:
     """Read the request, answer it."""
     request: dict[str, Any] = json.loads(source.readline())
-    with pa.ipc.open_stream(source) as stream:
-        annotation = stream.read_all()
+    said: dict[str, pa.Table] = {}
+    for name in request["tables"]:
+        with pa.ipc.open_stream(source) as stream:
+            said[name] = stream.read_all()
     megabytes = request["megabytes"]
     confine(megabytes, request["seconds"])
     try:
-        db = connect(request["harvest"], annotation, megabytes)
+        db = connect(request["harvest"], said, megabytes)
         table = answer(db, request["sql"], request["rows"], megabytes // 4)
         with pa.ipc.new_stream(target, table.schema) as out:
             out.write_table(table)

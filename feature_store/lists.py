@@ -6,12 +6,34 @@ from datetime import datetime
 from functools import cached_property
 
 import duckdb
+import pyarrow as pa
 
 from feature_store.errors import InputError, near_miss
 from feature_store.records import FeatureId
 
-LIST_COLUMNS = "change, list, name, description, deleted, created"
-ENTRY_COLUMNS = "change, list, dictionary, feature, note, place, removed, created"
+HEADING = pa.schema(
+    [
+        ("change", pa.int64()),
+        ("list", pa.string()),
+        ("name", pa.string()),
+        ("description", pa.string()),
+        ("deleted", pa.bool_()),
+        ("created", pa.timestamp("us")),
+    ]
+)
+ENTRY = pa.schema(
+    [
+        ("change", pa.int64()),
+        ("list", pa.string()),
+        ("dictionary", pa.string()),
+        ("feature", pa.int32()),
+        ("note", pa.string()),
+        ("place", pa.int32()),
+        ("removed", pa.bool_()),
+        ("created", pa.timestamp("us")),
+    ]
+)
+LIST_COLUMNS, ENTRY_COLUMNS = ", ".join(HEADING.names), ", ".join(ENTRY.names)
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,15 @@ class Lists:
         ).fetchall()
         entries = [Entry(c, n, FeatureId(d, f), *rest) for c, n, d, f, *rest in rows]
         return cls([Heading(*row) for row in headings], entries)
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """All rows, columns as HEADING and ENTRY have them."""
+        headings = [vars(row) for row in self.headings]
+        entries = [
+            {**vars(row), "dictionary": row.feature.dictionary, "feature": row.feature.index}
+            for row in self.entries
+        ]
+        return pa.Table.from_pylist(headings, HEADING), pa.Table.from_pylist(entries, ENTRY)
 
     def get(self, list_id: str) -> FeatureList:
         """The list of that id, deleted or not; InputError for none."""

@@ -8,8 +8,10 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from feature_store import console, console_worker
+from feature_store import console, console_worker, list_edits
 from feature_store.console import ROWS, Query, SqlError, ask
+from feature_store.exchange.shapes import checked
+from feature_store.exchange.taking import take_in
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.stores import make_store
@@ -30,7 +32,8 @@ def db(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     """What the worker's process has, in this one: quick to ask many things."""
     path = store.harvest(HARVEST).path
     store.harvest(HARVEST).close()  # one process has a file in one configuration only
-    with console_worker.connect(str(path), store.catalog.snapshot().every, 256) as db:
+    said = console.given(store.catalog.snapshot(), " ".join(console.SAID))
+    with console_worker.connect(str(path), said, 256) as db:
         yield db
 
 
@@ -163,3 +166,19 @@ def test_the_tables_named_at_the_side_are_those_that_answer(
     for table, columns in console.tables().items():
         found = console_worker.answer(db, f'SELECT * FROM "{table}" LIMIT 0', 10, 64)
         assert found.column_names == [name for name, _ in columns]
+
+
+def test_lists_and_explanations_are_there_to_join(store: Store) -> None:
+    one = list_edits.create(store.catalog, "dogs")
+    list_edits.add(store.catalog, one, [FeatureId("resid", 3)])
+    row = {"dictionary": "resid", "feature": 3, "text": "dogs", "explainer": "", "model": "",
+           "author": "person", "provenance": "{}"}  # fmt: skip
+    take_in(store.catalog, checked("explanations", [row], "rows"))
+    joined = """SELECT name, text, n_active FROM list_entry JOIN feature_list USING (list)
+        JOIN explanation USING (dictionary, feature) JOIN feature USING (dictionary, feature)"""
+    assert ask(store, HARVEST, joined).table.to_pylist() == [
+        {"name": "dogs", "text": "dogs", "n_active": 43}
+    ]
+    shown = ask(store, HARVEST, "SELECT DISTINCT table_name FROM duckdb_columns()").table
+    assert {"feature_list", "list_entry", "explanation"} <= set(shown["table_name"].to_pylist())
+    assert {"feature_list", "list_entry", "explanation"} <= console.tables().keys()
