@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Line:
     """False where `peak` is only the middle of a window in which nothing fires."""
 
 
+@lru_cache(maxsize=1 << 16)
 def visible(text: str) -> str:
     """A token with its whitespace and control characters drawn; a leading space stays a space."""
     if text and not text.strip(" "):

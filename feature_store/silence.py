@@ -44,15 +44,19 @@ def windows(pool: Pool, feature: int, sequences: Sequences, tokens: np.ndarray) 
     fired = np.zeros(pool.n_tokens + 1, dtype=np.int64)
     np.add.at(fired, pool.of(feature)[0] + 1, 1)
     before = np.cumsum(fired)  # firings on the pool's tokens before each
+    silent = [w for w in pool.windows if before[w.first + w.length] == before[w.first]]
     found = Silent([], [])
-    for window in pool.windows:
-        if before[window.first + window.length] > before[window.first]:
-            continue
-        ids = sequences.window(window.sequence, window.start, window.length)
-        shared = np.flatnonzero(np.isin(ids, tokens))
-        peak = window.start + (int(shared[0]) if len(shared) else window.length // 2)
-        kind = found.hard if len(shared) else found.random
-        kind.append(context(window, peak))
+    if not silent:
+        return found
+    texts = [sequences.window(w.sequence, w.start, w.length) for w in silent]
+    ends = np.cumsum([len(text) for text in texts]).tolist()
+    shared = np.flatnonzero(np.isin(np.concatenate(texts), tokens))  # one look-up for all: quick
+    following = np.append(shared, ends[-1])[np.searchsorted(shared, [0, *ends[:-1]])].tolist()
+    for window, begin, end, at in zip(silent, [0, *ends[:-1]], ends, following, strict=True):
+        if at < end:
+            found.hard.append(context(window, window.start + at - begin))
+        else:
+            found.random.append(context(window, window.start + window.length // 2))
     return found
 
 
