@@ -163,6 +163,13 @@ class LocalEngine:
         """The logit lens after every block; the last row is the model's own prediction."""
         return lens_rows(self.lm, torch.tensor(text.token_ids))
 
+    @torch.inference_mode()
+    def predict(self, text: Text, at: int, n: int) -> list[tuple[int, float]]:
+        """The most probable tokens after position `at`, with their probabilities."""
+        logits = self.lm.logits(torch.tensor([text.token_ids[: at + 1]]))[0, -1].float()
+        best = logits.softmax(-1).topk(min(n, len(logits)))
+        return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+
     def target(self, text: Text, at: int, answer: str) -> int:
         """The token that `answer` is behind position `at`; InputError when it is several."""
         return target_token(self.lm, text.token_ids[: at + 1], answer)

@@ -159,6 +159,10 @@ class Engine(Protocol):
         """The logit lens after every block; the last row is the model's own prediction."""
         ...
 
+    def predict(self, text: Text, at: int, n: int) -> list[tuple[int, float]]:
+        """The most probable tokens after position `at`, with their probabilities."""
+        ...
+
     def target(self, text: Text, at: int, answer: str) -> int:
         """The token that `answer` is behind position `at`; InputError when it is several."""
         ...

@@ -50,7 +50,8 @@ def target_token(lm: Lm, before: list[int], answer: str) -> int:
 
     InputError where it is several tokens, with or without the space.
     """
-    prompt = str(lm.tokenizer.decode(before, skip_special_tokens=True))
+    plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    prompt = str(lm.tokenizer.decode(before, **plain))
     try:
         return one_token(lm.tokenizer, prompt, answer)
     except InputError:

@@ -1,42 +1,78 @@
-// A text as a strip of tokens, and the features that fire on what is selected in it.
-// data: { sort, pinned: feature | null (only its heat is drawn then), tokens: [{ text, id, counted, breaks }], dictionaries: [{ name, hook,
-//   triples: [[position, feature, value]], features: { feature: { max, density, promotes, href } } }] }
+// A text as a strip of tokens, the features that fire on what is selected in it, and the logit lens.
+// data: { sort, pinned: feature | null (only its heat is drawn then), at: position | null (toward whose
+//   next token), tokens: [{ text, id, counted, breaks }],
+//   dictionaries: [{ name, hook, link, positions, of, values, toward: numbers | null,
+//     features: { feature: { max, density, promotes, label } } }],
+//   lens: { texts: { id: text }, rows: [{ layer, tokens: [[id]], probabilities: [[p]] }] } | null }
 
 const SHOWN = 12; // features listed for a dictionary
 
-/** What a feature is ranked by: its activation, its share of the maximum, or that times its rarity. */
+/** What a feature is ranked by: activation, its share of the maximum, that times rarity, or what it adds. */
 const RANKS = {
-  activation: (value) => Math.abs(value),
-  relative: (value, about) => Math.abs(value) / about.max,
-  rare: (value, about) => (Math.abs(value) / about.max) * -Math.log(about.density),
+  activation: ({ value }) => Math.abs(value),
+  relative: ({ value }, about) => Math.abs(value) / about.max,
+  rare: ({ value }, about) => (Math.abs(value) / about.max) * -Math.log(about.density),
+  gradient: ({ added }) => Math.abs(added),
 };
 
-/** The strongest activation of each feature inside the selection (everywhere without one), ranked. */
+const minus = (text) => text.replace("-", "−");
+const signed = (x) => minus(`${x > 0 ? "+" : ""}${x.toFixed(3)}`);
+
+/** Each feature inside the selection (everywhere without one), ranked: its strongest activation, and the sum of
+ *  what it adds toward the chosen token. */
 function ranked(dictionary, selected, rank) {
   const best = new Map();
-  for (const [position, feature, value] of dictionary.triples) {
-    if (selected && (position < selected[0] || position > selected[1])) continue;
-    const before = best.get(feature);
-    if (before === undefined || Math.abs(value) > Math.abs(before)) best.set(feature, value);
+  const { positions, of, values, toward } = dictionary;
+  for (let i = 0; i < of.length; i++) {
+    if (selected && (positions[i] < selected[0] || positions[i] > selected[1])) continue;
+    const before = best.get(of[i]) ?? { feature: of[i], value: 0, added: 0 };
+    if (Math.abs(values[i]) > Math.abs(before.value)) before.value = values[i];
+    if (toward) before.added += toward[i];
+    best.set(of[i], before);
   }
-  const about = dictionary.features;
-  return [...best]
-    .filter(([feature]) => about[feature].max)
-    .map(([feature, value]) => ({ feature, value, by: rank(value, about[feature]) }))
+  return [...best.values()]
+    .filter(({ feature }) => dictionary.features[feature].max)
+    .map((one) => ({ ...one, by: rank(one, dictionary.features[one.feature]) }))
     .sort((a, b) => b.by - a.by)
     .slice(0, SHOWN);
 }
 
 function paint(spans, dictionary, feature) {
-  for (const span of spans) span.classList.remove("positive", "negative");
-  if (!dictionary) return;
-  for (const [position, other, value] of dictionary.triples) {
-    if (other !== feature) continue;
-    const heat = Math.min(1, Math.abs(value) / dictionary.features[feature].max) ** 0.7;
-    spans[position].classList.add(value > 0 ? "positive" : "negative");
-    spans[position].style.setProperty("--heat", heat);
-    spans[position].dataset.value = value.toFixed(3).replace("-", "−");
+  for (const span of spans) {
+    span.classList.remove("positive", "negative");
+    delete span.dataset.value;
   }
+  if (!dictionary) return;
+  dictionary.of.forEach((other, i) => {
+    if (other !== feature) return;
+    const value = dictionary.values[i], span = spans[dictionary.positions[i]];
+    span.classList.add(value > 0 ? "positive" : "negative");
+    span.style.setProperty("--heat", Math.min(1, Math.abs(value) / dictionary.features[feature].max) ** 0.7);
+    span.dataset.value = minus(value.toFixed(3));
+  });
+}
+
+/** A row of most probable next tokens for each layer, last layer first; a cell's grey is its probability. */
+function lensTable(data, select) {
+  const box = el("div", "lens"), table = el("table");
+  const head = el("tr");
+  head.append(el("th", "", "layer"), ...data.tokens.map((token) => el("th", "", token.text || "◌")));
+  table.append(head);
+  for (const { layer, tokens, probabilities } of [...data.lens.rows].reverse()) {
+    const row = el("tr");
+    row.append(el("th", "", `${layer}`));
+    tokens.forEach((ids, position) => {
+      const cell = el("td", "", data.lens.texts[ids[0]]);
+      const lines = ids.map((id, i) => `${data.lens.texts[id]}  ${(100 * probabilities[position][i]).toFixed(1)} %`);
+      cell.title = `after position ${position}, layer ${layer}\n${lines.join("\n")}`;
+      cell.style.setProperty("--p", probabilities[position][0]);
+      cell.addEventListener("click", () => select(position));
+      row.append(cell);
+    });
+    table.append(row);
+  }
+  box.append(table);
+  return box;
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -45,6 +81,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const said = el("div", "said");
   const lists = el("div", "lists");
   const only = data.pinned !== null;
+  const gradient = data.sort === "gradient";
   let selected = null, from = null;
   let pinned = only ? { dictionary: data.dictionaries[0], feature: data.pinned } : null;
 
@@ -53,40 +90,69 @@ export default function ({ data, parentElement, setTriggerValue }) {
     span.title = `id ${token.id}, position ${i}`;
     span.dataset.position = i;
     if (token.counted) span.tabIndex = 0;
+    if (gradient && data.at === i) span.classList.add("aim");
     strip.append(span);
     if (token.breaks) strip.append(el("br"));
     return span;
   });
+  const lens = data.lens ? lensTable(data, choose) : null;
+
+  function choose(position) {
+    if (!data.tokens[position].counted) return;
+    selected = [position, position];
+    show();
+  }
 
   function show() {
     paint(spans, pinned?.dictionary, pinned?.feature);
-    spans.forEach((span, i) => {
-      span.classList.toggle("selected", !!selected && i >= selected[0] && i <= selected[1]);
+    const inside = (i) => !!selected && i >= selected[0] && i <= selected[1];
+    spans.forEach((span, i) => span.classList.toggle("selected", inside(i)));
+    lens?.querySelectorAll("tr").forEach((row) => {
+      [...row.children].slice(1).forEach((cell, i) => cell.classList.toggle("selected", inside(i)));
     });
-    const many = selected && selected[1] > selected[0] ? `positions ${selected[0]}–${selected[1]}` : "";
     if (only) {
       said.textContent = selected ? `position ${selected[0]}: ${spans[selected[0]].dataset.value ?? "silent"}` : "";
       return;
     }
-    said.textContent = selected ? `${many || `position ${selected[0]}`}: strongest there. Esc selects everything.` : "Whole text: each feature at its strongest.";
+    tell();
     lists.replaceChildren(...data.dictionaries.map(list));
   }
 
+  function tell() {
+    const many = selected && selected[1] > selected[0];
+    const where = many ? `positions ${selected[0]}–${selected[1]}` : `position ${selected?.[0]}`;
+    const what = gradient ? "summed there" : "strongest there";
+    const all = gradient ? "Whole text: what each feature adds, summed." : "Whole text: each feature at its strongest.";
+    said.textContent = selected ? `${where}: ${what}. Esc selects everything.` : all;
+    if (gradient && selected && !many && selected[0] !== data.at) {
+      const button = el("button", "aiming", "toward the token after this one");
+      button.addEventListener("click", () => setTriggerValue("at", selected[0]));
+      said.append(" ", button);
+    }
+  }
+
   function list(dictionary) {
-    const box = el("div", "list");
+    const box = el("div", gradient ? "list wide" : "list");
     const title = el("h4", "", dictionary.name);
     title.append(el("span", "muted", dictionary.hook));
     box.append(title);
     const found = ranked(dictionary, selected, RANKS[data.sort]);
-    if (!found.length) box.append(el("div", "muted", "Nothing fires here."));
-    for (const { feature, value } of found) {
+    if (found.length) {
+      const head = el("div", "row names");
+      for (const name of ["feature", "activation", ...(gradient ? ["adds, logits"] : [])]) head.append(el("span", "", name));
+      head.append(el("span", "", "label, or what it promotes"));
+      box.append(head);
+    } else box.append(el("div", "muted", "Nothing fires here."));
+    for (const { feature, value, added } of found) {
       const about = dictionary.features[feature];
       const row = el("div", "row");
       const target = `${dictionary.name}/${feature}`;
-      row.append(link(`${feature}`, about.href, target, (go) => setTriggerValue("go", go)));
-      row.append(el("span", "number", value.toFixed(2).replace("-", "−")));
-      row.append(el("span", "promotes", about.promotes));
-      row.title = `${(100 * Math.abs(value / about.max)).toFixed(0)} % of its maximum; promotes ${about.promotes}`;
+      row.append(link(`${feature}`, dictionary.link + feature, target, (go) => setTriggerValue("go", go)));
+      row.append(el("span", "number", minus(value.toFixed(2))));
+      if (gradient) row.append(el("span", "number", signed(added)));
+      row.append(el("span", about.label ? "promotes label" : "promotes", about.label || about.promotes));
+      const adds = gradient ? `; gradient × activation ${signed(added)} logits` : "";
+      row.title = `${(100 * Math.abs(value / about.max)).toFixed(0)} % of its maximum${adds}; promotes ${about.promotes}`;
       row.classList.toggle("chosen", pinned?.dictionary === dictionary && pinned?.feature === feature);
       row.addEventListener("mouseenter", () => paint(spans, dictionary, feature));
       row.addEventListener("mouseleave", () => paint(spans, pinned?.dictionary, pinned?.feature));
@@ -120,11 +186,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
     if (event.key === "Escape") { selected = null; show(); return; }
     const at = position(event);
     if (at === null) return;
-    if (event.key === "Enter" || event.key === " ") { selected = [at, at]; show(); event.preventDefault(); }
+    if (event.key === "Enter" || event.key === " ") { choose(at); event.preventDefault(); }
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) spans[at + step]?.focus();
   });
 
-  root.replaceChildren(strip, said, lists);
+  root.replaceChildren(...[strip, lens, said, lists].filter(Boolean));
   show();
 }

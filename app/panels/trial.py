@@ -36,23 +36,29 @@ def draw(subject: Subject) -> None:
     name = subject.place.info.dictionary
     st.caption(summary(subject, acts, sum(read.counted)))
     facts = subject.facts  # with one feature pinned nothing is ranked or linked
-    feature = {"max": facts.max_act, "density": facts.density, "promotes": "", "href": ""}
+    feature = {"max": facts.max_act, "density": facts.density, "promotes": "", "label": ""}
+    here = {
+        "name": name,
+        "hook": "",
+        "link": "",
+        "positions": list(acts),
+        "of": [subject.id.index] * len(acts),
+        "values": [round(value, 5) for value in acts.values()],
+        "toward": None,
+        "features": {subject.id.index: feature},
+    }
     components.prompt(
         key="trial_strip",
         data={
             "sort": "activation",
             "pinned": subject.id.index,
+            "at": None,
+            "lens": None,
             "tokens": strip.tokens(read, subject.place.file.vocabulary),
-            "dictionaries": [
-                {
-                    "name": name,
-                    "hook": "",
-                    "triples": [(p, subject.id.index, round(v, 5)) for p, v in acts.items()],
-                    "features": {subject.id.index: feature},
-                }
-            ],
+            "dictionaries": [here],
         },
         on_go_change=components.ignore,
+        on_at_change=components.ignore,
     )
 
 

@@ -1,51 +1,91 @@
-"""A text of one's own: which features fire on it, and where."""
+"""A text or a chat of one's own: which features fire on it, where, and what they add."""
 
+import io
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
+import pyarrow.parquet as pq
 import streamlit as st
 
-from app import components, frame, live, session, strip
+from app import annotations, chatting, components, frame, live, session, strip
 from app.session import Place
 from app.tokens import visible
-from app.wording import plural
-from backend.live import Firing, Text
+from app.wording import plural, share
+from backend.live import Engine, Firing, Text
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
 
 TEXT, PICKED, SORT = "prompt_text", "prompt_dictionaries", "prompt_sort"
+MODE, BOS, LENS, TARGET = "prompt_mode", "prompt_bos", "prompt_lens", "prompt_target"
+STRIP = "prompt_strip"
 SORTS = {
     "activation": "activation",
     "relative": "÷ its maximum",
     "rare": "÷ its maximum, rare ones first",
+    "gradient": "gradient × activation",
 }
 LIMIT = 20_000
 """Characters of the text that a link may carry."""
 
-place = session.place()
-frame.sidebar(place)
-frame.bar(place)
-st.title("Prompt")
+
+@dataclass(frozen=True)
+class Aim:
+    """A next token that features are measured toward."""
+
+    at: int
+    token: int
+    said: str
+    """In words, for the caption."""
 
 
 def keep() -> None:
     """Put what was typed and picked into the URL."""
-    text = st.session_state[TEXT]
-    if len(text) <= LIMIT:
-        st.query_params["text"] = text
-    st.query_params["on"] = st.session_state[PICKED]
-    st.query_params["sort"] = st.session_state[SORT]
+    state, query = st.session_state, st.query_params
+    if len(state[TEXT]) <= LIMIT:
+        query["text"] = state[TEXT]
+    query["on"] = state[PICKED]
+    query["sort"] = state[SORT]
+    marks = {"bos": "" if state[BOS] else "1", "lens": "1" if state[LENS] else ""}
+    marks["toward"] = state.get(TARGET, query.get("toward", ""))
+    marks["as"] = "chat" if state.get(MODE) == "chat" else ""
+    for name, value in marks.items():
+        if value:
+            query[name] = value
+        else:
+            query.pop(name, None)
 
 
-def controls() -> tuple[str, list[str], str]:
-    """Text, dictionaries and order, as the URL has them."""
+def begin() -> None:
+    """The widgets' first values, as the URL has them."""
     query, names = st.query_params, list(place.file.dictionaries)
-    st.session_state.setdefault(TEXT, query.get("text", ""))
     on = [name for name in query.get_all("on") if name in names]
-    st.session_state.setdefault(PICKED, on or [place.info.dictionary])
     sort = query.get("sort", "activation")
-    st.session_state.setdefault(SORT, sort if sort in SORTS else "activation")
-    st.text_area(
+    first = {
+        TEXT: query.get("text", ""),
+        PICKED: on or [place.info.dictionary],
+        SORT: sort if sort in SORTS else "activation",
+        BOS: query.get("bos") != "1",
+        LENS: query.get("lens") == "1",
+        TARGET: query.get("toward", ""),
+        MODE: "chat" if query.get("as") == "chat" else "text",
+    }
+    for key, value in first.items():
+        st.session_state.setdefault(key, value)
+
+
+def typed() -> str | chatting.Turns:
+    """The field for a text; where the model has a chat template, turns instead if one likes."""
+    try:
+        engine = live.at_hand(place.file)
+    except InputError:
+        engine = None
+    if engine is not None and engine.chats:
+        st.segmented_control(
+            "Input", ["text", "chat"], key=MODE, on_change=keep, required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
+        if st.session_state[MODE] == "chat":
+            return chatting.fields()
+    return st.text_area(
         "Text",
         key=TEXT,
         placeholder="Type or paste a text, then Ctrl-Enter.",
@@ -53,22 +93,29 @@ def controls() -> tuple[str, list[str], str]:
         label_visibility="collapsed",
         on_change=keep,
     )
-    left, right = st.columns([3, 2])
-    left.multiselect("Dictionaries", names, key=PICKED, on_change=keep)
+
+
+def controls() -> None:
+    """Which dictionaries, in which order, with what beside them."""
+    left, right = st.columns([1, 1])
+    left.multiselect("Dictionaries", list(place.file.dictionaries), key=PICKED, on_change=keep)
     right.segmented_control(
-        "Features by",
-        list(SORTS),
-        format_func=lambda name: SORTS[name],
-        key=SORT,
-        on_change=keep,
+        "Features by", list(SORTS), format_func=lambda name: SORTS[name], key=SORT, on_change=keep,
         required=True,
-    )
-    return st.session_state[TEXT], st.session_state[PICKED], st.session_state[SORT]
+    )  # fmt: skip
+    with right.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.toggle("ignore BOS", key=BOS, on_change=keep)
+        st.toggle("logit lens", key=LENS, on_change=keep)
+        if st.session_state[SORT] == "gradient":
+            st.text_input(
+                "Toward the next token", key=TARGET, on_change=keep, width=220,
+                placeholder="next token: the likeliest", label_visibility="collapsed",
+            )  # fmt: skip
 
 
-def draw(text: str, names: list[str], sort: str) -> None:
+def draw(given: str | chatting.Turns, names: list[str]) -> None:
     """The strip of tokens and the features of what is selected in it."""
-    if not text.strip():
+    if isinstance(given, str) and not given.strip():
         st.caption("Nothing typed yet. Try a sentence like those the harvest has seen.")
         return
     if not names:
@@ -76,68 +123,124 @@ def draw(text: str, names: list[str], sort: str) -> None:
         return
     engine = live.engine(place.file)
     try:
-        read = engine.read(text)
-        firing = engine.firing(read, names)
+        read = engine.read(given) if isinstance(given, str) else engine.read_chat(given)
     except InputError as error:
-        st.markdown(f":orange[{session.literal(str(error))}]")
+        warn(error)
+        offer_cut(engine, given)
         return
-    st.caption(
-        f"{plural(sum(read.counted), 'token')}. Click tokens, or drag over several, for their "
-        "features; point at a feature to see where it fires. BOS is left out."
-    )
-    components.prompt(
-        key="prompt_strip", data=data(read, firing, sort), on_go_change=components.ignore
-    )
-    if target := (st.session_state.get("prompt_strip") or {}).get("go"):
+    try:
+        firing = engine.firing(read, names)
+        aim = aimed(engine, read) if st.session_state[SORT] == "gradient" else None
+        data = drawn(engine, read, firing, aim)
+    except InputError as error:
+        warn(error)
+        return
+    above(read, firing, aim)
+    components.prompt(key=STRIP, data=data, on_go_change=components.ignore, on_at_change=take_aim)
+    if target := (st.session_state.get(STRIP) or {}).get("go"):
         st.switch_page(session.FEATURE, query_params={**place.query, "feature": target})
 
 
-def data(read: Text, firing: dict[str, Firing], sort: str) -> dict[str, Any]:
-    """What the component draws: tokens, and for each dictionary its non-zero activations."""
-    return {
-        "sort": sort,
-        "pinned": None,
-        "tokens": strip.tokens(read, place.file.vocabulary),
-        "dictionaries": [written(name, read, one) for name, one in firing.items()],
-    }
+def warn(error: InputError) -> None:
+    """A sentence in place of what it stands in the way of."""
+    st.markdown(f":orange[{session.literal(str(error))}]")
 
 
-def written(name: str, read: Text, firing: Firing) -> dict[str, Any]:
-    """One dictionary's activations on counted tokens, and what is known of the features."""
-    file = place.file
-    here = Place(file, file.dictionary(name))
-    triples = [
-        (p, f, round(v, 5))
-        for p, f, v in zip(
-            firing.position.tolist(), firing.feature.tolist(), firing.value.tolist(), strict=True
+def offer_cut(engine: Engine, given: str | chatting.Turns) -> None:
+    """A button that cuts a text to what the model reads; none for a chat."""
+    if not isinstance(given, str):
+        return
+    fit = engine.fit(given)
+    if len(fit) < len(given):
+        label = f"Cut to the first {plural(len(engine.read(fit).token_ids), 'token')}"
+        st.button(label, on_click=cut, args=(fit,))
+
+
+def cut(fit: str) -> None:
+    """Callback: the text is its beginning now."""
+    st.session_state[TEXT] = fit
+    keep()
+
+
+def aimed(engine: Engine, read: Text) -> Aim:
+    """The position and the next token that the URL names; else the last, and the likeliest."""
+    last = len(read.token_ids) - 1
+    asked = st.query_params.get("at", "")
+    at = int(asked) if asked.isdecimal() and len(asked) < 8 and int(asked) <= last else last
+    answer = st.session_state.get(TARGET, "")
+    ((likeliest, p),) = engine.predict(read, at, 1)
+    token = engine.target(read, at, answer) if answer.strip() else likeliest
+    text = visible(place.file.vocabulary.text(token))
+    mark = f", the likeliest ({share(p)})" if token == likeliest else ""
+    return Aim(at, token, f"toward “{text}”{mark} after position {at}")
+
+
+def take_aim() -> None:
+    """Callback: another position was chosen in the strip."""
+    at = (st.session_state.get(STRIP) or {}).get("at")
+    if at is not None:
+        st.query_params["at"] = str(at)
+
+
+def above(read: Text, firing: dict[str, Firing], aim: Aim | None) -> None:
+    """What is shown, in a line, and the way to take all of it away."""
+    said = f"{plural(sum(read.counted), 'token')}. Click tokens, or drag over several, for their "
+    said += "features; point at a feature to see where it fires."
+    said += " BOS is left out." if st.session_state[BOS] else " BOS and special tokens are shown."
+    if aim:
+        said = (
+            f"{plural(sum(read.counted), 'token')}. Gradient × activation {aim.said}, in logits "
+            "above the vocabulary's mean: what each feature adds, to first order."
         )
-        if read.counted[p]
-    ]
-    fired = sorted({feature for _, feature, _ in triples})
-    rows = facts(file, file.record.id, name).take(fired).to_pylist()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(session.literal(said))
+        st.download_button(
+            "Activations as Parquet",
+            lambda: parquet(read, firing),
+            "saefari-prompt.parquet",
+            type="tertiary",
+            on_click="ignore",
+        )
+
+
+def parquet(read: Text, firing: dict[str, Firing]) -> bytes:
+    """All non-zero activations of the chosen dictionaries."""
+    out = io.BytesIO()
+    pq.write_table(strip.table(read, firing, place.file.vocabulary), out)
+    return out.getvalue()
+
+
+def drawn(engine: Engine, read: Text, firing: dict[str, Firing], aim: Aim | None) -> dict[str, Any]:
+    """What the component draws."""
+    ignore_bos = st.session_state[BOS]
+    shown = read.counted if ignore_bos else [True] * len(read.counted)
+    labels = annotations.read().annotations.labels
+    toward = engine.toward(read, list(firing), aim.token, aim.at) if aim else {}
+    tokens = strip.tokens(read, place.file.vocabulary)
+    rows = engine.lens_rows(read) if st.session_state[LENS] else None
     return {
-        "name": name,
-        "hook": here.info.hook_name,
-        "triples": triples,
-        "features": {row["feature"]: known(here, row) for row in rows},
+        "sort": st.session_state[SORT],
+        "pinned": None,
+        "at": aim.at if aim else None,
+        "lens": strip.lens(rows, place.file.vocabulary) if rows else None,
+        "tokens": [{**token, "counted": on} for token, on in zip(tokens, shown, strict=True)],
+        "dictionaries": [
+            strip.dictionary(
+                Place(place.file, place.file.dictionary(name)),
+                strip.active(one, shown),
+                labels,
+                toward.get(name),
+            )
+            for name, one in firing.items()
+        ],
     }
 
 
-@st.cache_resource(show_spinner=False, max_entries=16)
-def facts(_file: HarvestFile, harvest_id: str, name: str) -> pa.Table:
-    """What the lists show of a dictionary's features, by index."""
-    return _file.feature_table(name).select(["feature", "max_act", "density", "promoted"])
-
-
-def known(here: Place, row: dict[str, Any]) -> dict[str, Any]:
-    """What the list shows of a feature beside its activation."""
-    tokens = (here.file.vocabulary.text(token) for token in row["promoted"] or [])
-    return {
-        "max": row["max_act"],
-        "density": row["density"],
-        "promotes": "  ".join(visible(token).strip() for token in tokens),
-        "href": session.href(session.FEATURE, here.at(row["feature"])),
-    }
-
-
-draw(*controls())
+place = session.place()
+frame.sidebar(place)
+frame.bar(place)
+st.title("Prompt")
+begin()
+given = typed()
+controls()
+draw(given, st.session_state[PICKED])
