@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
+from app import charts
 from app.bars import histogram, linear_counts, log_counts
 from app.theme import PALETTES, blend, contrast
 from app.wording import THIN, count, measure, plural, share, signed
@@ -50,6 +52,13 @@ def test_axes_of_counts_have_a_few_ticks_up_to_the_most(most: int) -> None:
     assert linear[0] == 0 and 2 <= len(linear) <= 6 and 2 * linear[-1] >= most >= linear[-1]
     logs = [tick.at for tick in log_counts(most)]
     assert logs[0] == 1 and all(tick <= most for tick in logs) and 10 * logs[-1] > most
+
+
+def test_effects_count_every_token_and_mark_the_ends() -> None:
+    values = np.concatenate([np.linspace(-1, 1, 500), [3.0]])
+    bars, ends = charts.effects(values, [(3.0, "dog")], PALETTES["light"]).data
+    assert np.nansum(bars.y) == 501 and list(ends.x) == [3.0]
+    assert ends.hovertext[0] == "dog +3.0"
 
 
 @pytest.mark.parametrize("kind", PALETTES)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from app.tokens import PIECE, line, visible
+from app.tokens import PIECE, alike, line, visible
 from feature_store.records import Context
 from feature_store.vocabulary import Vocabulary
 
@@ -68,3 +68,23 @@ def test_tokens_outside_the_stored_window_are_known_as_such() -> None:
     """The window is positions 2 to 5; shown are positions 1 to 6."""
     assert made([1] * 6, [3], [1.0]).stored == (1, 5)
     assert asdict(made([1] * 6, [3], [1.0]))["position"] == 1
+
+
+def test_a_token_that_is_drawn_differently_keeps_its_own_text() -> None:
+    shown = made([1, 2, 1], [1], [1.0])
+    assert shown.texts == [" the", "↵", " the"] and shown.plain == {1: "\n"}
+
+
+def test_contexts_are_alike_by_their_words_near_the_peak() -> None:
+    """Case, spaces, digits, and what stands far away make no difference; a word near does."""
+    words = ["Room", " 12", " of", "\n", "the", " inn"]
+    far = ["x"] * 5
+
+    def written(texts: list[str], peak: int = 2):
+        there = Context("top", 0, None, "explain", 0, 0, 0, len(texts), peak, 1.0, [peak], [1.0])
+        return line(there, 0, np.arange(len(texts)), texts, "doc")
+
+    first = written(words + far)
+    same = written(["room", "   47", " OF", " ", "the", " inn", "x", "x", "y", "y"])
+    other = written([*words[:-1], " house", *far])
+    assert alike([first, same, other, first]) == [0, 0, 2, 0]

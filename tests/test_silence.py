@@ -63,7 +63,7 @@ def test_segments_cover_every_sequence_once(
     ]
     assert sorted(by_sequence) == sorted(by_document)
     assert len({s.document for s in by_sequence}) == file.record.documents
-    ends = {s: 0 for s in range(len(file.sequences))}
+    ends = dict.fromkeys(range(len(file.sequences)), 0)
     for one in by_sequence:
         assert one.begin - ends[one.sequence] <= 1 and one.end > one.begin  # a BOS between
         ends[one.sequence] = one.end
