@@ -23,7 +23,7 @@ LIMIT = 200
 """Features shown."""
 LONGEST = 8000
 """Characters of a text: a link has to carry it."""
-SPAN = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?")
+SPAN = re.compile(r"([0-9]{1,7})(?:-([0-9]{1,7}))?")
 
 
 @dataclass(frozen=True)

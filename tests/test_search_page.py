@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import session
+from app import meaning, session
 from app.serve import MAIN
 from feature_store.records import FeatureId
 from feature_store.store import Store
+from tests.embedders import static_model
 from tests.stores import make_store
 
 Open = Callable[..., AppTest]
@@ -41,7 +42,7 @@ def visit(store: Store, monkeypatch: pytest.MonkeyPatch) -> Open:
     return go
 
 
-def words(test: AppTest) -> str:
+def words_of(test: AppTest) -> str:
     shown = [*test.markdown, *test.caption, *test.title]
     return "\n".join(element.value for element in shown).replace("\\", "")
 
@@ -54,7 +55,7 @@ def rows(test: AppTest) -> list[tuple[str, int, str, str]]:
 @pytest.mark.parametrize("query", ["", "   "])
 def test_an_empty_search_says_what_can_be_typed(visit: Open, query: str) -> None:
     test = visit(q=query)
-    assert "Type a word or a token, for instance" in words(test) and not len(test.dataframe)
+    assert "Type a word or a token, for instance" in words_of(test) and not len(test.dataframe)
 
 
 def test_by_label_forgives_a_typing_error(visit: Open) -> None:
@@ -64,13 +65,67 @@ def test_by_label_forgives_a_typing_error(visit: Open) -> None:
     assert found == [("abs", 5, "<b>parks</b> & *gardens*", "label")]
 
 
+def test_by_meaning_finds_other_words(
+    store: Store, visit: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a model of ours: dog and puppy are one direction there, and no label says puppy."""
+    words = {"walking": (1.0, 0.2), "dog": (1.0, 0.0), "puppy": (1.0, 0.1), "parks": (0.0, 1.0)}
+    folder = static_model(tmp_path / "pets", words)
+    monkeypatch.setenv(meaning.SETTING, str(folder))
+    test = visit(q="puppy", by="meaning")
+    table = test.dataframe[0].value
+    assert (table["dictionary"][0], table["feature"][0]) == ("resid", 3)
+    assert table["cosine"][0] > 0.9 and "nearest by pets" in words_of(test)
+    assert str(folder) not in words_of(test)
+    assert len(visit(q="zebra", by="meaning").dataframe) == 0
+
+
+def test_meaning_without_a_model_says_who_answers(visit: Open) -> None:
+    """The corpus's own words answer, and the page says how to have a model do it."""
+    test = visit(q="wlaking", by="meaning")
+    assert test.dataframe[0].value["feature"][0] == 3
+    said = words_of(test)
+    assert "nearest by the company that words keep in corpus and labels" in said
+    assert "“wlaking” taken for “walking”" in said and 'pip install "saefari[embed]"' in said
+
+
+def test_a_model_that_is_not_there_is_said_and_the_words_answer(
+    visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(meaning.SETTING, "no/such/model")
+    test = visit(q="walking", by="meaning")
+    said = words_of(test)
+    assert "No model2vec model could be read from 'no/such/model'" in said
+    assert "company that words keep" in said and test.dataframe[0].value["feature"][0] == 3
+
+
+def test_meaning_without_labels_says_what_to_do(
+    tmp_path: Path, visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(session.STORE, str(make_store(tmp_path / "store").path))
+    test = visit(q="dog", by="meaning")
+    assert "No feature here has a label yet" in words_of(test) and not len(test.dataframe)
+
+
+def test_a_label_given_since_is_found(
+    tmp_path: Path, visit: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index is made anew when labels change."""
+    fresh = make_store(tmp_path / "store")
+    monkeypatch.setenv(session.STORE, str(fresh.path))
+    for index, label in ((3, "the dog sat"), (4, "the dog ran")):
+        fresh.catalog.annotate(FeatureId("resid", index), "label", label)
+        found = visit(q=label, by="meaning").dataframe[0].value
+        assert (found["feature"][0], found["label"][0]) == (index, label)
+
+
 def test_everything_puts_labels_first_and_says_each_reason(visit: Open) -> None:
     found = rows(visit(q="dog"))
     assert len(found) == 80 and found[0][:3] == ("resid", 3, "walking the dog")
     why = found[0][3]
     assert why.startswith("label · fires on “ dog”: 35")
     assert "strongest contexts peak there" in why and why.endswith("promotes “ dog” (rank 1)")
-    assert "80 features · as tokens: “ dog”" in words(visit(q="dog"))
+    assert "80 features · as tokens: “ dog”" in words_of(visit(q="dog"))
 
 
 def test_one_dictionary_and_one_reason(visit: Open) -> None:
@@ -92,17 +147,19 @@ def test_what_is_typed_goes_into_the_url_and_stays(visit: Open) -> None:
 
 def test_nothing_found_says_so(visit: Open) -> None:
     test = visit(q="zzzzzz")
-    assert "Nothing was found." in words(test) and "no token is spelled or begins so" in words(test)
+    assert "Nothing was found." in words_of(
+        test
+    ) and "no token is spelled or begins so" in words_of(test)
 
 
 @pytest.mark.parametrize("name", ["by", "in"])
 def test_a_choice_that_is_not_one_is_refused(visit: Open, name: str) -> None:
-    assert "called 'luck'" in words(visit(q="dog", **{name: "luck"}))
+    assert "called 'luck'" in words_of(visit(q="dog", **{name: "luck"}))
 
 
 def test_a_long_query_and_markup_are_only_text(visit: Open) -> None:
     test = visit(q="q" * 10_000)
-    assert "at most 300 characters; this one has 10,000" in words(test)
+    assert "at most 300 characters; this one has 10,000" in words_of(test)
     assert test.text_input(key="search_q").value == "q" * 10_000
     test = visit(q="<script>alert(1)</script>")
     assert test.text_input(key="search_q").value == "<script>alert(1)</script>"
@@ -124,4 +181,4 @@ def test_a_broken_catalog_leaves_the_search_by_tokens(
     broken.catalog.path.write_bytes(b"nothing" * 1000)
     monkeypatch.setenv(session.STORE, str(broken.path))
     test = visit(q="dog")
-    assert "Labels may be out of date." in words(test) and len(rows(test)) == 80
+    assert "Labels may be out of date." in words_of(test) and len(rows(test)) == 80

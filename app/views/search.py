@@ -9,7 +9,7 @@ from app import annotations, components, finding, firing, frame, live, meaning, 
 from app.session import Place
 from app.tokens import visible
 from app.wording import count, plural
-from backend.live import Text
+from backend.live import Engine, Text
 from feature_store.errors import InputError, pick
 from feature_store.token_search import Wanted
 
@@ -181,29 +181,46 @@ def by_text() -> None:
     text = wanted["q"]
     try:
         engine = live.engine(place.file)
-        if len(text) > firing.LONGEST:
-            raise InputError(
-                f"A text may have {firing.LONGEST:,} characters here, so that a link can carry "
-                f"it; this one has {len(text):,}. Cut it."
-            )
-        read = engine.read(text)
-        found = firing.fired(engine, read, place.file.record.id, text, tuple(names))
-        at = firing.span(wanted["at"], read)
     except InputError as error:
         warn(str(error))
-        offer(text)
         return
+    try:
+        read, at = reading(engine, text)
+    except InputError as error:
+        warn(str(error))
+        offer(engine, text)
+        return
+    found = firing.fired(engine, read, place.file.record.id, text, tuple(names))
     tokens(read)
     hits = firing.strongest(place.file, read, found, at)
     hits.sort(key=lambda hit: -hit.rank(wanted["sort"]))
+    fired(hits, read, wanted["at"] != "")
+
+
+def reading(engine: Engine, text: str) -> tuple[Text, tuple[int, int]]:
+    """The text as the model reads it, and what is selected of it."""
+    if len(text) > firing.LONGEST:
+        raise InputError(
+            f"A text may have {firing.LONGEST:,} characters here, so that a link can carry it; "
+            f"this one has {len(text):,}. Cut it."
+        )
+    read = engine.read(text)
+    return read, firing.span(wanted["at"], read)
+
+
+def fired(hits: list[firing.Hit], read: Text, selected: bool) -> None:
+    """The order, how many there are, and the best of them."""
     some = hits[: firing.LIMIT]
-    choice("order", "sort", firing.SORTS)
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        choice("order", "sort", firing.SORTS)
+        there = {**place.query, "text": wanted["q"]}
+        st.page_link(session.PROMPT, label="On the Prompt page", query_params=there)
+    where = "the selected tokens" if selected else "the text"
     full = f", the first {len(some)} shown" if len(some) < len(hits) else ""
-    where = "" if at == firing.span("", read) else " where it is selected"
-    st.caption(f"{plural(len(hits), 'feature')} active on the text{where}{full}")
+    st.caption(f"{plural(len(hits), 'feature')} active on {where}{full}")
     if some:
-        labels = said.annotations.labels
-        show(firing.table(some, read, place.file, labels), {"test": text})
+        table = firing.table(some, read, place.file, said.annotations.labels)
+        show(table, {"test": wanted["q"]})
 
 
 def tokens(read: Text) -> None:
@@ -218,9 +235,8 @@ def tokens(read: Text) -> None:
     )
 
 
-def offer(text: str) -> None:
-    """Buttons out of a text that is too long, or of a selection that is not in it."""
-    engine = live.engine(place.file)
+def offer(engine: Engine, text: str) -> None:
+    """A button out of a text that is too long, or of a selection that is not in it."""
     if wanted["at"] and firing.reads(engine, text):
         st.button("Select the whole text", on_click=lambda: keep(at=""))
         return
