@@ -5,7 +5,7 @@ from itertools import zip_longest
 import numpy as np
 import streamlit as st
 
-from app import charts, components, theme, wanted
+from app import components, theme, wanted
 from app.panels.subject import Subject
 from app.tokens import visible
 from app.wording import count, measure, signed
@@ -49,6 +49,8 @@ def vocabulary(subject: Subject) -> None:
     values = everything(engine, harvest, str(subject.id)) if engine else None
     if values is None:
         return
+    from app import charts  # Plotly, for those who asked
+
     facts, text = subject.facts, subject.place.file.vocabulary.text
     tops = [
         (float(values[token]), visible(text(token)))

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import components, pooling, session, wanted
+from app.panels import neighbours
 from app.panels.subject import Subject
 from app.session import Place
 from app.tokens import visible
@@ -14,6 +15,8 @@ from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
 TITLE = "In other dictionaries"
+COMPARED = 4
+"""Matches that a link takes to the Compare page."""
 PROMOTES = {"name": "promotes", "kind": "token", "hint": "the token it promotes most"}
 FIRES = [
     {"name": "fires alike", "kind": "", "hint": ""},
@@ -56,7 +59,10 @@ def by_firing(subject: Subject, others: list[str]) -> None:
         return
     ordered = sorted(found, key=lambda pair: -pair[1].correlation)
     table("feature_matches", FIRES, [fires(file, *pair) for pair in ordered])
-    st.caption(f"correlation over {count(mine.n_tokens)} sampled tokens")
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption(f"correlation over {count(mine.n_tokens)} sampled tokens", width="content")
+        others = [f"{other}/{match.feature}" for other, match in ordered[:COMPARED]]
+        neighbours.side_by_side(subject, "the first", others)
 
 
 def by_decoder(subject: Subject, others: list[str], engine: Engine) -> None:

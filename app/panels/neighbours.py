@@ -7,6 +7,7 @@ from app.components import rows
 from app.panels.subject import Subject
 from app.tokens import visible
 from app.wording import count, plural, signed
+from feature_store.records import FeatureId
 
 TITLE = "Neighbours"
 SHOWN = 6
@@ -29,19 +30,19 @@ def draw(subject: Subject) -> None:
     sampled = subject.place.info.coactive_tokens
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption(f"cosine of the decoders; φ over {count(sampled)} sampled tokens")
-        side_by_side(subject, "nearest", facts.nearest or [])
-        side_by_side(subject, "co-active", facts.coactive or [])
+        for what, found in (("nearest", facts.nearest), ("co-active", facts.coactive)):
+            some = [FeatureId(subject.id.dictionary, index) for index in (found or [])[:COMPARED]]
+            side_by_side(subject, what, list(map(str, some)))
 
 
-def side_by_side(subject: Subject, what: str, others: list[int]) -> None:
-    """A link to the page that compares it with the first few of them."""
-    name = subject.id.dictionary
-    features = [str(subject.id), *(f"{name}/{index}" for index in others[:COMPARED])]
-    if len(features) > 1:
+def side_by_side(subject: Subject, what: str, others: list[str]) -> None:
+    """A link to the page that compares it with others."""
+    if others:
+        features = [str(subject.id), *others]
         query = {"harvest": subject.place.file.record.id, "feature": features}
         st.page_link(
             session.COMPARE, label=f"Compare {what}", query_params=query, width="content",
-            help=f"It and the first {len(features) - 1} side by side.",
+            help=f"It and {', '.join(others)} side by side.",
         )  # fmt: skip
 
 
