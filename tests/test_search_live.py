@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from app import firing, live, session
 from app.serve import MAIN
 from backend.engine import LocalEngine
+from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
 
@@ -114,9 +115,7 @@ def test_a_row_opens_its_feature_with_the_text(visit: Open) -> None:
 def test_a_machine_without_the_weights_says_so(
     visit: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    test = visit(q=TEXT)
-    from feature_store.errors import InputError
-
+    visit(q=TEXT)
     live.loading.clear()
 
     def missing(*_):
@@ -126,3 +125,4 @@ def test_a_machine_without_the_weights_says_so(
     test = visit(q="another text")
     assert "This machine does not know where the model lies." in words_of(test)
     assert test.text_area(key="search_text").value == "another text"
+    assert test.title[0].value == "Search"
