@@ -12,8 +12,9 @@ from app.wording import plural
 from feature_store.table import NUMBERS
 
 PERCENT = 100.0
-BOUNDED = [name for name in columns.COLUMNS if name in NUMBERS and name not in columns.NAMES]
-"""Columns with numbers to compare."""
+BOUNDED = list(dict.fromkeys(["density", *columns.COLUMNS]))
+BOUNDED = [name for name in BOUNDED if name in NUMBERS and name not in columns.NAMES]
+"""Columns with numbers to compare, the one most asked for first."""
 KEYS = {name: f"filtering_{name}" for name in ("show", "label", "column", "low", "high", "columns")}
 
 
@@ -52,7 +53,7 @@ def bounds(place: Place, given: Mapping[str, str], choice: Choice) -> None:
             st.number_input(
                 title, value=None, key=KEYS[end], step=None, format="%.6g", placeholder="any"
             )
-    st.button("Add the filter", key="filtering_add", on_click=lambda: add(place, given, choice))
+    st.button("Add", key="filtering_add", on_click=lambda: add(place, given, choice))
     for name, kind in filters.FLAGS.items():
         st.checkbox(
             f"only {name}", value=kind in choice.wanted.having, key=f"filtering_{name}",

@@ -39,10 +39,10 @@ export default function ({ data, parentElement }) {
     const plot = el("div", "plot");
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", `Histogram of activations: ${data.bars.map((one) => one.hint).join("; ")}`);
-    const tip = el("div", "tip");
+    const tip = el("div", "reading");
     for (const { at, text } of data[scale]) {
       if (scale === "log" && at < 1) continue;
-      const line = el("div", "line");
+      const line = el("div", "rule");
       line.style.bottom = percent(height(at, most));
       line.append(el("span", "", text));
       plot.append(line);
