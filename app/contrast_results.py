@@ -14,7 +14,7 @@ from app.tokens import visible
 from app.wording import count, measure, plural
 from backend.contrast.compare import DOCUMENTS, FIRINGS, Contrast, Q
 from backend.contrast.texts import UNITS
-from feature_store.records import FeatureId
+from feature_store.glance import promoted
 
 SHOWN = 200
 """Rows of the table; a download has all."""
@@ -97,13 +97,14 @@ def downloads(found: Contrast) -> None:
 def table(place: Place, found: Contrast, *, many: bool) -> int:
     """The ranked features; gives the row that is looked at."""
     rows = found.table.slice(0, SHOWN).to_pylist()
-    labels = annotations.read().annotations.labels
+    features = [(row["dictionary"], row["feature"]) for row in rows]
+    labels, tokens = annotations.read().annotations.labels, promotes(place, features)
     (n_a, n_b), (a, b) = found.sizes, sides(found)
     lines = [
         {
             "dictionary": row["dictionary"],
             "feature": row["feature"],
-            "label": labels.of((row["dictionary"], row["feature"])) or promotes(place, row),
+            "label": labels.of(one) or tokens.get(one, ""),
             "a": f"{row['fires_a']} of {n_a}",
             "b": f"{row['fires_b']} of {n_b}",
             "q": row["q"],
@@ -113,7 +114,7 @@ def table(place: Place, found: Contrast, *, many: bool) -> int:
             "js": row["js"],
             "p": row["p"],
         }
-        for row in rows
+        for one, row in zip(features, rows, strict=True)
     ]
     picked = st.dataframe(
         lines, key=TABLE, hide_index=True, row_height=28, height=min(39 + 28 * len(lines), 420),
@@ -167,11 +168,13 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
 
 
-def promotes(place: Place, row: dict[str, Any]) -> str:
-    """The tokens that a feature promotes most."""
-    facts = place.file.facts(FeatureId(row["dictionary"], row["feature"]))
+def promotes(place: Place, features: list[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """The tokens that each of these features promotes most."""
     vocabulary = place.file.vocabulary
-    return " ".join(visible(vocabulary.text(t)) for t in (facts.promoted_tokens or [])[:3])
+    return {
+        feature: " ".join(visible(vocabulary.text(token)) for token in tokens)
+        for feature, tokens in promoted(place.file, features, 3).items()
+    }
 
 
 def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> None:
