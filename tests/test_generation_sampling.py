@@ -1,4 +1,4 @@
-"""Drawing tokens: the distribution is the one asked for, row by row, whoever else is in the batch."""
+"""Drawing tokens: the distribution that was asked for, row by row, in any company."""
 
 import pytest
 import torch

@@ -1,0 +1,141 @@
+"""Fair use of one model: who speaks now, who waits and at which place, and who is turned away.
+
+A few visitors generate at once and take turns token by token; the next ones wait in the order in
+which they came; beyond a bounded line nobody is left hoping. A visitor whose page has gone away is
+not waited for: the page says now and then that it is still there, and when it falls silent its
+place goes to the next.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from backend.generation.prompts import Start
+from backend.generation.records import Sampling
+from feature_store.errors import InputError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for, and how many there may be."""
+
+    new_tokens: int = 512
+    prompt_tokens: int = 2_048
+    seconds: float = 120.0
+    """Of computation, from the moment a visitor is served."""
+    at_once: int = 4
+    waiting: int = 16
+    silence: float = 20.0
+    """Seconds after which a visitor who has not been heard of has left."""
+
+    def check(self, start: Start, sampling: Sampling) -> None:
+        """InputError for a request beyond the limits."""
+        if len(start.tokens) > self.prompt_tokens:
+            raise InputError(
+                f"The prompt has {len(start.tokens):,} tokens; here it may have "
+                f"{self.prompt_tokens:,}. Cut it."
+            )
+        if sampling.max_new > self.new_tokens:
+            raise InputError(
+                f"{sampling.max_new:,} new tokens are too many: here a text may have "
+                f"{self.new_tokens:,}."
+            )
+
+    def within(self, sampling: Sampling) -> Sampling:
+        """The same request, cut to what is allowed."""
+        return replace(sampling, max_new=min(sampling.max_new, self.new_tokens))
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One visitor's place. Give it to `generate` as its `stop`, and leave when done."""
+
+    queue: "Queue"
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set when the visitor leaves, is silent too long, or a person presses stop."""
+    heard: float = 0.0
+    served: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def place(self) -> int:
+        """0 while served; 1 for the next in line; -1 once left."""
+        return self.queue.place(self)
+
+    def touch(self) -> None:
+        """The visitor is still there."""
+        self.heard = self.queue.clock()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait up to so long; whether it is this visitor's turn. Counts as being there."""
+        self.touch()
+        self.queue.tidy()
+        return self.served.wait(seconds) and not self.stop.is_set()
+
+    def leave(self) -> None:
+        """Give the place up, whatever it was; harmless twice."""
+        self.queue.remove(self)
+
+    def __enter__(self) -> "Ticket":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+
+class Queue:
+    """The visitors of one model."""
+
+    def __init__(
+        self, limits: Limits | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limits = limits or Limits()
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._line: list[Ticket] = []
+        """In the order of coming; the first `at_once` are served."""
+
+    def join(self) -> Ticket:
+        """A place at the end; InputError when the line is full."""
+        self.tidy()
+        with self._lock:
+            if len(self._line) >= self.limits.at_once + self.limits.waiting:
+                raise InputError(
+                    f"{len(self._line)} people are using this model now, which is as many as it "
+                    "serves: try again in a minute."
+                )
+            ticket = Ticket(self)
+            ticket.heard = self.clock()
+            self._line.append(ticket)
+            self._serve()
+        return ticket
+
+    def place(self, ticket: Ticket) -> int:
+        """See `Ticket.place`."""
+        with self._lock:
+            if ticket not in self._line:
+                return -1
+            return max(0, self._line.index(ticket) - self.limits.at_once + 1)
+
+    def remove(self, ticket: Ticket) -> None:
+        """Take a ticket out of the line; whoever computes for it stops at the next token."""
+        ticket.stop.set()
+        with self._lock:
+            if ticket in self._line:
+                self._line.remove(ticket)
+            self._serve()
+
+    def tidy(self) -> None:
+        """Let go of those who have fallen silent."""
+        oldest = self.clock() - self.limits.silence
+        with self._lock:
+            gone = [ticket for ticket in self._line if ticket.heard < oldest]
+        for ticket in gone:
+            self.remove(ticket)
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def _serve(self) -> None:
+        for ticket in self._line[: self.limits.at_once]:
+            ticket.served.set()
