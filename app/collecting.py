@@ -66,7 +66,7 @@ def membership(subject: Subject) -> None:
         with st.container(horizontal=True, gap="small"):
             for name in there:
                 st.page_link(
-                    session.LISTS, label=session.literal(named(lists, name)),
+                    session.LISTS, label=f"open “{session.literal(named(lists, name))}”",
                     query_params={**subject.place.query, "list": name},
                 )  # fmt: skip
 

@@ -70,7 +70,7 @@ def of_feature(subject: Subject, said: dict[str, str], limit: int | None = None)
 
 def explained(one: Explanation) -> str:
     """A sentence about the feature, and who wrote it."""
-    by = " · ".join(filter(None, [one.explainer, one.model, one.source]))
+    by = " · ".join(filter(None, dict.fromkeys([one.explainer, one.model, one.source])))
     return f'<p class="pre">{safe(one.text)} <small class="muted">{safe(by)}</small></p>'
 
 

@@ -40,4 +40,4 @@ def draw(subject: Subject) -> None:
 def origin(one: Explanation) -> str:
     """Explainer, model, source, and when it came here."""
     parts = [one.explainer, one.model or ("a person" if one.author == "person" else ""), one.source]
-    return " · ".join([*filter(None, parts), f"imported {one.created:%Y-%m-%d}"])
+    return " · ".join([*filter(None, dict.fromkeys(parts)), f"imported {one.created:%Y-%m-%d}"])

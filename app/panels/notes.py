@@ -24,8 +24,8 @@ def draw(subject: Subject) -> None:
         edits(subject)
     else:
         readings(subject)
-    collecting.membership(subject)
     history(subject)
+    collecting.membership(subject)
 
 
 def edits(subject: Subject) -> None:

@@ -86,6 +86,8 @@ def bring_back(list_id: str) -> None:
 
 def index(here: Place | None, said: annotations.Said) -> None:
     """The page without a list in the URL."""
+    # a link from a list to this same page leaves `list` in the browser's URL: say again what holds
+    st.query_params.from_dict(st.query_params.to_dict())
     lists = said.annotations.lists
     if said.writable:
         st.text_input(
