@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -75,7 +76,7 @@ def figure(
     return found
 
 
-def manner(colours: Palette) -> dict[str, object]:
+def manner(colours: Palette) -> dict[str, Any]:
     """How the map is handled; nothing stands on its axes, which mean nothing."""
     blank = {"visible": False, "constrain": "domain"}
     return {

@@ -141,6 +141,25 @@ def test_time_left_follows_the_pace(jobs: Jobs, job: Job, monkeypatch: pytest.Mo
         assert jobs.get(job.id).eta_s is None
 
 
+def test_a_pause_is_no_slowness(jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def waits(_: float) -> None:
+        clock[0] += 1000
+        jobs.proceed(job)
+
+    with take(job) as work:
+        work.progress(0, 100, "one")
+        clock[0] += 10
+        jobs.pause(jobs.get(job.id))
+        monkeypatch.setattr(time, "sleep", waits)
+        work.check()
+        clock[0] += 10
+        work.progress(50, 100, "one")
+        assert jobs.get(job.id).eta_s == pytest.approx(20)
+
+
 def test_one_process_at_a_time(job: Job) -> None:
     code = "import sys; from pathlib import Path; from feature_store.jobs import Jobs\n"
     code += "from feature_store import work; work.TAKING_S = 0.1\n"
@@ -164,6 +183,16 @@ def test_kill_9_leaves_a_lost_job_that_can_be_resumed(jobs: Jobs, job: Job) -> N
     assert (again.state, again.id) == ("queued", job.id)
     assert carry_out(again, lambda work: {"whole": True}) == "done"
     assert jobs.get(job.id).result == {"whole": True}
+
+
+def test_what_was_cancelled_goes_on_when_resumed(jobs: Jobs, job: Job) -> None:
+    def do(work: Work) -> dict:
+        work.progress(0, 1, "counting")
+        return {}
+
+    jobs.cancel(job)
+    assert carry_out(job, do) == "cancelled"
+    assert carry_out(jobs.renew(job), do) == "done"
 
 
 @pytest.mark.process

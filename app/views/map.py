@@ -1,11 +1,22 @@
 """A dictionary's features as points: those that write alike stand near each other."""
 
+import shlex
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from app import annotations, columns, components, filters, frame, scatter, session, theme
+from app import (
+    annotations,
+    collecting,
+    columns,
+    components,
+    filters,
+    frame,
+    scatter,
+    session,
+    theme,
+)
 from app.annotations import Said
 from app.jobs import mapping, starting, watching
 from app.points import Cluster, Points
@@ -15,6 +26,7 @@ from feature_store import table
 from feature_store.errors import InputError, pick
 from feature_store.jobs import Job
 from feature_store.maps import Map, MapPlan, Maps
+from feature_store.records import FeatureId
 
 KIND = "map"
 KEYS = {"colour": "map_colour", "mark": "map_mark"}
@@ -83,11 +95,9 @@ def absent(here: Place) -> None:
     if starting.allowed():
         st.button("Compute the map", on_click=compute, args=[here])
         st.caption("or in a terminal:")
-    st.code(
-        f"saefari map --store {session.store().path} --dictionary {here.info.dictionary}"
-        f" --harvest {here.file.record.id}",
-        language="shell",
-    )
+    words = ["--store", str(session.store().path), "--dictionary", here.info.dictionary]
+    words += ["--harvest", here.file.record.id]
+    st.code(f"saefari map {shlex.join(words)}", language="shell")
 
 
 def controls(points: Points, colour: str, words: str) -> np.ndarray:
@@ -176,11 +186,14 @@ def selection(here: Place, features: list[int], said: Said) -> None:
     )  # fmt: skip
     if clicked.go:
         st.switch_page(session.FEATURE, query_params=here.at(int(clicked.go)))
-    if len(features) <= filters.MOST:
-        st.page_link(
-            session.FEATURES, label="Open these in the table",
-            query_params={**here.query, "only": filters.ranges(features)},
-        )  # fmt: skip
+    with st.container(horizontal=True, gap="small"):
+        if len(features) <= filters.MOST:
+            st.page_link(
+                session.FEATURES, label="Open these in the table",
+                query_params={**here.query, "only": filters.ranges(features)},
+            )  # fmt: skip
+        ids = [FeatureId(here.info.dictionary, index) for index in features]
+        collecting.menu(ids, "map", said)
 
 
 def head(name: str, *, signed: bool) -> dict[str, object]:
