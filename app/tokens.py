@@ -15,7 +15,7 @@ from feature_store.records import Context
 
 REACH = 16
 """Tokens shown on either side of the peak."""
-NEAR = 5
+NEAR = 4
 """Tokens on either side of the peak that decide whether two contexts are alike."""
 DIGIT = re.compile(r"\d")
 SPACE, PIECE = "·", "◌"
