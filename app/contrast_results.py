@@ -131,15 +131,15 @@ def columns(a: str, b: str) -> dict[str, Any]:
         "dictionary": st.column_config.TextColumn("dictionary", width=72),
         "feature": number("feature", "%d", 58, None),
         "label": text("label", 92, "a label, else the tokens that it promotes"),
-        "a": text(a[:12], 68, f"texts of {a} on which it fires"),
-        "b": text(b[:12], 68, f"texts of {b} on which it fires"),
+        "a": text(a[:12], 61, f"texts of {a} on which it fires"),
+        "b": text(b[:12], 61, f"texts of {b} on which it fires"),
         "q": number("q", "%.1e", 62, "Benjamini–Hochberg over all tested features"),
         "auc": number(
             "AUC", "%.2f", 48, f"probability that a text of {a} has the larger activation than one "
             f"of {b}, ties half; Cliff's δ = 2 AUC − 1",
         ),
         "share": text(
-            "Δ share", 142, f"firing share of {a} less that of {b}, with Newcombe's 95 % interval"
+            "Δ share", 126, f"firing share of {a} less that of {b}, with Newcombe's 95 % interval"
         ),
         "g": number(
             "g", "%.2f", 50, "difference of the mean strongest activations in pooled standard "
