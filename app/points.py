@@ -2,11 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from html import escape
 
 import numpy as np
 import pyarrow as pa
 
 from app.tokens import visible
+from app.wording import measure, share
 from feature_store.annotations import Annotations
 from feature_store.maps import Map
 from feature_store.reader import HarvestFile
@@ -14,6 +17,9 @@ from feature_store.table import rows
 
 NUMBERS = ("density", "max_act", "top_token_share", "mean_position", "encoder_decoder_cosine")
 """Columns of the store that points can be coloured by."""
+
+SHORT = 22
+"""Characters of a name in the picture; of a label in the hover three times as many."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Points:
             [label or "" for label in found.column("label").to_pylist()],
         )
 
+    @cached_property
     def clusters(self) -> list[Cluster]:
         """The clusters, largest first."""
         order = np.argsort(self.map.cluster, kind="stable")
@@ -66,6 +73,19 @@ class Points:
             low, high = np.searchsorted(numbers, [number, number + 1])
             found.append(self.named(number, order[low:high]))
         return found
+
+    @cached_property
+    def told(self) -> list[str]:
+        """What each point says of itself, as Plotly's markup with every text escaped."""
+        return [self.told_of(i) for i in range(len(self.labels))]
+
+    def told_of(self, i: int) -> str:
+        """Index, label, tokens and numbers of a point, in lines."""
+        label = [cut(self.labels[i], 3 * SHORT)] if self.labels[i] else []
+        tokens = cut("  ".join(self.promoted[i]), 3 * SHORT)
+        density, largest = self.numbers["density"][i], self.numbers["max_act"][i]
+        facts = f"density {share(density)}, max {measure(largest)}"
+        return "<br>".join([f"<b>{self.map.feature[i]}</b>", *label, f"promotes {tokens}", facts])
 
     def named(self, number: int, members: np.ndarray) -> Cluster:
         """A cluster by what is most common in it; of equals the first promoted."""
@@ -87,6 +107,11 @@ class Points:
         return np.array(
             [any(wanted in text.lower() for text in (a, b, *more)) for a, b, more in texts]
         )
+
+
+def cut(text: str, length: int) -> str:
+    """Text of at most so many characters, without markup."""
+    return escape(text if len(text) <= length else text[: length - 1] + "…")
 
 
 def texts_of(file: HarvestFile, found: pa.Table) -> dict[int, str]:

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from app.charts import template
-from app.points import Cluster, Points
+from app.points import SHORT, Cluster, Points, cut
 from app.theme import Palette, blend
-from app.wording import measure, share
+from app.wording import share
 
 HEIGHT_PX = 520
 HOVER_LIMIT = 40_000
@@ -20,8 +19,6 @@ NAMED = 14
 """Clusters whose name stands in the picture."""
 EXTREMES = (0.02, 0.98)
 """Beyond these quantiles colours differ no more."""
-SHORT = 22
-"""Characters of a name in the picture, of a label in the hover three times as many."""
 HUES = ("#4c78a8", "#b5793b", "#5a9367", "#a05d7d", "#7a6bb0", "#8a8d2f", "#3d8f94", "#b0605a")
 """Neighbouring clusters are told apart; a colour means nothing else."""
 
@@ -134,23 +131,9 @@ def hover(points: Points, which: slice | np.ndarray) -> dict[str, object]:
         return {"hovertemplate": "%{customdata[0]}<extra></extra>"}
     chosen = np.arange(len(feature))[which]
     return {
-        "hovertext": [told(points, i) for i in chosen.tolist()],
+        "hovertext": [points.told[i] for i in chosen.tolist()],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
-
-
-def told(points: Points, i: int) -> str:
-    """Index, label, tokens and numbers of a point, in lines."""
-    numbers = points.numbers
-    facts = f"density {share(numbers['density'][i])}, max {measure(numbers['max_act'][i])}"
-    lines = [f"<b>{points.map.feature[i]}</b>", *filter(None, [cut(points.labels[i], 3 * SHORT)])]
-    lines.append(f"promotes {cut('  '.join(points.promoted[i]), 3 * SHORT)}")
-    return "<br>".join([*lines, facts])
-
-
-def cut(text: str, length: int) -> str:
-    """Text of at most so many characters, without markup."""
-    return escape(text if len(text) <= length else text[: length - 1] + "…")
 
 
 def name_tag(points: Points, cluster: Cluster, colours: Palette) -> dict[str, object]:

@@ -194,7 +194,7 @@ def test_the_figure_has_every_point_and_no_markup(store: Store, by: str) -> None
     points = Points.read(store.harvest(), found, store.catalog.snapshot())
     marked = points.matching("dogs")
     assert found.feature[marked].tolist() == [3]
-    figure = scatter.figure(points, points.clusters(), by, marked, theme.LIGHT)
+    figure = scatter.figure(points, points.clusters, by, marked, theme.LIGHT)
     everything, ring = figure.data
     assert everything["customdata"][:, 0].tolist() == found.feature.tolist()
     assert len(ring["x"]) == 1 and ring["hovertext"][0].startswith("<b>3</b><br>&lt;a href=")

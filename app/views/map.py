@@ -223,7 +223,7 @@ def page(here: Place, made: Map) -> None:
     """The map and what is selected in it."""
     said = annotations.read()
     points = points_of(here, made, said)
-    groups = points.clusters()
+    groups = points.clusters
     marked = controls(points, *wanted)
     left, right = st.columns([5, 2], gap="medium")
     with right:
