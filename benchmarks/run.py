@@ -1,6 +1,7 @@
 """Every benchmark but the peers: tables on stdout, figures in .bench/results.json.
 
-    python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload|search]
+    python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload|search|prompt|
+                                         table|browser]
 
 CPU seconds on one thread throughout: on a shared machine the clock says little. Ratios compare what
 ran side by side or in one run.
@@ -15,12 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import encoding, harvesting, memory, payload, search
+from benchmarks import browser, encoding, harvesting, memory, payload, prompt, search, table
 from benchmarks.children import ROOT
 from benchmarks.goals import Goal
 from benchmarks.workload import FULL, Workload, build
 
-PARTS = ("encode", "harvest", "payload", "memory", "search")
+PARTS = ("encode", "harvest", "payload", "memory", "search", "prompt", "table", "browser")
 
 
 class Bench:
@@ -74,6 +75,30 @@ class Bench:
         self.figures["search"] = facts
         self.goals["search"] = search.goals(facts)
         return search.report(facts)
+
+    def prompt(self) -> str:
+        """The model's side of the Prompt page, on the demo."""
+        facts = prompt.measure(5 if self.quick else 30)
+        self.figures["prompt"] = facts
+        self.goals["prompt"] = prompt.goals(facts)
+        return prompt.report(facts)
+
+    def table(self) -> str:
+        """A page of the table of features, at 16k and at a million of them."""
+        results = table.measure(self.stores / "tables")
+        self.figures["table"] = results
+        self.goals["table"] = table.goals(results)
+        return table.report(results)
+
+    def browser(self) -> str:
+        """A feature page in Chromium; needs the harvest of middle width, and Playwright."""
+        store = self.stores / f"{self.work.size.widths[1]}"
+        if missing := browser.missing(store):
+            return f"\n{missing}"
+        facts = browser.measure(store, 4 if self.quick else 20)
+        self.figures["browser"] = facts
+        self.goals["browser"] = browser.goals(facts)
+        return browser.report(facts)
 
     def save(self, path: Path, part: str) -> None:
         """One part's figures and goals, with what they were measured on; other parts stay."""

@@ -19,8 +19,8 @@ MODE, BOS, LENS, TARGET = "prompt_mode", "prompt_bos", "prompt_lens", "prompt_ta
 STRIP = "prompt_strip"
 SORTS = {
     "activation": "activation",
-    "relative": "÷ its maximum",
-    "rare": "÷ its maximum, rare ones first",
+    "relative": "÷ maximum",
+    "rare": "÷ maximum × rarity",
     "gradient": "gradient × activation",
 }
 LIMIT = 20_000
@@ -97,18 +97,17 @@ def typed() -> str | chatting.Turns:
 
 def controls() -> None:
     """Which dictionaries, in which order, with what beside them."""
-    left, right = st.columns([1, 1])
-    left.multiselect("Dictionaries", list(place.file.dictionaries), key=PICKED, on_change=keep)
-    right.segmented_control(
-        "Features by", list(SORTS), format_func=lambda name: SORTS[name], key=SORT, on_change=keep,
-        required=True,
-    )  # fmt: skip
-    with right.container(horizontal=True, vertical_alignment="center", gap="medium"):
+    st.multiselect("Dictionaries", list(place.file.dictionaries), key=PICKED, on_change=keep)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.segmented_control(
+            "Features by", list(SORTS), format_func=lambda name: SORTS[name], key=SORT,
+            on_change=keep, required=True, label_visibility="collapsed", width="content",
+        )  # fmt: skip
         st.toggle("ignore BOS", key=BOS, on_change=keep)
         st.toggle("logit lens", key=LENS, on_change=keep)
         if st.session_state[SORT] == "gradient":
             st.text_input(
-                "Toward the next token", key=TARGET, on_change=keep, width=220,
+                "Toward the next token", key=TARGET, on_change=keep, width=200,
                 placeholder="next token: the likeliest", label_visibility="collapsed",
             )  # fmt: skip
 

@@ -1,0 +1,111 @@
+"""Pages that run the model, in a real browser: a tiny model and dictionaries on disk, harvested."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.harvest.config import HarvestPlan
+from backend.harvest.run import Harvest, Request
+from feature_store.reader import HarvestFile
+from tests import models
+from tests.browser import chromium, served
+from tests.dictionaries import CPU, saved
+from tests.harvests import published, texts
+
+pytestmark = pytest.mark.browser
+PATIENCE_MS = 240_000
+"""The server loads torch and the model first, on a busy machine in minutes."""
+TEXT = "the cat ran to the park"
+Z = {"hook_name": "blocks.1.attn.hook_z"}
+
+
+@pytest.fixture(scope="module")
+def harvest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a harvest whose weights lie on disk, for a server to load."""
+    folder = tmp_path_factory.mktemp("live")
+    models.save(folder / "model")
+    saved(folder / "resid", "topk", d_in=16)
+    saved(folder / "heads", "topk", d_in=16, reshape_activations="hook_z", metadata=Z)
+    (folder / "text.txt").write_text("\n\n".join(texts(40)))
+    plan = HarvestPlan(tokens=4000, context_size=32, top=8, ranged=8, silent=8, window=8)
+    found = Harvest(
+        Request(
+            model=str(folder / "model"),
+            dictionaries=[f"{name}={folder / name}" for name in ("resid", "heads")],
+            corpora=[str(folder / "text.txt")],
+            store=folder / "store",
+            placement=CPU,
+            plan=plan,
+        )
+    )
+    assert list(found.run())
+    return published(found)
+
+
+@pytest.fixture(scope="module")
+def page(harvest: Path) -> Iterator:
+    """One page for the module, as loading the model is what takes time."""
+    store = harvest.parents[1]
+    with served(store, store / "log") as url, chromium() as browser:
+        page = browser.new_page(base_url=url, viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(PATIENCE_MS)
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        yield page
+        assert page.locator("[data-testid=stException]").count() == 0
+        assert wrong == []
+        assert "Traceback" not in (store / "log").read_text()
+
+
+def busiest(harvest: Path, name: str) -> str:
+    table = HarvestFile(harvest).feature_table(name, order="density", descending=True, limit=1)
+    return f"{name}/{table.column('feature')[0].as_py()}"
+
+
+def test_a_prompt_is_typed_clicked_and_aimed(page) -> None:
+    """Tokens, lens and lists; a click narrows; another order and position; then to a feature."""
+    page.goto("/prompt?dictionary=resid&lens=1")
+    page.locator("textarea").fill(TEXT)
+    page.locator("textarea").press("Control+Enter")
+    token = page.locator(".strip .tok", has_text="ran")
+    token.wait_for()
+    assert page.locator(".lens tr").count() == 4
+    token.click()
+    page.get_by_text("position 3: strongest there.").wait_for()
+    assert page.locator(".lens td.selected").count() == 3
+    page.locator(".list .row:not(.names)").first.hover()
+    assert page.locator(".tok.positive").count() >= 1
+    page.get_by_text("gradient × activation", exact=True).click()
+    page.get_by_text("after position 6").wait_for()
+    page.locator(".strip .tok", has_text="ran").click()
+    page.get_by_role("button", name="toward the token after this one").click()
+    page.get_by_text("after position 3").wait_for()
+    assert "at=3" in page.url and "sort=gradient" in page.url and "text=the+cat" in page.url
+    page.locator(".list .row a").first.click()
+    page.wait_for_url("**/feature?**")
+
+
+def test_effects_are_shown_and_there_at_once_on_the_next_visit(page, harvest: Path) -> None:
+    url = f"/feature?feature={busiest(harvest, 'resid')}&tab=Effect+of+removing+it"
+    page.goto(url)
+    page.get_by_text("Δ loss without it").wait_for()
+    lines = page.locator(".line .moved")
+    first = lines.first.inner_text()
+    assert "→" in first
+    page.goto(url)
+    page.get_by_text("Δ loss without it").wait_for()
+    assert lines.first.inner_text() == first
+
+
+def test_source_tokens_of_an_attention_feature(page, harvest: Path) -> None:
+    page.goto(f"/feature?feature={busiest(harvest, 'heads')}&tab=Neurons+%26+heads")
+    head = page.locator("tr.head").first
+    head.wait_for()
+    assert page.locator("tr.head").count() == 4
+    head.hover()
+    assert page.locator(".tok.looked").count() >= 1
+    head.click()
+    page.mouse.move(5, 5)
+    assert page.locator("tr.head.chosen").count() == 1
+    assert page.locator(".tok.looked").count() == 0
