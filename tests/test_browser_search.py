@@ -1,0 +1,111 @@
+"""The four searches in a real browser, with a real model behind the last of them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.harvest.run import Harvest
+from feature_store.records import FeatureId
+from feature_store.store import Store
+from tests.browser import chromium, served
+from tests.harvests import Rig, published
+from tests.models import save
+
+pytestmark = pytest.mark.browser
+TEXT = "the cat ran to the park"
+LOADING_MS = 150_000
+"""How long a busy machine may take to load torch and the model."""
+
+
+@pytest.fixture(scope="module")
+def site(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, Store]]:
+    """A store whose model and dictionaries lie on disk, so that the server can load them."""
+    folder = tmp_path_factory.mktemp("search")
+    request = replace(rig.request(folder / "store"), model=str(save(folder / "tiny")))
+    harvest = Harvest(request)
+    assert list(harvest.run()) and published(harvest).exists()
+    store = Store(folder / "store")
+    store.catalog.annotate(FeatureId("top", 3), "label", "the dog sat")
+    store.catalog.annotate(FeatureId("top", 4), "label", "<b>quick</b> & *tree*")
+    with served(folder / "store", folder / "log") as url:
+        yield url, folder / "log", store
+
+
+@pytest.fixture
+def page(site) -> Iterator:
+    """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
+    url, log, _ = site
+    with chromium() as browser:
+        context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 800})
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        yield page
+        assert page.locator("[data-testid=stException]").count() == 0
+    assert wrong == []
+    assert "Traceback" not in log.read_text()
+
+
+def ask(page, way: str, query: str) -> None:
+    """Choose a way of searching, and type."""
+    page.get_by_role("radio", name=way, exact=True).click()
+    field = page.get_by_role("textbox", name="Search", exact=True)
+    field.fill(query)
+    field.press("Enter")
+    page.wait_for_url(re.compile("[?&]q="))
+
+
+def open_first(page, feature: str) -> None:
+    """Click the first row: the grid is painted, so by its place. `feature` is a pattern."""
+    page.wait_for_timeout(500)
+    box = page.get_by_test_id("stDataFrame").bounding_box()
+    page.mouse.click(box["x"] + 60, box["y"] + 35 + 14)
+    page.wait_for_url(re.compile(f"feature=.*{feature}"))
+    page.locator("h1").wait_for()
+
+
+def test_by_label_by_meaning_and_by_token(page, site) -> None:
+    """A misspelled label, a word that no label has, and a token, each to its feature."""
+    page.goto("/search")
+    page.get_by_text("Type a word or a token").wait_for()
+    ask(page, "label", "dgo sat")
+    page.get_by_text(re.compile("^1 feature")).wait_for()
+    open_first(page, "top%2F3")
+
+    page.goto("/search")
+    ask(page, "meaning", "tree")
+    page.get_by_text("nearest by the company that words keep").wait_for()
+    assert "by=meaning" in page.url
+    open_first(page, "top%2F4")
+
+    page.goto("/search")
+    ask(page, "fires on token", "cat")
+    page.get_by_text(re.compile("as tokens: “.*cat”")).wait_for()
+    open_first(page, r"\w+%2F\d+")
+
+
+def test_by_text_over_all_tokens_and_over_one(page) -> None:
+    """Typed, read by the model, one token selected and let go; the row takes the text along."""
+    page.goto("/search?by=text")
+    page.get_by_text("Type a text above").wait_for()
+    field = page.get_by_role("textbox", name="Text", exact=True)
+    field.fill(TEXT)
+    field.press("Control+Enter")
+    strip = page.locator(".strip .tok")
+    strip.first.wait_for(timeout=LOADING_MS)
+    assert "".join(strip.all_text_contents()[1:]).strip() == TEXT
+    page.get_by_text("active on the text").wait_for()
+    strip.nth(2).click()
+    page.get_by_text("active on the selected tokens").wait_for()
+    page.wait_for_url(re.compile("at=2"))
+    page.reload()
+    page.locator(".strip .tok.selected").wait_for()
+    strip.nth(2).click()
+    page.get_by_text("active on the text").wait_for()
+    assert "at=" not in page.url
+    open_first(page, r"\w+%2F\d+")
+    assert "test=the" in page.url
