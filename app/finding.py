@@ -33,6 +33,8 @@ LIMIT = 200
 """Features shown at most."""
 LONGEST = 300
 """Characters of a query."""
+QUOTED = 120
+"""Characters of an explanation that are shown."""
 ALIKE = 0.95
 """From this score on a label has the words as they were typed."""
 
@@ -58,9 +60,15 @@ def index(_file: HarvestFile, harvest_id: str) -> TokenIndex:
 
 
 def find(
-    query: str, by: str, file: HarvestFile, dictionaries: list[str], labels: Labels
+    query: str,
+    by: str,
+    file: HarvestFile,
+    dictionaries: list[str],
+    labels: Labels,
+    explained: Labels | None = None,
 ) -> tuple[list[Found], Wanted | None]:
-    """At most LIMIT features, those with such a label first; and which tokens were meant."""
+    """At most LIMIT features, those with such a label first, then with such an explanation; and
+    which tokens were meant."""
     found: dict[tuple[str, int], Found] = {}
     if by in ("all", "label"):
         scores = dict(labels.find(query, dictionaries, LIMIT))
@@ -68,6 +76,9 @@ def find(
         for key in filter(facts.__contains__, scores):
             why = "label" if scores[key] >= ALIKE else "label, alike"
             found[key] = Found(**facts[key], label=labels.of(key), why=[why])
+        explain(found, explained.matches(query, dictionaries, LIMIT) if explained else [], file)
+        for key in found:
+            found[key].label = labels.of(key)
     wanted = None
     if by in TOKENS:
         wanted = wanted_tokens(query, file.vocabulary)
@@ -77,6 +88,23 @@ def find(
             one = found.setdefault(key, Found(*key, match.density, match.max_act, labels.of(key)))
             one.why += reasons(match, file, by)
     return list(found.values())[:LIMIT], wanted
+
+
+def explain(
+    found: dict[tuple[str, int], Found],
+    matches: list[tuple[tuple[str, int], str, float]],
+    file: HarvestFile,
+) -> None:
+    """Add the features whose explanation was found, each with its best one."""
+    best: dict[tuple[str, int], tuple[str, float]] = {}
+    for key, text, score in matches:
+        best.setdefault(key, (text, score))
+    facts = facts_of(file, list(best))
+    for key in filter(facts.__contains__, best):
+        text, score = best[key]
+        shown = text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
+        why = f"explanation{'' if score >= ALIKE else ', alike'}: “{shown}”"
+        found.setdefault(key, Found(**facts[key])).why.append(why)
 
 
 def near(

@@ -1,18 +1,16 @@
 """Everything that people said of features, as it stood at one moment."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.explanations import Explanations
+from feature_store.labels import Labels
 from feature_store.lists import Lists
 from feature_store.records import Annotation, FeatureId
-from feature_store.search import WordIndex
 
 COLUMNS = pa.schema(
     [
@@ -72,18 +70,16 @@ class Annotations:
         return self.in_force.filter(wanted).select(["feature", "value"])
 
     @cached_property
-    def labels(self) -> "Labels":
+    def labels(self) -> Labels:
         """The labels in force, to be searched."""
         rows = self.in_force.filter(pc.field("kind") == "label")
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
         return Labels(list(features), rows["value"].to_pylist())
 
-    @cached_property
-    def explained(self) -> "Labels":
-        """The explanations, to be searched like labels; `of` gives a feature's newest one."""
-        rows = self.explanations.table
-        features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
-        return Labels(list(features), rows["text"].to_pylist())
+    @property
+    def explained(self) -> Labels:
+        """The explanations, to be searched like labels; a feature may have several."""
+        return self.explanations.labels
 
     def of(self, feature: FeatureId) -> dict[str, str]:
         """Kind → value in force of one feature."""
@@ -95,29 +91,6 @@ class Annotations:
         names = COLUMNS.names[1:]
         rows = rows_of(self.every, feature)
         return [Annotation(**{name: row[name] for name in names}) for row in rows]
-
-
-class Labels:
-    """What features are called, by feature and by words."""
-
-    def __init__(self, features: list[tuple[str, int]], texts: list[str]) -> None:
-        """`features` are (dictionary, index), one for each text."""
-        self._features = features
-        self._dictionaries = np.array([name for name, _ in features], dtype=object)
-        self._of = dict(zip(features, texts, strict=True))
-        self._index = WordIndex(texts)
-
-    def of(self, feature: tuple[str, int]) -> str:
-        """A feature's label; empty without one."""
-        return self._of.get(feature, "")
-
-    def find(
-        self, query: str, dictionaries: Sequence[str], limit: int = 200
-    ) -> list[tuple[tuple[str, int], float]]:
-        """((dictionary, index), score in 0..1) of the features with such a label, best first."""
-        among = np.isin(self._dictionaries, list(dictionaries))
-        found = self._index.find(query, limit, among)
-        return [(self._features[number], score) for number, score in found]
 
 
 def rows_of(table: pa.Table, feature: FeatureId) -> list[dict]:

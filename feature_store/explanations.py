@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from feature_store.labels import Labels
 from feature_store.records import FeatureId
 
 SCHEMA = pa.schema(
@@ -106,6 +107,13 @@ class Explanations:
         for feature, text in rows:
             found.setdefault(feature, []).insert(0, text)
         return found
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Every text, to be found by its words; made once, and kept while nothing is imported."""
+        rows = self.table
+        features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
+        return Labels(list(features), rows["text"].to_pylist())
 
     def _range(self, dictionary: str) -> tuple[int, int]:
         return self._bounds.get(dictionary, (0, 0))

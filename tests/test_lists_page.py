@@ -178,6 +178,19 @@ def test_explanations_stand_on_the_page_and_become_the_label(visit: Open, store:
     assert store.catalog.snapshot().explanations.of(A) == []
 
 
+def test_a_search_finds_explanations_too(visit: Open, store: Store) -> None:
+    rows = [
+        {"dictionary": "resid", "feature": 3, "text": text, "explainer": "", "model": "",
+         "author": "person", "provenance": "{}"}
+        for text in ("elephants by night", "grey elephant")
+    ]  # fmt: skip
+    take_in(store.catalog, checked("explanations", rows, "rows"))
+    store.catalog.annotate(FeatureId("resid", 5), "label", "elephant")
+    table = visit(session.SEARCH, dictionary="resid", q="elephant").dataframe[0].value
+    assert list(table["feature"]) == [5, 3] and list(table["label"]) == ["elephant", ""]
+    assert list(table["why"]) == ["label", "explanation: “grey elephant”"]
+
+
 def test_history_says_what_was_done(store: Store) -> None:
     one = edits.create(store.catalog, "dogs")
     edits.add(store.catalog, one, [A, B])

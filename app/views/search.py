@@ -144,7 +144,8 @@ def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
 def by_words() -> None:
     """Labels by their words, and tokens."""
     labels = said.annotations.labels
-    found, tokens = finding.find(wanted["q"], wanted["by"], place.file, names, labels)
+    explained = said.annotations.explained
+    found, tokens = finding.find(wanted["q"], wanted["by"], place.file, names, labels, explained)
     full = len(found) >= finding.LIMIT
     parts = [("the first " if full else "") + plural(len(found), "feature")]
     if tokens is not None:

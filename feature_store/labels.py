@@ -1,0 +1,36 @@
+"""Texts about features, to be looked up by feature and found by words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from feature_store.search import WordIndex
+
+
+class Labels:
+    """What features are called, by feature and by words."""
+
+    def __init__(self, features: list[tuple[str, int]], texts: list[str]) -> None:
+        """`features` are (dictionary, index), one for each text."""
+        self._features, self._texts = features, texts
+        self._dictionaries = np.array([name for name, _ in features], dtype=object)
+        self._of = dict(zip(features, texts, strict=True))
+        self._index = WordIndex(texts)
+
+    def of(self, feature: tuple[str, int]) -> str:
+        """A feature's label; empty without one."""
+        return self._of.get(feature, "")
+
+    def find(
+        self, query: str, dictionaries: Sequence[str], limit: int = 200
+    ) -> list[tuple[tuple[str, int], float]]:
+        """((dictionary, index), score in 0..1) of the features with such a label, best first."""
+        return [(key, score) for key, _, score in self.matches(query, dictionaries, limit)]
+
+    def matches(
+        self, query: str, dictionaries: Sequence[str], limit: int = 200
+    ) -> list[tuple[tuple[str, int], str, float]]:
+        """The same with the text that was found: ((dictionary, index), text, score)."""
+        among = np.isin(self._dictionaries, list(dictionaries))
+        found = self._index.find(query, limit, among)
+        return [(self._features[number], self._texts[number], score) for number, score in found]
