@@ -9,7 +9,7 @@ from tests.browser import chromium, served
 from tests.stores import LENGTH, make_store
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
