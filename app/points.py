@@ -93,7 +93,8 @@ class Points:
         labels = Counter(self.labels[i] for i in members if self.labels[i])
         quoted = [(n, f"“{text}”") for text, n in tokens.most_common(1)]
         most = max([*labels_first(labels), *quoted], key=lambda one: one[0], default=(0, ""))
-        return Cluster(number, members, most[1] or f"cluster {number}", most[0])
+        name = most[1] if most[0] > 1 else f"cluster {number + 1}"  # one member names nothing
+        return Cluster(number, members, name, most[0])
 
     def matching(self, words: str) -> np.ndarray:
         """Which points have the words in their label or among their tokens, or are that feature;

@@ -201,6 +201,17 @@ def test_the_figure_has_every_point_and_no_markup(store: Store, by: str) -> None
     assert len(figure.layout.annotations) == (2 if by == "cluster" else 0)
 
 
+def test_a_cluster_has_the_name_that_most_members_share(store: Store) -> None:
+    found = made(store)
+    for index in (12, 13, 14):
+        store.catalog.annotate(FeatureId("resid", index), "label", "dogs")
+    points = Points.read(store.harvest(), found, store.catalog.snapshot())
+    assert [(one.name, one.sharing) for one in points.clusters] == [("“ dog”", 11), ("“ dog”", 9)]
+    points.promoted[:] = [[str(i)] for i in range(len(points.labels))]
+    again = Points(points.map, points.numbers, points.promoted, points.fires_on, points.labels)
+    assert [(one.name, one.sharing) for one in again.clusters] == [("dogs", 3), ("cluster 2", 1)]
+
+
 def test_a_feature_is_marked_by_its_number_or_its_tokens(store: Store) -> None:
     points = Points.read(store.harvest(), made(store), Annotations.empty())
     assert points.map.feature[points.matching("12")].tolist() == [12]
