@@ -39,7 +39,9 @@ class Sampler:
         if self._sampling.temperature == 0:
             drawn = scores.argmax(-1)
         else:
-            scores = self._cut(scores / self._sampling.temperature)
+            if self._sampling.temperature != 1:
+                scores = scores / self._sampling.temperature
+            scores = self._cut(scores)
             drawn = (scores - self._race(scores).log()).argmax(-1)
         if self._seen is not None:
             self._seen[torch.arange(len(drawn)), drawn.cpu()] = True

@@ -23,6 +23,7 @@ from backend.generation.sampling import Sampler
 from backend.generation.turns import turns_of
 from backend.generation.voice import Speaker, Voice
 from backend.interventions.guards import degeneration, kl, no_effect, repetition
+from backend.interventions.once import TOO_STRONG
 from backend.interventions.pieces import pieces_of
 from backend.interventions.plan import Plan, compile_edits
 from backend.interventions.records import Freeze
@@ -136,8 +137,9 @@ class _Stream:
     def _reads(self, n: int) -> list[list[Read]]:
         rows = len(self.rows)
         shifts = [[0.0] * n] * rows
-        if self.scene.shift:
-            shifts = torch.stack(list(self.scene.shift.values())).amax(0).tolist()
+        found = list(self.scene.shift.values())
+        if found:
+            shifts = (found[0] if len(found) == 1 else torch.stack(found).amax(0)).tolist()
         names = self.plan.watched
         if not names:
             return [[Read({}, None, shift) for shift in row] for row in shifts]
@@ -171,6 +173,8 @@ class _Stream:
         logprobs = logits.float().log_softmax(-1)
         drawn = self.sampler.draw(logits[:rows])
         chosen = logprobs[:rows].gather(1, drawn[:, None])[:, 0].tolist()
+        if not all(map(math.isfinite, chosen)):
+            raise InputError(TOO_STRONG)
         divergence: dict[int, float] = {}
         clean: dict[int, float] = {}
         if self.twins:

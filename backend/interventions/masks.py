@@ -41,6 +41,10 @@ class Line:
             self.text += self._pieces.add(token)
             self.ends.append(len(self.text))
 
+    def clear(self) -> None:
+        """Begin again."""
+        self.tokens, self.ends, self.text, self._pieces = [], [], "", None
+
     def role(self, position: int) -> str | None:
         """Who speaks at a position; None outside any message."""
         if position >= self.n_prompt:

@@ -12,6 +12,8 @@ from backend.interventions.scene import Scene
 from backend.positions import pad_right
 from feature_store.errors import InputError
 
+TOO_STRONG = "With these edits the model's numbers are no longer finite: choose smaller strengths."
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -49,6 +51,8 @@ def run_once(
     logits = scene.forward(padded, last=False)
     n = len(plan.rows)
     shown = logits[:n]
+    if plan.operations and not shown.isfinite().all():
+        raise InputError(TOO_STRONG)
     clean = None
     if plan.twins or not plan.operations:
         clean = logits[[plan.twins.get(row, row) for row in range(n)]]

@@ -6,6 +6,7 @@ speak of activations, so that what the dictionary does not explain stays as it i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
@@ -47,14 +48,32 @@ class Operation:
     def by_slot(self) -> bool:
         return bool(self.edits[0].basis.slots)
 
+    @cached_property
+    def index(self) -> slice | Tensor:
+        """Its rows of a batch; a slice where they are neighbours, which copies nothing."""
+        first, last = self.rows[0], self.rows[-1]
+        if self.rows == tuple(range(first, last + 1)):
+            return slice(first, last + 1)
+        return torch.tensor(self.rows, device=self.directions.device)
+
+    @cached_property
+    def fixed(self) -> Float[Tensor, "row 1 d_out"] | None:
+        """The difference itself where it is the same for every token."""
+        if self.mode.kind != "shift" or self.reads is not None:
+            return None
+        return self._codes(None, 1, 0) @ self.directions
+
     def difference(
         self, h: Float[Tensor, "row pos d_out"], x: Tensor | None, n: int, start: int
     ) -> Float[Tensor, "row pos d_out"]:
-        """What to add to h at `n` positions from `start` on, before masks.
+        """What to add to h at `n` positions from `start` on, before masks; [row 1 d_out] where it
+        is the same at each.
 
         `x`: what the dictionary reads there, [row pos d_in], longer at the front where it needs the
         sequence so far.
         """
+        if self.fixed is not None:
+            return self.fixed
         scale: Tensor | float = 1.0
         if self.named is not None and x is not None:
             scale = self.named.scale(x[:, -n:])
@@ -64,15 +83,11 @@ class Operation:
             return self.mode.change(own, along, self.strength, self.edits[0].percent)
         return scale * (self._codes(x, n, start) @ self.directions)
 
-    def held(
-        self, factors: Float[Tensor, "row pos 1"], gate_x: Tensor | None
-    ) -> Float[Tensor, "row pos 1"]:
-        """Masks with the gate in them."""
-        if self.gate is None or gate_x is None:
-            return factors
-        n = factors.shape[1]
-        open_ = self.gate.activations(gate_x)[:, -n:] > self.edits[0].where.threshold
-        return factors * open_
+    def opened(self, gate_x: Tensor, n: int) -> Float[Tensor, "row pos 1"]:
+        """1 where the gate's feature exceeds its threshold, else 0."""
+        assert self.gate is not None
+        found = self.gate.activations(gate_x)[:, -n:] > self.edits[0].where.threshold
+        return found.to(self.directions.dtype)
 
     def _codes(self, x: Tensor | None, n: int, start: int) -> Float[Tensor, "row pos k"]:
         """The difference of the activations."""

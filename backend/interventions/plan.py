@@ -134,6 +134,8 @@ def frozen_rows(lm: Lm, freeze: Freeze) -> list[str]:
 def frozen_norms(lm: Lm, freeze: Freeze) -> dict[str, str]:
     """Norms that keep their twin's scale: point before -> point after."""
     layers = list(_layers(freeze.norms))
+    if not layers:
+        return {}
     paths = [f"blocks.{layer}.{norm}" for layer in layers for norm in NORMS]
     paths += ["ln_final"] if lm.n_layers - 1 in layers else []
     there = set(lm.hook_names())

@@ -7,13 +7,17 @@ all of them (TopK): then the sparse encoder says which survive.
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from backend.dictionaries.affine import Affine
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.plain import Identity
-from backend.dictionaries.rules import Linear, Threshold
+from backend.dictionaries.rules import Linear, Threshold, TopK
+
+AT_ONCE = 1 << 20
+"""Pre-activations; beyond this the sparse encoder's tiles are faster, and memory stays flat."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,9 @@ class Named:
             return self._by_column(coder, x)
         if isinstance(coder, Identity):
             return one.encode(x)[..., self.ids]
+        few = x.shape[:-1].numel() * one.d_sae <= AT_ONCE
+        if isinstance(coder, Affine) and isinstance(coder.rule, TopK) and few:
+            return self._by_rank(coder, coder.rule, x)
         return self._by_triples(x)
 
     def scale(self, x: Float[Tensor, "batch pos d_in"]) -> Float[Tensor, "batch pos 1"] | float:
@@ -63,6 +70,16 @@ class Named:
         z = self.dictionary.norm.into(x.to(weights))[0]
         pre = coder.centre(z) @ weights + bias
         return pre if isinstance(coder.rule, Linear) else Threshold(level).keep(pre)
+
+    def _by_rank(self, coder: Affine, rule: TopK, x: Tensor) -> Tensor:
+        """Of a token or a few: all pre-activations, and whether ours are among the k."""
+        z = coder.centre(self.dictionary.norm.into(x.to(coder.W_enc))[0]).flatten(0, -2)
+        pre = torch.addmm(coder.b_enc, z, coder.W_enc)
+        ranked = pre.abs() if rule.by_magnitude else pre
+        kept = ranked.topk(rule.k, dim=-1, sorted=False).indices
+        mine = pre[:, self.ids] if rule.by_magnitude else pre[:, self.ids].relu()
+        among = (kept[:, :, None] == self.ids).any(1)
+        return (mine * among).view(*x.shape[:-1], -1)
 
     def _by_triples(self, x: Tensor) -> Tensor:
         token, feature, value = self.dictionary.encode_sparse(x)

@@ -19,7 +19,21 @@ from backend.interventions.operations import Operation
 from backend.interventions.plan import Plan
 from backend.interventions.reading import Named
 from backend.interventions.roads import Change, Passes
+from backend.processing import RAW
 from feature_store.errors import InputError
+
+
+@dataclass
+class _Point:
+    """What happens at one hook point."""
+
+    before: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+    carried: list[str] = field(default_factory=list)
+    """Points whose change must be added here again."""
+    reads: bool = False
+    edits: list[int] = field(default_factory=list)
+    """Numbers of operations."""
+    after: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
 
 
 @dataclass
@@ -32,19 +46,24 @@ class Scene:
     """Of the prompt's tokens, where it is a chat."""
     keep: bool = True
     """Keep keys and values: each `forward` then brings new tokens only."""
-    shift: dict[str, Float[Tensor, "row pos"]] = field(default_factory=dict)
-    """By hook that is written: ‖Δh‖/‖h‖ in the last forward, twins not included."""
 
     def __post_init__(self) -> None:
-        lm = self.plan.lm
-        self._passes = Passes(lm, self.plan.road, keep=self.keep)
+        plan, lm = self.plan, self.plan.lm
+        self._passes = Passes(lm, plan.road, keep=self.keep)
         self._lines = [
-            Line(lm.tokenizer, self.n_prompt, self.roles) if edits else None
-            for edits in self.plan.rows
+            Line(lm.tokenizer, self.n_prompt, self.roles) if edits else None for edits in plan.rows
         ]
-        self._seen: dict[str, Tensor] = {}
-        self._past: dict[str, Tensor] = {}
+        self._uncounted = [plan.uncounted(one) for one in plan.operations]
         self._scales = Scales(lm)
+        self._points = self._sorted_by_point()
+        self._changes: dict[str, Change] = {
+            name: partial(self._apply, name, point) for name, point in self._points.items()
+        }
+        self._watched = [_watching(plan, number) for number in range(len(plan.watched))]
+        self._past: dict[str, Tensor] = {}
+        self._masks: dict[int, Tensor | None] = {}
+        self._shift: dict[str, list[tuple[Operation, Tensor]]] = {}
+        self._clear(0)
         self.start = 0
         """The first position of the next forward."""
 
@@ -52,130 +71,158 @@ class Scene:
         """Logits [row pos vocab] of every row, twins behind the rows that are shown.
 
         `tokens`: for each row shown, the tokens that follow those so far; all equally many.
-        InputError where the edits drive the model's numbers out of range.
+        InputError for an edit that depends on what the model computes later.
         """
-        if not self.keep:
-            self._restart()
-        n = len(tokens[0])
-        masks = self._masks(tokens)
-        self._seen, self.shift = {}, {}
+        self._clear(len(tokens[0]))
+        self._masks = self._masked(tokens)
         batch = torch.tensor([*tokens, *(tokens[row] for row in self.plan.twins)])
-        logits = self._passes.forward(batch, self._changes(masks, n), last=last)
-        self.start += n
-        self._remember()
-        self._check(logits)
+        logits = self._passes.forward(batch, self._changes, last=last)
+        if self.keep:
+            self.start += self._n
+            self._remember()
         return logits
 
-    def watched(self, n: int) -> Float[Tensor, "row pos feature"]:
-        """Activations of the plan's watched features in the last forward, before any edit at their
-        hook point, in every row, twins included."""
-        columns = []
-        for feature in self.plan.watched:
-            one = self.plan.dictionaries[feature.dictionary]
-            ids = torch.tensor([feature.index], device=self.plan.lm.placement.device)
-            columns.append(Named(one, ids).activations(self._reading(one.hook_name))[:, -n:])
-        return torch.cat(columns, -1)
-
-    def _restart(self) -> None:
-        self.start, self._past = 0, {}
-        for line in self._lines:
-            if line is not None:
-                line.tokens, line.ends, line.text = [], [], ""
-
-    def _masks(self, tokens: Sequence[Sequence[int]]) -> dict[int, Tensor]:
-        """By operation (its number): how much of it at each new token; none where all are zero."""
-        for row, line in enumerate(self._lines):
-            if line is not None:
-                line.extend(tokens[row], decode=self.plan.decodes)
+    @property
+    def shift(self) -> dict[str, Float[Tensor, "row pos"]]:
+        """By hook that is written: ‖Δh‖/‖h‖ in the last forward, twins not included."""
         found = {}
-        for number, one in enumerate(self.plan.operations):
-            special = self.plan.uncounted(one)
-            rows = []
-            for row, edit in zip(one.rows, one.edits, strict=True):
-                line = self._lines[row]
-                assert line is not None  # rows of an operation have edits
-                rows.append(factors(edit, line, self.start, self.plan.lm.bos, special))
-            if any(map(any, rows)):
-                found[number] = one.directions.new_tensor(rows)[:, :, None]
+        for hook, parts in self._shift.items():
+            like = parts[0][1]
+            found[hook] = like.new_zeros(len(self.plan.rows), self._n)
+            for one, ratio in parts:
+                found[hook][one.index] = ratio
         return found
 
-    def _changes(self, masks: dict[int, Tensor], n: int) -> dict[str, Change]:
+    def watched(self, n: int) -> Float[Tensor, "row pos feature"]:
+        """Activations of the plan's watched features at the last `n` positions, before any edit at
+        their hook point, in every row, twins included."""
+        columns = [
+            named.activations(self._reading(named.dictionary.hook_name))[:, -n:]
+            for named in self._watched
+        ]
+        return torch.cat(columns, -1)
+
+    def _clear(self, n: int) -> None:
+        self._n = n
+        self._seen: dict[str, Tensor] = {}
+        self._carried: dict[str, Tensor] = {}
+        self._shift = {}
+
+    def _sorted_by_point(self) -> dict[str, _Point]:
         """By hook point: what happens there, in this order: frozen values, changes carried from an
         earlier point, reading, edits."""
         plan, lm = self.plan, self.plan.lm
-        steps: dict[str, _Point] = {}
+        points: dict[str, _Point] = {}
 
         def at(name: str) -> _Point:
-            return steps.setdefault(name, _Point())
+            return points.setdefault(name, _Point())
 
+        pairs = list(plan.twins), list(plan.twins.values())
         for name in plans.frozen_rows(lm, plan.freeze):
             at(name).before.append(self._from_twins)
         for before, after in plans.frozen_norms(lm, plan.freeze).items():
             at(before).after.append(partial(self._scales.note, before))
-            at(after).before.append(partial(self._scales.put, before, self._pairs()))
+            at(after).before.append(partial(self._scales.put, before, pairs))
         for number, one in enumerate(plan.operations):
             for hook in (one.reads, one.gate_reads):
                 if hook:
                     at(plans.point(lm, hook)).reads = True
-            if number in masks:
-                at(plans.point(lm, one.writes)).edits.append((one, masks[number]))
-                if away := plans.leaves(one.writes):
-                    at(away).carried.append(plans.point(lm, one.writes))
+            at(plans.point(lm, one.writes)).edits.append(number)
+            if away := plans.leaves(one.writes):
+                at(away).carried.append(plans.point(lm, one.writes))
         for feature in plan.watched:
             at(plans.point(lm, plan.dictionaries[feature.dictionary].hook_name)).reads = True
-        carried: dict[str, Tensor] = {}
-        return {name: partial(self._apply, name, step, carried, n) for name, step in steps.items()}
+        return points
 
-    def _apply(
-        self, name: str, step: "_Point", carried: dict[str, Tensor], n: int, h: Tensor
-    ) -> Tensor:
-        for change in step.before:
+    def _masked(self, tokens: Sequence[Sequence[int]]) -> dict[int, Tensor | None]:
+        """By operation (its number): how much of it at each new token. None is all of it
+        everywhere; an operation that is nowhere is missing."""
+        for row, line in enumerate(self._lines):
+            if line is not None:
+                if not self.keep:
+                    line.clear()
+                line.extend(tokens[row], decode=self.plan.decodes)
+        found: dict[int, Tensor | None] = {}
+        for number, one in enumerate(self.plan.operations):
+            rows = []
+            for row, edit in zip(one.rows, one.edits, strict=True):
+                line = self._lines[row]
+                assert line is not None  # rows of an operation have edits
+                special = self._uncounted[number]
+                rows.append(factors(edit, line, self.start, self.plan.lm.bos, special))
+            if all(factor == 1 for row in rows for factor in row):
+                found[number] = None
+            elif any(map(any, rows)):
+                found[number] = one.directions.new_tensor(rows)[:, :, None]
+        return found
+
+    def _apply(self, name: str, point: _Point, h: Tensor) -> Tensor:
+        for change in point.before:
             h = change(h)
-        for source in dict.fromkeys(step.carried):
-            h = h + carried[source].to(h.dtype)
-        if step.reads:
+        for source in dict.fromkeys(point.carried):
+            if source in self._carried:
+                h = h + self._carried[source].to(h.dtype)
+        if point.reads:
             past = self._past.get(name)
             self._seen[name] = h if past is None else torch.cat([past, h], 1)
-        if step.edits:
-            h, mids = self._edited(step.edits, h, n)
-            if mids is not None:
-                carried[name] = mids
-        for change in step.after:
+        here = [number for number in point.edits if number in self._masks]
+        if len(here) == 1:
+            h = self._with_one(name, here[0], h)
+        elif here:
+            h = self._with_several(name, here, h)
+        for change in point.after:
             h = change(h)
         return h
 
-    def _edited(
-        self, edits: list[tuple[Operation, Tensor]], h: Tensor, n: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """The stream with all differences added, and what of them was meant for `hook_resid_mid`
-        and must be carried past the MLP."""
-        total = torch.zeros_like(h, dtype=edits[0][0].directions.dtype)
+    def _with_one(self, name: str, number: int, h: Tensor) -> Tensor:
+        """The usual case, without a sum."""
+        one = self.plan.operations[number]
+        mine = h[one.index]
+        added = self._difference(number, mine)
+        new = h.clone()  # rows without edits stay the same bits
+        new[one.index] = (mine + added).to(h.dtype)
+        self._note(name, one, added, mine)
+        if plans.leaves(one.writes):
+            self._carried[name] = torch.zeros_like(h)
+            self._carried[name][one.index] = added.to(h.dtype)
+        return new
+
+    def _with_several(self, name: str, numbers: Sequence[int], h: Tensor) -> Tensor:
+        """All differences are taken from the same h, and summed."""
+        total = torch.zeros_like(h, dtype=self.plan.operations[numbers[0]].directions.dtype)
         mids: Tensor | None = None
-        for one, mask in edits:
-            rows = list(one.rows)
-            added = self._difference(one, mask, h[rows], n)
-            total[rows] += added
+        for number in numbers:
+            one = self.plan.operations[number]
+            added = self._difference(number, h[one.index])
+            total[one.index] += added
             if plans.leaves(one.writes):
                 mids = torch.zeros_like(total) if mids is None else mids
-                mids[rows] += added
-        touched = sorted({row for one, _ in edits for row in one.rows})
-        new = h.clone()  # rows without edits stay the same bits
-        new[touched] = (h[touched] + total[touched]).to(h.dtype)
-        self._note_shift(edits[0][0].writes, total, h)
-        return new, mids
+                mids[one.index] += added
+        if mids is not None:
+            self._carried[name] = mids
+        new = h.clone()
+        for number in numbers:
+            one = self.plan.operations[number]
+            new[one.index] = (h[one.index] + total[one.index]).to(h.dtype)
+            self._note(name, one, total[one.index], h[one.index])
+        return new
 
-    def _difference(self, one: Operation, mask: Tensor, h: Tensor, n: int) -> Tensor:
-        gate_x = self._rows_of(one, one.gate_reads)
+    def _difference(self, number: int, h: Tensor) -> Tensor:
+        one, mask = self.plan.operations[number], self._masks[number]
         x = self._rows_of(one, one.reads)
         if one.mode.kind == "direction" and one.named is not None:
             h = self.plan.lm.process(one.writes, h, self.plan.processing)
-        return one.difference(h, x, n, self.start) * one.held(mask, gate_x)
+        added = one.difference(h, x, self._n, self.start)
+        if mask is not None:
+            added = added * mask
+        gate_x = self._rows_of(one, one.gate_reads)
+        return added if gate_x is None else added * one.opened(gate_x, self._n)
 
     def _rows_of(self, one: Operation, hook: str | None) -> Tensor | None:
         """What the operation reads at a hook: of its own rows, or of their clean twins."""
         if hook is None:
             return None
-        rows = [self.plan.twins[row] for row in one.rows] if one.clean else list(one.rows)
+        rows = [self.plan.twins[row] for row in one.rows] if one.clean else one.index
         return self._reading(hook, one)[rows]
 
     def _reading(self, hook: str, one: Operation | None = None) -> Tensor:
@@ -186,20 +233,20 @@ class Scene:
                 f"The model computes {hook} after {writes}, so an edit there cannot depend on it: "
                 "choose a feature that is read earlier."
             )
-        return self.plan.lm.process(hook, self._seen[name], self.plan.processing)
+        h = self._seen[name]
+        return (
+            h
+            if self.plan.processing == RAW
+            else self.plan.lm.process(hook, h, self.plan.processing)
+        )
 
     def _remember(self) -> None:
         """Keep whole sequences for dictionaries whose codes depend on earlier tokens."""
-        if not self.keep:
-            return
-        plan = self.plan
-        used = [plan.dictionaries[feature.dictionary] for feature in plan.watched]
-        used += [
-            named.dictionary for one in plan.operations for named in (one.named, one.gate) if named
-        ]
+        used = [*self._watched]
+        used += [named for one in self.plan.operations for named in (one.named, one.gate) if named]
         for one in used:
-            if one.needs_sequence:
-                name = plans.point(plan.lm, one.hook_name)
+            if one.dictionary.needs_sequence:
+                name = plans.point(self.plan.lm, one.dictionary.hook_name)
                 if name in self._seen:
                     self._past[name] = self._seen[name]
 
@@ -208,29 +255,13 @@ class Scene:
         new[list(self.plan.twins)] = h[list(self.plan.twins.values())]
         return new
 
-    def _pairs(self) -> tuple[list[int], list[int]]:
-        return list(self.plan.twins), list(self.plan.twins.values())
-
-    def _note_shift(self, hook: str, total: Tensor, h: Tensor) -> None:
-        shown = len(self.plan.rows)
-        length = h[:shown].norm(dim=-1).clamp_min(torch.finfo(h.dtype).tiny)
-        self.shift[hook] = total[:shown].norm(dim=-1) / length
-
-    def _check(self, logits: Tensor) -> None:
-        edited = [row for row, edits in enumerate(self.plan.rows) if edits]
-        if edited and not logits[edited, -1].sum(-1).isfinite().all():
-            raise InputError(
-                "With these edits the model's numbers are no longer finite: choose smaller "
-                "strengths."
-            )
+    def _note(self, name: str, one: Operation, added: Tensor, h: Tensor) -> None:
+        hook = self.plan.operations[self._points[name].edits[0]].writes  # one name for one point
+        length = h.norm(dim=-1).clamp_min(torch.finfo(h.dtype).tiny)
+        self._shift.setdefault(hook, []).append((one, added.norm(dim=-1) / length))
 
 
-@dataclass
-class _Point:
-    """What happens at one hook point."""
-
-    before: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
-    carried: list[str] = field(default_factory=list)
-    reads: bool = False
-    edits: list[tuple[Operation, Tensor]] = field(default_factory=list)
-    after: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+def _watching(plan: Plan, number: int) -> Named:
+    feature = plan.watched[number]
+    ids = torch.tensor([feature.index], device=plan.lm.placement.device)
+    return Named(plan.dictionaries[feature.dictionary], ids)
