@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.goals import Goal, table
+from feature_store.store import Store
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -47,14 +49,26 @@ window.contextsPainted = (trigger) => new Promise((done) => {
 """
 
 
+def missing(store: Path) -> str:
+    """What is missing to measure, as a sentence; empty if nothing is."""
+    if not list((store / "harvests").glob("*.duckdb")):
+        return f"No harvest of {store.name} features: run the part `harvest` first."
+    if not find_spec("playwright"):
+        return "Playwright is not installed: `pip install -e .[dev]` brings it."
+    return ""
+
+
 def measure(store: Path, steps: int) -> dict[str, Any]:
     """Milliseconds: first paints of pages opened by their address, and steps by key."""
+    file = Store(store).harvest()
+    name = next(iter(file.dictionaries))
+    file.close()
     with served(store) as url, chromium() as browser:
         context = browser.new_context(viewport=SIZE, base_url=url)
         context.add_init_script(WATCH)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        first = [opened(page, feature) for feature in range(100, 100 + 10 * max(2, steps // 4), 10)]
+        first = [opened(page, f"{name}/{100 + 10 * n}") for n in range(1 + max(2, steps // 4))]
         page.wait_for_timeout(3 * SETTLE_MS)
         switches = []
         for _ in range(steps):
@@ -64,9 +78,9 @@ def measure(store: Path, steps: int) -> dict[str, Any]:
     return {"cold_ms": first[0], "first_ms": first[1:], "switch_ms": switches}
 
 
-def opened(page: Any, feature: int) -> float:
+def opened(page: Any, feature: str) -> float:
     """Milliseconds from navigating to a feature's address to its contexts."""
-    page.goto(f"/feature?feature=sae-16384/{feature}", wait_until="commit")
+    page.goto(f"/feature?feature={feature}", wait_until="commit")
     return page.evaluate("window.contextsPainted(false)")
 
 
