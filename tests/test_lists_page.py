@@ -191,6 +191,20 @@ def test_a_search_finds_explanations_too(visit: Open, store: Store) -> None:
     assert list(table["why"]) == ["label", "explanation: “grey elephant”"]
 
 
+def test_what_a_search_found_goes_into_a_new_list(visit: Open, store: Store) -> None:
+    for index in (5, 9):
+        store.catalog.annotate(FeatureId("resid", index), "label", "elephant")
+    test = visit(session.SEARCH, dictionary="resid", q="elephant")
+    button = next(button for button in test.button if button.label == "Add")
+    button.click().run()
+    assert "Choose a list, or type a new one's name." in words(test)
+    one = edits.create(store.catalog, MARKUP)
+    test.run()
+    test.selectbox(key="search_list").select(one)
+    next(button for button in test.button if button.label == "Add").click().run()
+    assert [feature.index for feature in lists(store).get(one).features] == [5, 9]
+
+
 def test_history_says_what_was_done(store: Store) -> None:
     one = edits.create(store.catalog, "dogs")
     edits.add(store.catalog, one, [A, B])

@@ -5,12 +5,24 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from app import annotations, components, finding, firing, frame, live, meaning, session, strip
+from app import (
+    annotations,
+    collecting,
+    components,
+    finding,
+    firing,
+    frame,
+    live,
+    meaning,
+    session,
+    strip,
+)
 from app.session import Place
 from app.tokens import visible
 from app.wording import count, plural
 from backend.live import Engine, Text
 from feature_store.errors import InputError, pick
+from feature_store.records import FeatureId
 from feature_store.token_search import Wanted
 
 USUAL = {"q": "", "by": "all", "in": "harvest", "sort": "relative", "at": ""}
@@ -152,6 +164,7 @@ def by_words() -> None:
         parts.append(meant(tokens))
     st.caption(session.literal(" · ".join(parts)))
     if found:
+        collecting.menu([FeatureId(one.dictionary, one.feature) for one in found], "search", said)
         show(finding.table(found))
     else:
         st.write("Nothing was found. Try a shorter word, all dictionaries, or another way.")
