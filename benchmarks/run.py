@@ -100,6 +100,13 @@ class Bench:
         self.goals["browser"] = browser.goals(facts)
         return browser.report(facts)
 
+    def generation(self) -> str:
+        """Steered text beside Hugging Face's own generate."""
+        facts = generation.measure(self.work.root, 2 if self.quick else 9)
+        self.figures["generation"] = facts
+        self.goals["generation"] = generation.goals(facts)
+        return generation.report(facts)
+
     def save(self, path: Path, part: str) -> None:
         """One part's figures and goals, with what they were measured on; other parts stay."""
         known = json.loads(path.read_text("utf-8")) if path.exists() else {}

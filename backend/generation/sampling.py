@@ -13,6 +13,8 @@ from torch import Tensor
 
 from backend.generation.records import Sampling
 
+TINY = torch.finfo(torch.float32).tiny
+
 
 class Sampler:
     """Draws one token for each row, step after step."""
@@ -42,15 +44,16 @@ class Sampler:
             if self._sampling.temperature != 1:
                 scores = scores / self._sampling.temperature
             scores = self._cut(scores)
-            drawn = (scores - self._race(scores).log()).argmax(-1)
+            drawn = (scores - self._race(scores)).argmax(-1)
         if self._seen is not None:
             self._seen[torch.arange(len(drawn)), drawn.cpu()] = True
         return drawn
 
     def _race(self, scores: Tensor) -> Float[Tensor, "row vocab"]:
+        """The logarithm of each row's noise."""
         rows = [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self._noises]
         noise = rows[0][None] if self._one_noise else torch.stack(rows)[self._noise_of]
-        return noise.clamp_min(torch.finfo(noise.dtype).tiny).to(scores.device)
+        return noise.clamp_min_(TINY).log_().to(scores.device)
 
     def _penalised(self, scores: Tensor) -> Tensor:
         assert self._seen is not None

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from backend.interventions import plan as plans
 from backend.interventions.masks import Line, factors
@@ -87,8 +88,11 @@ class Scene:
         """By hook that is written: ‖Δh‖/‖h‖ in the last forward, twins not included."""
         found = {}
         for hook, parts in self._shift.items():
-            like = parts[0][1]
-            found[hook] = like.new_zeros(len(self.plan.rows), self._n)
+            rows = len(self.plan.rows)
+            if len(parts[0][0].rows) == rows:
+                found[hook] = parts[0][1].expand(-1, self._n)
+                continue
+            found[hook] = parts[0][1].new_zeros(rows, self._n)
             for one, ratio in parts:
                 found[hook][one.index] = ratio
         return found
@@ -179,8 +183,11 @@ class Scene:
         one = self.plan.operations[number]
         mine = h[one.index]
         added = self._difference(number, mine)
-        new = h.clone()  # rows without edits stay the same bits
-        new[one.index] = (mine + added).to(h.dtype)
+        if len(mine) == len(h):
+            new = (h + added).to(h.dtype)
+        else:
+            new = h.clone()  # rows without edits stay the same bits
+            new[one.index] = (mine + added).to(h.dtype)
         self._note(name, one, added, mine)
         if plans.leaves(one.writes):
             self._carried[name] = torch.zeros_like(h)
@@ -257,8 +264,8 @@ class Scene:
 
     def _note(self, name: str, one: Operation, added: Tensor, h: Tensor) -> None:
         hook = self.plan.operations[self._points[name].edits[0]].writes  # one name for one point
-        length = h.norm(dim=-1).clamp_min(torch.finfo(h.dtype).tiny)
-        self._shift.setdefault(hook, []).append((one, added.norm(dim=-1) / length))
+        length = vector_norm(h, dim=-1).clamp_min(torch.finfo(h.dtype).tiny)
+        self._shift.setdefault(hook, []).append((one, vector_norm(added, dim=-1) / length))
 
 
 def _watching(plan: Plan, number: int) -> Named:
