@@ -15,8 +15,9 @@ from feature_store.segments import Segment
 
 SHOWN = 8
 """Segments on one page: a long document is read in parts."""
-KEYS = ("sequence", "position", "document")
 Acts = dict[int, float]
+Asked = tuple[list[Segment], int, int | None]
+"""A document's segments, which of them is meant, and the position to mark in it."""
 
 
 def number(name: str) -> int | None:
@@ -29,8 +30,8 @@ def number(name: str) -> int | None:
     return int(text)
 
 
-def wanted(place: Place) -> tuple[list[Segment], int, int | None]:
-    """The document's segments, which of them is meant, and the position to mark in it."""
+def wanted(place: Place) -> Asked:
+    """The document that the URL names; an InputError for one that is not there."""
     file, sequence, document = place.file, number("sequence"), number("document")
     position = number("position")
     if sequence is None:
@@ -116,9 +117,9 @@ def engine_is_there(place: Place) -> bool:
         return False
 
 
-def draw(place: Place, feature: FeatureId | None) -> None:
+def draw(place: Place, feature: FeatureId | None, asked: Asked) -> None:
     """Name, place, text."""
-    whole, middle, position = wanted(place)
+    whole, middle, position = asked
     st.title(session.literal(place.file.documents[whole[middle].document]), anchor=False)
     begin = max(0, min(middle - SHOWN // 2, len(whole) - SHOWN))
     part = whole[begin : begin + SHOWN]
@@ -169,7 +170,9 @@ def steps(place: Place, feature: FeatureId | None, whole: list[Segment], begin: 
 
 
 place = session.place()
+given = st.query_params.get("feature")
+feature = place.file.check(FeatureId.parse(given)) if given is not None else None
+asked = wanted(place)
 frame.sidebar(place)
 frame.bar(place)
-draw(place, place.file.check(FeatureId.parse(st.query_params["feature"]))
-     if "feature" in st.query_params else None)  # fmt: skip
+draw(place, feature, asked)
