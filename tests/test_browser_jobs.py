@@ -11,7 +11,7 @@ from feature_store.maps import Maps
 from tests.browser import chromium, served
 from tests.maps import make_mapped
 
-pytestmark = [pytest.mark.browser, pytest.mark.process]
+pytestmark = [pytest.mark.browser, pytest.mark.process, pytest.mark.timeout(600)]
 PLACE_OF = """() => {
   const plot = document.querySelector(".js-plotly-plot"), layout = plot._fullLayout;
   const box = plot.getBoundingClientRect(), points = plot._fullData[0];
@@ -19,7 +19,7 @@ PLACE_OF = """() => {
           box.y + layout.yaxis._offset + layout.yaxis.l2p(points.y[0])];
 }"""
 """Where on the screen the first point stands."""
-SLOW_MS = 120_000
+SLOW_MS = 240_000
 """What numba may take to compile on a busy machine."""
 
 

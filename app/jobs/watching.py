@@ -8,7 +8,8 @@ from app.wording import THIN, count
 from feature_store.errors import InputError
 from feature_store.jobs import RESUMABLE, Job, Jobs
 
-POLL_S, LINK_EVERY_S = 0.7, 3.0
+POLL_S = 1.0
+"""A run of a fragment that the next one cuts short can leave Streamlit's page half drawn."""
 ASKED = {"pause": "pausing", "cancel": "cancelling"}
 ERROR = "jobs_error"
 """Of the session: why the last thing that was asked could not be done."""
@@ -99,11 +100,7 @@ def _watch(job_id: str) -> None:
 
 
 def link(query: dict[str, str]) -> None:
-    """The way to the jobs, with how many there are at work; kept up to date while there are."""
-    st.fragment(_link, run_every=LINK_EVERY_S if jobs().alive() else None)(query)
-
-
-def _link(query: dict[str, str]) -> None:
+    """The way to the jobs, with how many were at work when the page was drawn."""
     n = len(jobs().alive())
     label = f"Jobs {THIN}{n}" if n else "Jobs"
     st.page_link(session.JOBS, label=label, query_params=query, width="stretch")

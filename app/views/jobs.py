@@ -15,17 +15,17 @@ WIDTHS, GAP = [0.8, 2.4, 1.1, 3.2, 1.7, 2.6], "medium"
 HEADS = ("kind", "what", "state", "progress", "started", "")
 SHOWN = 100
 """Jobs listed, newest first."""
-POLL_S = 1.0
+POLL_S = 2.0
 
 
 def draw() -> None:
-    """The list; while any is alive it is read again every second."""
+    """The list; while any is alive it is read again every other second."""
     found = watching.jobs().all()
     if not found:
         st.write("No job yet. Pages start them: the Map page, for instance.")
         return
     if not any(job.alive for job in found) and st.session_state.pop("jobs_live", False):
-        st.rerun()  # the whole page, so that this is not read every second any more
+        st.rerun()  # the whole page, so that this is not read again any more
     st.session_state["jobs_live"] = any(job.alive for job in found)
     watching.problem()
     for column, text in zip(st.columns(WIDTHS, gap=GAP), HEADS, strict=True):
