@@ -155,6 +155,9 @@ def test_three_groups_without_overlap_are_one_apart() -> None:
     tile = (group[:, None] * 5).astype(np.float32)
     tile[:, 0] += np.tile(np.arange(BINS) / 100, 3) * (group > 0)
     assert separation(tile, group).distance == pytest.approx([1.0])
+    two_alike = (group == 2).astype(np.float32)[:, None]
+    bits = np.log2(3) - 2 / 3  # of which of the three, less what remains when two are alike
+    assert separation(two_alike, group).distance == pytest.approx([np.sqrt(bits / np.log2(3))])
 
 
 def test_extremes_keep_the_largest_magnitude_with_its_sign() -> None:
