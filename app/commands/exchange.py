@@ -8,6 +8,7 @@ from typing import cast
 import click
 
 from app.wording import count, plural
+from feature_store.annotations import Annotations
 from feature_store.errors import InputError, listing
 from feature_store.exchange import dashboards, files
 from feature_store.exchange.reading import read_path, sizes
@@ -51,14 +52,23 @@ def export(
     if kind == "html":
         if list_id is None:
             raise InputError("An HTML file shows one list. Say which with --list ID.")
-        from app import list_sheet
-
-        data, rows = list_sheet.page(opened, said, list_id), 1
+        data, told = sheet_of(opened, said, list_id), "one list"
     else:
         table = files.everything(cast(What, what), said, list_id)
-        data, rows = files.written(cast(What, what), table, kind), table.num_rows
+        data = files.written(cast(What, what), table, kind)
+        told = f"{plural(table.num_rows, 'row')} of {what}"
     save(out, data)
-    click.echo(f"{out}: {plural(rows, 'list' if kind == 'html' else 'row')} of {what}")
+    click.echo(f"{out}: {told}")
+
+
+def sheet_of(store: Store, said: Annotations, list_id: str) -> bytes:
+    """One list as an HTML file."""
+    from streamlit.logger import set_log_level
+
+    set_log_level("ERROR")  # its caches warn that no page is being served
+    from app import list_sheet
+
+    return list_sheet.page(store, said, list_id)
 
 
 def save(out: Path, data: bytes) -> None:
