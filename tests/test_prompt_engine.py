@@ -65,6 +65,8 @@ def test_attributions_are_in_the_order_of_activations_and_end_at_the_position(
 def test_the_last_row_of_the_lens_is_the_models_prediction(architecture: str) -> None:
     """gemma2 has a soft-cap and norms whose gain is 1 + w."""
     lm, ids = tiny(architecture), token_batch(1, 9)[0]
+    if architecture == "gemma2":
+        lm.bare.config.final_logit_softcapping = 0.5  # tight enough to be seen
     rows = lens_rows(lm, ids)
     want = lm.logits(ids[None])[0].softmax(-1)
     assert [row.layer for row in rows] == [0, 1, 2]

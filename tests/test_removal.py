@@ -75,14 +75,14 @@ def test_a_transcoder_is_removed_where_it_writes(tmp_path: Path, tiny_lm) -> Non
 def test_losses_and_moved_tokens_by_hand(rig: Rig) -> None:
     one, feature, ids, counted, peak = firing(rig)
     got = removal(
-        rig.lm, one, feature, ids, counted, sequence=7, window=(peak - 3, peak + 2), peak=peak
+        rig.lm, one, feature, ids, counted, sequence=7, window=(peak - 3, peak + 1), peak=peak
     )
     probs = removal_logits(rig.lm, one, feature, ids, counted).softmax(-1)
     loss = [-probs[i, range(19), ids[1:]].log() for i in (0, 1)]
     gained = loss[1] - loss[0]
     assert got.next_loss == pytest.approx(float(gained[peak]), abs=1e-4)
-    assert got.window_n == 4
-    assert got.window_loss == pytest.approx(float(gained[peak - 3 : peak + 1].sum()), abs=1e-4)
+    assert got.window_n == 3
+    assert got.window_loss == pytest.approx(float(gained[peak - 3 : peak].sum()), abs=1e-4)
     moved = (probs[1, peak] - probs[0, peak]).abs()
     assert got.tokens[0] == int(moved.argmax())
     assert got.after[0] - got.before[0] == pytest.approx(
