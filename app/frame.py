@@ -47,6 +47,7 @@ def sidebar(here: Place | None) -> None:
         )
         st.page_link(session.SEARCH, label="Search", query_params=query, width="stretch")
         st.page_link(session.PROMPT, label="Prompt", query_params=query, width="stretch")
+        st.page_link(session.STEER, label="Steer", query_params=query, width="stretch")
         st.page_link(session.CONTRAST, label="Contrast", query_params=query, width="stretch")
         st.page_link(session.LISTS, label="Lists", query_params=query, width="stretch")
         st.page_link(session.SQL, label="SQL", query_params=query, width="stretch")

@@ -25,6 +25,7 @@ SEARCH, CONTRAST = "views/search.py", "views/contrast.py"
 COMPARE, DOCUMENT = "views/compare.py", "views/document.py"
 MAP, JOBS = "views/map.py", "views/jobs.py"
 LISTS = "views/lists.py"
+STEER = "views/steer.py"
 QUERY, WRITTEN = "sql", "session_sql"
 """The URL's parameter of the SQL page, and the key of what this visitor wrote there last."""
 

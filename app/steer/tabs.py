@@ -1,0 +1,21 @@
+"""What stands under the two columns: title → draw, called when its tab is open."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.steering import Subject
+
+TABS: dict[str, Callable[[Subject], None]] = {}
+"""A line for each; `steering.add` and `steering.put` change the page's edits, in callbacks."""
+
+
+def draw_more(subject: Subject) -> None:
+    """The tabs; which is open stands in the URL as `more`."""
+    if not TABS:
+        return
+    tabs = st.tabs(list(TABS), key="more", on_change="rerun", bind="query-params")
+    for tab, draw in zip(tabs, TABS.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw(subject)
