@@ -119,11 +119,9 @@ def test_a_long_text_does_not_keep_a_short_one_waiting(tiny_lm: Lm) -> None:
             order.append(who)
 
     threads = [threading.Thread(target=speak, args=pair) for pair in [("long", 28), ("short", 5)]]
-    gate = threading.Barrier(1)
-    gate.wait()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert order.index("short") < len(order) - 1
-    assert max(i for i, who in enumerate(order) if who == "short") < len(order) - 1
+    last = max(i for i, who in enumerate(order) if who == "short")
+    assert last < len(order) - 5

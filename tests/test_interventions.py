@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from backend.dictionaries import load
+from backend.interventions import reading
 from backend.interventions.modes import MODES
 from backend.interventions.once import run_once
 from backend.interventions.operations import operations
 from backend.interventions.plan import Plan, compile_edits
+from backend.interventions.reading import Named
 from backend.interventions.records import Edit, Freeze, Vector, When, Where
 from backend.lm import Lm
 from feature_store.records import FeatureId
@@ -56,6 +58,18 @@ def test_the_difference_is_that_of_decoding(tmp_path, tiny_lm: Lm, architecture,
     want = one.decode(wanted, x) - one.decode(f, x)
     got = made.difference(x.new_zeros(1, 20, one.d_out), x, 20, 0)
     close(got.expand_as(want), want, 1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "abstopk"])
+def test_one_token_or_many_are_encoded_alike(tmp_path, monkeypatch, architecture: str) -> None:
+    """A token or a few go one way through TopK, many another."""
+    named = Named(tiny.loaded(tmp_path, architecture), torch.tensor([3, 7, 11]))
+    x = tiny.tokens()[None]
+    few = named.activations(x)
+    monkeypatch.setattr(reading, "AT_ONCE", 0)
+    close(few, named.activations(x), 1e-5)
+    close(few, named.dictionary.encode(x)[..., [3, 7, 11]], 1e-5)
+    assert few.count_nonzero() > 0
 
 
 @pytest.mark.parametrize("name", [name for name in FORMS if name != "middle"])
