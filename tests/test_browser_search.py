@@ -98,7 +98,8 @@ def test_by_text_over_all_tokens_and_over_one(page) -> None:
     field.press("Control+Enter")
     strip = page.locator(".strip .tok")
     strip.first.wait_for(timeout=LOADING_MS)
-    assert "".join(strip.all_text_contents()[1:]).strip() == TEXT
+    shown = "".join(strip.all_text_contents()[1:])
+    assert shown.replace(" ", "") == TEXT.replace(" ", "")  # this tokenizer has no spaces
     page.get_by_text("active on the text").wait_for()
     strip.nth(2).click()
     page.get_by_text("active on the selected tokens").wait_for()
