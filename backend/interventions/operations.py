@@ -65,7 +65,7 @@ class Operation:
 
     def difference(
         self, h: Float[Tensor, "row pos d_out"], x: Tensor | None, n: int, start: int
-    ) -> Float[Tensor, "row pos d_out"]:
+    ) -> Float[Tensor, "row #pos d_out"]:
         """What to add to h at `n` positions from `start` on, before masks; [row 1 d_out] where it
         is the same at each.
 
