@@ -1,0 +1,52 @@
+"""Keeping a run, and doing a kept run again: what the Steer page, the list and the commands share.
+
+A steering run is kept with `Asked.to_json()` as its request and `Recording.to_json()` as its result
+(backend/generation/asked.py, recording.py); `/steer?experiment=ID` opens it. An ablation's spelling
+is backend/ablation/asked.py.
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from feature_store.experiments import Experiments, Kind
+from feature_store.store import Store
+
+VERSIONED = ("saefari", "torch", "transformers", "transformer-lens", "sae-lens")
+
+
+def keep(
+    store: Store,
+    kind: Kind,
+    live: Any,
+    *,
+    harvest: str,
+    dictionaries: Iterable[str],
+    request: Mapping[str, Any],
+    result: Mapping[str, Any],
+) -> str:
+    """Keep a run of `live` (a LocalEngine, or anything with `lm` and `dictionaries`); its id.
+
+    `dictionaries`: names of those that the run used (`Asked.dictionaries`). `harvest`: id of the
+    harvest whose page it was made on, or empty. InputError where the store may not be written.
+    """
+    return Experiments(store.catalog).keep(
+        kind,
+        harvest=harvest,
+        model=live.lm.name,
+        model_hash=live.lm.model_hash,
+        dictionaries={name: live.dictionaries[name].weights_hash for name in sorted(dictionaries)},
+        request=request,
+        result=result,
+        versions=versions(live),
+    )
+
+
+def versions(live: Any) -> dict[str, str]:
+    """Of the packages whose arithmetic the result is; and where and how precisely it was done."""
+    placement = live.lm.placement
+    return {
+        **{name: version(name) for name in VERSIONED},
+        "device": placement.device.type,
+        "dtype": str(placement.dtype).removeprefix("torch."),
+    }

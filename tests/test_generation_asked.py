@@ -1,0 +1,125 @@
+"""A steering run by its one spelling: the same again from JSON, and everything it said kept."""
+
+import gc
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from backend.generation import speaking, stream
+from backend.generation.asked import Asked
+from backend.generation.recording import Recording
+from backend.generation.records import Sampling
+from backend.generation.speaking import speak
+from backend.interventions.records import Freeze, Where
+from backend.lm import Lm
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+from tests.editing import dictionaries, edit
+
+GATED = Where(gate=FeatureId("topk", 3), positions=(2, 5))
+ASKED = Asked(
+    "the cat saw the dog and",
+    (edit("add", "relu/3", strength=5.0), edit("add_max", "late/2", where=GATED)),
+    Sampling(max_new=7, top_p=0.9, stop=("zebra",), seed=3),
+    watch=(FeatureId("topk", 1),),
+    freeze=Freeze(patterns=(0, 1)),
+)
+
+
+def said(lm: Lm, asked: Asked) -> dict[str, Any]:
+    return Recording.of(speak(lm, dictionaries(), asked)).to_json()
+
+
+def test_a_request_is_the_same_after_json() -> None:
+    assert Asked.from_json(json.loads(json.dumps(ASKED.to_json()))) == ASKED
+    chat = Asked(({"role": "user", "content": "hi"},), bos=False)
+    assert Asked.from_json(json.loads(json.dumps(chat.to_json()))) == chat
+    assert Asked.from_json({"prompt": "x"}) == Asked("x")
+    assert ASKED.dictionaries == ["late", "relu", "topk"]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({}, "needs a prompt"),
+        ({"prompt": "x", "modes": []}, "no field 'modes'"),
+        ({"prompt": "x", "sampling": {"temprature": 1}}, "Did you mean 'temperature'"),
+        ({"prompt": [{"role": "user"}]}, "no request for steering"),
+        ({"prompt": "x", "freeze": {"norms": [1]}}, "no request for steering"),
+        ({"prompt": "x", "edits": [{"mode": "add", "features": ["relu"]}]}, "not a feature"),
+    ],
+)
+def test_what_is_no_request_is_said(data: dict, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Asked.from_json(data)
+
+
+def test_a_recording_holds_every_position(tiny_lm: Lm) -> None:
+    found = json.loads(json.dumps(said(tiny_lm, ASKED), allow_nan=False))
+    n = len(found["prompt"]["tokens"])
+    assert list(found["rows"]) == ["default", "steered"]
+    for name, row in found["rows"].items():
+        m = len(row["tokens"])
+        assert m == 7 == len(row["logprob"]) == len(row["top"])
+        assert "".join(row["pieces"]) == row["text"]
+        assert list(row["watched"]) == ["relu/3", "late/2", "topk/1"]
+        assert {len(series) for series in row["watched"].values()} == {n + m} == {len(row["shift"])}
+        assert (row["kl"] is None) == (row["clean"] is None) == (name == "default")
+        best = [entry[0] for entry in row["top"][0]]
+        assert len(best) == 15 and row["reason"] == "length"
+
+
+def test_a_recording_that_was_cut_short_is_kept_as_far_as_it_went(tiny_lm: Lm) -> None:
+    recording, records = Recording(), speak(tiny_lm, dictionaries(), ASKED)
+    for _ in range(6):
+        recording.add(next(records))
+    records.close()
+    assert not recording.finished
+    steered = recording.to_json()["rows"]["steered"]
+    assert len(steered["tokens"]) == 2 and steered["reason"] is None
+
+
+def test_the_same_request_says_the_same(tiny_lm: Lm) -> None:
+    again = Asked.from_json(json.loads(json.dumps(ASKED.to_json())))
+    one, other = said(tiny_lm, ASKED), said(tiny_lm, again)
+    for row in [*one["rows"].values(), *other["rows"].values()]:
+        del row["seconds"]
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: 8 GB")],
+)
+def test_out_of_memory_is_said_and_the_next_run_works(
+    tiny_lm: Lm, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    calls: list[int] = []
+    forward = stream.Scene.forward
+
+    def short(self: Any, *given: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise error
+        return forward(self, *given, **more)
+
+    monkeypatch.setattr(stream.Scene, "forward", short)
+    with pytest.raises(InputError, match="out of memory") as raised:
+        said(tiny_lm, ASKED)
+    assert raised.value.__context__ is None
+    error.__traceback__ = None
+    gc.collect()
+    assert not [one for one in gc.get_objects() if type(one) is stream.Scene]
+    assert len(said(tiny_lm, ASKED)["rows"]["steered"]["tokens"]) == 7
+
+
+def test_another_error_stays_what_it_is(tiny_lm: Lm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("shapes do not agree")
+
+    monkeypatch.setattr(speaking, "free", broken)
+    monkeypatch.setattr(stream.Scene, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        said(tiny_lm, ASKED)
