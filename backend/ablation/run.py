@@ -1,6 +1,6 @@
 """Run prompts with and without parts of the model, and compare."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,15 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from backend.ablation.changes import Other, Site, edits, site, values
+from backend.ablation.means import Means
 from backend.ablation.parts import How, Part, check_how, check_parts
 from backend.ablation.prompts import Prompts
 from backend.dictionaries.base import Dictionary
 from backend.lm import Lm
 from feature_store.errors import InputError
-
-Means = Callable[[Part], float | None]
-"""A feature's mean over all counted tokens of a harvest."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -67,12 +64,19 @@ class Ablation:
 
     def outcome(self, parts: Sequence[Part], prompts: Prompts) -> Outcome:
         """The parts away together. InputError for what cannot be taken away so."""
+        ablated = self.without(parts, prompts)
+        with torch.no_grad():
+            return Outcome(self.lm.logits(prompts.tokens), ablated, prompts)
+
+    def without(
+        self, parts: Sequence[Part], prompts: Prompts
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """Logits with the parts away together: for those who have the clean ones already."""
         sites = [site(self.lm, self.dictionaries, part) for part in check_parts(parts)]
         others = self._others(sites, prompts)
         with torch.no_grad():
-            clean = self.lm.logits(prompts.tokens)
             changed = edits(self.lm, sites, others, prompts.counted)
-            return Outcome(clean, self.lm.logits(prompts.tokens, changed), prompts)
+            return self.lm.logits(prompts.tokens, changed)
 
     def _others(self, sites: Sequence[Site], prompts: Prompts) -> dict[Part, Other]:
         check_how(self.how)

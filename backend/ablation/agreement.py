@@ -1,0 +1,35 @@
+"""How well estimates agree with what was measured."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+LEAST = 3
+"""Pairs below which nothing is said."""
+SMALL = 0.01
+"""Of the largest measured effect: below it a sign is noise."""
+
+
+def agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Spearman, Pearson, slope of measured on predicted, agreement of signs, each with its n.
+
+    None where they are not defined: too few pairs, or one side does not vary.
+    """
+    n = len(pairs)
+    found: dict[str, Any] = dict.fromkeys(("spearman", "pearson", "slope", "signs"))
+    found |= {"n": n, "signs_n": 0}
+    if n < LEAST:
+        return found
+    from scipy import stats
+
+    predicted, measured = np.array(pairs, dtype=np.float64).T
+    if np.ptp(predicted) > 0 and np.ptp(measured) > 0:
+        found["spearman"] = float(stats.spearmanr(predicted, measured).statistic)
+        found["pearson"] = float(stats.pearsonr(predicted, measured).statistic)
+        found["slope"] = float(stats.linregress(predicted, measured).slope)
+    clear = np.abs(measured) > SMALL * np.abs(measured).max()
+    if clear.any():
+        found["signs_n"] = int(clear.sum())
+        found["signs"] = float((np.sign(predicted) == np.sign(measured))[clear].mean())
+    return found

@@ -1,0 +1,127 @@
+"""Cases as the model reads them: one padded batch, and what is measured on each."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from backend.ablation.asked import Case
+from backend.ablation.parts import How
+from backend.ablation.prompts import Prompts
+from backend.attribution.targets import Target, one_token
+from backend.engine import LocalEngine
+from backend.live import Text
+from feature_store.errors import InputError
+
+NUMBERS = 1 << 24
+"""Logits of one pass: 64 MB in float32. A few such tensors live at a time."""
+ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """Cases with their target. `prompts.last` is where each target is read."""
+
+    prompts: Prompts
+    target: Target
+    partners: Prompts | None
+    """The prompts to patch from, where there are any."""
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def rows(self, chosen: slice) -> "Laid":
+        """Some of the cases, still padded alike."""
+        target = self.target
+        against = None if target.against is None else target.against[chosen]
+        partners = None if self.partners is None else self.partners.rows(chosen)
+        few = Target(target.answers[chosen], against, target.last[chosen])
+        return Laid(self.prompts.rows(chosen), few, partners)
+
+    def batches(self, vocab: int, copies: int = 1) -> Iterator[tuple[slice, "Laid"]]:
+        """Blocks that fit a forward pass; always the same ones for the same cases."""
+        size = max(1, min(ROWS, NUMBERS // (vocab * self.prompts.tokens.shape[1] * copies)))
+        for begin in range(0, len(self), size):
+            chosen = slice(begin, begin + size)
+            yield chosen, self.rows(chosen)
+
+
+def lay_out(engine: LocalEngine, cases: Sequence[Case], how: How = "zero") -> Laid:
+    """Tokenise, and settle every target; InputError names the prompt that does not go."""
+    texts = [_told(i, _text, engine, case) for i, case in enumerate(cases, 1)]
+    prompts = Prompts.of(texts)
+    ends = [_end(i, case, text) for i, (case, text) in enumerate(zip(cases, texts, strict=True), 1)]
+    prompts = replace(prompts, last=torch.tensor(ends))
+    partners = _partners(engine, cases, prompts) if how == "pair" else None
+    answers = _answers(engine, cases, texts, prompts)
+    against = None
+    if all(case.wrong for case in cases):
+        against = [
+            [_told(i, _word, engine, case, texts[i - 1], end, case.wrong)]
+            for i, (case, end) in enumerate(zip(cases, ends, strict=True), 1)
+        ]
+    return Laid(prompts, Target(answers, against, prompts.last), partners)
+
+
+def _told(number: int, what, *given):  # noqa: ANN001, ANN002, ANN202 - what `what` gives
+    """`what(*given)`, an InputError with the prompt's number in front."""
+    try:
+        return what(*given)
+    except InputError as bad:
+        raise InputError(f"Prompt {number}: {bad}") from bad
+
+
+def _text(engine: LocalEngine, case: Case) -> Text:
+    if not case.tokens:
+        return engine.read(case.prompt)
+    if max(case.tokens) >= engine.lm.d_vocab:
+        raise InputError(f"token {max(case.tokens)} is not in {engine.lm.name}'s vocabulary.")
+    return engine.text(list(case.tokens))
+
+
+def _end(number: int, case: Case, text: Text) -> int:
+    last = len(text.token_ids) - 1
+    if case.at is not None and case.at > last:
+        raise InputError(f"Prompt {number} has positions 0 to {last}, and {case.at} is beyond.")
+    return last if case.at is None else case.at
+
+
+def _partners(engine: LocalEngine, cases: Sequence[Case], prompts: Prompts) -> Prompts:
+    missing = [i for i, case in enumerate(cases, 1) if not case.pair]
+    if missing:
+        raise InputError(
+            f"Prompt {missing[0]} has no second prompt to patch from: type one of the same length."
+        )
+    texts = [_told(i, engine.read, case.pair) for i, case in enumerate(cases, 1)]
+    found = Prompts.of(texts)
+    replace(prompts, last=prompts.real.sum(-1) - 1).check_pair(found)
+    return found
+
+
+def _answers(
+    engine: LocalEngine, cases: Sequence[Case], texts: Sequence[Text], prompts: Prompts
+) -> list[list[int]]:
+    """Each case's answer: as typed, else the token that stands there, else the likeliest."""
+    found: list[list[int]] = []
+    open_ones: list[int] = []
+    for row, (case, text) in enumerate(zip(cases, texts, strict=True)):
+        end = int(prompts.last[row])
+        if case.answer:
+            found.append([_told(row + 1, _word, engine, case, text, end, case.answer)])
+        elif end + 1 < len(text.token_ids):
+            found.append([text.token_ids[end + 1]])
+        else:
+            found.append([])
+            open_ones.append(row)
+    for row in open_ones:
+        end = int(prompts.last[row])
+        ((likeliest, _),) = engine.predict(texts[row], end, 1)
+        found[row] = [likeliest]
+    return found
+
+
+def _word(engine: LocalEngine, case: Case, text: Text, end: int, answer: str) -> int:
+    """The one token that an answer is behind its prompt."""
+    if case.tokens or case.at is not None:
+        return engine.target(text, end, answer)
+    return one_token(engine.lm.tokenizer, case.prompt, answer)
