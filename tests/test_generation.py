@@ -126,7 +126,7 @@ def test_greedy_is_what_transformers_generates(architecture: str) -> None:
     prompt = torch.tensor([start(lm).tokens])
     network: Any = lm.bare
     want = network.generate(prompt, max_new_tokens=8, do_sample=False, repetition_penalty=1.2)
-    got = run(lm, [Row("default")], Sampling(max_new=8, temperature=0, repetition_penalty=1.2))
+    got = run(lm, [Row("default")], Sampling(max_new=8, temperature=0.0, repetition_penalty=1.2))
     assert summary(got, "default").tokens == want[0, prompt.shape[1] :].tolist()
 
 
@@ -153,7 +153,7 @@ def biased(lm: Lm, word: str, after: int) -> Edit:
 
 def test_a_stop_string_ends_the_text_before_it(tiny_lm: Lm) -> None:
     row = Row("steered", (biased(tiny_lm, "park", 3),))
-    sampling = Sampling(max_new=12, temperature=0, stop=("never", "parkpark"))
+    sampling = Sampling(max_new=12, temperature=0.0, stop=("never", "parkpark"))
     records = run(tiny_lm, [row], sampling)
     end = summary(records, "steered")
     assert end.reason == "stop"
@@ -164,7 +164,7 @@ def test_a_stop_string_ends_the_text_before_it(tiny_lm: Lm) -> None:
 
 def test_the_models_own_end_ends_a_row_and_not_the_other(tiny_lm: Lm) -> None:
     rows = [Row("steered", (biased(tiny_lm, "</s>", 2),)), Row("default")]
-    records = run(tiny_lm, rows, Sampling(max_new=9, temperature=0))
+    records = run(tiny_lm, rows, Sampling(max_new=9, temperature=0.0))
     assert summary(records, "steered").reason == "end"
     assert "</s>" not in summary(records, "steered").text
     assert len(summary(records, "steered").tokens) == 3
@@ -172,7 +172,7 @@ def test_the_models_own_end_ends_a_row_and_not_the_other(tiny_lm: Lm) -> None:
 
 
 def test_the_models_limit_is_said(tiny_lm: Lm) -> None:
-    records = run(tiny_lm, [Row("default")], Sampling(max_new=99, temperature=0))
+    records = run(tiny_lm, [Row("default")], Sampling(max_new=99, temperature=0.0))
     end = summary(records, "default")
     assert end.reason == "context"
     assert len(end.tokens) + len(start(tiny_lm).tokens) == N_CTX
@@ -275,8 +275,8 @@ def got_pair(got: Start) -> tuple[tuple[int, ...], tuple[str | None, ...]]:
     ("sampling", "words"),
     [
         (Sampling(max_new=0), "ask for at least one"),
-        (Sampling(temperature=-1), "write 0 or more"),
-        (Sampling(top_p=0), "above 0, up to 1"),
+        (Sampling(temperature=-1.0), "write 0 or more"),
+        (Sampling(top_p=0.0), "above 0, up to 1"),
         (Sampling(stop=("",)), "stop string is empty"),
         (Sampling(repetition_penalty=float("nan")), "1 does nothing"),
     ],

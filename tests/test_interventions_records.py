@@ -198,8 +198,8 @@ def test_repetition_and_nothing_are_seen() -> None:
     assert guards.repetition(list(range(60))) == 0
     assert guards.repetition([1] * 19) is None
     assert "repeats itself" in str(guards.degeneration([1, 2] * 20, None, None))
-    assert "perplexity 90, against 10" in str(guards.degeneration(list(range(40)), 90, 10))
-    assert guards.degeneration(list(range(40)), 20, 10) is None
+    assert "perplexity 90, against 10" in str(guards.degeneration(list(range(40)), 90.0, 10.0))
+    assert guards.degeneration(list(range(40)), 20.0, 10.0) is None
     assert "changed nothing" in str(guards.no_effect(0.0, 0.0))
     assert guards.no_effect(0.5, 0.1) is None
 

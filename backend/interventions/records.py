@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from backend.interventions.modes import MODES
 from feature_store.errors import InputError, listing, near_miss
@@ -11,7 +11,6 @@ from feature_store.records import FeatureId
 Parts = Literal["all", "prompt", "generated"]
 Schedule = Literal["constant", "ramp", "first", "every"]
 Read = Literal["edited", "clean"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Edit:
         return plain
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
+    def from_json(cls, data: Mapping[str, Any]) -> "Edit":
         """What `to_json` gave, as lists or tuples; InputError for anything else."""
         given = _known(cls, data)
         if "mode" not in given:

@@ -45,7 +45,7 @@ class Passes:
     @torch.no_grad()
     def forward(
         self, tokens: Int[Tensor, "batch pos"], changes: Mapping[str, Change], *, last: bool
-    ) -> Float[Tensor, "batch pos vocab"]:
+    ) -> Float[Tensor, "batch _ vocab"]:
         """Logits at every position, or at the last alone; the model's lock is held meanwhile."""
         tokens = tokens.to(self.lm.placement.device)
         run = self._bare if self.road == "bare" else self._bridge
