@@ -1,8 +1,8 @@
-"""Keeping a run, and doing a kept run again: what the Steer page, the list and the commands share.
+"""Keeping a run, and doing a kept run again: what pages, the list and the commands share.
 
-A steering run is kept with `Asked.to_json()` as its request and `Recording.to_json()` as its result
-(backend/generation/asked.py, recording.py); `/steer?experiment=ID` opens it. An ablation's spelling
-is backend/ablation/asked.py.
+A steering run is kept with `Asked.to_json()` (backend/generation/asked.py) as its request and
+`Story.data` (app/steer/story.py) as its result; `/steer?experiment=ID` opens it. An ablation's
+spelling is backend/ablation/asked.py.
 """
 
 from collections.abc import Iterable, Mapping
