@@ -1,0 +1,137 @@
+"""What is asked of a language model, and what comes of it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Protocol
+
+Parse = Callable[[str], Any]
+Kind = Literal[
+    "no key", "unauthorized", "not found", "no credit", "no price", "budget", "rejected",
+    "unreachable", "timeout", "rate limited", "server error", "broken reply",
+    "refusal", "empty", "cut off", "too large", "unreadable",
+]  # fmt: skip
+HOPELESS: frozenset[Kind] = frozenset(
+    ("no key", "unauthorized", "not found", "no credit", "no price", "budget")
+)
+"""What every further call would meet, too: a job stops at the first of these."""
+SAID: frozenset[Kind] = frozenset(("refusal", "empty", "cut off", "too large", "unreadable"))
+"""The server replied, and the reply cannot be used. It is kept like any other reply."""
+
+
+class Message(NamedTuple):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question. Equal requests have equal keys, and are asked once.
+
+    An asker fills in its own `base_url` and `model` where they are empty, so whoever writes a
+    prompt need not know who answers it.
+    """
+
+    messages: tuple[Message, ...]
+    model: str = ""
+    temperature: float = 0.0
+    max_tokens: int = 256
+    """Of the reply."""
+    schema: Mapping[str, Any] | None = None
+    """JSON schema of the reply. Sent where the server offers it and checked here always, so the
+    prompt has to describe the form in words, too. None: the reply is any text."""
+    logprobs: int = 0
+    """For how many candidates per token of the reply log probabilities are wanted; 0 for none."""
+    purpose: str = ""
+    """In words, for the log: `explain`, `detection`. Not part of what is asked."""
+    draw: int = 0
+    """Which of several replies to the same question; with `temperature` above 0."""
+    base_url: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of all that decides the reply, as hex: base URL, model, messages, settings."""
+        asked = {
+            "base_url": self.base_url, "model": self.model, "messages": self.messages,
+            "temperature": self.temperature, "max_tokens": self.max_tokens,
+            "schema": self.schema, "logprobs": self.logprobs, "draw": self.draw,
+        }  # fmt: skip
+        plain = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(plain.encode()).hexdigest()
+
+    def to(self, base_url: str, model: str) -> "Request":
+        """The request with an addressee where it has none."""
+        return replace(self, base_url=self.base_url or base_url, model=self.model or model)
+
+    @property
+    def longest(self) -> int:
+        """No fewer tokens than its messages have: a token is at least one byte."""
+        return sum(len(m.content.encode()) + MESSAGE_TOKENS for m in self.messages) + SCHEMA_TOKENS
+
+
+MESSAGE_TOKENS = 16
+"""More than any chat template spends on a turn."""
+SCHEMA_TOKENS = 500
+"""More than the schemas of this package take, where a server counts them."""
+
+
+class Said(NamedTuple):
+    """One token of a reply."""
+
+    token: str
+    logprob: float
+    """Natural logarithm."""
+    top: tuple[tuple[str, float], ...]
+    """The likeliest candidates at this place and their log probabilities."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model answered."""
+
+    text: str
+    parsed: Any = None
+    """The JSON that `text` holds and the request's schema allows; None without a schema."""
+    logprobs: tuple[Said, ...] | None = None
+    """None where the server gives none: probabilities are unknown then, not 0 or 1."""
+    tokens_in: int | None = None
+    """As the server counted; None where it does not say."""
+    tokens_out: int | None = None
+    cost: float | None = None
+    """US dollars; None where tokens or prices are unknown. A cached reply has its old cost."""
+    latency_s: float = 0.0
+    """Of the attempt that was answered."""
+    cached: bool = False
+    """Whether it was taken from a record: nobody was asked, nothing was paid."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why there is no usable answer. It is never a number."""
+
+    kind: Kind
+    sentence: str
+    """What went wrong and what would help, for the user; holds no secret."""
+    cached: bool = False
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether further calls would fail alike."""
+        return self.kind in HOPELESS
+
+
+class Asker(Protocol):
+    """Somebody who answers requests: a server behind a client, or a stand-in in a test."""
+
+    model: str
+    """Who answers, for the provenance."""
+    logprobs: bool
+    """Whether replies come with log probabilities when asked for."""
+
+    async def ask(self, request: Request) -> Reply | Failed:
+        """The answer. Never raises for what a server does or does not do."""
+        ...
