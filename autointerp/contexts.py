@@ -1,0 +1,254 @@
+"""What an explainer is shown of a feature, and what a judge is asked about it.
+
+Explainers see the `explain` split only and judges the `score` split only; the harvest deals whole
+groups of near-duplicate documents to one of them, and `sample` asserts that none is on both sides.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from autointerp.quiet import QuietPool, overlaps, pool_of
+from autointerp.windows import Example, TooFew, example, sided
+from feature_store.reader import CONTEXT_COLUMNS, HarvestFile
+from feature_store.records import Context, Feature, FeatureId
+from feature_store.strata import decile
+
+__all__ = ["Example", "Sampled", "TooFew", "Wanted", "sample", "sample_many"]
+
+ENOUGH = 20
+"""Windows of a class below which nothing is scored."""
+ENOUGH_SHOWN = 5
+"""Firing windows of the explain split below which there is nothing to explain from."""
+BLOCK = 256
+"""Features whose contexts are read at once."""
+Sign = Literal["both", "positive", "negative"]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Everything that jobs use of one feature."""
+
+    feature: FeatureId
+    facts: Feature
+    promoted: tuple[str, ...]
+    """Tokens that it makes likelier by the logit lens, strongest first."""
+    suppressed: tuple[str, ...]
+    explain: tuple[Example, ...]
+    """Explain split, to be shown: top windows first, then deciles, strongest first."""
+    positives: tuple[Example, ...]
+    """Score split, firing. Deciles are a random sample with weights; top ones are not."""
+    random: tuple[Example, ...]
+    """Score split, silent: drawn at random from all silent windows of the pool."""
+    hard: tuple[Example, ...]
+    """Score split, silent: those most like the top windows. May repeat some of `random`."""
+    explain_more: tuple[Example, ...] = ()
+    """Explain split, firing, from documents of which nothing is in `explain`: to choose by."""
+    explain_random: tuple[Example, ...] = ()
+    explain_hard: tuple[Example, ...] = ()
+    other: tuple[Example, ...] = ()
+    """Score split, one side of a signed feature only: windows where just the other side fires."""
+    top_token: str | None = None
+    """The token that it fires on most often, over the harvest."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many windows of which kind, drawn by which seed."""
+
+    n_explain: int = 20
+    n_positive: int = 50
+    n_negative: int = 50
+    seed: int = 0
+    sign: Sign = "both"
+
+
+def sample(
+    file: HarvestFile,
+    feature: FeatureId,
+    *,
+    n_explain: int = 20,
+    n_positive: int = 50,
+    n_negative: int = 50,
+    seed: int = 0,
+    sign: Sign = "both",
+) -> Sampled:
+    """The windows of one feature: the same for the same seed, on every machine.
+
+    `sign` takes one side of a signed feature; the other side's windows are then in `other`.
+    Raises TooFew with the reason, InputError for a feature that does not exist.
+    """
+    file.check(feature)
+    wanted = Wanted(n_explain, n_positive, n_negative, seed, sign)
+    found = draw(file, feature, file.contexts(feature), wanted)
+    if isinstance(found, TooFew):
+        raise found
+    return found
+
+
+def sample_many(
+    file: HarvestFile, dictionary: str, features: Iterable[int], wanted: Wanted | None = None
+) -> Iterator[tuple[FeatureId, Sampled | TooFew]]:
+    """`sample` for many features, in the order given, by a few large reads; raises no TooFew."""
+    indices = list(features)
+    for begin in range(0, len(indices), BLOCK):
+        block = [file.check(FeatureId(dictionary, i)) for i in indices[begin : begin + BLOCK]]
+        contexts = read(file, dictionary, [one.index for one in block])
+        for one in block:
+            yield one, draw(file, one, contexts.get(one.index, []), wanted or Wanted())
+
+
+def read(file: HarvestFile, dictionary: str, features: list[int]) -> dict[int, list[Context]]:
+    """The stored contexts of many features, each in stored order."""
+    names = [field.name for field in fields(Context)]
+    table = file.rows(
+        f"SELECT feature, {CONTEXT_COLUMNS} FROM context SEMI JOIN wanted USING (feature) "
+        "WHERE dictionary = ? AND feature BETWEEN ? AND ? ORDER BY context.rowid",
+        [dictionary, min(features), max(features)],
+        {"wanted": pa.table({"feature": pa.array(sorted(set(features)), pa.int32())})},
+    )
+    columns = [table.column(name).to_pylist() for name in names]
+    found: dict[int, list[Context]] = {}
+    for feature, *row in zip(table.column("feature").to_pylist(), *columns, strict=True):
+        found.setdefault(feature, []).append(Context(*row))
+    return found
+
+
+def draw(
+    file: HarvestFile, feature: FeatureId, stored: list[Context], wanted: Wanted
+) -> Sampled | TooFew:
+    """The draw itself, from a feature's stored contexts."""
+    facts = file.facts(feature)
+    if not stored or facts.window_histogram is None:
+        return TooFew("dead", f"{feature} never fired in the harvest, so it cannot be explained.")
+    signed = file.dictionaries[feature.dictionary].signed
+    mine, others = sided(stored, wanted.sign) if signed else (stored, [])
+    pool = pool_of(file, feature.dictionary)
+    dice = np.random.default_rng([wanted.seed, feature.index])
+    shown = to_show([c for c in mine if c.split == "explain"], wanted.n_explain, dice)
+    asked = to_ask([c for c in mine if c.split == "score"], wanted.n_positive, dice)
+    if problem := too_few(feature, shown, asked, pool):
+        return problem
+    return fill(file, facts, (mine, others), (shown, asked), wanted, pool)
+
+
+def to_show(stored: list[Context], n: int, dice: np.random.Generator) -> list[tuple[Context, None]]:
+    """Half strongest windows, half over the range; more of one where the other gives out."""
+    tops = strongest(stored)
+    ranged = [c for c in stored if c.stratum == "range" and not overlaps(c, tops)]
+    n_ranged = min(len(ranged), max(n - n // 2, n - len(tops)))
+    few = tops[: n - n_ranged]
+    return [(c, None) for c in [*few, *(ranged[i] for i in every(len(ranged), n_ranged, dice))]]
+
+
+def to_ask(
+    stored: list[Context], n: int, dice: np.random.Generator
+) -> list[tuple[Context, float | None]]:
+    """Windows over the range with the number that each stands for, then strongest ones.
+
+    The range is taken whole or thinned evenly along the activation, which keeps it a random sample
+    of known weights; a strongest window that it holds already is left out.
+    """
+    ranged = [c for c in stored if c.stratum == "range"]
+    kept = [ranged[i] for i in every(len(ranged), min(len(ranged), n - n // 3), dice)]
+    more = len(ranged) / max(len(kept), 1)
+    tops = [c for c in strongest(stored) if not overlaps(c, kept)][: n - len(kept)]
+    weighted = [(c, c.weight * more if c.weight is not None else None) for c in kept]
+    return [*weighted, *((c, None) for c in tops)]
+
+
+def strongest(stored: list[Context]) -> list[Context]:
+    """Top and bottom windows by rank, signs by turns; none that overlaps a stronger one."""
+    kept: list[Context] = []
+    for context in sorted((c for c in stored if c.stratum != "range"), key=lambda c: c.rank):
+        if not overlaps(context, kept):
+            kept.append(context)
+    return kept
+
+
+def every(n: int, m: int, dice: np.random.Generator) -> list[int]:
+    """`m` of `n` numbers at even steps from a random begin: each with probability m / n."""
+    return np.floor((np.arange(m) + dice.random()) * (n / max(m, 1))).astype(int).tolist()
+
+
+def too_few(
+    feature: FeatureId, shown: Sequence[object], asked: Sequence[object], pool: QuietPool
+) -> TooFew | None:
+    """Why a feature cannot be explained and scored, or None."""
+    if len(shown) < ENOUGH_SHOWN:
+        return TooFew("few", f"{feature} has only {len(shown)} firing windows to explain from.")
+    if len(asked) < ENOUGH:
+        return TooFew(
+            "few", f"{feature} has only {len(asked)} firing windows to be scored on, not {ENOUGH}."
+        )
+    for split in ("explain", "score"):
+        n = len(pool.silent(feature.index, split))
+        if n < ENOUGH:
+            return TooFew(
+                "dense",
+                f"{feature} is too dense for detection: silent in {n} of the pool's "
+                f"{pool.size(split)} windows of the {split} split, not {ENOUGH}.",
+            )
+    return None
+
+
+def fill(
+    file: HarvestFile,
+    facts: Feature,
+    stored: tuple[list[Context], list[Context]],
+    drawn: tuple[list[tuple[Context, None]], list[tuple[Context, float | None]]],
+    wanted: Wanted,
+    pool: QuietPool,
+) -> Sampled:
+    """The drawn windows with their text, the silent ones beside them, and the splits asserted."""
+    mine, others = stored
+    shown, asked = drawn
+
+    def texts(rows: Iterable[tuple[Context, float | None]]) -> tuple[Example, ...]:
+        return tuple(example(file, c, kind(facts, c), weight, wanted.sign) for c, weight in rows)
+
+    seen = {c.document for c, _ in shown}
+    more = [c for c in mine if c.split == "explain" and c.document not in seen]
+    against = [c for c in mine if c.stratum != "range"] or mine
+    random, hard = pool.draw(facts.feature, "score", against, wanted.n_negative, wanted.seed)
+    near = pool.draw(facts.feature, "explain", against, wanted.n_negative, wanted.seed)
+    rest = [c for c in others if c.split == "score"][: wanted.n_negative]
+    words = file.vocabulary.text
+    return Sampled(
+        FeatureId(facts.dictionary, facts.feature),
+        facts,
+        tuple(words(token) for token in facts.promoted_tokens or ()),
+        tuple(words(token) for token in facts.suppressed_tokens or ()),
+        texts(shown),
+        texts(asked),
+        random,
+        hard,
+        texts((c, None) for c in more),
+        *near,
+        tuple(example(file, c, "other side", c.weight) for c in rest),
+        words(facts.top_token) if facts.top_token is not None else None,
+        apart(file, mine, pool),
+    )
+
+
+def kind(facts: Feature, context: Context) -> str:
+    """`top`, or `decile 1` (weakest firing windows) to `decile 10`; by |value|."""
+    return f"decile {decile(facts, context.value)}" if context.stratum == "range" else "top"
+
+
+def apart(file: HarvestFile, stored: list[Context], pool: QuietPool) -> tuple[str, ...]:
+    """Asserts that no document is on both sides; a note where a small corpus makes it so.
+
+    A harvest of fewer than 20 documents splits each by blocks: then no sequence is on both sides.
+    """
+    documents = {s: {c.document for c in stored if c.split == s} for s in ("explain", "score")}
+    sides = {s: documents[s] | pool.documents(s) for s in documents}
+    if not sides["explain"] & sides["score"]:
+        return ()
+    if pool.few_documents:
+        return ("The corpus has few documents, so both splits hold parts of the same ones.",)
+    raise AssertionError(f"{file.path.name}: a document is in both splits")

@@ -1,0 +1,148 @@
+"""Windows of the silent pool in which a feature is 0 throughout: random ones and hard ones.
+
+Random negatives are drawn from all silent windows, whatever they hold, so that their rate is that
+of the corpus. Hard ones are the silent windows most like those the feature fires in: they hold the
+tokens at which it peaks, or many rare words of its top windows.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from autointerp.windows import Example
+from feature_store import pool
+from feature_store.reader import HarvestFile
+from feature_store.records import Context, Split
+
+LEAST = 20
+"""Hard windows taken, if there are so many, even where that is more than half of the silent."""
+
+
+class QuietPool:
+    """One dictionary's pool of random windows; `draw` takes about a millisecond."""
+
+    def __init__(self, file: HarvestFile, dictionary: str) -> None:
+        found = pool.read(file, dictionary)
+        self._file = file
+        self.windows = found.windows
+        self.few_documents = file.record.documents < 20
+        ends = np.array([w.first + w.length for w in found.windows])
+        self._window = np.searchsorted(ends, found.token, side="right")  # by feature, as the pool
+        self._feature = found.feature
+        self._split = np.array([w.split for w in found.windows], dtype=object)
+        self._examples: dict[int, Example] = {}
+        texts = [file.sequences.window(w.sequence, w.start, w.length) for w in found.windows]
+        sets = [np.unique(text) for text in texts]
+        self._tokens = np.concatenate(sets) if sets else np.empty(0, np.int64)
+        """Distinct tokens of each window, one window after the other."""
+        self._of = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
+        held = np.bincount(self._tokens, minlength=len(file.vocabulary))
+        self._rarity = np.log((1 + len(sets)) / (1 + held))
+        """log of windows ÷ windows that hold the token: common tokens say little."""
+        square = np.bincount(self._of, self._rarity[self._tokens] ** 2, len(sets))
+        self._norm = np.sqrt(np.maximum(square, 1e-12))
+
+    def size(self, split: str) -> int:
+        """Windows of a split."""
+        return int((self._split == split).sum())
+
+    def documents(self, split: str) -> set[int]:
+        """Their documents."""
+        return {w.document for w in self.windows if w.split == split}
+
+    def silent(self, feature: int, split: str) -> np.ndarray:
+        """Numbers of the windows of a split on all of whose tokens a feature is 0."""
+        low, high = np.searchsorted(self._feature, [feature, feature + 1])
+        quiet = self._split == split
+        quiet[self._window[low:high]] = False
+        return np.flatnonzero(quiet)
+
+    def draw(
+        self, feature: int, split: Split, top: list[Context], n: int, seed: int
+    ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+        """Up to `n` random and `n` hard silent windows; hard ones are at most half of the silent,
+        or LEAST, hardest first."""
+        silent = self.silent(feature, split)
+        dice = np.random.default_rng([seed, feature, split == "score"])
+        random = np.sort(dice.permutation(silent)[:n])
+        likeness = self.likeness(top)[silent]
+        most = min(n, max(len(silent) // 2, min(LEAST, len(silent))))
+        order = np.lexsort((silent, -likeness))[:most]
+        hard = [int(i) for i in silent[order[likeness[order] > 0]]]
+        peaks = self._peaks(top)
+        return (
+            tuple(self.example(int(i)) for i in random),
+            tuple(self._hard(i, peaks) for i in hard),
+        )
+
+    def likeness(self, top: list[Context]) -> np.ndarray:
+        """How like each window is to a feature's top windows, from 0 to 2.
+
+        The largest share of the top windows that peak on a token which it holds, plus the cosine
+        of sets of tokens, each token weighted by its rarity in the pool.
+        """
+        sequences = self._file.sequences
+        n_vocab = len(self._rarity)
+        sets = [np.unique(sequences.window(c.sequence, c.start, c.length)) for c in top]
+        query = np.bincount(np.concatenate(sets), minlength=n_vocab) / len(top) * self._rarity
+        length = max(float(np.linalg.norm(query)), 1e-12)
+        dot = np.bincount(
+            self._of, (query * self._rarity)[self._tokens], minlength=len(self.windows)
+        )
+        peaks = self._peaks(top)
+        share = np.zeros(n_vocab)
+        for token, count in peaks.items():
+            share[token] = count / len(top)
+        largest = np.zeros(len(self.windows))
+        np.maximum.at(largest, self._of, share[self._tokens])
+        return largest + dot / (length * self._norm)
+
+    def _peaks(self, top: Iterable[Context]) -> Counter[int]:
+        tokens = self._file.sequences.tokens
+        return Counter(int(tokens(c.sequence)[c.peak]) for c in top)
+
+    def example(self, number: int) -> Example:
+        """A window of the pool as text; only for a feature that is silent in it."""
+        if (found := self._examples.get(number)) is None:
+            w = self.windows[number]
+            ids = self._file.sequences.window(w.sequence, w.start, w.length)
+            found = self._examples[number] = Example(
+                tuple(ids.tolist()), tuple(self._file.vocabulary.display(ids)),
+                (0.0,) * len(ids), -1, w.document, w.split, "random", None, w.sequence, w.start,
+            )  # fmt: skip
+        return found
+
+    def _hard(self, number: int, peaks: Counter[int]) -> Example:
+        """The same, with the place of the token at which most top windows peak."""
+        plain = self.example(number)
+        held = [i for i, token in enumerate(plain.token_ids) if token in peaks]
+        at = max(held, key=lambda i: (peaks[plain.token_ids[i]], -i), default=-1)
+        return replace(plain, kind="hard", shared=at)
+
+
+POOLS: WeakKeyDictionary[HarvestFile, dict[str, QuietPool]] = WeakKeyDictionary()
+POOLS_LOCK = threading.Lock()  # guards POOLS: jobs may sample in threads
+
+
+def pool_of(file: HarvestFile, dictionary: str) -> QuietPool:
+    """A dictionary's pool, read once for as long as the file is in use; the newest is kept."""
+    with POOLS_LOCK:
+        kept = POOLS.setdefault(file, {})
+        if dictionary not in kept:
+            kept.clear()
+            kept[dictionary] = QuietPool(file, dictionary)
+        return kept[dictionary]
+
+
+def overlaps(context: Context, others: Iterable[Context]) -> bool:
+    """Whether a window shares a token with one of the others."""
+    return any(
+        context.sequence == c.sequence
+        and context.start < c.start + c.length
+        and c.start < context.start + context.length
+        for c in others
+    )
