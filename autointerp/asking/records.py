@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
-Parse = Callable[[str], Any]
 Kind = Literal[
     "no key", "unauthorized", "not found", "no credit", "no price", "budget", "rejected",
     "unreachable", "timeout", "rate limited", "server error", "broken reply",

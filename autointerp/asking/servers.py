@@ -1,0 +1,163 @@
+"""Which servers may be asked, and which key belongs to which of them.
+
+A file in TOML that the user edits, one table a server; a key is named by its environment variable
+and never written down:
+
+    [servers.lab]
+    base_url = "http://gpu7:8000/v1"
+    key_env = "LAB_KEY"          # leave it out where no key is needed
+    models = ["llama-3.1-8b"]
+    structured = true            # JSON schemas
+    logprobs = true
+    concurrency = 32
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from feature_store.errors import InputError, near_miss
+
+OPENAI = "https://api.openai.com/v1"
+PORTS = {"http": 80, "https": 443}
+TYPES = {"name": str, "base_url": str, "key_env": str, "models": list, "structured": bool,
+         "logprobs": bool, "concurrency": int, "timeout_s": float, "free": bool}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Server:
+    """An OpenAI-compatible server. What it is said to offer is unlearnt when it refuses it."""
+
+    name: str
+    base_url: str
+    key_env: str = ""
+    """The environment variable with its key; empty for a server that needs none."""
+    models: tuple[str, ...] = ()
+    """For pages to choose from; others may be named."""
+    structured: bool = True
+    logprobs: bool = True
+    concurrency: int = 16
+    """At most so many calls at once; fewer while it says 429."""
+    timeout_s: float = 120.0
+    """For one attempt, from beginning to end."""
+    free: bool = False
+    """Whether tokens cost nothing; assumed of loopback unless prices name the model."""
+
+    def key(self) -> str:
+        """The key, or empty: none is needed, or the variable is not set."""
+        return os.environ.get(self.key_env, "").strip() if self.key_env else ""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it runs on this machine."""
+        return is_loopback(urlsplit(self.base_url).hostname or "")
+
+
+def servers() -> dict[str, Server]:
+    """By name: those of the user's file, and `openai` while OPENAI_API_KEY is set.
+
+    The key of OPENAI_API_KEY goes to OPENAI_BASE_URL, or without that to OpenAI, and nowhere else.
+    Raises InputError for a file that cannot be read.
+    """
+    found: dict[str, Server] = {}
+    if os.environ.get("OPENAI_API_KEY", "").strip():
+        url = normal(os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI)
+        found["openai"] = Server("openai", url, "OPENAI_API_KEY")
+    path = place()
+    if path.exists():
+        found |= {server.name: server for server in read(path)}
+    elif "SAEFARI_SERVERS" in os.environ:
+        raise InputError(f"SAEFARI_SERVERS names {path}, and there is no such file.")
+    return found
+
+
+def at(base_url: str, known: Mapping[str, Server]) -> Server:
+    """The configured server at a URL, or one without a key. InputError for a malformed URL.
+
+    Only a URL that is the configured one to the letter gets its key, whatever host it names.
+    """
+    url = normal(base_url)
+    for server in known.values():
+        if server.base_url == url:
+            return server
+    return Server(urlsplit(url).netloc, url)
+
+
+def place() -> Path:
+    """Where the user's file of servers is looked for: SAEFARI_SERVERS, else the user's settings."""
+    return Path(os.environ.get("SAEFARI_SERVERS") or settings() / "servers.toml").expanduser()
+
+
+def settings() -> Path:
+    """The folder for this user's files of settings."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "saefari"
+
+
+def read(path: Path) -> list[Server]:
+    """The servers of a file, or an InputError that names the file and what is wrong."""
+    content = read_toml(path)
+    tables = content.get("servers")
+    if not isinstance(tables, dict):
+        raise InputError(f"{path} has no [servers.NAME] tables.")
+    return [server(name, entry, path) for name, entry in tables.items()]
+
+
+def server(name: str, entry: object, path: Path) -> Server:
+    """One table of the file."""
+    where = f"[servers.{name}] in {path}"
+    if not isinstance(entry, dict) or not isinstance(entry.get("base_url"), str):
+        raise InputError(f'{where} needs base_url = "http…".')
+    names = [field.name for field in fields(Server) if field.name != "name"]
+    for setting, value in entry.items():
+        if setting not in names:
+            hint = near_miss(setting, names)
+            raise InputError(f"{where} has an unknown setting {setting!r}.{hint}")
+        kinds = (int, float) if TYPES[setting] is float else (TYPES[setting],)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise InputError(f"{where}: {setting} must be {TYPES[setting].__name__}.")
+    if entry.get("concurrency", 1) < 1 or entry.get("timeout_s", 1) <= 0:
+        raise InputError(f"{where}: concurrency and timeout_s must be above 0.")
+    given = entry | {"base_url": normal(entry["base_url"])}
+    given["models"] = tuple(map(str, entry.get("models", [])))
+    return Server(name, **given)
+
+
+def read_toml(path: Path) -> dict[str, object]:
+    """A TOML file, or an InputError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as bad:
+        raise InputError(f"{path} cannot be read as TOML: {bad}.") from bad
+
+
+def normal(base_url: str) -> str:
+    """A base URL in the one form in which URLs are compared; InputError for none."""
+    try:
+        parts = urlsplit(base_url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError as bad:
+        raise InputError(f"{base_url!r} is no base URL: {bad}.") from bad
+    if parts.username or parts.password:
+        raise InputError(
+            "A base URL holds no user name or password: it would be recorded. Put the key into an "
+            "environment variable and name that under key_env in the file of servers."
+        )
+    if parts.scheme not in PORTS or not host or parts.query or parts.fragment:
+        raise InputError(
+            f"{base_url!r} is no base URL. One looks like http://localhost:8000/v1 or {OPENAI}."
+        )
+    host = f"[{host}]" if ":" in host else host
+    where = host if port in (None, PORTS[parts.scheme]) else f"{host}:{port}"
+    return urlunsplit((parts.scheme, where, parts.path.rstrip("/"), "", ""))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name is this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
