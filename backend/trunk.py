@@ -6,7 +6,8 @@ input of a module of an unwrapped copy. That each one is the same tensor is chec
 `Lm` compares both roads once and uses this one only where they agree.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -96,17 +97,25 @@ def run(model: nn.Module, tokens: Tensor, wanted: Mapping[str, Tap]) -> dict[str
     return got
 
 
-def logits(model: nn.Module, tokens: Tensor, edits: Iterable[tuple[Tap, Edit]]) -> Tensor:
-    """A whole forward, [batch pos vocab], with activations replaced on the way.
+@contextmanager
+def changed(edits: Iterable[tuple[Tap, Edit]]) -> Iterator[None]:
+    """Activations are replaced at taps until the block ends.
 
-    NotWritable when an edit changes something at a point that is computed beside the forward.
+    NotWritable, in the forward, when an edit changes something at a point that is computed beside
+    it.
     """
     handles = [_attach(tap, partial(_replaced, tap, edit)) for tap, edit in edits]
     try:
-        return model(tokens, use_cache=False).logits
+        yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def logits(model: nn.Module, tokens: Tensor, edits: Iterable[tuple[Tap, Edit]]) -> Tensor:
+    """A whole forward, [batch pos vocab], with activations replaced on the way."""
+    with changed(edits):
+        return model(tokens, use_cache=False).logits
 
 
 def _replaced(tap: Tap, edit: Edit, h: Tensor) -> Tensor:

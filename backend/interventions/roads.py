@@ -5,8 +5,7 @@ takes one road and stays on it, since a cache belongs to the model that filled i
 under the one lock of `Lm`, and functions are in force only inside it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from backend import trunk
 from backend.lm import Lm
 
 Change = Callable[[Tensor], Tensor]
@@ -53,10 +51,8 @@ class Passes:
 
     def _bare(self, tokens: Tensor, changes: Mapping[str, Change], last: bool) -> Tensor:
         kept: dict[str, Any] = {"logits_to_keep": 1} if last else {}
-        with _in_force(self.lm, changes):
-            out = self.lm.bare(
-                input_ids=tokens, past_key_values=self.cache, use_cache=self.keep, **kept
-            )
+        with self.lm.turn_bare(changes) as bare:
+            out = bare(input_ids=tokens, past_key_values=self.cache, use_cache=self.keep, **kept)
         if self.keep:
             self.cache = out.past_key_values
         return out.logits
@@ -73,22 +69,6 @@ class Passes:
                 kind = {"past_key_values": self.cache}
                 logits, self.cache = bridge(tokens, return_type="logits_and_cache", **kind)
         return logits[:, -1:] if last else logits
-
-
-@contextmanager
-def _in_force(lm: Lm, changes: Mapping[str, Change]) -> Iterator[None]:
-    """Hold the model with functions on the plain one. `lm.turn` would cost a millisecond a token,
-    which is as long as a small model's whole step."""
-    with lm._turn:
-        handles = [
-            trunk._attach(tap, partial(trunk._replaced, tap, change))
-            for tap, change in ((lm._taps[name], change) for name, change in changes.items())
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _on_bridge(change: Change, act: Tensor, hook: object) -> Tensor | None:
