@@ -70,7 +70,9 @@ class Asked:
                 check_how(given["how"]), int(given.get("seed", 0)), int(given.get("controls", 0)),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
-            raise InputError(f"This is no request for an ablation: {bad!r} is wrong in it.") from bad
+            raise InputError(
+                f"This is no request for an ablation: {bad!r} is wrong in it."
+            ) from bad
 
 
 @dataclass(frozen=True)

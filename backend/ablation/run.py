@@ -15,6 +15,7 @@ from backend.dictionaries.base import Dictionary
 from backend.lm import Lm
 from feature_store.errors import InputError
 
+
 @dataclass(frozen=True)
 class Outcome:
     """Prompts as the model reads them, and as it reads them without the parts."""
@@ -68,9 +69,7 @@ class Ablation:
         with torch.no_grad():
             return Outcome(self.lm.logits(prompts.tokens), ablated, prompts)
 
-    def without(
-        self, parts: Sequence[Part], prompts: Prompts
-    ) -> Float[Tensor, "batch pos vocab"]:
+    def without(self, parts: Sequence[Part], prompts: Prompts) -> Float[Tensor, "batch pos vocab"]:
         """Logits with the parts away together: for those who have the clean ones already."""
         sites = [site(self.lm, self.dictionaries, part) for part in check_parts(parts)]
         others = self._others(sites, prompts)

@@ -47,27 +47,36 @@ class Block:
 
     def alone(self, part: Part) -> Float[Tensor, "batch"]:
         """The target with only this part away."""
-        return self.laid.target(self.ablation.without([part], self.laid.prompts))
+        return self.laid.target(self.ablation.without([part], self.outcome.prompts))
+
+
+def settled(
+    engine: LocalEngine, laid: Laid, asked: Asked, means: Means | None
+) -> Iterator[tuple[slice, Laid, Ablation]]:
+    """The cases in blocks that fit a pass, each with what stands in the parts' place there."""
+    everyone = whole(laid.prompts) if asked.how in ("mean", "resample") else None
+    for number, (chosen, some) in enumerate(laid.batches(engine.lm.d_vocab)):
+        donors = some.partners if asked.how == "pair" else everyone
+        given = means or no_harvest
+        seed = asked.seed + number
+        yield (
+            chosen,
+            some,
+            Ablation(engine.lm, engine.dictionaries, asked.how, given, donors=donors, seed=seed),
+        )
 
 
 def blocks(
     engine: LocalEngine, laid: Laid, asked: Asked, means: Means | None = None
 ) -> Iterator[tuple[slice, Block]]:
-    """The cases in blocks that fit a pass. `means` gives features' means (a harvest's)."""
-    everyone = laid.prompts if asked.how in ("mean", "resample") else None
-    for number, (chosen, some) in enumerate(laid.batches(engine.lm.d_vocab)):
-        ablation = Ablation(
-            engine.lm, engine.dictionaries, asked.how, means or no_harvest,
-            donors=some.partners if asked.how == "pair" else _whole(everyone),
-            seed=asked.seed + number,
-        )  # fmt: skip
-        yield chosen, Block(some, ablation.outcome(asked.parts, some.prompts), ablation)
+    """The cases, measured block by block. `means` gives features' means (a harvest's)."""
+    for chosen, some, ablation in settled(engine, laid, asked, means):
+        outcome = ablation.outcome(asked.parts, whole(some.prompts))
+        yield chosen, Block(some, outcome, ablation)
 
 
-def _whole(prompts: Prompts | None) -> Prompts | None:
+def whole(prompts: Prompts) -> Prompts:
     """Prompts to their ends, wherever their targets are read."""
-    if prompts is None:
-        return None
     return Prompts(prompts.tokens, prompts.real, prompts.counted, prompts.real.sum(-1) - 1)
 
 
