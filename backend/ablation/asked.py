@@ -70,9 +70,7 @@ class Asked:
                 check_how(given["how"]), int(given.get("seed", 0)), int(given.get("controls", 0)),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
-            raise InputError(
-                f"This is no request for an ablation: {bad!r} is wrong in it."
-            ) from bad
+            raise InputError(f"This is no request for an ablation: {bad!r}.") from bad
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class Ranking:
                 str(given["method"]), int(given["exact"]), str(given["unit"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
-            raise InputError(f"This is no request for effects: {bad!r} is wrong in it.") from bad
+            raise InputError(f"This is no request for effects: {bad!r}.") from bad
 
 
 def check_cases(cases: Sequence[Case], most: int) -> None:

@@ -1,4 +1,4 @@
-"""An ablation over a data set: mean effects with intervals over prompts, and the null beside them."""
+"""An ablation over a data set: mean effects with intervals over prompts, a null beside them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,7 +35,7 @@ def rows(
 def over(
     engine: LocalEngine, asked: Asked, means: Means | None = None, tick: Tick | None = None
 ) -> dict[str, Any]:
-    """The answer as plain data. `tick` hears prompts done, controls' too. InputError as `ablate`."""
+    """The answer as plain data. `tick` hears prompts done, with controls'. InputError as `ablate`."""
     asked.check()
     laid = lay_out(engine, asked.cases, asked.how)
     total, done = len(laid) * (1 + asked.controls), 0
@@ -68,19 +68,18 @@ def summary(found: np.ndarray, asked: Asked) -> dict[str, Any]:
     """Means over some of the prompts: the target before, after, the change; the loss; each part."""
     clean, ablated = found[:, 0], found[:, 1]
     told = found[~np.isnan(found[:, 2:4]).any(1)]
-    singles = asked.parts if len(asked.parts) > 1 else ()
-    one = (ablated - clean)[:, None]
+    alone = dict(zip(asked.parts, found[:, 4:].T, strict=False)) or {asked.parts[0]: ablated}
     return {
         "clean": estimate(clean[:, None], seed=asked.seed),
         "ablated": estimate(ablated[:, None], seed=asked.seed),
-        "effect": estimate(one, seed=asked.seed),
+        "effect": estimate((ablated - clean)[:, None], seed=asked.seed),
         "removed": share(found, asked),
-        "loss": estimate((told[:, 3] - told[:, 2])[:, None], seed=asked.seed) if len(told) else None,
+        "loss": estimate((told[:, 3:4] - told[:, 2:3]), seed=asked.seed) if len(told) else None,
         "features": [
-            {"part": str(part), **estimate((found[:, 4 + i] - clean)[:, None], seed=asked.seed)}
-            for i, part in enumerate(singles)
-        ] or [{"part": str(asked.parts[0]), **estimate(one, seed=asked.seed)}],
-    }  # fmt: skip
+            {"part": str(part), **estimate((gone - clean)[:, None], seed=asked.seed)}
+            for part, gone in alone.items()
+        ],
+    }
 
 
 def share(found: np.ndarray, asked: Asked) -> dict[str, Any] | None:

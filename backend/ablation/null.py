@@ -1,7 +1,7 @@
 """What ablating any features would do: sets of random active ones, matched to those asked.
 
 Matched on the prompts themselves: the same dictionary, as many tokens on which they fire, and as
-long a change ‖Δh‖ there. A harvest's figures would let features in that are silent on these prompts.
+long a change ‖Δh‖ there. By a harvest's figures alone, many would be silent on these prompts.
 """
 
 from collections.abc import Mapping, Sequence

@@ -201,7 +201,7 @@ def _exact_nodes(
     engine: LocalEngine, blocks: Sequence[Estimated], top: list[Row], said: Any
 ) -> list[Row]:
     """Nodes of features measured one token at a time; error terms keep their estimate."""
-    found, done = {i: row for i, row in enumerate(top)}, 0
+    found, done = dict(enumerate(top)), 0
     for block in blocks:
         for one in block.found:
             place = _places(block, one)
@@ -222,7 +222,9 @@ def _exact_nodes(
     return list(found.values())
 
 
-def _places(block: Estimated, one: Effects) -> Mapping[tuple[str, int, int, int], int]:
+def _places(
+    block: Estimated, one: Effects
+) -> Mapping[tuple[str, int | None, int | None, int | None], int]:
     """(dictionary, prompt, position, feature) → number of the node."""
     active, name = one.reading.active, one.reading.dictionary.name
     columns = (active.row.tolist(), active.position.tolist(), active.feature.tolist())
