@@ -10,11 +10,10 @@ import streamlit as st
 from app import annotations, components, contrast_chart, export, session, theme
 from app.contrasting import Asked
 from app.session import Place
-from app.tokens import visible
+from app.tokens import promotes
 from app.wording import count, measure, plural
 from backend.contrast.compare import DOCUMENTS, FIRINGS, Contrast, Q
 from backend.contrast.texts import UNITS
-from feature_store.glance import promoted
 
 SHOWN = 200
 """Rows of the table; a download has all."""
@@ -98,7 +97,7 @@ def table(place: Place, found: Contrast, *, many: bool) -> int:
     """The ranked features; gives the row that is looked at."""
     rows = found.table.slice(0, SHOWN).to_pylist()
     features = [(row["dictionary"], row["feature"]) for row in rows]
-    labels, tokens = annotations.read().annotations.labels, promotes(place, features)
+    labels, tokens = annotations.read().annotations.labels, promotes(place.file, features)
     (n_a, n_b), (a, b) = found.sizes, sides(found)
     lines = [
         {
@@ -166,15 +165,6 @@ def text(name: str, width: int, hint: str) -> Any:
 def interval(value: float, low: float, high: float) -> str:
     """`+0.65 [+0.47, +0.78]`."""
     return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
-
-
-def promotes(place: Place, features: list[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """The tokens that each of these features promotes most."""
-    vocabulary = place.file.vocabulary
-    return {
-        feature: " ".join(visible(vocabulary.text(token)) for token in tokens)
-        for feature, tokens in promoted(place.file, features, 3).items()
-    }
 
 
 def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> None:

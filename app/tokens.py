@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from feature_store import glance
+from feature_store.reader import HarvestFile
 from feature_store.records import Context
 
 REACH = 16
@@ -126,3 +128,12 @@ def gist(found: Line) -> str:
     near = range(max(found.peak - NEAR, 0), min(found.peak + NEAR + 1, len(found.texts)))
     text = "".join(found.plain.get(i, found.texts[i]) for i in near)
     return DIGIT.sub("0", " ".join(text.casefold().split()))
+
+
+def promotes(
+    file: HarvestFile, features: Sequence[tuple[str, int]], n: int = 3
+) -> dict[tuple[str, int], str]:
+    """(dictionary, index) → the tokens that the feature promotes most, in one line."""
+    text = file.vocabulary.text
+    found = glance.promoted(file, features, n)
+    return {one: " ".join(visible(text(token)) for token in ids) for one, ids in found.items()}

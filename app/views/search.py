@@ -18,7 +18,7 @@ from app import (
     strip,
 )
 from app.session import Place
-from app.tokens import visible
+from app.tokens import promotes, visible
 from app.wording import count, plural
 from backend.live import Engine, Text
 from feature_store.errors import InputError, pick
@@ -55,6 +55,9 @@ COLUMNS = {
     "dictionary": st.column_config.TextColumn("dictionary", width="small"),
     "feature": st.column_config.NumberColumn("feature", format="%d", width="small"),
     "label": st.column_config.TextColumn("label"),
+    "promotes": st.column_config.TextColumn(
+        "promotes", width="small", help="the tokens that it makes likeliest, directly"
+    ),
     "why": st.column_config.TextColumn("why it is here", width="large"),
     "cosine": st.column_config.NumberColumn(
         "likeness", format="%.2f", help="cosine of query and label; 1 is the same, 0 unrelated"
@@ -142,6 +145,7 @@ def warn(sentence: str) -> None:
 
 def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
     """The table; a click opens the feature, with `more` in its URL."""
+    table = with_promoted(table)
     picked = st.dataframe(
         table, key="search_results", hide_index=True, row_height=28, lazy=False,
         height=min(35 + 28 * len(table) + 4, 560), on_select="rerun",
@@ -151,6 +155,15 @@ def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
         name, number = (table[column][cells[0][0]].as_py() for column in ("dictionary", "feature"))
         there = Place(place.file, place.file.dictionary(name))
         st.switch_page(session.FEATURE, query_params={**there.at(number), **(more or {})})
+
+
+def with_promoted(table: pa.Table) -> pa.Table:
+    """With what each feature promotes behind its label: most features have no label."""
+    pairs = zip(table["dictionary"].to_pylist(), table["feature"].to_pylist(), strict=True)
+    features = list(pairs)
+    known = promotes(place.file, features)
+    column = pa.array([known.get(one, "") for one in features], pa.string())
+    return table.add_column(table.column_names.index("label") + 1, "promotes", column)
 
 
 def by_words() -> None:
