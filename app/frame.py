@@ -24,9 +24,20 @@ body:has([data-testid="stSidebar"][aria-expanded="false"]) .st-key-bar { padding
 [data-testid="stHorizontalBlock"] { gap: 1.25rem; }
 h3 { padding: 0 0 2px; }
 .st-key-panel_Neighbours [data-testid="stColumn"] { min-width: 150px; }
+.between { height: 8px; }
 .brand { font-size: 15px; font-weight: 600; margin: 0 0 8px 6px; }
 </style>
 """
+PAGES = (
+    (
+        (session.LIBRARY, "Library"), (session.FEATURES, "Features"), (session.SEARCH, "Search"),
+        (session.MAP, "Map"),
+    ),
+    ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast")),
+    ((session.STEER, "Steer"),),
+    ((session.LISTS, "Lists"), (session.SQL, "SQL")),
+)  # fmt: skip
+"""The pages of the sidebar: find, read, change, keep."""
 PICKED, ASKED = "frame_dictionary", "frame_search"
 """Widget keys."""
 LONG_NUMBER = 10
@@ -38,20 +49,11 @@ def sidebar(here: Place | None) -> None:
     query = here.query if here else {}
     with st.sidebar:
         st.html('<div class="brand">Saefari</div>')
-        st.page_link(session.LIBRARY, label="Library", query_params=query, width="stretch")
-        st.page_link(
-            session.FEATURES,
-            label="Features",
-            query_params={**query, **(session.kept(here) if here else {})},
-            width="stretch",
-        )
-        st.page_link(session.SEARCH, label="Search", query_params=query, width="stretch")
-        st.page_link(session.PROMPT, label="Prompt", query_params=query, width="stretch")
-        st.page_link(session.STEER, label="Steer", query_params=query, width="stretch")
-        st.page_link(session.CONTRAST, label="Contrast", query_params=query, width="stretch")
-        st.page_link(session.LISTS, label="Lists", query_params=query, width="stretch")
-        st.page_link(session.SQL, label="SQL", query_params=query, width="stretch")
-        st.page_link(session.MAP, label="Map", query_params=query, width="stretch")
+        for group in PAGES:
+            for page, label in group:
+                more = session.kept(here) if here and page == session.FEATURES else {}
+                st.page_link(page, label=label, query_params={**query, **more}, width="stretch")
+            st.html('<div class="between"></div>')
         watching.link(query)
 
 
