@@ -35,7 +35,7 @@ def rows(
 def over(
     engine: LocalEngine, asked: Asked, means: Means | None = None, tick: Tick | None = None
 ) -> dict[str, Any]:
-    """The answer as plain data. `tick` hears prompts done, with controls'. InputError as `ablate`."""
+    """The answer as plain data. `tick` hears prompts done. InputError as `ablate`."""
     asked.check()
     laid = lay_out(engine, asked.cases, asked.how)
     total, done = len(laid) * (1 + asked.controls), 0
