@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from backend.generation.records import Sampling
 from backend.harvest.config import HarvestPlan
 from feature_store.errors import InputError
 from feature_store.maps import MapPlan
@@ -17,7 +18,16 @@ STORE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
 DEFAULTS = HarvestPlan()
 MAP = MapPlan()
+SAMPLING = Sampling()
 AT_LEAST_1 = click.IntRange(min=1)
+FEATURES = click.option(
+    "--feature",
+    "features",
+    metavar="DICTIONARY/INDEX",
+    multiple=True,
+    required=True,
+    help="Repeat for more.",
+)
 PORT = click.option("--port", type=int, help="The first free one from 8501 on, if not given.")
 BROWSER = click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -176,6 +186,42 @@ def check(**options: Any) -> None:
     from app.commands.check import check
 
     check(**options)
+
+
+@saefari.command()
+@model_options
+@FEATURES
+@click.option("--mode", default="add", show_default=True, help="How they are edited.")
+@click.option("--strength", type=float, default=1.0, show_default=True, help="In the mode's unit.")
+@click.option("--prompt", required=True, help="The text that both go on from.")
+@click.option("--max-new", type=int, default=SAMPLING.max_new, show_default=True)
+@click.option("--seed", type=int, default=SAMPLING.seed, show_default=True)
+@click.option("--temperature", type=float, default=SAMPLING.temperature, show_default=True)
+@click.option("--top-p", type=float, default=SAMPLING.top_p, show_default=True)
+@click.option("--top-k", type=int, default=SAMPLING.top_k, show_default=True)
+@click.option(
+    "--repetition-penalty", type=float, default=SAMPLING.repetition_penalty, show_default=True
+)
+@click.option("--stop", multiple=True, help="End a text before this. Repeat for more.")
+@click.option(
+    "--where", "parts", default="all", show_default=True, help="Tokens: all, prompt or generated."
+)
+@click.option("--positions", help="Only these, as 0,3,4; all means BOS and special tokens too.")
+@click.option("--pattern", help="Only tokens that touch a match of this regular expression.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="Keep the run here; its harvest has features' maxima and means.",
+)
+@JSON
+def steer(**options: Any) -> None:
+    """Edit features while the model writes: the default and the steered text from one seed.
+
+    The same request gives the same text on the Steer page.
+    """
+    from app.commands.steer import steer
+
+    steer(**options)
 
 
 @saefari.command("map")

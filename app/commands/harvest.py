@@ -78,6 +78,13 @@ def look(
 ) -> None:
     """Find what can be found wrong without torch: InputError in well under a second."""
     from backend.corpus import check_corpus
+
+    look_at_weights(model, dictionaries)
+    check_corpus(list(corpora), text_column=text_column)
+
+
+def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> None:
+    """The same for a command that needs no corpus."""
     from backend.dictionaries import check_source, parse_spec
     from backend.sources import check_model_source
 
@@ -92,7 +99,6 @@ def look(
                 f"Two dictionaries are called {names[-1]!r}. Give one another name: "
                 f"--dictionary NAME={spec}"
             )
-    check_corpus(list(corpora), text_column=text_column)
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:

@@ -1,0 +1,258 @@
+"""`saefari steer`: default and steered text of a prompt, streaming, with their guard rails."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from app.commands.harvest import look_at_weights
+from app.commands.terminal import console
+from app.steer.story import Story, rail, warnings
+from backend.generation.asked import Asked
+from backend.generation.records import Prompt, Sampling
+from backend.interventions.modes import MODES
+from backend.interventions.records import Basis, Edit, Where
+from feature_store.errors import InputError, pick
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+from feature_store.store import Store
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+
+FROM_A_HARVEST = ("max", "mean")
+"""What an edit may take from a store; other modes are for pages and Python."""
+INSTEAD = {"add_max": "add, in activation units", "mean": "zero"}
+
+
+def steer(
+    *,
+    model: str,
+    dictionaries: tuple[str, ...],
+    device: str | None,
+    dtype: str | None,
+    trust_remote_code: bool,
+    features: tuple[str, ...],
+    mode: str,
+    strength: float,
+    parts: str,
+    positions: str | None,
+    pattern: str | None,
+    prompt: str,
+    store: Path | None,
+    as_json: bool,
+    **sampling: Any,
+) -> None:
+    """Run it, print it, and keep it where a store is named; see `saefari steer --help`."""
+    edits = edits_of(features, mode, strength, where_of(parts, positions, pattern))
+    check_basis(mode, store)
+    drawn = Sampling(**sampling)
+    drawn.check()
+    look_at_weights(model, dictionaries)
+    kept_in = Store(store) if store else None
+    live = loaded(model, dictionaries, device, dtype, trust_remote_code)
+    file = harvest_of(kept_in, live, edits) if kept_in else None
+    edits = [with_basis(edit, file) for edit in edits]
+    asked = Asked(prompt, tuple(edits), drawn, bos=live.bos is not None)
+    story = told(live, asked, quiet=as_json)
+    kept, unkept = keep(kept_in, file, live, asked, story.data) if kept_in else ("", "")
+    if as_json:
+        click.echo(json.dumps(as_data(live, asked, story.data, kept), ensure_ascii=False))
+    else:
+        print_rails(story.data, kept)
+    if unkept:
+        console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
+
+
+def where_of(parts: str, positions: str | None, pattern: str | None) -> Where:
+    """The options as a condition; `all` positions are BOS and special tokens too."""
+    every, chosen = positions == "all", None
+    if positions and not every:
+        words = [word.strip() for word in positions.split(",")]
+        if not all(word.isascii() and word.isdecimal() for word in words):
+            raise InputError(
+                f"--positions {positions} is not all, and not numbers such as 0,3,4: positions "
+                "count from 0, the first token that the model reads."
+            )
+        chosen = tuple(map(int, words))
+    known = {name: name for name in ("all", "prompt", "generated")}
+    return Where(
+        parts=pick("--where", parts, known),  # type: ignore[arg-type]
+        positions=chosen, pattern=pattern, special=every, bos=every,
+    )  # fmt: skip
+
+
+def edits_of(features: Sequence[str], mode: str, strength: float, where: Where) -> list[Edit]:
+    """One edit for each dictionary, all of the same mode and strength."""
+    pick("mode", mode, MODES)
+    by_name: dict[str, list[FeatureId]] = {}
+    for feature in map(FeatureId.parse, features):
+        by_name.setdefault(feature.dictionary, []).append(feature)
+    return [Edit(mode, tuple(found), strength, where=where) for found in by_name.values()]
+
+
+def check_basis(mode: str, store: Path | None) -> None:
+    """InputError for a mode that needs what no option brings."""
+    needs = MODES[mode].basis
+    if needs in FROM_A_HARVEST and store is None:
+        raise InputError(
+            f"{mode} needs the features' {'maxima' if needs == 'max' else 'means'}, which a "
+            f"harvest knows: name a store that has one (--store), or choose {INSTEAD[mode]}."
+        )
+    if needs and needs not in FROM_A_HARVEST:
+        able = [name for name, one in MODES.items() if one.basis in ("", *FROM_A_HARVEST)]
+        raise InputError(
+            f"{mode} needs values of other texts, which options cannot give: use it from Python, "
+            f"or choose one of {', '.join(able)}."
+        )
+
+
+def loaded(
+    model: str,
+    dictionaries: tuple[str, ...],
+    device: str | None,
+    dtype: str | None,
+    trust_remote_code: bool,
+) -> "LocalEngine":
+    """The model with its dictionaries, by name."""
+    from backend import dictionaries as loaders
+    from backend.device import choose_placement, settle_threads
+    from backend.engine import LocalEngine
+    from backend.harvest.run import bos_for
+    from backend.lm import Lm
+
+    placement = choose_placement(device, dtype)
+    lm = Lm.load(model, placement, trust_remote_code=trust_remote_code)
+    settle_threads(placement, lm.d_model)
+    found = {}
+    for text in dictionaries:
+        name, spec = loaders.parse_spec(text)
+        one = loaders.load(spec, name=name, placement=placement, width=lm.width)
+        found[one.name] = one
+    return LocalEngine(lm, found, bos=bos_for(lm, list(found.values())))
+
+
+def harvest_of(store: Store, live: "LocalEngine", edits: Sequence[Edit]) -> HarvestFile | None:
+    """The newest harvest of this very model that has the edits' very dictionaries."""
+    names = {feature.dictionary for edit in edits for feature in edit.features}
+    want = {n: pick("dictionary", n, live.dictionaries).weights_hash for n in names}
+    for file in store.harvests():
+        have = {name: info.weights_hash for name, info in file.dictionaries.items()}
+        if file.record.model_hash == live.lm.model_hash and want.items() <= have.items():
+            return file
+    return None
+
+
+def with_basis(edit: Edit, file: HarvestFile | None) -> Edit:
+    """The edit with what its mode takes from the harvest."""
+    from dataclasses import replace
+
+    from app.steer.link import basis_of
+
+    needs = MODES[edit.mode].basis
+    if not needs:
+        return edit
+    if file is None:
+        raise InputError(
+            f"The store has no harvest of this model with {edit.features[0].dictionary}: harvest "
+            "it there, give the dictionary the name that it has there (--dictionary NAME=…), or "
+            f"choose {INSTEAD[edit.mode]}."
+        )
+    basis: Basis = basis_of(file, needs, edit.features)
+    return replace(edit, basis=basis)
+
+
+def told(live: "LocalEngine", asked: Asked, *, quiet: bool) -> Story:
+    """Everything that was said; on a terminal, as it is said."""
+    from backend.generation.speaking import speak
+
+    story = Story([row.name for row in asked.rows])
+    out = console(stderr=quiet)
+    showing = out.is_terminal and not quiet
+    with Live(console=out, auto_refresh=False, vertical_overflow="visible") as screen:
+        for record in speak(live.lm, live.dictionaries, asked):
+            story.take(record, counted(live, record))
+            if showing:
+                screen.update(texts(story.data), refresh=True)
+    if not quiet and not showing:
+        out.print(texts(story.data))
+    return story
+
+
+def counted(live: "LocalEngine", record: object) -> list[bool] | None:
+    """Which of a prompt's tokens are ordinary ones."""
+    return live.text(record.tokens).counted if isinstance(record, Prompt) else None
+
+
+def texts(data: Mapping[str, Any]) -> Group:
+    """Both texts behind their prompt, each under its name."""
+    pairs = zip(data["prompt"]["pieces"], data["prompt"]["counted"], strict=True)
+    prompt = plain("".join(piece for piece, shown in pairs if shown))
+    blocks = []
+    for name, row in data["rows"].items():
+        said = plain("".join(row["pieces"]))
+        blocks += [Text(name, style="bold"), Text.assemble((prompt, "dim"), said)]
+    return Group(*blocks)
+
+
+def plain(text: str) -> str:
+    """What a model says, without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+
+
+def keep(
+    store: Store, file: HarvestFile | None, live: "LocalEngine", asked: Asked, result: Any
+) -> tuple[str, str]:
+    """The id that the run is kept under, or why it is not."""
+    from app.experiments import keep
+
+    if file is None:
+        return "", "the store has no harvest of this model and these dictionaries."
+    try:
+        return keep(
+            store, "steer", live, harvest=file.record.id, dictionaries=asked.dictionaries,
+            request=asked.to_json(), result=result,
+        ), ""  # fmt: skip
+    except InputError as error:
+        return "", str(error)
+
+
+def as_data(live: "LocalEngine", asked: Asked, story: Any, kept: str) -> dict[str, Any]:
+    """The run as plain data: texts, KL of each token, guard rails, and what was asked."""
+    from app.experiments import versions
+
+    rows, names = story["rows"], asked.dictionaries
+    return {
+        **{name: row["end"]["text"] for name, row in rows.items()},
+        "kl": rows["steered"]["kl"],
+        "rails": {name: rails(row) for name, row in rows.items()},
+        "request": asked.to_json(),
+        "model": live.lm.name,
+        "model_hash": live.lm.model_hash,
+        "dictionaries": {name: live.dictionaries[name].weights_hash for name in names},
+        "versions": versions(live),
+        "experiment": kept or None,
+        "result": story,
+    }
+
+
+def rails(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The guard rails of one text."""
+    return {"shift": max(row["shift"], default=0.0), **row["end"]}
+
+
+def print_rails(story: Any, kept: str) -> None:
+    """A line for each text, its warnings, and where the run is."""
+    out = console()
+    out.print()
+    for name, row in story["rows"].items():
+        out.print(Text(f"{name:<8} {rail(row)}"))
+        for sentence in warnings(row):
+            out.print(Text(f"{'':<8} {sentence}", style="yellow"))
+    if kept:
+        out.print(Text(f"kept as {kept}"))
