@@ -1,0 +1,211 @@
+"""What a sweep found: every continuation's numbers, their means with intervals, controls' bands."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from backend.controls import band
+from feature_store.family import wilson
+
+RESAMPLES = 2_000
+SHARES = ("match",)
+"""Measures that are 0 or 1 for a text."""
+MEASURES = {
+    "max": "largest activation of the feature in the text, read by the clean model",
+    "mean": "mean activation of the feature over the text, read by the clean model",
+    "rate": "share of the text's tokens on which the feature fires in the clean model",
+    "nearest": "mean activation of the feature's nearest by decoder, read by the clean model",
+    "match": "share of texts in which the pattern is found",
+    "judge": "the judge's score of a text",
+    "nll": "nats per token under the clean model, given the prompt; perplexity is its exponential",
+    "kl": "KL(clean ‖ steered) of the next token, mean over the text's tokens, nats",
+    "shift": "‖Δh‖ ÷ ‖h‖ where the edit acts, mean over the text's tokens",
+    "repetition": "share of the last 60 tokens' trigrams that are there already",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over continuations of the sweep's prompts."""
+
+    value: float
+    low: float | None
+    """95 %: bootstrap over continuations within each prompt, Wilson for shares. None where fewer
+    than two were measured, or all are equal."""
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One continuation."""
+
+    prompt: int
+    seed: int
+    text: str
+    tokens: int
+    values: Mapping[str, float]
+    """By measure; what could not be measured is missing."""
+
+
+@dataclass(frozen=True)
+class Dose:
+    """All continuations at one strength."""
+
+    strength: float
+    heard: tuple[Heard, ...]
+
+    def estimate(self, measure: str) -> Estimate | None:
+        """None where no text has it."""
+        mine = [one for one in self.heard if measure in one.values]
+        if not mine:
+            return None
+        values = np.array([one.values[measure] for one in mine])
+        n = len(values)
+        if measure in SHARES:
+            low, high = wilson(int(values.sum()), n)
+            return Estimate(float(values.mean()), low, high, n)
+        low, high = _bootstrap(values, np.array([one.prompt for one in mine]))
+        return Estimate(float(values.mean()), low, high, n)
+
+    def mean(self, measure: str) -> float:
+        """NaN where no text has it."""
+        values = [one.values[measure] for one in self.heard if measure in one.values]
+        return sum(values) / len(values) if values else math.nan
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One control at every strength: means over its continuations, by measure; NaN is missing."""
+
+    values: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Of controls: 2.5th to 97.5th percentile of n of them."""
+
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A whole sweep. `strengths` are those of `doses`, in order; so are a curve's values."""
+
+    default: Dose
+    """Without the edit that is swept; its strength means nothing."""
+    doses: tuple[Dose, ...]
+    controls: Mapping[str, tuple[Curve, ...]]
+    """By kind: features, directions."""
+    neutral: float | None
+    """The strength at which the edit does nothing."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def strengths(self) -> list[float]:
+        return [dose.strength for dose in self.doses]
+
+    @property
+    def measures(self) -> list[str]:
+        """Those that any text has."""
+        known = {
+            name for dose in (self.default, *self.doses) for h in dose.heard for name in h.values
+        }
+        return [name for name in MEASURES if name in known]
+
+    def at_equal_shift(self, kind: str, measure: str) -> list[Band | None]:
+        """The controls' band at each strength, where ‖Δh‖ is equal."""
+        curves = self.controls.get(kind, ())
+        return [
+            _band([curve.values[measure][at] for curve in curves if measure in curve.values])
+            for at in range(len(self.doses))
+        ]
+
+    def at_equal_kl(self, kind: str, measure: str) -> list[Band | None]:
+        """The controls' band at each dose's own KL: between the strengths that were run, on the
+        same side of the neutral one. A control that never reaches this KL is left out of n."""
+        curves = self.controls.get(kind, ())
+        found = []
+        for dose in self.doses:
+            side = [at for at, s in enumerate(self.strengths) if self._beside(s, dose.strength)]
+            still = (0.0, self.default.mean(measure))
+            reached = [_at_kl(curve, measure, side, still, dose.mean("kl")) for curve in curves]
+            found.append(_band(reached))
+        return found
+
+    def _beside(self, one: float, other: float) -> bool:
+        if self.neutral is None:
+            return True
+        return (one - self.neutral) * (other - self.neutral) >= 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; numbers that are none become null."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_json` gave."""
+        curves = {
+            kind: tuple(
+                Curve({name: tuple(map(_number, v)) for name, v in one["values"].items()})
+                for one in some
+            )
+            for kind, some in data["controls"].items()
+        }
+        doses = tuple(map(_dose, data["doses"]))
+        notes = tuple(data.get("notes", ()))
+        return cls(_dose(data["default"]), doses, curves, data.get("neutral"), notes)
+
+
+def _dose(data: Mapping[str, Any]) -> Dose:
+    return Dose(float(data["strength"]), tuple(Heard(**one) for one in data["heard"]))
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _bootstrap(values: np.ndarray, prompts: np.ndarray) -> tuple[float, float] | tuple[None, None]:
+    """Percentiles of the mean when each prompt's continuations are drawn anew."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return None, None
+    dice = np.random.default_rng(0)
+    total = np.zeros(RESAMPLES)
+    for prompt in np.unique(prompts):
+        mine = values[prompts == prompt]
+        total += mine[dice.integers(len(mine), size=(RESAMPLES, len(mine)))].sum(axis=1)
+    low, high = np.quantile(total / len(values), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _band(values: Sequence[float]) -> Band | None:
+    found = band(values)
+    return None if found is None else Band(*found, n=int(np.isfinite(values).sum()))
+
+
+def _at_kl(
+    curve: Curve, measure: str, side: Sequence[int], still: tuple[float, float], kl: float
+) -> float:
+    """The control's value at this KL, between the strengths next to it, and `still` where nothing
+    is edited; NaN where its KL does not reach so far."""
+    if measure not in curve.values or "kl" not in curve.values:
+        return math.nan
+    pairs = [still, *((curve.values["kl"][at], curve.values[measure][at]) for at in side)]
+    pairs = sorted((k, v) for k, v in pairs if math.isfinite(k) and math.isfinite(v))
+    if not pairs or not pairs[0][0] <= kl <= pairs[-1][0]:
+        return math.nan
+    kls, values = zip(*pairs, strict=True)
+    return float(np.interp(kl, kls, values))
