@@ -122,6 +122,8 @@ def run(bound: socket.socket, host: str, announce: Callable[[], None]) -> None:
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
+    from app.steer import telling
+
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
@@ -131,7 +133,7 @@ def run(bound: socket.socket, host: str, announce: Callable[[], None]) -> None:
             if self.started:
                 announce()
 
-    app = st.App(MAIN, routes=[Route("/api/health", health)])
+    app = st.App(MAIN, routes=[Route("/api/health", health), telling.ROUTE])
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=2
     )

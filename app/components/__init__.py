@@ -30,7 +30,7 @@ def ignore() -> None:
 
 contexts, facts, document = declare("contexts"), declare("facts"), declare("document")
 heading, prompt, rows = declare("heading"), declare("prompt"), declare("rows")
-strip = declare("strip")
+strip, steer = declare("strip"), declare("steer")
 table, search, histogram = declare("table"), declare("search"), declare("histogram")
 effects, ranked, sources = declare("effects"), declare("ranked"), declare("sources")
-entries = declare("entries")
+entries, ablated = declare("entries"), declare("ablated")

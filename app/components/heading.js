@@ -1,5 +1,5 @@
 // A feature's name, the way to its neighbours (also by key), and its facts in one line.
-// data: { dictionary, index, label, starred, writable, steps: [{ label, keys, hint, href, target | null }], place: { text, hint, href }, facts: [[name, value]], warnings: [text] }
+// data: { dictionary, index, label, starred, writable, steps: [{ label, keys, hint, href, target | null }], links: [{ label, href, hint }], place: { text, hint, href }, facts: [[name, value]], warnings: [text] }
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
@@ -27,6 +27,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
       Object.assign(place, { href: data.place.href, target: "_self", title: data.place.hint });
       steps.append(place);
     }
+  }
+  for (const { label, href, hint } of data.links) {
+    const node = el("a", "link", label);
+    Object.assign(node, { href, target: "_self", title: hint });
+    steps.append(node);
   }
   const top = el("div", "top");
   top.append(title, steps);

@@ -61,6 +61,13 @@ def walk(subject: Subject) -> dict[str, object]:
     page = {} if here.number is None else {"page": str((here.number - 1) // order.PAGE + 1)}
     columns = {name: asked[name] for name in ("columns",) if name in asked}
     return {
+        "links": [
+            {
+                "label": "steer",
+                "href": session.href(session.STEER, place.at(index)),
+                "hint": "change the model's text by this feature",
+            },
+        ],
         "steps": [
             {
                 "label": label,

@@ -1,0 +1,205 @@
+"""The page's setting in the URL, and what a link asks for."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import streamlit as st
+
+from app import chatting, session, steering
+from app.session import Place
+from app.steer import kept
+from app.steer.run import Run
+from app.steering import USUAL, Setting
+from backend.interventions.records import Basis, Edit
+from feature_store.errors import InputError
+from feature_store.experiments import Experiment
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+
+PARAMS = ("edits", "prompt", "chat", "sampling", "watch", "experiment")
+WROTE, SHOWN = "steer_wrote", "steer_shown"
+LONGEST = 6_000
+"""Characters of a parameter; a longer one stays in the visitor's session."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A kept run on the page."""
+
+    experiment: Experiment
+    setting: Setting
+
+
+def shown() -> Run | Opened | None:
+    """The run whose texts the page shows."""
+    return st.session_state.get(SHOWN)
+
+
+def show(one: Run | Opened | None) -> None:
+    """Put another run's texts onto the page; the one before is let go."""
+    last = shown()
+    if isinstance(last, Run) and last is not one:
+        last.stop()
+    st.session_state[SHOWN] = one
+
+
+def arrive() -> Place:
+    """Take over what the URL asks for, where it is not what this page wrote there itself.
+
+    Raises InputError for what is not there: an experiment, a feature, a mode.
+    """
+    query = st.query_params
+    given = {name: query[name] for name in PARAMS if name in query}
+    if given and given != st.session_state.get(WROTE):
+        if "experiment" in given:
+            opened(given["experiment"])
+        else:
+            steering.adopt(from_url(given))
+        st.session_state[WROTE] = given
+    place = session.place()
+    if "feature" in query:
+        wanted = [FeatureId.parse(one) for one in query.get_all("feature")]
+        steering.put([fresh(place.file, feature) for feature in dict.fromkeys(wanted)])
+        del query["feature"]
+        query["dictionary"] = wanted[-1].dictionary
+    check(place.file)
+    return place
+
+
+def opened(name: str) -> None:
+    """A kept run: its setting, and its texts."""
+    found = kept.experiments().open(name)
+    if found.kind not in kept.KINDS:
+        raise InputError(
+            f"Experiment {name} is of the kind {found.kind}: it has a page of its own."
+        )
+    setting = Setting.from_json(found.request)
+    if not isinstance(setting.prompt, str):
+        begin_chat(setting.prompt)
+    steering.adopt(setting)
+    show(Opened(found, setting))
+    st.query_params["harvest"] = found.harvest
+    st.query_params.pop("dictionary", None)
+
+
+def begin_chat(turns: steering.Turns) -> None:
+    """Let the chat's fields begin with these turns."""
+    st.session_state.pop(chatting.TURNS, None)
+    st.query_params["chat"] = json.dumps([dict(turn) for turn in turns], ensure_ascii=False)
+
+
+def from_url(given: dict[str, str]) -> Setting:
+    """The setting that the parameters name. With edits it is a whole one, and what is left out is
+    as usual; without, the rest stays as it is."""
+    plain = (Setting() if "edits" in given else steering.setting()).to_json()
+    for name in ("edits", "sampling", "watch"):
+        if name in given:
+            plain[name] = parsed(name, given[name])
+    if "chat" in given:
+        st.session_state.pop(chatting.TURNS, None)
+        plain["prompt"] = chatting.parse(given["chat"])
+    if "prompt" in given:
+        plain["prompt"] = given["prompt"]
+    return Setting.from_json(plain)
+
+
+def parsed(name: str, text: str) -> Any:
+    """A parameter's JSON; InputError where it is none, or not of its shape."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as bad:
+        raise InputError(f"The link's {name} cannot be read: open the page without them.") from bad
+    if isinstance(found, dict) != (name == "sampling") or not isinstance(found, dict | list):
+        raise InputError(f"The link's {name} cannot be read: open the page without them.")
+    return found
+
+
+def check(file: HarvestFile) -> None:
+    """Leave out edits of dictionaries that this harvest lacks; InputError for a feature that a
+    dictionary of it lacks. What was left out can be brought back by `undo` in its own harvest."""
+    here = [edit for edit in steering.edits() if foreign(edit, file) is None]
+    if len(here) < len(steering.edits()):
+        gone = [foreign(edit, file) for edit in steering.edits() if edit not in here]
+        st.toast(f"Left out, of another harvest: {', '.join(map(str, gone))}")
+        steering.put(here)
+    watch = steering.setting().watch
+    fitting = tuple(one for one in watch if one.dictionary in file.dictionaries)
+    if fitting != watch:
+        steering.change(watch=fitting)
+    try:
+        for edit in steering.edits():
+            steering.sensible(edit)
+        for feature in steering.setting().watched:
+            file.check(feature)
+    except InputError:
+        steering.put(())
+        steering.change(watch=())
+        raise
+
+
+def foreign(edit: Edit, file: HarvestFile) -> FeatureId | None:
+    """A feature of an edit whose dictionary the harvest lacks."""
+    gate = [edit.where.gate] if edit.where.gate else []
+    return next((f for f in (*edit.features, *gate) if f.dictionary not in file.dictionaries), None)
+
+
+def fresh(file: HarvestFile, feature: FeatureId) -> Edit:
+    """How a feature is steered when nobody has said more: once its maximum is added."""
+    facts = file.facts(file.check(feature))
+    if not facts.max_act:
+        return Edit("add", (feature,), 1.0)
+    return Edit("add_max", (feature,), 1.0, basis=basis_of(file, "max", (feature,)))
+
+
+def basis_of(file: HarvestFile, kind: str, features: tuple[FeatureId, ...]) -> Basis:
+    """What a mode needs to know of features from the harvest: their maxima, or their means over
+    all counted tokens."""
+    if kind not in ("max", "mean"):
+        return Basis()
+    facts = [file.facts(feature) for feature in features]
+    values = tuple((one.max_act or 0.0) if kind == "max" else one.mean_all for one in facts)
+    return Basis(values, source=f"harvest {file.record.id}, n = {file.record.tokens} tokens")
+
+
+def leave() -> None:
+    """Put the page's state into the URL: a kept run by its id, otherwise all that is set."""
+    setting, one = steering.setting(), shown()
+    name = one.experiment.id if isinstance(one, Opened) else one.kept if one else ""
+    new = {"experiment": name} if one and name and one.setting == setting else written(setting)
+    others = {k: v for k, v in st.query_params.to_dict().items() if k not in PARAMS}
+    wanted = {**others, **new}
+    if wanted != st.query_params.to_dict():
+        st.query_params.from_dict(wanted)
+    st.session_state[WROTE] = new
+
+
+def written(setting: Setting) -> dict[str, str]:
+    """The parameters of a setting."""
+    plain, usual = setting.to_json(), asdict(USUAL)
+    drawn = {k: v for k, v in plain["sampling"].items() if v != usual[k] and v != []}
+    found = {
+        "edits": compact([slim(edit) for edit in setting.edits]) if setting.edits else "",
+        "sampling": compact(drawn) if drawn else "",
+        "watch": compact(plain["watch"]) if plain["watch"] else "",
+    }
+    key = "prompt" if isinstance(setting.prompt, str) else "chat"
+    found[key] = setting.prompt if isinstance(setting.prompt, str) else compact(plain["prompt"])
+    return {name: text for name, text in found.items() if text and len(text) <= LONGEST}
+
+
+def slim(edit: Edit) -> dict[str, Any]:
+    """An edit without what is as usual."""
+    usual = Edit(edit.mode).to_json()
+    plain = {k: v for k, v in edit.to_json().items() if v != usual[k] or k == "mode"}
+    for part in ("where", "when"):
+        if part in plain:
+            plain[part] = {k: v for k, v in plain[part].items() if v != usual[part][k]}
+    if "basis" in plain:
+        plain["basis"] = {k: v for k, v in plain["basis"].items() if v}
+    return plain
+
+
+def compact(value: Any) -> str:
+    """JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,199 @@
+"""A generation on its way: computed in a thread of its own, told to the page as it comes."""
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app.steer.story import Story, ending, rail, tail, warnings
+from app.steering import Setting
+from app.wording import THIN, measure, plural
+from backend.live import Engine
+from feature_store.errors import InputError
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+    from backend.generation.prompts import Start
+    from backend.generation.queue import Queue, Ticket
+
+SILENCE_S = 8.0
+"""A page that has not been heard of for so long has been left."""
+REMEMBERED = 64
+WAIT_S = 0.25
+
+
+class Run:
+    """One run. `keep` is called once when a text is whole, and gives the id it is kept under."""
+
+    def __init__(
+        self,
+        engine: "LocalEngine",
+        setting: Setting,
+        start: "Start",
+        ticket: "Ticket",
+        keep: Callable[["Run"], str],
+    ) -> None:
+        self.name = secrets.token_urlsafe(12)
+        self.engine, self.setting, self.start, self.ticket = engine, setting, start, ticket
+        self.story = Story(["default", *(["steered"] if setting.edits else [])])
+        self.error = self.unkept = self.kept = ""
+        self.changes = 0
+        """How often the story has grown."""
+        self.done = threading.Event()
+        self._lock = threading.Lock()  # guards the story
+        self._keep = keep
+
+    def compute(self) -> None:
+        """The thread's work, from the queue to the catalog."""
+        try:
+            with self.ticket:
+                while not self.ticket.served.wait(WAIT_S):
+                    self.ticket.queue.tidy()
+                    if self.ticket.stop.is_set():
+                        return
+                self._generate()
+                gone = self.ticket.place < 0
+            if not gone and self.story.n:
+                self._keep_it()
+        except InputError as error:
+            self.error = str(error)
+        except Exception as error:  # noqa: BLE001 - a thread's end: the page says it
+            self.error = failure(error)
+        finally:
+            self.done.set()
+
+    def _generate(self) -> None:
+        from backend.generation.records import Row
+        from backend.generation.stream import Extras, generate
+
+        rows = [Row("default")]
+        if self.setting.edits:
+            rows.append(Row("steered", self.setting.edits))
+        records = generate(
+            self.engine.lm, self.engine.dictionaries, self.start, rows, self.setting.sampling,
+            Extras(watch=self.setting.watched), stop=self.ticket.stop,
+            seconds=self.ticket.queue.limits.seconds,
+        )  # fmt: skip
+        for record in records:
+            with self._lock:
+                self.story.take(record, lambda tokens: self.engine.text(tokens).counted)
+                self.changes += 1
+            self.ticket.queue.tidy()
+
+    def _keep_it(self) -> None:
+        try:
+            self.kept = self._keep(self)
+        except InputError as error:
+            self.unkept = str(error)
+
+    def stop(self) -> None:
+        """End the computation at the next token."""
+        self.ticket.stop.set()
+
+    def message(self, seen: dict[str, Any]) -> dict[str, Any]:
+        """What is new since the last call with this `seen`, and how things stand."""
+        state = self.state()  # before the story is read: what comes last is then in it
+        with self._lock:
+            told = tail(self.story.data, seen)
+            return {"story": told, "state": state, **feet(self.story.data)}
+
+    def state(self) -> dict[str, Any]:
+        """How things stand, in words."""
+        done = self.done.is_set()
+        return {"said": self.said(done), "error": self.error if done else "", "done": done}
+
+    def said(self, done: bool) -> str:
+        """How far it is."""
+        wanted, n = self.setting.sampling.max_new, self.story.n
+        if not done:
+            place = self.ticket.place
+            if place > 0:
+                return f"{place} before you" if place > 1 else "next in line"
+            return f"token {n} of {wanted}" if n else "reading the prompt"
+        if not n:
+            return "" if self.error else "stopped before the first token"
+        ends = [row["end"]["seconds"] for row in self.story.data["rows"].values() if row["end"]]
+        seconds = max(ends, default=0.0)
+        return f"{plural(n, 'token')} in {measure(seconds, 2)}{THIN}s"
+
+
+def feet(data: dict[str, Any]) -> dict[str, Any]:
+    """What stands under each column: guard rails, warnings, why it ended."""
+    rows = data["rows"].items()
+    return {
+        "rails": {name: rail(row) if row["tokens"] else "" for name, row in rows},
+        "warnings": {name: warnings(row) for name, row in rows},
+        "endings": {name: ending(row) for name, row in rows},
+    }
+
+
+def failure(error: Exception) -> str:
+    """A sentence for what was not foreseen; the memory of a device is let go."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return "The model ran out of memory: write fewer tokens, or choose fewer features."
+    return f"The model failed: {type(error).__name__}: {error}"
+
+
+@st.cache_resource(show_spinner=False)
+def line() -> "Queue":
+    """The visitors of this process's model."""
+    from backend.generation.queue import Limits, Queue
+
+    return Queue(Limits(silence=SILENCE_S))
+
+
+def begin(engine: Engine, setting: Setting, keep: Callable[[Run], str]) -> Run:
+    """Start a run; InputError, before anything is computed, for what cannot be."""
+    from backend.engine import LocalEngine
+
+    assert isinstance(engine, LocalEngine), "texts are generated in this process"
+    start, queue = started(engine, setting), line()
+    queue.limits.check(start, setting.sampling)
+    run = Run(engine, setting, start, queue.join(), keep)
+    RUNS.put(run)
+    threading.Thread(target=run.compute, daemon=True, name=f"steer {run.name}").start()
+    return run
+
+
+def started(engine: "LocalEngine", setting: Setting) -> "Start":
+    """The prompt's tokens; InputError for an empty one and for one beyond the model's context."""
+    from backend.generation import prompts
+
+    if isinstance(setting.prompt, str):
+        return prompts.plain(engine.lm, setting.prompt, bos=engine.bos is not None)
+    turns: Any = [dict(turn) for turn in setting.prompt]
+    if not any(turn["content"].strip() for turn in turns):
+        raise InputError("There is no message to answer: type one.")
+    return prompts.chat(engine.lm, turns)
+
+
+class Runs:
+    """The runs of this process by their names, which nobody can guess."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[str, Run] = OrderedDict()
+
+    def put(self, run: Run) -> None:
+        """Remember a run; the oldest finished ones are let go."""
+        with self._lock:
+            self._runs[run.name] = run
+            for name in [n for n, one in self._runs.items() if one.done.is_set()]:
+                if len(self._runs) <= REMEMBERED:
+                    break
+                del self._runs[name]
+
+    def get(self, name: str) -> Run | None:
+        """The run of that name."""
+        with self._lock:
+            return self._runs.get(name)
+
+
+RUNS = Runs()
