@@ -1,5 +1,12 @@
 """Questions to language models: asked once, recorded, within a budget."""
 
+from autointerp.asking.asker import Patience, ServerAsker, asking
+from autointerp.asking.budget import Budget
+from autointerp.asking.calls import CallLog, Lost, Totals
 from autointerp.asking.records import HOPELESS, Asker, Failed, Message, Reply, Request, Said
+from autointerp.asking.servers import Server, at, servers
 
-__all__ = ["HOPELESS", "Asker", "Failed", "Message", "Reply", "Request", "Said"]
+__all__ = [
+    "HOPELESS", "Asker", "Budget", "CallLog", "Failed", "Lost", "Message", "Patience", "Reply",
+    "Request", "Said", "Server", "ServerAsker", "Totals", "asking", "at", "servers",
+]  # fmt: skip

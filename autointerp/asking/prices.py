@@ -40,12 +40,13 @@ def prices() -> dict[str, Price]:
 def price(model: str, server: Server, table: Mapping[str, Price]) -> Price | None:
     """What a model costs on a server; None where that is not known.
 
-    A server that is free, by its configuration or for being on this machine, costs nothing
-    whatever its models are called.
+    Nothing on a server that is configured as free, or that runs on this machine while no price is
+    given for the model.
     """
-    if server.free or server.loopback:
+    if server.free:
         return FREE
-    return table.get(model) or table.get(DATED.sub("", model))
+    known = table.get(model) or table.get(DATED.sub("", model))
+    return known or (FREE if server.loopback else None)
 
 
 def read(path: Path) -> dict[str, Price]:

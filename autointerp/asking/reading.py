@@ -40,8 +40,8 @@ def objects(text: str) -> list[dict[str, Any]]:
     while (at := text.find("{", at)) >= 0:
         try:
             value, at = DECODER.raw_decode(text, at)
-        except json.JSONDecodeError:
-            at += 1
+        except json.JSONDecodeError as bad:  # what follows may be a part of what broke off
+            raise Unreadable(f"The reply's JSON is malformed or broken off: {bad.msg}.") from None
         except RecursionError:
             raise Unreadable("The reply's JSON is nested too deep.") from None
         else:

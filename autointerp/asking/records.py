@@ -13,7 +13,7 @@ Kind = Literal[
     "refusal", "empty", "cut off", "too large", "unreadable",
 ]  # fmt: skip
 HOPELESS: frozenset[Kind] = frozenset(
-    ("no key", "unauthorized", "not found", "no credit", "no price", "budget")
+    ("no key", "unauthorized", "not found", "no credit", "no price", "budget", "unreachable")
 )
 """What every further call would meet, too: a job stops at the first of these."""
 SAID: frozenset[Kind] = frozenset(("refusal", "empty", "cut off", "too large", "unreadable"))
@@ -31,7 +31,7 @@ class Message(NamedTuple):
 class Request:
     """One question. Equal requests have equal keys, and are asked once.
 
-    An asker fills in its own `base_url` and `model` where they are empty, so whoever writes a
+    An asker fills in its own base URL, and its model where there is none, so whoever writes a
     prompt need not know who answers it.
     """
 
@@ -63,8 +63,8 @@ class Request:
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def to(self, base_url: str, model: str) -> "Request":
-        """The request with an addressee where it has none."""
-        return replace(self, base_url=self.base_url or base_url, model=self.model or model)
+        """The request addressed to a server, and to a model where it names none."""
+        return replace(self, base_url=base_url, model=self.model or model)
 
     @property
     def longest(self) -> int:
@@ -121,6 +121,26 @@ class Failed:
     def hopeless(self) -> bool:
         """Whether further calls would fail alike."""
         return self.kind in HOPELESS
+
+
+@dataclass(frozen=True)
+class Came:
+    """All that is known of one attempt: what comes of it, and what is recorded."""
+
+    result: Reply | Failed
+    text: str | None = None
+    """What the server said; None where no whole reply came."""
+    logprobs: tuple[Said, ...] | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost: float | None = None
+    latency_s: float | None = None
+    free: bool = True
+    """Without a reply: whether it is certain that the attempt cost nothing."""
+    again: bool = False
+    """Whether another attempt may fare better."""
+    wait_s: float = 0.0
+    """How long the server asks to wait before that."""
 
 
 class Asker(Protocol):

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from feature_store.errors import InputError, near_miss
@@ -45,7 +46,7 @@ class Server:
     timeout_s: float = 120.0
     """For one attempt, from beginning to end."""
     free: bool = False
-    """Whether tokens cost nothing; assumed of loopback unless prices name the model."""
+    """Whether tokens cost nothing; so, too, on this machine while the model has no price."""
 
     def key(self) -> str:
         """The key, or empty: none is needed, or the variable is not set."""
@@ -121,7 +122,7 @@ def server(name: str, entry: object, path: Path) -> Server:
             raise InputError(f"{where}: {setting} must be {TYPES[setting].__name__}.")
     if entry.get("concurrency", 1) < 1 or entry.get("timeout_s", 1) <= 0:
         raise InputError(f"{where}: concurrency and timeout_s must be above 0.")
-    given = entry | {"base_url": normal(entry["base_url"])}
+    given: dict[str, Any] = entry | {"base_url": normal(entry["base_url"])}
     given["models"] = tuple(map(str, entry.get("models", [])))
     return Server(name, **given)
 

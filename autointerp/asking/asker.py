@@ -1,0 +1,227 @@
+"""An asker over a server: record first, then the budget, then the server, and the record again."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
+
+from autointerp.asking import rows
+from autointerp.asking.budget import Budget
+from autointerp.asking.calls import CallLog
+from autointerp.asking.client import Client, connect
+from autointerp.asking.dialect import Dialect
+from autointerp.asking.limiter import Limiter
+from autointerp.asking.prices import Price, price, prices
+from autointerp.asking.reading import Unreadable, read
+from autointerp.asking.records import Came, Failed, Reply, Request, Said
+from autointerp.asking.servers import Server
+
+Answer = Reply | Failed
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often a request is attempted, and how long to wait between."""
+
+    attempts: int = 5
+    refusals: int = 12
+    """Attempts while the server answers 429."""
+    first_s: float = 0.5
+    """The first wait is random up to this; the next ones up to twice the last."""
+    longest_s: float = 30.0
+
+    def stop(self, state: RetryCallState) -> bool:
+        """Whether that was the last attempt."""
+        came: Came = state.outcome.result() if state.outcome else Came(GONE)
+        limited = isinstance(came.result, Failed) and came.result.kind == "rate limited"
+        return state.attempt_number >= (self.refusals if limited else self.attempts)
+
+    def wait(self, state: RetryCallState) -> float:
+        """Seconds until the next attempt: what the server asks, and some chance."""
+        came: Came = state.outcome.result() if state.outcome else Came(GONE)
+        chance = wait_random_exponential(multiplier=self.first_s, max=self.longest_s)
+        return came.wait_s + chance(state)
+
+
+GONE = Failed("unreachable", "")
+
+
+class ServerAsker:
+    """Asks one model of one server. See `asking`."""
+
+    def __init__(
+        self, client: Client, model: str, calls: CallLog, budget: Budget, *,
+        patience: Patience, retry_kept: bool, note: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        server = client.server
+        self.model = model
+        self.server = server
+        self.cached = 0
+        """Requests answered from the record, by this asker."""
+        self.limiter = Limiter(server.concurrency)
+        self._client, self._calls, self._budget = client, calls, budget
+        self._patience, self._retry_kept, self._note = patience, retry_kept, note
+        self._dialect = Dialect(server.structured, server.logprobs)
+        self._under_way: dict[str, asyncio.Future[Answer]] = {}
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether the server gives log probabilities, as far as is known."""
+        return self._dialect.logprobs
+
+    async def ask(self, request: Request) -> Answer:
+        """The answer: from the record, or from the server after budget and limits allow.
+
+        Raises InputError when the record cannot be written, as on a full disk.
+        """
+        request = request.to(self.server.base_url, self.model)
+        while twin := self._under_way.get(request.key):
+            try:
+                answer = await asyncio.shield(twin)
+                return replace(answer, cached=True)
+            except asyncio.CancelledError:
+                if not twin.cancelled() or cancelled():
+                    raise  # not the twin's end but the caller's own
+        mine: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._under_way[request.key] = mine
+        try:
+            answer = await self._ask(request)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                mine.set_exception(error)
+                mine.exception()  # a twin may wait for it, or nobody
+            else:
+                mine.cancel()
+            raise
+        else:
+            mine.set_result(answer)
+            return answer
+        finally:
+            del self._under_way[request.key]
+
+    async def _ask(self, request: Request) -> Answer:
+        kept = await self._calls.kept(request.key)
+        if kept and (kept.kind == "reply" or not self._retry_kept):
+            self.cached += 1
+            return recall(kept, request)
+        nth = 0
+
+        async def attempt() -> Came:
+            nonlocal nth
+            nth += 1
+            return await self._attempt(request, nth)
+
+        patience = self._patience
+        retrying = AsyncRetrying(
+            stop=patience.stop, wait=patience.wait, retry=retry_if_result(lambda came: came.again),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )  # fmt: skip
+        came: Came = await retrying(attempt)
+        return came.result
+
+    async def _attempt(self, request: Request, nth: int) -> Came:
+        """One attempt in a slot of its own, paid for and recorded before the slot is free."""
+        async with self.limiter.slot() as began:
+            cost = self._most(request)
+            if cost is None:
+                return Came(Failed("no price", (
+                    f"The price of {request.model!r} is not known, so a budget cannot be kept. Put "
+                    "it into prices.toml, or set no budget.")))  # fmt: skip
+            if not await self._budget.reserve(cost):
+                return Came(Failed("budget", (
+                    f"The budget of ${self._budget.cap:.2f} is used up: ${self._budget.spent:.4f} "
+                    f"are spent, and the next call may cost ${cost:.4f}.")))  # fmt: skip
+            charged = cost  # until more is known
+            try:
+                row = rows.attempt(self._calls.number(), nth, request, cost)
+                await self._calls.keep(row)
+                came = await self._send(request)
+                charged = charge(came, cost)
+                await self._calls.keep(rows.outcome(row, came, charged))
+            finally:
+                await self._budget.settle(cost, charged)
+            self._learn(came, began)
+            return came
+
+    async def _send(self, request: Request) -> Came:
+        """The request in words that the server takes."""
+        while True:
+            body = self._dialect.body(request)
+            came = await self._client.attempt(request, self._dialect)
+            result = came.result
+            if not isinstance(result, Failed) or result.kind != "rejected":
+                return came
+            if line := self._dialect.unlearn(body, result.sentence):
+                self._note(f"{self.server.name}: {line}")
+            elif body == self._dialect.body(request):  # nobody else has learnt meanwhile either
+                return came
+
+    def _most(self, request: Request) -> float | None:
+        """What a call may cost at most, in US dollars; None where a cap needs an unknown price."""
+        known = self._client.price
+        if known is None:
+            return 0.0 if self._budget.cap is None else None
+        return known.of(request.longest, request.max_tokens)
+
+    def _learn(self, came: Came, began: float) -> None:
+        if isinstance(came.result, Failed) and came.result.kind == "rate limited":
+            if self.limiter.refused(began, came.wait_s):
+                most = int(self.limiter.limit)
+                self._note(f"{self.server.name} says 429: at most {most} calls at once for now.")
+        elif came.text is not None:
+            self.limiter.answered()
+
+
+def cancelled() -> bool:
+    """Whether somebody wants the present task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def charge(came: Came, reserved: float) -> float:
+    """What a budget counts: never less than what it cost."""
+    if came.cost is not None:
+        return came.cost
+    return 0.0 if came.text is None and came.free else reserved
+
+
+def recall(kept: rows.Kept, request: Request) -> Answer:
+    """The answer that a recorded reply is."""
+    if kept.kind != "reply":
+        return Failed(kept.kind, kept.sentence, cached=True)  # type: ignore[arg-type]
+    said = None
+    if kept.logprobs is not None:
+        said = tuple(
+            Said(token, logprob, tuple((t, p) for t, p in top))
+            for token, logprob, top in json.loads(kept.logprobs)
+        )
+    try:
+        parsed = read(kept.text, request.schema) if request.schema is not None else None
+    except Unreadable as why:  # recorded by a version that read less strictly
+        return Failed("unreadable", str(why), cached=True)
+    return Reply(
+        kept.text, parsed, said, kept.tokens_in, kept.tokens_out, kept.cost, kept.latency_s, True
+    )
+
+
+@asynccontextmanager
+async def asking(
+    server: Server, model: str, calls: CallLog, budget: Budget | None = None, *,
+    table: Mapping[str, Price] | None = None, patience: Patience | None = None,
+    retry_kept: bool = False, note: Callable[[str], None] | None = None,
+) -> AsyncIterator[ServerAsker]:  # fmt: skip
+    """An asker for a model of a server, until the block ends; on the event loop of the block.
+
+    `budget` is shared by all askers of a job; without one there is no cap. With `retry_kept`,
+    replies that were recorded and could not be used are asked for once more. `note` takes lines
+    for the job's log.
+    """
+    known = price(model, server, prices() if table is None else table)
+    async with connect(server, known) as client:
+        yield ServerAsker(
+            client, model, calls, budget or Budget(), patience=patience or Patience(),
+            retry_kept=retry_kept, note=note or (lambda line: None),
+        )  # fmt: skip

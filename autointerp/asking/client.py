@@ -1,0 +1,195 @@
+"""One attempt at one request, through the openai package: what comes back, or what went wrong."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import openai
+
+from autointerp.asking import faults
+from autointerp.asking.dialect import Dialect
+from autointerp.asking.prices import Price
+from autointerp.asking.reading import Unreadable, read
+from autointerp.asking.records import Came, Failed, Reply, Request, Said
+from autointerp.asking.servers import Server
+
+MOST_BYTES = 16_000_000
+"""Of a reply with everything around it; log probabilities of long replies are megabytes."""
+MOST_TEXT = 100_000
+"""Characters of a text that anybody asked for."""
+CONNECT_S = 10.0
+HEADERS = {
+    "host", "accept", "accept-encoding", "connection", "content-type", "content-length",
+    "transfer-encoding", "user-agent",
+}  # fmt: skip
+"""What a request may carry beside the key."""
+
+
+class Client:
+    """A server, with the key that belongs to it, and a price."""
+
+    def __init__(self, server: Server, http: openai.AsyncOpenAI, price: Price | None) -> None:
+        self.server = server
+        self.price = price
+        self._http = http
+        self._key = server.key()
+
+    async def attempt(self, request: Request, dialect: Dialect) -> Came:
+        """Ask once. Never raises for what a server does."""
+        body, began = dialect.body(request), time.monotonic()
+        try:
+            async with asyncio.timeout(self.server.timeout_s):
+                response = await self._http.post(
+                    "/chat/completions", body=body, cast_to=httpx2.Response
+                )
+            said = response.json()
+        except (TimeoutError, openai.OpenAIError, httpx2.HTTPError, ValueError) as error:
+            return faults.came(error, self.server, request.model, self._clean)
+        latency_s = time.monotonic() - began
+        try:
+            return self._read(self._cleaned(said), request, latency_s)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            return faults.unlike(self.server, self._clean(str(said)))
+
+    def _read(self, said: dict[str, Any], request: Request, latency_s: float) -> Came:
+        """A whole reply of the server's."""
+        if said.get("error"):  # some send it with status 200
+            return faults.inside(self.server, self._clean(str(said["error"])))
+        choice = said["choices"][0]
+        message = choice["message"]
+        text: str = message.get("content") or ""
+        if not isinstance(text, str):
+            raise TypeError("content")
+        usage = said.get("usage") or {}
+        tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        counted = all(isinstance(n, int) and n >= 0 for n in tokens)
+        tokens_in, tokens_out = tokens if counted else (None, None)
+        cost = self.price.of(*tokens) if counted and self.price else None  # type: ignore[arg-type]
+        logprobs = said_tokens(choice) if request.logprobs else None
+        facts = (logprobs, tokens_in, tokens_out, cost, latency_s)
+        try:
+            usable(text, message.get("refusal"), choice.get("finish_reason"))
+            parsed = read(text, request.schema) if request.schema is not None else None
+        except Unusable as why:
+            return Came(why.failed, (text or why.said)[:MOST_TEXT], *facts)
+        except Unreadable as why:
+            return Came(Failed("unreadable", str(why)), text, *facts)
+        return Came(Reply(text, parsed, *facts), text, *facts)
+
+    def _clean(self, text: str) -> str:
+        """A text without the key, should a server repeat it."""
+        return text.replace(self._key, "[key]") if self._key else text
+
+    def _cleaned(self, said: Any) -> Any:
+        """The same for everything that a server said."""
+        if isinstance(said, str):
+            return self._clean(said)
+        if isinstance(said, list):
+            return [self._cleaned(part) for part in said]
+        if isinstance(said, dict):
+            return {self._clean(str(k)): self._cleaned(v) for k, v in said.items()}
+        return said
+
+
+class Unusable(Exception):
+    """A whole reply that answers nothing."""
+
+    def __init__(self, failed: Failed, said: str = "") -> None:
+        super().__init__(failed.sentence)
+        self.failed = failed
+        self.said = said
+
+
+def usable(text: str, refusal: str | None, finish: str | None) -> None:
+    """Raises Unusable for a refusal, an empty reply, one cut off or one too large."""
+    if refusal or finish == "content_filter":
+        said = str(refusal or text)
+        raise Unusable(Failed("refusal", f"The model refused: {faults.short(said)!r}."), said)
+    if finish == "length":
+        raise Unusable(Failed("cut off", "The reply reached max_tokens and was cut off."))
+    if not text.strip():
+        raise Unusable(Failed("empty", "The reply is empty."))
+    if len(text) > MOST_TEXT:
+        sentence = f"The reply has {len(text):,} characters, more than {MOST_TEXT:,}."
+        raise Unusable(Failed("too large", sentence))
+
+
+def said_tokens(choice: dict[str, Any]) -> tuple[Said, ...] | None:
+    """The tokens of a reply with their log probabilities; None where the server gives none."""
+    content = (choice.get("logprobs") or {}).get("content")
+    if not content:
+        return None
+    return tuple(
+        Said(
+            token["token"],
+            float(token["logprob"]),
+            tuple((top["token"], float(top["logprob"])) for top in token.get("top_logprobs") or ()),
+        )
+        for token in content
+    )
+
+
+@asynccontextmanager
+async def connect(server: Server, price: Price | None) -> AsyncIterator[Client]:
+    """A client until the block ends. The server gets the key bound to it, or none at all."""
+    key = server.key()
+    limits = httpx2.Limits(
+        max_connections=server.concurrency, max_keepalive_connections=server.concurrency
+    )
+    transport = httpx2.AsyncClient(
+        limits=limits,
+        timeout=httpx2.Timeout(server.timeout_s, connect=CONNECT_S),
+        follow_redirects=False,  # to wherever, with the prompt and perhaps the key
+        event_hooks={"request": [only(key)], "response": [cap]},
+    )
+    async with openai.AsyncOpenAI(
+        api_key=key or "none",
+        base_url=server.base_url,
+        max_retries=0,
+        http_client=transport,
+    ) as http:
+        yield Client(server, http, price)
+
+
+def only(key: str) -> Callable[[httpx2.Request], Awaitable[None]]:
+    """What sees to it that a request carries the key given here or none, and nothing else.
+
+    The openai package reads keys, organisations and headers out of the environment, and would send
+    them to any server.
+    """
+
+    async def strip(request: httpx2.Request) -> None:
+        for name in set(request.headers) - HEADERS:
+            del request.headers[name]
+        if key:
+            request.headers["Authorization"] = f"Bearer {key}"
+
+    return strip
+
+
+async def cap(response: httpx2.Response) -> None:
+    """Stop reading a reply that goes on and on."""
+    stream = response.stream
+    assert isinstance(stream, httpx2.AsyncByteStream)
+    response.stream = Capped(stream)
+
+
+class Capped(httpx2.AsyncByteStream):
+    """A stream that ends in an error after MOST_BYTES."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        read_bytes = 0
+        async for chunk in self._stream:
+            read_bytes += len(chunk)
+            if read_bytes > MOST_BYTES:
+                raise httpx2.ReadError(f"The reply is larger than {MOST_BYTES:,} bytes.")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -1,0 +1,60 @@
+"""What a request looks like to a server, less what that server was found not to take."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from autointerp.asking.records import Request
+
+SEED_OF_DRAW = 1_000
+
+
+@dataclass
+class Dialect:
+    """What a server takes. Starts from its configuration; a refusal unlearns one thing at a time.
+
+    Belongs to one model of one server.
+    """
+
+    structured: bool = True
+    logprobs: bool = True
+    temperature: bool = True
+    short_name: bool = True
+    """`max_tokens`, as most servers say, rather than OpenAI's newer `max_completion_tokens`."""
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """The JSON to send."""
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [message._asdict() for message in request.messages],
+            "max_tokens" if self.short_name else "max_completion_tokens": request.max_tokens,
+        }
+        if self.temperature:
+            body["temperature"] = request.temperature
+        if request.draw:
+            body["seed"] = SEED_OF_DRAW + request.draw
+        if request.schema is not None and self.structured:
+            form = {"name": "answer", "strict": True, "schema": dict(request.schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        if request.logprobs and self.logprobs:
+            body |= {"logprobs": True, "top_logprobs": request.logprobs}
+        return body
+
+    def unlearn(self, body: dict[str, Any], message: str) -> str:
+        """After a status 400 or 422: leave out what its message names.
+
+        Gives a line for the log, or nothing where the message names nothing that can be left out.
+        """
+        said = message.lower()
+        if "response_format" in body and any(n in said for n in ("response_format", "schema")):
+            self.structured = False
+            return "The server takes no JSON schema: replies are checked here alone."
+        if "logprobs" in body and "logprobs" in said:
+            self.logprobs = False
+            return "The server gives no log probabilities: answers are yes or no, without one."
+        if "max_tokens" in body and "max_completion_tokens" in said:
+            self.short_name = False
+            return "The server wants max_completion_tokens instead of max_tokens."
+        if "temperature" in body and "temperature" in said:
+            self.temperature = False
+            return "The model takes no temperature: its own is in force."
+        return ""

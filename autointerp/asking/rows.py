@@ -1,0 +1,148 @@
+"""The rows of a file of calls: how they are written and found again."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from autointerp.asking.records import Came, Reply, Request
+
+SHOWN = 300
+
+
+class Attempt(NamedTuple):
+    """A call that is about to be made; columns as in calls.sql."""
+
+    attempt: int
+    hash: int
+    key: str
+    number: int
+    base_url: str
+    model: str
+    purpose: str
+    request: str | None
+    reserved: float
+    started: datetime
+
+
+class Outcome(NamedTuple):
+    """What came of it; columns as in calls.sql."""
+
+    attempt: int
+    hash: int
+    key: str
+    kind: str
+    sentence: str
+    text: str | None
+    logprobs: str | None
+    tokens_in: int | None
+    tokens_out: int | None
+    cost: float | None
+    charged: float
+    latency_s: float | None
+    ended: datetime
+
+
+class Kept(NamedTuple):
+    """A recorded reply."""
+
+    kind: str
+    sentence: str
+    text: str
+    logprobs: str | None
+    tokens_in: int | None
+    tokens_out: int | None
+    cost: float | None
+    latency_s: float
+
+
+TEXT, NUMBER, REAL, TIME = pa.string(), pa.int64(), pa.float64(), pa.timestamp("us")
+HEAD = [NUMBER, pa.uint64(), TEXT]
+SCHEMAS = {
+    "attempt": pa.schema(
+        zip(Attempt._fields, [*HEAD, NUMBER, TEXT, TEXT, TEXT, TEXT, REAL, TIME], strict=True)
+    ),
+    "outcome": pa.schema(
+        zip(
+            Outcome._fields,
+            [*HEAD, TEXT, TEXT, TEXT, TEXT, NUMBER, NUMBER, REAL, REAL, REAL, TIME],
+            strict=True,
+        )
+    ),
+}
+
+
+def insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Append rows to a table of the same columns."""
+    if rows:
+        schema = SCHEMAS[table]
+        columns = [
+            pa.array(column, type=field.type)
+            for column, field in zip(zip(*rows, strict=True), schema, strict=True)
+        ]
+        db.register("fresh", pa.Table.from_arrays(columns, schema=schema))
+        db.execute(f"INSERT INTO {table} SELECT * FROM fresh")
+        db.unregister("fresh")
+
+
+def find(db: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> dict[str, Kept]:
+    """The newest recorded replies to requests, by key."""
+    if not keys:
+        return {}
+    hashes = ", ".join(str(hash_of(key)) for key in set(keys))
+    rows = db.execute(
+        f"SELECT key, {', '.join(Kept._fields)} FROM outcome "
+        f"WHERE hash IN ({hashes}) AND text IS NOT NULL AND list_contains(?, key) "
+        "ORDER BY attempt",
+        [list(set(keys))],
+    ).fetchall()
+    return {key: Kept(*row) for key, *row in rows}
+
+
+def hash_of(key: str) -> int:
+    """A key's first 8 bytes: short enough to scan millions of them."""
+    return int(key[:16], 16)
+
+
+def attempt(number: int, nth: int, request: Request, reserved: float) -> Attempt:
+    """The row of a call that is about to be made."""
+    body = plain(request) if nth == 1 else None
+    return Attempt(
+        number, hash_of(request.key), request.key, nth, request.base_url, request.model,
+        request.purpose, body, reserved, now(),
+    )  # fmt: skip
+
+
+def outcome(row: Attempt, came: Came, charged: float) -> Outcome:
+    """The row of what came of a call."""
+    result = came.result
+    kind, sentence = ("reply", "") if isinstance(result, Reply) else (result.kind, result.sentence)
+    said = json.dumps(came.logprobs) if came.logprobs is not None else None
+    return Outcome(
+        row.attempt, row.hash, row.key, kind, sentence, came.text, said, came.tokens_in,
+        came.tokens_out, came.cost, charged, came.latency_s, now(),
+    )  # fmt: skip
+
+
+def plain(request: Request) -> str:
+    """A request as JSON, for people who look up what was asked."""
+    asked = {
+        "messages": [message._asdict() for message in request.messages],
+        "temperature": request.temperature, "max_tokens": request.max_tokens,
+        "schema": request.schema, "logprobs": request.logprobs, "draw": request.draw,
+    }  # fmt: skip
+    return json.dumps(asked, ensure_ascii=False)
+
+
+def short(text: str) -> str:
+    """One line of untrusted text, not long."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
+
+
+def now() -> datetime:
+    """The time in UTC, without a zone, as the files hold it."""
+    return datetime.now(UTC).replace(tzinfo=None)
