@@ -20,4 +20,5 @@ class Kind:
 
 KINDS = {
     "map": Kind("map", "app.jobs.mapping"),
+    "ablate": Kind("ablation over a data set", "app.jobs.ablating"),
 }
