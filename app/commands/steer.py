@@ -14,7 +14,7 @@ from app.commands.harvest import look_at_weights
 from app.commands.terminal import console
 from app.steer.story import Story, rail, warnings
 from backend.generation.asked import Asked
-from backend.generation.records import Prompt, Sampling
+from backend.generation.records import Sampling
 from backend.interventions.modes import MODES
 from backend.interventions.records import Basis, Edit, Where
 from feature_store.errors import InputError, pick
@@ -120,21 +120,14 @@ def loaded(
     trust_remote_code: bool,
 ) -> "LocalEngine":
     """The model with its dictionaries, by name."""
-    from backend import dictionaries as loaders
-    from backend.device import choose_placement, settle_threads
-    from backend.engine import LocalEngine
-    from backend.harvest.run import bos_for
-    from backend.lm import Lm
+    from backend.assembling import assemble
+    from backend.device import choose_placement
+    from backend.dictionaries import check_source, parse_spec
 
+    specs = [parse_spec(text) for text in dictionaries]
+    named = {name or check_source(spec).default_name: spec for name, spec in specs}
     placement = choose_placement(device, dtype)
-    lm = Lm.load(model, placement, trust_remote_code=trust_remote_code)
-    settle_threads(placement, lm.d_model)
-    found = {}
-    for text in dictionaries:
-        name, spec = loaders.parse_spec(text)
-        one = loaders.load(spec, name=name, placement=placement, width=lm.width)
-        found[one.name] = one
-    return LocalEngine(lm, found, bos=bos_for(lm, list(found.values())))
+    return assemble(model, named, placement, trust_remote_code=trust_remote_code)
 
 
 def harvest_of(store: Store, live: "LocalEngine", edits: Sequence[Edit]) -> HarvestFile | None:
@@ -176,17 +169,12 @@ def told(live: "LocalEngine", asked: Asked, *, quiet: bool) -> Story:
     showing = out.is_terminal and not quiet
     with Live(console=out, auto_refresh=False, vertical_overflow="visible") as screen:
         for record in speak(live.lm, live.dictionaries, asked):
-            story.take(record, counted(live, record))
+            story.take(record, lambda tokens: live.text(tokens).counted)
             if showing:
                 screen.update(texts(story.data), refresh=True)
     if not quiet and not showing:
         out.print(texts(story.data))
     return story
-
-
-def counted(live: "LocalEngine", record: object) -> list[bool] | None:
-    """Which of a prompt's tokens are ordinary ones."""
-    return live.text(record.tokens).counted if isinstance(record, Prompt) else None
 
 
 def texts(data: Mapping[str, Any]) -> Group:

@@ -1,0 +1,71 @@
+"""A kept run as Python that does it again, without a page and without a store."""
+
+import pprint
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from feature_store.errors import InputError
+from feature_store.experiments import Experiment
+
+WIDTH = 98
+STEER = '''\
+"""Saefari experiment {id}: the default and the steered text again."""
+
+from backend.assembling import assemble
+from backend.device import choose_placement
+from backend.generation.asked import Asked
+from backend.generation.records import Summary
+from backend.generation.speaking import speak
+
+{head}
+engine = assemble(
+    MODEL, DICTIONARIES, choose_placement({device!r}, {dtype!r}), hashes=HASHES
+)
+for record in speak(engine.lm, engine.dictionaries, Asked.from_json(REQUEST)):
+    if isinstance(record, Summary):
+        print(f"{{record.row}}: {{record.text!r}}")
+'''
+
+
+def as_python(experiment: Experiment, places: Mapping[str, str]) -> str:
+    """The script. `places`: hash → where this machine has the weights; what it has not is named as
+    it was called, for the reader to replace.
+
+    InputError for a kind of run that has no script.
+    """
+    if experiment.kind not in SCRIPTS:
+        raise InputError(f"A run of the kind {experiment.kind} has no script: its JSON has it all.")
+    return SCRIPTS[experiment.kind](experiment, places)
+
+
+def steer(experiment: Experiment, places: Mapping[str, str]) -> str:
+    """Of a steering run."""
+    return STEER.format(
+        id=experiment.id,
+        head=head(experiment, places),
+        device=experiment.versions.get("device"),
+        dtype=experiment.versions.get("dtype"),
+    )
+
+
+def head(experiment: Experiment, places: Mapping[str, str]) -> str:
+    """MODEL, DICTIONARIES, HASHES and REQUEST."""
+    model = places.get(experiment.model_hash, experiment.model)
+    weights = experiment.dictionaries
+    return "\n".join(
+        [
+            f"MODEL = {model!r}",
+            named("DICTIONARIES", {name: places.get(h, name) for name, h in weights.items()}),
+            named("HASHES", {model: experiment.model_hash, **weights}),
+            named("REQUEST", experiment.request),
+        ]
+    )
+
+
+def named(name: str, value: Any) -> str:
+    """An assignment, laid out for a reader."""
+    text = pprint.pformat(value, width=WIDTH, sort_dicts=False)
+    return f"{name} = {text}"
+
+
+SCRIPTS: dict[str, Callable[[Experiment, Mapping[str, str]], str]] = {"steer": steer}
