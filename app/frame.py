@@ -34,7 +34,7 @@ PAGES = (
         (session.MAP, "Map"),
     ),
     ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast")),
-    ((session.STEER, "Steer"),),
+    ((session.STEER, "Steer"), (session.ABLATE, "Ablate")),
     ((session.LISTS, "Lists"), (session.SQL, "SQL")),
 )  # fmt: skip
 """The pages of the sidebar: find, read, change, keep."""

@@ -26,6 +26,7 @@ COMPARE, DOCUMENT = "views/compare.py", "views/document.py"
 MAP, JOBS = "views/map.py", "views/jobs.py"
 LISTS = "views/lists.py"
 STEER = "views/steer.py"
+ABLATE = "views/ablate.py"
 QUERY, WRITTEN = "sql", "session_sql"
 """The URL's parameter of the SQL page, and the key of what this visitor wrote there last."""
 

@@ -1,0 +1,1 @@
+"""The parts of the Ablate page: what is asked, the runs, and how each answer is drawn."""

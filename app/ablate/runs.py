@@ -1,0 +1,127 @@
+"""Runs of the Ablate page: each in a thread of its own, kept as an experiment when it ends."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from app import experiments, session
+from backend.ablation.parts import Part
+from backend.live import Engine
+from feature_store.errors import InputError
+from feature_store.experiments import Kind
+from feature_store.reader import HarvestFile
+
+HELD = "ablate_held"
+"""Of the session: tab → what is shown or under way there."""
+Work = Callable[[Callable[[int, int], None]], dict[str, Any]]
+"""Does the work, tells how far it is, gives the answer."""
+
+
+class Cancelled(Exception):
+    """The person who asked no longer waits."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, and the id that it is kept under; `problem` says why it is not."""
+
+    request: Mapping[str, Any]
+    result: Mapping[str, Any]
+    experiment: str = ""
+    problem: str = ""
+
+
+class Run:
+    """Something under way. Written by its own thread, read by the page."""
+
+    def __init__(self, harvest: str, request: Mapping[str, Any], work: Work, keep: Any) -> None:
+        self.harvest, self.request = harvest, request
+        self.done, self.total = 0, 0
+        """Passes of the model."""
+        self._work, self._keep = work, keep
+        self._answer: Answer | None = None
+        self._error: Exception | None = None
+        self._stop, self._over = threading.Event(), threading.Event()
+        threading.Thread(target=self._go, daemon=True, name="ablate").start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is over, after so long at most."""
+        return self._over.wait(seconds)
+
+    def cancel(self) -> None:
+        """End it at the next pass."""
+        self._stop.set()
+
+    def answer(self) -> Answer | None:
+        """Of a run that is over; None if it was cancelled. InputError for what cannot be run."""
+        if isinstance(self._error, Cancelled):
+            return None
+        if isinstance(self._error, InputError):
+            raise self._error
+        if self._error is not None:
+            raise InputError(failure(self._error)) from self._error
+        return self._answer
+
+    def _go(self) -> None:
+        try:
+            result = self._work(self._tick)
+            self._answer = self._keep(self.request, result)
+        except Exception as error:  # noqa: BLE001 - a thread's end: the page raises it again
+            self._error = error
+        finally:
+            self._over.set()
+
+    def _tick(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        if self._stop.is_set():
+            raise Cancelled
+
+
+def failure(error: Exception) -> str:
+    """What a person can do about a run that broke."""
+    if "OutOfMemory" in type(error).__name__ or "out of memory" in str(error):
+        import gc
+
+        gc.collect()
+        return "The machine is out of memory. Run fewer or shorter prompts; others go on as before."
+    return f"The run failed: {type(error).__name__}: {error}"
+
+
+def keeper(file: HarvestFile, engine: Engine, kind: Kind) -> Callable[..., Answer]:
+    """A function that keeps an answer of this harvest, for the run's own thread."""
+    store = session.store()
+
+    def keep(request: Mapping[str, Any], result: dict[str, Any]) -> Answer:
+        names = request.get("dictionaries") or used(request)
+        try:
+            name = experiments.keep(
+                store, kind, engine, harvest=file.record.id, dictionaries=names,
+                request=request, result=result,
+            )  # fmt: skip
+        except InputError as error:
+            return Answer(request, result, problem=str(error))
+        return Answer(request, result, name)
+
+    return keep
+
+
+def used(request: Mapping[str, Any]) -> list[str]:
+    """Dictionaries that an ablation's parts belong to."""
+    parts = [Part.parse(text) for text in request["parts"]]
+    return sorted({part.dictionary for part in parts if part.dictionary})
+
+
+def held(tab: str) -> Run | Answer | None:
+    """What a tab shows."""
+    return st.session_state.setdefault(HELD, {}).get(tab)
+
+
+def hold(tab: str, what: Run | Answer) -> None:
+    """Show this in a tab, in place of what is at work there."""
+    before = held(tab)
+    if isinstance(before, Run):
+        before.cancel()
+    st.session_state[HELD][tab] = what

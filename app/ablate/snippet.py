@@ -1,0 +1,44 @@
+"""An ablation, a ranking or a splice as the few lines of Python that do it without the page."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FIRST = """import json
+from pathlib import Path
+
+from backend.ablation.asked import {record}
+from backend.ablation.{module} import {function}
+{also}from backend.device import choose_placement
+from backend.engine import LocalEngine
+from feature_store.store import Store
+
+store = Store(Path({store!r}))
+file = store.harvest({harvest!r})
+engine = LocalEngine.load(file, store.places.known(), choose_placement())
+asked = {record}.from_json(json.loads({request!r}))
+answer = {function}({call})
+"""
+MEANS = "from backend.ablation.means import harvest_means\n"
+FORMS = {
+    "ablate": ("Asked", "trial", "ablate", MEANS, "engine, asked, harvest_means(file)"),
+    "dataset": ("Asked", "dataset", "over", MEANS, "engine, asked, harvest_means(file)"),
+    "effects": ("Ranking", "ranking", "rank", "", "engine, asked"),
+    "splice": ("Ranking", "spliced", "spliced", "", "engine, asked.cases, asked.dictionaries"),
+}
+"""What was run → record, module, function, further import, arguments."""
+
+
+def form_of(kind: str, request: Mapping[str, Any]) -> str:
+    """The key of FORMS for a kept run."""
+    return "dataset" if request.get("over") == "dataset" else kind
+
+
+def lines(store: Path, harvest: str, kind: str, request: Mapping[str, Any]) -> str:
+    """Python that gives the same answer; `kind` is the experiment's."""
+    record, module, function, also, call = FORMS[form_of(kind, request)]
+    return FIRST.format(
+        record=record, module=module, function=function, also=also, call=call, store=str(store),
+        harvest=harvest, request=json.dumps(request, ensure_ascii=False),
+    )  # fmt: skip

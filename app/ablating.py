@@ -1,0 +1,207 @@
+"""The Ablate page put together: starting runs, opening kept ones, and showing their answers."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from app import live, session
+from app.ablate import dataset, outcome, ranked, setting, snippet, splicing
+from app.ablate.runs import HELD, Answer, Run, held, hold, keeper
+from app.ablate.setting import cases, parts, value
+from app.session import Place
+from app.wording import plural
+from backend.ablation.asked import Asked, Ranking, check_cases
+from backend.ablation.parts import check_how
+from feature_store.errors import InputError
+from feature_store.experiments import Experiments, Kind
+
+GO = "ablate_go"
+"""Of the session: the tab whose run was asked for; it stays while the model loads."""
+PROMPTLY_S = 1.2
+"""Small runs answer within this: then nothing flickers."""
+KINDS: dict[str, Kind] = {
+    "ablate": "ablate", "effects": "effects", "splice": "splice", "dataset": "ablate",
+}  # fmt: skip
+DRAW: dict[str, Callable[[Place, Any], None]] = {
+    "ablate": outcome.draw, "effects": ranked.draw, "splice": splicing.draw,
+    "dataset": dataset.draw,
+}  # fmt: skip
+CONTROLS: dict[str, Callable[[Place], dict[str, Any]]] = {
+    "effects": ranked.controls, "splice": splicing.controls, "dataset": dataset.controls,
+}  # fmt: skip
+EMPTY = {
+    "ablate": "Choose prompts and parts, then run: what the model predicts without them.",
+    "effects": "Choose prompts: which features push toward the answer, and which away from it.",
+    "splice": "Choose prompts: what they cost with each dictionary in the model's place.",
+    "dataset": "Choose a task or a file, and parts: mean effects with intervals, as a job.",
+}  # fmt: skip
+
+
+def requested(place: Place, tab: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What the fields ask, as a kept run's request. InputError where they ask nothing."""
+    if tab == "ablate":
+        return Asked(cases(place), parts(), check_how(value("how"))).check().to_json()
+    check_cases(found := cases(place), 64)
+    names = tuple(given["on"])
+    if tab == "splice":
+        return Ranking(found, names, exact=0).to_json()
+    return Ranking(found, names, given["method"], given["exact"], given["unit"]).to_json()
+
+
+def begin(place: Place, tab: str, given: dict[str, Any]) -> None:
+    """Start what the fields ask."""
+    if tab == "dataset":
+        dataset.begin(place)
+        st.session_state.get(HELD, {}).pop(tab, None)
+        return
+    request = requested(place, tab, given)
+    engine: Any = live.engine(place.file)
+    file, keep = place.file, keeper(place.file, engine, KINDS[tab])
+
+    def work(tick: Callable[[int, int], None]) -> dict[str, Any]:
+        return run(engine, file, tab, request, tick)
+
+    hold(tab, Run(file.record.id, request, work, keep))
+
+
+def run(engine: Any, file: Any, tab: str, request: dict[str, Any], tick: Any) -> dict[str, Any]:
+    """In the run's thread: torch is there by now."""
+    from backend.ablation.means import harvest_means
+    from backend.ablation.ranking import rank
+    from backend.ablation.spliced import spliced
+    from backend.ablation.trial import ablate
+
+    if tab == "ablate":
+        return ablate(engine, Asked.from_json(request), harvest_means(file), tick)
+    asked = Ranking.from_json(request)
+    if tab == "effects":
+        return rank(engine, asked, tick)
+    return spliced(engine, asked.cases, asked.dictionaries, tick)
+
+
+def answer(place: Place, tab: str) -> Answer | None:
+    """What a tab shows; while it is under way the page says how far."""
+    if tab == "dataset" and held(tab) is None:
+        found = dataset.waiting()
+        if found is not None:
+            hold(tab, found)
+    what = held(tab)
+    if isinstance(what, Answer):
+        return what
+    if what is None:
+        if not (tab == "dataset" and dataset.job()):
+            st.caption(EMPTY[tab])
+        return None
+    if what.harvest != place.file.record.id:
+        st.caption(EMPTY[tab])
+        return None
+    if not what.wait(PROMPTLY_S):
+        under_way(what)
+        return None
+    found = what.answer()
+    if found is None:
+        st.caption("Cancelled. Run it again, perhaps on fewer prompts.")
+        return None
+    hold(tab, found)
+    if found.experiment:
+        st.query_params["experiment"] = found.experiment
+        st.session_state["ablate_shown"] = found.experiment
+    return found
+
+
+@st.fragment(run_every=0.4)
+def under_way(what: Run) -> None:
+    """How far it is, and a way to stop it; the page comes back when it ends."""
+    if what.wait(0):
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        share = what.done / what.total if what.total else 0.0
+        said = f"pass {what.done} of {what.total}" if what.total else "waiting for the model"
+        st.progress(min(share, 1.0), text=said, width=420)
+        st.button("Cancel", on_click=what.cancel, type="tertiary")
+
+
+def opened(place: Place) -> None:
+    """Show the kept run that the URL names, once. InputError for an unknown one."""
+    name = st.query_params.get("experiment")
+    if not name or st.session_state.get("ablate_shown") == name:
+        return
+    kept = Experiments(session.store().catalog).open(name)
+    if kept.kind not in ("ablate", "effects", "splice"):
+        raise InputError(f"Experiment {name} is no ablation but a run of {kept.kind}.")
+    tab = snippet.form_of(kept.kind, kept.request)
+    setting.show(dict(kept.request), kept.kind, tab)
+    st.session_state["ablate_shown"] = name
+    hold(tab, Answer(kept.request, kept.result, kept.id))
+    now = {n: info.weights_hash for n, info in place.file.dictionaries.items()}
+    changed = [n for n, h in kept.dictionaries.items() if now.get(n) != h]
+    if changed or kept.model_hash != place.file.record.model_hash:
+        st.markdown(
+            ":yellow[This run was made with other weights than this harvest's: running it again "
+            "will differ.]"
+        )
+
+
+def kept_line(place: Place, tab: str, found: Answer) -> None:
+    """Where the answer is kept, and what can be taken away."""
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        if found.experiment:
+            query = {**place.query, "experiment": found.experiment}
+            st.page_link(session.ABLATE, label=f"Kept as {found.experiment}", query_params=query)
+        elif found.problem:
+            st.caption(f":orange[Computed, but not kept: {session.literal(found.problem)}]")
+        st.download_button(
+            "JSON", lambda: as_json(found), f"saefari-{tab}.json", type="tertiary",
+            on_click="ignore",
+        )  # fmt: skip
+        with st.popover("Python", type="tertiary"):
+            st.caption("The same without the page")
+            path, harvest = session.store().path, place.file.record.id
+            st.code(snippet.lines(path, harvest, KINDS[tab], found.request), language="python")
+        n = len(found.request["cases"])
+        st.caption(f"{plural(n, 'prompt')}", width="content")
+
+
+def as_json(found: Answer) -> str:
+    """Request and result."""
+    whole = {"request": found.request, "result": found.result, "experiment": found.experiment}
+    return json.dumps(whole, ensure_ascii=False, indent=1)
+
+
+def stale(place: Place, tab: str, given: dict[str, Any], found: Answer) -> bool:
+    """Whether the fields ask something else by now."""
+    try:
+        if tab == "dataset":
+            return False
+        return requested(place, tab, given) != dict(found.request)
+    except InputError:
+        return True
+
+
+def go(tab: str) -> None:
+    """Callback: run what the fields of this tab say."""
+    st.session_state[GO] = tab
+
+
+def page(place: Place, tab: str) -> None:
+    """Controls of the tab, its button, and its answer."""
+    given = CONTROLS[tab](place) if tab in CONTROLS else {}
+    try:
+        st.button("Run", type="primary", key="ablate_run", on_click=go, args=(tab,))
+        if st.session_state.get(GO) == tab:
+            begin(place, tab, given)
+            st.session_state.pop(GO)
+        found = answer(place, tab)
+    except InputError as error:
+        st.session_state.pop(GO, None)
+        st.session_state.get(HELD, {}).pop(tab, None)
+        st.markdown(f":red[{session.literal(str(error))}]")
+        return
+    if found is None:
+        return
+    if stale(place, tab, given, found):
+        st.markdown(":yellow[The fields have changed since: Run gives their result.]")
+    DRAW[tab](place, found.result)
+    kept_line(place, tab, found)

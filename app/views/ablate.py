@@ -1,0 +1,26 @@
+"""Take parts of the model away, and see what changes."""
+
+import streamlit as st
+
+from app import ablating, frame, live, session
+from app.ablate import inputs, setting
+from feature_store.errors import InputError
+
+place = session.place()
+frame.sidebar(place)
+frame.bar(place)
+st.title("Ablate", anchor=False)
+setting.adopt(place)
+ablating.opened(place)
+try:
+    engine = live.at_hand(place.file)
+except InputError:
+    engine = None
+inputs.draw(place, engine)
+if problem := st.session_state.pop("ablate_problem", None):
+    st.markdown(f":red[{session.literal(problem)}]")
+st.segmented_control(
+    "What", list(setting.TABS), key=setting.key("tab"), required=True, on_change=setting.keep,
+    format_func=setting.TABS.__getitem__, label_visibility="collapsed",
+)  # fmt: skip
+ablating.page(place, setting.value("tab"))
