@@ -71,8 +71,11 @@ class Experiments:
         request: Mapping[str, Any],
         result: Mapping[str, Any],
         versions: Mapping[str, str],
+        created: datetime | None = None,
     ) -> str:
         """Keep a run; gives its id. The same run, with the same result, has the same id.
+
+        `created`: when it was run, in UTC; now, if not given.
 
         Raises InputError when it is too large, holds a number that is none (NaN, infinite), or the
         catalog may not be written.
@@ -87,7 +90,7 @@ class Experiments:
         whole = "\n".join([kind, harvest, model_hash, weights, asked, found])
         name = hashlib.sha256(whole.encode()).hexdigest()[:ID_LENGTH]
         row = [name, kind, harvest, model, model_hash, weights, asked, found,
-               as_json("versions", versions), utc_now()]  # fmt: skip
+               as_json("versions", versions), created or utc_now()]  # fmt: skip
         with self.catalog.transaction() as db:
             known = db.execute("SELECT 1 FROM experiment WHERE experiment = ?", [name]).fetchone()
             if known is None:
@@ -117,8 +120,8 @@ class Experiments:
                 note=word(db, name, "note"), deleted=bool(word(db, name, "deleted")),
             )  # fmt: skip
 
-    def listing(self, limit: int = 500) -> list[Entry]:
-        """The newest runs that were not deleted."""
+    def listing(self, limit: int = 500, *, deleted: bool = False) -> list[Entry]:
+        """The newest runs that were not deleted, or that were."""
         if not self.catalog.path.exists():
             return []
         with self.catalog.reading() as db:
@@ -133,10 +136,10 @@ class Experiments:
                 FROM experiment e
                 LEFT JOIN said note ON note.experiment = e.experiment AND note.kind = 'note'
                 LEFT JOIN said gone ON gone.experiment = e.experiment AND gone.kind = 'deleted'
-                WHERE coalesce(gone.value, '') = ''
+                WHERE (coalesce(gone.value, '') <> '') = ?
                 ORDER BY e.created DESC, e.experiment LIMIT ?
                 """,
-                [limit],
+                [deleted, limit],
             ).fetchall()
         return [Entry(n, k, h, json.loads(asked), at, note) for n, k, h, asked, at, note in rows]
 

@@ -1,5 +1,6 @@
 """Experiments: kept whole, opened by their id, annotated and deleted without being changed."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def test_a_note_and_deletion_are_words_beside_it(experiments: Experiments) -> No
     assert [entry.note for entry in experiments.listing()] == ["the first that worked"]
     experiments.delete(one)
     assert experiments.listing() == [] and experiments.open(one).deleted
+    assert [entry.id for entry in experiments.listing(deleted=True)] == [one]
     experiments.delete(one, back=True)
     assert [entry.id for entry in experiments.listing()] == [one]
 
@@ -61,6 +63,13 @@ def test_a_deleted_run_that_is_done_again_is_back(experiments: Experiments) -> N
 def test_the_newest_comes_first(experiments: Experiments) -> None:
     kept = [keep(experiments, result={"n": n}) for n in range(4)]
     assert [entry.id for entry in experiments.listing(2)] == kept[:1:-1]
+
+
+def test_a_run_from_elsewhere_keeps_its_time(experiments: Experiments) -> None:
+    then = datetime(2025, 3, 4, 5, 6)
+    one = keep(experiments, created=then)
+    assert experiments.open(one).created == then
+    assert [entry.id for entry in experiments.listing()] == [one]
 
 
 @pytest.mark.parametrize(
