@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
@@ -137,10 +137,10 @@ class ServerAsker:
             charged = cost  # until more is known
             try:
                 row = rows.attempt(self._calls.number(), nth, request, cost)
-                await self._calls.keep(row)
+                self._calls.keep(row)
                 came = await self._send(request)
                 charged = charge(came, cost)
-                await self._calls.keep(rows.outcome(row, came, charged))
+                self._calls.keep(rows.outcome(row, came, charged))
             finally:
                 await self._budget.settle(cost, charged)
             self._learn(came, began)

@@ -1,26 +1,31 @@
-"""A job's calls in its own DuckDB file, written in batches by one thread.
+"""A job's calls in its own DuckDB file.
 
-Whoever waits for a record to be kept waits without blocking the event loop. While one batch is
-being committed the next gathers, so that many callers cost few commits. A reply counts as recorded
-once its batch is committed: from then on no end of the process loses it.
+A row is kept as soon as it stands in a journal, which costs microseconds; from then on no end of
+the process loses it. A thread moves rows from the journal into the database once a second, and
+looks replies up, many at a time: the event loop never waits for the database.
 """
 
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
 
 from autointerp.asking.former import Former
-from autointerp.asking.rows import Attempt, Kept, Outcome, find, insert, now, short
+from autointerp.asking.journal import Journal, drop
+from autointerp.asking.known import Known
+from autointerp.asking.rows import Attempt, Kept, Outcome, find, hash_of, insert, now, short
 from feature_store.errors import InputError
 from feature_store.locks import holder
 
 SCHEMA = Path(__file__).with_name("calls.sql")
+FLUSH_S = 1.0
 BATCH = 512
 MEMORY = "256MB"
 """Of DuckDB, however long the job."""
@@ -51,65 +56,106 @@ class Totals:
     charged: float = 0.0
     """US dollars that a budget counts: known costs, and reserves of calls that may have cost."""
 
+    def and_(self, row: Outcome) -> "Totals":
+        """With one outcome more."""
+        said = row.text is not None
+        return Totals(
+            self.calls + said, self.failed + (not said), self.tokens_in + (row.tokens_in or 0),
+            self.tokens_out + (row.tokens_out or 0), self.cost + (row.cost or 0.0),
+            self.unpriced + (said and row.cost is None), self.charged + row.charged,
+        )  # fmt: skip
 
-class _Ask(NamedTuple):
-    """Something for the thread to do, and who waits for it."""
 
-    what: Attempt | Outcome | str
-    """A string is a key to look up."""
+class _Wanted(NamedTuple):
+    """A reply to look up, and who waits for it."""
+
+    key: str
     loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Any]"
+    future: "asyncio.Future[Kept | None]"
 
 
 class CallLog:
     """The calls of one job. Close it, or use it as a context manager."""
 
     def __init__(
-        self, path: Path, *, others: Sequence[Path] = (), note: Callable[[str], None] | None = None
-    ) -> None:
+        self, path: Path, *, journal: Path | None = None, others: Sequence[Path] = (),
+        note: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
         """Open or make a file. `others` are files of other jobs, whose replies are used, too.
 
-        `note` takes a line for the job's log. Raises InputError when the file cannot be opened.
+        `journal` is the folder of the last second's rows; it is best the job's own. `note` takes a
+        line for the job's log. Raises InputError when the file cannot be opened.
         """
         self.path = path
         self._note = note or (lambda line: None)
-        self._db = self._open()
-        self._next = self._count("SELECT coalesce(max(attempt), 0) FROM attempt") + 1
-        self.lost = self._settle_lost()
-        self._former = Former([other for other in others if other != path], self._note)
-        self._todo: queue.SimpleQueue[_Ask | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # the journal, the rows and the totals
+        self._rows: list[Attempt | Outcome] = []
+        self._recent: dict[str, Outcome] = {}
+        """Replies that the database may not have yet."""
+        self._wanted: queue.SimpleQueue[_Wanted | None] = queue.SimpleQueue()
         self._broken: InputError | None = None
+        try:
+            self._journal = Journal(journal or path.with_suffix(".journal"))
+            self._db = duckdb.connect(str(path), config={"threads": 1, "memory_limit": MEMORY})
+            self._db.execute(SCHEMA.read_text(encoding="utf-8"))
+            self._take_up()
+            self.lost = self._settle_lost()
+            self._next = self._one("SELECT coalesce(max(attempt), 0) FROM attempt")[0]
+            self._totals = Totals(*self._one(TOTALS))
+            self._known = Known(self._db.execute(REPLIES).fetchnumpy()["hash"].astype(np.uint64))
+        except (OSError, duckdb.Error) as error:
+            pid = holder(error)
+            why = f"the process {pid} has it" if pid else short(str(error))
+            raise InputError(f"The calls in {path} cannot be opened: {why}.") from error
+        self._former = Former([other for other in others if other != path], self._note)
         self._thread = threading.Thread(target=self._work, name="calls", daemon=True)
         self._thread.start()
 
     def number(self) -> int:
         """A new attempt's number."""
-        self._next += 1
-        return self._next - 1
+        with self._lock:
+            self._next += 1
+            return self._next
 
-    async def keep(self, row: Attempt | Outcome) -> None:
-        """Record a row; done when it is on disk. Raises InputError when it cannot be written."""
-        await self._hand_over(row)
+    def keep(self, row: Attempt | Outcome) -> None:
+        """Record a row: when this returns, it is safe. InputError when it cannot be written."""
+        with self._lock:
+            if self._broken:
+                raise self._broken
+            try:
+                self._journal.write(row)
+            except OSError as error:
+                raise self._breaks(error) from error
+            self._rows.append(row)
+            if isinstance(row, Outcome):
+                self._totals = self._totals.and_(row)
+                if row.text is not None:
+                    self._recent[row.key] = row
+                    self._known.add(row.hash)
 
     async def kept(self, key: str) -> Kept | None:
         """The newest reply to a request, of this job or another; None where there is none."""
-        return await self._hand_over(key)
+        if (row := self._recent.get(key)) and row.text is not None:
+            return Kept(
+                row.kind, row.sentence, row.text, row.logprobs, row.tokens_in, row.tokens_out,
+                row.cost, row.latency_s,
+            )  # fmt: skip
+        number = hash_of(key)
+        if number not in self._known and number not in self._former:
+            return None
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Kept | None] = loop.create_future()
+        self._wanted.put(_Wanted(key, loop, future))
+        return await future
 
     def totals(self) -> Totals:
         """Of everything recorded so far."""
-        said = "text IS NOT NULL"
-        with self._db.cursor() as db:
-            (row,) = db.execute(
-                f"SELECT count(*) FILTER ({said}), count(*) FILTER (NOT ({said})), "
-                "coalesce(sum(tokens_in), 0)::BIGINT, coalesce(sum(tokens_out), 0)::BIGINT, "
-                f"coalesce(sum(cost), 0), count(*) FILTER ({said} AND cost IS NULL), "
-                "coalesce(sum(charged), 0) FROM outcome"
-            ).fetchall()
-        return Totals(*row)
+        with self._lock:
+            return replace(self._totals)
 
     def close(self) -> None:
         """Write what is left, and let go of the file."""
-        self._todo.put(None)
+        self._wanted.put(None)
         self._thread.join()
         self._db.close()
 
@@ -119,28 +165,27 @@ class CallLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
-        config = {"threads": 1, "memory_limit": MEMORY}
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            db = duckdb.connect(str(self.path), config=config)
-            db.execute(SCHEMA.read_text(encoding="utf-8"))
-        except (OSError, duckdb.Error) as error:
-            pid = holder(error)
-            held = f" The process {pid} has it." if pid else ""
-            raise InputError(f"The calls of {self.path} cannot be opened.{held} {error}") from error
-        return db
-
-    def _count(self, query: str) -> int:
+    def _one(self, query: str) -> tuple[Any, ...]:
         (row,) = self._db.execute(query).fetchall()
-        return row[0]
+        return row
+
+    def _take_up(self) -> None:
+        """Rows that an earlier process left in the journal, less those that it had moved."""
+        left = list(self._journal.left())
+        self._db.begin()
+        for table, kind in TABLES.items():
+            had = f"SELECT attempt FROM {table} WHERE attempt >= ?"
+            first = min((row.attempt for row in left), default=0)
+            moved = {number for (number,) in self._db.execute(had, [first]).fetchall()}
+            rows = [row for row in left if isinstance(row, kind) and row.attempt not in moved]
+            insert(self._db, table, rows)
+        self._db.commit()
+        drop(self._journal.files())
 
     def _settle_lost(self) -> Lost:
         """Put down as lost what was under way when the last process ended, and say how many."""
         where = "FROM attempt ANTI JOIN outcome USING (attempt)"
-        query = f"SELECT count(*), coalesce(sum(reserved), 0) {where}"
-        (row,) = self._db.execute(query).fetchall()
-        lost = Lost(*row)
+        lost = Lost(*self._one(f"SELECT count(*), coalesce(sum(reserved), 0) {where}"))
         if lost.calls:
             sentence = "The process ended before the answer came."
             self._db.execute(
@@ -154,63 +199,89 @@ class CallLog:
             )
         return lost
 
-    async def _hand_over(self, what: Attempt | Outcome | str) -> Any:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._todo.put(_Ask(what, loop, future))
-        return await future
+    def _breaks(self, error: Exception) -> InputError:
+        """From now on nothing is recorded, so nothing may be asked."""
+        self._broken = InputError(
+            f"The calls cannot be recorded beside {self.path}, so no more are made: "
+            f"{short(str(error))}. What was recorded before is kept."
+        )
+        return self._broken
 
     def _work(self) -> None:
-        """The thread: batch after batch, until None comes."""
-        while (first := self._todo.get()) is not None:
-            batch, over = [first], False
-            while len(batch) < BATCH and not over and not self._todo.empty():
-                ask = self._todo.get()
-                if ask is None:
-                    over = True
-                else:
-                    batch.append(ask)
-            answer(batch, self._do(batch))
-            if over:
-                break
+        """The thread: looks replies up as they are wanted, moves rows every FLUSH_S."""
+        due, over = time.monotonic() + FLUSH_S, False
+        while not over:
+            batch: list[_Wanted] = []
+            try:
+                first = self._wanted.get(timeout=max(0.0, due - time.monotonic()))
+                over = first is None
+                batch = [first] if first else []
+                while not over and len(batch) < BATCH and not self._wanted.empty():
+                    more = self._wanted.get()
+                    over = more is None
+                    batch += [more] if more else []
+            except queue.Empty:
+                pass
+            if batch:
+                answer(batch, self._find([wanted.key for wanted in batch]))
+            if over or time.monotonic() >= due:
+                self._flush()
+                due = time.monotonic() + FLUSH_S
 
-    def _do(self, batch: list[_Ask]) -> dict[str, Kept] | InputError:
-        """One transaction; what was found by key, or why nothing could be written."""
-        if self._broken:
-            return self._broken
-        keys = [ask.what for ask in batch if isinstance(ask.what, str)]
+    def _find(self, keys: list[str]) -> dict[str, Kept]:
+        """What the database and other jobs have. A file that fails is one without the reply."""
         try:
-            self._db.begin()
-            insert(self._db, "attempt", [a.what for a in batch if isinstance(a.what, Attempt)])
-            insert(self._db, "outcome", [a.what for a in batch if isinstance(a.what, Outcome)])
             found = find(self._db, keys)
-            self._db.commit()
         except duckdb.Error as error:
-            self._broken = InputError(
-                f"The calls cannot be recorded in {self.path}, so no more are made: "
-                f"{short(str(error))} What was recorded before is kept."
-            )
-            return self._broken
+            self._note(f"Replies could not be looked up: {short(str(error))}.")
+            found = {}
         return found | self._former.find([key for key in keys if key not in found])
 
-
-def answer(batch: list[_Ask], result: dict[str, Kept] | InputError) -> None:
-    """Wake all who wait for a batch: one message to each event loop."""
-    loops = {ask.loop for ask in batch}
-    for loop in loops:
-        mine = [ask for ask in batch if ask.loop is loop]
+    def _flush(self) -> None:
+        """Move all rows so far into the database, in one transaction."""
+        with self._lock:
+            rows, self._rows = self._rows, []
+            files = self._journal.turn() if rows else []
+        if not rows or self._broken:
+            return
         try:
-            loop.call_soon_threadsafe(wake, mine, result)
+            self._db.begin()
+            for table, kind in TABLES.items():
+                insert(self._db, table, [row for row in rows if isinstance(row, kind)])
+            self._db.commit()
+        except duckdb.Error as error:  # the journal still has them for the next process
+            with self._lock:
+                self._breaks(error)
+            return
+        drop(files)
+        with self._lock:
+            for row in rows:
+                if self._recent.get(row.key) is row:
+                    del self._recent[row.key]
+
+
+TABLES: dict[str, type[Attempt] | type[Outcome]] = {"attempt": Attempt, "outcome": Outcome}
+REPLIES = "SELECT DISTINCT hash FROM outcome WHERE text IS NOT NULL"
+TOTALS = """
+    SELECT count(text), count(*) - count(text), coalesce(sum(tokens_in), 0)::BIGINT,
+           coalesce(sum(tokens_out), 0)::BIGINT, coalesce(sum(cost), 0.0),
+           count(*) FILTER (text IS NOT NULL AND cost IS NULL), coalesce(sum(charged), 0.0)
+    FROM outcome
+"""
+
+
+def answer(batch: list[_Wanted], found: dict[str, Kept]) -> None:
+    """Wake all who wait for a batch: one message to each event loop."""
+    for loop in {wanted.loop for wanted in batch}:
+        mine = [wanted for wanted in batch if wanted.loop is loop]
+        try:
+            loop.call_soon_threadsafe(wake, mine, found)
         except RuntimeError:  # the loop has ended: nobody waits any more
             continue
 
 
-def wake(batch: list[_Ask], result: dict[str, Kept] | InputError) -> None:
-    """On the loop itself: hand out the results."""
-    for ask in batch:
-        if ask.future.done():  # its task was cancelled
-            continue
-        if isinstance(result, InputError):
-            ask.future.set_exception(result)
-        else:
-            ask.future.set_result(result.get(ask.what) if isinstance(ask.what, str) else None)
+def wake(batch: list[_Wanted], found: dict[str, Kept]) -> None:
+    """On the loop itself: hand out what was found."""
+    for wanted in batch:
+        if not wanted.future.done():  # else its task was cancelled
+            wanted.future.set_result(found.get(wanted.key))

@@ -34,6 +34,10 @@ class Former:
         order = np.argsort(every, kind="stable")
         self._hashes, self._file = every[order], file[order].astype(np.uint16)
 
+    def __contains__(self, value: int) -> bool:
+        place = int(np.searchsorted(self._hashes, np.uint64(value)))
+        return place < len(self._hashes) and self._hashes[place] == np.uint64(value)
+
     def find(self, keys: Sequence[str]) -> dict[str, Kept]:
         """Recorded replies by key."""
         found: dict[str, Kept] = {}

@@ -102,7 +102,7 @@ class Reply:
     tokens_out: int | None = None
     cost: float | None = None
     """US dollars; None where tokens or prices are unknown. A cached reply has its old cost."""
-    latency_s: float = 0.0
+    latency_s: float | None = None
     """Of the attempt that was answered."""
     cached: bool = False
     """Whether it was taken from a record: nobody was asked, nothing was paid."""

@@ -56,7 +56,7 @@ class Kept(NamedTuple):
     tokens_in: int | None
     tokens_out: int | None
     cost: float | None
-    latency_s: float
+    latency_s: float | None
 
 
 TEXT, NUMBER, REAL, TIME = pa.string(), pa.int64(), pa.float64(), pa.timestamp("us")
