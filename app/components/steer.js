@@ -1,5 +1,5 @@
 // Default and steered text side by side, as they come: heat, differences, guard rails, next tokens.
-// data: { name, features: [{ id, label, max, said, href, edited }], note, series: { watched, clean },
+// data: { name, features: [{ id, label, max, said, href, edited }], note, series: { watched, clean: [brief, whole] },
 //   listen: a path of server-sent events | null, message | null,
 //   table: { position, row, kl, drawn, steered, rows: [[text, id, p, q]] } | { error } | null }
 // message: { story, state: { said, error, done }, rails, warnings, endings: { row: … } }; a story's
@@ -129,13 +129,14 @@ function bar(stage, state) {
       chip.addEventListener("click", () => { stage.feature = feature.id; paint(stage); });
       return chip;
     });
-    const series = Object.entries(stage.data.series).map(([name, words]) => {
-      const button = el("button", "series", words);
+    const series = Object.entries(stage.data.series).map(([name, [brief, whole]]) => {
+      const button = el("button", "series", brief);
+      button.title = whole;
       button.setAttribute("aria-pressed", String(name === stage.series));
       button.addEventListener("click", () => { stage.series = name; paint(stage); });
       return button;
     });
-    const heat = chips.length ? [el("span", "muted", "heat of"), ...chips, el("span", "muted", "steered column:"), ...series] : [];
+    const heat = chips.length ? [el("span", "muted", "heat of"), ...chips, el("span", "muted", "in"), ...series] : [];
     stage.said = el("span", "said");
     stage.said.setAttribute("aria-live", "polite");
     stage.bar.replaceChildren(...heat, stage.said);
@@ -153,7 +154,7 @@ function series(stage, name, row) {
 
 function column(stage, name, story, row, changed) {
   const col = stage.cols[name];
-  const words = name === "default" ? stage.data.note : `heat: ${stage.data.series[stage.series]}`;
+  const words = name === "default" ? stage.data.note : `heat: ${stage.data.series[stage.series][1]}`;
   col.note.textContent = stage.feature && row ? words : "";
   const given = story?.prompt ?? { tokens: [], pieces: [], counted: [] };
   const pieces = row ? [...given.pieces, ...row.pieces] : [];

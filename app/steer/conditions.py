@@ -8,6 +8,7 @@ import streamlit as st
 from app import live, session, steering
 from app.chatting import ROLES
 from app.session import Place
+from backend.interventions.modes import MODES
 from backend.interventions.records import Edit, Parts, Read, Schedule, When, Where
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
@@ -53,7 +54,9 @@ def popover(number: int, edit: Edit, key: str, place: Place) -> None:
     }
     for name, value in first.items():
         st.session_state.setdefault(f"{key}_{name}", value)
-    with st.popover(words(edit), width=190):
+    with st.popover(words(edit), width="stretch"):
+        mode = MODES[edit.mode]
+        st.caption(session.literal(" ".join([mode.help, mode.formula, mode.no_neutral]).strip()))
         tokens(number, key, place)
         gate_and_time(number, key, place)
 

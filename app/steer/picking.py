@@ -49,9 +49,10 @@ def results(
         found = [(FeatureId(one.dictionary, one.feature), " · ".join(one.why)) for one in hits]
     if not found:
         st.caption("Nothing found. A number, part of a label, or one token of the model.")
+    buttons = st.container(gap=None)
     for feature, why in found[:SHOWN]:
         about = described(file, feature, said)
-        st.button(
+        buttons.button(
             session.literal(" · ".join(filter(None, [str(feature), about]))),
             key=f"{key}_{feature}", type="tertiary", on_click=take, args=(feature,),
             help=session.literal(why) or None,

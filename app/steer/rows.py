@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import annotations, session, steering
 from app.session import Place
@@ -16,6 +17,10 @@ from backend.interventions.records import Edit
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
+WIDTHS = (22, 17, 29, 13, 19)
+"""Of a line's columns."""
+BRIEF = 26
+"""Characters of a description in the line."""
 STEPS = 200
 """Of a slider from end to end, about."""
 
@@ -23,8 +28,7 @@ STEPS = 200
 def draw(place: Place, said: annotations.Said) -> None:
     """All edits, and buttons for more and fewer."""
     for number, edit in enumerate(steering.edits()):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            line(number, edit, place, said)
+        line(number, edit, place, said)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         full = len(steering.setting().watched) >= steering.MOST
         if full:
@@ -69,22 +73,32 @@ def line(number: int, edit: Edit, place: Place, said: annotations.Said) -> None:
     """One edit."""
     key = f"steer_{steering.edits_version()}_{number}"
     mode = MODES[edit.mode]
-    with st.container(width=230, gap=None):
-        st.markdown(name_of(edit, place), help=mode.formula)
-        st.caption(session.literal(about(edit, place, said)))
-    st.session_state.setdefault(f"{key}_mode", edit.mode)
-    st.selectbox(
-        "Mode", modes_for(edit), key=f"{key}_mode", label_visibility="collapsed", width=150,
-        on_change=remode, args=(number, key, place.file), help=mode.help,
-    )  # fmt: skip
-    strength(number, edit, key, place.file)
-    if mode.pair and len(edit.features) == 1:
-        picker("second", f"{key}_second", place, said, lambda f: second(number, f, place.file))
-    conditions.popover(number, edit, key, place)
-    st.button(
-        "✕", key=f"{key}_remove", type="tertiary", help="Remove this edit.",
-        on_click=steering.remove, args=(number,),
-    )  # fmt: skip
+    parts = st.columns(WIDTHS, gap="small", vertical_alignment="center")
+    with parts[0], st.container(gap=None):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(name_of(edit, place), width="content")
+            st.button(
+                "✕", key=f"{key}_remove", type="tertiary", help="Remove this edit.",
+                on_click=steering.remove, args=(number,),
+            )  # fmt: skip
+        whole = about(edit, place, said)
+        short = whole if len(whole) <= BRIEF else f"{whole[:BRIEF].rstrip()}…"
+        st.caption(session.literal(short))
+    with parts[1]:
+        st.session_state.setdefault(f"{key}_mode", edit.mode)
+        st.selectbox(
+            "Mode", modes_for(edit), key=f"{key}_mode", label_visibility="collapsed",
+            format_func=lambda name: name.replace("_", " "),
+            on_change=remode, args=(number, key, place.file),
+        )  # fmt: skip
+        if mode.pair and len(edit.features) == 1:
+            picker(
+                "second feature", f"{key}_second", place, said,
+                lambda f: second(number, f, place.file),
+            )  # fmt: skip
+    strength(number, edit, key, place.file, parts[2], parts[3])
+    with parts[4]:
+        conditions.popover(number, edit, key, place)
 
 
 def name_of(edit: Edit, place: Place) -> str:
@@ -104,7 +118,7 @@ def about(edit: Edit, place: Place, said: annotations.Said) -> str:
         return f"a direction at {edit.vector.hook}"
     tops = (place.file.facts(feature).max_act for feature in edit.features)
     maxima = ", ".join(measure(top) for top in tops)
-    return f"max {maxima} · " + described(place.file, edit.features[0], said)
+    return described(place.file, edit.features[0], said) + f" · max {maxima}"
 
 
 def modes_for(edit: Edit) -> list[str]:
@@ -115,27 +129,30 @@ def modes_for(edit: Edit) -> list[str]:
     return [name for name, mode in MODES.items() if mode.basis not in texts or name == edit.mode]
 
 
-def strength(number: int, edit: Edit, key: str, file: HarvestFile) -> None:
+def strength(
+    number: int, edit: Edit, key: str, file: HarvestFile,
+    left: DeltaGenerator, right: DeltaGenerator,
+) -> None:  # fmt: skip
     """A slider over the usual range and a field for any number, in the mode's unit."""
     mode, (low, high, step) = MODES[edit.mode], reach(edit, file)
     slider, field = f"{key}_{edit.mode}_slider", f"{key}_{edit.mode}_field"
     st.session_state.setdefault(field, edit.strength)
     st.session_state[slider] = min(max(edit.strength, low), high)
-    with st.container(width="stretch", gap=None):
+    with left, st.container(gap=None):
         st.slider(
             "Strength", low, high, key=slider, step=step, label_visibility="collapsed",
             on_change=restrength, args=(number, slider, field), format="%.3g",
         )  # fmt: skip
-        st.caption(f"{mode.unit} · {neutral(mode)}", help=mode.no_neutral or None)
-    st.number_input(
+        st.caption(f"{mode.unit} · {neutral(mode)}")
+    right.number_input(
         "Strength, typed", key=field, label_visibility="collapsed", format="%.4g", step=step,
-        on_change=restrength, args=(number, field, field), width=124,
+        on_change=restrength, args=(number, field, field),
     )  # fmt: skip
 
 
 def neutral(mode: Mode) -> str:
     """What strength changes nothing, in brief."""
-    return "none is neutral" if mode.neutral is None else f"{mode.neutral:g} changes nothing"
+    return "none is neutral" if mode.neutral is None else f"neutral {mode.neutral:g}"
 
 
 def reach(edit: Edit, file: HarvestFile) -> tuple[float, float, float]:

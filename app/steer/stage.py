@@ -19,10 +19,10 @@ from feature_store.errors import InputError
 STAGE, WANTED, PROBLEM = "steer_stage", "steer_wanted", "steer_problem"
 DEFAULT_NOTE = "heat: clean stream"
 STEERED = {
-    "watched": "steered stream, before the edit at that hook",
-    "clean": "clean model on the steered text",
+    "watched": ["steered stream", "steered stream, before the edit at that hook"],
+    "clean": ["clean model", "clean model on the steered text"],
 }
-"""Series of the steered column: name in the story → in words."""
+"""Series of the steered column: name in the story → in brief, in full."""
 
 
 def buttons() -> None:
