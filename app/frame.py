@@ -34,7 +34,10 @@ PAGES = (
         (session.MAP, "Map"),
     ),
     ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast")),
-    ((session.STEER, "Steer"), (session.ABLATE, "Ablate")),
+    (
+        (session.STEER, "Steer"), (session.ABLATE, "Ablate"),
+        (session.EXPERIMENTS, "Experiments"),
+    ),
     ((session.LISTS, "Lists"), (session.SQL, "SQL")),
 )  # fmt: skip
 """The pages of the sidebar: find, read, change, keep."""

@@ -23,6 +23,7 @@ page = st.navigation(
         st.Page(session.PROMPT, title="Prompt"),
         st.Page(session.STEER, title="Steer"),
         st.Page(session.ABLATE, title="Ablate"),
+        st.Page(session.EXPERIMENTS, title="Experiments"),
         st.Page(session.CONTRAST, title="Contrast"),
         st.Page(session.LISTS, title="Lists"),
         st.Page(session.SQL, title="SQL"),

@@ -27,6 +27,7 @@ MAP, JOBS = "views/map.py", "views/jobs.py"
 LISTS = "views/lists.py"
 STEER = "views/steer.py"
 ABLATE = "views/ablate.py"
+EXPERIMENTS = "views/experiments.py"
 QUERY, WRITTEN = "sql", "session_sql"
 """The URL's parameter of the SQL page, and the key of what this visitor wrote there last."""
 

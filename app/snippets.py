@@ -1,9 +1,11 @@
-"""A kept run as Python that does it again, without a page and without a store."""
+"""A kept run as Python that does it again, without a page."""
 
 import pprint
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from app.ablate.snippet import lines
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment
 
@@ -27,19 +29,19 @@ for record in speak(engine.lm, engine.dictionaries, Asked.from_json(REQUEST)):
 '''
 
 
-def as_python(experiment: Experiment, places: Mapping[str, str]) -> str:
+def as_python(experiment: Experiment, places: Mapping[str, str], store: Path) -> str:
     """The script. `places`: hash → where this machine has the weights; what it has not is named as
-    it was called, for the reader to replace.
+    it was called, for the reader to replace. `store`: for scripts that read a harvest.
 
     InputError for a kind of run that has no script.
     """
     if experiment.kind not in SCRIPTS:
         raise InputError(f"A run of the kind {experiment.kind} has no script: its JSON has it all.")
-    return SCRIPTS[experiment.kind](experiment, places)
+    return SCRIPTS[experiment.kind](experiment, places, store)
 
 
-def steer(experiment: Experiment, places: Mapping[str, str]) -> str:
-    """Of a steering run."""
+def steer(experiment: Experiment, places: Mapping[str, str], store: Path) -> str:
+    """Of a steering run; it needs no store."""
     return STEER.format(
         id=experiment.id,
         head=head(experiment, places),
@@ -68,4 +70,12 @@ def named(name: str, value: Any) -> str:
     return f"{name} = {text}"
 
 
-SCRIPTS: dict[str, Callable[[Experiment, Mapping[str, str]], str]] = {"steer": steer}
+def ablate(experiment: Experiment, places: Mapping[str, str], store: Path) -> str:
+    """Of an ablation, a ranking or a splice: means may come from the harvest."""
+    return lines(store, experiment.harvest, experiment.kind, experiment.request)
+
+
+SCRIPTS: dict[str, Callable[[Experiment, Mapping[str, str], Path], str]] = {
+    "steer": steer,
+    **dict.fromkeys(("ablate", "effects", "splice"), ablate),
+}

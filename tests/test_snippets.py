@@ -1,6 +1,7 @@
 """A kept run as Python: executed, it prints the very texts."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_it_prints_the_same_texts(
     kept: tuple[Experiment, Store], capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment, store = kept
-    run(as_python(experiment, store.places.known()))
+    run(as_python(experiment, store.places.known(), store.path))
     rows = experiment.result["rows"]
     want = "".join(f"{name}: {row['end']['text']!r}\n" for name, row in rows.items())
     assert capsys.readouterr().out == want
@@ -47,7 +48,7 @@ def test_other_weights_are_refused(kept: tuple[Experiment, Store]) -> None:
     experiment, store = kept
     places = store.places.known()
     hashes = dict.fromkeys(experiment.dictionaries, "0" * 64)
-    script = as_python(replace(experiment, dictionaries=hashes), places)
+    script = as_python(replace(experiment, dictionaries=hashes), places, store.path)
     script = script.replace(
         "'top': 'top'", repr({"top": places[experiment.dictionaries["top"]]})[1:-1]
     )
@@ -56,6 +57,7 @@ def test_other_weights_are_refused(kept: tuple[Experiment, Store]) -> None:
     script = as_python(
         replace(experiment, model_hash="0" * 64),
         {**places, "0" * 64: places[experiment.model_hash]},
+        store.path,
     )
     with pytest.raises(InputError, match="not the weights of the run: the model"):
         run(script)
@@ -65,7 +67,7 @@ def test_texts_cannot_become_code(kept: tuple[Experiment, Store]) -> None:
     experiment, store = kept
     nasty = "\"\"\"\n'''; raise SystemExit\\ {id} \ud800"
     changed = replace(experiment, model=nasty, request={**experiment.request, "prompt": nasty})
-    script = as_python(changed, {})
+    script = as_python(changed, {}, Path("s"))
     scope: dict = {}
     before = script.split("engine = ")[0]
     exec(compile(before, "snippet", "exec"), scope)
@@ -74,4 +76,4 @@ def test_texts_cannot_become_code(kept: tuple[Experiment, Store]) -> None:
 
 def test_a_kind_without_a_script_is_said(kept: tuple[Experiment, Store]) -> None:
     with pytest.raises(InputError, match="circuit has no script"):
-        as_python(replace(kept[0], kind="circuit"), {})
+        as_python(replace(kept[0], kind="circuit"), {}, Path("s"))

@@ -1,0 +1,98 @@
+"""Two kept runs side by side: texts, guard rails, and what their requests differ in."""
+
+from typing import Any
+
+import streamlit as st
+
+from app import components, session
+from app.experiment_page import facts, spoken, title
+from app.experiment_pair import differences, flat, parting, shown
+from app.wording import count, plural
+from feature_store.experiments import Experiment
+
+ROWS = 200
+"""Lines of a table of differences."""
+
+
+def draw(a: Experiment, b: Experiment) -> None:
+    """The page under the bar."""
+    st.title("Compare runs", anchor=False)
+    for side, run in zip("AB", (a, b), strict=True):
+        href = session.href(session.EXPERIMENTS, {"experiment": run.id})
+        name = f"[{session.literal(run.id)}]({href})"
+        about = session.literal(f"{title(run)} · {facts(run)}")
+        st.markdown(f"**{side}** {name} {about}" + (f" · {note(run)}" if run.note else ""))
+    if a.kind == b.kind == "steer":
+        texts(a, b)
+    else:
+        st.subheader("Results", anchor=False)
+        if a.kind == b.kind:
+            table(numbers(a, b))
+        else:
+            st.caption(f"A is a run of {a.kind}, B of {b.kind}: their results have no common part.")
+    st.subheader("Requests and weights", anchor=False)
+    table(differences(asked(a), asked(b)))
+
+
+def note(run: Experiment) -> str:
+    """Of a run, as Markdown that says nothing but it."""
+    return f"“{session.literal(run.note)}”"
+
+
+def texts(a: Experiment, b: Experiment) -> None:
+    """Row by row, A left and B right; tokens without a like in the other are underlined."""
+    unit = "tokens" if a.model_hash == b.model_hash else "pieces"
+    names = [name for name in a.result["rows"] if name in b.result["rows"]]
+    for name in names:
+        rows = [run.result["rows"][name] for run in (a, b)]
+        found = parting(rows[0][unit], rows[1][unit])
+        if found.identical:
+            hint = f"the same {plural(found.n[0], 'token')}"
+        else:
+            alike = min(found.n) - min(map(len, found.changed))
+            hint = (
+                f"alike up to token {count(found.same)}; {plural(alike, 'token')} of "
+                f"{count(max(found.n))} stand in both, the others are underlined"
+            )
+        columns = [
+            spoken(run.result, name, found.changed[i], f"{'AB'[i]} {name}")
+            for i, run in enumerate((a, b))
+        ]
+        components.texts(key=f"pair_{name}", data={"texts": columns, "hint": hint})
+
+
+def numbers(a: Experiment, b: Experiment) -> list[tuple[str, str, str]]:
+    """The results' single numbers beside each other, lists left out."""
+    left, right = (
+        {
+            path: v
+            for path, v in flat(run.result).items()
+            if not any(map(str.isdigit, path.split(".")))
+        }
+        for run in (a, b)
+    )
+    return [
+        (path, shown(left.get(path)), shown(right.get(path)))
+        for path in dict.fromkeys([*left, *right])
+    ]
+
+
+def asked(run: Experiment) -> dict[str, Any]:
+    """Everything that a result depends on."""
+    return {
+        **run.request,
+        "model": run.model_hash[:12],
+        "dictionaries": {name: weights[:12] for name, weights in run.dictionaries.items()},
+        "versions": dict(run.versions),
+    }
+
+
+def table(rows: list[tuple[str, str, str]]) -> None:
+    """Path, A, B."""
+    if not rows:
+        st.caption("No difference.")
+        return
+    data = [{"": path, "A": left, "B": right} for path, left, right in rows[:ROWS]]
+    st.dataframe(data, hide_index=True, height=min(36 * len(data) + 38, 420))
+    if len(rows) > ROWS:
+        st.caption(f"and {count(len(rows) - ROWS)} more")

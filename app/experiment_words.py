@@ -1,0 +1,86 @@
+"""Runs in words: what was done, to which features, on what; and which page a kind has."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from app import session
+from app.wording import measure, plural
+from feature_store.experiments import Entry, Kind
+
+PAGES: dict[str, str] = {
+    **dict.fromkeys(("steer", "sweep", "examples", "contrast"), session.STEER),
+    **dict.fromkeys(("ablate", "effects", "splice"), session.ABLATE),
+}
+"""Kind → the page that opens it."""
+LONGEST = 60
+
+
+def what(request: Mapping[str, Any]) -> str:
+    """What was done to the model: modes and strengths, or what stood in the parts' place."""
+    edits = [f"{edit['mode']} {measure(edit.get('strength', 1.0))}" for edit in _edits(request)]
+    how = [str(request["how"])] if "how" in request else []
+    return " + ".join(dict.fromkeys(edits)) or ", ".join(how)
+
+
+def whom(request: Mapping[str, Any]) -> list[str]:
+    """Features, vectors, parts or dictionaries that it was done to."""
+    found: list[str] = []
+    for edit in _edits(request):
+        found += [str(feature) for feature in edit.get("features") or ()]
+        if edit.get("vector"):
+            found.append(str(edit["vector"].get("name", "a vector")))
+    found += [str(part) for part in request.get("parts") or ()]
+    return list(dict.fromkeys(found or map(str, request.get("dictionaries") or ())))
+
+
+def text(request: Mapping[str, Any]) -> str:
+    """The prompt, or how many there are."""
+    prompt = request.get("prompt")
+    if isinstance(prompt, str):
+        return prompt
+    if prompt:
+        return str(prompt[-1].get("content", ""))
+    cases = request.get("cases") or request.get("prompts") or []
+    if len(cases) == 1:
+        return str(cases[0].get("prompt", "") if isinstance(cases[0], Mapping) else cases[0])
+    return plural(len(cases), "prompt") if cases else ""
+
+
+def named(kind: Kind, request: Mapping[str, Any]) -> str:
+    """A run in a line."""
+    parts = [kind, what(request), some(whom(request)), quoted(text(request))]
+    return " · ".join(part for part in parts if part)
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few of many names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def quoted(words: str) -> str:
+    """A text on one line, cut."""
+    line = " ".join(words.split())
+    return f"“{line[: LONGEST - 1]}…”" if len(line) > LONGEST else f"“{line}”" if line else ""
+
+
+def matching(entries: Iterable[Entry], kind: str, words: str) -> list[Entry]:
+    """Those of a kind (any, if empty) that have every word, in any letter case."""
+    wanted = words.lower().split()
+    return [
+        entry for entry in entries
+        if kind in ("", entry.kind) and all(word in searched(entry) for word in wanted)
+    ]  # fmt: skip
+
+
+def searched(entry: Entry) -> str:
+    """What a filter looks in."""
+    request = entry.request
+    parts = [entry.id, entry.kind, what(request), *whom(request), text(request), entry.note]
+    return "\n".join(parts).lower()
+
+
+def _edits(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of a run; a sweep has one, under its own name."""
+    one = request.get("edit")
+    return [edit for edit in request.get("edits") or ([one] if one else []) if "mode" in edit]
