@@ -155,6 +155,8 @@ class Server:
     open: int = 0
     most_open: int = 0
     port: int = 0
+    wrap: Callable[[Body], Any] = lambda body: body
+    """Puts something else in place of a whole reply."""
     keep: bool = True
     """Whether to keep what it saw; a benchmark does not."""
 
@@ -211,7 +213,7 @@ class Server:
             await asyncio.sleep(said.delay_s)
         if self.keep:
             self.answered[asked(body)] += 1
-        return send(writer, 200, completion(body, said))
+        return send(writer, 200, self.wrap(completion(body, said)))
 
     def _refuses(self, body: Body) -> Fault | None:
         for name in ("response_format", "logprobs"):
@@ -269,7 +271,7 @@ def header(status: int, length: int, more: str = "") -> bytes:
     return f"{text}Content-Length: {length}\r\n{more}\r\n".encode()
 
 
-def send(writer: asyncio.StreamWriter, status: int, body: Body, more: str = "") -> bool:
+def send(writer: asyncio.StreamWriter, status: int, body: Any, more: str = "") -> bool:
     """A whole reply."""
     raw = json.dumps(body).encode()
     writer.write(header(status, len(raw), more) + raw)

@@ -120,7 +120,9 @@ class CallLog:
     def keep(self, row: Attempt | Outcome) -> None:
         """Record a row: when this returns, it is safe. InputError when it cannot be written."""
         with self._lock:
-            if self._broken:
+            if self._broken and isinstance(
+                row, Attempt
+            ):  # what was asked already is kept if it can
                 raise self._broken
             try:
                 self._journal.write(row)

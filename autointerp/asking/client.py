@@ -1,9 +1,11 @@
 """One attempt at one request, through the openai package: what comes back, or what went wrong."""
 
 import asyncio
+import math
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -21,6 +23,9 @@ MOST_BYTES = 16_000_000
 MOST_TEXT = 100_000
 """Characters of a text that anybody asked for."""
 CONNECT_S = 10.0
+POOL = 8
+"""Connections that one pool has: it looks at all that are idle before each call, so that one pool
+of 64 would spend more time on this than on the calls."""
 HEADERS = {
     "host", "accept", "accept-encoding", "connection", "content-type", "content-length",
     "transfer-encoding", "user-agent",
@@ -31,10 +36,13 @@ HEADERS = {
 class Client:
     """A server, with the key that belongs to it, and a price."""
 
-    def __init__(self, server: Server, http: openai.AsyncOpenAI, price: Price | None) -> None:
+    def __init__(
+        self, server: Server, pools: Sequence[openai.AsyncOpenAI], price: Price | None
+    ) -> None:
         self.server = server
         self.price = price
-        self._http = http
+        self._free = [pool for pool in pools for _ in range(POOL)]
+        """One entry for each connection that is free; the last used is used next, still warm."""
         self._key = server.key()
 
     async def attempt(self, request: Request, dialect: Dialect) -> Came:
@@ -42,10 +50,7 @@ class Client:
         body, began = dialect.body(request), time.monotonic()
         try:
             async with asyncio.timeout(self.server.timeout_s):
-                response = await self._http.post(
-                    "/chat/completions", body=body, cast_to=httpx2.Response
-                )
-            said = response.json()
+                said = await self._post(body)
         except (TimeoutError, openai.OpenAIError, httpx2.HTTPError, ValueError) as error:
             return faults.came(error, self.server, request.model, self._clean)
         latency_s = time.monotonic() - began
@@ -53,6 +58,15 @@ class Client:
             return self._read(self._cleaned(said), request, latency_s)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             return faults.unlike(self.server, self._clean(str(said)))
+
+    async def _post(self, body: dict[str, Any]) -> Any:
+        """The JSON that comes back. Raises what the openai package raises, or ValueError."""
+        pool = self._free.pop()
+        try:
+            post = pool.post("/chat/completions", body=body, cast_to=httpx2.Response)
+            return (await post).json()
+        finally:
+            self._free.append(pool)
 
     def _read(self, said: dict[str, Any], request: Request, latency_s: float) -> Came:
         """A whole reply of the server's."""
@@ -135,23 +149,27 @@ def said_tokens(choice: dict[str, Any]) -> tuple[Said, ...] | None:
 @asynccontextmanager
 async def connect(server: Server, price: Price | None) -> AsyncIterator[Client]:
     """A client until the block ends. The server gets the key bound to it, or none at all."""
-    key = server.key()
-    limits = httpx2.Limits(
-        max_connections=server.concurrency, max_keepalive_connections=server.concurrency
-    )
-    transport = httpx2.AsyncClient(
-        limits=limits,
+    key, trust = server.key(), httpx2.create_ssl_context()
+    async with AsyncExitStack() as stack:
+        pools = [
+            await stack.enter_async_context(pool(server, key, trust))
+            for _ in range(math.ceil(server.concurrency / POOL))
+        ]
+        yield Client(server, pools, price)
+
+
+def pool(server: Server, key: str, trust: ssl.SSLContext) -> openai.AsyncOpenAI:
+    """A few connections to a server."""
+    http = httpx2.AsyncClient(
+        verify=trust,
+        limits=httpx2.Limits(max_connections=POOL, max_keepalive_connections=POOL),
         timeout=httpx2.Timeout(server.timeout_s, connect=CONNECT_S),
         follow_redirects=False,  # to wherever, with the prompt and perhaps the key
         event_hooks={"request": [only(key)], "response": [cap]},
     )
-    async with openai.AsyncOpenAI(
-        api_key=key or "none",
-        base_url=server.base_url,
-        max_retries=0,
-        http_client=transport,
-    ) as http:
-        yield Client(server, http, price)
+    return openai.AsyncOpenAI(
+        api_key=key or "none", base_url=server.base_url, max_retries=0, http_client=http
+    )
 
 
 def only(key: str) -> Callable[[httpx2.Request], Awaitable[None]]:

@@ -1,0 +1,28 @@
+"""A job's process for tests that kill it: asks 0…N-1 of a server, and writes notes to stdout."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from autointerp.asking import CallLog, Server, asking
+from tests.asking import QUICK, question
+
+
+def say(line: str) -> None:
+    """To the parent, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def main(base_url: str, path: str, n: str, concurrency: str) -> None:
+    """Ask them all, many at once."""
+    with CallLog(Path(path), note=say) as calls:
+        server = Server("test", base_url, concurrency=int(concurrency))
+        async with asking(server, "m", calls, patience=QUICK) as asker:
+            say("begun")
+            await asyncio.gather(*(asker.ask(question(str(i))) for i in range(int(n))))
+        say(f"cached {asker.cached}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,142 @@
+"""A server that misbehaves: nothing passes for an answer, and sentences say what would help."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from autointerp.asking import Failed, Reply
+from autointerp.asking.asker import Patience
+from tests import openai_server as server
+from tests.asking import QUICK, ask, one, question
+from tests.openai_server import always, serve, then
+
+GOOD = '{"answers": [1, 0]}'
+FINAL = {  # what is not tried again: fault → kind, words of the sentence
+    "401": (server.UNAUTHORIZED, "no key", "key_env"),
+    "403": (server.Fault(403), "no key", "key_env"),
+    "404": (server.NO_MODEL, "not found", "no model 'm'"),
+    "no credit": (server.NO_CREDIT, "no credit", "no credit left"),
+    "402": (server.Fault(402), "no credit", "no credit left"),
+    "400": (server.Fault(400, message="Bad roles."), "rejected", "Bad roles"),
+    "redirect": (server.REDIRECT, "not found", "the URL of the server itself"),
+    "refusal": (server.REFUSAL, "refusal", "I cannot help"),
+    "filtered": (server.Said("", finish="content_filter"), "refusal", "refused"),
+    "empty": (server.EMPTY, "empty", "empty"),
+    "blank": (server.Said(" \n "), "empty", "empty"),
+    "null": (server.Said(None), "empty", "empty"),
+    "huge": (server.HUGE, "too large", "characters"),
+    "cut off": (server.CUT_OFF, "cut off", "max_tokens"),
+    "no JSON": (server.Said("yes and no"), "unreadable", "no JSON object"),
+    "half JSON": (server.Said('{"answers": [1, '), "unreadable", "broken off"),
+    "wrong length": (server.Said('{"answers": [1]}'), "unreadable", "1 items, not 2"),
+    "wrong value": (server.Said('{"answers": [1, 7]}'), "unreadable", "7 is none of"),
+    "two answers": (server.Said(GOOD + GOOD), "unreadable", "2 JSON objects"),
+    "long wait": (server.Fault(429, retry_after="3600"), "rate limited", "3,600 s"),
+}
+PASSING = {  # what is tried again
+    "429": server.RATE_LIMITED,
+    "429 with Retry-After": server.Fault(429, retry_after="0.05"),
+    "500": server.BROKEN,
+    "503": server.Fault(503),
+    "reset": server.RESET,
+    "half": server.HALF,
+    "garbage": server.GARBAGE,
+    "hang": server.HANG,
+}
+
+
+@pytest.mark.parametrize("name", FINAL)
+def test_a_final_fault_is_asked_once_and_named(name: str, tmp_path: Path) -> None:
+    fault, kind, words = FINAL[name]
+    with serve(then([fault], always(GOOD))) as running:
+        failed = one(running.base_url, tmp_path / "a.duckdb")
+    assert isinstance(failed, Failed)
+    assert (failed.kind, running.calls) == (kind, 1)
+    assert words in failed.sentence and len(failed.sentence) < 500
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_a_passing_fault_is_tried_again(name: str, tmp_path: Path) -> None:
+    with serve(then([PASSING[name]] * 2, always(GOOD))) as running:
+        reply = one(running.base_url, tmp_path / "a.duckdb", timeout_s=0.3)
+    assert isinstance(reply, Reply) and reply.parsed == {"answers": [1, 0]}
+    assert running.calls == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("429", "rate limited"), ("500", "server error"), ("reset", "broken reply"),
+     ("half", "broken reply"), ("garbage", "broken reply"), ("hang", "timeout")],
+)  # fmt: skip
+def test_a_fault_that_stays_is_a_failure(name: str, kind: str, tmp_path: Path) -> None:
+    """After as many attempts as there are; and the others are asked nevertheless."""
+    stays = {"stays": PASSING[name], "good": GOOD}
+    with serve(lambda body: stays[server.asked(body)]) as running:
+        failed, reply = ask(running.base_url, tmp_path / "a.duckdb",
+                            [question("stays"), question("good")], timeout_s=0.2)  # fmt: skip
+    assert isinstance(failed, Failed) and failed.kind == kind
+    assert isinstance(reply, Reply)
+    assert running.calls == 1 + (QUICK.refusals if name == "429" else QUICK.attempts)
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with serve(always(GOOD)) as gone:
+        pass
+    failed = one(gone.base_url, tmp_path / "a.duckdb")
+    assert failed.kind == "unreachable" and failed.hopeless and gone.base_url in failed.sentence
+
+
+def test_a_wrong_path_is_a_wrong_url(tmp_path: Path) -> None:
+    with serve(always(GOOD)) as running:
+        failed = one(running.base_url.removesuffix("/v1"), tmp_path / "a.duckdb")
+    assert failed.kind == "not found" and "most end in /v1" in failed.sentence
+
+
+def test_an_error_sent_as_a_success_is_none(tmp_path: Path) -> None:
+    """Some gateways answer status 200 with an error inside."""
+    with serve(always(GOOD)) as running:
+        running.wrap = lambda body: {"error": {"message": "upstream is down"}}
+        failed = one(running.base_url, tmp_path / "a.duckdb")
+    assert failed.kind == "server error" and "upstream is down" in failed.sentence
+
+
+@pytest.mark.parametrize("odd", [{"choices": []}, {"choices": [{"message": "x"}]}, {}, [], "x", 7])
+def test_json_of_another_kind_is_no_reply(odd: object, tmp_path: Path) -> None:
+    with serve(always(GOOD)) as running:
+        running.wrap = lambda body: odd
+        failed = one(running.base_url, tmp_path / "a.duckdb")
+    assert failed.kind == "broken reply" and "base URL" in failed.sentence
+
+
+def test_a_server_that_asks_to_wait_is_waited_for(tmp_path: Path) -> None:
+    wait = server.Fault(429, retry_after="0.6")
+    with serve(then([wait], always(GOOD))) as running:
+        began = time.monotonic()
+        reply = one(running.base_url, tmp_path / "a.duckdb", patience=Patience(first_s=0.001))
+    assert isinstance(reply, Reply) and time.monotonic() - began >= 0.6
+
+
+@pytest.mark.parametrize(
+    ("parameter", "note"), [("response_format", "no JSON schema"), ("logprobs", "no log prob")]
+)
+def test_what_a_server_does_not_take_is_left_out(parameter: str, note: str, tmp_path: Path) -> None:
+    """It is said once, and every later request goes without."""
+    notes: list[str] = []
+    offers = frozenset({"response_format", "logprobs"} - {parameter})
+    with serve(always(GOOD), offers=offers) as running:
+        wanted = [question(str(i), logprobs=5) for i in range(3)]
+        replies = ask(running.base_url, tmp_path / "a", wanted, notes=notes, concurrency=1)
+    assert all(isinstance(r, Reply) and r.parsed and r.logprobs is None for r in replies)
+    assert running.calls == 4 and len([n for n in notes if note in n]) == 1
+
+
+def test_log_probabilities_come_with_the_tokens(tmp_path: Path) -> None:
+    said = server.logprobs([("1", {"1": -0.1, "0": -2.3})])
+    with serve(always(server.Said("1", said))) as running:
+        path = tmp_path / "a.duckdb"
+        wanted = question(schema=None, logprobs=2)
+        fresh, kept = one(running.base_url, path, wanted), one(running.base_url, path, wanted)
+    assert fresh.logprobs == kept.logprobs == (("1", -0.1, (("1", -0.1), ("0", -2.3))),)
+    assert kept.cached and running.calls == 1
+    assert running.bodies[0]["top_logprobs"] == 2
