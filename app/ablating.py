@@ -186,10 +186,9 @@ def go(tab: str) -> None:
 
 
 def page(place: Place, tab: str) -> None:
-    """Controls of the tab, its button, and its answer."""
+    """Controls of the tab, and its answer."""
     given = CONTROLS[tab](place) if tab in CONTROLS else {}
     try:
-        st.button("Run", type="primary", key="ablate_run", on_click=go, args=(tab,))
         if st.session_state.get(GO) == tab:
             begin(place, tab, given)
             st.session_state.pop(GO)

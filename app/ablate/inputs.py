@@ -20,8 +20,8 @@ LARGEST = 4_000_000
 FOUND = 8
 HOW = {
     "zero": "zero: the part's value is 0",
-    "mean": "mean: a feature's over all counted tokens of this harvest, silent ones at 0; any other "
-    "part's over the counted tokens of these prompts",
+    "mean": "mean: a feature's over all counted tokens of this harvest, silent ones at 0; of any "
+    "other part over the counted tokens of these prompts",
     "resample": "resample: from another of these prompts at the same position",
     "pair": "pair: from a second prompt of the same length",
 }
@@ -64,13 +64,11 @@ def typed(place: Place) -> None:
                 placeholder="Its partner, as many tokens long", label_visibility="collapsed",
             )  # fmt: skip
     with st.container(horizontal=True, gap="small"):
-        for name, hint in (("answer", "right answer, with its space"), ("wrong", "wrong answer")):
+        for name, hint in (("answer", "the model's likeliest"), ("wrong", "none: log probability")):
             st.text_input(
-                name.capitalize(), key=key(name), on_change=keep, placeholder=hint,
-                label_visibility="collapsed",
-                help="One token behind the prompt, space included. Without a right one: the "
-                "model's likeliest. Both empty: a line may carry its own, "
-                "`prompt | answer | wrong`.",
+                name, key=key(name), on_change=keep, placeholder=hint,
+                help="One token behind the prompt, its space included. With both empty a line may "
+                "carry its own: `prompt | answer | wrong`.",
             )  # fmt: skip
 
 

@@ -19,8 +19,11 @@ except InputError:
 inputs.draw(place, engine)
 if problem := st.session_state.pop("ablate_problem", None):
     st.markdown(f":red[{session.literal(problem)}]")
-st.segmented_control(
-    "What", list(setting.TABS), key=setting.key("tab"), required=True, on_change=setting.keep,
-    format_func=setting.TABS.__getitem__, label_visibility="collapsed",
-)  # fmt: skip
-ablating.page(place, setting.value("tab"))
+with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+    st.segmented_control(
+        "What", list(setting.TABS), key=setting.key("tab"), required=True, on_change=setting.keep,
+        format_func=setting.TABS.__getitem__, label_visibility="collapsed",
+    )  # fmt: skip
+    tab = setting.value("tab")
+    st.button("Run", type="primary", key="ablate_run", on_click=ablating.go, args=(tab,))
+ablating.page(place, tab)

@@ -145,10 +145,24 @@ def prompts_told(block: Block) -> list[dict[str, Any]]:
                 "loss": numbers(losses[0][row, : size - 1]),
                 "loss_ablated": numbers(losses[1][row, : size - 1]),
                 "kl": numbers(kl[row, :size]),
-                "moved": [block.outcome.moved(row, at, MOVED) for at in range(size)],
+                "moved": [moved(block, row, at) for at in range(size)],
             }
         )  # fmt: skip
     return found
+
+
+def moved(block: Block, row: int, at: int) -> list[tuple[int, float, float]]:
+    """The tokens that move most behind a position; at the target's, its own tokens in front."""
+    found = block.outcome.moved(row, at, MOVED)
+    target = block.laid.target
+    if at != int(target.last[row]):
+        return found
+    named = [target.answers[row][0]]
+    named += [] if target.against is None else [target.against[row][0]]
+    sides = (block.outcome.clean, block.outcome.ablated)
+    p, q = (logits[row, at].float().softmax(-1) for logits in sides)
+    first = [(token, float(p[token]), float(q[token])) for token in dict.fromkeys(named)]
+    return first + [one for one in found if one[0] not in named]
 
 
 def side(value: float, loss: float, wrong: int | None) -> dict[str, float | None]:
