@@ -127,15 +127,14 @@ def test_kill_at_any_moment(seed: int, tmp_path: Path) -> None:
                 time.sleep(0.01)
             time.sleep(random.Random(seed).uniform(0, 0.8))
             first.send_signal(signal.SIGKILL)
-        before = len(running.bodies)
         with child() as second:
             said, _ = second.communicate(timeout=120)
     with CallLog(tmp_path / "a.duckdb") as calls:
         totals = calls.totals()
-    repeats = running.calls - n
-    assert 0 <= repeats <= concurrency, (before, said)
-    assert totals == Totals(n, repeats, n * 100, n * 10, 0.0, 0, 0.0)
-    assert not repeats or f"{repeats} calls were under way" in said
+    lost = totals.failed  # recorded as begun; the server may not have got all of them
+    assert 0 <= running.calls - n <= lost <= concurrency
+    assert totals == Totals(n, lost, n * 100, n * 10, 0.0, 0, 0.0)
+    assert not lost or f"{lost} calls were under way" in said
 
 
 def test_rows_left_in_the_journal_are_taken_up(tmp_path: Path, running: server.Server) -> None:

@@ -5,19 +5,22 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
 from autointerp.asking import rows
 from autointerp.asking.budget import Budget
 from autointerp.asking.calls import CallLog
-from autointerp.asking.client import Client, connect
 from autointerp.asking.dialect import Dialect
 from autointerp.asking.limiter import Limiter
 from autointerp.asking.prices import Price, price, prices
 from autointerp.asking.reading import Unreadable, read
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
 from autointerp.asking.servers import Server
+
+if TYPE_CHECKING:
+    from autointerp.asking.client import Client
 
 Answer = Reply | Failed
 
@@ -53,7 +56,7 @@ class ServerAsker:
     """Asks one model of one server. See `asking`."""
 
     def __init__(
-        self, client: Client, model: str, calls: CallLog, budget: Budget, *,
+        self, client: "Client", model: str, calls: CallLog, budget: Budget, *,
         patience: Patience, retry_kept: bool, note: Callable[[str], None],
     ) -> None:  # fmt: skip
         server = client.server
@@ -219,6 +222,8 @@ async def asking(
     replies that were recorded and could not be used are asked for once more. `note` takes lines
     for the job's log.
     """
+    from autointerp.asking.client import connect  # openai takes a second to import
+
     known = price(model, server, prices() if table is None else table)
     async with connect(server, known) as client:
         yield ServerAsker(

@@ -95,6 +95,7 @@ class CallLog:
         self._wanted: queue.SimpleQueue[_Wanted | None] = queue.SimpleQueue()
         self._broken: InputError | None = None
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(journal or path.with_suffix(".journal"))
             self._db = duckdb.connect(str(path), config={"threads": 1, "memory_limit": MEMORY})
             self._db.execute(SCHEMA.read_text(encoding="utf-8"))

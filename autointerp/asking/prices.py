@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Price]:
     found: dict[str, Price] = {}
     for model, entry in read_toml(path).items():
         numbers = [entry.get(name) for name in ("input", "output")] if type(entry) is dict else []
-        if not numbers or not all(isinstance(n, int | float) and n >= 0 for n in numbers):
+        if not numbers or not all(type(n) in (int, float) and n >= 0 for n in numbers):
             raise InputError(
                 f'["{model}"] in {path} needs input and output, in dollars for a million tokens.'
             )

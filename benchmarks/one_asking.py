@@ -1,0 +1,90 @@
+"""Calls to an instant server, recorded as a job records them: how many a second, in what memory."""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from autointerp.asking import CallLog, Message, Reply, Request, Server, asking
+from benchmarks.children import ROOT, resident_mb
+
+CONCURRENCY = 64
+WORKERS = 96
+PROMPT = "word " * 800
+"""About as long as a scorer's prompt of five contexts."""
+DIGITS = {
+    "type": "array",
+    "items": {"type": "integer", "enum": [0, 1]},
+    "minItems": 5,
+    "maxItems": 5,
+}
+SCHEMA = {"type": "object", "properties": {"answers": DIGITS}, "required": ["answers"]}
+TICK_S = 0.005
+
+
+async def calls(base_url: str, path: Path, n: int) -> dict[str, Any]:
+    """Ask `n` different questions, from WORKERS tasks."""
+    late: list[float] = []
+    server = Server("instant", base_url, concurrency=CONCURRENCY)
+    with CallLog(path) as log:
+        async with asking(server, "m", log) as asker:
+
+            async def worker(first: int) -> None:
+                for i in range(first, n, WORKERS):
+                    asked = Request((Message("user", f"{i} {PROMPT}"),), schema=SCHEMA)
+                    assert isinstance(await asker.ask(asked), Reply)
+
+            ticking = asyncio.create_task(tick(late))
+            clock_s, cpu_s = time.perf_counter(), time.process_time()
+            await asyncio.gather(*(worker(first) for first in range(WORKERS)))
+            clock_s, cpu_s = time.perf_counter() - clock_s, time.process_time() - cpu_s
+            ticking.cancel()
+            cached = asker.cached
+    late.sort()
+    return {
+        "calls": n, "cached": cached, "per_s": n / clock_s, "cpu_ms": cpu_s / n * 1000,
+        "late_p99_ms": late[int(0.99 * len(late))] * 1000 if late else 0.0,
+        "resident_mb": resident_mb(),
+    }  # fmt: skip
+
+
+async def tick(late: list[float]) -> None:
+    """How much later than asked the event loop wakes a task."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(TICK_S)
+        late.append(time.perf_counter() - began - TICK_S)
+
+
+def measure(n: int) -> list[dict[str, Any]]:
+    """A few calls, ten times as many on top, and those once more from the record."""
+    command = [sys.executable, "-m", "tests.openai_server"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server,
+    ):
+        assert server.stdout
+        base_url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+        path = Path(folder) / "calls.duckdb"
+        try:
+            return [asyncio.run(calls(base_url, path, many)) for many in (n, 10 * n, 10 * n)]
+        finally:
+            server.kill()
+
+
+def main() -> None:
+    """Write the facts as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    args.out.write_text(json.dumps(measure(args.n)), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
