@@ -5,16 +5,17 @@ Pages and tabs read a `Setting` and change it with `add`, `put` and `undo`, from
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import streamlit as st
 
 from app.annotations import Said
 from app.session import Place
+from backend.generation.asked import Asked
 from backend.generation.records import Sampling
 from backend.interventions.modes import MODES
-from backend.interventions.records import Edit
+from backend.interventions.records import Edit, Freeze
 from feature_store.errors import InputError, pick
 from feature_store.records import FeatureId
 
@@ -40,35 +41,33 @@ class Setting:
     sampling: Sampling = USUAL
     watch: tuple[FeatureId, ...] = ()
     """Features that are only watched; those of the edits are watched too."""
+    freeze: Freeze = field(default_factory=Freeze)
 
     @property
     def watched(self) -> tuple[FeatureId, ...]:
         """Features whose activations are read, edited ones first."""
-        edited = (feature for edit in self.edits for feature in edit.features)
-        return tuple(dict.fromkeys([*edited, *self.watch]))
+        return self.asked().watched
+
+    def asked(self, *, bos: bool = True) -> Asked:
+        """As a run is asked. The page looks next tokens up when they are clicked: `top` is 0."""
+        return Asked(
+            self.prompt, self.edits, self.sampling, self.watch, bos=bos, freeze=self.freeze, top=0
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`; a kept run's `request`."""
-        prompt = self.prompt
-        return {
-            "edits": [edit.to_json() for edit in self.edits],
-            "prompt": prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt],
-            "sampling": {**asdict(self.sampling), "stop": list(self.sampling.stop)},
-            "watch": [str(feature) for feature in self.watch],
-        }
+        """Plain data for `json.dumps`."""
+        return self.asked().to_json()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Setting":
-        """What `to_json` gave; InputError for anything else."""
-        prompt = data.get("prompt", "")
-        if not isinstance(prompt, str):
-            prompt = tuple({"role": str(t["role"]), "content": str(t["content"])} for t in prompt)
-        return cls(
-            edits=tuple(Edit.from_json(one) for one in data.get("edits", ())),
-            prompt=prompt,
-            sampling=sampling_of(data.get("sampling", {})),
-            watch=tuple(FeatureId.parse(str(one)) for one in data.get("watch", ())),
-        )
+        """Of a kept run's request, or a part of one, the rest as usual; InputError for anything
+        else."""
+        drawn = data.get("sampling", {})
+        if isinstance(drawn, Mapping):
+            check_numbers(drawn)
+            drawn = {**asdict(USUAL), **drawn}
+        found = Asked.from_json({"prompt": "", **data, "sampling": drawn})
+        return cls(found.edits, found.prompt, found.sampling, found.watch, found.freeze)
 
 
 @dataclass(frozen=True)
@@ -80,23 +79,12 @@ class Subject:
     setting: Setting
 
 
-def sampling_of(data: Mapping[str, Any]) -> Sampling:
-    """A Sampling from plain data; InputError for a field that it does not have."""
-    names = [field.name for field in fields(Sampling)]
-    if unknown := sorted(set(data) - set(names)):
-        raise InputError(f"Sampling has no field {unknown[0]!r}. It has: {', '.join(names)}.")
-    stop = data.get("stop", ())
-    if not isinstance(stop, list | tuple) or not all(isinstance(one, str) for one in stop):
-        raise InputError("The stop strings are a list of texts.")
-    for name, value in data.items():
-        whole = name in WHOLE
-        if name != "stop" and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise InputError(f"{name} is {value!r}: write a number.")
-        if whole and not isinstance(value, int):
-            raise InputError(f"{name} is {value!r}: write a whole number.")
-    found = replace(USUAL, **{**data, "stop": tuple(stop)})
-    found.check()
-    return found
+def check_numbers(drawn: Mapping[str, Any]) -> None:
+    """InputError where a field of the sampling is no number, or a count no whole one."""
+    for name, value in drawn.items():
+        kinds = int if name in WHOLE else int | float
+        if name != "stop" and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise InputError(f"{name} is {value!r}: write a {'whole ' * (kinds is int)}number.")
 
 
 def sensible(edit: Edit) -> Edit:

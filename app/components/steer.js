@@ -162,6 +162,8 @@ function column(stage, name, story, row, changed) {
   if (col.spans.length > ids.length) { col.spans = []; col.text.replaceChildren(); }
   const values = series(stage, name, row);
   const top = stage.data.features.find(({ id }) => id === stage.feature)?.max || Math.max(...values.map(Math.abs), 1e-9);
+  const end = col.text.scrollHeight - col.text.scrollTop - col.text.clientHeight < 40;
+  const grows = ids.length > col.spans.length && !stage.message.state.done;
   ids.forEach((id, at) => {
     const span = col.spans[at] ?? token(col, at, id, pieces[at]);
     const own = at - given.tokens.length;
@@ -176,6 +178,7 @@ function column(stage, name, story, row, changed) {
     if (span.className !== kind) span.className = kind;
     span.style.setProperty("--heat", strength.toFixed(3));
   });
+  if (grows && end) col.text.scrollTop = col.text.scrollHeight;
   if (!row) col.text.textContent = name === "steered" && story ? "No edit: nothing is steered." : "";
   col.rail.textContent = [stage.message.rails?.[name], stage.message.endings?.[name]].filter(Boolean).join(" · ");
   col.warn.replaceChildren(...(stage.message.warnings?.[name] ?? []).map((text) => el("div", "", text)));

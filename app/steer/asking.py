@@ -1,5 +1,6 @@
 """The prompt and how tokens are drawn: the page's fields, into the visitor's setting."""
 
+import re
 from dataclasses import replace
 
 import streamlit as st
@@ -9,6 +10,7 @@ from app.session import Place
 from app.steer.conditions import chats
 from feature_store.errors import InputError
 
+FROZEN = {"patterns": "attention patterns", "norms": "norms", "mlps": "MLP outputs"}
 LONGEST = 20_000
 """Characters of a prompt."""
 
@@ -86,6 +88,31 @@ def sampling() -> None:
             "Stop strings", key=field, height=68, placeholder="one a line; the text ends before it",
             on_change=stops, args=(field,),
         )  # fmt: skip
+        frozen(key)
+
+
+def frozen(key: str) -> None:
+    """Which layers keep the clean model's values."""
+    st.caption(
+        "Layers, first to last, that keep the clean model's values in the steered text: what is "
+        "left is the edit's effect by other ways."
+    )
+    parts = st.columns(3, gap="small")
+    for part, (name, label) in zip(parts, FROZEN.items(), strict=True):
+        field, layers = f"{key}_{name}", getattr(steering.setting().freeze, name)
+        st.session_state.setdefault(field, f"{layers[0]}-{layers[1]}" if layers else "")
+        part.text_input(label, key=field, placeholder="0-3", on_change=freeze, args=(name, field))
+
+
+def freeze(name: str, field: str) -> None:
+    """Callback: other layers; what is no range is said, and leaves them as they were."""
+    now, text = steering.setting().freeze, st.session_state[field].strip()
+    found = re.fullmatch(r"(\d{1,4})(?:\s*[-–]\s*(\d{1,4}))?", text)
+    if text and not found:
+        st.toast(f"Layers are written 0-3, or 2; not {text!r}.")
+        return
+    layers = (int(found[1]), int(found[2] or found[1])) if found else None
+    steering.change(freeze=replace(now, **{name: layers}))
 
 
 def number(

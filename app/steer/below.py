@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import session, steering
+from app import session, snippets, steering
+from app.experiment_files import written
 from app.session import Place
 from app.steer import kept, link
 from app.steer.link import Opened
@@ -56,9 +57,14 @@ def controls(experiment: Experiment) -> None:
         label_visibility="collapsed", disabled=not writable, on_change=note, args=(name, key),
     )  # fmt: skip
     with st.popover("copy as Python"):
-        st.code(kept.as_python(experiment), language="python", height=320)
+        store = session.store()
+        if experiment.kind in snippets.SCRIPTS:
+            script = snippets.as_python(experiment, store.places.known(), store.path)
+            st.code(script, language="python", height=320)
+        else:
+            st.caption("A run of this kind has no script: its JSON has it all.")
     st.download_button(
-        "JSON", lambda: kept.as_json(experiment), f"saefari-{name}.json", type="tertiary",
+        "JSON", lambda: written([experiment]), f"saefari-{name}.json", type="tertiary",
         on_click="ignore", key=f"steer_json_{name}",
     )  # fmt: skip
     if writable:

@@ -17,8 +17,8 @@ from feature_store.experiments import Experiment
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
-PARAMS = ("edits", "prompt", "chat", "sampling", "watch", "experiment")
-WROTE, SHOWN = "steer_wrote", "steer_shown"
+PARAMS = ("edits", "prompt", "chat", "sampling", "watch", "freeze", "experiment")
+WROTE, SHOWN, OTHER = "steer_wrote", "steer_shown", "steer_other"
 LONGEST = 6_000
 """Characters of a parameter; a longer one stays in the visitor's session."""
 
@@ -74,13 +74,23 @@ def opened(name: str) -> None:
         raise InputError(
             f"Experiment {name} is of the kind {found.kind}: it has a page of its own."
         )
+    st.query_params["harvest"] = found.harvest
+    st.query_params.pop("dictionary", None)
+    if found.kind != "steer":
+        st.session_state[OTHER] = found, steering.setting()
+        return
     setting = Setting.from_json(found.request)
     if not isinstance(setting.prompt, str):
         begin_chat(setting.prompt)
     steering.adopt(setting)
     show(Opened(found, setting))
-    st.query_params["harvest"] = found.harvest
-    st.query_params.pop("dictionary", None)
+
+
+def opened_below() -> Experiment | None:
+    """A kept run of another kind that the link has opened: a sweep, a search for examples, a
+    contrast, which the tabs show; None once the setting is another one."""
+    found, then = st.session_state.get(OTHER, (None, None))
+    return found if then == steering.setting() else None
 
 
 def begin_chat(turns: steering.Turns) -> None:
@@ -93,7 +103,7 @@ def from_url(given: dict[str, str]) -> Setting:
     """The setting that the parameters name. With edits it is a whole one, and what is left out is
     as usual; without, the rest stays as it is."""
     plain = (Setting() if "edits" in given else steering.setting()).to_json()
-    for name in ("edits", "sampling", "watch"):
+    for name in ("edits", "sampling", "watch", "freeze"):
         if name in given:
             plain[name] = parsed(name, given[name])
     if "chat" in given:
@@ -110,7 +120,9 @@ def parsed(name: str, text: str) -> Any:
         found = json.loads(text)
     except json.JSONDecodeError as bad:
         raise InputError(f"The link's {name} cannot be read: open the page without them.") from bad
-    if isinstance(found, dict) != (name == "sampling") or not isinstance(found, dict | list):
+    if isinstance(found, dict) != (name in ("sampling", "freeze")) or not isinstance(
+        found, dict | list
+    ):
         raise InputError(f"The link's {name} cannot be read: open the page without them.")
     return found
 
@@ -166,7 +178,12 @@ def leave() -> None:
     """Put the page's state into the URL: a kept run by its id, otherwise all that is set."""
     setting, one = steering.setting(), shown()
     name = one.experiment.id if isinstance(one, Opened) else one.kept if one else ""
-    new = {"experiment": name} if one and name and one.setting == setting else written(setting)
+    if below := opened_below():
+        new = {"experiment": below.id}
+    elif one and name and one.setting == setting:
+        new = {"experiment": name}
+    else:
+        new = written(setting)
     others = {k: v for k, v in st.query_params.to_dict().items() if k not in PARAMS}
     wanted = {**others, **new}
     if wanted != st.query_params.to_dict():
@@ -178,10 +195,12 @@ def written(setting: Setting) -> dict[str, str]:
     """The parameters of a setting."""
     plain, usual = setting.to_json(), asdict(USUAL)
     drawn = {k: v for k, v in plain["sampling"].items() if v != usual[k] and v != []}
+    frozen = {what: layers for what, layers in plain["freeze"].items() if layers}
     found = {
         "edits": compact([slim(edit) for edit in setting.edits]) if setting.edits else "",
         "sampling": compact(drawn) if drawn else "",
         "watch": compact(plain["watch"]) if plain["watch"] else "",
+        "freeze": compact(frozen) if frozen else "",
     }
     key = "prompt" if isinstance(setting.prompt, str) else "chat"
     found[key] = setting.prompt if isinstance(setting.prompt, str) else compact(plain["prompt"])

@@ -44,7 +44,9 @@ def read(
 
     start = started(engine, setting)
     with torch.inference_mode():
-        plan = compile_edits(engine.lm, engine.dictionaries, [setting.edits], guard=True)
+        plan = compile_edits(
+            engine.lm, engine.dictionaries, [setting.edits], freeze=setting.freeze, guard=True
+        )
         n = min(len(start.tokens), len(tokens))
         found = run_once(plan, [list(tokens)], n_prompt=n, roles=start.roles)
         steered = found.logits[0, -1].float().softmax(-1)

@@ -32,13 +32,13 @@ class Run:
         self,
         engine: "LocalEngine",
         setting: Setting,
-        start: "Start",
         ticket: "Ticket",
         keep: Callable[["Run"], str],
     ) -> None:
         self.name = secrets.token_urlsafe(12)
-        self.engine, self.setting, self.start, self.ticket = engine, setting, start, ticket
-        self.story = Story(["default", *(["steered"] if setting.edits else [])])
+        self.engine, self.setting, self.ticket = engine, setting, ticket
+        self.asked = setting.asked(bos=engine.bos is not None)
+        self.story = Story([row.name for row in self.asked.rows])
         self.error = self.unkept = self.kept = ""
         self.changes = 0
         """How often the story has grown."""
@@ -61,21 +61,16 @@ class Run:
         except InputError as error:
             self.error = str(error)
         except Exception as error:  # noqa: BLE001 - a thread's end: the page says it
-            self.error = failure(error)
+            self.error = f"The model failed: {type(error).__name__}: {error}"
         finally:
             self.done.set()
 
     def _generate(self) -> None:
-        from backend.generation.records import Row
-        from backend.generation.stream import Extras, generate
+        from backend.generation.speaking import speak
 
-        rows = [Row("default")]
-        if self.setting.edits:
-            rows.append(Row("steered", self.setting.edits))
-        records = generate(
-            self.engine.lm, self.engine.dictionaries, self.start, rows, self.setting.sampling,
-            Extras(watch=self.setting.watched), stop=self.ticket.stop,
-            seconds=self.ticket.queue.limits.seconds,
+        records = speak(
+            self.engine.lm, self.engine.dictionaries, self.asked,
+            stop=self.ticket.stop, seconds=self.ticket.queue.limits.seconds,
         )  # fmt: skip
         for record in records:
             with self._lock:
@@ -130,17 +125,6 @@ def feet(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def failure(error: Exception) -> str:
-    """A sentence for what was not foreseen; the memory of a device is let go."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return "The model ran out of memory: write fewer tokens, or choose fewer features."
-    return f"The model failed: {type(error).__name__}: {error}"
-
-
 @st.cache_resource(show_spinner=False)
 def line() -> "Queue":
     """The visitors of this process's model."""
@@ -156,7 +140,7 @@ def begin(engine: Engine, setting: Setting, keep: Callable[[Run], str]) -> Run:
     assert isinstance(engine, LocalEngine), "texts are generated in this process"
     start, queue = started(engine, setting), line()
     queue.limits.check(start, setting.sampling)
-    run = Run(engine, setting, start, queue.join(), keep)
+    run = Run(engine, setting, queue.join(), keep)
     RUNS.put(run)
     threading.Thread(target=run.compute, daemon=True, name=f"steer {run.name}").start()
     return run
@@ -164,14 +148,12 @@ def begin(engine: Engine, setting: Setting, keep: Callable[[Run], str]) -> Run:
 
 def started(engine: "LocalEngine", setting: Setting) -> "Start":
     """The prompt's tokens; InputError for an empty one and for one beyond the model's context."""
-    from backend.generation import prompts
+    from backend.generation import speaking
 
-    if isinstance(setting.prompt, str):
-        return prompts.plain(engine.lm, setting.prompt, bos=engine.bos is not None)
-    turns: Any = [dict(turn) for turn in setting.prompt]
-    if not any(turn["content"].strip() for turn in turns):
+    turns = [] if isinstance(setting.prompt, str) else setting.prompt
+    if turns and not any(turn["content"].strip() for turn in turns):
         raise InputError("There is no message to answer: type one.")
-    return prompts.chat(engine.lm, turns)
+    return speaking.begin(engine.lm, setting.asked(bos=engine.bos is not None))
 
 
 class Runs:

@@ -59,8 +59,7 @@ def run_wanted(place: Place) -> None:
         engine = live.ready(place.file)
         if engine is None:
             return
-        keep = kept.keeper(place.file, kept.experiments())
-        link.show(begin(engine, setting, keep))
+        link.show(begin(engine, setting, kept.keeper(place.file)))
     except InputError as error:
         st.session_state[PROBLEM] = str(error)
     st.session_state[WANTED] = False
