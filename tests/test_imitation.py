@@ -1,0 +1,114 @@
+"""From texts to a few features: the loss falls, and the page's edits do the same."""
+
+import random
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from backend.generation.prompts import plain
+from backend.generation.records import Sampling
+from backend.imitation import Ask, Found, imitate
+from backend.interventions.once import run_once
+from backend.interventions.plan import compile_edits
+from backend.sweep.at_kl import unedited
+from feature_store.errors import InputError
+from tests.editing import dictionaries
+from tests.models import VOCAB, tiny
+
+NAMES = ("relu", "early", "mlp")
+
+
+def chosen() -> dict:
+    return {name: dictionaries()[name] for name in NAMES}
+
+
+def texts(n: int) -> tuple[tuple[int, ...], ...]:
+    """Random texts of three words only: what they share can be learnt from half of them."""
+    dice = random.Random(0)
+    words = [VOCAB.index(word) for word in ("cat", "ball", "lake")]
+    return tuple(tuple(dice.choices(words, k=12)) for _ in range(n))
+
+
+def asked(n: int = 8, **fields) -> Ask:
+    return Ask(plain(tiny(), "the cat", bos=True), texts(n), **{"m": 3, **fields})
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    result = imitate(tiny(), chosen(), asked())
+    assert result is not None
+    return result
+
+
+def test_the_loss_falls_with_few_features_on_texts_that_were_kept_back_too(found):
+    assert 1 <= len(found.pushes) <= 3
+    assert found.fitted.after < found.fitted.before - 0.05
+    assert found.kept_back is not None
+    assert (found.fitted.texts, found.kept_back.texts) == (4, 4)
+    assert found.kept_back.after < found.kept_back.before
+    assert all(0 < push.length <= 1 for push in found.pushes)
+    assert min(push.alone for push in found.pushes) < 0
+    assert all(push.without > -1e-4 for push in found.pushes)
+
+
+def test_the_edits_it_gives_have_the_loss_it_says(found):
+    ask = asked()
+    plan = compile_edits(tiny(), dictionaries(), [found.edits()])
+    losses = []
+    for text in ask.texts[::2]:
+        whole = [*ask.start.tokens, *text]
+        logits = run_once(plan, [whole]).logits[0, len(ask.start.tokens) - 1 : -1]
+        losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(text))))
+    assert sum(losses) / len(losses) == pytest.approx(found.fitted.after, abs=1e-4)
+
+
+def test_a_larger_penalty_lets_fewer_in():
+    few, many = (imitate(tiny(), chosen(), asked(penalty=p)) for p in (0.9, 0.05))
+    assert few is not None
+    assert many is not None
+    assert few.entered < many.entered
+    assert few.fitted.after < few.fitted.before
+
+
+def test_features_that_may_not_be_chosen_are_not(found):
+    first = found.pushes[0].feature
+    alive = {n: torch.ones(d.d_sae, dtype=torch.bool) for n, d in chosen().items()}
+    alive[first.dictionary][first.index] = False
+    again = imitate(tiny(), chosen(), asked(), alive=alive)
+    assert again is not None
+    assert first not in [push.feature for push in again.pushes]
+
+
+def test_it_can_be_stopped_and_says_how_far_it_is():
+    stop, told = threading.Event(), []
+
+    def tell(done: int, total: int, what: str) -> None:
+        told.append(done)
+        if done == 3:
+            stop.set()
+
+    assert imitate(tiny(), chosen(), asked(), tell=tell, stop=stop) is None
+    assert told[:4] == [0, 1, 2, 3]
+
+
+def test_fewer_than_four_texts_keep_none_back():
+    found = imitate(tiny(), chosen(), asked(2))
+    assert found is not None
+    assert found.kept_back is None
+
+
+def test_bad_requests_are_refused_in_a_sentence():
+    for ask, said in (
+        (replace(asked(), texts=()), "at least one text"),
+        (replace(asked(), texts=((5,),) * 40), "at most 32"),
+        (asked(m=0), "1 to 32"),
+        (asked(penalty=1.0), "below 1"),
+        (replace(asked(), texts=((5,) * 40,)), "Cut it"),
+    ):
+        with pytest.raises(InputError, match=said):
+            imitate(tiny(), chosen(), ask)
+    with pytest.raises(InputError, match="normed"):
+        imitate(tiny(), {"normed": dictionaries()["normed"]}, asked())
+    assert unedited(tiny(), {}, asked().start, [0], Sampling(max_new=2))

@@ -1,0 +1,117 @@
+"""Directions from texts: planted ones are found, and random ones are as real tokens differ."""
+
+import pytest
+import torch
+
+from backend.dictionaries.affine import Affine
+from backend.dictionaries.base import Dictionary
+from backend.dictionaries.rules import Threshold
+from backend.interventions.once import run_once
+from backend.interventions.plan import compile_edits
+from backend.live import Text
+from backend.mean_difference import mean_difference
+from backend.random_directions import random_directions
+from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+from tests.editing import dictionaries
+from tests.models import VOCAB, tiny
+
+ENTERS = "blocks.0.hook_resid_pre"
+
+
+def texts(*words: str) -> list[Text]:
+    """Each BOS and a few words."""
+    found = []
+    for text in words:
+        ids = [0, *(VOCAB.index(word) for word in text.split())]
+        found.append(Text(ids, [False] + [True] * (len(ids) - 1)))
+    return found
+
+
+def planted() -> Dictionary:
+    """Random unit directions; feature 5 reads and writes cat's embedding less dog's."""
+    words = torch.tensor([[VOCAB.index("cat"), VOCAB.index("dog")]])
+    h = tiny().activations(words, [ENTERS])[ENTERS][0]
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(12, h.shape[1], generator=generator)
+    rows[5] = h[0] - h[1]
+    rows = rows / rows.norm(dim=-1, keepdim=True)
+    coder = Affine(rows.T.contiguous(), torch.zeros(12), rows, torch.zeros(16), Threshold(None))
+    return Dictionary("planted", ENTERS, ENTERS, "standard", "test", "0" * 64, coder)
+
+
+def test_a_planted_direction_is_found_in_both_spaces():
+    cats, dogs = (
+        texts("the cat saw a cat", "cat on a house"),
+        texts("the dog saw a dog", "dog on a house"),
+    )
+    one = planted()
+    found = mean_difference(tiny(), one, cats, dogs, m=3)
+    vector = torch.tensor(found.vector.values, dtype=torch.float64)
+    assert float(torch.cosine_similarity(vector, one.W_dec[5].double(), dim=0)) > 1 - 1e-6
+    assert found.features[0][0] == FeatureId("planted", 5)
+    assert found.features[0][1] > 0
+    assert found.cosine is not None
+    assert found.cosine > 0.6
+    assert found.n == (2, 2)
+    assert "only 2 texts" in found.notes[0]
+
+
+@pytest.mark.parametrize("name", ["relu", "topk", "mlp", "heads", "sequence"])
+def test_adding_the_vector_once_moves_one_mean_to_the_other(name):
+    lm, one = tiny(), dictionaries()[name]
+    first, second = (
+        texts("the cat ran", "a bird ate two red fish"),
+        texts("mum saw the lake", "box"),
+    )
+    found = mean_difference(lm, one, first, second)
+
+    def mean(side: list[Text], moved: float) -> torch.Tensor:
+        rows = [
+            lm.activations(torch.tensor([t.token_ids]), [one.hook_out])[one.hook_out][0, 1:].mean(0)
+            for t in side
+        ]
+        return torch.stack(rows).mean(0) + moved * torch.tensor(found.vector.values)
+
+    assert torch.allclose(mean(second, 1.0), mean(first, 0.0), atol=1e-5)
+    codes = [
+        torch.stack(
+            [
+                one.encode(
+                    lm.activations(torch.tensor([t.token_ids]), [one.hook_name])[one.hook_name]
+                )[0, 1:].mean(0)
+                for t in side
+            ]
+        ).mean(0)
+        for side in (first, second)
+    ]
+    for feature, value in found.features:
+        assert value == pytest.approx(float((codes[0] - codes[1])[feature.index]), abs=1e-5)
+    for edits in ((found.as_vector(),), found.as_features(0.5)):
+        plan = compile_edits(lm, dictionaries(), [edits])
+        assert run_once(plan, [first[0].token_ids]).shift
+
+
+def test_sides_that_cannot_be_compared_are_refused():
+    cat = texts("the cat")
+    for first, second, said in (
+        ([], cat, "at least one text"),
+        (cat, cat, "no difference"),
+        (cat, [Text([0], [False])], "no ordinary token"),
+        (cat * 600, cat, "at most 512"),
+    ):
+        with pytest.raises(InputError, match=said):
+            mean_difference(tiny(), planted(), first, second)
+
+
+def test_random_directions_are_units_between_real_tokens(harvested, rig):
+    file = HarvestFile(harvested)
+    hook = "blocks.1.hook_resid_post"
+    found = random_directions(rig.lm, file, hook, 12)
+    assert len(found) == 12
+    assert found == random_directions(rig.lm, file, hook, 12)
+    assert found != random_directions(rig.lm, file, hook, 12, seed=1)
+    for one in found:
+        assert float(torch.tensor(one.values).norm()) == pytest.approx(1.0, abs=1e-5)
+    file.close()
