@@ -22,6 +22,7 @@ from autointerp.asking.journal import Journal, drop
 from autointerp.asking.known import Known
 from autointerp.asking.rows import Attempt, Kept, Outcome, find, hash_of, insert, now, short
 from feature_store.errors import InputError
+from feature_store.jobs import Job, Jobs
 from feature_store.locks import holder
 
 SCHEMA = Path(__file__).with_name("calls.sql")
@@ -261,6 +262,12 @@ class CallLog:
             for row in rows:
                 if self._recent.get(row.key) is row:
                     del self._recent[row.key]
+
+
+def calls_of(job: Job, jobs: Jobs, note: Callable[[str], None] | None = None) -> CallLog:
+    """A job's calls, with the replies of all other jobs of its store at hand."""
+    others = [other.data for other in jobs.all() if other.id != job.id and other.data.exists()]
+    return CallLog(job.data, journal=job.folder / "calls", others=others, note=note)
 
 
 TABLES: dict[str, type[Attempt] | type[Outcome]] = {"attempt": Attempt, "outcome": Outcome}

@@ -1,5 +1,6 @@
 """What tokens cost: a table in a file that the user can edit."""
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from autointerp.asking.servers import Server, read_toml, settings
 from feature_store.errors import InputError
 
 SHIPPED = Path(__file__).with_name("prices.toml")
+FIELDS = ("input", "output")
 DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
@@ -53,10 +55,14 @@ def read(path: Path) -> dict[str, Price]:
     """A file's prices, or an InputError that names the file and what is wrong."""
     found: dict[str, Price] = {}
     for model, entry in read_toml(path).items():
-        numbers = [entry.get(name) for name in ("input", "output")] if type(entry) is dict else []
-        if not numbers or not all(type(n) in (int, float) and n >= 0 for n in numbers):
+        if not isinstance(entry, dict) or not all(paid(entry.get(name)) for name in FIELDS):
             raise InputError(
                 f'["{model}"] in {path} needs input and output, in dollars for a million tokens.'
             )
-        found[model] = Price(*map(float, numbers))  # type: ignore[arg-type] - checked above
+        found[model] = Price(*(float(entry[name]) for name in FIELDS))
     return found
+
+
+def paid(value: object) -> bool:
+    """Whether something is an amount of money."""
+    return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]
