@@ -1,0 +1,41 @@
+"""An estimate with its interval, or the reason why there is none."""
+
+from dataclasses import dataclass, replace
+
+ENOUGH = 20
+"""Judgements of a class below which there is no value."""
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval, and what it rests on."""
+
+    value: float | None
+    """None where it is not defined or rests on too little; `note` says why."""
+    low: float | None
+    high: float | None
+    n: int
+    """Judgements, or features for a job's mean; of the smaller class where there are two."""
+    n_documents: int
+    """Documents, or whatever was drawn at random; of the smaller class where there are two."""
+    note: str = ""
+
+    @classmethod
+    def none(cls, n: int, n_documents: int, note: str) -> "Estimate":
+        """No value, and why."""
+        return cls(None, None, None, n, n_documents, note)
+
+    @classmethod
+    def too_few(
+        cls, n: int, n_documents: int, of: str = "a class", least: int = ENOUGH
+    ) -> "Estimate":
+        """Fewer than `least`."""
+        return cls.none(n, n_documents, f"too few: {n} of {of}, not {least}")
+
+    def scaled(self, factor: float, shift: float = 0.0) -> "Estimate":
+        """`factor` · value + shift, the interval likewise; `factor` is positive."""
+        if self.value is None or self.low is None or self.high is None:
+            return self
+        ends = [factor * x + shift for x in (self.value, self.low, self.high)]
+        return replace(self, value=ends[0], low=ends[1], high=ends[2])
