@@ -53,7 +53,7 @@ def requested(place: Place, tab: str, given: dict[str, Any]) -> dict[str, Any]:
 def begin(place: Place, tab: str, given: dict[str, Any]) -> None:
     """Start what the fields ask."""
     if tab == "dataset":
-        dataset.begin(place)
+        dataset.begin(place, given)
         st.session_state.get(HELD, {}).pop(tab, None)
         return
     request = requested(place, tab, given)

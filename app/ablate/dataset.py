@@ -27,25 +27,22 @@ JOB = "ablate_job"
 
 def controls(place: Place) -> dict[str, Any]:
     """How many matched sets, and the seed."""
-    st.session_state.setdefault(key("controls"), CONTROLS)
-    st.session_state.setdefault(key("seed"), 0)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        st.number_input(
-            "Matched controls", 0, MOST_CONTROLS, step=10, key=key("controls"), width=150,
+        wanted = st.number_input(
+            "Matched controls", 0, MOST_CONTROLS, CONTROLS, 10, key=key("controls"), width=150,
             help="Sets of random active features of the same dictionaries, alike in tokens and in "
             "‖Δh‖ on these prompts; 30 or more make a null. Only where every part is a feature.",
         )  # fmt: skip
-        st.number_input("Seed", 0, 10_000, step=1, key=key("seed"), width=110)
-    return {}
+        seed = st.number_input("Seed", 0, 10_000, 0, key=key("seed"), width=110)
+    return {"controls": wanted, "seed": seed}
 
 
-def begin(place: Place) -> None:
+def begin(place: Place, given: dict[str, Any]) -> None:
     """Start the job, unless the same one is at work."""
     if not starting.allowed():
         raise InputError("Jobs cannot be started from here: see --allow-jobs.")
     asked = Asked(
-        cases(place), parts(), check_how(value("how")), st.session_state[key("seed")],
-        st.session_state[key("controls")],
+        cases(place), parts(), check_how(value("how")), given["seed"], given["controls"],
     ).check()  # fmt: skip
     named = ", ".join(map(str, asked.parts[:3])) + (" …" if len(asked.parts) > 3 else "")
     what = f"{named} on {plural(len(asked.cases), 'prompt')}"

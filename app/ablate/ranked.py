@@ -23,29 +23,30 @@ from feature_store.records import FeatureId
 TABLE = "ablate_ranked"
 METHODS = {"gradient": "gradient", "integrated": "integrated gradients"}
 UNITS = {"feature": "at all tokens", "node": "at one token"}
-FIRST = {"on": None, "method": "gradient", "unit": "feature", "exact": 50}
+MEASURED = 50
 LABELLED = 120
 """Rows whose feature is told in words; a table of hundreds would read the store for seconds."""
 
 
 def controls(place: Place) -> dict[str, Any]:
     """Which dictionaries, how estimated, how many measured."""
-    for name, first in FIRST.items():
-        st.session_state.setdefault(key(f"rank_{name}"), first or list(place.file.dictionaries))
+    names = list(place.file.dictionaries)
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        st.multiselect("Dictionaries", list(place.file.dictionaries), key=key("rank_on"), width=520)
-        st.segmented_control(
-            "Estimate", list(METHODS), key=key("rank_method"), required=True,
+        on = st.multiselect("Dictionaries", names, names, key=key("rank_on"), width=400)
+        method = st.segmented_control(
+            "Estimate", list(METHODS), default="gradient", key=key("rank_method"), required=True,
             format_func=METHODS.__getitem__,
             help="Gradient × activation: one backward pass. Integrated: ten, on the road along "
             "which the whole dictionary goes to zero.",
         )  # fmt: skip
-        st.segmented_control(
-            "Taken away", list(UNITS), key=key("rank_unit"), required=True,
+        unit = st.segmented_control(
+            "Taken away", list(UNITS), default="feature", key=key("rank_unit"), required=True,
             format_func=UNITS.__getitem__,
         )  # fmt: skip
-        st.number_input("Measure the first", 0, 500, step=10, key=key("rank_exact"), width=130)
-    return {name: st.session_state[key(f"rank_{name}")] for name in FIRST}
+        exact = st.number_input("Measure", 0, 500, MEASURED, 10, key=key("rank_exact"), width=110,
+                                help="How many of the strongest are taken away in runs of their "
+                                "own, to compare with the estimate.")  # fmt: skip
+    return {"on": on, "method": method, "unit": unit, "exact": exact}
 
 
 def draw(place: Place, result: Mapping[str, Any]) -> None:

@@ -21,9 +21,7 @@ HEADS = [
 def controls(place: Place) -> dict[str, Any]:
     """Which dictionaries."""
     names = list(place.file.dictionaries)
-    st.session_state.setdefault(key("splice_on"), names)
-    st.multiselect("Dictionaries", names, key=key("splice_on"))
-    return {"on": st.session_state[key("splice_on")]}
+    return {"on": st.multiselect("Dictionaries", names, names, key=key("splice_on"))}
 
 
 def draw(place: Place, result: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".root");
   const memory = (root.memory ??= { by: "loss", key: "" });
   const key = JSON.stringify([data.tokens.map((token) => token.id), data.at]);
-  if (memory.key !== key) Object.assign(memory, { key, at: data.at });
+  const still = data.largest.loss < 0.01 && data.largest.kl >= 0.01;
+  if (memory.key !== key) Object.assign(memory, { key, at: data.at, by: still ? "kl" : memory.by });
 
   const head = el("div", "head");
   const buttons = Object.entries(NAMES).map(([by, title]) => {
@@ -57,10 +58,10 @@ export default function ({ data, parentElement }) {
   function paint() {
     for (const [by, button] of buttons) button.setAttribute("aria-pressed", by === memory.by);
     const largest = data.largest[memory.by] || 1;
-    scale.textContent = `full colour at ${figure(largest)} nats`;
+    scale.textContent = data.largest[memory.by] < 0.0005 ? "nothing changes" : `full colour at ${figure(largest)} nats`;
     spans.forEach((span, i) => {
       const v = data[memory.by][i];
-      const share = v === null ? 0 : Math.min(1, Math.abs(v) / largest) ** 0.7;
+      const share = v === null || largest < 0.0005 ? 0 : Math.min(1, Math.abs(v) / largest) ** 0.7;
       const colour = v < 0 ? "var(--heat-negative)" : "var(--heat-positive)";
       span.style.background = share > 0.02 ? `color-mix(in srgb, ${colour} ${Math.round(100 * share)}%, transparent)` : "";
     });
