@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from app import components, session
-from app.experiment_page import facts, spoken, title
+from app.experiment_page import facts, plain_rows, spoken, title
 from app.experiment_pair import differences, flat, parting, shown
 from app.wording import count, plural
 from feature_store.experiments import Experiment
@@ -27,11 +27,11 @@ def draw(a: Experiment, b: Experiment) -> None:
     else:
         st.subheader("Results", anchor=False)
         if a.kind == b.kind:
-            table(numbers(a, b))
+            table("pair_numbers", numbers(a, b))
         else:
             st.caption(f"A is a run of {a.kind}, B of {b.kind}: their results have no common part.")
     st.subheader("Requests and weights", anchor=False)
-    table(differences(asked(a), asked(b)))
+    table("pair_requests", differences(asked(a), asked(b)))
 
 
 def note(run: Experiment) -> str:
@@ -50,9 +50,12 @@ def texts(a: Experiment, b: Experiment) -> None:
             hint = f"the same {plural(found.n[0], 'token')}"
         else:
             alike = min(found.n) - min(map(len, found.changed))
+            first = (
+                f"alike up to token {count(found.same)}" if found.same else "no common beginning"
+            )
             hint = (
-                f"alike up to token {count(found.same)}; {plural(alike, 'token')} of "
-                f"{count(max(found.n))} stand in both, the others are underlined"
+                f"{first}; {plural(alike, 'token')} of {count(max(found.n))} in both, the others "
+                "underlined"
             )
         columns = [
             spoken(run.result, name, found.changed[i], f"{'AB'[i]} {name}")
@@ -87,12 +90,12 @@ def asked(run: Experiment) -> dict[str, Any]:
     }
 
 
-def table(rows: list[tuple[str, str, str]]) -> None:
+def table(key: str, rows: list[tuple[str, str, str]]) -> None:
     """Path, A, B."""
     if not rows:
         st.caption("No difference.")
         return
-    data = [{"": path, "A": left, "B": right} for path, left, right in rows[:ROWS]]
-    st.dataframe(data, hide_index=True, height=min(36 * len(data) + 38, 420))
+    cells = [list(row) for row in rows[:ROWS]]
+    components.rows(key=key, data=plain_rows(("", "A", "B"), cells))
     if len(rows) > ROWS:
         st.caption(f"and {count(len(rows) - ROWS)} more")

@@ -1,6 +1,6 @@
 """One kept run: what it was, what came of it, and everything that can be done with it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -177,8 +177,8 @@ def result(found: Experiment) -> None:
     if prompt := text(found.request):
         st.text(prompt)
     numbers = {path: v for path, v in flat(found.result).items() if not path[-1:].isdigit()}
-    rows = [{"value": path, "": shown(value)} for path, value in list(numbers.items())[:FACTS]]
-    st.dataframe(rows, hide_index=True, height=min(36 * len(rows) + 38, 420))
+    cells = [[path, shown(value)] for path, value in list(numbers.items())[:FACTS]]
+    components.rows(key=f"numbers_{found.id}", data=plain_rows(("result", ""), cells))
     if len(numbers) > FACTS:
         st.caption(f"and {len(numbers) - FACTS} more: open the run, or download it.")
 
@@ -199,6 +199,15 @@ def spoken(
             filter(None, [rail(row), ending(row) if row["end"] else "not finished"])
         ),
         "warnings": warnings({"end": end}),
+    }
+
+
+def plain_rows(names: Sequence[str], cells: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """A table without links."""
+    return {
+        "ruled": True,
+        "columns": [{"name": name, "kind": "", "hint": ""} for name in names],
+        "rows": [{"href": "", "target": None, "cells": row, "notes": []} for row in cells],
     }
 
 

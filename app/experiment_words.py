@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from app import session
-from app.wording import measure, plural
+from app.wording import plural
 from feature_store.experiments import Entry, Kind
 
 PAGES: dict[str, str] = {
@@ -13,11 +13,13 @@ PAGES: dict[str, str] = {
 }
 """Kind → the page that opens it."""
 LONGEST = 60
+ID_LEAST = 4
+"""Characters of an id that a filter takes for one: it has digits, as strengths do."""
 
 
 def what(request: Mapping[str, Any]) -> str:
     """What was done to the model: modes and strengths, or what stood in the parts' place."""
-    edits = [f"{edit['mode']} {measure(edit.get('strength', 1.0))}" for edit in _edits(request)]
+    edits = [f"{edit['mode']} {edit.get('strength', 1.0):g}" for edit in _edits(request)]
     how = [str(request["how"])] if "how" in request else []
     return " + ".join(dict.fromkeys(edits)) or ", ".join(how)
 
@@ -34,21 +36,24 @@ def whom(request: Mapping[str, Any]) -> list[str]:
 
 
 def text(request: Mapping[str, Any]) -> str:
-    """The prompt, or how many there are."""
-    prompt = request.get("prompt")
-    if isinstance(prompt, str):
-        return prompt
+    """The prompt; empty for several."""
+    prompt, cases = request.get("prompt"), _cases(request)
     if prompt:
-        return str(prompt[-1].get("content", ""))
-    cases = request.get("cases") or request.get("prompts") or []
-    if len(cases) == 1:
-        return str(cases[0].get("prompt", "") if isinstance(cases[0], Mapping) else cases[0])
-    return plural(len(cases), "prompt") if cases else ""
+        return prompt if isinstance(prompt, str) else str(prompt[-1].get("content", ""))
+    if len(cases) != 1:
+        return ""
+    return str(cases[0].get("prompt", "") if isinstance(cases[0], Mapping) else cases[0])
+
+
+def about(request: Mapping[str, Any]) -> str:
+    """The prompt in quotes, or how many there are."""
+    n = len(_cases(request))
+    return quoted(text(request)) or (plural(n, "prompt") if n else "")
 
 
 def named(kind: Kind, request: Mapping[str, Any]) -> str:
     """A run in a line."""
-    parts = [kind, what(request), some(whom(request)), quoted(text(request))]
+    parts = [kind, what(request), some(whom(request)), about(request)]
     return " · ".join(part for part in parts if part)
 
 
@@ -69,15 +74,24 @@ def matching(entries: Iterable[Entry], kind: str, words: str) -> list[Entry]:
     wanted = words.lower().split()
     return [
         entry for entry in entries
-        if kind in ("", entry.kind) and all(word in searched(entry) for word in wanted)
+        if kind in ("", entry.kind) and all(_has(entry, word) for word in wanted)
     ]  # fmt: skip
+
+
+def _has(entry: Entry, word: str) -> bool:
+    begins = len(word) >= ID_LEAST and entry.id.startswith(word)
+    return begins or word in searched(entry)
 
 
 def searched(entry: Entry) -> str:
     """What a filter looks in."""
     request = entry.request
-    parts = [entry.id, entry.kind, what(request), *whom(request), text(request), entry.note]
+    parts = [entry.kind, what(request), *whom(request), text(request), entry.note]
     return "\n".join(parts).lower()
+
+
+def _cases(request: Mapping[str, Any]) -> Sequence[Any]:
+    return request.get("cases") or request.get("prompts") or []
 
 
 def _edits(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -7,26 +7,16 @@ import pytest
 
 from app.snippets import as_python
 from feature_store.errors import InputError
-from feature_store.experiments import Experiment, Experiments
+from feature_store.experiments import Experiment
 from feature_store.store import Store
-from tests.commands import World, make_world
+from tests.kept import filled, runs
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Store]:
-    """A run from the command line, in a store with its harvest; read only."""
-    from app.cli import main
-
-    world: World = make_world(tmp_path_factory.mktemp("world"))
-    store = tmp_path_factory.mktemp("kept") / "store"
-    assert main(world.harvest(store, tokens=2000)) == 0
-    words = ["steer", "--model", str(world.model), "--dictionary", str(world.path / "top")]
-    words += ["--feature", "top/3", "--feature", "top/9", "--mode", "add", "--strength", "9"]
-    words += ["--prompt", "the cat saw", "--max-new", "9", "--seed", "2", "--store", str(store)]
-    assert main(words) == 0
-    opened = Store(store)
-    found = Experiments(opened.catalog)
-    return found.open(found.listing()[0].id), opened
+    """A run from the command line, and the store that it is in; read only."""
+    store = filled(tmp_path_factory.mktemp("kept"))
+    return runs(store)[-1], Store(store)
 
 
 def run(script: str) -> None:

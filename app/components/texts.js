@@ -1,16 +1,23 @@
 // Texts side by side, tokens that differ underlined.
 // data: { texts: [{ title, note, prompt, pieces: [[text, changed]], rail, warnings: [text] }], hint }
 
-const MARKS = { "\n": "↵", "\t": "⇥", "\r": "␍" };
-const shown = (piece) => piece.replace(/[\n\t\r]/g, (mark) => MARKS[mark]);
+const MARKS = { "\t": "⇥", "\r": "␍" };
+const shown = (piece) => piece.replace(/[\t\r]/g, (mark) => MARKS[mark]);
+
+/** A token; a line break is shown, and breaks the line there. */
+function token(piece, kind) {
+  const span = el("span", kind);
+  piece.split("\n").forEach((part, i) => {
+    if (i) span.append("↵", el("br"));
+    span.append(shown(part));
+  });
+  return span;
+}
 
 function spoken(one) {
   const text = el("div", "text");
-  if (one.prompt) text.append(el("span", "given", shown(one.prompt)));
-  for (const [piece, changed] of one.pieces) {
-    text.append(el("span", changed ? "tok changed" : "tok", shown(piece)));
-    if (piece.includes("\n")) text.append(el("br"));
-  }
+  if (one.prompt) text.append(token(one.prompt, "given"));
+  for (const [piece, changed] of one.pieces) text.append(token(piece, changed ? "tok changed" : "tok"));
   return text;
 }
 

@@ -7,7 +7,7 @@ import streamlit as st
 from app import components, experiment_compare, experiment_page, frame, session
 from app.experiment_files import read, take_in, written
 from app.experiment_page import attempt, kept, problem
-from app.experiment_words import matching, named, quoted, some, text, what, whom
+from app.experiment_words import about, matching, named, quoted, some, what, whom
 from app.session import Place
 from app.wording import count, plural
 from feature_store.errors import InputError
@@ -93,7 +93,7 @@ def row(run: Entry, query: dict[str, str]) -> dict[str, object]:
     """One run's line."""
     request = run.request
     cells = [
-        run.id, run.kind, what(request), some(whom(request)), quoted(text(request)),
+        run.id, run.kind, what(request), some(whom(request)), about(request),
         quoted(run.note), f"{run.created:%Y-%m-%d %H:%M}",
     ]  # fmt: skip
     href = session.href(session.EXPERIMENTS, {**query, "experiment": run.id})
