@@ -1,0 +1,418 @@
+"""The Steer page over a tiny harvest: runs, links, kept experiments, mistakes."""
+
+import asyncio
+import json
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import live, session, steering
+from app.serve import MAIN
+from app.steer import link, run, telling
+from app.steer.next_tokens import read
+from app.steer.story import Story, tail
+from app.steering import Setting
+from backend.engine import LocalEngine
+from backend.generation.queue import Limits, Queue
+from backend.generation.records import Sampling
+from backend.interventions.modes import MODES
+from backend.interventions.records import Basis, Edit, Freeze, Vector, When, Where
+from feature_store.errors import InputError
+from feature_store.experiments import Experiments
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+from feature_store.store import Store
+from tests.harvests import Rig
+
+Open = Callable[..., AppTest]
+PROMPT = "the cat ran to the park"
+FEATURE = FeatureId("relu", 3)
+EDIT = Edit("add", (FEATURE,), 8.0)
+SHORT = Sampling(max_new=6, temperature=0.8, seed=3)
+
+
+@pytest.fixture
+def engine(rig: Rig) -> LocalEngine:
+    return LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
+
+
+@pytest.fixture
+def store(harvested: Path, tmp_path: Path) -> Path:
+    """A store of its own, as runs are kept in it."""
+    shutil.copytree(harvested.parent, tmp_path / "store" / "harvests")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def visit(store: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """The page, its engine loaded already."""
+    monkeypatch.setenv(session.STORE, str(store))
+    monkeypatch.setattr(LocalEngine, "load", lambda *_: engine)
+
+    def go(**query: str | list[str]) -> AppTest:
+        file = next((store / "harvests").glob("*.duckdb"))
+        harvest = HarvestFile(file)
+        assert live.loading(harvest, harvest.record.id).done.wait(30)
+        test = AppTest.from_file(str(MAIN), default_timeout=60)
+        test.run()
+        for name, value in query.items():
+            test.query_params[name] = value
+        test.switch_page(session.STEER).run()
+        assert not test.exception
+        return test
+
+    yield go  # type: ignore[misc]  # a generator fixture
+    live.loading.clear()
+    run.line.clear()
+
+
+def press(test: AppTest, label: str) -> AppTest:
+    next(button for button in test.button if button.label.startswith(label)).click().run()
+    assert not test.exception
+    return test
+
+
+def finished(test: AppTest) -> run.Run:
+    """Run it, wait for its end, and show that."""
+    press(test, "run")
+    one = test.session_state[link.SHOWN]
+    assert isinstance(one, run.Run) and one.done.wait(60)
+    test.run()
+    assert not test.exception
+    return one
+
+
+def said(test: AppTest) -> str:
+    parts = [*test.markdown, *test.caption]
+    return " ".join(part.value for part in parts).replace("\\", "")
+
+
+def stage(test: AppTest) -> dict:
+    (part,) = [p for p in test.get("bidi_component") if "saefari_steer" in p.proto.component_name]
+    return json.loads(part.proto.json)
+
+
+def wanted(edit: Edit = EDIT, prompt: str = PROMPT, **more: str) -> dict[str, str]:
+    drawn = link.compact({"max_new": 6, "seed": 3})
+    edits = link.compact([link.slim(edit)])
+    return {"edits": edits, "prompt": prompt, "sampling": drawn, **more}
+
+
+def test_a_link_from_a_feature_steers_by_its_maximum(visit: Open) -> None:
+    test = visit(feature=str(FEATURE), prompt=PROMPT)
+    (edit,) = test.session_state[steering.SETTING].edits
+    assert (edit.mode, edit.features, edit.strength) == ("add_max", (FEATURE,), 1.0)
+    assert edit.basis.values[0] > 0 and "harvest" in edit.basis.source
+    assert "feature" not in test.query_params
+
+
+def test_a_run_is_shown_kept_and_opened_again(visit: Open, store: Path) -> None:
+    test = visit(**wanted())
+    one = finished(test)
+    assert one.kept and not one.error
+    assert test.query_params["experiment"] == one.kept and "prompt" not in test.query_params
+    shown = stage(test)["message"]
+    assert shown["state"]["done"] and "nats/token" in shown["rails"]["steered"]
+    kept = Experiments(Store(store).catalog).open(one.kept)
+    assert kept.result == one.story.data and kept.request["prompt"] == PROMPT
+    again = visit(experiment=one.kept)
+    assert stage(again)["message"]["story"] == json.loads(json.dumps(one.story.data))
+    assert again.text_area[0].value == PROMPT
+    assert finished(again).kept == one.kept, "the same run with the same result has one id"
+
+
+def test_steered_and_default_differ_by_the_edit_alone(engine: LocalEngine) -> None:
+    """Without strength both texts are the same, token by token; with it the default stays."""
+    strong, none = (told(engine, replace(EDIT, strength=s)) for s in (40.0, 0.0))
+    rows = none.story.data["rows"]
+    assert rows["default"]["tokens"] == rows["steered"]["tokens"]
+    assert strong.story.data["rows"]["default"] | {"end": 0} == rows["default"] | {"end": 0}
+    assert strong.story.data["rows"]["steered"]["tokens"] != rows["steered"]["tokens"]
+
+
+def told(engine: LocalEngine, edit: Edit = EDIT, sampling: Sampling = SHORT) -> run.Run:
+    """A run to its end, in this thread."""
+    setting = Setting((edit,), PROMPT, sampling)
+    one = run.Run(engine, setting, Queue().join(), lambda _: "kept")
+    one.compute()
+    assert not one.error
+    return one
+
+
+def test_heat_has_a_value_for_every_token(engine: LocalEngine) -> None:
+    data = told(engine).story.data
+    n = len(data["prompt"]["tokens"])
+    assert data["prompt"]["counted"] == [False] + [True] * (n - 1)
+    for row in data["rows"].values():
+        assert len(row["watched"][str(FEATURE)]) == n + len(row["tokens"]) == len(row["shift"])
+    steered = data["rows"]["steered"]
+    assert len(steered["clean"][str(FEATURE)]) == n + len(steered["tokens"])
+    read_again = engine.firing(engine.text(data["prompt"]["tokens"]), ["relu"])["relu"].of(3)
+    values = data["rows"]["default"]["watched"][str(FEATURE)][:n]
+    assert values == pytest.approx([read_again.get(p, 0.0) for p in range(n)], abs=1e-4)
+
+
+def test_what_is_sent_in_pieces_is_the_whole_story(engine: LocalEngine) -> None:
+    """Server-sent events, put behind each other, are what the run knows in the end."""
+    setting = Setting((EDIT,), PROMPT, SHORT)
+    one = run.Run(engine, setting, Queue().join(), lambda _: "")
+    thread = threading.Thread(target=one.compute)
+
+    async def listen() -> list[dict]:
+        found = []
+        async for event in telling.messages(one):
+            found.append(json.loads(event.removeprefix("data: ")))
+            if len(found) == 1:
+                thread.start()
+        return found
+
+    messages = asyncio.run(listen())
+    thread.join(30)
+    whole: dict = {}
+    for message in messages:
+        put(whole, message["story"])
+    assert whole == json.loads(json.dumps(one.story.data))
+    assert messages[-1]["state"]["done"] and not messages[0]["state"]["done"]
+
+
+def put(old: dict, new: dict) -> None:
+    """As the page's component does it."""
+    for name, value in new.items():
+        if isinstance(value, dict):
+            old[name] = old.get(name) or {}
+            put(old[name], value)
+            continue
+        old[name] = old.get(name, []) + value if isinstance(value, list) else value
+
+
+def test_a_tail_is_what_is_new() -> None:
+    seen: dict = {}
+    assert tail({"a": [1], "b": 2}, seen) == {"a": [1], "b": 2}
+    assert tail({"a": [1, 3], "b": 2}, seen) == {"a": [3], "b": 2}
+
+
+def test_stop_stops_the_computation_and_keeps_what_can_be_done_again(engine: LocalEngine) -> None:
+    kept = []
+    one = run.Run(engine, Setting((EDIT,), PROMPT, replace(SHORT, max_new=20)), Queue().join(),
+                  lambda r: kept.append(r.story.n) or "id")  # fmt: skip
+    take = one.story.take
+
+    def at_the_third(record, counts) -> None:
+        take(record, counts)
+        if one.story.n == 3:
+            one.stop()
+
+    one.story.take = at_the_third  # type: ignore[method-assign]
+    one.compute()
+    data = one.story.data["rows"]["steered"]
+    assert (len(data["tokens"]), data["end"]["reason"], kept) == (3, "stopped", [3])
+    shorter = told(engine, sampling=replace(SHORT, max_new=3)).story.data["rows"]["steered"]
+    assert shorter["tokens"] == data["tokens"]
+
+
+def test_a_visitor_who_left_is_not_computed_for(engine: LocalEngine) -> None:
+    now = [0.0]
+    queue = Queue(Limits(silence=5), clock=lambda: now[0])
+    one = run.Run(engine, Setting((EDIT,), PROMPT, SHORT), queue.join(), lambda _: "kept")
+    take = one.story.take
+
+    def later(record, counts) -> None:
+        take(record, counts)
+        now[0] += 3.0  # nobody listens: nobody touches the ticket
+
+    one.story.take = later  # type: ignore[method-assign]
+    one.compute()
+    assert 0 < one.story.n < SHORT.max_new and not one.kept
+    assert len(queue) == 0
+
+
+def test_a_place_in_the_line_is_said(engine: LocalEngine) -> None:
+    queue = Queue(Limits(at_once=1))
+    setting = Setting((EDIT,), PROMPT, SHORT)
+    runs = [run.Run(engine, setting, queue.join(), lambda _: "") for _ in range(3)]
+    assert [one.said(False) for one in runs] == [
+        "reading the prompt",
+        "next in line",
+        "2 before you",
+    ]
+
+
+def test_next_tokens_are_those_of_the_run(engine: LocalEngine) -> None:
+    """The distribution behind a prefix gives the probabilities that the run has noted."""
+    one = told(engine)
+    data, (row, n) = one.story.data, ("steered", 3)
+    prefix = [*data["prompt"]["tokens"], *data["rows"][row]["tokens"][:n]]
+    import torch
+
+    found, kl = read(engine, one.setting, tuple(prefix))
+    assert len(found) == 15 and kl == pytest.approx(data["rows"][row]["kl"][n], rel=1e-3)
+    drawn = data["rows"][row]["tokens"][n]
+    by_token = {token: (clean, steered) for token, clean, steered in found}
+    if drawn in by_token:
+        noted = torch.tensor(data["rows"][row]["logprob"][n]).exp().item()
+        assert by_token[drawn][1] == pytest.approx(noted, rel=1e-3)
+    tops = [max(pair) for pair in by_token.values()]
+    assert tops == sorted(tops, reverse=True)
+
+
+def test_a_clicked_token_shows_its_table(visit: Open) -> None:
+    test = visit(**wanted())
+    one = finished(test)
+    position = len(one.story.data["prompt"]["tokens"]) + 2
+    test.session_state["steer_stage"] = {
+        "at": {"run": one.name, "row": "steered", "position": position}
+    }
+    test.run()
+    table = stage(test)["table"]
+    assert len(table["rows"]) == 15
+    assert table["drawn"] == one.story.data["rows"]["steered"]["tokens"][2]
+
+
+EDITS = [
+    EDIT,
+    Edit("add_max", (FEATURE,), 2.5, basis=Basis((1.5,), source="harvest x, n = 3")),
+    Edit("swap", (FEATURE, FeatureId("relu", 5)), when=When("ramp", 3), read="clean"),
+    Edit("zero", (FeatureId("top", 1),), where=Where("generated", gate=FEATURE, threshold=0.5)),
+    Edit("zero", (FEATURE,), where=Where(positions=(2, 3), pattern="a|b", bos=True)),
+]
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.mode)
+def test_a_setting_survives_its_url(edit: Edit) -> None:
+    setting = Setting(
+        (edit,), 'ünï "x"\n', replace(SHORT, stop=("\n",)), (FEATURE,), Freeze((0, 2))
+    )
+    found = link.written(setting)
+    plain = {n: json.loads(found[n]) for n in ("edits", "sampling", "watch", "freeze")}
+    assert Setting.from_json({**plain, "prompt": found["prompt"]}) == setting
+
+
+def test_what_is_too_long_for_a_url_stays_in_the_session() -> None:
+    vector = Vector("mean difference", "blocks.1.hook_resid_post", tuple([0.123456789] * 2000))
+    found = link.written(Setting((Edit("add", vector=vector),), "x" * 7000))
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ({"experiment": "nothere"}, "There is no experiment 'nothere'"),
+        ({"feature": "relu/99999"}, "99999"),
+        ({"feature": "nowhere/1"}, "nowhere"),
+        (wanted(Edit("ad", (FEATURE,))), "No mode called 'ad'. Did you mean 'add'?"),
+        ({"edits": "{"}, "The link's edits cannot be read"),
+        ({"edits": '[{"mode": "add", "strength": NaN, "features": ["relu/3"]}]'}, "finite number"),
+        ({"edits": "[]", "sampling": '{"seed": "x"}'}, "seed is 'x': write a whole number."),
+        ({"edits": "[]", "sampling": '{"temperature": -1}'}, "temperature is -1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_link_that_cannot_be_is_a_sentence(visit: Open, query: dict, sentence: str) -> None:
+    test = visit(**query)
+    assert sentence in said(test)
+    assert test.title[0].value == "Not found"
+
+
+def test_mistakes_are_sentences_and_the_page_lives_on(visit: Open, rig: Rig) -> None:
+    test = press(visit(**wanted(prompt="")), "run")
+    assert "There is no prompt: type some text." in said(test)
+    test.text_area[0].set_value("cat " * (rig.lm.n_ctx + 5)).run()
+    press(test, "run")
+    assert "Cut it." in said(test)
+    press(test, "Cut the prompt")
+    assert 0 < len(test.text_area[0].value.split()) < rig.lm.n_ctx
+    assert finished(test).kept
+
+
+def test_a_strength_beyond_numbers_is_said(visit: Open) -> None:
+    test = visit(**wanted(replace(EDIT, strength=1e38)))
+    press(test, "run")
+    one = test.session_state[link.SHOWN]
+    assert one.done.wait(60)
+    assert "smaller" in one.error and not one.kept
+    assert finished(visit(**wanted())).kept
+
+
+def test_a_store_that_is_read_only_runs_and_does_not_keep(visit: Open) -> None:
+    test = visit(**wanted())
+    session.store().catalog.writable = False
+    try:
+        one = finished(test)
+        assert one.story.n == 6 and not one.kept
+        assert "Not kept:" in said(test) and "read-only" in said(test)
+    finally:
+        session.store().catalog.writable = True
+
+
+def test_edits_come_and_go_and_come_back(visit: Open) -> None:
+    test = visit(**wanted())
+    press(test, "✕")
+    assert test.session_state[steering.SETTING].edits == ()
+    press(test, "undo")
+    assert test.session_state[steering.SETTING].edits == (EDIT,)
+
+
+def test_strength_by_slider_and_by_hand(visit: Open) -> None:
+    """Whichever is moved, both show it, and a link has it; the slider reaches what is typed."""
+    test = visit(**wanted())
+    test.slider[0].set_value(test.slider[0].max).run()
+    top = test.slider[0].max
+    assert test.session_state[steering.SETTING].edits[0].strength == pytest.approx(top)
+    field = next(one for one in test.number_input if one.label == "Strength, typed")
+    assert field.value == pytest.approx(top)
+    field.set_value(1000.0).run()
+    assert test.slider[0].value == pytest.approx(1000.0)
+    assert '"strength":1000.0' in test.query_params["edits"]
+
+
+@pytest.mark.parametrize("mode", [m for m in MODES if MODES[m].basis not in ("slots", "posterior")])
+def test_every_mode_can_be_chosen_and_run(visit: Open, mode: str) -> None:
+    test = visit(**wanted())
+    chosen = next(one for one in test.selectbox if one.label == "Mode")
+    chosen.set_value(mode).run()
+    assert not test.exception
+    if MODES[mode].pair:
+        second = FeatureId("relu", 5)
+        edits = test.session_state[steering.SETTING].edits
+        both = replace(edits[0], features=(FEATURE, second))
+        test = visit(**wanted(both))
+    one = finished(test)
+    assert not one.error and one.story.n == 6
+
+
+def test_conditions_are_read_or_refused(visit: Open) -> None:
+    test = visit(**wanted())
+    by_label = {one.label: one for one in test.text_input}
+    by_label["Positions"].set_value("2, 5").run()
+    assert test.session_state[steering.SETTING].edits[0].where.positions == (2, 5)
+    by_label["Only while this feature"].set_value("relu/99999").run()
+    assert "99999" in said(test)
+    assert test.session_state[steering.SETTING].edits[0].where.gate is None
+
+
+def test_a_feature_is_found_and_watched(visit: Open) -> None:
+    test = visit(**wanted(watch="[]"))
+    boxes = [one for one in test.text_input if one.label == "Search"]
+    boxes[1].set_value("top/7").run()
+    press(test, "top/7")
+    assert test.session_state[steering.SETTING].watch == (FeatureId("top", 7),)
+    one = finished(test)
+    assert set(one.story.data["rows"]["steered"]["watched"]) == {"relu/3", "top/7"}
+
+
+def test_edits_of_another_harvest_are_left_out(store: Path) -> None:
+    file = HarvestFile(next((store / "harvests").glob("*.duckdb")))
+    assert link.foreign(EDIT, file) is None
+    assert link.foreign(Edit("add", (FeatureId("other", 1),)), file) == FeatureId("other", 1)
+    with pytest.raises(InputError, match="finite"):
+        steering.sensible(replace(EDIT, strength=float("inf")))
+
+
+def test_a_story_says_no_number_that_is_none() -> None:
+    story = Story(["default"])
+    assert json.dumps(story.data, allow_nan=False)
