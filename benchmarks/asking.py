@@ -21,12 +21,12 @@ def goals(facts: list[dict[str, Any]]) -> list[Goal]:
             "memory after ten times the calls", more["resident_mb"] / first["resident_mb"], 1.25,
             " ×", note=f"{more['calls']:,} calls",
         ),
-        Goal("event loop late, 99th percentile", more["late_p99_ms"], 50, " ms"),
+        Goal("event loop held by a record, 99th percentile", more["record_p99_ms"], 5, " ms"),
     ]  # fmt: skip
 
 
 def report(facts: list[dict[str, Any]]) -> str:
     """A row for each round."""
-    columns = ["calls", "from the record", "per s", "cpu-ms each", "loop late p99, ms", "MB"]
-    names = ("calls", "cached", "per_s", "cpu_ms", "late_p99_ms", "resident_mb")
+    columns = ["calls", "from the record", "per s", "cpu-ms each", "a record p99, ms", "MB"]
+    names = ("calls", "cached", "per_s", "cpu_ms", "record_p99_ms", "resident_mb")
     return table("Calls to an instant server", columns, [[f[n] for n in names] for f in facts])

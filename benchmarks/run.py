@@ -1,7 +1,7 @@
 """Every benchmark but the peers: tables on stdout, figures in .bench/results.json.
 
     python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload|search|prompt|
-                                         table|browser]
+                                         table|browser|generation|asking]
 
 CPU seconds on one thread throughout: on a shared machine the clock says little. Ratios compare what
 ran side by side or in one run.
@@ -16,12 +16,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import browser, encoding, harvesting, memory, payload, prompt, search, table
+from benchmarks import (
+    asking,
+    browser,
+    encoding,
+    generation,
+    harvesting,
+    memory,
+    payload,
+    prompt,
+    search,
+    table,
+)
 from benchmarks.children import ROOT
 from benchmarks.goals import Goal
 from benchmarks.workload import FULL, Workload, build
 
-PARTS = ("encode", "harvest", "payload", "memory", "search", "prompt", "table", "browser")
+PARTS = (
+    "encode", "harvest", "payload", "memory", "search", "prompt", "table", "browser", "generation",
+    "asking",
+)  # fmt: skip
 
 
 class Bench:
@@ -106,6 +120,13 @@ class Bench:
         self.figures["generation"] = facts
         self.goals["generation"] = generation.goals(facts)
         return generation.report(facts)
+
+    def asking(self) -> str:
+        """Calls to an instant server, as a job makes them."""
+        facts = asking.measure(100 if self.quick else 1000)
+        self.figures["asking"] = facts
+        self.goals["asking"] = asking.goals(facts)
+        return asking.report(facts)
 
     def save(self, path: Path, part: str) -> None:
         """One part's figures and goals, with what they were measured on; other parts stay."""
