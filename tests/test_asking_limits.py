@@ -121,7 +121,7 @@ def test_a_call_that_may_have_cost_counts_against_the_budget(tmp_path: Path) -> 
 
 def test_a_budget_wants_a_price(tmp_path: Path) -> None:
     """A cap over unknown prices would be none: nothing is asked."""
-    elsewhere = "http://192.0.2.1/v1"
+    elsewhere = "http://elsewhere/v1"  # and not looked for
     failed = one(elsewhere, tmp_path / "a.duckdb", table={}, budget=Budget(1.0))
     assert failed.kind == "no price" and failed.hopeless and "prices.toml" in failed.sentence
 

@@ -69,7 +69,7 @@ def test_the_same_url_gets_the_key(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://gpu7/v2", "https://gpu7/v1", "http://gpu7:8000/v1", "http://gpu7.evil/v1",
+    ["http://gpu7/v2", "https://gpu7/v1", "http://gpu7:8000/v1", "http://gpu7x/v1",
      "http://gpu7/v1/more", "http://gpu70/v1"],
 )  # fmt: skip
 def test_every_other_url_gets_none(url: str) -> None:
