@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from backend.ablation.parts import How, Part, check_how, check_parts
-from feature_store.errors import InputError, near_miss
+from feature_store.errors import InputError, near_miss, pick
 
 MOST = 2_000
 """Prompts of a data set."""
 AT_ONCE = 64
 """Prompts of which a page shows every token."""
+POSITIONS = ("counted", "all")
 TEXTS = ("prompt", "answer", "wrong", "pair", "label")
 
 
@@ -44,11 +45,14 @@ class Asked:
     """Of what is drawn: donors, controls, intervals."""
     controls: int = 0
     """Sets of matched random active features to compare with; 0: none."""
+    positions: str = "counted"
+    """Where the parts go: counted tokens, or all, BOS and special ones among them."""
 
     def check(self) -> "Asked":
         """InputError for what no model could run."""
         check_parts(self.parts)
         check_how(self.how)
+        pick("choice of positions", self.positions, dict.fromkeys(POSITIONS, self.positions))
         check_cases(self.cases, MOST)
         return self
 
@@ -58,6 +62,7 @@ class Asked:
             "cases": [case_json(case) for case in self.cases],
             "parts": [str(part) for part in self.parts],
             "how": self.how, "seed": self.seed, "controls": self.controls,
+            "positions": self.positions,
         }  # fmt: skip
 
     @classmethod
@@ -68,6 +73,7 @@ class Asked:
                 tuple(case_of(case, f"case {i}") for i, case in enumerate(given["cases"], 1)),
                 tuple(Part.parse(part) for part in given["parts"]),
                 check_how(given["how"]), int(given.get("seed", 0)), int(given.get("controls", 0)),
+                str(given.get("positions", "counted")),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
             raise InputError(f"This is no request for an ablation: {bad!r}.") from bad

@@ -37,7 +37,7 @@ def over(
 ) -> dict[str, Any]:
     """The answer as plain data. `tick` hears prompts done. InputError as `ablate`."""
     asked.check()
-    laid = lay_out(engine, asked.cases, asked.how)
+    laid = lay_out(engine, asked.cases, asked.how, asked.positions)
     total, done = len(laid) * (1 + asked.controls), 0
     parts = []
     for block in rows(engine, laid, asked, means):

@@ -46,13 +46,17 @@ class Laid:
             yield chosen, self.rows(chosen)
 
 
-def lay_out(engine: LocalEngine, cases: Sequence[Case], how: How = "zero") -> Laid:
+def lay_out(
+    engine: LocalEngine, cases: Sequence[Case], how: How = "zero", positions: str = "counted"
+) -> Laid:
     """Tokenise, and settle every target; InputError names the prompt that does not go."""
     texts = [_told(i, _text, engine, case) for i, case in enumerate(cases, 1)]
     prompts = Prompts.of(texts)
     ends = [_end(i, case, text) for i, (case, text) in enumerate(zip(cases, texts, strict=True), 1)]
     prompts = replace(prompts, last=torch.tensor(ends))
-    partners = _partners(engine, cases, prompts) if how == "pair" else None
+    if positions == "all":
+        prompts = replace(prompts, counted=prompts.real)
+    partners = _partners(engine, cases, prompts, positions) if how == "pair" else None
     answers = _answers(engine, cases, texts, prompts)
     against = None
     if all(case.wrong for case in cases):
@@ -86,7 +90,9 @@ def _end(number: int, case: Case, text: Text) -> int:
     return last if case.at is None else case.at
 
 
-def _partners(engine: LocalEngine, cases: Sequence[Case], prompts: Prompts) -> Prompts:
+def _partners(
+    engine: LocalEngine, cases: Sequence[Case], prompts: Prompts, positions: str
+) -> Prompts:
     missing = [i for i, case in enumerate(cases, 1) if not case.pair]
     if missing:
         raise InputError(
@@ -95,7 +101,7 @@ def _partners(engine: LocalEngine, cases: Sequence[Case], prompts: Prompts) -> P
     texts = [_told(i, engine.read, case.pair) for i, case in enumerate(cases, 1)]
     found = Prompts.of(texts)
     replace(prompts, last=prompts.real.sum(-1) - 1).check_pair(found)
-    return found
+    return replace(found, counted=found.real) if positions == "all" else found
 
 
 def _answers(

@@ -55,6 +55,9 @@ def settled(
 ) -> Iterator[tuple[slice, Laid, Ablation]]:
     """The cases in blocks that fit a pass, each with what stands in the parts' place there."""
     everyone = whole(laid.prompts) if asked.how in ("mean", "resample") else None
+    if asked.how == "mean" and everyone:  # a mean is over counted tokens, wherever it is put
+        texts = zip(everyone.tokens.tolist(), everyone.real.sum(-1).tolist(), strict=True)
+        everyone = Prompts.of([engine.text(row[:n]) for row, n in texts])
     for number, (chosen, some) in enumerate(laid.batches(engine.lm.d_vocab)):
         donors = some.partners if asked.how == "pair" else everyone
         given = means or no_harvest
@@ -90,7 +93,7 @@ def ablate(
     """
     asked.check()
     check_cases(asked.cases, AT_ONCE)
-    laid = lay_out(engine, asked.cases, asked.how)
+    laid = lay_out(engine, asked.cases, asked.how, asked.positions)
     singles = asked.parts if len(asked.parts) > 1 else ()
     n = len(list(laid.batches(engine.lm.d_vocab)))
     told, effects, done = [], {part: [] for part in asked.parts}, 0

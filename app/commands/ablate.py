@@ -1,0 +1,154 @@
+"""`saefari ablate`: what a prompt's answer loses when parts of the model are taken away."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from app.commands.harvest import look_at_weights
+from app.commands.steer import loaded
+from app.commands.terminal import console
+from app.wording import measure, signed
+from backend.ablation.asked import Asked, Case
+from backend.ablation.means import Means, harvest_means, no_harvest
+from backend.ablation.parts import Part, check_how
+from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
+from feature_store.store import Store
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+
+
+def ablate(
+    *,
+    model: str,
+    dictionaries: tuple[str, ...],
+    device: str | None,
+    dtype: str | None,
+    trust_remote_code: bool,
+    features: tuple[str, ...],
+    parts: tuple[str, ...],
+    mode: str,
+    prompt: str,
+    answer: str,
+    wrong: str,
+    pair: str,
+    positions: str,
+    seed: int,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Run it, print it, and keep it where a store is named; see `saefari ablate --help`."""
+    named = tuple(Part.parse(text) for text in (*features, *parts))
+    case = Case(prompt, answer, wrong, pair)
+    asked = Asked((case,), named, check_how(mode), seed, positions=positions).check()
+    if mode == "mean" and store is None and (feature := first_feature(named)):
+        no_harvest(feature)
+    look_at_weights(model, dictionaries)
+    kept_in = Store(store) if store else None
+    live = loaded(model, dictionaries, device, dtype, trust_remote_code)
+    file = harvest_of(kept_in, live, named) if kept_in else None
+
+    from backend.ablation.trial import ablate
+
+    result = ablate(live, asked, means_of(file, kept_in))
+    kept, unkept = keep(kept_in, file, live, asked, result) if kept_in else ("", "")
+    if as_json:
+        click.echo(json.dumps({**result, **about(live, asked, kept)}, ensure_ascii=False))
+    else:
+        show(result, kept)
+    if unkept:
+        console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
+
+
+def first_feature(parts: Iterable[Part]) -> Part | None:
+    """The first part that is one."""
+    return next((part for part in parts if part.feature), None)
+
+
+def harvest_of(store: Store, live: "LocalEngine", parts: Iterable[Part]) -> HarvestFile | None:
+    """The newest harvest of this very model that has the parts' very dictionaries."""
+    names = {part.dictionary for part in parts if part.dictionary} & set(live.dictionaries)
+    want = {name: live.dictionaries[name].weights_hash for name in names}
+    for file in store.harvests():
+        have = {name: info.weights_hash for name, info in file.dictionaries.items()}
+        if file.record.model_hash == live.lm.model_hash and want.items() <= have.items():
+            return file
+    return None
+
+
+def means_of(file: HarvestFile | None, store: Store | None) -> Means:
+    """Features' means from a harvest; InputError when one is asked for and there is none."""
+    if file is not None:
+        return harvest_means(file)
+    if store is None:
+        return no_harvest
+
+    def unknown(part: Part) -> float | None:
+        if part.feature is None:
+            return None
+        raise InputError(
+            f"The store has no harvest of this model with {part.dictionary}: harvest it, give "
+            "the dictionary the name that it has there (--dictionary NAME=…), or choose zero."
+        )
+
+    return unknown
+
+
+def keep(
+    store: Store, file: HarvestFile | None, live: "LocalEngine", asked: Asked, result: Any
+) -> tuple[str, str]:
+    """The id that the run is kept under, or why it is not."""
+    from app import experiments
+
+    if file is None:
+        return "", "the store has no harvest of this model and these dictionaries."
+    names = {part.dictionary for part in asked.parts if part.dictionary}
+    try:
+        return experiments.keep(
+            store, "ablate", live, harvest=file.record.id, dictionaries=names,
+            request=asked.to_json(), result=result,
+        ), ""  # fmt: skip
+    except InputError as error:
+        return "", str(error)
+
+
+def about(live: "LocalEngine", asked: Asked, kept: str) -> dict[str, Any]:
+    """What the numbers belong to."""
+    from app import experiments
+
+    names = sorted({part.dictionary for part in asked.parts if part.dictionary})
+    return {
+        "request": asked.to_json(),
+        "model": live.lm.name,
+        "model_hash": live.lm.model_hash,
+        "dictionaries": {name: live.dictionaries[name].weights_hash for name in names},
+        "versions": experiments.versions(live),
+        "experiment": kept or None,
+    }
+
+
+def show(result: dict[str, Any], kept: str) -> None:
+    """Two small tables: the target and the loss, and each part's effect."""
+    out = console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("", "clean", "ablated", "change"):
+        table.add_column(name, justify="left" if not name else "right")
+    target = "logit difference" if result["target"] == "logit_diff" else "log probability"
+    for name, field in ((target, "value"), ("loss, nats a token", "loss")):
+        a, b = result["clean"][field], result["ablated"][field]
+        change = signed(b - a, 3) if a is not None else ""
+        table.add_row(name, measure(a), measure(b), change)
+    out.print(table)
+    out.print()
+    for one in result["features"]:
+        out.print(Text(f"{signed(one['effect'], 3):>9}  {one['part']}"))
+    if len(result["features"]) > 1:
+        out.print(Text(f"{signed(result['joint'], 3):>9}  together"))
+    if kept:
+        out.print(Text(f"kept as {kept}"))
