@@ -1,86 +1,160 @@
-"""Take the screenshots of the docs from the demo's store: `make tour`.
+"""Take the screenshots of the docs from a copy of the demo's store: `make tour`.
 
-Needs a chromium on the path. Pictures go to docs/images/, light and dark.
+Needs a chromium on the path and a harvested demo. Pictures go to docs/images/; some are taken in
+the dark scheme too.
 """
 
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from feature_store.reader import HarvestFile
+from backend.demo import MODEL, WEIGHTS
+from backend.demo.corpus import task_prompts
+from feature_store import list_edits
+from feature_store.records import FeatureId
 from feature_store.store import Store
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 DICTIONARY = "resid-2"
+ANIMAL, OTHER, WOLF = f"{DICTIONARY}/719", f"{DICTIONARY}/563", "mlp-2/452"
+"""Features with an article before an animal, found by reading their contexts."""
 SIZE = {"width": 1280, "height": 800}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 PAINT_MS = 4000
-TEXT = "In May Tina gave the cold drum to Mary. Nobody knew where the tiger had gone, so she"
-LOADED_MS = 60_000
-"""How long the model may take to load."""
 """How long a page may take until nothing moves any more."""
+LOADED_MS = 240_000
+"""How long the model may take to load."""
+TEXT = "In May Tina gave the cold drum to Mary. Nobody knew where the tiger had gone, so she"
+CLICKED = {"ablate": "Run"}
+"""Pages that begin at a press of a button."""
+EFFECT = "Effect of removing it"
+DARK = ("feature", "features", "steer")
+"""Pages that are shown in the dark scheme too."""
 
 
 def main() -> None:
-    """Serve the demo and photograph each page."""
-    store = ROOT / ".demo"
-    file = Store(store).harvest(dictionary=DICTIONARY)
-    pages = {
-        "library": "/",
-        "features": f"/features?dictionary={DICTIONARY}",
-        "feature": f"/feature?feature={DICTIONARY}/{telling_feature(file)}",
-        "prompt": f"/prompt?{urlencode({'on': [DICTIONARY, 'mlp-1'], 'text': TEXT}, doseq=True)}",
-        "search": "/search?q=tiger",
-        "sql": "/sql",
-    }
+    """Serve a copy of the demo and photograph each page."""
+    demo = ROOT / ".demo"
+    if not (demo / "harvests").is_dir():
+        sys.exit("There is no demo store: run `make demo` (or `saefari demo --no-app`) first.")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "demo"
+        shutil.copytree(demo, store)
+        pages = prepared(store)
+        with served(store) as url, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=FLAGS
+            )
+            for name, (path, ready) in pages.items():
+                for scheme in ("light", "dark") if name in DARK else ("light",):
+                    photograph(browser, url + path, name, ready, scheme)
+            browser.close()
+
+
+def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
+    """Fill the store with what pages show; name → (path, selector or text to wait for)."""
+    catalog = Store(store).catalog
+    catalog.annotate(FeatureId.parse(ANIMAL), "label", "the article before an animal")
+    catalog.annotate(FeatureId.parse(ANIMAL), "star", "1")
+    kept = list_edits.create(catalog, "Before an animal", "features that await an animal's name")
+    list_edits.add(catalog, kept, [FeatureId.parse(one) for one in (ANIMAL, OTHER, WOLF)])
+    saefari("map", "--store", store, "--dictionary", DICTIONARY)
+    weights = [f"--dictionary={DICTIONARY}={WEIGHTS / DICTIONARY}", f"--model={MODEL}"]
+    saefari(
+        "steer", *weights, f"--feature={ANIMAL}", "--mode=add", "--strength=35", "--max-new=40",
+        "--prompt=In May Tina met Mary. They saw", "--seed=1", "--store", store,
+    )  # fmt: skip
+    (task,) = task_prompts("indirect_object", "held_out", 1, 0)
+    asked = {"prompts": task.prompt, "answer": task.answer, "wrong": task.wrong, "tab": "effects"}
+    singles, plurals = [], []
+    for prompt in task_prompts("agreement", "train", 24, 3):
+        (singles if prompt.answer in (" is", " was", " has") else plurals).append(prompt.prompt)
+    one = {"harvest": Store(store).harvests()[0].record.id}
+    here = {**one, "dictionary": DICTIONARY}
+    texts = {"a": "\n".join(singles[:8]), "b": "\n".join(plurals[:8])}
+    return {
+        "library": ("/", None),
+        "features": (f"/features?{urlencode({**here, 'sort': '-max_act'})}", None),
+        "feature": (f"/feature?{urlencode({**one, 'feature': ANIMAL})}", None),
+        "effect": (
+            f"/feature?{urlencode({**one, 'feature': ANIMAL, 'tab': EFFECT})}", "nats"
+        ),
+        "search": (f"/search?{urlencode({**here, 'by': 'text', 'q': TEXT})}", "active on the text"),
+        "map": (f"/map?{urlencode(here)}", ".js-plotly-plot"),
+        "compare": (
+            f"/compare?{urlencode({**one, 'feature': [ANIMAL, OTHER, WOLF]}, doseq=True)}", None
+        ),
+        "prompt": (
+            f"/prompt?{urlencode({**one, 'on': [DICTIONARY, 'mlp-1'], 'text': TEXT}, doseq=True)}",
+            ".strip",
+        ),
+        "contrast": (f"/contrast?{urlencode({**here, **texts})}", "The first"),
+        "steer": (f"/steer?{urlencode({**one, **newest(store)})}", None),
+        "ablate": (
+            f"/ablate?{urlencode({**here, **asked})}", "Spearman"
+        ),
+        "experiments": (f"/experiments?{urlencode(here)}", None),
+        "lists": (f"/lists?{urlencode({**here, 'list': kept})}", None),
+        "sql": (f"/sql?{urlencode(here)}", None),
+        "jobs": (f"/jobs?{urlencode(here)}", None),
+    }  # fmt: skip
+
+
+def newest(store: Path) -> dict[str, str]:
+    """The URL's parameter of the run that was kept last."""
+    from feature_store.experiments import Experiments
+
+    return {"experiment": Experiments(Store(store).catalog).listing(1)[0].id}
+
+
+def saefari(*words: str | Path) -> None:
+    """Run a command; its failure ends the tour."""
+    subprocess.run([sys.executable, "-m", "app.cli", *map(str, words)], check=True, cwd=ROOT)
+
+
+@contextmanager
+def served(store: Path) -> Iterator[str]:
+    """The app on a store; gives its URL."""
     command = [sys.executable, "-m", "app.cli", "app", "--store", str(store), "--no-browser"]
     server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
         assert found, "the server says where it is"
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=FLAGS
-            )
-            for name, path in pages.items():
-                for scheme in ("light", "dark"):
-                    photograph(browser, found[0] + path, name, scheme)
-            browser.close()
+        yield found[0].rstrip("/")
     finally:
         server.terminate()
 
 
-def telling_feature(file: HarvestFile) -> int:
-    """A feature that fires rarely, strongly and on more than one token: worth a picture."""
-    table = file.feature_table(
-        DICTIONARY,
-        between={"density": (0.001, 0.02), "top_token_share": (0.2, 0.8)},
-        order="max_act",
-        descending=True,
-        limit=1,
-    )
-    return table.column("feature")[0].as_py()
-
-
-def photograph(browser: Browser, url: str, name: str, scheme: str) -> None:
+def photograph(browser: Browser, url: str, name: str, ready: str | None, scheme: str) -> None:
     """One page in one colour scheme."""
     dark = scheme == "dark"
     context = browser.new_context(viewport=SIZE, color_scheme="dark" if dark else "light")
     page = context.new_page()
     page.goto(url)
-    if name == "prompt":
-        page.wait_for_selector(".strip", timeout=LOADED_MS)
+    if name in CLICKED:
+        page.get_by_role("button", name=CLICKED[name], exact=True).click(timeout=LOADED_MS)
+    if ready:
+        awaited(page, ready)
     page.wait_for_timeout(PAINT_MS)
-    IMAGES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=IMAGES / f"{name}{'-dark' if dark else ''}.png")
     context.close()
+
+
+def awaited(page: Page, ready: str) -> None:
+    """Until a selector (it begins with a dot) or a text is there."""
+    found = page.locator(ready) if ready.startswith(".") else page.get_by_text(ready)
+    found.first.wait_for(timeout=LOADED_MS)
 
 
 if __name__ == "__main__":
