@@ -1,60 +1,33 @@
-"""What the model would say next at a token, as it is and with the edits."""
+"""The table of next tokens at a chosen token, as the page's component takes it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 
-from app.steer.run import started
 from app.steering import Setting
 from app.tokens import visible
 from backend.live import Engine
 from feature_store.errors import InputError
 from feature_store.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from backend.engine import LocalEngine
-
 SHOWN = 15
-Row = tuple[int, float, float]
-"""Token, its probability in the clean model, its probability with the edits."""
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def likeliest(
     _engine: Engine, _setting: Setting, tokens: tuple[int, ...], asked: str, model: str
-) -> tuple[list[Row], float | None]:
-    """The 15 tokens that either finds likeliest behind `tokens`, largest first, and KL in nats.
+) -> tuple[list[tuple[int, float, float]], float | None]:
+    """The 15 tokens that either finds likeliest behind `tokens`, and KL in nats.
 
     `asked` and `model` stand for what is not hashed: the setting as JSON, the weights' hash.
     """
     from backend.engine import LocalEngine
+    from backend.generation.next_tokens import next_tokens
 
-    assert isinstance(_engine, LocalEngine)
-    return read(_engine, _setting, tokens)
-
-
-def read(
-    engine: "LocalEngine", setting: Setting, tokens: tuple[int, ...]
-) -> tuple[list[Row], float | None]:
-    """One forward pass, under the edits and without them."""
-    import torch
-
-    from backend.interventions.once import run_once
-    from backend.interventions.plan import compile_edits
-
-    start = started(engine, setting)
-    with torch.inference_mode():
-        plan = compile_edits(
-            engine.lm, engine.dictionaries, [setting.edits], freeze=setting.freeze, guard=True
-        )
-        n = min(len(start.tokens), len(tokens))
-        found = run_once(plan, [list(tokens)], n_prompt=n, roles=start.roles)
-        steered = found.logits[0, -1].float().softmax(-1)
-        clean = steered if found.clean is None else found.clean[0, -1].float().softmax(-1)
-        best = torch.maximum(clean, steered).topk(min(SHOWN, len(clean))).indices
-        rows = zip(best.tolist(), clean[best].tolist(), steered[best].tolist(), strict=True)
-        kl = None if found.kl is None or not setting.edits else float(found.kl[0, -1])
-        return list(rows), kl
+    assert isinstance(_engine, LocalEngine), "texts are read in this process"
+    full = _setting.asked(bos=_engine.bos is not None)
+    found = next_tokens(_engine.lm, _engine.dictionaries, full, tokens, SHOWN)
+    return found.rows, found.kl
 
 
 def table(

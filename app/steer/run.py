@@ -110,9 +110,8 @@ class Run:
             return f"token {n} of {wanted}" if n else "reading the prompt"
         if not n:
             return "" if self.error else "stopped before the first token"
-        ends = [row["end"]["seconds"] for row in self.story.data["rows"].values() if row["end"]]
-        seconds = max(ends, default=0.0)
-        return f"{plural(n, 'token')} in {measure(seconds, 2)}{THIN}s"
+        took = f" in {measure(self.story.seconds, 2)}{THIN}s" if self.story.seconds else ""
+        return plural(n, "token") + took
 
 
 def feet(data: dict[str, Any]) -> dict[str, Any]:

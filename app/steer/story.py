@@ -27,6 +27,8 @@ class Story:
     """Takes a generation's records in turn. `data` is plain; written by one thread."""
 
     def __init__(self, rows: list[str]) -> None:
+        self.seconds = 0.0
+        """That it took; not of the data, which are the same each time."""
         self.data: dict[str, Any] = {
             "prompt": {"tokens": [], "pieces": [], "counted": []},
             "notes": [],
@@ -59,6 +61,7 @@ class Story:
             if record.last is not None:
                 _measured(row, record.last)
             row["end"] = _ended(record)
+            self.seconds = max(self.seconds, record.seconds)
 
     @property
     def n(self) -> int:
@@ -89,7 +92,6 @@ def _ended(record: Summary) -> dict[str, Any]:
         "perplexity": _plain(record.perplexity),
         "repetition": _plain(record.repetition),
         "notes": list(record.notes),
-        "seconds": round(record.seconds, 3),
     }
 
 

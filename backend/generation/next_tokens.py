@@ -1,0 +1,44 @@
+"""What the model would say next behind a text, as it is and under a run's edits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from backend.dictionaries.base import Dictionary
+from backend.generation.asked import Asked
+from backend.generation.speaking import begin
+from backend.interventions.once import run_once
+from backend.interventions.plan import compile_edits
+from backend.lm import Lm
+
+
+@dataclass(frozen=True)
+class NextTokens:
+    """Before temperature and penalties."""
+
+    rows: list[tuple[int, float, float]]
+    """(token, probability in the clean model, probability under the edits), those first that
+    either finds likeliest."""
+    kl: float | None
+    """KL(clean ‖ edited), nats; None without an edit."""
+
+
+@torch.inference_mode()
+def next_tokens(
+    lm: Lm, dictionaries: Mapping[str, Dictionary], asked: Asked, tokens: Sequence[int], n: int
+) -> NextTokens:
+    """Behind `tokens`, the run's prompt and what it has said; one forward pass.
+
+    InputError for a text that the model cannot read.
+    """
+    start = begin(lm, asked)
+    plan = compile_edits(lm, dictionaries, [asked.edits], freeze=asked.freeze, guard=True)
+    n_prompt = min(len(start.tokens), len(tokens))
+    found = run_once(plan, [list(tokens)], n_prompt=n_prompt, roles=start.roles)
+    edited = found.logits[0, -1].float().softmax(-1)
+    clean = edited if found.clean is None else found.clean[0, -1].float().softmax(-1)
+    best = torch.maximum(clean, edited).topk(min(n, len(clean))).indices
+    rows = zip(best.tolist(), clean[best].tolist(), edited[best].tolist(), strict=True)
+    kl = None if found.kl is None or not asked.edits else float(found.kl[0, -1])
+    return NextTokens(list(rows), kl)
