@@ -14,14 +14,18 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def main(base_url: str, path: str, n: str, concurrency: str) -> None:
-    """Ask them all, many at once."""
+async def main(base_url: str, path: str, n: str, concurrency: str, then: str = "") -> None:
+    """Ask them all, many at once; `stay` afterwards with the file open, or leave."""
     with CallLog(Path(path), note=say) as calls:
         server = Server("test", base_url, concurrency=int(concurrency))
         async with asking(server, "m", calls, patience=QUICK) as asker:
             say("begun")
             await asyncio.gather(*(asker.ask(question(str(i))) for i in range(int(n))))
+        if then == "stay":
+            await asyncio.sleep(2.5)  # until the rows are in the database
         say(f"cached {asker.cached}")
+        if then == "stay":
+            await asyncio.sleep(60)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 
 from autointerp.asking import CallLog, Failed, Reply, Server, Totals, asking
 from autointerp.asking import calls as calls_module
+from autointerp.asking import rows as rows_module
 from autointerp.asking.journal import Journal
 from autointerp.asking.known import RECENT, Known
 from feature_store.errors import InputError
@@ -135,6 +136,29 @@ def test_kill_at_any_moment(seed: int, tmp_path: Path) -> None:
     assert 0 <= running.calls - n <= lost <= concurrency
     assert totals == Totals(n, lost, n * 100, n * 10, 0.0, 0, 0.0)
     assert not lost or f"{lost} calls were under way" in said
+
+
+def test_money_reserved_for_a_lost_call_is_spent(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with CallLog(tmp_path / "a.duckdb") as calls:
+        calls.keep(rows_module.attempt(calls.number(), 1, question().to("http://a", "m"), 0.5))
+    with CallLog(tmp_path / "a.duckdb", note=notes.append) as calls:
+        assert calls.lost == (1, 0.5) and calls.budget(2.0).spent == 0.5
+    assert len(notes) == 1 and "$0.5000 counts as spent" in notes[0]
+    with CallLog(tmp_path / "a.duckdb") as calls:
+        assert calls.lost == (0, 0.0) and calls.budget(2.0).spent == 0.5
+
+
+@pytest.mark.process
+def test_a_killed_jobs_replies_are_at_hand(running: server.Server, tmp_path: Path) -> None:
+    """Those in its database, though it was never closed."""
+    old, new = tmp_path / "old.duckdb", tmp_path / "new.duckdb"
+    command = [sys.executable, "-m", "tests.asking_child", running.base_url, str(old), "5", "1"]
+    with subprocess.Popen([*command, "stay"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout and [child.stdout.readline() for _ in range(2)][1] == "cached 0\n"
+        child.kill()
+    wanted = [question(str(i)) for i in range(5)]
+    assert all(reply.cached for reply in ask(running.base_url, new, wanted, others=[old]))
 
 
 def test_rows_left_in_the_journal_are_taken_up(tmp_path: Path, running: server.Server) -> None:

@@ -109,6 +109,34 @@ def test_json_of_another_kind_is_no_reply(odd: object, tmp_path: Path) -> None:
     assert failed.kind == "broken reply" and "base URL" in failed.sentence
 
 
+@pytest.mark.parametrize("odd", ["\ud800 \x00 \u2028 \U0001f600", "'; DROP TABLE outcome; --"])
+def test_odd_characters_pass_both_ways(odd: str, tmp_path: Path) -> None:
+    """Half a surrogate pair cannot be written in UTF-8; everything else comes back as it was."""
+    with serve(always(odd)) as running:
+        wanted = question(odd, schema=None)
+        fresh, kept = (one(running.base_url, tmp_path / "a.duckdb", wanted) for _ in range(2))
+    assert fresh.text == kept.text == odd.replace("\ud800", "?") and kept.cached
+    assert server.asked(running.bodies[0]) == odd.replace("\ud800", "?")
+
+
+@pytest.mark.parametrize("logprob", [float("nan"), 0.7, "x", None])
+def test_what_is_no_log_probability_is_no_reply(logprob: object, tmp_path: Path) -> None:
+    said = server.logprobs([("1", {"1": -0.1})])
+    said[0]["logprob"] = logprob
+    with serve(always(server.Said("1", said))) as running:
+        failed = one(running.base_url, tmp_path / "a", question(schema=None, logprobs=1))
+    assert failed.kind == "broken reply"
+
+
+@pytest.mark.parametrize("count", [-1, 1e300, "12", True, 10**40, None])
+def test_impossible_counts_are_no_counts(count: object, tmp_path: Path) -> None:
+    with serve(always(GOOD)) as running:
+        usage = {"prompt_tokens": count, "completion_tokens": 3}
+        running.wrap = lambda body: body | {"usage": usage}
+        reply = one(running.base_url, tmp_path / "a.duckdb")
+    assert (reply.tokens_in, reply.tokens_out, reply.cost) == (None, None, None)
+
+
 def test_a_server_that_asks_to_wait_is_waited_for(tmp_path: Path) -> None:
     wait = server.Fault(429, retry_after="0.6")
     with serve(then([wait], always(GOOD))) as running:

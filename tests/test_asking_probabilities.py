@@ -35,5 +35,5 @@ def test_no_log_probabilities_are_no_probabilities() -> None:
 def test_a_dry_run_counts_and_asks_nobody() -> None:
     dry = Dry()
     for text in ("é", "é", "abc"):
-        assert asyncio.run(dry.ask(question(text, max_tokens=7))).kind == "unreachable"
+        assert asyncio.run(dry.ask(question(text, max_tokens=7))).kind == "empty"
     assert sorted(dry.requests.values()) == [(2, 7), (3, 7)]

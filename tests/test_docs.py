@@ -26,7 +26,15 @@ OPTIONS = sorted(
         if isinstance(option, click.Option) and option.name not in ("help", "version")
     }
 )
-HOSTS = {"127.0.0.1", "api.openai.com", "arxiv.org", "github.com", "huggingface.co", "pytorch.org", "www.apache.org"}
+HOSTS = {
+    "127.0.0.1",
+    "api.openai.com",
+    "arxiv.org",
+    "github.com",
+    "huggingface.co",
+    "pytorch.org",
+    "www.apache.org",
+}
 """Where texts and code may link to. A package index or a machine of somebody's is never one."""
 PLACES = re.compile(r"(?<![\w.$}])/(?:home|root|Users|work|opt|mnt|srv|var/folders)/\w")
 

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
+from autointerp.asking.budget import Budget
 from autointerp.asking.former import Former
 from autointerp.asking.journal import Journal, drop
 from autointerp.asking.known import Known
@@ -157,6 +159,10 @@ class CallLog:
         with self._lock:
             return replace(self._totals)
 
+    def budget(self, cap: float | None) -> Budget:
+        """A budget for what is still to come: what was spent here before counts."""
+        return Budget(cap, self.totals().charged)
+
     def close(self) -> None:
         """Write what is left, and let go of the file."""
         self._wanted.put(None)
@@ -253,7 +259,11 @@ class CallLog:
             for table, kind in TABLES.items():
                 insert(self._db, table, [row for row in rows if isinstance(row, kind)])
             self._db.commit()
-        except duckdb.Error as error:  # the journal still has them for the next process
+        except (
+            duckdb.Error,
+            pa.ArrowException,
+            ValueError,
+        ) as error:  # the journal still has them for the next process
             with self._lock:
                 self._breaks(error)
             return

@@ -15,13 +15,16 @@ from autointerp.asking import faults
 from autointerp.asking.dialect import Dialect
 from autointerp.asking.prices import Price
 from autointerp.asking.reading import Unreadable, read
-from autointerp.asking.records import Came, Failed, Reply, Request, Said
+from autointerp.asking.records import Came, Failed, Reply, Request, Said, writable
 from autointerp.asking.servers import Server
 
 MOST_BYTES = 16_000_000
 """Of a reply with everything around it; log probabilities of long replies are megabytes."""
 MOST_TEXT = 100_000
 """Characters of a text that anybody asked for."""
+MOST_TOKENS = 1_000_000_000
+ROUNDING = 1e-3
+"""How far above 0 a log probability may be."""
 CONNECT_S = 10.0
 POOL = 8
 """Connections that one pool has: it looks at all that are idle before each call, so that one pool
@@ -31,6 +34,10 @@ HEADERS = {
     "transfer-encoding", "user-agent",
 }  # fmt: skip
 """What a request may carry beside the key."""
+
+
+EXPECTED = (TimeoutError, openai.OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
+"""What an attempt may end in."""
 
 
 class Client:
@@ -51,7 +58,7 @@ class Client:
         try:
             async with asyncio.timeout(self.server.timeout_s):
                 said = await self._post(body)
-        except (TimeoutError, openai.OpenAIError, httpx2.HTTPError, ValueError) as error:
+        except EXPECTED as error:
             return faults.came(error, self.server, request.model, self._clean)
         latency_s = time.monotonic() - began
         try:
@@ -79,7 +86,7 @@ class Client:
             raise TypeError("content")
         usage = said.get("usage") or {}
         tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        counted = all(isinstance(n, int) and n >= 0 for n in tokens)
+        counted = all(type(n) is int and 0 <= n < MOST_TOKENS for n in tokens)
         tokens_in, tokens_out = tokens if counted else (None, None)
         cost = self.price.of(*tokens) if counted and self.price else None  # type: ignore[arg-type]
         logprobs = said_tokens(choice) if request.logprobs else None
@@ -94,8 +101,8 @@ class Client:
         return Came(Reply(text, parsed, *facts), text, *facts)
 
     def _clean(self, text: str) -> str:
-        """A text without the key, should a server repeat it."""
-        return text.replace(self._key, "[key]") if self._key else text
+        """A text without the key, should a server repeat it, and fit for UTF-8."""
+        return writable(text.replace(self._key, "[key]") if self._key else text)
 
     def _cleaned(self, said: Any) -> Any:
         """The same for everything that a server said."""
@@ -137,13 +144,17 @@ def said_tokens(choice: dict[str, Any]) -> tuple[Said, ...] | None:
     if not content:
         return None
     return tuple(
-        Said(
-            token["token"],
-            float(token["logprob"]),
-            tuple((top["token"], float(top["logprob"])) for top in token.get("top_logprobs") or ()),
-        )
+        Said(*heard(token), tuple(heard(top) for top in token.get("top_logprobs") or ()))
         for token in content
     )
+
+
+def heard(entry: dict[str, Any]) -> tuple[str, float]:
+    """A token and its log probability. Raises ValueError for what is none."""
+    token, logprob = entry["token"], float(entry["logprob"])
+    if not isinstance(token, str) or not logprob <= ROUNDING:
+        raise ValueError(f"{logprob} is no log probability")
+    return token, min(logprob, 0.0)
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from autointerp.asking.records import Request
+from autointerp.asking.records import Request, writable
 
 SEED_OF_DRAW = 1_000
 
@@ -25,7 +25,10 @@ class Dialect:
         """The JSON to send."""
         body: dict[str, Any] = {
             "model": request.model,
-            "messages": [message._asdict() for message in request.messages],
+            "messages": [
+                {"role": message.role, "content": writable(message.content)}
+                for message in request.messages
+            ],
             "max_tokens" if self.short_name else "max_completion_tokens": request.max_tokens,
         }
         if self.temperature:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from autointerp.asking.records import Failed, Request
+from autointerp.asking.records import Failed, Request, writable
 
 
 @dataclass
@@ -16,6 +16,6 @@ class Dry:
 
     async def ask(self, request: Request) -> Failed:
         """Note the request."""
-        n_bytes = sum(len(message.content.encode()) for message in request.messages)
+        n_bytes = sum(len(writable(message.content).encode()) for message in request.messages)
         self.requests[request.key] = (n_bytes, request.max_tokens)
-        return Failed("unreachable", "A dry run asks nobody.")
+        return Failed("empty", "A dry run asks nobody.")

@@ -33,7 +33,7 @@ def came(error: Exception, server: Server, model: str, clean: Callable[[str], st
         why = short(clean(str(cause)))
         sentence = f"Nothing answers at {where}: {why}. Is the server running, the URL right?"
         return Came(Failed("unreachable", sentence), again=True)
-    if isinstance(error, ValueError) and not isinstance(error, openai.OpenAIError):
+    if isinstance(error, ValueError | RecursionError):
         return unlike(server, "no JSON")
     why = short(clean(str(cause))) or type(cause).__name__
     sentence = f"The connection to {where} broke before the reply was whole: {why}."

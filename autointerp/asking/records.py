@@ -69,7 +69,15 @@ class Request:
     @property
     def longest(self) -> int:
         """No fewer tokens than its messages have: a token is at least one byte."""
-        return sum(len(m.content.encode()) + MESSAGE_TOKENS for m in self.messages) + SCHEMA_TOKENS
+        return (
+            sum(len(writable(m.content).encode()) + MESSAGE_TOKENS for m in self.messages)
+            + SCHEMA_TOKENS
+        )
+
+
+def writable(text: str) -> str:
+    """A text that UTF-8 can write: halves of surrogate pairs become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 MESSAGE_TOKENS = 16

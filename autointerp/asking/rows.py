@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from autointerp.asking.records import Came, Reply, Request
+from autointerp.asking.records import Came, Reply, Request, writable
 
 SHOWN = 300
 
@@ -134,7 +134,7 @@ def plain(request: Request) -> str:
         "temperature": request.temperature, "max_tokens": request.max_tokens,
         "schema": request.schema, "logprobs": request.logprobs, "draw": request.draw,
     }  # fmt: skip
-    return json.dumps(asked, ensure_ascii=False)
+    return writable(json.dumps(asked, ensure_ascii=False))
 
 
 def short(text: str) -> str:
