@@ -1,0 +1,135 @@
+"""Contrast direction: from two sets of texts to a vector and to features to steer by."""
+
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from app import live, session
+from app.steer import link
+from app.steer_more import pushes, task
+from app.steer_more.task import Task
+from app.steering import Subject
+from app.wording import ABSENT, measure, plural, signed
+from backend.interventions.records import Edit, Vector
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+TITLE = "contrast direction"
+TASK, PROBLEM, WANTED = "direction_task", "direction_problem", "direction_wanted"
+
+
+def draw(subject: Subject) -> None:
+    """The tab."""
+    info = subject.place.info
+    st.caption(
+        session.literal(
+            f"Two sets of texts, one a line. Their means over ordinary tokens, each text counting "
+            f"once, differ by a vector at {info.hook_out}, and by features of {info.dictionary}."
+        )
+    )
+    for column, side, example in zip(
+        st.columns(2), ("toward", "away from"), ("I am so happy today!", "I am so sad today."),
+        strict=True,
+    ):  # fmt: skip
+        column.text_area(side, key=f"direction_{side}", height=110, placeholder=example)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        st.number_input("features", 1, 32, 8, key="direction_m", width=120)
+        st.button("compare ▶", key="direction_run", on_click=want)
+    begin_wanted(subject)
+    if said := st.session_state.get(PROBLEM):
+        st.markdown(f":orange[{session.literal(said)}]")
+    results(subject)
+
+
+def want() -> None:
+    """Callback: begin as soon as the model is there."""
+    st.session_state[WANTED] = True
+    st.session_state.pop(PROBLEM, None)
+
+
+def begin_wanted(subject: Subject) -> None:
+    """Start what was asked for."""
+    if not st.session_state.get(WANTED):
+        return
+    try:
+        engine: Any = live.ready(subject.place.file)
+        if engine is None:
+            return
+        state = st.session_state
+        given = {
+            "dictionary": subject.place.info.dictionary,
+            "m": int(state["direction_m"]),
+            **{
+                side: [line for line in state[f"direction_{side}"].splitlines() if line.strip()]
+                for side in ("toward", "away from")
+            },
+        }
+        asked = subject.setting.asked(bos=engine.bos is not None)
+        request = {**asked.to_json(), "edits": [], "contrast": given}
+        st.session_state.pop(link.OTHER, None)
+        task.begin(TASK, request, partial(work, engine, given))
+    except InputError as error:
+        st.session_state[PROBLEM] = str(error)
+    st.session_state.pop(WANTED, None)
+
+
+def work(engine: Any, given: dict[str, Any], mine: Task) -> dict[str, Any]:
+    """The thread's part."""
+    from backend.mean_difference import mean_difference
+
+    sides = [[engine.read(line) for line in given[side]] for side in ("toward", "away from")]
+    mine.tell(0, 0, "reading texts:")
+    one = engine.dictionaries[given["dictionary"]]
+    found = mean_difference(engine.lm, one, sides[0], sides[1], m=given["m"])
+    return {
+        "hook": found.vector.hook,
+        "vector": list(found.vector.values),
+        "features": [[str(feature), value] for feature, value in found.features],
+        "cosine": found.cosine,
+        "cosine_all": found.cosine_all,
+        "n": list(found.n),
+        "length": found.length,
+        "norm": found.norm,
+        "notes": found.notes,
+    }
+
+
+def results(subject: Subject) -> None:
+    """What was just found, else what the link opened."""
+    done, other = task.watch(TASK), link.opened_below()
+    if done and done.result:
+        engine: Any = live.at_hand(subject.place.file)
+        if engine is not None:
+            names = {done.request["contrast"]["dictionary"]}
+            task.keep_it(done, "contrast", subject.place, engine, names)
+        show(subject, done.result)
+        task.foot(done, TITLE)
+    elif other is not None and other.kind == "contrast":
+        show(subject, other.result)
+
+
+def show(subject: Subject, result: task.Plain) -> None:
+    """The vector and the features, and the buttons that steer by them."""
+    a, b = result["n"]
+    of_stream = measure(result["length"] / result["norm"], 2) if result["norm"] else ABSENT
+    st.markdown(
+        session.literal(
+            f"{plural(a, 'text')} against {b}. The vector is {of_stream} × as long as the stream "
+            f"at {result['hook']}. Its cosine with the {len(result['features'])} features together "
+            f"is {measure(result['cosine'], 2)}, with all that differ "
+            f"{measure(result['cosine_all'], 2)}."
+        )
+    )
+    for note in result["notes"]:
+        st.markdown(f":orange[{session.literal(note)}]")
+    names, values = zip(*result["features"], strict=True) if result["features"] else ((), ())
+    if names:
+        pushes.table(subject, names, {"Δ mean activation": [signed(v, 3) for v in values]})
+    vector = Vector("difference of means", result["hook"], tuple(result["vector"]))
+    with st.container(horizontal=True, gap="small"):
+        pushes.offer("direction_vector", "steer by the vector", [Edit("add", vector=vector)])
+        pairs = zip(names, values, strict=True)
+        edits = [Edit("add", (FeatureId.parse(name),), value) for name, value in pairs]
+        if edits:
+            pushes.offer("direction_features", "steer by the features", edits)

@@ -1,0 +1,175 @@
+"""A sweep as the page asks for it: plain, kept with its result, and run again from that."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from app.session import Place
+from app.steer_more.task import Plain, Task
+from backend.controls import LEAST, PUSHES, Controls, by_directions, by_features
+from backend.generation.asked import Asked
+from backend.interventions.modes import MODES
+from backend.interventions.records import Edit
+from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+    from backend.sweep.run import Ask
+
+MOST_TEXTS = 20_000
+"""Of one sweep, controls included."""
+STRENGTHS, SEEDS, CONTROL_SEEDS = 14, 8, 2
+REACH = 3.0
+"""Where a sweep ends, in multiples of the feature's maximum."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is asked beside the page's own setting."""
+
+    strengths: tuple[float, ...]
+    seeds: int = SEEDS
+    swept: int = 0
+    concept: str = ""
+    """The feature that is read in the texts."""
+    pattern: str = ""
+    prompts: tuple[str, ...] = ()
+    """Beside the page's."""
+    controls: tuple[str, ...] = ("features",)
+    """features, directions"""
+    control_seeds: int = CONTROL_SEEDS
+    n_controls: int = LEAST
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_json` gave; InputError for anything else."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(data, Mapping) or not set(data) <= names or "strengths" not in data:
+            raise InputError("This is no request for a sweep.")
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        return cls(**plain)
+
+    @property
+    def texts(self) -> int:
+        """How many are generated."""
+        prompts, doses = 1 + len(self.prompts), len(set(self.strengths))
+        own = self.seeds * (1 + doses)
+        others = len(self.controls) * self.n_controls * doses * min(self.control_seeds, self.seeds)
+        return prompts * (own + others)
+
+
+def usual(edit: Edit, file: HarvestFile) -> tuple[float, float]:
+    """Where a sweep of this edit may begin and end."""
+    mode = MODES[edit.mode]
+    low = mode.usual[0] if mode.neutral is None else mode.neutral
+    if edit.mode == "add_max":
+        return low, REACH
+    if edit.mode in ("add", "clamp", "sparse_shift"):
+        if edit.vector is not None:
+            return 0.0, REACH
+        return 0.0, REACH * max(abs(file.facts(f).max_act or 1.0) for f in edit.features)
+    return low, mode.usual[1]
+
+
+def spaced(low: float, high: float, n: int) -> tuple[float, ...]:
+    """Strengths from one to the other, to six digits."""
+    return tuple(float(f"{value:.6g}") for value in np.linspace(low, high, n))
+
+
+def request(asked: Asked, sweep: Sweep) -> dict[str, Any]:
+    """What is kept: the page's setting as every run has it, and the sweep."""
+    return {**asked.to_json(), "sweep": sweep.to_json()}
+
+
+def parts(request: Plain) -> tuple[Asked, Sweep]:
+    """Of a kept request."""
+    rest = {name: value for name, value in request.items() if name != "sweep"}
+    return Asked.from_json(rest), Sweep.from_json(request.get("sweep", {}))
+
+
+def check(asked: Asked, sweep: Sweep) -> None:
+    """InputError for what cannot be run."""
+    if not 0 <= sweep.swept < len(asked.edits):
+        raise InputError("There is no edit whose strength could be swept: add a feature above.")
+    if sweep.texts > MOST_TEXTS:
+        raise InputError(
+            f"{sweep.texts:,} texts are too many: at most {MOST_TEXTS:,}. Fewer seeds, strengths, "
+            "prompts or controls."
+        )
+
+
+def ask_of(engine: "LocalEngine", file: HarvestFile, asked: Asked, sweep: Sweep) -> "Ask":
+    """As the backend takes it; InputError for a prompt that cannot be read."""
+    from backend.generation import speaking
+    from backend.sweep.run import Ask
+
+    prompts = [asked, *(replace(asked, prompt=text) for text in sweep.prompts)]
+    concept = FeatureId.parse(sweep.concept) if sweep.concept else None
+    near = file.facts(concept).nearest if concept else None
+    nearest = FeatureId(concept.dictionary, int(near[0])) if concept and near else None
+    return Ask(
+        edits=asked.edits,
+        strengths=sweep.strengths,
+        prompts=tuple(speaking.begin(engine.lm, one) for one in prompts),
+        seeds=tuple(asked.sampling.seed + i for i in range(sweep.seeds)),
+        sampling=asked.sampling,
+        swept=sweep.swept,
+        concept=concept,
+        nearest=nearest,
+        pattern=sweep.pattern or None,
+        control_seeds=sweep.control_seeds,
+    )
+
+
+def controls_of(
+    engine: "LocalEngine", file: HarvestFile, asked: Asked, sweep: Sweep
+) -> list[Controls]:
+    """The counterparts that were asked for; InputError where the edit has none."""
+    from backend.random_directions import random_directions
+
+    edit, n = asked.edits[sweep.swept], sweep.n_controls
+    found = []
+    if "features" in sweep.controls:
+        found.append(by_features(edit, file, n))
+    if "directions" in sweep.controls:
+        hook = edit.vector.hook if edit.vector else _hook(engine, edit)
+        drawn = random_directions(engine.lm, file, hook, n)
+        found.append(by_directions(edit, drawn, file))
+    return found
+
+
+def possible(edit: Edit) -> list[str]:
+    """Kinds of controls that an edit may have."""
+    kinds = [] if edit.vector is not None or MODES[edit.mode].pair else ["features"]
+    return kinds + (["directions"] if edit.mode in PUSHES else [])
+
+
+def work(
+    engine: "LocalEngine", place: Place, asked: Asked, sweep: Sweep, task: Task
+) -> Plain | None:
+    """The thread's part: the whole sweep as plain data; None where it was stopped."""
+    from backend.sweep.run import Stopped
+    from backend.sweep.run import sweep as run
+
+    ask = ask_of(engine, place.file, asked, sweep)
+    controls = controls_of(engine, place.file, asked, sweep)
+    try:
+        found = run(
+            engine.lm, engine.dictionaries, ask, controls, bos=engine.bos,
+            tell=lambda done, total: task.tell(done, total, "texts"), stop=task.ticket.stop,
+        )  # fmt: skip
+    except Stopped:
+        return None
+    return found.to_json()
+
+
+def _hook(engine: "LocalEngine", edit: Edit) -> str:
+    return engine.dictionaries[edit.features[0].dictionary].hook_out

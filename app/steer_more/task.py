@@ -1,0 +1,134 @@
+"""Work that takes longer than a page's run: in a thread, in the queue, with progress and stop."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from app import session
+from app.experiments import keep
+from app.session import Place
+from app.steer.run import WAIT_S, line
+from app.wording import count
+from feature_store.errors import InputError
+from feature_store.experiments import Kind
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+    from backend.generation.queue import Ticket
+
+POLL_S = 0.7
+Plain = Mapping[str, Any]
+
+
+class Task:
+    """One piece of work. `work(task)` gives a plain result, or None where it was stopped."""
+
+    def __init__(
+        self, request: Plain, work: Callable[["Task"], Plain | None], ticket: "Ticket"
+    ) -> None:
+        self.request, self.ticket = request, ticket
+        self.result: Plain | None = None
+        self.error = self.kept = self.unkept = self.note = ""
+        self.did, self.total = 0, 0
+        self.done = threading.Event()
+        self._work = work
+
+    def tell(self, did: int, total: int, note: str = "") -> None:
+        """How far it is."""
+        self.did, self.total, self.note = did, total, note
+        self.ticket.queue.tidy()
+
+    def compute(self) -> None:
+        """The thread's work."""
+        try:
+            with self.ticket:
+                while not self.ticket.served.wait(WAIT_S):
+                    self.ticket.queue.tidy()
+                    if self.ticket.stop.is_set():
+                        return
+                self.result = self._work(self)
+        except InputError as error:
+            self.error = str(error)
+        except Exception as error:  # noqa: BLE001 - a thread's end: the page says it
+            self.error = f"The model failed: {type(error).__name__}: {error}"
+        finally:
+            self.done.set()
+
+    @property
+    def said(self) -> str:
+        """How far it is, in words."""
+        place = self.ticket.place
+        if place > 0:
+            return f"{place} before you" if place > 1 else "next in line"
+        steps = f"{count(self.did)} of {count(self.total)}" if self.total else "beginning"
+        return f"{self.note} {steps}".strip()
+
+
+def begin(name: str, request: Plain, work: Callable[[Task], Plain | None]) -> None:
+    """Start work under this name in the visitor's session; InputError where the queue is full."""
+    if (before := running(name)) is not None:
+        before.ticket.stop.set()
+    task = Task(request, work, line().join())
+    st.session_state[name] = task
+    threading.Thread(target=task.compute, daemon=True, name=name).start()
+
+
+def running(name: str) -> Task | None:
+    """The visitor's last piece of work of this name."""
+    return st.session_state.get(name)
+
+
+def watch(name: str) -> Task | None:
+    """Progress and a stop button while it runs; the task once it is over."""
+    task = running(name)
+    if task is None:
+        return None
+    if not task.done.is_set():
+        st.fragment(_watch, run_every=POLL_S)(name)
+        return None
+    if task.error:
+        st.markdown(f":orange[{session.literal(task.error)}]")
+    elif task.result is None:
+        st.caption("Stopped.")
+    return task
+
+
+def _watch(name: str) -> None:
+    task = running(name)
+    if task is None or task.done.is_set():
+        st.rerun()
+    task.ticket.touch()
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        part = min(task.did / task.total, 1.0) if task.total else 0.0
+        st.progress(part, text=session.literal(task.said), width=420)
+        st.button("stop ■", key=f"{name}_stop", type="tertiary", on_click=task.ticket.stop.set)
+
+
+def keep_it(
+    task: Task,
+    kind: Kind,
+    place: Place,
+    engine: "LocalEngine",
+    dictionaries: set[str],
+) -> None:
+    """Into the catalog, from the page's run once the result is there; a failure is a sentence."""
+    if task.kept or task.unkept or task.result is None:
+        return
+    try:
+        task.kept = keep(
+            session.store(), kind, engine, harvest=place.file.record.id,
+            dictionaries=dictionaries, request=task.request, result=task.result,
+        )  # fmt: skip
+    except InputError as error:
+        task.unkept = str(error)
+
+
+def foot(task: Task, tab: str) -> None:
+    """Where the result is kept, or why not."""
+    if task.unkept:
+        st.caption(session.literal(f"Not kept: {task.unkept}"))
+    elif task.kept:
+        href = session.href(session.STEER, {"experiment": task.kept, "more": tab})
+        st.markdown(f"kept as [{task.kept}]({href})")
