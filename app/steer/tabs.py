@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from app.steer_more import direction, dose, examples
 from app.steering import Subject
 
-TABS: dict[str, Callable[[Subject], None]] = {}
+TABS: dict[str, Callable[[Subject], None]] = {
+    one.TITLE: one.draw for one in (dose, examples, direction)
+}
 """A line for each; `steering.add` and `steering.put` change the page's edits, in callbacks."""
 
 
