@@ -1,6 +1,8 @@
 """A job's mean over features, and the mean difference between two kinds of label, by feature.
 
 Features are what is resampled: how sure the score of each one is shows in how they differ.
+Percentiles of the resamples are moved away from the mean by t ÷ z · √(n ÷ (n − 1)), which intervals
+of few features lack (Hesterberg 2015).
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from autointerp.statistics.estimate import ENOUGH, Estimate
-from autointerp.statistics.series import constant, resampled, spread
+from autointerp.statistics.series import TAIL, constant
+
+RESAMPLES = 2000
+DRAWN = 1 << 21
+"""Features drawn at once."""
 
 
 def over_features(
@@ -29,8 +35,7 @@ def over_features(
     if constant(kept):
         low, high = (value + 3 / n * (end - value) for end in bounds)
     else:
-        drawn = resampled(np.stack([np.ones(n), kept], -1), np.zeros(n, int), seed)
-        low, high = spread(drawn[:, 1] / drawn[:, 0], value, n)
+        low, high = spread(resampled(kept, seed), value, n)
     return Estimate(value, max(low, bounds[0]), min(high, bounds[1]), n, n)
 
 
@@ -41,3 +46,22 @@ def paired(
     pairs = [(a, other.get(feature)) for feature, a in one.items()]
     both = [a - b for a, b in pairs if a is not None and b is not None]
     return over_features(both, (-1.0, 1.0), seed)
+
+
+def resampled(values: np.ndarray, seed: int) -> np.ndarray:
+    """The means of RESAMPLES draws of as many features."""
+    dice, step = np.random.default_rng(seed), max(1, DRAWN // len(values))
+    parts = []
+    for begin in range(0, RESAMPLES, step):
+        size = min(step, RESAMPLES - begin)
+        parts.append(values[dice.integers(len(values), size=(size, len(values)))].mean(-1))
+    return np.concatenate(parts)
+
+
+def spread(drawn: np.ndarray, value: float, n: int) -> tuple[float, float]:
+    """The percentiles of resamples, moved away from the value as few units need."""
+    from scipy.stats import norm, t
+
+    wider = t.ppf(1 - TAIL, n - 1) / norm.ppf(1 - TAIL) * np.sqrt(n / (n - 1))
+    low, high = np.quantile(drawn, [TAIL, 1 - TAIL])
+    return float(value + (low - value) * wider), float(value + (high - value) * wider)

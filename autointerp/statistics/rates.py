@@ -15,10 +15,10 @@ import numpy as np
 from autointerp.statistics.estimate import ENOUGH, LEVEL, Estimate
 
 TAIL = (1 - LEVEL) / 2
-NEAR, FAR = 0.4, 0.6
+NEAR, FAR = 0.35, 0.65
 """Pseudo-counts of a limit, on its own side and on the other. Halves (Jeffreys) cover 79 % where
 whole documents are right or wrong, 98 % of them right, with 20 judgements a class; these 97 %."""
-ICC_BEFORE = 0.4
+ICC_BEFORE = 0.3
 """What is supposed of the correlation within documents before anything is seen, …"""
 ICC_WEIGHT = 1.0
 """… and how much that counts: as much as pairs of judgements of total variance 1."""
