@@ -1,0 +1,246 @@
+"""What an ablation is asked and told: requests, targets, effects, rankings, data sets."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from backend.ablation.agreement import agreement
+from backend.ablation.asked import Asked, Case, Ranking, read_jsonl
+from backend.ablation.dataset import over
+from backend.ablation.intervals import estimate, removed
+from backend.ablation.laying import lay_out
+from backend.ablation.means import no_harvest
+from backend.ablation.null import draw
+from backend.ablation.parts import Part
+from backend.ablation.ranking import rank
+from backend.ablation.spliced import spliced
+from backend.ablation.trial import ablate
+from backend.engine import LocalEngine
+from feature_store.errors import InputError
+from tests.harvests import Rig
+
+TEXTS = (
+    "the old cat saw a red ball and then the cat", "mum gave the boy a big box and mum",
+    "a small bird found bread in the park and a", "dad said the dog ran home but dad",
+)  # fmt: skip
+CASES = tuple(Case(text, " took", " was", label=text[:1]) for text in TEXTS)
+BARE = tuple(Case(text) for text in TEXTS)
+
+
+@pytest.fixture(scope="module")
+def engine(rig: Rig) -> LocalEngine:
+    return LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
+
+
+def busy(engine: LocalEngine, name: str = "top", n: int = 2) -> tuple[Part, ...]:
+    """Features that fire on the prompts, the most frequent first."""
+    fires = engine.firing(engine.read(" ".join(TEXTS[:2])), [name])[name].feature
+    ids, counts = np.unique(fires, return_counts=True)
+    return tuple(Part("feature", name, int(i)) for i in ids[np.argsort(-counts)][:n])
+
+
+def test_a_request_is_what_it_was_written_as() -> None:
+    cases = (*CASES, Case(tokens=(0, 5, 6), at=1), Case("a\nb", pair="c\nd"))
+    parts = tuple(map(Part.parse, ("top/3", "head:1.2", "error:abs")))
+    asked = Asked(cases, parts, "mean", 7, 30, "all")
+    assert Asked.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+    ranking = Ranking(cases, ("top",), "integrated", 3, "node")
+    assert Ranking.from_json(json.loads(json.dumps(ranking.to_json()))) == ranking
+
+
+@pytest.mark.parametrize("given", [{}, {"cases": [3], "parts": []}, {"cases": 3},
+                                   {"cases": [], "parts": [], "how": "burn"}])  # fmt: skip
+def test_what_is_no_request_is_refused(given: dict) -> None:
+    with pytest.raises(InputError):
+        Asked.from_json(given)
+
+
+def test_effects_are_ablated_less_clean_alone_and_together(engine: LocalEngine) -> None:
+    asked = Asked(CASES, busy(engine))
+    found = ablate(engine, asked)
+    assert found["target"] == "logit_diff" and found["n"] == len(CASES)
+    change = found["ablated"]["logit_diff"] - found["clean"]["logit_diff"]
+    assert found["joint"] == pytest.approx(change, abs=1e-5)
+    for one in found["features"]:
+        alone = ablate(engine, Asked(CASES, (Part.parse(one["part"]),)))
+        assert one["effect"] == pytest.approx(alone["joint"], abs=1e-5)
+    json.dumps(found, allow_nan=False)
+
+
+def test_prompts_together_are_prompts_one_by_one(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither padding nor the size of a block shows."""
+    asked = Asked(CASES, busy(engine))
+    whole = ablate(engine, asked)["prompts"]
+    monkeypatch.setattr("backend.ablation.laying.ROWS", 1)
+    for one, other in zip(whole, ablate(engine, asked)["prompts"], strict=True):
+        for field in ("loss", "loss_ablated", "kl"):
+            assert one[field] == pytest.approx(other[field], abs=1e-4)
+        assert one["clean"] == pytest.approx(other["clean"], abs=1e-4)
+
+
+def test_without_an_answer_the_likeliest_is_taken(engine: LocalEngine) -> None:
+    found = ablate(engine, Asked(BARE[:1], busy(engine)))
+    text = engine.read(TEXTS[0])
+    ((best, p),) = engine.predict(text, len(text.token_ids) - 1, 1)
+    assert found["prompts"][0]["answer"] == best and found["target"] == "log_prob"
+    assert found["clean"]["log_prob"] == pytest.approx(np.log(p), abs=1e-4)
+    assert found["clean"]["logit_diff"] is None
+
+
+def test_a_stored_sequence_is_judged_behind_its_position(engine: LocalEngine) -> None:
+    tokens = tuple(engine.read(TEXTS[0]).token_ids)
+    laid = lay_out(engine, [Case(tokens=tokens, at=3)])
+    assert laid.target.answers == [[tokens[4]]] and laid.prompts.last.tolist() == [3]
+
+
+def test_the_targets_own_tokens_come_first(engine: LocalEngine) -> None:
+    one = ablate(engine, Asked(CASES, busy(engine)))["prompts"][1]
+    assert [move[0] for move in one["moved"][one["at"]][:2]] == [one["answer"], one["wrong"]]
+    assert len({move[0] for move in one["moved"][one["at"]]}) == len(one["moved"][one["at"]])
+
+
+def test_bos_goes_only_where_all_positions_are_asked(engine: LocalEngine) -> None:
+    part = (Part.parse("mlp:0"),)
+    kept = ablate(engine, Asked(CASES[:1], part))["kl"]
+    gone = ablate(engine, Asked(CASES[:1], part, positions="all"))["kl"]
+    assert kept[0] == pytest.approx(0, abs=1e-6) and gone[0] > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (Asked((), (Part.parse("mlp:0"),)), "no prompt"),
+        (Asked((Case(""),), (Part.parse("mlp:0"),)), "Prompt 1 is empty"),
+        (Asked((Case("the cat", "", " was"),), (Part.parse("mlp:0"),)), "no right one"),
+        (Asked((CASES[0], BARE[1]), (Part.parse("mlp:0"),)), "for every prompt, or for none"),
+        (Asked((Case("the cat", " saw a"),), (Part.parse("mlp:0"),)), "Prompt 1: ' saw a' is 2"),
+        (Asked(CASES[:1], (Part.parse("mlp:0"),), "pair"), "no second prompt"),
+        (Asked(CASES[:1], (Part.parse("mlp:0"),), positions="some"), "'some'"),
+        (Asked((Case("the cat", pair="the"),), (Part.parse("mlp:0"),), "pair"), "its partner 2"),
+        (Asked(CASES, (Part.parse("top/1"),), "mean"), "comes from a harvest"),
+        (Asked(CASES[:1], (Part.parse("mlp:0"),), "resample"), "nothing to draw from"),
+    ],
+)  # fmt: skip
+def test_mistakes_have_their_sentence(engine: LocalEngine, asked: Asked, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        ablate(engine, asked, no_harvest)
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+def test_a_rankings_measured_effects_are_those_of_ablating(
+    engine: LocalEngine, method: str
+) -> None:
+    found = rank(engine, Ranking(CASES, ("top", "relu"), method, exact=4))
+    sizes = [abs(row["predicted"]) for row in found["rows"]]
+    assert sizes == sorted(sizes, reverse=True)
+    for row in found["rows"][:4]:
+        alone = ablate(engine, Asked(CASES, (Part.parse(row["part"]),)))
+        assert row["measured"] == pytest.approx(alone["joint"], abs=1e-4)
+    assert all(row["measured"] is None for row in found["rows"][4:])
+    assert found["clean"] == pytest.approx(
+        ablate(engine, Asked(CASES, busy(engine)))["clean"]["value"], abs=1e-4
+    )
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_features_estimate_is_the_mean_of_its_nodes(engine: LocalEngine) -> None:
+    whole = rank(engine, Ranking(CASES, ("top",), exact=0))["rows"]
+    nodes = rank(engine, Ranking(CASES, ("top",), exact=0, unit="node"))["rows"]
+    for row in whole[:5]:
+        mine = [n["predicted"] for n in nodes if n["part"] == row["part"]]
+        assert row["predicted"] == pytest.approx(sum(mine) / len(CASES), abs=1e-5)
+
+
+def test_nodes_are_measured_at_their_own_token(engine: LocalEngine) -> None:
+    found = rank(engine, Ranking(CASES, ("relu",), exact=6, unit="node"))["rows"]
+    one, laid = engine.dictionaries["relu"], lay_out(engine, CASES)
+    for row in (r for r in found[:6] if r["feature"] is not None):
+        some = laid.rows(slice(row["prompt"], row["prompt"] + 1))
+        text = engine.text(some.prompts.tokens[0, some.prompts.real[0]].tolist())
+        value = engine.firing(text, ["relu"])["relu"].of(row["feature"])[row["position"]]
+
+        def without(h: torch.Tensor, row: dict = row, value: float = value) -> torch.Tensor:
+            new = h.clone()
+            new[0, row["position"]] -= value * one.W_dec[row["feature"]]
+            return new
+
+        tokens = some.prompts.tokens
+        clean = some.target(engine.lm.logits(tokens))
+        gone = some.target(engine.lm.logits(tokens, {one.hook_out: without}))
+        assert row["measured"] == pytest.approx(float((gone - clean).detach()), abs=1e-3)
+        assert 0 < row["spread"] <= 1
+
+
+def test_integrated_estimates_add_up_to_what_is_measured(engine: LocalEngine) -> None:
+    (cut,) = rank(engine, Ranking(CASES, ("relu",), "integrated", exact=0))["cuts"]
+    assert cut["estimated"] == pytest.approx(cut["moved"], rel=0.02, abs=1e-3)
+    assert 0 <= cut["error_share"] <= 1
+
+
+def test_a_data_set_is_its_prompts(engine: LocalEngine) -> None:
+    cases, parts = CASES * 3, busy(engine)
+    found = over(engine, Asked(cases, parts, controls=30))
+    single = ablate(engine, Asked(CASES, parts))
+    assert found["effect"]["value"] == pytest.approx(single["joint"], abs=1e-4)
+    assert found["effect"]["low"] < found["effect"]["value"] < found["effect"]["high"]
+    labels = {one["label"]: one["effect"]["n"] for one in found["by_label"]}
+    assert labels == {"t": 3, "m": 3, "a": 3, "d": 3}
+    assert found["null"]["n"] == len(found["null"]["effects"]) <= 30
+    json.dumps(found, allow_nan=False)
+
+
+def test_controls_are_other_active_features_of_the_same_dictionary(engine: LocalEngine) -> None:
+    parts = busy(engine)
+    laid = lay_out(engine, CASES)
+    found = draw(engine, laid, parts, 30, seed=0)
+    assert found is not None and len(found.sets) > 5
+    fires = engine.firing(engine.read(" ".join(TEXTS[:2])), ["top"])["top"].feature
+    assert len(set(fires.tolist())) > 3
+    for one in found.sets:
+        assert len(set(one)) == len(parts) and not set(one) & set(parts)
+        assert {part.dictionary for part in one} == {"top"}
+    assert draw(engine, laid, (Part.parse("mlp:0"),), 30, seed=0) is None
+
+
+def test_a_splice_says_what_the_text_costs(engine: LocalEngine) -> None:
+    found = spliced(engine, CASES, ["top", "relu"])
+    assert [row["dictionary"] for row in found["rows"]] == ["top", "relu"]
+    for row in found["rows"]:
+        assert row["with_error"] == pytest.approx(row["clean"], abs=1e-4)
+
+
+def test_intervals_cover_and_are_told_only_where_they_can_be() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(100):
+        one = estimate(rng.exponential(size=(40, 1)), seed=seed)
+        hits += one["low"] <= 1 <= one["high"]
+    assert 85 <= hits <= 99
+    assert estimate(np.ones((4, 1)) * [[1.0]])["low"] is None
+    assert estimate(np.ones((30, 1)))["low"] is None
+    two = np.array([[4.0, 1.0], [2.0, 2.0], [6.0, 0.0], [4.0, 1.0], [4.0, 1.0]])
+    assert estimate(two, removed)["value"] == pytest.approx(1 - 5 / 20)
+
+
+def test_agreement_by_hand() -> None:
+    found = agreement([(1, 2), (2, 4), (-1, -2), (0.5, 1)])
+    assert found["slope"] == pytest.approx(2) and found["signs"] == 1
+    assert found["pearson"] == pytest.approx(1) and found["spearman"] == pytest.approx(1)
+    assert agreement([(1, 2), (1, 3)])["pearson"] is None
+    assert agreement([(1, 2), (1, 3), (1, 4)])["spearman"] is None
+
+
+def test_a_file_of_prompts() -> None:
+    rows = b'{"prompt": "a", "answer": " b", "wrong": " c", "label": "x"}\n\n'
+    assert read_jsonl("f", rows) == (Case("a", " b", " c", label="x"),)
+    for content, says in [
+        (b"{", "f line 1 is not JSON"), (b'{"prmpt": "a"}', "Did you mean 'prompt'"),
+        (b'{"prompt": 3}', "prompt is not a text"), (b"[]", "not an object"), (b"", "no prompt"),
+        (b"\xff", "UTF-8"),
+    ]:  # fmt: skip
+        with pytest.raises(InputError, match=says):
+            read_jsonl("f", content)
