@@ -67,6 +67,11 @@ def walk(subject: Subject) -> dict[str, object]:
                 "href": session.href(session.STEER, place.at(index)),
                 "hint": "change the model's text by this feature",
             },
+            {
+                "label": "ablate",
+                "href": session.href(session.ABLATE, place.at(index)),
+                "hint": "what the model loses without this feature",
+            },
         ],
         "steps": [
             {
