@@ -89,7 +89,7 @@ def test_the_list_shows_runs_and_a_filter_narrows_it(visit: Open, store: Path) -
     good(test.text_input(key="experiments_words").set_value("add 9").run())
     (table,) = parts(test, "experiments_table")
     assert [row["target"] for row in table["rows"]] == [oldest.id]
-    assert test.query_params["q"] == ["add 9"] and "1 of 2 runs" in words(test)
+    assert test.query_params["q"] in ("add 9", ["add 9"]) and "1 of 2 runs" in words(test)
 
 
 def test_an_empty_store_says_where_runs_come_from(visit: Open, store: Path) -> None:

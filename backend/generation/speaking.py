@@ -52,7 +52,6 @@ def _within_memory(
         if not out_of_memory(error):
             raise
     # outside the handler, so that no traceback keeps the tensors alive
-    records.close()
     free()
     raise InputError(
         f"The device ran out of memory at a prompt of {n_prompt:,} tokens. What the run held is "
