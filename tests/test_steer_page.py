@@ -231,12 +231,26 @@ def test_strength_by_slider_and_by_hand(visit: Open) -> None:
     assert '"strength":1000.0' in test.query_params["edits"]
 
 
-@pytest.mark.parametrize("mode", [m for m in MODES if MODES[m].basis not in ("slots", "posterior")])
+TEXTS = {
+    "resample": {"Another prompt": "girl dog cat sun park"},
+    "attenuate": {
+        "Texts with the concept, one a line": "the cat\nran to the park",
+        "Texts without it, one a line": "girl dog sun",
+    },
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_every_mode_can_be_chosen_and_run(visit: Open, mode: str) -> None:
     test = visit(**wanted())
     chosen = next(one for one in test.selectbox if one.label == "Mode")
     chosen.set_value(mode).run()
     assert not test.exception
+    for label, text in TEXTS.get(mode, {}).items():
+        next(one for one in test.text_area if one.label == label).set_value(text).run()
+    if mode in TEXTS:
+        press(test, "measure")
+        assert test.session_state[steering.SETTING].edits[0].basis.source
     if MODES[mode].pair:
         second = FeatureId("relu", 5)
         edits = test.session_state[steering.SETTING].edits

@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app import annotations, session, steering
 from app.session import Place
-from app.steer import conditions
+from app.steer import conditions, measured
 from app.steer.link import basis_of, fresh
 from app.steer.picking import described, picker
 from app.wording import measure
@@ -96,6 +96,8 @@ def line(number: int, edit: Edit, place: Place, said: annotations.Said) -> None:
                 "second feature", f"{key}_second", place, said,
                 lambda f: second(number, f, place.file),
             )  # fmt: skip
+        if mode.basis in measured.TEXTS:
+            measured.popover(number, edit, key, place)
     strength(number, edit, key, place.file, parts[2], parts[3])
     with parts[4]:
         conditions.popover(number, edit, key, place)
@@ -125,8 +127,7 @@ def modes_for(edit: Edit) -> list[str]:
     """The modes that an edit can take from where it stands."""
     if edit.vector is not None:
         return [name for name, mode in MODES.items() if mode.takes_vector and not mode.pair]
-    texts = ("slots", "posterior")  # these come with values that are measured on other texts
-    return [name for name, mode in MODES.items() if mode.basis not in texts or name == edit.mode]
+    return list(MODES)
 
 
 def strength(
