@@ -154,10 +154,15 @@ class Came:
 class Asker(Protocol):
     """Somebody who answers requests: a server behind a client, or a stand-in in a test."""
 
-    model: str
-    """Who answers, for the provenance."""
-    logprobs: bool
-    """Whether replies come with log probabilities when asked for."""
+    @property
+    def model(self) -> str:
+        """Who answers, for the provenance."""
+        ...
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether replies come with log probabilities when asked for, as far as is known."""
+        ...
 
     async def ask(self, request: Request) -> Reply | Failed:
         """The answer. Never raises for what a server does or does not do."""
