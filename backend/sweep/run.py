@@ -8,13 +8,14 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from backend.controls import Controls
 from backend.dictionaries.base import Dictionary
 from backend.generation.prompts import Start
-from backend.generation.records import Row, Sampling, Summary
+from backend.generation.records import Row, Sampling, Summary, Token
 from backend.generation.stream import MOST_ROWS, Extras, generate
 from backend.generation.turns import turns_of
 from backend.interventions.masks import compiled
@@ -31,6 +32,8 @@ WORK = 2e11
 """Multiplications of one forward: a few seconds of one core, during which others wait."""
 HELD = 1 << 28
 """Numbers of a batch's logits, keys and values: 1 GiB in float32."""
+WRITING = 0.8
+"""Share of a batch's time until its texts are there; the rest goes into measuring them."""
 Judge = Callable[[Sequence[str]], Sequence[float]]
 Tell = Callable[[int, int], None]
 
@@ -119,8 +122,8 @@ def sweep(
 ) -> Outcome:
     """Every text, measured. `rows` at once; by default as many as one forward may hold.
 
-    `tell` hears how many texts are done, of how many. Raises Stopped, and InputError for what
-    cannot be run.
+    `tell` hears how many texts are done, of how many; a batch's tokens count on the way. Raises
+    Stopped, and InputError for what cannot be run.
     """
     ask.check()
     strengths = tuple(sorted(set(ask.strengths)))
@@ -132,11 +135,17 @@ def sweep(
         size = rows or rows_at_once(lm, len(start.tokens), ask.sampling.max_new)
         for begin in range(0, len(mine), size):
             part = mine[begin : begin + size]
-            found = _texts(lm, dictionaries, ask, start, part, stop)
+            found = _texts(
+                lm, dictionaries, ask, start, part, stop, partial(_part, tell, heard, cells)
+            )
             done = _measured(lm, dictionaries, ask, start, part, found, bos, judge)
             heard += zip(part, done, strict=True)
             tell(len(heard), len(cells))
     return _outcome(ask, strengths, controls, heard)
+
+
+def _part(tell: Tell, heard: Sequence[object], cells: Sequence[object], texts: float) -> None:
+    tell(len(heard) + int(texts), len(cells))
 
 
 def rows_at_once(lm: Lm, n_prompt: int, max_new: int) -> int:
@@ -173,11 +182,19 @@ def _texts(
     start: Start,
     cells: Sequence[_Cell],
     stop: threading.Event,
+    tell: Callable[[float], None],
 ) -> list[Summary]:
+    """`tell` hears how many texts' worth of tokens are there."""
     rows = [Row(str(n), cell.edits, cell.seed) for n, cell in enumerate(cells)]
     extras = Extras(guard=False)
     records = generate(lm, dictionaries, start, rows, ask.sampling, extras, stop=stop)
-    found = [record for record in records if isinstance(record, Summary)]
+    found, latest = [], -1
+    for record in records:
+        if isinstance(record, Token) and record.index > latest:
+            latest = record.index
+            tell(len(cells) * WRITING * latest / ask.sampling.max_new)
+        elif isinstance(record, Summary):
+            found.append(record)
     if stop.is_set():
         raise Stopped
     return found
