@@ -1,7 +1,7 @@
 """Every benchmark but the peers: tables on stdout, figures in .bench/results.json.
 
     python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload|search|prompt|
-                                         table|browser|generation|asking]
+                                         table|browser|generation|sweep|asking]
 
 CPU seconds on one thread throughout: on a shared machine the clock says little. Ratios compare what
 ran side by side or in one run.
@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks import (
     asking,
     browser,
+    effects,
     encoding,
     generation,
     harvesting,
@@ -26,6 +27,7 @@ from benchmarks import (
     payload,
     prompt,
     search,
+    sweep,
     table,
 )
 from benchmarks.children import ROOT
@@ -34,7 +36,7 @@ from benchmarks.workload import FULL, Workload, build
 
 PARTS = (
     "encode", "harvest", "payload", "memory", "search", "prompt", "table", "browser", "generation",
-    "asking",
+    "asking", "effects",
 )  # fmt: skip
 
 
@@ -121,12 +123,29 @@ class Bench:
         self.goals["generation"] = generation.goals(facts)
         return generation.report(facts)
 
+    def sweep(self) -> str:
+        """Strengths × seeds in one batch against one by one."""
+        facts = sweep.measure(self.work.root, 1 if self.quick else 5)
+        self.figures["sweep"] = facts
+        self.goals["sweep"] = sweep.goals(facts)
+        return sweep.report(facts)
+
     def asking(self) -> str:
         """Calls to an instant server, as a job makes them."""
         facts = asking.measure(100 if self.quick else 1000)
         self.figures["asking"] = facts
         self.goals["asking"] = asking.goals(facts)
         return asking.report(facts)
+
+    def effects(self) -> str:
+        """What features of the demo do, against controls; needs the demo's store."""
+        store = ROOT / ".demo"
+        if not (store / "harvests").is_dir():
+            return "\nThe demo was not harvested: run `make demo` first."
+        facts = effects.measure(store, quick=self.quick)
+        self.figures["effects"] = facts
+        self.goals["effects"] = effects.goals(facts)
+        return effects.report(facts)
 
     def save(self, path: Path, part: str) -> None:
         """One part's figures and goals, with what they were measured on; other parts stay."""
