@@ -19,6 +19,8 @@ from feature_store.experiments import Experiments, Kind
 
 GO = "ablate_go"
 """Of the session: the tab whose run was asked for; it stays while the model loads."""
+POLL_S = 1.0
+"""Asking more often takes the interpreter from the run: the model is many small calls."""
 PROMPTLY_S = 1.2
 """Small runs answer within this: then nothing flickers."""
 KINDS: dict[str, Kind] = {
@@ -88,6 +90,8 @@ def answer(place: Place, tab: str) -> Answer | None:
         if found is not None:
             hold(tab, found)
     what = held(tab)
+    if isinstance(what, str):
+        raise InputError(what)
     if isinstance(what, Answer):
         return what
     if what is None:
@@ -111,7 +115,7 @@ def answer(place: Place, tab: str) -> Answer | None:
     return found
 
 
-@st.fragment(run_every=0.4)
+@st.fragment(run_every=POLL_S)
 def under_way(what: Run) -> None:
     """How far it is, and a way to stop it; the page comes back when it ends."""
     if what.wait(0):
@@ -195,7 +199,7 @@ def page(place: Place, tab: str) -> None:
         found = answer(place, tab)
     except InputError as error:
         st.session_state.pop(GO, None)
-        st.session_state.get(HELD, {}).pop(tab, None)
+        hold(tab, str(error))
         st.markdown(f":red[{session.literal(str(error))}]")
         return
     if found is None:

@@ -11,7 +11,7 @@ from app import annotations, export, session, theme
 from app.ablate import chart
 from app.ablate.inputs import add, meaning
 from app.ablate.outcome import grid
-from app.ablate.setting import key, put
+from app.ablate.setting import key, opened, put
 from app.session import Place
 from app.tokens import visible
 from app.wording import ABSENT, THIN, count, measure, plural, share, signed
@@ -31,21 +31,25 @@ LABELLED = 120
 def controls(place: Place) -> dict[str, Any]:
     """Which dictionaries, how estimated, how many measured."""
     names = list(place.file.dictionaries)
+    first, version = opened("effects")
+    asked = [name for name in first.get("dictionaries", names) if name in names]
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
-        on = st.multiselect("Dictionaries", names, names, key=key("rank_on"), width=400)
+        on = st.multiselect("Dictionaries", names, asked, key=key(f"rank_on{version}"), width=400)
         method = st.segmented_control(
-            "Estimate", list(METHODS), default="gradient", key=key("rank_method"), required=True,
-            format_func=METHODS.__getitem__,
+            "Estimate", list(METHODS), default=first.get("method", "gradient"), required=True,
+            key=key(f"rank_method{version}"), format_func=METHODS.__getitem__,
             help="Gradient × activation: one backward pass. Integrated: ten, on the road along "
             "which the whole dictionary goes to zero.",
         )  # fmt: skip
         unit = st.segmented_control(
-            "Taken away", list(UNITS), default="feature", key=key("rank_unit"), required=True,
-            format_func=UNITS.__getitem__,
+            "Taken away", list(UNITS), default=first.get("unit", "feature"), required=True,
+            key=key(f"rank_unit{version}"), format_func=UNITS.__getitem__,
         )  # fmt: skip
-        exact = st.number_input("Measure", 0, 500, MEASURED, 10, key=key("rank_exact"), width=110,
-                                help="How many of the strongest are taken away in runs of their "
-                                "own, to compare with the estimate.")  # fmt: skip
+        exact = st.number_input(
+            "Measure", 0, 500, first.get("exact", MEASURED), 10, key=key(f"rank_exact{version}"),
+            width=110, help="How many of the strongest are taken away in runs of their own, to "
+            "compare with the estimate.",
+        )  # fmt: skip
     return {"on": on, "method": method, "unit": unit, "exact": exact}
 
 

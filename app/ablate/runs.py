@@ -114,12 +114,12 @@ def used(request: Mapping[str, Any]) -> list[str]:
     return sorted({part.dictionary for part in parts if part.dictionary})
 
 
-def held(tab: str) -> Run | Answer | None:
-    """What a tab shows."""
+def held(tab: str) -> Run | Answer | str | None:
+    """What a tab shows; a sentence says why it could not be run."""
     return st.session_state.setdefault(HELD, {}).get(tab)
 
 
-def hold(tab: str, what: Run | Answer) -> None:
+def hold(tab: str, what: Run | Answer | str) -> None:
     """Show this in a tab, in place of what is at work there."""
     before = held(tab)
     if isinstance(before, Run):

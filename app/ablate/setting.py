@@ -35,6 +35,8 @@ LINKED = ("prompts", "answer", "wrong", "how", "tab")
 """Fields that a link may set, besides `feature` and `part`."""
 KEPT, FILE, OPENED = "ablate_kept", "ablate_file", "ablate_opened"
 """Of the session: the fields' values, a file's name and cases, and the URL that was adopted."""
+REQUESTS = "ablate_requests"
+"""Of the session: tab → the request opened there last, and how many were."""
 
 
 def key(name: str) -> str:
@@ -174,7 +176,15 @@ def show(request: dict[str, Any], kind: str, tab: str) -> None:
         given |= {"answer": one.answer.replace("\n", "\\n"), "wrong": one.wrong}
     else:
         st.session_state[FILE] = ("the kept run", asked.cases)
+    held = st.session_state.setdefault(REQUESTS, {})
+    held[tab] = (request, held.get(tab, ({}, 0))[1] + 1)
     put(**given)
+
+
+def opened(tab: str) -> tuple[dict[str, Any], str]:
+    """The request of the run last opened in a tab, and what makes its widgets' keys new."""
+    request, version = st.session_state.get(REQUESTS, {}).get(tab, ({}, 0))
+    return request, f"_{version}" if version else ""
 
 
 def ways() -> list[str]:

@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import session
 from app.ablate.outcome import grid
-from app.ablate.setting import key
+from app.ablate.setting import key, opened
 from app.session import Place
 from app.wording import ABSENT, count, measure, plural, share, signed
 
@@ -21,7 +21,10 @@ HEADS = [
 def controls(place: Place) -> dict[str, Any]:
     """Which dictionaries."""
     names = list(place.file.dictionaries)
-    return {"on": st.multiselect("Dictionaries", names, names, key=key("splice_on"))}
+    first, version = opened("splice")
+    asked = [name for name in first.get("dictionaries", names) if name in names]
+    on = st.multiselect("Dictionaries", names, asked, key=key(f"splice_on{version}"))
+    return {"on": on}
 
 
 def draw(place: Place, result: Mapping[str, Any]) -> None:
