@@ -173,12 +173,13 @@ def test_a_key_that_is_not_set(tmp_path: Path) -> None:
 def test_prices_and_who_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = tmp_path / "prices.toml"
     own.write_text('[mine]\ninput = 1\noutput = 2.5\n["gpt-4o"]\ninput = 9\noutput = 9\n')
+    assert prices() == {}  # none are shipped
     monkeypatch.setenv("SAEFARI_PRICES", str(own))
     table = prices()
     far, near = Server("a", "https://a/v1"), Server("b", "http://127.0.0.1:1/v1")
     assert price("mine", far, table) == Price(1, 2.5)
     assert price("gpt-4o-2024-08-06", far, table) == price("gpt-4o", far, table) == Price(9, 9)
-    assert price("gpt-4o-mini", far, table) and price("unheard-of", far, table) is None
+    assert price("gpt-4o-mini", far, table) is None and price("unheard-of", far, table) is None
     assert price("unheard-of", near, table) == FREE and price("mine", near, table) != FREE
     assert price("mine", Server("a", "https://a/v1", free=True), table) == FREE
     assert Price(2.0, 8.0).of(1_000_000, 500_000) == 6.0
