@@ -135,6 +135,10 @@ def opened(place: Place) -> None:
     kept = Experiments(session.store().catalog).open(name)
     if kept.kind not in ("ablate", "effects", "splice"):
         raise InputError(f"Experiment {name} is no ablation but a run of {kept.kind}.")
+    there = [file.record.id for file in session.store().harvests()]
+    if kept.harvest != place.file.record.id and kept.harvest in there:
+        st.query_params.from_dict({"experiment": name, "harvest": kept.harvest})
+        st.rerun()
     tab = snippet.form_of(kept.kind, kept.request)
     setting.show(dict(kept.request), kept.kind, tab)
     st.session_state["ablate_shown"] = name
