@@ -93,15 +93,22 @@ function listen(stage) {
     if (stage.message.state.done) {
       ear.close();
       stage.ear = null;
-      stage.setTriggerValue("done", stage.name);
+      wake(stage);
     }
     paint(stage);
   };
   ear.onerror = () => {
     if (ear.readyState !== EventSource.CLOSED) return;
     stage.ear = null;
-    stage.setTriggerValue("done", stage.name);
+    wake(stage);
   };
+}
+
+/** Tell the page that the run is over, again until it has noticed. */
+function wake(stage, times = 10) {
+  if (stage.data.message || !stage.bar.isConnected || !times) return;
+  stage.setTriggerValue("done", stage.name);
+  setTimeout(() => wake(stage, times - 1), 3000);
 }
 
 function paint(stage) {

@@ -1,0 +1,90 @@
+"""The Steer page in a real browser: tokens stream, stop stops, a kept run opens again."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backend.harvest.config import HarvestPlan
+from backend.harvest.run import Harvest, Request
+from tests import models
+from tests.browser import chromium, served
+from tests.dictionaries import CPU, saved
+from tests.harvests import texts
+
+pytestmark = pytest.mark.browser
+PATIENCE_MS = 240_000
+"""The server loads torch and the model first, on a busy machine in minutes."""
+SAID = ".tok:not(.given)"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A harvest whose weights lie on disk, for a server to load."""
+    folder = tmp_path_factory.mktemp("steer")
+    models.save(folder / "model")
+    saved(folder / "resid", "standard", d_in=16)
+    (folder / "text.txt").write_text("\n\n".join(texts(40)))
+    request = Request(
+        model=str(folder / "model"),
+        dictionaries=[f"resid={folder / 'resid'}"],
+        corpora=[str(folder / "text.txt")],
+        store=folder / "store",
+        placement=CPU,
+        plan=HarvestPlan(tokens=4000, context_size=32, top=8, ranged=8, silent=8, window=8),
+    )
+    assert list(Harvest(request).run())
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def page(store: Path) -> Iterator:
+    """One page for the module, as loading the model is what takes time."""
+    with served(store, store / "log") as url, chromium() as browser:
+        page = browser.new_page(base_url=url, viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(PATIENCE_MS)
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        yield page
+        assert page.locator("[data-testid=stException]").count() == 0
+        assert wrong == []
+        assert "Traceback" not in (store / "log").read_text()
+
+
+def run(page, query: str) -> None:
+    page.goto(f"/steer?{query}")
+    page.get_by_role("button", name="run ▶").click()
+    page.locator(SAID).first.wait_for()
+
+
+def test_a_text_streams_is_clicked_and_opens_again(page) -> None:
+    """From the feature's page; tokens grow; heat, underlines and a table; then by its link."""
+    page.goto("/feature?feature=resid/3")
+    page.get_by_role("link", name="steer", exact=True).click()
+    page.locator("textarea").fill("the cat ran")
+    page.get_by_role("button", name="run ▶").click()
+    page.get_by_text("kept as").wait_for()
+    assert page.locator(f".col:nth-child(2) {SAID}").count() == models.N_CTX - 4
+    assert page.locator(".rail").nth(1).inner_text().startswith("KL ")
+    texts = page.locator(".col .text").all_inner_texts()
+    page.locator(SAID).nth(3).click()
+    page.get_by_text("next token at").wait_for()
+    assert page.locator(".next .line:not(.names)").count() == 15
+    page.locator(SAID).nth(3).press("ArrowRight")
+    assert page.locator(".hint").inner_text().startswith("“")
+    assert page.get_by_role("link", name=re.compile("^[0-9a-f]{10}$")).count() == 1
+    page.wait_for_url("**experiment=**")
+    page.goto(page.url)
+    page.locator(SAID).first.wait_for()
+    assert page.locator(".col .text").all_inner_texts() == texts
+
+
+def test_a_run_can_be_stopped_and_the_setting_stays(page) -> None:
+    run(page, "feature=resid/5&prompt=the+cat")
+    stop = page.get_by_role("button", name="stop ■")
+    if stop.is_enabled():
+        stop.click()
+    page.get_by_text("kept as").wait_for()
+    assert page.locator("textarea").input_value() == "the cat"
+    assert page.get_by_role("button", name="stop ■").is_disabled()
