@@ -17,7 +17,7 @@ from feature_store.experiments import Entry, Experiment, Experiments
 AGAIN, WANTED, VERDICT, PROBLEM = (
     "experiments_again", "experiments_wanted", "experiments_verdict", "experiments_problem"
 )  # fmt: skip
-POLL_S = 0.4
+POLL_S = 0.5
 NOTE_LENGTH = 2_000
 FACTS = 60
 """Numbers of a result without texts that are listed."""
@@ -34,10 +34,10 @@ def draw(found: Experiment, others: list[Entry]) -> None:
     st.caption(session.literal(facts(found)))
     problem()
     if found.deleted:
-        st.markdown(":orange[This run is deleted: it is in no list, and can be brought back.]")
+        st.markdown(":yellow[This run is deleted: it is in no list, and can be brought back.]")
     why = experiment_again.hindrance(session.store(), found)
     if why:
-        st.markdown(f":orange[{session.literal(why)}]")
+        st.markdown(f":yellow[{session.literal(why)}]")
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         actions(found, others, able=not why)
     note(found)
@@ -127,7 +127,7 @@ def again(found: Experiment) -> None:
     of, told = state.get(VERDICT, ("", None))
     if of == found.id and told:
         same, sentences = told
-        word = "Run again: the same." if same else ":orange[Run again: not the same.]"
+        word = "Run again: the same." if same else ":yellow[Run again: not the same.]"
         st.markdown(f"{word} {session.literal(' · '.join(sentences))}")
 
 

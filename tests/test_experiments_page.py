@@ -116,7 +116,7 @@ def test_a_run_that_comes_out_otherwise_is_told(visit: Open, store: Path) -> Non
     other = {**one.request, "sampling": {**one.request["sampling"], "seed": 99}}
     changed = kept_as(store, one, request=other)
     said = again(visit(experiment=changed))
-    assert ":orange[Run again: not the same.]" in said and "different from token" in said
+    assert ":yellow[Run again: not the same.]" in said and "different from token" in said
 
 
 def kept_as(store: Path, run: Experiment, **changed: Any) -> str:
