@@ -177,7 +177,8 @@ def result(found: Experiment) -> None:
     if prompt := text(found.request):
         st.text(prompt)
     numbers = {path: v for path, v in flat(found.result).items() if not path[-1:].isdigit()}
-    cells = [[path, shown(value)] for path, value in list(numbers.items())[:FACTS]]
+    single = sorted(numbers, key=lambda path: any(map(str.isdigit, path.split("."))))
+    cells = [[path, shown(numbers[path])] for path in single[:FACTS]]
     components.rows(key=f"numbers_{found.id}", data=plain_rows(("result", ""), cells))
     if len(numbers) > FACTS:
         st.caption(f"and {len(numbers) - FACTS} more: open the run, or download it.")

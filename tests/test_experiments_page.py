@@ -167,6 +167,21 @@ def test_two_runs_beside_each_other(visit: Open, store: Path) -> None:
     assert ["edits.0.strength", "9.000", "12.00"] in [row["cells"] for row in table["rows"]]
 
 
+def test_a_run_of_numbers_shows_single_ones_first(visit: Open, store: Path) -> None:
+    result = {"a": [{"effect": 0.25}], "n": 3, "series": [1, 2]}
+    request = {"cases": [{"prompt": "the cat"}], "parts": ["top/3"], "how": "zero"}
+    found = Experiments(Store(store).catalog)
+    one = runs(store)[0]
+    name = found.keep(
+        "ablate", harvest=one.harvest, model=one.model, model_hash=one.model_hash,
+        dictionaries=one.dictionaries, request=request, result=result, versions=one.versions,
+    )  # fmt: skip
+    test = visit(experiment=name)
+    (table,) = parts(test, "numbers")
+    assert [row["cells"] for row in table["rows"]] == [["n", "3"], ["a.0.effect", "0.2500"]]
+    assert "ablate · zero · top/3" in words(test)
+
+
 def test_note_delete_and_bring_back(visit: Open, store: Path) -> None:
     run = runs(store)[0]
     test = visit(experiment=run.id)
