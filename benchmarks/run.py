@@ -36,7 +36,7 @@ from benchmarks.workload import FULL, Workload, build
 
 PARTS = (
     "encode", "harvest", "payload", "memory", "search", "prompt", "table", "browser", "generation",
-    "asking", "effects",
+    "asking", "effects", "sweep",
 )  # fmt: skip
 
 
