@@ -77,11 +77,11 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
     (task,) = task_prompts("indirect_object", "held_out", 1, 0)
     asked = {"prompts": task.prompt, "answer": task.answer, "wrong": task.wrong, "tab": "effects"}
     singles, plurals = [], []
-    for prompt in task_prompts("agreement", "train", 24, 3):
+    for prompt in task_prompts("agreement", "train", 60, 3):
         (singles if prompt.answer in (" is", " was", " has") else plurals).append(prompt.prompt)
     one = {"harvest": Store(store).harvests()[0].record.id}
     here = {**one, "dictionary": DICTIONARY}
-    texts = {"a": "\n".join(singles[:8]), "b": "\n".join(plurals[:8])}
+    texts = {"a": "\n".join(singles[:20]), "b": "\n".join(plurals[:20])}
     return {
         "library": ("/", None),
         "features": (f"/features?{urlencode({**here, 'sort': '-max_act'})}", None),
@@ -98,7 +98,7 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
             f"/prompt?{urlencode({**one, 'on': [DICTIONARY, 'mlp-1'], 'text': TEXT}, doseq=True)}",
             ".strip",
         ),
-        "contrast": (f"/contrast?{urlencode({**here, **texts})}", "The first"),
+        "contrast": (f"/contrast?{urlencode({**here, **texts, 'unit': 'last'})}", "The first"),
         "steer": (f"/steer?{urlencode({**one, **newest(store)})}", None),
         "ablate": (
             f"/ablate?{urlencode({**here, **asked})}", "Spearman"
