@@ -165,7 +165,9 @@ def said(column: str, low: float | None, high: float | None) -> str:
     write = share if is_share(column) else whole if COLUMNS[column].kind == "count" else measure
     ends = [text for text in (low is not None and f"≥{THIN}{write(low)}",
                               high is not None and f"≤{THIN}{write(high)}") if text]  # fmt: skip
-    both = f"{write(low)} to {write(high)}" if len(ends) == 2 else ends[0]
+    both = ends[0]
+    if low is not None and high is not None:
+        both = f"{write(low)} to {write(high)}"
     return f"{COLUMNS[column].title} {both}"
 
 

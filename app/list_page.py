@@ -19,6 +19,8 @@ from feature_store.records import FeatureId
 ENTRIES, WAITING = "list_entries", "list_waiting"
 SHOWN = 200
 """Entries drawn at first, and added by `Show more`."""
+STEERED = 8
+"""Features that a list's link to the Steer page takes along."""
 PAST = 30
 """Changes listed, the newest."""
 BY = {"up": -1, "down": 1}
@@ -69,15 +71,29 @@ def head(found: FeatureList, said: Said, past: list[Change]) -> None:
             )  # fmt: skip
             if not found.deleted:
                 st.button("Delete", type="tertiary", on_click=delete, args=(found.id,))
+        steer(found)
         menu(found, said)
     st.text_area(
         "Description", key=text, height=68, max_chars=list_edits.TEXT_LENGTH, disabled=fixed,
-        placeholder="what this list is for", on_change=say, args=(found.id, "description", text), label_visibility="collapsed",
+        placeholder="what this list is for", on_change=say,
+        args=(found.id, "description", text), label_visibility="collapsed",
     )  # fmt: skip
     st.caption(
         f"{plural(len(found.entries), 'feature')} · changed {found.changed:%Y-%m-%d %H:%M} UTC · "
         f"list {found.id}"
     )
+
+
+def steer(found: FeatureList) -> None:
+    """A link that steers by the list's features, as many as are of the first one's harvest."""
+    names = [entry.feature for entry in found.entries]
+    try:
+        there = session.store().find(names[0]).dictionaries if names else {}
+    except InputError:
+        return  # no harvest here has it: its row says so
+    known = [("feature", str(one)) for one in names if one.dictionary in there][:STEERED]
+    if known:
+        st.page_link(session.STEER, label="Steer", query_params=known)
 
 
 def menu(found: FeatureList, said: Said) -> None:

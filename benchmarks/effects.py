@@ -1,9 +1,9 @@
 """What features of the demo do: some steered against matched controls, name features ablated.
 
 The steered ones were chosen by reading the contexts of features that a first look, with other
-prompts and seeds, had shown to move anything; those ablated by a rule about contexts alone (at
-least four in five of the strongest windows peak on a person's name). The prompts of the ablation
-are from templates that the demo was not trained on.
+prompts and seeds, had shown to move anything. Those ablated were chosen by a rule about contexts
+alone (at least half of the strongest windows peak on a person's name), whose bound was settled on
+training prompts; the prompts here are from templates that the demo was not trained on.
 """
 
 from dataclasses import dataclass
@@ -42,6 +42,8 @@ STEERED = (
     Chosen(FeatureId("resid-3", 496), "the food in “People in Vienna like …”"),
     Chosen(FeatureId("resid-3", 321), "words of a list without sense, “Now write goat …”"),
     Chosen(FeatureId("resid-3", 240), "the weather in “It was a freezing …”"),
+    Chosen(FeatureId("resid-3", 221), "nouns in a list without sense"),
+    Chosen(FeatureId("resid-2", 322), "the quote that closes a format string"),
 )
 DOSES = (0.4, 0.6, 0.8, 1.0, 1.2)
 """Of the feature's maximum."""
@@ -50,7 +52,7 @@ SEEDS, CONTROL_SEEDS, TOKENS = 26, 4, 30
 CONTROLS, SETS, CASES = 30, 100, 200
 NAMED = ("resid-0", "resid-1", "resid-2")
 """Dictionaries of one stream, cut three times: a name that is read again later is removed again."""
-MOSTLY = 0.8
+MOSTLY = 0.5
 
 
 def measure(store: Path, *, quick: bool = False) -> dict[str, Any]:

@@ -8,7 +8,14 @@ import numpy as np
 
 from app.session import Place
 from app.steer_more.task import Plain, Task
-from backend.controls import LEAST, PUSHES, Controls, by_directions, by_features
+from backend.controls import (
+    LEAST,
+    PUSHES,
+    Controls,
+    by_directions,
+    by_features,
+    check_controllable,
+)
 from backend.generation.asked import Asked
 from backend.interventions.modes import MODES
 from backend.interventions.records import Edit
@@ -75,7 +82,8 @@ def usual(edit: Edit, file: HarvestFile) -> tuple[float, float]:
     if edit.mode in ("add", "clamp", "sparse_shift"):
         if edit.vector is not None:
             return 0.0, REACH
-        return 0.0, REACH * max(abs(file.facts(f).max_act or 1.0) for f in edit.features)
+        top = REACH * max(abs(file.facts(f).max_act or 1.0) for f in edit.features)
+        return 0.0, float(f"{top:.3g}")
     return low, mode.usual[1]
 
 
@@ -148,7 +156,11 @@ def controls_of(
 
 def possible(edit: Edit) -> list[str]:
     """Kinds of controls that an edit may have."""
-    kinds = [] if edit.vector is not None or MODES[edit.mode].pair else ["features"]
+    try:
+        check_controllable(edit)
+    except InputError:
+        return []
+    kinds = [] if edit.vector is not None else ["features"]
     return kinds + (["directions"] if edit.mode in PUSHES else [])
 
 
