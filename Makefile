@@ -14,7 +14,7 @@ demo: .venv/installed  ## Harvest the embedded demo and open it in the browser.
 	$(BIN)/saefari demo
 
 test: .venv/installed-dev  ## Every test but the slow ones.
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev  ## Format, lint and types.
 	$(BIN)/ruff format --check .

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -117,7 +118,7 @@ def imitate(
     dictionaries: Mapping[str, Dictionary],
     ask: Ask,
     *,
-    alive: Mapping[str, Bool[Tensor, "d_sae"]] | None = None,
+    alive: Mapping[str, Bool[np.ndarray, "d_sae"]] | None = None,
     tell: Tell = lambda done, total, what: None,
     stop: threading.Event | None = None,
 ) -> Found | None:
@@ -174,7 +175,7 @@ class _Search:
         dictionaries: Mapping[str, Dictionary],
         ask: Ask,
         texts: Sequence[Sequence[int]],
-        alive: Mapping[str, Tensor],
+        alive: Mapping[str, np.ndarray],
     ) -> None:
         self.lm, self.ask, self.dictionaries = lm, ask, dictionaries
         self._read(texts)
@@ -197,7 +198,7 @@ class _Search:
         judged[:, : len(front)] = False
         self.judged: Bool[Tensor, "text pos-1"] = judged[:, 1:].to(device)
 
-    def _choose(self, alive: Mapping[str, Tensor]) -> None:
+    def _choose(self, alive: Mapping[str, np.ndarray]) -> None:
         """The features along which the loss falls or rises most, for equal lengths."""
         _, slopes = self._loss_and_slopes({h: torch.zeros(self.lm.width(h)) for h in self.lengths})
         found: list[tuple[float, FeatureId]] = []
@@ -207,7 +208,7 @@ class _Search:
             score = (W_dec @ slopes[one.hook_out]).abs() / norms * self.lengths[one.hook_out]
             score[norms == 0] = 0
             if name in alive:
-                score[~alive[name].to(score.device)] = 0
+                score[~torch.tensor(alive[name], device=score.device)] = 0
             best = score.topk(min(CANDIDATES, len(score)))
             pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
             found += [(value, FeatureId(name, i)) for value, i in pairs if value > 0]

@@ -62,7 +62,9 @@ def ask(page, way: str, query: str) -> None:
 def open_first(page, feature: str) -> None:
     """Click the first row: the grid is painted, so by its place. `feature` is a pattern."""
     page.wait_for_timeout(500)
-    box = page.get_by_test_id("stDataFrame").bounding_box()
+    table = page.get_by_test_id("stDataFrame")
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
     page.mouse.click(box["x"] + 60, box["y"] + 35 + 14)
     page.wait_for_url(re.compile(f"feature=.*{feature}"))
     page.locator("h1").wait_for()

@@ -4,6 +4,7 @@ import random
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,7 +75,7 @@ def test_a_larger_penalty_lets_fewer_in():
 
 def test_features_that_may_not_be_chosen_are_not(found):
     first = found.pushes[0].feature
-    alive = {n: torch.ones(d.d_sae, dtype=torch.bool) for n, d in chosen().items()}
+    alive = {n: np.ones(d.d_sae, dtype=bool) for n, d in chosen().items()}
     alive[first.dictionary][first.index] = False
     again = imitate(tiny(), chosen(), asked(), alive=alive)
     assert again is not None

@@ -83,15 +83,13 @@ def work(
     engine: Any, place: Place, asked: Asked, given: dict[str, Any], mine: Task
 ) -> dict[str, Any] | None:
     """The thread's part."""
-    import torch
-
     from backend.imitation import Ask, imitate
 
     start, texts = tokens(engine, asked, given["texts"])
     alive = {}
     for name in given["dictionaries"]:
         fired = place.file.feature_table(name)["n_active"].to_numpy() > 0
-        alive[name] = torch.from_numpy(fired.copy())
+        alive[name] = fired
     found = imitate(
         engine.lm, {name: engine.dictionaries[name] for name in given["dictionaries"]},
         Ask(start, texts, m=given["m"], penalty=given["penalty"]),
