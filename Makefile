@@ -6,6 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 PEERS := .bench/peers/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 export PYTHONUTF8 = 1
 
 .PHONY: demo test lint format bench bench-peers demo-train tour clean
@@ -14,7 +15,8 @@ demo: .venv/installed  ## Harvest the embedded demo and open it in the browser.
 	$(BIN)/saefari demo
 
 test: .venv/installed-dev  ## Every test but the slow ones.
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile -m "not (slow or gpu or browser or process)"
+	$(PYTEST) -m "(browser or process) and not (slow or gpu)"
 
 lint: .venv/installed-dev  ## Format, lint and types.
 	$(BIN)/ruff format --check .

@@ -61,11 +61,19 @@ def ask(page, way: str, query: str) -> None:
 
 def open_first(page, feature: str) -> None:
     """Click the first row: the grid is painted, so by its place. `feature` is a pattern."""
-    page.wait_for_timeout(500)
+    from playwright.sync_api import TimeoutError as Late
+
     table = page.get_by_test_id("stDataFrame")
-    table.scroll_into_view_if_needed()
-    box = table.bounding_box()
-    page.mouse.click(box["x"] + 60, box["y"] + 35 + 14)
+    for _ in range(5):  # a grid that is drawn anew meanwhile does not hear a click
+        page.wait_for_timeout(500)
+        table.scroll_into_view_if_needed()
+        box = table.bounding_box()
+        page.mouse.click(box["x"] + 60, box["y"] + 35 + 14)
+        try:
+            page.wait_for_url(re.compile(f"feature=.*{feature}"), timeout=6000)
+            break
+        except Late:
+            continue
     page.wait_for_url(re.compile(f"feature=.*{feature}"))
     page.locator("h1").wait_for()
 
