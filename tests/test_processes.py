@@ -66,7 +66,7 @@ def test_two_annotate_while_a_third_reads_and_nothing_is_lost(tmp_path: Path) ->
 def test_a_harvest_killed_again_and_again_ends_as_if_undisturbed(
     harvested: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL at up to seven random moments of reading, checking, harvesting, saving and writing."""
+    """SIGKILL at up to seven random moments: reading, checking, harvesting, saving, writing."""
     command = [sys.executable, "-m", "tests.harvests", str(tmp_path), "5", "7"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
