@@ -1,0 +1,1 @@
+"""Ways to explain a feature, one file each."""

@@ -1,0 +1,1 @@
+"""Ways to score a label, one file each."""
