@@ -1,0 +1,246 @@
+"""A circuit as plain data: what every algorithm gives, importable without torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
+
+from feature_store.errors import InputError
+
+Kind = Literal["feature", "error", "token", "logit"]
+Baseline = Literal["zero", "mean", "resample", "pair"]
+Errors = Literal["count", "keep", "remove"]
+"""Error terms in a judged circuit: nodes like others, always there, or never there."""
+
+KINDS: tuple[str, ...] = get_args(Kind)
+BASELINES: tuple[str, ...] = get_args(Baseline)
+ERRORS: tuple[str, ...] = get_args(Errors)
+FORMAT = 1
+"""Of the JSON."""
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One feature, error term, token or logit at one place of the prompt."""
+
+    id: str
+    """Unique in its circuit: see `feature_id` and those beside it."""
+    kind: Kind
+    layer: int
+    """Where it writes; -1 for tokens, the number of layers for logits."""
+    position: int | None = None
+    """Of the prompt, or a number into `Circuit.slots`; None: summed over positions."""
+    dictionary: str = ""
+    """Of features and error terms."""
+    feature: int | None = None
+    """Index in its dictionary; the token's id for tokens and logits."""
+    effect: float | None = None
+    """In the target's units, with the method's sign and meaning (`Circuit.effect_means`)."""
+    value: float | None = None
+    """The activation, an error term's norm, a logit's probability; the mean over prompts."""
+    label: str = ""
+    """The text of a token or logit; features have their labels in the catalog."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`weight` in the target's units for sparse feature circuits; methods say what it is."""
+
+    source: str
+    target: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval over prompts; no interval where n is too small for one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a curve: the strongest `nodes` nodes, judged by ablation."""
+
+    nodes: int
+    errors: Errors
+    faithfulness: Estimate | None = None
+    completeness: Estimate | None = None
+    """Faithfulness of all but these nodes: low is good."""
+    null: Estimate | None = None
+    """Faithfulness of matched random sets: median, 2.5th and 97.5th percentile, number of draws."""
+    null_95: float | None = None
+    """Their 95th percentile."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a circuit was read from."""
+
+    text: str
+    tokens: tuple[str, ...] = ()
+    """Pieces, BOS among them."""
+    ids: tuple[int, ...] = ()
+    answer: str = ""
+    against: str = ""
+    corrupt: str = ""
+    """The other half of a pair."""
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A graph, what it is of, and how faithful it is. `from_json(to_json())` is the same."""
+
+    method: str
+    model: str
+    prompts: tuple[Prompt, ...]
+    target: str
+    """In words: logit(" Mary") - logit(" John") at the last token."""
+    nodes: tuple[Node, ...]
+    """By falling |effect|; tokens and logits last."""
+    edges: tuple[Edge, ...]
+    """By falling |weight|."""
+    baseline: Baseline | None = None
+    """Where nodes go when they go; None for methods without."""
+    dictionaries: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
+    """What the positions are called: the prompt's tokens, or the places of a template."""
+    effect_means: str = ""
+    """What an effect is here: sign and unit, in a sentence."""
+    clean: Estimate | None = None
+    """The target on the whole model."""
+    empty: Estimate | None = None
+    """The target with every node at its baseline."""
+    faithfulness: Estimate | None = None
+    """Of the graph as returned, error terms counted as nodes."""
+    completeness: Estimate | None = None
+    error_share: Mapping[str, float] = field(default_factory=dict)
+    """|error effects| ÷ all |effects|, for each dictionary: a cut of the model."""
+    curves: tuple[Point, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What one method measures and others do not; plain data."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the reader: what is not covered, what was cut, what is undefined."""
+
+    def node(self, id: str) -> Node:
+        """The node of that id; InputError if there is none."""
+        for one in self.nodes:
+            if one.id == id:
+                return one
+        raise InputError(f"This circuit has no node {id!r}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; numbers that are none are null."""
+        return {"format": FORMAT, **_plain(asdict(self))}
+
+    @classmethod
+    def from_json(cls, given: object) -> "Circuit":
+        """InputError, with what is wrong, for what `to_json` does not write."""
+        row = _fields(cls, given, "a circuit", ignoring=("format",))
+        if isinstance(given, Mapping) and given.get("format", FORMAT) != FORMAT:
+            raise InputError(f"This circuit is of format {given['format']}; {FORMAT} is read here.")
+        for name, of in (("nodes", Node), ("edges", Edge), ("prompts", Prompt), ("curves", Point)):
+            row[name] = tuple(_record(of, one, name) for one in _listed(row.get(name, ()), name))
+        for name in ("clean", "empty", "faithfulness", "completeness"):
+            row[name] = _estimate(row.get(name), name)
+        for name in ("dictionaries", "slots", "notes"):
+            row[name] = tuple(str(one) for one in _listed(row.get(name, ()), name))
+        found = _made(cls, row, "a circuit")
+        _check(found)
+        return found
+
+
+def feature_id(dictionary: str, feature: int, position: int | None) -> str:
+    """`resid-2/17@4`; `resid-2/17@*` summed over positions."""
+    return f"{dictionary}/{feature}@{_at(position)}"
+
+
+def error_id(dictionary: str, position: int | None) -> str:
+    """`resid-2/error@4`"""
+    return f"{dictionary}/error@{_at(position)}"
+
+
+def token_id(position: int) -> str:
+    """`token@4`"""
+    return f"token@{position}"
+
+
+def logit_id(token: int | str, position: int | None) -> str:
+    """`logit/312@8`; a word in place of the number for a whole target."""
+    return f"logit/{token}@{_at(position)}"
+
+
+def _at(position: int | None) -> str:
+    return "*" if position is None else str(position)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _record(of: type[Record], given: object, name: str) -> Record:
+    row = _fields(of, given, f"one of the {name}")
+    if of is Point:
+        for part in ("faithfulness", "completeness", "null"):
+            row[part] = _estimate(row.get(part), part)
+    if of is Prompt:
+        row["tokens"] = tuple(_listed(row.get("tokens", ()), "tokens"))
+        row["ids"] = tuple(_listed(row.get("ids", ()), "ids"))
+    return _made(of, row, f"one of the {name}")
+
+
+def _estimate(given: object, name: str) -> Estimate | None:
+    return None if given is None else _made(Estimate, _fields(Estimate, given, name), name)
+
+
+def _fields(of: type, given: object, what: str, ignoring: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise InputError(f"Not {what}: an object was expected, not {type(given).__name__}.")
+    known = {one.name for one in fields(of)}
+    for name in given:
+        if name not in known and name not in ignoring:
+            raise InputError(f"A field {name!r} does not belong to {what}.")
+    return {str(name): value for name, value in given.items() if name in known}
+
+
+def _made(of: type[Record], row: dict[str, Any], what: str) -> Record:
+    try:
+        return of(**row)
+    except TypeError as bad:
+        raise InputError(f"Not {what}: {str(bad).split('__init__() ')[-1]}.") from bad
+
+
+def _listed(given: object, name: str) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(given, list | tuple):
+        raise InputError(f"The {name} of a circuit are a list, not {type(given).__name__}.")
+    return given
+
+
+def _check(circuit: Circuit) -> None:
+    """InputError for unknown kinds, doubled ids, edges to nowhere and numbers that are none."""
+    known: set[str] = set()
+    for node in circuit.nodes:
+        if node.kind not in KINDS:
+            raise InputError(f"A node is of kind {node.kind!r}; there are: {', '.join(KINDS)}.")
+        if not isinstance(node.id, str) or node.id in known:
+            raise InputError(f"Two nodes have the id {node.id!r}, or it is no text.")
+        if type(node.layer) is not int or not isinstance(node.position, int | None):
+            raise InputError(f"Layer and position of {node.id!r} are whole numbers.")
+        known.add(node.id)
+    for edge in circuit.edges:
+        missing = next((end for end in (edge.source, edge.target) if end not in known), None)
+        if missing is not None:
+            raise InputError(f"An edge names the node {missing!r}, which the circuit lacks.")
+        if not isinstance(edge.weight, int | float) or not math.isfinite(edge.weight):
+            raise InputError(f"The edge {edge.source} → {edge.target} has no number as weight.")
