@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from feature_store.errors import InputError
 
-Kind = Literal["feature", "error", "token", "logit"]
+Kind = Literal["feature", "error", "token", "logit", "head"]
 Baseline = Literal["zero", "mean", "resample", "pair"]
 Errors = Literal["count", "keep", "remove"]
 """Error terms in a judged circuit: nodes like others, always there, or never there."""
@@ -23,7 +23,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Node:
-    """One feature, error term, token or logit at one place of the prompt."""
+    """One feature, error term, token, logit or attention head at one place of the prompt."""
 
     id: str
     """Unique in its circuit: see `feature_id` and those beside it."""
@@ -173,6 +173,11 @@ def token_id(position: int) -> str:
 def logit_id(token: int | str, position: int | None) -> str:
     """`logit/312@8`; a word in place of the number for a whole target."""
     return f"logit/{token}@{_at(position)}"
+
+
+def head_id(layer: int, head: int, position: int | None) -> str:
+    """`head/2.1@8`; its node's feature is the head's number, its dictionary is empty."""
+    return f"head/{layer}.{head}@{_at(position)}"
 
 
 def _at(position: int | None) -> str:
