@@ -122,6 +122,7 @@ def run(bound: socket.socket, host: str, announce: Callable[[], None]) -> None:
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
+    from app.components import graph
     from app.steer import telling
 
     async def health(request: Request) -> JSONResponse:
@@ -133,7 +134,7 @@ def run(bound: socket.socket, host: str, announce: Callable[[], None]) -> None:
             if self.started:
                 announce()
 
-    app = st.App(MAIN, routes=[Route("/api/health", health), telling.ROUTE])
+    app = st.App(MAIN, routes=[Route("/api/health", health), telling.ROUTE, graph.ROUTE])
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=2
     )

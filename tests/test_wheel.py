@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = [
     "app/components/*.css",
     "app/components/*.js",
+    "app/vendor/*/*",
     "autointerp/prompts/*.txt",
     "backend/demo/*.txt",
     "feature_store/*.sql",

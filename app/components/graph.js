@@ -1,0 +1,266 @@
+// A circuit: tokens along x, layers up y. Cytoscape draws; all text is text.
+// data: { key: what is drawn, library: path of Cytoscape, palette, said,
+//   nodes: [{ id, kind: "feature" | "error" | "token" | "logit" | "group", x, y, size, sign: -1 | 0 | 1,
+//             inside: false for what the pruning left out, pinned, name, title, lines: [text] }],
+//   edges: { source: [index], target: [index], weight: [number] }, by falling |weight|,
+//   rows: [{ y, text }], columns: [{ x, text }], selected: [id], marked: [id], file: name for pictures }
+// Tells Python { selected: [id] } and { open: id }.
+
+const STRONGEST = 1500;   // edges drawn at rest; a node's others come with the pointer
+const LIT = 400;          // edges drawn of one node
+
+export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
+  const root = parentElement.querySelector(".root");
+  const view = (root.view ??= build(root));
+  Object.assign(view, { data, setStateValue, setTriggerValue });
+  library(data.library).then((cytoscape) => {
+    if (!root.isConnected) return;
+    view.cy ??= start(view, cytoscape);
+    show(view);
+  }, () => { view.said.textContent = "The graph's library could not be loaded: reload the page."; });
+  return () => { if (!root.isConnected) { view.cy?.destroy(); view.cy = null; } };
+}
+
+let loading = null;
+function library(path) {
+  loading ??= import(new URL(path, document.baseURI)).then((module) => module.default);
+  loading.catch(() => { loading = null; });
+  return loading;
+}
+
+/** What stays while graphs come and go. */
+function build(root) {
+  const view = { key: null, at: -1, places: new Map(), lit: null, cy: null, told: "[]" };
+  const bar = el("div", "bar");
+  view.said = el("span", "said");
+  bar.append(view.said);
+  const button = (text, hint, act) => {
+    const one = el("button", "", text);
+    one.type = "button";
+    one.title = hint;
+    one.addEventListener("click", act);
+    bar.append(one);
+  };
+  button("fit", "the whole graph (0)", () => view.cy?.animate({ fit: { padding: 24 }, duration: 0 }));
+  button("+", "nearer (+)", () => zoom(view, 1.3));
+  button("−", "farther (−)", () => zoom(view, 1 / 1.3));
+  button("PNG", "this picture, whole, as PNG", () => picture(view));
+  button("SVG", "this picture, whole, as SVG", () => drawing(view));
+  view.frame = el("div", "frame");
+  view.stage = el("div", "stage");
+  view.stage.tabIndex = 0;
+  view.stage.setAttribute("role", "application");
+  view.stage.setAttribute("aria-label", "Graph of the circuit. Tab goes through its nodes, arrows to neighbours, Enter opens.");
+  view.rows = el("div", "axis rows");
+  view.columns = el("div", "axis columns");
+  view.tip = el("div", "tip");
+  view.tip.hidden = true;
+  view.spoken = el("div", "spoken");
+  view.spoken.setAttribute("aria-live", "polite");
+  view.frame.append(view.rows, view.columns, view.stage, view.tip, view.spoken);
+  view.stage.addEventListener("keydown", (event) => keys(view, event));
+  view.stage.addEventListener("blur", () => leave(view));
+  root.replaceChildren(bar, view.frame);
+  return view;
+}
+
+function start(view, cytoscape) {
+  const cy = cytoscape({
+    container: view.stage, layout: { name: "preset" }, minZoom: 0.05, maxZoom: 6, style: [],
+    hideEdgesOnViewport: true, textureOnViewport: true, pixelRatio: "auto", boxSelectionEnabled: true,
+    selectionType: "single",
+  });
+  cy.on("mouseover", "node", (event) => enter(view, event.target.scratch("_i")));
+  cy.on("mouseout", "node", () => leave(view));
+  cy.on("select unselect", "node", () => { clearTimeout(view.timer); view.timer = setTimeout(() => tell(view), 80); });
+  cy.on("dbltap", "node", (event) => view.setTriggerValue("open", event.target.id()));
+  cy.on("dragfree", "node", (event) => view.places.set(event.target.id(), { ...event.target.position() }));
+  cy.on("viewport resize", () => { view.frameDue ??= requestAnimationFrame(() => { view.frameDue = null; axes(view); }); });
+  return cy;
+}
+
+/** Draw what is new; what is the same stays where it was dragged. */
+function show(view) {
+  const { cy, data } = view;
+  view.said.textContent = data.said;
+  if (view.key !== data.key) {
+    const first = view.key === null || view.circuit !== data.circuit;
+    if (view.circuit !== data.circuit) view.places.clear();
+    view.circuit = data.circuit;
+    view.key = data.key;
+    leave(view);
+    view.at = -1;
+    view.near = neighbours(data);
+    const chosen = new Set(data.selected);
+    view.quiet = true;
+    cy.batch(() => {
+      cy.elements().remove();
+      cy.add(data.nodes.map((node, i) => ({
+        group: "nodes", data: { id: node.id, name: node.name, size: node.size, kind: node.kind }, scratch: { _i: i },
+        position: { ...(view.places.get(node.id) ?? { x: node.x, y: node.y }) },
+        classes: classes(node), selected: chosen.has(node.id),
+      })));
+      cy.add(data.edges.source.slice(0, STRONGEST).map((_, i) => edge(view, i, "")));
+    });
+    view.told = JSON.stringify(data.selected);
+    view.quiet = false;
+    if (first) cy.fit(undefined, 24);
+  }
+  cy.style(style(data.palette));
+  mark(view);
+  axes(view);
+}
+
+const classes = (node) => [node.kind, node.sign < 0 ? "negative" : "positive", node.inside ? "" : "outside", node.pinned ? "pinned" : ""].filter(Boolean).join(" ");
+
+function edge(view, i, more) {
+  const { source, target, weight } = view.data.edges;
+  const share = Math.abs(weight[i]) / Math.abs(weight[0] || 1);
+  return {
+    group: "edges", classes: `${weight[i] < 0 ? "negative" : "positive"} ${more}`,
+    data: { id: `→${i}`, source: view.data.nodes[source[i]].id, target: view.data.nodes[target[i]].id, width: 0.6 + 3.4 * Math.sqrt(share) },
+  };
+}
+
+/** For each node its edges, strongest first: [[edge, other, whether it leaves]]. */
+function neighbours({ nodes, edges }) {
+  const near = nodes.map(() => []);
+  edges.source.forEach((from, i) => {
+    near[from].push([i, edges.target[i], true]);
+    near[edges.target[i]].push([i, from, false]);
+  });
+  return near;
+}
+
+function mark(view) {
+  const marked = new Set(view.data.marked);
+  const selected = JSON.stringify(view.data.selected);
+  view.cy.batch(() => {
+    view.cy.nodes().forEach((node) => { node.toggleClass("marked", marked.has(node.id())); });
+    if (selected !== view.given) {
+      view.given = selected;
+      const chosen = new Set(view.data.selected);
+      view.quiet = true;
+      view.cy.nodes().forEach((node) => { if (node.selected() !== chosen.has(node.id())) node[chosen.has(node.id()) ? "select" : "unselect"](); });
+      view.told = selected;
+      view.quiet = false;
+    }
+  });
+}
+
+function tell(view) {
+  if (!view.cy) return;
+  const ids = JSON.stringify(view.cy.nodes(":selected").map((node) => node.id()));
+  if (ids === view.told) return;
+  view.told = view.given = ids;
+  view.setStateValue("selected", JSON.parse(ids));
+}
+
+/** The pointer or the keyboard is on a node: its words, and all its edges. */
+function enter(view, i) {
+  leave(view);
+  const node = view.data.nodes[i], { cy } = view;
+  if (!node || !cy) return;
+  view.lit = cy.collection();
+  cy.batch(() => {
+    for (const [e, other] of view.near[i].slice(0, LIT)) {
+      let one = cy.getElementById(`→${e}`);
+      if (one.empty()) one = cy.add(edge(view, e, "extra"));
+      view.lit = view.lit.union(one).union(cy.getElementById(view.data.nodes[other].id));
+    }
+    view.lit = view.lit.union(cy.getElementById(node.id));
+    view.lit.addClass("lit");
+  });
+  view.tip.replaceChildren(el("b", "", node.title), ...node.lines.map((line) => el("div", "muted", line)));
+  view.tip.hidden = false;
+  const at = cy.getElementById(node.id).renderedPosition();
+  const left = 92 + at.x + 14, top = at.y + 14;
+  view.tip.style.left = `${Math.max(4, Math.min(left, view.frame.clientWidth - view.tip.offsetWidth - 6))}px`;
+  view.tip.style.top = `${Math.max(4, Math.min(top, view.frame.clientHeight - view.tip.offsetHeight - 6))}px`;
+}
+
+function leave(view) {
+  view.tip.hidden = true;
+  if (!view.lit || !view.cy) return;
+  view.cy.batch(() => {
+    view.lit.removeClass("lit");
+    view.cy.edges(".extra").remove();
+  });
+  view.lit = null;
+}
+
+function keys(view, event) {
+  const nodes = view.data.nodes, { cy } = view;
+  if (!cy) return;
+  if (event.key === "Tab") {
+    const to = view.at + (event.shiftKey ? -1 : 1);
+    if (to < 0 || to >= nodes.length) { view.at = -1; leave(view); return; } // on to the next thing of the page
+    go(view, to);
+  } else if (event.key.startsWith("Arrow")) arrow(view, event.key.slice(5));
+  else if (event.key === "Enter" || event.key === " ") {
+    if (view.at >= 0) pick(view, event);
+  } else if (event.key === "Escape") cy.nodes(":selected").unselect();
+  else if (event.key === "+" || event.key === "=") zoom(view, 1.3);
+  else if (event.key === "-") zoom(view, 1 / 1.3);
+  else if (event.key === "0") cy.fit(undefined, 24);
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+function pick(view, event) {
+  const node = view.cy.getElementById(view.data.nodes[view.at].id);
+  if (event.shiftKey) { node.selected() ? node.unselect() : node.select(); return; }
+  view.cy.batch(() => { view.cy.nodes(":selected").difference(node).unselect(); node.select(); });
+  tell(view);
+}
+
+/** Up and down: the strongest edge; left and right: the next node of the same row. */
+function arrow(view, way) {
+  if (view.at < 0) { go(view, 0); return; }
+  if (way === "Up" || way === "Down") {
+    const on = view.near[view.at].find(([, , leaves]) => leaves === (way === "Up"));
+    if (on) go(view, on[1]);
+    return;
+  }
+  const nodes = view.data.nodes, here = nodes[view.at], sign = way === "Right" ? 1 : -1;
+  const row = nodes.map((node, i) => [i, (node.x - here.x) * sign, Math.abs(node.y - here.y)]).filter(([, ahead, off]) => ahead > 0 && off < 24);
+  row.sort((a, b) => a[1] - b[1] || a[2] - b[2]);
+  if (row.length) go(view, row[0][0]);
+}
+
+function go(view, i) {
+  view.at = i;
+  const node = view.cy.getElementById(view.data.nodes[i].id), at = node.renderedPosition();
+  const { clientWidth: w, clientHeight: h } = view.stage;
+  if (at.x < 20 || at.y < 20 || at.x > w - 20 || at.y > h - 20) view.cy.center(node);
+  enter(view, i);
+  view.spoken.textContent = [view.data.nodes[i].title, ...view.data.nodes[i].lines].join(", ");
+}
+
+function zoom(view, factor) {
+  view.cy?.zoom({ level: view.cy.zoom() * factor, renderedPosition: { x: view.stage.clientWidth / 2, y: view.stage.clientHeight / 2 } });
+}
+
+/** Names of rows and columns, where there is room for them. */
+function axes(view) {
+  const { cy, data } = view, pan = cy.pan(), scale = cy.zoom();
+  let last = -Infinity;
+  view.rows.replaceChildren(...[...data.rows].sort((a, b) => a.y - b.y).flatMap(({ y, text }) => {
+    const at = y * scale + pan.y;
+    if (at < 4 || at > view.stage.clientHeight || at - last < 13) return [];
+    last = at;
+    const one = el("span", "", text);
+    one.style.top = `${at}px`;
+    return [one];
+  }));
+  last = -Infinity;
+  view.columns.replaceChildren(...data.columns.flatMap(({ x, text }) => {
+    const at = x * scale + pan.x, half = 3.6 * Math.min(text.length, 14) + 2;
+    if (at < 0 || at > view.stage.clientWidth || at - half < last) return [];
+    last = at + half;
+    const one = el("span", "", text.length > 14 ? `${text.slice(0, 13)}…` : text);
+    one.style.left = `${at}px`;
+    return [one];
+  }));
+}
