@@ -26,6 +26,7 @@ COLUMNS = {
     "feature": Column("feature", "index", "its number in the dictionary"),
     "star": Column("★", "star", "starred"),
     "label": Column("label", "text", "what people call it"),
+    "score": Column("score", "number", "detection score of its label, or newest explanation"),
     "promoted": Column("promotes", "tokens", "tokens whose logits its decoder raises most"),
     "top_token": Column("fires on", "token", "the token with most of its activation"),
     "top_token_share": Column("share", "share", "of its activation on that token, sampled"),

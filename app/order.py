@@ -30,8 +30,8 @@ class Step:
 def features(place: Place, choice: Choice, said: Annotations) -> np.ndarray:
     """The indices of the features that pass, int32, in order."""
     wanted = choice.whole
-    # annotations are only ever added, so their number says whether there are new ones
-    version = said.every.num_rows if wanted.kinds else 0
+    # rows are only ever added, so their numbers say whether there are new ones
+    version = (said.every.num_rows, *said.scores.last) if wanted.kinds else ()
     return _features(
         place.file, place.file.record.id, place.info.dictionary, repr(wanted), version, wanted, said
     )
@@ -43,7 +43,7 @@ def _features(
     harvest_id: str,
     dictionary: str,
     asked: str,
-    version: int,
+    version: tuple[int, ...],
     _wanted: Wanted,
     _said: Annotations,
 ) -> np.ndarray:

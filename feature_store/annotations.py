@@ -11,6 +11,7 @@ from feature_store.explanations import Explanations
 from feature_store.labels import Labels
 from feature_store.lists import Lists
 from feature_store.records import Annotation, FeatureId
+from feature_store.scores import Scores
 
 COLUMNS = pa.schema(
     [
@@ -23,6 +24,7 @@ COLUMNS = pa.schema(
     ]
 )
 NAMES = ", ".join(COLUMNS.names)
+BEST = pa.schema([("dictionary", pa.string()), ("feature", pa.int32()), ("value", pa.float64())])
 TABLES = "SELECT table_name FROM duckdb_tables()"
 
 
@@ -36,6 +38,9 @@ class Annotations:
     """The newest row of each feature and kind, where it was not taken back."""
     lists: Lists = field(default_factory=Lists)
     explanations: Explanations = field(default_factory=Explanations)
+    scores: Scores = field(default_factory=Scores)
+    best: pa.Table = field(default_factory=BEST.empty_table)
+    """The score that stands for each feature in tables: see `Scores.best`."""
 
     @classmethod
     def empty(cls) -> "Annotations":
@@ -62,10 +67,19 @@ class Annotations:
         explanations = Explanations()
         if "explanation" in there:
             explanations = Explanations.read(db, former.explanations if former else None)
-        return cls(said, in_force, lists, explanations)
+        scores, best = Scores(), BEST.empty_table()
+        if "score" in there:
+            scores = Scores.read(db, former.scores if former else None)
+        if scores.table.num_rows:
+            best = scores.best(db, explanations.table, in_force)
+        return cls(said, in_force, lists, explanations, scores, best)
 
     def values(self, dictionary: str, kind: str) -> pa.Table:
-        """Columns feature and value: what is in force of one kind in a dictionary."""
+        """Columns feature and value: what is in force of one kind in a dictionary; of the kind
+        `score`, the one that stands for a feature."""
+        if kind == "score":
+            best = self.best.filter(pc.field("dictionary") == dictionary)
+            return best.select(["feature", "value"])
         wanted = (pc.field("dictionary") == dictionary) & (pc.field("kind") == kind)
         return self.in_force.filter(wanted).select(["feature", "value"])
 

@@ -15,8 +15,10 @@ from feature_store.errors import InputError, pick
 from feature_store.reader import SCALARS, HarvestFile
 
 SAID = ("label", "star")
-"""Kinds of annotation that are columns."""
-NUMBERS = {name: f"f.{name}" for name in SCALARS}
+"""Kinds of annotation that are columns, and that features can be asked to have."""
+BESIDE = (*SAID, "score")
+"""What stands in tables of its own."""
+NUMBERS = {**{name: f"f.{name}" for name in SCALARS}, "score": "score.value"}
 """Column → its SQL, over `feature` as f: what can be bounded."""
 COLUMNS = {
     **NUMBERS,
@@ -46,9 +48,10 @@ class Wanted:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of annotation that the answer depends on."""
-        asked = {*self.having, self.order, *(["label"] if self.says else [])}
-        return tuple(kind for kind in SAID if kind in asked)
+        """Of BESIDE, what the answer depends on."""
+        bounded = {column for column, _, _ in self.between}
+        asked = {*self.having, self.order, *(["label"] if self.says else []), *bounded}
+        return tuple(kind for kind in BESIDE if kind in asked)
 
 
 def ordering(
@@ -62,10 +65,10 @@ def ordering(
     conditions = ["f.dictionary = ?"]
     values: list[str | float] = [dictionary]
     for column, low, high in wanted.between:
-        pick("column", column, NUMBERS)
+        number = pick("column", column, NUMBERS)
         for bound, sign in ((low, ">="), (high, "<=")):
             if bound is not None:
-                conditions.append(f"f.{column} {sign} ?")
+                conditions.append(f"{number} {sign} ?")
                 values.append(bound)
     conditions += [f"{kind}.value IS NOT NULL" for kind in wanted.having if check(kind)]
     if wanted.says:
@@ -94,7 +97,7 @@ def rows(
     """`columns` of these features, in this order. Raises InputError for an unknown column."""
     for column in columns:
         pick("column", column, COLUMNS)
-    kinds = tuple(kind for kind in SAID if kind in columns)
+    kinds = tuple(kind for kind in BESIDE if kind in columns)
     tables = tables_of(kinds, dictionary, said) | {"page": numbered(features)}
     chosen = ", ".join(f"{COLUMNS[name]} AS {name}" for name in columns)
     query = (

@@ -7,7 +7,7 @@ import pytest
 
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.reader import SCALARS, HarvestFile
 from feature_store.records import FeatureId
 from feature_store.table import NUMBERS, SORTED, Wanted, ordering, rows
 from tests.stores import D_SAE, DEAD, make_store
@@ -26,7 +26,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[HarvestFile, Annot
 
 
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("column", NUMBERS)
+@pytest.mark.parametrize("column", SCALARS)
 def test_every_column_sorts_and_what_is_missing_comes_last(stored, column, descending) -> None:
     file, said = stored
     wanted = Wanted(order=column, descending=descending)

@@ -1,0 +1,169 @@
+"""What jobs find goes into the catalog in batches, and comes out whole."""
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from feature_store.catalog import Catalog, utc_now
+from feature_store.errors import InputError
+from feature_store.explanations import SAME
+from feature_store.records import FeatureId
+from feature_store.scores import SCHEMA
+
+NULLS = ("borrowed", "constant", "token")
+WRITTEN = [name for name in SCHEMA.names if name not in ("score", "created")]
+WHOLE = ["parts", "nulls", "detail", "judged"]
+COLUMNS = ", ".join([*WRITTEN, *WHOLE])
+IN_FORCE = f"""
+    SELECT * FROM explanation SEMI JOIN incoming USING (dictionary, feature)
+    QUALIFY row_number() OVER (PARTITION BY {SAME} ORDER BY explanation DESC) = 1
+"""
+EXPLAIN = f"""
+    INSERT INTO explanation ({SAME}, author, provenance, withdrawn, created)
+    SELECT {SAME}, author, provenance, false, ? FROM (
+        FROM incoming QUALIFY row_number() OVER (PARTITION BY {SAME} ORDER BY place) = 1
+    ) ANTI JOIN (FROM ({IN_FORCE}) WHERE NOT withdrawn) USING ({SAME}) ORDER BY place
+"""
+NUMBERS = f"""
+    SELECT now.explanation FROM incoming JOIN ({IN_FORCE}) AS now USING ({SAME}) ORDER BY place
+"""
+Estimate = Mapping[str, Any]
+"""`value`, `low`, `high` (None where there is none), `n`, `n_documents`, `note`."""
+
+
+@dataclass(frozen=True)
+class NewExplanation:
+    """A sentence that is to be kept."""
+
+    feature: FeatureId
+    text: str
+    explainer: str
+    model: str = ""
+    author: str = "model"
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NewScore:
+    """A score that is to be kept."""
+
+    explanation: int
+    feature: FeatureId
+    scorer: str
+    measure: str
+    judge: str
+    estimate: Estimate
+    parts: Mapping[str, Estimate]
+    nulls: Mapping[str, Mapping[str, Any]]
+    """Null → an Estimate with `label`, `failed`, and for the borrowed one `lender`."""
+    judged: Sequence[Mapping[str, Any]]
+    failed: int
+    detail: Mapping[str, Any]
+    harvest: str
+    job: str
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What stands behind a score's headline."""
+
+    parts: dict[str, dict[str, Any]]
+    nulls: dict[str, dict[str, Any]]
+    detail: dict[str, Any]
+    judged: list[dict[str, Any]]
+    """An item each: `sequence`, `start`, `document`, `kind`, `truth`, `answer`, `probability`,
+    `failed`, `weight`."""
+
+
+def explain(catalog: Catalog, rows: Sequence[NewExplanation]) -> list[int]:
+    """Keep sentences in one transaction; their numbers, in order.
+
+    What is in force word for word, by the same explainer and model, keeps its number, and with it
+    its scores.
+    """
+    if not rows:
+        return []
+    columns = {
+        "place": list(range(len(rows))),
+        "dictionary": [row.feature.dictionary for row in rows],
+        "feature": pa.array([row.feature.index for row in rows], pa.int32()),
+        **{name: [getattr(row, name) for row in rows]
+           for name in ("text", "explainer", "model", "author")},
+        "provenance": [as_json(row.provenance) for row in rows],
+    }  # fmt: skip
+    with catalog.transaction() as db, incoming(db, pa.table(columns)):
+        db.execute(EXPLAIN, [utc_now()])
+        return [number for (number,) in db.execute(NUMBERS).fetchall()]
+
+
+def score(catalog: Catalog, rows: Sequence[NewScore]) -> None:
+    """Keep scores in one transaction."""
+    if not rows:
+        return
+    types = {f.name: f.type for f in SCHEMA} | dict.fromkeys(WHOLE, pa.string())
+    types["judged"] = pa.binary()
+    found = [row_of(row) for row in rows]
+    columns = {n: pa.array([row[n] for row in found], types[n]) for n in [*WRITTEN, *WHOLE]}
+    with catalog.transaction() as db, incoming(db, pa.table(columns)):
+        db.execute(
+            f"INSERT INTO score ({COLUMNS}, created) SELECT {COLUMNS}, ? FROM incoming", [utc_now()]
+        )
+
+
+def whole(catalog: Catalog, score: int, *, patience_s: float | None = None) -> Whole:
+    """Everything behind one score; InputError when there is none of that number."""
+    if catalog.path.exists():
+        with catalog.reading(patience_s) as db:
+            row = db.execute(
+                f"SELECT {', '.join(WHOLE)} FROM score WHERE score = ?", [score]
+            ).fetchone()
+        if row:
+            parts, nulls, detail, judged = row
+            rows = json.loads(zlib.decompress(judged))
+            items = [dict(zip(rows["columns"], one, strict=True)) for one in rows["rows"]]
+            return Whole(json.loads(parts), json.loads(nulls), json.loads(detail), items)
+    raise InputError(f"There is no score {score} in this store.")
+
+
+def row_of(row: NewScore) -> dict[str, Any]:
+    """A score as the columns of its table."""
+    said = row.estimate
+    return {
+        "explanation": row.explanation, "dictionary": row.feature.dictionary,
+        "feature": row.feature.index, "scorer": row.scorer, "measure": row.measure,
+        "judge": row.judge, "hard": row.parts.get("hard", {}).get("value"),
+        **{name: said.get(name) for name in ("value", "low", "high")},
+        "n": said["n"], "n_documents": said["n_documents"], "note": said.get("note", ""),
+        **{name: row.nulls.get(name, {}).get("value") for name in NULLS},
+        "failed": row.failed, "parts": as_json(row.parts), "nulls": as_json(row.nulls),
+        "detail": as_json(row.detail), "judged": packed(row.judged),
+        "harvest": row.harvest, "job": row.job,
+    }  # fmt: skip
+
+
+def packed(judged: Sequence[Mapping[str, Any]]) -> bytes:
+    """Items as JSON in zlib: their keys once, a row each."""
+    columns = list(judged[0]) if judged else []
+    rows = [[item[name] for name in columns] for item in judged]
+    return zlib.compress(as_json({"columns": columns, "rows": rows}).encode("utf-8"))
+
+
+def as_json(value: Mapping[str, Any]) -> str:
+    """Compact JSON; ValueError for a number that is none."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@contextmanager
+def incoming(db: duckdb.DuckDBPyConnection, table: pa.Table) -> Iterator[None]:
+    """The rows under that name, until the block ends."""
+    db.register("incoming", table)
+    try:
+        yield
+    finally:
+        db.unregister("incoming")

@@ -1,0 +1,119 @@
+"""Scores in the catalog: kept whole, the newest in force, one of them in the table of features."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from feature_store.catalog import Catalog
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+from feature_store.scores import Score
+from feature_store.scoring import NewExplanation, NewScore, explain, score, whole
+from feature_store.table import Wanted, ordering, rows
+from tests.stores import make_store
+
+FEATURE = FeatureId("resid", 4)
+ESTIMATE = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50, "n_documents": 40, "note": ""}
+ITEMS = [
+    {"sequence": i, "start": 3, "document": i, "kind": "top", "truth": 1.0, "answer": i % 2,
+     "probability": None, "failed": "" if i else "refusal", "weight": 2.5}
+    for i in range(3)
+]  # fmt: skip
+
+
+def said(text: str = "dogs", feature: FeatureId = FEATURE, **changes) -> NewExplanation:
+    return NewExplanation(feature, text, "pattern", provenance={"source": "saefari"}, **changes)
+
+
+def scored(explanation: int, value: float | None = 0.8, **changes) -> NewScore:
+    row = NewScore(
+        explanation, FEATURE, "detection", "balanced accuracy", "pattern",
+        ESTIMATE | {"value": value}, {"hard": ESTIMATE | {"value": 0.6}},
+        {"borrowed": ESTIMATE | {"value": 0.5, "label": "cats", "lender": 9, "failed": 0}},
+        ITEMS, 1, {"seed": 0}, "tiny-0001", "score-1",
+    )  # fmt: skip
+    return replace(row, **changes)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog(tmp_path / "catalog.duckdb")
+
+
+def test_a_score_comes_out_as_it_went_in(catalog: Catalog) -> None:
+    (number,) = explain(catalog, [said()])
+    score(catalog, [scored(number)])
+    (found,) = catalog.snapshot().scores.of(FEATURE)
+    assert (found.explanation, found.value, found.low, found.n) == (number, 0.8, 0.7, 50)
+    assert (found.hard, found.borrowed, found.constant, found.failed) == (0.6, 0.5, None, 1)
+    kept = whole(catalog, found.score)
+    assert kept.judged == ITEMS and kept.detail == {"seed": 0}
+    assert kept.nulls["borrowed"]["label"] == "cats" and kept.parts["hard"]["value"] == 0.6
+    with pytest.raises(InputError, match="There is no score 99"):
+        whole(catalog, 99)
+
+
+def test_the_newest_of_a_judge_is_in_force(catalog: Catalog) -> None:
+    (number,) = explain(catalog, [said()])
+    score(catalog, [scored(number, 0.6), scored(number, 0.7, judge="m")])
+    score(catalog, [scored(number, None, scorer="fuzzing"), scored(number, 0.9)])
+    found = catalog.snapshot().scores.of(FEATURE)
+    assert {(s.scorer, s.judge): s.value for s in found} == {
+        ("detection", "pattern"): 0.9, ("detection", "m"): 0.7, ("fuzzing", "pattern"): None,
+    }  # fmt: skip
+    assert catalog.snapshot().scores.of(FeatureId("resid", 5)) == []
+
+
+def test_the_same_sentence_keeps_its_number(catalog: Catalog) -> None:
+    first = explain(catalog, [said("a"), said("b"), said("a"), said("a", FeatureId("x", 4))])
+    again = explain(catalog, [said("c"), said("b")])
+    assert first[0] == first[2] and len({*first, *again}) == 4 and again[1] == first[1]
+    assert [e.text for e in catalog.snapshot().explanations.of(FEATURE)] == ["c", "b", "a"]
+
+
+def test_nothing_is_half_kept(catalog: Catalog) -> None:
+    (number,) = explain(catalog, [said()])
+    with pytest.raises(ValueError, match="JSON"):
+        score(catalog, [scored(number), scored(number, detail={"x": float("nan")})])
+    assert catalog.snapshot().scores.of(FEATURE) == []
+    assert explain(catalog, []) == [] and score(catalog, []) is None
+
+
+def test_the_tables_score_is_the_labels_else_the_newests(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    old, new = explain(store.catalog, [said("old"), said("new")])
+    score(store.catalog, [scored(old, 0.6), scored(old, 0.7, judge="m")])
+    assert in_table(store) == 0.7  # the newest of those that have one
+    score(store.catalog, [scored(new, 0.65), scored(new, 0.99, scorer="fuzzing")])
+    assert in_table(store) == 0.65
+    store.catalog.annotate(FEATURE, "label", "old")
+    assert in_table(store) == 0.7
+
+
+def in_table(store) -> float | None:
+    said = store.catalog.snapshot()
+    return rows(store.harvest(), "resid", [4], ["score"], said).column("score").to_pylist()[0]
+
+
+def test_the_table_sorts_and_filters_by_score(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    numbers = explain(store.catalog, [said("x", FeatureId("resid", i)) for i in (2, 9, 30)])
+    values = [0.6, 0.9, 0.7]
+    pairs = zip(numbers, zip((2, 9, 30), values, strict=True), strict=True)
+    score(store.catalog, [scored(n, v, feature=FeatureId("resid", i)) for n, (i, v) in pairs])
+    file, said_of = store.harvest(), store.catalog.snapshot()
+    order = ordering(file, "resid", Wanted(order="score", descending=True), said_of)
+    assert order[:4].tolist() == [9, 30, 2, 0]
+    good = Wanted(between=(("score", 0.65, None),), order="density")
+    assert ordering(file, "resid", good, said_of).tolist() == [9, 30]
+    assert len(ordering(file, "resid", good)) == 0
+
+
+def test_what_is_read_is_read_once(catalog: Catalog) -> None:
+    (number,) = explain(catalog, [said()])
+    score(catalog, [scored(number)])
+    first = catalog.snapshot()
+    catalog.annotate(FEATURE, "star", "1")
+    assert catalog.snapshot() is not first and catalog.snapshot().scores is first.scores
+    assert isinstance(first.scores.of(FEATURE)[0], Score)
