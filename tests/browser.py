@@ -14,6 +14,10 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+PATIENCE_MS = 60_000
+"""How long a page may take on a busy machine."""
+LOADING_MS = 240_000
+"""How long a model may take to load there."""
 SERVE = """
 import sys
 from pathlib import Path
@@ -55,6 +59,24 @@ def chromium() -> Iterator:
             absent(f"no Chromium could be started: {str(error).splitlines()[0]}")
         yield browser
         browser.close()
+
+
+@contextmanager
+def visiting(browser, url: str, log: Path, patience_ms: int = PATIENCE_MS) -> Iterator:
+    """A fresh page on the server at `url`; afterwards nothing may have gone wrong in either."""
+    context = browser.new_context(
+        base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light"
+    )
+    page = context.new_page()
+    page.set_default_timeout(patience_ms)
+    wrong: list[str] = []
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page
+    assert page.locator("[data-testid=stException]").count() == 0
+    context.close()
+    assert wrong == []
+    assert "Traceback" not in log.read_text()
 
 
 def absent(reason: str) -> None:

@@ -1,6 +1,8 @@
 """What every test may ask for. The environment is set before anything imports torch."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +14,15 @@ from hypothesis import settings  # noqa: E402
 # A loaded machine is no failure of the law under test.
 settings.register_profile("saefari", parent=settings(), deadline=None)
 settings.load_profile("saefari")
+
+
+@pytest.fixture(autouse=True)
+def _own_engine() -> Iterator[None]:
+    """No page finds the engine, or its refusal, that the test before it left with the app."""
+    yield
+    for name, kept in (("app.live", "loading"), ("app.session", "_open"), ("app.firing", "fired")):
+        if name in sys.modules:
+            getattr(sys.modules[name], kept).clear()
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ from backend.harvest.run import Harvest, Request
 from backend.harvest.shard import Progress
 from backend.lm import Lm
 from feature_store.reader import connect
-from tests.dictionaries import CPU, HOOK, sae_of
-from tests.models import WORDS, tiny, token_batch
+from tests.dictionaries import CPU, HOOK, sae_of, saved
+from tests.models import WORDS, save, tiny, token_batch
 
 WIDTH = 8
 PLAN = HarvestPlan(
@@ -65,6 +65,27 @@ class Rig:
         one = self.start(store, **changes)
         assert list(one.run())
         return published(one)
+
+
+def harvest_on_disk(folder: Path, *, tokens: int = 2000, **dictionaries: dict[str, Any]) -> Path:
+    """A store whose model and dictionaries lie on disk, for a server to load: NAME={"architecture":
+    …, fields of its configuration}; a TopK SAE named resid, if none is given. The file's path."""
+    save(folder / "model")
+    for name, given in (dictionaries or {"resid": {}}).items():
+        fields = {"architecture": "topk", "d_in": 16, **given}
+        saved(folder / name, fields.pop("architecture"), **fields)
+    (folder / "text.txt").write_text("\n\n".join(texts(40)))
+    request = Request(
+        model=str(folder / "model"),
+        dictionaries=[f"{name}={folder / name}" for name in dictionaries or ["resid"]],
+        corpora=[str(folder / "text.txt")],
+        store=folder / "store",
+        placement=CPU,
+        plan=HarvestPlan(tokens=tokens, context_size=32, top=8, ranged=8, silent=8, window=8),
+    )
+    harvest = Harvest(request)
+    assert list(harvest.run())
+    return published(harvest)
 
 
 class Prepared(Harvest):

@@ -38,7 +38,6 @@ def visit(harvested: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Open:
         return test
 
     yield go  # type: ignore[misc]  # a generator fixture
-    live.loading.clear()
 
 
 def captions(test: AppTest) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from app import theme
-from tests.browser import chromium, served
+from tests.browser import chromium, served, visiting
 from tests.stores import DEAD, make_store
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +30,8 @@ def browser() -> Iterator:
 @pytest.fixture
 def page(browser, site) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    url, log = site
-    context = browser.new_context(
-        base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light"
-    )
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    wrong: list[str] = []
-    page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    yield page
-    assert page.locator("[data-testid=stException]").count() == 0
-    context.close()
-    assert wrong == []
-    assert "Traceback" not in log.read_text()
+    with visiting(browser, *site) as found:
+        yield found
 
 
 def heading(page, text: str) -> None:

@@ -5,16 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
-from tests import models
-from tests.browser import chromium, served
-from tests.dictionaries import CPU, saved
-from tests.harvests import texts
+from tests.browser import LOADING_MS, chromium, served
+from tests.harvests import harvest_on_disk
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 240_000
-"""The server loads torch and the model first, on a busy machine in minutes."""
 CATS = "\n".join(f"the {a} cat {b}" for a in ("big", "old", "red") for b in ("ran", "sat"))
 
 
@@ -22,18 +16,7 @@ CATS = "\n".join(f"the {a} cat {b}" for a in ("big", "old", "red") for b in ("ra
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A tiny harvest whose weights lie on disk, served."""
     folder = tmp_path_factory.mktemp("contrast")
-    models.save(folder / "model")
-    saved(folder / "resid", "topk", d_in=16)
-    (folder / "text.txt").write_text("\n\n".join(texts(40)))
-    request = Request(
-        model=str(folder / "model"),
-        dictionaries=[f"resid={folder / 'resid'}"],
-        corpora=[str(folder / "text.txt")],
-        store=folder / "store",
-        placement=CPU,
-        plan=HarvestPlan(tokens=2000, context_size=32, top=8, ranged=8, silent=8, window=8),
-    )
-    assert list(Harvest(request).run())
+    harvest_on_disk(folder)
     with served(folder / "store", folder / "log") as url:
         yield url
     assert "Traceback" not in (folder / "log").read_text()
@@ -42,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_from_two_sets_of_texts_to_a_feature_on_one_of_them(site: str) -> None:
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(PATIENCE_MS)
+        page.set_default_timeout(LOADING_MS)
         page.goto(f"{site}/contrast")
         page.get_by_label("Texts of side a").fill(CATS)
         page.get_by_label("Texts of side b").fill(CATS.replace("cat", "<b>dog</b>"))

@@ -8,7 +8,7 @@ import pytest
 
 from feature_store.jobs import Jobs
 from feature_store.maps import Maps
-from tests.browser import chromium, served
+from tests.browser import chromium, served, visiting
 from tests.maps import make_mapped
 
 pytestmark = [pytest.mark.browser, pytest.mark.process, pytest.mark.timeout(600)]
@@ -34,17 +34,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 @pytest.fixture
 def page(site) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    url, folder = site
-    with chromium() as browser:
-        context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 800})
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        yield page
-        assert page.locator("[data-testid=stException]").count() == 0
-    assert wrong == []
-    assert "Traceback" not in (folder / "log").read_text()
+    with chromium() as browser, visiting(browser, site[0], site[1] / "log") as found:
+        yield found
 
 
 def test_from_the_button_to_the_map_to_a_feature(page, site) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feature_store.catalog import Catalog
-from tests.browser import chromium, served
+from tests.browser import chromium, served, visiting
 from tests.stores import make_store
 
 pytestmark = pytest.mark.browser
@@ -25,18 +25,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 @pytest.fixture
 def page(site) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    url, folder = site
-    with chromium() as browser:
-        context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 800})
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        wrong: list[str] = []
-        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        yield page
-        assert page.locator("[data-testid=stException]").count() == 0
-    assert wrong == []
-    assert "Traceback" not in (folder / "log").read_text()
+    with chromium() as browser, visiting(browser, site[0], site[1] / "log") as found:
+        yield found
 
 
 def typed(page, name: str, text: str) -> None:

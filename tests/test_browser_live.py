@@ -5,17 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
 from feature_store.reader import HarvestFile
-from tests import models
-from tests.browser import chromium, served
-from tests.dictionaries import CPU, saved
-from tests.harvests import published, texts
+from tests.browser import LOADING_MS, chromium, served, visiting
+from tests.harvests import harvest_on_disk
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 240_000
-"""The server loads torch and the model first, on a busy machine in minutes."""
 TEXT = "the cat ran to the park"
 Z = {"hook_name": "blocks.1.attn.hook_z"}
 
@@ -24,38 +18,21 @@ Z = {"hook_name": "blocks.1.attn.hook_z"}
 def harvest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a harvest whose weights lie on disk, for a server to load."""
     folder = tmp_path_factory.mktemp("live")
-    models.save(folder / "model")
-    saved(folder / "resid", "topk", d_in=16)
-    saved(folder / "heads", "topk", d_in=16, reshape_activations="hook_z", metadata=Z)
-    (folder / "text.txt").write_text("\n\n".join(texts(40)))
-    plan = HarvestPlan(tokens=4000, context_size=32, top=8, ranged=8, silent=8, window=8)
-    found = Harvest(
-        Request(
-            model=str(folder / "model"),
-            dictionaries=[f"{name}={folder / name}" for name in ("resid", "heads")],
-            corpora=[str(folder / "text.txt")],
-            store=folder / "store",
-            placement=CPU,
-            plan=plan,
-        )
-    )
-    assert list(found.run())
-    return published(found)
+    heads = {"reshape_activations": "hook_z", "metadata": Z}
+    return harvest_on_disk(folder, tokens=4000, resid={}, heads=heads)
 
 
 @pytest.fixture(scope="module")
 def page(harvest: Path) -> Iterator:
     """One page for the module, as loading the model is what takes time."""
     store = harvest.parents[1]
-    with served(store, store / "log") as url, chromium() as browser:
-        page = browser.new_page(base_url=url, viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(PATIENCE_MS)
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        yield page
-        assert page.locator("[data-testid=stException]").count() == 0
-        assert wrong == []
-        assert "Traceback" not in (store / "log").read_text()
+    log = store / "log"
+    with (
+        served(store, log) as url,
+        chromium() as browser,
+        visiting(browser, url, log, LOADING_MS) as found,
+    ):
+        yield found
 
 
 def busiest(harvest: Path, name: str) -> str:

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser import chromium, served
+from tests.browser import chromium, served, visiting
 from tests.stores import LENGTH, make_store
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +16,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """One page for all of it; afterwards nothing may have gone wrong."""
     folder = tmp_path_factory.mktemp("reading")
     make_store(folder / "store")
-    with served(folder / "store", folder / "log") as url, chromium() as browser:
-        page = browser.new_page(base_url=url, viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(PATIENCE_MS)
-        wrong: list[str] = []
-        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        yield page
-        assert wrong == [] and "Traceback" not in (folder / "log").read_text()
+    log = folder / "log"
+    with (
+        served(folder / "store", log) as url,
+        chromium() as browser,
+        visiting(browser, url, log) as found,
+    ):
+        yield found
 
 
 def shown(page) -> int:

@@ -10,7 +10,7 @@ import pytest
 from backend.harvest.run import Harvest
 from feature_store.records import FeatureId
 from feature_store.store import Store
-from tests.browser import chromium, served
+from tests.browser import chromium, served, visiting
 from tests.harvests import Rig, published
 from tests.models import save
 
@@ -37,17 +37,8 @@ def site(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
 @pytest.fixture
 def page(site) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    url, log, _ = site
-    with chromium() as browser:
-        context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 800})
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        yield page
-        assert page.locator("[data-testid=stException]").count() == 0
-    assert wrong == []
-    assert "Traceback" not in log.read_text()
+    with chromium() as browser, visiting(browser, site[0], site[1]) as found:
+        yield found
 
 
 def ask(page, way: str, query: str) -> None:

@@ -8,11 +8,10 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pytest
 
-from tests.browser import chromium, served
+from tests.browser import chromium, served, visiting
 from tests.stores import make_store
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 20_000
 ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7"
 
 
@@ -33,18 +32,8 @@ def browser() -> Iterator:
 @pytest.fixture
 def page(browser, site) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    url, log = site
-    context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    wrong: list[str] = []
-    page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    yield page
-    assert page.locator("[data-testid=stException]").count() == 0
-    context.close()
-    assert wrong == []
-    assert "Traceback" not in log.read_text()
+    with visiting(browser, *site) as found:
+        yield found
 
 
 def saved(page, button: str, folder: Path) -> Path:

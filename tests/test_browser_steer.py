@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
 from tests import models
-from tests.browser import chromium, served
-from tests.dictionaries import CPU, saved
-from tests.harvests import texts
+from tests.browser import LOADING_MS, chromium, served, visiting
+from tests.harvests import harvest_on_disk
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 240_000
-"""The server loads torch and the model first, on a busy machine in minutes."""
 SAID = ".tok:not(.given)"
 
 
@@ -24,33 +19,20 @@ SAID = ".tok:not(.given)"
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A harvest whose weights lie on disk, for a server to load."""
     folder = tmp_path_factory.mktemp("steer")
-    models.save(folder / "model")
-    saved(folder / "resid", "standard", d_in=16)
-    (folder / "text.txt").write_text("\n\n".join(texts(40)))
-    request = Request(
-        model=str(folder / "model"),
-        dictionaries=[f"resid={folder / 'resid'}"],
-        corpora=[str(folder / "text.txt")],
-        store=folder / "store",
-        placement=CPU,
-        plan=HarvestPlan(tokens=4000, context_size=32, top=8, ranged=8, silent=8, window=8),
-    )
-    assert list(Harvest(request).run())
+    harvest_on_disk(folder, tokens=4000, resid={"architecture": "standard"})
     return folder / "store"
 
 
 @pytest.fixture(scope="module")
 def page(store: Path) -> Iterator:
     """One page for the module, as loading the model is what takes time."""
-    with served(store, store / "log") as url, chromium() as browser:
-        page = browser.new_page(base_url=url, viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(PATIENCE_MS)
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        yield page
-        assert page.locator("[data-testid=stException]").count() == 0
-        assert wrong == []
-        assert "Traceback" not in (store / "log").read_text()
+    log = store / "log"
+    with (
+        served(store, log) as url,
+        chromium() as browser,
+        visiting(browser, url, log, LOADING_MS) as found,
+    ):
+        yield found
 
 
 def run(page, query: str) -> None:

@@ -45,7 +45,6 @@ def visit(harvested: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch)
         return settled(test.switch_page(session.CONTRAST).run())
 
     yield go
-    live.loading.clear()
 
 
 def settled(test: AppTest) -> AppTest:

@@ -33,7 +33,6 @@ def store(harvested: Path, tmp_path: Path) -> Path:
 def visit(store: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """The feature page with one of its lower tabs open, the engine loaded already."""
     monkeypatch.setenv(session.STORE, str(store))
-    session._open.clear()
     here = LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
     monkeypatch.setattr(LocalEngine, "load", lambda *_: here)
     file = HarvestFile(next(store.glob("harvests/*")))
@@ -49,8 +48,6 @@ def visit(store: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
         return test
 
     yield go
-    live.loading.clear()
-    session._open.clear()
 
 
 def busiest(file: HarvestFile, name: str = "top") -> FeatureId:

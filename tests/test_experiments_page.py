@@ -11,7 +11,7 @@ import pytest
 import torch
 from streamlit.testing.v1 import AppTest
 
-from app import live, session
+from app import session
 from app.experiment_files import written
 from app.serve import MAIN
 from backend.generation import stream
@@ -46,7 +46,6 @@ def visit(store: Path) -> Iterator[Open]:
         return good(test.switch_page(session.EXPERIMENTS).run())
 
     yield go
-    live.loading.clear()
 
 
 def good(test: AppTest) -> AppTest:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import firing, live, session
+from app import live, session
 from app.serve import MAIN
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
@@ -35,8 +35,6 @@ def visit(harvested: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterato
         return test
 
     yield go
-    live.loading.clear()
-    firing.fired.clear()
 
 
 def words_of(test: AppTest) -> str:

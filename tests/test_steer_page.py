@@ -62,7 +62,6 @@ def visit(store: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> 
         return test
 
     yield go  # type: ignore[misc]  # a generator fixture
-    live.loading.clear()
     run.line.clear()
 
 
