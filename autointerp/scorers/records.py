@@ -9,6 +9,7 @@ import numpy as np
 from autointerp.asking.records import Asker
 from autointerp.contexts import Sampled
 from autointerp.explainers.records import Embed
+from autointerp.scorers.counts import Counts
 from autointerp.statistics import Estimate
 from feature_store.records import FeatureId
 
@@ -32,6 +33,9 @@ class Steered:
 
 Steers = Callable[[FeatureId, int], Awaitable[Sequence[Steered]]]
 """A feature, how many prompts → one record for each; the KL aimed at is 1.0 ± 0.1."""
+Surprisal = Callable[[Sequence[str], Sequence[str]], Awaitable[np.ndarray]]
+"""Prefixes and as many texts → mean nats per token of each text behind its prefix: [n]. A local
+model: chat servers do not give log probabilities of what they are sent."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class Tools:
     activates: Activates | None = None
     steers: Steers | None = None
     seed: int = 0
+    surprisal: Surprisal | None = None
+    counts: Counts | None = None
+    """How often each token stands in the corpus; without it controls are not matched by that."""
+    thinking: int = 0
+    """Tokens that a reply may have beyond its answer, for models that think aloud."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,6 @@ class Scorer:
     judges: frozenset[str] = frozenset((LLM,))
     """Who can answer."""
     needs: frozenset[str] = frozenset()
-    """Of `embedder`, `model`."""
+    """Of `embedder`, `model` (Tools.activates or Tools.steers), `surprisal`."""
     bounds: tuple[float, float] = (0.0, 1.0)
     """Least and largest possible value."""

@@ -1,0 +1,106 @@
+"""Intervention: does turning the feature up make the model write what the label says?
+
+The model continues prompts, left alone and steered by the feature at a KL of 1 nat at the next
+token; the judge is shown both continuations and picks the one that shows more of the label. Each
+pair is asked in both orders, so a judge that always says A has one half. Value: the share of
+answers that pick the steered one; pairs that missed the KL are left out and counted as failed.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+from autointerp.asking.probabilities import choices
+from autointerp.asking.records import Failed, Reply
+from autointerp.contexts import Sampled
+from autointerp.scorers.questions import Verdict, asker, form, key_of, request
+from autointerp.scorers.records import Judged, Scored, Scorer, Steered, Tools
+from autointerp.scorers.sheets import quoted, sheet
+from autointerp.statistics import Answers, Estimate, mean, rate
+from feature_store.errors import InputError
+
+NAME = "intervention"
+PAIRS = 20
+"""Prompts that are continued."""
+AIM, WITHIN = 1.0, 0.1
+"""Nats."""
+MISSED = "KL missed"
+EDGE = 1e-4
+"""Probabilities are taken for no nearer to 0 or 1: less likely candidates are not listed."""
+LETTERS = ("A", "B")
+
+
+async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
+    """The share of answers that pick the steered text; `log odds` as a part."""
+    ask = asker(tools, NAME)
+    if tools.steers is None:
+        raise InputError(f"The scorer {NAME!r} needs the model whose feature it is.")
+    pairs = await tools.steers(windows.feature, PAIRS)
+    asked = [(i, first) for i, pair in enumerate(pairs) if reached(pair) for first in (True, False)]
+    schema = form("answer", {"type": "string", "enum": list(LETTERS)})
+    requests = [
+        request(prompt(label, pairs[i], steered_first=first), schema, NAME, tools)
+        for i, first in asked
+    ]
+    replies = await asyncio.gather(*map(ask.ask, requests))
+    verdicts = [read(reply, LETTERS[not first]) for (_, first), reply in
+                zip(asked, replies, strict=True)]  # fmt: skip
+    rows = [
+        Judged(-1, -1, i, f"steered {LETTERS[not first]}", 1.0, v.answer, v.probability, v.failed)
+        for (i, first), v in zip(asked, verdicts, strict=True)
+    ]
+    missed = [i for i, pair in enumerate(pairs) if not reached(pair)]
+    rows += [Judged(-1, -1, i, "steered", 1.0, None, failed=MISSED) for i in missed]
+    good = [row for row in rows if row.answer is not None]
+    value = rate(Answers.of([row.answer == 1.0 for row in good], [row.document for row in good]))
+    detail = {"prompt": sheet(NAME).version, "pairs": [vars(pair) for pair in pairs]}
+    calls = tuple(dict.fromkeys(key_of(ask, one) for one in requests))
+    parts = {"log odds": log_odds(good)}
+    failed = len(rows) - len(good)
+    return Scored(NAME, "steered picked", value, parts, tuple(rows), failed, calls, detail)
+
+
+def reached(pair: Steered) -> bool:
+    """Whether the pair was made at the KL aimed at."""
+    return abs(pair.kl - AIM) <= WITHIN
+
+
+def prompt(label: str, pair: Steered, *, steered_first: bool) -> str:
+    """The two texts as A and B."""
+    texts = (pair.steered, pair.clean) if steered_first else (pair.clean, pair.steered)
+    lines = [f"Beginning: {quoted(pair.prompt)}"]
+    lines += [f"{letter}: {quoted(text)}" for letter, text in zip(LETTERS, texts, strict=True)]
+    return sheet(NAME).fill(label=quoted(label), items="\n".join(lines))
+
+
+def read(reply: Reply | Failed, steered: str) -> Verdict:
+    """1 if the reply picks the steered text, else 0."""
+    if isinstance(reply, Failed):
+        return Verdict(None, failed=reply.kind)
+    shares = choices(reply, LETTERS)
+    sure = shares[0][steered] if shares is not None and len(shares) == 1 else None
+    return Verdict(float(reply.parsed["answer"] == steered), sure)
+
+
+def log_odds(rows: Sequence[Judged]) -> Estimate:
+    """Mean log odds that the steered text shows the label, in nats; each pair counts once, and only
+    with probabilities for both orders."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        if row.probability is not None:
+            p = min(max(row.probability, EDGE), 1 - EDGE)
+            found.setdefault(row.document, []).append(math.log(p / (1 - p)))
+    both = {pair: sum(odds) / 2 for pair, odds in found.items() if len(odds) == len(LETTERS)}
+    if rows and not found:
+        return Estimate.none(0, 0, "the judge gives no probabilities")
+    return mean(list(both.values()), list(both))
+
+
+SCORER = Scorer(
+    "Intervention",
+    "Steers by the feature at 1 nat, and asks which text shows the label: steered or not.",
+    "steered picked",
+    0.5,
+    score,
+    needs=frozenset(("model",)),
+)

@@ -1,0 +1,107 @@
+"""Predicted logits: does the label tell which tokens the feature makes likelier?
+
+The judge picks, of two tokens, the one that the feature promotes by its direct effect on the
+logits; the other one is as frequent in the corpus. Each pair is asked in both orders, so a judge
+that always says the same has one half. Value: the share of right answers. A label whose explainer
+was shown the promoted tokens may just repeat them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from autointerp.contexts import Sampled
+from autointerp.scorers.questions import dice, in_batches
+from autointerp.scorers.records import Judged, Scored, Scorer, Tools
+from autointerp.scorers.sheets import listed, sheet
+from autointerp.statistics import Answers, Estimate, rate
+
+NAME = "predicted-logits"
+PROMPT = "predicted_logits"
+CONTROLS = 2
+"""Tokens that each promoted one is held against."""
+RANDOM, SUPPRESSED = "random", "suppressed"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tokens in the order shown."""
+
+    promoted: str
+    other: str
+    kind: str
+    first: bool
+    """Whether the promoted one stands first."""
+    token: int
+    """Rank of the promoted one."""
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """As the judge sees them."""
+        return (self.promoted, self.other) if self.first else (self.other, self.promoted)
+
+
+def pairs(windows: Sampled, tools: Tools) -> list[Pair]:
+    """Each promoted token against tokens as frequent, and against a suppressed one."""
+    rolled = dice(tools, windows.feature.index)
+    found: list[Pair] = []
+    for rank, token in enumerate(windows.promoted):
+        others = [(other, RANDOM) for other in controls(windows, token, tools, rolled)]
+        others += [(other, SUPPRESSED) for other in windows.suppressed[rank : rank + 1]]
+        found += [
+            Pair(token, other, kind, first, rank)
+            for other, kind in others
+            for first in (True, False)
+        ]
+    return found
+
+
+def controls(
+    windows: Sampled, token: str, tools: Tools, dice: np.random.Generator
+) -> tuple[str, ...]:
+    """Tokens that are neither promoted nor suppressed: as frequent, or from random windows."""
+    but = {*windows.promoted, *windows.suppressed}
+    if tools.counts is not None:
+        return tools.counts.near(token, but, CONTROLS, dice)
+    held = sorted({t for e in windows.random for t in e.tokens if t} - but)
+    return tuple(held[i] for i in dice.permutation(len(held))[:CONTROLS].tolist())
+
+
+async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
+    """The share of promoted tokens picked against random ones; `suppressed` as a part."""
+    asked = pairs(windows, tools)
+    lines = [listed(pair.shown) for pair in asked]
+    rolled = dice(tools, windows.feature.index)
+    verdicts, calls = await in_batches(
+        PROMPT, label, lines, [pair.token for pair in asked], tools, rolled, options=(1, 2)
+    )
+    rows = []
+    for pair, verdict in zip(asked, verdicts, strict=True):
+        answer, sure = verdict.answer, verdict.probability
+        right = None if answer is None else float((answer == 1.0) == pair.first)
+        if sure is not None and not pair.first:
+            sure = 1 - sure
+        rows.append(Judged(-1, -1, pair.token, pair.kind, 1.0, right, sure, verdict.failed))
+    parts = {SUPPRESSED: share(rows, SUPPRESSED)} if windows.suppressed else {}
+    detail = {
+        "prompt": sheet(PROMPT).version, "tokens": [list(pair.shown) for pair in asked],
+        "controls": "tokens of silent windows" if tools.counts is None else "tokens as frequent",
+    }  # fmt: skip
+    failed = sum(row.answer is None for row in rows)
+    value = share(rows, RANDOM)
+    return Scored(NAME, "share right", value, parts, tuple(rows), failed, calls, detail)
+
+
+def share(rows: list[Judged], kind: str) -> Estimate:
+    """Of right answers about one kind of pairs; all about one promoted token go together."""
+    good = [row for row in rows if row.kind == kind and row.answer is not None]
+    return rate(Answers.of([row.answer == 1.0 for row in good], [row.document for row in good]))
+
+
+SCORER = Scorer(
+    "Predicted logits",
+    "The judge picks the token that the feature promotes, of two that are equally frequent.",
+    "share right",
+    0.5,
+    score,
+)

@@ -1,0 +1,71 @@
+"""What a judge reads: the prompt files, with labels and texts in quotes that they cannot leave.
+
+A label and a text may hold anything, instructions included. Each is written as a JSON string on one
+line: quotes, line breaks and all that does not print are escaped, and so are the marks « and »
+where they belong to the text.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from string import Template
+
+PROMPTS = Path(__file__).parent.with_name("prompts")
+OPEN, CLOSE = "«", "»"
+ESCAPED = frozenset(f'"\\{OPEN}{CLOSE}')
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A prompt file."""
+
+    template: Template
+    version: str
+    """Its name and the begin of its hash: scores of different wordings are told apart."""
+
+    def fill(self, **fields: object) -> str:
+        """The prompt. Fields are put in once: what they hold is not read as a template."""
+        return self.template.substitute({name: str(value) for name, value in fields.items()})
+
+
+@cache
+def sheet(name: str) -> Sheet:
+    """The prompt file `score_<name>.md`."""
+    text = (PROMPTS / f"score_{name}.md").read_text(encoding="utf-8")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Sheet(Template(text), f"score_{name}.md {digest}")
+
+
+def escaped(text: str) -> str:
+    """The inside of a JSON string, on one line, without marks."""
+    if text.isprintable() and not ESCAPED & set(text):
+        return text
+    return "".join(c if c.isprintable() and c not in ESCAPED else json.dumps(c)[1:-1] for c in text)
+
+
+def quoted(text: str) -> str:
+    """A JSON string."""
+    return f'"{escaped(text)}"'
+
+
+def listed(texts: Sequence[str]) -> str:
+    """A JSON list of strings."""
+    return f"[{', '.join(map(quoted, texts))}]"
+
+
+def marked(tokens: Sequence[str], marks: frozenset[int]) -> str:
+    """The tokens as one JSON string, each run of marked ones between « and »."""
+    parts = []
+    for i, token in enumerate(tokens):
+        opens = OPEN if i in marks and i - 1 not in marks else ""
+        closes = CLOSE if i in marks and i + 1 not in marks else ""
+        parts.append(f"{opens}{escaped(token)}{closes}")
+    return f'"{"".join(parts)}"'
+
+
+def numbered(lines: Sequence[str]) -> str:
+    """The pieces of a prompt, one a line, from 1."""
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
