@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 
 from autointerp.contexts import Sampled
+from autointerp.patterns.sentence import quote
+from autointerp.patterns.shapes import core
 
 NULLS = ("borrowed", "constant", "token")
 CONSTANT = "Anything at all."
@@ -38,5 +40,4 @@ def token_label(sampled: Sampled) -> str | None:
     """The label that names the token on which the feature fires most often, and no more."""
     if sampled.top_token is None:
         return None
-    word = sampled.top_token.strip() or sampled.top_token
-    return f"fires on “{word}”"
+    return f"fires on {quote(core(sampled.top_token))}"

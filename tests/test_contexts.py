@@ -224,5 +224,5 @@ def test_lenders_are_others_of_like_density() -> None:
 def test_the_label_of_the_most_frequent_token(drawn: list[Sampled]) -> None:
     one = replace(drawn[0], top_token=" dog")
     assert nulls.token_label(one) == "fires on “dog”"
-    assert nulls.token_label(replace(one, top_token="\n")) == "fires on “\n”"
+    assert nulls.token_label(replace(one, top_token="\n")) == "fires on “\\n”"
     assert nulls.token_label(replace(one, top_token=None)) is None

@@ -1,0 +1,185 @@
+"""A few patterns that tell a feature's windows from silent ones, learnt from the explain split.
+
+In the spirit of Neuron-to-Graph (Foote et al. 2023, arXiv:2305.19911), but counted rather than
+probed: each kind of token is a candidate, its rate the share of its occurrences on which the
+feature fires, and candidates are taken greedily as long as each makes the judge's answers on the
+explain windows clearly likelier.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autointerp.contexts import Sampled
+from autointerp.patterns.judge import FLOOR
+from autointerp.patterns.matching import goes_on
+from autointerp.patterns.records import RATES, Kind, Pattern, Rule
+from autointerp.patterns.shapes import ANYTHING, SHAPES, core
+from autointerp.windows import Example
+
+Key = tuple[Kind, str, str | None]
+"""Kind, target and text before of a pattern, without its rate."""
+MOST = 10
+"""Patterns of a label."""
+PROMOTED = 3
+"""Promoted tokens that it names."""
+TRIED = 60
+"""Candidates that are followed, those first whose windows tell most by themselves."""
+GAIN = 0.5
+"""By how many nats of likelihood, over all windows, a pattern has to better a label."""
+COST = {"token": 0.0, "shape": 2.0, "beginning": 2.0}
+"""How much more a kind of pattern has to do: it says less plainly where a feature fires, …"""
+AFTER_COST = 0.5
+"""… as does what stands before."""
+PRIOR, PRIOR_RATE = 1.0, 0.1
+"""Occurrences added to each candidate's, and the share of them that count as firing: so that a few
+firings by chance do not make a pattern."""
+LEAST_RATE = 0.2
+"""Below it, a pattern says next to nothing."""
+SHORTEST = 2
+"""Letters of a beginning."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A rule, and what its patterns were counted on."""
+
+    rule: Rule
+    seen: tuple[int, ...]
+    """Occurrences of each pattern in the windows learnt from."""
+    fired: tuple[int, ...]
+    """Those of them on which the feature fires."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pattern and where it occurs."""
+
+    pattern: Pattern
+    at: np.ndarray
+    """Numbers of the tokens, over all windows."""
+    fired: int
+    lead: float
+    """Share of the firing windows that hold it less that of the silent."""
+    cost: float
+
+
+def learn(sampled: Sampled) -> Learnt:
+    """The patterns of a feature, from the firing and the silent windows of the explain split."""
+    firing = (*sampled.explain, *sampled.explain_more)
+    texts = Texts(firing, (*sampled.explain_random, *sampled.explain_hard))
+    found = texts.candidates()
+    chosen = texts.choose(found) or found[:1]
+    chosen.sort(key=lambda c: -c.pattern.rate)  # by the order of choice within a rate
+    promoted = tuple(dict.fromkeys(core(t) for t in sampled.promoted if t))[:PROMOTED]
+    rule = Rule(tuple(c.pattern for c in chosen), promoted)
+    return Learnt(rule, tuple(len(c.at) for c in chosen), tuple(c.fired for c in chosen))
+
+
+class Texts:
+    """Firing and silent windows, their tokens numbered through."""
+
+    def __init__(self, firing: Sequence[Example], silent: Sequence[Example]) -> None:
+        self.windows = [*firing, *silent]
+        self.n = len(self.windows)
+        self.truth = np.arange(self.n) < len(firing)
+        # both classes count alike, as in balanced accuracy
+        share = np.where(self.truth, len(firing), max(len(silent), 1))
+        self.weight = 0.5 * self.n / share
+        self.window = np.repeat(np.arange(self.n), [len(w.tokens) for w in self.windows])
+        self.active = np.array([a != 0 for w in self.windows for a in w.activations], dtype=bool)
+
+    def candidates(self) -> list[Candidate]:
+        """Kinds of tokens on which the feature fires, the most telling first."""
+        places: dict[Key, list[int]] = {}
+        number = 0
+        for window in self.windows:
+            for i in range(len(window.tokens)):
+                for key in keys(window.tokens, i):
+                    places.setdefault(key, []).append(number)
+                number += 1
+        hot = self.active.tolist()
+        fired = {key: sum(hot[p] for p in at) for key, at in places.items()}
+        least = 2 if any(n > 1 for n in fired.values()) else 1
+        plainest: dict[tuple[int, ...], Key] = {}
+        for key in sorted(places, key=cost):
+            if fired[key] >= least and rate(fired[key], len(places[key])) >= LEAST_RATE:
+                plainest.setdefault(tuple(places[key]), key)
+        found = [self._candidate(key, at, fired[key]) for at, key in plainest.items()]
+        return sorted(found, key=lambda c: (-c.lead, len(c.at), str(c.pattern)))[:TRIED]
+
+    def _candidate(self, key: Key, at: Sequence[int], fired: int) -> Candidate:
+        share = rate(fired, len(at))
+        often = min(RATES, key=lambda word: abs(RATES[word] - share))
+        kind, target, after = key
+        where = np.array(at)
+        held = np.unique(self.window[where])
+        lead = float(np.where(self.truth[held], 1, -1) @ self.weight[held])
+        return Candidate(Pattern(kind, target, after, often), where, fired, lead, cost(key))
+
+    def choose(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Greedily those that better the judge's answers most, until none does by GAIN."""
+        chosen: list[Candidate] = []
+        hazard = np.zeros(len(self.window))  # −log of the chance to stay silent, of each token
+        total = np.full(self.n, -np.log1p(-FLOOR))
+        left, reached = list(candidates), self.likelihood(total)
+        while left and len(chosen) < MOST:
+            adds = [self._added(c, hazard) for c in left]
+            scores = [
+                self.likelihood(total + add) - c.cost for c, add in zip(left, adds, strict=True)
+            ]
+            best = int(np.argmax(scores))
+            if scores[best] - reached < GAIN:
+                break
+            taken = left.pop(best)
+            hazard[taken.at] = np.maximum(hazard[taken.at], -np.log1p(-taken.pattern.rate))
+            total = total + adds[best]
+            reached = self.likelihood(total)
+            chosen.append(taken)
+        return chosen
+
+    def _added(self, candidate: Candidate, hazard: np.ndarray) -> np.ndarray:
+        """What a candidate adds to each window's total; the highest rate of a token counts."""
+        more = np.maximum(-np.log1p(-candidate.pattern.rate) - hazard[candidate.at], 0)
+        return np.bincount(self.window[candidate.at], more, self.n)
+
+    def likelihood(self, total: np.ndarray) -> float:
+        """Log likelihood of the windows' truths, in nats, both classes counting alike."""
+        quiet = np.clip(np.exp(-total), 1e-3, 1 - 1e-3)
+        return float(self.weight @ np.log(np.where(self.truth, 1 - quiet, quiet)))
+
+
+def rate(fired: int, seen: int) -> float:
+    """The share of occurrences on which the feature fires, drawn down where there are few."""
+    return (fired + PRIOR * PRIOR_RATE) / (seen + PRIOR)
+
+
+def cost(key: Key) -> float:
+    """How little a pattern says plainly, in nats that it has to make up for."""
+    kind, target, after = key
+    return COST[kind] + (target == ANYTHING) + (0.0 if after is None else AFTER_COST)
+
+
+def keys(tokens: Sequence[str], i: int) -> Iterator[Key]:
+    """All patterns that match the token at an index."""
+    here = core(tokens[i])
+    shapes = [name for name, is_one in SHAPES.items() if name != ANYTHING and is_one(tokens, i)]
+    begun = [here[:n] for n in range(SHORTEST, min(len(here), SHORTEST + 2)) if here.isalpha()]
+    for before in (None, *befores(tokens, i)):
+        yield ("token", here, before)
+        for name in shapes:
+            yield ("shape", name, before)
+        if before is not None:
+            yield ("shape", ANYTHING, before)
+    for text in begun:
+        yield ("beginning", text, None)
+
+
+def befores(tokens: Sequence[str], i: int) -> Iterator[str]:
+    """The one and the two tokens before, where the two begin with a word."""
+    if i > 0:
+        yield core(tokens[i - 1])
+    blank = i > 1 and (tokens[i - 1].isspace() or tokens[i - 2].isspace())
+    if i > 1 and not blank and not (i > 2 and goes_on(tokens, i - 3)):
+        yield core(tokens[i - 2] + tokens[i - 1])

@@ -1,0 +1,168 @@
+"""Pattern labels: sentences that are read back as written, and a judge that has only the label."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autointerp.nulls import CONSTANT
+from autointerp.patterns import Pattern, Rule, fires, parse, render, where
+from autointerp.patterns.judge import FLOOR, UNKNOWN, WORD_RATE
+from autointerp.patterns.records import RATES
+from autointerp.patterns.shapes import SHAPES
+from autointerp.windows import Example
+
+TEXT = st.text(min_size=0, max_size=8) | st.sampled_from(
+    [
+        "”",
+        "“",
+        "\\",
+        "\\”",
+        "\n",
+        "a”, “b",
+        "” likelier",
+        "; on ",
+        "\\n",
+        "\\u{41}",
+        "\u2028",
+        "\ud800",
+    ]
+)
+PATTERN = st.builds(
+    Pattern,
+    st.just("shape"),
+    st.sampled_from(list(SHAPES)),
+    st.none() | TEXT,
+    st.sampled_from(list(RATES)),
+) | st.builds(
+    Pattern,
+    st.sampled_from(["token", "beginning"]),
+    TEXT,
+    st.none() | TEXT,
+    st.sampled_from(list(RATES)),
+)
+RULES = st.builds(
+    Rule, st.lists(PATTERN, max_size=5).map(tuple), st.lists(TEXT, max_size=3).map(tuple)
+).filter(lambda rule: rule != Rule())
+
+
+def window(*tokens: str) -> Example:
+    """A window of these tokens, whatever a feature does in it."""
+    n = len(tokens)
+    return Example(tuple(range(n)), tokens, (0.0,) * n, -1, 0, "score", "random")
+
+
+@given(RULES)
+def test_a_sentence_is_read_back_as_it_was_written(rule: Rule) -> None:
+    """Whatever stands within the quotation marks."""
+    assert parse(render(rule)) == rule
+    assert "\n" not in render(rule)
+
+
+def test_a_rule_as_a_person_reads_it() -> None:
+    """The adverb before the verb, patterns between commas, what it promotes at the end."""
+    rule = Rule(
+        (
+            Pattern("token", "park", "the"),
+            Pattern("beginning", "gard"),
+            Pattern("shape", "numbers", None, "sometimes"),
+        ),
+        ("when", "if"),
+    )
+    assert render(rule) == (
+        "fires on “park” after “the”, words beginning with “gard”; sometimes on numbers; "
+        "makes “when”, “if” likelier"
+    )
+    assert parse("Fires on “park”.") == Rule((Pattern("token", "park"),))
+    assert render(Rule(rule.patterns[2:])) == "sometimes fires on numbers"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "fires", "fires on", "fires on park", "fires on “a” and “b”", "fires on “a”,",
+     "fires on “a”; makes “b”", "; makes “b” likelier", "makes  “b” likelier",
+     "fires on “a” on “b”"],
+)  # fmt: skip
+def test_no_other_text_is_a_sentence(text: str) -> None:
+    """What was not written by `render` is not read as if it had been."""
+    assert parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("fires on “park”", [0.9, 0, 0, 0.9, 0, 0, 0]),  # with or without the blank before it
+        ("fires on “park” after “the”", [0, 0, 0, 0.9, 0, 0, 0]),
+        ("fires on “park”; rarely on “park” after “the”", [0.9, 0, 0, 0.9, 0, 0, 0]),
+        ("often fires on words beginning with “spa”", [0] * 7),  # the token is “sp”
+        ("often fires on words beginning with “p”", [0.5, 0, 0, 0.5, 0, 0, 0]),
+        ("usually fires on anything after “the”", [0, 0, 0, 0.7, 0, 0, 0]),
+        ("fires on “spark”", [0, 0, 0, 0, 0, 0.9, 0]),  # two tokens: the last
+        ("fires on “arks”", [0] * 7),
+        ("fires on “7” after “spark”", [0, 0, 0, 0, 0, 0, 0.9]),
+        ("fires on “in the park”", [0, 0, 0, 0.9, 0, 0, 0]),
+        ("fires on numbers, parts of words", [0, 0, 0, 0, 0, 0.9, 0.9]),
+        ("fires on “Park”", [0] * 7),
+    ],
+)
+def test_where_a_sentence_says_that_it_fires(label: str, expected: list[float]) -> None:
+    """Worked out by hand; the highest rate of a token counts."""
+    tokens = ["park", " in", " the", " park", " sp", "ark", " 7"]
+    assert where(label, tokens) == expected
+
+
+def test_a_window_fires_unless_every_token_stays_silent() -> None:
+    """1 − (1 − FLOOR) · Π (1 − rate)."""
+    label = "fires on “a”; often on “b”"
+    assert fires(label, window("c")) == pytest.approx(FLOOR)
+    assert fires(label, window("b")) == pytest.approx(1 - (1 - FLOOR) * 0.5)
+    assert fires(label, window("b", "a", "b")) == pytest.approx(1 - (1 - FLOOR) * 0.5 * 0.5 * 0.1)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4), RULES)
+def test_the_judge_does_not_see_the_feature(activations: list[float], rule: Rule) -> None:
+    """Its answer is the same whatever the feature does, wherever the window is from."""
+    plain = window("a", "b", " c", "1")
+    other = replace(plain, activations=tuple(activations), peak=2, kind="top", document=9)
+    assert fires(render(rule), plain) == fires(render(rule), other)
+
+
+@pytest.mark.parametrize(
+    "label", [CONSTANT, "", "…", "Various unrelated words.", "makes “b” likelier"]
+)
+def test_a_label_that_says_nothing_has_one_answer(label: str) -> None:
+    """So its accuracy is chance, whatever it is asked."""
+    assert {fires(label, window(*text)) for text in ("a", "ab", "b", "xyz")} == {UNKNOWN}
+    assert where(label, ["a", "b"]) == [UNKNOWN] * 2
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("Parking in gardens", [WORD_RATE, 0, 0, WORD_RATE, 0]),
+        ("words about GARDENS", [0, 0, 0, WORD_RATE, 0]),
+        ("the", [0, WORD_RATE, 0, 0, 0]),
+        ("happiness", [0] * 5),
+        ('The word "parked"', [0.7, 0, 0, 0, 0]),
+        ("`the`, in prose", [0, 0.7, 0, 0, 0]),
+        ("“den” after “gar”; “the” before “park”", [0, 0.7, 0, 0.7, 0]),
+        ("what follows “the”", [0, 0, 0.7, 0, 0]),
+        ("“the”, and promotes “gar”", [0, 0.7, 0, 0, 0]),
+        ("tokens starting with “park”", [0.7, 0, 0, 0, 0]),
+        ("don't", [0] * 5),
+        ("fires on “\\”, or “.”", [0, 0, 0, 0, 0.7]),  # written by another hand, unescaped
+    ],
+)
+def test_labels_in_other_words(label: str, expected: list[float]) -> None:
+    """Quoted texts with what stands before them; without any, words in any simple inflection."""
+    assert where(label, ["parked", " the", " gar", "den", "."]) == expected
+
+
+@given(st.text(max_size=60), st.lists(st.text(max_size=5), max_size=8))
+def test_every_label_is_judged(label: str, tokens: list[str]) -> None:
+    """Nobody's text makes the judge fail or leave its range."""
+    found = where(label, tokens)
+    assert len(found) == len(tokens)
+    assert all(0 <= p <= 1 for p in found)
+    assert 0 <= fires(label, window(*tokens)) <= 1
