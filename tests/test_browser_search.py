@@ -44,6 +44,7 @@ def page(site) -> Iterator:
 def ask(page, way: str, query: str) -> None:
     """Choose a way of searching, and type."""
     page.get_by_role("radio", name=way, exact=True).click()
+    page.wait_for_url(re.compile("[?&]by="))  # what is typed while the page is drawn anew is lost
     field = page.get_by_role("textbox", name="Search", exact=True)
     field.fill(query)
     field.press("Enter")
