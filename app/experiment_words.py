@@ -10,6 +10,7 @@ from feature_store.experiments import Entry, Kind
 PAGES: dict[str, str] = {
     **dict.fromkeys(("steer", "sweep", "examples", "contrast"), session.STEER),
     **dict.fromkeys(("ablate", "effects", "splice"), session.ABLATE),
+    "circuit": session.CIRCUITS,
 }
 """Kind → the page that opens it."""
 LONGEST = 60

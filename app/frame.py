@@ -35,7 +35,7 @@ PAGES = (
     ),
     ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast")),
     (
-        (session.STEER, "Steer"), (session.ABLATE, "Ablate"),
+        (session.STEER, "Steer"), (session.ABLATE, "Ablate"), (session.CIRCUITS, "Circuits"),
         (session.EXPERIMENTS, "Experiments"),
     ),
     ((session.LISTS, "Lists"), (session.SQL, "SQL")),

@@ -23,6 +23,7 @@ page = st.navigation(
         st.Page(session.PROMPT, title="Prompt"),
         st.Page(session.STEER, title="Steer"),
         st.Page(session.ABLATE, title="Ablate"),
+        st.Page(session.CIRCUITS, title="Circuits"),
         st.Page(session.EXPERIMENTS, title="Experiments"),
         st.Page(session.CONTRAST, title="Contrast"),
         st.Page(session.LISTS, title="Lists"),

@@ -20,7 +20,7 @@ GROUP = "group:"
 NODES = """
     WITH ranked AS (
         SELECT *, row_number() OVER (
-            PARTITION BY kind IN ('feature', 'error') ORDER BY node) AS rank
+            PARTITION BY kind IN ('token', 'logit') ORDER BY node) AS rank
         FROM node WHERE NOT list_contains($hidden, id)
     ), judged AS (
         SELECT * EXCLUDE rank, kind IN ('token', 'logit') OR rank <= $most
@@ -46,6 +46,8 @@ EDGES = """
     SELECT source, target, weight FROM summed WHERE before < $share * whole
     ORDER BY abs(weight) DESC, source, target LIMIT $room
 """
+PLAIN = ("token", "logit")
+"""Kinds of nodes that are never ablated, and so not counted."""
 WAYS = {"up": ("target", "source"), "down": ("source", "target")}
 
 
@@ -72,7 +74,7 @@ class Choice:
     """Which part of a graph."""
 
     most: int = MOST_NODES
-    """So many features and error terms, the strongest."""
+    """So many features, heads and error terms, the strongest."""
     share: float = 1.0
     """Edges, strongest first, until they carry this share of all |weights| between shown nodes."""
     kept: Sequence[str] = ()
@@ -90,8 +92,8 @@ class Part:
 
     @property
     def judged(self) -> list[Seen]:
-        """Features and error terms that are in the pruned circuit."""
-        return [n for n in self.nodes if n.inside and n.kind in ("feature", "error")]
+        """Features, heads and error terms that are in the pruned circuit."""
+        return [n for n in self.nodes if n.inside and n.kind not in PLAIN]
 
 
 class Graph:
@@ -107,10 +109,19 @@ class Graph:
             self._db.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
             self._db.unregister("given")
         self.ids: list[str] = nodes.column("id").to_pylist()
-        self.judged = sum(k in ("feature", "error") for k in nodes.column("kind").to_pylist())
-        """Features and error terms there are."""
+        self.judged = sum(k not in PLAIN for k in nodes.column("kind").to_pylist())
+        """Features, heads and error terms there are."""
         self.edges = edges.num_rows
         self._place = {one: i for i, one in enumerate(self.ids)}
+
+    def nodes(self) -> list[Seen]:
+        """All of them, in the circuit's order."""
+        with self._cursor() as db:
+            rows = db.execute(
+                "SELECT id, kind, layer, position, dictionary, feature, effect, value, label, true "
+                "FROM node ORDER BY node"
+            ).fetchall()
+        return [Seen(*row) for row in rows]
 
     def part(self, choice: Choice) -> Part:
         """What a choice leaves."""

@@ -3,7 +3,7 @@
 function style(palette) {
   const hue = (name) => ({ "background-color": palette[name], "border-color": palette[name] });
   return [
-    { selector: "node", style: { width: "data(size)", height: "data(size)", "background-opacity": 0.85, "border-width": 1, "overlay-opacity": 0, "min-zoomed-font-size": 7, "font-size": 8, color: palette.text, "text-valign": "bottom", "text-margin-y": 2, "font-family": "monospace", "text-outline-width": 1.5, "text-outline-color": palette.background } },
+    { selector: "node", style: { width: "data(size)", height: "data(size)", "background-opacity": 0.85, "border-width": 1, "overlay-opacity": 0, "min-zoomed-font-size": 8, "font-size": 8, color: palette.text, "text-valign": "bottom", "text-margin-y": 2, "font-family": "monospace", "text-outline-width": 1.5, "text-outline-color": palette.background } },
     { selector: "node.positive", style: hue("positive") },
     { selector: "node.negative", style: hue("negative") },
     { selector: "node.feature, node.group", style: { label: "data(name)" } },

@@ -5,7 +5,7 @@ CREATE TABLE circuit_node (
     graph VARCHAR NOT NULL,
     node INTEGER NOT NULL, -- its place in the circuit's order: by falling |effect|
     id VARCHAR NOT NULL,
-    kind VARCHAR NOT NULL CHECK (kind IN ('feature', 'error', 'token', 'logit')),
+    kind VARCHAR NOT NULL CHECK (kind IN ('feature', 'error', 'token', 'logit', 'head')),
     layer INTEGER NOT NULL, -- -1: tokens; the number of layers: logits
     position INTEGER, -- NULL: summed over positions
     dictionary VARCHAR NOT NULL,

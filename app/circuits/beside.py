@@ -1,0 +1,157 @@
+"""Beside the graph: what is selected. A feature's panels are those of its own page."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from app import annotations, components, session
+from app.circuits import chosen, marking, picture
+from app.circuits.layout import slot
+from app.circuits.opened import Open
+from app.panels import activations, contexts, logits
+from app.panels.subject import Subject
+from app.session import Place
+from app.wording import plural, signed
+from feature_store.errors import InputError
+from feature_store.graphs import GROUP, Part, Seen
+from feature_store.records import FeatureId
+
+NEIGHBOURS = 8
+PANELS = (contexts, activations, logits)
+"""Of the feature page, in this order; others are one click away, on the page itself."""
+
+
+def draw(place: Place, found: Open, part: Part, names: dict[str, str]) -> None:
+    """One node, several, a group, or nothing yet."""
+    ids = chosen.ids(found)
+    if not ids:
+        strongest(found, part, names)
+    elif len(ids) > 1:
+        several(found, ids, names)
+    elif ids[0].startswith(GROUP):
+        group(found, ids[0].removeprefix(GROUP), names)
+    else:
+        one(place, found, found.nodes[ids[0]], names)
+
+
+def strongest(found: Open, part: Part, names: dict[str, str]) -> None:
+    """In place of a selection: the strongest nodes, as a table of links."""
+    st.subheader("Strongest nodes", anchor=False)
+    nodes = part.judged[:16]
+    table("circuits_strongest", found, ("node", "effect"),
+          [(n.id, line(found, n, names), n.effect) for n in nodes])  # fmt: skip
+    st.caption("Click a node, here or in the graph; shift-drag selects several.")
+
+
+def one(place: Place, found: Open, node: Seen, names: dict[str, str]) -> None:
+    """A node: what it is, what can be done with it, its neighbours, its feature."""
+    name = names.get(node.id, "")
+    title = session.literal(picture.named(node)) + (f" “{session.literal(name)}”" if name else "")
+    st.markdown(f"**{title}**")
+    st.caption(session.literal(" · ".join(told(found, node))))
+    marking.one(found, node)
+    here = other(place, node)
+    if here is not None and node.feature is not None:
+        links(here, node.feature)
+    neighbours(found, node, names)
+    if here is not None and node.feature is not None:
+        feature(here, FeatureId(node.dictionary, node.feature))
+
+
+def told(found: Open, node: Seen) -> list[str]:
+    """Effect, value, place."""
+    effect = "" if node.effect is None else f"effect {signed(node.effect, 3)}"
+    where = "" if node.position is None else f"at “{slot(found.slots, node.position)}”"
+    everywhere = "all positions" if node.position is None and node.kind != "logit" else where
+    return [text for text in (effect, picture.worth(node), everywhere) if text]
+
+
+def other(place: Place, node: Seen) -> Place | None:
+    """Where a feature's own page is; None for what is no feature of this harvest."""
+    if node.kind != "feature" or node.dictionary not in place.file.dictionaries:
+        return None
+    return replace(place, info=place.file.dictionary(node.dictionary))
+
+
+def links(here: Place, index: int) -> None:
+    """The feature's page, steer, ablate."""
+    with st.container(horizontal=True, gap="medium"):
+        for page, label in ((session.FEATURE, "feature page"), (session.STEER, "steer"),
+                            (session.ABLATE, "ablate")):  # fmt: skip
+            st.page_link(page, label=label, query_params=here.at(index))
+
+
+def feature(here: Place, id: FeatureId) -> None:
+    """Panels of the feature page."""
+    try:
+        here.file.check(id)
+    except InputError as error:
+        st.caption(session.literal(str(error)))
+        return
+    subject = Subject.read(here, id, annotations.read())
+    if not subject.facts.n_active:
+        st.caption("This feature never fired in the harvest.")
+        return
+    for panel in PANELS:
+        with st.container(gap="xxsmall", key=f"circuits_panel_{panel.TITLE}"):
+            st.subheader(panel.TITLE, anchor=False)
+            panel.draw(subject)
+
+
+def neighbours(found: Open, node: Seen, names: dict[str, str]) -> None:
+    """Its strongest edges, in and out."""
+    for title, way in (("from", "up"), ("to", "down")):
+        near = found.graph.beside(node.id, way, NEIGHBOURS)
+        if near:
+            rows = [(id, line(found, found.nodes[id], names), weight) for id, weight in near]
+            table(f"circuits_{way}", found, (title, "weight"), rows)
+
+
+def several(found: Open, ids: Sequence[str], names: dict[str, str]) -> None:
+    """What can be done with several nodes."""
+    nodes = [found.nodes[id] for id in ids if id in found.nodes]
+    st.markdown(f"**{plural(len(nodes), 'node')}**")
+    marking.several(found, [n.id for n in nodes])
+    table("circuits_several", found, ("node", "effect"),
+          [(n.id, line(found, n, names), n.effect) for n in nodes[:24]])  # fmt: skip
+
+
+def group(found: Open, name: str, names: dict[str, str]) -> None:
+    """A group's nodes, and a way to undo it."""
+    nodes = [found.nodes[id] for id in found.marks.groups[name] if id in found.nodes]
+    st.markdown(f"**{session.literal(name)}** · {plural(len(nodes), 'node')}")
+    marking.group(found, name)
+    table("circuits_members", found, ("node", "effect"),
+          [(n.id, line(found, n, names), n.effect) for n in nodes])  # fmt: skip
+    st.caption("Its edges are the sums of its nodes' edges. Effects are not summed.")
+
+
+def line(found: Open, node: Seen, names: dict[str, str]) -> str:
+    """A node in a table."""
+    where = "" if node.position is None else f"@{slot(found.slots, node.position)}"
+    return " ".join(filter(None, [picture.named(node) + where, names.get(node.id, "")]))
+
+
+def table(
+    key: str, found: Open, heads: tuple[str, str], rows: Sequence[tuple[str, str, float | None]]
+) -> None:
+    """Nodes with a number; a click selects one."""
+    base = st.query_params.to_dict()
+    data = {
+        "ruled": False,
+        "columns": [{"name": heads[0], "kind": "", "hint": ""},
+                    {"name": heads[1], "kind": "number", "hint": ""}],
+        "rows": [
+            {"href": session.href(session.CIRCUITS, {**base, "node": id}), "target": id,
+             "cells": [text, "" if value is None else signed(value, 3)], "notes": []}
+            for id, text, value in rows
+        ],
+    }  # fmt: skip
+
+    def go() -> None:
+        target = (st.session_state.get(key) or {}).get("go")
+        if target:
+            chosen.choose(found.id, [target])
+
+    components.rows(key=key, data=data, on_go_change=go)

@@ -1,0 +1,78 @@
+"""The three figures above the graph: faithfulness, error share, nodes; and what they rest on."""
+
+from collections import defaultdict
+
+import streamlit as st
+
+from app import session
+from app.circuits.opened import Open
+from app.wording import ABSENT, count, measure, share
+from backend.circuits.records import Errors, Estimate, Point
+from feature_store.graphs import Part
+
+NAMES: dict[Errors, str] = {"count": "errors counted", "keep": "kept", "remove": "removed"}
+
+
+def draw(found: Open, part: Part) -> None:
+    """One line; hover tells what each is."""
+    n = len(part.judged)
+    parts = [
+        f"**faithfulness** {faithfulness(found, n)}",
+        f"**error share** {errors(part)}",
+        f"**nodes** {count(n)} of {count(found.graph.judged)}",
+    ]
+    st.markdown("&emsp;".join(parts), help=HELP)
+
+
+HELP = (
+    "Faithfulness: (F(C) − F(∅)) ÷ (F(M) − F(∅)), with the rest of the nodes really ablated; error "
+    "terms in the circuit count as nodes. Error share: |error effects| ÷ all |effects| among the "
+    "shown nodes of the dictionary where it is largest; successive cuts of a stream are not summed."
+)
+
+
+def faithfulness(found: Open, n: int) -> str:
+    """Of the strongest n nodes, as measured; else of the nearest number that was."""
+    points = [p for p in found.circuit.curves if p.errors == "count" and p.faithfulness]
+    if not points:
+        whole = found.circuit.faithfulness
+        return estimate(whole) + " (of the whole graph)" if whole else f"{ABSENT} not measured"
+    near = min(points, key=lambda p: (abs(p.nodes - n), p.nodes))
+    said = estimate(near.faithfulness)
+    others = [
+        f"{NAMES[p.errors]} {measure(p.faithfulness.value, 2)}"
+        for p in found.circuit.curves
+        if p.nodes == near.nodes and p.errors != "count" and p.faithfulness
+    ]
+    more = f"; {', '.join(others)}" if others else ""
+    where = "" if near.nodes == n else f", measured at {count(near.nodes)} nodes"
+    return f"{said} (errors counted{more}{where}{null(near)})"
+
+
+def null(point: Point) -> str:
+    """What random nodes reach."""
+    return "" if point.null is None else f"; random nodes {measure(point.null.value, 2)}"
+
+
+def estimate(one: Estimate | None) -> str:
+    """0.91 [0.86, 0.95]"""
+    if one is None:
+        return ABSENT
+    if one.low is None or one.high is None:
+        return measure(one.value, 2)
+    bounds = f"\\[{measure(one.low, 2)}, {measure(one.high, 2)}\\]"
+    return f"{measure(one.value, 2)} {bounds}"
+
+
+def errors(part: Part) -> str:
+    """The largest of any dictionary's."""
+    whole, wrong = defaultdict(float), defaultdict(float)
+    for node in part.judged:
+        if node.dictionary and node.effect is not None:
+            whole[node.dictionary] += abs(node.effect)
+            wrong[node.dictionary] += abs(node.effect) * (node.kind == "error")
+    shares = {name: wrong[name] / whole[name] for name in whole if whole[name]}
+    if not shares:
+        return ABSENT
+    name = max(shares, key=shares.__getitem__)
+    return f"{share(shares[name])} (at {session.literal(name)})"

@@ -1,0 +1,27 @@
+"""What features are called beside a graph: their label, else what they promote."""
+
+from collections.abc import Iterable
+
+from app import annotations
+from app.session import Place
+from app.tokens import visible
+from feature_store.glance import promoted
+from feature_store.graphs import Seen
+
+TOKENS = 3
+
+
+def names(place: Place, nodes: Iterable[Seen]) -> dict[str, str]:
+    """Id → name; features of dictionaries that this harvest lacks have none."""
+    features = {
+        n.id: (n.dictionary, n.feature) for n in nodes
+        if n.kind == "feature" and n.feature is not None and n.dictionary in place.file.dictionaries
+    }  # fmt: skip
+    labels = annotations.read().annotations.labels
+    said = {one: labels.of(feature) for one, feature in features.items()}
+    rest = [feature for one, feature in features.items() if not said[one]]
+    found = promoted(place.file, list(dict.fromkeys(rest)), TOKENS) if rest else {}
+    text = place.file.vocabulary.text
+    tokens = {one: " ".join(visible(text(t)).strip() for t in found.get(feature, []))
+              for one, feature in features.items()}  # fmt: skip
+    return {one: said[one] or tokens[one] for one in features}

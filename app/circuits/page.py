@@ -1,0 +1,89 @@
+"""A circuit on the page: what it is of, the graph, what is selected, and its proof."""
+
+import streamlit as st
+
+from app import session
+from app.circuits import beside, chosen, figures, layout, marking, naming, picture, pruning
+from app.circuits.opened import Open, problem
+from app.components import graph
+from app.session import Place
+from app.wording import measure
+from feature_store.graphs import Part
+
+PROMPT = 160
+"""Characters of a prompt in the heading."""
+
+
+def draw(place: Place, found: Open) -> None:
+    """The whole."""
+    heading(found)
+    above = st.container(gap="xxsmall")
+    with above:
+        pruned = pruning.draw(found)
+    what, also = chosen.marked(found)
+    part = found.graph.part(pruned.choice(found, [*also, *plain(chosen.ids(found))]))
+    with above:
+        figures.draw(found, part)
+        marking.line(found)
+        problem()
+    names = naming.names(place, part.nodes)
+    left, right = st.columns([2, 1], gap="medium")
+    with left:
+        drawn(place, found, part, names, also)
+    with right:
+        beside.draw(place, found, part, names)
+
+
+def heading(found: Open) -> None:
+    """Method, target, prompt; what to beware of."""
+    circuit = found.circuit
+    prompts = circuit.prompts
+    said = prompts[0].text if prompts else ""
+    more = f" and {len(prompts) - 1} more" if len(prompts) > 1 else ""
+    base = f" · {circuit.baseline} baseline" if circuit.baseline else ""
+    values = [
+        f"{name} {measure(one.value)}" for name, one in
+        (("on the model", circuit.clean), ("without any node", circuit.empty)) if one
+    ]  # fmt: skip
+    st.markdown(
+        f"**{session.literal(circuit.method)}**{base} · {session.literal(circuit.target)}"
+        + (f" · {', '.join(values)}" if values else "")
+    )
+    text = said if len(said) <= PROMPT else "…" + said[-PROMPT:]
+    if text:
+        st.caption(session.literal(f"“{' '.join(text.split())}”{more}"))
+    for note in circuit.notes:
+        st.markdown(f":yellow[{session.literal(note)}]")
+
+
+def plain(ids: list[str]) -> list[str]:
+    """Selected nodes stay in the picture whatever the pruning; groups are there anyway."""
+    return [one for one in ids if not one.startswith("group:")]
+
+
+def drawn(place: Place, found: Open, part: Part, names: dict[str, str], marked: list[str]) -> None:
+    """The graph."""
+    infos = place.file.dictionaries
+
+    def site(name: str) -> str:
+        return infos[name].hook_out if name in infos else name
+
+    data = picture.data(
+        part, layout.lay(part.nodes, found.slots, site), names, circuit=found.id,
+        slots=found.slots, pins=found.marks.pins, selected=chosen.ids(found), marked=marked,
+        dark=st.context.theme.type == "dark",
+        said=picture.sentence(part, found.graph.judged, found.graph.edges),
+    )  # fmt: skip
+    graph.graph(
+        key=chosen.GRAPH, data=data, on_selected_change=lambda: chosen.take(found.id),
+        on_open_change=lambda: opened(found),
+    )  # fmt: skip
+    target = (st.session_state.get(chosen.GRAPH) or {}).get("open")
+    node = found.nodes.get(target or "")
+    here = beside.other(place, node) if node else None
+    if here is not None and node is not None and node.feature is not None:
+        st.switch_page(session.FEATURE, query_params=here.at(node.feature))
+
+
+def opened(found: Open) -> None:
+    """Callback: a node was opened; the page goes there when it runs."""

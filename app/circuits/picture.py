@@ -1,0 +1,158 @@
+"""What the graph's component is given: plain data out of a part of a circuit."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from app import theme
+from app.circuits.layout import Layout, slot
+from app.components import graph
+from app.wording import count, measure, plural, signed
+from feature_store.graphs import GROUP, Part, Seen
+
+SMALLEST, LARGEST = 7.0, 24.0
+"""Diameters; the area grows with |effect|."""
+UNKNOWN = 12.0
+NAME = 14
+"""Characters of a name under a node."""
+
+
+def data(
+    part: Part,
+    layout: Layout,
+    names: Mapping[str, str],
+    *,
+    circuit: str,
+    slots: Sequence[str],
+    pins: Sequence[str],
+    selected: Sequence[str],
+    marked: Sequence[str],
+    dark: bool,
+    said: str,
+) -> dict[str, Any]:
+    """`names`: id → a feature's label, or what it promotes."""
+    largest = max((abs(n.effect) for n in part.nodes if n.effect is not None), default=0.0)
+    shown = [
+        node(n, layout.place[n.id], names.get(n.id, ""), largest, slots, n.id in pins)
+        for n in part.nodes if not n.group
+    ]  # fmt: skip
+    shown += [grouped(name, ids, layout) for name, ids in groups(part).items()]
+    place = {one["id"]: i for i, one in enumerate(shown)}
+    whole = {
+        "circuit": circuit,
+        "nodes": shown,
+        "edges": {
+            "source": [place[source] for source, _, _ in part.edges],
+            "target": [place[target] for _, target, _ in part.edges],
+            "weight": [weight for _, _, weight in part.edges],
+        },
+        "rows": [{"y": y, "text": text} for y, text in layout.rows],
+        "columns": [{"x": x, "text": text} for x, text in layout.columns],
+    }
+    key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    return whole | {
+        "key": key, "library": f".{graph.PATH}", "palette": palette(dark), "said": said,
+        "selected": list(selected), "marked": list(marked), "file": f"circuit-{circuit}",
+    }  # fmt: skip
+
+
+def node(
+    n: Seen, at: tuple[float, float], name: str, largest: float, slots: Sequence[str], pinned: bool
+) -> dict[str, Any]:
+    """One node; its words are shown on hover and to readers of screens."""
+    title = named(n)
+    where = "" if n.position is None else f"position {n.position} “{slot(slots, n.position)}”"
+    lines = [name, f"effect {signed(n.effect, 3)}" if n.effect is not None else "",
+             worth(n), where, "" if n.inside else "left out by the pruning"]  # fmt: skip
+    return {
+        "id": n.id, "kind": n.kind, "x": at[0], "y": at[1], "size": size(n.effect, largest),
+        "sign": -1 if (n.effect or 0) < 0 else 1, "inside": n.inside, "pinned": pinned,
+        "name": cut(brief(n, name)), "title": title, "lines": [line for line in lines if line],
+    }  # fmt: skip
+
+
+def grouped(name: str, members: Sequence[Seen], layout: Layout) -> dict[str, Any]:
+    """A group, in the middle of its nodes. Effects of different layers are cuts of one stream, so
+    they are not summed."""
+    x, y = (sum(layout.place[n.id][i] for n in members) / len(members) for i in (0, 1))
+    strongest = max(members, key=lambda n: abs(n.effect or 0))
+    effect = signed(strongest.effect or 0, 3)
+    lines = [plural(len(members), "node"), f"strongest: {named(strongest)}, effect {effect}"]
+    return {
+        "id": GROUP + name, "kind": "group", "x": x, "y": y, "size": LARGEST,
+        "sign": -1 if (strongest.effect or 0) < 0 else 1, "inside": True, "pinned": False,
+        "name": cut(name), "title": name, "lines": lines,
+    }  # fmt: skip
+
+
+def groups(part: Part) -> dict[str, list[Seen]]:
+    """The groups of which something is shown."""
+    found: dict[str, list[Seen]] = {}
+    for one in part.nodes:
+        if one.group:
+            found.setdefault(one.group, []).append(one)
+    return found
+
+
+def named(n: Seen) -> str:
+    """A node in words."""
+    if n.kind == "feature":
+        return f"{n.dictionary}/{n.feature}"
+    if n.kind == "error":
+        return f"error of {n.dictionary}"
+    if n.kind == "head":
+        return f"head {n.layer}.{n.feature}"
+    return f"{n.kind} “{n.label}”"
+
+
+def brief(n: Seen, name: str) -> str:
+    """What stands under it."""
+    if n.kind == "feature":
+        return name or str(n.feature)
+    return {"error": "", "head": f"{n.layer}.{n.feature}"}.get(n.kind, n.label)
+
+
+def worth(n: Seen) -> str:
+    """Its value, with what it is."""
+    if n.value is None:
+        return ""
+    means = {"feature": "activation", "error": "norm", "logit": "probability"}.get(n.kind, "value")
+    return f"{means} {measure(n.value)}"
+
+
+def cut(text: str) -> str:
+    """A name that fits."""
+    line = " ".join(text.split()) or text
+    return line if len(line) <= NAME else f"{line[: NAME - 1]}…"
+
+
+def size(effect: float | None, largest: float) -> float:
+    """A diameter whose square grows with |effect|."""
+    if effect is None or not largest:
+        return UNKNOWN
+    return round(SMALLEST + (LARGEST - SMALLEST) * math.sqrt(abs(effect) / largest), 1)
+
+
+def palette(dark: bool) -> dict[str, str]:
+    """Colours. Nodes take the heat of the other theme: there it stands out as a shape."""
+    here, other = (
+        theme.palette("dark" if dark else "light"),
+        theme.palette("light" if dark else "dark"),
+    )
+    return {
+        "background": here.background, "raised": here.raised, "text": here.text,
+        "muted": here.muted, "accent": here.accent, "positive": other.positive,
+        "negative": other.negative,
+    }  # fmt: skip
+
+
+def sentence(part: Part, nodes: int, edges: int) -> str:
+    """What of the circuit is shown."""
+    errors = sum(n.kind == "error" for n in part.judged)
+    return (
+        f"{count(len(part.judged))} of {plural(nodes, 'node')}"
+        + (f", {plural(errors, 'error term')} among them" if errors else "")
+        + f" · {count(len(part.edges))} of {plural(edges, 'edge')}"
+    )

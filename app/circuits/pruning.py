@@ -1,0 +1,77 @@
+"""The pruning: how many nodes, which share of the edges; both in the URL."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.circuits.opened import Open
+from app.wording import count
+from feature_store.graphs import MOST_NODES, Choice
+
+USUAL_NODES, USUAL_SHARE = 50, 0.9
+STEPS = (0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400,
+         500, 600, 800, 1000, 1200, 1500, MOST_NODES)  # fmt: skip
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)
+NODES, SHARE = "circuits_nodes", "circuits_share"
+"""Widget keys."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """So many of the strongest nodes, and edges up to a share."""
+
+    nodes: int
+    share: float
+
+    def choice(self, found: Open, also: list[str]) -> Choice:
+        """With what is marked in the circuit; `also` nodes are shown whatever their strength."""
+        marks = found.marks
+        kept = list(dict.fromkeys([*marks.pins, *(i for g in marks.groups.values() for i in g),
+                                   *also]))  # fmt: skip
+        return Choice(self.nodes, self.share, kept, marks.hidden, marks.groups)
+
+
+def steps(found: Open) -> list[int]:
+    """The numbers of nodes that one can choose: usual ones, those of the curves, and all."""
+    most = min(found.graph.judged, MOST_NODES)
+    measured = {point.nodes for point in found.circuit.curves}
+    return sorted({n for n in (*STEPS, *measured, most) if n <= most})
+
+
+def draw(found: Open) -> Pruning:
+    """Two sliders."""
+    nodes, choices = asked("nodes"), steps(found)
+    wanted = USUAL_NODES if nodes is None else nodes
+    if st.session_state.get("circuits_pruned") != found.id:  # another circuit: what its link says
+        st.session_state["circuits_pruned"] = found.id
+        st.session_state[NODES] = nearest(choices, wanted)
+        st.session_state[SHARE] = nearest(list(SHARES), asked("edges") or USUAL_SHARE)
+    with st.container(horizontal=True, gap="large"):
+        st.select_slider(
+            "nodes, the strongest by |effect|", choices, key=NODES, on_change=put, width=260,
+            format_func=count, disabled=len(choices) < 2,
+        )  # fmt: skip
+        st.select_slider(
+            "edges, up to this share of their Σ|weight|", SHARES, key=SHARE, on_change=put,
+            format_func=lambda share: f"{share:.0%}", width=260,
+        )  # fmt: skip
+    return Pruning(int(st.session_state[NODES]), float(st.session_state[SHARE]))
+
+
+def asked(name: str) -> float | None:
+    """A number of the URL; None where there is none."""
+    try:
+        return float(st.query_params[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def nearest(choices: list, wanted: float) -> float:
+    """The choice that is nearest."""
+    return min(choices, key=lambda one: abs(one - wanted))
+
+
+def put() -> None:
+    """Callback: what the sliders say, in the URL."""
+    st.query_params["nodes"] = str(st.session_state[NODES])
+    st.query_params["edges"] = f"{st.session_state[SHARE]:g}"
