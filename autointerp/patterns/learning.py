@@ -6,8 +6,10 @@ feature fires, and candidates are taken greedily as long as each makes the judge
 explain windows clearly likelier.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,21 +95,21 @@ class Texts:
     def candidates(self) -> list[Candidate]:
         """Kinds of tokens on which the feature fires, the most telling first."""
         places: dict[Key, list[int]] = {}
-        number = 0
-        for window in self.windows:
-            for i in range(len(window.tokens)):
-                for key in keys(window.tokens, i):
+        kinds = [kind for window in self.windows for kind in all_keys(window.tokens)]
+        hot = np.flatnonzero(self.active).tolist()
+        fired = Counter(key for number in hot for key in kinds[number])
+        for number, found in enumerate(kinds):
+            for key in found:
+                if key in fired:
                     places.setdefault(key, []).append(number)
-                number += 1
-        hot = self.active.tolist()
-        fired = {key: sum(hot[p] for p in at) for key, at in places.items()}
-        least = 2 if any(n > 1 for n in fired.values()) else 1
+        least = 2 if max(fired.values(), default=0) > 1 else 1
+        often = [key for key, n in fired.items() if n >= least]
+        clear = [key for key in often if rate(fired[key], len(places[key])) >= LEAST_RATE]
         plainest: dict[tuple[int, ...], Key] = {}
-        for key in sorted(places, key=cost):
-            if fired[key] >= least and rate(fired[key], len(places[key])) >= LEAST_RATE:
-                plainest.setdefault(tuple(places[key]), key)
-        found = [self._candidate(key, at, fired[key]) for at, key in plainest.items()]
-        return sorted(found, key=lambda c: (-c.lead, len(c.at), str(c.pattern)))[:TRIED]
+        for key in sorted(clear or often, key=cost):
+            plainest.setdefault(tuple(places[key]), key)
+        told = [self._candidate(key, at, fired[key]) for at, key in plainest.items()]
+        return sorted(told, key=lambda c: (-c.lead, len(c.at), str(c.pattern)))[:TRIED]
 
     def _candidate(self, key: Key, at: Sequence[int], fired: int) -> Candidate:
         share = rate(fired, len(at))
@@ -159,6 +161,13 @@ def cost(key: Key) -> float:
     """How little a pattern says plainly, in nats that it has to make up for."""
     kind, target, after = key
     return COST[kind] + (target == ANYTHING) + (0.0 if after is None else AFTER_COST)
+
+
+@lru_cache(maxsize=2048)
+def all_keys(tokens: tuple[str, ...]) -> tuple[tuple[Key, ...], ...]:
+    """For each token of a window the patterns that match it; silent windows come up again and
+    again, for one feature after the other."""
+    return tuple(tuple(keys(tokens, i)) for i in range(len(tokens)))
 
 
 def keys(tokens: Sequence[str], i: int) -> Iterator[Key]:
