@@ -12,6 +12,7 @@ from autointerp.contexts import Sampled
 from autointerp.scorers.questions import Verdict
 from autointerp.scorers.records import Judged, Scored
 from autointerp.statistics import (
+    ENOUGH,
     Answers,
     Estimate,
     auc,
@@ -60,11 +61,23 @@ def of_classes(
             parts["precision"] = precision(hits, against, density)
     value = parts.pop(RANDOM)
     parts["firing"] = rate(hits)
-    for kind in sorted({row.kind for row in rows if row.truth}, key=strength):
-        parts[kind] = rate(answers([row for row in firing if row.kind == kind], alike=True))
-    return Scored(
-        scorer, "balanced accuracy", value, parts, tuple(rows), failed, calls, detail or {}
-    )
+    for kind in sorted({row.kind for row in firing}, key=strength):
+        one = answers([row for row in firing if row.kind == kind], alike=True)
+        if one.n >= ENOUGH:
+            parts[kind] = rate(one)
+    detail = {**(detail or {}), "strata": strata(rows)}
+    return Scored(scorer, "balanced accuracy", value, parts, tuple(rows), failed, calls, detail)
+
+
+def strata(rows: Sequence[Judged]) -> dict[str, tuple[int, int]]:
+    """Kind of window → how many were judged rightly, how many were judged. One feature has few of
+    each decile; a job's mean over features rests on these."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        if row.answer is not None:
+            right, n = found.get(row.kind, (0, 0))
+            found[row.kind] = (right + (row.answer == row.truth), n + 1)
+    return {kind: found[kind] for kind in sorted(found, key=strength)}
 
 
 def answers(rows: Sequence[Judged], *, alike: bool = False) -> Answers:

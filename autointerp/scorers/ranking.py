@@ -8,7 +8,7 @@ import numpy as np
 from autointerp.contexts import Sampled
 from autointerp.scorers import classes
 from autointerp.scorers.records import Judged, Scored
-from autointerp.statistics import Estimate, auc
+from autointerp.statistics import ENOUGH, Estimate, auc
 from autointerp.windows import Example
 
 BROKEN = "no number"
@@ -47,7 +47,9 @@ def of_values(
     value = parts.pop(classes.RANDOM)
     random = [row for row in good if not row.truth and row.kind == classes.RANDOM]
     for kind in sorted({row.kind for row in firing}, key=classes.strength):
-        parts[kind] = area([row for row in firing if row.kind == kind], random)
+        some = [row for row in firing if row.kind == kind]
+        if len(some) >= ENOUGH:
+            parts[kind] = area(some, random)
     return Scored(scorer, "AUC", value, parts, tuple(rows), len(rows) - len(good), (), detail or {})
 
 

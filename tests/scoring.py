@@ -1,0 +1,124 @@
+"""A feature that fires on « cat», its windows made by hand, and judges that answer by rules."""
+
+import asyncio
+import json
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from autointerp.asking import Budget, CallLog, Server, asking
+from autointerp.contexts import Sampled
+from autointerp.scorers import SCORERS
+from autointerp.scorers.records import LLM, Scored, Tools
+from autointerp.windows import Example
+from feature_store.histogram import bin_of
+from feature_store.records import Feature, FeatureId
+from tests import openai_server
+from tests.asking import QUICK
+from tests.openai_server import Body, Rule, Said, asked
+
+CAT = " cat"
+ITEM = re.compile(r"^\d+\. (.*)$", re.M)
+
+
+def facts(**changes: Any) -> Feature:
+    """A feature of maximum 10 whose windows peak evenly in 1 … 10; it fires in a tenth of them."""
+    start = bin_of(1.0)
+    histogram = [0] * (bin_of(10.0) - start + 1)
+    for value in range(1, 11):
+        histogram[bin_of(float(value)) - start] += 10
+    known: dict[str, Any] = {field.name: None for field in fields(Feature)}
+    known |= {
+        "dictionary": "d", "feature": 3, "n_active": 1000, "density": 0.02, "window_density": 0.1,
+        "max_act": 10.0, "mean_act": 5.0, "window_histogram_start": start,
+        "window_histogram": histogram,
+    }  # fmt: skip
+    return Feature(**(known | changes))
+
+
+def window(
+    number: int, kind: str, value: float = 0.0, *, weight: float | None = None,
+    word: str | None = None, at: int | None = None,
+) -> Example:  # fmt: skip
+    """Six tokens with a number that tells it from others; one token is `word` (` cat` if it
+    fires), which has the activation `value`."""
+    at = 1 + number % 4 if at is None else at
+    tokens = [f"Text {kind[0]}{number}", " the", " old", " grey", " big", " sat"]
+    tokens[at] = word or (CAT if value else " dog")
+    acts = [value if i == at else 0.0 for i in range(6)]
+    return Example(
+        tuple(range(6)), tuple(tokens), tuple(acts), at if value else -1, number, "score", kind,
+        weight, sequence=number, start=0,
+    )  # fmt: skip
+
+
+def windows(
+    n: int = 20, *, n_random: int = 21, hard: Sequence[Example] = (), top: int = 4, **changes: Any
+) -> Sampled:
+    """`n` firing windows over ten deciles, some top ones, and silent ones in further documents."""
+    ranged = [
+        window(i, f"decile {1 + i % 10}", 1.0 + i % 10, weight=2.0 if i % 10 < 5 else 6.0)
+        for i in range(n)
+    ]
+    tops = [window(100 + i, "top", 10.0) for i in range(top)]
+    random = [window(200 + i, "random") for i in range(n_random)]
+    rest = {"promoted": ("mat", "purr", "fur", "paw", "claw"),
+            "suppressed": ("sea", "salt", "ship", "sail", "fish")} | changes  # fmt: skip
+    return Sampled(
+        FeatureId("d", 3), facts(), explain=(), positives=(*ranged, *tops), random=tuple(random),
+        hard=tuple(hard), **rest,
+    )  # fmt: skip
+
+
+def hard(n: int = 20) -> list[Example]:
+    """Silent windows that hold the word."""
+    plain = [window(300 + i, "hard", word=CAT) for i in range(n)]
+    return [replace(one, shared=one.tokens.index(CAT)) for one in plain]
+
+
+def lines(body: Body) -> list[Any]:
+    """The numbered pieces of a prompt, as JSON holds them; marks stand in the text."""
+    return [json.loads(line) for line in ITEM.findall(asked(body))]
+
+
+def holds_cat(body: Body) -> list[bool]:
+    """What is right of plain pieces."""
+    return [CAT in text for text in lines(body)]
+
+
+def marked_cat(body: Body) -> list[bool]:
+    """What is right of marked ones."""
+    return [re.findall("«(.*?)»", text) == [CAT] for text in lines(body)]
+
+
+def play(
+    name: str, rule: Rule, sampled: Sampled, label: str = "cats", *,
+    thinker: Callable[[openai_server.Server], None] = lambda server: None, **tools: Any,
+) -> Scored:  # fmt: skip
+    """A score by a language model that plays a rule."""
+
+    async def run(base_url: str, folder: str) -> Scored:
+        with CallLog(Path(folder) / "calls.duckdb") as calls:
+            async with asking(
+                Server("test", base_url), "m", calls, Budget(), patience=QUICK
+            ) as ask:
+                settings = {"judge": LLM, "ask": ask} | tools
+                return await SCORERS[name].score(label, sampled, Tools(**settings))
+
+    with openai_server.serve(rule) as server, tempfile.TemporaryDirectory() as folder:
+        found = asyncio.run(run(server.base_url, folder))
+        thinker(server)
+    return found
+
+
+def alone(name: str, sampled: Sampled, label: str = "cats", **tools: Any) -> Scored:
+    """A score that asks no language model."""
+    return asyncio.run(SCORERS[name].score(label, sampled, Tools(**tools)))
+
+
+def said(answers: Sequence[tuple[str, dict[str, float]]], text: str) -> Said:
+    """A reply with log probabilities of its digits."""
+    return Said(text, openai_server.logprobs(answers))
