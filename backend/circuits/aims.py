@@ -1,0 +1,106 @@
+"""What an attribution graph explains: logits of the next token, each a direction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.circuits.frozen import FINAL
+from backend.circuits.replacement import Number
+from backend.circuits.words import pieces
+from backend.lm import Lm
+from feature_store.errors import InputError
+
+SHARE = 0.95
+MOST = 10
+"""The fewest likeliest tokens that share this probability, and at most so many."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A logit (less the vocabulary's mean), or a difference of logits, before any soft-cap."""
+
+    name: int | str
+    """The token's id; a word for a difference."""
+    label: str
+    probability: float
+    weight: float
+    """Its part in the whole: weights of all aims sum to one."""
+    direction: Float[Tensor, "d_model"]
+    """At the final norm's output."""
+    offset: float
+
+    def number(self, lm: Lm, position: int) -> Number:
+        """Where it is read."""
+        return Number(lm.canonical(f"{FINAL}.hook_out"), position, self.direction, self.offset)
+
+
+def likeliest(
+    lm: Lm, logits: Float[Tensor, "vocab"], share: float = SHARE, most: int = MOST
+) -> list[Aim]:
+    """The fewest tokens whose probability reaches `share`, at most `most`; weighted by it."""
+    p = logits.float().softmax(-1)
+    top = p.topk(min(most, len(p)))
+    n = int((top.values.cumsum(0) < share).sum()) + 1
+    ids, values = top.indices[:n], top.values[:n]
+    W, b = unembedding(lm)
+    words = pieces(lm.tokenizer, ids.tolist())
+    return [
+        Aim(token, word, value, value / float(values.sum()), *_centred(W, b, token))
+        for token, word, value in zip(ids.tolist(), words, values.tolist(), strict=True)
+    ]
+
+
+def chosen(
+    lm: Lm,
+    logits: Float[Tensor, "vocab"],
+    answers: Sequence[int],
+    against: Sequence[int] = (),
+) -> list[Aim]:
+    """One aim: these tokens' logit less that of others.
+
+    Of several answers the log of their summed probability is followed by its derivative at the
+    prompt: each answer's logit by its share of their probability. InputError without an answer.
+    """
+    if not answers:
+        raise InputError("There is no target: give the token that the graph is to explain.")
+    W, b = unembedding(lm)
+    p = logits.float().softmax(-1)
+    direction, offset = _mixed(W, b, p, answers)
+    label = _told(lm, answers)
+    if against:
+        minus, less = _mixed(W, b, p, against)
+        direction, offset = direction - minus, offset - less
+        label = f"{label} - {_told(lm, against)}"
+    single = len(answers) == 1 and not against
+    name = int(answers[0]) if single else "target"
+    probability = float(p[list(answers)].sum())
+    return [Aim(name, label, probability, 1.0, direction, offset)]
+
+
+def unembedding(lm: Lm) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, "vocab"] | None]:
+    """W_U by rows, and its bias where it has one."""
+    head = lm.bare.get_output_embeddings()
+    assert head is not None, "a causal language model has an unembedding"
+    weight: Tensor = head.weight  # pyright: ignore[reportAssignmentType]
+    bias: Tensor | None = getattr(head, "bias", None)
+    return weight, bias
+
+
+def _centred(W: Tensor, b: Tensor | None, token: int) -> tuple[Tensor, float]:
+    offset = 0.0 if b is None else float(b[token] - b.mean())
+    return W[token] - W.mean(0), offset
+
+
+def _mixed(W: Tensor, b: Tensor | None, p: Tensor, tokens: Sequence[int]) -> tuple[Tensor, float]:
+    ids = list(tokens)
+    part = p[ids] / p[ids].sum().clamp_min(torch.finfo(p.dtype).tiny)
+    direction = part.to(W.dtype) @ W[ids] - W.mean(0)
+    offset = 0.0 if b is None else float(part.to(b.dtype) @ b[ids] - b.mean())
+    return direction, offset
+
+
+def _told(lm: Lm, tokens: Sequence[int]) -> str:
+    return " | ".join(repr(word) for word in pieces(lm.tokenizer, tokens))
