@@ -57,6 +57,7 @@ def test_a_perfect_and_an_inverted_judge(name: str) -> None:
     assert one.value.value == 1.0 and other.value.value == 0.0
     assert one.value.low is not None and one.value.low < 0.95  # 21 right answers prove no more
     assert one.measure == SCORERS[name].measure and one.failed == 0
+    assert "hard" not in one.parts  # nobody asked about any
     assert one.parts["F1 random"].value == 1.0 and other.parts["F1 random"].value == 0.0
 
 
