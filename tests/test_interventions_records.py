@@ -193,6 +193,16 @@ def test_no_character_is_ever_cut_in_two() -> None:
     assert pieces_of(Bytes(), [0xF0, 0x9F]) == ["", "\ufffd"]  # an end that never came
 
 
+def test_pieces_join_to_the_text_and_forget() -> None:
+    """Longer than what a decoder remembers; read at once or one by one."""
+    whole = "naïve 🐢 日本 and much more than a dozen tokens"
+    ids = list(whole.encode())
+    assert "".join(pieces_of(Bytes(), ids)) == whole
+    assert pieces_of(Bytes(), ids)[:3] == ["n", "a", ""]  # ï is whole with its second byte
+    decoder = Pieces(Bytes())
+    assert [decoder.add(byte) for byte in ids] == pieces_of(Bytes(), ids)
+
+
 def test_repetition_and_nothing_are_seen() -> None:
     assert guards.repetition([1, 2, 3] * 20) == pytest.approx(1 - 3 / 58)
     assert guards.repetition(list(range(60))) == 0

@@ -26,8 +26,9 @@ class Sampler:
         self._sampling = sampling
         distinct = list(dict.fromkeys(seeds))
         self._noises = [torch.Generator().manual_seed(seed) for seed in distinct]
-        self._noise_of = torch.tensor([distinct.index(seed) for seed in seeds])
-        self._one_noise = len(distinct) == 1
+        self._noise_of = None
+        if len(distinct) > 1:
+            self._noise_of = torch.tensor([distinct.index(seed) for seed in seeds])
         self._seen: Tensor | None = None
         if sampling.repetition_penalty != 1:
             self._seen = torch.zeros(len(seeds), vocab, dtype=torch.bool)
@@ -52,7 +53,7 @@ class Sampler:
     def _race(self, scores: Tensor) -> Float[Tensor, "row vocab"]:
         """The logarithm of each row's noise."""
         rows = [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self._noises]
-        noise = rows[0][None] if self._one_noise else torch.stack(rows)[self._noise_of]
+        noise = rows[0][None] if self._noise_of is None else torch.stack(rows)[self._noise_of]
         return noise.clamp_min_(TINY).log_().to(scores.device)
 
     def _penalised(self, scores: Tensor) -> Tensor:

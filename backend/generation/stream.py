@@ -102,6 +102,7 @@ class _Stream:
         self.sampler = Sampler(sampling, seeds, start.tokens, lm.d_vocab)
         self.speakers = [Speaker(Voice(lm.tokenizer, start.tokens, sampling.stop)) for _ in rows]
         self.ends = end_ids(lm)
+        self.turns = turns_of(lm)
         self.began = time.monotonic()
         self.edited = list(plan.twins)
         self.twins = list(plan.twins.values())
@@ -130,9 +131,10 @@ class _Stream:
         self, tokens: Sequence[Sequence[int]]
     ) -> tuple[Float[Tensor, "row vocab"], list[list[Read]]]:
         """Logits after the last token, and what was measured at each, row by row."""
-        with turns_of(self.plan.lm).turn():
-            logits = self.scene.forward(tokens, last=True)[:, -1]
-        return logits, self._reads(len(tokens[0]))
+        with torch.inference_mode():
+            with self.turns.turn():
+                logits = self.scene.forward(tokens, last=True)[:, -1]
+            return logits, self._reads(len(tokens[0]))
 
     def _reads(self, n: int) -> list[list[Read]]:
         rows = len(self.rows)
@@ -166,6 +168,7 @@ class _Stream:
         by_row = {row.name: read for row, read in zip(self.rows, reads, strict=True)}
         return Prompt(tokens, pieces_of(lm.tokenizer, tokens), by_row, notes)
 
+    @torch.inference_mode()
     def _draw(
         self, logits: Float[Tensor, "row vocab"], reads: list[list[Read]], index: int
     ) -> tuple[list[int], list[Token]]:

@@ -24,14 +24,14 @@ class Turns:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait for the turn, hold it, hand it on."""
+        mine = None
         with self._guard:
-            mine = threading.Event()
             if self._taken:
+                mine = threading.Event()
                 self._waiting.append(mine)
-            else:
-                self._taken = True
-                mine.set()
-        mine.wait()
+            self._taken = True
+        if mine is not None:
+            mine.wait()
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from backend.dictionaries.base import Dictionary
 from backend.interventions.modes import MODES, Mode
@@ -62,6 +63,11 @@ class Operation:
         if self.mode.kind != "shift" or self.reads is not None:
             return None
         return self._codes(None, 1, 0) @ self.directions
+
+    @cached_property
+    def fixed_length(self) -> Float[Tensor, "row 1"] | None:
+        """The norm of `fixed`."""
+        return None if self.fixed is None else vector_norm(self.fixed, dim=-1)
 
     def difference(
         self, h: Float[Tensor, "row pos d_out"], x: Tensor | None, n: int, start: int
@@ -182,9 +188,10 @@ def _basis(edit: Edit, like: Tensor) -> Tensor | None:
 
 def _check_size(made: Operation) -> None:
     """A strength may be finite and its effect not."""
-    reach = made.strength.abs().amax() * made.directions.norm(dim=-1).amax()
+    worst = max((edit.strength for edit in made.edits), key=abs)
+    reach = abs(worst) * float(vector_norm(made.directions, dim=-1).amax())
     if made.mode.basis == "max" and made.basis is not None:
-        reach = reach * made.basis.abs().amax()
-    if not reach.square().isfinite():
-        worst = max((edit.strength for edit in made.edits), key=abs)
-        raise InputError(f"The strength {worst:g} overflows {reach.dtype}: choose a smaller one.")
+        reach *= float(made.basis.abs().amax())
+    kind = made.directions.dtype
+    if not reach <= torch.finfo(kind).max ** 0.5:
+        raise InputError(f"The strength {worst:g} overflows {kind}: choose a smaller one.")

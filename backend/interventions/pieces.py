@@ -5,13 +5,17 @@ first space of whatever it is given. So a token's text is what a few tokens befo
 it, less what they decode to without it; an unfinished character waits for its other half.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 BROKEN = "\ufffd"
 PATIENCE = 6
 """Tokens after which broken text is passed on as it is: no character has more bytes than four."""
 CONTEXT = 5
+LONGEST = 12
+"""Tokens remembered at most: to forget some, the rest must be decoded again."""
 
 
 class Pieces:
@@ -19,7 +23,7 @@ class Pieces:
 
     def __init__(self, tokenizer: Any, before: Sequence[int] = ()) -> None:
         """`before`: tokens that stand in front, whose own text has been given already."""
-        self._tokenizer = tokenizer
+        self._text = _decoder(tokenizer)
         self._ids = list(before[-CONTEXT:])
         self._known = self._decode(self._ids)
         self._waiting = 0
@@ -39,23 +43,51 @@ class Pieces:
 
     def _give(self, text: str) -> str:
         new = text[len(self._known) :]
-        self._ids = self._ids[-CONTEXT:]
-        self._known = self._decode(self._ids)
+        if len(self._ids) > LONGEST:
+            self._ids = self._ids[-CONTEXT:]
+            text = self._decode(self._ids)
+        self._known = text
         self._waiting = 0
         return new
 
     def _decode(self, ids: list[int]) -> str:
-        if not ids:
-            return ""
-        return self._tokenizer.decode(
-            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        return self._text(ids) if ids else ""
+
+
+def _decoder(tokenizer: Any) -> Callable[..., str]:
+    """`tokenizer.decode`, special tokens and spaces as they are.
+
+    Around the Rust decoder transformers puts ten times its cost, a twentieth of a small model's
+    step; where a tokenizer adds nothing of its own, the Rust decoder is asked itself.
+    """
+    from transformers import PreTrainedTokenizerFast as Usual
+
+    decode: Any = tokenizer.decode
+    usual = isinstance(tokenizer, Usual) and all(
+        getattr(type(tokenizer), name) is getattr(Usual, name) for name in ("decode", "_decode")
+    )
+    if usual:
+        return partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=False)
+    return partial(decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def pieces_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Each token's text; an unfinished character belongs to the token that finishes it."""
+    """Each token's text; an unfinished character belongs to the token that finishes it.
+
+    Most tokens read alone as they do in the text, which one look at the whole proves.
+    """
+    decode = _decoder(tokenizer)
+    texts = [decode([token]) for token in ids]
+    for broken, run in groupby(range(len(ids)), lambda at: BROKEN in texts[at]):
+        if broken:
+            at = list(run)
+            texts[at[0] : at[-1] + 1] = _one_by_one(tokenizer, ids[at[0] : at[-1] + 1])
+    return texts if "".join(texts) == decode(list(ids)) else _one_by_one(tokenizer, ids)
+
+
+def _one_by_one(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     decoder = Pieces(tokenizer)
-    texts = [decoder.add(token) for token in ids]
+    texts = list(map(decoder.add, ids))
     if texts:
         texts[-1] += decoder.rest()
     return texts

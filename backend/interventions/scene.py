@@ -5,7 +5,7 @@ that their order does not matter; later points see the edited stream.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from backend.interventions.norms import Scales
 from backend.interventions.operations import Operation
 from backend.interventions.plan import Plan
 from backend.interventions.reading import Named
+from backend.interventions.records import Edit, When, Where
 from backend.interventions.roads import Change, Passes
 from backend.processing import RAW
 from feature_store.errors import InputError
@@ -34,6 +35,8 @@ class _Point:
     reads: bool = False
     edits: list[int] = field(default_factory=list)
     """Numbers of operations."""
+    leaves: bool = False
+    """Whether its change must be added again at another point."""
     after: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
 
 
@@ -55,6 +58,7 @@ class Scene:
             Line(lm.tokenizer, self.n_prompt, self.roles) if edits else None for edits in plan.rows
         ]
         self._uncounted = [plan.uncounted(one) for one in plan.operations]
+        self._anywhere = [all(map(_anywhere, one.edits)) for one in plan.operations]
         self._scales = Scales(lm)
         self._points = self._sorted_by_point()
         self._changes: dict[str, Change] = {
@@ -133,6 +137,7 @@ class Scene:
                     at(plans.point(lm, hook)).reads = True
             at(plans.point(lm, one.writes)).edits.append(number)
             if away := plans.leaves(one.writes):
+                at(plans.point(lm, one.writes)).leaves = True
                 at(away).carried.append(plans.point(lm, one.writes))
         for feature in plan.watched:
             at(plans.point(lm, plan.dictionaries[feature.dictionary].hook_name)).reads = True
@@ -148,6 +153,11 @@ class Scene:
                 line.extend(tokens[row], decode=self.plan.decodes)
         found: dict[int, Tensor | None] = {}
         for number, one in enumerate(self.plan.operations):
+            if self._anywhere[number]:
+                special = self._uncounted[number]
+                if all(special.isdisjoint(tokens[row]) for row in one.rows):
+                    found[number] = None  # as below, without asking for every token
+                    continue
             rows = []
             for row, edit in zip(one.rows, one.edits, strict=True):
                 line = self._lines[row]
@@ -181,15 +191,16 @@ class Scene:
     def _with_one(self, name: str, number: int, h: Tensor) -> Tensor:
         """The usual case, without a sum."""
         one = self.plan.operations[number]
-        mine = h[one.index]
+        whole = len(one.rows) == len(h)
+        mine = h if whole else h[one.index]
         added = self._difference(number, mine)
-        if len(mine) == len(h):
+        if whole:
             new = (h + added).to(h.dtype)
         else:
             new = h.clone()  # rows without edits stay the same bits
             new[one.index] = (mine + added).to(h.dtype)
         self._note(name, one, added, mine)
-        if plans.leaves(one.writes):
+        if self._points[name].leaves:
             self._carried[name] = torch.zeros_like(h)
             self._carried[name][one.index] = added.to(h.dtype)
         return new
@@ -202,7 +213,7 @@ class Scene:
             one = self.plan.operations[number]
             added = self._difference(number, h[one.index])
             total[one.index] += added
-            if plans.leaves(one.writes):
+            if self._points[name].leaves:
                 mids = torch.zeros_like(total) if mids is None else mids
                 mids[one.index] += added
         if mids is not None:
@@ -265,7 +276,14 @@ class Scene:
     def _note(self, name: str, one: Operation, added: Tensor, h: Tensor) -> None:
         hook = self.plan.operations[self._points[name].edits[0]].writes  # one name for one point
         length = vector_norm(h, dim=-1).clamp_min(torch.finfo(h.dtype).tiny)
-        self._shift.setdefault(hook, []).append((one, vector_norm(added, dim=-1) / length))
+        size = one.fixed_length if added is one.fixed else None
+        size = vector_norm(added, dim=-1) if size is None else size
+        self._shift.setdefault(hook, []).append((one, size / length))
+
+
+def _anywhere(edit: Edit) -> bool:
+    """Whether it acts, in full, at every token that is counted."""
+    return replace(edit.where, gate=None, threshold=0.0) == Where() and edit.when == When()
 
 
 def _watching(plan: Plan, number: int) -> Named:
