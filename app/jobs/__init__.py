@@ -20,5 +20,8 @@ class Kind:
 
 KINDS = {
     "map": Kind("map", "app.jobs.mapping"),
+    "explain": Kind("explanations", "app.jobs.explaining"),
+    "score": Kind("scores", "app.jobs.scoring"),
+    "circuit": Kind("circuit", "app.jobs.circuits"),
     "ablate": Kind("ablation over a data set", "app.jobs.ablating"),
 }

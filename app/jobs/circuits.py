@@ -1,0 +1,27 @@
+"""The job `circuit`: a circuit, found and kept in the catalog."""
+
+from typing import Any
+
+from feature_store.store import Store
+from feature_store.work import Work
+
+
+def arguments(harvest: str, request: dict[str, Any]) -> dict[str, Any]:
+    """What this kind of job is asked; `request` as `app.circuits.asked.Asked` writes it."""
+    return {"harvest": harvest, "request": request}
+
+
+def do(store: Store, work: Work) -> dict[str, Any]:
+    """Find it; its id is the job's result."""
+    from app.circuits import keeping, running
+    from app.circuits.asked import Asked
+    from backend.device import choose_placement
+    from backend.engine import LocalEngine
+
+    work.progress(0, 1, "loading the model")
+    asked = Asked.from_json(work.arguments["request"]).check()
+    file = store.harvest(work.arguments["harvest"])
+    engine = LocalEngine.load(file, store.places.known(), choose_placement())
+    circuit = running.find(engine, asked, work.progress)
+    name = keeping.keep(store, file.record.id, engine, asked, circuit)
+    return {"experiment": name, "nodes": len(circuit.nodes), "edges": len(circuit.edges)}

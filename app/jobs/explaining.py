@@ -1,0 +1,154 @@
+"""The job `explain`: sentences about many features, kept as they come."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from app.jobs.asking import Asking, Teller, asked, by_purpose, ending, names_of, settle, spent
+from app.jobs.embedding import embedder, words
+from app.jobs.features import pinned
+from autointerp.asking import CallLog
+from autointerp.contexts import Wanted
+from autointerp.explainers.records import Explainer, Tools
+from autointerp.jobs import explaining
+from autointerp.jobs.choosing import choose
+from autointerp.jobs.explaining import Plan, Tally
+from autointerp.jobs.gate import Gate
+from autointerp.jobs.ledger import Ledger
+from feature_store import scoring
+from feature_store.reader import HarvestFile
+from feature_store.store import Store
+from feature_store.work import Work
+
+NOTE = "explaining features"
+WIDTH = 64
+"""Features worked on at once at most."""
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """What this kind of job is asked."""
+
+    harvest: str
+    dictionary: str
+    features: str
+    explainers: tuple[str, ...]
+    asking: Asking = field(default_factory=Asking)
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As a job's arguments."""
+        return {**asdict(self), "explainers": list(self.explainers)}
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> "Explaining":
+        """From a job's arguments."""
+        plain = {**given, "explainers": tuple(given["explainers"])}
+        return cls(**{**plain, "asking": Asking(**given["asking"])})
+
+    @property
+    def what(self) -> str:
+        """In words, for the list of jobs."""
+        by = f" with {self.asking.model}" if self.asking.model else ""
+        return f"{self.dictionary}, {self.features[:40]}: {', '.join(self.explainers)}{by}"
+
+
+def table() -> dict[str, Explainer]:
+    """The explainers that there are."""
+    from autointerp.explainers import EXPLAINERS
+
+    return EXPLAINERS
+
+
+def needs(names: tuple[str, ...]) -> set[str]:
+    """What they need."""
+    return {need for name in names for need in table()[name].needs}
+
+
+def checked(store: Store, given: Explaining) -> Explaining:
+    """The same with all that goes without saying, as a job takes it. InputError for what cannot
+    be."""
+    file = store.harvest(given.harvest or None, given.dictionary)
+    names = names_of(",".join(given.explainers), "explainer", table())
+    return Explaining(
+        file.record.id, given.dictionary,
+        pinned(store, file, given.dictionary, given.features), names,
+        settle(given.asking) if "server" in needs(names) else Asking(), given.seed,
+    )  # fmt: skip
+
+
+def do(store: Store, work: Work) -> dict[str, Any]:
+    """Explain; what was done before an end is not done again."""
+    given = Explaining.from_json(work.arguments)
+    tally, more = asyncio.run(run(store, work, given))
+    return result(work, given, tally) | more
+
+
+async def run(store: Store, work: Work, given: Explaining) -> tuple[Tally, dict[str, Any]]:
+    """With a server behind the gate where one is needed, and without."""
+    if "server" not in needs(given.explainers):
+        return await through(store, work, given, None, None)
+    async with asked(store, work, given.asking) as (gate, calls):
+        return await through(store, work, given, gate, calls)
+
+
+async def through(
+    store: Store, work: Work, given: Explaining, gate: Gate | None, calls: CallLog | None
+) -> tuple[Tally, dict[str, Any]]:
+    """The pipeline itself."""
+    file = store.harvest(given.harvest)
+    teller = Teller(work, NOTE, calls)
+
+    def tick(tally: Tally, total: int) -> None:
+        teller.tell(tally.done, total, facts(given, tally) if teller.due else None)
+
+    width = min(WIDTH, given.asking.server.concurrency) if gate else 2
+    tally = await explaining.explain(
+        Plan(
+            file, given.dictionary, choose(file, given.dictionary, given.features),
+            Wanted(seed=given.seed), {name: table()[name] for name in given.explainers},
+            await asyncio.to_thread(tools, work, file, given, gate), work.job.id,
+            partial(scoring.explain, store.catalog), Ledger(work.job.folder), tick, width, gate,
+        )
+    )  # fmt: skip
+    teller.write(facts(given, tally))
+    return tally, {"lost": calls.lost.calls if calls else 0} | ending(gate)
+
+
+def tools(work: Work, file: HarvestFile, given: Explaining, gate: Gate | None) -> Tools:
+    """What the explainers need, made once."""
+    wanted = needs(given.explainers)
+    embed = None
+    if "embedder" in wanted:
+        work.log("making the embedder")
+        embed = embedder(file).embed
+    return Tools(gate, embed, words(file) if embed else (), seed=given.seed)
+
+
+def facts(given: Explaining, tally: Tally) -> dict[str, Any]:
+    """What came out, for whoever watches."""
+    counts = {name: tally.counts(name) for name in given.explainers}
+    return {
+        "explained": {name: good for name, (good, _) in counts.items()},
+        "failed": sum(bad for _, bad in counts.values()),
+        "skipped": tally.skipped, "latest": tally.latest,
+    }  # fmt: skip
+
+
+def result(work: Work, given: Explaining, tally: Tally) -> dict[str, Any]:
+    """The summary; nothing is scored here, so there is no mean."""
+    purposes = by_purpose(work.job.data)
+    rows = []
+    for name in given.explainers:
+        good, bad = tally.counts(name)
+        rows.append({
+            "explainer": name, "scorer": None, "n": good, "mean": None, "low": None, "high": None,
+            "nulls": {}, "failed": bad, "skipped": sum(tally.skipped.values()),
+            **spent(purposes, [f"explain: {name}"]),
+        })  # fmt: skip
+    return {
+        "explained": sum(row["n"] for row in rows), "failed": sum(row["failed"] for row in rows),
+        "skipped": tally.skipped, "results": rows,
+    }  # fmt: skip

@@ -1,0 +1,180 @@
+"""The job `score`: how well explanations do, beside labels that know nothing."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from app.jobs.asking import Asking, Teller, asked, by_purpose, ending, names_of, settle, spent
+from app.jobs.embedding import embedder
+from app.jobs.features import pinned
+from autointerp import nulls
+from autointerp.asking import CallLog
+from autointerp.contexts import Wanted
+from autointerp.embedding import Embedder
+from autointerp.jobs import scoring
+from autointerp.jobs.choosing import choose
+from autointerp.jobs.gate import Gate
+from autointerp.jobs.labels import Labels
+from autointerp.jobs.ledger import Ledger
+from autointerp.jobs.scoring import OWN, Plan, purpose
+from autointerp.jobs.summary import Summary
+from autointerp.scorers.records import LLM, PATTERN, Scorer, Tools
+from feature_store import scoring as store_scores
+from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
+from feature_store.store import Store
+from feature_store.work import Work
+
+NOTE = "scoring explanations"
+WIDTH = 16
+"""Features worked on at once at most: each asks some dozens of questions at a time."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What this kind of job is asked."""
+
+    harvest: str
+    dictionary: str
+    features: str
+    scorers: tuple[str, ...]
+    judge: str = PATTERN
+    explainer: str | None = None
+    """Whose explanations; None: the newest of every explainer."""
+    asking: Asking = field(default_factory=Asking)
+    seed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As a job's arguments."""
+        return {**asdict(self), "scorers": list(self.scorers)}
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> "Scoring":
+        """From a job's arguments."""
+        plain = {**given, "scorers": tuple(given["scorers"])}
+        return cls(**{**plain, "asking": Asking(**given["asking"])})
+
+    @property
+    def what(self) -> str:
+        """In words, for the list of jobs."""
+        judge = self.asking.model or self.judge
+        return f"{self.dictionary}, {self.features[:40]}: {', '.join(self.scorers)} by {judge}"
+
+
+def table() -> dict[str, Scorer]:
+    """The scorers that there are."""
+    from autointerp.scorers import SCORERS
+
+    return SCORERS
+
+
+def needs(names: tuple[str, ...]) -> set[str]:
+    """What they need."""
+    return {need for name in names for need in table()[name].needs}
+
+
+def checked(store: Store, given: Scoring) -> Scoring:
+    """The same with all that goes without saying, as a job takes it. InputError for what cannot
+    be."""
+    file = store.harvest(given.harvest or None, given.dictionary)
+    names = names_of(",".join(given.scorers), "scorer", table())
+    if given.judge not in (PATTERN, LLM):
+        raise InputError(f"There is no judge {given.judge!r}. There are: {PATTERN}, {LLM}.")
+    for name in names:
+        if (judges := table()[name].judges) and given.judge not in judges:
+            raise InputError(
+                f"The scorer {name!r} cannot be judged by {given.judge!r}: use "
+                f"--judge {' or '.join(sorted(judges))}."
+            )
+    features = pinned(store, file, given.dictionary, given.features)
+    Labels(file, given.dictionary, store.catalog.snapshot().explanations, explainer=given.explainer)
+    asking = settle(given.asking) if asks(names, given.judge) else Asking()
+    return Scoring(
+        file.record.id, given.dictionary, features, names, given.judge, given.explainer, asking,
+        given.seed,
+    )  # fmt: skip
+
+
+def asks(names: tuple[str, ...], judge: str) -> bool:
+    """Whether a language model is asked."""
+    return judge == LLM and any(table()[name].judges for name in names)
+
+
+def do(store: Store, work: Work) -> dict[str, Any]:
+    """Score; what was done before an end is not done again."""
+    given = Scoring.from_json(work.arguments)
+    summary, more = asyncio.run(run(store, work, given))
+    return result(work, summary) | more
+
+
+async def run(store: Store, work: Work, given: Scoring) -> tuple[Summary, dict[str, Any]]:
+    """With a server behind the gate where one is needed, and without."""
+    if not asks(given.scorers, given.judge):
+        return await through(store, work, given, None, None)
+    async with asked(store, work, given.asking) as (gate, calls):
+        return await through(store, work, given, gate, calls)
+
+
+async def through(
+    store: Store, work: Work, given: Scoring, gate: Gate | None, calls: CallLog | None
+) -> tuple[Summary, dict[str, Any]]:
+    """The pipeline itself."""
+    file = store.harvest(given.harvest)
+    labels = Labels(
+        file, given.dictionary, store.catalog.snapshot().explanations, explainer=given.explainer,
+        before=work.job.created.replace(tzinfo=None), seed=given.seed,
+    )  # fmt: skip
+    teller = Teller(work, NOTE, calls)
+
+    def tick(summary: Summary, total: int) -> None:
+        facts = {"means": summary.means(), "skipped": summary.skipped} if teller.due else None
+        teller.tell(summary.done, total, facts)
+
+    embed = await asyncio.to_thread(embedding, work, file, given, labels)
+    width = min(WIDTH, given.asking.server.concurrency) if gate else 2
+    summary = await scoring.score(
+        Plan(
+            file, given.dictionary, choose(file, given.dictionary, given.features),
+            Wanted(seed=given.seed), labels, {name: table()[name] for name in given.scorers},
+            await asyncio.to_thread(tools, file, given, gate, embed),
+            lambda scorer: judge_of(scorer, given, embed), work.job.id,
+            partial(store_scores.score, store.catalog), Ledger(work.job.folder), tick, width, gate,
+        )
+    )  # fmt: skip
+    teller.write({"means": summary.means(), "skipped": summary.skipped})
+    return summary, {"lost": calls.lost.calls if calls else 0} | ending(gate)
+
+
+def embedding(work: Work, file: HarvestFile, given: Scoring, labels: Labels) -> Embedder | None:
+    """Where one is needed; it takes seconds."""
+    if "embedder" not in needs(given.scorers):
+        return None
+    work.log("making the embedder")
+    return embedder(file, labels.texts)
+
+
+def tools(file: HarvestFile, given: Scoring, gate: Gate | None, embed: Embedder | None) -> Tools:
+    """What the scorers need, made once."""
+    from autointerp.scorers.counts import counted
+
+    counts = counted(file) if "predicted-logits" in given.scorers else None
+    return Tools(given.judge, gate, embed.embed if embed else None, seed=given.seed, counts=counts)
+
+
+def judge_of(scorer: Scorer, given: Scoring, embed: Embedder | None) -> str:
+    """Who answers a scorer, as scores say it."""
+    if scorer.judges:
+        return given.asking.model if given.judge == LLM else given.judge
+    return embed.name if embed and "embedder" in scorer.needs else ""
+
+
+def result(work: Work, summary: Summary) -> dict[str, Any]:
+    """The summary with what each explainer and scorer came to."""
+    purposes = by_purpose(work.job.data)
+    rows = summary.results()
+    for row in rows:
+        kinds = (OWN, *nulls.NULLS)
+        row |= spent(purposes, [purpose(row["explainer"], row["scorer"], k) for k in kinds])
+    return {"features": summary.done, "skipped": summary.skipped, "results": rows}

@@ -1,0 +1,1 @@
+"""Explaining and scoring many features: bounded in memory, begun again where they ended."""

@@ -1,0 +1,126 @@
+"""Many things worked on at once, as many as there are workers and no more in memory.
+
+What they are drawn from and where results go may block: both have threads, so that the event loop
+never waits for a file. Results are handed over in batches, once a second and at the end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from autointerp.jobs.gate import Gate
+
+T = TypeVar("T")
+R = TypeVar("R")
+FLUSH_S = 1.0
+LOOK_S = 0.3
+SLOW_S = 0.2
+"""A step that takes longer waits for a pause to end."""
+GRACE_S = 10.0
+"""How long calls under way may still be answered when a job is cancelled."""
+MOST = 2000
+"""Results in memory, before workers wait for them to be written."""
+END = object()
+
+
+@dataclass(frozen=True)
+class Flow(Generic[T, R]):
+    """Where things come from, what is done with each, and where it goes."""
+
+    source: Iterator[T]
+    """Read in a thread, one at a time."""
+    work: Callable[[T], Awaitable[R | None]]
+    """None: it was in vain, and is to be done by another run."""
+    sink: Callable[[Sequence[R]], None]
+    """In a thread, one batch at a time, in the order in which they were done."""
+    tick: Callable[[int], None]
+    """In a thread, with how many are written. May wait, as for a pause, and raise to end it."""
+    width: int = 1
+    """Things worked on at once."""
+    gate: Gate | None = None
+
+    async def run(self) -> None:
+        """All of it. What a part raises ends it; what was done by then is written."""
+        await Running(self).run()
+
+
+class Running(Generic[T, R]):
+    """One run of a flow."""
+
+    def __init__(self, flow: Flow[T, R]) -> None:
+        self.flow = flow
+        self._ready: list[R] = []
+        self._written = 0
+        self._drawing = asyncio.Lock()
+        self._writing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until the source is empty, the gate stops, or something is raised."""
+        works = asyncio.gather(*(self._worker() for _ in range(self.flow.width)))
+        tasks = [works, *(asyncio.ensure_future(c) for c in (self._flushing(), self._ticking()))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except BaseException:
+            if self.flow.gate:
+                self.flow.gate.shut()
+                await self.flow.gate.quiet(GRACE_S)
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._flush()
+        await asyncio.to_thread(self.flow.tick, self._written)
+
+    async def _worker(self) -> None:
+        while not (self.flow.gate and self.flow.gate.stopped):
+            async with self._drawing:
+                one = await asyncio.to_thread(next, self.flow.source, END)
+            if one is END:
+                return
+            found = await self.flow.work(one)  # type: ignore[arg-type] - END is gone
+            if found is not None:
+                self._ready.append(found)
+            while len(self._ready) > MOST:
+                await asyncio.sleep(LOOK_S)
+
+    async def _flushing(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        async with self._writing:
+            batch, self._ready = self._ready, []
+            if not batch:
+                return
+            try:
+                await finish(asyncio.to_thread(self.flow.sink, batch))
+            except Exception:
+                self._ready = [*batch, *self._ready]  # the end tries once more
+                raise
+            self._written += len(batch)
+
+    async def _ticking(self) -> None:
+        while True:
+            step = asyncio.create_task(asyncio.to_thread(self.flow.tick, self._written))
+            done, _ = await asyncio.wait([step], timeout=SLOW_S)
+            if self.flow.gate and not done:
+                self.flow.gate.shut()
+            await step
+            if self.flow.gate:
+                self.flow.gate.reopen()
+            await asyncio.sleep(LOOK_S)
+
+
+async def finish(writing: Awaitable[None]) -> None:
+    """Await something that a thread does, to its end even when this task is cancelled."""
+    task = asyncio.ensure_future(writing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

@@ -1,0 +1,82 @@
+"""The asker of a job: it can be shut while the job pauses, and stops for good when asking is vain.
+
+Questions wait before they are asked, not within the server's own queue, so that a pause or an end
+has no more than `most` calls left under way.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+
+from autointerp.asking.records import Asker, Failed, Reply, Request
+
+LOOK_S = 0.05
+ROLE: ContextVar[str] = ContextVar("role", default="")
+"""What the present questions are for: the purpose under which their calls are recorded."""
+
+
+class Gate:
+    """An Asker over another one. Used on one event loop."""
+
+    def __init__(self, asker: Asker, most: int) -> None:
+        self._asker = asker
+        self._slots = asyncio.Semaphore(most)
+        self._open = asyncio.Event()
+        self._open.set()
+        self.under_way = 0
+        self.stopped: Failed | None = None
+        """Why nobody is asked any more: every further call would meet the same."""
+
+    @property
+    def model(self) -> str:
+        """Who answers."""
+        return self._asker.model
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether replies come with log probabilities."""
+        return self._asker.logprobs
+
+    async def ask(self, request: Request) -> Reply | Failed:
+        """The answer, when the gate is open; what stopped it, once something did."""
+        if role := ROLE.get():
+            request = replace(request, purpose=role)
+        async with self._slots:
+            await self._open.wait()
+            if self.stopped:
+                return self.stopped
+            self.under_way += 1
+            try:
+                answer = await self._asker.ask(request)
+            finally:
+                self.under_way -= 1
+        if isinstance(answer, Failed) and answer.hopeless:
+            self.stopped = self.stopped or answer
+        return answer
+
+    def shut(self) -> None:
+        """No new calls until it is opened."""
+        self._open.clear()
+
+    def reopen(self) -> None:
+        """Calls go on."""
+        self._open.set()
+
+    async def quiet(self, timeout_s: float) -> None:
+        """Wait until no call is under way, or until the time is up."""
+        end = time.monotonic() + timeout_s
+        while self.under_way and time.monotonic() < end:
+            await asyncio.sleep(LOOK_S)
+
+
+@contextmanager
+def role(name: str) -> Iterator[None]:
+    """What questions of this block, and of the tasks that it begins, are for."""
+    token = ROLE.set(name)
+    try:
+        yield
+    finally:
+        ROLE.reset(token)

@@ -1,0 +1,92 @@
+"""Which sentences a job scores, and which one each feature borrows for comparison."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from autointerp import nulls
+from feature_store.errors import InputError, near_miss
+from feature_store.explanations import Explanation, Explanations
+from feature_store.reader import HarvestFile
+
+
+@dataclass(frozen=True)
+class Label:
+    """One sentence that is to be scored."""
+
+    explanation: int
+    explainer: str
+    text: str
+    borrowed: str | None
+    """What an explainer like it wrote about another feature; None where it wrote about no other."""
+    lender: int | None
+
+
+class Labels:
+    """The newest sentence of each explainer about each feature of a dictionary."""
+
+    def __init__(
+        self, file: HarvestFile, dictionary: str, said: Explanations, *,
+        explainer: str | None = None, before: datetime | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        """`explainer`: this one alone; InputError where it wrote nothing. `before`: sentences that
+        came later are left out, so that a job begun again finds the same ones."""
+        self._of: dict[str, dict[int, Explanation]] = {}
+        for one in said.every(dictionary):  # oldest first
+            if before is None or one.created <= before:
+                self._of.setdefault(one.explainer, {})[one.feature] = one
+        if explainer is not None:
+            if explainer not in self._of:
+                raise nothing(dictionary, list(self._of), explainer)
+            self._of = {explainer: self._of[explainer]}
+        if not self._of:
+            raise nothing(dictionary, [], None)
+        density = densities(file, dictionary)
+        self._lenders = {
+            name: nulls.lenders({i: density[i] for i in rows}, seed)
+            for name, rows in self._of.items()
+        }
+
+    @property
+    def explainers(self) -> list[str]:
+        """Who wrote any, by name."""
+        return sorted(self._of)
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them."""
+        return [one.text for rows in self._of.values() for one in rows.values()]
+
+    def of(self, feature: int) -> list[Label]:
+        """What is scored of a feature: a sentence for each explainer that wrote one."""
+        return [self._label(name, feature) for name in self.explainers if feature in self._of[name]]
+
+    def _label(self, explainer: str, feature: int) -> Label:
+        mine = self._of[explainer][feature]
+        lender = self._lenders[explainer].get(feature)
+        borrowed = self._of[explainer][lender].text if lender is not None else None
+        return Label(mine.explanation, explainer, mine.text, borrowed, lender)
+
+
+def densities(file: HarvestFile, dictionary: str) -> Mapping[int, float]:
+    """Share of tokens on which each feature is active."""
+    table = file.rows("SELECT feature, density FROM feature WHERE dictionary = ?", [dictionary])
+    found = np.zeros(file.dictionary(dictionary).d_sae)
+    found[table.column("feature").to_numpy()] = table.column("density").to_numpy()
+    return dict(enumerate(found.tolist()))
+
+
+def nothing(dictionary: str, there: Sequence[str], explainer: str | None) -> InputError:
+    """The sentence for a dictionary in which there is nothing to score."""
+    if explainer is None or not there:
+        return InputError(
+            f"{dictionary} has no explanation to score. Make some with saefari explain, or import "
+            "them."
+        )
+    names = ", ".join(sorted(name or "(no name)" for name in there))
+    return InputError(
+        f"{dictionary} has no explanation by {explainer!r}.{near_miss(explainer, list(there))} "
+        f"There are explanations by: {names}."
+    )

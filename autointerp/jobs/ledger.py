@@ -1,0 +1,57 @@
+"""What a job has done, a line a feature, beside what it found: the catalog is not asked again.
+
+A line is written after the catalog has what it speaks of. So an end at any moment has features done
+once more at worst, from recorded replies.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+NAME = "features.jsonl"
+"""In the job's folder."""
+Entry = Mapping[str, Any]
+"""`feature`; then `skipped`: a reason, or what the kind of job found; `failed`: how much of it was
+not answered, 0 or absent for nothing."""
+
+
+class Ledger:
+    """One job's lines. Used by one thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        if self.path.exists():
+            mend(self.path)
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """All lines, in order: of a feature done twice the later one holds."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append lines. Raises OSError where the disk is full."""
+        text = "".join(
+            json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n" for entry in entries
+        )
+        with self.path.open("ab", buffering=0) as file:
+            if file.write(text.encode()) != len(text.encode()):
+                raise OSError("only a part of a line could be written; the disk may be full")
+
+    def failed(self) -> list[int]:
+        """Features of which something was not answered."""
+        last = {entry["feature"]: bool(entry.get("failed")) for entry in self.entries()}
+        return sorted(feature for feature, bad in last.items() if bad)
+
+
+def mend(path: Path) -> None:
+    """Cut off a last line that was never finished."""
+    with path.open("rb+") as file:
+        size = file.seek(0, 2)
+        step = min(size, 1 << 20)
+        file.seek(size - step)
+        end = file.read(step).rfind(b"\n")
+        file.truncate(size - step + end + 1)

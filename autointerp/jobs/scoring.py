@@ -1,0 +1,200 @@
+"""Score many explanations, each beside labels that know nothing, asked about the same windows."""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from autointerp import nulls
+from autointerp.contexts import Sampled, TooFew, Wanted
+from autointerp.jobs.choosing import Choice, drawn
+from autointerp.jobs.explaining import taken_up
+from autointerp.jobs.flow import Flow
+from autointerp.jobs.gate import Gate, role
+from autointerp.jobs.labels import Label, Labels
+from autointerp.jobs.ledger import Ledger
+from autointerp.jobs.summary import Summary
+from autointerp.scorers.records import Scored, Scorer, Tools
+from autointerp.statistics import Estimate
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+from feature_store.scoring import NewScore
+
+OWN = "own"
+UNEXPLAINED = "unexplained"
+"""Why a feature is skipped that nobody has written about."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is scored, by whom, and where it goes."""
+
+    file: HarvestFile
+    dictionary: str
+    choice: Choice
+    wanted: Wanted
+    labels: Labels
+    scorers: Mapping[str, Scorer]
+    tools: Tools
+    judge: Callable[[Scorer], str]
+    """Who answers a scorer, as scores say it."""
+    job: str
+    keep: Callable[[Sequence[NewScore]], None]
+    ledger: Ledger
+    tick: Callable[[Summary, int], None]
+    """Called a few times a second, in a thread: what came out so far, and the whole."""
+    width: int = 1
+    gate: Gate | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of one feature."""
+
+    entry: dict[str, Any]
+    rows: tuple[NewScore, ...] = ()
+
+
+async def score(plan: Plan) -> Summary:
+    """Score what is left; everything is kept as it comes. The summary is of earlier runs, too.
+
+    Ends early where the gate stops; raises what the store, a scorer or `tick` raises.
+    """
+    d_sae = plan.file.dictionary(plan.dictionary).d_sae
+    summary = Summary(d_sae, plan.labels.explainers, plan.scorers)
+    done, had = taken_up(plan.ledger, summary)
+
+    def sink(batch: Sequence[Done]) -> None:
+        plan.keep([row for one in batch for row in one.rows])
+        plan.ledger.add(one.entry for one in batch)
+        for one in batch:
+            summary.add(one.entry)
+
+    await Flow(
+        drawn(plan.file, plan.dictionary, plan.choice, plan.wanted, done, had),
+        partial(one_feature, plan), sink, lambda n: plan.tick(summary, plan.choice.total),
+        plan.width, plan.gate,
+    ).run()  # fmt: skip
+    return summary
+
+
+async def one_feature(plan: Plan, one: tuple[FeatureId, Sampled | TooFew]) -> Done | None:
+    """A feature's scores; None where asking was stopped meanwhile."""
+    feature, found = one
+    if isinstance(found, TooFew):
+        return Done({"feature": feature.index, "skipped": found.reason})
+    labels = plan.labels.of(feature.index)
+    if not labels:
+        # It has windows enough: `top:N` counts it, as it did when features were explained.
+        return Done({"feature": feature.index, "without": UNEXPLAINED})
+    sheet = Sheet(plan, found)
+    pairs = [(label, name) for label in labels for name in plan.scorers]
+    rows = await asyncio.gather(*(sheet.row(label, name) for label, name in pairs))
+    if plan.gate and plan.gate.stopped and any(r.failed or null_failed(r) for r in rows if r):
+        return None
+    entry = {"feature": feature.index, "scored": {}}
+    for (label, name), row in zip(pairs, rows, strict=True):
+        entry["scored"].setdefault(label.explainer, {})[name] = brief(row)
+    if n_failed := sum(r.failed + null_failed(r) for r in rows if r):
+        entry["failed"] = n_failed
+    return Done(entry, tuple(row for row in rows if row))
+
+
+class Sheet:
+    """One feature's windows; a label is judged once by each scorer, whoever shows it."""
+
+    def __init__(self, plan: Plan, windows: Sampled) -> None:
+        self._plan, self._windows = plan, windows
+        self._judged: dict[tuple[str, str], asyncio.Task[Scored | None]] = {}
+
+    async def row(self, label: Label, scorer: str) -> NewScore | None:
+        """A label's score with its nulls; None where the scorer has too few windows."""
+        shown = {OWN: label.text, **self._nulls(label)}
+        found = await asyncio.gather(
+            *(self._score(text, scorer, label.explainer, kind) for kind, text in shown.items())
+        )
+        scored = dict(zip(shown, found, strict=True))
+        own = scored.pop(OWN)
+        if own is None:
+            return None
+        lost = {kind: one for kind, one in scored.items() if one is not None}
+        return NewScore(
+            label.explanation, self._windows.feature, scorer, own.measure,
+            self._plan.judge(self._plan.scorers[scorer]), plain(own.value),
+            {name: plain(part) for name, part in own.parts.items()},
+            {kind: self._null(label, kind, shown[kind], one) for kind, one in lost.items()},
+            [finite(asdict(item)) for item in own.judged], own.failed, finite(dict(own.detail)),
+            self._plan.file.record.id, self._plan.job,
+        )  # fmt: skip
+
+    def _nulls(self, label: Label) -> dict[str, str]:
+        """Labels that know nothing of the feature, where there are such."""
+        found = {
+            "borrowed": label.borrowed,
+            "constant": nulls.CONSTANT,
+            "token": nulls.token_label(self._windows),
+        }
+        return {kind: text for kind, text in found.items() if text is not None}
+
+    def _null(self, label: Label, kind: str, text: str, found: Scored) -> dict[str, Any]:
+        hard = found.parts.get("hard")
+        more = {"lender": label.lender} if kind == "borrowed" else {}
+        more |= {"hard": hard.value} if hard is not None else {}
+        return plain(found.value) | {"label": text, "failed": found.failed} | more
+
+    async def _score(self, text: str, scorer: str, explainer: str, kind: str) -> Scored | None:
+        key = (text, scorer)
+        if key not in self._judged:
+            self._judged[key] = asyncio.ensure_future(self._ask(text, scorer, explainer, kind))
+        return await asyncio.shield(self._judged[key])
+
+    async def _ask(self, text: str, scorer: str, explainer: str, kind: str) -> Scored | None:
+        with role(purpose(explainer, scorer, kind)):
+            try:
+                return await self._plan.scorers[scorer].score(text, self._windows, self._plan.tools)
+            except TooFew:
+                return None
+
+
+def purpose(explainer: str, scorer: str, kind: str) -> str:
+    """Under which a call is recorded."""
+    return f"{scorer} of {explainer or 'unnamed'}: {kind}"
+
+
+def null_failed(row: NewScore) -> int:
+    """Items of the nulls without a usable answer."""
+    return sum(null["failed"] for null in row.nulls.values())
+
+
+def brief(row: NewScore | None) -> dict[str, Any] | str:
+    """A score in a line of the ledger; `few` where there is none."""
+    if row is None:
+        return "few"
+    values = {name: short(part["value"]) for name, part in row.parts.items()}
+    return {
+        "value": short(row.estimate["value"]), "parts": values, "failed": row.failed,
+        "nulls": {kind: short(null["value"]) for kind, null in row.nulls.items()},
+    }  # fmt: skip
+
+
+def short(value: float | None) -> float | None:
+    """Enough digits for a mean of many."""
+    return None if value is None else float(f"{value:.9g}")
+
+
+def plain(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as the store takes it; what is not finite is not there."""
+    return finite(asdict(estimate))
+
+
+def finite(value: Any) -> Any:
+    """The same with None in place of numbers that JSON has not."""
+    if isinstance(value, dict):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    if hasattr(value, "item"):  # of numpy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,125 @@
+"""What a scoring job comes to: means over features beside those of labels that know nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from autointerp import nulls
+from autointerp.scorers.records import Scorer
+from autointerp.statistics import Estimate, over_features
+
+OWN = ""
+"""The part under which a score's own value is held."""
+SKIPPED = ("skipped", "without")
+
+
+class Summary:
+    """Every feature's values, eight bytes each: memory that a job's length does not change."""
+
+    def __init__(
+        self, d_sae: int, explainers: Sequence[str], scorers: Mapping[str, Scorer]
+    ) -> None:
+        self._d_sae = d_sae
+        self._scorers = scorers
+        self._pairs = [(e, s) for e in explainers for s in scorers]
+        self._values: dict[tuple[str, str, str], np.ndarray] = {}
+        """(explainer, scorer, part or `null NAME`) → a value a feature, NaN where absent."""
+        self._failed = {pair: np.zeros(d_sae, np.int32) for pair in self._pairs}
+        self._few = {pair: np.zeros(d_sae, bool) for pair in self._pairs}
+        self._reasons: dict[str, np.ndarray] = {}
+        self._done = np.zeros(d_sae, bool)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Count one feature; done once more, the later time holds."""
+        feature = entry["feature"]
+        self._done[feature] = True
+        for values in self._values.values():
+            values[feature] = np.nan
+        for name in SKIPPED:
+            if reason := entry.get(name):
+                self._reasons.setdefault(reason, np.zeros(self._d_sae, bool))[feature] = True
+        for explainer, of in entry.get("scored", {}).items():
+            for scorer, found in of.items():
+                pair = (explainer, scorer)
+                if pair not in self._failed:
+                    continue  # somebody's explanation that is gone by now
+                self._few[pair][feature] = found == "few"
+                if found != "few":
+                    self._put(pair, feature, found)
+
+    def _put(self, pair: tuple[str, str], feature: int, found: Mapping[str, Any]) -> None:
+        self._failed[pair][feature] = found["failed"]
+        named = {OWN: found["value"], **found["parts"]}
+        named |= {f"null {name}": value for name, value in found["nulls"].items()}
+        for name, value in named.items():
+            self._array(*pair, name)[feature] = np.nan if value is None else value
+
+    def _array(self, explainer: str, scorer: str, name: str) -> np.ndarray:
+        empty = (explainer, scorer, name)
+        if empty not in self._values:
+            self._values[empty] = np.full(self._d_sae, np.nan)
+        return self._values[empty]
+
+    @property
+    def done(self) -> int:
+        """Features with any outcome."""
+        return int(self._done.sum())
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Reason → features of which nothing was scored."""
+        return {name: int(where.sum()) for name, where in sorted(self._reasons.items())}
+
+    def results(self) -> list[dict[str, Any]]:
+        """An entry for each explainer and scorer; plain data."""
+        return [self._result(*pair) for pair in self._pairs]
+
+    def means(self) -> dict[str, float | None]:
+        """`EXPLAINER: SCORER` → the mean so far, for whoever watches."""
+        found: dict[str, float | None] = {}
+        for explainer, scorer in self._pairs:
+            kept = known(self._array(explainer, scorer, OWN))
+            found[f"{explainer}: {scorer}"] = float(kept.mean()) if len(kept) else None
+        return found
+
+    def _result(self, explainer: str, scorer: str) -> dict[str, Any]:
+        own = self._array(explainer, scorer, OWN)
+        bounds = self._scorers[scorer].bounds
+        of = [(e, s, n) for e, s, n in self._values if (e, s) == (explainer, scorer)]
+        parts = [name for *_, name in of if name != OWN and not name.startswith("null ")]
+        return {
+            "explainer": explainer, "scorer": scorer, "measure": self._scorers[scorer].measure,
+            **said(over_features(own, bounds)),
+            "nulls": {name: self._null(own, explainer, scorer, name) for name in nulls.NULLS},
+            "parts": {
+                name: said(over_features(self._array(explainer, scorer, name), wide(bounds)))
+                for name in parts
+            },
+            "failed": int(self._failed[(explainer, scorer)].sum()),
+            "skipped": sum(self.skipped.values()) + int(self._few[(explainer, scorer)].sum()),
+        }  # fmt: skip
+
+    def _null(self, own: np.ndarray, explainer: str, scorer: str, name: str) -> dict[str, Any]:
+        low, high = self._scorers[scorer].bounds
+        null = self._array(explainer, scorer, f"null {name}")
+        apart = over_features(own - null, (low - high, high - low))
+        return said(over_features(null, (low, high))) | {"difference": said(apart)}
+
+
+def known(values: np.ndarray) -> np.ndarray:
+    """Those that are numbers."""
+    return values[np.isfinite(values)]
+
+
+def wide(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Bounds of a part, which may be a share where the score is not, or the other way round."""
+    return min(bounds[0], 0.0), max(bounds[1], 1.0)
+
+
+def said(estimate: Estimate) -> dict[str, Any]:
+    """A mean over features as the summary has it."""
+    ends = (estimate.value, estimate.low, estimate.high)
+    mean, low, high = (None if x is None or not np.isfinite(x) else x for x in ends)
+    note = {"note": estimate.note} if estimate.note else {}
+    return {"n": estimate.n, "mean": mean, "low": low, "high": high, **note}

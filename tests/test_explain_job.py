@@ -1,0 +1,252 @@
+"""Jobs that explain and score: what is kept, what failed, and what labels without sense get."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from app.jobs import explaining, scoring
+from app.jobs.asking import Asking, so_far
+from app.jobs.explaining import Explaining
+from app.jobs.scoring import Scoring
+from autointerp.jobs.ledger import Ledger
+from feature_store.errors import InputError
+from feature_store.jobs import Jobs
+from feature_store.records import FeatureId
+from feature_store.scoring import whole
+from feature_store.store import Store
+from feature_store.work import Cancelled, Work
+from tests import jobs as rules
+from tests import openai_server as server
+from tests.harvests import Rig
+from tests.jobs import MANY, NAME, again, carry, explainable
+from tests.openai_server import always, asked, serve, then
+
+
+@pytest.fixture(scope="module")
+def base(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return explainable(rig, tmp_path_factory.mktemp("explainable"))
+
+
+@pytest.fixture
+def store(base: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store of its own with the shared harvest."""
+    monkeypatch.setattr(explaining, "table", lambda: rules.EXPLAINERS)
+    monkeypatch.setattr(scoring, "table", lambda: rules.SCORERS)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    found = Store.create(tmp_path / "store")
+    (path,) = (base.path / "harvests").glob("*.duckdb")
+    (found.path / "harvests" / path.name).hardlink_to(path)
+    return found
+
+
+def explain(
+    store: Store, features: str = "all", *names: str, dictionary: str = NAME, **asking
+) -> tuple:
+    given = Explaining("", dictionary, features, names or ("word",), Asking(**asking))
+    return carry(store, "explain", explaining.checked(store, given).to_json(), explaining.do)
+
+
+def score(
+    store: Store,
+    features: str = "all",
+    *names: str,
+    judge: str = "pattern",
+    dictionary: str = NAME,
+    **more,
+):
+    asking = Asking(**{n: more.pop(n) for n in ("base_url", "model", "budget") if n in more})
+    given = Scoring("", dictionary, features, names or ("by-hand",), judge, asking=asking, **more)
+    return carry(store, "score", scoring.checked(store, given).to_json(), scoring.do)
+
+
+def texts(store: Store) -> dict[int, list[str]]:
+    return store.catalog.snapshot().explanations.texts(NAME)
+
+
+def test_every_feature_is_explained_or_skipped_with_a_reason(store: Store) -> None:
+    job, result = explain(store)
+    d_sae = store.harvest().dictionary(NAME).d_sae
+    (row,) = result["results"]
+    assert row["n"] == len(texts(store)) > 8 and row["failed"] == 0
+    assert row["n"] + sum(result["skipped"].values()) == d_sae
+    assert set(result["skipped"]) == {"dead", "few", "dense"}
+    (one,) = store.catalog.snapshot().explanations.of(FeatureId(NAME, next(iter(texts(store)))))
+    said = json.loads(one.provenance)
+    assert (one.author, said["source"], said["job"]) == ("model", "saefari", job.id)
+    assert said["harvest"] == store.harvest().record.id and len(said["shown"]) >= 5
+
+
+def test_the_most_active_with_enough_contexts_are_taken(store: Store) -> None:
+    file = store.harvest()
+    active = {i: file.facts(FeatureId(NAME, i)).n_active for i in range(120)}
+    _, result = explain(store, "top:5")
+    few = texts(store)
+    explain(store)
+    best = sorted(texts(store), key=lambda i: (-active[i], i))[:5]
+    assert sorted(few) == sorted(best) and result["explained"] == 5
+    assert "dead" not in result["skipped"]
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    """End the job when `n` features are written, one batch each."""
+    monkeypatch.setattr("autointerp.jobs.flow.FLUSH_S", 0.001)
+    monkeypatch.setattr("autointerp.jobs.flow.LOOK_S", 0.001)
+    plain = Work.progress
+
+    def progress(self: Work, done: int, total: int, note: str) -> None:
+        plain(self, done, total, note)
+        if done >= n:
+            raise Cancelled
+
+    monkeypatch.setattr(Work, "progress", progress)
+
+
+def test_what_was_done_is_not_done_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    explained: list[int] = []
+
+    async def noted(windows, tools):
+        explained.append(windows.feature.index)
+        await asyncio.sleep(0.03)
+        return await rules.by_word(windows, tools)
+
+    table = {"word": replace(rules.EXPLAINERS["word"], explain=noted)}
+    monkeypatch.setattr(explaining, "table", lambda: table)
+    given = explaining.checked(store, Explaining("", NAME, "top:99", ("word",)))
+    job = Jobs(store.path).create("explain", given.to_json(), "a test")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9)
+        with pytest.raises(Cancelled):
+            again(store, job, explaining.do)
+    kept, first = set(texts(store)), len(explained)
+    assert 0 < len(kept) < 18 and kept <= set(explained)
+    result = again(store, job, explaining.do)
+    assert sorted(set(explained)) == sorted(texts(store))
+    assert result["explained"] == len(set(explained)) == 18
+    assert len(explained) <= 18 + 2 and not kept & set(explained[first:])
+    assert again(store, job, explaining.do) == result
+    with duckdb.connect(str(store.catalog.path), read_only=True) as db:
+        assert db.execute("SELECT count(*) FROM explanation").fetchall() == [(18,)]
+
+
+def test_a_line_that_was_never_finished_is_no_line(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add([{"feature": 1}, {"feature": 2, "failed": 1}])
+    with ledger.path.open("a") as file:
+        file.write('{"feature": 3, "sco')
+    ledger = Ledger(tmp_path)
+    ledger.add([{"feature": 4, "failed": 2}, {"feature": 2}])
+    assert [entry["feature"] for entry in ledger.entries()] == [1, 2, 4, 2]
+    assert ledger.failed() == [4]
+
+
+@pytest.fixture
+def running() -> Iterator[server.Server]:
+    with serve(lambda body: f"about {asked(body)}") as found:
+        yield found
+
+
+def test_a_server_explains_and_the_same_again_costs_nothing(store: Store, running) -> None:
+    job, first = explain(store, "all", "asking", base_url=running.base_url, model="m")
+    n = first["results"][0]["n"]
+    assert running.calls == n == first["results"][0]["calls"] and first["lost"] == 0
+    assert first["results"][0]["tokens"] == 110 * n and first["results"][0]["cost"] == 0.0
+    assert so_far(job)["calls"] == n and so_far(job)["explained"] == {"asking": n}
+    _, second = explain(store, "all", "asking", base_url=running.base_url, model="m")
+    assert running.calls == n and second["results"][0]["calls"] == 0
+    assert second["results"][0]["n"] == n
+
+
+def test_failures_are_counted_and_only_they_are_retried(store: Store) -> None:
+    with serve(then([server.REFUSAL, server.EMPTY], always("a word"))) as running:
+        given = {"base_url": running.base_url, "model": "m"}
+        job, result = explain(store, "all", "asking", **given)
+        (row,) = result["results"]
+        n = row["n"]
+        assert row["failed"] == 2 and len(texts(store)) == n
+        calls = running.calls
+        _, second = explain(store, f"failed:{job.id}", "asking", **given, again=True)
+        assert running.calls == calls + 2 and second["results"][0]["n"] == 2
+        assert len(texts(store)) == n + 2
+        with pytest.raises(InputError, match="Nothing failed"):
+            explain(store, f"failed:{Jobs(store.path).all()[0].id}", "asking", **given)
+
+
+def test_a_budget_ends_it_and_keeps_everything(
+    store: Store, running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAEFARI_PRICES", str(tmp_path / "prices.toml"))
+    (tmp_path / "prices.toml").write_text('["m"]\ninput = 1000.0\noutput = 1000.0\n')
+    given = {"base_url": running.base_url, "model": "m", "concurrency": 1}
+    _, result = explain(store, "all", "asking", **given, budget=1.5)
+    assert "budget of $1.50" in result["stopped"]
+    (row,) = result["results"]
+    assert 0 < row["n"] == len(texts(store)) < 12 and row["failed"] == 0
+    assert row["cost"] == pytest.approx(0.11 * row["n"]) and row["cost"] <= 1.5
+
+
+def test_a_wrong_model_ends_it_with_a_sentence(store: Store) -> None:
+    with serve(always(server.NO_MODEL)) as running, pytest.raises(InputError, match="model"):
+        explain(store, "all", "asking", base_url=running.base_url, model="m")
+    assert running.calls <= 16 and not texts(store)
+
+
+def test_scores_stand_beside_labels_that_know_nothing(store: Store) -> None:
+    explain(store)
+    job, result = score(store)
+    (row,) = result["results"]
+    assert (row["explainer"], row["scorer"]) == ("word", "by-hand")
+    explained = texts(store)
+    scores = [s for i in explained for s in store.catalog.snapshot().scores.of(FeatureId(NAME, i))]
+    assert len(scores) == len(explained) and all(s.judge == "pattern" for s in scores)
+    for s in scores:
+        kept = whole(store.catalog, s.score)
+        assert s.constant == 0.5 and s.token == s.value  # the sentence is the token's label
+        lender = kept.nulls["borrowed"]["lender"]
+        assert lender != s.feature and kept.nulls["borrowed"]["label"] == explained[lender][0]
+        assert kept.parts["hard"]["value"] == s.value and s.job == job.id
+        assert {item["truth"] for item in kept.judged} == {0.0, 1.0}
+
+
+def test_the_summary_is_of_the_features_scores(store: Store) -> None:
+    explain(store, dictionary=MANY)
+    _, result = score(store, dictionary=MANY)
+    (row,) = result["results"]
+    scores = store.catalog.snapshot().scores.every(MANY).to_pylist()
+    assert row["n"] == len(scores) > 20
+    assert row["mean"] == pytest.approx(sum(s["value"] for s in scores) / len(scores))
+    apart = [s["value"] - s["borrowed"] for s in scores]
+    null = row["nulls"]["borrowed"]["difference"]
+    assert null["mean"] == pytest.approx(sum(apart) / len(apart)) and null["low"] < null["high"]
+    assert row["nulls"]["constant"]["mean"] == 0.5
+    assert row["parts"]["hard"]["mean"] == row["mean"]
+    assert row["calls"] == row["tokens"] == row["failed"] == 0 and row["cost"] == 0.0
+
+
+def test_what_nobody_explained_is_skipped(store: Store) -> None:
+    with pytest.raises(InputError, match="has no explanation to score"):
+        score(store)
+    explain(store, "top:3")
+    _, result = score(store)
+    assert result["skipped"]["unexplained"] > 0 and len(store.catalog.snapshot().scores.table) == 3
+    with pytest.raises(InputError, match="no explanation by 'wrod'. Did you mean 'word'"):
+        score(store, explainer="wrod")
+
+
+def test_windows_without_an_answer_are_failed_and_in_no_number(store: Store) -> None:
+    explain(store, "top:2")
+    with serve(then([server.REFUSAL] * 7, always("1"))) as running:
+        _, result = score(
+            store, "top:2", "by-reply", judge="openai", base_url=running.base_url, model="m"
+        )
+    scores = store.catalog.snapshot().scores.table.to_pylist()
+    lost = sum(
+        null["failed"] for s in scores for null in whole(store.catalog, s["score"]).nulls.values()
+    )
+    assert sum(s["failed"] for s in scores) + lost >= 7
+    assert all(s["value"] in (0.5, None) and s["judge"] == "m" for s in scores)
+    assert result["results"][0]["calls"] == running.calls
