@@ -94,6 +94,14 @@ def test_filters_that_nothing_passes_say_so(visit: Open) -> None:
     assert "No feature passes these filters" in words(test)
 
 
+def test_a_click_on_steer_in_the_table_steers(visit: Open) -> None:
+    test = visit(session.FEATURES, dictionary="abs")
+    assert parts(test)["features_table"]["rows"][0]["steer"].startswith("steer?harvest=")
+    test.session_state["features_table"] = {"steer": "30"}
+    test.run()
+    assert "Steer" in {one.value for one in test.title}
+
+
 def test_a_click_in_the_table_opens_the_feature(visit: Open) -> None:
     """The table's order goes along: before and after it stands what stood there in the table."""
     test = visit(session.FEATURES, dictionary="abs", sort="-n_active", filter="n_active:60..")

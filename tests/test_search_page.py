@@ -174,6 +174,14 @@ def test_a_click_opens_the_feature(visit: Open) -> None:
     assert test.query_params["feature"] == "abs/5"
 
 
+def test_a_click_on_steer_steers(visit: Open) -> None:
+    test = visit(q="parks", by="label")
+    chosen = {"selection": {"rows": [], "columns": [], "cells": [[0, "steer"]]}}
+    test.session_state["search_results"] = chosen
+    test.run()
+    assert "Steer" in {one.value for one in test.title}
+
+
 def test_a_broken_catalog_leaves_the_search_by_tokens(
     tmp_path: Path, visit: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 // A page of a large table: headings that sort, rows that open, steps between pages. All are links.
 // data: { columns: [{ title, kind, hint, order: "asc" | "desc" | "", sort | null, href }],
-//         rows: [{ href, target, cells: [text] }], said, pages: [{ text, hint, href, page | null }] }
+//         rows: [{ href, steer, target, cells: [text] }], said, pages: [{ text, hint, href, page | null }] }
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
@@ -25,9 +25,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     cell.append(sort ? link(title + mark, href, sort, (to) => setTriggerValue("sort", to)) : title);
     head.append(cell);
   }
+  head.append(el("th", "more"));
   const body = table.createTBody();
   const open = (target) => setTriggerValue("go", target);
-  for (const { href, target, cells } of data.rows) {
+  for (const { href, steer, target, cells } of data.rows) {
     const line = body.insertRow();
     cells.forEach((text, i) => {
       const cell = el("td", data.columns[i].kind);
@@ -38,6 +39,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
       }
       line.append(cell);
     });
+    const more = el("td", "more");
+    const way = link("steer", steer, target, (to) => setTriggerValue("steer", to));
+    way.setAttribute("aria-label", `steer by ${cells[0]}`);
+    more.append(way);
+    line.append(more);
     line.addEventListener("click", (event) => {
       const selected = String(getSelection());
       if (!event.target.closest("a") && !selected && !event.metaKey && !event.ctrlKey) open(target);

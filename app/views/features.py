@@ -54,6 +54,7 @@ def lines(names: list[str], features: np.ndarray, said: Annotations) -> list[dic
     return [
         {
             "href": session.href(session.FEATURE, {**place.at(index), **way}),
+            "steer": session.href(session.STEER, place.at(index)),
             "target": str(index),
             "cells": list(row),
         }
@@ -113,6 +114,7 @@ def draw(given: Mapping[str, str], names: list[str], found: np.ndarray, said: An
             "pages": pages(given, number, last),
         },
         on_go_change=components.ignore,
+        on_steer_change=components.ignore,
         on_sort_change=lambda: turn(given),
         on_page_change=lambda: turn(given),
     )
@@ -124,7 +126,10 @@ choice = filters.read(asked)  # what the URL gets wrong is said before anything 
 names = columns.chosen(asked.get("columns", ""))
 page_number(asked)
 session.remember(place, asked)
-if opened := (st.session_state.get(KEY) or {}).get("go"):
+clicked = st.session_state.get(KEY) or {}
+if steered := clicked.get("steer"):
+    st.switch_page(session.STEER, query_params=place.at(int(steered)))
+if opened := clicked.get("go"):
     st.switch_page(session.FEATURE, query_params={**place.at(int(opened)), **filters.write(choice)})
 frame.sidebar(place)
 bar = frame.bar(place)

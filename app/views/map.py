@@ -173,7 +173,12 @@ def selection(here: Place, features: list[int], said: Said) -> None:
     vocabulary = here.file.vocabulary
     cells = [columns.written(n, found.column(n).to_pylist(), vocabulary) for n in names]
     lines = [
-        {"href": session.href(session.FEATURE, here.at(index)), "target": str(index), "cells": row}
+        {
+            "href": session.href(session.FEATURE, here.at(index)),
+            "target": str(index),
+            "cells": row,
+            "steer": session.href(session.STEER, here.at(index)),
+        }
         for index, *row in zip(shown.tolist(), *cells, strict=True)
     ]
     heads = [head(name, signed=here.info.signed) for name in names]
@@ -182,8 +187,10 @@ def selection(here: Place, features: list[int], said: Said) -> None:
         key="map_table",
         data={"columns": heads, "rows": [{**line, "cells": list(line["cells"])} for line in lines],
               "said": f"{told}{plural(len(features), 'feature')} selected", "pages": []},
-        on_go_change=components.ignore,
+        on_go_change=components.ignore, on_steer_change=components.ignore,
     )  # fmt: skip
+    if clicked.steer:
+        st.switch_page(session.STEER, query_params=here.at(int(clicked.steer)))
     if clicked.go:
         st.switch_page(session.FEATURE, query_params=here.at(int(clicked.go)))
     with st.container(horizontal=True, gap="small"):

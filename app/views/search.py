@@ -74,6 +74,7 @@ COLUMNS = {
     "max": st.column_config.NumberColumn(
         "max", format="%.2f", help="largest |activation|, special tokens left out"
     ),
+    "steer": st.column_config.TextColumn("", width=56, help="a click steers by the feature"),
 }
 
 
@@ -144,8 +145,9 @@ def warn(sentence: str) -> None:
 
 
 def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
-    """The table; a click opens the feature, with `more` in its URL."""
+    """The table; a click opens the feature, with `more` in its URL, or steers by it."""
     table = with_promoted(table)
+    table = table.append_column("steer", pa.array(["steer"] * len(table), pa.string()))
     picked = st.dataframe(
         table, key="search_results", hide_index=True, row_height=28, lazy=False,
         height=min(35 + 28 * len(table) + 4, 560), on_select="rerun",
@@ -153,8 +155,10 @@ def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
     )  # fmt: skip
     if cells := picked["selection"]["cells"]:
         name, number = (table[column][cells[0][0]].as_py() for column in ("dictionary", "feature"))
-        there = Place(place.file, place.file.dictionary(name))
-        st.switch_page(session.FEATURE, query_params={**there.at(number), **(more or {})})
+        at = Place(place.file, place.file.dictionary(name)).at(number)
+        if cells[0][1] == "steer":
+            st.switch_page(session.STEER, query_params=at)
+        st.switch_page(session.FEATURE, query_params={**at, **(more or {})})
 
 
 def with_promoted(table: pa.Table) -> pa.Table:
