@@ -27,6 +27,8 @@ class Tools:
     """What nearest-text naming chooses from."""
     sources: Sources | None = None
     seed: int = 0
+    thinking: int = 0
+    """Tokens allowed to a model that thinks before it answers, on top of its answer's."""
 
 
 @dataclass(frozen=True)

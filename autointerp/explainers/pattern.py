@@ -1,0 +1,34 @@
+"""Patterns of tokens, counted: no language model. The baseline that every other has to beat."""
+
+import asyncio
+
+from autointerp.asking.records import Failed
+from autointerp.contexts import Sampled
+from autointerp.explainers.records import Explained, Explainer, Tools
+from autointerp.patterns import learn, render
+
+NAME = "pattern"
+
+
+async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+    """The sentence of the patterns learnt from firing and silent windows of the explain split.
+
+    `detail` holds them as data, with how often each occurs in these windows and fires there.
+    """
+    learnt = await asyncio.to_thread(learn, sampled)
+    rule = learnt.rule.as_json()
+    for pattern, seen, fired in zip(rule["patterns"], learnt.seen, learnt.fired, strict=True):
+        pattern.update(seen=seen, fired=fired)
+    firing = (*sampled.explain, *sampled.explain_more)
+    rule["silent_windows"] = len(sampled.explain_random) + len(sampled.explain_hard)
+    return Explained(
+        render(learnt.rule), NAME, shown=tuple(example.key for example in firing), detail=rule
+    )
+
+
+EXPLAINER = Explainer(
+    "Patterns",
+    "No language model: the tokens, beginnings and shapes that tell its windows from silent ones, "
+    "and what it makes likelier.",
+    explain,
+)

@@ -1,0 +1,54 @@
+"""Windows as an explainer is shown them: one line each, in quotes that no text can leave."""
+
+from collections.abc import Sequence
+
+from autointerp.contexts import Sampled
+from autointerp.scorers.marks import true_marks
+from autointerp.scorers.sheets import marked, quoted
+from autointerp.windows import Example
+
+STRONGEST = 10
+"""Windows taken where none of a feature's are `top`."""
+LISTED = 5
+SCALE = 10
+"""The feature's largest activation, on the scale that prompts use."""
+
+
+def tops(sampled: Sampled) -> tuple[Example, ...]:
+    """The strongest windows of the explain split."""
+    found = tuple(example for example in sampled.explain if example.kind == "top")
+    return found or sampled.explain[:STRONGEST]
+
+
+def text(example: Example) -> str:
+    """A window with « » around the tokens that fire at 0.3 of its maximum or more."""
+    return marked(example.tokens, true_marks(example))
+
+
+def level(value: float, largest: float) -> int:
+    """|activation| from 0 to SCALE; what fires at all is at least 1."""
+    if not value:
+        return 0
+    return min(SCALE, max(1, round(abs(value) / largest * SCALE)))
+
+
+def largest(sampled: Sampled) -> float:
+    """The feature's largest |activation|, over the harvest or at least over its windows."""
+    seen = max((abs(a) for e in sampled.explain for a in e.activations), default=0.0)
+    return max(seen, sampled.facts.max_act or 0.0) or 1.0
+
+
+def pairs(example: Example, of: float, most: int = LISTED) -> str:
+    """The tokens that fire most, each with its level, strongest first."""
+    order = sorted(range(len(example.tokens)), key=lambda i: -abs(example.activations[i]))[:most]
+    return ", ".join(
+        f"{quoted(example.tokens[i])} {level(example.activations[i], of)}"
+        for i in order
+        if example.activations[i]
+    )
+
+
+def peaks(examples: Sequence[Example], ahead: int = 0) -> list[str]:
+    """The tokens at which windows peak, or those `ahead` of them, once each, in order."""
+    at = [(e, e.peak + ahead) for e in examples if e.peak >= 0]
+    return list(dict.fromkeys(e.tokens[i] for e, i in at if i < len(e.tokens)))
