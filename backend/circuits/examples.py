@@ -84,6 +84,7 @@ def gather(
     pick("choice of places", places, PLACES)
     shown = tuple(_shown(engine, laid, row, case) for row, case in enumerate(cases))
     slot, names = _slots(engine, laid, cases, places, marks, shown)
+    slot = slot.to(engine.lm.placement.device)
     return Examples(laid, slot, names, shown, summed=places == "sum")
 
 
@@ -122,11 +123,17 @@ def _even(engine: LocalEngine, drawn: Iterator[Pair]) -> Iterator[Pair]:
 
 def _shown(engine: LocalEngine, laid: Laid, row: int, case: Case) -> Prompt:
     ids = laid.prompts.tokens[row, laid.prompts.real[row]].tolist()
-    pieces = tuple(engine.lm.tokenizer.decode([token]) for token in ids)
-    answer = engine.lm.tokenizer.decode(list(laid.target.answers[row]))
     against = laid.target.against
-    wrong = "" if against is None else engine.lm.tokenizer.decode(list(against[row]))
-    return Prompt(case.prompt, pieces, tuple(ids), answer, wrong, case.pair)
+    return Prompt(
+        case.prompt or piece(engine, ids), tuple(piece(engine, [token]) for token in ids),
+        tuple(ids), piece(engine, laid.target.answers[row]),
+        "" if against is None else piece(engine, against[row]), case.pair,
+    )  # fmt: skip
+
+
+def piece(engine: LocalEngine, ids: Sequence[int]) -> str:
+    """Tokens as text."""
+    return str(engine.lm.tokenizer.decode(list(ids)))
 
 
 def _slots(

@@ -5,22 +5,15 @@ A feature leaves where it is active and arrives where its baseline is not zero; 
 slot share one place, so that the list is as short as the slots' means.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from backend.attribution.nodes import CHUNK, Reading
-from backend.circuits.examples import Examples
-from backend.circuits.records import Baseline
 from backend.dictionaries.affine import Affine
 from backend.dictionaries.base import Dictionary
-from feature_store.errors import InputError
-
-FEWEST = 5
-"""Prompts from which a mean over prompts is taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +28,17 @@ class Moves:
     feature: Int[Tensor, "n"]
     amount: Float[Tensor, "n"]
 
-    def spread(self, d: Dictionary, amount: Float[Tensor, "n"]) -> Float[Tensor, "batch pos d_out"]:
+    def only(self, chosen: Bool[Tensor, "n"]) -> "Moves":
+        """Some of the moves."""
+        columns = (self.place[chosen], self.feature[chosen], self.amount[chosen])
+        return Moves(self.at, self.slot, *columns)
+
+    def spread(self, d: Dictionary) -> Float[Tensor, "batch pos d_out"]:
         """Σ amount · decoder row at every token, as the coder writes it."""
         W_dec = d.coder.W_dec
         total = W_dec.new_zeros(len(self.slot) + 1, W_dec.shape[1])
         step = max(1, CHUNK // W_dec.shape[1])
-        columns = (self.place, self.feature, amount.to(W_dec.dtype))
+        columns = (self.place, self.feature, self.amount.to(W_dec.dtype))
         for place, feature, much in zip(*(c.split(step) for c in columns), strict=True):
             total.index_add_(0, place, much[:, None] * W_dec[feature])
         return total[self.at]  # -1 is the last row, which stays zero
@@ -110,96 +108,6 @@ def zero(reading: Reading, slot: Int[Tensor, "batch pos"]) -> Ground:
         torch.full((1,), -1, device=slot.device),
         none, none, value.new_zeros(0), reading.h.new_zeros(1, reading.h.shape[-1]),
     )  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Donors:
-    """Readings of one dictionary on the prompts that values are taken from."""
-
-    reading: Reading
-    error: Float[Tensor, "batch pos d_out"]
-    slot: Int[Tensor, "batch pos"]
-
-    def mean(self, slots: int) -> Ground:
-        """The mean of every feature, and of the error term, over the tokens of each slot."""
-        d_sae = self.reading.dictionary.d_sae
-        flat = self.slot.flatten()
-        tokens = torch.bincount(flat[flat >= 0], minlength=slots).clamp_min(1)
-        active = self.reading.active
-        at = self.slot[active.row, active.position]
-        inside = at >= 0
-        keys, which = (at * d_sae + active.feature)[inside].unique(return_inverse=True)
-        value = active.value.new_zeros(len(keys)).index_add_(0, which, active.value[inside])
-        place = keys // d_sae
-        error = self.error.new_zeros(slots, self.error.shape[-1])
-        error.index_add_(0, flat[flat >= 0], self.error.flatten(0, 1)[flat >= 0])
-        return Ground(
-            self.slot, torch.arange(slots, device=flat.device), place, keys % d_sae,
-            value / tokens[place], error / tokens[:, None],
-        )  # fmt: skip
-
-    def taken(self, donor: Int[Tensor, "batch pos"], slot: Int[Tensor, "batch pos"]) -> Ground:
-        """Each token takes what `donor` (a flat token number, -1: none) has."""
-        active, width = self.reading.active, self.slot.shape[1]
-        token = active.row * width + active.position  # ordered
-        counts = torch.bincount(token, minlength=self.slot.numel())
-        starts = counts.cumsum(0) - counts
-        chosen = donor.flatten()
-        many = torch.where(chosen >= 0, counts[chosen.clamp_min(0)], 0)
-        place = torch.repeat_interleave(torch.arange(len(chosen), device=many.device), many)
-        within = torch.arange(len(place), device=many.device) - (many.cumsum(0) - many)[place]
-        source = starts[chosen[place]] + within
-        error = self.error.flatten(0, 1)[chosen.clamp_min(0)] * (chosen >= 0)[:, None]
-        at = torch.arange(len(chosen), device=many.device).view(slot.shape)
-        return Ground(
-            torch.where(slot >= 0, at, -1), slot.flatten(), place,
-            active.feature[source], active.value[source], error,
-        )  # fmt: skip
-
-
-def drawn(
-    source: Int[Tensor, "batch pos"],
-    slot: Int[Tensor, "batch pos"],
-    names: Sequence[str],
-    seed: int,
-    *,
-    same: bool,
-) -> Int[Tensor, "batch pos"]:
-    """For each token a random one of its slot in `source`; of another prompt where the two are the
-    same prompts. InputError for a slot that no other prompt has."""
-    generator = torch.Generator().manual_seed(seed)
-    found = torch.full_like(slot, -1)
-    row_of = torch.arange(len(source)).repeat_interleave(source.shape[1])
-    flat = source.flatten().cpu()
-    for name in slot[slot >= 0].unique().tolist():
-        pool = (flat == name).nonzero()[:, 0]
-        wanted = (slot.cpu() == name).nonzero()
-        for row, position in wanted.tolist():
-            others = pool[row_of[pool] != row] if same else pool
-            if not len(others):
-                raise InputError(
-                    f"No other prompt has the place {names[name]!r}: there is nothing to draw from."
-                )
-            pick = int(torch.randint(len(others), (1,), generator=generator))
-            found[row, position] = others[pick]
-    return found
-
-
-def on(ground: Ground, slot: Int[Tensor, "batch pos"]) -> Ground:
-    """A slot's mean, for other prompts with the same slots."""
-    return Ground(slot, ground.slot, ground.place, ground.feature, ground.value, ground.error)
-
-
-def check_baseline(baseline: Baseline, examples: Examples, donors: Examples | None) -> None:
-    """InputError for a baseline that these prompts do not have."""
-    if baseline == "pair" and examples.laid.partners is None:
-        raise InputError("A baseline of pairs takes a corrupt prompt of equal length for each.")
-    source = examples if donors is None else donors
-    if baseline in ("mean", "resample") and len(source) < FEWEST:
-        raise InputError(
-            f"The baseline {baseline!r} is taken from at least {FEWEST} prompts; here are "
-            f"{len(source)}. Give more prompts, or choose zero or pair."
-        )
 
 
 def floor(d: Dictionary, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:

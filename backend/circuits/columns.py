@@ -1,0 +1,34 @@
+"""Activations of some features at many tokens, as the whole encoder would give them."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.dictionaries.affine import Affine
+from backend.dictionaries.base import Dictionary
+from backend.dictionaries.rules import TopK
+from backend.interventions.reading import Named
+
+NUMBERS = 1 << 22
+"""Pre-activations of one tile: 16 MB in float32."""
+
+
+def columns(
+    d: Dictionary, ids: Int[Tensor, "k"], x: Float[Tensor, "batch pos d_in"]
+) -> Float[Tensor, "batch pos k"]:
+    """What `encode` gives for these features; TopK compares all of them, tile by tile."""
+    coder = d.coder
+    if not isinstance(coder, Affine) or not isinstance(coder.rule, TopK):
+        return Named(d, ids).activations(x)
+    z = coder.centre(d.norm.into(x.to(coder.W_enc))[0]).flatten(0, -2)
+    parts = [_ranked(coder, coder.rule, one, ids) for one in z.split(max(1, NUMBERS // d.d_sae))]
+    return torch.cat(parts).view(*x.shape[:-1], len(ids))
+
+
+def _ranked(coder: Affine, rule: TopK, z: Tensor, ids: Tensor) -> Tensor:
+    pre = torch.addmm(coder.b_enc, z, coder.W_enc)
+    ranked = pre.abs() if rule.by_magnitude else pre
+    least = ranked.topk(rule.k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    mine = pre[:, ids]
+    kept = mine * (ranked[:, ids] >= least)
+    return kept if rule.by_magnitude else kept.relu()

@@ -1,0 +1,279 @@
+"""The estimated effect of every node of every dictionary: one number per feature and slot.
+
+An effect is the change of the target, in nats or logits, when the node alone goes to its baseline:
+negative for a node that the target needs. Attribution patching multiplies the change by the
+derivative on the clean run. Integrated gradients average the derivative over a path (Marks et al.
+2024, arXiv:2403.19647, eq. 3). All nodes of a dictionary on one path give each other's company to
+every estimate, which makes them half as large as the single ablations they stand for; here they are
+dealt out to several paths, which costs as much as more steps on one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.attribution.effects import ROWS
+from backend.attribution.gradients import gradients
+from backend.circuits.examples import Examples
+from backend.circuits.grounds import Grounds, Site
+from backend.circuits.moves import Moves, leaving, written
+from backend.lm import Lm
+
+Method = Literal["gradient", "integrated"]
+PATHS = 8
+STEPS, MOST_STEPS = 2, 54
+"""Midpoints of a path at first; trebled (the old ones are among the new) until the sum fits."""
+FITS = 0.02
+"""Of the measured changes: how far the sums of attributions may be off."""
+MIX = 0x9E3779B1
+"""Knuth's multiplicative hash: deals nodes out to paths."""
+
+Tick = Callable[[int, int], None]
+"""Hears how much is done of how much, and may raise to stop."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """One dictionary's nodes over the prompts, ordered by slot, then by feature."""
+
+    name: str
+    slot: Int[Tensor, "n"]
+    feature: Int[Tensor, "n"]
+    """-1: the slot's error term."""
+    effect: Float[Tensor, "n"]
+    """Mean over prompts."""
+    value: Float[Tensor, "n"]
+    """Activation summed over the slot's tokens; an error term's norm; the mean over prompts."""
+    active: Bool[Tensor, "n"]
+    """Not 0 on any clean prompt."""
+    moved: float | None
+    """Integrated gradients: the measured change of the target, summed over the paths."""
+    gap: float | None
+    """How far attributions are off the measured changes: Σ|difference| ÷ Σ|change| over paths and
+    prompts."""
+    steps: int
+
+    @property
+    def error_share(self) -> float:
+        """|error effects| ÷ all |effects|; NaN when there are none."""
+        size = self.effect.abs()
+        return float(size[self.feature < 0].sum() / size.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one block of prompts adds to a dictionary's nodes."""
+
+    site: Site
+    effect: list[Float[Tensor, "m"]]
+    """Of the moves away, of the moves in."""
+    error: Float[Tensor, "batch pos"]
+    moved: Float[Tensor, "paths batch"] | None = None
+    summed: Float[Tensor, "paths batch"] | None = None
+    steps: int = 0
+
+
+def effects(
+    lm: Lm,
+    grounds: Grounds,
+    examples: Examples,
+    method: Method = "integrated",
+    paths: int = PATHS,
+    tick: Tick | None = None,
+) -> list[Nodes]:
+    """Every dictionary's nodes, in the order of `grounds`."""
+    blocks = list(examples.blocks(ROWS // 4))
+    found: list[list[Part]] = [[] for _ in grounds.dictionaries]
+    for i, block in enumerate(blocks):
+        sites = grounds.sites(block)
+        if method == "gradient":
+            parts = by_gradient(lm, sites, block)
+        else:
+            parts = []
+            for k, site in enumerate(sites):
+                parts.append(integrated(lm, site, block, paths))
+                if tick:
+                    tick(i * len(sites) + k + 1, len(blocks) * len(sites))
+        for kept, part in zip(found, parts, strict=True):
+            kept.append(part)
+        if tick and method == "gradient":
+            tick(i + 1, len(blocks))
+    return [together(parts, len(examples)) for parts in found]
+
+
+def by_gradient(lm: Lm, sites: Sequence[Site], some: Examples) -> list[Part]:
+    """Attribution patching for all dictionaries: one forward and one backward."""
+    hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
+    g = gradients(lm, some.laid.prompts.tokens, hooks, some.laid.target).by
+    return [attributed(site, g[site.dictionary.hook_out]) for site in sites]
+
+
+def attributed(site: Site, g: Float[Tensor, "batch pos d_out"]) -> Part:
+    """Change times derivative, for every node."""
+    d, pulled = site.dictionary, site.reading.pulled(g)
+    moves = [leaving(site.reading, site.slot), site.ground.moves()]
+    return Part(site, [one.pull(d, pulled) for one in moves], (site.error_change() * g).sum(-1))
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Some of a dictionary's nodes, and what the stream gains when they reach their baseline."""
+
+    leave: Bool[Tensor, "n"]
+    arrive: Bool[Tensor, "m"]
+    errors: Bool[Tensor, "batch pos"]
+    change: Float[Tensor, "batch pos d_out"]
+
+
+def dealt(site: Site, paths: int) -> list[Path]:
+    """A dictionary's nodes dealt out; a node's tokens and prompts stay together."""
+    d, leave, arrive = site.dictionary, leaving(site.reading, site.slot), site.ground.moves()
+    whose = [_path(one.slot[one.place], one.feature, d.d_sae, paths) for one in (leave, arrive)]
+    error_path = _path(site.slot, torch.full_like(site.slot, -1), d.d_sae, paths)
+    missed = site.error_change()
+    found = []
+    for k in range(paths):
+        gone, come, errors = whose[0] == k, whose[1] == k, (error_path == k) & (site.slot >= 0)
+        z = leave.only(gone).spread(d) + arrive.only(come).spread(d)
+        change = written(d, site.reading.x, z) + missed * errors[..., None]
+        found.append(Path(gone, come, errors, change))
+    return found
+
+
+def _path(slot: Tensor, feature: Tensor, d_sae: int, paths: int) -> Tensor:
+    key = slot * (d_sae + 1) + feature + 1
+    return ((key * MIX) % (1 << 32) >> 15) % paths
+
+
+def integrated(lm: Lm, site: Site, some: Examples, paths: int = PATHS) -> Part:
+    """Integrated gradients by midpoints, with as many steps as the sums need (MOST_STEPS at
+    most)."""
+    with torch.no_grad():
+        roads = dealt(site, paths)
+    moved = _moved(lm, site, some, roads)
+    summed = torch.zeros(paths, *roads[0].change.shape, device=site.slot.device)
+    steps, done = STEPS, 0
+    while True:
+        fresh = [(k + 0.5) / steps for k in range(steps) if not done or k % 3 != 1]
+        summed += _along(lm, site, some, roads, fresh)
+        sums = torch.stack([(p.change * g).sum((1, 2)) for p, g in zip(roads, summed, strict=True)])
+        off = float((sums / steps - moved).abs().sum())
+        if off <= FITS * float(moved.abs().sum()) or 3 * steps > MOST_STEPS:
+            break
+        done, steps = steps, 3 * steps
+    return _collected(site, roads, summed / steps, moved, sums / steps, steps)
+
+
+def _along(
+    lm: Lm, site: Site, some: Examples, roads: Sequence[Path], shares: Sequence[float]
+) -> Float[Tensor, "paths batch pos d_out"]:
+    """The derivative summed over points of every path."""
+    hook, tokens = site.dictionary.hook_out, some.laid.prompts.tokens
+    points = [(k, share) for share in shares for k in range(len(roads))]
+    found = torch.zeros(len(roads), *roads[0].change.shape, device=site.slot.device)
+    per_pass = max(1, ROWS // len(tokens))
+    for begin in range(0, len(points), per_pass):
+        now = points[begin : begin + per_pass]
+        change = torch.cat([share * roads[k].change for k, share in now])
+        rows = tokens.repeat(len(now), 1)
+        g = gradients(lm, rows, [hook], some.laid.target, {hook: _adding(change)}).by[hook]
+        where = torch.tensor([k for k, _ in now], device=found.device)
+        found.index_add_(0, where, g.view(len(now), *found.shape[1:]).to(found.dtype))
+    return found
+
+
+@torch.no_grad()
+def _moved(
+    lm: Lm, site: Site, some: Examples, roads: Sequence[Path]
+) -> Float[Tensor, "paths batch"]:
+    """The target's measured change at the end of every path."""
+    hook, tokens, target = site.dictionary.hook_out, some.laid.prompts.tokens, some.laid.target
+    clean = target(lm.logits(tokens))
+    per_pass = max(1, ROWS // len(tokens))
+    found = []
+    for begin in range(0, len(roads), per_pass):
+        now = roads[begin : begin + per_pass]
+        change = torch.cat([road.change for road in now])
+        logits = lm.logits(tokens.repeat(len(now), 1), {hook: _adding(change)})
+        found.append(target(logits).view(len(now), -1) - clean)
+    return torch.cat(found)
+
+
+def _collected(
+    site: Site,
+    roads: Sequence[Path],
+    g: Float[Tensor, "paths batch pos d_out"],
+    moved: Tensor,
+    summed: Tensor,
+    steps: int,
+) -> Part:
+    d, missed = site.dictionary, site.error_change()
+    leave, arrive = leaving(site.reading, site.slot), site.ground.moves()
+    gone, come = torch.zeros_like(leave.amount), torch.zeros_like(arrive.amount)
+    error = torch.zeros(site.slot.shape, device=g.device, dtype=missed.dtype)
+    for road, slope in zip(roads, g, strict=True):
+        pulled = site.reading.pulled(slope)
+        gone[road.leave] = leave.only(road.leave).pull(d, pulled)
+        come[road.arrive] = arrive.only(road.arrive).pull(d, pulled)
+        error += (missed * slope).sum(-1) * road.errors
+    return Part(site, [gone, come], error, moved, summed, steps)
+
+
+def together(parts: Sequence[Part], n: int) -> Nodes:
+    """The blocks of one dictionary as nodes; effects and values are means over `n` prompts."""
+    keys, effect, value = [], [], []
+    d_sae = parts[0].site.dictionary.d_sae
+    for part in parts:
+        site = part.site
+        leave, arrive = leaving(site.reading, site.slot), site.ground.moves()
+        for moves, found, worth in (
+            (leave, part.effect[0], -leave.amount),
+            (arrive, part.effect[1], torch.zeros_like(arrive.amount)),
+        ):
+            keys.append(_key(moves, d_sae))
+            effect.append(found)
+            value.append(worth)
+        inside = site.slot >= 0
+        keys.append(site.slot[inside] * (d_sae + 1))
+        effect.append(part.error[inside])
+        value.append(site.error.norm(dim=-1)[inside])
+    key, which = torch.cat(keys).unique(return_inverse=True)
+    sums = [
+        torch.zeros(len(key), dtype=torch.double, device=key.device).index_add_(
+            0, which, x.double()
+        )
+        for x in (torch.cat(effect), torch.cat(value))
+    ]
+    here = torch.zeros_like(key).index_add_(0, which, (torch.cat(value) != 0).long()) > 0
+    nodes = Nodes(
+        parts[0].site.dictionary.name, key // (d_sae + 1), key % (d_sae + 1) - 1,
+        sums[0] / n, sums[1] / n, here, None, None, parts[0].steps,
+    )  # fmt: skip
+    return _with_gap(nodes, parts, n)
+
+
+def _key(moves: Moves, d_sae: int) -> Tensor:
+    return moves.slot[moves.place] * (d_sae + 1) + moves.feature + 1
+
+
+def _with_gap(nodes: Nodes, parts: Sequence[Part], n: int) -> Nodes:
+    moved = [part.moved for part in parts if part.moved is not None]
+    summed = [part.summed for part in parts if part.summed is not None]
+    if not moved:
+        return nodes
+    measured, attributed = torch.cat(moved, 1), torch.cat(summed, 1)
+    size = float(measured.abs().sum())
+    return replace(
+        nodes,
+        moved=float(measured.sum()) / n,
+        gap=float((attributed - measured).abs().sum()) / size if size else 0.0,
+        steps=max(part.steps for part in parts),
+    )
+
+
+def _adding(change: Tensor):  # noqa: ANN202 - an Edit
+    return lambda h: h + change.to(h.dtype)
