@@ -145,6 +145,18 @@ def test_probabilities_come_from_log_probabilities() -> None:
     assert found.parts["AUC random"].value == 1.0
 
 
+def test_log_probabilities_of_several_answers_in_one_token_are_none() -> None:
+    """Where the reply has fewer digits of its own than answers, nothing says which is which."""
+
+    def rule(body: Body) -> Said:
+        first, *rest = [str(int(yes)) for yes in holds_cat(body)]
+        whole = ", " + ", ".join(rest)
+        return said([(first, {first: 0.0}), (whole, {whole: 0.0})], digits(holds_cat(body)))
+
+    found = play("detection", rule, windows())
+    assert {row.probability for row in found.judged} == {None} and found.value.value == 1.0
+
+
 @both
 def test_the_last_batch_is_short_and_right(name: str) -> None:
     """20 + 4 + 23 windows, and for fuzzing 24 more: neither is a multiple of five."""

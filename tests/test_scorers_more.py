@@ -11,6 +11,7 @@ import pytest
 
 from autointerp.scorers.counts import Counts, counted
 from autointerp.scorers.intruder import questions
+from autointerp.scorers.patterned import phrases, pieces
 from autointerp.scorers.predicted_logits import pairs
 from autointerp.scorers.records import Steered, Tools
 from feature_store.records import FeatureId
@@ -94,6 +95,17 @@ def test_simulation_of_the_wrong_length_fails_alone() -> None:
     assert found.failed == 20 and found.value.n == 20 * 6
     assert found.value.value == pytest.approx(1.0)
     assert {row.failed for row in found.judged if row.answer is None} == {"unreadable"}
+
+
+def test_simulation_of_one_side_takes_the_other_for_silent() -> None:
+    """Windows in which just the other side fires: foretold there, it is wrong."""
+    other = tuple(replace(window(400 + i, "top", -10.0), kind="other side") for i in range(20))
+    rule: Rule = lambda b: foretold([10 * (t == CAT) for t in tokens(b)])  # noqa: E731
+    found = play("simulation", rule, replace(even(), other=other))
+    assert found.value.value == pytest.approx(1.0) and found.judged[-1].truth == 0
+    word = np.array([1.0] * 40 + [0.0] * 200)
+    true = np.array([1.0] * 20 + [0.0] * 220)
+    assert found.parts["other side"].value == pytest.approx(np.corrcoef(word, true)[0, 1])
 
 
 def test_simulation_by_patterns() -> None:
@@ -333,3 +345,37 @@ def test_tokens_may_hold_quotes_and_marks() -> None:
     sampled = replace(windows(30, n_random=30), random=(odd, *windows(n_random=30).random[1:]))
     rule: Rule = lambda b: foretold([0] * len(tokens(b)))  # noqa: E731
     assert play("simulation", rule, sampled).failed == 0
+
+
+# Without a language model ---------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [("fires on “cat”", 1.0), ("makes “cat” likelier", 1.0), ("cats", 1.0),
+     ("fires on “dog”", 0.0), ("Anything at all.", 0.5), ("fires on “fish”", 0.5)],
+)  # fmt: skip
+def test_intervention_by_patterns(label: str, value: float) -> None:
+    """The word or what is promoted stands in the steered text; without a difference, one half."""
+    found = alone("intervention", windows(), label, steers=steers)
+    assert found.value.value == value and found.value.n == 40 and not found.calls
+
+
+def test_generation_by_patterns() -> None:
+    """The pattern is put into silent windows; a label that says nothing writes nothing."""
+    found = alone("generation", windows(), "fires on “cat” after “the”", activates=counts_cats)
+    assert found.value.value == 1.0 and found.value.n == 25 and found.value.n_documents == 25
+    assert all(" the cat" in text and "Text r" in text for text in found.detail["texts"])
+    wrong = alone("generation", windows(), "fires on “fish”", activates=counts_cats)
+    assert wrong.value.value == 0.0
+    none = alone("generation", windows(), "Anything at all.", activates=counts_cats)
+    assert none.value.value is None and not none.detail["texts"] and none.failed == 0
+
+
+def test_what_patterns_look_like_in_a_text() -> None:
+    dice, seen = np.random.default_rng(0), windows().random
+    assert phrases("fires on “,” after “and”", seen, dice) == [" and,"]
+    assert phrases("parked cars", seen, dice) == [" parked", " cars"]
+    assert phrases("fires on words beginning with “do”", seen, dice) == [" dog"]
+    assert phrases("fires on numbers", seen, dice) == []
+    assert phrases("fires on “a”; sometimes on “b”", seen, dice) == [" a"]
+    assert pieces("It's 12 cats,\n\nno  more_ ") == ["It", "'", "s", " 12", " cats", ",", "\n\n",
+                                                     "no", "  more", "_", " "]  # fmt: skip

@@ -14,7 +14,7 @@ from autointerp.asking.probabilities import choices
 from autointerp.asking.records import Failed, Reply
 from autointerp.contexts import Sampled
 from autointerp.scorers.questions import Verdict, asker, form, key_of, request
-from autointerp.scorers.records import Judged, Scored, Scorer, Steered, Tools
+from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Steered, Tools
 from autointerp.scorers.sheets import quoted, sheet
 from autointerp.statistics import Answers, Estimate, mean, rate
 from feature_store.errors import InputError
@@ -32,19 +32,18 @@ LETTERS = ("A", "B")
 
 async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
     """The share of answers that pick the steered text; `log odds` as a part."""
-    ask = asker(tools, NAME)
+    if tools.judge != PATTERN:
+        asker(tools, NAME)  # before the model works
     if tools.steers is None:
         raise InputError(f"The scorer {NAME!r} needs the model whose feature it is.")
     pairs = await tools.steers(windows.feature, PAIRS)
     asked = [(i, first) for i, pair in enumerate(pairs) if reached(pair) for first in (True, False)]
-    schema = form("answer", {"type": "string", "enum": list(LETTERS)})
-    requests = [
-        request(prompt(label, pairs[i], steered_first=first), schema, NAME, tools)
-        for i, first in asked
-    ]
-    replies = await asyncio.gather(*map(ask.ask, requests))
-    verdicts = [read(reply, LETTERS[not first]) for (_, first), reply in
-                zip(asked, replies, strict=True)]  # fmt: skip
+    shown = [(pairs[i], first) for i, first in asked]
+    calls: tuple[str, ...] = ()
+    if tools.judge == PATTERN:
+        verdicts = [by_pattern(label, pair, steered_first=first) for pair, first in shown]
+    else:
+        verdicts, calls = await by_model(label, shown, tools)
     rows = [
         Judged(-1, -1, i, f"steered {LETTERS[not first]}", 1.0, v.answer, v.probability, v.failed)
         for (i, first), v in zip(asked, verdicts, strict=True)
@@ -53,8 +52,9 @@ async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
     rows += [Judged(-1, -1, i, "steered", 1.0, None, failed=MISSED) for i in missed]
     good = [row for row in rows if row.answer is not None]
     value = rate(Answers.of([row.answer == 1.0 for row in good], [row.document for row in good]))
-    detail = {"prompt": sheet(NAME).version, "pairs": [vars(pair) for pair in pairs]}
-    calls = tuple(dict.fromkeys(key_of(ask, one) for one in requests))
+    detail: dict[str, object] = {"pairs": [vars(pair) for pair in pairs]}
+    if tools.judge != PATTERN:
+        detail["prompt"] = sheet(NAME).version
     parts = {"log odds": log_odds(good)}
     failed = len(rows) - len(good)
     return Scored(NAME, "steered picked", value, parts, tuple(rows), failed, calls, detail)
@@ -63,6 +63,32 @@ async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
 def reached(pair: Steered) -> bool:
     """Whether the pair was made at the KL aimed at."""
     return abs(pair.kl - AIM) <= WITHIN
+
+
+def by_pattern(label: str, pair: Steered, *, steered_first: bool) -> Verdict:
+    """1 if the label's patterns stand more often in the steered text; where they stand as often
+    in both it picks what stands first, so that a pair without a difference has one half."""
+    from autointerp.scorers.patterned import shows
+
+    more = shows(label, pair.steered) - shows(label, pair.clean)
+    return Verdict(float(more > 0 or (more == 0 and steered_first)))
+
+
+async def by_model(
+    label: str, shown: Sequence[tuple[Steered, bool]], tools: Tools
+) -> tuple[list[Verdict], tuple[str, ...]]:
+    """What a language model picks of each pair, and the requests' keys."""
+    ask = asker(tools, NAME)
+    schema = form("answer", {"type": "string", "enum": list(LETTERS)})
+    requests = [
+        request(prompt(label, pair, steered_first=first), schema, NAME, tools)
+        for pair, first in shown
+    ]
+    replies = await asyncio.gather(*map(ask.ask, requests))
+    verdicts = [
+        read(reply, LETTERS[not first]) for (_, first), reply in zip(shown, replies, strict=True)
+    ]
+    return verdicts, tuple(dict.fromkeys(key_of(ask, one) for one in requests))
 
 
 def prompt(label: str, pair: Steered, *, steered_first: bool) -> str:
@@ -102,5 +128,6 @@ SCORER = Scorer(
     "steered picked",
     0.5,
     score,
+    frozenset((PATTERN, LLM)),
     needs=frozenset(("model",)),
 )
