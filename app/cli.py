@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from app.commands.circuit_options import circuit_options
 from backend.generation.records import Sampling
 from backend.harvest.config import HarvestPlan
 from feature_store.errors import InputError
@@ -270,6 +271,17 @@ def ablate(**options: Any) -> None:
     ablate(**options)
 
 
+@saefari.command()
+@model_options
+@circuit_options
+@JSON
+def circuit(**options: Any) -> None:
+    """Find the features, error terms and edges that a next token runs through, and prove them."""
+    from app.commands.circuit import circuit
+
+    circuit(**options)
+
+
 @saefari.command("map")
 @STORE
 @click.option("--dictionary", required=True, help="Its name in the store.")
@@ -295,6 +307,92 @@ def map_(store: Path, dictionary: str, harvest_id: str | None, again: bool, **nu
     from app.commands.map import map_
 
     map_(store, dictionary, harvest_id=harvest_id, plan=MapPlan(**numbers), again=again)
+
+
+def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which features, whom to ask, and within which limits."""
+    options = [
+        click.option("--dictionary", required=True, help="Its name in the store."),
+        click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given."),
+        click.option(
+            "--features",
+            default="top:500",
+            show_default=True,
+            help="top:N (most often active, with enough contexts), all, list:NAME, failed:JOB, or "
+            "numbers such as 1,2,30-40.",
+        ),
+        click.option("--model", default="", help="The language model, as its server calls it."),
+        click.option(
+            "--base-url", default="", help="An OpenAI-compatible server, such as a local one's /v1."
+        ),
+        click.option("--budget", type=float, metavar="DOLLARS", help="Stop before it costs more."),
+        click.option("--concurrency", type=AT_LEAST_1, help="Calls at once."),
+        click.option("--retry", is_flag=True, help="Ask again where a kept reply was unusable."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Draws the contexts."),
+        click.option("--yes", is_flag=True, help="Do not ask before a job that may cost money."),
+        click.option("--background", is_flag=True, help="Begin the job, print its id, and leave."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def asking_of(options: dict[str, Any]) -> Any:
+    """Whom to ask, taken out of a command's options."""
+    from app.jobs.asking import Asking
+
+    names = ("base_url", "model", "budget", "concurrency")
+    return Asking(**{name: options.pop(name) for name in names}, again=options.pop("retry"))
+
+
+@saefari.command()
+@STORE
+@asking_options
+@click.option(
+    "--explainer",
+    default="pattern",
+    show_default=True,
+    help="pattern and nearest-text ask nobody; max-activating, strata, token-activation, "
+    "with-logits, contrastive, attention and best-of-k ask a language model. Several: a,b.",
+)
+@JSON
+def explain(store: Path, dictionary: str, **options: Any) -> None:
+    """Say in a sentence what each feature fires on, from contexts of the explain split.
+
+    Ctrl-C leaves a state from which the same command goes on.
+    """
+    from app.commands.explain import explain
+
+    explain(store, dictionary, asking=asking_of(options), **options)
+
+
+@saefari.command()
+@STORE
+@asking_options
+@click.option(
+    "--scorer",
+    default="detection",
+    show_default=True,
+    help="detection, fuzzing, simulation, surprisal, embedding, intruder, generation, "
+    "intervention or predicted-logits. Several: a,b.",
+)
+@click.option("--explainer", help="Whose explanations; the newest of each, if not given.")
+@click.option(
+    "--judge",
+    type=click.Choice(["pattern", "openai"]),
+    default="pattern",
+    show_default=True,
+    help="Who answers: patterns read from the label, or a language model.",
+)
+@JSON
+def score(store: Path, dictionary: str, **options: Any) -> None:
+    """Score explanations on contexts of the score split, beside labels that know nothing.
+
+    Ctrl-C leaves a state from which the same command goes on.
+    """
+    from app.commands.score import score
+
+    score(store, dictionary, asking=asking_of(options), **options)
 
 
 @saefari.group(hidden=True)

@@ -123,6 +123,13 @@ class Graph:
             ).fetchall()
         return [Seen(*row) for row in rows]
 
+    def lines(self) -> list[tuple[int, int, float]]:
+        """All edges, strongest first: source and target as numbers, weight."""
+        with self._cursor() as db:
+            return db.execute(
+                "SELECT source, target, weight FROM edge ORDER BY abs(weight) DESC, source, target"
+            ).fetchall()
+
     def part(self, choice: Choice) -> Part:
         """What a choice leaves."""
         member = {one: name for name, ids in choice.groups.items() for one in ids}

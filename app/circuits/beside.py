@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import streamlit as st
 
@@ -101,7 +102,8 @@ def feature(here: Place, id: FeatureId) -> None:
 
 def neighbours(found: Open, node: Seen, names: dict[str, str]) -> None:
     """Its strongest edges, in and out."""
-    for title, way in (("from", "up"), ("to", "down")):
+    ways: tuple[tuple[str, Literal["up", "down"]], ...] = (("from", "up"), ("to", "down"))
+    for title, way in ways:
         near = found.graph.beside(node.id, way, NEIGHBOURS)
         if near:
             rows = [(id, line(found, found.nodes[id], names), weight) for id, weight in near]

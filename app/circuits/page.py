@@ -3,7 +3,19 @@
 import streamlit as st
 
 from app import session
-from app.circuits import beside, chosen, figures, layout, marking, naming, picture, pruning
+from app.circuits import (
+    beside,
+    chosen,
+    fields,
+    figures,
+    layout,
+    marking,
+    naming,
+    picture,
+    pruning,
+    taking,
+)
+from app.circuits.asked import Asked
 from app.circuits.opened import Open, problem
 from app.components import graph
 from app.session import Place
@@ -30,6 +42,7 @@ def draw(place: Place, found: Open) -> None:
     left, right = st.columns([2, 1], gap="medium")
     with left:
         drawn(place, found, part, names, also)
+        taking.menu(found, part, names)
     with right:
         beside.draw(place, found, part, names)
 
@@ -54,6 +67,12 @@ def heading(found: Open) -> None:
         st.caption(session.literal(f"“{' '.join(text.split())}”{more}"))
     for note in circuit.notes:
         st.markdown(f":yellow[{session.literal(note)}]")
+
+
+def again(query: dict[str, str], request: Asked) -> None:
+    """Callback: the form, filled with what this circuit was asked."""
+    fields.show(request)
+    st.query_params.from_dict(query)
 
 
 def plain(ids: list[str]) -> list[str]:

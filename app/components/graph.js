@@ -53,11 +53,12 @@ function build(root) {
   view.stage.setAttribute("aria-label", "Graph of the circuit. Tab goes through its nodes, arrows to neighbours, Enter opens.");
   view.rows = el("div", "axis rows");
   view.columns = el("div", "axis columns");
+  view.over = el("canvas", "over");
   view.tip = el("div", "tip");
   view.tip.hidden = true;
   view.spoken = el("div", "spoken");
   view.spoken.setAttribute("aria-live", "polite");
-  view.frame.append(view.rows, view.columns, view.stage, view.tip, view.spoken);
+  view.frame.append(view.rows, view.columns, view.stage, view.over, view.tip, view.spoken);
   view.stage.addEventListener("keydown", (event) => keys(view, event));
   view.stage.addEventListener("blur", () => leave(view));
   root.replaceChildren(bar, view.frame);
@@ -75,7 +76,7 @@ function start(view, cytoscape) {
   cy.on("select unselect", "node", () => { clearTimeout(view.timer); view.timer = setTimeout(() => tell(view), 80); });
   cy.on("dbltap", "node", (event) => view.setTriggerValue("open", event.target.id()));
   cy.on("dragfree", "node", (event) => view.places.set(event.target.id(), { ...event.target.position() }));
-  cy.on("viewport resize", () => { view.frameDue ??= requestAnimationFrame(() => { view.frameDue = null; axes(view); }); });
+  cy.on("viewport resize", () => { view.frameDue ??= requestAnimationFrame(() => { view.frameDue = null; axes(view); if (view.lit !== null) light(view); }); });
   return cy;
 }
 
@@ -100,7 +101,7 @@ function show(view) {
         position: { ...(view.places.get(node.id) ?? { x: node.x, y: node.y }) },
         classes: classes(node), selected: chosen.has(node.id),
       })));
-      cy.add(data.edges.source.slice(0, STRONGEST).map((_, i) => edge(view, i, "")));
+      cy.add(data.edges.source.slice(0, STRONGEST).map((_, i) => edge(view, i)));
     });
     view.told = JSON.stringify(data.selected);
     view.quiet = false;
@@ -113,11 +114,11 @@ function show(view) {
 
 const classes = (node) => [node.kind, node.sign < 0 ? "negative" : "positive", node.inside ? "" : "outside", node.pinned ? "pinned" : ""].filter(Boolean).join(" ");
 
-function edge(view, i, more) {
+function edge(view, i) {
   const { source, target, weight } = view.data.edges;
   const share = Math.abs(weight[i]) / Math.abs(weight[0] || 1);
   return {
-    group: "edges", classes: `${weight[i] < 0 ? "negative" : "positive"} ${more}`,
+    group: "edges", classes: weight[i] < 0 ? "negative" : "positive",
     data: { id: `→${i}`, source: view.data.nodes[source[i]].id, target: view.data.nodes[target[i]].id, width: 0.6 + 3.4 * Math.sqrt(share) },
   };
 }
@@ -156,37 +157,60 @@ function tell(view) {
   view.setStateValue("selected", JSON.parse(ids));
 }
 
-/** The pointer or the keyboard is on a node: its words, and all its edges. */
+/** The pointer or the keyboard is on a node: its words, and all its edges, on a canvas of their own
+    (the graph itself is not drawn again). */
 function enter(view, i) {
-  leave(view);
-  const node = view.data.nodes[i], { cy } = view;
-  if (!node || !cy) return;
-  view.lit = cy.collection();
-  cy.batch(() => {
-    for (const [e, other] of view.near[i].slice(0, LIT)) {
-      let one = cy.getElementById(`→${e}`);
-      if (one.empty()) one = cy.add(edge(view, e, "extra"));
-      view.lit = view.lit.union(one).union(cy.getElementById(view.data.nodes[other].id));
-    }
-    view.lit = view.lit.union(cy.getElementById(node.id));
-    view.lit.addClass("lit");
-  });
+  const node = view.data.nodes[i];
+  if (!node || !view.cy) return;
+  view.lit = i;
+  light(view);
   view.tip.replaceChildren(el("b", "", node.title), ...node.lines.map((line) => el("div", "muted", line)));
   view.tip.hidden = false;
-  const at = cy.getElementById(node.id).renderedPosition();
+  const at = view.cy.getElementById(node.id).renderedPosition();
   const left = 92 + at.x + 14, top = at.y + 14;
   view.tip.style.left = `${Math.max(4, Math.min(left, view.frame.clientWidth - view.tip.offsetWidth - 6))}px`;
   view.tip.style.top = `${Math.max(4, Math.min(top, view.frame.clientHeight - view.tip.offsetHeight - 6))}px`;
 }
 
+function light(view) {
+  const { over, stage, cy, data } = view, ratio = window.devicePixelRatio || 1;
+  over.width = stage.clientWidth * ratio;
+  over.height = stage.clientHeight * ratio;
+  if (view.lit === null || !cy) return;
+  const pen = over.getContext("2d"), scale = cy.zoom();
+  const place = (n) => cy.getElementById(data.nodes[n].id);
+  const from = place(view.lit).renderedPosition();
+  pen.scale(ratio, ratio);
+  for (const [e, other] of view.near[view.lit].slice(0, LIT)) {
+    const { data: { width }, classes } = edge(view, e), to = place(other);
+    const end = to.renderedPosition(), negative = classes === "negative";
+    pen.globalAlpha = 0.85;
+    pen.strokeStyle = data.palette[negative ? "negative" : "positive"];
+    pen.lineWidth = Math.max(1, width * scale);
+    pen.setLineDash(negative ? [5, 4] : []);
+    pen.beginPath();
+    pen.moveTo(from.x, from.y);
+    pen.lineTo(end.x, end.y);
+    pen.stroke();
+    ring(pen, end, to.renderedWidth() / 2 + 2, data.palette.muted);
+  }
+  ring(pen, from, place(view.lit).renderedWidth() / 2 + 3, data.palette.text);
+}
+
+function ring(pen, { x, y }, radius, colour) {
+  pen.globalAlpha = 1;
+  pen.setLineDash([]);
+  pen.lineWidth = 1.5;
+  pen.strokeStyle = colour;
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 2 * Math.PI);
+  pen.stroke();
+}
+
 function leave(view) {
   view.tip.hidden = true;
-  if (!view.lit || !view.cy) return;
-  view.cy.batch(() => {
-    view.lit.removeClass("lit");
-    view.cy.edges(".extra").remove();
-  });
   view.lit = null;
+  light(view);
 }
 
 function keys(view, event) {

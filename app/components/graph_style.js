@@ -3,21 +3,19 @@
 function style(palette) {
   const hue = (name) => ({ "background-color": palette[name], "border-color": palette[name] });
   return [
-    { selector: "node", style: { width: "data(size)", height: "data(size)", "background-opacity": 0.85, "border-width": 1, "overlay-opacity": 0, "min-zoomed-font-size": 8, "font-size": 8, color: palette.text, "text-valign": "bottom", "text-margin-y": 2, "font-family": "monospace", "text-outline-width": 1.5, "text-outline-color": palette.background } },
+    { selector: "node", style: { width: "data(size)", height: "data(size)", "background-opacity": 0.85, "border-width": 1, "overlay-opacity": 0, "min-zoomed-font-size": 8.5, "font-size": 8, color: palette.text, "text-valign": "bottom", "text-margin-y": 2, "font-family": "monospace", "text-outline-width": 1.5, "text-outline-color": palette.background } },
     { selector: "node.positive", style: hue("positive") },
     { selector: "node.negative", style: hue("negative") },
     { selector: "node.feature, node.group", style: { label: "data(name)" } },
     { selector: "node.error", style: { shape: "rectangle", "background-opacity": 0, "border-width": 1.5 } },
     { selector: "node.token", style: { shape: "round-rectangle", label: "data(name)", "background-color": palette.raised, "border-color": palette.muted } },
-    { selector: "node.logit", style: { shape: "diamond", label: "data(name)", "text-valign": "top", "text-margin-y": -2, "font-size": 10, "min-zoomed-font-size": 5, "background-color": palette.raised, "border-color": palette.muted, "border-width": 1.5 } },
+    { selector: "node.logit", style: { shape: "diamond", label: "data(name)", "text-valign": "top", "text-margin-y": -2, "font-size": 13, "min-zoomed-font-size": 4, "background-color": palette.raised, "border-color": palette.muted, "border-width": 1.5 } },
     { selector: "node.group", style: { shape: "round-hexagon", "border-width": 2, "font-size": 10 } },
     { selector: "node.outside", style: { opacity: 0.4 } },
     { selector: "node.pinned", style: { "border-width": 2.5, "border-color": palette.text } },
     { selector: "edge", style: { "curve-style": "haystack", width: "data(width)", opacity: 0.16, events: "no", "overlay-opacity": 0 } },
     { selector: "edge.positive", style: { "line-color": palette.positive } },
     { selector: "edge.negative", style: { "line-color": palette.negative, "line-style": "dashed" } },
-    { selector: "edge.lit", style: { opacity: 0.85 } },
-    { selector: "node.lit", style: { opacity: 1, "min-zoomed-font-size": 0 } },
     { selector: "node.marked", style: { "border-width": 3, "border-color": palette.accent, opacity: 1 } },
     { selector: "node:selected", style: { "border-width": 3, "border-color": palette.accent, "background-opacity": 1, opacity: 1 } },
     { selector: "node.error:selected", style: { "background-opacity": 0 } },

@@ -1,0 +1,116 @@
+"""What a circuit is asked: plain data that a page, a shell, a job and a kept run share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.circuits.methods import METHODS
+from backend.ablation.asked import Case, case_json, case_of, check_cases
+from backend.circuits.records import BASELINES, ERRORS
+from backend.circuits.tasks import TWINS
+from feature_store.errors import InputError, pick
+from feature_store.graphs import MOST_EDGES, MOST_NODES
+from feature_store.records import FeatureId
+
+PROMPTS = 400
+"""Of one circuit."""
+FEWEST_MEAN = 5
+"""Prompts from which a mean or a resample over prompts is taken."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`from_json(to_json())` is the same."""
+
+    method: str
+    dictionaries: tuple[str, ...]
+    """By name; none: all."""
+    cases: tuple[Case, ...] = ()
+    """Prompts, each with its answer, wrong answer and pair; none for a task."""
+    task: str = ""
+    prompts: int = 64
+    """Of the task."""
+    seed: int = 0
+    targets: tuple[str, ...] = ()
+    """For all prompts alike, in place of their answers: their summed probability counts."""
+    against: tuple[str, ...] = ()
+    feature: str = ""
+    """DICTIONARY/INDEX in place of a next token, at the last token."""
+    baseline: str = "zero"
+    errors: str = "count"
+    nodes: int = 400
+    edges: int = 5_000
+
+    def check(self) -> "Asked":
+        """InputError for what no model could run."""
+        method = pick("method", self.method, METHODS)
+        pick("baseline", self.baseline, dict.fromkeys(BASELINES, ""))
+        pick("way with error terms", self.errors, dict.fromkeys(ERRORS, ""))
+        for name, number, most in (("nodes", self.nodes, MOST_NODES),
+                                   ("edges", self.edges, MOST_EDGES),
+                                   ("prompts", self.prompts, PROMPTS)):  # fmt: skip
+            if not 1 <= number <= most:
+                raise InputError(f"The number of {name} is {number:,}: give 1 to {most:,}.")
+        if self.feature:
+            FeatureId.parse(self.feature)
+            if self.targets or self.against:
+                raise InputError("Give a next token as the target, or a feature: not both.")
+            if "feature" not in method.targets:
+                able = [name for name, one in METHODS.items() if "feature" in one.targets]
+                raise InputError(
+                    f"{self.method} explains next tokens; a feature is explained by "
+                    f"{' or '.join(able)}."
+                )
+        if self.against and not self.targets:
+            raise InputError("There is something to compare with and no target: give the target.")
+        if self.task:
+            pick("task", self.task, TWINS)
+            return self
+        self._check_cases(method.prompts)
+        return self
+
+    def _check_cases(self, most: int) -> None:
+        check_cases(self.cases, PROMPTS)
+        if len(self.cases) > most:
+            raise InputError(
+                f"{self.method} reads {most} prompt{'s' * (most > 1)} at a time, and there are "
+                f"{len(self.cases)}: give fewer, or choose sparse-features."
+            )
+        paired = sum(bool(case.pair) for case in self.cases)
+        if self.baseline == "pair" and paired < len(self.cases):
+            raise InputError(
+                "The baseline pair needs a corrupt prompt for every prompt: give them, or choose "
+                "the baseline zero."
+            )
+        if self.baseline in ("mean", "resample") and len(self.cases) < FEWEST_MEAN:
+            raise InputError(
+                f"The baseline {self.baseline} is taken over the prompts, at least {FEWEST_MEAN} "
+                f"of them, and there {'is' if len(self.cases) == 1 else 'are'} "
+                f"{len(self.cases)}: give more, or choose zero."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        plain = {name: getattr(self, name) for name in PLAIN}
+        lists = {name: list(getattr(self, name)) for name in LISTS}
+        return {**plain, **lists, "cases": [case_json(case) for case in self.cases]}
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> "Asked":
+        """InputError for what `to_json` does not write."""
+        plain: dict[str, Any] = {}
+        try:
+            plain |= {name: kind(given[name]) for name, kind in PLAIN.items() if name in given}
+            plain |= {name: tuple(map(str, given.get(name, ()))) for name in LISTS}
+            found = cls(**plain)
+            cases = [case_of(case, f"case {i}") for i, case in enumerate(given.get("cases", ()), 1)]
+        except (KeyError, TypeError, ValueError) as bad:
+            raise InputError(f"This is no request for a circuit: {bad}.") from bad
+        return replace(found, cases=tuple(cases))
+
+
+PLAIN = {
+    "method": str, "task": str, "prompts": int, "seed": int, "feature": str, "baseline": str,
+    "errors": str, "nodes": int, "edges": int,
+}  # fmt: skip
+LISTS = ("dictionaries", "targets", "against")

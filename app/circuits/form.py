@@ -1,0 +1,170 @@
+"""The form: on what, toward what, by which method; runs as a job."""
+
+import streamlit as st
+
+from app import session
+from app.circuits import fields
+from app.circuits.fields import FILE, SOURCES, keep, key, value
+from app.circuits.methods import METHODS
+from app.jobs import circuits as job
+from app.jobs import starting, watching
+from app.session import Place
+from app.wording import plural
+from backend.ablation.asked import read_jsonl
+from backend.circuits.records import BASELINES
+from backend.circuits.tasks import TWINS
+from backend.demo.plan import MODEL_NAME
+from feature_store.errors import InputError
+from feature_store.graphs import MOST_EDGES, MOST_NODES
+
+JOB, REFUSED = "circuits_job", "circuits_refused"
+"""Of the session: the job that this page waits for; why nothing was started."""
+LARGEST = 4_000_000
+"""Bytes of a file: a job's arguments and an experiment hold it whole."""
+NEEDS_PAIRS = ("pairs", "task", "file")
+
+
+def draw(place: Place) -> None:
+    """Fields on the left, method on the right, and the button."""
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
+        prompts(place)
+    with right:
+        method(place)
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        st.button("Run", type="primary", key="circuits_run", on_click=run, args=(place,),
+                  disabled=not starting.allowed())  # fmt: skip
+        if not starting.allowed():
+            st.caption("Jobs cannot be started from here: see --allow-jobs.", width="content")
+    if sentence := st.session_state.get(REFUSED):
+        st.markdown(f":red[{session.literal(sentence)}]")
+
+
+def prompts(place: Place) -> None:
+    """Where the prompts come from, and the fields of that source."""
+    names = [n for n in SOURCES if n != "task" or place.file.record.model == MODEL_NAME]
+    st.segmented_control(
+        "Prompts from", names, key=key("source"), required=True, on_change=keep,
+        format_func=SOURCES.__getitem__, label_visibility="collapsed",
+    )  # fmt: skip
+    source = value("source")
+    if source == "task":
+        with st.container(horizontal=True, gap="small"):
+            st.selectbox("Task", list(TWINS), key=key("task"), on_change=keep, width=200,
+                         format_func=lambda name: name.replace("_", " "))  # fmt: skip
+            st.number_input("Prompts", 2, 400, step=2, key=key("n"), on_change=keep, width=120)
+            st.number_input("Seed", 0, 10_000, step=1, key=key("seed"), on_change=keep, width=100)
+        st.caption("Pairs of prompts that differ in what decides the answer, with their answers.")
+        return
+    if source == "file":
+        file()
+    else:
+        typed(paired=source == "pairs")
+    target()
+
+
+def typed(*, paired: bool) -> None:
+    """Prompts, and their corrupt twins."""
+    for part, (name, hint) in zip(
+        st.columns(2 if paired else 1, gap="small"),
+        (("prompts", "One prompt a line; \\n for a line break"),
+         ("corrupt", "Its corrupt twin, as many tokens long")), strict=False,
+    ):  # fmt: skip
+        part.text_area(name, key=key(name), height=96, on_change=keep, placeholder=hint,
+                       label_visibility="collapsed")  # fmt: skip
+
+
+def target() -> None:
+    """What should follow, and what should not; or a feature."""
+    able = METHODS[value("method")].targets
+    with st.container(horizontal=True, gap="small"):
+        if "token" in able:
+            for name, hint in (("target", "the likeliest"), ("against", "none")):
+                st.text_input(
+                    name, key=key(name), on_change=keep, placeholder=hint, width=130,
+                    help="One token behind the prompt, its space included. A line of prompts may "
+                    "carry its own instead: `prompt | answer | wrong`.",
+                )  # fmt: skip
+        if "feature" in able:
+            st.text_input("or a feature", key=key("feature"), on_change=keep, width=160,
+                          placeholder="DICTIONARY/INDEX", help="At the last token.")  # fmt: skip
+
+
+def method(place: Place) -> None:
+    """Which algorithm, with what it needs."""
+    with st.container(horizontal=True, gap="small"):
+        st.selectbox("Method", list(METHODS), key=key("method"), on_change=keep, width=190)
+        one = METHODS[value("method")]
+        if one.baseline:
+            ways = [b for b in BASELINES if b != "pair" or value("source") in NEEDS_PAIRS]
+            if value("baseline") not in ways:
+                fields.put(baseline="zero")
+            st.selectbox("Baseline", ways, key=key("baseline"), on_change=keep, width=120,
+                         help="Where nodes go when they are taken away.")  # fmt: skip
+        st.number_input("Nodes", 1, MOST_NODES, step=50, key=key("nodes"), on_change=keep,
+                        width=110, help="The strongest are kept, at most so many.")  # fmt: skip
+        st.number_input("Edges", 1, MOST_EDGES, step=500, key=key("edges"), on_change=keep,
+                        width=120)  # fmt: skip
+    st.caption(one.hint[:1].upper() + one.hint[1:] + ".")
+    st.multiselect(
+        "Dictionaries", list(place.file.dictionaries), key=key("dictionaries"), on_change=keep,
+        placeholder=f"all {len(place.file.dictionaries)} dictionaries",
+        label_visibility="collapsed",
+    )  # fmt: skip
+
+
+def file() -> None:
+    """A file of prompts."""
+    held = st.session_state.get(FILE)
+    if held:
+        st.markdown(f"{plural(len(held[1]), 'prompt')} of {session.literal(held[0])}")
+        st.button("Choose another", type="tertiary", on_click=st.session_state.pop, args=(FILE,))
+        return
+    st.file_uploader("Prompts", type=["jsonl"], key=key("upload"), on_change=upload,
+                     label_visibility="collapsed")  # fmt: skip
+    st.caption("An object a line: prompt, answer, wrong, and if you like pair.")
+
+
+def upload() -> None:
+    """Callback: a file's cases, or why it has none."""
+    given = st.session_state[key("upload")]
+    if given is None:
+        return
+    try:
+        if given.size > LARGEST:
+            raise InputError(f"{given.name} is larger than {LARGEST // 10**6} MB. Take a sample.")
+        st.session_state[FILE] = (given.name, read_jsonl(given.name, given.getvalue()))
+    except InputError as error:
+        st.session_state[REFUSED] = str(error)
+
+
+def run(place: Place) -> None:
+    """Callback: begin the job, or say why not."""
+    st.session_state.pop(REFUSED, None)
+    try:
+        asked = fields.asked(place)
+        about = asked.task.replace("_", " ") or asked.cases[0].prompt[-40:]
+        given = job.arguments(place.file.record.id, asked.to_json())
+        what = f"{asked.method} of “{about}”"
+        st.session_state[JOB] = starting.start(session.store().path, "circuit", given, what).id
+    except InputError as error:
+        st.session_state[REFUSED] = str(error)
+
+
+def under_way() -> str:
+    """The id of the circuit that was waited for, when it is there; meanwhile how far it is."""
+    if JOB not in st.session_state:
+        return ""
+    try:
+        found = watching.jobs().get(st.session_state[JOB])
+    except InputError:  # deleted elsewhere
+        st.session_state.pop(JOB)
+        return ""
+    if found.alive:
+        watching.watch(found.id)
+        return ""
+    st.session_state.pop(JOB)
+    if found.state != "done":
+        st.session_state[REFUSED] = found.error or f"The job was {found.state}."
+        st.rerun()
+    return str(found.result["experiment"])

@@ -1,0 +1,36 @@
+"""The methods that find circuits: one file each, one line here.
+
+A file has `run(engine, asked, tell) -> Circuit`: a LocalEngine, an `Asked`, and a function that
+hears (done, total, note) and may raise to stop. It is imported where a model runs.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find a circuit."""
+
+    module: str
+    hint: str
+    """In a line: what it finds."""
+    targets: tuple[str, ...] = ("token",)
+    """What it can explain: token, feature."""
+    prompts: int = 1
+    """How many it reads at once, at most."""
+    baseline: bool = False
+    """Whether nodes go to a baseline."""
+
+
+METHODS = {
+    "sparse-features": Method(
+        "app.circuits.methods.sparse_features",
+        "features and error terms of all dictionaries by their effect on the target, with a proof "
+        "by ablation",
+        prompts=400, baseline=True,
+    ),
+    "attribution-graph": Method(
+        "app.circuits.methods.attribution_graph",
+        "direct effects through transcoders with attention and norms held still, by influence",
+    ),
+}  # fmt: skip

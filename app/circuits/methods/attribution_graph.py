@@ -1,0 +1,24 @@
+"""Attribution graphs through transcoders, for one prompt."""
+
+from typing import TYPE_CHECKING
+
+from app.circuits.asked import Asked
+from app.circuits.methods.reading import target_of, text_of
+from app.circuits.running import Tell
+from backend.circuits.records import Circuit
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+
+
+def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+    """The likeliest next tokens together where no target is named."""
+    from backend.circuits.attribution_graph_record import attribution_circuit
+
+    text = text_of(engine, asked.cases[0])
+    answers, against = target_of(engine, asked, asked.cases[0])
+    used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
+    return attribution_circuit(
+        engine.lm, used, text, answers=answers, against=against,
+        said=lambda done, total: tell(done, total, "tracing features"),
+    )  # fmt: skip

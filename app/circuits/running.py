@@ -1,0 +1,55 @@
+"""Finding a circuit with a model at hand: the road of the job and of the command."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from app.circuits.asked import Asked
+from app.circuits.methods import METHODS
+from backend.circuits.records import Circuit
+from feature_store.errors import InputError, near_miss
+from feature_store.graphs import PLAIN
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+
+Tell = Callable[[int, int, str], None]
+"""Hears (done, total, note); may raise to stop."""
+
+
+def find(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+    """The circuit, within its budget. InputError for what cannot be found."""
+    asked.check()
+    for name in asked.dictionaries:
+        if name not in engine.dictionaries:
+            raise InputError(
+                f"No dictionary called {name!r}.{near_miss(name, list(engine.dictionaries))} "
+                f"There are: {', '.join(engine.dictionaries)}."
+            )
+    method = importlib.import_module(METHODS[asked.method].module)
+    return within(method.run(engine, asked, tell), asked.nodes, asked.edges)
+
+
+def within(circuit: Circuit, nodes: int, edges: int) -> Circuit:
+    """The strongest nodes and edges that the budget has room for; a note says what was cut.
+
+    Tokens and logits cost nothing, and stay.
+    """
+    judged = [node for node in circuit.nodes if node.kind not in PLAIN]
+    kept = {node.id for node in judged[:nodes]} | {
+        node.id for node in circuit.nodes if node.kind in PLAIN
+    }
+    inside = [edge for edge in circuit.edges if edge.source in kept and edge.target in kept]
+    cut = []
+    if len(judged) > nodes:
+        cut.append(f"the strongest {nodes:,} of {len(judged):,} nodes")
+    if len(inside) > edges:
+        cut.append(f"the strongest {edges:,} of {len(inside):,} edges between them")
+    if not cut:
+        return circuit
+    note = f"Cut to the budget: {' and '.join(cut)}. What is pruned is not counted in the graph."
+    return replace(
+        circuit, nodes=tuple(node for node in circuit.nodes if node.id in kept),
+        edges=tuple(inside[:edges]), notes=(*circuit.notes, note),
+    )  # fmt: skip

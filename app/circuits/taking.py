@@ -1,0 +1,202 @@
+"""Taking circuits away, and taking others' in: circuit-tracer JSON, GraphML, Python."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app import session
+from app.circuits.opened import Open
+from app.session import Place
+from backend.circuits.exchange import OWN, to_circuit_tracer, to_graphml
+from backend.circuits.exchange_import import KINDS, read_circuit_tracer
+from backend.circuits.records import Circuit, Edge, Node
+from feature_store.circuits import Circuits, Marks
+from feature_store.errors import InputError
+from feature_store.graphs import MOST_EDGES, MOST_NODES, Part, Seen
+
+UPLOAD, REFUSED = "circuits_upload", "circuits_import_refused"
+LARGEST = 50_000_000
+"""Bytes of a file."""
+PYTHON = """from pathlib import Path
+
+from app.circuits.asked import Asked
+from app.circuits.running import find
+from backend.device import choose_placement
+from backend.engine import LocalEngine
+from feature_store.store import Store
+
+store = Store(Path({store!r}))
+engine = LocalEngine.load(
+    store.harvest({harvest!r}), store.places.known(), choose_placement()
+)
+asked = Asked.from_json({request})
+circuit = find(engine, asked, lambda done, total, note: None)
+for node in circuit.nodes[:20]:
+    print(node.id, node.effect)
+"""
+OPEN = """from pathlib import Path
+
+from feature_store.circuits import Circuits
+from feature_store.graphs import Choice
+from feature_store.store import Store
+
+circuits = Circuits(Store(Path({store!r})).catalog)
+graph = circuits.graph(circuits.open({id!r}).graph)
+part = graph.part(Choice(most=20))
+for node in part.nodes:
+    print(node.id, node.effect)
+"""
+
+
+def menu(found: Open, part: Part, names: Mapping[str, str]) -> None:
+    """What can be taken: the shown part, or all of it."""
+    with st.popover("Export", type="tertiary"):
+        which = st.segmented_control(
+            "What", ["shown", "whole"], default="shown", required=True, key="circuits_which",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        given = circuit_of(found, part if which == "shown" else None)
+        button("circuit-tracer JSON", f"circuit-{found.id}.json",
+               lambda: tracer(found, given, names))  # fmt: skip
+        button("GraphML", f"circuit-{found.id}.graphml", lambda: to_graphml(given))
+        st.caption("PNG and SVG: above the graph. The same as Python:")
+        st.code(python(session.store().path, found), language="python")
+
+
+def button(label: str, name: str, content: Any) -> None:
+    """A file, made when it is asked for; or why it cannot be."""
+
+    def made() -> str:
+        try:
+            return content()
+        except InputError as error:
+            return str(error)
+
+    st.download_button(f"Download {label}", made, name, type="tertiary", on_click="ignore")
+
+
+def circuit_of(found: Open, part: Part | None) -> Circuit:
+    """The circuit with the nodes and edges of a part, or with all."""
+    seen = part.nodes if part else list(found.nodes.values())
+    inside = {n.id for n in seen}
+    place = {number: id for number, id in enumerate(found.graph.ids) if id in inside}
+    edges = [
+        Edge(place[source], place[target], weight)
+        for source, target, weight in found.graph.lines()
+        if source in place and target in place
+    ]
+    nodes = sorted(seen, key=lambda n: found.graph.place(n.id))
+    return replace(found.circuit, nodes=tuple(map(plain, nodes)), edges=tuple(edges))
+
+
+def plain(n: Seen) -> Node:
+    """A node as the methods give it."""
+    return Node(n.id, n.kind, n.layer, n.position, n.dictionary, n.feature, n.effect, n.value,
+                n.label)  # type: ignore[arg-type]  # a Kind, as it was kept # fmt: skip
+
+
+def tracer(found: Open, circuit: Circuit, names: Mapping[str, str]) -> str:
+    """circuit-tracer's JSON with the pins and groups of the page."""
+    data = to_circuit_tracer(circuit, f"saefari-{found.id}", dict(names))
+    theirs = {one[OWN]["id"]: one["node_id"] for one in data["nodes"]}
+    marks = found.marks
+    data["qParams"]["pinnedIds"] = [theirs[id] for id in marks.pins if id in theirs]
+    data["qParams"]["supernodes"] = [
+        [name, *(theirs[id] for id in ids if id in theirs)] for name, ids in marks.groups.items()
+    ]
+    return json.dumps(data, ensure_ascii=False)
+
+
+def python(store: Path, found: Open) -> str:
+    """A few lines that find it again; that open it, where it came from elsewhere."""
+    request = found.experiment.request
+    if "method" not in request:
+        return OPEN.format(store=str(store), id=found.id)
+    return PYTHON.format(
+        store=str(store), harvest=found.experiment.harvest,
+        request=json.dumps(request, ensure_ascii=False)
+    )  # fmt: skip
+
+
+def importer(place: Place) -> None:
+    """A graph file of circuit-tracer, Neuronpedia or Saefari."""
+    if not session.store().catalog.writable:
+        return
+    with st.popover("Import", type="tertiary"):
+        st.caption("A graph file of circuit-tracer, Neuronpedia or Saefari (JSON).")
+        st.file_uploader("Graph", type=["json"], key=UPLOAD, label_visibility="collapsed",
+                         on_change=take, args=(place,))  # fmt: skip
+    if sentence := st.session_state.pop(REFUSED, None):
+        st.markdown(f":red[{session.literal(sentence)}]")
+
+
+def take(place: Place) -> None:
+    """Callback: keep the uploaded graph and open it; or say what is wrong, and keep nothing."""
+    given = st.session_state[UPLOAD]
+    if given is None:
+        return
+    try:
+        if given.size > LARGEST:
+            raise InputError(f"{given.name} is larger than {LARGEST // 10**6} MB. Prune it first.")
+        st.query_params["experiment"] = imported(place, given.name, given.getvalue())
+    except InputError as error:
+        st.session_state[REFUSED] = f"{given.name} was not imported: {error}"
+
+
+def imported(place: Place, name: str, content: bytes) -> str:
+    """The id that a graph file is kept under. InputError for what is none, or too large."""
+    circuit = read_circuit_tracer(content)
+    if len(circuit.nodes) > MOST_NODES * 5 or len(circuit.edges) > MOST_EDGES * 25:
+        raise InputError(
+            f"it has {len(circuit.nodes):,} nodes and {len(circuit.edges):,} edges; at most "
+            f"{MOST_NODES * 5:,} and {MOST_EDGES * 25:,} are kept. Prune it first."
+        )
+    found = marks(json.loads(content), circuit.nodes)
+    circuits = Circuits(session.store().catalog)
+    id = circuits.keep(
+        circuit.to_json(), harvest=place.file.record.id, model=circuit.model, model_hash="",
+        dictionaries={}, request={"file": name, "slug": slug(content)}, versions={},
+    )  # fmt: skip
+    circuits.mark(id, "pins", list(found.pins))
+    circuits.mark(id, "groups", {k: list(v) for k, v in found.groups.items()})
+    return id
+
+
+def slug(content: bytes) -> str:
+    """What the file calls its graph."""
+    return str(json.loads(content)["metadata"].get("slug", ""))
+
+
+def marks(given: Mapping[str, Any], nodes: Sequence[Node]) -> Marks:
+    """Pins and supernodes of a checked graph file, of nodes that are there. InputError for lists
+    that are none."""
+    there = {(n.kind, n.layer, n.position, n.feature): n.id for n in nodes}
+    ours = {row["node_id"]: there.get(where(row)) or row.get(OWN, {}).get("id", "")
+            for row in given["nodes"]}  # fmt: skip
+    known = set(there.values())
+    asked = given.get("qParams") or {}
+    try:
+        pins = [ours[id] for id in asked.get("pinnedIds") or () if ours.get(id) in known]
+        groups = {
+            str(name): tuple(ours[id] for id in ids if ours.get(id) in known)
+            for name, *ids in asked.get("supernodes") or ()
+        }
+    except (TypeError, ValueError, AttributeError) as bad:
+        raise InputError(
+            "its qParams are not as circuit-tracer writes them: pinnedIds is a list of node_ids, "
+            "supernodes a list of lists of a name and node_ids."
+        ) from bad
+    return Marks(tuple(pins), (), {name: ids for name, ids in groups.items() if ids})
+
+
+def where(row: Mapping[str, Any]) -> tuple[str, int, int, int | None]:
+    """Kind, layer, position and number of a checked entry, as a node has them."""
+    kind = KINDS[row["feature_type"]]
+    parts = str(row["node_id"]).split("_")
+    number = int(parts[1]) if len(parts) > 2 and parts[1].isdecimal() else None
+    layer = -1 if kind == "token" else int(row["layer"]) - (kind == "logit")
+    return (kind, layer, row["ctx_idx"], None if kind == "error" else number)

@@ -1,0 +1,176 @@
+"""`saefari circuit`: which features a behaviour runs through."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from app.circuits.asked import Asked
+from app.circuits.methods import METHODS
+from app.commands.harvest import look_at_weights
+from app.commands.steer import loaded, plain
+from app.commands.terminal import console
+from app.wording import count, measure, signed
+from backend.ablation.asked import Case, read_jsonl
+from backend.circuits.records import Circuit, Estimate
+from feature_store.errors import InputError, pick
+from feature_store.reader import HarvestFile
+from feature_store.store import Store
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+
+SHOWN = 20
+"""Nodes printed."""
+LARGEST = 20_000_000
+"""Bytes of a file of prompts."""
+
+
+def circuit(
+    *,
+    model: str,
+    dictionaries: tuple[str, ...],
+    device: str | None,
+    dtype: str | None,
+    trust_remote_code: bool,
+    method: str,
+    prompt: str | None,
+    corrupt: str,
+    prompts: Path | None,
+    task: str,
+    store: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Find it, print it, and keep it where a store is named; see `saefari circuit --help`."""
+    if corrupt and prompt is None:
+        raise InputError("--corrupt is the partner of --prompt: give that too.")
+    if sum((prompt is not None, prompts is not None, bool(task))) != 1:
+        raise InputError("Give --prompt TEXT, --prompts FILE.jsonl or --task NAME: one of them.")
+    baseline = given.pop("baseline") or ("pair" if corrupt or task else "zero")
+    pick("method", method, METHODS)
+    asked = Asked(
+        method, (), cases_of(prompt, corrupt, prompts), task, baseline=baseline,
+        prompts=given.pop("n_prompts"), **given,
+    ).check()  # fmt: skip
+    look_at_weights(model, dictionaries)
+    kept_in = Store(store) if store else None
+    live = loaded(model, dictionaries, device, dtype, trust_remote_code)
+    found = watched(live, asked, quiet=as_json)
+    kept, unkept = keep(kept_in, live, asked, found) if kept_in else ("", "")
+    if as_json:
+        click.echo(json.dumps(as_data(live, asked, found, kept), ensure_ascii=False))
+    else:
+        show(found, kept)
+    if unkept:
+        console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
+
+
+def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[Case, ...]:
+    """One prompt, or those of a file."""
+    if prompt is not None:
+        return (Case(prompt, pair=corrupt),)
+    if file is None:
+        return ()
+    try:
+        if file.stat().st_size > LARGEST:
+            raise InputError(f"{file} is larger than {LARGEST // 10**6} MB. Take a sample.")
+        return read_jsonl(file.name, file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def watched(live: "LocalEngine", asked: Asked, *, quiet: bool) -> Circuit:
+    """Find it; on a terminal with a bar."""
+    from app.circuits.running import find
+
+    out = console(stderr=True)
+    columns = TextColumn("{task.description:<24}"), BarColumn(32), MofNCompleteColumn()
+    hidden = quiet or not out.is_terminal
+    with Progress(*columns, TimeElapsedColumn(), console=out, disable=hidden) as bar:
+        task = bar.add_task("")
+
+        def tell(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, description=note)
+
+        return find(live, asked, tell)
+
+
+def keep(store: Store, live: "LocalEngine", asked: Asked, found: Circuit) -> tuple[str, str]:
+    """The id that it is kept under, or why it is not."""
+    from app.circuits.keeping import keep
+
+    file = harvest_of(store, live, found)
+    if file is None:
+        return "", "the store has no harvest of this model and these dictionaries."
+    try:
+        return keep(store, file.record.id, live, asked, found), ""
+    except InputError as error:
+        return "", str(error)
+
+
+def harvest_of(store: Store, live: "LocalEngine", found: Circuit) -> HarvestFile | None:
+    """The newest harvest of this very model that has the circuit's very dictionaries."""
+    want = {name: live.dictionaries[name].weights_hash for name in found.dictionaries
+            if name in live.dictionaries}  # fmt: skip
+    for file in store.harvests():
+        have = {name: info.weights_hash for name, info in file.dictionaries.items()}
+        if file.record.model_hash == live.lm.model_hash and want.items() <= have.items():
+            return file
+    return None
+
+
+def as_data(live: "LocalEngine", asked: Asked, found: Circuit, kept: str) -> dict[str, Any]:
+    """The circuit as plain data; estimates as numbers, their intervals beside them."""
+    from app.experiments import versions
+
+    estimates = {name: getattr(found, name) for name in ("faithfulness", "completeness", "clean",
+                                                         "empty")}  # fmt: skip
+    return {
+        **found.to_json(),
+        **{name: one.value if one else None for name, one in estimates.items()},
+        "intervals": {name: [one.low, one.high] for name, one in estimates.items() if one},
+        "request": asked.to_json(),
+        "model": live.lm.name,
+        "model_hash": live.lm.model_hash,
+        "versions": versions(live),
+        "experiment": kept or None,
+    }
+
+
+def show(found: Circuit, kept: str) -> None:
+    """The target, the proof, the strongest nodes."""
+    out = console()
+    out.print(Text(f"{found.method}: {plain(found.target)}"))
+    facts = [f"{count(len(found.nodes))} nodes, {count(len(found.edges))} edges"]
+    for name in ("faithfulness", "completeness"):
+        if one := getattr(found, name):
+            facts.append(f"{name} {estimate(one)}")
+    out.print(Text(" · ".join(facts)))
+    for name, share in found.error_share.items():
+        out.print(Text(f"error share at {name}: {measure(share, 2)}"))
+    out.print()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, side in (("node", "left"), ("", "left"), ("effect", "right")):
+        table.add_column(name, justify=side)  # type: ignore[arg-type]  # a literal
+    for node in found.nodes[:SHOWN]:
+        effect = "" if node.effect is None else signed(node.effect, 3)
+        table.add_row(Text(node.id), Text(plain(node.label)), effect)
+    out.print(table)
+    if len(found.nodes) > SHOWN:
+        out.print(Text(f"and {count(len(found.nodes) - SHOWN)} more: --json has them", style="dim"))
+    for note in found.notes:
+        out.print(Text(plain(note), style="yellow"))
+    if kept:
+        out.print(Text(f"kept as {kept}"))
+
+
+def estimate(one: Estimate) -> str:
+    """0.91 [0.86, 0.95]"""
+    if one.low is None:
+        return measure(one.value, 2)
+    return f"{measure(one.value, 2)} [{measure(one.low, 2)}, {measure(one.high, 2)}]"
