@@ -185,10 +185,10 @@ def test_generation_weak_firing_is_not_above_the_lowest_decile() -> None:
     assert found.failed == 5 and found.value.n == 20
 
 
-def test_generation_with_a_failed_call() -> None:
+@pytest.mark.parametrize("bad", [[" cat"] * 4, [*[" cat"] * 4, " \n"]])
+def test_generation_with_a_failed_call(bad: list[str]) -> None:
     def rule(body: Body) -> str:
-        texts = [" cat"] * (4 if body["seed"] == 1003 else 5)
-        return json.dumps({"texts": texts})
+        return json.dumps({"texts": bad if body["seed"] == 1003 else [" cat"] * 5})
 
     found = play("generation", rule, windows(), activates=counts_cats)
     assert found.failed == 5 and found.value.n == 20 and found.value.value == 1.0

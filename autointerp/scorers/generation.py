@@ -89,8 +89,13 @@ async def by_model(label: str, tools: Tools) -> tuple[list[list[str] | Failed], 
         for draw in range(1, CALLS + 1)
     ]  # fmt: skip
     replies = await asyncio.gather(*map(ask.ask, requests))
-    batches = [one if isinstance(one, Failed) else list(one.parsed["texts"]) for one in replies]
+    batches = [one if isinstance(one, Failed) else read(one.parsed["texts"]) for one in replies]
     return batches, tuple(key_of(ask, one) for one in requests)
+
+
+def read(texts: list[str]) -> list[str] | Failed:
+    """The texts of a reply. `minLength` is no part of the schemas that all servers take."""
+    return texts if all(text.strip() for text in texts) else Failed("empty", "A text is empty.")
 
 
 def row(windows: Sampled, call: int, peak: float) -> Judged:
