@@ -4,6 +4,7 @@ Browsing never waits for torch; a page that needs the model says that it is load
 itself.
 """
 
+import gc
 import threading
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ def loading(_file: HarvestFile, harvest_id: str) -> Loading:
         except Exception as error:  # noqa: BLE001 - a thread's end: the page raises it again
             found.error = error
         finally:
+            gc.freeze()  # what the libraries brought stays: no collection looks at it again
             found.done.set()
 
     threading.Thread(target=load, daemon=True, name=f"load {harvest_id}").start()

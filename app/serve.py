@@ -104,6 +104,9 @@ def configure(host: str) -> None:
         "server.maxUploadSize": 50,
         "browser.gatherUsageStats": False,
         "runner.magicEnabled": False,
+        # A full collection after each run, over all that torch and the model brought, keeps every
+        # other thread waiting: with a page that looks twice a second, loading took minutes.
+        "runner.postScriptGC": False,
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         # A page of another site whose name resolves to this machine must not read the store.
