@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from backend.circuits.aims import Aim, chosen, likeliest
-from backend.circuits.attribution_graph import BUDGET, MEMORY, Graph, Said, attribution_graph
+from backend.circuits.attribution_graph import BUDGET, MEMORY, Graph, attribution_graph
 from backend.circuits.influence import (
     EDGE_SHARE,
     NODE_SHARE,
@@ -25,6 +25,7 @@ from backend.circuits.records import (
     logit_id,
     token_id,
 )
+from backend.circuits.tracer import Said
 from backend.circuits.words import prompt_of
 from backend.dictionaries.base import Dictionary
 from backend.live import Text

@@ -27,7 +27,7 @@ from feature_store.errors import InputError, listing
 METHOD = "attribution-graph"
 MOST_NODES = 50_000
 MOST_LINKS = 2_000_000
-KINDS = {told: kind for kind, told in TYPES.items()}
+KINDS: dict[str, Kind] = {told: kind for kind, told in TYPES.items()}
 MEANS = (
     "Influence: the share of the targets that paths through this node account for, computed from "
     "the imported links. No sign, no unit."
