@@ -10,6 +10,8 @@ from typing import Any
 import duckdb
 
 from autointerp.asking import CallLog, Server, at, calls_of, servers
+from autointerp.asking.prices import Price, price, prices
+from autointerp.jobs.estimate import Dry, Rates, learned
 from autointerp.jobs.gate import Gate
 from feature_store.errors import InputError, near_miss
 from feature_store.jobs import Job, Jobs, read_json, write_json
@@ -117,6 +119,14 @@ class Teller:
             "tokens": all_.tokens_in + all_.tokens_out,
             "cost": None if all_.unpriced else all_.cost,
         }  # fmt: skip
+
+
+def known_of(store: Store, asking: Asking) -> tuple[Dry, Rates, Price | None]:
+    """For an estimate: an asker that only looks, what was learnt of the model, its price."""
+    dry = Dry(asking.model, asking.server.logprobs)
+    files = [job.data for job in Jobs(store.path).all() if job.data.exists() and not job.alive]
+    known = price(asking.model, asking.server, prices())
+    return dry, learned(files, asking.model), known
 
 
 def so_far(job: Job) -> dict[str, Any]:

@@ -6,16 +6,28 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from app.jobs.asking import Asking, Teller, asked, by_purpose, ending, names_of, settle, spent
+from app.jobs.asking import (
+    Asking,
+    Teller,
+    asked,
+    by_purpose,
+    ending,
+    known_of,
+    names_of,
+    settle,
+    spent,
+)
 from app.jobs.embedding import embedder, words
 from app.jobs.features import pinned
 from autointerp.asking import CallLog
-from autointerp.contexts import Wanted
+from autointerp.contexts import Sampled, Wanted
 from autointerp.explainers.records import Explainer, Tools
 from autointerp.jobs import explaining
 from autointerp.jobs.choosing import choose
+from autointerp.jobs.estimate import Dry, Estimate
+from autointerp.jobs.estimate import estimate as worked_out
 from autointerp.jobs.explaining import Plan, Tally
-from autointerp.jobs.gate import Gate
+from autointerp.jobs.gate import Gate, role
 from autointerp.jobs.ledger import Ledger
 from feature_store import scoring
 from feature_store.reader import HarvestFile
@@ -77,6 +89,23 @@ def checked(store: Store, given: Explaining) -> Explaining:
         pinned(store, file, given.dictionary, given.features), names,
         settle(given.asking) if "server" in needs(names) else Asking(), given.seed,
     )  # fmt: skip
+
+
+def estimate(store: Store, given: Explaining) -> Estimate:
+    """What a job that was `checked` will ask and cost; asks nobody."""
+    file = store.harvest(given.harvest)
+    dry, rates, price = known_of(store, given.asking)
+
+    async def ask(windows: Sampled, dry: Dry) -> None:
+        for name in given.explainers:
+            if "server" in table()[name].needs:
+                with role(f"explain: {name}"):
+                    await table()[name].explain(windows, Tools(dry, seed=given.seed))
+
+    choice = choose(file, given.dictionary, given.features)
+    return worked_out(
+        file, given.dictionary, choice, Wanted(seed=given.seed), ask, dry, rates, price
+    )
 
 
 def do(store: Store, work: Work) -> dict[str, Any]:

@@ -6,15 +6,27 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from app.jobs.asking import Asking, Teller, asked, by_purpose, ending, names_of, settle, spent
+from app.jobs.asking import (
+    Asking,
+    Teller,
+    asked,
+    by_purpose,
+    ending,
+    known_of,
+    names_of,
+    settle,
+    spent,
+)
 from app.jobs.embedding import embedder
 from app.jobs.features import pinned
 from autointerp import nulls
 from autointerp.asking import CallLog
-from autointerp.contexts import Wanted
+from autointerp.contexts import Sampled, Wanted
 from autointerp.embedding import Embedder
 from autointerp.jobs import scoring
 from autointerp.jobs.choosing import choose
+from autointerp.jobs.estimate import Dry, Estimate
+from autointerp.jobs.estimate import estimate as worked_out
 from autointerp.jobs.gate import Gate
 from autointerp.jobs.labels import Labels
 from autointerp.jobs.ledger import Ledger
@@ -100,6 +112,31 @@ def checked(store: Store, given: Scoring) -> Scoring:
 def asks(names: tuple[str, ...], judge: str) -> bool:
     """Whether a language model is asked."""
     return judge == LLM and any(table()[name].judges for name in names)
+
+
+def estimate(store: Store, given: Scoring) -> Estimate:
+    """What a job that was `checked` will ask and cost; asks nobody."""
+    file = store.harvest(given.harvest)
+    labels = Labels(
+        file, given.dictionary, store.catalog.snapshot().explanations, explainer=given.explainer,
+        seed=given.seed,
+    )  # fmt: skip
+    dry, rates, price = known_of(store, given.asking)
+
+    async def ask(windows: Sampled, dry: Dry) -> None:
+        tools = Tools(given.judge, dry, seed=given.seed)
+        await scoring.asked(windows, labels, scorers, tools)
+
+    scorers = {name: table()[name] for name in given.scorers if foreseen(table()[name])}
+    choice = choose(file, given.dictionary, given.features)
+    return worked_out(
+        file, given.dictionary, choice, Wanted(seed=given.seed), ask, dry, rates, price
+    )
+
+
+def foreseen(scorer: Scorer) -> bool:
+    """Whether what it asks is known before anything is answered, and needs no model."""
+    return bool(scorer.judges) and not scorer.needs
 
 
 def do(store: Store, work: Work) -> dict[str, Any]:

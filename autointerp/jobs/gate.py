@@ -23,6 +23,8 @@ class Gate:
 
     def __init__(self, asker: Asker, most: int) -> None:
         self._asker = asker
+        self.server = getattr(asker, "server", None)
+        """Of whoever answers: requests are known by it."""
         self._slots = asyncio.Semaphore(most)
         self._open = asyncio.Event()
         self._open.set()

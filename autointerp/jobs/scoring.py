@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -111,7 +112,7 @@ class Sheet:
 
     async def row(self, label: Label, scorer: str) -> NewScore | None:
         """A label's score with its nulls; None where the scorer has too few windows."""
-        shown = {OWN: label.text, **self._nulls(label)}
+        shown = shown_of(label, self._windows)
         found = await asyncio.gather(
             *(self._score(text, scorer, label.explainer, kind) for kind, text in shown.items())
         )
@@ -128,15 +129,6 @@ class Sheet:
             [finite(asdict(item)) for item in own.judged], own.failed, finite(dict(own.detail)),
             self._plan.file.record.id, self._plan.job,
         )  # fmt: skip
-
-    def _nulls(self, label: Label) -> dict[str, str]:
-        """Labels that know nothing of the feature, where there are such."""
-        found = {
-            "borrowed": label.borrowed,
-            "constant": nulls.CONSTANT,
-            "token": nulls.token_label(self._windows),
-        }
-        return {kind: text for kind, text in found.items() if text is not None}
 
     def _null(self, label: Label, kind: str, text: str, found: Scored) -> dict[str, Any]:
         hard = found.parts.get("hard")
@@ -156,6 +148,28 @@ class Sheet:
                 return await self._plan.scorers[scorer].score(text, self._windows, self._plan.tools)
             except TooFew:
                 return None
+
+
+def shown_of(label: Label, windows: Sampled) -> dict[str, str]:
+    """A label, and those that know nothing of the feature, where there are such."""
+    found = {
+        OWN: label.text,
+        "borrowed": label.borrowed,
+        "constant": nulls.CONSTANT,
+        "token": nulls.token_label(windows),
+    }
+    return {kind: text for kind, text in found.items() if text is not None}
+
+
+async def asked(
+    windows: Sampled, labels: Labels, scorers: Mapping[str, Scorer], tools: Tools
+) -> None:
+    """All that is asked about one feature, for an estimate; nothing is kept."""
+    for label in labels.of(windows.feature.index):
+        for kind, text in shown_of(label, windows).items():
+            for name, scorer in scorers.items():
+                with role(purpose(label.explainer, name, kind)), suppress(TooFew):
+                    await scorer.score(text, windows, tools)
 
 
 def purpose(explainer: str, scorer: str, kind: str) -> str:

@@ -1,0 +1,161 @@
+"""What `saefari explain` and `saefari score` have in common: an estimate, a job, its result."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.commands.terminal import console
+from app.jobs.asking import so_far
+from app.jobs.starting import spawn
+from app.wording import count, plural
+from autointerp.jobs.estimate import Estimate
+from feature_store.errors import InputError
+from feature_store.jobs import RESUMABLE, Job, Jobs
+from feature_store.store import Store
+from feature_store.work import Work, carry_out
+
+POLL_S = 0.5
+LINE_EVERY_S = 10.0
+
+
+def launch(
+    store: Store, kind: str, arguments: Mapping[str, Any], what: str,
+    do: Callable[[Store, Work], dict[str, Any]], *, background: bool,
+) -> Job:  # fmt: skip
+    """Begin the job, or the same one again where it was left off, and see it to its end; in the
+    background, only begin it. InputError when it failed."""
+    jobs = Jobs(store.path)
+    job = begin(jobs, kind, arguments, what)
+    if background:
+        spawn(store.path, job)
+        return job
+    try:
+        with watched(jobs, job):
+            state = carry_out(job, lambda work: do(store, work))
+    except KeyboardInterrupt:
+        click.echo("\nStopped. What it has so far is kept: the same command goes on.", err=True)
+        raise
+    job = jobs.get(job.id)
+    if state == "failed":
+        raise InputError(f"{job.error} What was done is kept: the same command goes on.")
+    return job
+
+
+def begin(jobs: Jobs, kind: str, arguments: Mapping[str, Any], what: str) -> Job:
+    """A new job, or the newest of the same arguments if it did not come to its end."""
+    for job in jobs.all():
+        if (job.kind, job.arguments) != (kind, dict(arguments)):
+            continue
+        if job.alive:
+            raise InputError(f"The job {job.id} is at it already. Watch it on the Jobs page.")
+        if job.state in RESUMABLE:
+            return jobs.renew(job)
+        break
+    return jobs.create(kind, arguments, what)
+
+
+@contextmanager
+def watched(jobs: Jobs, job: Job) -> Iterator[None]:
+    """A bar for a terminal, a line now and then elsewhere, on stderr."""
+    over = threading.Event()
+    thread = threading.Thread(target=watch, args=(jobs, job, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(5)
+
+
+def watch(jobs: Jobs, job: Job, over: threading.Event) -> None:
+    """Until it is over."""
+    out = console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<22}"), BarColumn(32), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("{task.fields[cost]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as bar:
+        task, said = bar.add_task("", cost=""), 0.0
+        while not over.wait(POLL_S):
+            now = jobs.get(job.id)
+            said += POLL_S
+            bar.update(
+                task, description=now.note, completed=now.done, total=now.total or None,
+                cost=costs(so_far(now)),
+            )  # fmt: skip
+            if not out.is_terminal and said >= LINE_EVERY_S:
+                said = 0.0
+                line = f"{now.note}: {now.done:,} of {now.total:,} {costs(so_far(now))}"
+                click.echo(line.rstrip(), err=True)
+
+
+def costs(facts: Mapping[str, Any]) -> str:
+    """`1 200 calls, $0.034`, or nothing before the first call."""
+    if not facts.get("calls"):
+        return ""
+    return f"{plural(facts['calls'], 'call')}, {dollars(facts['cost'])}"
+
+
+def dollars(cost: float | None) -> str:
+    """An amount, or that it is not known."""
+    return "cost not known" if cost is None else f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
+
+
+def agreed(found: Estimate, *, yes: bool) -> bool:
+    """Say what it will take. On a terminal, ask before anything that costs, or may."""
+    if not found.calls:
+        return True
+    tokens = found.tokens_in + found.tokens_out
+    click.echo(
+        f"About {count(round(found.calls))} calls and {count(round(tokens))} tokens for "
+        f"{plural(round(found.features), 'feature')}, {dollars(found.cost)} "
+        f"(worked out on {found.sampled}).",
+        err=True,
+    )
+    if yes or found.cost == 0 or not sys.stdin.isatty():
+        return True
+    return click.confirm("Go on?", err=True)
+
+
+def say(job: Job, store: Path, *, as_json: bool) -> None:
+    """What came of it."""
+    if as_json:
+        facts = {"job": job.id, "state": job.state, **job.result}
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    for row in job.result.get("results", []):
+        click.echo(line(row))
+        for name, null in row["nulls"].items():
+            click.echo(f"  {name:<9} {number(null)}  difference {number(null['difference'])}")
+        if hard := row.get("parts", {}).get("hard"):
+            click.echo(f"  hard negatives {number(hard)}")
+    skipped = job.result.get("skipped", {})
+    if skipped:
+        parts = ", ".join(f"{name} {count(n)}" for name, n in skipped.items())
+        click.echo(f"Skipped: {parts}.")
+    if stopped := job.result.get("stopped"):
+        click.echo(f"{stopped} What was done is kept.", err=True)
+    click.echo(f"Job {job.id} is {job.state}. Open it: saefari app --store {store}")
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """One result."""
+    who = " · ".join(filter(None, [row["explainer"], row["scorer"]]))
+    mean = number(row) if row["scorer"] else f"{plural(row['n'], 'feature')} explained"
+    asked = f", {plural(row['calls'], 'call')}, {dollars(row['cost'])}" if row["calls"] else ""
+    failed = f", {count(row['failed'])} failed" if row["failed"] else ""
+    return f"{who}: {mean}{failed}{asked}"
+
+
+def number(part: Mapping[str, Any]) -> str:
+    """A mean with its interval, or why there is none."""
+    if part["mean"] is None:
+        return f"no mean ({part.get('note', 'no features')})"
+    return f"{part['mean']:.3f} [{part['low']:.3f}, {part['high']:.3f}] of {count(part['n'])}"

@@ -1,0 +1,172 @@
+"""What a job would ask and cost: worked out on a few of its features, without asking anybody.
+
+Tokens are counted by rules of thumb, or better, by what the same model's server counted in calls
+that jobs of this store have made.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from autointerp.asking.prices import Price
+from autointerp.asking.records import Failed, Request
+from autointerp.contexts import Sampled, Wanted, sample_many
+from autointerp.jobs.choosing import Choice
+from autointerp.jobs.gate import ROLE
+from feature_store.reader import HarvestFile
+
+SAMPLE, LOOKED = 12, 60
+"""Features that are worked out, and how many are looked at for these at most."""
+PIECE = re.compile(r"\s?[^\W\d_]+|\d|\s?[^\w\s]+|\s+|_")
+LONG = 6
+"""Letters of a token: longer words are several."""
+SENTENCE, DIGIT, FRAME = 30, 3, 12
+"""Tokens of a sentence, of a number in a list, and of the JSON around them."""
+NEWEST = 8
+"""Jobs whose calls are looked at."""
+LEARNED = """
+    SELECT split_part(purpose, ' of ', 1) AS kind, count(*), avg(tokens_in), avg(tokens_out),
+           list(request ORDER BY attempt)[:50], list(tokens_in ORDER BY attempt)[:50]
+    FROM attempt JOIN outcome USING (attempt)
+    WHERE model = ? AND tokens_in IS NOT NULL AND request IS NOT NULL GROUP BY kind
+"""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a whole job. Answers that decide what is asked next are not foreseen."""
+
+    features: float
+    """That have enough contexts."""
+    calls: float
+    tokens_in: float
+    tokens_out: float
+    cost: float | None
+    """US dollars; None where the price is not known."""
+    sampled: int
+    """Features that were worked out."""
+    learned: bool
+    """Whether earlier calls of the model say what tokens it counts."""
+
+
+@dataclass
+class Dry:
+    """An asker that only looks."""
+
+    model: str = ""
+    logprobs: bool = False
+    asked: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    """Key → what for, tokens of the prompt, tokens of the reply; equal requests once."""
+
+    async def ask(self, request: Request) -> Failed:
+        """Note the request."""
+        tokens = sum(tokens_of(message.content) + 4 for message in request.messages)
+        out = min(request.max_tokens, reply_tokens(request.schema))
+        kind = (ROLE.get() or request.purpose).split(" of ")[0]
+        self.asked[request.key] = (kind, tokens, out)
+        return Failed("empty", "A dry run asks nobody.")
+
+
+def tokens_of(text: str) -> int:
+    """About as many tokens as the usual vocabularies make of a text."""
+    return sum(max(1, -(-len(piece.strip()) // LONG)) for piece in PIECE.findall(text))
+
+
+def reply_tokens(schema: Mapping[str, Any] | None) -> int:
+    """About how long a reply of this form is."""
+    if schema is None:
+        return SENTENCE
+    if schema.get("type") == "object":
+        return FRAME + sum(reply_tokens(part) for part in schema["properties"].values())
+    if schema.get("type") == "array":
+        return int(schema.get("minItems", 1)) * reply_tokens(schema.get("items"))
+    return SENTENCE if schema.get("type") == "string" else DIGIT
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a model's server counted, against our rules of thumb."""
+
+    prompt: Mapping[str, float] = field(default_factory=dict)
+    """Kind of question → its tokens ÷ ours; `` for all."""
+    reply: Mapping[str, float] = field(default_factory=dict)
+    """Kind of question → tokens of a reply."""
+
+
+def learned(files: Iterable[Path], model: str) -> Rates:
+    """From the newest jobs' files of calls; those that are in use are left out."""
+    counted: dict[str, list[tuple[float, float, int, float]]] = {}
+    for path in list(files)[:NEWEST]:
+        try:
+            with duckdb.connect(str(path), read_only=True) as db:
+                rows = db.execute(LEARNED, [model]).fetchall()
+        except duckdb.Error:  # a job is at it, or it is no file of calls
+            continue
+        for kind, n, _, out, requests, tokens in rows:
+            ours = sum(tokens_of(content(request)) for request in requests)
+            counted.setdefault(kind, []).append((sum(tokens), ours, n, n * (out or 0.0)))
+    prompt = {kind: ratio((a, b) for a, b, *_ in rows) for kind, rows in counted.items()}
+    reply = {kind: ratio((o, n) for *_, n, o in rows) for kind, rows in counted.items()}
+    if counted:
+        prompt[""] = ratio((a, b) for rows in counted.values() for a, b, *_ in rows)
+    return Rates(prompt, reply)
+
+
+def content(request: str) -> str:
+    """The texts of a recorded request."""
+    import json
+
+    return "\n".join(message["content"] for message in json.loads(request)["messages"])
+
+
+def ratio(pairs: Iterable[tuple[float, float]]) -> float:
+    """Sum over sum."""
+    above, below = (sum(side) for side in zip(*pairs, strict=True))
+    return above / max(below, 1e-9)
+
+
+Ask = Callable[[Sampled, Dry], Awaitable[object]]
+"""Everything that a job would ask about one feature."""
+
+
+def estimate(
+    file: HarvestFile, dictionary: str, choice: Choice, wanted: Wanted, ask: Ask, dry: Dry,
+    rates: Rates, price: Price | None,
+) -> Estimate:  # fmt: skip
+    """On a few features evenly spread over the choice; takes about as long as to sample them."""
+    most = len(choice.order) if choice.enough is None else 2 * choice.enough
+    order = choice.order[:most]
+    looked = order[np.unique(np.linspace(0, len(order) - 1, min(LOOKED, len(order))).astype(int))]
+    rolled = np.random.default_rng(wanted.seed).permutation(looked).tolist()
+    per_feature: list[dict[str, tuple[str, int, int]]] = []
+    n_looked = 0
+    for _, found in sample_many(file, dictionary, rolled, wanted):
+        n_looked += 1
+        if isinstance(found, Sampled):
+            dry.asked = {}
+            asyncio.run(ask(found, dry))  # type: ignore[arg-type] - a coroutine
+            per_feature.append(dry.asked)
+        if len(per_feature) == SAMPLE:
+            break
+    n = len(per_feature)
+    whole = len(choice.order) * n / max(n_looked, 1)
+    features = whole if choice.enough is None else min(whole, choice.enough)
+    keys = [key for asked in per_feature for key in asked]
+    times = {key: keys.count(key) for key in set(keys)}
+    calls = tokens_in = tokens_out = 0.0
+    for asked in per_feature:
+        for key, (kind, size, out) in asked.items():
+            share = 1.0 / times[key] if times[key] > 1 else features / n
+            calls += share
+            tokens_in += share * size * rates.prompt.get(kind, rates.prompt.get("", 1.0))
+            tokens_out += share * rates.reply.get(kind, out)
+    cost = price.of(1, 0) * tokens_in + price.of(0, 1) * tokens_out if price else None
+    if price is None and not calls:
+        cost = 0.0
+    return Estimate(features, calls, tokens_in, tokens_out, cost, n, bool(rates.prompt))
