@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import live, session, steering, theme
 from app.steer import link
-from app.steer_more import sweeping, task
+from app.steer_more import judging, sweeping, task
 from app.steer_more.sweeping import Sweep
 from app.steer_more.task import Task
 from app.steering import Subject
@@ -21,7 +21,7 @@ from feature_store.errors import InputError
 
 TITLE = "dose–response"
 TASK, FIND, PROBLEM, WANTED = "dose_task", "dose_find", "dose_problem", "dose_wanted"
-CONCEPTS = ("mean", "max", "rate", "match", "nearest")
+CONCEPTS = ("mean", "max", "rate", "match", "nearest", "judge")
 CONTROLS = {"features": "matched features", "directions": "random directions"}
 SAMPLES = 3
 FIND_SEEDS = 4
@@ -191,13 +191,20 @@ def results(subject: Subject) -> None:
             names = set(sweeping.parts(done.request)[0].dictionaries)
             task.keep_it(done, "sweep", subject.place, engine, names)
         swept(done.request)
-        show(done.request, done.result)
+        shown(subject, done.request, done.result, done.kept)
         task.foot(done, TITLE)
     elif other is not None and other.kind == "sweep":
         asked = swept(other.request)
         st.button("take over its setting", type="tertiary", on_click=adopt, args=(asked,),
                   key="dose_adopt", help="Run the sweep again from there.")  # fmt: skip
-        show(other.request, other.result)
+        shown(subject, other.request, other.result, other.id)
+
+
+def shown(subject: Subject, request: task.Plain, result: task.Plain, experiment: str) -> None:
+    """A sweep, and what a language model says of its texts."""
+    request, result = judging.latest(request, result)
+    show(request, result)
+    judging.draw(subject, request, result, experiment)
 
 
 def swept(request: task.Plain) -> Asked:

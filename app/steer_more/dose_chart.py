@@ -14,7 +14,9 @@ from backend.sweep.results import Band, Estimate, Outcome
 HEIGHT_PX = 300
 NAMES = {
     "max": "largest activation", "mean": "mean activation", "rate": "share of tokens",
-    "nearest": "nearest feature", "match": "share of texts", "judge": "judge",
+    "nearest": "nearest feature", "match": "share of texts", "judge": "judge’s score",
+    "judge_concept": "concept, judged", "judge_instruction": "instruction, judged",
+    "judge_fluency": "fluency, judged",
     "nll": "perplexity", "kl": "KL, nats per token", "shift": "‖Δh‖ ÷ ‖h‖",
     "repetition": "repetition",
 }  # fmt: skip

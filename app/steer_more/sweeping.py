@@ -99,7 +99,7 @@ def request(asked: Asked, sweep: Sweep) -> dict[str, Any]:
 
 def parts(request: Plain) -> tuple[Asked, Sweep]:
     """Of a kept request."""
-    rest = {name: value for name, value in request.items() if name != "sweep"}
+    rest = {k: v for k, v in request.items() if k not in ("sweep", "judge")}
     return Asked.from_json(rest), Sweep.from_json(request.get("sweep", {}))
 
 

@@ -16,7 +16,6 @@ from feature_store.experiments import Kind
 
 if TYPE_CHECKING:
     from backend.engine import LocalEngine
-    from backend.generation.queue import Ticket
 
 POLL_S = 0.7
 Plain = Mapping[str, Any]
@@ -26,7 +25,7 @@ class Task:
     """One piece of work. `work(task)` gives a plain result, or None where it was stopped."""
 
     def __init__(
-        self, request: Plain, work: Callable[["Task"], Plain | None], ticket: "Ticket"
+        self, request: Plain, work: Callable[["Task"], Plain | None], ticket: Any
     ) -> None:
         self.request, self.ticket = request, ticket
         self.result: Plain | None = None
@@ -66,11 +65,16 @@ class Task:
         return f"{self.note} {steps}".strip()
 
 
-def begin(name: str, request: Plain, work: Callable[[Task], Plain | None]) -> None:
-    """Start work under this name in the visitor's session; InputError where the queue is full."""
+def begin(
+    name: str, request: Plain, work: Callable[[Task], Plain | None], ticket: Any = None
+) -> None:
+    """Start work under this name in the visitor's session; InputError where the queue is full.
+
+    `ticket`: the model's queue gives one, unless the work has another place than that queue.
+    """
     if (before := running(name)) is not None:
         before.ticket.stop.set()
-    task = Task(request, work, line().join())
+    task = Task(request, work, ticket or line().join())
     st.session_state[name] = task
     threading.Thread(target=task.compute, daemon=True, name=name).start()
 
