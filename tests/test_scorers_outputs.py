@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autointerp.scorers.patterned import phrases, pieces
+from autointerp.scorers.patterned import phrases, pieces, plain, written
 from autointerp.scorers.records import Steered
 from feature_store.records import FeatureId
 from tests.openai_server import Body, Rule, Said
-from tests.scoring import CAT, alone, asked, play, said, windows
+from tests.scoring import CAT, alone, asked, play, said, window, windows
 
 
 # Generation ----------------------------------------------------------------------------------
@@ -135,6 +135,14 @@ def test_generation_by_patterns() -> None:
     assert wrong.value.value == 0.0
     none = alone("generation", windows(), "Anything at all.", activates=counts_cats)
     assert none.value.value is None and not none.detail["texts"] and none.failed == 0
+
+
+def test_texts_begin_without_the_token_that_begins_sequences() -> None:
+    one = replace(window(200, "random"), tokens=("<s>", "Go", " on"))
+    assert plain(one) == ("Go", " on") == plain(replace(one, tokens=("<|endoftext|>", "Go", " on")))
+    assert plain(replace(one, start=4))[0] == "<s>"
+    texts = written("fires on “cat”", [one], 3, np.random.default_rng(0))
+    assert set(texts) <= {"Go cat on", "Go on cat"}
 
 
 def test_what_patterns_look_like_in_a_text() -> None:

@@ -3,7 +3,7 @@
 A language model writes texts for the label, or its patterns are put into silent windows; the
 feature's own model reads them. Value: the share in which the feature's peak lies above the lowest
 tenth of its firing windows. A window of the corpus does so with a probability of 0.9 · its window
-density, which is the chance to be compared with; a silent one with nothing put in never does.
+density, which is the chance to be compared with.
 """
 
 import asyncio

@@ -16,6 +16,8 @@ from autointerp.patterns.shapes import SHAPES, core
 from autointerp.windows import Example
 
 PIECE = re.compile(r"[^\S\n]*(?:[^\W\d_]+|\d+|\n\s*|[^\w\s]|_+)|\s+")
+SPECIAL = re.compile(r"<\|?\w+\|?>")
+"""What begins a sequence as vocabularies write it: in a text it would be read as signs."""
 OFTEN = 0.5
 """Patterns of this rate or above are written, if there are any."""
 
@@ -52,11 +54,17 @@ def written(label: str, silent: Sequence[Example], n: int, dice: np.random.Gener
         return []
     found = []
     for number in range(n):
-        tokens = silent[int(dice.integers(len(silent)))].tokens
+        tokens = plain(silent[int(dice.integers(len(silent)))])
         cut = cuts(tokens)
         at = cut[int(dice.integers(len(cut)))]
         found.append("".join((*tokens[:at], said[number % len(said)], *tokens[at:])))
     return found
+
+
+def plain(example: Example) -> tuple[str, ...]:
+    """A window's tokens without the one that begins its sequence."""
+    special = example.start == 0 and SPECIAL.fullmatch(example.tokens[0])
+    return example.tokens[1:] if special else example.tokens
 
 
 def cuts(tokens: Sequence[str]) -> list[int]:
