@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.circuits.methods import METHODS
+from app.circuits import starts
+from app.circuits.methods import METHODS, Method
 from backend.ablation.asked import Case, case_json, case_of, check_cases
 from backend.circuits.records import BASELINES, ERRORS
 from backend.circuits.tasks import TWINS
 from feature_store.errors import InputError, pick
 from feature_store.graphs import MOST_EDGES, MOST_NODES
-from feature_store.records import FeatureId
 
 PROMPTS = 400
 """Of one circuit."""
@@ -34,8 +34,8 @@ class Asked:
     targets: tuple[str, ...] = ()
     """For all prompts alike, in place of their answers: their summed probability counts."""
     against: tuple[str, ...] = ()
-    feature: str = ""
-    """DICTIONARY/INDEX in place of a next token, at the last token."""
+    start: str = ""
+    """In place of a next token, as app.circuits.starts reads it: a feature, an attention score."""
     baseline: str = "zero"
     errors: str = "count"
     nodes: int = 400
@@ -51,16 +51,8 @@ class Asked:
                                    ("prompts", self.prompts, PROMPTS)):  # fmt: skip
             if not 1 <= number <= most:
                 raise InputError(f"The number of {name} is {number:,}: give 1 to {most:,}.")
-        if self.feature:
-            FeatureId.parse(self.feature)
-            if self.targets or self.against:
-                raise InputError("Give a next token as the target, or a feature: not both.")
-            if "feature" not in method.targets:
-                able = [name for name, one in METHODS.items() if "feature" in one.targets]
-                raise InputError(
-                    f"{self.method} explains next tokens; a feature is explained by "
-                    f"{' or '.join(able)}."
-                )
+        if self.start:
+            self._check_start(method)
         if self.against and not self.targets:
             raise InputError("There is something to compare with and no target: give the target.")
         if self.task:
@@ -68,6 +60,17 @@ class Asked:
             return self
         self._check_cases(method.prompts)
         return self
+
+    def _check_start(self, method: Method) -> None:
+        starts.parse(self.start)
+        if self.targets or self.against:
+            raise InputError("Give a next token as the target, or a feature: not both.")
+        if "feature" not in method.targets:
+            able = [name for name, one in METHODS.items() if "feature" in one.targets]
+            raise InputError(
+                f"{self.method} explains next tokens; features and attention scores are explained "
+                f"by {' and '.join(able)}."
+            )
 
     def _check_cases(self, most: int) -> None:
         check_cases(self.cases, PROMPTS)
@@ -110,7 +113,7 @@ class Asked:
 
 
 PLAIN = {
-    "method": str, "task": str, "prompts": int, "seed": int, "feature": str, "baseline": str,
+    "method": str, "task": str, "prompts": int, "seed": int, "start": str, "baseline": str,
     "errors": str, "nodes": int, "edges": int,
 }  # fmt: skip
 LISTS = ("dictionaries", "targets", "against")

@@ -14,12 +14,12 @@ from feature_store.errors import InputError
 
 SOURCES = {"prompts": "prompts", "pairs": "prompt pairs", "task": "demo task", "file": "file"}
 USUAL: dict[str, Any] = {
-    "source": "prompts", "prompts": "", "corrupt": "", "target": "", "against": "", "feature": "",
+    "source": "prompts", "prompts": "", "corrupt": "", "target": "", "against": "", "start": "",
     "task": "indirect_object", "n": 64, "seed": 0, "method": "sparse-features", "baseline": "zero",
     "dictionaries": [], "nodes": 400, "edges": 5_000,
 }  # fmt: skip
 """Field → its first value; the widget's key is `circuits_f_` and the name."""
-LINKED = ("prompts", "corrupt", "target", "against", "feature", "method")
+LINKED = ("prompts", "corrupt", "target", "against", "start", "method")
 """Fields that a link may set."""
 KEPT, FILE, ADOPTED = "circuits_kept", "circuits_file", "circuits_adopted"
 """Of the session: the fields' values; a file's name and cases; the link that was taken."""
@@ -72,14 +72,14 @@ def asked(place: Place) -> Asked:
     """The request. InputError for what cannot be run."""
     source, method = value("source"), METHODS[value("method")]
     texts = {name: tuple(filter(None, [broken(value(name))])) for name in ("target", "against")}
-    if value("feature"):
+    if value("start"):
         texts = {"target": (), "against": ()}
     baseline = value("baseline") if method.baseline else "zero"
     return Asked(
         value("method"), tuple(value("dictionaries") or place.file.dictionaries), cases(),
         value("task") if source == "task" else "", int(value("n")), int(value("seed")),
         texts["target"] if source != "task" else (), texts["against"] if source != "task" else (),
-        value("feature").strip() if "feature" in method.targets else "", baseline,
+        value("start").strip() if "feature" in method.targets else "", baseline,
         nodes=int(value("nodes")), edges=int(value("edges")),
     ).check()  # fmt: skip
 
@@ -118,7 +118,7 @@ def show(request: Asked) -> None:
     """The fields of a kept circuit's request, so that it can be changed and found again."""
     given: dict[str, Any] = {
         "method": request.method, "dictionaries": list(request.dictionaries), "n": request.prompts,
-        "seed": request.seed, "feature": request.feature, "nodes": request.nodes,
+        "seed": request.seed, "start": request.start, "nodes": request.nodes,
         "edges": request.edges, "target": "".join(request.targets[:1]),
         "against": "".join(request.against[:1]),
     }  # fmt: skip

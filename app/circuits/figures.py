@@ -17,6 +17,7 @@ def draw(found: Open, part: Part) -> None:
     """One line; hover tells what each is."""
     n = len(part.judged)
     parts = [
+        *scores(found),
         f"**faithfulness** {faithfulness(found, n)}",
         f"**error share** {errors(part)}",
         f"**nodes** {count(n)} of {count(found.graph.judged)}",
@@ -29,6 +30,14 @@ HELP = (
     "terms in the circuit count as nodes. Error share: |error effects| ÷ all |effects| among the "
     "shown nodes of the dictionary where it is largest; successive cuts of a stream are not summed."
 )
+
+
+def scores(found: Open) -> list[str]:
+    """What an attribution graph says of itself, before any pruning."""
+    names = {"replacement_score": "replacement", "completeness_score": "completeness of the graph"}
+    facts = found.circuit.facts
+    return [f"**{names[name]}** {measure(facts[name], 2)}" for name in names
+            if facts.get(name) is not None]  # fmt: skip
 
 
 def faithfulness(found: Open, n: int) -> str:

@@ -21,6 +21,10 @@ JOB, REFUSED = "circuits_job", "circuits_refused"
 """Of the session: the job that this page waits for; why nothing was started."""
 LARGEST = 4_000_000
 """Bytes of a file: a job's arguments and an experiment hold it whole."""
+START = (
+    "At the last token where it is active; `resid-2/17@4` at position 4. `head:2.1@14,4` is the "
+    "attention score with which position 14 looks at position 4."
+)
 NEEDS_PAIRS = ("pairs", "task", "file")
 
 
@@ -34,6 +38,10 @@ def draw(place: Place) -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         st.button("Run", type="primary", key="circuits_run", on_click=run, args=(place,),
                   disabled=not starting.allowed())  # fmt: skip
+        with st.popover("Budget", type="tertiary"):
+            st.caption("The strongest nodes and edges are kept, at most so many.")
+            st.number_input("Nodes", 1, MOST_NODES, step=50, key=key("nodes"), on_change=keep)
+            st.number_input("Edges", 1, MOST_EDGES, step=500, key=key("edges"), on_change=keep)
         if not starting.allowed():
             st.caption("Jobs cannot be started from here: see --allow-jobs.", width="content")
     if sentence := st.session_state.get(REFUSED):
@@ -86,8 +94,8 @@ def target() -> None:
                     "carry its own instead: `prompt | answer | wrong`.",
                 )  # fmt: skip
         if "feature" in able:
-            st.text_input("or a feature", key=key("feature"), on_change=keep, width=160,
-                          placeholder="DICTIONARY/INDEX", help="At the last token.")  # fmt: skip
+            st.text_input("or a feature", key=key("start"), on_change=keep, width=170,
+                          placeholder="DICTIONARY/INDEX", help=START)  # fmt: skip
 
 
 def method(place: Place) -> None:
@@ -101,10 +109,6 @@ def method(place: Place) -> None:
                 fields.put(baseline="zero")
             st.selectbox("Baseline", ways, key=key("baseline"), on_change=keep, width=120,
                          help="Where nodes go when they are taken away.")  # fmt: skip
-        st.number_input("Nodes", 1, MOST_NODES, step=50, key=key("nodes"), on_change=keep,
-                        width=110, help="The strongest are kept, at most so many.")  # fmt: skip
-        st.number_input("Edges", 1, MOST_EDGES, step=500, key=key("edges"), on_change=keep,
-                        width=120)  # fmt: skip
     st.caption(one.hint[:1].upper() + one.hint[1:] + ".")
     st.multiselect(
         "Dictionaries", list(place.file.dictionaries), key=key("dictionaries"), on_change=keep,

@@ -69,6 +69,11 @@ def heading(found: Open) -> None:
         st.markdown(f":yellow[{session.literal(note)}]")
 
 
+def leave(query: dict[str, str]) -> None:
+    """Callback: back to the form and the list."""
+    st.query_params.from_dict(query)
+
+
 def again(query: dict[str, str], request: Asked) -> None:
     """Callback: the form, filled with what this circuit was asked."""
     fields.show(request)

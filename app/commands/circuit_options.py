@@ -39,11 +39,11 @@ def circuit_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--against", multiple=True, help="What the target is compared with. Repeat for more."
         ),
         click.option(
-            "--target-feature",
-            "feature",
-            metavar="DICTIONARY/INDEX",
+            "--from",
+            "start",
+            metavar="START",
             default="",
-            help="In place of a token: this feature at the last token.",
+            help="Not a token but DICTIONARY/INDEX[@POSITION] or head:LAYER.HEAD@QUERY,KEY.",
         ),
         click.option(
             "--method",

@@ -87,6 +87,7 @@ function show(view) {
   if (view.key !== data.key) {
     const first = view.key === null || view.circuit !== data.circuit;
     if (view.circuit !== data.circuit) view.places.clear();
+    if (first) view.stretch = stretched(view);
     view.circuit = data.circuit;
     view.key = data.key;
     leave(view);
@@ -98,7 +99,7 @@ function show(view) {
       cy.elements().remove();
       cy.add(data.nodes.map((node, i) => ({
         group: "nodes", data: { id: node.id, name: node.name, size: node.size, kind: node.kind }, scratch: { _i: i },
-        position: { ...(view.places.get(node.id) ?? { x: node.x, y: node.y }) },
+        position: { ...(view.places.get(node.id) ?? { x: node.x * view.stretch.x, y: node.y * view.stretch.y }) },
         classes: classes(node), selected: chosen.has(node.id),
       })));
       cy.add(data.edges.source.slice(0, STRONGEST).map((_, i) => edge(view, i)));
@@ -110,6 +111,14 @@ function show(view) {
   cy.style(style(data.palette));
   mark(view);
   axes(view);
+}
+
+/** How much wider or higher the picture is made to fill the stage. */
+function stretched({ data: { nodes }, stage }) {
+  const span = (name) => Math.max(...nodes.map((node) => node[name])) - Math.min(...nodes.map((node) => node[name])) + 60;
+  if (!nodes.length || !stage.clientHeight) return { x: 1, y: 1 };
+  const off = span("x") / span("y") / (stage.clientWidth / stage.clientHeight);
+  return { x: Math.min(4, Math.max(1, 1 / off)), y: Math.min(4, Math.max(1, off)) };
 }
 
 const classes = (node) => [node.kind, node.sign < 0 ? "negative" : "positive", node.inside ? "" : "outside", node.pinned ? "pinned" : ""].filter(Boolean).join(" ");
@@ -271,7 +280,7 @@ function axes(view) {
   const { cy, data } = view, pan = cy.pan(), scale = cy.zoom();
   let last = -Infinity;
   view.rows.replaceChildren(...[...data.rows].sort((a, b) => a.y - b.y).flatMap(({ y, text }) => {
-    const at = y * scale + pan.y;
+    const at = y * view.stretch.y * scale + pan.y;
     if (at < 4 || at > view.stage.clientHeight || at - last < 13) return [];
     last = at;
     const one = el("span", "", text);
@@ -280,7 +289,7 @@ function axes(view) {
   }));
   last = -Infinity;
   view.columns.replaceChildren(...data.columns.flatMap(({ x, text }) => {
-    const at = x * scale + pan.x, half = 3.6 * Math.min(text.length, 14) + 2;
+    const at = x * view.stretch.x * scale + pan.x, half = 3.6 * Math.min(text.length, 14) + 2;
     if (at < 0 || at > view.stage.clientWidth || at - half < last) return [];
     last = at + half;
     const one = el("span", "", text.length > 14 ? `${text.slice(0, 13)}…` : text);

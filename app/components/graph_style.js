@@ -39,7 +39,7 @@ async function picture(view) {
 /** The same as vectors: shapes and words, built as elements, so that no word can become markup. */
 function drawing(view) {
   if (!view.cy) return;
-  const { palette, nodes, rows, columns, file } = view.data, NS = "http://www.w3.org/2000/svg";
+  const { palette, nodes, rows, columns, file } = view.data, { stretch } = view, NS = "http://www.w3.org/2000/svg";
   const box = view.cy.elements().boundingBox(), side = 110, pad = 26;
   const svg = document.createElementNS(NS, "svg");
   const put = (tag, fields, text) => {
@@ -69,7 +69,7 @@ function drawing(view) {
     shape.append(title);
     if (kind !== "error") put("text", { x, y: kind === "logit" ? y - r - 3 : y + r + 8, "font-size": kind === "logit" ? 10 : 8, "text-anchor": "middle", fill: palette.text, "font-family": "monospace" }, node.name);
   });
-  for (const { y, text } of rows) put("text", { x: box.x1 - 8, y: y + 3, "font-size": 10, "text-anchor": "end", fill: palette.muted, "font-family": "sans-serif" }, text);
-  for (const { x, text } of columns) put("text", { x, y: box.y2 + 18, "font-size": 9, "text-anchor": "middle", fill: palette.muted, "font-family": "monospace" }, text);
+  for (const { y, text } of rows) put("text", { x: box.x1 - 8, y: y * stretch.y + 3, "font-size": 10, "text-anchor": "end", fill: palette.muted, "font-family": "sans-serif" }, text);
+  for (const { x, text } of columns) put("text", { x: x * stretch.x, y: box.y2 + 18, "font-size": 9, "text-anchor": "middle", fill: palette.muted, "font-family": "monospace" }, text);
   save(new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" }), `${file}.svg`);
 }

@@ -33,4 +33,10 @@ METHODS = {
         "app.circuits.methods.attribution_graph",
         "direct effects through transcoders with attention and norms held still, by influence",
     ),
+    "trace": Method(
+        "app.circuits.methods.trace",
+        "what a logit, a feature or an attention score is the sum of, down to earlier features, "
+        "without patching",
+        targets=("token", "feature"),
+    ),
 }  # fmt: skip

@@ -1,0 +1,56 @@
+"""Patch-free traces from a next token, a feature or an attention score, for one prompt."""
+
+from typing import TYPE_CHECKING
+
+from app.circuits.asked import Asked
+from app.circuits.methods.reading import target_of, text_of
+from app.circuits.running import Tell
+from app.circuits.starts import FeatureAt, ScoreAt, parse
+from backend.circuits.records import Circuit
+from backend.live import Text
+from feature_store.errors import InputError, pick
+
+if TYPE_CHECKING:
+    from backend.circuits.tracing import Start
+    from backend.engine import LocalEngine
+
+
+def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+    """Down to features of earlier modules; the likeliest next token where nothing is named."""
+    from backend.circuits.tracing import trace, writers
+
+    text = text_of(engine, asked.cases[0])
+    used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
+    start = start_of(engine, asked, text)
+    return trace(
+        engine.lm, writers(engine.lm, used), text, start, known=used, nodes=asked.nodes,
+        said=lambda done, total: tell(done, total, "tracing features"),
+    )  # fmt: skip
+
+
+def start_of(engine: "LocalEngine", asked: Asked, text: Text) -> "Start":
+    """As the tracer takes it."""
+    from backend.circuits.tracing import FromFeature, FromLogit, FromScore
+
+    if not asked.start:
+        answers, against = target_of(engine, asked, asked.cases[0])
+        if not answers:
+            answers = [engine.predict(text, len(text.token_ids) - 1, 1)[0][0]]
+        return FromLogit(tuple(answers), tuple(against))
+    found = parse(asked.start)
+    if isinstance(found, ScoreAt):
+        return FromScore(found.layer, found.head, found.query, found.key)
+    return FromFeature(found.feature, position_of(engine, found, text))
+
+
+def position_of(engine: "LocalEngine", at: FeatureAt, text: Text) -> int:
+    """The named position; else the last where the feature is active."""
+    pick("dictionary", at.feature.dictionary, engine.dictionaries)
+    if at.position is not None:
+        return at.position
+    name = at.feature.dictionary
+    active = engine.firing(text, [name])[name].of(at.feature.index)
+    counted = [position for position in active if text.counted[position]]
+    if not counted:
+        raise InputError(f"{at.feature} is not active on this prompt: choose another feature.")
+    return max(counted)
