@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from app.commands.ablate_options import ablate_options
 from app.commands.circuit_options import circuit_options
+from app.commands.judging_options import asking_of, explain_options, score_options
 from backend.generation.records import Sampling
 from backend.harvest.config import HarvestPlan
 from feature_store.errors import InputError
@@ -227,42 +229,7 @@ def steer(**options: Any) -> None:
 
 @saefari.command()
 @model_options
-@click.option(
-    "--feature",
-    "features",
-    metavar="DICTIONARY/INDEX",
-    multiple=True,
-    help="What goes. Repeat for more.",
-)
-@click.option(
-    "--part",
-    "parts",
-    multiple=True,
-    help="As --feature: head:LAYER.HEAD, mlp:LAYER, attention:LAYER, error:DICTIONARY, "
-    "dictionary:DICTIONARY.",
-)
-@click.option(
-    "--mode",
-    default="zero",
-    show_default=True,
-    help="What comes in its place: zero, mean, resample or pair.",
-)
-@click.option("--prompt", required=True, help="The text up to where the answer follows.")
-@click.option("--answer", default="", help="One token, space included; the likeliest if not given.")
-@click.option("--wrong", default="", help="Another one: the target is both logits' difference.")
-@click.option("--pair", default="", help="A prompt of the same length to patch from.")
-@click.option(
-    "--positions",
-    default="counted",
-    show_default=True,
-    help="Where: counted tokens, or all, BOS and special ones too.",
-)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path),
-    help="Keep the run here; its harvest has features' means.",
-)
+@ablate_options
 @JSON
 def ablate(**options: Any) -> None:
     """Take features or other parts away: what becomes of the answer, the loss, and every token."""
@@ -309,52 +276,9 @@ def map_(store: Path, dictionary: str, harvest_id: str | None, again: bool, **nu
     map_(store, dictionary, harvest_id=harvest_id, plan=MapPlan(**numbers), again=again)
 
 
-def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which features, whom to ask, and within which limits."""
-    options = [
-        click.option("--dictionary", required=True, help="Its name in the store."),
-        click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given."),
-        click.option(
-            "--features",
-            default="top:500",
-            show_default=True,
-            help="top:N (most often active, with enough contexts), all, list:NAME, failed:JOB, or "
-            "numbers such as 1,2,30-40.",
-        ),
-        click.option("--model", default="", help="The language model, as its server calls it."),
-        click.option(
-            "--base-url", default="", help="An OpenAI-compatible server, such as a local one's /v1."
-        ),
-        click.option("--budget", type=float, metavar="DOLLARS", help="Stop before it costs more."),
-        click.option("--concurrency", type=AT_LEAST_1, help="Calls at once."),
-        click.option("--retry", is_flag=True, help="Ask again where a kept reply was unusable."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Draws the contexts."),
-        click.option("--yes", is_flag=True, help="Do not ask before a job that may cost money."),
-        click.option("--background", is_flag=True, help="Begin the job, print its id, and leave."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def asking_of(options: dict[str, Any]) -> Any:
-    """Whom to ask, taken out of a command's options."""
-    from app.jobs.asking import Asking
-
-    names = ("base_url", "model", "budget", "concurrency")
-    return Asking(**{name: options.pop(name) for name in names}, again=options.pop("retry"))
-
-
 @saefari.command()
 @STORE
-@asking_options
-@click.option(
-    "--explainer",
-    default="pattern",
-    show_default=True,
-    help="pattern and nearest-text ask nobody; max-activating, strata, token-activation, "
-    "with-logits, contrastive, attention and best-of-k ask a language model. Several: a,b.",
-)
+@explain_options
 @JSON
 def explain(store: Path, dictionary: str, **options: Any) -> None:
     """Say in a sentence what each feature fires on, from contexts of the explain split.
@@ -368,22 +292,7 @@ def explain(store: Path, dictionary: str, **options: Any) -> None:
 
 @saefari.command()
 @STORE
-@asking_options
-@click.option(
-    "--scorer",
-    default="detection",
-    show_default=True,
-    help="detection, fuzzing, simulation, surprisal, embedding, intruder, generation, "
-    "intervention or predicted-logits. Several: a,b.",
-)
-@click.option("--explainer", help="Whose explanations; the newest of each, if not given.")
-@click.option(
-    "--judge",
-    type=click.Choice(["pattern", "openai"]),
-    default="pattern",
-    show_default=True,
-    help="Who answers: patterns read from the label, or a language model.",
-)
+@score_options
 @JSON
 def score(store: Path, dictionary: str, **options: Any) -> None:
     """Score explanations on contexts of the score split, beside labels that know nothing.

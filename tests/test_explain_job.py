@@ -111,7 +111,7 @@ def test_what_was_done_is_not_done_again(store: Store, monkeypatch: pytest.Monke
 
     async def noted(windows, tools):
         explained.append(windows.feature.index)
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.2)
         return await rules.by_word(windows, tools)
 
     table = {"word": replace(rules.EXPLAINERS["word"], explain=noted)}
@@ -119,7 +119,7 @@ def test_what_was_done_is_not_done_again(store: Store, monkeypatch: pytest.Monke
     given = explaining.checked(store, Explaining("", NAME, "top:99", ("word",)))
     job = Jobs(store.path).create("explain", given.to_json(), "a test")
     with monkeypatch.context() as patch:
-        stop_after(patch, 9)
+        stop_after(patch, 5)
         with pytest.raises(Cancelled):
             again(store, job, explaining.do)
     kept, first = set(texts(store)), len(explained)
