@@ -15,8 +15,9 @@ from autointerp.windows import Example
 
 UNKNOWN = 0.5
 """For a label that says nothing that could be looked for: the same in every text."""
-FLOOR = 0.1
-"""That the feature fires in a window where nothing matches."""
+FLOOR = 0.3
+"""That the feature fires in a window where nothing matches, if every second window fires: no label
+says all."""
 WORD_RATE = 0.7
 """That it fires on a word of a label in plain words."""
 

@@ -37,7 +37,7 @@ AFTER_COST = 0.5
 PRIOR, PRIOR_RATE = 1.0, 0.1
 """Occurrences added to each candidate's, and the share of them that count as firing: so that a few
 firings by chance do not make a pattern."""
-LEAST_RATE = 0.2
+LEAST_RATE = 0.1
 """Below it, a pattern says next to nothing."""
 SHORTEST = 2
 """Letters of a beginning."""
