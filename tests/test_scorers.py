@@ -145,6 +145,19 @@ def test_probabilities_come_from_log_probabilities() -> None:
     assert found.parts["AUC random"].value == 1.0
 
 
+def test_digits_around_the_answers_are_no_answers() -> None:
+    """As many digits as answers, but others: nothing says how sure it was of these."""
+
+    def rule(body: Body) -> Said:
+        text = "Of these " + " ".join("1" for _ in lines(body)) + digits(holds_cat(body))
+        return said([("1", {"1": 0.0}) for _ in lines(body)], text)
+
+    found = play("detection", rule, windows())
+    mixed = [row.probability for row in found.judged if row.probability is not None]
+    assert set(mixed) <= {1.0} and None in {row.probability for row in found.judged}
+    assert found.parts["AUC random"].value is None and found.value.value == 1.0
+
+
 def test_log_probabilities_of_several_answers_in_one_token_are_none() -> None:
     """Where the reply has fewer digits of its own than answers, nothing says which is which."""
 

@@ -10,10 +10,9 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from autointerp.asking.probabilities import choices
 from autointerp.asking.records import Failed, Reply
 from autointerp.contexts import Sampled
-from autointerp.scorers.questions import Verdict, asker, form, key_of, request
+from autointerp.scorers.questions import Verdict, asker, form, key_of, request, sure
 from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Steered, Tools
 from autointerp.scorers.sheets import quoted, sheet
 from autointerp.statistics import Answers, Estimate, mean, rate
@@ -103,9 +102,9 @@ def read(reply: Reply | Failed, steered: str) -> Verdict:
     """1 if the reply picks the steered text, else 0."""
     if isinstance(reply, Failed):
         return Verdict(None, failed=reply.kind)
-    shares = choices(reply, LETTERS)
-    sure = shares[0][steered] if shares is not None and len(shares) == 1 else None
-    return Verdict(float(reply.parsed["answer"] == steered), sure)
+    said = reply.parsed["answer"]
+    shares = sure(reply, LETTERS, [said])
+    return Verdict(float(said == steered), shares[0][steered] if shares else None)
 
 
 def log_odds(rows: Sequence[Judged]) -> Estimate:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.asking.probabilities import choices
 from autointerp.asking.records import Failed, Reply
 from autointerp.contexts import Sampled
 from autointerp.scorers import classes
 from autointerp.scorers.marks import Marks, true_marks, wrong_marks
-from autointerp.scorers.questions import Verdict, asker, dice, form, key_of, request
+from autointerp.scorers.questions import Verdict, asker, dice, form, key_of, request, sure
 from autointerp.scorers.records import Judged, Scored, Scorer, Tools
 from autointerp.scorers.sheets import marked, numbered, sheet
 from autointerp.statistics import Answers, rate
@@ -103,9 +102,9 @@ def read(reply: Reply | Failed, right: int) -> Verdict:
     """1 if the reply names the right number, else 0."""
     if isinstance(reply, Failed):
         return Verdict(None, failed=reply.kind)
-    shares = choices(reply, [str(number) for number in range(1, GROUP + 2)])
-    sure = shares[0][str(right)] if shares is not None and len(shares) == 1 else None
-    return Verdict(float(reply.parsed["intruder"] == right), sure)
+    said = reply.parsed["intruder"]
+    shares = sure(reply, [str(number) for number in range(1, GROUP + 2)], [said])
+    return Verdict(float(said == right), shares[0][str(right)] if shares else None)
 
 
 SCORER = Scorer(

@@ -122,10 +122,23 @@ def verdicts(reply: Reply | Failed, n: int, options: tuple[int, int]) -> list[Ve
     """The `n` answers of a reply, which its schema has already held to be `n` digits."""
     if isinstance(reply, Failed):
         return [Verdict(None, failed=reply.kind)] * n
-    first = str(options[0])
-    shares = choices(reply, [str(option) for option in options])
-    sure = shares is not None and len(shares) == n
+    first, said = str(options[0]), reply.parsed["answers"]
+    shares = sure(reply, [str(option) for option in options], said)
     return [
-        Verdict(float(answer), shares[i][first] if shares is not None and sure else None)
-        for i, answer in enumerate(reply.parsed["answers"])
+        Verdict(float(answer), shares[i][first] if shares else None)
+        for i, answer in enumerate(said)
     ]
+
+
+def sure(
+    reply: Reply, options: Sequence[str], answers: Sequence[object]
+) -> list[dict[str, float]] | None:
+    """For each answer of a reply the probability of every option.
+
+    None where the server gives none, and where the tokens that are options are not the answers
+    one by one: several in one token, or others in a text around the answers.
+    """
+    shares = choices(reply, options)
+    words = [said.token.strip() for said in reply.logprobs or ()]
+    found = [word for word in words if word in options]
+    return shares if found == [str(answer) for answer in answers] else None

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.asking.probabilities import choices
 from autointerp.asking.records import Failed, Reply
 from autointerp.contexts import Sampled
 from autointerp.scorers import classes
-from autointerp.scorers.questions import asker, dice, form, key_of, request
+from autointerp.scorers.questions import asker, dice, form, key_of, request, sure
 from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Tools
 from autointerp.scorers.sheets import listed, quoted, sheet
 from autointerp.statistics import Estimate, correlation, explained
@@ -104,19 +103,20 @@ async def asked(
         most = 32 + PER_TOKEN * n
         requests.append(request(prompt, schema, NAME, tools, max_tokens=most))
     replies = await asyncio.gather(*map(ask.ask, requests))
-    said = [read(reply, len(e.tokens)) for e, reply in zip(chosen, replies, strict=True)]
-    return said, tuple(dict.fromkeys(key_of(ask, one) for one in requests))
+    return [read(reply) for reply in replies], tuple(
+        dict.fromkeys(key_of(ask, one) for one in requests)
+    )
 
 
-def read(reply: Reply | Failed, n: int) -> Said:
+def read(reply: Reply | Failed) -> Said:
     """The expected value of each token's number, or the number where there is none."""
     if isinstance(reply, Failed):
         return Said(None, failed=reply.kind)
-    shares = choices(reply, [str(number) for number in range(LARGEST + 1)])
-    if shares is not None and len(shares) == n:
+    said = reply.parsed["activations"]
+    if shares := sure(reply, [str(number) for number in range(LARGEST + 1)], said):
         values = [sum(int(k) * p for k, p in each.items()) for each in shares]
         return Said(np.array(values) / LARGEST, expected=True)
-    return Said(np.array(reply.parsed["activations"], float) / LARGEST)
+    return Said(np.array(said, float) / LARGEST)
 
 
 def row(example: Example, said: Said, scale: float) -> Judged:
