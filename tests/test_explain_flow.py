@@ -1,0 +1,193 @@
+"""The pipeline of jobs: bounded, in batches, pausing and stopping between calls."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from autointerp.asking.records import Failed, Message, Reply, Request
+from autointerp.jobs import flow
+from autointerp.jobs.choosing import numbers
+from autointerp.jobs.flow import Flow
+from autointerp.jobs.gate import Gate, role
+from feature_store.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "FLUSH_S", 0.02)
+    monkeypatch.setattr(flow, "LOOK_S", 0.01)
+    monkeypatch.setattr(flow, "SLOW_S", 0.02)
+    monkeypatch.setattr(flow, "GRACE_S", 1.0)
+
+
+def nothing(done: int) -> None:
+    """A tick that is of no consequence."""
+
+
+class Instant:
+    """Answers everything; counts calls and how many were under way at once."""
+
+    model, logprobs, server = "m", False, None
+
+    def __init__(self, takes_s: float = 0.0, fails_at: int | None = None) -> None:
+        self.takes_s, self.fails_at = takes_s, fails_at
+        self.calls = self.open = self.most = 0
+        self.purposes: set[str] = set()
+
+    async def ask(self, request: Request) -> Reply | Failed:
+        self.calls += 1
+        self.open += 1
+        self.most = max(self.most, self.open)
+        self.purposes.add(request.purpose)
+        await asyncio.sleep(self.takes_s)
+        self.open -= 1
+        if self.fails_at is not None and self.calls > self.fails_at:
+            return Failed("budget", "No money is left.")
+        return Reply("yes")
+
+
+def request(i: int = 0) -> Request:
+    return Request((Message("user", f"{i}?"),))
+
+
+def test_no_more_are_drawn_than_are_worked_on() -> None:
+    drawn, done = [], []
+
+    def source():
+        for i in range(60):
+            drawn.append(i)
+            yield i
+
+    async def work(i: int) -> int:
+        assert len(drawn) - len(done) <= 4
+        await asyncio.sleep(0.001)
+        done.append(i)
+        return i
+
+    kept: list[int] = []
+    asyncio.run(Flow(source(), work, kept.extend, nothing, width=4).run())
+    assert sorted(kept) == list(range(60))
+
+
+def test_the_event_loop_does_not_wait_for_the_store() -> None:
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.perf_counter() - began)
+
+    def sink(batch: Sequence[int]) -> None:
+        time.sleep(0.5)
+
+    async def work(i: int) -> int:
+        await asyncio.sleep(0.001)
+        return i
+
+    async def whole() -> None:
+        watching = asyncio.create_task(watch())
+        await Flow(iter(range(50)), work, sink, nothing, width=4).run()
+        watching.cancel()
+
+    asyncio.run(whole())
+    assert longest < 0.4
+
+
+def test_what_was_done_is_written_whatever_ends_it() -> None:
+    kept: list[int] = []
+
+    async def work(i: int) -> int:
+        if i == 30:
+            raise InputError("The thirtieth cannot be.")
+        return i
+
+    with pytest.raises(InputError, match="thirtieth"):
+        asyncio.run(Flow(iter(range(99)), work, kept.extend, nothing).run())
+    assert kept == list(range(30))
+
+
+def test_a_batch_that_could_not_be_written_is_tried_once_more() -> None:
+    kept: list[int] = []
+
+    def sink(batch: Sequence[int]) -> None:
+        if not kept:
+            kept.append(-1)
+            raise InputError("The catalog is locked.")
+        kept.extend(batch)
+
+    async def work(i: int) -> int:
+        await asyncio.sleep(0.005)
+        return i
+
+    with pytest.raises(InputError, match="locked"):
+        asyncio.run(Flow(iter(range(50)), work, sink, nothing).run())
+    assert kept[0] == -1 and kept[1:] == list(range(len(kept) - 1)) and len(kept) > 1
+
+
+def test_a_pause_stops_calls_and_its_end_lets_them_go_on() -> None:
+    asker, paused = Instant(takes_s=0.002), [False]
+    during: list[int] = []
+
+    async def whole() -> None:
+        gate = Gate(asker, most=3)
+
+        def tick(done: int) -> None:
+            if asker.calls > 20 and not paused[0]:
+                paused[0] = True
+                time.sleep(0.15)  # long enough for calls under way to end
+                before = asker.calls
+                time.sleep(0.15)
+                during.append(asker.calls - before)
+
+        async def work(i: int) -> int:
+            await asyncio.gather(*(gate.ask(request(j)) for j in range(10)))
+            return i
+
+        await Flow(iter(range(30)), work, lambda batch: None, tick, 2, gate).run()
+
+    asyncio.run(whole())
+    assert during == [0] and asker.calls == 300 and asker.most <= 3
+
+
+def test_what_every_call_would_meet_stops_all_and_fails_nothing() -> None:
+    asker, kept = Instant(fails_at=25), []
+
+    async def whole() -> Gate:
+        gate = Gate(asker, most=4)
+
+        async def work(i: int) -> int | None:
+            replies = await asyncio.gather(*(gate.ask(request(j)) for j in range(5)))
+            return None if any(isinstance(reply, Failed) for reply in replies) else i
+
+        await Flow(iter(range(99)), work, kept.extend, nothing, 2, gate).run()
+        return gate
+
+    gate = asyncio.run(whole())
+    assert gate.stopped and gate.stopped.kind == "budget"
+    assert len(kept) <= 5 and asker.calls <= 25 + 4
+
+
+def test_calls_are_recorded_under_what_they_are_for() -> None:
+    asker = Instant()
+
+    async def whole() -> None:
+        gate = Gate(asker, most=4)
+        with role("detection of a: own"):
+            one = asyncio.ensure_future(gate.ask(request()))
+        with role("detection of a: token"):
+            await asyncio.gather(one, *(gate.ask(request(i)) for i in range(3)))
+        await gate.ask(request())
+
+    asyncio.run(whole())
+    assert asker.purposes == {"detection of a: own", "detection of a: token", ""}
+
+
+def test_numbers_of_features() -> None:
+    assert numbers("7, 3,5-6,3") == [7, 3, 5, 6]
+    for wrong in ("", "x", "1,,2", "3-", "top", "1-9999999"):
+        with pytest.raises(InputError, match="features"):
+            numbers(wrong)
