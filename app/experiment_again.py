@@ -1,12 +1,13 @@
 """Doing a kept run again: on which weights, in which thread, and what came out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from app.ablate import runs as ablations
 from app.ablate.snippet import form_of
 from app.experiment_pair import measured_again, repeated
 from app.steer import run as steering_runs
+from app.steer_more import direction, examples, judging, sweeping, task
 from app.steering import Setting
 from backend.live import Engine
 from feature_store.errors import InputError
@@ -109,12 +110,55 @@ class Measured:
         self._run.cancel()
 
 
+class Searched:
+    """A sweep, a search for examples, or a contrast, through the queue. What a language model
+    said of a sweep is not asked again."""
+
+    def __init__(self, experiment: Experiment, engine: Engine, file: HarvestFile) -> None:
+        answer = ANSWERS[experiment.kind]
+        self._then = judging.unjudged(experiment.result)
+        request = judging.base(experiment.request)
+
+        def work(mine: task.Task) -> task.Plain | None:
+            return answer(engine, file, request, mine.tell, mine.ticket.stop)
+
+        self._task = task.start("again", request, work)
+
+    def over(self) -> bool:
+        """See `Again`."""
+        self._task.ticket.touch()
+        return self._task.done.is_set()
+
+    def said(self) -> str:
+        """See `Again`."""
+        return self._task.said
+
+    def verdict(self) -> Verdict:
+        """See `Again`."""
+        if self._task.error:
+            raise InputError(self._task.error)
+        if self._task.result is None:
+            raise InputError("The run was stopped before it had an answer.")
+        return measured_again(self._then, self._task.result)
+
+    def stop(self) -> None:
+        """See `Again`."""
+        self._task.ticket.stop.set()
+
+
+ANSWERS: dict[str, Callable[..., Any]] = {
+    "sweep": sweeping.answer, "examples": examples.answer, "contrast": direction.answer
+}  # fmt: skip
+
+
 def begin(experiment: Experiment, engine: Engine, file: HarvestFile) -> Again:
     """Start it; InputError for what cannot be, and for kinds that only their own page runs."""
     if experiment.kind == "steer":
         return Spoken(experiment, engine)
     if experiment.kind in ("ablate", "effects", "splice"):
         return Measured(experiment, engine, file)
+    if experiment.kind in ANSWERS:
+        return Searched(experiment, engine, file)
     raise InputError(f"A run of the kind {experiment.kind} is done again on its own page: open it.")
 
 

@@ -28,6 +28,26 @@ for record in speak(engine.lm, engine.dictionaries, Asked.from_json(REQUEST)):
         print(f"{{record.row}}: {{record.text!r}}")
 '''
 
+SEARCH = '''\
+"""Saefari experiment {id}: the same {kind} again."""
+
+import json
+from pathlib import Path
+
+from app.steer_more.{module} import answer
+from backend.device import choose_placement
+from backend.engine import LocalEngine
+from feature_store.store import Store
+
+{request}
+store = Store(Path({store!r}))
+file = store.harvest({harvest!r})
+engine = LocalEngine.load(file, store.places.known(), choose_placement({device!r}, {dtype!r}))
+found = answer(engine, file, REQUEST)
+print(json.dumps(found, indent=1))
+'''
+MODULES = {"sweep": "sweeping", "examples": "examples", "contrast": "direction"}
+
 
 def as_python(experiment: Experiment, places: Mapping[str, str], store: Path) -> str:
     """The script. `places`: hash → where this machine has the weights; what it has not is named as
@@ -75,7 +95,18 @@ def ablate(experiment: Experiment, places: Mapping[str, str], store: Path) -> st
     return lines(store, experiment.harvest, experiment.kind, experiment.request)
 
 
+def search(experiment: Experiment, places: Mapping[str, str], store: Path) -> str:
+    """Of a sweep, a search for examples or a contrast: features are looked up in the harvest."""
+    request = {k: v for k, v in experiment.request.items() if k != "judge"}
+    return SEARCH.format(
+        id=experiment.id, kind=experiment.kind, module=MODULES[experiment.kind],
+        request=named("REQUEST", request), store=str(store), harvest=experiment.harvest,
+        device=experiment.versions.get("device"), dtype=experiment.versions.get("dtype"),
+    )  # fmt: skip
+
+
 SCRIPTS: dict[str, Callable[[Experiment, Mapping[str, str], Path], str]] = {
     "steer": steer,
     **dict.fromkeys(("ablate", "effects", "splice"), ablate),
+    **dict.fromkeys(MODULES, search),
 }

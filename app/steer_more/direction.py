@@ -1,6 +1,6 @@
 """Contrast direction: from two sets of texts to a vector and to features to steer by."""
 
-from functools import partial
+import threading
 from typing import Any
 
 import streamlit as st
@@ -8,11 +8,11 @@ import streamlit as st
 from app import live, session
 from app.steer import link
 from app.steer_more import pushes, task
-from app.steer_more.task import Task
 from app.steering import Subject
 from app.wording import ABSENT, measure, plural, signed
 from backend.interventions.records import Edit, Vector
 from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
 TITLE = "contrast direction"
@@ -68,18 +68,28 @@ def begin_wanted(subject: Subject) -> None:
         asked = subject.setting.asked(bos=engine.bos is not None)
         request = {**asked.to_json(), "edits": [], "contrast": given}
         st.session_state.pop(link.OTHER, None)
-        task.begin(TASK, request, partial(work, engine, given))
+        file = subject.place.file
+        task.begin(TASK, request, lambda mine: answer(engine, file, request, mine.tell))
     except InputError as error:
         st.session_state[PROBLEM] = str(error)
     st.session_state.pop(WANTED, None)
 
 
-def work(engine: Any, given: dict[str, Any], mine: Task) -> dict[str, Any]:
-    """The thread's part."""
+def answer(
+    engine: Any,
+    file: HarvestFile,
+    request: task.Plain,
+    tell: task.Tell = task.quiet,
+    stop: threading.Event | None = None,
+) -> dict[str, Any] | None:
+    """The difference that a request asks for, as plain data; None where it was stopped."""
     from backend.mean_difference import mean_difference
 
+    given = request["contrast"]
     sides = [[engine.read(line) for line in given[side]] for side in ("toward", "away from")]
-    mine.tell(0, 0, "reading texts:")
+    tell(0, 0, "reading texts:")
+    if stop is not None and stop.is_set():
+        return None
     one = engine.dictionaries[given["dictionary"]]
     found = mean_difference(engine.lm, one, sides[0], sides[1], m=given["m"])
     return {
@@ -98,15 +108,15 @@ def work(engine: Any, given: dict[str, Any], mine: Task) -> dict[str, Any]:
 def results(subject: Subject) -> None:
     """What was just found, else what the link opened."""
     done, other = task.watch(TASK), link.opened_below()
-    if done and done.result:
+    if other is not None and other.kind == "contrast":
+        show(subject, other.result)
+    elif done and done.result:
         engine: Any = live.at_hand(subject.place.file)
         if engine is not None:
             names = {done.request["contrast"]["dictionary"]}
             task.keep_it(done, "contrast", subject.place, engine, names)
         show(subject, done.result)
         task.foot(done, TITLE)
-    elif other is not None and other.kind == "contrast":
-        show(subject, other.result)
 
 
 def show(subject: Subject, result: task.Plain) -> None:

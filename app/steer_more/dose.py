@@ -137,8 +137,11 @@ def begin_wanted(subject: Subject) -> None:
 def run(subject: Subject, engine: Any, asked: Asked, sweep: Sweep) -> None:
     """Start a sweep; InputError for what can be seen before it."""
     sweeping.ask_of(engine, subject.place.file, asked, sweep).check()
-    work = partial(sweeping.work, engine, subject.place, asked, sweep)
-    task.begin(TASK, sweeping.request(asked, sweep), work)
+    wanted, file = sweeping.request(asked, sweep), subject.place.file
+    task.begin(
+        TASK, wanted,
+        lambda mine: sweeping.answer(engine, file, wanted, mine.tell, mine.ticket.stop),
+    )  # fmt: skip
 
 
 def find(engine: Any, asked: Asked, sweep: Sweep, kl: float, mine: Task) -> dict[str, Any] | None:
@@ -185,7 +188,12 @@ def results(subject: Subject) -> None:
     """The sweep that was just run, else the one that the link opened."""
     done = task.watch(TASK)
     other = link.opened_below()
-    if done and done.result:
+    if other is not None and other.kind == "sweep":
+        asked = swept(other.request)
+        st.button("take over its setting", type="tertiary", on_click=adopt, args=(asked,),
+                  key="dose_adopt", help="Run the sweep again from there.")  # fmt: skip
+        shown(subject, other.request, other.result, other.id)
+    elif done and done.result:
         engine: Any = live.at_hand(subject.place.file)
         if engine is not None:
             names = set(sweeping.parts(done.request)[0].dictionaries)
@@ -193,11 +201,6 @@ def results(subject: Subject) -> None:
         swept(done.request)
         shown(subject, done.request, done.result, done.kept)
         task.foot(done, TITLE)
-    elif other is not None and other.kind == "sweep":
-        asked = swept(other.request)
-        st.button("take over its setting", type="tertiary", on_click=adopt, args=(asked,),
-                  key="dose_adopt", help="Run the sweep again from there.")  # fmt: skip
-        shown(subject, other.request, other.result, other.id)
 
 
 def shown(subject: Subject, request: task.Plain, result: task.Plain, experiment: str) -> None:

@@ -1,20 +1,19 @@
 """Toward examples: which few features make the model write texts like these?"""
 
-from functools import partial
+import threading
 from typing import Any
 
 import streamlit as st
 
 from app import live, session
-from app.session import Place
 from app.steer import link
 from app.steer_more import pushes, task
-from app.steer_more.task import Task
 from app.steering import Subject
 from app.wording import count, measure, plural, share, signed
 from backend.generation.asked import Asked
 from backend.interventions.records import Edit
 from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
 TITLE = "toward examples"
@@ -73,27 +72,37 @@ def begin_wanted(subject: Subject) -> None:
         asked = subject.setting.asked(bos=engine.bos is not None)
         request = {**asked.to_json(), "edits": [], "examples": given}
         st.session_state.pop(link.OTHER, None)
-        task.begin(TASK, request, partial(work, engine, subject.place, asked, given))
+        file = subject.place.file
+        task.begin(
+            TASK, request,
+            lambda mine: answer(engine, file, request, mine.tell, mine.ticket.stop),
+        )  # fmt: skip
     except InputError as error:
         st.session_state[PROBLEM] = str(error)
     st.session_state.pop(WANTED, None)
 
 
-def work(
-    engine: Any, place: Place, asked: Asked, given: dict[str, Any], mine: Task
+def answer(
+    engine: Any,
+    file: HarvestFile,
+    request: task.Plain,
+    tell: task.Tell = task.quiet,
+    stop: threading.Event | None = None,
 ) -> dict[str, Any] | None:
-    """The thread's part."""
+    """What a request seeks, as plain data; None where it was stopped."""
     from backend.imitation import Ask, imitate
 
+    given = request["examples"]
+    asked = Asked.from_json({k: v for k, v in request.items() if k != "examples"})
     start, texts = tokens(engine, asked, given["texts"])
     alive = {}
     for name in given["dictionaries"]:
-        fired = place.file.feature_table(name)["n_active"].to_numpy() > 0
+        fired = file.feature_table(name)["n_active"].to_numpy() > 0
         alive[name] = fired
     found = imitate(
         engine.lm, {name: engine.dictionaries[name] for name in given["dictionaries"]},
         Ask(start, texts, m=given["m"], penalty=given["penalty"]),
-        alive=alive, tell=mine.tell, stop=mine.ticket.stop,
+        alive=alive, tell=tell, stop=stop,
     )  # fmt: skip
     if found is None:
         return None
@@ -127,15 +136,15 @@ def tokens(engine: Any, asked: Asked, lines: list[str]) -> tuple[Any, tuple[tupl
 def results(subject: Subject) -> None:
     """What was just found, else what the link opened."""
     done, other = task.watch(TASK), link.opened_below()
-    if done and done.result:
+    if other is not None and other.kind == "examples":
+        show(subject, other.request, other.result)
+    elif done and done.result:
         engine: Any = live.at_hand(subject.place.file)
         if engine is not None:
             names = set(done.request["examples"]["dictionaries"])
             task.keep_it(done, "examples", subject.place, engine, names)
         show(subject, done.request, done.result)
         task.foot(done, TITLE)
-    elif other is not None and other.kind == "examples":
-        show(subject, other.request, other.result)
 
 
 def show(subject: Subject, request: task.Plain, result: task.Plain) -> None:

@@ -105,6 +105,25 @@ def base(request: Plain) -> dict[str, Any]:
     return {name: value for name, value in request.items() if name != "judge"}
 
 
+def unjudged(result: Plain) -> dict[str, Any]:
+    """A result without what a judge said; as it is, if it is of another kind."""
+    if "doses" not in result:
+        return dict(result)
+
+    def dose(one: Plain) -> dict[str, Any]:
+        mine = ("judge", *MEASURES.values())
+        heard = [
+            {**h, "values": {k: v for k, v in h["values"].items() if k not in mine}}
+            for h in one["heard"]
+        ]
+        return {**one, "heard": heard}
+
+    plain = {name: value for name, value in result.items() if name != "judge"}
+    return {
+        **plain, "default": dose(result["default"]), "doses": [dose(one) for one in result["doses"]]
+    }  # fmt: skip
+
+
 def draw(subject: Subject, request: Plain, result: Plain, experiment: str) -> None:
     """Under a sweep's figure: what was judged, or the way to it. `experiment`: the sweep's id, if
     it is kept."""

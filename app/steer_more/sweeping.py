@@ -1,13 +1,13 @@
 """A sweep as the page asks for it: plain, kept with its result, and run again from that."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from app.session import Place
-from app.steer_more.task import Plain, Task
+from app.steer_more.task import Plain, Tell, quiet
 from backend.controls import (
     LEAST,
     PUSHES,
@@ -164,19 +164,25 @@ def possible(edit: Edit) -> list[str]:
     return kinds + (["directions"] if edit.mode in PUSHES else [])
 
 
-def work(
-    engine: "LocalEngine", place: Place, asked: Asked, sweep: Sweep, task: Task
+def answer(
+    engine: "LocalEngine",
+    file: HarvestFile,
+    request: Plain,
+    tell: Tell = quiet,
+    stop: threading.Event | None = None,
 ) -> Plain | None:
-    """The thread's part: the whole sweep as plain data; None where it was stopped."""
+    """The whole sweep of a request as plain data; None where it was stopped. InputError for what
+    cannot be run."""
     from backend.sweep.run import Stopped
     from backend.sweep.run import sweep as run
 
-    ask = ask_of(engine, place.file, asked, sweep)
-    controls = controls_of(engine, place.file, asked, sweep)
+    asked, sweep = parts(request)
+    ask = ask_of(engine, file, asked, sweep)
+    controls = controls_of(engine, file, asked, sweep)
     try:
         found = run(
             engine.lm, engine.dictionaries, ask, controls, bos=engine.bos,
-            tell=lambda done, total: task.tell(done, total, "texts"), stop=task.ticket.stop,
+            tell=lambda done, total: tell(done, total, "texts"), stop=stop,
         )  # fmt: skip
     except Stopped:
         return None

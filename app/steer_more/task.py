@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
 POLL_S = 0.7
 Plain = Mapping[str, Any]
+Tell = Callable[[int, int, str], None]
+"""Hears how much is done, of how much, and what it is."""
+
+
+def quiet(did: int, total: int, note: str) -> None:
+    """For scripts, which nobody watches."""
 
 
 class Task:
     """One piece of work. `work(task)` gives a plain result, or None where it was stopped."""
 
-    def __init__(
-        self, request: Plain, work: Callable[["Task"], Plain | None], ticket: Any
-    ) -> None:
+    def __init__(self, request: Plain, work: Callable[["Task"], Plain | None], ticket: Any) -> None:
         self.request, self.ticket = request, ticket
         self.result: Plain | None = None
         self.error = self.kept = self.unkept = self.note = ""
@@ -74,9 +78,16 @@ def begin(
     """
     if (before := running(name)) is not None:
         before.ticket.stop.set()
+    st.session_state[name] = start(name, request, work, ticket)
+
+
+def start(
+    name: str, request: Plain, work: Callable[[Task], Plain | None], ticket: Any = None
+) -> Task:
+    """As `begin`, and nobody's session knows of it."""
     task = Task(request, work, ticket or line().join())
-    st.session_state[name] = task
     threading.Thread(target=task.compute, daemon=True, name=name).start()
+    return task
 
 
 def running(name: str) -> Task | None:
