@@ -9,7 +9,7 @@ from app import components, experiment_again, session, snippets
 from app.experiment_again import Again
 from app.experiment_files import written
 from app.experiment_pair import flat, shown
-from app.experiment_words import PAGES, named, some, text, what, whom
+from app.experiment_words import PAGES, TABS, named, some, text, what, whom
 from app.steer.story import ending, rail, warnings
 from feature_store.errors import InputError
 from feature_store.experiments import Entry, Experiment, Experiments
@@ -66,6 +66,8 @@ def actions(found: Experiment, others: list[Entry], *, able: bool) -> None:
     here = {file.record.id for file in session.store().harvests()}
     if page and found.harvest in here:
         query = {"harvest": found.harvest, "experiment": name}
+        if found.kind in TABS:
+            query["more"] = TABS[found.kind]
         label = "Open on the Steer page" if page == session.STEER else "Open on the Ablate page"
         st.page_link(page, label=label, query_params=query)
     st.button("Run again", on_click=want, args=(name,), disabled=not able,

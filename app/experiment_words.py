@@ -13,6 +13,8 @@ PAGES: dict[str, str] = {
     "circuit": session.CIRCUITS,
 }
 """Kind → the page that opens it."""
+TABS = {"sweep": "dose–response", "examples": "toward examples", "contrast": "contrast direction"}
+"""Kind → the tab of the Steer page that shows it."""
 LONGEST = 60
 ID_LEAST = 4
 """Characters of an id that a filter takes for one: it has digits, as strengths do."""

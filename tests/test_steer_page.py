@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, session, steering
+from app import experiment_words, live, session, steering
 from app.serve import MAIN
-from app.steer import link, run
+from app.steer import link, run, tabs
 from app.steering import Setting
 from backend.engine import LocalEngine
 from backend.generation.records import Sampling
@@ -118,6 +118,27 @@ def test_a_run_is_shown_kept_and_opened_again(visit: Open, store: Path) -> None:
     assert stage(again)["message"]["story"] == json.loads(json.dumps(one.story.data))
     assert again.text_area[0].value == PROMPT
     assert finished(again).kept == one.kept, "the same run with the same result has one id"
+
+
+def test_a_kept_contrast_opens_on_its_own_tab(visit: Open, store: Path) -> None:
+    assert set(experiment_words.TABS.values()) == set(tabs.TABS)
+    names = ("toward", "away from")
+    request = Setting(prompt=PROMPT).to_json() | {
+        "contrast": {"dictionary": "relu", "m": 1, **{name: [PROMPT] for name in names}}
+    }
+    vector = [1.0] * 16
+    result = {"hook": "blocks.1.hook_resid_post", "vector": vector, "features": [["relu/3", 0.5]],
+              "cosine": 0.5, "cosine_all": 0.6, "n": [1, 1], "length": 1.0, "norm": 2.0,
+              "notes": ["a note of its own"]}  # fmt: skip
+    (file,) = Store(store).harvests()
+    hashes = {"relu": file.dictionaries["relu"].weights_hash}
+    name = Experiments(Store(store).catalog).keep(
+        "contrast", harvest=file.record.id, model="m", model_hash=file.record.model_hash,
+        dictionaries=hashes, request=request, result=result, versions={},
+    )  # fmt: skip
+    test = visit(experiment=name)
+    assert test.query_params["more"] == "contrast direction"
+    assert "a note of its own" in " ".join(one.value for one in test.markdown)
 
 
 def test_a_clicked_token_shows_its_table(visit: Open) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import chatting, session, steering
+from app.experiment_words import TABS
 from app.session import Place
 from app.steer import kept
 from app.steer.run import Run
@@ -19,6 +20,8 @@ from feature_store.records import FeatureId
 
 PARAMS = ("edits", "prompt", "chat", "sampling", "watch", "freeze", "experiment")
 WROTE, SHOWN, OTHER = "steer_wrote", "steer_shown", "steer_other"
+MORE = "more"
+"""The tabs' key, and their parameter."""
 LONGEST = 6_000
 """Characters of a parameter; a longer one stays in the visitor's session."""
 
@@ -77,6 +80,8 @@ def opened(name: str) -> None:
     st.query_params["harvest"] = found.harvest
     st.query_params.pop("dictionary", None)
     if found.kind != "steer":
+        # the tab that shows it, before the tabs are drawn
+        st.query_params[MORE] = st.session_state[MORE] = TABS[found.kind]
         st.session_state[OTHER] = found, steering.setting()
         return
     setting = Setting.from_json(found.request)

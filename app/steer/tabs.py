@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from app.steer.link import MORE
 from app.steer_more import direction, dose, examples
 from app.steering import Subject
 
@@ -17,7 +18,7 @@ def draw_more(subject: Subject) -> None:
     """The tabs; which is open stands in the URL as `more`."""
     if not TABS:
         return
-    tabs = st.tabs(list(TABS), key="more", on_change="rerun", bind="query-params")
+    tabs = st.tabs(list(TABS), key=MORE, on_change="rerun", bind="query-params")
     for tab, draw in zip(tabs, TABS.values(), strict=True):
         if tab.open:
             with tab:
