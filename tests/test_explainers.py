@@ -148,7 +148,6 @@ def test_strong_tokens_are_marked() -> None:
     """From 0.3 of the window's maximum on, neighbours together; the weaker ones are not."""
     one = example(["a", " b", " c", " d", "«e»"], [0.0, -10.0, 3.0, 2.9, 0.0])
     assert showing.text(one) == '"a« b c» d\\u00abe\\u00bb"'
-    assert showing.pairs(one, 20.0, 2) == '" b" 5, " c" 2'
     assert [showing.level(a, 10.0) for a in (0.0, 0.01, 4.4, -10.0, 12.0)] == [0, 1, 4, 10, 10]
 
 
@@ -184,6 +183,12 @@ def test_sources_of_attention_are_named() -> None:
     one = example(["Ann", " and", " Ann"], [0, 0, 4])
     _, prompts = explain("attention", saying("x"), replace(DOG, explain=(one,)))
     assert '1. "Ann and« Ann»"\n   from "Ann" (+50%, 2 before), " Ann" (+50%, itself)' in prompts[0]
+
+    async def weak(one: Example) -> list[float]:
+        return [0.01, 0.0, -0.99]
+
+    _, prompts = explain("attention", saying("x"), replace(DOG, explain=(one,)), sources=weak)
+    assert 'from " Ann" (-99%, itself)\n' in prompts[0]
 
     async def nothing(one: Example) -> None:
         return None

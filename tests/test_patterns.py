@@ -82,7 +82,7 @@ def test_a_rule_as_a_person_reads_it() -> None:
     "text",
     ["", "fires", "fires on", "fires on park", "fires on “a” and “b”", "fires on “a”,",
      "fires on “a”; makes “b”", "; makes “b” likelier", "makes  “b” likelier",
-     "fires on “a” on “b”"],
+     "fires on “a” on “b”", "makes “b” after “c” likelier", "makes “b”, “c” likelier; on “a”"],
 )  # fmt: skip
 def test_no_other_text_is_a_sentence(text: str) -> None:
     """What was not written by `render` is not read as if it had been."""
@@ -110,6 +110,13 @@ def test_where_a_sentence_says_that_it_fires(label: str, expected: list[float]) 
     """Worked out by hand; the highest rate of a token counts."""
     tokens = ["park", " in", " the", " park", " sp", "ark", " 7"]
     assert where(label, tokens) == expected
+
+
+def test_several_tokens_are_a_whole_word() -> None:
+    """Neither the begin nor the end of a longer one."""
+    tokens = [" sp", "ar", "k", " sp", "ar", "."]
+    assert where("fires on “spar”", tokens) == [0, 0, 0, 0, 0.9, 0]
+    assert where("fires on “ark”", tokens) == [0] * 6
 
 
 def test_a_window_fires_unless_every_token_stays_silent() -> None:

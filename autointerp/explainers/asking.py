@@ -66,13 +66,11 @@ async def said(
 
 
 def taken(reply: Reply | Failed) -> str | Failed:
-    """The sentence of a reply on one line; a failure where it is empty or too long. Nothing is
-    put in its place, and nothing is cut off."""
+    """The sentence of a reply on one line; a failure where it is too long. Nothing is put in its
+    place, and nothing is cut off."""
     if isinstance(reply, Failed):
         return reply
     text = " ".join(reply.parsed["explanation"].split())
-    if not text:
-        return Failed("empty", "The reply holds an empty explanation.")
     if len(text) > LONGEST:
         problem = f"The explanation has {len(text)} characters; at most {LONGEST} are taken."
         return Failed("unreadable", problem)

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from autointerp.contexts import Sampled
 from autointerp.scorers.marks import true_marks
-from autointerp.scorers.sheets import marked, quoted
+from autointerp.scorers.sheets import marked
 from autointerp.windows import Example
 
 STRONGEST = 10
 """Windows taken where none of a feature's are `top`."""
-LISTED = 5
 SCALE = 10
 """The feature's largest activation, on the scale that prompts use."""
 
@@ -36,16 +35,6 @@ def largest(sampled: Sampled) -> float:
     """The feature's largest |activation|, over the harvest or at least over its windows."""
     seen = max((abs(a) for e in sampled.explain for a in e.activations), default=0.0)
     return max(seen, sampled.facts.max_act or 0.0) or 1.0
-
-
-def pairs(example: Example, of: float, most: int = LISTED) -> str:
-    """The tokens that fire most, each with its level, strongest first."""
-    order = sorted(range(len(example.tokens)), key=lambda i: -abs(example.activations[i]))[:most]
-    return ", ".join(
-        f"{quoted(example.tokens[i])} {level(example.activations[i], of)}"
-        for i in order
-        if example.activations[i]
-    )
 
 
 def peaks(examples: Sequence[Example], ahead: int = 0) -> list[str]:
