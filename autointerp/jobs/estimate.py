@@ -5,6 +5,7 @@ that jobs of this store have made.
 """
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -31,10 +32,10 @@ SENTENCE, DIGIT, FRAME = 30, 3, 12
 NEWEST = 8
 """Jobs whose calls are looked at."""
 LEARNED = """
-    SELECT split_part(purpose, ' of ', 1) AS kind, count(*), avg(tokens_in), avg(tokens_out),
+    SELECT split_part(purpose, ' of ', 1) AS about, count(*), avg(tokens_in), avg(tokens_out),
            list(request ORDER BY attempt)[:50], list(tokens_in ORDER BY attempt)[:50]
     FROM attempt JOIN outcome USING (attempt)
-    WHERE model = ? AND tokens_in IS NOT NULL AND request IS NOT NULL GROUP BY kind
+    WHERE model = ? AND tokens_in IS NOT NULL AND request IS NOT NULL GROUP BY about
 """
 
 
@@ -106,8 +107,8 @@ def learned(files: Iterable[Path], model: str) -> Rates:
         try:
             with duckdb.connect(str(path), read_only=True) as db:
                 rows = db.execute(LEARNED, [model]).fetchall()
-        except duckdb.Error:  # a job is at it, or it is no file of calls
-            continue
+        except (duckdb.IOException, duckdb.ConnectionException, duckdb.CatalogException):
+            continue  # a job is at it, or it is no file of calls
         for kind, n, _, out, requests, tokens in rows:
             ours = sum(tokens_of(content(request)) for request in requests)
             counted.setdefault(kind, []).append((sum(tokens), ours, n, n * (out or 0.0)))
@@ -120,8 +121,6 @@ def learned(files: Iterable[Path], model: str) -> Rates:
 
 def content(request: str) -> str:
     """The texts of a recorded request."""
-    import json
-
     return "\n".join(message["content"] for message in json.loads(request)["messages"])
 
 
