@@ -67,7 +67,8 @@ def ending(job: Job) -> str:
     if job.error:
         return job.error
     if job.state == "done":
-        return " · ".join(f"{name} {shown(value)}" for name, value in job.result.items())
+        plain = {n: v for n, v in job.result.items() if isinstance(v, str | int | float)}
+        return " · ".join(f"{name} {shown(value)}" for name, value in plain.items())
     if job.state == "lost":
         where = f" at: {watching.step(job)}" if job.note else ""
         return f"its process is gone, stopped{where}. Resume begins it again."
