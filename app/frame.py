@@ -33,7 +33,7 @@ PAGES = (
         (session.LIBRARY, "Library"), (session.FEATURES, "Features"), (session.SEARCH, "Search"),
         (session.MAP, "Map"),
     ),
-    ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast")),
+    ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast"), (session.SCORES, "Scores")),
     (
         (session.STEER, "Steer"), (session.ABLATE, "Ablate"), (session.CIRCUITS, "Circuits"),
         (session.EXPERIMENTS, "Experiments"),

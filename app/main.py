@@ -26,6 +26,7 @@ page = st.navigation(
         st.Page(session.CIRCUITS, title="Circuits"),
         st.Page(session.EXPERIMENTS, title="Experiments"),
         st.Page(session.CONTRAST, title="Contrast"),
+        st.Page(session.SCORES, title="Scores"),
         st.Page(session.LISTS, title="Lists"),
         st.Page(session.SQL, title="SQL"),
         st.Page(session.MAP, title="Map"),

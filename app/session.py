@@ -29,6 +29,7 @@ STEER = "views/steer.py"
 ABLATE = "views/ablate.py"
 CIRCUITS = "views/circuits.py"
 EXPERIMENTS = "views/experiments.py"
+SCORES = "views/scores.py"
 QUERY, WRITTEN = "sql", "session_sql"
 """The URL's parameter of the SQL page, and the key of what this visitor wrote there last."""
 

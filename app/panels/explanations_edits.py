@@ -1,0 +1,111 @@
+"""What a person does with explanations: their own words, the preferred one, one taken back."""
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from app import annotations, session
+from app.panels.subject import Subject
+from feature_store import explanation_edits
+from feature_store.errors import InputError
+from feature_store.explanations import Explanation
+
+ERROR = "explanations_error"
+"""Of the session: what could not be done."""
+
+
+def own(subject: Subject) -> None:
+    """A field for one's own sentence; an explanation that is edited starts from its words."""
+    if not subject.said.writable:
+        return
+    key = field(subject)
+    st.text_input(
+        "Your explanation", key=key, label_visibility="collapsed",
+        max_chars=explanation_edits.LENGTH, on_change=write, args=(subject,),
+        placeholder="your own explanation, kept beside the others and scored like them",
+    )  # fmt: skip
+
+
+def field(subject: Subject) -> str:
+    """The key of the field: each feature has its own."""
+    return f"explanations_own_{subject.id}"
+
+
+def write(subject: Subject) -> None:
+    """Callback: keep what was typed; it becomes the label, too."""
+    text = st.session_state[field(subject)]
+    if not text.strip():
+        return
+    more = {"from": st.session_state.get(f"{field(subject)}_from")}
+    if attempt(explanation_edits.write, subject.id, text, {k: v for k, v in more.items() if v}):
+        st.session_state[field(subject)] = ""
+        st.session_state.pop(f"{field(subject)}_from", None)
+        annotations.say(subject.id, "label", text)
+
+
+def edit(subject: Subject, one: Explanation) -> None:
+    """Callback: its words go into the field."""
+    st.session_state[field(subject)] = one.text
+    st.session_state[f"{field(subject)}_from"] = one.explanation
+
+
+def withdraw(subject: Subject, one: Explanation) -> None:
+    """Callback: take it back; a label of the same words stays."""
+    attempt(explanation_edits.withdraw, one.explanation)
+
+
+def attempt(work: Any, *given: Any) -> bool:
+    """One change of the catalog; what stands in its way is kept as a sentence."""
+    st.session_state.pop(ERROR, None)
+    try:
+        work(session.store().catalog, *given)
+    except InputError as error:
+        st.session_state[ERROR] = str(error)
+        return False
+    return True
+
+
+def problem() -> None:
+    """Say what could not be done, once."""
+    if sentence := st.session_state.pop(ERROR, None):
+        st.markdown(f":red[{session.literal(sentence)}]")
+
+
+def buttons(subject: Subject, one: Explanation, chosen: str) -> None:
+    """What can be done with an explanation; none where the catalog cannot be written."""
+    if is_preferred(one, chosen):
+        st.caption("preferred", width="content", help="It is the feature's label.")
+    if not subject.said.writable:
+        return
+    if not is_preferred(one, chosen):
+        st.button(
+            "Use as label", key=f"explanation_use_{one.explanation}", type="tertiary",
+            on_click=annotations.say, args=(subject.id, "label", one.text),
+            help="Prefer it: it names the feature, and its score stands in tables.",
+        )  # fmt: skip
+    st.button(
+        "Edit", key=f"explanation_edit_{one.explanation}", type="tertiary", on_click=edit,
+        args=(subject, one), help="Its words go into the field above; this one stays.",
+    )  # fmt: skip
+    st.button(
+        "Withdraw", key=f"explanation_withdraw_{one.explanation}", type="tertiary",
+        on_click=withdraw, args=(subject, one),
+        help="Take it back, and its scores; both stay as history.",
+    )  # fmt: skip
+
+
+def preferred(subject: Subject) -> str:
+    """The label in force."""
+    return subject.said.annotations.of(subject.id).get("label", "")
+
+
+def is_preferred(one: Explanation, chosen: str) -> bool:
+    """Whether an explanation is the label; labels stand on one line and may be cut."""
+    return bool(chosen) and annotations.cleaned("label", one.text) == chosen
+
+
+def provenance(one: Explanation) -> dict[str, Any]:
+    """What is known of where it is from; empty where it is no object."""
+    told = json.loads(one.provenance)
+    return told if isinstance(told, dict) else {}

@@ -1,0 +1,162 @@
+"""Scores as figures: distributions beside their nulls, one score against another or density."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from app.charts import template
+from app.points import cut
+from app.scores import words
+from app.scores.read import Series
+from app.theme import Palette
+from app.wording import share
+from autointerp.scorers import SCORERS
+from feature_store.scoring import NULLS
+
+ROW_PX, SCATTER_PX = 190, 300
+COLUMNS = 3
+BINS = 40
+DASHES = {"borrowed": "solid", "token": "dash", "constant": "dot"}
+LONG = 60
+"""Characters of a sentence on hover."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One side of a scatter plot."""
+
+    title: str
+    values: np.ndarray
+    chance: float | None = None
+    log: bool = False
+
+
+def distributions(series: Sequence[Series], colours: Palette) -> go.Figure:
+    """A panel for each series: features by score, what the null labels got as lines, chance."""
+    rows = -(-len(series) // COLUMNS)
+    titles = [one.name + (f" ({one.judge})" if doubled(one, series) else "") for one in series]
+    figure = make_subplots(
+        rows, COLUMNS, subplot_titles=[f"{cut(title, 34)}, {one.measure}" for title, one in
+                                       zip(titles, series, strict=True)],
+        horizontal_spacing=0.06, vertical_spacing=0.34 / rows,
+    )  # fmt: skip
+    figure.update_layout(
+        template=template(colours), height=ROW_PX * rows + 30, showlegend=True,
+        margin={"t": 46, "l": 40}, legend={"orientation": "h", "y": 1, "yanchor": "bottom",
+                                           "yref": "container", "x": 0},
+    )  # fmt: skip
+    figure.update_annotations(font={"size": 12, "color": colours.text})
+    figure.layout.legend.update(y=0.995, yanchor="top")
+    for number, one in enumerate(series):
+        place = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
+        for trace in panel(one, colours, first=number == 0):
+            figure.add_trace(trace, **place)
+        known = words.chance(one.scorer)
+        if known is not None:
+            line = {"width": 1, "dash": "dot", "color": colours.muted}
+            figure.add_vline(x=known, line=line, **place)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title_text="features", col=1)
+    return figure
+
+
+def doubled(one: Series, series: Sequence[Series]) -> bool:
+    """Whether another judge gave the same score."""
+    return sum(other.scorer == one.scorer for other in series) > 1
+
+
+def panel(one: Series, colours: Palette, *, first: bool) -> list[go.Scatter]:
+    """The series filled, its nulls as lines; steps of equal bins."""
+    low, high = span(one)
+    edges = np.linspace(low, high, BINS + 1)
+    found = [steps(one.value, edges, "this explainer", colours.accent, "solid", first, fill=True)]
+    for name in NULLS:
+        values = one.numbers[name]
+        if np.isfinite(values).any():
+            title = f"{name} label"
+            found.append(steps(values, edges, title, colours.muted, DASHES[name], first))
+    return found
+
+
+def span(one: Series) -> tuple[float, float]:
+    """The scorer's bounds, the lower one no further down than there are values."""
+    low, high = SCORERS[one.scorer].bounds if one.scorer in SCORERS else (0.0, 1.0)
+    values = np.concatenate([one.value, *(one.numbers[name] for name in NULLS)])
+    least = float(np.nanmin(values, initial=high))
+    floor = 0.0 if low < 0 <= least else low
+    return (max(floor, np.floor(least * 10) / 10) if least > floor else floor), high
+
+
+def steps(
+    values: np.ndarray, edges: np.ndarray, name: str, colour: str, dash: str, legend: bool,
+    *, fill: bool = False,
+) -> go.Scatter:  # fmt: skip
+    """Counts in bins as an outline."""
+    counts, _ = np.histogram(values[np.isfinite(values)], edges)
+    texts = [
+        f"{name}: {n} of {int(counts.sum())}, {words.decimal(a)} to {words.decimal(b)}"
+        for n, a, b in zip(counts.tolist(), edges[:-1], edges[1:], strict=True)
+    ]
+    return go.Scatter(
+        x=(edges[:-1] + edges[1:]) / 2, y=counts, mode="lines", name=name, legendgroup=name,
+        showlegend=legend, fill="tozeroy" if fill else None, hovertext=texts,
+        hovertemplate="%{hovertext}<extra></extra>",
+        line={"shape": "hvh", "width": 1.5 if fill else 1.2, "color": colour, "dash": dash},
+    )  # fmt: skip
+
+
+def scatter(
+    features: np.ndarray, texts: Sequence[str], x: Axis, y: Axis, colours: Palette, aside: str = ""
+) -> go.Figure:
+    """A point a feature; dotted lines at chance. `aside` is written at the bottom right."""
+    hover = [
+        f"{feature} {cut(text, LONG)}<br>{shown(x, a)}, {shown(y, b)}"
+        for feature, text, a, b in zip(features.tolist(), texts, x.values, y.values, strict=True)
+    ]
+    figure = go.Figure(
+        go.Scattergl(
+            x=x.values, y=y.values, mode="markers", customdata=features[:, None], hovertext=hover,
+            hovertemplate="%{hovertext}<extra></extra>",
+            marker={"size": 5 if len(features) < 4_000 else 3, "color": colours.accent,
+                    "opacity": 0.55, "line": {"width": 0}},
+        )
+    )  # fmt: skip
+    line = {"width": 1, "dash": "dot", "color": colours.muted}
+    if x.chance is not None:
+        figure.add_vline(x=x.chance, line=line)
+    if y.chance is not None:
+        figure.add_hline(y=y.chance, line=line)
+    if aside:
+        figure.add_annotation(
+            text=aside, xref="paper", yref="paper", x=1, y=0, xanchor="right", yanchor="bottom",
+            showarrow=False, font={"size": 11, "color": colours.muted},
+        )  # fmt: skip
+    figure.update_layout(
+        template=template(colours), height=SCATTER_PX, dragmode="select", margin={"l": 52, "b": 44},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": colours.muted, "activecolor": colours.accent},
+    )  # fmt: skip
+    figure.update_xaxes(title_text=x.title, **logged(x))
+    figure.update_yaxes(title_text=y.title, **logged(y))
+    return figure
+
+
+def shown(axis: Axis, value: float) -> str:
+    """A coordinate as the hover says it."""
+    return f"density {share(value)}" if axis.log else f"{axis.title} {words.decimal(value)}"
+
+
+def logged(axis: Axis) -> dict[str, object]:
+    """A log axis of shares, or nothing."""
+    if not axis.log:
+        return {}
+    kept = axis.values[axis.values > 0]
+    low, high = (np.log10(kept.min()), np.log10(kept.max())) if len(kept) else (-4, 0)
+    powers = range(int(np.floor(low)), int(np.ceil(high)) + 1)
+    return {
+        "type": "log",
+        "tickvals": [10.0**p for p in powers],
+        "ticktext": [share(10.0**p) for p in powers],
+    }

@@ -1,0 +1,132 @@
+"""Explain or score the feature one is looking at: a job of this one feature, seen to its end."""
+
+import shlex
+from dataclasses import replace
+
+import streamlit as st
+
+from app import session
+from app.jobs import starting, watching
+from app.jobs.asking import Asking
+from app.jobs.explaining import Explaining
+from app.jobs.scoring import Scoring
+from app.panels.subject import Subject
+from app.scores import asked, whom, words
+from autointerp.scorers.records import LLM, PATTERN
+from feature_store.errors import InputError
+from feature_store.jobs import Job
+
+JUDGES = {PATTERN: "patterns in the label", LLM: "a language model"}
+
+
+def offers(subject: Subject, *, explained: bool) -> None:
+    """The buttons, and how the last job of this feature stands."""
+    if starting.allowed() and subject.said.writable:
+        with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
+            explain_now(subject)
+            if explained:
+                score_now(subject)
+    progress(subject)
+    watching.problem()
+
+
+def explain_now(subject: Subject) -> None:
+    """Who explains, and the button."""
+    table = asked.explainers()
+    with st.container(width=330, gap="xxsmall"):
+        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+            name = st.selectbox(
+                "Explainer", list(table), key="explain_by", width=180,
+                help="pattern and nearest-text ask nobody; the others ask a language model.",
+            )  # fmt: skip
+            place = st.empty()
+        given = Explaining(*address(subject), (name,))
+        found = whom.choose("explain") if asked.asks(given) else Asking()
+        place.button(
+            "Explain now", key="explain_now", on_click=begin, disabled=found is None,
+            args=(given, found), help=session.literal(table[name]),
+        )  # fmt: skip
+
+
+def score_now(subject: Subject) -> None:
+    """Which scorers and judge, and the button."""
+    with st.container(width=680, gap="xxsmall"):
+        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+            judge = st.selectbox(
+                "Judge", list(JUDGES), key="score_judge", format_func=lambda name: JUDGES[name],
+                width=150,
+            )  # fmt: skip
+            names = st.multiselect(
+                "Scorers", list(asked.scorers(judge)), key=f"score_by_{judge}",
+                default=asked.USUAL[judge], width=300,
+            )  # fmt: skip
+            place = st.empty()
+        given = Scoring(*address(subject), tuple(names), judge)
+        found = whom.choose("score") if names and asked.asks(given) else Asking()
+        place.button(
+            "Score now", key="score_now", on_click=begin, disabled=not names or found is None,
+            args=(given, found), help="Asks of the score split; null labels are asked alike.",
+        )  # fmt: skip
+
+
+def address(subject: Subject) -> tuple[str, str, str]:
+    """Harvest, dictionary and feature as a job's arguments have them."""
+    return subject.place.file.record.id, subject.id.dictionary, str(subject.id.index)
+
+
+def begin(given: asked.Given, found: Asking | None) -> None:
+    """Callback: start it, or keep the sentence that says why not."""
+    if found is None:
+        return
+    try:
+        asked.start(with_asking(given, found))
+    except InputError as error:
+        st.session_state[watching.ERROR] = str(error)
+
+
+def with_asking(given: asked.Given, found: Asking) -> asked.Given:
+    """The same, asking them."""
+    return replace(given, asking=found)
+
+
+def latest(subject: Subject) -> Job | None:
+    """The job of this one feature that is at work, or the newest that ended."""
+    names = ("harvest", "dictionary", "features")
+    mine = dict(zip(names, address(subject), strict=True))
+    known = [watching.jobs().latest(kind, mine) for kind in asked.KINDS]
+    there = sorted((job for job in known if job), key=lambda job: (job.alive, job.created))
+    return there[-1] if there else None
+
+
+def progress(subject: Subject) -> None:
+    """The bar while it works; afterwards a word only where something did not come out."""
+    job = latest(subject)
+    if job is None:
+        return
+    if job.alive:
+        watching.watch(job.id)
+    elif sentence := outcome(job):
+        st.markdown(f":yellow[{session.literal(sentence)}]")
+
+
+def outcome(job: Job) -> str:
+    """What did not come out, as a sentence; empty where all did."""
+    verb = "Explaining" if job.kind == "explain" else "Scoring"
+    if job.state != "done":
+        return f"{verb} was {job.state}. {job.error}".strip()
+    if reasons := [words.REASONS.get(name, name) for name in job.result.get("skipped", {})]:
+        return f"{verb} left this feature out: {', '.join(reasons)}."
+    if failed := asked.failed_of(job):
+        return f"{verb}: {failed} without a usable answer; the Jobs page has the log."
+    if stopped := job.result.get("stopped"):
+        return f"{verb} stopped: {stopped}"
+    return ""
+
+
+def commands(subject: Subject) -> list[str]:
+    """The same in a terminal."""
+    harvest, dictionary, feature = address(subject)
+    store = str(session.store().path)
+    place = ["--store", store, "--dictionary", dictionary, "--harvest", harvest]
+    more = [*place, "--features", feature]
+    return [f"saefari explain {shlex.join(more)}", f"saefari score {shlex.join(more)}"]
