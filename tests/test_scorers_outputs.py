@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autointerp.scorers.patterned import phrases, pieces, plain, written
+from autointerp.scorers.patterned import cuts, phrases, pieces, plain, written
 from autointerp.scorers.records import Steered
 from feature_store.records import FeatureId
 from tests.openai_server import Body, Rule, Said
@@ -57,6 +57,19 @@ def test_generation_with_a_failed_call(bad: list[str]) -> None:
 
     found = play("generation", rule, windows(), activates=counts_cats)
     assert found.failed == 5 and found.value.n == 20 and found.value.value == 1.0
+
+
+def test_schemas_hold_only_what_servers_take_in_strict_mode() -> None:
+    known = {"type", "properties", "required", "additionalProperties", "items", "minItems",
+             "maxItems", "enum", "minimum", "maximum"}  # fmt: skip
+    seen: list[Body] = []
+    for name in ("detection", "simulation", "intruder", "generation", "intervention"):
+        play(name, lambda b: seen.append(b) or "no", windows(n_random=30), activates=counts_cats,
+             steers=steers)  # fmt: skip
+    for body in seen:
+        schema = body["response_format"]["json_schema"]["schema"]
+        (part,) = schema["properties"].values()
+        assert {*schema, *part, *part.get("items", {})} <= known
 
 
 # Intervention --------------------------------------------------------------------------------
@@ -141,6 +154,7 @@ def test_texts_begin_without_the_token_that_begins_sequences() -> None:
     one = replace(window(200, "random"), tokens=("<s>", "Go", " on"))
     assert plain(one) == ("Go", " on") == plain(replace(one, tokens=("<|endoftext|>", "Go", " on")))
     assert plain(replace(one, start=4))[0] == "<s>"
+    assert cuts(["Un", "happy", " cat", "s", "."]) == [2, 4] and cuts(["x"]) == [1]
     texts = written("fires on “cat”", [one], 3, np.random.default_rng(0))
     assert set(texts) <= {"Go cat on", "Go on cat"}
 

@@ -79,7 +79,7 @@ async def by_model(label: str, tools: Tools) -> tuple[list[list[str] | Failed], 
     """Texts that a language model writes, call by call, and the requests' keys."""
     ask = asker(tools, NAME)
     prompt = sheet(NAME).fill(label=quoted(label), n=TEXTS)
-    items = {"type": "string", "minLength": 1}
+    items = {"type": "string"}
     schema = form("texts", {"type": "array", "items": items, "minItems": TEXTS, "maxItems": TEXTS})
     requests = [
         request(
