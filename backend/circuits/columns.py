@@ -26,9 +26,13 @@ def columns(
 
 
 def _ranked(coder: Affine, rule: TopK, z: Tensor, ids: Tensor) -> Tensor:
-    pre = torch.addmm(coder.b_enc, z, coder.W_enc)
-    ranked = pre.abs() if rule.by_magnitude else pre
-    least = ranked.topk(rule.k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-    mine = pre[:, ids]
-    kept = mine * (ranked[:, ids] >= least)
-    return kept if rule.by_magnitude else kept.relu()
+    with torch.no_grad():  # which survive is a gate; only the survivors have a derivative
+        pre = torch.addmm(coder.b_enc, z, coder.W_enc)
+        ranked = pre.abs() if rule.by_magnitude else pre
+        least = ranked.topk(rule.k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+        gate = ranked[:, ids] >= least
+    if torch.is_grad_enabled():
+        pre = torch.addmm(coder.b_enc[ids], z, coder.W_enc[:, ids])
+    else:
+        pre = pre[:, ids]
+    return pre * gate if rule.by_magnitude else pre.relu() * gate

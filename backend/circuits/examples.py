@@ -15,8 +15,9 @@ from torch import Tensor
 
 from backend.ablation.asked import Case
 from backend.ablation.laying import Laid, lay_out
-from backend.attribution.targets import continuation
-from backend.circuits.records import Prompt
+from backend.ablation.prompts import Prompts
+from backend.attribution.targets import Target, continuation, one_token
+from backend.circuits.records import Circuit, Prompt
 from backend.circuits.tasks import Mark, Pair, pairs
 from backend.engine import LocalEngine
 from feature_store.errors import InputError, pick
@@ -72,13 +73,20 @@ def gather(
     cases: Sequence[Case],
     places: Places | None = None,
     marks: Sequence[Sequence[Mark]] | None = None,
+    *,
+    targets: Sequence[str] = (),
+    against: Sequence[str] = (),
 ) -> Examples:
     """Lay the cases out; where all have a pair, pairs too.
 
     Without `places`: positions for one prompt, marks where they are given, else the ends.
-    InputError for prompts of different lengths by position, and as `lay_out`.
+    `targets` and `against` are sets of answers for all prompts, in place of the cases' own.
+    InputError for prompts of different lengths by position, for answers that are not one token,
+    and as `lay_out`.
     """
     laid = lay_out(engine, cases, "pair" if all(case.pair for case in cases) else "zero")
+    if targets:
+        laid = replace(laid, target=_sets(engine, cases, laid, targets, against))
     if places is None:
         places = "position" if len(cases) == 1 else "marks" if marks else "ends"
     pick("choice of places", places, PLACES)
@@ -104,6 +112,49 @@ def from_task(
         )
     cases = [Case(one.clean, one.answer, one.wrong, one.corrupt) for one in found]
     return gather(engine, cases, "marks", [one.marks for one in found])
+
+
+def again(engine: LocalEngine, circuit: Circuit) -> Examples:
+    """The prompts that a circuit of this module was found on, from its record.
+
+    InputError for a circuit that keeps no slots: another method's, or an imported one.
+    """
+    slots, answers = circuit.facts.get("slot_of"), circuit.facts.get("answers")
+    if not circuit.prompts or not isinstance(slots, list) or not isinstance(answers, list):
+        raise InputError(
+            "This circuit does not say where its nodes stand in its prompts, so sets of them "
+            "cannot be run: only circuits of the method sparse-features can."
+        )
+    prompts = Prompts.of([engine.text(list(one.ids)) for one in circuit.prompts])
+    against = circuit.facts.get("against")
+    target = Target(answers, against, prompts.last)
+    partners = None
+    if all(one.corrupt for one in circuit.prompts):
+        partners = Prompts.of([engine.read(one.corrupt) for one in circuit.prompts])
+        prompts.check_pair(partners)
+    width = prompts.tokens.shape[1]
+    slot = torch.tensor([[*row, *[-1] * (width - len(row))] for row in slots])
+    return Examples(
+        Laid(prompts, target, partners), slot.to(engine.lm.placement.device), circuit.slots,
+        circuit.prompts, summed=circuit.facts.get("places") == "sum",
+    )  # fmt: skip
+
+
+def _sets(
+    engine: LocalEngine,
+    cases: Sequence[Case],
+    laid: Laid,
+    targets: Sequence[str],
+    against: Sequence[str],
+) -> Target:
+    """Every prompt's answers and what they are compared with, as ids behind that prompt."""
+
+    def ids(case: Case, texts: Sequence[str]) -> list[int]:
+        prompt = case.prompt or piece(engine, case.tokens)
+        return [one_token(engine.lm.tokenizer, prompt, text) for text in texts]
+
+    others = [ids(case, against) for case in cases] if against else None
+    return Target([ids(case, targets) for case in cases], others, laid.target.last)
 
 
 def _even(engine: LocalEngine, drawn: Iterator[Pair]) -> Iterator[Pair]:

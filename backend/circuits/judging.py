@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from backend.ablation.changes import point
 from backend.circuits.columns import NUMBERS, columns
 from backend.circuits.effects import Tick
 from backend.circuits.examples import Examples
@@ -63,7 +64,7 @@ class Judge:
         self.examples = examples
 
     @cached_property
-    def _blocks(self) -> list[tuple[Examples, list[Site]]]:
+    def blocks(self) -> list[tuple[Examples, list[Site]]]:
         return [(some, self.grounds.sites(some)) for some in self.examples.blocks(ROWS)]
 
     @cached_property
@@ -72,7 +73,7 @@ class Judge:
         with torch.no_grad():
             found = [
                 some.laid.target(self.lm.logits(some.laid.prompts.tokens))
-                for some, _ in self._blocks
+                for some, _ in self.blocks
             ]
         return torch.cat(found).double().cpu().numpy()
 
@@ -92,7 +93,7 @@ class Judge:
         found = np.empty((len(sets), len(self.examples)))
         done, total = 0, len(sets) * len(self.examples)
         first = 0
-        for some, sites in self._blocks:
+        for some, sites in self.blocks:
             for chosen in self._batches(table, sets, some):
                 values = self._values(table, sets[chosen], some, sites, errors, without)
                 found[chosen, first : first + len(some)] = values.double().cpu().numpy()
@@ -138,15 +139,16 @@ class Held:
     def add_to(self, edits: dict[str, Edit]) -> None:
         """Put the edit at the hook it writes at, and a listener where it reads elsewhere."""
         d = self.site.dictionary
-        if d.hook_name != d.hook_out:
-            earlier = edits.get(d.hook_name)
+        reads, writes = point(self.lm, d.hook_name), point(self.lm, d.hook_out)
+        if reads != writes:
+            earlier = edits.get(reads)
 
             def listen(h: Tensor) -> Tensor:
                 self.read["x"] = h if earlier is None else earlier(h)
                 return self.read["x"]
 
-            edits[d.hook_name] = listen
-        edits[d.hook_out] = self.edit
+            edits[reads] = listen
+        edits[writes] = self.edit
 
     def edit(self, h: Float[Tensor, "rows pos d_out"]) -> Float[Tensor, "rows pos d_out"]:
         """The stream with what has to go at its baseline."""
@@ -193,7 +195,8 @@ class Held:
     ) -> Tensor:
         at = kept.nonzero(as_tuple=True)
         if len(at[0]):
-            new[at] += missed(self.site.dictionary, h, x, at) - base_error[at]
+            more = missed(self.site.dictionary, h, x, at) - base_error[at]
+            new = new.index_put(at, more, accumulate=True)
         return new
 
     def _own_errors(self, errors: Errors) -> Bool[Tensor, "rows pos"]:

@@ -128,7 +128,15 @@ def written(
     d: Dictionary, x: Float[Tensor, "batch pos d_in"], z: Float[Tensor, "batch pos d_out"]
 ) -> Float[Tensor, "batch pos d_out"]:
     """What a sum of decoder rows adds to the stream at these tokens."""
-    if not d.norm.per_token and d.norm.out_scale == 1.0:
-        return z
-    _, undo = d.norm.into(x.to(z))
-    return undo(z) - undo(torch.zeros_like(z))
+    return z * gains(d, x)
+
+
+def gains(d: Dictionary, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... 1"] | float:
+    """What each token's de-normalisation multiplies decoder rows by."""
+    if not d.norm.per_token:
+        return d.norm.out_scale
+    # The inverse is a multiple and an offset for each token: two points on it give the slope.
+    x = x.to(d.coder.W_dec)
+    _, undo = d.norm.into(x)
+    at = x.new_zeros(*x.shape[:-1], 1)
+    return undo(at + 1) - undo(at)

@@ -102,7 +102,7 @@ class Circuit:
     target: str
     """In words: logit(" Mary") - logit(" John") at the last token."""
     nodes: tuple[Node, ...]
-    """By falling |effect|; tokens and logits last."""
+    """By falling |effect|, tokens and logits last: a curve's point of n nodes is the first n."""
     edges: tuple[Edge, ...]
     """By falling |weight|."""
     baseline: Baseline | None = None

@@ -1,0 +1,296 @@
+"""Checks of a circuit's promises: what nodes and edges predict against what interventions measure.
+
+A node is checked by exact ablation. An edge is checked in three runs with its source at the
+baseline: *frozen* holds attention patterns, norms and all other dictionaries, and is a check of the
+arithmetic, not causal proof; *direct* holds the other dictionaries only; *free* holds nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backend.ablation.agreement import agreement
+from backend.ablation.changes import point
+from backend.circuits.columns import columns
+from backend.circuits.edges import Kept, by_prompt, kept_nodes, number
+from backend.circuits.effects import Tick
+from backend.circuits.exact import changes, exact
+from backend.circuits.examples import Examples, again
+from backend.circuits.frozen import Still, hold_still
+from backend.circuits.grounds import Grounds, Site
+from backend.circuits.records import Circuit
+from backend.circuits.sparse_features import SPLIT, chosen
+from backend.circuits.table import Table
+from backend.circuits.tape import Tape, record
+from backend.engine import LocalEngine
+from backend.lm import Lm
+from feature_store.errors import InputError
+
+MOST_NODES = 100
+MOST_EDGES = 200
+PROMPTS = 8
+"""Prompts on which edges are checked."""
+FROZEN_PROMPTS = 2
+ROWS = 32
+SMALL = 0.01
+"""Of the largest edge: below it a relative error says nothing."""
+
+
+def check_nodes(
+    engine: LocalEngine,
+    circuit: Circuit,
+    ids: Sequence[str] = (),
+    tick: Tick | None = None,
+) -> dict[str, Any]:
+    """Predicted and measured effect of nodes (by default the strongest MOST_NODES), on the prompts
+    they were chosen on: {"pairs": [(id, predicted, measured)], "agreement": {…}, "n_prompts"}.
+
+    InputError for a circuit of another method, and for unknown ids.
+    """
+    grounds, examples, table, known = opened(engine, circuit)
+    wanted = [_row(known, one) for one in ids] or list(range(min(len(table), MOST_NODES)))
+    some = table.rows(torch.tensor(wanted))
+    measured = exact(
+        engine.lm, grounds, examples, some.which, some.slot, some.feature, tick
+    ).tolist()
+    names = list(known)
+    pairs = [
+        (names[row], predicted, found)
+        for row, predicted, found in zip(wanted, some.effect.tolist(), measured, strict=True)
+    ]
+    return {
+        "pairs": pairs, "n_prompts": len(examples),
+        "agreement": agreement([(a, b) for _, a, b in pairs]),
+    }  # fmt: skip
+
+
+def check_edges(
+    engine: LocalEngine,
+    circuit: Circuit,
+    edges: Sequence[tuple[str, str]] = (),
+    tick: Tick | None = None,
+) -> dict[str, Any]:
+    """Predicted and measured edges (by default the strongest MOST_EDGES) as {"frozen", "direct",
+    "free"}: each {"pairs": [(source, target, predicted, measured)], "agreement", …}.
+
+    "frozen" has "relative_error" (median and largest over edges of at least SMALL of the largest)
+    and "gate_changes", how many switch a feature on or off and are left out of it. None where the
+    model cannot be held still, with "note". InputError as `check_nodes`.
+    """
+    grounds, examples, table, known = opened(engine, circuit)
+    asked = list(edges) or [(e.source, e.target) for e in circuit.edges[:MOST_EDGES]]
+    goal = next((node.id for node in circuit.nodes if node.kind == "logit"), "")
+    pairs = [
+        (_row(known, source), len(table) if target == goal else _row(known, target))
+        for source, target in asked
+    ]
+    few = examples.rows(slice(0, PROMPTS))
+    found: dict[str, Any] = {"frozen": None, "n_prompts": len(few), "note": ""}
+    for way in ("direct", "free"):
+        both = Run(engine.lm, grounds, few, table, way).compare(pairs, tick)
+        found[way] = _told(asked, both)
+    try:
+        found["frozen"] = _frozen(engine.lm, grounds, few, table, pairs, asked)
+    except InputError as bad:
+        found["note"] = str(bad)
+    return found
+
+
+def opened(
+    engine: LocalEngine, circuit: Circuit
+) -> tuple[Grounds, Examples, Table, dict[str, int]]:
+    """What a stored circuit was made of: baselines, the prompts nodes were chosen on, its nodes,
+    and the row of each node's id."""
+    examples = again(engine, circuit)
+    if len(examples) >= SPLIT:
+        examples = examples.halves()[0]
+    dictionaries = chosen(engine, circuit.dictionaries)
+    assert circuit.baseline is not None, "a circuit with slots has a baseline"
+    seed = int(circuit.facts.get("seed", 0))
+    grounds = Grounds(engine.lm, dictionaries, circuit.baseline, examples, seed)
+    table, known = table_of(circuit, [one.name for one in dictionaries])
+    return grounds, examples, table, known
+
+
+def table_of(circuit: Circuit, names: Sequence[str]) -> tuple[Table, dict[str, int]]:
+    """A record's features and error terms as a table."""
+    nodes = [node for node in circuit.nodes if node.kind in ("feature", "error")]
+    columns_ = (
+        torch.tensor([names.index(node.dictionary) for node in nodes]),
+        torch.tensor([node.position or 0 for node in nodes]),
+        torch.tensor([-1 if node.feature is None else node.feature for node in nodes]),
+        torch.tensor([node.effect or 0.0 for node in nodes], dtype=torch.double),
+        torch.tensor([node.value or 0.0 for node in nodes], dtype=torch.double),
+        torch.ones(len(nodes), dtype=torch.bool),
+    )
+    return Table(tuple(names), *columns_), {node.id: i for i, node in enumerate(nodes)}
+
+
+def _row(known: Mapping[str, int], id: str) -> int:
+    if id not in known:
+        raise InputError(f"{id!r} is no feature or error term of this circuit.")
+    return known[id]
+
+
+@dataclass(eq=False)
+class Run:
+    """Prompts on which edges are predicted and measured, one way."""
+
+    lm: Lm
+    grounds: Grounds
+    examples: Examples
+    table: Table
+    way: str
+    still: Still | None = None
+
+    def compare(
+        self, pairs: Sequence[tuple[int, int]], tick: Tick | None = None
+    ) -> list[tuple[float, float, bool]]:
+        """(predicted, measured, whether a gate changed) of each (source, target)."""
+        some, n = self.examples, len(self.table)
+        sites = self.grounds.sites(some)
+        kept = kept_nodes(self.lm, sites, some, self.table)
+        predicted = torch.cat(
+            [rows for _, rows in by_prompt(self.lm, sites, some, kept, n, self.still)]
+        ).mean(1)
+        sources = list(dict.fromkeys(source for source, _ in pairs))
+        measured: dict[tuple[int, int], tuple[float, bool]] = {}
+        with torch.no_grad():
+            before = self._run(sites, 1, {})
+            copies = max(1, ROWS // len(some))
+            for begin in range(0, len(sources), copies):
+                now = sources[begin : begin + copies]
+                after = self._run(sites, len(now), self._push(sites, now))
+                for copy, source in enumerate(now):
+                    rows = slice(copy * len(some), (copy + 1) * len(some))
+                    for _, target in (pair for pair in pairs if pair[0] == source):
+                        key = (source, target)
+                        measured[key] = self._moved(sites, kept, target, before, after, rows)
+                if tick:
+                    tick(begin + len(now), len(sources))
+        return [(float(predicted[t, s]), *measured[s, t]) for s, t in pairs]
+
+    def _push(self, sites: Sequence[Site], sources: Sequence[int]) -> dict[int, Tensor]:
+        """What is added where each source writes, a copy of the prompts for each."""
+        batch = len(self.examples)
+        push: dict[int, Tensor] = {}
+        for copy, row in enumerate(sources):
+            k = int(self.table.which[row])
+            site = sites[k]
+            gone = changes(site, [int(self.table.slot[row])], [int(self.table.feature[row])])
+            if k not in push:
+                push[k] = gone.new_zeros(len(sources) * batch, *gone.shape[1:])
+            push[k][copy * batch : (copy + 1) * batch] = gone
+        return push
+
+    def _run(self, sites: Sequence[Site], copies: int, push: dict[int, Tensor]) -> Tape:
+        if self.way == "free":
+            return free(self.lm, sites, self.examples, copies, push)
+        return record(self.lm, sites, self.examples, copies, self.still, push)
+
+    def _moved(
+        self, sites: Sequence[Site], kept: Sequence[Kept], target: int, before: Tape, after: Tape,
+        rows: slice,
+    ) -> tuple[float, bool]:  # fmt: skip
+        n = len(self.examples)
+        first = slice(0, n)
+        if target == len(self.table):
+            return float((after.value[rows] - before.value[first]).mean()), False
+        k = int(self.table.which[target])
+        site, one = sites[k], kept[k]
+        j = int((one.rows == target).nonzero()[0, 0])
+        ends = []
+        for tape, part in ((before, first), (after, rows)):
+            ends.append((_values(site, one, tape, k, part), _support(site, one, tape, k, part, j)))
+        (old, had), (new, has) = ends
+        moved = number(site, one, j, new, first) - number(site, one, j, old, first)
+        return float(moved) / n, not torch.equal(had, has)
+
+
+def _values(site: Site, one: Kept, tape: Tape, k: int, rows: slice) -> tuple[Tensor, Tensor | None]:
+    d, x = site.dictionary, tape.x[k][rows]
+    errors = bool((one.column < 0).any())
+    return columns(d, one.ids, x), tape.h[k][rows] - d.reconstruct(x) if errors else None
+
+
+def _support(site: Site, one: Kept, tape: Tape, k: int, rows: slice, j: int) -> Tensor:
+    """Which features are on at the node's tokens: its own, or all for an error term."""
+    x = tape.x[k][rows]
+    here = site.slot == int(one.slot[j])
+    column = int(one.column[j])
+    if column < 0:
+        return (site.dictionary.encode(x) != 0) & here[..., None]
+    return (columns(site.dictionary, one.ids[column : column + 1], x) != 0) & here[..., None]
+
+
+def free(
+    lm: Lm, sites: Sequence[Site], some: Examples, copies: int, push: Mapping[int, Tensor]
+) -> Tape:
+    """A run in which everything answers to what is pushed; read as `record` reads."""
+    tape = Tape([], torch.empty(0))
+    made: dict[str, list[Any]] = {}
+    for k, site in enumerate(sites):
+        d = site.dictionary
+        reads, writes = point(lm, d.hook_name), point(lm, d.hook_out)
+
+        def listen(h: Tensor, k: int = k, d=d) -> Tensor:  # noqa: ANN001 - a dictionary
+            tape.x[k] = lm.process(d.hook_name, h, d.processing).to(d.coder.W_dec)
+            return h
+
+        def write(h: Tensor, k: int = k, d=d) -> Tensor:  # noqa: ANN001 - a dictionary
+            tape.h[k] = h.to(d.coder.W_dec)
+            return h + push[k].to(h.dtype) if k in push else h
+
+        made.setdefault(reads, []).append(listen)
+        made.setdefault(writes, []).append(write)
+    edits = {hook: _composed(several) for hook, several in made.items()}
+    tape.value = some.laid.target(lm.logits(some.laid.prompts.tokens.repeat(copies, 1), edits))
+    return tape
+
+
+def _composed(edits: Sequence[Any]):  # noqa: ANN202 - an Edit
+    def all_of(h: Tensor) -> Tensor:
+        for edit in edits:
+            h = edit(h)
+        return h
+
+    return all_of
+
+
+def _frozen(
+    lm: Lm, grounds: Grounds, examples: Examples, table: Table,
+    pairs: Sequence[tuple[int, int]], asked: Sequence[tuple[str, str]],
+) -> dict[str, Any]:  # fmt: skip
+    """Prompt by prompt, patterns and norms being those of one prompt."""
+    found: list[list[tuple[float, float, bool]]] = []
+    for row in range(min(len(examples), FROZEN_PROMPTS)):
+        one = examples.rows(slice(row, row + 1))
+        still = hold_still(lm, one.laid.prompts.tokens)
+        found.append(Run(lm, grounds, one, table, "frozen", still).compare(pairs))
+    flat = [each for one in found for each in one]
+    largest = max((abs(predicted) for predicted, *_ in flat), default=0.0)
+    errors = [
+        abs(measured - predicted) / abs(predicted)
+        for predicted, measured, crossed in flat
+        if not crossed and abs(predicted) > SMALL * largest
+    ]
+    told = _told([pair for _ in found for pair in asked], flat)
+    ranked = sorted(errors)
+    told["relative_error"] = (
+        {"median": ranked[len(ranked) // 2], "largest": ranked[-1], "n": len(ranked)}
+        if ranked else None
+    )  # fmt: skip
+    return told
+
+
+def _told(
+    asked: Sequence[tuple[str, str]], both: Sequence[tuple[float, float, bool]]
+) -> dict[str, Any]:
+    return {
+        "pairs": [(*ends, p, m) for ends, (p, m, _) in zip(asked, both, strict=True)],
+        "agreement": agreement([(p, m) for p, m, _ in both]),
+        "gate_changes": sum(crossed for *_, crossed in both),
+    }

@@ -1,0 +1,187 @@
+"""Edges: how much of a node's effect goes through which other node, along direct paths only.
+
+The edge from u to v is ∂m/∂v · ∂v/∂u · Δu (Marks et al. 2024): Δu takes u to its baseline, ∂v/∂u is
+gate times encoder row at the run's own gates, along the paths that pass no other dictionary. Only
+kept nodes have edges; a batch of targets shares one backward pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.attribution.gradients import gradients
+from backend.circuits.columns import columns
+from backend.circuits.effects import Tick
+from backend.circuits.examples import Examples
+from backend.circuits.frozen import Still
+from backend.circuits.grounds import Grounds, Site
+from backend.circuits.moves import gains
+from backend.circuits.table import Table
+from backend.circuits.tape import Tape, record
+from backend.lm import Lm
+
+ROWS = 32
+"""Copies of prompts in one recorded pass."""
+BLOCK = 16
+"""Prompts at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Edges between kept nodes; row n of `targets` is the metric itself."""
+
+    mean: Float[Tensor, "targets sources"]
+    """Over prompts, in the target's units."""
+    holds: Float[Tensor, "targets sources"]
+    """The share of prompts in which the edge has the sign of its mean."""
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """The kept nodes of one dictionary on one block: where they are in the table, and their
+    changes."""
+
+    rows: Int[Tensor, "m"]
+    slot: Int[Tensor, "m"]
+    column: Int[Tensor, "m"]
+    """A number into `ids`; -1: an error term."""
+    ids: Int[Tensor, "k"]
+    change: Float[Tensor, "batch pos k"]
+    """Baseline less activation."""
+    slope: Float[Tensor, "batch pos k"]
+    """∂m/∂v at every token, along all paths."""
+    g: Float[Tensor, "batch pos d_out"]
+    """The metric's derivative where the dictionary writes."""
+
+
+def weights(
+    lm: Lm,
+    grounds: Grounds,
+    examples: Examples,
+    table: Table,
+    tick: Tick | None = None,
+) -> Weights:
+    """All edges between the table's nodes, and from them to the metric (the last row)."""
+    n = len(table)
+    total, above, below = (torch.zeros(n + 1, n, dtype=torch.double) for _ in range(3))
+    blocks = list(examples.blocks(BLOCK))
+    for i, some in enumerate(blocks):
+        sites = grounds.sites(some)
+        kept = kept_nodes(lm, sites, some, table)
+        each = by_prompt(lm, sites, some, kept, n)
+        for first, rows in each:
+            last = first + rows.shape[0]
+            total[first:last] += rows.sum(1)
+            above[first:last] += (rows > 0).sum(1)
+            below[first:last] += (rows < 0).sum(1)
+            if tick:
+                tick(i * (n + 1) + last, len(blocks) * (n + 1))
+    holds = torch.where(total > 0, above, below) / len(examples)
+    return Weights(total / len(examples), holds, len(examples))
+
+
+def kept_nodes(lm: Lm, sites: Sequence[Site], some: Examples, table: Table) -> list[Kept]:
+    """Each dictionary's kept nodes, with their derivatives on the clean run."""
+    hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
+    g = gradients(lm, some.laid.prompts.tokens, hooks, some.laid.target).by
+    return [_kept(site, g[site.dictionary.hook_out], k, table) for k, site in enumerate(sites)]
+
+
+@torch.no_grad()
+def _kept(site: Site, g: Tensor, k: int, table: Table) -> Kept:
+    d, x = site.dictionary, site.reading.x
+    rows = (table.which == k).nonzero()[:, 0]
+    slot, feature = table.slot[rows], table.feature[rows]
+    ids = feature[feature >= 0].unique().to(x.device)
+    column = torch.where(feature >= 0, torch.searchsorted(ids.cpu(), feature), -1)
+    base = site.ground.values(ids, d.d_sae)[site.ground.at.clamp_min(0)]
+    change = (base - columns(d, ids, x)) * (site.slot >= 0)[..., None]
+    slope = (g * gains(d, x)) @ d.coder.W_dec[ids].T
+    return Kept(rows, slot, column, ids, change, slope, g)
+
+
+def by_prompt(
+    lm: Lm,
+    sites: Sequence[Site],
+    some: Examples,
+    kept: Sequence[Kept],
+    n: int,
+    still: Still | None = None,
+) -> list[tuple[int, Float[Tensor, "targets batch sources"]]]:
+    """Batches of targets, in the table's order: (number of the first, edges of each prompt)."""
+    copies = max(1, min(n + 1, ROWS // len(some)))
+    with torch.enable_grad():
+        tape = record(lm, sites, some, copies, still)
+        reads = [_reads(tape, k, site, one) for k, (site, one) in enumerate(zip(sites, kept))]  # noqa: B905
+    whose = {int(row): (k, j) for k, one in enumerate(kept) for j, row in enumerate(one.rows)}
+    found = []
+    for first in range(0, n + 1, copies):
+        targets = range(first, min(first + copies, n + 1))
+        scalar = torch.zeros((), device=sites[0].slot.device)
+        for copy, target in enumerate(targets):
+            rows = slice(copy * len(some), (copy + 1) * len(some))
+            if target == n:
+                scalar = scalar + tape.value[rows].sum()
+            else:
+                k, j = whose[target]
+                scalar = scalar + number(sites[k], kept[k], j, reads[k], rows)
+        g = torch.autograd.grad(scalar, tape.leaves, retain_graph=True, allow_unused=True)
+        found.append((first, _gathered(sites, kept, g, len(targets), len(some), n)))
+    return found
+
+
+def _reads(tape: Tape, k: int, site: Site, kept: Kept) -> tuple[Tensor, Tensor | None]:
+    """(activations of the kept features, error terms) as differentiable numbers."""
+    d, x = site.dictionary, tape.x[k]
+    values = columns(d, kept.ids, x)
+    missed = tape.h[k] - d.reconstruct(x) if (kept.column < 0).any() else None
+    return values, missed
+
+
+def number(
+    site: Site, kept: Kept, j: int, reads: tuple[Tensor, Tensor | None], rows: slice
+) -> Tensor:
+    """∂m/∂v · v summed over a node's tokens: a number whose derivative is an edge.
+
+    `reads` are the dictionary's activations and error terms, `rows` which of theirs are meant.
+    """
+    values, missed = reads
+    here = site.slot == int(kept.slot[j])
+    column = int(kept.column[j])
+    if column < 0:
+        assert missed is not None, "an error term is kept"
+        return (missed[rows] * kept.g * here[..., None]).sum()
+    return (values[rows, :, column] * kept.slope[..., column] * here).sum()
+
+
+@torch.no_grad()
+def _gathered(
+    sites: Sequence[Site],
+    kept: Sequence[Kept],
+    g: Sequence[Tensor | None],
+    copies: int,
+    batch: int,
+    n: int,
+) -> Float[Tensor, "copies batch n"]:
+    """Derivatives by what is written, as edges from every kept node."""
+    found = torch.zeros(copies, batch, n, dtype=torch.double)
+    for site, one, slope in zip(sites, kept, g, strict=True):
+        if slope is None or not len(one.rows):
+            continue
+        slope = slope[: copies * batch].view(copies, batch, *slope.shape[1:])
+        pulled = slope * gains(site.dictionary, site.reading.x)
+        each = pulled @ site.dictionary.coder.W_dec[one.ids].T * one.change
+        missed = (slope * site.error_change()).sum(-1, keepdim=True)
+        columns_ = torch.cat([each, missed], -1)  # the error term is the last column, or -1
+        slots = int(site.slot.max()) + 1
+        inside = torch.nn.functional.one_hot(site.slot.clamp_min(0), max(slots, 1))
+        inside = (inside * (site.slot >= 0)[..., None]).to(columns_.dtype)
+        summed = torch.einsum("cbpk,bps->cbsk", columns_, inside)
+        known = one.slot < slots
+        rows = one.rows[known]
+        found[:, :, rows] = summed[:, :, one.slot[known], one.column[known]].double().cpu()
+    return found

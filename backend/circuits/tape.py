@@ -1,0 +1,117 @@
+"""One forward pass cut at every dictionary, with its autograd graph: what is between two cuts.
+
+What each dictionary writes is taken out of the graph and a leaf put in its place, so that a
+derivative by a leaf runs along the paths that pass no other dictionary. Skip connections of
+transcoders are no nodes and stay passable.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.ablation.changes import point
+from backend.circuits.examples import Examples
+from backend.circuits.frozen import Still
+from backend.circuits.grounds import Site
+from backend.circuits.moves import floor
+from backend.lm import Lm
+from backend.trunk import Edit
+
+
+@dataclass(eq=False)
+class Tape:
+    """`copies` blocks of the prompts, one after another."""
+
+    leaves: list[Float[Tensor, "rows pos d_out"]]
+    value: Float[Tensor, "rows"]
+    """The target."""
+    x: dict[int, Float[Tensor, "rows pos d_in"]] = field(default_factory=dict)
+    """What each dictionary reads, processed, by its number."""
+    h: dict[int, Float[Tensor, "rows pos d_out"]] = field(default_factory=dict)
+    """The model's own activation where each writes."""
+
+
+def record(
+    lm: Lm,
+    sites: Sequence[Site],
+    some: Examples,
+    copies: int = 1,
+    still: Still | None = None,
+    push: Mapping[int, Float[Tensor, "rows pos d_out"]] | None = None,
+) -> Tape:
+    """Run the prompts. `still` holds patterns and norms (one prompt only); `push` is added to what
+    dictionaries write."""
+    rows = copies * len(some)
+    leaves = [
+        torch.zeros(rows, *site.reading.h.shape[1:], device=site.slot.device).requires_grad_()
+        for site in sites
+    ]
+    tape = Tape(leaves, torch.empty(0))
+    live: dict[str, Tensor] = {}
+    made: dict[str, list[Edit]] = {}
+    for k, site in enumerate(sites):
+        more = None if push is None else push.get(k)
+        cut = _Cut(lm, tape, k, site, copies, more, live if still else None)
+        if cut.reads != cut.writes and not still:
+            made.setdefault(cut.reads, []).append(cut.listen)
+        made.setdefault(cut.writes, []).insert(0, cut.edit)
+    edits = {hook: _composed(edits) for hook, edits in made.items()}
+    if still is not None:
+        wanted = [lm.canonical(site.dictionary.hook_name) for site in sites]
+        edits = still.edits(live, list(dict.fromkeys(wanted)), edits)
+    tokens = some.laid.prompts.tokens.repeat(copies, 1)
+    tape.value = some.laid.target(lm.logits(tokens, edits))
+    return tape
+
+
+class _Cut:
+    """One dictionary's place in a recorded pass."""
+
+    def __init__(
+        self,
+        lm: Lm,
+        tape: Tape,
+        k: int,
+        site: Site,
+        copies: int,
+        push: Tensor | None,
+        live: dict[str, Tensor] | None,
+    ) -> None:
+        d = site.dictionary
+        self.lm, self.tape, self.k, self.d, self.push = lm, tape, k, d, push
+        self.reads, self.writes = point(lm, d.hook_name), point(lm, d.hook_out)
+        self.live = live
+        self.clean = site.reading.h.repeat(copies, 1, 1)
+
+    def listen(self, h: Tensor) -> Tensor:
+        x = self.lm.process(self.d.hook_name, h, self.d.processing)
+        self.tape.x[self.k] = x.to(self.d.coder.W_dec)
+        return h
+
+    def edit(self, h: Tensor) -> Tensor:
+        if self.reads == self.writes:
+            self.listen(h)
+        elif self.live is not None:
+            self.listen(self.live[self.lm.canonical(self.d.hook_name)])
+        self.tape.h[self.k] = h.to(self.d.coder.W_dec)
+        # The clean activation, not this pass's own: a push below must not come through a cut.
+        new = self.clean.to(h.dtype) + self.tape.leaves[self.k].to(h.dtype)
+        if self.d.W_skip is not None:
+            base = floor(self.d, self.tape.x[self.k])
+            new = new + (base - self._clean_floor(base)).to(h.dtype)
+        return new if self.push is None else new + self.push.to(h.dtype)
+
+    def _clean_floor(self, base: Tensor) -> Tensor:
+        return base.detach() if self.push is None else base
+
+
+def _composed(edits: Sequence[Edit]) -> Edit:
+    def all_of(h: Tensor) -> Tensor:
+        for edit in edits:
+            h = edit(h)
+        return h
+
+    return all_of
