@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+from app.jobs import living
 from app.jobs.asking import (
     Asking,
     Teller,
@@ -133,6 +134,11 @@ async def through(
     def tick(tally: Tally, total: int) -> None:
         teller.tell(tally.done, total, facts(given, tally) if teller.due else None)
 
+    attended = None
+    if "sources" in needs(given.explainers):
+        work.log("loading the model")
+        engine = await asyncio.to_thread(living.load, store, given.harvest)
+        attended = living.sources(engine, file)
     width = min(WIDTH, given.asking.server.concurrency) if gate else 2
     tally = await explaining.explain(
         Plan(
@@ -140,6 +146,7 @@ async def through(
             Wanted(seed=given.seed), {name: table()[name] for name in given.explainers},
             await asyncio.to_thread(tools, work, file, given, gate), work.job.id,
             partial(scoring.explain, store.catalog), Ledger(work.job.folder), tick, width, gate,
+            attended,
         )
     )  # fmt: skip
     teller.write(facts(given, tally))

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from app.jobs import living
 from app.jobs.asking import (
     Asking,
     Teller,
@@ -175,7 +176,7 @@ async def through(
         Plan(
             file, given.dictionary, choose(file, given.dictionary, given.features),
             Wanted(seed=given.seed), labels, {name: table()[name] for name in given.scorers},
-            await asyncio.to_thread(tools, file, given, gate, embed),
+            await asyncio.to_thread(tools, store, work, file, given, gate, embed),
             lambda scorer: judge_of(scorer, given, embed), work.job.id,
             partial(store_scores.score, store.catalog), Ledger(work.job.folder), tick, width, gate,
         )
@@ -192,12 +193,25 @@ def embedding(work: Work, file: HarvestFile, given: Scoring, labels: Labels) -> 
     return embedder(file, labels.texts)
 
 
-def tools(file: HarvestFile, given: Scoring, gate: Gate | None, embed: Embedder | None) -> Tools:
+def tools(
+    store: Store, work: Work, file: HarvestFile, given: Scoring, gate: Gate | None,
+    embed: Embedder | None,
+) -> Tools:  # fmt: skip
     """What the scorers need, made once."""
     from autointerp.scorers.counts import counted
 
-    counts = counted(file) if "predicted-logits" in given.scorers else None
-    return Tools(given.judge, gate, embed.embed if embed else None, seed=given.seed, counts=counts)
+    wanted = needs(given.scorers)
+    found = Tools(given.judge, gate, embed.embed if embed else None, seed=given.seed)
+    if "predicted-logits" in given.scorers:
+        found = replace(found, counts=counted(file))
+    if wanted & {"model", "surprisal"}:
+        work.log("loading the model")
+        engine = living.load(store, given.harvest)
+        found = replace(
+            found, activates=living.activates(engine), steers=living.steers(engine, file),
+            surprisal=living.surprisal(engine),
+        )  # fmt: skip
+    return found
 
 
 def judge_of(scorer: Scorer, given: Scoring, embed: Embedder | None) -> str:

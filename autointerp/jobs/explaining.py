@@ -1,7 +1,7 @@
 """Explain many features: windows of the explain split to explainers, sentences to the store."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,13 @@ from autointerp.jobs.choosing import Choice, drawn
 from autointerp.jobs.flow import Flow
 from autointerp.jobs.gate import Gate, role
 from autointerp.jobs.ledger import Ledger
+from autointerp.windows import Example
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.scoring import NewExplanation
+
+SourcesOf = Callable[[FeatureId, Example], Awaitable[Sequence[float] | None]]
+"""As explainers' Sources, for any feature."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Plan:
     """Called a few times a second, in a thread: what came out so far, and the whole."""
     width: int = 1
     gate: Gate | None = None
+    sources: SourcesOf | None = None
 
 
 @dataclass(frozen=True)
@@ -127,9 +132,12 @@ async def one_feature(plan: Plan, one: tuple[FeatureId, Sampled | TooFew]) -> Do
         return Done({"feature": feature.index, "skipped": found.reason})
     said: dict[str, str] = {}
     rows: list[NewExplanation] = []
+    tools = plan.tools
+    if plan.sources:
+        tools = replace(tools, sources=partial(plan.sources, feature))
     for name, explainer in plan.explainers.items():
         with role(f"explain: {name}"):
-            answer = await explainer.explain(found, plan.tools)
+            answer = await explainer.explain(found, tools)
         if plan.gate and plan.gate.stopped and isinstance(answer, Failed):
             return None
         said[name] = answer.kind if isinstance(answer, Failed) else ""

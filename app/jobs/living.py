@@ -1,0 +1,171 @@
+"""What a job needs of the model whose features it is about: functions over the engine.
+
+Each runs in a thread and takes its turns on the model, so that calls to servers go on meanwhile.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from autointerp.jobs.explaining import SourcesOf
+from autointerp.scorers.records import Activates, Steered, Steers, Surprisal
+from autointerp.windows import Example
+from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
+from feature_store.store import Store
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+
+AIM = 1.0
+"""Nats between steered and clean at the next token."""
+NEW = 20
+"""Tokens of a continuation."""
+LONGEST, LEAST = 32, 4
+"""Tokens of a prompt."""
+KEPT = 64
+"""Features whose steered texts are kept: a feature's null labels are asked about the same ones."""
+
+
+def load(store: Store, harvest: str) -> "LocalEngine":
+    """The model and dictionaries of a harvest. InputError where this machine does not have them."""
+    from backend.device import choose_placement
+    from backend.engine import LocalEngine
+
+    return LocalEngine.load(store.harvest(harvest), store.places.known(), choose_placement())
+
+
+def activates(engine: "LocalEngine") -> Activates:
+    """The largest |activation| of a feature in each text, counted tokens only; NaN for a text that
+    cannot be read."""
+
+    def peaks(feature: FeatureId, texts: Sequence[str]) -> np.ndarray:
+        return np.array([peak(engine, feature, text) for text in texts], np.float32)
+
+    async def found(feature: FeatureId, texts: Sequence[str]) -> np.ndarray:
+        return await asyncio.to_thread(peaks, feature, texts)
+
+    return found
+
+
+def peak(engine: "LocalEngine", feature: FeatureId, text: str) -> float:
+    """Of one text."""
+    if not text.strip():
+        return float("nan")
+    read = engine.read(engine.fit(text))
+    acts = engine.firing(read, [feature.dictionary])[feature.dictionary].of(feature.index)
+    return max((abs(value) for at, value in acts.items() if read.counted[at]), default=0.0)
+
+
+def sources(engine: "LocalEngine", file: HarvestFile) -> SourcesOf:
+    """Each token's share in a feature's activation at a window's peak, over all heads; None where
+    its dictionary does not read hook_z."""
+
+    def shares(feature: FeatureId, example: Example) -> list[float] | None:
+        tokens = file.sequences.tokens(example.sequence)
+        try:
+            found = engine.sources(feature, tokens, example.start + example.peak)
+        except InputError:
+            return None
+        whole = found.parts.sum(0)
+        return whole[example.start : example.start + len(example.tokens)].tolist()
+
+    async def of(feature: FeatureId, example: Example) -> list[float] | None:
+        return await asyncio.to_thread(shares, feature, example)
+
+    return of
+
+
+def surprisal(engine: "LocalEngine") -> Surprisal:
+    """Mean nats per token of texts behind prefixes, by the harvest's own model."""
+
+    def nats(prefixes: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+        return np.array([loss(engine, *pair) for pair in zip(prefixes, texts, strict=True)])
+
+    async def found(prefixes: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+        return await asyncio.to_thread(nats, prefixes, texts)
+
+    return found
+
+
+def loss(engine: "LocalEngine", prefix: str, text: str) -> float:
+    """Of one text. InputError where both together are more than the model reads at once."""
+    import torch
+
+    before = engine.read(prefix).token_ids
+    whole = [*before, *engine.lm.tokenizer(text, add_special_tokens=False)["input_ids"]]
+    if len(whole) > engine.lm.n_ctx:
+        raise InputError(
+            f"surprisal needs {len(whole):,} tokens at once, and {engine.lm.name} reads "
+            f"{engine.lm.n_ctx:,}: it is for models with a longer context."
+        )
+    losses = engine.lm.token_losses(torch.tensor([whole]))[0]
+    return float(losses[len(before) - 1 :].mean())
+
+
+def steers(engine: "LocalEngine", file: HarvestFile) -> Steers:
+    """What the model writes behind beginnings of contexts, left alone and with a feature added at
+    the strength that moves the next token by AIM nats; the same for all labels of a feature."""
+    kept: dict[tuple[FeatureId, int], asyncio.Task[list[Steered]]] = {}
+
+    async def found(feature: FeatureId, n: int) -> list[Steered]:
+        key = (feature, n)
+        if key not in kept:
+            while len(kept) >= KEPT:
+                kept.pop(next(iter(kept)))
+            kept[key] = asyncio.ensure_future(
+                asyncio.to_thread(lambda: [steered(engine, feature, p) for p in begin(feature, n)])
+            )
+        return await asyncio.shield(kept[key])
+
+    def begin(feature: FeatureId, n: int) -> list[list[int]]:
+        return beginnings(file, feature, n)
+
+    return found
+
+
+def beginnings(file: HarvestFile, feature: FeatureId, n: int) -> list[list[int]]:
+    """Tokens of up to `n` sequences of the score split, up to where the feature first fires in a
+    stored context; so the model is about to write what may make it fire."""
+    found: dict[int, list[int]] = {}
+    for context in file.contexts(feature):
+        if context.split != "score" or context.sequence in found:
+            continue
+        end = min(context.positions)
+        tokens = file.sequences.tokens(context.sequence)[:end].tolist()
+        if len(tokens) > LEAST:
+            first = tokens[:1] if len(tokens) > LONGEST else []  # BOS, where there is one
+            found[context.sequence] = [*first, *tokens[-LONGEST:]]
+        if len(found) == n:
+            break
+    return list(found.values())
+
+
+def steered(engine: "LocalEngine", feature: FeatureId, tokens: list[int]) -> Steered:
+    """One prompt's two continuations, from the same seed."""
+    from backend.generation.prompts import Start
+    from backend.generation.records import Row, Sampling, Summary
+    from backend.generation.stream import Extras, generate
+    from backend.interventions.records import Edit
+    from backend.sweep.at_kl import strength_for_kl, unedited
+
+    lm, dictionaries, start = engine.lm, engine.dictionaries, Start(tuple(tokens))
+    edit = Edit("add", (feature,))
+    (first,) = unedited(lm, dictionaries, start, [0], Sampling(max_new=1, temperature=0.0))
+    if not first:  # the model ends at once
+        return Steered("", "", "", float("nan"), 0.0)
+    at = strength_for_kl(lm, dictionaries, [edit], AIM, start, [first[:1]])
+    rows = [Row("clean"), Row("steered", (replace(edit, strength=at.strength),))]
+    texts = {
+        one.row: one.text
+        for one in generate(
+            lm, dictionaries, start, rows, Sampling(max_new=NEW), Extras(guard=False)
+        )
+        if isinstance(one, Summary)
+    }
+    prompt = str(lm.tokenizer.decode(tokens, skip_special_tokens=True))
+    return Steered(prompt, texts["clean"], texts["steered"], at.kl, at.strength)
