@@ -1,0 +1,98 @@
+"""Codes that find a planted head, and effects that are what an ablation does."""
+
+import numpy as np
+import pytest
+import torch
+
+from backend.ablation.prompts import Prompts
+from backend.attribution.targets import Target
+from backend.circuits.head_codes import head_codes, head_codes_circuit, top_one_codes
+from backend.circuits.head_effects import auc, head_effects, shuffled_auc
+from backend.circuits.records import Circuit
+from backend.live import Text
+from feature_store.errors import InputError
+from tests.models import tiny, token_batch
+
+
+def texts(n: int, seed: int = 0, last: int | None = None) -> list[Text]:
+    rows = token_batch(n, 7, seed).tolist()
+    if last is not None:
+        rows = [[*row[:-1], last] for row in rows]
+    return [Text(row, [False, *[True] * 6]) for row in rows]
+
+
+def test_vectors_of_one_direction_share_a_code() -> None:
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.eye(6)[torch.arange(60) % 4]
+    x = (axes + 0.05 * torch.randn(60, 6, generator=generator)) * torch.rand(60, 1).add(0.5)
+    codes = top_one_codes(x, 12, seed=1)
+    for one in range(4):
+        mine = set(codes[torch.arange(60) % 4 == one].tolist())
+        others = set(codes[torch.arange(60) % 4 != one].tolist())
+        assert not mine & others
+
+
+def test_a_head_that_speaks_on_positives_only_is_first() -> None:
+    """All heads but one are silenced; it alone can tell the two kinds of last token apart."""
+    lm = tiny("llama", seed=2)
+    for layer in range(3):
+        value = lm.component(f"blocks.{layer}.attn.v").original_component.weight.data
+        keep = value[4:8].clone()
+        value.zero_()
+        if layer == 1:
+            value[4:8] = keep  # the second of two key/value heads: query heads 2 and 3
+    found = head_codes(lm, texts(8, 1, last=9), texts(8, 2, last=30), seed=0)
+    assert set(np.argsort(-found.score, axis=None)[:2]) == {1 * 4 + 2, 1 * 4 + 3}
+    assert found.score.sum() == pytest.approx(1)
+
+
+def test_the_same_seed_gives_the_same_codes(tiny_lm) -> None:
+    one, other = (head_codes(tiny_lm, texts(5, 1), texts(5, 2), seed=4) for _ in range(2))
+    assert (one.codes == other.codes).all()
+
+
+def test_the_same_examples_on_both_sides_have_no_codes_of_their_own(tiny_lm) -> None:
+    assert head_codes(tiny_lm, texts(5), texts(5)).share.max() == 0
+
+
+def test_a_circuit_of_heads(tiny_lm) -> None:
+    circuit = head_codes_circuit(tiny_lm, texts(5, 1), texts(6, 2))
+    assert len(circuit.nodes) == 12 and all(node.kind == "head" for node in circuit.nodes)
+    scores = [node.effect for node in circuit.nodes]
+    assert scores == sorted(scores, reverse=True)
+    layer = {node.id: node.layer for node in circuit.nodes}
+    assert all(layer[edge.source] < layer[edge.target] for edge in circuit.edges)
+    assert Circuit.from_json(circuit.to_json()) == circuit
+
+
+def test_too_few_examples(tiny_lm) -> None:
+    with pytest.raises(InputError, match="2 negative examples are too few"):
+        head_codes(tiny_lm, texts(5), texts(2))
+
+
+def test_an_effect_is_what_the_ablation_changes(tiny_lm) -> None:
+    prompts = Prompts.of(texts(6))
+    target = Target([[7]] * 6, [[9]] * 6, prompts.last)
+    found = head_effects(tiny_lm, prompts, target)
+    hook, block = "blocks.1.attn.hook_z", slice(4, 8)
+    mean = tiny_lm.activations(prompts.tokens, [hook])[hook][prompts.counted].mean(0)
+
+    def edit(z: torch.Tensor) -> torch.Tensor:
+        new = z.clone()
+        new[:, 1:, block] = mean[block]
+        return new
+
+    change = target(tiny_lm.logits(prompts.tokens)) - target(
+        tiny_lm.logits(prompts.tokens, {hook: edit})
+    )
+    np.testing.assert_allclose(found.lost[:, 1, 1], change.numpy(), atol=1e-5)
+    last = np.corrcoef(found.lost[:, 2].ravel(), found.estimated[:, 2].ravel())[0, 1]
+    assert last > 0.9
+
+
+def test_auc_by_hand() -> None:
+    truth = np.array([True, False, True, False])
+    assert auc([3, 1, 2, 2], truth) == (4 - 0.5) / 4
+    assert auc([1, 2], np.array([True, True])) is None
+    drawn = shuffled_auc(np.arange(4.0), truth)
+    assert 0.45 < drawn.mean() < 0.55
