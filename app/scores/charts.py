@@ -52,13 +52,14 @@ def distributions(series: Sequence[Series], colours: Palette) -> go.Figure:
     figure.layout.legend.update(y=0.995, yanchor="top")
     for number, one in enumerate(series):
         place = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
-        for trace in panel(one, colours, first=number == 0):
+        traces = panel(one, colours, first=number == 0)
+        for trace in traces:
             figure.add_trace(trace, **place)
+        figure.update_yaxes(range=[0, top(traces)], **place)
         known = words.chance(one.scorer)
         if known is not None:
             line = {"width": 1, "dash": "dot", "color": colours.muted}
             figure.add_vline(x=known, line=line, **place)
-    figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title_text="features", col=1)
     return figure
 
@@ -79,6 +80,12 @@ def panel(one: Series, colours: Palette, *, first: bool) -> list[go.Scatter]:
             title = f"{name} label"
             found.append(steps(values, edges, title, colours.muted, DASHES[name], first))
     return found
+
+
+def top(traces: Sequence[go.Scatter]) -> float:
+    """The upper end of counts: a null that is the same for all features runs out of the picture."""
+    own, *nulls = (float(max(trace.y, default=0)) for trace in traces)
+    return 1.15 * max(own, min(max(nulls, default=0.0), 1.5 * own), 1.0)
 
 
 def span(one: Series) -> tuple[float, float]:
@@ -155,8 +162,5 @@ def logged(axis: Axis) -> dict[str, object]:
     kept = axis.values[axis.values > 0]
     low, high = (np.log10(kept.min()), np.log10(kept.max())) if len(kept) else (-4, 0)
     powers = range(int(np.floor(low)), int(np.ceil(high)) + 1)
-    return {
-        "type": "log",
-        "tickvals": [10.0**p for p in powers],
-        "ticktext": [share(10.0**p) for p in powers],
-    }
+    ticks = [m * 10.0**p for p in powers for m in ((1, 2, 5) if len(powers) < 5 else (1,))]
+    return {"type": "log", "tickvals": ticks, "ticktext": [share(tick) for tick in ticks]}

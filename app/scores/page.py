@@ -37,6 +37,10 @@ def draw(here: Place, said: Said) -> None:
     st.subheader(f"Distributions, {session.literal(by)}", anchor=False)
     picture = charts.distributions(mine, theme.palette(st.context.theme.type))
     st.plotly_chart(picture, theme=None, key="scores_spread", config=plots.QUIET)
+    st.caption(
+        "features by score; outlines are the labels that know nothing (one that leaves the picture "
+        "goes on: hover says how far), the dotted upright is chance"
+    )
     left, right = st.columns(2, gap="medium")
     with left:
         plots.effect(here, mine)

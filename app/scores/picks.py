@@ -16,10 +16,16 @@ STEP = 0.05
 
 
 def explainer(found: Sequence[Series]) -> str:
-    """Whose scores are drawn; those with most features where nobody chose."""
-    names = list(dict.fromkeys(one.by for one in found))
-    sizes = {name: max(len(one.feature) for one in found if one.by == name) for name in names}
-    return chosen("Explainer", names, BY, max(names, key=lambda name: sizes[name]))
+    """Whose scores are drawn; where nobody chose, whose first score has most features, or does
+    best on as many."""
+    firsts = {one.by: one for one in reversed(found)}
+    names = sorted(firsts)
+
+    def size(name: str) -> tuple[int, float]:
+        kept = firsts[name].value[firsts[name].valued]
+        return len(kept), float(kept.mean()) if len(kept) else 0.0
+
+    return chosen("Explainer", names, BY, max(names, key=size))
 
 
 def scorer(mine: Sequence[Series]) -> Series:

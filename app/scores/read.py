@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from app.scores import words
+from autointerp.scorers import SCORERS
 from feature_store.annotations import Annotations
 from feature_store.reader import HarvestFile
 from feature_store.scoring import NULLS
@@ -79,7 +80,9 @@ def series(file: HarvestFile, dictionary: str, said: Annotations) -> list[Series
     changes = np.flatnonzero((codes[:, 1:] != codes[:, :-1]).any(0)) + 1
     starts = [0, *changes.tolist()]
     ends = [*starts[1:], found.num_rows]
-    return [one(found.slice(a, b - a)) for a, b in zip(starts, ends, strict=True)]
+    every = [one(found.slice(a, b - a)) for a, b in zip(starts, ends, strict=True)]
+    order = {name: place for place, name in enumerate(SCORERS)}
+    return sorted(every, key=lambda s: (s.by, order.get(s.scorer, len(order)), s.scorer, s.judge))
 
 
 def one(rows: pa.Table) -> Series:

@@ -75,4 +75,6 @@ def skipped(reasons: Mapping[str, Any]) -> str:
 
 def dollars(cost: float | None) -> str:
     """An amount, or that it is not known."""
-    return "cost not known" if cost is None else f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
+    if not cost:
+        return "cost not known" if cost is None else "$0"
+    return f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"

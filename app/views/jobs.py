@@ -4,14 +4,16 @@ import json
 
 import streamlit as st
 
-from app import frame, session
+from app import annotations, components, frame, session
 from app.jobs import KINDS, watching
 from app.jobs.starting import allowed
+from app.scores import asked, telling
+from app.scores import starting as form
 from app.wording import count, measure, plural
 from feature_store.errors import InputError
 from feature_store.jobs import Job
 
-WIDTHS, GAP = [0.8, 2.4, 1.1, 3.2, 1.7, 2.6], "medium"
+WIDTHS, GAP = [1.2, 2.4, 1.0, 3.2, 1.6, 2.4], "medium"
 HEADS = ("kind", "what", "state", "progress", "started", "")
 SHOWN = 100
 """Jobs listed, newest first."""
@@ -22,6 +24,7 @@ def draw() -> None:
     """The list; while any is alive it is read again every other second."""
     found = watching.jobs().all()
     if not found:
+        watching.problem()
         st.write("No job yet. Pages start them: the Map page, for instance.")
         return
     if not any(job.alive for job in found) and st.session_state.pop("jobs_live", False):
@@ -50,6 +53,8 @@ def line(job: Job) -> None:
         if job.alive and job.note:
             share = min(job.done / job.total, 1.0) if job.total else 0.0
             st.progress(share, text=session.literal(watching.step(job)))
+            if telling.known(job) and (told := telling.line(job)):
+                st.caption(session.literal(told))
         else:
             st.caption(session.literal(ending(job)))
     started.caption(f"{job.created:%Y-%m-%d %H:%M} UTC")
@@ -59,6 +64,11 @@ def line(job: Job) -> None:
                 name, key=f"{name}_{job.id}", type="tertiary", on_click=watching.ask,
                 args=[name, job.id],
             )  # fmt: skip
+        if allowed() and telling.known(job) and job.state == "done" and asked.failed_of(job):
+            st.button(
+                "retry failed", key=f"retry_{job.id}", type="tertiary", on_click=form.retry,
+                args=[job.id], help="A job for what got no usable answer, and nothing else.",
+            )  # fmt: skip
         st.button("log", key=f"log_{job.id}", type="tertiary", on_click=choose, args=[job.id])
 
 
@@ -66,6 +76,8 @@ def ending(job: Job) -> str:
     """How it ended: the sentence of a failure, the numbers of a result, or where it stopped."""
     if job.error:
         return job.error
+    if job.state == "done" and telling.known(job):
+        return telling.ending(job)
     if job.state == "done":
         plain = {n: v for n, v in job.result.items() if isinstance(v, str | int | float)}
         return " · ".join(f"{name} {shown(value)}" for name, value in plain.items())
@@ -97,6 +109,11 @@ def details(job_id: str) -> None:
     except InputError as error:
         st.caption(session.literal(str(error)))
         return
+    if rows := telling.latest(job):
+        st.subheader("Explanations that came last", anchor=False)
+        heads = [{"name": name, "kind": "", "hint": ""} for name in ("feature", "explanation")]
+        lines = [{"href": "", "target": None, "cells": list(row), "notes": []} for row in rows]
+        components.rows(key="job_latest", data={"ruled": False, "columns": heads, "rows": lines})
     st.subheader(f"Log of {session.literal(job.id)}", anchor=False)
     st.code(json.dumps(job.arguments, ensure_ascii=False), language=None, wrap_lines=True)
     st.code(job.log() or "Nothing yet.", language=None, wrap_lines=True, height=280)
@@ -119,5 +136,7 @@ if not allowed():
     st.caption(
         "Read only: these pages can be reached by others, and were not started with --allow-jobs."
     )
+if here is not None:
+    form.form(here, annotations.read().annotations)
 alive = bool(watching.jobs().alive())
 st.fragment(whole, run_every=POLL_S if alive else None)()
