@@ -49,7 +49,8 @@ def requested(place: Place, tab: str, given: dict[str, Any]) -> dict[str, Any]:
     names = tuple(given["on"])
     if tab == "splice":
         return Ranking(found, names, exact=0).to_json()
-    return Ranking(found, names, given["method"], given["exact"], given["unit"]).to_json()
+    how = check_how(value("how"))
+    return Ranking(found, names, given["method"], given["exact"], given["unit"], how).to_json()
 
 
 def begin(place: Place, tab: str, given: dict[str, Any]) -> None:
@@ -79,7 +80,7 @@ def run(engine: Any, file: Any, tab: str, request: dict[str, Any], tick: Any) ->
         return ablate(engine, Asked.from_json(request), harvest_means(file), tick)
     asked = Ranking.from_json(request)
     if tab == "effects":
-        return rank(engine, asked, tick)
+        return rank(engine, asked, tick, harvest_means(file))
     return spliced(engine, asked.cases, asked.dictionaries, tick)
 
 
@@ -106,7 +107,10 @@ def answer(place: Place, tab: str) -> Answer | None:
         return None
     found = what.answer()
     if found is None:
-        st.caption("Cancelled. Run it again, perhaps on fewer prompts.")
+        st.caption(
+            "It ended when this page was left. Run it again." if what.left else
+            "Cancelled. Run it again, perhaps on fewer prompts."
+        )  # fmt: skip
         return None
     hold(tab, found)
     if found.experiment:

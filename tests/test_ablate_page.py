@@ -1,6 +1,8 @@
 """The Ablate page: what is asked in its fields is run, kept, opened again; mistakes are said."""
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import live, session
-from app.ablate import snippet
+from app.ablate import runs, snippet
 from app.serve import MAIN
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
@@ -70,6 +72,25 @@ def part(test: AppTest, name: str) -> dict:
 
 def said(test: AppTest) -> str:
     return " ".join(m.value.replace("\\", "") for m in test.markdown)
+
+
+def test_a_run_whose_page_is_left_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a generation does: nobody waits for it, and others want the model."""
+    monkeypatch.setattr(runs, "AWAY_S", 0.2)
+    going = threading.Event()
+
+    def work(tick: Callable[[int, int], None]) -> dict:
+        for number in range(10_000):
+            tick(number, 10_000)
+            going.set()
+            time.sleep(0.01)
+        return {}
+
+    one = runs.Run("h", {}, work, runs.Answer)
+    assert going.wait(5)
+    for _ in range(20):
+        assert not one.wait(0.02), "it goes on as long as somebody asks for it"
+    assert one._over.wait(5) and one.left and one.answer() is None
 
 
 def test_a_link_is_run_kept_and_opened_again(visit: Open, store: Path) -> None:

@@ -1,6 +1,7 @@
 """What an ablation is asked and told: requests, targets, effects, rankings, data sets."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from backend.ablation.intervals import estimate, removed
 from backend.ablation.laying import lay_out
 from backend.ablation.means import no_harvest
 from backend.ablation.null import draw
-from backend.ablation.parts import Part
+from backend.ablation.parts import How, Part
 from backend.ablation.ranking import rank
 from backend.ablation.spliced import spliced
 from backend.ablation.trial import ablate
@@ -46,7 +47,7 @@ def test_a_request_is_what_it_was_written_as() -> None:
     parts = tuple(map(Part.parse, ("top/3", "head:1.2", "error:abs")))
     asked = Asked(cases, parts, "mean", 7, 30, "all")
     assert Asked.from_json(json.loads(json.dumps(asked.to_json()))) == asked
-    ranking = Ranking(cases, ("top",), "integrated", 3, "node")
+    ranking = Ranking(cases, ("top",), "integrated", 3, "node", "resample", 5)
     assert Ranking.from_json(json.loads(json.dumps(ranking.to_json()))) == ranking
 
 
@@ -179,6 +180,58 @@ def test_integrated_estimates_add_up_to_what_is_measured(engine: LocalEngine) ->
     (cut,) = rank(engine, Ranking(CASES, ("relu",), "integrated", exact=0))["cuts"]
     assert cut["estimated"] == pytest.approx(cut["moved"], rel=0.02, abs=1e-3)
     assert 0 <= cut["error_share"] <= 1
+
+
+WORDS = tuple(text.split()[:9] for text in TEXTS)
+SWAPPED = tuple(
+    replace(case, prompt=" ".join(words), pair=" ".join(reversed(words)))
+    for case, words in zip(CASES, WORDS, strict=True)
+)
+
+
+@pytest.mark.parametrize("how", ["mean", "resample", "pair"])
+def test_baselines_are_those_of_ablating(engine: LocalEngine, how: How) -> None:
+    """Measured effects are an ablation's; estimates on the road to the baseline, silent features
+    and error terms among them, add up to what all together do."""
+    asked = Ranking(SWAPPED, ("relu",), "integrated", 3, how=how)
+    found = rank(engine, asked, None, lambda part: 0.1 + 0.002 * part.index)
+    for row in found["rows"][:3]:
+        request = Asked(SWAPPED, (Part.parse(row["part"]),), how)
+        alone = ablate(engine, request, lambda part: 0.1 + 0.002 * part.index)
+        assert row["measured"] == pytest.approx(alone["joint"], abs=1e-4)
+    (cut,) = found["cuts"]
+    assert cut["estimated"] == pytest.approx(cut["moved"], rel=0.02, abs=1e-3)
+
+
+@pytest.mark.parametrize("how", ["mean", "pair"])
+def test_nodes_go_to_their_baseline_at_their_own_token(engine: LocalEngine, how: How) -> None:
+    asked = Ranking(SWAPPED[:1], ("relu",), exact=4, unit="node", how=how)
+    one, laid = engine.dictionaries["relu"], lay_out(engine, SWAPPED[:1], "pair")
+    there = engine.firing(engine.read(SWAPPED[0].pair), ["relu"])["relu"]
+    for row in rank(engine, asked, None, lambda part: 0.7)["rows"][:4]:
+        if row["feature"] is None:
+            continue
+        goes = 0.7 if how == "mean" else there.of(row["feature"])[row["position"]]
+
+        def moved(h: torch.Tensor, row: dict = row, goes: float = goes) -> torch.Tensor:
+            new = h.clone()
+            push = (goes - row["activation"]) * one.W_dec[row["feature"]]
+            new[0, row["position"]] += push
+            return new
+
+        tokens = laid.prompts.tokens
+        clean = laid.target(engine.lm.logits(tokens))
+        gone = laid.target(engine.lm.logits(tokens, {one.hook_out: moved}))
+        assert row["measured"] == pytest.approx(float((gone - clean).detach()), abs=1e-3)
+
+
+def test_a_ranking_says_what_it_cannot_take_values_from(engine: LocalEngine) -> None:
+    with pytest.raises(InputError, match="comes from a harvest"):
+        rank(engine, Ranking(CASES, ("relu",), how="mean"))
+    with pytest.raises(InputError, match="nothing to draw from"):
+        rank(engine, Ranking(CASES[:1], ("relu",), how="resample"))
+    with pytest.raises(InputError, match="no second prompt"):
+        rank(engine, Ranking(CASES[:1], ("relu",), how="pair"))
 
 
 def test_a_data_set_is_its_prompts(engine: LocalEngine) -> None:

@@ -24,6 +24,12 @@ TABLE = "ablate_ranked"
 METHODS = {"gradient": "gradient", "integrated": "integrated gradients"}
 UNITS = {"feature": "at all tokens", "node": "at one token"}
 MEASURED = 50
+GOES = {
+    "zero": "is set to zero",
+    "mean": "takes its mean, a feature's over the harvest, an error's over these prompts",
+    "resample": "takes its value on another of the prompts",
+    "pair": "takes its value on the second prompt",
+}
 LABELLED = 120
 """Rows whose feature is told in words; a table of hundreds would read the store for seconds."""
 
@@ -39,7 +45,7 @@ def controls(place: Place) -> dict[str, Any]:
             "Estimate", list(METHODS), default=first.get("method", "gradient"), required=True,
             key=key(f"rank_method{version}"), format_func=METHODS.__getitem__,
             help="Gradient × activation: one backward pass. Integrated: ten, on the road along "
-            "which the whole dictionary goes to zero.",
+            "which the whole dictionary goes to what stands in its place.",
         )  # fmt: skip
         unit = st.segmented_control(
             "Taken away", list(UNITS), default=first.get("unit", "feature"), required=True,
@@ -73,11 +79,12 @@ def summary(result: Mapping[str, Any]) -> str:
     rows = len(result["rows"])
     kind = "features and error terms" if result["unit"] == "feature" else "nodes"
     shown = f"the first {count(rows)} of " if rows < result["of"] else ""
+    goes = GOES[result.get("how", "zero")]
     told = "mean of " if result["n"] > 1 and result["unit"] == "feature" else ""
     return (
         f"{shown}{count(result['of'])} {kind}, {told}{plural(result['n'], 'prompt')}. Effect: how "
-        f"the target ({measure(result['clean'])} nats) changes when one is set to zero; below 0, "
-        "it helped the answer."
+        f"the target ({measure(result['clean'])} nats) changes when one {goes}; below 0, it helped "
+        "the answer."
     )
 
 

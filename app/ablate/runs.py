@@ -1,6 +1,7 @@
 """Runs of the Ablate page: each in a thread of its own, kept as an experiment when it ends."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from feature_store.reader import HarvestFile
 
 HELD = "ablate_held"
 """Of the session: tab → what is shown or under way there."""
+AWAY_S = 8.0
+"""A page that has not asked for so long is gone, and so is its run."""
 Work = Callable[[Callable[[int, int], None]], dict[str, Any]]
 """Does the work, tells how far it is, gives the answer."""
 
@@ -39,16 +42,21 @@ class Run:
 
     def __init__(self, harvest: str, request: Mapping[str, Any], work: Work, keep: Any) -> None:
         self.harvest, self.request = harvest, request
+        self.left = False
+        """Whether it ended because its page was left."""
         self.done, self.total = 0, 0
         """Passes of the model."""
         self._work, self._keep = work, keep
         self._answer: Answer | None = None
         self._error: Exception | None = None
         self._stop, self._over = threading.Event(), threading.Event()
+        self._asked_for = time.monotonic()
         threading.Thread(target=self._go, daemon=True, name="ablate").start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it is over, after so long at most."""
+        """Whether it is over, after so long at most. To be asked now and then: who is not asked
+        for is let go."""
+        self._asked_for = time.monotonic() + seconds
         return self._over.wait(seconds)
 
     def cancel(self) -> None:
@@ -76,7 +84,8 @@ class Run:
 
     def _tick(self, done: int, total: int) -> None:
         self.done, self.total = done, total
-        if self._stop.is_set():
+        self.left = time.monotonic() - self._asked_for > AWAY_S
+        if self.left or self._stop.is_set():
             raise Cancelled
 
 

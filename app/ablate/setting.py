@@ -168,7 +168,9 @@ def show(request: dict[str, Any], kind: str, tab: str) -> None:
     asked = (Ranking if kind != "ablate" else Asked).from_json(request)
     given: dict[str, Any] = {"tab": tab, "source": "file"}
     if isinstance(asked, Asked):
-        given |= {"parts": [str(part) for part in asked.parts], "how": asked.how}
+        given["parts"] = [str(part) for part in asked.parts]
+    if isinstance(asked, Asked) or kind == "effects":
+        given["how"] = asked.how
     if len(asked.cases) == 1 and not asked.cases[0].tokens:
         one = asked.cases[0]
         given |= {"source": "prompts", "prompts": one.prompt.replace("\n", "\\n")}

@@ -24,7 +24,7 @@ MEANS = "from backend.ablation.means import harvest_means\n"
 FORMS = {
     "ablate": ("Asked", "trial", "ablate", MEANS, "engine, asked, harvest_means(file)"),
     "dataset": ("Asked", "dataset", "over", MEANS, "engine, asked, harvest_means(file)"),
-    "effects": ("Ranking", "ranking", "rank", "", "engine, asked"),
+    "effects": ("Ranking", "ranking", "rank", MEANS, "engine, asked, None, harvest_means(file)"),
     "splice": ("Ranking", "spliced", "spliced", "", "engine, asked.cases, asked.dictionaries"),
 }
 """What was run → record, module, function, further import, arguments."""

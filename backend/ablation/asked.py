@@ -91,13 +91,18 @@ class Ranking:
     """The strongest by estimate that are also measured."""
     unit: str = "feature"
     """feature: away at all tokens; node: at one token."""
+    how: How = "zero"
+    seed: int = 0
+    """Of the prompts that are drawn where values come from others."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Plain data, without a seed that nothing depends on."""
+        drawn = {"seed": self.seed} if self.how == "resample" else {}
         return {
             "cases": [case_json(case) for case in self.cases],
             "dictionaries": list(self.dictionaries),
             "method": self.method, "exact": self.exact, "unit": self.unit,
+            **({} if self.how == "zero" else {"how": self.how, **drawn}),
         }  # fmt: skip
 
     @classmethod
@@ -108,6 +113,7 @@ class Ranking:
                 tuple(case_of(case, f"case {i}") for i, case in enumerate(given["cases"], 1)),
                 tuple(str(name) for name in given["dictionaries"]),
                 str(given["method"]), int(given["exact"]), str(given["unit"]),
+                check_how(given.get("how", "zero")), int(given.get("seed", 0)),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
             raise InputError(f"This is no request for effects: {bad!r}.") from bad

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from backend.ablation.agreement import agreement
 from backend.ablation.asked import AT_ONCE, Ranking, check_cases
+from backend.ablation.baselines import Ground
 from backend.ablation.laying import Laid, lay_out
+from backend.ablation.means import Means
 from backend.ablation.parts import Part
-from backend.ablation.run import Ablation
 from backend.ablation.trial import Tick, side
 from backend.attribution import effects as estimates
 from backend.attribution.effects import STEPS, Effects
@@ -59,28 +60,35 @@ class Estimated:
     first: int
     laid: Laid
     found: list[Effects]
+    where: list[Tensor]
+    """Of each dictionary's nodes, the value that they go to."""
 
 
-def rank(engine: LocalEngine, asked: Ranking, tick: Tick | None = None) -> dict[str, Any]:
-    """The answer as plain data. InputError for unknown dictionaries and methods."""
+def rank(
+    engine: LocalEngine, asked: Ranking, tick: Tick | None = None, means: Means | None = None
+) -> dict[str, Any]:
+    """The answer as plain data. InputError for unknown dictionaries and methods, for means that
+    are not known, and for prompts that have no other one to take values from."""
     method = pick("way to estimate", asked.method, METHODS)
     check_cases(asked.cases, NODES_AT_ONCE if asked.unit == "node" else AT_ONCE)
     if not asked.dictionaries:
         raise InputError("Pick at least one dictionary.")
     for name in asked.dictionaries:
         pick("dictionary", name, engine.dictionaries)
-    laid = lay_out(engine, asked.cases)
-    blocks = list(_estimated(engine, asked, laid, method, tick))
+    laid = lay_out(engine, asked.cases, asked.how)
+    ground = Ground.of(engine, asked.how, laid, means, asked.seed)
+    laid = ground.laid
+    blocks = list(_estimated(ground, asked, method, tick))
     n = len(laid)
     made = _nodes(blocks) if asked.unit == "node" else _features(blocks, n)
     made.sort(key=lambda row: -abs(row.predicted))
-    measured = _measured(engine, asked, laid, blocks, made, tick)
+    measured = _measured(ground, asked, blocks, made, tick)
     rows = measured + made[len(measured) : KEPT]
     pairs = [(r.predicted, r.measured) for r in rows if r.measured is not None]
     return {
         "target": "logit_diff" if laid.target.against is not None else "log_prob",
         "clean": _clean(engine, laid),
-        "unit": asked.unit, "method": asked.method, "n": n, "of": len(made),
+        "unit": asked.unit, "method": asked.method, "how": asked.how, "n": n, "of": len(made),
         "rows": [asdict(row) for row in rows],
         "agreement": agreement(pairs),
         "cuts": [_cut(blocks, i, name) for i, name in enumerate(asked.dictionaries)],
@@ -89,22 +97,24 @@ def rank(engine: LocalEngine, asked: Ranking, tick: Tick | None = None) -> dict[
 
 
 def _estimated(
-    engine: LocalEngine, asked: Ranking, laid: Laid, method: Any, tick: Tick | None
+    ground: Ground, asked: Ranking, method: Any, tick: Tick | None
 ) -> Iterator[Estimated]:
+    engine, laid = ground.engine, ground.laid
     copies = STEPS if asked.method == "integrated" else 2
     parts = list(laid.batches(engine.lm.d_vocab, copies))
     done, total = 0, len(parts) * len(asked.dictionaries)
     for chosen, some in parts:
-        found = []
+        found, where = [], []
         for name in asked.dictionaries:
             one = engine.dictionaries[name]
             (reading,) = read(engine.lm, [one], some.prompts.tokens, some.prompts.counted)
-            baseline = {name: estimates.zero(reading, errors=True)}
-            found += method(engine.lm, [reading], baseline, some.prompts.tokens, some.target)
+            reading, goes = ground.baseline(reading, some, everywhere=asked.unit == "feature")
+            found += method(engine.lm, [reading], {name: goes}, some.prompts.tokens, some.target)
+            where.append(goes.value)
             done += 1
             if tick:
                 tick(done, total + _passes(asked))
-        yield Estimated(chosen.start, some, found)
+        yield Estimated(chosen.start, some, found, where)
 
 
 def _passes(asked: Ranking) -> int:
@@ -131,7 +141,8 @@ def _features(blocks: Sequence[Estimated], n: int) -> list[Row]:
         feature = torch.cat([b.found[i].reading.active.feature for b in blocks]).cpu()
         value = torch.cat([b.found[i].reading.active.value for b in blocks]).cpu().float()
         node = torch.cat([b.found[i].node for b in blocks]).cpu().double()
-        ids, which, counts = feature.unique(return_inverse=True, return_counts=True)
+        ids, which = feature.unique(return_inverse=True)
+        counts = torch.zeros_like(ids).index_add_(0, which, (value != 0).long())
         total = torch.zeros(len(ids), dtype=torch.double).index_add_(0, which, node) / n
         largest = torch.zeros(len(ids)).scatter_reduce_(0, which, value.abs(), "amax")
         columns = (ids.tolist(), total.tolist(), largest.tolist(), counts.tolist())
@@ -162,8 +173,8 @@ def _nodes(blocks: Sequence[Estimated]) -> list[Row]:
 
 
 def _measured(
-    engine: LocalEngine, asked: Ranking, laid: Laid, blocks: Sequence[Estimated],
-    made: Sequence[Row], tick: Tick | None,
+    ground: Ground, asked: Ranking, blocks: Sequence[Estimated], made: Sequence[Row],
+    tick: Tick | None,
 ) -> list[Row]:  # fmt: skip
     """The strongest rows, each taken away in a run of its own."""
     top = list(made[: min(max(asked.exact, 0), KEPT)])
@@ -174,22 +185,21 @@ def _measured(
             tick(before + done, before + _passes(asked))
 
     if asked.unit == "node":
-        return _exact_nodes(engine, blocks, top, said)
+        return _exact_nodes(ground.engine, blocks, top, said)
     found = []
     for number, row in enumerate(top, 1):
-        effect, spreads = _away(engine, laid, Part.parse(row.part))
+        effect, spreads = _away(ground, Part.parse(row.part))
         found.append(replace(row, measured=effect, spread=spreads))
         said(number)
     return found
 
 
 @torch.no_grad()
-def _away(engine: LocalEngine, laid: Laid, part: Part) -> tuple[float, float | None]:
+def _away(ground: Ground, part: Part) -> tuple[float, float | None]:
     """Mean effect and mean spread with one part away at all tokens."""
-    ablation = Ablation(engine.lm, engine.dictionaries, "zero")
     effects, spreads = [], []
-    for _, some in laid.batches(engine.lm.d_vocab):
-        out = ablation.outcome([part], some.prompts)
+    for _, some in ground.laid.batches(ground.engine.lm.d_vocab):
+        out = ground.ablation(some).outcome([part], some.prompts)
         effects.append(some.target(out.ablated) - some.target(out.clean))
         rows = torch.arange(len(some), device=out.clean.device)
         last = some.prompts.last.to(out.clean.device)
@@ -203,7 +213,7 @@ def _exact_nodes(
     """Nodes of features measured one token at a time; error terms keep their estimate."""
     found, done = dict(enumerate(top)), 0
     for block in blocks:
-        for one in block.found:
+        for one, goes in zip(block.found, block.where, strict=True):
             place = _places(block, one)
             key = {i: place.get((r.dictionary, r.prompt, r.position, r.feature))
                    for i, r in enumerate(top) if r.feature is not None}  # fmt: skip
@@ -212,7 +222,7 @@ def _exact_nodes(
                 continue
             nodes = torch.tensor(list(wanted.values()), device=one.node.device)
             gone = exact(
-                engine.lm, one.reading, nodes, torch.zeros_like(one.reading.active.value),
+                engine.lm, one.reading, nodes, goes,
                 block.laid.prompts.tokens, block.laid.target.only, block.laid.target.last,
                 said=lambda k, done=done: said(done + k), rows=PASS,
             )  # fmt: skip

@@ -108,14 +108,17 @@ class Ablation:
 
     def _resampled(self, sites: Sequence[Site], prompts: Prompts) -> dict[Part, Other]:
         """Each prompt takes the values of another one at the same positions."""
+        taken = self.drawn(prompts)
+        return dict(values(self.lm, sites, taken.tokens, taken.counted))
+
+    def drawn(self, prompts: Prompts) -> Prompts:
+        """For each prompt another one, cut to its length. InputError where none is as long."""
         donors = prompts if self.donors is None else self.donors
-        chosen = self._drawn(donors, prompts)
-        longest = prompts.tokens.shape[1]
-        taken = Prompts(
-            *(t[chosen] for t in (donors.tokens, donors.real, donors.counted, donors.last))
+        chosen, longest = self._drawn(donors, prompts), prompts.tokens.shape[1]
+        tokens, real, counted = (
+            t[chosen, :longest] for t in (donors.tokens, donors.real, donors.counted)
         )
-        given = values(self.lm, sites, taken.tokens[:, :longest], taken.counted[:, :longest])
-        return dict(given)
+        return Prompts(tokens, real, counted, prompts.last)
 
     def _drawn(self, donors: Prompts, prompts: Prompts) -> list[int]:
         """For each prompt a donor that is as long, and is not the prompt itself."""
