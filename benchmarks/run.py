@@ -1,7 +1,8 @@
 """Every benchmark but the peers: tables on stdout, figures in .bench/results.json.
 
     python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload|search|prompt|
-                                         table|browser|generation|sweep|asking]
+                                         table|browser|generation|sweep|asking|
+                                         judging]
 
 CPU seconds on one thread throughout: on a shared machine the clock says little. Ratios compare what
 ran side by side or in one run.
@@ -23,6 +24,7 @@ from benchmarks import (
     encoding,
     generation,
     harvesting,
+    judging,
     memory,
     payload,
     prompt,
@@ -36,7 +38,7 @@ from benchmarks.workload import FULL, Workload, build
 
 PARTS = (
     "encode", "harvest", "payload", "memory", "search", "prompt", "table", "browser", "generation",
-    "asking", "effects", "sweep",
+    "asking", "judging", "effects", "sweep",
 )  # fmt: skip
 
 
@@ -136,6 +138,13 @@ class Bench:
         self.figures["asking"] = facts
         self.goals["asking"] = asking.goals(facts)
         return asking.report(facts)
+
+    def judging(self) -> str:
+        """Jobs that explain and score a wide dictionary; a quarter of an hour at 100 000."""
+        facts = judging.measure(*((2_000, 20) if self.quick else (100_000, 200)))
+        self.figures["judging"] = facts
+        self.goals["judging"] = judging.goals(facts)
+        return judging.report(facts)
 
     def effects(self) -> str:
         """What features of the demo do, against controls; needs the demo's store."""
