@@ -18,8 +18,8 @@ def goals(facts: dict[str, Any]) -> list[Goal]:
     return [
         Goal(
             "memory of explaining after ten times the features",
-            many["resident_mb"] / few["resident_mb"], 1.25, " ×",
-            note=f"{many['features']:,} features, {many['resident_mb']:.0f} MB",
+            many["peak_mb"] / few["peak_mb"], 1.25, " ×",
+            note=f"{many['features']:,} features, {many['peak_mb']:.0f} MB",
         ),
         Goal("scoring: calls a second, instant server, by the clock", score["per_s"], 300,
              at_least=True),
@@ -31,7 +31,7 @@ def goals(facts: dict[str, Any]) -> list[Goal]:
 
 def report(facts: dict[str, Any]) -> str:
     """A row for each job."""
-    names = ("features", "calls", "failed", "per_s", "cpu_ms", "resident_mb")
+    names = ("features", "calls", "failed", "per_s", "cpu_ms", "peak_mb")
     columns = ["job", "features", "calls", "failed", "per s", "cpu-ms a call", "MB"]
     rows = [
         [kind, *(row[name] for name in names)]

@@ -1,29 +1,26 @@
-"""Jobs that explain and score a wide dictionary by an instant server, in this process."""
+"""Jobs that explain and score a wide dictionary by an instant server, as commands start them."""
 
 import argparse
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.jobs import explaining, scoring
-from app.jobs.asking import Asking
-from app.jobs.explaining import Explaining
-from app.jobs.scoring import Scoring
-from autointerp.jobs.estimate import Estimate
 from benchmarks import explainable
-from benchmarks.children import ROOT, resident_mb
-from benchmarks.synthetic import DICTIONARY, HARVEST
+from benchmarks.children import ONE_THREAD, ROOT
+from benchmarks.synthetic import DICTIONARY
 from feature_store.jobs import Jobs
 from feature_store.store import Store
-from feature_store.work import Work, take
 
 CONCURRENCY = 64
 EXPLAINER = "max-activating"
+ABOUT = re.compile(r"About (\S.*?) calls? and (.*?) tokens? for")
+FEW = 5
+"""Features that are scored first, so that the estimate of the next job knows how tokens count."""
 
 
 def measure(features: int, scored: int, folder: Path) -> dict[str, Any]:
@@ -34,54 +31,57 @@ def measure(features: int, scored: int, folder: Path) -> dict[str, Any]:
         assert server.stdout
         base_url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
         try:
-            asking = Asking(base_url, "m", concurrency=CONCURRENCY)
-            return {
-                "explain": [
-                    explained(store, f"0-{n - 1}", asking) for n in (features // 10, features)
-                ],
-                "score": [judged(store, n, seed, asking) for seed, n in enumerate((5, scored))],
-            }
+            explain = [
+                job(store, "explain", base_url, n, 0, "--explainer", EXPLAINER)
+                for n in (features // 10, features)
+            ]
+            score = [
+                job(store, "score", base_url, n, seed, "--judge", "openai")
+                for seed, n in enumerate((FEW, scored))
+            ]
         finally:
             server.kill()
+    return {"explain": explain, "score": score}
 
 
-def explained(store: Store, features: str, asking: Asking) -> dict[str, Any]:
-    """One job of explanations."""
-    given = Explaining(HARVEST, DICTIONARY, features, (EXPLAINER,), asking)
-    return timed(store, "explain", given.to_json(), explaining.do)
-
-
-def judged(store: Store, n: int, seed: int, asking: Asking) -> dict[str, Any]:
-    """One job of scores, with its estimate."""
-    text = f"0-{n - 1}"
-    given = Scoring(HARVEST, DICTIONARY, text, ("detection",), "openai", None, asking, seed)
-    before = scoring.estimate(store, given)
-    found = timed(store, "score", given.to_json(), scoring.do)
-    return found | {"off": off(before, found), "learned": before.learned}
-
-
-def off(before: Estimate, found: dict[str, Any]) -> dict[str, float]:
-    """How far an estimate was from what it came to, as a share."""
-    return {
-        "calls": abs(before.calls / found["calls"] - 1),
-        "tokens": abs((before.tokens_in + before.tokens_out) / found["tokens"] - 1),
-    }
-
-
-def timed(
-    store: Store, kind: str, arguments: dict[str, Any], do: Callable[[Store, Work], dict[str, Any]]
-) -> dict[str, Any]:
-    """A job's pace and memory."""
-    with take(Jobs(store.path).create(kind, arguments, "a benchmark")) as work:
-        clock_s, cpu_s = time.perf_counter(), time.process_time()
-        (row,) = do(store, work)["results"]
-        clock_s, cpu_s = time.perf_counter() - clock_s, time.process_time() - cpu_s
-        work.end("done")
+def job(store: Store, kind: str, base_url: str, n: int, seed: int, *more: str) -> dict[str, Any]:
+    """A command's job about the first `n` features: its pace, its memory, its estimate."""
+    command = [
+        sys.executable, "-m", "app.cli", kind, "--store", str(store.path), "--dictionary",
+        DICTIONARY, "--features", f"0-{n - 1}", "--seed", str(seed), "--model", "m", "--base-url",
+        base_url, "--concurrency", str(CONCURRENCY), "--json", *more,
+    ]  # fmt: skip
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | ONE_THREAD, stdout=out, stderr=said, text=True
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        said.seek(0)
+        text = said.read()
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{text[-4000:]}")
+        facts = json.loads(out.read())
+    (row,) = facts["results"]
+    done = Jobs(store.path).get(facts["job"])
+    assert done.started and done.ended
+    seconds = (done.ended - done.started).total_seconds()
+    cpu_s = usage.ru_utime + usage.ru_stime
     return {
         "features": row["n"], "calls": row["calls"], "tokens": row["tokens"],
-        "failed": row["failed"], "per_s": row["calls"] / clock_s,
-        "cpu_ms": cpu_s / max(row["calls"], 1) * 1000, "resident_mb": resident_mb(),
+        "failed": row["failed"], "per_s": row["calls"] / seconds,
+        "cpu_ms": cpu_s / max(row["calls"], 1) * 1000, "peak_mb": usage.ru_maxrss * 1.024 / 1000,
+        "off": off(text, row),
     }  # fmt: skip
+
+
+def off(said: str, row: dict[str, Any]) -> dict[str, float]:
+    """How far the estimate was from what it came to, as a share."""
+    match = ABOUT.search(said)
+    assert match, said
+    calls, tokens = (int(re.sub(r"\D", "", number)) for number in match.groups())
+    return {"calls": abs(calls / row["calls"] - 1), "tokens": abs(tokens / row["tokens"] - 1)}
 
 
 def main() -> None:

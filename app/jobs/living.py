@@ -82,29 +82,16 @@ def sources(engine: "LocalEngine", file: HarvestFile) -> SourcesOf:
 
 def surprisal(engine: "LocalEngine") -> Surprisal:
     """Mean nats per token of texts behind prefixes, by the harvest's own model."""
+    from backend.behind import nats_behind
 
     def nats(prefixes: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        return np.array([loss(engine, *pair) for pair in zip(prefixes, texts, strict=True)])
+        pairs = zip(prefixes, texts, strict=True)
+        return np.array([nats_behind(engine.lm, engine.read(p), text) for p, text in pairs])
 
     async def found(prefixes: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         return await asyncio.to_thread(nats, prefixes, texts)
 
     return found
-
-
-def loss(engine: "LocalEngine", prefix: str, text: str) -> float:
-    """Of one text. InputError where both together are more than the model reads at once."""
-    import torch
-
-    before = engine.read(prefix).token_ids
-    whole = [*before, *engine.lm.tokenizer(text, add_special_tokens=False)["input_ids"]]
-    if len(whole) > engine.lm.n_ctx:
-        raise InputError(
-            f"surprisal needs {len(whole):,} tokens at once, and {engine.lm.name} reads "
-            f"{engine.lm.n_ctx:,}: it is for models with a longer context."
-        )
-    losses = engine.lm.token_losses(torch.tensor([whole]))[0]
-    return float(losses[len(before) - 1 :].mean())
 
 
 def steers(engine: "LocalEngine", file: HarvestFile) -> Steers:
