@@ -14,6 +14,8 @@ from feature_store.graphs import MOST_EDGES, MOST_NODES
 
 PROMPTS = 400
 """Of one circuit."""
+PLACES = ("position", "ends", "sum")
+"""Each position of prompts that are equally long; the last token and the rest; all together."""
 FEWEST_MEAN = 5
 """Prompts from which a mean or a resample over prompts is taken."""
 
@@ -36,9 +38,11 @@ class Asked:
     against: tuple[str, ...] = ()
     start: str = ""
     """In place of a next token, as app.circuits.starts reads it: a feature, an attention score."""
+    places: str = ""
+    """Where nodes are, as backend.circuits.examples has it; empty: as the prompts allow."""
     baseline: str = "zero"
     errors: str = "count"
-    nodes: int = 400
+    nodes: int = 200
     edges: int = 5_000
 
     def check(self) -> "Asked":
@@ -46,6 +50,8 @@ class Asked:
         method = pick("method", self.method, METHODS)
         pick("baseline", self.baseline, dict.fromkeys(BASELINES, ""))
         pick("way with error terms", self.errors, dict.fromkeys(ERRORS, ""))
+        if self.places:
+            pick("choice of places", self.places, dict.fromkeys(PLACES, ""))
         for name, number, most in (("nodes", self.nodes, MOST_NODES),
                                    ("edges", self.edges, MOST_EDGES),
                                    ("prompts", self.prompts, PROMPTS)):  # fmt: skip
@@ -113,7 +119,7 @@ class Asked:
 
 
 PLAIN = {
-    "method": str, "task": str, "prompts": int, "seed": int, "start": str, "baseline": str,
-    "errors": str, "nodes": int, "edges": int,
+    "method": str, "task": str, "prompts": int, "seed": int, "start": str, "places": str,
+    "baseline": str, "errors": str, "nodes": int, "edges": int,
 }  # fmt: skip
 LISTS = ("dictionaries", "targets", "against")

@@ -16,7 +16,7 @@ SOURCES = {"prompts": "prompts", "pairs": "prompt pairs", "task": "demo task", "
 USUAL: dict[str, Any] = {
     "source": "prompts", "prompts": "", "corrupt": "", "target": "", "against": "", "start": "",
     "task": "indirect_object", "n": 64, "seed": 0, "method": "sparse-features", "baseline": "zero",
-    "dictionaries": [], "nodes": 400, "edges": 5_000,
+    "dictionaries": [], "nodes": 200, "edges": 5_000, "places": "",
 }  # fmt: skip
 """Field → its first value; the widget's key is `circuits_f_` and the name."""
 LINKED = ("prompts", "corrupt", "target", "against", "start", "method")
@@ -74,12 +74,16 @@ def asked(place: Place) -> Asked:
     texts = {name: tuple(filter(None, [broken(value(name))])) for name in ("target", "against")}
     if value("start"):
         texts = {"target": (), "against": ()}
-    baseline = value("baseline") if method.baseline else "zero"
+    task = value("task") if source == "task" else ""
+    if task:
+        texts = {"target": (), "against": ()}
     return Asked(
-        value("method"), tuple(value("dictionaries") or place.file.dictionaries), cases(),
-        value("task") if source == "task" else "", int(value("n")), int(value("seed")),
-        texts["target"] if source != "task" else (), texts["against"] if source != "task" else (),
-        value("start").strip() if "feature" in method.targets else "", baseline,
+        value("method"), tuple(value("dictionaries") or place.file.dictionaries), cases(), task,
+        prompts=int(value("n")), seed=int(value("seed")),
+        targets=texts["target"], against=texts["against"],
+        start=value("start").strip() if "feature" in method.targets else "",
+        places=value("places") if method.baseline and not task else "",
+        baseline=value("baseline") if method.baseline else "zero",
         nodes=int(value("nodes")), edges=int(value("edges")),
     ).check()  # fmt: skip
 
@@ -119,7 +123,7 @@ def show(request: Asked) -> None:
     given: dict[str, Any] = {
         "method": request.method, "dictionaries": list(request.dictionaries), "n": request.prompts,
         "seed": request.seed, "start": request.start, "nodes": request.nodes,
-        "edges": request.edges, "target": "".join(request.targets[:1]),
+        "edges": request.edges, "places": request.places, "target": "".join(request.targets[:1]),
         "against": "".join(request.against[:1]),
     }  # fmt: skip
     if request.baseline in BASELINES:

@@ -6,19 +6,19 @@ import streamlit as st
 
 from app import session
 from app.circuits.opened import Open
-from app.wording import ABSENT, count, measure, share
+from app.wording import ABSENT, count, measure, plural, share
 from backend.circuits.records import Errors, Estimate, Point
 from feature_store.graphs import Part
 
 NAMES: dict[Errors, str] = {"count": "errors counted", "keep": "kept", "remove": "removed"}
 
 
-def draw(found: Open, part: Part) -> None:
-    """One line; hover tells what each is."""
+def draw(found: Open, part: Part, measured: Point | str | None) -> None:
+    """One line; hover tells what each is. `measured`: of what is shown, when it is there."""
     n = len(part.judged)
     parts = [
         *scores(found),
-        f"**faithfulness** {faithfulness(found, n)}",
+        f"**faithfulness** {now(measured) or faithfulness(found, n, measured)}",
         f"**error share** {errors(part)}",
         f"**nodes** {count(n)} of {count(found.graph.judged)}",
     ]
@@ -40,12 +40,30 @@ def scores(found: Open) -> list[str]:
             if facts.get(name) is not None]  # fmt: skip
 
 
-def faithfulness(found: Open, n: int) -> str:
+def now(measured: Point | str | None) -> str:
+    """Of exactly what is shown."""
+    if not isinstance(measured, Point) or measured.faithfulness is None:
+        return ""
+    found = measured.faithfulness
+    more = (
+        ""
+        if measured.completeness is None
+        else (f"; completeness {measure(measured.completeness.value, 2)}")
+    )
+    return (
+        f"{estimate(found)} (errors counted; of what is shown, measured now on "
+        f"{plural(found.n, 'prompt')}{more})"
+    )
+
+
+def faithfulness(found: Open, n: int, measured: Point | str | None = None) -> str:
     """Of the strongest n nodes, as measured; else of the nearest number that was."""
     points = [p for p in found.circuit.curves if p.errors == "count" and p.faithfulness]
     if not points:
         whole = found.circuit.faithfulness
         return estimate(whole) + " (of the whole graph)" if whole else f"{ABSENT} not measured"
+    if isinstance(measured, Point):
+        return f"{ABSENT} (the model is not clearly better than the empty circuit)"
     near = min(points, key=lambda p: (abs(p.nodes - n), p.nodes))
     said = estimate(near.faithfulness)
     others = [

@@ -4,6 +4,7 @@ import streamlit as st
 
 from app import session
 from app.circuits import fields
+from app.circuits.asked import PLACES
 from app.circuits.fields import FILE, SOURCES, keep, key, value
 from app.circuits.methods import METHODS
 from app.jobs import circuits as job
@@ -25,6 +26,7 @@ START = (
     "At the last token where it is active; `resid-2/17@4` at position 4. `head:2.1@14,4` is the "
     "attention score with which position 14 looks at position 4."
 )
+AT = {"": "as usual", "position": "each position", "ends": "end and rest", "sum": "all tokens"}
 NEEDS_PAIRS = ("pairs", "task", "file")
 
 
@@ -109,6 +111,9 @@ def method(place: Place) -> None:
                 fields.put(baseline="zero")
             st.selectbox("Baseline", ways, key=key("baseline"), on_change=keep, width=120,
                          help="Where nodes go when they are taken away.")  # fmt: skip
+            if value("source") != "task":
+                st.selectbox("Nodes at", ["", *PLACES], key=key("places"), on_change=keep,
+                             width=130, format_func=AT.__getitem__)  # fmt: skip
     st.caption(one.hint[:1].upper() + one.hint[1:] + ".")
     st.multiselect(
         "Dictionaries", list(place.file.dictionaries), key=key("dictionaries"), on_change=keep,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import session
-from app.circuits import chosen
+from app.circuits import chosen, measuring
 from app.circuits.opened import PROBLEM, Open, mark
 from app.circuits.picture import named
 from feature_store.graphs import GROUP, Seen
@@ -28,6 +28,8 @@ def one(found: Open, node: Seen) -> None:
         title = named(node)
         button("upstream", chosen.mark, found.id, f"upstream of {title}",
                found.graph.around(id, "up"))  # fmt: skip
+        if "slot_of" in found.circuit.facts and node.kind in ("feature", "error"):
+            button("check node", measuring.ask, found, "nodes", [id])
         button("downstream", chosen.mark, found.id, f"downstream of {title}",
                found.graph.around(id, "down"))  # fmt: skip
 
@@ -36,6 +38,8 @@ def several(found: Open, ids: Sequence[str]) -> None:
     """Of several nodes."""
     ids = list(ids)
     with st.container(horizontal=True, gap="small"):
+        if len(ids) == 2 and (edge := joined(found, ids)):
+            button("check edge", measuring.ask, found, "edges", edge)
         if len(ids) == 2:
             button("path between them", path, found, ids[0], ids[1])
         if session.store().catalog.writable:
@@ -46,6 +50,16 @@ def several(found: Open, ids: Sequence[str]) -> None:
             st.text_input("Group them as", key=NAMED, max_chars=LONGEST, width=200,
                           placeholder="a name")  # fmt: skip
             st.button("Group", on_click=grouped, args=(found, ids))
+
+
+def joined(found: Open, ids: Sequence[str]) -> list[str]:
+    """Source and target of the edge between two nodes, if there is one that can be checked."""
+    if "slot_of" not in found.circuit.facts:
+        return []
+    places = {found.graph.place(id): id for id in ids}
+    return next(
+        ([places[a], places[b]] for a, b, _ in found.graph.lines() if {a, b} == places.keys()), []
+    )
 
 
 def group(found: Open, name: str) -> None:

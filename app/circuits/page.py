@@ -5,11 +5,13 @@ import streamlit as st
 from app import session
 from app.circuits import (
     beside,
+    checking,
     chosen,
     fields,
     figures,
     layout,
     marking,
+    measuring,
     naming,
     picture,
     pruning,
@@ -35,16 +37,27 @@ def draw(place: Place, found: Open) -> None:
     what, also = chosen.marked(found)
     part = found.graph.part(pruned.choice(found, [*also, *plain(chosen.ids(found))]))
     with above:
-        figures.draw(found, part)
+        measured = measuring.view(place, found, part)
+        figures.draw(found, part, measured)
         marking.line(found)
         problem()
     names = naming.names(place, part.nodes)
     left, right = st.columns([2, 1], gap="medium")
     with left:
         drawn(place, found, part, names, also)
-        taking.menu(found, part, names)
+        with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+            checking.buttons(place, found)
+            taking.menu(found, part, names)
+        if found.circuit.effect_means:
+            st.caption(session.literal(f"Effect: {found.circuit.effect_means}"))
+        checking.draw(place, found)
     with right:
         beside.draw(place, found, part, names)
+    if measured is None or any(measuring.check(place, found, c) is None
+                               for c in measuring.checks(found)):  # fmt: skip
+        measuring.wait(place, found, part)
+    else:
+        st.session_state.pop("circuits_waiting", None)
 
 
 def heading(found: Open) -> None:

@@ -10,7 +10,7 @@ from app import theme
 from app.circuits.layout import Layout, slot
 from app.components import graph
 from app.wording import count, measure, plural, signed
-from feature_store.graphs import GROUP, Part, Seen
+from feature_store.graphs import GROUP, PLAIN, Part, Seen
 
 SMALLEST, LARGEST = 7.0, 24.0
 """Diameters; the area grows with |effect|."""
@@ -33,7 +33,8 @@ def data(
     said: str,
 ) -> dict[str, Any]:
     """`names`: id → a feature's label, or what it promotes."""
-    largest = max((abs(n.effect) for n in part.nodes if n.effect is not None), default=0.0)
+    known = [abs(n.effect) for n in part.nodes if n.effect is not None and n.kind not in PLAIN]
+    largest = max(known, default=0.0)
     shown = [
         node(n, layout.place[n.id], names.get(n.id, ""), largest, slots, n.id in pins)
         for n in part.nodes if not n.group
@@ -132,7 +133,7 @@ def size(effect: float | None, largest: float) -> float:
     """A diameter whose square grows with |effect|."""
     if effect is None or not largest:
         return UNKNOWN
-    return round(SMALLEST + (LARGEST - SMALLEST) * math.sqrt(abs(effect) / largest), 1)
+    return round(SMALLEST + (LARGEST - SMALLEST) * math.sqrt(min(1.0, abs(effect) / largest)), 1)
 
 
 def palette(dark: bool) -> dict[str, str]:

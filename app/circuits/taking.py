@@ -95,8 +95,9 @@ def circuit_of(found: Open, part: Part | None) -> Circuit:
 
 def plain(n: Seen) -> Node:
     """A node as the methods give it."""
-    return Node(n.id, n.kind, n.layer, n.position, n.dictionary, n.feature, n.effect, n.value,
-                n.label)  # type: ignore[arg-type]  # a Kind, as it was kept # fmt: skip
+    kind: Any = n.kind  # as it was kept
+    return Node(n.id, kind, n.layer, n.position, n.dictionary, n.feature, n.effect, n.value,
+                n.label)  # fmt: skip
 
 
 def tracer(found: Open, circuit: Circuit, names: Mapping[str, str]) -> str:

@@ -57,6 +57,11 @@ def circuit_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Where nodes go: zero, mean, resample, or pair (usual where there are pairs).",
         ),
         click.option(
+            "--places",
+            default="",
+            help="Nodes at each position, at ends (the last token, the rest), or their sum.",
+        ),
+        click.option(
             "--errors",
             default="count",
             show_default=True,
@@ -65,7 +70,7 @@ def circuit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--nodes",
             type=click.IntRange(min=1),
-            default=400,
+            default=200,
             show_default=True,
             help="At most so many.",
         ),

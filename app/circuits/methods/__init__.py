@@ -39,4 +39,10 @@ METHODS = {
         "without patching",
         targets=("token", "feature"),
     ),
+    "head-codes": Method(
+        "app.circuits.methods.head_codes",
+        "attention heads whose codes tell prompts that show a behaviour from corrupt twins that "
+        "lack it; 5 to 10 of either",
+        targets=(), prompts=400,
+    ),
 }  # fmt: skip

@@ -1,0 +1,51 @@
+"""A kept circuit made ready to judge any part of it, as a person prunes it."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+
+from backend.circuits.checking import table_of
+from backend.circuits.examples import again
+from backend.circuits.grounds import Grounds
+from backend.circuits.judging import Judge
+from backend.circuits.proof import judged
+from backend.circuits.records import Circuit, Errors, Point
+from backend.circuits.sparse_features import SPLIT, chosen
+from backend.circuits.table import Table
+from backend.engine import LocalEngine
+from feature_store.errors import InputError
+
+PROMPTS = 32
+"""Of the half that judges: so many answer while a person waits."""
+
+
+class Shown:
+    """A circuit's own prompts and baselines; what is read of them is kept."""
+
+    def __init__(self, engine: LocalEngine, circuit: Circuit) -> None:
+        self.engine = engine
+        self.circuit = circuit
+
+    def judge(self, ids: Sequence[str], errors: Errors = "count") -> Point:
+        """Faithfulness and completeness of these nodes, by ablation, on at most PROMPTS of the
+        prompts that judged the whole. InputError for a circuit that cannot be run again."""
+        judge, table, known = self._ready
+        member = torch.zeros(len(table), dtype=torch.bool)
+        member[[known[id] for id in ids if id in known]] = True
+        return judged(judge, table, member, errors)
+
+    @cached_property
+    def _ready(self) -> tuple[Judge, Table, dict[str, int]]:
+        circuit, engine = self.circuit, self.engine
+        if circuit.baseline is None:
+            raise InputError(f"{circuit.method} has no baseline that its nodes could go to.")
+        examples = again(engine, circuit)
+        first, second = examples, examples
+        if len(examples) >= SPLIT:
+            first, second = examples.halves()
+        dictionaries = chosen(engine, circuit.dictionaries)
+        seed = int(circuit.facts.get("seed", 0))
+        grounds = Grounds(engine.lm, dictionaries, circuit.baseline, first, seed)
+        table, known = table_of(circuit, [one.name for one in dictionaries])
+        return Judge(engine.lm, grounds, second.rows(slice(0, PROMPTS))), table, known

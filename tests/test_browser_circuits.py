@@ -1,0 +1,135 @@
+"""Circuits in a real browser: run, prune, pin, group, path, open a node, take out and in again."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.browser import LOADING_MS, chromium, served, visiting
+from tests.harvests import harvest_on_disk
+
+pytestmark = pytest.mark.browser
+LINK = {"prompts": "the old cat saw a red ball and then the cat", "target": " took",
+        "against": " was", "method": "attribution-graph"}  # fmt: skip
+FEATURE = re.compile(r"mlp-\d/\d+@\d+")
+HOOKS = {"hook_name": "blocks.{}.ln2.hook_normalized", "hook_name_out": "blocks.{}.hook_mlp_out"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A tiny harvest with a transcoder for two layers, served."""
+    folder = tmp_path_factory.mktemp("circuits")
+    given = {
+        f"mlp-{layer}": {
+            "architecture": "transcoder", "d_out": 16, "d_sae": 32 + layer,
+            "metadata": {name: hook.format(layer) for name, hook in HOOKS.items()},
+        }
+        for layer in (0, 2)
+    }  # fmt: skip
+    harvest_on_disk(folder, **given)
+    with served(folder / "store", folder / "log") as url:
+        yield url, folder / "log"
+
+
+def graph(page) -> dict:
+    """What the graph shows: ids of nodes, of the selected and of the marked; edges there are."""
+    return page.locator(".stage").evaluate(
+        """stage => { const { cy, data } = stage.getRootNode().querySelector(".root").view;
+        const ids = (nodes) => nodes.map((node) => node.id());
+        return { nodes: ids(cy.nodes()), selected: ids(cy.nodes(":selected")),
+                 marked: ids(cy.nodes(".marked")), pinned: ids(cy.nodes(".pinned")),
+                 edges: data.edges.source.length, label: data.nodes[0].title }; }"""
+    )
+
+
+def until(page, what) -> dict:
+    """The graph, once it is so."""
+    for _ in range(150):
+        found = graph(page)
+        if what(found):
+            return found
+        page.wait_for_timeout(200)
+    raise AssertionError(f"never so: {found}")
+
+
+def press(page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def choose(page, *places: int) -> list[str]:
+    """Select nodes by the keyboard: so many Tabs, then Enter; the next ones with Shift."""
+    page.locator(".stage").evaluate(
+        "stage => { stage.getRootNode().querySelector('.root').view.at = -1; }"
+    )
+    page.locator(".stage").focus()
+    at = 0
+    for i, place in enumerate(places):
+        for _ in range(place + 1 - at):
+            page.keyboard.press("Tab")
+        at = place + 1
+        page.keyboard.press("Shift+Enter" if i else "Enter")
+    found = until(page, lambda g: len(g["selected"]) == len(places))
+    page.wait_for_timeout(300)
+    return found["selected"]
+
+
+def test_a_circuit_from_its_run_to_its_file_and_back(
+    site: tuple[str, Path], tmp_path: Path
+) -> None:
+    url, log = site
+    with chromium() as browser, visiting(browser, url, log) as page:
+        page.goto(f"/circuits?{urlencode(LINK)}")
+        press(page, "Run")
+        page.wait_for_url(re.compile("experiment="), timeout=LOADING_MS)
+        page.locator(".stage canvas").first.wait_for()
+        whole = until(page, lambda g: len(g["nodes"]) > 12)
+
+        # prune: the slider by its keys
+        page.get_by_role("slider").first.focus()
+        page.keyboard.press("Home")
+        pruned = until(page, lambda g: len(g["nodes"]) < len(whole["nodes"]))
+        assert [n for n in pruned["nodes"] if "/error@" in n]  # error terms are always there
+        page.wait_for_url(re.compile("nodes=0"))
+        page.get_by_role("slider").first.focus()
+        page.keyboard.press("End")
+        until(page, lambda g: len(g["nodes"]) == len(whole["nodes"]))
+
+        # open a node: its feature's panels stand beside the graph; pin it
+        features = [i for i, id in enumerate(whole["nodes"]) if FEATURE.fullmatch(id)]
+        (first,) = choose(page, features[0])
+        page.get_by_text(re.compile(r"^pin$")).first.wait_for()
+        page.get_by_role("heading", name="Contexts").wait_for()
+        press(page, "pin")
+        until(page, lambda g: g["pinned"] == [first])
+
+        # the path between two, and a group of two
+        a, b = choose(page, *features[:2])
+        press(page, "path between them")
+        page.get_by_role("button", name=re.compile("path between ")).first.wait_for()
+        choose(page, *features[1:3])
+        page.get_by_label("Group them as").fill("verbs")
+        page.get_by_label("Group them as").press("Enter")
+        press(page, "Group")
+        until(page, lambda g: "group:verbs" in g["nodes"] and b not in g["nodes"])
+
+        # out, and in again: the same graph with its pins and groups
+        press(page, "Export")
+        with page.expect_download() as download:
+            press(page, "Download circuit-tracer JSON")
+        file = tmp_path / "circuit.json"
+        download.value.save_as(file)
+        assert json.loads(file.read_text())["qParams"]["supernodes"][0][0] == "verbs"
+        shown = graph(page)
+        before = page.url
+        page.keyboard.press("Escape")
+        press(page, "All circuits")
+        press(page, "Import")
+        page.locator("input[type=file]").set_input_files(file)
+        page.wait_for_url(lambda now: "experiment=" in now and now != before)
+        again = until(page, lambda g: "group:verbs" in g["nodes"])
+        assert again["pinned"] == [first]
+        assert set(again["nodes"]) <= set(shown["nodes"]) | set(whole["nodes"])
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
