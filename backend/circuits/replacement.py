@@ -106,7 +106,7 @@ class Replacement:
         self.still = hold_still(lm, tokens)
         self.tokens = self.still.tokens.to(lm.placement.device)
         self.counted = counted.to(lm.placement.device)
-        self.sites = _sites(lm, self.tokens, self.counted, dictionaries)
+        self.sites = cut_sites(lm, self.tokens, self.counted, dictionaries)
         reads = [lm.canonical(one.hook_name) for one in dictionaries]
         extra = [lm.canonical(hook) for hook in extra_reads]
         self._reads = list(dict.fromkeys([*reads, *extra]))
@@ -220,7 +220,7 @@ def _rows(lm: Lm, pos: int) -> int:
     return max(1, min(ROWS, NUMBERS // per_row))
 
 
-def _sites(
+def cut_sites(
     lm: Lm,
     tokens: Int[Tensor, "1 pos"],
     counted: Bool[Tensor, "1 pos"],

@@ -150,6 +150,14 @@ def _begin(lm: Lm, known: Sequence[Dictionary], text: Text, start: Start) -> _Be
     return _Begun(nodes, [score.query, score.key], reads, score)
 
 
+def begin(
+    lm: Lm, known: Sequence[Dictionary], text: Text, start: FromLogit | FromFeature
+) -> tuple[Node, Number]:
+    """A start's node, and the number that it is. InputError for one that there is not."""
+    found = _begin(lm, known, text, start)
+    return found.nodes[0], found.numbers[0]
+
+
 def _begin_logit(lm: Lm, text: Text, start: FromLogit) -> _Begun:
     tokens, last = torch.tensor([text.token_ids]), len(text.token_ids) - 1
     with torch.no_grad():

@@ -1,0 +1,329 @@
+"""The strongest paths of a prompt, found greedily in the weights.
+
+A path runs back from a feature or a logit, each step one product of weights times what the prompt
+brings: an activation, an attention weight, the length that a norm divides by. A step goes to a
+feature that wrote at the same token, or through one head to another token and on from there
+(Dunefsky et al. 2024). Only the strongest steps are followed, so that paths are found, not all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.circuits.frozen import FINAL, Still, hold_still
+from backend.circuits.records import (
+    Circuit,
+    Edge,
+    Node,
+    error_id,
+    feature_id,
+    head_id,
+    token_id,
+)
+from backend.circuits.replacement import Number, Site, cut_sites
+from backend.circuits.tracing import FromFeature, FromLogit, begin
+from backend.circuits.weights import (
+    HEADS_READ,
+    ORDER,
+    de_embedding,
+    head_weights,
+    place,
+    reading_point,
+    reading_rows,
+)
+from backend.circuits.words import pieces, prompt_of
+from backend.dictionaries.base import Dictionary
+from backend.lens import gain, to_residual
+from backend.live import Text
+from backend.lm import Lm
+from feature_store.errors import InputError
+
+METHOD = "weights"
+STEPS = 5
+"""Of one place that are followed."""
+BEAM = 40
+"""Paths that go on from one depth to the next."""
+DEPTH = 8
+PATHS = 100
+TOKENS = 10
+MEANS = (
+    "What of the start comes along the paths shown that begin at this node, in the start's units, "
+    "with attention patterns and norm scales held still."
+)
+Said = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """From a source to the start. `value`: what of the start comes along it."""
+
+    nodes: tuple[Node, ...]
+    """The source first, the start last."""
+    value: float
+    direction: Float[Tensor, "d_model"] | None
+    """Of the stream, where the path can go on; None where it ends."""
+    position: int
+    before: int
+    """Only what writes before this place (`weights.place`) comes next."""
+
+
+def greedy_paths(
+    lm: Lm,
+    dictionaries: Sequence[Dictionary],
+    text: Text,
+    start: FromFeature | FromLogit,
+    *,
+    steps: int = STEPS,
+    beam: int = BEAM,
+    depth: int = DEPTH,
+    through_features: bool = True,
+    said: Said | None = None,
+) -> list[Path]:
+    """The strongest paths found, by falling |value|. `through_features=False`: they end at the
+    first feature, so that all of them with one source make up its direct effect.
+
+    InputError for a start that there is not, and for a model whose weights do not tell its paths.
+    """
+    scene = _Scene.of(lm, dictionaries, text)
+    first = scene.begin(text, start)
+    found: list[Path] = []
+    front = [first]
+    for level in range(depth):
+        new = [step for path in front for step in scene.steps(path, steps)]
+        new.sort(key=lambda path: -abs(path.value))
+        new = new[:beam]
+        found += new
+        front = [
+            path
+            for path in new
+            if path.direction is not None and (through_features or path.nodes[0].kind != "feature")
+        ]
+        if said:
+            said(level + 1, depth)
+        if not front:
+            break
+    return sorted(found, key=lambda path: -abs(path.value))
+
+
+def weights_circuit(
+    lm: Lm,
+    dictionaries: Sequence[Dictionary],
+    text: Text,
+    start: FromFeature | FromLogit,
+    *,
+    steps: int = STEPS,
+    beam: int = BEAM,
+    most: int = PATHS,
+    said: Said | None = None,
+) -> Circuit:
+    """The strongest paths as a circuit; the start's own de-embedding among its facts."""
+    paths = greedy_paths(lm, dictionaries, text, start, steps=steps, beam=beam, said=said)
+    shown = paths[:most]
+    prompt = prompt_of(lm.tokenizer, text)
+    nodes: dict[str, Node] = {}
+    effects: dict[str, float] = {}
+    carried: dict[tuple[str, str], float] = {}
+    for path in shown:
+        nodes |= {node.id: node for node in path.nodes}
+        source, after = path.nodes[0].id, path.nodes[1].id
+        effects[source] = effects.get(source, 0.0) + path.value
+        carried[source, after] = carried.get((source, after), 0.0) + path.value
+    for path in shown:  # a path that is shown shows all of its steps
+        for one, other in zip(path.nodes, path.nodes[1:], strict=False):
+            carried.setdefault((one.id, other.id), 0.0)
+    ends = {path.nodes[-1].id for path in shown}
+    told = [
+        node if node.id in ends else _with_effect(node, effects.get(node.id))
+        for node in nodes.values()
+    ]
+    told.sort(key=lambda node: (node.id in ends, -abs(node.effect or 0.0)))
+    edges = [Edge(*ids, weight) for ids, weight in carried.items()]
+    facts: dict[str, object] = {
+        "paths": [{"nodes": [n.id for n in path.nodes], "value": path.value} for path in shown],
+        "paths_found": len(paths),
+    }
+    if isinstance(start, FromFeature):
+        facts["de_embedding"] = _tokens_of(lm, dictionaries, start)
+    return Circuit(
+        method=METHOD,
+        model=lm.name,
+        prompts=(prompt,),
+        target=shown[0].nodes[-1].label or shown[0].nodes[-1].id if shown else "",
+        nodes=tuple(told),
+        edges=tuple(sorted(edges, key=lambda edge: -abs(edge.weight))),
+        dictionaries=tuple(one.name for one in dictionaries),
+        slots=prompt.tokens,
+        effect_means=MEANS,
+        facts=facts,
+        notes=(
+            f"The {len(shown)} strongest of {len(paths)} paths found; a greedy search does not "
+            "find all.",
+        ),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """A prompt's activations, patterns and lengths, and the weights between them."""
+
+    lm: Lm
+    still: Still
+    sites: list[Site]
+    patterns: list[Float[Tensor, "head pos pos"]]
+    heads: list[tuple[Float[Tensor, "head d d_head"], Float[Tensor, "head d_head d"]]]
+    tokens: tuple[str, ...]
+    known: dict[str, Dictionary]
+
+    @classmethod
+    def of(cls, lm: Lm, dictionaries: Sequence[Dictionary], text: Text) -> "_Scene":
+        tokens, counted = torch.tensor([text.token_ids]), torch.tensor([text.counted])
+        names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(lm.n_layers)]
+        patterns = [pattern[0].float() for pattern in lm.cached(tokens, names).values()]
+        return cls(
+            lm,
+            hold_still(lm, tokens),
+            cut_sites(lm, tokens, counted, dictionaries),
+            patterns,
+            [head_weights(lm, layer) for layer in range(lm.n_layers)],
+            tuple(pieces(lm.tokenizer, text.token_ids)),
+            {one.name: one for one in dictionaries},
+        )
+
+    def begin(self, text: Text, start: FromFeature | FromLogit) -> Path:
+        """The path of the start alone."""
+        node, number = begin(self.lm, list(self.known.values()), text, start)
+        if isinstance(start, FromFeature):
+            d = self.known[start.feature.dictionary]
+            direction = self._read(d, start.feature.index, start.position)
+            before = place(self.lm, d.hook_name)
+        else:
+            direction, before = self._unembed(number), len(ORDER) * self.lm.n_layers
+        return Path((node,), float("nan"), direction, number.position, before)
+
+    def steps(self, path: Path, most: int) -> list[Path]:
+        """The strongest steps back from a path's source."""
+        if path.direction is None:
+            return []
+        found = [
+            *self._features(path, most),
+            *self._heads(path, most),
+            *self._ends(path),
+        ]
+        found.sort(key=lambda one: -abs(one.value))
+        return found[:most]
+
+    def _features(self, path: Path, most: int) -> list[Path]:
+        assert path.direction is not None
+        found = []
+        for site in self.sites:
+            if site.reading is None or place(self.lm, site.hook) >= path.before:
+                continue
+            d, active = site.reading.dictionary, site.reading.active
+            here = torch.nonzero(active.position == path.position)[:, 0]
+            if not len(here):
+                continue
+            rows = to_residual(self.lm, d.W_dec[active.feature[here]], d.hook_out)
+            if rows is None or d.per_token_norm:
+                raise InputError(f"{d.name} does not write into the stream by its weights alone.")
+            slopes = rows @ path.direction
+            values = slopes * active.value[here]
+            for i in values.abs().topk(min(most, len(values))).indices.tolist():
+                feature, activation = int(active.feature[here[i]]), float(active.value[here[i]])
+                found.append(
+                    Path(
+                        (self._node(site, path.position, feature, activation), *path.nodes),
+                        float(values[i]),
+                        slopes[i] * self._read(d, feature, path.position),
+                        path.position,
+                        place(self.lm, d.hook_name),
+                    )
+                )
+        return found
+
+    def _heads(self, path: Path, most: int) -> list[Path]:
+        found = []
+        assert path.direction is not None
+        for layer, (W_V, W_O) in enumerate(self.heads):
+            reads = len(ORDER) * layer + HEADS_READ
+            if reads + 1 >= path.before:
+                continue
+            norm = self.still.norms[f"blocks.{layer}.ln1"]
+            pulled = torch.einsum("hde,hef,f->hd", W_V, W_O, path.direction)
+            weight = self.patterns[layer][:, path.position] / norm.length[0, :, 0].float()
+            values = weight * (pulled @ norm.entered[0].float().T)
+            flat = values.flatten()
+            for at in flat.abs().topk(min(most, len(flat))).indices.tolist():
+                head, source = divmod(at, values.shape[1])
+                if flat[at] == 0:
+                    continue
+                id = f"{head_id(layer, head, path.position)}<{source}"
+                seen = float(self.patterns[layer][head, path.position, source])
+                looks = f"{layer}.{head}: {path.position} looks at {source}"
+                node = Node(id, "head", layer, path.position, "", head, None, seen, looks)
+                direction = weight[head, source] * pulled[head]
+                nodes = (node, *path.nodes)
+                found.append(Path(nodes, float(flat[at]), direction, source, reads))
+        return found
+
+    def _ends(self, path: Path) -> list[Path]:
+        """Tokens and error terms, where paths end."""
+        assert path.direction is not None
+        found = []
+        for site in self.sites:
+            if not site.is_tokens and place(self.lm, site.hook) >= path.before:
+                continue
+            rest = site.h if site.rest is None else site.rest
+            given = rest[:, path.position].float()
+            written = given if site.is_tokens else to_residual(self.lm, given, site.hook)
+            if written is None:
+                raise InputError(f"What is written at {site.hook} has no direct way to the stream.")
+            value = float(written[0] @ path.direction)
+            nodes = (self._node(site, path.position, None, float(given.norm())), *path.nodes)
+            found.append(Path(nodes, value, None, path.position, 0))
+        return found
+
+    def _read(self, d: Dictionary, feature: int, position: int) -> Float[Tensor, "d_model"]:
+        """What a feature reads of the stream at a position, with the norm's length there."""
+        row = reading_rows(self.lm, d, torch.tensor([feature]))[0]
+        behind = reading_point(self.lm, d.hook_name)
+        return row if behind is None else row / self.still.norms[behind[0]].length[0, position]
+
+    def _unembed(self, number: Number) -> Float[Tensor, "d_model"]:
+        weight = gain(self.lm, FINAL)
+        row = number.direction.float() * (1 if weight is None else weight)
+        row = row - row.mean() if self.lm.is_layer_norm else row
+        return row / self.still.norms[FINAL].length[0, number.position]
+
+    def _node(self, site: Site, at: int, feature: int | None, value: float) -> Node:
+        if feature is not None:
+            id = feature_id(site.name, feature, at)
+            return Node(id, "feature", site.layer, at, site.name, feature, None, value)
+        if site.is_tokens:
+            token = int(self.still.tokens[0, at])
+            return Node(token_id(at), "token", -1, at, "", token, None, value, self.tokens[at])
+        return Node(error_id(site.name, at), "error", site.layer, at, site.name, None, None, value)
+
+
+def _with_effect(node: Node, effect: float | None) -> Node:
+    return Node(**{**vars(node), "effect": effect})
+
+
+def _tokens_of(
+    lm: Lm, dictionaries: Sequence[Dictionary], start: FromFeature
+) -> dict[str, list[dict[str, object]]]:
+    d = next(one for one in dictionaries if one.name == start.feature.dictionary)
+    found = de_embedding(lm, d, start.feature.index, TOKENS)
+    told = {}
+    for name, ids, values in (
+        ("up", found.up, found.up_value),
+        ("down", found.down, found.down_value),
+    ):
+        words = pieces(lm.tokenizer, ids.tolist())
+        told[name] = [
+            {"token": word, "value": value}
+            for word, value in zip(words, values.tolist(), strict=True)
+        ]
+    return told

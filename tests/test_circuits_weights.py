@@ -1,0 +1,131 @@
+"""Connections in the weights against dense products, and paths that make up a direct effect."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend.circuits import weights
+from backend.circuits.aims import chosen
+from backend.circuits.attribution_graph import attribution_graph
+from backend.circuits.records import Circuit
+from backend.circuits.tracing import FromFeature, FromLogit
+from backend.circuits.weights import (
+    Head,
+    connections,
+    de_embedding,
+    embeddings,
+    head_weights,
+    reading_rows,
+)
+from backend.circuits.weights_paths import greedy_paths, weights_circuit
+from backend.live import Text
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+from tests.dictionaries import loaded
+from tests.models import tiny, token_batch
+from tests.test_circuits_graph import transcoder
+
+
+@pytest.fixture(scope="module")
+def transcoders(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("weights")
+    return [transcoder(folder, layer) for layer in range(3)]
+
+
+def short(seed: int = 0) -> Text:
+    return Text(token_batch(1, 4, seed)[0].tolist(), [False, True, True, True])
+
+
+@pytest.mark.parametrize("through", [None, Head(1, 2)])
+def test_the_strongest_connections_are_those_of_the_whole_matrix(
+    tiny_lm, transcoders, through, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = transcoders[0], transcoders[2]
+    rows = source.W_dec
+    if through is not None:
+        W_V, W_O = head_weights(tiny_lm, 1)
+        rows = rows @ W_V[2] @ W_O[2]
+    whole = rows @ target.W_enc
+    monkeypatch.setattr(weights, "BLOCK", 7)
+    found = connections(tiny_lm, source, target, k=9, through=through)
+    top = whole.abs().flatten().topk(9).values
+    torch.testing.assert_close(found.value.abs(), top, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(whole[found.source, found.target], found.value)
+    one = connections(tiny_lm, source, target, k=3, features=[5], through=through)
+    torch.testing.assert_close(one.value.abs(), whole[:, 5].abs().topk(3).values)
+    assert set(one.target.tolist()) == {5}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
+def test_embeddings_are_what_enters_the_stream(architecture: str) -> None:
+    lm = tiny(architecture)
+    tokens = token_batch(1, 6)
+    entered = lm.activations(tokens, ["embed.hook_out"])["embed.hook_out"][0]
+    torch.testing.assert_close(embeddings(lm)[tokens[0]], entered, rtol=1e-4, atol=1e-5)
+
+
+def test_a_de_embedding_ranks_tokens(tiny_lm, transcoders) -> None:
+    values = embeddings(tiny_lm) @ reading_rows(tiny_lm, transcoders[0], torch.tensor([3]))[0]
+    found = de_embedding(tiny_lm, transcoders[0], 3, k=4)
+    assert found.up.tolist() == values.argsort(descending=True)[:4].tolist()
+    assert float(found.down_value[0]) == pytest.approx(float(values.min()))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "neox"])
+def test_all_paths_from_a_feature_make_up_its_direct_effect(architecture: str, transcoders) -> None:
+    """Straight, and through every chain of heads: the sum is the attribution graph's edge."""
+    lm, text = tiny(architecture), short()
+    graph = attribution_graph(lm, transcoders, text, lambda logits: chosen(lm, logits, [7]))
+    everything = {"steps": 10**6, "beam": 10**6, "through_features": False}
+    paths = greedy_paths(lm, transcoders, text, FromLogit((7,)), **everything)
+    summed: dict[str, float] = {}
+    for path in paths:
+        if path.nodes[0].kind != "head":
+            id = path.nodes[0].id
+            summed[id] = summed.get(id, 0.0) + path.value
+    row = graph.effects[-1]
+    largest = float(abs(row).max())
+    checked = 0
+    for effect, where in zip(row.tolist(), graph.places, strict=False):
+        site = graph.replacement.sites[where.site]
+        if where.feature is not None and abs(effect) > 1e-3 * largest:
+            found = summed[f"{site.name}/{where.feature}@{where.position}"]
+            assert found == pytest.approx(effect, rel=1e-3, abs=1e-4 * largest)
+            checked += 1
+        if site.is_tokens:
+            found = summed[f"token@{where.position}"]
+            assert found == pytest.approx(effect, rel=1e-3, abs=1e-4 * largest)
+    assert checked >= 10
+
+
+def test_a_circuit_of_paths(tiny_lm, transcoders) -> None:
+    d = transcoders[2]
+    text = short()
+    x = tiny_lm.activations(torch.tensor([text.token_ids]), [d.hook_name])[d.hook_name]
+    feature = int(d.encode_sparse(x[0, 3:4]).feature[0])
+    start = FromFeature(FeatureId(d.name, feature), 3)
+    circuit = weights_circuit(tiny_lm, transcoders, text, start)
+    assert Circuit.from_json(circuit.to_json()) == circuit
+    values = [abs(path["value"]) for path in circuit.facts["paths"]]
+    assert values == sorted(values, reverse=True)
+    assert len(circuit.facts["de_embedding"]["up"]) == 10
+    assert circuit.nodes[-1].id == f"{d.name}/{feature}@3"
+
+
+def test_what_does_not_connect(tiny_lm, transcoders, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="name the earlier dictionary first"):
+        connections(tiny_lm, transcoders[2], transcoders[0])
+    with pytest.raises(InputError, match="Head 0.1 does not stand between"):
+        connections(tiny_lm, transcoders[0], transcoders[1], through=Head(0, 1))
+    with pytest.raises(InputError, match="There is no head 1.7"):
+        connections(tiny_lm, transcoders[0], transcoders[1], through=Head(1, 7))
+    heads = loaded(tmp_path / "z", "topk", d_in=16, metadata={"hook_name": "blocks.2.attn.hook_z"})
+    with pytest.raises(InputError, match="reads neither the residual stream nor behind one norm"):
+        connections(tiny_lm, transcoders[0], replace(heads, name="z"))
+
+
+def test_a_model_whose_weights_do_not_tell(transcoders) -> None:
+    with pytest.raises(InputError, match="have no weights of their own"):
+        greedy_paths(tiny("gemma2"), transcoders, short(), FromLogit((7,)))
