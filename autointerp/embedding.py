@@ -116,6 +116,23 @@ class MeaningIndex:
         order = numbers[np.argsort(-cosines[numbers], kind="stable")][:limit]
         return [(int(i), float(cosines[i])) for i in order]
 
+    def vectors(self) -> np.ndarray:
+        """[texts, dimensions] float32, a row for each text; 0 for one that is not known."""
+        return self._vectors[self._row]
+
+
+def nearest_rows(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of `one` [n, d] the most alike of `other` [m, d], with the cosine: [n] int64,
+    [n] float32. Rows are of length 1; one of length 0 has -1 and NaN."""
+    found = np.full(len(one), -1, np.int64)
+    cosines = np.full(len(one), np.nan, np.float32)
+    for begin in range(0, len(one) if len(other) else 0, BATCH):
+        block = one[begin : begin + BATCH] @ other.T
+        known = np.flatnonzero(np.any(one[begin : begin + BATCH], axis=1))
+        best = block[known].argmax(1)
+        found[begin + known], cosines[begin + known] = best, block[known, best]
+    return found, cosines
+
 
 def unit(rows: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1; those of length 0 stay."""

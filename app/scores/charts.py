@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -45,21 +46,22 @@ def distributions(series: Sequence[Series], colours: Palette) -> go.Figure:
     )  # fmt: skip
     figure.update_layout(
         template=template(colours), height=ROW_PX * rows + 30, showlegend=True,
-        margin={"t": 46, "l": 40}, legend={"orientation": "h", "y": 1, "yanchor": "bottom",
-                                           "yref": "container", "x": 0},
+        margin={"t": 46, "l": 40},
+        legend={"orientation": "h", "x": 0, "y": 0.995, "yanchor": "top", "yref": "container"},
     )  # fmt: skip
     figure.update_annotations(font={"size": 12, "color": colours.text})
-    figure.layout.legend.update(y=0.995, yanchor="top")
     for number, one in enumerate(series):
-        place = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
-        traces = panel(one, colours, first=number == 0)
-        for trace in traces:
-            figure.add_trace(trace, **place)
-        figure.update_yaxes(range=[0, top(traces)], **place)
+        place: dict[str, Any] = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
+        traces, most = panel(one, colours, first=number == 0)
+        figure.add_traces(
+            traces, rows=[place["row"]] * len(traces), cols=[place["col"]] * len(traces)
+        )
+        figure.update_yaxes(range=[0, most], **place)
         known = words.chance(one.scorer)
         if known is not None:
-            line = {"width": 1, "dash": "dot", "color": colours.muted}
-            figure.add_vline(x=known, line=line, **place)
+            figure.add_vline(
+                x=known, line={"width": 1, "dash": "dot", "color": colours.muted}, **place
+            )
     figure.update_yaxes(title_text="features", col=1)
     return figure
 
@@ -69,23 +71,24 @@ def doubled(one: Series, series: Sequence[Series]) -> bool:
     return sum(other.scorer == one.scorer for other in series) > 1
 
 
-def panel(one: Series, colours: Palette, *, first: bool) -> list[go.Scatter]:
-    """The series filled, its nulls as lines; steps of equal bins."""
-    low, high = span(one)
-    edges = np.linspace(low, high, BINS + 1)
-    found = [steps(one.value, edges, "this explainer", colours.accent, "solid", first, fill=True)]
+def panel(one: Series, colours: Palette, *, first: bool) -> tuple[list[go.Scatter], float]:
+    """The series filled, its nulls as lines, in steps of equal bins; and the upper end of counts:
+    a null that is the same for all features runs out of the picture."""
+    edges = np.linspace(*span(one), BINS + 1)
+    own, most = counted(one.value, edges), 0
+    found = [steps(own, edges, "this explainer", colours.accent, "solid", first, fill=True)]
     for name in NULLS:
-        values = one.numbers[name]
-        if np.isfinite(values).any():
+        counts = counted(one.numbers[name], edges)
+        if counts.any():
             title = f"{name} label"
-            found.append(steps(values, edges, title, colours.muted, DASHES[name], first))
-    return found
+            found.append(steps(counts, edges, title, colours.muted, DASHES[name], first))
+            most = max(most, int(counts.max()))
+    return found, 1.15 * max(own.max(), min(most, 1.5 * own.max()), 1)
 
 
-def top(traces: Sequence[go.Scatter]) -> float:
-    """The upper end of counts: a null that is the same for all features runs out of the picture."""
-    own, *nulls = (float(max(trace.y, default=0)) for trace in traces)
-    return 1.15 * max(own, min(max(nulls, default=0.0), 1.5 * own), 1.0)
+def counted(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Features in each bin."""
+    return np.histogram(values[np.isfinite(values)], edges)[0]
 
 
 def span(one: Series) -> tuple[float, float]:
@@ -98,11 +101,10 @@ def span(one: Series) -> tuple[float, float]:
 
 
 def steps(
-    values: np.ndarray, edges: np.ndarray, name: str, colour: str, dash: str, legend: bool,
+    counts: np.ndarray, edges: np.ndarray, name: str, colour: str, dash: str, legend: bool,
     *, fill: bool = False,
 ) -> go.Scatter:  # fmt: skip
     """Counts in bins as an outline."""
-    counts, _ = np.histogram(values[np.isfinite(values)], edges)
     texts = [
         f"{name}: {n} of {int(counts.sum())}, {words.decimal(a)} to {words.decimal(b)}"
         for n, a, b in zip(counts.tolist(), edges[:-1], edges[1:], strict=True)
@@ -155,7 +157,7 @@ def shown(axis: Axis, value: float) -> str:
     return f"density {share(value)}" if axis.log else f"{axis.title} {words.decimal(value)}"
 
 
-def logged(axis: Axis) -> dict[str, object]:
+def logged(axis: Axis) -> dict[str, Any]:
     """A log axis of shares, or nothing."""
     if not axis.log:
         return {}

@@ -91,8 +91,8 @@ def with_asking(given: asked.Given, found: Asking) -> asked.Given:
 
 def latest(subject: Subject) -> Job | None:
     """The job of this one feature that is at work, or the newest that ended."""
-    names = ("harvest", "dictionary", "features")
-    mine = dict(zip(names, address(subject), strict=True))
+    harvest, dictionary, features = address(subject)
+    mine = {"harvest": harvest, "dictionary": dictionary, "features": features}
     known = [watching.jobs().latest(kind, mine) for kind in asked.KINDS]
     there = sorted((job for job in known if job), key=lambda job: (job.alive, job.created))
     return there[-1] if there else None
@@ -114,7 +114,7 @@ def outcome(job: Job) -> str:
     verb = "Explaining" if job.kind == "explain" else "Scoring"
     if job.state != "done":
         return f"{verb} was {job.state}. {job.error}".strip()
-    if reasons := [words.REASONS.get(name, name) for name in job.result.get("skipped", {})]:
+    if reasons := [str(words.REASONS.get(name, name)) for name in job.result.get("skipped", {})]:
         return f"{verb} left this feature out: {', '.join(reasons)}."
     if failed := asked.failed_of(job):
         return f"{verb}: {failed} without a usable answer; the Jobs page has the log."
@@ -127,6 +127,6 @@ def commands(subject: Subject) -> list[str]:
     """The same in a terminal."""
     harvest, dictionary, feature = address(subject)
     store = str(session.store().path)
-    place = ["--store", store, "--dictionary", dictionary, "--harvest", harvest]
-    more = [*place, "--features", feature]
+    more = ["--store", store, "--dictionary", dictionary, "--harvest", harvest]
+    more += ["--features", feature]
     return [f"saefari explain {shlex.join(more)}", f"saefari score {shlex.join(more)}"]

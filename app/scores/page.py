@@ -7,7 +7,7 @@ import streamlit as st
 from app import components, session, theme
 from app.annotations import Said
 from app.jobs import watching
-from app.scores import charts, means, picks, plots, read, tables
+from app.scores import alike, charts, means, picks, plots, read, tables
 from app.scores.means import Line
 from app.scores.read import Series
 from app.session import Place
@@ -51,6 +51,7 @@ def draw(here: Place, said: Said) -> None:
         features(here, mine)
     with right:
         agreement(mine)
+    alike.draw(here, said)
     jobs(here)
 
 

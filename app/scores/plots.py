@@ -31,7 +31,7 @@ def effect(here: Place, mine: list[Series]) -> None:
         return
     features, a, b = matched(x, y)
     axes = axis(x, x.value[a]), axis(y, y.value[b])
-    drawn(here, "effect", features, [x.text[i] for i in a], axes, "good label, no effect")
+    drawn(here, "effect", features, [x.text[i] for i in a.tolist()], axes, "good label, no effect")
 
 
 def density(here: Place, mine: list[Series]) -> None:
@@ -40,7 +40,7 @@ def density(here: Place, mine: list[Series]) -> None:
     one = first(mine, INPUT) or mine[0]
     kept = np.flatnonzero(one.valued & (one.numbers["density"] > 0))
     across = Axis("density", one.numbers["density"][kept], log=True)
-    texts = [one.text[i] for i in kept]
+    texts = [one.text[i] for i in kept.tolist()]
     drawn(here, "density", one.feature[kept], texts, (across, axis(one, one.value[kept])), "")
 
 

@@ -1,6 +1,5 @@
 """All scores of a dictionary, as series: one for each explainer, scorer and judge."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +39,8 @@ class Series:
     measure: str
     feature: np.ndarray
     """Indices, int32 [n], rising."""
-    text: Sequence[str]
-    note: Sequence[str]
+    text: list[str]
+    note: list[str]
     """Why there is no value."""
     failed: np.ndarray
     """Items without a usable answer, int32 [n]."""

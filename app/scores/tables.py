@@ -13,6 +13,8 @@ from autointerp.statistics import Estimate
 from feature_store.jobs import Job
 
 Cells = list[str]
+CUT = 64
+"""Characters of an explanation in a table."""
 Column = tuple[str, str, str]
 MEANS: tuple[Column, ...] = (
     ("explainer", "", "with its language model"),
@@ -100,8 +102,14 @@ def feature(series: Series, place: int) -> Cells:
     estimate = Estimate(value, low, high, 0, 0)
     return [
         str(series.feature[place]), words.ranged(estimate), words.decimal(numbers["borrowed"]),
-        share(numbers["density"]), series.text[place],
+        share(numbers["density"]), short(series.text[place], CUT),
     ]  # fmt: skip
+
+
+def short(text: str, length: int) -> str:
+    """At most so many characters, on one line."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def known(value: float) -> float | None:

@@ -45,7 +45,7 @@ def line(job: Job) -> None:
     kind, what, state, progress, started, buttons = st.columns(
         WIDTHS, gap=GAP, vertical_alignment="center"
     )
-    kind.text(KINDS[job.kind].title if job.kind in KINDS else job.kind)
+    kind.caption(KINDS[job.kind].title if job.kind in KINDS else session.literal(job.kind))
     what.text(job.what)
     word = session.literal(watching.state(job))
     state.markdown(f":yellow[{word}]" if job.state in ("failed", "lost") else word)
