@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import components, experiment_again, session, snippets
+from app import components, experiment_again, experiment_sweep, session, snippets
 from app.experiment_again import Again
 from app.experiment_files import written
 from app.experiment_pair import flat, shown
@@ -178,6 +178,10 @@ def result(found: Experiment) -> None:
         return
     if prompt := text(found.request):
         st.text(prompt)
+    if found.kind == "sweep":
+        components.rows(key=f"sweep_{found.id}", data=experiment_sweep.table(found.result))
+        st.caption(experiment_sweep.HINTS)
+        return
     numbers = {path: v for path, v in flat(found.result).items() if not path[-1:].isdigit()}
     single = sorted(numbers, key=lambda path: any(map(str.isdigit, path.split("."))))
     cells = [[path, shown(numbers[path])] for path in single[:FACTS]]

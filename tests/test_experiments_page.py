@@ -181,6 +181,28 @@ def test_a_run_of_numbers_shows_single_ones_first(visit: Open, store: Path) -> N
     assert "ablate · zero · top/3" in words(test)
 
 
+def test_a_sweep_is_a_table_of_strengths(visit: Open, store: Path) -> None:
+    def dose(strength: float) -> dict:
+        values = {"mean": strength, "kl": strength / 2}
+        heard = [{"prompt": 0, "seed": i, "text": "a", "tokens": 1, "values": values}
+                 for i in range(2)]  # fmt: skip
+        return {"strength": strength, "heard": heard}
+
+    one = runs(store)[0]
+    edits = one.request["edits"]
+    name = Experiments(Store(store).catalog).keep(
+        "sweep", harvest=one.harvest, model=one.model, model_hash=one.model_hash,
+        dictionaries=one.dictionaries, versions=one.versions,
+        request={"prompt": "the cat", "edits": edits, "sweep": {"strengths": [1.0, 4.0]}},
+        result={"default": dose(0.0), "doses": [dose(1.0), dose(4.0)], "controls": {},
+                "neutral": 0.0},
+    )  # fmt: skip
+    (table,) = parts(visit(experiment=name), "sweep_")
+    assert [row["cells"] for row in table["rows"]] == [
+        ["none", "2", "0", "0"], ["1.00", "2", "1.0", "0.50"], ["4.00", "2", "4.0", "2.0"]
+    ]  # fmt: skip
+
+
 def test_note_delete_and_bring_back(visit: Open, store: Path) -> None:
     run = runs(store)[0]
     test = visit(experiment=run.id)

@@ -139,6 +139,7 @@ def test_a_kept_contrast_opens_on_its_own_tab(visit: Open, store: Path) -> None:
     test = visit(experiment=name)
     assert test.query_params["more"] == "contrast direction"
     assert "a note of its own" in " ".join(one.value for one in test.markdown)
+    assert test.text_area(key="direction_toward").value == PROMPT, "its fields are as they were"
 
 
 def test_a_clicked_token_shows_its_table(visit: Open) -> None:

@@ -82,6 +82,7 @@ def opened(name: str) -> None:
     if found.kind != "steer":
         # the tab that shows it, before the tabs are drawn
         st.query_params[MORE] = st.session_state[MORE] = TABS[found.kind]
+        fill(found)
         st.session_state[OTHER] = found, steering.setting()
         return
     setting = Setting.from_json(found.request)
@@ -89,6 +90,19 @@ def opened(name: str) -> None:
         begin_chat(setting.prompt)
     steering.adopt(setting)
     show(Opened(found, setting))
+
+
+def fill(found: Experiment) -> None:
+    """The fields of a search for examples, or of a contrast, as that run had them."""
+    examples, contrast = found.request.get("examples"), found.request.get("contrast")
+    if examples:
+        given = {"examples_texts": "\n".join(examples["texts"]), "examples_m": examples["m"],
+                 "examples_penalty": examples["penalty"]}  # fmt: skip
+        st.session_state.update(given)
+    elif contrast:
+        sides = {f"direction_{one}": "\n".join(contrast[one]) for one in ("toward", "away from")}
+        st.session_state.update({**sides, "direction_m": contrast["m"]})
+        st.query_params["dictionary"] = contrast["dictionary"]
 
 
 def opened_below() -> Experiment | None:

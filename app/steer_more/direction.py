@@ -34,7 +34,8 @@ def draw(subject: Subject) -> None:
     ):  # fmt: skip
         column.text_area(side, key=f"direction_{side}", height=110, placeholder=example)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.number_input("features", 1, 32, 8, key="direction_m", width=120)
+        st.session_state.setdefault("direction_m", 8)
+        st.number_input("features", 1, 32, key="direction_m", width=120)
         st.button("compare ▶", key="direction_run", on_click=want)
     begin_wanted(subject)
     if said := st.session_state.get(PROBLEM):

@@ -29,9 +29,10 @@ FIND_SEEDS = 4
 
 def draw(subject: Subject) -> None:
     """The tab."""
-    if not subject.setting.edits:
+    opened = link.opened_below()
+    if not subject.setting.edits and not (opened and opened.kind == "sweep"):
         st.caption("Add a feature above: its strength is swept here, beside matched controls.")
-    else:
+    elif subject.setting.edits:
         sweep = fields(subject)
         buttons(subject, sweep)
     if said := st.session_state.get(PROBLEM):
@@ -252,7 +253,10 @@ def show(request: task.Plain, result: task.Plain) -> None:
             label_visibility="collapsed",
         ) if outcome.controls else "shift"  # fmt: skip
     figure = dose_chart.figure(outcome, concept, equal, theme.palette(st.context.theme.type))
-    st.plotly_chart(figure, theme=None, key="dose_figure", config={"displaylogo": False})
+    st.plotly_chart(
+        figure, theme=None, key="dose_figure",
+        config={"displaylogo": False, "displayModeBar": False},
+    )  # fmt: skip
     n = len(outcome.default.heard)
     parts = [
         f"{plural(n, 'continuation')} a strength; bars: 95 % bootstrap over continuations "

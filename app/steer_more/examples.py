@@ -17,6 +17,7 @@ from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
 TITLE = "toward examples"
+USUAL = {"examples_m": 5, "examples_penalty": 0.3}
 TASK, PROBLEM, WANTED = "examples_task", "examples_problem", "examples_wanted"
 
 
@@ -27,14 +28,16 @@ def draw(subject: Subject) -> None:
         "sought whose constant push at every ordinary token makes them likelier; from 4 texts on "
         "every second one is kept back to judge by."
     )
+    for name, usual in USUAL.items():
+        st.session_state.setdefault(name, usual)
     st.text_area("texts", key="examples_texts", height=110, label_visibility="collapsed",
                  placeholder=" went to the park and played on the swings.")  # fmt: skip
     names = list(subject.place.file.dictionaries)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.multiselect("dictionaries", names, default=[subject.place.info.dictionary],
                        key="examples_on", width=360)  # fmt: skip
-        st.number_input("at most features", 1, 32, 5, key="examples_m", width=140)
-        st.number_input("penalty", 0.0, 0.95, 0.3, 0.05, key="examples_penalty", width=120,
+        st.number_input("at most features", 1, 32, key="examples_m", width=140)
+        st.number_input("penalty", 0.0, 0.95, step=0.05, key="examples_penalty", width=120,
                         help="λ of Σ|push ÷ length of the stream|, as a share of the smallest at "
                         "which nothing enters.")  # fmt: skip
         st.button("seek ▶", key="examples_run", on_click=want)
