@@ -22,6 +22,7 @@ from feature_store.explanations import SCHEMA as EXPLANATION
 from feature_store.harvest_file import DDL
 from feature_store.lists import ENTRY, HEADING
 from feature_store.reader import HarvestFile
+from feature_store.scores import SCHEMA as SCORE
 from feature_store.store import Store
 
 WORKER = Path(__file__).with_name("console_worker.py")
@@ -38,6 +39,7 @@ SAID = {
     "feature_list": HEADING,
     "list_entry": ENTRY,
     "explanation": EXPLANATION,
+    "score": SCORE,
 }
 """The tables of the catalog that a query sees, with their columns."""
 
@@ -123,7 +125,7 @@ class Query:
 
 def given(said: Annotations, sql: str) -> dict[str, pa.Table]:
     """The catalog's tables by name; those that a query does not name are sent without rows."""
-    tables = [said.every, *said.lists.tables(), said.explanations.table]
+    tables = [said.every, *said.lists.tables(), said.explanations.table, said.scores.table]
     return {
         name: table if name in sql.casefold() else table.schema.empty_table()
         for name, table in zip(SAID, tables, strict=True)

@@ -195,6 +195,22 @@ def test_a_wrong_model_ends_it_with_a_sentence(store: Store) -> None:
     assert running.calls <= 16 and not texts(store)
 
 
+def test_a_full_disk_is_a_sentence_and_what_was_kept_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explain(store, "top:3")
+
+    def full(self: Ledger, entries: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="No space left"):
+        patch.setattr(Ledger, "add", full)
+        explain(store)
+    assert len(texts(store)) >= 3
+    _, result = explain(store)
+    assert result["explained"] == len(texts(store)) == 18
+
+
 def test_scores_stand_beside_labels_that_know_nothing(store: Store) -> None:
     explain(store)
     job, result = score(store)

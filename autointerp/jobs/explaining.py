@@ -13,7 +13,7 @@ from autointerp.explainers.records import Explained, Explainer, Tools
 from autointerp.jobs.choosing import Choice, drawn
 from autointerp.jobs.flow import Flow
 from autointerp.jobs.gate import Gate, role
-from autointerp.jobs.ledger import Ledger
+from autointerp.jobs.ledger import Ledger, to_disk
 from autointerp.windows import Example
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
@@ -96,8 +96,9 @@ async def explain(plan: Plan) -> Tally:
     done, had = taken_up(plan.ledger, tally)
 
     def sink(batch: Sequence[Done]) -> None:
-        plan.keep([row for one in batch for row in one.rows])
-        plan.ledger.add(one.entry for one in batch)
+        with to_disk():
+            plan.keep([row for one in batch for row in one.rows])
+            plan.ledger.add(one.entry for one in batch)
         for one in batch:
             tally.add(one.entry)
         rows = [row for one in batch for row in one.rows]

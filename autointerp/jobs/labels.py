@@ -8,7 +8,7 @@ import numpy as np
 
 from autointerp import nulls
 from feature_store.errors import InputError, near_miss
-from feature_store.explanations import Explanation, Explanations
+from feature_store.explanations import Explanations
 from feature_store.reader import HarvestFile
 
 
@@ -33,10 +33,12 @@ class Labels:
     ) -> None:  # fmt: skip
         """`explainer`: this one alone; InputError where it wrote nothing. `before`: sentences that
         came later are left out, so that a job begun again finds the same ones."""
-        self._of: dict[str, dict[int, Explanation]] = {}
+        self._of: dict[str, dict[int, tuple[int, str]]] = {}
+        """Explainer → feature → the sentence's number and text."""
         for one in said.every(dictionary):  # oldest first
             if before is None or one.created <= before:
-                self._of.setdefault(one.explainer, {})[one.feature] = one
+                row = (one.explanation, one.text)
+                self._of.setdefault(one.explainer, {})[one.feature] = row
         if explainer is not None:
             if explainer not in self._of:
                 raise nothing(dictionary, list(self._of), explainer)
@@ -57,17 +59,17 @@ class Labels:
     @property
     def texts(self) -> list[str]:
         """All of them."""
-        return [one.text for rows in self._of.values() for one in rows.values()]
+        return [text for rows in self._of.values() for _, text in rows.values()]
 
     def of(self, feature: int) -> list[Label]:
         """What is scored of a feature: a sentence for each explainer that wrote one."""
         return [self._label(name, feature) for name in self.explainers if feature in self._of[name]]
 
     def _label(self, explainer: str, feature: int) -> Label:
-        mine = self._of[explainer][feature]
+        number, text = self._of[explainer][feature]
         lender = self._lenders[explainer].get(feature)
-        borrowed = self._of[explainer][lender].text if lender is not None else None
-        return Label(mine.explanation, explainer, mine.text, borrowed, lender)
+        borrowed = self._of[explainer][lender][1] if lender is not None else None
+        return Label(number, explainer, text, borrowed, lender)
 
 
 def densities(file: HarvestFile, dictionary: str) -> Mapping[int, float]:

@@ -6,8 +6,14 @@ once more at worst, from recorded replies.
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import duckdb
+
+from autointerp.asking.rows import short
+from feature_store.errors import InputError
 
 NAME = "features.jsonl"
 """In the job's folder."""
@@ -45,6 +51,18 @@ class Ledger:
         """Features of which something was not answered."""
         last = {entry["feature"]: bool(entry.get("failed")) for entry in self.entries()}
         return sorted(feature for feature, bad in last.items() if bad)
+
+
+@contextmanager
+def to_disk() -> Iterator[None]:
+    """What stands in the way of writing in this block is an InputError."""
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise InputError(
+            f"What was found cannot be written to the store: {short(str(error))}. What was "
+            "written before is kept; make room, and let the job go on."
+        ) from error
 
 
 def mend(path: Path) -> None:

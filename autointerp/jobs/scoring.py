@@ -15,7 +15,7 @@ from autointerp.jobs.explaining import taken_up
 from autointerp.jobs.flow import Flow
 from autointerp.jobs.gate import Gate, role
 from autointerp.jobs.labels import Label, Labels
-from autointerp.jobs.ledger import Ledger
+from autointerp.jobs.ledger import Ledger, to_disk
 from autointerp.jobs.summary import Summary
 from autointerp.scorers.records import Scored, Scorer, Tools
 from autointerp.statistics import Estimate
@@ -68,8 +68,9 @@ async def score(plan: Plan) -> Summary:
     done, had = taken_up(plan.ledger, summary)
 
     def sink(batch: Sequence[Done]) -> None:
-        plan.keep([row for one in batch for row in one.rows])
-        plan.ledger.add(one.entry for one in batch)
+        with to_disk():
+            plan.keep([row for one in batch for row in one.rows])
+            plan.ledger.add(one.entry for one in batch)
         for one in batch:
             summary.add(one.entry)
 
