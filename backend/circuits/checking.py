@@ -25,6 +25,7 @@ from backend.circuits.records import Circuit
 from backend.circuits.sparse_features import SPLIT, chosen
 from backend.circuits.table import Table
 from backend.circuits.tape import Tape, record
+from backend.dictionaries.norms import PLAIN
 from backend.engine import LocalEngine
 from backend.lm import Lm
 from feature_store.errors import InputError
@@ -92,6 +93,12 @@ def check_edges(
     for way in ("direct", "free"):
         both = Run(engine.lm, grounds, few, table, way).compare(pairs, tick)
         found[way] = _told(asked, both)
+    loose = [d.name for d in grounds.dictionaries if d.norm.into is not PLAIN.into]
+    if loose:
+        found["note"] = (
+            f"{', '.join(loose)} normalise every token, which no run holds still: frozen edges to "
+            "them are first-order only."
+        )
     try:
         found["frozen"] = _frozen(engine.lm, grounds, few, table, pairs, asked)
     except InputError as bad:

@@ -158,7 +158,7 @@ def _sets(
 
 
 def _even(engine: LocalEngine, drawn: Iterator[Pair]) -> Iterator[Pair]:
-    """Those whose two prompts are equally long and whose answers are one token each."""
+    """Those with prompts equally long and two different answers of one token each."""
     for one in drawn:
         sizes = {len(engine.read(text).token_ids) for text in (one.clean, one.corrupt)}
         try:
@@ -168,7 +168,7 @@ def _even(engine: LocalEngine, drawn: Iterator[Pair]) -> Iterator[Pair]:
             ]
         except InputError:
             continue
-        if len(sizes) == 1 and all(len(end) == 1 for end in ends):
+        if len(sizes) == 1 and all(len(end) == 1 for end in ends) and ends[0] != ends[1]:
             yield one
 
 

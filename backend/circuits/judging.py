@@ -174,8 +174,7 @@ class Held:
         gone = ~self.own_error & self.counted
         new = torch.where(gone[..., None], new, new - base_error)
         at = gone.nonzero(as_tuple=True)
-        new[at] -= missed(d, h, x, at)
-        return new
+        return new.index_put(at, -missed(d, h, x, at), accumulate=True) if len(at[0]) else new
 
     def _above(self, x: Tensor) -> Float[Tensor, "rows pos d_out"]:
         """Σ over members of (activation - baseline) · decoder row."""

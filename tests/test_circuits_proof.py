@@ -1,0 +1,229 @@
+"""The proof: sets of nodes run for real, their shares, their null; and the record."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from backend.attribution.nodes import with_values
+from backend.circuits.effects import effects
+from backend.circuits.examples import Examples, again, gather
+from backend.circuits.grounds import Grounds
+from backend.circuits.judging import Judge
+from backend.circuits.proof import clear, judged, prove, share
+from backend.circuits.records import Circuit, Edge, Estimate, Node, Point, Prompt
+from backend.circuits.sparse_features import Settings, sparse_features
+from backend.circuits.table import Table, grid
+from backend.circuits.tasks import TWINS, pairs
+from feature_store.errors import InputError
+from tests.linear_models import MLP, R0, R1, LinearLm, directions, prompts
+from tests.test_circuits_sparse import CASES, engine, engine_of  # noqa: F401 - a fixture
+
+WAYS = ("count", "keep", "remove")
+
+
+def judge_of(engine, baseline: str = "zero", cases=CASES) -> tuple[Judge, Table, Examples]:  # noqa: ANN001, F811
+    some = gather(engine, cases)
+    grounds = Grounds(engine.lm, list(engine.dictionaries.values()), baseline, some)  # pyright: ignore
+    table = Table.of(effects(engine.lm, grounds, some, "gradient"))
+    return Judge(engine.lm, grounds, some), table, some
+
+
+@pytest.mark.parametrize("baseline", ["zero", "mean", "resample", "pair"])
+def test_everything_is_the_model_and_nothing_is_nothing(engine, baseline: str) -> None:  # noqa: ANN001, F811
+    """All nodes are the model, and all but none."""
+    judge, table, _ = judge_of(engine, baseline)
+    assert np.allclose(judge.run(table, table.first([len(table)])), judge.clean, atol=2e-3)
+    assert np.allclose(judge.run(table, table.first([0]), without=True), judge.clean, atol=2e-3)
+
+
+@pytest.mark.parametrize("baseline", ["zero", "mean", "resample", "pair"])
+def test_all_but_everything_is_nothing(engine, baseline: str) -> None:  # noqa: ANN001, F811
+    """At one dictionary: above an edit, other features may come on that are no nodes."""
+    some = gather(engine, CASES)
+    grounds = Grounds(engine.lm, [engine.dictionaries["mlp"]], baseline, some)  # pyright: ignore
+    table = Table.of(effects(engine.lm, grounds, some, "gradient"))
+    judge = Judge(engine.lm, grounds, some)
+    none = judge.run(table, table.first([0]))
+    assert np.allclose(judge.run(table, table.first([len(table)]), without=True), none, atol=2e-3)
+    assert not np.allclose(none, judge.clean, atol=0.05)
+
+
+def test_tokens_normalised_one_by_one_are_the_model_too(tmp_path) -> None:
+    judge, table, _ = judge_of(engine_of(tmp_path, norm="layer_norm"))
+    assert np.allclose(judge.run(table, table.first([len(table)])), judge.clean, atol=2e-3)
+    assert np.allclose(judge.run(table, table.first([0]), without=True), judge.clean, atol=2e-3)
+
+
+def test_with_a_pair_nothing_is_the_corrupt_prompt(engine) -> None:  # noqa: ANN001, F811
+    """All that a residual dictionary cuts is the twin's, and so is the answer, but for BOS."""
+    judge, table, some = judge_of(engine, "pair")
+    assert some.laid.partners is not None
+    with torch.no_grad():
+        corrupt = some.laid.target(engine.lm.logits(some.laid.partners.tokens))
+    assert np.allclose(judge.run(table, table.first([0]))[0], corrupt.numpy(), atol=2e-3)
+
+
+def test_errors_count_stay_or_go(engine) -> None:  # noqa: ANN001, F811
+    """Kept: the features alone are the model. Removed: all nodes are the reconstruction."""
+    judge, table, some = judge_of(engine)
+    features = (~table.errors)[None]
+    assert np.allclose(judge.run(table, features, "keep")[0], judge.clean, atol=2e-3)
+    everything = table.first([len(table)])
+    removed = judge.run(table, everything, "remove")[0]
+    assert np.allclose(judge.run(table, features, "count")[0], removed, atol=2e-3)
+    assert not np.allclose(removed, judge.clean, atol=0.05)
+    assert len(some) == len(removed)
+
+
+def test_a_set_is_what_it_is_alone_and_in_company(engine) -> None:  # noqa: ANN001, F811
+    judge, table, _ = judge_of(engine)
+    sets = table.first([3, 11, 40])
+    for errors in WAYS:
+        together = judge.run(table, sets, errors)  # pyright: ignore
+        for one, found in zip(sets, together, strict=True):
+            assert np.allclose(judge.run(table, one[None], errors)[0], found, atol=1e-3)  # pyright: ignore
+
+
+def test_taking_one_node_away_is_decoding_without_it(engine) -> None:  # noqa: ANN001, F811
+    """At a single dictionary, all but one node is the stream less that node's part."""
+    some = gather(engine, CASES[:1])
+    d = engine.dictionaries["attn"]
+    grounds = Grounds(engine.lm, [d], "zero", some)
+    table = Table.of(effects(engine.lm, grounds, some, "gradient"))
+    row = int((~table.errors).nonzero()[0, 0])
+    (site,) = grounds.sites(some)
+    active = site.reading.active
+    mine = (active.position == table.slot[row]) & (active.feature == table.feature[row])
+    value = torch.where(mine, 0.0, active.value)
+    gone = site.reading.features_part(value) - site.reading.features_part(active.value)
+    assert with_values(site.reading, value).active.value[mine] == 0
+    tokens = some.laid.prompts.tokens
+    with torch.no_grad():
+        wanted = some.laid.target(engine.lm.logits(tokens, {d.hook_out: lambda h: h + gone}))
+    one = torch.zeros(1, len(table), dtype=torch.bool)
+    one[0, row] = True
+    judge = Judge(engine.lm, grounds, some)
+    assert judge.run(table, one, without=True)[0] == pytest.approx(wanted.numpy(), abs=1e-4)
+
+
+def test_shares_of_a_linear_model_are_its_effects() -> None:
+    """With one dictionary, F(C) - F(∅) is what the kept nodes' effects add up to."""
+    lm, some = LinearLm(), prompts(6)
+    grounds = Grounds(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
+    table = Table.of(effects(lm, grounds, some, "gradient"))  # pyright: ignore
+    judge = Judge(lm, grounds, some)  # pyright: ignore
+    sets = table.first([0, 1, 5, len(table)])
+    found = judge.run(table, sets).mean(1)
+    for member, value in zip(sets, found, strict=True):
+        kept = -float(table.effect[member].sum())
+        assert value - found[0] == pytest.approx(kept, abs=1e-4)
+
+
+def test_curves_go_from_nothing_to_one() -> None:
+    lm, some = LinearLm(), prompts(12)
+    lm.E = lm.E + 2 * (lm.U[:, 1] - lm.U[:, 2])  # every token speaks for the answer
+    both = [directions("a", R0), directions("t", R0, MLP, seed=1), directions("b", R1)]
+    grounds = Grounds(lm, both, "zero", some)  # pyright: ignore
+    table = Table.of(effects(lm, grounds, some, "gradient"))  # pyright: ignore
+    judge = Judge(lm, grounds, some)  # pyright: ignore
+    found = prove(judge, table, [2, len(table)], nulls=[2], draws=30)
+    assert found.clear
+    full = found.at(len(table), "count")
+    assert full and full.faithfulness and full.completeness
+    assert full.faithfulness.value == pytest.approx(1, abs=1e-3)
+    assert full.completeness.value == pytest.approx(0, abs=1e-3)
+    few = found.at(2, "count")
+    assert few and few.null and few.null.n == 30 and few.null_95 is not None
+    assert few.null.low is not None and few.null.low <= few.null.value <= few.null_95
+    assert judged(judge, table, table.first([2])[0]).faithfulness == few.faithfulness
+    assert {point.errors for point in found.points} == set(WAYS)
+
+
+def test_no_share_is_told_of_nothing() -> None:
+    assert not clear(np.array([0.1, -0.1, 0.1, -0.1]), np.zeros(4))
+    assert clear(np.array([1.0, 1.1, 0.9, 1.0]), np.zeros(4))
+    found = share(np.full(30, 0.5), np.zeros(30), np.linspace(0.9, 1.1, 30))
+    assert found.value == pytest.approx(0.5) and found.n == 30
+    assert found.low and found.high and found.low < 0.5 < found.high
+
+
+def test_random_sets_match_dictionary_and_slot() -> None:
+    table = Table(
+        ("a", "b"), torch.arange(60) % 2, torch.arange(60) // 2 % 3, torch.arange(60) - 1,
+        torch.linspace(5, 1, 60), torch.ones(60), torch.arange(60) != 7,
+    )  # fmt: skip
+    chosen = torch.arange(10)
+    drawn = table.alike(chosen, 40, 0)
+    assert (drawn.sum(1) == 10).all() and not drawn[:, 7].any()
+    for k in range(2):
+        for slot in range(3):
+            cell = (table.which == k) & (table.slot == slot)
+            assert (drawn[:, cell].sum(1) == cell[chosen].sum()).all()
+    assert len({tuple(one.tolist()) for one in drawn}) > 30
+    assert torch.equal(drawn, table.alike(chosen, 40, 0))
+
+
+def test_sizes_are_even_in_their_logarithm() -> None:
+    assert grid(0) == [] and grid(1) == [1]
+    assert grid(1000)[0] == 1 and grid(1000)[-1] == 1000 and len(grid(1000)) <= 15
+
+
+def test_a_stored_circuit_finds_its_prompts_again(engine) -> None:  # noqa: ANN001, F811
+    some = gather(engine, CASES[:3], "ends", targets=[" park", " ball"], against=[" tree"])
+    circuit = sparse_features(engine, some, settings=Settings("pair", nodes=10, draws=0))
+    found = again(engine, Circuit.from_json(json.loads(json.dumps(circuit.to_json()))))
+    assert torch.equal(found.slot, some.slot)
+    assert [list(ids) for ids in found.laid.target.answers] == list(some.laid.target.answers)
+    assert circuit.target.startswith("log of summed probabilities")
+    with pytest.raises(InputError, match="sparse-features"):
+        again(engine, Circuit("trace", "m", (), "t", (), ()))
+
+
+def record() -> Circuit:
+    node = Node("a/3@1", "feature", 0, 1, "a", 3, -0.5, 2.0)
+    goal = Node("logit/target@*", "logit", 2, label="<b>")
+    share_ = Estimate(0.5, 0.4, 0.6, 9)
+    return Circuit(
+        "sparse-features", "m", (Prompt("a b", ("a", " b"), (1, 2), " c"),), "t", (node, goal),
+        (Edge(node.id, goal.id, -0.5),), "zero", ("a",), ("a", " b"), faithfulness=share_,
+        curves=(Point(1, "count", share_),), error_share={"a": 0.1}, notes=("cut",),
+    )  # fmt: skip
+
+
+def test_a_record_is_what_it_was() -> None:
+    plain = json.loads(json.dumps(record().to_json(), allow_nan=False))
+    assert Circuit.from_json(plain) == record()
+    assert record().node("a/3@1").feature == 3
+    with pytest.raises(InputError, match="no node"):
+        record().node("b")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 9}, "format 9"),
+        ({"more": 1}, "'more' does not belong"),
+        ({"nodes": {}}, "are a list"),
+        ({"nodes": [{"id": "x", "kind": "thing", "layer": 0}], "edges": []}, "'thing'"),
+        ({"nodes": [{"id": "x"}], "edges": []}, "missing"),
+        ({"edges": [{"source": "a/3@1", "target": "b", "weight": 1}]}, "'b'"),
+        ({"edges": [{"source": "a/3@1", "target": "a/3@1", "weight": "x"}]}, "no number"),
+    ],
+)
+def test_a_broken_record_is_refused(change: dict, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Circuit.from_json(record().to_json() | change)
+
+
+@pytest.mark.parametrize("task", TWINS)
+def test_twins_differ_where_the_answer_is_decided(task: str) -> None:
+    """The same template and lead; marks stand on what they name; other words somewhere."""
+    for pair in pairs(task, "held_out", 10, 1):
+        lead = next(mark for mark in pair.marks if mark.name == "lead")
+        assert pair.clean[: lead.stop] == pair.corrupt[: lead.stop]
+        assert pair.clean != pair.corrupt and "\ue000" not in pair.clean + pair.corrupt
+        assert all(pair.clean[mark.start : mark.stop].strip() for mark in pair.marks)
+        assert pair.answer != pair.wrong
+    assert list(pairs(task, "train", 3, 5)) == list(pairs(task, "train", 3, 5))
