@@ -27,7 +27,7 @@ def figure(outcome: Outcome, concept: str, equal: str, colours: Palette) -> go.F
     """Panels of the concept, KL and perplexity; `equal`: shift or kl, what is alike in feature and
     controls."""
     panels = [name for name in (concept, "kl", "nll") if name in outcome.measures]
-    found = make_subplots(1, len(panels), horizontal_spacing=0.08)
+    found = make_subplots(1, len(panels), horizontal_spacing=0.1)
     for column, name in enumerate(panels, 1):
         for trace in traces(outcome, name, equal, colours, first=column == 1):
             found.add_trace(trace, 1, column)
@@ -36,7 +36,7 @@ def figure(outcome: Outcome, concept: str, equal: str, colours: Palette) -> go.F
         found.update_yaxes(type="log", row=1, col=panels.index("nll") + 1)
     found.update_xaxes(title_text="strength")
     found.update_layout(
-        template=template(colours), height=HEIGHT_PX, showlegend=True, margin={"t": 32},
+        template=template(colours), height=HEIGHT_PX, showlegend=True, margin={"t": 32, "l": 68},
         legend={"orientation": "h", "y": 1.16, "x": 0},
     )  # fmt: skip
     return found

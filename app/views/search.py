@@ -147,7 +147,8 @@ def warn(sentence: str) -> None:
 def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
     """The table; a click opens the feature, with `more` in its URL, or steers by it."""
     table = with_promoted(table)
-    table = table.append_column("steer", pa.array(["steer"] * len(table), pa.string()))
+    behind = table.column_names.index("feature") + 1
+    table = table.add_column(behind, "steer", pa.array(["steer"] * len(table), pa.string()))
     picked = st.dataframe(
         table, key="search_results", hide_index=True, row_height=28, lazy=False,
         height=min(35 + 28 * len(table) + 4, 560), on_select="rerun",
