@@ -83,7 +83,7 @@ def test_every_state_has_its_words_and_its_buttons(visit: Open, store: Store) ->
     test = visit(session.JOBS)
     for said in ("failed", "lost", "queued", "Give another *dictionary*.", "its process is gone"):
         assert said in words(test)
-    assert {"pause", "cancel", "resume", "delete", "log"} == set(buttons(test))
+    assert {"pause", "cancel", "resume", "delete", "log", "Start"} == set(buttons(test))
     test.button(key=f"delete_{failed.id}").click().run()
     assert [job.id for job in jobs.all()] == [queued.id, lost.id]
     test.button(key=f"cancel_{queued.id}").click().run()

@@ -1,0 +1,213 @@
+"""The Scores page: series, means beside nulls, ends, agreement, and the ways out of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import likeness, session, theme
+from app.jobs import starting
+from app.scores import charts, means, picks, read, tables, telling
+from app.scores.charts import Axis
+from app.serve import MAIN
+from autointerp.embedding import nearest_rows
+from feature_store import scoring
+from feature_store.jobs import Jobs, write_json
+from feature_store.store import Store
+from tests.scored import FEATURES, NAME, explained, row, scored_store, value_of
+from tests.stores import make_store
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return scored_store(tmp_path_factory.mktemp("scored") / "store")
+
+
+@pytest.fixture
+def visit(monkeypatch: pytest.MonkeyPatch) -> Open:
+    monkeypatch.setenv(starting.ALLOWED, "1")
+
+    def go(store: Store, page: str = session.SCORES, **query: str) -> AppTest:
+        monkeypatch.setenv(session.STORE, str(store.path))
+        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
+        for name, value in query.items():
+            test.query_params[name] = value
+        test.switch_page(page).run()
+        assert not test.exception
+        return test
+
+    return go
+
+
+def data(test: AppTest, key: str) -> dict:
+    found = {part.key: part.proto.json for part in test.get("bidi_component")}
+    return json.loads(found[key])
+
+
+def cells(test: AppTest, key: str) -> list[list[str]]:
+    return [one["cells"] for one in data(test, key)["rows"]]
+
+
+def words(test: AppTest) -> str:
+    shown = [*test.markdown, *test.caption, *test.title, *test.code, *test.text, *test.subheader]
+    return "\n".join(element.value for element in shown).replace("\\", "")
+
+
+def series_of(store: Store) -> list[read.Series]:
+    return read.series(store.harvest(), NAME, store.catalog.snapshot())
+
+
+def test_a_series_is_one_explainer_scorer_and_judge(whole: Store) -> None:
+    found = series_of(whole)
+    assert [(s.by, s.scorer) for s in found] == [
+        ("other", "detection"), ("other", "simulation"),
+        ("pattern", "detection"), ("pattern", "simulation"),
+    ]  # fmt: skip
+    one = found[2]
+    assert one.feature.tolist() == FEATURES and one.text[0] == "fires on 0"
+    known = dict(zip(one.feature.tolist(), one.value.tolist(), strict=True))
+    assert known[20] == value_of(20) and np.isnan(known[3]) and "too few" in one.note[3]
+    facts = whole.harvest().rows(
+        "SELECT feature, density FROM feature WHERE dictionary = 'resid' AND feature < 30 "
+        "AND n_active > 0 ORDER BY feature"
+    )
+    assert one.numbers["density"].tolist() == facts.column("density").to_pylist()
+
+
+def test_only_the_newest_sentence_that_was_scored_counts(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    old, new = explained(store, text="old {}"), explained(store, text="new {}")
+    for numbers, value in ((new, 0.9), (old, 0.2)):
+        rows = [row(n, f, "detection", value) for n, f in zip(numbers, FEATURES, strict=True)]
+        scoring.score(store.catalog, rows)
+    (found,) = series_of(store)
+    assert found.text[0] == "new 0" and set(found.value.tolist()) == {0.9}
+
+
+def test_means_stand_beside_their_nulls(whole: Store) -> None:
+    line = means.line(series_of(whole)[2])
+    kept = [value_of(f) for f in FEATURES if f != 3]
+    assert line.mean.value == pytest.approx(np.mean(kept)) and line.mean.n == len(kept)
+    assert line.above["borrowed"].value == pytest.approx(np.mean(kept) - 0.5)
+    low, high = line.above["token"].low, line.above["token"].high
+    assert low is not None and high is not None
+    assert low < np.mean(kept) - 0.55 < high
+    assert line.nulls["constant"].value is None and line.without == 1
+    assert "too few" in line.above["constant"].note
+
+
+def test_the_mean_of_many_features_has_the_same_interval() -> None:
+    values = np.random.default_rng(0).beta(5, 2, 4000)
+    quick, slow = means.mean(values, (0, 1)), means.over_features(values)
+    assert (quick.value, quick.n) == (slow.value, slow.n)
+    assert quick.low == pytest.approx(slow.low, abs=5e-4)
+    assert quick.high == pytest.approx(slow.high, abs=5e-4)
+
+
+def test_agreement_is_of_features_that_both_have(whole: Store) -> None:
+    ((one, other, found),) = means.agreement(series_of(whole)[2:])
+    assert (one.scorer, other.scorer, found.n) == ("detection", "simulation", len(FEATURES) - 1)
+    assert found.low is not None and found.low <= (found.value or 0)
+    ((*_, few),) = means.agreement([one, read.one(_table(whole).slice(0, 1))])
+    assert few.value is None and few.note
+
+
+def _table(store: Store):
+    said = store.catalog.snapshot()
+    tables_ = {"scored": said.scores.every(NAME), "explained": said.explanations.table}
+    return store.harvest().rows(read.QUERY, [NAME], tables_)
+
+
+def test_the_ends_are_the_least_and_the_greatest(whole: Store) -> None:
+    one = series_of(whole)[2]
+    low, high = means.extremes(one, 2)
+    assert one.feature[low].tolist() == [0, 1] and one.feature[high].tolist() == [29, 28]
+
+
+def test_figures_hold_every_feature_and_no_markup(whole: Store) -> None:
+    one = series_of(whole)[2]
+    figure = charts.distributions([one], theme.LIGHT)
+    own = figure.data[0]
+    assert sum(own.y) == len(FEATURES) - 1
+    assert [trace.name for trace in figure.data[1:]] == ["borrowed label", "token label"]
+    texts = ["<script>alert(1)</script>"] * 2
+    shown = charts.scatter(
+        np.array([1, 2]), texts, Axis("x", np.array([0.1, 0.2]), 0.5),
+        Axis("density", np.array([0.01, 0.1]), log=True), theme.DARK,
+    )  # fmt: skip
+    assert "<script" not in shown.data[0].hovertext[0] and "50" in shown.layout.yaxis.ticktext[-1]
+
+
+def test_the_page_shows_all_of_it(visit: Open, whole: Store) -> None:
+    test = visit(whole, dictionary=NAME)
+    rows = cells(test, "scores_means")
+    assert [one[:2] for one in rows][2] == ["pattern", "Detection"] and rows[2][2] == "28"
+    assert rows[2][3].startswith("0.65 [") and rows[2][5].startswith("+0.15 [")
+    assert cells(test, "scores_worst")[0][0] == "0" and cells(test, "scores_best")[0][0] == "29"
+    assert "Distributions, pattern" in words(test)  # the better of the two
+    assert "No score of what features make the model say yet." in words(test)
+    test = visit(whole, dictionary=NAME, by="other", scorer="simulation")
+    assert "Distributions, other" in words(test)
+    assert cells(test, "scores_best")[0][1].startswith("0.50 [")
+
+
+def test_a_range_of_scores_leads_to_the_table(visit: Open, whole: Store) -> None:
+    test = visit(whole, dictionary=NAME)
+    test.slider(key="scores_between_pattern_detection").set_range(0.7, 0.8).run()
+    (link,) = [x for x in test.get("page_link") if "in the table" in x.proto.label]
+    inside = [f for f in FEATURES if 0.7 <= value_of(f) <= 0.8]
+    assert f"only={inside[0]}-{inside[-1]}" in link.proto.query_string
+    assert f"{len(inside)} features" in link.proto.label
+
+
+def test_without_scores_the_way_to_some_is_said(visit: Open, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    test = visit(store, dictionary=NAME)
+    assert "has no explanations yet" in words(test) and "saefari explain --store" in words(test)
+    explained(store)
+    test = visit(store, dictionary=NAME)
+    assert "has no scores yet" in words(test) and "saefari explain" not in words(test)
+
+
+def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
+    result = {
+        "skipped": {"dense": 10},
+        "results": [{"explainer": "e", "scorer": "detection", "n": 50, "mean": 0.7, "failed": 2,
+                     "calls": 600, "tokens": 90_000, "cost": 0.05}],
+    }  # fmt: skip
+    job = Jobs(whole.path).create("score", {}, "x")
+    done = type(job)(**{**vars(job), "state": "done", "result": result})
+    ((line),) = tables.job(done)
+    assert line["cells"][-2:] == ["$0.0500", "$0.00100"] and "10 too few" in line["cells"][4]
+    assert telling.ending(done) == (
+        "e: detection 0.70 of 50, 2 failed · left out: 10 too few windows in which it is silent"
+    )
+    so_far = {"means": {"e: detection": 0.7}, "calls": 12, "cost": None, "refused": 1}
+    write_json(job.folder / "so_far.json", so_far)
+    assert telling.line(job) == "12 calls, 1 refused, cost not known · e: detection 0.70"
+
+
+def test_choices_of_the_url_that_are_not_there_are_the_usual(whole: Store) -> None:
+    found = series_of(whole)
+    assert picks.title(found[0], found[:2]) == "detection"
+    assert picks.title(found[0], [found[0], found[0]]) == "detection by pattern"
+
+
+def test_the_most_alike_row_is_found() -> None:
+    one = np.eye(3, dtype=np.float32)[[0, 2, 1]]
+    one[2] = 0
+    best, cosine = nearest_rows(one, np.eye(3, dtype=np.float32)[[2, 0]])
+    assert best.tolist() == [1, 0, -1] and cosine[:2].tolist() == [1, 1] and np.isnan(cosine[2])
+    assert nearest_rows(one, np.zeros((0, 3), np.float32))[0].tolist() == [-1, -1, -1]
+
+
+def test_only_one_source_s_words_are_compared(whole: Store) -> None:
+    said = whole.catalog.snapshot()
+    assert likeness.sources(said, [NAME, "abs"]) == []
+    assert likeness.sources(said, [NAME]) == ["other", "pattern"]
+    assert likeness.words_of(said, [NAME], "pattern")[NAME, 4] == "fires on 4"
