@@ -13,6 +13,7 @@ from app.jobs import explaining, scoring
 from app.jobs.asking import Asking, so_far
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
+from autointerp.asking import Failed
 from autointerp.jobs.ledger import Ledger
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
@@ -174,6 +175,25 @@ def test_failures_are_counted_and_only_they_are_retried(store: Store) -> None:
         assert len(texts(store)) == n + 2
         with pytest.raises(InputError, match="Nothing failed"):
             explain(store, f"failed:{Jobs(store.path).all()[0].id}", "asking", **given)
+
+
+def test_a_job_begun_again_does_what_had_failed_and_no_more(store: Store, monkeypatch) -> None:
+    asked: list[int] = []
+
+    async def moody(windows, tools):
+        asked.append(windows.feature.index)
+        if len(asked) <= 2:
+            return Failed("timeout", "It took too long.")
+        return await rules.by_word(windows, tools)
+
+    table = {"word": replace(rules.EXPLAINERS["word"], explain=moody)}
+    monkeypatch.setattr(explaining, "table", lambda: table)
+    job, result = explain(store, "top:6")
+    assert result["failed"] == 2 and result["explained"] == 4
+    second = again(store, job, explaining.do)
+    assert (second["failed"], second["explained"]) == (0, 6) and sorted(asked[6:]) == sorted(
+        asked[:2]
+    )
 
 
 def test_a_budget_ends_it_and_keeps_everything(
