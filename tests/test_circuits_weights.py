@@ -126,6 +126,16 @@ def test_what_does_not_connect(tiny_lm, transcoders, tmp_path: Path) -> None:
         connections(tiny_lm, transcoders[0], replace(heads, name="z"))
 
 
+def test_attention_is_walked_head_by_head(tiny_lm, transcoders, tmp_path: Path) -> None:
+    heads = loaded(tmp_path / "z", "topk", d_in=16, metadata={"hook_name": "blocks.2.attn.hook_z"})
+    with pytest.raises(InputError, match="paths go through its heads"):
+        greedy_paths(tiny_lm, [heads], short(), FromLogit((7,)))
+    circuit = weights_circuit(tiny_lm, [heads, *transcoders], short(), FromLogit((7,)))
+    assert any("Not a transcoder" in note for note in circuit.notes)
+    with pytest.raises(InputError, match="none of the dictionaries is one"):
+        weights_circuit(tiny_lm, [heads], short(), FromLogit((7,)))
+
+
 def test_a_model_whose_weights_do_not_tell(transcoders) -> None:
     with pytest.raises(InputError, match="have no weights of their own"):
         greedy_paths(tiny("gemma2"), transcoders, short(), FromLogit((7,)))

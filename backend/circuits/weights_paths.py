@@ -76,18 +76,23 @@ def greedy_paths(
     text: Text,
     start: FromFeature | FromLogit,
     *,
+    known: Sequence[Dictionary] = (),
     steps: int = STEPS,
     beam: int = BEAM,
     depth: int = DEPTH,
     through_features: bool = True,
     said: Said | None = None,
 ) -> list[Path]:
-    """The strongest paths found, by falling |value|. `through_features=False`: they end at the
-    first feature, so that all of them with one source make up its direct effect.
+    """The strongest paths found through these transcoders, by falling |value|.
 
-    InputError for a start that there is not, and for a model whose weights do not tell its paths.
+    `known` may name the dictionary of a starting feature that paths do not go through.
+    `through_features=False`: paths end at the first feature, so that all of them with one source
+    make up its direct effect. InputError for a start that there is not, for a model whose weights
+    do not tell its paths, and for a dictionary that stands for attention: heads are steps here.
     """
-    scene = _Scene.of(lm, dictionaries, text)
+    for one in dictionaries:
+        _check_no_attention(lm, one)
+    scene = _Scene.of(lm, dictionaries, text, known)
     first = scene.begin(text, start)
     found: list[Path] = []
     front = [first]
@@ -119,9 +124,19 @@ def weights_circuit(
     most: int = PATHS,
     said: Said | None = None,
 ) -> Circuit:
-    """The strongest paths as a circuit; the start's own de-embedding among its facts."""
-    paths = greedy_paths(lm, dictionaries, text, start, steps=steps, beam=beam, said=said)
+    """The strongest paths through those of the dictionaries that transcode, as a circuit; a
+    starting feature's own de-embedding is among its facts. InputError as in `greedy_paths`."""
+    used = [one for one in dictionaries if one.hook_name != one.hook_out]
+    if not used:
+        raise InputError(
+            "Paths in the weights go through transcoders, and none of the dictionaries is one: use "
+            "the method trace."
+        )
+    paths = greedy_paths(
+        lm, used, text, start, known=dictionaries, steps=steps, beam=beam, said=said
+    )
     shown = paths[:most]
+    unused = [one for one in dictionaries if one not in used]
     prompt = prompt_of(lm.tokenizer, text)
     nodes: dict[str, Node] = {}
     effects: dict[str, float] = {}
@@ -154,13 +169,14 @@ def weights_circuit(
         target=shown[0].nodes[-1].label or shown[0].nodes[-1].id if shown else "",
         nodes=tuple(told),
         edges=tuple(sorted(edges, key=lambda edge: -abs(edge.weight))),
-        dictionaries=tuple(one.name for one in dictionaries),
+        dictionaries=tuple(one.name for one in used),
         slots=prompt.tokens,
         effect_means=MEANS,
         facts=facts,
         notes=(
             f"The {len(shown)} strongest of {len(paths)} paths found; a greedy search does not "
             "find all.",
+            *(f"Not a transcoder, so on no path: {one.name}." for one in unused),
         ),
     )
 
@@ -178,18 +194,20 @@ class _Scene:
     known: dict[str, Dictionary]
 
     @classmethod
-    def of(cls, lm: Lm, dictionaries: Sequence[Dictionary], text: Text) -> "_Scene":
+    def of(
+        cls, lm: Lm, cut: Sequence[Dictionary], text: Text, known: Sequence[Dictionary]
+    ) -> "_Scene":
         tokens, counted = torch.tensor([text.token_ids]), torch.tensor([text.counted])
         names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(lm.n_layers)]
         patterns = [pattern[0].float() for pattern in lm.cached(tokens, names).values()]
         return cls(
             lm,
             hold_still(lm, tokens),
-            cut_sites(lm, tokens, counted, dictionaries),
+            cut_sites(lm, tokens, counted, cut),
             patterns,
             [head_weights(lm, layer) for layer in range(lm.n_layers)],
             tuple(pieces(lm.tokenizer, text.token_ids)),
-            {one.name: one for one in dictionaries},
+            {one.name: one for one in [*known, *cut]},
         )
 
     def begin(self, text: Text, start: FromFeature | FromLogit) -> Path:
@@ -305,6 +323,15 @@ class _Scene:
             token = int(self.still.tokens[0, at])
             return Node(token_id(at), "token", -1, at, "", token, None, value, self.tokens[at])
         return Node(error_id(site.name, at), "error", site.layer, at, site.name, None, None, value)
+
+
+def _check_no_attention(lm: Lm, d: Dictionary) -> None:
+    order = place(lm, d.hook_out) % len(ORDER)
+    if order == HEADS_READ + 1:
+        raise InputError(
+            f"{d.name} stands for the attention of its layer, and paths go through its heads: "
+            "leave it out, or use the method trace."
+        )
 
 
 def _with_effect(node: Node, effect: float | None) -> Node:

@@ -1,0 +1,282 @@
+"""Figures of docs/circuits-methods.md: attribution graphs, traces, paths, and heads by codes.
+
+`python -m benchmarks.circuits_methods [FOLDER]` writes JSON to standard output in a few minutes.
+FOLDER is one like that of SAEFARI_TEST_DATA; without it only the demo is measured.
+"""
+
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend.ablation.prompts import Prompts
+from backend.attribution.targets import Target, one_token
+from backend.circuits.aims import chosen
+from backend.circuits.attribution_graph import Graph, attribution_graph
+from backend.circuits.attribution_graph_record import attribution_circuit, to_circuit
+from backend.circuits.head_codes import head_codes
+from backend.circuits.head_effects import auc, head_effects, shuffled_auc
+from backend.circuits.records import Circuit
+from backend.circuits.tasks import pairs
+from backend.circuits.tracing import FromLogit, trace
+from backend.circuits.weights import connections
+from backend.circuits.weights_paths import weights_circuit
+from backend.demo import WEIGHTS, words
+from backend.demo.activations import load_lm
+from backend.demo.tasks import TASKS, Slots, fill
+from backend.demo.templates import FILLERS, HELD_OUT
+from backend.device import choose_placement
+from backend.dictionaries import load
+from backend.dictionaries.base import Dictionary
+from backend.interventions.once import run_once
+from backend.interventions.plan import compile_edits
+from backend.interventions.records import Edit, Freeze, Where
+from backend.live import Text
+from backend.lm import Lm
+from feature_store.records import FeatureId
+
+GRAPHS = 10
+EDGES = 40
+EXAMPLES, TRUTH, SEEDS = 10, 100, 10
+GRAPHED = ("indirect_object", "greater_than", "pronoun")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A prompt that shows a behaviour, one that cannot, and the two answers."""
+
+    text: str
+    without: str
+    answer: str
+    wrong: str
+
+
+def text_of(lm: Lm, prompt: str) -> Text:
+    """BOS in front, as the demo's dictionaries were trained."""
+    ids = lm.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    return Text([int(lm.bos or 0), *ids], [False, *[True] * len(ids)])
+
+
+def cases(task: str, n: int, seed: int) -> list[Case]:
+    """Held-out prompts with a word in the place of what decides the answer: somebody who was not
+    named, words that are not in the list, a name for the year."""
+    rng = random.Random(f"head codes {task} {seed}")
+    found = []
+    for _ in range(n):
+        template, kind, _ = rng.choice(HELD_OUT[task]).split("|")
+        slots = TASKS[task](rng, kind)
+        fill(template, slots)
+        lead = f"{fill(rng.choice(FILLERS), Slots(rng))} "
+        other = Slots(rng, **{**slots, **UNSHOWN[task](rng, slots)})
+        both = lead + fill(template, slots), lead + fill(template, other)
+        found.append(Case(*both, slots["answer"], slots["wrong"]))
+    return found
+
+
+def _stranger(rng: random.Random, slots: Slots) -> dict[str, str]:
+    return {"S": rng.choice([n for n in words.NAMES if n not in (slots["A"], slots["B"])])}
+
+
+def _unlisted(rng: random.Random, slots: Slots) -> dict[str, str]:
+    listed = slots["seq"].split()
+    fresh = [word for word in words.LIST_WORDS if word not in listed]
+    return {"part": " ".join(rng.sample(fresh, len(slots["part"].split())))}
+
+
+UNSHOWN: dict[str, Callable[[random.Random, Slots], dict[str, str]]] = {
+    "indirect_object": _stranger,
+    "induction": _unlisted,
+    "greater_than": lambda rng, _: {"from": rng.choice(words.NAMES)},
+}
+
+
+def heads(lm: Lm, task: str) -> dict[str, Any]:
+    """AUC of codes over seeds against mean ablation, beside attribution patching and chance."""
+    known = cases(task, TRUTH, seed=1)
+    prompts = Prompts.of([text_of(lm, case.text) for case in known])
+    answers = [[one_token(lm.tokenizer, case.text, case.answer)] for case in known]
+    wrong = [[one_token(lm.tokenizer, case.text, case.wrong)] for case in known]
+    measured = head_effects(lm, prompts, Target(answers, wrong, prompts.last))
+    truth = measured.truth
+    scores, seconds = [], []
+    for seed in range(SEEDS):
+        drawn = cases(task, EXAMPLES, seed=100 + seed)
+        texts = [[text_of(lm, t) for t in kind] for kind in zip(*_both(drawn), strict=True)]
+        began = time.perf_counter()
+        scores.append(head_codes(lm, *texts, seed=seed).score)
+        seconds.append(time.perf_counter() - began)
+    found = [auc(score, truth) for score in scores]
+    chance = [np.nanpercentile(shuffled_auc(score, truth), 95) for score in scores]
+    patching = np.abs(measured.estimated.mean(0))
+    return {
+        "heads_that_matter": [f"{a}.{b}" for a, b in np.argwhere(truth).tolist()],
+        "logit_difference": float(measured.clean.mean()),
+        "auc_mean": float(np.mean([one for one in found if one is not None])),
+        "auc_min": float(np.min([one for one in found if one is not None])),
+        "auc_attribution_patching": auc(patching, truth),
+        "auc_shuffled_95": float(np.mean(chance)),
+        "seconds": statistics.median(seconds),
+    }
+
+
+def _both(drawn: Sequence[Case]) -> Iterator[tuple[str, str]]:
+    return ((case.text, case.without) for case in drawn)
+
+
+def graphs(
+    lm: Lm, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[str, str, str]]
+) -> dict[str, Any]:
+    """Medians over prompts of (text, answer, wrong)."""
+    found: list[Circuit] = []
+    seconds: list[float] = []
+    errors: list[float] = []
+    for prompt, answer, wrong in prompts:
+        text = text_of(lm, prompt)
+        ids = [one_token(lm.tokenizer, prompt, word) for word in (answer, wrong) if word]
+        began = time.perf_counter()
+        if ids:
+            graph = attribution_graph(
+                lm, dictionaries, text, lambda logits, ids=ids: chosen(lm, logits, ids[:1], ids[1:])
+            )
+            found.append(to_circuit(graph, text))
+            seconds.append(time.perf_counter() - began)
+            errors += edge_errors(lm, dictionaries, text, graph)
+        else:
+            found.append(attribution_circuit(lm, dictionaries, text))
+            seconds.append(time.perf_counter() - began)
+    return {
+        "prompts": len(prompts),
+        "tokens": statistics.median(len(one.slots) for one in found),
+        "seconds": statistics.median(seconds),
+        **{key: statistics.median(one.facts[key] for one in found) for key in (
+            "active_features", "traced_features", "replacement_score", "completeness_score",
+        )},
+        "nodes": statistics.median(len(one.nodes) for one in found),
+        "edges": statistics.median(len(one.edges) for one in found),
+        "checked_edges": len(errors),
+        "edge_error_median": statistics.median(errors) if errors else None,
+        "edge_error_largest": max(errors) if errors else None,
+    }  # fmt: skip
+
+
+def edge_errors(
+    lm: Lm, dictionaries: Sequence[Dictionary], text: Text, graph: Graph
+) -> list[float]:
+    """Relative errors of the strongest edges into the first logit: the source set to zero with
+    patterns, norms and later MLPs frozen, against the edge."""
+    by_name = {one.name: one for one in dictionaries}
+    row = graph.effects[int(np.flatnonzero(graph.kinds.logit)[0])]
+    strongest = [i for i in np.argsort(-np.abs(row)) if graph.kinds.feature[i]][:EDGES]
+    direction = graph.aims[0].direction
+    found = []
+    for column in strongest:
+        place = graph.places[column]
+        site = graph.replacement.sites[place.site]
+        feature = FeatureId(site.name, int(place.feature or 0))
+        edit = Edit("clamp", (feature,), 0.0, where=Where(positions=(place.position,)))
+        top = lm.n_layers - 1
+        later = (site.layer + 1, top) if site.layer < top else None
+        plan = compile_edits(
+            lm, by_name, [[edit]], freeze=Freeze(patterns=(0, top), norms=(0, top), mlps=later)
+        )
+        seen = run_once(plan, [text.token_ids])
+        assert seen.clean is not None
+        # An unembedding direction of any target is a combination of logits.
+        moved = (seen.clean - seen.logits)[0, -1].double()
+        change = float(moved @ _mix(lm, direction))
+        found.append(abs(change - row[column]) / max(abs(float(row[column])), 1e-12))
+    return found
+
+
+def _mix(lm: Lm, direction: torch.Tensor) -> torch.Tensor:
+    """The combination of logits whose direction this is: least squares over the vocabulary."""
+    module: Any = lm.bare.get_output_embeddings()
+    W = module.weight.detach().double()
+    return torch.linalg.lstsq(W.T, direction.double()[:, None]).solution[:, 0]
+
+
+def others(lm: Lm, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[str, str, str]]):  # noqa: ANN201
+    """Traces and paths: time, and what error terms hold of the start."""
+    traced, walked, errors, biases = [], [], [], []
+    for prompt, answer, wrong in prompts:
+        text = text_of(lm, prompt)
+        ids = [one_token(lm.tokenizer, prompt, word) for word in (answer, wrong)]
+        start = FromLogit((ids[0],), (ids[1],))
+        began = time.perf_counter()
+        one = trace(lm, dictionaries, text, start)
+        traced.append(time.perf_counter() - began)
+        (whole,), (bias,) = one.facts["start"], one.facts["bias"]
+        errors.append(abs(one.facts["from_errors"][0]) / abs(whole))
+        biases.append(abs(bias) / abs(whole))
+        began = time.perf_counter()
+        weights_circuit(lm, dictionaries, text, start)
+        walked.append(time.perf_counter() - began)
+    return {
+        "prompts": len(prompts),
+        "trace_seconds": statistics.median(traced),
+        "paths_seconds": statistics.median(walked),
+        "errors_of_start": statistics.median(errors),
+        "bias_of_start": statistics.median(biases),
+    }
+
+
+def all_pairs(lm: Lm, dictionaries: Sequence[Dictionary]) -> dict[str, float]:
+    """Seconds for the strongest connections of every pair of layers."""
+    began, n = time.perf_counter(), 0
+    for i, source in enumerate(dictionaries):
+        for target in dictionaries[i + 1 :]:
+            connections(lm, source, target, k=100)
+            n += 1
+    return {"pairs": n, "seconds": time.perf_counter() - began}
+
+
+def asked(task: str, n: int) -> list[tuple[str, str, str]]:
+    """Prompts of the demo's tasks with their answers."""
+    return [(pair.clean, pair.answer, pair.wrong) for pair in pairs(task, "held_out", n, seed=5)]
+
+
+def real_figures(folder: Path) -> dict[str, Any]:
+    """stories3m with its six transcoders, on the beginnings of held-out stories."""
+    place = choose_placement("cpu", "float32")
+    lm = Lm.load(str(folder / "stories3m"), place)
+    found = [
+        load(str(folder / f"transcoder-stories3m-mlp{layer}"), name=f"mlp{layer}", placement=place)
+        for layer in range(lm.n_layers)
+    ]
+    prompts = []
+    path = next((folder / "text").glob("*alid*"))
+    for line in path.read_text("utf-8").splitlines()[:GRAPHS]:
+        ids = lm.tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"][:24]
+        prompts.append((str(lm.tokenizer.decode(ids)), "", ""))
+    return {"graphs": graphs(lm, found, prompts), "connections": all_pairs(lm, found)}
+
+
+def main() -> None:
+    """Measure and write."""
+    torch.set_num_threads(1)
+    lm, place = load_lm(), choose_placement("cpu", "float32")
+    mlps, heads_ = (
+        [load(str(WEIGHTS / f"{kind}-{n}"), name=f"{kind}-{n}", placement=place) for n in range(4)]
+        for kind in ("mlp", "attn")
+    )
+    figures: dict[str, Any] = {
+        "graphs": {task: graphs(lm, mlps, asked(task, GRAPHS)) for task in GRAPHED},
+        "connections": all_pairs(lm, mlps),
+        "others": others(lm, [*heads_, *mlps], asked("indirect_object", GRAPHS)),
+        "heads": {task: heads(lm, task) for task in UNSHOWN},
+    }
+    if len(sys.argv) > 1:
+        figures["stories3m"] = real_figures(Path(sys.argv[1]))
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
