@@ -129,7 +129,10 @@ def by_prompt(
             else:
                 k, j = whose[target]
                 scalar = scalar + number(sites[k], kept[k], j, reads[k], rows)
-        g = torch.autograd.grad(scalar, tape.leaves, retain_graph=True, allow_unused=True)
+        if scalar.requires_grad:
+            g = torch.autograd.grad(scalar, tape.leaves, retain_graph=True, allow_unused=True)
+        else:  # nothing is written before any of these targets
+            g = (None,) * len(tape.leaves)
         found.append((first, _gathered(sites, kept, g, len(targets), len(some), n)))
     return found
 
