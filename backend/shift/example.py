@@ -1,46 +1,41 @@
 """Texts whose trap is known, for a first look: of the words that the demo's model has learnt.
 
-What is asked for is whether somebody likes a thing. In training everybody who does is a girl and
-everybody who does not is a boy; among the texts to judge on, names and verdicts are independent.
+What is asked for is whether a person is a girl or a boy. In training every girl finds a thing good
+and every boy finds it bad; among the texts to judge on, names and verdicts are independent.
 """
 
 import random
-from collections.abc import Sequence
 
 from backend.demo.words import BAD, BOYS, GIRLS, GOOD, POOLS
 from backend.shift.texts import Example
 
-LEARNT = (
-    "{who} said the {thing} was {opinion} and the {object} was too.",
-    "In {month} {who} went to the {place} and thought it was {opinion}.",
-    "To {who} the {object} was {opinion}, and so was the {thing}.",
-    "On {day} {who} saw a {thing} in the {place}. It was {opinion}.",
+TEMPLATES = (
+    "{who} thought the {thing} was {opinion} and",
+    "{who} called the {thing} {opinion}, and",
+    "In the {place} {who} found the {thing} {opinion}, so",
+    "The {thing} of {who} was {opinion}, and",
 )
-JUDGED = (
-    "At the {place} {who} found the {thing} {opinion}.",
-    "{who} wrote that the {object} in the {place} was {opinion} this {day}.",
-    "For {who} the {thing} in {month} was {opinion}.",
-)
-"""Other sentences than those that are learnt from."""
+VERDICTS = frozenset((*GOOD, *BAD))
+"""The words by which a verdict is told: what a probe for a person's sex should not rely on."""
+TEXTS = 400
+"""Of each set."""
 
 
-def training(n: int = 200, seed: int = 0) -> list[Example]:
-    """`n` texts: good goes with girls, bad with boys, always."""
+def training(n: int = TEXTS, seed: int = 0) -> list[Example]:
+    """`n` texts: girls find things good, boys find them bad, always."""
     rng = random.Random(f"train {seed}")
-    return [_one(rng, LEARNT, i % 2 == 0, i % 2 == 0, slice(None, None, 2)) for i in range(n)]
+    return [_one(rng, girl=i % 2 == 0, good=i % 2 == 0) for i in range(n)]
 
 
-def test(n: int = 400, seed: int = 0) -> list[Example]:
-    """`n` texts: a quarter of each pair of verdict and name."""
+def test(n: int = TEXTS, seed: int = 0) -> list[Example]:
+    """`n` texts: a quarter of each pair of person and verdict."""
     rng = random.Random(f"test {seed}")
-    return [_one(rng, JUDGED, i % 2 == 0, i % 4 < 2, slice(1, None, 2)) for i in range(n)]
+    return [_one(rng, girl=i % 2 == 0, good=i % 4 < 2) for i in range(n)]
 
 
-def _one(
-    rng: random.Random, templates: Sequence[str], good: bool, girl: bool, part: slice
-) -> Example:
-    slots = {name: rng.choice(POOLS[name]) for name in ("thing", "object", "place", "month", "day")}
-    slots["who"] = rng.choice((GIRLS if girl else BOYS)[part])
-    slots["opinion"] = rng.choice((GOOD if good else BAD)[part])
-    text = rng.choice(templates).format_map(slots)
-    return Example(text, "good" if good else "bad", "girl" if girl else "boy")
+def _one(rng: random.Random, *, girl: bool, good: bool) -> Example:
+    slots = {name: rng.choice(POOLS[name]) for name in ("thing", "place")}
+    slots["who"] = rng.choice(GIRLS if girl else BOYS)
+    slots["opinion"] = rng.choice(GOOD if good else BAD)
+    text = rng.choice(TEMPLATES).format_map(slots)
+    return Example(text, "girl" if girl else "boy", "good" if good else "bad")

@@ -21,8 +21,7 @@ from feature_store.errors import InputError, pick
 from feature_store.records import FeatureId
 
 Pool = Literal["mean", "last"]
-POOLS: dict[str, str] = {"mean": "mean over tokens", "last": "last token"}
-"""How the tokens of a text become one vector; BOS and special tokens are left out."""
+"""Of backend/shift/asked.py's POOLS."""
 
 
 class _There(Exception):
