@@ -7,7 +7,8 @@ feature that wrote at the same token, or through one head to another token and o
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -138,24 +139,7 @@ def weights_circuit(
     shown = paths[:most]
     unused = [one for one in dictionaries if one not in used]
     prompt = prompt_of(lm.tokenizer, text)
-    nodes: dict[str, Node] = {}
-    effects: dict[str, float] = {}
-    carried: dict[tuple[str, str], float] = {}
-    for path in shown:
-        nodes |= {node.id: node for node in path.nodes}
-        source, after = path.nodes[0].id, path.nodes[1].id
-        effects[source] = effects.get(source, 0.0) + path.value
-        carried[source, after] = carried.get((source, after), 0.0) + path.value
-    for path in shown:  # a path that is shown shows all of its steps
-        for one, other in zip(path.nodes, path.nodes[1:], strict=False):
-            carried.setdefault((one.id, other.id), 0.0)
-    ends = {path.nodes[-1].id for path in shown}
-    told = [
-        node if node.id in ends else _with_effect(node, effects.get(node.id))
-        for node in nodes.values()
-    ]
-    told.sort(key=lambda node: (node.id in ends, -abs(node.effect or 0.0)))
-    edges = [Edge(*ids, weight) for ids, weight in carried.items()]
+    nodes, edges = _graph(shown)
     facts: dict[str, object] = {
         "paths": [{"nodes": [n.id for n in path.nodes], "value": path.value} for path in shown],
         "paths_found": len(paths),
@@ -167,8 +151,8 @@ def weights_circuit(
         model=lm.name,
         prompts=(prompt,),
         target=shown[0].nodes[-1].label or shown[0].nodes[-1].id if shown else "",
-        nodes=tuple(told),
-        edges=tuple(sorted(edges, key=lambda edge: -abs(edge.weight))),
+        nodes=nodes,
+        edges=edges,
         dictionaries=tuple(one.name for one in used),
         slots=prompt.tokens,
         effect_means=MEANS,
@@ -179,6 +163,29 @@ def weights_circuit(
             *(f"Not a transcoder, so on no path: {one.name}." for one in unused),
         ),
     )
+
+
+def _graph(shown: Sequence[Path]) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+    """Paths laid over one another. An edge carries what the paths that begin with it bring."""
+    nodes: dict[str, Node] = {}
+    effects: dict[str, float] = {}
+    carried: dict[tuple[str, str], float] = {}
+    for path in shown:
+        nodes |= {node.id: node for node in path.nodes}
+        source, after = path.nodes[0].id, path.nodes[1].id
+        effects[source] = effects.get(source, 0.0) + path.value
+        carried[source, after] = carried.get((source, after), 0.0) + path.value
+    for path in shown:  # a path that is shown shows all of its steps
+        for one, other in pairwise(path.nodes):
+            carried.setdefault((one.id, other.id), 0.0)
+    ends = {path.nodes[-1].id for path in shown}
+    told = [
+        node if node.id in ends else replace(node, effect=effects.get(node.id))
+        for node in nodes.values()
+    ]
+    told.sort(key=lambda node: (node.id in ends, -abs(node.effect or 0.0)))
+    edges = [Edge(*ids, weight) for ids, weight in carried.items()]
+    return tuple(told), tuple(sorted(edges, key=lambda edge: -abs(edge.weight)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,10 +339,6 @@ def _check_no_attention(lm: Lm, d: Dictionary) -> None:
             f"{d.name} stands for the attention of its layer, and paths go through its heads: "
             "leave it out, or use the method trace."
         )
-
-
-def _with_effect(node: Node, effect: float | None) -> Node:
-    return Node(**{**vars(node), "effect": effect})
 
 
 def _tokens_of(
