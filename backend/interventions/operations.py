@@ -140,7 +140,7 @@ def _operation(
     named = _named(lm, dictionaries, edit.features) if edit.features else None
     directions = _directions(lm, edit, named)
     strengths = [one.strength for _, one in members]
-    strength = torch.tensor(strengths, dtype=torch.float64).to(directions)[:, None, None]
+    strength = directions.new_tensor(strengths).view(-1, 1, 1)
     reads = None
     if named is not None and (mode.kind == "code" or named.dictionary.per_token_norm):
         reads = named.dictionary.hook_name
