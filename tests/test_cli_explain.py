@@ -70,8 +70,8 @@ def test_without_a_language_model(store: Store, capsys: pytest.CaptureFixture[st
     assert set(row) >= KEYS and (row["explainer"], row["scorer"]) == ("pattern", "detection")
     assert set(row["nulls"]) == {"borrowed", "constant", "token"} and row["cost"] == 0
     assert all("difference" in null for null in row["nulls"].values())
-    shown = answer(words("score", store), capsys)
-    assert "pattern · detection" in shown and "borrowed" in shown and "Skipped: dead" in shown
+    shown = answer(words("score", store, features="top:3"), capsys)
+    assert "pattern · detection" in shown and "borrowed" in shown and "Skipped: dense" in shown
 
 
 def test_a_server_is_asked_within_its_budget(
@@ -92,19 +92,21 @@ def test_the_estimate_is_near(store: Store, running: server.Server, capsys) -> N
     given = {"model": "m", "base_url": running.base_url, "explainer": "max-activating"}
     data(words("explain", store, **given), capsys)
     harvest, asking = store.harvest().record.id, Asking(running.base_url, "m")
-    wanted = Explaining(harvest, MANY, "all", ("max-activating",), asking)
+    wanted = Explaining(harvest, MANY, "top:20", ("max-activating",), asking)
     found = explaining.estimate(store, wanted)
-    row = data(words("explain", store, **given, dictionary=MANY), capsys)["results"][0]
-    assert found.learned and found.features == pytest.approx(45, rel=0.15)
+    row = data(words("explain", store, **given, dictionary=MANY, features="top:20"), capsys)[
+        "results"
+    ][0]
+    assert found.learned and found.features == pytest.approx(20)
     near(found, row)
     given |= {"judge": "openai"}
-    data(words("score", store, **given, features="top:3"), capsys)
+    data(words("score", store, **given, features="top:2"), capsys)
     found = scoring.estimate(
-        store, Scoring(harvest, NAME, "top:9", ("detection",), "openai", None, asking)
+        store, Scoring(harvest, NAME, "top:4", ("detection",), "openai", None, asking)
     )
     # other contexts, so that the first job's replies are of no use
     near(
-        found, data(words("score", store, **given, features="top:9", seed=1), capsys)["results"][0]
+        found, data(words("score", store, **given, features="top:4", seed=1), capsys)["results"][0]
     )
 
 
