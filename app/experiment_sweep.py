@@ -7,18 +7,18 @@ from app.wording import ABSENT, count, measure
 from backend.sweep.results import MEASURES, Dose, Outcome
 
 NAMES = {
-    "max": "largest act.", "mean": "mean act.", "rate": "share of tokens", "nearest": "nearest",
-    "match": "match", "judge": "judge", "judge_concept": "concept",
+    "max": "largest act.", "mean": "mean act.", "rate": "share of tokens", "match": "match", "judge": "judge", "judge_concept": "concept",
     "judge_instruction": "instruction", "judge_fluency": "fluency", "nll": "nats/token",
-    "kl": "KL", "repetition": "repetition",
+    "kl": "KL",
 }  # fmt: skip
+LEFT_OUT = ("shift", "nearest", "repetition")
 HINTS = "Means over a strength's texts, 95 % intervals. Controls and texts: open the run."
 
 
 def table(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the component `rows` takes. KeyError or TypeError for what is no sweep's result."""
     outcome = Outcome.from_json(result)
-    names = [name for name in outcome.measures if name != "shift"]
+    names = [name for name in outcome.measures if name not in LEFT_OUT]
     heads = [("strength", "number", ""), ("texts", "number", "")]
     heads += [(NAMES[name], "number", MEASURES[name]) for name in names]
     doses = [("none", outcome.default)]
