@@ -2,7 +2,7 @@
 
     python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload|search|prompt|
                                          table|browser|generation|sweep|asking|
-                                         judging]
+                                         judging|circuits]
 
 CPU seconds on one thread throughout: on a shared machine the clock says little. Ratios compare what
 ran side by side or in one run.
@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks import (
     asking,
     browser,
+    circuits,
     effects,
     encoding,
     generation,
@@ -38,7 +39,7 @@ from benchmarks.workload import FULL, Workload, build
 
 PARTS = (
     "encode", "harvest", "payload", "memory", "search", "prompt", "table", "browser", "generation",
-    "asking", "judging", "effects", "sweep",
+    "asking", "judging", "effects", "sweep", "circuits",
 )  # fmt: skip
 
 
@@ -155,6 +156,13 @@ class Bench:
         self.figures["effects"] = facts
         self.goals["effects"] = effects.goals(facts)
         return effects.report(facts)
+
+    def circuits(self) -> str:
+        """Sparse feature circuits of the demo's tasks: agreement, sizes, cost; half an hour."""
+        facts = circuits.measure(quick=self.quick)
+        self.figures["circuits"] = facts
+        self.goals["circuits"] = circuits.goals(facts)
+        return circuits.report(facts)
 
     def save(self, path: Path, part: str) -> None:
         """One part's figures and goals, with what they were measured on; other parts stay."""

@@ -1,0 +1,248 @@
+"""Sparse feature circuits on the demo: do estimates agree with ablation, how many nodes does a task
+take, and what does attribution cost.
+
+Prompts are clean and corrupt pairs of the demo's tasks, from its training templates with names,
+places and fillers drawn anew. Nodes are chosen on one half of the pairs and judged on the other.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from backend.ablation.agreement import agreement
+from backend.attribution.gradients import gradients
+from backend.circuits.checking import check_edges
+from backend.circuits.effects import attributed, effects
+from backend.circuits.exact import exact
+from backend.circuits.examples import Examples, from_task
+from backend.circuits.grounds import Grounds
+from backend.circuits.judging import Judge
+from backend.circuits.proof import prove
+from backend.circuits.sparse_features import Settings, chosen, sparse_features
+from backend.circuits.table import Table
+from backend.demo import DICTIONARIES, MODEL
+from backend.device import choose_placement
+from backend.dictionaries import load
+from backend.engine import LocalEngine
+from backend.lm import Lm
+from benchmarks.goals import Goal, table
+
+TASKS = ("indirect_object", "greater_than", "pronoun")
+BASELINES = ("zero", "mean", "pair")
+PROMPTS, PAIRS = 16, 200
+TOP, RANDOM = 100, 200
+SIZES = (25, 50, 75, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1500, 2000)
+RESIDUAL = ("resid-0", "resid-1", "resid-2", "resid-3")
+ENOUGH = 0.8
+
+
+def demo() -> LocalEngine:
+    """The demo's model with all its dictionaries, straight from the weights."""
+    placement = choose_placement("cpu")
+    lm = Lm.load(str(MODEL), placement)
+    found = {
+        path.name: load(str(path), name=path.name, placement=placement, width=lm.width)
+        for path in DICTIONARIES
+    }
+    return LocalEngine(lm, found, bos=lm.bos)
+
+
+def measure(*, quick: bool = False) -> dict[str, Any]:
+    """All three questions."""
+    engine = demo()
+    tasks = TASKS[:1] if quick else TASKS
+    few = 6 if quick else PROMPTS
+    return {
+        "nodes": [
+            nodes(engine, task, baseline, few) for task in tasks for baseline in BASELINES
+        ],
+        "edges": [edges(engine, task, few) for task in tasks],
+        "circuits": [
+            circuit(engine, task, 24 if quick else PAIRS, draws=10 if quick else 200)
+            for task in tasks
+        ],
+        "cost": cost(engine, 20 if quick else 200),
+    }  # fmt: skip
+
+
+def nodes(engine: LocalEngine, task: str, baseline: Any, prompts: int) -> dict[str, Any]:
+    """Integrated gradients and plain gradients against exact ablation."""
+    some = from_task(engine, task, prompts)
+    grounds = Grounds(engine.lm, chosen(engine, ()), baseline, some)
+    found: dict[str, Any] = {"task": task, "baseline": baseline, "prompts": prompts}
+    for method in ("integrated", "gradient"):
+        made = effects(engine.lm, grounds, some, method)
+        ranked = Table.of(made)
+        found[method] = {"top": against_exact(engine, grounds, some, ranked.rows(
+            torch.arange(min(TOP, len(ranked)))))}  # fmt: skip
+        if method == "integrated":
+            found["gap"] = max(one.gap or 0.0 for one in made)
+            found["steps"] = max(one.steps for one in made)
+            active = ranked.active.nonzero()[:, 0]
+            drawn = torch.randperm(len(active), generator=torch.Generator().manual_seed(0))
+            random = ranked.rows(active[drawn[:RANDOM]])
+            found[method]["random"] = against_exact(engine, grounds, some, random)
+            found["nodes"] = len(ranked)
+            found["error_share"] = {one.name: one.error_share for one in made}
+    return found
+
+
+def against_exact(
+    engine: LocalEngine, grounds: Grounds, some: Examples, rows: Table
+) -> dict[str, Any]:
+    """Agreement of estimates with single ablations."""
+    measured = exact(engine.lm, grounds, some, rows.which, rows.slot, rows.feature)
+    return agreement(list(zip(rows.effect.tolist(), measured.tolist(), strict=True)))
+
+
+def edges(engine: LocalEngine, task: str, prompts: int) -> dict[str, Any]:
+    """Edges of a circuit against interventions, three ways."""
+    found = sparse_features(
+        engine, from_task(engine, task, prompts), settings=Settings("pair", nodes=80, draws=0)
+    )
+    checked = check_edges(engine, found)
+    return {
+        "task": task,
+        **{way: {k: v for k, v in checked[way].items() if k != "pairs"}
+           for way in ("frozen", "direct", "free")},
+    }  # fmt: skip
+
+
+def circuit(
+    engine: LocalEngine, task: str, pairs: int, draws: int, names: Sequence[str] = RESIDUAL
+) -> dict[str, Any]:
+    """How many nodes a task takes, with residual dictionaries after every layer."""
+    some = from_task(engine, task, pairs)
+    first, second = some.halves()
+    grounds = Grounds(engine.lm, chosen(engine, names), "pair", first)
+    ranked = Table.of(effects(engine.lm, grounds, first, "integrated", paths=4))
+    judge = Judge(engine.lm, grounds, second)
+    sizes = [size for size in SIZES if size < len(ranked)]
+    proof = prove(judge, ranked, [*sizes, len(ranked)], draws=0)
+    counted = [point for point in proof.points if point.errors == "count"]
+    enough = next(
+        (p.nodes for p in counted
+         if p.faithfulness and (p.faithfulness.low or p.faithfulness.value) >= ENOUGH), None,
+    )  # fmt: skip
+    found = {
+        "task": task, "pairs": len(second), "candidates": len(ranked), "dictionaries": list(names),
+        "clean": proof.clean.value, "empty": proof.empty.value, "enough": enough,
+        "points": [point_row(p) for p in proof.points],
+    }  # fmt: skip
+    if enough is not None and draws:
+        again = prove(judge, ranked, [enough], nulls=[100, enough], draws=draws)
+        found["null"] = {p.nodes: p.null_95 for p in again.points if p.null is not None}
+    return found
+
+
+def point_row(point: Any) -> list[Any]:
+    """[nodes, errors, faithfulness, low, high, completeness]"""
+    one, other = point.faithfulness, point.completeness
+    return [
+        point.nodes, point.errors,
+        *((one.value, one.low, one.high) if one else (None, None, None)),
+        other.value if other else None,
+    ]  # fmt: skip
+
+
+def cost(engine: LocalEngine, sample: int) -> dict[str, Any]:
+    """CPU seconds of a forward, of attribution, and of ablating every active node, on a prompt."""
+    some = from_task(engine, TASKS[0], 1)
+    grounds = Grounds(engine.lm, chosen(engine, ()), "zero", some)
+    tokens, target = some.laid.prompts.tokens, some.laid.target
+    hooks = [d.hook_out for d in grounds.dictionaries]
+    sites = grounds.sites(some)
+
+    def attribute() -> None:
+        g = gradients(engine.lm, tokens, hooks, target).by
+        for site in sites:
+            attributed(site, g[site.dictionary.hook_out])
+
+    with torch.no_grad():
+        forward = seconds(lambda: engine.lm.logits(tokens), 30)
+    estimate = seconds(attribute, 20)
+    whole = seconds(lambda: effects(engine.lm, grounds, some, "gradient"), 10)
+    ranked = Table.of(effects(engine.lm, grounds, some, "gradient"))
+    active = ranked.rows(ranked.active.nonzero()[:, 0])
+    few = active.rows(torch.randperm(len(active))[:sample])
+    started = time.process_time()
+    exact(engine.lm, grounds, some, few.which, few.slot, few.feature)
+    each = (time.process_time() - started) / len(few)
+    return {
+        "tokens": tokens.shape[1], "nodes": len(active), "forward": forward,
+        "attribution": estimate, "with_reading": whole, "exact": each * len(active),
+        "sample": len(few),
+    }  # fmt: skip
+
+
+def seconds(work: Any, times: int) -> float:
+    """The median CPU seconds of a call."""
+    found = []
+    for _ in range(times):
+        started = time.process_time()
+        work()
+        found.append(time.process_time() - started)
+    return sorted(found)[len(found) // 2]
+
+
+def goals(facts: dict[str, Any]) -> list[Goal]:
+    """Issue figures."""
+    found = []
+    for one in facts["nodes"]:
+        name, got = f"{one['task']}, {one['baseline']}", one["integrated"]["top"]
+        for key, bound in (("spearman", 0.8), ("pearson", 0.9), ("signs", 0.95)):
+            found.append(Goal(f"{key} of the top nodes: {name}", got[key], bound, at_least=True))
+        found.append(Goal(f"slope, least: {name}", got["slope"], 0.8, at_least=True))
+        found.append(Goal(f"slope, most: {name}", got["slope"], 1.25))
+        found.append(Goal(f"gap of integrated gradients: {name}", one["gap"], 0.02))
+    for one in facts["edges"]:
+        error = one["frozen"]["relative_error"]
+        found.append(Goal(f"frozen edges, worst error: {one['task']}", error["largest"], 0.01))
+        free = one["free"]["agreement"]["spearman"]
+        found.append(Goal(f"free edges, Spearman: {one['task']}", free, 0.6, at_least=True))
+    for one in facts["circuits"]:
+        found.append(Goal(f"nodes of a faithful circuit: {one['task']}", one["enough"] or 1e9, 100))
+        for size, top in (one.get("null") or {}).items():
+            found.append(Goal(f"the null's 95th percentile at {size}: {one['task']}", top, 0.2))
+    one = facts["cost"]
+    found.append(Goal("attribution", one["attribution"] / one["forward"], 5, " forwards"))
+    found.append(
+        Goal("exact ablation ÷ attribution", one["exact"] / one["attribution"], 300, "×", True)
+    )
+    return found
+
+
+def report(facts: dict[str, Any]) -> str:
+    """Four tables."""
+    keys = ("spearman", "pearson", "slope", "signs")
+    rows = [
+        [one["task"], one["baseline"], which, *(one["integrated"][which][key] for key in keys),
+         one["gap"]]
+        for one in facts["nodes"] for which in ("top", "random")
+    ]  # fmt: skip
+    lines = [table("Integrated gradients against exact ablation",
+                   ["task", "baseline", "nodes", *keys, "gap"], rows)]  # fmt: skip
+    rows = [[one["task"], one["baseline"], *(one["gradient"]["top"][key] for key in keys)]
+            for one in facts["nodes"]]  # fmt: skip
+    lines.append(table("Plain gradients against exact ablation", ["task", "baseline", *keys], rows))
+    rows = [
+        [one["task"], way, one[way]["agreement"]["n"],
+         *(one[way]["agreement"][key] for key in keys), one[way]["gate_changes"],
+         (one[way].get("relative_error") or {}).get("largest", "–")]
+        for one in facts["edges"] for way in ("frozen", "direct", "free")
+    ]  # fmt: skip
+    lines.append(table("Edges against interventions",
+                       ["task", "way", "n", *keys, "gates", "worst error"], rows))  # fmt: skip
+    for one in facts["circuits"]:
+        title = (
+            f"{one['task']}: {one['pairs']} pairs judged, F(M) {one['clean']:.2f}, F(∅) "
+            f"{one['empty']:.2f}, enough at {one['enough']}, null {one.get('null')}"
+        )
+        columns = ["nodes", "errors", "faithfulness", "low", "high", "completeness"]
+        lines.append(table(title, columns, [
+            ["–" if x is None else x for x in row] for row in one["points"]]))  # fmt: skip
+    one = facts["cost"]
+    lines.append(table("CPU seconds, one prompt", list(one), [list(one.values())]))
+    return "\n".join(lines)
