@@ -248,6 +248,6 @@ def test_only_what_failed_is_asked_again(visit: Open, store: Store, started) -> 
 
 
 def test_a_judge_is_offered_what_it_can_answer() -> None:
-    assert "openai" not in asked.scorers("pattern") and "intruder" not in asked.scorers("pattern")
-    assert "intruder" in asked.scorers("openai") and "surprisal" not in asked.scorers("openai")
-    assert "attention" not in asked.explainers() and next(iter(asked.explainers())) == "pattern"
+    assert "intruder" not in asked.scorers("pattern")
+    assert "intruder" in asked.scorers("openai") and "embedding" in asked.scorers("pattern")
+    assert next(iter(asked.explainers())) == "pattern"

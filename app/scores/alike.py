@@ -154,8 +154,8 @@ def told(
     apart = np.array([d.cosine for d in mixed], float)
     order = spearman(alike, cosines, features) if spread(alike, cosines) else None
     parts = [
-        f"of {count(len(pairs))} drawn at random, the most alike by words is the nearest decoder of "
-        f"all for {shares(same)}",
+        f"of {count(len(pairs))} drawn at random, the most alike by words is, of all, the nearest "
+        f"decoder for {shares(same)}",
         f"mean decoder cosine {words.decimal(float(cosines.mean()))}, "
         f"{words.decimal(float(apart.mean()))} for the same words mixed up",
         f"Spearman’s ρ of the two cosines {words.ranged(order)}" if order else "",

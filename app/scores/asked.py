@@ -18,8 +18,6 @@ Given = Explaining | Scoring
 KINDS = ("explain", "score")
 USUAL = {PATTERN: ("detection", "fuzzing", "simulation"), LLM: ("detection",)}
 """Scorers that are chosen where nobody chose."""
-HAS = frozenset(("embedder",))
-"""Needs of scorers that a job of these pages can meet."""
 
 
 def explainers() -> dict[str, str]:
@@ -34,7 +32,7 @@ def scorers(judge: str) -> dict[str, str]:
     return {
         name: one.help
         for name, one in scoring.table().items()
-        if (not one.judges or judge in one.judges) and one.needs <= HAS
+        if not one.judges or judge in one.judges
     }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from app import theme
+from app import session, theme
 from app.scores import charts, picks, words
 from app.scores.charts import Axis
 from app.scores.read import Series, matched
@@ -12,10 +12,9 @@ from app.wording import count
 
 QUIET = {"displaylogo": False, "displayModeBar": "hover",
          "modeBarButtonsToRemove": ["toImage", "autoScale2d"]}  # fmt: skip
-OUTPUT = ("intervention", "predicted-logits", "generation")
+OUTPUT = ("intervention", "predicted-logits")
 """Scores of what a feature does, the surest first; the others are about what it fires on."""
 INPUT = ("detection", "fuzzing", "simulation", "embedding")
-HOW = "saefari score --scorer predicted-logits"
 
 
 def effect(here: Place, mine: list[Series]) -> None:
@@ -26,8 +25,10 @@ def effect(here: Place, mine: list[Series]) -> None:
         lacking = "what features fire on" if x is None else "what features make the model say"
         st.caption(f"No score of {lacking} yet.")
         if y is None:
-            st.caption("Scores of outputs: intervention, predicted-logits. For instance:")
-            st.code(f"{HOW} --judge openai …", language="shell")
+            st.page_link(
+                session.JOBS, label="Score outputs: intervention, predicted-logits",
+                query_params={**here.query, "start": "score"},
+            )  # fmt: skip
         return
     features, a, b = matched(x, y)
     axes = axis(x, x.value[a]), axis(y, y.value[b])
