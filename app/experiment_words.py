@@ -11,6 +11,7 @@ PAGES: dict[str, str] = {
     **dict.fromkeys(("steer", "sweep", "examples", "contrast"), session.STEER),
     **dict.fromkeys(("ablate", "effects", "splice"), session.ABLATE),
     "circuit": session.CIRCUITS,
+    "shift": session.SHIFT,
 }
 """Kind → the page that opens it."""
 TABS = {"sweep": "dose–response", "examples": "toward examples", "contrast": "contrast direction"}

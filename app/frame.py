@@ -36,7 +36,7 @@ PAGES = (
     ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast"), (session.SCORES, "Scores")),
     (
         (session.STEER, "Steer"), (session.ABLATE, "Ablate"), (session.CIRCUITS, "Circuits"),
-        (session.EXPERIMENTS, "Experiments"),
+        (session.SHIFT, "SHIFT"), (session.EXPERIMENTS, "Experiments"),
     ),
     ((session.LISTS, "Lists"), (session.SQL, "SQL")),
 )  # fmt: skip

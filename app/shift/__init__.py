@@ -1,0 +1,1 @@
+"""The SHIFT page: what a probe relies on, and what it does without it."""

@@ -1,0 +1,174 @@
+"""The SHIFT page's fields: texts to learn from and to judge on, and where the probe reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app import session
+from app.session import Place
+from app.wording import plural
+from backend.shift import example
+from backend.shift.asked import DRAWS, EXACT, MOST_DRAWS, MOST_EXACT, POOLS, Asked
+from backend.shift.texts import Example, parse, written
+from feature_store.errors import InputError
+
+SETS = {"train": "Texts to learn from", "test": "Texts to judge on"}
+KEPT, PROBLEM = "shift_kept", "shift_problem"
+"""Of the session: the fields' values, and what was wrong with a file."""
+LINKED = ("hook", "pool", "on", "example")
+"""The fields that the URL carries."""
+LARGEST = 4_000_000
+"""Bytes of a file: a kept run holds the texts whole."""
+HINT = '{"text": "…", "label": "…", "group": "…"}'
+
+
+def key(name: str) -> str:
+    """Of a field's widget."""
+    return f"shift_{name}"
+
+
+def defaults(place: Place) -> dict[str, Any]:
+    """Of every field."""
+    names = list(place.file.dictionaries)
+    return {
+        "train": "", "test": "", "hook": place.info.hook_out, "pool": "mean", "on": names,
+        "exact": EXACT, "draws": DRAWS,
+    }  # fmt: skip
+
+
+def adopt(place: Place) -> None:
+    """Fill the fields: from the URL at first sight, else as this visitor left them."""
+    state, first = st.session_state, key("pool") not in st.session_state
+    start = defaults(place)
+    if first:
+        given = st.query_params.to_dict()
+        here: dict[str, Any] = {name: given[name] for name in ("hook", "pool") if name in given}
+        if "on" in given:
+            here["on"] = st.query_params.get_all("on")
+        if given.get("example"):
+            here |= texts(example.training(), example.test())
+        state[KEPT] = start | state.get(KEPT, {}) | here
+    kept = state[KEPT]
+    kept["on"] = [name for name in kept["on"] if name in place.file.dictionaries] or start["on"]
+    kept["pool"] = kept["pool"] if kept["pool"] in POOLS else start["pool"]
+    for name, one in kept.items():
+        state.setdefault(key(name), one)
+
+
+def value(name: str) -> Any:
+    """What a field says, drawn just now or not."""
+    return st.session_state.get(key(name), st.session_state[KEPT][name])
+
+
+def keep() -> None:
+    """Callback: what the fields say is there on the way back, and the short ones in the URL."""
+    kept = {name: value(name) for name in st.session_state[KEPT]}
+    st.session_state[KEPT] = kept
+    others = {name: st.query_params.get_all(name) for name in st.query_params
+              if name not in (*LINKED, "experiment")}  # fmt: skip
+    same = kept["train"] == written(example.training())
+    st.query_params.from_dict({
+        **others, "hook": kept["hook"] or "", "pool": kept["pool"], "on": kept["on"],
+        **({"example": "1"} if same else {}),
+    })  # fmt: skip
+
+
+def texts(train: list[Example], test: list[Example]) -> dict[str, str]:
+    """Both sets as the fields have them."""
+    return {"train": written(train), "test": written(test)}
+
+
+def show(given: Mapping[str, Any]) -> None:
+    """Callback: these values, in the fields and kept."""
+    st.session_state[KEPT] |= given
+    for name, one in given.items():
+        st.session_state[key(name)] = one
+    keep()
+
+
+def show_asked(asked: Asked) -> None:
+    """The fields as a kept run was asked."""
+    show({
+        **texts(list(asked.train), list(asked.test)), "hook": asked.hook, "pool": asked.pool,
+        "on": list(asked.dictionaries), "exact": asked.exact, "draws": asked.draws,
+    })  # fmt: skip
+
+
+def uploaded(name: str) -> None:
+    """Callback: a file in place of a field's text."""
+    file = st.session_state[key(f"file_{name}")]
+    if file is None:
+        return
+    try:
+        if file.size > LARGEST:
+            raise InputError(f"{file.name} is larger than {LARGEST // 10**6} MB. Take a sample.")
+        found = parse(file.getvalue().decode("utf-8-sig"), file.name)
+    except UnicodeDecodeError:
+        st.session_state[PROBLEM] = f"{file.name} is not UTF-8 text. Save it as UTF-8."
+    except InputError as error:
+        st.session_state[PROBLEM] = str(error)
+    else:
+        show({name: written(found)})
+
+
+def draw(place: Place) -> None:
+    """Both sets, and below them what the probe reads and what is ranked."""
+    for name, column in zip(SETS, st.columns(2, gap="medium"), strict=True):
+        with column:
+            one_set(name)
+    if said := st.session_state.pop(PROBLEM, None):
+        st.markdown(f":red[{session.literal(said)}]")
+    infos = place.file.dictionaries.values()
+    hooks = list(dict.fromkeys(hook for one in infos for hook in (one.hook_name, one.hook_out)))
+    if value("hook") not in hooks:
+        hooks.append(value("hook"))
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.selectbox(
+            "Probe reads at", hooks, key=key("hook"), on_change=keep, width=270,
+            accept_new_options=True, help="Any hook point of the model; a name can be typed.",
+        )  # fmt: skip
+        st.segmented_control(
+            "Tokens", list(POOLS), key=key("pool"), on_change=keep, required=True,
+            format_func=POOLS.__getitem__,
+        )  # fmt: skip
+        st.multiselect(
+            "Features of", list(place.file.dictionaries), key=key("on"), on_change=keep, width=360
+        )
+        st.number_input(
+            "Measure", 0, MOST_EXACT, key=key("exact"), on_change=keep, width=110,
+            help="How many of the strongest are taken away one by one, beside the estimate.",
+        )  # fmt: skip
+        st.number_input(
+            "Random sets", 0, MOST_DRAWS, key=key("draws"), on_change=keep, width=120,
+            help="Sets of random features, alike in activation, to compare with those you mark.",
+        )  # fmt: skip
+
+
+def one_set(name: str) -> None:
+    """Its texts, typed or from a file."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        lines = sum(bool(line.strip()) for line in (value(name) or "").splitlines())
+        st.caption(f"{SETS[name]} · {plural(lines, 'text')}", width="content")
+        with st.popover("From a file", type="tertiary"):
+            st.file_uploader(
+                SETS[name], key=key(f"file_{name}"), type=["jsonl", "txt", "tsv"],
+                on_change=uploaded, args=[name],
+            )  # fmt: skip
+    st.text_area(
+        SETS[name], key=key(name), height=104, on_change=keep, label_visibility="collapsed",
+        placeholder=f"One text a line: {HINT}, or label and text with a tab between",
+    )  # fmt: skip
+
+
+def asked(features: tuple[Any, ...] = ()) -> Asked:
+    """What the fields say; InputError for texts that cannot be read or will not do."""
+    train, test = (parse(value(name) or "", SETS[name]) for name in SETS)
+    if not train or not test:
+        raise InputError("Give texts to learn from and others to judge on, or take the example.")
+    found = Asked(
+        train, test, (value("hook") or "").strip(), tuple(value("on")), value("pool"),
+        int(value("exact")), features, int(value("draws")),
+    )  # fmt: skip
+    found.sets()
+    return found
