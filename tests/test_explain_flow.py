@@ -153,6 +153,26 @@ def test_a_pause_stops_calls_and_its_end_lets_them_go_on() -> None:
     assert during == [0] and asker.calls == 300 and asker.most <= 3
 
 
+def test_a_pause_stops_work_that_asks_nobody() -> None:
+    done: list[int] = []
+    during: list[int] = []
+
+    def tick(_: int) -> None:
+        if len(done) > 10 and not during:
+            time.sleep(0.15)
+            before = len(done)
+            time.sleep(0.15)
+            during.append(len(done) - before)
+
+    async def work(i: int) -> int:
+        await asyncio.sleep(0.005)
+        done.append(i)
+        return i
+
+    asyncio.run(Flow(iter(range(60)), work, lambda batch: None, tick, width=2).run())
+    assert during == [0] and len(done) == 60
+
+
 def test_what_every_call_would_meet_stops_all_and_fails_nothing() -> None:
     asker, kept = Instant(fails_at=25), []
 

@@ -54,6 +54,8 @@ class Running(Generic[T, R]):
         self._written = 0
         self._drawing = asyncio.Lock()
         self._writing = asyncio.Lock()
+        self._going = asyncio.Event()
+        self._going.set()
 
     async def run(self) -> None:
         """Until the source is empty, the gate stops, or something is raised."""
@@ -77,6 +79,7 @@ class Running(Generic[T, R]):
 
     async def _worker(self) -> None:
         while not (self.flow.gate and self.flow.gate.stopped):
+            await self._going.wait()
             async with self._drawing:
                 one = await asyncio.to_thread(next, self.flow.source, END)
             if one is END:
@@ -108,12 +111,21 @@ class Running(Generic[T, R]):
         while True:
             step = asyncio.create_task(asyncio.to_thread(self.flow.tick, self._written))
             done, _ = await asyncio.wait([step], timeout=SLOW_S)
-            if self.flow.gate and not done:
-                self.flow.gate.shut()
+            if not done:
+                self._pause()
             await step
-            if self.flow.gate:
-                self.flow.gate.reopen()
+            self._proceed()
             await asyncio.sleep(LOOK_S)
+
+    def _pause(self) -> None:
+        self._going.clear()
+        if self.flow.gate:
+            self.flow.gate.shut()
+
+    def _proceed(self) -> None:
+        self._going.set()
+        if self.flow.gate:
+            self.flow.gate.reopen()
 
 
 async def finish(writing: Awaitable[None]) -> None:
