@@ -16,7 +16,10 @@ import duckdb
 from feature_store.catalog import Catalog, utc_now
 from feature_store.errors import InputError, near_miss
 
-Kind = Literal["steer", "sweep", "examples", "contrast", "ablate", "effects", "splice", "circuit", "shift", "clusters"]
+Kind = Literal[
+    "steer", "sweep", "examples", "contrast", "ablate", "effects", "splice", "circuit", "shift",
+    "clusters",
+]  # fmt: skip
 LARGEST = 8_000_000
 """Characters of a request and its result together: the catalog stays small."""
 ID_LENGTH = 10

@@ -74,7 +74,9 @@ def draw(place: Place, ranking: Mapping[str, Any]) -> list[FeatureId]:
 def rows(place: Place, ranking: Mapping[str, Any], base: Sequence[str]) -> list[dict[str, Any]]:
     """One line a feature."""
     ids = [FeatureId.parse(one["feature"]) for one in ranking["rows"][:LABELLED]]
-    plain = [{"dictionary": one.dictionary, "feature": one.index} for one in ids]
+    plain: list[Mapping[str, Any]] = [
+        {"dictionary": one.dictionary, "feature": one.index} for one in ids
+    ]
     words, n = told(place, plain), ranking["n"]
     found = []
     for one in ranking["rows"]:
