@@ -7,9 +7,9 @@ from app.wording import ABSENT, count, measure
 from backend.sweep.results import MEASURES, Dose, Outcome
 
 NAMES = {
-    "max": "largest act.", "mean": "mean act.", "rate": "share of tokens", "match": "match", "judge": "judge", "judge_concept": "concept",
-    "judge_instruction": "instruction", "judge_fluency": "fluency", "nll": "nats/token",
-    "kl": "KL",
+    "max": "largest act.", "mean": "mean act.", "rate": "share of tokens", "match": "match",
+    "judge": "judge", "judge_concept": "concept", "judge_instruction": "instruction",
+    "judge_fluency": "fluency", "nll": "nats/token", "kl": "KL",
 }  # fmt: skip
 LEFT_OUT = ("shift", "nearest", "repetition")
 HINTS = "Means over a strength's texts, 95 % intervals. Controls and texts: open the run."
