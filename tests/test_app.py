@@ -80,7 +80,7 @@ def test_the_library_lists_harvests_and_what_is_wrong(visit: Open, tmp_path: Pat
 def test_the_table_hides_dead_features_until_asked(visit: Open) -> None:
     test = visit(session.FEATURES, dictionary="resid")
     rows = parts(test)["features_table"]["rows"]
-    assert len(rows) == D_SAE - 1 and rows[0]["cells"][3] == "dog  cat  ran"
+    assert len(rows) == D_SAE - 1 and rows[0]["cells"][4] == "dog  cat  ran"
     test.button_group(key="filtering_show").set_value("dead").run()
     assert [row["target"] for row in parts(test)["features_table"]["rows"]] == [str(DEAD)]
 
