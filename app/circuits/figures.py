@@ -1,6 +1,7 @@
 """The three figures above the graph: faithfulness, error share, nodes; and what they rest on."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -10,10 +11,12 @@ from app.wording import ABSENT, count, measure, plural, share
 from backend.circuits.records import Errors, Estimate, Point
 from feature_store.graphs import Part
 
+Measured = Mapping[Errors, Point] | str | None
+"""Of what is shown; a sentence where it cannot be had; None while it is on its way."""
 NAMES: dict[Errors, str] = {"count": "errors counted", "keep": "kept", "remove": "removed"}
 
 
-def draw(found: Open, part: Part, measured: Point | str | None) -> None:
+def draw(found: Open, part: Part, measured: Measured) -> None:
     """One line; hover tells what each is. `measured`: of what is shown, when it is there."""
     n = len(part.judged)
     parts = [
@@ -40,29 +43,31 @@ def scores(found: Open) -> list[str]:
             if facts.get(name) is not None]  # fmt: skip
 
 
-def now(measured: Point | str | None) -> str:
+def now(measured: Measured) -> str:
     """Of exactly what is shown."""
-    if not isinstance(measured, Point) or measured.faithfulness is None:
+    if not isinstance(measured, Mapping) or measured["count"].faithfulness is None:
         return ""
-    found = measured.faithfulness
-    more = (
-        ""
-        if measured.completeness is None
-        else (f"; completeness {measure(measured.completeness.value, 2)}")
-    )
+    found = measured["count"].faithfulness
+    others = [
+        f"{NAMES[way]} {measure(point.faithfulness.value, 2)}"
+        for way, point in measured.items()
+        if way != "count" and point.faithfulness
+    ]
+    complete = measured["count"].completeness
+    others += [f"completeness {measure(complete.value, 2)}"] if complete else []
     return (
-        f"{estimate(found)} (errors counted; of what is shown, measured now on "
-        f"{plural(found.n, 'prompt')}{more})"
+        f"{estimate(found)} (errors counted; {'; '.join(others)}; of what is shown, measured now "
+        f"on {plural(found.n, 'prompt')})"
     )
 
 
-def faithfulness(found: Open, n: int, measured: Point | str | None = None) -> str:
+def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
     """Of the strongest n nodes, as measured; else of the nearest number that was."""
     points = [p for p in found.circuit.curves if p.errors == "count" and p.faithfulness]
     if not points:
         whole = found.circuit.faithfulness
         return estimate(whole) + " (of the whole graph)" if whole else f"{ABSENT} not measured"
-    if isinstance(measured, Point):
+    if isinstance(measured, Mapping):
         return f"{ABSENT} (the model is not clearly better than the empty circuit)"
     near = min(points, key=lambda p: (abs(p.nodes - n), p.nodes))
     said = estimate(near.faithfulness)

@@ -39,7 +39,9 @@ def lay(
 
     `slots`: what positions are called; `site`: where a dictionary writes, as its hook point.
     """
-    positions = sorted({n.position for n in nodes if n.position is not None})
+    positions = sorted(
+        {n.position for n in nodes if n.position is not None}, key=lambda p: along_x(p, slots)
+    )
     cells: dict[tuple[Row, int | None], list[str]] = {}
     for node in nodes:
         column = node.position

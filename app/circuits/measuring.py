@@ -4,7 +4,7 @@ Work is done by one thread behind all visitors, a pass of the model at a time; w
 kept, so that it is asked once. The page looks in until it is there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from app import live
 from app.circuits.opened import Open
 from app.circuits.taking import circuit_of
 from app.session import Place
-from backend.circuits.records import Point
+from backend.circuits.records import Errors, Point
 from feature_store.errors import InputError
 from feature_store.graphs import Part
 
@@ -82,7 +82,7 @@ def engine_of(place: Place) -> Any:
     return loading.engine
 
 
-def view(place: Place, found: Open, part: Part) -> Point | str | None:
+def view(place: Place, found: Open, part: Part) -> Mapping[Errors, Point] | str | None:
     """Faithfulness of what is shown; a sentence where it cannot be had; None while it is on its
     way."""
     if problem := why_not(place, found):

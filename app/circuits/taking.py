@@ -102,7 +102,7 @@ def plain(n: Seen) -> Node:
 
 def tracer(found: Open, circuit: Circuit, names: Mapping[str, str]) -> str:
     """circuit-tracer's JSON with the pins and groups of the page."""
-    data = to_circuit_tracer(circuit, f"saefari-{found.id}", dict(names))
+    data = to_circuit_tracer(placed(circuit), f"saefari-{found.id}", dict(names))
     theirs = {one[OWN]["id"]: one["node_id"] for one in data["nodes"]}
     marks = found.marks
     data["qParams"]["pinnedIds"] = [theirs[id] for id in marks.pins if id in theirs]
@@ -110,6 +110,17 @@ def tracer(found: Open, circuit: Circuit, names: Mapping[str, str]) -> str:
         [name, *(theirs[id] for id in ids if id in theirs)] for name, ids in marks.groups.items()
     ]
     return json.dumps(data, ensure_ascii=False)
+
+
+def placed(circuit: Circuit) -> Circuit:
+    """With a place for a target that has none: where it is read, at the end."""
+    slots = circuit.slots
+    end = slots.index("end") if "end" in slots else len(slots) - 1
+    nodes = [
+        replace(n, position=end) if n.kind == "logit" and n.position is None else n
+        for n in circuit.nodes
+    ]
+    return replace(circuit, nodes=tuple(nodes))
 
 
 def python(store: Path, found: Open) -> str:

@@ -27,13 +27,17 @@ class Shown:
         self.engine = engine
         self.circuit = circuit
 
-    def judge(self, ids: Sequence[str], errors: Errors = "count") -> Point:
-        """Faithfulness and completeness of these nodes, by ablation, on at most PROMPTS of the
-        prompts that judged the whole. InputError for a circuit that cannot be run again."""
+    def judge(self, ids: Sequence[str]) -> dict[Errors, Point]:
+        """Faithfulness and completeness of these nodes, by ablation, with error terms counted, kept
+        and removed, on at most PROMPTS of the prompts that judged the whole.
+
+        InputError for a circuit that cannot be run again.
+        """
         judge, table, known = self._ready
         member = torch.zeros(len(table), dtype=torch.bool)
         member[[known[id] for id in ids if id in known]] = True
-        return judged(judge, table, member, errors)
+        ways: tuple[Errors, ...] = ("count", "keep", "remove")
+        return {errors: judged(judge, table, member, errors) for errors in ways}
 
     @cached_property
     def _ready(self) -> tuple[Judge, Table, dict[str, int]]:

@@ -33,6 +33,12 @@ METHODS = {
         "app.circuits.methods.attribution_graph",
         "direct effects through transcoders with attention and norms held still, by influence",
     ),
+    "weights": Method(
+        "app.circuits.methods.weights",
+        "paths that the weights alone connect, through transcoders and heads, with what the prompt "
+        "brings to each step",
+        targets=("token", "feature"),
+    ),
     "trace": Method(
         "app.circuits.methods.trace",
         "what a logit, a feature or an attention score is the sum of, down to earlier features, "

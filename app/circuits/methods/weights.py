@@ -1,0 +1,31 @@
+"""The strongest paths in the weights toward a next token or a feature, for one prompt."""
+
+from typing import TYPE_CHECKING
+
+from app.circuits.asked import Asked
+from app.circuits.methods.reading import text_of
+from app.circuits.methods.trace import start_of
+from app.circuits.running import Tell
+from backend.circuits.records import Circuit
+from feature_store.errors import InputError
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+
+
+def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+    """Through transcoders and heads; the likeliest next token where nothing is named."""
+    from backend.circuits.tracing import FromScore
+    from backend.circuits.weights_paths import weights_circuit
+
+    text = text_of(engine, asked.cases[0])
+    start = start_of(engine, asked, text)
+    if isinstance(start, FromScore):
+        raise InputError(
+            "weights explains next tokens and features; an attention score is explained by trace."
+        )
+    used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
+    return weights_circuit(
+        engine.lm, used, text, start,
+        said=lambda done, total: tell(done, total, "following paths"),
+    )  # fmt: skip
