@@ -14,6 +14,7 @@ from torch import Tensor
 
 from backend.ablation.agreement import agreement
 from backend.ablation.changes import point
+from backend.circuits.budget import rows_at_once
 from backend.circuits.columns import columns
 from backend.circuits.edges import Kept, by_prompt, kept_nodes, number
 from backend.circuits.effects import Tick
@@ -88,7 +89,7 @@ def check_edges(
         (_row(known, source), len(table) if target == goal else _row(known, target))
         for source, target in asked
     ]
-    few = examples.rows(slice(0, PROMPTS))
+    few = examples.rows(slice(0, rows_at_once(engine.lm, examples, PROMPTS)))
     found: dict[str, Any] = {"frozen": None, "n_prompts": len(few), "note": ""}
     for way in ("direct", "free"):
         both = Run(engine.lm, grounds, few, table, way).compare(pairs, tick)
@@ -167,7 +168,7 @@ class Run:
         measured: dict[tuple[int, int], tuple[float, bool]] = {}
         with torch.no_grad():
             before = self._run(sites, 1, {})
-            copies = max(1, ROWS // len(some))
+            copies = max(1, rows_at_once(self.lm, some, ROWS) // len(some))
             for begin in range(0, len(sources), copies):
                 now = sources[begin : begin + copies]
                 after = self._run(sites, len(now), self._push(sites, now))

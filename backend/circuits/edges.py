@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from backend.attribution.gradients import gradients
+from backend.circuits.budget import rows_at_once
 from backend.circuits.columns import columns
 from backend.circuits.effects import Tick
 from backend.circuits.examples import Examples
@@ -68,7 +69,7 @@ def weights(
     """All edges between the table's nodes, and from them to the metric (the last row)."""
     n = len(table)
     total, above, below = (torch.zeros(n + 1, n, dtype=torch.double) for _ in range(3))
-    blocks = list(examples.blocks(BLOCK))
+    blocks = list(examples.blocks(rows_at_once(lm, examples, BLOCK)))
     for i, some in enumerate(blocks):
         sites = grounds.sites(some)
         kept = kept_nodes(lm, sites, some, table)
@@ -113,7 +114,7 @@ def by_prompt(
     still: Still | None = None,
 ) -> list[tuple[int, Float[Tensor, "targets batch sources"]]]:
     """Batches of targets, in the table's order: (number of the first, edges of each prompt)."""
-    copies = max(1, min(n + 1, ROWS // len(some)))
+    copies = max(1, min(n + 1, rows_at_once(lm, some, ROWS) // len(some)))
     with torch.enable_grad():
         tape = record(lm, sites, some, copies, still)
         reads = [_reads(tape, k, site, one) for k, (site, one) in enumerate(zip(sites, kept))]  # noqa: B905

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from backend.attribution.effects import ROWS
 from backend.attribution.gradients import gradients
+from backend.circuits.budget import rows_at_once
 from backend.circuits.examples import Examples
 from backend.circuits.grounds import Grounds, Site
 from backend.circuits.moves import Moves, leaving, written
@@ -86,7 +87,7 @@ def effects(
     tick: Tick | None = None,
 ) -> list[Nodes]:
     """Every dictionary's nodes, in the order of `grounds`."""
-    blocks = list(examples.blocks(ROWS // 4))
+    blocks = list(examples.blocks(rows_at_once(lm, examples, ROWS // 4)))
     found: list[list[Part]] = [[] for _ in grounds.dictionaries]
     for i, block in enumerate(blocks):
         sites = grounds.sites(block)
@@ -175,7 +176,7 @@ def _along(
     hook, tokens = site.dictionary.hook_out, some.laid.prompts.tokens
     points = [(k, share) for share in shares for k in range(len(roads))]
     found = torch.zeros(len(roads), *roads[0].change.shape, device=site.slot.device)
-    per_pass = max(1, ROWS // len(tokens))
+    per_pass = max(1, rows_at_once(lm, some, ROWS) // len(tokens))
     for begin in range(0, len(points), per_pass):
         now = points[begin : begin + per_pass]
         change = torch.cat([share * roads[k].change for k, share in now])
@@ -193,7 +194,7 @@ def _moved(
     """The target's measured change at the end of every path."""
     hook, tokens, target = site.dictionary.hook_out, some.laid.prompts.tokens, some.laid.target
     clean = target(lm.logits(tokens))
-    per_pass = max(1, ROWS // len(tokens))
+    per_pass = max(1, rows_at_once(lm, some, ROWS) // len(tokens))
     found = []
     for begin in range(0, len(roads), per_pass):
         now = roads[begin : begin + per_pass]

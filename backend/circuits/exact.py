@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from backend.attribution.effects import ROWS
+from backend.circuits.budget import rows_at_once
 from backend.circuits.columns import columns
 from backend.circuits.effects import Tick
 from backend.circuits.examples import Examples
@@ -30,14 +31,18 @@ def exact(
     `which` numbers the dictionaries of `grounds`; a feature of -1 is the slot's error term.
     """
     found = torch.zeros(len(which), dtype=torch.double)
-    blocks = list(examples.blocks(ROWS // 4))
+    blocks = list(examples.blocks(rows_at_once(lm, examples, ROWS // 4)))
     done, total = 0, len(blocks) * len(which)
     for block in blocks:
         tokens, target = block.laid.prompts.tokens, block.laid.target
         clean = target(lm.logits(tokens))
         for k, site in enumerate(grounds.sites(block)):
             mine = (which == k).nonzero()[:, 0]
-            for some in mine.split(max(1, ROWS // len(tokens))) if len(mine) else ():
+            for some in (
+                mine.split(max(1, rows_at_once(lm, block, ROWS) // len(tokens)))
+                if len(mine)
+                else ()
+            ):
                 change = changes(site, slot[some].tolist(), feature[some].tolist())
                 rows = tokens.repeat(len(some), 1)
                 hook = site.dictionary.hook_out

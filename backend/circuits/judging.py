@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from backend.ablation.changes import point
+from backend.circuits.budget import rows_at_once
 from backend.circuits.columns import NUMBERS, columns
 from backend.circuits.effects import Tick
 from backend.circuits.examples import Examples
@@ -65,7 +66,7 @@ class Judge:
 
     @cached_property
     def blocks(self) -> list[tuple[Examples, list[Site]]]:
-        return [(some, self.grounds.sites(some)) for some in self.examples.blocks(ROWS)]
+        return [(some, self.grounds.sites(some)) for some in self.examples.blocks(self._rows(ROWS))]
 
     @cached_property
     def clean(self) -> Float[np.ndarray, "prompts"]:
@@ -103,10 +104,13 @@ class Judge:
             first += len(some)
         return found
 
+    def _rows(self, most: int) -> int:
+        return rows_at_once(self.lm, self.examples, most)
+
     def _batches(self, table: Table, sets: Tensor, some: Examples) -> list[slice]:
         widest = max(int(torch.bincount(table.which[sets.any(0)], minlength=1).max()), 1)
         room = NUMBERS // (widest * some.slot.numel())
-        size = max(1, min(room, AT_ONCE // len(some)))
+        size = max(1, min(room, self._rows(AT_ONCE) // len(some)))
         return [slice(begin, begin + size) for begin in range(0, len(sets), size)]
 
     @torch.no_grad()
