@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from app.commands import demo_labels
 from app.commands.harvest import harvest
 from app.commands.pages import pages
 from backend.harvest.config import HarvestPlan
@@ -19,6 +20,8 @@ def demo(store: Path, *, no_app: bool, host: str, port: int | None, no_browser: 
     if not harvested(store):
         run(store)
     if not no_app:
+        demo_labels.start(store)
+        click.echo("Features get labels by patterns meanwhile: see the Jobs page.")
         pages(store, host=host, port=port, open_browser=not no_browser)
 
 

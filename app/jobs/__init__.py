@@ -20,6 +20,7 @@ class Kind:
 
 KINDS = {
     "map": Kind("map", "app.jobs.mapping"),
+    "series": Kind("jobs one after the other", "app.jobs.series"),
     "explain": Kind("explanations", "app.jobs.explaining"),
     "score": Kind("scores", "app.jobs.scoring"),
     "circuit": Kind("circuit", "app.jobs.circuits"),
