@@ -72,6 +72,14 @@ def walk(subject: Subject) -> dict[str, object]:
                 "href": session.href(session.ABLATE, place.at(index)),
                 "hint": "what the model loses without this feature",
             },
+            {
+                "label": "circuits",
+                "href": session.href(
+                    session.CIRCUITS,
+                    {**place.query, "start": str(subject.id), "method": "trace"},
+                ),
+                "hint": "what this feature is the sum of, on a prompt",
+            },
         ],
         "steps": [
             {
