@@ -82,6 +82,11 @@ class HarvestFile:
         """Let go of the file."""
         self._db.close()
 
+    def limit(self, megabytes: int) -> None:
+        """Cap what is kept of the file in memory: for a process that reads all of it, once."""
+        with self._cursor() as cur:
+            cur.execute(f"SET memory_limit = '{int(megabytes)}MB'")
+
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """One call's own cursor; InputError when the file turns out to be damaged."""

@@ -82,6 +82,13 @@ def test_every_feature_is_explained_or_skipped_with_a_reason(store: Store) -> No
     assert said["harvest"] == store.harvest().record.id and len(said["shown"]) >= 5
 
 
+def test_a_harvest_takes_so_much_memory_and_no_more(store: Store) -> None:
+    explain(store, "top:1")
+    query = "SELECT current_setting('memory_limit') AS most"
+    (most,) = store.harvest().rows(query).column("most").to_pylist()
+    assert most == "244.1 MiB"  # 256 MB
+
+
 def test_the_most_active_with_enough_contexts_are_taken(store: Store) -> None:
     file = store.harvest()
     active = {i: file.facts(FeatureId(NAME, i)).n_active for i in range(120)}

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.jobs import living
 from app.jobs.asking import (
+    MEGABYTES,
     Asking,
     Teller,
     asked,
@@ -129,6 +130,7 @@ async def through(
 ) -> tuple[Tally, dict[str, Any]]:
     """The pipeline itself."""
     file = store.harvest(given.harvest)
+    file.limit(MEGABYTES)
     teller = Teller(work, NOTE, calls)
 
     def tick(tally: Tally, total: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.jobs import living
 from app.jobs.asking import (
+    MEGABYTES,
     Asking,
     Teller,
     asked,
@@ -160,6 +161,7 @@ async def through(
 ) -> tuple[Summary, dict[str, Any]]:
     """The pipeline itself."""
     file = store.harvest(given.harvest)
+    file.limit(MEGABYTES)
     labels = Labels(
         file, given.dictionary, store.catalog.snapshot().explanations, explainer=given.explainer,
         before=work.job.created.replace(tzinfo=None), seed=given.seed,
