@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 import streamlit as st
 
 from app.meaning import SETTING, Key, Shelf, chosen, indexed, texts_of
@@ -36,12 +37,18 @@ def shelf() -> Shelf:
     return Shelf()
 
 
+def explainers(annotations: Annotations, name: str) -> set[str]:
+    """Who has explained features of a dictionary."""
+    rows = annotations.explanations.table.filter(pc.field("dictionary") == name)
+    return set(rows["explainer"].unique().to_pylist())
+
+
 def sources(annotations: Annotations, names: list[str]) -> list[str]:
     """Explainers who wrote about features of each of these dictionaries, and LABELS where people
     named some in each: only what one source says of both can be compared."""
-    found = [{one.explainer for one in annotations.explanations.every(name)} for name in names]
-    both = sorted(set.intersection(*found)) if found else []
-    labelled = {name for name, _ in texts_of(annotations)}
+    both = sorted(set.intersection(*(explainers(annotations, name) for name in names)))
+    kinds = annotations.in_force.filter(pc.field("kind") == "label")
+    labelled = set(kinds["dictionary"].unique().to_pylist())
     return [*both, *([LABELS] if labelled.issuperset(names) else [])]
 
 

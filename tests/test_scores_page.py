@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,10 @@ def words(test: AppTest) -> str:
 
 def series_of(store: Store) -> list[read.Series]:
     return read.series(store.harvest(), NAME, store.catalog.snapshot())
+
+
+def traces(figure: Any) -> list[dict]:
+    return [trace.to_plotly_json() for trace in figure.data]
 
 
 def test_a_series_is_one_explainer_scorer_and_judge(whole: Store) -> None:
@@ -131,16 +136,18 @@ def test_the_ends_are_the_least_and_the_greatest(whole: Store) -> None:
 
 def test_figures_hold_every_feature_and_no_markup(whole: Store) -> None:
     one = series_of(whole)[2]
-    figure = charts.distributions([one], theme.LIGHT)
-    own = figure.data[0]
-    assert sum(own.y) == len(FEATURES) - 1
-    assert [trace.name for trace in figure.data[1:]] == ["borrowed label", "token label"]
+    own, *nulls = traces(charts.distributions([one], theme.LIGHT))
+    assert own["y"].sum() == len(FEATURES) - 1
+    assert [trace["name"] for trace in nulls] == ["borrowed label", "token label"]
     texts = ["<script>alert(1)</script>"] * 2
     shown = charts.scatter(
         np.array([1, 2]), texts, Axis("x", np.array([0.1, 0.2]), 0.5),
         Axis("density", np.array([0.01, 0.1]), log=True), theme.DARK,
     )  # fmt: skip
-    assert "<script" not in shown.data[0].hovertext[0] and "50" in shown.layout.yaxis.ticktext[-1]
+    assert (
+        "<script" not in traces(shown)[0]["hovertext"][0]
+        and "50" in shown.to_plotly_json()["layout"]["yaxis"]["ticktext"][-1]
+    )
 
 
 def test_the_page_shows_all_of_it(visit: Open, whole: Store) -> None:

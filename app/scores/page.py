@@ -25,12 +25,15 @@ def draw(here: Place, said: Said) -> None:
     if said.problem:
         sentence = f"Scores may be out of date. {said.problem}"
         st.markdown(f":yellow[{session.literal(sentence)}]")
-    stamp = said.annotations.scores.last, said.annotations.explanations.last
-    found = _series(here, said, here.file.record.id, here.info.dictionary, *stamp)
+    stamp = (
+        str(session.store().path), here.file.record.id, here.info.dictionary,
+        said.annotations.scores.last, said.annotations.explanations.last,
+    )  # fmt: skip
+    found = _series(here, said, stamp)
     if not found:
         empty(here, explained=bool(said.annotations.explanations.texts(here.info.dictionary)))
         return
-    lines = _lines(found, here.file.record.id, here.info.dictionary, *stamp)
+    lines = _lines(found, stamp)
     by = picks.explainer(found)
     mine = [one for one in found if one.by == by]
     summary(here, lines)
@@ -56,23 +59,19 @@ def draw(here: Place, said: Said) -> None:
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _series(
-    _here: Place, _said: Said, harvest: str, dictionary: str, scores: object, explained: object
-) -> list[Series]:
-    return read.series(_here.file, dictionary, _said.annotations)
+def _series(_here: Place, _said: Said, stamp: tuple[object, ...]) -> list[Series]:
+    return read.series(_here.file, _here.info.dictionary, _said.annotations)
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _lines(
-    _found: list[Series], harvest: str, dictionary: str, scores: object, explained: object
-) -> list[Line]:
+def _lines(_found: list[Series], stamp: tuple[object, ...]) -> list[Line]:
     return [means.line(one) for one in _found]
 
 
 def empty(here: Place, *, explained: bool) -> None:
     """In place of scores: the way to some."""
     what = "scores yet" if explained else "explanations yet, and so no scores"
-    st.write(f"{here.info.dictionary} has no {what}.")
+    st.write(f"{session.literal(here.info.dictionary)} has no {what}.")
     st.page_link(
         session.JOBS, label="Explain and score on the Jobs page",
         query_params={**here.query, "start": "score" if explained else "explain"},

@@ -85,7 +85,7 @@ def means(line: Line, judges: bool) -> Cells:
 def difference(one: Estimate) -> str:
     """A mean difference with its sign."""
     text = words.ranged(one)
-    return f"+{text}" if one.value is not None and one.value > 0 else text
+    return f"+{text}" if one.value is not None and one.value >= 0.005 else text
 
 
 def agreement(one: Series, other: Series, found: Estimate) -> dict[str, Any]:

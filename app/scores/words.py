@@ -34,7 +34,9 @@ class Ranged(Protocol):
 
 def decimal(value: float | None) -> str:
     """Two decimals; a dash for none."""
-    return ABSENT if value is None else f"{value:.2f}".replace("-", "−")
+    if value is None:
+        return ABSENT
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # no −0.00
 
 
 def ranged(one: Ranged) -> str:
