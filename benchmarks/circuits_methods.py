@@ -1,6 +1,6 @@
 """Figures of docs/circuits-methods.md: attribution graphs, traces, paths, and heads by codes.
 
-`python -m benchmarks.circuits_methods [FOLDER]` writes JSON to standard output in a few minutes.
+`python -m benchmarks.circuits_methods [FOLDER]` writes a line of JSON for each part, in some minutes.
 FOLDER is one like that of SAEFARI_TEST_DATA; without it only the demo is measured.
 """
 
@@ -43,8 +43,8 @@ from backend.live import Text
 from backend.lm import Lm
 from feature_store.records import FeatureId
 
-GRAPHS = 10
-EDGES = 40
+GRAPHS = 5
+EDGES = 20
 EXAMPLES, TRUTH, SEEDS = 10, 100, 10
 GRAPHED = ("indirect_object", "greater_than", "pronoun")
 
@@ -267,15 +267,19 @@ def main() -> None:
         [load(str(WEIGHTS / f"{kind}-{n}"), name=f"{kind}-{n}", placement=place) for n in range(4)]
         for kind in ("mlp", "attn")
     )
-    figures: dict[str, Any] = {
-        "graphs": {task: graphs(lm, mlps, asked(task, GRAPHS)) for task in GRAPHED},
-        "connections": all_pairs(lm, mlps),
-        "others": others(lm, [*heads_, *mlps], asked("indirect_object", GRAPHS)),
-        "heads": {task: heads(lm, task) for task in UNSHOWN},
-    }
+    for task in UNSHOWN:
+        _tell(f"heads of {task}", heads(lm, task))
+    _tell("connections", all_pairs(lm, mlps))
+    _tell("traces and paths", others(lm, [*heads_, *mlps], asked("indirect_object", GRAPHS)))
+    for task in GRAPHED:
+        _tell(f"graphs of {task}", graphs(lm, mlps, asked(task, GRAPHS)))
     if len(sys.argv) > 1:
-        figures["stories3m"] = real_figures(Path(sys.argv[1]))
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+        _tell("stories3m", real_figures(Path(sys.argv[1])))
+
+
+def _tell(name: str, found: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({name: found}, default=float) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

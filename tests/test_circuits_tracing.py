@@ -111,6 +111,8 @@ def test_a_score_is_made_of_query_and_key(architecture: str, dictionaries) -> No
     )
     mine, theirs = q[0, 4, score.query_slice], k[0, 3, score.key_slice]
     assert float(mine @ score.between @ theirs) == pytest.approx(score.value, rel=1e-3, abs=1e-4)
+    for side in (score.query, score.key):  # a product has nothing beside it
+        assert side.offset == pytest.approx(0, abs=1e-4) and side.direction.norm() > 0
     held = held_still(lm, dictionaries, "blocks.1.attn.hook_q", "blocks.1.attn.hook_k")
     sides = [score.query, score.key]
     both = held.parts(sides)
