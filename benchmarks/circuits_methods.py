@@ -1,6 +1,6 @@
 """Figures of docs/circuits-methods.md: attribution graphs, traces, paths, and heads by codes.
 
-`python -m benchmarks.circuits_methods [FOLDER]` writes a line of JSON for each part, in some minutes.
+`python -m benchmarks.circuits_methods [FOLDER]` writes a line of JSON for each part, in minutes.
 FOLDER is one like that of SAEFARI_TEST_DATA; without it only the demo is measured.
 """
 
