@@ -76,76 +76,96 @@ def choose(page, *places: int) -> list[str]:
     return found["selected"]
 
 
+def run(page) -> list[str]:
+    """The ids of the nodes shown at first."""
+    page.goto(f"/circuits?{urlencode(LINK)}")
+    press(page, "Run")
+    page.get_by_text("Strongest nodes").or_(page.get_by_test_id("stMarkdown").get_by_text(
+        re.compile("failed|Error"))).first.wait_for(timeout=LOADING_MS)  # fmt: skip
+    assert "experiment=" in page.url
+    page.locator(".stage canvas").first.wait_for()
+    return until(page, lambda g: len(g["nodes"]) > 12)["nodes"]
+
+
+def prune(page, whole: list[str]) -> None:
+    """By the keys of the slider, to nothing and back."""
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("Home")
+    pruned = until(page, lambda g: len(g["nodes"]) < len(whole))
+    assert [n for n in pruned["nodes"] if "/error@" in n]  # error terms are always there
+    page.wait_for_url(re.compile("nodes=0"))
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("End")
+    until(page, lambda g: len(g["nodes"]) >= len(whole))
+
+
+def open_and_pin(page, place: int) -> str:
+    """Its feature's panels stand beside the graph."""
+    (first,) = choose(page, place)
+    page.get_by_text(re.compile(r"^pin$")).first.wait_for()
+    page.get_by_role("heading", name="Contexts").wait_for()
+    press(page, "pin")
+    until(page, lambda g: g["pinned"] == [first])
+    return first
+
+
+def path_and_group(page, features: list[int]) -> None:
+    """The path between two nodes; a group of two."""
+    a, b = choose(page, *features[:2])
+    press(page, "path between them")
+    page.get_by_role("button", name=re.compile("path between ")).first.wait_for()
+    choose(page, *features[1:3])
+    page.get_by_label("Group them as").fill("verbs")
+    page.get_by_label("Group them as").press("Enter")
+    press(page, "Group")
+    until(page, lambda g: "group:verbs" in g["nodes"] and b not in g["nodes"])
+
+
+def check_an_edge(page) -> None:
+    """What it predicts beside what interventions measure; and what is shown is measured."""
+    edge = page.locator(".stage").evaluate(
+        """stage => { const root = stage.getRootNode().querySelector(".root");
+        const { edges, nodes } = root.view.data;
+        const ids = edges.source.map((s, i) => [nodes[s].id, nodes[edges.target[i]].id]);
+        return ids.find((both) => both.every((id) => id.startsWith("mlp-"))); }"""
+    )
+    shown = graph(page)["nodes"]
+    choose(page, *sorted(shown.index(id) for id in edge))
+    press(page, "check edge")
+    page.get_by_text(re.compile("Check of the edge")).wait_for()
+    page.locator("th", has_text="measured").first.wait_for(timeout=LOADING_MS)
+    page.get_by_text("measured now on 1").wait_for(timeout=LOADING_MS)
+
+
+def out_and_in_again(page, file: Path, pinned: str, whole: list[str]) -> None:
+    """The same graph with its pins and groups."""
+    press(page, "Export")
+    with page.expect_download() as download:
+        press(page, "Download circuit-tracer JSON")
+    download.value.save_as(file)
+    assert json.loads(file.read_text())["qParams"]["supernodes"][0][0] == "verbs"
+    shown = graph(page)
+    before = page.url
+    page.keyboard.press("Escape")
+    press(page, "All circuits")
+    press(page, "Import")
+    page.locator("input[type=file]").set_input_files(file)
+    page.wait_for_url(lambda now: "experiment=" in now and now != before)
+    again = until(page, lambda g: "group:verbs" in g["nodes"])
+    assert again["pinned"] == [pinned]
+    assert set(again["nodes"]) <= set(shown["nodes"]) | set(whole)
+
+
 def test_a_circuit_from_its_run_to_its_file_and_back(
     site: tuple[str, Path], tmp_path: Path
 ) -> None:
     url, log = site
     with chromium() as browser, visiting(browser, url, log) as page:
-        page.goto(f"/circuits?{urlencode(LINK)}")
-        press(page, "Run")
-        page.get_by_text("Strongest nodes").or_(page.get_by_test_id("stMarkdown").get_by_text(
-            re.compile("failed|Error"))).first.wait_for(timeout=LOADING_MS)  # fmt: skip
-        assert "experiment=" in page.url
-        page.locator(".stage canvas").first.wait_for()
-        whole = until(page, lambda g: len(g["nodes"]) > 12)
-
-        # prune: the slider by its keys
-        page.get_by_role("slider").first.focus()
-        page.keyboard.press("Home")
-        pruned = until(page, lambda g: len(g["nodes"]) < len(whole["nodes"]))
-        assert [n for n in pruned["nodes"] if "/error@" in n]  # error terms are always there
-        page.wait_for_url(re.compile("nodes=0"))
-        page.get_by_role("slider").first.focus()
-        page.keyboard.press("End")
-        until(page, lambda g: len(g["nodes"]) >= len(whole["nodes"]))
-
-        # open a node: its feature's panels stand beside the graph; pin it
-        features = [i for i, id in enumerate(whole["nodes"]) if FEATURE.fullmatch(id)]
-        (first,) = choose(page, features[0])
-        page.get_by_text(re.compile(r"^pin$")).first.wait_for()
-        page.get_by_role("heading", name="Contexts").wait_for()
-        press(page, "pin")
-        until(page, lambda g: g["pinned"] == [first])
-
-        # the path between two, and a group of two
-        a, b = choose(page, *features[:2])
-        press(page, "path between them")
-        page.get_by_role("button", name=re.compile("path between ")).first.wait_for()
-        choose(page, *features[1:3])
-        page.get_by_label("Group them as").fill("verbs")
-        page.get_by_label("Group them as").press("Enter")
-        press(page, "Group")
-        until(page, lambda g: "group:verbs" in g["nodes"] and b not in g["nodes"])
-
-        # check an edge: what it predicts against what interventions measure
-        edge = page.locator(".stage").evaluate(
-            """stage => { const root = stage.getRootNode().querySelector(".root");
-            const { edges, nodes } = root.view.data;
-            const ids = edges.source.map((s, i) => [nodes[s].id, nodes[edges.target[i]].id]);
-            return ids.find((both) => both.every((id) => id.startsWith("mlp-"))); }"""
-        )
-        shown = graph(page)["nodes"]
-        choose(page, *sorted(shown.index(id) for id in edge))
-        press(page, "check edge")
-        page.get_by_text(re.compile("Check of the edge")).wait_for()
-        page.locator("th", has_text="measured").first.wait_for(timeout=LOADING_MS)
-        page.get_by_text("measured now on 1").wait_for(timeout=LOADING_MS)
-
-        # out, and in again: the same graph with its pins and groups
-        press(page, "Export")
-        with page.expect_download() as download:
-            press(page, "Download circuit-tracer JSON")
-        file = tmp_path / "circuit.json"
-        download.value.save_as(file)
-        assert json.loads(file.read_text())["qParams"]["supernodes"][0][0] == "verbs"
-        shown = graph(page)
-        before = page.url
-        page.keyboard.press("Escape")
-        press(page, "All circuits")
-        press(page, "Import")
-        page.locator("input[type=file]").set_input_files(file)
-        page.wait_for_url(lambda now: "experiment=" in now and now != before)
-        again = until(page, lambda g: "group:verbs" in g["nodes"])
-        assert again["pinned"] == [first]
-        assert set(again["nodes"]) <= set(shown["nodes"]) | set(whole["nodes"])
+        whole = run(page)
+        features = [i for i, id in enumerate(whole) if FEATURE.fullmatch(id)]
+        prune(page, whole)
+        pinned = open_and_pin(page, features[0])
+        path_and_group(page, features)
+        check_an_edge(page)
+        out_and_in_again(page, tmp_path / "circuit.json", pinned, whole)
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280

@@ -31,6 +31,7 @@ HOSTS = {
     "api.openai.com",
     "arxiv.org",
     "github.com",
+    "graphml.graphdrawing.org",
     "huggingface.co",
     "pytorch.org",
     "www.apache.org",

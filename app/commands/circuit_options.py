@@ -6,86 +6,85 @@ from typing import Any
 
 import click
 
+OPTIONS = [
+    click.option("--prompt", help="The text up to where the target follows."),
+    click.option(
+        "--corrupt", default="", help="Its partner, as many tokens long; nodes take its values."
+    ),
+    click.option(
+        "--prompts",
+        type=click.Path(path_type=Path),
+        help="A JSON Lines file instead: prompt, answer, wrong, and if you like pair.",
+    ),
+    click.option("--task", default="", help="A task of the demo instead, such as indirect_object."),
+    click.option(
+        "--n-prompts",
+        type=click.IntRange(min=1),
+        default=64,
+        show_default=True,
+        help="Of the task.",
+    ),
+    click.option(
+        "--target",
+        "targets",
+        multiple=True,
+        help="A token, space included. Repeat: their sum counts.",
+    ),
+    click.option(
+        "--against", multiple=True, help="What the target is compared with. Repeat for more."
+    ),
+    click.option(
+        "--from",
+        "start",
+        metavar="START",
+        default="",
+        help="Not a token but DICTIONARY/INDEX[@POSITION] or head:LAYER.HEAD@QUERY,KEY.",
+    ),
+    click.option(
+        "--method",
+        default="sparse-features",
+        show_default=True,
+        help="sparse-features, attribution-graph, weights, trace or head-codes.",
+    ),
+    click.option(
+        "--baseline",
+        default="",
+        help="Where nodes go: zero, mean, resample, or pair (usual where there are pairs).",
+    ),
+    click.option(
+        "--places",
+        default="",
+        help="Nodes at each position, at ends (the last token, the rest), or their sum.",
+    ),
+    click.option(
+        "--errors",
+        default="count",
+        show_default=True,
+        help="Error terms in the proof: count (as nodes), keep or remove.",
+    ),
+    click.option(
+        "--nodes",
+        type=click.IntRange(min=1),
+        default=200,
+        show_default=True,
+        help="At most so many.",
+    ),
+    click.option(
+        "--edges",
+        type=click.IntRange(min=1),
+        default=5000,
+        show_default=True,
+        help="At most so many.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option(
+        "--store", type=click.Path(path_type=Path), help="Keep it here, to be opened there."
+    ),
+]
+
 
 def circuit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """On what, toward what, how, and how much of it."""
-    options = [
-        click.option("--prompt", help="The text up to where the target follows."),
-        click.option(
-            "--corrupt", default="", help="Its partner, as many tokens long; nodes take its values."
-        ),
-        click.option(
-            "--prompts",
-            type=click.Path(path_type=Path),
-            help="A JSON Lines file instead: prompt, answer, wrong, and if you like pair.",
-        ),
-        click.option(
-            "--task", default="", help="A task of the demo instead, such as indirect_object."
-        ),
-        click.option(
-            "--n-prompts",
-            type=click.IntRange(min=1),
-            default=64,
-            show_default=True,
-            help="Of the task.",
-        ),
-        click.option(
-            "--target",
-            "targets",
-            multiple=True,
-            help="A token, space included. Repeat: their sum counts.",
-        ),
-        click.option(
-            "--against", multiple=True, help="What the target is compared with. Repeat for more."
-        ),
-        click.option(
-            "--from",
-            "start",
-            metavar="START",
-            default="",
-            help="Not a token but DICTIONARY/INDEX[@POSITION] or head:LAYER.HEAD@QUERY,KEY.",
-        ),
-        click.option(
-            "--method",
-            default="sparse-features",
-            show_default=True,
-            help="sparse-features, attribution-graph, weights, trace or head-codes.",
-        ),
-        click.option(
-            "--baseline",
-            default="",
-            help="Where nodes go: zero, mean, resample, or pair (usual where there are pairs).",
-        ),
-        click.option(
-            "--places",
-            default="",
-            help="Nodes at each position, at ends (the last token, the rest), or their sum.",
-        ),
-        click.option(
-            "--errors",
-            default="count",
-            show_default=True,
-            help="Error terms in the proof: count (as nodes), keep or remove.",
-        ),
-        click.option(
-            "--nodes",
-            type=click.IntRange(min=1),
-            default=200,
-            show_default=True,
-            help="At most so many.",
-        ),
-        click.option(
-            "--edges",
-            type=click.IntRange(min=1),
-            default=5000,
-            show_default=True,
-            help="At most so many.",
-        ),
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option(
-            "--store", type=click.Path(path_type=Path), help="Keep it here, to be opened there."
-        ),
-    ]
-    for option in reversed(options):
+    for option in reversed(OPTIONS):
         command = option(command)
     return command
