@@ -13,8 +13,10 @@ from autointerp.asking import CallLog, Server, at, calls_of, servers
 from autointerp.asking.prices import Price, price, prices
 from autointerp.jobs.estimate import Dry, Rates, learned
 from autointerp.jobs.gate import Gate
+from autointerp.quiet import pool_of
 from feature_store.errors import InputError, near_miss
 from feature_store.jobs import Job, Jobs, read_json, write_json
+from feature_store.reader import HarvestFile
 from feature_store.store import Store
 from feature_store.work import Work
 
@@ -72,6 +74,15 @@ def settle(asking: Asking) -> Asking:
             raise InputError(f"Say which model of {server.name} to ask: --model NAME.{there}")
         asking = replace(asking, model=server.models[0])
     return replace(asking, base_url=server.base_url)
+
+
+def opened(store: Store, harvest: str, dictionary: str) -> HarvestFile:
+    """The harvest's file, with little of it in memory once the pool of silent windows, which takes
+    one large read, is there."""
+    file = store.harvest(harvest)
+    pool_of(file, dictionary)
+    file.limit(MEGABYTES)
+    return file
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from typing import Any
 
 from app.jobs import living
 from app.jobs.asking import (
-    MEGABYTES,
     Asking,
     Teller,
     asked,
@@ -16,6 +15,7 @@ from app.jobs.asking import (
     ending,
     known_of,
     names_of,
+    opened,
     settle,
     spent,
 )
@@ -129,8 +129,7 @@ async def through(
     store: Store, work: Work, given: Explaining, gate: Gate | None, calls: CallLog | None
 ) -> tuple[Tally, dict[str, Any]]:
     """The pipeline itself."""
-    file = store.harvest(given.harvest)
-    file.limit(MEGABYTES)
+    file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
     teller = Teller(work, NOTE, calls)
 
     def tick(tally: Tally, total: int) -> None:

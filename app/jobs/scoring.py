@@ -8,7 +8,6 @@ from typing import Any
 
 from app.jobs import living
 from app.jobs.asking import (
-    MEGABYTES,
     Asking,
     Teller,
     asked,
@@ -16,6 +15,7 @@ from app.jobs.asking import (
     ending,
     known_of,
     names_of,
+    opened,
     settle,
     spent,
 )
@@ -160,8 +160,7 @@ async def through(
     store: Store, work: Work, given: Scoring, gate: Gate | None, calls: CallLog | None
 ) -> tuple[Summary, dict[str, Any]]:
     """The pipeline itself."""
-    file = store.harvest(given.harvest)
-    file.limit(MEGABYTES)
+    file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
     labels = Labels(
         file, given.dictionary, store.catalog.snapshot().explanations, explainer=given.explainer,
         before=work.job.created.replace(tzinfo=None), seed=given.seed,
