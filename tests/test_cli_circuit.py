@@ -86,6 +86,12 @@ def test_what_cannot_be_asked(world: World, changes: dict, said: str, capsys: Ca
     assert said in refusal(words(world, **given), capsys)
 
 
+def test_twins_of_different_length_are_shown_token_by_token(world: World, capsys: Capture) -> None:
+    said = refusal(words(world, method="sparse-features", corrupt=PROMPT + " took"), capsys)
+    assert "Prompt 1 has 12 tokens and its corrupt twin 13" in said
+    assert "[cat]. Corrupt: [<s>]" in said.replace("[ cat]", "[cat]") and "took]." in said
+
+
 def test_a_file_of_prompts(world: World, tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "prompts.jsonl"
     file.write_text(json.dumps({"prompt": PROMPT, "answer": " took", "wrong": " was"}) + "\n")

@@ -27,8 +27,29 @@ def find(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
                 f"No dictionary called {name!r}.{near_miss(name, list(engine.dictionaries))} "
                 f"There are: {', '.join(engine.dictionaries)}."
             )
+    if METHODS[asked.method].baseline:
+        check_pairs(engine, asked)
     method = importlib.import_module(METHODS[asked.method].module)
     return within(method.run(engine, asked, tell), asked.nodes, asked.edges)
+
+
+def check_pairs(engine: "LocalEngine", asked: Asked) -> None:
+    """InputError, with the tokens of both, where a corrupt prompt is not as long as its clean."""
+    from backend.circuits.words import pieces
+
+    for number, case in enumerate(asked.cases, 1):
+        if not case.pair or case.tokens:
+            continue
+        both = [
+            pieces(engine.lm.tokenizer, engine.read(text).token_ids)
+            for text in (case.prompt, case.pair)
+        ]
+        if len(both[0]) != len(both[1]):
+            clean, corrupt = (" ".join(f"[{piece}]" for piece in found) for found in both)
+            raise InputError(
+                f"Prompt {number} has {len(both[0])} tokens and its corrupt twin {len(both[1])}; "
+                f"make them equally long. Clean: {clean}. Corrupt: {corrupt}."
+            )
 
 
 def within(circuit: Circuit, nodes: int, edges: int) -> Circuit:
