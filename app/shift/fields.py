@@ -139,10 +139,15 @@ def draw(place: Place) -> None:
             "Measure", 0, MOST_EXACT, key=key("exact"), on_change=keep, width=110,
             help="How many of the strongest are taken away one by one, beside the estimate.",
         )  # fmt: skip
-        st.number_input(
-            "Random sets", 0, MOST_DRAWS, key=key("draws"), on_change=keep, width=120,
-            help="Sets of random features, alike in activation, to compare with those you mark.",
-        )  # fmt: skip
+
+
+def random_sets() -> int:
+    """How many random sets of features the marked ones are compared with."""
+    st.number_input(
+        "Random sets", 0, MOST_DRAWS, key=key("draws"), on_change=keep, width=120,
+        help="Sets of random features, alike in activation, to compare with those you mark.",
+    )  # fmt: skip
+    return int(value("draws"))
 
 
 def one_set(name: str) -> None:

@@ -11,8 +11,8 @@ from backend.shift.asked import Asked
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
-WANTED = "shift_wanted"
-"""Of the session: "rank" where it is to begin as soon as the model is there."""
+WANTED, AWAY = "shift_wanted", "shift_away"
+"""Of the session: what is to begin as soon as the model is there."""
 ABOUT = (
     "A probe learns to tell two labels apart from the model's activations. Where something else "
     "goes with the label in every text it learns from, the probe may rely on that instead. Mark "
@@ -31,7 +31,8 @@ def draw(place: Place) -> None:
             begin(place)
         results(place, kept)
     except InputError as error:
-        st.session_state.pop(WANTED, None)
+        for name in (WANTED, AWAY):
+            st.session_state.pop(name, None)
         st.markdown(f":red[{session.literal(str(error))}]")
 
 
@@ -52,6 +53,11 @@ def want() -> None:
     """Callback: learn and rank as soon as the model is there."""
     fields.keep()
     st.session_state[WANTED] = True
+
+
+def want_away() -> None:
+    """Callback: take the marked features away as soon as the model is there."""
+    st.session_state[AWAY] = True
 
 
 def begin(place: Place) -> None:
@@ -93,16 +99,19 @@ def results(place: Place, kept: tuple[Asked, task.Plain] | None) -> None:
 
 def remove(place: Place, asked: Asked, ranking: task.Plain, marked: list[FeatureId]) -> None:
     """The button that takes the marked features away."""
-    engine = live.at_hand(place.file) if marked else None
-    clicked = st.button(
-        "Take the marked features away", type="primary", disabled=not marked,
-        help="Accuracy on the held-out texts before and after, with and without learning anew.",
-    )  # fmt: skip
-    if not clicked:
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.button(
+            "Take the marked features away", type="primary", disabled=not marked,
+            on_click=want_away,
+            help="Accuracy on the held-out texts before and after, with and without learning anew.",
+        )  # fmt: skip
+        draws = fields.random_sets()
+    if not st.session_state.get(AWAY):
         return
-    engine = engine or live.ready(place.file)
+    engine = live.ready(place.file)
     if engine is not None:
-        running.judge(engine, asked.removing(tuple(marked)), ranking)
+        st.session_state.pop(AWAY)
+        running.judge(engine, asked.removing(tuple(marked), draws), ranking)
         st.query_params.pop("experiment", None)
         st.rerun()
 

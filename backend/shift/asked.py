@@ -43,9 +43,9 @@ class Asked:
             )
         return sets(self.train, self.test)
 
-    def removing(self, features: tuple[FeatureId, ...]) -> "Asked":
-        """The same, with other features to take away."""
-        return replace(self, features=features)
+    def removing(self, features: tuple[FeatureId, ...], draws: int) -> "Asked":
+        """The same, with other features to take away and so many random sets beside them."""
+        return replace(self, features=features, draws=draws)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
