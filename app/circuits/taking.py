@@ -59,10 +59,10 @@ def menu(found: Open, part: Part, names: Mapping[str, str]) -> None:
             "What", ["shown", "whole"], default="shown", required=True, key="circuits_which",
             label_visibility="collapsed",
         )  # fmt: skip
-        given = circuit_of(found, part if which == "shown" else None)
+        of = part if which == "shown" else None
         button("circuit-tracer JSON", f"circuit-{found.id}.json",
-               lambda: tracer(found, given, names))  # fmt: skip
-        button("GraphML", f"circuit-{found.id}.graphml", lambda: to_graphml(given))
+               lambda: tracer(found, circuit_of(found, of), names))  # fmt: skip
+        button("GraphML", f"circuit-{found.id}.graphml", lambda: to_graphml(circuit_of(found, of)))
         st.caption("PNG and SVG: above the graph. The same as Python:")
         st.code(python(session.store().path, found), language="python")
 

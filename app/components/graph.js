@@ -30,7 +30,7 @@ function library(path) {
 
 /** What stays while graphs come and go. */
 function build(root) {
-  const view = { key: null, at: -1, places: new Map(), lit: null, cy: null, told: "[]" };
+  const view = { key: null, at: -1, places: new Map(), lit: null, cy: null, told: "[]", sent: [] };
   const bar = el("div", "bar");
   view.said = el("span", "said");
   bar.append(view.said);
@@ -93,8 +93,7 @@ function show(view) {
     leave(view);
     view.at = -1;
     view.near = neighbours(data);
-    const chosen = new Set(data.selected);
-    view.quiet = true;
+    const chosen = new Set(view.sent.length ? JSON.parse(view.told) : data.selected);
     cy.batch(() => {
       cy.elements().remove();
       cy.add(data.nodes.map((node, i) => ({
@@ -104,8 +103,7 @@ function show(view) {
       })));
       cy.add(data.edges.source.slice(0, STRONGEST).map((_, i) => edge(view, i)));
     });
-    view.told = JSON.stringify(data.selected);
-    view.quiet = false;
+    if (!view.sent.length) view.told = JSON.stringify(data.selected);
     if (first) cy.fit(undefined, 24);
   }
   cy.style(style(data.palette));
@@ -142,19 +140,17 @@ function neighbours({ nodes, edges }) {
   return near;
 }
 
+/** What is marked, and what is selected unless that is an echo of what was selected here before. */
 function mark(view) {
-  const marked = new Set(view.data.marked);
-  const selected = JSON.stringify(view.data.selected);
+  const marked = new Set(view.data.marked), chosen = new Set(view.data.selected);
+  const selected = JSON.stringify(view.data.selected), stale = view.sent.includes(selected);
+  if (selected === view.told) view.sent = [];
   view.cy.batch(() => {
     view.cy.nodes().forEach((node) => { node.toggleClass("marked", marked.has(node.id())); });
-    if (selected !== view.given) {
-      view.given = selected;
-      const chosen = new Set(view.data.selected);
-      view.quiet = true;
-      view.cy.nodes().forEach((node) => { if (node.selected() !== chosen.has(node.id())) node[chosen.has(node.id()) ? "select" : "unselect"](); });
-      view.told = selected;
-      view.quiet = false;
-    }
+    if (stale || selected === view.told) return;
+    view.sent = [];
+    view.told = selected;
+    view.cy.nodes().forEach((node) => { if (node.selected() !== chosen.has(node.id())) node[chosen.has(node.id()) ? "select" : "unselect"](); });
   });
 }
 
@@ -162,7 +158,8 @@ function tell(view) {
   if (!view.cy) return;
   const ids = JSON.stringify(view.cy.nodes(":selected").map((node) => node.id()));
   if (ids === view.told) return;
-  view.told = view.given = ids;
+  view.told = ids;
+  view.sent.push(ids);
   view.setStateValue("selected", JSON.parse(ids));
 }
 
