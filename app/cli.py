@@ -9,7 +9,10 @@ import click
 
 from app.commands.ablate_options import ablate_options
 from app.commands.circuit_options import circuit_options
+from app.commands.clusters_options import clusters_options
 from app.commands.judging_options import asking_of, explain_options, score_options
+from app.commands.map_options import map_options
+from backend.behaviours.plan import ClusterPlan
 from backend.generation.records import Sampling
 from backend.harvest.config import HarvestPlan
 from feature_store.errors import InputError
@@ -20,7 +23,6 @@ STORE = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
 DEFAULTS = HarvestPlan()
-MAP = MapPlan()
 SAMPLING = Sampling()
 AT_LEAST_1 = click.IntRange(min=1)
 FEATURES = click.option(
@@ -249,26 +251,23 @@ def circuit(**options: Any) -> None:
     circuit(**options)
 
 
+@saefari.command()
+@STORE
+@clusters_options
+@JSON
+def clusters(
+    store: Path, harvest_id: str | None, dictionaries: tuple[str, ...], as_json: bool, **plan: Any
+) -> None:
+    """Group next tokens that the model predicts well by the features behind them."""
+    from app.commands.clusters import clusters
+
+    asked = ClusterPlan(dictionaries, **plan)
+    clusters(store, harvest_id=harvest_id, plan=asked, as_json=as_json)
+
+
 @saefari.command("map")
 @STORE
-@click.option("--dictionary", required=True, help="Its name in the store.")
-@click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
-@click.option(
-    "--neighbours",
-    type=int,
-    default=MAP.neighbours,
-    show_default=True,
-    help="Nearest features that each is drawn to.",
-)
-@click.option(
-    "--min-dist",
-    type=float,
-    default=MAP.min_dist,
-    show_default=True,
-    help="How close two points may come.",
-)
-@click.option("--seed", type=int, default=MAP.seed, show_default=True)
-@click.option("--again", is_flag=True, help="Make anew what is there already.")
+@map_options
 def map_(store: Path, dictionary: str, harvest_id: str | None, again: bool, **numbers: Any) -> None:
     """Lay a dictionary's features out in the plane, near what they write like."""
     from app.commands.map import map_

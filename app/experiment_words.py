@@ -12,6 +12,7 @@ PAGES: dict[str, str] = {
     **dict.fromkeys(("ablate", "effects", "splice"), session.ABLATE),
     "circuit": session.CIRCUITS,
     "shift": session.SHIFT,
+    "clusters": session.BEHAVIOURS,
 }
 """Kind → the page that opens it."""
 TABS = {"sweep": "dose–response", "examples": "toward examples", "contrast": "contrast direction"}

@@ -36,7 +36,8 @@ PAGES = (
     ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast"), (session.SCORES, "Scores")),
     (
         (session.STEER, "Steer"), (session.ABLATE, "Ablate"), (session.CIRCUITS, "Circuits"),
-        (session.SHIFT, "SHIFT"), (session.EXPERIMENTS, "Experiments"),
+        (session.BEHAVIOURS, "Behaviours"), (session.SHIFT, "SHIFT"),
+        (session.EXPERIMENTS, "Experiments"),
     ),
     ((session.LISTS, "Lists"), (session.SQL, "SQL")),
 )  # fmt: skip

@@ -24,6 +24,7 @@ page = st.navigation(
         st.Page(session.STEER, title="Steer"),
         st.Page(session.ABLATE, title="Ablate"),
         st.Page(session.CIRCUITS, title="Circuits"),
+        st.Page(session.BEHAVIOURS, title="Behaviours"),
         st.Page(session.SHIFT, title="SHIFT"),
         st.Page(session.EXPERIMENTS, title="Experiments"),
         st.Page(session.CONTRAST, title="Contrast"),

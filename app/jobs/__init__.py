@@ -24,5 +24,6 @@ KINDS = {
     "explain": Kind("explanations", "app.jobs.explaining"),
     "score": Kind("scores", "app.jobs.scoring"),
     "circuit": Kind("circuit", "app.jobs.circuits"),
+    "clusters": Kind("circuits in bulk", "app.jobs.clustering"),
     "ablate": Kind("ablation over a data set", "app.jobs.ablating"),
 }

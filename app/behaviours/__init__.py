@@ -1,0 +1,1 @@
+"""The Behaviours page: circuits in bulk, a cluster of predictions each."""

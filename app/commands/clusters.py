@@ -1,0 +1,57 @@
+"""`saefari clusters`: circuits in bulk, here and now."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.commands.terminal import console
+from app.wording import count, measure, plural, signed
+from backend.behaviours.plan import ClusterPlan
+from feature_store.store import Store
+
+NAMED = 4
+"""Features and predicted tokens of a cluster that are printed."""
+
+
+def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json: bool) -> None:
+    """Find them, keep them, print them; see `saefari clusters --help`."""
+    opened = Store(store)
+    plan.check()
+    file = opened.harvest(harvest_id, plan.dictionaries[0] if plan.dictionaries else None)
+    for name in plan.dictionaries:
+        file.dictionary(name)
+
+    from app.behaviours import keeping
+    from backend.behaviours.finding import find
+    from backend.device import choose_placement
+    from backend.engine import LocalEngine
+
+    out = console(stderr=True)
+    columns = TextColumn("{task.description:<24}"), BarColumn(32), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), console=out, disable=not out.is_terminal) as bar:
+        task = bar.add_task("loading the model")
+
+        def tell(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, description=note)
+
+        engine = LocalEngine.load(file, opened.places.known(), choose_placement())
+        found = find(engine, file, plan, tell)
+    name = keeping.keep(opened, file.record.id, engine, plan, found)
+    if as_json:
+        click.echo(json.dumps({"experiment": name, **found}, ensure_ascii=False))
+        return
+    text = file.vocabulary.text
+    for one in found["clusters"]:
+        words = " ".join(repr(text(token)) for token, _ in one["targets"][:NAMED])
+        features = ", ".join(row["feature"] for row in one["features"][:NAMED])
+        judged = one["judged"]
+        fell = f"{signed(judged['own']['value'])} nats" if judged else "not judged"
+        click.echo(f"{one['n']:>5}  {words:<40}  {fell:<14}  {features}")
+    alike = found["cosines"]
+    click.echo(
+        f"{plural(found['picked'], 'token')} of {count(found['good'])} predicted well, kept as "
+        f"{name}. Mean cosine in a cluster {measure(alike['inside'], 2)}, by chance "
+        f"{measure(alike['chance'], 2)}."
+    )
