@@ -21,6 +21,8 @@ from backend.device import Placement
 from backend.dictionaries.affine import Affine
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.rules import Linear, Threshold
+from backend.lm import Lm
+from backend.processing import RAW, Processing
 
 D, VOCAB = 6, 9
 R0, Z, MLP, R1 = (
@@ -29,8 +31,8 @@ R0, Z, MLP, R1 = (
 )  # fmt: skip
 
 
-class LinearLm:
-    """What the circuits ask of an `Lm`."""
+class LinearLm(Lm):
+    """What the circuits ask of an `Lm`; the rest of it is not there."""
 
     name, n_layers, d_vocab = "linear", 2, VOCAB
     placement = Placement(torch.device("cpu"), torch.float32, "a test")
@@ -52,7 +54,9 @@ class LinearLm:
     def logits(self, tokens: Tensor, replace: Mapping | None = None) -> Tensor:
         return self._run(tokens, replace or {})[0]
 
-    def activations(self, tokens: Tensor, hooks: Sequence[str]) -> dict[str, Tensor]:
+    def activations(
+        self, tokens: Tensor, hooks: Sequence[str], processing: Processing = RAW
+    ) -> dict[str, Tensor]:
         with torch.no_grad():
             got = self._run(tokens, {})[1]
         return {hook: got[hook] for hook in hooks}

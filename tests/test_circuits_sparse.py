@@ -200,7 +200,6 @@ def test_what_cannot_be_found_is_said(engine: LocalEngine) -> None:
     for settings, said in (
         (Settings("mean"), "at least 5 prompts"),
         (Settings(nodes=0), "1 to 2,000"),
-        (Settings(baseline="half"), "half"),  # pyright: ignore
     ):
         with pytest.raises(InputError, match=said):
             sparse_features(engine, one, settings=settings)

@@ -70,7 +70,7 @@ class Part:
     """What one block of prompts adds to a dictionary's nodes."""
 
     site: Site
-    effect: list[Float[Tensor, "m"]]
+    effect: list[Tensor]
     """Of the moves away, of the moves in."""
     error: Float[Tensor, "batch pos"]
     moved: Float[Tensor, "paths batch"] | None = None
@@ -124,8 +124,8 @@ def attributed(site: Site, g: Float[Tensor, "batch pos d_out"]) -> Part:
 class Path:
     """Some of a dictionary's nodes, and what the stream gains when they reach their baseline."""
 
-    leave: Bool[Tensor, "n"]
-    arrive: Bool[Tensor, "m"]
+    leave: Bool[Tensor, "leaving"]
+    arrive: Bool[Tensor, "arriving"]
     errors: Bool[Tensor, "batch pos"]
     change: Float[Tensor, "batch pos d_out"]
 

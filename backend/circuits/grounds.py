@@ -144,7 +144,7 @@ class _Sums:
         slot = torch.arange(self.slots, device=keys.device)
         assert isinstance(self.error, Tensor), "no prompt was read"
         return Ground(
-            slot[:0], slot, place, keys % self.d_sae, summed / tokens[place],
+            slot[None, :0], slot, place, keys % self.d_sae, summed / tokens[place],
             self.error / tokens[:, None],
         )  # fmt: skip
 

@@ -25,13 +25,14 @@ from backend.trunk import Edit
 class Tape:
     """`copies` blocks of the prompts, one after another."""
 
-    leaves: list[Float[Tensor, "rows pos d_out"]]
-    value: Float[Tensor, "rows"]
-    """The target."""
-    x: dict[int, Float[Tensor, "rows pos d_in"]] = field(default_factory=dict)
-    """What each dictionary reads, processed, by its number."""
-    h: dict[int, Float[Tensor, "rows pos d_out"]] = field(default_factory=dict)
-    """The model's own activation where each writes."""
+    leaves: list[Tensor]
+    """For each dictionary [rows pos d_out], its own width."""
+    value: Tensor
+    """The target [rows]; empty until the pass is through."""
+    x: dict[int, Tensor] = field(default_factory=dict)
+    """What each dictionary reads, processed [rows pos d_in], by its number."""
+    h: dict[int, Tensor] = field(default_factory=dict)
+    """The model's own activation where each writes [rows pos d_out]."""
 
 
 def record(
