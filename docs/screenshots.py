@@ -27,6 +27,8 @@ IMAGES = ROOT / "docs" / "images"
 DICTIONARY = "resid-2"
 ANIMAL, OTHER, WOLF = f"{DICTIONARY}/719", f"{DICTIONARY}/563", "mlp-2/452"
 """Features with an article before an animal, found by reading their contexts."""
+EXPLAINED = f"{DICTIONARY}/158"
+"""One of those whose explanations are scored."""
 SIZE = {"width": 1280, "height": 800}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 PAINT_MS = 4000
@@ -34,7 +36,7 @@ PAINT_MS = 4000
 LOADED_MS = 240_000
 """How long the model may take to load."""
 TEXT = "In May Tina gave the cold drum to Mary. Nobody knew where the tiger had gone, so she"
-CLICKED = {"ablate": "Run"}
+CLICKED = {"ablate": "Run", "explanations": "detection"}
 """Pages that begin at a press of a button."""
 EFFECT = "Effect of removing it"
 DARK = ("feature", "features", "steer")
@@ -69,6 +71,9 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
     kept = list_edits.create(catalog, "Before an animal", "features that await an animal's name")
     list_edits.add(catalog, kept, [FeatureId.parse(one) for one in (ANIMAL, OTHER, WOLF)])
     saefari("map", "--store", store, "--dictionary", DICTIONARY)
+    one_dictionary = ["--store", store, "--dictionary", DICTIONARY, "--features", "top:300"]
+    saefari("explain", *one_dictionary)
+    saefari("score", *one_dictionary, "--scorer", "detection,fuzzing,simulation")
     weights = [f"--dictionary={DICTIONARY}={WEIGHTS / DICTIONARY}", f"--model={MODEL}"]
     saefari(
         "steer", *weights, f"--feature={ANIMAL}", "--mode=add", "--strength=35", "--max-new=40",
@@ -94,6 +99,11 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
         "compare": (
             f"/compare?{urlencode({**one, 'feature': [ANIMAL, OTHER, WOLF]}, doseq=True)}", None
         ),
+        "explanations": (
+            f"/feature?{urlencode({**one, 'feature': EXPLAINED, 'tab': 'Explanations'})}",
+            "decile 1",
+        ),
+        "scores": (f"/scores?{urlencode(here)}", ".js-plotly-plot"),
         "prompt": (
             f"/prompt?{urlencode({**one, 'on': [DICTIONARY, 'mlp-1'], 'text': TEXT}, doseq=True)}",
             ".strip",
@@ -146,6 +156,7 @@ def photograph(browser: Browser, url: str, name: str, ready: str | None, scheme:
         page.get_by_role("button", name=CLICKED[name], exact=True).click(timeout=LOADED_MS)
     if ready:
         awaited(page, ready)
+    page.mouse.move(4, 4)  # nothing is pointed at
     page.wait_for_timeout(PAINT_MS)
     page.screenshot(path=IMAGES / f"{name}{'-dark' if dark else ''}.png")
     context.close()
@@ -155,6 +166,7 @@ def awaited(page: Page, ready: str) -> None:
     """Until a selector (it begins with a dot) or a text is there."""
     found = page.locator(ready) if ready.startswith(".") else page.get_by_text(ready)
     found.first.wait_for(timeout=LOADED_MS)
+    found.first.scroll_into_view_if_needed()
 
 
 if __name__ == "__main__":

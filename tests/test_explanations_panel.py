@@ -209,7 +209,7 @@ def test_what_did_not_come_out_is_a_sentence(visit: Open, store: Store, started)
     job = Jobs(store.path).create("explain", given.to_json(), "x")
     with take(job) as work:
         work.end("failed", error="The server has no model 'm'.")
-    assert "Explaining was failed. The server has no model 'm'." in words(visit())
+    assert "Explaining failed. The server has no model 'm'." in words(visit())
 
 
 def test_the_form_estimates_before_it_starts(

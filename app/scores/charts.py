@@ -19,7 +19,8 @@ from feature_store.scoring import NULLS
 
 ROW_PX, SCATTER_PX = 190, 300
 COLUMNS = 3
-BINS = 40
+BINS = 10, 40
+"""Fewest and most; between them two for each root of the features."""
 DASHES = {"borrowed": "solid", "token": "dash", "constant": "dot"}
 LONG = 60
 """Characters of a sentence on hover."""
@@ -74,7 +75,8 @@ def doubled(one: Series, series: Sequence[Series]) -> bool:
 def panel(one: Series, colours: Palette, *, first: bool) -> tuple[list[go.Scatter], float]:
     """The series filled, its nulls as lines, in steps of equal bins; and the upper end of counts:
     a null that is the same for all features runs out of the picture."""
-    edges = np.linspace(*span(one), BINS + 1)
+    bins = int(np.clip(2 * np.sqrt(one.valued.sum()), *BINS))
+    edges = np.linspace(*span(one), bins + 1)
     own, most = counted(one.value, edges), 0
     found = [steps(own, edges, "this explainer", colours.accent, "solid", first, fill=True)]
     for name in NULLS:

@@ -113,7 +113,8 @@ def outcome(job: Job) -> str:
     """What did not come out, as a sentence; empty where all did."""
     verb = "Explaining" if job.kind == "explain" else "Scoring"
     if job.state != "done":
-        return f"{verb} was {job.state}. {job.error}".strip()
+        how = "failed" if job.state == "failed" else f"was {job.state}"
+        return f"{verb} {how}. {job.error}".strip()
     if reasons := [str(words.REASONS.get(name, name)) for name in job.result.get("skipped", {})]:
         return f"{verb} left this feature out: {', '.join(reasons)}."
     if failed := asked.failed_of(job):
