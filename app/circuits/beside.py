@@ -15,7 +15,7 @@ from app.panels.subject import Subject
 from app.session import Place
 from app.wording import plural, signed
 from feature_store.errors import InputError
-from feature_store.graphs import GROUP, Part, Seen
+from feature_store.graphs import GROUP, PLAIN, Part, Seen
 from feature_store.records import FeatureId
 
 NEIGHBOURS = 8
@@ -129,25 +129,30 @@ def group(found: Open, name: str, names: dict[str, str]) -> None:
     st.caption("Its edges are the sums of its nodes' edges. Effects are not summed.")
 
 
-def line(found: Open, node: Seen, names: dict[str, str]) -> str:
-    """A node in a table."""
-    where = "" if node.position is None else f"@{slot(found.slots, node.position)}"
-    return " ".join(filter(None, [picture.named(node) + where, names.get(node.id, "")]))
+def line(found: Open, node: Seen, names: dict[str, str]) -> tuple[str, str]:
+    """A node in a table: what it is and where, and its name."""
+    if node.kind in PLAIN or node.position is None:
+        return picture.named(node), names.get(node.id, "")
+    where = slot(found.slots, node.position).strip()
+    return f"{picture.named(node)} @{where}", names.get(node.id, "")
 
 
 def table(
-    key: str, found: Open, heads: tuple[str, str], rows: Sequence[tuple[str, str, float | None]]
+    key: str,
+    found: Open,
+    heads: tuple[str, str],
+    rows: Sequence[tuple[str, tuple[str, str], float | None]],
 ) -> None:
     """Nodes with a number; a click selects one."""
     base = st.query_params.to_dict()
     data = {
         "ruled": False,
-        "columns": [{"name": heads[0], "kind": "", "hint": ""},
-                    {"name": heads[1], "kind": "number", "hint": ""}],
+        "columns": [{"name": name, "kind": kind, "hint": ""} for name, kind in
+                    ((heads[0], ""), ("", ""), (heads[1], "number"))],
         "rows": [
             {"href": session.href(session.CIRCUITS, {**base, "node": id}), "target": id,
-             "cells": [text, "" if value is None else signed(value, 3)], "notes": []}
-            for id, text, value in rows
+             "cells": [*words, "" if value is None else signed(value, 3)], "notes": []}
+            for id, words, value in rows
         ],
     }  # fmt: skip
 

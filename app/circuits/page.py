@@ -78,8 +78,8 @@ def heading(found: Open) -> None:
     text = said if len(said) <= PROMPT else "…" + said[-PROMPT:]
     if text:
         st.caption(session.literal(f"“{' '.join(text.split())}”{more}"))
-    for note in circuit.notes:
-        st.markdown(f":yellow[{session.literal(note)}]")
+    if circuit.notes:
+        st.markdown(f":small[:yellow[{session.literal(' '.join(circuit.notes))}]]")
 
 
 def leave(query: dict[str, str]) -> None:

@@ -10,9 +10,6 @@ place = session.place()
 frame.sidebar(place)
 frame.bar(place)
 fields.adopt(place)
-if name := form.under_way():
-    st.query_params.from_dict({**place.query, "experiment": name})
-    st.rerun()
 found = opened.named(place)
 with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
     st.title("Circuits", anchor=False, width="content")
@@ -25,5 +22,8 @@ if found is not None:
     page.draw(place, found)
 else:
     form.draw(place)
+    if name := form.under_way():
+        st.query_params.from_dict({**place.query, "experiment": name})
+        st.rerun()
     taking.importer(place)
     shelf.draw(place)
