@@ -18,6 +18,8 @@ from feature_store.records import Context, FeatureId
 
 LISTED, CHOSEN = 20, "cluster"
 """Kept runs offered; the URL's parameter of the open cluster."""
+TALL, SHORT = 280, 8
+"""Pixels of the table of clusters, and rows for which it needs no scrolling."""
 TABLE, CONTEXTS = "behaviours_table", "behaviours_contexts"
 HEADS = [("cluster", "number"), ("tokens", "number"), ("predicts", "code"),
          ("its features away, nats", "number"), ("another's away", "number"),
@@ -91,18 +93,23 @@ def table(place: Place, one: Experiment) -> str | None:
         "held out": "tokens of the score split on which this was measured",
     }
     heads = [{"name": n, "kind": k, "hint": hints.get(n, "")} for n, k in HEADS]
-    clicked = components.rows(
-        key=TABLE, data={"ruled": True, "columns": heads, "rows": rows},
-        on_go_change=components.ignore,
-    )  # fmt: skip
+    with st.container(height=TALL if len(rows) > SHORT else "content", border=False):
+        clicked = components.rows(
+            key=TABLE, data={"ruled": True, "columns": heads, "rows": rows},
+            on_go_change=components.ignore,
+        )  # fmt: skip
     return clicked.go
 
 
 def estimate(one: Mapping[str, Any]) -> str:
     """A value, with its interval where there is one."""
-    if one["low"] is None:
-        return signed(one["value"])
-    return f"{signed(one['value'])} ({signed(one['low'])} to {signed(one['high'])})"
+    value, low, high = (None if one[x] is None else nats(one[x]) for x in ("value", "low", "high"))
+    return str(value) if low is None else f"{value} ({low} to {high})"
+
+
+def nats(value: float) -> str:
+    """To a hundredth."""
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
 
 
 def cluster(place: Place, file: HarvestFile, chosen: Mapping[str, Any]) -> None:
