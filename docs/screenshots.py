@@ -156,7 +156,7 @@ def photograph(browser: Browser, url: str, name: str, ready: str | None, scheme:
         page.get_by_role("button", name=CLICKED[name], exact=True).click(timeout=LOADED_MS)
     if ready:
         awaited(page, ready)
-    page.mouse.move(4, 4)  # nothing is pointed at
+    page.mouse.move(1276, 400)  # nothing is pointed at
     page.wait_for_timeout(PAINT_MS)
     page.screenshot(path=IMAGES / f"{name}{'-dark' if dark else ''}.png")
     context.close()

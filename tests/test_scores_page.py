@@ -11,12 +11,14 @@ from streamlit.testing.v1 import AppTest
 
 from app import likeness, session, theme
 from app.jobs import starting
-from app.scores import charts, means, picks, read, tables, telling
+from app.scores import alike, charts, means, picks, read, tables, telling
+from app.scores.alike import Decoded
 from app.scores.charts import Axis
 from app.serve import MAIN
 from autointerp.embedding import nearest_rows
 from feature_store import scoring
 from feature_store.jobs import Jobs, write_json
+from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.scored import FEATURES, NAME, explained, row, scored_store, value_of
 from tests.stores import make_store
@@ -218,3 +220,31 @@ def test_only_one_source_s_words_are_compared(whole: Store) -> None:
     assert likeness.sources(said, [NAME, "abs"]) == []
     assert likeness.sources(said, [NAME]) == ["other", "pattern"]
     assert likeness.words_of(said, [NAME], "pattern")[NAME, 4] == "fires on 4"
+
+
+def test_words_are_held_against_decoders_and_chance() -> None:
+    """Every pair but the first is the nearest decoder; mixed up, cosines are 0."""
+    pairs = [(i, 100 + i) for i in range(40)]
+    known = [Decoded(0.5 + i / 100, 100 + i if i else 7, 0.9) for i in range(40)]
+    mixed = [Decoded(0.0, 7, 0.9)] * 40
+    told = alike.told(np.linspace(0.2, 0.9, 40), pairs, known, mixed)
+    assert "nearest decoder for 0.97 [" in told and "cosine 0.70, 0.00 for" in told
+    assert "ρ of the two cosines 1.00 [" in told
+    few = alike.told(np.array([0.2, 0.3]), pairs[:2], known[:2], mixed[:2])
+    assert "too few: 2" in few and alike.of_decoders(Decoded(None, -1, 0.0)) == [
+        "different spaces", "–"
+    ]  # fmt: skip
+
+
+def test_features_said_to_be_the_same_stand_side_by_side(visit: Open, tmp_path: Path) -> None:
+    store = scored_store(tmp_path / "store")
+    for name in (NAME, "abs"):
+        for index, word in ((1, "the dog ran"), (2, "the cat sat")):
+            store.catalog.annotate(FeatureId(name, index), "label", word)
+    test = visit(store, dictionary=NAME)
+    assert test.selectbox(key="alike_by_abs").options == ["labels"]
+    test.button(key="alike_match").click().run()
+    assert [(one[0], one[2]) for one in cells(test, "alike_rows")] == [
+        ("1", "abs/1"), ("2", "abs/2")
+    ]  # fmt: skip
+    assert "the 2 most alike of 2 features with words" in words(test)
