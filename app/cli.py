@@ -107,6 +107,13 @@ def demo(**options: Any) -> None:
 @click.option(
     "--processes", type=int, default=1, show_default=True, help="Share the work on this machine."
 )
+@click.option(
+    "--null",
+    "nulls",
+    default="",
+    metavar="KIND,…",
+    help="Null dictionaries beside each: random, pca, neurons. None, if not given.",
+)
 @click.option("--again", is_flag=True, help="Harvest anew what is finished already.")
 @JSON
 def harvest(**options: Any) -> None:

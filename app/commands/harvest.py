@@ -9,6 +9,7 @@ import click
 from app.commands.progress import report
 from app.commands.terminal import console
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import parse_kinds
 from feature_store.store import Store
 
 
@@ -32,6 +33,7 @@ def harvest(
     again: bool,
     trust_remote_code: bool,
     as_json: bool,
+    nulls: str = "",
 ) -> None:
     """Harvest, and say under which id; see `saefari harvest --help`."""
     from backend.harvest.config import HarvestPlan
@@ -44,6 +46,7 @@ def harvest(
     part = parse_shard(shard)
     if part and processes > 1:
         raise InputError("--shard and --processes exclude each other: give one of the two.")
+    kinds = parse_kinds(nulls)
     look(model, dictionaries, corpora, text_column)
     Store.create(store)
 
@@ -65,6 +68,7 @@ def harvest(
             text_column=text_column,
             shard=Shard(*part) if part else None,
             processes=processes,
+            nulls=kinds,
             again=again,
             trust_remote_code=trust_remote_code,
         )

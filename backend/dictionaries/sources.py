@@ -22,6 +22,7 @@ FORMS = (
 SAELENS_WEIGHTS = "sae_weights.safetensors"
 SPARSIFY_WEIGHTS = "sae.safetensors"
 LEARNING_WEIGHTS = "ae.pt"
+NULL_WEIGHTS, NULL_FACTS = "null.safetensors", "null.json"
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,11 @@ def _check_matrix(source: Source) -> None:
         raise InputError(f"{source.spec} names no hook point: write {source.spec}@HOOK.")
 
 
+def _check_null(source: Source) -> None:
+    read_json(source.path / NULL_FACTS)
+    check_safetensors(source.path / NULL_WEIGHTS)
+
+
 def _check_hub(source: Source) -> None:
     from backend.dictionaries.registry import split_release
 
@@ -198,6 +204,7 @@ KINDS: dict[str, Kind] = {
     "dictionary_learning": Kind(
         _has(LEARNING_WEIGHTS), _check_learning, "backend.dictionaries.dictionary_learning"
     ),
+    "null": Kind(_has(NULL_WEIGHTS), _check_null, "backend.dictionaries.null"),
     "matrix": Kind(
         lambda place: re.search(r"\.safetensors$", place) is not None and Path(place).is_file(),
         _check_matrix,

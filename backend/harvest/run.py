@@ -19,6 +19,7 @@ from backend import dictionaries as loaders
 from backend.corpus import SequencePlan, chat_renderer, open_corpora, plan_sequences
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary, Precision
+from backend.harvest import nulls
 from backend.harvest.accumulator import Accumulator
 from backend.harvest.checkpoint import Shard, WorkLock, load
 from backend.harvest.config import HarvestPlan, harvest_id, plan_config
@@ -63,6 +64,8 @@ class Request:
     """Only this part; the last part to be done publishes the whole."""
     publishes: bool = True
     """False for the helpers of a process that will publish itself."""
+    nulls: tuple[str, ...] = ()
+    """Kinds of null dictionaries to harvest beside every trained one."""
     again: bool = False
     """Harvest anew though there is a finished harvest of this very configuration."""
     trust_remote_code: bool = False
@@ -166,6 +169,7 @@ class Harvest:
             "precision": self.request.precision,
             "dtype": str(lm.placement.dtype),
             "device": lm.placement.device.type,
+            **({"nulls": list(self.request.nulls)} if self.request.nulls else {}),
         }
 
     def _harvest(
@@ -176,6 +180,15 @@ class Harvest:
         windows = grid(sequences, request.plan.window)
         silent = silent_pool(windows, request.plan.silent, request.plan.seed)
         feed = Feed(sequences, windows, Sampling(request.plan.seed, silent), lm.placement.device)
+        places = weights_places(request, lm, found)
+        if request.nulls:
+            yield Progress("null dictionaries", 0, len(found), "dictionaries")
+            ground = nulls.Ground(lm, feed, processing, request.plan.seed)
+            folder = request.store / "nulls" / self.id
+            with self.stages("null dictionaries"):
+                extra = nulls.made(ground, found, request.nulls, folder, work)
+            places |= {one.weights_hash: absolute(str(path)) for path, one in extra}
+            found = [*found, *(one for _, one in extra)]
         shard = request.shard or existing_split(work) or Shard(0, request.processes)
         alone = request.shard is None and request.processes == 1
         mine = [Shard(i, shard.count) for i in range(shard.count)] if alone else [shard]
@@ -200,7 +213,7 @@ class Harvest:
                     self.id, lm, request.plan, sequences, windows, silent, request.precision,
                     started(work), hub_revision(lm),
                 )  # fmt: skip
-                Store(request.store).places.remember(weights_places(request, lm, found))
+                Store(request.store).places.remember(places)
                 yield from self._publish(frame, job, runs, shard.count, target)
         self.outcome = "published"
         shutil.rmtree(work, ignore_errors=True)
@@ -218,7 +231,11 @@ class Harvest:
             yield Progress("self-check", number, len(found), "dictionaries")
             with self.stages("self-check"):
                 batch = self.request.plan.forward_batch
-                self.probes[dictionary.name] = probe(lm, dictionary, feed, processing, batch, known)
+                self.probes[dictionary.name] = (
+                    nulls.unchecked(lm, dictionary, feed, processing, batch)
+                    if dictionary.architecture in nulls.UNCHECKED
+                    else probe(lm, dictionary, feed, processing, batch, known)
+                )
         plain = {name: one.plain() for name, one in self.probes.items()}
         fresh = path.with_suffix(f".{os.getpid()}")
         fresh.write_text(json.dumps(plain, indent=1))

@@ -1,0 +1,171 @@
+"""Null dictionaries: untrained directions with thresholds that make them fire as often as an SAE.
+
+f = relu((x − mean) · direction − threshold), and one unit of f adds one direction. The thresholds
+are set on a sample of tokens so that feature i fires on as many of them as wanted. What a score is
+worth beyond such features is what training gave (Heap et al., arXiv 2501.17727).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.dictionaries.affine import Affine
+from backend.dictionaries.base import Dictionary
+from backend.dictionaries.rules import Threshold
+from backend.dictionaries.sources import NULL_FACTS, NULL_WEIGHTS, Source, read_json
+from backend.dictionaries.tensors import moved, read_safetensors, take, weights_hash
+from feature_store.errors import InputError
+from feature_store.null_dictionaries import null_name, null_source
+
+COLUMNS = 256
+"""Features whose projections are sorted at a time."""
+Draw = Callable[[Float[Tensor, "n d"], Int[Tensor, "m"], int], dict[str, Tensor]]
+"""Activations, wanted firings of the dictionary's features among them, seed → the tensors."""
+
+
+@dataclass(frozen=True)
+class NullFacts:
+    """What stands beside the tensors."""
+
+    kind: str
+    of: str
+    """The dictionary that it stands against."""
+    hook_name: str
+    tokens: int
+    """Tokens of the sample that set the thresholds."""
+    metadata: Mapping[str, object]
+    """`prepend_bos` and the processing, as the dictionary has them."""
+
+
+def random_encoder(
+    x: Float[Tensor, "n d"], counts: Int[Tensor, "m"], seed: int
+) -> dict[str, Tensor]:
+    """As many directions, uniform on the sphere; feature i fires as often as the SAE's i."""
+    dice = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(len(counts), x.shape[1], generator=dice, dtype=torch.float64)
+    return tensors(x, drawn / drawn.norm(dim=1, keepdim=True), counts)
+
+
+def principal_components(
+    x: Float[Tensor, "n d"], counts: Int[Tensor, "m"], seed: int
+) -> dict[str, Tensor]:
+    """All components, the one of most variance first, each as two features: 2i up, 2i + 1 down."""
+    centred = x.double() - x.double().mean(0)
+    found = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)
+    largest = found.gather(1, found.abs().argmax(1, keepdim=True))
+    both = two_sided(found * largest.sign())  # an eigenvector's own sign means nothing
+    return tensors(x, both, spread(counts, torch.arange(len(both))))
+
+
+def neurons(x: Float[Tensor, "n d"], counts: Int[Tensor, "m"], seed: int) -> dict[str, Tensor]:
+    """The coordinates at the hook point, each as two features: 2i above its mean, 2i + 1 below."""
+    both = two_sided(torch.eye(x.shape[1], dtype=torch.float64))
+    variance = x.double().var(0).cpu().repeat_interleave(2)
+    return tensors(x, both, spread(counts, (-variance).argsort(stable=True)))
+
+
+DRAWS: dict[str, Draw] = {
+    "random": random_encoder, "pca": principal_components, "neurons": neurons
+}  # fmt: skip
+
+
+def two_sided(directions: Float[Tensor, "n d"]) -> Float[Tensor, "2n d"]:
+    """Each direction, then its opposite."""
+    return torch.stack([directions, -directions], 1).flatten(0, 1)
+
+
+def spread(counts: Int[Tensor, "m"], order: Int[Tensor, "k"]) -> Int[Tensor, "k"]:
+    """Quantiles of the live features' counts, the largest for the feature that `order` has first:
+    the distribution of densities is the SAE's though the number of features is not."""
+    live = counts[counts > 0].sort(descending=True).values
+    if not len(live):
+        return torch.zeros(len(order), dtype=torch.int64)
+    at = ((torch.arange(len(order)) + 0.5) / len(order) * len(live)).long()
+    found = torch.empty(len(order), dtype=torch.int64)
+    found[order] = live[at]
+    return found
+
+
+def tensors(
+    x: Float[Tensor, "n d"], directions: Float[Tensor, "m d"], counts: Int[Tensor, "m"]
+) -> dict[str, Tensor]:
+    """The dictionary, float32 on the CPU."""
+    mean, rows = x.mean(0), directions.float().to(x.device)
+    centred = x - mean
+    threshold = torch.cat(
+        [
+            thresholds(centred @ rows[at : at + COLUMNS].T, counts[at : at + COLUMNS])
+            for at in range(0, len(rows), COLUMNS)
+        ]
+    )
+    found = {"directions": rows, "mean": mean, "threshold": threshold}
+    return {name: one.float().cpu().contiguous() for name, one in found.items()}
+
+
+def thresholds(values: Float[Tensor, "n m"], counts: Int[Tensor, "m"]) -> Float[Tensor, "m"]:
+    """For each column what exactly `counts` of its values exceed (fewer where values are equal):
+    halfway to the next one, so that fresh tokens exceed it as often."""
+    ordered = values.sort(dim=0, descending=True).values
+    n = len(ordered)
+    counts = counts.to(ordered.device)
+    above = ordered.gather(0, (counts - 1).clamp(0, n - 1)[None])[0]
+    below = ordered.gather(0, counts.clamp(0, n - 1)[None])[0]
+    middle = torch.where(counts == 0, below, (above + below) / 2)
+    always = ordered[-1] - (ordered[0] - ordered[-1]).clamp(min=1e-6)
+    return torch.where(counts >= n, always, middle)
+
+
+def seed_of(seed: int, of: str, kind: str) -> int:
+    """A harvest's seed made this dictionary's own."""
+    text = f"{seed}/{of}/{kind}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
+
+
+def save(folder: Path, facts: NullFacts, weights: Mapping[str, Tensor]) -> None:
+    """Write a null dictionary; there is a whole one or none."""
+    from safetensors.torch import save_file
+
+    draft = folder.with_name(f"{folder.name}.{os.getpid()}")
+    draft.mkdir(parents=True, exist_ok=True)
+    save_file(dict(weights), draft / NULL_WEIGHTS)
+    (draft / NULL_FACTS).write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def load(
+    source: Source, device: torch.device, dtype: torch.dtype, width: Callable[[str], int] | None
+) -> Dictionary:
+    """A folder that `save` wrote."""
+    try:
+        facts = NullFacts(**read_json(source.path / NULL_FACTS))  # type: ignore[arg-type]
+    except TypeError as bad:
+        raise InputError(f"{source.path / NULL_FACTS} is no null dictionary's ({bad}).") from None
+    path = source.path / NULL_WEIGHTS
+    stored = read_safetensors(path)
+    kept = moved(
+        {name: take(stored, path, name) for name in ("directions", "mean", "threshold")},
+        device, dtype,
+    )  # fmt: skip
+    directions = kept["directions"]
+    return Dictionary(
+        name=null_name(facts.of, facts.kind),
+        hook_name=facts.hook_name,
+        hook_out=facts.hook_name,
+        architecture=f"null-{facts.kind}",
+        source=null_source(facts.of, facts.kind),
+        weights_hash=weights_hash(stored),
+        coder=Affine(
+            W_enc=directions.T.contiguous(), b_enc=-kept["threshold"], W_dec=directions,
+            b_dec=kept["mean"], rule=Threshold(), b_in=kept["mean"],
+        ),
+        metadata=facts.metadata,
+    )  # fmt: skip
