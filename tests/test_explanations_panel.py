@@ -218,13 +218,14 @@ def test_the_form_estimates_before_it_starts(
     file = tmp_path / "servers.toml"
     file.write_text('[servers.lab]\nbase_url = "http://h/v1"\nmodels = ["m"]\n')
     monkeypatch.setenv("SAEFARI_SERVERS", str(file))
-    found = Estimate(10.0, 120.0, 9000.0, 300.0, 0.25, 5, False)
+    found = Estimate(10.0, 120.0, 8700333.0, 300.0, 0.25, 5, False)
     monkeypatch.setattr("app.jobs.explaining.estimate", lambda store, given: found)
     test = visit(page=session.JOBS, dictionary=NAME, start="explain")
     test.multiselect(key="starting_explainers").set_value(["contrastive"]).run()
     assert test.button(key="starting_start").disabled
     test.button(key="starting_estimate").click().run()
-    assert "About 120 calls" in words(test) and "$0.2500" in words(test)
+    assert "About 120 calls and 8\u202f700\u202f000 tokens" in words(test)
+    assert "$0.2500" in words(test)
     test.button(key="starting_start").click().run()
     assert started[0][1]["explainers"] == ["contrastive"]
     test.text_input(key="starting_features").set_value("list:none").run()

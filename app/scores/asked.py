@@ -73,14 +73,19 @@ def said(found: Estimate) -> str:
     """An estimate as a sentence."""
     if not found.calls:
         return f"{plural(round(found.features), 'feature')}; nobody is asked, so it costs nothing."
-    tokens = f"{count(round(found.tokens_in + found.tokens_out))} tokens"
+    tokens = f"{count(about(found.tokens_in + found.tokens_out))} tokens"
     cost = "cost not known (no price for this model)" if found.cost is None else money(found.cost)
     how = "as its server counted before" if found.learned else "by rules of thumb"
     return (
-        f"About {plural(round(found.calls), 'call')} and {tokens} for "
+        f"About {plural(about(found.calls), 'call')} and {tokens} for "
         f"{plural(round(found.features), 'feature')}: {cost}. Worked out on "
         f"{plural(found.sampled, 'feature')}, tokens counted {how}."
     )
+
+
+def about(n: float) -> int:
+    """Three digits: an estimate deserves no more."""
+    return int(float(f"{n:.3g}"))
 
 
 def money(cost: float) -> str:
