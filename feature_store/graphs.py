@@ -20,16 +20,17 @@ GROUP = "group:"
 NODES = """
     WITH ranked AS (
         SELECT *, row_number() OVER (
-            PARTITION BY kind IN ('token', 'logit') ORDER BY node) AS rank
+            PARTITION BY kind IN ('token', 'logit')
+            ORDER BY abs(effect) DESC NULLS FIRST, node) AS rank
         FROM node WHERE NOT list_contains($hidden, id)
     ), judged AS (
-        SELECT * EXCLUDE rank, kind IN ('token', 'logit') OR rank <= $most
+        SELECT *, kind IN ('token', 'logit') OR rank <= $most
             OR list_contains($kept, id) AS inside
         FROM ranked
     )
     SELECT id, kind, layer, position, dictionary, feature, effect, value, label, inside, node
     FROM judged WHERE inside OR kind = 'error'
-    ORDER BY inside DESC, node LIMIT $room
+    ORDER BY inside DESC, kind IN ('token', 'logit'), rank LIMIT $room
 """
 EDGES = """
     WITH placed AS (SELECT unnest($nodes) AS node, unnest($names) AS name),

@@ -266,6 +266,18 @@ def test_an_unknown_circuit_is_a_sentence(store: Store) -> None:
     assert "There is no experiment 'nothing'" in texts(visit(experiment="nothing"))
 
 
+def test_the_experiments_page_knows_circuits(store: Store) -> None:
+    name = kept(store)
+    page = AppTest.from_file(str(MAIN), default_timeout=60)
+    page.switch_page("views/experiments.py")
+    for query in ({}, {"experiment": name}):
+        for key, value in query.items():
+            page.query_params[key] = value
+        page.run()
+        assert not page.exception, page.exception
+    assert "Not found" not in texts(page)
+
+
 def test_running_without_a_prompt_says_so(store: Store) -> None:
     assert "There is no prompt. Type one." in texts(press(visit(), "Run"))
 

@@ -92,6 +92,13 @@ def test_the_strongest_nodes_and_every_error(graph: Graph) -> None:
     assert part.edges == [(TOKEN.id, A.id, 0.125)]
 
 
+def test_what_is_traced_is_strong_though_it_stands_last() -> None:
+    """A trace's start comes behind its sources; nodes without an effect count as strong."""
+    start, unknown = node(3, 9, 8.0), Node(feature_id("resid", 8, 1), "feature", 2, 1, "resid", 8)
+    part = made([A, B, start, unknown], []).part(Choice(most=2))
+    assert [n.id for n in part.judged] == [unknown.id, start.id]
+
+
 def test_pinned_nodes_stay_and_hidden_ones_go(graph: Graph) -> None:
     part = graph.part(Choice(most=1, kept=[D.id], hidden=[A.id, TOKEN.id]))
     assert [n.id for n in part.judged] == [B.id, D.id]

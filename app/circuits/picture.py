@@ -104,7 +104,7 @@ def named(n: Seen) -> str:
     if n.kind == "error":
         return f"error of {n.dictionary}"
     if n.kind == "head":
-        return f"head {n.layer}.{n.feature}"
+        return n.label or f"head {n.layer}.{n.feature}"
     return f"{n.kind} “{n.label}”"
 
 
