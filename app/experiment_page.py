@@ -1,6 +1,7 @@
 """One kept run: what it was, what came of it, and everything that can be done with it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -68,7 +69,7 @@ def actions(found: Experiment, others: list[Entry], *, able: bool) -> None:
         query = {"harvest": found.harvest, "experiment": name}
         if found.kind in TABS:
             query["more"] = TABS[found.kind]
-        label = "Open on the Steer page" if page == session.STEER else "Open on the Ablate page"
+        label = f"Open on the {Path(page).stem.capitalize()} page"
         st.page_link(page, label=label, query_params=query)
     st.button("Run again", on_click=want, args=(name,), disabled=not able,
               help="The same request once more, and whether the same comes out")  # fmt: skip

@@ -30,7 +30,7 @@ class Asked:
     cases: tuple[Case, ...] = ()
     """Prompts, each with its answer, wrong answer and pair; none for a task."""
     task: str = ""
-    prompts: int = 64
+    n_prompts: int = 64
     """Of the task."""
     seed: int = 0
     targets: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Asked:
             pick("choice of places", self.places, dict.fromkeys(PLACES, ""))
         for name, number, most in (("nodes", self.nodes, MOST_NODES),
                                    ("edges", self.edges, MOST_EDGES),
-                                   ("prompts", self.prompts, PROMPTS)):  # fmt: skip
+                                   ("prompts", self.n_prompts, PROMPTS)):  # fmt: skip
             if not 1 <= number <= most:
                 raise InputError(f"The number of {name} is {number:,}: give 1 to {most:,}.")
         if self.start:
@@ -119,7 +119,7 @@ class Asked:
 
 
 PLAIN = {
-    "method": str, "task": str, "prompts": int, "seed": int, "start": str, "places": str,
+    "method": str, "task": str, "n_prompts": int, "seed": int, "start": str, "places": str,
     "baseline": str, "errors": str, "nodes": int, "edges": int,
 }  # fmt: skip
 LISTS = ("dictionaries", "targets", "against")

@@ -79,7 +79,7 @@ def asked(place: Place) -> Asked:
         texts = {"target": (), "against": ()}
     return Asked(
         value("method"), tuple(value("dictionaries") or place.file.dictionaries), cases(), task,
-        prompts=int(value("n")), seed=int(value("seed")),
+        n_prompts=int(value("n")), seed=int(value("seed")),
         targets=texts["target"], against=texts["against"],
         start=value("start").strip() if "feature" in method.targets else "",
         places=value("places") if method.baseline and not task else "",
@@ -121,7 +121,8 @@ def broken(text: str) -> str:
 def show(request: Asked) -> None:
     """The fields of a kept circuit's request, so that it can be changed and found again."""
     given: dict[str, Any] = {
-        "method": request.method, "dictionaries": list(request.dictionaries), "n": request.prompts,
+        "method": request.method, "dictionaries": list(request.dictionaries),
+        "n": request.n_prompts,
         "seed": request.seed, "start": request.start, "nodes": request.nodes,
         "edges": request.edges, "places": request.places, "target": "".join(request.targets[:1]),
         "against": "".join(request.against[:1]),

@@ -48,7 +48,7 @@ def of(run: Entry) -> str:
     """The task, or the first prompt's end."""
     request = run.request
     if task := request.get("task"):
-        return f"{task.replace('_', ' ')}, {request.get('prompts')} prompts"
+        return f"{task.replace('_', ' ')}, {request.get('n_prompts')} prompts"
     cases = request.get("cases") or [{}]
     text = " ".join(str(cases[0].get("prompt", request.get("file", ""))).split())
     return text if len(text) <= LONGEST else f"…{text[-LONGEST:]}"

@@ -55,7 +55,7 @@ def circuit(
     pick("method", method, METHODS)
     asked = Asked(
         method, (), cases_of(prompt, corrupt, prompts), task, baseline=baseline,
-        prompts=given.pop("n_prompts"), **given,
+        **given,
     ).check()  # fmt: skip
     look_at_weights(model, dictionaries)
     kept_in = Store(store) if store else None

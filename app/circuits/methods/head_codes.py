@@ -35,7 +35,7 @@ def examples_of(asked: Asked) -> tuple[list[Case], list[Case]]:
 
         from backend.circuits.tasks import pairs
 
-        n = min(asked.prompts, EXAMPLES)
+        n = min(asked.n_prompts, EXAMPLES)
         found = list(islice(pairs(asked.task, "train", n, asked.seed), n))
         return [Case(one.clean) for one in found], [Case(one.corrupt) for one in found]
     negatives = [Case(case.pair) for case in asked.cases if case.pair]

@@ -25,6 +25,6 @@ def examples_of(engine: "LocalEngine", asked: Asked) -> "Examples":
     from backend.circuits.examples import from_task, gather
 
     if asked.task:
-        return from_task(engine, asked.task, asked.prompts, seed=asked.seed)
+        return from_task(engine, asked.task, asked.n_prompts, seed=asked.seed)
     places: Any = asked.places or None  # checked by Asked
     return gather(engine, asked.cases, places, targets=asked.targets, against=asked.against)
