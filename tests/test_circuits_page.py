@@ -268,7 +268,7 @@ def test_an_unknown_circuit_is_a_sentence(store: Store) -> None:
 
 def test_the_experiments_page_knows_circuits(store: Store) -> None:
     name = kept(store)
-    kept(store, replace(CIRCUIT, target="another"))
+    kept(store, replace(CIRCUIT, target="x"), **Asked("trace", (), task="induction").to_json())
     page = AppTest.from_file(str(MAIN), default_timeout=60)
     page.switch_page("views/experiments.py")
     page.query_params["experiment"] = name
