@@ -84,8 +84,8 @@ def note(judged: Mapping[str, Any], grouped: bool) -> str:
     )
     if grouped:
         said += (
-            "The worst group is the one with the lowest share, picked after the fact, so its "
-            "interval is too hopeful for any one group. "
+            "The worst group is the one with the lowest share: picked after the fact, its share "
+            "tends to be too low. "
         )
     said += (
         "The probe learnt from texts to judge on is cross-fitted on two halves: each text is "
