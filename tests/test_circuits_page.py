@@ -282,6 +282,15 @@ def test_running_without_a_prompt_says_so(store: Store) -> None:
     assert "There is no prompt. Type one." in texts(press(visit(), "Run"))
 
 
+def test_pairs_are_the_baseline_where_there_are_pairs(store: Store) -> None:
+    page = visit()
+    page.segmented_control(key="circuits_f_source").set_value("pairs").run()
+    assert not page.exception
+    assert page.selectbox(key="circuits_f_baseline").value == "pair"
+    page.segmented_control(key="circuits_f_source").set_value("prompts").run()
+    assert page.selectbox(key="circuits_f_baseline").value == "zero"
+
+
 def test_a_run_is_a_job_with_the_whole_request(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,7 @@ def prompts(place: Place) -> None:
     """Where the prompts come from, and the fields of that source."""
     names = [n for n in SOURCES if n != "task" or place.file.record.model == MODEL_NAME]
     st.segmented_control(
-        "Prompts from", names, key=key("source"), required=True, on_change=keep,
+        "Prompts from", names, key=key("source"), required=True, on_change=turned,
         format_func=SOURCES.__getitem__, label_visibility="collapsed",
     )  # fmt: skip
     source = value("source")
@@ -71,6 +71,13 @@ def prompts(place: Place) -> None:
     else:
         typed(paired=source == "pairs")
     target()
+
+
+def turned() -> None:
+    """Callback: other prompts; pairs are there to take values from."""
+    keep()
+    if value("source") in ("pairs", "task"):
+        fields.put(baseline="pair")
 
 
 def typed(*, paired: bool) -> None:
