@@ -213,6 +213,14 @@ def test_a_circuit_opens_by_its_link(store: Store) -> None:
     assert "on the model 3.00" in said
 
 
+def test_the_curves_stand_below_with_their_null(store: Store) -> None:
+    page = visit(experiment=kept(store))
+    assert "Random active nodes of the same make, 200 draws of 2: median 0.10" in texts(page)
+    assert len(page.get("plotly_chart")) == 1
+    bare = replace(CIRCUIT, curves=())
+    assert not visit(experiment=kept(store, bare)).get("plotly_chart")
+
+
 def test_pruned_it_keeps_error_terms_and_says_what_was_measured(store: Store) -> None:
     page = visit(experiment=kept(store), nodes="3", edges="1")
     inside = {one["id"]: one["inside"] for one in graph(page)["nodes"]}

@@ -17,8 +17,8 @@ def names(place: Place, nodes: Iterable[Seen]) -> dict[str, str]:
         n.id: (n.dictionary, n.feature) for n in nodes
         if n.kind == "feature" and n.feature is not None and n.dictionary in place.file.dictionaries
     }  # fmt: skip
-    labels = annotations.read().annotations.labels
-    said = {one: labels.of(feature) for one, feature in features.items()}
+    called = annotations.read().annotations.called
+    said = {one: called.of(feature) for one, feature in features.items()}
     rest = [feature for one, feature in features.items() if not said[one]]
     found = promoted(place.file, list(dict.fromkeys(rest)), TOKENS) if rest else {}
     text = place.file.vocabulary.text

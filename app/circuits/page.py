@@ -7,6 +7,7 @@ from app.circuits import (
     beside,
     checking,
     chosen,
+    curves,
     fields,
     figures,
     layout,
@@ -51,6 +52,7 @@ def draw(place: Place, found: Open) -> None:
         if found.circuit.effect_means:
             st.caption(session.literal(f"Effect: {found.circuit.effect_means}"))
         checking.draw(place, found)
+        curves.draw(found)
     with right:
         beside.draw(place, found, part, names)
     if measured is None or any(measuring.check(place, found, c) is None

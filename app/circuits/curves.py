@@ -1,0 +1,84 @@
+"""Faithfulness and completeness over the number of nodes, measured when a circuit was found."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app import session, theme
+from app.charts import template
+from app.circuits.figures import NAMES
+from app.circuits.opened import Open
+from app.theme import Palette
+from app.wording import count, measure, plural
+from backend.circuits.records import Estimate, Point
+
+HEIGHT_PX = 260
+DASHES = {"count": "solid", "keep": "dash", "remove": "dot"}
+
+
+def draw(found: Open) -> None:
+    """The curves, where there are any."""
+    points = [p for p in found.circuit.curves if p.faithfulness]
+    if not points:
+        return
+    st.subheader("Proof by ablation", anchor=False)
+    st.plotly_chart(
+        figure(points, theme.palette(st.context.theme.type)), theme=None, key="circuits_curves",
+        config={"displaylogo": False, "displayModeBar": False},
+    )  # fmt: skip
+    st.caption(session.literal(sentence(found, points)))
+
+
+def figure(points: Sequence[Point], colours: Palette) -> go.Figure:
+    """Faithfulness in the accent, completeness muted; the null of random nodes as a bar."""
+    shown = go.Figure()
+    for way, name in NAMES.items():
+        line = sorted((p for p in points if p.errors == way), key=lambda p: p.nodes)
+        for what, colour in (("faithfulness", colours.accent), ("completeness", colours.muted)):
+            found = [(p.nodes, one) for p in line if (one := getattr(p, what))]
+            shown.add_scatter(
+                x=[n for n, _ in found], y=[one.value for _, one in found], mode="lines+markers",
+                line={"color": colour, "width": 1.5, "dash": DASHES[way]}, marker={"size": 4},
+                hovertext=[f"{what}, {name}: {told(one)} at {count(n)}" for n, one in found],
+                hovertemplate="%{hovertext}<extra></extra>",
+            )  # fmt: skip
+    nulls = [(p.nodes, p.null) for p in points if p.null]
+    shown.add_scatter(
+        x=[n for n, _ in nulls], y=[one.value for _, one in nulls], mode="markers",
+        marker={"symbol": "x-thin-open", "size": 9, "color": colours.amber},
+        error_y={"type": "data", "symmetric": False, "color": colours.amber,
+                 "array": [(one.high or one.value) - one.value for _, one in nulls],
+                 "arrayminus": [one.value - (one.low or one.value) for _, one in nulls]},
+        hovertext=[f"random nodes: {told(one)} at {count(n)}" for n, one in nulls],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )  # fmt: skip
+    shown.update_layout(template=template(colours), height=HEIGHT_PX)
+    shown.update_xaxes(type="log", title_text="nodes, the strongest of all that there are")
+    shown.update_yaxes(title_text="share of F(M) − F(∅)")
+    return shown
+
+
+def told(one: Estimate) -> str:
+    """A value and its interval."""
+    if one.low is None or one.high is None:
+        return measure(one.value, 2)
+    return f"{measure(one.value, 2)} [{measure(one.low, 2)}, {measure(one.high, 2)}]"
+
+
+def sentence(found: Open, points: Sequence[Point]) -> str:
+    """What the lines are, on how many prompts, and the null."""
+    n = max(p.faithfulness.n for p in points if p.faithfulness)
+    said = [
+        "Faithfulness in green, completeness (all but the nodes; low is good) in grey; errors "
+        f"counted as nodes: solid, kept: dashed, removed: dotted. {found.circuit.baseline} "
+        f"ablation on {plural(n, 'prompt')}."
+    ]
+    for p in points:
+        if p.null:
+            said.append(
+                f"Random active nodes of the same make, {count(p.null.n)} draws of {count(p.nodes)}"
+                f": median {measure(p.null.value, 2)}"
+                + (f", 95th percentile {measure(p.null_95, 2)}." if p.null_95 is not None else ".")
+            )
+    return " ".join(said)
