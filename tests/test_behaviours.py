@@ -14,7 +14,7 @@ from backend.attribution.nodes import read
 from backend.behaviours.finding import away, find
 from backend.behaviours.grouping import clusters, cosines, tightness, unit
 from backend.behaviours.picking import SAME, picked
-from backend.behaviours.plan import ClusterPlan
+from backend.behaviours.plan import METHODS, ClusterPlan
 from backend.behaviours.vectors import prompts, vectors
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
@@ -47,7 +47,7 @@ def planted(groups: int, n: int, seed: int = 0) -> tuple[csr_matrix, np.ndarray]
     return csr_matrix(rows * rng.lognormal(0, 2, len(truth))[:, None]), truth
 
 
-@pytest.mark.parametrize("method", ["spectral", "kmeans"])
+@pytest.mark.parametrize("method", METHODS)
 def test_planted_behaviours_are_recovered(method: str) -> None:
     from sklearn.metrics import adjusted_rand_score
 

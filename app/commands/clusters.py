@@ -7,7 +7,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.commands.terminal import console
-from app.wording import count, measure, plural, signed
+from app.wording import count, measure, plural
 from backend.behaviours.plan import ClusterPlan
 from feature_store.store import Store
 
@@ -47,7 +47,7 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
         words = " ".join(repr(text(token)) for token, _ in one["targets"][:NAMED])
         features = ", ".join(row["feature"] for row in one["features"][:NAMED])
         judged = one["judged"]
-        fell = f"{signed(judged['own']['value'])} nats" if judged else "not judged"
+        fell = f"{judged['own']['value']:+.2f} nats" if judged else "not judged"
         click.echo(f"{one['n']:>5}  {words:<40}  {fell:<14}  {features}")
     alike = found["cosines"]
     click.echo(

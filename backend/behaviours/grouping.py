@@ -19,7 +19,12 @@ def cosines(rows: csr_matrix) -> Float[np.ndarray, "n n"]:
 
 def clusters(rows: csr_matrix, k: int, method: str, seed: int) -> Int[np.ndarray, "n"]:
     """The number of each row's cluster, the largest 0; `rows` of length 1, `k` from 2 on."""
-    if method == "spectral":
+    if method == "linkage":
+        from sklearn.cluster import AgglomerativeClustering
+
+        model = AgglomerativeClustering(k, metric="precomputed", linkage="average")
+        found = model.fit_predict(1 - cosines(rows))
+    elif method == "spectral":
         from sklearn.cluster import SpectralClustering
 
         # What points the other way is no more alike than what has nothing in common.

@@ -6,7 +6,11 @@ from typing import Any
 
 from feature_store.errors import InputError, pick
 
-METHODS = {"spectral": "spectral clustering of cosines", "kmeans": "k-means on unit vectors"}
+METHODS = {
+    "linkage": "average linkage of cosines",
+    "spectral": "spectral clustering of cosines",
+    "kmeans": "k-means on unit vectors",
+}
 MOST_TOKENS = 5_000
 PER_CLUSTER = 15
 """Tokens for each cluster, where the number of clusters is not given."""
@@ -24,9 +28,9 @@ class ClusterPlan:
     """In nats: a token counts as predicted where its loss is below."""
     clusters: int = 0
     """0: one for every PER_CLUSTER tokens."""
-    kept: int = 50
+    kept: int = 400
     """Features that each token's vector keeps: those of largest effect."""
-    method: str = "spectral"
+    method: str = "linkage"
     shown: int = 12
     """Features named of each cluster."""
     removed: int = 10
