@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 import streamlit as st
 
-from app.meaning import SETTING, Key, Shelf, chosen, indexed, texts_of
+from app.meaning import SETTING, Key, Shelf, chosen, indexed
 from autointerp.embedding import nearest_rows
 from feature_store.annotations import Annotations
 from feature_store.reader import HarvestFile
@@ -55,7 +55,9 @@ def sources(annotations: Annotations, names: list[str]) -> list[str]:
 def words_of(annotations: Annotations, names: list[str], source: str) -> dict[Key, str]:
     """Feature → what a source says of it, the newest; of some dictionaries."""
     if source == LABELS:
-        return {key: text for key, text in texts_of(annotations).items() if key[0] in names}
+        rows = annotations.in_force.filter(pc.field("kind") == "label").to_pylist()
+        found = {(row["dictionary"], row["feature"]): row["value"] for row in rows}
+        return {key: text for key, text in found.items() if key[0] in names}
     return {
         (name, one.feature): one.text
         for name in names

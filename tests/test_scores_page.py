@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import likeness, session, theme
 from app.jobs import starting
-from app.scores import alike, charts, means, picks, read, tables, telling
+from app.scores import alike, charts, means, nulls, picks, read, tables, telling
 from app.scores.alike import Decoded
 from app.scores.charts import Axis
 from app.serve import MAIN
@@ -19,6 +20,7 @@ from autointerp.embedding import nearest_rows
 from feature_store import scoring
 from feature_store.jobs import Jobs, write_json
 from feature_store.records import FeatureId
+from feature_store.scoring import NewExplanation
 from feature_store.store import Store
 from tests.scored import FEATURES, NAME, explained, row, scored_store, value_of
 from tests.stores import make_store
@@ -114,6 +116,17 @@ def test_the_mean_of_many_features_has_the_same_interval() -> None:
     assert (quick.value, quick.n) == (slow.value, slow.n)
     assert quick.low == pytest.approx(slow.low, abs=5e-4)
     assert quick.high == pytest.approx(slow.high, abs=5e-4)
+
+
+def test_two_dictionaries_differ_as_welch_says() -> None:
+    from scipy.stats import ttest_ind
+
+    dice = np.random.default_rng(1)
+    one, other = dice.normal(0.7, 0.1, 40), dice.normal(0.5, 0.3, 90)
+    found = means.apart(np.r_[one, np.nan], other)
+    true = ttest_ind(one, other, equal_var=False).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((true.low, true.high))
+    assert "too few: 3" in means.apart(one[:3], other).note
 
 
 def test_agreement_is_of_features_that_both_have(whole: Store) -> None:
@@ -248,3 +261,24 @@ def test_features_said_to_be_the_same_stand_side_by_side(visit: Open, tmp_path: 
         ("1", "abs/1"), ("2", "abs/2")
     ]  # fmt: skip
     assert "the 2 most alike of 2 features with words" in words(test)
+
+
+def test_a_dictionary_stands_beside_one_that_nobody_trained(
+    visit: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = scored_store(tmp_path / "store")
+    assert "No null dictionary in this harvest" in words(visit(store, dictionary=NAME))
+    monkeypatch.setattr(nulls, "nulls_of", lambda file, name: {"random": "abs"})
+    of = [FeatureId("abs", i) for i in FEATURES]
+    numbers = scoring.explain(store.catalog, [NewExplanation(f, "x", "pattern") for f in of])
+    rows = [
+        replace(row(number, 0, "detection", 0.5 + (f.index % 2) / 50), feature=f)
+        for number, f in zip(numbers, of, strict=True)
+    ]
+    scoring.score(store.catalog, rows)
+    found = cells(visit(store, dictionary=NAME), "scores_nulls")
+    by = {(one[1], one[2]): one[3:] for one in found}
+    assert by["pattern", "Detection"][0] == "29"
+    assert by["pattern", "Detection"][1].startswith("0.51 [")
+    assert by["pattern", "Detection"][2].startswith("+0.14 [")
+    assert by["other", "Detection"][1] == "not scored yet"

@@ -7,7 +7,7 @@ import streamlit as st
 from app import components, session, theme
 from app.annotations import Said
 from app.jobs import watching
-from app.scores import alike, charts, means, picks, plots, read, tables
+from app.scores import alike, charts, means, nulls, picks, plots, read, tables
 from app.scores.means import Line
 from app.scores.read import Series
 from app.session import Place
@@ -37,6 +37,7 @@ def draw(here: Place, said: Said) -> None:
     by = picks.explainer(found)
     mine = [one for one in found if one.by == by]
     summary(here, lines)
+    null_dictionaries(_nulls(here, said, lines, stamp))
     st.subheader(f"Distributions, {session.literal(by)}", anchor=False)
     picture = charts.distributions(mine, theme.palette(st.context.theme.type))
     st.plotly_chart(picture, theme=None, key="scores_spread", config=plots.QUIET)
@@ -66,6 +67,13 @@ def _series(_here: Place, _said: Said, stamp: tuple[object, ...]) -> list[Series
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _lines(_found: list[Series], stamp: tuple[object, ...]) -> list[Line]:
     return [means.line(one) for one in _found]
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _nulls(
+    _here: Place, _said: Said, _lines: list[Line], stamp: tuple[object, ...]
+) -> list[nulls.Beside]:
+    return nulls.beside(_here.file, _here.info.dictionary, _said.annotations, _lines)
 
 
 def empty(here: Place, *, explained: bool) -> None:
@@ -100,6 +108,14 @@ def summary(here: Place, lines: list[Line]) -> None:
         f"judged by: {session.literal(', '.join(known))} · each judge was asked the same of labels "
         "that know nothing of the feature: “above” is the difference to them"
     )
+
+
+def null_dictionaries(found: list[nulls.Beside]) -> None:
+    """The same means beside dictionaries that nobody trained."""
+    if found:
+        components.rows(key="scores_nulls", data=nulls.table(found))
+    else:
+        st.caption("No null dictionary in this harvest: saefari harvest --null random adds some.")
 
 
 def features(here: Place, mine: list[Series]) -> None:
