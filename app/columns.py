@@ -25,7 +25,7 @@ class Column:
 COLUMNS = {
     "feature": Column("feature", "index", "its number in the dictionary"),
     "star": Column("★", "star", "starred"),
-    "label": Column("label", "text", "what people call it"),
+    "label": Column("label", "text", "what a person calls it, else its newest explanation"),
     "score": Column("score", "number", "detection score of its label, or newest explanation"),
     "promoted": Column("promotes", "tokens", "tokens whose logits its decoder raises most"),
     "top_token": Column("fires on", "token", "the token with most of its activation"),

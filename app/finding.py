@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.tokens import visible
 from app.wording import share
-from feature_store.annotations import Labels
+from feature_store.labels import Called, Labels
 from feature_store.reader import HarvestFile
 from feature_store.token_search import (
     By,
@@ -69,6 +69,7 @@ def find(
 ) -> tuple[list[Found], Wanted | None]:
     """At most LIMIT features, those with such a label first, then with such an explanation; and
     which tokens were meant."""
+    called = Called(labels, explained or Labels([], []))
     found: dict[tuple[str, int], Found] = {}
     if by in ("all", "label"):
         scores = dict(labels.find(query, dictionaries, LIMIT))
@@ -78,14 +79,14 @@ def find(
             found[key] = Found(**facts[key], label=labels.of(key), why=[why])
         explain(found, explained.matches(query, dictionaries, LIMIT) if explained else [], file)
         for key in found:
-            found[key].label = labels.of(key)
+            found[key].label = called.of(key)
     wanted = None
     if by in TOKENS:
         wanted = wanted_tokens(query, file.vocabulary)
         matches = index(file, file.record.id).find(wanted.ids, dictionaries, TOKENS[by], LIMIT)
         for match in matches:
             key = (match.dictionary, match.feature)
-            one = found.setdefault(key, Found(*key, match.density, match.max_act, labels.of(key)))
+            one = found.setdefault(key, Found(*key, match.density, match.max_act, called.of(key)))
             one.why += reasons(match, file, by)
     return list(found.values())[:LIMIT], wanted
 
@@ -108,12 +109,12 @@ def explain(
 
 
 def near(
-    nearest: list[tuple[tuple[str, int], float]], file: HarvestFile, labels: Labels
+    nearest: list[tuple[tuple[str, int], float]], file: HarvestFile, called: Called
 ) -> list[Found]:
     """Features whose label is near in meaning; those that this harvest lacks are left out."""
     facts = facts_of(file, [key for key, _ in nearest])
     return [
-        Found(**facts[key], label=labels.of(key), cosine=cosine)
+        Found(**facts[key], label=called.of(key), cosine=cosine)
         for key, cosine in nearest
         if key in facts
     ]

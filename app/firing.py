@@ -9,8 +9,8 @@ import streamlit as st
 
 from app.tokens import visible
 from backend.live import Engine, Firing, Text
-from feature_store.annotations import Labels
 from feature_store.errors import InputError
+from feature_store.labels import Called
 from feature_store.reader import HarvestFile
 
 SORTS = {
@@ -128,7 +128,7 @@ def reads(engine: Engine, text: str) -> bool:
     return True
 
 
-def table(hits: list[Hit], read: Text, file: HarvestFile, labels: Labels) -> pa.Table:
+def table(hits: list[Hit], read: Text, file: HarvestFile, called: Called) -> pa.Table:
     """The page's columns."""
     text = file.vocabulary.display(np.array(read.token_ids))
     shares = [hit.share for hit in hits]
@@ -136,7 +136,7 @@ def table(hits: list[Hit], read: Text, file: HarvestFile, labels: Labels) -> pa.
         {
             "dictionary": pa.array([hit.dictionary for hit in hits], pa.string()),
             "feature": pa.array([hit.feature for hit in hits], pa.int64()),
-            "label": pa.array([labels.of((h.dictionary, h.feature)) for h in hits], pa.string()),
+            "label": pa.array([called.of((h.dictionary, h.feature)) for h in hits], pa.string()),
             "token": pa.array([f"“{visible(text[h.position])}”" for h in hits], pa.string()),
             "position": pa.array([hit.position for hit in hits], pa.int64()),
             "activation": pa.array([hit.value for hit in hits], pa.float64()),

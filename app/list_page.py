@@ -142,7 +142,7 @@ def row(entry: Entry, here: Place | None, said: Said) -> dict[str, Any]:
     waiting = st.session_state.get(WAITING, {}).get((entry.list, name))
     shown = {
         "feature": name, "href": session.href(session.FEATURE, {"feature": name}), "target": name,
-        "label": said.annotations.labels.of((entry.feature.dictionary, entry.feature.index)),
+        "label": said.annotations.called.of((entry.feature.dictionary, entry.feature.index)),
         "density": "", "max": "", "problem": "", "unsaved": waiting is not None,
         "note": entry.note if waiting is None else waiting,
     }  # fmt: skip

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow.compute as pc
 import streamlit as st
 
 from app import session
@@ -58,8 +57,8 @@ def shelf() -> Shelf:
 
 
 def texts_of(annotations: Annotations) -> dict[Key, str]:
-    """What features are said to be, by feature: the labels in force."""
-    rows = annotations.in_force.filter(pc.field("kind") == "label")
+    """What features are said to be, by feature: their labels, else their newest explanations."""
+    rows = annotations.names
     keys = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
     return dict(zip(keys, rows["value"].to_pylist(), strict=True))
 

@@ -11,7 +11,7 @@ from app import session
 from app.session import Place
 from app.tokens import visible
 from backend.live import Firing, LensRow, Text
-from feature_store.annotations import Labels
+from feature_store.labels import Called
 from feature_store.reader import HarvestFile
 from feature_store.vocabulary import Vocabulary
 
@@ -34,7 +34,7 @@ def active(firing: Firing, shown: Sequence[bool]) -> Firing:
 def dictionary(
     place: Place,
     firing: Firing,
-    labels: Labels,
+    called: Called,
     toward: Firing | None = None,
 ) -> dict[str, Any]:
     """One dictionary's activations as columns, and what is known of the features that fire.
@@ -53,7 +53,7 @@ def dictionary(
         "of": firing.feature.tolist(),
         "values": np.round(firing.value.astype(float), 4).tolist(),
         "toward": None if toward is None else aligned(firing, toward),
-        "features": {row["feature"]: known(place, row, labels) for row in rows},
+        "features": {row["feature"]: known(place, row, called) for row in rows},
     }
 
 
@@ -73,7 +73,7 @@ def facts(_file: HarvestFile, harvest_id: str, name: str) -> pa.Table:
     return _file.feature_table(name).select(["feature", "max_act", "density", "promoted"])
 
 
-def known(here: Place, row: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+def known(here: Place, row: Mapping[str, Any], called: Called) -> dict[str, Any]:
     """What the list shows of a feature beside its activation."""
     vocabulary = here.file.vocabulary
     pieces = (visible(vocabulary.text(token)).strip() for token in row["promoted"] or [])
@@ -81,7 +81,7 @@ def known(here: Place, row: Mapping[str, Any], labels: Labels) -> dict[str, Any]
         "max": row["max_act"],
         "density": row["density"],
         "promotes": "  ".join(pieces),
-        "label": labels.of((here.info.dictionary, row["feature"])),
+        "label": called.of((here.info.dictionary, row["feature"])),
     }
 
 

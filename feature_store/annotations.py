@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_store.explanations import Explanations
-from feature_store.labels import Labels
+from feature_store.labels import Called, Labels
 from feature_store.lists import Lists
 from feature_store.records import Annotation, FeatureId
 from feature_store.scores import Scores
@@ -25,6 +25,7 @@ COLUMNS = pa.schema(
 )
 NAMES = ", ".join(COLUMNS.names)
 BEST = pa.schema([("dictionary", pa.string()), ("feature", pa.int32()), ("value", pa.float64())])
+NAMED = ["dictionary", "feature", "value"]
 TABLES = "SELECT table_name FROM duckdb_tables()"
 
 
@@ -75,11 +76,11 @@ class Annotations:
         return cls(said, in_force, lists, explanations, scores, best)
 
     def values(self, dictionary: str, kind: str) -> pa.Table:
-        """Columns feature and value: what is in force of one kind in a dictionary; of the kind
-        `score`, the one that stands for a feature."""
-        if kind == "score":
-            best = self.best.filter(pc.field("dictionary") == dictionary)
-            return best.select(["feature", "value"])
+        """Columns feature and value: what is in force of one kind in a dictionary; of the kinds
+        `score` and `name`, the one that stands for a feature."""
+        if kind in ("score", "name"):
+            rows = self.best if kind == "score" else self.names
+            return rows.filter(pc.field("dictionary") == dictionary).select(["feature", "value"])
         wanted = (pc.field("dictionary") == dictionary) & (pc.field("kind") == kind)
         return self.in_force.filter(wanted).select(["feature", "value"])
 
@@ -89,6 +90,19 @@ class Annotations:
         rows = self.in_force.filter(pc.field("kind") == "label")
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
         return Labels(list(features), rows["value"].to_pylist())
+
+    @cached_property
+    def names(self) -> pa.Table:
+        """Columns dictionary, feature and value: a person's label, else the newest explanation."""
+        labels = self.in_force.filter(pc.field("kind") == "label").select(NAMED)
+        newest = self.explanations.newest
+        rest = newest.join(labels, ["dictionary", "feature"], join_type="left anti")
+        return pa.concat_tables([labels, rest.select(NAMED)])
+
+    @property
+    def called(self) -> Called:
+        """The same, looked up by feature."""
+        return Called(self.labels, self.explained)
 
     @property
     def explained(self) -> Labels:

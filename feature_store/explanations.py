@@ -109,6 +109,16 @@ class Explanations:
         return found
 
     @cached_property
+    def newest(self) -> pa.Table:
+        """Columns dictionary, feature and value: the newest text of each feature that has one."""
+        names, features = self.table["dictionary"], self.table["feature"].to_numpy()
+        codes = names.combine_chunks().dictionary_encode().indices.to_numpy()
+        last = np.ones(len(features), dtype=bool)
+        last[:-1] = (features[1:] != features[:-1]) | (codes[1:] != codes[:-1])
+        rows = self.table.filter(pa.array(last)).select(["dictionary", "feature", "text"])
+        return rows.rename_columns(["dictionary", "feature", "value"])
+
+    @cached_property
     def labels(self) -> Labels:
         """Every text, to be found by its words; made once, and kept while nothing is imported."""
         rows = self.table

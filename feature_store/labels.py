@@ -1,6 +1,7 @@
 """Texts about features, to be looked up by feature and found by words."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,3 +35,14 @@ class Labels:
         among = np.isin(self._dictionaries, list(dictionaries))
         found = self._index.find(query, limit, among)
         return [(self._features[number], self._texts[number], score) for number, score in found]
+
+
+class Called(NamedTuple):
+    """What pages call features: a person's label, else the newest explanation."""
+
+    labels: Labels
+    explained: Labels
+
+    def of(self, feature: tuple[str, int]) -> str:
+        """A feature's name; empty where nobody said anything."""
+        return self.labels.of(feature) or self.explained.of(feature)

@@ -16,18 +16,21 @@ from feature_store.reader import SCALARS, HarvestFile
 
 SAID = ("label", "star")
 """Kinds of annotation that are columns, and that features can be asked to have."""
-BESIDE = (*SAID, "score")
-"""What stands in tables of its own."""
+BESIDE = (*SAID, "score", "name")
+"""What stands in tables of its own: `name` is a person's label, else the newest explanation."""
+FROM = {"label": "name", "star": "star", "score": "score"}
+"""Column → the table of BESIDE that it is read from."""
 NUMBERS = {**{name: f"f.{name}" for name in SCALARS}, "score": "score.value"}
 """Column → its SQL, over `feature` as f: what can be bounded."""
 COLUMNS = {
     **NUMBERS,
-    **{kind: f"{kind}.value" for kind in SAID},
+    "label": "name.value",
+    "star": "star.value",
     "promoted": "f.promoted_tokens[:5]",
 }
 """Column → its SQL, over `feature` and what was said, one table a kind: what can be read."""
 SORTED = {name: sql for name, sql in COLUMNS.items() if name != "promoted"}
-SORTED["label"] = "lower(label.value)"
+SORTED["label"] = "lower(name.value)"
 """What the table can be sorted by."""
 
 
@@ -38,9 +41,9 @@ class Wanted:
     between: tuple[tuple[str, float | None, float | None], ...] = ()
     """(column, low, high), both ends included; None is open. A missing value does not pass."""
     says: str = ""
-    """What its label contains, in any case."""
+    """What its label, or the explanation in its place, contains in any case."""
     having: tuple[str, ...] = ()
-    """Kinds of SAID that it must have."""
+    """Kinds of SAID that it must have: given by a person."""
     among: tuple[int, ...] = ()
     """Only these features; all, if empty."""
     order: str = "feature"
@@ -49,8 +52,12 @@ class Wanted:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Of BESIDE, what the answer depends on."""
-        bounded = {column for column, _, _ in self.between}
-        asked = {*self.having, self.order, *(["label"] if self.says else []), *bounded}
+        columns = {
+            self.order,
+            *(["label"] if self.says else []),
+            *(one for one, _, _ in self.between),
+        }
+        asked = {*self.having, *(FROM[column] for column in columns if column in FROM)}
         return tuple(kind for kind in BESIDE if kind in asked)
 
 
@@ -72,7 +79,7 @@ def ordering(
                 values.append(bound)
     conditions += [f"{kind}.value IS NOT NULL" for kind in wanted.having if check(kind)]
     if wanted.says:
-        conditions.append("contains(lower(label.value), lower(?))")
+        conditions.append("contains(lower(name.value), lower(?))")
         values.append(wanted.says)
     tables = tables_of(wanted.kinds, dictionary, said)
     if wanted.among:
@@ -97,7 +104,7 @@ def rows(
     """`columns` of these features, in this order. Raises InputError for an unknown column."""
     for column in columns:
         pick("column", column, COLUMNS)
-    kinds = tuple(kind for kind in BESIDE if kind in columns)
+    kinds = tuple(FROM[column] for column in columns if column in FROM)
     tables = tables_of(kinds, dictionary, said) | {"page": numbered(features)}
     chosen = ", ".join(f"{COLUMNS[name]} AS {name}" for name in columns)
     query = (

@@ -7,6 +7,8 @@ import pytest
 
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
+from feature_store.exchange.shapes import checked
+from feature_store.exchange.taking import take_in
 from feature_store.reader import SCALARS, HarvestFile
 from feature_store.records import FeatureId
 from feature_store.table import NUMBERS, SORTED, Wanted, ordering, rows
@@ -52,6 +54,26 @@ def test_labels_filter_and_sort_in_any_case(stored) -> None:
     assert ordering(file, "resid", labelled, said).tolist() == [4, 2, 9]
     assert ordering(file, "resid", Wanted(having=("label", "star")), said).tolist() == [9]
     assert len(ordering(file, "resid", Wanted(having=("label",)))) == 0
+
+
+def test_an_explanation_stands_where_nobody_gave_a_label(tmp_path: Path) -> None:
+    """The newest one; a person's label comes before it, and only that counts as labelled."""
+    store = make_store(tmp_path / "store")
+    texts = [(1, "old words"), (4, "not shown"), (1, "zoo"), (7, "abc")]
+    lines = [
+        {"dictionary": "resid", "feature": feature, "text": text, "explainer": "", "model": "",
+         "author": "model", "provenance": "{}"}
+        for feature, text in texts
+    ]  # fmt: skip
+    take_in(store.catalog, checked("explanations", lines, "rows"))
+    store.catalog.annotate(FeatureId("resid", 4), "label", "Park")
+    file, said = store.harvest(), store.catalog.snapshot()
+    named = rows(file, "resid", [7, 4, 1, 0], ["feature", "label"], said)
+    assert named.column("label").to_pylist() == ["abc", "Park", "zoo", None]
+    assert [said.called.of(("resid", i)) for i in (7, 4, 1, 0)] == ["abc", "Park", "zoo", ""]
+    assert ordering(file, "resid", Wanted(order="label"), said)[:3].tolist() == [7, 4, 1]
+    assert ordering(file, "resid", Wanted(says="ZO"), said).tolist() == [1]
+    assert ordering(file, "resid", Wanted(having=("label",)), said).tolist() == [4]
 
 
 def test_only_some_features(stored) -> None:

@@ -127,12 +127,12 @@ def table(place: Place, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def told(place: Place, rows: list[Mapping[str, Any]]) -> dict[str, str]:
     """Labels, else promoted tokens, of the first rows."""
-    labels, text = annotations.read().annotations.labels, place.file.vocabulary.text
+    called, text = annotations.read().annotations.called, place.file.vocabulary.text
     there = [r for r in rows if r["dictionary"] in place.file.dictionaries]
     pairs = list({(r["dictionary"], r["feature"]) for r in there if r["feature"] is not None})
     tokens = promoted(place.file, pairs, 3)
     return {
-        f"{name}/{index}": labels.of((name, index))
+        f"{name}/{index}": called.of((name, index))
         or " ".join(visible(text(t)).strip() for t in tokens.get((name, index), []))
         for name, index in pairs
     }

@@ -213,7 +213,7 @@ def drawn(engine: Engine, read: Text, firing: dict[str, Firing], aim: Aim | None
     """What the component draws."""
     ignore_bos = st.session_state[BOS]
     shown = read.counted if ignore_bos else [True] * len(read.counted)
-    labels = annotations.read().annotations.labels
+    called = annotations.read().annotations.called
     toward = engine.toward(read, list(firing), aim.token, aim.at) if aim else {}
     tokens = strip.tokens(read, place.file.vocabulary)
     rows = engine.lens_rows(read) if st.session_state[LENS] else None
@@ -227,7 +227,7 @@ def drawn(engine: Engine, read: Text, firing: dict[str, Firing], aim: Aim | None
             strip.dictionary(
                 Place(place.file, place.file.dictionary(name)),
                 strip.active(one, shown),
-                labels,
+                called,
                 toward.get(name),
             )
             for name, one in firing.items()

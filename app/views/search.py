@@ -193,14 +193,14 @@ def by_meaning() -> None:
     texts = meaning.texts_of(said.annotations)
     if not any(name in names for name, _ in texts):
         st.write(
-            "No feature here has a label yet, and meaning is read from labels. Label features on "
-            "their pages, or look for tokens that they fire on."
+            "No feature here has a label or an explanation yet, and meaning is read from those. "
+            "Label features on their pages, explain them on the Jobs page, or look for tokens."
         )
         return
     answer = meaning.find(wanted["q"], place.file, names, texts)
     if answer.problem:
         warn(answer.problem)
-    found = finding.near(answer.found, place.file, said.annotations.labels)
+    found = finding.near(answer.found, place.file, said.annotations.called)
     st.caption(session.literal(f"{plural(len(found), 'feature')} · {answer.said}"))
     if found:
         show(finding.table(found))
@@ -251,7 +251,7 @@ def fired(hits: list[firing.Hit], read: Text, selected: bool) -> None:
     full = f", the first {len(some)} shown" if len(some) < len(hits) else ""
     st.caption(f"{plural(len(hits), 'feature')} active on {where}{full}")
     if some:
-        table = firing.table(some, read, place.file, said.annotations.labels)
+        table = firing.table(some, read, place.file, said.annotations.called)
         show(table, {"test": wanted["q"]})
 
 
