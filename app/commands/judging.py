@@ -136,6 +136,8 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
             click.echo(f"  {name:<9} {number(null)}  difference {number(null['difference'])}")
         if hard := row.get("parts", {}).get("hard"):
             click.echo(f"  hard negatives {number(hard)}")
+        for null in row.get("null_dictionaries", {}).values():
+            click.echo(f"  {beside(null, row, store)}")
     skipped = job.result.get("skipped", {})
     if skipped:
         parts = ", ".join(f"{name} {count(n)}" for name, n in skipped.items())
@@ -143,6 +145,18 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
     if stopped := job.result.get("stopped"):
         click.echo(f"{stopped} What was done is kept.", err=True)
     click.echo(f"Job {job.id} is {job.state}. Open it: saefari app --store {store}")
+
+
+def beside(null: Mapping[str, Any], row: Mapping[str, Any], store: Path) -> str:
+    """A null dictionary's mean and the difference to it, or the command that brings them."""
+    name, what = null["dictionary"], null.get("missing")
+    if what is None:
+        return f"{name} {number(null)}  difference {number(null['difference'])}"
+    lacks = "explanations" if what == "explain" else "scores"
+    return (
+        f"{name} has no {lacks} of this kind: saefari {what} --store {store} "
+        f"--dictionary {name} --explainer {row['explainer']}, then score this one again"
+    )
 
 
 def line(row: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from app.jobs.asking import (
 )
 from app.jobs.embedding import embedder
 from app.jobs.features import pinned
+from app.jobs.null_dictionaries import compared
 from autointerp import nulls
 from autointerp.asking import CallLog
 from autointerp.contexts import Sampled, Wanted
@@ -145,7 +146,7 @@ def do(store: Store, work: Work) -> dict[str, Any]:
     """Score; what was done before an end is not done again."""
     given = Scoring.from_json(work.arguments)
     summary, more = asyncio.run(run(store, work, given))
-    return result(work, summary) | more
+    return result(work, summary, store, given) | more
 
 
 async def run(store: Store, work: Work, given: Scoring) -> tuple[Summary, dict[str, Any]]:
@@ -222,11 +223,15 @@ def judge_of(scorer: Scorer, given: Scoring, embed: Embedder | None) -> str:
     return embed.name if embed and "embedder" in scorer.needs else ""
 
 
-def result(work: Work, summary: Summary) -> dict[str, Any]:
+def result(work: Work, summary: Summary, store: Store, given: Scoring) -> dict[str, Any]:
     """The summary with what each explainer and scorer came to."""
     purposes = by_purpose(work.job.data)
     rows = summary.results()
     for row in rows:
         kinds = (OWN, *nulls.NULLS)
         row |= spent(purposes, [purpose(row["explainer"], row["scorer"], k) for k in kinds])
+        row["null_dictionaries"] = compared(
+            store, given.harvest, given.dictionary, work.job.id, summary, row["explainer"],
+            row["scorer"], table()[row["scorer"]].bounds,
+        )  # fmt: skip
     return {"features": summary.done, "skipped": summary.skipped, "results": rows}

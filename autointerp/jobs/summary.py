@@ -75,6 +75,10 @@ class Summary:
         """An entry for each explainer and scorer; plain data."""
         return [self._result(*pair) for pair in self._pairs]
 
+    def values(self, explainer: str, scorer: str) -> np.ndarray:
+        """Every feature's score by these two; NaN where there is none."""
+        return self._array(explainer, scorer, OWN)
+
     def means(self) -> dict[str, float | None]:
         """`EXPLAINER: SCORER` → the mean so far, for whoever watches."""
         found: dict[str, float | None] = {}
