@@ -115,6 +115,8 @@ def path_and_group(page, features: list[int]) -> None:
     press(page, "path between them")
     page.get_by_role("button", name=re.compile("path between ")).first.wait_for()
     choose(page, *features[1:3])
+    page.get_by_role("button", name="path between them").wait_for()
+    page.wait_for_timeout(2000)
     page.get_by_label("Group them as").fill("verbs")
     page.get_by_label("Group them as").press("Enter")
     press(page, "Group")

@@ -49,7 +49,7 @@ def several(found: Open, ids: Sequence[str]) -> None:
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             st.text_input("Group them as", key=NAMED, max_chars=LONGEST, width=200,
                           placeholder="a name")  # fmt: skip
-            st.button("Group", on_click=grouped, args=(found, ids))
+            st.button("Group", on_click=grouped, args=(found,))
 
 
 def joined(found: Open, ids: Sequence[str]) -> list[str]:
@@ -118,8 +118,10 @@ def path(found: Open, a: str, b: str) -> None:
     chosen.mark(found.id, f"path between {ends}" if ids else f"no path between {ends}", ids)
 
 
-def grouped(found: Open, ids: Sequence[str]) -> None:
-    """Callback: one node of the graph out of several; a node is in one group at most."""
+def grouped(found: Open) -> None:
+    """Callback: one node of the graph out of those selected by now; a node is in one group at
+    most."""
+    ids = [one for one in chosen.ids(found) if one in found.nodes]
     name = " ".join(st.session_state.get(NAMED, "").split())
     if not name:
         st.session_state[PROBLEM] = "Type a name for the group."
