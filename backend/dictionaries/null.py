@@ -27,6 +27,8 @@ from feature_store.null_dictionaries import null_name, null_source
 
 COLUMNS = 256
 """Features whose projections are sorted at a time."""
+ROUNDING = 4e-6
+"""Of the range of values: equal values that come from different batches differ by less."""
 Draw = Callable[[Float[Tensor, "n d"], Int[Tensor, "m"], int], dict[str, Tensor]]
 """Activations, wanted firings of the dictionary's features among them, seed → the tensors."""
 
@@ -118,8 +120,10 @@ def thresholds(values: Float[Tensor, "n m"], counts: Int[Tensor, "m"]) -> Float[
     counts = counts.to(ordered.device)
     above = ordered.gather(0, (counts - 1).clamp(0, n - 1)[None])[0]
     below = ordered.gather(0, counts.clamp(0, n - 1)[None])[0]
+    width = (ordered[0] - ordered[-1]).clamp(min=1e-6)
     middle = torch.where(counts == 0, below, (above + below) / 2)
-    always = ordered[-1] - (ordered[0] - ordered[-1]).clamp(min=1e-6)
+    middle = middle.maximum(below + ROUNDING * width)  # tokens after the same words are equal
+    always = ordered[-1] - width
     return torch.where(counts >= n, always, middle)
 
 
