@@ -109,7 +109,8 @@ def estimate(one: Mapping[str, Any]) -> str:
 
 def nats(value: float) -> str:
     """To a hundredth."""
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
+    rounded = round(value, 2)
+    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
 
 
 def cluster(place: Place, file: HarvestFile, chosen: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import session
 from app.ablate.outcome import grid
-from app.wording import ABSENT, count, measure, plural, signed
+from app.wording import ABSENT, count, plural
 
 ROWS = {
     "before": "the probe as it was learnt",
@@ -114,6 +114,11 @@ def told(words: str, judged: Mapping[str, Any], name: str) -> str:
 
 def changed(one: Mapping[str, Any]) -> str:
     """A change in percentage points."""
-    low, high = (signed(100 * one[side], 3) if one[side] else "0" for side in ("low", "high"))
-    value = signed(100 * one["value"], 3) if one["value"] else measure(0.0)
+    low, value, high = (points(one[side]) for side in ("low", "value", "high"))
     return f"{value} points ({low} to {high}, n {count(one['n'])})"
+
+
+def points(change: float) -> str:
+    """With a sign, to a tenth."""
+    rounded = round(100 * change, 1)
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
