@@ -158,8 +158,8 @@ function tell(view) {
   if (!view.cy) return;
   const ids = JSON.stringify(view.cy.nodes(":selected").map((node) => node.id()));
   if (ids === view.told) return;
+  view.sent.push(view.told, ids); // what was so until now may still be on its way back
   view.told = ids;
-  view.sent.push(ids);
   view.setStateValue("selected", JSON.parse(ids));
 }
 
