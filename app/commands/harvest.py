@@ -41,11 +41,7 @@ def harvest(
     plan = HarvestPlan(
         tokens=tokens, context_size=context_size, forward_batch=forward_batch, seed=seed, pack=pack
     )
-    if processes < 1:
-        raise InputError(f"--processes must be 1 or more, not {processes}.")
-    part = parse_shard(shard)
-    if part and processes > 1:
-        raise InputError("--shard and --processes exclude each other: give one of the two.")
+    part = parse_part(shard, processes)
     kinds = parse_kinds(nulls)
     look(model, dictionaries, corpora, text_column)
     Store.create(store)
@@ -103,6 +99,16 @@ def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> None:
                 f"Two dictionaries are called {names[-1]!r}. Give one another name: "
                 f"--dictionary NAME={spec}"
             )
+
+
+def parse_part(shard: str | None, processes: int) -> tuple[int, int] | None:
+    """The shard that is asked for; None for all of it, in so many processes."""
+    if processes < 1:
+        raise InputError(f"--processes must be 1 or more, not {processes}.")
+    part = parse_shard(shard)
+    if part and processes > 1:
+        raise InputError("--shard and --processes exclude each other: give one of the two.")
+    return part
 
 
 def parse_shard(text: str | None) -> tuple[int, int] | None:
