@@ -1,4 +1,7 @@
-"""What features are called beside a graph: their label, else what they promote."""
+"""What features are called in a graph: a person's label, else what they promote.
+
+Explanations are sentences: too long for a node.
+"""
 
 from collections.abc import Iterable
 
@@ -17,8 +20,8 @@ def names(place: Place, nodes: Iterable[Seen]) -> dict[str, str]:
         n.id: (n.dictionary, n.feature) for n in nodes
         if n.kind == "feature" and n.feature is not None and n.dictionary in place.file.dictionaries
     }  # fmt: skip
-    called = annotations.read().annotations.called
-    said = {one: called.of(feature) for one, feature in features.items()}
+    labels = annotations.read().annotations.labels
+    said = {one: labels.of(feature) for one, feature in features.items()}
     rest = [feature for one, feature in features.items() if not said[one]]
     found = promoted(place.file, list(dict.fromkeys(rest)), TOKENS) if rest else {}
     text = place.file.vocabulary.text
