@@ -180,5 +180,7 @@ def test_lists_and_explanations_are_there_to_join(store: Store) -> None:
         {"name": "dogs", "text": "dogs", "n_active": 43}
     ]
     shown = ask(store, HARVEST, "SELECT DISTINCT table_name FROM duckdb_columns()").table
-    assert {"feature_list", "list_entry", "explanation", "score"} <= set(shown["table_name"].to_pylist())
+    assert {"feature_list", "list_entry", "explanation", "score"} <= set(
+        shown["table_name"].to_pylist()
+    )
     assert {"feature_list", "list_entry", "explanation", "score"} <= console.tables().keys()

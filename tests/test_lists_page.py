@@ -187,7 +187,10 @@ def test_a_search_finds_explanations_too(visit: Open, store: Store) -> None:
     take_in(store.catalog, checked("explanations", rows, "rows"))
     store.catalog.annotate(FeatureId("resid", 5), "label", "elephant")
     table = visit(session.SEARCH, dictionary="resid", q="elephant").dataframe[0].value
-    assert list(table["feature"]) == [5, 3] and list(table["label"]) == ["elephant", "grey elephant"]
+    assert list(table["feature"]) == [5, 3] and list(table["label"]) == [
+        "elephant",
+        "grey elephant",
+    ]
     assert list(table["why"]) == ["label", "explanation: “grey elephant”"]
 
 

@@ -1,6 +1,5 @@
 """Scorers on windows of a real harvest of a tiny model."""
 
-
 import pytest
 
 from autointerp import nulls

@@ -104,7 +104,8 @@ def test_meaning_without_labels_says_what_to_do(
 ) -> None:
     monkeypatch.setenv(session.STORE, str(make_store(tmp_path / "store").path))
     test = visit(q="dog", by="meaning")
-    assert "No feature here has a label or an explanation yet" in words_of(test) and not len(test.dataframe)
+    assert "No feature here has a label or an explanation yet" in words_of(test)
+    assert not len(test.dataframe)
 
 
 def test_a_label_given_since_is_found(
