@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,15 +71,14 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         [sys.executable, "-m", "app.cli", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line.strip())
-        if line == "harvest\n":
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-            break
-    out, rest = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, ""), "\n".join(seen) + rest
+    (tmp_path / "store" / "harvests").mkdir(parents=True)
+    while not Store(tmp_path / "store").unfinished():
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, said = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, ""), said
+    rest = said[said.index("Stopped.") :]
     (begun,) = Store(tmp_path / "store").unfinished()
     assert [line for line in rest.splitlines() if line] == [
         f"Stopped. What harvest {begun.id} has so far is kept: run the same command again to go "
