@@ -36,8 +36,10 @@ PAINT_MS = 4000
 LOADED_MS = 240_000
 """How long the model may take to load."""
 TEXT = "In May Tina gave the cold drum to Mary. Nobody knew where the tiger had gone, so she"
-CLICKED = {"ablate": "Run", "explanations": "detection"}
-"""Pages that begin at a press of a button."""
+CLICKED = {
+    "ablate": ["Run"], "explanations": ["detection"], "shift": ["Girl or boy", "Train and rank"],
+}  # fmt: skip
+"""Pages that begin at a press of buttons."""
 EFFECT = "Effect of removing it"
 DARK = ("feature", "features", "steer")
 """Pages that are shown in the dark scheme too."""
@@ -79,6 +81,14 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
         "steer", *weights, f"--feature={ANIMAL}", "--mode=add", "--strength=35", "--max-new=40",
         "--prompt=In May Tina met Mary. They saw", "--seed=1", "--store", store,
     )  # fmt: skip
+    steered = newest(store)
+    saefari(
+        "circuit", f"--model={MODEL}", "--task=indirect_object", "--n-prompts=40", "--store", store,
+        *(f"--dictionary=resid-{i}={WEIGHTS / f'resid-{i}'}" for i in range(4)),
+    )  # fmt: skip
+    traced = newest(store)
+    saefari("clusters", "--store", store)
+    grouped = newest(store)
     (task,) = task_prompts("indirect_object", "held_out", 1, 0)
     asked = {"prompts": task.prompt, "answer": task.answer, "wrong": task.wrong, "tab": "effects"}
     singles, plurals = [], []
@@ -109,10 +119,13 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
             ".strip",
         ),
         "contrast": (f"/contrast?{urlencode({**here, **texts, 'unit': 'last'})}", "The first"),
-        "steer": (f"/steer?{urlencode({**one, **newest(store)})}", None),
+        "steer": (f"/steer?{urlencode({**one, **steered})}", None),
         "ablate": (
             f"/ablate?{urlencode({**here, **asked})}", "Spearman"
         ),
+        "circuits": (f"/circuits?{urlencode({**one, **traced})}", "measured now"),
+        "behaviours": (f"/behaviours?{urlencode({**one, **grouped, 'cluster': '1'})}", "Cluster 1"),
+        "shift": (f"/shift?{urlencode(one)}", "features marked"),
         "experiments": (f"/experiments?{urlencode(here)}", None),
         "lists": (f"/lists?{urlencode({**here, 'list': kept})}", None),
         "sql": (f"/sql?{urlencode(here)}", None),
@@ -152,8 +165,9 @@ def photograph(browser: Browser, url: str, name: str, ready: str | None, scheme:
     context = browser.new_context(viewport=SIZE, color_scheme="dark" if dark else "light")
     page = context.new_page()
     page.goto(url)
-    if name in CLICKED:
-        page.get_by_role("button", name=CLICKED[name], exact=True).click(timeout=LOADED_MS)
+    for button in CLICKED.get(name, []):
+        page.get_by_role("button", name=button, exact=True).click(timeout=LOADED_MS)
+        page.wait_for_timeout(PAINT_MS)
     if ready:
         awaited(page, ready)
     page.mouse.move(1276, 400)  # nothing is pointed at
