@@ -7,6 +7,9 @@ import numpy as np
 
 from feature_store.search import WordIndex
 
+LINE = 60
+"""Characters of a name in a list."""
+
 
 class Labels:
     """What features are called, by feature and by words."""
@@ -46,3 +49,8 @@ class Called(NamedTuple):
     def of(self, feature: tuple[str, int]) -> str:
         """A feature's name; empty where nobody said anything."""
         return self.labels.of(feature) or self.explained.of(feature)
+
+    def short(self, feature: tuple[str, int]) -> str:
+        """The same within a line: explanations can be long sentences."""
+        name = self.of(feature)
+        return name if len(name) <= LINE else name[: LINE - 1] + "…"

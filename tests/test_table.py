@@ -71,6 +71,7 @@ def test_an_explanation_stands_where_nobody_gave_a_label(tmp_path: Path) -> None
     named = rows(file, "resid", [7, 4, 1, 0], ["feature", "label"], said)
     assert named.column("label").to_pylist() == ["abc", "Park", "zoo", None]
     assert [said.called.of(("resid", i)) for i in (7, 4, 1, 0)] == ["abc", "Park", "zoo", ""]
+    assert [said.called.short(("resid", i)) for i in (7, 0)] == ["abc", ""]
     assert ordering(file, "resid", Wanted(order="label"), said)[:3].tolist() == [7, 4, 1]
     assert ordering(file, "resid", Wanted(says="ZO"), said).tolist() == [1]
     assert ordering(file, "resid", Wanted(having=("label",)), said).tolist() == [4]

@@ -171,7 +171,7 @@ def named(place: Place) -> None:
 def meaning(place: Place, feature: FeatureId) -> str:
     """A label, else the tokens that a feature promotes; nothing where it is not there."""
     pair = (feature.dictionary, feature.index)
-    label = annotations.read().annotations.called.of(pair)
+    label = annotations.read().annotations.called.short(pair)
     if label:
         return label
     found = promoted(place.file, [pair], 3).get(pair, [])

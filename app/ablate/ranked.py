@@ -132,7 +132,7 @@ def told(place: Place, rows: list[Mapping[str, Any]]) -> dict[str, str]:
     pairs = list({(r["dictionary"], r["feature"]) for r in there if r["feature"] is not None})
     tokens = promoted(place.file, pairs, 3)
     return {
-        f"{name}/{index}": called.of((name, index))
+        f"{name}/{index}": called.short((name, index))
         or " ".join(visible(text(t)).strip() for t in tokens.get((name, index), []))
         for name, index in pairs
     }

@@ -82,7 +82,7 @@ def described(file: HarvestFile, feature: FeatureId, said: annotations.Said) -> 
     """A feature's label; without one what it promotes; and how dense it is."""
     row = strip.facts(file, file.record.id, feature.dictionary).slice(feature.index, 1)
     facts = row.to_pylist()[0]
-    name = said.annotations.called.of((feature.dictionary, feature.index))
+    name = said.annotations.called.short((feature.dictionary, feature.index))
     if not name and facts["promoted"]:
         pieces = (visible(file.vocabulary.text(t)).strip() for t in facts["promoted"][:4])
         name = "promotes " + " ".join(filter(None, pieces))
