@@ -15,7 +15,9 @@ from feature_store.maps import Map
 from feature_store.reader import HarvestFile
 from feature_store.table import rows
 
-NUMBERS = ("density", "max_act", "top_token_share", "mean_position", "encoder_decoder_cosine")
+NUMBERS = (
+    "density", "max_act", "score", "top_token_share", "mean_position", "encoder_decoder_cosine",
+)  # fmt: skip
 """Columns of the store that points can be coloured by."""
 
 SHORT = 22

@@ -37,6 +37,7 @@ class Colour:
 COLOURS = {
     "density": Colour("density", "share of tokens, log scale", "density", log=True),
     "max": Colour("max", "largest activation", "max_act"),
+    "score": Colour("score", "detection score of its label or newest explanation", "score"),
     "token": Colour("one token", "share of activation on one token", "top_token_share"),
     "position": Colour("position", "mean position where active", "mean_position"),
     "cosine": Colour("enc·dec", "cosine of encoder and decoder", "encoder_decoder_cosine"),
@@ -114,7 +115,10 @@ def paint(points: Points, by: str, colours: Palette) -> dict[str, object]:
         low, high = np.nanmin(values, initial=0), np.nanmax(values, initial=-9)
         powers = list(range(int(np.floor(low)), int(np.ceil(high)) + 1))
         ticks = {"tickvals": powers, "ticktext": [share(10.0**p) for p in powers]}
-    span = dict(zip(("cmin", "cmax"), np.nanquantile(values, EXTREMES), strict=True))
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return {"color": blend(colours.muted, colours.background, 0.35)}
+    span = dict(zip(("cmin", "cmax"), np.quantile(known, EXTREMES), strict=True))
     faint, strong = blend(colours.muted, colours.background, 0.35), colours.text
     bar = {
         "title": {"text": colour.unit, "side": "right"}, "thickness": 8, "outlinewidth": 0,

@@ -118,6 +118,8 @@ def controls(points: Points, colour: str, words: str) -> np.ndarray:
         marked = points.matching(words)
         if words.strip():
             st.caption(f"{count(int(marked.sum()))} marked", width="content")
+        if colour == "score" and np.isnan(points.numbers["score"]).all():
+            st.caption("No feature here has a score yet.", width="content")
     return marked
 
 
