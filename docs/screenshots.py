@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from backend.demo import MODEL, WEIGHTS
 from backend.demo.corpus import task_prompts
@@ -29,7 +29,7 @@ ANIMAL, OTHER, WOLF = f"{DICTIONARY}/719", f"{DICTIONARY}/563", "mlp-2/452"
 """Features with an article before an animal, found by reading their contexts."""
 EXPLAINED = f"{DICTIONARY}/158"
 """One of those whose explanations are scored."""
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 PAINT_MS = 4000
 """How long a page may take until nothing moves any more."""
@@ -76,19 +76,7 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
     one_dictionary = ["--store", store, "--dictionary", DICTIONARY, "--features", "top:300"]
     saefari("explain", *one_dictionary)
     saefari("score", *one_dictionary, "--scorer", "detection,fuzzing,simulation")
-    weights = [f"--dictionary={DICTIONARY}={WEIGHTS / DICTIONARY}", f"--model={MODEL}"]
-    saefari(
-        "steer", *weights, f"--feature={ANIMAL}", "--mode=add", "--strength=35", "--max-new=40",
-        "--prompt=In May Tina met Mary. They saw", "--seed=1", "--store", store,
-    )  # fmt: skip
-    steered = newest(store)
-    saefari(
-        "circuit", f"--model={MODEL}", "--task=indirect_object", "--n-prompts=40", "--store", store,
-        *(f"--dictionary=resid-{i}={WEIGHTS / f'resid-{i}'}" for i in range(4)),
-    )  # fmt: skip
-    traced = newest(store)
-    saefari("clusters", "--store", store)
-    grouped = newest(store)
+    steered, traced, grouped = runs(store)
     (task,) = task_prompts("indirect_object", "held_out", 1, 0)
     asked = {"prompts": task.prompt, "answer": task.answer, "wrong": task.wrong, "tab": "effects"}
     singles, plurals = [], []
@@ -131,6 +119,24 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
         "sql": (f"/sql?{urlencode(here)}", None),
         "jobs": (f"/jobs?{urlencode(here)}", None),
     }  # fmt: skip
+
+
+def runs(store: Path) -> list[dict[str, str]]:
+    """A steered text, a circuit and groups of next tokens, each kept; the parameters of their
+    links."""
+    weights = [f"--dictionary={DICTIONARY}={WEIGHTS / DICTIONARY}", f"--model={MODEL}"]
+    saefari(
+        "steer", *weights, f"--feature={ANIMAL}", "--mode=add", "--strength=35", "--max-new=40",
+        "--prompt=In May Tina met Mary. They saw", "--seed=1", "--store", store,
+    )  # fmt: skip
+    kept = [newest(store)]
+    saefari(
+        "circuit", f"--model={MODEL}", "--task=indirect_object", "--n-prompts=40", "--store", store,
+        *(f"--dictionary=resid-{i}={WEIGHTS / f'resid-{i}'}" for i in range(4)),
+    )  # fmt: skip
+    kept.append(newest(store))
+    saefari("clusters", "--store", store)
+    return [*kept, newest(store)]
 
 
 def newest(store: Path) -> dict[str, str]:
