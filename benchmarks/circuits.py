@@ -19,7 +19,8 @@ from backend.circuits.exact import exact
 from backend.circuits.examples import Examples, from_task
 from backend.circuits.grounds import Grounds
 from backend.circuits.judging import Judge
-from backend.circuits.proof import prove
+from backend.circuits.proof import judged, prove
+from backend.circuits.records import Point
 from backend.circuits.sparse_features import Settings, chosen, sparse_features
 from backend.circuits.table import Table
 from backend.demo import DICTIONARIES, MODEL
@@ -30,12 +31,14 @@ from backend.lm import Lm
 from benchmarks.goals import Goal, table
 
 TASKS = ("indirect_object", "greater_than", "pronoun")
-BASELINES = ("zero", "mean", "pair")
+BASELINES = ("zero", "mean", "pair", "resample")
 PROMPTS, PAIRS = 16, 200
 TOP, RANDOM = 100, 200
 SIZES = (25, 50, 75, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1500, 2000)
 RESIDUAL = ("resid-0", "resid-1", "resid-2", "resid-3")
 ENOUGH = 0.8
+CLOSE = 5
+"""Nodes within which the smallest faithful circuit is found."""
 
 
 def demo() -> LocalEngine:
@@ -122,10 +125,9 @@ def circuit(
     sizes = [size for size in SIZES if size < len(ranked)]
     proof = prove(judge, ranked, [*sizes, len(ranked)], draws=0)
     counted = [point for point in proof.points if point.errors == "count"]
-    enough = next(
-        (p.nodes for p in counted
-         if p.faithfulness and (p.faithfulness.low or p.faithfulness.value) >= ENOUGH), None,
-    )  # fmt: skip
+    enough = next((p.nodes for p in counted if faithful(p)), None)
+    if enough is not None:
+        enough = smallest(judge, ranked, max((s for s in sizes if s < enough), default=0), enough)
     found = {
         "task": task, "pairs": len(second), "candidates": len(ranked), "dictionaries": list(names),
         "clean": proof.clean.value, "empty": proof.empty.value, "enough": enough,
@@ -135,6 +137,23 @@ def circuit(
         again = prove(judge, ranked, [enough], nulls=[100, enough], draws=draws)
         found["null"] = {p.nodes: p.null_95 for p in again.points if p.null is not None}
     return found
+
+
+def faithful(point: Point) -> bool:
+    """Whether the interval's lower bound is enough; without an interval nothing is said."""
+    share = point.faithfulness
+    return share is not None and share.low is not None and share.low >= ENOUGH
+
+
+def smallest(judge: Judge, ranked: Table, few: int, enough: int) -> int:
+    """The smallest size between one that is too small and one that is enough, by halving."""
+    while enough - few > CLOSE:
+        middle = (few + enough) // 2
+        if faithful(judged(judge, ranked, torch.arange(len(ranked)) < middle)):
+            enough = middle
+        else:
+            few = middle
+    return enough
 
 
 def point_row(point: Any) -> list[Any]:
