@@ -30,7 +30,7 @@ from feature_store.locks import holder
 SCHEMA = Path(__file__).with_name("calls.sql")
 FLUSH_S = 1.0
 BATCH = 512
-MEMORY = "256MB"
+MEMORY = "96MB"
 """Of DuckDB, however long the job."""
 
 
