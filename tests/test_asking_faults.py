@@ -159,6 +159,51 @@ def test_what_a_server_does_not_take_is_left_out(parameter: str, note: str, tmp_
     assert running.calls == 4 and len([n for n in notes if note in n]) == 1
 
 
+NAMED = {  # a property may have the name of a word
+    "type": "object", "required": ["minItems"], "additionalProperties": False,
+    "properties": {"minItems": {"type": "string", "minLength": 1}},
+}  # fmt: skip
+
+
+def words(schema: object) -> set[str]:
+    """The words of a JSON schema, at any depth; names of properties are none."""
+    if isinstance(schema, list):
+        return set().union(*map(words, schema))
+    if not isinstance(schema, dict):
+        return set()
+    parts = {**schema, "properties": [*schema.get("properties", {}).values()]}
+    return set(schema).union(*map(words, parts.values()))
+
+
+def strict(body: server.Body) -> str | server.Fault:
+    """A server that takes schemas without limits."""
+    found = words(body["response_format"]["json_schema"]["schema"])
+    if refused := found & {"minLength", "maxLength", "minItems", "maxItems"}:
+        sentence = f"Invalid schema for response_format: {min(refused)!r} is not permitted."
+        return server.Fault(400, message=sentence)
+    return GOOD
+
+
+def test_a_server_with_strict_schemas_gets_them_without_limits(tmp_path: Path) -> None:
+    """Calls that are under way together learn it once, and the schema itself stays."""
+    notes: list[str] = []
+    with serve(strict) as running:
+        wanted = [question(str(i)) for i in range(3)]
+        replies = ask(running.base_url, tmp_path / "a", wanted, notes=notes, concurrency=3)
+    assert all(isinstance(reply, Reply) for reply in replies)
+    assert len([note for note in notes if "limits" in note]) == len(notes) == 1
+    assert all("response_format" in body for body in running.bodies) and running.calls <= 6
+
+
+def test_no_server_is_sent_the_length_of_a_text_and_it_is_held_against_it(tmp_path: Path) -> None:
+    with serve(always('{"minItems": " "}')) as running:
+        failed = one(running.base_url, tmp_path / "a.duckdb", question(schema=NAMED))
+    (body,) = running.bodies
+    sent = body["response_format"]["json_schema"]["schema"]
+    assert sent == NAMED | {"properties": {"minItems": {"type": "string"}}}
+    assert isinstance(failed, Failed) and failed.kind == "unreadable"
+
+
 def test_log_probabilities_come_with_the_tokens(tmp_path: Path) -> None:
     said = server.logprobs([("1", {"1": -0.1, "0": -2.3})])
     with serve(always(server.Said("1", said))) as running:

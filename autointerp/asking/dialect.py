@@ -1,11 +1,17 @@
 """What a request looks like to a server, less what that server was found not to take."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from autointerp.asking.records import Request, writable
 
 SEED_OF_DRAW = 1_000
+NEVER = frozenset(("minLength", "maxLength"))
+"""Words of JSON Schema that OpenAI's strict schemas refuse; replies are held against them here."""
+LIMITS = frozenset(("minItems", "maxItems", "minimum", "maximum"))
+"""Words that some servers refuse. They are worth sending: a server that follows them cannot answer
+too many items."""
 
 
 @dataclass
@@ -20,6 +26,8 @@ class Dialect:
     temperature: bool = True
     short_name: bool = True
     """`max_tokens`, as most servers say, rather than OpenAI's newer `max_completion_tokens`."""
+    limits: bool = True
+    """Whether schemas go out with their LIMITS."""
 
     def body(self, request: Request) -> dict[str, Any]:
         """The JSON to send."""
@@ -36,7 +44,8 @@ class Dialect:
         if request.draw:
             body["seed"] = SEED_OF_DRAW + request.draw
         if request.schema is not None and self.structured:
-            form = {"name": "answer", "strict": True, "schema": dict(request.schema)}
+            schema = without(request.schema, NEVER if self.limits else NEVER | LIMITS)
+            form = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if request.logprobs and self.logprobs:
             body |= {"logprobs": True, "top_logprobs": request.logprobs}
@@ -49,8 +58,7 @@ class Dialect:
         """
         said = message.lower()
         if "response_format" in body and any(n in said for n in ("response_format", "schema")):
-            self.structured = False
-            return "The server takes no JSON schema: replies are checked here alone."
+            return self._unlearn_schema(body["response_format"], said)
         if "logprobs" in body and "logprobs" in said:
             self.logprobs = False
             return "The server gives no log probabilities: answers are yes or no, without one."
@@ -61,3 +69,25 @@ class Dialect:
             self.temperature = False
             return "The model takes no temperature: its own is in force."
         return ""
+
+    def _unlearn_schema(self, sent: dict[str, Any], said: str) -> str:
+        if without(sent, LIMITS) != sent and any(word.lower() in said for word in LIMITS):
+            if not self.limits:
+                return ""  # another call has learnt it meanwhile: the next body is a new one
+            self.limits = False
+            return "The server takes no limits in JSON schemas: lengths are checked here alone."
+        self.structured = False
+        return "The server takes no JSON schema: replies are checked here alone."
+
+
+def without(schema: Any, words: Collection[str]) -> Any:
+    """A JSON schema less some of its words; names of properties are no words."""
+    if isinstance(schema, list | tuple):
+        return [without(part, words) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        word: {name: without(one, words) for name, one in part.items()}
+        if word == "properties" else without(part, words)
+        for word, part in schema.items() if word not in words
+    }  # fmt: skip

@@ -94,7 +94,7 @@ async def by_model(label: str, tools: Tools) -> tuple[list[list[str] | Failed], 
 
 
 def read(texts: list[str]) -> list[str] | Failed:
-    """The texts of a reply. `minLength` is no part of the schemas that all servers take."""
+    """The texts of a reply; one that is empty spoils it."""
     return texts if all(text.strip() for text in texts) else Failed("empty", "A text is empty.")
 
 
