@@ -6,7 +6,7 @@ small real one where SAEFARI_TEST_DATA names it, and a random one of 12 layers, 
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -107,10 +107,16 @@ def _ways(case: Case, ids: list[int], new: int) -> dict[str, Callable[[], int]]:
         out = made.generate(prompt, max_new_tokens=new, do_sample=True, top_k=0, top_p=1.0)
         return out.shape[1] - PROMPT
 
-    def ours(rows: list[Row], guard: bool = False, tokens: int = new) -> int:
-        start, sampling = Start(tuple(ids)), Sampling(max_new=tokens)
-        records = generate(lm, case.dictionaries, start, rows, sampling, Extras(guard=guard))
-        return 1 + max(one.index for one in records if isinstance(one, Token))
+    def records(rows: list[Row], guard: bool = False) -> Iterator[Token]:
+        start, sampling = Start(tuple(ids)), Sampling(max_new=new)
+        found = generate(lm, case.dictionaries, start, rows, sampling, Extras(guard=guard))
+        return (one for one in found if isinstance(one, Token))
+
+    def ours(rows: list[Row], guard: bool = False) -> int:
+        return 1 + max(one.index for one in records(rows, guard))
+
+    def first(rows: list[Row]) -> int:
+        return 1 + next(records(rows)).index
 
     def prefill() -> int:
         with torch.no_grad():
@@ -131,7 +137,7 @@ def _ways(case: Case, ids: list[int], new: int) -> dict[str, Callable[[], int]]:
         "default + steered": lambda: ours([plain, one]),
         "with guard": lambda: ours([plain, one], guard=True),
         "prefill": prefill,
-        "first token": lambda: ours([one], tokens=1),
+        "first token": lambda: first([one]),
     }
 
 

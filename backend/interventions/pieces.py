@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
+from weakref import WeakKeyDictionary
 
 BROKEN = "\ufffd"
 PATIENCE = 6
@@ -54,21 +55,29 @@ class Pieces:
         return self._text(ids) if ids else ""
 
 
+_quick: "WeakKeyDictionary[Any, Callable[..., str]]" = WeakKeyDictionary()
+"""Of tokenizers seen before: to find out takes as long as to decode a prompt."""
+
+
 def _decoder(tokenizer: Any) -> Callable[..., str]:
     """`tokenizer.decode`, special tokens and spaces as they are.
 
     Around the Rust decoder transformers puts ten times its cost, a twentieth of a small model's
     step; where a tokenizer adds nothing of its own, the Rust decoder is asked itself.
     """
+    if (found := _quick.get(tokenizer)) is not None:
+        return found
     from transformers import PreTrainedTokenizerFast as Usual
 
     decode: Any = tokenizer.decode
     usual = isinstance(tokenizer, Usual) and all(
         getattr(type(tokenizer), name) is getattr(Usual, name) for name in ("decode", "_decode")
     )
-    if usual:
-        return partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=False)
-    return partial(decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if not usual:
+        return partial(decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    found = partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=False)
+    _quick[tokenizer] = found
+    return found
 
 
 def pieces_of(tokenizer: Any, ids: Sequence[int]) -> list[str]:
