@@ -28,7 +28,7 @@ NODE = pa.schema(
 )  # fmt: skip
 EDGE = pa.schema(
     [("graph", pa.string()), ("source", pa.int32()), ("target", pa.int32()),
-     ("weight", pa.float64())]
+     ("weight", pa.float64()), ("stability", pa.float64())]
 )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ class Circuits:
         rows = [{**node, "graph": name, "node": i} for i, node in enumerate(nodes)]
         lines = [
             {"graph": name, "source": place[edge["source"]], "target": place[edge["target"]],
-             "weight": edge["weight"]}
+             "weight": edge["weight"], "stability": edge.get("stability")}
             for edge in edges
         ]  # fmt: skip
         with self.catalog.transaction() as db:

@@ -102,7 +102,7 @@ class Graph:
 
     def __init__(self, nodes: pa.Table, edges: pa.Table) -> None:
         """`nodes`: the columns of Seen but inside and group, and `node`; `edges`: source, target,
-        weight, where source and target are numbers of `node`."""
+        weight, stability, where source and target are numbers of `node`."""
         self._db = duckdb.connect(config={"threads": 1})
         self._lock = threading.Lock()  # guards making cursors
         for name, table in (("node", nodes), ("edge", edges)):
@@ -130,6 +130,16 @@ class Graph:
             return db.execute(
                 "SELECT source, target, weight FROM edge ORDER BY abs(weight) DESC, source, target"
             ).fetchall()
+
+    @cached_property
+    def stability(self) -> dict[tuple[str, str], float]:
+        """By source and target, the share of draws of prompts in which an edge holds; edges
+        without one are not in it."""
+        with self._cursor() as db:
+            rows = db.execute(
+                "SELECT source, target, stability FROM edge WHERE stability IS NOT NULL"
+            ).fetchall()
+        return {(self.ids[source], self.ids[target]): share for source, target, share in rows}
 
     def part(self, choice: Choice) -> Part:
         """What a choice leaves."""

@@ -11,6 +11,7 @@ from app.circuits import layout, picture, running, taking
 from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
 from app.circuits.starts import FeatureAt, ScoreAt, parse
+from app.wording import share
 from backend.ablation.asked import Case
 from backend.circuits.exchange import to_circuit_tracer
 from backend.circuits.records import (
@@ -261,6 +262,17 @@ def test_beside_a_feature_stand_its_own_panels_and_its_edges(store: Store) -> No
     page = visit(experiment=kept(store), node=NODES[1].id)
     keys = {one.key for one in page.get("bidi_component")}
     assert {"circuits_up", "circuits_down", "feature_contexts", "feature_logits"} <= keys
+
+
+def test_edges_say_how_often_they_hold(store: Store) -> None:
+    edges = (replace(EDGES[0], stability=0.981), replace(EDGES[1], stability=0.5), *EDGES[2:])
+    page = visit(experiment=kept(store, replace(CIRCUIT, edges=edges)), node=NODES[6].id, edges="1")
+    assert "stable edges** 1 of 2" in texts(page)
+    (table,) = [one for one in page.get("bidi_component") if one.key == "circuits_up"]
+    given = json.loads(table.proto.json)
+    assert [one["name"] for one in given["columns"]][-1] == "holds"
+    assert [row["cells"][-1] for row in given["rows"]] == [share(0.981), share(0.5)]
+    assert "stable edges" not in texts(visit(experiment=kept(store)))
 
 
 def test_a_feature_of_an_unknown_dictionary_has_no_panels(store: Store) -> None:

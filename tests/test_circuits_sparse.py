@@ -1,5 +1,6 @@
 """Effects and edges: worked out by hand on a linear model, and their laws on a bent one."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from backend.circuits.examples import from_task, gather
 from backend.circuits.grounds import Grounds
 from backend.circuits.records import Circuit, error_id, feature_id
 from backend.circuits.sparse_features import Settings, sparse_features
+from backend.circuits.stability import stability
 from backend.circuits.table import Table
 from backend.device import Placement
 from backend.dictionaries import load
@@ -226,3 +228,27 @@ def test_gradients_are_taken_once_for_all_dictionaries(engine: LocalEngine, monk
     grounds = Grounds(engine.lm, list(engine.dictionaries.values()), "zero", some)
     effects(engine.lm, grounds, some, "gradient")
     assert len(calls) == 1
+
+
+def test_an_edge_that_half_the_prompts_contradict_holds_in_half_of_the_draws() -> None:
+    """By hand: the same everywhere holds always; signs by turns, about half; the weakest edge sets
+    the bar, and one of a single prompt is as often in the draw as that prompt."""
+    n = 20
+    same, turns = np.full(n, 1.0), np.where(np.arange(n) % 2, 1.0, -0.98)
+    single = np.zeros(n)
+    single[3] = 5.0
+    held = stability(np.stack([same, turns, single], 1))
+    assert held is not None and held[0] == 1
+    assert held[1] == pytest.approx(0.588, abs=0.05)  # ten or more of twenty
+    assert held[2] == pytest.approx(1 - (1 - 1 / n) ** n, abs=0.05)
+    assert stability(np.ones((4, 3))) is None
+
+
+def test_a_circuits_edges_say_in_how_many_draws_they_hold(engine: LocalEngine) -> None:
+    some = gather(engine, CASES)
+    found = sparse_features(engine, some, settings=Settings("pair", nodes=8, edges=12, draws=0))
+    shares = [edge.stability for edge in found.edges]
+    assert all(share is not None and 0 <= share <= 1 for share in shares)
+    assert Circuit.from_json(found.to_json()) == found
+    one = sparse_features(engine, gather(engine, CASES[:1]), settings=Settings(nodes=8, draws=0))
+    assert one.edges and all(edge.stability is None for edge in one.edges)

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ def test_what_is_kept_is_what_was_given(circuits: Circuits) -> None:
     edges = [{"source": s, "target": t, "weight": w} for s, t, w in part.edges]
     whole = {**kept.experiment.result["circuit"], "nodes": nodes, "edges": edges}
     assert Circuit.from_json(whole) == CIRCUIT
+
+
+def test_edges_keep_their_stability(circuits: Circuits) -> None:
+    held = replace(CIRCUIT, edges=(replace(EDGES[0], stability=0.75), *EDGES[1:])).to_json()
+    graph = circuits.graph(circuits.put(held["nodes"], held["edges"]))
+    assert graph.stability == {(A.id, C.id): 0.75}
 
 
 def test_the_same_circuit_is_kept_once(circuits: Circuits) -> None:

@@ -13,12 +13,16 @@ from app.circuits.opened import Open
 from app.panels import activations, contexts, logits
 from app.panels.subject import Subject
 from app.session import Place
-from app.wording import plural, signed
+from app.wording import plural, share, signed
 from feature_store.errors import InputError
 from feature_store.graphs import GROUP, PLAIN, Part, Seen
 from feature_store.records import FeatureId
 
 NEIGHBOURS = 8
+HOLDS = (
+    "Stability over prompts: the share of bootstrap draws of the prompts in which the edge has the "
+    "same sign and is no weaker than the weakest edge of the graph."
+)
 PANELS = (contexts, activations, logits)
 """Of the feature page, in this order; others are one click away, on the page itself."""
 
@@ -103,11 +107,14 @@ def feature(here: Place, id: FeatureId) -> None:
 def neighbours(found: Open, node: Seen, names: dict[str, str]) -> None:
     """Its strongest edges, in and out."""
     ways: tuple[tuple[str, Literal["up", "down"]], ...] = (("from", "up"), ("to", "down"))
+    held = found.graph.stability
     for title, way in ways:
         near = found.graph.beside(node.id, way, NEIGHBOURS)
         if near:
             rows = [(id, line(found, found.nodes[id], names), weight) for id, weight in near]
-            table(f"circuits_{way}", found, (title, "weight"), rows)
+            ends = [(id, node.id) if way == "up" else (node.id, id) for id, _ in near]
+            table(f"circuits_{way}", found, (title, "weight"), rows,
+                  [held.get(both) for both in ends] if held else None)  # fmt: skip
 
 
 def several(found: Open, ids: Sequence[str], names: dict[str, str]) -> None:
@@ -142,17 +149,22 @@ def table(
     found: Open,
     heads: tuple[str, str],
     rows: Sequence[tuple[str, tuple[str, str], float | None]],
+    holds: Sequence[float | None] | None = None,
 ) -> None:
-    """Nodes with a number; a click selects one."""
+    """Nodes with a number; a click selects one. `holds`: the stability of each row's edge."""
     base = st.query_params.to_dict()
+    more = [] if holds is None else [["" if one is None else share(one)] for one in holds]
     data = {
         "ruled": False,
-        "columns": [{"name": name, "kind": kind, "hint": ""} for name, kind in
-                    ((heads[0], ""), ("", ""), (heads[1], "number"))],
+        "columns": [
+            {"name": name, "kind": kind, "hint": ""} for name, kind in
+            ((heads[0], ""), ("", ""), (heads[1], "number"))
+        ] + ([{"name": "holds", "kind": "number", "hint": HOLDS}] if more else []),
         "rows": [
             {"href": session.href(session.CIRCUITS, {**base, "node": id}), "target": id,
-             "cells": [*words, "" if value is None else signed(value, 3)], "notes": []}
-            for id, words, value in rows
+             "cells": [*words, "" if value is None else signed(value, 3),
+                       *(more[i] if more else [])], "notes": []}
+            for i, (id, words, value) in enumerate(rows)
         ],
     }  # fmt: skip
 

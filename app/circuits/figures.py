@@ -13,6 +13,8 @@ from feature_store.graphs import Part
 
 Measured = Mapping[Errors, Point] | str | None
 """Of what is shown; a sentence where it cannot be had; None while it is on its way."""
+STABLE = 0.95
+"""Of draws of the prompts."""
 NAMES: dict[Errors, str] = {"count": "errors counted", "keep": "kept", "remove": "removed"}
 
 
@@ -24,6 +26,7 @@ def draw(found: Open, part: Part, measured: Measured) -> None:
         f"**faithfulness** {now(measured) or faithfulness(found, n, measured)}",
         f"**error share** {errors(part)}",
         f"**nodes** {count(n)} of {count(found.graph.judged)}",
+        *stable(found, part),
     ]
     st.markdown("&emsp;".join(parts), help=HELP)
 
@@ -32,7 +35,19 @@ HELP = (
     "Faithfulness: (F(C) − F(∅)) ÷ (F(M) − F(∅)), with the rest of the nodes really ablated; error "
     "terms in the circuit count as nodes. Error share: |error effects| ÷ all |effects| among the "
     "shown nodes of the dictionary where it is largest; successive cuts of a stream are not summed."
+    " Stable edges: those that keep their sign and stay above the weakest edge of the graph in at "
+    "least 95 % of bootstrap draws of the prompts; each edge's own share stands beside its node."
 )
+
+
+def stable(found: Open, part: Part) -> list[str]:
+    """How many of the shown edges hold over prompts; nothing where it is not known of any."""
+    held = found.graph.stability
+    known = [held[source, target] for source, target, _ in part.edges if (source, target) in held]
+    if not known:
+        return []
+    n = sum(share >= STABLE for share in known)
+    return [f"**stable edges** {count(n)} of {count(len(known))}"]
 
 
 def scores(found: Open) -> list[str]:

@@ -84,8 +84,9 @@ def circuit_of(found: Open, part: Part | None) -> Circuit:
     seen = part.nodes if part else list(found.nodes.values())
     inside = {n.id for n in seen}
     place = {number: id for number, id in enumerate(found.graph.ids) if id in inside}
+    held = found.graph.stability
     edges = [
-        Edge(place[source], place[target], weight)
+        Edge(place[source], place[target], weight, held.get((place[source], place[target])))
         for source, target, weight in found.graph.lines()
         if source in place and target in place
     ]

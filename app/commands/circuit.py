@@ -24,6 +24,7 @@ from feature_store.store import Store
 if TYPE_CHECKING:
     from backend.engine import LocalEngine
 
+STABLE = 0.95
 SHOWN = 20
 """Nodes printed."""
 LARGEST = 20_000_000
@@ -151,6 +152,11 @@ def show(found: Circuit, kept: str) -> None:
         if one := getattr(found, name):
             facts.append(f"{name} {estimate(one)}")
     out.print(Text(" · ".join(facts)))
+    held = [edge.stability for edge in found.edges if edge.stability is not None]
+    if held:
+        n = sum(one >= STABLE for one in held)
+        out.print(Text(f"{count(n)} of {count(len(held))} edges hold in at least {STABLE:.0%} of "
+                       "draws of the prompts"))  # fmt: skip
     for name, share in found.error_share.items():
         out.print(Text(f"error share at {name}: {measure(share, 2)}"))
     out.print()

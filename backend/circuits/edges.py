@@ -7,6 +7,7 @@ kept nodes have edges; a batch of targets shares one backward pass.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -34,11 +35,17 @@ BLOCK = 16
 class Weights:
     """Edges between kept nodes; row n of `targets` is the metric itself."""
 
-    mean: Float[Tensor, "targets sources"]
-    """Over prompts, in the target's units."""
-    holds: Float[Tensor, "targets sources"]
-    """The share of prompts in which the edge has the sign of its mean."""
-    n: int
+    each: Float[Tensor, "prompts targets sources"]
+    """In the target's units."""
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "targets sources"]:
+        """Over prompts."""
+        return self.each.mean(0, dtype=torch.double)
+
+    @property
+    def n(self) -> int:
+        return len(self.each)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +75,8 @@ def weights(
 ) -> Weights:
     """All edges between the table's nodes, and from them to the metric (the last row)."""
     n = len(table)
-    total, above, below = (torch.zeros(n + 1, n, dtype=torch.double) for _ in range(3))
+    found = torch.zeros(len(examples), n + 1, n)
+    done = 0
     blocks = list(examples.blocks(rows_at_once(lm, examples, BLOCK)))
     for i, some in enumerate(blocks):
         sites = grounds.sites(some)
@@ -76,13 +84,11 @@ def weights(
         each = by_prompt(lm, sites, some, kept, n)
         for first, rows in each:
             last = first + rows.shape[0]
-            total[first:last] += rows.sum(1)
-            above[first:last] += (rows > 0).sum(1)
-            below[first:last] += (rows < 0).sum(1)
+            found[done : done + len(some), first:last] = rows.transpose(0, 1).float()
             if tick:
                 tick(i * (n + 1) + last, len(blocks) * (n + 1))
-    holds = torch.where(total > 0, above, below) / len(examples)
-    return Weights(total / len(examples), holds, len(examples))
+        done += len(some)
+    return Weights(found)
 
 
 def kept_nodes(lm: Lm, sites: Sequence[Site], some: Examples, table: Table) -> list[Kept]:

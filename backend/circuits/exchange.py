@@ -60,6 +60,7 @@ def to_circuit_tracer(
         "nodes": nodes,
         "links": [
             {"source": ids[edge.source], "target": ids[edge.target], "weight": edge.weight}
+            | ({} if edge.stability is None else {OWN: {"stability": edge.stability}})
             for edge in circuit.edges
         ],
     }
@@ -72,7 +73,8 @@ def to_graphml(circuit: Circuit) -> str:
     root = ET.Element(f"{{{GRAPHML}}}graphml")
     for name, kind in NODE_FIELDS.items():
         _declare(root, f"n_{name}", "node", name, kind)
-    _declare(root, "e_weight", "edge", "weight", "double")
+    for name in ("weight", "stability"):
+        _declare(root, f"e_{name}", "edge", name, "double")
     graph = ET.SubElement(root, f"{{{GRAPHML}}}graph", edgedefault="directed")
     for node in circuit.nodes:
         element = ET.SubElement(graph, f"{{{GRAPHML}}}node", id=_legal(node.id))
@@ -82,7 +84,10 @@ def to_graphml(circuit: Circuit) -> str:
                 _data(element, f"n_{name}", value)
     for edge in circuit.edges:
         ends = {"source": _legal(edge.source), "target": _legal(edge.target)}
-        _data(ET.SubElement(graph, f"{{{GRAPHML}}}edge", ends), "e_weight", edge.weight)
+        element = ET.SubElement(graph, f"{{{GRAPHML}}}edge", ends)
+        _data(element, "e_weight", edge.weight)
+        if edge.stability is not None:
+            _data(element, "e_stability", edge.stability)
     return ET.tostring(root, encoding="unicode", xml_declaration=True)
 
 

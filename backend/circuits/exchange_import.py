@@ -188,7 +188,8 @@ def _edges(rows: Sequence[Any], nodes: Mapping[str, Node]) -> list[Edge]:
                 raise InputError(f"Link {i} names the node {end!r}, which is not in the file.")
             ends.append(nodes[end].id)
         weight = _finite(_need(link, "weight", f"Link {i}"), f"Link {i}: weight")
-        edges.append(Edge(ends[0], ends[1], weight))
+        share = _maybe((link.get(OWN) or {}).get("stability"), f"Link {i}: stability")
+        edges.append(Edge(ends[0], ends[1], weight, share))
     return sorted(edges, key=lambda edge: -abs(edge.weight))
 
 

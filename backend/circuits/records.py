@@ -51,6 +51,9 @@ class Edge:
     source: str
     target: str
     weight: float
+    stability: float | None = None
+    """Over prompts: the share of bootstrap draws in which it holds (`stability.py`). None for one
+    prompt, and for methods that read one."""
 
 
 @dataclass(frozen=True)
@@ -249,3 +252,5 @@ def _check(circuit: Circuit) -> None:
             raise InputError(f"An edge names the node {missing!r}, which the circuit lacks.")
         if not isinstance(edge.weight, int | float) or not math.isfinite(edge.weight):
             raise InputError(f"The edge {edge.source} → {edge.target} has no number as weight.")
+        if not isinstance(edge.stability, int | float | None):
+            raise InputError(f"The stability of {edge.source} → {edge.target} is no number.")

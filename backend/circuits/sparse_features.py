@@ -28,6 +28,7 @@ from backend.circuits.records import (
     feature_id,
     logit_id,
 )
+from backend.circuits.stability import stability
 from backend.circuits.table import Table, grid
 from backend.dictionaries.base import Dictionary
 from backend.engine import LocalEngine
@@ -39,7 +40,9 @@ SPLIT = 20
 """Prompts from which on nodes are chosen on one half and judged on the other."""
 MOST_NODES = 2_000
 EDGE_PROMPTS = 64
-"""Prompts that edges are averaged over."""
+"""Prompts that edges are averaged over, at most."""
+EDGE_NUMBERS = 1 << 27
+"""Edges of single prompts held at once: 512 MB. Graphs of over 1,400 nodes take fewer prompts."""
 MEANS = (
     "Change of the target when the node alone goes to its baseline, estimated from gradients: "
     "negative where the target needs the node."
@@ -91,7 +94,7 @@ def sparse_features(
     )
     table = Table.of(found)
     kept = table.rows(torch.arange(min(settings.nodes, len(table))))
-    few = first.rows(slice(0, EDGE_PROMPTS))
+    few = first.rows(slice(0, edge_prompts(len(kept))))
     between = weights(engine.lm, grounds, few, kept, _told(said, "edges"))
     judge = Judge(engine.lm, grounds, second)
     size = len(kept)
@@ -148,7 +151,7 @@ def _record(
         logit_id("target", None), "logit", engine.lm.n_layers, label=target,
         value=proof.clean.value,
     )  # fmt: skip
-    edges, holds = _edges(between, [*nodes, goal], settings.edges)
+    edges = _edges(between, [*nodes, goal], settings.edges, settings.seed)
     here = proof.at(len(kept), settings.errors)
     return Circuit(
         method=NAME, model=engine.lm.name, prompts=examples.shown, target=target,
@@ -157,7 +160,7 @@ def _record(
         effect_means=MEANS, clean=proof.clean, empty=proof.empty,
         faithfulness=here and here.faithfulness, completeness=here and here.completeness,
         error_share={one.name: one.error_share for one in found}, curves=proof.points,
-        facts=_facts(examples, settings, found, table, holds, between.n),
+        facts=_facts(examples, settings, found, table, between.n),
         notes=_notes(engine, examples, dictionaries, settings, table, kept, edges, proof),
     )  # fmt: skip
 
@@ -173,19 +176,24 @@ def _node(table: Table, i: int, layers: Mapping[str, int], examples: Examples) -
     )  # fmt: skip
 
 
-def _edges(
-    between: Weights, nodes: Sequence[Node], most: int
-) -> tuple[tuple[Edge, ...], list[float]]:
-    """(the strongest edges, the share of prompts in which each holds)"""
+def edge_prompts(nodes: int) -> int:
+    """How many prompts the edges between so many nodes are averaged over."""
+    return max(1, min(EDGE_PROMPTS, EDGE_NUMBERS // (nodes + 1) ** 2))
+
+
+def _edges(between: Weights, nodes: Sequence[Node], most: int, seed: int) -> tuple[Edge, ...]:
+    """The strongest edges, each with its stability over prompts."""
     flat = between.mean.flatten()
     strong = flat.abs().topk(min(most, len(flat))).indices
     strong = strong[flat[strong] != 0]
     n = between.mean.shape[1]
-    edges = tuple(
-        Edge(nodes[at % n].id, nodes[at // n].id, weight)
-        for at, weight in zip(strong.tolist(), flat[strong].tolist(), strict=True)
+    each = between.each.flatten(1)[:, strong].double().numpy()
+    held = stability(each, seed=seed)
+    shares = [None] * len(strong) if held is None else held.tolist()
+    return tuple(
+        Edge(nodes[at % n].id, nodes[at // n].id, weight, share)
+        for at, weight, share in zip(strong.tolist(), flat[strong].tolist(), shares, strict=True)
     )
-    return edges, [round(x, 4) for x in between.holds.flatten()[strong].tolist()]
 
 
 def target_text(examples: Examples) -> str:
@@ -203,7 +211,7 @@ def target_text(examples: Examples) -> str:
 
 def _facts(
     examples: Examples, settings: Settings, found: Sequence[Nodes], table: Table,
-    holds: list[float], edge_prompts: int,
+    edges_on: int,
 ) -> dict[str, Any]:  # fmt: skip
     target = examples.laid.target
     lengths = [len(one.ids) for one in examples.shown]
@@ -214,7 +222,7 @@ def _facts(
         "gap": {one.name: one.gap for one in found},
         "moved": {one.name: one.moved for one in found},
         "chosen_on": len(examples) // 2 if len(examples) >= SPLIT else len(examples),
-        "edges_on": edge_prompts, "stability": holds,
+        "edges_on": edges_on,
         "places": "sum" if examples.summed else "slots",
         "slot_of": [row[:n] for row, n in zip(slots, lengths, strict=True)],
         "answers": [list(ids) for ids in target.answers],
