@@ -112,7 +112,7 @@ def demo(**options: Any) -> None:
     "nulls",
     default="",
     metavar="KIND,…",
-    help="Null dictionaries beside each: random, pca, neurons. None, if not given.",
+    help="Null dictionaries beside each: random, pca, neurons, shuffled. None, if not given.",
 )
 @click.option("--again", is_flag=True, help="Harvest anew what is finished already.")
 @JSON

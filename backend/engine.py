@@ -4,7 +4,7 @@ What the harvest stores is about its corpus; everything here is computed now, by
 behind the model's one lock.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,17 +21,36 @@ from backend.positions import uncounted_ids
 from backend.removal import removal
 from backend.toward import target_token, toward
 from feature_store.errors import InputError, pick
+from feature_store.null_dictionaries import of_the_model, refusal
 from feature_store.reader import HarvestFile
 from feature_store.records import Context, FeatureId
 from feature_store.removals import Removal
 
 
+class Served(dict[str, Dictionary]):
+    """Dictionaries by name. One that the harvest has and the model has not is refused by the
+    sentence that says why, whoever asks for it."""
+
+    def __init__(self, found: Mapping[str, Dictionary], elsewhere: Collection[str]) -> None:
+        super().__init__(found)
+        self._elsewhere = frozenset(elsewhere)
+
+    def __missing__(self, name: str) -> Dictionary:
+        if name in self._elsewhere:
+            raise InputError(refusal(name))
+        raise KeyError(name)
+
+
 class LocalEngine:
     """The model and dictionaries of one harvest, in this process."""
 
-    def __init__(self, lm: Lm, found: Mapping[str, Dictionary], *, bos: int | None) -> None:
+    def __init__(
+        self, lm: Lm, found: Mapping[str, Dictionary], *, bos: int | None,
+        elsewhere: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        """`elsewhere`: names of dictionaries that are refused, as they read a shuffled model."""
         self.lm = lm
-        self.dictionaries = dict(found)
+        self.dictionaries = Served(found, elsewhere)
         self.bos = bos
 
     @classmethod
@@ -47,13 +66,16 @@ class LocalEngine:
         settle_threads(placement, lm.d_model)
         same(f"model {record.model}", lm.model_hash, record.model_hash)
         found: dict[str, Dictionary] = {}
-        for name, info in file.dictionaries.items():
+        served = of_the_model(file)
+        for name in served:
+            info = file.dictionary(name)
             spec = place_of(info.weights_hash, f"dictionary {name}", places)
             one = loaders.load(spec, name=name, placement=placement, width=lm.width)
             same(f"dictionary {name}", one.weights_hash, info.weights_hash)
             found[name] = one
         first = int(file.sequences.flat[0])
-        return cls(lm, found, bos=first if first == lm.bos else None)
+        elsewhere = file.dictionaries.keys() - served
+        return cls(lm, found, bos=first if first == lm.bos else None, elsewhere=elsewhere)
 
     def read(self, text: str) -> Text:
         """Tokenise; InputError for an empty text and for one beyond the model's context."""

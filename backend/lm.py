@@ -251,6 +251,13 @@ class Lm:
         """The bridge's component at a dotted path such as `blocks.0.attn.o`; None if absent."""
         return reduce(_step, path.split("."), self._bridge)
 
+    def block(self, layer: int) -> nn.Module:
+        """The plain model's own module of a block; InputError where it has none."""
+        wrapped = getattr(self.component(f"blocks.{layer}"), "original_component", None)
+        if wrapped is None or wrapped not in self._twins:
+            raise InputError(f"{self.name} keeps no module for its block {layer}.")
+        return self._twins[wrapped]
+
     @property
     def is_layer_norm(self) -> bool:
         """Whether the final norm removes the mean."""

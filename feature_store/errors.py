@@ -14,10 +14,13 @@ class InputError(ValueError):
 
 
 def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """The entry of `table` called `name`, or an InputError with a near miss and what there is."""
-    if name in table:
+    """The entry of `table` called `name`, or an InputError with a near miss and what there is; or
+    with what the table itself says of a name that it knows and refuses."""
+    try:
         return table[name]
-    raise InputError(f"No {kind} called {name!r}.{near_miss(name, table)} {listing(table)}")
+    except KeyError:
+        what = f"No {kind} called {name!r}.{near_miss(name, table)} {listing(table)}"
+        raise InputError(what) from None
 
 
 def near_miss(name: str, names: Mapping[str, object] | list[str]) -> str:

@@ -1,4 +1,5 @@
-"""Null dictionaries of a harvest: directions that nobody trained, harvested and scored alike.
+"""Null dictionaries of a harvest: directions that nobody trained, or a trained dictionary on a
+model whose weights were shuffled; harvested and scored alike.
 
 What says whose null one is stands in its `source`: `null:KIND:NAME`, NAME a dictionary of the same
 harvest. Its own name is NAME~KIND.
@@ -10,8 +11,10 @@ from feature_store.errors import InputError, near_miss
 from feature_store.reader import HarvestFile
 from feature_store.records import DictionaryInfo
 
-KINDS = ("random", "pca", "neurons")
-"""Random directions; principal components; the model's own neurons. Both signs of the latter."""
+SHUFFLED = "shuffled"
+KINDS = ("random", "pca", "neurons", SHUFFLED)
+"""Random directions; principal components and the model's own neurons, both signs of each; the very
+dictionary on activations of the model with its blocks' weights shuffled."""
 
 
 class NullOf(NamedTuple):
@@ -36,6 +39,27 @@ def null_of(info: DictionaryInfo) -> NullOf | None:
     word, _, rest = info.source.partition(":")
     kind, colon, dictionary = rest.partition(":")
     return NullOf(kind, dictionary) if word == "null" and colon and kind in KINDS else None
+
+
+def of_the_model(file: HarvestFile) -> list[str]:
+    """The dictionaries whose activations are the model's own, in the harvest's order: those that
+    live pages may ask for."""
+    return [name for name, info in file.dictionaries.items() if not is_shuffled(info)]
+
+
+def is_shuffled(info: DictionaryInfo) -> bool:
+    """Whether a dictionary's activations are those of a model with shuffled weights."""
+    of = null_of(info)
+    return of is not None and of.kind == SHUFFLED
+
+
+def refusal(dictionary: str) -> str:
+    """Why nothing live is known of a dictionary on a shuffled model, in a sentence."""
+    own = dictionary.removesuffix(f"~{SHUFFLED}")
+    return (
+        f"{dictionary} was harvested on a model with shuffled weights, which is not kept: what it "
+        f"would read in the model itself is {own}'s. Use {own}, or read what the harvest has of it."
+    )
 
 
 def nulls_of(file: HarvestFile, dictionary: str) -> dict[str, str]:

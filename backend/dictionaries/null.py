@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,8 +23,9 @@ from backend.dictionaries.rules import Threshold
 from backend.dictionaries.sources import NULL_FACTS, NULL_WEIGHTS, Source, read_json
 from backend.dictionaries.tensors import moved, read_safetensors, take, weights_hash
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import null_name, null_source
+from feature_store.null_dictionaries import SHUFFLED, null_name, null_source
 
+ON_SHUFFLED = f"null-{SHUFFLED}"
 COLUMNS = 256
 """Features whose projections are sorted at a time."""
 ROUNDING = 4e-6
@@ -128,9 +129,19 @@ def thresholds(values: Float[Tensor, "n m"], counts: Int[Tensor, "m"]) -> Float[
 
 
 def seed_of(seed: int, of: str, kind: str) -> int:
-    """A harvest's seed made this dictionary's own."""
+    """A harvest's seed made this dictionary's, or this tensor's, own."""
     text = f"{seed}/{of}/{kind}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
+
+
+def on_shuffled(dictionary: Dictionary) -> Dictionary:
+    """The very dictionary, by name and source the null one that reads a shuffled model."""
+    return replace(
+        dictionary,
+        name=null_name(dictionary.name, SHUFFLED),
+        source=null_source(dictionary.name, SHUFFLED),
+        architecture=ON_SHUFFLED,
+    )
 
 
 def save(folder: Path, facts: NullFacts, weights: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backend import dictionaries as loaders
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.null import DRAWS, NullFacts, save, seed_of
+from backend.dictionaries.null import DRAWS, ON_SHUFFLED, NullFacts, on_shuffled, save, seed_of
 from backend.harvest.checkpoint import WorkLock
 from backend.harvest.feed import Batch, Feed, batches
 from backend.harvest.probe import PAIR_BUDGET, SAMPLE_BUDGET, SCALE_SEQUENCES, Probe
@@ -26,12 +26,13 @@ from backend.lm import Lm
 from backend.processing import Processing
 from backend.selfcheck import SelfCheck
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import SHUFFLED
 
 SAMPLE_TOKENS = 16_384
 """Counted tokens that set the thresholds, about: a whole number of sequences."""
 SAMPLE_BATCH = 2048
 """Tokens of one forward pass of the sample; not the harvest's, so that nothing hangs on that."""
-UNCHECKED = tuple(f"null-{kind}" for kind in DRAWS)
+UNCHECKED = (*(f"null-{kind}" for kind in DRAWS), ON_SHUFFLED)
 """Architectures that promise no reconstruction."""
 UNTRAINED = ("identity", "directions", *UNCHECKED)
 MAKING_S = 3600.0
@@ -50,19 +51,19 @@ class Ground:
 
 def made(
     ground: Ground, found: Sequence[Dictionary], kinds: Sequence[str], folder: Path, work: Path
-) -> list[tuple[Path, Dictionary]]:
+) -> list[tuple[Path | None, Dictionary]]:
     """The nulls of every dictionary that is trained (neurons and matrices have none), by
     dictionary, then kind, and where they lie. Those on disk are read, the others made and
-    written."""
+    written. On a shuffled model the dictionary is the trained one, which lies where it did."""
     trained = [(n, d) for n, d in enumerate(found) if d.architecture not in UNTRAINED]
     if not trained:
         raise InputError(
             "--null needs a trained dictionary: neurons and matrices are nulls already."
         )
-    loaded = []
+    loaded: list[tuple[Path | None, Dictionary]] = []
     with WorkLock(work / "nulls", "The null dictionaries of this harvest", MAKING_S):
         for number, one in trained:
-            places = {kind: folder / f"{number}-{kind}" for kind in kinds}
+            places = {k: folder / f"{number}-{k}" for k in kinds if k != SHUFFLED}
             missing = {kind: path for kind, path in places.items() if not path.exists()}
             if missing:
                 make(ground, one, missing)
@@ -70,6 +71,7 @@ def made(
                 (path, loaders.load(str(path), placement=ground.lm.placement))
                 for path in places.values()
             ]
+            loaded += [(None, on_shuffled(one))] if SHUFFLED in kinds else []
     return loaded
 
 

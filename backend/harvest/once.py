@@ -16,6 +16,10 @@ from backend.harvest.stages import Stages
 from backend.lens import logit_directions
 from backend.lm import Lm
 
+LENS = (
+    "promoted_tokens", "promoted_values", "suppressed_tokens", "suppressed_values",
+    "logit_kurtosis",
+)  # fmt: skip
 LISTED = 10
 """Logit tokens and neighbours stored for a feature."""
 TILE = 512
@@ -54,6 +58,12 @@ def weight_facts(
     arrays["encoder_decoder_cosine"] = own_cosine(dictionary, unit)
     write_cache(path, arrays)
     yield dictionary.d_sae, arrays
+
+
+def without_lens(arrays: Arrays) -> Arrays:
+    """The same without what a feature promotes: for one that is not of the model, whose decoder and
+    unembedding would only repeat the trained dictionary's rows."""
+    return {name: rows for name, rows in arrays.items() if name not in LENS}
 
 
 def fill(arrays: Arrays, part: Arrays, tile: slice, n: int) -> None:

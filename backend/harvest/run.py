@@ -24,7 +24,8 @@ from backend.harvest.accumulator import Accumulator
 from backend.harvest.checkpoint import Shard, WorkLock, load
 from backend.harvest.config import HarvestPlan, harvest_id, plan_config
 from backend.harvest.feed import Feed, Sampling
-from backend.harvest.once import weight_facts
+from backend.harvest.models import Models
+from backend.harvest.once import weight_facts, without_lens
 from backend.harvest.parallel import helpers, waiting
 from backend.harvest.probe import Probe, at_bos, probe
 from backend.harvest.publish import Frame, Gathered, publish
@@ -180,14 +181,15 @@ class Harvest:
         windows = grid(sequences, request.plan.window)
         silent = silent_pool(windows, request.plan.silent, request.plan.seed)
         feed = Feed(sequences, windows, Sampling(request.plan.seed, silent), lm.placement.device)
-        places = weights_places(request, lm, found)
+        places, models = weights_places(request, lm, found), Models(lm)
         if request.nulls:
             yield Progress("null dictionaries", 0, len(found), "dictionaries")
             ground = nulls.Ground(lm, feed, processing, request.plan.seed)
             folder = request.store / "nulls" / self.id
             with self.stages("null dictionaries"):
                 extra = nulls.made(ground, found, request.nulls, folder, work)
-            places |= {one.weights_hash: absolute(str(path)) for path, one in extra}
+                models = Models.given(lm, request.nulls, request.plan.seed)
+            places |= {one.weights_hash: absolute(str(path)) for path, one in extra if path}
             found = [*found, *(one for _, one in extra)]
         shard = request.shard or existing_split(work) or Shard(0, request.processes)
         alone = request.shard is None and request.processes == 1
@@ -195,9 +197,11 @@ class Harvest:
         with ExitStack() as locks:
             for part in mine:
                 locks.enter_context(WorkLock(part.folder(work), f"The harvest {self.id}"))
-            yield from self._probe(lm, found, feed, processing, work)
+            yield from self._probe(models, found, feed, processing, work)
             shapes = [self.probes[d.name].shape(d) for d in found]
-            job = Job(lm, found, shapes, processing, request.plan, request.precision, feed, work)
+            job = Job(
+                models, found, shapes, processing, request.plan, request.precision, feed, work
+            )
             others = locks.enter_context(helpers(request, shard))
             runs = [locks.enter_context(closing(ShardRun(job, part, self.stages))) for part in mine]
             for one in runs:
@@ -219,8 +223,9 @@ class Harvest:
         shutil.rmtree(work, ignore_errors=True)
 
     def _probe(
-        self, lm: Lm, found: list[Dictionary], feed: Feed, processing: Processing, work: Path
-    ) -> Iterator[Progress]:
+        self, models: Models, found: list[Dictionary], feed: Feed, processing: Processing,
+        work: Path,
+    ) -> Iterator[Progress]:  # fmt: skip
         path = work / "probes.json"
         if path.exists():
             saved = json.loads(path.read_text())
@@ -230,7 +235,7 @@ class Harvest:
         for number, dictionary in enumerate(found):
             yield Progress("self-check", number, len(found), "dictionaries")
             with self.stages("self-check"):
-                batch = self.request.plan.forward_batch
+                batch, lm = self.request.plan.forward_batch, models.of(dictionary)
                 self.probes[dictionary.name] = (
                     nulls.unchecked(lm, dictionary, feed, processing, batch)
                     if dictionary.architecture in nulls.UNCHECKED
@@ -257,8 +262,11 @@ class Harvest:
                 yield Progress(f"logits of {dictionary.name}", done, dictionary.d_sae, "features")
                 weights = arrays
             assert weights is not None, "weight_facts ends with the arrays"
+            lm = job.models.of(dictionary)
+            if lm is not frame.lm:
+                weights = without_lens(weights)
             with self.stages("self-check"):
-                at_first = at_bos(frame.lm, dictionary, job.processing, bos)
+                at_first = at_bos(lm, dictionary, job.processing, bos)
             one = self.probes[dictionary.name]
             gathered.append(Gathered(dictionary, one, accumulator, records, weights, at_first))
         written = publish(frame, gathered, job.work, target)

@@ -14,9 +14,9 @@ from backend.harvest.accumulator import Accumulator, Shape
 from backend.harvest.checkpoint import Checkpoint, Shard, load, save
 from backend.harvest.config import HarvestPlan
 from backend.harvest.feed import Batch, Feed, batches
+from backend.harvest.models import Models
 from backend.harvest.segments import at, where
 from backend.harvest.stages import Stages
-from backend.lm import Lm
 from backend.processing import Processing
 
 CHUNK_NONZERO = 1 << 20
@@ -44,7 +44,7 @@ class Progress:
 class Job:
     """What a shard needs to know."""
 
-    lm: Lm
+    models: Models
     dictionaries: list[Dictionary]
     shapes: list[Shape]
     processing: Processing
@@ -147,7 +147,6 @@ class Chunk:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._hooks = list(dict.fromkeys(d.hook_name for d in job.dictionaries))
         self._clear()
 
     def _clear(self) -> None:
@@ -171,9 +170,8 @@ class Chunk:
         with stages("feed"):
             batch = job.feed.batch(sequences)
         with stages("forward"):
-            acts = job.lm.activations(batch.tokens, self._hooks, job.processing)
-        for number, dictionary in enumerate(job.dictionaries):
-            x = acts[dictionary.hook_name]
+            acts = job.models.activations(batch.tokens, job.dictionaries, job.processing)
+        for number, (dictionary, x) in enumerate(zip(job.dictionaries, acts, strict=True)):
             with stages("encode"):
                 triples = encode(dictionary, x, batch, job.precision)
             with stages("feed"):
