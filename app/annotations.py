@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from app import session
+from feature_store import labels
 from feature_store.annotations import Annotations
 from feature_store.catalog import Kind
 from feature_store.errors import InputError
@@ -13,7 +14,7 @@ from feature_store.records import FeatureId
 READ_PATIENCE_S, WRITE_PATIENCE_S = 1.0, 5.0
 """How long a page waits for another process that has the catalog."""
 UNSAVED = "annotations_unsaved"
-LABEL_LENGTH, NOTE_LENGTH = 200, 20_000
+LABEL_LENGTH, NOTE_LENGTH = labels.LABEL_LENGTH, 20_000
 """Characters at most."""
 
 
@@ -57,5 +58,5 @@ def unsaved(feature: FeatureId) -> dict[Kind, tuple[str, str]]:
 def cleaned(kind: Kind, value: str) -> str:
     """A label on one line, a note without blank ends; both within their lengths."""
     if kind == "label":
-        return " ".join(value.split())[:LABEL_LENGTH]
+        return labels.as_label(value)
     return value.strip()[:NOTE_LENGTH]

@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.explanations import Explanations
+from feature_store.explanations import Explanations, Sentences
 from feature_store.labels import Called, Labels
 from feature_store.lists import Lists
 from feature_store.records import Annotation, FeatureId
@@ -39,6 +39,8 @@ class Annotations:
     """The newest row of each feature and kind, where it was not taken back."""
     lists: Lists = field(default_factory=Lists)
     explanations: Explanations = field(default_factory=Explanations)
+    sentences: Sentences = field(default_factory=Sentences)
+    """The explanations, and beside them people's labels: what is scored."""
     scores: Scores = field(default_factory=Scores)
     best: pa.Table = field(default_factory=BEST.empty_table)
     """The score that stands for each feature in tables: see `Scores.best`."""
@@ -68,12 +70,13 @@ class Annotations:
         explanations = Explanations()
         if "explanation" in there:
             explanations = Explanations.read(db, former.explanations if former else None)
+        sentences = Sentences(explanations, Explanations.of_labels(db, explanations))
         scores, best = Scores(), BEST.empty_table()
         if "score" in there:
             scores = Scores.read(db, former.scores if former else None)
         if scores.table.num_rows:
-            best = scores.best(db, explanations.table, in_force)
-        return cls(said, in_force, lists, explanations, scores, best)
+            best = scores.best(db, sentences.table, in_force)
+        return cls(said, in_force, lists, explanations, sentences, scores, best)
 
     def values(self, dictionary: str, kind: str) -> pa.Table:
         """Columns feature and value: what is in force of one kind in a dictionary; of the kinds

@@ -5,12 +5,10 @@ from typing import Any
 
 from feature_store.catalog import Catalog, utc_now
 from feature_store.errors import InputError
-from feature_store.explanations import SAME
+from feature_store.explanations import PERSON, SAME
 from feature_store.records import FeatureId
 from feature_store.scoring import NewExplanation, explain
 
-PERSON = "person"
-"""Explainer and author of what a person wrote here."""
 LENGTH = 2_000
 """Characters at most."""
 TURNED = f"""

@@ -10,8 +10,9 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from feature_store.labels import Labels
+from feature_store.labels import Labels, as_label_sql
 from feature_store.records import FeatureId
 
 SCHEMA = pa.schema(
@@ -30,6 +31,24 @@ SCHEMA = pa.schema(
 )
 SAME = "dictionary, feature, text, explainer, model"
 """What makes two rows the same explanation; the newest of them is in force."""
+PERSON = "person"
+"""Explainer and author of what a person wrote here."""
+OF_LABELS = f"""
+    SELECT -first AS explanation, dictionary, feature, value AS text, '{PERSON}' AS explainer,
+           '' AS model, '{PERSON}' AS author, '{{"source":"saefari","label":true}}' AS provenance,
+           false AS withdrawn, created
+    FROM (
+        SELECT *, min(annotation) OVER (PARTITION BY dictionary, feature, value) AS first
+        FROM annotation WHERE kind = 'label'
+        QUALIFY row_number() OVER (PARTITION BY dictionary, feature ORDER BY annotation DESC) = 1
+    ) AS label
+    WHERE value <> '' AND NOT EXISTS (
+        FROM explained WHERE explained.dictionary = label.dictionary
+        AND explained.feature = label.feature
+        AND {as_label_sql("explained.text")} = {as_label_sql("label.value")}
+    )
+    ORDER BY dictionary, feature
+"""
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,7 @@ class Explanation:
     """One sentence about a feature."""
 
     explanation: int
+    """Its number; below 0 for a label, by the annotation that was the first to say it."""
     dictionary: str
     feature: int
     text: str
@@ -84,6 +104,19 @@ class Explanations:
         )
         kept = table.filter("NOT withdrawn").order("dictionary, feature, explanation")
         return cls(kept.to_arrow_table().cast(SCHEMA), last)
+
+    @classmethod
+    def of_labels(cls, db: duckdb.DuckDBPyConnection, written: "Explanations") -> "Explanations":
+        """People's labels in force in an open catalog as explanations by PERSON, but those in the
+        words of a `written` one: that is the same sentence.
+
+        A label that is undone is none, and has its number, and so its scores, again when it is
+        said again.
+        """
+        db.register("explained", written.table)
+        found = db.sql(OF_LABELS).to_arrow_table().cast(SCHEMA)
+        db.unregister("explained")
+        return cls(found)
 
     def of(self, feature: FeatureId) -> list[Explanation]:
         """The explanations of one feature, newest first."""
@@ -140,3 +173,31 @@ class Explanations:
         starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]]).tolist()
         ends = [*starts[1:], len(names)]
         return {names[low]: (low, high) for low, high in zip(starts, ends, strict=True)}
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """All that is said of features and can be scored: explanations, and people's labels."""
+
+    written: Explanations = field(default_factory=Explanations)
+    labels: Explanations = field(default_factory=Explanations)
+    """As `Explanations.of_labels` has them."""
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All of them, columns as SCHEMA has them, in no order."""
+        return pa.concat_tables([self.written.table, self.labels.table])
+
+    def of(self, feature: FeatureId) -> list[Explanation]:
+        """Those of one feature: its label, then the newest first."""
+        return [*self.labels.of(feature), *self.written.of(feature)]
+
+    def explainers(self, dictionary: str) -> set[str]:
+        """Who said anything of a dictionary's features."""
+        rows = self.table.filter(pc.field("dictionary") == dictionary)
+        return set(rows["explainer"].unique().to_pylist())
+
+    def every(self, dictionary: str) -> Iterator[Explanation]:
+        """Those of a dictionary; of a feature the oldest first, its label last."""
+        yield from self.written.every(dictionary)
+        yield from self.labels.every(dictionary)

@@ -1,4 +1,4 @@
-"""Texts about features, to be looked up by feature and found by words."""
+"""Texts about features, to be looked up by feature and found by words; and what a label is."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,6 +9,21 @@ from feature_store.search import WordIndex
 
 LINE = 60
 """Characters of a name in a list."""
+LABEL_LENGTH = 200
+"""Characters of a label at most."""
+BLANK = r"[\x{9}-\x{d}\x{1c}-\x{20}\x{85}\pZ]+"
+"""What `str.split` takes for space, as DuckDB writes it."""
+
+
+def as_label(text: str) -> str:
+    """A text as a label holds it: on one line, and no longer than labels are."""
+    return " ".join(text.split())[:LABEL_LENGTH].rstrip()
+
+
+def as_label_sql(column: str) -> str:
+    """`as_label` in SQL."""
+    one_line = f"trim(regexp_replace({column}, '{BLANK}', ' ', 'g'))"
+    return f"rtrim(left({one_line}, {LABEL_LENGTH}))"
 
 
 class Labels:

@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from feature_store.labels import as_label_sql
 from feature_store.records import FeatureId
 
 SCHEMA = pa.schema(
@@ -41,7 +42,7 @@ SAME = "explanation, scorer, judge"
 """What makes two rows the same score; the newest of them is in force."""
 HEADLINE = "detection"
 """The scorer whose value stands in the table of features."""
-BEST = """
+BEST = f"""
     SELECT dictionary, feature, max(scored.value) AS value FROM scored
     JOIN explained USING (explanation, dictionary, feature)
     LEFT JOIN (FROM said WHERE kind = 'label') AS label USING (dictionary, feature)
@@ -49,7 +50,9 @@ BEST = """
     GROUP BY dictionary, feature, explanation
     QUALIFY row_number() OVER (
         PARTITION BY dictionary, feature
-        ORDER BY bool_or(label.value IS NOT DISTINCT FROM explained.text) DESC, explanation DESC
+        ORDER BY bool_or(CASE WHEN label.value IS NULL THEN false
+                         ELSE {as_label_sql("label.value")} = {as_label_sql("explained.text")}
+                         END) DESC, explanation DESC
     ) = 1
 """
 
@@ -126,7 +129,8 @@ class Scores:
         """Columns dictionary, feature, value: the best HEADLINE score, over judges, of each
         feature's label in force, or of its newest explanation that has one.
 
-        `explained` and `said`: explanations and annotations in force.
+        `explained` and `said`: sentences and annotations in force. A long explanation is the
+        label that its beginning is.
         """
         tables = {"scored": self.table, "explained": explained, "said": said}
         for name, table in tables.items():

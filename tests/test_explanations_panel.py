@@ -157,6 +157,32 @@ def test_a_person_writes_edits_and_withdraws(visit: Open, store: Store) -> None:
         explanation_edits.write(store.catalog, FEATURE, "  ")
 
 
+def test_a_label_is_one_of_the_explanations(visit: Open, store: Store, started) -> None:
+    store.catalog.annotate(FEATURE, "label", MARKUP)
+    (label,) = store.catalog.snapshot().sentences.of(FEATURE)
+    scoring.score(store.catalog, [row(label.explanation, 4, "detection", 0.81)])
+    test = visit()
+    assert MARKUP in words(test) and "a person’s label · written" in words(test)
+    (line,) = data(test, f"explanation_scores_{label.explanation}")["rows"]
+    assert line["cells"][2] == "0.81 [0.71, 0.91]"
+    test.button(key="score_now").click().run()
+    assert started[0][0] == "score" and started[0][1]["explainer"] is None
+    test.text_input(key=f"explanations_own_{FEATURE}").set_value(MARKUP).run()
+    assert not store.catalog.snapshot().explanations.of(FEATURE), "it is said already"
+    test.button(key=f"explanation_withdraw_{label.explanation}").click().run()
+    assert store.catalog.snapshot().of(FEATURE) == {} and "No explanation of this" in words(test)
+
+
+def test_who_withdraws_their_own_words_takes_the_label_back(visit: Open, store: Store) -> None:
+    for writer in ("person", "pattern"):
+        number = said(store, f"by {writer}", writer)
+        store.catalog.annotate(FEATURE, "label", f"by {writer}")
+        visit().button(key=f"explanation_withdraw_{number}").click().run()
+    assert store.catalog.snapshot().of(FEATURE) == {"label": "by pattern"}
+    history = [one.value for one in store.catalog.snapshot().history(FEATURE)]
+    assert history == ["by person", "", "by pattern"]
+
+
 def test_one_feature_is_explained_and_scored_from_its_page(visit: Open, store, started) -> None:
     test = visit()
     assert "saefari explain --store" in words(test)

@@ -7,6 +7,7 @@ import pytest
 
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
+from feature_store.labels import as_label
 from feature_store.records import FeatureId
 from feature_store.scores import Score
 from feature_store.scoring import NewExplanation, NewScore, explain, score, whole
@@ -89,6 +90,28 @@ def test_the_tables_score_is_the_labels_else_the_newests(tmp_path: Path) -> None
     assert in_table(store) == 0.65
     store.catalog.annotate(FEATURE, "label", "old")
     assert in_table(store) == 0.7
+
+
+def test_the_tables_score_is_that_of_a_persons_own_label(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    (number,) = explain(store.catalog, [said("new")])
+    score(store.catalog, [scored(number, 0.9)])
+    store.catalog.annotate(FEATURE, "label", "in my words")
+    assert in_table(store) == 0.9
+    label, _ = store.catalog.snapshot().sentences.of(FEATURE)
+    score(store.catalog, [scored(label.explanation, 0.6)])
+    assert in_table(store) == 0.6
+    store.catalog.annotate(FEATURE, "label", "")
+    assert in_table(store) == 0.9
+
+
+def test_a_long_explanation_is_the_label_that_its_beginning_is(tmp_path: Path) -> None:
+    """Labels hold 200 characters; an explanation that was made one may have more, and two lines."""
+    store = make_store(tmp_path / "store")
+    long, new = explain(store.catalog, [said("dogs,\n " * 60), said("new")])
+    score(store.catalog, [scored(long, 0.6), scored(new, 0.9)])
+    store.catalog.annotate(FEATURE, "label", as_label("dogs,\n " * 60))
+    assert in_table(store) == 0.6
 
 
 def in_table(store) -> float | None:

@@ -48,17 +48,19 @@ def values(
     """The scores of a dictionary's features by one explainer, scorer and judge, the newest
     explanation's of each feature; NaN where there is a score without a value."""
     snapshot = store.catalog.snapshot()
-    of = snapshot.explanations.every(dictionary)
+    of = snapshot.sentences.every(dictionary)
     by = [one.explanation for one in of if one.explainer == explainer]
     rows = snapshot.scores.every(dictionary).filter(
         (pc.field("scorer") == scorer) & (pc.field("judge") == judge)
         & (pc.field("harvest") == harvest) & pc.field("explanation").isin(by)
     )  # fmt: skip
-    newest = dict(zip(rows["feature"].to_pylist(), rows["value"].to_pylist(), strict=True))
+    values = zip(*(rows[n].to_pylist() for n in ("explanation", "feature", "value")), strict=True)
+    ordered = sorted(values, key=lambda row: row[0] < 0)  # the label in force is the last word
+    newest = {feature: value for _, feature, value in ordered}
     return np.array([np.nan if value is None else value for value in newest.values()])
 
 
 def missing(store: Store, dictionary: str, explainer: str) -> str:
     """The first command that brings a null dictionary's scores."""
-    of = store.catalog.snapshot().explanations.every(dictionary)
-    return "score" if any(one.explainer == explainer for one in of) else "explain"
+    there = store.catalog.snapshot().sentences.explainers(dictionary)
+    return "score" if explainer in there else "explain"

@@ -104,7 +104,7 @@ def checked(store: Store, given: Scoring) -> Scoring:
                 f"--judge {' or '.join(sorted(judges))}."
             )
     features = pinned(store, file, given.dictionary, given.features)
-    Labels(file, given.dictionary, store.catalog.snapshot().explanations, explainer=given.explainer)
+    Labels(file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer)
     asking = settle(given.asking) if asks(names, given.judge) else Asking()
     return Scoring(
         file.record.id, given.dictionary, features, names, given.judge, given.explainer, asking,
@@ -121,7 +121,7 @@ def estimate(store: Store, given: Scoring) -> Estimate:
     """What a job that was `checked` will ask and cost; asks nobody."""
     file = store.harvest(given.harvest)
     labels = Labels(
-        file, given.dictionary, store.catalog.snapshot().explanations, explainer=given.explainer,
+        file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer,
         seed=given.seed,
     )  # fmt: skip
     dry, rates, price = known_of(store, given.asking)
@@ -163,7 +163,7 @@ async def through(
     """The pipeline itself."""
     file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
     labels = Labels(
-        file, given.dictionary, store.catalog.snapshot().explanations, explainer=given.explainer,
+        file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer,
         before=work.job.created.replace(tzinfo=None), seed=given.seed,
     )  # fmt: skip
     teller = Teller(work, NOTE, calls)

@@ -7,8 +7,7 @@ from app.panels import explanations_edits as edits
 from app.panels import explanations_scores as scores
 from app.panels.subject import Subject
 from app.scores import now, words
-from feature_store.explanation_edits import PERSON
-from feature_store.explanations import Explanation
+from feature_store.explanations import PERSON, Explanation
 
 TITLE = "Explanations"
 SHOWN = 20
@@ -17,7 +16,7 @@ SHOWN = 20
 
 def draw(subject: Subject) -> None:
     """The buttons, then each sentence with its provenance, scores, and what can be done with it."""
-    found = subject.said.annotations.explanations.of(subject.id)
+    found = edits.known(subject)
     now.offers(subject, explained=bool(found))
     edits.own(subject)
     edits.problem()
@@ -56,6 +55,8 @@ def empty(subject: Subject) -> None:
 def origin(one: Explanation) -> str:
     """Explainer, model, prompt, source, what it was written from, and when it came here."""
     told = edits.provenance(one)
+    if edits.is_label(one):
+        return f"a person’s label · written {one.created:%Y-%m-%d}"
     parts = ["a person" if one.explainer == PERSON else words.by(one.explainer, one.model)]
     prompt, shown = told.get("prompt"), told.get("shown")
     parts += [f"prompt {prompt}"] if prompt else []

@@ -9,7 +9,8 @@ from app import annotations, session
 from app.panels.subject import Subject
 from feature_store import explanation_edits
 from feature_store.errors import InputError
-from feature_store.explanations import Explanation
+from feature_store.explanations import PERSON, Explanation
+from feature_store.labels import as_label
 
 ERROR = "explanations_error"
 """Of the session: what could not be done."""
@@ -37,6 +38,9 @@ def write(subject: Subject) -> None:
     text = st.session_state[field(subject)]
     if not text.strip():
         return
+    if any(is_label(one) and one.text == " ".join(text.split()) for one in known(subject)):
+        st.session_state[field(subject)] = ""  # it is said already, and has its scores
+        return
     more = {"from": st.session_state.get(f"{field(subject)}_from")}
     if attempt(explanation_edits.write, subject.id, text, {k: v for k, v in more.items() if v}):
         st.session_state[field(subject)] = ""
@@ -51,8 +55,21 @@ def edit(subject: Subject, one: Explanation) -> None:
 
 
 def withdraw(subject: Subject, one: Explanation) -> None:
-    """Callback: take it back; a label of the same words stays."""
-    attempt(explanation_edits.withdraw, one.explanation)
+    """Callback: take it back; of a person's words the label, too, where another's stay one."""
+    if not is_label(one) and not attempt(explanation_edits.withdraw, one.explanation):
+        return
+    if one.explainer == PERSON and is_preferred(one, preferred(subject)):
+        annotations.say(subject.id, "label", "")
+
+
+def known(subject: Subject) -> list[Explanation]:
+    """All that is said of the feature, labels among it."""
+    return subject.said.annotations.sentences.of(subject.id)
+
+
+def is_label(one: Explanation) -> bool:
+    """Whether it is a label, and nowhere written as an explanation."""
+    return one.explanation < 0
 
 
 def attempt(work: Any, *given: Any) -> bool:
@@ -102,7 +119,7 @@ def preferred(subject: Subject) -> str:
 
 def is_preferred(one: Explanation, chosen: str) -> bool:
     """Whether an explanation is the label; labels stand on one line and may be cut."""
-    return bool(chosen) and annotations.cleaned("label", one.text) == chosen
+    return bool(chosen) and as_label(one.text) == as_label(chosen)
 
 
 def provenance(one: Explanation) -> dict[str, Any]:

@@ -28,10 +28,12 @@ def draw(here: Place, said: Said) -> None:
     stamp = (
         str(session.store().path), here.file.record.id, here.info.dictionary,
         said.annotations.scores.last, said.annotations.explanations.last,
+        said.annotations.every.num_rows,
     )  # fmt: skip
     found = _series(here, said, stamp)
     if not found:
-        empty(here, explained=bool(said.annotations.explanations.texts(here.info.dictionary)))
+        explained = bool(said.annotations.sentences.explainers(here.info.dictionary))
+        empty(here, explained=explained)
         return
     lines = _lines(found, stamp)
     by = picks.explainer(found)

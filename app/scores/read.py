@@ -21,7 +21,7 @@ QUERY = f"""
     WHERE s.dictionary = ?
     QUALIFY row_number() OVER (
         PARTITION BY s.feature, e.explainer, e.model, s.scorer, s.judge
-        ORDER BY s.explanation DESC, s.score DESC
+        ORDER BY s.explanation < 0 DESC, s.explanation DESC, s.score DESC
     ) = 1
     ORDER BY e.explainer, e.model, s.scorer, s.judge, s.feature
 """
@@ -65,11 +65,11 @@ class Series:
 
 def series(file: HarvestFile, dictionary: str, said: Annotations) -> list[Series]:
     """All series, by explainer and scorer. Of an explainer's several sentences about a feature only
-    the newest that was scored counts."""
+    the newest that was scored counts; of a person's, the label in force."""
     scored = said.scores.every(dictionary)
     if not scored.num_rows:
         return []
-    tables = {"scored": scored, "explained": said.explanations.table}
+    tables = {"scored": scored, "explained": said.sentences.table}
     found = file.rows(QUERY, [dictionary], tables)
     if not found.num_rows:
         return []

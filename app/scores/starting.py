@@ -9,7 +9,6 @@ from app.jobs import starting, watching
 from app.jobs.asking import Asking
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from app.likeness import explainers
 from app.scores import asked, whom
 from app.scores.asked import Given
 from app.scores.now import JUDGES
@@ -78,7 +77,7 @@ def scoring(place: tuple[str, str], features: str, said: Annotations) -> Given |
         "Scorers", list(table), default=asked.USUAL[judge], key=f"starting_scorers_{judge}",
         width=360, help="\n\n".join(f"{name}: {text}" for name, text in table.items()),
     )  # fmt: skip
-    there = sorted(explainers(said, place[1]))
+    there = sorted(said.sentences.explainers(place[1]))
     whose = st.selectbox(
         "Explanations by", [None, *there], key="starting_whose", width=180,
         format_func=lambda name: "everybody" if name is None else name or "(no name)",

@@ -8,7 +8,7 @@ import numpy as np
 
 from autointerp import nulls
 from feature_store.errors import InputError, near_miss
-from feature_store.explanations import Explanations
+from feature_store.explanations import Sentences
 from feature_store.reader import HarvestFile
 
 
@@ -28,14 +28,14 @@ class Labels:
     """The newest sentence of each explainer about each feature of a dictionary."""
 
     def __init__(
-        self, file: HarvestFile, dictionary: str, said: Explanations, *,
+        self, file: HarvestFile, dictionary: str, said: Sentences, *,
         explainer: str | None = None, before: datetime | None = None, seed: int = 0,
     ) -> None:  # fmt: skip
         """`explainer`: this one alone; InputError where it wrote nothing. `before`: sentences that
         came later are left out, so that a job begun again finds the same ones."""
         self._of: dict[str, dict[int, tuple[int, str]]] = {}
         """Explainer → feature → the sentence's number and text."""
-        for one in said.every(dictionary):  # oldest first
+        for one in said.every(dictionary):  # of a feature the oldest first
             if before is None or one.created <= before:
                 row = (one.explanation, one.text)
                 self._of.setdefault(one.explainer, {})[one.feature] = row
@@ -84,8 +84,8 @@ def nothing(dictionary: str, there: Sequence[str], explainer: str | None) -> Inp
     """The sentence for a dictionary in which there is nothing to score."""
     if explainer is None or not there:
         return InputError(
-            f"{dictionary} has no explanation to score. Make some with saefari explain, or import "
-            "them."
+            f"{dictionary} has no explanation to score. Make some with saefari explain, import "
+            "them, or give features labels."
         )
     names = ", ".join(sorted(name or "(no name)" for name in there))
     return InputError(
