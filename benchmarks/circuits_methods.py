@@ -45,7 +45,7 @@ from feature_store.records import FeatureId
 
 GRAPHS = 5
 EDGES = 20
-EXAMPLES, TRUTH, SEEDS = 10, 100, 10
+EXAMPLES, TRUTH, SEEDS = 10, 400, 10
 GRAPHED = ("indirect_object", "greater_than", "pronoun")
 
 
@@ -106,13 +106,15 @@ def heads(lm: Lm, task: str) -> dict[str, Any]:
     wrong = [[one_token(lm.tokenizer, case.text, case.wrong)] for case in known]
     measured = head_effects(lm, prompts, Target(answers, wrong, prompts.last))
     truth = measured.truth
-    scores, seconds = [], []
+    scores, sizes, seconds = [], [], []
     for seed in range(SEEDS):
         drawn = cases(task, EXAMPLES, seed=100 + seed)
         texts = [[text_of(lm, t) for t in kind] for kind in zip(*_both(drawn), strict=True)]
         began = time.perf_counter()
-        scores.append(head_codes(lm, *texts, seed=seed).score)
+        coded = head_codes(lm, *texts, seed=seed)
         seconds.append(time.perf_counter() - began)
+        scores.append(coded.score)
+        sizes.append(auc(coded.strength, truth))
     found = [auc(score, truth) for score in scores]
     chance = [np.nanpercentile(shuffled_auc(score, truth), 95) for score in scores]
     patching = np.abs(measured.estimated.mean(0))
@@ -121,6 +123,7 @@ def heads(lm: Lm, task: str) -> dict[str, Any]:
         "logit_difference": float(measured.clean.mean()),
         "auc_mean": float(np.mean([one for one in found if one is not None])),
         "auc_min": float(np.min([one for one in found if one is not None])),
+        "auc_size_alone": float(np.mean([one for one in sizes if one is not None])),
         "auc_attribution_patching": auc(patching, truth),
         "auc_shuffled_95": float(np.mean(chance)),
         "seconds": statistics.median(seconds),
