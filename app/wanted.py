@@ -1,20 +1,28 @@
 """The model for what a page could also show: loaded only after somebody has asked for it once."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from app import live, session
 from backend.live import Engine
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import is_shuffled, refusal
 from feature_store.reader import HarvestFile
 
 ASKED = "wanted_asked"
 
 
-def engine(file: HarvestFile, key: str, label: str) -> Engine | None:
+def engine(file: HarvestFile, key: str, label: str, about: Sequence[str] = ()) -> Engine | None:
     """The engine; until this visitor has asked for it anywhere, a button that does.
 
-    While it loads, and where this machine lacks the weights, a line says so and this is None.
+    While it loads, where this machine lacks the weights, and where a dictionary that it is to be
+    asked `about` is not of the model, a line says so and this is None.
     """
+    for name in about:
+        if is_shuffled(file.dictionary(name)):
+            st.caption(session.literal(refusal(name)))
+            return None
     if not st.session_state.get(ASKED):
         st.button(
             label, key=f"wanted_{key}", type="tertiary", on_click=ask,

@@ -18,6 +18,7 @@ from app.wording import ABSENT, THIN, count, measure, plural, share, signed
 from backend.ablation.parts import Part
 from feature_store.errors import InputError
 from feature_store.glance import promoted
+from feature_store.null_dictionaries import of_the_model
 from feature_store.records import FeatureId
 
 TABLE = "ablate_ranked"
@@ -36,7 +37,7 @@ LABELLED = 120
 
 def controls(place: Place) -> dict[str, Any]:
     """Which dictionaries, how estimated, how many measured."""
-    names = list(place.file.dictionaries)
+    names = of_the_model(place.file)
     first, version = opened("effects")
     asked = [name for name in first.get("dictionaries", names) if name in names]
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):

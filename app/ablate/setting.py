@@ -9,6 +9,7 @@ from app.session import Place
 from backend.ablation.asked import AT_ONCE, Asked, Case, Ranking
 from backend.ablation.parts import HOWS, Part, check_how
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import of_the_model
 from feature_store.records import FeatureId
 
 SOURCES = {"prompts": "prompts", "task": "demo task", "contexts": "contexts", "file": "file"}
@@ -196,7 +197,7 @@ def ways() -> list[str]:
 
 def others(place: Place, layers: int, heads: int) -> list[str]:
     """Every part that is no feature; heads and layers where the model is known."""
-    names = list(place.file.dictionaries)
+    names = of_the_model(place.file)
     found = [f"error:{name}" for name in names] + [f"dictionary:{name}" for name in names]
     for layer in range(layers):
         found += [f"attention:{layer}", f"mlp:{layer}"]

@@ -10,6 +10,7 @@ from app.ablate.outcome import grid
 from app.ablate.setting import key, opened
 from app.session import Place
 from app.wording import ABSENT, count, measure, plural, share, signed
+from feature_store.null_dictionaries import of_the_model
 
 HEADS = [
     ("dictionary", ""), ("hook", "code"), ("clean", "number"), ("with error", "number"),
@@ -20,7 +21,7 @@ HEADS = [
 
 def controls(place: Place) -> dict[str, Any]:
     """Which dictionaries."""
-    names = list(place.file.dictionaries)
+    names = of_the_model(place.file)
     first, version = opened("splice")
     asked = [name for name in first.get("dictionaries", names) if name in names]
     on = st.multiselect("Dictionaries", names, asked, key=key(f"splice_on{version}"))

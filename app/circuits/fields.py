@@ -11,6 +11,7 @@ from backend.ablation.asked import Case
 from backend.circuits.records import BASELINES
 from backend.demo.plan import MODEL_NAME
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import of_the_model
 
 SOURCES = {"prompts": "prompts", "pairs": "prompt pairs", "task": "demo task", "file": "file"}
 USUAL: dict[str, Any] = {
@@ -78,7 +79,7 @@ def asked(place: Place) -> Asked:
     if task:
         texts = {"target": (), "against": ()}
     return Asked(
-        value("method"), tuple(value("dictionaries") or place.file.dictionaries), cases(), task,
+        value("method"), tuple(value("dictionaries") or of_the_model(place.file)), cases(), task,
         n_prompts=int(value("n")), seed=int(value("seed")),
         targets=texts["target"], against=texts["against"],
         start=value("start").strip() if "feature" in method.targets else "",

@@ -17,6 +17,7 @@ from backend.circuits.tasks import TWINS
 from backend.demo.plan import MODEL_NAME
 from feature_store.errors import InputError
 from feature_store.graphs import MOST_EDGES, MOST_NODES
+from feature_store.null_dictionaries import of_the_model
 
 JOB, REFUSED = "circuits_job", "circuits_refused"
 """Of the session: the job that this page waits for; why nothing was started."""
@@ -122,9 +123,10 @@ def method(place: Place) -> None:
                 st.selectbox("Nodes at", ["", *PLACES], key=key("places"), on_change=keep,
                              width=130, format_func=AT.__getitem__)  # fmt: skip
     st.caption(one.hint[:1].upper() + one.hint[1:] + ".")
+    names = of_the_model(place.file)
     st.multiselect(
-        "Dictionaries", list(place.file.dictionaries), key=key("dictionaries"), on_change=keep,
-        placeholder=f"all {len(place.file.dictionaries)} dictionaries",
+        "Dictionaries", names, key=key("dictionaries"), on_change=keep,
+        placeholder=f"all {len(names)} dictionaries",
         label_visibility="collapsed",
     )  # fmt: skip
 

@@ -5,12 +5,13 @@ from itertools import zip_longest
 import numpy as np
 import streamlit as st
 
-from app import components, theme, wanted
+from app import components, session, theme, wanted
 from app.panels.subject import Subject
 from app.tokens import visible
 from app.wording import count, measure, signed
 from backend.live import Engine
-from feature_store.records import FeatureId
+from feature_store.null_dictionaries import is_shuffled
+from feature_store.records import DictionaryInfo, FeatureId
 
 TITLE = "Direct effect on logits"
 SHOWN = 7
@@ -27,7 +28,7 @@ def draw(subject: Subject) -> None:
     """Two lists of tokens with their values, side by side."""
     facts = subject.facts
     if facts.promoted_tokens is None or facts.suppressed_tokens is None:
-        st.caption("Not defined for this hook point.")
+        st.caption(session.literal(absent(subject.place.info)))
         return
     up = pairs(subject, facts.promoted_tokens, facts.promoted_values or [])
     down = pairs(subject, facts.suppressed_tokens, facts.suppressed_values or [])
@@ -39,6 +40,16 @@ def draw(subject: Subject) -> None:
     }
     components.rows(key="feature_logits", data=data)
     vocabulary(subject)
+
+
+def absent(info: DictionaryInfo) -> str:
+    """Why a dictionary has no lens."""
+    if not is_shuffled(info):
+        return "Not defined for this hook point."
+    return (
+        "Not kept: decoder and unembedding are those of the dictionary that this is a null of, "
+        "and the shuffled model between them says nothing of the direct path."
+    )
 
 
 @st.fragment

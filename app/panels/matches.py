@@ -10,6 +10,7 @@ from app.tokens import visible
 from app.wording import count, signed
 from backend.live import Engine
 from feature_store import family, pool
+from feature_store.null_dictionaries import of_the_model
 from feature_store.pool import Match
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
@@ -40,9 +41,10 @@ def draw(subject: Subject) -> None:
         st.caption("This harvest has no other dictionary.")
         return
     by_firing(subject, others)
-    engine = wanted.engine(file, "matches", "Match decoders too")
+    engine = wanted.engine(file, "matches", "Match decoders too", [name])
     if engine:
-        by_decoder(subject, others, engine)
+        mine = of_the_model(file)
+        by_decoder(subject, [other for other in others if other in mine], engine)
 
 
 def by_firing(subject: Subject, others: list[str]) -> None:

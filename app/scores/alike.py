@@ -67,7 +67,7 @@ def draw(here: Place, said: Said) -> None:
     except InputError as error:
         st.markdown(f":yellow[{session.literal(str(error))}]")
         return
-    engine = wanted.engine(here.file, "alike", "Compare with decoders")
+    engine = wanted.engine(here.file, "alike", "Compare with decoders", [name, other])
     listed(here, other, found, engine)
     if engine is not None:
         summary(here, other, found, engine)

@@ -12,6 +12,7 @@ from backend.shift import example
 from backend.shift.asked import DRAWS, EXACT, MOST_DRAWS, MOST_EXACT, POOLS, Asked
 from backend.shift.texts import Example, parse, written
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import of_the_model
 
 SETS = {"train": "Texts to learn from", "test": "Texts to judge on"}
 KEPT, PROBLEM = "shift_kept", "shift_problem"
@@ -30,7 +31,7 @@ def key(name: str) -> str:
 
 def defaults(place: Place) -> dict[str, Any]:
     """Of every field."""
-    names = list(place.file.dictionaries)
+    names = of_the_model(place.file)
     return {
         "train": "", "test": "", "hook": place.info.hook_out, "pool": "mean", "on": names,
         "exact": EXACT, "draws": DRAWS,

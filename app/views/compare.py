@@ -203,7 +203,10 @@ if chosen:
     facts(place, chosen)
 if len(chosen) > 1:
     st.subheader("Pairs", anchor=False)
-    engine = wanted.engine(place.file, "compare", "Compare weights and read strongest contexts")
+    names = [one.dictionary for one in chosen]
+    engine = wanted.engine(
+        place.file, "compare", "Compare weights and read strongest contexts", names
+    )
     pairs(place, chosen, engine)
     st.subheader("Shared contexts", anchor=False)
     shared(place, chosen, engine)

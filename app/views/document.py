@@ -10,6 +10,7 @@ from app.tokens import PIECE, visible
 from app.wording import count, measure
 from feature_store import segments
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import is_shuffled, refusal
 from feature_store.records import FeatureId
 from feature_store.segments import Segment
 
@@ -111,6 +112,8 @@ def written(
 def engine_is_there(place: Place) -> bool:
     """Whether the model can fill in what was not stored; says why not."""
     try:
+        if is_shuffled(place.info):
+            raise InputError(refusal(place.info.dictionary))
         return live.ready(place.file) is not None
     except InputError as error:
         st.caption(f"Only stored windows have activations. {session.literal(str(error))}")

@@ -22,6 +22,7 @@ from app.tokens import promotes, visible
 from app.wording import count, plural
 from backend.live import Engine, Text
 from feature_store.errors import InputError, pick
+from feature_store.null_dictionaries import of_the_model
 from feature_store.records import FeatureId
 from feature_store.token_search import Wanted
 
@@ -222,7 +223,12 @@ def by_text() -> None:
         warn(str(error))
         offer(engine, text)
         return
-    found = firing.fired(engine, read, place.file.record.id, text, tuple(names))
+    asked = [name for name in names if name in of_the_model(place.file)] or names
+    try:
+        found = firing.fired(engine, read, place.file.record.id, text, tuple(asked))
+    except InputError as error:
+        warn(str(error))
+        return
     tokens(read)
     hits = firing.strongest(place.file, read, found, at)
     hits.sort(key=lambda hit: -hit.rank(wanted["sort"]))
