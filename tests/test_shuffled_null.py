@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from app.jobs import scoring
+from app.jobs.scoring import Scoring
 from backend.engine import LocalEngine
 from backend.harvest import models
 from backend.harvest.checkpoint import Shard
@@ -213,3 +215,13 @@ def test_the_engine_refuses_it_and_serves_the_others(
     with pytest.raises(InputError, match="No dictionary called 'resid~shufled'"):
         live.firing(text, ["resid~shufled"])
     assert live.firing(text, ["resid", "resid~random"])
+
+
+def test_scores_that_need_the_model_itself_are_refused(one: HarvestFile) -> None:
+    store = Store(one.path.parent.parent)
+    for scorer in ("generation", "intervention"):
+        asked = Scoring("", "top~shuffled", "all", ("detection", scorer))
+        with pytest.raises(InputError, match="harvested on a model with shuffled weights"):
+            scoring.checked(store, asked)
+    with pytest.raises(InputError, match="saefari explain"):  # nothing else is in the way
+        scoring.checked(store, Scoring("", "top~shuffled", "all", ("detection",)))

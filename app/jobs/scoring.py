@@ -38,6 +38,7 @@ from autointerp.jobs.summary import Summary
 from autointerp.scorers.records import LLM, PATTERN, Scorer, Tools
 from feature_store import scoring as store_scores
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import is_shuffled, refusal
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 from feature_store.work import Work
@@ -103,6 +104,8 @@ def checked(store: Store, given: Scoring) -> Scoring:
                 f"The scorer {name!r} cannot be judged by {given.judge!r}: use "
                 f"--judge {' or '.join(sorted(judges))}."
             )
+    if "model" in needs(names) and is_shuffled(file.dictionary(given.dictionary)):
+        raise InputError(refusal(given.dictionary))
     features = pinned(store, file, given.dictionary, given.features)
     Labels(file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer)
     asking = settle(given.asking) if asks(names, given.judge) else Asking()
