@@ -11,8 +11,8 @@ import torch
 from app.jobs import explaining, scoring
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from autointerp.jobs.beside import beside, difference
-from autointerp.statistics import Estimate
+from autointerp.jobs.beside import beside
+from autointerp.statistics import Estimate, difference, over_features
 from backend.dictionaries import load, null
 from backend.engine import LocalEngine
 from backend.harvest import nulls
@@ -171,13 +171,19 @@ def test_what_cannot_be_is_told(rig: Rig, store: Store, tmp_path: Path) -> None:
         load(str(tmp_path), placement=CPU)
 
 
-def test_the_difference_of_independent_means_has_both_intervals_widths() -> None:
-    one, other = Estimate(0.8, 0.7, 0.85, 40, 40), Estimate(0.5, 0.46, 0.62, 30, 30)
-    found = difference(one, other)
-    assert (found.value, found.n) == (pytest.approx(0.3), 30)
-    assert found.low == pytest.approx(0.3 - np.hypot(0.1, 0.12))
-    assert found.high == pytest.approx(0.3 + np.hypot(0.05, 0.04))
-    assert difference(one, Estimate.too_few(3, 3, "features")).value is None
+def test_the_difference_of_two_dictionaries_is_what_resampling_both_gives() -> None:
+    """And it covers, whatever the shape: scores pile up at their upper bound."""
+    dice, hits = np.random.default_rng(3), 0
+    for _ in range(300):
+        groups = dice.beta(8, 2, 60), dice.beta(3, 3, 140)
+        found = difference(*(over_features(values, seed=i) for i, values in enumerate(groups)))
+        assert found.low is not None and found.high is not None and found.n == 60
+        hits += found.low <= 0.3 <= found.high
+    assert 0.92 <= hits / 300 <= 0.985
+    draws = [g[dice.integers(len(g), size=(20_000, len(g)))].mean(1) for g in groups]
+    low, high = np.quantile(draws[0] - draws[1], [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+    assert difference(found, Estimate.too_few(3, 3, "features")).value is None
 
 
 def test_means_are_of_features_with_a_value() -> None:

@@ -12,11 +12,12 @@ from streamlit.testing.v1 import AppTest
 
 from app import likeness, session, theme
 from app.jobs import starting
-from app.scores import alike, charts, means, nulls, picks, read, tables, telling
+from app.scores import alike, charts, means, null_charts, nulls, picks, read, tables, telling
 from app.scores.alike import Decoded
 from app.scores.charts import Axis
 from app.serve import MAIN
 from autointerp.embedding import nearest_rows
+from autointerp.statistics import difference
 from feature_store import scoring
 from feature_store.jobs import Jobs, write_json
 from feature_store.records import FeatureId
@@ -108,25 +109,6 @@ def test_means_stand_beside_their_nulls(whole: Store) -> None:
     assert low < np.mean(kept) - 0.55 < high
     assert line.nulls["constant"].value is None and line.without == 1
     assert "too few" in line.above["constant"].note
-
-
-def test_the_mean_of_many_features_has_the_same_interval() -> None:
-    values = np.random.default_rng(0).beta(5, 2, 4000)
-    quick, slow = means.mean(values, (0, 1)), means.over_features(values)
-    assert (quick.value, quick.n) == (slow.value, slow.n)
-    assert quick.low == pytest.approx(slow.low, abs=5e-4)
-    assert quick.high == pytest.approx(slow.high, abs=5e-4)
-
-
-def test_two_dictionaries_differ_as_welch_says() -> None:
-    from scipy.stats import ttest_ind
-
-    dice = np.random.default_rng(1)
-    one, other = dice.normal(0.7, 0.1, 40), dice.normal(0.5, 0.3, 90)
-    found = means.apart(np.r_[one, np.nan], other)
-    true = ttest_ind(one, other, equal_var=False).confidence_interval()
-    assert (found.low, found.high) == pytest.approx((true.low, true.high))
-    assert "too few: 3" in means.apart(one[:3], other).note
 
 
 def test_agreement_is_of_features_that_both_have(whole: Store) -> None:
@@ -276,9 +258,64 @@ def test_a_dictionary_stands_beside_one_that_nobody_trained(
         for number, f in zip(numbers, of, strict=True)
     ]
     scoring.score(store.catalog, rows)
-    found = cells(visit(store, dictionary=NAME), "scores_nulls")
+    test = visit(store, dictionary=NAME)
+    found = cells(test, "scores_nulls")
     by = {(one[1], one[2]): one[3:] for one in found}
     assert by["pattern", "Detection"][0] == "29"
     assert by["pattern", "Detection"][1].startswith("0.51 [")
     assert by["pattern", "Detection"][2].startswith("+0.14 [")
     assert by["other", "Detection"][1] == "not scored yet"
+    assert "Beside dictionaries that nobody trained" in words(test)
+    given = f"--store {store.path} --harvest tiny-0001 --dictionary abs --features all"
+    more = "--explainer pattern --scorer simulation"
+    assert f"saefari score {given} {more}" in words(test)
+    assert "saefari explain" not in words(test)
+    test = visit(store, dictionary=NAME, by="other")
+    assert f"saefari explain {given} --explainer other\nsaefari score" in words(test)
+    assert "--scorer detection,simulation" in words(test)
+
+
+def beside(line: means.Line, other: read.Series | None = None, **changes) -> nulls.Beside:
+    mean = means.line(other).mean if other else None
+    above = difference(line.mean, mean) if mean else None
+    return replace(nulls.Beside("resid~pca", line, other, mean, above, True), **changes)
+
+
+def test_the_figure_of_null_dictionaries_has_shares_means_and_numbers(whole: Store) -> None:
+    own, other = (means.line(one) for one in (series_of(whole)[2], series_of(whole)[0]))
+    (panel,) = nulls.panels(NAME, [beside(own, other.series), beside(own)])
+    assert [row.name for row in panel.rows] == [NAME, "resid~pca"]
+    figure = null_charts.rows([panel], [NAME, "resid~pca"], theme.LIGHT)
+    assert figure.layout.yaxis.ticktext == (NAME, "~pca")  # type: ignore[attr-defined]
+    found = traces(figure)
+    dots = [one for one in found if one["mode"] == "markers"]
+    assert [dot["x"][0] for dot in dots] == pytest.approx([own.mean.value, other.mean.value])
+    assert dots[0]["error_x"]["array"][0] == pytest.approx(own.mean.high - own.mean.value)
+    steps = [one["y"] - min(one["y"]) for one in found if one.get("fill")]
+    assert [len(y) > 9 and 0 < max(y) <= null_charts.TALL for y in steps] == [True, True]
+    assert [one["text"][0] for one in found if one["mode"] == "text"] == ["n 28", "n 28"]
+
+
+def test_what_is_missing_of_null_dictionaries_is_a_command(whole: Store) -> None:
+    line = means.line(series_of(whole)[2])
+    by_model = replace(line.series, by="strata · m7", explainer="strata", judge="m7")
+    asked = beside(replace(line, series=by_model), explained=False)
+    assert nulls.commands([asked], ["--store", "s"]) == [
+        "saefari explain --store s --dictionary 'resid~pca' --features all --explainer strata "
+        "--model m7",
+        "saefari score --store s --dictionary 'resid~pca' --features all --explainer strata "
+        "--scorer detection --judge openai --model m7",
+    ]
+    person = replace(line.series, by="person", explainer="person")
+    assert nulls.commands([beside(replace(line, series=person))], []) == []
+    assert nulls.commands([beside(line, line.series)], []) == []
+
+
+@pytest.mark.parametrize(("name", "what"), [("by", "explainer"), ("scorer", "score")])
+def test_a_link_to_what_is_not_there_says_so(
+    visit: Open, whole: Store, name: str, what: str
+) -> None:
+    test = visit(whole, dictionary=NAME, **{name: "*nobody*"})
+    sentence = f"asks for the {what} '*nobody*', which has no scores here. There are: "
+    assert sentence in words(test) and "Shown is" in words(test)
+    assert "which has no scores here" not in words(visit(whole, dictionary=NAME))

@@ -8,6 +8,7 @@ from scipy.stats import beta, binom, norm
 
 from autointerp import statistics
 from autointerp.statistics import Answers, Estimate
+from autointerp.statistics.jobs import resampled, spread
 from autointerp.statistics.rates import limits
 
 TRUTHS, SIZES = (0.5, 0.7, 0.9, 0.98), (20, 50, 100)
@@ -183,3 +184,11 @@ def test_job_means_cover_and_pairs_are_by_feature() -> None:
     constant = statistics.over_features([0.5] * 100)
     assert (constant.low, constant.high) == pytest.approx((0.485, 0.515))
     assert statistics.over_features([0.9] * 19 + [None] * 50).value is None
+
+
+def test_the_mean_of_many_features_has_the_interval_that_resampling_gives() -> None:
+    values = np.random.default_rng(0).beta(5, 2, 4000)
+    quick = statistics.over_features(values)
+    slow = spread(resampled(values, 0), float(values.mean()), len(values))
+    assert (quick.value, quick.n) == (pytest.approx(values.mean()), 4000)
+    assert (quick.low, quick.high) == pytest.approx(slow, abs=5e-4)

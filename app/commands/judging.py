@@ -17,6 +17,7 @@ from app.jobs.starting import spawn
 from app.wording import count, plural
 from autointerp.jobs.estimate import Estimate
 from feature_store.errors import InputError
+from feature_store.explanations import PERSON
 from feature_store.jobs import RESUMABLE, Job, Jobs
 from feature_store.store import Store
 from feature_store.work import Work, carry_out
@@ -152,6 +153,8 @@ def beside(null: Mapping[str, Any], row: Mapping[str, Any], store: Path) -> str:
     name, what = null["dictionary"], null.get("missing")
     if what is None:
         return f"{name} {number(null)}  difference {number(null['difference'])}"
+    if what == "explain" and row["explainer"] == PERSON:
+        return f"{name} has no labels by a person, so there is nothing to set beside these"
     lacks = "explanations" if what == "explain" else "scores"
     return (
         f"{name} has no {lacks} of this kind: saefari {what} --store {store} "

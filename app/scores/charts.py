@@ -95,11 +95,16 @@ def counted(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 def span(one: Series) -> tuple[float, float]:
     """The scorer's bounds, the lower one no further down than there are values."""
-    low, high = SCORERS[one.scorer].bounds if one.scorer in SCORERS else (0.0, 1.0)
+    low, high = bounds(one)
     values = np.concatenate([one.value, *(one.numbers[name] for name in NULLS)])
     least = float(np.nanmin(values, initial=high))
     floor = 0.0 if low < 0 <= least else low
     return (max(floor, np.floor(least * 10) / 10) if least > floor else floor), high
+
+
+def bounds(one: Series) -> tuple[float, float]:
+    """The least and the largest value of a scorer."""
+    return SCORERS[one.scorer].bounds if one.scorer in SCORERS else (0.0, 1.0)
 
 
 def steps(

@@ -8,11 +8,8 @@ import numpy as np
 
 from app.scores.read import Series, matched
 from autointerp.scorers import SCORERS
-from autointerp.statistics import ENOUGH, Estimate, over_features, spearman
+from autointerp.statistics import Estimate, over_features, spearman
 from feature_store.scoring import NULLS
-
-MANY = 500
-"""Features from which on the mean's interval is Student's: resampling them gives the same."""
 
 
 @dataclass(frozen=True)
@@ -38,45 +35,13 @@ def line(series: Series) -> Line:
     own, numbers = series.value, series.numbers
     return Line(
         series,
-        mean(own, bounds),
-        mean(numbers["hard"], bounds),
-        {name: mean(numbers[name], bounds) for name in NULLS},
-        {name: mean(own - numbers[name], wide) for name in NULLS},
+        over_features(own, bounds),
+        over_features(numbers["hard"], bounds),
+        {name: over_features(numbers[name], bounds) for name in NULLS},
+        {name: over_features(own - numbers[name], wide) for name in NULLS},
         int((~series.valued).sum()),
         int(series.failed.sum()),
     )
-
-
-def mean(values: np.ndarray, bounds: tuple[float, float]) -> Estimate:
-    """The mean of those that are numbers; features are what is drawn at random."""
-    kept = values[np.isfinite(values)]
-    n = len(kept)
-    if n < MANY or np.ptp(kept) == 0:
-        return over_features(kept, bounds)
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, n - 1) * kept.std(ddof=1) / np.sqrt(n))
-    value = float(kept.mean())
-    return Estimate(value, max(value - half, bounds[0]), min(value + half, bounds[1]), n, n)
-
-
-def apart(one: np.ndarray, other: np.ndarray) -> Estimate:
-    """The mean of one dictionary's features less that of another's: nothing is paired, so both
-    spreads count (Welch's interval)."""
-    from scipy.stats import t
-
-    kept = [values[np.isfinite(values)] for values in (one, other)]
-    n = min(len(values) for values in kept)
-    if n < ENOUGH:
-        return Estimate.too_few(n, n, "features")
-    value = float(kept[0].mean() - kept[1].mean())
-    parts = [values.var(ddof=1) / len(values) for values in kept]
-    square = sum(parts)
-    if square <= 0:
-        return Estimate.none(n, n, "each the same everywhere: an interval cannot be had")
-    freedom = square**2 / sum(p**2 / (len(v) - 1) for p, v in zip(parts, kept, strict=True))
-    half = float(t.ppf(0.975, freedom) * np.sqrt(square))
-    return Estimate(value, value - half, value + half, n, n)
 
 
 def agreement(series: Sequence[Series]) -> list[tuple[Series, Series, Estimate]]:

@@ -1,15 +1,19 @@
 """A dictionary's scores beside those of its null dictionaries: directions that nobody trained."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.scores import means, read, tables, words
+from app.scores import means, null_charts, read, tables, words
 from app.scores.means import Line
 from app.scores.read import Series
 from app.wording import count
-from autointerp.statistics import Estimate
+from autointerp.scorers import SCORERS
+from autointerp.scorers.records import LLM, PATTERN
+from autointerp.statistics import Estimate, difference
 from feature_store.annotations import Annotations
+from feature_store.explanations import PERSON
 from feature_store.null_dictionaries import nulls_of
 from feature_store.reader import HarvestFile
 
@@ -29,10 +33,18 @@ class Beside:
     """One series against the same of a null dictionary."""
 
     null: str
-    series: Series
+    line: Line
+    other: Series | None
+    """The null dictionary's; None where it has no such scores."""
     mean: Estimate | None
-    """None: the null dictionary has no such scores."""
     above: Estimate | None
+    explained: bool
+    """Whether the null dictionary has sentences by this explainer."""
+
+    @property
+    def series(self) -> Series:
+        """The dictionary's own."""
+        return self.line.series
 
 
 def beside(
@@ -41,12 +53,14 @@ def beside(
     """Every series against every null dictionary; empty where the harvest has none."""
     found = []
     for name in nulls_of(file, dictionary).values():
+        explainers = said.sentences.explainers(name)
         there = {key(one): one for one in read.series(file, name, said)}
         for line in lines:
             other = there.get(key(line.series))
             mean = means.line(other).mean if other else None
-            above = means.apart(line.series.value, other.value) if other else None
-            found.append(Beside(name, line.series, mean, above))
+            above = difference(line.mean, mean) if mean else None
+            explained = line.series.explainer in explainers
+            found.append(Beside(name, line, other, mean, above, explained))
     return found
 
 
@@ -70,3 +84,50 @@ def row(one: Beside) -> dict[str, Any]:
             tables.difference(one.above),
         ]  # fmt: skip
     return tables.row(cells)
+
+
+def panels(dictionary: str, found: Sequence[Beside]) -> list[null_charts.Panel]:
+    """A panel for each series that a null dictionary has, too."""
+    there: dict[int, list[Beside]] = {}
+    for one in found:
+        if one.other is not None:
+            there.setdefault(id(one.series), []).append(one)
+    return [
+        null_charts.Panel(
+            same[0].series,
+            (
+                null_charts.Row(dictionary, same[0].series.value, same[0].line.mean),
+                *(null_charts.Row(one.null, one.other.value, one.mean)
+                  for one in same if one.other is not None and one.mean is not None),
+            ),
+        )
+        for same in there.values()
+    ]  # fmt: skip
+
+
+def commands(found: Sequence[Beside], given: Sequence[str]) -> list[str]:
+    """What to run in a terminal for the scores that null dictionaries lack; `given` are the options
+    that say which store and harvest. None for what a person wrote: nobody else can."""
+    lines: dict[str, None] = {}
+    lacking: dict[tuple[str, str, str], list[Beside]] = {}
+    for one in found:
+        if one.other is None and one.series.explainer != PERSON:
+            judge = one.series.judge if judged_by_model(one.series) else ""
+            lacking.setdefault((one.null, one.series.by, judge), []).append(one)
+    for (null, _, judge), missing in lacking.items():
+        first = missing[0].series
+        where = [*given, "--dictionary", null, "--features", "all", "--explainer", first.explainer]
+        if not missing[0].explained:
+            model = first.by.removeprefix(first.explainer).removeprefix(" · ")
+            more = ["--model", model] if model else []
+            lines[f"saefari explain {shlex.join([*where, *more])}"] = None
+        scorers = ",".join(dict.fromkeys(one.series.scorer for one in missing))
+        more = ["--scorer", scorers, *(["--judge", LLM, "--model", judge] if judge else [])]
+        lines[f"saefari score {shlex.join([*where, *more])}"] = None
+    return list(lines)
+
+
+def judged_by_model(one: Series) -> bool:
+    """Whether a language model answered."""
+    asks = one.scorer not in SCORERS or bool(SCORERS[one.scorer].judges)
+    return asks and bool(one.judge) and one.judge != PATTERN

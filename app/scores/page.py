@@ -7,7 +7,7 @@ import streamlit as st
 from app import components, session, theme
 from app.annotations import Said
 from app.jobs import watching
-from app.scores import alike, charts, means, nulls, picks, plots, read, tables
+from app.scores import alike, charts, means, null_charts, nulls, picks, plots, read, tables
 from app.scores.means import Line
 from app.scores.read import Series
 from app.session import Place
@@ -39,7 +39,6 @@ def draw(here: Place, said: Said) -> None:
     by = picks.explainer(found)
     mine = [one for one in found if one.by == by]
     summary(here, lines)
-    null_dictionaries(_nulls(here, said, lines, stamp))
     st.subheader(f"Distributions, {session.literal(by)}", anchor=False)
     picture = charts.distributions(mine, theme.palette(st.context.theme.type))
     st.plotly_chart(picture, theme=None, key="scores_spread", config=plots.QUIET)
@@ -47,6 +46,7 @@ def draw(here: Place, said: Said) -> None:
         "features by score; outlines are the labels that know nothing (one that leaves the picture "
         "goes on: hover says how far), the dotted upright is chance"
     )
+    null_dictionaries(here, by, _nulls(here, said, lines, stamp))
     left, right = st.columns(2, gap="medium")
     with left:
         plots.effect(here, mine)
@@ -112,12 +112,24 @@ def summary(here: Place, lines: list[Line]) -> None:
     )
 
 
-def null_dictionaries(found: list[nulls.Beside]) -> None:
-    """The same means beside dictionaries that nobody trained."""
-    if found:
-        components.rows(key="scores_nulls", data=nulls.table(found))
-    else:
+def null_dictionaries(here: Place, by: str, found: list[nulls.Beside]) -> None:
+    """The same scores of dictionaries that nobody trained: a figure of the chosen explainer's, a
+    table of all, and what to run for those that are not there."""
+    if not found:
         st.caption("No null dictionary in this harvest: saefari harvest --null random adds some.")
+        return
+    st.subheader("Beside dictionaries that nobody trained", anchor=False)
+    mine, name = [one for one in found if one.series.by == by], here.info.dictionary
+    if panels := nulls.panels(name, mine):
+        names = list(dict.fromkeys(row.name for panel in panels for row in panel.rows))
+        picture = null_charts.rows(panels, names, theme.palette(st.context.theme.type))
+        st.plotly_chart(picture, theme=None, key="scores_beside", config=plots.QUIET)
+        st.caption("share of features by score; the dot is the mean with its 95 % interval")
+    components.rows(key="scores_nulls", data=nulls.table(found))
+    given = ["--store", str(session.store().path), "--harvest", here.file.record.id]
+    if lines := nulls.commands(mine, given):
+        st.caption("what is not scored yet, in a terminal:")
+        st.code("\n".join(lines), language="shell", wrap_lines=True)
 
 
 def features(here: Place, mine: list[Series]) -> None:

@@ -44,6 +44,9 @@ def chosen(label: str, names: list[str], parameter: str, usual: str) -> str:
     """A choice that stands in the URL; nothing is drawn where there is only one."""
     given = st.query_params.get(parameter, usual)
     value = given if given in names else usual
+    if given != value:
+        sentence = unknown(label, given, names, value)
+        st.markdown(f":yellow[{session.literal(sentence)}]")
     if len(names) == 1:
         return value
     key = f"scores_{parameter}"
@@ -54,6 +57,15 @@ def chosen(label: str, names: list[str], parameter: str, usual: str) -> str:
         label_visibility="collapsed", format_func=session.literal,
     )  # fmt: skip
     return value
+
+
+def unknown(label: str, given: str, names: Sequence[str], value: str) -> str:
+    """What is to be said of a link that asks for what is not there."""
+    what = label.lower()
+    return (
+        f"The link asks for the {what} {given[:60]!r}, which has no scores here. There are: "
+        f"{', '.join(names)}. Shown is {value}."
+    )
 
 
 def keep(key: str, parameter: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from autointerp.jobs.summary import said
-from autointerp.statistics import Estimate, over_features
+from autointerp.statistics import difference, over_features
 
 
 def beside(
@@ -23,15 +23,3 @@ def beside(
         for name, mean in means.items()
     }
 
-
-def difference(one: Estimate, other: Estimate) -> Estimate:
-    """One mean less an independent one, its interval from the two intervals (MOVER: Zou & Donner,
-    Statistics in Medicine 2008). n is that of the smaller group."""
-    ends = (one.value, one.low, one.high, other.value, other.low, other.high)
-    n = min(one.n, other.n)
-    if any(end is None for end in ends):
-        return Estimate.none(n, n, one.note or other.note)
-    a, a_low, a_high, b, b_low, b_high = (float(end) for end in ends if end is not None)
-    low = a - b - np.hypot(a - a_low, b_high - b)
-    high = a - b + np.hypot(a_high - a, b - b_low)
-    return Estimate(a - b, float(low), float(high), n, n)

@@ -13,6 +13,8 @@ from autointerp.statistics.estimate import ENOUGH, Estimate
 from autointerp.statistics.series import TAIL, constant
 
 RESAMPLES = 2000
+MANY = 500
+"""Features from which on the interval is Student's: resampling them gives the same."""
 DRAWN = 1 << 21
 """Features drawn at once."""
 
@@ -34,6 +36,8 @@ def over_features(
     value = float(kept.mean())
     if constant(kept):
         low, high = (value + 3 / n * (end - value) for end in bounds)
+    elif n >= MANY:
+        low, high = students(kept, value)
     else:
         low, high = spread(resampled(kept, seed), value, n)
     return Estimate(value, max(low, bounds[0]), min(high, bounds[1]), n, n)
@@ -46,6 +50,14 @@ def paired(
     pairs = [(a, other.get(feature)) for feature, a in one.items()]
     both = [a - b for a, b in pairs if a is not None and b is not None]
     return over_features(both, (-1.0, 1.0), seed)
+
+
+def students(values: np.ndarray, mean: float) -> tuple[float, float]:
+    """Student's interval of a mean."""
+    from scipy.stats import t
+
+    half = t.ppf(1 - TAIL, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(mean - half), float(mean + half)
 
 
 def resampled(values: np.ndarray, seed: int) -> np.ndarray:
