@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import contrast_chart, live, session
-from app.contrasting import Asked, Cancelled, Run, python_lines
+from app import live, session
+from app.contrast import chart
+from app.contrast.running import Asked, Cancelled, Run, python_lines
 from app.serve import MAIN
 from app.theme import LIGHT
 from backend.engine import LocalEngine
@@ -164,7 +165,7 @@ def test_the_lines_of_python_compile_and_carry_short_texts_only() -> None:
 
 def test_every_text_is_a_point_and_its_markup_is_escaped() -> None:
     values = np.array([0.0, 2.0], np.float32)
-    figure = contrast_chart.strip([("<a>", values, ["x <b>", "y"])], "last token", LIGHT)
+    figure = chart.strip([("<a>", values, ["x <b>", "y"])], "last token", LIGHT)
     points, mean = figure.data
     assert list(points.x) == [0, 2] and "x &lt;b&gt;" in points.hovertext[0]
     assert list(mean.x) == [1, 1]

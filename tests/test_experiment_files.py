@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from app.experiment_files import read, take_in, written
-from app.experiment_pair import differences, flat, measured_again, parting, repeated
-from app.experiment_words import matching, named, quoted, what, whom
+from app.experiments.files import read, take_in, written
+from app.experiments.pair import differences, flat, measured_again, parting, repeated
+from app.experiments.words import matching, named, quoted, what, whom
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
 from feature_store.experiments import Entry, Experiment, Experiments, Kind

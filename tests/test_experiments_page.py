@@ -12,7 +12,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 from app import session
-from app.experiment_files import written
+from app.experiments.files import written
 from app.serve import MAIN
 from backend.generation import stream
 from feature_store.experiments import Experiment, Experiments

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import annotations, keeping, list_history, list_page, session
+from app import annotations, keeping, session
+from app.lists import history, page
 from app.serve import MAIN
 from feature_store import list_edits as edits
 from feature_store import store as store_module
@@ -216,7 +217,7 @@ def test_history_says_what_was_done(store: Store) -> None:
     edits.remove(store.catalog, one, [B])
     edits.describe(store.catalog, one, name="cats")
     edits.undo(store.catalog, one)
-    told = [change.words for change in list_history.changes(lists(store).history(one))]
+    told = [change.words for change in history.changes(lists(store).history(one))]
     assert told == [
         "created “dogs”", "added resid/3, abs/4", "note of resid/3: “a note”",
         "moved abs/4, resid/3", "removed abs/4", "called it “cats”", "called it “dogs”",
@@ -224,14 +225,14 @@ def test_history_says_what_was_done(store: Store) -> None:
 
 
 def test_python_to_copy_gives_the_list(store: Store) -> None:
-    from app import list_sheet
+    from app.lists import sheet
 
     one = edits.create(store.catalog, "dogs")
     edits.add(store.catalog, one, [A, B])
     found: dict = {}
-    exec(list_sheet.lines(store.path, one), found)
+    exec(sheet.lines(store.path, one), found)
     assert list(found["notes"]) == [A, B] and found["features"][1].facts.feature == 4
-    exec(list_sheet.all_lines(store.path), found)
+    exec(sheet.all_lines(store.path), found)
     assert [each.id for each in found["lists"]] == [one]
 
 
@@ -241,4 +242,4 @@ def test_entries_are_typed_in_any_of_three_ways(
     monkeypatch.setattr(session, "store", lambda: store)
     file = store.harvest()
     here = session.Place(file, file.dictionary("resid"))
-    assert list_page.typed("3, abs/4;\n resid/3,", here) == [A, B, A]
+    assert page.typed("3, abs/4;\n resid/3,", here) == [A, B, A]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app import experiment_again
-from app.experiment_again import ANSWERS
-from app.experiments import keep
+from app.experiments import again
+from app.experiments.again import ANSWERS
+from app.experiments.keeping import keep
 from app.snippets import as_python
 from app.steer_more import sweeping
 from app.steer_more.sweeping import Sweep
@@ -60,8 +60,8 @@ def kept(request: pytest.FixtureRequest, store: Store, engine: LocalEngine) -> E
     return Experiments(store.catalog).open(name)
 
 
-def verdict(kept: Experiment, engine: LocalEngine, store: Store) -> experiment_again.Verdict:
-    run = experiment_again.begin(kept, engine, store.harvest(kept.harvest))
+def verdict(kept: Experiment, engine: LocalEngine, store: Store) -> again.Verdict:
+    run = again.begin(kept, engine, store.harvest(kept.harvest))
     while not run.over():
         assert run.said()
     return run.verdict()
@@ -77,8 +77,8 @@ def test_its_script_prints_the_same(
 ) -> None:
     script = as_python(kept, store.places.known(), store.path)
     exec(compile(script, "snippet", "exec"), {"__name__": "__main__"})  # noqa: S102
-    again = json.loads(capsys.readouterr().out)
-    assert experiment_again.measured_again(kept.result, again)[0]
+    second = json.loads(capsys.readouterr().out)
+    assert again.measured_again(kept.result, second)[0]
 
 
 def test_a_judge_is_not_asked_again(store: Store, engine: LocalEngine) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import experiment_words, live, session, steering
+from app import live, session, steering
+from app.experiments import words
 from app.serve import MAIN
 from app.steer import link, run, tabs
 from app.steering import Setting
@@ -121,7 +122,7 @@ def test_a_run_is_shown_kept_and_opened_again(visit: Open, store: Path) -> None:
 
 
 def test_a_kept_contrast_opens_on_its_own_tab(visit: Open, store: Path) -> None:
-    assert set(experiment_words.TABS.values()) == set(tabs.TABS)
+    assert set(words.TABS.values()) == set(tabs.TABS)
     names = ("toward", "away from")
     request = Setting(prompt=PROMPT).to_json() | {
         "contrast": {"dictionary": "relu", "m": 1, **{name: [PROMPT] for name in names}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.experiments import keep
+from app.experiments.keeping import keep
 from app.steer import run as runs
 from app.steering import Setting
 from backend.engine import LocalEngine

@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from app import experiments, session
+from app import session
+from app.experiments import keeping
 from backend.ablation.parts import Part
 from backend.live import Engine
 from feature_store.errors import InputError
@@ -106,7 +107,7 @@ def keeper(file: HarvestFile, engine: Engine, kind: Kind) -> Callable[..., Answe
     def keep(request: Mapping[str, Any], result: dict[str, Any]) -> Answer:
         names = request.get("dictionaries") or used(request)
         try:
-            name = experiments.keep(
+            name = keeping.keep(
                 store, kind, engine, harvest=file.record.id, dictionaries=names,
                 request=request, result=result,
             )  # fmt: skip

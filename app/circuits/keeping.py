@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from app.circuits.asked import Asked
-from app.experiments import versions
+from app.experiments.keeping import versions
 from backend.circuits.records import Circuit
 from feature_store.circuits import Circuits
 from feature_store.store import Store

@@ -104,13 +104,13 @@ def keep(
     store: Store, file: HarvestFile | None, live: "LocalEngine", asked: Asked, result: Any
 ) -> tuple[str, str]:
     """The id that the run is kept under, or why it is not."""
-    from app import experiments
+    from app.experiments import keeping
 
     if file is None:
         return "", "the store has no harvest of this model and these dictionaries."
     names = {part.dictionary for part in asked.parts if part.dictionary}
     try:
-        return experiments.keep(
+        return keeping.keep(
             store, "ablate", live, harvest=file.record.id, dictionaries=names,
             request=asked.to_json(), result=result,
         ), ""  # fmt: skip
@@ -120,7 +120,7 @@ def keep(
 
 def about(live: "LocalEngine", asked: Asked, kept: str) -> dict[str, Any]:
     """What the numbers belong to."""
-    from app import experiments
+    from app.experiments import keeping
 
     names = sorted({part.dictionary for part in asked.parts if part.dictionary})
     return {
@@ -128,7 +128,7 @@ def about(live: "LocalEngine", asked: Asked, kept: str) -> dict[str, Any]:
         "model": live.lm.name,
         "model_hash": live.lm.model_hash,
         "dictionaries": {name: live.dictionaries[name].weights_hash for name in names},
-        "versions": experiments.versions(live),
+        "versions": keeping.versions(live),
         "experiment": kept or None,
     }
 

@@ -127,7 +127,7 @@ def harvest_of(store: Store, live: "LocalEngine", found: Circuit) -> HarvestFile
 
 def as_data(live: "LocalEngine", asked: Asked, found: Circuit, kept: str) -> dict[str, Any]:
     """The circuit as plain data; estimates as numbers, their intervals beside them."""
-    from app.experiments import versions
+    from app.experiments.keeping import versions
 
     estimates = {name: getattr(found, name) for name in ("faithfulness", "completeness", "clean",
                                                          "empty")}  # fmt: skip

@@ -66,9 +66,9 @@ def sheet_of(store: Store, said: Annotations, list_id: str) -> bytes:
     from streamlit.logger import set_log_level
 
     set_log_level("ERROR")  # its caches warn that no page is being served
-    from app import list_sheet
+    from app.lists import sheet
 
-    return list_sheet.page(store, said, list_id)
+    return sheet.page(store, said, list_id)
 
 
 def save(out: Path, data: bytes) -> None:

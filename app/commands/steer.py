@@ -197,7 +197,7 @@ def keep(
     store: Store, file: HarvestFile | None, live: "LocalEngine", asked: Asked, result: Any
 ) -> tuple[str, str]:
     """The id that the run is kept under, or why it is not."""
-    from app.experiments import keep
+    from app.experiments.keeping import keep
 
     if file is None:
         return "", "the store has no harvest of this model and these dictionaries."
@@ -212,7 +212,7 @@ def keep(
 
 def as_data(live: "LocalEngine", asked: Asked, story: Any, kept: str) -> dict[str, Any]:
     """The run as plain data: texts, KL of each token, guard rails, and what was asked."""
-    from app.experiments import versions
+    from app.experiments.keeping import versions
 
     rows, names = story["rows"], asked.dictionaries
     return {

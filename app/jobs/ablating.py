@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app import experiments
+from app.experiments import keeping
 from feature_store.store import Store
 from feature_store.work import Work
 
@@ -29,7 +29,7 @@ def do(store: Store, work: Work) -> dict[str, Any]:
         lambda done, total: work.progress(done, total, "running prompts"),
     )  # fmt: skip
     names = sorted({part.dictionary for part in asked.parts if part.dictionary})
-    name = experiments.keep(
+    name = keeping.keep(
         store, "ablate", engine, harvest=file.record.id, dictionaries=names,
         request={**asked.to_json(), "over": "dataset"}, result=result,
     )  # fmt: skip

@@ -4,7 +4,8 @@ from typing import Any
 
 import streamlit as st
 
-from app import experiments, session
+from app import session
+from app.experiments import keeping
 from app.session import Place
 from app.shift import marking
 from app.steer_more import task
@@ -75,7 +76,7 @@ def keep(place: Place, engine: Engine, done: task.Task) -> None:
     asked = Asked.from_json(done.request)
     names = {*asked.dictionaries, *(one.dictionary for one in asked.features)}
     try:
-        done.kept = experiments.keep(
+        done.kept = keeping.keep(
             session.store(), "shift", engine, harvest=place.file.record.id,
             dictionaries=names, request=done.request, result=done.result,
         )  # fmt: skip

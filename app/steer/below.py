@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app import session, snippets, steering
-from app.experiment_files import written
+from app.experiments.files import written
 from app.session import Place
 from app.steer import kept, link
 from app.steer.link import Opened

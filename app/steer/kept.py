@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app import session
-from app.experiments import keep
+from app.experiments.keeping import keep
 from backend.generation.asked import Asked
 from feature_store.experiments import Experiment, Experiments
 from feature_store.reader import HarvestFile

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import chatting, session, steering
-from app.experiment_words import TABS
+from app.experiments.words import TABS
 from app.session import Place
 from app.steer import kept
 from app.steer.run import Run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import session
-from app.experiments import keep
+from app.experiments.keeping import keep
 from app.session import Place
 from app.steer.run import WAIT_S, line
 from app.wording import count

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from app import contrast_inputs, contrast_results, export, frame, live, session
-from app.contrasting import Asked, Run, python_lines
+from app import export, frame, live, session
+from app.contrast import inputs, results
+from app.contrast.running import Asked, Run, python_lines
 from app.session import Place
 from feature_store.errors import InputError
 
@@ -19,8 +20,8 @@ def compare(place: Place, asked: Asked) -> None:
     if held := st.session_state.get(RUN):
         held[1].cancel()
     st.session_state[RUN] = ((place.file.record.id, asked), Run(engine, asked))
-    st.session_state.pop(contrast_inputs.GO, None)
-    if not contrast_inputs.link(asked):
+    st.session_state.pop(inputs.GO, None)
+    if not inputs.link(asked):
         st.session_state["contrast_unlinked"] = True
     else:
         st.session_state.pop("contrast_unlinked", None)
@@ -47,7 +48,7 @@ def outcome(place: Place, now: Asked | None) -> None:
         st.markdown(":yellow[The fields have changed since: Compare gives their result.]")
     if "contrast_unlinked" in st.session_state:
         st.caption("Too much text for a link: this page's address does not carry it.")
-    contrast_results.draw(place, asked, found)
+    results.draw(place, asked, found)
 
 
 @st.fragment(run_every=0.4)
@@ -62,15 +63,15 @@ def under_way(run: Run) -> None:
 
 def page(place: Place) -> None:
     """Fields above, answer below; what cannot be compared is a sentence between them."""
-    contrast_inputs.draw(place)
+    inputs.draw(place)
     now = None
     try:
-        now = contrast_inputs.asked()
-        if st.session_state.get(contrast_inputs.GO):
+        now = inputs.asked()
+        if st.session_state.get(inputs.GO):
             compare(place, now)
         outcome(place, now)
     except InputError as error:
-        st.session_state.pop(contrast_inputs.GO, None)
+        st.session_state.pop(inputs.GO, None)
         st.markdown(f":red[{session.literal(str(error))}]")
 
 
@@ -82,5 +83,5 @@ with frame.bar(place):
         python_lines(session.store().path, place.file.record.id, held[0][1] if held else None)
     )
 st.title("Contrast", anchor=False)
-contrast_inputs.adopt(place)
+inputs.adopt(place)
 page(place)

@@ -4,10 +4,11 @@ from typing import get_args
 
 import streamlit as st
 
-from app import components, experiment_compare, experiment_page, frame, session
-from app.experiment_files import read, take_in, written
-from app.experiment_page import attempt, kept, problem
-from app.experiment_words import about, matching, named, quoted, some, what, whom
+from app import components, frame, session
+from app.experiments import compare, page
+from app.experiments.files import read, take_in, written
+from app.experiments.page import attempt, kept, problem
+from app.experiments.words import about, matching, named, quoted, some, what, whom
 from app.session import Place
 from app.wording import count, plural
 from feature_store.errors import InputError
@@ -112,7 +113,7 @@ def deleted() -> None:
                 if session.store().catalog.writable:
                     st.button(
                         "Bring back", key=f"back_{run.id}", type="tertiary",
-                        on_click=experiment_page.delete, args=(run.id, True),
+                        on_click=page.delete, args=(run.id, True),
                     )  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def take() -> None:
     """Callback: all of the file, or nothing and the reason."""
     file = st.session_state[FILE]
     if file is None:
-        st.session_state[experiment_page.PROBLEM] = "Choose a file to import."
+        st.session_state[page.PROBLEM] = "Choose a file to import."
         return
     found = attempt(read, file.getvalue(), file.name)
     taken = found and attempt(take_in, kept(), found)
@@ -161,9 +162,9 @@ if place is not None:
     frame.bar(place)
 name, other = st.query_params.get("experiment"), st.query_params.get("with")
 if name and other:
-    experiment_compare.draw(kept().open(name), kept().open(other))
+    compare.draw(kept().open(name), kept().open(other))
 elif name:
-    experiment_page.draw(kept().open(name), kept().listing(MOST))
+    page.draw(kept().open(name), kept().listing(MOST))
 else:
     st.title("Experiments", anchor=False)
     problem()

@@ -2,17 +2,8 @@
 
 import streamlit as st
 
-from app import (
-    annotations,
-    components,
-    export,
-    frame,
-    keeping,
-    list_exchange,
-    list_page,
-    list_sheet,
-    session,
-)
+from app import annotations, components, export, frame, keeping, session
+from app.lists import exchange, page, sheet
 from app.session import Place
 from app.wording import count
 from feature_store import list_edits
@@ -99,9 +90,9 @@ def index(here: Place | None, said: annotations.Said) -> None:
     else:
         st.write("No list yet. Type a name above, or choose Lists in the notes of a feature.")
     deleted(lists, said)
-    list_exchange.explanations(said)
+    exchange.explanations(said)
     with st.expander("Export and import", expanded=True):
-        list_exchange.draw(here, said)
+        exchange.draw(here, said)
 
 
 place = session.place() if session.store().harvests() else None
@@ -112,12 +103,12 @@ if place is not None:
     bar = frame.bar(place)
     if not one:
         with bar:
-            export.menu(list_sheet.all_lines(session.store().path))
+            export.menu(sheet.all_lines(session.store().path))
 if one:
     wanted = found.annotations.lists.get(one)
     st.title("List", anchor=False)
     keeping.problems(found)
-    list_page.draw(wanted, place, found)
+    page.draw(wanted, place, found)
 else:
     st.title("Lists", anchor=False)
     keeping.problems(found)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import annotations, components, contrast_chart, export, session, theme
-from app.contrasting import Asked
+from app import annotations, components, export, session, theme
+from app.contrast import chart
+from app.contrast.running import Asked
 from app.session import Place
 from app.tokens import promotes
 from app.wording import count, measure, plural
@@ -184,7 +185,7 @@ def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> 
     points = [(side, values[mask], list(texts[mask])) for side, mask in masks.items()]
     where = UNITS[asked.unit]
     st.plotly_chart(
-        contrast_chart.strip(points, where, theme.palette(st.context.theme.type)),
+        chart.strip(points, where, theme.palette(st.context.theme.type)),
         theme=None, key="contrast_strip", config={"displaylogo": False, "displayModeBar": False},
     )  # fmt: skip
     listing(there, row["feature"], points)

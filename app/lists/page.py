@@ -5,9 +5,10 @@ from typing import Any
 
 import streamlit as st
 
-from app import components, keeping, list_sheet, session
+from app import components, keeping, session
 from app.annotations import Said
-from app.list_history import Change, changes
+from app.lists import sheet
+from app.lists.history import Change, changes
 from app.session import Place
 from app.wording import count, measure, plural, share
 from feature_store import list_edits
@@ -101,18 +102,18 @@ def menu(found: FeatureList, said: Said) -> None:
     store = session.store()
     with st.popover("Export", type="tertiary"):
         st.download_button(
-            "Download as HTML", lambda: list_sheet.page(store, said.annotations, found.id),
-            list_sheet.file_name(found, "html"), "text/html", type="tertiary", on_click="ignore",
+            "Download as HTML", lambda: sheet.page(store, said.annotations, found.id),
+            sheet.file_name(found, "html"), "text/html", type="tertiary", on_click="ignore",
         )  # fmt: skip
         rows = everything("lists", said.annotations, found.id)
         for kind in FORMATS:
             st.download_button(
                 f"Download as {kind.upper() if kind == 'json' else 'Parquet'}",
                 lambda kind=kind: written("lists", rows, kind),
-                list_sheet.file_name(found, kind), type="tertiary", on_click="ignore",
+                sheet.file_name(found, kind), type="tertiary", on_click="ignore",
             )  # fmt: skip
         st.caption("Copy as Python: the same data without the page")
-        st.code(list_sheet.lines(store.path, found.id), language="python")
+        st.code(sheet.lines(store.path, found.id), language="python")
 
 
 def entries(found: FeatureList, here: Place | None, said: Said) -> None:

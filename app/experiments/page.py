@@ -6,11 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from app import components, experiment_again, experiment_sweep, session, snippets
-from app.experiment_again import Again
-from app.experiment_files import written
-from app.experiment_pair import flat, shown
-from app.experiment_words import PAGES, TABS, named, some, text, what, whom
+from app import components, session, snippets
+from app.experiments import again, sweep
+from app.experiments.again import Again
+from app.experiments.files import written
+from app.experiments.pair import flat, shown
+from app.experiments.words import PAGES, TABS, named, some, text, what, whom
 from app.steer.story import ending, rail, warnings
 from feature_store.errors import InputError
 from feature_store.experiments import Entry, Experiment, Experiments
@@ -36,13 +37,13 @@ def draw(found: Experiment, others: list[Entry]) -> None:
     problem()
     if found.deleted:
         st.markdown(":yellow[This run is deleted: it is in no list, and can be brought back.]")
-    why = experiment_again.hindrance(session.store(), found)
+    why = again.hindrance(session.store(), found)
     if why:
         st.markdown(f":yellow[{session.literal(why)}]")
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         actions(found, others, able=not why)
     note(found)
-    again(found)
+    second_time(found)
     result(found)
     with st.expander("Request and versions"):
         st.json({"request": found.request, "versions": found.versions,
@@ -116,7 +117,7 @@ def note(found: Experiment) -> None:
     )  # fmt: skip
 
 
-def again(found: Experiment) -> None:
+def second_time(found: Experiment) -> None:
     """The run on its way, or what came of it."""
     state = st.session_state
     if state.get(WANTED) == found.id:
@@ -138,14 +139,14 @@ def begin(found: Experiment) -> None:
     """Start it as soon as the model is there."""
     from app import live
 
-    file = experiment_again.harvest_of(session.store(), found)
+    file = again.harvest_of(session.store(), found)
     assert file is not None, "the button is off without a harvest"
     try:
         engine = live.ready(file)
         if engine is None:
             return
         st.session_state.pop(VERDICT, None)
-        st.session_state[AGAIN] = (found.id, experiment_again.begin(found, engine, file))
+        st.session_state[AGAIN] = (found.id, again.begin(found, engine, file))
     except InputError as error:
         st.markdown(f":red[{session.literal(str(error))}]")
     st.session_state.pop(WANTED, None)
@@ -180,8 +181,8 @@ def result(found: Experiment) -> None:
     if prompt := text(found.request):
         st.text(prompt)
     if found.kind == "sweep":
-        components.rows(key=f"sweep_{found.id}", data=experiment_sweep.table(found.result))
-        st.caption(experiment_sweep.HINTS)
+        components.rows(key=f"sweep_{found.id}", data=sweep.table(found.result))
+        st.caption(sweep.HINTS)
         return
     numbers = {path: v for path, v in flat(found.result).items() if not path[-1:].isdigit()}
     single = sorted(numbers, key=lambda path: any(map(str.isdigit, path.split("."))))

@@ -5,8 +5,8 @@ from typing import Any
 import streamlit as st
 
 from app import components, session
-from app.experiment_page import facts, plain_rows, spoken, title
-from app.experiment_pair import differences, flat, parting, shown
+from app.experiments.page import facts, plain_rows, spoken, title
+from app.experiments.pair import differences, flat, parting, shown
 from app.wording import count, plural
 from feature_store.experiments import Experiment
 

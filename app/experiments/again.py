@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from app.ablate import runs as ablations
 from app.ablate.snippet import form_of
-from app.experiment_pair import measured_again, repeated
+from app.experiments.pair import measured_again, repeated
 from app.steer import run as steering_runs
 from app.steer_more import direction, examples, judging, sweeping, task
 from app.steering import Setting

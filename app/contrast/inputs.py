@@ -5,13 +5,14 @@ from typing import Any
 import streamlit as st
 
 from app import session
-from app.contrasting import Asked
+from app.contrast.running import Asked
 from app.session import Place
 from app.wording import plural
 from backend.contrast.compare import BY
 from backend.contrast.examples import EXAMPLES
 from backend.contrast.texts import MOST, UNITS, from_file, lines
 from feature_store.errors import InputError
+from feature_store.null_dictionaries import of_the_model
 
 SIDES = ("a", "b")
 DEFAULTS: dict[str, Any] = {
@@ -191,7 +192,7 @@ def choices(place: Place) -> None:
         names = list(place.file.dictionaries)
         st.multiselect("Dictionaries", names, key=key("on"), on_change=keep, width=330)
         if len(names) > 1:
-            st.button("All", type="tertiary", on_click=every, args=[names])
+            st.button("All", type="tertiary", on_click=every, args=[of_the_model(place.file)])
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.button("Compare", type="primary", on_click=go)
         st.caption("Examples:", width="content")
