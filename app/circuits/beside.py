@@ -33,7 +33,7 @@ def draw(place: Place, found: Open, part: Part, names: dict[str, str]) -> None:
     if not ids:
         strongest(found, part, names)
     elif len(ids) > 1:
-        several(found, ids, names)
+        several(place, found, ids, names)
     elif ids[0].startswith(GROUP):
         group(found, ids[0].removeprefix(GROUP), names)
     else:
@@ -55,7 +55,7 @@ def one(place: Place, found: Open, node: Seen, names: dict[str, str]) -> None:
     title = session.literal(picture.named(node)) + (f" “{session.literal(name)}”" if name else "")
     st.markdown(f"**{title}**")
     st.caption(session.literal(" · ".join(told(found, node))))
-    marking.one(found, node)
+    marking.one(place, found, node)
     here = other(place, node)
     if here is not None and node.feature is not None:
         links(here, node.feature)
@@ -117,11 +117,11 @@ def neighbours(found: Open, node: Seen, names: dict[str, str]) -> None:
                   [held.get(both) for both in ends] if held else None)  # fmt: skip
 
 
-def several(found: Open, ids: Sequence[str], names: dict[str, str]) -> None:
+def several(place: Place, found: Open, ids: Sequence[str], names: dict[str, str]) -> None:
     """What can be done with several nodes."""
     nodes = [found.nodes[id] for id in ids if id in found.nodes]
     st.markdown(f"**{plural(len(nodes), 'node')}**")
-    marking.several(found, [n.id for n in nodes])
+    marking.several(place, found, [n.id for n in nodes])
     table("circuits_several", found, ("node", "effect"),
           [(n.id, line(found, n, names), n.effect) for n in nodes[:24]])  # fmt: skip
 

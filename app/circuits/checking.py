@@ -20,20 +20,22 @@ WAYS = {
     "direct": "other dictionaries held, patterns and norms free",
     "free": "nothing held",
 }
+HELD = "predicted with patterns and norms held and gates as they are, measured with nothing held"
 FEW = 6
 """Pairs that are shown as a table."""
 
 
 def buttons(place: Place, found: Open) -> None:
     """One click away: the strongest nodes, the strongest edges."""
-    if measuring.why_not(place, found):
-        return
     for what, hint in (
         ("nodes", "The 100 strongest, each ablated alone."),
         ("edges", "The 200 strongest: their sources ablated."),
     ):
+        problem = measuring.why_not(place, found, what)
+        if problem:
+            hint = f"This cannot be checked: {problem}."
         st.button(f"Check {what}", key=f"circuits_check_{what}", type="tertiary", help=hint,
-                  on_click=measuring.ask, args=(found, what))  # fmt: skip
+                  on_click=measuring.ask, args=(found, what), disabled=bool(problem))  # fmt: skip
 
 
 def draw(place: Place, found: Open) -> None:
@@ -50,7 +52,7 @@ def draw(place: Place, found: Open) -> None:
             elif isinstance(got, str):
                 st.markdown(f":red[{session.literal(got)}]")
             elif one[0] == "nodes":
-                nodes(got, number)
+                nodes(found, got, number)
             else:
                 edges(got, number)
 
@@ -63,10 +65,11 @@ def named(one: Check) -> str:
     return ids[0] if what == "nodes" else f"the edge {ids[0]} → {ids[1]}"
 
 
-def nodes(got: Mapping[str, Any], number: int) -> None:
+def nodes(found: Open, got: Mapping[str, Any], number: int) -> None:
     """Each ablated alone."""
     points = [(id, predicted, measured) for id, predicted, measured in got["pairs"]]
-    pairs(points, number, f"on {plural(got['n_prompts'], 'prompt')}, each ablated alone",
+    held = "" if found.circuit.method == "sparse-features" else f"; {HELD}"
+    pairs(points, number, f"on {plural(got['n_prompts'], 'prompt')}, each ablated alone{held}",
           got["agreement"])  # fmt: skip
 
 
@@ -94,13 +97,14 @@ def edges(got: Mapping[str, Any], number: int) -> None:
 
 def more(got: Mapping[str, Any]) -> str:
     """On how many prompts; how exact the frozen edges are; what could not be frozen."""
-    said = [f"on {plural(got['n_prompts'], 'prompt')}"]
+    said = [got["means"], f"on {plural(got['n_prompts'], 'prompt')}"]
     frozen = got.get("frozen")
     if frozen and frozen["relative_error"]:
         error = frozen["relative_error"]
         said.append(
             f"frozen: relative error {share(error['median'])} in the median, at most "
-            f"{share(error['largest'])}, of {plural(error['n'], 'edge')} that switch no gate"
+            f"{share(error['largest'])}, of {plural(error['n'], 'edge')} (not negligible, no gate "
+            "in the way switched)"
         )
     if got["direct"]["gate_changes"]:
         said.append(f"{plural(got['direct']['gate_changes'], 'edge')} switch a feature on or off")

@@ -72,8 +72,17 @@ def now(measured: Measured) -> str:
     others += [f"completeness {measure(complete.value, 2)}"] if complete else []
     return (
         f"{estimate(found)} (errors counted; {'; '.join(others)}; of what is shown, measured now "
-        f"on {plural(found.n, 'prompt')})"
+        f"on {plural(found.n, 'prompt')}{beyond(found)})"
     )
+
+
+def beyond(found: Estimate) -> str:
+    """What a share outside of 0 to 1 means, in words."""
+    if round(found.value, 2) > 1:
+        return "; above 1: nodes left out worked against the target, and without them it overshoots"
+    if round(found.value, 2) < 0:
+        return "; below 0: these nodes alone take the target further away than none does"
+    return ""
 
 
 def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
@@ -85,6 +94,7 @@ def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
     if isinstance(measured, Mapping):
         return f"{ABSENT} (the model is not clearly better than the empty circuit)"
     near = min(points, key=lambda p: (abs(p.nodes - n), p.nodes))
+    assert near.faithfulness is not None, "chosen so above"
     said = estimate(near.faithfulness)
     others = [
         f"{NAMES[p.errors]} {measure(p.faithfulness.value, 2)}"
@@ -93,7 +103,7 @@ def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
     ]
     more = f"; {', '.join(others)}" if others else ""
     where = "" if near.nodes == n else f", measured at {count(near.nodes)} nodes"
-    return f"{said} (errors counted{more}{where}{null(near)})"
+    return f"{said} (errors counted{more}{where}{null(near)}{beyond(near.faithfulness)})"
 
 
 def null(point: Point) -> str:

@@ -8,6 +8,7 @@ from app import session
 from app.circuits import chosen, measuring
 from app.circuits.opened import PROBLEM, Open, mark
 from app.circuits.picture import named
+from app.session import Place
 from feature_store.graphs import GROUP, Seen
 
 NAMED = "circuits_group_name"
@@ -15,7 +16,7 @@ LONGEST = 40
 """Characters of a group's name."""
 
 
-def one(found: Open, node: Seen) -> None:
+def one(place: Place, found: Open, node: Seen) -> None:
     """Of one node."""
     writable = session.store().catalog.writable
     pins, id = found.marks.pins, node.id
@@ -28,17 +29,17 @@ def one(found: Open, node: Seen) -> None:
         title = named(node)
         button("upstream", chosen.mark, found.id, f"upstream of {title}",
                found.graph.around(id, "up"))  # fmt: skip
-        if "slot_of" in found.circuit.facts and node.kind in ("feature", "error"):
+        if node.kind in ("feature", "error") and not measuring.why_not(place, found, "nodes"):
             button("check node", measuring.ask, found, "nodes", [id])
         button("downstream", chosen.mark, found.id, f"downstream of {title}",
                found.graph.around(id, "down"))  # fmt: skip
 
 
-def several(found: Open, ids: Sequence[str]) -> None:
+def several(place: Place, found: Open, ids: Sequence[str]) -> None:
     """Of several nodes."""
     ids = list(ids)
     with st.container(horizontal=True, gap="small"):
-        if len(ids) == 2 and (edge := joined(found, ids)):
+        if len(ids) == 2 and (edge := joined(place, found, ids)):
             button("check edge", measuring.ask, found, "edges", edge)
         if len(ids) == 2:
             button("path between them", path, found, ids[0], ids[1])
@@ -52,9 +53,9 @@ def several(found: Open, ids: Sequence[str]) -> None:
             st.button("Group", on_click=grouped, args=(found,))
 
 
-def joined(found: Open, ids: Sequence[str]) -> list[str]:
+def joined(place: Place, found: Open, ids: Sequence[str]) -> list[str]:
     """Source and target of the edge between two nodes, if there is one that can be checked."""
-    if "slot_of" not in found.circuit.facts:
+    if measuring.why_not(place, found, "edges"):
         return []
     places = {found.graph.place(id): id for id in ids}
     return next(

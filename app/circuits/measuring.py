@@ -65,11 +65,21 @@ class Whole:
         return circuit_of(self.found, None)
 
 
-def why_not(place: Place, found: Open) -> str:
-    """Why nothing can be measured of a circuit here; empty where it can."""
+def why_not(place: Place, found: Open, what: str = "view") -> str:
+    """Why something cannot be measured of a circuit here (view, nodes or edges); empty where it
+    can."""
     circuit = found.circuit
-    if "slot_of" not in circuit.facts:
-        return "only circuits of the method sparse-features can be run again"
+    if "imported" in circuit.facts:
+        return "an imported graph does not say how to run it again"
+    if circuit.method == "head-codes":
+        return "codes are no effects; what a head does is measured on the Ablate page"
+    if what == "edges":
+        if circuit.method == "weights":
+            return "edges of weights carry what paths bring, which no single intervention measures"
+    elif "slot_of" not in circuit.facts:
+        if found.experiment.request.get("start"):
+            return "only what explains a next token is run again"
+        return "this circuit was found before it could be run again: run it anew"
     missing = [name for name in circuit.dictionaries if name not in place.file.dictionaries]
     return f"this harvest lacks {', '.join(missing)}" if missing else ""
 
@@ -99,8 +109,8 @@ def view(place: Place, found: Open, part: Part) -> Mapping[Errors, Point] | str 
 
 def check(place: Place, found: Open, asked: Check) -> dict[str, Any] | str | None:
     """What a check found; a sentence where it cannot be made; None while it is on its way."""
-    if problem := why_not(place, found):
-        return f"Nothing can be checked: {problem}."
+    if problem := why_not(place, found, asked[0]):
+        return f"This cannot be checked: {problem}."
     try:
         engine = engine_of(place)
         return None if engine is None else result(found, *asked, engine)
@@ -113,14 +123,12 @@ def result(found: Open, what: str, ids: tuple[str, ...], engine: Any) -> Any:
     whole = Whole(found)
 
     def work() -> Any:
-        from backend.circuits.checking import check_edges, check_nodes
-
         ready = _ready(found.id, engine, whole)
         if what == "view":
             return ready.judge(ids)
         if what == "nodes":
-            return check_nodes(engine, ready.circuit, ids)
-        return check_edges(engine, ready.circuit, list(zip(ids[::2], ids[1::2], strict=True)))
+            return ready.check_nodes(ids)
+        return ready.check_edges(list(zip(ids[::2], ids[1::2], strict=True)))
 
     future = _future(found.id, what, ids, engine, work)
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
 from backend.circuits.records import Circuit
-from feature_store.errors import InputError, near_miss
+from feature_store.errors import InputError, pick
 from feature_store.graphs import PLAIN
 
 if TYPE_CHECKING:
@@ -22,15 +22,12 @@ def find(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     """The circuit, within its budget. InputError for what cannot be found."""
     asked.check()
     for name in asked.dictionaries:
-        if name not in engine.dictionaries:
-            raise InputError(
-                f"No dictionary called {name!r}.{near_miss(name, list(engine.dictionaries))} "
-                f"There are: {', '.join(engine.dictionaries)}."
-            )
+        pick("dictionary", name, engine.dictionaries)
     if METHODS[asked.method].baseline:
         check_pairs(engine, asked)
     method = importlib.import_module(METHODS[asked.method].module)
-    return within(method.run(engine, asked, tell), asked.nodes, asked.edges)
+    found = within(method.run(engine, asked, tell), asked.nodes, asked.edges)
+    return method.prove(engine, asked, found, tell) if METHODS[asked.method].proof else found
 
 
 def check_pairs(engine: "LocalEngine", asked: Asked) -> None:

@@ -32,11 +32,8 @@ class Laid:
 
     def rows(self, chosen: slice) -> "Laid":
         """Some of the cases, still padded alike."""
-        target = self.target
-        against = None if target.against is None else target.against[chosen]
         partners = None if self.partners is None else self.partners.rows(chosen)
-        few = Target(target.answers[chosen], against, target.last[chosen])
-        return Laid(self.prompts.rows(chosen), few, partners)
+        return Laid(self.prompts.rows(chosen), self.target.rows(chosen), partners)
 
     def batches(self, vocab: int, copies: int = 1) -> Iterator[tuple[slice, "Laid"]]:
         """Blocks that fit a forward pass; always the same ones for the same cases."""

@@ -52,7 +52,7 @@ class Target:
     """For each prompt: log of the summed probability of its answers, less that of others.
 
     With one answer and one other this is their logit difference; without others it is the answers'
-    log probability.
+    log probability. With `weights` it is a sum of logits instead, each less the vocabulary's mean.
     """
 
     answers: Sequence[Sequence[int]]
@@ -60,6 +60,8 @@ class Target:
     against: Sequence[Sequence[int]] | None
     last: Int[Tensor, "batch"]
     """The position that is read: each prompt's last token."""
+    weights: Sequence[Sequence[float]] | None = None
+    """One for each answer: Σ weight · (logit - mean logit); `against` is None then."""
 
     def __call__(self, logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
         """In nats (a difference of logits)."""
@@ -68,6 +70,8 @@ class Target:
         last = self.last.to(logits.device).repeat(copies)
         rows = logits[torch.arange(len(logits), device=logits.device), last]
         rows = rows if rows.dtype == torch.float64 else rows.float()
+        if self.weights is not None:
+            return self._weighted(rows, self.weights)
         summed = self._summed(rows, self.answers)
         if self.against is None:
             return summed - rows.logsumexp(-1)
@@ -75,8 +79,20 @@ class Target:
 
     def only(self, row: int) -> "Target":
         """The same for one of the prompts."""
-        against = None if self.against is None else self.against[row : row + 1]
-        return Target(self.answers[row : row + 1], against, self.last[row : row + 1])
+        return self.rows(slice(row, row + 1))
+
+    def rows(self, chosen: slice) -> "Target":
+        """The same for some of the prompts."""
+        against = None if self.against is None else self.against[chosen]
+        weights = None if self.weights is None else self.weights[chosen]
+        return Target(self.answers[chosen], against, self.last[chosen], weights)
+
+    def _weighted(self, rows: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
+        found = []
+        for i, row in enumerate(rows):
+            ids, each = self.answers[i % len(weights)], weights[i % len(weights)]
+            found.append((row[list(ids)] - row.mean()) @ row.new_tensor(list(each)))
+        return torch.stack(found)
 
     def _summed(self, rows: Tensor, sets: Sequence[Sequence[int]]) -> Tensor:
         copies = len(rows) // len(sets)

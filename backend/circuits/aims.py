@@ -31,6 +31,9 @@ class Aim:
     direction: Float[Tensor, "d_model"]
     """At the final norm's output."""
     offset: float
+    ids: tuple[int, ...] = ()
+    parts: tuple[float, ...] = ()
+    """The same as a sum of logits, each less the vocabulary's mean: token ids and their parts."""
 
     def number(self, lm: Lm, position: int) -> Number:
         """Where it is read."""
@@ -48,7 +51,15 @@ def likeliest(
     W, b = unembedding(lm)
     words = pieces(lm.tokenizer, ids.tolist())
     return [
-        Aim(token, word, value, value / float(values.sum()), *_centred(W, b, token))
+        Aim(
+            token,
+            word,
+            value,
+            value / float(values.sum()),
+            *_centred(W, b, token),
+            (token,),
+            (1.0,),
+        )
         for token, word, value in zip(ids.tolist(), words, values.tolist(), strict=True)
     ]
 
@@ -69,6 +80,7 @@ def chosen(
     W, b = unembedding(lm)
     p = logits.float().softmax(-1)
     direction, offset = _mixed(W, b, p, answers)
+    parts = [*_parts(p, answers).tolist(), *(-_parts(p, against) if against else p[:0]).tolist()]
     label = _told(lm, answers)
     if against:
         minus, less = _mixed(W, b, p, against)
@@ -77,7 +89,8 @@ def chosen(
     single = len(answers) == 1 and not against
     name = int(answers[0]) if single else "target"
     probability = float(p[list(answers)].sum())
-    return [Aim(name, label, probability, 1.0, direction, offset)]
+    ids = (*answers, *against)
+    return [Aim(name, label, probability, 1.0, direction, offset, ids, tuple(parts))]
 
 
 def unembedding(lm: Lm) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, "vocab"] | None]:
@@ -95,11 +108,15 @@ def _centred(W: Tensor, b: Tensor | None, token: int) -> tuple[Tensor, float]:
 
 
 def _mixed(W: Tensor, b: Tensor | None, p: Tensor, tokens: Sequence[int]) -> tuple[Tensor, float]:
-    ids = list(tokens)
-    part = p[ids] / p[ids].sum().clamp_min(torch.finfo(p.dtype).tiny)
+    ids, part = list(tokens), _parts(p, tokens)
     direction = part.to(W.dtype) @ W[ids] - W.mean(0)
     offset = 0.0 if b is None else float(part.to(b.dtype) @ b[ids] - b.mean())
     return direction, offset
+
+
+def _parts(p: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Each token's share of their probability."""
+    return p[list(tokens)] / p[list(tokens)].sum().clamp_min(torch.finfo(p.dtype).tiny)
 
 
 def _told(lm: Lm, tokens: Sequence[int]) -> str:

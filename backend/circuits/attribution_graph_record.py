@@ -88,6 +88,7 @@ def to_circuit(
     lm = graph.replacement.lm
     share, kinds = shares(graph.effects), graph.kinds
     found = influence(share, graph.weights)
+    through = signed(graph)
     kept = prune(graph.effects, graph.weights, kinds, node_share, edge_share)
     prompt = prompt_of(lm.tokenizer, text)
     nodes = _nodes(graph, found, prompt.tokens)
@@ -113,11 +114,31 @@ def to_circuit(
             "untraced_influence": graph.left_out,
             "nodes_before_pruning": len(graph.effects),
             "edges_before_pruning": int((graph.effects != 0).sum()),
+            "predicted": {nodes[i].id: -through[i] for i in order if not kinds.logit[i]},
             "node_share": node_share,
             "edge_share": edge_share,
         },
         notes=(*_coverage(graph), *notes),
     )
+
+
+def signed(graph: Graph) -> list[float]:
+    """What of the weighted targets comes through each node along all paths, with its sign.
+
+    Taking the node away takes that away, with patterns and norms held still and gates as they are.
+    """
+    made_up = np.array(
+        [place.value if place.feature is not None else 1.0 for place in graph.places]
+    )
+    scale = np.concatenate([made_up, np.ones(len(graph.aims))])
+    step = graph.weights.astype(np.float64)
+    total = np.zeros(len(step))
+    for _ in range(len(graph.replacement.sites) + 1):
+        step = (step / scale) @ graph.effects
+        if not step.any():
+            break
+        total += step
+    return total.tolist()
 
 
 def _nodes(graph: Graph, found: np.ndarray, tokens: Sequence[str]) -> list[Node]:

@@ -53,15 +53,23 @@ def check_nodes(
     InputError for a circuit of another method, and for unknown ids.
     """
     grounds, examples, table, known = opened(engine, circuit)
-    wanted = [_row(known, one) for one in ids] or list(range(min(len(table), MOST_NODES)))
-    some = table.rows(torch.tensor(wanted))
+    said = predicted(circuit)
+    there = examples.slot.unique()
+    wanted = [_row(known, one) for one in ids] or [
+        row for one, row in known.items() if one in said and table.slot[row] in there
+    ][:MOST_NODES]
+    for one, row in zip(ids, wanted, strict=False):
+        if one not in said or table.slot[row] not in there:
+            raise InputError(
+                f"{one} stands at a token that no ablation touches, or nothing is predicted of it."
+            )
+    some = table.rows(torch.tensor(wanted, dtype=torch.long))
     measured = exact(
         engine.lm, grounds, examples, some.which, some.slot, some.feature, tick
     ).tolist()
     names = list(known)
     pairs = [
-        (names[row], predicted, found)
-        for row, predicted, found in zip(wanted, some.effect.tolist(), measured, strict=True)
+        (names[row], said[names[row]], found) for row, found in zip(wanted, measured, strict=True)
     ]
     return {
         "pairs": pairs, "n_prompts": len(examples),
@@ -90,10 +98,13 @@ def check_edges(
         for source, target in asked
     ]
     few = examples.rows(slice(0, rows_at_once(engine.lm, examples, PROMPTS)))
-    found: dict[str, Any] = {"frozen": None, "n_prompts": len(few), "note": ""}
+    found: dict[str, Any] = {
+        "frozen": None, "n_prompts": len(few), "note": "",
+        "means": "Change of the target through this edge when the source goes to its baseline",
+    }  # fmt: skip
     for way in ("direct", "free"):
         both = Run(engine.lm, grounds, few, table, way).compare(pairs, tick)
-        found[way] = _told(asked, both)
+        found[way] = told(asked, both)
     loose = [d.name for d in grounds.dictionaries if d.norm.into is not PLAIN.into]
     if loose:
         found["note"] = (
@@ -105,6 +116,18 @@ def check_edges(
     except InputError as bad:
         found["note"] = str(bad)
     return found
+
+
+def predicted(circuit: Circuit) -> dict[str, float]:
+    """By id, the target's change when a node alone goes to its baseline, as its method has it.
+
+    Attribution graphs rank by influence and keep the signed change beside it; traces and paths say
+    what comes through a node, which is lost when it goes.
+    """
+    if isinstance(kept := circuit.facts.get("predicted"), Mapping):
+        return {str(id): float(change) for id, change in kept.items()}
+    sign = -1 if circuit.method in ("trace", "weights") else 1
+    return {n.id: sign * n.effect for n in circuit.nodes if n.effect is not None}
 
 
 def opened(
@@ -124,8 +147,11 @@ def opened(
 
 
 def table_of(circuit: Circuit, names: Sequence[str]) -> tuple[Table, dict[str, int]]:
-    """A record's features and error terms as a table."""
-    nodes = [node for node in circuit.nodes if node.kind in ("feature", "error")]
+    """A record's features and error terms as a table, as far as these dictionaries have them."""
+    nodes = [
+        node for node in circuit.nodes
+        if node.kind in ("feature", "error") and node.dictionary in names
+    ]  # fmt: skip
     columns_ = (
         torch.tensor([names.index(node.dictionary) for node in nodes]),
         torch.tensor([node.position or 0 for node in nodes]),
@@ -279,22 +305,25 @@ def _frozen(
         still = hold_still(lm, one.laid.prompts.tokens)
         found.append(Run(lm, grounds, one, table, "frozen", still).compare(pairs))
     flat = [each for one in found for each in one]
-    largest = max((abs(predicted) for predicted, *_ in flat), default=0.0)
-    errors = [
+    return {**told([pair for _ in found for pair in asked], flat),
+            "relative_error": relative_errors(flat)}  # fmt: skip
+
+
+def relative_errors(both: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:
+    """Median and largest over (predicted, measured, crossed), those that crossed no gate and are at
+    least SMALL of the largest."""
+    largest = max((abs(predicted) for predicted, *_ in both), default=0.0)
+    ranked = sorted(
         abs(measured - predicted) / abs(predicted)
-        for predicted, measured, crossed in flat
+        for predicted, measured, crossed in both
         if not crossed and abs(predicted) > SMALL * largest
-    ]
-    told = _told([pair for _ in found for pair in asked], flat)
-    ranked = sorted(errors)
-    told["relative_error"] = (
-        {"median": ranked[len(ranked) // 2], "largest": ranked[-1], "n": len(ranked)}
-        if ranked else None
-    )  # fmt: skip
-    return told
+    )
+    if not ranked:
+        return None
+    return {"median": ranked[len(ranked) // 2], "largest": ranked[-1], "n": len(ranked)}
 
 
-def _told(
+def told(
     asked: Sequence[tuple[str, str]], both: Sequence[tuple[float, float, bool]]
 ) -> dict[str, Any]:
     return {

@@ -123,11 +123,11 @@ def again(engine: LocalEngine, circuit: Circuit) -> Examples:
     if not circuit.prompts or not isinstance(slots, list) or not isinstance(answers, list):
         raise InputError(
             "This circuit does not say where its nodes stand in its prompts, so sets of them "
-            "cannot be run: only circuits of the method sparse-features can."
+            "cannot be run: only circuits of next tokens that were found here can."
         )
     prompts = Prompts.of([engine.text(list(one.ids)) for one in circuit.prompts])
     against = circuit.facts.get("against")
-    target = Target(answers, against, prompts.last)
+    target = Target(answers, against, prompts.last, circuit.facts.get("weights"))
     partners = None
     if all(one.corrupt for one in circuit.prompts):
         partners = Prompts.of([engine.read(one.corrupt) for one in circuit.prompts])

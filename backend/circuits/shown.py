@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 
-from backend.circuits.checking import table_of
+from backend.circuits.checking import check_edges, check_nodes, table_of
+from backend.circuits.direct_checks import check_direct_edges
 from backend.circuits.examples import again
 from backend.circuits.grounds import Grounds
 from backend.circuits.judging import Judge
 from backend.circuits.proof import judged
 from backend.circuits.records import Circuit, Errors, Point
-from backend.circuits.sparse_features import SPLIT, chosen
+from backend.circuits.sparse_features import NAME, SPLIT, chosen
 from backend.circuits.table import Table
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
@@ -38,6 +40,15 @@ class Shown:
         member[[known[id] for id in ids if id in known]] = True
         ways: tuple[Errors, ...] = ("count", "keep", "remove")
         return {errors: judged(judge, table, member, errors) for errors in ways}
+
+    def check_nodes(self, ids: Sequence[str] = ()) -> dict[str, Any]:
+        """As `checking.check_nodes`."""
+        return check_nodes(self.engine, self.circuit, ids)
+
+    def check_edges(self, edges: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+        """As `checking.check_edges`, in the way of the circuit's method."""
+        check = check_edges if self.circuit.method == NAME else check_direct_edges
+        return check(self.engine, self.circuit, edges)
 
     @cached_property
     def _ready(self) -> tuple[Judge, Table, dict[str, int]]:

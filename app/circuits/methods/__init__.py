@@ -1,7 +1,8 @@
 """The methods that find circuits: one file each, one line here.
 
 A file has `run(engine, asked, tell) -> Circuit`: a LocalEngine, an `Asked`, and a function that
-hears (done, total, note) and may raise to stop. It is imported where a model runs.
+hears (done, total, note) and may raise to stop. It is imported where a model runs. With `proof` it
+has `prove`, too.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ class Method:
     prompts: int = 1
     """How many it reads at once, at most."""
     baseline: bool = False
-    """Whether nodes go to a baseline."""
+    """Whether nodes go to a baseline that one can choose."""
+    proof: bool = False
+    """Whether its file has `prove(engine, asked, circuit, tell)`: run by ablation what was found
+    without, when it is cut to its budget."""
 
 
 METHODS = {
@@ -32,18 +36,19 @@ METHODS = {
     "attribution-graph": Method(
         "app.circuits.methods.attribution_graph",
         "direct effects through transcoders with attention and norms held still, by influence",
+        proof=True,
     ),
     "weights": Method(
         "app.circuits.methods.weights",
         "paths that the weights alone connect, through transcoders and heads, with what the prompt "
         "brings to each step",
-        targets=("token", "feature"),
+        targets=("token", "feature"), proof=True,
     ),
     "trace": Method(
         "app.circuits.methods.trace",
         "what a logit, a feature or an attention score is the sum of, down to earlier features, "
         "without patching",
-        targets=("token", "feature"),
+        targets=("token", "feature"), proof=True,
     ),
     "head-codes": Method(
         "app.circuits.methods.head_codes",

@@ -22,3 +22,11 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
         engine.lm, used, text, answers=answers, against=against,
         said=lambda done, total: tell(done, total, "tracing features"),
     )  # fmt: skip
+
+
+def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> Circuit:
+    """Its nodes run for real."""
+    from backend.circuits.one_prompt import proven
+
+    text = text_of(engine, asked.cases[0])
+    return proven(engine, circuit, text, *target_of(engine, asked, asked.cases[0]), said=tell)

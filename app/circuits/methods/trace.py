@@ -28,6 +28,18 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     )  # fmt: skip
 
 
+def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> Circuit:
+    """Nodes behind a next token, run for real; of other starts no share is told."""
+    from backend.circuits.one_prompt import proven
+    from backend.circuits.tracing import FromLogit
+
+    text = text_of(engine, asked.cases[0])
+    start = start_of(engine, asked, text)
+    if not isinstance(start, FromLogit):
+        return circuit
+    return proven(engine, circuit, text, start.answers, start.against, said=tell)
+
+
 def start_of(engine: "LocalEngine", asked: Asked, text: Text) -> "Start":
     """As the tracer takes it."""
     from backend.circuits.tracing import FromFeature, FromLogit, FromScore

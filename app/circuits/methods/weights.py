@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING
 
 from app.circuits.asked import Asked
 from app.circuits.methods.reading import text_of
-from app.circuits.methods.trace import start_of
+from app.circuits.methods.trace import prove, start_of
 from app.circuits.running import Tell
 from backend.circuits.records import Circuit
 from feature_store.errors import InputError
+
+__all__ = ["prove", "run"]
 
 if TYPE_CHECKING:
     from backend.engine import LocalEngine

@@ -1,0 +1,157 @@
+"""Circuits of one prompt, run for real: shares from 0 to 1, nodes and edges as they promise."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from backend.circuits.attribution_graph import attribution_graph
+from backend.circuits.attribution_graph_record import attribution_circuit
+from backend.circuits.checking import check_nodes, predicted, table_of
+from backend.circuits.direct_checks import check_direct_edges
+from backend.circuits.grounds import Grounds
+from backend.circuits.judging import Judge
+from backend.circuits.one_prompt import aims_of, examples_of, proven, with_others
+from backend.circuits.records import Circuit
+from backend.circuits.shown import Shown
+from backend.circuits.tracing import FromLogit, trace
+from backend.circuits.weights_paths import weights_circuit
+from backend.engine import LocalEngine
+from backend.live import Text
+from feature_store.errors import InputError
+from tests.test_circuits_graph import prompt, transcoder
+
+ANSWERS = {
+    "one": ((7,), ()),
+    "difference": ((7,), (9,)),
+    "sets": ((7, 3), (9, 5)),
+    "likeliest": ((), ()),
+}
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_lm, tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
+    """A transcoder of every MLP, so that nothing but attention is free."""
+    folder = tmp_path_factory.mktemp("one")
+    found = [transcoder(folder, layer) for layer in range(3)]
+    return LocalEngine(tiny_lm, {one.name: one for one in found}, bos=0)
+
+
+def text() -> Text:
+    given = prompt()
+    return Text([0, *given.token_ids[1:]], given.counted)
+
+
+def graph(engine: LocalEngine, target: str = "difference", share: float = 1.0) -> Circuit:
+    answers, against = ANSWERS[target]
+    return attribution_circuit(
+        engine.lm, list(engine.dictionaries.values()), text(), answers=answers, against=against,
+        node_share=share, edge_share=1.0,
+    )  # fmt: skip
+
+
+def traced(engine: LocalEngine) -> Circuit:
+    dictionaries = list(engine.dictionaries.values())
+    return trace(engine.lm, dictionaries, text(), FromLogit((7,), (9,)), nodes=500, edge_share=1.0)
+
+
+@pytest.mark.parametrize("target", ANSWERS)
+def test_the_target_is_what_the_graph_explains(engine: LocalEngine, target: str) -> None:
+    """The weighted sum of logits is the weighted sum of the aims' own values."""
+    aims = aims_of(engine, text(), *ANSWERS[target])
+    some = examples_of(engine, text(), aims)
+    with torch.no_grad():
+        found = some.laid.target(engine.lm.logits(some.laid.prompts.tokens))
+    held = attribution_graph(engine.lm, list(engine.dictionaries.values()), text(), lambda _: aims)
+    wanted = held.values[held.kinds.logit] @ [aim.weight for aim in aims]
+    assert float(found[0]) == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_everything_is_the_model(engine: LocalEngine) -> None:
+    """The nodes of a graph and all others that are active: with them nothing is taken away."""
+    some = examples_of(engine, text(), aims_of(engine, text(), (7,), (9,)))
+    dictionaries = list(engine.dictionaries.values())
+    grounds = Grounds(engine.lm, dictionaries, "zero", some)
+    kept, _ = table_of(graph(engine, share=0.5), list(engine.dictionaries))
+    table = with_others(kept, grounds.sites(some))
+    assert len(kept) < len(table) and len(
+        {*zip(table.which.tolist(), table.slot.tolist(), table.feature.tolist(), strict=True)}
+    ) == len(table)
+    judge = Judge(engine.lm, grounds, some)
+    assert judge.run(table, table.first([len(table)]))[0] == pytest.approx(judge.clean, abs=2e-3)
+
+
+def test_a_part_is_judged_as_it_was_when_it_was_found(engine: LocalEngine) -> None:
+    """Nothing of it is nothing; all of it is the last point of its curve; and it is kept."""
+    whole = proven(engine, graph(engine, share=0.7), text(), (7,), (9,), draws=5)
+    assert whole.baseline == "zero" and Circuit.from_json(whole.to_json()) == whole
+    shown = Shown(engine, whole)
+    nothing = shown.judge([])["count"].faithfulness
+    assert nothing is not None and nothing.value == pytest.approx(0, abs=1e-6)
+    found = shown.judge([n.id for n in whole.nodes])
+    last = [p for p in whole.curves if p.nodes == max(p.nodes for p in whole.curves)]
+    assert {p.errors: p.faithfulness for p in last} == {
+        way: replace(point.faithfulness, value=pytest.approx(point.faithfulness.value, abs=1e-4))
+        for way, point in found.items() if point.faithfulness
+    }  # fmt: skip
+    assert found["count"].faithfulness != found["remove"].faithfulness
+
+
+def test_what_is_predicted_of_a_node_is_what_a_trace_says(engine: LocalEngine) -> None:
+    """Two roads to what comes through a node: the traced graph's sums, and the tracer's own."""
+    mine, theirs = predicted(graph(engine)), predicted(traced(engine))
+    both = [id for id in mine if id in theirs]
+    assert len(both) > 20
+    for id in both:
+        assert mine[id] == pytest.approx(theirs[id], rel=1e-3, abs=1e-5)
+
+
+def test_last_features_are_predicted_by_their_edge_and_measured_nearly_so(engine) -> None:  # noqa: ANN001
+    """Behind the last MLP only the final norm bends what a feature sends to the logits."""
+    circuit = proven(engine, graph(engine), text(), (7,), (9,), draws=0)
+    found = {id: (a, b) for id, a, b in check_nodes(engine, circuit)["pairs"]}
+    goal = next(n.id for n in circuit.nodes if n.kind == "logit")
+    edges = {e.source: e.weight for e in circuit.edges if e.target == goal}
+    last = [id for id in found if id.startswith("t2/") and id in edges]
+    assert len(last) >= 3
+    for id in last:
+        assert found[id][0] == pytest.approx(-edges[id], rel=1e-3, abs=1e-6)
+    assert np.corrcoef(np.array([found[id] for id in last]).T)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("method", [graph, traced])
+def test_held_still_an_edge_is_its_intervention(engine: LocalEngine, method) -> None:  # noqa: ANN001
+    circuit = replace(method(engine), facts={"aim": {"answers": [7], "against": [9]}})
+    found = check_direct_edges(engine, circuit)
+    frozen = found["frozen"]["relative_error"]
+    assert frozen["n"] > 20 and frozen["largest"] < 0.01
+    for begin in ("token", "t0/error"):
+        edge = next(e for e in circuit.edges if e.source.startswith(begin))
+        one = check_direct_edges(engine, circuit, [(edge.source, edge.target)])["frozen"]["pairs"]
+        assert one[0][3] == pytest.approx(-edge.weight, rel=1e-3, abs=1e-6)
+    free = found["free"]["agreement"]
+    assert free["n"] == len(circuit.edges[:200]) and free["spearman"] > 0.5
+    assert found["direct"]["pairs"] != found["frozen"]["pairs"]
+
+
+def test_what_cannot_be_checked_is_said(engine: LocalEngine) -> None:
+    circuit = graph(engine)
+    with pytest.raises(InputError, match="no edge from"):
+        goal = circuit.nodes[-1].id
+        check_direct_edges(engine, circuit, [(goal, goal)])
+    with pytest.raises(InputError, match="no direct effects"):
+        check_direct_edges(engine, replace(circuit, method="weights"))
+    with pytest.raises(InputError, match="does not say where"):
+        Shown(engine, replace(circuit, baseline="zero")).judge([])
+
+
+def test_paths_are_run_too(engine: LocalEngine) -> None:
+    dictionaries = list(engine.dictionaries.values())
+    paths = weights_circuit(engine.lm, dictionaries, text(), FromLogit((7,), (9,)))
+    circuit = proven(engine, paths, text(), (7,), (9,), draws=5)
+    assert circuit.faithfulness is not None
+    assert any("run freely" in note and "attention" in note for note in circuit.notes)
+    pairs = check_nodes(engine, circuit)["pairs"]
+    given = {n.id: n.effect or 0.0 for n in circuit.nodes}
+    assert pairs and all(predicted == -given[id] for id, predicted, _ in pairs)
