@@ -47,8 +47,8 @@ def absent(info: DictionaryInfo) -> str:
     if not is_shuffled(info):
         return "Not defined for this hook point."
     return (
-        "Not kept: decoder and unembedding are those of the dictionary that this is a null of, "
-        "and the shuffled model between them says nothing of the direct path."
+        "Not kept: decoder and unembedding are the trained ones, so this would tell of the "
+        "dictionary that this is a null of."
     )
 
 
