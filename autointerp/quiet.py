@@ -54,6 +54,13 @@ class QuietPool:
         """Their documents."""
         return {w.document for w in self.windows if w.split == split}
 
+    def silences(self, n_features: int, split: str) -> np.ndarray:
+        """For each feature the number of the split's windows in which it is silent, int64."""
+        new = np.ones(len(self._feature), bool)  # one entry a token: a window counts once
+        new[1:] = (np.diff(self._feature) != 0) | (np.diff(self._window) != 0)
+        new &= (self._split == split)[self._window]
+        return self.size(split) - np.bincount(self._feature[new], minlength=n_features)
+
     def silent(self, feature: int, split: str) -> np.ndarray:
         """Numbers of the windows of a split on all of whose tokens a feature is 0."""
         low, high = np.searchsorted(self._feature, [feature, feature + 1])

@@ -10,6 +10,8 @@ from app.jobs import explaining, scoring
 from app.jobs.asking import Asking
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
+from autointerp.contexts import Sampled, Wanted
+from autointerp.jobs.choosing import Choice, drawn, foreseen, most_active
 from autointerp.jobs.estimate import reply_tokens, tokens_of
 from feature_store.jobs import Jobs
 from feature_store.list_edits import add, create
@@ -108,6 +110,34 @@ def test_the_estimate_is_near(store: Store, running: server.Server, capsys) -> N
     near(
         found, data(words("score", store, **given, features="top:4", seed=1), capsys)["results"][0]
     )
+
+
+def test_only_features_with_an_explanation_are_counted(store: Store, running, capsys) -> None:
+    """Most of the most active have none here, and a job asks about none of these."""
+    few = ",".join(map(str, range(0, 60, 4)))
+    given = {"dictionary": MANY, "model": "m", "base_url": running.base_url, "judge": "openai"}
+    n = data(words("explain", store, dictionary=MANY, features=few), capsys)["results"][0]["n"]
+    data(words("score", store, **given, features="top:20", seed=3), capsys)
+    wanted = Scoring(store.harvest().record.id, MANY, "top:40", ("detection",), "openai",
+                     asking=Asking(running.base_url, "m"))  # fmt: skip
+    found = scoring.estimate(store, wanted)
+    row = data(words("score", store, **given, features="top:40"), capsys)["results"][0]
+    scored = {s["feature"] for s in store.catalog.snapshot().scores.every(MANY).to_pylist()}
+    assert found.features == pytest.approx(len(scored), rel=0.15) and len(scored) <= n < 20
+    near(found, row)
+
+
+@pytest.mark.parametrize("name", [NAME, MANY])
+def test_what_a_job_will_take_is_foreseen(store: Store, name: str) -> None:
+    """But for features with barely enough windows, some of which overlap, as many do here."""
+    file = store.harvest()
+    choice = Choice(most_active(file, name))
+    found = dict(drawn(file, name, choice, Wanted()))
+    taken = [f.index for f, windows in found.items() if isinstance(windows, Sampled)]
+    told = foreseen(file, name, choice).tolist()
+    more = set(told) - set(taken)
+    assert [i for i in told if i not in more] == taken and len(more) <= 0.15 * len(taken)
+    assert foreseen(file, name, Choice(choice.order, 5)).tolist() == told[:5]
 
 
 def near(found, row: dict) -> None:

@@ -136,8 +136,9 @@ def estimate(store: Store, given: Scoring) -> Estimate:
     scorers = {name: table()[name] for name in given.scorers if foreseen(table()[name])}
     choice = choose(file, given.dictionary, given.features)
     return worked_out(
-        file, given.dictionary, choice, Wanted(seed=given.seed), ask, dry, rates, price
-    )
+        file, given.dictionary, choice, Wanted(seed=given.seed), ask, dry, rates, price,
+        among=lambda feature: bool(labels.of(feature)),
+    )  # fmt: skip
 
 
 def foreseen(scorer: Scorer) -> bool:

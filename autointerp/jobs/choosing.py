@@ -6,12 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.contexts import Sampled, TooFew, Wanted, sample_many
+from autointerp.contexts import ENOUGH, ENOUGH_SHOWN, Sampled, TooFew, Wanted, sample_many
+from autointerp.quiet import pool_of
 from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
 PART = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+STORED = """
+    SELECT feature, count(*) FILTER (split = 'explain') AS shown,
+           count(*) FILTER (split = 'score') AS asked
+    FROM (SELECT DISTINCT feature, split, sequence, start FROM context WHERE dictionary = ?)
+    GROUP BY feature
+"""
 FORMS = "Write top:N, all, list:NAME, failed:JOB, or numbers such as 1,2,30-40."
 
 
@@ -69,6 +76,19 @@ def numbers(text: str) -> list[int]:
             raise InputError(f"--features {part} is more than a dictionary has.")
         found |= dict.fromkeys(range(low, high + 1))
     return list(found)
+
+
+def foreseen(file: HarvestFile, dictionary: str, choice: Choice) -> np.ndarray:
+    """The features that a job will take, by how many windows are stored of each: as `drawn` has
+    them, but for some that have barely enough, of which a few overlap."""
+    d_sae, pool = file.dictionary(dictionary).d_sae, pool_of(file, dictionary)
+    table = file.rows(STORED, [dictionary])
+    shown, asked = np.zeros(d_sae, np.int64), np.zeros(d_sae, np.int64)
+    for name, counts in (("shown", shown), ("asked", asked)):
+        counts[table.column("feature").to_numpy()] = table.column(name).to_numpy()
+    quiet = np.minimum(*(pool.silences(d_sae, split) for split in ("explain", "score")))
+    good = (shown >= ENOUGH_SHOWN) & (asked >= ENOUGH) & (quiet >= ENOUGH)
+    return choice.order[good[choice.order]][: choice.enough]
 
 
 def drawn(

@@ -18,7 +18,7 @@ import numpy as np
 from autointerp.asking.prices import Price
 from autointerp.asking.records import Failed, Request
 from autointerp.contexts import Sampled, Wanted, sample_many
-from autointerp.jobs.choosing import Choice
+from autointerp.jobs.choosing import Choice, foreseen
 from autointerp.jobs.gate import ROLE
 from feature_store.reader import HarvestFile
 
@@ -44,7 +44,7 @@ class Estimate:
     """Of a whole job. Answers that decide what is asked next are not foreseen."""
 
     features: float
-    """That have enough contexts."""
+    """That have enough contexts, and for scores an explanation."""
     calls: float
     tokens_in: float
     tokens_out: float
@@ -136,26 +136,16 @@ Ask = Callable[[Sampled, Dry], Awaitable[object]]
 
 def estimate(
     file: HarvestFile, dictionary: str, choice: Choice, wanted: Wanted, ask: Ask, dry: Dry,
-    rates: Rates, price: Price | None,
+    rates: Rates, price: Price | None, among: Callable[[int], bool] | None = None,
 ) -> Estimate:  # fmt: skip
-    """On a few features evenly spread over the choice; takes about as long as to sample them."""
-    most = len(choice.order) if choice.enough is None else 2 * choice.enough
-    order = choice.order[:most]
-    looked = order[np.unique(np.linspace(0, len(order) - 1, min(LOOKED, len(order))).astype(int))]
-    rolled = np.random.default_rng(wanted.seed).permutation(looked).tolist()
-    per_feature: list[dict[str, tuple[str, int, int]]] = []
-    n_looked = 0
-    for _, found in sample_many(file, dictionary, rolled, wanted):
-        n_looked += 1
-        if isinstance(found, Sampled):
-            dry.asked = {}
-            asyncio.run(ask(found, dry))  # type: ignore[arg-type] - a coroutine
-            per_feature.append(dry.asked)
-        if len(per_feature) == SAMPLE:
-            break
+    """On a few features evenly spread over those that the job will take, and of these over those
+    `among` which there is anything to ask; takes about as long as to sample them."""
+    taken = foreseen(file, dictionary, choice)
+    if among is not None:
+        taken = taken[np.array([among(feature) for feature in taken.tolist()], bool)]
+    per_feature, n_looked = tried(file, dictionary, taken, wanted, ask, dry)
     n = len(per_feature)
-    whole = len(choice.order) * n / max(n_looked, 1)
-    features = whole if choice.enough is None else min(whole, choice.enough)
+    features = len(taken) * n / max(n_looked, 1)
     keys = [key for asked in per_feature for key in asked]
     times = {key: keys.count(key) for key in set(keys)}
     calls = tokens_in = tokens_out = 0.0
@@ -169,3 +159,21 @@ def estimate(
     if price is None and not calls:
         cost = 0.0
     return Estimate(features, calls, tokens_in, tokens_out, cost, n, bool(rates.prompt))
+
+
+def tried(
+    file: HarvestFile, dictionary: str, features: np.ndarray, wanted: Wanted, ask: Ask, dry: Dry
+) -> tuple[list[dict[str, tuple[str, int, int]]], int]:
+    """What SAMPLE of the features are asked, as `Dry.asked` has it, and how many were looked at."""
+    even = np.linspace(0, len(features) - 1, min(LOOKED, len(features))).astype(int)
+    rolled = np.random.default_rng(wanted.seed).permutation(features[np.unique(even)]).tolist()
+    found, n_looked = [], 0
+    for _, windows in sample_many(file, dictionary, rolled, wanted):
+        n_looked += 1
+        if isinstance(windows, Sampled):
+            dry.asked = {}
+            asyncio.run(ask(windows, dry))  # type: ignore[arg-type] - a coroutine
+            found.append(dry.asked)
+        if len(found) == SAMPLE:
+            break
+    return found, n_looked
