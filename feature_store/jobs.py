@@ -158,7 +158,8 @@ class Jobs:
         away = job.folder.with_name(f".{job.id}.{uuid4().hex[:4]}")
         job.folder.rename(away)  # gone from the list at once, whatever the rest takes
         shutil.rmtree(away, ignore_errors=True)
-        job.data.unlink(missing_ok=True)
+        for path in (job.data, job.data.with_name(f"{job.data.name}.wal")):
+            path.unlink(missing_ok=True)
 
     def _read(self, folder: Path) -> Job | None:
         """The job of a folder; None for a folder that is no job's, or was deleted meanwhile."""

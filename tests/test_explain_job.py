@@ -20,9 +20,10 @@ from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
 from feature_store.scoring import whole
 from feature_store.store import Store
-from feature_store.work import Cancelled, Work
+from feature_store.work import Cancelled, Work, carry_out
 from tests import jobs as rules
 from tests import openai_server as server
+from tests.asking import QUICK
 from tests.harvests import Rig
 from tests.jobs import MANY, NAME, again, carry, explainable
 from tests.openai_server import always, asked, serve, then
@@ -220,6 +221,26 @@ def test_a_wrong_model_ends_it_with_a_sentence(store: Store) -> None:
     with serve(always(server.NO_MODEL)) as running, pytest.raises(InputError, match="model"):
         explain(store, "all", "asking", base_url=running.base_url, model="m")
     assert running.calls <= 16 and not texts(store)
+
+
+def test_a_server_that_cannot_be_reached_fails_the_job_and_loses_nothing(
+    store: Store, running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was answered before is used; once the URL is right, the rest is asked there."""
+    monkeypatch.setattr("autointerp.asking.asker.Patience", lambda: QUICK)
+    explain(store, "top:3", "asking", base_url=running.base_url, model="m")
+    with serve(always("")) as gone:
+        pass
+    given = Explaining("", NAME, "top:9", ("asking",), Asking(gone.base_url, "m"))
+    arguments = explaining.checked(store, given).to_json()
+    job = Jobs(store.path).create("explain", arguments, "a test")
+    assert carry_out(job, lambda work: explaining.do(store, work)) == "failed"
+    failed = Jobs(store.path).get(job.id)
+    assert failed.state == "failed"
+    assert gone.base_url in failed.error and "Is the server running, the URL right?" in failed.error
+    assert failed.error in failed.log() and len(texts(store)) == 3
+    _, result = explain(store, "top:9", "asking", base_url=running.base_url, model="m")
+    assert len(texts(store)) == result["results"][0]["n"] == 9 and running.calls == 9
 
 
 def test_a_full_disk_is_a_sentence_and_what_was_kept_stays(

@@ -236,6 +236,8 @@ def test_what_did_not_come_out_is_a_sentence(visit: Open, store: Store, started)
     with take(job) as work:
         work.end("failed", error="The server has no model 'm'.")
     assert "Explaining failed. The server has no model 'm'." in words(visit())
+    shown = words(visit(page=session.JOBS))
+    assert ":yellow[failed]" in shown and "The server has no model 'm'." in shown
 
 
 def test_the_form_estimates_before_it_starts(

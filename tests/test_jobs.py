@@ -216,6 +216,7 @@ def test_what_ended_can_be_deleted_and_what_lives_cannot(jobs: Jobs, job: Job, s
     with pytest.raises(InputError, match="nothing to resume"):
         jobs.renew(job)
     job.data.write_text("calls")
+    job.data.with_suffix(".duckdb.wal").write_text("what a kill left of them")
     with take(job) as work:
         work.end(state)
     jobs.delete(job)

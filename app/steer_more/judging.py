@@ -22,6 +22,7 @@ from app.steering import Subject
 from app.wording import count, measure, plural
 from autointerp import steering_judge
 from autointerp.asking import CallLog, Failed, Server, asking, servers
+from autointerp.asking.pruning import prune
 from autointerp.jobs.gate import Gate
 from autointerp.steering_judge import ASPECTS, Rating, Text
 from feature_store.errors import InputError
@@ -222,10 +223,12 @@ def tell(mine: Task, done: int, total: int) -> None:
 
 @asynccontextmanager
 async def gate_to(store: Path, judge: Judge) -> AsyncIterator[Gate]:
-    """The server, with a record of its own and those of the store's jobs at hand."""
+    """The server, with a record of its own and those of the store's jobs and newest judges at hand:
+    older ones are deleted."""
     jobs = Jobs(store)
+    former = await asyncio.to_thread(prune, list(jobs.path.glob("judge-*.duckdb")))
     path = jobs.path / f"judge-{uuid.uuid4().hex[:12]}.duckdb"
-    others = [*(job.data for job in jobs.all()), *jobs.path.glob("judge-*.duckdb")]
+    others = [*(job.data for job in jobs.all()), *former]
     with CallLog(path, others=[one for one in others if one.exists()]) as calls:
         budget = calls.budget(judge.budget)
         async with asking(judge.server, judge.model, calls, budget) as asker:
