@@ -1,5 +1,7 @@
 """What every test may ask for. The environment is set before anything imports torch."""
 
+import functools
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,19 @@ settings.register_profile("saefari", parent=settings(), deadline=None)
 settings.load_profile("saefari")
 
 
+gc.disable()  # a quarter of the time that torch and its kin take to import
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no collection need walk through it."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _own_engine() -> Iterator[None]:
     """No page finds the engine, or its refusal, that the test before it left with the app."""
@@ -23,6 +38,16 @@ def _own_engine() -> Iterator[None]:
     for name, kept in (("app.live", "loading"), ("app.session", "_open"), ("app.firing", "fired")):
         if name in sys.modules:
             getattr(sys.modules[name], kept).clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _scanned_once() -> None:
+    """Each AppTest reads the metadata of every installed package (300 ms): here the first one."""
+    if "streamlit.testing.v1" in sys.modules:
+        from streamlit.components.v2 import manifest_scanner
+
+        kept = functools.cache(manifest_scanner.scan_component_manifests)
+        manifest_scanner.scan_component_manifests = kept
 
 
 @pytest.fixture(scope="session")

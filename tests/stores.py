@@ -1,6 +1,10 @@
 """A small store built by hand, without a model: for tests of reading, pages and commands."""
 
+import atexit
+import shutil
+import tempfile
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,16 @@ DEAD = 7
 
 def make_store(path: Path, harvest_id: str = "tiny-0001", *, signed: bool = True) -> Store:
     """A store with one harvest of two dictionaries: `resid` and the signed `abs`."""
-    store = Store.create(path)
+    shutil.copytree(made(harvest_id, signed), path, dirs_exist_ok=True)
+    return Store.create(path)
+
+
+@cache
+def made(harvest_id: str, signed: bool) -> Path:
+    """The store that others are copies of: made once in a process, gone when it ends."""
+    path = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, path)
+    Store.create(path)
     work = path / "work" / harvest_id
     work.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -50,7 +63,7 @@ def make_store(path: Path, harvest_id: str = "tiny-0001", *, signed: bool = True
     ]
     writer.add("token", pa.Table.from_pylist(vocabulary))
     writer.publish(path / "harvests" / f"{harvest_id}.duckdb")
-    return store
+    return path
 
 
 def harvest_row(harvest_id: str) -> dict:

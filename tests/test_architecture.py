@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -37,17 +38,22 @@ def tree(path: Path) -> ast.Module:
 def imports(path: Path, *, late: bool = True) -> set[str]:
     """Full names of what a file imports; with `late`, inside functions too."""
     found: set[str] = set()
-    waiting: list[ast.AST] = [tree(path)]
-    while waiting:
-        node = waiting.pop()
+    for node in statements(tree(path), late=late):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative imports hide which package is meant"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif late or not isinstance(node, FUNCTIONS):
-            waiting += ast.iter_child_nodes(node)
     return found
+
+
+def statements(node: ast.AST, *, late: bool = True) -> Iterator[ast.AST]:
+    """Those inside `node`, at any depth; expressions, which hold none, are not looked into."""
+    for block in ("body", "handlers", "cases", "orelse", "finalbody"):
+        for one in getattr(node, block, ()):
+            yield one
+            if late or not isinstance(one, FUNCTIONS):
+                yield from statements(one, late=late)
 
 
 def name(path: Path) -> str:
@@ -139,7 +145,7 @@ def test_functions_stay_small() -> None:
     lengths = {
         f"{name(path)}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
         for path in WRITTEN
-        for node in ast.walk(tree(path))
+        for node in statements(tree(path))
         if isinstance(node, FUNCTIONS)
     }
     assert {function: n for function, n in lengths.items() if n > LONGEST_FUNCTION} == {}
