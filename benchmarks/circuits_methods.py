@@ -5,12 +5,10 @@ FOLDER is one like that of SAEFARI_TEST_DATA; without it only the demo is measur
 """
 
 import json
-import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from backend.attribution.targets import Target, one_token
 from backend.circuits.aims import chosen
 from backend.circuits.attribution_graph import Graph, attribution_graph
 from backend.circuits.attribution_graph_record import attribution_circuit, to_circuit
+from backend.circuits.counterexamples import UNSHOWN, Counterpair, counterpairs
 from backend.circuits.head_codes import head_codes
 from backend.circuits.head_effects import auc, head_effects, shuffled_auc
 from backend.circuits.records import Circuit
@@ -29,10 +28,8 @@ from backend.circuits.tasks import pairs
 from backend.circuits.tracing import FromLogit, trace
 from backend.circuits.weights import connections
 from backend.circuits.weights_paths import weights_circuit
-from backend.demo import WEIGHTS, words
+from backend.demo import WEIGHTS
 from backend.demo.activations import load_lm
-from backend.demo.tasks import TASKS, Slots, fill
-from backend.demo.templates import FILLERS, HELD_OUT
 from backend.device import choose_placement
 from backend.dictionaries import load
 from backend.dictionaries.base import Dictionary
@@ -49,58 +46,15 @@ EXAMPLES, TRUTH, SEEDS = 10, 400, 10
 GRAPHED = ("indirect_object", "greater_than", "pronoun")
 
 
-@dataclass(frozen=True)
-class Case:
-    """A prompt that shows a behaviour, one that cannot, and the two answers."""
-
-    text: str
-    without: str
-    answer: str
-    wrong: str
-
-
 def text_of(lm: Lm, prompt: str) -> Text:
     """BOS in front, as the demo's dictionaries were trained."""
     ids = lm.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     return Text([int(lm.bos or 0), *ids], [False, *[True] * len(ids)])
 
 
-def cases(task: str, n: int, seed: int) -> list[Case]:
-    """Held-out prompts with a word in the place of what decides the answer: somebody who was not
-    named, words that are not in the list, a name for the year."""
-    rng = random.Random(f"head codes {task} {seed}")
-    found = []
-    for _ in range(n):
-        template, kind, _ = rng.choice(HELD_OUT[task]).split("|")
-        slots = TASKS[task](rng, kind)
-        fill(template, slots)
-        lead = f"{fill(rng.choice(FILLERS), Slots(rng))} "
-        other = Slots(rng, **{**slots, **UNSHOWN[task](rng, slots)})
-        both = lead + fill(template, slots), lead + fill(template, other)
-        found.append(Case(*both, slots["answer"], slots["wrong"]))
-    return found
-
-
-def _stranger(rng: random.Random, slots: Slots) -> dict[str, str]:
-    return {"S": rng.choice([n for n in words.NAMES if n not in (slots["A"], slots["B"])])}
-
-
-def _unlisted(rng: random.Random, slots: Slots) -> dict[str, str]:
-    listed = slots["seq"].split()
-    fresh = [word for word in words.LIST_WORDS if word not in listed]
-    return {"part": " ".join(rng.sample(fresh, len(slots["part"].split())))}
-
-
-UNSHOWN: dict[str, Callable[[random.Random, Slots], dict[str, str]]] = {
-    "indirect_object": _stranger,
-    "induction": _unlisted,
-    "greater_than": lambda rng, _: {"from": rng.choice(words.NAMES)},
-}
-
-
 def heads(lm: Lm, task: str) -> dict[str, Any]:
     """AUC of codes over seeds against mean ablation, beside attribution patching and chance."""
-    known = cases(task, TRUTH, seed=1)
+    known = list(counterpairs(task, "held_out", TRUTH, seed=1))
     prompts = Prompts.of([text_of(lm, case.text) for case in known])
     answers = [[one_token(lm.tokenizer, case.text, case.answer)] for case in known]
     wrong = [[one_token(lm.tokenizer, case.text, case.wrong)] for case in known]
@@ -108,7 +62,7 @@ def heads(lm: Lm, task: str) -> dict[str, Any]:
     truth = measured.truth
     scores, sizes, seconds = [], [], []
     for seed in range(SEEDS):
-        drawn = cases(task, EXAMPLES, seed=100 + seed)
+        drawn = list(counterpairs(task, "held_out", EXAMPLES, seed=100 + seed))
         texts = [[text_of(lm, t) for t in kind] for kind in zip(*_both(drawn), strict=True)]
         began = time.perf_counter()
         coded = head_codes(lm, *texts, seed=seed)
@@ -130,7 +84,7 @@ def heads(lm: Lm, task: str) -> dict[str, Any]:
     }
 
 
-def _both(drawn: Sequence[Case]) -> Iterator[tuple[str, str]]:
+def _both(drawn: Sequence[Counterpair]) -> Iterator[tuple[str, str]]:
     return ((case.text, case.without) for case in drawn)
 
 

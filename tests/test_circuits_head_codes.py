@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from app.circuits.asked import Asked
+from app.circuits.methods.head_codes import examples_of
+from backend.ablation.asked import Case
 from backend.ablation.prompts import Prompts
 from backend.attribution.targets import Target
+from backend.circuits.counterexamples import UNSHOWN, counterpairs
 from backend.circuits.head_codes import head_codes, head_codes_circuit, top_one_codes
 from backend.circuits.head_effects import auc, head_effects, shuffled_auc
 from backend.circuits.records import Circuit
@@ -96,3 +100,23 @@ def test_auc_by_hand() -> None:
     assert auc([1, 2], np.array([True, True])) is None
     drawn = shuffled_auc(np.arange(4.0), truth)
     assert 0.45 < drawn.mean() < 0.55
+
+
+@pytest.mark.parametrize("task", UNSHOWN)
+def test_counterexamples_take_out_what_decides(task: str) -> None:
+    """The same prompt but for what decides; where the answer is asked for nothing of it is left."""
+    for one in counterpairs(task, "held_out", 8, 3):
+        assert one.text != one.without and one.answer != one.wrong
+        a, b = one.text.split(), one.without.split()
+        assert len(a) == len(b)
+        assert 1 <= sum(x != y for x, y in zip(a, b, strict=True)) < len(a) / 3
+    assert list(counterpairs(task, "train", 2, 3)) == list(counterpairs(task, "train", 2, 3))
+
+
+def test_the_page_says_what_the_negatives_are() -> None:
+    shown = Asked("head-codes", (), task="induction", n_prompts=6)
+    positives, negatives, note = examples_of(shown)
+    assert len(positives) == len(negatives) == 6 and "not possible" in note
+    assert "corrupt twins" in examples_of(Asked("head-codes", (), task="pronoun"))[2]
+    with pytest.raises(InputError, match="such a one beside each prompt"):
+        examples_of(Asked("head-codes", (), (Case("the dog"),)))

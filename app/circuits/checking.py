@@ -21,6 +21,7 @@ WAYS = {
     "free": "nothing held",
 }
 HELD = "predicted with patterns and norms held and gates as they are, measured with nothing held"
+LEAST = 1e-5
 FEW = 6
 """Pairs that are shown as a table."""
 
@@ -99,16 +100,21 @@ def more(got: Mapping[str, Any]) -> str:
     """On how many prompts; how exact the frozen edges are; what could not be frozen."""
     said = [got["means"], f"on {plural(got['n_prompts'], 'prompt')}"]
     frozen = got.get("frozen")
-    if frozen and frozen["relative_error"]:
+    if frozen and frozen["relative_error"] and len(frozen["pairs"]) > 1:
         error = frozen["relative_error"]
         said.append(
-            f"frozen: relative error {share(error['median'])} in the median, at most "
-            f"{share(error['largest'])}, of {plural(error['n'], 'edge')} (not negligible, no gate "
+            f"frozen: relative error {small(error['median'])} in the median, at most "
+            f"{small(error['largest'])}, of {plural(error['n'], 'edge')} (not negligible, no gate "
             "in the way switched)"
         )
-    if got["direct"]["gate_changes"]:
-        said.append(f"{plural(got['direct']['gate_changes'], 'edge')} switch a feature on or off")
+    if n := got["direct"]["gate_changes"]:
+        said.append(f"{plural(n, 'edge')} {'switches' if n == 1 else 'switch'} a feature on or off")
     return " · ".join([*said, *([got["note"]] if got["note"] else [])])
+
+
+def small(error: float) -> str:
+    """A relative error; below a thousandth of a percent it is rounding."""
+    return share(error) if error >= LEAST else f"below {share(LEAST)}"
 
 
 def pairs(
@@ -121,8 +127,11 @@ def pairs(
                                           ("measured", "number")], rows)  # fmt: skip
         st.caption(session.literal(what))
         return
+    shown = chart.scatter(points, theme.palette(st.context.theme.type))
+    shown.update_xaxes(title_text="predicted change")
+    shown.update_yaxes(title_text="measured change")
     st.plotly_chart(
-        chart.scatter(points, theme.palette(st.context.theme.type)), theme=None,
+        shown, theme=None,
         key=f"circuits_scatter_{number}", config={"displaylogo": False, "displayModeBar": False},
     )  # fmt: skip
     signs = agreement.get("signs")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import streamlit as st
 
 from app import session
+from app.circuits import layout
 from app.circuits.opened import Open
 from app.wording import ABSENT, count, measure, plural, share
 from backend.circuits.records import Errors, Estimate, Point
@@ -121,11 +122,17 @@ def estimate(one: Estimate | None) -> str:
     return f"{measure(one.value, 2)} {bounds}"
 
 
+def whole_of(name: str) -> str | None:
+    """What an MLP without a dictionary is called; None for dictionaries."""
+    return None if (called := layout.whole(name)) == name else called
+
+
 def errors(part: Part) -> str:
     """The largest of any dictionary's."""
     whole, wrong = defaultdict(float), defaultdict(float)
     for node in part.judged:
-        if node.dictionary and node.effect is not None:
+        # An MLP that no dictionary reads is nothing but error: it would drown what is asked here.
+        if node.dictionary and node.effect is not None and whole_of(node.dictionary) is None:
             whole[node.dictionary] += abs(node.effect)
             wrong[node.dictionary] += abs(node.effect) * (node.kind == "error")
     shares = {name: wrong[name] / whole[name] for name in whole if whole[name]}

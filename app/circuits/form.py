@@ -82,11 +82,14 @@ def turned() -> None:
 
 
 def typed(*, paired: bool) -> None:
-    """Prompts, and their corrupt twins."""
+    """Prompts, and their corrupt twins; or those in which a behaviour is not possible."""
+    beside = "Its corrupt twin, as many tokens long"
+    if value("method") == "head-codes":
+        beside = "One that cannot show the behaviour: what decides the answer is taken out"
     for part, (name, hint) in zip(
         st.columns(2 if paired else 1, gap="small"),
         (("prompts", "One prompt a line; \\n for a line break"),
-         ("corrupt", "Its corrupt twin, as many tokens long")), strict=False,
+         ("corrupt", beside)), strict=False,
     ):  # fmt: skip
         part.text_area(name, key=key(name), height=96, on_change=keep, placeholder=hint,
                        label_visibility="collapsed")  # fmt: skip

@@ -1,11 +1,13 @@
 """Where a circuit's nodes stand: tokens along x, layers up y, a cell's nodes beside each other."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from feature_store.graphs import Seen
 
+UNREAD = re.compile(r"blocks\.(\d+)\.hook_mlp_out")
 PITCH = 26.0
 """Between nodes of a cell, as all lengths in the graph's own units (pixels at zoom 1)."""
 GAP_X, GAP_Y = 24.0, 22.0
@@ -82,7 +84,14 @@ def row_of(node: Seen, site: Callable[[str], str]) -> Row:
         return (node.layer, 0, f"heads {node.layer}")
     hook = site(node.dictionary)
     found = [i for i, words in enumerate(SITES) if any(word in hook for word in words)]
-    return (node.layer, found[0] if found else len(SITES), node.dictionary)
+    return (node.layer, found[0] if found else len(SITES), whole(node.dictionary))
+
+
+def whole(name: str) -> str:
+    """A dictionary's name; an MLP that no dictionary stands for goes by its hook point, and is
+    called so."""
+    found = UNREAD.fullmatch(name)
+    return f"MLP {found[1]}" if found else name
 
 
 def width(n: int, most: int) -> int:

@@ -29,7 +29,8 @@ def one(place: Place, found: Open, node: Seen) -> None:
         title = named(node)
         button("upstream", chosen.mark, found.id, f"upstream of {title}",
                found.graph.around(id, "up"))  # fmt: skip
-        if node.kind in ("feature", "error") and not measuring.why_not(place, found, "nodes"):
+        read = node.dictionary in found.circuit.dictionaries and node.kind in ("feature", "error")
+        if read and not measuring.why_not(place, found, "nodes"):
             button("check node", measuring.ask, found, "nodes", [id])
         button("downstream", chosen.mark, found.id, f"downstream of {title}",
                found.graph.around(id, "down"))  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app import theme
-from app.circuits.layout import Layout, slot
+from app.circuits.layout import Layout, slot, whole
 from app.components import graph
 from app.wording import count, measure, plural, signed
 from feature_store.graphs import GROUP, PLAIN, Part, Seen
@@ -102,7 +102,8 @@ def named(n: Seen) -> str:
     if n.kind == "feature":
         return f"{n.dictionary}/{n.feature}"
     if n.kind == "error":
-        return f"error of {n.dictionary}"
+        name = whole(n.dictionary)
+        return f"error of {name}" if name == n.dictionary else f"{name}, no dictionary"
     if n.kind == "head":
         return n.label or f"head {n.layer}.{n.feature}"
     return f"{n.kind} “{n.label}”"

@@ -6,7 +6,7 @@ function style(palette) {
     { selector: "node", style: { width: "data(size)", height: "data(size)", "background-opacity": 0.85, "border-width": 1, "overlay-opacity": 0, "min-zoomed-font-size": 8.5, "font-size": 8, color: palette.text, "text-valign": "bottom", "text-margin-y": 2, "font-family": "monospace", "text-outline-width": 1.5, "text-outline-color": palette.background } },
     { selector: "node.positive", style: hue("positive") },
     { selector: "node.negative", style: hue("negative") },
-    { selector: "node.feature, node.group", style: { label: "data(name)", "text-wrap": "ellipsis", "text-max-width": "30px" } },
+    { selector: "node.feature, node.group", style: { label: "data(name)", "text-wrap": "ellipsis", "text-max-width": "24px" } },
     { selector: "node.error", style: { shape: "rectangle", "background-opacity": 0, "border-width": 1.5 } },
     { selector: "node.token", style: { shape: "round-rectangle", label: "data(name)", "background-color": palette.raised, "border-color": palette.muted } },
     { selector: "node.logit", style: { shape: "diamond", label: "data(name)", "text-valign": "top", "text-margin-y": -2, "font-size": 13, "min-zoomed-font-size": 4, "background-color": palette.raised, "border-color": palette.muted, "border-width": 1.5 } },

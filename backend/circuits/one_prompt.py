@@ -20,6 +20,7 @@ from backend.circuits.grounds import Grounds, Site
 from backend.circuits.judging import Judge
 from backend.circuits.proof import DRAWS, Said, prove
 from backend.circuits.records import Circuit
+from backend.circuits.replacement import layer_of
 from backend.circuits.sparse_features import chosen as dictionaries_of
 from backend.circuits.table import Table, grid
 from backend.circuits.words import prompt_of
@@ -121,7 +122,8 @@ def free(engine: LocalEngine, circuit: Circuit, table: Table) -> list[str]:
         node.dictionary for node in circuit.nodes
         if node.kind == "error" and node.dictionary not in table.names
     )  # fmt: skip
-    parts = list(outside)
+    layers = sorted(layer_of(name) for name in outside)
+    parts = [f"the MLPs of layers {', '.join(map(str, layers))}"] if layers else []
     attended = any(".attn" in engine.dictionaries[name].hook_out for name in table.names)
     if not attended and not any("resid" in engine.dictionaries[n].hook_out for n in table.names):
         parts.insert(0, "attention")

@@ -129,6 +129,10 @@ def _depth(one: Dictionary) -> tuple[int, int]:
     return (-1 if layer is None else layer, inside)
 
 
+def _counted(n: int) -> str:
+    return "prompt" if n == 1 else f"{n} prompts"
+
+
 def _told(said: Said | None, what: str):  # noqa: ANN202 - a Tick or None
     return None if said is None else lambda done, total: said(done, total, what)
 
@@ -237,7 +241,7 @@ def _notes(
     notes = []
     if len(examples) < SPLIT:
         notes.append(
-            f"Nodes are chosen and judged on the same {len(examples)} prompts: figures flatter. "
+            f"Nodes are chosen and judged on the same {_counted(len(examples))}: figures flatter. "
             f"From {SPLIT} prompts on, one half chooses and the other judges."
         )
     covered = {layer_of(one.hook_out) for one in dictionaries}

@@ -325,10 +325,11 @@ def _notes(tracer: Tracer, found: Traced, begun: _Begun, there: int, shown: int)
             "The query's side and the key's side each make up the whole score, the other held as "
             "it is; effects are summed over both."
         )
-    bare = [s.name for s in tracer.held.sites if s.reading is None and not s.is_tokens]
+    bare = [str(s.layer) for s in tracer.held.sites if s.reading is None and not s.is_tokens]
     if bare:
         notes.append(
-            f"No dictionary stands for {', '.join(bare)}: error nodes whose causes are not traced. "
+            f"No dictionary stands for the MLPs of layers {', '.join(bare)}: error nodes whose "
+            "causes are not traced. "
             "Attention without a dictionary is passed through."
         )
     if found.left_out > 1e-6:

@@ -137,7 +137,7 @@ def weights_circuit(
         lm, used, text, start, known=dictionaries, steps=steps, beam=beam, said=said
     )
     shown = paths[:most]
-    unused = [one for one in dictionaries if one not in used]
+    unused = [one.name for one in dictionaries if one not in used]
     prompt = prompt_of(lm.tokenizer, text)
     nodes, edges = _graph(shown)
     facts: dict[str, object] = {
@@ -160,7 +160,7 @@ def weights_circuit(
         notes=(
             f"The {len(shown)} strongest of {len(paths)} paths found; a greedy search does not "
             "find all.",
-            *(f"Not a transcoder, so on no path: {one.name}." for one in unused),
+            *([f"Not transcoders, so on no path: {', '.join(unused)}."] if unused else []),
         ),
     )
 

@@ -52,8 +52,8 @@ METHODS = {
     ),
     "head-codes": Method(
         "app.circuits.methods.head_codes",
-        "attention heads whose codes tell prompts that show a behaviour from corrupt twins that "
-        "lack it; 5 to 10 of either",
+        "attention heads whose codes tell prompts that show a behaviour from prompts in which it "
+        "is not possible, one beside each; 5 to 10 of either",
         targets=(), prompts=400,
     ),
 }  # fmt: skip

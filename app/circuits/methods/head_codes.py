@@ -1,12 +1,15 @@
-"""Heads of a behaviour by discrete codes: prompts that have it against prompts that lack it."""
+"""Heads of a behaviour by discrete codes: prompts that show it against prompts that cannot."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app.circuits.asked import Asked
 from app.circuits.methods.reading import text_of
 from app.circuits.running import Tell
 from backend.ablation.asked import Case
+from backend.circuits.counterexamples import UNSHOWN, counterpairs
 from backend.circuits.records import Circuit
+from backend.circuits.tasks import pairs
 from feature_store.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,34 +17,47 @@ if TYPE_CHECKING:
 
 EXAMPLES = 10
 """Of either kind, of a task."""
+IMPOSSIBLE = (
+    "In the negative examples a word that decides nothing stands for the one that decides the "
+    "answer, so that the behaviour is not possible."
+)
+TWINS = (
+    "The negative examples of this task are corrupt twins: the behaviour is there and leads to "
+    "the other answer, so heads that say the same of both are not seen."
+)
+GIVEN = (
+    "The negative examples should make the behaviour impossible; where they only turn its answer "
+    "around, heads that do it in both are not seen."
+)
 
 
 def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
-    """Prompts are the positive examples, their corrupt twins the negative ones."""
+    """Prompts are the positive examples; beside each stands one in which the behaviour is not
+    possible."""
     from backend.circuits.head_codes import head_codes_circuit
 
-    positives, negatives = examples_of(asked)
+    positives, negatives, note = examples_of(asked)
     tell(0, 1, "reading heads")
-    return head_codes_circuit(
+    found = head_codes_circuit(
         engine.lm, [text_of(engine, one) for one in positives],
         [text_of(engine, one) for one in negatives], seed=asked.seed,
     )  # fmt: skip
+    return replace(found, notes=(*found.notes, note))
 
 
-def examples_of(asked: Asked) -> tuple[list[Case], list[Case]]:
-    """Positive and negative ones. InputError where there are none of a kind."""
+def examples_of(asked: Asked) -> tuple[list[Case], list[Case], str]:
+    """Positive and negative ones, and what the negatives are. InputError where there are none."""
+    n = min(asked.n_prompts, EXAMPLES)
+    if asked.task in UNSHOWN:
+        shown = list(counterpairs(asked.task, "train", n, asked.seed))
+        return [Case(one.text) for one in shown], [Case(one.without) for one in shown], IMPOSSIBLE
     if asked.task:
-        from itertools import islice
-
-        from backend.circuits.tasks import pairs
-
-        n = min(asked.n_prompts, EXAMPLES)
-        found = list(islice(pairs(asked.task, "train", n, asked.seed), n))
-        return [Case(one.clean) for one in found], [Case(one.corrupt) for one in found]
+        found = list(pairs(asked.task, "train", n, asked.seed))
+        return [Case(one.clean) for one in found], [Case(one.corrupt) for one in found], TWINS
     negatives = [Case(case.pair) for case in asked.cases if case.pair]
     if not negatives:
         raise InputError(
-            "head-codes compares prompts that show a behaviour with prompts that lack it: give "
-            "each prompt a corrupt twin."
+            "head-codes compares prompts that show a behaviour with prompts in which it is not "
+            "possible: give such a one beside each prompt (as its corrupt twin)."
         )
-    return list(asked.cases), negatives
+    return list(asked.cases), negatives, GIVEN
