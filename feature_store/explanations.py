@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.labels import Labels, as_label_sql
+from feature_store.labels import Labels, as_label
 from feature_store.records import FeatureId
 
 SCHEMA = pa.schema(
@@ -41,13 +41,7 @@ OF_LABELS = f"""
         SELECT *, min(annotation) OVER (PARTITION BY dictionary, feature, value) AS first
         FROM annotation WHERE kind = 'label'
         QUALIFY row_number() OVER (PARTITION BY dictionary, feature ORDER BY annotation DESC) = 1
-    ) AS label
-    WHERE value <> '' AND NOT EXISTS (
-        FROM explained WHERE explained.dictionary = label.dictionary
-        AND explained.feature = label.feature
-        AND {as_label_sql("explained.text")} = {as_label_sql("label.value")}
-    )
-    ORDER BY dictionary, feature
+    ) WHERE value <> '' ORDER BY dictionary, feature
 """
 
 
@@ -113,10 +107,17 @@ class Explanations:
         A label that is undone is none, and has its number, and so its scores, again when it is
         said again.
         """
-        db.register("explained", written.table)
-        found = db.sql(OF_LABELS).to_arrow_table().cast(SCHEMA)
-        db.unregister("explained")
-        return cls(found)
+        labels = db.sql(OF_LABELS).to_arrow_table().cast(SCHEMA)
+        key = ["dictionary", "feature"]
+        mine, theirs = (one.select([*key, "text"]) for one in (labels, written.table))
+        both = mine.append_column("explanation", labels["explanation"]).join(
+            theirs, key, join_type="inner", right_suffix=" written"
+        )
+        rows = zip(*(both[n].to_pylist() for n in ("explanation", "text", "text written")),
+                   strict=True)  # fmt: skip
+        twice = [number for number, label, text in rows if as_label(label) == as_label(text)]
+        known = pc.is_in(labels["explanation"], pa.array(twice, pa.int64()))
+        return cls(labels.filter(pc.invert(known)))
 
     def of(self, feature: FeatureId) -> list[Explanation]:
         """The explanations of one feature, newest first."""

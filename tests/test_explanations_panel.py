@@ -13,7 +13,6 @@ from app.jobs.asking import Asking
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from app.scores import asked, judged
-from app.serve import MAIN
 from autointerp.jobs.estimate import Estimate
 from feature_store import explanation_edits, scoring
 from feature_store.errors import InputError
@@ -22,6 +21,7 @@ from feature_store.records import FeatureId
 from feature_store.scoring import NewExplanation
 from feature_store.store import Store
 from feature_store.work import take
+from tests.pages import opened
 from tests.scored import NAME, row
 from tests.stores import make_store
 
@@ -55,13 +55,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
 @pytest.fixture
 def visit(store: Store) -> Open:
     def go(feature: str = str(FEATURE), page: str = session.FEATURE, **query: str) -> AppTest:
-        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
         given = {"feature": feature, "tab": "Explanations"} if page == session.FEATURE else {}
-        for name, value in {**given, **query}.items():
-            test.query_params[name] = value
-        test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, **{**given, **query})
 
     return go
 
@@ -167,6 +162,8 @@ def test_a_label_is_one_of_the_explanations(visit: Open, store: Store, started) 
     assert line["cells"][2] == "0.81 [0.71, 0.91]"
     test.button(key="score_now").click().run()
     assert started[0][0] == "score" and started[0][1]["explainer"] is None
+    form = visit(page=session.JOBS, dictionary=NAME, start="score")
+    assert form.selectbox(key="starting_whose").options == ["everybody", "person"]
     test.text_input(key=f"explanations_own_{FEATURE}").set_value(MARKUP).run()
     assert not store.catalog.snapshot().explanations.of(FEATURE), "it is said already"
     test.button(key=f"explanation_withdraw_{label.explanation}").click().run()
