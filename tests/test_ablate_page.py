@@ -11,13 +11,13 @@ from streamlit.testing.v1 import AppTest
 
 from app import live, session
 from app.ablate import runs, snippet
-from app.serve import MAIN
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from feature_store.experiments import Experiments
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 from tests.harvests import Rig
+from tests.pages import opened
 
 Open = Callable[..., AppTest]
 PROMPT = "the old cat saw a red ball and then the cat"
@@ -42,13 +42,7 @@ def visit(store: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
 
     def go(**query: str | list[str]) -> AppTest:
         assert live.loading(file, file.record.id).done.wait(30)
-        test = AppTest.from_file(str(MAIN), default_timeout=60)
-        test.run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(session.ABLATE).run()
-        assert not test.exception
-        return test
+        return opened(session.ABLATE, **query)
 
     yield go
 

@@ -13,10 +13,11 @@ from streamlit.testing.v1 import AppTest
 from app import frame, session
 from app.panels import heading
 from app.panels.subject import Subject
-from app.serve import MAIN, listen
+from app.serve import listen
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from feature_store.store import Store
+from tests.pages import opened
 from tests.stores import D_SAE, DEAD, make_store
 
 Open = Callable[..., AppTest]
@@ -33,13 +34,7 @@ def visit(stored: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     def go(page: str = session.LIBRARY, /, store: Path = stored, **query: str) -> AppTest:
         monkeypatch.setenv(session.STORE, str(store))
-        test = AppTest.from_file(str(MAIN), default_timeout=30)
-        test.run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, **query)
 
     return go
 

@@ -9,10 +9,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import chatting, live, session, strip
-from app.serve import MAIN
 from backend.engine import LocalEngine
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
+from tests.pages import opened
 
 Open = Callable[..., AppTest]
 TEXT = "the cat ran to the park"
@@ -29,13 +29,7 @@ def visit(harvested: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Open:
     def go(page: str, **query: str) -> AppTest:
         file = HarvestFile(harvested)
         assert live.loading(file, file.record.id).done.wait(30)
-        test = AppTest.from_file(str(MAIN), default_timeout=60)
-        test.run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, **query)
 
     yield go  # type: ignore[misc]  # a generator fixture
 

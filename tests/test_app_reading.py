@@ -9,11 +9,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import live, session, wanted
-from app.serve import MAIN
 from backend.engine import LocalEngine
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 from tests.harvests import Rig
+from tests.pages import opened
 
 Open = Callable[..., AppTest]
 
@@ -28,14 +28,7 @@ def visit(harvested: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Open:
     def go(page: str, *, asked: bool = False, **query: str | list[str]) -> AppTest:
         file = HarvestFile(harvested)
         assert live.loading(file, file.record.id).done.wait(30)
-        test = AppTest.from_file(str(MAIN), default_timeout=60)
-        test.session_state[wanted.ASKED] = asked
-        test.run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, {wanted.ASKED: asked}, **query)
 
     yield go  # type: ignore[misc]  # a generator fixture
 

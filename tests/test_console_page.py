@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import session
-from app.serve import MAIN
+from tests.pages import opened
 from tests.stores import make_store
 
 pytestmark = pytest.mark.process
@@ -25,10 +25,7 @@ def visit(stored: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     def go(**query: str) -> AppTest:
         monkeypatch.setenv(session.STORE, str(stored))
-        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        return settled(test.switch_page(session.SQL).run())
+        return settled(opened(session.SQL, **query))
 
     return go
 

@@ -11,12 +11,12 @@ from streamlit.testing.v1 import AppTest
 from app import live, session
 from app.contrast import chart
 from app.contrast.running import Asked, Cancelled, Run, python_lines
-from app.serve import MAIN
 from app.theme import LIGHT
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
+from tests.pages import opened
 
 pytestmark = pytest.mark.process
 Open = Callable[..., AppTest]
@@ -40,10 +40,7 @@ def visit(harvested: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch)
     def go(**query: str) -> AppTest:
         file = HarvestFile(harvested)
         assert live.loading(file, file.record.id).done.wait(30)
-        test = AppTest.from_file(str(MAIN), default_timeout=60).run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        return settled(test.switch_page(session.CONTRAST).run())
+        return settled(opened(session.CONTRAST, **query))
 
     yield go
 

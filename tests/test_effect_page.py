@@ -10,13 +10,13 @@ from streamlit.testing.v1 import AppTest
 from app import live, session
 from app.panels import effect
 from app.panels.effect import mean
-from app.serve import MAIN
 from backend.engine import LocalEngine
 from feature_store.catalog import Catalog
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.removals import kept
 from tests.harvests import Rig
+from tests.pages import opened
 
 Open = Callable[[str], AppTest]
 
@@ -39,13 +39,7 @@ def visit(store: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
 
     def go(tab: str) -> AppTest:
         assert live.loading(file, file.record.id).done.wait(30)
-        test = AppTest.from_file(str(MAIN), default_timeout=60)
-        test.run()
-        test.query_params["feature"] = str(busiest(file))
-        test.query_params["tab"] = tab
-        test.switch_page(session.FEATURE).run()
-        assert not test.exception
-        return test
+        return opened(session.FEATURE, feature=str(busiest(file)), tab=tab)
 
     yield go
 

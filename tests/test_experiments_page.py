@@ -13,11 +13,11 @@ from streamlit.testing.v1 import AppTest
 
 from app import session
 from app.experiments.files import written
-from app.serve import MAIN
 from backend.generation import stream
 from feature_store.experiments import Experiment, Experiments
 from feature_store.store import Store
 from tests.kept import filled, runs
+from tests.pages import opened
 
 Open = Callable[..., AppTest]
 ROUNDS = 200
@@ -39,11 +39,7 @@ def store(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.fixture
 def visit(store: Path) -> Iterator[Open]:
     def go(**query: str) -> AppTest:
-        test = AppTest.from_file(str(MAIN), default_timeout=60)
-        test.run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        return good(test.switch_page(session.EXPERIMENTS).run())
+        return opened(session.EXPERIMENTS, **query)
 
     yield go
 

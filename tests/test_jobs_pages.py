@@ -15,13 +15,13 @@ from streamlit.testing.v1 import AppTest
 from app import scatter, serve, session, theme
 from app.jobs import mapping, starting
 from app.points import Points
-from app.serve import MAIN
 from feature_store.annotations import Annotations
 from feature_store.jobs import Jobs, stamp, write_json
 from feature_store.maps import About, Map, MapPlan, Maps
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from feature_store.work import take
+from tests.pages import opened
 from tests.stores import D_SAE, DEAD, make_store
 
 Open = Callable[..., AppTest]
@@ -39,12 +39,7 @@ def visit(store: Store, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setenv(starting.ALLOWED, "1")
 
     def go(page: str, **query: str) -> AppTest:
-        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, **query)
 
     return go
 

@@ -9,7 +9,6 @@ from streamlit.testing.v1 import AppTest
 
 from app import annotations, keeping, session
 from app.lists import history, page
-from app.serve import MAIN
 from feature_store import list_edits as edits
 from feature_store import store as store_module
 from feature_store.exchange.shapes import checked
@@ -17,6 +16,7 @@ from feature_store.exchange.taking import take_in
 from feature_store.lists import Lists
 from feature_store.records import FeatureId
 from feature_store.store import Store
+from tests.pages import opened
 from tests.stores import make_store
 
 A, B, GONE = FeatureId("resid", 3), FeatureId("abs", 4), FeatureId("gone", 1)
@@ -37,12 +37,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def visit(store: Store) -> Open:
     def go(page: str = session.LISTS, **query: str) -> AppTest:
-        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, **query)
 
     return go
 

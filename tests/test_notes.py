@@ -11,11 +11,11 @@ from streamlit.testing.v1 import AppTest
 
 from app import annotations, session
 from app.panels import notes
-from app.serve import MAIN
 from feature_store import store as store_module
 from feature_store.catalog import Catalog
 from feature_store.records import FeatureId
 from feature_store.store import Store
+from tests.pages import opened
 from tests.stores import DEAD, make_store
 
 A = FeatureId("resid", 3)
@@ -35,12 +35,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def visit(store: Store) -> Open:
     def go(page: str = session.FEATURE, **query: str) -> AppTest:
-        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
-        for name, value in (query or {"feature": "resid/3"}).items():
-            test.query_params[name] = value
-        test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, **(query or {"feature": "resid/3"}))
 
     return go
 

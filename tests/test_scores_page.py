@@ -15,7 +15,6 @@ from app.jobs import starting
 from app.scores import alike, charts, means, null_charts, nulls, picks, read, tables, telling
 from app.scores.alike import Decoded
 from app.scores.charts import Axis
-from app.serve import MAIN
 from autointerp.embedding import nearest_rows
 from autointerp.statistics import difference
 from feature_store import scoring
@@ -23,6 +22,7 @@ from feature_store.jobs import Jobs, write_json
 from feature_store.records import FeatureId
 from feature_store.scoring import NewExplanation
 from feature_store.store import Store
+from tests.pages import opened
 from tests.scored import FEATURES, NAME, explained, row, scored_store, value_of
 from tests.stores import make_store
 
@@ -40,12 +40,7 @@ def visit(monkeypatch: pytest.MonkeyPatch) -> Open:
 
     def go(store: Store, page: str = session.SCORES, **query: str) -> AppTest:
         monkeypatch.setenv(session.STORE, str(store.path))
-        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, **query)
 
     return go
 

@@ -7,11 +7,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import live, session
-from app.serve import MAIN
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
+from tests.pages import opened
 
 Open = Callable[..., AppTest]
 TEXT = "the cat ran to the park"
@@ -27,12 +27,7 @@ def visit(harvested: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterato
     def go(**query: str) -> AppTest:
         file = HarvestFile(harvested)
         assert live.loading(file, file.record.id).done.wait(30)
-        test = AppTest.from_file(str(MAIN), default_timeout=60).run()
-        for name, value in {"by": "text", **query}.items():
-            test.query_params[name] = value
-        test.switch_page(session.SEARCH).run()
-        assert not test.exception
-        return test
+        return opened(session.SEARCH, **{"by": "text", **query})
 
     yield go
 

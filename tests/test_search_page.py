@@ -7,10 +7,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import meaning, session
-from app.serve import MAIN
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.embedders import static_model
+from tests.pages import opened
 from tests.stores import make_store
 
 Open = Callable[..., AppTest]
@@ -32,12 +32,7 @@ def visit(store: Store, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setenv(session.STORE, str(store.path))
 
     def go(**query: str) -> AppTest:
-        test = AppTest.from_file(str(MAIN), default_timeout=30).run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(session.SEARCH).run()
-        assert not test.exception
-        return test
+        return opened(session.SEARCH, **query)
 
     return go
 

@@ -9,7 +9,6 @@ from streamlit.testing.v1 import AppTest
 
 from app import live, session
 from app.behaviours import keeping
-from app.serve import MAIN
 from app.shift import marking
 from app.steer import run
 from backend.behaviours.finding import find
@@ -19,6 +18,7 @@ from backend.shift.texts import written
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 from tests.harvests import Rig
+from tests.pages import opened
 from tests.planted import trapped
 
 pytestmark = pytest.mark.process
@@ -49,12 +49,7 @@ def visit(store: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> 
     def go(page: str, **query: str) -> AppTest:
         file = Store(store).harvest(None)
         assert live.loading(file, file.record.id).done.wait(30)
-        test = AppTest.from_file(str(MAIN), default_timeout=60).run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test = test.switch_page(page).run()
-        assert not test.exception
-        return test
+        return opened(page, **query)
 
     return go
 

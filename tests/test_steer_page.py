@@ -11,7 +11,6 @@ from streamlit.testing.v1 import AppTest
 
 from app import live, session, steering
 from app.experiments import words
-from app.serve import MAIN
 from app.steer import link, run, tabs
 from app.steering import Setting
 from backend.engine import LocalEngine
@@ -24,6 +23,7 @@ from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.harvests import Rig
+from tests.pages import opened
 
 Open = Callable[..., AppTest]
 PROMPT = "the cat ran to the park"
@@ -54,13 +54,7 @@ def visit(store: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> 
         file = next((store / "harvests").glob("*.duckdb"))
         harvest = HarvestFile(file)
         assert live.loading(harvest, harvest.record.id).done.wait(30)
-        test = AppTest.from_file(str(MAIN), default_timeout=60)
-        test.run()
-        for name, value in query.items():
-            test.query_params[name] = value
-        test.switch_page(session.STEER).run()
-        assert not test.exception
-        return test
+        return opened(session.STEER, **query)
 
     yield go  # type: ignore[misc]  # a generator fixture
     run.line.clear()
