@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from autointerp.asking import CallLog, Server, at, calls_of, servers
 from autointerp.asking.prices import Price, price, prices
+from autointerp.asking.rows import opened as opened_calls
 from autointerp.jobs.estimate import Dry, Rates, learned
 from autointerp.jobs.gate import Gate
 from autointerp.quiet import pool_of
@@ -86,8 +85,14 @@ def opened(store: Store, harvest: str, dictionary: str) -> HarvestFile:
 
 
 @asynccontextmanager
-async def asked(store: Store, work: Work, asking: Asking) -> AsyncIterator[tuple[Gate, CallLog]]:
-    """The gate to the server, with the job's record behind it, until the block ends."""
+async def asked(
+    store: Store, work: Work, asking: Asking | None
+) -> AsyncIterator[tuple[Gate, CallLog] | tuple[None, None]]:
+    """The gate to the server, with the job's record behind it, until the block ends; without
+    `asking` neither, for a job that asks nobody."""
+    if asking is None:
+        yield None, None
+        return
     from autointerp.asking import asking as connected
 
     server = asking.server
@@ -150,14 +155,15 @@ def so_far(job: Job) -> dict[str, Any]:
         return {}
 
 
-def ending(gate: Gate | None) -> dict[str, Any]:
-    """A result's word on why asking ended early. InputError unless it was the budget: that is no
-    mistake, and what was done within it stands."""
+def ending(gate: Gate | None, calls: CallLog | None) -> dict[str, Any]:
+    """A result's word on calls that an earlier end of the job lost, and on why asking ended early.
+    InputError unless it was the budget: that is no mistake, and what was done within it stands."""
+    lost = {"lost": calls.lost.calls if calls else 0}
     if gate is None or gate.stopped is None:
-        return {}
+        return lost
     if gate.stopped.kind != "budget":
         raise InputError(gate.stopped.sentence)
-    return {"stopped": gate.stopped.sentence}
+    return lost | {"stopped": gate.stopped.sentence}
 
 
 def by_purpose(path: Path) -> dict[str, dict[str, Any]]:
@@ -167,7 +173,7 @@ def by_purpose(path: Path) -> dict[str, dict[str, Any]]:
     """
     if not path.exists():
         return {}
-    with duckdb.connect(str(path), read_only=True) as db:
+    with opened_calls(path, read_only=True) as db:
         rows = db.execute(PURPOSES).fetchall()
     return {
         purpose: {"calls": calls, "tokens": int(tokens), "cost": None if unpriced else cost}

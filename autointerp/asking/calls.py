@@ -22,7 +22,7 @@ from autointerp.asking.budget import Budget
 from autointerp.asking.former import Former
 from autointerp.asking.journal import Journal, drop
 from autointerp.asking.known import Known
-from autointerp.asking.rows import Attempt, Kept, Outcome, find, hash_of, insert, now, short
+from autointerp.asking.rows import Attempt, Kept, Outcome, find, hash_of, insert, now, opened, short
 from feature_store.errors import InputError
 from feature_store.jobs import Job, Jobs
 from feature_store.locks import holder
@@ -30,8 +30,6 @@ from feature_store.locks import holder
 SCHEMA = Path(__file__).with_name("calls.sql")
 FLUSH_S = 1.0
 BATCH = 512
-MEMORY = "96MB"
-"""Of DuckDB, however long the job."""
 
 
 class Lost(NamedTuple):
@@ -100,7 +98,7 @@ class CallLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(journal or path.with_suffix(".journal"))
-            self._db = duckdb.connect(str(path), config={"threads": 1, "memory_limit": MEMORY})
+            self._db = opened(path)
             self._db.execute(SCHEMA.read_text(encoding="utf-8"))
             self._take_up()
             self.lost = self._settle_lost()

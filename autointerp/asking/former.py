@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from autointerp.asking.rows import Kept, find, hash_of
+from autointerp.asking.rows import Kept, find, hash_of, opened
 from feature_store.locks import holder
 
 
@@ -43,7 +43,7 @@ class Former:
         found: dict[str, Kept] = {}
         for file, wanted in self._where(keys).items():
             try:
-                with duckdb.connect(str(self._paths[file]), read_only=True) as db:
+                with opened(self._paths[file], read_only=True) as db:
                     found |= find(db, [key for key in wanted if key not in found])
             except duckdb.Error:  # deleted, or its job goes on: the question is asked once more
                 continue
@@ -65,7 +65,7 @@ class Former:
 
 def hashes_of(path: Path) -> np.ndarray:
     """[replies] uint64 of a file of calls; none of a file of something else."""
-    with duckdb.connect(str(path), read_only=True) as db:
+    with opened(path, read_only=True) as db:
         tables = {
             name for (name,) in db.execute("SELECT table_name FROM duckdb_tables()").fetchall()
         }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import duckdb
@@ -11,6 +12,8 @@ import pyarrow as pa
 from autointerp.asking.records import Came, Reply, Request, writable
 
 SHOWN = 300
+MEMORY = "96MB"
+"""Of DuckDB, however long the job."""
 
 
 class Attempt(NamedTuple):
@@ -73,6 +76,12 @@ SCHEMAS = {
         )
     ),
 }
+
+
+def opened(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """A file of calls, with as little in memory however many it has."""
+    config = {"threads": 1, "memory_limit": MEMORY}
+    return duckdb.connect(str(path), read_only=read_only, config=config)
 
 
 def insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:

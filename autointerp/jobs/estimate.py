@@ -17,6 +17,7 @@ import numpy as np
 
 from autointerp.asking.prices import Price
 from autointerp.asking.records import Failed, Request
+from autointerp.asking.rows import opened
 from autointerp.contexts import Sampled, Wanted, sample_many
 from autointerp.jobs.choosing import Choice, foreseen
 from autointerp.jobs.gate import ROLE
@@ -31,11 +32,19 @@ SENTENCE, DIGIT, FRAME = 30, 3, 12
 """Tokens of a sentence, of a number in a list, and of the JSON around them."""
 NEWEST = 8
 """Jobs whose calls are looked at."""
-LEARNED = """
-    SELECT split_part(purpose, ' of ', 1) AS about, count(*), avg(tokens_in), avg(tokens_out),
-           list(request ORDER BY attempt)[:50], list(tokens_in ORDER BY attempt)[:50]
+LOOKED_AT = 50
+"""Requests of a kind that are counted anew."""
+CALLS = """
+    CREATE TEMP TABLE call AS
+    SELECT attempt, split_part(purpose, ' of ', 1) AS about, tokens_in, tokens_out
     FROM attempt JOIN outcome USING (attempt)
-    WHERE model = ? AND tokens_in IS NOT NULL AND request IS NOT NULL GROUP BY about
+    WHERE model = ? AND tokens_in IS NOT NULL AND request IS NOT NULL
+"""
+REPLIES = "SELECT about, count(*), count(*) * coalesce(avg(tokens_out), 0) FROM call GROUP BY about"
+REQUESTS = """
+    SELECT about, request, tokens_in FROM attempt JOIN (
+        FROM call QUALIFY row_number() OVER (PARTITION BY about ORDER BY attempt) <= ?
+    ) USING (attempt) ORDER BY attempt
 """
 
 
@@ -102,21 +111,24 @@ class Rates:
 
 def learned(files: Iterable[Path], model: str) -> Rates:
     """From the newest jobs' files of calls; those that are in use are left out."""
-    counted: dict[str, list[tuple[float, float, int, float]]] = {}
+    asked: dict[str, list[tuple[float, float]]] = {}
+    said: dict[str, list[tuple[float, float]]] = {}
     for path in list(files)[:NEWEST]:
         try:
-            with duckdb.connect(str(path), read_only=True) as db:
-                rows = db.execute(LEARNED, [model]).fetchall()
+            with opened(path, read_only=True) as db:
+                db.execute(CALLS, [model])
+                replies = db.execute(REPLIES).fetchall()
+                requests = db.execute(REQUESTS, [LOOKED_AT]).fetchall()
         except (duckdb.IOException, duckdb.ConnectionException, duckdb.CatalogException):
             continue  # a job is at it, or it is no file of calls
-        for kind, n, _, out, requests, tokens in rows:
-            ours = sum(tokens_of(content(request)) for request in requests)
-            counted.setdefault(kind, []).append((sum(tokens), ours, n, n * (out or 0.0)))
-    prompt = {kind: ratio((a, b) for a, b, *_ in rows) for kind, rows in counted.items()}
-    reply = {kind: ratio((o, n) for *_, n, o in rows) for kind, rows in counted.items()}
-    if counted:
-        prompt[""] = ratio((a, b) for rows in counted.values() for a, b, *_ in rows)
-    return Rates(prompt, reply)
+        for kind, n, tokens in replies:
+            said.setdefault(kind, []).append((tokens, n))
+        for kind, request, tokens in requests:
+            asked.setdefault(kind, []).append((tokens, tokens_of(content(request))))
+    prompt = {kind: ratio(pairs) for kind, pairs in asked.items()}
+    if asked:
+        prompt[""] = ratio(pair for pairs in asked.values() for pair in pairs)
+    return Rates(prompt, {kind: ratio(pairs) for kind, pairs in said.items()})
 
 
 def content(request: str) -> str:
