@@ -116,8 +116,7 @@ class Explanations:
         rows = zip(*(both[n].to_pylist() for n in ("explanation", "text", "text written")),
                    strict=True)  # fmt: skip
         twice = [number for number, label, text in rows if as_label(label) == as_label(text)]
-        known = pc.is_in(labels["explanation"], pa.array(twice, pa.int64()))
-        return cls(labels.filter(pc.invert(known)))
+        return cls(labels.filter(pa.array(~np.isin(labels["explanation"].to_numpy(), twice))))
 
     def of(self, feature: FeatureId) -> list[Explanation]:
         """The explanations of one feature, newest first."""

@@ -119,15 +119,15 @@ def do(store: Store, work: Work) -> dict[str, Any]:
 
 async def run(store: Store, work: Work, given: Explaining) -> tuple[Tally, dict[str, Any]]:
     """With a server behind the gate where one is needed, and without."""
-    if "server" not in needs(given.explainers):
-        return await through(store, work, given, None, None)
-    async with asked(store, work, given.asking) as (gate, calls):
-        return await through(store, work, given, gate, calls)
+    asking = given.asking if "server" in needs(given.explainers) else None
+    async with asked(store, work, asking) as (gate, calls):
+        tally = await through(store, work, given, gate, calls)
+        return tally, ending(gate, calls)
 
 
 async def through(
     store: Store, work: Work, given: Explaining, gate: Gate | None, calls: CallLog | None
-) -> tuple[Tally, dict[str, Any]]:
+) -> Tally:
     """The pipeline itself."""
     file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
     teller = Teller(work, NOTE, calls)
@@ -151,7 +151,7 @@ async def through(
         )
     )  # fmt: skip
     teller.write(facts(given, tally))
-    return tally, {"lost": calls.lost.calls if calls else 0} | ending(gate)
+    return tally
 
 
 def tools(work: Work, file: HarvestFile, given: Explaining, gate: Gate | None) -> Tools:

@@ -155,15 +155,15 @@ def do(store: Store, work: Work) -> dict[str, Any]:
 
 async def run(store: Store, work: Work, given: Scoring) -> tuple[Summary, dict[str, Any]]:
     """With a server behind the gate where one is needed, and without."""
-    if not asks(given.scorers, given.judge):
-        return await through(store, work, given, None, None)
-    async with asked(store, work, given.asking) as (gate, calls):
-        return await through(store, work, given, gate, calls)
+    asking = given.asking if asks(given.scorers, given.judge) else None
+    async with asked(store, work, asking) as (gate, calls):
+        summary = await through(store, work, given, gate, calls)
+        return summary, ending(gate, calls)
 
 
 async def through(
     store: Store, work: Work, given: Scoring, gate: Gate | None, calls: CallLog | None
-) -> tuple[Summary, dict[str, Any]]:
+) -> Summary:
     """The pipeline itself."""
     file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
     labels = Labels(
@@ -188,7 +188,7 @@ async def through(
         )
     )  # fmt: skip
     teller.write({"means": summary.means(), "skipped": summary.skipped})
-    return summary, {"lost": calls.lost.calls if calls else 0} | ending(gate)
+    return summary
 
 
 def embedding(work: Work, file: HarvestFile, given: Scoring, labels: Labels) -> Embedder | None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled, TooFew, Wanted
+from autointerp.contexts import TooFew, Wanted
 from autointerp.explainers.records import Explained, Explainer, Tools
+from autointerp.jobs.carrying import Done, Drawn, carry
 from autointerp.jobs.choosing import Choice, drawn
-from autointerp.jobs.flow import Flow
 from autointerp.jobs.gate import Gate, role
-from autointerp.jobs.ledger import Ledger, to_disk
+from autointerp.jobs.ledger import Ledger
 from autointerp.windows import Example
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
@@ -41,14 +41,6 @@ class Plan:
     width: int = 1
     gate: Gate | None = None
     sources: SourcesOf | None = None
-
-
-@dataclass(frozen=True)
-class Done:
-    """What came of one feature."""
-
-    entry: dict[str, Any]
-    rows: tuple[NewExplanation, ...] = ()
 
 
 class Tally:
@@ -93,40 +85,20 @@ async def explain(plan: Plan) -> Tally:
     Ends early where the gate stops; raises what the store or `tick` raises.
     """
     tally = Tally(plan.file.dictionary(plan.dictionary).d_sae, list(plan.explainers))
-    done, had = taken_up(plan.ledger, tally)
 
-    def sink(batch: Sequence[Done]) -> None:
-        with to_disk():
-            plan.keep([row for one in batch for row in one.rows])
-            plan.ledger.add(one.entry for one in batch)
-        for one in batch:
-            tally.add(one.entry)
-        rows = [row for one in batch for row in one.rows]
+    def kept(rows: Sequence[NewExplanation]) -> None:
+        plan.keep(rows)
         tally.latest = [(str(row.feature), row.text) for row in rows[-5:]] or tally.latest
 
-    await Flow(
-        drawn(plan.file, plan.dictionary, plan.choice, plan.wanted, done, had),
-        partial(one_feature, plan), sink, lambda n: plan.tick(tally, plan.choice.total),
-        plan.width, plan.gate,
-    ).run()  # fmt: skip
+    await carry(
+        partial(drawn, plan.file, plan.dictionary, plan.choice, plan.wanted),
+        partial(one_feature, plan), kept, tally, plan.ledger,
+        lambda n: plan.tick(tally, plan.choice.total), plan.width, plan.gate,
+    )  # fmt: skip
     return tally
 
 
-def taken_up(ledger: Ledger, tally: Any) -> tuple[set[int], int]:
-    """Features that earlier runs did, and how many of these had enough contexts.
-
-    What was not answered is done again, and so does not count.
-    """
-    state: dict[int, str] = {}
-    for entry in ledger.entries():
-        tally.add(entry)
-        failed, skipped = entry.get("failed"), entry.get("skipped")
-        state[entry["feature"]] = "failed" if failed else "skipped" if skipped else "done"
-    done = {feature for feature, how in state.items() if how != "failed"}
-    return done, sum(how == "done" for how in state.values())
-
-
-async def one_feature(plan: Plan, one: tuple[FeatureId, Sampled | TooFew]) -> Done | None:
+async def one_feature(plan: Plan, one: Drawn) -> Done[NewExplanation] | None:
     """A feature's sentences, one after the other; None where asking was stopped meanwhile."""
     feature, found = one
     if isinstance(found, TooFew):

@@ -10,17 +10,15 @@ from typing import Any
 
 from autointerp import nulls
 from autointerp.contexts import Sampled, TooFew, Wanted
+from autointerp.jobs.carrying import Done, Drawn, carry
 from autointerp.jobs.choosing import Choice, drawn
-from autointerp.jobs.explaining import taken_up
-from autointerp.jobs.flow import Flow
 from autointerp.jobs.gate import Gate, role
 from autointerp.jobs.labels import Label, Labels
-from autointerp.jobs.ledger import Ledger, to_disk
+from autointerp.jobs.ledger import Ledger
 from autointerp.jobs.summary import Summary
 from autointerp.scorers.records import Scored, Scorer, Tools
 from autointerp.statistics import Estimate
 from feature_store.reader import HarvestFile
-from feature_store.records import FeatureId
 from feature_store.scoring import NewScore
 
 OWN = "own"
@@ -50,14 +48,6 @@ class Plan:
     gate: Gate | None = None
 
 
-@dataclass(frozen=True)
-class Done:
-    """What came of one feature."""
-
-    entry: dict[str, Any]
-    rows: tuple[NewScore, ...] = ()
-
-
 async def score(plan: Plan) -> Summary:
     """Score what is left; everything is kept as it comes. The summary is of earlier runs, too.
 
@@ -65,24 +55,15 @@ async def score(plan: Plan) -> Summary:
     """
     d_sae = plan.file.dictionary(plan.dictionary).d_sae
     summary = Summary(d_sae, plan.labels.explainers, plan.scorers)
-    done, had = taken_up(plan.ledger, summary)
-
-    def sink(batch: Sequence[Done]) -> None:
-        with to_disk():
-            plan.keep([row for one in batch for row in one.rows])
-            plan.ledger.add(one.entry for one in batch)
-        for one in batch:
-            summary.add(one.entry)
-
-    await Flow(
-        drawn(plan.file, plan.dictionary, plan.choice, plan.wanted, done, had),
-        partial(one_feature, plan), sink, lambda n: plan.tick(summary, plan.choice.total),
-        plan.width, plan.gate,
-    ).run()  # fmt: skip
+    await carry(
+        partial(drawn, plan.file, plan.dictionary, plan.choice, plan.wanted),
+        partial(one_feature, plan), plan.keep, summary, plan.ledger,
+        lambda n: plan.tick(summary, plan.choice.total), plan.width, plan.gate,
+    )  # fmt: skip
     return summary
 
 
-async def one_feature(plan: Plan, one: tuple[FeatureId, Sampled | TooFew]) -> Done | None:
+async def one_feature(plan: Plan, one: Drawn) -> Done[NewScore] | None:
     """A feature's scores; None where asking was stopped meanwhile."""
     feature, found = one
     if isinstance(found, TooFew):
