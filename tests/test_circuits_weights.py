@@ -76,7 +76,7 @@ def test_a_de_embedding_ranks_tokens(tiny_lm, transcoders) -> None:
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "neox"])
 def test_all_paths_from_a_feature_make_up_its_direct_effect(architecture: str, transcoders) -> None:
     """Straight, and through every chain of heads: the sum is the attribution graph's edge."""
-    lm, text = tiny(architecture), short()
+    lm, text = tiny(architecture), Text(short().token_ids[:3], [False, True, True])
     graph = attribution_graph(lm, transcoders, text, lambda logits: chosen(lm, logits, [7]))
     everything = {"steps": 10**6, "beam": 10**6, "through_features": False}
     paths = greedy_paths(lm, transcoders, text, FromLogit((7,)), **everything)

@@ -31,7 +31,7 @@ def test_a_full_disk_at_every_stage_is_a_sentence_and_the_harvest_goes_on(
     rig: Rig, harvested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While planning, at a checkpoint, while publishing; then there is room."""
-    small_steps(monkeypatch)
+    small_steps(monkeypatch, 30_000, 6000)
     stages = []
     for size in (2000, 60_000, 900_000, 1_500_000):
         one = rig.start(tmp_path)

@@ -39,12 +39,13 @@ def exact_width(truth: float, n: float) -> float:
     return float((binom.pmf(k, n, truth) * (high - low)).sum())
 
 
+@pytest.mark.parametrize("draws", [4000, pytest.param(20_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("size", "icc"), CLUSTERS)
-def test_the_grid_of_balanced_accuracy(size: int, icc: float) -> None:
+def test_the_grid_of_balanced_accuracy(size: int, icc: float, draws: int) -> None:
     dice = np.random.default_rng(3)
     for n in SIZES:
         for truth in TRUTHS:
-            classes = [answers(dice, truth, n, size, icc, (20_000,)) for _ in range(2)]
+            classes = [answers(dice, truth, n, size, icc, (draws,)) for _ in range(2)]
             low, high = limits(classes)
             covered = ((low <= truth) & (truth <= high)).mean()
             sizes = np.bincount(np.arange(n) // size)
