@@ -260,7 +260,7 @@ def test_a_dictionary_stands_beside_one_that_nobody_trained(
     assert by["pattern", "Detection"][1].startswith("0.51 [")
     assert by["pattern", "Detection"][2].startswith("+0.14 [")
     assert by["other", "Detection"][1] == "not scored yet"
-    assert "Beside dictionaries that nobody trained" in words(test)
+    assert "Beside null dictionaries" in words(test)
     given = f"--store {store.path} --harvest tiny-0001 --dictionary abs --features all"
     more = "--explainer pattern --scorer simulation"
     assert f"saefari score {given} {more}" in words(test)

@@ -1,4 +1,4 @@
-"""A dictionary's scores beside those of its null dictionaries: directions that nobody trained."""
+"""A dictionary's scores beside those of its null dictionaries."""
 
 import shlex
 from collections.abc import Sequence

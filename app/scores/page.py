@@ -113,12 +113,12 @@ def summary(here: Place, lines: list[Line]) -> None:
 
 
 def null_dictionaries(here: Place, by: str, found: list[nulls.Beside]) -> None:
-    """The same scores of dictionaries that nobody trained: a figure of the chosen explainer's, a
+    """The same scores of its null dictionaries: a figure of the chosen explainer's, a
     table of all, and what to run for those that are not there."""
     if not found:
         st.caption("No null dictionary in this harvest: saefari harvest --null random adds some.")
         return
-    st.subheader("Beside dictionaries that nobody trained", anchor=False)
+    st.subheader("Beside null dictionaries", anchor=False)
     mine, name = [one for one in found if one.series.by == by], here.info.dictionary
     if panels := nulls.panels(name, mine):
         names = list(dict.fromkeys(row.name for panel in panels for row in panel.rows))
