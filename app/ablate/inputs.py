@@ -5,6 +5,7 @@ import streamlit as st
 from app import annotations, finding, session
 from app.ablate import setting
 from app.ablate.setting import SOURCES, keep, key, put, value
+from app.fields import uploaded
 from app.session import Place
 from app.wording import plural
 from backend.ablation.asked import AT_ONCE, MOST, read_jsonl
@@ -115,13 +116,11 @@ def drop() -> None:
 
 def upload() -> None:
     """Callback: a file's cases, or why it has none."""
-    given = st.session_state[key("upload")]
-    if given is None:
-        return
     try:
-        if given.size > LARGEST:
-            raise InputError(f"{given.name} is larger than {LARGEST // 10**6} MB. Take a sample.")
-        st.session_state[setting.FILE] = (given.name, read_jsonl(given.name, given.getvalue()))
+        given = uploaded(key("upload"), LARGEST)
+        if given is None:
+            return
+        st.session_state[setting.FILE] = (given[0], read_jsonl(*given))
     except InputError as error:
         st.session_state["ablate_problem"] = str(error)
 

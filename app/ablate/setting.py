@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.fields import Fields
 from app.session import Place
 from backend.ablation.asked import AT_ONCE, Asked, Case, Ranking
 from backend.ablation.parts import HOWS, Part, check_how
@@ -40,34 +41,15 @@ REQUESTS = "ablate_requests"
 """Of the session: tab → the request opened there last, and how many were."""
 
 
-def key(name: str) -> str:
-    """Of a field's widget."""
-    return f"ablate_{name}"
-
-
-def value(name: str) -> Any:
-    """What a field says, drawn just now or not."""
-    return st.session_state.get(key(name), st.session_state[KEPT][name])
-
-
-def keep() -> None:
-    """Callback: what the fields say is there on the way back to the page."""
-    st.session_state[KEPT] = {name: value(name) for name in USUAL}
-
-
-def put(**given: Any) -> None:
-    """Other values; widgets show them."""
-    for name, new in given.items():
-        st.session_state[key(name)] = new
-    keep()
+FIELDS = Fields("ablate_", KEPT)
+key, value, keep, put = FIELDS.key, FIELDS.value, FIELDS.keep, FIELDS.put
 
 
 def adopt(place: Place) -> None:
     """Fill the fields: from a link that was not taken yet, else as this visitor left them."""
     state, query = st.session_state, st.query_params
     state.setdefault(KEPT, dict(USUAL))
-    for name, kept in state[KEPT].items():
-        state.setdefault(key(name), kept)
+    FIELDS.restore()
     link = {n: query.get_all(n) for n in (*LINKED, "feature", "part") if n in query}
     if link and state.get(OPENED) != link:
         state[OPENED] = link

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
+from app.fields import Fields
 from app.session import Place
 from backend.ablation.asked import Case
 from backend.circuits.records import BASELINES
@@ -26,34 +27,15 @@ KEPT, FILE, ADOPTED = "circuits_kept", "circuits_file", "circuits_adopted"
 """Of the session: the fields' values; a file's name and cases; the link that was taken."""
 
 
-def key(name: str) -> str:
-    """Of a field's widget."""
-    return f"circuits_f_{name}"
-
-
-def value(name: str) -> Any:
-    """What a field says, drawn just now or not."""
-    return st.session_state.get(key(name), st.session_state[KEPT][name])
-
-
-def keep() -> None:
-    """Callback: what the fields say is there on the way back to the page."""
-    st.session_state[KEPT] = {name: value(name) for name in USUAL}
-
-
-def put(**given: Any) -> None:
-    """Other values; widgets show them."""
-    for name, new in given.items():
-        st.session_state[key(name)] = new
-    keep()
+FIELDS = Fields("circuits_f_", KEPT)
+key, value, keep, put = FIELDS.key, FIELDS.value, FIELDS.keep, FIELDS.put
 
 
 def adopt(place: Place) -> None:
     """Fill the fields: from a link that was not taken yet, else as this visitor left them."""
     state = st.session_state
     state.setdefault(KEPT, dict(USUAL))
-    for name, kept in state[KEPT].items():
-        state.setdefault(key(name), kept)
+    FIELDS.restore()
     link = {name: st.query_params[name] for name in LINKED if name in st.query_params}
     if link and state.get(ADOPTED) != link:
         state[ADOPTED] = link

@@ -7,6 +7,7 @@ from app.circuits import fields
 from app.circuits.asked import PLACES
 from app.circuits.fields import FILE, SOURCES, keep, key, value
 from app.circuits.methods import METHODS
+from app.fields import uploaded
 from app.jobs import circuits as job
 from app.jobs import starting, watching
 from app.session import Place
@@ -148,13 +149,11 @@ def file() -> None:
 
 def upload() -> None:
     """Callback: a file's cases, or why it has none."""
-    given = st.session_state[key("upload")]
-    if given is None:
-        return
     try:
-        if given.size > LARGEST:
-            raise InputError(f"{given.name} is larger than {LARGEST // 10**6} MB. Take a sample.")
-        st.session_state[FILE] = (given.name, read_jsonl(given.name, given.getvalue()))
+        given = uploaded(key("upload"), LARGEST)
+        if given is None:
+            return
+        st.session_state[FILE] = (given[0], read_jsonl(*given))
     except InputError as error:
         st.session_state[REFUSED] = str(error)
 

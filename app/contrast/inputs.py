@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import session
+from app import fields, session
 from app.contrast.running import Asked
 from app.session import Place
 from app.wording import plural
@@ -33,9 +33,8 @@ LARGEST = 20_000_000
 """Bytes of a file."""
 
 
-def key(name: str) -> str:
-    """Of a field's widget."""
-    return f"contrast_{name}"
+FIELDS = fields.Fields("contrast_", KEPT)
+key, value, keep = FIELDS.key, FIELDS.value, FIELDS.keep
 
 
 def adopt(place: Place) -> None:
@@ -62,18 +61,7 @@ def adopt(place: Place) -> None:
         "by": kept["by"] if kept["by"] in BY else DEFAULTS["by"],
     }
     state[OF] = here
-    for name, value in kept.items():
-        state.setdefault(key(name), value)
-
-
-def value(name: str) -> Any:
-    """What a field says, drawn just now or not."""
-    return st.session_state.get(key(name), st.session_state[KEPT][name])
-
-
-def keep() -> None:
-    """Callback: what the fields say is there on the way back to the page."""
-    st.session_state[KEPT] = {name: value(name) for name in DEFAULTS}
+    FIELDS.restore()
 
 
 def go() -> None:
@@ -102,23 +90,19 @@ def drop(*sides: str) -> None:
 
 def uploaded(side: str) -> None:
     """Callback: a file in place of a side's field; one with several labels is both sides."""
-    file = st.session_state[key(f"file_{side}")]
-    if file is None:
-        return
     try:
-        if file.size > LARGEST:
-            raise InputError(f"{file.name} is larger than {LARGEST // 10**6} MB. Take a sample.")
-        groups = {
-            name: tuple(texts) for name, texts in from_file(file.name, file.getvalue()).items()
-        }
+        given = fields.uploaded(key(f"file_{side}"), LARGEST)
+        if given is None:
+            return
+        groups = {name: tuple(texts) for name, texts in from_file(*given).items()}
     except InputError as error:
         st.session_state["contrast_problem"] = str(error)
         return
     if len(groups) > 1:
-        st.session_state[LABELS] = (file.name, groups)
+        st.session_state[LABELS] = (given[0], groups)
         return
     for name, texts in groups.items() or [("", ())]:
-        st.session_state.setdefault(FILES, {})[side] = (file.name, texts)
+        st.session_state.setdefault(FILES, {})[side] = (given[0], texts)
         if name:
             st.session_state[key(f"{side}_name")] = name
 

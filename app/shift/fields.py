@@ -5,6 +5,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import fields as forms
 from app import session
 from app.session import Place
 from app.wording import plural
@@ -24,9 +25,8 @@ LARGEST = 4_000_000
 HINT = '{"text": "…", "label": "…", "group": "…"}'
 
 
-def key(name: str) -> str:
-    """Of a field's widget."""
-    return f"shift_{name}"
+FIELDS = forms.Fields("shift_", KEPT)
+key, value = FIELDS.key, FIELDS.value
 
 
 def defaults(place: Place) -> dict[str, Any]:
@@ -53,19 +53,13 @@ def adopt(place: Place) -> None:
     kept = state[KEPT]
     kept["on"] = [name for name in kept["on"] if name in place.file.dictionaries] or start["on"]
     kept["pool"] = kept["pool"] if kept["pool"] in POOLS else start["pool"]
-    for name, one in kept.items():
-        state.setdefault(key(name), one)
-
-
-def value(name: str) -> Any:
-    """What a field says, drawn just now or not."""
-    return st.session_state.get(key(name), st.session_state[KEPT][name])
+    FIELDS.restore()
 
 
 def keep() -> None:
     """Callback: what the fields say is there on the way back, and the short ones in the URL."""
-    kept = {name: value(name) for name in st.session_state[KEPT]}
-    st.session_state[KEPT] = kept
+    FIELDS.keep()
+    kept = st.session_state[KEPT]
     others = {name: st.query_params.get_all(name) for name in st.query_params
               if name not in (*LINKED, "experiment")}  # fmt: skip
     same = kept["train"] == written(example.training())
@@ -98,19 +92,23 @@ def show_asked(asked: Asked) -> None:
 
 def uploaded(name: str) -> None:
     """Callback: a file in place of a field's text."""
-    file = st.session_state[key(f"file_{name}")]
-    if file is None:
-        return
     try:
-        if file.size > LARGEST:
-            raise InputError(f"{file.name} is larger than {LARGEST // 10**6} MB. Take a sample.")
-        found = parse(file.getvalue().decode("utf-8-sig"), file.name)
-    except UnicodeDecodeError:
-        st.session_state[PROBLEM] = f"{file.name} is not UTF-8 text. Save it as UTF-8."
+        given = forms.uploaded(key(f"file_{name}"), LARGEST)
+        if given is None:
+            return
+        found = parse(utf8(*given), given[0])
     except InputError as error:
         st.session_state[PROBLEM] = str(error)
     else:
         show({name: written(found)})
+
+
+def utf8(name: str, content: bytes) -> str:
+    """A file's text. InputError for another encoding."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{name} is not UTF-8 text. Save it as UTF-8.") from None
 
 
 def draw(place: Place) -> None:
