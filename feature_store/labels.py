@@ -1,6 +1,7 @@
 """Texts about features, to be looked up by feature and found by words; and what a label is."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,11 @@ class Labels:
         self._features, self._texts = features, texts
         self._dictionaries = np.array([name for name, _ in features], dtype=object)
         self._of = dict(zip(features, texts, strict=True))
-        self._index = WordIndex(texts)
+
+    @cached_property
+    def _index(self) -> WordIndex:
+        """Made when words are first looked for: most pages only ask what a feature is called."""
+        return WordIndex(self._texts)
 
     def of(self, feature: tuple[str, int]) -> str:
         """A feature's label; empty without one."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend import imitation
 from backend.generation.prompts import plain
 from backend.generation.records import Sampling
 from backend.imitation import Ask, Found, imitate
@@ -65,7 +66,9 @@ def test_the_edits_it_gives_have_the_loss_it_says(found):
     assert sum(losses) / len(losses) == pytest.approx(found.fitted.after, abs=1e-4)
 
 
-def test_a_larger_penalty_lets_fewer_in():
+def test_a_larger_penalty_lets_fewer_in(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(imitation, "STEPS", 12)
+    monkeypatch.setattr(imitation, "REFITS", 6)
     few, many = (imitate(tiny(), chosen(), asked(penalty=p)) for p in (0.9, 0.05))
     assert few is not None
     assert many is not None
@@ -73,7 +76,8 @@ def test_a_larger_penalty_lets_fewer_in():
     assert few.fitted.after < few.fitted.before
 
 
-def test_features_that_may_not_be_chosen_are_not(found):
+def test_features_that_may_not_be_chosen_are_not(found, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(imitation, "REFITS", 2)
     first = found.pushes[0].feature
     alive = {n: np.ones(d.d_sae, dtype=bool) for n, d in chosen().items()}
     alive[first.dictionary][first.index] = False
@@ -94,7 +98,9 @@ def test_it_can_be_stopped_and_says_how_far_it_is():
     assert told[:4] == [0, 1, 2, 3]
 
 
-def test_fewer_than_four_texts_keep_none_back():
+def test_fewer_than_four_texts_keep_none_back(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(imitation, "STEPS", 4)
+    monkeypatch.setattr(imitation, "REFITS", 2)
     found = imitate(tiny(), chosen(), asked(2))
     assert found is not None
     assert found.kept_back is None
