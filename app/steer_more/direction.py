@@ -1,6 +1,7 @@
 """Contrast direction: from two sets of texts to a vector and to features to steer by."""
 
 import threading
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -11,12 +12,11 @@ from app.steer_more import pushes, task
 from app.steering import Subject
 from app.wording import ABSENT, measure, plural, signed
 from backend.interventions.records import Edit, Vector
-from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
 TITLE = "contrast direction"
-TASK, PROBLEM, WANTED = "direction_task", "direction_problem", "direction_wanted"
+TASK, WANTED = "direction_task", task.Wanted("direction")
 
 
 def draw(subject: Subject) -> None:
@@ -36,44 +36,27 @@ def draw(subject: Subject) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.session_state.setdefault("direction_m", 8)
         st.number_input("features", 1, 32, key="direction_m", width=120)
-        st.button("compare ▶", key="direction_run", on_click=want)
-    begin_wanted(subject)
-    if said := st.session_state.get(PROBLEM):
-        st.markdown(f":orange[{session.literal(said)}]")
+        st.button("compare ▶", key="direction_run", on_click=WANTED.ask)
+    WANTED.begin(subject.place.file, partial(begin, subject))
     results(subject)
 
 
-def want() -> None:
-    """Callback: begin as soon as the model is there."""
-    st.session_state[WANTED] = True
-    st.session_state.pop(PROBLEM, None)
-
-
-def begin_wanted(subject: Subject) -> None:
-    """Start what was asked for."""
-    if not st.session_state.get(WANTED):
-        return
-    try:
-        engine: Any = live.ready(subject.place.file)
-        if engine is None:
-            return
-        state = st.session_state
-        given = {
-            "dictionary": subject.place.info.dictionary,
-            "m": int(state["direction_m"]),
-            **{
-                side: [line for line in state[f"direction_{side}"].splitlines() if line.strip()]
-                for side in ("toward", "away from")
-            },
-        }
-        asked = subject.setting.asked(bos=engine.bos is not None)
-        request = {**asked.to_json(), "edits": [], "contrast": given}
-        st.session_state.pop(link.OTHER, None)
-        file = subject.place.file
-        task.begin(TASK, request, lambda mine: answer(engine, file, request, mine.tell))
-    except InputError as error:
-        st.session_state[PROBLEM] = str(error)
-    st.session_state.pop(WANTED, None)
+def begin(subject: Subject, engine: Any) -> None:
+    """Start what the fields say. InputError for what cannot be."""
+    state = st.session_state
+    given = {
+        "dictionary": subject.place.info.dictionary,
+        "m": int(state["direction_m"]),
+        **{
+            side: [line for line in state[f"direction_{side}"].splitlines() if line.strip()]
+            for side in ("toward", "away from")
+        },
+    }
+    asked = subject.setting.asked(bos=engine.bos is not None)
+    request = {**asked.to_json(), "edits": [], "contrast": given}
+    st.session_state.pop(link.OTHER, None)
+    file = subject.place.file
+    task.begin(TASK, request, lambda mine: answer(engine, file, request, mine.tell))
 
 
 def answer(

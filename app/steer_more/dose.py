@@ -17,10 +17,9 @@ from app.wording import count, measure, plural
 from backend.generation.asked import Asked
 from backend.interventions.modes import MODES
 from backend.interventions.records import Edit, Freeze
-from feature_store.errors import InputError
 
 TITLE = "dose–response"
-TASK, FIND, PROBLEM, WANTED = "dose_task", "dose_find", "dose_problem", "dose_wanted"
+TASK, FIND, WANTED = "dose_task", "dose_find", task.Wanted("dose")
 CONCEPTS = ("mean", "max", "rate", "match", "nearest", "judge")
 CONTROLS = {"features": "matched features", "directions": "random directions"}
 SAMPLES = 3
@@ -35,9 +34,7 @@ def draw(subject: Subject) -> None:
     elif subject.setting.edits:
         sweep = fields(subject)
         buttons(subject, sweep)
-    if said := st.session_state.get(PROBLEM):
-        st.markdown(f":orange[{session.literal(said)}]")
-    begin_wanted(subject)
+    WANTED.begin(subject.place.file, partial(begin, subject))
     done = task.watch(FIND)
     if done and done.result:
         reached(subject, done)
@@ -96,43 +93,26 @@ def buttons(subject: Subject, sweep: Sweep) -> None:
     new = subject.setting.sampling.max_new
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.button(f"sweep {count(sweep.texts)} texts of {new} tokens ▶", key="dose_run",
-                  on_click=want, args=("sweep", sweep))  # fmt: skip
+                  on_click=WANTED.ask, args=(sweep,))  # fmt: skip
         st.space("small")
         st.markdown("find the strength for KL", width="content")
         kl = st.number_input("KL", 0.001, 100.0, 1.0, key="dose_kl", label_visibility="collapsed",
                              format="%g", width=110)  # fmt: skip
         st.markdown("nats/token", width="content")
-        st.button("find", key="dose_find_run", on_click=want, args=("find", sweep, kl))
+        st.button("find", key="dose_find_run", on_click=WANTED.ask, args=(sweep, kl))
     if subject.setting.freeze != Freeze():
         st.caption("Frozen layers are not part of a sweep: here everything moves.")
 
 
-def want(*what: Any) -> None:
-    """Callback: begin, as soon as the model is there."""
-    st.session_state[WANTED] = what
-    st.session_state.pop(PROBLEM, None)
-
-
-def begin_wanted(subject: Subject) -> None:
-    """Start what was asked for."""
-    if not (what := st.session_state.get(WANTED)):
+def begin(subject: Subject, engine: Any, sweep: Sweep, kl: float | None = None) -> None:
+    """Start a sweep; with `kl`, the search for its strength. InputError for what cannot be."""
+    asked = subject.setting.asked(bos=engine.bos is not None)
+    sweeping.check(asked, sweep)
+    if kl is not None:
+        task.begin(FIND, {"swept": sweep.swept}, partial(find, engine, asked, sweep, kl))
         return
-    try:
-        engine: Any = live.ready(subject.place.file)
-        if engine is None:
-            return
-        asked = subject.setting.asked(bos=engine.bos is not None)
-        sweep = what[1]
-        sweeping.check(asked, sweep)
-        if what[0] == "find":
-            task.begin(FIND, {"swept": sweep.swept}, partial(find, engine, asked, sweep, what[2]))
-        else:
-            st.session_state.pop(link.OTHER, None)
-            run(subject, engine, asked, sweep)
-    except InputError as error:
-        st.session_state[PROBLEM] = str(error)
-        st.markdown(f":orange[{session.literal(str(error))}]")
-    st.session_state.pop(WANTED, None)
+    st.session_state.pop(link.OTHER, None)
+    run(subject, engine, asked, sweep)
 
 
 def run(subject: Subject, engine: Any, asked: Asked, sweep: Sweep) -> None:

@@ -1,6 +1,7 @@
 """Toward examples: which few features make the model write texts like these?"""
 
 import threading
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -18,7 +19,7 @@ from feature_store.records import FeatureId
 
 TITLE = "toward examples"
 USUAL = {"examples_m": 5, "examples_penalty": 0.3}
-TASK, PROBLEM, WANTED = "examples_task", "examples_problem", "examples_wanted"
+TASK, WANTED = "examples_task", task.Wanted("examples")
 
 
 def draw(subject: Subject) -> None:
@@ -40,49 +41,32 @@ def draw(subject: Subject) -> None:
         st.number_input("penalty", 0.0, 0.95, step=0.05, key="examples_penalty", width=120,
                         help="λ of Σ|push ÷ length of the stream|, as a share of the smallest at "
                         "which nothing enters.")  # fmt: skip
-        st.button("seek ▶", key="examples_run", on_click=want)
-    begin_wanted(subject)
-    if said := st.session_state.get(PROBLEM):
-        st.markdown(f":orange[{session.literal(said)}]")
+        st.button("seek ▶", key="examples_run", on_click=WANTED.ask)
+    WANTED.begin(subject.place.file, partial(begin, subject))
     results(subject)
 
 
-def want() -> None:
-    """Callback: begin as soon as the model is there."""
-    st.session_state[WANTED] = True
-    st.session_state.pop(PROBLEM, None)
-
-
-def begin_wanted(subject: Subject) -> None:
-    """Start what was asked for."""
-    if not st.session_state.get(WANTED):
-        return
-    try:
-        engine: Any = live.ready(subject.place.file)
-        if engine is None:
-            return
-        state = st.session_state
-        given = {
-            "texts": [line for line in state["examples_texts"].splitlines() if line.strip()],
-            "dictionaries": list(state["examples_on"]),
-            "m": int(state["examples_m"]),
-            "penalty": float(state["examples_penalty"]),
-        }
-        if not given["texts"]:
-            raise InputError("Write at least one text that the model should write, one a line.")
-        if not given["dictionaries"]:
-            raise InputError("Choose at least one dictionary to seek features in.")
-        asked = subject.setting.asked(bos=engine.bos is not None)
-        request = {**asked.to_json(), "edits": [], "examples": given}
-        st.session_state.pop(link.OTHER, None)
-        file = subject.place.file
-        task.begin(
-            TASK, request,
-            lambda mine: answer(engine, file, request, mine.tell, mine.ticket.stop),
-        )  # fmt: skip
-    except InputError as error:
-        st.session_state[PROBLEM] = str(error)
-    st.session_state.pop(WANTED, None)
+def begin(subject: Subject, engine: Any) -> None:
+    """Start what the fields say. InputError for what cannot be."""
+    state = st.session_state
+    given = {
+        "texts": [line for line in state["examples_texts"].splitlines() if line.strip()],
+        "dictionaries": list(state["examples_on"]),
+        "m": int(state["examples_m"]),
+        "penalty": float(state["examples_penalty"]),
+    }
+    if not given["texts"]:
+        raise InputError("Write at least one text that the model should write, one a line.")
+    if not given["dictionaries"]:
+        raise InputError("Choose at least one dictionary to seek features in.")
+    asked = subject.setting.asked(bos=engine.bos is not None)
+    request = {**asked.to_json(), "edits": [], "examples": given}
+    st.session_state.pop(link.OTHER, None)
+    file = subject.place.file
+    task.begin(
+        TASK, request,
+        lambda mine: answer(engine, file, request, mine.tell, mine.ticket.stop),
+    )  # fmt: skip
 
 
 def answer(

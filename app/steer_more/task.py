@@ -2,17 +2,19 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app import session
+from app import live, session
 from app.experiments.keeping import keep
 from app.session import Place
 from app.steer.run import WAIT_S, line
 from app.wording import count
 from feature_store.errors import InputError
 from feature_store.experiments import Kind
+from feature_store.reader import HarvestFile
 
 if TYPE_CHECKING:
     from backend.engine import LocalEngine
@@ -67,6 +69,33 @@ class Task:
             return f"{place} before you" if place > 1 else "next in line"
         steps = f"{count(self.did)} of {count(self.total)}" if self.total else "beginning"
         return f"{self.note} {steps}".strip()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a tab's buttons asked for: it begins as soon as the model is there."""
+
+    tab: str
+
+    def ask(self, *what: Any) -> None:
+        """Callback: begin, with these arguments."""
+        st.session_state[f"{self.tab}_wanted"] = what
+        st.session_state.pop(f"{self.tab}_problem", None)
+
+    def begin(self, file: HarvestFile, work: Callable[..., None]) -> None:
+        """Call `work(engine, *what)` when it is time to, and say why where it cannot be done."""
+        state, wanted, problem = st.session_state, f"{self.tab}_wanted", f"{self.tab}_problem"
+        if (what := state.get(wanted)) is not None:
+            try:
+                engine = live.ready(file)
+                if engine is not None:
+                    work(engine, *what)
+                    del state[wanted]
+            except InputError as error:
+                state[problem] = str(error)
+                del state[wanted]
+        if said := state.get(problem):
+            st.markdown(f":orange[{session.literal(said)}]")
 
 
 def begin(
