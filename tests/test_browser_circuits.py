@@ -76,9 +76,9 @@ def choose(page, *places: int) -> list[str]:
     return found["selected"]
 
 
-def run(page) -> list[str]:
+def run(page, method: str = "sparse-features") -> list[str]:
     """The ids of the nodes shown at first."""
-    page.goto(f"/circuits?{urlencode(LINK)}")
+    page.goto(f"/circuits?{urlencode(LINK | {'method': method})}")
     press(page, "Run")
     page.get_by_text("Strongest nodes").or_(page.get_by_test_id("stMarkdown").get_by_text(
         re.compile("failed|Error"))).first.wait_for(timeout=LOADING_MS)  # fmt: skip
@@ -171,3 +171,14 @@ def test_a_circuit_from_its_run_to_its_file_and_back(
         check_an_edge(page)
         out_and_in_again(page, tmp_path / "circuit.json", pinned, whole)
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_an_attribution_graph_is_run_by_ablation_too(site: tuple[str, Path]) -> None:
+    """Faithfulness of what is shown; an edge and the nodes, predicted against measured."""
+    url, log = site
+    with chromium() as browser, visiting(browser, url, log) as page:
+        run(page, "attribution-graph")
+        page.get_by_text("measured now on 1").wait_for(timeout=LOADING_MS)
+        check_an_edge(page)
+        press(page, "Check nodes")
+        page.get_by_text("patterns and norms held").last.wait_for(timeout=LOADING_MS)

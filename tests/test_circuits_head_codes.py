@@ -94,6 +94,13 @@ def test_an_effect_is_what_the_ablation_changes(tiny_lm) -> None:
     assert last > 0.9
 
 
+def test_examples_that_differ_in_everything_are_said_to(tiny_lm) -> None:
+    far = head_codes_circuit(tiny_lm, texts(5, 1, last=9), texts(5, 2, last=30))
+    assert any("differ in more than the behaviour" in note for note in far.notes)
+    same = head_codes_circuit(tiny_lm, texts(5), texts(5))
+    assert not any("differ in more" in note for note in same.notes)
+
+
 def test_auc_by_hand() -> None:
     truth = np.array([True, False, True, False])
     assert auc([3, 1, 2, 2], truth) == (4 - 0.5) / 4

@@ -39,8 +39,9 @@ def buttons(place: Place, found: Open) -> None:
                   on_click=measuring.ask, args=(found, what), disabled=bool(problem))  # fmt: skip
 
 
-def draw(place: Place, found: Open) -> None:
-    """What was asked, the newest first."""
+def draw(place: Place, found: Open) -> int:
+    """What was asked, the newest first; how much of it is still on its way."""
+    waiting = 0
     for number, one in enumerate(measuring.checks(found)):
         got = measuring.check(place, found, one)
         with st.container(key=f"circuits_checked_{number}", gap="xxsmall"):
@@ -50,12 +51,14 @@ def draw(place: Place, found: Open) -> None:
                           on_click=measuring.drop, args=(found, one))  # fmt: skip
             if got is None:
                 st.caption("Measuring…")
+                waiting += 1
             elif isinstance(got, str):
                 st.markdown(f":red[{session.literal(got)}]")
             elif one[0] == "nodes":
                 nodes(found, got, number)
             else:
                 edges(got, number)
+    return waiting
 
 
 def named(one: Check) -> str:

@@ -25,7 +25,7 @@ def draw(found: Open, part: Part, measured: Measured) -> None:
     parts = [
         *scores(found),
         f"**faithfulness** {now(measured) or faithfulness(found, n, measured)}",
-        f"**error share** {errors(part)}",
+        *([f"**error share** {shown}"] if (shown := errors(part)) != ABSENT else []),
         f"**nodes** {count(n)} of {count(found.graph.judged)}",
         *stable(found, part),
     ]
@@ -88,12 +88,13 @@ def beyond(found: Estimate) -> str:
 
 def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
     """Of the strongest n nodes, as measured; else of the nearest number that was."""
+    if isinstance(measured, Mapping):
+        return f"{ABSENT} (the model is not clearly better than the empty circuit)"
     points = [p for p in found.circuit.curves if p.errors == "count" and p.faithfulness]
     if not points:
         whole = found.circuit.faithfulness
-        return estimate(whole) + " (of the whole graph)" if whole else f"{ABSENT} not measured"
-    if isinstance(measured, Mapping):
-        return f"{ABSENT} (the model is not clearly better than the empty circuit)"
+        why = f": {session.literal(measured)}" if measured else ""
+        return estimate(whole) + " (of the whole graph)" if whole else f"{ABSENT} not measured{why}"
     near = min(points, key=lambda p: (abs(p.nodes - n), p.nodes))
     assert near.faithfulness is not None, "chosen so above"
     said = estimate(near.faithfulness)

@@ -155,11 +155,9 @@ def drop(found: Open, one: Check) -> None:
 
 
 @st.fragment(run_every=POLL_S)
-def wait(place: Place, found: Open, part: Part) -> None:
-    """Run the page again when something is there that was not."""
-    before = st.session_state.get("circuits_waiting")
+def wait(place: Place, found: Open, part: Part, drawn: int) -> None:
+    """Run the page again when less is on its way than the page was drawn with."""
     waiting = [view(place, found, part) is None,
                *(check(place, found, one) is None for one in checks(found))]  # fmt: skip
-    st.session_state["circuits_waiting"] = sum(waiting)
-    if before is not None and sum(waiting) < before:
+    if sum(waiting) < drawn:
         st.rerun()

@@ -51,15 +51,12 @@ def draw(place: Place, found: Open) -> None:
             taking.menu(found, part, names)
         if found.circuit.effect_means:
             st.caption(session.literal(f"Effect: {found.circuit.effect_means}"))
-        checking.draw(place, found)
+        waiting = checking.draw(place, found) + (measured is None)
         curves.draw(found)
     with right:
         beside.draw(place, found, part, names)
-    if measured is None or any(measuring.check(place, found, c) is None
-                               for c in measuring.checks(found)):  # fmt: skip
-        measuring.wait(place, found, part)
-    else:
-        st.session_state.pop("circuits_waiting", None)
+    if waiting:
+        measuring.wait(place, found, part, waiting)
 
 
 def heading(found: Open) -> None:

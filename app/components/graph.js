@@ -41,7 +41,7 @@ function build(root) {
     one.addEventListener("click", act);
     bar.append(one);
   };
-  button("fit", "the whole graph (0)", () => view.cy?.animate({ fit: { padding: 24 }, duration: 0 }));
+  button("fit", "the whole graph (0)", () => fit(view));
   button("+", "nearer (+)", () => zoom(view, 1.3));
   button("−", "farther (−)", () => zoom(view, 1 / 1.3));
   button("PNG", "this picture, whole, as PNG", () => picture(view));
@@ -75,6 +75,7 @@ function start(view, cytoscape) {
   cy.on("mouseout", "node", () => leave(view));
   cy.on("select unselect", "node", () => { clearTimeout(view.timer); view.timer = setTimeout(() => tell(view), 80); });
   cy.on("dbltap", "node", (event) => view.setTriggerValue("open", event.target.id()));
+  cy.on("dragpan scrollzoom pinchzoom", () => { view.whole = false; });
   cy.on("dragfree", "node", (event) => view.places.set(event.target.id(), { ...event.target.position() }));
   cy.on("viewport resize", () => { view.frameDue ??= requestAnimationFrame(() => { view.frameDue = null; axes(view); if (view.lit !== null) light(view); }); });
   return cy;
@@ -104,11 +105,17 @@ function show(view) {
       cy.add(data.edges.source.slice(0, STRONGEST).map((_, i) => edge(view, i)));
     });
     if (!view.sent.length) view.told = JSON.stringify(data.selected);
-    if (first) cy.fit(undefined, 24);
+    if (first || view.whole) fit(view);
   }
   cy.style(style(data.palette));
   mark(view);
   axes(view);
+}
+
+/** All of it; and again when it is pruned, until somebody looks closer. */
+function fit(view) {
+  view.cy?.fit(undefined, 24);
+  view.whole = true;
 }
 
 /** How much wider or higher the picture is made to fill the stage. */
@@ -232,7 +239,7 @@ function keys(view, event) {
   } else if (event.key === "Escape") cy.nodes(":selected").unselect();
   else if (event.key === "+" || event.key === "=") zoom(view, 1.3);
   else if (event.key === "-") zoom(view, 1 / 1.3);
-  else if (event.key === "0") cy.fit(undefined, 24);
+  else if (event.key === "0") fit(view);
   else return;
   event.preventDefault();
   event.stopPropagation();
@@ -263,12 +270,14 @@ function go(view, i) {
   view.at = i;
   const node = view.cy.getElementById(view.data.nodes[i].id), at = node.renderedPosition();
   const { clientWidth: w, clientHeight: h } = view.stage;
-  if (at.x < 20 || at.y < 20 || at.x > w - 20 || at.y > h - 20) view.cy.center(node);
+  const off = (x, end) => (x < 20 ? 20 - x : x > end - 20 ? end - 20 - x : 0);
+  view.cy.panBy({ x: off(at.x, w), y: off(at.y, h) });
   enter(view, i);
   view.spoken.textContent = [view.data.nodes[i].title, ...view.data.nodes[i].lines].join(", ");
 }
 
 function zoom(view, factor) {
+  view.whole = false;
   view.cy?.zoom({ level: view.cy.zoom() * factor, renderedPosition: { x: view.stage.clientWidth / 2, y: view.stage.clientHeight / 2 } });
 }
 

@@ -28,6 +28,7 @@ CODES = 40
 STEPS = 50
 LEAST = 3
 """Examples of either kind below which a code that only positives have says nothing."""
+ALWAYS = 0.9
 EDGE = 0.5
 """Share of positives on which two heads both have codes of their own, for an edge."""
 MEANS = (
@@ -152,8 +153,21 @@ def head_codes_circuit(
         notes=(
             "Codes tell which heads speak differently on positives, not that they matter: check "
             "the first of them by ablation.",
+            *_too_different(found),
         ),
     )
+
+
+def _too_different(found: HeadCodes) -> list[str]:
+    """Said where codes cannot rank: most heads tell all positives from all negatives."""
+    n = int((found.share >= ALWAYS).sum())
+    if n <= found.share.size / 2:
+        return []
+    return [
+        f"{n} of {found.share.size} heads have a code of their own on at least {ALWAYS:.0%} of the "
+        "positives: the two kinds differ in more than the behaviour, and the ranking rests on the "
+        "size of outputs. Make the negatives more alike the positives."
+    ]
 
 
 def _edges(found: HeadCodes) -> tuple[Edge, ...]:
