@@ -136,7 +136,7 @@ def test_residual_dictionaries_explain_fresh_text(layer: int, model, tokenizer):
 
     sae = SAE.load_from_disk(WEIGHTS / f"resid-{layer}")
     rows = []
-    for i in range(60):
+    for i in range(30):
         ids = tokenizer(story(11, i)[0], return_tensors="pt")["input_ids"]
         # Hugging Face's hidden state L + 1 is what leaves block L; BOS is left out.
         rows.append(model(ids, output_hidden_states=True).hidden_states[layer + 1][0, 1:])
