@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from autointerp.asking import CallLog, Server, asking
+from autointerp.asking import calls as calls_module
 from tests.asking import QUICK, question
 
 
@@ -16,13 +17,15 @@ def say(line: str) -> None:
 
 async def main(base_url: str, path: str, n: str, concurrency: str, then: str = "") -> None:
     """Ask them all, many at once; `stay` afterwards with the file open, or leave."""
+    if then == "stay":
+        calls_module.FLUSH_S = 0.1
     with CallLog(Path(path), note=say) as calls:
         server = Server("test", base_url, concurrency=int(concurrency))
         async with asking(server, "m", calls, patience=QUICK) as asker:
             say("begun")
             await asyncio.gather(*(asker.ask(question(str(i))) for i in range(int(n))))
         if then == "stay":
-            await asyncio.sleep(2.5)  # until the rows are in the database
+            await asyncio.sleep(0.8)  # until the rows are in the database
         say(f"cached {asker.cached}")
         if then == "stay":
             await asyncio.sleep(60)
