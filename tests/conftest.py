@@ -22,8 +22,9 @@ gc.disable()  # a quarter of the time that torch and its kin take to import
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: no collection need walk through it."""
+    """What was imported stays: no collection need walk through it; and a few will do."""
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 
@@ -79,3 +80,26 @@ def rig(tmp_path_factory: pytest.TempPathFactory):
 def harvested(rig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The published file of an undisturbed harvest of the rig; read only."""
     return rig.harvest(tmp_path_factory.mktemp("harvested"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """A headless Chromium for a module's tests, in which no other event loop can run."""
+    from tests.browser import chromium
+
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def alive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Pages with a tiny model behind them, served once, as loading it is what takes time; `resid`
+    fires on most tokens, `heads` reads an attention layer. The URL, and where store and log are."""
+    from tests.browser import served
+    from tests.harvests import harvest_on_disk
+
+    folder = tmp_path_factory.mktemp("alive")
+    heads = {"reshape_activations": "hook_z", "metadata": {"hook_name": "blocks.1.attn.hook_z"}}
+    harvest_on_disk(folder, tokens=4000, resid={"architecture": "standard"}, heads=heads)
+    with served(folder / "store", folder / "log") as url:
+        yield url, folder

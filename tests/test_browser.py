@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app import theme
-from tests.browser import chromium, served, visiting
+from tests.browser import served, visiting
 from tests.stores import DEAD, make_store
 
 pytestmark = pytest.mark.browser
@@ -19,12 +19,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     make_store(folder / "store")
     with served(folder / "store", folder / "log") as url:
         yield url, folder / "log"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture

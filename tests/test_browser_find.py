@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feature_store.records import FeatureId
-from tests.browser import chromium, served, visiting
+from tests.browser import served, visiting
 from tests.stores import make_store
 
 pytestmark = pytest.mark.browser
@@ -24,9 +24,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 
 @pytest.fixture
-def page(site) -> Iterator:
+def page(browser, site) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    with chromium() as browser, visiting(browser, *site) as found:
+    with visiting(browser, *site) as found:
         yield found
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from feature_store.jobs import Jobs
 from feature_store.maps import Maps
-from tests.browser import chromium, served, visiting
+from tests.browser import served, visiting
 from tests.maps import make_mapped
 
 pytestmark = [pytest.mark.browser, pytest.mark.process, pytest.mark.timeout(600)]
@@ -32,9 +32,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 
 @pytest.fixture
-def page(site) -> Iterator:
+def page(browser, site) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    with chromium() as browser, visiting(browser, site[0], site[1] / "log") as found:
+    with visiting(browser, site[0], site[1] / "log") as found:
         yield found
 
 

@@ -6,32 +6,24 @@ from pathlib import Path
 import pytest
 
 from feature_store.reader import HarvestFile
-from tests.browser import LOADING_MS, chromium, served, visiting
-from tests.harvests import harvest_on_disk
+from tests.browser import LOADING_MS, visiting
 
 pytestmark = pytest.mark.browser
 TEXT = "the cat ran to the park"
-Z = {"hook_name": "blocks.1.attn.hook_z"}
+
+
+@pytest.fixture
+def harvest(alive) -> Path:
+    """The file of the harvest."""
+    (found,) = (alive[1] / "store" / "harvests").glob("*.duckdb")
+    return found
 
 
 @pytest.fixture(scope="module")
-def harvest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a harvest whose weights lie on disk, for a server to load."""
-    folder = tmp_path_factory.mktemp("live")
-    heads = {"reshape_activations": "hook_z", "metadata": Z}
-    return harvest_on_disk(folder, tokens=4000, resid={}, heads=heads)
-
-
-@pytest.fixture(scope="module")
-def page(harvest: Path) -> Iterator:
-    """One page for the module, as loading the model is what takes time."""
-    store = harvest.parents[1]
-    log = store / "log"
-    with (
-        served(store, log) as url,
-        chromium() as browser,
-        visiting(browser, url, log, LOADING_MS) as found,
-    ):
+def page(browser, alive) -> Iterator:
+    """One page for the module; afterwards nothing may have gone wrong in it or in the server."""
+    url, folder = alive
+    with visiting(browser, url, folder / "log", LOADING_MS) as found:
         yield found
 
 

@@ -5,23 +5,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser import chromium, served, visiting
+from tests.browser import served, visiting
 from tests.stores import LENGTH, make_store
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+def page(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """One page for all of it; afterwards nothing may have gone wrong."""
     folder = tmp_path_factory.mktemp("reading")
     make_store(folder / "store")
     log = folder / "log"
-    with (
-        served(folder / "store", log) as url,
-        chromium() as browser,
-        visiting(browser, url, log) as found,
-    ):
+    with served(folder / "store", log) as url, visiting(browser, url, log) as found:
         yield found
 
 

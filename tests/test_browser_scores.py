@@ -11,7 +11,7 @@ from feature_store.explanation_edits import write
 from feature_store.jobs import Jobs
 from feature_store.store import Store
 from feature_store.table import Wanted, ordering
-from tests.browser import chromium, served, visiting
+from tests.browser import served, visiting
 from tests.harvests import Rig
 from tests.jobs import NAME, explainable
 
@@ -30,8 +30,8 @@ def site(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
 
 
 @pytest.fixture
-def page(site) -> Iterator:
-    with chromium() as browser, visiting(browser, site[0], site[1] / "log") as found:
+def page(browser, site) -> Iterator:
+    with visiting(browser, site[0], site[1] / "log") as found:
         yield found
 
 

@@ -10,7 +10,7 @@ import pytest
 from backend.harvest.run import Harvest
 from feature_store.records import FeatureId
 from feature_store.store import Store
-from tests.browser import chromium, served, visiting
+from tests.browser import served, visiting
 from tests.harvests import Rig, published
 from tests.models import save
 
@@ -35,9 +35,9 @@ def site(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
 
 
 @pytest.fixture
-def page(site) -> Iterator:
+def page(browser, site) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    with chromium() as browser, visiting(browser, site[0], site[1]) as found:
+    with visiting(browser, site[0], site[1]) as found:
         yield found
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pytest
 
-from tests.browser import chromium, served, visiting
+from tests.browser import served, visiting
 from tests.stores import make_store
 
 pytestmark = pytest.mark.browser
@@ -21,12 +21,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     make_store(folder / "store")
     with served(folder / "store", folder / "log") as url:
         yield url, folder / "log"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture

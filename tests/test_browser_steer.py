@@ -3,35 +3,21 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from tests import models
-from tests.browser import LOADING_MS, chromium, served, visiting
-from tests.harvests import harvest_on_disk
+from tests.browser import LOADING_MS, visiting
 
 pytestmark = pytest.mark.browser
 SAID = ".tok:not(.given)"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A harvest whose weights lie on disk, for a server to load."""
-    folder = tmp_path_factory.mktemp("steer")
-    harvest_on_disk(folder, tokens=4000, resid={"architecture": "standard"})
-    return folder / "store"
-
-
-@pytest.fixture(scope="module")
-def page(store: Path) -> Iterator:
-    """One page for the module, as loading the model is what takes time."""
-    log = store / "log"
-    with (
-        served(store, log) as url,
-        chromium() as browser,
-        visiting(browser, url, log, LOADING_MS) as found,
-    ):
+def page(browser, alive) -> Iterator:
+    """One page for the module; afterwards nothing may have gone wrong in it or in the server."""
+    url, folder = alive
+    with visiting(browser, url, folder / "log", LOADING_MS) as found:
         yield found
 
 
@@ -65,11 +51,13 @@ def test_a_text_streams_is_clicked_and_opens_again(page) -> None:
 
 def test_a_run_can_be_stopped_and_the_setting_stays(page) -> None:
     from playwright.sync_api import TimeoutError as Late
+    from playwright.sync_api import expect
 
     run(page, "feature=resid/5&prompt=the+cat")
     stop = page.get_by_role("button", name="stop ■")
     with suppress(Late):  # the tiny model may be done first: the button is disabled then
         stop.click(timeout=2000)
     page.get_by_text("kept as").wait_for()
+    expect(page.locator("textarea")).to_have_count(1)  # that of the page before is gone
     assert page.locator("textarea").input_value() == "the cat"
-    assert page.get_by_role("button", name="stop ■").is_disabled()
+    expect(stop).to_be_disabled(timeout=LOADING_MS)
