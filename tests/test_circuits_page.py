@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.circuits import figures, layout, picture, running, taking
+from app.circuits import layout, picture, running, taking
 from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
 from app.circuits.starts import FeatureAt, ScoreAt, parse
@@ -28,7 +28,7 @@ from backend.circuits.records import (
 )
 from feature_store.circuits import Circuits, Marks
 from feature_store.errors import InputError
-from feature_store.graphs import GROUP, Choice, Part, Seen
+from feature_store.graphs import GROUP, Choice, Seen
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.stores import make_store
@@ -279,48 +279,6 @@ def test_a_feature_of_an_unknown_dictionary_has_no_panels(store: Store) -> None:
     other = replace(CIRCUIT, nodes=(feature(1, 1.0, 1, "elsewhere"),), edges=())
     page = visit(experiment=kept(store, other), node=feature_id("elsewhere", 1, 1))
     assert "feature_contexts" not in {one.key for one in page.get("bidi_component")}
-
-
-@pytest.mark.parametrize(
-    ("method", "start", "able"),
-    [
-        ("sparse-features", "", {"nodes", "edges"}),
-        ("attribution-graph", "", {"nodes", "edges"}),
-        ("weights", "", {"nodes"}),
-        ("trace", "resid/3", {"edges"}),
-        ("head-codes", "", set()),
-    ],
-)
-def test_what_can_be_checked_is_offered(
-    store: Store, method: str, start: str, able: set[str]
-) -> None:
-    """The rest is shown with the reason why it cannot be."""
-    facts = {} if method == "head-codes" or start else {"slot_of": [[-1, 1, 2]]}
-    found = kept(store, replace(CIRCUIT, method=method, facts=facts),
-                 **replace(ONE, method=method, start=start).to_json())  # fmt: skip
-    page = visit(experiment=found, node=NODES[0].id)
-    buttons = {what: page.button(key=f"circuits_check_{what}") for what in ("nodes", "edges")}
-    assert {what for what, one in buttons.items() if not one.disabled} == able
-    assert all("cannot be checked: " in one.help for one in buttons.values() if one.disabled)
-    assert ("check node" in {one.label for one in page.button}) == ("nodes" in able)
-
-
-def test_a_share_beyond_one_is_explained(store: Store) -> None:
-    over = (Point(4, "count", Estimate(1.084, None, None, 1)),)
-    said = texts(visit(experiment=kept(store, replace(CIRCUIT, curves=over))))
-    assert "above 1: nodes left out" in said
-    under = (Point(4, "count", Estimate(-0.2, None, None, 1)),)
-    assert "below 0: these" in texts(visit(experiment=kept(store, replace(CIRCUIT, curves=under))))
-    assert "above 1" not in texts(visit(experiment=kept(store)))
-
-
-def test_an_mlp_without_a_dictionary_is_called_so() -> None:
-    hook = "blocks.2.hook_mlp_out"
-    node = Node(error_id(hook, 1), "error", 2, 1, hook, None, 5.0, 1.0)
-    (one,) = seen(node)
-    assert picture.named(one) == "MLP 2, no dictionary"
-    assert layout.row_of(one, lambda name: name)[2] == "MLP 2"
-    assert "resid" in figures.errors(Part([one, *seen(*NODES[:5])], []))
 
 
 def test_an_unknown_circuit_is_a_sentence(store: Store) -> None:

@@ -131,7 +131,7 @@ def test_attention_is_walked_head_by_head(tiny_lm, transcoders, tmp_path: Path) 
     with pytest.raises(InputError, match="paths go through its heads"):
         greedy_paths(tiny_lm, [heads], short(), FromLogit((7,)))
     circuit = weights_circuit(tiny_lm, [heads, *transcoders], short(), FromLogit((7,)))
-    assert any("Not a transcoder" in note for note in circuit.notes)
+    assert any("Not transcoders" in note for note in circuit.notes)
     with pytest.raises(InputError, match="none of the dictionaries is one"):
         weights_circuit(tiny_lm, [heads], short(), FromLogit((7,)))
 

@@ -45,7 +45,7 @@ def test_the_graph_is_there_as_data(world: World, capsys: Capture) -> None:
     ids = {node["id"] for node in found["nodes"]}
     assert {"id", "kind", "dictionary", "feature", "position", "effect"} <= found["nodes"][0].keys()
     assert all({edge["source"], edge["target"]} <= ids for edge in found["edges"])
-    assert {"faithfulness", "completeness", "error_share", "curves"} <= found.keys()
+    assert {"faithfulness", "completeness", "error_share"} <= found.keys() and found["curves"]
     assert found["experiment"] is None and found["method"] == "attribution-graph"
     assert {node["kind"] for node in found["nodes"]} == {"feature", "error", "token", "logit"}
 
@@ -54,7 +54,7 @@ def test_a_budget_is_kept_and_said(world: World, capsys: Capture) -> None:
     found = data(words(world, nodes=3, edges=2), capsys)
     judged = [node for node in found["nodes"] if node["kind"] in ("feature", "error")]
     assert len(judged) == 3 and len(found["edges"]) == 2
-    assert found["notes"][-1].startswith("Cut to the budget: the strongest 3 of")
+    assert any(note.startswith("Cut to the budget: the strongest 3 of") for note in found["notes"])
 
 
 def test_it_is_kept_where_a_store_is_named(world: World, store: Path, capsys: Capture) -> None:
