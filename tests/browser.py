@@ -64,9 +64,9 @@ def chromium() -> Iterator:
 @contextmanager
 def visiting(browser, url: str, log: Path, patience_ms: int = PATIENCE_MS) -> Iterator:
     """A fresh page on the server at `url`; afterwards nothing may have gone wrong in either."""
-    context = browser.new_context(
+    context = next(iter(browser.contexts), None) or browser.new_context(
         base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light"
-    )
+    )  # kept until the browser is closed, with the scripts that it has read
     page = context.new_page()
     page.set_default_timeout(patience_ms)
     wrong: list[str] = []
@@ -74,7 +74,7 @@ def visiting(browser, url: str, log: Path, patience_ms: int = PATIENCE_MS) -> It
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page
     assert page.locator("[data-testid=stException]").count() == 0
-    context.close()
+    page.close()
     assert wrong == []
     assert "Traceback" not in log.read_text()
 
