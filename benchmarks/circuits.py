@@ -2,7 +2,7 @@
 take, and what does attribution cost.
 
 Prompts are clean and corrupt pairs of the demo's tasks, from its training templates with names,
-places and fillers drawn anew. Nodes are chosen on one half of the pairs and judged on the other.
+places and fillers drawn anew. Nodes are judged on other pairs than they are chosen on.
 """
 
 import time
@@ -32,7 +32,9 @@ from benchmarks.goals import Goal, table
 
 TASKS = ("indirect_object", "greater_than", "pronoun")
 BASELINES = ("zero", "mean", "pair", "resample")
-PROMPTS, PAIRS = 16, 200
+PROMPTS = 16
+CHOOSING, JUDGING = 400, 100
+"""Pairs on which nodes are chosen, and on which they are judged."""
 TOP, RANDOM = 100, 200
 SIZES = (25, 50, 75, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1500, 2000)
 RESIDUAL = ("resid-0", "resid-1", "resid-2", "resid-3")
@@ -63,7 +65,8 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         ],
         "edges": [edges(engine, task, few) for task in tasks],
         "circuits": [
-            circuit(engine, task, 24 if quick else PAIRS, draws=10 if quick else 200)
+            circuit(engine, task, *((12, 12) if quick else (CHOOSING, JUDGING)),
+                    draws=10 if quick else 200)
             for task in tasks
         ],
         "cost": cost(engine, 20 if quick else 200),
@@ -114,11 +117,16 @@ def edges(engine: LocalEngine, task: str, prompts: int) -> dict[str, Any]:
 
 
 def circuit(
-    engine: LocalEngine, task: str, pairs: int, draws: int, names: Sequence[str] = RESIDUAL
+    engine: LocalEngine,
+    task: str,
+    choosing: int,
+    judging: int,
+    draws: int,
+    names: Sequence[str] = RESIDUAL,
 ) -> dict[str, Any]:
     """How many nodes a task takes, with residual dictionaries after every layer."""
-    some = from_task(engine, task, pairs)
-    first, second = some.halves()
+    some = from_task(engine, task, choosing + judging)
+    first, second = some.rows(slice(0, choosing)), some.rows(slice(choosing, None))
     grounds = Grounds(engine.lm, chosen(engine, names), "pair", first)
     ranked = Table.of(effects(engine.lm, grounds, first, "integrated", paths=4))
     judge = Judge(engine.lm, grounds, second)
@@ -129,7 +137,8 @@ def circuit(
     if enough is not None:
         enough = smallest(judge, ranked, max((s for s in sizes if s < enough), default=0), enough)
     found = {
-        "task": task, "pairs": len(second), "candidates": len(ranked), "dictionaries": list(names),
+        "task": task, "chosen_on": len(first), "pairs": len(second),
+        "candidates": len(ranked), "dictionaries": list(names),
         "clean": proof.clean.value, "empty": proof.empty.value, "enough": enough,
         "points": [point_row(p) for p in proof.points],
     }  # fmt: skip
