@@ -51,6 +51,9 @@ def test_a_share_beyond_one_is_explained(store: Store) -> None:  # noqa: F811
     over = (Point(4, "count", Estimate(1.084, None, None, 1)),)
     said = texts(visit(experiment=kept(store, replace(CIRCUIT, curves=over))))
     assert "above 1: nodes left out" in said
+    far = (Point(4, "count", Estimate(4.3, None, None, 1)),)
+    said = texts(visit(experiment=kept(store, replace(CIRCUIT, curves=far))))
+    assert "it means little" in said and "above 1" not in said
     under = (Point(4, "count", Estimate(-0.2, None, None, 1)),)
     assert "below 0: these" in texts(visit(experiment=kept(store, replace(CIRCUIT, curves=under))))
     assert "above 1" not in texts(visit(experiment=kept(store)))

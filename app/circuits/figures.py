@@ -79,6 +79,8 @@ def now(measured: Measured) -> str:
 
 def beyond(found: Estimate) -> str:
     """What a share outside of 0 to 1 means, in words."""
+    if not -1 <= found.value <= 2:
+        return "; far outside 0 to 1: F(M) − F(∅) is small beside what nodes do, so it means little"
     if round(found.value, 2) > 1:
         return "; above 1: nodes left out worked against the target, and without them it overshoots"
     if round(found.value, 2) < 0:
