@@ -59,6 +59,13 @@ def test_a_share_beyond_one_is_explained(store: Store) -> None:  # noqa: F811
     assert "above 1" not in texts(visit(experiment=kept(store)))
 
 
+def test_what_a_heads_value_is() -> None:
+    code = Node("head/2.1@*", "head", 2, None, "", 1, 0.1, 0.5)
+    looks = Node("head/2.1@4<3", "head", 2, 4, "", 1, 0.1, 0.5)
+    told = [picture.worth(one) for one in seen(code, looks)]
+    assert "of the positives" in told[0] and told[1] == "attention 0.500"
+
+
 def test_an_mlp_without_a_dictionary_is_called_so() -> None:
     hook = "blocks.2.hook_mlp_out"
     node = Node(error_id(hook, 1), "error", 2, 1, hook, None, 5.0, 1.0)

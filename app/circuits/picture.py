@@ -9,7 +9,7 @@ from typing import Any
 from app import theme
 from app.circuits.layout import Layout, slot, whole
 from app.components import graph
-from app.wording import count, measure, plural, signed
+from app.wording import count, measure, plural, share, signed
 from feature_store.graphs import GROUP, PLAIN, Part, Seen
 
 SMALLEST, LARGEST = 7.0, 24.0
@@ -120,6 +120,10 @@ def worth(n: Seen) -> str:
     """Its value, with what it is."""
     if n.value is None:
         return ""
+    if n.kind == "head" and n.position is None:
+        return f"a code of its own on {share(n.value)} of the positives"
+    if n.kind == "head" and "<" in n.id:
+        return f"attention {measure(n.value)}"
     means = {"feature": "activation", "error": "norm", "logit": "probability"}.get(n.kind, "value")
     return f"{means} {measure(n.value)}"
 
