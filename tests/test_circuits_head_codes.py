@@ -62,7 +62,7 @@ def test_the_same_examples_on_both_sides_have_no_codes_of_their_own(tiny_lm) -> 
 def test_a_circuit_of_heads(tiny_lm) -> None:
     circuit = head_codes_circuit(tiny_lm, texts(5, 1), texts(6, 2))
     assert len(circuit.nodes) == 12 and all(node.kind == "head" for node in circuit.nodes)
-    scores = [node.effect for node in circuit.nodes]
+    scores = [node.effect or 0.0 for node in circuit.nodes]
     assert scores == sorted(scores, reverse=True)
     layer = {node.id: node.layer for node in circuit.nodes}
     assert all(layer[edge.source] < layer[edge.target] for edge in circuit.edges)
