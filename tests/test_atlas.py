@@ -20,6 +20,12 @@ def quiet(done: int, total: int, note: str) -> None:
     """Nobody is told."""
 
 
+def enough(done: int, total: int, note: str) -> None:
+    """Ends the work in the middle of the layout."""
+    if note == "layout" and done > 0:
+        raise RuntimeError("enough")
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return make_mapped(tmp_path_factory.mktemp("atlas") / "store")
@@ -51,6 +57,16 @@ def test_the_same_plan_gives_the_same_map(store: Store, made: Map) -> None:
     assert np.array_equal(made.xy, again.xy) and np.array_equal(made.cluster, again.cluster)
     other = drawn(store, MapPlan(seed=1))
     assert not np.array_equal(made.xy, other.xy)
+
+
+def test_torch_keeps_its_number_of_threads(store: Store) -> None:
+    """UMAP sets it to that of the cores, for all that the process does afterwards."""
+    before = torch.get_num_threads()
+    drawn(store)
+    assert torch.get_num_threads() == before
+    with pytest.raises(RuntimeError, match="enough"):
+        drawn(store, tell=enough)
+    assert torch.get_num_threads() == before
 
 
 def test_dead_features_are_left_out_and_counted(made: Map) -> None:
@@ -91,8 +107,7 @@ def test_progress_is_told_and_can_end_the_work(store: Store) -> None:
     def tell(done: int, total: int, note: str) -> None:
         assert 0 <= done <= total
         stages.append(note)
-        if note == "layout" and done > 0:
-            raise RuntimeError("enough")
+        enough(done, total, note)
 
     with pytest.raises(RuntimeError, match="enough"):
         drawn(store, tell=tell)
