@@ -15,7 +15,7 @@ from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.dictionaries import CPU
 
-TOKENS = 20_000
+TOKENS = 10_000
 SPECS = {
     "resid": "sae-stories3m-resid3-topk",
     "mlp": "transcoder-stories3m-mlp3",
