@@ -14,7 +14,9 @@ What a job collects beyond that is its own `jobs/<id>.duckdb`.
 """
 
 import json
+import os
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -229,8 +231,8 @@ def held(lock: Path) -> bool:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a file: readers see the old content or the new."""
-    fresh = path.with_suffix(".fresh")
+    """Replace a file: readers see the old or the new, also when two threads write at once."""
+    fresh = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.fresh")
     fresh.write_text(json.dumps(content), encoding="utf-8")
     fresh.replace(path)
 

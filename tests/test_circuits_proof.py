@@ -177,7 +177,7 @@ def test_a_stored_circuit_finds_its_prompts_again(engine) -> None:  # noqa: ANN0
     assert torch.equal(found.slot, some.slot)
     assert [list(ids) for ids in found.laid.target.answers] == list(some.laid.target.answers)
     assert circuit.target.startswith("log of summed probabilities")
-    with pytest.raises(InputError, match="sparse-features"):
+    with pytest.raises(InputError, match="next tokens that were found here"):
         again(engine, Circuit("trace", "m", (), "t", (), ()))
 
 

@@ -7,11 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from app.jobs.asking import Teller, so_far
 from feature_store.errors import InputError
 from feature_store.jobs import ENDED, PATIENCE_S, Job, Jobs, stamp, write_json
 from feature_store.work import Cancelled, Work, carry_out, take
@@ -244,3 +246,21 @@ def test_folders_that_are_no_jobs_are_passed_over(jobs: Jobs, job: Job) -> None:
 def test_what_is_written_can_be_read_by_any_tool(job: Job) -> None:
     asked = json.loads((job.folder / "job.json").read_text())
     assert asked.keys() == {"kind", "what", "arguments", "created"}
+
+
+def test_two_threads_may_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "so_far.json"
+    write_json(path, {"done": 0})
+    with ThreadPoolExecutor(2) as threads:
+        for step in [threads.submit(write_json, path, {"done": n}) for n in range(400)]:
+            step.result()
+    assert json.loads(path.read_text()).keys() == {"done"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_told_after_the_last_word(job: Job) -> None:
+    with take(job) as work:
+        teller = Teller(work, "", None)
+        teller.write({"found": 2}, last=True)
+        teller.write({"found": 1})
+    assert so_far(job)["found"] == 2

@@ -1,5 +1,6 @@
 """Whom a job asks: a server, a model, what it may cost; and what it has cost so far."""
 
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -110,6 +111,8 @@ class Teller:
     def __init__(self, work: Work, note: str, calls: CallLog | None) -> None:
         self._work, self._note, self._calls = work, note, calls
         self._told = 0.0
+        self._over = False
+        self._writing = threading.Lock()
 
     def tell(self, done: int, total: int, more: Mapping[str, Any] | None = None) -> None:
         """Waits while paused; raises Cancelled when asked to end."""
@@ -122,10 +125,14 @@ class Teller:
         """Whether it is time for more."""
         return time.monotonic() - self._told >= EVERY_S
 
-    def write(self, more: Mapping[str, Any]) -> None:
-        """What was found and what it cost."""
-        self._told = time.monotonic()
-        write_json(self._work.job.folder / SO_FAR, {**more, **self.cost()})
+    def write(self, more: Mapping[str, Any], *, last: bool = False) -> None:
+        """What was found and what it cost; nothing after the `last` one, not even by a thread that
+        was slower."""
+        with self._writing:
+            if self._over:
+                return
+            self._over, self._told = last, time.monotonic()
+            write_json(self._work.job.folder / SO_FAR, {**more, **self.cost()})
 
     def cost(self) -> dict[str, Any]:
         """Calls, tokens and dollars of all processes that worked on the job."""

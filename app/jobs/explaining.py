@@ -150,7 +150,7 @@ async def through(
             attended,
         )
     )  # fmt: skip
-    teller.write(facts(given, tally))
+    teller.write(facts(given, tally), last=True)
     return tally
 
 

@@ -187,7 +187,7 @@ async def through(
             partial(store_scores.score, store.catalog), Ledger(work.job.folder), tick, width, gate,
         )
     )  # fmt: skip
-    teller.write({"means": summary.means(), "skipped": summary.skipped})
+    teller.write({"means": summary.means(), "skipped": summary.skipped}, last=True)
     return summary
 
 
