@@ -65,6 +65,8 @@ class Wanted:
     n_negative: int = 50
     seed: int = 0
     sign: Sign = "both"
+    scored: bool = True
+    """Whether windows of the score split are made, too, or only counted: explainers see none."""
 
 
 def sample(
@@ -214,9 +216,13 @@ def fill(
     seen = {c.document for c, _ in shown}
     more = [c for c in mine if c.split == "explain" and c.document not in seen]
     against = [c for c in mine if c.stratum != "range"] or mine
-    random, hard = pool.draw(facts.feature, "score", against, wanted.n_negative, wanted.seed)
-    near = pool.draw(facts.feature, "explain", against, wanted.n_negative, wanted.seed)
-    rest = [c for c in others if c.split == "score"][: wanted.n_negative]
+    like = pool.like(against)
+    random: tuple[Example, ...] = ()
+    hard: tuple[Example, ...] = ()
+    if wanted.scored:
+        random, hard = pool.draw(facts.feature, "score", like, wanted.n_negative, wanted.seed)
+    near = pool.draw(facts.feature, "explain", like, wanted.n_negative, wanted.seed)
+    rest = [c for c in others if c.split == "score" and wanted.scored][: wanted.n_negative]
     words = file.vocabulary.text
     return Sampled(
         FeatureId(facts.dictionary, facts.feature),
@@ -224,7 +230,7 @@ def fill(
         tuple(words(token) for token in facts.promoted_tokens or ()),
         tuple(words(token) for token in facts.suppressed_tokens or ()),
         texts(shown),
-        texts(asked),
+        texts(asked if wanted.scored else ()),
         random,
         hard,
         texts((c, None) for c in more),

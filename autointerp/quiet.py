@@ -8,7 +8,7 @@ tokens at which it peaks, or many rare words of its top windows.
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -22,6 +22,15 @@ LEAST = 20
 """Hard windows taken, if there are so many, even where that is more than half of the silent."""
 
 
+class Like(NamedTuple):
+    """A feature's top windows beside all windows of the pool."""
+
+    likeness: np.ndarray
+    """Of each window, from 0 to 2."""
+    peaks: Counter[int]
+    """Tokens at which top windows peak."""
+
+
 class QuietPool:
     """One dictionary's pool of random windows; `draw` takes about a millisecond."""
 
@@ -33,13 +42,21 @@ class QuietPool:
         ends = np.array([w.first + w.length for w in found.windows])
         self._window = np.searchsorted(ends, found.token, side="right")  # by feature, as the pool
         self._feature = found.feature
-        self._split = np.array([w.split for w in found.windows], dtype=object)
+        splits = np.array([w.split for w in found.windows], dtype=object)
+        self._in = {split: splits == split for split in ("explain", "score")}
+        self._documents = {
+            split: frozenset(w.document for w in found.windows if w.split == split)
+            for split in self._in
+        }
         self._examples: dict[int, Example] = {}
+        self._places: dict[int, dict[int, int]] = {}
+        """Of each window among them: token → where it is first."""
         texts = [file.sequences.window(w.sequence, w.start, w.length) for w in found.windows]
         sets = [np.unique(text) for text in texts]
         self._tokens = np.concatenate(sets) if sets else np.empty(0, np.int64)
         """Distinct tokens of each window, one window after the other."""
         self._of = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
+        self._first = np.flatnonzero(np.diff(self._of, prepend=-1))
         held = np.bincount(self._tokens, minlength=len(file.vocabulary))
         self._rarity = np.log((1 + len(sets)) / (1 + held))
         """log of windows ÷ windows that hold the token: common tokens say little."""
@@ -48,46 +65,47 @@ class QuietPool:
 
     def size(self, split: str) -> int:
         """Windows of a split."""
-        return int((self._split == split).sum())
+        return int(self._in[split].sum())
 
-    def documents(self, split: str) -> set[int]:
+    def documents(self, split: str) -> frozenset[int]:
         """Their documents."""
-        return {w.document for w in self.windows if w.split == split}
+        return self._documents[split]
 
     def silences(self, n_features: int, split: str) -> np.ndarray:
         """For each feature the number of the split's windows in which it is silent, int64."""
         new = np.ones(len(self._feature), bool)  # one entry a token: a window counts once
         new[1:] = (np.diff(self._feature) != 0) | (np.diff(self._window) != 0)
-        new &= (self._split == split)[self._window]
+        new &= self._in[split][self._window]
         return self.size(split) - np.bincount(self._feature[new], minlength=n_features)
 
     def silent(self, feature: int, split: str) -> np.ndarray:
         """Numbers of the windows of a split on all of whose tokens a feature is 0."""
-        low, high = np.searchsorted(self._feature, [feature, feature + 1])
-        quiet = self._split == split
+        # In the array's own type: any other makes a copy of it.
+        ends = np.array([feature, feature + 1], self._feature.dtype)
+        low, high = np.searchsorted(self._feature, ends)
+        quiet = self._in[split].copy()
         quiet[self._window[low:high]] = False
         return np.flatnonzero(quiet)
 
     def draw(
-        self, feature: int, split: Split, top: list[Context], n: int, seed: int
+        self, feature: int, split: Split, like: Like, n: int, seed: int
     ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
         """Up to `n` random and `n` hard silent windows; hard ones are at most half of the silent,
         or LEAST, hardest first."""
         silent = self.silent(feature, split)
         dice = np.random.default_rng([seed, feature, split == "score"])
         random = np.sort(dice.permutation(silent)[:n])
-        likeness = self.likeness(top)[silent]
+        likeness = like.likeness[silent]
         most = min(n, max(len(silent) // 2, min(LEAST, len(silent))))
         order = np.lexsort((silent, -likeness))[:most]
         hard = [int(i) for i in silent[order[likeness[order] > 0]]]
-        peaks = self._peaks(top)
         return (
             tuple(self.example(int(i)) for i in random),
-            tuple(self._hard(i, peaks) for i in hard),
+            tuple(self._hard(i, like.peaks) for i in hard),
         )
 
-    def likeness(self, top: list[Context]) -> np.ndarray:
-        """How like each window is to a feature's top windows, from 0 to 2.
+    def like(self, top: list[Context]) -> Like:
+        """How like each window is to a feature's top windows.
 
         The largest share of the top windows that peak on a token which it holds, plus the cosine
         of sets of tokens, each token weighted by its rarity in the pool.
@@ -100,17 +118,15 @@ class QuietPool:
         dot = np.bincount(
             self._of, (query * self._rarity)[self._tokens], minlength=len(self.windows)
         )
-        peaks = self._peaks(top)
+        tokens = sequences.tokens
+        peaks = Counter(int(tokens(c.sequence)[c.peak]) for c in top)
         share = np.zeros(n_vocab)
         for token, count in peaks.items():
             share[token] = count / len(top)
         largest = np.zeros(len(self.windows))
-        np.maximum.at(largest, self._of, share[self._tokens])
-        return largest + dot / (length * self._norm)
-
-    def _peaks(self, top: Iterable[Context]) -> Counter[int]:
-        tokens = self._file.sequences.tokens
-        return Counter(int(tokens(c.sequence)[c.peak]) for c in top)
+        if len(self._first):
+            largest[self._of[self._first]] = np.maximum.reduceat(share[self._tokens], self._first)
+        return Like(largest + dot / (length * self._norm), peaks)
 
     def example(self, number: int) -> Example:
         """A window of the pool as text; only for a feature that is silent in it."""
@@ -121,14 +137,21 @@ class QuietPool:
                 tuple(ids.tolist()), tuple(self._file.vocabulary.display(ids)),
                 (0.0,) * len(ids), -1, w.document, w.split, "random", None, w.sequence, w.start,
             )  # fmt: skip
+            places: dict[int, int] = {}
+            for place, token in enumerate(ids.tolist()):
+                places.setdefault(token, place)
+            self._places[number] = places
         return found
 
     def _hard(self, number: int, peaks: Counter[int]) -> Example:
         """The same, with the place of the token at which most top windows peak."""
-        plain = self.example(number)
-        held = [i for i, token in enumerate(plain.token_ids) if token in peaks]
-        at = max(held, key=lambda i: (peaks[plain.token_ids[i]], -i), default=-1)
-        return replace(plain, kind="hard", shared=at)
+        plain, places = self.example(number), self._places[number]
+        held = [token for token in peaks if token in places]
+        at = max(((peaks[token], -places[token]) for token in held), default=(0, 1))[1]
+        return Example(
+            plain.token_ids, plain.tokens, plain.activations, -1, plain.document, plain.split,
+            "hard", None, plain.sequence, plain.start, -at,
+        )  # fmt: skip
 
 
 POOLS: WeakKeyDictionary[HarvestFile, dict[str, QuietPool]] = WeakKeyDictionary()

@@ -54,14 +54,15 @@ def example(
 ) -> Example:
     """A stored context as an example; with a `sign`, the other sign's activations count as 0."""
     ids = file.sequences.window(context.sequence, context.start, context.length)
-    acts = [0.0] * len(ids)
+    acts, peak, largest = [0.0] * len(ids), -1, 0.0
     for position, value in zip(context.positions, context.activations, strict=True):
         if sign == "both" or (value > 0) == (sign == "positive"):
             acts[position - context.start] = value
-    peak = max(range(len(acts)), key=lambda i: abs(acts[i]))
+            if abs(value) > largest:  # positions rise, so of equals the first one stays
+                peak, largest = position - context.start, abs(value)
     return Example(
         tuple(ids.tolist()), tuple(file.vocabulary.display(ids)), tuple(acts),
-        peak if acts[peak] else -1, context.document, context.split, kind, weight,
+        peak, context.document, context.split, kind, weight,
         context.sequence, context.start,
     )  # fmt: skip
 

@@ -63,15 +63,15 @@ def test_no_document_is_on_both_sides(drawn: list[Sampled]) -> None:
 def test_a_document_on_both_sides_is_an_assertion(file: HarvestFile) -> None:
     """Unless the corpus has so few that each is cut in blocks, which is said."""
     feature = firing(file, "top")
-    pool, kept = pool_of(file, "top"), pool_of(file, "top").windows
+    pool, kept = pool_of(file, "top"), pool_of(file, "top")._documents
     try:
-        pool.windows = [w._replace(document=0) for w in kept]
+        pool._documents = dict.fromkeys(kept, frozenset([0]))
         with pytest.raises(AssertionError, match="in both splits"):
             sample(file, feature)
         pool.few_documents = True
         assert "few documents" in sample(file, feature).notes[0]
     finally:
-        pool.windows, pool.few_documents = kept, False
+        pool._documents, pool.few_documents = kept, False
 
 
 def firing(file: HarvestFile, name: str) -> FeatureId:
@@ -101,7 +101,7 @@ def test_hard_windows_are_the_silent_ones_most_like_the_top(
         top = [c for c in contexts if c.stratum != "range"]
         peaks = {int(file.sequences.tokens(c.sequence)[c.peak]) for c in top}
         pool = pool_of(file, one.feature.dictionary)
-        likeness = pool.likeness(top)
+        likeness = pool.like(top).likeness
         place = {(w.sequence, w.start): i for i, w in enumerate(pool.windows)}
         values = [likeness[place[e.key]] for e in one.hard]
         assert values == sorted(values, reverse=True) and all(v > 0 for v in values)
@@ -191,14 +191,15 @@ def test_features_that_cannot_be_scored_say_why(file: HarvestFile, harvested: Pa
 
 def test_too_dense_is_told_from_the_pool(file: HarvestFile) -> None:
     feature, pool = firing(file, "top"), pool_of(file, "top")
-    kept = pool._split
+    kept = pool._in
     try:
-        pool._split = np.full(len(kept), "explain", dtype=object)
+        whole = np.ones(len(pool.windows), bool)
+        pool._in = {"explain": whole, "score": ~whole}
         with pytest.raises(TooFew, match=rf"silent in 0 of the pool's 0 .* not {ENOUGH}") as error:
             sample(file, feature)
         assert error.value.reason == "dense"
     finally:
-        pool._split = kept
+        pool._in = kept
 
 
 def test_a_dead_feature_is_said_to_be_dead(tmp_path: Path) -> None:
@@ -226,3 +227,11 @@ def test_the_label_of_the_most_frequent_token(drawn: list[Sampled]) -> None:
     assert nulls.token_label(one) == "fires on “dog”"
     assert nulls.token_label(replace(one, top_token="\n")) == "fires on “\\n”"
     assert nulls.token_label(replace(one, top_token=None)) is None
+
+
+def test_without_scores_only_what_explainers_see_is_made(file: HarvestFile) -> None:
+    feature = firing(file, "top")
+    whole = next(one for _, one in sample_many(file, "top", [feature.index]))
+    ((_, few),) = sample_many(file, "top", [feature.index], Wanted(scored=False))
+    assert isinstance(whole, Sampled) and isinstance(few, Sampled) and whole.positives
+    assert few == replace(whole, positives=(), random=(), hard=(), other=())

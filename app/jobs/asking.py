@@ -23,7 +23,7 @@ from feature_store.work import Work
 SO_FAR = "so_far.json"
 """In the job's folder: counts, cost and some results, replaced about once a second."""
 EVERY_S = 1.0
-MEGABYTES = 256
+MEGABYTES = 96
 """Of the harvest's file in a job's memory, however large it is."""
 PURPOSES = """
     SELECT purpose, count(text), coalesce(sum(tokens_in), 0) + coalesce(sum(tokens_out), 0),

@@ -93,6 +93,11 @@ def checked(store: Store, given: Explaining) -> Explaining:
     )  # fmt: skip
 
 
+def wanted(given: Explaining) -> Wanted:
+    """What an explainer is shown, and nothing that it will be judged by."""
+    return Wanted(seed=given.seed, scored=False)
+
+
 def estimate(store: Store, given: Explaining) -> Estimate:
     """What a job that was `checked` will ask and cost; asks nobody."""
     file = store.harvest(given.harvest)
@@ -105,9 +110,7 @@ def estimate(store: Store, given: Explaining) -> Estimate:
                     await table()[name].explain(windows, Tools(dry, seed=given.seed))
 
     choice = choose(file, given.dictionary, given.features)
-    return worked_out(
-        file, given.dictionary, choice, Wanted(seed=given.seed), ask, dry, rates, price
-    )
+    return worked_out(file, given.dictionary, choice, wanted(given), ask, dry, rates, price)
 
 
 def do(store: Store, work: Work) -> dict[str, Any]:
@@ -144,7 +147,7 @@ async def through(
     tally = await explaining.explain(
         Plan(
             file, given.dictionary, choose(file, given.dictionary, given.features),
-            Wanted(seed=given.seed), {name: table()[name] for name in given.explainers},
+            wanted(given), {name: table()[name] for name in given.explainers},
             await asyncio.to_thread(tools, work, file, given, gate), work.job.id,
             partial(scoring.explain, store.catalog), Ledger(work.job.folder), tick, width, gate,
             attended,

@@ -22,4 +22,3 @@ def beside(
         name: said(mean) | {"difference": said(difference(mine, mean))}
         for name, mean in means.items()
     }
-

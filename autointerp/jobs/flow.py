@@ -5,8 +5,11 @@ never waits for a file. Results are handed over in batches, once a second and at
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Generic, TypeVar
 
 from autointerp.jobs.gate import Gate
@@ -21,6 +24,8 @@ GRACE_S = 10.0
 """How long calls under way may still be answered when a job is cancelled."""
 MOST = 2000
 """Results in memory, before workers wait for them to be written."""
+AHEAD = 8
+"""Things read at once at most, and so waiting for a worker."""
 END = object()
 
 
@@ -29,7 +34,7 @@ class Flow(Generic[T, R]):
     """Where things come from, what is done with each, and where it goes."""
 
     source: Iterator[T]
-    """Read in a thread, one at a time."""
+    """Read in a thread, a few at a time."""
     work: Callable[[T], Awaitable[R | None]]
     """None: it was in vain, and is to be done by another run."""
     sink: Callable[[Sequence[R]], None]
@@ -51,6 +56,7 @@ class Running(Generic[T, R]):
     def __init__(self, flow: Flow[T, R]) -> None:
         self.flow = flow
         self._ready: list[R] = []
+        self._drawn: deque[T] = deque()
         self._written = 0
         self._drawing = asyncio.Lock()
         self._writing = asyncio.Lock()
@@ -80,8 +86,7 @@ class Running(Generic[T, R]):
     async def _worker(self) -> None:
         while not (self.flow.gate and self.flow.gate.stopped):
             await self._going.wait()
-            async with self._drawing:
-                one = await asyncio.to_thread(next, self.flow.source, END)
+            one = await self._draw()
             if one is END:
                 return
             found = await self.flow.work(one)  # type: ignore[arg-type] - END is gone
@@ -89,6 +94,14 @@ class Running(Generic[T, R]):
                 self._ready.append(found)
             while len(self._ready) > MOST:
                 await asyncio.sleep(LOOK_S)
+
+    async def _draw(self) -> T | object:
+        """The next thing, END after the last; a few are read at a time, as a thread is dear."""
+        async with self._drawing:
+            if not self._drawn:
+                few = partial(list, islice(self.flow.source, min(self.flow.width, AHEAD)))
+                self._drawn.extend(await asyncio.to_thread(few))
+            return self._drawn.popleft() if self._drawn else END
 
     async def _flushing(self) -> None:
         while True:
