@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -51,7 +52,7 @@ def rows(panels: Sequence[Panel], names: Sequence[str], colours: Palette) -> go.
     )  # fmt: skip
     places = {name: len(names) - 1 - number for number, name in enumerate(names)}
     for number, panel in enumerate(panels):
-        at = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
+        at: dict[str, Any] = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
         for trace in traces(panel, places, colours):
             figure.add_trace(trace, **at)
         if (known := words.chance(panel.series.scorer)) is not None:
