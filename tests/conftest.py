@@ -9,6 +9,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# As `saefari app` has it. With it each run parses its script, and in Python 3.11 a parse fails
+# where another thread parses at the same time.
+os.environ.setdefault("STREAMLIT_RUNNER_MAGIC_ENABLED", "false")
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
