@@ -9,9 +9,6 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# As `saefari app` has it. With it each run parses its script, and in Python 3.11 a parse fails
-# where another thread parses at the same time.
-os.environ.setdefault("STREAMLIT_RUNNER_MAGIC_ENABLED", "false")
 
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
@@ -45,11 +42,17 @@ def _own_engine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _scanned_once() -> None:
-    """Each AppTest reads the metadata of every installed package (300 ms): here the first one."""
+def _pages() -> None:
+    """Each AppTest reads the metadata of every installed package (300 ms): here the first one.
+
+    Magic is off, as `saefari app` has it: with it each run parses its script, and in Python 3.11 a
+    parse fails where another thread parses at the same time.
+    """
     if "streamlit.testing.v1" in sys.modules:
+        from streamlit import config
         from streamlit.components.v2 import manifest_scanner
 
+        config.set_option("runner.magicEnabled", False)
         kept = functools.cache(manifest_scanner.scan_component_manifests)
         manifest_scanner.scan_component_manifests = kept
 
