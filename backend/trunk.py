@@ -6,7 +6,7 @@ input of a module of an unwrapped copy. That each one is the same tensor is chec
 `Lm` compares both roads once and uses this one only where they agree.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -116,6 +116,17 @@ def logits(model: nn.Module, tokens: Tensor, edits: Iterable[tuple[Tap, Edit]]) 
     """A whole forward, [batch pos vocab], with activations replaced on the way."""
     with changed(edits):
         return model(tokens, use_cache=False).logits
+
+
+def composed(edits: Sequence[Edit]) -> Edit:
+    """Several edits at one hook point as one, the first of them first."""
+
+    def all_of(h: Tensor) -> Tensor:
+        for edit in edits:
+            h = edit(h)
+        return h
+
+    return all_of
 
 
 def _replaced(tap: Tap, edit: Edit, h: Tensor) -> Tensor:

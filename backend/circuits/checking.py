@@ -29,6 +29,7 @@ from backend.circuits.tape import Tape, record
 from backend.dictionaries.norms import PLAIN
 from backend.engine import LocalEngine
 from backend.lm import Lm
+from backend.trunk import composed
 from feature_store.errors import InputError
 
 MOST_NODES = 100
@@ -280,18 +281,9 @@ def free(
 
         made.setdefault(reads, []).append(listen)
         made.setdefault(writes, []).append(write)
-    edits = {hook: _composed(several) for hook, several in made.items()}
+    edits = {hook: composed(several) for hook, several in made.items()}
     tape.value = some.laid.target(lm.logits(some.laid.prompts.tokens.repeat(copies, 1), edits))
     return tape
-
-
-def _composed(edits: Sequence[Any]):  # noqa: ANN202 - an Edit
-    def all_of(h: Tensor) -> Tensor:
-        for edit in edits:
-            h = edit(h)
-        return h
-
-    return all_of
 
 
 def _frozen(

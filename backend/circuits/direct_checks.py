@@ -26,7 +26,7 @@ from backend.circuits.replacement import Number, Replacement, Site, encoder_rows
 from backend.dictionaries.base import Dictionary
 from backend.engine import LocalEngine
 from backend.lm import Lm
-from backend.trunk import Edit
+from backend.trunk import Edit, composed
 from feature_store.errors import InputError
 
 METHODS = ("attribution-graph", "trace")
@@ -187,7 +187,7 @@ class Scene:
         for i, site in enumerate(self.held.sites):
             hook = site.hook if site.hook.endswith("_mid") else point(self.lm, site.hook)
             edits.setdefault(hook, []).append(self._written(way, site, push.get(i), live))
-        self.lm.logits(self.tokens, {hook: _composed(some) for hook, some in edits.items()})
+        self.lm.logits(self.tokens, {hook: composed(some) for hook, some in edits.items()})
         return {hook: live[hook] for hook in wanted}
 
     def _written(self, way: str, site: Site, push: Tensor | None, live: Read) -> Edit:
@@ -250,12 +250,3 @@ def _listening(hook: str, live: Read) -> Edit:
         return h
 
     return listen
-
-
-def _composed(edits: Sequence[Edit]) -> Edit:
-    def all_of(h: Tensor) -> Tensor:
-        for edit in edits:
-            h = edit(h)
-        return h
-
-    return all_of

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backend.lens import gain
 from backend.lm import Lm
-from backend.trunk import Edit
+from backend.trunk import Edit, composed
 from feature_store.errors import InputError
 
 NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
@@ -94,7 +94,7 @@ class Still:
         for table in (leaving, noting, others, entering, keeping):
             for hook, edit in table.items():
                 made.setdefault(hook, []).append(edit)
-        return {hook: _composed(edits) for hook, edits in made.items()}
+        return {hook: composed(edits) for hook, edits in made.items()}
 
 
 def hold_still(lm: Lm, tokens: Int[Tensor, "1 pos"]) -> Still:
@@ -179,15 +179,6 @@ def _noting(hook: str, live: dict[str, Tensor]) -> Edit:
 
 def _keeping(value: Tensor) -> Edit:
     return lambda h: value.expand_as(h)
-
-
-def _composed(edits: Sequence[Edit]) -> Edit:
-    def all_of(h: Tensor) -> Tensor:
-        for edit in edits:
-            h = edit(h)
-        return h
-
-    return all_of
 
 
 def check_affine(

@@ -18,7 +18,7 @@ from backend.circuits.frozen import Still
 from backend.circuits.grounds import Site
 from backend.circuits.moves import floor
 from backend.lm import Lm
-from backend.trunk import Edit
+from backend.trunk import Edit, composed
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ def record(
         if cut.reads != cut.writes and not still:
             made.setdefault(cut.reads, []).append(cut.listen)
         made.setdefault(cut.writes, []).insert(0, cut.edit)
-    edits = {hook: _composed(edits) for hook, edits in made.items()}
+    edits = {hook: composed(edits) for hook, edits in made.items()}
     if still is not None:
         wanted = [lm.canonical(site.dictionary.hook_name) for site in sites]
         edits = still.edits(live, list(dict.fromkeys(wanted)), edits)
@@ -107,12 +107,3 @@ class _Cut:
 
     def _clean_floor(self, base: Tensor) -> Tensor:
         return base.detach() if self.push is None else base
-
-
-def _composed(edits: Sequence[Edit]) -> Edit:
-    def all_of(h: Tensor) -> Tensor:
-        for edit in edits:
-            h = edit(h)
-        return h
-
-    return all_of
