@@ -1,6 +1,7 @@
 """What the pages share: the store, and the place in it that the URL names."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from feature_store.store import Store
 
 STORE = "SAEFARI_STORE"
 """The environment variable that names the store to the pages."""
+ADDRESS = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
+"""Where Markdown, left to itself, sees an address, escaped or not, and makes a link of it."""
 FILTERS = ("show", "filter", "label", "labelled", "starred", "only", "sort")
 """The URL's parameters that say which features, in which order (app/filters.py)."""
 VIEW = ("page", "columns")
@@ -124,5 +127,6 @@ def href(page: str, query: Mapping[str, str]) -> str:
 
 
 def literal(text: str) -> str:
-    """Text that Markdown leaves alone."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|<>~$:&" else c for c in text)
+    """Text that Markdown leaves alone: nothing in it is markup, no address in it a link."""
+    plain = "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|<>~$:&" else c for c in text)
+    return ADDRESS.sub(r"\g<0>:small[]", plain)  # nothing at all, but the address is in two pieces

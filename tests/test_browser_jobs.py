@@ -8,6 +8,7 @@ import pytest
 
 from feature_store.jobs import Jobs
 from feature_store.maps import Maps
+from feature_store.work import take
 from tests.browser import served, visiting
 from tests.maps import make_mapped
 
@@ -87,3 +88,18 @@ def test_a_failed_job_says_why_and_can_be_deleted(page) -> None:
     page.get_by_text("reading the decoder").wait_for()
     row.get_by_role("button", name="delete").click()
     row.wait_for(state="detached")
+
+
+def test_addresses_in_what_a_job_says_are_text_and_no_links(page, site) -> None:
+    said = (
+        "Nothing answers at it (http://127.0.0.1:8000/v1), it said: see HTTPS://evil.example/a_b, "
+        "www.evil.example or ask@evil.example, [or](http://evil.example)."
+    )
+    job = Jobs(site[1] / "store").create("map", {"dictionary": "resid"}, said)
+    with take(job) as work:
+        work.end("failed", error=said)
+    page.goto(f"/jobs?job={job.id}")
+    row = page.locator(f".st-key-job_{job.id}")
+    row.get_by_text("Nothing answers").last.wait_for()
+    assert row.inner_text().count(said) == 2
+    assert page.locator("[data-testid=stMain] a").count() == 0
