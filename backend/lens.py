@@ -112,5 +112,5 @@ def _through_w_o(
     projection = getattr(lm.component(f"{block}.attn.o"), "original_component", None)
     if projection is None:
         return None
-    zero = torch.zeros_like(d[:1]).to(lm.placement.dtype)
-    return (projection(d.to(lm.placement.dtype)) - projection(zero)).float()
+    d = d.to(lm.placement.device, lm.placement.dtype)
+    return (projection(d) - projection(torch.zeros_like(d[:1]))).float()

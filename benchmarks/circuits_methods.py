@@ -21,8 +21,8 @@ from backend.circuits.aims import chosen
 from backend.circuits.attribution_graph import Graph, attribution_graph
 from backend.circuits.attribution_graph_record import attribution_circuit, to_circuit
 from backend.circuits.counterexamples import UNSHOWN, Counterpair, counterpairs
-from backend.circuits.head_codes import head_codes
-from backend.circuits.head_effects import auc, head_effects, shuffled_auc
+from backend.circuits.head_codes import HeadCodes, head_codes
+from backend.circuits.head_effects import HeadEffects, auc, head_effects, shuffled_auc
 from backend.circuits.records import Circuit
 from backend.circuits.tasks import pairs
 from backend.circuits.tracing import FromLogit, trace
@@ -43,6 +43,8 @@ from feature_store.records import FeatureId
 GRAPHS = 5
 EDGES = 20
 EXAMPLES, TRUTH, SEEDS = 10, 400, 10
+LEAST_HEADS = 3
+"""That matter, for a ranking to be judged."""
 GRAPHED = ("indirect_object", "greater_than", "pronoun")
 
 
@@ -53,34 +55,45 @@ def text_of(lm: Lm, prompt: str) -> Text:
 
 
 def heads(lm: Lm, task: str) -> dict[str, Any]:
-    """AUC of codes over seeds against mean ablation, beside attribution patching and chance."""
+    """AUC of codes over seeds against mean ablation, at all tokens and at the last one."""
     known = list(counterpairs(task, "held_out", TRUTH, seed=1))
     prompts = Prompts.of([text_of(lm, case.text) for case in known])
     answers = [[one_token(lm.tokenizer, case.text, case.answer)] for case in known]
     wrong = [[one_token(lm.tokenizer, case.text, case.wrong)] for case in known]
-    measured = head_effects(lm, prompts, Target(answers, wrong, prompts.last))
-    truth = measured.truth
-    scores, sizes, seconds = [], [], []
+    target = Target(answers, wrong, prompts.last)
+    truths = {
+        "at_all_tokens": head_effects(lm, prompts, target),
+        "at_last_token": head_effects(lm, prompts, target, at_last=True),
+    }
+    coded, seconds = [], []
     for seed in range(SEEDS):
         drawn = list(counterpairs(task, "held_out", EXAMPLES, seed=100 + seed))
         texts = [[text_of(lm, t) for t in kind] for kind in zip(*_both(drawn), strict=True)]
         began = time.perf_counter()
-        coded = head_codes(lm, *texts, seed=seed)
+        coded.append(head_codes(lm, *texts, seed=seed))
         seconds.append(time.perf_counter() - began)
-        scores.append(coded.score)
-        sizes.append(auc(coded.strength, truth))
-    found = [auc(score, truth) for score in scores]
-    chance = [np.nanpercentile(shuffled_auc(score, truth), 95) for score in scores]
-    patching = np.abs(measured.estimated.mean(0))
-    return {
+    judged = {where: _judged(coded, measured) for where, measured in truths.items()}
+    return {**judged, "seconds": statistics.median(seconds)}
+
+
+def _judged(coded: Sequence[HeadCodes], measured: HeadEffects) -> dict[str, Any]:
+    """Rankings against one truth; without figures where fewer than LEAST_HEADS matter."""
+    truth = measured.truth
+    matter = {
         "heads_that_matter": [f"{a}.{b}" for a, b in np.argwhere(truth).tolist()],
         "logit_difference": float(measured.clean.mean()),
-        "auc_mean": float(np.mean([one for one in found if one is not None])),
-        "auc_min": float(np.min([one for one in found if one is not None])),
-        "auc_size_alone": float(np.mean([one for one in sizes if one is not None])),
-        "auc_attribution_patching": auc(patching, truth),
+    }
+    if truth.sum() < LEAST_HEADS:
+        return matter
+    found = [auc(one.score, truth) or 0.0 for one in coded]
+    chance = [np.nanpercentile(shuffled_auc(one.score, truth), 95) for one in coded]
+    return {
+        **matter,
+        "auc_mean": float(np.mean(found)),
+        "auc_min": float(np.min(found)),
+        "auc_size_alone": float(np.mean([auc(one.strength, truth) or 0.0 for one in coded])),
+        "auc_attribution_patching": auc(np.abs(measured.estimated.mean(0)), truth),
         "auc_shuffled_95": float(np.mean(chance)),
-        "seconds": statistics.median(seconds),
     }
 
 

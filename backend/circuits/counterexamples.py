@@ -1,8 +1,9 @@
 """Prompts of the demo's tasks beside others in which the task's behaviour is not possible.
 
 What decides the answer gives way to a word that decides nothing: somebody gives who was not named,
-the words said again are not of the list, a name stands for the year. That is no corrupt twin, in
-which the behaviour is there and leads to the other answer. Importing this loads no torch.
+the words said again are not of the list, a name stands for the year, a job for the name. That is no
+corrupt twin, in which the behaviour is there and leads to the other answer. Importing this loads no
+torch.
 """
 
 import random
@@ -13,6 +14,9 @@ from backend.demo import words
 from backend.demo.tasks import TASKS, Slots, fill
 from backend.demo.templates import FILLERS, HELD_OUT, TRAIN
 from feature_store.errors import pick
+
+GENDERED = ("king", "waiter")
+"""Jobs that tell a man."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,15 @@ def _unlisted(rng: random.Random, slots: Slots) -> dict[str, str]:
     return {"part": " ".join(rng.sample(fresh, len(slots["part"].split())))}
 
 
+def _jobholder(rng: random.Random, slots: Slots) -> dict[str, str]:
+    others = [job for job in words.POOLS["job"] if job not in {*GENDERED, *slots.values()}]
+    return {"who": f"the {rng.choice(others)}"}
+
+
 UNSHOWN: dict[str, Callable[[random.Random, Slots], dict[str, str]]] = {
     "indirect_object": _stranger,
     "induction": _unlisted,
     "greater_than": lambda rng, _: {"from": rng.choice(words.NAMES)},
+    "pronoun": _jobholder,
 }
 """Task -> the slots that decide nothing in place of those that decide."""

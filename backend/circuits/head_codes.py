@@ -1,11 +1,13 @@
 """Heads of a task by discrete codes: what a head says on examples, and never on counterexamples.
 
-After O'Neill and Bui 2024 (arXiv:2405.12522): one small autoencoder with a single active feature
-per vector is trained on the outputs of all heads at the examples' last tokens; a head's code on an
-example is that feature; heads whose codes on positives do not occur on negatives are the task's.
-Here the autoencoder is tied and its rows have unit length, so that training it is spherical
-k-means: seeded, exact in each step, under a second. Each head's mean over the examples is taken
-off first, since it is nothing that tells examples apart.
+After O'Neill and Bui 2024 (arXiv:2405.12522): one small discrete autoencoder is trained on the
+outputs of all heads at the examples' last tokens; a head's code on an example is the one feature
+that stands for its output; heads whose codes on positives do not occur on negatives are the task's.
+Here the autoencoder is a codebook fitted by squared error (k-means): seeded, milliseconds. An
+output is what the head adds to the residual stream, as a share of the stream's length there: what
+later norms make of it, so that early layers, whose stream is short, count like late ones. Each
+head's mean over the examples is taken off first, since it is nothing that tells examples apart.
+Heads that say next to nothing share the codes near 0, and none of these is their own.
 """
 
 from collections.abc import Sequence
@@ -19,13 +21,13 @@ from torch import Tensor
 from backend.ablation.prompts import Prompts
 from backend.circuits.records import Circuit, Edge, Node, head_id
 from backend.circuits.words import prompt_of
+from backend.lens import to_residual
 from backend.live import Text
 from backend.lm import Lm
 from feature_store.errors import InputError
 
 METHOD = "head-codes"
-CODES = 40
-STEPS = 50
+CODES = 10
 LEAST = 3
 """Examples of either kind below which a code that only positives have says nothing."""
 ALWAYS = 0.9
@@ -46,7 +48,8 @@ class HeadCodes:
     own: Bool[np.ndarray, "positive layer head"]
     """Whether the code occurs on no negative."""
     strength: Float[np.ndarray, "layer head"]
-    """Mean distance of the head's output on positives from its mean over all examples."""
+    """Mean distance of the head's output on positives from its mean over all examples, as a share
+    of the stream's length."""
 
     @property
     def share(self) -> Float[np.ndarray, "layer head"]:
@@ -78,7 +81,7 @@ def head_codes(
             )
     x = head_outputs(lm, [*positives, *negatives])
     x = x - x.mean(0)
-    found = top_one_codes(x.flatten(0, 2), codes, seed).view(x.shape[:3]).numpy()
+    found = nearest_codes(x.flatten(0, 2).numpy(), codes, seed).reshape(x.shape[:3])
     n = len(positives)
     # [positive negative layer head]: whether both have the same code
     same = found[:n, None] == found[None, n:]
@@ -86,35 +89,41 @@ def head_codes(
 
 
 @torch.no_grad()
-def head_outputs(lm: Lm, texts: Sequence[Text]) -> Float[Tensor, "example layer head d_head"]:
-    """What each head gives (its z) at each text's last token, in float32 on the CPU."""
-    prompts = Prompts.of(texts)
-    hooks = [f"blocks.{layer}.attn.hook_z" for layer in range(lm.n_layers)]
-    got = lm.activations(prompts.tokens, hooks)
-    rows = torch.arange(len(prompts))
-    last = [got[hook][rows, prompts.last].float().cpu() for hook in hooks]
-    return torch.stack(last, 1).unflatten(-1, (lm.n_heads, -1)).clone()
+def head_outputs(lm: Lm, texts: Sequence[Text]) -> Float[Tensor, "example layer head width"]:
+    """What each head writes at each text's last token, as a share of the stream's mean length.
 
-
-def top_one_codes(x: Float[Tensor, "n d"], codes: int, seed: int) -> Int[Tensor, "n"]:
-    """Each vector's one active feature in a tied autoencoder with `codes` unit rows.
-
-    Alternates between the best feature for each vector and the best direction for each feature,
-    neither of which can lower the cosine; ends when no code changes.
+    In float32 on the CPU. Where attention does not enter the stream as it is (a norm stands
+    between), what it writes is the head's z, as a share of its layer's root mean square.
     """
-    unit = x / x.norm(dim=-1, keepdim=True).clamp_min(1e-9)
-    generator = torch.Generator().manual_seed(seed)
-    W = unit[torch.randperm(len(x), generator=generator)[:codes]]
-    found = (unit @ W.T).argmax(1)
-    for _ in range(STEPS):
-        summed = torch.zeros_like(W).index_add_(0, found, unit)
-        norm = summed.norm(dim=-1, keepdim=True)
-        W = torch.where(norm > 1e-9, summed / norm.clamp_min(1e-9), W)
-        new = (unit @ W.T).argmax(1)
-        if torch.equal(new, found):
-            break
-        found = new
-    return found
+    prompts = Prompts.of(texts)
+    layers = range(lm.n_layers)
+    z, stream = (
+        [f"blocks.{layer}.{name}" for layer in layers] for name in ("attn.hook_z", "hook_resid_pre")
+    )
+    got = lm.activations(prompts.tokens, [*z, *stream])
+    rows = torch.arange(len(prompts))
+    at = {hook: got[hook][rows, prompts.last].float() for hook in got}
+    shares = [_shares(lm, at[z[i]], at[stream[i]], z[i]) for i in layers]
+    return torch.stack(shares, 1).cpu()
+
+
+def _shares(
+    lm: Lm, z: Float[Tensor, "example z"], stream: Float[Tensor, "example d_model"], hook: str
+) -> Float[Tensor, "example head width"]:
+    by_head = z.unflatten(-1, (lm.n_heads, -1))
+    W_O = to_residual(lm, torch.eye(z.shape[-1]), hook)
+    if W_O is None:
+        return by_head / by_head.pow(2).mean().sqrt()
+    written = torch.einsum("nhd,hdm->nhm", by_head, W_O.unflatten(0, (lm.n_heads, -1)))
+    return written / stream.norm(dim=-1).mean()
+
+
+def nearest_codes(x: Float[np.ndarray, "n d"], codes: int, seed: int) -> Int[np.ndarray, "n"]:
+    """Each vector's entry in a codebook of at most `codes`, fitted to them by squared error."""
+    from sklearn.cluster import KMeans
+
+    codes = min(codes, len(np.unique(x, axis=0)))
+    return KMeans(codes, random_state=seed).fit_predict(x)
 
 
 def head_codes_circuit(

@@ -43,10 +43,16 @@ class HeadEffects:
 
 
 @torch.no_grad()
-def head_effects(lm: Lm, prompts: Prompts, target: Target) -> HeadEffects:
-    """By layers × heads + 2 forward passes and one backward; at counted positions only."""
+def head_effects(lm: Lm, prompts: Prompts, target: Target, *, at_last: bool = False) -> HeadEffects:
+    """By layers × heads + 2 forward passes and one backward; at counted positions only.
+
+    With `at_last`, at each prompt's last token only: what heads do where head-codes read them.
+    """
     hooks = [f"blocks.{layer}.attn.hook_z" for layer in range(lm.n_layers)]
     counted = prompts.counted.to(lm.placement.device)
+    if at_last:
+        last = prompts.last.to(counted.device)[:, None]
+        counted = counted & (torch.arange(counted.shape[1], device=counted.device) == last)
     found = gradients(lm, prompts.tokens, hooks, target)
     means = {hook: found.at[hook][counted].mean(0) for hook in hooks}
     lost, estimated = [], []
