@@ -14,7 +14,7 @@ import pyarrow as pa
 from autointerp.quiet import QuietPool, overlaps, pool_of
 from autointerp.windows import Example, TooFew, example, sided
 from feature_store.reader import CONTEXT_COLUMNS, HarvestFile
-from feature_store.records import Context, Feature, FeatureId
+from feature_store.records import Context, Feature, FeatureId, Side, Split
 from feature_store.strata import decile
 
 __all__ = ["Example", "Sampled", "TooFew", "Wanted", "sample", "sample_many"]
@@ -26,6 +26,8 @@ ENOUGH_SHOWN = 5
 BLOCK = 256
 """Features whose contexts are read at once."""
 Sign = Literal["both", "positive", "negative"]
+SIDES = ("positive", "negative")
+RandomAndHard = tuple[tuple[Example, ...], tuple[Example, ...]]
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,12 @@ class Wanted:
     n_negative: int = 50
     seed: int = 0
     sign: Sign = "both"
+    shown: bool = True
+    """Whether windows of the explain split are made, or only counted: judges see none."""
+    beside: bool = True
+    """Whether silent windows and `explain_more` are among these: most explainers see none."""
     scored: bool = True
-    """Whether windows of the score split are made, too, or only counted: explainers see none."""
+    """Whether windows of the score split are made, or only counted: explainers see none."""
 
 
 def sample(
@@ -86,7 +92,7 @@ def sample(
     """
     file.check(feature)
     wanted = Wanted(n_explain, n_positive, n_negative, seed, sign)
-    found = draw(file, feature, file.contexts(feature), wanted)
+    found = draw(file, file.facts(feature), file.contexts(feature), wanted)
     if isinstance(found, TooFew):
         raise found
     return found
@@ -99,9 +105,26 @@ def sample_many(
     indices = list(features)
     for begin in range(0, len(indices), BLOCK):
         block = [file.check(FeatureId(dictionary, i)) for i in indices[begin : begin + BLOCK]]
-        contexts = read(file, dictionary, [one.index for one in block])
+        here = [one.index for one in block]
+        facts, contexts = known(file, dictionary, here), read(file, dictionary, here)
         for one in block:
-            yield one, draw(file, one, contexts.get(one.index, []), wanted or Wanted())
+            stored = contexts.get(one.index, [])
+            yield one, draw(file, facts[one.index], stored, wanted or Wanted())
+
+
+def known(file: HarvestFile, dictionary: str, features: list[int]) -> dict[int, Feature]:
+    """The facts of many features by one read, wherever in the dictionary they are."""
+    names = [field.name for field in fields(Feature)]
+    table = file.rows(
+        f"SELECT {', '.join(names)} FROM feature SEMI JOIN wanted USING (feature) "
+        "WHERE dictionary = ? AND feature BETWEEN ? AND ?",
+        [dictionary, min(features), max(features)],
+        {"wanted": chosen(features)},
+    )
+    rows = [
+        row | {s: Side(**row[s]) if row[s] else None for s in SIDES} for row in table.to_pylist()
+    ]
+    return {row["feature"]: Feature(**row) for row in rows}
 
 
 def read(file: HarvestFile, dictionary: str, features: list[int]) -> dict[int, list[Context]]:
@@ -111,7 +134,7 @@ def read(file: HarvestFile, dictionary: str, features: list[int]) -> dict[int, l
         f"SELECT feature, {CONTEXT_COLUMNS} FROM context SEMI JOIN wanted USING (feature) "
         "WHERE dictionary = ? AND feature BETWEEN ? AND ? ORDER BY context.rowid",
         [dictionary, min(features), max(features)],
-        {"wanted": pa.table({"feature": pa.array(sorted(set(features)), pa.int32())})},
+        {"wanted": chosen(features)},
     )
     columns = [table.column(name).to_pylist() for name in names]
     found: dict[int, list[Context]] = {}
@@ -120,11 +143,16 @@ def read(file: HarvestFile, dictionary: str, features: list[int]) -> dict[int, l
     return found
 
 
+def chosen(features: Iterable[int]) -> pa.Table:
+    """A table of features, to be joined with."""
+    return pa.table({"feature": pa.array(sorted(set(features)), pa.int32())})
+
+
 def draw(
-    file: HarvestFile, feature: FeatureId, stored: list[Context], wanted: Wanted
+    file: HarvestFile, facts: Feature, stored: list[Context], wanted: Wanted
 ) -> Sampled | TooFew:
     """The draw itself, from a feature's stored contexts."""
-    facts = file.facts(feature)
+    feature = FeatureId(facts.dictionary, facts.feature)
     if not stored or facts.window_histogram is None:
         return TooFew("dead", f"{feature} never fired in the harvest, so it cannot be explained.")
     signed = file.dictionaries[feature.dictionary].signed
@@ -213,29 +241,30 @@ def fill(
     def texts(rows: Iterable[tuple[Context, float | None]]) -> tuple[Example, ...]:
         return tuple(example(file, c, kind(facts, c), weight, wanted.sign) for c, weight in rows)
 
+    def silent(split: Split, firing: list[Context]) -> RandomAndHard:
+        like = pool.like([c for c in firing if c.stratum != "range"] or firing)
+        return pool.draw(facts.feature, split, like, wanted.n_negative, wanted.seed)
+
     seen = {c.document for c, _ in shown}
-    more = [c for c in mine if c.split == "explain" and c.document not in seen]
-    against = [c for c in mine if c.stratum != "range"] or mine
-    like = pool.like(against)
-    random: tuple[Example, ...] = ()
-    hard: tuple[Example, ...] = ()
-    if wanted.scored:
-        random, hard = pool.draw(facts.feature, "score", like, wanted.n_negative, wanted.seed)
-    near = pool.draw(facts.feature, "explain", like, wanted.n_negative, wanted.seed)
-    rest = [c for c in others if c.split == "score" and wanted.scored][: wanted.n_negative]
+    mine_shown = [c for c in mine if c.split == "explain"]
+    more = [c for c in mine_shown if c.document not in seen]
+    # What an explainer is shown follows from its own split alone, down to what looks like what.
+    near = silent("explain", mine_shown) if wanted.shown and wanted.beside else ((), ())
+    random, hard = silent("score", mine) if wanted.scored else ((), ())
+    rest = [c for c in others if c.split == "score"][: wanted.n_negative]
     words = file.vocabulary.text
     return Sampled(
         FeatureId(facts.dictionary, facts.feature),
         facts,
         tuple(words(token) for token in facts.promoted_tokens or ()),
         tuple(words(token) for token in facts.suppressed_tokens or ()),
-        texts(shown),
+        texts(shown if wanted.shown else ()),
         texts(asked if wanted.scored else ()),
         random,
         hard,
-        texts((c, None) for c in more),
+        texts((c, None) for c in more if wanted.shown and wanted.beside),
         *near,
-        tuple(example(file, c, "other side", c.weight) for c in rest),
+        tuple(example(file, c, "other side", c.weight) for c in rest if wanted.scored),
         words(facts.top_token) if facts.top_token is not None else None,
         apart(file, mine, pool),
     )

@@ -13,6 +13,7 @@ from autointerp.contexts import (
     Sampled,
     TooFew,
     Wanted,
+    draw,
     every,
     sample,
     sample_many,
@@ -229,9 +230,44 @@ def test_the_label_of_the_most_frequent_token(drawn: list[Sampled]) -> None:
     assert nulls.token_label(replace(one, top_token=None)) is None
 
 
-def test_without_scores_only_what_explainers_see_is_made(file: HarvestFile) -> None:
+def test_only_what_is_wanted_is_made(file: HarvestFile) -> None:
     feature = firing(file, "top")
-    whole = next(one for _, one in sample_many(file, "top", [feature.index]))
-    ((_, few),) = sample_many(file, "top", [feature.index], Wanted(scored=False))
-    assert isinstance(whole, Sampled) and isinstance(few, Sampled) and whole.positives
-    assert few == replace(whole, positives=(), random=(), hard=(), other=())
+
+    def drawn(wanted: Wanted) -> Sampled:
+        ((_, one),) = sample_many(file, "top", [feature.index], wanted)
+        assert isinstance(one, Sampled)
+        return one
+
+    whole = drawn(Wanted())
+    beside = {"explain_more": (), "explain_random": (), "explain_hard": ()}
+    assert whole.positives and whole.explain_random and whole.explain_hard
+    assert drawn(Wanted(scored=False)) == replace(whole, positives=(), random=(), hard=(), other=())
+    assert drawn(Wanted(beside=False)) == replace(whole, **beside)
+    assert drawn(Wanted(shown=False)) == replace(whole, explain=(), **beside)
+
+
+def test_what_is_shown_follows_from_its_own_split(file: HarvestFile) -> None:
+    """Down to which silent windows look like firing ones: the score split of another feature in
+    place of its own changes nothing that an explainer sees."""
+    feature = firing(file, "top")
+    others = (f for f, one in sample_many(file, "top", range(30)) if isinstance(one, Sampled))
+    stranger = next(f for f in others if f != feature)
+    own = file.contexts(feature)
+    swapped = [c for c in own if c.split == "explain"]
+    swapped += [c for c in file.contexts(stranger) if c.split == "score"]
+    one, two = (draw(file, file.facts(feature), stored, Wanted()) for stored in (own, swapped))
+    assert isinstance(one, Sampled) and isinstance(two, Sampled)
+    assert windows(one, "explain") == windows(two, "explain") and one.explain_hard
+    assert one.positives != two.positives
+
+
+def test_many_are_read_by_a_few_reads_wherever_they_are(
+    file: HarvestFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The most active features are all over a dictionary: a read each would take milliseconds."""
+    pool_of(file, "relu")
+    asked, rows = [], file.rows
+    monkeypatch.setattr(file, "rows", lambda *given: asked.append(given) or rows(*given))
+    monkeypatch.setattr(file, "facts", None)
+    found = list(sample_many(file, "relu", [29, 3, 17, 8, 22]))
+    assert len(asked) == 2 and any(isinstance(one, Sampled) for _, one in found)

@@ -88,6 +88,17 @@ def test_the_score_split_is_not_shown(name: str) -> None:
     assert found.shown and set(found.shown) <= {e.key for e in both}
 
 
+@pytest.mark.parametrize("name", EXPLAINERS)
+def test_who_looks_at_more_than_firing_windows_says_so(name: str) -> None:
+    """A job draws silent windows for these alone; all others do as well without."""
+    bare = replace(DOG, explain_more=(), explain_random=(), explain_hard=())
+    beside = [(e.explain_more, e.explain_random, e.explain_hard) for e in (DOG, bare)]
+    assert beside[0] != beside[1]
+    pairs = [explain(name, saying("dogs"), sampled) for sampled in (DOG, bare)]
+    whole, less = ((getattr(found, "detail", None), prompts) for found, prompts in pairs)
+    assert (whole != less) == EXPLAINERS[name].beside
+
+
 @pytest.mark.parametrize("name", ASKING)
 def test_what_is_kept_of_a_sentence(name: str) -> None:
     """On one line, with who wrote it, by which wording, in which calls."""

@@ -95,7 +95,8 @@ def checked(store: Store, given: Explaining) -> Explaining:
 
 def wanted(given: Explaining) -> Wanted:
     """What an explainer is shown, and nothing that it will be judged by."""
-    return Wanted(seed=given.seed, scored=False)
+    beside = any(table()[name].beside for name in given.explainers)
+    return Wanted(seed=given.seed, beside=beside, scored=False)
 
 
 def estimate(store: Store, given: Explaining) -> Estimate:

@@ -115,6 +115,11 @@ def checked(store: Store, given: Scoring) -> Scoring:
     )  # fmt: skip
 
 
+def wanted(given: Scoring) -> Wanted:
+    """What a judge is asked about, and nothing of what explanations were written from."""
+    return Wanted(seed=given.seed, shown=False)
+
+
 def asks(names: tuple[str, ...], judge: str) -> bool:
     """Whether a language model is asked."""
     return judge == LLM and any(table()[name].judges for name in names)
@@ -136,7 +141,7 @@ def estimate(store: Store, given: Scoring) -> Estimate:
     scorers = {name: table()[name] for name in given.scorers if foreseen(table()[name])}
     choice = choose(file, given.dictionary, given.features)
     return worked_out(
-        file, given.dictionary, choice, Wanted(seed=given.seed), ask, dry, rates, price,
+        file, given.dictionary, choice, wanted(given), ask, dry, rates, price,
         among=lambda feature: bool(labels.of(feature)),
     )  # fmt: skip
 
@@ -181,7 +186,7 @@ async def through(
     summary = await scoring.score(
         Plan(
             file, given.dictionary, choose(file, given.dictionary, given.features),
-            Wanted(seed=given.seed), labels, {name: table()[name] for name in given.scorers},
+            wanted(given), labels, {name: table()[name] for name in given.scorers},
             await asyncio.to_thread(tools, store, work, file, given, gate, embed),
             lambda scorer: judge_of(scorer, given, embed), work.job.id,
             partial(store_scores.score, store.catalog), Ledger(work.job.folder), tick, width, gate,

@@ -96,4 +96,5 @@ EXPLAINER = Explainer(
     "ones best, on windows held out of the explain split, is kept.",
     explain,
     frozenset(("server",)),
+    beside=True,
 )

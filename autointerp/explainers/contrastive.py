@@ -30,4 +30,5 @@ EXPLAINER = Explainer(
     "A language model sees firing windows beside silent ones that look like them.",
     explain,
     frozenset(("server",)),
+    beside=True,
 )

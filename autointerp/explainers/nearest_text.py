@@ -69,4 +69,5 @@ EXPLAINER = Explainer(
     "No language model: the words nearest in meaning to the strongest windows.",
     explain,
     frozenset(("embedder",)),
+    beside=True,
 )

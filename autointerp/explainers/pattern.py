@@ -31,4 +31,5 @@ EXPLAINER = Explainer(
     "No language model: the tokens, beginnings and shapes that tell its windows from silent ones, "
     "and what it makes likelier.",
     explain,
+    beside=True,
 )

@@ -61,3 +61,5 @@ class Explainer:
     explain: Explain
     needs: frozenset[str] = frozenset()
     """Of `server`, `embedder`, `sources`."""
+    beside: bool = False
+    """Whether it looks at `explain_more` or at silent windows: others are given none."""
