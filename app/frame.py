@@ -20,6 +20,7 @@ body:has([data-testid="stSidebar"][aria-expanded="false"]) .st-key-bar { padding
 .st-key-bar > div { flex-shrink: 0; }
 .st-key-bar > div:first-child { min-width: 0; flex-shrink: 1; }
 [data-testid="stSidebarHeader"] { height: 2.25rem; padding-top: 0; }
+[data-testid="stMain"]:focus-visible { outline: none; }
 [data-testid="stVerticalBlock"] { gap: 0.5rem; }
 [data-testid="stHorizontalBlock"] { gap: 1.25rem; }
 h3 { padding: 0 0 2px; }
@@ -46,6 +47,12 @@ PICKED, ASKED = "frame_dictionary", "frame_search"
 """Widget keys."""
 LONG_NUMBER = 10
 """Digits from which on a number is a text: no dictionary is so wide."""
+
+
+def tab(title: str) -> str:
+    """What a browser's tab is called: the page, or the feature, first, since tabs are cut."""
+    named = st.query_params.get("feature", title) if title == "Feature" else title
+    return f"{named} · Saefari"
 
 
 def sidebar(here: Place | None) -> None:

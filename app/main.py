@@ -5,13 +5,6 @@ import streamlit as st
 from app import frame, session
 from feature_store.errors import InputError
 
-st.set_page_config(
-    page_title="Saefari",
-    layout="wide",
-    initial_sidebar_state=200,
-    menu_items={"About": "Saefari: look inside the features of sparse autoencoders."},
-)
-st.html(frame.STYLE)
 page = st.navigation(
     [
         st.Page(session.LIBRARY, title="Library", default=True),
@@ -36,6 +29,13 @@ page = st.navigation(
     ],
     position="hidden",
 )
+st.set_page_config(
+    page_title=frame.tab(page.title),
+    layout="wide",
+    initial_sidebar_state=200,
+    menu_items={"About": "Saefari: look inside the features of sparse autoencoders."},
+)
+st.html(frame.STYLE)
 try:
     page.run()
 except InputError as error:

@@ -31,6 +31,11 @@ REMEMBERED = 20
 Turns = tuple[Mapping[str, str], ...]
 
 
+def spelled(mode: str) -> str:
+    """A mode of editing as pages write it: `add max`."""
+    return mode.replace("_", " ")
+
+
 @dataclass(frozen=True)
 class Setting:
     """Everything that a run depends on, besides the weights."""

@@ -52,6 +52,21 @@ def test_from_library_to_a_feature_and_on(page) -> None:
     heading(page, "resid / 2")
 
 
+def test_back_undoes_what_a_person_did_and_nothing_else(page) -> None:
+    """A page that puts what is usual into its own URL makes no step of the browser's history."""
+    page.goto("/features?dictionary=resid")
+    page.locator("tbody tr").nth(2).locator("td").nth(5).click()
+    heading(page, "resid / 2")
+    page.get_by_role("link", name="steer", exact=True).click()
+    page.wait_for_url("**/steer?**edits=**")
+    page.go_back()
+    heading(page, "resid / 2")
+    assert page.title() == "resid/2 · Saefari"
+    page.go_back()
+    page.get_by_role("heading", name="Features of resid").wait_for()
+    assert "feature=" not in page.url
+
+
 def test_filters_stand_in_the_url_and_wait_for_the_way_back(page) -> None:
     """Back from a feature shows the table again, and so does the sidebar, filters kept."""
     page.goto("/features?dictionary=abs&show=dead&filter=max_act:0.5..")
@@ -117,8 +132,9 @@ def test_the_search_of_the_bar_goes_everywhere(page) -> None:
 def test_only_the_open_tab_is_drawn(page) -> None:
     page.goto("/feature?feature=resid/3&tab=Family")
     heading(page, "resid / 3")
-    page.get_by_role("tab", name="Notes").click()
-    page.get_by_label("Label").wait_for()
+    assert page.get_by_label("Label").count() == 0
+    page.keyboard.press("l")  # to the field of the label, wherever it is
+    page.wait_for_function("document.activeElement.getAttribute('aria-label') === 'Label'")
     page.keyboard.press("Escape")
 
 

@@ -103,10 +103,12 @@ def table(place: Place, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     picked = st.dataframe(
         lines, key=TABLE, hide_index=True, row_height=28, height=372, on_select="rerun",
-        selection_mode="multi-row", lazy=False,
+        selection_mode="multi-row", lazy=False, placeholder=ABSENT,
         column_config={
             "part": text("feature", width=104),
-            "label": text("", width=120, help="a label, else the tokens that it promotes"),
+            "label": text(
+                "label or promotes", width=120, help="a label, else the tokens that it promotes"
+            ),
             "at": text("on", width=80, help="tokens on which it is active, or the one token"),
             "activation": number("max", format="%.2f", width=56, help="largest activation here"),
             "predicted": number("predicted", format="%+.3f", width=76, help="estimate, nats"),

@@ -20,3 +20,20 @@ function link(text, href, target, send) {
   });
   return node;
 }
+
+/** Every change of the URL would be an entry of the browser's history, those too that a page makes by itself: Streamlit
+    opens a page by its query first and its path after that, and pages put what is usual into their own URL. Such a step
+    takes the place of the one before it, so that Back undoes what a person did. */
+function personsHistory() {
+  if (window.saefariHistory) return;
+  window.saefariHistory = true;
+  const push = history.pushState.bind(history);
+  let acted = false;
+  for (const kind of ["pointerdown", "click", "keydown"]) window.addEventListener(kind, () => { acted = true; }, true);
+  history.pushState = (state, title, url) => {
+    if (acted) push(state, title, url);
+    else history.replaceState(state, title, url);
+    acted = false;
+  };
+}
+personsHistory();

@@ -4,6 +4,10 @@
 // where a line stands for one of several features: { max, name }, its own maximum and its name.
 // Reports { go: target } and, for whole sequences, { asked: { width, group } }.
 
+const SPLITS = {
+  explain: "the explain split: explainers are shown such windows, scorers never",
+  score: "the score split: kept for judging explanations, never shown to an explainer",
+};
 const WIDTHS = ["5", "16", "whole"]; // tokens on either side of the peak
 const chosen = { group: null, width: "16", breaks: false }; // kept from feature to feature
 try { Object.assign(chosen, JSON.parse(sessionStorage.getItem("saefari.contexts"))); } catch { /* the first time, or not allowed */ }
@@ -57,7 +61,9 @@ function draw(line, max, send) {
   const value = line.value ? minus(line.value, Math.abs(line.value) < 0.1 ? 3 : 2) : "0";
   const copy = el("button", "copy", "copy");
   copy.title = "copy this text";
-  row.append(el("div", "value", value), text, el("div", "end", line.split), end, copy);
+  const split = el("div", "end", line.split);
+  split.title = SPLITS[line.split] ?? "";
+  row.append(el("div", "value", value), text, split, end, copy);
   return row;
 }
 

@@ -1,5 +1,25 @@
 // A feature's name, the way to its neighbours (also by key), and its facts in one line.
-// data: { dictionary, index, label, starred, writable, steps: [{ label, keys, hint, href, target | null }], links: [{ label, href, hint }], place: { text, hint, href }, facts: [[name, value]], warnings: [text] }
+// data: { dictionary, index, label, starred, writable, steps: [{ label, keys, hint, href, target | null }], links: [{ label, href, hint }], notes: the tab with the label's field, place: { text, hint, href }, facts: [[name, value]], warnings: [text] }
+
+/** To the field of the label, in its tab, which may have to be opened first; Enter and Escape lead back up. */
+function nameIt(notes, root, tries = 40) {
+  const field = document.querySelector('[class*="st-key-notes_label_"] input');
+  if (field) {
+    field.scrollIntoView({ block: "center" });
+    field.focus({ preventScroll: true });
+    field.select();
+    const back = (event) => {
+      if (event.isComposing || (event.key !== "Enter" && event.key !== "Escape")) return;
+      field.removeEventListener("keydown", back);
+      setTimeout(() => { field.blur(); root.scrollIntoView({ block: "center" }); });
+    };
+    field.addEventListener("keydown", back);
+    return;
+  }
+  const tab = [...document.querySelectorAll('[role="tab"]')].find((one) => one.textContent === notes);
+  if (tab?.getAttribute("aria-selected") === "false") tab.click();
+  if (tries) setTimeout(() => nameIt(notes, root, tries - 1), 100);
+}
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
@@ -16,6 +36,13 @@ export default function ({ data, parentElement, setTriggerValue }) {
     star.addEventListener("click", turn);
   }
   if (data.writable || data.starred) title.append(star);
+  if (data.writable) {
+    const name = el("button", "rename", data.label ? "rename" : "label");
+    name.append(el("kbd", "", "l"));
+    name.title = data.label ? "go to the label's field (l)" : "say in a few words what it fires on (l)";
+    name.addEventListener("click", () => nameIt(data.notes, root));
+    title.append(name);
+  }
   const steps = el("div", "go");
   for (const step of data.steps) {
     const node = el("span");
@@ -29,8 +56,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
   }
   for (const { label, href, hint } of data.links) {
-    const node = el("a", "link", label);
-    Object.assign(node, { href, target: "_self", title: hint });
+    const node = link(label, href, label, (to) => setTriggerValue("leave", to));
+    node.title = hint;
     steps.append(node);
   }
   const top = el("div", "top");
@@ -50,6 +77,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const elsewhere = path.some((node) => node.matches?.('[role="radiogroup"], [role="listbox"], [data-testid="stDataFrame"]'));
     if (typing || elsewhere || event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return;
     if (event.key === "s" && data.writable) turn();
+    if (event.key === "l" && data.writable) {
+      event.preventDefault(); // or the field would get the letter
+      nameIt(data.notes, root);
+    }
     const step = data.steps.find(({ keys }) => keys.includes(event.key));
     if (step?.target) send(step.target);
   };

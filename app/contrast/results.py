@@ -75,10 +75,8 @@ def method(found: Contrast) -> str:
     if found.exact:
         return "Permutation test over texts, every relabelling counted"
     drawn = found.table["relabellings"].drop_null().to_numpy()
-    return (
-        f"Permutation test over texts, {count(int(drawn.min()))} to {count(int(drawn.max()))} "
-        "random relabellings a feature"
-    )
+    ends = dict.fromkeys((count(int(drawn.min())), count(int(drawn.max()))))
+    return f"Permutation test over texts, {' to '.join(ends)} random relabellings a feature"
 
 
 def downloads(found: Contrast) -> None:
@@ -130,7 +128,7 @@ def columns(a: str, b: str) -> dict[str, Any]:
     return {
         "dictionary": st.column_config.TextColumn("dictionary", width=72),
         "feature": number("feature", "%d", 58, None),
-        "label": text("label", 92, "a label, else the tokens that it promotes"),
+        "label": text("label or promotes", 124, "a label, else the tokens that it promotes"),
         "a": text(a[:12], 61, f"texts of {a} on which it fires"),
         "b": text(b[:12], 61, f"texts of {b} on which it fires"),
         "q": number("q", "%.1e", 62, "Benjamini–Hochberg over all tested features"),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from app import session
+from app import session, steering
 from app.wording import plural
 from feature_store.experiments import Entry, Kind
 
@@ -24,7 +24,10 @@ ID_LEAST = 4
 
 def what(request: Mapping[str, Any]) -> str:
     """What was done to the model: modes and strengths, or what stood in the parts' place."""
-    edits = [f"{edit['mode']} {edit.get('strength', 1.0):g}" for edit in _edits(request)]
+    edits = [
+        f"{steering.spelled(edit['mode'])} {edit.get('strength', 1.0):g}"
+        for edit in _edits(request)
+    ]
     how = [str(request["how"])] if "how" in request else []
     return " + ".join(dict.fromkeys(edits)) or ", ".join(how)
 
@@ -91,7 +94,8 @@ def _has(entry: Entry, word: str) -> bool:
 def searched(entry: Entry) -> str:
     """What a filter looks in."""
     request = entry.request
-    parts = [entry.kind, what(request), *whom(request), text(request), entry.note]
+    modes = [str(edit["mode"]) for edit in _edits(request)]  # as Python and the shell name them
+    parts = [entry.kind, what(request), *modes, *whom(request), text(request), entry.note]
     return "\n".join(parts).lower()
 
 

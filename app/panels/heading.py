@@ -5,6 +5,7 @@ import random
 import streamlit as st
 
 from app import annotations, components, filters, order, session
+from app.panels import notes
 from app.panels.subject import Subject
 from app.wording import count, measure, plural, share
 
@@ -16,7 +17,10 @@ KEY = "feature_heading"
 
 
 def draw(subject: Subject) -> None:
-    """The heading; its links and keys go to other features without a reload."""
+    """The heading; its links and keys go to other features and pages without a reload."""
+    out = ways_out(subject)
+    if (leave := (st.session_state.get(KEY) or {}).get("leave")) in out:
+        st.switch_page(out[leave][0], query_params=out[leave][1])
     said = subject.said.annotations.of(subject.id)
     data = {
         "label": said.get("label", ""),
@@ -25,6 +29,11 @@ def draw(subject: Subject) -> None:
         "dictionary": subject.id.dictionary,
         "index": subject.id.index,
         **walk(subject),
+        "links": [
+            {"label": name, "href": session.href(page, query), "hint": hint}
+            for name, (page, query, hint) in out.items()
+        ],
+        "notes": notes.TITLE,
         "facts": facts(subject),
         "warnings": warnings(subject),
     }
@@ -33,7 +42,19 @@ def draw(subject: Subject) -> None:
         data=data,
         on_go_change=lambda: follow(subject),
         on_star_change=lambda: star(subject),
+        on_leave_change=components.ignore,
     )
+
+
+def ways_out(subject: Subject) -> dict[str, tuple[str, dict[str, str], str]]:
+    """Other pages about the feature: page, query and what one does there, by the link's name."""
+    here, place = subject.place.at(subject.id.index), subject.place
+    trace = {**place.query, "start": str(subject.id), "method": "trace"}
+    return {
+        "steer": (session.STEER, here, "change the model's text by this feature"),
+        "ablate": (session.ABLATE, here, "what the model loses without this feature"),
+        "circuits": (session.CIRCUITS, trace, "what this feature is the sum of, on a prompt"),
+    }
 
 
 def star(subject: Subject) -> None:
@@ -61,26 +82,6 @@ def walk(subject: Subject) -> dict[str, object]:
     page = {} if here.number is None else {"page": str((here.number - 1) // order.PAGE + 1)}
     columns = {name: asked[name] for name in ("columns",) if name in asked}
     return {
-        "links": [
-            {
-                "label": "steer",
-                "href": session.href(session.STEER, place.at(index)),
-                "hint": "change the model's text by this feature",
-            },
-            {
-                "label": "ablate",
-                "href": session.href(session.ABLATE, place.at(index)),
-                "hint": "what the model loses without this feature",
-            },
-            {
-                "label": "circuits",
-                "href": session.href(
-                    session.CIRCUITS,
-                    {**place.query, "start": str(subject.id), "method": "trace"},
-                ),
-                "hint": "what this feature is the sum of, on a prompt",
-            },
-        ],
         "steps": [
             {
                 "label": label,
@@ -125,7 +126,7 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
         ("density", share(found.density)),
         ("windows", share(found.window_density)),
         ("max", measure(found.max_act)),
-        ("mean", measure(found.mean_act)),
+        ("mean when active", measure(found.mean_act)),
         ("skew", measure(found.skew, 2)),
         ("active on", f"{count(found.n_active)} of {plural(tokens, 'token')}"),
     ]

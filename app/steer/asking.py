@@ -52,8 +52,9 @@ def sampling() -> None:
     """Seed, temperature and length in the line; the rest behind a click."""
     key = f"steer_{steering.version()}"
     number(key, "seed", "seed", step=1, low=0, high=2**31 - 1)
-    number(key, "temperature", "T", step=0.1, low=0.0, high=10.0, hint="0 takes the likeliest.")
-    number(key, "max_new", "max", step=10, low=1, high=512, hint="New tokens at most.")
+    hint = "0 takes the likeliest."
+    number(key, "temperature", "temperature", step=0.1, low=0.0, high=10.0, hint=hint)
+    number(key, "max_new", "tokens", step=10, low=1, high=512, hint="New tokens at most.")
     with st.popover("sampling"):
         number(
             key,

@@ -64,8 +64,8 @@ def arrive() -> Place:
     if "feature" in query:
         wanted = [FeatureId.parse(one) for one in query.get_all("feature")]
         steering.put([fresh(place.file, feature) for feature in dict.fromkeys(wanted)])
-        del query["feature"]
-        query["dictionary"] = wanted[-1].dictionary
+        others = {name: text for name, text in query.to_dict().items() if name != "feature"}
+        query.from_dict({**others, "dictionary": wanted[-1].dictionary})  # a step, not two
     check(place.file)
     return place
 

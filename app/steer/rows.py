@@ -88,7 +88,7 @@ def line(number: int, edit: Edit, place: Place, said: annotations.Said) -> None:
         st.session_state.setdefault(f"{key}_mode", edit.mode)
         st.selectbox(
             "Mode", modes_for(edit), key=f"{key}_mode", label_visibility="collapsed",
-            format_func=lambda name: name.replace("_", " "),
+            format_func=steering.spelled,
             on_change=remode, args=(number, key, place.file),
         )  # fmt: skip
         if mode.pair and len(edit.features) == 1:
@@ -144,7 +144,7 @@ def strength(
             "Strength", low, high, key=slider, step=step, label_visibility="collapsed",
             on_change=restrength, args=(number, slider, field), format="%.3g",
         )  # fmt: skip
-        st.caption(f"{mode.unit} · {neutral(mode)}")
+        st.caption(f"{mode.unit}; {neutral(mode)}")
     right.number_input(
         "Strength, typed", key=field, label_visibility="collapsed", format="%.4g", step=step,
         on_change=restrength, args=(number, field, field),
@@ -153,7 +153,11 @@ def strength(
 
 def neutral(mode: Mode) -> str:
     """What strength changes nothing, in brief."""
-    return "none is neutral" if mode.neutral is None else f"neutral {mode.neutral:g}"
+    return (
+        "every strength changes something"
+        if mode.neutral is None
+        else f"{mode.neutral:g} changes nothing"
+    )
 
 
 def reach(edit: Edit, file: HarvestFile) -> tuple[float, float, float]:

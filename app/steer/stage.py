@@ -117,7 +117,7 @@ def draw(place: Place, said: annotations.Said) -> None:
     """The columns of what is shown; nothing but a sentence before the first run."""
     one = link.shown()
     if one is None:
-        st.caption("Pick a feature, type a prompt, run: default and steered text appear here.")
+        st.caption(next_step())
         return
     components.steer(
         key=STAGE, data=data_of(one, place, said), on_done_change=components.ignore,
@@ -125,6 +125,15 @@ def draw(place: Place, said: annotations.Said) -> None:
     )  # fmt: skip
     if (st.session_state.get(STAGE) or {}).get("done"):
         st.rerun()
+
+
+def next_step() -> str:
+    """What is left to do before the first run."""
+    now = steering.setting()
+    left = [] if now.edits else ["add an edit"]
+    left += [] if now.prompt else ["type a prompt"]
+    todo = ", ".join([*left, "run"])
+    return f"{todo[0].upper()}{todo[1:]}: default and steered text appear here."
 
 
 def data_of(one: Run | Opened, place: Place, said: annotations.Said) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def choices(subject: Subject, edit: Edit, key: str) -> dict[str, Any]:
     controls = st.pills("controls", kinds, selection_mode="multi", default=kinds[:1],
                         format_func=CONTROLS.__getitem__, key=f"dose_controls_{key}")  # fmt: skip
     if not kinds:
-        st.caption(f"{edit.mode} has no controls of equal ‖Δh‖.")
+        st.caption(f"{steering.spelled(edit.mode)} has no controls of equal ‖Δh‖.")
     few = st.number_input(
         "seeds of each control", 1, 200, sweeping.CONTROL_SEEDS, key="dose_control_seeds",
         help="Fewer than the edit's own make the band wider, not narrower.",
@@ -200,7 +200,8 @@ def swept(request: task.Plain) -> Asked:
     beside = f", beside {', '.join(others)}" if others else ""
     prompt = asked.prompt if isinstance(asked.prompt, str) else str(asked.prompt[-1]["content"])
     more = f" and {plural(len(sweep.prompts), 'prompt')} more" if sweep.prompts else ""
-    said = f"{edit.mode} {whom}{beside}, behind “{' '.join(prompt.split())[:60]}”{more}"
+    behind = " ".join(prompt.split())[:60]
+    said = f"{steering.spelled(edit.mode)} {whom}{beside}, behind “{behind}”{more}"
     st.markdown(session.literal(said))
     return asked
 
@@ -232,7 +233,11 @@ def show(request: task.Plain, result: task.Plain) -> None:
             format_func={"shift": "at equal ‖Δh‖", "kl": "at equal KL"}.__getitem__,
             label_visibility="collapsed",
         ) if outcome.controls else "shift"  # fmt: skip
-    figure = dose_chart.figure(outcome, concept, equal, theme.palette(st.context.theme.type))
+    asked, sweep = sweeping.parts(request)
+    figure = dose_chart.figure(
+        outcome, concept, equal, theme.palette(st.context.theme.type),
+        MODES[asked.edits[sweep.swept].mode].unit,
+    )  # fmt: skip
     st.plotly_chart(
         figure, theme=None, key="dose_figure",
         config={"displaylogo": False, "displayModeBar": False},
@@ -261,4 +266,4 @@ def texts(outcome: Any) -> None:
 def named(edit: Edit) -> str:
     """An edit in brief."""
     whom = edit.vector.name if edit.vector else ", ".join(map(str, edit.features))
-    return f"{whom} {edit.mode} {measure(edit.strength)}"
+    return f"{whom} {steering.spelled(edit.mode)} {measure(edit.strength)}"

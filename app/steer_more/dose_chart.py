@@ -23,9 +23,11 @@ NAMES = {
 KINDS = {"features": "matched features", "directions": "random directions"}
 
 
-def figure(outcome: Outcome, concept: str, equal: str, colours: Palette) -> go.Figure:
+def figure(
+    outcome: Outcome, concept: str, equal: str, colours: Palette, unit: str = "strength"
+) -> go.Figure:
     """Panels of the concept, KL and perplexity; `equal`: shift or kl, what is alike in feature and
-    controls."""
+    controls; `unit`: of the strengths."""
     panels = [name for name in (concept, "kl", "nll") if name in outcome.measures]
     found = make_subplots(1, len(panels), horizontal_spacing=0.1)
     for column, name in enumerate(panels, 1):
@@ -34,7 +36,7 @@ def figure(outcome: Outcome, concept: str, equal: str, colours: Palette) -> go.F
         found.update_yaxes(title_text=NAMES[name], rangemode="tozero", row=1, col=column)
     if "nll" in panels:
         found.update_yaxes(type="log", row=1, col=panels.index("nll") + 1)
-    found.update_xaxes(title_text="strength")
+    found.update_xaxes(title_text=unit)
     found.update_layout(
         template=template(colours), height=HEIGHT_PX, showlegend=True, margin={"t": 32, "l": 68},
         legend={"orientation": "h", "y": 1.16, "x": 0},

@@ -97,7 +97,7 @@ def written(
         "SELECT split::VARCHAR AS split FROM sequence WHERE sequence = ?", [one.sequence]
     ).to_pylist()[0]["split"]
     return {
-        "title": f"sequence {one.sequence} · {split} · {len(ids)} tokens"
+        "title": f"sequence {one.sequence} · {split} split · {len(ids)} tokens"
         + (f" · at most {measure(max(inside.values(), key=abs))}" if inside else ""),
         "first": one.begin,
         "texts": [visible(t) or (PIECE if i in inside else "") for i, t in enumerate(texts)],

@@ -53,29 +53,32 @@ EMPTY = {
     "text": "Type a text above: the model reads it, and the features that fire on it are listed.",
 }
 COLUMNS = {
-    "dictionary": st.column_config.TextColumn("dictionary", width="small"),
-    "feature": st.column_config.NumberColumn("feature", format="%d", width="small"),
-    "label": st.column_config.TextColumn("label"),
+    "dictionary": st.column_config.TextColumn("dictionary", width=84),
+    "feature": st.column_config.NumberColumn("feature", format="%d", width=56),
+    "label": st.column_config.TextColumn("label", width=150),
     "promotes": st.column_config.TextColumn(
-        "promotes", width="small", help="the tokens that it makes likeliest, directly"
+        "promotes", width=170, help="the tokens that it makes likeliest, directly"
     ),
-    "why": st.column_config.TextColumn("why it is here", width="large"),
+    "why": st.column_config.TextColumn("why it is here", width=230),
     "cosine": st.column_config.NumberColumn(
-        "likeness", format="%.2f", help="cosine of query and label; 1 is the same, 0 unrelated"
+        "likeness",
+        format="%.2f",
+        width=64,
+        help="cosine of query and label; 1 is the same, 0 unrelated",
     ),
-    "token": st.column_config.TextColumn("strongest on", width="small"),
-    "position": st.column_config.NumberColumn("position", format="%d", width="small"),
-    "activation": st.column_config.NumberColumn("activation", format="%.2f"),
+    "token": st.column_config.TextColumn("strongest on", width=96),
+    "position": st.column_config.NumberColumn("position", format="%d", width=60),
+    "activation": st.column_config.NumberColumn("activation", format="%.2f", width=68),
     "share": st.column_config.NumberColumn(
-        "÷ max", format="%.0f %%", help="activation ÷ the largest that the harvest saw"
+        "÷ max", format="%.0f %%", width=56, help="activation ÷ the largest that the harvest saw"
     ),
     "density": st.column_config.NumberColumn(
-        "density", format="%.3g %%", help="share of tokens on which it is active"
+        "density", format="%.3g %%", width=68, help="share of tokens on which it is active"
     ),
     "max": st.column_config.NumberColumn(
-        "max", format="%.2f", help="largest |activation|, special tokens left out"
+        "max", format="%.2f", width=60, help="largest |activation|, special tokens left out"
     ),
-    "steer": st.column_config.TextColumn("", width=56, help="a click steers by the feature"),
+    "steer": st.column_config.TextColumn("", width=44, help="a click steers by the feature"),
 }
 
 
