@@ -85,6 +85,17 @@ def test_every_state_has_its_words_and_its_buttons(visit: Open, store: Store) ->
     assert (queued.folder / "cancel").exists() and "cancelling" in words(test)
 
 
+def test_what_a_job_has_made_opens_from_its_line(visit: Open, store: Store) -> None:
+    jobs = Jobs(store.path)
+    done, failed = (jobs.create("circuit", {"harvest": "h"}, name) for name in ("one", "two"))
+    with take(done) as work:
+        work.end("done", result={"experiment": "e", "nodes": 3})
+    with take(failed) as work:
+        work.end("failed", error="No.")
+    links = [one for one in visit(session.JOBS).get("page_link") if one.proto.label == "open"]
+    assert [one.proto.query_string for one in links] == ["harvest=h&experiment=e"]
+
+
 def test_a_log_opens_from_its_link(visit: Open, store: Store) -> None:
     job = Jobs(store.path).create("map", GIVEN, "one")
     with take(job) as work:

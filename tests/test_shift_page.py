@@ -126,7 +126,7 @@ def test_another_experiment_is_refused(visit: Open) -> None:
 def test_clusters_are_shown_with_their_members(
     visit: Open, store: Path, harvested: Path, engine: LocalEngine
 ) -> None:
-    assert "None was sought yet" in said(visit(session.BEHAVIOURS))
+    assert "is kept yet" in said(visit(session.BEHAVIOURS))
     file, plan = HarvestFile(harvested), ClusterPlan(("top",), tokens=40, loss=6.0, clusters=3)
     keeping.keep(Store(store), file.record.id, engine, plan, find(engine, file, plan))
     found = said(visit(session.BEHAVIOURS, cluster="1"))

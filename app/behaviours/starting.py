@@ -36,7 +36,7 @@ def form(place: Place) -> None:
             help="0: one for every 15 tokens.",
         )  # fmt: skip
         st.selectbox(
-            "By", list(METHODS), key="behaviours_method", width=260,
+            "Clustered by", list(METHODS), key="behaviours_method", width=260,
             format_func=METHODS.__getitem__,
         )  # fmt: skip
         st.multiselect("Dictionaries", list(place.file.dictionaries), key="behaviours_on",

@@ -18,6 +18,11 @@ HEADS = ("kind", "what", "state", "progress", "started", "")
 SHOWN = 100
 """Jobs listed, newest first."""
 POLL_S = 2.0
+RESULTS = {
+    "map": session.MAP, "explain": session.SCORES, "score": session.SCORES,
+    "circuit": session.CIRCUITS, "clusters": session.BEHAVIOURS, "ablate": session.ABLATE,
+}  # fmt: skip
+"""Kind → the page that shows what came of it."""
 
 
 def draw() -> None:
@@ -59,6 +64,8 @@ def line(job: Job) -> None:
             st.caption(session.literal(ending(job)))
     started.caption(f"{job.created:%Y-%m-%d %H:%M} UTC")
     with buttons.container(horizontal=True, gap="small", horizontal_alignment="right"):
+        if found := result(job):
+            st.page_link(found[0], label="open", query_params=found[1], width="content")
         for name in watching.offers(job) if allowed() else []:
             st.button(
                 name, key=f"{name}_{job.id}", type="tertiary", on_click=watching.ask,
@@ -70,6 +77,16 @@ def line(job: Job) -> None:
                 args=[job.id], help="A job for what got no usable answer, and nothing else.",
             )  # fmt: skip
         st.button("log", key=f"log_{job.id}", type="tertiary", on_click=choose, args=[job.id])
+
+
+def result(job: Job) -> tuple[str, dict[str, str]] | None:
+    """The page, and its query, that shows what a job that is done has left."""
+    if job.state != "done" or job.kind not in RESULTS:
+        return None
+    given = {**job.arguments, **job.result}
+    names = ("harvest", "dictionary", "experiment")
+    query = {name: given[name] for name in names if isinstance(given.get(name), str)}
+    return RESULTS[job.kind], query
 
 
 def ending(job: Job) -> str:
