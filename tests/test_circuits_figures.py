@@ -73,3 +73,16 @@ def test_an_mlp_without_a_dictionary_is_called_so() -> None:
     assert picture.named(one) == "MLP 2, no dictionary"
     assert layout.row_of(one, lambda name: name)[2] == "MLP 2"
     assert "resid" in figures.errors(Part([one, *seen(*NODES[:5])], []))
+
+
+def test_a_graph_that_holds_the_model_still_is_judged_so_too(store: Store) -> None:  # noqa: F811
+    held = (
+        Point(4, "count", Estimate(0.71), null=Estimate(0.13, n=200), null_95=0.26, nearer=0.98),
+        Point(4, "remove", Estimate(0.48)),
+    )
+    said = texts(visit(experiment=kept(store, replace(CIRCUIT, held=held))))
+    assert "held as on the prompt, which is what the graph speaks of: errors counted 0.71" in said
+    assert "removed 0.48; random ones: median 0.13, 95th percentile 0.26, 98" in said
+    assert "held as on the prompt" not in texts(visit(experiment=kept(store)))
+    now = {"count": Point(4, "count", Estimate(0.35, n=1)), "held": held[0]}
+    assert figures.now(now).endswith("with attention patterns and norms held **0.71**")

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from backend.circuits.attribution_graph import attribution_graph
+from backend.circuits.attribution_graph import Graph, attribution_graph
 from backend.circuits.attribution_graph_record import attribution_circuit
 from backend.circuits.checking import check_nodes, predicted, table_of
 from backend.circuits.direct_checks import check_direct_edges
+from backend.circuits.effects import effects
 from backend.circuits.grounds import Grounds
 from backend.circuits.judging import Judge
-from backend.circuits.one_prompt import aims_of, examples_of, proven, with_others
+from backend.circuits.one_prompt import aims_of, examples_of, held_still, proven, with_others
 from backend.circuits.records import Circuit
 from backend.circuits.shown import Shown
+from backend.circuits.table import Table
 from backend.circuits.tracing import FromLogit, trace
 from backend.circuits.weights_paths import weights_circuit
 from backend.engine import LocalEngine
@@ -82,14 +84,57 @@ def test_everything_is_the_model(engine: LocalEngine) -> None:
     assert judge.run(table, table.first([len(table)]))[0] == pytest.approx(judge.clean, abs=2e-3)
 
 
+def as_a_network(held: Graph, kept: np.ndarray) -> float:
+    """The first aim when of all that stands at counted tokens only the kept features are there,
+    each as active as its edges from kept features make it: the graph's numbers and gates alone."""
+    places = held.places
+    counted = held.replacement.counted[0].tolist()
+    loose = np.array([counted[place.position] for place in places]) & ~held.kinds.token[:-1]
+    share = np.where(loose, 0.0, 1.0)  # of what each source had
+    for v in np.argsort([place.site for place in places], kind="stable"):
+        if kept[v]:
+            lost = held.effects[v, :-1] @ (1 - share)
+            share[v] = max(0.0, held.values[v] - lost) / places[v].value
+    return float(held.values[-1] - held.effects[-1, :-1] @ (1 - share))
+
+
+def test_held_still_a_circuit_is_its_graph_run_as_a_network(engine: LocalEngine) -> None:
+    """What nodes give by ablation follows from the edges between them and the gates, exactly; with
+    patterns and norms left to the model it does not."""
+    dictionaries = list(engine.dictionaries.values())
+    aims = aims_of(engine, text(), (7,), (9,))
+    some = examples_of(engine, text(), aims)
+    graph = attribution_graph(engine.lm, dictionaries, text(), lambda _: aims)
+    free = Judge(engine.lm, Grounds(engine.lm, dictionaries, "zero", some), some)
+    half = np.random.default_rng(0).random(len(graph.places)) < 0.5
+    kept = half & graph.kinds.feature[:-1]
+    names = [site.name for site in graph.replacement.sites]
+    member = {
+        (names[at.site], at.position, at.feature)
+        for at, stays in zip(graph.places, kept, strict=True) if stays
+    }  # fmt: skip
+    table = Table.of(effects(engine.lm, free.grounds, some, "gradient"))
+    rows = zip(table.which.tolist(), table.slot.tolist(), table.feature.tolist(), strict=True)
+    sets = torch.tensor([[(table.names[k], at, id) in member for k, at, id in rows]])
+    assert int(sets.sum()) == len(member) > 20
+    wanted = as_a_network(graph, kept)
+    held = held_still(free).run(table, sets, "remove")[0, 0]
+    assert held == pytest.approx(wanted, rel=1e-4)
+    assert free.run(table, sets, "remove")[0, 0] != pytest.approx(wanted, rel=1e-2)
+    assert free.clean[0] != pytest.approx(wanted, rel=1e-2)
+
+
 def test_a_part_is_judged_as_it_was_when_it_was_found(engine: LocalEngine) -> None:
     """Nothing of it is nothing; all of it is the last point of its curve; and it is kept."""
     whole = proven(engine, graph(engine, share=0.7), text(), (7,), (9,), draws=5)
     assert whole.baseline == "zero" and Circuit.from_json(whole.to_json()) == whole
     shown = Shown(engine, whole)
+    held = {p.errors: p for p in whole.held}["count"].faithfulness
     nothing = shown.judge([])["count"].faithfulness
     assert nothing is not None and nothing.value == pytest.approx(0, abs=1e-6)
     found = shown.judge([n.id for n in whole.nodes])
+    still = found.pop("held").faithfulness
+    assert held and still and still.value == pytest.approx(held.value, abs=1e-4)
     last = [p for p in whole.curves if p.nodes == max(p.nodes for p in whole.curves)]
     assert {p.errors: p.faithfulness for p in last} == {
         way: replace(point.faithfulness, value=pytest.approx(point.faithfulness.value, abs=1e-4))

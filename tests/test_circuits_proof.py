@@ -141,6 +141,19 @@ def test_curves_go_from_nothing_to_one() -> None:
     assert {point.errors for point in found.points} == set(WAYS)
 
 
+def test_nearer_counts_random_sets_that_end_further_from_the_model() -> None:
+    """On either side of it: more than the whole is as far off as less."""
+    lm, some = LinearLm(), prompts(6)
+    grounds = Grounds(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
+    table = Table.of(effects(lm, grounds, some, "gradient"))  # pyright: ignore
+    judge, n = Judge(lm, grounds, some), len(table) // 2  # pyright: ignore
+    sets = torch.cat([table.first([n]), table.alike(torch.arange(n), 40, 0)])
+    off = abs(judge.run(table, sets).mean(1) - judge.clean.mean())
+    point = prove(judge, table, [n], nulls=[n], draws=40).at(n, "count")
+    assert point and point.nearer == pytest.approx((off[1:] > off[0]).mean())
+    assert 0 < (off[1:] > off[0]).mean()
+
+
 def test_no_share_is_told_of_nothing() -> None:
     assert not clear(np.array([0.1, -0.1, 0.1, -0.1]), np.zeros(4))
     assert clear(np.array([1.0, 1.1, 0.9, 1.0]), np.zeros(4))

@@ -7,10 +7,10 @@ import streamlit as st
 
 from app import session, theme
 from app.charts import template
-from app.circuits.figures import NAMES
+from app.circuits.figures import HELD, NAMES
 from app.circuits.opened import Open
 from app.theme import Palette
-from app.wording import count, measure, plural
+from app.wording import count, measure, plural, share
 from backend.circuits.records import Estimate, Point
 
 HEIGHT_PX = 260
@@ -78,7 +78,31 @@ def sentence(found: Open, points: Sequence[Point]) -> str:
         if p.null:
             said.append(
                 f"Random active nodes of the same make, {count(p.null.n)} draws of {count(p.nodes)}"
-                f": median {measure(p.null.value, 2)}"
-                + (f", 95th percentile {measure(p.null_95, 2)}." if p.null_95 is not None else ".")
+                f": {reached(p)}."
             )
-    return " ".join(said)
+    return " ".join([*said, *held(found.circuit.held)])
+
+
+def reached(point: Point) -> str:
+    """By random nodes; and how many of their draws end further from the whole model."""
+    assert point.null is not None, "asked of points with a null"
+    said = [f"median {measure(point.null.value, 2)}"]
+    if point.null_95 is not None:
+        said.append(f"95th percentile {measure(point.null_95, 2)}")
+    if point.nearer is not None:
+        said.append(f"{share(point.nearer)} of draws end further from the whole model than these")
+    return ", ".join(said)
+
+
+def held(points: Sequence[Point]) -> list[str]:
+    """The whole graph in the model held still."""
+    shares = {p.errors: measure(p.faithfulness.value, 2) for p in points if p.faithfulness}
+    whole = next((p for p in points if p.errors == "count" and p.faithfulness), None)
+    if whole is None:
+        return []
+    values = ", ".join(f"{name} {shares[way]}" for way, name in NAMES.items() if way in shares)
+    random = f"; random ones: {reached(whole)}" if whole.null else ""
+    return [
+        f"All {count(whole.nodes)} nodes {HELD} as on the prompt, which is what the graph speaks "
+        f"of: {values}{random}."
+    ]

@@ -9,14 +9,15 @@ from app import session
 from app.circuits import layout
 from app.circuits.opened import Open
 from app.wording import ABSENT, count, measure, plural, share
-from backend.circuits.records import Errors, Estimate, Point
+from backend.circuits.records import Errors, Estimate, Point, Way
 from feature_store.graphs import Part
 
-Measured = Mapping[Errors, Point] | str | None
+Measured = Mapping[Way, Point] | str | None
 """Of what is shown; a sentence where it cannot be had; None while it is on its way."""
 STABLE = 0.95
 """Of draws of the prompts."""
 NAMES: dict[Errors, str] = {"count": "errors counted", "keep": "kept", "remove": "removed"}
+HELD = "with attention patterns and norms held"
 
 
 def draw(found: Open, part: Part, measured: Measured) -> None:
@@ -34,10 +35,12 @@ def draw(found: Open, part: Part, measured: Measured) -> None:
 
 HELP = (
     "Faithfulness: (F(C) − F(∅)) ÷ (F(M) − F(∅)), with the rest of the nodes really ablated; error "
-    "terms in the circuit count as nodes. Error share: |error effects| ÷ all |effects| among the "
-    "shown nodes of the dictionary where it is largest; successive cuts of a stream are not summed."
-    " Stable edges: those that keep their sign and stay above the weakest edge of the graph in at "
-    "least 95 % of bootstrap draws of the prompts; each edge's own share stands beside its node."
+    "terms in the circuit count as nodes. Attribution graphs, traces and paths speak of a model "
+    "whose attention patterns and norms stay as on the prompt: they are run with both left free, "
+    "and with both held. Error share: |error effects| ÷ all |effects| among the shown nodes of the "
+    "dictionary where it is largest; successive cuts of a stream are not summed. Stable edges: "
+    "those that keep their sign and stay above the weakest edge of the graph in at least 95 % of "
+    "bootstrap draws of the prompts; each edge's own share stands beside its node."
 )
 
 
@@ -64,16 +67,16 @@ def now(measured: Measured) -> str:
     if not isinstance(measured, Mapping) or measured["count"].faithfulness is None:
         return ""
     found = measured["count"].faithfulness
-    others = [
-        f"{NAMES[way]} {measure(point.faithfulness.value, 2)}"
-        for way, point in measured.items()
-        if way != "count" and point.faithfulness
-    ]
+    shares = {way: measure(one.faithfulness.value, 2) for way, one in measured.items()
+              if one.faithfulness}  # fmt: skip
+    others = [f"{name} {shares[way]}" for way, name in NAMES.items()
+              if way in shares and way != "count"]  # fmt: skip
     complete = measured["count"].completeness
     others += [f"completeness {measure(complete.value, 2)}"] if complete else []
     return (
         f"{estimate(found)} (errors counted; {'; '.join(others)}; of what is shown, measured now "
         f"on {plural(found.n, 'prompt')}{beyond(found)})"
+        + (f", {HELD} **{shares['held']}**" if "held" in shares else "")
     )
 
 

@@ -15,7 +15,7 @@ from app import live
 from app.circuits.opened import Open
 from app.circuits.taking import circuit_of
 from app.session import Place
-from backend.circuits.records import Errors, Point
+from backend.circuits.records import Point, Way
 from feature_store.errors import InputError
 from feature_store.graphs import Part
 
@@ -92,7 +92,7 @@ def engine_of(place: Place) -> Any:
     return loading.engine
 
 
-def view(place: Place, found: Open, part: Part) -> Mapping[Errors, Point] | str | None:
+def view(place: Place, found: Open, part: Part) -> Mapping[Way, Point] | str | None:
     """Faithfulness of what is shown; a sentence where it cannot be had; None while it is on its
     way."""
     if problem := why_not(place, found):

@@ -74,12 +74,16 @@ class Still:
 
         `live[hook]` gets the activations at the `wanted` canonical points as they pass, in the
         autograd graph: before a cut there, and queries and keys before they are replaced. `cuts`
-        are further edits, by hook point as `Lm.logits` takes them.
+        are further edits, by hook point as `Lm.logits` takes them; at a norm's hook_normalized they
+        see it at the clean length, and what they return is not written.
         """
         inside: dict[str, Tensor] = {}
+        cuts = dict(cuts)
+        watching = {hook: cuts.pop(hook) for hook in list(cuts) if hook.endswith(NORMALIZED)}
         leaving = {f"{path}.hook_out": _leaving(one, inside) for path, one in self.norms.items()}
         entering = {
-            f"{path}.hook_in": _entering(one, inside, live) for path, one in self.norms.items()
+            f"{path}.hook_in": _entering(one, inside, live, watching.get(f"{path}{NORMALIZED}"))
+            for path, one in self.norms.items()
         }
         noting = {hook: _noting(hook, live) for hook in wanted if not hook.endswith(NORMALIZED)}
         keeping = {hook: _keeping(value) for hook, value in self.kept.items()}
@@ -156,10 +160,14 @@ def _tolerance(lm: Lm) -> float:
     return AFFINE.get(lm.placement.dtype, 1e-3)
 
 
-def _entering(norm: NormAt, inside: dict[str, Tensor], live: dict[str, Tensor]) -> Edit:
+def _entering(
+    norm: NormAt, inside: dict[str, Tensor], live: dict[str, Tensor], watch: Edit | None
+) -> Edit:
     def enter(h: Tensor) -> Tensor:
         inside[norm.path] = h
-        live[f"{norm.path}{NORMALIZED}"] = norm.normalized(h)
+        live[f"{norm.path}{NORMALIZED}"] = normalized = norm.normalized(h)
+        if watch is not None:
+            watch(normalized)
         return h
 
     return enter

@@ -20,6 +20,7 @@ from backend.circuits.budget import rows_at_once
 from backend.circuits.columns import NUMBERS, columns
 from backend.circuits.effects import Tick
 from backend.circuits.examples import Examples
+from backend.circuits.frozen import Still
 from backend.circuits.grounds import ROWS, Grounds, Site
 from backend.circuits.moves import floor, written
 from backend.circuits.records import Errors
@@ -59,10 +60,14 @@ class Members:
 class Judge:
     """Prompts on which sets of nodes are judged."""
 
-    def __init__(self, lm: Lm, grounds: Grounds, examples: Examples) -> None:
+    def __init__(
+        self, lm: Lm, grounds: Grounds, examples: Examples, still: Still | None = None
+    ) -> None:
+        """`still`: the one prompt's patterns and norm scales, which then stay what they were."""
         self.lm = lm
         self.grounds = grounds
         self.examples = examples
+        self.still = still
 
     @cached_property
     def blocks(self) -> list[tuple[Examples, list[Site]]]:
@@ -123,6 +128,8 @@ class Judge:
             members = Members.of(table, sets, k, len(some.names)).to(site.slot.device)
             held = Held(self.lm, site, members, errors, without=without)
             held.add_to(edits)
+        if self.still is not None:
+            edits = self.still.edits({}, [], edits)
         tokens = some.laid.prompts.tokens.repeat(len(sets), 1)
         return some.laid.target(self.lm.logits(tokens, edits)).view(len(sets), -1)
 

@@ -2,7 +2,9 @@
 
 Graphs that follow a model held still predict; here they are run: nodes outside go to zero in the
 real model, features and error terms read anew. The target is the sum of logits that the graph
-explains, each less the vocabulary's mean. What no dictionary stands for runs freely.
+explains, each less the vocabulary's mean. What no dictionary stands for runs freely, and so do
+attention patterns; once more they and the norms' lengths are held as on the whole prompt, which is
+what the graph says anything about.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from backend.attribution.targets import Target
 from backend.circuits.aims import Aim, chosen, likeliest
 from backend.circuits.checking import table_of
 from backend.circuits.examples import Examples
+from backend.circuits.frozen import hold_still
 from backend.circuits.grounds import Grounds, Site
 from backend.circuits.judging import Judge
 from backend.circuits.proof import DRAWS, Said, prove
@@ -51,15 +54,26 @@ def proven(
     table = with_others(kept, grounds.sites(examples))
     judge = Judge(engine.lm, grounds, examples)
     size = len(kept)
-    proof = prove(judge, table, [*grid(size), size], nulls=[size] if size else [], draws=draws,
-                  said=said)  # fmt: skip
+    nulls = [size] if size else []
+    proof = prove(judge, table, [*grid(size), size], nulls=nulls, draws=draws, said=said)
+    held = prove(held_still(judge), table, nulls, nulls=nulls, draws=draws, said=said)
     here = proof.at(size, "count")
     return replace(
         circuit, baseline="zero", clean=proof.clean, empty=proof.empty, curves=proof.points,
         faithfulness=here and here.faithfulness, completeness=here and here.completeness,
+        held=held.points,
         facts={**circuit.facts, **facts_of(examples, answers, against)},
         notes=(*circuit.notes, *free(engine, circuit, table)),
     )  # fmt: skip
+
+
+def held_still(judge: Judge) -> Judge:
+    """The same of one prompt whose attention patterns and norm scales stay what they were.
+
+    InputError for a model that cannot be held still.
+    """
+    still = hold_still(judge.lm, judge.examples.laid.prompts.tokens)
+    return Judge(judge.lm, judge.grounds, judge.examples, still)
 
 
 def aims_of(

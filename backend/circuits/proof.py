@@ -156,5 +156,8 @@ def _with_nulls(
         low, middle, high, top = np.quantile(shares, [0.025, 0.5, 0.975, 0.95])
         null = Estimate(float(middle), float(low), float(high), draws)
         at = next(i for i, p in enumerate(points) if (p.nodes, p.errors) == (size, "count"))
-        points[at] = replace(points[at], null=null, null_95=float(top))
+        here = points[at].faithfulness
+        # A share of 1.8 is as far from the model as one of 0.2: more is not better.
+        nearer = here and float((abs(shares - 1) > abs(here.value - 1)).mean())
+        points[at] = replace(points[at], null=null, null_95=float(top), nearer=nearer)
     return replace(found, points=tuple(points))

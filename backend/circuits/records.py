@@ -11,6 +11,8 @@ Kind = Literal["feature", "error", "token", "logit", "head"]
 Baseline = Literal["zero", "mean", "resample", "pair"]
 Errors = Literal["count", "keep", "remove"]
 """Error terms in a judged circuit: nodes like others, always there, or never there."""
+Way = Literal["count", "keep", "remove", "held"]
+"""How a circuit was judged; held: patterns and norms as on the prompt, errors counted."""
 
 KINDS: tuple[str, ...] = get_args(Kind)
 BASELINES: tuple[str, ...] = get_args(Baseline)
@@ -79,6 +81,8 @@ class Point:
     """Faithfulness of matched random sets: median, 2.5th and 97.5th percentile, number of draws."""
     null_95: float | None = None
     """Their 95th percentile."""
+    nearer: float | None = None
+    """The share of them that ends further from the whole model's target than these nodes do."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,9 @@ class Circuit:
     error_share: Mapping[str, float] = field(default_factory=dict)
     """|error effects| ÷ all |effects|, for each dictionary: a cut of the model."""
     curves: tuple[Point, ...] = ()
+    held: tuple[Point, ...] = ()
+    """The whole graph judged with attention patterns and the norms' lengths as on the prompt, for
+    methods that hold them; `curves` leave both to the model."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What one method measures and others do not; plain data."""
     notes: tuple[str, ...] = ()
@@ -147,7 +154,8 @@ class Circuit:
         row = _fields(cls, given, "a circuit", ignoring=("format",))
         if isinstance(given, Mapping) and given.get("format", FORMAT) != FORMAT:
             raise InputError(f"This circuit is of format {given['format']}; {FORMAT} is read here.")
-        for name, of in (("nodes", Node), ("edges", Edge), ("prompts", Prompt), ("curves", Point)):
+        parts = {"nodes": Node, "edges": Edge, "prompts": Prompt, "curves": Point, "held": Point}
+        for name, of in parts.items():
             row[name] = tuple(_record(of, one, name) for one in _listed(row.get(name, ()), name))
         for name in ("clean", "empty", "faithfulness", "completeness"):
             row[name] = _estimate(row.get(name), name)

@@ -11,8 +11,9 @@ from backend.circuits.direct_checks import check_direct_edges
 from backend.circuits.examples import again
 from backend.circuits.grounds import Grounds
 from backend.circuits.judging import Judge
+from backend.circuits.one_prompt import held_still
 from backend.circuits.proof import judged
-from backend.circuits.records import Circuit, Errors, Point
+from backend.circuits.records import Circuit, Errors, Point, Way
 from backend.circuits.sparse_features import NAME, SPLIT, chosen
 from backend.circuits.table import Table
 from backend.engine import LocalEngine
@@ -29,9 +30,10 @@ class Shown:
         self.engine = engine
         self.circuit = circuit
 
-    def judge(self, ids: Sequence[str]) -> dict[Errors, Point]:
+    def judge(self, ids: Sequence[str]) -> dict[Way, Point]:
         """Faithfulness and completeness of these nodes, by ablation, with error terms counted, kept
-        and removed, on at most PROMPTS of the prompts that judged the whole.
+        and removed, on at most PROMPTS of the prompts that judged the whole; and with patterns and
+        norms held, where the whole was judged so.
 
         InputError for a circuit that cannot be run again.
         """
@@ -39,7 +41,10 @@ class Shown:
         member = torch.zeros(len(table), dtype=torch.bool)
         member[[known[id] for id in ids if id in known]] = True
         ways: tuple[Errors, ...] = ("count", "keep", "remove")
-        return {errors: judged(judge, table, member, errors) for errors in ways}
+        found: dict[Way, Point] = {one: judged(judge, table, member, one) for one in ways}
+        if self.circuit.held:
+            found["held"] = judged(self._held, table, member)
+        return found
 
     def check_nodes(self, ids: Sequence[str] = ()) -> dict[str, Any]:
         """As `checking.check_nodes`."""
@@ -49,6 +54,10 @@ class Shown:
         """As `checking.check_edges`, in the way of the circuit's method."""
         check = check_edges if self.circuit.method == NAME else check_direct_edges
         return check(self.engine, self.circuit, edges)
+
+    @cached_property
+    def _held(self) -> Judge:
+        return held_still(self._ready[0])
 
     @cached_property
     def _ready(self) -> tuple[Judge, Table, dict[str, int]]:
