@@ -2,12 +2,13 @@
 
 DuckDB lets one process write a file or many read it. So nobody keeps the catalog open: each
 transaction opens it, and waits its turn behind a lock in the process and a bounded, jittered retry
-across processes.
+across processes. It is opened by attaching it to an instance that stays: see attached.py.
 """
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ import pyarrow as pa
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from feature_store.annotations import Annotations
+from feature_store.attached import Attach, attached
 from feature_store.errors import InputError
 from feature_store.locks import holder
 from feature_store.records import Annotation, FeatureId
@@ -25,6 +27,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 PATIENCE_S = 15.0
 """How long a transaction waits for other processes before it gives up."""
 Kind = Literal["label", "note", "star"]
+_locks: dict[str, threading.Lock] = {}  # one for each file
 
 
 class Catalog:
@@ -33,7 +36,7 @@ class Catalog:
     def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
         self.path = path
         self.patience_s = patience_s
-        self._lock = threading.Lock()  # one configuration and one connection per process
+        self._lock = _locks.setdefault(os.path.realpath(path), threading.Lock())
         self._migrated = False
         self._kept: tuple[tuple[int, ...], Annotations] | None = None
         self.writable = True
@@ -47,17 +50,13 @@ class Catalog:
         """
         if not self.writable:
             raise InputError(f"{self.path} cannot be written: it was opened read-only.")
-        with self._lock:
-            db = self._open(patience_s)
-            try:
-                if not self._migrated:
-                    migrate(db, self.path)
-                    self._migrated = True
-                db.begin()
-                yield db
-                db.commit()
-            finally:
-                db.close()
+        with self._lock, self._opened(patience_s) as db:
+            if not self._migrated:
+                migrate(db, self.path)
+                self._migrated = True
+            db.begin()
+            yield db
+            db.commit()
 
     def annotate(
         self, feature: FeatureId, kind: Kind, value: str, *, patience_s: float | None = None
@@ -130,14 +129,16 @@ class Catalog:
             with self.transaction(patience_s) as db:
                 yield db
             return
-        with self._lock:
-            db = self._open(patience_s)
-            try:
-                yield db
-            finally:
-                db.close()
+        with self._lock, self._opened(patience_s) as db:
+            yield db
 
-    def _open(self, patience_s: float | None = None) -> duckdb.DuckDBPyConnection:
+    def _opened(
+        self, patience_s: float | None
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        tries = lambda attach: self._tried(attach, patience_s)  # noqa: E731
+        return attached(self.path, read_only=not self.writable, tries=tries)
+
+    def _tried(self, attach: Attach, patience_s: float | None) -> None:
         patience_s = self.patience_s if patience_s is None else patience_s
         retrying = Retrying(
             retry=retry_if_exception(lambda error: holder_of(error) is not None),
@@ -146,41 +147,39 @@ class Catalog:
             reraise=True,
         )
         try:
-            return retrying(self._connect)
-        except duckdb.IOException as error:
-            if pid := holder(error):
+            retrying(attach)
+        except (duckdb.IOException, duckdb.ResourceInUseException) as error:
+            if pid := holder_of(error):
                 raise InputError(
                     f"{self.path} has been locked by process {pid} for over {patience_s:g} s. "
                     "Close that program, or wait until it is done, and try again."
                 ) from error
             raise InputError(f"{self.path} is not a catalog, or it is damaged: {error}") from error
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(str(self.path), read_only=not self.writable, config={"threads": 1})
-
 
 def holder_of(error: BaseException) -> int | None:
     """The pid behind a lock conflict; None for every other error."""
+    if isinstance(error, duckdb.ResourceInUseException):
+        return os.getpid()
     return holder(error) if isinstance(error, duckdb.IOException) else None
 
 
 def migrate(db: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Apply, in order, the migrations that this catalog has not had."""
+    """Apply, in order and in one transaction, the migrations that this catalog has not had."""
+    db.begin()
     db.execute("CREATE TABLE IF NOT EXISTS migration (name VARCHAR PRIMARY KEY)")
     done = {name for (name,) in db.execute("SELECT name FROM migration").fetchall()}
     files = sorted(MIGRATIONS.glob("*.sql"))
     if unknown := done - {file.name for file in files}:
-        db.close()
         raise InputError(
             f"{path} was written by a newer Saefari (it has {max(unknown)}). Upgrade Saefari, "
             "or use another store."
         )
     for file in files:
         if file.name not in done:
-            db.begin()
             db.execute(file.read_text(encoding="utf-8"))
             db.execute("INSERT INTO migration VALUES (?)", [file.name])
-            db.commit()
+    db.commit()
 
 
 def utc_now() -> datetime:

@@ -1,5 +1,7 @@
 """The catalog: annotations with history, and sentences for a catalog that cannot be had."""
 
+import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -8,6 +10,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from feature_store import attached
+from feature_store.annotations import TABLES
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
@@ -64,10 +68,61 @@ def test_a_block_that_fails_leaves_nothing(catalog: Catalog) -> None:
     assert in_force(catalog) == [(1, "label", "dogs")]
 
 
-def test_threads_take_turns(catalog: Catalog) -> None:
+def test_nothing_is_held_between_transactions(catalog: Catalog) -> None:
+    """Neither by what was asked and not fetched, nor by a block that failed."""
+    catalog.annotate(A, "label", "dogs")
+    with catalog.transaction() as db:
+        kept = [db.sql("FROM annotation"), db.execute("FROM annotation"), db.cursor()]
+    assert [file.name for file in catalog.path.parent.iterdir()] == ["catalog.duckdb"]
+    with pytest.raises(RuntimeError), catalog.transaction() as db:
+        kept.append(db.execute("FROM annotation"))
+        raise RuntimeError
+    with duckdb.connect(str(catalog.path)) as db:  # refused while it is attached anywhere
+        assert db.execute("SELECT count(*) FROM annotation").fetchone() == (1,)
+    assert in_force(catalog) == [(1, "label", "dogs")]
+
+
+def test_reading_leaves_the_file_as_it_was(catalog: Catalog) -> None:
+    catalog.annotate(A, "label", "dogs")
+    before = (catalog.path.stat(), catalog.path.read_bytes())
+    assert in_force(catalog) and catalog.history(A) and catalog.snapshot() is catalog.snapshot()
+    assert catalog.path.stat().st_mtime_ns == before[0].st_mtime_ns
+    assert catalog.path.read_bytes() == before[1]
+
+
+def test_an_instance_serves_again_and_keeps_nothing(catalog: Catalog) -> None:
+    catalog.annotate(A, "label", "dogs")
+    idle = list(attached._idle)
+    with catalog.transaction() as db:
+        db.execute("CREATE TEMP TABLE mine AS SELECT 1")
+        db.execute("SET VARIABLE mine = 1")
+    assert attached._idle == idle
+    with catalog.transaction() as db:
+        assert db.execute("SELECT getvariable('mine')").fetchone() == (None,)
+        assert "mine" not in {name for (name,) in db.execute(TABLES).fetchall()}
+
+
+def test_two_catalogs_at_once_do_not_see_each_other(catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "it's another").mkdir()
+    other = Catalog(tmp_path / "it's another" / "catalog.duckdb")
+    other.annotate(B, "label", "cats")
+    with other.transaction() as db:
+        db.execute("CREATE TABLE mine AS SELECT 1")
+        catalog.annotate(A, "label", "dogs")
+        with catalog.transaction() as mine:
+            assert "mine" not in {name for (name,) in mine.execute(TABLES).fetchall()}
+    assert in_force(catalog) == [(1, "label", "dogs")]
+    assert in_force(other) == [(2, "label", "cats")]
+
+
+def test_threads_take_turns(catalog: Catalog, tmp_path: Path) -> None:
+    """Also where each came to the file by a way of its own."""
+    (tmp_path / "link.duckdb").symlink_to(catalog.path)
+    ways = [catalog, Catalog(catalog.path), Catalog(tmp_path / "link.duckdb"), catalog]
+
     def work(number: int) -> None:
         for i in range(5):
-            catalog.annotate(FeatureId("resid", number), "note", str(i))
+            ways[number].annotate(FeatureId("resid", number), "note", str(i))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -99,6 +154,14 @@ def test_a_locked_catalog_names_its_holder(catalog: Catalog) -> None:
     assert in_force(catalog) == [(1, "label", "cats")]
 
 
+def test_a_catalog_open_elsewhere_in_this_process(catalog: Catalog) -> None:
+    catalog.annotate(A, "label", "dogs")
+    with duckdb.connect(str(catalog.path)), pytest.raises(InputError) as error:
+        catalog.annotate(A, "label", "cats", patience_s=0.1)
+    assert f"has been locked by process {os.getpid()} for over 0.1 s. " in str(error.value)
+    catalog.annotate(A, "label", "cats")
+
+
 def test_a_newer_catalog(catalog: Catalog) -> None:
     catalog.annotate(A, "label", "dogs")
     with duckdb.connect(str(catalog.path)) as db:
@@ -117,6 +180,13 @@ def test_a_newer_catalog(catalog: Catalog) -> None:
 def test_a_damaged_catalog(catalog: Catalog, content: bytes) -> None:
     catalog.path.write_bytes(content)
     with pytest.raises(InputError, match="is not a catalog, or it is damaged: "):
+        catalog.annotate(A, "label", "dogs")
+
+
+def test_a_database_of_another_kind_is_not_looked_up_on_the_network(catalog: Catalog) -> None:
+    with sqlite3.connect(catalog.path) as db:
+        db.execute("CREATE TABLE annotation (label)")
+    with pytest.raises(InputError, match="damaged: .* is not a valid DuckDB database file"):
         catalog.annotate(A, "label", "dogs")
 
 
