@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.circuits import figures, layout, picture
-from backend.circuits.records import Estimate, Node, Point, error_id
+from backend.circuits.records import Estimate, Node, Point, Way, error_id
 from feature_store.graphs import Part
 from feature_store.store import Store
 from tests.test_circuits_page import (  # noqa: F401 - a fixture
@@ -84,5 +84,5 @@ def test_a_graph_that_holds_the_model_still_is_judged_so_too(store: Store) -> No
     assert "held as on the prompt, which is what the graph speaks of: errors counted 0.71" in said
     assert "removed 0.48; random ones: median 0.13, 95th percentile 0.26, 98" in said
     assert "held as on the prompt" not in texts(visit(experiment=kept(store)))
-    now = {"count": Point(4, "count", Estimate(0.35, n=1)), "held": held[0]}
+    now: dict[Way, Point] = {"count": Point(4, "count", Estimate(0.35, n=1)), "held": held[0]}
     assert figures.now(now).endswith("with attention patterns and norms held **0.71**")

@@ -1,6 +1,7 @@
 """Circuits of one prompt, run for real: shares from 0 to 1, nodes and edges as they promise."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,17 +12,20 @@ from backend.circuits.attribution_graph_record import attribution_circuit
 from backend.circuits.checking import check_nodes, predicted, table_of
 from backend.circuits.direct_checks import check_direct_edges
 from backend.circuits.effects import effects
+from backend.circuits.examples import Examples
 from backend.circuits.grounds import Grounds
 from backend.circuits.judging import Judge
 from backend.circuits.one_prompt import aims_of, examples_of, held_still, proven, with_others
 from backend.circuits.records import Circuit
 from backend.circuits.shown import Shown
+from backend.circuits.sparse_features import Settings, sparse_features
 from backend.circuits.table import Table
 from backend.circuits.tracing import FromLogit, trace
 from backend.circuits.weights_paths import weights_circuit
 from backend.engine import LocalEngine
 from backend.live import Text
 from feature_store.errors import InputError
+from tests.models import tiny
 from tests.test_circuits_graph import prompt, transcoder
 
 ANSWERS = {
@@ -200,3 +204,18 @@ def test_paths_are_run_too(engine: LocalEngine) -> None:
     pairs = check_nodes(engine, circuit)["pairs"]
     given = {n.id: n.effect or 0.0 for n in circuit.nodes}
     assert pairs and all(predicted == -given[id] for id, predicted, _ in pairs)
+
+
+def test_a_soft_cap_on_the_logits_is_said(engine: LocalEngine, tmp_path: Path) -> None:
+    """Graphs and sparse circuits of such a model are approximate; of others nothing is said."""
+    one = transcoder(tmp_path, 0)
+    gemma = LocalEngine(tiny("gemma2"), {one.name: one}, bos=0)
+    for live, told in ((gemma, True), (engine, False)):
+        found = proven(live, graph(live), text(), (7,), (9,), draws=0)
+        sparse = sparse_features(live, found_again(live), settings=Settings(nodes=5, draws=0))
+        for circuit in (found, sparse):
+            assert any("caps its logits softly, at 30" in n for n in circuit.notes) == told
+
+
+def found_again(engine: LocalEngine) -> Examples:
+    return examples_of(engine, text(), aims_of(engine, text(), (7,), (9,)))

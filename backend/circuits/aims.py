@@ -102,6 +102,12 @@ def unembedding(lm: Lm) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, "
     return weight, bias
 
 
+def capped(lm: Lm, what: str) -> list[str]:
+    """A note where the model caps its logits softly: `what` says how far figures are then off."""
+    cap = getattr(lm.bare.config.get_text_config(), "final_logit_softcapping", None)
+    return [f"{lm.name} caps its logits softly, at {cap:g}: {what}"] if cap else []
+
+
 def _centred(W: Tensor, b: Tensor | None, token: int) -> tuple[Tensor, float]:
     offset = 0.0 if b is None else float(b[token] - b.mean())
     return W[token] - W.mean(0), offset

@@ -15,7 +15,7 @@ import torch
 from backend.ablation.laying import Laid
 from backend.ablation.prompts import Prompts
 from backend.attribution.targets import Target
-from backend.circuits.aims import Aim, chosen, likeliest
+from backend.circuits.aims import Aim, capped, chosen, likeliest
 from backend.circuits.checking import table_of
 from backend.circuits.examples import Examples
 from backend.circuits.frozen import hold_still
@@ -29,6 +29,11 @@ from backend.circuits.table import Table, grid
 from backend.circuits.words import prompt_of
 from backend.engine import LocalEngine
 from backend.live import Text
+
+CAPPED = (
+    "the graph explains them before the cap and ablation measures them after it, so what is "
+    "predicted and what is measured agree only approximately."
+)
 
 
 def proven(
@@ -63,7 +68,7 @@ def proven(
         faithfulness=here and here.faithfulness, completeness=here and here.completeness,
         held=held.points,
         facts={**circuit.facts, **facts_of(examples, answers, against)},
-        notes=(*circuit.notes, *free(engine, circuit, table)),
+        notes=(*circuit.notes, *free(engine, circuit, table), *capped(engine.lm, CAPPED)),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from backend.ablation.changes import point
+from backend.circuits.aims import capped
 from backend.circuits.edges import Weights, weights
 from backend.circuits.effects import PATHS, Method, Nodes, effects
 from backend.circuits.examples import Examples
@@ -43,6 +44,10 @@ EDGE_PROMPTS = 64
 """Prompts that edges are averaged over, at most."""
 EDGE_NUMBERS = 1 << 27
 """Edges of single prompts held at once: 512 MB. Graphs of over 1,400 nodes take fewer prompts."""
+CAPPED = (
+    "the target is of capped logits, and edges follow the cap's slope at the prompts, so they are "
+    "approximate."
+)
 MEANS = (
     "Change of the target when the node alone goes to its baseline, estimated from gradients: "
     "negative where the target needs the node."
@@ -238,7 +243,7 @@ def _notes(
     engine: LocalEngine, examples: Examples, dictionaries: Sequence[Dictionary],
     settings: Settings, table: Table, kept: Table, edges: Sequence[Edge], proof: Proof,
 ) -> tuple[str, ...]:  # fmt: skip
-    notes = []
+    notes = capped(engine.lm, CAPPED)
     if len(examples) < SPLIT:
         notes.append(
             f"Nodes are chosen and judged on the same {_counted(len(examples))}: figures flatter. "
