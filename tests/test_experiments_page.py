@@ -13,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 from app import session
 from app.experiments.files import written
+from app.experiments.pair import brief, flat
+from app.experiments.words import about, what
 from backend.generation import stream
 from feature_store.experiments import Experiment, Experiments
 from feature_store.store import Store
@@ -243,3 +245,24 @@ def upload(test: AppTest, name: str, content: bytes) -> None:
 
 def test_an_unknown_run_is_said(visit: Open) -> None:
     assert "There is no experiment 'nonsense' in this store" in words(visit(experiment="nonsense"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "done", "on"),
+    [
+        ({"edits": [{"mode": "add_max", "strength": 2.0}], "prompt": "Hi"}, "add max 2", "“Hi”"),
+        ({"method": "trace", "nodes": 9, "task": "a_task", "n_prompts": 64, "cases": []},
+         "trace", "a task, 64 prompts"),
+        ({"method": "linkage", "clusters": 0, "tokens": 600}, "linkage", "600 next tokens"),
+        ({"method": "gradient", "cases": [{"prompt": "Hi"}, {"prompt": "Ho"}]}, "", "2 prompts"),
+        ({"train": [["a", "b"]]}, "", "1 text to learn from"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_run_says_what_was_done_on_what(request_: dict, done: str, on: str) -> None:
+    assert (what(request_), about(request_)) == (done, on)
+
+
+def test_an_estimate_is_one_line() -> None:
+    estimate = {"value": 1.5, "low": 1.0, "high": 2.0, "n": 32}
+    found = flat(brief({"a": [estimate, 2], "b": {"value": 0.5, "low": None, "high": None}}))
+    assert found == {"a.0": "1.500 [1.000, 2.000], n 32", "a.1": 2, "b": "0.5000"}

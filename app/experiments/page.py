@@ -10,7 +10,7 @@ from app import components, session, snippets
 from app.experiments import again, sweep
 from app.experiments.again import Again
 from app.experiments.files import written
-from app.experiments.pair import flat, shown
+from app.experiments.pair import brief, flat, shown
 from app.experiments.words import PAGES, TABS, named, some, text, what, whom
 from app.steer.story import ending, rail, warnings
 from feature_store.errors import InputError
@@ -184,7 +184,7 @@ def result(found: Experiment) -> None:
         components.rows(key=f"sweep_{found.id}", data=sweep.table(found.result))
         st.caption(sweep.HINTS)
         return
-    numbers = {path: v for path, v in flat(found.result).items() if not path[-1:].isdigit()}
+    numbers = {path: v for path, v in flat(brief(found.result)).items() if not path[-1:].isdigit()}
     single = sorted(numbers, key=lambda path: any(map(str.isdigit, path.split("."))))
     cells = [[path, shown(numbers[path])] for path in single[:FACTS]]
     components.rows(key=f"numbers_{found.id}", data=plain_rows(("result", ""), cells))

@@ -120,6 +120,17 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
     return found
 
 
+def brief(value: Any) -> Any:
+    """Nested data with each estimate as one text: `8.576 [7.522, 9.574], n 32`."""
+    if isinstance(value, Mapping):
+        if not {"value", "low", "high"} <= value.keys():
+            return {name: brief(one) for name, one in value.items()}
+        low, high = value["low"], value["high"]
+        interval = "" if low is None or high is None else f" [{shown(low)}, {shown(high)}]"
+        return f"{shown(value['value'])}{interval}" + (f", n {value['n']}" if "n" in value else "")
+    return [brief(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def shown(value: Any) -> str:
     """A value in a cell."""
     if isinstance(value, float):

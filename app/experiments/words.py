@@ -17,19 +17,23 @@ PAGES: dict[str, str] = {
 """Kind → the page that opens it."""
 TABS = {"sweep": "dose–response", "examples": "toward examples", "contrast": "contrast direction"}
 """Kind → the tab of the Steer page that shows it."""
+SOUGHT = {"nodes", "clusters"}
+"""Of a request: that it seeks a circuit, or clusters."""
 LONGEST = 60
 ID_LEAST = 4
 """Characters of an id that a filter takes for one: it has digits, as strengths do."""
 
 
 def what(request: Mapping[str, Any]) -> str:
-    """What was done to the model: modes and strengths, or what stood in the parts' place."""
+    """What was done to the model: modes and strengths, or what stood in the parts' place; of a
+    circuit or of clusters, by which method."""
     edits = [
         f"{steering.spelled(edit['mode'])} {edit.get('strength', 1.0):g}"
         for edit in _edits(request)
     ]
     how = [str(request["how"])] if "how" in request else []
-    return " + ".join(dict.fromkeys(edits)) or ", ".join(how)
+    sought = [str(request["method"])] if SOUGHT & request.keys() and "method" in request else []
+    return " + ".join(dict.fromkeys(edits)) or ", ".join(how + sought)
 
 
 def whom(request: Mapping[str, Any]) -> list[str]:
@@ -54,9 +58,15 @@ def text(request: Mapping[str, Any]) -> str:
 
 
 def about(request: Mapping[str, Any]) -> str:
-    """The prompt in quotes, or how many there are."""
-    n = len(_cases(request))
-    return quoted(text(request)) or (plural(n, "prompt") if n else "")
+    """The prompt in quotes, or how many there are; else the task, the tokens, the texts."""
+    n, task = len(_cases(request)), str(request.get("task") or "")
+    if n or text(request):
+        return quoted(text(request)) or plural(n, "prompt")
+    if task:
+        return f"{task.replace('_', ' ')}, {plural(int(request.get('n_prompts', 0)), 'prompt')}"
+    if "clusters" in request:
+        return plural(int(request.get("tokens", 0)), "next token")
+    return f"{plural(len(request['train']), 'text')} to learn from" if "train" in request else ""
 
 
 def named(kind: Kind, request: Mapping[str, Any]) -> str:

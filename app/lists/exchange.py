@@ -67,7 +67,7 @@ def into(here: Place | None) -> None:
             "(.jsonl, .jsonl.gz, .json)", key=FILE,
         )  # fmt: skip
         st.selectbox(
-            "Neuronpedia's source is the dictionary", names, key=MEANS,
+            "Dictionary of a Neuronpedia file", names, key=MEANS,
             index=names.index(here.info.dictionary) if here else None,
         )  # fmt: skip
         st.form_submit_button("Import", on_click=take)

@@ -14,7 +14,8 @@ found = page.found(place)
 if found is None:
     st.caption(
         "Next tokens that the model predicts well are grouped by the features that they depend "
-        "on: each group is a behaviour, its features a first circuit. None of this harvest is kept yet."
+        "on: each group is a behaviour, its features a first circuit. No run of this harvest "
+        "is kept yet."
     )
 else:
     page.draw(place, found)
