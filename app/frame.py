@@ -25,6 +25,7 @@ body:has([data-testid="stSidebar"][aria-expanded="false"]) .st-key-bar { padding
 [data-testid="stHorizontalBlock"] { gap: 1.25rem; }
 h3 { padding: 0 0 2px; }
 .st-key-panel_Neighbours [data-testid="stColumn"] { min-width: 150px; }
+.st-key-sql_text textarea { font-family: "Source Code Pro", ui-monospace, monospace; }
 .between { height: 8px; }
 .brand { font-size: 15px; font-weight: 600; margin: 0 0 8px 6px; }
 </style>
@@ -45,6 +46,8 @@ PAGES = (
 """The pages of the sidebar: find, read, change, keep."""
 PICKED, ASKED = "frame_dictionary", "frame_search"
 """Widget keys."""
+BEGUN = "frame_begun"
+"""Of the session: that the page of this run has its sidebar."""
 LONG_NUMBER = 10
 """Digits from which on a number is a text: no dictionary is so wide."""
 
@@ -57,6 +60,7 @@ def tab(title: str) -> str:
 
 def sidebar(here: Place | None) -> None:
     """Brand and pages; the chosen dictionary travels along."""
+    st.session_state[BEGUN] = True
     query = here.query if here else {}
     with st.sidebar:
         st.html('<div class="brand">Saefari</div>')
@@ -99,13 +103,14 @@ def bar(here: Place) -> DeltaGenerator:
 
 
 def refused(error: InputError) -> None:
-    """In place of a page: what was wrong and the way out."""
+    """In place of a page, or of what is left of one: what was wrong and the way out."""
     try:
         here = session.place()
     except InputError:
         here = None
-    sidebar(here)
-    st.title("Not found", anchor=False)
+    if not st.session_state[BEGUN]:
+        sidebar(here)
+        st.title("Not found", anchor=False)
     st.markdown(f":red[{session.literal(str(error))}]")
     with st.container(horizontal=True):
         st.page_link(session.LIBRARY, label="Go to the library")

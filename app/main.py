@@ -36,6 +36,7 @@ st.set_page_config(
     menu_items={"About": "Saefari: look inside the features of sparse autoencoders."},
 )
 st.html(frame.STYLE)
+st.session_state[frame.BEGUN] = False
 try:
     page.run()
 except InputError as error:

@@ -131,3 +131,10 @@ def test_clusters_are_shown_with_their_members(
     keeping.keep(Store(store), file.record.id, engine, plan, find(engine, file, plan))
     found = said(visit(session.BEHAVIOURS, cluster="1"))
     assert "40 next tokens" in found and "faithfulness is not computed" in found
+
+
+def test_a_link_that_is_wrong_leaves_the_page_its_one_sidebar(visit: Open) -> None:
+    test = visit(session.BEHAVIOURS, experiment="gone")
+    assert "There is no experiment 'gone'" in said(test)
+    assert [one.value for one in test.title] == ["Behaviours"]
+    assert sum("brand" in one.proto.body for one in test.sidebar.get("html")) == 1

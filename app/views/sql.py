@@ -87,7 +87,7 @@ def editor(here: Place) -> None:
         placeholder="SELECT * FROM feature LIMIT 10",
     )
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
-        st.button("Run", on_click=run, shortcut="Ctrl+Enter")
+        st.button("Run", type="primary", on_click=run, shortcut="Ctrl+Enter")
         for title, text in examples(here.info.dictionary).items():
             st.button(title, type="tertiary", on_click=write, args=[text])
 
