@@ -3,7 +3,7 @@
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app import components, session
+from app import components, session, theme
 from app.jobs import watching
 from app.session import Place
 from feature_store.errors import InputError
@@ -28,8 +28,10 @@ h3 { padding: 0 0 2px; }
 .st-key-sql_text textarea { font-family: "Source Code Pro", ui-monospace, monospace; }
 .between { height: 8px; }
 .brand { font-size: 15px; font-weight: 600; margin: 0 0 8px 6px; }
+[data-testid^="stBaseButton-primary"], [data-testid="stMultiSelect"] [data-tag] { ON_ACCENT }
 </style>
-"""
+""".replace("ON_ACCENT", f"color: light-dark({theme.LIGHT.on_accent}, {theme.DARK.on_accent});")
+"""On a light accent Streamlit's white text could not be read."""
 PAGES = (
     (
         (session.LIBRARY, "Library"), (session.FEATURES, "Features"), (session.SEARCH, "Search"),

@@ -18,6 +18,8 @@ class Palette:
     border: str
     accent: str
     """Links, selection, focus: nothing else."""
+    on_accent: str
+    """Text on the accent."""
     amber: str
     """Warnings, as text."""
     positive: str
@@ -32,6 +34,7 @@ LIGHT = Palette(
     muted="#5d646d",
     border="#e1e4e8",
     accent="#0b6b62",
+    on_accent="#ffffff",
     amber="#8a5800",
     positive="#ff9a2e",
     negative="#6aa8ff",
@@ -43,6 +46,7 @@ DARK = Palette(
     muted="#9aa1ab",
     border="#2d3137",
     accent="#5fbfb2",
+    on_accent="#16181b",
     amber="#e2b254",
     positive="#b33f00",
     negative="#2160b8",

@@ -70,6 +70,7 @@ def test_text_stays_readable_on_every_heat(kind: str, alpha: float) -> None:
         assert contrast(colours.text, blend(heat, colours.background, alpha)) >= 4.5
     for word in (colours.muted, colours.amber, colours.accent):
         assert min(contrast(word, colours.background), contrast(word, colours.raised)) >= 4.5
+    assert contrast(colours.on_accent, colours.accent) >= 4.5
 
 
 def test_numbers_have_no_more_digits_than_they_deserve() -> None:

@@ -63,7 +63,9 @@ def line(job: Job) -> None:
         else:
             st.caption(session.literal(ending(job)))
     started.caption(f"{job.created:%Y-%m-%d %H:%M} UTC")
-    with buttons.container(horizontal=True, gap="small", horizontal_alignment="right"):
+    with buttons.container(
+        horizontal=True, gap="small", horizontal_alignment="right", vertical_alignment="center"
+    ):
         if found := result(job):
             st.page_link(found[0], label="open", query_params=found[1], width="content")
         for name in watching.offers(job) if allowed() else []:
