@@ -37,7 +37,7 @@ EDGES = """
     joined AS (
         SELECT s.name AS source, t.name AS target, sum(e.weight) AS weight
         FROM edge e JOIN placed s ON s.node = e.source JOIN placed t ON t.node = e.target
-        WHERE s.name <> t.name GROUP BY ALL
+        WHERE s.name <> t.name AND coalesce(e.stability, 1) >= $holds GROUP BY ALL
     ), summed AS (
         SELECT *, sum(abs(weight)) OVER (
             ORDER BY abs(weight) DESC, source, target ROWS UNBOUNDED PRECEDING
@@ -82,6 +82,8 @@ class Choice:
     """Nodes that are there whatever their strength."""
     hidden: Sequence[str] = ()
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    holds: float = 0.0
+    """The least stability of an edge; those of which none is known stay."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ class Graph:
             numbers = [number for number, _ in inside]
             edges = db.execute(
                 EDGES, {"nodes": numbers, "names": names, "share": choice.share,
-                        "room": MOST_EDGES},
+                        "holds": choice.holds, "room": MOST_EDGES},
             ).fetchall()  # fmt: skip
         return Part(nodes, edges)
 

@@ -275,6 +275,21 @@ def test_edges_say_how_often_they_hold(store: Store) -> None:
     assert "stable edges" not in texts(visit(experiment=kept(store)))
 
 
+def test_edges_can_be_pruned_by_stability(store: Store) -> None:
+    """Where it is known; the link keeps it."""
+    edges = (replace(EDGES[0], stability=0.981), replace(EDGES[1], stability=0.5), *EDGES[2:])
+    name = kept(store, replace(CIRCUIT, edges=edges))
+    page = visit(experiment=name, edges="1")
+    assert len(graph(page)["edges"]["weight"]) == 4
+    page.select_slider(key="circuits_stable").set_value(0.95).run()
+    assert page.query_params["stable"] in ("0.95", ["0.95"])
+    for shown in (page, visit(experiment=name, edges="1", stable="0.95")):
+        assert graph(shown)["edges"]["weight"] == [-2.0, 0.5, 0.25]
+        assert "stable edges** 1 of 1" in texts(shown)
+    other = visit(experiment=kept(store, replace(CIRCUIT, target="other")), stable="0.95")
+    assert "circuits_stable" not in {one.key for one in other.select_slider}
+
+
 def test_a_feature_of_an_unknown_dictionary_has_no_panels(store: Store) -> None:
     other = replace(CIRCUIT, nodes=(feature(1, 1.0, 1, "elsewhere"),), edges=())
     page = visit(experiment=kept(store, other), node=feature_id("elsewhere", 1, 1))

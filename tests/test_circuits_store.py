@@ -119,6 +119,18 @@ def test_edges_until_their_share(graph: Graph, share: float, n: int) -> None:
     assert found == [(e.source, e.target, e.weight) for e in EDGES[:n]]
 
 
+def test_edges_that_hold_in_too_few_draws_go_before_shares_are_taken() -> None:
+    """Of the rest the strongest that carry the share; an edge of which nothing is known stays."""
+    shares = (0.3, 0.8, 0.9, None)
+    edges = [replace(e, stability=share) for e, share in zip(EDGES[:4], shares, strict=True)]
+    graph = made([A, B, C, D, WRONG, TOKEN], edges)
+    for least, kept in ((0.0, edges), (0.8, edges[1:]), (0.85, edges[2:]), (1.0, edges[3:])):
+        part = graph.part(Choice(holds=least))
+        assert part.edges == [(e.source, e.target, e.weight) for e in kept]
+    half = graph.part(Choice(share=0.01, holds=0.8)).edges
+    assert half == [(edges[1].source, edges[1].target, edges[1].weight)]
+
+
 def test_a_group_sums_its_edges(graph: Graph) -> None:
     part = graph.part(Choice(groups={"inputs": [A.id, B.id]}))
     assert {n.id for n in part.nodes if n.group == "inputs"} == {A.id, B.id}
@@ -162,9 +174,10 @@ def made(nodes: list[Node], edges: list[Edge]) -> Graph:
     rows = [{**vars(one), "node": i} for i, one in enumerate(nodes)]
     lines = {
         "source": [place[e.source] for e in edges], "target": [place[e.target] for e in edges],
-        "weight": [e.weight for e in edges],
+        "weight": [e.weight for e in edges], "stability": [e.stability for e in edges],
     }  # fmt: skip
-    types = {"source": pa.int32(), "target": pa.int32(), "weight": pa.float64()}
+    types = {"source": pa.int32(), "target": pa.int32(), "weight": pa.float64(),
+             "stability": pa.float64()}  # fmt: skip
     return Graph(
         pa.Table.from_pylist(rows),
         pa.table({name: pa.array(column, types[name]) for name, column in lines.items()}),

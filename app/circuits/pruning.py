@@ -1,4 +1,4 @@
-"""The pruning: how many nodes, which share of the edges; both in the URL."""
+"""The pruning: how many nodes, which edges by weight and by stability; all in the URL."""
 
 from dataclasses import dataclass
 
@@ -12,23 +12,29 @@ USUAL_NODES, USUAL_SHARE = 50, 0.9
 STEPS = (0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400,
          500, 600, 800, 1000, 1200, 1500, MOST_NODES)  # fmt: skip
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)
-NODES, SHARE = "circuits_nodes", "circuits_share"
+HOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
+NODES, SHARE, STABLE = "circuits_nodes", "circuits_share", "circuits_stable"
 """Widget keys."""
+STABILITY = (
+    "Of 1 000 bootstrap draws of the prompts, the share in which the edge has the same sign and is "
+    "no weaker than the weakest edge of the graph."
+)
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """So many of the strongest nodes, and edges up to a share."""
+    """So many of the strongest nodes, and edges up to a share, of those that are stable enough."""
 
     nodes: int
     share: float
+    holds: float = 0.0
 
     def choice(self, found: Open, also: list[str]) -> Choice:
         """With what is marked in the circuit; `also` nodes are shown whatever their strength."""
         marks = found.marks
         kept = list(dict.fromkeys([*marks.pins, *(i for g in marks.groups.values() for i in g),
                                    *also]))  # fmt: skip
-        return Choice(self.nodes, self.share, kept, marks.hidden, marks.groups)
+        return Choice(self.nodes, self.share, kept, marks.hidden, marks.groups, self.holds)
 
 
 def steps(found: Open) -> list[int]:
@@ -39,13 +45,15 @@ def steps(found: Open) -> list[int]:
 
 
 def draw(found: Open) -> Pruning:
-    """Two sliders."""
+    """Two sliders, and a third where it is known how stable edges are over prompts."""
+    known = bool(found.graph.stability)
     nodes, choices = asked("nodes"), steps(found)
     wanted = USUAL_NODES if nodes is None else nodes
     if st.session_state.get("circuits_pruned") != found.id:  # another circuit: what its link says
         st.session_state["circuits_pruned"] = found.id
         st.session_state[NODES] = nearest(choices, wanted)
         st.session_state[SHARE] = nearest(list(SHARES), asked("edges") or USUAL_SHARE)
+        st.session_state[STABLE] = nearest(list(HOLDS), asked("stable") or 0.0) if known else 0.0
     with st.container(horizontal=True, gap="large"):
         st.select_slider(
             "nodes, the strongest by |effect|", choices, key=NODES, on_change=put, width=260,
@@ -55,7 +63,12 @@ def draw(found: Open) -> Pruning:
             "edges, up to this share of their Σ|weight|", SHARES, key=SHARE, on_change=put,
             format_func=lambda share: f"{share:.0%}", width=260,
         )  # fmt: skip
-    return Pruning(int(st.session_state[NODES]), float(st.session_state[SHARE]))
+        if known:
+            st.select_slider(
+                "of these, edges at least so stable", HOLDS, key=STABLE, on_change=put, width=260,
+                format_func=lambda least: f"{least:.0%}" if least else "any", help=STABILITY,
+            )  # fmt: skip
+    return Pruning(*(st.session_state[key] for key in (NODES, SHARE, STABLE)))
 
 
 def asked(name: str) -> float | None:
@@ -75,3 +88,7 @@ def put() -> None:
     """Callback: what the sliders say, in the URL."""
     st.query_params["nodes"] = str(st.session_state[NODES])
     st.query_params["edges"] = f"{st.session_state[SHARE]:g}"
+    if st.session_state[STABLE]:
+        st.query_params["stable"] = f"{st.session_state[STABLE]:g}"
+    else:
+        st.query_params.pop("stable", None)

@@ -1,0 +1,127 @@
+"""Attribution graphs run by ablation: the table in docs/circuits-methods.md beside a null.
+
+`python -m benchmarks.circuits_proofs [FOLDER]` writes a line of JSON for each set of prompts, in
+minutes. FOLDER is one like that of SAEFARI_TEST_DATA; without it only the demo is measured.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend.attribution.targets import one_token
+from backend.circuits.attribution_graph_record import attribution_circuit
+from backend.circuits.checking import table_of
+from backend.circuits.grounds import Grounds
+from backend.circuits.judging import Judge
+from backend.circuits.one_prompt import aims_of, examples_of, held_still, with_others
+from backend.circuits.proof import share
+from backend.circuits.tasks import pairs
+from backend.demo import WEIGHTS
+from backend.demo.activations import load_lm
+from backend.device import choose_placement
+from backend.dictionaries import load
+from backend.dictionaries.base import Dictionary
+from backend.engine import LocalEngine
+from backend.live import Text
+from backend.lm import Lm
+
+TASKS = ("indirect_object", "greater_than", "pronoun", "induction")
+PROMPTS, DRAWS = 20, 200
+BEGINNING = 24
+"""Tokens of a story."""
+Asked = tuple[Text, tuple[int, ...], tuple[int, ...]]
+"""A prompt, its answer and the wrong one; none for the likeliest tokens."""
+
+
+def proofs(lm: Lm, dictionaries: Sequence[Dictionary], prompts: Sequence[Asked]) -> dict[str, Any]:
+    """Every prompt's graph and its null, patterns and norms left free and held."""
+    engine = LocalEngine(lm, {one.name: one for one in dictionaries}, bos=lm.bos)
+    rows: dict[str, list[list[float]]] = {"free": [], "held": []}
+    sizes: list[int] = []
+    for text, answers, against in prompts:
+        circuit = attribution_circuit(lm, dictionaries, text, answers=answers, against=against)
+        some = examples_of(engine, text, aims_of(engine, text, answers, against))
+        free = Judge(lm, Grounds(lm, dictionaries, "zero", some), some)
+        kept, _ = table_of(circuit, [one.name for one in dictionaries])
+        table, size = with_others(kept, free.grounds.sites(some)), len(kept)
+        sets = torch.cat([table.first([0, size]), table.alike(torch.arange(size), DRAWS, 0)])
+        for way, judge in (("free", free), ("held", held_still(free))):
+            others = [judge.run(table, sets[1:2], errors)[0, 0] for errors in ("keep", "remove")]
+            rows[way].append([judge.clean[0], *others, *judge.run(table, sets)[:, 0]])
+        sizes.append(size)
+    told = {way: pooled(np.array(found)) for way, found in rows.items()}
+    return {"prompts": len(prompts), "nodes": float(np.median(sizes)), **told}
+
+
+def pooled(found: np.ndarray) -> dict[str, Any]:
+    """Ratios of means over prompts. A row: the target on the whole model, with the graph's nodes
+    and errors kept, and removed, without nodes, with the graph's nodes, with each random set."""
+    clean, empty, own = found[:, 0], found[:, 3], found[:, 4]
+
+    def ratio(values: np.ndarray) -> np.ndarray:
+        return (values.mean(0) - empty.mean()) / (clean.mean() - empty.mean())
+
+    null, off = ratio(found[:, 5:]), abs(found[:, 4:] - clean[:, None])
+    nearer = (off[:, 1:] > off[:, :1]).mean(1)
+    return {
+        "faithfulness": asdict(share(own, empty, clean)),
+        "kept": ratio(found[:, 1]), "removed": ratio(found[:, 2]),
+        "null_median": np.median(null), "null_95": np.quantile(null, 0.95),
+        "nearer_median": np.median(nearer), "nearer_than_95_percent": int((nearer > 0.95).sum()),
+    }  # fmt: skip
+
+
+def asked(lm: Lm, task: str) -> list[Asked]:
+    """Held-out prompts of a task of the demo."""
+    found = []
+    for one in pairs(task, "held_out", PROMPTS, seed=5):
+        ids = [one_token(lm.tokenizer, one.clean, word) for word in (one.answer, one.wrong)]
+        prompt = lm.tokenizer(one.clean, add_special_tokens=False)["input_ids"]
+        found.append((behind_bos(lm, prompt), (ids[0],), (ids[1],)))
+    return found
+
+
+def beginnings(lm: Lm, folder: Path) -> list[Asked]:
+    """Of held-out stories."""
+    lines = next((folder / "text").glob("*alid*")).read_text("utf-8").splitlines()[:PROMPTS]
+    stories = [json.loads(line)["text"] for line in lines]
+    ids = [lm.tokenizer(one, add_special_tokens=False)["input_ids"][:BEGINNING] for one in stories]
+    return [(behind_bos(lm, one), (), ()) for one in ids]
+
+
+def behind_bos(lm: Lm, ids: list[int]) -> Text:
+    """BOS in front, as the dictionaries were trained."""
+    return Text([int(lm.bos or 0), *ids], [False, *[True] * len(ids)])
+
+
+def main() -> None:
+    """Measure and write."""
+    torch.set_num_threads(1)
+    place = choose_placement("cpu", "float32")
+    lm = load_lm()
+    mlps = [load(str(WEIGHTS / f"mlp-{n}"), name=f"mlp-{n}", placement=place) for n in range(4)]
+    for task in TASKS:
+        _tell(task, proofs(lm, mlps, asked(lm, task)))
+    if len(sys.argv) > 1:
+        folder = Path(sys.argv[1])
+        lm = Lm.load(str(folder / "stories3m"), place)
+        six = [
+            load(str(folder / f"transcoder-stories3m-mlp{n}"), name=f"mlp{n}", placement=place)
+            for n in range(lm.n_layers)
+        ]
+        _tell("stories3m", proofs(lm, six, beginnings(lm, folder)))
+
+
+def _tell(name: str, found: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({name: found}, default=float) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
