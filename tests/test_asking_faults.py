@@ -32,7 +32,7 @@ FINAL = {  # what is not tried again: fault → kind, words of the sentence
     "wrong length": (server.Said('{"answers": [1]}'), "unreadable", "1 items, not 2"),
     "wrong value": (server.Said('{"answers": [1, 7]}'), "unreadable", "7 is none of"),
     "two answers": (server.Said(GOOD + GOOD), "unreadable", "2 JSON objects"),
-    "long wait": (server.Fault(429, retry_after="3600"), "rate limited", "3,600 s"),
+    "long wait": (server.Fault(429, retry_after="3600"), "told to wait", "3,600 s"),
 }
 PASSING = {  # what is tried again
     "429": server.RATE_LIMITED,

@@ -26,7 +26,7 @@ from tests import openai_server as server
 from tests.asking import QUICK
 from tests.harvests import Rig
 from tests.jobs import MANY, NAME, again, carry, explainable
-from tests.openai_server import always, asked, serve, then
+from tests.openai_server import Said, always, asked, serve, then
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +215,44 @@ def test_a_budget_ends_it_and_keeps_everything(
     (row,) = result["results"]
     assert 0 < row["n"] == len(texts(store)) < 12 and row["failed"] == 0
     assert row["cost"] == pytest.approx(0.11 * row["n"]) and row["cost"] <= 1.5
+
+
+def test_a_server_that_wants_a_long_rest_ends_it_with_a_sentence(store: Store) -> None:
+    """Nothing is counted as failed for it, and the server is left alone."""
+    rest = server.Fault(429, retry_after="3600")
+    with serve(then(["a word"] * 3, always(rest))) as running:
+        given = Explaining("", NAME, "all", ("asking",), Asking(running.base_url, "m"))
+        job = Jobs(store.path).create(
+            "explain", explaining.checked(store, given).to_json(), "a test"
+        )
+        with pytest.raises(InputError, match=r"wait 3,600 s: resume the job then"):
+            again(store, job, explaining.do)
+    assert running.calls <= 3 + 16 and len(texts(store)) == 3
+    assert not Ledger(job.folder).failed()
+
+
+def test_a_cancelled_job_keeps_what_was_paid_for(store: Store) -> None:
+    """Calls under way are answered and kept; whoever goes on asks for none of them again."""
+    explain(store, "top:2", "word")
+    seen: list[str] = []
+
+    def rule(body: server.Body) -> Said:
+        seen.append(asked(body))
+        if len(seen) == 70:  # some features are done, others are in the midst of it
+            (job.folder / "cancel").touch()
+        return Said("1", delay_s=0.03)
+
+    with serve(rule) as running:
+        asking = Asking(running.base_url, "m", concurrency=8)
+        given = Scoring("", NAME, "top:2", ("by-reply",), "openai", asking=asking)
+        job = Jobs(store.path).create("score", scoring.checked(store, given).to_json(), "a test")
+        with pytest.raises(Cancelled):
+            again(store, job, scoring.do)
+        first = len(seen)
+        (job.folder / "cancel").unlink()
+        (row,) = again(store, job, scoring.do)["results"]
+    assert 70 <= first < len(seen) and len(seen) == len(set(seen))
+    assert (row["calls"], row["tokens"], row["failed"]) == (len(seen), 110 * len(seen), 0)
 
 
 def test_a_wrong_model_ends_it_with_a_sentence(store: Store) -> None:

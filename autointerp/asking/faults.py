@@ -15,7 +15,7 @@ from autointerp.asking.records import Came, Failed
 from autointerp.asking.servers import Server
 
 LONGEST_WAIT_S = 300.0
-"""A server that asks to wait longer is not waited for."""
+"""A server that asks to wait longer is not waited for: the job stops and can be resumed."""
 SHOWN = 200
 NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient credits")
 
@@ -80,7 +80,7 @@ def rate_limited(error: openai.APIStatusError, where: str, said: str) -> Came:
     sentence = f"{where} takes no more calls at present (429): {said}."
     if wait_s > LONGEST_WAIT_S:
         sentence += f" It asks to wait {wait_s:,.0f} s: resume the job then."
-        return Came(Failed("rate limited", sentence))
+        return Came(Failed("told to wait", sentence))
     return Came(Failed("rate limited", sentence), again=True, wait_s=wait_s)
 
 

@@ -9,12 +9,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 Kind = Literal[
     "no key", "unauthorized", "not found", "no credit", "no price", "budget", "rejected",
-    "unreachable", "timeout", "rate limited", "server error", "broken reply",
+    "unreachable", "timeout", "rate limited", "told to wait", "server error", "broken reply",
     "refusal", "empty", "cut off", "too large", "unreadable",
 ]  # fmt: skip
-HOPELESS: frozenset[Kind] = frozenset(
-    ("no key", "unauthorized", "not found", "no credit", "no price", "budget", "unreachable")
-)
+HOPELESS: frozenset[Kind] = frozenset((
+    "no key", "unauthorized", "not found", "no credit", "no price", "budget", "unreachable",
+    "told to wait",
+))  # fmt: skip
 """What every further call would meet, too: a job stops at the first of these."""
 SAID: frozenset[Kind] = frozenset(("refusal", "empty", "cut off", "too large", "unreadable"))
 """The server replied, and the reply cannot be used. It is kept like any other reply."""
