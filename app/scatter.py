@@ -122,7 +122,7 @@ def paint(points: Points, by: str, colours: Palette) -> dict[str, object]:
     faint, strong = blend(colours.muted, colours.background, 0.35), colours.text
     bar = {
         "title": {"text": colour.unit, "side": "right"}, "thickness": 8, "outlinewidth": 0,
-        "len": 0.6, "x": 1.0, "xanchor": "right", **ticks,
+        "len": 0.6, "x": 1.0, "xanchor": "left", **ticks,
     }  # fmt: skip
     scale = [[0, faint], [0.5, colours.accent], [1, strong]]
     return {"color": values.astype(np.float32), "colorscale": scale, "colorbar": bar, **span}
