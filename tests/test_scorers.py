@@ -9,11 +9,11 @@ import pytest
 
 from autointerp.asking.dry import Dry
 from autointerp.contexts import Sampled
-from autointerp.scorers import SCORERS
+from autointerp.scorers import SCORERS, detection
 from autointerp.scorers.classes import window_density
 from autointerp.scorers.fuzzing import items
 from autointerp.scorers.marks import true_marks, wrong_marks
-from autointerp.scorers.questions import dealt
+from autointerp.scorers.questions import BATCH, dealt, dice
 from autointerp.scorers.records import LLM, Judged, Scored, Tools
 from autointerp.statistics import Answers, balanced_accuracy
 from feature_store.errors import InputError
@@ -48,6 +48,7 @@ from tests.scoring import (
 )
 
 TRUTHS = {"detection": holds_cat, "fuzzing": marked_cat}
+ITEMS = {"detection": lambda windows, tools: detection.items(windows), "fuzzing": items}
 both = pytest.mark.parametrize("name", TRUTHS)
 
 
@@ -257,6 +258,22 @@ def test_prompts_do_not_tell_what_is_true() -> None:
     mixed = [{CAT in text for text in batch} for batch in seen["cats"]]
     assert sum(kinds == {True, False} for kinds in mixed) >= 6
     assert found.detail["prompt"].startswith("score_detection.md ")
+
+
+@both
+def test_firing_and_silent_windows_stand_in_each_place_equally_often(name: str) -> None:
+    """So a judge that says yes to the first piece of every prompt, or to the last, has one half."""
+    gaps: dict[int, list[float]] = {0: [], -1: []}
+    for seed in range(60):
+        tools = Tools(LLM, seed=seed)
+        asked = ITEMS[name](windows(), tools)
+        batches = dealt([item.example.key for item in asked], BATCH, dice(tools, 3))
+        for place, seen in gaps.items():
+            yes = {batch[place] for batch in batches}
+            said = [[i in yes for i, item in enumerate(asked) if item.truth == t] for t in (1, 0)]
+            seen.append(np.mean(said[0]) - np.mean(said[1]))
+    for seen in gaps.values():
+        assert abs(np.mean(seen)) < 3 * np.std(seen) / len(seen) ** 0.5
 
 
 def test_batches_hold_everything_once_and_twins_apart() -> None:

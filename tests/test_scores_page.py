@@ -176,19 +176,21 @@ def test_without_scores_the_way_to_some_is_said(visit: Open, tmp_path: Path) -> 
 def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     result = {
         "skipped": {"dense": 10},
-        "results": [{"explainer": "e", "scorer": "detection", "n": 50, "mean": 0.7, "failed": 2,
-                     "calls": 600, "tokens": 90_000, "cost": 0.05}],
+        "results": [{"explainer": "e", "scorer": "detection", "n": 50, "mean": 0.7, "low": 0.66,
+                     "high": 0.74, "failed": 2, "calls": 600, "tokens": 90_000, "cost": 0.05}],
     }  # fmt: skip
     job = Jobs(whole.path).create("score", {}, "x")
     done = type(job)(**{**vars(job), "state": "done", "result": result})
     ((line),) = tables.job(done)
     assert line["cells"][-2:] == ["$0.0500", "$0.00100"] and "10 too few" in line["cells"][4]
     assert telling.ending(done) == (
-        "e: detection 0.70 of 50, 2 failed · left out: 10 too few windows in which it is silent"
+        "e: detection 0.70 [0.66, 0.74] of 50, 2 failed · left out: 10 too few windows in which it "
+        "is silent"
     )
-    so_far = {"means": {"e: detection": 0.7}, "calls": 12, "cost": None, "refused": 1}
+    means = {"e: detection": {"n": 7, "mean": None, "low": None, "high": None}}
+    so_far = {"means": means, "calls": 12, "cost": None, "refused": 1}
     write_json(job.folder / "so_far.json", so_far)
-    assert telling.line(job) == "12 calls, 1 refused, cost not known · e: detection 0.70"
+    assert telling.line(job) == "12 calls, 1 refused, cost not known · e: detection no mean of 7"
 
 
 def test_choices_of_the_url_that_are_not_there_are_the_usual(whole: Store) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from app.jobs.asking import so_far
 from app.scores import words
 from app.wording import count, plural
+from autointerp.statistics import Estimate
 from feature_store.jobs import Job
 
 KINDS = ("explain", "score")
@@ -36,9 +37,9 @@ def asked(facts: Mapping[str, Any]) -> str:
 
 
 def means(facts: Mapping[str, Any]) -> list[str]:
-    """The means so far."""
-    found = [(name, value) for name, value in facts.get("means", {}).items() if value is not None]
-    told = [f"{name} {words.decimal(value)}" for name, value in found[:SHOWN]]
+    """The means so far, of those with enough features for one."""
+    found = [(name, one) for name, one in facts.get("means", {}).items() if one.get("n")]
+    told = [f"{name} {mean(one)}" for name, one in found[:SHOWN]]
     return [*told, f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else told
 
 
@@ -69,6 +70,12 @@ def said(row: Mapping[str, Any]) -> str:
     """One explainer, or one explainer's score."""
     failed = f", {count(row['failed'])} failed" if row.get("failed") else ""
     if row.get("scorer"):
-        mean = "no mean" if row["mean"] is None else words.decimal(row["mean"])
-        return f"{row['explainer']}: {row['scorer']} {mean} of {count(row['n'])}{failed}"
+        return f"{row['explainer']}: {row['scorer']} {mean(row)}{failed}"
     return f"{row['explainer']}: {count(row['n'])} explained{failed}"
+
+
+def mean(one: Mapping[str, Any]) -> str:
+    """`0.70 [0.66, 0.74] of 50`, or that there is none yet."""
+    estimate = Estimate(one["mean"], one["low"], one["high"], one["n"], one["n"])
+    said = "no mean" if estimate.value is None else words.ranged(estimate)
+    return f"{said} of {count(one['n'])}"

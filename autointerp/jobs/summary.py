@@ -79,13 +79,14 @@ class Summary:
         """Every feature's score by these two; NaN where there is none."""
         return self._array(explainer, scorer, OWN)
 
-    def means(self) -> dict[str, float | None]:
-        """`EXPLAINER: SCORER` → the mean so far, for whoever watches."""
-        found: dict[str, float | None] = {}
-        for explainer, scorer in self._pairs:
-            kept = known(self._array(explainer, scorer, OWN))
-            found[f"{explainer}: {scorer}"] = float(kept.mean()) if len(kept) else None
-        return found
+    def means(self) -> dict[str, dict[str, Any]]:
+        """`EXPLAINER: SCORER` → the mean so far with n and interval, for whoever watches."""
+        return {
+            f"{explainer}: {scorer}": said(
+                over_features(self._array(explainer, scorer, OWN), self._scorers[scorer].bounds)
+            )
+            for explainer, scorer in self._pairs
+        }
 
     def _result(self, explainer: str, scorer: str) -> dict[str, Any]:
         own = self._array(explainer, scorer, OWN)
@@ -109,11 +110,6 @@ class Summary:
         null = self._array(explainer, scorer, f"null {name}")
         apart = over_features(own - null, (low - high, high - low))
         return said(over_features(null, (low, high))) | {"difference": said(apart)}
-
-
-def known(values: np.ndarray) -> np.ndarray:
-    """Those that are numbers."""
-    return values[np.isfinite(values)]
 
 
 def wide(bounds: tuple[float, float]) -> tuple[float, float]:
