@@ -43,10 +43,11 @@ def test_the_file_of_servers(configure) -> None:
         logprobs = false
         concurrency = 4
         timeout_s = 30
+        thinking = 500
         [servers.here]
         base_url = "http://localhost:8000/v1"
     """)
-    lab = Server("lab", "http://gpu7/v1", "LAB_KEY", ("llama",), True, False, 4, 30)
+    lab = Server("lab", "http://gpu7/v1", "LAB_KEY", ("llama",), True, False, 4, 30, thinking=500)
     assert servers() == {"lab": lab, "here": Server("here", "http://localhost:8000/v1")}
     assert not lab.loopback and servers()["here"].loopback
 
@@ -92,6 +93,7 @@ def test_what_is_no_base_url(url: str) -> None:
         ('[servers.a]\nbase_url = "http://a/v1"\nkey = "x"', "unknown setting 'key'"),
         ('[servers.a]\nbase_url = "http://a/v1"\nconcurrency = 0', "above 0"),
         ('[servers.a]\nbase_url = "http://a/v1"\nconcurrency = true', "must be int"),
+        ('[servers.a]\nbase_url = "http://a/v1"\nthinking = -1', "0 tokens or more"),
         ('[servers.a]\nbase_url = "a"', "no base URL"),
         ("servers = 3", "has no"),
         ("[", "cannot be read as TOML"),

@@ -14,7 +14,9 @@ from app.jobs.asking import Asking, so_far
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from autointerp.asking import Failed
+from autointerp.explainers import EXPLAINERS
 from autointerp.jobs.ledger import Ledger
+from autointerp.scorers import SCORERS
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
@@ -253,6 +255,25 @@ def test_a_cancelled_job_keeps_what_was_paid_for(store: Store) -> None:
         (row,) = again(store, job, scoring.do)["results"]
     assert 30 <= first < len(seen) and len(seen) == len(set(seen))
     assert (row["calls"], row["tokens"], row["failed"]) == (len(seen), 110 * len(seen), 0)
+
+
+def test_a_model_that_thinks_has_room_for_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As much as the file of servers says, beyond what the same questions have otherwise."""
+    monkeypatch.setattr(explaining, "table", lambda: EXPLAINERS)
+    monkeypatch.setattr(scoring, "table", lambda: SCORERS)
+    monkeypatch.setenv("SAEFARI_SERVERS", str(tmp_path / "servers.toml"))
+    rooms = []
+    for thinking in (0, 500):
+        with serve(always('{"explanation": "a word"}')) as running:
+            text = f'[servers.a]\nbase_url = "{running.base_url}"\nthinking = {thinking}\n'
+            (tmp_path / "servers.toml").write_text(text)
+            given = {"base_url": running.base_url, "model": "m"}
+            explain(store, "top:1", "max-activating", **given)
+            score(store, "top:1", "detection", judge="openai", **given)
+        rooms.append([body["max_tokens"] for body in running.bodies])
+    assert len(rooms[0]) > 2 and rooms[1] == [n + 500 for n in rooms[0]]
 
 
 def test_a_wrong_model_ends_it_with_a_sentence(store: Store) -> None:

@@ -23,7 +23,7 @@ from feature_store.work import Work
 SO_FAR = "so_far.json"
 """In the job's folder: counts, cost and some results, replaced about once a second."""
 EVERY_S = 1.0
-MEGABYTES = 96
+MEGABYTES = 48
 """Of the harvest's file in a job's memory, however large it is."""
 PURPOSES = """
     SELECT purpose, count(text), coalesce(sum(tokens_in), 0) + coalesce(sum(tokens_out), 0),
@@ -51,6 +51,11 @@ class Asking:
         """The server of the URL, with its key where one is configured for it."""
         found = at(self.base_url, servers())
         return found if self.concurrency is None else replace(found, concurrency=self.concurrency)
+
+    @property
+    def thinking(self) -> int:
+        """Tokens that the model may think before each answer."""
+        return self.server.thinking if self.base_url else 0
 
 
 def settle(asking: Asking) -> Asking:

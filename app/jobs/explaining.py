@@ -105,10 +105,11 @@ def estimate(store: Store, given: Explaining) -> Estimate:
     dry, rates, price = known_of(store, given.asking)
 
     async def ask(windows: Sampled, dry: Dry) -> None:
+        tools = Tools(dry, seed=given.seed, thinking=given.asking.thinking)
         for name in given.explainers:
             if "server" in table()[name].needs:
                 with role(f"explain: {name}"):
-                    await table()[name].explain(windows, Tools(dry, seed=given.seed))
+                    await table()[name].explain(windows, tools)
 
     choice = choose(file, given.dictionary, given.features)
     return worked_out(file, given.dictionary, choice, wanted(given), ask, dry, rates, price)
@@ -165,7 +166,8 @@ def tools(work: Work, file: HarvestFile, given: Explaining, gate: Gate | None) -
     if "embedder" in wanted:
         work.log("making the embedder")
         embed = embedder(file).embed
-    return Tools(gate, embed, words(file) if embed else (), seed=given.seed)
+    known = words(file) if embed else ()
+    return Tools(gate, embed, known, seed=given.seed, thinking=given.asking.thinking)
 
 
 def facts(given: Explaining, tally: Tally) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def estimate(store: Store, given: Scoring) -> Estimate:
     dry, rates, price = known_of(store, given.asking)
 
     async def ask(windows: Sampled, dry: Dry) -> None:
-        tools = Tools(given.judge, dry, seed=given.seed)
+        tools = Tools(given.judge, dry, seed=given.seed, thinking=given.asking.thinking)
         await scoring.asked(windows, labels, scorers, tools)
 
     scorers = {name: table()[name] for name in given.scorers if foreseen(table()[name])}
@@ -212,7 +212,10 @@ def tools(
     from autointerp.scorers.counts import counted
 
     wanted = needs(given.scorers)
-    found = Tools(given.judge, gate, embed.embed if embed else None, seed=given.seed)
+    found = Tools(
+        given.judge, gate, embed.embed if embed else None, seed=given.seed,
+        thinking=given.asking.thinking,
+    )  # fmt: skip
     if "predicted-logits" in given.scorers:
         found = replace(found, counts=counted(file))
     if wanted & {"model", "surprisal"}:

@@ -130,7 +130,9 @@ def usable(text: str, refusal: str | None, finish: str | None) -> None:
         said = str(refusal or text)
         raise Unusable(Failed("refusal", f"The model refused: {faults.short(said)!r}."), said)
     if finish == "length":
-        raise Unusable(Failed("cut off", "The reply reached max_tokens and was cut off."))
+        raise Unusable(Failed("cut off", (
+            "The reply reached max_tokens and was cut off. For a model that thinks before it "
+            "answers, set thinking in the file of servers.")))  # fmt: skip
     if not text.strip():
         raise Unusable(Failed("empty", "The reply is empty."))
     if len(text) > MOST_TEXT:

@@ -26,7 +26,8 @@ from feature_store.errors import InputError, near_miss
 OPENAI = "https://api.openai.com/v1"
 PORTS = {"http": 80, "https": 443}
 TYPES = {"name": str, "base_url": str, "key_env": str, "models": list, "structured": bool,
-         "logprobs": bool, "concurrency": int, "timeout_s": float, "free": bool}  # fmt: skip
+         "logprobs": bool, "concurrency": int, "timeout_s": float, "free": bool,
+         "thinking": int}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Server:
     """For one attempt, from beginning to end."""
     free: bool = False
     """Whether tokens cost nothing; so, too, on this machine while the model has no price."""
+    thinking: int = 0
+    """Tokens that its models may think before they answer, beyond those of the answer itself."""
 
     def key(self) -> str:
         """The key, or empty: none is needed, or the variable is not set."""
@@ -122,6 +125,8 @@ def server(name: str, entry: object, path: Path) -> Server:
             raise InputError(f"{where}: {setting} must be {TYPES[setting].__name__}.")
     if entry.get("concurrency", 1) < 1 or entry.get("timeout_s", 1) <= 0:
         raise InputError(f"{where}: concurrency and timeout_s must be above 0.")
+    if entry.get("thinking", 0) < 0:
+        raise InputError(f"{where}: thinking must be 0 tokens or more.")
     given: dict[str, Any] = entry | {"base_url": normal(entry["base_url"])}
     given["models"] = tuple(map(str, entry.get("models", [])))
     return Server(name, **given)
