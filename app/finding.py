@@ -127,7 +127,7 @@ def reasons(match: TokenMatch, file: HarvestFile, by: str) -> list[str]:
         if match.top_token is not None:
             said.append(f"fires on “{visible(text(match.top_token))}”: {share(match.share)} of it")
         if match.peaks:
-            said.append(f"{match.peaks} of {match.strong} strongest contexts peak there")
+            said.append(f"{match.peaks} of {match.strong} top contexts peak there")
     if by != "fires" and match.promoted is not None:
         said.append(f"promotes “{visible(text(match.promoted))}” (rank {match.rank})")
     return said

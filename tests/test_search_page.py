@@ -120,7 +120,7 @@ def test_everything_puts_labels_first_and_says_each_reason(visit: Open) -> None:
     assert len(found) == 80 and found[0][:3] == ("resid", 3, "walking the dog")
     why = found[0][3]
     assert why.startswith("label · fires on “ dog”: 35")
-    assert "strongest contexts peak there" in why and why.endswith("promotes “ dog” (rank 1)")
+    assert "top contexts peak there" in why and why.endswith("promotes “ dog” (rank 1)")
     assert "80 features · as tokens: “ dog”" in words_of(visit(q="dog"))
 
 

@@ -5,7 +5,8 @@
 //     features: { feature: { max, density, promotes, label } } }],
 //   lens: { texts: { id: text }, rows: [{ layer, tokens: [[id]], probabilities: [[p]] }] } | null }
 
-const SHOWN = 12; // features listed for a dictionary
+const SHOWN = 12; // features listed for a dictionary at first, MORE at each click
+const MORE = 36;
 
 /** What a feature is ranked by: activation, its share of the maximum, that times rarity, or what it adds. */
 const RANKS = {
@@ -33,8 +34,7 @@ function ranked(dictionary, selected, rank) {
   return [...best.values()]
     .filter(({ feature }) => dictionary.features[feature].max)
     .map((one) => ({ ...one, by: rank(one, dictionary.features[one.feature]) }))
-    .sort((a, b) => b.by - a.by)
-    .slice(0, SHOWN);
+    .sort((a, b) => b.by - a.by);
 }
 
 function paint(spans, dictionary, feature) {
@@ -83,6 +83,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const only = data.pinned !== null;
   const gradient = data.sort === "gradient";
   let selected = null, from = null;
+  const limits = new Map(); // dictionary → features listed
   let pinned = only ? { dictionary: data.dictionaries[0], feature: data.pinned } : null;
 
   const spans = data.tokens.map((token, i) => {
@@ -133,10 +134,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
 
   function list(dictionary) {
     const box = el("div", gradient ? "list wide" : "list");
+    const all = ranked(dictionary, selected, RANKS[data.sort]);
+    const found = all.slice(0, limits.get(dictionary) ?? SHOWN);
     const title = el("h4", "", dictionary.name);
-    title.append(el("span", "muted", dictionary.hook));
+    const many = found.length < all.length ? `the first ${found.length} of ${all.length} active` : `${all.length} active`;
+    title.append(el("span", "muted", `${dictionary.hook} · ${many}`));
     box.append(title);
-    const found = ranked(dictionary, selected, RANKS[data.sort]);
     if (found.length) {
       const head = el("div", "row names");
       for (const name of ["feature", "activation", ...(gradient ? ["adds, logits"] : [])]) head.append(el("span", "", name));
@@ -163,6 +166,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
         show();
       });
       box.append(row);
+    }
+    if (found.length < all.length) {
+      const button = el("button", "aiming", `${Math.min(MORE, all.length - found.length)} more`);
+      button.addEventListener("click", () => { limits.set(dictionary, found.length + MORE); show(); });
+      box.append(button);
     }
     return box;
   }

@@ -115,12 +115,10 @@ def name_of(edit: Edit, place: Place) -> str:
 
 
 def about(edit: Edit, place: Place, said: annotations.Said) -> str:
-    """What is known of the features, in brief."""
+    """What is known of the first feature, in brief."""
     if edit.vector is not None:
         return f"a direction at {edit.vector.hook}"
-    tops = (place.file.facts(feature).max_act for feature in edit.features)
-    maxima = ", ".join(measure(top) for top in tops)
-    return described(place.file, edit.features[0], said) + f" · max {maxima}"
+    return described(place.file, edit.features[0], said)
 
 
 def modes_for(edit: Edit) -> list[str]:
@@ -144,7 +142,9 @@ def strength(
             "Strength", low, high, key=slider, step=step, label_visibility="collapsed",
             on_change=restrength, args=(number, slider, field), format="%.3g",
         )  # fmt: skip
-        st.caption(f"{mode.unit}; {neutral(mode)}")
+        known = mode.basis == "max" and len(edit.features) == 1
+        top = f", {measure(file.facts(edit.features[0]).max_act)}" if known else ""
+        st.caption(f"{mode.unit}{top}; {neutral(mode)}")
     right.number_input(
         "Strength, typed", key=field, label_visibility="collapsed", format="%.4g", step=step,
         on_change=restrength, args=(number, field, field),

@@ -117,7 +117,8 @@ def draw(place: Place, said: annotations.Said) -> None:
     """The columns of what is shown; nothing but a sentence before the first run."""
     one = link.shown()
     if one is None:
-        st.caption(next_step())
+        if not st.session_state.get(WANTED):
+            st.caption(next_step())
         return
     components.steer(
         key=STAGE, data=data_of(one, place, said), on_done_change=components.ignore,

@@ -149,3 +149,10 @@ if len(found):
     draw(asked, names, found, said.annotations)
 else:
     st.write("No feature passes these filters. Take one of them away.")
+    if said_so := choice.wanted.says:
+        there = {**place.query, "q": said_so}
+        st.page_link(
+            session.SEARCH,
+            label=f"Search tokens for {session.literal(said_so)}",
+            query_params=there,
+        )

@@ -59,7 +59,10 @@ def checked(infos: list[DictionaryInfo]) -> str:
     said = " or ".join(f"{plural(n, 'token')} of {plural(d, 'document')}" for n, d in sizes)
     brackets = any(i.published_l0 or i.published_explained_variance for i in infos)
     tail = "; in brackets, what its metadata publishes" if brackets else ""
-    return f"explained, ΔCE (nats), recovery, L0: self-check on {said}; dead: on all tokens{tail}"
+    return (
+        "explained variance, ΔCE in nats, recovery against mean ablation, L0: self-check on "
+        f"{said}; dead: on all tokens{tail}"
+    )
 
 
 def row(place: Place) -> dict[str, object]:

@@ -55,11 +55,11 @@ EMPTY = {
 COLUMNS = {
     "dictionary": st.column_config.TextColumn("dictionary", width=84),
     "feature": st.column_config.NumberColumn("feature", format="%d", width=56),
-    "label": st.column_config.TextColumn("label", width=150),
+    "label": st.column_config.TextColumn("label", width=120),
     "promotes": st.column_config.TextColumn(
-        "promotes", width=170, help="the tokens that it makes likeliest, directly"
+        "promotes", width=150, help="the tokens that it makes likeliest, directly"
     ),
-    "why": st.column_config.TextColumn("why it is here", width=230),
+    "why": st.column_config.TextColumn("why it is here", width=320),
     "cosine": st.column_config.NumberColumn(
         "likeness",
         format="%.2f",
