@@ -190,7 +190,8 @@ def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     means = {"e: detection": {"n": 7, "mean": None, "low": None, "high": None}}
     so_far = {"means": means, "calls": 12, "cost": None, "refused": 1}
     write_json(job.folder / "so_far.json", so_far)
-    assert telling.line(job) == "12 calls, 1 refused, cost not known · e: detection no mean of 7"
+    said = telling.line(job)
+    assert said == "12 calls, 1 refused, cost not known · e: detection too few for a mean (7)"
 
 
 def test_choices_of_the_url_that_are_not_there_are_the_usual(whole: Store) -> None:

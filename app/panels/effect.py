@@ -20,6 +20,8 @@ SHOWN = 10
 BEFORE = 7
 """Tokens shown in front of the peak."""
 MOVES = 5
+SMALL = 1e-4
+"""Nats: a smaller difference of one context is as good as none."""
 Found = dict[tuple[int, int, int], Removal]
 
 
@@ -123,8 +125,8 @@ def line(subject: Subject, context: Context, one: Removal) -> dict[str, object]:
     moves = zip(one.tokens[:MOVES], one.before, one.after, strict=False)
     return {
         "value": measure(context.value),
-        "next": ABSENT if one.next_loss is None else signed(one.next_loss),
-        "window": signed(one.window_loss),
+        "next": ABSENT if one.next_loss is None else nats(one.next_loss),
+        "window": nats(one.window_loss),
         "hint": f"{file.documents[context.document]}, peak at position {context.peak}; "
         f"the window's Δ is a sum over {plural(one.window_n, 'prediction')}",
         "left": texts[:at],
@@ -139,6 +141,12 @@ def line(subject: Subject, context: Context, one: Removal) -> dict[str, object]:
             for token, before, after in moves
         ],
     }
+
+
+def nats(value: float) -> str:
+    """A difference with its sign: two digits, but none behind the fourth decimal."""
+    small = 0 < abs(value) < SMALL
+    return f"{value:+.4f}".replace("-", "−") if small else signed(value)
 
 
 def percent(probability: float) -> str:

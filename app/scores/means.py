@@ -51,7 +51,8 @@ def agreement(series: Sequence[Series]) -> list[tuple[Series, Series, Estimate]]
         features, a, b = matched(one, other)
         if len(features) < 2 or np.ptp(one.value[a]) == 0 or np.ptp(other.value[b]) == 0:
             n = len(features)
-            why = "the same everywhere" if n >= 2 else "no features in common"
+            few = "one feature in common" if n else "no features in common"
+            why = "the same everywhere" if n >= 2 else few
             found.append((one, other, Estimate.none(n, n, why)))
         else:
             found.append((one, other, spearman(one.value[a], other.value[b], features)))

@@ -8,7 +8,7 @@ from app.scores import charts, picks, words
 from app.scores.charts import Axis
 from app.scores.read import Series, matched
 from app.session import Place
-from app.wording import count
+from app.wording import plural
 
 QUIET = {"displaylogo": False, "displayModeBar": "hover",
          "modeBarButtonsToRemove": ["toImage", "autoScale2d"]}  # fmt: skip
@@ -78,4 +78,4 @@ def drawn(
     if boxed:
         picks.in_table(here, np.array(boxed), "in the box")
     else:
-        st.caption(f"{count(len(features))} features · draw a box to open features in the table")
+        st.caption(f"{plural(len(features), 'feature')} · draw a box to open features in the table")

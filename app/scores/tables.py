@@ -9,7 +9,7 @@ from app.scores import words
 from app.scores.means import Line
 from app.scores.read import Series
 from app.wording import ABSENT, count, share
-from autointerp.statistics import Estimate
+from autointerp.statistics import ENOUGH, Estimate
 from feature_store.jobs import Job
 
 Cells = list[str]
@@ -20,7 +20,7 @@ MEANS: tuple[Column, ...] = (
     ("explainer", "", "with its language model"),
     ("score", "", ""),
     ("features", "number", "with a value"),
-    ("mean [95 %]", "number", "over features, which are what is drawn at random"),
+    ("mean [95 %]", "number", f"over features, drawn at random; from {ENOUGH} on"),
     ("chance", "number", "what guessing gives"),
     *(
         (f"above {name}", "number", f"mean difference by feature, 95 %, to {hint}")
@@ -74,7 +74,8 @@ def means(line: Line, judges: bool) -> Cells:
     one = line.series
     judge = f" · {one.judge}" if judges and one.judge else ""
     return [
-        one.by, one.name + judge, count(line.mean.n), words.ranged(line.mean),
+        one.by, one.name + judge, count(line.mean.n),
+        words.ranged(line.mean) if line.mean.value is not None else f"{ABSENT} (too few)",
         words.decimal(words.chance(one.scorer)),
         *(difference(line.above[name]) for name in words.NULLS),
         words.decimal(line.hard.value), count(line.without) if line.without else "",
