@@ -210,7 +210,7 @@ def test_a_circuit_opens_by_its_link(store: Store) -> None:
     page = visit(experiment=kept(store))
     assert len(graph(page)["nodes"]) == len(NODES)
     said = texts(page)
-    assert "faithfulness** 0.90 [0.80, 1.0]" in said and "removed 0.30" in said
+    assert "faithfulness** 0.90 [0.80, 1.00]" in said and "removed 0.30" in said
     assert "on the model 3.00" in said
 
 
@@ -235,7 +235,7 @@ def test_pins_hidden_nodes_and_groups_are_kept_with_the_circuit(store: Store) ->
     page = press(visit(experiment=name, node=NODES[2].id), "hide")
     page.session_state["circuits_chosen"] = (name, [NODES[0].id, NODES[1].id])
     page.run()
-    page.text_input(key="circuits_group_name").set_value("verbs").run()
+    page.text_input(key="circuits_group_name").set_value("verbs")
     page = press(page, "Group")
     assert Circuits(store.catalog).marks(name) == Marks(
         (NODES[3].id,), (NODES[2].id,), {"verbs": (NODES[0].id, NODES[1].id)}

@@ -158,7 +158,7 @@ def table(
         "ruled": False,
         "columns": [
             {"name": name, "kind": kind, "hint": ""} for name, kind in
-            ((heads[0], ""), ("", ""), (heads[1], "number"))
+            ((heads[0], ""), ("", "name"), (heads[1], "number"))
         ] + ([{"name": "holds", "kind": "number", "hint": HOLDS}] if more else []),
         "rows": [
             {"href": session.href(session.CIRCUITS, {**base, "node": id}), "target": id,

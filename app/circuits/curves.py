@@ -7,10 +7,10 @@ import streamlit as st
 
 from app import session, theme
 from app.charts import template
-from app.circuits.figures import HELD, NAMES
+from app.circuits.figures import HELD, NAMES, ratio
 from app.circuits.opened import Open
 from app.theme import Palette
-from app.wording import count, measure, plural, share
+from app.wording import count, plural, share
 from backend.circuits.records import Estimate, Point
 
 HEIGHT_PX = 260
@@ -54,7 +54,9 @@ def figure(points: Sequence[Point], colours: Palette) -> go.Figure:
         hovertemplate="%{hovertext}<extra></extra>",
     )  # fmt: skip
     shown.update_layout(template=template(colours), height=HEIGHT_PX)
-    shown.update_xaxes(type="log", title_text="nodes, the strongest of all that there are")
+    few = max(p.nodes for p in points) < 1000
+    shown.update_xaxes(type="log", title_text="nodes, the strongest of all that there are",
+                       dtick="D2" if few else 1)  # fmt: skip
     shown.update_yaxes(title_text="share of F(M) − F(∅)")
     return shown
 
@@ -62,8 +64,8 @@ def figure(points: Sequence[Point], colours: Palette) -> go.Figure:
 def told(one: Estimate) -> str:
     """A value and its interval."""
     if one.low is None or one.high is None:
-        return measure(one.value, 2)
-    return f"{measure(one.value, 2)} [{measure(one.low, 2)}, {measure(one.high, 2)}]"
+        return ratio(one.value)
+    return f"{ratio(one.value)} [{ratio(one.low)}, {ratio(one.high)}]"
 
 
 def sentence(found: Open, points: Sequence[Point]) -> str:
@@ -71,7 +73,7 @@ def sentence(found: Open, points: Sequence[Point]) -> str:
     n = max(p.faithfulness.n for p in points if p.faithfulness)
     said = [
         "Faithfulness in green, completeness (all but the nodes; low is good) in grey; errors "
-        f"counted as nodes: solid, kept: dashed, removed: dotted. {found.circuit.baseline} "
+        f"counted as nodes: solid, kept: dashed, removed: dotted. By {found.circuit.baseline} "
         f"ablation on {plural(n, 'prompt')}."
     ]
     for p in points:
@@ -86,9 +88,9 @@ def sentence(found: Open, points: Sequence[Point]) -> str:
 def reached(point: Point) -> str:
     """By random nodes; and how many of their draws end further from the whole model."""
     assert point.null is not None, "asked of points with a null"
-    said = [f"median {measure(point.null.value, 2)}"]
+    said = [f"median {ratio(point.null.value)}"]
     if point.null_95 is not None:
-        said.append(f"95th percentile {measure(point.null_95, 2)}")
+        said.append(f"95th percentile {ratio(point.null_95)}")
     if point.nearer is not None:
         said.append(f"{share(point.nearer)} of draws end further from the whole model than these")
     return ", ".join(said)
@@ -96,7 +98,7 @@ def reached(point: Point) -> str:
 
 def held(points: Sequence[Point]) -> list[str]:
     """The whole graph in the model held still."""
-    shares = {p.errors: measure(p.faithfulness.value, 2) for p in points if p.faithfulness}
+    shares = {p.errors: ratio(p.faithfulness.value) for p in points if p.faithfulness}
     whole = next((p for p in points if p.errors == "count" and p.faithfulness), None)
     if whole is None:
         return []

@@ -67,12 +67,12 @@ def now(measured: Measured) -> str:
     if not isinstance(measured, Mapping) or measured["count"].faithfulness is None:
         return ""
     found = measured["count"].faithfulness
-    shares = {way: measure(one.faithfulness.value, 2) for way, one in measured.items()
+    shares = {way: ratio(one.faithfulness.value) for way, one in measured.items()
               if one.faithfulness}  # fmt: skip
     others = [f"{name} {shares[way]}" for way, name in NAMES.items()
               if way in shares and way != "count"]  # fmt: skip
     complete = measured["count"].completeness
-    others += [f"completeness {measure(complete.value, 2)}"] if complete else []
+    others += [f"completeness {ratio(complete.value)}"] if complete else []
     return (
         f"{estimate(found)} (errors counted; {'; '.join(others)}; of what is shown, measured now "
         f"on {plural(found.n, 'prompt')}{beyond(found)})"
@@ -104,7 +104,7 @@ def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
     assert near.faithfulness is not None, "chosen so above"
     said = estimate(near.faithfulness)
     others = [
-        f"{NAMES[p.errors]} {measure(p.faithfulness.value, 2)}"
+        f"{NAMES[p.errors]} {ratio(p.faithfulness.value)}"
         for p in found.circuit.curves
         if p.nodes == near.nodes and p.errors != "count" and p.faithfulness
     ]
@@ -115,7 +115,15 @@ def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
 
 def null(point: Point) -> str:
     """What random nodes reach."""
-    return "" if point.null is None else f"; random nodes {measure(point.null.value, 2)}"
+    return "" if point.null is None else f"; random nodes {ratio(point.null.value)}"
+
+
+def ratio(value: float) -> str:
+    """A share of F(M) − F(∅): two decimals are all that it deserves."""
+    if abs(value) >= 10:
+        return measure(value, 2)
+    rounded = round(value, 2) + 0.0  # no −0
+    return f"{rounded:.2f}".replace("-", "−")
 
 
 def estimate(one: Estimate | None) -> str:
@@ -123,9 +131,9 @@ def estimate(one: Estimate | None) -> str:
     if one is None:
         return ABSENT
     if one.low is None or one.high is None:
-        return measure(one.value, 2)
-    bounds = f"\\[{measure(one.low, 2)}, {measure(one.high, 2)}\\]"
-    return f"{measure(one.value, 2)} {bounds}"
+        return ratio(one.value)
+    bounds = f"\\[{ratio(one.low)}, {ratio(one.high)}\\]"
+    return f"{ratio(one.value)} {bounds}"
 
 
 def whole_of(name: str) -> str | None:

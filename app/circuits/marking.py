@@ -29,11 +29,11 @@ def one(place: Place, found: Open, node: Seen) -> None:
         title = named(node)
         button("upstream", chosen.mark, found.id, f"upstream of {title}",
                found.graph.around(id, "up"))  # fmt: skip
+        button("downstream", chosen.mark, found.id, f"downstream of {title}",
+               found.graph.around(id, "down"))  # fmt: skip
         read = node.dictionary in found.circuit.dictionaries and node.kind in ("feature", "error")
         if read and not measuring.why_not(place, found, "nodes"):
             button("check node", measuring.ask, found, "nodes", [id])
-        button("downstream", chosen.mark, found.id, f"downstream of {title}",
-               found.graph.around(id, "down"))  # fmt: skip
 
 
 def several(place: Place, found: Open, ids: Sequence[str]) -> None:
@@ -48,10 +48,13 @@ def several(place: Place, found: Open, ids: Sequence[str]) -> None:
             button("pin", toggle, found.id, "pins", found.marks.pins, ids)
             button("hide", hide, found, [i for i in ids if found.nodes[i].kind != "error"])
     if session.store().catalog.writable:
-        with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        with (
+            st.form("circuits_group", border=False),  # so that Enter groups
+            st.container(horizontal=True, gap="small", vertical_alignment="bottom"),
+        ):
             st.text_input("Group them as", key=NAMED, max_chars=LONGEST, width=200,
                           placeholder="a name")  # fmt: skip
-            st.button("Group", on_click=grouped, args=(found,))
+            st.form_submit_button("Group", on_click=grouped, args=(found,))
 
 
 def joined(place: Place, found: Open, ids: Sequence[str]) -> list[str]:

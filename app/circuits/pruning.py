@@ -56,16 +56,16 @@ def draw(found: Open) -> Pruning:
         st.session_state[STABLE] = nearest(list(HOLDS), asked("stable") or 0.0) if known else 0.0
     with st.container(horizontal=True, gap="large"):
         st.select_slider(
-            "nodes, the strongest by |effect|", choices, key=NODES, on_change=put, width=260,
+            "nodes, the strongest by |effect|", choices, key=NODES, on_change=put, width=200,
             format_func=count, disabled=len(choices) < 2,
         )  # fmt: skip
         st.select_slider(
-            "edges, up to this share of their Σ|weight|", SHARES, key=SHARE, on_change=put,
-            format_func=lambda share: f"{share:.0%}", width=260,
+            "edges, up to this share of Σ|weight|", SHARES, key=SHARE, on_change=put,
+            format_func=lambda share: f"{share:.0%}", width=200,
         )  # fmt: skip
         if known:
             st.select_slider(
-                "of these, edges at least so stable", HOLDS, key=STABLE, on_change=put, width=260,
+                "edges, at least so stable", HOLDS, key=STABLE, on_change=put, width=200,
                 format_func=lambda least: f"{least:.0%}" if least else "any", help=STABILITY,
             )  # fmt: skip
     return Pruning(*(st.session_state[key] for key in (NODES, SHARE, STABLE)))

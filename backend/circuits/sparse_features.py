@@ -138,6 +138,11 @@ def _counted(n: int) -> str:
     return "prompt" if n == 1 else f"{n} prompts"
 
 
+def _spaced(n: int) -> str:
+    """12 345, by thin spaces."""
+    return f"{n:,}".replace(",", "\u202f")
+
+
 def _told(said: Said | None, what: str):  # noqa: ANN202 - a Tick or None
     return None if said is None else lambda done, total: said(done, total, what)
 
@@ -254,9 +259,9 @@ def _notes(
     if bare:
         notes.append(f"No dictionary writes in layer {', '.join(bare)}: these layers run freely.")
     if len(kept) < len(table):
-        notes.append(f"The strongest {len(kept):,} of {len(table):,} nodes by |effect|.")
+        notes.append(f"The strongest {_spaced(len(kept))} of {_spaced(len(table))} nodes by |effect|.")
     if len(edges) == settings.edges:
-        notes.append(f"The strongest {settings.edges:,} edges; there are more.")
+        notes.append(f"The strongest {_spaced(settings.edges)} edges; there are more.")
     if not proof.clear:
         notes.append(
             "The whole model is not clearly better than the empty circuit (3 standard errors), so "
