@@ -5,10 +5,12 @@ FOLDER is one like that of SAEFARI_TEST_DATA; without it only the demo is measur
 """
 
 import json
+import random
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +56,13 @@ def text_of(lm: Lm, prompt: str) -> Text:
     return Text([int(lm.bos or 0), *ids], [False, *[True] * len(ids)])
 
 
-def heads(lm: Lm, task: str) -> dict[str, Any]:
+Draw = Callable[[int, int], Iterable[Counterpair]]
+"""So many of a seed."""
+
+
+def heads(lm: Lm, draw: Draw) -> dict[str, Any]:
     """AUC of codes over seeds against mean ablation, at all tokens and at the last one."""
-    known = list(counterpairs(task, "held_out", TRUTH, seed=1))
+    known = list(draw(TRUTH, 1))
     prompts = Prompts.of([text_of(lm, case.text) for case in known])
     answers = [[one_token(lm.tokenizer, case.text, case.answer)] for case in known]
     wrong = [[one_token(lm.tokenizer, case.text, case.wrong)] for case in known]
@@ -67,7 +73,7 @@ def heads(lm: Lm, task: str) -> dict[str, Any]:
     }
     coded, seconds = [], []
     for seed in range(SEEDS):
-        drawn = list(counterpairs(task, "held_out", EXAMPLES, seed=100 + seed))
+        drawn = list(draw(EXAMPLES, 100 + seed))
         texts = [[text_of(lm, t) for t in kind] for kind in zip(*_both(drawn), strict=True)]
         began = time.perf_counter()
         coded.append(head_codes(lm, *texts, seed=seed))
@@ -99,6 +105,26 @@ def _judged(coded: Sequence[HeadCodes], measured: HeadEffects) -> dict[str, Any]
 
 def _both(drawn: Sequence[Counterpair]) -> Iterator[tuple[str, str]]:
     return ((case.text, case.without) for case in drawn)
+
+
+NAMED = (
+    "One day, {A} and {B} went to the park. {S} said to",
+    "Once upon a time, {A} and {B} were friends. {S} gave the ball to",
+    "{A} and {B} like to play. {S} wants to share the toy with",
+    "{A} and {B} saw a big dog. {S} ran away with",
+)
+PEOPLE = ("Lily", "Timmy", "Tom", "Max", "Tim", "Ben", "Jack", "Sam", "Lucy")
+PEOPLE += ("John", "Anna", "Sue", "Bob", "Jane", "Mia", "Amy", "Sara", "Emma")
+
+
+def companions(n: int, seed: int) -> Iterator[Counterpair]:
+    """Who is with somebody, as children's stories tell it; without: somebody who was not named."""
+    rng = random.Random(seed)
+    for _ in range(n):
+        a, b, stranger = rng.sample(PEOPLE, 3)
+        template = rng.choice(NAMED)
+        shown, without = (template.format(A=a, B=b, S=subject) for subject in (b, stranger))
+        yield Counterpair(shown, without, f" {a}", f" {b}")
 
 
 def graphs(
@@ -226,7 +252,11 @@ def real_figures(folder: Path) -> dict[str, Any]:
     for line in path.read_text("utf-8").splitlines()[:GRAPHS]:
         ids = lm.tokenizer(json.loads(line)["text"], add_special_tokens=False)["input_ids"][:24]
         prompts.append((str(lm.tokenizer.decode(ids)), "", ""))
-    return {"graphs": graphs(lm, found, prompts), "connections": all_pairs(lm, found)}
+    return {
+        "heads": heads(lm, companions),
+        "graphs": graphs(lm, found, prompts),
+        "connections": all_pairs(lm, found),
+    }
 
 
 def main() -> None:
@@ -238,7 +268,7 @@ def main() -> None:
         for kind in ("mlp", "attn")
     )
     for task in UNSHOWN:
-        _tell(f"heads of {task}", heads(lm, task))
+        _tell(f"heads of {task}", heads(lm, partial(counterpairs, task, "held_out")))
     _tell("connections", all_pairs(lm, mlps))
     _tell("traces and paths", others(lm, [*heads_, *mlps], asked("indirect_object", GRAPHS)))
     for task in GRAPHED:
