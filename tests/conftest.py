@@ -42,6 +42,14 @@ def _own_engine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _shared_models() -> Iterator[None]:
+    """They are at the end as they were made."""
+    yield
+    if "tests.models" in sys.modules:
+        sys.modules["tests.models"].assert_left_as_they_were()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _pages() -> None:
     """Each AppTest reads the metadata of every installed package (300 ms): here the first one.
 
@@ -60,9 +68,9 @@ def _pages() -> None:
 @pytest.fixture(scope="session")
 def tiny_lm():
     """A random three-layer Llama with a vocabulary of words; shared, so leave no hooks on it."""
-    from tests.models import tiny
+    from tests.models import shared
 
-    return tiny("llama")
+    return shared("llama")
 
 
 @pytest.fixture(scope="session")

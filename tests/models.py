@@ -1,6 +1,7 @@
 """Tiny random models of several architectures, built in milliseconds and offline."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -81,12 +82,39 @@ def hf_model(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
 
 
 def tiny(architecture: str = "llama", seed: int = 0):  # noqa: ANN201 - imports late
-    """A random `Lm`: vocabulary `VOCAB`, context 32."""
+    """A random `Lm` of one's own: vocabulary `VOCAB`, context 32. 100 ms: see `shared`."""
     from backend.device import choose_placement
     from backend.lm import Lm
 
     place = choose_placement("cpu")
     return Lm.wrap(hf_model(architecture, seed), tokenizer(), f"tiny-{architecture}", place)
+
+
+def shared(architecture: str = "llama", seed: int = 0):  # noqa: ANN201 - as `tiny`
+    """The same `Lm` for all tests that leave it as it is; random numbers go on as after `tiny`."""
+    if (architecture, seed) not in _made:
+        lm = tiny(architecture, seed)
+        _made[architecture, seed] = (lm, torch.get_rng_state(), look(lm))
+    lm, state, _ = _made[architecture, seed]
+    torch.set_rng_state(state)
+    return lm
+
+
+_made: dict[tuple[str, int], tuple[Any, torch.Tensor, tuple[str, int]]] = {}
+
+
+def look(lm) -> tuple[str, int]:
+    """What a test that leaves a model as it is does not change: its weights, and no hooks."""
+    from backend.loading import state_hash
+
+    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in lm.bare.modules())
+    return state_hash(lm.bare.state_dict()), hooks
+
+
+def assert_left_as_they_were() -> None:
+    """That no test changed a shared model."""
+    for (architecture, seed), (lm, _, before) in _made.items():
+        assert look(lm) == before, f"a test has changed shared({architecture!r}, {seed})"
 
 
 def save(folder: Path, architecture: str = "llama", seed: int = 0) -> Path:

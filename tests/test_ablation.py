@@ -11,7 +11,7 @@ from backend.dictionaries.base import Dictionary
 from backend.live import Text
 from feature_store.errors import InputError
 from tests.dictionaries import loaded
-from tests.models import tiny, token_batch
+from tests.models import shared, token_batch
 
 KINDS = {
     "standard": {},
@@ -23,7 +23,7 @@ KINDS = {
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
 def lm(request: pytest.FixtureRequest):  # noqa: ANN201
-    return tiny(request.param)
+    return shared(request.param)
 
 
 @pytest.fixture(scope="module", params=KINDS)

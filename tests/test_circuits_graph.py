@@ -18,7 +18,7 @@ from backend.live import Text
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.dictionaries import loaded
-from tests.models import tiny, token_batch
+from tests.models import shared, tiny, token_batch
 
 ARCHITECTURES = ["llama", "gpt2", "neox", "gemma2", "qwen2"]
 N = 6
@@ -64,7 +64,7 @@ def without_sources(held: Replacement, numbers) -> torch.Tensor:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_effects_and_bias_make_up_the_target(architecture: str, tmp_path: Path) -> None:
     """With every source at zero the model held still gives the target less the sum of effects."""
-    lm = tiny(architecture)
+    lm = shared(architecture)
     ds = [transcoder(tmp_path, 0), transcoder(tmp_path, 2, "skip_transcoder")]
     graph = graph_of(lm, ds)
     held = graph.replacement

@@ -25,7 +25,7 @@ from backend.circuits.weights_paths import weights_circuit
 from backend.engine import LocalEngine
 from backend.live import Text
 from feature_store.errors import InputError
-from tests.models import tiny
+from tests.models import shared
 from tests.test_circuits_graph import prompt, transcoder
 
 ANSWERS = {
@@ -209,7 +209,7 @@ def test_paths_are_run_too(engine: LocalEngine) -> None:
 def test_a_soft_cap_on_the_logits_is_said(engine: LocalEngine, tmp_path: Path) -> None:
     """Graphs and sparse circuits of such a model are approximate; of others nothing is said."""
     one = transcoder(tmp_path, 0)
-    gemma = LocalEngine(tiny("gemma2"), {one.name: one}, bos=0)
+    gemma = LocalEngine(shared("gemma2"), {one.name: one}, bos=0)
     for live, told in ((gemma, True), (engine, False)):
         found = proven(live, graph(live), text(), (7,), (9,), draws=0)
         sparse = sparse_features(live, found_again(live), settings=Settings(nodes=5, draws=0))

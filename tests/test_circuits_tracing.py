@@ -22,7 +22,7 @@ from backend.circuits.tracing import (
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.dictionaries import loaded
-from tests.models import tiny
+from tests.models import shared
 from tests.test_circuits_graph import N, prompt, transcoder, without_sources
 
 
@@ -59,7 +59,7 @@ def held_still(lm, dictionaries, *reads) -> Replacement:
 @pytest.mark.parametrize("start", ["logit", "feature", "score"])
 def test_a_trace_begins_with_the_models_number(architecture: str, start: str, dictionaries) -> None:
     """What is traced is the model's own number."""
-    lm = tiny(architecture)
+    lm = shared(architecture)
     used = dictionaries if lm.n_heads * lm.d_head == 16 else dictionaries[3:]
     if start == "logit":
         given = FromLogit((7,), (9,))
@@ -103,7 +103,7 @@ def test_totals_are_sums_over_all_paths(tiny_lm, dictionaries) -> None:
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "neox", "qwen2"])
 def test_a_score_is_made_of_query_and_key(architecture: str, dictionaries) -> None:
     """q · between · k is the score, and what a source brings to q gives its direct effect."""
-    lm, tokens = tiny(architecture), torch.tensor([prompt().token_ids])
+    lm, tokens = shared(architecture), torch.tensor([prompt().token_ids])
     score = attention_score(lm, tokens, 1, 2, 4, 3)
     q, k = (
         lm.cached(tokens, [f"blocks.1.attn.hook_{name}"])[f"blocks.1.attn.hook_{name}"].flatten(2)

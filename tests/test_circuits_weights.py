@@ -24,7 +24,7 @@ from backend.live import Text
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.dictionaries import loaded
-from tests.models import tiny, token_batch
+from tests.models import shared, token_batch
 from tests.test_circuits_graph import transcoder
 
 
@@ -60,7 +60,7 @@ def test_the_strongest_connections_are_those_of_the_whole_matrix(
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
 def test_embeddings_are_what_enters_the_stream(architecture: str) -> None:
-    lm = tiny(architecture)
+    lm = shared(architecture)
     tokens = token_batch(1, 6)
     entered = lm.activations(tokens, ["embed.hook_out"])["embed.hook_out"][0]
     torch.testing.assert_close(embeddings(lm)[tokens[0]], entered, rtol=1e-4, atol=1e-5)
@@ -76,7 +76,7 @@ def test_a_de_embedding_ranks_tokens(tiny_lm, transcoders) -> None:
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "neox"])
 def test_all_paths_from_a_feature_make_up_its_direct_effect(architecture: str, transcoders) -> None:
     """Straight, and through every chain of heads: the sum is the attribution graph's edge."""
-    lm, text = tiny(architecture), Text(short().token_ids[:3], [False, True, True])
+    lm, text = shared(architecture), Text(short().token_ids[:3], [False, True, True])
     graph = attribution_graph(lm, transcoders, text, lambda logits: chosen(lm, logits, [7]))
     everything = {"steps": 10**6, "beam": 10**6, "through_features": False}
     paths = greedy_paths(lm, transcoders, text, FromLogit((7,)), **everything)
@@ -138,4 +138,4 @@ def test_attention_is_walked_head_by_head(tiny_lm, transcoders, tmp_path: Path) 
 
 def test_a_model_whose_weights_do_not_tell(transcoders) -> None:
     with pytest.raises(InputError, match="have no weights of their own"):
-        greedy_paths(tiny("gemma2"), transcoders, short(), FromLogit((7,)))
+        greedy_paths(shared("gemma2"), transcoders, short(), FromLogit((7,)))

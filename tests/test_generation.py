@@ -20,7 +20,7 @@ from backend.lm import Lm
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.editing import dictionaries, edit
-from tests.models import N_CTX, VOCAB, tiny
+from tests.models import N_CTX, VOCAB, shared, tiny
 
 MODELS = ["llama", "gpt2", "neox", "gemma2"]
 PROMPT = "the cat saw the dog and"
@@ -91,13 +91,13 @@ def test_a_cache_changes_nothing(tiny_lm: Lm, kind: str) -> None:
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_a_cache_changes_nothing_in_other_models(architecture: str) -> None:
-    check_against_one_forward(tiny(architecture), KINDS["layers"], Freeze())
+    check_against_one_forward(shared(architecture), KINDS["layers"], Freeze())
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_frozen_parts_stay_frozen_token_by_token(architecture: str) -> None:
     every = (0, 2)
-    check_against_one_forward(tiny(architecture), KINDS["layers"], Freeze(every, every, every))
+    check_against_one_forward(shared(architecture), KINDS["layers"], Freeze(every, every, every))
 
 
 @pytest.mark.parametrize("kind", ["layers", "sequence", "clean"])
@@ -122,7 +122,7 @@ def test_rows_in_one_batch_are_as_they_are_alone(tiny_lm: Lm) -> None:
 
 @pytest.mark.parametrize("architecture", MODELS)
 def test_greedy_is_what_transformers_generates(architecture: str) -> None:
-    lm = tiny(architecture)
+    lm = shared(architecture)
     prompt = torch.tensor([start(lm).tokens])
     network: Any = lm.bare
     want = network.generate(prompt, max_new_tokens=8, do_sample=False, repetition_penalty=1.2)

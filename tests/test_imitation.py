@@ -17,7 +17,7 @@ from backend.interventions.plan import compile_edits
 from backend.sweep.at_kl import unedited
 from feature_store.errors import InputError
 from tests.editing import dictionaries
-from tests.models import VOCAB, tiny
+from tests.models import VOCAB, shared
 
 NAMES = ("relu", "early", "mlp")
 
@@ -34,12 +34,12 @@ def texts(n: int) -> tuple[tuple[int, ...], ...]:
 
 
 def asked(n: int = 8, **fields) -> Ask:
-    return Ask(plain(tiny(), "the cat", bos=True), texts(n), **{"m": 3, **fields})
+    return Ask(plain(shared(), "the cat", bos=True), texts(n), **{"m": 3, **fields})
 
 
 @pytest.fixture(scope="module")
 def found() -> Found:
-    result = imitate(tiny(), chosen(), asked())
+    result = imitate(shared(), chosen(), asked())
     assert result is not None
     return result
 
@@ -57,7 +57,7 @@ def test_the_loss_falls_with_few_features_on_texts_that_were_kept_back_too(found
 
 def test_the_edits_it_gives_have_the_loss_it_says(found):
     ask = asked()
-    plan = compile_edits(tiny(), dictionaries(), [found.edits()])
+    plan = compile_edits(shared(), dictionaries(), [found.edits()])
     losses = []
     for text in ask.texts[::2]:
         whole = [*ask.start.tokens, *text]
@@ -69,7 +69,7 @@ def test_the_edits_it_gives_have_the_loss_it_says(found):
 def test_a_larger_penalty_lets_fewer_in(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(imitation, "STEPS", 12)
     monkeypatch.setattr(imitation, "REFITS", 6)
-    few, many = (imitate(tiny(), chosen(), asked(penalty=p)) for p in (0.9, 0.05))
+    few, many = (imitate(shared(), chosen(), asked(penalty=p)) for p in (0.9, 0.05))
     assert few is not None
     assert many is not None
     assert few.entered < many.entered
@@ -81,7 +81,7 @@ def test_features_that_may_not_be_chosen_are_not(found, monkeypatch: pytest.Monk
     first = found.pushes[0].feature
     alive = {n: np.ones(d.d_sae, dtype=bool) for n, d in chosen().items()}
     alive[first.dictionary][first.index] = False
-    again = imitate(tiny(), chosen(), asked(), alive=alive)
+    again = imitate(shared(), chosen(), asked(), alive=alive)
     assert again is not None
     assert first not in [push.feature for push in again.pushes]
 
@@ -94,14 +94,14 @@ def test_it_can_be_stopped_and_says_how_far_it_is():
         if done == 3:
             stop.set()
 
-    assert imitate(tiny(), chosen(), asked(), tell=tell, stop=stop) is None
+    assert imitate(shared(), chosen(), asked(), tell=tell, stop=stop) is None
     assert told[:4] == [0, 1, 2, 3]
 
 
 def test_fewer_than_four_texts_keep_none_back(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(imitation, "STEPS", 4)
     monkeypatch.setattr(imitation, "REFITS", 2)
-    found = imitate(tiny(), chosen(), asked(2))
+    found = imitate(shared(), chosen(), asked(2))
     assert found is not None
     assert found.kept_back is None
 
@@ -115,7 +115,7 @@ def test_bad_requests_are_refused_in_a_sentence():
         (replace(asked(), texts=((5,) * 40,)), "Cut it"),
     ):
         with pytest.raises(InputError, match=said):
-            imitate(tiny(), chosen(), ask)
+            imitate(shared(), chosen(), ask)
     with pytest.raises(InputError, match="normed"):
-        imitate(tiny(), {"normed": dictionaries()["normed"]}, asked())
-    assert unedited(tiny(), {}, asked().start, [0], Sampling(max_new=2))
+        imitate(shared(), {"normed": dictionaries()["normed"]}, asked())
+    assert unedited(shared(), {}, asked().start, [0], Sampling(max_new=2))

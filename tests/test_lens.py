@@ -5,7 +5,7 @@ import torch
 
 from backend.lens import logit_directions
 from backend.lm import Lm
-from tests.models import VOCAB, tiny, token_batch
+from tests.models import VOCAB, shared, tiny, token_batch
 
 STREAM = ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.2.hook_resid_post"]
 
@@ -20,7 +20,7 @@ def by_hand(lm: Lm, d: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2", "neox", "qwen2"])
 def test_equal_to_a_calculation_by_hand(architecture: str) -> None:
-    lm = tiny(architecture)
+    lm = shared(architecture)
     norm = dict(lm.bare.named_modules())
     norm = (
         norm.get("model.norm") or norm.get("transformer.ln_f") or norm["gpt_neox.final_layer_norm"]
@@ -40,7 +40,7 @@ def test_equal_to_the_last_block_with_the_final_norm_held_still(
     architecture: str, site: str
 ) -> None:
     """Adding d in the last block moves the logits by lens(d) over the scale, up to a constant."""
-    lm, tokens = tiny(architecture), token_batch(1, 6)
+    lm, tokens = shared(architecture), token_batch(1, 6)
     hook = f"blocks.2.{site}"
     d = torch.randn(1, lm.width(hook))
     scale = lm.activations(tokens, ["ln_final.hook_scale"])["ln_final.hook_scale"]
@@ -79,7 +79,7 @@ def test_equal_to_the_last_block_with_the_final_norm_held_still(
 def test_defined_only_where_nothing_stands_between(
     architecture: str, hook: str, defined: bool
 ) -> None:
-    lm = tiny(architecture)
+    lm = shared(architecture)
     got = logit_directions(lm, torch.randn(2, lm.width(hook)), hook)
     assert (got is not None) is defined
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, RwkvConfig
 from backend.device import choose_placement
 from backend.lm import Lm
 from feature_store.errors import InputError
-from tests.models import N_CTX, configs, save, tiny, token_batch, tokenizer
+from tests.models import N_CTX, configs, save, shared, tiny, token_batch, tokenizer
 
 HOOKS = [
     "blocks.1.hook_resid_pre",
@@ -27,7 +27,7 @@ HOOKS = [
 
 @pytest.fixture(scope="module", params=list(configs()))
 def lm(request: pytest.FixtureRequest) -> Lm:
-    return tiny(request.param)
+    return shared(request.param)
 
 
 def from_bridge(lm: Lm, tokens: torch.Tensor, hook: str) -> torch.Tensor:
@@ -120,7 +120,7 @@ def test_replacing_the_last_stream_by_another_text_gives_its_losses(lm: Lm) -> N
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
 def test_an_edit_at_resid_mid_stays_in_the_stream(architecture: str) -> None:
     """In the bridge the point is only what the MLP reads; the stream must change with it."""
-    lm = tiny(architecture)
+    lm = shared(architecture)
     shift = torch.randn(lm.d_model)
     seen: dict[str, torch.Tensor] = {}
 
@@ -209,7 +209,7 @@ def test_a_folder_loads_as_the_model_it_holds(tmp_path: Path) -> None:
     lm = Lm.load(str(folder), choose_placement("cpu"))
     assert (lm.name, lm.source, lm.bos, len(lm.model_hash)) == ("mine", "mine", 0, 64)
     tokens, hook = token_batch(1, 5), "blocks.2.hook_resid_post"
-    want = tiny("gpt2").activations(tokens, [hook])[hook]
+    want = shared("gpt2").activations(tokens, [hook])[hook]
     torch.testing.assert_close(lm.activations(tokens, [hook])[hook], want)
 
 

@@ -15,7 +15,7 @@ from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 from tests.editing import dictionaries
-from tests.models import VOCAB, tiny
+from tests.models import VOCAB, shared
 
 ENTERS = "blocks.0.hook_resid_pre"
 
@@ -32,7 +32,7 @@ def texts(*words: str) -> list[Text]:
 def planted() -> Dictionary:
     """Random unit directions; feature 5 reads and writes cat's embedding less dog's."""
     words = torch.tensor([[VOCAB.index("cat"), VOCAB.index("dog")]])
-    h = tiny().activations(words, [ENTERS])[ENTERS][0]
+    h = shared().activations(words, [ENTERS])[ENTERS][0]
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(12, h.shape[1], generator=generator)
     rows[5] = h[0] - h[1]
@@ -47,7 +47,7 @@ def test_a_planted_direction_is_found_in_both_spaces():
         texts("the dog saw a dog", "dog on a house"),
     )
     one = planted()
-    found = mean_difference(tiny(), one, cats, dogs, m=3)
+    found = mean_difference(shared(), one, cats, dogs, m=3)
     vector = torch.tensor(found.vector.values, dtype=torch.float64)
     assert float(torch.cosine_similarity(vector, one.W_dec[5].double(), dim=0)) > 1 - 1e-6
     assert found.features[0][0] == FeatureId("planted", 5)
@@ -60,7 +60,7 @@ def test_a_planted_direction_is_found_in_both_spaces():
 
 @pytest.mark.parametrize("name", ["relu", "topk", "mlp", "heads", "sequence"])
 def test_adding_the_vector_once_moves_one_mean_to_the_other(name):
-    lm, one = tiny(), dictionaries()[name]
+    lm, one = shared(), dictionaries()[name]
     first, second = (
         texts("the cat ran", "a bird ate two red fish"),
         texts("mum saw the lake", "box"),
@@ -102,7 +102,7 @@ def test_sides_that_cannot_be_compared_are_refused():
         (cat * 600, cat, "at most 512"),
     ):
         with pytest.raises(InputError, match=said):
-            mean_difference(tiny(), planted(), first, second)
+            mean_difference(shared(), planted(), first, second)
 
 
 def test_random_directions_are_units_between_real_tokens(harvested, rig):

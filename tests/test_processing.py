@@ -6,7 +6,7 @@ import torch
 from backend.lm import Lm
 from backend.processing import RAW, Processing, agree
 from feature_store.errors import InputError
-from tests.models import hf_model, tiny, token_batch, tokenizer
+from tests.models import hf_model, shared, token_batch, tokenizer
 
 HOOKS = [
     "blocks.0.hook_resid_pre",
@@ -45,7 +45,7 @@ def rewritten(architecture: str, kwargs: dict[str, bool], tokens: torch.Tensor):
     ids=lambda kwargs: "+".join(kwargs) or "raw",
 )
 def test_equal_to_the_rewritten_model(architecture: str, kwargs: dict[str, bool]) -> None:
-    lm, tokens = tiny(architecture), token_batch(2, 9)
+    lm, tokens = shared(architecture), token_batch(2, 9)
     want = rewritten(architecture, kwargs, tokens)
     got = lm.activations(tokens, HOOKS, Processing.parse(kwargs))
     for hook in HOOKS:
@@ -56,7 +56,7 @@ def test_equal_to_the_rewritten_model(architecture: str, kwargs: dict[str, bool]
 
 def test_value_biases_of_grouped_queries_are_taken_per_head() -> None:
     kwargs = {"fold_value_biases": True}
-    lm, tokens, hook = tiny("qwen2"), token_batch(2, 9), "blocks.1.attn.hook_z"
+    lm, tokens, hook = shared("qwen2"), token_batch(2, 9), "blocks.1.attn.hook_z"
     got = lm.activations(tokens, [hook], Processing.parse(kwargs))[hook]
     want = rewritten("qwen2", kwargs, tokens)["blocks.1.attn.o.hook_in"].flatten(2)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
@@ -92,7 +92,7 @@ def test_centring_a_model_with_rms_norm_is_refused(tiny_lm: Lm) -> None:
 
 def test_hooks_behind_a_folded_gain_are_refused() -> None:
     with pytest.raises(InputError, match=r"blocks.1.ln2.hook_out lies behind a norm's gain"):
-        tiny("gpt2").activations(
+        shared("gpt2").activations(
             token_batch(1, 4), ["blocks.1.ln2.hook_out"], Processing(fold_ln=True)
         )
 

@@ -16,7 +16,7 @@ from backend.lm import Lm
 from backend.positions import counted, pad_right, uncounted_ids
 from backend.selfcheck import check, fit, words
 from feature_store.errors import InputError
-from tests.models import tiny, token_batch
+from tests.models import shared, token_batch
 
 PLACE = choose_placement("cpu")
 HOOK = "blocks.1.hook_resid_post"
@@ -91,7 +91,7 @@ def test_special_tokens_are_left_out_as_the_dictionary_says() -> None:
 
 def test_centred_dictionaries_are_judged_in_their_own_units() -> None:
     """A perfect reconstruction of the centred stream is a perfect splice into the raw one."""
-    lm = tiny("gpt2")
+    lm = shared("gpt2")
     kwargs = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
     got = check(lm, replace(identity(lm), metadata=kwargs), texts())
     raw = check(lm, identity(lm), texts())
@@ -102,7 +102,7 @@ def test_centred_dictionaries_are_judged_in_their_own_units() -> None:
 
 
 def test_folded_value_biases_come_back_in_the_splice() -> None:
-    lm, hook = tiny("gpt2"), "blocks.1.attn.hook_z"
+    lm, hook = shared("gpt2"), "blocks.1.attn.hook_z"
     kwargs = {"model_from_pretrained_kwargs": {"fold_value_biases": True}}
     got = check(lm, replace(identity(lm, hook), metadata=kwargs), texts())
     assert got.delta_ce == pytest.approx(0, abs=1e-6)

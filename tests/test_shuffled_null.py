@@ -33,7 +33,7 @@ from tests.harvests import (
     published,
     small_steps,
 )  # fmt: skip
-from tests.models import tiny, token_batch
+from tests.models import shared, tiny, token_batch
 
 TRAINED = ("top", "abs", "relu", "seq")
 
@@ -53,7 +53,7 @@ def parameters(lm: Lm) -> dict[str, torch.Tensor]:
 def test_every_tensor_of_the_blocks_keeps_its_entries_and_nothing_else_moves(
     architecture: str,
 ) -> None:
-    lm = tiny(architecture)
+    lm = shared(architecture)
     before = {name: p.clone() for name, p in parameters(lm).items()}
     found = parameters(shuffled(lm, 0))
     for name, own in parameters(lm).items():
@@ -66,7 +66,7 @@ def test_every_tensor_of_the_blocks_keeps_its_entries_and_nothing_else_moves(
 
 
 def test_it_hangs_on_the_seed_alone() -> None:
-    lm, tokens = tiny(), token_batch(2, 9)
+    lm, tokens = shared(), token_batch(2, 9)
     again, other = tiny(), shuffled(lm, 1)
     own, same, different = (m.logits(tokens) for m in (shuffled(lm, 0), shuffled(again, 0), other))
     assert own.equal(same) and not own.equal(different)

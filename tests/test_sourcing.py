@@ -10,7 +10,7 @@ from backend.neurons import weights
 from backend.sourcing import head_shares, is_attention, sources
 from feature_store.errors import InputError
 from tests.dictionaries import loaded
-from tests.models import tiny, token_batch
+from tests.models import shared, token_batch
 
 Z = "blocks.1.attn.hook_z"
 PEAK = 9
@@ -27,7 +27,7 @@ def test_sources_and_bias_add_up_to_the_pre_activation(
     tmp_path: Path, architecture: str, kind: str
 ) -> None:
     """Grouped-query attention among them: llama and qwen2 have two heads for each key."""
-    lm, one = tiny(architecture), on_z(tmp_path / "d", kind)
+    lm, one = shared(architecture), on_z(tmp_path / "d", kind)
     ids = token_batch(1, 14, seed=2)[0]
     z = lm.activations(ids[None], [Z])[Z][0, PEAK]
     coder = one.coder
@@ -44,7 +44,7 @@ def test_sources_and_bias_add_up_to_the_pre_activation(
 
 
 def test_folded_value_biases_become_part_of_the_bias(tmp_path: Path) -> None:
-    lm = tiny("gpt2")
+    lm = shared("gpt2")
     kwargs = {"model_from_pretrained_kwargs": {"fold_value_biases": True}, "hook_name": Z}
     one = on_z(tmp_path / "d", metadata=kwargs)
     ids = token_batch(1, 14)[0]
@@ -79,7 +79,7 @@ def test_shares_are_of_the_blocks_norms(tiny_lm) -> None:
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_a_neurons_own_direction_finds_that_neuron(tmp_path: Path, architecture: str) -> None:
-    lm = tiny(architecture)
+    lm = shared(architecture)
     hooks = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
     one = loaded(tmp_path / "d", "transcoder", d_in=16, d_out=16, metadata=hooks)
     out = lm.component("blocks.1.mlp.out").original_component

@@ -20,14 +20,14 @@ from backend.sweep.run import Ask, Stopped, rows_at_once, sweep
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.editing import dictionaries, edit
-from tests.models import tiny
+from tests.models import shared
 
 CONCEPT = FeatureId("relu", 3)
 SAMPLING = Sampling(max_new=8)
 
 
 def asked(**fields) -> Ask:
-    lm = tiny()
+    lm = shared()
     prompts = tuple(plain(lm, text, bos=True) for text in ("the cat saw", "a dog and the"))
     given = {
         "edits": (edit("add", "relu/3"), edit("add", "topk/2", strength=0.5)),
@@ -49,11 +49,11 @@ def others(n: int = 3) -> Controls:
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
-    return sweep(tiny(), dictionaries(), asked(), [others()], bos=0)
+    return sweep(shared(), dictionaries(), asked(), [others()], bos=0)
 
 
 def test_a_batch_gives_what_one_by_one_gives(outcome):
-    single = sweep(tiny(), dictionaries(), asked(), [others()], bos=0, rows=1)
+    single = sweep(shared(), dictionaries(), asked(), [others()], bos=0, rows=1)
     pairs = zip((outcome.default, *outcome.doses), (single.default, *single.doses), strict=True)
     for one, other in pairs:
         for a, b in zip(one.heard, other.heard, strict=True):
@@ -69,7 +69,7 @@ def test_numbers_are_those_of_a_guarded_generation(outcome):
     ask = asked()
     rows = [Row("steered", ask.at(9.0), seed=1)]
     records = generate(
-        tiny(), dictionaries(), ask.prompts[1], rows, SAMPLING, Extras(watch=(CONCEPT,))
+        shared(), dictionaries(), ask.prompts[1], rows, SAMPLING, Extras(watch=(CONCEPT,))
     )
     (end,) = [one for one in records if isinstance(one, Summary)]
     (heard,) = [h for h in outcome.doses[-1].heard if (h.prompt, h.seed) == (1, 1)]
@@ -80,7 +80,7 @@ def test_numbers_are_those_of_a_guarded_generation(outcome):
 
 
 def test_the_concept_is_read_in_the_text_alone_by_the_clean_model(outcome):
-    lm, one = tiny(), dictionaries()["relu"]
+    lm, one = shared(), dictionaries()["relu"]
     text = outcome.doses[-1].heard[0].text
     ids = [0, *lm.tokenizer(text, add_special_tokens=False)["input_ids"]]
     x = lm.activations(torch.tensor([ids]), [one.hook_name])[one.hook_name]
@@ -153,7 +153,7 @@ def test_stopping_ends_it_and_progress_counts_texts():
             stop.set()
 
     with pytest.raises(Stopped):
-        sweep(tiny(), dictionaries(), asked(), bos=0, rows=7, tell=tell, stop=stop)
+        sweep(shared(), dictionaries(), asked(), bos=0, rows=7, tell=tell, stop=stop)
     assert told == sorted(told)
     assert told[-1] == (7, 2 * 3 * 5)
     assert len(told) > 3
@@ -168,15 +168,15 @@ def test_bad_requests_are_refused_in_a_sentence():
         ({"pattern": "("}, "not a regular expression"),
     ):
         with pytest.raises(InputError, match=said):
-            sweep(tiny(), dictionaries(), asked(**fields))
+            sweep(shared(), dictionaries(), asked(**fields))
     with pytest.raises(InputError, match="simpler"):
         matches("(?:a|aa)+$", "a" * 60 + "b")
-    assert rows_at_once(tiny(), 10, 20) > 100
+    assert rows_at_once(shared(), 10, 20) > 100
 
 
 @pytest.mark.parametrize("mode", ["add", "add_max", "clamp", "zero", "norm_relative"])
 def test_bisection_meets_the_kl_or_says_that_it_cannot(mode):
-    lm, one = tiny(), edit(mode, "relu/3")
+    lm, one = shared(), edit(mode, "relu/3")
     start = plain(lm, "the cat saw", bos=True)
     texts = unedited(lm, dictionaries(), start, range(4), SAMPLING)
     found = strength_for_kl(lm, dictionaries(), [one], 0.01, start, texts)
@@ -191,7 +191,7 @@ def test_bisection_meets_the_kl_or_says_that_it_cannot(mode):
 
 
 def test_bisection_looks_downwards_too():
-    lm, one = tiny(), edit("add", "relu/3")
+    lm, one = shared(), edit("add", "relu/3")
     start = plain(lm, "the cat saw", bos=True)
     texts = unedited(lm, dictionaries(), start, range(4), SAMPLING)
     found = strength_for_kl(lm, dictionaries(), [one], 0.02, start, texts, upwards=False)
@@ -201,5 +201,5 @@ def test_bisection_looks_downwards_too():
 
 def test_a_judge_is_heard():
     ask = replace(asked(), edits=(Edit("add", (CONCEPT,), 1.0),), strengths=(1.0,))
-    found = sweep(tiny(), dictionaries(), ask, bos=0, judge=lambda texts: [2.0] * len(texts))
+    found = sweep(shared(), dictionaries(), ask, bos=0, judge=lambda texts: [2.0] * len(texts))
     assert found.doses[0].mean("judge") == 2.0
