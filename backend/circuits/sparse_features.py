@@ -259,7 +259,8 @@ def _notes(
     if bare:
         notes.append(f"No dictionary writes in layer {', '.join(bare)}: these layers run freely.")
     if len(kept) < len(table):
-        notes.append(f"The strongest {_spaced(len(kept))} of {_spaced(len(table))} nodes by |effect|.")
+        few, all_ = _spaced(len(kept)), _spaced(len(table))
+        notes.append(f"The strongest {few} of {all_} nodes by |effect|.")
     if len(edges) == settings.edges:
         notes.append(f"The strongest {_spaced(settings.edges)} edges; there are more.")
     if not proof.clear:
