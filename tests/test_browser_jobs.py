@@ -93,7 +93,7 @@ def test_a_failed_job_says_why_and_can_be_deleted(page) -> None:
 def test_addresses_in_what_a_job_says_are_text_and_no_links(page, site) -> None:
     said = (
         "Nothing answers at it (http://127.0.0.1:8000/v1), it said: see HTTPS://evil.example/a_b, "
-        "www.evil.example or ask@evil.example, [or](http://evil.example)."
+        "www.evil.example or ask@evil.example, [or](http://127.0.0.1/b)."
     )
     job = Jobs(site[1] / "store").create("map", {"dictionary": "resid"}, said)
     with take(job) as work:
