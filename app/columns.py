@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from app.tokens import visible
 from app.wording import ABSENT, count, measure, share
 from feature_store.errors import pick
@@ -90,6 +92,19 @@ def written(name: str, values: Sequence[Any], vocabulary: Vocabulary) -> list[st
         return ["  ".join(shown(vocabulary.text(i)) for i in ids or []) for ids in values]
     show = {"share": share, "number": measure, "count": counted, "index": str}[kind]
     return [show(value) for value in values]
+
+
+def spelled(table: pa.Table, vocabulary: Vocabulary) -> pa.Table:
+    """The table with the texts of tokens in place of their ids, for who has no vocabulary."""
+    for place, name in enumerate(table.column_names):
+        kind, values = COLUMNS[name].kind, table[name].to_pylist()
+        if kind == "token":
+            texts = [None if i is None else vocabulary.text(i) for i in values]
+            table = table.set_column(place, name, pa.array(texts, pa.string()))
+        elif kind == "tokens":
+            lists = [None if ids is None else [vocabulary.text(i) for i in ids] for ids in values]
+            table = table.set_column(place, name, pa.array(lists, pa.list_(pa.string())))
+    return table
 
 
 def counted(value: int | None) -> str:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,22 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A text that begins so would be run by a spreadsheet."""
 
 
-def menu(lines: str, sheet: tuple[str, Callable[[], bytes]] | None = None) -> None:
-    """What can be taken from a page: its Python, and as (name, content) one HTML file."""
+TYPES = {
+    "HTML": "text/html",
+    "CSV": "text/csv",
+    "Parquet": "application/vnd.apache.parquet",
+}
+"""Kinds of files, and their media types."""
+
+
+def menu(lines: str, files: Mapping[str, tuple[str, Callable[[], bytes]]] | None = None) -> None:
+    """What can be taken from a page: its Python, and files, by kind as (name, content)."""
     with st.popover("Export", type="tertiary"):
-        if sheet:
-            name, content = sheet
+        for kind, (name, content) in (files or {}).items():
             st.download_button(
-                "Download as HTML", content, name, "text/html", type="tertiary", on_click="ignore"
-            )
+                f"Download as {kind}", content, name, TYPES[kind], type="tertiary",
+                on_click="ignore",
+            )  # fmt: skip
         st.caption("Copy as Python: the same data without the page")
         st.code(lines, language="python")
 

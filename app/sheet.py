@@ -25,14 +25,18 @@ def take_away(subject: Subject) -> None:
     said = subject.said.annotations.of(subject.id)
     export.menu(
         export.feature_lines(session.store().path, subject.place.file.record.id, subject.id),
-        (file_name(subject), lambda: page(subject, said)),
+        {"HTML": (file_name(subject), lambda: page(subject, said))},
     )
 
 
 def file_name(subject: Subject) -> str:
-    """DICTIONARY-INDEX.html, with nothing in it that a file's name may not have."""
-    name = f"{subject.id.dictionary}-{subject.id.index}"
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).lstrip(".") + ".html"
+    """DICTIONARY-INDEX.html."""
+    return plain(f"{subject.id.dictionary}-{subject.id.index}") + ".html"
+
+
+def plain(name: str) -> str:
+    """A name with nothing in it that a file's may not have."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).lstrip(".")
 
 
 def page(subject: Subject, said: dict[str, str]) -> bytes:

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app import export, sheet
+from app import columns, export, sheet
 from app.panels.subject import Subject
 from app.session import Place
+from feature_store import table
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from feature_store.table import Wanted
@@ -53,6 +54,16 @@ def test_the_tables_lines_give_its_rows(store: Store) -> None:
     held = store.harvest(HARVEST).feature_table("abs", between=between, order="max_act")
     assert found["table"].column("feature").equals(held.column("feature"))
     assert 0 < found["table"].num_rows < 39
+
+
+def test_a_table_that_is_taken_away_has_tokens_as_texts(store: Store) -> None:
+    file = store.harvest(HARVEST)
+    found = columns.spelled(table.rows(file, "abs", [3, 1]), file.vocabulary)
+    facts, text = file.facts(FeatureId("abs", 3)), file.vocabulary.text
+    assert found["feature"].to_pylist() == [3, 1]
+    assert found["promoted"][0].as_py() == [text(i) for i in facts.promoted_tokens or []]
+    assert all(isinstance(one, str | None) for one in found["top_token"].to_pylist())
+    assert export.as_csv(found).count(b"\r\n") == 3
 
 
 def test_a_features_lines_give_its_page(store: Store) -> None:

@@ -124,7 +124,7 @@ def prompts(place: Place, result: Mapping[str, Any]) -> int:
     number = st.column_config.NumberColumn
     picked = st.dataframe(
         lines, key=PROMPTS, hide_index=True, row_height=28, on_select="rerun", lazy=False,
-        selection_mode="single-row", height=min(39 + 28 * len(lines), 214),
+        selection_mode="single-row", height=min(39 + 28 * len(lines), 214), placeholder=ABSENT,
         column_config={
             "prompt": st.column_config.TextColumn("prompt", width="large"),
             "clean": number("clean", format="%.2f"), "ablated": number("ablated", format="%.2f"),

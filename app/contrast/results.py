@@ -12,7 +12,7 @@ from app.contrast import chart
 from app.contrast.running import Asked
 from app.session import Place
 from app.tokens import promotes
-from app.wording import count, measure, plural
+from app.wording import ABSENT, count, measure, plural
 from backend.contrast.compare import DOCUMENTS, FIRINGS, Contrast, Q
 from backend.contrast.texts import UNITS
 
@@ -84,7 +84,9 @@ def downloads(found: Contrast) -> None:
     kinds = {"CSV": export.as_csv, "Parquet": export.as_parquet}
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         shown = min(SHOWN, found.table.num_rows)
-        st.caption(f"The first {count(shown)} of {count(found.table.num_rows)}", width="stretch")
+        whole = plural(found.table.num_rows, "feature")
+        first = "" if shown == found.table.num_rows else f"The first {count(shown)} of "
+        st.caption(f"{first}{whole}", width="stretch")
         for kind, write in kinds.items():
             st.download_button(
                 f"Download {kind}", partial(write, found.table), f"contrast.{kind.lower()}",
@@ -118,6 +120,7 @@ def table(place: Place, found: Contrast, *, many: bool) -> int:
         lines, key=TABLE, hide_index=True, row_height=28, height=min(39 + 28 * len(lines), 420),
         on_select="rerun", selection_mode="single-cell", column_config=columns(a, b),
         column_order=[name for name in lines[0] if many or name != "dictionary"],
+        placeholder=ABSENT,
     )  # fmt: skip
     cells = picked["selection"]["cells"]
     return cells[0][0] if cells and cells[0][0] < len(lines) else 0

@@ -42,12 +42,14 @@ def draw(place: Place, ranking: Mapping[str, Any]) -> list[FeatureId]:
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     ticked = st.data_editor(
         lines, key=f"shift_table_{st.session_state.get(VERSION, 0)}", hide_index=True,
-        height=372, row_height=28, num_rows="fixed",
+        height=372, row_height=28, num_rows="fixed", placeholder=ABSENT,
         disabled=[name for name in lines[0] if name != "irrelevant"] if lines else True,
         column_config={
             "irrelevant": st.column_config.CheckboxColumn("irrelevant", width=76),
             "feature": text("feature", width=104),
-            "label": text("", width=200, help="a label, else the tokens that it promotes"),
+            "label": text(
+                "label or promotes", width=200, help="a label, else the tokens that it promotes"
+            ),
             "effect": number("predicted", format="%+.3f", width=84,
                              help="change of the log-odds of a text's own label, nats; below 0 the "
                              "probe is better with the feature"),

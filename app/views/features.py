@@ -1,12 +1,24 @@
 """All features of a dictionary: sorted and filtered by DuckDB, a page at a time."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import pyarrow as pa
 import streamlit as st
 
-from app import annotations, columns, components, export, filtering, filters, frame, order, session
+from app import (
+    annotations,
+    columns,
+    components,
+    export,
+    filtering,
+    filters,
+    frame,
+    order,
+    session,
+    sheet,
+)
 from app.filters import Choice
 from app.wording import count, plural
 from feature_store import table
@@ -120,6 +132,21 @@ def draw(given: Mapping[str, str], names: list[str], found: np.ndarray, said: An
     )
 
 
+def files(found: np.ndarray, said: Annotations) -> dict[str, tuple[str, Callable[[], bytes]]]:
+    """All features that pass, every column, tokens as texts."""
+    dictionary = place.info.dictionary
+
+    def whole() -> pa.Table:
+        every = table.rows(place.file, dictionary, found, said=said)
+        return columns.spelled(every, place.file.vocabulary)
+
+    name = sheet.plain(dictionary)
+    return {
+        "CSV": (f"{name}.csv", lambda: export.as_csv(whole())),
+        "Parquet": (f"{name}.parquet", lambda: export.as_parquet(whole())),
+    }
+
+
 place = session.place()
 asked = session.filters(place)
 choice = filters.read(asked)  # what the URL gets wrong is said before anything is drawn
@@ -135,16 +162,17 @@ frame.sidebar(place)
 bar = frame.bar(place)
 st.title(f"Features of {session.literal(place.info.dictionary)}", anchor=False)
 filtering.draw(place, asked, choice, names)
-with bar:
-    export.menu(
-        export.table_lines(
-            session.store().path, place.file.record.id, place.info.dictionary, choice.whole
-        )
-    )
 said = annotations.read()
 if said.problem:
     st.markdown(f":yellow[{session.literal(f'Labels may be out of date. {said.problem}')}]")
 found = order.features(place, choice, said.annotations)
+with bar:
+    export.menu(
+        export.table_lines(
+            session.store().path, place.file.record.id, place.info.dictionary, choice.whole
+        ),
+        files(found, said.annotations),
+    )
 if len(found):
     draw(asked, names, found, said.annotations)
 else:

@@ -141,7 +141,9 @@ def show(answer: Answer) -> None:
     if not table.num_rows:
         st.write("The query is right, and no row passes it.")
         return
-    st.dataframe(table, key="sql_table", hide_index=True, row_height=28, height="auto")
+    st.dataframe(
+        table, key="sql_table", hide_index=True, row_height=28, height="auto", placeholder="NULL"
+    )
 
 
 def schema() -> None:
