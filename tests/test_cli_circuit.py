@@ -46,6 +46,7 @@ def test_the_graph_is_there_as_data(world: World, capsys: Capture) -> None:
     assert {"id", "kind", "dictionary", "feature", "position", "effect"} <= found["nodes"][0].keys()
     assert all({edge["source"], edge["target"]} <= ids for edge in found["edges"])
     assert {"faithfulness", "completeness", "error_share"} <= found.keys() and found["curves"]
+    assert {point["errors"] for point in found["held"]} == {"count", "keep", "remove"}
     assert found["experiment"] is None and found["method"] == "attribution-graph"
     assert {node["kind"] for node in found["nodes"]} == {"feature", "error", "token", "logit"}
 
@@ -62,7 +63,9 @@ def test_it_is_kept_where_a_store_is_named(world: World, store: Path, capsys: Ca
     kept = Circuits(Store(store).catalog).open(found["experiment"])
     assert kept.experiment.request["targets"] == [" took"]
     assert kept.experiment.result["nodes"] == len(found["nodes"])
-    assert "kept as " + found["experiment"] in answer(words(world, store=store), capsys)
+    said = answer(words(world, store=store), capsys)
+    assert "kept as " + found["experiment"] in said
+    assert "with patterns and norms held" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(

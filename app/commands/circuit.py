@@ -151,11 +151,14 @@ def show(found: Circuit, kept: str) -> None:
     for name in ("faithfulness", "completeness"):
         if one := getattr(found, name):
             facts.append(f"{name} {estimate(one)}")
-    out.print(Text(" · ".join(facts)))
-    held = [edge.stability for edge in found.edges if edge.stability is not None]
+    held = next((p.faithfulness for p in found.held if p.errors == "count"), None)
     if held:
-        n = sum(one >= STABLE for one in held)
-        out.print(Text(f"{count(n)} of {count(len(held))} edges hold in at least {STABLE:.0%} of "
+        facts.append(f"with patterns and norms held {estimate(held)}")
+    out.print(Text(" · ".join(facts)))
+    stable = [edge.stability for edge in found.edges if edge.stability is not None]
+    if stable:
+        n = sum(one >= STABLE for one in stable)
+        out.print(Text(f"{count(n)} of {count(len(stable))} edges hold in at least {STABLE:.0%} of "
                        "draws of the prompts"))  # fmt: skip
     for name, share in found.error_share.items():
         out.print(Text(f"error share at {name}: {measure(share, 2)}"))
