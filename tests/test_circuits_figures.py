@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.circuits import figures, layout, picture
+from backend.circuits.one_prompt import CAPPED
 from backend.circuits.records import Estimate, Node, Point, Way, error_id
 from feature_store.graphs import Part
 from feature_store.store import Store
@@ -86,3 +87,11 @@ def test_a_graph_that_holds_the_model_still_is_judged_so_too(store: Store) -> No
     assert "held as on the prompt" not in texts(visit(experiment=kept(store)))
     now: dict[Way, Point] = {"count": Point(4, "count", Estimate(0.35, n=1)), "held": held[0]}
     assert figures.now(now).endswith("with attention patterns and norms held **0.71**")
+
+
+def test_what_to_beware_of_stands_above_the_graph(store: Store) -> None:  # noqa: F811
+    """A soft-cap of the model's logits, for one."""
+    note = f"m caps its logits softly, at 30: {CAPPED}"
+    assert f":yellow[{note}]" in texts(
+        visit(experiment=kept(store, replace(CIRCUIT, notes=(note,))))
+    )
