@@ -81,6 +81,7 @@ def options() -> dict[str, object]:
             f"theme.{kind}.linkColor": colours.accent,
             f"theme.{kind}.grayTextColor": colours.muted,
             f"theme.{kind}.yellowTextColor": colours.amber,
+            f"theme.{kind}.orangeTextColor": colours.amber,  # the heat's orange is no text colour
             f"theme.{kind}.orangeColor": colours.positive,
             f"theme.{kind}.blueColor": colours.negative,
         }
