@@ -9,6 +9,7 @@ from app.wording import count
 from backend.behaviours.plan import METHODS, MOST_TOKENS, ClusterPlan
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
+from feature_store.null_dictionaries import of_the_model
 
 PROBLEM = "behaviours_problem"
 
@@ -39,7 +40,7 @@ def form(place: Place) -> None:
             "Clustered by", list(METHODS), key="behaviours_method", width=260,
             format_func=METHODS.__getitem__,
         )  # fmt: skip
-        st.multiselect("Dictionaries", list(place.file.dictionaries), key="behaviours_on",
+        st.multiselect("Dictionaries", of_the_model(place.file), key="behaviours_on",
                        placeholder="all", width=260)  # fmt: skip
         st.form_submit_button("Find", type="primary", on_click=start, args=[place])
     if said := st.session_state.pop(PROBLEM, None):

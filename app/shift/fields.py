@@ -51,7 +51,7 @@ def adopt(place: Place) -> None:
             here |= texts(example.training(), example.test())
         state[KEPT] = start | state.get(KEPT, {}) | here
     kept = state[KEPT]
-    kept["on"] = [name for name in kept["on"] if name in place.file.dictionaries] or start["on"]
+    kept["on"] = [name for name in kept["on"] if name in of_the_model(place.file)] or start["on"]
     kept["pool"] = kept["pool"] if kept["pool"] in POOLS else start["pool"]
     FIELDS.restore()
 
@@ -132,7 +132,7 @@ def draw(place: Place) -> None:
             format_func=POOLS.__getitem__,
         )  # fmt: skip
         st.multiselect(
-            "Features of", list(place.file.dictionaries), key=key("on"), on_change=keep, width=360
+            "Features of", of_the_model(place.file), key=key("on"), on_change=keep, width=360
         )
         st.number_input(
             "Measure", 0, MOST_EXACT, key=key("exact"), on_change=keep, width=110,
