@@ -107,7 +107,7 @@ def table(place: Place, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         column_config={
             "part": text("feature", width=104),
             "label": text(
-                "label or promotes", width=120, help="a label, else the tokens that it promotes"
+                "label or tokens", width=120, help="a label, else the tokens that it promotes"
             ),
             "at": text("on", width=80, help="tokens on which it is active, or the one token"),
             "activation": number("max", format="%.2f", width=56, help="largest activation here"),

@@ -130,11 +130,11 @@ def columns(a: str, b: str) -> dict[str, Any]:
     """Headings, formats and what each number is."""
     return {
         "dictionary": st.column_config.TextColumn("dictionary", width=72),
-        "feature": number("feature", "%d", 58, None),
-        "label": text("label or promotes", 124, "a label, else the tokens that it promotes"),
-        "a": text(a[:12], 61, f"texts of {a} on which it fires"),
-        "b": text(b[:12], 61, f"texts of {b} on which it fires"),
-        "q": number("q", "%.1e", 62, "Benjamini–Hochberg over all tested features"),
+        "feature": number("feature", "%d", 54, None),
+        "label": text("label or tokens", 112, "a label, else the tokens that it promotes"),
+        "a": text(a[:12], 58, f"texts of {a} on which it fires"),
+        "b": text(b[:12], 58, f"texts of {b} on which it fires"),
+        "q": number("q", "%.1e", 56, "Benjamini–Hochberg over all tested features"),
         "auc": number(
             "AUC", "%.2f", 48, f"probability that a text of {a} has the larger activation than one "
             f"of {b}, ties half; Cliff's δ = 2 AUC − 1",
@@ -150,7 +150,7 @@ def columns(a: str, b: str) -> dict[str, Any]:
             "JS", "%.2f", 46, "Jensen–Shannon distance of its activations on the groups, 0 to 1: "
             "square root of bits; silence is a bin, 8 bins of equal count for the rest",
         ),
-        "p": number("p", "%.1e", 62, "two-sided permutation test over texts"),
+        "p": number("p", "%.1e", 56, "two-sided permutation test over texts"),
     }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def draw(place: Place, ranking: Mapping[str, Any]) -> list[FeatureId]:
             "irrelevant": st.column_config.CheckboxColumn("irrelevant", width=76),
             "feature": text("feature", width=104),
             "label": text(
-                "label or promotes", width=200, help="a label, else the tokens that it promotes"
+                "label or tokens", width=200, help="a label, else the tokens that it promotes"
             ),
             "effect": number("predicted", format="%+.3f", width=84,
                              help="change of the log-odds of a text's own label, nats; below 0 the "
