@@ -44,7 +44,11 @@ def data(test: AppTest) -> dict:
 
 
 def test_an_empty_prompt_says_what_to_do(visit: Open) -> None:
-    assert "Nothing typed yet." in captions(visit(session.PROMPT))
+    test = visit(session.PROMPT)
+    assert "Nothing typed yet." in captions(test)
+    (button,) = [one for one in test.button if one.label == "Take one from the harvest"]
+    taken = button.click().run()
+    assert taken.text_area(key="prompt_text").value and data(taken)["tokens"]
 
 
 def test_a_prompt_shows_tokens_and_features_by_dictionary(visit: Open, rig: Rig) -> None:

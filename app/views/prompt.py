@@ -1,6 +1,7 @@
 """A text or a chat of one's own: which features fire on it, where, and what they add."""
 
 import io
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ SORTS = {
     "rare": "÷ maximum × rarity",
     "gradient": "gradient × activation",
 }
+TAKEN = 40
+"""Tokens of a text that is taken from the harvest."""
 LIMIT = 20_000
 """Characters of the text that a link may carry."""
 
@@ -116,6 +119,7 @@ def draw(given: str | chatting.Turns, names: list[str]) -> None:
     """The strip of tokens and the features of what is selected in it."""
     if isinstance(given, str) and not given.strip():
         st.caption("Nothing typed yet. Try a sentence like those the harvest has seen.")
+        st.button("Take one from the harvest", on_click=take_one)
         return
     if not names:
         st.caption("Pick at least one dictionary.")
@@ -138,6 +142,14 @@ def draw(given: str | chatting.Turns, names: list[str]) -> None:
     components.prompt(key=STRIP, data=data, on_go_change=components.ignore, on_at_change=take_aim)
     if target := (st.session_state.get(STRIP) or {}).get("go"):
         st.switch_page(session.FEATURE, query_params={**place.query, "feature": target})
+
+
+def take_one() -> None:
+    """Callback: the beginning of some text of the harvest, its BOS left out."""
+    sequences, vocabulary = place.file.sequences, place.file.vocabulary
+    ids = sequences.window(random.randrange(len(sequences)), 1, TAKEN)
+    st.session_state[TEXT] = "".join(vocabulary.display(ids)).strip()
+    keep()
 
 
 def warn(error: InputError) -> None:
