@@ -17,8 +17,10 @@ from autointerp.asking import Budget, CallLog, Failed, Server, asking
 from autointerp.contexts import Sampled
 from autointerp.explainers import EXPLAINERS, showing
 from autointerp.explainers.asking import LONGEST, PROMPTS, sheet
+from autointerp.explainers.best_of_k import compared
 from autointerp.explainers.records import Explained, Tools
 from autointerp.patterns import parse
+from autointerp.scorers.records import Judged
 from autointerp.windows import Example
 from feature_store.errors import InputError
 from tests import openai_server
@@ -258,6 +260,34 @@ def test_unjudged_candidates_are_not_chosen_from() -> None:
     """A judge that cannot be read leaves nothing to choose by."""
     found, _ = explain("best-of-k", openai_server.always('{"explanation": "dogs"}'))
     assert isinstance(found, Failed)
+
+
+def test_candidates_are_compared_on_the_same_windows() -> None:
+    """One of which a batch failed would else be compared on less, and win by luck."""
+
+    def rows(*answers: float | None) -> list[Judged]:
+        return [Judged(i, 0, i, "x", float(i < 3), a) for i, a in enumerate(answers)]
+
+    good, lucky = rows(1, 1, 0, 0, 0, 0), rows(1, 1, None, 0, 0, None)
+    reached, n = compared([good, lucky, rows(*[None] * 6)])
+    assert reached == [1.0, 1.0, None] and n == (2, 2)
+    assert compared([good])[0] == [pytest.approx(5 / 6)]
+    assert compared([good, rows(*[None] * 3, 0, 0, 0)]) == ([None, None], (0, 3))
+    assert compared([rows(None)]) == ([None], (0, 0))
+
+
+def test_when_asking_ends_no_candidate_is_chosen() -> None:
+    """The job does the feature again, from what was recorded."""
+    rule = candidates(["zebra", "dog", "zebra", "."])
+    judged: list[str] = []
+
+    def stops(body: Body) -> Any:
+        if '{"answers"' in asked(body):
+            judged.append(asked(body))
+        return openai_server.UNAUTHORIZED if len(judged) > 4 else rule(body)
+
+    found, _ = explain("best-of-k", stops)
+    assert isinstance(found, Failed) and found.hopeless and found.kind == "no key"
 
 
 @pytest.mark.parametrize("name", [name for name, one in EXPLAINERS.items() if one.needs])

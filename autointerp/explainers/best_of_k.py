@@ -7,14 +7,18 @@ score split is not touched, so that the chosen one's score is no better for havi
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from autointerp.asking.records import Failed
+from autointerp.asking.records import HOPELESS, Failed
 from autointerp.contexts import Sampled
 from autointerp.explainers import max_activating, showing
 from autointerp.explainers.asking import asker, said
 from autointerp.explainers.records import Explained, Explainer, Tools
 from autointerp.scorers.sheets import numbered
 from autointerp.windows import Example
+
+if TYPE_CHECKING:
+    from autointerp.scorers.records import Judged, Scored
 
 NAME = "best-of-k"
 CANDIDATES = 4
@@ -36,25 +40,28 @@ async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
         said(max_activating.NAME, tools, shown, temperature=TEMPERATURE, draw=n, texts=texts)
         for n in range(CANDIDATES)
     ))  # fmt: skip
+    failed = [one for one in drawn if isinstance(one, Failed)]
     came = list({one.text: one for one in drawn if isinstance(one, Explained)}.values())
-    if not came:
-        return next(one for one in drawn if isinstance(one, Failed))
+    if not came or any(one.hopeless for one in failed):
+        return max(failed, key=lambda one: one.hopeless)
     held = apart(sampled, shown)
-    found = await asyncio.gather(*(accuracy(one.text, held, tools) for one in came))
-    reached = [value for value, _ in found]
+    found = await asyncio.gather(*(judged(one.text, held, tools) for one in came))
+    if ended := HOPELESS.intersection(row.failed for one in found for row in one.judged):
+        return Failed(min(ended), "Asking ended before all candidates were judged.")
+    reached, n = compared([one.judged for one in found])
     if all(value is None for value in reached):
         return Failed("unreadable", "None of the candidates could be judged, so none was chosen.")
     best = came[max(range(len(came)), key=lambda i: (reached[i] is not None, reached[i] or 0, -i))]
     calls = [*(key for one in drawn if isinstance(one, Explained) for key in one.calls),
-             *(key for _, keys in found for key in keys)]  # fmt: skip
+             *(key for one in found for key in one.calls)]  # fmt: skip
     detail = {
         "candidates": [
             {"text": one.text, "balanced_accuracy": value}
             for one, value in zip(came, reached, strict=True)
         ],
-        "firing": len(held.positives),
-        "silent": len(held.random),
-        "failed": CANDIDATES - sum(isinstance(one, Explained) for one in drawn),
+        "firing": n[0],
+        "silent": n[1],
+        "failed": len(failed),
     }
     return replace(best, explainer=NAME, calls=tuple(dict.fromkeys(calls)), detail=detail)
 
@@ -69,25 +76,37 @@ def apart(sampled: Sampled, shown: Sequence[Example]) -> Sampled:
     )  # fmt: skip
 
 
-async def accuracy(label: str, held: Sampled, tools: Tools) -> tuple[float | None, tuple[str, ...]]:
-    """Balanced accuracy of detection by the same language model, and the keys of its calls.
-
-    None where a class has no readable answer.
-    """
+async def judged(label: str, held: Sampled, tools: Tools) -> "Scored":
+    """What the same language model says of a label on windows held out, by detection."""
     from autointerp.scorers import detection
     from autointerp.scorers.records import LLM
     from autointerp.scorers.records import Tools as Judging
 
     judging = Judging(LLM, tools.ask, seed=tools.seed, thinking=tools.thinking)
-    scored = await detection.score(label, held, judging)
-    answers = [(j.truth, j.answer) for j in scored.judged if j.answer is not None]
+    return await detection.score(label, held, judging)
+
+
+def compared(judged: Sequence[Sequence["Judged"]]) -> tuple[list[float | None], tuple[int, int]]:
+    """Each candidate's balanced accuracy, and the firing and silent windows that it is of: those
+    of which every candidate that was judged at all has an answer, as fewer would be more luck.
+
+    None for a candidate that was not judged, and where a class has no such window.
+    """
+    answered = [{(r.sequence, r.start): r for r in rows if r.answer is not None} for rows in judged]
+    some = [one for one in answered if one]
+    common = set.intersection(*map(set, some)) if some else set()
+    firing = sum(some[0][key].truth == 1.0 for key in common)
+    n = (firing, len(common) - firing)
+    return [balanced([one[k] for k in common]) if one and all(n) else None for one in answered], n
+
+
+def balanced(rows: Sequence["Judged"]) -> float:
+    """The mean of both classes' shares of right answers."""
     rates = []
     for truth in (1.0, 0.0):
-        right = [answer == truth for is_so, answer in answers if is_so == truth]
-        if not right:
-            return None, scored.calls
+        right = [row.answer == row.truth for row in rows if row.truth == truth]
         rates.append(sum(right) / len(right))
-    return sum(rates) / 2, scored.calls
+    return sum(rates) / 2
 
 
 EXPLAINER = Explainer(
