@@ -63,13 +63,14 @@ def version() -> str:
     return sheet(NAME).version
 
 
-def question(concept: str, text: Text) -> Request:
-    """What is asked of one text."""
+def question(concept: str, text: Text, thinking: int = 0) -> Request:
+    """What is asked of one text. `thinking`: tokens that the model may think before it answers."""
     items = f"Beginning: {quoted(text.prompt)}\nContinuation: {quoted(text.continuation)}"
     filled = sheet(NAME).fill(label=quoted(concept), items=items)
     return Request(
-        (Message("user", filled),), schema=SCHEMA, purpose=NAME, max_tokens=LONGEST_REPLY
-    )
+        (Message("user", filled),), schema=SCHEMA, purpose=NAME,
+        max_tokens=LONGEST_REPLY + thinking,
+    )  # fmt: skip
 
 
 def read(answer: Reply | Failed) -> Rating | Failed:
@@ -90,7 +91,9 @@ async def judge(
     the next time.
     """
     distinct = list(dict.fromkeys(texts))
-    tasks = {one: asyncio.ensure_future(ask.ask(question(concept, one))) for one in distinct}
+    thinking = getattr(getattr(ask, "server", None), "thinking", 0)  # a stand-in has no server
+    asked = {one: question(concept, one, thinking) for one in distinct}
+    tasks = {one: asyncio.ensure_future(ask.ask(request)) for one, request in asked.items()}
     waiting = set(tasks.values())
     try:
         while waiting:

@@ -81,6 +81,15 @@ def test_ratings_become_measures_and_each_text_is_asked_about_once(tmp_path: Pat
     assert "prompt 1" in asked(server.bodies[-1]) or "prompt 0" in asked(server.bodies[-1])
 
 
+def test_a_model_that_thinks_has_room_for_it(tmp_path: Path) -> None:
+    with serve(by_strength) as server:
+        judge = Judge(Server("test", server.base_url, thinking=500), "m", "walks", None)
+        task = Task(request(), lambda _: None, Alone())
+        ask(tmp_path, judge, request(), sweep().to_json(), task)
+    plain = question("walks", Text("prompt 0", "0 walks")).max_tokens
+    assert {body["max_tokens"] for body in server.bodies} == {plain + 500}
+
+
 @pytest.mark.parametrize("reply", [
     '{"concept": 3, "instruction": 1, "fluency": 1}',
     '{"concept": 1, "instruction": 1}',
