@@ -174,7 +174,8 @@ def meaning(place: Place, feature: FeatureId) -> str:
     if label:
         return label
     found = promoted(place.file, [pair], 3).get(pair, [])
-    return " ".join(place.file.vocabulary.text(token).strip() for token in found)
+    texts = " ".join(place.file.vocabulary.text(token).strip() for token in found)
+    return f"promotes {texts}" if found else ""
 
 
 def search(place: Place) -> None:

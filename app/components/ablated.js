@@ -51,7 +51,7 @@ export default function ({ data, parentElement }) {
       const row = body.insertRow();
       const name = el("td", "token", one.text);
       if (one.mark) name.append(el("span", "muted", `  ${one.mark}`));
-      row.append(name, ...[percent(one.before), percent(one.after), signed(100 * (one.after - one.before), 1)].map((text) => el("td", "number", text)));
+      row.append(name, ...[percent(one.before), percent(one.after), signed(100 * (one.after - one.before), 2)].map((text) => el("td", "number", text)));
     }
     below.replaceChildren(table, el("div", "muted", "probabilities in %, those that move most"));
   }
@@ -86,10 +86,11 @@ export default function ({ data, parentElement }) {
 
 function figure(value) {
   const size = Math.abs(value);
-  return (size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : size >= 0.01 || size === 0 ? value.toFixed(2) : value.toExponential(0)).replace("-", "−");
+  return (size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : size >= 0.01 || size === 0 ? value.toFixed(2) : size >= 0.0001 ? String(Number(value.toPrecision(1))) : value.toExponential(0)).replace("-", "−");
 }
 function signed(value, digits) {
   const text = digits === undefined ? figure(value) : value.toFixed(digits).replace("-", "−");
+  if (digits !== undefined && Number(value.toFixed(digits)) === 0) return text.replace("−", "");
   return value > 0 ? `+${text}` : text;
 }
 function percent(p) {
