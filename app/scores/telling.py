@@ -76,7 +76,7 @@ def said(row: Mapping[str, Any]) -> str:
 
 def mean(one: Mapping[str, Any]) -> str:
     """`0.70 [0.66, 0.74] of 50`, or that there is none yet."""
-    estimate = Estimate(one["mean"], one["low"], one["high"], one["n"], one["n"])
+    estimate = Estimate(one["mean"], one.get("low"), one.get("high"), one["n"], one["n"])
     if estimate.value is None:
         return f"too few for a mean ({count(one['n'])})"
     return f"{words.ranged(estimate)} of {count(one['n'])}"
