@@ -191,6 +191,33 @@ def test_what_every_call_would_meet_stops_all_and_fails_nothing() -> None:
     assert len(kept) <= 5 and asker.calls <= 25 + 4
 
 
+@pytest.mark.parametrize(("over_s", "asked"), [(0.0, 50), (60.0, 200)])
+def test_a_server_that_answers_nothing_for_long_is_asked_no_more(
+    over_s: float, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of every feature failing; but a short fault passes, however many it meets."""
+    monkeypatch.setattr("autointerp.jobs.gate.IN_VAIN_S", over_s)
+    answers = [Failed("server error", "It is down.")] * 200
+
+    class Down(Instant):
+        async def ask(self, request: Request) -> Reply | Failed:
+            self.calls += 1
+            return answers[self.calls - 1]
+
+    async def whole(asker: Down) -> Failed | None:
+        gate = Gate(asker, most=4)
+        for i in range(200):
+            await gate.ask(request(i))
+        return gate.stopped
+
+    down = Down()
+    stopped = asyncio.run(whole(down))
+    assert down.calls == asked and (stopped is not None) == (asked == 50)
+    answers[40:45] = [Reply("yes"), Failed("unreadable", "No."), *answers[:3]]
+    down = Down()
+    assert asyncio.run(whole(down)) == stopped and down.calls == min(asked + 42, 200)
+
+
 def test_calls_are_recorded_under_what_they_are_for() -> None:
     asker = Instant()
 

@@ -11,9 +11,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 
-from autointerp.asking.records import Asker, Failed, Reply, Request
+from autointerp.asking.records import Asker, Failed, Kind, Reply, Request
 
 LOOK_S = 0.05
+PASSING: frozenset[Kind] = frozenset(("timeout", "rate limited", "server error", "broken reply"))
+"""What another question may not meet."""
+IN_VAIN, IN_VAIN_S = 50, 300.0
+"""After so many questions in a row that met such a fault, over so long, it is none that passes."""
 ROLE: ContextVar[str] = ContextVar("role", default="")
 """What the present questions are for: the purpose under which their calls are recorded."""
 
@@ -31,6 +35,8 @@ class Gate:
         self.under_way = 0
         self.stopped: Failed | None = None
         """Why nobody is asked any more: every further call would meet the same."""
+        self._in_vain = 0
+        self._since = 0.0
 
     @property
     def model(self) -> str:
@@ -55,9 +61,20 @@ class Gate:
                 answer = await self._asker.ask(request)
             finally:
                 self.under_way -= 1
-        if isinstance(answer, Failed) and answer.hopeless:
+        vain = self._vain(answer)
+        if isinstance(answer, Failed) and (answer.hopeless or vain):
             self.stopped = self.stopped or answer
         return answer
+
+    def _vain(self, answer: Reply | Failed) -> bool:
+        """Whether nothing was answered for so long that nothing will be."""
+        if isinstance(answer, Reply) or answer.kind not in PASSING:
+            self._in_vain = 0
+            return False
+        if not self._in_vain:
+            self._since = time.monotonic()
+        self._in_vain += 1
+        return self._in_vain >= IN_VAIN and time.monotonic() - self._since >= IN_VAIN_S
 
     def shut(self) -> None:
         """No new calls until it is opened."""
