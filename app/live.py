@@ -39,7 +39,7 @@ def loading(_file: HarvestFile, harvest_id: str) -> Loading:
             from backend.engine import LocalEngine
 
             found.engine = LocalEngine.load(_file, places, choose_placement())
-        except Exception as error:  # noqa: BLE001 - a thread's end: the page raises it again
+        except Exception as error:  # a thread's end: the page raises it again
             found.error = error
         finally:
             gc.freeze()  # what the libraries brought stays: no collection looks at it again

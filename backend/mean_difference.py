@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from backend.dictionaries.base import Dictionary
-from backend.interventions.records import Edit, Vector
+from backend.interventions.records import Vector
 from backend.live import Text
 from backend.lm import Lm
 from backend.positions import pad_right
@@ -53,14 +53,6 @@ class Direction:
         """Warnings."""
         few = min(self.n)
         return [f"only {few} texts on one side: the direction is theirs"] if few < LEAST else []
-
-    def as_vector(self, strength: float = 1.0) -> Edit:
-        """The whole difference, added."""
-        return Edit("add", strength=strength, vector=self.vector)
-
-    def as_features(self, strength: float = 1.0) -> tuple[Edit, ...]:
-        """The features' differences, added one by one."""
-        return tuple(Edit("add", (one,), strength * value) for one, value in self.features)
 
 
 @torch.inference_mode()

@@ -33,12 +33,12 @@ def weights(lm: Lm, dictionary: Dictionary, feature: int) -> Weights:
         decoder=largest(row),
         encoder_heads=head_shares(lm, column).tolist() if heads and column is not None else None,
         decoder_heads=head_shares(lm, row).tolist() if heads else None,
-        readers=None if column is None else neurons(lm, readers(lm, read), column),
-        writers=neurons(lm, writers(lm, write), row),
+        readers=None if column is None else neurons(readers(lm, read), column),
+        writers=neurons(writers(lm, write), row),
     )
 
 
-def neurons(lm: Lm, found: tuple[int, Tensor] | None, direction: Tensor) -> Neurons | None:
+def neurons(found: tuple[int, Tensor] | None, direction: Tensor) -> Neurons | None:
     """The MLP neurons of a layer nearest to a direction, by cosine; None where there are none."""
     if found is None or found[1].shape[1] != len(direction):
         return None

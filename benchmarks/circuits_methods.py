@@ -199,7 +199,7 @@ def _mix(lm: Lm, direction: torch.Tensor) -> torch.Tensor:
     return torch.linalg.lstsq(W.T, direction.double()[:, None]).solution[:, 0]
 
 
-def others(lm: Lm, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[str, str, str]]):  # noqa: ANN201
+def others(lm: Lm, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[str, str, str]]):
     """Traces and paths: time, and what error terms hold of the start."""
     traced, walked, errors, biases = [], [], [], []
     for prompt, answer, wrong in prompts:

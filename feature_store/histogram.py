@@ -23,23 +23,6 @@ def bin_edge(number: int) -> float:
     return struct.unpack("<f", struct.pack("<I", number << BIN_SHIFT))[0]
 
 
-def quantile(counts: Sequence[int], start: int, share: float) -> float:
-    """The value below which `share` of the counted values lie, linear inside its bin.
-
-    Raises ValueError for an empty histogram or a share outside [0, 1].
-    """
-    total = sum(counts)
-    if not total or not 0 <= share <= 1:
-        raise ValueError(f"no quantile {share} of {total} values")
-    wanted, below = share * total, 0.0
-    for offset, count in enumerate(counts):
-        if count and below + count >= wanted:
-            low, high = bin_edge(start + offset), bin_edge(start + offset + 1)
-            return low + (high - low) * (wanted - below) / count
-        below += count
-    return bin_edge(start + len(counts))
-
-
 def share_below(counts: Sequence[int], start: int, value: float) -> float:
     """Estimated share of the counted values below `value`, linear inside its bin."""
     total = sum(counts)

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 
 from feature_store.errors import InputError
 
-NO_CLUSTER = -1
 COLUMNS = pa.schema(
     [("feature", pa.int32()), ("x", pa.float32()), ("y", pa.float32()), ("cluster", pa.int32())]
 )
@@ -65,7 +64,7 @@ class Map:
     xy: np.ndarray
     """float32 [n 2]; only distances among near points mean something"""
     cluster: np.ndarray
-    """int32 [n], the largest cluster first; NO_CLUSTER for points between clusters"""
+    """int32 [n], the largest cluster first; -1 for points between clusters"""
 
 
 class Maps:

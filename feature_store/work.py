@@ -137,7 +137,7 @@ def carry_out(job: Job, do: Callable[[Work], dict[str, Any]]) -> State:
         except Cancelled:
             work.end("cancelled")
             return "cancelled"
-        except Exception as error:  # noqa: BLE001 - a process's end: the log has the whole of it
+        except Exception as error:  # a process's end: the log has the whole of it
             expected = isinstance(error, InputError)
             if not expected:
                 work.log(traceback.format_exc())

@@ -12,7 +12,7 @@ from autointerp.explainers.records import Tools as ExplainTools
 from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Tools
 from autointerp.statistics import Answers, balanced_accuracy
 from feature_store.store import Store
-from feature_store.work import Work, take
+from feature_store.work import take
 from tests.harvests import Rig
 
 NAME, MANY = "top", "abs"
@@ -111,8 +111,3 @@ def again(store: Store, job: Any, do: Callable[..., Any]) -> Any:
     """The same job once more, in a new process as it were."""
     with take(job) as work:
         return do(store, work)
-
-
-def work_of(job: Any) -> Work:
-    """A process's side of a job, without its lock."""
-    return Work(job)

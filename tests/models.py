@@ -81,7 +81,7 @@ def hf_model(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
     return model
 
 
-def tiny(architecture: str = "llama", seed: int = 0):  # noqa: ANN201 - imports late
+def tiny(architecture: str = "llama", seed: int = 0):
     """A random `Lm` of one's own: vocabulary `VOCAB`, context 32. 100 ms: see `shared`."""
     from backend.device import choose_placement
     from backend.lm import Lm
@@ -90,7 +90,7 @@ def tiny(architecture: str = "llama", seed: int = 0):  # noqa: ANN201 - imports 
     return Lm.wrap(hf_model(architecture, seed), tokenizer(), f"tiny-{architecture}", place)
 
 
-def shared(architecture: str = "llama", seed: int = 0):  # noqa: ANN201 - as `tiny`
+def shared(architecture: str = "llama", seed: int = 0):
     """The same `Lm` for all tests that leave it as it is; random numbers go on as after `tiny`."""
     if (architecture, seed) not in _made:
         lm = tiny(architecture, seed)

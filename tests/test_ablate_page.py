@@ -167,11 +167,11 @@ def test_the_lines_of_python_give_the_same(
     experiments = Experiments(Store(store).catalog)
     kept = experiments.open(experiments.listing()[0].id)
     scope: dict = {}
-    exec(snippet.lines(store, kept.harvest, kept.kind, kept.request), scope)  # noqa: S102
+    exec(snippet.lines(store, kept.harvest, kept.kind, kept.request), scope)
     assert scope["answer"]["joint"] == pytest.approx(kept.result["joint"], abs=1e-5)
 
 
-def test_a_job_over_a_data_set_is_kept(store: Path, rig: Rig, monkeypatch) -> None:  # noqa: ANN001
+def test_a_job_over_a_data_set_is_kept(store: Path, rig: Rig, monkeypatch) -> None:
     from app.jobs import ablating
     from backend.ablation.asked import Asked, Case
     from backend.ablation.parts import Part

@@ -22,7 +22,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
-def lm(request: pytest.FixtureRequest):  # noqa: ANN201
+def lm(request: pytest.FixtureRequest):
     return shared(request.param)
 
 
@@ -37,21 +37,21 @@ def prompts(n: int = 3, pos: int = 8, seed: int = 0) -> Prompts:
     return Prompts.of([Text(row, [False] + [True] * (pos - 1)) for row in rows])
 
 
-def run(lm, one: Dictionary | None, parts: list[str], how: str = "zero", **given):  # noqa: ANN001, ANN201
+def run(lm, one: Dictionary | None, parts: list[str], how: str = "zero", **given):
     found = {one.name: one} if one else {}
     text = given.pop("prompts", prompts())
     names = [Part.parse(p.replace("D", one.name if one else "")) for p in parts]
     return Ablation(lm, found, how, **given).outcome(names, text)  # type: ignore[arg-type]
 
 
-def active(lm, one: Dictionary) -> int:  # noqa: ANN001
+def active(lm, one: Dictionary) -> int:
     """A feature that fires somewhere on the prompts."""
     batch = prompts()
     x = lm.activations(batch.tokens, [one.hook_name])[one.hook_name][batch.counted]
     return int(one.encode(x).abs().sum(0).argmax())
 
 
-def test_a_feature_at_zero_is_decoding_without_it(lm, one: Dictionary) -> None:  # noqa: ANN001
+def test_a_feature_at_zero_is_decoding_without_it(lm, one: Dictionary) -> None:
     batch, index = prompts(), active(lm, one)
     found = run(lm, one, [f"D/{index}"])
     raw = lm.activations(batch.tokens, [one.hook_name])
@@ -65,7 +65,7 @@ def test_a_feature_at_zero_is_decoding_without_it(lm, one: Dictionary) -> None: 
     assert not torch.allclose(found.ablated, found.clean, atol=1e-4)
 
 
-def test_what_comes_back_is_what_was_there(lm, one: Dictionary) -> None:  # noqa: ANN001
+def test_what_comes_back_is_what_was_there(lm, one: Dictionary) -> None:
     """Patching every part from the same prompt changes nothing."""
     parts = [["dictionary:D"], ["error:D"], [f"D/{active(lm, one)}"], ["head:1.2"], ["mlp:0"]]
     for names in parts:
@@ -73,7 +73,7 @@ def test_what_comes_back_is_what_was_there(lm, one: Dictionary) -> None:  # noqa
         assert torch.allclose(found.ablated, found.clean, atol=1e-4), names
 
 
-def test_features_and_error_away_leave_what_decodes_from_nothing(lm, one: Dictionary) -> None:  # noqa: ANN001
+def test_features_and_error_away_leave_what_decodes_from_nothing(lm, one: Dictionary) -> None:
     batch = prompts()
     found = run(lm, one, ["dictionary:D", "error:D"])
     x = lm.activations(batch.tokens, [one.hook_name])[one.hook_name].clone()
@@ -83,7 +83,7 @@ def test_features_and_error_away_leave_what_decodes_from_nothing(lm, one: Dictio
     assert torch.allclose(found.ablated, wanted, atol=1e-4)
 
 
-def test_all_heads_away_is_no_attention_from_them(lm) -> None:  # noqa: ANN001
+def test_all_heads_away_is_no_attention_from_them(lm) -> None:
     batch = prompts()
     found = run(lm, None, [f"head:1.{head}" for head in range(lm.n_heads)])
     z = "blocks.1.attn.hook_z"
@@ -92,7 +92,7 @@ def test_all_heads_away_is_no_attention_from_them(lm) -> None:  # noqa: ANN001
     assert torch.allclose(found.ablated, wanted, atol=1e-5)
 
 
-def test_prompts_do_not_see_each_other(lm, one: Dictionary) -> None:  # noqa: ANN001
+def test_prompts_do_not_see_each_other(lm, one: Dictionary) -> None:
     whole = run(lm, one, ["dictionary:D", "mlp:2"])
     alone = run(lm, one, ["dictionary:D", "mlp:2"], prompts=prompts().rows(slice(1, 2)))
     assert torch.allclose(whole.ablated[1], alone.ablated[0], atol=1e-5)
@@ -100,7 +100,7 @@ def test_prompts_do_not_see_each_other(lm, one: Dictionary) -> None:  # noqa: AN
 
 def test_a_mean_is_the_harvests_for_features_and_the_prompts_for_others(
     lm, one: Dictionary
-) -> None:  # noqa: ANN001
+) -> None:
     index = active(lm, one)
     given = run(lm, one, [f"D/{index}"], "mean", means=lambda part: 0.0)
     assert torch.allclose(given.ablated, run(lm, one, [f"D/{index}"]).ablated, atol=1e-5)
@@ -112,7 +112,7 @@ def test_a_mean_is_the_harvests_for_features_and_the_prompts_for_others(
     assert torch.allclose(run(lm, None, ["mlp:1"], "mean").ablated, wanted, atol=1e-5)
 
 
-def test_a_resampled_value_comes_from_another_prompt_at_the_same_slot(lm) -> None:  # noqa: ANN001
+def test_a_resampled_value_comes_from_another_prompt_at_the_same_slot(lm) -> None:
     batch = prompts(2)
     hook = "blocks.0.hook_mlp_out"
     swapped = lm.activations(batch.tokens, [hook])[hook].flip(0).clone()
@@ -122,12 +122,12 @@ def test_a_resampled_value_comes_from_another_prompt_at_the_same_slot(lm) -> Non
     assert torch.allclose(found.ablated, wanted, atol=1e-5)
 
 
-def test_bos_stays(lm, one: Dictionary) -> None:  # noqa: ANN001
+def test_bos_stays(lm, one: Dictionary) -> None:
     found = run(lm, one, ["dictionary:D"])
     assert torch.allclose(found.ablated[:, 0], found.clean[:, 0], atol=1e-6)
 
 
-def test_kl_and_losses_know_the_padding(lm) -> None:  # noqa: ANN001
+def test_kl_and_losses_know_the_padding(lm) -> None:
     texts = [Text([0, 5, 6, 7, 8], [False] + [True] * 4), Text([0, 9, 10], [False, True, True])]
     found = run(lm, None, ["mlp:1"], prompts=Prompts.of(texts))
     clean, ablated = found.losses()
@@ -139,7 +139,7 @@ def test_kl_and_losses_know_the_padding(lm) -> None:  # noqa: ANN001
     assert torch.isnan(ablated[1, 2:]).all()
 
 
-def test_spliced_with_its_error_the_model_is_the_model(lm, one: Dictionary) -> None:  # noqa: ANN001
+def test_spliced_with_its_error_the_model_is_the_model(lm, one: Dictionary) -> None:
     found = splice(lm, one, prompts())
     assert found.with_error == pytest.approx(found.clean, abs=1e-4)
     assert found.without_error != pytest.approx(found.clean, abs=1e-3)
@@ -156,7 +156,7 @@ def test_spliced_with_its_error_the_model_is_the_model(lm, one: Dictionary) -> N
         ("D/4000", "features 0 to"),
     ],
 )  # fmt: skip
-def test_parts_that_are_not_there(lm, one: Dictionary, text: str, says: str) -> None:  # noqa: ANN001
+def test_parts_that_are_not_there(lm, one: Dictionary, text: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         run(lm, one, [text])
 
@@ -174,7 +174,7 @@ def test_a_part_is_spelt_as_it_is_read(text: str) -> None:
     assert str(Part.parse(text)) == text
 
 
-def test_unequal_pairs_are_refused(lm) -> None:  # noqa: ANN001
+def test_unequal_pairs_are_refused(lm) -> None:
     with pytest.raises(InputError, match="8 tokens and its partner 7"):
         run(lm, None, ["mlp:0"], "pair", donors=prompts(pos=7))
     with pytest.raises(InputError, match="no other prompt is as long"):

@@ -7,7 +7,7 @@ import pytest
 
 from app import charts
 from app.bars import histogram, linear_counts, log_counts
-from app.theme import PALETTES, blend, contrast
+from app.theme import PALETTES, blend
 from app.wording import THIN, count, measure, plural, share, signed
 from feature_store.histogram import bin_edge, bin_of
 
@@ -59,6 +59,19 @@ def test_effects_count_every_token_and_mark_the_ends() -> None:
     bars, ends = charts.effects(values, [(3.0, "dog")], PALETTES["light"]).data
     assert np.nansum(bars.y) == 501 and list(ends.x) == [3.0]
     assert ends.hovertext[0] == "dog +3.0"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb as WCAG 2 defines it, 0 to 1."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours as WCAG 2 defines it, 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("kind", PALETTES)

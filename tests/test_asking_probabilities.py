@@ -1,14 +1,11 @@
 """Probabilities out of log probabilities, by hand."""
 
-import asyncio
 import math
 
 import pytest
 
-from autointerp.asking.dry import Dry
 from autointerp.asking.probabilities import choices
 from autointerp.asking.records import Reply, Said
-from tests.asking import question
 
 
 def test_shares_among_the_options() -> None:
@@ -30,10 +27,3 @@ def test_a_token_that_is_not_among_its_candidates_counts() -> None:
 def test_no_log_probabilities_are_no_probabilities() -> None:
     assert choices(Reply("1"), ("0", "1")) is None
     assert choices(Reply("7", logprobs=(Said("7", 0.0, ()),)), ("0", "1")) == []
-
-
-def test_a_dry_run_counts_and_asks_nobody() -> None:
-    dry = Dry()
-    for text in ("é", "é", "abc"):
-        assert asyncio.run(dry.ask(question(text, max_tokens=7))).kind == "empty"
-    assert sorted(dry.requests.values()) == [(2, 7), (3, 7)]

@@ -6,7 +6,7 @@ import torch
 from backend.attribution import effects
 from backend.attribution.exact import exact, spread
 from backend.attribution.gradients import gradients
-from backend.attribution.nodes import Reading, read, with_values
+from backend.attribution.nodes import Reading, read
 from backend.attribution.targets import Target, continuation, one_token
 from backend.dictionaries.base import Dictionary
 from feature_store.errors import InputError
@@ -23,7 +23,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
-def lm(request: pytest.FixtureRequest):  # noqa: ANN201
+def lm(request: pytest.FixtureRequest):
     return tiny(request.param)
 
 
@@ -41,13 +41,13 @@ def prompts() -> tuple[torch.Tensor, torch.Tensor, Target]:
     return tokens, counted, Target([[5], [6, 7]], [[8], [9]], torch.tensor([8, 8]))
 
 
-def reading(lm, d: Dictionary) -> Reading:  # noqa: ANN001
+def reading(lm, d: Dictionary) -> Reading:
     tokens, counted, _ = prompts()
     (found,) = read(lm, [d], tokens, counted)
     return found
 
 
-def test_features_and_error_are_the_stream(lm, found: Dictionary) -> None:  # noqa: ANN001
+def test_features_and_error_are_the_stream(lm, found: Dictionary) -> None:
     """decode(f) + error = the stream, at counted positions."""
     one = reading(lm, found)
     again = one.dictionary.reconstruct(one.x) + one.error()
@@ -56,7 +56,7 @@ def test_features_and_error_are_the_stream(lm, found: Dictionary) -> None:  # no
     assert not (one.active.position == 0).any() and len(one.active.row)
 
 
-def test_integrated_gradients_add_up_to_the_measured_change(lm, found: Dictionary) -> None:  # noqa: ANN001
+def test_integrated_gradients_add_up_to_the_measured_change(lm, found: Dictionary) -> None:
     tokens, _, target = prompts()
     one = reading(lm, found)
     goes = {one.dictionary.name: effects.zero(one, errors=True)}
@@ -64,7 +64,7 @@ def test_integrated_gradients_add_up_to_the_measured_change(lm, found: Dictionar
     assert torch.allclose(result.total, result.moved, rtol=0.02, atol=2e-3)
 
 
-def test_a_small_step_moves_the_target_as_the_gradient_says(lm, found: Dictionary) -> None:  # noqa: ANN001
+def test_a_small_step_moves_the_target_as_the_gradient_says(lm, found: Dictionary) -> None:
     """Every node one per mille towards zero: the estimate for that step is the measured change."""
     tokens, _, target = prompts()
     one = reading(lm, found)
@@ -80,7 +80,7 @@ def test_a_small_step_moves_the_target_as_the_gradient_says(lm, found: Dictionar
     assert torch.allclose(result.total, measured, rtol=0.03, atol=1e-5)
 
 
-def test_exact_ablation_is_decoding_without_the_feature(lm, found: Dictionary) -> None:  # noqa: ANN001
+def test_exact_ablation_is_decoding_without_the_feature(lm, found: Dictionary) -> None:
     tokens, _, target = prompts()
     one = reading(lm, found)
     nodes = torch.tensor([0, len(one.active.row) // 2, len(one.active.row) - 1])
@@ -89,14 +89,14 @@ def test_exact_ablation_is_decoding_without_the_feature(lm, found: Dictionary) -
     for node, effect in zip(nodes.tolist(), result.effect, strict=True):
         value = one.active.value.clone()
         value[node] = 0
-        h = with_values(one, value).features_part(value) - one.features_part(one.active.value)
+        h = one.features_part(value) - one.features_part(one.active.value)
         hook = one.dictionary.hook_out
         moved = target(lm.logits(tokens, {hook: lambda x, h=h: x + h})) - target(lm.logits(tokens))
         row = int(one.active.row[node])
         assert effect == pytest.approx(float(moved[row]), abs=2e-4)
 
 
-def test_gradients_see_what_an_edit_made(lm) -> None:  # noqa: ANN001
+def test_gradients_see_what_an_edit_made(lm) -> None:
     tokens, _, target = prompts()
     hook = "blocks.1.hook_resid_post"
     plain = gradients(lm, tokens, [hook], target)
@@ -105,7 +105,7 @@ def test_gradients_see_what_an_edit_made(lm) -> None:  # noqa: ANN001
     assert not edited.at[hook].any() and plain.at[hook].any()
 
 
-def test_rows_do_not_see_each_other(lm, found: Dictionary) -> None:  # noqa: ANN001
+def test_rows_do_not_see_each_other(lm, found: Dictionary) -> None:
     tokens, counted, target = prompts()
     (whole,) = read(lm, [found], tokens, counted)
     (alone,) = read(lm, [found], tokens[1:], counted[1:])
@@ -128,7 +128,7 @@ def test_spread_is_one_for_all_alike_and_small_for_one() -> None:
     assert torch.isnan(spread(torch.ones(1, vocabulary)))
 
 
-def test_a_target_is_a_difference_of_logits(lm) -> None:  # noqa: ANN001
+def test_a_target_is_a_difference_of_logits(lm) -> None:
     tokens, _, target = prompts()
     logits = lm.logits(tokens)
     assert target(logits)[0] == pytest.approx(float(logits[0, 8, 5] - logits[0, 8, 8]), abs=1e-5)
@@ -137,7 +137,7 @@ def test_a_target_is_a_difference_of_logits(lm) -> None:  # noqa: ANN001
     assert alone(logits[:1])[0] == pytest.approx(float(wanted), abs=1e-5)
 
 
-def test_an_answer_is_read_behind_its_prompt(lm) -> None:  # noqa: ANN001
+def test_an_answer_is_read_behind_its_prompt(lm) -> None:
     dog = lm.tokenizer.convert_tokens_to_ids("dog")
     assert continuation(lm.tokenizer, "the big", " dog") == [dog]
     assert one_token(lm.tokenizer, "the big", " dog") == dog

@@ -156,7 +156,7 @@ def test_what_is_predicted_of_a_node_is_what_a_trace_says(engine: LocalEngine) -
         assert mine[id] == pytest.approx(theirs[id], rel=1e-3, abs=1e-5)
 
 
-def test_last_features_are_predicted_by_their_edge_and_measured_nearly_so(engine) -> None:  # noqa: ANN001
+def test_last_features_are_predicted_by_their_edge_and_measured_nearly_so(engine) -> None:
     """Behind the last MLP only the final norm bends what a feature sends to the logits."""
     circuit = proven(engine, graph(engine), text(), (7,), (9,), draws=0)
     found = {id: (a, b) for id, a, b in check_nodes(engine, circuit)["pairs"]}
@@ -170,7 +170,7 @@ def test_last_features_are_predicted_by_their_edge_and_measured_nearly_so(engine
 
 
 @pytest.mark.parametrize("method", [graph, traced])
-def test_held_still_an_edge_is_its_intervention(engine: LocalEngine, method) -> None:  # noqa: ANN001
+def test_held_still_an_edge_is_its_intervention(engine: LocalEngine, method) -> None:
     circuit = replace(method(engine), facts={"aim": {"answers": [7], "against": [9]}})
     found = check_direct_edges(engine, circuit)
     frozen = found["frozen"]["relative_error"]

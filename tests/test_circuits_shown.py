@@ -11,11 +11,11 @@ from tests.test_circuits_sparse import CASES, engine  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="module")
-def circuit(engine) -> Circuit:  # noqa: ANN001, F811
+def circuit(engine) -> Circuit:  # noqa: F811
     return sparse_features(engine, gather(engine, CASES[:1]), settings=Settings(nodes=12, draws=0))
 
 
-def test_the_whole_graph_is_its_point_of_the_curve(engine, circuit: Circuit) -> None:  # noqa: ANN001, F811
+def test_the_whole_graph_is_its_point_of_the_curve(engine, circuit: Circuit) -> None:  # noqa: F811
     found = Shown(engine, Circuit.from_json(circuit.to_json())).judge([n.id for n in circuit.nodes])
     for way in ("count", "keep", "remove"):
         (stored,) = [p for p in circuit.curves if (p.nodes, p.errors) == (12, way)]
@@ -25,11 +25,11 @@ def test_the_whole_graph_is_its_point_of_the_curve(engine, circuit: Circuit) -> 
             assert (now and now.value) == (then and pytest.approx(then.value, abs=1e-4))
 
 
-def test_nothing_of_it_is_nothing(engine, circuit: Circuit) -> None:  # noqa: ANN001, F811
+def test_nothing_of_it_is_nothing(engine, circuit: Circuit) -> None:  # noqa: F811
     found = Shown(engine, circuit).judge([])["count"]
     assert found.faithfulness is not None and found.faithfulness.value == pytest.approx(0)
 
 
-def test_a_circuit_without_a_baseline_cannot_be_judged(engine) -> None:  # noqa: ANN001, F811
+def test_a_circuit_without_a_baseline_cannot_be_judged(engine) -> None:  # noqa: F811
     with pytest.raises(InputError, match="trace has no baseline"):
         Shown(engine, Circuit("trace", "tiny", (), "x", (), ())).judge([])

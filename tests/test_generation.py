@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backend.generation import stream as streams
-from backend.generation.prompts import Start, chat, has_chat, plain
+from backend.generation.prompts import Start, chat, plain
 from backend.generation.records import Prompt, Row, Sampling, Summary, Token
 from backend.generation.stream import Extras, generate
 from backend.interventions import plan as plans
@@ -253,7 +253,6 @@ TEMPLATE = (
 
 def test_a_chat_knows_who_speaks() -> None:
     lm = tiny("llama")
-    assert not has_chat(lm)
     with pytest.raises(InputError, match="no chat template"):
         chat(lm, [{"role": "user", "content": "the cat"}])
     lm.tokenizer.chat_template = TEMPLATE

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import pytest
 import torch
@@ -222,7 +222,8 @@ def test_the_posterior_finds_the_feature_that_knows() -> None:
     size[:, 0] += 3.0 * concept
     f = torch.where(fires, size.clamp_min(0.01), 0.0)
     found = posterior.fit(f, concept)
-    p = posterior.probability(f.double(), found)
+    densities = torch.tensor([astuple(one) for one in found], dtype=torch.double)
+    p = -MODES["attenuate"].change(f.double(), torch.ones(4000, 2), densities) / f
     assert p[fires[:, 0] & concept, 0].mean() > 0.97
     assert p[fires[:, 0] & ~concept, 0].mean() < 0.1
     # The second fires alike, so that only how often it does speaks: Bayes by hand.

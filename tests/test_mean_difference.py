@@ -6,8 +6,6 @@ import torch
 from backend.dictionaries.affine import Affine
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.rules import Threshold
-from backend.interventions.once import run_once
-from backend.interventions.plan import compile_edits
 from backend.live import Text
 from backend.mean_difference import mean_difference
 from backend.random_directions import random_directions
@@ -88,9 +86,6 @@ def test_adding_the_vector_once_moves_one_mean_to_the_other(name):
     ]
     for feature, value in found.features:
         assert value == pytest.approx(float((codes[0] - codes[1])[feature.index]), abs=1e-5)
-    for edits in ((found.as_vector(),), found.as_features(0.5)):
-        plan = compile_edits(lm, dictionaries(), [edits])
-        assert run_once(plan, [first[0].token_ids]).shift
 
 
 def test_sides_that_cannot_be_compared_are_refused():

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from feature_store import histogram, strata
@@ -48,15 +48,6 @@ def counted(values: np.ndarray) -> tuple[list[int], int]:
     return np.bincount(np.array(bins) - min(bins)).tolist(), min(bins)
 
 
-@given(st.lists(positive, min_size=1, max_size=60), st.floats(0, 1))
-def test_quantiles_lie_in_the_bin_of_numpys(values: list[float], share: float) -> None:
-    counts, start = counted(np.array(values))
-    found = histogram.quantile(counts, start, share)
-    low, high = np.quantile(values, share, method="inverted_cdf"), max(values)
-    edge = histogram.bin_edge(histogram.bin_of(float(low)))
-    assert edge <= found <= min(edge * 1.2500001, histogram.bin_edge(histogram.bin_of(high) + 1))
-
-
 @given(st.lists(positive, min_size=1, max_size=60), positive)
 def test_the_share_below_a_value_is_right_to_its_bin(values: list[float], value: float) -> None:
     counts, start = counted(np.array(values))
@@ -69,21 +60,9 @@ def test_the_share_below_a_value_is_right_to_its_bin(values: list[float], value:
     assert histogram.share_below(counts, start, 2.0**-60) == 0
 
 
-@given(st.lists(positive, min_size=1, max_size=60), st.floats(0.01, 0.99))
-def test_quantile_and_share_below_undo_each_other(values: list[float], share: float) -> None:
-    counts, start = counted(np.array(values))
-    value = histogram.quantile(counts, start, share)
-    assume(histogram.bin_of(value) - start < len(counts))
-    assert histogram.share_below(counts, start, value) == pytest.approx(share, abs=1e-5)
-
-
-def test_an_empty_histogram_has_no_quantile() -> None:
-    with pytest.raises(ValueError):
-        histogram.quantile([], 0, 0.5)
+def test_an_empty_histogram_has_no_shares() -> None:
     with pytest.raises(ValueError):
         histogram.share_below([0, 0], 0, 1.0)
-    with pytest.raises(ValueError):
-        histogram.quantile([1], 0, 1.1)
 
 
 def a_feature(sizes: np.ndarray) -> Feature:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autointerp.asking.dry import Dry
 from autointerp.contexts import Sampled
+from autointerp.jobs.estimate import Dry
 from autointerp.scorers import SCORERS, detection
 from autointerp.scorers.classes import window_density
 from autointerp.scorers.fuzzing import items

@@ -76,7 +76,7 @@ def test_its_script_prints_the_same(
     kept: Experiment, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = as_python(kept, store.places.known(), store.path)
-    exec(compile(script, "snippet", "exec"), {"__name__": "__main__"})  # noqa: S102
+    exec(compile(script, "snippet", "exec"), {"__name__": "__main__"})
     second = json.loads(capsys.readouterr().out)
     assert again.measured_again(kept.result, second)[0]
 

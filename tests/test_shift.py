@@ -25,7 +25,7 @@ HAPPY, SAD = FeatureId("words", 2), FeatureId("words", 3)
 
 
 @pytest.fixture(scope="module")
-def live(tiny_lm, tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:  # noqa: ANN001
+def live(tiny_lm, tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
     later = loaded(tmp_path_factory.mktemp("d"), "topk", d_in=16)
     return engine(tiny_lm, replace(later, name="later"))
 

@@ -78,7 +78,7 @@ class Run:
         try:
             result = self._work(self._tick)
             self._answer = self._keep(self.request, result)
-        except Exception as error:  # noqa: BLE001 - a thread's end: the page raises it again
+        except Exception as error:  # a thread's end: the page raises it again
             self._error = error
         finally:
             self._over.set()

@@ -1,7 +1,6 @@
 """What the Contrast page is asked, and the thread that works it out."""
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +10,6 @@ from backend.contrast.compare import Contrast, contrast
 from backend.live import Engine
 from feature_store.errors import InputError
 
-Groups = Mapping[str, tuple[str, ...]]
 LINKED = 6_000
 """Characters of all texts together that a link, or the lines of Python, carry."""
 
@@ -80,7 +78,7 @@ class Run:
                 by=cast(Any, asked.by),
                 tick=self._tick,
             )
-        except Exception as error:  # noqa: BLE001 - a thread's end: the page raises it again
+        except Exception as error:  # a thread's end: the page raises it again
             self._error = error
         finally:
             self._done.set()

@@ -60,7 +60,7 @@ class Run:
                 self._keep_it()
         except InputError as error:
             self.error = str(error)
-        except Exception as error:  # noqa: BLE001 - a thread's end: the page says it
+        except Exception as error:  # a thread's end: the page says it
             self.error = f"The model failed: {type(error).__name__}: {error}"
         finally:
             self.done.set()

@@ -56,7 +56,7 @@ class Task:
                 self.result = self._work(self)
         except InputError as error:
             self.error = str(error)
-        except Exception as error:  # noqa: BLE001 - a thread's end: the page says it
+        except Exception as error:  # a thread's end: the page says it
             self.error = f"The model failed: {type(error).__name__}: {error}"
         finally:
             self.done.set()

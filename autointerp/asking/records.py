@@ -17,8 +17,6 @@ HOPELESS: frozenset[Kind] = frozenset((
     "told to wait",
 ))  # fmt: skip
 """What every further call would meet, too: a job stops at the first of these."""
-SAID: frozenset[Kind] = frozenset(("refusal", "empty", "cut off", "too large", "unreadable"))
-"""The server replied, and the reply cannot be used. It is kept like any other reply."""
 
 
 class Message(NamedTuple):

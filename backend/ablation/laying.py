@@ -64,7 +64,7 @@ def lay_out(
     return Laid(prompts, Target(answers, against, prompts.last), partners)
 
 
-def _told(number: int, what, *given):  # noqa: ANN001, ANN002, ANN202 - what `what` gives
+def _told(number: int, what, *given):
     """`what(*given)`, an InputError with the prompt's number in front."""
     try:
         return what(*given)

@@ -8,7 +8,6 @@ dictionary go together (Sparse Feature Circuits, Marks et al. 2024, eq. 2 and 3)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +18,6 @@ from backend.attribution.nodes import Reading
 from backend.attribution.targets import Metric
 from backend.lm import Lm
 
-Method = Literal["gradient", "integrated"]
 STEPS = 10
 ROWS = 64
 """Copies of prompts in one forward pass."""
@@ -142,5 +140,5 @@ def _effects(
     return Effects(reading, node, error, moved)
 
 
-def _adding(change: Tensor):  # noqa: ANN202 - an Edit
+def _adding(change: Tensor):
     return lambda h: h + change.to(h.dtype)

@@ -1,6 +1,6 @@
 """The nodes of an attribution: active features and error terms of dictionaries on prompts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -125,8 +125,3 @@ def nodes_of(
 def _at_row(row: int, triples: tuple[Tensor, Tensor, Tensor]) -> Active:
     position, feature, value = triples
     return Active(torch.full_like(position, row).long(), position.long(), feature.long(), value)
-
-
-def with_values(reading: Reading, value: Float[Tensor, "n"]) -> Reading:
-    """The same nodes with other values."""
-    return replace(reading, active=reading.active._replace(value=value))

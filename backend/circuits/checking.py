@@ -271,11 +271,11 @@ def free(
         d = site.dictionary
         reads, writes = point(lm, d.hook_name), point(lm, d.hook_out)
 
-        def listen(h: Tensor, k: int = k, d=d) -> Tensor:  # noqa: ANN001 - a dictionary
+        def listen(h: Tensor, k: int = k, d=d) -> Tensor:
             tape.x[k] = lm.process(d.hook_name, h, d.processing).to(d.coder.W_dec)
             return h
 
-        def write(h: Tensor, k: int = k, d=d) -> Tensor:  # noqa: ANN001 - a dictionary
+        def write(h: Tensor, k: int = k, d=d) -> Tensor:
             tape.h[k] = h.to(d.coder.W_dec)
             return h + push[k].to(h.dtype) if k in push else h
 

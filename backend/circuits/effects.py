@@ -276,5 +276,5 @@ def _with_gap(nodes: Nodes, parts: Sequence[Part], n: int) -> Nodes:
     )
 
 
-def _adding(change: Tensor):  # noqa: ANN202 - an Edit
+def _adding(change: Tensor):
     return lambda h: h + change.to(h.dtype)

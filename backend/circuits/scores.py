@@ -73,7 +73,7 @@ def _with_leaves(
     sides: dict[str, _Side] = {}
     scores: list[Tensor] = []
 
-    def entering(name: str):  # noqa: ANN202 - a hook
+    def entering(name: str):
         def enter(h: Tensor, hook: object) -> Tensor:
             leaf = torch.zeros_like(h, requires_grad=True)
             sides[name] = _Side(leaf, h.detach().flatten(2))

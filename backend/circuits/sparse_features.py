@@ -143,7 +143,7 @@ def _spaced(n: int) -> str:
     return f"{n:,}".replace(",", "\u202f")
 
 
-def _told(said: Said | None, what: str):  # noqa: ANN202 - a Tick or None
+def _told(said: Said | None, what: str):
     return None if said is None else lambda done, total: said(done, total, what)
 
 

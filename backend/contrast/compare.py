@@ -69,7 +69,7 @@ class Contrast:
 
 
 def contrast(
-    engine,  # noqa: ANN001 - a LocalEngine, whose module loads torch
+    engine,
     groups: Mapping[str, Sequence[str]],
     names: Sequence[str],
     *,
@@ -191,7 +191,7 @@ def ranked(found: Mapping[str, Measured], mask: np.ndarray, test: Tested, by: By
 
 
 def separations(
-    engine,  # noqa: ANN001 - a LocalEngine
+    engine,
     found: Mapping[str, Measured],
     neurons: Mapping[str, np.ndarray],
     group: np.ndarray,

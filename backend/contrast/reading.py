@@ -99,7 +99,7 @@ def tokens(engine: LocalEngine, document: Document, unit: Unit) -> Tokens:
     return Tokens(kept, len(kept) - 1, len(ids) > room)
 
 
-def until(tokenizer, document: Document, settings: dict[str, Any]) -> list[int]:  # noqa: ANN001 - any tokenizer
+def until(tokenizer, document: Document, settings: dict[str, Any]) -> list[int]:
     """The tokens up to the last one that the marked span touches."""
     if not tokenizer.is_fast:
         raise InputError(

@@ -31,7 +31,7 @@ class Separation:
         """The mean of the TOP largest distances, likewise."""
         return self._of(lambda x: np.sort(x, axis=-1)[..., -TOP:].mean(axis=-1))
 
-    def _of(self, take) -> tuple[float, float]:  # noqa: ANN001 - a function of an array's last axis
+    def _of(self, take) -> tuple[float, float]:
         if not self.distance.size:
             return float("nan"), float("nan")
         return float(take(self.distance)), float(take(self.shuffled).mean())

@@ -60,7 +60,7 @@ def adapt(
     sae = sae.to(device=device, dtype=dtype).requires_grad_(False)
     fold(sae, source)
     transcodes = architecture.endswith("transcoder")
-    norm = _norm(sae, source)
+    norm = _norm(sae)
     skip = getattr(sae, "W_skip", None)
     return Dictionary(
         name=source.default_name,
@@ -178,7 +178,7 @@ def _whitening(source: Source) -> tuple[Tensor, Tensor, Tensor]:
     return tensors["mean"], tensors["matrix"], tensors["inverse_matrix"]
 
 
-def _norm(sae: Sae, source: Source) -> Norm:
+def _norm(sae: Sae) -> Norm:
     kind = sae.cfg.normalize_activations
     if kind == "constant_scalar_rescale":
         return scaled(float(sae.cfg.activation_normalization_factor))

@@ -19,11 +19,6 @@ class Start:
     """Of a chat: who speaks at each token; None for what belongs to no message."""
 
 
-def has_chat(lm: Lm) -> bool:
-    """Whether the model's tokenizer has a chat template."""
-    return bool(getattr(lm.tokenizer, "chat_template", None))
-
-
 def plain(lm: Lm, text: str, *, bos: bool) -> Start:
     """A text, special tokens in it read as ordinary characters; InputError for an empty one."""
     if not text:

@@ -118,11 +118,6 @@ def mask_between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return (bins >= low[:, None]) & (bins < high[:, None])
 
 
-def struct(columns: dict[str, pa.Array]) -> pa.Array:
-    """One struct column of several."""
-    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
-
-
 def ragged(lengths: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.Array:
     """A list column from each row's length and all values in order."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)

@@ -58,15 +58,3 @@ def _moments(f: Tensor, otherwise: tuple[float, float]) -> tuple[float, float]:
     if len(fired) < LEAST or float(fired.std()) == 0:
         return otherwise
     return float(fired.mean()), float(fired.std())
-
-
-def probability(f: Float[Tensor, "n k"], fitted: tuple[Posterior, ...]) -> Float[Tensor, "n k"]:
-    """P(concept | f), the part of an activation that `attenuate` takes away."""
-    from dataclasses import astuple
-
-    from backend.interventions.modes import MODES
-
-    densities = f.new_tensor([astuple(one) for one in fitted])
-    ones = torch.ones_like(f)
-    taken = MODES["attenuate"].change(f, ones, densities)
-    return torch.where(f == 0, 0.0, -taken / torch.where(f == 0, 1.0, f))

@@ -15,8 +15,6 @@ TEMPLATES = (
     "In the {place} {who} found the {thing} {opinion}, so",
     "The {thing} of {who} was {opinion}, and",
 )
-VERDICTS = frozenset((*GOOD, *BAD))
-"""The words by which a verdict is told: what a probe for a person's sex should not rely on."""
 TEXTS = 400
 """Of each set."""
 

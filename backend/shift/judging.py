@@ -75,7 +75,7 @@ def judge(engine: LocalEngine, asked: Asked, tick: Tick = lambda *_: None) -> di
         "majority": bench.told(bench.judged == most),
         "changes": {"removed": change(after, before), "retrained": change(again, before)},
         "worst_changes": _in_worst(bench, before, {"removed": after, "retrained": again}),
-        "controls": _controls(bench, probe, clean, tick), "repeats": bench.given.repeats,
+        "controls": _controls(bench, probe, tick), "repeats": bench.given.repeats,
     }  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def _in_worst(
     return {"cell": worst, **found}
 
 
-def _controls(bench: Bench, probe: Probe, clean: np.ndarray, tick: Tick) -> dict[str, Any]:
+def _controls(bench: Bench, probe: Probe, tick: Tick) -> dict[str, Any]:
     """Random sets of as many active features of the same dictionaries, alike in activation."""
     asked = bench.asked
     sums, _ = summed(bench.engine, asked, bench.train, probe, bench.learnt)

@@ -38,7 +38,7 @@ Judge = Callable[[Sequence[str]], Sequence[float]]
 Tell = Callable[[int, int], None]
 
 
-class Stopped(Exception):  # noqa: N818 - what happened, not an error
+class Stopped(Exception):  # what happened, not an error
     """A person stopped the sweep."""
 
 
