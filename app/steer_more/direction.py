@@ -119,7 +119,8 @@ def show(subject: Subject, result: task.Plain) -> None:
         st.markdown(f":orange[{session.literal(note)}]")
     names, values = zip(*result["features"], strict=True) if result["features"] else ((), ())
     if names:
-        pushes.table(subject, names, {"Δ mean activation": [signed(v, 3) for v in values]})
+        columns = {"Δ mean activation": [signed(v, 3) for v in values]}
+        pushes.table("direction_table", subject, names, columns)
     vector = Vector("difference of means", result["hook"], tuple(result["vector"]))
     with st.container(horizontal=True, gap="small"):
         pushes.offer("direction_vector", "steer by the vector", [Edit("add", vector=vector)])

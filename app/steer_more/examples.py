@@ -146,7 +146,7 @@ def show(subject: Subject, request: task.Plain, result: task.Plain) -> None:
         said.append(f"on the {plural(back['texts'], 'text')} kept back: {losses(back)}")
     st.markdown(session.literal("Loss " + "; ".join(said) + "."))
     if found:
-        pushes.table(subject, [one["feature"] for one in found], {
+        pushes.table("examples_table", subject, [one["feature"] for one in found], {
             "strength": [signed(one["strength"], 3) for one in found],
             "push ÷ ‖h‖": [measure(one["length"], 2) for one in found],
             "Δ loss alone": [signed(one["alone"]) for one in found],

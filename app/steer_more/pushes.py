@@ -4,28 +4,34 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app import session, steering
+from app import components, session, steering
 from app.steer.picking import described
 from app.steering import Subject
 from backend.interventions.records import Edit
 from feature_store.records import FeatureId
 
 
-def table(subject: Subject, features: Sequence[str], columns: Mapping[str, Sequence[str]]) -> None:
-    """A row for each feature: its number, what it is called, and the columns."""
-    rows = [
-        ["feature", "", *columns],
-        ["---", "---", *("---:" for _ in columns)],
-    ]
+def table(
+    key: str, subject: Subject, features: Sequence[str], columns: Mapping[str, Sequence[str]]
+) -> None:
+    """A row for each feature: its number, what it is called, and the columns; a click opens it."""
+    file = subject.place.file
+    kinds = {"feature": "", "label, or what it promotes": "", **dict.fromkeys(columns, "number")}
+    rows = []
     for at, name in enumerate(features):
-        feature = FeatureId.parse(name)
-        query = {"harvest": subject.place.file.record.id, "feature": name}
-        rows.append([
-            f"[{session.literal(name)}]({session.href(session.FEATURE, query)})",
-            session.literal(described(subject.place.file, feature, subject.said)),
-            *(session.literal(values[at]) for values in columns.values()),
-        ])  # fmt: skip
-    st.markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        query = {"harvest": file.record.id, "feature": name}
+        called = described(file, FeatureId.parse(name), subject.said)
+        numbers = [values[at] for values in columns.values()]
+        rows.append({
+            "href": session.href(session.FEATURE, query), "target": name,
+            "cells": [name, called, *numbers], "notes": [],
+        })  # fmt: skip
+    heads = [{"name": name, "kind": kind, "hint": ""} for name, kind in kinds.items()]
+    data = {"ruled": True, "columns": heads, "rows": rows}
+    clicked = components.rows(key=key, data=data, on_go_change=components.ignore)
+    if clicked.go:
+        query = {"harvest": file.record.id, "feature": clicked.go}
+        st.switch_page(session.FEATURE, query_params=query)
 
 
 def offer(key: str, label: str, edits: Sequence[Edit]) -> None:
