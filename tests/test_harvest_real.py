@@ -30,7 +30,7 @@ def file(real: Path, tmp_path_factory: pytest.TempPathFactory) -> HarvestFile:
         dictionaries=[f"{name}={real / spec}" for name, spec in SPECS.items()],
         corpora=[str(real / "text" / "tinystories_validation_part.jsonl")],
         store=tmp_path_factory.mktemp("real"),
-        plan=HarvestPlan(tokens=TOKENS),
+        plan=HarvestPlan(tokens=TOKENS, context_size=64),  # of the first 50 documents, too
         placement=CPU,
     )
     harvest = Harvest(request)

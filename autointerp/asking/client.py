@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -162,19 +163,25 @@ def heard(entry: dict[str, Any]) -> tuple[str, float]:
 @asynccontextmanager
 async def connect(server: Server, price: Price | None) -> AsyncIterator[Client]:
     """A client until the block ends. The server gets the key bound to it, or none at all."""
-    key, trust = server.key(), httpx2.create_ssl_context()
+    key = server.key()
     async with AsyncExitStack() as stack:
         pools = [
-            await stack.enter_async_context(pool(server, key, trust))
+            await stack.enter_async_context(pool(server, key, trust()))
             for _ in range(math.ceil(server.concurrency / POOL))
         ]
         yield Client(server, pools, price)
 
 
-def pool(server: Server, key: str, trust: ssl.SSLContext) -> openai.AsyncOpenAI:
+@cache
+def trust() -> ssl.SSLContext:
+    """The certificates that are believed: read once, as it takes 15 ms."""
+    return httpx2.create_ssl_context()
+
+
+def pool(server: Server, key: str, believed: ssl.SSLContext) -> openai.AsyncOpenAI:
     """A few connections to a server."""
     http = httpx2.AsyncClient(
-        verify=trust,
+        verify=believed,
         limits=httpx2.Limits(max_connections=POOL, max_keepalive_connections=POOL),
         timeout=httpx2.Timeout(server.timeout_s, connect=CONNECT_S),
         follow_redirects=False,  # to wherever, with the prompt and perhaps the key

@@ -37,15 +37,18 @@ def accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Prompt]
 ) -> Accuracy:
     """Next-token accuracy on prompts whose answers are single tokens."""
+    rows = [tokenizer(prompt.prompt)["input_ids"] for prompt in prompts]
+    sides = torch.tensor(
+        [[tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in p[1:]] for p in prompts]
+    )
     pair, top = 0, 0
-    for prompt in prompts:
-        ids = tokenizer(prompt.prompt, return_tensors="pt")["input_ids"]
-        answer, wrong = (
-            tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in prompt[1:]
-        )
-        logits = model(ids).logits[0, -1]
-        pair += int(logits[answer] > logits[wrong])
-        top += int(logits.argmax() == answer)
+    for length in {len(row) for row in rows}:  # together without padding
+        at = [number for number, row in enumerate(rows) if len(row) == length]
+        ids = torch.tensor([rows[number] for number in at])
+        logits = model(ids, logits_to_keep=1).logits[:, -1]
+        answer, wrong = (logits.gather(1, column[:, None]) for column in sides[at].T)
+        pair += int((answer > wrong).sum())
+        top += int((logits.argmax(-1) == sides[at, 0]).sum())
     return Accuracy(pair / len(prompts), top / len(prompts), len(prompts))
 
 
