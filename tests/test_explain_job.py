@@ -11,12 +11,14 @@ import pytest
 
 from app.jobs import explaining, scoring
 from app.jobs.asking import Asking, so_far
+from app.jobs.embedding import shown
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from autointerp.asking import Failed
 from autointerp.explainers import EXPLAINERS
 from autointerp.jobs.ledger import Ledger
 from autointerp.scorers import SCORERS
+from feature_store.corpus_text import MARKER
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
@@ -274,6 +276,22 @@ def test_a_model_that_thinks_has_room_for_it(
             score(store, "top:1", "detection", judge="openai", **given)
         rooms.append([body["max_tokens"] for body in running.bodies])
     assert len(rooms[0]) > 2 and rooms[1] == [n + 500 for n in rooms[0]]
+
+
+def test_words_are_named_from_texts_of_the_explain_split_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explaining, "table", lambda: EXPLAINERS)
+    file = store.harvest()
+    query = "SELECT sequence FROM sequence WHERE split = 'explain' ORDER BY sequence"
+    numbers = file.rows(query).column("sequence").to_pylist()
+    texts = ["".join(file.vocabulary.display(file.sequences.tokens(i))) for i in numbers]
+    assert 0 < len(texts) < len(file.sequences)
+    assert shown(file) == [MARKER.sub(" ", text) for text in texts]
+    seen: list[list[str]] = []
+    monkeypatch.setattr(explaining, "words", lambda corpus: seen.append(corpus) or ["park", "sea"])
+    explain(store, "top:2", "nearest-text")
+    assert seen == [shown(file)]
 
 
 def test_a_wrong_model_ends_it_with_a_sentence(store: Store) -> None:

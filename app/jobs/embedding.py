@@ -4,9 +4,11 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from autointerp.embedding import Embedder, StaticEmbedder
 from autointerp.word_vectors import WordVectors
-from feature_store.corpus_text import corpus_texts
+from feature_store.corpus_text import MARKER
 from feature_store.reader import HarvestFile
 from feature_store.search import split
 
@@ -18,14 +20,25 @@ MOST, RARE = 20_000, 3
 """Words to choose names from, and how often one must stand in the sample."""
 
 
-def embedder(file: HarvestFile, texts: Sequence[str] = ()) -> Embedder:
+def embedder(corpus: Sequence[str], texts: Sequence[str] = ()) -> Embedder:
     """Takes seconds. `texts` bring words that the corpus may lack."""
     if wanted := os.environ.get(SETTING, "").strip():
         return StaticEmbedder(wanted)
-    return WordVectors(corpus_texts(file, SAMPLED), texts)
+    return WordVectors(corpus, texts)
 
 
-def words(file: HarvestFile) -> list[str]:
+def words(corpus: Sequence[str]) -> list[str]:
     """The corpus's words, the most frequent first."""
-    counts = Counter(word for text in corpus_texts(file, SAMPLED) for word in split(text))
+    counts = Counter(word for text in corpus for word in split(text))
     return [word for word, n in counts.most_common(MOST) if n >= RARE and not word.isdigit()]
+
+
+def shown(file: HarvestFile) -> list[str]:
+    """Texts of the explain split, evenly spread over it: an explainer knows no others."""
+    query = "SELECT sequence, len(token_ids) AS n FROM sequence WHERE split = 'explain'"
+    table = file.rows(f"{query} ORDER BY sequence")
+    share = min(1.0, SAMPLED / max(sum(table.column("n").to_pylist()), 1))
+    kept = np.linspace(0, len(table), round(share * len(table)), endpoint=False).astype(int)
+    numbers = table.column("sequence").to_numpy()[kept].tolist()
+    texts = ("".join(file.vocabulary.display(file.sequences.tokens(i))) for i in numbers)
+    return [MARKER.sub(" ", text) for text in texts]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from app.jobs.asking import (
     settle,
     spent,
 )
-from app.jobs.embedding import embedder, words
+from app.jobs.embedding import embedder, shown, words
 from app.jobs.features import pinned
 from autointerp.asking import CallLog
 from autointerp.contexts import Sampled, Wanted
@@ -162,12 +162,12 @@ async def through(
 def tools(work: Work, file: HarvestFile, given: Explaining, gate: Gate | None) -> Tools:
     """What the explainers need, made once."""
     wanted = needs(given.explainers)
-    embed = None
+    found = Tools(gate, seed=given.seed, thinking=given.asking.thinking)
     if "embedder" in wanted:
         work.log("making the embedder")
-        embed = embedder(file).embed
-    known = words(file) if embed else ()
-    return Tools(gate, embed, known, seed=given.seed, thinking=given.asking.thinking)
+        corpus = shown(file)
+        found = replace(found, embed=embedder(corpus).embed, words=words(corpus))
+    return found
 
 
 def facts(given: Explaining, tally: Tally) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from app.jobs.asking import (
     settle,
     spent,
 )
-from app.jobs.embedding import embedder
+from app.jobs.embedding import SAMPLED, embedder
 from app.jobs.features import pinned
 from app.jobs.null_dictionaries import compared
 from autointerp import nulls
@@ -37,6 +37,7 @@ from autointerp.jobs.scoring import OWN, Plan, purpose
 from autointerp.jobs.summary import Summary
 from autointerp.scorers.records import LLM, PATTERN, Scorer, Tools
 from feature_store import scoring as store_scores
+from feature_store.corpus_text import corpus_texts
 from feature_store.errors import InputError
 from feature_store.null_dictionaries import is_shuffled, refusal
 from feature_store.reader import HarvestFile
@@ -201,7 +202,7 @@ def embedding(work: Work, file: HarvestFile, given: Scoring, labels: Labels) -> 
     if "embedder" not in needs(given.scorers):
         return None
     work.log("making the embedder")
-    return embedder(file, labels.texts)
+    return embedder(corpus_texts(file, SAMPLED), labels.texts)
 
 
 def tools(
