@@ -15,8 +15,8 @@ from feature_store.graphs import GROUP, PLAIN, Part, Seen
 SMALLEST, LARGEST = 7.0, 24.0
 """Diameters; the area grows with |effect|."""
 UNKNOWN = 12.0
-NAME = 14
-"""Characters of a name under a node."""
+NAME, TARGET = 14, 28
+"""Characters of a name under a node, and of a target's, which has room beside it."""
 
 
 def data(
@@ -70,7 +70,8 @@ def node(
     return {
         "id": n.id, "kind": n.kind, "x": at[0], "y": at[1], "size": size(n.effect, largest),
         "sign": -1 if (n.effect or 0) < 0 else 1, "inside": n.inside, "pinned": pinned,
-        "name": cut(brief(n, name)), "title": title, "lines": [line for line in lines if line],
+        "name": cut(brief(n, name), TARGET if n.kind == "logit" else NAME), "title": title,
+        "lines": [line for line in lines if line],
     }  # fmt: skip
 
 
@@ -128,10 +129,10 @@ def worth(n: Seen) -> str:
     return f"{means} {measure(n.value)}"
 
 
-def cut(text: str) -> str:
+def cut(text: str, most: int = NAME) -> str:
     """A name that fits."""
     line = " ".join(text.split()) or text
-    return line if len(line) <= NAME else f"{line[: NAME - 1]}…"
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def size(effect: float | None, largest: float) -> float:

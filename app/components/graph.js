@@ -85,6 +85,7 @@ function start(view, cytoscape) {
 function show(view) {
   const { cy, data } = view;
   view.said.textContent = data.said;
+  cy.style(style(data.palette)); // before it is fitted: names have a width
   if (view.key !== data.key) {
     const first = view.key === null || view.circuit !== data.circuit;
     if (view.circuit !== data.circuit) view.places.clear();
@@ -107,7 +108,6 @@ function show(view) {
     if (!view.sent.length) view.told = JSON.stringify(data.selected);
     if (first || view.whole) fit(view);
   }
-  cy.style(style(data.palette));
   mark(view);
   axes(view);
 }

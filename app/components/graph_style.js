@@ -9,7 +9,7 @@ function style(palette) {
     { selector: "node.feature, node.group, node.head", style: { label: "data(name)", "text-wrap": "ellipsis", "text-max-width": "24px" } },
     { selector: "node.error", style: { shape: "rectangle", "background-opacity": 0, "border-width": 1.5 } },
     { selector: "node.token", style: { shape: "round-rectangle", label: "data(name)", "background-color": palette.raised, "border-color": palette.muted } },
-    { selector: "node.logit", style: { shape: "diamond", label: "data(name)", "text-valign": "top", "text-margin-y": -2, "font-size": 13, "min-zoomed-font-size": 4, "background-color": palette.raised, "border-color": palette.muted, "border-width": 1.5 } },
+    { selector: "node.logit", style: { shape: "diamond", label: "data(name)", "text-valign": "top", "text-halign": "left", "text-margin-x": 16, "text-margin-y": -2, "font-size": 13, "min-zoomed-font-size": 4, "background-color": palette.raised, "border-color": palette.muted, "border-width": 1.5 } },
     { selector: "node.group", style: { shape: "round-hexagon", "border-width": 2, "font-size": 10, "text-max-width": "80px" } },
     { selector: "node.outside", style: { opacity: 0.4 } },
     { selector: "node.pinned", style: { "border-width": 2.5, "border-color": palette.text } },
@@ -67,7 +67,8 @@ function drawing(view) {
     const node = nodes[one.scratch("_i")], title = document.createElementNS(NS, "title");
     title.textContent = [node.title, ...node.lines].join("\n");
     shape.append(title);
-    if (kind !== "error") put("text", { x, y: kind === "logit" ? y - r - 3 : y + r + 8, "font-size": kind === "logit" ? 10 : 8, "text-anchor": "middle", fill: palette.text, "font-family": "monospace" }, node.name);
+    const target = kind === "logit"; // in the last column: its name ends there
+    if (kind !== "error") put("text", { x: target ? x + r : x, y: target ? y - r - 3 : y + r + 8, "font-size": target ? 10 : 8, "text-anchor": target ? "end" : "middle", fill: palette.text, "font-family": "monospace" }, node.name);
   });
   for (const { y, text } of rows) put("text", { x: box.x1 - 8, y: y * stretch.y + 3, "font-size": 10, "text-anchor": "end", fill: palette.muted, "font-family": "sans-serif" }, text);
   for (const { x, text } of columns) put("text", { x: x * stretch.x, y: box.y2 + 18, "font-size": 9, "text-anchor": "middle", fill: palette.muted, "font-family": "monospace" }, text);
