@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from app import session
+from app.wording import count
 from feature_store import labels
 from feature_store.annotations import Annotations
 from feature_store.catalog import Kind
@@ -14,8 +15,8 @@ from feature_store.records import FeatureId
 READ_PATIENCE_S, WRITE_PATIENCE_S = 1.0, 5.0
 """How long a page waits for another process that has the catalog."""
 UNSAVED = "annotations_unsaved"
-LABEL_LENGTH, NOTE_LENGTH = labels.LABEL_LENGTH, 20_000
-"""Characters at most."""
+MOST = {"label": labels.LABEL_LENGTH, "note": 20_000}
+"""Characters at most, by kind."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def say(feature: FeatureId, kind: Kind, value: str) -> None:
     value = cleaned(kind, value)
     waiting = st.session_state.setdefault(UNSAVED, {}).setdefault(str(feature), {})
     try:
+        fits(kind, value)
         catalog = session.store().catalog
         catalog.annotate(feature, kind, value, patience_s=WRITE_PATIENCE_S)
     except InputError as error:
@@ -56,7 +58,16 @@ def unsaved(feature: FeatureId) -> dict[Kind, tuple[str, str]]:
 
 
 def cleaned(kind: Kind, value: str) -> str:
-    """A label on one line, a note without blank ends; both within their lengths."""
-    if kind == "label":
-        return labels.as_label(value)
-    return value.strip()[:NOTE_LENGTH]
+    """A label on one line, a note without blank ends."""
+    return " ".join(value.split()) if kind == "label" else value.strip()
+
+
+def fits(kind: Kind, value: str) -> None:
+    """Raises InputError for a text that is too long: nothing is cut without being said. (A field
+    with a limit of its own would drop a paste that is too long, and say nothing.)"""
+    most = MOST.get(kind)
+    if most is not None and len(value) > most:
+        raise InputError(
+            f"A {kind} has at most {count(most)} characters, this one has {count(len(value))}: "
+            "shorten it."
+        )

@@ -179,8 +179,18 @@ def test_a_filter_that_is_not_one_is_refused(visit: Open) -> None:
     assert "starred=maybe is not starred=1." in words(test)
 
 
-def test_a_label_is_one_line_within_its_length() -> None:
+def test_a_label_that_is_too_long_stays_in_its_field_and_is_not_cut(
+    visit: Open, store: Store
+) -> None:
+    test = visit()
+    test.text_input(key=LABEL).set_value("dogs " * 100).run()
+    assert "at most 200 characters, this one has 499" in words(test) and said(store) == {}
+    assert test.text_input(key=LABEL).value == ("dogs " * 100).strip()
+    test.text_input(key=LABEL).set_value("dogs").run()
+    assert "Not saved" not in words(test) and said(store) == {"label": "dogs"}
+
+
+def test_a_label_is_one_line() -> None:
     assert annotations.cleaned("label", " a\n\tb  c ") == "a b c"
-    assert len(annotations.cleaned("label", "x" * 999)) == annotations.LABEL_LENGTH
     assert annotations.cleaned("note", "\n a\n b \n") == "a\n b"
     assert notes.undoing("note", "") == "Take the note back."

@@ -23,7 +23,7 @@ def own(subject: Subject) -> None:
     key = field(subject)
     st.text_input(
         "Your explanation", key=key, label_visibility="collapsed",
-        max_chars=explanation_edits.LENGTH, on_change=write, args=(subject,),
+        on_change=write, args=(subject,),
         placeholder="your own explanation, kept beside the others and scored like them",
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ def write(subject: Subject) -> None:
     if attempt(explanation_edits.write, subject.id, text, {k: v for k, v in more.items() if v}):
         st.session_state[field(subject)] = ""
         st.session_state.pop(f"{field(subject)}_from", None)
-        annotations.say(subject.id, "label", text)
+        annotations.say(subject.id, "label", as_label(text))
 
 
 def edit(subject: Subject, one: Explanation) -> None:
@@ -98,7 +98,7 @@ def buttons(subject: Subject, one: Explanation, chosen: str) -> None:
     if not is_preferred(one, chosen):
         st.button(
             "Use as label", key=f"explanation_use_{one.explanation}", type="tertiary",
-            on_click=annotations.say, args=(subject.id, "label", one.text),
+            on_click=annotations.say, args=(subject.id, "label", as_label(one.text)),
             help="Prefer it: it names the feature, and its score stands in tables.",
         )  # fmt: skip
     st.button(

@@ -36,12 +36,12 @@ def edits(subject: Subject) -> None:
         value = waiting[kind][0] if kind in waiting else said.get(kind, "")
         show(field(subject, kind), value == "1" if kind == "star" else value)
     st.text_input(
-        "Label", key=field(subject, "label"), max_chars=annotations.LABEL_LENGTH,
-        placeholder="what it fires on, in a few words", on_change=save, args=(subject, "label"),
+        "Label", key=field(subject, "label"), placeholder="what it fires on, in a few words",
+        on_change=save, args=(subject, "label"),
     )  # fmt: skip
     st.text_area(
-        "Note", key=field(subject, "note"), max_chars=annotations.NOTE_LENGTH, height=88,
-        placeholder="saved when you leave the field", on_change=save, args=(subject, "note"),
+        "Note", key=field(subject, "note"), placeholder="saved when you leave the field",
+        height=88, on_change=save, args=(subject, "note"),
     )  # fmt: skip
     st.checkbox("Starred", key=field(subject, "star"), on_change=save, args=(subject, "star"))
     if waiting:
