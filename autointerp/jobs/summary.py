@@ -7,7 +7,7 @@ import numpy as np
 
 from autointerp import nulls
 from autointerp.scorers.records import Scorer
-from autointerp.statistics import Estimate, over_features
+from autointerp.statistics import ENOUGH, Estimate, over_features
 
 OWN = ""
 """The part under which a score's own value is held."""
@@ -80,13 +80,13 @@ class Summary:
         return self._array(explainer, scorer, OWN)
 
     def means(self) -> dict[str, dict[str, Any]]:
-        """`EXPLAINER: SCORER` → the mean so far with n and interval, for whoever watches."""
-        return {
-            f"{explainer}: {scorer}": said(
-                over_features(self._array(explainer, scorer, OWN), self._scorers[scorer].bounds)
-            )
-            for explainer, scorer in self._pairs
-        }
+        """`EXPLAINER: SCORER` → the mean so far with n and interval, for whoever watches: Student's
+        interval, as this is asked every second."""
+        found = {}
+        for explainer, scorer in self._pairs:
+            values, bounds = self._array(explainer, scorer, OWN), self._scorers[scorer].bounds
+            found[f"{explainer}: {scorer}"] = said(over_features(values, bounds, many=ENOUGH))
+        return found
 
     def _result(self, explainer: str, scorer: str) -> dict[str, Any]:
         own = self._array(explainer, scorer, OWN)

@@ -23,8 +23,10 @@ def over_features(
     values: Sequence[float | None] | np.ndarray,
     bounds: tuple[float, float] = (0.0, 1.0),
     seed: int = 0,
+    many: int = MANY,
 ) -> Estimate:
     """The mean of the features that have a value; `bounds` are the least and the largest possible.
+    From `many` features on the interval is Student's.
 
     Where all are equal, up to 3 ÷ n of all features may still be anything (95 %), and the interval
     says so.
@@ -36,7 +38,7 @@ def over_features(
     value = float(kept.mean())
     if constant(kept):
         low, high = (value + 3 / n * (end - value) for end in bounds)
-    elif n >= MANY:
+    elif n >= many:
         low, high = students(kept, value)
     else:
         low, high = spread(resampled(kept, seed), value, n)
