@@ -117,11 +117,11 @@ def test_only_features_with_an_explanation_are_counted(store: Store, running, ca
     few = ",".join(map(str, range(0, 60, 4)))
     given = {"dictionary": MANY, "model": "m", "base_url": running.base_url, "judge": "openai"}
     n = data(words("explain", store, dictionary=MANY, features=few), capsys)["results"][0]["n"]
-    data(words("score", store, **given, features="top:20", seed=3), capsys)
-    wanted = Scoring(store.harvest().record.id, MANY, "top:40", ("detection",), "openai",
+    data(words("score", store, **given, features="top:12", seed=3), capsys)
+    wanted = Scoring(store.harvest().record.id, MANY, "top:30", ("detection",), "openai",
                      asking=Asking(running.base_url, "m"))  # fmt: skip
     found = scoring.estimate(store, wanted)
-    row = data(words("score", store, **given, features="top:40"), capsys)["results"][0]
+    row = data(words("score", store, **given, features="top:30"), capsys)["results"][0]
     scored = {s["feature"] for s in store.catalog.snapshot().scores.every(MANY).to_pylist()}
     assert found.features == pytest.approx(len(scored), rel=0.15) and len(scored) <= n < 20
     near(found, row)
