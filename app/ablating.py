@@ -147,9 +147,7 @@ def opened(place: Place) -> None:
     setting.show(dict(kept.request), kept.kind, tab)
     st.session_state["ablate_shown"] = name
     hold(tab, Answer(kept.request, kept.result, kept.id))
-    now = {n: info.weights_hash for n, info in place.file.dictionaries.items()}
-    changed = [n for n, h in kept.dictionaries.items() if now.get(n) != h]
-    if changed or kept.model_hash != place.file.record.model_hash:
+    if not place.file.is_of(kept.model_hash, kept.dictionaries):
         st.markdown(
             ":yellow[This run was made with other weights than this harvest's: running it again "
             "will differ.]"

@@ -55,3 +55,8 @@ def uploaded(key: str, largest: int) -> tuple[str, bytes] | None:
     if given.size > largest:
         raise InputError(f"{given.name} is larger than {largest // 10**6} MB. Take a sample.")
     return given.name, given.getvalue()
+
+
+def broken(text: str) -> str:
+    r"""A typed `\n` is a line break: a line is a prompt, and code has several."""
+    return text.replace("\\n", "\n")

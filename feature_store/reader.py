@@ -98,6 +98,11 @@ class HarvestFile:
                 raise InputError(damaged(self.path)) from error
             raise
 
+    def is_of(self, model_hash: str, dictionaries: Mapping[str, str]) -> bool:
+        """Whether it is a harvest of these very weights: of the model, and name → hash."""
+        have = {name: info.weights_hash for name, info in self.dictionaries.items()}
+        return self.record.model_hash == model_hash and dictionaries.items() <= have.items()
+
     def dictionary(self, name: str) -> DictionaryInfo:
         """The dictionary of that name, or an InputError that lists what there is."""
         return pick(f"dictionary in harvest {self.record.id}", name, self.dictionaries)

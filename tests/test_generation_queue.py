@@ -26,13 +26,13 @@ def test_places_are_in_the_order_of_coming() -> None:
     queue = Queue(Limits(at_once=2, waiting=2))
     tickets = [queue.join() for _ in range(4)]
     assert [ticket.place for ticket in tickets] == [0, 0, 1, 2]
-    assert [ticket.wait(0) for ticket in tickets] == [True, True, False, False]
+    assert [ticket.served.is_set() for ticket in tickets] == [True, True, False, False]
     with pytest.raises(InputError, match="4 people are using this model now"):
         queue.join()
     tickets[0].leave()
     assert [ticket.place for ticket in tickets] == [-1, 0, 0, 1]
-    assert tickets[0].stop.is_set()
-    assert tickets[2].wait(0)
+    assert tickets[0].stop.is_set() and not tickets[0].turn()
+    assert tickets[2].served.is_set()
     with queue.join() as late:
         assert late.place == 2
     assert late.place == -1
@@ -45,7 +45,7 @@ def test_a_visitor_who_left_without_a_word_is_not_waited_for() -> None:
     clock.now = 15
     here.touch()
     clock.now = 25
-    assert here.wait(0)
+    assert here.turn()
     assert gone.stop.is_set()
     assert (gone.place, len(queue)) == (-1, 1)
 
@@ -80,7 +80,7 @@ def test_nobody_sees_anothers_edit_and_nobody_waits_for_ever(tiny_lm: Lm) -> Non
     """Eight visitors, each with an edit of its own, four served at once."""
     start = plain(tiny_lm, "the cat saw", bos=True)
     rows = [[Row("mine", (edit("add", f"relu/{i}", strength=3.0 * i),))] for i in range(8)]
-    queue = Queue(Limits(at_once=4, waiting=8))
+    queue = Queue(Limits(at_once=4, waiting=8, silence=600))
 
     def text(i: int, stop: threading.Event | None = None) -> list[int]:
         sampling = Sampling(max_new=12, seed=i)
@@ -95,8 +95,7 @@ def test_nobody_sees_anothers_edit_and_nobody_waits_for_ever(tiny_lm: Lm) -> Non
     def visit(i: int) -> None:
         for _ in range(4):
             with queue.join() as ticket:
-                while not ticket.wait(0.5):
-                    pass
+                assert ticket.turn()
                 got[i].append(text(i, ticket.stop))
 
     threads = [threading.Thread(target=visit, args=(i,), daemon=True) for i in range(8)]

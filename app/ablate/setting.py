@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.fields import Fields
+from app.fields import Fields, broken
 from app.session import Place
 from backend.ablation.asked import AT_ONCE, Asked, Case, Ranking
 from backend.ablation.parts import HOWS, Part, check_how
@@ -122,11 +122,6 @@ def typed() -> tuple[Case, ...]:
     if not found:
         raise InputError("There is no prompt. Type one.")
     return tuple(found)
-
-
-def broken(text: str) -> str:
-    r"""A typed `\n` is a line break: a line is a prompt, and code has several."""
-    return text.replace("\\n", "\n")
 
 
 def contexts(place: Place) -> tuple[Case, ...]:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
-from app.fields import Fields
+from app.fields import Fields, broken
 from app.session import Place
 from backend.ablation.asked import Case
 from backend.circuits.records import BASELINES
@@ -94,11 +94,6 @@ def cases() -> tuple[Case, ...]:
     if not found:
         raise InputError("There is no prompt. Type one.")
     return tuple(found)
-
-
-def broken(text: str) -> str:
-    r"""A typed `\n` is a line break: a line is a prompt, and code has several."""
-    return text.replace("\\n", "\n")
 
 
 def show(request: Asked) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from app.commands.harvest import look_at_weights
-from app.commands.steer import loaded
+from app.commands.engine import harvest_of, hashes, kept, loaded, made_by
 from app.commands.terminal import console
 from app.wording import measure, signed
 from backend.ablation.asked import Asked, Case
@@ -44,24 +44,27 @@ def ablate(
     as_json: bool,
 ) -> None:
     """Run it, print it, and keep it where a store is named; see `saefari ablate --help`."""
-    named = tuple(Part.parse(text) for text in (*features, *parts))
+    taken = tuple(Part.parse(text) for text in (*features, *parts))
     case = Case(prompt, answer, wrong, pair)
-    asked = Asked((case,), named, check_how(mode), seed, positions=positions).check()
-    if mode == "mean" and store is None and (feature := first_feature(named)):
+    asked = Asked((case,), taken, check_how(mode), seed, positions=positions).check()
+    if mode == "mean" and store is None and (feature := first_feature(taken)):
         no_harvest(feature)
-    look_at_weights(model, dictionaries)
     kept_in = Store(store) if store else None
     live = loaded(model, dictionaries, device, dtype, trust_remote_code)
-    file = harvest_of(kept_in, live, named) if kept_in else None
+    file = harvest_of(kept_in, live, named(taken)) if kept_in else None
 
     from backend.ablation.trial import ablate
 
     result = ablate(live, asked, means_of(file, kept_in))
-    kept, unkept = keep(kept_in, file, live, asked, result) if kept_in else ("", "")
+    name = unkept = ""
+    if kept_in:
+        name, unkept = kept(file, partial(keep, kept_in, live, asked, result))
     if as_json:
-        click.echo(json.dumps({**result, **about(live, asked, kept)}, ensure_ascii=False))
+        about = made_by(live, asked.to_json(), name)
+        weights = hashes(live, named(asked.parts))
+        click.echo(json.dumps({**result, **about, "dictionaries": weights}, ensure_ascii=False))
     else:
-        show(result, kept)
+        show(result, name)
     if unkept:
         console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
 
@@ -71,15 +74,9 @@ def first_feature(parts: Iterable[Part]) -> Part | None:
     return next((part for part in parts if part.feature), None)
 
 
-def harvest_of(store: Store, live: "LocalEngine", parts: Iterable[Part]) -> HarvestFile | None:
-    """The newest harvest of this very model that has the parts' very dictionaries."""
-    names = {part.dictionary for part in parts if part.dictionary} & set(live.dictionaries)
-    want = {name: live.dictionaries[name].weights_hash for name in names}
-    for file in store.harvests():
-        have = {name: info.weights_hash for name, info in file.dictionaries.items()}
-        if file.record.model_hash == live.lm.model_hash and want.items() <= have.items():
-            return file
-    return None
+def named(parts: Iterable[Part]) -> set[str]:
+    """The dictionaries of the parts."""
+    return {part.dictionary for part in parts if part.dictionary}
 
 
 def means_of(file: HarvestFile | None, store: Store | None) -> Means:
@@ -100,37 +97,14 @@ def means_of(file: HarvestFile | None, store: Store | None) -> Means:
     return unknown
 
 
-def keep(
-    store: Store, file: HarvestFile | None, live: "LocalEngine", asked: Asked, result: Any
-) -> tuple[str, str]:
-    """The id that the run is kept under, or why it is not."""
-    from app.experiments import keeping
+def keep(store: Store, live: "LocalEngine", asked: Asked, result: Any, file: HarvestFile) -> str:
+    """Its id."""
+    from app.experiments.keeping import keep
 
-    if file is None:
-        return "", "the store has no harvest of this model and these dictionaries."
-    names = {part.dictionary for part in asked.parts if part.dictionary}
-    try:
-        return keeping.keep(
-            store, "ablate", live, harvest=file.record.id, dictionaries=names,
-            request=asked.to_json(), result=result,
-        ), ""  # fmt: skip
-    except InputError as error:
-        return "", str(error)
-
-
-def about(live: "LocalEngine", asked: Asked, kept: str) -> dict[str, Any]:
-    """What the numbers belong to."""
-    from app.experiments import keeping
-
-    names = sorted({part.dictionary for part in asked.parts if part.dictionary})
-    return {
-        "request": asked.to_json(),
-        "model": live.lm.name,
-        "model_hash": live.lm.model_hash,
-        "dictionaries": {name: live.dictionaries[name].weights_hash for name in names},
-        "versions": keeping.versions(live),
-        "experiment": kept or None,
-    }
+    return keep(
+        store, "ablate", live, harvest=file.record.id, dictionaries=named(asked.parts),
+        request=asked.to_json(), result=result,
+    )  # fmt: skip
 
 
 def show(result: dict[str, Any], kept: str) -> None:

@@ -1,6 +1,7 @@
 """`saefari circuit`: which features a behaviour runs through."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ from rich.text import Text
 
 from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
-from app.commands.harvest import look_at_weights
-from app.commands.steer import loaded, plain
+from app.commands.engine import harvest_of, kept, loaded, made_by
+from app.commands.steer import plain
 from app.commands.terminal import console
 from app.wording import count, measure, signed
 from backend.ablation.asked import Case, read_jsonl
@@ -58,15 +59,17 @@ def circuit(
         method, (), cases_of(prompt, corrupt, prompts), task, baseline=baseline,
         **given,
     ).check()  # fmt: skip
-    look_at_weights(model, dictionaries)
     kept_in = Store(store) if store else None
     live = loaded(model, dictionaries, device, dtype, trust_remote_code)
     found = watched(live, asked, quiet=as_json)
-    kept, unkept = keep(kept_in, live, asked, found) if kept_in else ("", "")
+    name = unkept = ""
+    if kept_in:
+        file = harvest_of(kept_in, live, found.dictionaries)
+        name, unkept = kept(file, partial(keep, kept_in, live, asked, found))
     if as_json:
-        click.echo(json.dumps(as_data(live, asked, found, kept), ensure_ascii=False))
+        click.echo(json.dumps(as_data(live, asked, found, name), ensure_ascii=False))
     else:
-        show(found, kept)
+        show(found, name)
     if unkept:
         console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
 
@@ -101,45 +104,22 @@ def watched(live: "LocalEngine", asked: Asked, *, quiet: bool) -> Circuit:
         return find(live, asked, tell)
 
 
-def keep(store: Store, live: "LocalEngine", asked: Asked, found: Circuit) -> tuple[str, str]:
-    """The id that it is kept under, or why it is not."""
+def keep(store: Store, live: "LocalEngine", asked: Asked, found: Circuit, file: HarvestFile) -> str:
+    """Its id."""
     from app.circuits.keeping import keep
 
-    file = harvest_of(store, live, found)
-    if file is None:
-        return "", "the store has no harvest of this model and these dictionaries."
-    try:
-        return keep(store, file.record.id, live, asked, found), ""
-    except InputError as error:
-        return "", str(error)
-
-
-def harvest_of(store: Store, live: "LocalEngine", found: Circuit) -> HarvestFile | None:
-    """The newest harvest of this very model that has the circuit's very dictionaries."""
-    want = {name: live.dictionaries[name].weights_hash for name in found.dictionaries
-            if name in live.dictionaries}  # fmt: skip
-    for file in store.harvests():
-        have = {name: info.weights_hash for name, info in file.dictionaries.items()}
-        if file.record.model_hash == live.lm.model_hash and want.items() <= have.items():
-            return file
-    return None
+    return keep(store, file.record.id, live, asked, found)
 
 
 def as_data(live: "LocalEngine", asked: Asked, found: Circuit, kept: str) -> dict[str, Any]:
     """The circuit as plain data; estimates as numbers, their intervals beside them."""
-    from app.experiments.keeping import versions
-
     estimates = {name: getattr(found, name) for name in ("faithfulness", "completeness", "clean",
                                                          "empty")}  # fmt: skip
     return {
         **found.to_json(),
         **{name: one.value if one else None for name, one in estimates.items()},
         "intervals": {name: [one.low, one.high] for name, one in estimates.items() if one},
-        "request": asked.to_json(),
-        "model": live.lm.name,
-        "model_hash": live.lm.model_hash,
-        "versions": versions(live),
-        "experiment": kept or None,
+        **made_by(live, asked.to_json(), kept),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from app.commands.harvest import look_at_weights
+from app.commands.engine import harvest_of, hashes, kept, loaded, made_by
 from app.commands.terminal import console
 from app.steer.story import Story, rail, warnings
 from backend.generation.asked import Asked
@@ -53,18 +54,20 @@ def steer(
     check_basis(mode, store)
     drawn = Sampling(**sampling)
     drawn.check()
-    look_at_weights(model, dictionaries)
     kept_in = Store(store) if store else None
     live = loaded(model, dictionaries, device, dtype, trust_remote_code)
-    file = harvest_of(kept_in, live, edits) if kept_in else None
+    names = {feature.dictionary for edit in edits for feature in edit.features}
+    file = harvest_of(kept_in, live, names) if kept_in else None
     edits = [with_basis(edit, file) for edit in edits]
     asked = Asked(prompt, tuple(edits), drawn, bos=live.bos is not None)
     story = told(live, asked, quiet=as_json)
-    kept, unkept = keep(kept_in, file, live, asked, story.data) if kept_in else ("", "")
+    name = unkept = ""
+    if kept_in:
+        name, unkept = kept(file, partial(keep, kept_in, live, asked, story.data))
     if as_json:
-        click.echo(json.dumps(as_data(live, asked, story.data, kept), ensure_ascii=False))
+        click.echo(json.dumps(as_data(live, asked, story.data, name), ensure_ascii=False))
     else:
-        print_rails(story.data, kept)
+        print_rails(story.data, name)
     if unkept:
         console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
 
@@ -110,35 +113,6 @@ def check_basis(mode: str, store: Path | None) -> None:
             f"{mode} needs values of other texts, which options cannot give: use it from Python, "
             f"or choose one of {', '.join(able)}."
         )
-
-
-def loaded(
-    model: str,
-    dictionaries: tuple[str, ...],
-    device: str | None,
-    dtype: str | None,
-    trust_remote_code: bool,
-) -> "LocalEngine":
-    """The model with its dictionaries, by name."""
-    from backend.assembling import assemble
-    from backend.device import choose_placement
-    from backend.dictionaries import check_source, parse_spec
-
-    specs = [parse_spec(text) for text in dictionaries]
-    named = {name or check_source(spec).default_name: spec for name, spec in specs}
-    placement = choose_placement(device, dtype)
-    return assemble(model, named, placement, trust_remote_code=trust_remote_code)
-
-
-def harvest_of(store: Store, live: "LocalEngine", edits: Sequence[Edit]) -> HarvestFile | None:
-    """The newest harvest of this very model that has the edits' very dictionaries."""
-    names = {feature.dictionary for edit in edits for feature in edit.features}
-    want = {n: pick("dictionary", n, live.dictionaries).weights_hash for n in names}
-    for file in store.harvests():
-        have = {name: info.weights_hash for name, info in file.dictionaries.items()}
-        if file.record.model_hash == live.lm.model_hash and want.items() <= have.items():
-            return file
-    return None
 
 
 def with_basis(edit: Edit, file: HarvestFile | None) -> Edit:
@@ -193,38 +167,25 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
-def keep(
-    store: Store, file: HarvestFile | None, live: "LocalEngine", asked: Asked, result: Any
-) -> tuple[str, str]:
-    """The id that the run is kept under, or why it is not."""
+def keep(store: Store, live: "LocalEngine", asked: Asked, result: Any, file: HarvestFile) -> str:
+    """Its id."""
     from app.experiments.keeping import keep
 
-    if file is None:
-        return "", "the store has no harvest of this model and these dictionaries."
-    try:
-        return keep(
-            store, "steer", live, harvest=file.record.id, dictionaries=asked.dictionaries,
-            request=asked.to_json(), result=result,
-        ), ""  # fmt: skip
-    except InputError as error:
-        return "", str(error)
+    return keep(
+        store, "steer", live, harvest=file.record.id, dictionaries=asked.dictionaries,
+        request=asked.to_json(), result=result,
+    )  # fmt: skip
 
 
 def as_data(live: "LocalEngine", asked: Asked, story: Any, kept: str) -> dict[str, Any]:
     """The run as plain data: texts, KL of each token, guard rails, and what was asked."""
-    from app.experiments.keeping import versions
-
-    rows, names = story["rows"], asked.dictionaries
+    rows = story["rows"]
     return {
         **{name: row["end"]["text"] for name, row in rows.items()},
         "kl": rows["steered"]["kl"],
         "rails": {name: rails(row) for name, row in rows.items()},
-        "request": asked.to_json(),
-        "model": live.lm.name,
-        "model_hash": live.lm.model_hash,
-        "dictionaries": {name: live.dictionaries[name].weights_hash for name in names},
-        "versions": versions(live),
-        "experiment": kept or None,
+        **made_by(live, asked.to_json(), kept),
+        "dictionaries": hashes(live, asked.dictionaries),
         "result": story,
     }
 

@@ -164,16 +164,10 @@ def begin(experiment: Experiment, engine: Engine, file: HarvestFile) -> Again:
 
 def harvest_of(store: Store, experiment: Experiment) -> HarvestFile | None:
     """A harvest with the run's very weights: its own, if it is here, else the newest."""
-    fitting = [file for file in store.harvests() if fits(file, experiment)]
+    weights = experiment.model_hash, experiment.dictionaries
+    fitting = [file for file in store.harvests() if file.is_of(*weights)]
     own = [file for file in fitting if file.record.id == experiment.harvest]
     return next(iter([*own, *fitting]), None)
-
-
-def fits(file: HarvestFile, experiment: Experiment) -> bool:
-    """Whether a harvest is of the run's weights."""
-    have = {name: info.weights_hash for name, info in file.dictionaries.items()}
-    same = file.record.model_hash == experiment.model_hash
-    return same and experiment.dictionaries.items() <= have.items()
 
 
 def hindrance(store: Store, experiment: Experiment) -> str:

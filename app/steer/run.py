@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 SILENCE_S = 8.0
 """A page that has not been heard of for so long has been left."""
 REMEMBERED = 64
-WAIT_S = 0.25
 
 
 class Run:
@@ -50,10 +49,8 @@ class Run:
         """The thread's work, from the queue to the catalog."""
         try:
             with self.ticket:
-                while not self.ticket.served.wait(WAIT_S):
-                    self.ticket.queue.tidy()
-                    if self.ticket.stop.is_set():
-                        return
+                if not self.ticket.turn():
+                    return
                 self._generate()
                 gone = self.ticket.place < 0
             if not gone and self.story.n:

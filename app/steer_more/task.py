@@ -10,7 +10,7 @@ import streamlit as st
 from app import live, session
 from app.experiments.keeping import keep
 from app.session import Place
-from app.steer.run import WAIT_S, line
+from app.steer.run import line
 from app.wording import count
 from feature_store.errors import InputError
 from feature_store.experiments import Kind
@@ -49,10 +49,8 @@ class Task:
         """The thread's work."""
         try:
             with self.ticket:
-                while not self.ticket.served.wait(WAIT_S):
-                    self.ticket.queue.tidy()
-                    if self.ticket.stop.is_set():
-                        return
+                if not self.ticket.turn():
+                    return
                 self.result = self._work(self)
         except InputError as error:
             self.error = str(error)

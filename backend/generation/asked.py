@@ -5,12 +5,12 @@ can do again what another did. Imports without torch.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from backend.generation.records import Row, Sampling
-from backend.interventions.records import Edit, Freeze
-from feature_store.errors import InputError, near_miss
+from backend.interventions.records import Edit, Freeze, known
+from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
 DEFAULT, STEERED = "default", "steered"
@@ -70,7 +70,7 @@ class Asked:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Asked":
         """What `to_json` gave, less what is as usual; InputError for anything else."""
-        given = _known("A steering run", cls, data)
+        given = known(cls, data, "A steering run")
         if "prompt" not in given:
             raise InputError("A steering run needs a prompt: a text, or the turns of a chat.")
         try:
@@ -91,7 +91,7 @@ class Asked:
 
 def sampling_of(data: Mapping[str, Any]) -> Sampling:
     """A checked Sampling from plain data; InputError for what it does not have."""
-    given = _known("Sampling", Sampling, data)
+    given = known(Sampling, data)
     found = Sampling(**{**given, "stop": tuple(given.get("stop", ()))})
     found.check()
     return found
@@ -104,19 +104,6 @@ def _prompt(given: Any) -> str | tuple[Mapping[str, str], ...]:
 
 
 def _freeze(data: Mapping[str, Any]) -> Freeze:
-    given = _known("Freeze", Freeze, data)
+    given = known(Freeze, data)
     pairs = {name: (int(at[0]), int(at[1])) for name, at in given.items() if at is not None}
     return Freeze(**pairs)
-
-
-def _known(what: str, kind: type, data: object) -> dict[str, Any]:
-    if not isinstance(data, Mapping):
-        raise InputError(f"{what} is written as an object, not as {data!r}.")
-    names = [one.name for one in fields(kind)]
-    for key in data:
-        if key not in names:
-            raise InputError(
-                f"{what} has no field {key!r}.{near_miss(str(key), names)} "
-                f"It has: {', '.join(names)}."
-            )
-    return dict(data)

@@ -15,6 +15,9 @@ from backend.generation.prompts import Start
 from backend.generation.records import Sampling
 from feature_store.errors import InputError
 
+WAIT_S = 0.25
+"""How often a thread in the line looks after those before it who have fallen silent."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -66,11 +69,11 @@ class Ticket:
         """The visitor is still there."""
         self.heard = self.queue.clock()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait up to so long; whether it is this visitor's turn. Counts as being there."""
-        self.touch()
-        self.queue.tidy()
-        return self.served.wait(seconds) and not self.stop.is_set()
+    def turn(self) -> bool:
+        """Wait in a thread for this visitor's turn; False when they left before it came."""
+        while not self.served.wait(WAIT_S) and not self.stop.is_set():
+            self.queue.tidy()
+        return not self.stop.is_set()
 
     def leave(self) -> None:
         """Give the place up, whatever it was; harmless twice."""

@@ -121,7 +121,7 @@ class Edit:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Edit":
         """What `to_json` gave, as lists or tuples; InputError for anything else."""
-        given = _known(cls, data)
+        given = known(cls, data)
         if "mode" not in given:
             raise InputError(f"An edit needs a mode. {listing(list(MODES))}")
         return cls(
@@ -152,14 +152,17 @@ class Freeze:
     mlps: tuple[int, int] | None = None
 
 
-def _known(kind: type, data: object) -> dict[str, Any]:
+def known(kind: type, data: object, name: str = "") -> dict[str, Any]:
+    """A record's fields out of plain data; InputError for other data and for fields that `kind`,
+    called `name` where its own would say little, has not."""
+    what = name or kind.__name__
     if not isinstance(data, Mapping):
-        raise InputError(f"{kind.__name__} is written as an object, not as {data!r}.")
+        raise InputError(f"{what} is written as an object, not as {data!r}.")
     names = [one.name for one in fields(kind)]
     for key in data:
         if key not in names:
             raise InputError(
-                f"{kind.__name__} has no field {key!r}.{near_miss(str(key), names)} "
+                f"{what} has no field {key!r}.{near_miss(str(key), names)} "
                 f"It has: {', '.join(names)}."
             )
     return dict(data)
@@ -185,7 +188,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _where(data: object) -> Where:
-    given = _known(Where, data)
+    given = known(Where, data)
     gate = given.get("gate")
     return Where(
         **{
@@ -200,7 +203,7 @@ def _where(data: object) -> Where:
 
 
 def _when(data: object) -> When:
-    given = _known(When, data)
+    given = known(When, data)
     schedule = _one_of("schedule", given.get("schedule", "constant"), Schedule)
     n = given.get("n", 1)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -211,7 +214,7 @@ def _when(data: object) -> When:
 def _vector(data: object) -> Vector | None:
     if data is None:
         return None
-    given = _known(Vector, data)
+    given = known(Vector, data)
     if missing := {"name", "hook", "values"} - set(given):
         raise InputError(f"A vector needs {', '.join(sorted(missing))}.")
     values = tuple(_number("values", value) for value in given["values"])
@@ -219,10 +222,10 @@ def _vector(data: object) -> Vector | None:
 
 
 def _basis(data: object) -> Basis:
-    given = _known(Basis, data)
+    given = known(Basis, data)
     return Basis(
         values=tuple(_number("values", value) for value in given.get("values", ())),
         slots=tuple(tuple(map(float, one)) for one in given.get("slots", ())),
-        posterior=tuple(Posterior(**_known(Posterior, p)) for p in given.get("posterior", ())),
+        posterior=tuple(Posterior(**known(Posterior, p)) for p in given.get("posterior", ())),
         source=str(given.get("source", "")),
     )

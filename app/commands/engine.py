@@ -1,0 +1,67 @@
+"""The model that `steer`, `ablate` and `circuit` run, its harvest, and what is kept of a run."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from app.commands.harvest import look_at_weights
+from feature_store.errors import InputError
+from feature_store.reader import HarvestFile
+from feature_store.store import Store
+
+if TYPE_CHECKING:
+    from backend.engine import LocalEngine
+
+
+def loaded(
+    model: str,
+    dictionaries: tuple[str, ...],
+    device: str | None,
+    dtype: str | None,
+    trust_remote_code: bool,
+) -> "LocalEngine":
+    """The model with its dictionaries, by name."""
+    look_at_weights(model, dictionaries)
+    from backend.assembling import assemble
+    from backend.device import choose_placement
+    from backend.dictionaries import check_source, parse_spec
+
+    specs = [parse_spec(text) for text in dictionaries]
+    named = {name or check_source(spec).default_name: spec for name, spec in specs}
+    placement = choose_placement(device, dtype)
+    return assemble(model, named, placement, trust_remote_code=trust_remote_code)
+
+
+def hashes(live: "LocalEngine", names: Iterable[str]) -> dict[str, str]:
+    """Dictionary → hash of its weights, of those that are loaded."""
+    known = live.dictionaries
+    return {name: known[name].weights_hash for name in sorted(set(names)) if name in known}
+
+
+def harvest_of(store: Store, live: "LocalEngine", names: Iterable[str]) -> HarvestFile | None:
+    """The newest harvest of this very model that has these very dictionaries."""
+    want = hashes(live, names)
+    fitting = (file for file in store.harvests() if file.is_of(live.lm.model_hash, want))
+    return next(fitting, None)
+
+
+def kept(file: HarvestFile | None, keep: Callable[[HarvestFile], str]) -> tuple[str, str]:
+    """The id that a run is kept under, or why it is not."""
+    if file is None:
+        return "", "the store has no harvest of this model and these dictionaries."
+    try:
+        return keep(file), ""
+    except InputError as error:
+        return "", str(error)
+
+
+def made_by(live: "LocalEngine", request: Any, experiment: str) -> dict[str, Any]:
+    """What the numbers that a command prints as data belong to."""
+    from app.experiments.keeping import versions
+
+    return {
+        "request": request,
+        "model": live.lm.name,
+        "model_hash": live.lm.model_hash,
+        "versions": versions(live),
+        "experiment": experiment or None,
+    }
