@@ -1,5 +1,6 @@
 """Corpora that need no file: Python's own standard library, and the embedded demo's text."""
 
+import os
 import platform
 import sysconfig
 import tokenize
@@ -22,15 +23,19 @@ def stdlib_corpus() -> Corpus:
 
 
 def _stdlib_documents(root: Path) -> Iterator[Document]:
-    files = sorted((path.relative_to(root).as_posix(), path) for path in root.rglob("*.py"))
-    for part, path in files:
-        if NOT_LIBRARY.isdisjoint(part.split("/")):
-            try:
-                with tokenize.open(path) as source:  # honours a coding cookie
-                    text = source.read()
-            except (SyntaxError, UnicodeDecodeError):  # a few fixtures are broken on purpose
-                continue
-            yield Document(f"stdlib/{part}", text)
+    for part, path in sorted((path.relative_to(root).as_posix(), path) for path in _library(root)):
+        try:
+            with tokenize.open(path) as source:  # honours a coding cookie
+                text = source.read()
+        except (SyntaxError, UnicodeDecodeError):  # a few fixtures are broken on purpose
+            continue
+        yield Document(f"stdlib/{part}", text)
+
+
+def _library(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = set(folders) - NOT_LIBRARY  # walks the rest only
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
 
 
 def demo_corpus() -> Corpus:
