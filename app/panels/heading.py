@@ -35,7 +35,7 @@ def draw(subject: Subject) -> None:
         ],
         "notes": notes.TITLE,
         "facts": facts(subject),
-        "warnings": warnings(subject),
+        "warnings": [*unsaved(subject), *warnings(subject)],
     }
     components.heading(
         key=KEY,
@@ -44,6 +44,12 @@ def draw(subject: Subject) -> None:
         on_star_change=lambda: star(subject),
         on_leave_change=components.ignore,
     )
+
+
+def unsaved(subject: Subject) -> list[str]:
+    """What was typed and could not be saved, and why: the notes may be out of sight."""
+    waiting = annotations.unsaved(subject.id)
+    return [f"{kind.capitalize()} not saved: {why}" for kind, (_, why) in waiting.items()]
 
 
 def ways_out(subject: Subject) -> dict[str, tuple[str, dict[str, str], str]]:

@@ -11,8 +11,6 @@ from app.steer.conditions import chats
 from feature_store.errors import InputError
 
 FROZEN = {"patterns": "attention patterns", "norms": "norms", "mlps": "MLP outputs"}
-LONGEST = 20_000
-"""Characters of a prompt."""
 
 
 def prompt(place: Place) -> None:
@@ -35,7 +33,7 @@ def prompt(place: Place) -> None:
     field = f"{key}_prompt"
     st.session_state.setdefault(field, now if isinstance(now, str) else "")
     st.text_area(
-        "Prompt", key=field, height=68, max_chars=LONGEST, label_visibility="collapsed",
+        "Prompt", key=field, height=68, label_visibility="collapsed",
         placeholder="What the model goes on from, such as: Once upon a time",
         on_change=typed, args=(field,),
     )  # fmt: skip

@@ -82,6 +82,14 @@ COLUMNS = {
 }
 
 
+WIDE = {
+    "label": st.column_config.TextColumn("label", width=320),
+    "why": st.column_config.TextColumn("why it is here", width=120),
+}
+BY_WORDS = {"label": WIDE, "meaning": WIDE}
+"""Where words are searched for, they have the room."""
+
+
 def asked() -> dict[str, str]:
     """The search in the URL, else what this visitor asked last."""
     given = {n: v for n, v in st.query_params.to_dict().items() if n in USUAL}
@@ -156,7 +164,7 @@ def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
     picked = st.dataframe(
         table, key="search_results", hide_index=True, row_height=28, lazy=False,
         height=min(35 + 28 * len(table) + 4, 560), on_select="rerun",
-        selection_mode="single-cell", column_config=COLUMNS,
+        selection_mode="single-cell", column_config=COLUMNS | BY_WORDS.get(wanted["by"], {}),
     )  # fmt: skip
     if cells := picked["selection"]["cells"]:
         name, number = (table[column][cells[0][0]].as_py() for column in ("dictionary", "feature"))
