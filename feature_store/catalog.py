@@ -175,10 +175,12 @@ def migrate(db: duckdb.DuckDBPyConnection, path: Path) -> None:
             f"{path} was written by a newer Saefari (it has {max(unknown)}). Upgrade Saefari, "
             "or use another store."
         )
-    for file in files:
-        if file.name not in done:
-            db.execute(file.read_text(encoding="utf-8"))
-            db.execute("INSERT INTO migration VALUES (?)", [file.name])
+    fresh = [file for file in files if file.name not in done]
+    for file in fresh:
+        db.execute(file.read_text(encoding="utf-8"))
+    if fresh:
+        names = [file.name for file in fresh]
+        db.execute("INSERT INTO migration SELECT unnest(?::VARCHAR[])", [names])
     db.commit()
 
 

@@ -86,6 +86,7 @@ def test_reading_leaves_the_file_as_it_was(catalog: Catalog) -> None:
     catalog.annotate(A, "label", "dogs")
     before = (catalog.path.stat(), catalog.path.read_bytes())
     assert in_force(catalog) and catalog.history(A) and catalog.snapshot() is catalog.snapshot()
+    assert in_force(Catalog(catalog.path))  # which looks whether it is up to date
     assert catalog.path.stat().st_mtime_ns == before[0].st_mtime_ns
     assert catalog.path.read_bytes() == before[1]
 
