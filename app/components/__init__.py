@@ -14,13 +14,14 @@ from streamlit.components.v2 import component
 HERE = Path(__file__).parent
 
 
-def declare(name: str) -> Callable[..., Any]:
-    """The mount function of the component in NAME.js and NAME.css."""
+def declare(name: str, *shared: str) -> Callable[..., Any]:
+    """The mount function of the component in NAME.js and NAME.css; `shared` are scripts that it
+    needs beside base.js."""
     return component(
         f"saefari_{name}",
         html='<div class="root"></div>',
-        css=(HERE / "base.css").read_text("utf-8") + (HERE / f"{name}.css").read_text("utf-8"),
-        js=(HERE / "base.js").read_text("utf-8") + (HERE / f"{name}.js").read_text("utf-8"),
+        css="".join((HERE / f"{part}.css").read_text("utf-8") for part in ("base", name)),
+        js="".join((HERE / f"{part}.js").read_text("utf-8") for part in ("base", *shared, name)),
     )
 
 
@@ -29,8 +30,8 @@ def ignore() -> None:
 
 
 contexts, facts, document = declare("contexts"), declare("facts"), declare("document")
-heading, prompt, rows = declare("heading"), declare("prompt"), declare("rows")
-strip, steer = declare("strip"), declare("steer")
+heading, prompt, rows = declare("heading"), declare("prompt", "selecting"), declare("rows")
+strip, steer = declare("strip", "selecting"), declare("steer")
 table, search, histogram = declare("table"), declare("search"), declare("histogram")
 effects, ranked, sources = declare("effects"), declare("ranked"), declare("sources")
 entries, ablated = declare("entries"), declare("ablated")

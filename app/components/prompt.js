@@ -77,25 +77,20 @@ function lensTable(data, select) {
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
-  const strip = el("div", "strip");
   const said = el("div", "said");
   const lists = el("div", "lists");
   const only = data.pinned !== null;
   const gradient = data.sort === "gradient";
-  let selected = null, from = null;
+  let selected = null;
   const limits = new Map(); // dictionary → features listed
   let pinned = only ? { dictionary: data.dictionaries[0], feature: data.pinned } : null;
 
-  const spans = data.tokens.map((token, i) => {
-    const span = el("span", token.counted ? "tok" : "tok uncounted", token.text || "◌");
-    span.title = `id ${token.id}, position ${i}`;
-    span.dataset.position = i;
-    if (token.counted) span.tabIndex = 0;
-    if (gradient && data.at === i) span.classList.add("aim");
-    strip.append(span);
-    if (token.breaks) strip.append(el("br"));
-    return span;
+  const { strip, spans } = selecting(data.tokens, {
+    drag(...positions) { selected = positions; show(); },
+    press: choose,
+    clear() { selected = null; show(); },
   });
+  if (gradient) spans[data.at]?.classList.add("aim");
   const lens = data.lens ? lensTable(data, choose) : null;
 
   function choose(position) {
@@ -174,30 +169,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
     }
     return box;
   }
-
-  const position = (event) => {
-    const span = event.target.closest?.(".tok");
-    return span && !span.classList.contains("uncounted") ? Number(span.dataset.position) : null;
-  };
-  strip.addEventListener("pointerdown", (event) => {
-    from = position(event);
-    if (from !== null) { selected = [from, from]; show(); }
-  });
-  strip.addEventListener("pointerover", (event) => {
-    const to = position(event);
-    if (from === null || to === null || !event.buttons) return;
-    selected = [Math.min(from, to), Math.max(from, to)];
-    show();
-  });
-  strip.addEventListener("pointerup", () => { from = null; });
-  strip.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { selected = null; show(); return; }
-    const at = position(event);
-    if (at === null) return;
-    if (event.key === "Enter" || event.key === " ") { choose(at); event.preventDefault(); }
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (step) spans[at + step]?.focus();
-  });
 
   root.replaceChildren(...[strip, lens, said, lists].filter(Boolean));
   show();
