@@ -13,7 +13,7 @@ from app.wording import count, measure, plural
 from feature_store.errors import InputError
 from feature_store.jobs import Job
 
-WIDTHS, GAP = [1.1, 2.2, 1.0, 2.7, 1.5, 3.2], "medium"
+WIDTHS, GAP = [1.6, 1.9, 0.9, 3.1, 1.5, 2.7], "medium"
 HEADS = ("kind", "what", "state", "progress", "started", "")
 SHOWN = 100
 """Jobs listed, newest first."""
