@@ -86,6 +86,7 @@ def test_one_text_at_a_time_is_all_at_once(
     live: LocalEngine, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = replace(asked, exact=0, hook="blocks.2.hook_resid_post", dictionaries=("words", "later"))
+    few = replace(few, train=trapped(40, together=True))
     whole = rank(live, few)
     monkeypatch.setattr("backend.contrast.reading.TOKENS", 1)
     for one, other in zip(whole["rows"], rank(live, few)["rows"], strict=True):
