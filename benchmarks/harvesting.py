@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.harvest.stages import MODEL_STAGES, ONCE_STAGES
 from benchmarks.children import measured
 from benchmarks.goals import Goal, table
 from benchmarks.workload import Workload
@@ -15,6 +14,10 @@ SHOWN = (
     "checkpoint", "merge", "write", "model", "plan", "self-check", "logits", "neighbours",
 )  # fmt: skip
 AT_THE_END = ("merge", "write")
+MODEL_STAGES = ("forward", "encode")
+"""The work that no harvest can do without; all other stages are overhead."""
+ONCE_STAGES = ("model", "plan", "self-check", "logits", "neighbours")
+"""Work once per model, corpus or dictionary, whatever the number of tokens."""
 
 
 @dataclass(frozen=True)
