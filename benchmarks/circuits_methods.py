@@ -1,13 +1,12 @@
 """Figures of docs/circuits-methods.md: attribution graphs, traces, paths, and heads by codes.
 
-`python -m benchmarks.circuits_methods [FOLDER]` writes a line of JSON for each part, in minutes.
-FOLDER is one like that of SAEFARI_TEST_DATA; without it only the demo is measured.
+Writes a line of JSON for each part, in minutes.
 """
 
+import argparse
 import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -261,6 +260,7 @@ def real_figures(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and write."""
+    folder = given(__doc__)
     torch.set_num_threads(1)
     lm, place = load_lm(), choose_placement("cpu", "float32")
     mlps, heads_ = (
@@ -268,18 +268,28 @@ def main() -> None:
         for kind in ("mlp", "attn")
     )
     for task in UNSHOWN:
-        _tell(f"heads of {task}", heads(lm, partial(counterpairs, task, "held_out")))
-    _tell("connections", all_pairs(lm, mlps))
-    _tell("traces and paths", others(lm, [*heads_, *mlps], asked("indirect_object", GRAPHS)))
+        tell(f"heads of {task}", heads(lm, partial(counterpairs, task, "held_out")))
+    tell("connections", all_pairs(lm, mlps))
+    tell("traces and paths", others(lm, [*heads_, *mlps], asked("indirect_object", GRAPHS)))
     for task in GRAPHED:
-        _tell(f"graphs of {task}", graphs(lm, mlps, asked(task, GRAPHS)))
-    if len(sys.argv) > 1:
-        _tell("stories3m", real_figures(Path(sys.argv[1])))
+        tell(f"graphs of {task}", graphs(lm, mlps, asked(task, GRAPHS)))
+    if folder:
+        tell("stories3m", real_figures(folder))
 
 
-def _tell(name: str, found: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({name: found}, default=float) + "\n")
-    sys.stdout.flush()
+def given(description: str | None) -> Path | None:
+    """The folder of the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "folder", type=Path, nargs="?", metavar="FOLDER",
+        help="one like that of SAEFARI_TEST_DATA; without it only the demo is measured",
+    )  # fmt: skip
+    return parser.parse_args().folder
+
+
+def tell(name: str, found: dict[str, Any]) -> None:
+    """A line of JSON."""
+    print(json.dumps({name: found}, default=float), flush=True)
 
 
 if __name__ == "__main__":

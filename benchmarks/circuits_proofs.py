@@ -1,11 +1,9 @@
 """Attribution graphs run by ablation: the table in docs/circuits-methods.md beside a null.
 
-`python -m benchmarks.circuits_proofs [FOLDER]` writes a line of JSON for each set of prompts, in
-minutes. FOLDER is one like that of SAEFARI_TEST_DATA; without it only the demo is measured.
+Writes a line of JSON for each set of prompts, in minutes.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +28,7 @@ from backend.dictionaries.base import Dictionary
 from backend.engine import LocalEngine
 from backend.live import Text
 from backend.lm import Lm
+from benchmarks.circuits_methods import given, tell
 
 TASKS = ("indirect_object", "greater_than", "pronoun", "induction")
 PROMPTS, DRAWS = 20, 200
@@ -102,25 +101,20 @@ def behind_bos(lm: Lm, ids: list[int]) -> Text:
 
 def main() -> None:
     """Measure and write."""
+    folder = given(__doc__)
     torch.set_num_threads(1)
     place = choose_placement("cpu", "float32")
     lm = load_lm()
     mlps = [load(str(WEIGHTS / f"mlp-{n}"), name=f"mlp-{n}", placement=place) for n in range(4)]
     for task in TASKS:
-        _tell(task, proofs(lm, mlps, asked(lm, task)))
-    if len(sys.argv) > 1:
-        folder = Path(sys.argv[1])
+        tell(task, proofs(lm, mlps, asked(lm, task)))
+    if folder:
         lm = Lm.load(str(folder / "stories3m"), place)
         six = [
             load(str(folder / f"transcoder-stories3m-mlp{n}"), name=f"mlp{n}", placement=place)
             for n in range(lm.n_layers)
         ]
-        _tell("stories3m", proofs(lm, six, beginnings(lm, folder)))
-
-
-def _tell(name: str, found: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({name: found}, default=float) + "\n")
-    sys.stdout.flush()
+        tell("stories3m", proofs(lm, six, beginnings(lm, folder)))
 
 
 if __name__ == "__main__":

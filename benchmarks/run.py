@@ -1,9 +1,5 @@
 """Every benchmark but the peers: tables on stdout, figures in .bench/results.json.
 
-    python -m benchmarks.run [--quick] [--only harvest|encode|memory|payload|search|prompt|
-                                         table|browser|generation|sweep|asking|
-                                         judging|circuits]
-
 CPU seconds on one thread throughout: on a shared machine the clock says little. Ratios compare what
 ran side by side or in one run.
 """
@@ -158,7 +154,7 @@ class Bench:
         return effects.report(facts)
 
     def circuits(self) -> str:
-        """Sparse feature circuits of the demo's tasks: agreement, sizes, cost; half an hour."""
+        """Sparse feature circuits of the demo's tasks: agreement, sizes, cost; ¾ of an hour."""
         facts = circuits.measure(quick=self.quick)
         self.figures["circuits"] = facts
         self.goals["circuits"] = circuits.goals(facts)

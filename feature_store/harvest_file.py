@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 SCHEMA = 1
-"""The number of the layout in harvest_schema.sql; readers take this one and the one before."""
+"""The number of the layout in harvest_schema.sql; a reader refuses a higher one."""
 ROW_GROUP = 4096
 """Rows a row group: small, so that one feature's contexts are one short read (2048 is a vector)."""
 DDL = Path(__file__).with_name("harvest_schema.sql")
