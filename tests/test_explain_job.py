@@ -14,7 +14,7 @@ from app.jobs.asking import Asking, so_far
 from app.jobs.embedding import shown
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from autointerp.asking import Failed
+from autointerp.asking import CallLog, Failed
 from autointerp.explainers import EXPLAINERS
 from autointerp.jobs.ledger import Ledger
 from autointerp.scorers import SCORERS
@@ -172,6 +172,16 @@ def test_a_server_explains_and_the_same_again_costs_nothing(store: Store, runnin
     _, second = explain(store, "all", "asking", base_url=running.base_url, model="m")
     assert running.calls == n and second["results"][0]["calls"] == 0
     assert second["results"][0]["n"] == n
+
+
+def test_tokens_that_a_server_does_not_count_are_not_known_to_be_none(store: Store) -> None:
+    """One reply without a count is enough: a sum over the others would be too low."""
+    with serve(then([Said("a word", tokens_in=None)], always("a word"))) as running:
+        job, result = explain(store, "top:3", "asking", base_url=running.base_url, model="m")
+    assert result["results"][0]["calls"] == 3 and so_far(job)["calls"] == 3
+    assert result["results"][0]["tokens"] is None and so_far(job)["tokens"] is None
+    with CallLog(job.data) as calls:  # and from the file as while it was asked
+        assert (calls.totals().calls, calls.totals().uncounted) == (3, 1)
 
 
 def test_failures_are_counted_and_only_they_are_retried(store: Store) -> None:

@@ -183,6 +183,8 @@ def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     done = type(job)(**{**vars(job), "state": "done", "result": result})
     ((line),) = tables.job(done)
     assert line["cells"][-2:] == ["$0.0500", "$0.00100"] and "10 too few" in line["cells"][4]
+    result["results"][0]["tokens"] = None
+    assert tables.job(done)[0]["cells"][-3] == tables.ABSENT
     assert telling.ending(done) == (
         "e: detection 0.70 [0.66, 0.74] of 50, 2 failed · left out: 10 too few windows in which it "
         "is silent"

@@ -27,7 +27,8 @@ MEGABYTES = 48
 """Of the harvest's file in a job's memory, however large it is."""
 PURPOSES = """
     SELECT purpose, count(text), coalesce(sum(tokens_in), 0) + coalesce(sum(tokens_out), 0),
-           coalesce(sum(cost), 0), count(*) FILTER (text IS NOT NULL AND cost IS NULL)
+           coalesce(sum(cost), 0), count(*) FILTER (text IS NOT NULL AND cost IS NULL),
+           count(*) FILTER (text IS NOT NULL AND tokens_in IS NULL)
     FROM attempt JOIN outcome USING (attempt) GROUP BY purpose
 """
 
@@ -146,7 +147,7 @@ class Teller:
         all_ = self._calls.totals()
         return {
             "calls": all_.calls, "refused": all_.failed, "lost": self._calls.lost.calls,
-            "tokens": all_.tokens_in + all_.tokens_out,
+            "tokens": None if all_.uncounted else all_.tokens_in + all_.tokens_out,
             "cost": None if all_.unpriced else all_.cost,
         }  # fmt: skip
 
@@ -179,7 +180,8 @@ def ending(gate: Gate | None, calls: CallLog | None) -> dict[str, Any]:
 
 
 def by_purpose(path: Path) -> dict[str, dict[str, Any]]:
-    """What each kind of question came to, over all processes: calls, tokens, cost.
+    """What each kind of question came to, over all processes: calls, tokens and cost, None where
+    the server did not count or the price is not known.
 
     `path` is a file of calls that nobody writes any more.
     """
@@ -188,19 +190,24 @@ def by_purpose(path: Path) -> dict[str, dict[str, Any]]:
     with opened_calls(path, read_only=True) as db:
         rows = db.execute(PURPOSES).fetchall()
     return {
-        purpose: {"calls": calls, "tokens": int(tokens), "cost": None if unpriced else cost}
-        for purpose, calls, tokens, cost, unpriced in rows
+        purpose: {
+            "calls": calls,
+            "tokens": None if uncounted else int(tokens),
+            "cost": None if unpriced else cost,
+        }
+        for purpose, calls, tokens, cost, unpriced, uncounted in rows
     }
 
 
 def spent(purposes: Mapping[str, Mapping[str, Any]], names: list[str]) -> dict[str, Any]:
     """The sum over some purposes."""
     mine = [purposes[name] for name in names if name in purposes]
-    costs = [one["cost"] for one in mine]
+    tokens, costs = ([one[name] for one in mine] for name in ("tokens", "cost"))
     return {
-        "calls": sum(one["calls"] for one in mine), "tokens": sum(one["tokens"] for one in mine),
+        "calls": sum(one["calls"] for one in mine),
+        "tokens": None if None in tokens else sum(tokens),
         "cost": None if None in costs else float(sum(costs)),
-    }  # fmt: skip
+    }
 
 
 def names_of(text: str, what: str, table: Mapping[str, object]) -> tuple[str, ...]:

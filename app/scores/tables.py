@@ -126,10 +126,16 @@ def job(one: Job) -> list[dict[str, Any]]:
             f"{one.created:%Y-%m-%d %H:%M}", found["explainer"] or "(no name)",
             words.title(found["scorer"]), count(found["n"]), left,
             count(found["failed"]) if found["failed"] else "", count(found.get("calls", 0)),
-            count(found.get("tokens", 0)), words.dollars(found.get("cost", 0.0)), per(found),
+            tokens(found), words.dollars(found.get("cost", 0.0)), per(found),
         ])
         for found in one.result.get("results", [])
     ]  # fmt: skip
+
+
+def tokens(found: Mapping[str, Any]) -> str:
+    """As many as the server counted, where it counts any."""
+    n = found.get("tokens", 0)
+    return ABSENT if n is None else count(n)
 
 
 def per(found: Mapping[str, Any]) -> str:

@@ -56,6 +56,8 @@ class Totals:
     """Replies whose cost is not known."""
     charged: float = 0.0
     """US dollars that a budget counts: known costs, and reserves of calls that may have cost."""
+    uncounted: int = 0
+    """Replies whose tokens the server did not count: then the sums of tokens are not known."""
 
     def and_(self, row: Outcome) -> "Totals":
         """With one outcome more."""
@@ -64,6 +66,7 @@ class Totals:
             self.calls + said, self.failed + (not said), self.tokens_in + (row.tokens_in or 0),
             self.tokens_out + (row.tokens_out or 0), self.cost + (row.cost or 0.0),
             self.unpriced + (said and row.cost is None), self.charged + row.charged,
+            self.uncounted + (said and row.tokens_in is None),
         )  # fmt: skip
 
 
@@ -283,7 +286,8 @@ REPLIES = "SELECT DISTINCT hash FROM outcome WHERE text IS NOT NULL"
 TOTALS = """
     SELECT count(text), count(*) - count(text), coalesce(sum(tokens_in), 0)::BIGINT,
            coalesce(sum(tokens_out), 0)::BIGINT, coalesce(sum(cost), 0.0),
-           count(*) FILTER (text IS NOT NULL AND cost IS NULL), coalesce(sum(charged), 0.0)
+           count(*) FILTER (text IS NOT NULL AND cost IS NULL), coalesce(sum(charged), 0.0),
+           count(*) FILTER (text IS NOT NULL AND tokens_in IS NULL)
     FROM outcome
 """
 
