@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from autointerp.jobs import flow
 from autointerp.jobs.choosing import numbers
 from autointerp.jobs.flow import Flow
 from autointerp.jobs.gate import Gate, role
+from autointerp.jobs.ledger import Ledger
 from feature_store.errors import InputError
 
 
@@ -238,3 +240,14 @@ def test_numbers_of_features() -> None:
     for wrong in ("", "x", "1,,2", "3-", "top", "1-9999999"):
         with pytest.raises(InputError, match="features"):
             numbers(wrong)
+
+
+def test_a_line_that_was_never_finished_is_no_line(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add([{"feature": 1}, {"feature": 2, "failed": 1}])
+    with ledger.path.open("a") as file:
+        file.write('{"feature": 3, "sco')
+    ledger = Ledger(tmp_path)
+    ledger.add([{"feature": 4, "failed": 2}, {"feature": 2}])
+    assert [entry["feature"] for entry in ledger.entries()] == [1, 2, 4, 2]
+    assert ledger.failed() == [4]

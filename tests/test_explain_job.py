@@ -146,17 +146,6 @@ def test_what_was_done_is_not_done_again(store: Store, monkeypatch: pytest.Monke
         assert db.execute("SELECT count(*) FROM explanation").fetchall() == [(18,)]
 
 
-def test_a_line_that_was_never_finished_is_no_line(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    ledger.add([{"feature": 1}, {"feature": 2, "failed": 1}])
-    with ledger.path.open("a") as file:
-        file.write('{"feature": 3, "sco')
-    ledger = Ledger(tmp_path)
-    ledger.add([{"feature": 4, "failed": 2}, {"feature": 2}])
-    assert [entry["feature"] for entry in ledger.entries()] == [1, 2, 4, 2]
-    assert ledger.failed() == [4]
-
-
 @pytest.fixture
 def running() -> Iterator[server.Server]:
     with serve(lambda body: f"about {asked(body)}") as found:
