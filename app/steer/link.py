@@ -88,6 +88,9 @@ def opened(name: str) -> None:
     setting = Setting.from_json(found.request)
     if not isinstance(setting.prompt, str):
         begin_chat(setting.prompt)
+    edited = [feature.dictionary for edit in setting.edits for feature in edit.features]
+    if edited and edited[0] in session.store().harvest(found.harvest).dictionaries:
+        st.query_params["dictionary"] = edited[0]
     steering.adopt(setting)
     show(Opened(found, setting))
 

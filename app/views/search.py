@@ -192,6 +192,7 @@ def by_words() -> None:
     parts = [("the first " if full else "") + plural(len(found), "feature")]
     if tokens is not None:
         parts.append(meant(tokens))
+    parts += ["click one to open it"] * bool(found)
     st.caption(session.literal(" · ".join(parts)))
     if found:
         collecting.menu([FeatureId(one.dictionary, one.feature) for one in found], "search", said)
@@ -266,7 +267,8 @@ def fired(hits: list[firing.Hit], read: Text, selected: bool) -> None:
         st.page_link(session.PROMPT, label="On the Prompt page", query_params=there)
     where = "the selected tokens" if selected else "the text"
     full = f", the first {len(some)} shown" if len(some) < len(hits) else ""
-    st.caption(f"{plural(len(hits), 'feature')} active on {where}{full}")
+    opens = " · click one to open it" if some else ""
+    st.caption(f"{plural(len(hits), 'feature')} active on {where}{full}{opens}")
     if some:
         table = firing.table(some, read, place.file, said.annotations.called)
         show(table, {"test": wanted["q"]})
