@@ -1,7 +1,6 @@
-"""The command line. Options here, work in `app.commands`; torch loads only where a model runs."""
+"""The command line. Options and work are in `app.commands`; torch loads only where a model runs."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +9,19 @@ import click
 from app.commands.ablate_options import ablate_options
 from app.commands.circuit_options import circuit_options
 from app.commands.clusters_options import clusters_options
+from app.commands.export_options import export_options
+from app.commands.harvest_options import harvest_options
 from app.commands.judging_options import asking_of, explain_options, score_options
 from app.commands.map_options import map_options
+from app.commands.options import AT_LEAST_1, HARVEST, JSON, STORE, model_options
+from app.commands.steer_options import steer_options
 from backend.behaviours.plan import ClusterPlan
-from backend.generation.records import Sampling
-from backend.harvest.config import HarvestPlan
 from feature_store.errors import InputError
 from feature_store.maps import MapPlan
 
-STORE = click.option(
-    "--store", type=click.Path(path_type=Path), required=True, help="The store: a folder."
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
-DEFAULTS = HarvestPlan()
-SAMPLING = Sampling()
-AT_LEAST_1 = click.IntRange(min=1)
-FEATURES = click.option(
-    "--feature",
-    "features",
-    metavar="DICTIONARY/INDEX",
-    multiple=True,
-    required=True,
-    help="Repeat for more.",
-)
 PORT = click.option("--port", type=int, help="The first free one from 8501 on, if not given.")
 BROWSER = click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-
-
-def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which model and which dictionaries, and where they run."""
-    options = [
-        click.option("--model", required=True, help="A hub name or a Hugging Face folder."),
-        click.option(
-            "--dictionary",
-            "dictionaries",
-            multiple=True,
-            required=True,
-            help="A folder or RELEASE/ID, NAME=… in front for another name. Repeat for more.",
-        ),
-        click.option("--device", help="cpu or cuda; the best there is, if not given."),
-        click.option("--dtype", help="float32 (the default) or bfloat16."),
-        click.option(
-            "--trust-remote-code", is_flag=True, help="Run code that comes with a hub model."
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -81,40 +45,7 @@ def demo(**options: Any) -> None:
 
 @saefari.command()
 @model_options
-@click.option(
-    "--corpus",
-    "corpora",
-    multiple=True,
-    required=True,
-    help="A .txt, .jsonl or .parquet file, a folder of these, stdlib, demo, or a dataset's hub "
-    "name. Repeat for more.",
-)
-@STORE
-@click.option("--tokens", type=int, default=DEFAULTS.tokens, show_default=True)
-@click.option("--context-size", type=int, default=DEFAULTS.context_size, show_default=True)
-@click.option(
-    "--forward-batch",
-    type=int,
-    default=DEFAULTS.forward_batch,
-    show_default=True,
-    help="Tokens of one forward pass.",
-)
-@click.option("--seed", type=int, default=DEFAULTS.seed, show_default=True)
-@click.option("--pack", is_flag=True, help="Several documents in one sequence.")
-@click.option("--text-column", default="text", show_default=True)
-@click.option("--bf16-encoding", is_flag=True, help="Faster, approximate encoding.")
-@click.option("--shard", metavar="I/N", help="Do only this part; the last one done publishes.")
-@click.option(
-    "--processes", type=int, default=1, show_default=True, help="Share the work on this machine."
-)
-@click.option(
-    "--null",
-    "nulls",
-    default="",
-    metavar="KIND,…",
-    help="Null dictionaries beside each: random, pca, neurons, shuffled. None, if not given.",
-)
-@click.option("--again", is_flag=True, help="Harvest anew what is finished already.")
+@harvest_options
 @JSON
 def harvest(**options: Any) -> None:
     """Run a corpus through a model and its dictionaries, and store what every feature does.
@@ -154,7 +85,7 @@ def list_(store: Path, as_json: bool) -> None:
 @saefari.command()
 @STORE
 @click.argument("feature", metavar="DICTIONARY/FEATURE")
-@click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
+@HARVEST
 @click.option(
     "--contexts", type=AT_LEAST_1, default=10, show_default=True, help="How many of a stratum."
 )
@@ -202,29 +133,7 @@ def check(**options: Any) -> None:
 
 @saefari.command()
 @model_options
-@FEATURES
-@click.option("--mode", default="add", show_default=True, help="How they are edited.")
-@click.option("--strength", type=float, default=1.0, show_default=True, help="In the mode's unit.")
-@click.option("--prompt", required=True, help="The text that both go on from.")
-@click.option("--max-new", type=int, default=SAMPLING.max_new, show_default=True)
-@click.option("--seed", type=int, default=SAMPLING.seed, show_default=True)
-@click.option("--temperature", type=float, default=SAMPLING.temperature, show_default=True)
-@click.option("--top-p", type=float, default=SAMPLING.top_p, show_default=True)
-@click.option("--top-k", type=int, default=SAMPLING.top_k, show_default=True)
-@click.option(
-    "--repetition-penalty", type=float, default=SAMPLING.repetition_penalty, show_default=True
-)
-@click.option("--stop", multiple=True, help="End a text before this. Repeat for more.")
-@click.option(
-    "--where", "parts", default="all", show_default=True, help="Tokens: all, prompt or generated."
-)
-@click.option("--positions", help="Only these, as 0,3,4; all means BOS and special tokens too.")
-@click.option("--pattern", help="Only tokens that touch a match of this regular expression.")
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path),
-    help="Keep the run here; its harvest has features' maxima and means.",
-)
+@steer_options
 @JSON
 def steer(**options: Any) -> None:
     """Edit features while the model writes: the default and the steered text from one seed.
@@ -327,25 +236,7 @@ def job_run(store: Path, job_id: str) -> None:
 
 @saefari.command()
 @STORE
-@click.option(
-    "--what",
-    type=click.Choice(["labels", "lists", "explanations", "dashboards"]),
-    required=True,
-    help="labels: with notes and stars. dashboards: everything about one dictionary.",
-)
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["json", "parquet", "html", "neuronpedia"]),
-    help="json if not given; html for one list; dashboards are always neuronpedia.",
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="A file; a folder for dashboards."
-)
-@click.option("--list", "list_id", metavar="ID", help="Only this list, as its page's link has it.")
-@click.option("--dictionary", help="Whose dashboards.")
-@click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
-@click.option("--source", metavar="MODEL/LAYER-SET", help="What Neuronpedia shall call it.")
+@export_options
 def export(**options: Any) -> None:
     """Write what people said, or a dictionary's dashboards, to files that others read."""
     from app.commands.exchange import export

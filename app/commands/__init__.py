@@ -1,1 +1,1 @@
-"""What the commands of `saefari` do, one file each; `app.cli` holds their options."""
+"""What the commands of `saefari` do, one file each; longer lists of options beside them."""

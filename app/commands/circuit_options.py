@@ -1,12 +1,12 @@
 """The options of `saefari circuit`, apart from those of every command with a model."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-OPTIONS = [
+from app.commands.options import together
+
+circuit_options = together(
     click.option("--prompt", help="The text up to where the target follows."),
     click.option(
         "--corrupt", default="", help="Its partner, as many tokens long; nodes take its values."
@@ -80,11 +80,5 @@ OPTIONS = [
     click.option(
         "--store", type=click.Path(path_type=Path), help="Keep it here, to be opened there."
     ),
-]
-
-
-def circuit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """On what, toward what, how, and how much of it."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+)
+"""On what, toward what, how, and how much of it."""

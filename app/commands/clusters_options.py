@@ -1,33 +1,27 @@
 """The options of `saefari clusters`."""
 
-from collections.abc import Callable
-from typing import Any
-
 import click
 
+from app.commands.options import HARVEST, together
 from backend.behaviours.plan import METHODS, ClusterPlan
 
 PLAN = ClusterPlan()
 
 
-def clusters_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Which predictions of which harvest, and how they are grouped."""
-    options = [
-        click.option(
-            "--dictionary", "dictionaries", multiple=True,
-            help="Its name in the store; all of the harvest, if not given. Repeat for more.",
-        ),
-        click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given."),
-        click.option("--tokens", type=int, default=PLAN.tokens, show_default=True,
-                     help="Next tokens to group, one of a sequence."),
-        click.option("--loss", type=float, default=PLAN.loss, show_default=True,
-                     help="Nats below which a next token counts as predicted."),
-        click.option("--clusters", type=int, default=PLAN.clusters, show_default=True,
-                     help="How many; 0 for one to every 15 tokens."),
-        click.option("--method", type=click.Choice(list(METHODS)), default=PLAN.method,
-                     show_default=True, help="How vectors of effects are grouped."),
-        click.option("--seed", type=int, default=PLAN.seed, show_default=True),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+clusters_options = together(
+    click.option(
+        "--dictionary", "dictionaries", multiple=True,
+        help="Its name in the store; all of the harvest, if not given. Repeat for more.",
+    ),
+    HARVEST,
+    click.option("--tokens", type=int, default=PLAN.tokens, show_default=True,
+                 help="Next tokens to group, one of a sequence."),
+    click.option("--loss", type=float, default=PLAN.loss, show_default=True,
+                 help="Nats below which a next token counts as predicted."),
+    click.option("--clusters", type=int, default=PLAN.clusters, show_default=True,
+                 help="How many; 0 for one to every 15 tokens."),
+    click.option("--method", type=click.Choice(list(METHODS)), default=PLAN.method,
+                 show_default=True, help="How vectors of effects are grouped."),
+    click.option("--seed", type=int, default=PLAN.seed, show_default=True),
+)  # fmt: skip
+"""Which predictions of which harvest, and how they are grouped."""

@@ -1,85 +1,71 @@
 """The options of `saefari explain` and `saefari score`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-Command = Callable[..., Any]
+from app.commands.options import DICTIONARY, HARVEST, together
 
+feature_options = together(
+    DICTIONARY,
+    HARVEST,
+    click.option(
+        "--features",
+        default="top:500",
+        show_default=True,
+        help="top:N (most often active, with enough contexts), all, list:NAME, failed:JOB, or "
+        "numbers such as 1,2,30-40.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Draws the contexts."),
+)
+"""Which features, on which contexts."""
 
-def explain_options(command: Command) -> Command:
-    """Which features, by which explainer, and whom to ask."""
-    by = click.option(
+asking_options = together(
+    click.option("--model", default="", help="The language model, as its server calls it."),
+    click.option(
+        "--base-url", default="", help="An OpenAI-compatible server, such as a local one's /v1."
+    ),
+    click.option("--budget", type=float, metavar="DOLLARS", help="Stop before it costs more."),
+    click.option("--concurrency", type=click.IntRange(min=1), help="Calls at once."),
+    click.option("--retry", is_flag=True, help="Ask again where a kept reply was unusable."),
+    click.option("--yes", is_flag=True, help="Do not ask before a job that may cost money."),
+    click.option("--background", is_flag=True, help="Begin the job, print its id, and leave."),
+)
+"""Whom to ask, within which limits, and how the job is begun."""
+
+explain_options = together(
+    feature_options,
+    click.option(
         "--explainer",
         default="pattern",
         show_default=True,
         help="pattern and nearest-text ask nobody; max-activating, strata, token-activation, "
         "with-logits, contrastive, attention and best-of-k ask a language model. Several: a,b.",
-    )
-    return feature_options(by(asking_options(command)))
+    ),
+    asking_options,
+)
+"""Which features, by which explainer, and whom to ask."""
 
-
-def score_options(command: Command) -> Command:
-    """Which features, by which scorer and judge, and whom to ask."""
-    options = [
-        click.option(
-            "--scorer",
-            default="detection",
-            show_default=True,
-            help="detection, fuzzing, simulation, surprisal, embedding, intruder, generation, "
-            "intervention or predicted-logits. Several: a,b.",
-        ),
-        click.option("--explainer", help="Whose explanations; the newest of each, if not given."),
-        click.option(
-            "--judge",
-            type=click.Choice(["pattern", "openai"]),
-            default="pattern",
-            show_default=True,
-            help="Who answers: patterns read from the label, or a language model.",
-        ),
-    ]
-    return feature_options(apply(options, asking_options(command)))
-
-
-def feature_options(command: Command) -> Command:
-    """Which features, on which contexts."""
-    options = [
-        click.option("--dictionary", required=True, help="Its name in the store."),
-        click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given."),
-        click.option(
-            "--features",
-            default="top:500",
-            show_default=True,
-            help="top:N (most often active, with enough contexts), all, list:NAME, failed:JOB, or "
-            "numbers such as 1,2,30-40.",
-        ),
-        click.option("--seed", type=int, default=0, show_default=True, help="Draws the contexts."),
-    ]
-    return apply(options, command)
-
-
-def asking_options(command: Command) -> Command:
-    """Whom to ask, within which limits, and how the job is begun."""
-    options = [
-        click.option("--model", default="", help="The language model, as its server calls it."),
-        click.option(
-            "--base-url", default="", help="An OpenAI-compatible server, such as a local one's /v1."
-        ),
-        click.option("--budget", type=float, metavar="DOLLARS", help="Stop before it costs more."),
-        click.option("--concurrency", type=click.IntRange(min=1), help="Calls at once."),
-        click.option("--retry", is_flag=True, help="Ask again where a kept reply was unusable."),
-        click.option("--yes", is_flag=True, help="Do not ask before a job that may cost money."),
-        click.option("--background", is_flag=True, help="Begin the job, print its id, and leave."),
-    ]
-    return apply(options, command)
-
-
-def apply(options: list[Callable[[Command], Command]], command: Command) -> Command:
-    """A command with options, in this order."""
-    for option in reversed(options):
-        command = option(command)
-    return command
+score_options = together(
+    feature_options,
+    click.option(
+        "--scorer",
+        default="detection",
+        show_default=True,
+        help="detection, fuzzing, simulation, surprisal, embedding, intruder, generation, "
+        "intervention or predicted-logits. Several: a,b.",
+    ),
+    click.option("--explainer", help="Whose explanations; the newest of each, if not given."),
+    click.option(
+        "--judge",
+        type=click.Choice(["pattern", "openai"]),
+        default="pattern",
+        show_default=True,
+        help="Who answers: patterns read from the label, or a language model.",
+    ),
+    asking_options,
+)
+"""Which features, by which scorer and judge, and whom to ask."""
 
 
 def asking_of(options: dict[str, Any]) -> Any:

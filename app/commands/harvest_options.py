@@ -1,0 +1,50 @@
+"""The options of `saefari harvest`, apart from those of every command with a model."""
+
+import click
+
+from app.commands.options import STORE, together
+from backend.harvest.config import HarvestPlan
+
+PLAN = HarvestPlan()
+
+harvest_options = together(
+    click.option(
+        "--corpus",
+        "corpora",
+        multiple=True,
+        required=True,
+        help="A .txt, .jsonl or .parquet file, a folder of these, stdlib, demo, or a dataset's hub "
+        "name. Repeat for more.",
+    ),
+    STORE,
+    click.option("--tokens", type=int, default=PLAN.tokens, show_default=True),
+    click.option("--context-size", type=int, default=PLAN.context_size, show_default=True),
+    click.option(
+        "--forward-batch",
+        type=int,
+        default=PLAN.forward_batch,
+        show_default=True,
+        help="Tokens of one forward pass.",
+    ),
+    click.option("--seed", type=int, default=PLAN.seed, show_default=True),
+    click.option("--pack", is_flag=True, help="Several documents in one sequence."),
+    click.option("--text-column", default="text", show_default=True),
+    click.option("--bf16-encoding", is_flag=True, help="Faster, approximate encoding."),
+    click.option("--shard", metavar="I/N", help="Do only this part; the last one done publishes."),
+    click.option(
+        "--processes",
+        type=int,
+        default=1,
+        show_default=True,
+        help="Share the work on this machine.",
+    ),
+    click.option(
+        "--null",
+        "nulls",
+        default="",
+        metavar="KIND,…",
+        help="Null dictionaries beside each: random, pca, neurons, shuffled. None, if not given.",
+    ),
+    click.option("--again", is_flag=True, help="Harvest anew what is finished already."),
+)
+"""Which corpus, how much of it, how it is read, and what is made beside."""

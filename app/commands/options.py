@@ -1,0 +1,45 @@
+"""Options that several commands share, and how options become one decorator."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+Option = Callable[[Command], Command]
+
+
+def together(*options: Option) -> Option:
+    """All of them as one decorator; `--help` has them in this order."""
+
+    def decorated(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
+
+
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), required=True, help="The store: a folder."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
+HARVEST = click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
+DICTIONARY = click.option("--dictionary", required=True, help="Its name in the store.")
+AT_LEAST_1 = click.IntRange(min=1)
+
+model_options = together(
+    click.option("--model", required=True, help="A hub name or a Hugging Face folder."),
+    click.option(
+        "--dictionary",
+        "dictionaries",
+        multiple=True,
+        required=True,
+        help="A folder or RELEASE/ID, NAME=… in front for another name. Repeat for more.",
+    ),
+    click.option("--device", help="cpu or cuda; the best there is, if not given."),
+    click.option("--dtype", help="float32 (the default) or bfloat16."),
+    click.option("--trust-remote-code", is_flag=True, help="Run code that comes with a hub model."),
+)
+"""Which model and which dictionaries, and where they run."""
