@@ -6,8 +6,8 @@ from backend import dictionaries as loaders
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary
 from backend.engine import LocalEngine
-from backend.harvest.run import bos_for
 from backend.lm import Lm
+from backend.selfcheck import bos_for
 from feature_store.errors import InputError
 
 

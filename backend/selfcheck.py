@@ -81,6 +81,18 @@ class _Fidelity:
     """Per batch, the reconstruction at its counted positions."""
 
 
+def bos_for(lm: Lm, found: list[Dictionary]) -> int | None:
+    """What stands at the front of each sequence, as the dictionaries were trained."""
+    wants = {d.name: bool(d.metadata.get("prepend_bos", True)) for d in found}
+    if len(set(wants.values())) > 1:
+        yes, no = (next(n for n, want in wants.items() if want is kind) for kind in (True, False))
+        raise InputError(
+            f"{yes} was trained with a BOS token in front of each sequence and {no} without. "
+            "Harvest them separately."
+        )
+    return lm.bos if all(wants.values()) else None
+
+
 def fit(lm: Lm, dictionary: Dictionary) -> None:
     """InputError unless the model has the dictionary's hook points, in its widths."""
     _check_width(lm, dictionary.name, dictionary.hook_name, "reads", dictionary.d_in)

@@ -54,13 +54,12 @@ def measured(lm: Any, dictionary: Any, corpora: tuple[str, ...]) -> dict[str, An
     from backend import selfcheck
     from backend.corpus import chat_renderer, open_corpora, plan_sequences
     from backend.harvest.probe import first_of_documents
-    from backend.harvest.run import bos_for
 
     render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_sequences(
             open_corpora(list(corpora), render=render), lm.tokenizer, Path(folder), tokens=TOKENS,
-            context_size=min(128, lm.n_ctx), bos=bos_for(lm, [dictionary]),
+            context_size=min(128, lm.n_ctx), bos=selfcheck.bos_for(lm, [dictionary]),
             special_ids=lm.special_ids, d_vocab=lm.d_vocab,
         )  # fmt: skip
         result = selfcheck.check(lm, dictionary, first_of_documents(plan))

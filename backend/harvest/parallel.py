@@ -24,7 +24,7 @@ POLL_S = 0.2
 
 
 @contextmanager
-def helpers(request: "Request", first: Shard) -> Iterator[list[BaseProcess]]:
+def other_shards(request: "Request", first: Shard) -> Iterator[list[BaseProcess]]:
     """Start a process for every shard but the first, each with one thread; stop them on the way
     out if they still run. None are started for one process or one named shard."""
     if request.processes == 1 or request.shard is not None or first.count == 1:

@@ -13,30 +13,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from backend import dictionaries as loaders
 from backend.corpus import SequencePlan, chat_renderer, open_corpora, plan_sequences
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary, Precision
 from backend.harvest import nulls
-from backend.harvest.accumulator import Accumulator
-from backend.harvest.checkpoint import Shard, WorkLock, load
+from backend.harvest.checkpoint import Shard, WorkLock
 from backend.harvest.config import HarvestPlan, harvest_id, plan_config
 from backend.harvest.feed import Feed, Sampling
+from backend.harvest.merging import merged
 from backend.harvest.models import Models
 from backend.harvest.once import weight_facts, without_lens
-from backend.harvest.parallel import helpers, waiting
+from backend.harvest.parallel import other_shards, waiting
 from backend.harvest.probe import Probe, at_bos, probe
 from backend.harvest.publish import Frame, Gathered, publish
 from backend.harvest.room import disk_of
 from backend.harvest.shard import Job, Progress, ShardRun
-from backend.harvest.spool import Records, open_words
 from backend.harvest.stages import Stages
 from backend.harvest.windows import grid, silent_pool
+from backend.harvest.work_folder import (
+    all_complete,
+    clear_drafts,
+    existing_split,
+    started,
+    unused_id,
+)
 from backend.lm import Lm
 from backend.processing import Processing, agree
-from backend.selfcheck import Known, fit
+from backend.selfcheck import Known, bos_for, fit
 from feature_store.catalog import utc_now
 from feature_store.errors import InputError
 from feature_store.harvest_file import SCHEMA
@@ -64,7 +68,7 @@ class Request:
     shard: Shard | None = None
     """Only this part; the last part to be done publishes the whole."""
     publishes: bool = True
-    """False for the helpers of a process that will publish itself."""
+    """False for the further processes of one that will publish itself."""
     nulls: tuple[str, ...] = ()
     """Kinds of null dictionaries to harvest beside every trained one."""
     again: bool = False
@@ -181,16 +185,9 @@ class Harvest:
         windows = grid(sequences, request.plan.window)
         silent = silent_pool(windows, request.plan.silent, request.plan.seed)
         feed = Feed(sequences, windows, Sampling(request.plan.seed, silent), lm.placement.device)
-        places, models = weights_places(request, lm, found), Models(lm)
         if request.nulls:
             yield Progress("null dictionaries", 0, len(found), "dictionaries")
-            ground = nulls.Ground(lm, feed, processing, request.plan.seed)
-            folder = request.store / "nulls" / self.id
-            with self.stages("null dictionaries"):
-                extra = nulls.made(ground, found, request.nulls, folder, work)
-                models = Models.given(lm, request.nulls, request.plan.seed)
-            places |= {one.weights_hash: absolute(str(path)) for path, one in extra if path}
-            found = [*found, *(one for _, one in extra)]
+        found, models, places = self._with_nulls(lm, found, feed, processing, work)
         shard = request.shard or existing_split(work) or Shard(0, request.processes)
         alone = request.shard is None and request.processes == 1
         mine = [Shard(i, shard.count) for i in range(shard.count)] if alone else [shard]
@@ -202,7 +199,7 @@ class Harvest:
             job = Job(
                 models, found, shapes, processing, request.plan, request.precision, feed, work
             )
-            others = locks.enter_context(helpers(request, shard))
+            others = locks.enter_context(other_shards(request, shard))
             runs = [locks.enter_context(closing(ShardRun(job, part, self.stages))) for part in mine]
             for one in runs:
                 yield from one.run()
@@ -221,6 +218,23 @@ class Harvest:
                 yield from self._publish(frame, job, runs, shard.count, target)
         self.outcome = "published"
         shutil.rmtree(work, ignore_errors=True)
+
+    def _with_nulls(
+        self, lm: Lm, found: list[Dictionary], feed: Feed, processing: Processing, work: Path
+    ) -> tuple[list[Dictionary], Models, dict[str, str]]:
+        """All dictionaries, null ones behind the others; the models that they read; and where the
+        weights lie on this machine."""
+        request = self.request
+        places = weights_places(request, lm, found)
+        if not request.nulls:
+            return found, Models(lm), places
+        ground = nulls.Ground(lm, feed, processing, request.plan.seed)
+        folder = request.store / "nulls" / self.id
+        with self.stages("null dictionaries"):
+            extra = nulls.made(ground, found, request.nulls, folder, work)
+            models = Models.given(lm, request.nulls, request.plan.seed)
+        places |= {one.weights_hash: absolute(str(path)) for path, one in extra if path}
+        return [*found, *(one for _, one in extra)], models, places
 
     def _probe(
         self, models: Models, found: list[Dictionary], feed: Feed, processing: Processing,
@@ -277,58 +291,6 @@ class Harvest:
                 done = next(written, None)
 
 
-def merged(job: Job, runs: list[ShardRun], number: int, count: int) -> tuple[Accumulator, Records]:
-    """One dictionary's accumulator over all shards, and where its records lie."""
-    if count == 1:
-        accumulator = runs[0].accumulators[number]
-        spool = accumulator.spool  # complete, and synced by the shard's last checkpoint
-        return accumulator, Records([open_words(spool.path, spool.length)])
-    name = job.dictionaries[number].name
-    whole = Accumulator(
-        job.shapes[number], job.plan, job.feed.windows, job.work / f"merged-{number}.spool",
-        job.feed.device,
-    )  # fmt: skip
-    whole.spool.close()  # its records stay in the shards' spools
-    words: list[np.ndarray] = []
-    for index in range(count):
-        folder = Shard(index, count).folder(job.work)
-        checkpoint = load(folder)
-        assert checkpoint is not None, "all shards are complete"
-        whole.add(checkpoint.state[name], spool_base=sum(len(part) for part in words))
-        words.append(open_words(folder / f"{number}.spool", checkpoint.spooled[name]))
-    return whole, Records(words)
-
-
-def bos_for(lm: Lm, found: list[Dictionary]) -> int | None:
-    """What stands at the front of each sequence, as the dictionaries were trained."""
-    wants = {d.name: bool(d.metadata.get("prepend_bos", True)) for d in found}
-    if len(set(wants.values())) > 1:
-        yes, no = (next(n for n, want in wants.items() if want is kind) for kind in (True, False))
-        raise InputError(
-            f"{yes} was trained with a BOS token in front of each sequence and {no} without. "
-            "Harvest them separately."
-        )
-    return lm.bos if all(wants.values()) else None
-
-
-def clear_drafts(work: Path) -> None:
-    """Remove the drafts of plans whose processes were killed."""
-    for draft in work.glob("planning-*"):
-        if not alive(int(draft.name.rpartition("-")[2])):
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of this number runs here."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def weights_places(request: Request, lm: Lm, found: list[Dictionary]) -> dict[str, str]:
     """Where the weights lie on this machine, for the live pages."""
     specs = [loaders.parse_spec(text)[1] for text in request.dictionaries]
@@ -347,39 +309,3 @@ def absolute(spec: str) -> str:
 def hub_revision(lm: Lm) -> str:
     """The hub's commit of the model, where it came from there."""
     return getattr(lm.bare.config, "_commit_hash", None) or "unknown"
-
-
-def unused_id(store: Path, wanted: str) -> str:
-    """`wanted`, or with the first number behind it that no finished harvest has."""
-    number, name = 2, wanted
-    while (store / "harvests" / f"{name}.duckdb").exists():
-        name, number = f"{wanted}-{number}", number + 1
-    return name
-
-
-def existing_split(work: Path) -> Shard | None:
-    """The split that earlier processes began with, so that their shards are used."""
-    for path in sorted(work.glob("shard-*-of-*")):
-        if (path / "state.safetensors").exists():
-            return Shard(0, int(path.name.rpartition("-")[2]))
-    return None
-
-
-def all_complete(work: Path, count: int, feed: Feed, plan: HarvestPlan) -> bool:
-    """Whether every shard has reached its end."""
-    from backend.harvest.feed import batches
-
-    n = len(batches(np.asarray(feed.plan.length), plan.forward_batch))
-    parts = [Shard(index, count) for index in range(count)]
-    found = [load(part.folder(work)) for part in parts]
-    return all(
-        checkpoint is not None and checkpoint.next_batch >= part.bounds(n)[1]
-        for part, checkpoint in zip(parts, found, strict=True)
-    )
-
-
-def started(work: Path) -> Any:
-    """When the harvest was first begun (UTC)."""
-    from datetime import datetime
-
-    return datetime.fromisoformat(json.loads((work / "config.json").read_text())["started"])
