@@ -96,6 +96,14 @@ def harvested(rig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rig.harvest(tmp_path_factory.mktemp("harvested"))
 
 
+@pytest.fixture(scope="session")
+def base(rig, tmp_path_factory: pytest.TempPathFactory):
+    """A store in which features can be explained and scored; read only: link to its harvest."""
+    from tests.jobs import explainable
+
+    return explainable(rig, tmp_path_factory.mktemp("base"))
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     """A headless Chromium for a module's tests, in which no other event loop can run."""

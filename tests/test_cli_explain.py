@@ -19,17 +19,11 @@ from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests import openai_server as server
 from tests.commands import answer, data, refusal
-from tests.harvests import Rig
-from tests.jobs import MANY, NAME, explainable
+from tests.jobs import MANY, NAME
 from tests.openai_server import Said, always, asked, serve, then
 
 KEYS = {"explainer", "scorer", "n", "mean", "low", "high", "nulls", "failed", "skipped",
         "calls", "tokens", "cost"}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def base(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return explainable(rig, tmp_path_factory.mktemp("explainable"))
 
 
 @pytest.fixture

@@ -23,16 +23,15 @@ from autointerp.quiet import overlaps, pool_of
 from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
-from tests.harvests import Rig
+from feature_store.store import Store
 
 NAMES = ("top", "abs", "relu")
 
 
 @pytest.fixture(scope="module")
-def file(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> HarvestFile:
+def file(base: Store) -> HarvestFile:
     """Enough windows of each class for most features."""
-    folder = tmp_path_factory.mktemp("contexts")
-    return HarvestFile(rig.harvest(folder, top=20, ranged=40, silent=160, window=4))
+    return base.harvest()
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,7 @@ from feature_store.records import FeatureId
 from feature_store.scoring import NewExplanation, explain, whole
 from feature_store.store import Store
 from tests import jobs as rules
-from tests.harvests import Rig
-from tests.jobs import NAME, carry, explainable
+from tests.jobs import NAME, carry
 
 FEATURE = FeatureId(NAME, 4)
 
@@ -92,11 +91,6 @@ def test_explanations_are_not_read_again_for_a_label(catalog: Catalog) -> None:
     first = catalog.snapshot()
     catalog.annotate(FEATURE, "label", "dogs")
     assert catalog.snapshot().explanations is first.explanations
-
-
-@pytest.fixture(scope="module")
-def base(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return explainable(rig, tmp_path_factory.mktemp("labelled"))
 
 
 @pytest.fixture

@@ -8,15 +8,13 @@ from autointerp.scorers import SCORERS
 from autointerp.scorers.intruder import questions
 from autointerp.scorers.predicted_logits import pairs
 from autointerp.scorers.records import PATTERN, Tools
-from feature_store.reader import HarvestFile
-from tests.harvests import Rig
+from feature_store.store import Store
 from tests.scoring import alone
 
 
 @pytest.fixture(scope="module")
-def drawn(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> list[Sampled]:
-    folder = tmp_path_factory.mktemp("scorers")
-    file = HarvestFile(rig.harvest(folder, top=20, ranged=40, silent=160, window=4))
+def drawn(base: Store) -> list[Sampled]:
+    file = base.harvest()
     found = [one for n in ("abs", "relu") for _, one in sample_many(file, n, range(12))]
     return [one for one in found if isinstance(one, Sampled)][:6]
 
