@@ -114,7 +114,7 @@ class Experiments:
                 names = [n for (n,) in db.execute("SELECT experiment FROM experiment").fetchall()]
                 raise InputError(
                     f"There is no experiment {experiment!r} in this store."
-                    f"{near_miss(experiment, names)} Its list shows those there are."
+                    f"{near_miss(experiment, names)} The Experiments page lists them."
                 )
             name, kind, harvest, model, model_hash, weights, asked, found, versions, created = row
             return Experiment(

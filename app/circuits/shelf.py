@@ -12,9 +12,11 @@ COLUMNS = [("circuit", ""), ("method", ""), ("of", ""), ("note", ""), ("when, UT
 LONGEST = 70
 
 
-def draw(place: Place) -> None:
-    """The table; where there is none, the next step."""
+def draw(place: Place, waited_for: bool = False) -> None:
+    """The table; where there is none and none is waited for, the next step."""
     runs = [run for run in Experiments(session.store().catalog).listing() if run.kind == "circuit"]
+    if not runs and waited_for:
+        return
     if not runs:
         st.caption(
             "No circuit yet. Type a prompt above and run, or in a shell: "

@@ -41,10 +41,12 @@ def left(job: Job) -> str:
     if job.eta_s is None or job.state != "running":
         return ""
     seconds = round(job.eta_s)
+    of = " of this stage" if job.note else ""
     if seconds < 90:
-        return f"{seconds}{THIN}s left"
+        return f"{seconds}{THIN}s left{of}"
     minutes = round(seconds / 60)
-    return f"{minutes}{THIN}min left" if minutes < 90 else f"{round(minutes / 60)}{THIN}h left"
+    hours = round(minutes / 60)
+    return f"{minutes}{THIN}min left{of}" if minutes < 90 else f"{hours}{THIN}h left{of}"
 
 
 def ask(what: str, job_id: str) -> None:

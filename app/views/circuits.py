@@ -26,4 +26,4 @@ else:
         st.query_params.from_dict({**place.query, "experiment": name})
         st.rerun()
     taking.importer(place)
-    shelf.draw(place)
+    shelf.draw(place, waited_for=form.JOB in st.session_state)
