@@ -128,12 +128,7 @@ def imitate(
     token.
     """
     ask.check(lm)
-    for name, one in dictionaries.items():
-        if one.per_token_norm or one.processing != RAW:
-            raise InputError(
-                f"{name} reads a processed or token-wise normalised stream, so one push of it has "
-                "no fixed direction: choose other dictionaries."
-            )
+    check_pushable(dictionaries)
     fit, rest = ask.texts, ask.texts[:0]
     if len(ask.texts) >= HALVED:
         fit, rest = ask.texts[::2], ask.texts[1::2]
@@ -164,6 +159,16 @@ def imitate(
         candidates=len(search.features),
         entered=entered,
     )
+
+
+def check_pushable(dictionaries: Mapping[str, Dictionary]) -> None:
+    """InputError for a dictionary whose directions differ from token to token."""
+    for name, one in dictionaries.items():
+        if one.per_token_norm or one.processing != RAW:
+            raise InputError(
+                f"{name} reads a processed or token-wise normalised stream, so one push of it has "
+                "no fixed direction: choose other dictionaries."
+            )
 
 
 class _Search:

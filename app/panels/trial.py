@@ -33,33 +33,29 @@ def draw(subject: Subject) -> None:
     except InputError as error:
         st.markdown(f":orange[{session.literal(str(error))}]")
         return
-    name = subject.place.info.dictionary
     st.caption(summary(subject, acts, sum(read.counted)))
-    facts = subject.facts  # with one feature pinned nothing is ranked or linked
-    feature = {"max": facts.max_act, "density": facts.density, "promotes": "", "label": ""}
+    heat(subject, read, acts)
+
+
+def heat(subject: Subject, read: Text, acts: dict[int, float]) -> None:
+    """The text as a strip in which nothing is ranked or linked: the one feature is pinned."""
+    own, facts = subject.id.index, subject.facts
     here = {
-        "name": name,
-        "hook": "",
-        "link": "",
-        "positions": list(acts),
-        "of": [subject.id.index] * len(acts),
-        "values": [round(value, 5) for value in acts.values()],
-        "toward": None,
-        "features": {subject.id.index: feature},
-    }
+        "name": subject.place.info.dictionary, "hook": "", "link": "",
+        "positions": list(acts), "of": [own] * len(acts),
+        "values": [round(value, 5) for value in acts.values()], "toward": None,
+        "features": {
+            own: {"max": facts.max_act, "density": facts.density, "promotes": "", "label": ""}
+        },
+    }  # fmt: skip
     components.prompt(
         key="trial_strip",
         data={
-            "sort": "activation",
-            "pinned": subject.id.index,
-            "at": None,
-            "lens": None,
-            "tokens": strip.tokens(read, subject.place.file.vocabulary),
-            "dictionaries": [here],
+            "sort": "activation", "pinned": own, "at": None, "lens": None,
+            "tokens": strip.tokens(read, subject.place.file.vocabulary), "dictionaries": [here],
         },
-        on_go_change=components.ignore,
-        on_at_change=components.ignore,
-    )
+        on_go_change=components.ignore, on_at_change=components.ignore,
+    )  # fmt: skip
 
 
 def tested(subject: Subject) -> float | None:
