@@ -86,3 +86,13 @@ def test_what_was_typed_is_there_on_the_way_back(visit: Open) -> None:
     test.switch_page(session.FEATURES).run()
     settled(test.switch_page(session.SQL).run())
     assert test.text_area[0].value == "SELECT 'half a thou"
+
+
+def test_a_query_too_long_for_a_link_stays_and_says_so(visit: Open) -> None:
+    test, long = visit(), f"SELECT 1 --{'x' * 7000}"
+    test.text_area[0].set_value(long)
+    settled(next(one for one in test.button if one.label == "Run").click().run())
+    assert "a link holds 6\u202f000" in said(test) and test.text_area[0].value == long
+    test.text_area[0].set_value("SELECT 1 AS one")
+    settled(next(one for one in test.button if one.label == "Run").click().run())
+    assert test.dataframe[0].value["one"].tolist() == [1] and "a link holds" not in said(test)

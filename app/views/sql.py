@@ -8,8 +8,9 @@ from app.wording import THIN, count, measure, plural
 from feature_store.console import MEGABYTES, ROWS, SECONDS, Answer, Query, SqlError, tables
 from feature_store.errors import InputError
 
-TEXT, ADOPTED, QUERY = "sql_text", "sql_adopted", "sql_query"
-"""Keys of the session: the editor's text, the URL's query that it came from, the query at work."""
+TEXT, ADOPTED, QUERY, PROBLEM = "sql_text", "sql_adopted", "sql_query", "sql_problem"
+"""Keys of the session: the editor's text, the URL's query that it came from, the query at work, why
+the text was not asked."""
 LONGEST = 6000
 """Characters of a query: it has to fit into a URL."""
 PROMPTLY_S = 0.8
@@ -60,7 +61,14 @@ def run() -> None:
     """Callback: the editor's text goes into the URL and is asked again."""
     keep()
     stop()
-    st.query_params[session.QUERY] = st.session_state[ADOPTED] = st.session_state[TEXT].strip()
+    text = st.session_state[TEXT].strip()
+    if len(text) > LONGEST:
+        st.session_state[PROBLEM] = (
+            f"The query has {count(len(text))} characters; a link holds {count(LONGEST)}. Shorten "
+            "it, or ask in Python: Export has the lines."
+        )
+        return
+    st.query_params[session.QUERY] = st.session_state[ADOPTED] = text
 
 
 def keep() -> None:
@@ -81,7 +89,6 @@ def editor(here: Place) -> None:
         "Query",
         key=TEXT,
         height=170,
-        max_chars=LONGEST,
         on_change=keep,
         label_visibility="collapsed",
         placeholder="SELECT * FROM feature LIMIT 10",
@@ -174,7 +181,9 @@ with right:
     schema()
 with left:
     editor(place)
-    if asked:
+    if problem := st.session_state.pop(PROBLEM, ""):
+        st.markdown(f":red[{problem}]")
+    elif asked:
         try:
             outcome(place, asked)
         except InputError as problem:
