@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import session
 from app.circuits import fields
-from app.circuits.asked import PLACES
+from app.circuits.asked import PLACES, PROMPTS
 from app.circuits.fields import FILE, SOURCES, keep, key, value
 from app.circuits.methods import METHODS
 from app.fields import uploaded
@@ -64,7 +64,8 @@ def prompts(place: Place) -> None:
         with st.container(horizontal=True, gap="small"):
             st.selectbox("Task", list(TWINS), key=key("task"), on_change=keep, width=200,
                          format_func=lambda name: name.replace("_", " "))  # fmt: skip
-            st.number_input("Prompts", 2, 400, step=2, key=key("n"), on_change=keep, width=120)
+            st.number_input("Prompts", 2, PROMPTS, step=2, key=key("n"), on_change=keep,
+                            width=120)  # fmt: skip
             st.number_input("Seed", 0, 10_000, step=1, key=key("seed"), on_change=keep, width=100)
         st.caption("Pairs of prompts that differ in what decides the answer, with their answers.")
         return
