@@ -86,3 +86,11 @@ def wait(found: Loading) -> None:
     if found.done.is_set():
         st.rerun()
     st.caption("Loading the model: some ten seconds, once. Browsing goes on meanwhile.")
+
+
+def failure(error: Exception) -> str:
+    """What a person can do about a run of the model that broke."""
+    if "OutOfMemory" in type(error).__name__ or "out of memory" in str(error):
+        gc.collect()
+        return "The machine is out of memory. Ask for less at once; others go on as before."
+    return f"The run failed: {type(error).__name__}: {error}"

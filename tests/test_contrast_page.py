@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import live, session
-from app.contrast import chart
+from app.contrast import chart, running
 from app.contrast.running import Asked, Cancelled, Run, python_lines
 from app.theme import LIGHT
 from backend.engine import LocalEngine
@@ -150,6 +150,19 @@ def test_a_run_that_is_cancelled_or_fails(engine: LocalEngine) -> None:
     assert wrong.wait(60)
     with pytest.raises(InputError, match="Give two sets"):
         wrong.result()
+
+
+def test_a_run_that_breaks_says_what_would_work(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 40 GiB.")
+
+    monkeypatch.setattr(running, "contrast", broken)
+    run = Run(engine, Asked((("a", ("cat",)), ("b", ("dog",))), (), "document", "share"))
+    assert run.wait(60)
+    with pytest.raises(InputError, match="out of memory. Ask for less at once"):
+        run.result()
 
 
 def test_the_lines_of_python_compile_and_carry_short_texts_only() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import session
+from app import live, session
 from app.experiments import keeping
 from backend.ablation.parts import Part
 from backend.live import Engine
@@ -71,7 +71,7 @@ class Run:
         if isinstance(self._error, InputError):
             raise self._error
         if self._error is not None:
-            raise InputError(failure(self._error)) from self._error
+            raise InputError(live.failure(self._error)) from self._error
         return self._answer
 
     def _go(self) -> None:
@@ -88,16 +88,6 @@ class Run:
         self.left = time.monotonic() - self._asked_for > AWAY_S
         if self.left or self._stop.is_set():
             raise Cancelled
-
-
-def failure(error: Exception) -> str:
-    """What a person can do about a run that broke."""
-    if "OutOfMemory" in type(error).__name__ or "out of memory" in str(error):
-        import gc
-
-        gc.collect()
-        return "The machine is out of memory. Run fewer or shorter prompts; others go on as before."
-    return f"The run failed: {type(error).__name__}: {error}"
 
 
 def keeper(file: HarvestFile, engine: Engine, kind: Kind) -> Callable[..., Answer]:

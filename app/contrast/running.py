@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from app import export
+from app import export, live
 from backend.contrast.compare import Contrast, contrast
 from backend.live import Engine
 from feature_store.errors import InputError
@@ -57,14 +57,14 @@ class Run:
     def result(self) -> Contrast | None:
         """The answer of a run that is over, None if it was cancelled.
 
-        Raises InputError for texts that cannot be compared.
+        Raises InputError for texts that cannot be compared, and where the work broke.
         """
         if isinstance(self._error, Cancelled):
             return None
         if isinstance(self._error, InputError):
             raise self._error
         if self._error is not None:
-            raise RuntimeError("the comparison failed") from self._error
+            raise InputError(live.failure(self._error)) from self._error
         return self._result
 
     def _work(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from app import live
 from app.steer.story import Story, ending, rail, tail, warnings
 from app.steering import Setting
 from app.wording import THIN, measure, plural
@@ -58,7 +59,7 @@ class Run:
         except InputError as error:
             self.error = str(error)
         except Exception as error:  # a thread's end: the page says it
-            self.error = f"The model failed: {type(error).__name__}: {error}"
+            self.error = live.failure(error)
         finally:
             self.done.set()
 

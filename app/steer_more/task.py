@@ -55,7 +55,7 @@ class Task:
         except InputError as error:
             self.error = str(error)
         except Exception as error:  # a thread's end: the page says it
-            self.error = f"The model failed: {type(error).__name__}: {error}"
+            self.error = live.failure(error)
         finally:
             self.done.set()
 
