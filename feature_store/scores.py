@@ -120,6 +120,11 @@ class Scores:
         rows: list[dict[str, Any]] = self.table.slice(low + here[0], here[1] - here[0]).to_pylist()
         return [Score(**row) for row in rows]
 
+    @property
+    def dictionaries(self) -> list[str]:
+        """Those with any score, by name."""
+        return list(self._bounds)
+
     def every(self, dictionary: str) -> pa.Table:
         """The scores of a dictionary, by feature."""
         low, high = self._bounds.get(dictionary, (0, 0))

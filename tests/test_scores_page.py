@@ -173,6 +173,16 @@ def test_without_scores_the_way_to_some_is_said(visit: Open, tmp_path: Path) -> 
     assert "has no scores yet" in words(test) and "saefari explain" not in words(test)
 
 
+def test_without_scores_those_of_other_dictionaries_are_a_click_away(
+    visit: Open, whole: Store
+) -> None:
+    other = next(name for name in whole.harvest().dictionaries if name != NAME)
+    test = visit(whole, dictionary=other)
+    assert "Scores are there of" in words(test)
+    (link,) = [one for one in test.get("page_link") if one.proto.label == NAME]
+    assert f"dictionary={NAME}" in link.proto.query_string
+
+
 def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     result = {
         "skipped": {"dense": 10},

@@ -34,6 +34,7 @@ def draw(here: Place, said: Said) -> None:
     if not found:
         explained = bool(said.annotations.sentences.explainers(here.info.dictionary))
         empty(here, explained=explained)
+        elsewhere(here, said)
         return
     lines = _lines(found, stamp)
     by = picks.explainer(found)
@@ -91,6 +92,20 @@ def empty(here: Place, *, explained: bool) -> None:
     words = shlex.join([*words, "--harvest", here.file.record.id])
     lines = [f"saefari score {words} --scorer detection,fuzzing,simulation"]
     st.code("\n".join([f"saefari explain {words}"] * (not explained) + lines), language="shell")
+
+
+def elsewhere(here: Place, said: Said) -> None:
+    """The dictionaries of this harvest that do have scores."""
+    scored = [
+        name for name in said.annotations.scores.dictionaries if name in here.file.dictionaries
+    ]
+    if not scored:
+        return
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.caption("Scores are there of", width="content")
+        for name in scored:
+            query = {**here.query, "dictionary": name}
+            st.page_link(session.SCORES, label=session.literal(name), query_params=query)
 
 
 def summary(here: Place, lines: list[Line]) -> None:
