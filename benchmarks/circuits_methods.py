@@ -28,7 +28,7 @@ from backend.circuits.records import Circuit
 from backend.circuits.tasks import pairs
 from backend.circuits.tracing import FromLogit, trace
 from backend.circuits.weights import connections
-from backend.circuits.weights_paths import weights_circuit
+from backend.circuits.weights_paths_record import weights_circuit
 from backend.demo import WEIGHTS
 from backend.demo.activations import load_lm
 from backend.device import choose_placement

@@ -21,7 +21,7 @@ from backend.circuits.shown import Shown
 from backend.circuits.sparse_features import Settings, sparse_features
 from backend.circuits.table import Table
 from backend.circuits.tracing import FromLogit, trace
-from backend.circuits.weights_paths import weights_circuit
+from backend.circuits.weights_paths_record import weights_circuit
 from backend.engine import LocalEngine
 from backend.live import Text
 from feature_store.errors import InputError

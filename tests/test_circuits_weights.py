@@ -19,7 +19,8 @@ from backend.circuits.weights import (
     head_weights,
     reading_rows,
 )
-from backend.circuits.weights_paths import greedy_paths, weights_circuit
+from backend.circuits.weights_paths import greedy_paths
+from backend.circuits.weights_paths_record import weights_circuit
 from backend.live import Text
 from feature_store.errors import InputError
 from feature_store.records import FeatureId

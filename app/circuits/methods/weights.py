@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     """Through transcoders and heads; the likeliest next token where nothing is named."""
     from backend.circuits.tracing import FromScore
-    from backend.circuits.weights_paths import weights_circuit
+    from backend.circuits.weights_paths_record import weights_circuit
 
     text = text_of(engine, asked.cases[0])
     start = start_of(engine, asked, text)
