@@ -23,7 +23,6 @@ from backend.circuits.attribution_graph import Graph, attribution_graph
 from backend.circuits.attribution_graph_record import attribution_circuit, to_circuit
 from backend.circuits.counterexamples import UNSHOWN, Counterpair, counterpairs
 from backend.circuits.head_codes import HeadCodes, head_codes
-from backend.circuits.head_effects import HeadEffects, auc, head_effects, shuffled_auc
 from backend.circuits.records import Circuit
 from backend.circuits.tasks import pairs
 from backend.circuits.tracing import FromLogit, trace
@@ -39,6 +38,7 @@ from backend.interventions.plan import compile_edits
 from backend.interventions.records import Edit, Freeze, Where
 from backend.live import Text
 from backend.lm import Lm
+from benchmarks.head_effects import HeadEffects, auc, head_effects, shuffled_auc
 from feature_store.records import FeatureId
 
 GRAPHS = 5

@@ -18,9 +18,9 @@ from backend.circuits.head_codes import (
     head_outputs,
     nearest_codes,
 )
-from backend.circuits.head_effects import auc, head_effects, shuffled_auc
 from backend.circuits.records import Circuit
 from backend.live import Text
+from benchmarks.head_effects import auc, head_effects, shuffled_auc
 from feature_store.errors import InputError
 from tests.models import tiny, token_batch
 
