@@ -51,6 +51,13 @@ def ids_of(found: list[Document]) -> list[list[int]]:
 LENGTHS = [3, 15, 16, 18, 19, 40, 100] * 6
 
 
+def starts_of(plan: SequencePlan, i: int) -> list[tuple[int, int, int]]:
+    """(position in the sequence, document, token of the document) of each segment of `i`."""
+    some = plan.segment_sequence == i
+    columns = (plan.segment_position, plan.segment_document, plan.segment_start)
+    return list(zip(*(column[some].tolist() for column in columns), strict=True))
+
+
 @pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("bos", [BOS, None])
 def test_every_token_is_where_the_plan_says(tmp_path, pack: bool, bos: int | None) -> None:
@@ -62,7 +69,7 @@ def test_every_token_is_where_the_plan_says(tmp_path, pack: bool, bos: int | Non
         tokens = plan.tokens(i)
         assert len(tokens) <= 16
         assert bos is None or tokens[0] == BOS
-        starts = plan.document_starts(i)
+        starts = starts_of(plan, i)
         assert starts[0][0] == (bos is not None)
         ends = [position for position, _, _ in starts[1:]] + [len(tokens)]
         for (position, document, start), end in zip(starts, ends, strict=True):
@@ -100,7 +107,7 @@ def test_sequences_follow_their_documents_split(tmp_path) -> None:
         plan = planned(tmp_path, found, pack=pack)
         sides: dict[int, set[int]] = {}
         for i in range(plan.n_sequences):
-            for _, document, _ in plan.document_starts(i):
+            for _, document, _ in starts_of(plan, i):
                 sides.setdefault(document % 60, set()).add(int(plan.split[i]))
         assert [len(side) for side in sides.values()] == [1] * 60
         assert 0.25 < plan.split.mean() < 0.75
@@ -131,7 +138,7 @@ def test_blocks_divide_copies_alike(tmp_path) -> None:
     plan = planned(tmp_path, documents([text, "well " + text]))
     side = np.full((2, 601), -1)
     for i in range(plan.n_sequences):
-        _, document, start = plan.document_starts(i)[0]
+        _, document, start = starts_of(plan, i)[0]
         side[document, start : start + plan.length[i] - 1] = plan.split[i]
     first, second = side[0, :600], side[1, 1:]
     both = (first >= 0) & (second >= 0)

@@ -1,6 +1,6 @@
 """An estimate with its interval, or the reason why there is none."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 ENOUGH = 20
 """Judgements of a class below which there is no value."""
@@ -32,10 +32,3 @@ class Estimate:
     ) -> "Estimate":
         """Fewer than `least`."""
         return cls.none(n, n_documents, f"too few: {n} of {of}, not {least}")
-
-    def scaled(self, factor: float, shift: float = 0.0) -> "Estimate":
-        """`factor` · value + shift, the interval likewise; `factor` is positive."""
-        if self.value is None or self.low is None or self.high is None:
-            return self
-        ends = [factor * x + shift for x in (self.value, self.low, self.high)]
-        return replace(self, value=ends[0], low=ends[1], high=ends[2])

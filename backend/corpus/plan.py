@@ -79,13 +79,6 @@ class SequencePlan:
         start = int(self.offset[i])
         return self.every_token[start : start + int(self.length[i])]
 
-    def document_starts(self, i: int) -> list[tuple[int, int, int]]:
-        """(position in the sequence, document, token of the document) of each segment of `i`."""
-        first, last = np.searchsorted(self.segment_sequence, [i, i + 1])
-        some = slice(int(first), int(last))
-        columns = (self.segment_position, self.segment_document, self.segment_start)
-        return list(zip(*(column[some].tolist() for column in columns), strict=True))
-
     @classmethod
     def complete(cls, folder: Path) -> bool:
         """Whether `folder` holds a plan that was written to its end."""

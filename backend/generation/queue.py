@@ -9,7 +9,7 @@ place goes to the next.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from backend.generation.prompts import Start
 from backend.generation.records import Sampling
@@ -44,10 +44,6 @@ class Limits:
                 f"{sampling.max_new:,} new tokens are too many: here a text may have "
                 f"{self.new_tokens:,}."
             )
-
-    def within(self, sampling: Sampling) -> Sampling:
-        """The same request, cut to what is allowed."""
-        return replace(sampling, max_new=min(sampling.max_new, self.new_tokens))
 
 
 @dataclass(eq=False)
