@@ -106,7 +106,7 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
             f"/prompt?{urlencode({**one, 'on': [DICTIONARY, 'mlp-1'], 'text': TEXT}, doseq=True)}",
             ".strip",
         ),
-        "contrast": (f"/contrast?{urlencode({**here, **texts, 'unit': 'last'})}", "The first"),
+        "contrast": (f"/contrast?{urlencode({**here, **texts, 'unit': 'last'})}", "Permutation"),
         "steer": (f"/steer?{urlencode({**one, **steered})}", None),
         "ablate": (
             f"/ablate?{urlencode({**here, **asked})}", "Spearman"
