@@ -138,6 +138,14 @@ def test_within_a_layer_what_is_written_first_stands_lower() -> None:
     assert [text for _, text in sorted(found.rows, reverse=True)] == ["a", "m", "r"]
 
 
+def test_heads_of_a_layer_stand_in_one_line_in_their_order() -> None:
+    heads = [Node(f"head/1.{i}@*", "head", 1, None, "", i, 1.0 / (i + 1)) for i in (4, 0, 3, 1, 2)]
+    place = layout.lay(seen(*heads), TOKENS).place
+    left_to_right = sorted(place, key=lambda one: place[one][0])
+    assert left_to_right == [f"head/1.{i}@*" for i in range(5)]
+    assert len({y for _, y in place.values()}) == 1
+
+
 def test_the_end_of_a_template_stands_last() -> None:
     nodes = seen(*(feature(i, 1.0, i) for i in range(4)))
     found = layout.lay(nodes, ("rest", "end", "S1", "S2"))

@@ -44,7 +44,8 @@ def strongest(found: Open, part: Part, names: dict[str, str]) -> None:
     """In place of a selection: the strongest nodes, as a table of links."""
     st.subheader("Strongest nodes", anchor=False)
     nodes = part.judged[:16]
-    table("circuits_strongest", found, ("node", "effect"),
+    value = "score" if found.circuit.method == "head-codes" else "effect"
+    table("circuits_strongest", found, ("node", value),
           [(n.id, line(found, n, names), n.effect) for n in nodes])  # fmt: skip
     st.caption("Click a node, here or in the graph; shift-drag selects several.")
 

@@ -19,6 +19,9 @@ SITES = (("attn", "hook_z", "head"), ("mlp",), ("resid",))
 REST = ("rest", "end")
 """The first slots of prompts that are laid out by places of a template."""
 
+HEADS = "heads "
+"""Those of a layer, which stand in one line where they have no position."""
+
 Row = tuple[int, int, str]
 """Layer, place within it, name."""
 
@@ -45,7 +48,7 @@ def lay(
         {n.position for n in nodes if n.position is not None}, key=lambda p: along_x(p, slots)
     )
     cells: dict[tuple[Row, int | None], list[str]] = {}
-    for node in nodes:
+    for node in sorted(nodes, key=head_number):
         column = node.position
         if column is None and node.kind == "logit" and positions:
             column = positions[-1]
@@ -53,20 +56,28 @@ def lay(
     columns = sorted({c for _, c in cells}, key=lambda c: along_x(c, slots))
     rows = sorted({row for row, _ in cells})
     most = ALONE if len(columns) == 1 else WIDEST
-    wide = {c: max(width(len(ids), most) for (_, at), ids in cells.items() if at == c)
-            for c in columns}  # fmt: skip
-    high = {r: max(height(len(ids), most) for (at, _), ids in cells.items() if at == r)
+    across = {
+        (r, c): len(ids) if c is None and r[2].startswith(HEADS) else width(len(ids), most)
+        for (r, c), ids in cells.items()
+    }
+    wide = {c: max(n for (_, at), n in across.items() if at == c) for c in columns}
+    high = {r: max(math.ceil(len(ids) / across[at, c]) for (at, c), ids in cells.items() if at == r)
             for r in rows}  # fmt: skip
     x = along(columns, wide, GAP_X)
     y = along(rows, high, GAP_Y)
     place = {
         one: (x[c] + (i % n - (n - 1) / 2) * PITCH, -y[r] - (i // n - (high[r] - 1) / 2) * PITCH)
         for (r, c), ids in cells.items()
-        for n in [width(len(ids), most)]
+        for n in [across[r, c]]
         for i, one in enumerate(ids)
     }
     names = [(x[c], "all positions" if c is None else slot(slots, c)) for c in columns]
     return Layout(place, [(-y[r], r[2]) for r in rows], names)
+
+
+def head_number(node: Seen) -> int:
+    """Heads of a layer stand in their order, not by their worth; all else stays as it is given."""
+    return node.feature or 0 if node.kind == "head" and node.position is None else 0
 
 
 def along_x(column: int | None, slots: Sequence[str]) -> tuple[int, int]:
@@ -81,7 +92,7 @@ def row_of(node: Seen, site: Callable[[str], str]) -> Row:
     if node.kind in ("token", "logit"):
         return (node.layer, 0, f"{node.kind}s")
     if node.kind == "head":
-        return (node.layer, 0, f"heads {node.layer}")
+        return (node.layer, 0, f"{HEADS}{node.layer}")
     hook = site(node.dictionary)
     found = [i for i, words in enumerate(SITES) if any(word in hook for word in words)]
     return (node.layer, found[0] if found else len(SITES), whole(node.dictionary))
@@ -97,11 +108,6 @@ def whole(name: str) -> str:
 def width(n: int, most: int) -> int:
     """Nodes beside each other in a cell of n."""
     return n if n <= 2 else min(most, math.ceil(math.sqrt(2 * n)))
-
-
-def height(n: int, most: int) -> int:
-    """Lines of a cell of n."""
-    return math.ceil(n / width(n, most))
 
 
 def along(keys: Sequence, sizes: Mapping, gap: float) -> dict:
