@@ -29,10 +29,15 @@ def run(page, query: str) -> None:
 
 def test_a_text_streams_is_clicked_and_opens_again(page) -> None:
     """From the feature's page; tokens grow; heat, underlines and a table; then by its link."""
+    from playwright.sync_api import expect
+
     page.goto("/feature?feature=resid/3")
     page.get_by_role("link", name="steer", exact=True).click()
+    go = page.get_by_role("button", name="run ▶")
+    go.wait_for()
+    expect(page.locator("textarea")).to_have_count(1)  # the feature page's own is gone
     page.locator("textarea").fill("the cat ran")
-    page.get_by_role("button", name="run ▶").click()
+    go.click()
     page.get_by_text("kept as").wait_for()
     assert page.locator(f".col:nth-child(2) {SAID}").count() == models.N_CTX - 4
     assert page.locator(".rail").nth(1).inner_text().startswith("KL ")
