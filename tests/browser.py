@@ -73,7 +73,7 @@ def visiting(browser, url: str, log: Path, patience_ms: int = PATIENCE_MS) -> It
     page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page
-    assert page.locator("[data-testid=stException]").count() == 0
+    assert page.locator("[data-testid=stException]").all_inner_texts() == []
     page.close()
     assert wrong == []
     assert "Traceback" not in log.read_text()
