@@ -73,13 +73,30 @@ def tiny_lm():
     return shared("llama")
 
 
+def _folder_named_by(variable: str, holds: str) -> Path:
+    """Return the folder that an environment variable names, or skip the test and say why."""
+    given = os.environ.get(variable, "")
+    if not given or not Path(given).is_dir():
+        pytest.skip(f"set {variable} to a folder of {holds}")
+    return Path(given)
+
+
 @pytest.fixture(scope="session")
 def real() -> Path:
-    """The folder of real models, dictionaries and texts, or a skip that says what is missing."""
-    given = os.environ.get("SAEFARI_TEST_DATA", "")
-    if not given or not Path(given).is_dir():
-        pytest.skip("set SAEFARI_TEST_DATA to a folder of real models and dictionaries")
-    return Path(given)
+    """The folder of a small real model, its dictionaries and texts (SAEFARI_TEST_DATA)."""
+    return _folder_named_by("SAEFARI_TEST_DATA", "real models and dictionaries")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of other tools' files that once failed (SAEFARI_TEST_CASES)."""
+    return _folder_named_by("SAEFARI_TEST_CASES", "other tools' files that once failed")
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """The folder of SmolLM2-135M-Instruct and Gemma-3-270M (SAEFARI_TEST_MODELS)."""
+    return _folder_named_by("SAEFARI_TEST_MODELS", "SmolLM2-135M-Instruct and Gemma-3-270M")
 
 
 @pytest.fixture(scope="session")
