@@ -43,13 +43,3 @@ class Corpus:
                 yield document
         if not found:
             raise InputError(f"Corpus {self.name!r} holds no document with text.")
-
-
-def repaired(text: str) -> str:
-    """`text` with U+FFFD for each lone surrogate, which JSON escapes can hold.
-
-    Tokenizers and files refuse them. All else is kept, NUL and control characters included.
-    """
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

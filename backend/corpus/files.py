@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from backend.corpus.documents import Corpus, Document, repaired
+from backend.corpus.documents import Corpus, Document
 from backend.corpus.rows import Columns, document_of, missing_column
 from feature_store.errors import InputError
+from feature_store.storable_text import replace_lone_surrogates
 
 BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 256
@@ -71,13 +72,13 @@ def file_corpus(path: Path, columns: Columns) -> Corpus:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"Corpus {str(path)!r} is not a .txt, .jsonl or .parquet file.")
-    name = repaired(path.name)
+    name = replace_lone_surrogates(path.name)
     return Corpus(name, lambda: reader(path, name, columns))
 
 
 def folder_corpus(folder: Path, columns: Columns) -> Corpus:
     """Every readable file below `folder`, sorted by relative path; hidden ones left out."""
-    name = repaired(folder.resolve().name)
+    name = replace_lone_surrogates(folder.resolve().name)
     files = sorted(
         (path.relative_to(folder).as_posix(), path)
         for path in folder.rglob("*")
@@ -89,7 +90,9 @@ def folder_corpus(folder: Path, columns: Columns) -> Corpus:
 
     def read() -> Iterator[Document]:
         for part, path in shown:
-            yield from READERS[path.suffix.lower()](path, f"{name}/{repaired(part)}", columns)
+            yield from READERS[path.suffix.lower()](
+                path, f"{name}/{replace_lone_surrogates(part)}", columns
+            )
 
     return Corpus(name, read)
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from backend.corpus.documents import Document, repaired
+from backend.corpus.documents import Document
 from feature_store.errors import InputError, listing
+from feature_store.storable_text import replace_lone_surrogates
 
 Message = Mapping[str, str]
 Render = Callable[[Sequence[Message]], str]
@@ -39,9 +40,9 @@ def document_of(row: object, id: str, where: str, columns: Columns) -> Document 
         template = None
     if columns.text not in row and CHAT in row:
         text = _chat(row[CHAT], where, columns.render)
-        return Document(id, repaired(text), template, rendered=True)
+        return Document(id, replace_lone_surrogates(text), template, rendered=True)
     text = _text(row, where, columns.text)
-    return None if text is None else Document(id, repaired(text), template)
+    return None if text is None else Document(id, replace_lone_surrogates(text), template)
 
 
 def missing_column(where: str, column: str, names: Sequence[str]) -> InputError:
