@@ -14,6 +14,8 @@ from autointerp.statistics.rates import limits
 TRUTHS, SIZES = (0.5, 0.7, 0.9, 0.98), (20, 50, 100)
 CLUSTERS = [(1, 0.0), (3, 0.0), (3, 0.3), (3, 0.6), (3, 1.0)]
 """Judgements a document, and the correlation of two of one document."""
+CROWDED = [(5, 0.0), (5, 0.3), (5, 0.5), (8, 0.3), (8, 0.5)]
+"""The same where documents are crowded: intervals must cover, and may be wide."""
 
 
 def answers(
@@ -53,6 +55,26 @@ def test_the_grid_of_balanced_accuracy(size: int, icc: float, draws: int) -> Non
             width = (high - low).mean() / exact_width(truth, 2 * alone)
             assert 0.93 <= covered <= 0.985 and width <= 1.4, (n, truth, covered, width)
             assert (low < high).all()
+
+
+@pytest.mark.parametrize(
+    ("draws", "least"), [(3000, 0.92), pytest.param(20_000, 0.93, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(("size", "icc"), CROWDED)
+def test_intervals_cover_where_documents_have_many_judgements(
+    size: int, icc: float, draws: int, least: float
+) -> None:
+    """From four documents a class on; up to twice as wide as an oracle's that knows that the
+    judgements of a document are independent."""
+    dice = np.random.default_rng(3)
+    for n in (n for n in SIZES if n >= 4 * size):
+        for truth in TRUTHS:
+            classes = [answers(dice, truth, n, size, icc, (draws,)) for _ in range(2)]
+            low, high = limits(classes)
+            covered = ((low <= truth) & (truth <= high)).mean()
+            alone = n / (1 + ((np.bincount(np.arange(n) // size) ** 2).sum() / n - 1) * icc)
+            width = (high - low).mean() / exact_width(truth, 2 * alone)
+            assert least <= covered <= 0.99 and width <= 2.1, (n, truth, covered, width)
 
 
 def coverage(draw: Callable[[], Estimate], truth: float, times: int = 400) -> float:
