@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backend import loading, trunk
 from backend.device import Placement
+from backend.exclusive_loading import exclusive_load
 from backend.processing import RAW, Processing, transform
 from backend.trunk import Edit
 from feature_store.errors import InputError, near_miss
@@ -94,13 +95,14 @@ class Lm:
         theirs, ours = network.modules(), bare.modules()
         twins = dict(zip(theirs, ours, strict=True))
         try:
-            bridge = TransformerBridge.boot_transformers(
-                name,
-                hf_model=network,
-                tokenizer=copy.deepcopy(tokenizer),
-                device=str(placement.device),
-                dtype=placement.dtype,
-            )
+            with exclusive_load():
+                bridge = TransformerBridge.boot_transformers(
+                    name,
+                    hf_model=network,
+                    tokenizer=copy.deepcopy(tokenizer),
+                    device=str(placement.device),
+                    dtype=placement.dtype,
+                )
         except (ValueError, KeyError, AttributeError, NotImplementedError) as bad:
             kind = getattr(network.config, "model_type", "unknown")
             reason = str(bad).split(". ")[0]  # what follows lists every architecture there is

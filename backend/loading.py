@@ -16,6 +16,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from backend.device import Placement
+from backend.exclusive_loading import exclusive_load
 from backend.sources import check_model_source, weight_files
 from feature_store.errors import InputError
 
@@ -33,13 +34,14 @@ def read_model(
     check_model_source(model)
     transformers_logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            model,
-            dtype=placement.dtype,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
+        with exclusive_load():
+            tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                model,
+                dtype=placement.dtype,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as bad:
         raise InputError(_why(model, bad)) from bad
     network, info = loaded
