@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
 from autointerp.asking import rows
+from autointerp.asking.activity import ServerActivity
 from autointerp.asking.budget import Budget
 from autointerp.asking.calls import CallLog
 from autointerp.asking.dialect import Dialect
@@ -65,6 +66,8 @@ class ServerAsker:
         self.cached = 0
         """Requests answered from the record, by this asker."""
         self.limiter = Limiter(server.concurrency)
+        self.activity = ServerActivity(server.concurrency)
+        """Calls in flight, latency and tokens per second, for whoever watches."""
         self._client, self._calls, self._budget = client, calls, budget
         self._patience, self._retry_kept, self._note = patience, retry_kept, note
         self._dialect = Dialect(server.structured, server.logprobs)

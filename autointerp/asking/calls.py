@@ -70,6 +70,14 @@ class Totals:
         )  # fmt: skip
 
 
+class KindCount(NamedTuple):
+    """How often attempts ended in one way."""
+
+    attempts: int
+    example: str
+    """What was said of the newest one; empty for replies."""
+
+
 class _Wanted(NamedTuple):
     """A reply to look up, and who waits for it."""
 
@@ -107,6 +115,8 @@ class CallLog:
             self.lost = self._settle_lost()
             self._next = self._one("SELECT coalesce(max(attempt), 0) FROM attempt")[0]
             self._totals = Totals(*self._one(TOTALS))
+            counts = self._db.execute(KINDS).fetchall()
+            self._kinds = {kind: KindCount(n, example) for kind, n, example in counts}
             self._known = Known(self._db.execute(REPLIES).fetchnumpy()["hash"].astype(np.uint64))
         except (OSError, duckdb.Error) as error:
             pid = holder(error)
@@ -136,6 +146,8 @@ class CallLog:
             self._rows.append(row)
             if isinstance(row, Outcome):
                 self._totals = self._totals.and_(row)
+                before = self._kinds.get(row.kind, KindCount(0, ""))
+                self._kinds[row.kind] = KindCount(before.attempts + 1, row.sentence)
                 if row.text is not None:
                     self._recent[row.key] = row
                     self._known.add(row.hash)
@@ -159,6 +171,14 @@ class CallLog:
         """Of everything recorded so far."""
         with self._lock:
             return replace(self._totals)
+
+    def kinds(self) -> dict[str, KindCount]:
+        """Return how often attempts ended in each way: `reply`, `lost`, or a kind of failure.
+
+        Of all processes that worked on the job. One question may take several attempts.
+        """
+        with self._lock:
+            return dict(self._kinds)
 
     def budget(self, cap: float | None) -> Budget:
         """A budget for what is still to come: what was spent here before counts."""
@@ -283,6 +303,7 @@ def calls_of(job: Job, jobs: Jobs, note: Callable[[str], None] | None = None) ->
 
 TABLES: dict[str, type[Attempt] | type[Outcome]] = {"attempt": Attempt, "outcome": Outcome}
 REPLIES = "SELECT DISTINCT hash FROM outcome WHERE text IS NOT NULL"
+KINDS = "SELECT kind, count(*), arg_max(sentence, attempt) FROM outcome GROUP BY kind"
 TOTALS = """
     SELECT count(text), count(*) - count(text), coalesce(sum(tokens_in), 0)::BIGINT,
            coalesce(sum(tokens_out), 0)::BIGINT, coalesce(sum(cost), 0.0),

@@ -7,15 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
-Kind = Literal[
-    "no key", "unauthorized", "not found", "no credit", "no price", "budget", "rejected",
-    "unreachable", "timeout", "rate limited", "told to wait", "server error", "broken reply",
-    "refusal", "empty", "cut off", "too large", "unreadable",
-]  # fmt: skip
-HOPELESS: frozenset[Kind] = frozenset((
-    "no key", "unauthorized", "not found", "no credit", "no price", "budget", "unreachable",
-    "told to wait",
-))  # fmt: skip
+from autointerp.asking.failure_kinds import FAILURE_KINDS, Kind
+
+HOPELESS: frozenset[str] = frozenset(k for k, kind in FAILURE_KINDS.items() if kind.stops_job)
 """What every further call would meet, too: a job stops at the first of these."""
 
 
