@@ -7,6 +7,7 @@ import pytest
 
 from autointerp.asking import Failed, Reply
 from autointerp.asking.asker import Patience
+from feature_store.storable_text import make_storable, replace_lone_surrogates
 from tests import openai_server as server
 from tests.asking import QUICK, ask, one, question
 from tests.openai_server import always, serve, then
@@ -111,12 +112,12 @@ def test_json_of_another_kind_is_no_reply(odd: object, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", ["\ud800 \x00 \u2028 \U0001f600", "'; DROP TABLE outcome; --"])
 def test_odd_characters_pass_both_ways(odd: str, tmp_path: Path) -> None:
-    """Half a surrogate pair cannot be written in UTF-8; everything else comes back as it was."""
+    """Lone surrogates and NULs cannot be stored; everything else comes back as it was."""
     with serve(always(odd)) as running:
         wanted = question(odd, schema=None)
         fresh, kept = (one(running.base_url, tmp_path / "a.duckdb", wanted) for _ in range(2))
-    assert fresh.text == kept.text == odd.replace("\ud800", "?") and kept.cached
-    assert server.asked(running.bodies[0]) == odd.replace("\ud800", "?")
+    assert fresh.text == kept.text == make_storable(odd) and kept.cached
+    assert server.asked(running.bodies[0]) == replace_lone_surrogates(odd)
 
 
 @pytest.mark.parametrize("logprob", [float("nan"), 0.7, "x", None])

@@ -16,8 +16,9 @@ from autointerp.asking import faults
 from autointerp.asking.dialect import Dialect
 from autointerp.asking.prices import Price
 from autointerp.asking.reading import Unreadable, read
-from autointerp.asking.records import Came, Failed, Reply, Request, Said, writable
+from autointerp.asking.records import Came, Failed, Reply, Request, Said
 from autointerp.asking.servers import Server
+from feature_store.storable_text import make_storable
 
 MOST_BYTES = 16_000_000
 """Of a reply with everything around it; log probabilities of long replies are megabytes."""
@@ -102,8 +103,8 @@ class Client:
         return Came(Reply(text, parsed, *facts), text, *facts)
 
     def _clean(self, text: str) -> str:
-        """A text without the key, should a server repeat it, and fit for UTF-8."""
-        return writable(text.replace(self._key, "[key]") if self._key else text)
+        """Return a text without the key, should a server repeat it, that can be stored."""
+        return make_storable(text.replace(self._key, "[key]") if self._key else text)
 
     def _cleaned(self, said: Any) -> Any:
         """The same for everything that a server said."""

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autointerp.asking.records import Request, writable
+from autointerp.asking.records import Request
+from feature_store.storable_text import replace_lone_surrogates
 
 SEED_OF_DRAW = 1_000
 NEVER = frozenset(("minLength", "maxLength"))
@@ -34,7 +35,7 @@ class Dialect:
         body: dict[str, Any] = {
             "model": request.model,
             "messages": [
-                {"role": message.role, "content": writable(message.content)}
+                {"role": message.role, "content": replace_lone_surrogates(message.content)}
                 for message in request.messages
             ],
             "max_tokens" if self.short_name else "max_completion_tokens": request.max_tokens,

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from feature_store.storable_text import make_storable_value
+
 THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 """What some models think aloud before they answer."""
 SHOWN = 80
@@ -30,8 +32,9 @@ def read(text: str, schema: Mapping[str, Any]) -> Any:
         said = " ".join(text.split())[:SHOWN]
         count = "no JSON object" if not found else f"{len(found)} JSON objects, not one"
         raise Unreadable(f"The reply holds {count}: {said!r}.")
-    check(found[0], schema, "the reply")
-    return found[0]
+    value = make_storable_value(found[0])  # escapes such as "\\ud83d" hold what no file takes
+    check(value, schema, "the reply")
+    return value
 
 
 def objects(text: str) -> list[dict[str, Any]]:

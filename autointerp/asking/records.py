@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
 from autointerp.asking.failure_kinds import FAILURE_KINDS, Kind
+from feature_store.storable_text import replace_lone_surrogates
 
 HOPELESS: frozenset[str] = frozenset(k for k, kind in FAILURE_KINDS.items() if kind.stops_job)
 """What every further call would meet, too: a job stops at the first of these."""
@@ -63,14 +64,12 @@ class Request:
     def longest(self) -> int:
         """No fewer tokens than its messages have: a token is at least one byte."""
         return (
-            sum(len(writable(m.content).encode()) + MESSAGE_TOKENS for m in self.messages)
+            sum(
+                len(replace_lone_surrogates(m.content).encode()) + MESSAGE_TOKENS
+                for m in self.messages
+            )
             + SCHEMA_TOKENS
         )
-
-
-def writable(text: str) -> str:
-    """A text that UTF-8 can write: halves of surrogate pairs become question marks."""
-    return text.encode("utf-8", "replace").decode()
 
 
 MESSAGE_TOKENS = 16

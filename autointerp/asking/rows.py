@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from autointerp.asking.records import Came, Reply, Request, writable
+from autointerp.asking.records import Came, Reply, Request
+from feature_store.storable_text import make_storable
 
 SHOWN = 300
 MEMORY = "96MB"
@@ -120,8 +121,8 @@ def attempt(number: int, nth: int, request: Request, reserved: float) -> Attempt
     """The row of a call that is about to be made."""
     body = plain(request) if nth == 1 else None
     return Attempt(
-        number, hash_of(request.key), request.key, nth, request.base_url, request.model,
-        request.purpose, body, reserved, now(),
+        number, hash_of(request.key), request.key, nth, make_storable(request.base_url),
+        make_storable(request.model), make_storable(request.purpose), body, reserved, now(),
     )  # fmt: skip
 
 
@@ -131,8 +132,8 @@ def outcome(row: Attempt, came: Came, charged: float) -> Outcome:
     kind, sentence = ("reply", "") if isinstance(result, Reply) else (result.kind, result.sentence)
     said = json.dumps(came.logprobs) if came.logprobs is not None else None
     return Outcome(
-        row.attempt, row.hash, row.key, kind, sentence, came.text, said, came.tokens_in,
-        came.tokens_out, came.cost, charged, came.latency_s, now(),
+        row.attempt, row.hash, row.key, kind, make_storable(sentence), came.text, said,
+        came.tokens_in, came.tokens_out, came.cost, charged, came.latency_s, now(),
     )  # fmt: skip
 
 
@@ -143,7 +144,7 @@ def plain(request: Request) -> str:
         "temperature": request.temperature, "max_tokens": request.max_tokens,
         "schema": request.schema, "logprobs": request.logprobs, "draw": request.draw,
     }  # fmt: skip
-    return writable(json.dumps(asked, ensure_ascii=False))
+    return make_storable(json.dumps(asked, ensure_ascii=False))
 
 
 def short(text: str) -> str:

@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from autointerp.asking.rows import short
 from autointerp.contexts import Sampled, TooFew
 from autointerp.jobs.flow import Flow
 from autointerp.jobs.gate import Gate
-from autointerp.jobs.ledger import Ledger, to_disk
+from autointerp.jobs.ledger import UNSTORABLE, Ledger, to_disk
 from feature_store.records import FeatureId
 
 Row = TypeVar("Row")
@@ -45,14 +46,33 @@ async def carry(
     """
     done, had = taken_up(ledger, tally)
 
-    def sink(batch: Sequence[Done[Row]]) -> None:
+    def write(batch: Sequence[Done[Row]]) -> None:
         with to_disk():
             keep([row for one in batch for row in one.rows])
             ledger.add(one.entry for one in batch)
         for one in batch:
             tally.add(one.entry)
 
+    def sink(batch: Sequence[Done[Row]]) -> None:
+        try:
+            write(batch)
+        except UNSTORABLE:  # one record is bad, the disk is not: find it, keep the others
+            for one in batch:
+                try:
+                    write([one])
+                except UNSTORABLE as error:
+                    write([Done(unstorable_entry(one.entry, error))])
+
     await Flow(draw(done, had), work, sink, tick, width, gate).run()
+
+
+def unstorable_entry(entry: Mapping[str, Any], error: Exception) -> dict[str, Any]:
+    """Return the ledger's line of a feature whose results the store refused: all of it failed."""
+    explained = dict.fromkeys(entry.get("explained", {}), "unstorable")
+    found = {"feature": entry["feature"], "failed": 1, "unstorable": short(str(error))}
+    if explained:
+        found |= {"explained": explained, "failed": len(explained)}
+    return found
 
 
 def taken_up(ledger: Ledger, tally: Counting) -> tuple[set[int], int]:

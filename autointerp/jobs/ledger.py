@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from autointerp.asking.rows import short
 from feature_store.errors import InputError
 
 NAME = "features.jsonl"
 """In the job's folder."""
+UNSTORABLE = (
+    ValueError, TypeError, OverflowError, duckdb.DataError, duckdb.InvalidInputException,
+    duckdb.ConversionException, pa.ArrowException,
+)  # fmt: skip
+"""What a store raises for a record that it cannot hold, such as a text that is no Unicode."""
 Entry = Mapping[str, Any]
 """`feature`; then `skipped`: a reason, or what the kind of job found; `failed`: how much of it was
 not answered, 0 or absent for nothing."""
@@ -55,9 +61,14 @@ class Ledger:
 
 @contextmanager
 def to_disk() -> Iterator[None]:
-    """What stands in the way of writing in this block is an InputError."""
+    """Raise InputError for what keeps this block from writing anything, such as a full disk.
+
+    What is wrong with the records themselves (`UNSTORABLE`) is raised as it is.
+    """
     try:
         yield
+    except UNSTORABLE:
+        raise
     except (OSError, duckdb.Error) as error:
         raise InputError(
             f"What was found cannot be written to the store: {short(str(error))}. What was "
