@@ -1,6 +1,5 @@
 """The Ablate page put together: starting runs, opening kept ones, and showing their answers."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from backend.ablation.asked import Asked, Ranking, check_cases
 from backend.ablation.parts import check_how
 from feature_store.errors import InputError
 from feature_store.experiments import Experiments, Kind
+from feature_store.strict_json import dump_json
 
 GO = "ablate_go"
 """Of the session: the tab whose run was asked for; it stays while the model loads."""
@@ -177,7 +177,7 @@ def kept_line(place: Place, tab: str, found: Answer) -> None:
 def as_json(found: Answer) -> str:
     """Request and result."""
     whole = {"request": found.request, "result": found.result, "experiment": found.experiment}
-    return json.dumps(whole, ensure_ascii=False, indent=1)
+    return dump_json(whole, indent=1)
 
 
 def stale(place: Place, tab: str, given: dict[str, Any], found: Answer) -> bool:

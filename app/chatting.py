@@ -1,8 +1,8 @@
 """Turns of a chat, as a person types them; kept in the URL."""
 
-import json
-
 import streamlit as st
+
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 ROLES = ["user", "assistant", "system"]
 TURNS = "chat_turns"
@@ -16,13 +16,13 @@ Turns = list[dict[str, str]]
 def parse(text: str) -> Turns:
     """Turns of the URL's JSON; one empty turn where it is none."""
     try:
-        found = json.loads(text)
+        found = parse_json(text)
         turns = [
             {"role": one["role"], "content": str(one["content"])}
             for one in found[:MOST]
             if one["role"] in ROLES
         ]
-    except (json.JSONDecodeError, TypeError, KeyError):
+    except (JsonError, TypeError, KeyError):
         turns = []
     return turns or [{"role": "user", "content": ""}]
 
@@ -70,7 +70,7 @@ def turns() -> Turns:
 
 def keep() -> None:
     """Callback: put the turns into the URL, where they fit."""
-    text = json.dumps(turns(), ensure_ascii=False)
+    text = dump_json(turns())
     if len(text) <= LONGEST:
         st.query_params["chat"] = text
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import streamlit as st
 
 from feature_store.records import FeatureId
+from feature_store.strict_json import dump_json, null_nonfinite
 from feature_store.table import Wanted
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -56,7 +56,7 @@ def cell(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return dump_json(null_nonfinite(value), default=str)
     return harmless(str(value))
 
 

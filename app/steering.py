@@ -60,7 +60,7 @@ class Setting:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`."""
+        """Plain data for JSON."""
         return self.asked().to_json()
 
     @classmethod

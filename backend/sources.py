@@ -3,11 +3,11 @@
 Only the standard library is used here: a wrong path gets its sentence in milliseconds.
 """
 
-import json
 import re
 from pathlib import Path
 
 from feature_store.errors import InputError
+from feature_store.strict_json import parse_json
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 """`name` or `org/name`, as the Hugging Face hub spells them."""
@@ -45,7 +45,7 @@ def check_safetensors(path: Path) -> None:
         if size < 8 or length > size - 8:
             raise _broken(path, "its header is cut off")
         try:
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
             ends = [entry["data_offsets"][1] for k, entry in header.items() if k != "__metadata__"]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             raise _broken(path, "its header is not readable") from None
@@ -86,7 +86,7 @@ def _check_config(folder: Path) -> None:
             "Give a folder written by save_pretrained, or a hub name."
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_bytes(), nonfinite="keep")  # Mamba-2 has Infinity there
     except ValueError as bad:
         raise InputError(f"{folder.name}/config.json is not readable JSON: {bad}.") from None
     if not isinstance(config, dict) or "model_type" not in config:
@@ -100,7 +100,7 @@ def _check_index(folder: Path) -> None:
     if not index.is_file():
         return
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError) as bad:
         raise InputError(f"{folder.name}/{index.name} is not readable: {bad!r}.") from None
     absent = sorted(name for name in names if not (folder / name).is_file())

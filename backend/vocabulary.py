@@ -1,9 +1,10 @@
 """The exact bytes behind every token id of a tokenizer."""
 
-import json
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+
+from feature_store.strict_json import dump_json, parse_json
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> list[bytes]:
@@ -33,7 +34,7 @@ def is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return hasattr(tokenizer, "byte_decoder")
-    return '"ByteLevel"' in json.dumps(json.loads(backend.to_str()).get("decoder"))
+    return '"ByteLevel"' in dump_json(parse_json(backend.to_str(), nonfinite="keep").get("decoder"))
 
 
 def byte_letters() -> dict[str, int]:

@@ -5,7 +5,6 @@ in it (pins, hidden nodes, groups) is said beside the run, so that it has a hist
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from feature_store.catalog import Catalog, utc_now
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment, Experiments
 from feature_store.graphs import Graph
+from feature_store.strict_json import dump_json, parse_json
 
 Mark = Literal["pins", "hidden", "groups"]
 DIGEST_LENGTH = 16
@@ -126,17 +126,17 @@ class Circuits:
     def mark(self, experiment: str, kind: Mark, value: object) -> None:
         """Pins and hidden nodes: ids; groups: name → ids. What is so already is not said twice."""
         with self.catalog.transaction() as db:
-            if word(db, experiment, kind) != json.loads(json.dumps(value)):
+            if word(db, experiment, kind) != parse_json(dump_json(value)):
                 db.execute(
                     "INSERT INTO circuit_word (experiment, kind, value, created) "
                     "VALUES (?, ?, ?, ?)",
-                    [experiment, kind, json.dumps(value, ensure_ascii=False), utc_now()],
+                    [experiment, kind, dump_json(value), utc_now()],
                 )
 
 
 def digest(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
     """A graph's name: a hash of all that it holds."""
-    whole = json.dumps([list(nodes), list(edges)], sort_keys=True, ensure_ascii=False)
+    whole = dump_json([list(nodes), list(edges)], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
@@ -146,4 +146,4 @@ def word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) -> Any:
         "SELECT arg_max(value, word) FROM circuit_word WHERE experiment = ? AND kind = ?",
         [experiment, kind],
     ).fetchone()
-    return json.loads(row[0]) if row and row[0] else None
+    return parse_json(row[0]) if row and row[0] else None

@@ -4,7 +4,6 @@ The query never holds the catalog: it gets a copy of the annotations. What it ma
 no extensions, no settings) DuckDB itself refuses, in console_worker.py: one process a query.
 """
 
-import json
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from feature_store.lists import ENTRY, HEADING
 from feature_store.reader import HarvestFile
 from feature_store.scores import SCHEMA as SCORE
 from feature_store.store import Store
+from feature_store.strict_json import dump_json
 
 WORKER = Path(__file__).with_name("console_worker.py")
 SECONDS = 10.0
@@ -72,7 +72,7 @@ class Query:
             "megabytes": MEGABYTES,
             "seconds": SECONDS,
         }
-        sent = json.dumps(request).encode() + b"\n" + b"".join(map(arrow, said.values()))
+        sent = dump_json(request).encode() + b"\n" + b"".join(map(arrow, said.values()))
         self.sql = sql
         self.started = time.monotonic()
         self._outcome: Answer | SqlError | None = None

@@ -5,7 +5,6 @@ deleted run can be brought back.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ import duckdb
 
 from feature_store.catalog import Catalog, utc_now
 from feature_store.errors import InputError, near_miss
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 Kind = Literal[
     "steer", "sweep", "examples", "contrast", "ablate", "effects", "splice", "circuit", "shift",
@@ -118,8 +118,8 @@ class Experiments:
                 )
             name, kind, harvest, model, model_hash, weights, asked, found, versions, created = row
             return Experiment(
-                name, kind, harvest, model, model_hash, json.loads(weights), json.loads(asked),
-                json.loads(found), json.loads(versions), created,
+                name, kind, harvest, model, model_hash, parse_json(weights), parse_json(asked),
+                parse_json(found), parse_json(versions), created,
                 note=word(db, name, "note"), deleted=bool(word(db, name, "deleted")),
             )  # fmt: skip
 
@@ -144,7 +144,7 @@ class Experiments:
                 """,
                 [deleted, limit],
             ).fetchall()
-        return [Entry(n, k, h, json.loads(asked), at, note) for n, k, h, asked, at, note in rows]
+        return [Entry(n, k, h, parse_json(asked), at, note) for n, k, h, asked, at, note in rows]
 
     def annotate(self, experiment: str, note: str) -> None:
         """Write a note on a run; an empty one takes it back."""
@@ -167,9 +167,9 @@ class Experiments:
 def as_json(what: str, value: Mapping[str, Any]) -> str:
     """Canonical JSON; InputError for what JSON cannot say."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    except (TypeError, ValueError) as bad:
-        raise InputError(f"The run's {what} cannot be kept as JSON: {bad}.") from bad
+        return dump_json(value, sort_keys=True)
+    except JsonError as bad:
+        raise InputError(f"The run's {what} cannot be kept as JSON: {bad.reason}.") from bad
 
 
 def word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) -> str:

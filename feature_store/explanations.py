@@ -1,6 +1,5 @@
 """Sentences about features and where they are from, as they stood at one moment."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 
 from feature_store.labels import Labels, as_label
 from feature_store.records import FeatureId
+from feature_store.strict_json import parse_json
 
 SCHEMA = pa.schema(
     [
@@ -69,7 +69,7 @@ class Explanation:
     @property
     def source(self) -> str:
         """Where it is from; empty where the provenance does not say."""
-        said = json.loads(self.provenance)
+        said = parse_json(self.provenance)
         return str(said.get("source", "")) if isinstance(said, dict) else ""
 
 

@@ -13,7 +13,6 @@ the page and the app that started it. Files of the folder, each replaced as a wh
 What a job collects beyond that is its own `jobs/<id>.duckdb`.
 """
 
-import json
 import os
 import shutil
 import threading
@@ -27,6 +26,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from feature_store.errors import InputError, pick
+from feature_store.strict_json import dump_json, parse_json
 
 State = Literal["queued", "running", "paused", "done", "failed", "cancelled", "lost"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
@@ -233,13 +233,13 @@ def held(lock: Path) -> bool:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file: readers see the old or the new, also when two threads write at once."""
     fresh = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.fresh")
-    fresh.write_text(json.dumps(content), encoding="utf-8")
+    fresh.write_text(dump_json(content), encoding="utf-8")
     fresh.replace(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def stamp(time: datetime) -> str:

@@ -4,7 +4,6 @@
 metadata says how it was made. The same plan gives the same file on the same machine.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_store.errors import InputError
+from feature_store.strict_json import dump_json, parse_json
 
 COLUMNS = pa.schema(
     [("feature", pa.int32()), ("x", pa.float32()), ("y", pa.float32()), ("cluster", pa.int32())]
@@ -84,7 +84,7 @@ class Maps:
             return None
         try:
             table = pq.read_table(path)
-            about = About(**json.loads(table.schema.metadata[KEY]))
+            about = About(**parse_json(table.schema.metadata[KEY]))
             feature, x, y, cluster = (table.column(name).to_numpy() for name in COLUMNS.names)
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path.name} is not a map, or is damaged. Make it again.") from error
@@ -94,7 +94,7 @@ class Maps:
         """Publish a map, in place of an older one."""
         path = self.file(made.about.harvest, made.about.dictionary)
         columns = [made.feature, made.xy[:, 0], made.xy[:, 1], made.cluster]
-        about = json.dumps(asdict(made.about)).encode()
+        about = dump_json(asdict(made.about)).encode()
         table = pa.Table.from_arrays(
             [pa.array(c) for c in columns], schema=COLUMNS.with_metadata({KEY: about})
         )

@@ -4,10 +4,11 @@ A harvest file names weights by their hash and no path, so that it can go to ano
 paths are the machine's own affair: `places.json` beside the catalog, written by the harvest.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 
 class Places:
@@ -19,8 +20,8 @@ class Places:
     def known(self) -> dict[str, str]:
         """Everything remembered; empty where nothing was, or the file is not readable."""
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            found = parse_json(self.path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, JsonError):
             return {}
         return {str(key): str(value) for key, value in found.items()}
 
@@ -31,5 +32,5 @@ class Places:
     def remember(self, places: Mapping[str, str]) -> None:
         """Add places; the newest of a hash is kept."""
         fresh = self.path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({**self.known(), **places}, indent=1), encoding="utf-8")
+        fresh.write_text(dump_json({**self.known(), **places}, indent=1), encoding="utf-8")
         fresh.replace(self.path)

@@ -1,6 +1,5 @@
 """What jobs find goes into the catalog in batches, and comes out whole."""
 
-import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from feature_store.errors import InputError
 from feature_store.explanations import SAME
 from feature_store.records import FeatureId
 from feature_store.scores import SCHEMA
+from feature_store.strict_json import dump_json, parse_json
 
 NULLS = ("borrowed", "constant", "token")
 WRITTEN = [name for name in SCHEMA.names if name not in ("score", "created")]
@@ -125,9 +125,9 @@ def whole(catalog: Catalog, score: int, *, patience_s: float | None = None) -> W
             ).fetchone()
         if row:
             parts, nulls, detail, judged = row
-            rows = json.loads(zlib.decompress(judged))
+            rows = parse_json(zlib.decompress(judged))
             items = [dict(zip(rows["columns"], one, strict=True)) for one in rows["rows"]]
-            return Whole(json.loads(parts), json.loads(nulls), json.loads(detail), items)
+            return Whole(parse_json(parts), parse_json(nulls), parse_json(detail), items)
     raise InputError(f"There is no score {score} in this store.")
 
 
@@ -156,7 +156,7 @@ def packed(judged: Sequence[Mapping[str, Any]]) -> bytes:
 
 def as_json(value: Mapping[str, Any]) -> str:
     """Compact JSON; ValueError for a number that is none."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return dump_json(value, compact=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ these and end a text early in others. Both are replaced by U+FFFD, the replaceme
 text enters, so that nothing that was read can fail to be written.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 REPLACEMENT = "\ufffd"
@@ -26,22 +27,22 @@ def make_storable(text: str) -> str:
     return replace_lone_surrogates(text).replace("\0", REPLACEMENT)
 
 
-def make_storable_value(value: Any) -> Any:
-    """Return a copy of a parsed JSON value in which every text, keys included, is storable.
+def make_storable_value(value: Any, fix: Callable[[str], str] = make_storable) -> Any:
+    """Return a copy of a parsed JSON value in which every text, keys included, went through `fix`.
 
     Tuples become lists, as in JSON. Values of other types are returned as they are. Two keys that
     become the same by it are told apart by an appended U+FFFD, so that no entry is lost.
     """
     if isinstance(value, str):
-        return make_storable(value)
+        return fix(value)
     if isinstance(value, list | tuple):
-        return [make_storable_value(item) for item in value]
+        return [make_storable_value(item, fix) for item in value]
     if isinstance(value, dict):
         found: dict[Any, Any] = {}
         for key, item in value.items():
-            name = make_storable(key) if isinstance(key, str) else key
+            name = fix(key) if isinstance(key, str) else key
             while name in found:
                 name = f"{name}{REPLACEMENT}"
-            found[name] = make_storable_value(item)
+            found[name] = make_storable_value(item, fix)
         return found
     return value

@@ -154,3 +154,18 @@ def test_functions_stay_small() -> None:
 def test_no_module_is_named_for_nothing() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "manager", "misc"}
     assert [name(path) for path in WRITTEN if vague & {path.stem, path.parent.name}] == []
+
+
+JSON_HOMES = {
+    "feature_store/strict_json.py": "the one place",
+    "feature_store/console_worker.py": "imports nothing of ours; reads what console.py wrote",
+    "autointerp/asking/reading.py": "finds JSON inside a reply's prose, with the same strictness",
+}
+
+
+def test_json_is_written_and_read_in_one_place() -> None:
+    """Python's json writes NaN and reads it, keys that occur twice, and halves of characters."""
+    named = set(who_names("json")) | {
+        name for lib in ("orjson", "ujson") for name in who_names(lib)
+    }
+    assert named == set(JSON_HOMES)

@@ -1,9 +1,10 @@
 """An ablation, a ranking or a splice as the few lines of Python that do it without the page."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from feature_store.strict_json import dump_json
 
 FIRST = """import json
 from pathlib import Path
@@ -40,5 +41,5 @@ def lines(store: Path, harvest: str, kind: str, request: Mapping[str, Any]) -> s
     record, module, function, also, call = FORMS[form_of(kind, request)]
     return FIRST.format(
         record=record, module=module, function=function, also=also, call=call, store=str(store),
-        harvest=harvest, request=json.dumps(request, ensure_ascii=False),
+        harvest=harvest, request=dump_json(request),
     )  # fmt: skip

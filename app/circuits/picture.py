@@ -1,7 +1,6 @@
 """What the graph's component is given: plain data out of a part of a circuit."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from app.circuits.layout import Layout, slot, whole
 from app.components import graph
 from app.wording import count, measure, plural, share, signed
 from feature_store.graphs import GROUP, PLAIN, Part, Seen
+from feature_store.strict_json import dump_json
 
 SMALLEST, LARGEST = 7.0, 24.0
 """Diameters; the area grows with |effect|."""
@@ -52,7 +52,7 @@ def data(
         "rows": [{"y": y, "text": text} for y, text in layout.rows],
         "columns": [{"x": x, "text": text} for x, text in layout.columns],
     }
-    key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(dump_json(whole, sort_keys=True).encode()).hexdigest()[:16]
     return whole | {
         "key": key, "library": f".{graph.PATH}", "palette": palette(dark), "said": said,
         "selected": list(selected), "marked": list(marked), "file": f"circuit-{circuit}",

@@ -1,6 +1,5 @@
 """Taking circuits away, and taking others' in: circuit-tracer JSON, GraphML, Python."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from backend.circuits.records import Circuit, Edge, Node
 from feature_store.circuits import Circuits, Marks
 from feature_store.errors import InputError
 from feature_store.graphs import MOST_EDGES, MOST_NODES, Part, Seen
+from feature_store.strict_json import dump_json, parse_json
 
 UPLOAD, REFUSED = "circuits_upload", "circuits_import_refused"
 LARGEST = 50_000_000
@@ -110,7 +110,7 @@ def tracer(found: Open, circuit: Circuit, names: Mapping[str, str]) -> str:
     data["qParams"]["supernodes"] = [
         [name, *(theirs[id] for id in ids if id in theirs)] for name, ids in marks.groups.items()
     ]
-    return json.dumps(data, ensure_ascii=False)
+    return dump_json(data)
 
 
 def placed(circuit: Circuit) -> Circuit:
@@ -131,7 +131,7 @@ def python(store: Path, found: Open) -> str:
         return OPEN.format(store=str(store), id=found.id)
     return PYTHON.format(
         store=str(store), harvest=found.experiment.harvest,
-        request=json.dumps(request, ensure_ascii=False)
+        request=dump_json(request)
     )  # fmt: skip
 
 
@@ -168,7 +168,7 @@ def imported(place: Place, name: str, content: bytes) -> str:
             f"it has {len(circuit.nodes):,} nodes and {len(circuit.edges):,} edges; at most "
             f"{MOST_NODES * 5:,} and {MOST_EDGES * 25:,} are kept. Prune it first."
         )
-    found = marks(json.loads(content), circuit.nodes)
+    found = marks(parse_json(content), circuit.nodes)
     circuits = Circuits(session.store().catalog)
     id = circuits.keep(
         circuit.to_json(), harvest=place.file.record.id, model=circuit.model, model_hash="",
@@ -181,7 +181,7 @@ def imported(place: Place, name: str, content: bytes) -> str:
 
 def slug(content: bytes) -> str:
     """What the file calls its graph."""
-    return str(json.loads(content)["metadata"].get("slug", ""))
+    return str(parse_json(content)["metadata"].get("slug", ""))
 
 
 def marks(given: Mapping[str, Any], nodes: Sequence[Node]) -> Marks:

@@ -1,17 +1,15 @@
 """`saefari ablate`: what a prompt's answer loses when parts of the model are taken away."""
 
-import json
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.table import Table
 from rich.text import Text
 
 from app.commands.engine import harvest_of, hashes, kept, loaded, made_by
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.wording import measure, signed
 from backend.ablation.asked import Asked, Case
 from backend.ablation.means import Means, harvest_means, no_harvest
@@ -62,7 +60,7 @@ def ablate(
     if as_json:
         about = made_by(live, asked.to_json(), name)
         weights = hashes(live, named(asked.parts))
-        click.echo(json.dumps({**result, **about, "dictionaries": weights}, ensure_ascii=False))
+        print_json({**result, **about, "dictionaries": weights})
     else:
         show(result, name)
     if unkept:

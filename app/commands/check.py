@@ -1,16 +1,14 @@
 """`saefari check`: does this dictionary fit this model?"""
 
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.table import Table
 
 from app.commands.harvest import look
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.wording import count, measure
 from feature_store.errors import InputError
 
@@ -44,7 +42,7 @@ def check(
         one = loaders.load(spec, name=name, placement=placement, width=lm.width)
         found.append((one.name, measured(lm, one, corpora)))
     if as_json:
-        click.echo(json.dumps(dict(found)))
+        print_json(dict(found))
     else:
         print_checks(found, lm.name)
 

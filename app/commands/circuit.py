@@ -1,11 +1,9 @@
 """`saefari circuit`: which features a behaviour runs through."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +12,7 @@ from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
 from app.commands.engine import harvest_of, kept, loaded, made_by
 from app.commands.steer import plain
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.wording import count, measure, signed
 from backend.ablation.asked import Case, read_jsonl
 from backend.circuits.records import Circuit, Estimate
@@ -67,7 +65,7 @@ def circuit(
         file = harvest_of(kept_in, live, found.dictionaries)
         name, unkept = kept(file, partial(keep, kept_in, live, asked, found))
     if as_json:
-        click.echo(json.dumps(as_data(live, asked, found, name), ensure_ascii=False))
+        print_json(as_data(live, asked, found, name))
     else:
         show(found, name)
     if unkept:

@@ -1,12 +1,11 @@
 """`saefari clusters`: circuits in bulk, here and now."""
 
-import json
 from pathlib import Path
 
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.wording import count, measure, plural
 from backend.behaviours.plan import ClusterPlan
 from feature_store.store import Store
@@ -40,7 +39,7 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
         found = find(engine, file, plan, tell)
     name = keeping.keep(opened, file.record.id, engine, plan, found)
     if as_json:
-        click.echo(json.dumps({"experiment": name, **found}, ensure_ascii=False))
+        print_json({"experiment": name, **found})
         return
     text = file.vocabulary.text
     for one in found["clusters"]:

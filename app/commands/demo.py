@@ -1,7 +1,6 @@
 """`saefari demo`: harvest the embedded model once, then open it."""
 
 import hashlib
-import json
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from app.commands.harvest import harvest
 from app.commands.pages import pages
 from backend.harvest.config import HarvestPlan
 from feature_store.store import Store
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 TOKENS = 300_000
 
@@ -51,14 +51,14 @@ def run(store: Path) -> None:
         as_json=False,
     )
     newest = Store(store).harvest()
-    marker(store).write_text(json.dumps({"harvest": newest.record.id, "weights": weights_hash()}))
+    marker(store).write_text(dump_json({"harvest": newest.record.id, "weights": weights_hash()}))
 
 
 def harvested(store: Path) -> bool:
     """Whether the store holds a finished harvest of the weights that this version ships."""
     try:
-        known = json.loads(marker(store).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        known = parse_json(marker(store).read_text())
+    except (FileNotFoundError, JsonError):
         return False
     file = store / "harvests" / f"{known['harvest']}.duckdb"
     if known["weights"] != weights_hash() or not file.exists():

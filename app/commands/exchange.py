@@ -1,12 +1,12 @@
 """`saefari export` and `saefari import`: what leaves a store, and what comes into it."""
 
-import json
 import time
 from pathlib import Path
 from typing import cast
 
 import click
 
+from app.commands.terminal import print_json
 from app.wording import count, plural
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError, listing
@@ -120,7 +120,7 @@ def import_(store: Path, path: Path, words: tuple[str, ...], *, as_json: bool) -
     taken = take_in(opened.catalog, found)
     if as_json:
         about = {"what": found.what, "new": taken.new, "same": taken.same}
-        click.echo(json.dumps({**about, "left_out": list(found.left_out)}))
+        print_json({**about, "left_out": list(found.left_out)})
         return
     click.echo(summary(found.what, taken.new, taken.same, found.left_out))
 

@@ -1,13 +1,12 @@
 """`saefari harvest`: look before torch loads, then stream with a progress bar."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from app.commands.progress import report
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from feature_store.errors import InputError
 from feature_store.null_dictionaries import parse_kinds
 from feature_store.store import Store
@@ -129,7 +128,7 @@ def say(work: Any, store: Path, *, as_json: bool) -> None:
             "warnings": work.warnings, "checks": {n: p.words for n, p in work.probes.items()},
             "cpu_s": work.stages.cpu_s, "wall_s": work.stages.wall_s,
         }  # fmt: skip
-        click.echo(json.dumps(facts))
+        print_json(facts)
         return
     out = console(stderr=True)
     for name, probe in work.probes.items():

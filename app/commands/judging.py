@@ -1,6 +1,5 @@
 """What `saefari explain` and `saefari score` have in common: an estimate, a job, its result."""
 
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.jobs.asking import so_far
 from app.jobs.starting import spawn
 from app.wording import count, plural
@@ -129,7 +128,7 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
     """What came of it."""
     if as_json:
         facts = {"job": job.id, "state": job.state, **job.result}
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        print_json(facts)
         return
     for row in job.result.get("results", []):
         click.echo(line(row))

@@ -1,16 +1,14 @@
 """`saefari list`: what a store holds."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.wording import count, measure
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
@@ -20,7 +18,7 @@ def listing(store_path: Path, *, as_json: bool) -> None:
     """Print harvests, dictionaries and what is wrong or unfinished."""
     store = Store(store_path)
     if as_json:
-        click.echo(json.dumps(as_data(store), default=str))
+        print_json(as_data(store), default=str)
         return
     out = console()
     harvests = store.harvests()

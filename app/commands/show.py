@@ -1,15 +1,13 @@
 """`saefari show`: one feature in the terminal."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.text import Text
 
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.wording import count, measure, share, signed
 from feature_store.reader import HarvestFile
 from feature_store.records import Context, Feature, FeatureId, FeaturePayload
@@ -27,7 +25,7 @@ def show(
     file = Store(store).find(wanted, harvest_id)
     payload = file.payload(wanted)
     if as_json:
-        click.echo(json.dumps(as_data(payload, file)))
+        print_json(as_data(payload, file))
         return
     facts, out = payload.facts, console(soft_wrap=True)
     info = file.dictionary(wanted.dictionary)

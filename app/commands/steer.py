@@ -1,18 +1,16 @@
 """`saefari steer`: default and steered text of a prompt, streaming, with their guard rails."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from app.commands.engine import harvest_of, hashes, kept, loaded, made_by
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.steer.story import Story, rail, warnings
 from backend.generation.asked import Asked
 from backend.generation.records import Sampling
@@ -65,7 +63,7 @@ def steer(
     if kept_in:
         name, unkept = kept(file, partial(keep, kept_in, live, asked, story.data))
     if as_json:
-        click.echo(json.dumps(as_data(live, asked, story.data, name), ensure_ascii=False))
+        print_json(as_data(live, asked, story.data, name))
     else:
         print_rails(story.data, name)
     if unkept:

@@ -1,6 +1,12 @@
 """Where commands write: as wide as the terminal, or as long as a line is."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
 from rich.console import Console
+
+from feature_store.strict_json import dump_json, record_nonfinite
 
 UNCUT = 100_000
 """Columns for a pipe or a file, where nothing must be wrapped or cut for the eye."""
@@ -15,3 +21,12 @@ def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
     if not found.is_terminal:
         found.width = UNCUT
     return found
+
+
+def print_json(facts: Mapping[str, Any], default: Callable[[Any], Any] | None = None) -> None:
+    """Print what a command found as one line of strict JSON: what every `--json` gives.
+
+    A number that is not finite is null there, and named under `not_finite`; `default` converts
+    values of types that JSON has not.
+    """
+    click.echo(dump_json(record_nonfinite(facts), default=default))

@@ -1,6 +1,5 @@
 """Kept runs as files, and back: JSON of one run or of several."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Any, get_args
 from backend.generation.asked import Asked
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment, Experiments, Kind
+from feature_store.strict_json import dump_json, parse_json
 
 ONE, SEVERAL = "experiment", "experiments"
 TEXTS = ("kind", "harvest", "model", "model_hash", "created", "note")
@@ -47,17 +47,12 @@ def written(runs: Sequence[Experiment]) -> bytes:
     """A file of runs, in UTF-8."""
     found = [plain(run) for run in runs]
     whole = found[0] if len(found) == 1 else {"saefari": SEVERAL, SEVERAL: found}
-    return json.dumps(whole, ensure_ascii=False, indent=1).encode(
-        "utf-8", errors="backslashreplace"
-    )
+    return dump_json(whole, indent=1).encode()
 
 
 def read(content: bytes, name: str) -> list[dict[str, Any]]:
     """The runs of a file. InputError for the first thing that is wrong in it, with its place."""
-    try:
-        whole = json.loads(content.decode("utf-8-sig"), parse_constant=_no_number)
-    except (UnicodeDecodeError, ValueError, RecursionError) as bad:
-        raise InputError(f"{name} is not JSON in UTF-8: {bad}.") from bad
+    whole = parse_json(content, f"{name} is not JSON in UTF-8")
     mark = whole.get("saefari") if isinstance(whole, dict) else None
     if mark not in (ONE, SEVERAL):
         raise InputError(f"{name} is no file of experiments: its `saefari` is not {ONE!r}.")
@@ -81,10 +76,6 @@ def take_in(experiments: Experiments, runs: Iterable[Mapping[str, Any]]) -> Take
         ids.append(kept)
     new = len(set(ids) - known)
     return Taken(new, len(ids) - new, tuple(ids))
-
-
-def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is no number")
 
 
 def _checked(run: Any, where: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a person does with explanations: their own words, the preferred one, one taken back."""
 
-import json
 from typing import Any
 
 import streamlit as st
@@ -11,6 +10,7 @@ from feature_store import explanation_edits
 from feature_store.errors import InputError
 from feature_store.explanations import PERSON, Explanation
 from feature_store.labels import as_label
+from feature_store.strict_json import parse_json
 
 ERROR = "explanations_error"
 """Of the session: what could not be done."""
@@ -124,5 +124,5 @@ def is_preferred(one: Explanation, chosen: str) -> bool:
 
 def provenance(one: Explanation) -> dict[str, Any]:
     """What is known of where it is from; empty where it is no object."""
-    told = json.loads(one.provenance)
+    told = parse_json(one.provenance)
     return told if isinstance(told, dict) else {}

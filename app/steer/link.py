@@ -1,6 +1,5 @@
 """The page's setting in the URL, and what a link asks for."""
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from feature_store.errors import InputError
 from feature_store.experiments import Experiment
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 PARAMS = ("edits", "prompt", "chat", "sampling", "watch", "freeze", "experiment")
 WROTE, SHOWN, OTHER = "steer_wrote", "steer_shown", "steer_other"
@@ -118,7 +118,7 @@ def opened_below() -> Experiment | None:
 def begin_chat(turns: steering.Turns) -> None:
     """Let the chat's fields begin with these turns."""
     st.session_state.pop(chatting.TURNS, None)
-    st.query_params["chat"] = json.dumps([dict(turn) for turn in turns], ensure_ascii=False)
+    st.query_params["chat"] = dump_json([dict(turn) for turn in turns])
 
 
 def from_url(given: dict[str, str]) -> Setting:
@@ -139,8 +139,8 @@ def from_url(given: dict[str, str]) -> Setting:
 def parsed(name: str, text: str) -> Any:
     """A parameter's JSON; InputError where it is none, or not of its shape."""
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as bad:
+        found = parse_json(text)
+    except JsonError as bad:
         raise InputError(f"The link's {name} cannot be read: open the page without them.") from bad
     if isinstance(found, dict) != (name in ("sampling", "freeze")) or not isinstance(
         found, dict | list
@@ -243,4 +243,4 @@ def slim(edit: Edit) -> dict[str, Any]:
 
 def compact(value: Any) -> str:
     """JSON without blanks."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return dump_json(value, compact=True)

@@ -5,7 +5,6 @@ more the run is let go.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from app.steer.run import RUNS, Run
+from feature_store.strict_json import dump_json
 
 PATH = "/api/runs/{name}"
 POLL_S = 0.03
@@ -40,7 +40,7 @@ async def messages(run: Run) -> AsyncIterator[str]:
         now = (run.changes, run.state())
         if now != last:
             last, quiet = now, 0.0
-            yield f"data: {json.dumps(run.message(seen), ensure_ascii=False, allow_nan=False)}\n\n"
+            yield f"data: {dump_json(run.message(seen))}\n\n"
         elif (quiet := quiet + POLL_S) > QUIET_S:
             quiet = 0.0
             yield ": still here\n\n"

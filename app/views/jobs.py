@@ -1,7 +1,5 @@
 """Long work: what runs, how far it is, and what became of the rest."""
 
-import json
-
 import streamlit as st
 
 from app import annotations, components, frame, session
@@ -12,6 +10,7 @@ from app.scores import starting as form
 from app.wording import count, measure, plural
 from feature_store.errors import InputError
 from feature_store.jobs import Job
+from feature_store.strict_json import dump_json
 
 WIDTHS, GAP = [1.6, 1.9, 0.9, 3.1, 1.5, 2.7], "medium"
 HEADS = ("kind", "what", "state", "progress", "started", "")
@@ -134,7 +133,7 @@ def details(job_id: str) -> None:
         lines = [{"href": "", "target": None, "cells": list(row), "notes": []} for row in rows]
         components.rows(key="job_latest", data={"ruled": False, "columns": heads, "rows": lines})
     st.subheader(f"Log of {session.literal(job.id)}", anchor=False)
-    st.code(json.dumps(job.arguments, ensure_ascii=False), language=None, wrap_lines=True)
+    st.code(dump_json(job.arguments), language=None, wrap_lines=True)
     st.code(job.log() or "Nothing yet.", language=None, wrap_lines=True, height=280)
 
 

@@ -1,7 +1,6 @@
 """An asker over a server: record first, then the budget, then the server, and the record again."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from autointerp.asking.prices import Price, price, prices
 from autointerp.asking.reading import Unreadable, read
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
 from autointerp.asking.servers import Server
+from feature_store.strict_json import parse_json
 
 if TYPE_CHECKING:
     from autointerp.asking.client import Client
@@ -202,7 +202,7 @@ def recall(kept: rows.Kept, request: Request) -> Answer:
     if kept.logprobs is not None:
         said = tuple(
             Said(token, logprob, tuple((t, p) for t, p in top))
-            for token, logprob, top in json.loads(kept.logprobs)
+            for token, logprob, top in parse_json(kept.logprobs)
         )
     try:
         parsed = read(kept.text, request.schema) if request.schema is not None else None

@@ -5,12 +5,12 @@ where a commit takes the database milliseconds. Whatever is in the database is d
 earlier process left is read again by the next. (A power cut may take the last second.)
 """
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from autointerp.asking.rows import Attempt, Outcome
+from feature_store.strict_json import dump_json, parse_json
 
 Row = Attempt | Outcome
 
@@ -55,12 +55,14 @@ class Journal:
 def line_of(row: Row) -> bytes:
     """A row as a line of ASCII: no character of a text can end it."""
     *fields, time = row
-    return json.dumps([type(row).__name__, *fields, time.isoformat()]).encode() + b"\n"
+    return (
+        dump_json([type(row).__name__, *fields, time.isoformat()], ascii_only=True).encode() + b"\n"
+    )
 
 
 def row_of(line: bytes) -> Row:
     """What a line says."""
-    name, *fields, time = json.loads(line)
+    name, *fields, time = parse_json(line)
     values = [*fields, datetime.fromisoformat(time)]
     return Attempt._make(values) if name == "Attempt" else Outcome._make(values)
 

@@ -1,7 +1,6 @@
 """What is asked of a language model, and what comes of it."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from autointerp.asking.failure_kinds import FAILURE_KINDS, Kind
 from feature_store.storable_text import replace_lone_surrogates
+from feature_store.strict_json import dump_json
 
 HOPELESS: frozenset[str] = frozenset(k for k, kind in FAILURE_KINDS.items() if kind.stops_job)
 """What every further call would meet, too: a job stops at the first of these."""
@@ -53,7 +53,7 @@ class Request:
             "temperature": self.temperature, "max_tokens": self.max_tokens,
             "schema": self.schema, "logprobs": self.logprobs, "draw": self.draw,
         }  # fmt: skip
-        plain = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        plain = dump_json(asked, sort_keys=True, compact=True, ascii_only=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def to(self, base_url: str, model: str) -> "Request":

@@ -1,6 +1,5 @@
 """The rows of a file of calls: how they are written and found again."""
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow as pa
 
 from autointerp.asking.records import Came, Reply, Request
 from feature_store.storable_text import make_storable
+from feature_store.strict_json import dump_json
 
 SHOWN = 300
 MEMORY = "96MB"
@@ -130,7 +130,7 @@ def outcome(row: Attempt, came: Came, charged: float) -> Outcome:
     """The row of what came of a call."""
     result = came.result
     kind, sentence = ("reply", "") if isinstance(result, Reply) else (result.kind, result.sentence)
-    said = json.dumps(came.logprobs) if came.logprobs is not None else None
+    said = dump_json(came.logprobs) if came.logprobs is not None else None
     return Outcome(
         row.attempt, row.hash, row.key, kind, make_storable(sentence), came.text, said,
         came.tokens_in, came.tokens_out, came.cost, charged, came.latency_s, now(),
@@ -144,7 +144,7 @@ def plain(request: Request) -> str:
         "temperature": request.temperature, "max_tokens": request.max_tokens,
         "schema": request.schema, "logprobs": request.logprobs, "draw": request.draw,
     }  # fmt: skip
-    return make_storable(json.dumps(asked, ensure_ascii=False))
+    return make_storable(dump_json(asked))
 
 
 def short(text: str) -> str:

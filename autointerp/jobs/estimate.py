@@ -5,7 +5,6 @@ that jobs of this store have made.
 """
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from autointerp.contexts import Sampled, Wanted, sample_many
 from autointerp.jobs.choosing import Choice, foreseen
 from autointerp.jobs.gate import ROLE
 from feature_store.reader import HarvestFile
+from feature_store.strict_json import parse_json
 
 SAMPLE, LOOKED = 12, 60
 """Features that are worked out, and how many are looked at for these at most."""
@@ -133,7 +133,7 @@ def learned(files: Iterable[Path], model: str) -> Rates:
 
 def content(request: str) -> str:
     """The texts of a recorded request."""
-    return "\n".join(message["content"] for message in json.loads(request)["messages"])
+    return "\n".join(message["content"] for message in parse_json(request)["messages"])
 
 
 def ratio(pairs: Iterable[tuple[float, float]]) -> float:

@@ -4,7 +4,6 @@ A line is written after the catalog has what it speaks of. So an end at any mome
 once more at worst, from recorded replies.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from autointerp.asking.rows import short
 from feature_store.errors import InputError
+from feature_store.strict_json import dump_json, parse_json
 
 NAME = "features.jsonl"
 """In the job's folder."""
@@ -42,13 +42,11 @@ class Ledger:
             return
         with self.path.open("rb") as file:
             for line in file:
-                yield json.loads(line)
+                yield parse_json(line)
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Append lines. Raises OSError where the disk is full."""
-        text = "".join(
-            json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n" for entry in entries
-        )
+        text = "".join(dump_json(entry, compact=True) + "\n" for entry in entries)
         with self.path.open("ab", buffering=0) as file:
             if file.write(text.encode()) != len(text.encode()):
                 raise OSError("only a part of a line could be written; the disk may be full")

@@ -6,12 +6,13 @@ where they belong to the text.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
+
+from feature_store.strict_json import dump_json
 
 PROMPTS = Path(__file__).parent.with_name("prompts")
 OPEN, CLOSE = "«", "»"
@@ -43,7 +44,10 @@ def escaped(text: str) -> str:
     """The inside of a JSON string, on one line, without marks."""
     if text.isprintable() and not ESCAPED & set(text):
         return text
-    return "".join(c if c.isprintable() and c not in ESCAPED else json.dumps(c)[1:-1] for c in text)
+    return "".join(
+        c if c.isprintable() and c not in ESCAPED else dump_json(c, ascii_only=True)[1:-1]
+        for c in text
+    )
 
 
 def quoted(text: str) -> str:

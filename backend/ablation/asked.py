@@ -1,12 +1,12 @@
 """What an ablation is asked: plain records with a spelling in JSON, importable without torch."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from backend.ablation.parts import How, Part, check_how, check_parts
 from feature_store.errors import InputError, near_miss, pick
+from feature_store.strict_json import JsonError, parse_json
 
 MOST = 2_000
 """Prompts of a data set."""
@@ -178,9 +178,9 @@ def read_jsonl(name: str, content: bytes) -> tuple[Case, ...]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as bad:
-            raise InputError(f"{name} line {number} is not JSON: {bad.msg}.") from bad
+            row = parse_json(line)
+        except JsonError as bad:
+            raise InputError(f"{name} line {number} is not JSON: {bad.reason}.") from bad
         found.append(case_of(row, f"{name} line {number}"))
     check_cases(found, MOST)
     return tuple(found)

@@ -29,7 +29,7 @@ NODE_KEYS = ("id", "dictionary", "effect", "value", "label")
 def to_circuit_tracer(
     circuit: Circuit, slug: str, labels: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The circuit as a graph file: metadata, qParams, nodes, links; for `json.dumps`.
+    """The circuit as a graph file: metadata, qParams, nodes, links; for JSON.
 
     `labels`: of features, by node id. InputError for a circuit that the format cannot hold.
     """

@@ -1,7 +1,6 @@
 """Graph files of circuit-tracer (and Neuronpedia) as circuits: checked whole before anything is
 taken. InputError says which entry is wrong, and nothing is imported then."""
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from backend.circuits.records import (
     token_id,
 )
 from feature_store.errors import InputError, listing
+from feature_store.strict_json import parse_json
 
 METHOD = "attribution-graph"
 MOST_NODES = 50_000
@@ -39,11 +39,7 @@ BIGGEST = 4_000
 
 def read_circuit_tracer(content: str | bytes) -> Circuit:
     """A graph file's content. Files of ours give back the circuit that was exported."""
-    try:
-        given = json.loads(content)
-    except (ValueError, RecursionError) as bad:
-        raise InputError(f"This is no graph file: not JSON ({bad}).") from bad
-    return from_circuit_tracer(given)
+    return from_circuit_tracer(parse_json(content, "This is not a graph file in JSON"))
 
 
 def from_circuit_tracer(given: object) -> Circuit:

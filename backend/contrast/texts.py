@@ -1,12 +1,12 @@
 """Texts as a person gives them: one a line, a file, a mark around what matters."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from feature_store.errors import InputError
+from feature_store.strict_json import JsonError, parse_json
 
 Unit = Literal["document", "last", "marked"]
 UNITS: dict[str, str] = {
@@ -96,9 +96,11 @@ def from_file(name: str, content: bytes) -> dict[str, list[str]]:
 
 def _row(where: str, line: str) -> tuple[str, str]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as bad:
-        raise InputError(f"{where} is not JSON ({bad}). One object a line is wanted.") from None
+        row = parse_json(line)
+    except JsonError as bad:
+        raise InputError(
+            f"{where} is not JSON ({bad.reason}). Write one object on each line."
+        ) from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise InputError(f'{where} has no text: an object such as {{"text": "…"}} is wanted.')
     label = row.get("label", "")

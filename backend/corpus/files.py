@@ -3,7 +3,6 @@
 Ids count from 1 within a file, like the line numbers of errors: `stories.jsonl#17`.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from backend.corpus.documents import Corpus, Document
 from backend.corpus.rows import Columns, document_of, missing_column
 from feature_store.errors import InputError
 from feature_store.storable_text import replace_lone_surrogates
+from feature_store.strict_json import JsonError, parse_json
 
 BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 256
@@ -114,8 +114,7 @@ def _decoded(data: bytes, path: Path, offset: int) -> str:
 
 def _parsed(line: str, where: str) -> object:
     try:
-        return json.loads(line)
-    except json.JSONDecodeError as bad:
-        raise InputError(f"{where} is not JSON ({bad.msg}, column {bad.colno}).") from bad
-    except (ValueError, RecursionError) as bad:  # a number of too many digits, too deep a nesting
-        raise InputError(f"{where} is not JSON that can be read: {bad}.") from bad
+        return parse_json(line, nonfinite="keep")  # in columns that are not read
+    except JsonError as bad:
+        parts = filter(None, [bad.reason, bad.place.removeprefix("line 1, ")])
+        raise InputError(f"{where} is not JSON ({', '.join(parts)}).") from bad

@@ -5,7 +5,6 @@ included, no padding); the .npy files one number per sequence or segment; `docum
 ids; `plan.json`, written last, the rest. The same inputs give the same bytes.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt8, UInt32
 
 from feature_store.errors import InputError
+from feature_store.strict_json import parse_json
 
 TOKENS, IDS, FACTS = "tokens.bin", "documents.jsonl", "plan.json"
 SEQUENCE_ARRAYS = {
@@ -89,9 +89,9 @@ class SequencePlan:
         """The plan in `folder`; InputError when there is none, or it was cut short."""
         if not cls.complete(folder):
             raise InputError(f"{str(folder)!r} holds no finished plan of sequences; make it anew.")
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text("utf-8"))
+        facts: dict[str, Any] = parse_json((folder / FACTS).read_text("utf-8"))
         facts |= {name: read_array(folder, name) for name in SEQUENCE_ARRAYS | SEGMENT_ARRAYS}
-        ids = [json.loads(line) for line in (folder / IDS).read_text("utf-8").splitlines()]
+        ids = [parse_json(line) for line in (folder / IDS).read_text("utf-8").splitlines()]
         return cls(
             folder=folder,
             document_ids=ids,

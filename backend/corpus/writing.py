@@ -1,7 +1,6 @@
 """Writing a plan: sequences as they come, then arrays, ids and facts, the last in one step."""
 
 import hashlib
-import json
 from array import array
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ import numpy as np
 from backend.corpus.layout import Draft, Segment
 from backend.corpus.plan import FACTS, IDS, SEGMENT_ARRAYS, SEQUENCE_ARRAYS, TOKENS
 from backend.corpus.reading import Specials
+from feature_store.strict_json import dump_json
 
 
 class PlanWriter:
@@ -89,10 +89,10 @@ class PlanWriter:
             np.save(self._folder / f"{name}.npy", column)
             self._digest.update(column.tobytes())
         used = ids[: max(self.documents, default=-1) + 1]
-        lines = "".join(json.dumps(id) + "\n" for id in used)
+        lines = "".join(dump_json(id, ascii_only=True) + "\n" for id in used)
         (self._folder / IDS).write_text(lines, "utf-8")
         self._digest.update(lines.encode())
         whole = facts | {"n_documents": len(self.documents), "digest": self._digest.hexdigest()}
         unfinished = self._folder / f"{FACTS}.part"
-        unfinished.write_text(json.dumps(whole, indent=2, sort_keys=True), "utf-8")
+        unfinished.write_text(dump_json(whole, indent=2, sort_keys=True, ascii_only=True), "utf-8")
         unfinished.replace(self._folder / FACTS)

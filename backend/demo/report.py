@@ -1,6 +1,5 @@
 """The evaluate stage: measure, keep the figures as data, and write the tables of docs/demo.md."""
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from backend.demo.activations import load_lm
 from backend.demo.evaluate import DEAD_TOKENS, accuracy, dead_share, quality, sample
 from backend.demo.plan import PLANS
 from backend.demo.tasks import TASKS
+from feature_store.strict_json import dump_json
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ Figures = dict[str, dict[str, dict[str, float]]]
 def measure(page: Path) -> None:
     """Write `weights/figures.json`, and the tables after the mark in `page` where it exists."""
     figures = _figures()
-    (WEIGHTS / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (WEIGHTS / "figures.json").write_text(dump_json(figures, indent=1) + "\n")
     if page.is_file():
         page.write_text(page.read_text().partition(MARK)[0] + MARK + "\n\n" + tables(figures))
 

@@ -1,11 +1,11 @@
 """The demo's tokenizer: byte-level BPE; names, years and argument names are single tokens."""
 
-import json
 from pathlib import Path
 
 from backend.demo.corpus import demo_documents
 from backend.demo.plan import CONTEXT
 from backend.demo.tasks import single_tokens
+from feature_store.strict_json import dump_json, parse_json
 
 VOCABULARY = 3072
 TRAINING_SEED = 0
@@ -42,7 +42,7 @@ def train_tokenizer(folder: Path, documents: int = 12_000) -> None:
 
 def _name_the_class(path: Path) -> None:
     """Say what every version of transformers reads, and that BOS is added."""
-    config = json.loads(path.read_text())
+    config = parse_json(path.read_text())
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": True}
     config["model_max_length"] = CONTEXT
-    path.write_text(json.dumps(config, indent=2) + "\n")
+    path.write_text(dump_json(config, indent=2) + "\n")

@@ -6,7 +6,6 @@ worth beyond such features is what training gave (Heap et al., arXiv 2501.17727)
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from backend.dictionaries.sources import NULL_FACTS, NULL_WEIGHTS, Source, read_
 from backend.dictionaries.tensors import moved, read_safetensors, take, weights_hash
 from feature_store.errors import InputError
 from feature_store.null_dictionaries import SHUFFLED, null_name, null_source
+from feature_store.strict_json import dump_json
 
 ON_SHUFFLED = f"null-{SHUFFLED}"
 COLUMNS = 256
@@ -151,7 +151,7 @@ def save(folder: Path, facts: NullFacts, weights: Mapping[str, Tensor]) -> None:
     draft = folder.with_name(f"{folder.name}.{os.getpid()}")
     draft.mkdir(parents=True, exist_ok=True)
     save_file(dict(weights), draft / NULL_WEIGHTS)
-    (draft / NULL_FACTS).write_text(json.dumps(asdict(facts), indent=1), encoding="utf-8")
+    (draft / NULL_FACTS).write_text(dump_json(asdict(facts), indent=1), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
 

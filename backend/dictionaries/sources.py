@@ -3,7 +3,6 @@
 So that a mistake is told in a moment, before anything heavy is imported.
 """
 
-import json
 import re
 import struct
 import zipfile
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feature_store.errors import InputError
+from feature_store.strict_json import parse_json
 
 FORMS = (
     "a folder with cfg.json and sae_weights.safetensors (sae-lens), a folder with cfg.json and "
@@ -123,7 +123,7 @@ def _has(weights: str) -> Callable[[str], bool]:
 def read_json(path: Path) -> dict[str, object]:
     """A JSON object's content, or an InputError that names the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is missing: a dictionary's folder needs it.") from None
     except (ValueError, OSError) as bad:
@@ -145,7 +145,7 @@ def check_safetensors(path: Path) -> list[str]:
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         header = file.read(length) if length <= size - 8 else b""
     try:
-        tensors = json.loads(header)
+        tensors = parse_json(header)
         tensors.pop("__metadata__", None)
         end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
     except (ValueError, AttributeError, KeyError, TypeError, IndexError):

@@ -52,7 +52,7 @@ class Asked:
         return (Row(DEFAULT), *([Row(STEERED, self.edits)] if self.edits else []))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`; a kept run's `request`."""
+        """Plain data for JSON; a kept run's `request`."""
         prompt = self.prompt
         return {
             "prompt": prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt],

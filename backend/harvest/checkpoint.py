@@ -1,6 +1,5 @@
 """A shard's state on disk: written beside, forced out, renamed over the last one."""
 
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from feature_store.errors import InputError
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     facts = {"next_batch": checkpoint.next_batch, "tokens": checkpoint.tokens}
     facts |= {"spooled": checkpoint.spooled, "names": names}
     fresh = folder / "state.new"
-    save_file(arrays, fresh, metadata={"saefari": json.dumps(facts)})
+    save_file(arrays, fresh, metadata={"saefari": dump_json(facts, ascii_only=True)})
     with fresh.open("rb") as handle:
         os.fsync(handle.fileno())
     fresh.replace(folder / "state.safetensors")
@@ -75,9 +75,9 @@ def load(folder: Path) -> Checkpoint | None:
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["saefari"])
+            facts: dict[str, Any] = parse_json(file.metadata()["saefari"])
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, JsonError) as error:
         raise InputError(
             f"The state of an interrupted harvest in {folder} cannot be read ({error}). "
             "Delete that folder and run the command again."

@@ -1,12 +1,12 @@
 """What a harvest does, and the id that follows from it."""
 
 import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from feature_store.errors import InputError
+from feature_store.strict_json import dump_json
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class HarvestPlan:
 def harvest_id(name: str, config: dict[str, Any]) -> str:
     """A slug and the hash of the whole configuration: `stories3m-3f9a2c81d0`."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "model"
-    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    text = dump_json(config, sort_keys=True, compact=True, ascii_only=True)
     return f"{slug}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 

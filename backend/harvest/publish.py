@@ -1,6 +1,5 @@
 """From accumulators to a published harvest file."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,6 +26,7 @@ from backend.lm import Lm
 from backend.vocabulary import token_bytes
 from feature_store.catalog import utc_now
 from feature_store.harvest_file import SCHEMA, HarvestWriter
+from feature_store.strict_json import dump_json
 from feature_store.vocabulary import Vocabulary
 
 PART = 1 << 17
@@ -195,7 +195,7 @@ def dictionary_row(frame: Frame, one: Gathered) -> dict[str, Any]:
         "dictionary": d.name, "hook_name": d.hook_name, "hook_out": d.hook_out,
         "architecture": d.architecture, "signed": d.signed, "d_in": d.d_in, "d_out": d.d_out,
         "d_sae": d.d_sae, "source": d.source, "weights_hash": d.weights_hash,
-        "model_kwargs": json.dumps(asdict(d.processing), sort_keys=True),
+        "model_kwargs": dump_json(asdict(d.processing), sort_keys=True, ascii_only=True),
         **{name: check[name] for name in taken},
         "check_tokens": check["n_tokens"], "check_documents": check["n_documents"],
         "check_words": one.probe.words, "n_dead": int((per_feature == 0).sum()),
@@ -295,7 +295,7 @@ def harvest_row(frame: Frame) -> dict[str, Any]:
         "forward_batch": plan.forward_batch,
         "dtype": str(lm.placement.dtype).removeprefix("torch."),
         "device": str(lm.placement.device), "encoding": frame.precision,
-        "versions": json.dumps({name: version(name) for name in VERSIONED}),
+        "versions": dump_json({name: version(name) for name in VERSIONED}, ascii_only=True),
         "revision": frame.revision, "warnings": sequences.warnings, "started": frame.started,
         "finished": utc_now(),
     }  # fmt: skip

@@ -4,7 +4,6 @@ Nothing is lost on the way: the plan, the measurements and each shard's state li
 work folder, and the same request goes on from there.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -45,6 +44,7 @@ from feature_store.catalog import utc_now
 from feature_store.errors import InputError
 from feature_store.harvest_file import SCHEMA
 from feature_store.store import Store
+from feature_store.strict_json import dump_json, parse_json
 
 PUBLISHING_S = 3600.0
 """How long the last shards to end wait for the one that publishes."""
@@ -154,7 +154,7 @@ class Harvest:
                 (work / "plan").parent.mkdir(parents=True, exist_ok=True)
                 shutil.rmtree(work / "plan", ignore_errors=True)
                 draft.rename(work / "plan")
-            text = json.dumps({**config, "started": utc_now().isoformat()}, indent=1)
+            text = dump_json({**config, "started": utc_now().isoformat()}, indent=1)
             if not (work / "config.json").exists():
                 (work / "config.json").write_text(text)
         finally:
@@ -242,7 +242,7 @@ class Harvest:
     ) -> Iterator[Progress]:  # fmt: skip
         path = work / "probes.json"
         if path.exists():
-            saved = json.loads(path.read_text())
+            saved = parse_json(path.read_text())
             self.probes = {name: Probe(**fields) for name, fields in saved.items()}
             return
         known: Known = {}
@@ -257,7 +257,7 @@ class Harvest:
                 )
         plain = {name: one.plain() for name, one in self.probes.items()}
         fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(plain, indent=1))
+        fresh.write_text(dump_json(plain, indent=1))
         fresh.replace(path)
 
     def _publish(

@@ -1,6 +1,5 @@
 """What a harvest's work folder holds from before, and whether all of it is done."""
 
-import json
 import os
 import shutil
 from datetime import datetime
@@ -11,6 +10,7 @@ import numpy as np
 from backend.harvest.checkpoint import Shard, load
 from backend.harvest.config import HarvestPlan
 from backend.harvest.feed import Feed, batches
+from feature_store.strict_json import parse_json
 
 
 def clear_drafts(work: Path) -> None:
@@ -60,4 +60,4 @@ def all_complete(work: Path, count: int, feed: Feed, plan: HarvestPlan) -> bool:
 
 def started(work: Path) -> datetime:
     """When the harvest was first begun (UTC)."""
-    return datetime.fromisoformat(json.loads((work / "config.json").read_text())["started"])
+    return datetime.fromisoformat(parse_json((work / "config.json").read_text())["started"])

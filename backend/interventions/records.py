@@ -112,7 +112,7 @@ class Edit:
     """Activations of this very pass, which earlier edits have reached, or of the clean model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`."""
+        """Plain data for JSON."""
         plain = asdict(self)
         plain["features"] = [str(feature) for feature in self.features]
         plain["where"]["gate"] = None if self.where.gate is None else str(self.where.gate)

@@ -1,10 +1,10 @@
 """Labelled texts: what a probe learns from, and what it is judged on."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from feature_store.errors import InputError
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 LEAST = 10
 """Texts of each label that a probe learns from."""
@@ -62,7 +62,7 @@ def written(examples: Sequence[Example]) -> str:
     """The lines that `parse` reads."""
     rows = [{"text": e.text, "label": e.label} | ({"group": e.group} if e.group else {})
             for e in examples]  # fmt: skip
-    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return "\n".join(dump_json(row) for row in rows)
 
 
 def sets(train: Sequence[Example], test: Sequence[Example]) -> Sets:
@@ -105,9 +105,11 @@ def _check(name: str, texts: Sequence[Example], labels: Sequence[str], least: in
 
 def _object(line: str, where: str) -> Example:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as bad:
-        raise InputError(f"{where} is not JSON ({bad}). One object a line is wanted.") from None
+        row = parse_json(line)
+    except JsonError as bad:
+        raise InputError(
+            f"{where} is not JSON ({bad.reason}). Write one object on each line."
+        ) from None
     values = [row.get(name, "") for name in ("text", "label", "group")]
     if not isinstance(values[0], str) or not all(isinstance(v, str | int) for v in values[1:]):
         raise InputError(f'{where} is not like {{"text": "…", "label": "…", "group": "…"}}.')

@@ -10,7 +10,6 @@ the layout allows. Contexts of negative activations have no place in it and are 
 
 import gzip
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from feature_store.exchange.intervals import Interval, bars, holding, intervals
 from feature_store.explanations import Explanations
 from feature_store.reader import HarvestFile
 from feature_store.records import DictionaryInfo
+from feature_store.strict_json import dump_json
 from feature_store.vocabulary import Vocabulary
 
 BATCH = 1024
@@ -117,19 +117,24 @@ def export(
         (folder / part).mkdir(parents=True, exist_ok=True)
     writer = Writer(file, info, named)
     for name, row in writer.heads().items():
-        (folder / f"{name}.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+        (folder / f"{name}.jsonl").write_text(as_line(row) + "\n", "utf-8")
     said = sentences(explanations, dictionary, named) if explanations else []
     counts = {"features": 0, "activations": 0}
     for number, first in enumerate(range(0, info.d_sae, BATCH)):
         name = f"batch-{number}.jsonl.gz"
         rows, contexts = writer.batch(first)
         counts["activations"] += pack(folder / "activations" / name, contexts)
-        counts["features"] += pack(folder / "features" / name, map(json.dumps, rows))
+        counts["features"] += pack(folder / "features" / name, map(as_line, rows))
         tell(counts["features"], info.d_sae)
     for number, first in enumerate(range(0, len(said), BATCH)):
         part = said[first : first + BATCH]
         pack(folder / "explanations" / f"batch-{number}.jsonl.gz", part)
     return Written(folder, **counts, explanations=len(said))
+
+
+def as_line(row: dict[str, Any]) -> str:
+    """Return a row as one line of JSON."""
+    return dump_json(row, ascii_only=True)
 
 
 def pack(path: Path, rows: Iterable[str]) -> int:
@@ -145,7 +150,7 @@ def pack(path: Path, rows: Iterable[str]) -> int:
 def sentences(explanations: Explanations, dictionary: str, source: Source) -> list[str]:
     """The explanations in force, as lines."""
     return [
-        json.dumps(
+        dump_json(
             {
                 "id": identity(source.model, source.id, one.explanation),
                 "modelId": source.model,
@@ -155,7 +160,8 @@ def sentences(explanations: Explanations, dictionary: str, source: Source) -> li
                 "description": one.text,
                 "typeName": one.explainer or None,
                 "explanationModelName": one.model or None,
-            }
+            },
+            ascii_only=True,
         )
         for one in explanations.every(dictionary)
     ]
@@ -274,7 +280,7 @@ class Writer:
             "dfaValues": [], "lossValues": [],
         }  # fmt: skip
         lists = f'"tokens": [{", ".join(tokens)}], "values": [{", ".join(values)}]'
-        return f"{json.dumps(head)[:-1]}, {lists}}}"
+        return f"{dump_json(head, ascii_only=True)[:-1]}, {lists}}}"
 
 
 class Words:
@@ -289,4 +295,4 @@ class Words:
         return [self._quoted.get(text) or self._quote(text) for text in self._display(ids)]
 
     def _quote(self, text: str) -> str:
-        return self._quoted.setdefault(text, json.dumps(text))
+        return self._quoted.setdefault(text, dump_json(text, ascii_only=True))

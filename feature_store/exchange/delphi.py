@@ -3,7 +3,6 @@
 The run's configuration, which stands in the folder above, names the model that wrote them.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pyarrow as pa
 from feature_store.errors import InputError
 from feature_store.exchange.shapes import HIGHEST, SHAPES, Offered, in_range, proper
 from feature_store.exchange.sources import Names
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 NAME = re.compile(r"(?P<hook>.+)_latent(?P<index>[0-9]+)\.(?:txt|json)")
 
@@ -52,7 +52,7 @@ def explained(paths: list[Path], names: Names) -> Offered:
             proper("text", text)
         except InputError as error:
             raise InputError(f"{path.name}: {error}. Nothing was imported.") from error
-        said = json.dumps({"source": "delphi", "hook": hook})
+        said = dump_json({"source": "delphi", "hook": hook})
         rows.append(
             {"dictionary": dictionary, "feature": index, "text": text, "explainer": "delphi",
              "model": model, "author": "model", "provenance": said}
@@ -64,9 +64,9 @@ def explained(paths: list[Path], names: Names) -> Offered:
 def sentence(path: Path) -> str:
     """A file's explanation; empty where its explainer found none."""
     try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"it is not JSON ({error})") from error
+        found = parse_json(path.read_bytes())
+    except JsonError as error:
+        raise InputError(f"it is not JSON ({error.reason})") from error
     if isinstance(found, dict):
         found = found.get("explanation")
     if not isinstance(found, str):
@@ -79,8 +79,8 @@ def written_by(folder: Path) -> str:
     for path in (folder / "run_config.json", folder.parent / "run_config.json"):
         if path.is_file():
             try:
-                said = json.loads(path.read_bytes())
-            except ValueError:
+                said = parse_json(path.read_bytes())
+            except JsonError:
                 return ""
             return str(said.get("explainer_model") or "") if isinstance(said, dict) else ""
     return ""

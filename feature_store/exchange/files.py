@@ -8,7 +8,6 @@ A Parquet file has the same rows and says what it holds in its metadata.
 """
 
 import io
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
 from feature_store.exchange.shapes import SHAPES, Offered, What, checked
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 VERSION = 1
 MARK = "saefari"
@@ -54,7 +54,7 @@ def written(what: What, table: pa.Table, kind: str) -> bytes:
         pq.write_table(table.replace_schema_metadata(marks), target)
         return target.getvalue()
     head = f'{{"{MARK}": "{what}", "version": {VERSION}, "rows": [\n'
-    rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
+    rows = ",\n".join(dump_json(row) for row in table.to_pylist())
     return f"{head}{rows}\n]}}\n".encode()
 
 
@@ -77,17 +77,12 @@ def from_parquet(data: bytes, name: str) -> tuple[What, list[Any]]:
 def from_json(data: bytes, name: str) -> tuple[What, list[Any]]:
     """Kind and rows of a JSON file."""
     try:
-        found = json.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{name}, line {line}: it is not UTF-8. Nothing was imported.") from error
-    except json.JSONDecodeError as error:
+        found = parse_json(data)
+    except JsonError as error:
+        at = ", ".join(filter(None, [name, error.place]))
         raise InputError(
-            f"{name}, line {error.lineno}, column {error.colno}: {error.msg}. "
-            "Nothing was imported; mend that line."
+            f"{at}: {error.reason}. Nothing was imported; correct the file and import it again."
         ) from error
-    except RecursionError as error:
-        raise InputError(f"{name} is no file of Saefari: it is nested too deeply.") from error
     if not isinstance(found, dict) or MARK not in found:
         raise InputError(foreign(name))
     what = kind_of(found[MARK], str(found.get("version")), name)

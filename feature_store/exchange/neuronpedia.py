@@ -6,7 +6,6 @@ typeName and explanationModelName; what its interface gives of a feature has a l
 """
 
 import gzip
-import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow as pa
 from feature_store.errors import InputError
 from feature_store.exchange.shapes import HIGHEST, SHAPES, Offered, in_range, proper
 from feature_store.exchange.sources import Names
+from feature_store.strict_json import JsonError, dump_json, parse_json
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 Pieces = Iterable[tuple[str, Callable[[], IO[bytes]]]]
@@ -96,14 +96,12 @@ def elements(name: str, stream: Stream) -> Iterator[tuple[str, Any]]:
 def parsed(text: bytes, where: str) -> Any:
     """JSON, or an InputError that says where it is none."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"{where}, line {error.lineno}" if "\n" in error.doc.rstrip("\n") else where
-        raise InputError(
-            f"{place}, column {error.colno}: {error.msg}. Nothing was imported."
-        ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: it is not JSON ({error}). Nothing was imported.") from error
+        return parse_json(text)
+    except JsonError as error:
+        one_line = b"\n" not in text.rstrip(b"\n")
+        place = error.place.removeprefix("line 1").removeprefix(", ") if one_line else error.place
+        at = ", ".join(filter(None, [where, place]))
+        raise InputError(f"{at}: {error.reason}. Nothing was imported.") from error
 
 
 def flat(row: Any) -> list[dict[str, Any]]:
@@ -140,7 +138,7 @@ def keep(row: dict[str, Any], names: Names, columns: dict[str, list[Any]]) -> No
         "explainer": str(row.get("typeName") or ""),
         "model": str(row.get("explanationModelName") or ""),
         "author": "model" if row.get("explanationModelName") else "person",
-        "provenance": json.dumps({name: value for name, value in said.items() if value}),
+        "provenance": dump_json({name: value for name, value in said.items() if value}),
     }
     for name, value in values.items():
         columns[name].append(value)

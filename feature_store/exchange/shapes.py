@@ -1,6 +1,5 @@
 """What may stand in a file of labels, lists or explanations; a row that may not is named."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,6 +7,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from feature_store.errors import InputError
+from feature_store.strict_json import JsonError, parse_json
 
 What = Literal["labels", "lists", "explanations"]
 SHAPES: dict[What, pa.Schema] = {
@@ -112,10 +112,6 @@ def proper(name: str, value: Any) -> None:
     most = LONGEST.get(name, TEXT_LENGTH)
     if len(value) > most:
         raise InputError(f"{name} has {len(value)} characters, and {most} is the most")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"{name} holds half a character, {value[error.start]!r}") from error
 
 
 def in_range(dictionary: str, feature: int, sizes: Mapping[str, int]) -> None:
@@ -160,9 +156,9 @@ def check_explanation(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
     if row["author"] not in ("model", "person"):
         raise InputError(f"author {row['author']!r} is neither model nor person")
     try:
-        said = json.loads(row["provenance"])
-    except ValueError as error:
-        raise InputError(f"provenance is not JSON ({error})") from error
+        said = parse_json(row["provenance"])
+    except JsonError as error:
+        raise InputError(f"provenance is not JSON ({error.reason})") from error
     if not isinstance(said, dict):
         raise InputError("provenance is not a JSON object")
     return []
