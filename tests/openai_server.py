@@ -159,6 +159,11 @@ class Server:
     """Puts something else in place of a whole reply."""
     keep: bool = True
     """Whether to keep what it saw; a benchmark does not."""
+    slots: int = 1_000_000
+    """How many requests it works on at once; the others wait for their turn."""
+    takes_s: float = 0.0
+    """How long it works on each."""
+    turns: asyncio.Semaphore | None = None
 
     @property
     def base_url(self) -> str:
@@ -204,6 +209,10 @@ class Server:
             self.open -= 1
 
     async def _complete(self, body: Body, writer: asyncio.StreamWriter) -> bool:
+        if self.takes_s:
+            self.turns = self.turns or asyncio.Semaphore(self.slots)
+            async with self.turns:
+                await asyncio.sleep(self.takes_s)
         said: str | Said | Fault | None = self._refuses(body)
         said = said or self.rule(body)
         if isinstance(said, Fault):

@@ -13,7 +13,7 @@ from autointerp.asking.activity import ServerActivity
 from autointerp.asking.budget import Budget
 from autointerp.asking.calls import CallLog
 from autointerp.asking.dialect import Dialect
-from autointerp.asking.limiter import Limiter
+from autointerp.asking.limiter import CallSlot, Limiter
 from autointerp.asking.prices import Price, price, prices
 from autointerp.asking.reading import Unreadable, read
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
@@ -51,6 +51,8 @@ class Patience:
 
 
 GONE = Failed("unreachable", "")
+BUSY = {"rate limited": "is busy (429 or 503)", "timeout": "did not answer in time"}
+"""Kind of failure → what it says of a server that gets too many calls at once."""
 
 
 class ServerAsker:
@@ -65,9 +67,9 @@ class ServerAsker:
         self.server = server
         self.cached = 0
         """Requests answered from the record, by this asker."""
-        self.limiter = Limiter(server.concurrency)
         self.activity = ServerActivity(server.concurrency)
         """Calls in flight, latency and tokens per second, for whoever watches."""
+        self.limiter = Limiter(server.concurrency, self.activity)
         self._client, self._calls, self._budget = client, calls, budget
         self._patience, self._retry_kept, self._note = patience, retry_kept, note
         self._dialect = Dialect(server.structured, server.logprobs)
@@ -130,7 +132,7 @@ class ServerAsker:
 
     async def _attempt(self, request: Request, nth: int) -> Came:
         """One attempt in a slot of its own, paid for and recorded before the slot is free."""
-        async with self.limiter.slot() as began:
+        async with self.limiter.slot() as slot:
             cost = self._most(request)
             if cost is None:
                 return Came(Failed("no price", (
@@ -144,19 +146,20 @@ class ServerAsker:
             try:
                 row = rows.attempt(self._calls.number(), nth, request, cost)
                 self._calls.keep(row)
-                came = await self._send(request)
+                came = await self._send(request, slot)
                 charged = charge(came, cost)
                 self._calls.keep(rows.outcome(row, came, charged))
             finally:
                 await self._budget.settle(cost, charged)
-            self._learn(came, began)
+            self._learn(came, slot)
             return came
 
-    async def _send(self, request: Request) -> Came:
+    async def _send(self, request: Request, slot: CallSlot) -> Came:
         """The request in words that the server takes."""
         while True:
             body = self._dialect.body(request)
-            came = await self._client.attempt(request, self._dialect)
+            with self.activity.call():
+                came = await self._client.attempt(request, self._dialect, slot)
             result = came.result
             if not isinstance(result, Failed) or result.kind != "rejected":
                 return came
@@ -172,13 +175,25 @@ class ServerAsker:
             return 0.0 if self._budget.cap is None else None
         return known.of(request.longest, request.max_tokens)
 
-    def _learn(self, came: Came, began: float) -> None:
-        if isinstance(came.result, Failed) and came.result.kind == "rate limited":
-            if self.limiter.refused(began, came.wait_s):
-                most = int(self.limiter.limit)
-                self._note(f"{self.server.name} says 429: at most {most} calls at once for now.")
-        elif came.text is not None:
-            self.limiter.answered()
+    def _learn(self, came: Came, slot: CallSlot) -> None:
+        """Let the number of calls in flight follow how the server fares."""
+        if isinstance(came.result, Failed) and came.result.kind in BUSY:
+            if self.limiter.refused(slot, came.wait_s):
+                self._note(
+                    f"{self.server.name} {BUSY[came.result.kind]}: at most "
+                    f"{self.limiter.limit} calls at once for now."
+                )
+        elif came.text is not None and came.latency_s is not None:
+            self.activity.replied(came.latency_s, came.tokens_out)
+            self.limiter.answered(slot, came.latency_s, came.tokens_in, came.tokens_out)
+
+    def pause(self) -> None:
+        """Send nothing more until `resume`; calls in flight go on."""
+        self.limiter.pause()
+
+    def resume(self) -> None:
+        """Send calls again."""
+        self.limiter.resume()
 
 
 def cancelled() -> bool:

@@ -1,6 +1,5 @@
 """One attempt at one request, through the openai package: what comes back, or what went wrong."""
 
-import asyncio
 import math
 import ssl
 import time
@@ -14,6 +13,7 @@ import openai
 
 from autointerp.asking import faults
 from autointerp.asking.dialect import Dialect
+from autointerp.asking.limiter import CallSlot
 from autointerp.asking.prices import Price
 from autointerp.asking.reading import Unreadable, read
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
@@ -54,11 +54,11 @@ class Client:
         """One entry for each connection that is free; the last used is used next, still warm."""
         self._key = server.key()
 
-    async def attempt(self, request: Request, dialect: Dialect) -> Came:
+    async def attempt(self, request: Request, dialect: Dialect, slot: CallSlot) -> Came:
         """Ask once. Never raises for what a server does."""
         body, began = dialect.body(request), time.monotonic()
         try:
-            async with asyncio.timeout(self.server.timeout_s):
+            async with slot.clock(self.server.timeout_s):
                 said = await self._post(body)
         except EXPECTED as error:
             return faults.came(error, self.server, request.model, self._clean)
@@ -184,7 +184,7 @@ def pool(server: Server, key: str, believed: ssl.SSLContext) -> openai.AsyncOpen
     http = httpx2.AsyncClient(
         verify=believed,
         limits=httpx2.Limits(max_connections=POOL, max_keepalive_connections=POOL),
-        timeout=httpx2.Timeout(server.timeout_s, connect=CONNECT_S),
+        timeout=httpx2.Timeout(None, connect=CONNECT_S),  # a slot's clock ends the call
         follow_redirects=False,  # to wherever, with the prompt and perhaps the key
         event_hooks={"request": [only(key)], "response": [cap]},
     )

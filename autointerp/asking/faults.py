@@ -4,6 +4,7 @@ Retried: 429, 5xx, time-outs, connections that break. Not retried: every other 4
 is whole but of no use.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,6 +18,8 @@ from autointerp.asking.servers import Server
 LONGEST_WAIT_S = 300.0
 """A server that asks to wait longer is not waited for: the job stops and can be resumed."""
 SHOWN = 200
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "insufficient credits")
 
 
@@ -52,7 +55,7 @@ def by_status(error: openai.APIStatusError, server: Server, model: str, said: st
             f"/v1): {said}.{known}")))  # fmt: skip
     if status == 402 or any(word in message(error).lower() for word in NO_CREDIT):
         return Came(Failed("no credit", f"The account at {where} has no credit left: {said}."))
-    if status == 429:
+    if status in (429, 503):
         return rate_limited(error, where, said)
     if status >= 500 or status in (408, 409):
         sentence = f"{where} failed with status {status}: {said}."
@@ -75,9 +78,9 @@ def unauthorized(server: Server, where: str, said: str) -> Failed:
 
 
 def rate_limited(error: openai.APIStatusError, where: str, said: str) -> Came:
-    """A 429: to be tried again, after as long as the server asks."""
+    """Return the outcome of a 429 or 503: to be tried again, after as long as the server asks."""
     wait_s = asked_to_wait_s(error.response.headers)
-    sentence = f"{where} takes no more calls at present (429): {said}."
+    sentence = f"{where} takes no more calls at present ({error.status_code}): {said}."
     if wait_s > LONGEST_WAIT_S:
         sentence += f" It asks to wait {wait_s:,.0f} s: resume the job then."
         return Came(Failed("told to wait", sentence))
@@ -85,7 +88,17 @@ def rate_limited(error: openai.APIStatusError, where: str, said: str) -> Came:
 
 
 def asked_to_wait_s(headers: httpx2.Headers) -> float:
-    """Retry-After in seconds, from a number or a date; 0 where it is not given."""
+    """Return the seconds that a server asks to wait: Retry-After, a number or a date, or when its
+    limit of requests or tokens is reset; 0 where it names none of them."""
+    if "retry-after" not in headers and "retry-after-ms" not in headers:
+        return max(
+            (
+                duration_s(headers.get(f"x-ratelimit-reset-{what}", ""))
+                for what in ("requests", "tokens")
+                if headers.get(f"x-ratelimit-remaining-{what}") == "0"
+            ),
+            default=0.0,
+        )
     try:
         if "retry-after-ms" in headers:
             return max(0.0, float(headers["retry-after-ms"]) / 1000)
@@ -98,6 +111,14 @@ def asked_to_wait_s(headers: httpx2.Headers) -> float:
         return 0.0
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of a duration as OpenAI's headers write it (`6m0s`, `20ms`, `1.5`)."""
+    parts = DURATION.findall(text)
+    if "".join(number + unit for number, unit in parts) != text or not parts:
+        return 0.0
+    return sum(float(number) * UNITS_S[unit] for number, unit in parts)
 
 
 def unlike(server: Server, said: str) -> Came:

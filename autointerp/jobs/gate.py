@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 
+from autointerp.asking.activity import ServerActivity
 from autointerp.asking.records import Asker, Failed, Kind, Reply, Request
 
 LOOK_S = 0.05
@@ -79,16 +80,30 @@ class Gate:
     def shut(self) -> None:
         """No new calls until it is opened."""
         self._open.clear()
+        if pause := getattr(self._asker, "pause", None):  # a stand-in has none
+            pause()
 
     def reopen(self) -> None:
         """Calls go on."""
         self._open.set()
+        if resume := getattr(self._asker, "resume", None):
+            resume()
 
     async def quiet(self, timeout_s: float) -> None:
-        """Wait until no call is under way, or until the time is up."""
+        """Wait until no call is in flight, or until the time is up."""
         end = time.monotonic() + timeout_s
-        while self.under_way and time.monotonic() < end:
+        while self.in_flight and time.monotonic() < end:
             await asyncio.sleep(LOOK_S)
+
+    @property
+    def activity(self) -> ServerActivity | None:
+        """Calls in flight, latency and tokens per second; None for a stand-in that counts none."""
+        return getattr(self._asker, "activity", None)
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls were sent and have not ended."""
+        return self.activity.snapshot().in_flight if self.activity else self.under_way
 
 
 @contextmanager
