@@ -33,6 +33,13 @@ EXPLAIN = f"""
 NUMBERS = f"""
     SELECT now.explanation FROM incoming JOIN ({IN_FORCE}) AS now USING ({SAME}) ORDER BY place
 """
+YES_SHARES = """
+    SELECT score, yes FROM (
+        SELECT score, (parts->>'$.firing.value')::DOUBLE / 2
+            + (1 - (parts->>'$."silent random".value')::DOUBLE) / 2 AS yes
+        FROM score WHERE dictionary = ?
+    ) WHERE yes IS NOT NULL
+"""
 Estimate = Mapping[str, Any]
 """`value`, `low`, `high` (None where there is none), `n`, `n_documents`, `note`."""
 
@@ -129,6 +136,19 @@ def whole(catalog: Catalog, score: int, *, patience_s: float | None = None) -> W
             items = [dict(zip(rows["columns"], one, strict=True)) for one in rows["rows"]]
             return Whole(parse_json(parts), parse_json(nulls), parse_json(detail), items)
     raise InputError(f"There is no score {score} in this store.")
+
+
+def yes_shares(
+    catalog: Catalog, dictionary: str, *, patience_s: float | None = None
+) -> dict[int, float]:
+    """Return, by score number, how often the judge said yes over as many firing as silent windows.
+
+    Only of scores whose judge says yes or no: those with both rates among their parts.
+    """
+    if not catalog.path.exists():
+        return {}
+    with catalog.reading(patience_s) as db:
+        return dict(db.execute(YES_SHARES, [dictionary]).fetchall())
 
 
 def row_of(row: NewScore) -> dict[str, Any]:

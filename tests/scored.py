@@ -37,17 +37,18 @@ def explained(store: Store, explainer: str = "pattern", text: str = "fires on {}
 
 
 def row(number: int, feature: int, scorer: str, value: float | None, **changes) -> NewScore:
-    note = "too few: 3 of a class, not 20" if value is None else ""
+    note = "too few judgements: 3, and 20 are needed" if value is None else ""
     nulls = {
         "borrowed": estimate(0.5) | {"label": "cats", "failed": 0},
         "token": estimate(0.55) | {"label": "dogs", "failed": 0},
     }
     given = {
-        "judge": "pattern", "nulls": nulls, "judged": [], "failed": 0, **changes
+        "judge": "pattern", "nulls": nulls, "judged": [], "failed": 0,
+        "parts": {"hard": estimate(0.6)}, **changes
     }  # fmt: skip
     return NewScore(
         number, FeatureId(NAME, feature), scorer, SCORERS.get(scorer, "share right"),
-        estimate=estimate(value, note), parts={"hard": estimate(0.6)}, detail={},
+        estimate=estimate(value, note), detail={},
         harvest="tiny-0001", job="score-1", **given,
     )  # fmt: skip
 

@@ -368,6 +368,7 @@ def test_the_summary_is_of_the_features_scores(store: Store) -> None:
     null = row["nulls"]["borrowed"]["difference"]
     assert null["mean"] == pytest.approx(sum(apart) / len(apart)) and null["low"] < null["high"]
     assert row["nulls"]["constant"]["mean"] == 0.5
+    assert row["verdict"]["finding"] and row["pairs"] >= 40 * len(scores)
     assert row["parts"]["hard"]["mean"] == row["mean"]
     assert row["calls"] == row["tokens"] == row["failed"] == 0 and row["cost"] == 0.0
 

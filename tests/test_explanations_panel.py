@@ -106,7 +106,7 @@ def test_an_explanation_stands_with_its_scores_and_nulls(visit: Open, store: Sto
     first, second = data(test, f"explanation_scores_{number}")["rows"]
     assert first["cells"][2:8] == ["0.81 [0.71, 0.91]", "0.50", "0.50", "0.55", "–", "0.60"]
     assert second["cells"][2] == "–" and second["cells"][-1] == "2"
-    assert "too few: 3 of a class" in second["notes"][0] and "2 items without" in second["notes"][0]
+    assert "too few judgements: 3" in second["notes"][0] and "2 items without" in second["notes"][0]
 
 
 def test_what_the_judge_got_wrong_is_shown_with_heat(visit: Open, store: Store) -> None:

@@ -183,7 +183,7 @@ def test_the_difference_of_two_dictionaries_is_what_resampling_both_gives() -> N
     draws = [g[dice.integers(len(g), size=(20_000, len(g)))].mean(1) for g in groups]
     low, high = np.quantile(draws[0] - draws[1], [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
-    assert difference(found, Estimate.too_few(3, 3, "features")).value is None
+    assert difference(found, Estimate.too_few(3, 3, found=3, unit="features")).value is None
 
 
 def test_means_are_of_features_with_a_value() -> None:

@@ -332,7 +332,10 @@ def test_the_pattern_judge_asks_nobody(name: str) -> None:
 
 def test_fewer_than_twenty_of_a_class_are_too_few() -> None:
     found = alone("detection", windows(n_random=19), "fires on “cat”")
-    assert found.value.value is None and found.value.note == "too few: 19 of silent windows, not 20"
+    assert (
+        found.value.value is None
+        and found.value.note == "too few silent windows: 19, and 20 are needed"
+    )
 
 
 def test_a_side_has_its_own_density() -> None:

@@ -236,7 +236,7 @@ def test_words_are_held_against_decoders_and_chance() -> None:
     assert "nearest decoder for 0.97 [" in told and "cosine 0.70, 0.00 for" in told
     assert "ρ of the two cosines 1.00 [" in told
     few = alike.told(np.array([0.2, 0.3]), pairs[:2], known[:2], mixed[:2])
-    assert "too few: 2" in few and alike.of_decoders(Decoded(None, -1, 0.0)) == [
+    assert "too few judgements: 2" in few and alike.of_decoders(Decoded(None, -1, 0.0)) == [
         "different spaces", "–"
     ]  # fmt: skip
 

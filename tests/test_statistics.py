@@ -155,7 +155,12 @@ def test_edges_have_a_width_and_too_few_have_no_value(measure: Callable[..., Est
         assert found.n == found.n_documents == 20
     few = Answers.of([True] * 19, range(19))
     found = measure(few, few)
-    assert found.value is None and found.low is None and found.note.startswith("too few: 19 of")
+    assert (
+        found.value is None
+        and found.low is None
+        and found.note.startswith("too few ")
+        and ": 19, and" in found.note
+    )
 
 
 def test_rates_by_hand() -> None:
@@ -192,7 +197,7 @@ def test_a_difference_is_as_wide_as_both_and_keeps_what_is_not_defined() -> None
     assert found.low == pytest.approx(0.3 - np.hypot(0.1, 0.1))
     assert found.high == pytest.approx(0.3 + np.hypot(0.06, 0.1))
     assert (found.n, found.n_documents) == (40, 20)
-    nothing = Estimate.none(3, 3, "too few: 3 of a class, not 20")
+    nothing = Estimate.none(3, 3, "too few judgements: 3, and 20 are needed")
     assert statistics.difference(one, nothing).note == nothing.note
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.commands.terminal import console, print_json
 from app.jobs.asking import so_far
 from app.jobs.starting import spawn
+from app.scores.words import says_yes
 from app.wording import count, plural
 from autointerp.jobs.estimate import Estimate
 from feature_store.errors import InputError
@@ -136,6 +137,10 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
             click.echo(f"  {name:<9} {number(null)}  difference {number(null['difference'])}")
         if hard := row.get("parts", {}).get("hard"):
             click.echo(f"  hard negatives {number(hard)}")
+        if yes := says_yes(row.get("yes")):
+            click.echo(f"  the judge {yes} (as many firing as silent ones)")
+        if verdict := row.get("verdict"):
+            click.echo(f"  {verdict['sentence']}")
         for null in row.get("null_dictionaries", {}).values():
             click.echo(f"  {beside(null, row, store)}")
     skipped = job.result.get("skipped", {})

@@ -18,7 +18,11 @@ HEADS = (
     ("chance", "number", "what guessing gives"),
     *((name, "number", hint) for name, hint in words.NULLS.items()),
     ("hard", "number", "the same against silent windows that look alike"),
-    ("n", "number", "judgements, of the smaller class where there are two"),
+    (
+        "n",
+        "number",
+        "judgements, of the smaller class where there are two; tokens for a correlation",
+    ),
     ("documents", "number", "that these windows are from"),
     ("judge", "", ""),
 )

@@ -1,14 +1,15 @@
 """Means over features with their intervals: a series, its nulls, the differences, agreement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from app.scores.read import Series, matched
 from autointerp.scorers import SCORERS
-from autointerp.statistics import Estimate, over_features, spearman
+from autointerp.statistics import Estimate, Verdict, judge_difference, over_features, spearman
 from feature_store.scoring import NULLS
 
 
@@ -23,13 +24,18 @@ class Line:
     """Null → its mean."""
     above: dict[str, Estimate]
     """Null → the mean difference to it, by feature."""
+    yes: dict[str, Any] | None
+    """Features and mean share of yes, over as many firing as silent windows; None for scores whose
+    judge does not say yes or no."""
+    verdict: Verdict | None
+    """Whether own labels differ from borrowed ones; None where the judge sees no label."""
     without: int
     """Features with a score that has no value."""
     failed: int
 
 
-def line(series: Series) -> Line:
-    """The means of a series."""
+def line(series: Series, shares: Mapping[int, float] | None = None) -> Line:
+    """The means of a series; `shares` of yes by the score's number."""
     bounds = SCORERS[series.scorer].bounds if series.scorer in SCORERS else (0.0, 1.0)
     wide = (bounds[0] - bounds[1], bounds[1] - bounds[0])
     own, numbers = series.value, series.numbers
@@ -39,9 +45,24 @@ def line(series: Series) -> Line:
         over_features(numbers["hard"], bounds),
         {name: over_features(numbers[name], bounds) for name in NULLS},
         {name: over_features(own - numbers[name], wide) for name in NULLS},
+        yes_of(series, shares or {}),
+        verdict_of(series, wide),
         int((~series.valued).sum()),
         int(series.failed.sum()),
     )
+
+
+def yes_of(series: Series, shares: Mapping[int, float]) -> dict[str, Any] | None:
+    """Features whose judge said yes or no, and the mean share of yes."""
+    known = [shares[number] for number in series.score.tolist() if number in shares]
+    return {"n": len(known), "mean": float(np.mean(known))} if known else None
+
+
+def verdict_of(series: Series, bounds: tuple[float, float]) -> Verdict | None:
+    """Whether own labels differ from borrowed ones."""
+    if series.scorer in SCORERS and not SCORERS[series.scorer].shows_label:
+        return None
+    return judge_difference(series.value - series.numbers["borrowed"], bounds)
 
 
 def agreement(series: Sequence[Series]) -> list[tuple[Series, Series, Estimate]]:

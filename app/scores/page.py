@@ -5,13 +5,14 @@ import shlex
 import streamlit as st
 
 from app import components, session, theme
-from app.annotations import Said
+from app.annotations import READ_PATIENCE_S, Said
 from app.jobs import watching
 from app.scores import alike, charts, means, null_charts, nulls, picks, plots, read, tables
 from app.scores.means import Line
 from app.scores.read import Series
 from app.session import Place
 from app.wording import count, plural
+from feature_store import scoring
 from feature_store.jobs import Job
 
 JOBS_SHOWN = 12
@@ -36,7 +37,7 @@ def draw(here: Place, said: Said) -> None:
         empty(here, explained=explained)
         elsewhere(here, said)
         return
-    lines = _lines(found, stamp)
+    lines = _lines(found, here.info.dictionary, stamp)
     by = picks.explainer(found)
     mine = [one for one in found if one.by == by]
     summary(here, lines)
@@ -68,8 +69,9 @@ def _series(_here: Place, _said: Said, stamp: tuple[object, ...]) -> list[Series
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _lines(_found: list[Series], stamp: tuple[object, ...]) -> list[Line]:
-    return [means.line(one) for one in _found]
+def _lines(_found: list[Series], dictionary: str, stamp: tuple[object, ...]) -> list[Line]:
+    shares = scoring.yes_shares(session.store().catalog, dictionary, patience_s=READ_PATIENCE_S)
+    return [means.line(one, shares) for one in _found]
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -115,7 +117,8 @@ def summary(here: Place, lines: list[Line]) -> None:
     for line in lines:
         query = {**here.query, "by": line.series.by}
         link = session.href(session.SCORES, query)
-        rows.append(tables.row(tables.means(line, judges), link, line.series.by))
+        note = line.verdict.sentence if line.verdict else ""
+        rows.append(tables.row(tables.means(line, judges), link, line.series.by, note))
     components.rows(
         key="scores_means", data=tables.table(tables.MEANS, rows),
         on_go_change=lambda: picks.follow("scores_means"),

@@ -14,8 +14,8 @@ from feature_store.scoring import NULLS
 
 VALUES = ("value", "low", "high", "hard", *NULLS, "density")
 QUERY = f"""
-    SELECT s.feature, e.explainer, e.model, e.text, s.scorer, s.measure, s.judge, s.note, s.failed,
-           {", ".join(f"f.{n}" if n == "density" else f"s.{n}" for n in VALUES)}
+    SELECT s.score, s.feature, e.explainer, e.model, e.text, s.scorer, s.measure, s.judge, s.note,
+           s.failed, {", ".join(f"f.{n}" if n == "density" else f"s.{n}" for n in VALUES)}
     FROM scored s JOIN explained e USING (explanation)
     JOIN feature f ON f.dictionary = s.dictionary AND f.feature = s.feature
     WHERE s.dictionary = ?
@@ -39,6 +39,8 @@ class Series:
     measure: str
     feature: np.ndarray
     """Indices, int32 [n], rising."""
+    score: np.ndarray
+    """Numbers of the scores in the catalog, int64 [n]."""
     text: list[str]
     note: list[str]
     """Why there is no value."""
@@ -91,6 +93,7 @@ def one(rows: pa.Table) -> Series:
     return Series(
         words.by(head["explainer"], head["model"]), head["explainer"], head["scorer"],
         head["judge"], head["measure"], rows.column("feature").to_numpy(),
+        rows.column("score").to_numpy(),
         rows.column("text").to_pylist(), rows.column("note").to_pylist(),
         rows.column("failed").to_numpy(), numbers,
     )  # fmt: skip

@@ -26,6 +26,12 @@ MEANS: tuple[Column, ...] = (
         (f"above {name}", "number", f"mean difference by feature, 95 %, to {hint}")
         for name, hint in words.NULLS.items()
     ),
+    (
+        "says yes",
+        "number",
+        "share of yes over as many firing as silent windows; a judge that cannot "
+        "tell has the same for both",
+    ),
     ("hard", "number", "mean against silent windows that look alike"),
     ("no value", "number", "features scored without a value: too few, or undefined"),
     ("failed", "number", "items without a usable answer; in no number"),
@@ -78,6 +84,7 @@ def means(line: Line, judges: bool) -> Cells:
         words.ranged(line.mean) if line.mean.value is not None else f"{ABSENT} (too few)",
         words.decimal(words.chance(one.scorer)),
         *(difference(line.above[name]) for name in words.NULLS),
+        share(line.yes["mean"]) if line.yes else "",
         words.decimal(line.hard.value), count(line.without) if line.without else "",
         count(line.failed) if line.failed else "",
     ]  # fmt: skip

@@ -70,8 +70,14 @@ def said(row: Mapping[str, Any]) -> str:
     """One explainer, or one explainer's score."""
     failed = f", {count(row['failed'])} failed" if row.get("failed") else ""
     if row.get("scorer"):
-        return f"{row['explainer']}: {row['scorer']} {mean(row)}{failed}"
+        found = f"{row['explainer']}: {row['scorer']} {mean(row)}{failed}"
+        return " · ".join(filter(None, [found, words.says_yes(row.get("yes")), verdict(row)]))
     return f"{row['explainer']}: {count(row['n'])} explained{failed}"
+
+
+def verdict(row: Mapping[str, Any]) -> str:
+    """Whether own labels differ from borrowed ones; empty where that was not asked."""
+    return (row.get("verdict") or {}).get("sentence", "").rstrip(".")
 
 
 def mean(one: Mapping[str, Any]) -> str:

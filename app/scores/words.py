@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from app.wording import ABSENT, count, plural
+from app.wording import ABSENT, count, plural, share
 from autointerp.scorers import SCORERS
 from feature_store.scores import Score
 
@@ -73,6 +73,13 @@ def skipped(reasons: Mapping[str, Any]) -> str:
     """`10 left out (dense)`, or nothing."""
     parts = [f"{count(int(n))} {REASONS.get(name, name)}" for name, n in reasons.items()]
     return f"left out: {', '.join(parts)}" if parts else ""
+
+
+def says_yes(yes: Mapping[str, Any] | None) -> str:
+    """`says yes to 52 % of windows`; empty where the judge does not say yes or no."""
+    if not yes or yes["mean"] is None:
+        return ""
+    return f"says yes to {share(yes['mean'])} of windows"
 
 
 def dollars(cost: float | None) -> str:

@@ -16,6 +16,7 @@ from autointerp.jobs.gate import Gate, role
 from autointerp.jobs.labels import Label, Labels
 from autointerp.jobs.ledger import Ledger
 from autointerp.jobs.summary import Summary
+from autointerp.scorers import classes
 from autointerp.scorers.records import Scored, Scorer, Tools
 from autointerp.statistics import Estimate
 from feature_store.reader import HarvestFile
@@ -107,15 +108,18 @@ class Sheet:
             label.explanation, self._windows.feature, scorer, own.measure,
             self._plan.judge(self._plan.scorers[scorer]), plain(own.value),
             {name: plain(part) for name, part in own.parts.items()},
-            {kind: self._null(label, kind, shown[kind], one) for kind, one in lost.items()},
+            {kind: self._null(label, kind, shown[kind], one, own) for kind, one in lost.items()},
             [finite(asdict(item)) for item in own.judged], own.failed, finite(dict(own.detail)),
             self._plan.file.record.id, self._plan.job,
         )  # fmt: skip
 
-    def _null(self, label: Label, kind: str, text: str, found: Scored) -> dict[str, Any]:
+    def _null(
+        self, label: Label, kind: str, text: str, found: Scored, own: Scored
+    ) -> dict[str, Any]:
         hard = found.parts.get("hard")
         more = {"lender": label.lender} if kind == "borrowed" else {}
         more |= {"hard": hard.value} if hard is not None else {}
+        more |= {"pairs": pairs_of(own, found)}
         return plain(found.value) | {"label": text, "failed": found.failed} | more
 
     async def _score(self, text: str, scorer: str, explainer: str, kind: str) -> Scored | None:
@@ -164,6 +168,19 @@ def null_failed(row: NewScore) -> int:
     return sum(null["failed"] for null in row.nulls.values())
 
 
+def pairs_of(own: Scored, other: Scored) -> int:
+    """Return on how many windows of the headline both labels have a usable answer.
+
+    Both labels are judged on the same windows in the same order; hard negatives, which are in no
+    headline, are not counted.
+    """
+    apart = {classes.HARD, classes.OTHER, classes.WRONG}
+    pairs = zip(own.judged, other.judged, strict=False)
+    return sum(
+        a.answer is not None and b.answer is not None for a, b in pairs if a.kind not in apart
+    )
+
+
 def brief(row: NewScore | None) -> dict[str, Any] | str:
     """A score in a line of the ledger; `few` where there is none."""
     if row is None:
@@ -172,6 +189,7 @@ def brief(row: NewScore | None) -> dict[str, Any] | str:
     return {
         "value": short(row.estimate["value"]), "parts": values, "failed": row.failed,
         "nulls": {kind: short(null["value"]) for kind, null in row.nulls.items()},
+        "pairs": row.nulls.get("borrowed", {}).get("pairs", 0),
     }  # fmt: skip
 
 

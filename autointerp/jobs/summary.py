@@ -7,11 +7,13 @@ import numpy as np
 
 from autointerp import nulls
 from autointerp.scorers.records import Scorer
-from autointerp.statistics import ENOUGH, Estimate, over_features
+from autointerp.statistics import ENOUGH, Estimate, judge_difference, over_features
 
 OWN = ""
 """The part under which a score's own value is held."""
 SKIPPED = ("skipped", "without")
+YES_OR_NO = "balanced accuracy"
+"""The measure of scorers whose judge says yes or no of each window."""
 
 
 class Summary:
@@ -26,6 +28,7 @@ class Summary:
         self._values: dict[tuple[str, str, str], np.ndarray] = {}
         """(explainer, scorer, part or `null NAME`) → a value a feature, NaN where absent."""
         self._failed = {pair: np.zeros(d_sae, np.int32) for pair in self._pairs}
+        self._paired = {pair: np.zeros(d_sae, np.int32) for pair in self._pairs}
         self._few = {pair: np.zeros(d_sae, bool) for pair in self._pairs}
         self._reasons: dict[str, np.ndarray] = {}
         self._done = np.zeros(d_sae, bool)
@@ -50,6 +53,7 @@ class Summary:
 
     def _put(self, pair: tuple[str, str], feature: int, found: Mapping[str, Any]) -> None:
         self._failed[pair][feature] = found["failed"]
+        self._paired[pair][feature] = found.get("pairs", 0)
         named = {OWN: found["value"], **found["parts"]}
         named |= {f"null {name}": value for name, value in found["nulls"].items()}
         for name, value in named.items():
@@ -101,6 +105,12 @@ class Summary:
                 name: said(over_features(self._array(explainer, scorer, name), wide(bounds)))
                 for name in parts
             },
+            "yes": share_of_yes(
+                self._array(explainer, scorer, "firing"),
+                self._array(explainer, scorer, "silent random"),
+            ) if self._scorers[scorer].measure == YES_OR_NO else None,
+            "verdict": self._verdict(own, explainer, scorer),
+            "pairs": int(self._paired[(explainer, scorer)].sum()),
             "failed": int(self._failed[(explainer, scorer)].sum()),
             "skipped": sum(self.skipped.values()) + int(self._few[(explainer, scorer)].sum()),
         }  # fmt: skip
@@ -110,6 +120,25 @@ class Summary:
         null = self._array(explainer, scorer, f"null {name}")
         apart = over_features(own - null, (low - high, high - low))
         return said(over_features(null, (low, high))) | {"difference": said(apart)}
+
+    def _verdict(self, own: np.ndarray, explainer: str, scorer: str) -> dict[str, Any] | None:
+        """Whether own labels differ from borrowed ones; None where the judge sees no label."""
+        if not self._scorers[scorer].shows_label:
+            return None
+        low, high = self._scorers[scorer].bounds
+        borrowed = self._array(explainer, scorer, "null borrowed")
+        return judge_difference(own - borrowed, (low - high, high - low)).to_json()
+
+
+def share_of_yes(firing: np.ndarray, silent: np.ndarray) -> dict[str, Any]:
+    """Return how often a judge says yes, over as many firing as silent windows.
+
+    `firing` and `silent`: each feature's rates of right answers [features], NaN where absent. A
+    judge that always says yes has 1, one that cannot tell has any share; a good one has 0.5.
+    """
+    shares = (firing + 1 - silent) / 2
+    kept = shares[np.isfinite(shares)]
+    return {"n": len(kept), "mean": float(kept.mean()) if len(kept) else None}
 
 
 def wide(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -113,4 +113,5 @@ SCORER = Scorer(
     "share found",
     1 / (GROUP + 1),
     score,
+    shows_label=False,
 )

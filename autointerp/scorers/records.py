@@ -115,3 +115,5 @@ class Scorer:
     """Of `embedder`, `model` (Tools.activates or Tools.steers), `surprisal`."""
     bounds: tuple[float, float] = (0.0, 1.0)
     """Least and largest possible value."""
+    shows_label: bool = True
+    """Whether the judge sees the label; without it own and borrowed labels have the same score."""

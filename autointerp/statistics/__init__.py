@@ -12,17 +12,20 @@ from autointerp.statistics.rates import (
     rate,
 )
 from autointerp.statistics.series import correlation, explained, mean, spearman
+from autointerp.statistics.verdict import Verdict, judge_difference
 
 __all__ = [
     "ENOUGH",
     "Answers",
     "Estimate",
+    "Verdict",
     "auc",
     "balanced_accuracy",
     "correlation",
     "difference",
     "explained",
     "f1",
+    "judge_difference",
     "mean",
     "over_features",
     "paired",

@@ -27,8 +27,10 @@ class Estimate:
         return cls(None, None, None, n, n_documents, note)
 
     @classmethod
-    def too_few(
-        cls, n: int, n_documents: int, of: str = "a class", least: int = ENOUGH
-    ) -> "Estimate":
-        """Fewer than `least`."""
-        return cls.none(n, n_documents, f"too few: {n} of {of}, not {least}")
+    def too_few(cls, n: int, n_documents: int, *, found: int, unit: str) -> "Estimate":
+        """Return an estimate without a value: only `found` of `unit` (a plural), not ENOUGH.
+
+        `found` is what was counted against ENOUGH, which need not be `n`: a correlation over
+        tokens has `n` tokens and needs ENOUGH documents.
+        """
+        return cls.none(n, n_documents, f"too few {unit}: {found}, and {ENOUGH} are needed")

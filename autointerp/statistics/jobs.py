@@ -34,7 +34,7 @@ def over_features(
     kept = np.array([v for v in values if v is not None and np.isfinite(v)], dtype=float)
     n = len(kept)
     if n < ENOUGH:
-        return Estimate.too_few(n, n, "features")
+        return Estimate.too_few(n, n, found=n, unit="features")
     value = float(kept.mean())
     if constant(kept):
         low, high = (value + 3 / n * (end - value) for end in bounds)

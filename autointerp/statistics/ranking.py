@@ -33,7 +33,7 @@ def auc(
     of_x, of_y = np.asarray(positive_documents), np.asarray(negative_documents)
     n, documents = min(len(x), len(y)), min(len(np.unique(of_x)), len(np.unique(of_y)))
     if n < ENOUGH:
-        return Estimate.too_few(n, documents)
+        return Estimate.too_few(n, documents, found=n, unit="windows of the smaller class")
     if np.ptp(np.concatenate([x, y])) == 0:
         return Estimate.none(n, documents, "undefined: every window got the same value")
     above, below = shares(x, y)

@@ -191,7 +191,7 @@ def _as_one(
 def rate(answers: Answers) -> Estimate:
     """The share of right answers of one class."""
     if answers.n < ENOUGH:
-        return Estimate.too_few(answers.n, answers.n_documents)
+        return Estimate.too_few(answers.n, answers.n_documents, found=answers.n, unit="judgements")
     low, high = limits([answers])
     return Estimate(float(answers.share()), float(low), float(high), answers.n, answers.n_documents)
 
@@ -282,7 +282,7 @@ def _lacking(positives: Answers, negatives: Answers) -> Estimate | None:
     """Why there is no value of two classes, or None."""
     for one, name in ((positives, "firing windows"), (negatives, "silent windows")):
         if one.n < ENOUGH:
-            return Estimate.too_few(one.n, one.n_documents, name)
+            return Estimate.too_few(one.n, one.n_documents, found=one.n, unit=name)
     return None
 
 

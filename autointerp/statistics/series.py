@@ -32,7 +32,7 @@ def correlation(
     sums, groups = by_document(np.stack(terms, -1), documents, strata)
     n = len(sums)
     if n < ENOUGH:
-        return Estimate.too_few(len(x), n, "documents")
+        return Estimate.too_few(len(x), n, found=n, unit="documents")
     for side, name in ((x, "the judge said"), (y, "the feature was")):
         if constant(side):
             return Estimate.none(len(x), n, SAME.format(name))
@@ -61,7 +61,7 @@ def explained(
     sums, groups = by_document(np.stack(terms, -1), documents, strata)
     n = len(sums)
     if n < ENOUGH:
-        return Estimate.too_few(len(x), n, "documents")
+        return Estimate.too_few(len(x), n, found=n, unit="documents")
     if constant(y):
         return Estimate.none(len(x), n, SAME.format("the feature was"))
     left = np.exp(log_left(sums.sum(0)))
@@ -77,7 +77,7 @@ def mean(values: Numbers, documents: Labels) -> Estimate:
     sums, groups = by_document(np.stack([np.ones_like(x), x], -1), documents, None)
     n = len(sums)
     if n < ENOUGH:
-        return Estimate.too_few(len(x), n, "documents")
+        return Estimate.too_few(len(x), n, found=n, unit="documents")
     value = float(x.mean())
     if constant(x):
         return Estimate.none(len(x), n, f"{value:.3g} each time: an interval cannot be had")

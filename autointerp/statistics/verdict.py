@@ -1,0 +1,93 @@
+"""The verdict on a score: whether it tells a feature's own label from one borrowed of another.
+
+"No difference" is a finding only where the interval of the difference is narrow enough to exclude
+every difference that matters (equivalence, as in Schuirmann's two one-sided tests); a wide interval
+around 0 says that too little was asked, and how large a difference would have been seen.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from autointerp.statistics.estimate import Estimate
+from autointerp.statistics.jobs import over_features
+from autointerp.statistics.series import TAIL, constant
+
+MARGIN = 0.05
+"""A difference (own − borrowed label) that lies within ± this much is called none."""
+POWER = 0.8
+"""How often a difference of the stated size would have had an interval above 0."""
+Finding = Literal["above", "below", "at chance", "too few"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a job's difference between own and borrowed labels shows."""
+
+    finding: Finding
+    sentence: str
+    """The finding in words, with its figures."""
+    detectable: float | None
+    """The difference that would have been seen in POWER of all jobs like this one; None where so
+    few features have both scores that nothing can be said."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as plain data."""
+        return asdict(self)
+
+
+def judge_difference(differences: np.ndarray, bounds: tuple[float, float]) -> Verdict:
+    """Return the verdict on own − borrowed label, a difference a feature [features].
+
+    Features without one are NaN. `bounds` are the least and the largest possible difference.
+    """
+    kept = np.asarray(differences, float)
+    kept = kept[np.isfinite(kept)]
+    found = over_features(kept, bounds)
+    seen = detectable_difference(kept, found)
+    if found.value is None or found.low is None or found.high is None:
+        return Verdict("too few", too_few_sentence(found, seen), seen)
+    interval = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
+    if found.low >= -MARGIN and found.high <= MARGIN:
+        return Verdict(
+            "at chance",
+            f"At chance: the difference between own and borrowed labels, {interval}, lies within "
+            f"±{MARGIN}.",
+            seen,
+        )
+    if found.low > 0:
+        return Verdict("above", f"Own labels score above borrowed ones: {interval}.", seen)
+    if found.high < 0:
+        return Verdict("below", f"Own labels score below borrowed ones: {interval}.", seen)
+    return Verdict("too few", too_few_sentence(found, seen), seen)
+
+
+def detectable_difference(kept: np.ndarray, found: Estimate) -> float | None:
+    """Return the true difference at which POWER of the intervals lie above 0.
+
+    It is (t + z) standard errors, t being the quantile of the interval and z that of POWER.
+    """
+    from scipy.special import ndtri, stdtrit  # scipy.stats' norm.ppf and t.ppf are these
+
+    n = len(kept)
+    if n < 2 or constant(kept):
+        half = None
+        if found.low is not None and found.high is not None:
+            half = (found.high - found.low) / 2
+        return half
+    error = float(kept.std(ddof=1)) / np.sqrt(n)
+    return float((stdtrit(n - 1, 1 - TAIL) + ndtri(POWER)) * error)
+
+
+def too_few_sentence(found: Estimate, seen: float | None) -> str:
+    """Return why there is no finding, and what would have been one."""
+    if seen is None:
+        return f"Too few judgements to tell (features with both scores: {found.n})."
+    few = f" (features with both scores: {found.n})" if found.value is None else ""
+    return f"Too few judgements{few}: a difference of {seen:.2f} could have been seen."
+
+
+def signed(value: float) -> str:
+    """A difference with two decimals and its sign."""
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")
