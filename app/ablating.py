@@ -33,6 +33,8 @@ DRAW: dict[str, Callable[[Place, Any], None]] = {
 CONTROLS: dict[str, Callable[[Place], dict[str, Any]]] = {
     "effects": ranked.controls, "splice": splicing.controls, "dataset": dataset.controls,
 }  # fmt: skip
+COSTLY = ("effects", "splice", "dataset")
+"""Tabs whose runs take many passes of the model. One ablation of a few prompts is a visitor's."""
 EMPTY = {
     "ablate": "Choose prompts and parts, then run: what the model predicts without them.",
     "effects": "Choose prompts: which features push toward the answer, and which away from it.",
@@ -66,7 +68,7 @@ def begin(place: Place, tab: str, given: dict[str, Any]) -> None:
     def work(tick: Callable[[int, int], None]) -> dict[str, Any]:
         return run(engine, file, tab, request, tick)
 
-    hold(tab, Run(file.record.id, request, work, keep))
+    hold(tab, Run(file.record.id, request, work, keep, costly=tab in COSTLY))
 
 
 def run(engine: Any, file: Any, tab: str, request: dict[str, Any], tick: Any) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def kept_line(place: Place, tab: str, found: Answer) -> None:
         )  # fmt: skip
         with st.popover("Python", type="tertiary"):
             st.caption("The same without the page")
-            path, harvest = session.store().path, place.file.record.id
+            path, harvest = session.shown_store(), place.file.record.id
             st.code(snippet.lines(path, harvest, KINDS[tab], found.request), language="python")
         n = len(found.request["cases"])
         st.caption(f"{plural(n, 'prompt')}", width="content")

@@ -65,11 +65,26 @@ def harvest(**options: Any) -> None:
 @click.option(
     "--allow-jobs", is_flag=True, help="Let pages start jobs though others can reach them."
 )
-def app(store: Path, host: str, port: int | None, no_browser: bool, allow_jobs: bool) -> None:
+@click.option(
+    "--allow-host", "allow_hosts", multiple=True, metavar="NAME",
+    help="A further name under which browsers may address the pages, such as that of a reverse "
+    "proxy. Repeat it for several.",
+)  # fmt: skip
+def app(
+    store: Path,
+    host: str,
+    port: int | None,
+    no_browser: bool,
+    allow_jobs: bool,
+    allow_hosts: tuple[str, ...],
+) -> None:
     """Open a store's features in the browser."""
     from app.commands.pages import pages
 
-    pages(store, host=host, port=port, open_browser=not no_browser, allow_jobs=allow_jobs)
+    pages(
+        store, host=host, port=port, open_browser=not no_browser, allow_jobs=allow_jobs,
+        allow_hosts=allow_hosts,
+    )  # fmt: skip
 
 
 @saefari.command("list")

@@ -4,7 +4,9 @@ import streamlit as st
 
 from app import frame, session
 from feature_store.errors import InputError
+from feature_store.permissions import refuse_costly_work_unless_stated
 
+refuse_costly_work_unless_stated()
 page = st.navigation(
     [
         st.Page(session.LIBRARY, title="Library", default=True),

@@ -7,11 +7,12 @@ import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
+from app.request_guard import LOOPBACK_NAMES, HostRule, RequestGuard, is_loopback
 from feature_store.errors import InputError
+from feature_store.permissions import set_costly_work_allowed, set_pages_shared
 from feature_store.store import Store
 
 FIRST_PORT, PORTS = 8501, 50
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAIN = Path(__file__).with_name("main.py")
 
 
@@ -23,18 +24,23 @@ def serve(
     open_browser: bool = True,
     ready: Callable[[str], None] = lambda url: None,
     allow_jobs: bool = False,
+    allow_hosts: tuple[str, ...] = (),
 ) -> None:
     """Serve the pages of `store` until Ctrl-C; `ready` gets the URL once they answer.
 
-    Without a port the first free one from 8501 on. Where others can reach the pages these start
-    no job (it would be work on this machine for a stranger) unless `allow_jobs`.
+    Without a port the first free one from 8501 on is taken. Where other people can reach the
+    pages, these start no costly work (it would be a stranger's use of this machine and of its
+    owner's API keys) unless `allow_jobs`. `allow_hosts` are further names under which browsers
+    may address the server.
     Raises InputError for a folder that is no store and for a port that is taken.
     """
     Store(store)  # say what is wrong before anything starts
     bound = listen(host, port)
     os.environ["SAEFARI_STORE"] = str(store.resolve())
-    os.environ["SAEFARI_JOBS"] = "1" if allow_jobs or host in LOOPBACK else "0"
-    shown = "localhost" if host in LOOPBACK else host
+    local = is_loopback(host)
+    set_costly_work_allowed(allow_jobs or local)
+    set_pages_shared(not local)
+    shown = "localhost" if host in LOOPBACK_NAMES else f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{bound.getsockname()[1]}"
 
     def announce() -> None:
@@ -43,7 +49,7 @@ def serve(
             threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
 
     try:
-        run(bound, host, announce)
+        run(bound, HostRule.for_server(host, allow_hosts), announce)
     except KeyboardInterrupt:
         return
     finally:
@@ -73,13 +79,21 @@ def listen(host: str, port: int | None) -> socket.socket:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises OSError where it may not, OverflowError beyond 65535."""
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    """Return a listening socket. Raises OSError where it may not, OverflowError beyond 65535.
+
+    The protocol is named: asyncio turns Nagle's algorithm off only for sockets whose protocol is
+    TCP, and with it on, answers on kept connections wait some 40 ms for an acknowledgement.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name != "nt":  # there it would allow a second server on one port
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
         found.listen(128)
+    except UnicodeError as error:
+        found.close()
+        raise OSError(0, "this is no name of a host") from error
     except (OSError, OverflowError):
         found.close()
         raise
@@ -92,7 +106,7 @@ def reason(error: BaseException | None) -> str:
     return said[:1].lower() + said[1:]
 
 
-def configure(host: str) -> None:
+def configure(rule: HostRule) -> None:
     """Streamlit's settings, in code: nothing depends on the folder one starts from."""
     from streamlit import config
 
@@ -109,18 +123,19 @@ def configure(host: str) -> None:
         "runner.postScriptGC": False,
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
-        # A page of another site whose name resolves to this machine must not read the store.
-        "server.allowedHosts": list(LOOPBACK) if host in LOOPBACK else [],
+        # Streamlit's own check of websockets, beside `RequestGuard`.
+        "server.allowedHosts": [] if rule.any_address else sorted(rule.names | rule.extra),
     }
     for name, value in (settings | theme.options()).items():
         config.set_option(name, value)
 
 
-def run(bound: socket.socket, host: str, announce: Callable[[], None]) -> None:
-    """Serve on a bound socket until interrupted."""
-    configure(host)
+def run(bound: socket.socket, rule: HostRule, announce: Callable[[], None]) -> None:
+    """Serve on a bound socket until interrupted, to the names of `rule`."""
+    configure(rule)
     import streamlit as st
     import uvicorn
+    from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -137,7 +152,11 @@ def run(bound: socket.socket, host: str, announce: Callable[[], None]) -> None:
             if self.started:
                 announce()
 
-    app = st.App(MAIN, routes=[Route("/api/health", health), telling.ROUTE, graph.ROUTE])
+    app = st.App(
+        MAIN,
+        routes=[Route("/api/health", health), telling.ROUTE, graph.ROUTE],
+        middleware=[Middleware(RequestGuard, rule=rule)],
+    )
     settings = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=2
     )

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from feature_store.errors import InputError
+from feature_store.permissions import are_pages_shared
 from feature_store.reader import HarvestFile
 from feature_store.records import DictionaryInfo, FeatureId
 from feature_store.store import Store
@@ -59,6 +60,22 @@ def store() -> Store:
     """The store of this process. What the URL or the store makes impossible is an InputError,
     here and below; main.py shows its sentence in place of the page."""
     return _open(os.environ.get(STORE, ""))
+
+
+def shown_store() -> Path:
+    """Return the store's path as commands and scripts on the pages name it.
+
+    Where other people can reach the pages it is the folder's name alone: where things lie on its
+    owner's machine is not theirs to know.
+    """
+    path = store().path
+    return Path(path.name) if are_pages_shared() else path
+
+
+def shown_places() -> dict[str, str]:
+    """Return content hash → folder of known weights, as scripts on the pages name them; empty
+    where other people can reach the pages."""
+    return {} if are_pages_shared() else store().places.known()
 
 
 @st.cache_resource(show_spinner=False)

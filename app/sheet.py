@@ -24,7 +24,7 @@ def take_away(subject: Subject) -> None:
     """The feature as one HTML file, made when it is asked for, and as Python."""
     said = subject.said.annotations.of(subject.id)
     export.menu(
-        export.feature_lines(session.store().path, subject.place.file.record.id, subject.id),
+        export.feature_lines(session.shown_store(), subject.place.file.record.id, subject.id),
         {"HTML": (file_name(subject), lambda: page(subject, said))},
     )
 

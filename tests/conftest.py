@@ -41,6 +41,12 @@ def _own_engine() -> Iterator[None]:
             getattr(sys.modules[name], kept).clear()
 
 
+@pytest.fixture(autouse=True)
+def _owner_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are those of their owner, as on a loopback address, unless a test says otherwise."""
+    monkeypatch.setenv("SAEFARI_JOBS", "1")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _shared_models() -> Iterator[None]:
     """They are at the end as they were made."""

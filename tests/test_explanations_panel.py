@@ -14,7 +14,7 @@ from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from app.scores import asked, judged
 from autointerp.jobs.estimate import Estimate
-from feature_store import explanation_edits, scoring
+from feature_store import explanation_edits, permissions, scoring
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
@@ -43,7 +43,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
     """Jobs that pages began, none of which has a process."""
     found: list[tuple[str, dict]] = []
-    monkeypatch.setenv(starting.ALLOWED, "1")
+    monkeypatch.setenv(permissions.VARIABLE, "1")
 
     def spawn(store: Path, job) -> None:
         found.append((job.kind, job.arguments))
@@ -216,7 +216,10 @@ def test_a_language_model_is_asked_of_configured_servers_only(
     assert "LAB_KEY is not set" in words(test)
 
 
-def test_pages_that_others_reach_start_nothing(visit: Open, store: Store) -> None:
+def test_pages_that_others_reach_start_nothing(
+    visit: Open, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(permissions.VARIABLE, "0")
     said(store, "dogs")
     assert "explain_now" not in {button.key for button in visit().button}
     with pytest.raises(InputError, match="--allow-jobs"):

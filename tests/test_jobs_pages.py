@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from app import scatter, serve, session, theme
 from app.jobs import mapping, starting
 from app.points import Points
+from feature_store import permissions
 from feature_store.annotations import Annotations
 from feature_store.jobs import Jobs, stamp, write_json
 from feature_store.maps import About, Map, MapPlan, Maps
@@ -36,7 +37,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def visit(store: Store, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setenv(session.STORE, str(store.path))
-    monkeypatch.setenv(starting.ALLOWED, "1")
+    monkeypatch.setenv(permissions.VARIABLE, "1")
 
     def go(page: str, **query: str) -> AppTest:
         return opened(page, **query)
@@ -109,11 +110,11 @@ def test_pages_that_others_can_reach_start_nothing(
     visit: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Jobs(store.path).create("map", GIVEN, "one")
-    monkeypatch.setenv(starting.ALLOWED, "0")
+    monkeypatch.setenv(permissions.VARIABLE, "0")
     test = visit(session.JOBS)
     assert buttons(test) == ["log"] and "--allow-jobs" in words(test)
     test = visit(session.MAP, dictionary="abs")
-    assert buttons(test) == [] and "saefari map --store" in words(test)
+    assert all(one.disabled for one in test.button) and "saefari map --store" in words(test)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +124,11 @@ def test_pages_that_others_can_reach_start_nothing(
 def test_who_serves_says_whether_jobs_may_start(
     store: Store, monkeypatch: pytest.MonkeyPatch, host: str, allow: bool, said: str
 ) -> None:
-    monkeypatch.setenv(starting.ALLOWED, "unset")
+    monkeypatch.setenv(permissions.VARIABLE, "unset")
     monkeypatch.setenv(session.STORE, "unset")
     monkeypatch.setattr(serve, "run", lambda *_: None)
     serve.serve(store.path, host=host, port=0, open_browser=False, allow_jobs=allow)
-    assert os.environ[starting.ALLOWED] == said
+    assert os.environ[permissions.VARIABLE] == said
 
 
 @pytest.mark.process

@@ -11,13 +11,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import likeness, session, theme
-from app.jobs import starting
 from app.scores import alike, charts, means, null_charts, nulls, picks, read, tables, telling
 from app.scores.alike import Decoded
 from app.scores.charts import Axis
 from autointerp.embedding import nearest_rows
 from autointerp.statistics import difference
-from feature_store import scoring
+from feature_store import permissions, scoring
 from feature_store.jobs import Jobs, write_json
 from feature_store.records import FeatureId
 from feature_store.scoring import NewExplanation
@@ -36,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture
 def visit(monkeypatch: pytest.MonkeyPatch) -> Open:
-    monkeypatch.setenv(starting.ALLOWED, "1")
+    monkeypatch.setenv(permissions.VARIABLE, "1")
 
     def go(store: Store, page: str = session.SCORES, **query: str) -> AppTest:
         monkeypatch.setenv(session.STORE, str(store.path))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.steer_more import judging
-from app.steer_more.judging import Alone, Judge, ask, with_ratings
+from app.steer_more.judging import Judge, ServerTicket, ask, with_ratings
 from app.steer_more.sweeping import Sweep, parts
 from app.steer_more.sweeping import request as request_of
 from app.steer_more.task import Task
@@ -56,7 +56,7 @@ def by_strength(body: Body) -> str:
 def judged(tmp_path: Path, rule: Any, prompts: int = 2) -> Any:
     with serve(rule) as server:
         judge = Judge(Server("test", server.base_url), "m", "walks", None)
-        mine = Task(request(prompts), lambda _: None, Alone())
+        mine = Task(request(prompts), lambda _: None, ServerTicket())
         return ask(tmp_path, judge, request(prompts), sweep(prompts).to_json(), mine), server
 
 
@@ -84,7 +84,7 @@ def test_ratings_become_measures_and_each_text_is_asked_about_once(tmp_path: Pat
 def test_a_model_that_thinks_has_room_for_it(tmp_path: Path) -> None:
     with serve(by_strength) as server:
         judge = Judge(Server("test", server.base_url, thinking=500), "m", "walks", None)
-        task = Task(request(), lambda _: None, Alone())
+        task = Task(request(), lambda _: None, ServerTicket())
         ask(tmp_path, judge, request(), sweep().to_json(), task)
     plain = question("walks", Text("prompt 0", "0 walks")).max_tokens
     assert {body["max_tokens"] for body in server.bodies} == {plain + 500}
@@ -116,13 +116,13 @@ def test_a_stop_ends_it_soon(tmp_path: Path) -> None:
     slow = Said('{"concept": 1, "instruction": 1, "fluency": 1}', delay_s=30.0)
     with serve(always(slow)) as server:
         judge = Judge(Server("test", server.base_url), "m", "walks", None)
-        mine = Task(request(), lambda _: None, Alone())
+        mine = Task(request(), lambda _: None, ServerTicket())
         threading.Timer(0.3, mine.ticket.stop.set).start()
         assert ask(tmp_path, judge, request(), sweep().to_json(), mine) is None
 
 
 def test_a_page_that_is_gone_stops_its_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticket = Alone()
+    ticket = ServerTicket()
     ticket.tidy()
     assert not ticket.stop.is_set()
     monkeypatch.setattr(judging, "AWAY_S", -1.0)

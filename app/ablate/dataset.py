@@ -19,6 +19,7 @@ from backend.ablation.parts import check_how
 from feature_store.errors import InputError
 from feature_store.experiments import Experiments
 from feature_store.jobs import Job
+from feature_store.permissions import require_costly_work_allowed
 
 CONTROLS, MOST_CONTROLS = 30, 200
 JOB = "ablate_job"
@@ -39,8 +40,7 @@ def controls(place: Place) -> dict[str, Any]:
 
 def begin(place: Place, given: dict[str, Any]) -> None:
     """Start the job, unless the same one is at work."""
-    if not starting.allowed():
-        raise InputError("Jobs cannot be started from here: see --allow-jobs.")
+    require_costly_work_allowed()
     asked = Asked(
         cases(place), parts(), check_how(value("how")), given["seed"], given["controls"],
     ).check()  # fmt: skip

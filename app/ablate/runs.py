@@ -14,6 +14,7 @@ from backend.ablation.parts import Part
 from backend.live import Engine
 from feature_store.errors import InputError
 from feature_store.experiments import Kind
+from feature_store.permissions import require_costly_work_allowed
 from feature_store.reader import HarvestFile
 
 HELD = "ablate_held"
@@ -41,7 +42,11 @@ class Answer:
 class Run:
     """Something under way. Written by its own thread, read by the page."""
 
-    def __init__(self, harvest: str, request: Mapping[str, Any], work: Work, keep: Any) -> None:
+    def __init__(
+        self, harvest: str, request: Mapping[str, Any], work: Work, keep: Any, *, costly: bool
+    ) -> None:
+        if costly:
+            require_costly_work_allowed()
         self.harvest, self.request = harvest, request
         self.left = False
         """Whether it ended because its page was left."""

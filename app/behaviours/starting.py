@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import session
+from app.costly import draw_refusal
 from app.jobs import clustering, starting
 from app.session import Place
 from app.wording import count
@@ -10,14 +11,15 @@ from backend.behaviours.plan import METHODS, MOST_TOKENS, ClusterPlan
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
 from feature_store.null_dictionaries import of_the_model
+from feature_store.permissions import is_costly_work_allowed
 
 PROBLEM = "behaviours_problem"
 
 
 def form(place: Place) -> None:
     """The fields and the button; nothing where jobs may not be started from here."""
-    if not starting.allowed():
-        st.caption("These pages may not start jobs. In a shell: `saefari clusters --store STORE`")
+    if not is_costly_work_allowed():
+        draw_refusal()
         return
     plan = ClusterPlan()
     with (

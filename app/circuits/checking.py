@@ -11,6 +11,7 @@ from app.ablate.outcome import grid
 from app.circuits import measuring
 from app.circuits.measuring import Check
 from app.circuits.opened import Open
+from app.costly import draw_costly_button
 from app.session import Place
 from app.wording import ABSENT, measure, plural, share, signed
 
@@ -35,8 +36,10 @@ def buttons(place: Place, found: Open) -> None:
         problem = measuring.why_not(place, found, what)
         if problem:
             hint = f"This cannot be checked: {problem}."
-        st.button(f"Check {what}", key=f"circuits_check_{what}", type="tertiary", help=hint,
-                  on_click=measuring.ask, args=(found, what), disabled=bool(problem))  # fmt: skip
+        draw_costly_button(
+            f"Check {what}", measuring.ask, args=(found, what), disabled=bool(problem),
+            key=f"circuits_check_{what}", type="tertiary", help=hint,
+        )  # fmt: skip
 
 
 def draw(place: Place, found: Open) -> int:

@@ -7,6 +7,7 @@ from app.circuits import fields
 from app.circuits.asked import PLACES, PROMPTS
 from app.circuits.fields import FILE, SOURCES, keep, key, value
 from app.circuits.methods import METHODS
+from app.costly import draw_costly_button
 from app.fields import uploaded
 from app.jobs import circuits as job
 from app.jobs import starting, watching
@@ -40,14 +41,11 @@ def draw(place: Place) -> None:
     with right:
         method(place)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
-        st.button("Run", type="primary", key="circuits_run", on_click=run, args=(place,),
-                  disabled=not starting.allowed())  # fmt: skip
+        draw_costly_button("Run", run, args=(place,), type="primary", key="circuits_run")
         with st.popover("Budget", type="tertiary"):
             st.caption("The strongest nodes and edges are kept, at most so many.")
             st.number_input("Nodes", 1, MOST_NODES, step=50, key=key("nodes"), on_change=keep)
             st.number_input("Edges", 1, MOST_EDGES, step=500, key=key("edges"), on_change=keep)
-        if not starting.allowed():
-            st.caption("Jobs cannot be started from here: see --allow-jobs.", width="content")
     if sentence := st.session_state.get(REFUSED):
         st.markdown(f":red[{session.literal(sentence)}]")
 

@@ -18,6 +18,7 @@ from app.session import Place
 from backend.circuits.records import Point, Way
 from feature_store.errors import InputError
 from feature_store.graphs import Part
+from feature_store.permissions import require_costly_work_allowed
 
 POLL_S = 1.0
 PROMPTLY_S = 0.4
@@ -112,6 +113,7 @@ def check(place: Place, found: Open, asked: Check) -> dict[str, Any] | str | Non
     if problem := why_not(place, found, asked[0]):
         return f"This cannot be checked: {problem}."
     try:
+        require_costly_work_allowed()
         engine = engine_of(place)
         return None if engine is None else result(found, *asked, engine)
     except InputError as error:

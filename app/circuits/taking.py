@@ -64,7 +64,7 @@ def menu(found: Open, part: Part, names: Mapping[str, str]) -> None:
                lambda: tracer(found, circuit_of(found, of), names))  # fmt: skip
         button("GraphML", f"circuit-{found.id}.graphml", lambda: to_graphml(circuit_of(found, of)))
         st.caption("PNG and SVG: above the graph. The same as Python:")
-        st.code(python(session.store().path, found), language="python")
+        st.code(python(session.shown_store(), found), language="python")
 
 
 def button(label: str, name: str, content: Any) -> None:

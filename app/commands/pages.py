@@ -8,7 +8,13 @@ from app.serve import serve
 
 
 def pages(
-    store: Path, *, host: str, port: int | None, open_browser: bool, allow_jobs: bool = False
+    store: Path,
+    *,
+    host: str,
+    port: int | None,
+    open_browser: bool,
+    allow_jobs: bool = False,
+    allow_hosts: tuple[str, ...] = (),
 ) -> None:
     """Serve until Ctrl-C, saying where."""
 
@@ -16,5 +22,6 @@ def pages(
         click.echo(f"Saefari shows {store} at {url} (Ctrl-C ends it)")
 
     serve(
-        store, host=host, port=port, open_browser=open_browser, ready=ready, allow_jobs=allow_jobs
-    )
+        store, host=host, port=port, open_browser=open_browser, ready=ready,
+        allow_jobs=allow_jobs, allow_hosts=allow_hosts,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import fields, session
 from app.contrast.running import Asked
+from app.costly import draw_costly_button
 from app.session import Place
 from app.wording import plural
 from backend.contrast.compare import BY
@@ -178,7 +179,7 @@ def choices(place: Place) -> None:
         if len(names) > 1:
             st.button("All", type="tertiary", on_click=every, args=[of_the_model(place.file)])
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        st.button("Compare", type="primary", on_click=go)
+        draw_costly_button("Compare", go, type="primary")
         st.caption("Examples:", width="content")
         for name in EXAMPLES:
             st.button(name, type="tertiary", on_click=example, args=[name])

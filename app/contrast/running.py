@@ -9,6 +9,7 @@ from app import export, live
 from backend.contrast.compare import Contrast, contrast
 from backend.live import Engine
 from feature_store.errors import InputError
+from feature_store.permissions import require_costly_work_allowed
 
 LINKED = 6_000
 """Characters of all texts together that a link, or the lines of Python, carry."""
@@ -38,6 +39,7 @@ class Run:
     """A comparison under way. Written by its own thread, read by the page."""
 
     def __init__(self, engine: Engine, asked: Asked) -> None:
+        require_costly_work_allowed()
         self.share = 0.0
         """Of the work that is done."""
         self._engine, self._asked = engine, asked

@@ -87,7 +87,9 @@ class Measured:
         def kept(request: Mapping[str, Any], result: Mapping[str, Any]) -> ablations.Answer:
             return ablations.Answer(request, result)
 
-        self._run = ablations.Run(file.record.id, request, work, kept)
+        self._run = ablations.Run(
+            file.record.id, request, work, kept, costly=experiment.kind != "ablate"
+        )
 
     def over(self) -> bool:
         """See `Again`."""

@@ -96,8 +96,7 @@ def export(found: Experiment) -> None:
         "application/json", type="tertiary", on_click="ignore",
     )  # fmt: skip
     try:
-        store = session.store()
-        script = snippets.as_python(found, store.places.known(), store.path)
+        script = snippets.as_python(found, session.shown_places(), session.shown_store())
     except InputError as error:
         st.caption(session.literal(str(error)))
         return

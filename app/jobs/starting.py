@@ -11,21 +11,15 @@ from typing import Any
 from app.jobs import KINDS
 from feature_store.errors import InputError, pick
 from feature_store.jobs import Job, Jobs
-
-ALLOWED = "SAEFARI_JOBS"
-"""The environment variable by which `app.serve` tells the pages that they may start jobs."""
-
-
-def allowed() -> bool:
-    """Whether the pages may start, steer and delete jobs: said by whoever serves them."""
-    return os.environ.get(ALLOWED) == "1"
+from feature_store.permissions import require_costly_work_allowed
 
 
 def start(store: Path, kind: str, arguments: Mapping[str, Any], what: str) -> Job:
     """Begin a job; the same work is not begun twice. `what` says in words what it works on.
 
-    InputError where the store cannot be written.
+    InputError where the store cannot be written, and where costly work is not allowed.
     """
+    require_costly_work_allowed()
     pick("kind of job", kind, KINDS)
     jobs = Jobs(store)
     for job in jobs.alive():
@@ -37,7 +31,11 @@ def start(store: Path, kind: str, arguments: Mapping[str, Any], what: str) -> Jo
 
 
 def resume(store: Path, job: Job) -> Job:
-    """Begin again what failed, was cancelled or lost its process; it goes on where it can."""
+    """Begin again what failed, was cancelled or lost its process; it goes on where it can.
+
+    InputError where costly work is not allowed.
+    """
+    require_costly_work_allowed()
     renewed = Jobs(store).renew(job)
     spawn(store, renewed)
     return renewed

@@ -3,10 +3,11 @@
 import streamlit as st
 
 from app import session
-from app.jobs.starting import allowed, resume
+from app.jobs.starting import resume
 from app.wording import THIN, count
 from feature_store.errors import InputError
 from feature_store.jobs import RESUMABLE, Job, Jobs
+from feature_store.permissions import is_costly_work_allowed, require_costly_work_allowed
 
 POLL_S = 1.0
 """A run of a fragment that the next one cuts short can leave Streamlit's page half drawn."""
@@ -53,8 +54,7 @@ def ask(what: str, job_id: str) -> None:
     """Callback of a button: do it, or keep the sentence that says why not."""
     store = session.store().path
     try:
-        if not allowed():
-            raise InputError("Jobs cannot be changed from here: see --allow-jobs.")
+        require_costly_work_allowed()
         job = jobs().get(job_id)
         if what == "resume":
             jobs().proceed(job) if job.alive else resume(store, job)
@@ -95,7 +95,7 @@ def _watch(job_id: str) -> None:
         share = min(job.done / job.total, 1.0) if job.total else 0.0
         said = ": ".join(filter(None, [state(job), step(job) or "starting"]))
         st.progress(share, text=session.literal(said), width=420)
-        for what in offers(job) if allowed() else []:
+        for what in offers(job) if is_costly_work_allowed() else []:
             st.button(what, key=f"watch_{what}", on_click=ask, args=[what, job_id],
                       type="tertiary")  # fmt: skip
     problem()

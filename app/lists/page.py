@@ -113,7 +113,7 @@ def menu(found: FeatureList, said: Said) -> None:
                 sheet.file_name(found, kind), type="tertiary", on_click="ignore",
             )  # fmt: skip
         st.caption("Copy as Python: the same data without the page")
-        st.code(sheet.lines(store.path, found.id), language="python")
+        st.code(sheet.lines(session.shown_store(), found.id), language="python")
 
 
 def entries(found: FeatureList, here: Place | None, said: Said) -> None:

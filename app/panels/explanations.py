@@ -48,7 +48,7 @@ def empty(subject: Subject) -> None:
     """Nothing yet: what a terminal has for it."""
     st.write("No explanation of this feature is in the store yet. In a terminal:")
     name = subject.id.dictionary
-    files = f"saefari import --store {session.store().path} FILE --dictionary {name}"
+    files = f"saefari import --store {session.shown_store()} FILE --dictionary {name}"
     st.code("\n".join([*now.commands(subject), files]), language="shell")
 
 

@@ -10,8 +10,8 @@ from app.jobs.scoring import Scoring
 from app.wording import count, plural
 from autointerp.jobs.estimate import Estimate
 from autointerp.scorers.records import LLM, PATTERN
-from feature_store.errors import InputError
 from feature_store.jobs import Job
+from feature_store.permissions import require_costly_work_allowed
 from feature_store.store import Store
 
 Given = Explaining | Scoring
@@ -52,8 +52,7 @@ def checked(store: Store, given: Given) -> Given:
 
 def start(given: Given) -> Job:
     """Begin the job. InputError where it cannot be, or may not."""
-    if not starting.allowed():
-        raise InputError("Jobs cannot be started from here: see --allow-jobs.")
+    require_costly_work_allowed()
     store = session.store()
     ready = checked(store, given)
     kind = "explain" if isinstance(ready, Explaining) else "score"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import streamlit as st
 
 from app import session
-from app.jobs import starting, watching
+from app.jobs import watching
 from app.jobs.asking import Asking
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
@@ -15,13 +15,14 @@ from app.scores import asked, whom, words
 from autointerp.scorers.records import LLM, PATTERN
 from feature_store.errors import InputError
 from feature_store.jobs import Job
+from feature_store.permissions import is_costly_work_allowed
 
 JUDGES = {PATTERN: "patterns in the label", LLM: "a language model"}
 
 
 def offers(subject: Subject, *, explained: bool) -> None:
     """The buttons, and how the last job of this feature stands."""
-    if starting.allowed() and subject.said.writable:
+    if is_costly_work_allowed() and subject.said.writable:
         with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
             explain_now(subject)
             if explained:
@@ -127,7 +128,7 @@ def outcome(job: Job) -> str:
 def commands(subject: Subject) -> list[str]:
     """The same in a terminal."""
     harvest, dictionary, feature = address(subject)
-    store = str(session.store().path)
+    store = str(session.shown_store())
     more = ["--store", store, "--dictionary", dictionary, "--harvest", harvest]
     more += ["--features", feature]
     return [f"saefari explain {shlex.join(more)}", f"saefari score {shlex.join(more)}"]

@@ -90,7 +90,7 @@ def empty(here: Place, *, explained: bool) -> None:
         query_params={**here.query, "start": "score" if explained else "explain"},
     )  # fmt: skip
     st.caption("or in a terminal:")
-    words = ["--store", str(session.store().path), "--dictionary", here.info.dictionary]
+    words = ["--store", str(session.shown_store()), "--dictionary", here.info.dictionary]
     words = shlex.join([*words, "--harvest", here.file.record.id])
     lines = [f"saefari score {words} --scorer detection,fuzzing,simulation"]
     st.code("\n".join([f"saefari explain {words}"] * (not explained) + lines), language="shell")
@@ -144,7 +144,7 @@ def null_dictionaries(here: Place, by: str, found: list[nulls.Beside]) -> None:
         st.plotly_chart(picture, theme=None, key="scores_beside", config=plots.QUIET)
         st.caption("share of features by score; the dot is the mean with its 95 % interval")
     components.rows(key="scores_nulls", data=nulls.table(found))
-    given = ["--store", str(session.store().path), "--harvest", here.file.record.id]
+    given = ["--store", str(session.shown_store()), "--harvest", here.file.record.id]
     if lines := nulls.commands(mine, given):
         st.caption("what is not scored yet, in a terminal:")
         st.code("\n".join(lines), language="shell", wrap_lines=True)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import streamlit as st
 
 from app import session
-from app.jobs import starting, watching
+from app.costly import draw_refusal
+from app.jobs import watching
 from app.jobs.asking import Asking
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
@@ -15,6 +16,7 @@ from app.scores.now import JUDGES
 from app.session import Place
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
+from feature_store.permissions import is_costly_work_allowed
 
 ESTIMATED = "starting_estimated"
 """Of the session: (what a job would be asked, what that takes)."""
@@ -28,8 +30,8 @@ def form(here: Place, said: Annotations) -> None:
     """Fields, the estimate, and the button; opened by `start` in the URL."""
     kind = st.query_params.get("start", "")
     with st.expander("Explain or score features", expanded=kind in TITLES):
-        if not starting.allowed():
-            st.caption("Jobs cannot be started from here: see --allow-jobs.")
+        if not is_costly_work_allowed():
+            draw_refusal()
             return
         st.session_state.setdefault("starting_kind", kind if kind in TITLES else "explain")
         chosen = st.segmented_control(

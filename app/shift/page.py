@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import live, session
+from app.costly import draw_costly_button
 from app.session import Place
 from app.shift import fields, marking, outcome, running
 from app.steer_more import task
@@ -39,7 +40,7 @@ def draw(place: Place) -> None:
 def buttons() -> None:
     """What begins the work."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        st.button("Train and rank", type="primary", on_click=want)
+        draw_costly_button("Train and rank", want, type="primary")
         st.caption("Example:", width="content")
         st.button(
             "Girl or boy", type="tertiary", on_click=fields.show,
@@ -100,9 +101,8 @@ def results(place: Place, kept: tuple[Asked, task.Plain] | None) -> None:
 def remove(place: Place, asked: Asked, ranking: task.Plain, marked: list[FeatureId]) -> None:
     """The button that takes the marked features away."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        st.button(
-            "Take the marked features away", type="primary", disabled=not marked,
-            on_click=want_away,
+        draw_costly_button(
+            "Take the marked features away", want_away, type="primary", disabled=not marked,
             help="Accuracy on the held-out texts before and after, with and without learning anew.",
         )  # fmt: skip
         draws = fields.random_sets()

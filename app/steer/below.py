@@ -57,9 +57,8 @@ def controls(experiment: Experiment) -> None:
         label_visibility="collapsed", disabled=not writable, on_change=note, args=(name, key),
     )  # fmt: skip
     with st.popover("copy as Python"):
-        store = session.store()
         if experiment.kind in snippets.SCRIPTS:
-            script = snippets.as_python(experiment, store.places.known(), store.path)
+            script = snippets.as_python(experiment, session.shown_places(), session.shown_store())
             st.code(script, language="python", height=320)
         else:
             st.caption("A run of this kind has no script: its JSON has it all.")

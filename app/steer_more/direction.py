@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import live, session
+from app.costly import draw_costly_button
 from app.steer import link
 from app.steer_more import pushes, task
 from app.steering import Subject
@@ -36,7 +37,7 @@ def draw(subject: Subject) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.session_state.setdefault("direction_m", 8)
         st.number_input("features", 1, 32, key="direction_m", width=120)
-        st.button("compare ▶", key="direction_run", on_click=WANTED.ask)
+        draw_costly_button("compare ▶", WANTED.ask, key="direction_run")
     WANTED.begin(subject.place.file, partial(begin, subject))
     results(subject)
 

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import live, session, steering, theme
+from app.costly import draw_costly_button
 from app.steer import link
 from app.steer_more import judging, sweeping, task
 from app.steer_more.sweeping import Sweep
@@ -92,14 +93,14 @@ def buttons(subject: Subject, sweep: Sweep) -> None:
     """Sweep, or find one strength."""
     new = subject.setting.sampling.max_new
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button(f"sweep {count(sweep.texts)} texts of {new} tokens ▶", key="dose_run",
-                  on_click=WANTED.ask, args=(sweep,))  # fmt: skip
+        label = f"sweep {count(sweep.texts)} texts of {new} tokens ▶"
+        draw_costly_button(label, WANTED.ask, args=(sweep,), key="dose_run")
         st.space("small")
         st.markdown("find the strength for KL", width="content")
         kl = st.number_input("KL", 0.001, 100.0, 1.0, key="dose_kl", label_visibility="collapsed",
                              format="%g", width=110)  # fmt: skip
         st.markdown("nats/token", width="content")
-        st.button("find", key="dose_find_run", on_click=WANTED.ask, args=(sweep, kl))
+        draw_costly_button("find", WANTED.ask, args=(sweep, kl), key="dose_find_run")
     if subject.setting.freeze != Freeze():
         st.caption("Frozen layers are not part of a sweep: here everything moves.")
 

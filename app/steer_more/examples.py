@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import live, session
+from app.costly import draw_costly_button
 from app.steer import link
 from app.steer_more import pushes, task
 from app.steering import Subject
@@ -41,7 +42,7 @@ def draw(subject: Subject) -> None:
         st.number_input("penalty", 0.0, 0.95, step=0.05, key="examples_penalty", width=120,
                         help="λ of Σ|push ÷ length of the stream|, as a share of the smallest at "
                         "which nothing enters.")  # fmt: skip
-        st.button("seek ▶", key="examples_run", on_click=WANTED.ask)
+        draw_costly_button("seek ▶", WANTED.ask, key="examples_run")
     WANTED.begin(subject.place.file, partial(begin, subject))
     results(subject)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from app import session
+from app.costly import draw_costly_button
 from app.steer import kept
 from app.steer_more import sweeping, task
 from app.steer_more.task import Plain, Task
@@ -43,25 +44,26 @@ HOW = (
 
 
 @dataclass
-class Alone:
-    """A ticket for work that the model has no part in: nobody waits, and it ends with its page."""
+class ServerTicket:
+    """A ticket for work that only a language-model server does: the local model's line of waiting
+    visitors does not concern it, and it ends with its page."""
 
     place: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
-    served: threading.Event = field(default_factory=threading.Event)
     seen: float = field(default_factory=time.monotonic)
 
-    def __post_init__(self) -> None:
-        self.served.set()
+    def turn(self) -> bool:
+        """Return at once, True unless the work was stopped before it began."""
+        return not self.stop.is_set()
 
-    def __enter__(self) -> "Alone":
+    def __enter__(self) -> "ServerTicket":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
 
     @property
-    def queue(self) -> "Alone":
+    def queue(self) -> "ServerTicket":
         """It tidies after itself."""
         return self
 
@@ -165,8 +167,8 @@ def form(subject: Subject, request: Plain, result: Plain) -> None:
                                  placeholder="no cap")  # fmt: skip
         n = len(set(texts))
         judge = Judge(known[name], model or "", concept.strip(), budget)
-        st.button(f"judge {plural(n, 'text')} ▶", key="judge_run", on_click=begin,
-                  args=(request, result, judge))  # fmt: skip
+        label = f"judge {plural(n, 'text')} ▶"
+        draw_costly_button(label, begin, args=(request, result, judge), key="judge_run")
     st.caption(
         "Concept, instruction and fluency are rated 0 to 2 each, one question a text (controls are "
         "not asked about); a text's score is their harmonic mean, 0 where any is 0."
@@ -192,7 +194,10 @@ def begin(request: Plain, result: Plain, judge: Judge) -> None:
         return
     wanted = {**request, "judge": judge.to_json()}
     work = partial(ask, session.store().path, judge, request, result)
-    task.begin(TASK, wanted, work, Alone())
+    try:
+        task.begin(TASK, wanted, work, ServerTicket())
+    except InputError as error:
+        st.session_state[PROBLEM] = str(error)
 
 
 def ask(store: Path, judge: Judge, request: Plain, result: Plain, mine: Task) -> Plain | None:

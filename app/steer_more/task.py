@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import streamlit as st
 
@@ -14,6 +14,7 @@ from app.steer.run import line
 from app.wording import count
 from feature_store.errors import InputError
 from feature_store.experiments import Kind
+from feature_store.permissions import require_costly_work_allowed
 from feature_store.reader import HarvestFile
 
 if TYPE_CHECKING:
@@ -29,10 +30,49 @@ def quiet(did: int, total: int, note: str) -> None:
     """For scripts, which nobody watches."""
 
 
+class TidyingQueue(Protocol):
+    """A line of tickets that lets go of those whose visitors have left."""
+
+    def tidy(self) -> None:
+        """Stop the work of every ticket whose page has been silent for too long."""
+
+
+class WorkTicket(Protocol):
+    """A place in the line of a piece of work, held from its start to its end."""
+
+    stop: threading.Event
+    """Set when a person presses stop, or has left the page."""
+
+    @property
+    def place(self) -> int:
+        """Number of pieces of work that come first; 0 while this one is served."""
+        ...
+
+    @property
+    def queue(self) -> TidyingQueue:
+        """The line that the ticket belongs to."""
+        ...
+
+    def touch(self) -> None:
+        """Note that the page is still there."""
+
+    def turn(self) -> bool:
+        """Wait for the turn of this work; return False where it was stopped before."""
+        ...
+
+    def __enter__(self) -> Any:
+        """Hold the place."""
+
+    def __exit__(self, *_: object) -> None:
+        """Give the place up."""
+
+
 class Task:
     """One piece of work. `work(task)` gives a plain result, or None where it was stopped."""
 
-    def __init__(self, request: Plain, work: Callable[["Task"], Plain | None], ticket: Any) -> None:
+    def __init__(
+        self, request: Plain, work: Callable[["Task"], Plain | None], ticket: WorkTicket
+    ) -> None:
         self.request, self.ticket = request, ticket
         self.result: Plain | None = None
         self.error = self.kept = self.unkept = self.note = ""
@@ -97,7 +137,10 @@ class Wanted:
 
 
 def begin(
-    name: str, request: Plain, work: Callable[[Task], Plain | None], ticket: Any = None
+    name: str,
+    request: Plain,
+    work: Callable[[Task], Plain | None],
+    ticket: WorkTicket | None = None,
 ) -> None:
     """Start work under this name in the visitor's session; InputError where the queue is full.
 
@@ -109,9 +152,16 @@ def begin(
 
 
 def start(
-    name: str, request: Plain, work: Callable[[Task], Plain | None], ticket: Any = None
+    name: str,
+    request: Plain,
+    work: Callable[[Task], Plain | None],
+    ticket: WorkTicket | None = None,
 ) -> Task:
-    """As `begin`, and nobody's session knows of it."""
+    """Start work as `begin` does, without a name in the visitor's session.
+
+    InputError where costly work is not allowed.
+    """
+    require_costly_work_allowed()
     task = Task(request, work, ticket or line().join())
     threading.Thread(target=task.compute, daemon=True, name=name).start()
     return task

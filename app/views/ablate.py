@@ -4,6 +4,7 @@ import streamlit as st
 
 from app import ablating, frame, live, session
 from app.ablate import inputs, setting
+from app.costly import draw_costly_button
 from feature_store.errors import InputError
 
 place = session.place()
@@ -25,5 +26,6 @@ with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         format_func=setting.TABS.__getitem__, label_visibility="collapsed",
     )  # fmt: skip
     tab = setting.value("tab")
-    st.button("Run", type="primary", key="ablate_run", on_click=ablating.go, args=(tab,))
+    draw_button = draw_costly_button if tab in ablating.COSTLY else st.button
+    draw_button("Run", on_click=ablating.go, args=(tab,), type="primary", key="ablate_run")
 ablating.page(place, tab)

@@ -80,7 +80,7 @@ frame.sidebar(place)
 held = st.session_state.get(RUN)
 with frame.bar(place):
     export.menu(
-        python_lines(session.store().path, place.file.record.id, held[0][1] if held else None)
+        python_lines(session.shown_store(), place.file.record.id, held[0][1] if held else None)
     )
 st.title("Contrast", anchor=False)
 inputs.adopt(place)

@@ -169,7 +169,7 @@ found = order.features(place, choice, said.annotations)
 with bar:
     export.menu(
         export.table_lines(
-            session.store().path, place.file.record.id, place.info.dictionary, choice.whole
+            session.shown_store(), place.file.record.id, place.info.dictionary, choice.whole
         ),
         files(found, said.annotations),
     )

@@ -3,14 +3,15 @@
 import streamlit as st
 
 from app import annotations, components, frame, session
+from app.costly import draw_refusal
 from app.jobs import KINDS, watching
-from app.jobs.starting import allowed
 from app.scores import asked, telling
 from app.scores import starting as form
 from app.wording import count, measure, plural
 from feature_store.errors import InputError
 from feature_store.jobs import Job
 from feature_store.strict_json import dump_json
+from feature_store.permissions import is_costly_work_allowed
 
 WIDTHS, GAP = [1.6, 1.9, 0.9, 3.1, 1.5, 2.7], "medium"
 HEADS = ("kind", "what", "state", "progress", "started", "")
@@ -67,12 +68,17 @@ def line(job: Job) -> None:
     ):
         if found := result(job):
             st.page_link(found[0], label="open", query_params=found[1], width="content")
-        for name in watching.offers(job) if allowed() else []:
+        for name in watching.offers(job) if is_costly_work_allowed() else []:
             st.button(
                 name, key=f"{name}_{job.id}", type="tertiary", on_click=watching.ask,
                 args=[name, job.id],
             )  # fmt: skip
-        if allowed() and telling.known(job) and job.state == "done" and asked.failed_of(job):
+        if (
+            is_costly_work_allowed()
+            and telling.known(job)
+            and job.state == "done"
+            and asked.failed_of(job)
+        ):
             st.button(
                 "retry failed", key=f"retry_{job.id}", type="tertiary", on_click=form.retry,
                 args=[job.id], help="A job for what got no usable answer, and nothing else.",
@@ -150,10 +156,8 @@ except InputError:  # jobs are there without a harvest
     here = None
 frame.sidebar(here)
 st.title("Jobs", anchor=False)
-if not allowed():
-    st.caption(
-        "Read only: these pages can be reached by others, and were not started with --allow-jobs."
-    )
+if not is_costly_work_allowed():
+    draw_refusal()
 if here is not None:
     form.form(here, annotations.read().annotations)
 alive = bool(watching.jobs().alive())

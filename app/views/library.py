@@ -104,10 +104,10 @@ frame.sidebar(session.place() if harvests else None)
 with st.container(key="bar", horizontal=True, vertical_alignment="center"):
     st.title("Library", anchor=False, width="content")
     if harvests:
-        export.menu(export.library_lines(store.path))
+        export.menu(export.library_lines(session.shown_store()))
 if not harvests:
     st.write("This store holds no finished harvest yet. One command fills it:")
-    st.code(harvest_command(store.path), language="shell")
+    st.code(harvest_command(session.shown_store()), language="shell")
 for harvest in harvests:
     with st.container(gap="xxsmall", key=f"harvest_{harvest.record.id}"):
         draw(harvest)

@@ -103,7 +103,7 @@ if place is not None:
     bar = frame.bar(place)
     if not one:
         with bar:
-            export.menu(sheet.all_lines(session.store().path))
+            export.menu(sheet.all_lines(session.shown_store()))
 if one:
     wanted = found.annotations.lists.get(one)
     st.title("List", anchor=False)

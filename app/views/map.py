@@ -18,6 +18,7 @@ from app import (
     theme,
 )
 from app.annotations import Said
+from app.costly import draw_costly_button
 from app.jobs import mapping, starting, watching
 from app.points import Cluster, Points
 from app.session import Place
@@ -92,10 +93,9 @@ def absent(here: Place) -> None:
         why = f": {job.error}" if job.error else ""
         st.markdown(f":yellow[{session.literal(f'The last try was {job.state}{why}')}]")
     st.write("This dictionary has no map yet. It takes half a minute for some thousand features.")
-    if starting.allowed():
-        st.button("Compute the map", on_click=compute, args=[here])
-        st.caption("or in a terminal:")
-    words = ["--store", str(session.store().path), "--dictionary", here.info.dictionary]
+    draw_costly_button("Compute the map", compute, args=(here,))
+    st.caption("or in a terminal:")
+    words = ["--store", str(session.shown_store()), "--dictionary", here.info.dictionary]
     words += ["--harvest", here.file.record.id]
     st.code(f"saefari map {shlex.join(words)}", language="shell")
 

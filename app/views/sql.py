@@ -171,7 +171,7 @@ frame.sidebar(place)
 with frame.bar(place):
     export.menu(
         export.sql_lines(
-            session.store().path, place.file.record.id, st.query_params.get(session.QUERY, "")
+            session.shown_store(), place.file.record.id, st.query_params.get(session.QUERY, "")
         )
     )
 st.title("SQL", anchor=False)

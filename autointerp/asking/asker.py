@@ -19,6 +19,7 @@ from autointerp.asking.reading import Unreadable, read
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
 from autointerp.asking.servers import Server
 from feature_store.strict_json import parse_json
+from feature_store.permissions import require_costly_work_allowed
 
 if TYPE_CHECKING:
     from autointerp.asking.client import Client
@@ -238,8 +239,9 @@ async def asking(
 
     `budget` is shared by all askers of a job; without one there is no cap. With `retry_kept`,
     replies that were recorded and could not be used are asked for once more. `note` takes lines
-    for the job's log.
+    for the job's log. InputError where costly work is not allowed.
     """
+    require_costly_work_allowed()
     from autointerp.asking.client import connect  # openai takes a second to import
 
     known = price(model, server, prices() if table is None else table)
