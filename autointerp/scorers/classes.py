@@ -24,6 +24,9 @@ from autointerp.statistics import (
 from autointerp.windows import Example
 
 NO_PROBABILITY = "the judge gives no probabilities"
+OPEN = "the judge's server leaves the probabilities of {} of {} answers open"
+"""Where an option is missing from the candidates that it lists; to leave such answers out would
+leave out those of which the judge was sure, or had no idea."""
 RANDOM, HARD, OTHER, WRONG = "random", "hard", "other side", "wrong tokens"
 TOP = "top"
 
@@ -93,8 +96,10 @@ def answers(rows: Sequence[Judged], *, alike: bool = False) -> Answers:
 def area(firing: Sequence[Judged], silent: Sequence[Judged]) -> Estimate:
     """AUC of the probabilities. Firing windows are the sample over the range, not the top ones."""
     ranged = sample_of(firing)
-    if any(row.probability is None for row in (*ranged, *silent)):
-        return Estimate.none(min(len(ranged), len(silent)), 0, NO_PROBABILITY)
+    rows = [*ranged, *silent]
+    if missing := sum(row.probability is None for row in rows):
+        note = NO_PROBABILITY if missing == len(rows) else OPEN.format(missing, len(rows))
+        return Estimate.none(min(len(ranged), len(silent)), 0, note)
     return auc(
         [row.probability or 0.0 for row in ranged], [row.probability or 0.0 for row in silent],
         [row.document for row in ranged], [row.document for row in silent],

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from autointerp.asking.records import Failed, Reply
 from autointerp.contexts import Sampled
-from autointerp.scorers.questions import Verdict, asker, form, key_of, request, sure
+from autointerp.scorers.questions import Verdict, asker, form, key_of, request, share_of, sure
 from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Steered, Tools
 from autointerp.scorers.sheets import quoted, sheet
 from autointerp.statistics import Answers, Estimate, mean, rate
@@ -104,7 +104,7 @@ def read(reply: Reply | Failed, steered: str) -> Verdict:
         return Verdict(None, failed=reply.kind)
     said = reply.parsed["answer"]
     shares = sure(reply, LETTERS, [said])
-    return Verdict(float(said == steered), shares[0][steered] if shares else None)
+    return Verdict(float(said == steered), share_of(shares, 0, steered))
 
 
 def log_odds(rows: Sequence[Judged]) -> Estimate:

@@ -14,7 +14,7 @@ from autointerp.asking.records import Failed, Reply
 from autointerp.contexts import Sampled
 from autointerp.scorers import classes
 from autointerp.scorers.marks import Marks, true_marks, wrong_marks
-from autointerp.scorers.questions import Verdict, asker, dice, form, key_of, request, sure
+from autointerp.scorers.questions import Verdict, asker, dice, form, key_of, request, share_of, sure
 from autointerp.scorers.records import Judged, Scored, Scorer, Tools
 from autointerp.scorers.sheets import marked, numbered, sheet
 from autointerp.statistics import Answers, rate
@@ -104,7 +104,7 @@ def read(reply: Reply | Failed, right: int) -> Verdict:
         return Verdict(None, failed=reply.kind)
     said = reply.parsed["intruder"]
     shares = sure(reply, [str(number) for number in range(1, GROUP + 2)], [said])
-    return Verdict(float(said == right), shares[0][str(right)] if shares else None)
+    return Verdict(float(said == right), share_of(shares, 0, str(right)))
 
 
 SCORER = Scorer(

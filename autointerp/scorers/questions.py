@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from autointerp.asking.probabilities import choices
+from autointerp.asking.probabilities import Shares, choices
 from autointerp.asking.records import Asker, Failed, Message, Reply, Request
 from autointerp.scorers.records import Tools
 from autointerp.scorers.sheets import numbered, quoted, sheet
@@ -15,8 +15,8 @@ from feature_store.errors import InputError
 
 BATCH = 5
 """Items in one prompt."""
-CANDIDATES = 12
-"""For how many candidates per token log probabilities are asked."""
+CANDIDATES = 20
+"""For how many candidates per token log probabilities are asked: what OpenAI and vLLM give."""
 SHORT = 128
 """Tokens that suffice for a reply of a few digits in any layout."""
 
@@ -124,19 +124,23 @@ def verdicts(reply: Reply | Failed, n: int, options: tuple[int, int]) -> list[Ve
         return [Verdict(None, failed=reply.kind)] * n
     first, said = str(options[0]), reply.parsed["answers"]
     shares = sure(reply, [str(option) for option in options], said)
-    return [
-        Verdict(float(answer), shares[i][first] if shares else None)
-        for i, answer in enumerate(said)
-    ]
+    return [Verdict(float(answer), share_of(shares, i, first)) for i, answer in enumerate(said)]
+
+
+def share_of(shares: Sequence[Shares | None] | None, number: int, option: str) -> float | None:
+    """Return the probability of an option in one answer, or None where it is not available."""
+    here = shares[number] if shares else None
+    return here[option] if here else None
 
 
 def sure(
     reply: Reply, options: Sequence[str], answers: Sequence[object]
-) -> list[dict[str, float]] | None:
-    """For each answer of a reply the probability of every option.
+) -> list[Shares | None] | None:
+    """For each answer of a reply the probability of every option; None for an answer of which the
+    server's list of candidates leaves it open.
 
-    None where the server gives none, and where the tokens that are options are not the answers
-    one by one: several in one token, or others in a text around the answers.
+    None altogether where the server gives none, and where the tokens that are options are not the
+    answers one by one: several in one token, or others in a text around the answers.
     """
     shares = choices(reply, options)
     words = [said.token.strip() for said in reply.logprobs or ()]

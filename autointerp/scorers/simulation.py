@@ -113,8 +113,10 @@ def read(reply: Reply | Failed) -> Said:
     if isinstance(reply, Failed):
         return Said(None, failed=reply.kind)
     said = reply.parsed["activations"]
-    if shares := sure(reply, [str(number) for number in range(LARGEST + 1)], said):
-        values = [sum(int(k) * p for k, p in each.items()) for each in shares]
+    shares = sure(reply, [str(number) for number in range(LARGEST + 1)], said)
+    known = [each for each in shares or () if each is not None]
+    if shares and len(known) == len(shares):
+        values = [sum(int(k) * p for k, p in each.items()) for each in known]
         return Said(np.array(values) / LARGEST, expected=True)
     return Said(np.array(said, float) / LARGEST)
 
