@@ -10,8 +10,8 @@ from app.scores import starting as form
 from app.wording import count, measure, plural
 from feature_store.errors import InputError
 from feature_store.jobs import Job
-from feature_store.strict_json import dump_json
 from feature_store.permissions import is_costly_work_allowed
+from feature_store.strict_json import dump_json
 
 WIDTHS, GAP = [1.6, 1.9, 0.9, 3.1, 1.5, 2.7], "medium"
 HEADS = ("kind", "what", "state", "progress", "started", "")

@@ -18,8 +18,8 @@ from autointerp.asking.prices import Price, price, prices
 from autointerp.asking.reading import Unreadable, read
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
 from autointerp.asking.servers import Server
-from feature_store.strict_json import parse_json
 from feature_store.permissions import require_costly_work_allowed
+from feature_store.strict_json import parse_json
 
 if TYPE_CHECKING:
     from autointerp.asking.client import Client
