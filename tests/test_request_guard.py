@@ -17,7 +17,7 @@ from tests.browser import served
 from tests.stores import make_store
 
 LOCAL = HostRule.for_server("127.0.0.1")
-OPEN = HostRule.for_server("0.0.0.0", ("proxy.example.org.",))
+OPEN = HostRule.for_server("0.0.0.0", ("Proxy.example.org.", "proxy"))
 
 
 @pytest.mark.parametrize(
