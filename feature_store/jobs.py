@@ -13,9 +13,7 @@ the page and the app that started it. Files of the folder, each replaced as a wh
 What a job collects beyond that is its own `jobs/<id>.duckdb`.
 """
 
-import os
 import shutil
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +23,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from feature_store.atomic_file import write_file
 from feature_store.errors import InputError, pick
 from feature_store.strict_json import dump_json, parse_json
 
@@ -232,9 +231,7 @@ def held(lock: Path) -> bool:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file: readers see the old or the new, also when two threads write at once."""
-    fresh = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.fresh")
-    fresh.write_text(dump_json(content), encoding="utf-8")
-    fresh.replace(path)
+    write_file(path, dump_json(content), sync=False)  # as often as a job says how far it is
 
 
 def read_json(path: Path) -> dict[str, Any]:

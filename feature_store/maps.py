@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_store.atomic_file import draft_file
 from feature_store.errors import InputError
 from feature_store.strict_json import dump_json, parse_json
 
@@ -98,13 +98,10 @@ class Maps:
         table = pa.Table.from_arrays(
             [pa.array(c) for c in columns], schema=COLUMNS.with_metadata({KEY: about})
         )
-        fresh = path.with_name(f".{path.name}.{uuid4().hex[:6]}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, fresh, compression="zstd")
-            fresh.replace(path)
+            with draft_file(path) as draft:
+                pq.write_table(table, draft, compression="zstd")
         except OSError as error:
             raise InputError(f"The map cannot be written: {error.strerror}.") from error
-        finally:
-            fresh.unlink(missing_ok=True)
         return path

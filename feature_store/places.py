@@ -4,10 +4,10 @@ A harvest file names weights by their hash and no path, so that it can go to ano
 paths are the machine's own affair: `places.json` beside the catalog, written by the harvest.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from feature_store.atomic_file import write_file
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
 
@@ -31,6 +31,4 @@ class Places:
 
     def remember(self, places: Mapping[str, str]) -> None:
         """Add places; the newest of a hash is kept."""
-        fresh = self.path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(dump_json({**self.known(), **places}, indent=1), encoding="utf-8")
-        fresh.replace(self.path)
+        write_file(self.path, dump_json({**self.known(), **places}, indent=1))

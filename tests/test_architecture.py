@@ -156,6 +156,34 @@ def test_no_module_is_named_for_nothing() -> None:
     assert [name(path) for path in WRITTEN if vague & {path.stem, path.parent.name}] == []
 
 
+WRITERS = {
+    "feature_store/atomic_file.py": "the one place",
+    "backend/corpus/writing.py": "a plan's folder is renamed when whole",
+    "backend/corpus/reading.py": "tokens on their way, read by nobody else",
+    "backend/dictionaries/null.py": "its folder is renamed when whole",
+    "backend/harvest/checkpoint.py": "the process's number, for a sentence",
+    "backend/demo/report.py": "run by whoever makes the demo's weights",
+    "backend/demo/tokenizer.py": "run by whoever makes the demo's weights",
+    "feature_store/exchange/dashboards.py": "its folder is renamed when whole",
+}
+
+
+def test_files_are_written_in_one_place() -> None:
+    """Whole or not at all; what appends to a log or journal of its own is another matter."""
+    assert {name(path) for path in OURS if writes(tree(path))} == set(WRITERS)
+
+
+def writes(module: ast.Module) -> bool:
+    """Whether a module writes a file in place: write_text, write_bytes, or open for writing."""
+    calls = [node for node in ast.walk(module) if isinstance(node, ast.Call)]
+    named = [(getattr(c.func, "attr", getattr(c.func, "id", "")), c) for c in calls]
+    opens = [
+        a.value for n, c in named if n == "open" for a in c.args if isinstance(a, ast.Constant)
+    ]
+    in_place = any(isinstance(m, str) and len(m) <= 3 and set(m) & {"w", "x"} for m in opens)
+    return in_place or any(n in ("write_text", "write_bytes") for n, _ in named)
+
+
 JSON_HOMES = {
     "feature_store/strict_json.py": "the one place",
     "feature_store/console_worker.py": "imports nothing of ours; reads what console.py wrote",

@@ -109,6 +109,15 @@ def test_the_same_harvest_makes_the_same_bytes(store: Store, tmp_path: Path) -> 
         assert path.read_bytes() == other.read_bytes()
 
 
+def test_an_interrupted_export_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    def interrupt(done: int, of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(store.harvest(), "resid", tmp_path / "out", tell=interrupt)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_is_refused(store: Store, tmp_path: Path) -> None:
     file = store.harvest()
     for source in ("gpt2", "/x", "a/b/c", "a/b c", "a/.."):

@@ -9,6 +9,7 @@ from app.commands import demo_labels
 from app.commands.harvest import harvest
 from app.commands.pages import pages
 from backend.harvest.config import HarvestPlan
+from feature_store.atomic_file import write_file
 from feature_store.store import Store
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
@@ -51,7 +52,7 @@ def run(store: Path) -> None:
         as_json=False,
     )
     newest = Store(store).harvest()
-    marker(store).write_text(dump_json({"harvest": newest.record.id, "weights": weights_hash()}))
+    write_file(marker(store), dump_json({"harvest": newest.record.id, "weights": weights_hash()}))
 
 
 def harvested(store: Path) -> bool:

@@ -9,6 +9,7 @@ import click
 from app.commands.terminal import print_json
 from app.wording import count, plural
 from feature_store.annotations import Annotations
+from feature_store.atomic_file import write_file
 from feature_store.errors import InputError, listing
 from feature_store.exchange import dashboards, files
 from feature_store.exchange.reading import read_path, sizes
@@ -74,7 +75,7 @@ def sheet_of(store: Store, said: Annotations, list_id: str) -> bytes:
 def save(out: Path, data: bytes) -> None:
     """Write a file. Raises InputError where none can be."""
     try:
-        out.write_bytes(data)
+        write_file(out, data)
     except OSError as error:
         raise InputError(
             f"{out} cannot be written: {error.strerror}. Give --out another file."

@@ -40,6 +40,7 @@ from backend.harvest.work_folder import (
 from backend.lm import Lm
 from backend.processing import Processing, agree
 from backend.selfcheck import Known, bos_for, fit
+from feature_store.atomic_file import write_file
 from feature_store.catalog import utc_now
 from feature_store.errors import InputError
 from feature_store.harvest_file import SCHEMA
@@ -156,7 +157,7 @@ class Harvest:
                 draft.rename(work / "plan")
             text = dump_json({**config, "started": utc_now().isoformat()}, indent=1)
             if not (work / "config.json").exists():
-                (work / "config.json").write_text(text)
+                write_file(work / "config.json", text)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         sequences = SequencePlan.load(work / "plan")
@@ -256,9 +257,7 @@ class Harvest:
                     else probe(lm, dictionary, feed, processing, batch, known)
                 )
         plain = {name: one.plain() for name, one in self.probes.items()}
-        fresh = path.with_suffix(f".{os.getpid()}")
-        fresh.write_text(dump_json(plain, indent=1))
-        fresh.replace(path)
+        write_file(path, dump_json(plain, indent=1))
 
     def _publish(
         self, frame: Frame, job: Job, runs: list[ShardRun], count: int, target: Path

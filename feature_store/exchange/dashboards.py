@@ -12,12 +12,14 @@ import gzip
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from feature_store.atomic_file import draft_folder
 from feature_store.errors import InputError
 from feature_store.exchange.intervals import Interval, bars, holding, intervals
 from feature_store.explanations import Explanations
@@ -113,12 +115,24 @@ def export(
     folder = out / named.model / named.id
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} exists and is not empty. Give --out another folder.")
+    with draft_folder(folder) as draft:
+        counts = fill(draft, Writer(file, info, named), explanations, tell)
+    return Written(folder, **counts)
+
+
+def fill(
+    folder: Path,
+    writer: "Writer",
+    explanations: Explanations | None,
+    tell: Callable[[int, int], None],
+) -> dict[str, int]:
+    """Write all files of a dictionary's dashboards into a folder; how many rows of each kind."""
+    info, named = writer.info, writer.source
     for part in ("features", "activations", "explanations"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    writer = Writer(file, info, named)
+        (folder / part).mkdir()
     for name, row in writer.heads().items():
-        (folder / f"{name}.jsonl").write_text(as_line(row) + "\n", "utf-8")
-    said = sentences(explanations, dictionary, named) if explanations else []
+        pack(folder / f"{name}.jsonl", [as_line(row)])
+    said = sentences(explanations, info.dictionary, named) if explanations else []
     counts = {"features": 0, "activations": 0}
     for number, first in enumerate(range(0, info.d_sae, BATCH)):
         name = f"batch-{number}.jsonl.gz"
@@ -129,7 +143,7 @@ def export(
     for number, first in enumerate(range(0, len(said), BATCH)):
         part = said[first : first + BATCH]
         pack(folder / "explanations" / f"batch-{number}.jsonl.gz", part)
-    return Written(folder, **counts, explanations=len(said))
+    return {**counts, "explanations": len(said)}
 
 
 def as_line(row: dict[str, Any]) -> str:
@@ -138,9 +152,16 @@ def as_line(row: dict[str, Any]) -> str:
 
 
 def pack(path: Path, rows: Iterable[str]) -> int:
-    """Write JSON lines, compressed; how many. The same rows make the same bytes."""
+    """Write JSON lines, compressed where the name ends in .gz; how many they were.
+
+    The same rows make the same bytes.
+    """
     count = 0
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as out:
+    zipped = path.suffix == ".gz"
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", 4, raw, mtime=0) if zipped else nullcontext(raw) as out,
+    ):
         for row in rows:
             out.write(row.encode("utf-8", errors="replace") + b"\n")
             count += 1
