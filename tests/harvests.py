@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import pytest
 from torch import Tensor
 
+from backend.device import Placement
 from backend.dictionaries import load
 from backend.dictionaries.base import Dictionary
 from backend.harvest import shard
@@ -53,7 +54,8 @@ class Rig:
 
     def request(self, store: Path, **changes: Any) -> Request:
         plan = replace(PLAN, **{k: changes.pop(k) for k in list(changes) if hasattr(PLAN, k)})
-        given = {"corpora": [str(self.corpus)], "placement": CPU, "plan": plan, **changes}
+        place = self.lm.placement
+        given = {"corpora": [str(self.corpus)], "placement": place, "plan": plan, **changes}
         return Request(model="tiny", dictionaries=self.folders, store=store, **given)
 
     def start(self, store: Path, **changes: Any) -> "Prepared":
@@ -99,7 +101,7 @@ class Prepared(Harvest):
         return self._rig.lm, list(self._rig.found)
 
 
-def make_rig(folder: Path) -> Rig:
+def make_rig(folder: Path, placement: Placement = CPU) -> Rig:
     """Dictionaries and corpus in `folder`; the same on every call."""
     corpus = folder / "text.jsonl"
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts(110)))
@@ -109,14 +111,14 @@ def make_rig(folder: Path) -> Rig:
         "relu": ("standard", 30),
         "seq": ("temporal", 64),
     }
-    lm = tiny()
+    lm = tiny(placement=placement)
     paths = {name: folder / name for name in kinds}
     for name, (kind, d_sae) in kinds.items():
         sae = sae_of(kind, d_in=16, d_sae=d_sae)
         if name == "abs":  # centred, so that a feature's signs mix
-            sae.b_dec.data, sae.b_enc.data = middle(lm), sae.b_enc * 0.1
+            sae.b_dec.data, sae.b_enc.data = middle(lm).cpu(), sae.b_enc * 0.1
         sae.save_model(paths[name])
-    found = [load(str(path), name=name, placement=CPU) for name, path in paths.items()]
+    found = [load(str(path), name=name, placement=placement) for name, path in paths.items()]
     return Rig(lm, found, [f"{name}={path}" for name, path in paths.items()], corpus)
 
 

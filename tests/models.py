@@ -81,12 +81,13 @@ def hf_model(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
     return model
 
 
-def tiny(architecture: str = "llama", seed: int = 0):
-    """A random `Lm` of one's own: vocabulary `VOCAB`, context 32. 100 ms: see `shared`."""
+def tiny(architecture: str = "llama", seed: int = 0, placement=None):
+    """A random `Lm` of one's own: vocabulary `VOCAB`, context 32; on the CPU unless placed
+    elsewhere. 100 ms: see `shared`."""
     from backend.device import choose_placement
     from backend.lm import Lm
 
-    place = choose_placement("cpu")
+    place = placement or choose_placement("cpu")
     return Lm.wrap(hf_model(architecture, seed), tokenizer(), f"tiny-{architecture}", place)
 
 

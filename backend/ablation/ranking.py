@@ -164,8 +164,9 @@ def _nodes(blocks: Sequence[Estimated]) -> list[Row]:
             for row, at, index, value, effect in zip(*columns, strict=True):
                 here = (block.first + row, at, 1, value, effect)
                 rows.append(Row(f"{name}/{index}", name, index, *here))
+            errors = one.error.tolist()
             for row, at in one.reading.counted.nonzero().tolist():
-                effect = float(one.error[row, at])
+                effect = errors[row][at]
                 rows.append(
                     Row(f"error:{name}", name, None, block.first + row, at, 1, None, effect)
                 )

@@ -38,8 +38,8 @@ class Outcome:
         """(token id, clean probability, ablated probability) of the tokens that move most."""
         p, q = (x[row, position].float().softmax(-1) for x in (self.clean, self.ablated))
         top = (p - q).abs().topk(min(n, len(p))).indices
-        columns = zip(top.tolist(), p[top].tolist(), q[top].tolist(), strict=True)
-        return [(token, before, after) for token, before, after in columns]
+        before, after = torch.stack([p[top], q[top]]).tolist()  # one copy to the host
+        return list(zip(top.tolist(), before, after, strict=True))
 
     def _losses(self, logits: Tensor) -> Tensor:
         tokens = self.prompts.tokens.to(logits.device)

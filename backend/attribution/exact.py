@@ -50,8 +50,9 @@ def exact(
         clean = lm.logits(prompt)
         for part in mine.split(rows):
             logits = _without(lm, reading, nodes[part], baseline, prompt)
-            effects[part] = (of(logits) - of(clean)).cpu().float()
-            spreads[part] = spread(logits[:, at].float() - clean[:, at].float()).cpu()
+            here = part.cpu()
+            effects[here] = (of(logits) - of(clean)).cpu().float()
+            spreads[here] = spread(logits[:, at].float() - clean[:, at].float()).cpu()
             done += len(part)
             if said:
                 said(done)

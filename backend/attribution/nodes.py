@@ -44,9 +44,7 @@ class Reading:
         norm, coder = self.dictionary.norm, self.dictionary.coder
         with torch.enable_grad():
             _, undo = norm.into(self.x.detach())
-            zero = torch.zeros(
-                *g.shape[:-1], coder.W_dec.shape[1], dtype=self.x.dtype, requires_grad=True
-            )
+            zero = self.x.new_zeros(*g.shape[:-1], coder.W_dec.shape[1]).requires_grad_()
             (found,) = torch.autograd.grad(undo(zero), zero, g.to(self.x.dtype))
         return found
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -88,17 +88,30 @@ class Target:
         return Target(self.answers[chosen], against, self.last[chosen], weights)
 
     def _weighted(self, rows: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
-        found = []
-        for i, row in enumerate(rows):
-            ids, each = self.answers[i % len(weights)], weights[i % len(weights)]
-            found.append((row[list(ids)] - row.mean()) @ row.new_tensor(list(each)))
-        return torch.stack(found)
+        """Σ weight · (logit − mean logit) of each row: [copies · sets]."""
+        copies = len(rows) // len(weights)
+        ids, _ = _padded(self.answers, rows)
+        longest = ids.shape[1]
+        each = rows.new_tensor([[*one, *[0.0] * (longest - len(one))] for one in weights])
+        found = rows.gather(1, ids.repeat(copies, 1)) - rows.mean(-1, keepdim=True)
+        return (found * each.repeat(copies, 1)).sum(-1)
 
     def _summed(self, rows: Tensor, sets: Sequence[Sequence[int]]) -> Tensor:
+        """The logarithm of the summed exponentials of each row's tokens: [copies · sets]."""
         copies = len(rows) // len(sets)
-        found = [
-            rows[copy * len(sets) + i, list(ids)].logsumexp(-1)
-            for copy in range(copies)
-            for i, ids in enumerate(sets)
-        ]
-        return torch.stack(found)
+        ids, extra = _padded(sets, rows)
+        found = rows.gather(1, ids.repeat(copies, 1))
+        return found.masked_fill(extra.repeat(copies, 1), -torch.inf).logsumexp(-1)
+
+
+def _padded(
+    sets: Sequence[Sequence[int]], like: Tensor
+) -> tuple[Int[Tensor, "set longest"], Bool[Tensor, "set longest"]]:
+    """Token ids of all sets, and which of them only fill up a shorter set; on `like`'s device.
+
+    One copy to the device serves all rows: an index made of a list would be a copy for each.
+    """
+    longest = max(map(len, sets))
+    ids = torch.tensor([[*one, *[one[0]] * (longest - len(one))] for one in sets])
+    extra = torch.arange(longest) >= torch.tensor([len(one) for one in sets])[:, None]
+    return ids.to(like.device), extra.to(like.device)

@@ -240,7 +240,7 @@ def cut_sites(
     found = [Site(TOKENS, TOKENS, -1, raw[TOKENS].clone())]
     for reading in read(lm, list(dictionaries), tokens, counted):
         d = reading.dictionary
-        rest = torch.where(counted[..., None], reading.error(), reading.h)
+        rest = torch.where(reading.counted[..., None], reading.error(), reading.h)
         found.append(Site(d.name, d.hook_out, layer_of(d.hook_out), reading.h, reading, rest))
     for hook in bare:
         h = raw[hook].clone()

@@ -52,7 +52,9 @@ class TorchPick:
             feature, order = feature.sort(dim=1)
             value = value.gather(1, order)
             live = value != 0 if self.rule.signed else value > 0
-            return Triples(live.nonzero()[:, 0].int(), feature[live].int(), value[live])
+            # One nonzero: a mask as an index would have the host wait for the device once more.
+            token, place = live.nonzero(as_tuple=True)
+            return Triples(token.int(), feature[token, place].int(), value[token, place])
         token, feature, value = (torch.cat(column) for column in zip(*self.blocks, strict=True))
         if len(self.blocks) > 1:  # each block is in order; together they are not
             order = (token * self.d_sae + feature).argsort()

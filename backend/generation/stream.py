@@ -213,12 +213,17 @@ class _Stream:
         return ids, given
 
     def _tops(self, logprobs: Tensor) -> list[tuple[tuple[int, float, float | None], ...]]:
-        best = logprobs[: len(self.rows)].topk(min(self.extras.top, logprobs.shape[-1]))
+        """Each row's likeliest tokens: (id, probability, its probability by the clean twin)."""
+        rows, twins = len(self.rows), self.plan.twins
+        best = logprobs[:rows].topk(min(self.extras.top, logprobs.shape[-1]))
+        # All rows in one copy to the host; a row without a twin is looked up in itself.
+        clean_rows = torch.tensor([twins.get(row, row) for row in range(rows)])
+        clean = logprobs[clean_rows.to(logprobs.device)].gather(1, best.indices)
+        values = torch.stack([best.values, clean]).exp().tolist()
         found = []
-        for row, (ids, values) in enumerate(zip(best.indices, best.values, strict=True)):
-            twin = self.plan.twins.get(row)
-            clean = [None] * len(ids) if twin is None else logprobs[twin, ids].exp().tolist()
-            found.append(tuple(zip(ids.tolist(), values.exp().tolist(), clean, strict=True)))
+        for row, ids in enumerate(best.indices.tolist()):
+            beside = values[1][row] if row in twins else [None] * len(ids)
+            found.append(tuple(zip(ids, values[0][row], beside, strict=True)))
         return found
 
     def _note_last(self, reads: list[list[Read]], index: int) -> None:
