@@ -14,7 +14,14 @@ from torch import Tensor
 
 from feature_store.errors import InputError, listing
 
-HARMLESS = frozenset(
+IMPLEMENTATIONS = frozenset(
+    {"attn_implementation", "low_cpu_mem_usage", "use_safetensors", "use_cache", "revision",
+     "token", "use_auth_token", "subfolder", "offload_folder", "max_memory"}
+)  # fmt: skip
+"""Which implementation, or copy, of the same model was loaded: the user's choice here as well, but
+said in a note, as it names something of the model."""
+
+HARMLESS = IMPLEMENTATIONS | frozenset(
     {
         "device",
         "n_devices",
@@ -72,7 +79,8 @@ class Processing:
         if unknown:
             raise InputError(
                 f"The dictionary wants its model loaded with {unknown[0]}={given[unknown[0]]!r}, "
-                f"which is not supported here. {listing(sorted(known))}"
+                f"which is not supported here. {listing(sorted(known))} If it does not change what "
+                f"the model computes, add ?ignore={unknown[0]} to the dictionary's specification."
             )
         for key, value in given.items():
             if value is not True:

@@ -13,19 +13,23 @@ class InputError(ValueError):
     """The user asked for something that cannot be; the message says what would work."""
 
 
-def pick(kind: str, name: str, table: Mapping[str, T]) -> T:
+def pick(kind: str, name: str, table: Mapping[str, T], *, cutoff: float = 0.6) -> T:
     """The entry of `table` called `name`, or an InputError with a near miss and what there is; or
     with what the table itself says of a name that it knows and refuses."""
     try:
         return table[name]
     except KeyError:
-        what = f"No {kind} called {name!r}.{near_miss(name, table)} {listing(table)}"
+        what = f"No {kind} called {name!r}.{near_miss(name, table, cutoff)} {listing(table)}"
         raise InputError(what) from None
 
 
-def near_miss(name: str, names: Mapping[str, object] | list[str]) -> str:
-    """` Did you mean 'x'?`, or nothing when no name is close."""
-    close = difflib.get_close_matches(name, list(names), n=1)
+def near_miss(name: str, names: Mapping[str, object] | list[str], cutoff: float = 0.6) -> str:
+    """` Did you mean 'x'?`, or nothing when no name is close.
+
+    `cutoff`: 0.9 where names are close that mean different things, so that only a slip of the
+    finger is put right.
+    """
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -137,7 +137,7 @@ def test_learning_jumprelu(tmp_path: Path) -> None:
 
 def test_learning_says_what_is_missing(tmp_path: Path) -> None:
     s = layers() | {"b_dec": random(D), "k": torch.tensor(4), "threshold": torch.tensor(-1.0)}
-    folder = learning(tmp_path, "BatchTopKSAE", s, submodule_name=None)
+    folder = learning(tmp_path, "BatchTopKSAE", s, submodule_name=None, layer=None)
     with pytest.raises(InputError, match=r"which hook point it reads .* write .*@HOOK\.$"):
         load(str(folder), placement=tiny.CPU)
     with pytest.raises(InputError, match="threshold of -1: training ended before"):

@@ -57,9 +57,9 @@ def test_an_unknown_architecture_lists_what_there_is(tmp_path: Path) -> None:
     cfg = tiny.saved(tmp_path, "standard") / "cfg.json"
     cfg.write_text(json.dumps(tiny.config("jumpreluu")))
     assert message(tmp_path) == (
-        "No sae-lens architecture called 'jumpreluu'. Did you mean 'jumprelu'? There are: abstopk, "
-        "gated, jumprelu, jumprelu_skip_transcoder, jumprelu_transcoder, matching_pursuit, "
-        "skip_transcoder, standard, temporal, topk, transcoder."
+        f"{cfg}: No sae-lens architecture called 'jumpreluu'. Did you mean 'jumprelu'? There are: "
+        "abstopk, gated, jumprelu, jumprelu_skip_transcoder, jumprelu_transcoder, "
+        "matching_pursuit, skip_transcoder, standard, temporal, topk, transcoder."
     )
 
 

@@ -74,7 +74,8 @@ def test_harmless_keys_and_refusals_ask_for_nothing() -> None:
             {"checkpoint_value": 1000},
             "The dictionary wants its model loaded with checkpoint_value=1000, which is not "
             "supported here. There are: center_unembed, center_writing_weights, fold_ln, "
-            "fold_value_biases.",
+            "fold_value_biases. If it does not change what the model computes, add "
+            "?ignore=checkpoint_value to the dictionary's specification.",
         ),
         ({"fold_ln": "yes"}, "fold_ln must be true or false, not 'yes'."),
     ],

@@ -27,7 +27,7 @@ def check(
     as_json: bool,
 ) -> None:
     """Print the self-check of each dictionary, in numbers and in words."""
-    look(model, dictionaries, corpora, "text")
+    dictionaries = look(model, dictionaries, corpora, "text")
 
     from backend import dictionaries as loaders
     from backend.device import choose_placement, settle_threads
@@ -61,7 +61,7 @@ def measured(lm: Any, dictionary: Any, corpora: tuple[str, ...]) -> dict[str, An
             special_ids=lm.special_ids, d_vocab=lm.d_vocab,
         )  # fmt: skip
         result = selfcheck.check(lm, dictionary, first_of_documents(plan))
-    return {**asdict(result), "words": selfcheck.words(result)}
+    return {**asdict(result), "words": selfcheck.words(result), "notes": list(dictionary.notes)}
 
 
 def print_checks(found: list[tuple[str, dict[str, Any]]], model: str) -> None:
@@ -75,6 +75,8 @@ def print_checks(found: list[tuple[str, dict[str, Any]]], model: str) -> None:
         for label, value in rows(numbers):
             table.add_row(label, value)
         out.print(table)
+        for note in numbers["notes"]:
+            out.print(note, markup=False)
         for sentence in numbers["words"] or ["Nothing suspicious."]:
             style = "yellow" if numbers["words"] else "green"
             out.print(sentence, style=style, markup=False)

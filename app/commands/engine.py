@@ -20,7 +20,7 @@ def loaded(
     trust_remote_code: bool,
 ) -> "LocalEngine":
     """The model with its dictionaries, by name."""
-    look_at_weights(model, dictionaries)
+    dictionaries = look_at_weights(model, dictionaries)
     from backend.assembling import assemble
     from backend.device import choose_placement
     from backend.dictionaries import check_source, parse_spec

@@ -42,7 +42,7 @@ def harvest(
     )
     part = parse_part(shard, processes)
     kinds = parse_kinds(nulls)
-    look(model, dictionaries, corpora, text_column)
+    dictionaries = look(model, dictionaries, corpora, text_column)
     Store.create(store)
 
     from backend.device import choose_placement
@@ -74,20 +74,25 @@ def harvest(
 
 def look(
     model: str, dictionaries: tuple[str, ...], corpora: tuple[str, ...], text_column: str
-) -> None:
-    """Find what can be found wrong without torch: InputError in well under a second."""
+) -> tuple[str, ...]:
+    """Find what can be found wrong without torch: InputError in well under a second.
+
+    Returns the dictionaries, those in a folder of several named one by one.
+    """
     from backend.corpus import check_corpus
 
-    look_at_weights(model, dictionaries)
+    found = look_at_weights(model, dictionaries)
     check_corpus(list(corpora), text_column=text_column)
+    return found
 
 
-def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> None:
+def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> tuple[str, ...]:
     """The same for a command that needs no corpus."""
-    from backend.dictionaries import check_source, parse_spec
+    from backend.dictionaries import check_source, expand_folders, parse_spec
     from backend.sources import check_model_source
 
     check_model_source(model)
+    dictionaries = tuple(expand_folders(dictionaries))
     names: list[str] = []
     for text in dictionaries:
         name, spec = parse_spec(text)
@@ -98,6 +103,7 @@ def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> None:
                 f"Two dictionaries are called {names[-1]!r}. Give one another name: "
                 f"--dictionary NAME={spec}"
             )
+    return dictionaries
 
 
 def parse_part(shard: str | None, processes: int) -> tuple[int, int] | None:

@@ -5,13 +5,13 @@ Importing this package loads neither torch nor sae-lens: `load` brings them in w
 
 from typing import TYPE_CHECKING, Any
 
-from backend.dictionaries.sources import check_source, parse_spec
+from backend.dictionaries.sources import check_source, expand_folders, parse_spec
 
 if TYPE_CHECKING:
     from backend.dictionaries.base import Dictionary, Triples
     from backend.dictionaries.loading import load
 
-__all__ = ["Dictionary", "Triples", "check_source", "load", "parse_spec"]
+__all__ = ["Dictionary", "Triples", "check_source", "expand_folders", "load", "parse_spec"]
 
 _LATE = {
     "Dictionary": "backend.dictionaries.base",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from backend.dictionaries.norms import PLAIN, Norm
 from backend.processing import Processing
+from feature_store.errors import InputError
 
 Precision = Literal["exact", "bf16"]
 """`bf16` multiplies in bfloat16: about twice as fast, values and support only approximate."""
@@ -86,6 +87,8 @@ class Dictionary:
     """The linear map that some transcoders add, from raw x."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     """model_name, context_size, prepend_bos, published l0, … as its files say; nothing added."""
+    notes: tuple[str, ...] = ()
+    """Sentences on how its files were read, where that was not plain."""
 
     @property
     def signed(self) -> bool:
@@ -128,13 +131,20 @@ class Dictionary:
     def per_token_norm(self) -> bool:
         return self.norm.per_token
 
+    @property
+    def model_kwargs(self) -> Mapping[str, object]:
+        """The keywords with which its model is to be loaded; InputError for what is no table."""
+        kwargs = self.metadata.get("model_from_pretrained_kwargs") or {}
+        if not isinstance(kwargs, Mapping):
+            raise InputError(
+                f"{self.source} has model_from_pretrained_kwargs = {kwargs!r}: it must be a table."
+            )
+        return kwargs
+
     @cached_property
     def processing(self) -> Processing:
         """How the model must be processed; InputError for a processing that is not known."""
-        kwargs = self.metadata.get("model_from_pretrained_kwargs") or {}
-        if not isinstance(kwargs, Mapping):
-            raise TypeError(f"model_from_pretrained_kwargs is a {type(kwargs).__name__}")
-        return Processing.parse(kwargs)
+        return Processing.parse(self.model_kwargs)
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
         """Dense activations, as sae-lens gives them."""

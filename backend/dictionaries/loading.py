@@ -7,8 +7,14 @@ from dataclasses import replace
 import torch
 
 from backend.device import Placement
+from backend.dictionaries.affine import Affine
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.sources import KINDS, check_source
+from backend.dictionaries.foreign_config import show_value
+from backend.dictionaries.rules import Threshold
+from backend.dictionaries.sources import KINDS, Source, check_source
+from backend.dictionaries.tensors import check_finite
+from backend.processing import IMPLEMENTATIONS
+from feature_store.errors import InputError, listing
 
 
 def load(
@@ -28,5 +34,49 @@ def load(
     dtype = torch.float64 if placement.dtype == torch.float64 else torch.float32
     module = importlib.import_module(KINDS[source.kind].module)
     dictionary: Dictionary = module.load(source, placement.device, dtype, width)
-    _ = dictionary.processing  # a processing that we do not know is refused now
+    dictionary = _settle_processing(dictionary, source)
+    _check_computed(dictionary, source)
     return dictionary if name is None else replace(dictionary, name=name)
+
+
+def _settle_processing(dictionary: Dictionary, source: Source) -> Dictionary:
+    """Leave out the model's keywords that the user overrides, and note those that do not matter.
+
+    InputError for a processing that is not known, and for an override of what is not there.
+    """
+    kwargs = dictionary.model_kwargs
+    if absent := sorted(set(source.ignored) - set(kwargs)):
+        raise InputError(
+            f"{source.spec} is to ignore {absent[0]!r}, which the dictionary does not ask for. "
+            f"{listing(sorted(kwargs))}"
+        )
+    kept = {key: value for key, value in kwargs.items() if key not in source.ignored}
+    notes = [
+        f"It asks for its model to be loaded with {key} = {show_value(kwargs[key])}, which is "
+        "ignored as you asked."
+        for key in source.ignored
+    ]
+    notes += [
+        f"It asks for its model to be loaded with {key} = {show_value(value)}, which does not "
+        "change what the model computes and is ignored."
+        for key, value in kept.items()
+        if key in IMPLEMENTATIONS
+    ]
+    metadata = {**dictionary.metadata, **({"model_from_pretrained_kwargs": kept} if kwargs else {})}
+    settled = replace(dictionary, metadata=metadata, notes=(*dictionary.notes, *notes))
+    try:
+        _ = settled.processing
+    except InputError as bad:
+        raise InputError(f"{source.spec}: {bad}") from None
+    return settled
+
+
+def _check_computed(dictionary: Dictionary, source: Source) -> None:
+    """InputError where folding scales into finite weights has left the range of numbers."""
+    coder = dictionary.coder
+    found = {"W_enc": coder.W_enc, "W_dec": coder.W_dec, "W_skip": dictionary.W_skip}
+    if isinstance(coder, Affine):
+        found |= {"b_enc": coder.b_enc, "b_dec": coder.b_dec}
+        found["threshold"] = coder.rule.threshold if isinstance(coder.rule, Threshold) else None
+    present = {name: tensor for name, tensor in found.items() if tensor is not None}
+    check_finite(present, f"{source.spec}, with its scales folded in,")

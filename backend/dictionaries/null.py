@@ -20,7 +20,7 @@ from backend.dictionaries.affine import Affine
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.rules import Threshold
 from backend.dictionaries.sources import NULL_FACTS, NULL_WEIGHTS, Source, read_json
-from backend.dictionaries.tensors import moved, read_safetensors, take, weights_hash
+from backend.dictionaries.tensors import check_finite, moved, read_safetensors, take, weights_hash
 from feature_store.errors import InputError
 from feature_store.null_dictionaries import SHUFFLED, null_name, null_source
 from feature_store.strict_json import dump_json
@@ -166,6 +166,7 @@ def load(
         raise InputError(f"{source.path / NULL_FACTS} is no null dictionary's ({bad}).") from None
     path = source.path / NULL_WEIGHTS
     stored = read_safetensors(path)
+    check_finite(stored, str(path))
     kept = moved(
         {name: take(stored, path, name) for name in ("directions", "mean", "threshold")},
         device, dtype,

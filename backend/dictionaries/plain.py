@@ -19,7 +19,7 @@ from backend.dictionaries.base import Dictionary, Precision, Triples
 from backend.dictionaries.rules import Linear
 from backend.dictionaries.sources import Source
 from backend.dictionaries.sparse import dense_to_triples
-from backend.dictionaries.tensors import moved, read_safetensors, weights_hash
+from backend.dictionaries.tensors import check_finite, moved, read_safetensors, weights_hash
 from feature_store.errors import InputError
 
 
@@ -59,6 +59,7 @@ def load(
     if source.kind == "identity":
         return _identity(source, device, dtype, width)
     tensors = read_safetensors(source.path)
+    check_finite(tensors, str(source.path))
     kept = moved(_directions(tensors, source.path), device, dtype)
     directions = kept["directions"]
     coder = Affine(

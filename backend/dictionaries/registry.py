@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from backend.dictionaries.refusals import SUMMING_CONVERSIONS, refuse_summed_decoders
 from feature_store.errors import InputError, near_miss
 
 
@@ -60,6 +61,18 @@ def split_release(place: str) -> tuple[str, str]:
             "repository on the Hugging Face hub."
         )
     return "/".join(parts[:2]), "/".join(parts[2:])
+
+
+def refuse_summing_release(release: str) -> None:
+    """InputError for a release, or its repository, that sae-lens reads by summing decoders."""
+    for name, block in _blocks().items():
+        loader = re.search(r"^  conversion_func: *(\S+)", block, re.MULTILINE)
+        if loader is None or loader[1] not in SUMMING_CONVERSIONS:
+            continue
+        repository = re.search(r"^  repo_id: *(\S+)", block, re.MULTILINE)
+        names = {name.lower(), *([repository[1].lower()] if repository else [])}
+        if release.lower() in names:
+            refuse_summed_decoders(name)
 
 
 def published(release: str, sae_id: str) -> dict[str, object]:

@@ -17,10 +17,19 @@ from backend.dictionaries.affine import Affine, Gates, gated
 from backend.dictionaries.base import Coder, Dictionary
 from backend.dictionaries.norms import NORMS, Norm, input_only, scaled
 from backend.dictionaries.opaque import Opaque, Temporal
+from backend.dictionaries.refusals import refuse_summed_decoders
 from backend.dictionaries.registry import published, split_release
 from backend.dictionaries.rules import Threshold, TopK
-from backend.dictionaries.sources import Source, read_json
-from backend.dictionaries.tensors import read_safetensors, weights_hash
+from backend.dictionaries.saelens_door import SaeLensDoor
+from backend.dictionaries.sources import SAELENS_WEIGHTS, Source, read_json
+from backend.dictionaries.tensors import (
+    check_finite,
+    explain_misfit,
+    last_line,
+    read_safetensors,
+    take,
+    weights_hash,
+)
 from feature_store.errors import InputError, pick
 
 Sae = Any
@@ -29,6 +38,8 @@ Sae = Any
 SCALER = "activation_scaler.json"
 WHITENING = "activation_whitening.safetensors"
 """sae-lens' training leaves these beside a checkpoint whose scale is not folded in yet."""
+LARGEST_SCALE = 1e30
+"""A scale of activations beyond it cannot be folded into float32 weights."""
 
 
 def load(
@@ -40,8 +51,11 @@ def load(
         warnings.filterwarnings(
             "ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs"
         )
-        sae, extra = _from_hub(source.place) if source.kind == "hub" else (_from_disk(source), {})
-    return adapt(sae, source, device, dtype, extra)
+        if source.kind != "hub":
+            sae, door = _from_disk(source)
+            return adapt(sae, source, device, dtype, door=door)
+        sae, door, figures = _from_hub(source)
+    return adapt(sae, source, device, dtype, figures, door)
 
 
 def adapt(
@@ -50,15 +64,21 @@ def adapt(
     device: torch.device,
     dtype: torch.dtype,
     extra: dict[str, object] | None = None,
+    door: SaeLensDoor | None = None,
 ) -> Dictionary:
     """A loaded sae-lens object as a dictionary. The object is used up: its weights are folded."""
     metadata = {k: v for k, v in sae.cfg.metadata.to_dict().items() if v is not None}
     metadata = {**(extra or {}), **metadata}
+    refuse_summed_decoders(source.spec, metadata)
     architecture = sae.cfg.architecture()
     hook_name, hook_out = hook_points(source, metadata, architecture)
-    digest = weights_hash(sae.state_dict())
+    scale = None if door is None else door.decoder_scale
+    state = sae.state_dict()
+    digest = weights_hash(state if scale is None else {**state, "scaling_factor": scale})
     sae = sae.to(device=device, dtype=dtype).requires_grad_(False)
-    fold(sae, source)
+    fold(sae, source, door)
+    if scale is not None:
+        sae.W_dec.data *= scale.to(sae.W_dec)[:, None]
     transcodes = architecture.endswith("transcoder")
     norm = _norm(sae)
     skip = getattr(sae, "W_skip", None)
@@ -73,43 +93,61 @@ def adapt(
         norm=input_only(norm) if transcodes else norm,
         W_skip=None if skip is None else skip.detach(),
         metadata=metadata,
+        notes=() if door is None else tuple(door.notes),
     )
 
 
-def _from_disk(source: Source) -> Sae:
-    from sae_lens import SAE
-    from sae_lens.registry import SAE_CLASS_REGISTRY
-
-    cfg = read_json(source.path / "cfg.json")
-    pick("sae-lens architecture", str(cfg.get("architecture", "standard")), SAE_CLASS_REGISTRY)
-    try:
-        return SAE.load_from_disk(source.path, device="cpu", dtype="float32")
-    except (RuntimeError, ValueError, TypeError, KeyError) as bad:
-        raise InputError(
-            f"The weights in {source.path} do not fit its cfg.json ({_first_line(bad)})."
-        ) from bad
-
-
-def _from_hub(place: str) -> tuple[Sae, dict[str, object]]:
+def _from_disk(source: Source) -> tuple[Sae, SaeLensDoor]:
     from sae_lens import SAE
 
+    door = SaeLensDoor(
+        read_json(source.path / "cfg.json"),
+        read_safetensors(source.path / SAELENS_WEIGHTS),
+        config_at=str(source.path / "cfg.json"),
+        weights_at=str(source.path / SAELENS_WEIGHTS),
+    )
+    with explain_misfit(f"The weights in {source.path} do not fit its cfg.json"):
+        return SAE.load_from_disk(source.path, converter=door.give_to_load_from_disk), door
+
+
+def _from_hub(source: Source) -> tuple[Sae, SaeLensDoor, dict[str, object]]:
+    from sae_lens import SAE
+    from sae_lens.loading.pretrained_sae_loaders import (
+        NAMED_PRETRAINED_SAE_LOADERS,
+        get_conversion_loader_name,
+    )
+
+    place = source.place
     release, sae_id = split_release(place)
-    try:
-        sae = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
-    except OSError as bad:  # the hub's errors: not there, no permission, no network
-        raise InputError(
-            f"{place} cannot be fetched from the Hugging Face hub ({_first_line(bad)})."
-        ) from bad
-    return sae, published(release, sae_id)
+    fetch = NAMED_PRETRAINED_SAE_LOADERS[get_conversion_loader_name(release)]
+    doors: list[SaeLensDoor] = []
 
+    def fetch_through_door(
+        repo_id: str,
+        folder_name: str,
+        device: str,
+        force_download: bool,
+        cfg_overrides: dict[str, Any] | None,
+    ) -> tuple[dict[str, Any], dict[str, Tensor], Tensor | None]:
+        config, state, sparsity = fetch(repo_id, folder_name, device, force_download, cfg_overrides)
+        doors.append(SaeLensDoor(config, state, f"The config of {place}", f"The file of {place}"))
+        return *doors[-1].give(), sparsity
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    with explain_misfit(f"The weights of {place} do not fit its config"):
+        try:
+            sae = SAE.from_pretrained(
+                release, sae_id, device="cpu", dtype="float32", converter=fetch_through_door
+            )
+        except OSError as bad:  # the hub's errors: not there, no permission, no network
+            raise InputError(
+                f"{place} cannot be fetched from the Hugging Face hub ({last_line(bad)})."
+            ) from bad
+    return sae, doors[-1], published(release, sae_id)
 
 
 def hook_points(source: Source, metadata: dict[str, Any], architecture: str) -> tuple[str, str]:
     """(reads, writes): what the user gave after @, else what the metadata says."""
+    transcodes = architecture.endswith("transcoder")
     hook = source.hook or metadata.get("hook_name")
     if not hook:
         raise InputError(
@@ -120,7 +158,7 @@ def hook_points(source: Source, metadata: dict[str, Any], architecture: str) -> 
             f"{source.spec} reads one attention head only; dictionaries of all heads "
             "(reshape_activations=hook_z) work."
         )
-    if not architecture.endswith("transcoder"):
+    if not transcodes:
         return hook, hook
     hook_out = source.hook_out or metadata.get("hook_name_out")
     if not hook_out:
@@ -132,12 +170,24 @@ def hook_points(source: Source, metadata: dict[str, Any], architecture: str) -> 
 
 
 @torch.no_grad()
-def fold(sae: Sae, source: Source) -> None:
-    """Fold what is the same for every token into the weights, in place."""
+def fold(sae: Sae, source: Source, door: SaeLensDoor | None = None) -> None:
+    """Fold what is the same for every token into the weights, in place.
+
+    A BatchTopK checkpoint's threshold is one of activations times their decoder norms where they
+    are rescaled; sae-lens then divides it by the input's scale, too.
+    """
     kind = sae.cfg.normalize_activations
+    batch_topk = door is not None and door.config.is_batch_topk
+    if door is not None and batch_topk:
+        rescales = bool(door.config.rescale_acts_by_decoder_norm)
+    else:
+        rescales = getattr(sae.cfg, "rescale_acts_by_decoder_norm", False)
     if kind == "expected_average_only_in":
-        sae.fold_activation_norm_scaling_factor(_scaling_factor(source))
-    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        factor = _scaling_factor(source)
+        sae.fold_activation_norm_scaling_factor(factor)
+        if batch_topk and rescales:
+            sae.threshold.data /= factor
+    if rescales:
         _fold_decoder_norm(sae)
     if kind == "covariance_whitening":
         if sae.cfg.architecture() == "matching_pursuit":
@@ -156,13 +206,14 @@ def _fold_decoder_norm(sae: Sae) -> None:
 def _scaling_factor(source: Source) -> float:
     path = source.path / SCALER
     factor = read_json(path).get("scaling_factor") if path.is_file() else None
-    if not isinstance(factor, int | float) or factor <= 0:
+    number = factor if isinstance(factor, int | float) and not isinstance(factor, bool) else 0.0
+    if not 0 < number < LARGEST_SCALE:
         raise InputError(
             f"{source.spec} was trained on scaled activations (expected_average_only_in) and the "
             f"factor is not there: put sae-lens' {SCALER} beside it, or fold the factor in with "
             "SAE.fold_activation_norm_scaling_factor and save it again."
         )
-    return float(factor)
+    return float(number)
 
 
 def _whitening(source: Source) -> tuple[Tensor, Tensor, Tensor]:
@@ -175,7 +226,9 @@ def _whitening(source: Source) -> tuple[Tensor, Tensor, Tensor]:
             "SAE.fold_activation_whitening and save it again."
         )
     tensors = read_safetensors(path)
-    return tensors["mean"], tensors["matrix"], tensors["inverse_matrix"]
+    check_finite(tensors, str(path))
+    mean, matrix, inverse = (take(tensors, path, n) for n in ("mean", "matrix", "inverse_matrix"))
+    return mean, matrix, inverse
 
 
 def _norm(sae: Sae) -> Norm:
@@ -238,4 +291,4 @@ CODERS: dict[str, Callable[[Sae], Coder]] = {
     "matching_pursuit": lambda sae: Opaque(sae, signed=False),
     "temporal": Temporal,
 }
-"""BatchTopK and Matryoshka SAEs are saved by sae-lens as jumprelu."""
+"""BatchTopK and Matryoshka SAEs are read as jumprelu, which sae-lens exports them as."""

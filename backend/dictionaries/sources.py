@@ -6,10 +6,11 @@ So that a mistake is told in a moment, before anything heavy is imported.
 import re
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.dictionaries.refusals import describe_unreadable, refuse_summed_decoders
 from feature_store.errors import InputError
 from feature_store.strict_json import parse_json
 
@@ -23,6 +24,9 @@ SAELENS_WEIGHTS = "sae_weights.safetensors"
 SPARSIFY_WEIGHTS = "sae.safetensors"
 LEARNING_WEIGHTS = "ae.pt"
 NULL_WEIGHTS, NULL_FACTS = "null.safetensors", "null.json"
+IGNORE = "?ignore="
+DEEPEST = 3
+"""How far below a folder dictionaries are looked for: `resid_post_layer_8/trainer_3`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Source:
     """Path, RELEASE/ID, or for `identity` nothing."""
     hook: str | None = None
     hook_out: str | None = None
+    ignored: tuple[str, ...] = ()
+    """Keywords of its model's loading that the user wants left aside (`?ignore=`)."""
 
     @property
     def path(self) -> Path:
@@ -56,7 +62,8 @@ class Source:
         if self.kind == "identity":
             return f"identity:{hooks}"
         place = self.place if self.kind == "hub" else self.path.resolve().name
-        return f"{place}@{hooks}" if hooks else place
+        ignored = f"{IGNORE}{','.join(self.ignored)}" if self.ignored else ""
+        return (f"{place}@{hooks}" if hooks else place) + ignored
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,52 @@ class Kind:
 
 def parse_spec(text: str) -> tuple[str | None, str]:
     """`NAME=SPEC` or `SPEC` -> (name or None, specification)."""
-    if "=" not in text or Path(text).exists():
+    if "=" not in text.split(IGNORE)[0] or Path(text).exists():
         return None, text
     name, spec = text.split("=", 1)
     if not name or not spec or name.startswith((".", "~")) or Path(name).is_absolute():
         raise InputError(f"{text!r} is not NAME=SPECIFICATION: write for example layer4=my-sae.")
     return name, spec
+
+
+def expand_folders(texts: Iterable[str]) -> list[str]:
+    """Each `[NAME=]SPEC`, a folder of dictionaries replaced by `NAME=FOLDER/...` for all in it.
+
+    sparsify and dictionary_learning save one folder a hook point; a dictionary is then called by
+    its path below the folder that was given, under NAME where one was.
+    """
+    found: list[str] = []
+    for text in texts:
+        name, spec = parse_spec(text)
+        bare, ignored = split_ignored(spec)
+        inside = find_dictionaries(Path(bare).expanduser())
+        if not inside:
+            found.append(text)
+            continue
+        for path in inside:
+            below = path.relative_to(Path(bare).expanduser()).as_posix()
+            own = below if name is None else f"{name}/{below}"
+            found.append(f"{own}={path}" + (f"{IGNORE}{','.join(ignored)}" if ignored else ""))
+    return found
+
+
+def find_dictionaries(folder: Path) -> list[Path]:
+    """The dictionaries' folders below a folder that is none itself, layer 2 before layer 10."""
+    if not folder.is_dir() or any(kind.sniff(str(folder)) for kind in KINDS.values()):
+        return []
+    found = {
+        path.parent
+        for depth in range(1, DEEPEST + 1)
+        for weights in (SAELENS_WEIGHTS, SPARSIFY_WEIGHTS, LEARNING_WEIGHTS)
+        for path in folder.glob("/".join(["*"] * depth + [weights]))
+    }
+    return sorted(found, key=lambda path: _by_number(path.relative_to(folder).as_posix()))
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """A key under which numbers in names sort as numbers."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def check_source(spec: str) -> Source:
@@ -92,19 +139,47 @@ def read_source(spec: str) -> Source:
     if spec.startswith("identity:"):
         hook, hook_out = _hooks(spec, spec.removeprefix("identity:"))
         return Source(spec, "identity", "", hook, hook_out)
-    place, hook, hook_out = spec, None, None
-    if "@" in spec and not Path(spec).expanduser().exists():
-        place, after = spec.rsplit("@", 1)
+    bare, ignored = split_ignored(spec)
+    place, hook, hook_out = bare, None, None
+    if "@" in bare and not Path(bare).expanduser().exists():
+        place, after = bare.rsplit("@", 1)
         hook, hook_out = _hooks(spec, after)
     place = str(Path(place).expanduser()) if place.startswith("~") else place
+    refuse_summed_decoders(_whole_name(place))
     for name, kind in KINDS.items():
         if kind.sniff(place):
-            return Source(spec, name, place, hook, hook_out)
+            return Source(spec, name, place, hook, hook_out, ignored)
     if Path(place).exists():
+        if unreadable := describe_unreadable(Path(place)):
+            raise InputError(unreadable)
+        if inside := find_dictionaries(Path(place)):
+            raise InputError(
+                f"{place} is not one dictionary: it holds {len(inside)}, such as {inside[0]}. "
+                "Name one of them."
+            )
         raise InputError(f"{place} is not a dictionary: what works is {FORMS}.")
     if place.count("/") == 0 or place.startswith((".", "/")):
         raise InputError(f"There is no dictionary at {place!r}: what works is {FORMS}.")
-    return Source(spec, "hub", place, hook, hook_out)
+    return Source(spec, "hub", place, hook, hook_out, ignored)
+
+
+def split_ignored(spec: str) -> tuple[str, tuple[str, ...]]:
+    """`SPEC?ignore=KEY,KEY` → (SPEC, its keys); a path that exists is never cut."""
+    bare, mark, keys = spec.rpartition(IGNORE)
+    if not mark or Path(spec).expanduser().exists():
+        return spec, ()
+    found = tuple(dict.fromkeys(key.strip() for key in keys.split(",") if key.strip()))
+    if not found:
+        raise InputError(
+            f"{spec!r} names nothing to ignore: write for example {bare}?ignore=fold_ln."
+        )
+    return bare, found
+
+
+def _whole_name(place: str) -> str:
+    """The place, resolved where it is on this disk, so that a link's true name is seen."""
+    path = Path(place)
+    return f"{place} ({path.resolve().name})" if path.exists() else place
 
 
 def _hooks(spec: str, text: str) -> tuple[str, str | None]:
@@ -159,18 +234,32 @@ def check_safetensors(path: Path) -> list[str]:
 
 
 def _check_saelens(source: Source) -> None:
-    read_json(source.path / "cfg.json")
+    from backend.dictionaries.saelens_config import SaeLensConfig
+
+    path = source.path / "cfg.json"
+    content = read_json(path)
+    refuse_summed_decoders(source.spec, content)
+    SaeLensConfig.read(content, str(path))
     check_safetensors(source.path / SAELENS_WEIGHTS)
 
 
 def _check_sparsify(source: Source) -> None:
-    read_json(source.path / "cfg.json")
+    from backend.dictionaries.sparsify_config import SparsifyConfig
+
+    path = source.path / "cfg.json"
+    content = read_json(path)
+    refuse_summed_decoders(source.spec, content)
+    SparsifyConfig.read(content, str(path))
     check_safetensors(source.path / SPARSIFY_WEIGHTS)
 
 
 def _check_learning(source: Source) -> None:
+    from backend.dictionaries.learning_config import TrainerConfig
+
     if (config := source.path / "config.json").exists():
-        read_json(config)
+        content = read_json(config)
+        refuse_summed_decoders(source.spec, content)
+        TrainerConfig.read_file(content, str(config))
     weights = source.path / LEARNING_WEIGHTS
     if not zipfile.is_zipfile(weights):  # the end of the archive holds its list of contents
         raise InputError(f"{weights} is damaged or not a file that torch.save wrote.")
@@ -188,9 +277,9 @@ def _check_null(source: Source) -> None:
 
 
 def _check_hub(source: Source) -> None:
-    from backend.dictionaries.registry import split_release
+    from backend.dictionaries.registry import refuse_summing_release, split_release
 
-    split_release(source.place)
+    refuse_summing_release(split_release(source.place)[0])
 
 
 def _nothing(_: Source) -> None:

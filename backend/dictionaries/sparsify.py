@@ -7,102 +7,104 @@ magnitude. b_dec is taken off the input except in transcoders.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from backend.dictionaries.affine import Affine
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.hook_names import EXAMPLES, ModulePoints, find_module_points
 from backend.dictionaries.rules import GroupMax, TopK
 from backend.dictionaries.sources import SPARSIFY_WEIGHTS, Source, read_json
-from backend.dictionaries.tensors import moved, read_safetensors, take, weights_hash
+from backend.dictionaries.sparsify_config import SparsifyConfig
+from backend.dictionaries.tensors import (
+    check_coder_shapes,
+    check_finite,
+    moved,
+    read_safetensors,
+    take,
+    weights_hash,
+)
 from feature_store.errors import InputError
 
-HOOKS = {
-    r"layers\.(\d+)": ("blocks.{}.hook_resid_post", "blocks.{}.hook_resid_post"),
-    r"layers\.(\d+)\.mlp": ("blocks.{}.mlp.hook_in", "blocks.{}.mlp.hook_out"),
-}
-"""Folder name -> (a module's input, its output) in TransformerLens' names.
 
-The input is what the module itself sees, behind the norm's gain: not `ln2.hook_normalized`.
-"""
-
-REFUSED = ("embed_skip", "gram_lookup")
-"""Settings under which the coder reads more than its hook point."""
+def read_config(folder: Path) -> SparsifyConfig:
+    """The folder's cfg.json, checked."""
+    path = folder / "cfg.json"
+    return SparsifyConfig.read(read_json(path), str(path))
 
 
 def load(
     source: Source, device: torch.device, dtype: torch.dtype, width: Callable[[str], int] | None
 ) -> Dictionary:
     """The dictionary in a folder, with the hook point of the folder's name or of the user."""
-    cfg = read_json(source.path / "cfg.json")
-    for setting in REFUSED:
-        if cfg.get(setting):
-            raise InputError(f"{source.spec} was trained with {setting}: that is not read here.")
-    transcodes = bool(cfg.get("transcode"))
-    hook_name, hook_out = _hook_points(source, transcodes)
+    config = read_config(source.path)
+    hook_name, hook_out = _hook_points(source, config.transcode)
     path = source.path / SPARSIFY_WEIGHTS
     state = read_safetensors(path)
-    b_dec = take(state, path, "b_dec", "decoder.bias")
+    check_finite(state, str(path))
+    if "W_skip" in state and not config.skip_connection:
+        raise InputError(
+            f"{path} holds a W_skip, and {source.path / 'cfg.json'} has no skip_connection = true: "
+            "whether it counts is not known."
+        )
     kept = moved(
         {
             "W_enc": take(state, path, "encoder.weight").T,
             "b_enc": take(state, path, "encoder.bias"),
             "W_dec": take(state, path, "W_dec"),
-            "b_dec": b_dec,
-            **({"W_skip": take(state, path, "W_skip")} if cfg.get("skip_connection") else {}),
+            "b_dec": take(state, path, "b_dec", "decoder.bias"),
+            **({"W_skip": take(state, path, "W_skip")} if config.skip_connection else {}),
         },
         device,
         dtype,
     )
+    check_coder_shapes(path, **kept)
     W_skip = kept.pop("W_skip", None)
-    rule = _rule(cfg, source, kept["W_enc"].shape[1])
-    coder = Affine(**kept, rule=rule, b_in=None if transcodes else kept["b_dec"])
+    if wrong := config.check_sizes(*kept["W_enc"].shape):
+        raise InputError(f"{source.path / 'cfg.json'} has {wrong}.")
+    coder = Affine(**kept, rule=_rule(config), b_in=None if config.transcode else kept["b_dec"])
     return Dictionary(
         name=source.default_name,
         hook_name=hook_name,
         hook_out=hook_out,
-        architecture=_architecture(cfg, transcodes),
+        architecture=_architecture(config),
         source=source.public,
         weights_hash=weights_hash(state),
         coder=coder,
         W_skip=W_skip,
-        metadata={"l0": float(coder.rule.k)} if isinstance(coder.rule, GroupMax | TopK) else {},
+        metadata={"l0": float(config.k)},
     )
 
 
-def _architecture(cfg: Mapping[str, object], transcodes: bool) -> str:
-    kind = "groupmax" if cfg.get("activation") == "groupmax" else "topk"
-    kind = "abstopk" if cfg.get("signed") else kind
-    skip = "skip_" if cfg.get("skip_connection") else ""
-    return f"{kind}_{skip}transcoder" if transcodes else kind
+def _architecture(config: SparsifyConfig) -> str:
+    kind = "abstopk" if config.signed and config.activation == "topk" else config.activation
+    skip = "skip_" if config.skip_connection else ""
+    return f"{kind}_{skip}transcoder" if config.transcode else kind
 
 
-def _rule(cfg: Mapping[str, object], source: Source, d_sae: int) -> GroupMax | TopK:
-    k = cfg.get("k")
-    if not isinstance(k, int) or not 0 < k <= d_sae:
-        raise InputError(f"{source.path / 'cfg.json'} has k = {k!r}: it must be 1 to {d_sae}.")
-    activation = cfg.get("activation", "topk")
-    if activation == "groupmax":
-        if d_sae % k:
-            raise InputError(f"{source.spec} has {d_sae} features, which {k} groups do not divide.")
-        return GroupMax(k)
-    if activation != "topk":
-        raise InputError(f"{source.spec} has activation {activation!r}: topk and groupmax work.")
-    return TopK(k, by_magnitude=bool(cfg.get("signed")))
+def _rule(config: SparsifyConfig) -> GroupMax | TopK:
+    if config.activation == "groupmax":
+        return GroupMax(config.k)
+    return TopK(config.k, by_magnitude=config.signed)
 
 
 def _hook_points(source: Source, transcodes: bool) -> tuple[str, str]:
     hook, hook_out = source.hook, source.hook_out
-    for pattern, (reads, writes) in HOOKS.items():
-        if match := re.fullmatch(pattern, source.path.resolve().name):
-            writes = writes.format(match[1])
-            hook = hook or (reads.format(match[1]) if transcodes else writes)
-            hook_out = hook_out or writes
+    if points := _points_of_folder(source.path.resolve()):
+        hook = hook or (points.reads if transcodes else points.writes)
+        hook_out = hook_out or points.writes
     if hook is None or (transcodes and hook_out is None):
         example = "HOOK,HOOK_OUT" if transcodes else "HOOK"
         raise InputError(
-            f"{source.path.name} does not name a hook point (layers.3 or layers.3.mlp do): write "
+            f"{source.path.name} does not name a hook point ({EXAMPLES} do): write "
             f"{source.place}@{example}."
         )
     return hook, (hook_out or hook) if transcodes else hook
+
+
+def _points_of_folder(folder: Path) -> ModulePoints | None:
+    """The hook points of the module that a folder is named for; `NAME/seed3` is NAME's."""
+    name = folder.parent.name if re.fullmatch(r"seed\d+", folder.name) else folder.name
+    return find_module_points(name)

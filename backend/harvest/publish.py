@@ -1,6 +1,6 @@
 """From accumulators to a published harvest file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -61,6 +61,8 @@ class Frame:
     precision: Precision
     started: datetime
     revision: str
+    notes: Sequence[str] = ()
+    """How the dictionaries' files were read, for the user."""
 
     @property
     def n_windows(self) -> int:
@@ -296,6 +298,7 @@ def harvest_row(frame: Frame) -> dict[str, Any]:
         "dtype": str(lm.placement.dtype).removeprefix("torch."),
         "device": str(lm.placement.device), "encoding": frame.precision,
         "versions": dump_json({name: version(name) for name in VERSIONED}, ascii_only=True),
-        "revision": frame.revision, "warnings": sequences.warnings, "started": frame.started,
+        "revision": frame.revision, "warnings": [*frame.notes, *sequences.warnings],
+        "started": frame.started,
         "finished": utc_now(),
     }  # fmt: skip

@@ -16,6 +16,7 @@ from backend import dictionaries as loaders
 from backend.corpus import SequencePlan, chat_renderer, open_corpora, plan_sequences
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary, Precision
+from backend.dictionaries.sources import split_ignored
 from backend.harvest import nulls
 from backend.harvest.checkpoint import Shard, WorkLock
 from backend.harvest.config import HarvestPlan, harvest_id, plan_config
@@ -161,7 +162,7 @@ class Harvest:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         sequences = SequencePlan.load(work / "plan")
-        self.warnings = list(sequences.warnings)
+        self.warnings = describe_readings(found) + list(sequences.warnings)
         self.n_tokens = sequences.n_tokens
         return work, sequences
 
@@ -213,7 +214,7 @@ class Harvest:
             if not target.exists():
                 frame = Frame(
                     self.id, lm, request.plan, sequences, windows, silent, request.precision,
-                    started(work), hub_revision(lm),
+                    started(work), hub_revision(lm), describe_readings(found),
                 )  # fmt: skip
                 Store(request.store).places.remember(places)
                 yield from self._publish(frame, job, runs, shard.count, target)
@@ -298,11 +299,18 @@ def weights_places(request: Request, lm: Lm, found: list[Dictionary]) -> dict[st
 
 
 def absolute(spec: str) -> str:
-    """A local path made absolute, `@HOOK` behind it kept; anything else as it is."""
-    path, at, hooks = spec, "", ""
-    if not Path(spec).exists() and "@" in spec:
-        path, at, hooks = spec.rpartition("@")
-    return f"{Path(path).resolve()}{at}{hooks}" if Path(path).exists() else spec
+    """A local path made absolute, `@HOOK` and `?ignore=` after it kept; else as it is."""
+    bare, _ = split_ignored(spec)
+    path, at, hooks = bare, "", ""
+    if not Path(bare).exists() and "@" in bare:
+        path, at, hooks = bare.rpartition("@")
+    after = f"{at}{hooks}{spec.removeprefix(bare)}"
+    return f"{Path(path).resolve()}{after}" if Path(path).exists() else spec
+
+
+def describe_readings(found: list[Dictionary]) -> list[str]:
+    """How the dictionaries' files were read where that was not plain, with their names."""
+    return [f"{one.name}: {note}" for one in found for note in one.notes]
 
 
 def hub_revision(lm: Lm) -> str:

@@ -1,0 +1,236 @@
+"""cfg.json of sae-lens, of every version: read, checked, and said again in today's form.
+
+Version 6 keeps what is not the coder's own under `metadata`; before, everything lay flat, and some
+keys had other names. Training checkpoints of BatchTopK SAEs say `batchtopk`: sae-lens exports them
+as JumpReLU SAEs with the threshold that training estimated, and that is how they are read here.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from backend.dictionaries.foreign_config import (
+    Count,
+    Flag,
+    ForeignConfig,
+    Name,
+    Real,
+    Table,
+    WholeNumber,
+    refusal,
+    show_value,
+)
+from backend.dictionaries.hook_names import translate_hook
+
+RENAMED = {
+    "hook_point": "hook_name",
+    "hook_point_head_index": "hook_head_index",
+    "hook_point_layer": "hook_layer",
+    "activation_fn_str": "activation_fn",
+}
+"""Keys of versions before 6 -> today's."""
+
+METADATA = (
+    "model_name", "hook_name", "hook_name_out", "hf_hook_name", "hf_hook_name_out",
+    "hook_head_index", "hook_head_index_out", "model_class_name", "model_from_pretrained_kwargs",
+    "prepend_bos", "exclude_special_tokens", "neuronpedia_id", "context_size", "seqpos_slice",
+    "dataset_path", "sae_lens_version", "sae_lens_training_version",
+)  # fmt: skip
+"""Keys that lay flat before version 6 and belong to the metadata since."""
+
+BATCH_TOPK = ("batchtopk", "matryoshka_batchtopk")
+"""Architectures of training checkpoints whose export is a JumpReLU SAE."""
+
+NEEDED = {
+    "topk": ("k",),
+    "abstopk": ("k",),
+    "matching_pursuit": ("residual_threshold", "stop_on_duplicate_support"),
+    "temporal": ("n_heads", "n_attn_layers", "bottleneck_factor", "sae_diff_type", "tied_weights"),
+    "transcoder": ("d_out",),
+    "skip_transcoder": ("d_out",),
+    "jumprelu_transcoder": ("d_out",),
+    "jumprelu_skip_transcoder": ("d_out",),
+}
+"""What decides an architecture's numbers, for which sae-lens would otherwise take a default."""
+
+TELLING = ("k", "d_out", "residual_threshold", "n_heads")
+"""Keys that only other architectures than `standard`, the one of files without the key, have."""
+
+SCALABLE = ("standard", "gated", "topk", "abstopk", "jumprelu")
+"""Architectures with a decoder of their own, into which a scale of each feature can be folded."""
+
+
+class SaeLensMetadata(ForeignConfig):
+    """What a cfg.json says of model, hook point and texts."""
+
+    model_name: Name | None = None
+    hook_name: Name | None = None
+    hook_name_out: Name | None = None
+    hf_hook_name: Name | None = None
+    hf_hook_name_out: Name | None = None
+    hook_head_index: WholeNumber | None = None
+    prepend_bos: Flag | None = None
+    context_size: Count | None = None
+    model_from_pretrained_kwargs: Table | None = None
+    l0: Real | None = None
+    explained_variance: Real | None = None
+    variance_explained: Real | None = None
+
+
+class SaeLensConfig(ForeignConfig):
+    """A cfg.json of sae-lens in today's form."""
+
+    architecture: Name = "standard"
+    d_in: Count
+    d_sae: Count
+    d_out: Count | None = None
+    apply_b_dec_to_input: Flag | None = None
+    normalize_activations: Literal[
+        "none", "expected_average_only_in", "constant_norm_rescale", "constant_scalar_rescale",
+        "layer_norm", "covariance_whitening",
+    ] = "none"  # fmt: skip
+    reshape_activations: Literal["none", "hook_z"] | None = None
+    activation_fn: Literal["relu", "topk", "jumprelu"] | None = None
+    activation_fn_kwargs: Table = Field(default_factory=dict)
+    k: Real | None = Field(default=None, gt=0)
+    rescale_acts_by_decoder_norm: Flag | None = None
+    finetuning_scaling_factor: Flag = False
+    residual_threshold: Real | None = Field(default=None, ge=0)
+    max_iterations: Count | None = None
+    stop_on_duplicate_support: Flag | None = None
+    n_heads: Count | None = None
+    n_attn_layers: Count | None = None
+    bottleneck_factor: Count | None = None
+    sae_diff_type: Literal["relu", "topk"] | None = None
+    kval_topk: Count | None = None
+    tied_weights: Flag | None = None
+    activation_normalization_factor: Real | None = Field(default=None, gt=0)
+    metadata: SaeLensMetadata = Field(default_factory=SaeLensMetadata)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_todays_names(cls, content: Mapping[str, object]) -> dict[str, object]:
+        found = {RENAMED.get(key, key): value for key, value in content.items()}
+        found = {**found, **{key: content[key] for key in content if key not in RENAMED}}
+        nested = found.get("metadata", {})
+        if isinstance(nested, Mapping):
+            flat = {key: found[key] for key in METADATA if key in found}
+            merged = {**flat, **{k: v for k, v in nested.items() if v is not None}}
+            found["metadata"] = _fill_layer(merged, found.get("hook_layer"))
+        scaled = found.get("normalize_activations")
+        if isinstance(scaled, bool):  # versions before 3
+            found["normalize_activations"] = "expected_average_only_in" if scaled else "none"
+        return found
+
+    @model_validator(mode="after")
+    def _settle(self) -> Self:
+        unsaid = "architecture" not in self.model_fields_set and self.activation_fn != "topk"
+        if unsaid and (self.metadata.hook_name_out or self._has_any(TELLING)):
+            raise _missing("architecture")
+        self._settle_activation()
+        for key in NEEDED.get(self.architecture, ()):
+            if getattr(self, key) is None:
+                raise _missing(key)
+        if self.architecture in ("topk", "abstopk"):
+            self.k = _whole_k("k", self.k, self.d_sae)
+        if self.sae_diff_type == "topk":
+            if self.kval_topk is None:
+                raise _missing("kval_topk")
+            _whole_k("kval_topk", self.kval_topk, self.d_sae)
+        if self.normalize_activations == "constant_scalar_rescale":
+            if self.architecture != "temporal":
+                raise refusal(
+                    "normalize_activations is 'constant_scalar_rescale', which only temporal SAEs "
+                    "have",
+                )
+            if self.activation_normalization_factor is None:
+                raise _missing("activation_normalization_factor")
+        self._settle_input_bias()
+        if self.finetuning_scaling_factor and (
+            self.architecture not in SCALABLE or self.rescale_acts_by_decoder_norm
+        ):
+            raise refusal(
+                "finetuning_scaling_factor is not defined for its architecture; it is for "
+                + ", ".join(SCALABLE),
+            )
+        return self
+
+    def _has_any(self, keys: tuple[str, ...]) -> bool:
+        return any(getattr(self, key) is not None for key in keys)
+
+    def _settle_activation(self) -> None:
+        """Let `activation_fn`, as versions before 6 have it, decide what it decided there."""
+        if self.activation_fn == "topk":
+            if self.architecture not in ("standard", "topk"):
+                raise refusal(f"activation_fn is 'topk' and architecture {self.architecture!r}")
+            self.architecture = "topk"
+        if self.activation_fn == "jumprelu" and not self.architecture.startswith("jumprelu"):
+            raise refusal(f"activation_fn is 'jumprelu' and architecture {self.architecture!r}")
+        if self.architecture == "topk" and self.activation_fn_kwargs.get("k") is not None:
+            old = _whole_k("activation_fn_kwargs.k", self.activation_fn_kwargs["k"], self.d_sae)
+            if self.k is not None and self.k != old:
+                raise refusal(f"k is {self.k:g} and activation_fn_kwargs.k {old}")
+            self.k = old
+
+    def _settle_input_bias(self) -> None:
+        transcodes = self.architecture.endswith("transcoder")
+        if transcodes and self.apply_b_dec_to_input:
+            raise refusal(
+                "apply_b_dec_to_input is true, which has no meaning for a transcoder: its decoder "
+                "bias belongs to another hook point",
+            )
+        if self.apply_b_dec_to_input is None:  # files from before there was a choice
+            self.apply_b_dec_to_input = not transcodes
+
+    @property
+    def is_batch_topk(self) -> bool:
+        """Whether this is a BatchTopK training checkpoint, read as a JumpReLU SAE."""
+        return self.architecture in BATCH_TOPK
+
+    def find_hook_points(self) -> tuple[str | None, str | None]:
+        """Return the hook points (read, written) in TransformerLens' names, None where unsaid."""
+        transcodes = self.architecture.endswith("transcoder")
+        reads = self.metadata.hook_name or self.metadata.hf_hook_name
+        writes = self.metadata.hook_name_out or self.metadata.hf_hook_name_out
+        return (
+            translate_hook(reads, reads_input=transcodes) if reads else None,
+            translate_hook(writes) if writes else None,
+        )
+
+    def as_saelens(self) -> dict[str, object]:
+        """Return what sae-lens' own config class takes, every decisive value among it.
+
+        A version is put in, so that sae-lens does not take the file for an older one.
+        """
+        whole = self.model_dump(exclude_none=True)
+        reads, writes = self.find_hook_points()
+        found = {"hook_name": reads, "hook_name_out": writes}
+        whole["metadata"] = {**whole["metadata"], **{k: v for k, v in found.items() if v}}
+        if self.reshape_activations is None:
+            whole["reshape_activations"] = "hook_z" if "hook_z" in (reads or "") else "none"
+        if self.is_batch_topk:
+            whole["architecture"] = "jumprelu"
+        return {**whole, "sae_lens_version": "6.0.0", "device": "cpu", "dtype": "float32"}
+
+
+def _fill_layer(metadata: dict[str, object], layer: object) -> dict[str, object]:
+    """Put the layer into a hook point that early versions wrote as `blocks.{layer}.hook_...`."""
+    name = metadata.get("hook_name")
+    whole = isinstance(layer, int) and not isinstance(layer, bool)
+    if isinstance(name, str) and "{layer}" in name and whole:
+        return {**metadata, "hook_name": name.replace("{layer}", str(layer))}
+    return metadata
+
+
+def _whole_k(key: str, value: object, d_sae: int) -> int:
+    """Return a number of features kept per token, 1 to d_sae; else an error for the door."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
+    if not 1 <= number <= d_sae or not float(number).is_integer():
+        shown = f"{value:g}" if isinstance(value, float) else show_value(value)
+        raise refusal(f"{key} is {shown}, and must be a whole number, 1 to {d_sae}")
+    return int(number)
+
+
+def _missing(key: str) -> Exception:
+    return refusal(f"it has no {key}, which decides its numbers")

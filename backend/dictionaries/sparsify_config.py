@@ -1,0 +1,55 @@
+"""cfg.json of EleutherAI's sparsify, of every version that wrote one."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from backend.dictionaries.foreign_config import Count, Flag, ForeignConfig, WholeNumber, refusal
+
+REFUSED = (
+    "embed_skip", "gram_lookup", "n_targets", "n_sources", "normalize_io", "divide_cross_layer",
+    "train_post_encoder", "post_encoder_scale",
+)  # fmt: skip
+"""Settings under which the coder reads or writes more than its hook point, or in another scale."""
+
+
+class SparsifyConfig(ForeignConfig):
+    """A cfg.json of sparsify; d_in and num_latents may be absent, since the weights say them."""
+
+    k: Count
+    d_in: Count | None = None
+    num_latents: WholeNumber | None = None
+    """0 stands for expansion_factor × d_in."""
+    expansion_factor: Count | None = None
+    activation: Literal["topk", "groupmax"] = "topk"
+    signed: Flag = False
+    transcode: Flag = False
+    skip_connection: Flag = False
+    normalize_decoder: Flag = True
+    """Holds during training only."""
+    multi_topk: Flag = False
+    """A second loss in training; the code of a token is the same."""
+
+    @model_validator(mode="after")
+    def _refuse_other_coders(self) -> Self:
+        extra = self.model_extra or {}
+        for key in REFUSED:
+            if extra.get(key):
+                raise refusal(f"it was trained with {key}, which is not read")
+        if extra.get("coalesce_topk") not in (None, "none"):
+            raise refusal("it was trained with coalesce_topk, which is not read")
+        if self.skip_connection and not self.transcode:
+            raise refusal("skip_connection is true and transcode is not: only transcoders have one")
+        return self
+
+    def check_sizes(self, d_in: int, d_sae: int) -> str | None:
+        """Return what in the config contradicts the weights' [d_sae d_in]; None for nothing."""
+        if self.d_in not in (None, d_in):
+            return f"d_in = {self.d_in}, and the weights read vectors of {d_in}"
+        if self.num_latents and self.num_latents != d_sae:
+            return f"num_latents = {self.num_latents}, and the weights have {d_sae} features"
+        if self.k > d_sae:
+            return f"k = {self.k}, and the weights have {d_sae} features: k must be 1 to {d_sae}"
+        if self.activation == "groupmax" and d_sae % self.k:
+            return f"{d_sae} features, which k = {self.k} groups do not divide"
+        return None
