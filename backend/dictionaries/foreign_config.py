@@ -6,7 +6,6 @@ first thing that is wrong is said in one sentence that names the file and the ke
 decides numbers is ever filled in by a library's default.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Vali
 from pydantic_core import PydanticCustomError
 
 from feature_store.errors import InputError, pick
+from feature_store.strict_json import dump_json
 
 T = TypeVar("T")
 
@@ -97,8 +97,8 @@ def _describe_first_error(bad: ValidationError, where: str) -> str:
 def show_value(value: object) -> str:
     """Return a value as JSON, cut to a length that fits a sentence."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
+        text = dump_json(value)
+    except InputError:  # a number that is not finite
         text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 

@@ -198,7 +198,7 @@ def _has(weights: str) -> Callable[[str], bool]:
 def read_json(path: Path) -> dict[str, object]:
     """A JSON object's content, or an InputError that names the file."""
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"), nonfinite="keep")
     except FileNotFoundError:
         raise InputError(f"{path} is missing: a dictionary's folder needs it.") from None
     except (ValueError, OSError) as bad:
