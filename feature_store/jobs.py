@@ -25,13 +25,15 @@ from filelock import FileLock, Timeout
 
 from feature_store.atomic_file import write_file
 from feature_store.errors import InputError, pick
+from feature_store.job_records import JobProgress, JobRequest, State
 from feature_store.strict_json import dump_json, parse_json
 
-State = Literal["queued", "running", "paused", "done", "failed", "cancelled", "lost"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 RESUMABLE: tuple[State, ...] = ("failed", "cancelled", "lost")
 PATIENCE_S = 60.0
 """How long a process may take to begin before its job counts as lost."""
+SHOWN = ("done", "total", "note", "error", "result", "started", "ended")
+"""What a job shows of its state as it is written."""
 LOG_BYTES = 60_000
 """What is read of a log's end."""
 
@@ -91,18 +93,24 @@ class Jobs:
         self._ended: dict[str, tuple[int, Job]] = {}
 
     def all(self) -> list[Job]:
-        """Newest first."""
-        folders = [path.parent for path in self.path.glob("[!.]*/job.json")]
-        found = [job for folder in folders if (job := self._read(folder))]
+        """Newest first; folders that hold no job are left out (see `problems`)."""
+        found, _ = self._scan()
         return sorted(found, key=lambda job: (job.created, job.id), reverse=True)
+
+    def problems(self) -> list[str]:
+        """Return one sentence for every folder in jobs/ that cannot be read as a job."""
+        return list(self._scan()[1].values())
 
     def alive(self) -> list[Job]:
         """Those that are queued, running or paused, newest first."""
         return [job for job in self.all() if job.alive]
 
     def get(self, job_id: str) -> Job:
-        """The job of that id, or an InputError."""
-        return pick("job", job_id, {job.id: job for job in self.all()})
+        """The job of that id, or an InputError; it says what is wrong with that job's folder."""
+        found, problems = self._scan()
+        if job_id in problems:
+            raise InputError(problems[job_id])
+        return pick("job", job_id, {job.id: job for job in found})
 
     def latest(self, kind: str, arguments: Mapping[str, Any]) -> Job | None:
         """The newest job of a kind with at least these arguments."""
@@ -162,37 +170,60 @@ class Jobs:
         for path in (job.data, job.data.with_name(f"{job.data.name}.wal")):
             path.unlink(missing_ok=True)
 
-    def _read(self, folder: Path) -> Job | None:
-        """The job of a folder; None for a folder that is no job's, or was deleted meanwhile."""
-        try:
-            changed = (folder / "state.json").stat().st_mtime_ns
-            kept = self._ended.get(folder.name)
-            if kept and kept[0] == changed:
-                return kept[1]
-            job = read(folder)
-        except (OSError, ValueError, KeyError):
-            return None
+    def _scan(self) -> tuple[list[Job], dict[str, str]]:
+        """Return the jobs, and the problem of each folder that holds none, by its name."""
+        jobs: list[Job] = []
+        problems: dict[str, str] = {}
+        for folder in sorted(self.path.glob("[!.]*/")):
+            try:
+                jobs.append(self._read(folder))
+            except (InputError, OSError) as bad:
+                if folder.is_dir():  # else it was deleted meanwhile
+                    problems[folder.name] = (
+                        f"The job {folder.name} cannot be read: {describe(bad)} Delete the folder "
+                        f"{folder}, or restore its files."
+                    )
+        return jobs, problems
+
+    def _read(self, folder: Path) -> Job:
+        """Return the job of a folder; InputError or OSError for a folder that holds none."""
+        changed = (folder / "state.json").stat().st_mtime_ns
+        kept = self._ended.get(folder.name)
+        if kept and kept[0] == changed:
+            return kept[1]
+        job = read(folder)
         if job.state in ENDED:  # it stays so until it is queued again
             self._ended[job.id] = (changed, job)
         return job
 
 
+def describe(bad: InputError | OSError) -> str:
+    """Return what is wrong with a file as a sentence."""
+    if isinstance(bad, InputError):
+        return str(bad)
+    name = Path(str(bad.filename)).name
+    if isinstance(bad, FileNotFoundError):
+        return f"it has no {name}."
+    return f"{name} cannot be read ({bad.strerror})."
+
+
 def read(folder: Path) -> Job:
-    """A job as its files say. Raises OSError, ValueError or KeyError for a folder that is none."""
-    asked = read_json(folder / "job.json")
-    said = read_json(folder / "state.json")
-    if said["state"] not in ENDED and not held(folder / "lock"):
-        said = read_json(folder / "state.json")  # it may have ended between the two looks
-        waiting = said["state"] == "queued" and age_s(said["queued"]) < PATIENCE_S
-        if said["state"] not in ENDED and not waiting:
-            said["state"], said["eta_s"] = "lost", None
-    times = {name: moment(said.get(name)) for name in ("started", "ended")}
-    plain = {name: said[name] for name in ("done", "total", "note", "eta_s", "error", "result")
-             if name in said}  # fmt: skip
+    """A job as its files say. Raises InputError or OSError for a folder that is none."""
+    asked = JobRequest.read(read_json(folder / "job.json"), "job.json")
+    said = JobProgress.read(read_json(folder / "state.json"), "state.json")
+    state: State = said.state
+    if state not in ENDED and not held(folder / "lock"):
+        said = JobProgress.read(read_json(folder / "state.json"), "state.json")
+        state = said.state  # it may have ended between the two looks
+        waiting = state == "queued" and said.queued is not None and age_s(said.queued) < PATIENCE_S
+        if state not in ENDED and not waiting:
+            state = "lost"
+    eta_s = None if state == "lost" else said.eta_s
+    plain = {name: getattr(said, name) for name in SHOWN if name in said.model_fields_set}
     return Job(
-        id=folder.name, folder=folder, kind=asked["kind"], what=asked["what"],
-        arguments=asked["arguments"], created=datetime.fromisoformat(asked["created"]),
-        state=said["state"], asked=wished(folder, said["state"]), **times, **plain,
+        id=folder.name, folder=folder, kind=asked.kind, what=asked.what,
+        arguments=asked.arguments, created=asked.created, state=state,
+        asked=wished(folder, state), eta_s=eta_s, **plain,
     )  # fmt: skip
 
 
@@ -235,8 +266,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object."""
-    return parse_json(path.read_text(encoding="utf-8"))
+    """Return a JSON object; InputError that names the file for what is none."""
+    found = parse_json(path.read_bytes(), f"{path.name} is not JSON")
+    if not isinstance(found, dict):
+        raise InputError(f"{path.name} is not a JSON object.")
+    return found
 
 
 def stamp(time: datetime) -> str:
@@ -244,11 +278,6 @@ def stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat()
 
 
-def moment(text: str | None) -> datetime | None:
-    """The moment that a file names."""
-    return datetime.fromisoformat(text) if text else None
-
-
-def age_s(text: str) -> float:
+def age_s(time: datetime) -> float:
     """Seconds since a moment."""
-    return (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
+    return (datetime.now(UTC) - time).total_seconds()

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from feature_store.errors import InputError
 from feature_store.jobs import Job, State, stamp, write_json
+from feature_store.strict_json import record_nonfinite
 
 TAKING_S = 5.0
 """How long to wait for the lock: readers hold it for microseconds."""
@@ -71,7 +72,7 @@ class Work:
         """The last word: done with a result, failed with a sentence, or cancelled."""
         self._state |= {
             "state": state, "ended": stamp(datetime.now(UTC)), "eta_s": None, "error": error,
-            "result": result or {},
+            "result": record_nonfinite(result or {}),
         }  # fmt: skip
         self._write()
         self.log(f"{state}: {error}" if error else state)

@@ -90,7 +90,11 @@ def test_places_keep_the_newest_and_survive_damage(tmp_path: Path) -> None:
     places.remember({"b": "3"})
     assert (places.find("a"), places.find("b"), places.find("c")) == ("1", "3", None)
     places.path.write_text("{")
-    assert places.known() == {}
+    with pytest.raises(InputError, match=r"places\.json cannot be read as JSON: .*harvest again"):
+        places.known()
+    places.remember({"d": "4"})
+    assert places.known() == {"d": "4"}
+    assert (tmp_path / "places.damaged").read_text() == "{"
 
 
 def test_a_load_that_fails_is_told_and_tried_again(

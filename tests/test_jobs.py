@@ -239,8 +239,15 @@ def test_folders_that_are_no_jobs_are_passed_over(jobs: Jobs, job: Job) -> None:
     (jobs.path / "bad" / "job.json").write_text("{")
     (jobs.path / "bad" / "state.json").write_text("{}")
     assert [one.id for one in jobs.all()] == [job.id]
-    with pytest.raises(InputError, match=f"No job called 'bad'.*{job.id}"):
+    with pytest.raises(InputError, match=f"No job called 'dab'.*{job.id}"):
+        jobs.get("dab")
+    with pytest.raises(InputError, match=r"The job bad cannot be read: job\.json is not JSON: .*"):
         jobs.get("bad")
+    assert [one.split(": ")[:2] for one in jobs.problems()] == [
+        ["The job bad cannot be read", "job.json is not JSON"],
+        ["The job empty cannot be read", jobs.problems()[1].split(": ")[1]],
+    ]
+    assert "it has no state.json. Delete the folder" in jobs.problems()[1]
 
 
 def test_what_is_written_can_be_read_by_any_tool(job: Job) -> None:

@@ -28,6 +28,8 @@ RESULTS = {
 def draw() -> None:
     """The list; while any is alive it is read again every other second."""
     found = watching.jobs().all()
+    for problem in watching.jobs().problems():
+        st.caption(session.literal(problem))
     if not found:
         watching.problem()
         st.write("No job yet. Pages start them: the Map page, for instance.")

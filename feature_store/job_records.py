@@ -1,0 +1,33 @@
+"""What the files of a job's folder hold, checked: see jobs.py."""
+
+from typing import Literal
+
+from feature_store.foreign_data import ForeignRecord, Moment, Name, Real, Table, Text, WholeNumber
+
+State = Literal["queued", "running", "paused", "done", "failed", "cancelled", "lost"]
+
+
+class JobRequest(ForeignRecord):
+    """job.json: what was asked of a job."""
+
+    kind: Name
+    what: Text
+    """What it works on, in words."""
+    arguments: Table
+    created: Moment
+
+
+class JobProgress(ForeignRecord):
+    """state.json: how a job stands."""
+
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+    queued: Moment | None = None
+    started: Moment | None = None
+    ended: Moment | None = None
+    done: WholeNumber = 0
+    total: WholeNumber = 0
+    """Steps of the present stage; 0 while that is not known."""
+    note: Text = ""
+    eta_s: Real | None = None
+    error: Text = ""
+    result: Table = {}
