@@ -145,7 +145,7 @@ def read_source(spec: str) -> Source:
         place, after = bare.rsplit("@", 1)
         hook, hook_out = _hooks(spec, after)
     place = str(Path(place).expanduser()) if place.startswith("~") else place
-    refuse_summed_decoders(_whole_name(place))
+    refuse_summed_decoders(place, {"folder": _true_name(place)})
     for name, kind in KINDS.items():
         if kind.sniff(place):
             return Source(spec, name, place, hook, hook_out, ignored)
@@ -176,10 +176,10 @@ def split_ignored(spec: str) -> tuple[str, tuple[str, ...]]:
     return bare, found
 
 
-def _whole_name(place: str) -> str:
-    """The place, resolved where it is on this disk, so that a link's true name is seen."""
+def _true_name(place: str) -> str:
+    """The last parts of the place's path, links followed; nothing for what is not on this disk."""
     path = Path(place)
-    return f"{place} ({path.resolve().name})" if path.exists() else place
+    return "/".join(path.resolve().parts[-DEEPEST:]) if path.exists() else ""
 
 
 def _hooks(spec: str, text: str) -> tuple[str, str | None]:
