@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from backend.device import Placement
 from backend.exclusive_loading import exclusive_load
+from backend.finite_weights import check_finite_model
 from backend.sources import check_model_source, weight_files
 from feature_store.errors import InputError
 
@@ -29,7 +30,8 @@ def read_model(
     """The model in evaluation mode, frozen, placed; and its tokenizer.
 
     InputError for a broken folder, a name the hub does not have, a model that is no causal language
-    model, or a checkpoint that lacks weights (which would otherwise be filled at random).
+    model, a checkpoint that lacks weights (which would otherwise be filled at random), or weights
+    that are not finite.
     """
     check_model_source(model)
     transformers_logging.disable_progress_bar()
@@ -41,6 +43,7 @@ def read_model(
                 dtype=placement.dtype,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
+                use_safetensors=True,  # a pickle is never opened
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as bad:
         raise InputError(_why(model, bad)) from bad
@@ -51,6 +54,7 @@ def read_model(
             f"The checkpoint {Path(model).name!r} lacks {len(missing)} of the weights that its "
             f"config asks for, {missing[0]} for one: config and weights do not belong together."
         )
+    check_finite_model(network, Path(model).name if Path(model).is_dir() else model)
     return network.to(placement.device).eval().requires_grad_(False), tokenizer
 
 

@@ -70,7 +70,14 @@ def _check_folder(folder: Path) -> None:
     _check_config(folder)
     _check_index(folder)
     files = weight_files(folder)
-    if not files and not list(folder.glob("pytorch_model*.bin")):
+    if not files:
+        pickles = sorted(path.name for path in folder.glob("*.bin"))
+        if pickles:
+            raise InputError(
+                f"The folder {folder.name!r} keeps its weights in {pickles[0]}, a pickle: opening "
+                "one can run code, so it is not opened. Save the model with save_pretrained, "
+                "which writes *.safetensors."
+            )
         raise InputError(
             f"The folder {folder.name!r} has no weights: expected *.safetensors beside config.json."
         )

@@ -23,13 +23,13 @@ from backend.dictionaries.rules import Rule, Threshold, TopK
 from backend.dictionaries.sources import LEARNING_WEIGHTS, Source, read_json
 from backend.dictionaries.tensors import (
     check_coder_shapes,
-    check_finite,
     explain_misfit,
     moved,
     read_pickle_free,
     take,
     weights_hash,
 )
+from backend.finite_weights import check_finite
 from feature_store.errors import InputError
 
 State = Mapping[str, Tensor]

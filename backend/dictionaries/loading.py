@@ -12,7 +12,7 @@ from backend.dictionaries.base import Dictionary
 from backend.dictionaries.foreign_config import show_value
 from backend.dictionaries.rules import Threshold
 from backend.dictionaries.sources import KINDS, Source, check_source
-from backend.dictionaries.tensors import check_finite
+from backend.finite_weights import check_finite
 from backend.processing import IMPLEMENTATIONS
 from feature_store.errors import InputError, listing
 

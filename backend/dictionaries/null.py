@@ -20,7 +20,8 @@ from backend.dictionaries.affine import Affine
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.rules import Threshold
 from backend.dictionaries.sources import NULL_FACTS, NULL_WEIGHTS, Source, read_json
-from backend.dictionaries.tensors import check_finite, moved, read_safetensors, take, weights_hash
+from backend.dictionaries.tensors import moved, read_safetensors, take, weights_hash
+from backend.finite_weights import check_finite
 from feature_store.errors import InputError
 from feature_store.null_dictionaries import SHUFFLED, null_name, null_source
 from feature_store.strict_json import dump_json

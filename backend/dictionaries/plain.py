@@ -19,7 +19,8 @@ from backend.dictionaries.base import Dictionary, Precision, Triples
 from backend.dictionaries.rules import Linear
 from backend.dictionaries.sources import Source
 from backend.dictionaries.sparse import dense_to_triples
-from backend.dictionaries.tensors import check_finite, moved, read_safetensors, weights_hash
+from backend.dictionaries.tensors import moved, read_safetensors, weights_hash
+from backend.finite_weights import check_finite
 from feature_store.errors import InputError
 
 

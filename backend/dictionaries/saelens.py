@@ -23,13 +23,13 @@ from backend.dictionaries.rules import Threshold, TopK
 from backend.dictionaries.saelens_door import SaeLensDoor
 from backend.dictionaries.sources import SAELENS_WEIGHTS, Source, read_json
 from backend.dictionaries.tensors import (
-    check_finite,
     explain_misfit,
     last_line,
     read_safetensors,
     take,
     weights_hash,
 )
+from backend.finite_weights import check_finite
 from feature_store.errors import InputError, pick
 
 Sae = Any

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from backend.dictionaries.foreign_config import pick_kind
 from backend.dictionaries.saelens_config import SaeLensConfig
-from backend.dictionaries.tensors import check_finite
+from backend.finite_weights import check_finite
 from feature_store.errors import InputError
 
 SCALES = ("finetuning_scaling_factor", "scaling_factor")

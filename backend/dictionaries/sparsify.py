@@ -20,12 +20,12 @@ from backend.dictionaries.sources import SPARSIFY_WEIGHTS, Source, read_json
 from backend.dictionaries.sparsify_config import SparsifyConfig
 from backend.dictionaries.tensors import (
     check_coder_shapes,
-    check_finite,
     moved,
     read_safetensors,
     take,
     weights_hash,
 )
+from backend.finite_weights import check_finite
 from feature_store.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""Reading weights: their hash, whether every number is finite, and the shapes of a format."""
+"""Reading weights: their hash, and the shapes that a format promises."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -10,14 +10,6 @@ from torch import Tensor
 
 from backend.dictionaries.sources import check_safetensors
 from feature_store.errors import InputError
-
-FEATURE_AXES = {
-    "W_enc": 1, "b_enc": 0, "W_dec": 0, "threshold": 0, "log_threshold": 0, "b_gate": 0,
-    "b_mag": 0, "r_mag": 0, "gate_bias": 0, "mag_bias": 0, "encoder.weight": 0, "encoder.bias": 0,
-    "decoder.weight": 1, "directions": 0, "scaling_factor": 0, "finetuning_scaling_factor": 0,
-}  # fmt: skip
-"""A tensor's name -> the axis that counts features."""
-LISTED_FEATURES = 5
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -50,39 +42,6 @@ def read_pickle_free(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path} does not hold a table of tensors.")
     return dict(state)
-
-
-def is_finite(tensor: Tensor) -> bool:
-    """Return whether every value is finite, in one pass and without a mask of its size."""
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return True
-    return bool(torch.stack(torch.aminmax(tensor.detach())).isfinite().all())
-
-
-def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """InputError that names the first tensor with NaN or infinity, and which features have it."""
-    for name, tensor in tensors.items():
-        if not is_finite(tensor):
-            raise InputError(
-                f"{where} cannot be used: its tensor {name} is not finite "
-                f"{_name_bad_features(name, tensor)}. Nothing right can be computed from NaN or "
-                "infinity; get a whole copy of the file."
-            )
-
-
-def _name_bad_features(name: str, tensor: Tensor) -> str:
-    """Return `at feature 3`, `at features 3, 17 and 2 more`, or how many values it concerns."""
-    bad = ~tensor.detach().isfinite()
-    axis = FEATURE_AXES.get(name.removeprefix("_orig_mod."), 0 if tensor.ndim == 2 else None)
-    if axis is None or tensor.ndim <= axis:
-        n = int(bad.sum())
-        return f"at {n:,} of its {tensor.numel():,} values"
-    others = [i for i in range(tensor.ndim) if i != axis]
-    numbers = (bad.any(dim=others) if others else bad).nonzero().flatten().tolist()
-    shown = ", ".join(str(number) for number in numbers[:LISTED_FEATURES])
-    more = len(numbers) - LISTED_FEATURES
-    noun = "feature" if len(numbers) == 1 else "features"
-    return f"at {noun} {shown}" + (f" and {more:,} more" if more > 0 else "")
 
 
 def check_coder_shapes(
