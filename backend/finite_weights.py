@@ -1,4 +1,4 @@
-"""Weights of models and dictionaries must be finite: NaN makes every number after it meaningless.
+"""Whether numbers are finite: weights of models and dictionaries must be, where they are loaded.
 
 A comparison with NaN is always false, so that dead features and healthy numbers come out where
 nothing can be computed. It is refused where weights enter.
@@ -20,11 +20,19 @@ FEATURE_AXES = {
 LISTED = 5
 
 
-def is_finite(tensor: Tensor) -> bool:
-    """Return whether every value is finite, in one pass and without a mask of its size."""
+def all_finite(tensor: Tensor) -> Tensor:
+    """Return whether every value is finite as a tensor on its device: nothing waits for it.
+
+    One pass, and no mask of the tensor's size.
+    """
     if not tensor.is_floating_point() or tensor.numel() == 0:
-        return True
-    return bool(torch.stack(torch.aminmax(tensor.detach())).isfinite().all())
+        return torch.ones((), dtype=torch.bool, device=tensor.device)
+    return torch.stack(torch.aminmax(tensor.detach())).isfinite().all()
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether every value is finite."""
+    return bool(all_finite(tensor))
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from backend.dictionaries.base import Dictionary, Precision, Triples
+from backend.finite_weights import all_finite
 from backend.harvest.accumulator import Accumulator, Shape
 from backend.harvest.checkpoint import Checkpoint, Shard, load, save
 from backend.harvest.config import HarvestPlan
@@ -18,12 +19,15 @@ from backend.harvest.models import Models
 from backend.harvest.segments import at, where
 from backend.harvest.stages import Stages
 from backend.processing import Processing
+from feature_store.errors import InputError
 
 CHUNK_NONZERO = 1 << 20
 """Non-zero activations of one dictionary folded in at a time, about; 12 bytes each."""
 CHUNK_ROWS = 1 << 16
 TOGETHER = 8
 """Chunks' worth of triples that all dictionaries together may hold."""
+NAMED = 5
+"""Documents that an error names."""
 CHECKPOINT_S = 30.0
 """Seconds between checkpoints at least, and 20 times what the last one took."""
 
@@ -152,6 +156,7 @@ class Chunk:
     def _clear(self) -> None:
         self._sequences: list[np.ndarray] = []
         self._triples: list[list[Triples]] = [[] for _ in self._job.dictionaries]
+        self._finite: list[Tensor] = []
         self._rows = 0
         self._nonzero = [0] * len(self._job.dictionaries)
 
@@ -171,13 +176,17 @@ class Chunk:
             batch = job.feed.batch(sequences)
         with stages("forward"):
             acts = job.models.activations(batch.tokens, job.dictionaries, job.processing)
+            finite = {id(x): all_finite(x) for x in acts}
+        flags = []
         for number, (dictionary, x) in enumerate(zip(job.dictionaries, acts, strict=True)):
             with stages("encode"):
                 triples = encode(dictionary, x, batch, job.precision)
             with stages("feed"):
                 kept = place(triples, batch, self._rows, sparse_rows=dictionary.needs_sequence)
             self._triples[number].append(kept)
+            flags.append(finite[id(x)] & all_finite(kept.value))
             self._nonzero[number] += len(kept.token)
+        self._finite.append(torch.stack(flags))
         self._sequences.append(sequences)
         self._rows += batch.n_rows
         return len(batch.counted)
@@ -187,6 +196,7 @@ class Chunk:
         """Hand what was gathered to the accumulators, and begin anew."""
         if not self._sequences:
             return
+        self._refuse_nonfinite()
         shapes = self._job.shapes
         with stages("feed"):
             rows = self._job.feed.rows(
@@ -201,6 +211,25 @@ class Chunk:
                 triples.clear()
             accumulator.update(joined, mine, stages)
         self._clear()
+
+    def _refuse_nonfinite(self) -> None:
+        """InputError where an activation that was read is NaN or infinite; one look a chunk.
+
+        A NaN exceeds no threshold: it would be stored as features that are silent.
+        """
+        every = torch.stack(self._finite)
+        if bool(every.all()):
+            return
+        batch, number = (~every).nonzero()[0].tolist()
+        plan, sequences = self._job.feed.plan, self._sequences[batch]
+        documents = dict.fromkeys(plan.document_ids[int(plan.document[i])] for i in sequences)
+        shown, more = list(documents)[:NAMED], len(documents) - NAMED
+        where = " or ".join(shown) + (f" or {more} others" if more > 0 else "")
+        raise InputError(
+            f"Activations at {self._job.dictionaries[number].hook_name} are not finite (NaN or "
+            f"infinity) in {where}: nothing right can be stored of them. Run the model in "
+            "float32, or leave that text out."
+        )
 
 
 def encode(dictionary: Dictionary, x: Tensor, batch: Batch, precision: Precision) -> Triples:
