@@ -198,7 +198,8 @@ def test_check_prints_the_same_as_its_data(world: World, capsys: Capture) -> Non
     assert list(found) == ["top", "signed"]
     for name, numbers in found.items():
         part = out.split(f"{name} on model\n")[1]
-        assert f"{count(numbers['n_tokens'])} tokens of {numbers['n_documents']} documents" in part
+        pieces, documents = numbers["n_pieces"], numbers["n_documents"]
+        assert f"{count(numbers['n_tokens'])} tokens in {pieces} pieces of {documents} docu" in part
         assert numbers["words"] and all(words in part for words in numbers["words"])
 
 

@@ -79,7 +79,7 @@ def test_a_resumed_harvest_does_not_begin_again(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_steps(monkeypatch, rows=1)
-    advance(rig.start(tmp_path).run(), 20)
+    advance(rig.start(tmp_path).run(), 12)
     steps = [s for s in rig.start(tmp_path).run() if s.stage == "harvest"]
     assert steps[0].done > steps[0].fresh > 0
     assert steps[-1].done == steps[-1].total > steps[-1].fresh

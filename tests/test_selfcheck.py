@@ -14,7 +14,8 @@ from backend.dictionaries.base import Dictionary
 from backend.dictionaries.rules import Linear
 from backend.lm import Lm
 from backend.positions import counted, pad_right, uncounted_ids
-from backend.selfcheck import check, fit, words
+from backend.selfcheck import fit, reconstruction_words, words
+from backend.selfcheck_run import check
 from feature_store.errors import InputError
 from tests.models import shared, token_batch
 
@@ -46,7 +47,7 @@ def test_the_layers_own_neurons_are_perfect(tiny_lm: Lm, hook: str) -> None:
     assert got.recovery_zero in (None, pytest.approx(1))  # ablation need not hurt a random model
     assert got.n_documents == 12
     assert got.n_tokens == sum(len(text) - 1 for text in texts())
-    assert words(got) == []
+    assert reconstruction_words(got) == []
 
 
 def test_the_mean_explains_nothing_and_recovers_nothing(tiny_lm: Lm) -> None:
@@ -59,7 +60,7 @@ def test_the_mean_explains_nothing_and_recovers_nothing(tiny_lm: Lm) -> None:
     assert got.ce_spliced == pytest.approx(got.ce_mean, abs=1e-5)
     assert (got.l0, got.dead_share) == (0, 1)
     assert got.dead_bound == pytest.approx(3 / got.n_tokens)
-    assert "0.00 of the variance (expected above 0.5)" in words(got)[0]
+    assert "0.00 of the variance (expected above 0.5)" in reconstruction_words(got)[0]
 
 
 def test_explained_variance_and_losses_by_hand(tiny_lm: Lm) -> None:
@@ -93,8 +94,9 @@ def test_centred_dictionaries_are_judged_in_their_own_units() -> None:
     """A perfect reconstruction of the centred stream is a perfect splice into the raw one."""
     lm = shared("gpt2")
     kwargs = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
-    got = check(lm, replace(identity(lm), metadata=kwargs), texts())
-    raw = check(lm, identity(lm), texts())
+    spliced = replace(identity(lm), architecture="directions")
+    got = check(lm, replace(spliced, metadata=kwargs), texts())
+    raw = check(lm, spliced, texts())
     assert got.explained_variance == pytest.approx(1)
     assert got.delta_ce == pytest.approx(0, abs=1e-6)
     assert got.ce_zero == pytest.approx(raw.ce_zero, abs=1e-4)  # LayerNorm does not see the mean
@@ -104,15 +106,16 @@ def test_centred_dictionaries_are_judged_in_their_own_units() -> None:
 def test_folded_value_biases_come_back_in_the_splice() -> None:
     lm, hook = shared("gpt2"), "blocks.1.attn.hook_z"
     kwargs = {"model_from_pretrained_kwargs": {"fold_value_biases": True}}
-    got = check(lm, replace(identity(lm, hook), metadata=kwargs), texts())
-    assert got.delta_ce == pytest.approx(0, abs=1e-6)
+    spliced = replace(identity(lm, hook), architecture="directions", metadata=kwargs)
+    got = check(lm, spliced, texts())
+    assert got.delta_ce == pytest.approx(0, abs=1e-6) and got.ce_zero is not None
 
 
 def test_published_numbers_stand_beside_ours(tiny_lm: Lm) -> None:
     metadata = {"l0": 5, "variance_explained": 0.75}
     got = check(tiny_lm, replace(identity(tiny_lm), metadata=metadata), texts())
     assert (got.published_l0, got.published_explained_variance) == (5, 0.75)
-    [sentence] = words(got)
+    [sentence] = reconstruction_words(got)
     assert sentence.startswith("16.0 features fire per token where 5.0 were published: look at")
 
 
@@ -163,7 +166,9 @@ def test_what_fits_passes(
     got = check(stories3m, load(str(real / name), placement=PLACE), stories)
     assert got.explained_variance is not None and got.explained_variance > least
     assert got.recovery_mean is not None and got.recovery_mean > 0.8
-    assert (got.n_documents, words(got)) == (20, [])
+    assert (got.n_documents, reconstruction_words(got)) == (20, [])
+    [few] = words(got)
+    assert few.startswith("Measured on 20 pieces of only 20 documents (50 are wanted)")
 
 
 def test_a_wrong_hook_point_is_turned_into_words(

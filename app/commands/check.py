@@ -1,15 +1,16 @@
 """`saefari check`: does this dictionary fit this model?"""
 
 import tempfile
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from app.commands.harvest import look
+from app.commands.progress import report
 from app.commands.terminal import console, print_json
-from app.wording import count, measure
+from app.wording import count, measure, plural
 from feature_store.errors import InputError
 
 TOKENS = 20_000
@@ -36,32 +37,59 @@ def check(
     placement = choose_placement(device, dtype)
     lm = Lm.load(model, placement, trust_remote_code=trust_remote_code)
     settle_threads(placement, lm.d_model)
-    found = []
+    loaded = []
     for text in dictionaries:
         name, spec = loaders.parse_spec(text)
-        one = loaders.load(spec, name=name, placement=placement, width=lm.width)
-        found.append((one.name, measured(lm, one, corpora)))
+        loaded.append(loaders.load(spec, name=name, placement=placement, width=lm.width))
+    found: dict[str, dict[str, Any]] = {}
+    report(measure_all(lm, loaded, corpora, found))
+    in_order = [(one.name, found[one.name]) for one in loaded]
     if as_json:
-        print_json(dict(found))
+        print_json(dict(in_order))
     else:
-        print_checks(found, lm.name)
+        print_checks(in_order, lm.name)
 
 
-def measured(lm: Any, dictionary: Any, corpora: tuple[str, ...]) -> dict[str, Any]:
-    """The self-check as plain data, its words among them."""
+def measure_all(
+    lm: Any, dictionaries: Sequence[Any], corpora: tuple[str, ...], found: dict[str, dict[str, Any]]
+) -> Iterator[Any]:
+    """Fill `found` with each dictionary's self-check as plain data, its words among them, yielding
+    how far it is. Dictionaries that want BOS and those that don't are measured apart."""
     from backend import selfcheck
     from backend.corpus import chat_renderer, open_corpora, plan_sequences
-    from backend.harvest.probe import first_of_documents
+    from backend.harvest.probe import check_pieces
+    from backend.harvest.shard import Progress
+    from backend.selfcheck_run import check_all
 
     render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
-    with tempfile.TemporaryDirectory() as folder:
-        plan = plan_sequences(
-            open_corpora(list(corpora), render=render), lm.tokenizer, Path(folder), tokens=TOKENS,
-            context_size=min(128, lm.n_ctx), bos=selfcheck.bos_for(lm, [dictionary]),
-            special_ids=lm.special_ids, d_vocab=lm.d_vocab,
-        )  # fmt: skip
-        result = selfcheck.check(lm, dictionary, first_of_documents(plan))
-    return {**asdict(result), "words": selfcheck.words(result), "notes": list(dictionary.notes)}
+    for with_bos in (True, False):
+        group = [one for one in dictionaries if selfcheck.wants_bos(one) is with_bos]
+        if not group:
+            continue
+        yield Progress("read corpus", 0, 1, "")
+        with tempfile.TemporaryDirectory() as folder:
+            plan = plan_sequences(
+                open_corpora(list(corpora), render=render),
+                lm.tokenizer,
+                Path(folder),
+                tokens=TOKENS,
+                context_size=min(128, lm.n_ctx),
+                bos=selfcheck.bos_for(lm, group),
+                special_ids=lm.special_ids,
+                d_vocab=lm.d_vocab,
+            )
+            pieces = check_pieces(plan)
+        steps = check_all(lm, group, pieces)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                for one in group:
+                    result = end.value[one.name]
+                    words = {"words": selfcheck.words(result), "notes": list(one.notes)}
+                    found[one.name] = result.plain() | words
+                break
+            yield Progress("self-check", step.done, step.total, "passes")
 
 
 def print_checks(found: list[tuple[str, dict[str, Any]]], model: str) -> None:
@@ -85,15 +113,31 @@ def print_checks(found: list[tuple[str, dict[str, Any]]], model: str) -> None:
 
 def rows(numbers: dict[str, Any]) -> list[tuple[str, str]]:
     """Label and value of each line."""
-    n = f"{count(numbers['n_tokens'])} tokens of {count(numbers['n_documents'])} documents"
+    pieces = plural(numbers["n_pieces"], "piece")
+    n = f"{plural(numbers['n_tokens'], 'token')} in {pieces} of "
+    n += plural(numbers["n_documents"], "document")
     l0, published = measure(numbers["l0"]), numbers["published_l0"]
+    delta, margin = measure(numbers["delta_ce"]), numbers["delta_ce_margin"]
+    if margin is not None:
+        delta += f" ± {measure(margin, 2)}"
     return [
         ("measured on", n),
+        (
+            "loss of the model",
+            f"{measure(numbers['ce_clean'])} nats per token; from the tokens' frequencies alone "
+            f"{measure(numbers['ce_unigram'])}",
+        ),
         ("explained variance", measure(numbers["explained_variance"])),
         ("L0", f"{l0} (published {measure(published)})" if published else l0),
-        ("ΔCE", f"{measure(numbers['delta_ce'])} nats per token"),
-        ("loss recovered", f"{measure(numbers['recovery_mean'])} against mean ablation, "
-         f"{measure(numbers['recovery_zero'])} against zero"),
-        ("silent so far", f"{100 * numbers['dead_share']:.1f} % of features; such a feature is "
-         f"rarer than {measure(numbers['dead_bound'])} (95 %)"),
-    ]  # fmt: skip
+        ("ΔCE", f"{delta} nats per token (95 %, {count(numbers['delta_ce_pieces'])} pieces)"),
+        (
+            "loss recovered",
+            f"{measure(numbers['recovery_mean'])} against mean ablation, "
+            f"{measure(numbers['recovery_zero'])} against zero",
+        ),
+        (
+            "silent so far",
+            f"{100 * numbers['dead_share']:.1f} % of features; such a feature is "
+            f"rarer than {measure(numbers['dead_bound'])} (95 %)",
+        ),
+    ]

@@ -20,8 +20,9 @@ from app.commands.terminal import console
 LINE_EVERY_S = 10.0
 
 
-def report(steps: Iterator[Any], name: Callable[[], str]) -> None:
-    """Draw `backend`'s progress until the work ends; on Ctrl-C say how to go on."""
+def report(steps: Iterator[Any], name: Callable[[], str] | None = None) -> None:
+    """Draw `backend`'s progress until the work ends. On Ctrl-C say how to go on with the harvest
+    whose id `name` gives; without `name` the work keeps nothing."""
     out = console(stderr=True)
     try:
         if out.is_terminal:
@@ -29,6 +30,8 @@ def report(steps: Iterator[Any], name: Callable[[], str]) -> None:
         else:
             lines(steps)
     except KeyboardInterrupt:
+        if name is None:
+            raise
         what = f"harvest {name()}" if name() else "the harvest"
         way_on = "run the same command again to go on"
         out.print(f"\nStopped. What {what} has so far is kept: {way_on}.")

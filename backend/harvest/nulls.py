@@ -19,7 +19,7 @@ from backend.dictionaries.base import Dictionary
 from backend.dictionaries.null import DRAWS, ON_SHUFFLED, NullFacts, on_shuffled, save, seed_of
 from backend.harvest.checkpoint import WorkLock
 from backend.harvest.feed import Batch, Feed, batches
-from backend.harvest.probe import PAIR_BUDGET, SAMPLE_BUDGET, SCALE_SEQUENCES, Probe
+from backend.harvest.probe import PAIR_BUDGET, SAMPLE_BUDGET, Probe
 from backend.harvest.segments import at
 from backend.harvest.shard import encode, place
 from backend.lm import Lm
@@ -30,6 +30,8 @@ from feature_store.null_dictionaries import SHUFFLED
 
 SAMPLE_TOKENS = 16_384
 """Counted tokens that set the thresholds, about: a whole number of sequences."""
+SCALE_SEQUENCES = 64
+"""Sequences on which a null dictionary's scales are measured."""
 SAMPLE_BATCH = 2048
 """Tokens of one forward pass of the sample; not the harvest's, so that nothing hangs on that."""
 UNCHECKED = (*(f"null-{kind}" for kind in DRAWS), ON_SHUFFLED)

@@ -4,6 +4,8 @@ Measured once on the plan's first documents and kept beside the plan, so that a 
 every shard work with the same numbers.
 """
 
+import math
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,27 +16,28 @@ from backend import selfcheck
 from backend.corpus import SequencePlan
 from backend.dictionaries.base import Dictionary
 from backend.harvest.accumulator import Shape
-from backend.harvest.feed import Feed, batches
-from backend.harvest.shard import encode
 from backend.harvest.statistics import top_octave
 from backend.lm import Lm
 from backend.processing import Processing
+from backend.selfcheck import SelfCheck
+from backend.selfcheck_batches import PIECES, POSITIONS, Piece
+from backend.selfcheck_run import CheckStep, check_all
+from feature_store.errors import InputError
 
-DOCUMENTS = 50
-POSITIONS = 128
-SCALE_SEQUENCES = 64
 PAIR_BUDGET = 1 << 21
 """Pairs of co-active features counted for one dictionary, about."""
 SAMPLE_BUDGET = 1 << 21
 """Non-zero activations whose tokens are counted for one dictionary, about."""
+LEAST_MIDDLE = 16
+"""Tokens below which the rest of a sequence is no piece of its own."""
 
 
 @dataclass(frozen=True)
 class Probe:
     """One dictionary's measurements, as plain data."""
 
-    check: dict[str, float | None]
-    """The fields of `selfcheck.SelfCheck`."""
+    check: dict[str, Any]
+    """The fields of `selfcheck.SelfCheck`; what is not finite is absent."""
     words: list[str]
     """What the self-check says in words; empty when nothing is suspicious."""
     largest: float
@@ -58,49 +61,70 @@ class Probe:
 
 
 def probe(
-    lm: Lm,
-    dictionary: Dictionary,
-    feed: Feed,
-    processing: Processing,
-    forward_batch: int,
-    known: selfcheck.Known,
-) -> Probe:
-    """Check the dictionary on ≥ 50 documents where there are, and measure its scales.
+    lm: Lm, dictionaries: Sequence[Dictionary], plan: SequencePlan
+) -> Generator[CheckStep, None, dict[str, Probe]]:
+    """Check the dictionaries on 50 pieces of the plan's documents, and measure their scales there.
 
-    `known` is shared by the dictionaries of a harvest.
+    InputError where activations or features are not finite: nothing of that could be stored.
     """
-    check = selfcheck.check(lm, dictionary, first_of_documents(feed.plan), known)
-    largest = largest_activation(lm, dictionary, feed, processing, forward_batch)
+    checks = yield from check_all(lm, dictionaries, check_pieces(plan))
+    return {name: probe_of(name, check, plan.n_tokens) for name, check in checks.items()}
+
+
+def probe_of(name: str, check: SelfCheck, n_tokens: int) -> Probe:
+    """What a harvest of `n_tokens` needs of a self-check."""
+    words = selfcheck.words(check)
+    if not all(map(math.isfinite, (check.largest, check.explained_variance or 0.0))):
+        raise InputError(f"{name} cannot be harvested. {words[0]}")
     active = max(check.l0, 1.0)
     pairs = active * max(active - 1, 1.0) / 2
     return Probe(
-        check=asdict(check),
-        words=selfcheck.words(check),
-        largest=largest,
-        coactive_rate=min(1.0, PAIR_BUDGET / (pairs * feed.plan.n_tokens)),
-        sample_rate=min(1.0, SAMPLE_BUDGET / (active * feed.plan.n_tokens)),
+        check=check.plain(),
+        words=words,
+        largest=check.largest,
+        coactive_rate=min(1.0, PAIR_BUDGET / (pairs * n_tokens)),
+        sample_rate=min(1.0, SAMPLE_BUDGET / (active * n_tokens)),
     )
 
 
-def first_of_documents(plan: SequencePlan) -> list[list[int]]:
-    """The first sequence of each of the first documents, cut for the self-check."""
-    _, numbers = np.unique(np.asarray(plan.document), return_index=True)
-    return [plan.tokens(int(i))[:POSITIONS].tolist() for i in numbers[:DOCUMENTS]]
+def check_pieces(plan: SequencePlan) -> list[Piece]:
+    """Return up to 50 pieces of the plan for the self-check, from as many documents as there are.
+
+    With 50 documents, the beginning of the first 50. With fewer, further pieces out of the middles
+    of the longer ones, spread evenly over each.
+    """
+    by_document: dict[int, list[Piece]] = {}
+    for number in range(plan.n_sequences):
+        document = int(plan.document[number])
+        if document not in by_document and len(by_document) == PIECES:
+            break
+        of_sequence = cut_sequence(plan.tokens(number).tolist(), plan.bos)
+        by_document.setdefault(document, []).extend(Piece(t, document) for t in of_sequence)
+    documents = list(by_document.values())
+    wanted = shares([len(pieces) for pieces in documents], PIECES)
+    return [
+        pieces[index]
+        for pieces, n in zip(documents, wanted, strict=True)
+        for index in np.linspace(0, len(pieces) - 1, n).round().astype(int).tolist()
+    ]
 
 
-@torch.inference_mode()
-def largest_activation(
-    lm: Lm, dictionary: Dictionary, feed: Feed, processing: Processing, forward_batch: int
-) -> float:
-    """Largest |activation| on the first sequences; 0 if nothing fires there."""
-    lengths = np.asarray(feed.plan.length[:SCALE_SEQUENCES])
-    largest = 0.0
-    for sequences in batches(lengths, forward_batch):
-        batch = feed.batch(sequences)
-        acts = lm.activations(batch.tokens, [dictionary.hook_name], processing)
-        values = encode(dictionary, acts[dictionary.hook_name], batch, "exact").value
-        largest = max(largest, float(values.abs().max()) if len(values) else 0.0)
-    return largest
+def cut_sequence(tokens: list[int], bos: int | None) -> list[list[int]]:
+    """A sequence in pieces of at most 128 tokens, each with BOS in front where that is used."""
+    front = tokens[:1] if bos is not None else []
+    body, step = tokens[len(front) :], POSITIONS - len(front)
+    cut = [front + body[i : i + step] for i in range(0, max(len(body), 1), step)]
+    return [cut[0], *(piece for piece in cut[1:] if len(piece) >= LEAST_MIDDLE)]
+
+
+def shares(have: list[int], n: int) -> list[int]:
+    """How many each gives so that together they give `n`, or all they have: as even as can be."""
+    wanted = [0] * len(have)
+    while sum(wanted) < min(n, sum(have)):
+        for i in sorted(range(len(have)), key=lambda i: (wanted[i], i)):
+            if wanted[i] < have[i] and sum(wanted) < n:
+                wanted[i] += 1
+    return wanted
 
 
 @torch.inference_mode()

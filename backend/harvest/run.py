@@ -40,7 +40,7 @@ from backend.harvest.work_folder import (
 )
 from backend.lm import Lm
 from backend.processing import Processing, agree
-from backend.selfcheck import Known, bos_for, fit
+from backend.selfcheck import bos_for, fit
 from feature_store.atomic_file import write_file
 from feature_store.catalog import utc_now
 from feature_store.errors import InputError
@@ -247,18 +247,32 @@ class Harvest:
             saved = parse_json(path.read_text())
             self.probes = {name: Probe(**fields) for name, fields in saved.items()}
             return
-        known: Known = {}
-        for number, dictionary in enumerate(found):
-            yield Progress("self-check", number, len(found), "dictionaries")
+        checked = [d for d in found if d.architecture not in nulls.UNCHECKED]
+        yield from self._check(models.lm, checked, feed.plan)
+        batch = self.request.plan.forward_batch
+        for number, dictionary in enumerate(d for d in found if d not in checked):
+            yield Progress("scales of null dictionaries", number, len(found), "dictionaries")
             with self.stages("self-check"):
-                batch, lm = self.request.plan.forward_batch, models.of(dictionary)
-                self.probes[dictionary.name] = (
-                    nulls.unchecked(lm, dictionary, feed, processing, batch)
-                    if dictionary.architecture in nulls.UNCHECKED
-                    else probe(lm, dictionary, feed, processing, batch, known)
+                self.probes[dictionary.name] = nulls.unchecked(
+                    models.of(dictionary), dictionary, feed, processing, batch
                 )
         plain = {name: one.plain() for name, one in self.probes.items()}
         write_file(path, dump_json(plain, indent=1))
+
+    def _check(
+        self, lm: Lm, dictionaries: list[Dictionary], plan: SequencePlan
+    ) -> Iterator[Progress]:
+        """The self-check of all trained dictionaries together, and their scales."""
+        yield Progress("self-check", 0, 1, "passes")
+        steps = probe(lm, dictionaries, plan)
+        while True:
+            with self.stages("self-check"):
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    self.probes |= end.value
+                    return
+            yield Progress("self-check", step.done, step.total, "passes")
 
     def _publish(
         self, frame: Frame, job: Job, runs: list[ShardRun], count: int, target: Path
