@@ -20,10 +20,12 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from feature_store.annotations import Annotations
 from feature_store.attached import Attach, attached
 from feature_store.errors import InputError
-from feature_store.locks import holder
+from feature_store.locks import holder, is_damage
 from feature_store.records import Annotation, FeatureId
+from feature_store.schema_check import columns_made_by, find_difference, read_columns
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+MIGRATION = "CREATE TABLE IF NOT EXISTS migration (name VARCHAR PRIMARY KEY)"
 PATIENCE_S = 15.0
 """How long a transaction waits for other processes before it gives up."""
 Kind = Literal["label", "note", "star"]
@@ -50,7 +52,7 @@ class Catalog:
         """
         if not self.writable:
             raise InputError(f"{self.path} cannot be written: it was opened read-only.")
-        with self._lock, self._opened(patience_s) as db:
+        with self._lock, sentences(self.path), self._opened(patience_s) as db:
             if not self._migrated:
                 migrate(db, self.path)
                 self._migrated = True
@@ -129,7 +131,7 @@ class Catalog:
             with self.transaction(patience_s) as db:
                 yield db
             return
-        with self._lock, self._opened(patience_s) as db:
+        with self._lock, sentences(self.path, read_only=True), self._opened(patience_s) as db:
             yield db
 
     def _opened(
@@ -148,13 +150,13 @@ class Catalog:
         )
         try:
             retrying(attach)
-        except (duckdb.IOException, duckdb.ResourceInUseException) as error:
+        except duckdb.Error as error:
             if pid := holder_of(error):
                 raise InputError(
                     f"{self.path} has been locked by process {pid} for over {patience_s:g} s. "
                     "Close that program, or wait until it is done, and try again."
                 ) from error
-            raise InputError(f"{self.path} is not a catalog, or it is damaged: {error}") from error
+            raise InputError(foreign(self.path, first_line(error))) from error
 
 
 def holder_of(error: BaseException) -> int | None:
@@ -164,10 +166,47 @@ def holder_of(error: BaseException) -> int | None:
     return holder(error) if isinstance(error, duckdb.IOException) else None
 
 
+@contextmanager
+def sentences(path: Path, *, read_only: bool = False) -> Iterator[None]:
+    """Turn what DuckDB raises over a catalog's bytes or foreign tables into an InputError."""
+    try:
+        yield
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        if read_only:
+            raise InputError(
+                f"{path} was written by an older Saefari ({first_line(error)}). Open the store "
+                "once where it can be written, which brings it up to date."
+            ) from error
+        raise InputError(foreign(path, first_line(error))) from error
+    except duckdb.Error as error:
+        if not is_damage(error):
+            raise
+        raise InputError(
+            f"{path} cannot be read or written: {first_line(error)}. Nothing was changed. Free "
+            "space on the disk, or put back a copy of the file."
+        ) from error
+
+
+def first_line(error: duckdb.Error) -> str:
+    """Return what DuckDB says of an error, without its hints and without a full stop."""
+    return str(error).splitlines()[0].rstrip(".")
+
+
+def foreign(path: Path, why: str) -> str:
+    """Return the sentence for a file that is no catalog of this Saefari."""
+    return (
+        f"{path} is not a catalog of Saefari, or it was changed or damaged ({why}). Move it away: "
+        "a new one is made, and what the old one holds stays in it."
+    )
+
+
 def migrate(db: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Apply, in order and in one transaction, the migrations that this catalog has not had."""
+    """Apply, in order and in one transaction, the migrations that this catalog has not had.
+
+    Raises InputError for a catalog of a newer Saefari, and for tables of another program.
+    """
     db.begin()
-    db.execute("CREATE TABLE IF NOT EXISTS migration (name VARCHAR PRIMARY KEY)")
+    db.execute(MIGRATION)
     done = {name for (name,) in db.execute("SELECT name FROM migration").fetchall()}
     files = sorted(MIGRATIONS.glob("*.sql"))
     if unknown := done - {file.name for file in files}:
@@ -181,6 +220,9 @@ def migrate(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     if fresh:
         names = [file.name for file in fresh]
         db.execute("INSERT INTO migration SELECT unnest(?::VARCHAR[])", [names])
+    expected = columns_made_by(MIGRATION, *(file.read_text("utf-8") for file in files))
+    if wrong := find_difference(read_columns(db), expected):
+        raise InputError(foreign(path, wrong))
     db.commit()
 
 

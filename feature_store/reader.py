@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
 from feature_store.errors import InputError, pick
-from feature_store.harvest_file import SCHEMA
-from feature_store.locks import holder
+from feature_store.harvest_file import DDL, SCHEMA
+from feature_store.locks import holder, is_damage
 from feature_store.records import (
     Context,
     DictionaryInfo,
@@ -26,6 +26,7 @@ from feature_store.records import (
     SilentWindow,
     Split,
 )
+from feature_store.schema_check import columns_made_by, find_difference, read_columns
 from feature_store.vocabulary import Sequences, Vocabulary
 
 R = TypeVar("R")
@@ -65,13 +66,8 @@ class HarvestFile:
         """Raises InputError for a file that is damaged, locked, or of another schema."""
         self.path = path
         self._db = connect(path)
+        self._check_schema()
         self.record = self._one(Harvest, "harvest")
-        if self.record.schema > SCHEMA:
-            self.close()
-            raise InputError(
-                f"{path.name} was written by a newer Saefari (schema {self.record.schema}; this "
-                f"one reads up to {SCHEMA}). Upgrade Saefari, or harvest again with --again."
-            )
         self.dictionaries: dict[str, DictionaryInfo] = {
             info.dictionary: info for info in self._all(DictionaryInfo, "dictionary")
         }
@@ -142,6 +138,8 @@ class HarvestFile:
         """A feature's statistics, logits and neighbours."""
         self.check(feature)
         block = self._block(feature.dictionary, feature.index // BLOCK)
+        if feature.index % BLOCK >= block.num_rows:
+            raise InputError(damaged(self.path))
         row: dict[str, Any] = block.slice(feature.index % BLOCK, 1).to_pylist()[0]
         for side in ("positive", "negative"):
             row[side] = Side(**row[side]) if row[side] else None
@@ -250,6 +248,34 @@ class HarvestFile:
                 self._blocks.pop(next(iter(self._blocks)))
         return block
 
+    def _check_schema(self) -> None:
+        """Raise InputError for a file of another schema, or of another program's tables."""
+        try:
+            with self._cursor() as cur:
+                found = read_columns(cur)
+                schemas = cur.execute("SELECT schema FROM harvest").fetchall()
+        except duckdb.Error as error:
+            self._refuse(str(error).splitlines()[0])
+        (schema,) = schemas[0] if schemas else (SCHEMA,)
+        if schema != SCHEMA:
+            self.close()
+            newer = isinstance(schema, int) and schema > SCHEMA
+            whose = "a newer Saefari" if newer else "no Saefari that this one can read"
+            mend = "Upgrade Saefari, or harvest" if newer else "Harvest"
+            raise InputError(
+                f"{self.path.name} was written by {whose} (schema {schema}; this one reads "
+                f"{SCHEMA}). {mend} again with --again."
+            )
+        if wrong := find_difference(found, columns_made_by(DDL.read_text("utf-8"))):
+            self._refuse(wrong)
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.close()
+        raise InputError(
+            f"{self.path.name} is a DuckDB file but not a harvest that this Saefari reads ({why}). "
+            "Move it out of harvests/."
+        )
+
     def _one(self, record: type[R], table: str) -> R:
         rows = self._all(record, table)
         if len(rows) != 1:
@@ -262,15 +288,8 @@ class HarvestFile:
 
     def _all(self, record: type[R], table: str) -> list[R]:
         names = ", ".join(field.name for field in fields(record))  # type: ignore[arg-type]  # R is a dataclass
-        try:
-            with self._cursor() as cur:
-                rows = cur.execute(f"SELECT {names} FROM {table}").fetchall()
-        except duckdb.Error as error:
-            self.close()
-            raise InputError(
-                f"{self.path.name} is a DuckDB file but not a harvest that this Saefari reads "
-                f"({str(error).splitlines()[0]}). Move it out of harvests/."
-            ) from error
+        with self._cursor() as cur:
+            rows = cur.execute(f"SELECT {names} FROM {table}").fetchall()
         return [record(*row) for row in rows]
 
 
@@ -286,15 +305,6 @@ def connect(path: Path) -> duckdb.DuckDBPyConnection:
         if is_damage(error):
             raise InputError(damaged(path)) from error
         raise
-
-
-def is_damage(error: duckdb.Error) -> bool:
-    """Whether DuckDB stumbled over the file's bytes, not over what it was asked.
-
-    A block whose checksum is wrong raises the base class, with no type of its own.
-    """
-    kinds = (duckdb.IOException, duckdb.FatalException, duckdb.SerializationException)
-    return isinstance(error, kinds) or "checksum" in str(error)
 
 
 def damaged(path: Path) -> str:

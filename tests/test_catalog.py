@@ -180,14 +180,16 @@ def test_a_newer_catalog(catalog: Catalog) -> None:
 @pytest.mark.parametrize("content", [b"not a database at all" * 500, b""])
 def test_a_damaged_catalog(catalog: Catalog, content: bytes) -> None:
     catalog.path.write_bytes(content)
-    with pytest.raises(InputError, match="is not a catalog, or it is damaged: "):
+    with pytest.raises(
+        InputError, match="is not a catalog of Saefari, or it was changed or damaged"
+    ):
         catalog.annotate(A, "label", "dogs")
 
 
 def test_a_database_of_another_kind_is_not_looked_up_on_the_network(catalog: Catalog) -> None:
     with sqlite3.connect(catalog.path) as db:
         db.execute("CREATE TABLE annotation (label)")
-    with pytest.raises(InputError, match="damaged: .* is not a valid DuckDB database file"):
+    with pytest.raises(InputError, match="damaged .*is not a valid DuckDB database file"):
         catalog.annotate(A, "label", "dogs")
 
 

@@ -1,0 +1,53 @@
+"""Whether a DuckDB file has the tables that Saefari made, each with its columns and types."""
+
+from collections.abc import Mapping
+from functools import cache
+
+import duckdb
+
+COLUMNS = """
+    SELECT table_name, column_name, data_type FROM duckdb_columns()
+    WHERE database_name = current_database() AND schema_name = 'main' AND NOT internal
+    ORDER BY table_oid, column_index
+"""
+Tables = Mapping[str, Mapping[str, str]]
+"""Table -> column -> type, as DuckDB writes it."""
+
+
+@cache
+def columns_made_by(*statements: str) -> Tables:
+    """Return the tables that these statements make in an empty database."""
+    with duckdb.connect(config={"threads": 1}) as db:
+        for statement in statements:
+            db.execute(statement)
+        return read_columns(db)
+
+
+def read_columns(db: duckdb.DuckDBPyConnection) -> Tables:
+    """Return the tables of the database that a connection uses."""
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in db.execute(COLUMNS).fetchall():
+        found.setdefault(table, {})[column] = kind
+    return found
+
+
+def find_difference(found: Tables, expected: Tables) -> str | None:
+    """Return what is wrong first with the tables that were found; None where nothing is.
+
+    Tables that are not expected are nobody's business; columns that are not expected are refused,
+    because rows are written to all columns of a table.
+    """
+    for table, columns in expected.items():
+        if table not in found:
+            return f"it has no table {table!r}"
+        for column, kind in columns.items():
+            if column not in found[table]:
+                return f"its table {table!r} has no column {column!r}"
+            if found[table][column] != kind:
+                return (
+                    f"the column {column!r} of its table {table!r} holds {found[table][column]} "
+                    f"and not {kind}"
+                )
+        if extra := [name for name in found[table] if name not in columns]:
+            return f"its table {table!r} has the column {extra[0]!r}, which is not Saefari's"
+    return None
