@@ -37,3 +37,13 @@ def plural(n: int, noun: str) -> str:
     """`1 document`, `12 documents`."""
     ending = noun if n == 1 else f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
     return f"{count(n)} {ending}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as `40 s`, `12 min`, `3.5 h` or `4 days`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))}{THIN}s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)}{THIN}min"
+    hours = seconds / 3600
+    return f"{measure(hours, 2)}{THIN}h" if hours < 72 else f"{round(hours / 24)} days"

@@ -4,7 +4,7 @@ from typing import Literal
 
 from feature_store.foreign_data import ForeignRecord, Moment, Name, Real, Table, Text, WholeNumber
 
-State = Literal["queued", "running", "paused", "done", "failed", "cancelled", "lost"]
+State = Literal["queued", "running", "paused", "done", "failed", "cancelled", "stopped", "lost"]
 
 
 class JobRequest(ForeignRecord):
@@ -20,7 +20,7 @@ class JobRequest(ForeignRecord):
 class JobProgress(ForeignRecord):
     """state.json: how a job stands."""
 
-    state: Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled", "stopped"]
     queued: Moment | None = None
     started: Moment | None = None
     ended: Moment | None = None

@@ -28,8 +28,8 @@ from feature_store.errors import InputError, pick
 from feature_store.job_records import JobProgress, JobRequest, State
 from feature_store.strict_json import dump_json, parse_json
 
-ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
-RESUMABLE: tuple[State, ...] = ("failed", "cancelled", "lost")
+ENDED: tuple[State, ...] = ("done", "failed", "cancelled", "stopped")
+RESUMABLE: tuple[State, ...] = ("failed", "cancelled", "stopped", "lost")
 PATIENCE_S = 60.0
 """How long a process may take to begin before its job counts as lost."""
 SHOWN = ("done", "total", "note", "error", "result", "started", "ended")
@@ -50,7 +50,8 @@ class Job:
     arguments: dict[str, Any]
     created: datetime
     state: State
-    """`lost`: its process went away without a word."""
+    """`stopped`: ended by Ctrl-C or after a trial, and can go on. `lost`: its process went away
+    without a word."""
     asked: Literal["", "pause", "cancel"]
     """A wish that its process has not answered yet."""
     done: int = 0

@@ -27,6 +27,10 @@ class Cancelled(Exception):
     """Somebody asked the job to end; raised at a step of the work, and nobody's mistake."""
 
 
+class Stopped(Exception):
+    """The work ends before it is done and can go on later, as after a trial of a few questions."""
+
+
 class Work:
     """How the process at a job reports and listens. Used by one thread."""
 
@@ -40,17 +44,19 @@ class Work:
         self._writing = threading.Lock()  # the watcher writes too
         self._write()
 
-    def progress(self, done: int, total: int, note: str) -> None:
+    def progress(self, done: int, total: int, note: str, eta_s: float | None = None) -> None:
         """Say how far the stage `note` is; wait while paused. Raises Cancelled when asked to end.
 
-        Call it as often as convenient: it writes a few times a second at most.
+        `eta_s`: seconds left, where the work knows better than its pace so far. Call it as often as
+        convenient: it writes a few times a second at most.
         """
         if note != self._stage[0]:
             self._stage = (note, done, time.monotonic())
             self.log(note)
         _, first, began = self._stage
         took = time.monotonic() - began
-        eta_s = took * (total - done) / (done - first) if done > first else None
+        if eta_s is None and done > first:
+            eta_s = took * (total - done) / (done - first)
         self._state |= {"done": done, "total": total, "note": note, "eta_s": eta_s}
         if done == first or done >= total or time.monotonic() - self._written > WRITE_EVERY_S:
             self._write()
@@ -69,7 +75,7 @@ class Work:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line.rstrip()}\n")
 
     def end(self, state: State, *, error: str = "", result: dict[str, Any] | None = None) -> None:
-        """The last word: done with a result, failed with a sentence, or cancelled."""
+        """The last word: done with a result, failed with a sentence, cancelled or stopped."""
         self._state |= {
             "state": state, "ended": stamp(datetime.now(UTC)), "eta_s": None, "error": error,
             "result": record_nonfinite(result or {}),
@@ -138,6 +144,12 @@ def carry_out(job: Job, do: Callable[[Work], dict[str, Any]]) -> State:
         except Cancelled:
             work.end("cancelled")
             return "cancelled"
+        except Stopped:
+            work.end("stopped")
+            return "stopped"
+        except KeyboardInterrupt:
+            work.end("stopped")
+            raise
         except Exception as error:  # a process's end: the log has the whole of it
             expected = isinstance(error, InputError)
             if not expected:

@@ -111,8 +111,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     monkeypatch.setattr("autointerp.jobs.flow.LOOK_S", 0.001)
     plain = Work.progress
 
-    def progress(self: Work, done: int, total: int, note: str) -> None:
-        plain(self, done, total, note)
+    def progress(self: Work, done: int, total: int, note: str, *more: float | None) -> None:
+        plain(self, done, total, note, *more)
         if done >= n:
             raise Cancelled
 
@@ -272,7 +272,8 @@ def test_a_model_that_thinks_has_room_for_it(
             (tmp_path / "servers.toml").write_text(text)
             given = {"base_url": running.base_url, "model": "m"}
             explain(store, "top:1", "max-activating", **given)
-            score(store, "top:1", "detection", judge="openai", **given)
+            with pytest.raises(InputError, match="No question got a usable answer"):
+                score(store, "top:1", "detection", judge="openai", **given)
         rooms.append([body["max_tokens"] for body in running.bodies])
     assert len(rooms[0]) > 2 and rooms[1] == [n + 500 for n in rooms[0]]
 

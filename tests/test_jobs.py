@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.jobs.asking import Teller, so_far
+from autointerp.jobs.questions_tally import QuestionTally
 from feature_store.errors import InputError
 from feature_store.jobs import ENDED, PATIENCE_S, Job, Jobs, stamp, write_json
 from feature_store.work import Cancelled, Work, carry_out, take
@@ -268,6 +269,6 @@ def test_two_threads_may_write_one_file(tmp_path: Path) -> None:
 def test_nothing_is_told_after_the_last_word(job: Job) -> None:
     with take(job) as work:
         teller = Teller(work, "", None)
-        teller.write({"found": 2}, last=True)
-        teller.write({"found": 1})
+        teller.write({"found": 2}, QuestionTally(), last=True)
+        teller.write({"found": 1}, QuestionTally())
     assert so_far(job)["found"] == 2

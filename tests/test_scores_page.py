@@ -199,10 +199,14 @@ def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
         "is silent"
     )
     means = {"e: detection": {"n": 7, "mean": None, "low": None, "high": None}}
-    so_far = {"means": means, "calls": 12, "cost": None, "refused": 1}
+    so_far = {"means": means, "calls": 12, "cost": None,
+              "no_reply": {"timeout": 1, "lost": 2}}  # fmt: skip
     write_json(job.folder / "so_far.json", so_far)
     said = telling.line(job)
-    assert said == "12 calls, 1 refused, cost not known · e: detection too few for a mean (7)"
+    assert said == (
+        "12 calls, cost not known · 3 more attempts without a reply: 1 timed out, "
+        "2 under way when the process ended · e: detection too few for a mean (7)"
+    )
 
 
 def test_choices_of_the_url_that_are_not_there_are_the_usual(whole: Store) -> None:

@@ -1,13 +1,12 @@
 """`saefari explain`: sentences about features, by a language model or without one."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from app.commands.judging import agreed, launch, say
+from app.commands.judging import estimate_first, launch, say
 from app.jobs import explaining
-from app.jobs.asking import Asking
+from app.jobs.asking import Asking, keep_estimate
 from app.jobs.explaining import Explaining
 from feature_store.store import Store
 
@@ -22,10 +21,10 @@ def explain(
     given = explaining.checked(
         opened, Explaining(harvest_id or "", dictionary, features, names, asking, seed)
     )
-    if given.asking.base_url and not agreed(explaining.estimate(opened, given), yes=yes):
-        raise click.Abort
-    options: dict[str, Any] = {"background": background}
-    job = launch(opened, "explain", given.to_json(), given.what, explaining.do, **options)
+    what = (opened, "explain", given.to_json(), given.what, explaining.do)
+    found = estimate_first(what, lambda: explaining.estimate(opened, given), given.asking, yes=yes)
+    keep = (lambda job: keep_estimate(job, found)) if found else (lambda job: None)
+    job = launch(*what, background=background, before=keep)
     if background:
         click.echo(job.id)
     else:

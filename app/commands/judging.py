@@ -11,10 +11,12 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.commands.terminal import console, print_json
-from app.jobs.asking import so_far
+from app.jobs.asking import TRIAL_QUESTIONS, Asking, so_far, wish_trial
+from app.jobs.estimate_words import LONG_S, describe_estimate
 from app.jobs.starting import spawn
+from app.scores import telling
 from app.scores.words import says_yes
-from app.wording import count, plural
+from app.wording import count, duration, plural
 from autointerp.jobs.estimate import Estimate
 from feature_store.errors import InputError
 from feature_store.explanations import PERSON
@@ -29,11 +31,16 @@ LINE_EVERY_S = 10.0
 def launch(
     store: Store, kind: str, arguments: Mapping[str, Any], what: str,
     do: Callable[[Store, Work], dict[str, Any]], *, background: bool,
+    before: Callable[[Job], None] = lambda job: None,
 ) -> Job:  # fmt: skip
     """Begin the job, or the same one again where it was left off, and see it to its end; in the
-    background, only begin it. InputError when it failed."""
+    background, only begin it. InputError when it failed.
+
+    `before` puts more into the job's folder before it begins.
+    """
     jobs = Jobs(store.path)
     job = begin(jobs, kind, arguments, what)
+    before(job)
     if background:
         spawn(store.path, job)
         return job
@@ -87,21 +94,27 @@ def watch(jobs: Jobs, job: Job, over: threading.Event) -> None:
         while not over.wait(POLL_S):
             now = jobs.get(job.id)
             said += POLL_S
+            facts = so_far(now)
+            told = [telling.answered(now, facts), telling.live(facts), costs(facts), time_left(now)]
+            more = " · ".join(filter(None, told))
             bar.update(
                 task, description=now.note, completed=now.done, total=now.total or None,
-                cost=costs(so_far(now)),
+                cost=more,
             )  # fmt: skip
             if not out.is_terminal and said >= LINE_EVERY_S:
                 said = 0.0
-                line = f"{now.note}: {now.done:,} of {now.total:,} {costs(so_far(now))}"
-                click.echo(line.rstrip(), err=True)
+                line = f"{now.note}: {now.done:,} of {plural(now.total, 'feature')}"
+                click.echo(" · ".join(filter(None, [line, more])), err=True)
 
 
 def costs(facts: Mapping[str, Any]) -> str:
     """`1 200 calls, $0.034`, or nothing before the first call."""
-    if not facts.get("calls"):
-        return ""
-    return f"{plural(facts['calls'], 'call')}, {dollars(facts['cost'])}"
+    return telling.asked(facts)
+
+
+def time_left(job: Job) -> str:
+    """`about 2.5 h left`, or nothing while that is not known."""
+    return f"about {duration(job.eta_s)} left" if job.eta_s else ""
 
 
 def dollars(cost: float | None) -> str:
@@ -110,19 +123,53 @@ def dollars(cost: float | None) -> str:
 
 
 def agreed(found: Estimate, *, yes: bool) -> bool:
-    """Say what it will take. On a terminal, ask before anything that costs, or may."""
+    """Say what it will take. On a terminal, ask before anything that costs, or takes long."""
     if not found.calls:
         return True
-    tokens = found.tokens_in + found.tokens_out
-    click.echo(
-        f"About {count(round(found.calls))} calls and {count(round(tokens))} tokens for "
-        f"{plural(round(found.features), 'feature')}, {dollars(found.cost)} "
-        f"(worked out on {found.sampled}).",
-        err=True,
-    )
-    if yes or found.cost == 0 or not sys.stdin.isatty():
+    click.echo(describe_estimate(found), err=True)
+    cheap = found.cost == 0 and (found.seconds or 0.0) < LONG_S
+    if yes or cheap or not sys.stdin.isatty():
         return True
     return click.confirm("Go on?", err=True)
+
+
+JobToLaunch = tuple[Store, str, Mapping[str, Any], str, Callable[[Store, Work], dict[str, Any]]]
+"""Store, kind, arguments, what it works on in words, and what does it: as `launch` takes them."""
+
+
+def estimate_first(
+    what: JobToLaunch, estimate: Callable[[], Estimate], asking: Asking, *, yes: bool
+) -> Estimate | None:
+    """Say what a job will take before it begins, and on a terminal ask whether to go on.
+
+    None where nobody is asked. Raises click.Abort where the user does not want it.
+    """
+    if not asking.base_url:
+        return None
+    found = estimate()
+    if measure_first(what, found):
+        found = estimate()
+    if not agreed(found, yes=yes):
+        raise click.Abort
+    return found
+
+
+def measure_first(what: JobToLaunch, found: Estimate) -> bool:
+    """Ask a few of the job's questions where they are free and no time is known; True if so.
+
+    Their replies are kept in the job, which is stopped then and goes on where it is begun again.
+    """
+    if found.calls <= TRIAL_QUESTIONS or found.seconds is not None or found.cost != 0:
+        return False
+    click.echo(
+        f"Asking {TRIAL_QUESTIONS} of the job's questions first, to measure the time. Their "
+        "replies are kept.",
+        err=True,
+    )
+    job = launch(*what, background=False, before=wish_trial)
+    for sentence in telling.reasons(job):
+        click.echo(sentence, err=True)
+    return True
 
 
 def say(job: Job, store: Path, *, as_json: bool) -> None:
@@ -147,6 +194,8 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
     if skipped:
         parts = ", ".join(f"{name} {count(n)}" for name, n in skipped.items())
         click.echo(f"Skipped: {parts}.")
+    for sentence in telling.reasons(job):
+        click.echo(sentence)
     if stopped := job.result.get("stopped"):
         click.echo(f"{stopped} What was done is kept.", err=True)
     click.echo(f"Job {job.id} is {job.state}. Open it: saefari app --store {store}")

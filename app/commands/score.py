@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from app.commands.judging import agreed, launch, say
+from app.commands.judging import estimate_first, launch, say
 from app.jobs import scoring
-from app.jobs.asking import Asking
+from app.jobs.asking import Asking, keep_estimate
 from app.jobs.scoring import Scoring
 from feature_store.store import Store
 
@@ -22,9 +22,10 @@ def score(
         opened,
         Scoring(harvest_id or "", dictionary, features, names, judge, explainer, asking, seed),
     )
-    if given.asking.base_url and not agreed(scoring.estimate(opened, given), yes=yes):
-        raise click.Abort
-    job = launch(opened, "score", given.to_json(), given.what, scoring.do, background=background)
+    what = (opened, "score", given.to_json(), given.what, scoring.do)
+    found = estimate_first(what, lambda: scoring.estimate(opened, given), given.asking, yes=yes)
+    keep = (lambda job: keep_estimate(job, found)) if found else (lambda job: None)
+    job = launch(*what, background=background, before=keep)
     if background:
         click.echo(job.id)
     else:

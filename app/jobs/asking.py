@@ -2,17 +2,24 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autointerp.asking import CallLog, Server, at, calls_of, servers
+from autointerp.asking import FAILURE_KINDS, CallLog, Server, at, calls_of, servers
 from autointerp.asking.prices import Price, price, prices
 from autointerp.asking.rows import opened as opened_calls
-from autointerp.jobs.estimate import Dry, Rates, learned
+from autointerp.jobs.estimate import Dry, Estimate, Rates, learned
 from autointerp.jobs.gate import Gate
+from autointerp.jobs.pace import Pace, measure_pace
+from autointerp.jobs.questions_tally import (
+    QuestionCounts,
+    QuestionTally,
+    describe_failures,
+    failure_sentence,
+)
 from autointerp.quiet import pool_of
 from feature_store.errors import InputError, near_miss
 from feature_store.jobs import Job, Jobs, read_json, write_json
@@ -22,6 +29,12 @@ from feature_store.work import Work
 
 SO_FAR = "so_far.json"
 """In the job's folder: counts, cost and some results, replaced about once a second."""
+ESTIMATE = "estimate.json"
+"""In the job's folder: what the job was expected to ask before it began."""
+TRIAL = "trial.json"
+"""In the job's folder, as a wish: how many questions to ask before the job stops."""
+TRIAL_QUESTIONS = 3
+"""Questions of a trial: enough to tell seconds from minutes."""
 EVERY_S = 1.0
 MEGABYTES = 48
 """Of the harvest's file in a job's memory, however large it is."""
@@ -108,37 +121,94 @@ async def asked(
             server, asking.model, calls, calls.budget(asking.budget),
             retry_kept=asking.again, note=work.log,
         ) as asker:  # fmt: skip
-            yield Gate(asker, server.concurrency), calls
+            yield Gate(asker, server.concurrency, take_trial(work.job)), calls
 
 
 class Teller:
     """Says how far a job is: its progress, and now and then what it has found and cost."""
 
-    def __init__(self, work: Work, note: str, calls: CallLog | None) -> None:
-        self._work, self._note, self._calls = work, note, calls
+    def __init__(
+        self, work: Work, note: str, calls: CallLog | None, gate: Gate | None = None
+    ) -> None:
+        self._work, self._note, self._calls, self._gate = work, note, calls, gate
+        self._estimate = read_estimate(work.job)
+        self._earlier: QuestionTally | None = None
+        """What the questions of earlier processes came to, of features that are done."""
+        self._more: Mapping[str, Any] = {}
+        """What was found when it was last written."""
+        self._kinds: set[str] = set()
+        """Kinds of failure that stand in the log already."""
         self._told = 0.0
         self._over = False
         self._writing = threading.Lock()
 
-    def tell(self, done: int, total: int, more: Mapping[str, Any] | None = None) -> None:
-        """Waits while paused; raises Cancelled when asked to end."""
-        self._work.progress(min(done, total), total, self._note)
+    def tell(
+        self, done: int, total: int, counts: QuestionCounts, more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Say how far the job is; waits while paused, raises Cancelled when asked to end."""
+        if self._earlier is None:
+            self._earlier = counts.total(failed=False)
+        self._work.progress(min(done, total), total, self._note, self._left_s())
         if more is not None:
-            self.write(more)
+            self.write(more, self.questions())
+
+    def questions(self) -> QuestionTally:
+        """Return what the questions of all processes came to so far."""
+        found = QuestionTally()
+        for one in (self._earlier, self._gate.questions if self._gate else None):
+            if one is not None:
+                found.merge(one)
+        return found
+
+    def _left_s(self) -> float | None:
+        """Return the seconds that are left by the estimate and the present pace, where known."""
+        if not self._estimate or not self._gate or not self._gate.activity:
+            return None
+        each = self._gate.activity.snapshot().seconds_per_reply
+        left = self._estimate.get("calls", 0) - self.questions().asked
+        return each * left if each is not None and left > 0 else None
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Keep what is known at the moment where something ends the block before its time."""
+        try:
+            yield
+        except BaseException:
+            self.write(self._more, self.questions(), last=True)
+            raise
 
     @property
     def due(self) -> bool:
         """Whether it is time for more."""
         return time.monotonic() - self._told >= EVERY_S
 
-    def write(self, more: Mapping[str, Any], *, last: bool = False) -> None:
+    def write(
+        self, more: Mapping[str, Any], questions: QuestionTally, *, last: bool = False
+    ) -> None:
         """What was found and what it cost; nothing after the `last` one, not even by a thread that
         was slower."""
+        self._more = more
+        self._log_failures(questions, last=last)
+        asked = {"questions": questions.to_json(), "live": self._live()} if self._gate else {}
         with self._writing:
             if self._over:
                 return
             self._over, self._told = last, time.monotonic()
-            write_json(self._work.job.folder / SO_FAR, {**more, **self.cost()})
+            write_json(self._work.job.folder / SO_FAR, {**more, **asked, **self.cost()})
+
+    def _log_failures(self, questions: QuestionTally, *, last: bool) -> None:
+        """Write each kind of failure into the log when it first comes, and all at the end."""
+        fresh = set(questions.failures) - self._kinds
+        self._kinds |= fresh
+        kinds = questions.failures if last else fresh
+        for kind in sorted(kinds):
+            line = failure_sentence(kind, questions.failures[kind], questions.asked)
+            self._work.log(line if last else f"{line} (so far)")
+
+    def _live(self) -> dict[str, Any] | None:
+        """Return calls in flight, latency and speed at this moment."""
+        activity = self._gate.activity if self._gate else None
+        return asdict(activity.snapshot()) if activity else None
 
     def cost(self) -> dict[str, Any]:
         """Calls, tokens and dollars of all processes that worked on the job."""
@@ -146,18 +216,71 @@ class Teller:
             return {"calls": 0, "tokens": 0, "cost": 0.0}
         all_ = self._calls.totals()
         return {
-            "calls": all_.calls, "refused": all_.failed, "lost": self._calls.lost.calls,
+            "calls": all_.calls, "attempts": all_.calls + all_.failed,
+            "no_reply": no_reply(self._calls), "lost": self._calls.lost.calls,
             "tokens": None if all_.uncounted else all_.tokens_in + all_.tokens_out,
             "cost": None if all_.unpriced else all_.cost,
         }  # fmt: skip
 
 
-def known_of(store: Store, asking: Asking) -> tuple[Dry, Rates, Price | None]:
-    """For an estimate: an asker that only looks, what was learnt of the model, its price."""
-    dry = Dry(asking.model, asking.server.logprobs)
+@dataclass(frozen=True)
+class Known:
+    """What an estimate rests on."""
+
+    dry: Dry
+    """An asker that only looks."""
+    rates: Rates
+    """How the model's server has counted tokens."""
+    pace: Pace
+    """How fast it has replied."""
+    price: Price | None
+
+
+def known_of(store: Store, asking: Asking) -> Known:
+    """Return what the store's jobs have learnt of a model and its server, and its price."""
+    server = asking.server
     files = [job.data for job in Jobs(store.path).all() if job.data.exists() and not job.alive]
-    known = price(asking.model, asking.server, prices())
-    return dry, learned(files, asking.model), known
+    return Known(
+        Dry(asking.model, server.logprobs), learned(files, asking.model),
+        measure_pace(files, asking.model, server.base_url), price(asking.model, server, prices()),
+    )  # fmt: skip
+
+
+def keep_estimate(job: Job, found: Estimate) -> None:
+    """Put an estimate beside a job, so that it can say how much is left."""
+    write_json(job.folder / ESTIMATE, asdict(found))
+
+
+def read_estimate(job: Job) -> dict[str, Any]:
+    """Return what a job was expected to ask; empty where nothing was worked out."""
+    try:
+        return read_json(job.folder / ESTIMATE)
+    except (OSError, ValueError):
+        return {}
+
+
+def wish_trial(job: Job) -> None:
+    """Have a queued job stop after a few questions, whose replies are kept."""
+    write_json(job.folder / TRIAL, {"questions": TRIAL_QUESTIONS})
+
+
+def take_trial(job: Job) -> int | None:
+    """Return after how many questions a job shall stop, once; None for a whole job."""
+    try:
+        questions = int(read_json(job.folder / TRIAL)["questions"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    (job.folder / TRIAL).unlink(missing_ok=True)
+    return questions
+
+
+def no_reply(calls: CallLog) -> dict[str, int]:
+    """Return how many attempts ended without any reply, by kind: `timeout`, `rate limited`, …"""
+    return {
+        kind: one.attempts
+        for kind, one in sorted(calls.kinds().items())
+        if kind != "reply" and not (kind in FAILURE_KINDS and FAILURE_KINDS[kind].replied)
+    }
 
 
 def so_far(job: Job) -> dict[str, Any]:
@@ -177,6 +300,19 @@ def ending(gate: Gate | None, calls: CallLog | None) -> dict[str, Any]:
     if gate.stopped.kind != "budget":
         raise InputError(gate.stopped.sentence)
     return lost | {"stopped": gate.stopped.sentence}
+
+
+def refuse_unusable(questions: QuestionTally) -> None:
+    """Raise InputError where a server was asked and not one of its answers was of use."""
+    if questions.failed and not questions.answered:
+        reasons = " ".join(describe_failures(questions))
+        kept = any(
+            kind in FAILURE_KINDS and FAILURE_KINDS[kind].replied for kind in questions.failures
+        )
+        again = (
+            " Replies that came are kept: --retry asks these questions once more." if kept else ""
+        )
+        raise InputError(f"No question got a usable answer. {reasons}{again}")
 
 
 def by_purpose(path: Path) -> dict[str, dict[str, Any]]:

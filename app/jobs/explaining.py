@@ -16,6 +16,7 @@ from app.jobs.asking import (
     known_of,
     names_of,
     opened,
+    refuse_unusable,
     settle,
     spent,
 )
@@ -102,7 +103,7 @@ def wanted(given: Explaining) -> Wanted:
 def estimate(store: Store, given: Explaining) -> Estimate:
     """What a job that was `checked` will ask and cost; asks nobody."""
     file = store.harvest(given.harvest)
-    dry, rates, price = known_of(store, given.asking)
+    known = known_of(store, given.asking)
 
     async def ask(windows: Sampled, dry: Dry) -> None:
         tools = Tools(dry, seed=given.seed, thinking=given.asking.thinking)
@@ -112,7 +113,10 @@ def estimate(store: Store, given: Explaining) -> Estimate:
                     await table()[name].explain(windows, tools)
 
     choice = choose(file, given.dictionary, given.features)
-    return worked_out(file, given.dictionary, choice, wanted(given), ask, dry, rates, price)
+    return worked_out(
+        file, given.dictionary, choice, wanted(given), ask, known.dry, known.rates, known.price,
+        pace=known.pace, concurrency=min(WIDTH, given.asking.server.concurrency),
+    )  # fmt: skip
 
 
 def do(store: Store, work: Work) -> dict[str, Any]:
@@ -127,7 +131,9 @@ async def run(store: Store, work: Work, given: Explaining) -> tuple[Tally, dict[
     asking = given.asking if "server" in needs(given.explainers) else None
     async with asked(store, work, asking) as (gate, calls):
         tally = await through(store, work, given, gate, calls)
-        return tally, ending(gate, calls)
+        more = ending(gate, calls)
+        refuse_unusable(tally.questions.total())
+        return tally, more
 
 
 async def through(
@@ -135,10 +141,13 @@ async def through(
 ) -> Tally:
     """The pipeline itself."""
     file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
-    teller = Teller(work, NOTE, calls)
+    teller = Teller(work, NOTE, calls, gate)
+    choice = choose(file, given.dictionary, given.features)
 
     def tick(tally: Tally, total: int) -> None:
-        teller.tell(tally.done, total, facts(given, tally) if teller.due else None)
+        done = tally.done if choice.enough is None else tally.taken
+        more = facts(given, tally) if teller.due else None
+        teller.tell(done, total, tally.questions, more)
 
     attended = None
     if "sources" in needs(given.explainers):
@@ -146,16 +155,16 @@ async def through(
         engine = await asyncio.to_thread(living.load, store, given.harvest)
         attended = living.sources(engine, file)
     width = min(WIDTH, given.asking.server.concurrency) if gate else 2
-    tally = await explaining.explain(
-        Plan(
-            file, given.dictionary, choose(file, given.dictionary, given.features),
-            wanted(given), {name: table()[name] for name in given.explainers},
-            await asyncio.to_thread(tools, work, file, given, gate), work.job.id,
-            partial(scoring.explain, store.catalog), Ledger(work.job.folder), tick, width, gate,
-            attended,
-        )
+    plan = Plan(
+        file, given.dictionary, choice, wanted(given),
+        {name: table()[name] for name in given.explainers},
+        await asyncio.to_thread(tools, work, file, given, gate), work.job.id,
+        partial(scoring.explain, store.catalog), Ledger(work.job.folder), tick, width, gate,
+        attended,
     )  # fmt: skip
-    teller.write(facts(given, tally), last=True)
+    with teller.ending():
+        tally = await explaining.explain(plan)
+    teller.write(facts(given, tally), tally.questions.total(), last=True)
     return tally
 
 
@@ -193,5 +202,5 @@ def result(work: Work, given: Explaining, tally: Tally) -> dict[str, Any]:
         })  # fmt: skip
     return {
         "explained": sum(row["n"] for row in rows), "failed": sum(row["failed"] for row in rows),
-        "skipped": tally.skipped, "results": rows,
+        "skipped": tally.skipped, "questions": tally.questions.total().to_json(), "results": rows,
     }  # fmt: skip

@@ -16,6 +16,7 @@ from app.jobs.asking import (
     known_of,
     names_of,
     opened,
+    refuse_unusable,
     settle,
     spent,
 )
@@ -133,7 +134,7 @@ def estimate(store: Store, given: Scoring) -> Estimate:
         file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer,
         seed=given.seed,
     )  # fmt: skip
-    dry, rates, price = known_of(store, given.asking)
+    known = known_of(store, given.asking)
 
     async def ask(windows: Sampled, dry: Dry) -> None:
         tools = Tools(given.judge, dry, seed=given.seed, thinking=given.asking.thinking)
@@ -142,8 +143,9 @@ def estimate(store: Store, given: Scoring) -> Estimate:
     scorers = {name: table()[name] for name in given.scorers if foreseen(table()[name])}
     choice = choose(file, given.dictionary, given.features)
     return worked_out(
-        file, given.dictionary, choice, wanted(given), ask, dry, rates, price,
+        file, given.dictionary, choice, wanted(given), ask, known.dry, known.rates, known.price,
         among=lambda feature: bool(labels.of(feature)),
+        pace=known.pace, concurrency=given.asking.server.concurrency,
     )  # fmt: skip
 
 
@@ -164,7 +166,9 @@ async def run(store: Store, work: Work, given: Scoring) -> tuple[Summary, dict[s
     asking = given.asking if asks(given.scorers, given.judge) else None
     async with asked(store, work, asking) as (gate, calls):
         summary = await through(store, work, given, gate, calls)
-        return summary, ending(gate, calls)
+        more = ending(gate, calls)
+        refuse_unusable(summary.questions.total())
+        return summary, more
 
 
 async def through(
@@ -176,24 +180,28 @@ async def through(
         file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer,
         before=work.job.created.replace(tzinfo=None), seed=given.seed,
     )  # fmt: skip
-    teller = Teller(work, NOTE, calls)
+    teller = Teller(work, NOTE, calls, gate)
+    choice = choose(file, given.dictionary, given.features)
 
     def tick(summary: Summary, total: int) -> None:
         facts = {"means": summary.means(), "skipped": summary.skipped} if teller.due else None
-        teller.tell(summary.done, total, facts)
+        done = summary.done if choice.enough is None else summary.taken
+        teller.tell(done, total, summary.questions, facts)
 
     embed = await asyncio.to_thread(embedding, work, file, given, labels)
     width = min(WIDTH, given.asking.server.concurrency) if gate else 2
-    summary = await scoring.score(
-        Plan(
-            file, given.dictionary, choose(file, given.dictionary, given.features),
-            wanted(given), labels, {name: table()[name] for name in given.scorers},
-            await asyncio.to_thread(tools, store, work, file, given, gate, embed),
-            lambda scorer: judge_of(scorer, given, embed), work.job.id,
-            partial(store_scores.score, store.catalog), Ledger(work.job.folder), tick, width, gate,
-        )
+    plan = Plan(
+        file, given.dictionary, choice, wanted(given), labels,
+        {name: table()[name] for name in given.scorers},
+        await asyncio.to_thread(tools, store, work, file, given, gate, embed),
+        lambda scorer: judge_of(scorer, given, embed), work.job.id,
+        partial(store_scores.score, store.catalog), Ledger(work.job.folder), tick, width, gate,
     )  # fmt: skip
-    teller.write({"means": summary.means(), "skipped": summary.skipped}, last=True)
+    with teller.ending():
+        summary = await scoring.score(plan)
+    teller.write(
+        {"means": summary.means(), "skipped": summary.skipped}, summary.questions.total(), last=True
+    )
     return summary
 
 
@@ -247,4 +255,7 @@ def result(work: Work, summary: Summary, store: Store, given: Scoring) -> dict[s
             store, given.harvest, given.dictionary, work.job.id, summary, row["explainer"],
             row["scorer"], table()[row["scorer"]].bounds,
         )  # fmt: skip
-    return {"features": summary.done, "skipped": summary.skipped, "results": rows}
+    return {
+        "features": summary.done, "skipped": summary.skipped,
+        "questions": summary.questions.total().to_json(), "results": rows,
+    }  # fmt: skip

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,28 @@ from feature_store.jobs import Job, Jobs
 from feature_store.permissions import require_costly_work_allowed
 
 
-def start(store: Path, kind: str, arguments: Mapping[str, Any], what: str) -> Job:
-    """Begin a job; the same work is not begun twice. `what` says in words what it works on.
+def start(
+    store: Path, kind: str, arguments: Mapping[str, Any], what: str,
+    before: Callable[[Job], None] = lambda job: None,
+) -> Job:  # fmt: skip
+    """Begin a job; the same work is not begun twice, and what was stopped goes on. `what` says in
+    words what it works on. `before` puts more into the job's folder before its process begins.
 
     InputError where the store cannot be written, and where costly work is not allowed.
     """
     require_costly_work_allowed()
     pick("kind of job", kind, KINDS)
     jobs = Jobs(store)
-    for job in jobs.alive():
-        if (job.kind, job.arguments) == (kind, dict(arguments)):
-            return job
-    job = jobs.create(kind, arguments, what)
+    job = next(
+        (job for job in jobs.all() if (job.kind, job.arguments) == (kind, dict(arguments))), None
+    )
+    if job is not None and job.alive:
+        return job
+    if job is not None and job.state == "stopped":
+        job = jobs.renew(job)
+    else:
+        job = jobs.create(kind, arguments, what)
+    before(job)
     spawn(store, job)
     return job
 

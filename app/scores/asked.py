@@ -1,5 +1,6 @@
 """What pages offer to explain and score with, and how their jobs begin."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,6 @@ from app import session
 from app.jobs import asking, explaining, scoring, starting
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from app.wording import count, plural
 from autointerp.jobs.estimate import Estimate
 from autointerp.scorers.records import LLM, PATTERN
 from feature_store.jobs import Job
@@ -50,13 +50,35 @@ def checked(store: Store, given: Given) -> Given:
     return scoring.checked(store, given)
 
 
-def start(given: Given) -> Job:
-    """Begin the job. InputError where it cannot be, or may not."""
+def start(given: Given, found: Estimate | None = None, *, trial: bool = False) -> Job:
+    """Begin the job. InputError where it cannot be, or may not.
+
+    `found`: what it was estimated to take. A `trial` asks a few of its questions and stops; their
+    replies are kept.
+    """
     require_costly_work_allowed()
     store = session.store()
     ready = checked(store, given)
-    kind = "explain" if isinstance(ready, Explaining) else "score"
-    return starting.start(store.path, kind, ready.to_json(), ready.what)
+    return starting.start(
+        store.path, kind_of(ready), ready.to_json(), ready.what, before=prepare(found, trial=trial)
+    )
+
+
+def kind_of(given: Given) -> str:
+    """The kind of its job."""
+    return "explain" if isinstance(given, Explaining) else "score"
+
+
+def prepare(found: Estimate | None, *, trial: bool) -> Callable[[Job], None]:
+    """Return what is put into the job's folder before its process begins."""
+
+    def put(job: Job) -> None:
+        if found is not None:
+            asking.keep_estimate(job, found)
+        if trial:
+            asking.wish_trial(job)
+
+    return put
 
 
 def estimate(given: Given) -> Estimate:
@@ -66,30 +88,6 @@ def estimate(given: Given) -> Estimate:
     if isinstance(ready, Explaining):
         return explaining.estimate(store, ready)
     return scoring.estimate(store, ready)
-
-
-def said(found: Estimate) -> str:
-    """An estimate as a sentence."""
-    if not found.calls:
-        return f"{plural(round(found.features), 'feature')}; nobody is asked, so it costs nothing."
-    tokens = f"{count(about(found.tokens_in + found.tokens_out))} tokens"
-    cost = "cost not known (no price for this model)" if found.cost is None else money(found.cost)
-    how = "as its server counted before" if found.learned else "by rules of thumb"
-    return (
-        f"About {plural(about(found.calls), 'call')} and {tokens} for "
-        f"{plural(round(found.features), 'feature')}: {cost}. Worked out on "
-        f"{plural(found.sampled, 'feature')}, tokens counted {how}."
-    )
-
-
-def about(n: float) -> int:
-    """Three digits: an estimate deserves no more."""
-    return int(float(f"{n:.3g}"))
-
-
-def money(cost: float) -> str:
-    """Dollars, and that nothing is nothing."""
-    return "free" if cost == 0 else f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
 
 
 def failed_of(job: Job) -> int:

@@ -7,13 +7,15 @@ import streamlit as st
 from app import session
 from app.costly import draw_refusal
 from app.jobs import watching
-from app.jobs.asking import Asking
+from app.jobs.asking import TRIAL_QUESTIONS, Asking
+from app.jobs.estimate_words import describe_estimate
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from app.scores import asked, whom
 from app.scores.asked import Given
 from app.scores.now import JUDGES
 from app.session import Place
+from autointerp.jobs.estimate import Estimate
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
 from feature_store.permissions import is_costly_work_allowed
@@ -93,20 +95,28 @@ def ready(given: Given | None) -> None:
         st.caption("Choose at least one.")
         return
     paid = asked.asks(given)
-    found = whom.choose("starting", budget=True) if paid else Asking()
-    if found is None:
+    asking = whom.choose("starting", budget=True) if paid else Asking()
+    if asking is None:
         return
-    given = replace(given, asking=found)
-    told = estimated(given)
+    given = replace(given, asking=asking)
+    found = estimated(given)
+    told = describe_estimate(found) if found else ""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         if paid:
             st.button("Estimate", key="starting_estimate", on_click=estimate, args=(given,))
         st.button(
-            "Start", key="starting_start", type="primary", on_click=begin, args=(given,),
+            "Start", key="starting_start", type="primary", on_click=begin, args=(given, found),
             disabled=paid and not told,
             help="Estimate first: it says how many calls and what cost to expect."
             if paid and not told else None,
         )  # fmt: skip
+        if found and found.calls and found.seconds is None:
+            st.button(
+                f"Measure the time with {TRIAL_QUESTIONS} questions", key="starting_trial",
+                on_click=begin, args=(given, found, True),
+                help="Asks a few of the job's own questions and stops. Their replies are kept and "
+                "count for the job. Press Estimate again when it has stopped.",
+            )  # fmt: skip
         if told:
             st.caption(session.literal(told), width="content")
         elif not paid:
@@ -117,23 +127,25 @@ def ready(given: Given | None) -> None:
 def estimate(given: Given) -> None:
     """Callback: work out what it takes, or keep the sentence that says why it cannot be."""
     try:
-        told = asked.said(asked.estimate(given))
+        found = asked.estimate(given)
     except InputError as error:
         st.session_state[watching.ERROR] = str(error)
         return
-    st.session_state[ESTIMATED] = (given.to_json(), told)
+    st.session_state[ESTIMATED] = (given.to_json(), found)
 
 
-def estimated(given: Given) -> str:
-    """The estimate of exactly this; empty where there is none."""
-    of, told = st.session_state.get(ESTIMATED, (None, ""))
-    return told if of == given.to_json() else ""
+def estimated(given: Given) -> Estimate | None:
+    """The estimate of exactly this; None where there is none."""
+    of, found = st.session_state.get(ESTIMATED, (None, None))
+    return found if of == given.to_json() else None
 
 
-def begin(given: Given) -> None:
-    """Callback: start it; the list below shows it."""
+def begin(given: Given, found: Estimate | None, trial: bool = False) -> None:
+    """Callback: start it, or only a trial of a few questions; the list below shows it."""
+    if trial:
+        st.session_state.pop(ESTIMATED, None)
     try:
-        asked.start(given)
+        asked.start(given, found, trial=trial)
     except InputError as error:
         st.session_state[watching.ERROR] = str(error)
 

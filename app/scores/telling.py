@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.jobs.asking import so_far
+from app.jobs.asking import read_estimate, so_far
+from app.jobs.estimate_words import round_to_three
 from app.scores import words
-from app.wording import count, plural
+from app.wording import THIN, count, measure, plural
+from autointerp.asking import FAILURE_KINDS
+from autointerp.jobs.questions_tally import QuestionTally, describe_failures
 from autointerp.statistics import Estimate
 from feature_store.jobs import Job
 
@@ -22,18 +25,69 @@ def known(job: Job) -> bool:
 def line(job: Job) -> str:
     """Calls, cost and means as they came in last; empty before there are any."""
     facts = so_far(job)
-    parts = [asked(facts), *means(facts), explained(facts), words.skipped(facts.get("skipped", {}))]
+    parts = [
+        answered(job, facts), live(facts), asked(facts), *means(facts), explained(facts),
+        words.skipped(facts.get("skipped", {})),
+    ]  # fmt: skip
     if failed := facts.get("failed"):
-        parts.append(f"{count(failed)} failed")
+        parts.append(f"{plural(failed, 'feature')} failed")
     return " · ".join(filter(None, parts))
+
+
+def answered(job: Job, facts: Mapping[str, Any]) -> str:
+    """`240 of about 552 questions answered, 3 failed`; empty where nobody was asked."""
+    if "questions" not in facts:
+        return ""
+    tally = QuestionTally.from_json(facts["questions"])
+    expected = read_estimate(job).get("calls") or 0
+    most = round_to_three(expected)
+    of = f" of about {count(most)}" if most > tally.asked else ""
+    failed = f", {count(tally.failed)} failed" if tally.failed else ""
+    return f"{count(tally.answered)}{of} questions answered{failed}"
+
+
+def live(facts: Mapping[str, Any]) -> str:
+    """`2 calls in flight · 9.8 s a call · 12 tokens/s`; empty where nothing is known."""
+    now = facts.get("live") or {}
+    parts = [f"{plural(now['in_flight'], 'call')} in flight"] if now.get("in_flight") else []
+    if (latency := now.get("latency_s")) is not None:
+        parts.append(f"{measure(latency, 2)}{THIN}s a call")
+    if (speed := now.get("tokens_per_s")) is not None:
+        parts.append(f"{measure(speed, 2)}{THIN}tokens/s")
+    return " · ".join(parts)
 
 
 def asked(facts: Mapping[str, Any]) -> str:
     """`1 200 calls, $0.034`; empty where nobody was asked."""
+    without = no_reply(facts)
     if not facts.get("calls"):
+        return without
+    calls = f"{plural(facts['calls'], 'call')}, {words.dollars(facts.get('cost'))}"
+    return " · ".join(filter(None, [calls, without]))
+
+
+def no_reply(facts: Mapping[str, Any]) -> str:
+    """`3 more attempts without a reply: 2 timed out, 1 lost`; empty where there was none."""
+    kinds: Mapping[str, int] = facts.get("no_reply") or {}
+    if not kinds:
         return ""
-    refused = f", {count(facts['refused'])} refused" if facts.get("refused") else ""
-    return f"{plural(facts['calls'], 'call')}{refused}, {words.dollars(facts.get('cost'))}"
+    told = ", ".join(f"{count(n)} {attempt_title(kind)}" for kind, n in kinds.items())
+    total = sum(kinds.values())
+    more = "more " if facts.get("calls") else ""
+    return f"{count(total)} {more}attempt{'' if total == 1 else 's'} without a reply: {told}"
+
+
+def attempt_title(kind: str) -> str:
+    """What happened to an attempt, after its count."""
+    if kind == "lost":
+        return "under way when the process ended"
+    return FAILURE_KINDS[kind].title if kind in FAILURE_KINDS else kind
+
+
+def reasons(job: Job) -> list[str]:
+    """A sentence for each kind of failure so far, with an example and what would help."""
+    found = job.result.get("questions") or so_far(job).get("questions") or {}
+    return describe_failures(QuestionTally.from_json(found))
 
 
 def means(facts: Mapping[str, Any]) -> list[str]:

@@ -64,6 +64,9 @@ def line(job: Job) -> None:
                 st.caption(session.literal(told))
         else:
             st.caption(session.literal(ending(job)))
+        if telling.known(job) and not job.error:
+            for sentence in telling.reasons(job):
+                st.caption(f":yellow[{session.literal(sentence)}]")
     started.caption(f"{job.created:%Y-%m-%d %H:%M} UTC")
     with buttons.container(
         horizontal=True, gap="small", horizontal_alignment="right", vertical_alignment="center"
@@ -107,10 +110,19 @@ def ending(job: Job) -> str:
     if job.state == "done":
         plain = {n: v for n, v in job.result.items() if isinstance(v, str | int | float)}
         return " · ".join(f"{name} {shown(value)}" for name, value in plain.items())
+    if job.state == "stopped":
+        return stopped(job)
     if job.state == "lost":
         where = f" at: {watching.step(job)}" if job.note else ""
         return f"its process is gone, stopped{where}. Resume begins it again."
     return job.note
+
+
+def stopped(job: Job) -> str:
+    """Where it was stopped, by Ctrl-C or after a trial, and how it goes on."""
+    told = telling.line(job) if telling.known(job) else ""
+    where = f"stopped at: {watching.step(job)}" if job.note else "stopped"
+    return " · ".join(filter(None, [where, told, "Resume goes on from there."]))
 
 
 def shown(value: object) -> str:

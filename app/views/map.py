@@ -89,7 +89,7 @@ def absent(here: Place) -> None:
     if job and job.alive:
         watching.watch(job.id)
         return
-    if job and job.state in ("failed", "lost", "cancelled"):
+    if job and job.state in ("failed", "lost", "cancelled", "stopped"):
         why = f": {job.error}" if job.error else ""
         st.markdown(f":yellow[{session.literal(f'The last try was {job.state}{why}')}]")
     st.write("This dictionary has no map yet. It takes half a minute for some thousand features.")

@@ -20,6 +20,7 @@ from autointerp.asking.rows import opened
 from autointerp.contexts import Sampled, Wanted, sample_many
 from autointerp.jobs.choosing import Choice, foreseen
 from autointerp.jobs.gate import ROLE
+from autointerp.jobs.pace import Pace, QuestionLoad
 from feature_store.reader import HarvestFile
 from feature_store.strict_json import parse_json
 
@@ -63,6 +64,11 @@ class Estimate:
     """Features that were worked out."""
     learned: bool
     """Whether earlier calls of the model say what tokens it counts."""
+    seconds: float | None = None
+    """How long it takes at the measured pace; None where no reply of this model on this server has
+    been measured, and where nothing is asked."""
+    measured: int = 0
+    """Replies from which the time is known."""
 
 
 @dataclass
@@ -149,6 +155,7 @@ Ask = Callable[[Sampled, Dry], Awaitable[object]]
 def estimate(
     file: HarvestFile, dictionary: str, choice: Choice, wanted: Wanted, ask: Ask, dry: Dry,
     rates: Rates, price: Price | None, among: Callable[[int], bool] | None = None,
+    pace: Pace | None = None, concurrency: int = 1,
 ) -> Estimate:  # fmt: skip
     """On a few features evenly spread over those that the job will take, and of these over those
     `among` which there is anything to ask; takes about as long as to sample them."""
@@ -160,17 +167,26 @@ def estimate(
     features = len(taken) * n / max(n_looked, 1)
     keys = [key for asked in per_feature for key in asked]
     times = {key: keys.count(key) for key in set(keys)}
-    calls = tokens_in = tokens_out = 0.0
+    loads: dict[str, QuestionLoad] = {}
     for asked in per_feature:
         for key, (kind, size, out) in asked.items():
             share = 1.0 / times[key] if times[key] > 1 else features / n
-            calls += share
-            tokens_in += share * size * rates.prompt.get(kind, rates.prompt.get("", 1.0))
-            tokens_out += share * rates.reply.get(kind, out)
+            load = loads.setdefault(kind, QuestionLoad())
+            load.calls += share
+            load.tokens_in += share * size * rates.prompt.get(kind, rates.prompt.get("", 1.0))
+            load.tokens_out += share * rates.reply.get(kind, out)
+    calls, tokens_in, tokens_out = (
+        sum(getattr(load, name) for load in loads.values())
+        for name in ("calls", "tokens_in", "tokens_out")
+    )
     cost = price.of(1, 0) * tokens_in + price.of(0, 1) * tokens_out if price else None
     if price is None and not calls:
         cost = 0.0
-    return Estimate(features, calls, tokens_in, tokens_out, cost, n, bool(rates.prompt))
+    pace = pace or Pace()
+    return Estimate(
+        features, calls, tokens_in, tokens_out, cost, n, bool(rates.prompt),
+        pace.seconds(loads, concurrency) if calls else None, len(pace.replies),
+    )  # fmt: skip
 
 
 def tried(

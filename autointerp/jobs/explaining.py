@@ -14,6 +14,7 @@ from autointerp.jobs.carrying import Done, Drawn, carry
 from autointerp.jobs.choosing import Choice, drawn
 from autointerp.jobs.gate import Gate, role
 from autointerp.jobs.ledger import Ledger
+from autointerp.jobs.questions_tally import QuestionCounts, counting_questions
 from autointerp.windows import Example
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
@@ -49,12 +50,14 @@ class Tally:
     def __init__(self, d_sae: int, explainers: Sequence[str]) -> None:
         self._how = {name: np.zeros(d_sae, np.int8) for name in explainers}
         self._skipped = np.zeros(d_sae, object)
+        self.questions = QuestionCounts()
         self.latest: list[tuple[str, str]] = []
         """Some of the sentences that came last: (feature, text)."""
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Count one feature; done once more, the later time holds."""
         feature = entry["feature"]
+        self.questions.add(entry)
         self._skipped[feature] = entry.get("skipped", 0)
         for name, failed in entry.get("explained", {}).items():
             self._how[name][feature] = 2 if failed else 1
@@ -66,6 +69,11 @@ class Tally:
         for how in self._how.values():
             seen |= how > 0
         return int(seen.sum())
+
+    @property
+    def taken(self) -> int:
+        """Features with any outcome that had enough contexts: those that `top:N` counts."""
+        return self.done - int(self._skipped.astype(bool).sum())
 
     @property
     def skipped(self) -> dict[str, int]:
@@ -108,15 +116,22 @@ async def one_feature(plan: Plan, one: Drawn) -> Done[NewExplanation] | None:
     tools = plan.tools
     if plan.sources:
         tools = replace(tools, sources=partial(plan.sources, feature))
-    for name, explainer in plan.explainers.items():
-        with role(f"explain: {name}"):
-            answer = await explainer.explain(found, tools)
-        if plan.gate and plan.gate.stopped and isinstance(answer, Failed):
-            return None
-        said[name] = answer.kind if isinstance(answer, Failed) else ""
-        if isinstance(answer, Explained):
-            rows.append(row_of(plan, feature, answer))
-    entry = {"feature": feature.index, "explained": said}
+    with counting_questions() as questions:
+        for name, explainer in plan.explainers.items():
+            asked, failed = questions.asked, questions.failed
+            with role(f"explain: {name}"):
+                answer = await explainer.explain(found, tools)
+            if plan.gate and plan.gate.stopped and isinstance(answer, Failed):
+                return None
+            said[name] = answer.kind if isinstance(answer, Failed) else ""
+            if isinstance(answer, Explained):
+                rows.append(row_of(plan, feature, answer))
+            elif questions.failed == failed and questions.asked > asked:
+                # the reply came, but is no explanation
+                questions.reject(answer)
+    entry: dict[str, Any] = {"feature": feature.index, "explained": said}
+    if questions.asked:
+        entry["questions"] = questions.to_json()
     n_failed = sum(bool(kind) for kind in said.values())
     return Done(entry | ({"failed": n_failed} if n_failed else {}), tuple(rows))
 

@@ -13,6 +13,8 @@ from dataclasses import replace
 
 from autointerp.asking.activity import ServerActivity
 from autointerp.asking.records import Asker, Failed, Kind, Reply, Request
+from autointerp.jobs.questions_tally import COUNTING, QuestionTally
+from feature_store.work import Stopped
 
 LOOK_S = 0.05
 PASSING: frozenset[Kind] = frozenset(("timeout", "rate limited", "server error", "broken reply"))
@@ -26,7 +28,8 @@ ROLE: ContextVar[str] = ContextVar("role", default="")
 class Gate:
     """An Asker over another one. Used on one event loop."""
 
-    def __init__(self, asker: Asker, most: int) -> None:
+    def __init__(self, asker: Asker, most: int, trial: int | None = None) -> None:
+        """`most`: questions under way at once. `trial`: after so many, Stopped is raised."""
         self._asker = asker
         self.server = getattr(asker, "server", None)
         """Of whoever answers: requests are known by it."""
@@ -36,6 +39,9 @@ class Gate:
         self.under_way = 0
         self.stopped: Failed | None = None
         """Why nobody is asked any more: every further call would meet the same."""
+        self._trial, self._sent = trial, 0
+        self.questions = QuestionTally()
+        """What the questions of this process came to so far."""
         self._in_vain = 0
         self._since = 0.0
 
@@ -57,6 +63,7 @@ class Gate:
             await self._open.wait()
             if self.stopped:
                 return self.stopped
+            await self._within_trial()
             self.under_way += 1
             try:
                 answer = await self._asker.ask(request)
@@ -65,7 +72,24 @@ class Gate:
         vain = self._vain(answer)
         if isinstance(answer, Failed) and (answer.hopeless or vain):
             self.stopped = self.stopped or answer
+        self._count(answer)
         return answer
+
+    async def _within_trial(self) -> None:
+        """Wait at the end of a trial until its questions are answered, then raise Stopped."""
+        if self._trial is None:
+            return
+        if self._sent < self._trial:
+            self._sent += 1
+            return
+        while self.questions.asked < self._trial:
+            await asyncio.sleep(LOOK_S)
+        raise Stopped
+
+    def _count(self, answer: Reply | Failed) -> None:
+        self.questions.count(answer)
+        if (feature := COUNTING.get()) is not None:
+            feature.count(answer)
 
     def _vain(self, answer: Reply | Failed) -> bool:
         """Whether nothing was answered for so long that nothing will be."""

@@ -15,7 +15,8 @@ from autointerp.jobs.choosing import Choice, drawn
 from autointerp.jobs.gate import Gate, role
 from autointerp.jobs.labels import Label, Labels
 from autointerp.jobs.ledger import Ledger
-from autointerp.jobs.summary import Summary
+from autointerp.jobs.questions_tally import counting_questions
+from autointerp.jobs.summary import UNEXPLAINED, Summary
 from autointerp.scorers import classes
 from autointerp.scorers.records import Scored, Scorer, Tools
 from autointerp.statistics import Estimate
@@ -23,8 +24,6 @@ from feature_store.reader import HarvestFile
 from feature_store.scoring import NewScore
 
 OWN = "own"
-UNEXPLAINED = "unexplained"
-"""Why a feature is skipped that nobody has written about."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,13 @@ async def one_feature(plan: Plan, one: Drawn) -> Done[NewScore] | None:
         return Done({"feature": feature.index, "without": UNEXPLAINED})
     sheet = Sheet(plan, found)
     pairs = [(label, name) for label in labels for name in plan.scorers]
-    rows = await asyncio.gather(*(sheet.row(label, name) for label, name in pairs))
+    with counting_questions() as questions:
+        rows = await asyncio.gather(*(sheet.row(label, name) for label, name in pairs))
     if plan.gate and plan.gate.stopped and any(r.failed or null_failed(r) for r in rows if r):
         return None
-    entry = {"feature": feature.index, "scored": {}}
+    entry: dict[str, Any] = {"feature": feature.index, "scored": {}}
+    if questions.asked:
+        entry["questions"] = questions.to_json()
     for (label, name), row in zip(pairs, rows, strict=True):
         entry["scored"].setdefault(label.explainer, {})[name] = brief(row)
     if n_failed := sum(r.failed + null_failed(r) for r in rows if r):

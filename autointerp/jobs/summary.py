@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 
 from autointerp import nulls
+from autointerp.jobs.questions_tally import QuestionCounts
 from autointerp.scorers.records import Scorer
 from autointerp.statistics import ENOUGH, Estimate, judge_difference, over_features
 
 OWN = ""
 """The part under which a score's own value is held."""
 SKIPPED = ("skipped", "without")
+UNEXPLAINED = "unexplained"
+"""Why a feature is skipped that nobody has written about, although it has enough contexts."""
 YES_OR_NO = "balanced accuracy"
 """The measure of scorers whose judge says yes or no of each window."""
 
@@ -32,11 +35,15 @@ class Summary:
         self._few = {pair: np.zeros(d_sae, bool) for pair in self._pairs}
         self._reasons: dict[str, np.ndarray] = {}
         self._done = np.zeros(d_sae, bool)
+        self.questions = QuestionCounts()
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Count one feature; done once more, the later time holds."""
         feature = entry["feature"]
         self._done[feature] = True
+        self.questions.add(entry)
+        for where in self._reasons.values():
+            where[feature] = False
         for values in self._values.values():
             values[feature] = np.nan
         for name in SKIPPED:
@@ -69,6 +76,12 @@ class Summary:
     def done(self) -> int:
         """Features with any outcome."""
         return int(self._done.sum())
+
+    @property
+    def taken(self) -> int:
+        """Features with any outcome that had enough contexts: those that `top:N` counts."""
+        few = [where for reason, where in self._reasons.items() if reason != UNEXPLAINED]
+        return self.done - (int(np.logical_or.reduce(few).sum()) if few else 0)
 
     @property
     def skipped(self) -> dict[str, int]:
