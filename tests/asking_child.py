@@ -25,7 +25,10 @@ async def main(base_url: str, path: str, n: str, concurrency: str, then: str = "
             say("begun")
             await asyncio.gather(*(asker.ask(question(str(i))) for i in range(int(n))))
         if then == "stay":
-            await asyncio.sleep(0.8)  # until the rows are in the database
+            for _ in range(400):  # until the rows are in the database
+                await asyncio.sleep(0.05)
+                if not any(Path(path).with_suffix(".journal").glob("*.calls")):
+                    break
         say(f"cached {asker.cached}")
         if then == "stay":
             await asyncio.sleep(60)

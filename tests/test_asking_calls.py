@@ -98,7 +98,9 @@ def test_what_decides_the_reply_decides_the_key() -> None:
 
 
 def test_an_unusable_reply_is_kept_until_somebody_wants_it_tried(tmp_path: Path) -> None:
-    with serve(then([Said("no"), server.BROKEN, server.BROKEN, server.BROKEN], always(GOOD))) as it:
+    with serve(
+        then([Said('{"answers": [1]}'), server.BROKEN, server.BROKEN, server.BROKEN], always(GOOD))
+    ) as it:
         path, wanted = tmp_path / "a.duckdb", question()
         kinds = [one(it.base_url, path, wanted) for _ in range(2)]
         assert [(f.kind, f.cached) for f in kinds] == [("unreadable", False), ("unreadable", True)]

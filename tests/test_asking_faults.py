@@ -27,13 +27,20 @@ FINAL = {  # what is not tried again: fault → kind, words of the sentence
     "blank": (server.Said(" \n "), "empty", "empty"),
     "null": (server.Said(None), "empty", "empty"),
     "huge": (server.HUGE, "too large", "characters"),
-    "cut off": (server.CUT_OFF, "cut off", "max_tokens"),
-    "no JSON": (server.Said("yes and no"), "unreadable", "no JSON object"),
-    "half JSON": (server.Said('{"answers": [1, '), "unreadable", "broken off"),
     "wrong length": (server.Said('{"answers": [1]}'), "unreadable", "1 items, not 2"),
     "wrong value": (server.Said('{"answers": [1, 7]}'), "unreadable", "7 is none of"),
     "two answers": (server.Said(GOOD + GOOD), "unreadable", "2 JSON objects"),
     "long wait": (server.Fault(429, retry_after="3600"), "told to wait", "3,600 s"),
+}
+ASKED_ONCE_MORE = {  # in another way: reply → kind, words of the sentence if it stays so
+    "cut off": (server.CUT_OFF, "cut off", "max_tokens"),
+    "no JSON": (server.Said("yes and no"), "unreadable", "no JSON object"),
+    "half JSON": (server.Said('{"answers": [1, '), "unreadable", "broken off"),
+    "prose without end": (
+        server.Said("Sure, " + "very " * 40, finish="length"),
+        "repeats",
+        "itself",
+    ),
 }
 PASSING = {  # what is tried again
     "429": server.RATE_LIMITED,
@@ -55,6 +62,22 @@ def test_a_final_fault_is_asked_once_and_named(name: str, tmp_path: Path) -> Non
     assert isinstance(failed, Failed)
     assert (failed.kind, running.calls) == (kind, 1)
     assert words in failed.sentence and len(failed.sentence) < 500
+
+
+@pytest.mark.parametrize("name", ASKED_ONCE_MORE)
+def test_what_may_be_answered_in_another_way_is_put_once_more(name: str, tmp_path: Path) -> None:
+    """And then it is an answer, or a failure with the reason; the record has both."""
+    odd, kind, words = ASKED_ONCE_MORE[name]
+    with serve(then([odd], always(GOOD))) as running:
+        reply = one(running.base_url, tmp_path / "a.duckdb")
+        first, second = running.bodies
+        again = one(running.base_url, tmp_path / "a.duckdb")
+    assert isinstance(reply, Reply) and first != second
+    assert again.cached and again.parsed == reply.parsed and running.calls == 2
+    with serve(always(odd)) as running:
+        failed = one(running.base_url, tmp_path / "b.duckdb")
+    assert isinstance(failed, Failed) and failed.kind == kind and words in failed.sentence
+    assert 2 <= running.calls <= 3
 
 
 @pytest.mark.parametrize("name", PASSING)
@@ -196,12 +219,17 @@ def test_a_server_with_strict_schemas_gets_them_without_limits(tmp_path: Path) -
     assert all("response_format" in body for body in running.bodies) and running.calls <= 6
 
 
-def test_no_server_is_sent_the_length_of_a_text_and_it_is_held_against_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text_limits", [True, False])
+def test_the_length_of_a_text_is_sent_where_it_is_taken_and_always_held_against_it(
+    text_limits: bool, tmp_path: Path
+) -> None:
     with serve(always('{"minItems": " "}')) as running:
-        failed = one(running.base_url, tmp_path / "a.duckdb", question(schema=NAMED))
+        path, wanted = tmp_path / "a.duckdb", question(schema=NAMED)
+        failed = one(running.base_url, path, wanted, text_limits=text_limits)
     (body,) = running.bodies
     sent = body["response_format"]["json_schema"]["schema"]
-    assert sent == NAMED | {"properties": {"minItems": {"type": "string"}}}
+    part = NAMED["properties"]["minItems"] if text_limits else {"type": "string"}
+    assert sent == NAMED | {"properties": {"minItems": part}}
     assert isinstance(failed, Failed) and failed.kind == "unreadable"
 
 

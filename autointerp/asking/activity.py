@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 RECENT = 50
@@ -33,6 +33,9 @@ class ActivitySnapshot:
     server does not count tokens."""
     seconds_per_reply: float | None = None
     """Seconds per reply at the present concurrency, while any call was in flight."""
+    read_as: Mapping[str, int] = field(default_factory=dict)
+    """How often an answer was found as bare JSON (`json`), as JSON within other text (`prose`) and
+    as a labelled line (`line`), recorded replies among them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class ServerActivity:
         self._recent: deque[TimedReply] = deque(maxlen=RECENT)
         self._most = self._limit = most
         self._in_flight = self._waiting = self._replies = 0
+        self._read_as: Counter[str] = Counter()
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -71,6 +75,11 @@ class ServerActivity:
             self._replies += 1
             self._recent.append(TimedReply(now - latency_s, now, tokens_out))
 
+    def read(self, form: str) -> None:
+        """Count a reply whose answer was found in a form: `json`, `prose` or `line`."""
+        with self._lock:
+            self._read_as[form] += 1
+
     def limited(self, limit: int, waiting: int) -> None:
         """Note how many calls may be in flight and how many questions wait for a slot."""
         with self._lock:
@@ -80,13 +89,13 @@ class ServerActivity:
         """Return the state of this moment."""
         with self._lock:
             recent, state = list(self._recent), (self._in_flight, self._waiting, self._limit)
-            replies = self._replies
+            replies, read_as = self._replies, dict(self._read_as)
         latency = median(one.ended - one.began for one in recent) if recent else None
         busy_s = union_seconds((one.began, one.ended) for one in recent)
         tokens = [one.tokens_out for one in recent if one.tokens_out is not None]
         speed = sum(tokens) / busy_s if busy_s and len(tokens) == len(recent) else None
         each = busy_s / len(recent) if recent else None
-        return ActivitySnapshot(*state, self._most, replies, latency, speed, each)
+        return ActivitySnapshot(*state, self._most, replies, latency, speed, each, read_as)
 
 
 def union_seconds(intervals: Iterable[tuple[float, float]]) -> float:

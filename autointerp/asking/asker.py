@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
@@ -12,10 +12,11 @@ from autointerp.asking import rows
 from autointerp.asking.activity import ServerActivity
 from autointerp.asking.budget import Budget
 from autointerp.asking.calls import CallLog
+from autointerp.asking.demonstration import repeats_example, with_example
 from autointerp.asking.dialect import Dialect
 from autointerp.asking.limiter import CallSlot, Limiter
 from autointerp.asking.prices import Price, price, prices
-from autointerp.asking.reading import Unreadable, read
+from autointerp.asking.reading import Formless, ParsedReply, Unreadable, begins_as_prose, read_reply
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
 from autointerp.asking.servers import Server
 from feature_store.permissions import require_costly_work_allowed
@@ -52,6 +53,13 @@ class Patience:
 
 
 GONE = Failed("unreachable", "")
+ENDLESS: frozenset[str] = frozenset(("cut off", "repeats"))
+"""Kinds of failure after which a question is put once more, with PENALTY."""
+PENALTY = 0.5
+"""OpenAI's frequency_penalty. SmolLM2-135M on llama.cpp ran in circles in 6 of 8 explanations; in
+none with it, and still in 4 of 8 at temperature 0.7 instead (docs/servers.md)."""
+SCOUTS = 3
+"""Questions asked one by one, at most, until it is known whether the server keeps to schemas."""
 BUSY = {"rate limited": "is busy (429 or 503)", "timeout": "did not answer in time"}
 """Kind of failure → what it says of a server that gets too many calls at once."""
 
@@ -73,7 +81,9 @@ class ServerAsker:
         self.limiter = Limiter(server.concurrency, self.activity)
         self._client, self._calls, self._budget = client, calls, budget
         self._patience, self._retry_kept, self._note = patience, retry_kept, note
-        self._dialect = Dialect(server.structured, server.logprobs)
+        self._dialect = Dialect.of(server)
+        self._scouts = SCOUTS
+        self._scouting = asyncio.Lock()
         self._under_way: dict[str, asyncio.Future[Answer]] = {}
 
     @property
@@ -112,6 +122,62 @@ class ServerAsker:
             del self._under_way[request.key]
 
     async def _ask(self, request: Request) -> Answer:
+        """The answer to a question. Until it is known whether the server keeps to schemas, one
+        question with a schema is asked at a time, so that few have to be put twice."""
+        if request.schema is None or self._scouts <= 0:
+            return await self._ask_twice(request)
+        async with self._scouting:
+            if self._scouts > 0:
+                answer = await self._ask_twice(request)
+                self._scouts -= 1 if self._dialect.undecided else self._scouts
+                return answer
+        return await self._ask_twice(request)
+
+    async def _ask_twice(self, request: Request) -> Answer:
+        """The answer to a question, which is put once more in another way where that may help."""
+        schema = request.schema
+        by_example = schema is not None and self._dialect.in_words
+        asked = with_example(request) if by_example else request
+        answer = await self._answer(asked)
+        if schema is not None and not by_example and self._ignores_schema(answer):
+            asked = with_example(request)
+            answer = await self._answer(asked)
+        if isinstance(answer, Failed) and answer.kind in ENDLESS and not request.penalty:
+            second = await self._answer(replace(asked, penalty=PENALTY))
+            if isinstance(second, Failed) and not second.hopeless:
+                sentence = f"{answer.sentence} With a penalty on repetition: {second.sentence}"
+                second = replace(second, sentence=sentence)
+            answer = second
+        if (
+            schema is not None
+            and asked is not request
+            and isinstance(answer, Reply)
+            and repeats_example(answer.parsed, schema)
+        ):
+            return Failed("unreadable", "The reply only repeats the answer of the example.")
+        return answer
+
+    def _ignores_schema(self, answer: Answer) -> bool:
+        """Whether a reply shows that the server did not keep to the schema; counted and said."""
+        if isinstance(answer, Reply) and answer.form is None:
+            return False
+        formless = isinstance(answer, Failed) and answer.formless
+        if (isinstance(answer, Reply) or formless) and (
+            line := self._dialect.heard(formless=formless)
+        ):
+            self._note(f"{self.server.name}: {line}")
+        return formless
+
+    async def _answer(self, request: Request) -> Answer:
+        """The answer to one request: from the record, or by as many attempts as it takes."""
+        answer = await self._kept_or_asked(request)
+        if isinstance(answer, Failed):
+            return answer
+        if answer.form is not None:
+            self.activity.read(answer.form)
+        return replace(answer, key=request.key)
+
+    async def _kept_or_asked(self, request: Request) -> Answer:
         kept = await self._calls.kept(request.key)
         if kept and (kept.kind == "reply" or not self._retry_kept):
             self.cached += 1
@@ -213,20 +279,37 @@ def charge(came: Came, reserved: float) -> float:
 def recall(kept: rows.Kept, request: Request) -> Answer:
     """The answer that a recorded reply is."""
     if kept.kind != "reply":
-        return Failed(kept.kind, kept.sentence, cached=True)  # type: ignore[arg-type]
+        formless = request.schema is not None and is_formless(kept, request.schema)
+        return Failed(kept.kind, kept.sentence, cached=True, formless=formless)  # type: ignore[arg-type]
     said = None
     if kept.logprobs is not None:
         said = tuple(
             Said(token, logprob, tuple((t, p) for t, p in top))
             for token, logprob, top in parse_json(kept.logprobs)
         )
+    parsed = ParsedReply(None, "json")
     try:
-        parsed = read(kept.text, request.schema) if request.schema is not None else None
+        if request.schema is not None:
+            parsed = read_reply(kept.text, request.schema)
     except Unreadable as why:  # recorded by a version that read less strictly
         return Failed("unreadable", str(why), cached=True)
     return Reply(
-        kept.text, parsed, said, kept.tokens_in, kept.tokens_out, kept.cost, kept.latency_s, True
-    )
+        kept.text, parsed.value, said, kept.tokens_in, kept.tokens_out, kept.cost, kept.latency_s,
+        cached=True, form=parsed.form if request.schema is not None else None,
+    )  # fmt: skip
+
+
+def is_formless(kept: rows.Kept, schema: Mapping[str, Any]) -> bool:
+    """Whether a recorded reply has no JSON, as only servers send that ignore schemas."""
+    if kept.kind in ENDLESS:
+        return begins_as_prose(kept.text)
+    try:
+        read_reply(kept.text, schema)
+    except Formless:
+        return kept.kind == "unreadable"
+    except Unreadable:
+        pass
+    return False
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,8 +16,9 @@ from autointerp.asking import faults
 from autointerp.asking.dialect import Dialect
 from autointerp.asking.limiter import CallSlot
 from autointerp.asking.prices import Price
-from autointerp.asking.reading import Unreadable, read
+from autointerp.asking.reading import Formless, Unreadable, at_bound, begins_as_prose, read_reply
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
+from autointerp.asking.repetition import repeats_itself
 from autointerp.asking.servers import Server
 from feature_store.storable_text import make_storable
 
@@ -94,13 +96,14 @@ class Client:
         logprobs = said_tokens(choice) if request.logprobs else None
         facts = (logprobs, tokens_in, tokens_out, cost, latency_s)
         try:
-            usable(text, message.get("refusal"), choice.get("finish_reason"))
-            parsed = read(text, request.schema) if request.schema is not None else None
+            usable(text, message.get("refusal"), choice.get("finish_reason"), request)
+            reply = read_answer(text, request, facts)
         except Unusable as why:
             return Came(why.failed, (text or why.said)[:MOST_TEXT], *facts)
         except Unreadable as why:
-            return Came(Failed("unreadable", str(why)), text, *facts)
-        return Came(Reply(text, parsed, *facts), text, *facts)
+            failed = Failed("unreadable", str(why), formless=isinstance(why, Formless))
+            return Came(failed, text, *facts)
+        return Came(reply, text, *facts)
 
     def _clean(self, text: str) -> str:
         """Return a text without the key, should a server repeat it, that can be stored."""
@@ -126,15 +129,36 @@ class Unusable(Exception):
         self.said = said
 
 
-def usable(text: str, refusal: str | None, finish: str | None) -> None:
+def read_answer(text: str, request: Request, facts: tuple[Any, ...]) -> Reply:
+    """Return a whole reply with its answer. Raises Unreadable for none, Unusable for one that the
+    server ended at the length that the schema allows."""
+    if request.schema is None:
+        return Reply(text, None, *facts)
+    value, form = read_reply(text, request.schema)
+    if bounded := at_bound(value, request.schema):
+        raise Unusable(endless(bounded, f"the {len(bounded)} characters that were asked for"))
+    return Reply(text, value, *facts, form=form)
+
+
+def endless(text: str, limit: str) -> Failed:
+    """Return the failure of a text that came to its limit, by whether it goes round in circles."""
+    end = f"it ended with {faults.short(text[-60:])!r}"
+    if repeats_itself(text):
+        return Failed("repeats", f"The reply repeated itself until it had reached {limit}: {end}.")
+    return Failed("cut off", (
+        f"The reply reached {limit} and was cut off: {end}. For a model that thinks before it "
+        "answers, set thinking in the file of servers."))  # fmt: skip
+
+
+def usable(text: str, refusal: str | None, finish: str | None, request: Request) -> None:
     """Raises Unusable for a refusal, an empty reply, one cut off or one too large."""
     if refusal or finish == "content_filter":
         said = str(refusal or text)
         raise Unusable(Failed("refusal", f"The model refused: {faults.short(said)!r}."), said)
     if finish == "length":
-        raise Unusable(Failed("cut off", (
-            "The reply reached max_tokens and was cut off. For a model that thinks before it "
-            "answers, set thinking in the file of servers.")))  # fmt: skip
+        cut = endless(text, f"max_tokens, {request.max_tokens},")
+        prose = request.schema is not None and begins_as_prose(text)
+        raise Unusable(replace(cut, formless=prose))
     if not text.strip():
         raise Unusable(Failed("empty", "The reply is empty."))
     if len(text) > MOST_TEXT:

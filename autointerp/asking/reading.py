@@ -1,14 +1,15 @@
-"""A reply's JSON, read strictly: refused rather than guessed.
+"""A reply's answer, read strictly: refused rather than guessed.
 
-The text must hold exactly one JSON object, alone, in one fence, or within prose. Two of them are a
-choice that nobody may make for the model, so they are refused; so are duplicate names, NaN, and
-whatever the schema does not allow.
+The text must hold exactly one JSON object, alone, in one fence, or within prose; or, without any
+JSON and where one field was asked for, exactly one line that begins with the field's name. Two of
+them are a choice that nobody may make for the model, so they are refused; so are duplicate names,
+NaN, and whatever the schema does not allow.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from feature_store.storable_text import make_storable_value
 
@@ -25,16 +26,84 @@ class Unreadable(ValueError):
     """A reply that does not answer what was asked; the message says why."""
 
 
+class Formless(Unreadable):
+    """A reply that is no whole JSON at all: a server that keeps to schemas never sends one."""
+
+
+ReplyForm = Literal["json", "prose", "line"]
+"""How an answer was found: as bare JSON, as JSON within other text, or as a labelled line."""
+
+
+class ParsedReply(NamedTuple):
+    """What a reply answers, and how that was read."""
+
+    value: Any
+    form: ReplyForm
+
+
 def read(text: str, schema: Mapping[str, Any]) -> Any:
-    """The one JSON object of a reply that the schema allows. Raises Unreadable."""
-    found = objects(THOUGHT.sub("", text))
+    """Return the one answer of a reply that the schema allows. Raises Unreadable."""
+    return read_reply(text, schema).value
+
+
+def read_reply(text: str, schema: Mapping[str, Any]) -> ParsedReply:
+    """Return the one answer of a reply that the schema allows, and how it was found.
+
+    Raises Formless for a reply without whole JSON, Unreadable for every other that is no answer.
+    """
+    text = THOUGHT.sub("", text).strip()
+    found, said = objects(text), " ".join(text.split())[:SHOWN]
+    if len(found) > 1:
+        raise Unreadable(f"The reply holds {len(found)} JSON objects, not one: {said!r}.")
+    if found:
+        form: ReplyForm = "json" if text[0] == "{" and text[-1] == "}" else "prose"
+        parsed = ParsedReply(found[0], form)
+    elif line := labelled_line(text, schema):
+        parsed = ParsedReply(line, "line")
+    else:
+        raise Formless(f"The reply holds no JSON object: {said!r}.")
+    # Escapes such as "\\ud83d" hold what no file takes.
+    parsed = parsed._replace(value=make_storable_value(parsed.value))
+    check(parsed.value, schema, "the reply")
+    return parsed
+
+
+def begins_as_prose(text: str) -> bool:
+    """Return whether a reply that was cut off began with neither JSON, a fence, nor a thought."""
+    return text.lstrip()[:1] not in ("", "{", "`", "<")
+
+
+def labelled_line(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the answer of the one line `name: value` of a text, for a schema of one field.
+
+    None where there is no such line, or more than one, or where its value is not of the field's
+    type. A list is numbers with commas or spaces between, in brackets or not.
+    """
+    fields: Mapping[str, Any] = schema.get("properties", {})
+    if len(fields) != 1:
+        return None
+    ((name, part),) = fields.items()
+    label = re.compile(rf"^[\s*_\"'`]*{re.escape(name)}[*_\"'`]*\s*[:=]\s*(.*)$", re.I | re.M)
+    found = label.findall(text)
     if len(found) != 1:
-        said = " ".join(text.split())[:SHOWN]
-        count = "no JSON object" if not found else f"{len(found)} JSON objects, not one"
-        raise Unreadable(f"The reply holds {count}: {said!r}.")
-    value = make_storable_value(found[0])  # escapes such as "\\ud83d" hold what no file takes
-    check(value, schema, "the reply")
-    return value
+        return None
+    value = line_value(found[0].strip(), part)
+    return None if value is None else {name: value}
+
+
+def line_value(text: str, schema: Mapping[str, Any]) -> Any:
+    """Return what a labelled line says, as the field's type; None where it says nothing such."""
+    kind = schema.get("type")
+    if kind == "string":
+        return text.strip("*_\"'` ") or None
+    numbers = (
+        re.split(r"\s*,\s*|\s+", text.strip("[]* .")) if kind == "array" else [text.strip("* .")]
+    )
+    if not all(re.fullmatch(r"-?\d{1,6}", number) for number in numbers):
+        return None
+    if kind == "array" and schema.get("items", {}).get("type") == "integer":
+        return [int(number) for number in numbers]
+    return int(numbers[0]) if kind == "integer" else None
 
 
 def objects(text: str) -> list[dict[str, Any]]:
@@ -44,7 +113,7 @@ def objects(text: str) -> list[dict[str, Any]]:
         try:
             value, at = DECODER.raw_decode(text, at)
         except json.JSONDecodeError as bad:  # what follows may be a part of what broke off
-            raise Unreadable(f"The reply's JSON is malformed or broken off: {bad.msg}.") from None
+            raise Formless(f"The reply's JSON is malformed or broken off: {bad.msg}.") from None
         except RecursionError:
             raise Unreadable("The reply's JSON is nested too deep.") from None
         else:
@@ -56,7 +125,7 @@ def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
     """Raises Unreadable unless a JSON schema allows a value.
 
     Of JSON Schema: type, enum, properties, required, additionalProperties, items, minItems,
-    maxItems, minimum, maximum, minLength. A boolean is no number.
+    maxItems, minimum, maximum, minLength, maxLength. A boolean is no number.
     """
     kind = schema.get("type")
     if kind is not None and not of_type(value, kind):
@@ -70,10 +139,26 @@ def check(value: Any, schema: Mapping[str, Any], where: str) -> None:
     elif isinstance(value, str):
         if len(value.strip()) < schema.get("minLength", 0):
             raise Unreadable(f"In {where}, a text is empty or too short.")
+        if len(value) > (most := schema.get("maxLength", len(value))):
+            raise Unreadable(f"In {where}, a text has {len(value)} characters; at most {most} fit.")
     elif isinstance(value, int | float) and not (
         schema.get("minimum", value) <= value <= schema.get("maximum", value)
     ):
         raise Unreadable(f"In {where}, {value} is out of range.")
+
+
+def at_bound(value: Any, schema: Mapping[str, Any]) -> str:
+    """Return a text of an answer that is as long as its schema allows, and so was perhaps ended by
+    the server rather than by the model; empty where there is none."""
+    if isinstance(value, dict):
+        parts = schema.get("properties", {})
+        return next(filter(None, (at_bound(v, parts.get(k, {})) for k, v in value.items())), "")
+    if isinstance(value, list):
+        items = schema.get("items", {})
+        return next(filter(None, (at_bound(item, items) for item in value)), "")
+    if isinstance(value, str) and len(value) >= schema.get("maxLength", len(value) + 1):
+        return value
+    return ""
 
 
 def of_type(value: Any, kind: str) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
 from autointerp.asking.failure_kinds import FAILURE_KINDS, Kind
+from autointerp.asking.reading import ReplyForm
 from feature_store.storable_text import replace_lone_surrogates
 from feature_store.strict_json import dump_json
 
@@ -43,6 +44,9 @@ class Request:
     """In words, for the log: `explain`, `detection`. Not part of what is asked."""
     draw: int = 0
     """Which of several replies to the same question; with `temperature` above 0."""
+    penalty: float = 0.0
+    """Of tokens for each time that the reply has them already, so that it does not run in circles;
+    OpenAI's `frequency_penalty`."""
     base_url: str = ""
 
     @cached_property
@@ -53,6 +57,8 @@ class Request:
             "temperature": self.temperature, "max_tokens": self.max_tokens,
             "schema": self.schema, "logprobs": self.logprobs, "draw": self.draw,
         }  # fmt: skip
+        if self.penalty:  # keys of requests without one are as they always were
+            asked["penalty"] = self.penalty
         plain = dump_json(asked, sort_keys=True, compact=True, ascii_only=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
@@ -106,6 +112,10 @@ class Reply:
     """Of the attempt that was answered."""
     cached: bool = False
     """Whether it was taken from a record: nobody was asked, nothing was paid."""
+    form: ReplyForm | None = None
+    """How `parsed` was found in the text; None without a schema."""
+    key: str = ""
+    """Of the request that was answered: another than was asked, where that was put once more."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,8 @@ class Failed:
     sentence: str
     """What went wrong and what would help, for the user; holds no secret."""
     cached: bool = False
+    formless: bool = False
+    """Whether a reply came without the JSON asked for: the server keeps to no schema."""
 
     @property
     def hopeless(self) -> bool:

@@ -143,6 +143,7 @@ def plain(request: Request) -> str:
         "messages": [message._asdict() for message in request.messages],
         "temperature": request.temperature, "max_tokens": request.max_tokens,
         "schema": request.schema, "logprobs": request.logprobs, "draw": request.draw,
+        "penalty": request.penalty,
     }  # fmt: skip
     return make_storable(dump_json(asked))
 

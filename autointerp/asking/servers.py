@@ -26,8 +26,8 @@ from feature_store.errors import InputError, near_miss
 OPENAI = "https://api.openai.com/v1"
 PORTS = {"http": 80, "https": 443}
 TYPES = {"name": str, "base_url": str, "key_env": str, "models": list, "structured": bool,
-         "logprobs": bool, "concurrency": int, "timeout_s": float, "free": bool,
-         "thinking": int}  # fmt: skip
+         "logprobs": bool, "text_limits": bool, "concurrency": int, "timeout_s": float,
+         "free": bool, "thinking": int}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Server:
     """At most so many calls at once; fewer while it says 429."""
     timeout_s: float = 120.0
     """For one attempt, from beginning to end."""
+    text_limits: bool = True
+    """Whether JSON schemas go out with the lengths of texts; OpenAI refuses these."""
     free: bool = False
     """Whether tokens cost nothing; so, too, on this machine while the model has no price."""
     thinking: int = 0

@@ -18,7 +18,7 @@ LONGEST = 300
 REPLY_TOKENS = 200
 SCHEMA = {
     "type": "object",
-    "properties": {"explanation": {"type": "string", "minLength": 1}},
+    "properties": {"explanation": {"type": "string", "minLength": 1, "maxLength": LONGEST}},
     "required": ["explanation"],
     "additionalProperties": False,
 }
