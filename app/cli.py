@@ -13,15 +13,31 @@ from app.commands.export_options import export_options
 from app.commands.harvest_options import harvest_options
 from app.commands.judging_options import asking_of, explain_options, score_options
 from app.commands.map_options import map_options
-from app.commands.options import AT_LEAST_1, HARVEST, JSON, STORE, model_options
+from app.commands.option_types import (
+    NAME,
+    STORE_FOLDER,
+    FilledText,
+    LocalPath,
+    WholeNumber,
+    quote_value,
+)
+from app.commands.options import CONTEXTS, HARVEST, JSON, STORE, model_options
 from app.commands.steer_options import steer_options
 from backend.behaviours.plan import ClusterPlan
 from feature_store.errors import InputError
 from feature_store.maps import MapPlan
 
-PORT = click.option("--port", type=int, help="The first free one from 8501 on, if not given.")
+PORT = click.option(
+    "--port", type=WholeNumber(0, 65_535), help="The first free one from 8501 on, if not given."
+)
 BROWSER = click.option("--no-browser", is_flag=True, help="Do not open a browser.")
-HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+HOST = click.option(
+    "--host",
+    type=FilledText(253),
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +47,7 @@ def saefari() -> None:
 
 
 @saefari.command()
-@click.option("--store", type=click.Path(path_type=Path), default=Path(".demo"), show_default=True)
+@click.option("--store", type=STORE_FOLDER, default=Path(".demo"), show_default=True)
 @click.option("--no-app", is_flag=True, help="Only harvest; do not open the pages.")
 @HOST
 @PORT
@@ -66,7 +82,7 @@ def harvest(**options: Any) -> None:
     "--allow-jobs", is_flag=True, help="Let pages start jobs though others can reach them."
 )
 @click.option(
-    "--allow-host", "allow_hosts", multiple=True, metavar="NAME",
+    "--allow-host", "allow_hosts", multiple=True, metavar="NAME", type=NAME,
     help="A further name under which browsers may address the pages, such as that of a reverse "
     "proxy. Repeat it for several.",
 )  # fmt: skip
@@ -99,10 +115,10 @@ def list_(store: Path, as_json: bool) -> None:
 
 @saefari.command()
 @STORE
-@click.argument("feature", metavar="DICTIONARY/FEATURE")
+@click.argument("feature", metavar="DICTIONARY/FEATURE", type=NAME)
 @HARVEST
 @click.option(
-    "--contexts", type=AT_LEAST_1, default=10, show_default=True, help="How many of a stratum."
+    "--contexts", type=CONTEXTS, default=10, show_default=True, help="How many of a stratum."
 )
 @JSON
 def show(**options: Any) -> None:
@@ -114,10 +130,8 @@ def show(**options: Any) -> None:
 
 @saefari.command()
 @STORE
-@click.argument("feature", metavar="DICTIONARY/FEATURE")
-@click.option(
-    "--contexts", type=AT_LEAST_1, default=10, show_default=True, help="How many to show."
-)
+@click.argument("feature", metavar="DICTIONARY/FEATURE", type=NAME)
+@click.option("--contexts", type=CONTEXTS, default=10, show_default=True, help="How many to show.")
 def prompt(store: Path, feature: str, contexts: int) -> None:
     """Print a prompt that asks a language model to explain a feature.
 
@@ -133,6 +147,7 @@ def prompt(store: Path, feature: str, contexts: int) -> None:
 @click.option(
     "--corpus",
     "corpora",
+    type=NAME,
     multiple=True,
     default=["stdlib"],
     show_default=True,
@@ -240,8 +255,8 @@ def job() -> None:
 
 
 @job.command("run")
-@click.argument("store", type=click.Path(path_type=Path))
-@click.argument("job_id", metavar="ID")
+@click.argument("store", type=LocalPath())
+@click.argument("job_id", metavar="ID", type=NAME)
 def job_run(store: Path, job_id: str) -> None:
     """Be the process of a job."""
     from app.commands.job import run
@@ -261,11 +276,12 @@ def export(**options: Any) -> None:
 
 @saefari.command("import")
 @STORE
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="FILE", type=LocalPath())
 @click.option(
     "--dictionary",
     "words",
     metavar="[SOURCE=]NAME",
+    type=NAME,
     multiple=True,
     help="Which dictionary Neuronpedia's or delphi's name means. Repeat for more.",
 )
@@ -281,14 +297,18 @@ def import_(**options: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; 0, or 2 for what the user can mend, said in one sentence on stderr."""
+    """Run a command and return its exit status.
+
+    It is 0, or 2 for what the user can mend, said in one sentence on stderr: a mistake in the
+    options, or a file or folder that the system refuses.
+    """
     try:
         saefari.main(args=arguments, prog_name="saefari", standalone_mode=False)
     except InputError as error:
         print(f"saefari: {error}", file=sys.stderr)
         return 2
     except click.ClickException as error:
-        error.show(sys.stderr)
+        print(f"saefari: {one_sentence(error)}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, click.Abort):
         print("saefari: stopped.", file=sys.stderr)
@@ -296,7 +316,20 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f" {quote_value(error.filename)}" if error.filename else ""
+        print(f"saefari: The system refuses{where}: {error.strerror.lower()}.", file=sys.stderr)
+        return 2
     return 0
+
+
+def one_sentence(error: click.ClickException) -> str:
+    """Return what click says of a wrong command line, and where all options are listed."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message().rstrip(".")
+    return f"{message}. See: {context.command_path} --help" if context else f"{message}."
 
 
 if __name__ == "__main__":

@@ -258,18 +258,18 @@ def test_a_port_that_is_taken(stored: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["harvst"], "No such command 'harvst'."),
-        (["list"], "Missing option '--store'."),
-        (["list", "--store", "s", "--colour"], "No such option '--colour'."),
-        (["harvest", "--tokens", "many"], "Invalid value for '--tokens': 'many' is not a valid"),
-        (["show", "--contexts", "0"], "Invalid value for '--contexts': 0 is not in the range"),
+        (["harvst"], "No such command 'harvst'"),
+        (["list"], "Missing option '--store'"),
+        (["list", "--store", "s", "--colour"], "No such option '--colour'"),
+        (["harvest", "--tokens", "many"], "--tokens must be a whole number, not many."),
+        (["show", "--contexts", "0"], "--contexts must be 1 or more, not 0."),
     ],
 )
 def test_words_that_are_no_command(words: list[str], said: str, capsys: Capture) -> None:
-    """click's own messages: the usage, where to find help, and what was wrong."""
-    usage, hint, _, error = refusal(words, capsys).splitlines()
-    assert usage.startswith("Usage: saefari") and hint.startswith("Try 'saefari")
-    assert error.startswith(f"Error: {said}")
+    """One sentence; where options or commands are unknown, also where all are listed."""
+    sentence = refusal(words, capsys)
+    assert sentence.startswith(said)
+    assert sentence == said or sentence.endswith(" --help")
 
 
 def test_help_and_version_end_well(capsys: Capture) -> None:

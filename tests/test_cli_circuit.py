@@ -79,9 +79,9 @@ def test_it_is_kept_where_a_store_is_named(world: World, store: Path, capsys: Ca
         ({"target": None}, "something to compare with and no target"),
         ({"from": "mlp/3"}, "Give a next token as the target, or a feature: not both."),
         ({"dictionary": "{world}/top"}, "none of the dictionaries is one"),
-        ({"prompts": "nowhere.jsonl", "prompt": None}, "nowhere.jsonl cannot be read"),
+        ({"prompts": "nowhere.jsonl", "prompt": None}, "nowhere.jsonl does not exist"),
         ({"baseline": "some"}, "No baseline called 'some'"),
-        ({"prompt": ""}, "Prompt 1 is empty"),
+        ({"prompt": ""}, "--prompt is empty"),
     ],
 )
 def test_what_cannot_be_asked(world: World, changes: dict, said: str, capsys: Capture) -> None:

@@ -35,7 +35,8 @@ def test_clusters_are_printed_and_kept(store: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [(["--tokens", "3"], "Between 20"), (["--dictionary", "tpo"], "top")]
+    ("given", "words"),
+    [(["--tokens", "3"], "must be 20 or more"), (["--dictionary", "tpo"], "top")],
 )
 def test_mistakes_are_a_sentence(
     store: Path, capsys: pytest.CaptureFixture, given: list[str], words: str

@@ -49,6 +49,8 @@ def export(
         return
     if list_id is not None and what != "lists":
         raise InputError("--list goes with --what lists.")
+    if dictionary is not None or harvest_id is not None or source is not None:
+        raise InputError("--dictionary, --harvest and --source go with --what dashboards.")
     said = opened.catalog.snapshot()
     if kind == "html":
         if list_id is None:

@@ -2,6 +2,7 @@
 
 import click
 
+from app.commands.option_types import NAME, SEED, WholeNumber
 from app.commands.options import STORE, together
 from backend.harvest.config import HarvestPlan
 
@@ -11,29 +12,34 @@ harvest_options = together(
     click.option(
         "--corpus",
         "corpora",
+        type=NAME,
         multiple=True,
         required=True,
         help="A .txt, .jsonl or .parquet file, a folder of these, stdlib, demo, or a dataset's hub "
         "name. Repeat for more.",
     ),
     STORE,
-    click.option("--tokens", type=int, default=PLAN.tokens, show_default=True),
-    click.option("--context-size", type=int, default=PLAN.context_size, show_default=True),
+    click.option("--tokens", type=WholeNumber(1, 10**12), default=PLAN.tokens, show_default=True),
+    click.option(
+        "--context-size", type=WholeNumber(8, 2**20), default=PLAN.context_size, show_default=True
+    ),
     click.option(
         "--forward-batch",
-        type=int,
+        type=WholeNumber(1, 2**24),
         default=PLAN.forward_batch,
         show_default=True,
         help="Tokens of one forward pass.",
     ),
-    click.option("--seed", type=int, default=PLAN.seed, show_default=True),
+    click.option("--seed", type=SEED, default=PLAN.seed, show_default=True),
     click.option("--pack", is_flag=True, help="Several documents in one sequence."),
-    click.option("--text-column", default="text", show_default=True),
+    click.option("--text-column", type=NAME, default="text", show_default=True),
     click.option("--bf16-encoding", is_flag=True, help="Faster, approximate encoding."),
-    click.option("--shard", metavar="I/N", help="Do only this part; the last one done publishes."),
+    click.option(
+        "--shard", type=NAME, metavar="I/N", help="Do only this part; the last one done publishes."
+    ),
     click.option(
         "--processes",
-        type=int,
+        type=WholeNumber(1, 1_024),
         default=1,
         show_default=True,
         help="Share the work on this machine.",
@@ -41,6 +47,7 @@ harvest_options = together(
     click.option(
         "--null",
         "nulls",
+        type=NAME,
         default="",
         metavar="KIND,…",
         help="Null dictionaries beside each: random, pca, neurons, shuffled. None, if not given.",

@@ -1,10 +1,11 @@
 """Options that several commands share, and how options become one decorator."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
+
+from app.commands.option_types import NAME, LocalPath, WholeNumber
 
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
@@ -21,25 +22,27 @@ def together(*options: Option) -> Option:
     return decorated
 
 
-STORE = click.option(
-    "--store", type=click.Path(path_type=Path), required=True, help="The store: a folder."
-)
+STORE = click.option("--store", type=LocalPath(), required=True, help="The store: a folder.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
-HARVEST = click.option("--harvest", "harvest_id", help="A harvest's id; the newest, if not given.")
-DICTIONARY = click.option("--dictionary", required=True, help="Its name in the store.")
-AT_LEAST_1 = click.IntRange(min=1)
+HARVEST = click.option(
+    "--harvest", "harvest_id", type=NAME, help="A harvest's id; the newest, if not given."
+)
+DICTIONARY = click.option("--dictionary", type=NAME, required=True, help="Its name in the store.")
+CONTEXTS = WholeNumber(1, 10_000)
+"""Contexts of one stratum that are printed."""
 
 model_options = together(
-    click.option("--model", required=True, help="A hub name or a Hugging Face folder."),
+    click.option("--model", type=NAME, required=True, help="A hub name or a Hugging Face folder."),
     click.option(
         "--dictionary",
         "dictionaries",
+        type=NAME,
         multiple=True,
         required=True,
         help="A folder or RELEASE/ID, NAME=… in front for another name. Repeat for more.",
     ),
-    click.option("--device", help="cpu or cuda; the best there is, if not given."),
-    click.option("--dtype", help="float32 (the default) or bfloat16."),
+    click.option("--device", type=NAME, help="cpu or cuda; the best there is, if not given."),
+    click.option("--dtype", type=NAME, help="float32 (the default) or bfloat16."),
     click.option("--trust-remote-code", is_flag=True, help="Run code that comes with a hub model."),
 )
 """Which model and which dictionaries, and where they run."""

@@ -104,6 +104,22 @@ def opened(store: Store, harvest: str, dictionary: str) -> HarvestFile:
     return file
 
 
+def settle_or_none(asking: Asking, *, asks: bool, who: str) -> Asking:
+    """Return the settled asking of a job that asks a language model; an empty one otherwise.
+
+    InputError where limits or a server are given for a job that asks none: they would be ignored
+    in silence. `who` names what asks none.
+    """
+    if asks:
+        return settle(asking)
+    if asking != Asking():
+        raise InputError(
+            "--model, --base-url, --budget, --concurrency and --retry are for jobs that ask a "
+            f"language model, and {who} asks none: leave them out."
+        )
+    return Asking()
+
+
 @asynccontextmanager
 async def asked(
     store: Store, work: Work, asking: Asking | None

@@ -17,7 +17,7 @@ from app.jobs.asking import (
     names_of,
     opened,
     refuse_unusable,
-    settle,
+    settle_or_none,
     spent,
 )
 from app.jobs.embedding import embedder, shown, words
@@ -90,7 +90,10 @@ def checked(store: Store, given: Explaining) -> Explaining:
     return Explaining(
         file.record.id, given.dictionary,
         pinned(store, file, given.dictionary, given.features), names,
-        settle(given.asking) if "server" in needs(names) else Asking(), given.seed,
+        settle_or_none(
+            given.asking, asks="server" in needs(names), who=f"the explainer {', '.join(names)}"
+        ),
+        given.seed,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from app.jobs.asking import (
     names_of,
     opened,
     refuse_unusable,
-    settle,
+    settle_or_none,
     spent,
 )
 from app.jobs.embedding import SAMPLED, embedder
@@ -110,7 +110,8 @@ def checked(store: Store, given: Scoring) -> Scoring:
         raise InputError(refusal(given.dictionary))
     features = pinned(store, file, given.dictionary, given.features)
     Labels(file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer)
-    asking = settle(given.asking) if asks(names, given.judge) else Asking()
+    who = f"the scorer {', '.join(names)} with the judge {given.judge}"
+    asking = settle_or_none(given.asking, asks=asks(names, given.judge), who=who)
     return Scoring(
         file.record.id, given.dictionary, features, names, given.judge, given.explainer, asking,
         given.seed,

@@ -72,6 +72,11 @@ def numbers(text: str) -> list[int]:
         if match is None:
             raise InputError(f"--features {text!r} names no features. {FORMS}")
         low, high = int(match[1]), int(match[2] or match[1])
+        if high < low:
+            raise InputError(
+                f"--features {part.strip()} runs backwards: write {high}-{low}, the lower number "
+                "first."
+            )
         if high - low >= 1_000_000:
             raise InputError(f"--features {part} is more than a dictionary has.")
         found |= dict.fromkeys(range(low, high + 1))

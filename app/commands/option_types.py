@@ -1,0 +1,232 @@
+"""The kinds of values that options take: each refuses what is wrong before any work begins.
+
+A refusal is one sentence that names the option, says what was given, and says what would work.
+Every option of every command is of one of these kinds or a flag (`tests/test_cli_options.py`), so
+that a new option is validated, and tested with bad values, as soon as it exists.
+"""
+
+import math
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from feature_store.errors import InputError, listing, near_miss
+
+LONGEST_SHOWN = 60
+"""Characters of a refused value that a message repeats."""
+LONGEST_TEXT = 1_000_000
+"""Characters of a prompt or another text."""
+LONGEST_NAME = 1_000
+"""Characters of a name, an identifier or an address."""
+LONGEST_PATH = 4_096
+"""Bytes of a path, as Linux has it."""
+LONGEST_PATH_PART = 255
+"""Bytes of one name within a path."""
+LARGEST_SEED = 2**32 - 1
+"""The largest seed that every library in use takes (numpy's legacy generator is the narrowest)."""
+
+
+def quote_value(value: object) -> str:
+    """Repeat a refused value in a message: shortened, and without what a terminal would obey."""
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return f"{text[:LONGEST_SHOWN]}…" if len(text) > LONGEST_SHOWN else text or "an empty text"
+
+
+def name_option(param: click.Parameter | None) -> str:
+    """Return what a message calls a parameter: its longest option, or its place in the usage."""
+    if param is None:
+        return "The value"
+    if isinstance(param, click.Option):
+        return max(param.opts, key=len)
+    return param.metavar or str(param.name).upper()
+
+
+class ValidatedType(click.ParamType):
+    """A click type whose subclasses read a value and refuse it by a sentence."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value as the command takes it. Raises InputError for what cannot be.
+
+        A default is the command's own and stands as it is.
+        """
+        if ctx and param and ctx.get_parameter_source(str(param.name)) is ParameterSource.DEFAULT:
+            return value
+        return self.read_value(value, name_option(param))
+
+    @abstractmethod
+    def read_value(self, value: Any, option: str) -> Any:
+        """Return the value of an option, or raise InputError with the whole sentence."""
+
+
+class WholeNumber(ValidatedType):
+    """A whole number from `least` to `most`, in plain digits."""
+
+    name = "integer"
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least, self.most = least, most
+
+    def read_value(self, value: Any, option: str) -> int:
+        """See `ValidatedType`."""
+        text = str(value).strip()
+        digits = text.removeprefix("-").removeprefix("+")
+        if not (digits.isascii() and digits.isdecimal()):
+            raise InputError(f"{option} must be a whole number, not {quote_value(value)}.")
+        number = int(text) if len(digits) < 100 else None
+        if number is None or not self.least <= number <= self.most:
+            shown = quote_value(text)
+            if number is not None and number < self.least:
+                raise InputError(f"{option} must be {self.least:,} or more, not {shown}.")
+            raise InputError(f"{option} must be at most {self.most:,}, not {shown}.")
+        return number
+
+
+class FiniteNumber(ValidatedType):
+    """A finite number between two bounds, the lower one left out where `above` is set."""
+
+    name = "number"
+
+    def __init__(self, least: float, most: float, *, above: bool = False) -> None:
+        self.least, self.most, self.above = least, most, above
+
+    def read_value(self, value: Any, option: str) -> float:
+        """See `ValidatedType`."""
+        text = str(value).strip()
+        try:
+            number = float(text) if text.isascii() and "_" not in text else math.nan
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"{option} must be a finite number, not {quote_value(value)}.")
+        low = number <= self.least if self.above else number < self.least
+        if low or number > self.most:
+            bound = "above" if self.above else "at least"
+            raise InputError(
+                f"{option} must be {bound} {self.least:g} and at most {self.most:g}, "
+                f"not {quote_value(value)}."
+            )
+        return number
+
+
+class FilledText(ValidatedType):
+    """A text that is not empty, that UTF-8 can hold, and that is not longer than `longest`."""
+
+    name = "text"
+
+    def __init__(self, longest: int = LONGEST_NAME, read: Callable[[str], Any] | None = None):
+        self.longest, self.read = longest, read
+
+    def read_value(self, value: Any, option: str) -> Any:
+        """See `ValidatedType`. With `read`, return what it makes of the text."""
+        text = str(value)
+        if not text.strip() and not (text and self.longest == LONGEST_TEXT):
+            raise InputError(f"{option} is empty: give it a value, or leave the option out.")
+        check_text(text, option, self.longest)
+        return text if self.read is None else self.read(text)
+
+
+class OneOf(ValidatedType):
+    """One of a table's names; a slip of the finger is met with the nearest one."""
+
+    name = "choice"
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(names)
+
+    def read_value(self, value: Any, option: str) -> str:
+        """See `ValidatedType`."""
+        if value not in self.names:
+            hint = near_miss(str(value)[:LONGEST_NAME], self.names)
+            raise InputError(
+                f"{option} cannot be {quote_value(value)}.{hint} {listing(self.names)}"
+            )
+        return value
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Show the names in `--help`."""
+        return f"[{'|'.join(self.names)}]"
+
+
+class SomeOf(ValidatedType):
+    """Several of a table's names, divided by commas; each is kept once."""
+
+    name = "names"
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.one = OneOf(names)
+
+    def read_value(self, value: Any, option: str) -> str:
+        """See `ValidatedType`."""
+        given = [part.strip() for part in str(value).split(",") if part.strip()]
+        if not given:
+            raise InputError(f"{option} is empty. {listing(self.one.names)}")
+        for name in given:
+            self.one.read_value(name, option)
+        return ",".join(dict.fromkeys(given))
+
+
+class LocalPath(ValidatedType):
+    """A path of this machine. `must_be`: `file` or `folder` where it has to exist as such;
+    `folder or new` where nothing but a folder may be there."""
+
+    name = "path"
+
+    def __init__(self, must_be: str = "") -> None:
+        self.must_be = must_be
+
+    def read_value(self, value: Any, option: str) -> Path:
+        """See `ValidatedType`."""
+        text = os.fspath(value)
+        if not text.strip():
+            raise InputError(f"{option} is empty: give a path, or leave the option out.")
+        check_text(text, option, LONGEST_PATH)
+        parts = [len(part.encode("utf-8")) for part in Path(text).parts]
+        if len(text.encode("utf-8")) > LONGEST_PATH or max(parts, default=0) > LONGEST_PATH_PART:
+            raise InputError(f"{option} {quote_value(text)} is too long for a path.")
+        path = Path(text)
+        try:
+            self._check_kind(path, option)
+        except OSError as error:
+            reason = (error.strerror or "it cannot be read").lower()
+            raise InputError(f"{option} {quote_value(text)} cannot be used: {reason}.") from error
+        return path
+
+    def _check_kind(self, path: Path, option: str) -> None:
+        shown = quote_value(path)
+        above = next((one for one in path.absolute().parents if one.exists()), None)
+        if above is not None and not above.is_dir():
+            raise InputError(
+                f"{option} {shown} lies within {above.name}, which is a file: name another path."
+            )
+        if self.must_be == "file" and not path.is_file():
+            why = "is a folder, not a file" if path.is_dir() else "does not exist"
+            raise InputError(f"{option} {shown} {why}: name a file.")
+        if self.must_be == "folder" and not path.is_dir():
+            why = "is a file, not a folder" if path.exists() else "does not exist"
+            raise InputError(f"{option} {shown} {why}: name a folder.")
+        if self.must_be == "folder or new" and path.exists() and not path.is_dir():
+            raise InputError(f"{option} {shown} is a file, not a folder: name a folder.")
+
+
+def check_text(text: str, option: str, longest: int) -> None:
+    """Raise InputError for a text that is too long, is not UTF-8, or holds a NUL character."""
+    if len(text) > longest:
+        raise InputError(
+            f"{option} is too long: {len(text):,} characters, where {longest:,} are allowed."
+        )
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise InputError(f"{option} {quote_value(text)} is not valid UTF-8.")
+    if "\0" in text:
+        raise InputError(f"{option} {quote_value(text)} holds a NUL character.")
+
+
+SEED = WholeNumber(0, LARGEST_SEED)
+NAME = FilledText()
+TEXT = FilledText(LONGEST_TEXT)
+STORE_FOLDER = LocalPath("folder or new")
