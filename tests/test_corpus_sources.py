@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from backend.corpus import chat_renderer, check_corpus, open_corpora, open_corpus
+from backend.corpus.files import KINDS
 from feature_store.errors import InputError
 
 
@@ -125,8 +126,8 @@ def test_chat_that_cannot_be_rendered(tmp_path) -> None:
 
 def test_no_such_corpus() -> None:
     said = (
-        "There is no corpus 'nowhere.txt'; give a .txt, .jsonl or .parquet file, a folder of "
-        "these, stdlib, demo, or a Hugging Face dataset as hf:NAME."
+        f"There is no corpus 'nowhere.txt'; give {KINDS}, a folder of these, stdlib, demo, or a "
+        "Hugging Face dataset as hf:NAME."
     )
     assert message("nowhere.txt") == said
     with pytest.raises(InputError, match="No corpus was given; name at least one."):
@@ -135,7 +136,7 @@ def test_no_such_corpus() -> None:
 
 def test_a_file_of_another_kind(tmp_path) -> None:
     (tmp_path / "a.pdf").write_text("x")
-    said = f"Corpus '{tmp_path}/a.pdf' is not a .txt, .jsonl or .parquet file."
+    said = f"Corpus '{tmp_path}/a.pdf' is not {KINDS}."
     assert message(tmp_path / "a.pdf") == said
 
 
@@ -145,7 +146,7 @@ def test_empty_ones(tmp_path) -> None:
     spec = lines(tmp_path / "null.jsonl", {"text": None})
     assert message(tmp_path / "blank.txt") == "Corpus 'blank.txt' holds no document with text."
     assert message(spec) == "Corpus 'null.jsonl' holds no document with text."
-    said = f"Folder '{tmp_path}/none' holds no .txt, .jsonl or .parquet file."
+    said = f"Folder '{tmp_path}/none' holds no corpus: none of its files is {KINDS}."
     assert message(tmp_path / "none") == said
 
 
@@ -163,7 +164,7 @@ def test_not_utf8_names_the_byte(tmp_path, name: str) -> None:
     [
         ('{"text": "cut', "is not JSON (Unterminated string starting at, column 10)."),
         ("[1]", "is not a JSON object with a column 'text'."),
-        ('{"text": 3}', ": column 'text' holds int, not text."),
+        ('{"text": 3}', ": column 'text' holds int, neither text nor a list of token ids."),
         ('{"b": "", "a": 1}', "has no column 'text' to read text from. There are: a, b."),
         (
             '{"messages": [{"role": "user"}]}',
@@ -187,7 +188,10 @@ def test_parquet_mistakes(tmp_path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"body": ["x"], "n": [1]}), path)
     assert message(path) == f"{path} has no column 'text' to read text from. There are: body, n."
-    assert message(path, text_column="n") == f"{path}, row 1: column 'n' holds int, not text."
+    assert (
+        message(path, text_column="n")
+        == f"{path}, row 1: column 'n' holds int, neither text nor a list of token ids."
+    )
     check_corpus(str(path), text_column="body")
     path.write_bytes(b"PAR1 but not really")
     assert message(path).startswith(f"{path} is not a Parquet file that can be read: ")

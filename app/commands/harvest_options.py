@@ -15,8 +15,8 @@ harvest_options = together(
         type=NAME,
         multiple=True,
         required=True,
-        help="A .txt, .jsonl or .parquet file, a folder of these, stdlib, demo, or a dataset's hub "
-        "name. Repeat for more.",
+        help="A .txt, .jsonl, .csv or .parquet file (text also .gz or .zst), a folder of these, "
+        "stdlib, demo, or a dataset's hub name. Repeat for more.",
     ),
     STORE,
     click.option("--tokens", type=WholeNumber(1, 10**12), default=PLAN.tokens, show_default=True),
@@ -32,7 +32,13 @@ harvest_options = together(
     ),
     click.option("--seed", type=SEED, default=PLAN.seed, show_default=True),
     click.option("--pack", is_flag=True, help="Several documents in one sequence."),
-    click.option("--text-column", type=NAME, default="text", show_default=True),
+    click.option(
+        "--text-column",
+        type=NAME,
+        default="text",
+        show_default=True,
+        help="The column of texts or token ids; doc.text for a field inside a column.",
+    ),
     click.option("--bf16-encoding", is_flag=True, help="Faster, approximate encoding."),
     click.option(
         "--shard", type=NAME, metavar="I/N", help="Do only this part; the last one done publishes."

@@ -10,6 +10,7 @@ from backend.corpus.plan import SequencePlan
 from backend.corpus.sequences import plan_sequences
 from backend.corpus.sources import check_corpus, open_corpora, open_corpus
 from backend.corpus.splits import assign_splits
+from backend.corpus.token_ids import token_decoder
 
 __all__ = [
     "SPLITS",
@@ -23,4 +24,5 @@ __all__ = [
     "open_corpora",
     "open_corpus",
     "plan_sequences",
+    "token_decoder",
 ]

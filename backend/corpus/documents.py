@@ -22,6 +22,8 @@ class Document:
     """For generated text: what it was generated from. A template never straddles the split."""
     rendered: bool = False
     """The text is a chat template's: special tokens written in it are meant as such."""
+    ids: tuple[int, ...] | None = None
+    """Ready-made token ids, fed as they are; `text` is then what they decode to."""
 
 
 @dataclass(frozen=True)

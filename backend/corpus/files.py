@@ -1,11 +1,13 @@
-"""Corpora in files: text, JSON lines, Parquet, and folders of these.
+"""Corpora in files: text, JSON lines, CSV, Parquet, and folders of these; compressed or not.
 
 Ids count from 1 within a file, like the line numbers of errors: `stories.jsonl#17`.
 """
 
+import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from backend.corpus.compression import open_bytes, split_suffix
 from backend.corpus.documents import Corpus, Document
 from backend.corpus.rows import Columns, document_of, missing_column
 from feature_store.errors import InputError
@@ -15,23 +17,82 @@ from feature_store.strict_json import JsonError, parse_json
 BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 256
 """Rows read at a time: bounds memory, since Parquet row groups may be large."""
+LONGEST_FIELD = 2**31 - 1
+"""Characters in a field of CSV; Python's own limit is 131,072, less than a long document."""
 
 
 def read_text(path: Path, id: str, columns: Columns) -> Iterator[Document]:
     """The whole file as one document (blank lines do not divide it)."""
-    yield Document(id, _decoded(path.read_bytes().removeprefix(BOM), path, 0))
+    with open_bytes(path) as file:
+        data = file.read()
+    yield Document(id, _decoded(data.removeprefix(BOM), path, 0))
 
 
 def read_json_lines(path: Path, id: str, columns: Columns) -> Iterator[Document]:
     """One document per line; blank lines are skipped, a broken one is an InputError."""
+    for number, line in enumerate(_read_lines(path), start=1):
+        where = f"{path}, line {number}"
+        if row := line.removeprefix("\ufeff").strip():
+            document = document_of(_parsed(row, where), f"{id}#{number}", where, columns)
+            if document is not None:
+                yield document
+
+
+def read_json(path: Path, id: str, columns: Columns) -> Iterator[Document]:
+    """A list of rows as one JSON text; else the file is read as JSON lines."""
+    with open_bytes(path) as file:
+        start = file.read(64)
+        is_list = start.removeprefix(BOM).lstrip().startswith(b"[")
+        data = start + file.read() if is_list else b""
+    if not is_list:
+        yield from read_json_lines(path, id, columns)
+        return
+    rows = _parsed(_decoded(data.removeprefix(BOM), path, 0), str(path))
+    for number, row in enumerate(rows if isinstance(rows, list) else [], start=1):
+        document = document_of(row, f"{id}#{number}", f"{path}, row {number}", columns)
+        if document is not None:
+            yield document
+
+
+def read_comma_separated(path: Path, id: str, columns: Columns) -> Iterator[Document]:
+    """One document per row under a header that names the columns; tabs divide in `.tsv`.
+
+    A row of more or fewer fields than the header, or a quote that is never closed, is an
+    InputError: what follows would stand in the wrong columns.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
+    divider = "\t" if split_suffix(path)[0] == ".tsv" else ","
+    rows = csv.reader(_read_lines(path), delimiter=divider, strict=True)
+    header: list[str] | None = None
+    try:
+        for number, fields in enumerate(rows):
+            if header is None:
+                header = [field.removeprefix("\ufeff") for field in fields]
+                continue
+            where = f"{path}, row {number}"
+            if not fields:  # a blank line
+                continue
+            if len(fields) != len(header):
+                raise InputError(
+                    f"{where} (line {rows.line_num}) has {len(fields)} fields, and the header "
+                    f"names {len(header)} columns."
+                )
+            row = dict(zip(header, fields, strict=True))
+            document = document_of(row, f"{id}#{number}", where, columns)
+            if document is not None:
+                yield document
+    except csv.Error as bad:
+        raise InputError(
+            f"{path}, line {rows.line_num} is not CSV that can be read: {bad}."
+        ) from bad
+
+
+def _read_lines(path: Path) -> Iterator[str]:
+    """The lines of a file, their ends kept; InputError where they are not UTF-8."""
     offset = 0
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{path}, line {number}"
-            if row := _decoded(line, path, offset).removeprefix("\ufeff").strip():
-                document = document_of(_parsed(row, where), f"{id}#{number}", where, columns)
-                if document is not None:
-                    yield document
+    with open_bytes(path) as lines:
+        for line in lines:
+            yield _decoded(line, path, offset)
             offset += len(line)
 
 
@@ -63,15 +124,31 @@ Reader = Callable[[Path, str, Columns], Iterator[Document]]
 READERS: dict[str, Reader] = {
     ".txt": read_text,
     ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".csv": read_comma_separated,
+    ".tsv": read_comma_separated,
     ".parquet": read_parquet,
 }
+"""Suffix -> reader; all but Parquet, which compresses itself, may be compressed as a whole."""
+KINDS = "a .txt, .jsonl, .csv, .tsv or .parquet file (text also as .gz, .zst, .bz2 or .xz)"
+
+
+def find_reader(path: Path, *, named: bool = False) -> Reader | None:
+    """The reader for a file's name; None where there is none.
+
+    `.json` is a corpus only where it is `named`: in a folder it is mostly about the data.
+    """
+    kind, compression = split_suffix(path)
+    if named and kind == ".json":
+        return read_json
+    return None if compression and kind == ".parquet" else READERS.get(kind)
 
 
 def file_corpus(path: Path, columns: Columns) -> Corpus:
-    """The corpus in one file; InputError when its suffix is not one of `READERS`."""
-    reader = READERS.get(path.suffix.lower())
+    """The corpus in one file; InputError when there is no reader for its name."""
+    reader = find_reader(path, named=True)
     if reader is None:
-        raise InputError(f"Corpus {str(path)!r} is not a .txt, .jsonl or .parquet file.")
+        raise InputError(f"Corpus {str(path)!r} is not {KINDS}.")
     name = replace_lone_surrogates(path.name)
     return Corpus(name, lambda: reader(path, name, columns))
 
@@ -80,19 +157,17 @@ def folder_corpus(folder: Path, columns: Columns) -> Corpus:
     """Every readable file below `folder`, sorted by relative path; hidden ones left out."""
     name = replace_lone_surrogates(folder.resolve().name)
     files = sorted(
-        (path.relative_to(folder).as_posix(), path)
+        (path.relative_to(folder).as_posix(), path, reader)
         for path in folder.rglob("*")
-        if path.suffix.lower() in READERS and path.is_file()
+        if (reader := find_reader(path)) and path.is_file()
     )
-    shown = [(part, path) for part, path in files if not _hidden(part)]
+    shown = [found for found in files if not _hidden(found[0])]
     if not shown:
-        raise InputError(f"Folder {str(folder)!r} holds no .txt, .jsonl or .parquet file.")
+        raise InputError(f"Folder {str(folder)!r} holds no corpus: none of its files is {KINDS}.")
 
     def read() -> Iterator[Document]:
-        for part, path in shown:
-            yield from READERS[path.suffix.lower()](
-                path, f"{name}/{replace_lone_surrogates(part)}", columns
-            )
+        for part, path, reader in shown:
+            yield from reader(path, f"{name}/{replace_lone_surrogates(part)}", columns)
 
     return Corpus(name, read)
 

@@ -117,6 +117,9 @@ def _tokenised(
     template's own rendering, where they are meant.
     """
     for batch in _batches(corpus):
+        if batch[0].ids is not None:
+            yield from ((document, _own_ids(document, bos)) for document in batch)
+            continue
         rendered = batch[0].rendered
         rows = tokenizer(
             [document.text for document in batch],
@@ -126,18 +129,30 @@ def _tokenised(
         )["input_ids"]
         for document, row in zip(batch, rows, strict=True):
             tokens = np.asarray(row, np.uint32)
-            if rendered and bos is not None and len(tokens) and tokens[0] == bos:
-                tokens = tokens[1:]  # each sequence gets its own
-            yield document, tokens
+            yield document, _without_bos(tokens, bos) if rendered else tokens
+
+
+def _own_ids(document: Document, bos: int | None) -> UInt32[np.ndarray, "tokens"]:
+    """The ready-made token ids of a document, without BOS in front."""
+    return _without_bos(np.asarray(document.ids, np.uint32), bos)
+
+
+def _without_bos(
+    tokens: UInt32[np.ndarray, "tokens"], bos: int | None
+) -> UInt32[np.ndarray, "tokens"]:
+    """Tokens without the BOS in front, since each sequence gets its own."""
+    return tokens[1:] if bos is not None and len(tokens) and tokens[0] == bos else tokens
 
 
 def _batches(corpus: Corpus) -> Iterator[list[Document]]:
-    """Documents in lists for the tokenizer, all of a list rendered or none."""
+    """Documents in lists for the tokenizer, all of a list of one kind: plain text, a chat
+    template's, or ready-made token ids."""
     batch: list[Document] = []
     characters = 0
     for document in corpus:
         full = len(batch) == BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS
-        if batch and (full or document.rendered != batch[0].rendered):
+        kind = (document.rendered, document.ids is None)
+        if batch and (full or kind != (batch[0].rendered, batch[0].ids is None)):
             yield batch
             batch, characters = [], 0
         batch.append(document)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backend.corpus.documents import Document
+from backend.corpus.token_ids import DecodeIds, is_ids, show_ids
 from feature_store.errors import InputError, listing
 from feature_store.storable_text import replace_lone_surrogates
 
@@ -12,37 +13,79 @@ Render = Callable[[Sequence[Message]], str]
 """A model's chat template: messages with `role` and `content` in, one text out."""
 CHAT = "messages"
 """The column that makes a row a chat transcript."""
+ABSENT = object()
+"""Stands for a column that a row does not have."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a row matter, and how a chat transcript becomes text."""
+    """Which columns of a row matter, and how chat transcripts and token ids become text.
+
+    `text` may name a field inside a column: `doc.text`, or `docs.0.text` for the first of a list.
+    """
 
     text: str = "text"
     template: str = "template"
     render: Render | None = None
+    decode: DecodeIds | None = None
 
     def wanted(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that a document needs."""
-        return [name for name in (self.text, CHAT, self.template) if name in names]
+        outer = self.text if self.text in names else self.text.split(".")[0]
+        return [name for name in (outer, CHAT, self.template) if name in names]
 
 
 def document_of(row: object, id: str, where: str, columns: Columns) -> Document | None:
     """The document that a row holds, or None when its text is null.
 
-    A row with the text column is text; otherwise one with `messages` is a chat transcript.
-    `where` (file and line) begins every InputError.
+    A row with the text column is text, or a list of token ids; otherwise one with `messages` is a
+    chat transcript. `where` (file and line) begins every InputError.
     """
     if not isinstance(row, Mapping):
         raise InputError(f"{where} is not a JSON object with a column {columns.text!r}.")
     template = row.get(columns.template)
     if not isinstance(template, str):
         template = None
-    if columns.text not in row and CHAT in row:
+    value = find_value(row, columns.text)
+    if value is ABSENT and CHAT in row:
         text = _chat(row[CHAT], where, columns.render)
         return Document(id, replace_lone_surrogates(text), template, rendered=True)
-    text = _text(row, where, columns.text)
-    return None if text is None else Document(id, replace_lone_surrogates(text), template)
+    if value is ABSENT:
+        raise missing_column(where, columns.text, list_columns(row))
+    if value is None:
+        return None
+    if is_ids(value):
+        return _of_ids(value, id, where, columns, template)
+    return Document(id, replace_lone_surrogates(_text(value, where, columns.text)), template)
+
+
+def find_value(row: Mapping[str, object], column: str) -> object:
+    """The value of a column, or of a field inside one (`doc.text`); ABSENT where there is none.
+
+    A column of the whole name comes first. Inside a null there is a null.
+    """
+    if column in row or "." not in column:
+        return row.get(column, ABSENT)
+    found: object = row
+    for part in column.split("."):
+        if found is None:
+            return None
+        if isinstance(found, Mapping):
+            found = found.get(part, ABSENT)
+        elif isinstance(found, list) and part.isdecimal():
+            found = found[int(part)] if int(part) < len(found) else ABSENT
+        else:
+            return ABSENT
+    return found
+
+
+def list_columns(row: Mapping[str, object]) -> list[str]:
+    """The names by which a row's values can be asked for, fields of its columns among them."""
+    found: list[str] = []
+    for name, value in row.items():
+        inner = list_columns(value) if isinstance(value, Mapping) else []
+        found += [f"{name}.{field}" for field in inner] if inner else [str(name)]
+    return found
 
 
 def missing_column(where: str, column: str, names: Sequence[str]) -> InputError:
@@ -50,13 +93,32 @@ def missing_column(where: str, column: str, names: Sequence[str]) -> InputError:
     return InputError(f"{where} has no column {column!r} to read text from. {listing(list(names))}")
 
 
-def _text(row: Mapping[str, object], where: str, column: str) -> str | None:
-    if column not in row:
-        raise missing_column(where, column, [str(name) for name in row])
-    text = row[column]
-    if text is None or isinstance(text, str):
-        return text
-    raise InputError(f"{where}: column {column!r} holds {type(text).__name__}, not text.")
+def _text(value: object, where: str, column: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as bad:
+            raise InputError(
+                f"{where}: column {column!r} holds bytes that are not UTF-8 ({bad.reason} at byte "
+                f"{bad.start})."
+            ) from bad
+    if isinstance(value, str):
+        return value
+    raise InputError(
+        f"{where}: column {column!r} holds {type(value).__name__}, neither text nor a list of "
+        "token ids."
+    )
+
+
+def _of_ids(
+    ids: Sequence[int], id: str, where: str, columns: Columns, template: str | None
+) -> Document:
+    """A document of ready-made token ids, whose special tokens are meant as such."""
+    try:
+        text = (columns.decode or show_ids)(ids)
+    except InputError as refused:
+        raise InputError(f"{where}: {refused}") from refused
+    return Document(id, replace_lone_surrogates(text), template, rendered=True, ids=tuple(ids))
 
 
 def _chat(messages: object, where: str, render: Render | None) -> str:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from backend.corpus.documents import Corpus, Document
-from backend.corpus.files import file_corpus, folder_corpus
+from backend.corpus.files import KINDS, file_corpus, folder_corpus
 from backend.corpus.hub import PREFIX, hub_corpus, looks_like_dataset
 from backend.corpus.named import demo_corpus, stdlib_corpus
 from backend.corpus.rows import Columns, Message, Render
+from backend.corpus.token_ids import DecodeIds, show_ids
 from feature_store.errors import InputError
 
 NAMED: dict[str, Callable[[], Corpus]] = {"demo": demo_corpus, "stdlib": stdlib_corpus}
@@ -24,14 +25,16 @@ def open_corpus(
     text_column: str = "text",
     template_column: str = "template",
     render: Render | None = None,
+    decode: DecodeIds | None = None,
 ) -> Corpus:
     """The corpus that `spec` names; nothing but its existence is looked at yet.
 
-    `spec` is a .txt file (one document), a .jsonl or .parquet file (one per row), a folder of
-    these, `stdlib`, `demo`, or a dataset (`hf:NAME[:CONFIG][@SPLIT]`, `org/name`). Rows with
-    `messages` instead of the text column need `render`, see `chat.chat_renderer`.
+    `spec` is a .txt file (one document), a .jsonl, .csv, .tsv or .parquet file (one per row; all
+    but Parquet may be compressed), a folder of these, `stdlib`, `demo`, or a dataset
+    (`hf:NAME[:CONFIG][@SPLIT]`, `org/name`). Rows with `messages` instead of the text column need
+    `render`, see `chat.chat_renderer`; token ids need `decode`, see `token_ids.token_decoder`.
     """
-    columns = Columns(text_column, template_column, render)
+    columns = Columns(text_column, template_column, render, decode)
     if spec in NAMED:
         return NAMED[spec]()
     path = Path(spec)
@@ -43,8 +46,8 @@ def open_corpus(
     if looks_like_dataset(spec):
         return hub_corpus(spec, columns)
     raise InputError(
-        f"There is no corpus {spec!r}; give a .txt, .jsonl or .parquet file, a folder of these, "
-        "stdlib, demo, or a Hugging Face dataset as hf:NAME."
+        f"There is no corpus {spec!r}; give {KINDS}, a folder of these, stdlib, demo, or "
+        "a Hugging Face dataset as hf:NAME."
     )
 
 
@@ -54,9 +57,10 @@ def open_corpora(
     text_column: str = "text",
     template_column: str = "template",
     render: Render | None = None,
+    decode: DecodeIds | None = None,
 ) -> Corpus:
     """Several corpora one after the other as one; same-named ones are told apart by a number."""
-    parts = _opened(specs, text_column, template_column, render)
+    parts = _opened(specs, text_column, template_column, render, decode)
     if len(parts) == 1:
         return parts[0]
 
@@ -78,7 +82,7 @@ def check_corpus(
     Local text is read through (up to `CHECKED_CHARACTERS`), a dataset up to its first document.
     """
     wanted = [specs] if isinstance(specs, str) else specs
-    for part in _opened(wanted, text_column, template_column, _joined):
+    for part in _opened(wanted, text_column, template_column, _joined, show_ids):
         seen = 0
         for document in part:
             seen += len(document.text)
@@ -87,12 +91,22 @@ def check_corpus(
 
 
 def _opened(
-    specs: Sequence[str], text_column: str, template_column: str, render: Render | None
+    specs: Sequence[str],
+    text_column: str,
+    template_column: str,
+    render: Render | None,
+    decode: DecodeIds | None,
 ) -> list[Corpus]:
     if not specs:
         raise InputError("No corpus was given; name at least one.")
     return [
-        open_corpus(spec, text_column=text_column, template_column=template_column, render=render)
+        open_corpus(
+            spec,
+            text_column=text_column,
+            template_column=template_column,
+            render=render,
+            decode=decode,
+        )  # fmt: skip
         for spec in specs
     ]
 

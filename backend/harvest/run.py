@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from backend import dictionaries as loaders
-from backend.corpus import SequencePlan, chat_renderer, open_corpora, plan_sequences
+from backend.corpus import (
+    SequencePlan,
+    chat_renderer,
+    open_corpora,
+    plan_sequences,
+    token_decoder,
+)
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary, Precision
 from backend.dictionaries.sources import split_ignored
@@ -138,7 +144,10 @@ class Harvest:
         request, plan = self.request, self.request.plan
         context_size = min(plan.context_size, lm.n_ctx)
         render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
-        corpus = open_corpora(request.corpora, text_column=request.text_column, render=render)
+        corpus = open_corpora(
+            request.corpora, text_column=request.text_column, render=render,
+            decode=token_decoder(lm.tokenizer),
+        )  # fmt: skip
         clear_drafts(store.path / "work")
         draft = store.path / "work" / f"planning-{os.getpid()}"
         try:
