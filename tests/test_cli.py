@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from app.cli import main
 from app.wording import count
+from backend.corpus.files import KINDS
 from feature_store.store import Store
 from tests.commands import answer, data, refusal
 from tests.stores import D_SAE, DEAD, make_store
@@ -98,8 +99,8 @@ def test_a_device_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
         ),
         (
             {"corpus": "nowhere.txt"},
-            "There is no corpus 'nowhere.txt'; give a .txt, .jsonl or .parquet file, a folder of "
-            "these, stdlib, demo, or a Hugging Face dataset as hf:NAME.",
+            f"There is no corpus 'nowhere.txt'; give {KINDS}, a folder of these, stdlib, demo, or "
+            "a Hugging Face dataset as hf:NAME.",
         ),
         (
             {"text-column": "body", "corpus": "rows.jsonl"},
@@ -110,7 +111,7 @@ def test_a_device_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
         ({"corpus": "latin.txt"}, "latin.txt is not UTF-8: byte 3 (0xe9) cannot be read; save the "
          "file as UTF-8."),
         ({"corpus": "empty.txt"}, "Corpus 'empty.txt' holds no document with text."),
-        ({"corpus": "bare"}, "Folder 'bare' holds no .txt, .jsonl or .parquet file."),
+        ({"corpus": "bare"}, f"Folder 'bare' holds no corpus: none of its files is {KINDS}."),
     ],
 )  # fmt: skip
 def test_what_is_not_there_or_not_readable(
