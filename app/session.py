@@ -11,6 +11,7 @@ import streamlit as st
 
 from feature_store.errors import InputError
 from feature_store.permissions import are_pages_shared
+from feature_store.private_paths import hide_paths, private_paths
 from feature_store.reader import HarvestFile
 from feature_store.records import DictionaryInfo, FeatureId
 from feature_store.store import Store
@@ -143,7 +144,27 @@ def href(page: str, query: Mapping[str, str]) -> str:
     return f"{'./' if page == LIBRARY else name}?{urlencode(query)}"
 
 
+def without_paths(text: str) -> str:
+    """Return a text as it is shown: where other people can reach the pages, without the folders
+    of this machine that it names (of the store, the weights, the program)."""
+    if not are_pages_shared() or "/" not in text and "\\" not in text:
+        return text
+    return hide_paths(text, _hidden(os.environ.get(STORE, "")))
+
+
+@st.cache_resource(show_spinner=False, ttl=60)
+def _hidden(path: str) -> list[str]:
+    """The paths that visitors don't see; places of weights that are hub names are none."""
+    try:
+        places = [place.partition("@")[0] for place in store().places.known().values()]
+    except InputError:
+        places = []
+    return private_paths(path, *(place for place in places if Path(place).is_absolute()))
+
+
 def literal(text: str) -> str:
-    """Text that Markdown leaves alone: nothing in it is markup, no address in it a link."""
+    """Text that Markdown leaves alone: nothing in it is markup, no address in it a link; and no
+    path that visitors are not to see."""
+    text = without_paths(text)
     plain = "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|<>~$:&" else c for c in text)
     return ADDRESS.sub(r"\g<0>:small[]", plain)  # nothing at all, but the address is in two pieces

@@ -8,18 +8,21 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from feature_store.annotations import COLUMNS, Annotations
 from feature_store.errors import InputError
 from feature_store.explanations import SCHEMA as EXPLANATION
 from feature_store.harvest_file import DDL
 from feature_store.lists import ENTRY, HEADING
+from feature_store.private_paths import hide_paths, private_paths
 from feature_store.reader import HarvestFile
 from feature_store.scores import SCHEMA as SCORE
 from feature_store.store import Store
@@ -27,7 +30,9 @@ from feature_store.strict_json import dump_json
 
 WORKER = Path(__file__).with_name("console_worker.py")
 SECONDS = 10.0
-"""A query is stopped after this long, the start of its process included."""
+"""A query is stopped after this long; the start of its process does not count."""
+START_SECONDS = 60.0
+"""How long a process may take to begin with the query."""
 ROWS = 10_000
 PATIENCE_S = 2.0
 """How long a query waits for another process that has the catalog."""
@@ -75,10 +80,12 @@ class Query:
         sent = dump_json(request).encode() + b"\n" + b"".join(map(arrow, said.values()))
         self.sql = sql
         self.started = time.monotonic()
+        self._private = private_paths(store.path, harvest.path)
         self._outcome: Answer | SqlError | None = None
         self._cancelled = False
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER)],  # -P: modules beside the script shadow nothing
+            bufsize=0,  # what is read line by line must not be read ahead
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -104,8 +111,15 @@ class Query:
         raise self._outcome or SqlError("The query ended without an answer.")
 
     def _run(self, given: bytes) -> None:
+        if not self._begin(given):
+            self._outcome = SqlError(
+                f"The query's process did not begin within {START_SECONDS:g} s: this machine is "
+                "too busy. Try again."
+            )
+            return
+        self.started = time.monotonic()
         try:
-            out, said = self._process.communicate(given, timeout=SECONDS)
+            out, said = self._process.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
@@ -113,14 +127,43 @@ class Query:
                 f"Stopped after {SECONDS:g} s. Ask for less: one dictionary, or smaller joins."
             )
             return
+        seconds = time.monotonic() - self.started
         if self._cancelled and self._process.returncode:
             self._outcome = SqlError("Cancelled.")
         elif self._process.returncode:
-            self._outcome = SqlError(complaint(said.decode(errors="replace")))
+            sentence = complaint(said.decode(errors="replace"))
+            self._outcome = SqlError(hide_paths(sentence, self._private))
         else:
-            table = pa.ipc.open_stream(out).read_all()
-            seconds = time.monotonic() - self.started
+            table = without_paths(pa.ipc.open_stream(out).read_all(), self._private)
             self._outcome = Answer(table.slice(0, ROWS), table.num_rows > ROWS, seconds)
+
+    def _begin(self, given: bytes) -> bool:
+        """Send the request and wait until the worker begins with the query; False if it does not.
+
+        A worker that ended meanwhile has begun, too: what it says is read afterwards.
+        """
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._process.kill()
+
+        clock = threading.Timer(START_SECONDS, give_up)
+        clock.start()
+        try:
+            source, target = self._process.stdin, self._process.stdout
+            assert source is not None and target is not None
+            left = memoryview(given)
+            with suppress(BrokenPipeError), source:
+                while left:
+                    left = left[source.write(left) :]
+            self._process.stdin = None  # it is closed, and communicate() would flush it
+            target.readline()
+        finally:
+            clock.cancel()
+        if late.is_set():
+            self._process.communicate()
+        return not late.is_set()
 
 
 def given(said: Annotations, sql: str) -> dict[str, pa.Table]:
@@ -130,6 +173,22 @@ def given(said: Annotations, sql: str) -> dict[str, pa.Table]:
         name: table if name in sql.casefold() else table.schema.empty_table()
         for name, table in zip(SAID, tables, strict=True)
     }
+
+
+def without_paths(table: pa.Table, private: list[str]) -> pa.Table:
+    """Return a table whose texts name none of these paths.
+
+    The worker refuses the queries that would show one; this holds for those that nobody thought of.
+    """
+    for i, field in enumerate(table.schema):
+        if not pa.types.is_string(field.type):
+            continue
+        column = table.column(i)
+        for path in private:
+            options = pc.ReplaceSubstringOptions(path, Path(path).name)
+            column = pc.call_function("replace_substring", [column], options)
+        table = table.set_column(i, field, column)
+    return table
 
 
 def complaint(said: str) -> str:

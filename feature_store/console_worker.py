@@ -5,8 +5,10 @@ tables as Arrow streams come in; an Arrow stream leaves, or an error as text wit
 """
 
 import json
+import re
 import sys
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 import duckdb
@@ -21,6 +23,20 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 READS = ("SELECT", "EXPLAIN", "MULTI")
 """Kinds of statement: SELECT is also SHOW, DESCRIBE and VALUES; MULTI is PIVOT."""
+OPEN = {
+    "duckdb_columns", "duckdb_constraints", "duckdb_functions", "duckdb_indexes",
+    "duckdb_keywords", "duckdb_schemas", "duckdb_tables", "duckdb_types", "duckdb_views",
+    "pragma_table_info", "pragma_version", "pragma_platform",
+}  # fmt: skip
+"""DuckDB's own tables that a query may name: they describe tables, and no files."""
+CLOSED = re.compile(
+    r"\b(?:(?:duckdb|pragma)_\w+|pg_settings|database_list|current_setting|getenv|which_secret|"
+    r"json_execute_serialized_sql)\b",
+    re.IGNORECASE,
+)
+"""Names of DuckDB's own tables and functions; those that are not OPEN can tell where files lie."""
+UNSEEN = {"query", "query_table"}
+"""Functions that run SQL out of a text: what it names could not be looked at before."""
 WORDED = ("interval", "bit", "union")
 """Types that neither a table on a page nor Parquet holds: shown as DuckDB writes them."""
 
@@ -65,6 +81,11 @@ def answer(db: duckdb.DuckDBPyConnection, sql: str, rows: int, megabytes: int) -
         sys.exit(f"Write one query: there are {len(kinds)} here.")
     if kinds[0] not in READS:
         sys.exit(f"The console only reads, and this is {kinds[0]}. Begin with SELECT.")
+    if (name := closed_name(sql)) is not None:
+        sys.exit(
+            f"The console does not answer {name}: it can tell where files lie on this machine, or "
+            "run other SQL than is written here. Tables and columns: SHOW TABLES, DESCRIBE NAME."
+        )
     found = db.sql(sql).limit(rows)
     columns = [
         duckdb.ColumnExpression(name).cast("VARCHAR").alias(name)
@@ -79,6 +100,29 @@ def answer(db: duckdb.DuckDBPyConnection, sql: str, rows: int, megabytes: int) -
             "Ask for fewer columns or rows."
         )
     return counted(table)
+
+
+def closed_name(sql: str) -> str | None:
+    """Return the first name in a query that is not answered, or None.
+
+    Names are looked for in the whole text, strings and comments included: what the parser makes of
+    a text cannot be guessed better. `query` is a common word and counts only as a function.
+    """
+    for found in CLOSED.finditer(sql):
+        if found[0].casefold() not in OPEN:
+            return found[0]
+    written = sql.encode()
+    starts = [at for at, _ in duckdb.tokenize(sql)]
+    tokens = [
+        (written[at:end].strip(), kind)
+        for (at, kind), end in zip(duckdb.tokenize(sql), [*starts[1:], len(written)], strict=True)
+        if kind != duckdb.token_type.comment
+    ]
+    for (token, _), (following, _) in pairwise(tokens):
+        name = token.strip(b'"').decode(errors="replace").casefold()
+        if name in UNSEEN and following.startswith(b"("):
+            return f"{name}()"
+    return None
 
 
 def counted(table: pa.Table) -> pa.Table:
@@ -101,6 +145,8 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
             said[name] = stream.read_all()
     megabytes = request["megabytes"]
     confine(megabytes, request["seconds"])
+    target.write(b"begun\n")
+    target.flush()
     try:
         db = connect(request["harvest"], said, megabytes)
         table = answer(db, request["sql"], request["rows"], megabytes // 4)

@@ -153,8 +153,13 @@ def details(job_id: str) -> None:
         lines = [{"href": "", "target": None, "cells": list(row), "notes": []} for row in rows]
         components.rows(key="job_latest", data={"ruled": False, "columns": heads, "rows": lines})
     st.subheader(f"Log of {session.literal(job.id)}", anchor=False)
-    st.code(dump_json(job.arguments), language=None, wrap_lines=True)
-    st.code(job.log() or "Nothing yet.", language=None, wrap_lines=True, height=280)
+    st.code(session.without_paths(dump_json(job.arguments)), language=None, wrap_lines=True)
+    st.code(
+        session.without_paths(job.log()) or "Nothing yet.",
+        language=None,
+        wrap_lines=True,
+        height=280,
+    )
 
 
 def whole() -> None:
