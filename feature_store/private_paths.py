@@ -12,7 +12,7 @@ from pathlib import Path
 def hide_paths(text: str, paths: Iterable[str]) -> str:
     """Return `text` with each of these absolute paths shortened to its last part.
 
-    What lies beneath such a path keeps the rest of its own: `/home/me/store/jobs` becomes
+    What lies beneath such a path keeps the rest of its own: `FOLDER/store/jobs` becomes
     `store/jobs`.
     """
     for path in paths:
