@@ -80,7 +80,7 @@ def test_simulation_takes_expected_values_where_there_are_log_probabilities() ->
         return said([x for one in each for x in (one, (",", {",": 0.0}))], text)
 
     found = play("simulation", rule, even())
-    assert found.detail["expected values"] == 40 and 7.5 in found.detail["tokens"][0]
+    assert found.detail["scale"] == "expected values" and 7.5 in found.detail["tokens"][0]
     assert found.judged[0].answer == pytest.approx(7.5) and found.judged[0].truth == 10
 
 

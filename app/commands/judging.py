@@ -190,6 +190,8 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
             click.echo(f"  {verdict['sentence']}")
         for null in row.get("null_dictionaries", {}).values():
             click.echo(f"  {beside(null, row, store)}")
+    if scale := job.result.get("simulation"):
+        click.echo(f"Simulation reads {scale['scale']}: {scale['reason']}.")
     skipped = job.result.get("skipped", {})
     if skipped:
         parts = ", ".join(f"{name} {count(n)}" for name, n in skipped.items())

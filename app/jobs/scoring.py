@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.jobs import living
 from app.jobs.asking import (
@@ -40,12 +40,18 @@ from autointerp.scorers.records import LLM, PATTERN, Scorer, Tools
 from feature_store import scoring as store_scores
 from feature_store.corpus_text import corpus_texts
 from feature_store.errors import InputError
+from feature_store.jobs import Job, read_json, write_json
 from feature_store.null_dictionaries import is_shuffled, refusal
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 from feature_store.work import Work
 
+if TYPE_CHECKING:
+    from autointerp.scorers.simulation_scale import SimulationScale
+
 NOTE = "scoring explanations"
+SCALE = "simulation.json"
+"""In the job's folder: how simulated numbers are read, and why."""
 WIDTH = 16
 """Features worked on at once at most: each asks some dozens of questions at a time."""
 
@@ -226,6 +232,8 @@ def tools(
         given.judge, gate, embed.embed if embed else None, seed=given.seed,
         thinking=given.asking.thinking,
     )  # fmt: skip
+    if "simulation" in given.scorers and gate is not None:
+        found = replace(found, scale=scale_of_run(work))
     if "predicted-logits" in given.scorers:
         found = replace(found, counts=counted(file))
     if wanted & {"model", "surprisal"}:
@@ -236,6 +244,27 @@ def tools(
             surprisal=living.surprisal(engine),
         )  # fmt: skip
     return found
+
+
+def scale_of_run(work: Work) -> "SimulationScale":
+    """Return how the job reads simulated numbers: as it has done so far, or not decided yet."""
+    from autointerp.scorers.simulation_scale import SCALES, SimulationScale
+
+    path = work.job.folder / SCALE
+
+    def keep(scale: str, reason: str) -> None:
+        write_json(path, {"scale": scale, "reason": reason})
+        work.log(f"simulation reads {scale}: {reason}")
+
+    return SimulationScale(SCALES.get(read_scale(work.job).get("scale", "")), keep)
+
+
+def read_scale(job: Job) -> dict[str, Any]:
+    """Return the scale of a job's simulations and why it is that one; empty while undecided."""
+    try:
+        return read_json(job.folder / SCALE)
+    except (OSError, ValueError):
+        return {}
 
 
 def judge_of(scorer: Scorer, given: Scoring, embed: Embedder | None) -> str:
@@ -258,5 +287,6 @@ def result(work: Work, summary: Summary, store: Store, given: Scoring) -> dict[s
         )  # fmt: skip
     return {
         "features": summary.done, "skipped": summary.skipped,
-        "questions": summary.questions.total().to_json(), "results": rows,
+        "questions": summary.questions.total().to_json(),
+        **({"simulation": scale} if (scale := read_scale(work.job)) else {}), "results": rows,
     }  # fmt: skip

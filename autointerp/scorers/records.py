@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from autointerp.explainers.records import Embed
 from autointerp.scorers.counts import Counts
 from autointerp.statistics import Estimate
 from feature_store.records import FeatureId
+
+if TYPE_CHECKING:
+    from autointerp.scorers.simulation_scale import SimulationScale
 
 Activates = Callable[[FeatureId, Sequence[str]], Awaitable[np.ndarray]]
 """The feature's largest |activation| in each text, counted tokens only: [n] float32."""
@@ -51,6 +54,8 @@ class Tools:
     surprisal: Surprisal | None = None
     counts: Counts | None = None
     """How often each token stands in the corpus; without it controls are not matched by that."""
+    scale: "SimulationScale | None" = None
+    """How simulated numbers are read, in the whole run; None: each score decides for itself."""
     thinking: int = 0
     """Tokens that a reply may have beyond its answer, for models that think aloud."""
 

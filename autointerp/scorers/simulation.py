@@ -3,7 +3,7 @@
 The judge says for each token of a window how strongly the feature fires, from 0 to 10 (Bills et al.
 2023). Value: Pearson's correlation with the true |activations| over all tokens of all windows,
 concatenated, firing and random silent ones. Where the judge gives log probabilities of its numbers
-their expected value counts, else the numbers.
+their expected value counts, else the numbers: one of the two in a whole run (simulation_scale.py).
 """
 
 import asyncio
@@ -12,19 +12,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.asking.records import Failed, Reply
+from autointerp.asking.records import Failed, Reply, Request
 from autointerp.contexts import Sampled
 from autointerp.scorers import classes
-from autointerp.scorers.questions import asker, dice, form, key_of, request, sure
+from autointerp.scorers.questions import asker, dice, form, key_of, request
 from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Tools
 from autointerp.scorers.sheets import listed, quoted, sheet
+from autointerp.scorers.simulation_scale import (
+    LARGEST,
+    NUMBERS,
+    Scale,
+    SimulationScale,
+    number_shares,
+)
 from autointerp.statistics import Estimate, correlation, explained
 from autointerp.windows import Example
 
 NAME = "simulation"
-LARGEST = 10
 ASKED = 20
 """Windows of each kind of which a language model is asked: each is a call of its own."""
+OPEN = "no probabilities"
+"""What fails in a window whose numbers have no expected values, in a run that reads those."""
 PER_TOKEN = 6
 """Tokens of the reply for each number, in any layout."""
 
@@ -35,8 +43,6 @@ class Said:
 
     values: np.ndarray | None
     """[tokens] from 0 to 1; None where it failed."""
-    expected: bool = False
-    """Whether they are expected values."""
     failed: str = ""
 
 
@@ -52,9 +58,9 @@ async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
     if tools.judge == PATTERN:
         said = by_pattern(label, chosen)
     else:
-        said, calls = await asked(label, chosen, tools)
+        said, calls, scale_used = await asked(label, chosen, tools)
         detail["prompt"] = sheet(NAME).version
-        detail["expected values"] = sum(one.expected for one in said)
+        detail["scale"] = scale_used
     facts = windows.facts
     scale = (facts.mean_act if tools.judge == PATTERN else facts.max_act) or 0.0
     rows = [row(e, one, scale) for e, one in zip(chosen, said, strict=True)]
@@ -90,8 +96,9 @@ def by_pattern(label: str, chosen: list[Example]) -> list[Said]:
 
 async def asked(
     label: str, chosen: list[Example], tools: Tools
-) -> tuple[list[Said], tuple[str, ...]]:
-    """What a language model says of each window, one call each; equal windows are asked once."""
+) -> tuple[list[Said], tuple[str, ...], Scale | None]:
+    """What a language model says of each window, one call each, equal windows once; the requests'
+    keys; and the scale of the run, None where none of its questions was answered yet."""
     ask, requests = asker(tools, NAME), []
     for example in chosen:
         n = len(example.tokens)
@@ -102,23 +109,31 @@ async def asked(
         )
         most = 32 + PER_TOKEN * n
         requests.append(request(prompt, schema, NAME, tools, max_tokens=most))
-    replies = await asyncio.gather(*map(ask.ask, requests))
-    return [read(reply) for reply in replies], tuple(
-        dict.fromkeys(key_of(ask, one) for one in requests)
-    )
+    scale = tools.scale or SimulationScale()
+    had = await scale.decide(ask, requests)
+
+    async def answer(one: Request) -> Reply | Failed:
+        return had[one.key] if one.key in had else await ask.ask(one)
+
+    replies = await asyncio.gather(*map(answer, requests))
+    calls = tuple(dict.fromkeys(key_of(ask, one) for one in requests))
+    return [read(reply, scale.decided or NUMBERS) for reply in replies], calls, scale.decided
 
 
-def read(reply: Reply | Failed) -> Said:
-    """The expected value of each token's number, or the number where there is none."""
+def read(reply: Reply | Failed, scale: Scale) -> Said:
+    """Each token's number on the scale of the run, as a share of 10; a failure where a reply does
+    not allow that scale."""
     if isinstance(reply, Failed):
         return Said(None, failed=reply.kind)
     said = reply.parsed["activations"]
-    shares = sure(reply, [str(number) for number in range(LARGEST + 1)], said)
+    if scale == NUMBERS:
+        return Said(np.array(said, float) / LARGEST)
+    shares = number_shares(reply, said)
     known = [each for each in shares or () if each is not None]
-    if shares and len(known) == len(shares):
-        values = [sum(int(k) * p for k, p in each.items()) for each in known]
-        return Said(np.array(values) / LARGEST, expected=True)
-    return Said(np.array(said, float) / LARGEST)
+    if shares is None or len(known) < len(shares):
+        return Said(None, failed=OPEN)
+    values = [sum(int(k) * p for k, p in each.items()) for each in known]
+    return Said(np.array(values) / LARGEST)
 
 
 def row(example: Example, said: Said, scale: float) -> Judged:
