@@ -1,52 +1,111 @@
-"""The model behind live pages: loaded at first need in the background, one per process.
+"""The model behind live pages: loaded at first need in the background, kept within a budget.
 
-Browsing never waits for torch; a page that needs the model says that it is loading and goes on by
-itself.
+Browsing never waits for torch; a page that needs the model says what it is waiting for and goes on
+by itself. An engine is lent: whoever lets go of it lets its model be dropped for another.
 """
 
+import copy
 import gc
+import sys
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
 from app import session
+from app.model_cache import ModelCache
 from backend.live import Engine
+from backend.memory_budget import format_memory_size, model_budget
+from backend.sources import expected_bytes
 from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 
+if TYPE_CHECKING:
+    from backend.dictionary_table import DictionaryTable
+    from backend.engine import LocalEngine
+
 POLL_S = 0.4
+SAID_FROM = 20_000_000
+"""Bytes of dictionaries whose loading is said: less is there before one has read the line."""
 
 
-@dataclass
-class Loading:
-    """An engine on its way. Written by its own thread, read by pages."""
+class _Visit(threading.local):
+    """The engines that a page's run has been lent, kept until it ends."""
 
-    engine: Engine | None = None
-    error: Exception | None = None
-    done: threading.Event = field(default_factory=threading.Event)
+    engines: "dict[str, LocalEngine] | None" = None
 
 
-@st.cache_resource(show_spinner=False, max_entries=1)
-def loading(_file: HarvestFile, harvest_id: str) -> Loading:
-    """Begin to load the model and dictionaries of a harvest; the one before is let go."""
-    found = Loading()
+_visit = _Visit()
+
+
+@st.cache_resource(show_spinner=False)
+def models() -> ModelCache:
+    """The models of this process."""
+    return ModelCache(_budget, freed=_collect, loaded=gc.freeze)
+
+
+def _budget() -> int:
+    """The bytes that models may take: see --model-memory. In the loading thread."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return model_budget(torch.cuda.get_device_properties(0).total_memory if cuda else None)
+
+
+def _collect() -> None:
+    """Free what a dropped model held: its parts refer to each other, and are frozen (see `models`:
+    what libraries and models brought is spared by every other collection)."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def visit() -> Iterator[None]:
+    """Around a page's run: an engine that it was lent stays with it until the run ends, however
+    many of its parts ask."""
+    _visit.engines = {}
+    try:
+        yield
+    finally:
+        _visit.engines = None
+
+
+def ask(file: HarvestFile, *, quiet: bool = False) -> "LocalEngine | None":
+    """The engine of a harvest if it is loaded; else it is on its way, and nothing is said.
+
+    Raises what went wrong with loading it, once; with `quiet` None stands for that, too.
+    """
+    record = file.record
+    held = _visit.engines or {}
+    if record.id in held:
+        return held[record.id]
     places = session.store().places.known()
 
-    def load() -> None:
-        try:
-            from backend.device import choose_placement
-            from backend.engine import LocalEngine
+    def load() -> tuple[object, int]:
+        from backend.device import choose_placement
+        from backend.engine import LocalEngine
 
-            found.engine = LocalEngine.load(_file, places, choose_placement())
-        except Exception as error:  # a thread's end: the page raises it again
-            found.error = error
-        finally:
-            gc.freeze()  # what the libraries brought stays: no collection looks at it again
-            found.done.set()
+        first = LocalEngine.load(file, places, choose_placement())
+        return first.lm, first.model_bytes
 
-    threading.Thread(target=load, daemon=True, name=f"load {harvest_id}").start()
-    return found
+    size = expected_bytes(places.get(record.model_hash, ""))
+    lease = models().ask(record.model_hash, record.model, load, size=size, quiet=quiet)
+    if lease is None:
+        return None
+    from backend.engine import LocalEngine
+
+    lm = lease.value
+    engine = copy.copy(LocalEngine.load(file, places, lm.placement, lm))
+    engine.lease = lease
+    if _visit.engines is not None:
+        _visit.engines[record.id] = engine
+    return engine
 
 
 def engine(file: HarvestFile) -> Engine:
@@ -57,35 +116,70 @@ def engine(file: HarvestFile) -> Engine:
     return found
 
 
-def ready(file: HarvestFile) -> Engine | None:
-    """The engine of a harvest; None, and a line that says so, while it is loading.
+def ready(file: HarvestFile, about: Sequence[str] = ()) -> Engine | None:
+    """The engine of a harvest; None, and a line that says what is waited for, while it is loading.
 
+    Dictionaries that it is to be asked `about` are loaded, too, and a line says so meanwhile.
     Raises InputError when this machine does not have the harvest's weights.
     """
-    found = loading(file, file.record.id)
-    if not found.done.is_set():
-        wait(found)
+    try:
+        found = ask(file)
+    except InputError:
+        raise
+    except Exception as error:
+        raise RuntimeError("loading the model failed") from error
+    if found is None:
+        wait(file.record.model_hash, file.record.id)
         return None
-    if found.error is not None:
-        loading.clear()  # whatever was wrong may be mended: the next visit tries again
-        if isinstance(found.error, InputError):
-            raise found.error
-        raise RuntimeError("loading the model failed") from found.error
-    assert found.engine is not None, "a load ends with an engine or an error"
-    return found.engine
+    with dictionaries_said(found, about):
+        for name in about:
+            _ = found.dictionaries[name]
+    return found
 
 
 def at_hand(file: HarvestFile) -> Engine | None:
     """The engine of a harvest if it is loaded; else it is on its way, and nothing is said."""
-    return loading(file, file.record.id).engine
+    try:
+        return ask(file, quiet=True)
+    except InputError:  # a dictionary's place is not known: `ready` says so
+        return None
 
 
 @st.fragment(run_every=POLL_S)
-def wait(found: Loading) -> None:
-    """Say what is going on, and run the page again when it is over."""
-    if found.done.is_set():
+def wait(model_hash: str, harvest_id: str) -> None:
+    """Say what is waited for, and run the page again when it is over."""
+    if models().poll(model_hash):
         st.rerun()
-    st.caption("Loading the model: some ten seconds, once. Browsing goes on meanwhile.")
+    st.caption(session.literal(
+        f"Harvest {harvest_id}: {models().describe_wait(model_hash)} Browsing goes on meanwhile."
+    ))  # fmt: skip
+
+
+@contextmanager
+def dictionaries_said(found: Engine, names: Sequence[str]) -> Iterator[None]:
+    """Around work that reads dictionaries: a line that says which of them are being loaded, where
+    that may take a while. Not within a cached function."""
+    table = cast("LocalEngine", found).dictionaries
+    size = table.unloaded_bytes(names)
+    if size < SAID_FROM:
+        yield
+        return
+    line = st.empty()
+    line.caption(session.literal(loading_line(table, names, size)))
+    try:
+        yield
+    finally:
+        line.empty()
+
+
+def loading_line(table: "DictionaryTable", names: Sequence[str], size: int) -> str:
+    """What is being loaded, how large it is, and why it has to be loaded again each time, if so."""
+    what = f"the dictionary {names[0]}" if len(names) == 1 else f"{len(names)} dictionaries"
+    said = f"Loading {what}: {format_memory_size(size)}."
+    if size > table.budget:
+        kept = format_memory_size(table.budget)
+        said += f" They are read one after the other, as {kept} of them are kept at once."
+    return said
 
 
 def failure(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import frame, session
+from app import frame, live, session
 from feature_store.errors import InputError
 from feature_store.permissions import refuse_costly_work_unless_stated
 
@@ -40,6 +40,7 @@ st.set_page_config(
 st.html(frame.STYLE)
 st.session_state[frame.BEGUN] = False
 try:
-    page.run()
+    with live.visit():
+        page.run()
 except InputError as error:
     frame.refused(error)

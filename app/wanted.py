@@ -30,7 +30,7 @@ def engine(file: HarvestFile, key: str, label: str, about: Sequence[str] = ()) -
         )  # fmt: skip
         return None
     try:
-        return live.ready(file)
+        return live.ready(file, about)
     except InputError as error:
         st.caption(session.literal(str(error)))
         return None

@@ -9,11 +9,12 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import torch
 
-from backend import dictionaries as loaders
 from backend import directions, neurons, sourcing
 from backend.corpus.chat import chat_renderer
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.cache import shared_dictionary_cache
+from backend.dictionary_table import DictionaryTable, LazyDictionaryTable, check_unchanged
 from backend.lens_rows import lens_rows
 from backend.live import Firing, LensRow, Sources, Text, Weights
 from backend.lm import Lm
@@ -21,24 +22,10 @@ from backend.positions import uncounted_ids
 from backend.removal import removal
 from backend.toward import target_token, toward
 from feature_store.errors import InputError, pick
-from feature_store.null_dictionaries import of_the_model, refusal
+from feature_store.null_dictionaries import of_the_model
 from feature_store.reader import HarvestFile
 from feature_store.records import Context, FeatureId
 from feature_store.removals import Removal
-
-
-class Served(dict[str, Dictionary]):
-    """Dictionaries by name. One that the harvest has and the model has not is refused by the
-    sentence that says why, whoever asks for it."""
-
-    def __init__(self, found: Mapping[str, Dictionary], elsewhere: Collection[str]) -> None:
-        super().__init__(found)
-        self._elsewhere = frozenset(elsewhere)
-
-    def __missing__(self, name: str) -> Dictionary:
-        if name in self._elsewhere:
-            raise InputError(refusal(name))
-        raise KeyError(name)
 
 
 class LocalEngine:
@@ -50,32 +37,53 @@ class LocalEngine:
     ) -> None:  # fmt: skip
         """`elsewhere`: names of dictionaries that are refused, as they read a shuffled model."""
         self.lm = lm
-        self.dictionaries = Served(found, elsewhere)
+        self.dictionaries = (
+            found if isinstance(found, DictionaryTable) else DictionaryTable(found, elsewhere)
+        )
         self.bos = bos
+        self.lease: object = None
+        """What keeps the model in memory while this engine is used, where one of several is."""
 
     @classmethod
     def load(
-        cls, file: HarvestFile, places: Mapping[str, str], placement: Placement
+        cls,
+        file: HarvestFile,
+        places: Mapping[str, str],
+        placement: Placement,
+        lm: Lm | None = None,
     ) -> "LocalEngine":
-        """The weights that the harvest was made with, from where this machine keeps them.
+        """The model that the harvest was made with, and its dictionaries, to be loaded when asked
+        for, from where this machine keeps them.
 
-        Raises InputError when they are not known here, or are not the same any more.
+        `lm` is that very model where it is in memory already. Raises InputError when weights are
+        not known here, or the model's are not the same any more.
         """
         record = file.record
-        lm = Lm.load(place_of(record.model_hash, f"model {record.model}", places), placement)
-        settle_threads(placement, lm.d_model)
-        same(f"model {record.model}", lm.model_hash, record.model_hash)
-        found: dict[str, Dictionary] = {}
         served = of_the_model(file)
-        for name in served:
-            info = file.dictionary(name)
-            spec = place_of(info.weights_hash, f"dictionary {name}", places)
-            one = loaders.load(spec, name=name, placement=placement, width=lm.width)
-            same(f"dictionary {name}", one.weights_hash, info.weights_hash)
-            found[name] = one
-        first = int(file.sequences.flat[0])
+        infos = {name: file.dictionary(name) for name in served}
+        where = {
+            name: place_of(info.weights_hash, f"dictionary {name}", places)
+            for name, info in infos.items()
+        }
+        if lm is None:
+            lm = Lm.load(place_of(record.model_hash, f"model {record.model}", places), placement)
+            settle_threads(placement, lm.d_model)
+        check_unchanged(f"model {record.model}", lm.model_hash, record.model_hash)
         elsewhere = file.dictionaries.keys() - served
-        return cls(lm, found, bos=first if first == lm.bos else None, elsewhere=elsewhere)
+        cache = shared_dictionary_cache()
+        table = LazyDictionaryTable(infos, where, lm, cache, elsewhere)
+        first = int(file.sequences.flat[0])
+        return cls(lm, table, bos=first if first == lm.bos else None)
+
+    @property
+    def model_bytes(self) -> int:
+        """The bytes of all storages behind the model's weights, each counted once: of the plain
+        model and of TransformerLens' bridge, which keeps copies of what it splits."""
+        with self.lm.turn() as bridge:
+            parts = [*bridge.parameters(), *bridge.buffers()]
+        parts += [*self.lm.bare.parameters(), *self.lm.bare.buffers()]
+        storages = [part.untyped_storage() for part in parts]
+        return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
 
     def read(self, text: str) -> Text:
         """Tokenise; InputError for an empty text and for one beyond the model's context."""
@@ -130,12 +138,14 @@ class LocalEngine:
     @torch.inference_mode()
     def firing(self, text: Text, names: list[str]) -> dict[str, Firing]:
         """Activations of dictionaries on a text: one forward pass for all of them."""
-        chosen = {name: pick("dictionary", name, self.dictionaries) for name in names}
-        hooks = list(dict.fromkeys(one.hook_name for one in chosen.values()))
-        processing = next(iter(chosen.values())).processing
+        if not names:
+            return {}
+        processing = pick("dictionary", names[0], self.dictionaries).processing
+        hooks = list(dict.fromkeys(self._hook_name(name) for name in names))
         acts = self.lm.activations(torch.tensor([text.token_ids]), hooks, processing)
         found = {}
-        for name, one in chosen.items():
+        for name in names:  # one after the other: together they may be larger than their budget
+            one = pick("dictionary", name, self.dictionaries)
             x = acts[one.hook_name]
             triples = one.encode_sparse(x if one.needs_sequence else x[0])
             found[name] = Firing(*(column.cpu().numpy() for column in triples))
@@ -203,6 +213,11 @@ class LocalEngine:
         ids, counted = torch.tensor(text.token_ids), torch.tensor(text.counted)
         return toward(self.lm, chosen, ids, counted, target, at)
 
+    def _hook_name(self, name: str) -> str:
+        if name not in self.dictionaries:
+            pick("dictionary", name, self.dictionaries)  # raises the error that says why
+        return self.dictionaries.hook_name(name)
+
     def _dictionary(self, feature: FeatureId) -> Dictionary:
         return pick("dictionary", feature.dictionary, self.dictionaries)
 
@@ -215,12 +230,3 @@ def place_of(weights_hash: str, what: str, places: Mapping[str, str]) -> str:
             "harvest again."
         )
     return places[weights_hash]
-
-
-def same(what: str, found: str, wanted: str) -> None:
-    """InputError when weights changed since the harvest."""
-    if found != wanted:
-        raise InputError(
-            f"The {what} has changed on disk since it was harvested, so live numbers would not "
-            "belong to this harvest. Harvest it again."
-        )

@@ -3,6 +3,7 @@
 Only the standard library is used here: a wrong path gets its sentence in milliseconds.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -59,6 +60,21 @@ def _broken(path: Path, what: str) -> InputError:
         f"{path.parent.name}/{path.name} is not a whole safetensors file: {what}. "
         "Copy or download it again."
     )
+
+
+def expected_bytes(model: str, itemsize: int = 4) -> int:
+    """Return the bytes that a local model's weights take in memory, from its files' headers; 0
+    where that cannot be told (a hub's name, no safetensors, a damaged file)."""
+    numbers = 0
+    for path in weight_files(Path(model)) if model and Path(model).is_dir() else []:
+        try:
+            with path.open("rb") as file:
+                header = parse_json(file.read(int.from_bytes(file.read(8), "little")))
+            header.pop("__metadata__", None)
+            numbers += sum(math.prod(entry["shape"]) for entry in header.values())
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, MemoryError):
+            return 0
+    return numbers * itemsize
 
 
 def weight_files(folder: Path) -> list[Path]:

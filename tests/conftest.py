@@ -36,7 +36,7 @@ def pytest_unconfigure() -> None:
 def _own_engine() -> Iterator[None]:
     """No page finds the engine, or its refusal, that the test before it left with the app."""
     yield
-    for name, kept in (("app.live", "loading"), ("app.session", "_open"), ("app.firing", "fired")):
+    for name, kept in (("app.live", "models"), ("app.session", "_open"), ("app.firing", "fired")):
         if name in sys.modules:
             getattr(sys.modules[name], kept).clear()
 

@@ -69,10 +69,15 @@ class Rig:
         return published(one)
 
 
-def harvest_on_disk(folder: Path, *, tokens: int = 2000, **dictionaries: dict[str, Any]) -> Path:
+def harvest_on_disk(
+    folder: Path, *, tokens: int = 2000, seed: int = 0, store: Path | None = None,
+    **dictionaries: dict[str, Any],
+) -> Path:  # fmt: skip
     """A store whose model and dictionaries lie on disk, for a server to load: NAME={"architecture":
-    …, fields of its configuration}; a TopK SAE named resid, if none is given. The file's path."""
-    save(folder / "model")
+    …, fields of its configuration}; a TopK SAE named resid, if none is given. The file's path.
+
+    `seed` tells models apart; `store` is where it goes, if not FOLDER/store."""
+    save(folder / "model", seed=seed)
     for name, given in (dictionaries or {"resid": {}}).items():
         fields = {"architecture": "topk", "d_in": 16, **given}
         saved(folder / name, fields.pop("architecture"), **fields)
@@ -81,7 +86,7 @@ def harvest_on_disk(folder: Path, *, tokens: int = 2000, **dictionaries: dict[st
         model=str(folder / "model"),
         dictionaries=[f"{name}={folder / name}" for name in dictionaries or ["resid"]],
         corpora=[str(folder / "text.txt")],
-        store=folder / "store",
+        store=store or folder / "store",
         placement=CPU,
         plan=HarvestPlan(tokens=tokens, context_size=32, top=8, ranged=8, silent=8, window=8),
     )

@@ -1,10 +1,13 @@
 """A page as Streamlit's own test harness draws it."""
 
+import time
 from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
+from app import live
 from app.serve import MAIN
+from feature_store.reader import HarvestFile
 
 
 def opened(
@@ -19,3 +22,12 @@ def opened(
     test.run()
     assert not test.exception
     return test
+
+
+def engine_loaded(file: HarvestFile, seconds: float = 30) -> bool:
+    """Load the engine of a harvest; whether it is there, or has failed, in time."""
+    until = time.monotonic() + seconds
+    live.at_hand(file)
+    while not live.models().poll(file.record.model_hash) and time.monotonic() < until:
+        time.sleep(0.01)
+    return live.models().poll(file.record.model_hash)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, session
+from app import session
 from app.ablate import runs, snippet
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
@@ -17,7 +17,7 @@ from feature_store.experiments import Experiments
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 from tests.harvests import Rig
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 
 Open = Callable[..., AppTest]
 PROMPT = "the old cat saw a red ball and then the cat"
@@ -41,7 +41,7 @@ def visit(store: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
     file = HarvestFile(next(store.glob("harvests/*")))
 
     def go(**query: str | list[str]) -> AppTest:
-        assert live.loading(file, file.record.id).done.wait(30)
+        assert engine_loaded(file)
         return opened(session.ABLATE, **query)
 
     yield go

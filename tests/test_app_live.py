@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import chatting, live, session, strip
+from app import chatting, session, strip
 from backend.engine import LocalEngine
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 
 Open = Callable[..., AppTest]
 TEXT = "the cat ran to the park"
@@ -28,7 +28,7 @@ def visit(harvested: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     def go(page: str, **query: str) -> AppTest:
         file = HarvestFile(harvested)
-        assert live.loading(file, file.record.id).done.wait(30)
+        assert engine_loaded(file)
         return opened(page, **query)
 
     yield go  # type: ignore[misc]  # a generator fixture

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, session, wanted
+from app import session, wanted
 from backend.engine import LocalEngine
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 from tests.harvests import Rig
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 
 Open = Callable[..., AppTest]
 
@@ -27,7 +27,7 @@ def visit(harvested: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     def go(page: str, *, asked: bool = False, **query: str | list[str]) -> AppTest:
         file = HarvestFile(harvested)
-        assert live.loading(file, file.record.id).done.wait(30)
+        assert engine_loaded(file)
         return opened(page, {wanted.ASKED: asked}, **query)
 
     yield go  # type: ignore[misc]  # a generator fixture

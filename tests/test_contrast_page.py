@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, session
+from app import session
 from app.contrast import chart, running
 from app.contrast.running import Asked, Cancelled, Run, python_lines
 from app.theme import LIGHT
@@ -16,7 +16,7 @@ from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 
 pytestmark = pytest.mark.process
 Open = Callable[..., AppTest]
@@ -39,7 +39,7 @@ def visit(harvested: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch)
 
     def go(**query: str) -> AppTest:
         file = HarvestFile(harvested)
-        assert live.loading(file, file.record.id).done.wait(30)
+        assert engine_loaded(file)
         return settled(opened(session.CONTRAST, **query))
 
     yield go

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, session
+from app import session
 from app.panels import effect
 from app.panels.effect import mean
 from backend.engine import LocalEngine
@@ -16,7 +16,7 @@ from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.removals import kept
 from tests.harvests import Rig
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 
 Open = Callable[[str], AppTest]
 
@@ -38,7 +38,7 @@ def visit(store: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Op
     file = HarvestFile(next(store.glob("harvests/*")))
 
     def go(tab: str) -> AppTest:
-        assert live.loading(file, file.record.id).done.wait(30)
+        assert engine_loaded(file)
         return opened(session.FEATURE, feature=str(busiest(file)), tab=tab)
 
     yield go

@@ -8,12 +8,14 @@ import torch
 
 from app import live
 from backend import engine
-from backend.engine import LocalEngine, place_of, same
+from backend.dictionary_table import check_unchanged
+from backend.engine import LocalEngine, place_of
 from backend.harvest.run import absolute
 from feature_store.errors import InputError
 from feature_store.places import Places
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
+from tests.pages import engine_loaded
 
 TEXT = "the cat ran to the park"
 
@@ -62,7 +64,7 @@ def test_weights_that_are_elsewhere_or_changed_are_refused() -> None:
     with pytest.raises(InputError, match="does not know where the model tiny lies"):
         place_of("00", "model tiny", {})
     with pytest.raises(InputError, match="The model tiny has changed on disk"):
-        same("model tiny", "00", "11")
+        check_unchanged("model tiny", "00", "11")
 
 
 def test_a_harvest_remembers_where_its_weights_lie(harvested: Path) -> None:
@@ -107,8 +109,7 @@ def test_a_load_that_fails_is_told_and_tried_again(
 
     monkeypatch.setattr(engine.LocalEngine, "load", fail)
     file = HarvestFile(harvested)
-    first = live.loading(file, file.record.id)
-    assert first.done.wait(30)
-    with pytest.raises(InputError, match="gone"):
-        live.engine(file)
-    assert live.loading(file, file.record.id) is not first
+    for _ in range(2):
+        assert engine_loaded(file) and live.at_hand(file) is None
+        with pytest.raises(InputError, match="gone"):
+            live.engine(file)

@@ -11,7 +11,7 @@ from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
 from tests.harvests import Rig
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 
 Open = Callable[..., AppTest]
 TEXT = "the cat ran to the park"
@@ -26,7 +26,7 @@ def visit(harvested: Path, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
     def go(**query: str) -> AppTest:
         file = HarvestFile(harvested)
-        assert live.loading(file, file.record.id).done.wait(30)
+        assert engine_loaded(file)
         return opened(session.SEARCH, **{"by": "text", **query})
 
     yield go
@@ -109,7 +109,7 @@ def test_a_machine_without_the_weights_says_so(
     visit: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     visit(q=TEXT)
-    live.loading.clear()
+    live.models.clear()
 
     def missing(*_):
         raise InputError("This machine does not know where the model lies.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, session
+from app import session
 from app.behaviours import keeping
 from app.shift import marking
 from app.steer import run
@@ -18,7 +18,7 @@ from backend.shift.texts import written
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 from tests.harvests import Rig
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 from tests.planted import trapped
 
 pytestmark = pytest.mark.process
@@ -48,7 +48,7 @@ def visit(store: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> 
 
     def go(page: str, **query: str) -> AppTest:
         file = Store(store).harvest(None)
-        assert live.loading(file, file.record.id).done.wait(30)
+        assert engine_loaded(file)
         return opened(page, **query)
 
     return go

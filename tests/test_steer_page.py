@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, session, steering
+from app import session, steering
 from app.experiments import words
 from app.steer import link, run, tabs
 from app.steering import Setting
@@ -23,7 +23,7 @@ from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.harvests import Rig
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 
 Open = Callable[..., AppTest]
 PROMPT = "the cat ran to the park"
@@ -53,7 +53,7 @@ def visit(store: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> 
     def go(**query: str | list[str]) -> AppTest:
         file = next((store / "harvests").glob("*.duckdb"))
         harvest = HarvestFile(file)
-        assert live.loading(harvest, harvest.record.id).done.wait(30)
+        assert engine_loaded(harvest)
         return opened(session.STEER, **query)
 
     yield go  # type: ignore[misc]  # a generator fixture

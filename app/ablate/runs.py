@@ -10,6 +10,7 @@ import streamlit as st
 
 from app import live, session
 from app.experiments import keeping
+from app.model_cache import forget_frames
 from backend.ablation.parts import Part
 from backend.live import Engine
 from feature_store.errors import InputError
@@ -52,7 +53,8 @@ class Run:
         """Whether it ended because its page was left."""
         self.done, self.total = 0, 0
         """Passes of the model."""
-        self._work, self._keep = work, keep
+        self._given: tuple[Work, Any] | None = (work, keep)
+        """None once it is over: both may hold a model, which may be dropped then."""
         self._answer: Answer | None = None
         self._error: Exception | None = None
         self._stop, self._over = threading.Event(), threading.Event()
@@ -81,11 +83,14 @@ class Run:
 
     def _go(self) -> None:
         try:
-            result = self._work(self._tick)
-            self._answer = self._keep(self.request, result)
+            assert self._given is not None, "a run computes once"
+            work, keep = self._given
+            self._answer = keep(self.request, work(self._tick))
         except Exception as error:  # a thread's end: the page raises it again
+            forget_frames(error)
             self._error = error
         finally:
+            self._given = None
             self._over.set()
 
     def _tick(self, done: int, total: int) -> None:

@@ -20,7 +20,7 @@ def keep(store: Store, harvest: str, live: "LocalEngine", asked: Asked, circuit:
         harvest=harvest,
         model=live.lm.name,
         model_hash=live.lm.model_hash,
-        dictionaries={name: live.dictionaries[name].weights_hash for name in sorted(used)},
+        dictionaries={name: live.dictionaries.weights_hash(name) for name in sorted(used)},
         request=asked.to_json(),
         versions=versions(live),
     )

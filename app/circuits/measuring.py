@@ -14,6 +14,7 @@ import streamlit as st
 from app import live
 from app.circuits.opened import Open
 from app.circuits.taking import circuit_of
+from app.model_cache import forget_frames
 from app.session import Place
 from backend.circuits.records import Point, Way
 from feature_store.errors import InputError
@@ -31,6 +32,7 @@ Check = tuple[str, tuple[str, ...]]
 
 @st.cache_resource(show_spinner=False)
 def _worker() -> ThreadPoolExecutor:
+    live.models().let_go.append(_ready.cache_clear)
     return ThreadPoolExecutor(1, thread_name_prefix="circuits")
 
 
@@ -38,7 +40,9 @@ def _worker() -> ThreadPoolExecutor:
 def _future(
     circuit: str, what: str, ids: tuple[str, ...], _engine: Any, _work: Callable[[], Any]
 ) -> "Future[Any]":
-    return _worker().submit(_work)
+    future = _worker().submit(_work)
+    future.add_done_callback(lambda one: forget_frames(one.exception()))
+    return future
 
 
 @lru_cache(maxsize=2)
@@ -87,10 +91,7 @@ def why_not(place: Place, found: Open, what: str = "view") -> str:
 
 def engine_of(place: Place) -> Any:
     """The engine when it is loaded; else it is on its way. InputError where it cannot be had."""
-    loading = live.loading(place.file, place.file.record.id)
-    if isinstance(loading.error, InputError):
-        raise loading.error
-    return loading.engine
+    return live.ask(place.file)
 
 
 def view(place: Place, found: Open, part: Part) -> Mapping[Way, Point] | str | None:

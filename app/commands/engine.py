@@ -34,7 +34,7 @@ def loaded(
 def hashes(live: "LocalEngine", names: Iterable[str]) -> dict[str, str]:
     """Dictionary → hash of its weights, of those that are loaded."""
     known = live.dictionaries
-    return {name: known[name].weights_hash for name in sorted(set(names)) if name in known}
+    return {name: known.weights_hash(name) for name in sorted(set(names)) if name in known}
 
 
 def harvest_of(store: Store, live: "LocalEngine", names: Iterable[str]) -> HarvestFile | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from app import export, live
+from app.model_cache import forget_frames
 from backend.contrast.compare import Contrast, contrast
 from backend.live import Engine
 from feature_store.errors import InputError
@@ -42,7 +43,9 @@ class Run:
         require_costly_work_allowed()
         self.share = 0.0
         """Of the work that is done."""
-        self._engine, self._asked = engine, asked
+        self._engine: Engine | None = engine
+        """None once it is over: its model may be dropped then."""
+        self._asked = asked
         self._result: Contrast | None = None
         self._error: Exception | None = None
         self._stop, self._done = threading.Event(), threading.Event()
@@ -73,7 +76,7 @@ class Run:
         asked = self._asked
         try:
             self._result = contrast(
-                self._engine,
+                cast(Any, self._engine),
                 dict(asked.groups),
                 asked.dictionaries,
                 unit=cast(Any, asked.unit),
@@ -81,8 +84,10 @@ class Run:
                 tick=self._tick,
             )
         except Exception as error:  # a thread's end: the page raises it again
+            forget_frames(error)
             self._error = error
         finally:
+            self._engine = None
             self._done.set()
 
     def _tick(self, share: float) -> None:

@@ -25,7 +25,7 @@ def keep(
     request: Mapping[str, Any],
     result: Mapping[str, Any],
 ) -> str:
-    """Keep a run of `live` (a LocalEngine, or anything with `lm` and `dictionaries`); its id.
+    """Keep a run of `live` (a LocalEngine); its id.
 
     `dictionaries`: names of those that the run used (`Asked.dictionaries`). `harvest`: id of the
     harvest whose page it was made on, or empty. InputError where the store may not be written.
@@ -35,7 +35,7 @@ def keep(
         harvest=harvest,
         model=live.lm.name,
         model_hash=live.lm.model_hash,
-        dictionaries={name: live.dictionaries[name].weights_hash for name in sorted(dictionaries)},
+        dictionaries={name: live.dictionaries.weights_hash(name) for name in sorted(dictionaries)},
         request=request,
         result=result,
         versions=versions(live),

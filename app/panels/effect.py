@@ -33,7 +33,7 @@ def draw(subject: Subject) -> None:
         found, problem = known(subject)
         missing = [context for context in contexts if removals.key(context) not in found]
         if missing:
-            engine = live.ready(subject.place.file)
+            engine = live.ready(subject.place.file, [subject.place.info.dictionary])
             if engine is None:
                 return
             found, problem = measured(engine, subject, missing, found, problem)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import components, pooling, session, wanted
+from app import components, live, pooling, session, wanted
 from app.panels import neighbours
 from app.panels.subject import Subject
 from app.session import Place
@@ -71,7 +71,8 @@ def by_decoder(subject: Subject, others: list[str], engine: Engine) -> None:
     """By cosine of the decoders, with the correlation beside it."""
     file = subject.place.file
     mine = pooling.of(subject.place)
-    near = nearest(engine, file.record.id, subject.id.dictionary, subject.id.index, others)
+    with live.dictionaries_said(engine, others):
+        near = nearest(engine, file.record.id, subject.id.dictionary, subject.id.index, others)
     rows = []
     for other, index, cosine in near:
         r = family.correlation(mine, subject.id.index, pooling.named(file, other), index)

@@ -16,7 +16,7 @@ TITLE = "Neurons & heads"
 def draw(subject: Subject) -> None:
     """Lists from the weights alone; for hook_z the sources of a stored context under them."""
     try:
-        engine = live.ready(subject.place.file)
+        engine = live.ready(subject.place.file, [subject.place.info.dictionary])
         if engine is None:
             return
         found = engine.weights(subject.id)

@@ -26,7 +26,7 @@ def draw(subject: Subject) -> None:
     if not text.strip():
         return
     try:
-        engine = live.ready(subject.place.file)
+        engine = live.ready(subject.place.file, [subject.place.info.dictionary])
         if engine is None:
             return
         read, acts = fire(engine, subject, text)

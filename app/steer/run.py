@@ -36,7 +36,9 @@ class Run:
         keep: Callable[["Run"], str],
     ) -> None:
         self.name = secrets.token_urlsafe(12)
-        self.engine, self.setting, self.ticket = engine, setting, ticket
+        self.engine: LocalEngine | None = engine
+        """None once the run is over: its model may be dropped then."""
+        self.setting, self.ticket = setting, ticket
         self.asked = setting.asked(bos=engine.bos is not None)
         self.story = Story([row.name for row in self.asked.rows])
         self.error = self.unkept = self.kept = ""
@@ -61,18 +63,20 @@ class Run:
         except Exception as error:  # a thread's end: the page says it
             self.error = live.failure(error)
         finally:
+            self.engine = None
             self.done.set()
 
     def _generate(self) -> None:
         from backend.generation.speaking import speak
 
+        assert (engine := self.engine) is not None, "a run computes once"
         records = speak(
-            self.engine.lm, self.engine.dictionaries, self.asked,
+            engine.lm, engine.dictionaries, self.asked,
             stop=self.ticket.stop, seconds=self.ticket.queue.limits.seconds,
         )  # fmt: skip
         for record in records:
             with self._lock:
-                self.story.take(record, lambda tokens: self.engine.text(tokens).counted)
+                self.story.take(record, lambda tokens: engine.text(tokens).counted)
                 self.changes += 1
             self.ticket.queue.tidy()
 
@@ -105,6 +109,8 @@ class Run:
             place = self.ticket.place
             if place > 0:
                 return f"{place} before you" if place > 1 else "next in line"
+            if not n and (engine := self.engine) and (name := engine.dictionaries.loading):
+                return f"loading the dictionary {name}"
             return f"token {n} of {wanted}" if n else "reading the prompt"
         if not n:
             return "" if self.error else "stopped before the first token"

@@ -78,7 +78,8 @@ class Task:
         self.error = self.kept = self.unkept = self.note = ""
         self.did, self.total = 0, 0
         self.done = threading.Event()
-        self._work = work
+        self._work: Callable[[Task], Plain | None] | None = work
+        """None once it is over: it may hold a model, which may be dropped then."""
 
     def tell(self, did: int, total: int, note: str = "") -> None:
         """How far it is."""
@@ -91,12 +92,14 @@ class Task:
             with self.ticket:
                 if not self.ticket.turn():
                     return
+                assert self._work is not None, "a task computes once"
                 self.result = self._work(self)
         except InputError as error:
             self.error = str(error)
         except Exception as error:  # a thread's end: the page says it
             self.error = live.failure(error)
         finally:
+            self._work = None
             self.done.set()
 
     @property

@@ -114,7 +114,7 @@ def engine_is_there(place: Place) -> bool:
     try:
         if is_shuffled(place.info):
             raise InputError(refusal(place.info.dictionary))
-        return live.ready(place.file) is not None
+        return live.ready(place.file, [place.info.dictionary]) is not None
     except InputError as error:
         st.caption(f"Only stored windows have activations. {session.literal(str(error))}")
         return False

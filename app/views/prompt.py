@@ -132,9 +132,10 @@ def draw(given: str | chatting.Turns, names: list[str]) -> None:
         offer_cut(engine, given)
         return
     try:
-        firing = engine.firing(read, names)
-        aim = aimed(engine, read) if st.session_state[SORT] == "gradient" else None
-        data = drawn(engine, read, firing, aim)
+        with live.dictionaries_said(engine, names):
+            firing = engine.firing(read, names)
+            aim = aimed(engine, read) if st.session_state[SORT] == "gradient" else None
+            data = drawn(engine, read, firing, aim)
     except InputError as error:
         warn(error)
         return

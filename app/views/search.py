@@ -237,7 +237,8 @@ def by_text() -> None:
         return
     asked = [name for name in names if name in of_the_model(place.file)] or names
     try:
-        found = firing.fired(engine, read, place.file.record.id, text, tuple(asked))
+        with live.dictionaries_said(engine, asked):
+            found = firing.fired(engine, read, place.file.record.id, text, tuple(asked))
     except InputError as error:
         warn(str(error))
         return

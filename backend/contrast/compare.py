@@ -200,7 +200,7 @@ def separations(
     rows = []
     for hook, values in neurons.items():
         for name, one in found.items():
-            if engine.dictionaries[name].hook_name == hook:
+            if engine.dictionaries.hook_name(name) == hook:
                 rows.append(_row("features", name, hook, one.apart))
         rows.append(_row("neurons", hook, hook, separation(values, group)))
     return pa.Table.from_pylist(rows)

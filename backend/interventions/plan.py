@@ -29,6 +29,7 @@ class Plan:
 
     lm: Lm
     dictionaries: Mapping[str, Dictionary]
+    """Those that the edits and the watched features name; held until the run ends."""
     rows: tuple[tuple[Edit, ...], ...]
     operations: tuple[Operation, ...]
     watched: tuple[FeatureId, ...]
@@ -91,7 +92,7 @@ def compile_edits(
     read_points = {point(lm, hook) for hook in read} | set(frozen_norms(lm, freeze))
     return Plan(
         lm=lm,
-        dictionaries=dictionaries,
+        dictionaries={name: dictionaries[name] for name in sorted(_names(rows, watch))},
         rows=tuple(tuple(edits) for edits in rows),
         operations=tuple(made),
         watched=tuple(watch),
