@@ -21,7 +21,7 @@ from app.commands.option_types import (
     WholeNumber,
     quote_value,
 )
-from app.commands.options import CONTEXTS, HARVEST, JSON, STORE, model_options
+from app.commands.options import CONTEXTS, HARVEST, JSON, STORE, memory_options, model_options
 from app.commands.steer_options import steer_options
 from backend.behaviours.plan import ClusterPlan
 from feature_store.errors import InputError
@@ -86,21 +86,12 @@ def harvest(**options: Any) -> None:
     help="A further name under which browsers may address the pages, such as that of a reverse "
     "proxy. Repeat it for several.",
 )  # fmt: skip
-def app(
-    store: Path,
-    host: str,
-    port: int | None,
-    no_browser: bool,
-    allow_jobs: bool,
-    allow_hosts: tuple[str, ...],
-) -> None:
+@memory_options
+def app(store: Path, no_browser: bool, **options: Any) -> None:
     """Open a store's features in the browser."""
     from app.commands.pages import pages
 
-    pages(
-        store, host=host, port=port, open_browser=not no_browser, allow_jobs=allow_jobs,
-        allow_hosts=allow_hosts,
-    )  # fmt: skip
+    pages(store, open_browser=not no_browser, **options)
 
 
 @saefari.command("list")

@@ -6,7 +6,6 @@ by itself. An engine is lent: whoever lets go of it lets its model be dropped fo
 
 import copy
 import gc
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,21 +47,19 @@ def models() -> ModelCache:
 
 def _budget() -> int:
     """The bytes that models may take: see --model-memory. In the loading thread."""
-    import torch
+    from backend.device import device_memory
 
-    cuda = torch.cuda.is_available()
-    return model_budget(torch.cuda.get_device_properties(0).total_memory if cuda else None)
+    return model_budget(device_memory())
 
 
 def _collect() -> None:
     """Free what a dropped model held: its parts refer to each other, and are frozen (see `models`:
     what libraries and models brought is spared by every other collection)."""
+    from backend.generation.speaking import free
+
     gc.unfreeze()
-    gc.collect()
+    free()
     gc.freeze()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -94,8 +91,9 @@ def ask(file: HarvestFile, *, quiet: bool = False) -> "LocalEngine | None":
         first = LocalEngine.load(file, places, choose_placement())
         return first.lm, first.model_bytes
 
-    size = expected_bytes(places.get(record.model_hash, ""))
-    lease = models().ask(record.model_hash, record.model, load, size=size, quiet=quiet)
+    key, cache = record.model_hash, models()
+    size = 0 if key in cache.kept() else expected_bytes(places.get(key, ""))
+    lease = cache.ask(key, record.model, load, size=size, quiet=quiet)
     if lease is None:
         return None
     from backend.engine import LocalEngine

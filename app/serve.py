@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.request_guard import LOOPBACK_NAMES, HostRule, RequestGuard, is_loopback
+from backend.memory_budget import DICTIONARY_MEMORY, MODEL_MEMORY, check_budgets
 from feature_store.errors import InputError
 from feature_store.permissions import set_costly_work_allowed, set_pages_shared
 from feature_store.store import Store
@@ -25,16 +26,24 @@ def serve(
     ready: Callable[[str], None] = lambda url: None,
     allow_jobs: bool = False,
     allow_hosts: tuple[str, ...] = (),
+    model_memory: int | None = None,
+    dictionary_memory: int | None = None,
 ) -> None:
     """Serve the pages of `store` until Ctrl-C; `ready` gets the URL once they answer.
 
     Without a port the first free one from 8501 on is taken. Where other people can reach the
     pages, these start no costly work (it would be a stranger's use of this machine and of its
     owner's API keys) unless `allow_jobs`. `allow_hosts` are further names under which browsers
-    may address the server.
-    Raises InputError for a folder that is no store and for a port that is taken.
+    may address the server. `model_memory` and `dictionary_memory` are the bytes of weights that
+    are kept in memory; without them the environment's or the default shares.
+    Raises InputError for a folder that is no store, for a port that is taken, and for sizes in the
+    environment that are none.
     """
     Store(store)  # say what is wrong before anything starts
+    for name, size in ((MODEL_MEMORY, model_memory), (DICTIONARY_MEMORY, dictionary_memory)):
+        if size is not None:
+            os.environ[name] = str(size)
+    check_budgets()
     bound = listen(host, port)
     os.environ["SAEFARI_STORE"] = str(store.resolve())
     local = is_loopback(host)

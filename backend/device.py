@@ -41,6 +41,13 @@ def choose_placement(device: str | None = None, dtype: str | None = None) -> Pla
     return Placement(place, precision, f"Runs on {place} in {name}, since {because}.")
 
 
+def device_memory() -> int | None:
+    """Return the bytes of memory of the CUDA device that is chosen by default; None without one."""
+    if not torch.cuda.is_available():
+        return None
+    return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+
+
 def available() -> list[str]:
     """Every device name that works here."""
     return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]

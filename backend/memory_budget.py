@@ -62,6 +62,12 @@ def dictionary_budget(total: int | None = None) -> int:
     return _budget(DICTIONARY_MEMORY, DICTIONARY_SHARE, total)
 
 
+def check_budgets() -> None:
+    """InputError where the environment gives a budget that is no size."""
+    model_budget(0)
+    dictionary_budget(0)
+
+
 def _budget(variable: str, share: float, total: int | None) -> int:
     given = os.environ.get(variable, "")
     if given:

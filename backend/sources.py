@@ -69,7 +69,8 @@ def expected_bytes(model: str, itemsize: int = 4) -> int:
     for path in weight_files(Path(model)) if model and Path(model).is_dir() else []:
         try:
             with path.open("rb") as file:
-                header = parse_json(file.read(int.from_bytes(file.read(8), "little")))
+                length = int.from_bytes(file.read(8), "little")
+                header = parse_json(file.read(min(length, path.stat().st_size)))
             header.pop("__metadata__", None)
             numbers += sum(math.prod(entry["shape"]) for entry in header.values())
         except (OSError, ValueError, AttributeError, KeyError, TypeError, MemoryError):

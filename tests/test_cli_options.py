@@ -21,6 +21,7 @@ from app.commands.option_types import (
     FilledText,
     FiniteNumber,
     LocalPath,
+    MemorySize,
     OneOf,
     SomeOf,
     ValidatedType,
@@ -76,6 +77,8 @@ def bad_values(kind: click.ParamType, folder: Path) -> Iterator[str]:
         yield from ("-" + "9" * 40, "1" * 40)
     elif isinstance(kind, FiniteNumber):
         yield from (*NO_NUMBERS, "1e999", repr(kind.most * 1.1), "-1e40", "9" * 5000)
+    elif isinstance(kind, MemorySize):
+        yield from (*NO_NUMBERS, "-64MB", "0", "999999", "64 MBit", "9" * 5000, "\udc80")
     elif isinstance(kind, OneOf | SomeOf):
         yield from ("", " ", "nothing-like-this", "é", "x" * 5000, "\udc80", "\0")
     elif isinstance(kind, LocalPath):

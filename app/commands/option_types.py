@@ -15,6 +15,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from backend.memory_budget import parse_memory_size
 from feature_store.errors import InputError, listing, near_miss
 
 LONGEST_SHOWN = 60
@@ -212,6 +213,22 @@ class LocalPath(ValidatedType):
             raise InputError(f"{option} {shown} {why}: name a folder.")
         if self.must_be == "folder or new" and path.exists() and not path.is_dir():
             raise InputError(f"{option} {shown} is a file, not a folder: name a folder.")
+
+
+class MemorySize(ValidatedType):
+    """A number of bytes, such as 64MB."""
+
+    name = "size"
+
+    def read_value(self, value: Any, option: str) -> int:
+        """See `ValidatedType`."""
+        try:
+            return parse_memory_size(str(value))
+        except InputError:
+            raise InputError(
+                f"{option} must be a size of at least 1MB, such as 64MB, 1.5GB or 2GiB, "
+                f"not {quote_value(value)}."
+            ) from None
 
 
 def check_text(text: str, option: str, longest: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from app.commands.option_types import NAME, LocalPath, WholeNumber
+from app.commands.option_types import NAME, LocalPath, MemorySize, WholeNumber
 
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
@@ -30,6 +30,22 @@ HARVEST = click.option(
 DICTIONARY = click.option("--dictionary", type=NAME, required=True, help="Its name in the store.")
 CONTEXTS = WholeNumber(1, 10_000)
 """Contexts of one stratum that are printed."""
+
+memory_options = together(
+    click.option(
+        "--model-memory",
+        type=MemorySize(),
+        help="Bytes of language models kept in memory, such as 2GB; half of it, if not given. "
+        "Models that do not fit together take turns.",
+    ),
+    click.option(
+        "--dictionary-memory",
+        type=MemorySize(),
+        help="Bytes of dictionaries kept in memory, such as 64MB; a quarter of it, if not given. "
+        "The others are loaded again when they are asked for.",
+    ),
+)
+"""How much memory weights may take in the process that serves pages."""
 
 model_options = together(
     click.option("--model", type=NAME, required=True, help="A hub name or a Hugging Face folder."),

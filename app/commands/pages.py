@@ -15,6 +15,8 @@ def pages(
     open_browser: bool,
     allow_jobs: bool = False,
     allow_hosts: tuple[str, ...] = (),
+    model_memory: int | None = None,
+    dictionary_memory: int | None = None,
 ) -> None:
     """Serve until Ctrl-C, saying where."""
 
@@ -22,6 +24,13 @@ def pages(
         click.echo(f"Saefari shows {store} at {url} (Ctrl-C ends it)")
 
     serve(
-        store, host=host, port=port, open_browser=open_browser, ready=ready,
-        allow_jobs=allow_jobs, allow_hosts=allow_hosts,
-    )  # fmt: skip
+        store,
+        host=host,
+        port=port,
+        open_browser=open_browser,
+        ready=ready,
+        allow_jobs=allow_jobs,
+        allow_hosts=allow_hosts,
+        model_memory=model_memory,
+        dictionary_memory=dictionary_memory,
+    )

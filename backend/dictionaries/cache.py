@@ -11,9 +11,9 @@ from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
-import torch
 from torch import Tensor, nn
 
+from backend.device import device_memory
 from backend.dictionaries.base import Dictionary
 from backend.memory_budget import dictionary_budget
 
@@ -90,6 +90,4 @@ class DictionaryCache:
 @lru_cache(maxsize=1)
 def shared_dictionary_cache() -> DictionaryCache:
     """The one cache of this process, with the budget of the environment or the device's default."""
-    cuda = torch.cuda.is_available()
-    total = torch.cuda.get_device_properties(0).total_memory if cuda else None
-    return DictionaryCache(dictionary_budget(total))
+    return DictionaryCache(dictionary_budget(device_memory()))
