@@ -46,7 +46,7 @@ def format_memory_size(size: int) -> str:
     value, units = float(max(size, 0)), ["bytes", "kB", "MB", "GB", "TB"]
     while value >= 999.5 and len(units) > 1:
         value, units = value / 1000, units[1:]
-    return f"{value:.3g} {units[0]}"
+    return f"{value:.3g} {units[0]}" if value < 999.5 else f"{value:.0f} {units[0]}"
 
 
 def model_budget(total: int | None = None) -> int:
