@@ -21,6 +21,7 @@ from backend.lm import Lm
 from backend.positions import uncounted_ids
 from backend.removal import removal
 from backend.toward import target_token, toward
+from backend.vocabulary import check_ids
 from feature_store.errors import InputError, pick
 from feature_store.null_dictionaries import of_the_model
 from feature_store.reader import HarvestFile
@@ -123,6 +124,7 @@ class LocalEngine:
         return self.text(self._within(ids))
 
     def _within(self, tokens: list[int]) -> list[int]:
+        check_ids(tokens, self.lm.d_vocab)
         if len(tokens) > self.lm.n_ctx:
             raise InputError(
                 f"The text has {len(tokens):,} tokens; {self.lm.name} reads at most "
@@ -199,12 +201,15 @@ class LocalEngine:
     def predict(self, text: Text, at: int, n: int) -> list[tuple[int, float]]:
         """The most probable tokens after position `at`, with their probabilities."""
         logits = self.lm.logits(torch.tensor([text.token_ids[: at + 1]]))[0, -1].float()
-        best = logits.softmax(-1).topk(min(n, len(logits)))
+        nameable = logits.softmax(-1)[: self.lm.n_nameable]
+        best = nameable.topk(min(n, len(nameable)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
     def target(self, text: Text, at: int, answer: str) -> int:
         """The token that `answer` is behind position `at`; InputError when it is several."""
-        return target_token(self.lm, text.token_ids[: at + 1], answer)
+        target = target_token(self.lm, text.token_ids[: at + 1], answer)
+        check_ids([target], self.lm.d_vocab)
+        return target
 
     def toward(self, text: Text, names: list[str], target: int, at: int) -> dict[str, Firing]:
         """Gradient × activation toward a next token at a position, of features active at counted

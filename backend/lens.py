@@ -2,7 +2,8 @@
 
 Value of direction d for token t: (W_U centred over the vocabulary)_t · (γ ⊙ P d), with γ the final
 norm's gain, P the removal of the mean under LayerNorm: the direct path, per unit of activation, at
-norm scale 1, before any soft-cap. Where another norm lies on the path it is not defined.
+norm scale 1, before any soft-cap. Where another norm lies on the path it is not defined. The
+vocabulary are the tokens that the tokenizer can name: padding rows of W_U stay out.
 """
 
 import re
@@ -82,9 +83,10 @@ def gain(lm: Lm, path: str) -> Float[Tensor, "d_model"] | None:
 
 
 def _unembedding(lm: Lm) -> Float[Tensor, "vocab d_model"]:
+    """W_U by rows, in float32, of the tokens that can be named."""
     head = lm.bare.get_output_embeddings()
     assert head is not None, "a causal language model has an unembedding"
-    return cast(Tensor, head.weight).float()
+    return cast(Tensor, head.weight)[: lm.n_nameable].float()
 
 
 def _canonical(lm: Lm, alias: str) -> str | None:

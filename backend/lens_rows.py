@@ -32,7 +32,7 @@ def lens_rows(lm: Lm, tokens: Int[Tensor, "pos"]) -> list[LensRow]:
 def row(lm: Lm, layer: int, stream: Float[Tensor, "pos d_model"]) -> LensRow:
     """The tokens that one layer's stream speaks for most, at each position."""
     best = [
-        lens_logits(lm, part).softmax(-1).topk(min(TOP, lm.d_vocab))
+        lens_logits(lm, part).softmax(-1)[:, : lm.n_nameable].topk(min(TOP, lm.n_nameable))
         for part in stream.split(POSITIONS)
     ]
     tokens = torch.cat([one.indices for one in best])

@@ -20,6 +20,7 @@ from backend.device import Placement
 from backend.exclusive_loading import exclusive_load
 from backend.processing import RAW, Processing, transform
 from backend.trunk import Edit
+from backend.vocabulary import count_nameable
 from feature_store.errors import InputError, near_miss
 
 Hook = tuple[str, Callable[..., Any]]
@@ -62,6 +63,9 @@ class Lm:
         self.d_model: int = bridge.cfg.d_model
         self.n_ctx: int = bridge.cfg.n_ctx
         self.d_vocab: int = bridge.cfg.d_vocab
+        self.n_nameable = count_nameable(tokenizer, self.d_vocab)
+        """Ids below are the tokenizer's; rows of the embedding beyond are padding: they count in
+        the model's probabilities, and are never drawn, listed, ranked or averaged over."""
         self.bos = loading.bos_of(bare, tokenizer)
         known = {*tokenizer.all_special_ids, self.bos}
         self.special_ids = frozenset(int(token) for token in known if token is not None)

@@ -97,7 +97,8 @@ def removal(
     inside[start : end - 1] = True
     inside &= scored
     before, after = logprobs[:, peak].exp()
-    moved = (after - before).abs().topk(min(MOVED, len(before))).indices
+    change = (after - before).abs()[: lm.n_nameable]
+    moved = change.topk(min(MOVED, len(change))).indices
     has_next = peak + 1 < length and bool(scored[peak])
     return Removal(
         sequence=sequence,

@@ -32,7 +32,7 @@ def toward(
 
     def metric(logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
         here = logits[:, at].float()
-        return here[:, target] - here.mean(-1)
+        return here[:, target] - here[:, : lm.n_nameable].mean(-1)
 
     readings = read(lm, list(chosen.values()), tokens[None], counted[None])
     hooks = list(dict.fromkeys(one.dictionary.hook_out for one in readings))

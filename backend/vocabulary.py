@@ -1,14 +1,36 @@
 """The exact bytes behind every token id of a tokenizer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from feature_store.errors import InputError
 from feature_store.strict_json import dump_json, parse_json
 
 
+def count_nameable(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> int:
+    """How many of a model's `d_vocab` token ids the tokenizer can name, counted from 0.
+
+    Embeddings are often padded to a round number of rows (Pythia, Qwen): no text contains the ids
+    beyond, and what the model learnt for them means nothing. Ids that a tokenizer skips in between
+    are not told apart.
+    """
+    return min(d_vocab, 1 + max(tokenizer.get_vocab().values(), default=-1))
+
+
+def check_ids(ids: Sequence[int], d_vocab: int) -> None:
+    """InputError when a tokenizer gives an id that the model does not have."""
+    largest = max(ids, default=0)
+    if largest >= d_vocab:
+        raise InputError(
+            f"The tokenizer gives token id {largest}, but the model has only {d_vocab} tokens; "
+            "take the tokenizer that belongs to the model."
+        )
+
+
 def token_bytes(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> list[bytes]:
-    """For each of the model's `d_vocab` ids the bytes that it stands for inside a text.
+    """For each of the first `d_vocab` ids the bytes that it stands for inside a text.
 
     Byte-level vocabularies spell bytes as letters, SentencePiece ones write spaces as U+2581 and
     single bytes as `<0x0A>`; both are undone here. Ids beyond the tokenizer (padding of the
@@ -16,7 +38,8 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> list[bytes]
     """
     decode = byte_level_piece if is_byte_level(tokenizer) else sentencepiece_piece
     added = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items()}
-    pieces = tokenizer.convert_ids_to_tokens(list(range(min(d_vocab, len(tokenizer)))))
+    n = count_nameable(tokenizer, d_vocab)
+    pieces = tokenizer.convert_ids_to_tokens(list(range(n)))
     found = []
     for number in range(d_vocab):
         piece = pieces[number] if number < len(pieces) else None

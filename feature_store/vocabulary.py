@@ -29,7 +29,9 @@ class Vocabulary:
         return len(self.pieces)
 
     def text(self, token_id: int) -> str:
-        """One token on its own."""
+        """One token on its own; an id beyond the tokenizer, as old files list some, by number."""
+        if token_id >= len(self._texts):
+            return f"<unused {token_id}>"
         text = self._texts[token_id]
         return text if text is not None else escaped(self.pieces[token_id])
 

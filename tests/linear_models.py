@@ -34,7 +34,7 @@ R0, Z, MLP, R1 = (
 class LinearLm(Lm):
     """What the circuits ask of an `Lm`; the rest of it is not there."""
 
-    name, n_layers, d_vocab = "linear", 2, VOCAB
+    name, n_layers, d_vocab, n_nameable = "linear", 2, VOCAB, VOCAB
     placement = Placement(torch.device("cpu"), torch.float32, "a test")
 
     def __init__(self, seed: int = 0) -> None:

@@ -11,6 +11,7 @@ from backend.ablation.prompts import Prompts
 from backend.attribution.targets import Target, one_token
 from backend.engine import LocalEngine
 from backend.live import Text
+from backend.vocabulary import check_ids
 from feature_store.errors import InputError
 
 NUMBERS = 1 << 24
@@ -75,7 +76,7 @@ def _told(number: int, what, *given):
 def _text(engine: LocalEngine, case: Case) -> Text:
     if not case.tokens:
         return engine.read(case.prompt)
-    if max(case.tokens) >= engine.lm.d_vocab:
+    if max(case.tokens) >= engine.lm.n_nameable:
         raise InputError(f"token {max(case.tokens)} is not in {engine.lm.name}'s vocabulary.")
     return engine.text(list(case.tokens))
 
@@ -120,6 +121,8 @@ def _answers(
         end = int(prompts.last[row])
         ((likeliest, _),) = engine.predict(texts[row], end, 1)
         found[row] = [likeliest]
+    for number, ids in enumerate(found, 1):
+        _told(number, check_ids, ids, engine.lm.d_vocab)
     return found
 
 

@@ -23,6 +23,8 @@ class Outcome:
     clean: Float[Tensor, "batch pos vocab"]
     ablated: Float[Tensor, "batch pos vocab"]
     prompts: Prompts
+    n_nameable: int
+    """Token ids from here on are in no text, and never listed."""
 
     def losses(self) -> tuple[Float[Tensor, "batch pos-1"], Float[Tensor, "batch pos-1"]]:
         """Cross-entropy in nats of each next token, clean and ablated; NaN at padding."""
@@ -37,7 +39,8 @@ class Outcome:
     def moved(self, row: int, position: int, n: int) -> list[tuple[int, float, float]]:
         """(token id, clean probability, ablated probability) of the tokens that move most."""
         p, q = (x[row, position].float().softmax(-1) for x in (self.clean, self.ablated))
-        top = (p - q).abs().topk(min(n, len(p))).indices
+        change = (p - q).abs()[: self.n_nameable]
+        top = change.topk(min(n, len(change))).indices
         before, after = torch.stack([p[top], q[top]]).tolist()  # one copy to the host
         return list(zip(top.tolist(), before, after, strict=True))
 
@@ -67,7 +70,7 @@ class Ablation:
         """The parts away together. InputError for what cannot be taken away so."""
         ablated = self.without(parts, prompts)
         with torch.no_grad():
-            return Outcome(self.lm.logits(prompts.tokens), ablated, prompts)
+            return Outcome(self.lm.logits(prompts.tokens), ablated, prompts, self.lm.n_nameable)
 
     def without(self, parts: Sequence[Part], prompts: Prompts) -> Float[Tensor, "batch pos vocab"]:
         """Logits with the parts away together: for those who have the clean ones already."""

@@ -62,6 +62,8 @@ class Target:
     """The position that is read: each prompt's last token."""
     weights: Sequence[Sequence[float]] | None = None
     """One for each answer: Σ weight · (logit - mean logit); `against` is None then."""
+    n_nameable: int | None = None
+    """How many tokens the mean logit is over, the first ones; all by default."""
 
     def __call__(self, logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
         """In nats (a difference of logits)."""
@@ -85,7 +87,7 @@ class Target:
         """The same for some of the prompts."""
         against = None if self.against is None else self.against[chosen]
         weights = None if self.weights is None else self.weights[chosen]
-        return Target(self.answers[chosen], against, self.last[chosen], weights)
+        return Target(self.answers[chosen], against, self.last[chosen], weights, self.n_nameable)
 
     def _weighted(self, rows: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
         """Σ weight · (logit − mean logit) of each row: [copies · sets]."""
@@ -93,7 +95,8 @@ class Target:
         ids, _ = _padded(self.answers, rows)
         longest = ids.shape[1]
         each = rows.new_tensor([[*one, *[0.0] * (longest - len(one))] for one in weights])
-        found = rows.gather(1, ids.repeat(copies, 1)) - rows.mean(-1, keepdim=True)
+        mean = rows[:, : self.n_nameable].mean(-1, keepdim=True)
+        found = rows.gather(1, ids.repeat(copies, 1)) - mean
         return (found * each.repeat(copies, 1)).sum(-1)
 
     def _summed(self, rows: Tensor, sets: Sequence[Sequence[int]]) -> Tensor:

@@ -45,7 +45,8 @@ def likeliest(
 ) -> list[Aim]:
     """The fewest tokens whose probability reaches `share`, at most `most`; weighted by it."""
     p = logits.float().softmax(-1)
-    top = p.topk(min(most, len(p)))
+    nameable = p[: lm.n_nameable]
+    top = nameable.topk(min(most, len(nameable)))
     n = int((top.values.cumsum(0) < share).sum()) + 1
     ids, values = top.indices[:n], top.values[:n]
     W, b = unembedding(lm)
@@ -94,12 +95,12 @@ def chosen(
 
 
 def unembedding(lm: Lm) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, "vocab"] | None]:
-    """W_U by rows, and its bias where it has one."""
+    """W_U by rows, and its bias where it has one, of the tokens that can be named."""
     head = lm.bare.get_output_embeddings()
     assert head is not None, "a causal language model has an unembedding"
     weight: Tensor = head.weight  # pyright: ignore[reportAssignmentType]
     bias: Tensor | None = getattr(head, "bias", None)
-    return weight, bias
+    return weight[: lm.n_nameable], None if bias is None else bias[: lm.n_nameable]
 
 
 def capped(lm: Lm, what: str) -> list[str]:

@@ -127,7 +127,8 @@ def again(engine: LocalEngine, circuit: Circuit) -> Examples:
         )
     prompts = Prompts.of([engine.text(list(one.ids)) for one in circuit.prompts])
     against = circuit.facts.get("against")
-    target = Target(answers, against, prompts.last, circuit.facts.get("weights"))
+    weights = circuit.facts.get("weights")
+    target = Target(answers, against, prompts.last, weights, engine.lm.n_nameable)
     partners = None
     if all(one.corrupt for one in circuit.prompts):
         partners = Prompts.of([engine.read(one.corrupt) for one in circuit.prompts])

@@ -99,7 +99,8 @@ def examples_of(engine: LocalEngine, text: Text, aims: Sequence[Aim]) -> Example
     weights = [aim.weight * part for aim in aims for part in aim.parts]
     slot = torch.arange(prompts.tokens.shape[1])[None].masked_fill(~prompts.counted, -1)
     shown = prompt_of(engine.lm.tokenizer, text)
-    laid = Laid(prompts, Target([ids], None, prompts.last, [weights]), None)
+    target = Target([ids], None, prompts.last, [weights], engine.lm.n_nameable)
+    laid = Laid(prompts, target, None)
     return Examples(laid, slot.to(engine.lm.placement.device), shown.tokens, (shown,))
 
 

@@ -91,13 +91,14 @@ def de_embedding(lm: Lm, d: Dictionary, feature: int, k: int = 20) -> Tokens:
 
 
 def embeddings(lm: Lm) -> Float[Tensor, "vocab d_model"]:
-    """W_E as it enters the stream, without positions; scaled where the model scales it."""
+    """W_E as it enters the stream, without positions; scaled where the model scales it. Rows of
+    tokens that cannot be named are left out."""
     module: Any = lm.bare.get_input_embeddings()
     W: Tensor = module.weight.detach().float()
     tokens = lm.probe_tokens
     entered = lm.activations(tokens, ["embed.hook_out"])["embed.hook_out"][0].float()
     own = W[tokens[0].to(W.device)]
-    return W * ((entered * own).sum() / own.pow(2).sum())
+    return W[: lm.n_nameable] * ((entered * own).sum() / own.pow(2).sum())
 
 
 def reading_rows(lm: Lm, d: Dictionary, features: Int[Tensor, "n"]) -> Float[Tensor, "n d_model"]:

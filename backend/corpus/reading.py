@@ -10,7 +10,6 @@ from jaxtyping import Bool, UInt32
 
 from backend.corpus.documents import Corpus, Document
 from backend.corpus.groups import Groups
-from feature_store.errors import InputError
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 2**20
@@ -159,12 +158,3 @@ def _batches(corpus: Corpus) -> Iterator[list[Document]]:
         characters += len(document.text)
     if batch:
         yield batch
-
-
-def check_vocabulary(largest: int, d_vocab: int | None) -> None:
-    """InputError when the tokenizer gives an id that the model does not have."""
-    if d_vocab is not None and largest >= d_vocab:
-        raise InputError(
-            f"The tokenizer gives token id {largest}, but the model has only {d_vocab} tokens; "
-            "take the tokenizer that belongs to the model."
-        )

@@ -8,9 +8,10 @@ import numpy as np
 from backend.corpus.documents import Corpus
 from backend.corpus.layout import Packer, Run, block_runs, block_sequences, cut, whole_runs
 from backend.corpus.plan import FACTS, SequencePlan
-from backend.corpus.reading import Specials, TokenFile, Tokenizer, check_vocabulary
+from backend.corpus.reading import Specials, TokenFile, Tokenizer
 from backend.corpus.splits import FEW, sides
 from backend.corpus.writing import PlanWriter
+from backend.vocabulary import check_ids
 from feature_store.errors import InputError
 
 LOPSIDED = 0.1
@@ -54,7 +55,8 @@ def plan_sequences(
         wanted = tokens
         while wanted:  # again only when gaps and dropped remainders left the plan short
             more = read.read_until(wanted)
-            check_vocabulary(read.largest, d_vocab)
+            if d_vocab is not None:
+                check_ids([read.largest], d_vocab)
             with PlanWriter(folder, specials, tokens) as writer:
                 warnings = _lay_out(read, writer, context_size, pack, seed)
                 wanted = read.counted + 2 * writer.left if writer.left and more else 0

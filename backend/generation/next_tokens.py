@@ -38,7 +38,8 @@ def next_tokens(
     found = run_once(plan, [list(tokens)], n_prompt=n_prompt, roles=start.roles)
     edited = found.logits[0, -1].float().softmax(-1)
     clean = edited if found.clean is None else found.clean[0, -1].float().softmax(-1)
-    best = torch.maximum(clean, edited).topk(min(n, len(clean))).indices
+    nameable = torch.maximum(clean, edited)[: lm.n_nameable]
+    best = nameable.topk(min(n, len(nameable))).indices
     rows = zip(best.tolist(), clean[best].tolist(), edited[best].tolist(), strict=True)
     kl = None if found.kl is None or not asked.edits else float(found.kl[0, -1])
     return NextTokens(list(rows), kl)

@@ -7,6 +7,7 @@ from typing import Any
 from backend.corpus.chat import chat_renderer
 from backend.corpus.rows import Message
 from backend.lm import Lm
+from backend.vocabulary import check_ids
 from feature_store.errors import InputError
 
 
@@ -66,6 +67,7 @@ def _shared(whole: Sequence[int], part: Sequence[int]) -> int:
 
 
 def _checked(lm: Lm, start: Start) -> Start:
+    check_ids(start.tokens, lm.d_vocab)
     if len(start.tokens) >= lm.n_ctx:
         raise InputError(
             f"The prompt has {len(start.tokens):,} tokens; {lm.name} reads at most {lm.n_ctx:,} at "

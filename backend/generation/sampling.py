@@ -22,8 +22,10 @@ class Sampler:
     def __init__(
         self, sampling: Sampling, seeds: Sequence[int], tokens: Sequence[int], vocab: int
     ) -> None:
-        """`tokens`: of the prompt, which the repetition penalty counts as seen."""
+        """`tokens`: of the prompt, which the repetition penalty counts as seen. Ids from `vocab`
+        on, which no tokenizer names, are never drawn."""
         self._sampling = sampling
+        self._vocab = vocab
         distinct = list(dict.fromkeys(seeds))
         self._noises = [torch.Generator().manual_seed(seed) for seed in distinct]
         self._noise_of = None
@@ -32,11 +34,11 @@ class Sampler:
         self._seen: Tensor | None = None
         if sampling.repetition_penalty != 1:
             self._seen = torch.zeros(len(seeds), vocab, dtype=torch.bool)
-            self._seen[:, list(set(tokens))] = True
+            self._seen[:, [token for token in set(tokens) if token < vocab]] = True
 
     def draw(self, logits: Float[Tensor, "row vocab"]) -> Int[Tensor, "row"]:
         """The next token of each row."""
-        scores = logits.float()
+        scores = logits[:, : self._vocab].float()
         if self._seen is not None:
             scores = self._penalised(scores)
         if self._sampling.temperature == 0:

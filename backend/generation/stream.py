@@ -99,7 +99,7 @@ class _Stream:
         self.sampling, self.extras = sampling, extras
         self.scene = Scene(plan, len(start.tokens), start.roles)
         seeds = [sampling.seed if row.seed is None else row.seed for row in rows]
-        self.sampler = Sampler(sampling, seeds, start.tokens, lm.d_vocab)
+        self.sampler = Sampler(sampling, seeds, start.tokens, lm.n_nameable)
         self.speakers = [Speaker(Voice(lm.tokenizer, start.tokens, sampling.stop)) for _ in rows]
         self.ends = end_ids(lm)
         self.turns = turns_of(lm)
@@ -215,7 +215,8 @@ class _Stream:
     def _tops(self, logprobs: Tensor) -> list[tuple[tuple[int, float, float | None], ...]]:
         """Each row's likeliest tokens: (id, probability, its probability by the clean twin)."""
         rows, twins = len(self.rows), self.plan.twins
-        best = logprobs[:rows].topk(min(self.extras.top, logprobs.shape[-1]))
+        nameable = logprobs[:rows, : self.plan.lm.n_nameable]
+        best = nameable.topk(min(self.extras.top, nameable.shape[-1]))
         # All rows in one copy to the host; a row without a twin is looked up in itself.
         clean_rows = torch.tensor([twins.get(row, row) for row in range(rows)])
         clean = logprobs[clean_rows.to(logprobs.device)].gather(1, best.indices)

@@ -78,8 +78,10 @@ def fill(arrays: Arrays, part: Arrays, tile: slice, n: int) -> None:
 
 
 def cache_key(lm: Lm, dictionary: Dictionary) -> str:
-    """Model and dictionary by their weights, and where the dictionary writes."""
+    """Model and dictionary by their weights, where it writes, and a tokenizer that is shorter."""
     text = f"{VERSION}/{lm.model_hash}/{dictionary.weights_hash}/{dictionary.hook_out}"
+    if lm.n_nameable < lm.d_vocab:  # the same weights with another tokenizer list other tokens
+        text += f"/{lm.n_nameable}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -254,7 +254,7 @@ def write_shared(writer: HarvestWriter, frame: Frame) -> None:
     writer.add("document", names)
     for low in range(0, plan.n_sequences, PART // 8):
         writer.add("sequence", sequence_table(plan, low, min(low + PART // 8, plan.n_sequences)))
-    pieces = token_bytes(frame.lm.tokenizer, frame.lm.d_vocab)
+    pieces = token_bytes(frame.lm.tokenizer, frame.lm.n_nameable)
     vocabulary = Vocabulary(pieces)
     texts = [vocabulary.text(i) for i in range(len(pieces))]
     ids = np.arange(len(pieces), dtype=np.int32)
