@@ -1,15 +1,16 @@
 """The exact bytes behind every token id of a tokenizer."""
 
 from collections.abc import Sequence
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from feature_store.errors import InputError
 from feature_store.strict_json import dump_json, parse_json
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def count_nameable(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> int:
+
+def count_nameable(tokenizer: "PreTrainedTokenizerBase", d_vocab: int) -> int:
     """How many of a model's `d_vocab` token ids the tokenizer can name, counted from 0.
 
     Embeddings are often padded to a round number of rows (Pythia, Qwen): no text contains the ids
@@ -29,7 +30,7 @@ def check_ids(ids: Sequence[int], d_vocab: int) -> None:
         )
 
 
-def token_bytes(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> list[bytes]:
+def token_bytes(tokenizer: "PreTrainedTokenizerBase", d_vocab: int) -> list[bytes]:
     """For each of the first `d_vocab` ids the bytes that it stands for inside a text.
 
     Byte-level vocabularies spell bytes as letters, SentencePiece ones write spaces as U+2581 and
@@ -52,7 +53,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> list[bytes]
     return found
 
 
-def is_byte_level(tokenizer: PreTrainedTokenizerBase) -> bool:
+def is_byte_level(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether the vocabulary spells bytes as letters, as GPT-2's does."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
