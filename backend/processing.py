@@ -14,32 +14,36 @@ from torch import Tensor
 
 from feature_store.errors import InputError, listing
 
-IMPLEMENTATIONS = frozenset(
-    {"attn_implementation", "low_cpu_mem_usage", "use_safetensors", "use_cache", "revision",
-     "token", "use_auth_token", "subfolder", "offload_folder", "max_memory"}
-)  # fmt: skip
-"""Which implementation, or copy, of the same model was loaded: the user's choice here as well, but
-said in a note, as it names something of the model."""
-
-HARMLESS = IMPLEMENTATIONS | frozenset(
+HARMLESS = frozenset(
     {
+        "attn_implementation",
+        "cache_dir",
+        "default_padding_side",
+        "default_prepend_bos",
         "device",
-        "n_devices",
-        "move_to_device",
         "device_map",
         "dtype",
-        "torch_dtype",
-        "n_ctx",
-        "default_prepend_bos",
-        "default_padding_side",
-        "trust_remote_code",
-        "verbose",
-        "cache_dir",
+        "first_n_layers",
         "local_files_only",
+        "low_cpu_mem_usage",
+        "max_memory",
+        "move_to_device",
+        "n_ctx",
+        "n_devices",
+        "offload_folder",
+        "subfolder",
+        "token",
+        "torch_dtype",
+        "trust_remote_code",
+        "use_auth_token",
+        "use_cache",
+        "use_safetensors",
+        "verbose",
     }
 )
-"""Where and how a model was loaded, not what it computes. Device and precision are the user's
-choice here, BOS is always passed explicitly, and remote code runs only when the user says so."""
+"""Where and how a model was loaded, not what it computes. Device, precision and implementation are
+the user's choice here, BOS is always passed explicitly, and remote code runs only when the user
+says so."""
 
 WRITES = re.compile(
     r"blocks\.\d+\.(hook_in|hook_out|ln[12]\.hook_in|(attn|mlp)\.hook_out|(attn\.o|mlp\.out)\.hook_out)"

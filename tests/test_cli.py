@@ -13,17 +13,13 @@ from safetensors.numpy import save_file
 from app.cli import main
 from app.wording import count
 from backend.corpus.files import KINDS
+from backend.dictionaries.sources import FORMS
 from feature_store.store import Store
 from tests.commands import answer, data, refusal
 from tests.stores import D_SAE, DEAD, make_store
 
 Capture = pytest.CaptureFixture[str]
 COMMAND = "saefari harvest --model MODEL --dictionary DICTIONARY --corpus TEXT --store"
-FORMS = (
-    "a folder with cfg.json and sae_weights.safetensors (sae-lens), a folder with cfg.json and "
-    "sae.safetensors (sparsify), a folder with ae.pt and config.json (dictionary_learning), "
-    "RELEASE/ID from sae-lens' list, identity:HOOK, or FILE.safetensors@HOOK"
-)
 
 
 @pytest.fixture(scope="module")

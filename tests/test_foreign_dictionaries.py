@@ -7,11 +7,12 @@ here, so that they are tested without those folders, too.
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backend.dictionaries import check_source, expand_folders, load, parse_spec
+from backend.dictionaries import expand_folders, load, parse_spec
 from backend.dictionaries.hook_names import find_module_points, translate_hook
 from feature_store.errors import InputError
 from tests import dictionaries as tiny
@@ -329,71 +330,39 @@ def test_a_hook_and_an_ignored_keyword_survive_the_way_to_the_store(tmp_path: Pa
     assert absolute("release/id?ignore=a") == "release/id?ignore=a"
 
 
-# What is refused for what it is.
-
-SUMMED = "mntss-gemma-2-2b-2.5m-clt-as-per-layer"
-
-
-@pytest.mark.parametrize("spec", [f"{SUMMED}/layer_0", "mntss/clt-gemma-2-2b-2.5M/0",
-                                  "someone/my-clt-as-per-layer/layer_3"])  # fmt: skip
-def test_a_summed_cross_layer_transcoder_is_refused_by_name(spec: str) -> None:
-    for look in (check_source, lambda s: load(s, placement=tiny.CPU)):
-        with pytest.raises(InputError, match="is a cross-layer transcoder"):
-            look(spec)
+def save_gemma_scope(folder: Path, **changes) -> dict[str, torch.Tensor]:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = dict(tiny.sae_of("jumprelu").state_dict()) | changes
+    np.savez(folder / "params.npz", **{name: np.asarray(t) for name, t in state.items()})
+    return state
 
 
-@pytest.mark.parametrize(
-    "tells",
-    [
-        {"neuronpedia_id": "gemma-2-2b/0-clt-hp"},
-        {"release": SUMMED},
-        {"model_kind": "cross_layer_transcoder"},
-        {"sae_type": "clt"},
-    ],
-)
-def test_a_summed_cross_layer_transcoder_is_refused_by_metadata(
-    tmp_path: Path, tells: dict
-) -> None:
-    tiny.saved(tmp_path, "transcoder", metadata=tells)
-    for look in (check_source, lambda s: load(s, placement=tiny.CPU)):
-        with pytest.raises(InputError, match="is a cross-layer transcoder"):
-            look(str(tmp_path))
-    sae = tiny.sae_of("transcoder", metadata=tells)  # in memory, as a script would hand it over
-    from backend.dictionaries.saelens import adapt
-    from backend.dictionaries.sources import Source
-
-    with pytest.raises(InputError, match="is a cross-layer transcoder"):
-        adapt(sae, Source("mine", "saelens", "mine"), tiny.CPU.device, torch.float32)
+def test_gemma_scopes_own_files_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "gemma-scope-2b-pt-mlp" / "layer_20" / "width_16k" / "average_l0_71"
+    s = save_gemma_scope(folder)
+    found = load(str(folder), placement=tiny.CPU)
+    assert found.hook_name == "blocks.20.hook_mlp_out"
+    assert found.metadata["l0"] == 71
+    x = tiny.tokens()
+    pre = x @ s["W_enc"] + s["b_enc"]
+    code = pre.relu() * (pre > s["threshold"])
+    torch.testing.assert_close(found.encode(x), code)
+    torch.testing.assert_close(found.reconstruct(x), code @ s["W_dec"] + s["b_dec"])
+    (name,) = [parse_spec(text)[0] for text in expand_folders([str(tmp_path)])]
+    assert name == "gemma-scope-2b-pt-mlp/layer_20/width_16k/average_l0_71"
 
 
-def test_a_summed_cross_layer_transcoder_is_refused_by_folder(tmp_path: Path) -> None:
-    folder = tiny.saved(tmp_path / SUMMED / "layer_0", "transcoder")
-    link = tmp_path / "harmless"
-    link.symlink_to(folder.parent / "layer_0")
-    for place in (folder, link):
-        assert "is a cross-layer transcoder" in message(place)
-    assert load(str(tiny.saved(tmp_path / "clt-comparison", "transcoder")), placement=tiny.CPU)
-
-
-@pytest.mark.parametrize(
-    ("files", "says"),
-    [
-        (["pytorch_model.bin"], "pytorch_model.bin is a pickle"),
-        (["sae.pt", "cfg.json"], "sae.pt is a pickle"),
-        (["weights.pkl.gz"], "weights.pkl.gz is a pickle"),
-        (["params.npz"], "Gemma Scope's own file"),
-        (["hyperparams.json"], "Llama Scope's own layout"),
-        (["config.yaml", "W_enc_0.safetensors"], "in circuit-tracer's layout"),
-        (["README.md"], "is not a dictionary: what works is"),
-    ],
-)
-def test_a_folder_of_another_kind_is_named_for_what_it_is(
-    tmp_path: Path, files: list[str], says: str
-) -> None:
-    for name in files:
-        (tmp_path / name).write_bytes(b"\x80\x04.")
-    with pytest.raises(InputError, match=says):
-        check_source(str(tmp_path))
-    if files == ["weights.pkl.gz"]:
-        with pytest.raises(InputError, match=says):
-            check_source(f"{tmp_path / files[0]}@{tiny.HOOK}")
+def test_gemma_scopes_files_need_a_hook_point_and_numbers(tmp_path: Path) -> None:
+    save_gemma_scope(tmp_path)
+    assert "write " in message(tmp_path)
+    assert "HOOK_OUT" in message(tmp_path)
+    found = load(f"{tmp_path}@{tiny.HOOK}", placement=tiny.CPU)
+    assert found.hook_name == tiny.HOOK
+    save_gemma_scope(tmp_path, b_enc=torch.full((N,), torch.nan))
+    assert "tensor b_enc is not finite at features 0, 1" in message(f"{tmp_path}@{tiny.HOOK}")
+    save_gemma_scope(tmp_path, b_enc=torch.zeros(N - 1))
+    assert "its encoder's bias has shape" in message(f"{tmp_path}@{tiny.HOOK}")
+    np.savez(tmp_path / "params.npz", W_enc=np.array([{"a": 1}], dtype=object))
+    assert "cannot be read as arrays of numbers" in message(f"{tmp_path}@{tiny.HOOK}")
+    (tmp_path / "params.npz").write_bytes(b"PK")
+    assert "is damaged or not a file of numpy's" in message(f"{tmp_path}@{tiny.HOOK}")

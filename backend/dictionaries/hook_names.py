@@ -25,7 +25,7 @@ WRAPPERS = (
 """Modules that only hold the layers of a language model: `model.language_model.layers.3`."""
 
 WRAPPED = rf"(?:(?:{'|'.join(WRAPPERS)})\.)*"
-BLOCK = re.compile(rf"{WRAPPED}(?:layers|h|blocks|block)\.(\d+)(?:\.([a-z_0-9.]+))?")
+BLOCK = re.compile(rf"{WRAPPED}(?:layers|h|blocks|block)[._](\d+)(?:\.([a-z_0-9.]+))?")
 OUTSIDE = re.compile(rf"{WRAPPED}([a-z_]+)")
 
 PARTS = (

@@ -13,7 +13,7 @@ from backend.dictionaries.foreign_config import show_value
 from backend.dictionaries.rules import Threshold
 from backend.dictionaries.sources import KINDS, Source, check_source
 from backend.finite_weights import check_finite
-from backend.processing import IMPLEMENTATIONS
+from backend.processing import HARMLESS
 from feature_store.errors import InputError, listing
 
 
@@ -60,7 +60,7 @@ def _settle_processing(dictionary: Dictionary, source: Source) -> Dictionary:
         f"It asks for its model to be loaded with {key} = {show_value(value)}, which does not "
         "change what the model computes and is ignored."
         for key, value in kept.items()
-        if key in IMPLEMENTATIONS
+        if key in HARMLESS and value is not None
     ]
     metadata = {**dictionary.metadata, **({"model_from_pretrained_kwargs": kept} if kwargs else {})}
     settled = replace(dictionary, metadata=metadata, notes=(*dictionary.notes, *notes))

@@ -20,7 +20,6 @@ SUMMING_CONVERSIONS = frozenset({"mntss_clt_layer_transcoder"})
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".pkl.gz", ".joblib")
 SIGNS = {
-    "params.npz": "Gemma Scope's own file",
     "hyperparams.json": "Llama Scope's own layout",
     "params.safetensors": "Gemma Scope 2's own layout",
 }
@@ -46,7 +45,8 @@ def _tells(key: str, text: str) -> bool:
     return (
         SUMMED.search(text) is not None
         or (key in KIND_KEYS and CROSS_LAYER.fullmatch(text) is not None)
-        or (key == "neuronpedia_id" and CROSS_LAYER_ID.search(text) is not None)
+        or (key in ("neuronpedia_id", "neuronpedia") and CROSS_LAYER_ID.search(text) is not None)
+        or (key == "path" and any(CROSS_LAYER.fullmatch(part) for part in text.split("/")))
     )
 
 

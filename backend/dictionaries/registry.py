@@ -63,8 +63,14 @@ def split_release(place: str) -> tuple[str, str]:
     return "/".join(parts[:2]), "/".join(parts[2:])
 
 
-def refuse_summing_release(release: str) -> None:
-    """InputError for a release, or its repository, that sae-lens reads by summing decoders."""
+def refuse_summing_release(release: str, sae_id: str) -> None:
+    """InputError for a dictionary that sae-lens reads by summing a cross-layer decoder.
+
+    By the release's loader, by what the list says of the dictionary (Gemma Scope 2 keeps such ones
+    under `clt/`), and for the repository of such a release, named by itself.
+    """
+    if release in _blocks():
+        refuse_summed_decoders(f"{release}/{sae_id}", entries(release).get(sae_id, {}))
     for name, block in _blocks().items():
         loader = re.search(r"^  conversion_func: *(\S+)", block, re.MULTILINE)
         if loader is None or loader[1] not in SUMMING_CONVERSIONS:

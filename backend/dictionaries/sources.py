@@ -17,15 +17,17 @@ from feature_store.strict_json import parse_json
 FORMS = (
     "a folder with cfg.json and sae_weights.safetensors (sae-lens), a folder with cfg.json and "
     "sae.safetensors (sparsify), a folder with ae.pt and config.json (dictionary_learning), "
-    "RELEASE/ID from sae-lens' list, identity:HOOK, or FILE.safetensors@HOOK"
+    "a folder with params.npz (Gemma Scope), RELEASE/ID from sae-lens' list, "
+    "identity:HOOK, or FILE.safetensors@HOOK"
 )
 
 SAELENS_WEIGHTS = "sae_weights.safetensors"
 SPARSIFY_WEIGHTS = "sae.safetensors"
 LEARNING_WEIGHTS = "ae.pt"
+SCOPE_WEIGHTS = "params.npz"
 NULL_WEIGHTS, NULL_FACTS = "null.safetensors", "null.json"
 IGNORE = "?ignore="
-DEEPEST = 3
+DEEPEST = 4
 """How far below a folder dictionaries are looked for: `resid_post_layer_8/trainer_3`."""
 
 
@@ -115,7 +117,7 @@ def find_dictionaries(folder: Path) -> list[Path]:
     found = {
         path.parent
         for depth in range(1, DEEPEST + 1)
-        for weights in (SAELENS_WEIGHTS, SPARSIFY_WEIGHTS, LEARNING_WEIGHTS)
+        for weights in (SAELENS_WEIGHTS, SPARSIFY_WEIGHTS, LEARNING_WEIGHTS, SCOPE_WEIGHTS)
         for path in folder.glob("/".join(["*"] * depth + [weights]))
     }
     return sorted(found, key=lambda path: _by_number(path.relative_to(folder).as_posix()))
@@ -265,6 +267,11 @@ def _check_learning(source: Source) -> None:
         raise InputError(f"{weights} is damaged or not a file that torch.save wrote.")
 
 
+def _check_scope(source: Source) -> None:
+    if not zipfile.is_zipfile(source.path / SCOPE_WEIGHTS):
+        raise InputError(f"{source.path / SCOPE_WEIGHTS} is damaged or not a file of numpy's.")
+
+
 def _check_matrix(source: Source) -> None:
     check_safetensors(source.path)
     if source.hook is None:
@@ -279,7 +286,7 @@ def _check_null(source: Source) -> None:
 def _check_hub(source: Source) -> None:
     from backend.dictionaries.registry import refuse_summing_release, split_release
 
-    refuse_summing_release(split_release(source.place)[0])
+    refuse_summing_release(*split_release(source.place))
 
 
 def _nothing(_: Source) -> None:
@@ -293,6 +300,7 @@ KINDS: dict[str, Kind] = {
     "dictionary_learning": Kind(
         _has(LEARNING_WEIGHTS), _check_learning, "backend.dictionaries.dictionary_learning"
     ),
+    "gemma_scope": Kind(_has(SCOPE_WEIGHTS), _check_scope, "backend.dictionaries.gemma_scope"),
     "null": Kind(_has(NULL_WEIGHTS), _check_null, "backend.dictionaries.null"),
     "matrix": Kind(
         lambda place: re.search(r"\.safetensors$", place) is not None and Path(place).is_file(),

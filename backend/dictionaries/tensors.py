@@ -1,10 +1,13 @@
 """Reading weights: their hash, and the shapes that a format promises."""
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,10 +27,14 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file, as stored; InputError where the file is not whole."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     check_safetensors(path)
-    return load_file(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, KeyError, ValueError, RuntimeError, OverflowError) as bad:
+        raise InputError(f"{path} is damaged: {last_line(bad)}.") from bad
 
 
 def read_pickle_free(path: Path) -> dict[str, Tensor]:
@@ -73,6 +80,15 @@ def check_coder_shapes(
                 f"{path} does not fit together: its {name} has shape {list(tensor.shape)}, where "
                 f"its encoder of {d_in} × {d_sae} asks for {list(shape)}."
             )
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """All arrays of numpy's .npz as float32, read without opening pickled objects."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name].astype("<f4")) for name in arrays.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as bad:
+        raise InputError(f"{path} cannot be read as arrays of numbers: {last_line(bad)}.") from bad
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""Gemma Scope's own files: a folder with params.npz, as its repositories on the hub have them.
+
+Format: W_enc [d_in d_sae], b_enc, W_dec [d_sae d_out], b_dec, threshold [d_sae]; JumpReLU, whose
+decoder bias is not taken off the input. What it reads stands in the path alone:
+`gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71`.
+"""
+
+import re
+from collections.abc import Callable
+
+import torch
+
+from backend.dictionaries.affine import Affine
+from backend.dictionaries.base import Dictionary
+from backend.dictionaries.rules import Threshold
+from backend.dictionaries.sources import SCOPE_WEIGHTS, Source
+from backend.dictionaries.tensors import check_coder_shapes, moved, read_npz, take, weights_hash
+from backend.finite_weights import check_finite
+from feature_store.errors import InputError
+
+SITES = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
+"""The last part of a repository's name -> the hook point within a block."""
+PUBLISHED = re.compile(r"gemma-scope-[\w.]+-(?:pt|it)-(res|mlp|att)/(?:.*/)?layer_(\d+)/")
+L0 = re.compile(r"average_l0_(\d+)$")
+
+
+def load(
+    source: Source, device: torch.device, dtype: torch.dtype, width: Callable[[str], int] | None
+) -> Dictionary:
+    """The dictionary in a folder; its hook point from the user's @HOOK, or from the path."""
+    path = source.path / SCOPE_WEIGHTS
+    whole = source.path.resolve().as_posix()
+    hook = source.hook or _hook_of_path(whole)
+    if hook is None:
+        raise InputError(
+            f"{source.spec} does not say which hook point it reads, as a path such as "
+            f"gemma-scope-2b-pt-res/layer_20/… would: write {source.place}@HOOK, or for a "
+            f"transcoder {source.place}@HOOK,HOOK_OUT."
+        )
+    raw = read_npz(path)
+    check_finite(raw, str(path))
+    kept = moved(
+        {name: take(raw, path, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")},
+        device,
+        dtype,
+    )
+    threshold = take(raw, path, "threshold").to(device, dtype)
+    check_coder_shapes(path, **kept, threshold=threshold)
+    l0 = L0.search(whole)
+    return Dictionary(
+        name=source.default_name,
+        hook_name=hook,
+        hook_out=source.hook_out or hook,
+        architecture="jumprelu_transcoder" if source.hook_out else "jumprelu",
+        source=source.public,
+        weights_hash=weights_hash(raw),
+        coder=Affine(**kept, rule=Threshold(threshold.clamp(min=0))),
+        metadata={"l0": float(l0[1])} if l0 else {},
+    )
+
+
+def _hook_of_path(path: str) -> str | None:
+    found = PUBLISHED.search(f"{path}/")
+    return f"blocks.{int(found[2])}.{SITES[found[1]]}" if found else None
