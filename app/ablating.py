@@ -1,6 +1,7 @@
 """The Ablate page put together: starting runs, opening kept ones, and showing their answers."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
@@ -10,9 +11,11 @@ from app.ablate import dataset, outcome, ranked, setting, snippet, splicing
 from app.ablate.runs import HELD, Answer, Run, held, hold, keeper
 from app.ablate.setting import cases, parts, value
 from app.session import Place
+from app.time_estimates import count_tokens_roughly, draw_estimate
 from app.wording import plural
 from backend.ablation.asked import Asked, Ranking, check_cases
 from backend.ablation.parts import check_how
+from backend.run_work import RunWork, count_dataset_ablation, count_effect_ranking
 from feature_store.errors import InputError
 from feature_store.experiments import Experiments, Kind
 from feature_store.strict_json import dump_json
@@ -33,6 +36,8 @@ DRAW: dict[str, Callable[[Place, Any], None]] = {
 CONTROLS: dict[str, Callable[[Place], dict[str, Any]]] = {
     "effects": ranked.controls, "splice": splicing.controls, "dataset": dataset.controls,
 }  # fmt: skip
+STEPS = 10
+"""Points at which integrated gradients are taken (as `backend/attribution/effects.py` has them)."""
 COSTLY = ("effects", "splice", "dataset")
 """Tabs whose runs take many passes of the model. One ablation of a few prompts is a visitor's."""
 EMPTY = {
@@ -53,6 +58,18 @@ def requested(place: Place, tab: str, given: dict[str, Any]) -> dict[str, Any]:
         return Ranking(found, names, exact=0).to_json()
     how = check_how(value("how"))
     return Ranking(found, names, given["method"], given["exact"], given["unit"], how).to_json()
+
+
+def work_of(place: Place, tab: str, given: dict[str, Any]) -> RunWork:
+    """Count the passes that a tab's run will take. InputError where the fields ask nothing."""
+    texts = [case.prompt for case in cases(place)]
+    tokens = sum(map(count_tokens_roughly, texts))
+    if tab == "dataset":
+        return count_dataset_ablation(tokens, len(parts()), given["controls"])
+    if tab == "splice":
+        return count_dataset_ablation(tokens, len(given["on"]), 0)
+    steps = STEPS if given["method"] == "integrated" else 1
+    return count_effect_ranking(tokens, len(given["on"]), steps, given["exact"])
 
 
 def begin(place: Place, tab: str, given: dict[str, Any]) -> None:
@@ -200,6 +217,9 @@ def go(tab: str) -> None:
 def page(place: Place, tab: str) -> None:
     """Controls of the tab, and its answer."""
     given = CONTROLS[tab](place) if tab in CONTROLS else {}
+    if tab in COSTLY:
+        with suppress(InputError):  # fields that say nothing yet; Run says what they lack
+            draw_estimate(place, work_of(place, tab, given))
     try:
         if st.session_state.get(GO) == tab:
             begin(place, tab, given)

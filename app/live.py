@@ -82,13 +82,15 @@ def ask(file: HarvestFile, *, quiet: bool = False) -> "LocalEngine | None":
     held = _visit.engines or {}
     if record.id in held:
         return held[record.id]
-    places = session.store().places.known()
+    places, speeds = session.store().places.known(), session.store().speeds
 
     def load() -> tuple[object, int]:
         from backend.device import choose_placement
         from backend.engine import LocalEngine
+        from backend.model_speed import measure_once
 
         first = LocalEngine.load(file, places, choose_placement())
+        measure_once(speeds, first.lm)
         return first.lm, first.model_bytes
 
     key, cache = record.model_hash, models()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError, near_miss, pick
+from feature_store.model_speeds import ModelSpeeds
 from feature_store.places import Places
 from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
@@ -35,6 +36,7 @@ class Store:
         self.path = path
         self.catalog = Catalog(path / "catalog.duckdb")
         self.places = Places(path / "places.json")
+        self.speeds = ModelSpeeds(path / "speeds.json")
         catalog = self.catalog.path
         self.catalog.writable = os.access(catalog if catalog.exists() else path, os.W_OK)
         self._open: dict[tuple[str, int, int], HarvestFile] = {}

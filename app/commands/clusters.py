@@ -6,12 +6,23 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.commands.terminal import console, print_json
+from app.time_estimates import describe_estimate
 from app.wording import count, measure, plural
-from backend.behaviours.plan import ClusterPlan
+from backend.behaviours.plan import PER_CLUSTER, ClusterPlan
+from backend.run_work import RunWork, count_prediction_clusters
+from feature_store.reader import HarvestFile
 from feature_store.store import Store
 
 NAMED = 4
 """Features and predicted tokens of a cluster that are printed."""
+
+
+def work_of(plan: ClusterPlan, file: HarvestFile) -> RunWork:
+    """Count the passes that finding clusters will take."""
+    n_dictionaries = len(plan.dictionaries) or len(file.dictionaries)
+    context = file.record.tokens / max(len(file.sequences), 1)
+    n_clusters = plan.clusters or max(2, plan.tokens // PER_CLUSTER)
+    return count_prediction_clusters(plan.tokens, round(context), n_dictionaries, n_clusters)
 
 
 def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json: bool) -> None:
@@ -26,6 +37,7 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
     from backend.behaviours.finding import find
     from backend.device import choose_placement
     from backend.engine import LocalEngine
+    from backend.model_speed import measure_once
 
     out = console(stderr=True)
     columns = TextColumn("{task.description:<24}"), BarColumn(32), MofNCompleteColumn()
@@ -36,6 +48,9 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
             bar.update(task, completed=done, total=total, description=note)
 
         engine = LocalEngine.load(file, opened.places.known(), choose_placement())
+        work = work_of(plan, file)
+        if said := describe_estimate(work, measure_once(opened.speeds, engine.lm)):
+            out.print(said, markup=False)
         found = find(engine, file, plan, tell)
     name = keeping.keep(opened, file.record.id, engine, plan, found)
     if as_json:

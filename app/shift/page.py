@@ -1,5 +1,7 @@
 """The SHIFT page: texts and probe, ranked features to mark, and what becomes of the probe."""
 
+from contextlib import suppress
+
 import streamlit as st
 
 from app import live, session
@@ -7,6 +9,8 @@ from app.costly import draw_costly_button
 from app.session import Place
 from app.shift import fields, marking, outcome, running
 from app.steer_more import task
+from app.time_estimates import count_tokens_roughly, draw_estimate
+from backend.run_work import count_shift
 from backend.shift import example
 from backend.shift.asked import Asked
 from feature_store.errors import InputError
@@ -28,6 +32,7 @@ def draw(place: Place) -> None:
         kept = running.opened()
         fields.draw(place)
         buttons()
+        estimate(place)
         if st.session_state.get(WANTED):
             begin(place)
         results(place, kept)
@@ -48,6 +53,17 @@ def buttons() -> None:
             help="Sentences of the demo's words. In training girls find things good and boys find "
             "them bad; among the texts to judge on, both are independent.",
         )  # fmt: skip
+
+
+def estimate(place: Place) -> None:
+    """Say how long the ranking will take; nothing while the fields are incomplete."""
+    with suppress(InputError):
+        asked = fields.asked()
+        train, test = (
+            sum(count_tokens_roughly(one.text) for one in texts)
+            for texts in (asked.train, asked.test)
+        )
+        draw_estimate(place, count_shift(train, test, len(asked.dictionaries), asked.exact))
 
 
 def want() -> None:

@@ -14,10 +14,12 @@ from app.steer_more import judging, sweeping, task
 from app.steer_more.sweeping import Sweep
 from app.steer_more.task import Task
 from app.steering import Subject
+from app.time_estimates import count_tokens_roughly, draw_estimate
 from app.wording import count, measure, plural
 from backend.generation.asked import Asked
 from backend.interventions.modes import MODES
 from backend.interventions.records import Edit, Freeze
+from backend.run_work import count_sweep
 
 TITLE = "dose–response"
 TASK, FIND, WANTED = "dose_task", "dose_find", task.Wanted("dose")
@@ -101,6 +103,10 @@ def buttons(subject: Subject, sweep: Sweep) -> None:
                              format="%g", width=110)  # fmt: skip
         st.markdown("nats/token", width="content")
         draw_costly_button("find", WANTED.ask, args=(sweep, kl), key="dose_find_run")
+    prompt = subject.setting.prompt
+    first = prompt if isinstance(prompt, str) else " ".join(turn["content"] for turn in prompt)
+    tokens = max(map(count_tokens_roughly, (first, *sweep.prompts)))
+    draw_estimate(subject.place, count_sweep(sweep.texts, tokens, new, bool(sweep.concept)))
     if subject.setting.freeze != Freeze():
         st.caption("Frozen layers are not part of a sweep: here everything moves.")
 

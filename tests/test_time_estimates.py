@@ -1,0 +1,145 @@
+"""Estimates of time: the work that is foretold is the work that is done, and sentences say it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from app import time_estimates
+from app.time_estimates import describe_duration, describe_estimate
+from backend import run_work
+from backend.ablation.asked import Asked, Case, Ranking
+from backend.ablation.dataset import over
+from backend.ablation.parts import Part
+from backend.ablation.ranking import rank
+from backend.engine import LocalEngine
+from backend.generation.prompts import plain
+from backend.generation.records import Sampling
+from backend.interventions.records import Edit
+from backend.lm import Lm
+from backend.model_speed import measure_model_speed, measure_once
+from backend.run_work import RunWork
+from backend.sweep.run import Ask, sweep
+from feature_store.model_speeds import ModelSpeed, ModelSpeeds
+from feature_store.records import FeatureId
+from tests.harvests import Rig
+
+SPEED = ModelSpeed(read=100.0, write=10.0, batch=8)
+PROMPT = "the cat ran to the park"
+
+
+@pytest.fixture
+def engine(rig: Rig) -> LocalEngine:
+    return LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
+
+
+@contextmanager
+def counted_tokens(lm: Lm) -> Iterator[list[int]]:
+    """Tokens that enter the model's last block, pass by pass."""
+    passes: list[int] = []
+    last = lm.block(lm.n_layers - 1)
+    hook = last.register_forward_pre_hook(
+        lambda module, args, kwargs: passes.append(
+            (args[0] if args else kwargs["hidden_states"]).shape[:2].numel()
+        ),
+        with_kwargs=True,
+    )
+    try:
+        yield passes
+    finally:
+        hook.remove()
+
+
+def assert_foretold(work: RunWork, passes: list[int]) -> None:
+    """Within a factor of two and a half of the tokens that went through."""
+    foretold, done = work.read + work.written, sum(passes)
+    assert done / 2.5 <= foretold <= 2.5 * done, (foretold, done)
+
+
+def test_a_sweep_takes_the_foretold_passes(engine: LocalEngine) -> None:
+    start = plain(engine.lm, PROMPT, bos=True)
+    feature = FeatureId("relu", 3)
+    ask = Ask(
+        (Edit("add", (feature,), 1.0),), (0.0, 1.0, 2.0), (start,), seeds=(0, 1),
+        sampling=Sampling(max_new=8), concept=feature,
+    )  # fmt: skip
+    with counted_tokens(engine.lm) as passes:
+        sweep(engine.lm, engine.dictionaries, ask)
+    assert_foretold(run_work.count_sweep(2 * 4, len(start.tokens), 8, 1), passes)
+
+
+def test_an_ablation_over_prompts_takes_the_foretold_passes(engine: LocalEngine) -> None:
+    cases = tuple(Case(PROMPT, " the", " a") for _ in range(6))
+    asked = Asked(cases, (Part.parse("relu/3"), Part.parse("relu/4")), "zero")
+    with counted_tokens(engine.lm) as passes:
+        over(engine, asked)
+    tokens = len(cases) * len(plain(engine.lm, PROMPT, bos=True).tokens)
+    assert_foretold(run_work.count_dataset_ablation(tokens, 2, 0), passes)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("gradient", 1), ("integrated", 10)])
+def test_a_ranking_takes_the_foretold_passes(engine: LocalEngine, method: str, steps: int) -> None:
+    """Backward passes are not seen by the count, so gradients count as one pass of three here."""
+    cases = tuple(Case(PROMPT, " the", " a") for _ in range(4))
+    asked = Ranking(cases, ("relu",), method, 5, "feature", "zero")
+    with counted_tokens(engine.lm) as passes:
+        rank(engine, asked)
+    tokens = len(cases) * len(plain(engine.lm, PROMPT, bos=True).tokens)
+    foretold = run_work.count_effect_ranking(tokens, 1, steps, 5)
+    backward = tokens * (run_work.GRADIENT - 1) * steps
+    assert_foretold(RunWork(foretold.read - backward), passes)
+
+
+def test_a_speed_is_measured_once_and_kept(engine: LocalEngine, tmp_path: Path) -> None:
+    speeds = ModelSpeeds(tmp_path / "speeds.json")
+    with counted_tokens(engine.lm) as passes:
+        found = measure_once(speeds, engine.lm)
+        assert found is not None and found.read > 0 and found.write is not None
+        n = len(passes)
+        assert n > 0
+        assert measure_once(speeds, engine.lm) == found == speeds.find(engine.lm.model_hash)
+        assert len(passes) == n
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"a/b": {"read": NaN}}', '{"a": 3}'])
+def test_a_damaged_table_is_measured_anew(
+    engine: LocalEngine, tmp_path: Path, content: str
+) -> None:
+    speeds = ModelSpeeds(tmp_path / "speeds.json")
+    speeds.path.write_text(content)
+    assert speeds.find(engine.lm.model_hash) is None
+    speeds.remember(engine.lm.model_hash, SPEED)
+    assert speeds.find(engine.lm.model_hash) == SPEED
+
+
+def test_a_slow_model_is_measured_on_a_short_text(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measuring must not itself take minutes: the first pass that is long enough is the last."""
+    from backend import model_speed
+
+    monkeypatch.setattr(model_speed, "_seconds_to_read", lambda lm, n: 2.0 * n)
+    assert measure_model_speed(engine.lm).read == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(30, "30\u202fs"), (89, "89\u202fs"), (120, "2.0\u202fmin"), (5400, "1.5\u202fh"),
+     (7 * 86400, "7.0\u202fdays")],
+)  # fmt: skip
+def test_durations_are_said_in_their_unit(seconds: float, said: str) -> None:
+    assert describe_duration(seconds) == said
+
+
+def test_an_estimate_is_said_only_where_it_is_known_and_matters() -> None:
+    long = RunWork(read=100_000, written=57_600)
+    said = describe_estimate(long, SPEED)
+    assert said.startswith("About 1.9\u202fh on this machine") and "writes 10" in said
+    assert describe_estimate(RunWork(read=500), SPEED) == ""
+    assert "not known yet" in describe_estimate(long, None)
+    silent = ModelSpeed(read=100.0, write=None, batch=8)
+    assert describe_estimate(long, silent) == ""
+    assert time_estimates.count_tokens_roughly("") == 1
+    assert torch.is_grad_enabled()
