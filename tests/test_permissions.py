@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import live, session
+from app import session
 from app.ablate.runs import Run
 from app.contrast import running as contrast
 from app.experiments.keeping import keep
@@ -33,7 +33,7 @@ from feature_store.store import Store
 from tests.harvests import Rig
 from tests.openai_server import Server as FakeServer
 from tests.openai_server import always, serve
-from tests.pages import opened
+from tests.pages import engine_loaded, opened
 
 Open = Callable[..., AppTest]
 EDIT = Edit("add", (FeatureId("relu", 3),), 2.0)
@@ -70,7 +70,7 @@ def judged_sweep(
         monkeypatch.setenv(session.STORE, str(store.path))
         monkeypatch.setattr(LocalEngine, "load", lambda *_: engine)
         file = store.harvest()
-        assert live.loading(file, file.record.id).done.wait(30)
+        assert engine_loaded(file)
         request = sweep_request(Asked("the cat", (EDIT,)), Sweep((0.0, 1.0), seeds=1))
         name = keep(
             store, "sweep", engine, harvest=file.record.id, dictionaries={"relu"},
