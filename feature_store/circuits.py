@@ -24,7 +24,7 @@ NODE = pa.schema(
     [("graph", pa.string()), ("node", pa.int32()), ("id", pa.string()), ("kind", pa.string()),
      ("layer", pa.int32()), ("position", pa.int32()), ("dictionary", pa.string()),
      ("feature", pa.int32()), ("effect", pa.float64()), ("value", pa.float64()),
-     ("label", pa.string())]
+     ("label", pa.string()), ("exact", pa.float64())]
 )  # fmt: skip
 EDGE = pa.schema(
     [("graph", pa.string()), ("source", pa.int32()), ("target", pa.int32()),

@@ -28,7 +28,7 @@ NODES = """
             OR list_contains($kept, id) AS inside
         FROM ranked
     )
-    SELECT id, kind, layer, position, dictionary, feature, effect, value, label, inside, node
+    SELECT id, kind, layer, position, dictionary, feature, effect, value, label, inside, node, exact
     FROM judged WHERE inside OR kind = 'error'
     ORDER BY inside DESC, kind IN ('token', 'logit'), rank LIMIT $room
 """
@@ -68,6 +68,8 @@ class Seen:
     inside: bool
     """False for an error term that the pruning left out: it is shown all the same."""
     group: str = ""
+    exact: float | None = None
+    """The target's change when the node alone is ablated, as measured; None: not measured."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,10 @@ class Graph:
         """All of them, in the circuit's order."""
         with self._cursor() as db:
             rows = db.execute(
-                "SELECT id, kind, layer, position, dictionary, feature, effect, value, label, true "
-                "FROM node ORDER BY node"
+                "SELECT id, kind, layer, position, dictionary, feature, effect, value, label, "
+                "true, exact FROM node ORDER BY node"
             ).fetchall()
-        return [Seen(*row) for row in rows]
+        return [Seen(*row[:10], exact=row[10]) for row in rows]
 
     def lines(self) -> list[tuple[int, int, float]]:
         """All edges, strongest first: source and target as numbers, weight."""
@@ -152,7 +154,7 @@ class Graph:
                 {"hidden": list(choice.hidden), "most": choice.most, "kept": list(choice.kept),
                  "room": MOST_NODES},
             ).fetchall()  # fmt: skip
-            nodes = [Seen(*row[:10], group=member.get(row[0], "")) for row in rows]
+            nodes = [Seen(*row[:10], group=member.get(row[0], ""), exact=row[11]) for row in rows]
             inside = [(row[10], node) for row, node in zip(rows, nodes, strict=True) if node.inside]
             names = [GROUP + node.group if node.group else node.id for _, node in inside]
             numbers = [number for number, _ in inside]

@@ -1,7 +1,7 @@
 """Beside the graph: what is selected. A feature's panels are those of its own page."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import streamlit as st
@@ -22,6 +22,10 @@ NEIGHBOURS = 8
 HOLDS = (
     "Stability over prompts: the share of bootstrap draws of the prompts in which the edge has the "
     "same sign and is no weaker than the weakest edge of the graph."
+)
+MEASURED = (
+    "The target's change when this node alone is ablated, measured on the same prompts. "
+    "Effects are estimates."
 )
 PANELS = (contexts, activations, logits)
 """Of the feature page, in this order; others are one click away, on the page itself."""
@@ -45,8 +49,8 @@ def strongest(found: Open, part: Part, names: dict[str, str]) -> None:
     st.subheader("Strongest nodes", anchor=False)
     nodes = part.judged[:16]
     value = "score" if found.circuit.method == "head-codes" else "effect"
-    table("circuits_strongest", found, ("node", value),
-          [(n.id, line(found, n, names), n.effect) for n in nodes])  # fmt: skip
+    rows = [(n.id, line(found, n, names), n.effect) for n in nodes]
+    table("circuits_strongest", found, ("node", value), rows, measured_column(nodes))
     st.caption("Click a node, here or in the graph; shift-drag selects several.")
 
 
@@ -70,7 +74,8 @@ def told(found: Open, node: Seen) -> list[str]:
     effect = "" if node.effect is None else f"effect {signed(node.effect, 3)}"
     where = "" if node.position is None else f"at “{slot(found.slots, node.position)}”"
     everywhere = "all positions" if node.position is None and node.kind != "logit" else where
-    return [text for text in (effect, picture.worth(node), everywhere) if text]
+    exact = "" if node.exact is None else f"measured by ablation {signed(node.exact, 3)}"
+    return [text for text in (effect, exact, picture.worth(node), everywhere) if text]
 
 
 def other(place: Place, node: Seen) -> Place | None:
@@ -115,7 +120,7 @@ def neighbours(found: Open, node: Seen, names: dict[str, str]) -> None:
             rows = [(id, line(found, found.nodes[id], names), weight) for id, weight in near]
             ends = [(id, node.id) if way == "up" else (node.id, id) for id, _ in near]
             table(f"circuits_{way}", found, (title, "weight"), rows,
-                  [held.get(both) for both in ends] if held else None)  # fmt: skip
+                  holds_column([held.get(both) for both in ends]) if held else None)  # fmt: skip
 
 
 def several(place: Place, found: Open, ids: Sequence[str], names: dict[str, str]) -> None:
@@ -124,7 +129,8 @@ def several(place: Place, found: Open, ids: Sequence[str], names: dict[str, str]
     st.markdown(f"**{plural(len(nodes), 'node')}**")
     marking.several(place, found, [n.id for n in nodes])
     table("circuits_several", found, ("node", "effect"),
-          [(n.id, line(found, n, names), n.effect) for n in nodes[:24]])  # fmt: skip
+          [(n.id, line(found, n, names), n.effect) for n in nodes[:24]],
+          measured_column(nodes[:24]))  # fmt: skip
 
 
 def group(found: Open, name: str, names: dict[str, str]) -> None:
@@ -133,7 +139,8 @@ def group(found: Open, name: str, names: dict[str, str]) -> None:
     st.markdown(f"**{session.literal(name)}** · {plural(len(nodes), 'node')}")
     marking.group(found, name)
     table("circuits_members", found, ("node", "effect"),
-          [(n.id, line(found, n, names), n.effect) for n in nodes])  # fmt: skip
+          [(n.id, line(found, n, names), n.effect) for n in nodes],
+          measured_column(nodes))  # fmt: skip
     st.caption("Its edges are the sums of its nodes' edges. Effects are not summed.")
 
 
@@ -145,26 +152,48 @@ def line(found: Open, node: Seen, names: dict[str, str]) -> tuple[str, str]:
     return f"{picture.named(node)} @{where}", names.get(node.id, "")
 
 
+@dataclass(frozen=True)
+class Column:
+    """A further column of a table of nodes."""
+
+    name: str
+    hint: str
+    cells: list[str]
+
+
+def measured_column(nodes: Sequence[Seen]) -> Column | None:
+    """What exact ablation of each node measured; None where nothing was measured of any."""
+    if all(node.exact is None for node in nodes):
+        return None
+    cells = ["" if node.exact is None else signed(node.exact, 3) for node in nodes]
+    return Column("measured", MEASURED, cells)
+
+
+def holds_column(shares: Sequence[float | None]) -> Column:
+    """The stability of edges over prompts."""
+    return Column("holds", HOLDS, ["" if one is None else share(one) for one in shares])
+
+
 def table(
     key: str,
     found: Open,
     heads: tuple[str, str],
     rows: Sequence[tuple[str, tuple[str, str], float | None]],
-    holds: Sequence[float | None] | None = None,
+    more: Column | None = None,
 ) -> None:
-    """Nodes with a number; a click selects one. `holds`: the stability of each row's edge."""
+    """Draw a table of nodes with a number and, where there is one, another column; a click on a row
+    selects its node."""
     base = st.query_params.to_dict()
-    more = [] if holds is None else [["" if one is None else share(one)] for one in holds]
     data = {
         "ruled": False,
         "columns": [
             {"name": name, "kind": kind, "hint": ""} for name, kind in
             ((heads[0], ""), ("", "name"), (heads[1], "number"))
-        ] + ([{"name": "holds", "kind": "number", "hint": HOLDS}] if more else []),
+        ] + ([{"name": more.name, "kind": "number", "hint": more.hint}] if more else []),
         "rows": [
             {"href": session.href(session.CIRCUITS, {**base, "node": id}), "target": id,
              "cells": [*words, "" if value is None else signed(value, 3),
-                       *(more[i] if more else [])], "notes": []}
+                       *([more.cells[i]] if more else [])], "notes": []}
             for i, (id, words, value) in enumerate(rows)
         ],
     }  # fmt: skip

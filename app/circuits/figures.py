@@ -9,7 +9,8 @@ from app import session
 from app.circuits import layout
 from app.circuits.opened import Open
 from app.wording import ABSENT, count, measure, plural, share
-from backend.circuits.records import Errors, Estimate, Point, Way
+from backend.circuits.effect_check_text import describe_agreement
+from backend.circuits.records import EffectCheck, Errors, Estimate, Point, Way
 from feature_store.graphs import Part
 
 Measured = Mapping[Way, Point] | str | None
@@ -29,6 +30,7 @@ def draw(found: Open, part: Part, measured: Measured) -> None:
         *([f"**error share** {shown}"] if (shown := errors(part)) != ABSENT else []),
         f"**nodes** {count(n)} of {count(found.graph.judged)}",
         *stable(found, part),
+        *effect_agreement(found.circuit.effect_check),
     ]
     st.markdown("&emsp;".join(parts), help=HELP)
 
@@ -40,7 +42,9 @@ HELP = (
     "and with both held. Error share: |error effects| ÷ all |effects| among the shown nodes of the "
     "dictionary where it is largest; successive cuts of a stream are not summed. Stable edges: "
     "those that keep their sign and stay above the weakest edge of the graph in at least 95 % of "
-    "bootstrap draws of the prompts; each edge's own share stands beside its node."
+    "bootstrap draws of the prompts; each edge's own share stands beside its node. Effects against "
+    "ablation: the strongest nodes were ablated one by one, and their estimated effects are "
+    "compared with what that measured."
 )
 
 
@@ -52,6 +56,14 @@ def stable(found: Open, part: Part) -> list[str]:
         return []
     n = sum(share >= STABLE for share in known)
     return [f"**stable edges** {count(n)} of {count(len(known))}"]
+
+
+def effect_agreement(check: EffectCheck | None) -> list[str]:
+    """How well estimated effects agree with exact ablation of the strongest nodes."""
+    if check is None or check.spearman is None:
+        return []
+    text = f"**effects against ablation** {describe_agreement(check)}"
+    return [text if check.reached or check.paths is None else f":red[{text}]"]
 
 
 def scores(found: Open) -> list[str]:

@@ -98,7 +98,7 @@ def plain(n: Seen) -> Node:
     """A node as the methods give it."""
     kind: Any = n.kind  # as it was kept
     return Node(n.id, kind, n.layer, n.position, n.dictionary, n.feature, n.effect, n.value,
-                n.label)  # fmt: skip
+                n.label, n.exact)  # fmt: skip
 
 
 def tracer(found: Open, circuit: Circuit, names: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from app.commands.steer import plain
 from app.commands.terminal import console, print_json
 from app.wording import count, measure, signed
 from backend.ablation.asked import Case, read_jsonl
+from backend.circuits.effect_check_text import describe_agreement
 from backend.circuits.records import Circuit, Estimate
 from feature_store.errors import InputError, pick
 from feature_store.reader import HarvestFile
@@ -138,15 +139,21 @@ def show(found: Circuit, kept: str) -> None:
         n = sum(one >= STABLE for one in stable)
         out.print(Text(f"{count(n)} of {count(len(stable))} edges hold in at least {STABLE:.0%} of "
                        "draws of the prompts"))  # fmt: skip
+    if found.effect_check:
+        said = f"effects against exact ablation: {describe_agreement(found.effect_check)}"
+        out.print(Text(said))
     for name, share in found.error_share.items():
         out.print(Text(f"error share at {name}: {measure(share, 2)}"))
     out.print()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, side in (("node", "left"), ("", "left"), ("effect", "right")):
+    exact = any(node.exact is not None for node in found.nodes[:SHOWN])
+    columns = [("node", "left"), ("", "left"), ("effect", "right")]
+    for name, side in [*columns, ("measured", "right")] if exact else columns:
         table.add_column(name, justify=side)  # type: ignore[arg-type]  # a literal
     for node in found.nodes[:SHOWN]:
-        effect = "" if node.effect is None else signed(node.effect, 3)
-        table.add_row(Text(node.id), Text(plain(node.label)), effect)
+        numbers = [node.effect, node.exact] if exact else [node.effect]
+        cells = ["" if one is None else signed(one, 3) for one in numbers]
+        table.add_row(Text(node.id), Text(plain(node.label)), *cells)
     out.print(table)
     if len(found.nodes) > SHOWN:
         out.print(Text(f"and {count(len(found.nodes) - SHOWN)} more: --json has them", style="dim"))

@@ -5,10 +5,11 @@ negative for a node that the target needs. Attribution patching multiplies the c
 derivative on the clean run. Integrated gradients average the derivative over a path (Marks et al.
 2024, arXiv:2403.19647, eq. 3). All nodes of a dictionary on one path give each other's company to
 every estimate, which makes them half as large as the single ablations they stand for; here they are
-dealt out to several paths, which costs as much as more steps on one.
+dealt out to several paths, which costs as much as more steps on one. Where the strongest nodes are
+known from an earlier estimate, each of them walks a path alone (`checked_effects.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,6 +29,8 @@ Method = Literal["gradient", "integrated"]
 PATHS = 8
 STEPS, MOST_STEPS = 2, 54
 """Midpoints of a path at first; trebled (the old ones are among the new) until the sum fits."""
+SMALL_PART = 0.5
+"""Of the allowed gap: paths whose gaps together stay below this share get no more steps."""
 FITS = 0.02
 """Of the measured changes: how far the sums of attributions may be off."""
 MIX = 0x9E3779B1
@@ -85,18 +88,27 @@ def effects(
     method: Method = "integrated",
     paths: int = PATHS,
     tick: Tick | None = None,
+    *,
+    alone: Mapping[str, Int[Tensor, "k"]] | None = None,
+    only: Collection[str] | None = None,
 ) -> list[Nodes]:
-    """Every dictionary's nodes, in the order of `grounds`."""
+    """Estimate the effect of every node of every dictionary, in the order of `grounds`.
+
+    `alone`: for dictionaries by name, the keys (`node_keys`) of nodes that walk a path of their
+    own, fewer than `paths`. `only`: names of the dictionaries to estimate; all without it.
+    """
+    alone = alone or {}
     blocks = list(examples.blocks(rows_at_once(lm, examples, ROWS // 4)))
-    found: list[list[Part]] = [[] for _ in grounds.dictionaries]
+    wanted = [d.name for d in grounds.dictionaries if only is None or d.name in only]
+    found: list[list[Part]] = [[] for _ in wanted]
     for i, block in enumerate(blocks):
-        sites = grounds.sites(block)
+        sites = [site for site in grounds.sites(block) if site.dictionary.name in wanted]
         if method == "gradient":
             parts = by_gradient(lm, sites, block)
         else:
             parts = []
             for k, site in enumerate(sites):
-                parts.append(integrated(lm, site, block, paths))
+                parts.append(integrated(lm, site, block, paths, alone.get(site.dictionary.name)))
                 if tick:
                     tick(i * len(sites) + k + 1, len(blocks) * len(sites))
         for kept, part in zip(found, parts, strict=True):
@@ -130,11 +142,13 @@ class Path:
     change: Float[Tensor, "batch pos d_out"]
 
 
-def dealt(site: Site, paths: int) -> list[Path]:
-    """A dictionary's nodes dealt out; a node's tokens and prompts stay together."""
+def dealt(site: Site, paths: int, alone: Int[Tensor, "k"] | None = None) -> list[Path]:
+    """Deal a dictionary's nodes out to paths; a node's tokens and prompts stay together."""
     d, leave, arrive = site.dictionary, leaving(site.reading, site.slot), site.ground.moves()
-    whose = [_path(one.slot[one.place], one.feature, d.d_sae, paths) for one in (leave, arrive)]
-    error_path = _path(site.slot, torch.full_like(site.slot, -1), d.d_sae, paths)
+    keys = [node_keys(one.slot[one.place], one.feature, d.d_sae) for one in (leave, arrive)]
+    error_keys = node_keys(site.slot, torch.full_like(site.slot, -1), d.d_sae)
+    whose = [assign_paths(one, paths, alone) for one in keys]
+    error_path = assign_paths(error_keys, paths, alone)
     missed = site.error_change()
     found = []
     for k in range(paths):
@@ -145,28 +159,52 @@ def dealt(site: Site, paths: int) -> list[Path]:
     return found
 
 
-def _path(slot: Tensor, feature: Tensor, d_sae: int, paths: int) -> Tensor:
-    key = slot * (d_sae + 1) + feature + 1
-    return ((key * MIX) % (1 << 32) >> 15) % paths
+def node_keys(
+    slot: Int[Tensor, "..."], feature: Int[Tensor, "..."], d_sae: int
+) -> Int[Tensor, "..."]:
+    """One number for each node of a dictionary; an error term has the feature -1."""
+    return slot * (d_sae + 1) + feature + 1
 
 
-def integrated(lm: Lm, site: Site, some: Examples, paths: int = PATHS) -> Part:
-    """Integrated gradients by midpoints, with as many steps as the sums need (MOST_STEPS at
-    most)."""
+def assign_paths(
+    key: Int[Tensor, "..."], paths: int, alone: Int[Tensor, "k"] | None = None
+) -> Int[Tensor, "..."]:
+    """The path of each node: its own for the keys in `alone` (k < paths), else one by a hash."""
+    if alone is None or not len(alone):
+        return ((key * MIX) % (1 << 32) >> 15) % paths
+    order, place = alone.sort()
+    at = torch.searchsorted(order, key).clamp_max(len(order) - 1)
+    shared = assign_paths(key, paths - len(alone)) + len(alone)
+    return torch.where(order[at] == key, place[at], shared)
+
+
+def integrated(
+    lm: Lm, site: Site, some: Examples, paths: int = PATHS, alone: Int[Tensor, "k"] | None = None
+) -> Part:
+    """Integrate gradients by midpoints, with as many steps as the sums need (MOST_STEPS at most).
+
+    Paths whose sums fit get no more steps while others still do.
+    """
     with torch.no_grad():
-        roads = dealt(site, paths)
+        roads = dealt(site, paths, alone)
     moved = _moved(lm, site, some, roads)
-    summed = torch.zeros(paths, *roads[0].change.shape, device=site.slot.device)
+    device = site.slot.device
+    mean = torch.zeros(paths, *roads[0].change.shape, device=device)  # of the derivative
+    open_ = torch.arange(paths, device=device)
     steps, done = STEPS, 0
     while True:
         fresh = [(k + 0.5) / steps for k in range(steps) if not done or k % 3 != 1]
-        summed += _along(lm, site, some, roads, fresh)
-        sums = torch.stack([(p.change * g).sum((1, 2)) for p, g in zip(roads, summed, strict=True)])
-        off = float((sums / steps - moved).abs().sum())
-        if off <= FITS * float(moved.abs().sum()) or 3 * steps > MOST_STEPS:
+        more = _along(lm, site, some, [roads[k] for k in open_.tolist()], fresh)
+        mean[open_] = (mean[open_] * done + more) / steps
+        sums = torch.stack([(p.change * g).sum((1, 2)) for p, g in zip(roads, mean, strict=True)])
+        off, allowed = (sums - moved).abs().sum(1), FITS * float(moved.abs().sum())
+        if float(off.sum()) <= allowed or 3 * steps > MOST_STEPS:
             break
+        least, order = off.sort()
+        rest = order[least.cumsum(0) > SMALL_PART * allowed]
+        open_ = open_[torch.isin(open_, rest)]
         done, steps = steps, 3 * steps
-    return _collected(site, roads, summed / steps, moved, sums / steps, steps)
+    return _collected(site, roads, mean, moved, sums, steps)
 
 
 def _along(
@@ -239,7 +277,7 @@ def together(parts: Sequence[Part], n: int) -> Nodes:
             effect.append(found)
             value.append(worth)
         inside = site.slot >= 0
-        keys.append(site.slot[inside] * (d_sae + 1))
+        keys.append(node_keys(site.slot[inside], torch.full_like(site.slot[inside], -1), d_sae))
         effect.append(part.error[inside])
         value.append(site.error.norm(dim=-1)[inside])
     key, which = torch.cat(keys).unique(return_inverse=True)
@@ -258,7 +296,7 @@ def together(parts: Sequence[Part], n: int) -> Nodes:
 
 
 def _key(moves: Moves, d_sae: int) -> Tensor:
-    return moves.slot[moves.place] * (d_sae + 1) + moves.feature + 1
+    return node_keys(moves.slot[moves.place], moves.feature, d_sae)
 
 
 def _with_gap(nodes: Nodes, parts: Sequence[Part], n: int) -> Nodes:

@@ -101,6 +101,7 @@ NODE_FIELDS = {
     "effect": "double",
     "value": "double",
     "label": "string",
+    "exact": "double",
 }
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -176,7 +177,10 @@ def _node(
         "influence": reached.get(node.id),
         "activation": node.value if node.kind == "feature" else None,
     }
-    return {**given, OWN: {key: getattr(node, key) for key in NODE_KEYS}}
+    own = {key: getattr(node, key) for key in NODE_KEYS}
+    if node.exact is not None:
+        own["exact"] = node.exact
+    return {**given, OWN: own}
 
 
 def _feature(node: Node) -> int:

@@ -122,6 +122,7 @@ def _own_node(
         effect=_maybe(own["effect"], f"{where}: {OWN}.effect"),
         value=_maybe(own["value"], f"{where}: {OWN}.value"),
         label=_typed(own["label"], str, f"{where}: {OWN}.label"),
+        exact=_maybe(own.get("exact"), f"{where}: {OWN}.exact"),
     )
 
 

@@ -19,6 +19,8 @@ BASELINES: tuple[str, ...] = get_args(Baseline)
 ERRORS: tuple[str, ...] = get_args(Errors)
 FORMAT = 1
 """Of the JSON."""
+LEAST_SPEARMAN, SLOPES = 0.95, (0.9, 1.1)
+"""The bar for estimated effects against exact ablation."""
 
 Record = TypeVar("Record")
 
@@ -44,6 +46,9 @@ class Node:
     """The activation, an error term's norm, a logit's probability; the mean over prompts."""
     label: str = ""
     """The text of a token or logit; features have their labels in the catalog."""
+    exact: float | None = None
+    """The target's change when this node alone goes to its baseline, measured by ablation on the
+    prompts that `effect` is estimated on; None where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,29 @@ class Estimate:
     low: float | None = None
     high: float | None = None
     n: int = 0
+
+
+@dataclass(frozen=True)
+class EffectCheck:
+    """How well estimated effects agree with exact ablations of the strongest nodes, one by one."""
+
+    nodes: int
+    """How many were ablated."""
+    spearman: float | None
+    """None where it is not defined: below three nodes, or where one side does not vary."""
+    slope: float | None
+    """Of the measured changes on the estimates."""
+    median_error: float | None
+    """The median of |estimate - measured| ÷ |measured|."""
+    paths: int | None = None
+    """Of integrated gradients, as many as were needed in the end; None for other estimates."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the bar is met: Spearman of at least 0.95 and a slope of 0.9 to 1.1."""
+        if self.spearman is None or self.slope is None:
+            return False
+        return self.spearman >= LEAST_SPEARMAN and SLOPES[0] <= self.slope <= SLOPES[1]
 
 
 @dataclass(frozen=True)
@@ -132,6 +160,8 @@ class Circuit:
     held: tuple[Point, ...] = ()
     """The whole graph judged with attention patterns and the norms' lengths as on the prompt, for
     methods that hold them; `curves` leave both to the model."""
+    effect_check: EffectCheck | None = None
+    """Of the nodes that have an `exact` value; None for methods that estimate no effects."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What one method measures and others do not; plain data."""
     notes: tuple[str, ...] = ()
@@ -159,6 +189,9 @@ class Circuit:
             row[name] = tuple(_record(of, one, name) for one in _listed(row.get(name, ()), name))
         for name in ("clean", "empty", "faithfulness", "completeness"):
             row[name] = _estimate(row.get(name), name)
+        if row.get("effect_check") is not None:
+            check = _fields(EffectCheck, row["effect_check"], "a check of effects")
+            row["effect_check"] = _made(EffectCheck, check, "a check of effects")
         for name in ("dictionaries", "slots", "notes"):
             row[name] = tuple(str(one) for one in _listed(row.get(name, ()), name))
         found = _made(cls, row, "a circuit")

@@ -1,0 +1,131 @@
+"""Effects with as many paths as their own check asks for.
+
+The strongest nodes are ablated exactly, one at a time, and the estimates are held against what that
+measures. Where they do not agree, the dictionaries at fault are estimated again with twice as many
+paths, half of which belong to their strongest nodes alone, until estimates and measurements agree
+or MOST_PATHS are reached. The figures of the last check are part of the result.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.ablation.agreement import agreement
+from backend.circuits.effects import PATHS, Method, Nodes, Tick, effects, node_keys
+from backend.circuits.exact import exact
+from backend.circuits.examples import Examples
+from backend.circuits.grounds import Grounds
+from backend.circuits.records import EffectCheck
+from backend.circuits.table import Table
+from backend.lm import Lm
+
+MOST_PATHS = 64
+CHECKED = 50
+"""The strongest nodes, which are ablated exactly: as many as the Circuits page shows at first."""
+OFF = 0.05
+"""Σ|estimate - measured| ÷ Σ|measured| over a dictionary's checked nodes: beyond it the dictionary
+is estimated again."""
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedEffects:
+    """Estimated effects, and what exact ablation measured of the strongest."""
+
+    found: list[Nodes]
+    table: Table
+    measured: Float[Tensor, "m"]
+    """Of the first m nodes of `table`: the target's mean change when the node alone goes."""
+    check: EffectCheck
+
+
+def checked_effects(
+    lm: Lm,
+    grounds: Grounds,
+    examples: Examples,
+    method: Method = "integrated",
+    paths: int = PATHS,
+    most_paths: int = MOST_PATHS,
+    tick: Tick | None = None,
+) -> CheckedEffects:
+    """Estimate all effects with `paths` paths at first, and with up to `most_paths` where the
+    strongest nodes' exact ablations say that this is too few. Plain gradients have no paths: they
+    are checked once."""
+    found = effects(lm, grounds, examples, method, paths, tick)
+    known: dict[tuple[int, int, int], float] = {}
+    while True:
+        table = Table.of(found)
+        top = table.rows(torch.arange(min(CHECKED, len(table))))
+        measured = _measured(lm, grounds, examples, top, known)
+        check = compare_effects(top.effect.numpy(), measured.numpy(), paths)
+        if method == "gradient" or check.reached or 2 * paths > most_paths:
+            return CheckedEffects(found, table, measured, check)
+        paths *= 2
+        wanted = dictionaries_off(top, measured, OFF)
+        alone = {
+            nodes.name: strongest_keys(nodes, d.d_sae, paths // 2)
+            for nodes, d in zip(found, grounds.dictionaries, strict=True)
+        }
+        fresh = {
+            nodes.name: nodes
+            for nodes in effects(
+                lm, grounds, examples, method, paths, tick, alone=alone, only=wanted
+            )
+        }
+        found = [fresh.get(nodes.name, nodes) for nodes in found]
+
+
+def compare_effects(
+    estimated: Float[np.ndarray, "m"], measured: Float[np.ndarray, "m"], paths: int | None = None
+) -> EffectCheck:
+    """How well estimates agree with exact ablations. Figures that are not defined are None."""
+    said = agreement(list(zip(estimated.tolist(), measured.tolist(), strict=True)))
+    there = measured != 0
+    errors = np.abs(estimated - measured)[there] / np.abs(measured[there])
+    return EffectCheck(
+        nodes=len(measured),
+        spearman=said["spearman"],
+        slope=said["slope"],
+        median_error=float(np.median(errors)) if there.any() else None,
+        paths=paths,
+    )
+
+
+def dictionaries_off(top: Table, measured: Float[Tensor, "m"], most: float) -> list[str]:
+    """The names of dictionaries whose checked estimates are off by more than `most`; all that have
+    checked nodes where none is."""
+    off = []
+    for k, name in enumerate(top.names):
+        mine = top.which == k
+        wrong = float((top.effect[mine] - measured[mine]).abs().sum())
+        if wrong > most * float(measured[mine].abs().sum()):
+            off.append(name)
+    return off or [name for k, name in enumerate(top.names) if bool((top.which == k).any())]
+
+
+def strongest_keys(nodes: Nodes, d_sae: int, most: int) -> Int[Tensor, "k"]:
+    """The keys of a dictionary's strongest nodes, at most `most`, the strongest first."""
+    first = nodes.effect.abs().argsort(descending=True, stable=True)[:most]
+    return node_keys(nodes.slot[first], nodes.feature[first], d_sae)
+
+
+def _measured(
+    lm: Lm,
+    grounds: Grounds,
+    examples: Examples,
+    top: Table,
+    known: dict[tuple[int, int, int], float],
+) -> Float[Tensor, "m"]:
+    """Exact ablations of the nodes of `top`; those in `known` are not run again."""
+    keys: Sequence[tuple[int, int, int]] = list(
+        zip(top.which.tolist(), top.slot.tolist(), top.feature.tolist(), strict=True)
+    )
+    new = torch.tensor([i for i, key in enumerate(keys) if key not in known], dtype=torch.long)
+    if len(new):
+        some = top.rows(new)
+        values = exact(lm, grounds, examples, some.which, some.slot, some.feature)
+        known |= {keys[i]: value for i, value in zip(new.tolist(), values.tolist(), strict=True)}
+    return torch.tensor([known[key] for key in keys], dtype=torch.double)
