@@ -1,6 +1,6 @@
 """One window of text with a feature's activations in it, and why a feature has too few."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from feature_store.errors import InputError
 from feature_store.reader import HarvestFile
@@ -64,6 +64,22 @@ def example(
         tuple(ids.tolist()), tuple(file.vocabulary.display(ids)), tuple(acts),
         peak, context.document, context.split, kind, weight,
         context.sequence, context.start,
+    )  # fmt: skip
+
+
+def cut_window(example: Example, width: int) -> Example:
+    """Return the part of a window of at most `width` tokens around its peak, or its middle."""
+    n = len(example.tokens)
+    if n <= width:
+        return example
+    middle = example.peak if example.peak >= 0 else n // 2
+    low = min(max(0, middle - width // 2), n - width)
+    high = low + width
+    return replace(
+        example, token_ids=example.token_ids[low:high], tokens=example.tokens[low:high],
+        activations=example.activations[low:high], start=example.start + low,
+        peak=example.peak - low if example.peak >= 0 else -1,
+        shared=example.shared - low if low <= example.shared < high else -1,
     )  # fmt: skip
 
 

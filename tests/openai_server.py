@@ -159,6 +159,12 @@ class Server:
     """Puts something else in place of a whole reply."""
     keep: bool = True
     """Whether to keep what it saw; a benchmark does not."""
+    listing: Any = None
+    """What `/v1/models` answers; None: its models as OpenAI lists them."""
+    props: Any = None
+    """What `/props` answers, as llama.cpp's; None: there is no such place."""
+    looked: list[str] = field(default_factory=list)
+    """Paths other than completions, in order."""
     slots: int = 1_000_000
     """How many requests it works on at once; the others wait for their turn."""
     takes_s: float = 0.0
@@ -192,6 +198,12 @@ class Server:
         headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines if line)}
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
         _, path, _ = first.split(" ", 2)
+        if not path.endswith("/v1/chat/completions"):
+            self.looked.append(path)
+        if path.endswith("/props") and self.props is not None:
+            return send(writer, 200, self.props)
+        if path.endswith("/models") and self.listing is not None:
+            return send(writer, 200, self.listing)
         if path.endswith("/models"):
             listing = {"object": "list", "data": [{"id": name} for name in self.models]}
             return send(writer, 200, listing)

@@ -18,6 +18,7 @@ from autointerp.asking.limiter import CallSlot, Limiter
 from autointerp.asking.prices import Price, price, prices
 from autointerp.asking.reading import Formless, ParsedReply, Unreadable, begins_as_prose, read_reply
 from autointerp.asking.records import Came, Failed, Reply, Request, Said
+from autointerp.asking.server_facts import ServerFacts, read_server_facts
 from autointerp.asking.servers import Server
 from feature_store.permissions import require_costly_work_allowed
 from feature_store.strict_json import parse_json
@@ -58,6 +59,10 @@ ENDLESS: frozenset[str] = frozenset(("cut off", "repeats"))
 PENALTY = 0.5
 """OpenAI's frequency_penalty. SmolLM2-135M on llama.cpp ran in circles in 6 of 8 explanations; in
 none with it, and still in 4 of 8 at temperature 0.7 instead (docs/servers.md)."""
+TEMPLATE_TOKENS = 40
+"""About what a chat template puts around a question, such as a default system message."""
+LONG_ENOUGH = 400
+"""Bytes of a question from which its tokens say how many a byte makes."""
 SCOUTS = 3
 """Questions asked one by one, at most, until it is known whether the server keeps to schemas."""
 BUSY = {"rate limited": "is busy (429 or 503)", "timeout": "did not answer in time"}
@@ -82,6 +87,12 @@ class ServerAsker:
         self._client, self._calls, self._budget = client, calls, budget
         self._patience, self._retry_kept, self._note = patience, retry_kept, note
         self._dialect = Dialect.of(server)
+        self.facts: ServerFacts | None = None
+        """What the server says of itself; None until it was asked."""
+        self.context_tokens: int | None = server.context_tokens or None
+        """Of a question and its reply together; None while it is not known."""
+        self._tokens_per_byte: float | None = None
+        self._looking = asyncio.Lock()
         self._scouts = SCOUTS
         self._scouting = asyncio.Lock()
         self._under_way: dict[str, asyncio.Future[Answer]] = {}
@@ -182,6 +193,7 @@ class ServerAsker:
         if kept and (kept.kind == "reply" or not self._retry_kept):
             self.cached += 1
             return recall(kept, request)
+        await self._look()
         nth = 0
 
         async def attempt() -> Came:
@@ -219,6 +231,7 @@ class ServerAsker:
             finally:
                 await self._budget.settle(cost, charged)
             self._learn(came, slot)
+            self._learn_length(came, request)
             return came
 
     async def _send(self, request: Request, slot: CallSlot) -> Came:
@@ -241,6 +254,41 @@ class ServerAsker:
         if known is None:
             return 0.0 if self._budget.cap is None else None
         return known.of(request.longest, request.max_tokens)
+
+    async def _look(self) -> None:
+        """Ask the server about itself, once, before it is asked anything else."""
+        async with self._looking:
+            if self.facts is not None:
+                return
+            get, url = self._client.get_json, self.server.base_url
+            self.facts = facts = await read_server_facts(get, url, self.model)
+        if facts.slots:
+            self.limiter.knows_slots(facts.slots)
+        known = [n for n in (facts.context_tokens, self.context_tokens) if n]
+        self.context_tokens = min(known, default=None)
+        if facts.context_tokens:
+            slots = f", {facts.slots} at once" if facts.slots else ""
+            self._note(
+                f"{self.server.name} takes questions of {facts.context_tokens:,} tokens{slots}."
+            )
+
+    def is_too_long(self, request: Request) -> bool:
+        """Whether a request, with the longest reply, is known not to fit into the context."""
+        if self.context_tokens is None or self._tokens_per_byte is None:
+            return False
+        tokens = request.n_bytes * self._tokens_per_byte + TEMPLATE_TOKENS + request.max_tokens
+        return tokens > self.context_tokens
+
+    def _learn_length(self, came: Came, request: Request) -> None:
+        """Learn how many tokens the server makes of a byte, and the size of its context."""
+        tokens = came.tokens_in
+        if came.context:
+            tokens = came.context.prompt_tokens
+            if size := came.context.context_tokens:
+                self.context_tokens = min(size, self.context_tokens or size)
+        if tokens and request.n_bytes >= LONG_ENOUGH:
+            rate = max(0, tokens - TEMPLATE_TOKENS) / request.n_bytes
+            self._tokens_per_byte = max(rate, self._tokens_per_byte or 0.0)
 
     def _learn(self, came: Came, slot: CallSlot) -> None:
         """Let the number of calls in flight follow how the server fares."""

@@ -1,5 +1,6 @@
 """One attempt at one request, through the openai package: what comes back, or what went wrong."""
 
+import asyncio
 import math
 import ssl
 import time
@@ -30,6 +31,8 @@ MOST_TOKENS = 1_000_000_000
 ROUNDING = 1e-3
 """How far above 0 a log probability may be."""
 CONNECT_S = 10.0
+FACTS_S = 5.0
+"""For what a server says of itself; where it takes longer, it is done without."""
 POOL = 8
 """Connections that one pool has: it looks at all that are idle before each call, so that one pool
 of 64 would spend more time on this than on the calls."""
@@ -78,6 +81,16 @@ class Client:
             return (await post).json()
         finally:
             self._free.append(pool)
+
+    async def get_json(self, url: str, with_key: bool) -> Any:
+        """The JSON at a URL, or None where there is no such thing; waits FACTS_S at most."""
+        key = self._key if with_key else ""
+        try:
+            async with asyncio.timeout(FACTS_S), plain_client(key) as http:
+                response = await http.get(url)
+                return self._cleaned(response.json()) if response.status_code == 200 else None
+        except EXPECTED:
+            return None
 
     def _read(self, said: dict[str, Any], request: Request, latency_s: float) -> Came:
         """A whole reply of the server's."""
@@ -195,6 +208,14 @@ async def connect(server: Server, price: Price | None) -> AsyncIterator[Client]:
             for _ in range(math.ceil(server.concurrency / POOL))
         ]
         yield Client(server, pools, price)
+
+
+def plain_client(key: str) -> httpx2.AsyncClient:
+    """A connection for looking at what a server says of itself."""
+    return httpx2.AsyncClient(
+        verify=trust(), timeout=httpx2.Timeout(FACTS_S), follow_redirects=False,
+        event_hooks={"request": [only(key)], "response": [cap]},
+    )  # fmt: skip
 
 
 @cache

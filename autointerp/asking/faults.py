@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 import httpx2
 import openai
 
+from autointerp.asking.context_refusal import read_context_refusal
 from autointerp.asking.records import Came, Failed
 from autointerp.asking.servers import Server
 
@@ -57,6 +58,9 @@ def by_status(error: openai.APIStatusError, server: Server, model: str, said: st
         return Came(Failed("no credit", f"The account at {where} has no credit left: {said}."))
     if status in (429, 503):
         return rate_limited(error, where, said)
+    if refusal := read_context_refusal(message(error)):
+        sentence = f"{where} has too small a context for the question (status {status}): {said}."
+        return Came(Failed("context size", sentence), context=refusal)
     if status >= 500 or status in (408, 409):
         sentence = f"{where} failed with status {status}: {said}."
         return Came(Failed("server error", sentence), again=True)

@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
+from autointerp.asking.context_refusal import ContextRefusal
 from autointerp.asking.failure_kinds import FAILURE_KINDS, Kind
 from autointerp.asking.reading import ReplyForm
 from feature_store.storable_text import replace_lone_surrogates
 from feature_store.strict_json import dump_json
 
-HOPELESS: frozenset[str] = frozenset(k for k, kind in FAILURE_KINDS.items() if kind.stops_job)
+HOPELESS: frozenset[Kind] = frozenset(
+    kind for kind in get_args(Kind) if FAILURE_KINDS[kind].stops_job
+)
 """What every further call would meet, too: a job stops at the first of these."""
 
 
@@ -67,15 +70,14 @@ class Request:
         return replace(self, base_url=base_url, model=self.model or model)
 
     @property
+    def n_bytes(self) -> int:
+        """Bytes of its messages in UTF-8."""
+        return sum(len(replace_lone_surrogates(m.content).encode()) for m in self.messages)
+
+    @property
     def longest(self) -> int:
         """No fewer tokens than its messages have: a token is at least one byte."""
-        return (
-            sum(
-                len(replace_lone_surrogates(m.content).encode()) + MESSAGE_TOKENS
-                for m in self.messages
-            )
-            + SCHEMA_TOKENS
-        )
+        return self.n_bytes + MESSAGE_TOKENS * len(self.messages) + SCHEMA_TOKENS
 
 
 MESSAGE_TOKENS = 16
@@ -153,6 +155,8 @@ class Came:
     """Whether another attempt may fare better."""
     wait_s: float = 0.0
     """How long the server asks to wait before that."""
+    context: ContextRefusal | None = None
+    """What a server said that refused the question as too long."""
 
 
 class Asker(Protocol):
@@ -171,3 +175,12 @@ class Asker(Protocol):
     async def ask(self, request: Request) -> Reply | Failed:
         """The answer. Never raises for what a server does or does not do."""
         ...
+
+
+def is_too_long(ask: Asker, request: Request) -> bool:
+    """Whether a request is known not to fit into the context of the server that would answer it.
+
+    False where the asker does not know, as stand-ins do not.
+    """
+    check = getattr(ask, "is_too_long", None)
+    return bool(check and check(request))

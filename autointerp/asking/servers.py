@@ -27,7 +27,7 @@ OPENAI = "https://api.openai.com/v1"
 PORTS = {"http": 80, "https": 443}
 TYPES = {"name": str, "base_url": str, "key_env": str, "models": list, "structured": bool,
          "logprobs": bool, "text_limits": bool, "concurrency": int, "timeout_s": float,
-         "free": bool, "thinking": int}  # fmt: skip
+         "free": bool, "thinking": int, "context_tokens": int}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Server:
     """At most so many calls at once; fewer while it says 429."""
     timeout_s: float = 120.0
     """For one attempt, from beginning to end."""
+    context_tokens: int = 0
+    """Of a question and its reply together; 0 where the server is to be asked."""
     text_limits: bool = True
     """Whether JSON schemas go out with the lengths of texts; OpenAI refuses these."""
     free: bool = False
@@ -127,8 +129,9 @@ def server(name: str, entry: object, path: Path) -> Server:
             raise InputError(f"{where}: {setting} must be {TYPES[setting].__name__}.")
     if entry.get("concurrency", 1) < 1 or entry.get("timeout_s", 1) <= 0:
         raise InputError(f"{where}: concurrency and timeout_s must be above 0.")
-    if entry.get("thinking", 0) < 0:
-        raise InputError(f"{where}: thinking must be 0 tokens or more.")
+    for name in ("thinking", "context_tokens"):
+        if entry.get(name, 0) < 0:
+            raise InputError(f"{where}: {name} must be 0 tokens or more.")
     given: dict[str, Any] = entry | {"base_url": normal(entry["base_url"])}
     given["models"] = tuple(map(str, entry.get("models", [])))
     return Server(name, **given)

@@ -1,12 +1,13 @@
 """How explainers ask a language model for one sentence, and what of its reply is taken."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from string import Template
 
-from autointerp.asking.records import Asker, Failed, Message, Reply, Request
+from autointerp.asking.records import Asker, Failed, Message, Reply, Request, is_too_long
+from autointerp.explainers.fitting import ShownWindows, fitting_windows
 from autointerp.explainers.records import Explained, Tools
 from autointerp.scorers.sheets import Sheet
 from autointerp.windows import Example
@@ -50,19 +51,52 @@ def question(
 
 
 async def said(
-    explainer: str, tools: Tools, shown: Sequence[Example], *, temperature: float = 0.0,
-    draw: int = 0, **fields: object,
+    explainer: str, tools: Tools, shown: Sequence[Example],
+    render: Callable[[ShownWindows], Mapping[str, object]], *,
+    temperature: float = 0.0, draw: int = 0, cut: bool = True,
 ) -> Explained | Failed:  # fmt: skip
-    """One sentence by the prompt of an explainer's name, written from the windows `shown`."""
+    """One sentence by the prompt of an explainer's name, written from the windows `shown`.
+
+    `render` makes the prompt's fields of windows. Where the question does not fit into the server's
+    context, it is put with fewer windows, then with shorter ones unless `cut` is False; the
+    explanation's `detail` says so.
+    """
     ask = asker(tools, explainer)
-    request = question(explainer, tools, temperature=temperature, draw=draw, **fields)
-    text = taken(await ask.ask(request))
+
+    def put(version: ShownWindows) -> Request:
+        fields = render(version)
+        return question(explainer, tools, temperature=temperature, draw=draw, **fields)
+
+    version, request, reply = await ask_fitting(ask, list(fitting_windows(shown, cut=cut)), put)
+    text = taken(reply)
     if isinstance(text, Failed):
         return text
-    keys = tuple(example.key for example in shown)
     server = getattr(getattr(ask, "server", None), "base_url", "")  # a stand-in has none
-    call = request.to(server, ask.model).key
-    return Explained(text, explainer, ask.model, sheet(explainer).version, keys, (call,))
+    call = (isinstance(reply, Reply) and reply.key) or request.to(server, ask.model).key
+    keys = tuple(shown[i].key for i in version.places)
+    detail = {}
+    if len(version.windows) < len(shown) or version.width:
+        detail = {"windows": len(version.windows), "of": len(shown), "width": version.width}
+    return Explained(
+        text, explainer, ask.model, sheet(explainer).version, keys, (call,),
+        {"cut to the context": detail} if detail else {},
+    )  # fmt: skip
+
+
+async def ask_fitting(
+    ask: Asker, versions: Sequence[ShownWindows], put: Callable[[ShownWindows], Request]
+) -> tuple[ShownWindows, Request, Reply | Failed]:
+    """Ask with the first version of the windows that fits into the server's context."""
+    *longer, shortest = versions
+    for version in longer:
+        request = put(version)
+        if is_too_long(ask, request):
+            continue
+        reply = await ask.ask(request)
+        if not (isinstance(reply, Failed) and reply.kind == "context size"):
+            return version, request, reply
+    request = put(shortest)
+    return shortest, request, await ask.ask(request)
 
 
 def taken(reply: Reply | Failed) -> str | Failed:

@@ -7,6 +7,7 @@ from autointerp.asking.records import Failed
 from autointerp.contexts import Sampled
 from autointerp.explainers import showing
 from autointerp.explainers.asking import said
+from autointerp.explainers.fitting import ShownWindows
 from autointerp.explainers.records import Explained, Explainer, Tools
 from autointerp.scorers.sheets import marked, numbered, quoted
 from autointerp.windows import Example
@@ -32,8 +33,15 @@ async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
     if not pairs:
         return Failed("unreadable", "The model cannot say from which tokens the activation comes.")
     shown = [example for example, _ in pairs]
-    lines = [f"{target(e)}\n   from {sources(e, shares)}" for e, shares in pairs]
-    return await said(NAME, tools, shown, texts=numbered(lines))
+
+    def fields(shown: ShownWindows) -> dict[str, object]:
+        lines = [
+            f"{target(e)}\n   from {sources(e, pairs[i][1])}"
+            for e, i in zip(shown.windows, shown.places, strict=True)
+        ]
+        return {"texts": numbered(lines)}
+
+    return await said(NAME, tools, shown, fields, cut=False)
 
 
 def target(example: Example) -> str:

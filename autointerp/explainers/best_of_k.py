@@ -14,7 +14,6 @@ from autointerp.contexts import Sampled
 from autointerp.explainers import max_activating, showing
 from autointerp.explainers.asking import asker, said
 from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.scorers.sheets import numbered
 from autointerp.windows import Example
 
 if TYPE_CHECKING:
@@ -35,9 +34,11 @@ async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
     """
     asker(tools, NAME)
     shown = showing.tops(sampled)
-    texts = numbered([showing.text(e) for e in shown])
     drawn = await asyncio.gather(*(
-        said(max_activating.NAME, tools, shown, temperature=TEMPERATURE, draw=n, texts=texts)
+        said(
+            max_activating.NAME, tools, shown, max_activating.fields,
+            temperature=TEMPERATURE, draw=n,
+        )
         for n in range(CANDIDATES)
     ))  # fmt: skip
     failed = [one for one in drawn if isinstance(one, Failed)]

@@ -4,6 +4,7 @@ from autointerp.asking.records import Failed
 from autointerp.contexts import Sampled
 from autointerp.explainers import showing
 from autointerp.explainers.asking import said
+from autointerp.explainers.fitting import ShownWindows
 from autointerp.explainers.records import Explained, Explainer, Tools
 from autointerp.scorers.sheets import numbered, quoted
 
@@ -18,11 +19,14 @@ async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
     """
     firing = sampled.explain[:FIRING]
     silent = (sampled.explain_hard or sampled.explain_random)[:SILENT]
-    return await said(
-        NAME, tools, (*firing, *silent),
-        firing=numbered([showing.text(e) for e in firing]),
-        silent=numbered([quoted(e.text) for e in silent]) or "There are none.",
-    )  # fmt: skip
+
+    def fields(shown: ShownWindows) -> dict[str, object]:
+        sides = [(e, i < len(firing)) for e, i in zip(shown.windows, shown.places, strict=True)]
+        fires = [showing.text(e) for e, fires in sides if fires]
+        quiet = [quoted(e.text) for e, fires in sides if not fires]
+        return {"firing": numbered(fires), "silent": numbered(quiet) or "There are none."}
+
+    return await said(NAME, tools, (*firing, *silent), fields)
 
 
 EXPLAINER = Explainer(

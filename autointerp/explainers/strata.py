@@ -4,6 +4,7 @@ from autointerp.asking.records import Failed
 from autointerp.contexts import Sampled
 from autointerp.explainers import showing
 from autointerp.explainers.asking import said
+from autointerp.explainers.fitting import ShownWindows
 from autointerp.explainers.records import Explained, Explainer, Tools
 from autointerp.scorers.sheets import numbered
 
@@ -12,10 +13,16 @@ NAME = "strata"
 
 async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
     """From all windows to be shown: top ones and a sample of the range, each with its level."""
-    shown, largest = sampled.explain, showing.largest(sampled)
-    levels = [showing.level(max(map(abs, e.activations)), largest) for e in shown]
-    lines = [f"{level}: {showing.text(e)}" for level, e in zip(levels, shown, strict=True)]
-    return await said(NAME, tools, shown, texts=numbered(lines))
+    largest = showing.largest(sampled)
+
+    def fields(shown: ShownWindows) -> dict[str, object]:
+        levels = [showing.level(max(map(abs, e.activations)), largest) for e in shown.windows]
+        lines = [
+            f"{level}: {showing.text(e)}" for level, e in zip(levels, shown.windows, strict=True)
+        ]
+        return {"texts": numbered(lines)}
+
+    return await said(NAME, tools, sampled.explain, fields)
 
 
 EXPLAINER = Explainer(

@@ -4,6 +4,7 @@ from autointerp.asking.records import Failed
 from autointerp.contexts import Sampled
 from autointerp.explainers import showing
 from autointerp.explainers.asking import said
+from autointerp.explainers.fitting import ShownWindows
 from autointerp.explainers.records import Explained, Explainer, Tools
 from autointerp.scorers.sheets import quoted
 from autointerp.windows import Example
@@ -17,8 +18,12 @@ async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
     """From every token of the strongest windows and what the feature does on it."""
     shown = showing.tops(sampled)[:WINDOWS]
     largest = showing.largest(sampled)
-    blocks = [f"Text {n}\n{table(e, largest)}" for n, e in enumerate(shown, 1)]
-    return await said(NAME, tools, shown, texts="\n\n".join(blocks))
+
+    def fields(shown: ShownWindows) -> dict[str, object]:
+        blocks = [f"Text {n}\n{table(e, largest)}" for n, e in enumerate(shown.windows, 1)]
+        return {"texts": "\n\n".join(blocks)}
+
+    return await said(NAME, tools, shown, fields)
 
 
 def table(example: Example, largest: float) -> str:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 
 from autointerp.asking.activity import ServerActivity
-from autointerp.asking.records import Asker, Failed, Kind, Reply, Request
+from autointerp.asking.records import Asker, Failed, Kind, Reply, Request, is_too_long
 from autointerp.jobs.questions_tally import COUNTING, QuestionTally
 from feature_store.work import Stopped
 
@@ -100,6 +100,10 @@ class Gate:
             self._since = time.monotonic()
         self._in_vain += 1
         return self._in_vain >= IN_VAIN and time.monotonic() - self._since >= IN_VAIN_S
+
+    def is_too_long(self, request: Request) -> bool:
+        """Whether a request is known not to fit into the server's context."""
+        return is_too_long(self._asker, request)
 
     def shut(self) -> None:
         """No new calls until it is opened."""

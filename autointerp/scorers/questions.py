@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autointerp.asking.probabilities import Shares, choices
-from autointerp.asking.records import Asker, Failed, Message, Reply, Request
+from autointerp.asking.records import Asker, Failed, Message, Reply, Request, is_too_long
 from autointerp.scorers.records import Tools
 from autointerp.scorers.sheets import numbered, quoted, sheet
 from feature_store.errors import InputError
@@ -101,21 +101,36 @@ async def in_batches(
     """A verdict for each line of prompt pieces, in the order given, and the requests' keys.
 
     `options` are the two digits that may answer; a verdict's probability is that of the first.
-    A reply with too few or too many answers fails for every item of its batch.
+    A reply with too few or too many answers fails for every item of its batch. A batch that does
+    not fit into the server's context is asked in halves.
     """
     ask = asker(tools, prompt)
-    batches = dealt(names, BATCH, dice)
-    asked = []
-    for batch in batches:
+
+    async def one_batch(batch: list[int]) -> list[tuple[list[int], Reply | Failed, str]]:
         text = sheet(prompt).fill(
             label=quoted(label), n=len(batch), items=numbered([lines[i] for i in batch])
         )
-        asked.append(request(text, digits(len(batch), options), prompt, tools))
-    replies = await asyncio.gather(*map(ask.ask, asked))
+        asked = request(text, digits(len(batch), options), prompt, tools)
+        reply = None
+        if len(batch) == 1 or not is_too_long(ask, asked):
+            reply = await ask.ask(asked)
+        if len(batch) > 1 and (reply is None or failed_by_length(reply)):
+            half = len(batch) // 2
+            return [*await one_batch(batch[:half]), *await one_batch(batch[half:])]
+        assert reply is not None
+        return [(batch, reply, (isinstance(reply, Reply) and reply.key) or key_of(ask, asked))]
+
+    asked = await asyncio.gather(*map(one_batch, dealt(names, BATCH, dice)))
     found: dict[int, Verdict] = {}
-    for batch, reply in zip(batches, replies, strict=True):
+    for batch, reply, _ in (part for parts in asked for part in parts):
         found |= zip(batch, verdicts(reply, len(batch), options), strict=True)
-    return [found[i] for i in range(len(lines))], tuple(key_of(ask, one) for one in asked)
+    keys = tuple(key for parts in asked for _, _, key in parts)
+    return [found[i] for i in range(len(lines))], keys
+
+
+def failed_by_length(reply: Reply | Failed) -> bool:
+    """Whether a question did not fit into the server's context."""
+    return isinstance(reply, Failed) and reply.kind == "context size"
 
 
 def verdicts(reply: Reply | Failed, n: int, options: tuple[int, int]) -> list[Verdict]:
