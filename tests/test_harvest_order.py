@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from backend.dictionaries.base import Triples
-from backend.harvest import checkpoint, counts, tables
+from backend.harvest import checkpoint, coactivation, counts, tables
 from backend.harvest.accumulator import Accumulator, Shape
 from backend.harvest.checkpoint import Checkpoint, Shard
 from backend.harvest.chunk import Rows
+from backend.harvest.coactivation import levels_of
 from backend.harvest.config import HarvestPlan
 from backend.harvest.mixing import seeded
 from backend.harvest.shard import ShardRun
@@ -129,7 +130,9 @@ def test_another_configuration_is_another_harvest(
     assert one.id and one.id != harvested.stem
 
 
-def made_up(n: int, signed: bool, seed: int = 0) -> tuple[Windows, Callable, Shape]:
+def made_up(
+    n: int, signed: bool, every_pair: bool, seed: int = 0
+) -> tuple[Windows, Callable, Shape]:
     """`n` rows in windows of four, and a function from sequences of rows to a chunk of them."""
     dice = np.random.default_rng(seed)
     window = np.arange(n) // 4
@@ -150,18 +153,20 @@ def made_up(n: int, signed: bool, seed: int = 0) -> tuple[Windows, Callable, Sha
         columns += [at % 8, at % 5, first, first + 4, first, first + 4]
         ints = [torch.from_numpy(column.astype(np.int32)) for column in columns]
         ints[1] = seeded(ints[0], 0)
-        marks = [torch.from_numpy(at % k == 0) for k in (2, 3, 8)]
+        marks = [levels_of(ints[1]), *(torch.from_numpy(at % k == 0) for k in (3, 8))]
         kinds = (np.int32, np.int32, np.float32)
         found = (token, feature, f[at][token, feature])
         triples = (torch.from_numpy(c.astype(k)) for c, k in zip(found, kinds, strict=True))
         return Triples(*triples), Rows(*ints, *marks)
 
-    return windows, chunk, Shape(12, signed, top_octave(8.0), 1.0, 1.0)
+    return windows, chunk, Shape(12, signed, top_octave(8.0), every_pair, 0, 1.0)
 
 
-def state_after(folder: Path, signed: bool, parts: list[np.ndarray]) -> dict[str, np.ndarray]:
+def state_after(
+    folder: Path, signed: bool, every_pair: bool, parts: list[np.ndarray]
+) -> dict[str, np.ndarray]:
     """The merged state of an accumulator that was fed these parts in this order."""
-    windows, chunk, shape = made_up(1600, signed)
+    windows, chunk, shape = made_up(1600, signed, every_pair)
     folder.mkdir()
     accumulator = Accumulator(shape, PLAN, windows, folder / "spool", CPU)
     for part in parts:
@@ -171,18 +176,20 @@ def state_after(folder: Path, signed: bool, parts: list[np.ndarray]) -> dict[str
     return {k: v for k, v in state.items() if not k.endswith("offset") and "silent" not in k}
 
 
-@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("signed", "every_pair"), [(False, True), (True, False), (False, False)])
 @pytest.mark.parametrize("seed", range(3))
 def test_accumulators_fed_in_another_order_agree(
-    tmp_path: Path, signed: bool, seed: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, signed: bool, every_pair: bool, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(coactivation, "PAIRS", 60)  # of 66 pairs at each level
     blocks = np.arange(200)
-    want = state_after(tmp_path / "a", signed, [blocks])
+    want = state_after(tmp_path / "a", signed, every_pair, [blocks])
     dice = np.random.default_rng(seed)
     monkeypatch.setattr(tables, "BUFFER", int(dice.integers(1, 300)))
     monkeypatch.setattr(counts, "FLUSH", 100)
+    monkeypatch.setattr(coactivation, "FLUSH", int(dice.integers(1, 300)))
     parts = np.array_split(dice.permutation(blocks), dice.integers(2, 40))
-    got = state_after(tmp_path / "b", signed, parts)
+    got = state_after(tmp_path / "b", signed, every_pair, parts)
     assert want.keys() == got.keys()
     for name, values in want.items():
         np.testing.assert_allclose(got[name], values, rtol=1e-12, err_msg=name)

@@ -1,7 +1,5 @@
 """Sums, moments, runs and pair counts on made-up triples, against numpy on the dense array."""
 
-from collections import Counter
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.harvest import segments
-from backend.harvest.counts import PairCounts, pairs_in_rows
-from backend.harvest.facts import Sums, moments, most_coactive
+from backend.harvest.facts import Sums, moments
 from backend.harvest.segments import expand, segment_max, segment_sum
 from backend.harvest.spool import Records, Spool, open_words
 from backend.harvest.statistics import HEADROOM, OCTAVES, Statistics, top_octave
@@ -86,34 +83,6 @@ def test_expand_lists_every_index(pairs: list[tuple[int, int]]) -> None:
     index, owner = expand(start, end)
     assert index.tolist() == [i for a, n in pairs for i in range(a, a + n)]
     assert owner.tolist() == [k for k, (_, n) in enumerate(pairs) for _ in range(n)]
-
-
-@given(st.lists(st.sets(st.integers(0, 6)), max_size=12), st.integers(1, 5))
-def test_pairs_are_counted_once_a_token(tokens: list[set[int]], parts: int) -> None:
-    want = Counter(pair for active in tokens for pair in combinations(sorted(active), 2))
-    whole = PairCounts()
-    for number in range(parts):  # in several parts, merged
-        part = PairCounts()
-        mine = [(row, f) for row, active in enumerate(tokens[number::parts]) for f in active]
-        row = torch.tensor([r for r, _ in mine], dtype=torch.int32)
-        part.add(*pairs_in_rows(row, torch.tensor([f for _, f in mine], dtype=torch.int32)))
-        part.flush()
-        whole.merge(part.keys, part.count, part.weight)
-    got = zip(whole.left.tolist(), whole.right.tolist(), whole.count.tolist(), strict=True)
-    assert {(a, b): n for a, b, n in got} == dict(want)
-
-
-def test_phi_by_hand() -> None:
-    """Four features on 20 tokens: 0 and 1 the same six, 2 the others, 3 always."""
-    pairs = PairCounts()
-    pairs.merge(
-        np.array([0 << 32 | 1, 0 << 32 | 3, 1 << 32 | 3, 2 << 32 | 3]), np.array([6, 6, 6, 14]),
-        np.zeros(4),
-    )  # fmt: skip
-    found = most_coactive(pairs, np.array([6, 6, 14, 20]), 20)
-    assert found["coactive"].to_pylist() == [[1], [0], [], []]
-    assert found["coactive_phi"].to_pylist() == [[1.0], [1.0], [], []]
-    assert found["coactive_count"].to_pylist() == [[6], [6], [], []]
 
 
 def test_records_come_back_from_several_spools(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from app import session
 from app.components import rows
 from app.panels.subject import Subject
 from app.tokens import visible
-from app.wording import count, plural, signed
-from feature_store.records import FeatureId
+from app.wording import count, measure, signed
+from feature_store.phi_interval import phi_margin
+from feature_store.records import DictionaryInfo, FeatureId
 
 TITLE = "Neighbours"
 SHOWN = 6
@@ -24,15 +25,22 @@ def draw(subject: Subject) -> None:
         listing(subject, "nearest", ("nearest", "cosine", "cosine of the decoders"), cosines)
     with together:
         phis = list(zip(facts.coactive or [], facts.coactive_phi or [], strict=True))
-        n = subject.place.info.coactive_tokens
-        hint = f"correlation of firing (φ) over {plural(n, 'sampled token')}"
+        hint = f"correlation of firing (φ) over {phi_basis(subject.place.info)}"
         listing(subject, "coactive", ("fires with", "φ", hint), phis)
-    sampled = subject.place.info.coactive_tokens
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption(f"cosine of the decoders; φ over {count(sampled)} sampled tokens")
+        st.caption(f"cosine of the decoders; φ over {phi_basis(subject.place.info)}")
         for what, found in (("nearest", facts.nearest), ("co-active", facts.coactive)):
             some = [FeatureId(subject.id.dictionary, index) for index in (found or [])[:COMPARED]]
             side_by_side(subject, what, list(map(str, some)))
+
+
+def phi_basis(info: DictionaryInfo) -> str:
+    """The tokens that φ was computed on, in words."""
+    if info.coactive_rate >= 1:
+        return f"all {count(info.coactive_tokens)} tokens"
+    if not info.coactive_tokens:
+        return "no token: too many features fire together to count their pairs"
+    return f"{count(info.coactive_tokens)} sampled tokens, ± half of its 95 % interval"
 
 
 def side_by_side(subject: Subject, what: str, others: list[str]) -> None:
@@ -59,20 +67,25 @@ def listing(
             {"name": measure, "kind": "number", "hint": hint},
             {"name": "promotes", "kind": "code", "hint": "the token it promotes most"},
         ],
-        "rows": [row(subject, index, value) for index, value in found[:SHOWN]],
+        "rows": [row(subject, name, index, value) for index, value in found[:SHOWN]],
     }
     rows(key=key, data=data, on_go_change=lambda: session.follow(key))
 
 
-def row(subject: Subject, index: int, value: float) -> dict[str, object]:
+def row(subject: Subject, name: str, index: int, value: float) -> dict[str, object]:
     """One neighbour."""
-    place = subject.place
+    place, info = subject.place, subject.place.info
     query = place.at(index)
-    promoted = place.file.facts(type(subject.id)(subject.id.dictionary, index)).promoted_tokens
+    facts = place.file.facts(type(subject.id)(subject.id.dictionary, index))
+    promoted, number = facts.promoted_tokens, signed(value)
+    if name == "coactive" and info.coactive_rate < 1:
+        densities = (subject.facts.density, facts.density)
+        margin = phi_margin(value, *densities, info.coactive_tokens, info.coactive_rate)
+        number += "" if margin is None else f" ± {measure(margin, 2)}"
     text = visible(place.file.vocabulary.text(promoted[0])) if promoted else ""
     return {
         "href": session.href(session.FEATURE, query),
         "target": query["feature"],
-        "cells": [str(index), signed(value), text],
+        "cells": [str(index), number, text],
         "notes": [],
     }

@@ -10,8 +10,9 @@ from torch import Tensor
 from backend.dictionaries.base import Triples
 from backend.harvest.candidates import RangeContexts, TopContexts
 from backend.harvest.chunk import Rows, sort_runs
+from backend.harvest.coactivation import PairSample, PairTable
 from backend.harvest.config import HarvestPlan
-from backend.harvest.counts import PairCounts, pairs_in_rows
+from backend.harvest.counts import PairCounts
 from backend.harvest.segments import at, where
 from backend.harvest.spool import Spool
 from backend.harvest.stages import Stages
@@ -28,7 +29,10 @@ class Shape:
     signed: bool
     highest_octave: int
     """Biased exponent of the histogram's highest octave."""
-    coactive_rate: float
+    every_pair: bool
+    """Whether co-activation is counted for all pairs on all tokens."""
+    coactive_level: int
+    """Else the level of tokens at which its sample begins."""
     sample_rate: float
 
     @property
@@ -77,9 +81,11 @@ class Accumulator:
         self.statistics = Statistics(shape.n_slots, shape.highest_octave, device)
         self.top = TopContexts(plan.top // 2, shape.n_slots, windows, device)
         self.ranged = RangeContexts(plan.ranged // 2, self.statistics, windows, plan.seed, device)
-        self.coactive = PairCounts()
-        self.coactive_active = np.zeros(shape.d_sae, dtype=np.int64)
-        """Tokens of the co-activation sample on which each feature is active."""
+        self.coactive = (
+            PairTable(shape.d_sae, device)
+            if shape.every_pair
+            else PairSample(shape.d_sae, shape.coactive_level)
+        )
         self.sampled = PairCounts()
         self.silent = Silent()
         self.spool = Spool(spool_path, spooled)
@@ -90,7 +96,7 @@ class Accumulator:
         with stages("samples"):
             self._samples(triples, rows)
         with stages("co-activation"):
-            self._coactivation(triples, rows)
+            self.coactive.add(triples.token, triples.feature, rows.level)
         with stages("sort"):
             runs = sort_runs(triples, rows, signed=signed, n_slots=self.shape.n_slots)
         with stages("statistics"):
@@ -110,13 +116,6 @@ class Accumulator:
         names = ("window", "position", "feature", "value")
         self.silent.extend({name: to_numpy(c) for name, c in zip(names, columns, strict=True)})
 
-    def _coactivation(self, triples: Triples, rows: Rows) -> None:
-        drawn = where(at(rows.coactive, triples.token))
-        row, feature = at(triples.token, drawn), at(triples.feature, drawn)
-        self.coactive.add(*pairs_in_rows(row, feature))
-        counted = torch.bincount(feature, minlength=self.shape.d_sae)
-        self.coactive_active += to_numpy(counted)
-
     def state(self) -> dict[str, np.ndarray]:
         """All of it as named arrays, buffers merged, for a checkpoint."""
         for kept in (self.top, self.ranged):
@@ -125,11 +124,10 @@ class Accumulator:
         state = {f"statistics.{k}": to_numpy(v) for k, v in self.statistics.state().items()}
         for name, table in self._tables().items():
             state |= {f"{name}.{k}": v for k, v in table.rows._asdict().items()}
-        for name, pairs in (("coactive", self.coactive), ("sampled", self.sampled)):
-            pairs.flush()
-            state |= {f"{name}.{k}": getattr(pairs, k) for k in ("keys", "count", "weight")}
-        state |= {f"silent.{k}": v for k, v in self.silent.columns().items()}
-        return state | {"coactive_active": self.coactive_active}
+        self.sampled.flush()
+        state |= {f"sampled.{k}": getattr(self.sampled, k) for k in ("keys", "count", "weight")}
+        state |= {f"coactive.{k}": v for k, v in self.coactive.state().items()}
+        return state | {f"silent.{k}": v for k, v in self.silent.columns().items()}
 
     def add(self, state: dict[str, np.ndarray], spool_base: int = 0) -> None:
         """Merge a checkpoint's state into this one; its records begin at `spool_base`."""
@@ -141,10 +139,9 @@ class Accumulator:
             rows = Candidates(**part(name))
             table.add(rows._replace(offset=rows.offset + spool_base))
             table.merge()
-        for name, pairs in (("coactive", self.coactive), ("sampled", self.sampled)):
-            pairs.merge(**part(name))
+        self.sampled.merge(**part("sampled"))
+        self.coactive.merge(**part("coactive"))
         self.silent.extend(part("silent"))
-        self.coactive_active += state["coactive_active"]
         self.top.raise_bar()
         self.ranged.raise_bar()
 

@@ -35,8 +35,8 @@ class Rows:
     grid_first: Int[Tensor, "row"]
     """Row where its window begins, and one past the row where it ends."""
     grid_end: Int[Tensor, "row"]
-    coactive: Tensor
-    """bool [row]: counted for co-activation."""
+    level: Int[Tensor, "row"]
+    """The token's level in samples of tokens, int32: one in 2^n has level n or more."""
     sampled: Tensor
     """bool [row]: counted for the token sample."""
     silent: Tensor

@@ -1,10 +1,10 @@
-"""Sparse counts of pairs: features that fire together, and the tokens that a feature fires on."""
+"""Sparse counts of pairs: the tokens that a feature fires on."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from backend.harvest.segments import at, expand
+from backend.harvest.segments import at
 
 FLUSH = 1 << 19
 """Raw keys gathered before they are counted."""
@@ -71,16 +71,3 @@ class PairCounts:
     def nbytes(self) -> int:
         """Memory of the counts."""
         return self.keys.nbytes + self.count.nbytes + self.weight.nbytes
-
-
-def pairs_in_rows(row: Tensor, feature: Tensor) -> tuple[Tensor, Tensor]:
-    """All unordered pairs of features active on the same token, the smaller first.
-
-    `row` is sorted; one entry per active (token, feature).
-    """
-    _, length = row.unique_consecutive(return_counts=True)
-    end = torch.repeat_interleave(torch.cumsum(length, 0), length)
-    after = torch.arange(len(row), device=row.device) + 1
-    other, this = expand(after, end)
-    a, b = at(feature, this), at(feature, other)
-    return torch.minimum(a, b), torch.maximum(a, b)

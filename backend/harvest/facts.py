@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from backend.harvest.accumulator import Accumulator
+from backend.harvest.coactivation import Joint
 from backend.harvest.counts import PairCounts
 from backend.harvest.statistics import BINS
 from backend.harvest.tables import rank_within
@@ -14,6 +15,8 @@ LISTED = 10
 COACTIVE_MIN = 5
 """Joint firings on the sample below which a phi is not worth showing."""
 
+PHI_ROWS = 256
+"""Features whose φ with all others is held at a time."""
 NARROW = 1e-6
 """Variance ÷ mean square below which power sums hold no third and fourth moment."""
 
@@ -141,26 +144,61 @@ def top_tokens(sampled: PairCounts, d_sae: int) -> dict[str, pa.Array]:
     }
 
 
-def most_coactive(pairs: PairCounts, active: np.ndarray, tokens: int) -> dict[str, pa.Array]:
-    """For each feature those of highest phi with it on the sampled tokens.
+def most_coactive(joint: Joint, tokens: int) -> dict[str, pa.Array]:
+    """For each feature those of highest phi with it on the counted tokens, `tokens` of them.
 
     φ = (n·n₁₁ − n₁n₂) ÷ √(n₁(n − n₁) n₂(n − n₂)), over pairs with at least COACTIVE_MIN joint
     firings. Features that were always on have none.
     """
-    enough = pairs.count >= COACTIVE_MIN
-    a, b, joint = pairs.left[enough], pairs.right[enough], pairs.count[enough]
-    n1, n2 = active[a].astype(np.float64), active[b].astype(np.float64)
+    found = listed_pairs(joint, tokens) if joint.table is None else table_pairs(joint, tokens)
+    this, other, phi, count = found
+    lengths = np.bincount(this, minlength=len(joint.active))
+    return {
+        "coactive": ragged(lengths, other, pa.int32()),
+        "coactive_phi": ragged(lengths, phi, pa.float32()),
+        "coactive_count": ragged(lengths, count, pa.int32()),
+    }
+
+
+def phi_of(joint: np.ndarray, n1: np.ndarray, n2: np.ndarray, tokens: int) -> np.ndarray:
+    """The correlation of firing; 0 where it is undefined, not positive, or rests on few tokens."""
+    n1, n2 = n1.astype(np.float64), n2.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         phi = (tokens * joint - n1 * n2) / np.sqrt(n1 * (tokens - n1) * n2 * (tokens - n2))
-    good = np.isfinite(phi) & (phi > 0)
-    a, b, joint, phi = a[good], b[good], joint[good], phi[good]
-    this, other = np.concatenate([a, b]), np.concatenate([b, a])
-    phi, joint = np.tile(phi, 2), np.tile(joint, 2)
+    return np.where((joint >= COACTIVE_MIN) & (phi > 0) & np.isfinite(phi), phi, 0.0)
+
+
+Pairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Feature, other feature, φ and joint firings, by feature and falling φ, LISTED of each at most."""
+
+
+def listed_pairs(joint: Joint, tokens: int) -> Pairs:
+    """From counts that are a list of pairs."""
+    a, b, count = joint.left, joint.right, joint.count
+    phi = phi_of(count, joint.active[a], joint.active[b], tokens)
+    good = phi > 0
+    this, other = np.concatenate([a[good], b[good]]), np.concatenate([b[good], a[good]])
+    return best_of(this, other, np.tile(phi[good], 2), np.tile(count[good], 2))
+
+
+def table_pairs(joint: Joint, tokens: int) -> Pairs:
+    """From the counts of all pairs, some features at a time."""
+    assert joint.table is not None, "these are the counts of a table"
+    d_sae, parts = len(joint.active), []
+    for low in range(0, d_sae, PHI_ROWS):
+        count = joint.table[low : low + PHI_ROWS]
+        phi = phi_of(count, joint.active[low : low + PHI_ROWS, None], joint.active, tokens)
+        if d_sae > LISTED:  # whatever ties with the last that is listed stays in
+            phi[phi < -np.partition(-phi, LISTED - 1, axis=1)[:, LISTED - 1 : LISTED]] = 0
+        this, other = phi.nonzero()
+        parts.append(best_of(this, other, phi[this, other], count[this, other], low))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore
+
+
+def best_of(
+    this: np.ndarray, other: np.ndarray, phi: np.ndarray, count: np.ndarray, first: int = 0
+) -> Pairs:
+    """The pairs of largest φ of each feature; features are numbered from `first`."""
     order = np.lexsort((other, -phi, this))
     order = order[rank_within(this[order]) < LISTED]
-    lengths = np.bincount(this[order], minlength=len(active))
-    return {
-        "coactive": ragged(lengths, other[order], pa.int32()),
-        "coactive_phi": ragged(lengths, phi[order], pa.float32()),
-        "coactive_count": ragged(lengths, joint[order], pa.int32()),
-    }
+    return this[order] + first, other[order], phi[order], count[order]

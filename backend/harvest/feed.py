@@ -9,6 +9,7 @@ from torch import Tensor
 
 from backend.corpus import SequencePlan
 from backend.harvest.chunk import Rows
+from backend.harvest.coactivation import levels_of
 from backend.harvest.mixing import below, seeded
 from backend.harvest.windows import Windows
 
@@ -86,10 +87,8 @@ class Feed:
         to = lambda array: torch.from_numpy(array).to(self.device)  # noqa: E731
         return Batch(to(tokens), to(flat), to(row[flat].astype(np.int32)), int(length.sum()))
 
-    def rows(
-        self, sequences: np.ndarray, coactive_rates: list[float], sample_rates: list[float]
-    ) -> Iterator[Rows]:
-        """The rows of a chunk, once for each dictionary: they differ in the two samples' rates."""
+    def rows(self, sequences: np.ndarray, sample_rates: list[float]) -> Iterator[Rows]:
+        """The rows of a chunk, once for each dictionary, which differ in the token sample."""
         length = np.asarray(self.plan.length[sequences], dtype=np.int64)
         begin = np.cumsum(length) - length
         position = np.arange(int(length.sum())) - np.repeat(begin, length)
@@ -112,11 +111,12 @@ class Feed:
         ids = torch.from_numpy(token.astype(np.int32)).to(self.device)
         silent = torch.from_numpy(self._silent[window]).to(self.device)
         hashed = seeded(shared["window"], self._seed)
-        for coactive, sampled in zip(coactive_rates, sample_rates, strict=True):
+        level = levels_of(seeded(ids, self._seed ^ COACTIVE_SEED))
+        for sampled in sample_rates:
             yield Rows(
                 hashed=hashed,
                 silent=silent,
-                coactive=below(ids, self._seed ^ COACTIVE_SEED, coactive),
+                level=level,
                 sampled=below(ids, self._seed ^ SAMPLE_SEED, sampled),
                 **shared,
             )

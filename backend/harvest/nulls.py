@@ -18,8 +18,9 @@ from backend import dictionaries as loaders
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.null import DRAWS, ON_SHUFFLED, NullFacts, on_shuffled, save, seed_of
 from backend.harvest.checkpoint import WorkLock
+from backend.harvest.coactivation import first_level
 from backend.harvest.feed import Batch, Feed, batches
-from backend.harvest.probe import PAIR_BUDGET, SAMPLE_BUDGET, Probe
+from backend.harvest.probe import SAMPLE_BUDGET, Probe
 from backend.harvest.segments import at
 from backend.harvest.shard import encode, place
 from backend.lm import Lm
@@ -152,11 +153,10 @@ def unchecked(
         largest = max(largest, float(values.abs().max()) if len(values) else 0.0)
         n_fired, n_tokens = n_fired + len(values), n_tokens + len(batch.counted)
     active = max(n_fired / max(n_tokens, 1), 1.0)
-    pairs = active * max(active - 1, 1.0) / 2
     return Probe(
         check=dict.fromkeys(field.name for field in fields(SelfCheck)),
         words=[],
         largest=largest,
-        coactive_rate=min(1.0, PAIR_BUDGET / (pairs * feed.plan.n_tokens)),
+        coactive_level=first_level(active, feed.plan.n_tokens),
         sample_rate=min(1.0, SAMPLE_BUDGET / (active * feed.plan.n_tokens)),
     )

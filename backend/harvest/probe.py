@@ -16,6 +16,7 @@ from backend import selfcheck
 from backend.corpus import SequencePlan
 from backend.dictionaries.base import Dictionary
 from backend.harvest.accumulator import Shape
+from backend.harvest.coactivation import first_level, table_fits
 from backend.harvest.statistics import top_octave
 from backend.lm import Lm
 from backend.processing import Processing
@@ -24,8 +25,6 @@ from backend.selfcheck_batches import PIECES, POSITIONS, Piece
 from backend.selfcheck_run import CheckStep, check_all
 from feature_store.errors import InputError
 
-PAIR_BUDGET = 1 << 21
-"""Pairs of co-active features counted for one dictionary, about."""
 SAMPLE_BUDGET = 1 << 21
 """Non-zero activations whose tokens are counted for one dictionary, about."""
 LEAST_MIDDLE = 16
@@ -42,16 +41,18 @@ class Probe:
     """What the self-check says in words; empty when nothing is suspicious."""
     largest: float
     """Largest |activation| on the first sequences."""
-    coactive_rate: float
+    coactive_level: int
+    """The level of tokens at which a sample of co-activation begins."""
     sample_rate: float
 
-    def shape(self, dictionary: Dictionary) -> Shape:
-        """What the dictionary's accumulator is made from."""
+    def shape(self, dictionary: Dictionary, n_dictionaries: int) -> Shape:
+        """What the dictionary's accumulator is made from, in a harvest of so many dictionaries."""
         return Shape(
             dictionary.d_sae,
             dictionary.signed,
             top_octave(self.largest),
-            self.coactive_rate,
+            table_fits(dictionary.d_sae, n_dictionaries),
+            self.coactive_level,
             self.sample_rate,
         )
 
@@ -77,12 +78,11 @@ def probe_of(name: str, check: SelfCheck, n_tokens: int) -> Probe:
     if not all(map(math.isfinite, (check.largest, check.explained_variance or 0.0))):
         raise InputError(f"{name} cannot be harvested. {words[0]}")
     active = max(check.l0, 1.0)
-    pairs = active * max(active - 1, 1.0) / 2
     return Probe(
         check=check.plain(),
         words=words,
         largest=check.largest,
-        coactive_rate=min(1.0, PAIR_BUDGET / (pairs * n_tokens)),
+        coactive_level=first_level(active, n_tokens),
         sample_rate=min(1.0, SAMPLE_BUDGET / (active * n_tokens)),
     )
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from backend.corpus import SequencePlan
 from backend.dictionaries.base import Dictionary, Precision
 from backend.harvest.accumulator import Accumulator
+from backend.harvest.coactivation import Joint
 from backend.harvest.config import HarvestPlan
 from backend.harvest.contexts import choose, context_table
 from backend.harvest.facts import most_coactive, nullable, side_columns, slot_sums, top_tokens
@@ -86,11 +87,11 @@ def publish(frame: Frame, gathered: list[Gathered], work: Path, target: Path) ->
 
 def write_dictionary(writer: HarvestWriter, frame: Frame, one: Gathered, first: int) -> int:
     """A dictionary's rows, its contexts counted from `first`; where the next one's begin."""
-    name = one.dictionary.name
+    name, joint = one.dictionary.name, one.accumulator.coactive.joint()
     chosen = choose(one.accumulator)
     n_contexts = np.bincount(chosen.feature, minlength=one.dictionary.d_sae)
     begin = first + np.cumsum(n_contexts) - n_contexts
-    columns = feature_columns(frame, one) | {
+    columns = feature_columns(frame, one, joint) | {
         "first_context": pa.array(begin),
         "n_contexts": pa.array(n_contexts.astype(np.int32)),
     }
@@ -98,12 +99,12 @@ def write_dictionary(writer: HarvestWriter, frame: Frame, one: Gathered, first: 
     for low in range(0, len(chosen.feature), PART):
         part = slice(low, low + PART)
         writer.add("context", context_table(name, chosen, part, one.records, frame.windows))
-    writer.add("dictionary", pa.Table.from_pylist([dictionary_row(frame, one)]))
+    writer.add("dictionary", pa.Table.from_pylist([dictionary_row(frame, one, joint)]))
     writer.add("silent_window", silent_table(frame, one))
     return first + len(chosen.feature)
 
 
-def feature_columns(frame: Frame, one: Gathered) -> dict[str, Any]:
+def feature_columns(frame: Frame, one: Gathered, joint: Joint) -> dict[str, Any]:
     """All columns of `feature` but where its contexts lie."""
     d_sae, acc = one.dictionary.d_sae, one.accumulator
     tokens, windows = frame.sequences.n_tokens, frame.n_windows
@@ -135,7 +136,7 @@ def feature_columns(frame: Frame, one: Gathered) -> dict[str, Any]:
             both.position_sum / np.maximum(both.n_active, 1), mask=both.n_active == 0
         ),
         **top_tokens(acc.sampled, d_sae),
-        **most_coactive(acc.coactive, acc.coactive_active, sampled_tokens(frame, one)[0]),
+        **most_coactive(joint, sampled_tokens(frame, one, joint)[0]),
         **weight_columns(one.weights),
     }
 
@@ -165,14 +166,14 @@ def weight_columns(weights: Arrays) -> dict[str, pa.Array]:
     return columns
 
 
-def sampled_tokens(frame: Frame, one: Gathered) -> tuple[int, int]:
+def sampled_tokens(frame: Frame, one: Gathered, joint: Joint) -> tuple[int, int]:
     """Counted tokens of the co-activation and of the token sample."""
     import torch
 
     plan = frame.sequences
     seed, shape = frame.plan.seed, one.accumulator.shape
     special = np.array(sorted(plan.special_ids), dtype=np.int64)
-    rates = ((COACTIVE_SEED, shape.coactive_rate), (SAMPLE_SEED, shape.sample_rate))
+    rates = ((COACTIVE_SEED, joint.rate), (SAMPLE_SEED, shape.sample_rate))
     counts = [0, 0]
     for low in range(0, len(plan.every_token), 1 << 20):
         tokens = np.asarray(plan.every_token[low : low + (1 << 20)])
@@ -183,12 +184,12 @@ def sampled_tokens(frame: Frame, one: Gathered) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def dictionary_row(frame: Frame, one: Gathered) -> dict[str, Any]:
+def dictionary_row(frame: Frame, one: Gathered, joint: Joint) -> dict[str, Any]:
     """One row of `dictionary`."""
     d, check, acc = one.dictionary, dict(one.probe.check), one.accumulator
     n_active = acc.statistics.n_active.cpu().numpy()
     per_feature = n_active.reshape(d.d_sae, -1).sum(axis=1)
-    coactive, sampled = sampled_tokens(frame, one)
+    coactive, sampled = sampled_tokens(frame, one, joint)
     taken = (
         "explained_variance", "l0", "ce_clean", "ce_spliced", "ce_zero", "ce_mean", "delta_ce",
         "recovery_zero", "recovery_mean", "published_l0", "published_explained_variance",
@@ -202,7 +203,7 @@ def dictionary_row(frame: Frame, one: Gathered) -> dict[str, Any]:
         "check_tokens": check["n_tokens"], "check_documents": check["n_documents"],
         "check_words": one.probe.words, "n_dead": int((per_feature == 0).sum()),
         "mean_active": float(per_feature.sum() / frame.sequences.n_tokens),
-        "coactive_tokens": coactive, "coactive_rate": acc.shape.coactive_rate,
+        "coactive_tokens": coactive, "coactive_rate": joint.rate,
         "token_sample_tokens": sampled, "token_sample_rate": acc.shape.sample_rate,
     }  # fmt: skip
 

@@ -208,7 +208,7 @@ class Harvest:
             for part in mine:
                 locks.enter_context(WorkLock(part.folder(work), f"The harvest {self.id}"))
             yield from self._probe(models, found, feed, processing, work)
-            shapes = [self.probes[d.name].shape(d) for d in found]
+            shapes = [self.probes[d.name].shape(d, len(found)) for d in found]
             job = Job(
                 models, found, shapes, processing, request.plan, request.precision, feed, work
             )

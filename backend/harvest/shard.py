@@ -201,14 +201,15 @@ class Chunk:
         with stages("feed"):
             rows = self._job.feed.rows(
                 np.concatenate(self._sequences),
-                [shape.coactive_rate for shape in shapes],
                 [shape.sample_rate for shape in shapes],
             )
-        for accumulator, triples in zip(accumulators, self._triples, strict=True):
+        parts = zip(self._job.dictionaries, accumulators, self._triples, strict=True)
+        for dictionary, accumulator, triples in parts:
             with stages("feed"):
                 mine = next(rows)
                 joined = Triples(*(torch.cat(column) for column in zip(*triples, strict=True)))
                 triples.clear()
+                check_finite(joined, dictionary.name)
             accumulator.update(joined, mine, stages)
         self._clear()
 
@@ -229,6 +230,17 @@ class Chunk:
             f"Activations at {self._job.dictionaries[number].hook_name} are not finite (NaN or "
             f"infinity) in {where}: nothing right can be stored of them. Run the model in "
             "float32, or leave that text out."
+        )
+
+
+def check_finite(triples: Triples, name: str) -> None:
+    """InputError when an activation is infinite or no number: nothing of that could be stored."""
+    broken = ~torch.isfinite(triples.value)
+    if broken.any():
+        feature = int(triples.feature[broken][0])
+        raise InputError(
+            f"{name} cannot be harvested: feature {feature} has an activation that is infinite or "
+            "no number. The model or the dictionary overflows: load both in float32."
         )
 
 

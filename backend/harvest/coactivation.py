@@ -1,0 +1,317 @@
+"""On how many tokens two features fire together, for all pairs of a dictionary.
+
+Counts are exact over all counted tokens where a table of all pairs fits into memory (`PairTable`).
+Else pairs are counted on a sample of tokens (`PairSample`) that grows with the harvest until its
+table is full. Both are functions of the set of triples alone: any order, any parts.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from backend.harvest.segments import at, expand, where
+
+TABLE_BYTES = 1 << 26
+"""Memory of one dictionary's table of all pairs: up to 4,095 features."""
+TOTAL_BYTES = 1 << 30
+"""Memory of all dictionaries' tables together."""
+PAIRS = 1 << 22
+"""Pairs that a sample holds, 12 bytes each."""
+WORK_PER_TOKEN = 32
+"""Pairs that a sample looks at for each token of the harvest, on average and at most about."""
+LEAST_WORK = 1 << 21
+"""Pairs that a sample looks at in a short harvest."""
+FLUSH = 1 << 20
+"""Pairs gathered before they are counted."""
+KEYS = 1 << 17
+"""Counts of the table added to at a time, so that they stay in the processor's cache."""
+DENSE_ROWS = 2048
+"""Tokens of one matrix product."""
+DENSE_GAIN = 100
+"""How many times cheaper a pair is in a matrix product than in a list."""
+LEVELS = 31
+PAD = 1.3
+"""Longest over shortest list of features in a block of tokens, about."""
+_BITS = 25
+"""Bits of a feature's number in a key."""
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Counts of pairs for publishing."""
+
+    rate: float
+    """Share of tokens, by hash, on which they were counted; 1 is all."""
+    active: Int[np.ndarray, "d_sae"]
+    """On how many of these tokens each feature is active."""
+    table: Int[np.ndarray, "d_sae d_sae"] | None
+    """Joint counts of all pairs, or None and the three below."""
+    left: np.ndarray
+    right: np.ndarray
+    count: np.ndarray
+
+
+def table_fits(d_sae: int, n_dictionaries: int) -> bool:
+    """Whether all pairs of a dictionary are counted, in a harvest of so many dictionaries."""
+    return d_sae * (d_sae + 1) * 4 <= min(TABLE_BYTES, TOTAL_BYTES // max(1, n_dictionaries))
+
+
+def first_level(l0: float, n_tokens: int) -> int:
+    """The level of tokens at which a sample begins, so that its work stays within bounds."""
+    pairs = max(l0, 1.0) * max(l0 - 1, 1.0) / 2 * n_tokens
+    excess = pairs / max(LEAST_WORK, WORK_PER_TOKEN * n_tokens)
+    return min(LEVELS, max(0, math.ceil(math.log2(excess)))) if excess > 0 else 0
+
+
+def levels_of(hashed: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """The level of each token: on average one in 2^n has level n or more. `hashed` is int32.
+
+    The level is how many of the leading 31 bits are zero, so that the tokens of level n or more
+    are those whose hash lies below 2^(31 - n).
+    """
+    value = (hashed & 0x7FFFFFFF).double()
+    _, exponent = torch.frexp(value)  # value < 2^exponent, and 0 for 0
+    return (LEVELS - exponent).to(torch.int32)
+
+
+class PairTable:
+    """Joint counts of all pairs of features over all tokens, in one table."""
+
+    def __init__(self, d_sae: int, device: torch.device) -> None:
+        self.d_sae = d_sae
+        # Each pair is counted in one of its two cells. There is one column more than features:
+        # what pads lists to one length is counted there.
+        self._table = torch.zeros(d_sae * (d_sae + 1), dtype=torch.int32, device=device)
+        self._active = torch.zeros(d_sae, dtype=torch.int64, device=device)
+
+    def add(self, row: Int[Tensor, "nnz"], feature: Int[Tensor, "nnz"], level: Tensor) -> None:
+        """Count a chunk: one entry per active (token, feature), rows of tokens in order."""
+        if not len(row):
+            return
+        self._active += torch.bincount(feature, minlength=self.d_sae)
+        begin, length = runs_of(row)
+        lengths = length.cpu().numpy()
+        if float((lengths.astype(float) ** 2).mean()) * DENSE_GAIN > self.d_sae**2:
+            self._add_products(feature, length)
+            return
+        for some in by_length(lengths):
+            rows = torch.from_numpy(some).to(row.device)
+            self._add_lists(feature, at(begin, rows), at(length, rows), int(lengths[some[-1]]))
+
+    def _add_lists(self, feature: Tensor, begin: Tensor, length: Tensor, longest: int) -> None:
+        """Tokens with lists of about the same length.
+
+        In a ring of an odd number of places, each two places are within half a turn of each other
+        in one direction alone. So every entry is paired with those of the half turn after it.
+        Entries are taken feature by feature, so that counts which lie together are added to
+        together.
+        """
+        index, owner = expand(begin, begin + length)
+        mine = at(feature, index).to(torch.int32)
+        place = torch.arange(len(index), device=index.device)
+        place -= at(torch.cumsum(length, 0) - length, owner)
+        ring, half = longest | 1, longest // 2
+        twice = mine.new_full((len(begin), 2 * ring), self.d_sae)
+        start = owner * (2 * ring) + place
+        twice.view(-1)[start] = mine
+        twice[:, ring:] = twice[:, :ring]
+        after = twice.view(-1).as_strided((twice.numel() - half + 1, half), (1, 1))
+        narrow = torch.int16 if self.d_sae < 1 << 15 else torch.int32
+        order = torch.sort(mine.to(narrow), stable=True).indices
+        base, start = at(mine, order) * (self.d_sae + 1), at(start, order) + 1
+        one = torch.ones(1, dtype=torch.int32, device=feature.device)
+        step = max(1, KEYS // max(1, half))
+        for low in range(0, len(order) if half else 0, step):
+            keys = at(after, start[low : low + step])
+            keys += base[low : low + step, None]
+            self._table.index_add_(0, keys.view(-1), one.expand(keys.numel()))
+
+    def _add_products(self, feature: Tensor, length: Tensor) -> None:
+        """Tokens on which many features fire: a product of matrices of 0 and 1, exact in float32
+        since no count of a block passes 2^24."""
+        first, square = 0, self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae]
+        for part in length.split(DENSE_ROWS):
+            n = int(part.sum())
+            owner = torch.repeat_interleave(torch.arange(len(part), device=part.device), part)
+            fires = torch.zeros(len(part), self.d_sae, device=part.device)
+            fires[owner, feature[first : first + n].long()] = 1.0
+            square += (fires.T @ fires).triu(1).to(torch.int32)
+            first += n
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Each pair's count in as few bytes as hold it, for a checkpoint."""
+        square = self._square()
+        largest = int(square.max(initial=0))
+        kind = next(k for k in (np.uint8, np.uint16, np.int32) if largest <= np.iinfo(k).max)
+        return {
+            "triangle": square[np.tri(self.d_sae, dtype=bool)].astype(kind),
+            "active": self._active.cpu().numpy(),
+        }
+
+    def merge(self, triangle: np.ndarray, active: np.ndarray) -> None:
+        """Add another part's counts."""
+        square = np.zeros((self.d_sae, self.d_sae), dtype=np.int32)
+        square[np.tri(self.d_sae, dtype=bool)] = triangle
+        mine = self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae]
+        mine += torch.from_numpy(square).to(mine.device)
+        self._active += torch.from_numpy(active).to(mine.device)
+
+    def joint(self) -> Joint:
+        """The counts."""
+        none = np.empty(0, dtype=np.int64)
+        return Joint(1.0, self._active.cpu().numpy(), self._square(), none, none, none)
+
+    def _square(self) -> np.ndarray:
+        """Both cells of each pair with its count; nothing on the diagonal."""
+        square = self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae].cpu().numpy()
+        return square + square.T
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the counts."""
+        return self._table.numel() * 4 + self._active.numel() * 8
+
+
+class PairSample:
+    """Joint counts on the tokens whose hash has some level or more, the lowest whose pairs fit.
+
+    Pairs are counted by level. While more than `PAIRS` are held, those of the lowest level go; so
+    the level that is left follows from all tokens together, whatever their order.
+    """
+
+    def __init__(self, d_sae: int, first: int) -> None:
+        self.d_sae = d_sae
+        self.level = first
+        self.keys = np.empty(0, dtype=np.int64)
+        """level << 50 | smaller feature << 25 | larger feature, rising."""
+        self.count = np.empty(0, dtype=np.int32)
+        self.active = np.zeros((LEVELS + 1, d_sae), dtype=np.int32)
+        """Tokens of each level on which each feature is active."""
+        self._raw: list[np.ndarray] = []
+        self._n_raw = 0
+
+    def add(self, row: Int[Tensor, "nnz"], feature: Int[Tensor, "nnz"], level: Tensor) -> None:
+        """Count a chunk; `level` has the level of each row."""
+        of = at(level, row)
+        drawn = where(of >= self.level)
+        row, feature, of = at(row, drawn), at(feature, drawn), at(of, drawn)
+        if not len(row):
+            return
+        flat = of.long() * self.d_sae + feature.long()
+        found = torch.bincount(flat, minlength=self.active.size).cpu().numpy()
+        self.active += found.reshape(self.active.shape).astype(np.int32)
+        begin, length = runs_of(row)
+        pairs = length * (length - 1) // 2
+        too_many = at(of, begin)[pairs > PAIRS]
+        if len(too_many):  # one token's pairs alone would not fit
+            self._raise_level(int(too_many.max()) + 1)
+        for first, last in blocks_of(pairs.cpu().numpy(), at(of, begin).cpu().numpy(), self):
+            self._add_block(feature, of, begin[first:last], length[first:last])
+
+    def _add_block(self, feature: Tensor, of: Tensor, begin: Tensor, length: Tensor) -> None:
+        kept = where(at(of, begin) >= self.level)
+        if not len(kept):
+            return
+        begin, length = at(begin, kept), at(length, kept)
+        index, owner = expand(begin, begin + length)
+        other, this = expand(index + 1, at(begin + length, owner))
+        a, b = at(feature, at(index, this)).long(), at(feature, other).long()
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        keys = at(of, other).long() << 2 * _BITS | low << _BITS | high
+        self._raw.append(keys.cpu().numpy())
+        self._n_raw += len(keys)
+        if self._n_raw >= max(FLUSH, len(self.keys) // 2):
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what was gathered, and let the lowest levels go while there is too much."""
+        if not self._raw:
+            return
+        keys, count = np.unique(np.concatenate(self._raw), return_counts=True)
+        self._raw, self._n_raw = [], 0
+        self._fold(keys, count.astype(np.int32))
+
+    def _fold(self, keys: np.ndarray, count: np.ndarray) -> None:
+        keys, count = np.concatenate([self.keys, keys]), np.concatenate([self.count, count])
+        order = np.argsort(keys, kind="stable")  # two rising runs: a merge
+        keys, count = keys[order], count[order]
+        new = np.ones(len(keys), dtype=bool)
+        new[1:] = keys[1:] != keys[:-1]
+        begin = np.flatnonzero(new)
+        self.keys = keys[begin]
+        self.count = np.add.reduceat(count, begin) if len(begin) else count
+        self._cut()
+        while len(self.keys) > PAIRS:
+            self._raise_level(self.level + 1)
+
+    def _raise_level(self, level: int) -> None:
+        self.level = max(self.level, level)
+        self._cut()
+
+    def _cut(self) -> None:
+        low = int(np.searchsorted(self.keys, self.level << 2 * _BITS))
+        self.keys, self.count = self.keys[low:], self.count[low:]
+        self.active[: self.level] = 0
+
+    def state(self) -> dict[str, np.ndarray]:
+        """For a checkpoint."""
+        self.flush()
+        level = np.array([self.level], dtype=np.int32)
+        return {"keys": self.keys, "count": self.count, "active": self.active, "level": level}
+
+    def merge(
+        self, keys: np.ndarray, count: np.ndarray, active: np.ndarray, level: np.ndarray
+    ) -> None:
+        """Add another part's counts."""
+        self.flush()
+        self._raise_level(int(level[0]))
+        self.active += active
+        self._fold(keys, count)
+
+    def joint(self) -> Joint:
+        """The counts, levels put together."""
+        self.flush()
+        pair = self.keys & (1 << 2 * _BITS) - 1
+        keys, index = np.unique(pair, return_inverse=True)
+        count = np.bincount(index, weights=self.count, minlength=len(keys)).astype(np.int64)
+        active = self.active[self.level :].sum(axis=0, dtype=np.int64)
+        return Joint(2.0**-self.level, active, None, keys >> _BITS, keys & (1 << _BITS) - 1, count)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the counts."""
+        return self.keys.nbytes + self.count.nbytes + self.active.nbytes
+
+
+def runs_of(row: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each token's entries begin, and how many they are."""
+    _, length = row.unique_consecutive(return_counts=True)
+    return torch.cumsum(length, 0) - length, length
+
+
+def by_length(length: np.ndarray) -> Iterator[np.ndarray]:
+    """Numbers of lists in groups of about one length, each by rising length."""
+    order = np.argsort(length, kind="stable")
+    ordered, low = length[order], 0
+    while low < len(order):
+        high = int(np.searchsorted(ordered, PAD * ordered[low], "right"))
+        yield order[low:high]
+        low = high
+
+
+def blocks_of(
+    pairs: np.ndarray, level: np.ndarray, sample: PairSample
+) -> Iterator[tuple[int, int]]:
+    """Stretches of tokens with at most `FLUSH` pairs each, or one token."""
+    wanted = np.where(level >= sample.level, pairs, 0)
+    total, first = np.cumsum(wanted), 0
+    while first < len(pairs):
+        done = int(total[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(total, done + FLUSH, "right")))
+        yield first, last
+        first = last
