@@ -131,6 +131,10 @@ def test_a_repeated_example_is_no_answer(tmp_path: Path) -> None:
 LOOP = '{"explanation": "' + "It is a symbol of the cat's life and the cycle of life. " * 6
 TEXTS = {  # as SmolLM2-135M wrote them
     "a loop": (LOOP, True),
+    "a loop that changes": (
+        "The feature fires on texts that are not only the most specific tokens but also the most "
+        "general tokens that are not only the most specific tokens but also the most general "
+        "tokens that are not only the most general tokens but also the most general tokens", True),
     "a loop without spaces": ("the ones that are not" + "onlythe" * 40, True),
     "few words": ("not only the most specific", False),
     "a sentence": (

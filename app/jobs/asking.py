@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.asking import FAILURE_KINDS, CallLog, Server, at, calls_of, servers
+from autointerp.asking.presets import PRESETS
 from autointerp.asking.prices import Price, price, prices
 from autointerp.asking.rows import opened as opened_calls
 from autointerp.jobs.estimate import Dry, Estimate, Rates, learned
@@ -92,6 +93,8 @@ def settle(asking: Asking) -> Asking:
             there = f" It has {', '.join(server.models)}." if server.models else ""
             raise InputError(f"Say which model of {server.name} to ask: --model NAME.{there}")
         asking = replace(asking, model=server.models[0])
+    if asking.base_url in PRESETS and asking.base_url not in known:
+        return asking  # by its name, which has its settings, too
     return replace(asking, base_url=server.base_url)
 
 

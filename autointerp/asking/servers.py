@@ -86,8 +86,15 @@ def servers() -> dict[str, Server]:
 def at(base_url: str, known: Mapping[str, Server]) -> Server:
     """The configured server at a URL, or one without a key. InputError for a malformed URL.
 
-    Only a URL that is the configured one to the letter gets its key, whatever host it names.
+    Only a URL that is the configured one to the letter gets its key, whatever host it names. The
+    name of a configured server or of a preset is taken for its URL.
     """
+    from autointerp.asking.presets import PRESETS
+
+    if base_url in known:
+        return known[base_url]
+    if base_url in PRESETS:
+        return PRESETS[base_url].server
     url = normal(base_url)
     for server in known.values():
         if server.base_url == url:
@@ -115,10 +122,12 @@ def read(path: Path) -> list[Server]:
 
 
 def server(name: str, entry: object, path: Path) -> Server:
-    """One table of the file."""
+    """One table of the file, over the settings of its preset if it names one."""
     where = f"[servers.{name}] in {path}"
+    if isinstance(entry, dict) and "preset" in entry:
+        entry = of_preset(entry, where)
     if not isinstance(entry, dict) or not isinstance(entry.get("base_url"), str):
-        raise InputError(f'{where} needs base_url = "http…".')
+        raise InputError(f'{where} needs base_url = "http…", or preset = "…".')
     names = [field.name for field in fields(Server) if field.name != "name"]
     for setting, value in entry.items():
         if setting not in names:
@@ -129,12 +138,28 @@ def server(name: str, entry: object, path: Path) -> Server:
             raise InputError(f"{where}: {setting} must be {TYPES[setting].__name__}.")
     if entry.get("concurrency", 1) < 1 or entry.get("timeout_s", 1) <= 0:
         raise InputError(f"{where}: concurrency and timeout_s must be above 0.")
-    for name in ("thinking", "context_tokens"):
-        if entry.get(name, 0) < 0:
-            raise InputError(f"{where}: {name} must be 0 tokens or more.")
+    for setting in ("thinking", "context_tokens"):
+        if entry.get(setting, 0) < 0:
+            raise InputError(f"{where}: {setting} must be 0 tokens or more.")
     given: dict[str, Any] = entry | {"base_url": normal(entry["base_url"])}
     given["models"] = tuple(map(str, entry.get("models", [])))
     return Server(name, **given)
+
+
+def of_preset(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a table's settings with those of its preset that it does not set itself."""
+    from autointerp.asking.presets import PRESETS
+
+    named = entry["preset"]
+    if not isinstance(named, str) or named not in PRESETS:
+        hint = near_miss(str(named), list(PRESETS))
+        raise InputError(f"{where}: there is no preset {named!r}.{hint} {', '.join(PRESETS)}.")
+    preset = PRESETS[named].server
+    known = {field.name: getattr(preset, field.name) for field in fields(Server)}
+    known = {
+        setting: value for setting, value in known.items() if setting not in ("name", "models")
+    }
+    return known | {setting: value for setting, value in entry.items() if setting != "preset"}
 
 
 def read_toml(path: Path) -> dict[str, object]:
