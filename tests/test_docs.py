@@ -33,6 +33,7 @@ HOSTS = {
     "github.com",
     "graphml.graphdrawing.org",
     "huggingface.co",
+    "openrouter.ai",
     "pytorch.org",
     "www.apache.org",
     "www.w3.org",

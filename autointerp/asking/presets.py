@@ -27,8 +27,8 @@ PRESETS: Mapping[str, ServerPreset] = {
         Server("openai", OPENAI, "OPENAI_API_KEY", text_limits=False),
         "set OPENAI_API_KEY",
         verified=False,
-        notes="Keeps to JSON schemas, but takes no lengths of texts in them. Models that reason give "
-        "no log probabilities and take no temperature.",
+        notes="Keeps to JSON schemas, but takes no lengths of texts in them. Models that reason "
+        "give no log probabilities and take no temperature.",
     ),
     "vllm": ServerPreset(
         "vLLM",
@@ -42,9 +42,9 @@ PRESETS: Mapping[str, ServerPreset] = {
         Server("llamacpp", "http://localhost:8080/v1", free=True),
         "llama-server -m MODEL.gguf -np 2 -c 8192",
         verified=True,
-        notes="Keeps to JSON schemas by a grammar, lengths of texts included. Its log probabilities "
-        "are from before the grammar. The context (-c) is shared by the slots (-np): a question "
-        "has -c ÷ -np tokens. Says both.",
+        notes="Keeps to JSON schemas by a grammar, lengths of texts included. Its log "
+        "probabilities are from before the grammar. The context (-c) is shared by the slots (-np): "
+        "a question has -c ÷ -np tokens. Says both.",
     ),
     "ollama": ServerPreset(
         "Ollama",
