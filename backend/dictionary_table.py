@@ -1,6 +1,7 @@
 """The dictionaries of an engine by name: loaded already, or loaded when they are asked for."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from backend import dictionaries as loaders
 from backend.dictionaries.base import Dictionary
@@ -134,9 +135,10 @@ class LazyDictionaryTable(DictionaryTable):
         def load() -> Dictionary:
             spec = self._places[name]
             one = loaders.load(spec, name=name, placement=lm.placement, width=lm.width)
-            wanted = self._infos[name].weights_hash
-            check_unchanged(f"dictionary {name}", one.weights_hash, wanted)
-            return one
+            info = self._infos[name]
+            check_unchanged(f"dictionary {name}", one.weights_hash, info.weights_hash)
+            # Places are kept by hash, and equal weights may have been harvested at two hook points.
+            return replace(one, hook_name=info.hook_name, hook_out=info.hook_out)
 
         if key not in self._cache:
             self._loading = name

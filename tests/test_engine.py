@@ -14,7 +14,8 @@ from backend.harvest.run import absolute
 from feature_store.errors import InputError
 from feature_store.places import Places
 from feature_store.reader import HarvestFile
-from tests.harvests import Rig
+from tests.dictionaries import CPU
+from tests.harvests import Rig, harvest_on_disk
 from tests.pages import engine_loaded
 
 TEXT = "the cat ran to the park"
@@ -113,3 +114,16 @@ def test_a_load_that_fails_is_told_and_tried_again(
         assert engine_loaded(file) and live.at_hand(file) is None
         with pytest.raises(InputError, match="gone"):
             live.engine(file)
+
+
+def test_equal_weights_at_two_hook_points_stay_two_dictionaries(tmp_path: Path) -> None:
+    """Places are remembered by the weights' hash, which says nothing of where they are read."""
+    hooks = {f"at{layer}": f"blocks.{layer}.hook_resid_post" for layer in (0, 1)}
+    dictionaries = {name: {"metadata": {"hook_name": hook}} for name, hook in hooks.items()}
+    path = harvest_on_disk(tmp_path, tokens=300, **dictionaries)
+    file = HarvestFile(path)
+    first, second = (file.dictionary(name).weights_hash for name in hooks)
+    assert first == second
+    here = LocalEngine.load(file, Places(tmp_path / "store" / "places.json").known(), CPU)
+    loaded = {name: here.dictionaries[name].hook_name for name in hooks}
+    assert loaded == hooks
