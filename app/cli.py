@@ -21,7 +21,15 @@ from app.commands.option_types import (
     WholeNumber,
     quote_value,
 )
-from app.commands.options import CONTEXTS, HARVEST, JSON, STORE, memory_options, model_options
+from app.commands.options import (
+    CONTEXTS,
+    HARVEST,
+    JSON,
+    STORE,
+    TEXT_COLUMN,
+    memory_options,
+    model_options,
+)
 from app.commands.steer_options import steer_options
 from backend.behaviours.plan import ClusterPlan
 from feature_store.errors import InputError
@@ -144,6 +152,7 @@ def prompt(store: Path, feature: str, contexts: int) -> None:
     show_default=True,
     help="As harvest's.",
 )
+@TEXT_COLUMN
 @JSON
 def check(**options: Any) -> None:
     """Check whether a dictionary fits a model, before anything it says is trusted."""

@@ -25,10 +25,11 @@ def check(
     device: str | None,
     dtype: str | None,
     trust_remote_code: bool,
+    text_column: str,
     as_json: bool,
 ) -> None:
     """Print the self-check of each dictionary, in numbers and in words."""
-    dictionaries = look(model, dictionaries, corpora, "text")
+    dictionaries = look(model, dictionaries, corpora, text_column)
 
     from backend import dictionaries as loaders
     from backend.device import choose_placement, settle_threads
@@ -42,7 +43,7 @@ def check(
         name, spec = loaders.parse_spec(text)
         loaded.append(loaders.load(spec, name=name, placement=placement, width=lm.width))
     found: dict[str, dict[str, Any]] = {}
-    report(measure_all(lm, loaded, corpora, found))
+    report(measure_all(lm, loaded, corpora, text_column, found))
     in_order = [(one.name, found[one.name]) for one in loaded]
     if as_json:
         print_json(dict(in_order))
@@ -51,12 +52,16 @@ def check(
 
 
 def measure_all(
-    lm: Any, dictionaries: Sequence[Any], corpora: tuple[str, ...], found: dict[str, dict[str, Any]]
+    lm: Any,
+    dictionaries: Sequence[Any],
+    corpora: tuple[str, ...],
+    text_column: str,
+    found: dict[str, dict[str, Any]],
 ) -> Iterator[Any]:
     """Fill `found` with each dictionary's self-check as plain data, its words among them, yielding
     how far it is. Dictionaries that want BOS and those that don't are measured apart."""
     from backend import selfcheck
-    from backend.corpus import chat_renderer, open_corpora, plan_sequences
+    from backend.corpus import chat_renderer, open_corpora, plan_sequences, token_decoder
     from backend.harvest.probe import check_pieces
     from backend.harvest.shard import Progress
     from backend.selfcheck_run import check_all
@@ -69,7 +74,12 @@ def measure_all(
         yield Progress("read corpus", 0, 1, "")
         with tempfile.TemporaryDirectory() as folder:
             plan = plan_sequences(
-                open_corpora(list(corpora), render=render),
+                open_corpora(
+                    list(corpora),
+                    text_column=text_column,
+                    render=render,
+                    decode=token_decoder(lm.tokenizer),
+                ),
                 lm.tokenizer,
                 Path(folder),
                 tokens=TOKENS,

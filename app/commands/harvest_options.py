@@ -3,7 +3,7 @@
 import click
 
 from app.commands.option_types import NAME, SEED, WholeNumber
-from app.commands.options import STORE, together
+from app.commands.options import STORE, TEXT_COLUMN, together
 from backend.harvest.config import HarvestPlan
 
 PLAN = HarvestPlan()
@@ -32,13 +32,7 @@ harvest_options = together(
     ),
     click.option("--seed", type=SEED, default=PLAN.seed, show_default=True),
     click.option("--pack", is_flag=True, help="Several documents in one sequence."),
-    click.option(
-        "--text-column",
-        type=NAME,
-        default="text",
-        show_default=True,
-        help="The column of texts or token ids; doc.text for a field inside a column.",
-    ),
+    TEXT_COLUMN,
     click.option("--bf16-encoding", is_flag=True, help="Faster, approximate encoding."),
     click.option(
         "--shard", type=NAME, metavar="I/N", help="Do only this part; the last one done publishes."

@@ -24,6 +24,13 @@ def together(*options: Option) -> Option:
 
 STORE = click.option("--store", type=LocalPath(), required=True, help="The store: a folder.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
+TEXT_COLUMN = click.option(
+    "--text-column",
+    type=NAME,
+    default="text",
+    show_default=True,
+    help="The column of texts or token ids; doc.text for a field inside a column.",
+)
 HARVEST = click.option(
     "--harvest", "harvest_id", type=NAME, help="A harvest's id; the newest, if not given."
 )
