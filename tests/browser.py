@@ -27,11 +27,12 @@ serve(Path(sys.argv[1]), port=0, open_browser=False, ready=lambda url: print(url
 
 
 @contextmanager
-def served(store: Path, log: Path) -> Iterator[str]:
-    """The pages of a store in a process of their own; gives their URL."""
+def served(store: Path, log: Path, setup: str = "") -> Iterator[str]:
+    """The pages of a store in a process of their own; gives their URL. `setup` is Python that the
+    process runs first."""
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(store)],
+            [sys.executable, "-c", f"{setup}\n{SERVE}", str(store)],
             stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=log.parent,
         )  # fmt: skip
         try:

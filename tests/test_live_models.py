@@ -14,20 +14,14 @@ from backend.engine import LocalEngine
 from backend.lm import Lm
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
-from tests.harvests import harvest_on_disk
+from tests.two_models import BOTH, store_of_two_models
 
 TEXT = "the cat ran to the park"
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with a harvest of each of two models of the same kind."""
-    folder = tmp_path_factory.mktemp("two")
-    for seed in (1, 2):
-        home = folder / f"{seed}"
-        home.mkdir()
-        harvest_on_disk(home, tokens=600, seed=seed, store=folder / "store")
-    return Store(folder / "store")
+    return store_of_two_models(tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +49,7 @@ def one_fits(
 
     monkeypatch.setenv(session.STORE, str(two.path))
     monkeypatch.setattr(Lm, "load", watched)
-    monkeypatch.setattr(live, "_budget", lambda: 50_000)
+    monkeypatch.setattr(live, "_budget", lambda: BOTH)
     for name, value in (("SHORTEST_TURN_S", 0.02), ("POLL_S", 0.005)):
         monkeypatch.setattr(model_cache, name, value)
     live.models.clear()
