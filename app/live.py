@@ -95,7 +95,7 @@ def ask(file: HarvestFile, *, quiet: bool = False) -> "LocalEngine | None":
 
     key, cache = record.model_hash, models()
     size = 0 if key in cache.kept() else expected_bytes(places.get(key, ""))
-    lease = cache.ask(key, record.model, load, size=size, quiet=quiet)
+    lease = cache.ask(key, record.id, load, size=size, quiet=quiet)
     if lease is None:
         return None
     from backend.engine import LocalEngine
@@ -129,7 +129,7 @@ def ready(file: HarvestFile, about: Sequence[str] = ()) -> Engine | None:
     except Exception as error:
         raise RuntimeError("loading the model failed") from error
     if found is None:
-        wait(file.record.model_hash, file.record.id)
+        wait(file.record.model_hash)
         return None
     with dictionaries_said(found, about):
         for name in about:
@@ -146,13 +146,12 @@ def at_hand(file: HarvestFile) -> Engine | None:
 
 
 @st.fragment(run_every=POLL_S)
-def wait(model_hash: str, harvest_id: str) -> None:
+def wait(model_hash: str) -> None:
     """Say what is waited for, and run the page again when it is over."""
     if models().poll(model_hash):
         st.rerun()
-    st.caption(session.literal(
-        f"Harvest {harvest_id}: {models().describe_wait(model_hash)} Browsing goes on meanwhile."
-    ))  # fmt: skip
+    said = f"{models().describe_wait(model_hash)} Browsing goes on meanwhile."
+    st.caption(session.literal(said))
 
 
 @contextmanager

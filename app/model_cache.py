@@ -142,29 +142,34 @@ class ModelCache:
             return there or request is None
 
     def describe_wait(self, key: str) -> str:
-        """Return a sentence for whoever waits for this model: what it is waiting for."""
+        """Return a sentence for whoever waits for this model: what it is waiting for.
+
+        `name`, as it was asked with, is the id of a harvest."""
         with self._guard:
             now = self._settle()
             request = self._requests.get(key)
             if request is None:
                 return "The model is here."
+            mine = f"model of harvest {request.name}"
             if request.began is not None:
-                seconds = int(now - request.began)
-                return f"Loading the model {request.name}: {seconds} s so far."
+                return f"Loading the {mine}: {int(now - request.began)} s so far."
             going = next((one for one in self._requests.values() if one.began is not None), None)
             if going is not None:
                 return (
-                    f"The model {request.name} is loaded as soon as {going.name} is: another load "
-                    "is under way, and models load one at a time."
+                    f"The {mine} is loaded after that of harvest {going.name}: another load is "
+                    "under way, and models load one at a time."
                 )
             others = [model.name for model in self._models.values() if model.key != key]
             if not others or not self._blocked:
-                return f"Loading the model {request.name}."
-            there = " and ".join(others) + (" is" if len(others) == 1 else " are")
+                return f"Loading the {mine}."
+            there = (
+                f"that of harvest {others[0]} is"
+                if len(others) == 1
+                else (f"those of harvests {', '.join(others)} are")
+            )
             return (
-                f"The model {request.name} waits for its turn: {there} in use, and they do not fit "
-                f"together into the {format_memory_size(self._limit)} kept for models "
-                "(--model-memory)."
+                f"The {mine} waits for its turn: {there} in use, and they do not fit together into "
+                f"the {format_memory_size(self._limit)} kept for models (--model-memory)."
             )
 
     def kept(self) -> dict[str, int]:

@@ -55,7 +55,7 @@ def test_two_tabs_on_two_models_take_turns_and_say_what_they_wait_for(
                 said |= {line for tab in tabs for line in tab.locator("p").all_inner_texts()}
             assert [_read(tab) for tab in tabs] == [words, words]
     lines = "\n".join(said)
-    assert "Loading the model model: " in lines and "s so far" in lines
+    assert "Loading the model of harvest model-" in lines and "s so far" in lines
     assert "another load is under way" in lines or "waits for its turn" in lines
 
 

@@ -131,7 +131,10 @@ def test_a_model_in_use_stays_and_the_wait_is_said() -> None:
         time.sleep(0.005)
     assert list(cache.kept()) == ["mine"]
     said = cache.describe_wait("other")
-    assert "other waits for its turn: mine is in use" in said and "--model-memory" in said
+    assert (
+        "other waits for its turn: that of harvest mine is in use" in said
+        and "--model-memory" in said
+    )
     del mine
     assert borrowed(cache, shelf, "other").value.name == "other" and shelf.most_in_memory == 1
 
@@ -147,9 +150,11 @@ def test_a_wait_behind_another_load_is_said() -> None:
     assert cache.ask("first", "first", slow) is None
     assert cache.ask("second", "second", slow) is None
     assert begun.wait(30)
-    assert re.match(r"Loading the model first: \d+ s so far", cache.describe_wait("first"))
+    assert re.match(
+        r"Loading the model of harvest first: \d+ s so far", cache.describe_wait("first")
+    )
     said = cache.describe_wait("second")
-    assert "second is loaded as soon as first is: another load is under way" in said
+    assert "second is loaded after that of harvest first: another load is under way" in said
     go_on.set()
     for name in ("first", "second"):
         while cache.ask(name, name, slow) is None:
