@@ -287,7 +287,8 @@ def export(**options: Any) -> None:
 )
 @JSON
 def import_(**options: Any) -> None:
-    """Take labels, lists or explanations in: of Saefari, Neuronpedia or delphi.
+    """Take in labels, lists or explanations (of Saefari, Neuronpedia, delphi), or a graph file of
+    circuit-tracer.
 
     Whatever is wrong in the file is named, and then nothing is imported.
     """

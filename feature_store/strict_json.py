@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Protocol
 
 from feature_store.errors import InputError
 from feature_store.storable_text import make_storable_value, replace_lone_surrogates
@@ -19,6 +19,14 @@ NOT_FINITE = "not_finite"
 """The key under which `record_nonfinite` says which values were not finite."""
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape that may stand for half a character: where there is one, texts are looked at."""
+
+
+class ValueReader(Protocol):
+    """A parser of JSON values, also of one that stands inside a text."""
+
+    def decode(self, s: str) -> Any: ...
+
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]: ...
 
 
 class JsonError(InputError):
@@ -167,3 +175,11 @@ def _read_float(word: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"the number {word[:40]} is too large")
     return number
+
+
+STRICT_DECODER: ValueReader = json.JSONDecoder(
+    object_pairs_hook=_read_object, parse_constant=_refuse_constant, parse_float=_read_float
+)
+"""What `parse_json` parses with, for readers of a part of a text (json_stream.py)."""
+FAST_DECODER: ValueReader = json.JSONDecoder(parse_constant=_refuse_constant)
+"""For millions of small objects: keys that occur twice and numbers that overflow pass."""

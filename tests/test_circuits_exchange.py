@@ -134,7 +134,7 @@ def broken(path: list, value: object) -> dict:
         (["nodes", 0, "ctx_idx"], 1, "says layer 0 and position 1"),
         (["nodes", 0, "layer"], "x", "layer 'x'"),
         (["nodes", 0, "node_id"], "five", "layer_feature_position is read"),
-        (["nodes", 1, "node_id"], "0_5_2", "which an earlier node has"),
+        (["nodes", 3, "node_id"], "0_5_2", "Node 3 has the node_id '0_5_2', but says"),
         (["nodes", 0, "activation"], float("nan"), "no finite number"),
         (["links", 0, "source"], "9_9_9", "Link 0 names the node '9_9_9'"),
         (["links", 0, "weight"], "big", "Link 0: weight is no finite number"),

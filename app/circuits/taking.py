@@ -1,22 +1,23 @@
 """Taking circuits away, and taking others' in: circuit-tracer JSON, GraphML, Python."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app import session
+from app.circuits.importing import keep_graph
 from app.circuits.opened import Open
 from app.session import Place
 from backend.circuits.exchange import OWN, to_circuit_tracer, to_graphml
-from backend.circuits.exchange_import import KINDS, read_circuit_tracer
+from backend.circuits.exchange_import import read_graph
 from backend.circuits.records import Circuit, Edge, Node
-from feature_store.circuits import Circuits, Marks
 from feature_store.errors import InputError
-from feature_store.graphs import MOST_EDGES, MOST_NODES, Part, Seen
-from feature_store.strict_json import dump_json, parse_json
+from feature_store.graphs import Part, Seen
+from feature_store.strict_json import dump_json
 
 UPLOAD, REFUSED = "circuits_upload", "circuits_import_refused"
 LARGEST = 50_000_000
@@ -154,62 +155,16 @@ def take(place: Place) -> None:
         return
     try:
         if given.size > LARGEST:
-            raise InputError(f"{given.name} is larger than {LARGEST // 10**6} MB. Prune it first.")
+            raise InputError(
+                f"it is larger than {LARGEST // 10**6} MB. The command reads files of any size: "
+                "saefari import FILE."
+            )
         st.query_params["experiment"] = imported(place, given.name, given.getvalue())
     except InputError as error:
         st.session_state[REFUSED] = f"{given.name} was not imported: {error}"
 
 
 def imported(place: Place, name: str, content: bytes) -> str:
-    """The id that a graph file is kept under. InputError for what is none, or too large."""
-    circuit = read_circuit_tracer(content)
-    if len(circuit.nodes) > MOST_NODES * 5 or len(circuit.edges) > MOST_EDGES * 25:
-        raise InputError(
-            f"it has {len(circuit.nodes):,} nodes and {len(circuit.edges):,} edges; at most "
-            f"{MOST_NODES * 5:,} and {MOST_EDGES * 25:,} are kept. Prune it first."
-        )
-    found = marks(parse_json(content), circuit.nodes)
-    circuits = Circuits(session.store().catalog)
-    id = circuits.keep(
-        circuit.to_json(), harvest=place.file.record.id, model=circuit.model, model_hash="",
-        dictionaries={}, request={"file": name, "slug": slug(content)}, versions={},
-    )  # fmt: skip
-    circuits.mark(id, "pins", list(found.pins))
-    circuits.mark(id, "groups", {k: list(v) for k, v in found.groups.items()})
-    return id
-
-
-def slug(content: bytes) -> str:
-    """What the file calls its graph."""
-    return str(parse_json(content)["metadata"].get("slug", ""))
-
-
-def marks(given: Mapping[str, Any], nodes: Sequence[Node]) -> Marks:
-    """Pins and supernodes of a checked graph file, of nodes that are there. InputError for lists
-    that are none."""
-    there = {(n.kind, n.layer, n.position, n.feature): n.id for n in nodes}
-    ours = {row["node_id"]: there.get(where(row)) or row.get(OWN, {}).get("id", "")
-            for row in given["nodes"]}  # fmt: skip
-    known = set(there.values())
-    asked = given.get("qParams") or {}
-    try:
-        pins = [ours[id] for id in asked.get("pinnedIds") or () if ours.get(id) in known]
-        groups = {
-            str(name): tuple(ours[id] for id in ids if ours.get(id) in known)
-            for name, *ids in asked.get("supernodes") or ()
-        }
-    except (TypeError, ValueError, AttributeError) as bad:
-        raise InputError(
-            "its qParams are not as circuit-tracer writes them: pinnedIds is a list of node_ids, "
-            "supernodes a list of lists of a name and node_ids."
-        ) from bad
-    return Marks(tuple(pins), (), {name: ids for name, ids in groups.items() if ids})
-
-
-def where(row: Mapping[str, Any]) -> tuple[str, int, int, int | None]:
-    """Kind, layer, position and number of a checked entry, as a node has them."""
-    kind = KINDS[row["feature_type"]]
-    parts = str(row["node_id"]).split("_")
-    number = int(parts[1]) if len(parts) > 2 and parts[1].isdecimal() else None
-    layer = -1 if kind == "token" else int(row["layer"]) - (kind == "logit")
-    return (kind, layer, row["ctx_idx"], None if kind == "error" else number)
+    """The id that a graph file is kept under. InputError for what is none."""
+    found = read_graph(lambda: BytesIO(content))
+    return keep_graph(session.store(), place.file.record.id, name, found)

@@ -1,11 +1,13 @@
 """`saefari export` and `saefari import`: what leaves a store, and what comes into it."""
 
 import time
+import zlib
 from pathlib import Path
 from typing import cast
 
 import click
 
+from app.circuits.importing import is_graph_file, keep_graph, open_file
 from app.commands.terminal import print_json
 from app.wording import count, plural
 from feature_store.annotations import Annotations
@@ -118,6 +120,9 @@ def write_dashboards(
 def import_(store: Path, path: Path, words: tuple[str, ...], *, as_json: bool) -> None:
     """Take a file or folder into a store: all of it, or, where anything is wrong, nothing."""
     opened = Store(store)
+    if is_graph_file(path):
+        import_graph(opened, path, as_json=as_json)
+        return
     names = Names(sizes(opened), meant(words)).check()
     found = read_path(path, names)
     taken = take_in(opened.catalog, found)
@@ -126,6 +131,38 @@ def import_(store: Path, path: Path, words: tuple[str, ...], *, as_json: bool) -
         print_json({**about, "left_out": list(found.left_out)})
         return
     click.echo(summary(found.what, taken.new, taken.same, found.left_out))
+
+
+def import_graph(store: Store, path: Path, *, as_json: bool) -> None:
+    """Take in a graph file of circuit-tracer, Neuronpedia or Saefari as a circuit."""
+    from backend.circuits.exchange_import import read_graph
+
+    if not store.catalog.writable:
+        raise InputError(f"{store.catalog.path} cannot be written: it was opened read-only.")
+    harvests = store.harvests()
+    try:
+        found = read_graph(lambda: open_file(path))
+    except InputError as error:
+        raise InputError(f"{path.name} was not imported: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path.name} cannot be unpacked ({error}). Fetch it again.") from error
+    name = keep_graph(store, harvests[0].record.id if harvests else "", path.name, found)
+    circuit, marks = found.circuit, found.marks
+    facts = {
+        "what": "circuit", "experiment": name, "nodes": len(circuit.nodes),
+        "links": len(circuit.edges), "pins": len(marks.pins), "groups": len(marks.groups),
+        "notes": list(circuit.notes),
+    }  # fmt: skip
+    if as_json:
+        print_json(facts)
+        return
+    click.echo(
+        f"Circuit {name} imported: {plural(len(circuit.nodes), 'node')}, "
+        f"{plural(len(circuit.edges), 'link')}, {plural(len(marks.pins), 'pin')}, "
+        f"{plural(len(marks.groups), 'group')}."
+    )
+    for note in circuit.notes:
+        click.echo(note)
 
 
 def summary(what: str, new: int, same: int, left_out: tuple[str, ...]) -> str:

@@ -1,103 +1,273 @@
 """Graph files of circuit-tracer (and Neuronpedia) as circuits: checked whole before anything is
 taken. InputError says which entry is wrong, and nothing is imported then."""
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import IO, Any
 
 import numpy as np
 
 from backend.circuits.exchange import NODE_KEYS, OWN, TYPES
-from backend.circuits.influence import influence, shares
+from backend.circuits.graph_links import LinkGatherer, Links
+from backend.circuits.graph_marks import GraphMarks, read_marks
+from backend.circuits.import_checks import (
+    check_finite,
+    check_list,
+    check_maybe_finite,
+    check_object,
+    check_type,
+    need,
+)
+from backend.circuits.influence import TINY, influence
 from backend.circuits.records import (
     Circuit,
     Edge,
     Kind,
     Node,
     Prompt,
+    check_circuit,
     error_id,
     feature_id,
     logit_id,
     token_id,
 )
 from feature_store.errors import InputError, listing
-from feature_store.strict_json import parse_json
+from feature_store.json_stream import JsonParts
+from feature_store.storable_text import make_storable_value, replace_lone_surrogates
 
 METHOD = "attribution-graph"
-MOST_NODES = 50_000
-MOST_LINKS = 2_000_000
+MOST_NODES = 200_000
+"""Of a file."""
+NODES_KEPT = 10_000
+"""At most, the most strongly linked; tokens and logits always stay."""
 KINDS: dict[str, Kind] = {told: kind for kind, told in TYPES.items()}
 MEANS = (
     "Influence: the share of the targets that paths through this node account for, computed from "
     "the imported links. No sign, no unit."
 )
 OUTPUT = re.compile(r'Output "(.*)" \(p=[0-9.]+\)', re.DOTALL)
-BIGGEST = 4_000
-"""Nodes up to which influence is computed, with a dense matrix of 128 MB."""
+WHAT = "This is not a graph file in JSON"
+
+
+@dataclass(frozen=True)
+class ImportedGraph:
+    """What a graph file holds."""
+
+    circuit: Circuit
+    marks: GraphMarks
+    slug: str
+    """What the file calls its graph."""
+
+
+@dataclass
+class Head:
+    """What a graph file has beside its links."""
+
+    metadata: Mapping[str, Any]
+    scan: str
+    tokens: list[str]
+    nodes: list[Node] = field(default_factory=list)
+    numbers: dict[str, list[int]] = field(default_factory=dict)
+    """node_id -> the nodes that have it, as numbers into `nodes`."""
 
 
 def read_circuit_tracer(content: str | bytes) -> Circuit:
     """A graph file's content. Files of ours give back the circuit that was exported."""
-    return from_circuit_tracer(parse_json(content, "This is not a graph file in JSON"))
+    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    return read_graph(lambda: BytesIO(data)).circuit
 
 
 def from_circuit_tracer(given: object) -> Circuit:
     """The same for parsed JSON."""
-    file = _object(given, "The file")
-    metadata = _object(_need(file, "metadata", "The file"), "metadata")
-    tokens: list[str] = [
-        _typed(one, str, f"prompt_tokens[{i}]")
-        for i, one in enumerate(
-            _list(_need(metadata, "prompt_tokens", "metadata"), "prompt_tokens")
+    file = check_object(given, "The file")
+    return read_entries(
+        lambda: (
+            (k, iter([v]) if k == "links" and isinstance(v, list) else v) for k, v in file.items()
         )
+    ).circuit
+
+
+def read_graph(opened: Callable[[], IO[bytes]]) -> ImportedGraph:
+    """Return what a graph file holds; it is read part by part, however large it is.
+
+    `opened` opens the file; it is opened again where the links stand before the nodes.
+    """
+
+    def entries() -> Iterator[tuple[str, Any]]:
+        with opened() as source:
+            yield from JsonParts(source, WHAT, {"links"}).entries()
+
+    return read_entries(entries)
+
+
+def read_entries(entries: Callable[[], Iterable[tuple[str, Any]]]) -> ImportedGraph:
+    """Return what the entries of a graph file hold; the links are an iterator of lists."""
+    found: dict[str, Any] = {}
+    head, links = None, None
+    for key, value in entries():
+        found[key] = None if key == "links" and isinstance(value, Iterator) else value
+        if head is None and {"metadata", "nodes"} <= found.keys():
+            head = read_head(found)
+        if key == "links" and head is not None:
+            links = gather(head, value)
+    head = head or read_head(found)
+    if links is None:
+        need(found, "links", "The file")
+        links = next(gather(head, value) for key, value in entries() if key == "links")
+    marks = read_marks(found.get("qParams"), head.nodes, head.numbers)
+    circuit = build_circuit(head, links, marks.notes)
+    slug = replace_lone_surrogates(str(head.metadata.get("slug", "")))
+    return ImportedGraph(circuit, marks.of(circuit.nodes), slug)
+
+
+def read_head(found: Mapping[str, Any]) -> Head:
+    """Return metadata and nodes, checked."""
+    metadata = check_object(need(found, "metadata", "The file"), "metadata")
+    metadata = make_storable_value(metadata, replace_lone_surrogates)
+    listed = check_list(need(metadata, "prompt_tokens", "metadata"), "prompt_tokens")
+    tokens = [check_type(one, str, f"prompt_tokens[{i}]") for i, one in enumerate(listed)]
+    scan, names = read_scan(metadata)
+    head = Head(metadata, scan, tokens)
+    for i, row in enumerate(check_list(need(found, "nodes", "The file"), "nodes", MOST_NODES)):
+        key, node = _node(check_object(row, f"Node {i}"), i, tokens, names)
+        same = head.numbers.setdefault(key, [])
+        if node.kind in {head.nodes[other].kind for other in same}:
+            raise InputError(
+                f"Node {i} has the node_id {key!r}, which an earlier node of its kind has."
+            )
+        same.append(len(head.nodes))
+        head.nodes.append(node)
+    return head
+
+
+def read_scan(metadata: Mapping[str, Any]) -> tuple[str, list[str] | str]:
+    """Return the model's name, and the dictionaries' by layer: a list, or a prefix for numbers.
+
+    `scan` names what was scanned: one set of transcoders, or a list with one for each layer.
+    """
+    scan = need(metadata, "scan", "metadata")
+    listed = check_list(metadata.get("transcoder_list") or [], "transcoder_list")
+    named = [check_type(one, str, "transcoder_list") for one in listed]
+    if isinstance(scan, list):
+        several = [check_type(one, str, f"metadata.scan[{i}]") for i, one in enumerate(scan)]
+        sets = list(dict.fromkeys(one.partition("//")[0] for one in several))
+        return ", ".join(sets), named or several or ""
+    scan = check_type(scan, str, "metadata.scan")
+    return scan, named or scan
+
+
+def gather(head: Head, batches: object) -> LinkGatherer:
+    """Return the links, gathered."""
+    if not isinstance(batches, Iterator):
+        check_list(batches, "links")
+        raise AssertionError
+    links = LinkGatherer(head.nodes, head.numbers)
+    for batch in batches:
+        links.add(batch)
+    return links
+
+
+def build_circuit(head: Head, gathered: LinkGatherer, notes: list[str]) -> Circuit:
+    """Return the circuit of the nodes and links that are kept; what stays out is noted."""
+    ours = OWN in head.metadata
+    nodes = head.nodes if ours else rank_nodes(head.nodes, gathered, notes)
+    if len(nodes) > NODES_KEPT:
+        nodes = keep_strongest(head.nodes, nodes, gathered.strength)
+        notes.append(
+            f"{len(head.nodes) - len(nodes):,} of {len(head.nodes):,} nodes, the most weakly "
+            "linked, were left out."
+        )
+    links = gathered.heaviest()
+    ids = {node.id for node in nodes}
+    inside = np.array([node.id in ids for node in head.nodes], bool)
+    if len(links.weight):
+        links = links.take(inside[links.source] & inside[links.target])
+    left = gathered.seen - len(gathered.ambiguous) - len(links.weight)
+    if left:
+        share = np.abs(links.weight).sum() / max(gathered.strength.sum() / 2, TINY)
+        notes.append(
+            f"{left:,} of {gathered.seen:,} links, the weakest, were left out; those that are here "
+            f"carry {share:.1%} of all |weights|."
+            + " Influence was computed from all of them."
+            * (gathered.effects is not None)
+        )
+    if gathered.ambiguous:
+        notes.append(
+            f"{len(gathered.ambiguous):,} ambiguous links (|weights| of "
+            f"{np.abs(gathered.ambiguous).sum():.3g} together) name a node_id that two nodes have: "
+            "which of them is meant cannot be told, and the links were left out."
+        )
+    edges = edges_of(head.nodes, links)
+    found = _ours(head, nodes, edges, notes) if ours else _theirs(head, nodes, edges, notes)
+    check_circuit(found)
+    return found
+
+
+def edges_of(nodes: list[Node], links: Links) -> list[Edge]:
+    """Return links as a circuit has them."""
+    ids = [node.id for node in nodes]
+    return [
+        Edge(ids[source], ids[target], weight, None if share != share else share)
+        for source, target, weight, share in zip(*(c.tolist() for c in links), strict=True)
     ]
-    scan = _typed(_need(metadata, "scan", "metadata"), str, "metadata.scan")
-    rows = _list(_need(file, "nodes", "The file"), "nodes", MOST_NODES)
-    names = _names(metadata, scan)
-    nodes: dict[str, Node] = {}
-    for i, row in enumerate(rows):
-        key, node = _node(_object(row, f"Node {i}"), i, tokens, names)
-        if key in nodes:
-            raise InputError(f"Node {i} has the node_id {key!r}, which an earlier node has.")
-        nodes[key] = node
-    edges = _edges(_list(_need(file, "links", "The file"), "links", MOST_LINKS), nodes)
-    if OWN in metadata:
-        return _ours(_object(metadata[OWN], f"metadata.{OWN}"), nodes, edges)
-    return _theirs(metadata, scan, tokens, list(nodes.values()), edges)
 
 
-def _names(metadata: Mapping[str, Any], scan: str) -> list[str] | str:
-    """The dictionaries' names by layer; a prefix for layer numbers where there is no list."""
-    listed = metadata.get("transcoder_list") or []
-    named = [_typed(one, str, "transcoder_list") for one in _list(listed, "transcoder_list")]
-    return named or scan
+def keep_strongest(nodes: list[Node], ranked: list[Node], strength: np.ndarray) -> list[Node]:
+    """Return NODES_KEPT nodes in the order of `ranked`: tokens, logits, the most linked others."""
+    always = {i for i, node in enumerate(nodes) if node.kind in ("token", "logit")}
+    order = [i for i in np.argsort(-strength, kind="stable").tolist() if i not in always]
+    chosen = always | set(order[: max(0, NODES_KEPT - len(always))])
+    ids = {nodes[i].id for i in chosen}
+    return [node for node in ranked if node.id in ids]
+
+
+def rank_nodes(nodes: list[Node], gathered: LinkGatherer, notes: list[str]) -> list[Node]:
+    """Nodes with their influence in the graph as imported, the strongest first, logits last."""
+    effects = gathered.effects
+    if effects is None:
+        notes.append(f"{len(nodes):,} nodes are too many for their influence to be computed.")
+        order = np.argsort(-gathered.strength, kind="stable").tolist()
+        return sorted((nodes[i] for i in order), key=lambda node: node.kind == "logit")
+    logits = [i for i, node in enumerate(nodes) if node.kind == "logit"]
+    whole = sum(nodes[i].value or 0.0 for i in logits)
+    weights = np.zeros(len(nodes))
+    for i in logits:
+        weights[i] = (nodes[i].value or 0.0) / whole if whole else 1 / len(logits)
+    np.abs(effects, out=effects)
+    effects /= np.maximum(effects.sum(1, keepdims=True), TINY)  # in place: `shares` would copy
+    found = influence(effects, weights) + weights
+    told = [replace(node, effect=float(one)) for node, one in zip(nodes, found, strict=True)]
+    told.sort(key=lambda node: (node.kind == "logit", -(node.effect or 0.0)))
+    return told
 
 
 def _node(
     row: Mapping[str, Any], i: int, tokens: list[str], names: list[str] | str
 ) -> tuple[str, Node]:
     where = f"Node {i}"
-    key = _typed(_need(row, "node_id", where), str, f"{where}: node_id")
-    told = _typed(_need(row, "feature_type", where), str, f"{where}: feature_type")
+    key = check_type(need(row, "node_id", where), str, f"{where}: node_id")
+    row = make_storable_value(row, replace_lone_surrogates)
+    told = check_type(need(row, "feature_type", where), str, f"{where}: feature_type")
     if told not in KINDS:
         raise InputError(
             f"{where} ({key!r}) has the feature_type {told!r}, which is not known here. "
             f"{listing(list(KINDS))}"
         )
     kind = KINDS[told]
-    position = _typed(_need(row, "ctx_idx", where), int, f"{where}: ctx_idx")
+    position = check_type(need(row, "ctx_idx", where), int, f"{where}: ctx_idx")
     if not 0 <= position < len(tokens):
         raise InputError(
             f"{where} ({key!r}) stands at position {position}; the prompt has {len(tokens)} tokens."
         )
     layer = _layer(row, kind, where)
     if OWN in row:
-        own = _object(row[OWN], f"{where}: {OWN}")
+        own = check_object(row[OWN], f"{where}: {OWN}")
         return key, _own_node(own, kind, layer, position, key, where)
     feature = _number(key, kind, layer, position, where)
     value = row.get("token_prob") if kind == "logit" else row.get("activation")
-    value = None if value is None else _finite(value, f"{where}: its value")
+    value = None if value is None else check_finite(value, f"{where}: its value")
     label = _label(row, kind, tokens[position], where)
     dictionary = _dictionary(names, layer) if kind in ("feature", "error") else ""
     id = _id(kind, dictionary, feature, position)
@@ -109,25 +279,25 @@ def _own_node(
     own: Mapping[str, Any], kind: Kind, layer: int, position: int, key: str, where: str
 ) -> Node:
     for name in NODE_KEYS:
-        _need(own, name, f"{where}: {OWN}")
+        need(own, name, f"{where}: {OWN}")
     parts = key.split("_")
     number = int(parts[1]) if len(parts) > 2 and re.fullmatch(r"-?\d+", parts[1]) else -1
     return Node(
-        id=_typed(own["id"], str, f"{where}: {OWN}.id"),
+        id=check_type(own["id"], str, f"{where}: {OWN}.id"),
         kind=kind,
         layer=layer,
         position=position,
-        dictionary=_typed(own["dictionary"], str, f"{where}: {OWN}.dictionary"),
+        dictionary=check_type(own["dictionary"], str, f"{where}: {OWN}.dictionary"),
         feature=None if number < 0 else number,
-        effect=_maybe(own["effect"], f"{where}: {OWN}.effect"),
-        value=_maybe(own["value"], f"{where}: {OWN}.value"),
-        label=_typed(own["label"], str, f"{where}: {OWN}.label"),
-        exact=_maybe(own.get("exact"), f"{where}: {OWN}.exact"),
+        effect=check_maybe_finite(own["effect"], f"{where}: {OWN}.effect"),
+        value=check_maybe_finite(own["value"], f"{where}: {OWN}.value"),
+        label=check_type(own["label"], str, f"{where}: {OWN}.label"),
+        exact=check_maybe_finite(own.get("exact"), f"{where}: {OWN}.exact"),
     )
 
 
 def _layer(row: Mapping[str, Any], kind: Kind, where: str) -> int:
-    told = str(_need(row, "layer", where))
+    told = str(need(row, "layer", where))
     if kind == "token":
         if told != "E":
             raise InputError(f"{where} is an embedding, and its layer is {told!r} instead of 'E'.")
@@ -153,7 +323,7 @@ def _number(key: str, kind: Kind, layer: int, position: int, where: str) -> int:
 
 
 def _label(row: Mapping[str, Any], kind: Kind, token: str, where: str) -> str:
-    told = _typed(row.get("clerp", "") or "", str, f"{where}: clerp")
+    told = check_type(row.get("clerp", "") or "", str, f"{where}: clerp")
     if kind == "token":
         return token
     output = OUTPUT.fullmatch(told) if kind == "logit" else None
@@ -174,110 +344,27 @@ def _id(kind: Kind, dictionary: str, feature: int, position: int) -> str:
     return token_id(position) if kind == "token" else logit_id(feature, position)
 
 
-def _edges(rows: Sequence[Any], nodes: Mapping[str, Node]) -> list[Edge]:
-    edges = []
-    for i, row in enumerate(rows):
-        link = _object(row, f"Link {i}")
-        ends = []
-        for name in ("source", "target"):
-            end = _typed(_need(link, name, f"Link {i}"), str, f"Link {i}: {name}")
-            if end not in nodes:
-                raise InputError(f"Link {i} names the node {end!r}, which is not in the file.")
-            ends.append(nodes[end].id)
-        weight = _finite(_need(link, "weight", f"Link {i}"), f"Link {i}: weight")
-        share = _maybe((link.get(OWN) or {}).get("stability"), f"Link {i}: stability")
-        edges.append(Edge(ends[0], ends[1], weight, share))
-    return sorted(edges, key=lambda edge: -abs(edge.weight))
+def _ours(head: Head, nodes: list[Node], edges: list[Edge], notes: list[str]) -> Circuit:
+    about = check_object(head.metadata[OWN], f"metadata.{OWN}")
+    found = Circuit.from_json({**about, "nodes": [], "edges": []})
+    return replace(found, nodes=tuple(nodes), edges=tuple(edges), notes=(*found.notes, *notes))
 
 
-def _ours(about: Mapping[str, Any], nodes: Mapping[str, Node], edges: list[Edge]) -> Circuit:
-    whole = Circuit.from_json({**about, "nodes": [], "edges": []}).to_json()
-    rest = Circuit("", "", (), "", tuple(nodes.values()), tuple(edges)).to_json()
-    return Circuit.from_json({**whole, "nodes": rest["nodes"], "edges": rest["edges"]})
-
-
-def _theirs(
-    metadata: Mapping[str, Any],
-    scan: str,
-    tokens: list[str],
-    nodes: list[Node],
-    edges: list[Edge],
-) -> Circuit:
-    ranked, notes = _ranked(nodes, edges)
-    text = metadata.get("prompt", "")
-    prompt = Prompt(_typed(text, str, "metadata.prompt"), tuple(tokens))
-    found = Circuit(
+def _theirs(head: Head, nodes: list[Node], edges: list[Edge], notes: list[str]) -> Circuit:
+    text = check_type(head.metadata.get("prompt", ""), str, "metadata.prompt")
+    return Circuit(
         method=METHOD,
-        model=scan,
-        prompts=(prompt,),
-        target=", ".join(node.label for node in nodes if node.kind == "logit"),
-        nodes=tuple(ranked),
+        model=head.scan,
+        prompts=(Prompt(text, tuple(head.tokens)),),
+        target=", ".join(node.label for node in head.nodes if node.kind == "logit"),
+        nodes=tuple(nodes),
         edges=tuple(edges),
-        dictionaries=tuple(dict.fromkeys(n.dictionary for n in ranked if n.kind == "feature")),
-        slots=tuple(tokens),
+        dictionaries=tuple(dict.fromkeys(n.dictionary for n in nodes if n.kind == "feature")),
+        slots=tuple(head.tokens),
         effect_means=MEANS,
-        facts={"imported": str(metadata.get("slug", ""))},
+        facts={"imported": str(head.metadata.get("slug", ""))},
         notes=(
             "Imported: neither its effects nor its faithfulness have been measured here.",
             *notes,
         ),
     )
-    return Circuit.from_json(found.to_json())  # doubled ids and the like
-
-
-def _ranked(nodes: list[Node], edges: list[Edge]) -> tuple[list[Node], list[str]]:
-    """Nodes with their influence in the graph as imported, the strongest first."""
-    logits = [node for node in nodes if node.kind == "logit"]
-    others = [node for node in nodes if node.kind != "logit"]
-    if len(nodes) > BIGGEST:
-        return [*others, *logits], [f"More than {BIGGEST} nodes: their influence is not computed."]
-    at = {node.id: i for i, node in enumerate(nodes)}
-    effects = np.zeros((len(nodes), len(nodes)))
-    for edge in edges:
-        effects[at[edge.target], at[edge.source]] += edge.weight
-    whole = sum(node.value or 0.0 for node in logits)
-    weights = np.zeros(len(nodes))
-    for node in logits:
-        weights[at[node.id]] = (node.value or 0.0) / whole if whole else 1 / len(logits)
-    found = influence(shares(effects), weights)
-    told = [
-        Node(**{**vars(n), "effect": float(found[at[n.id]] + weights[at[n.id]])}) for n in nodes
-    ]
-    told.sort(key=lambda node: (node.kind == "logit", -(node.effect or 0.0)))
-    return told, []
-
-
-def _need(row: Mapping[str, Any], name: str, where: str) -> Any:
-    if name not in row:
-        raise InputError(f"{where} has no {name!r}.")
-    return row[name]
-
-
-def _object(given: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping):
-        raise InputError(f"{where} is not a JSON object but a {type(given).__name__}.")
-    return given
-
-
-def _list(given: object, name: str, most: int | None = None) -> list[Any]:
-    if not isinstance(given, list):
-        raise InputError(f"{name} is not a list but a {type(given).__name__}.")
-    if most is not None and len(given) > most:
-        raise InputError(f"{name} has {len(given):,} entries; at most {most:,} are read.")
-    return given
-
-
-def _typed(given: Any, kind: type, where: str) -> Any:
-    if not isinstance(given, kind) or isinstance(given, bool):
-        raise InputError(f"{where} is not of type {kind.__name__} but {type(given).__name__}.")
-    return given
-
-
-def _finite(given: object, where: str) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
-        raise InputError(f"{where} is no finite number: {given!r}.")
-    return float(given)
-
-
-def _maybe(given: object, where: str) -> float | None:
-    return None if given is None else _finite(given, where)

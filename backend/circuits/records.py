@@ -195,7 +195,7 @@ class Circuit:
         for name in ("dictionaries", "slots", "notes"):
             row[name] = tuple(str(one) for one in _listed(row.get(name, ()), name))
         found = _made(cls, row, "a circuit")
-        _check(found)
+        check_circuit(found)
         return found
 
 
@@ -276,7 +276,7 @@ def _listed(given: object, name: str) -> list[Any] | tuple[Any, ...]:
     return given
 
 
-def _check(circuit: Circuit) -> None:
+def check_circuit(circuit: Circuit) -> None:
     """InputError for unknown kinds, doubled ids, edges to nowhere and numbers that are none."""
     known: set[str] = set()
     for node in circuit.nodes:
