@@ -17,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from backend import loading, trunk
 from backend.device import Placement
-from backend.exclusive_loading import exclusive_load
 from backend.processing import RAW, Processing, transform
 from backend.trunk import Edit
 from backend.vocabulary import count_nameable
@@ -91,28 +90,13 @@ class Lm:
         placement: Placement,
     ) -> "Lm":
         """From objects in memory. `network` is rewired in place and must not be used again."""
-        loading.quiet()
         nn.Module.to(network, placement.device).eval().requires_grad_(False)
         # The bridge rewires the model in place, so its plain twin is taken first. The memo keeps
         # the parameters themselves out of the copy: two module trees, one set of weights.
         bare = copy.deepcopy(network, {id(p): p for p in network.parameters()})
         theirs, ours = network.modules(), bare.modules()
         twins = dict(zip(theirs, ours, strict=True))
-        try:
-            with exclusive_load():
-                bridge = TransformerBridge.boot_transformers(
-                    name,
-                    hf_model=network,
-                    tokenizer=copy.deepcopy(tokenizer),
-                    device=str(placement.device),
-                    dtype=placement.dtype,
-                )
-        except (ValueError, KeyError, AttributeError, NotImplementedError) as bad:
-            kind = getattr(network.config, "model_type", "unknown")
-            reason = str(bad).split(". ")[0]  # what follows lists every architecture there is
-            raise InputError(
-                f"TransformerLens cannot serve the model {name!r} of type {kind!r}: {reason}."
-            ) from bad
+        bridge = loading.boot_bridge(network, tokenizer, name, placement)
         return cls(bridge, bare, twins, tokenizer, name, placement)
 
     _folder: Path | None = None

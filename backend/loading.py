@@ -1,5 +1,6 @@
 """Reading a Hugging Face model and its tokenizer, and saying in a sentence why that failed."""
 
+import copy
 import hashlib
 import logging
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.supported_models import MODEL_ALIASES
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -18,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from backend.device import Placement
 from backend.exclusive_loading import exclusive_load
 from backend.finite_weights import check_finite_model
-from backend.sources import check_model_source, weight_files
+from backend.sources import check_model_source, no_tokenizer, weight_files
 from feature_store.errors import InputError
 
 CHUNK_BYTES = 1 << 24
@@ -88,13 +91,52 @@ def bos_of(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int 
     return begins if isinstance(begins, int) and begins in ends else None
 
 
-def quiet() -> None:
-    """TransformerLens warns of its own internals while booting; that is not the user's business."""
+def boot_bridge(
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    placement: Placement,
+) -> TransformerBridge:
+    """TransformerLens' bridge around a model in memory, which is rewired in place.
+
+    InputError for a model that TransformerLens cannot serve.
+    """
+    # It warns of its own internals while booting; that is not the user's business.
     logging.getLogger("transformer_lens").setLevel(logging.ERROR)
+    try:
+        with exclusive_load():
+            return TransformerBridge.boot_transformers(
+                _no_alias(name),
+                hf_model=network,
+                tokenizer=copy.deepcopy(tokenizer),
+                device=str(placement.device),
+                dtype=placement.dtype,
+            )
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as bad:
+        kind = getattr(network.config, "model_type", "unknown")
+        reason = str(bad).split(". ")[0]  # what follows lists every architecture there is
+        raise InputError(
+            f"TransformerLens cannot serve the model {name!r} of type {kind!r}: {reason}."
+        ) from bad
+
+
+def _no_alias(name: str) -> str:
+    """A name that TransformerLens takes for no alias of a hub model.
+
+    For a folder called `gptj` it would warn that another model is loaded in its place, which is
+    not so: the weights are in memory already.
+    """
+    is_alias = any(name in aliases for aliases in MODEL_ALIASES.values())
+    return f"./{name}" if is_alias else name
 
 
 def _why(model: str, bad: BaseException) -> str:
-    first = (str(bad).strip().splitlines() or [repr(bad)])[0]
+    said = str(bad).strip()
+    if Path(model).is_dir() and "instantiate the backend tokenizer" in said:
+        return no_tokenizer(Path(model))
+    first = (said.splitlines() or [repr(bad)])[0]
+    if first.endswith(":"):  # a list follows
+        first = " ".join(said.split())
     if Path(model).is_dir():
         return f"The model in {Path(model).name!r} cannot be loaded: {first}"
     return (

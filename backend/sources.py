@@ -13,6 +13,9 @@ from feature_store.strict_json import parse_json
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 """`name` or `org/name`, as the Hugging Face hub spells them."""
 
+TOKENIZER_FILES = ("tokenizer*", "*vocab*", "*.model", "*.tiktoken", "merges.txt", "tekken.json")
+"""Names of which a model folder has at least one, whatever kind of tokenizer it has."""
+
 
 def check_model_source(model: str) -> None:
     """Return if `model` is a usable local folder, or may be a hub name; else an InputError.
@@ -100,6 +103,17 @@ def _check_folder(folder: Path) -> None:
         )
     for path in files:
         check_safetensors(path)
+    if not any(found for pattern in TOKENIZER_FILES for found in folder.glob(pattern)):
+        raise InputError(no_tokenizer(folder))
+
+
+def no_tokenizer(folder: Path) -> str:
+    """The sentence for a model folder whose texts cannot be cut into tokens."""
+    return (
+        f"The folder {folder.name!r} has no tokenizer: expected tokenizer.json (or the files of an "
+        "older one, such as tokenizer.model, or vocab.json with merges.txt) beside config.json. "
+        "Save the model's own with tokenizer.save_pretrained."
+    )
 
 
 def _check_config(folder: Path) -> None:

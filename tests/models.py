@@ -8,9 +8,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
+    GPTJConfig,
     GPTNeoXConfig,
     LlamaConfig,
+    MambaConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -52,6 +55,33 @@ def configs() -> dict[str, PretrainedConfig]:
     }
 
 
+def odd_configs() -> dict[str, PretrainedConfig]:
+    """More of them: parallel attention, no attention, sliding windows with one key-value head."""
+    return {
+        "gptj": GPTJConfig(
+            vocab_size=len(VOCAB),
+            n_embd=16,
+            n_layer=3,
+            n_head=4,
+            n_positions=N_CTX,
+            rotary_dim=4,
+            **_ids,
+        ),  # fmt: skip
+        "mamba": MambaConfig(
+            vocab_size=len(VOCAB), hidden_size=16, num_hidden_layers=3, state_size=4, **_ids
+        ),
+        "gemma3": Gemma3TextConfig(
+            **{**_shape, "max_position_embeddings": 64, "num_hidden_layers": 2},
+            num_key_value_heads=1,
+            head_dim=8,
+            query_pre_attn_scalar=8,
+            sliding_window=6,
+            layer_types=["sliding_attention", "full_attention"],
+            architectures=["Gemma3ForCausalLM"],
+        ),  # fmt: skip
+    }
+
+
 def tokenizer() -> PreTrainedTokenizerFast:
     """One id per word; `add_bos_token` keeps TransformerLens from looking for it on the hub."""
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(VOCAB)}, unk_token="<unk>"))
@@ -71,7 +101,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def hf_model(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
     """A random Hugging Face model whose norms and biases differ from their neutral start."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(configs()[architecture]).eval()
+    model = AutoModelForCausalLM.from_config((configs() | odd_configs())[architecture]).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim == 1:  # gains start at 1 and biases at 0, which would hide mistakes

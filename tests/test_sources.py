@@ -63,6 +63,18 @@ def test_a_folder_without_weights(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
+def test_a_folder_without_a_tokenizer(folder: Path, kept: tuple[str, ...]) -> None:
+    """Whether nothing of one is there, or only its settings, which transformers finds out."""
+    for path in folder.glob("*token*"):
+        if path.name not in kept:
+            path.unlink()
+    with pytest.raises(InputError) as bad:
+        Lm.load(str(folder), choose_placement("cpu"))
+    assert "The folder 'model' has no tokenizer: expected tokenizer.json" in str(bad.value)
+    assert str(bad.value).endswith("tokenizer.save_pretrained.")
+
+
 def test_a_cut_off_file(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])

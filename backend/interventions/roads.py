@@ -17,10 +17,19 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from backend.lm import Lm
+from feature_store.errors import InputError
 
 Change = Callable[[Tensor], Tensor]
 """Flattened activation [batch pos width] -> the same shape; the same object changes nothing."""
 Road = Literal["bare", "bridge"]
+CACHES = ("past_key_values", "cache_params")
+"""What a model calls its memory of the tokens that it has read, as a result and as an argument:
+keys and values of attention, or the state of a Mamba."""
+NO_CACHE = (
+    "{} keeps nothing of the text that it has read, so that it cannot write token by token under "
+    "edits at this hook point. Try one such as blocks.1.hook_resid_post, or an ablation, which "
+    "reads a text at once."
+)
 
 
 def road_for(lm: Lm, read: set[str], written: set[str]) -> Road:
@@ -41,6 +50,7 @@ class Passes:
     keep: bool = True
     """Keep keys and values, so that each call brings new tokens only."""
     cache: Any = None
+    _cache_name: str = CACHES[0]
 
     @torch.inference_mode()
     def forward(
@@ -53,15 +63,21 @@ class Passes:
 
     def _bare(self, tokens: Tensor, changes: Mapping[str, Change], last: bool) -> Tensor:
         kept: dict[str, Any] = {"logits_to_keep": 1} if last else {}
-        cache = self.cache
-        if self.keep and cache is None and self.lm in _all_remembering:
-            cache = DynamicCache()
+        if self.keep and self.cache is None and self.lm in _all_remembering:
+            kept["past_key_values"] = DynamicCache()
+        elif self.cache is not None:
+            kept[self._cache_name] = self.cache
         with self.lm.turn_bare(changes) as bare:
-            out = bare(input_ids=tokens, past_key_values=cache, use_cache=self.keep, **kept)
+            out = bare(input_ids=tokens, use_cache=self.keep, **kept)
         if self.keep:
-            if cache is None and _remembers_all(out.past_key_values):
+            found = [name for name in CACHES if getattr(out, name, None) is not None]
+            if not found:
+                raise InputError(NO_CACHE.format(self.lm.name))
+            self._cache_name = found[0]
+            cache = getattr(out, self._cache_name)
+            if self.cache is None and _remembers_all(cache):
                 _all_remembering.add(self.lm)
-            self.cache = out.past_key_values
+            self.cache = cache
         return out.logits
 
     def _bridge(self, tokens: Tensor, changes: Mapping[str, Change], last: bool) -> Tensor:
@@ -72,6 +88,8 @@ class Passes:
             elif self.cache is None:
                 kind: dict[str, Any] = {"use_cache": True}
                 logits, self.cache = bridge(tokens, return_type="logits_and_cache", **kind)
+                if self.cache is None:
+                    raise InputError(NO_CACHE.format(self.lm.name))
             else:
                 kind = {"past_key_values": self.cache}
                 logits, self.cache = bridge(tokens, return_type="logits_and_cache", **kind)
