@@ -82,8 +82,8 @@ def test_nobody_imports_the_application() -> None:
     assert [path for path in named if not path.startswith("app/")] == []
 
 
-def test_transformer_lens_is_named_beside_lm_only() -> None:
-    assert who_names("transformer_lens", late=False) == ["backend/lm.py"]
+def test_transformer_lens_is_named_where_the_model_is_loaded_and_kept_only() -> None:
+    assert who_names("transformer_lens", late=False) == ["backend/lm.py", "backend/loading.py"]
     assert {str(Path(path).parent) for path in who_names("transformer_lens")} == {"backend"}
 
 
