@@ -132,7 +132,7 @@ def test_attempts_without_a_reply_are_counted_by_kind_and_apart_from_calls(
     facts = so_far(job)
     assert facts["calls"] == 6 and facts["attempts"] == 8
     assert sum(facts["no_reply"].values()) == 2
-    assert "2 more attempts without a reply: 2 " in telling.asked(facts)
+    assert "2 more attempts failed: 2 " in telling.asked(facts)
 
 
 def test_progress_counts_what_top_counts_and_replies(store: Store, capsys) -> None:

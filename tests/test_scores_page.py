@@ -204,7 +204,7 @@ def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     write_json(job.folder / "so_far.json", so_far)
     said = telling.line(job)
     assert said == (
-        "12 calls, cost not known · 3 more attempts without a reply: 1 timed out, "
+        "12 calls, cost not known · 3 more attempts failed: 1 timed out, "
         "2 under way when the process ended · e: detection too few for a mean (7)"
     )
 

@@ -67,14 +67,14 @@ def asked(facts: Mapping[str, Any]) -> str:
 
 
 def no_reply(facts: Mapping[str, Any]) -> str:
-    """`3 more attempts without a reply: 2 timed out, 1 lost`; empty where there was none."""
+    """`3 more attempts failed: 2 timed out, 1 was rejected`; empty where there was none."""
     kinds: Mapping[str, int] = facts.get("no_reply") or {}
     if not kinds:
         return ""
     told = ", ".join(f"{count(n)} {attempt_title(kind)}" for kind, n in kinds.items())
     total = sum(kinds.values())
     more = "more " if facts.get("calls") else ""
-    return f"{count(total)} {more}attempt{'' if total == 1 else 's'} without a reply: {told}"
+    return f"{count(total)} {more}attempt{'' if total == 1 else 's'} failed: {told}"
 
 
 def attempt_title(kind: str) -> str:

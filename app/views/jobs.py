@@ -43,6 +43,9 @@ def draw() -> None:
     for job in found[:SHOWN]:
         with st.container(key=f"job_{job.id}"):
             line(job)
+            if telling.known(job) and not job.error:
+                for sentence in telling.reasons(job):
+                    st.caption(f":yellow[{session.literal(sentence)}]")
     if len(found) > SHOWN:
         st.caption(f"and {plural(len(found) - SHOWN, 'older job')}")
 
@@ -64,9 +67,6 @@ def line(job: Job) -> None:
                 st.caption(session.literal(told))
         else:
             st.caption(session.literal(ending(job)))
-        if telling.known(job) and not job.error:
-            for sentence in telling.reasons(job):
-                st.caption(f":yellow[{session.literal(sentence)}]")
     started.caption(f"{job.created:%Y-%m-%d %H:%M} UTC")
     with buttons.container(
         horizontal=True, gap="small", horizontal_alignment="right", vertical_alignment="center"
