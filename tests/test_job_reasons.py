@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,10 +20,13 @@ from app.scores import asked as pages_asked
 from app.scores import telling
 from autointerp.asking.failure_kinds import FAILURE_KINDS
 from autointerp.asking.records import Failed, Message, Reply, Request
+from autointerp.asking.shortening import put_shorter_if_too_long
 from autointerp.jobs.estimate import Estimate
+from autointerp.jobs.explaining import Tally
 from autointerp.jobs.gate import Gate
 from autointerp.jobs.pace import MeasuredReply, Pace, QuestionLoad, measure_pace
 from autointerp.jobs.questions_tally import QuestionCounts, QuestionTally, describe_failures
+from autointerp.jobs.summary import Summary
 from feature_store.jobs import Jobs
 from feature_store.store import Store
 from feature_store.work import Stopped, carry_out
@@ -30,6 +35,7 @@ from tests.jobs import NAME
 from tests.openai_server import CUT_OFF, Fault, Said, always, asked, serve, then
 
 GOOD = '{"explanation": "a word"}'
+REJECTED = Fault(400, message="This server takes no such questions.")
 TOO_LONG = Fault(400, message="The request exceeds the available context size (512 tokens).")
 
 
@@ -86,7 +92,7 @@ def test_each_kind_of_failure_is_named_where_one_looks(store: Store, capsys) -> 
 
     def rule(body) -> str | Said | Fault:
         prompts.setdefault(asked(body))
-        return {0: TOO_LONG, 1: CUT_OFF, 2: TOO_LONG}.get(list(prompts).index(asked(body)), GOOD)
+        return {0: REJECTED, 1: CUT_OFF, 2: REJECTED}.get(list(prompts).index(asked(body)), GOOD)
 
     with serve(rule) as running:
         said = answer(words(store, running.base_url, "--yes"), capsys)
@@ -95,7 +101,7 @@ def test_each_kind_of_failure_is_named_where_one_looks(store: Store, capsys) -> 
     assert found.asked == 6 and found.failed == 3 and job.state == "done"
     page = " ".join(telling.reasons(job))
     for text in (said, job.log(), page):
-        assert f"of {found.asked} questions" in text and "available context size" in text
+        assert f"of {found.asked} questions" in text and "no such questions" in text
         for kind in found.failures:
             assert FAILURE_KINDS[kind].title in text and FAILURE_KINDS[kind].help in text
     assert json.loads((job.folder / "so_far.json").read_text())["questions"]["answered"] == 3
@@ -162,6 +168,24 @@ def test_progress_counts_what_top_counts_and_replies(store: Store, capsys) -> No
     assert telling.answered(done, so_far(done)) == "6 of about 8 questions answered"
 
 
+@pytest.mark.parametrize("make", [
+    lambda: Tally(4000, ["e"]), lambda: Summary(4000, ["e"], {}),
+])  # fmt: skip
+def test_progress_is_never_below_nothing_while_features_are_counted(make) -> None:
+    """A thread counts features that are left out while another one asks how far the job is."""
+    tally, over, seen = make(), threading.Event(), []
+
+    def count() -> None:
+        for feature in range(4000):
+            tally.add({"feature": feature, "skipped": "dense"})
+        over.set()
+
+    threading.Thread(target=count).start()
+    while not over.is_set():
+        seen.append(tally.taken)
+    assert set(seen) <= {0} and tally.taken == 0 and tally.done == 4000
+
+
 def test_ctrl_c_stops_a_job_and_it_can_be_resumed(store: Store) -> None:
     job = Jobs(store.path).create("explain", {}, "a test")
 
@@ -184,6 +208,32 @@ class Instant:
         self.asked += 1
         await asyncio.sleep(0)
         return Reply("yes")
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_question_that_is_put_again_in_a_shorter_form_is_one_question(again: bool) -> None:
+    """The first refusal is none of its own; a trial does not wait for it either."""
+
+    class Short(Instant):
+        async def ask(self, request: Request) -> Reply | Failed:
+            answer = await super().ask(request)
+            long = "long" in request.messages[0].content
+            return Failed("context size", "Too long.") if long else answer
+
+    async def run(trial: int | None) -> QuestionTally:
+        gate = Gate(Short(), 1, trial)
+        with put_shorter_if_too_long() if again else nullcontext():
+            await gate.ask(Request((Message("user", "long"),)))
+        if trial:
+            with pytest.raises(Stopped):
+                await asyncio.wait_for(gate.ask(Request((Message("user", "short"),))), 5)
+        else:
+            await gate.ask(Request((Message("user", "short"),)))
+        return gate.questions
+
+    found = asyncio.run(run(None))
+    assert (found.answered, found.failed) == (1, 0 if again else 1)
+    asyncio.run(run(1))
 
 
 @pytest.mark.parametrize("most", [1, 2, 16])

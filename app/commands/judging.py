@@ -92,7 +92,10 @@ def watch(jobs: Jobs, job: Job, over: threading.Event) -> None:
     with Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as bar:
         task, said = bar.add_task("", cost=""), 0.0
         while not over.wait(POLL_S):
-            now = jobs.get(job.id)
+            try:
+                now = jobs.get(job.id)
+            except InputError:  # its files cannot be read at the moment
+                continue
             said += POLL_S
             facts = so_far(now)
             told = [telling.answered(now, facts), telling.live(facts), costs(facts), time_left(now)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from autointerp.asking.records import Asker, Failed, Message, Reply, Request, is_too_long
+from autointerp.asking.shortening import put_shorter_if_too_long
 from autointerp.explainers.fitting import ShownWindows, fitting_windows
 from autointerp.explainers.records import Explained, Tools
 from autointerp.scorers.sheets import Sheet
@@ -92,7 +93,8 @@ async def ask_fitting(
         request = put(version)
         if is_too_long(ask, request):
             continue
-        reply = await ask.ask(request)
+        with put_shorter_if_too_long():
+            reply = await ask.ask(request)
         if not (isinstance(reply, Failed) and reply.kind == "context size"):
             return version, request, reply
     request = put(shortest)

@@ -73,7 +73,10 @@ class Tally:
     @property
     def taken(self) -> int:
         """Features with any outcome that had enough contexts: those that `top:N` counts."""
-        return self.done - int(self._skipped.astype(bool).sum())
+        seen = np.zeros(len(self._skipped), bool)
+        for how in self._how.values():
+            seen |= how > 0
+        return int(seen.sum())
 
     @property
     def skipped(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from autointerp.asking.activity import ServerActivity
 from autointerp.asking.records import Asker, Failed, Kind, Reply, Request, is_too_long
+from autointerp.asking.shortening import is_put_again
 from autointerp.jobs.questions_tally import COUNTING, QuestionTally
 from feature_store.work import Stopped
 
@@ -39,7 +40,7 @@ class Gate:
         self.under_way = 0
         self.stopped: Failed | None = None
         """Why nobody is asked any more: every further call would meet the same."""
-        self._trial, self._sent = trial, 0
+        self._trial, self._sent, self._ended = trial, 0, 0
         self.questions = QuestionTally()
         """What the questions of this process came to so far."""
         self._in_vain = 0
@@ -72,6 +73,7 @@ class Gate:
         vain = self._vain(answer)
         if isinstance(answer, Failed) and (answer.hopeless or vain):
             self.stopped = self.stopped or answer
+        self._ended += 1
         self._count(answer)
         return answer
 
@@ -82,11 +84,13 @@ class Gate:
         if self._sent < self._trial:
             self._sent += 1
             return
-        while self.questions.asked < self._trial:
+        while self._ended < self._trial:
             await asyncio.sleep(LOOK_S)
         raise Stopped
 
     def _count(self, answer: Reply | Failed) -> None:
+        if is_put_again(answer):
+            return
         self.questions.count(answer)
         if (feature := COUNTING.get()) is not None:
             feature.count(answer)

@@ -40,7 +40,6 @@ class Summary:
     def add(self, entry: Mapping[str, Any]) -> None:
         """Count one feature; done once more, the later time holds."""
         feature = entry["feature"]
-        self._done[feature] = True
         self.questions.add(entry)
         for where in self._reasons.values():
             where[feature] = False
@@ -57,6 +56,7 @@ class Summary:
                 self._few[pair][feature] = found == "few"
                 if found != "few":
                     self._put(pair, feature, found)
+        self._done[feature] = True  # last: a thread may ask meanwhile how many are taken
 
     def _put(self, pair: tuple[str, str], feature: int, found: Mapping[str, Any]) -> None:
         self._failed[pair][feature] = found["failed"]
@@ -80,8 +80,11 @@ class Summary:
     @property
     def taken(self) -> int:
         """Features with any outcome that had enough contexts: those that `top:N` counts."""
-        few = [where for reason, where in self._reasons.items() if reason != UNEXPLAINED]
-        return self.done - (int(np.logical_or.reduce(few).sum()) if few else 0)
+        taken = self._done.copy()  # once: a thread may count features meanwhile
+        for reason, where in list(self._reasons.items()):
+            if reason != UNEXPLAINED:
+                taken &= ~where
+        return int(taken.sum())
 
     @property
     def skipped(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from autointerp.asking.probabilities import Shares, choices
 from autointerp.asking.records import Asker, Failed, Message, Reply, Request, is_too_long
+from autointerp.asking.shortening import put_shorter_if_too_long
 from autointerp.scorers.records import Tools
 from autointerp.scorers.sheets import numbered, quoted, sheet
 from feature_store.errors import InputError
@@ -112,8 +113,11 @@ async def in_batches(
         )
         asked = request(text, digits(len(batch), options), prompt, tools)
         reply = None
-        if len(batch) == 1 or not is_too_long(ask, asked):
+        if len(batch) == 1:
             reply = await ask.ask(asked)
+        elif not is_too_long(ask, asked):
+            with put_shorter_if_too_long():
+                reply = await ask.ask(asked)
         if len(batch) > 1 and (reply is None or failed_by_length(reply)):
             half = len(batch) // 2
             return [*await one_batch(batch[:half]), *await one_batch(batch[half:])]
