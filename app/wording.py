@@ -2,6 +2,9 @@
 
 import math
 
+LONGEST, SHORTEST = 1e9, 1e-6
+"""Sizes outside of which numbers are written in scientific form."""
+SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 THIN = "\u202f"
 """Narrow no-break space: between thousands, and between a number and its unit."""
 ABSENT = "–"
@@ -13,11 +16,16 @@ def count(n: int) -> str:
 
 
 def measure(value: float | None, digits: int = 3) -> str:
-    """A number to so many significant digits, written out; a dash for none."""
+    """A number to so many significant digits: written out, or where that would be long
+    in scientific form (`−3.2 × 10⁷⁴`); a dash for none."""
     if value is None or math.isnan(value):
         return ABSENT
     if value == 0 or math.isinf(value):
         return f"{value:g}".replace("-", "−")
+    if not SHORTEST <= abs(value) < LONGEST:
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        power = str(int(exponent)).translate(SUPERSCRIPTS)
+        return f"{mantissa}{THIN}×{THIN}10{power}".replace("-", "−")
     rounded = float(f"{value:.{digits}g}")  # 9.999 has the digits of 10.0
     decimals = max(digits - 1 - math.floor(math.log10(abs(rounded))), 0)
     return f"{value:,.{min(decimals, 8)}f}".replace(",", THIN).replace("-", "−")

@@ -16,6 +16,7 @@ import torch
 from backend.dictionaries.base import Dictionary
 from backend.lm import Lm
 from feature_store.errors import InputError
+from feature_store.number_text import fixed_number as short
 
 LOW_EXPLAINED_VARIANCE = 0.5
 L0_FACTOR = 2.0
@@ -181,9 +182,9 @@ def reconstruction_words(check: SelfCheck) -> list[str]:
         )
     if published and not 1 / L0_FACTOR <= check.l0 / published <= L0_FACTOR:
         found.append(
-            f"{check.l0:,.1f} features fire per token where {published:,.1f} were published: look "
-            "at its input normalisation, whether sequences begin with BOS as in its training, and "
-            "the model."
+            f"{short(check.l0, 1)} features fire per token where {short(published, 1)} were "
+            "published: look at its input normalisation, whether sequences begin with BOS as in "
+            "its training, and the model."
         )
     if not check.delta_ce <= HIGH_DELTA_CE:
         found.append(
@@ -198,8 +199,3 @@ def reconstruction_words(check: SelfCheck) -> list[str]:
             "point it makes no sense for this model."
         )
     return found
-
-
-def short(value: float) -> str:
-    """A number with two decimals, in scientific form where that would be long."""
-    return f"{value:.2f}" if abs(value) < 1e6 or math.isnan(value) else f"{value:.1e}"

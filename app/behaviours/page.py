@@ -13,6 +13,7 @@ from app.tokens import REACH, line, visible
 from app.wording import ABSENT, count, measure, plural, share, signed
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment, Experiments
+from feature_store.number_text import fixed_number
 from feature_store.reader import HarvestFile
 from feature_store.records import Context, FeatureId
 
@@ -109,8 +110,7 @@ def estimate(one: Mapping[str, Any]) -> str:
 
 def nats(value: float) -> str:
     """To a hundredth."""
-    rounded = round(value, 2)
-    return f"{rounded:+.2f}".replace("-", "−") if rounded else "0.00"
+    return fixed_number(value, signed=True).replace("-", "−")
 
 
 def cluster(place: Place, file: HarvestFile, chosen: Mapping[str, Any]) -> None:

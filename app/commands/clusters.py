@@ -10,6 +10,7 @@ from app.time_estimates import describe_estimate
 from app.wording import count, measure, plural
 from backend.behaviours.plan import PER_CLUSTER, ClusterPlan
 from backend.run_work import RunWork, count_prediction_clusters
+from feature_store.number_text import fixed_number
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 
@@ -61,7 +62,9 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
         words = " ".join(repr(text(token)) for token, _ in one["targets"][:NAMED])
         features = ", ".join(row["feature"] for row in one["features"][:NAMED])
         judged = one["judged"]
-        fell = f"{judged['own']['value']:+.2f} nats" if judged else "not judged"
+        fell = (
+            f"{fixed_number(judged['own']['value'], signed=True)} nats" if judged else "not judged"
+        )
         click.echo(f"{one['n']:>5}  {words:<40}  {fell:<14}  {features}")
     alike = found["cosines"]
     click.echo(

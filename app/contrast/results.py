@@ -15,6 +15,7 @@ from app.tokens import promotes
 from app.wording import ABSENT, count, measure, plural
 from backend.contrast.compare import DOCUMENTS, FIRINGS, Contrast, Q
 from backend.contrast.texts import UNITS
+from feature_store.number_text import fixed_number
 
 SHOWN = 200
 """Rows of the table; a download has all."""
@@ -166,7 +167,8 @@ def text(name: str, width: int, hint: str) -> Any:
 
 def interval(value: float, low: float, high: float) -> str:
     """`+0.65 [+0.47, +0.78]`."""
-    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
+    middle, *ends = (fixed_number(one, signed=True) for one in (value, low, high))
+    return f"{middle} [{', '.join(ends)}]".replace("-", "−")
 
 
 def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> None:

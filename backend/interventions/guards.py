@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feature_store.number_text import fixed_number
+
 NOTHING = 1e-6
 """Below this KL, in nats, and this share of ‖h‖, an edit counts as doing nothing."""
 N_GRAM = 3
@@ -47,8 +49,8 @@ def degeneration(
         )
     if perplexity is not None and default and perplexity > PERPLEXED * default:
         return (
-            f"The clean model finds this text strange: perplexity {perplexity:.0f}, against "
-            f"{default:.0f} for the default text."
+            f"The clean model finds this text strange: perplexity {fixed_number(perplexity, 0)}, "
+            f"against {fixed_number(default, 0)} for the default text."
         )
     return None
 
