@@ -15,7 +15,7 @@ from backend.live import Engine
 from feature_store import family
 from feature_store.errors import InputError
 from feature_store.family import Pair
-from feature_store.pool import PoolWindow
+from feature_store.pool import PoolWindow, on_shared_windows
 from feature_store.reader import HarvestFile
 from feature_store.records import Context, Feature, FeatureId
 
@@ -76,7 +76,8 @@ def together(file: HarvestFile, features: Sequence[FeatureId]) -> list[Window]:
 
     A window's strength is the second largest of activation ÷ maximum: both have to be strong.
     """
-    pools = {f: pooling.named(file, f.dictionary) for f in features}
+    shared = on_shared_windows([pooling.named(file, f.dictionary) for f in features])
+    pools = dict(zip(features, shared, strict=True))
     found: list[tuple[float, Window]] = []
     for number, at in enumerate(pools[features[0]].windows):
         acts = {f: inside(pools[f].of(f.index), pools[f].windows[number]) for f in features}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_store.pool import MIN_TOGETHER, Pool
+from feature_store.pool import MIN_TOGETHER, Pool, on_shared_windows
 
 MOSTLY = 0.5
 """P(parent | child) is at least this."""
@@ -60,12 +60,14 @@ class Relative:
 
 def pair(one: Pool, a: int, other: Pool, b: int) -> Pair:
     """Two features, of one dictionary or of two of the same harvest."""
+    one, other = on_shared_windows([one, other])
     mine, theirs = one.of(a)[0], other.of(b)[0]
     return Pair(one.n_tokens, len(mine), len(theirs), len(np.intersect1d(mine, theirs)))
 
 
 def correlation(one: Pool, a: int, other: Pool, b: int) -> float | None:
     """Pearson's r of two features' activations over the pool's tokens; None if one is constant."""
+    one, other = on_shared_windows([one, other])
     x, y = np.zeros(one.n_tokens), np.zeros(one.n_tokens)
     for values, (tokens, acts) in ((x, one.of(a)), (y, other.of(b))):
         values[tokens] = acts

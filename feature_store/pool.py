@@ -1,10 +1,12 @@
 """Correlations between features of any two dictionaries, from the pool of random windows.
 
-The pool holds the same tokens under every dictionary of a harvest, with all their activations. So
-two features can be compared on it without the model, whatever they were trained on.
+The pool holds the same tokens under every dictionary of a harvest, with all their activations
+(fewer of them where very many features fire at once). So two features can be compared on it without
+the model, whatever they were trained on.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -110,11 +112,39 @@ def flat(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.from_dlpack(lists.flatten()), counts
 
 
+def on_shared_windows(pools: Sequence[Pool]) -> list[Pool]:
+    """The pools cut to the windows that all of them have, tokens numbered alike.
+
+    A dictionary on which very many features fire has fewer windows than the others.
+    """
+    places = [[(w.sequence, w.start) for w in one.windows] for one in pools]
+    if all(one == places[0] for one in places):
+        return list(pools)
+    shared = set(places[0]).intersection(*places[1:])
+    return [cut_to(one, shared) for one in pools]
+
+
+def cut_to(pool: Pool, places: set[tuple[int, int]]) -> Pool:
+    """The pool with only the windows at these places: sequence and start."""
+    kept = [w for w in pool.windows if (w.sequence, w.start) in places]
+    number = np.full(pool.n_tokens, -1, dtype=np.int64)  # in the new pool, of each old token
+    windows, n = [], 0
+    for window in kept:
+        number[window.first : window.first + window.length] = np.arange(n, n + window.length)
+        windows.append(window._replace(first=n))
+        n += window.length
+    token = number[pool.token]
+    inside = token >= 0
+    columns = token[inside], pool.feature[inside], pool.value[inside]
+    return Pool(n, *columns, pool.d_sae, windows)
+
+
 def matches(mine: Pool, feature: int, other: Pool, n: int) -> list[Match]:
     """The `n` features of `other` that correlate most with a feature; none below MIN_TOGETHER.
 
     r = (N·Σxy − Σx·Σy) ÷ √((N·Σx² − (Σx)²)(N·Σy² − (Σy)²)), N the pool's tokens.
     """
+    mine, other = on_shared_windows([mine, other])
     tokens, values = mine.of(feature)
     x = np.zeros(mine.n_tokens)
     x[tokens] = values

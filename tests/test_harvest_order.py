@@ -18,7 +18,7 @@ from backend.harvest.mixing import seeded
 from backend.harvest.shard import ShardRun
 from backend.harvest.stages import Stages
 from backend.harvest.statistics import top_octave
-from backend.harvest.windows import Windows
+from backend.harvest.windows import Windows, silent_pool
 from tests.harvests import PLAN, Rig, advance, assert_same, content, published, small_steps
 
 CPU = torch.device("cpu")
@@ -136,13 +136,16 @@ def made_up(
     """`n` rows in windows of four, and a function from sequences of rows to a chunk of them."""
     dice = np.random.default_rng(seed)
     window = np.arange(n) // 4
+    every = np.arange(n // 4)
     windows = Windows(
-        width=4, sequence=window // 2, start=window // 2 * 8, length=np.full(n // 4, 4),
+        width=4, sequence=every // 2, start=every // 2 * 8, length=np.full(n // 4, 4),
         document=dice.integers(0, n // 16, n // 4), split=dice.integers(0, 2, n // 4),
         stretch=np.full(n // 4, 4), first=np.arange(n // 4 + 1),
     )  # fmt: skip
     f = np.where(dice.random((n, 12)) < 0.3, dice.gamma(1, 1, (n, 12)).round(1), 0)  # with ties
     f = f * (dice.choice([-1, 1], f.shape) if signed else 1)
+
+    pool = silent_pool(windows, PLAN.silent, PLAN.seed)
 
     def chunk(blocks: np.ndarray) -> tuple[Triples, Rows]:
         """`blocks`: numbers of stretches of eight rows, two windows, which are one sequence."""
@@ -153,7 +156,8 @@ def made_up(
         columns += [at % 8, at % 5, first, first + 4, first, first + 4]
         ints = [torch.from_numpy(column.astype(np.int32)) for column in columns]
         ints[1] = seeded(ints[0], 0)
-        marks = [levels_of(ints[1]), *(torch.from_numpy(at % k == 0) for k in (3, 8))]
+        marks = [levels_of(ints[1]), torch.from_numpy(at % 3 == 0)]
+        marks.append(torch.from_numpy(np.isin(window[at], pool)))
         kinds = (np.int32, np.int32, np.float32)
         found = (token, feature, f[at][token, feature])
         triples = (torch.from_numpy(c.astype(k)) for c, k in zip(found, kinds, strict=True))

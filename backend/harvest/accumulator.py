@@ -1,6 +1,6 @@
 """Everything that a harvest gathers for one dictionary."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from backend.harvest.coactivation import PairSample, PairTable
 from backend.harvest.config import HarvestPlan
 from backend.harvest.counts import PairCounts
 from backend.harvest.segments import at, where
+from backend.harvest.silent_pool import SilentPool
 from backend.harvest.spool import Spool
 from backend.harvest.stages import Stages
 from backend.harvest.statistics import Statistics
 from backend.harvest.tables import Candidates, Table
-from backend.harvest.windows import Windows
+from backend.harvest.windows import Windows, silent_order
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,6 @@ class Shape:
     def n_slots(self) -> int:
         """One slot a feature; two, positive then negative, where activations have signs."""
         return self.d_sae * 2 if self.signed else self.d_sae
-
-
-@dataclass
-class Silent:
-    """Non-zero activations in the windows of the silent pool."""
-
-    window: list[np.ndarray] = field(default_factory=list)
-    position: list[np.ndarray] = field(default_factory=list)
-    feature: list[np.ndarray] = field(default_factory=list)
-    value: list[np.ndarray] = field(default_factory=list)
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """The four columns as arrays."""
-        kinds = {"window": np.int32, "position": np.int32, "feature": np.int32, "value": np.float32}
-        return {
-            name: np.concatenate([np.empty(0, kind), *getattr(self, name)])
-            for name, kind in kinds.items()
-        }
-
-    def extend(self, columns: dict[str, np.ndarray]) -> None:
-        """Add rows."""
-        for name, values in columns.items():
-            getattr(self, name).append(values)
 
 
 class Accumulator:
@@ -87,7 +65,7 @@ class Accumulator:
             else PairSample(shape.d_sae, shape.coactive_level)
         )
         self.sampled = PairCounts()
-        self.silent = Silent()
+        self.silent = SilentPool(silent_order(windows, plan.silent, plan.seed))
         self.spool = Spool(spool_path, spooled)
 
     def update(self, triples: Triples, rows: Rows, stages: Stages) -> None:
@@ -114,7 +92,7 @@ class Accumulator:
         row, feature, value = (at(column, quiet) for column in triples)
         columns = (at(rows.window, row), at(rows.position, row), feature, value)
         names = ("window", "position", "feature", "value")
-        self.silent.extend({name: to_numpy(c) for name, c in zip(names, columns, strict=True)})
+        self.silent.add({name: to_numpy(c) for name, c in zip(names, columns, strict=True)})
 
     def state(self) -> dict[str, np.ndarray]:
         """All of it as named arrays, buffers merged, for a checkpoint."""
@@ -127,7 +105,7 @@ class Accumulator:
         self.sampled.flush()
         state |= {f"sampled.{k}": getattr(self.sampled, k) for k in ("keys", "count", "weight")}
         state |= {f"coactive.{k}": v for k, v in self.coactive.state().items()}
-        return state | {f"silent.{k}": v for k, v in self.silent.columns().items()}
+        return state | {f"silent.{k}": v for k, v in self.silent.state().items()}
 
     def add(self, state: dict[str, np.ndarray], spool_base: int = 0) -> None:
         """Merge a checkpoint's state into this one; its records begin at `spool_base`."""
@@ -141,7 +119,8 @@ class Accumulator:
             table.merge()
         self.sampled.merge(**part("sampled"))
         self.coactive.merge(**part("coactive"))
-        self.silent.extend(part("silent"))
+        silent = part("silent")
+        self.silent.merge(silent, silent.pop("counts"))
         self.top.raise_bar()
         self.ranged.raise_bar()
 
@@ -153,7 +132,8 @@ class Accumulator:
         """Memory that the accumulator holds, in bytes."""
         tensors = sum(v.numel() * v.element_size() for v in self.statistics.state().values())
         tables = sum(table.nbytes for table in self._tables().values())
-        return tensors + tables + self.coactive.nbytes + self.sampled.nbytes
+        pairs = self.coactive.nbytes + self.sampled.nbytes
+        return tensors + tables + pairs + self.silent.nbytes
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -209,11 +209,11 @@ def dictionary_row(frame: Frame, one: Gathered, joint: Joint) -> dict[str, Any]:
 
 
 def silent_table(frame: Frame, one: Gathered) -> pa.Table:
-    """The silent pool with this dictionary's activations in it."""
+    """The silent pool's windows that this dictionary got, with its activations in them."""
     columns = one.accumulator.silent.columns()
     order = np.lexsort((columns["feature"], columns["position"], columns["window"]))
     window = columns["window"][order]
-    pool = frame.silent
+    pool = one.accumulator.silent.windows
     lengths = np.searchsorted(window, pool, "right") - np.searchsorted(window, pool, "left")
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
 

@@ -64,12 +64,19 @@ def grid(plan: SequencePlan, width: int) -> Windows:
 
 def silent_pool(windows: Windows, n: int, seed: int) -> np.ndarray:
     """`n` windows of full width drawn by hash, half of each split; fewer if there are fewer."""
+    return np.sort(silent_order(windows, n, seed))
+
+
+def silent_order(windows: Windows, n: int, seed: int) -> np.ndarray:
+    """The same in the order of their hashes, the two splits taking turns as long as both last: any
+    first few of them are a random pool, too."""
     ids = np.arange(len(windows), dtype=np.int32)
     hashed = seeded(torch.from_numpy(ids), seed ^ SILENT_SEED).numpy()
     full = windows.length == windows.width
-    chosen = []
+    chosen, turn = [], []
     for split in (0, 1):
         candidates = ids[full & (windows.split == split)]
         order = np.lexsort((candidates, hashed[candidates]))
         chosen.append(candidates[order[: n // 2]])
-    return np.sort(np.concatenate(chosen))
+        turn.append(np.arange(len(chosen[-1])) * 2 + split)
+    return np.concatenate(chosen)[np.argsort(np.concatenate(turn))]
