@@ -148,7 +148,7 @@ def test_a_wrong_row_of_a_list_is_named(changes: dict, sentence: str) -> None:
     [
         (b'{"saefari": "labels",\n "rows": [}', "f, line 2, column 11: Expecting value"),
         (b'{"saefari": "labels", "version": 1}', 'f has no "rows"'),
-        (b'{"saefari": "cats", "version": 1}', "f holds 'cats'; there are: labels, lists, expl"),
+        (b'{"saefari": "cats", "version": 1}', 'f holds "cats"; there are: labels, lists, expl'),
         (b'{"saefari": "labels", "version": 9}', "f has version 9, and this Saefari reads 1"),
         (b'{"labels": []}', "f is not a file that Saefari reads"),
         (b"[1, 2]", "f is not a file that Saefari reads"),

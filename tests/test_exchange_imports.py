@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from feature_store.errors import InputError
+from feature_store.exchange.placeholders import find_failure
 from feature_store.exchange.reading import read_bytes, read_path
 from feature_store.exchange.sources import Names, meant
+from tests.foreign_files import spoil_file
 
 SIZES = {"resid": 40, "mlp": 8}
 
@@ -42,7 +44,7 @@ def test_a_dump_of_neuronpedia_is_read(tmp_path: Path) -> None:
         path.write_bytes(packed([line(index=str(number)), line(index=number + 5, description="")]))
     found = read_path(tmp_path, names("resid"))
     assert rows(found) == [("resid", 0, "mentions of dogs"), ("resid", 1, "mentions of dogs")]
-    assert found.left_out == ("2 explanations without words",)
+    assert found.left_out == ("2 failed explanations (empty)",)
     row = found.table.to_pylist()[0]
     assert (row["explainer"], row["model"]) == ("oai_token-act-pair", "some-model")
     assert row["author"] == "model"
@@ -120,7 +122,7 @@ def test_explanations_of_delphi_are_read(tmp_path: Path) -> None:
     run = delphi_run(tmp_path / "run")
     found = read_path(run, names("layers.1=resid"))
     assert rows(found) == [("resid", 3, "dogs"), ("mlp", 0, "a\ncat")]
-    assert found.left_out == ("1 explanations without words",)
+    assert found.left_out == ("1 failed explanation (empty)",)
     row = found.table.to_pylist()[0]
     assert (row["explainer"], row["model"]) == ("delphi", "some/model")
     assert read_path(run / "explanations", names("layers.1=resid")).table.equals(found.table)
@@ -150,3 +152,127 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         names("dogs")
     with pytest.raises(InputError, match="says twice what x means: a and b"):
         meant(("x=a", "x=b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Explanation could not be parsed.", "not parsed"),
+        ('"Explanation could not be parsed."', "not parsed"),
+        ("The response could not be parsed: {", "not parsed"),
+        ("Failed to generate an explanation", "not parsed"),
+        ("Error while parsing the response: line 1", "not parsed"),
+        ("", "empty"), (" \n", "empty"), ("N/A", "empty"), ("n/a.", "empty"), ("[None]", "empty"),
+        ("null", "empty"), ("nan", "empty"), ("No explanation found.", "empty"), ("...", "empty"),
+        ("Error", "empty"),
+        ("Error code: 429 - {'error': {'message': 'Rate limit'}}", "an error instead"),
+        ("openai.RateLimitError: too many", "an error instead"),
+        ("Traceback (most recent call last):\n  File", "an error instead"),
+        ("JSONDecodeError(Expecting value)", "an error instead"),
+        ("<html><body>502 Bad Gateway</body></html>", "an error instead"),
+        ("503 Service Unavailable", "an error instead"), ("Request timed out.", "an error instead"),
+        ('{"error": "model not found"}', "an error instead"),
+        ("I'm sorry, but I can't help with that.", "refused"),
+        ("As an AI language model, I cannot", "refused"),
+        ("I\u2019m sorry, I cannot determine what this neuron does", "refused"),
+    ],
+)  # fmt: skip
+def test_what_is_no_explanation_is_known(text: str, kind: str) -> None:
+    assert find_failure(text) == kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cats", "e0", "error messages in logs", "the word error", "errors and exceptions",
+        "404 pages and other web errors", "500 miles away", "null values in code", "nothing",
+        "no", "not", "phrases such as I'm sorry", "parsing of dates", "the token None in Python",
+        "unable to do something", "timeouts and retries", "references to N/A in tables",
+        "\U0001f600",
+        "Traceback lines of Python", "connection words such as and", "explanation of rules",
+        "exception: rules that have one", "unknown persons in novels", ",;", "rate limits",
+    ],
+)  # fmt: skip
+def test_explanations_about_failures_are_explanations(text: str) -> None:
+    assert find_failure(text) is None
+
+
+def test_failures_are_counted_and_the_rest_is_imported(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "explanations"
+    folder.mkdir(parents=True)
+    texts = ["cats", "Explanation could not be parsed.", "", "Explanation could not be parsed."]
+    for number, text in enumerate(texts):
+        (folder / f"layers.1_latent{number}.txt").write_text(json.dumps(text))
+    for scorer in ("detection", "fuzz"):
+        (tmp_path / "run" / "scores" / scorer).mkdir(parents=True)
+        (tmp_path / "run" / "scores" / scorer / "layers.1_latent0.txt").write_text("[]")
+    for given in (tmp_path / "run", folder):
+        found = read_path(given, names("resid"))
+        assert [row[2] for row in rows(found)] == ["cats"]
+        assert found.left_out[:2] == (
+            "2 failed explanations (not parsed, for example 'Explanation could not be parsed.')",
+            "1 failed explanation (empty)",
+        )
+        assert [one.partition(" (")[0] for one in found.left_out[2:]] == [
+            "1 scores by delphi's detection", "1 scores by delphi's fuzz",
+        ]  # fmt: skip
+    data = b"".join(json.dumps(line(description=text)).encode() + b"\n" for text in texts)
+    found = read_bytes(data, "x.jsonl", names("resid"))
+    assert len(rows(found)) == 1 and found.left_out == (
+        "2 failed explanations (not parsed, for example 'Explanation could not be parsed.')",
+        "1 failed explanation (empty)",
+    )
+
+
+def test_explanations_inside_a_row_say_themselves_what_they_are_of() -> None:
+    """An export of a whole dictionary has modelId and saeId outside, the index inside."""
+    inner = {"modelId": "tiny", "layer": "1-res", "index": "5", "description": "fifth"}
+    whole = {"modelId": "tiny", "saeId": "1-res", "explanationsCount": 2,
+             "explanations": [inner, {"index": 6, "description": "sixth"}]}  # fmt: skip
+    found = read_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
+    assert [row[:3] for row in rows(found)] == [("resid", 5, "fifth"), ("resid", 6, "sixth")]
+    whole["explanations"][0]["layer"] = "2-res"
+    with pytest.raises(InputError, match=r"'layer' is '1-res' and '2-res' in one of its expl"):
+        read_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
+    del whole["explanations"][1]["index"]
+    whole["explanations"][0]["layer"] = "1-res"
+    with pytest.raises(InputError, match="'index' is missing"):
+        read_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
+
+
+def test_every_malformed_file_of_explanations_is_refused_or_read(tmp_path: Path) -> None:
+    """Of Neuronpedia, delphi and ours: rows to keep, or a sentence that names the file."""
+    good = {
+        "np.json": [line() | {"typeName": "oai", "explanationModelName": "gpt", "id": "c1"}],
+        "np.jsonl": line(),
+        "whole.json": {"modelId": "tiny", "saeId": "1-res", "explanations": [line(layer="1-res")]},
+        "layers.1_latent0.txt": {"explanation": "cats"},
+        "ours.json": {"saefari": "labels", "version": 1, "rows": [
+            {"dictionary": "resid", "feature": 1, "kind": "label", "value": "cats"}]},
+        "lists.json": {"saefari": "lists", "version": 1, "rows": [
+            {"list": "a1", "name": "n", "description": "d", "dictionary": "resid", "feature": 1,
+             "note": ""}]},
+    }  # fmt: skip
+    for name, content in good.items():
+        refused = 0
+        path = tmp_path / name
+        for what in spoil_file(path, content):
+            try:
+                given = path.parent if name.endswith(".txt") else path
+                found = read_path(given, names("resid"))
+                for one in found.table.to_pylist():
+                    json.dumps(one, ensure_ascii=False).encode()
+            except InputError as error:
+                refused += 1
+                assert name in str(error) or what == "a folder", (name, what, str(error))
+        assert refused > 20, name
+        path.unlink()
+
+
+def test_the_cases_of_explanations_are_read(cases: Path) -> None:
+    delphi = read_path(cases / "delphi_unparsed", names("resid"))
+    assert [row[2] for row in rows(delphi)] == ["cats"] and "not parsed" in delphi.left_out[0]
+    old = read_path(cases / "neuronpedia_old_export" / "np_oldexport.json", names("resid"))
+    assert [row[1:3] for row in rows(old)] == [(5, "fifth")]
+    dump = read_path(cases / "neuronpedia_dump", names("gpt2-small/6-res-jb=resid"))
+    assert [row[1:3] for row in rows(dump)] == [(i, f"e{i}") for i in range(5)]

@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from feature_store.errors import InputError
-from feature_store.exchange.shapes import HIGHEST, SHAPES, Offered, in_range, proper
+from feature_store.exchange.placeholders import Failures
+from feature_store.exchange.shapes import HIGHEST, SHAPES, TEXT_LENGTH, Offered, in_range, proper
 from feature_store.exchange.sources import Names
+from feature_store.storable_text import make_storable
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
 NAME = re.compile(r"(?P<hook>.+)_latent(?P<index>[0-9]+)\.(?:txt|json)")
@@ -37,13 +39,12 @@ def explained(paths: list[Path], names: Names) -> Offered:
     Raises InputError that names the file in which something is wrong.
     """
     rows: list[dict[str, Any]] = []
-    wordless, model = 0, written_by(paths[0].parent)
+    failures, model = Failures(), written_by(paths[0].parent)
     for path in paths:
         hook, index = place(path.name)
         try:
             text = sentence(path)
-            if not text:
-                wordless += 1
+            if failures.take(text):
                 continue
             if index > HIGHEST:
                 raise InputError(f"latent {index} is beyond what a dictionary can have")
@@ -57,21 +58,41 @@ def explained(paths: list[Path], names: Names) -> Offered:
             {"dictionary": dictionary, "feature": index, "text": text, "explainer": "delphi",
              "model": model, "author": "model", "provenance": said}
         )  # fmt: skip
-    left_out = (f"{wordless} explanations without words",) if wordless else ()
+    left_out = (*failures.sentences(), *others(paths[0].parent))
     return Offered("explanations", pa.Table.from_pylist(rows, SHAPES["explanations"]), left_out)
+
+
+def others(folder: Path) -> list[str]:
+    """Return what else of the run is not taken: its scores, by scorer."""
+    found = []
+    for scores in {folder / "scores", folder.parent / "scores"}:
+        scorers = sorted(one for one in scores.glob("*/") if one.is_dir())
+        named = [(one.name, sum(NAME.fullmatch(p.name) is not None for p in one.iterdir()))
+                 for one in scorers]  # fmt: skip
+        direct = sum(NAME.fullmatch(p.name) is not None for p in scores.glob("*"))
+        named += [("scores", direct)] if direct else []
+        found += [
+            f"{n} scores by delphi's {name} (of its own windows; `saefari score` measures them on "
+            "those of this harvest)"
+            for name, n in named
+            if n
+        ]
+    return found
 
 
 def sentence(path: Path) -> str:
     """A file's explanation; empty where its explainer found none."""
     try:
         found = parse_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror})") from error
     except JsonError as error:
         raise InputError(f"it is not JSON ({error.reason})") from error
     if isinstance(found, dict):
         found = found.get("explanation")
     if not isinstance(found, str):
         raise InputError("it holds no text")
-    return found.strip()
+    return make_storable(found).strip()
 
 
 def written_by(folder: Path) -> str:
@@ -79,8 +100,9 @@ def written_by(folder: Path) -> str:
     for path in (folder / "run_config.json", folder.parent / "run_config.json"):
         if path.is_file():
             try:
-                said = parse_json(path.read_bytes())
-            except JsonError:
+                said = parse_json(path.read_bytes(), nonfinite="keep")
+            except (JsonError, OSError):
                 return ""
-            return str(said.get("explainer_model") or "") if isinstance(said, dict) else ""
+            model = said.get("explainer_model") if isinstance(said, dict) else None
+            return model[:TEXT_LENGTH] if isinstance(model, str) else ""
     return ""

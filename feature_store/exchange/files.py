@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
 from feature_store.exchange.shapes import SHAPES, Offered, What, checked
+from feature_store.foreign_data import show_value
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
 VERSION = 1
@@ -95,8 +96,8 @@ def kind_of(what: object, version: str | None, name: str) -> What:
     """What a file says that it holds."""
     if what is None:
         raise InputError(foreign(name))
-    if what not in SHAPES:
-        raise InputError(f"{name} holds {what!r}; there are: {', '.join(SHAPES)}.")
+    if not isinstance(what, str) or what not in SHAPES:
+        raise InputError(f"{name} holds {show_value(what)}; there are: {', '.join(SHAPES)}.")
     if version != str(VERSION):
         raise InputError(
             f"{name} has version {version}, and this Saefari reads {VERSION}. Upgrade Saefari."

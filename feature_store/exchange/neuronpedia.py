@@ -14,10 +14,15 @@ from typing import IO, Any
 import pyarrow as pa
 
 from feature_store.errors import InputError
+from feature_store.exchange.placeholders import Failures
 from feature_store.exchange.shapes import HIGHEST, SHAPES, Offered, in_range, proper
 from feature_store.exchange.sources import Names
+from feature_store.foreign_data import show_value
+from feature_store.storable_text import make_storable
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
+ABOUT = ("modelId", "layer", "index")
+"""What says of which feature an explanation is."""
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 Pieces = Iterable[tuple[str, Callable[[], IO[bytes]]]]
 """(name, how to open it) of each file."""
@@ -43,21 +48,19 @@ def explained(files: Pieces, names: Names) -> Offered:
     Raises InputError that names file and line of what is wrong.
     """
     columns: dict[str, list[Any]] = {name: [] for name in SHAPES["explanations"].names}
-    bare = wordless = 0
+    bare, failures = 0, Failures()
     for where, row in lines(files):
         try:
             said = flat(row)
             bare += not said
             for one in said:
-                if str(one.get("description") or "").strip():
+                if not failures.take(described(one)):
                     keep(one, names, columns)
-                else:
-                    wordless += 1
         except InputError as error:
             raise InputError(f"{where}: {error}. Nothing was imported.") from error
     left_out = [
         *([f"{bare} features without an explanation"] if bare else []),
-        *([f"{wordless} explanations without words"] if wordless else []),
+        *failures.sentences(),
     ]
     return Offered("explanations", pa.table(columns, SHAPES["explanations"]), tuple(left_out))
 
@@ -108,37 +111,69 @@ def flat(row: Any) -> list[dict[str, Any]]:
     """The explanations in one line: itself, or those of a feature."""
     if not isinstance(row, dict):
         raise InputError("it is not an object")
-    if "description" in row:
+    if "description" in row and "explanations" not in row:
         return [row]
-    if not {"modelId", "layer", "index"} <= row.keys():
+    about = {name: row[name] for name in ABOUT if row.get(name) is not None}
+    if "layer" not in about and row.get("saeId") is not None:  # exports of a whole dictionary
+        about["layer"] = row["saeId"]
+    if "explanations" not in row and len(about) < len(ABOUT):
         raise InputError("it is no explanation of Neuronpedia's: it has no 'description'")
     inner = row.get("explanations") or []
     if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
         raise InputError("'explanations' is not a list of objects")
-    about = {name: row[name] for name in ("modelId", "layer", "index")}
-    return [{**one, **about} for one in inner]
+    for one in inner:
+        for name, value in about.items():
+            if str(one.get(name, value)) != str(value):
+                raise InputError(
+                    f"{name!r} is {value!r} and {one[name]!r} in one of its explanations"
+                )
+    return [{**about, **one} for one in inner]
+
+
+def described(row: dict[str, Any]) -> str:
+    """The words of an explanation; empty for none."""
+    return text_of(row, "description").strip()
+
+
+def text_of(row: dict[str, Any], name: str) -> str:
+    """A text of an explanation, empty where it has none. InputError for another thing."""
+    value = row.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {show_value(value)}: it must be text")
+    return make_storable(value)
+
+
+def named(row: dict[str, Any], name: str) -> str:
+    """A name or number of an explanation as text. InputError for another thing, and for none."""
+    if name not in row:
+        raise InputError(f"{name!r} is missing")
+    value = row[name]
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"{name} is {show_value(value)}: it must be text")
+    return make_storable(str(value))
 
 
 def keep(row: dict[str, Any], names: Names, columns: dict[str, list[Any]]) -> None:
     """Put one explanation into the columns. Raises InputError for what is wrong with it."""
-    for name in ("modelId", "layer", "index"):
-        if name not in row:
-            raise InputError(f"{name!r} is missing")
-    model, layer, index = str(row["modelId"]), str(row["layer"]), str(row["index"])
+    model, layer, index = (named(row, name) for name in ABOUT)
     if not (index.isascii() and index.isdecimal() and int(index) <= HIGHEST):
         raise InputError(f"index {row['index']!r} is not a whole number from 0 on")
-    dictionary, text = names.find(f"{model}/{layer}", layer), str(row["description"]).strip()
+    dictionary, text = names.find(f"{model}/{layer}", layer), described(row)
     in_range(dictionary, int(index), names.sizes)
     proper("text", text)
-    said = {"source": "neuronpedia", "model": model, "layer": layer, "id": row.get("id")}
+    said = {"source": "neuronpedia", "model": model, "layer": layer, "id": text_of(row, "id")}
     values = {
         "dictionary": dictionary,
         "feature": int(index),
         "text": text,
-        "explainer": str(row.get("typeName") or ""),
-        "model": str(row.get("explanationModelName") or ""),
+        "explainer": text_of(row, "typeName"),
+        "model": text_of(row, "explanationModelName"),
         "author": "model" if row.get("explanationModelName") else "person",
         "provenance": dump_json({name: value for name, value in said.items() if value}),
     }
+    for name in ("explainer", "model"):
+        proper(name, values[name])
     for name, value in values.items():
         columns[name].append(value)

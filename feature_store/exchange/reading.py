@@ -21,6 +21,13 @@ def sizes(store: Store) -> dict[str, int]:
 
 def read_path(path: Path, names: Names) -> Offered:
     """A file or folder of ours, Neuronpedia's or delphi's. Raises InputError for any other."""
+    try:
+        return _read_path(path, names)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _read_path(path: Path, names: Names) -> Offered:
     if not path.exists():
         raise InputError(f"There is nothing at {path}.")
     if not path.is_dir():
