@@ -216,11 +216,14 @@ def check_safetensors(path: Path) -> list[str]:
     Format: the header's length as 8 bytes (little endian), the header as JSON, then the tensors,
     whose offsets count from the header's end.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-        header = file.read(length) if length <= size - 8 else b""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+            header = file.read(length) if length <= size - 8 else b""
+    except OSError as bad:
+        raise InputError(f"{path} cannot be read: {bad.strerror}.") from None
     try:
         tensors = parse_json(header)
         tensors.pop("__metadata__", None)
