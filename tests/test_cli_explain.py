@@ -67,7 +67,12 @@ def test_without_a_language_model(store: Store, capsys: pytest.CaptureFixture[st
     assert set(row["nulls"]) == {"borrowed", "constant", "token"} and row["cost"] == 0
     assert all("difference" in null for null in row["nulls"].values())
     shown = answer(words("score", store, features="top:3"), capsys)
-    assert "pattern · detection" in shown and "borrowed" in shown and "Skipped: dense" in shown
+    assert (
+        "pattern · detection" in shown
+        and "borrowed" in shown
+        and "Left out: " in shown
+        and "feature" in shown
+    )
 
 
 def test_a_server_is_asked_within_its_budget(

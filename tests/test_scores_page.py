@@ -191,12 +191,14 @@ def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     job = Jobs(whole.path).create("score", {}, "x")
     done = type(job)(**{**vars(job), "state": "done", "result": result})
     ((line),) = tables.job(done)
-    assert line["cells"][-2:] == ["$0.0500", "$0.00100"] and "10 too few" in line["cells"][4]
+    assert (
+        line["cells"][-2:] == ["$0.0500", "$0.00100"] and "10 features (too few" in line["cells"][4]
+    )
     result["results"][0]["tokens"] = None
     assert tables.job(done)[0]["cells"][-3] == tables.ABSENT
     assert telling.ending(done) == (
-        "e: detection 0.70 [0.66, 0.74] of 50, 2 failed · left out: 10 too few windows in which it "
-        "is silent"
+        "e: detection 0.70 [0.66, 0.74] of 50 features, 2 items failed · left out: "
+        "10 features (too few windows in which it is silent)"
     )
     means = {"e: detection": {"n": 7, "mean": None, "low": None, "high": None}}
     so_far = {"means": means, "calls": 12, "cost": None,
@@ -205,7 +207,7 @@ def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     said = telling.line(job)
     assert said == (
         "12 calls, cost not known · 3 more attempts failed: 1 timed out, "
-        "2 under way when the process ended · e: detection too few for a mean (7)"
+        "2 under way when the process ended · e: detection too few for a mean (7 features)"
     )
 
 

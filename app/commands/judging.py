@@ -15,8 +15,8 @@ from app.jobs.asking import TRIAL_QUESTIONS, Asking, so_far, wish_trial
 from app.jobs.estimate_words import LONG_S, describe_estimate
 from app.jobs.starting import spawn
 from app.scores import telling
-from app.scores.words import says_yes
-from app.wording import count, duration, plural
+from app.scores.words import says_yes, skipped
+from app.wording import duration, plural
 from autointerp.jobs.estimate import Estimate
 from feature_store.errors import InputError
 from feature_store.explanations import PERSON
@@ -195,10 +195,8 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
             click.echo(f"  {beside(null, row, store)}")
     if scale := job.result.get("simulation"):
         click.echo(f"Simulation reads {scale['scale']}: {scale['reason']}.")
-    skipped = job.result.get("skipped", {})
-    if skipped:
-        parts = ", ".join(f"{name} {count(n)}" for name, n in skipped.items())
-        click.echo(f"Skipped: {parts}.")
+    if left_out := skipped(job.result.get("skipped", {})):
+        click.echo(f"{left_out.capitalize()}.")
     for sentence in telling.reasons(job):
         click.echo(sentence)
     if stopped := job.result.get("stopped"):
@@ -225,7 +223,8 @@ def line(row: Mapping[str, Any]) -> str:
     who = " · ".join(filter(None, [row["explainer"], row["scorer"]]))
     mean = number(row) if row["scorer"] else f"{plural(row['n'], 'feature')} explained"
     asked = f", {plural(row['calls'], 'call')}, {dollars(row['cost'])}" if row["calls"] else ""
-    failed = f", {count(row['failed'])} failed" if row["failed"] else ""
+    unit = "item" if row["scorer"] else "feature"
+    failed = f", {plural(row['failed'], unit)} failed" if row["failed"] else ""
     return f"{who}: {mean}{failed}{asked}"
 
 
@@ -233,4 +232,5 @@ def number(part: Mapping[str, Any]) -> str:
     """A mean with its interval, or why there is none."""
     if part["mean"] is None:
         return f"no mean ({part.get('note', 'no features')})"
-    return f"{part['mean']:.3f} [{part['low']:.3f}, {part['high']:.3f}] of {count(part['n'])}"
+    interval = f"[{part['low']:.3f}, {part['high']:.3f}]"
+    return f"{part['mean']:.3f} {interval} of {plural(part['n'], 'feature')}"

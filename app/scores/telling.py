@@ -122,11 +122,12 @@ def ending(job: Job) -> str:
 
 def said(row: Mapping[str, Any]) -> str:
     """One explainer, or one explainer's score."""
-    failed = f", {count(row['failed'])} failed" if row.get("failed") else ""
+    unit = "item" if row.get("scorer") else "feature"
+    failed = f", {plural(row['failed'], unit)} failed" if row.get("failed") else ""
     if row.get("scorer"):
         found = f"{row['explainer']}: {row['scorer']} {mean(row)}{failed}"
         return " · ".join(filter(None, [found, words.says_yes(row.get("yes")), verdict(row)]))
-    return f"{row['explainer']}: {count(row['n'])} explained{failed}"
+    return f"{row['explainer']}: {plural(row['n'], 'feature')} explained{failed}"
 
 
 def verdict(row: Mapping[str, Any]) -> str:
@@ -135,8 +136,8 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 def mean(one: Mapping[str, Any]) -> str:
-    """`0.70 [0.66, 0.74] of 50`, or that there is none yet."""
+    """`0.70 [0.66, 0.74] of 50 features`, or that there is none yet."""
     estimate = Estimate(one["mean"], one.get("low"), one.get("high"), one["n"], one["n"])
     if estimate.value is None:
-        return f"too few for a mean ({count(one['n'])})"
-    return f"{words.ranged(estimate)} of {count(one['n'])}"
+        return f"too few for a mean ({plural(one['n'], 'feature')})"
+    return f"{words.ranged(estimate)} of {plural(one['n'], 'feature')}"

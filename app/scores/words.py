@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from app.wording import ABSENT, count, plural, share
+from app.wording import ABSENT, plural, share
 from autointerp.scorers import SCORERS
 from feature_store.scores import Score
 
@@ -70,8 +70,10 @@ def why_none(score: Score) -> str:
 
 
 def skipped(reasons: Mapping[str, Any]) -> str:
-    """`10 left out (dense)`, or nothing."""
-    parts = [f"{count(int(n))} {REASONS.get(name, name)}" for name, n in reasons.items()]
+    """`left out: 10 features (never fired)`, or nothing."""
+    parts = [
+        f"{plural(int(n), 'feature')} ({REASONS.get(name, name)})" for name, n in reasons.items()
+    ]
     return f"left out: {', '.join(parts)}" if parts else ""
 
 
