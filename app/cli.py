@@ -249,6 +249,28 @@ def score(store: Path, dictionary: str, **options: Any) -> None:
     score(store, dictionary, asking=asking_of(options), **options)
 
 
+@saefari.group(invoke_without_command=True)
+@JSON
+@click.pass_context
+def servers(context: click.Context, as_json: bool) -> None:
+    """List language-model servers by name; `servers check NAME` says what works with one."""
+    if context.invoked_subcommand is None:
+        from app.commands.servers import list_servers
+
+        list_servers(as_json=as_json)
+
+
+@servers.command("check")
+@click.argument("name", metavar="NAME|URL", type=NAME)
+@click.option("--model", type=NAME, default="", help="The language model, as the server calls it.")
+@JSON
+def servers_check(name: str, model: str, as_json: bool) -> None:
+    """Ask a server two questions: say what it takes, and how long and dear a job would be."""
+    from app.commands.servers import check
+
+    check(name, model=model, as_json=as_json)
+
+
 @saefari.group(hidden=True)
 def job() -> None:
     """What the pages call."""

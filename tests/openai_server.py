@@ -57,7 +57,16 @@ class Fault:
     retry_after: str | None = None
 
 
-Rule = Callable[[Body], str | Said | Fault]
+@dataclass(frozen=True)
+class Recorded:
+    """What a real server answered, word for word; see tests/replies."""
+
+    status: int
+    reply: Any
+    """JSON, or a text that is none."""
+
+
+Rule = Callable[[Body], str | Said | Fault | Recorded]
 
 UNAUTHORIZED = Fault(401, message="Incorrect API key provided.", code="invalid_api_key")
 NO_MODEL = Fault(404, message="The model `m` does not exist.", code="model_not_found")
@@ -225,8 +234,11 @@ class Server:
             self.turns = self.turns or asyncio.Semaphore(self.slots)
             async with self.turns:
                 await asyncio.sleep(self.takes_s)
-        said: str | Said | Fault | None = self._refuses(body)
+        said: str | Said | Fault | Recorded | None = self._refuses(body)
         said = said or self.rule(body)
+        if isinstance(said, Recorded):
+            self.answered[asked(body)] += said.status == 200
+            return send(writer, said.status, said.reply)
         if isinstance(said, Fault):
             return await fail(said, writer)
         said = Said(said) if isinstance(said, str) else said
@@ -294,7 +306,7 @@ def header(status: int, length: int, more: str = "") -> bytes:
 
 def send(writer: asyncio.StreamWriter, status: int, body: Any, more: str = "") -> bool:
     """A whole reply."""
-    raw = json.dumps(body).encode()
+    raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     writer.write(header(status, len(raw), more) + raw)
     return True
 

@@ -158,6 +158,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
         "show": {"--store": str(store), "": "resid/3"},
         "prompt": {"--store": str(store), "": "resid/3"},
         "job run": {"": f"{store} none"},
+        "servers check": {"": "http://127.0.0.1:9/v1", "--model": "m"},
         "export": {"--store": str(store), "--what": "labels", "--out": str(folder / "out.json")},
         "import": {"--store": str(store), "": str(file)},
     }  # fmt: skip

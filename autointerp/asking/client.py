@@ -158,9 +158,7 @@ def endless(text: str, limit: str) -> Failed:
     end = f"it ended with {faults.short(text[-60:])!r}"
     if repeats_itself(text):
         return Failed("repeats", f"The reply repeated itself until it had reached {limit}: {end}.")
-    return Failed("cut off", (
-        f"The reply reached {limit} and was cut off: {end}. For a model that thinks before it "
-        "answers, set thinking in the file of servers."))  # fmt: skip
+    return Failed("cut off", f"The reply reached {limit} and was cut off: {end}.")
 
 
 def usable(text: str, refusal: str | None, finish: str | None, request: Request) -> None:

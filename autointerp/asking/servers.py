@@ -13,6 +13,7 @@ and never written down:
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -24,6 +25,9 @@ from urllib.parse import urlsplit, urlunsplit
 from feature_store.errors import InputError, near_miss
 
 OPENAI = "https://api.openai.com/v1"
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+LIKE_A_KEY = re.compile(r"(?:sk|hf|gsk|xai|pk|key)[_-]?(?=\w*\d)(?=\w*[a-z])\w{16,}")
+"""How keys of common services begin."""
 PORTS = {"http": 80, "https": 443}
 TYPES = {"name": str, "base_url": str, "key_env": str, "models": list, "structured": bool,
          "logprobs": bool, "text_limits": bool, "concurrency": int, "timeout_s": float,
@@ -141,9 +145,19 @@ def server(name: str, entry: object, path: Path) -> Server:
     for setting in ("thinking", "context_tokens"):
         if entry.get(setting, 0) < 0:
             raise InputError(f"{where}: {setting} must be 0 tokens or more.")
+    if not is_variable(entry.get("key_env", "")):
+        raise InputError(
+            f"{where}: key_env must be the name of an environment variable that holds the key, "
+            "such as LAB_KEY. What stands there is not shown: it may be the key itself."
+        )
     given: dict[str, Any] = entry | {"base_url": normal(entry["base_url"])}
     given["models"] = tuple(map(str, entry.get("models", [])))
     return Server(name, **given)
+
+
+def is_variable(name: str) -> bool:
+    """Whether a text can be the name of a variable, and does not look like a key."""
+    return not name or (VARIABLE.fullmatch(name) is not None and not LIKE_A_KEY.match(name))
 
 
 def of_preset(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
