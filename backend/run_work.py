@@ -69,3 +69,18 @@ def count_shift(
     features that are ablated one by one."""
     again = training_tokens * (GRADIENT + n_dictionaries + n_exact)
     return RunWork(read=training_tokens + test_tokens + again)
+
+
+PROOF_PASSES = 450.0
+"""Passes of each prompt that a circuit's curves by ablation and its random sets take, about."""
+ESTIMATE_PASSES = 85.0
+"""Passes of each prompt that the integrated gradients of one dictionary's nodes take, about."""
+
+
+def count_circuit(prompt_tokens: int, n_dictionaries: int, method: str) -> RunWork:
+    """Count a circuit on prompts of `prompt_tokens` in all, as seen on small models: the proof by
+    ablation takes most of it; only sparse feature circuits attribute each dictionary by itself."""
+    if method == "head-codes":
+        return RunWork(read=2.0 * prompt_tokens)
+    own = ESTIMATE_PASSES * n_dictionaries if method == "sparse-features" else 0.0
+    return RunWork(read=prompt_tokens * (PROOF_PASSES + own))

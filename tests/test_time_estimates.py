@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from app import time_estimates
+from app.circuits.asked import Asked as Circuit
+from app.circuits.running import find
 from app.time_estimates import describe_duration, describe_estimate
 from backend import run_work
 from backend.ablation.asked import Asked, Case, Ranking
@@ -90,6 +92,19 @@ def test_a_ranking_takes_the_foretold_passes(engine: LocalEngine, method: str, s
     foretold = run_work.count_effect_ranking(tokens, 1, steps, 5)
     backward = tokens * (run_work.GRADIENT - 1) * steps
     assert_foretold(RunWork(foretold.read - backward), passes)
+
+
+@pytest.mark.parametrize(
+    ("method", "names"), [("sparse-features", ("relu",)), ("trace", ("relu",))]
+)
+def test_a_circuit_takes_the_foretold_passes(
+    engine: LocalEngine, method: str, names: tuple[str, ...]
+) -> None:
+    asked = Circuit(method, names, (Case(PROMPT, " the"),), baseline="zero").check()
+    with counted_tokens(engine.lm) as passes:
+        find(engine, asked, lambda *_: None)
+    tokens = len(plain(engine.lm, PROMPT, bos=True).tokens)
+    assert_foretold(run_work.count_circuit(tokens, len(names), method), passes)
 
 
 def test_a_speed_is_measured_once_and_kept(engine: LocalEngine, tmp_path: Path) -> None:

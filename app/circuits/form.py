@@ -1,10 +1,12 @@
 """The form: on what, toward what, by which method; runs as a job."""
 
+from contextlib import suppress
+
 import streamlit as st
 
 from app import session
 from app.circuits import fields
-from app.circuits.asked import PLACES, PROMPTS
+from app.circuits.asked import PLACES, PROMPTS, Asked
 from app.circuits.fields import FILE, SOURCES, keep, key, value
 from app.circuits.methods import METHODS
 from app.costly import draw_costly_button
@@ -12,17 +14,21 @@ from app.fields import uploaded
 from app.jobs import circuits as job
 from app.jobs import starting, watching
 from app.session import Place
+from app.time_estimates import count_tokens_roughly, draw_estimate
 from app.wording import plural
 from backend.ablation.asked import read_jsonl
 from backend.circuits.records import BASELINES
 from backend.circuits.tasks import TWINS
 from backend.demo.plan import MODEL_NAME
+from backend.run_work import RunWork, count_circuit
 from feature_store.errors import InputError
 from feature_store.graphs import MOST_EDGES, MOST_NODES
 from feature_store.null_dictionaries import of_the_model
 
 JOB, REFUSED = "circuits_job", "circuits_refused"
 """Of the session: the job that this page waits for; why nothing was started."""
+TASK_TOKENS = 30
+"""Of a prompt of the demo's tasks, about."""
 LARGEST = 4_000_000
 """Bytes of a file: a job's arguments and an experiment hold it whole."""
 START = (
@@ -42,6 +48,8 @@ def draw(place: Place) -> None:
         method(place)
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         draw_costly_button("Run", run, args=(place,), type="primary", key="circuits_run")
+        with suppress(InputError):  # fields that say nothing yet; Run says what they lack
+            draw_estimate(place, work_of(place, fields.asked(place)))
         with st.popover("Budget", type="tertiary"):
             st.caption("The strongest nodes and edges are kept, at most so many.")
             st.number_input("Nodes", 1, MOST_NODES, step=50, key=key("nodes"), on_change=keep)
@@ -155,6 +163,15 @@ def upload() -> None:
         st.session_state[FILE] = (given[0], read_jsonl(*given))
     except InputError as error:
         st.session_state[REFUSED] = str(error)
+
+
+def work_of(place: Place, asked: Asked) -> RunWork:
+    """Count the passes that a circuit will take."""
+    tokens = sum(count_tokens_roughly(case.prompt) for case in asked.cases)
+    if asked.task:
+        tokens = asked.n_prompts * TASK_TOKENS
+    names = asked.dictionaries or tuple(place.file.dictionaries)
+    return count_circuit(tokens, len(names), asked.method)
 
 
 def run(place: Place) -> None:

@@ -17,6 +17,7 @@ from app.wording import count, measure, signed
 from backend.ablation.asked import Case, read_jsonl
 from backend.circuits.effect_check_text import describe_agreement
 from backend.circuits.records import Circuit, Estimate
+from backend.run_work import count_circuit
 from feature_store.errors import InputError, pick
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
@@ -60,6 +61,7 @@ def circuit(
     ).check()  # fmt: skip
     kept_in = Store(store) if store else None
     live = loaded(model, dictionaries, device, dtype, trust_remote_code)
+    say_estimate(live, asked, kept_in)
     found = watched(live, asked, quiet=as_json)
     name = unkept = ""
     if kept_in:
@@ -85,6 +87,18 @@ def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[Case,
         return read_jsonl(file.name, file.read_bytes())
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def say_estimate(live: "LocalEngine", asked: Asked, store: Store | None) -> None:
+    """Say on stderr how long finding the circuit will take, where that is worth saying."""
+    from app.time_estimates import count_tokens_roughly, describe_estimate
+    from backend.model_speed import measure_model_speed, measure_once
+
+    tokens = sum(count_tokens_roughly(case.prompt) for case in asked.cases)
+    work = count_circuit(tokens, len(asked.dictionaries or live.dictionaries), asked.method)
+    speed = measure_once(store.speeds, live.lm) if store else measure_model_speed(live.lm)
+    if said := describe_estimate(work, speed):
+        console(stderr=True).print(Text(said, style="dim"))
 
 
 def watched(live: "LocalEngine", asked: Asked, *, quiet: bool) -> Circuit:
