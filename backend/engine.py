@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from backend import directions, neurons, sourcing
-from backend.corpus.chat import chat_renderer
+from backend.corpus.chat import TEMPLATE, chat_renderer, speakers
 from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.cache import shared_dictionary_cache
@@ -114,14 +114,19 @@ class LocalEngine:
         return bool(getattr(self.lm.tokenizer, "chat_template", None))
 
     def read_chat(self, turns: Sequence[Mapping[str, str]]) -> Text:
-        """Turns ({role, content}) through the model's chat template; InputError as in `read`."""
+        """Turns ({role, content}) through the model's chat template, whose own tokens don't count;
+        InputError as in `read`."""
         if not any(turn["content"].strip() for turn in turns):
             raise InputError("There is no text to read: type some.")
-        rendered = chat_renderer(self.lm.tokenizer)([dict(turn) for turn in turns])
+        messages = [dict(turn) for turn in turns]
+        rendered = chat_renderer(self.lm.tokenizer)(messages)
         ids = self.lm.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        roles = speakers(self.lm.tokenizer, messages, rendered)
         if self.bos is not None and ids[:1] != [self.bos]:
-            ids = [self.bos, *ids]
-        return self.text(self._within(ids))
+            ids, roles = [self.bos, *ids], [TEMPLATE, *roles]
+        text = self.text(self._within(ids))
+        words = zip(text.counted, roles, strict=True)
+        return Text(ids, [counted and role != TEMPLATE for counted, role in words])
 
     def _within(self, tokens: list[int]) -> list[int]:
         check_ids(tokens, self.lm.d_vocab)

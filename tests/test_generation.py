@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from backend.corpus.chat import TEMPLATE as TEMPLATE_ROLE
+from backend.corpus.chat import speakers
 from backend.generation import stream as streams
 from backend.generation.prompts import Start, chat, plain
 from backend.generation.records import Prompt, Row, Sampling, Summary, Token
@@ -260,10 +262,46 @@ def test_a_chat_knows_who_speaks() -> None:
     got = chat(lm, messages)
     assert len(got.tokens) == len(got.roles)
     by_role = {r: [VOCAB[t] for t, s in zip(*got_pair(got), strict=True) if s == r] for r in
-               ("system", "user", None)}  # fmt: skip
-    assert by_role["user"][-4:] == ["the", "cat", "ran", "</s>"]
-    assert by_role["system"][-3:] == ["a", "dog", "</s>"]
-    assert len(by_role[None]) == 2
+               ("system", "user", TEMPLATE_ROLE)}  # fmt: skip
+    assert by_role["user"] == ["the", "cat", "ran"]
+    assert by_role["system"] == ["a", "dog"]
+    assert by_role[TEMPLATE_ROLE].count("</s>") == 2
+    assert set(by_role[TEMPLATE_ROLE]) <= {"<unk>", "</s>"}  # headers
+
+
+@pytest.mark.parametrize("content", ["user", "s", "the cat ran  ", "a\n\nb", "</", "assistant"])
+def test_what_a_message_says_is_told_from_its_header(content: str) -> None:
+    """Whatever it says, on a template that writes a system message of its own and trims."""
+    tokenizer = tiny("llama").tokenizer
+    tokenizer.chat_template = (
+        "{% if messages[0].role != 'system' %}<s>system\na user of the cat</s>\n{% endif %}"
+        "{% for m in messages %}<s>{{ m.role }}\n{{ m.content | trim }}</s>\n{% endfor %}"
+        "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+    )
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "dog"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    said = {"user": "", "assistant": "", TEMPLATE_ROLE: ""}
+    roles = speakers(tokenizer, messages, text)
+    for role, (low, high) in zip(roles, offsets["offset_mapping"], strict=True):
+        said[role] += text[low:high]
+    assert said["assistant"] == "dog"
+    assert said["user"] == "".join(content.split())  # this tokenizer has no token for spaces
+
+
+def test_an_edit_leaves_the_templates_own_words_alone() -> None:
+    lm = tiny("llama")
+    lm.tokenizer.chat_template = "{% for m in messages %}dog {{ m.content }} dog{% endfor %}"
+    start = chat(lm, [{"role": "user", "content": "the cat"}])
+    assert [VOCAB[token] for token in start.tokens] == ["dog", "the", "cat", "dog"]
+    for special, wanted in ((False, [False, True, True, False]), (True, [True] * 4)):
+        push = edit("add", "relu/3", strength=5.0, where=Where(special=special))
+        records = list(
+            generate(lm, dictionaries(), start, [Row("a", (push,))], Sampling(max_new=1))
+        )
+        prompt = next(one for one in records if isinstance(one, Prompt))
+        assert prompt.template == (True, False, False, True)
+        assert [read.shift > 0 for read in prompt.read["a"]] == wanted
 
 
 def got_pair(got: Start) -> tuple[tuple[int, ...], tuple[str | None, ...]]:

@@ -103,7 +103,7 @@ def test_a_chat_goes_through_the_template(local: LocalEngine, monkeypatch) -> No
     assert local.chats
     read = local.read_chat([{"role": "user", "content": "the cat"}])
     assert [VOCAB[i] for i in read.token_ids] == ["<s>", "girl", "the", "cat"]
-    assert read.counted == [False, True, True, True]
+    assert read.counted == [False, False, True, True]  # `girl` is the template's
     with pytest.raises(InputError, match="special token"):
         local.read_chat([{"role": "user", "content": "the </s> cat"}])
     with pytest.raises(InputError, match="There is no text"):

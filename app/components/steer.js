@@ -184,6 +184,7 @@ function column(stage, name, story, row, changed) {
     if (stage.at?.row === name && stage.at.position === at) kind += " chosen";
     if (span.className !== kind) span.className = kind;
     span.style.setProperty("--heat", strength.toFixed(3));
+    span.hidden = Boolean(own < 0 && given.template?.[at]);
   });
   if (grows && end) col.text.scrollTop = col.text.scrollHeight;
   if (!row) col.text.textContent = name === "steered" && story ? "No edit: nothing is steered." : "";

@@ -30,7 +30,7 @@ class Story:
         self.seconds = 0.0
         """That it took; not of the data, which are the same each time."""
         self.data: dict[str, Any] = {
-            "prompt": {"tokens": [], "pieces": [], "counted": []},
+            "prompt": {"tokens": [], "pieces": [], "counted": [], "template": []},
             "notes": [],
             "rows": {name: _row() for name in rows},
         }
@@ -38,8 +38,13 @@ class Story:
     def take(self, record: Record, counts: Callable[[list[int]], list[bool]]) -> None:
         """Fold in one record; `counts` says of tokens whether they are neither BOS nor special."""
         if isinstance(record, Prompt):
-            shown = counts(record.tokens)
-            new = {"tokens": record.tokens, "pieces": record.pieces, "counted": shown}
+            template = list(record.template) or [False] * len(record.tokens)
+            words = zip(counts(record.tokens), template, strict=True)
+            counted = [ordinary and not by_template for ordinary, by_template in words]
+            new = {
+                "tokens": record.tokens, "pieces": record.pieces, "counted": counted,
+                "template": template,
+            }  # fmt: skip
             for name, values in new.items():
                 self.data["prompt"][name] += values
             self.data["notes"] += record.notes

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backend.corpus.chat import chat_renderer
+from backend.corpus.chat import chat_renderer, speakers
 from backend.corpus.rows import Message
 from backend.lm import Lm
 from backend.vocabulary import check_ids
@@ -17,7 +17,7 @@ class Start:
 
     tokens: tuple[int, ...]
     roles: tuple[str | None, ...] = ()
-    """Of a chat: who speaks at each token; None for what belongs to no message."""
+    """Of a chat: who speaks at each token; `chat.TEMPLATE` for what the template wrote itself."""
 
 
 def plain(lm: Lm, text: str, *, bos: bool) -> Start:
@@ -37,33 +37,13 @@ def chat(lm: Lm, messages: Sequence[Message]) -> Start:
     if not messages:
         raise InputError("There is no message to answer: type one.")
     chat_renderer(lm.tokenizer)(messages)  # refuses forged turns
-    whole = _rendered(lm, messages, ask=True)
-    roles: list[str | None] = [None] * len(whole)
-    begin = 0
-    for n, message in enumerate(messages, 1):
-        end = _shared(whole, _rendered(lm, messages[:n], ask=False))
-        roles[begin:end] = [message["role"]] * max(0, end - begin)
-        begin = max(begin, end)
-    return _checked(lm, Start(tuple(whole), tuple(roles)))
-
-
-def _rendered(lm: Lm, messages: Sequence[Message], *, ask: bool) -> list[int]:
     tokenizer: Any = lm.tokenizer
-    text = tokenizer.apply_chat_template(
-        [dict(message) for message in messages], tokenize=False, add_generation_prompt=ask
+    plain_messages = [dict(message) for message in messages]
+    text = str(
+        tokenizer.apply_chat_template(plain_messages, tokenize=False, add_generation_prompt=True)
     )
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _shared(whole: Sequence[int], part: Sequence[int]) -> int:
-    """How many tokens two renderings begin with in common: a template may close a turn that is the
-    last one differently."""
-    same = 0
-    for a, b in zip(whole, part, strict=False):
-        if a != b:
-            break
-        same += 1
-    return same
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return _checked(lm, Start(tuple(ids), tuple(speakers(tokenizer, messages, text))))
 
 
 def _checked(lm: Lm, start: Start) -> Start:

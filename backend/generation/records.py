@@ -79,6 +79,8 @@ class Prompt:
     read: Mapping[str, list[Read]]
     """By row."""
     notes: tuple[str, ...] = ()
+    template: tuple[bool, ...] = ()
+    """Of a chat: whether the template wrote the token itself."""
 
 
 @dataclass(frozen=True)

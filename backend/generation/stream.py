@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from backend.corpus.chat import TEMPLATE
 from backend.dictionaries.base import Dictionary
 from backend.generation.prompts import Start
 from backend.generation.records import Prompt, Read, Reason, Record, Row, Sampling, Summary, Token
@@ -166,7 +167,8 @@ class _Stream:
             room = lm.n_ctx - len(tokens)
             notes = (f"{lm.name} reads {lm.n_ctx} tokens at most: there is room for {room}.",)
         by_row = {row.name: read for row, read in zip(self.rows, reads, strict=True)}
-        return Prompt(tokens, pieces_of(lm.tokenizer, tokens), by_row, notes)
+        template = tuple(role == TEMPLATE for role in self.start.roles)
+        return Prompt(tokens, pieces_of(lm.tokenizer, tokens), by_row, notes, template)
 
     @torch.inference_mode()
     def _draw(

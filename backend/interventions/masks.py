@@ -6,6 +6,7 @@ from typing import Any
 
 import regex
 
+from backend.corpus.chat import TEMPLATE
 from backend.interventions.pieces import Pieces
 from backend.interventions.records import Edit, Where
 from feature_store.errors import InputError
@@ -78,6 +79,8 @@ def _holds(
     if where.positions is not None:
         return position in where.positions
     token = line.tokens[position]
+    if line.role(position) == TEMPLATE and not where.special and token != bos:
+        return False
     if token == bos:
         return where.bos
     return where.special or token not in special

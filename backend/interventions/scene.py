@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from backend.corpus.chat import TEMPLATE
 from backend.interventions import plan as plans
 from backend.interventions.masks import Line, factors
 from backend.interventions.norms import Scales
@@ -153,7 +154,7 @@ class Scene:
                 line.extend(tokens[row], decode=self.plan.decodes)
         found: dict[int, Tensor | None] = {}
         for number, one in enumerate(self.plan.operations):
-            if self._anywhere[number]:
+            if self._anywhere[number] and TEMPLATE not in self.roles[self.start :]:
                 special = self._uncounted[number]
                 if all(special.isdisjoint(tokens[row]) for row in one.rows):
                     found[number] = None  # as below, without asking for every token
