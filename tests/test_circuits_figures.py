@@ -5,8 +5,17 @@ from dataclasses import replace
 import pytest
 
 from app.circuits import figures, layout, picture
+from backend.circuits.figure_text import NOT_BETTER
 from backend.circuits.one_prompt import CAPPED
-from backend.circuits.records import Estimate, Node, Point, Way, error_id
+from backend.circuits.records import (
+    Estimate,
+    Faithfulness,
+    Node,
+    NullFaithfulness,
+    Point,
+    error_id,
+)
+from backend.circuits.shown_figures import ShownFigures
 from feature_store.graphs import Part
 from feature_store.store import Store
 from tests.test_circuits_page import (  # noqa: F401 - a fixture
@@ -19,6 +28,8 @@ from tests.test_circuits_page import (  # noqa: F401 - a fixture
     texts,
     visit,
 )
+
+NULL = NullFaithfulness(0.13, 0.0, 0.3, 0.26, 200, 0.98)
 
 
 @pytest.mark.parametrize(
@@ -49,14 +60,14 @@ def test_what_can_be_checked_is_offered(
 
 
 def test_a_share_beyond_one_is_explained(store: Store) -> None:  # noqa: F811
-    over = (Point(4, "count", Estimate(1.084, None, None, 1)),)
-    said = texts(visit(experiment=kept(store, replace(CIRCUIT, curves=over))))
-    assert "above 1: nodes left out" in said
-    far = (Point(4, "count", Estimate(4.3, None, None, 1)),)
-    said = texts(visit(experiment=kept(store, replace(CIRCUIT, curves=far))))
-    assert "it means little" in said and "above 1" not in said
-    under = (Point(4, "count", Estimate(-0.2, None, None, 1)),)
-    assert "below 0: these" in texts(visit(experiment=kept(store, replace(CIRCUIT, curves=under))))
+
+    def said_of(value: float) -> str:
+        told = replace(CIRCUIT, faithfulness=Faithfulness(value, NULL, 4, n=1))
+        return texts(visit(experiment=kept(store, told)))
+
+    assert "above 1: nodes left out" in said_of(1.084)
+    assert "it means little" in said_of(4.3) and "above 1" not in said_of(4.3)
+    assert "below 0: these" in said_of(-0.2) and NOT_BETTER in said_of(-0.2)
     assert "above 1" not in texts(visit(experiment=kept(store)))
 
 
@@ -77,16 +88,17 @@ def test_an_mlp_without_a_dictionary_is_called_so() -> None:
 
 
 def test_a_graph_that_holds_the_model_still_is_judged_so_too(store: Store) -> None:  # noqa: F811
-    held = (
-        Point(4, "count", Estimate(0.71), null=Estimate(0.13, n=200), null_95=0.26, nearer=0.98),
-        Point(4, "remove", Estimate(0.48)),
-    )
-    said = texts(visit(experiment=kept(store, replace(CIRCUIT, held=held))))
+    held = (Point(4, "count", Estimate(0.71)), Point(4, "remove", Estimate(0.48)))
+    figure = Faithfulness(0.71, NULL, 4)
+    told = replace(CIRCUIT, held=held, held_faithfulness=figure)
+    said = texts(visit(experiment=kept(store, told)))
     assert "held as on the prompt, which is what the graph speaks of: errors counted 0.71" in said
     assert "removed 0.48; random ones: median 0.13, 95th percentile 0.26, 98" in said
     assert "held as on the prompt" not in texts(visit(experiment=kept(store)))
-    now: dict[Way, Point] = {"count": Point(4, "count", Estimate(0.35, n=1)), "held": held[0]}
-    assert figures.now(now).endswith("with attention patterns and norms held **0.71**")
+    point = Point(4, "count", Estimate(0.35, n=1))
+    now = figures.of_shown(ShownFigures({"count": point}, Faithfulness(0.25, NULL, 4, n=1), figure))
+    assert "with attention patterns and norms held **0.71** (random sets: 95th percent" in now
+    assert f":red[random sets: 95th percentile 0.26, 200 draws; {NOT_BETTER}]" in now
 
 
 def test_what_to_beware_of_stands_above_the_graph(store: Store) -> None:  # noqa: F811

@@ -133,18 +133,17 @@ def test_a_part_is_judged_as_it_was_when_it_was_found(engine: LocalEngine) -> No
     whole = proven(engine, graph(engine, share=0.7), text(), (7,), (9,), draws=5)
     assert whole.baseline == "zero" and Circuit.from_json(whole.to_json()) == whole
     shown = Shown(engine, whole)
-    held = {p.errors: p for p in whole.held}["count"].faithfulness
-    nothing = shown.judge([])["count"].faithfulness
+    held = whole.held_faithfulness
+    nothing = shown.judge([]).faithfulness
     assert nothing is not None and nothing.value == pytest.approx(0, abs=1e-6)
     found = shown.judge([n.id for n in whole.nodes])
-    still = found.pop("held").faithfulness
-    assert held and still and still.value == pytest.approx(held.value, abs=1e-4)
+    assert held and found.held and found.held.value == pytest.approx(held.value, abs=1e-4)
     last = [p for p in whole.curves if p.nodes == max(p.nodes for p in whole.curves)]
-    assert {p.errors: p.faithfulness for p in last} == {
-        way: replace(point.faithfulness, value=pytest.approx(point.faithfulness.value, abs=1e-4))
-        for way, point in found.items() if point.faithfulness
+    assert {p.errors: p.share for p in last} == {
+        way: replace(point.share, value=pytest.approx(point.share.value, abs=1e-4))
+        for way, point in found.points.items() if point.share
     }  # fmt: skip
-    assert found["count"].faithfulness != found["remove"].faithfulness
+    assert found.points["count"].share != found.points["remove"].share
 
 
 def test_what_is_predicted_of_a_node_is_what_a_trace_says(engine: LocalEngine) -> None:
@@ -199,7 +198,10 @@ def test_paths_are_run_too(engine: LocalEngine) -> None:
     dictionaries = list(engine.dictionaries.values())
     paths = weights_circuit(engine.lm, dictionaries, text(), FromLogit((7,), (9,)))
     circuit = proven(engine, paths, text(), (7,), (9,), draws=5)
-    assert circuit.faithfulness is not None
+    assert circuit.faithfulness is not None and circuit.faithfulness.null.draws == 5
+    strongest = next(n for n in circuit.nodes if n.exact is not None)
+    ((id, _, measured),) = check_nodes(engine, circuit, [strongest.id])["pairs"]
+    assert (id, measured) == (strongest.id, pytest.approx(strongest.exact, abs=1e-5))
     assert any("run freely" in note and "attention" in note for note in circuit.notes)
     pairs = check_nodes(engine, circuit)["pairs"]
     given = {n.id: n.effect or 0.0 for n in circuit.nodes}

@@ -14,11 +14,14 @@ from app.circuits.starts import FeatureAt, ScoreAt, parse
 from app.wording import share
 from backend.ablation.asked import Case
 from backend.circuits.exchange import to_circuit_tracer
+from backend.circuits.figure_text import NOT_BETTER
 from backend.circuits.records import (
     Circuit,
     Edge,
     Estimate,
+    Faithfulness,
     Node,
+    NullFaithfulness,
     Point,
     Prompt,
     error_id,
@@ -56,8 +59,11 @@ EDGES = (
 CIRCUIT = Circuit(
     "sparse-features", "tiny", (Prompt("the dog", TOKENS),), "logit( sat)", NODES, EDGES, "zero",
     ("resid",), TOKENS, clean=Estimate(3.0), empty=Estimate(0.5),
+    faithfulness=Faithfulness(
+        0.9, NullFaithfulness(0.1, 0.0, 0.2, 0.16, 200, 0.98), 4, "count", 0.8, 1.0, 20
+    ),
     curves=(
-        Point(2, "count", Estimate(0.7, 0.6, 0.8, 20), null=Estimate(0.1, 0.0, 0.2, 200)),
+        Point(2, "count", Estimate(0.7, 0.6, 0.8, 20)),
         Point(4, "count", Estimate(0.9, 0.8, 1.0, 20)),
         Point(4, "remove", Estimate(0.3, 0.2, 0.4, 20)),
     ),
@@ -218,13 +224,15 @@ def test_a_circuit_opens_by_its_link(store: Store) -> None:
     page = visit(experiment=kept(store))
     assert len(graph(page)["nodes"]) == len(NODES)
     said = texts(page)
-    assert "faithfulness** 0.90 [0.80, 1.00]" in said and "removed 0.30" in said
+    assert "faithfulness** 0.90 [0.80, 1.00] (random sets: 95th percentile 0.16, 200" in said
+    assert "removed 0.30" in said and "of all 4 nodes" in said and NOT_BETTER not in said
     assert "on the model 3.00" in said
 
 
 def test_the_curves_stand_below_with_their_null(store: Store) -> None:
     page = visit(experiment=kept(store))
-    assert "Random active nodes of the same make, 200 draws of 2: median 0.10" in texts(page)
+    said = texts(page)
+    assert "Random active nodes of the same make, 200 draws: median 0.10, 95th percentile" in said
     assert len(page.get("plotly_chart")) == 1
     bare = replace(CIRCUIT, curves=())
     assert not visit(experiment=kept(store, bare)).get("plotly_chart")
@@ -234,7 +242,7 @@ def test_pruned_it_keeps_error_terms_and_says_what_was_measured(store: Store) ->
     page = visit(experiment=kept(store), nodes="3", edges="1")
     inside = {one["id"]: one["inside"] for one in graph(page)["nodes"]}
     assert inside == {n.id: True for n in NODES if n not in NODES[3:5]} | {NODES[4].id: False}
-    assert "measured at 2 nodes; random nodes 0.10" in texts(page)
+    assert "of all 4 nodes" in texts(page)
 
 
 def test_pins_hidden_nodes_and_groups_are_kept_with_the_circuit(store: Store) -> None:

@@ -10,8 +10,17 @@ from backend.circuits.effects import effects
 from backend.circuits.examples import Examples, again, gather
 from backend.circuits.grounds import Grounds
 from backend.circuits.judging import Judge
-from backend.circuits.proof import clear, judged, prove, share
-from backend.circuits.records import Circuit, Edge, Estimate, Node, Point, Prompt
+from backend.circuits.proof import clear, judge_with_null, judged, prove, share
+from backend.circuits.records import (
+    Circuit,
+    Edge,
+    Estimate,
+    Faithfulness,
+    Node,
+    NullFaithfulness,
+    Point,
+    Prompt,
+)
 from backend.circuits.sparse_features import Settings, sparse_features
 from backend.circuits.table import Table, grid
 from backend.circuits.tasks import TWINS, pairs
@@ -129,13 +138,14 @@ def test_curves_go_from_nothing_to_one() -> None:
     found = prove(judge, table, [2, len(table)], nulls=[2], draws=30)
     assert found.clear
     full = found.at(len(table), "count")
-    assert full and full.faithfulness and full.completeness
-    assert full.faithfulness.value == pytest.approx(1, abs=1e-3)
+    assert full and full.share and full.completeness
+    assert full.share.value == pytest.approx(1, abs=1e-3)
     assert full.completeness.value == pytest.approx(0, abs=1e-3)
-    few = found.at(2, "count")
-    assert few and few.null and few.null.n == 30 and few.null_95 is not None
-    assert few.null.low is not None and few.null.low <= few.null.value <= few.null_95
-    assert judged(judge, table, table.first([2])[0]).faithfulness == few.faithfulness
+    few, point = found.figures[2], found.at(2, "count")
+    assert few.null.draws == 30 and few.null.low <= few.null.median <= few.null.percentile_95
+    assert point and point.share and few.value == point.share.value
+    assert judged(judge, table, table.first([2])[0]).share == point.share
+    assert judge_with_null(judge, table, table.first([2])[0], draws=30) == (point, few)
     assert {point.errors for point in found.points} == set(WAYS)
 
 
@@ -147,8 +157,8 @@ def test_nearer_counts_random_sets_that_end_further_from_the_model() -> None:
     judge, n = Judge(lm, grounds, some), len(table) // 2  # pyright: ignore
     sets = torch.cat([table.first([n]), table.alike(torch.arange(n), 40, 0)])
     off = abs(judge.run(table, sets).mean(1) - judge.clean.mean())
-    point = prove(judge, table, [n], nulls=[n], draws=40).at(n, "count")
-    assert point and point.nearer == pytest.approx((off[1:] > off[0]).mean())
+    figure = prove(judge, table, [n], nulls=[n], draws=40).figures[n]
+    assert figure.null.nearer == pytest.approx((off[1:] > off[0]).mean())
     assert (off[1:] > off[0]).mean() > 0
 
 
@@ -196,9 +206,11 @@ def record() -> Circuit:
     node = Node("a/3@1", "feature", 0, 1, "a", 3, -0.5, 2.0)
     goal = Node("logit/target@*", "logit", 2, label="<b>")
     share_ = Estimate(0.5, 0.4, 0.6, 9)
+    null = NullFaithfulness(0.1, 0.0, 0.3, 0.25, 200, 0.99)
+    figure = Faithfulness(0.5, null, 1, "count", 0.4, 0.6, 9)
     return Circuit(
         "sparse-features", "m", (Prompt("a b", ("a", " b"), (1, 2), " c"),), "t", (node, goal),
-        (Edge(node.id, goal.id, -0.5),), "zero", ("a",), ("a", " b"), faithfulness=share_,
+        (Edge(node.id, goal.id, -0.5),), "zero", ("a",), ("a", " b"), faithfulness=figure,
         curves=(Point(1, "count", share_),), error_share={"a": 0.1}, notes=("cut",),
     )  # fmt: skip
 

@@ -17,17 +17,19 @@ def circuit(engine) -> Circuit:  # noqa: F811
 
 def test_the_whole_graph_is_its_point_of_the_curve(engine, circuit: Circuit) -> None:  # noqa: F811
     found = Shown(engine, Circuit.from_json(circuit.to_json())).judge([n.id for n in circuit.nodes])
+    assert found.faithfulness and found.faithfulness.null.draws == 200
     for way in ("count", "keep", "remove"):
         (stored,) = [p for p in circuit.curves if (p.nodes, p.errors) == (12, way)]
-        assert found[way].nodes == 12
-        for name in ("faithfulness", "completeness"):
-            now, then = getattr(found[way], name), getattr(stored, name)
+        assert found.points[way].nodes == 12
+        for name in ("share", "completeness"):
+            now, then = getattr(found.points[way], name), getattr(stored, name)
             assert (now and now.value) == (then and pytest.approx(then.value, abs=1e-4))
 
 
 def test_nothing_of_it_is_nothing(engine, circuit: Circuit) -> None:  # noqa: F811
-    found = Shown(engine, circuit).judge([])["count"]
+    found = Shown(engine, circuit).judge([])
     assert found.faithfulness is not None and found.faithfulness.value == pytest.approx(0)
+    assert not found.faithfulness.better_than_random
 
 
 def test_a_circuit_without_a_baseline_cannot_be_judged(engine) -> None:  # noqa: F811

@@ -1,7 +1,6 @@
 """The three figures above the graph: faithfulness, error share, nodes; and what they rest on."""
 
 from collections import defaultdict
-from collections.abc import Mapping
 
 import streamlit as st
 
@@ -9,15 +8,17 @@ from app import session
 from app.circuits import layout
 from app.circuits.opened import Open
 from app.wording import ABSENT, count, measure, plural, share
-from backend.circuits.effect_check_text import describe_agreement
-from backend.circuits.records import EffectCheck, Errors, Estimate, Point, Way
+from backend.circuits.figure_text import describe_agreement, describe_null, format_share
+from backend.circuits.records import EffectCheck, Errors, Estimate, Faithfulness
+from backend.circuits.shown_figures import ShownFigures
 from feature_store.graphs import Part
 
-Measured = Mapping[Way, Point] | str | None
+Measured = ShownFigures | str | None
 """Of what is shown; a sentence where it cannot be had; None while it is on its way."""
 STABLE = 0.95
 """Of draws of the prompts."""
 NAMES: dict[Errors, str] = {"count": "errors counted", "keep": "kept", "remove": "removed"}
+ERRORS_SAID: dict[Errors, str] = {"count": "counted", "keep": "kept", "remove": "removed"}
 HELD = "with attention patterns and norms held"
 
 
@@ -26,7 +27,7 @@ def draw(found: Open, part: Part, measured: Measured) -> None:
     n = len(part.judged)
     parts = [
         *scores(found),
-        f"**faithfulness** {now(measured) or faithfulness(found, n, measured)}",
+        f"**faithfulness** {faithfulness(found, n, measured)}",
         *([f"**error share** {shown}"] if (shown := errors(part)) != ABSENT else []),
         f"**nodes** {count(n)} of {count(found.graph.judged)}",
         *stable(found, part),
@@ -37,13 +38,14 @@ def draw(found: Open, part: Part, measured: Measured) -> None:
 
 HELP = (
     "Faithfulness: (F(C) − F(∅)) ÷ (F(M) − F(∅)), with the rest of the nodes really ablated; error "
-    "terms in the circuit count as nodes. Attribution graphs, traces and paths speak of a model "
-    "whose attention patterns and norms stay as on the prompt: they are run with both left free, "
-    "and with both held. Error share: |error effects| ÷ all |effects| among the shown nodes of the "
-    "dictionary where it is largest; successive cuts of a stream are not summed. Stable edges: "
-    "those that keep their sign and stay above the weakest edge of the graph in at least 95 % of "
-    "bootstrap draws of the prompts; each edge's own share stands beside its node. Effects against "
-    "ablation: the strongest nodes were ablated one by one, and their estimated effects are "
+    "terms in the circuit count as nodes. Beside it the 95th percentile of random sets: as many "
+    "active nodes of every dictionary and slot, run alike. Attribution graphs, traces and paths "
+    "speak of a model whose attention patterns and norms stay as on the prompt: they are run with "
+    "both left free, and with both held. Error share: |error effects| ÷ all |effects| among the "
+    "shown nodes of the dictionary where it is largest; successive cuts of a stream are not "
+    "summed. Stable edges: those that keep their sign and stay above the weakest edge of the graph "
+    "in at least 95 % of bootstrap draws of the prompts; each edge's own share stands beside its node. "
+    "Effects against ablation: the strongest nodes were ablated one by one, and their estimated effects are "
     "compared with what that measured."
 )
 
@@ -74,25 +76,58 @@ def scores(found: Open) -> list[str]:
             if facts.get(name) is not None]  # fmt: skip
 
 
-def now(measured: Measured) -> str:
-    """Of exactly what is shown."""
-    if not isinstance(measured, Mapping) or measured["count"].faithfulness is None:
-        return ""
-    found = measured["count"].faithfulness
-    shares = {way: ratio(one.faithfulness.value) for way, one in measured.items()
-              if one.faithfulness}  # fmt: skip
-    others = [f"{name} {shares[way]}" for way, name in NAMES.items()
+def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
+    """Of exactly the `n` nodes shown, when that is measured; else of the whole graph."""
+    if isinstance(measured, ShownFigures):
+        return of_shown(measured)
+    told = whole(found, n)
+    if measured:
+        return f"{told} (not of what is shown: {session.literal(measured)})"
+    return told
+
+
+def of_shown(measured: ShownFigures) -> str:
+    """The figure of what is shown, its null beside it, and what else was measured of it."""
+    figure = measured.faithfulness
+    if figure is None:
+        return f"{ABSENT} (the model is not clearly better than the empty circuit)"
+    shares = {way: point.share for way, point in measured.points.items() if point.share}
+    others = [f"{name} {ratio(shares[way].value)}" for way, name in NAMES.items()
               if way in shares and way != "count"]  # fmt: skip
-    complete = measured["count"].completeness
+    complete = measured.points["count"].completeness
     others += [f"completeness {ratio(complete.value)}"] if complete else []
-    return (
-        f"{estimate(found)} (errors counted; {'; '.join(others)}; of what is shown, measured now "
-        f"on {plural(found.n, 'prompt')}{beyond(found)})"
-        + (f", {HELD} **{shares['held']}**" if "held" in shares else "")
+    said = (
+        f"{estimate(figure)} ({null(figure)}; errors counted; {'; '.join(others)}; of what is "
+        f"shown, measured now on {plural(figure.n, 'prompt')}{beyond(figure)})"
     )
+    if measured.held is None:
+        return said
+    return f"{said}, {HELD} **{estimate(measured.held)}** ({null(measured.held)})"
 
 
-def beyond(found: Estimate) -> str:
+def whole(found: Open, n: int) -> str:
+    """The stored figure of the whole graph, with its null."""
+    figure = found.circuit.faithfulness
+    if figure is None:
+        return f"{ABSENT} not measured"
+    others = [
+        f"{NAMES[p.errors]} {ratio(p.share.value)}"
+        for p in found.circuit.curves
+        if p.nodes == figure.nodes and p.errors != figure.errors and p.share
+    ]
+    more = f"; {', '.join(others)}" if others else ""
+    where = "" if figure.nodes == n else f"; of all {count(figure.nodes)} nodes"
+    said = f"{null(figure)}; errors {ERRORS_SAID[figure.errors]}{more}{where}{beyond(figure)}"
+    return f"{estimate(figure)} ({said})"
+
+
+def null(figure: Faithfulness) -> str:
+    """What random sets reach; in red where the circuit is not better."""
+    said = describe_null(figure)
+    return said if figure.better_than_random else f":red[{said}]"
+
+
+def beyond(found: Faithfulness) -> str:
     """What a share outside of 0 to 1 means, in words."""
     if not -1 <= found.value <= 2:
         return "; far outside 0 to 1: F(M) − F(∅) is small beside what nodes do, so it means little"
@@ -103,42 +138,12 @@ def beyond(found: Estimate) -> str:
     return ""
 
 
-def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
-    """Of the strongest n nodes, as measured; else of the nearest number that was."""
-    if isinstance(measured, Mapping):
-        return f"{ABSENT} (the model is not clearly better than the empty circuit)"
-    points = [p for p in found.circuit.curves if p.errors == "count" and p.faithfulness]
-    if not points:
-        whole = found.circuit.faithfulness
-        why = f": {session.literal(measured)}" if measured else ""
-        return estimate(whole) + " (of the whole graph)" if whole else f"{ABSENT} not measured{why}"
-    near = min(points, key=lambda p: (abs(p.nodes - n), p.nodes))
-    assert near.faithfulness is not None, "chosen so above"
-    said = estimate(near.faithfulness)
-    others = [
-        f"{NAMES[p.errors]} {ratio(p.faithfulness.value)}"
-        for p in found.circuit.curves
-        if p.nodes == near.nodes and p.errors != "count" and p.faithfulness
-    ]
-    more = f"; {', '.join(others)}" if others else ""
-    where = "" if near.nodes == n else f", measured at {count(near.nodes)} nodes"
-    return f"{said} (errors counted{more}{where}{null(near)}{beyond(near.faithfulness)})"
-
-
-def null(point: Point) -> str:
-    """What random nodes reach."""
-    return "" if point.null is None else f"; random nodes {ratio(point.null.value)}"
-
-
 def ratio(value: float) -> str:
-    """A share of F(M) − F(∅): two decimals are all that it deserves."""
-    if abs(value) >= 10:
-        return measure(value, 2)
-    rounded = round(value, 2) + 0.0  # no −0
-    return f"{rounded:.2f}".replace("-", "−")
+    """A share of F(M) - F(∅): two decimals are all that it deserves."""
+    return format_share(value)
 
 
-def estimate(one: Estimate | None) -> str:
+def estimate(one: Faithfulness | Estimate | None) -> str:
     """0.91 [0.86, 0.95]"""
     if one is None:
         return ABSENT

@@ -4,7 +4,7 @@ Work is done by one thread behind all visitors, a pass of the model at a time; w
 kept, so that it is asked once. The page looks in until it is there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -16,7 +16,7 @@ from app.circuits.opened import Open
 from app.circuits.taking import circuit_of
 from app.model_cache import forget_frames
 from app.session import Place
-from backend.circuits.records import Point, Way
+from backend.circuits.shown_figures import ShownFigures
 from feature_store.errors import InputError
 from feature_store.graphs import Part
 from feature_store.permissions import require_costly_work_allowed
@@ -94,7 +94,7 @@ def engine_of(place: Place) -> Any:
     return live.ask(place.file)
 
 
-def view(place: Place, found: Open, part: Part) -> Mapping[Way, Point] | str | None:
+def view(place: Place, found: Open, part: Part) -> ShownFigures | str | None:
     """Faithfulness of what is shown; a sentence where it cannot be had; None while it is on its
     way."""
     if problem := why_not(place, found):

@@ -15,8 +15,8 @@ from app.commands.steer import plain
 from app.commands.terminal import console, print_json
 from app.wording import count, measure, signed
 from backend.ablation.asked import Case, read_jsonl
-from backend.circuits.effect_check_text import describe_agreement
-from backend.circuits.records import Circuit, Estimate
+from backend.circuits.figure_text import describe_agreement, describe_null
+from backend.circuits.records import Circuit, Estimate, Faithfulness
 from backend.run_work import count_circuit
 from feature_store.errors import InputError, pick
 from feature_store.reader import HarvestFile
@@ -125,9 +125,9 @@ def keep(store: Store, live: "LocalEngine", asked: Asked, found: Circuit, file: 
 
 
 def as_data(live: "LocalEngine", asked: Asked, found: Circuit, kept: str) -> dict[str, Any]:
-    """The circuit as plain data; estimates as numbers, their intervals beside them."""
-    estimates = {name: getattr(found, name) for name in ("faithfulness", "completeness", "clean",
-                                                         "empty")}  # fmt: skip
+    """The circuit as plain data; estimates as numbers, their intervals beside them. Faithfulness is
+    an object that holds its value, its interval and its null."""
+    estimates = {name: getattr(found, name) for name in ("completeness", "clean", "empty")}
     return {
         **found.to_json(),
         **{name: one.value if one else None for name, one in estimates.items()},
@@ -141,13 +141,15 @@ def show(found: Circuit, kept: str) -> None:
     out = console()
     out.print(Text(f"{found.method}: {plain(found.target)}"))
     facts = [f"{count(len(found.nodes))} nodes, {count(len(found.edges))} edges"]
-    for name in ("faithfulness", "completeness"):
-        if one := getattr(found, name):
-            facts.append(f"{name} {estimate(one)}")
-    held = next((p.faithfulness for p in found.held if p.errors == "count"), None)
-    if held:
-        facts.append(f"with patterns and norms held {estimate(held)}")
+    if found.completeness:
+        facts.append(f"completeness {estimate(found.completeness)}")
     out.print(Text(" · ".join(facts)))
+    figures = (("faithfulness", found.faithfulness),
+               ("with patterns and norms held", found.held_faithfulness))  # fmt: skip
+    for name, figure in figures:
+        if figure:
+            style = "" if figure.better_than_random else "yellow"
+            out.print(Text(f"{name} {estimate(figure)} · {describe_null(figure)}", style=style))
     stable = [edge.stability for edge in found.edges if edge.stability is not None]
     if stable:
         n = sum(one >= STABLE for one in stable)
@@ -177,7 +179,7 @@ def show(found: Circuit, kept: str) -> None:
         out.print(Text(f"kept as {kept}"))
 
 
-def estimate(one: Estimate) -> str:
+def estimate(one: Estimate | Faithfulness) -> str:
     """0.91 [0.86, 0.95]"""
     if one.low is None:
         return measure(one.value, 2)

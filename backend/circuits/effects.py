@@ -200,9 +200,9 @@ def integrated(
         off, allowed = (sums - moved).abs().sum(1), FITS * float(moved.abs().sum())
         if float(off.sum()) <= allowed or 3 * steps > MOST_STEPS:
             break
-        least, order = off.sort()
-        rest = order[least.cumsum(0) > SMALL_PART * allowed]
-        open_ = open_[torch.isin(open_, rest)]
+        least, order = off[open_].sort()
+        budget = SMALL_PART * allowed - float(off.sum() - off[open_].sum())
+        open_ = open_[order[~(least.cumsum(0) <= budget)]]
         done, steps = steps, 3 * steps
     return _collected(site, roads, mean, moved, sums, steps)
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from backend.circuits.records import Circuit, Kind, Node
+from backend.circuits.records import FIGURES, Circuit, Kind, Node
 from feature_store.errors import InputError
 
 OWN = "saefari"
@@ -75,7 +75,15 @@ def to_graphml(circuit: Circuit) -> str:
         _declare(root, f"n_{name}", "node", name, kind)
     for name in ("weight", "stability"):
         _declare(root, f"e_{name}", "edge", name, "double")
+    figures = {name: figure for name in FIGURES if (figure := getattr(circuit, name)) is not None}
+    for name in figures:
+        for part, kind in FIGURE_PARTS.items():
+            _declare(root, f"g_{name}_{part}", "graph", f"{name}_{part}", kind)
     graph = ET.SubElement(root, f"{{{GRAPHML}}}graph", edgedefault="directed")
+    for name, figure in figures.items():
+        for part in FIGURE_PARTS:
+            holder = figure if hasattr(figure, part) else figure.null
+            _data(graph, f"g_{name}_{part}", getattr(holder, part))
     for node in circuit.nodes:
         element = ET.SubElement(graph, f"{{{GRAPHML}}}node", id=_legal(node.id))
         for name in NODE_FIELDS:
@@ -103,6 +111,15 @@ NODE_FIELDS = {
     "label": "string",
     "exact": "double",
 }
+FIGURE_PARTS = {
+    "value": "double",
+    "nodes": "long",
+    "errors": "string",
+    "percentile_95": "double",
+    "draws": "long",
+    "better_than_random": "boolean",
+}
+"""Of a circuit's faithfulness and its null, as attributes of the graph."""
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -213,7 +230,10 @@ def _declare(root: ET.Element, id: str, of: str, name: str, kind: str) -> None:
 
 def _data(element: ET.Element, key: str, value: str | int | float) -> None:
     found = ET.SubElement(element, f"{{{GRAPHML}}}data", key=key)
-    found.text = repr(value) if isinstance(value, float) else _legal(str(value))
+    if isinstance(value, bool):
+        found.text = str(value).lower()
+    else:
+        found.text = repr(value) if isinstance(value, float) else _legal(str(value))
 
 
 def _legal(text: str) -> str:

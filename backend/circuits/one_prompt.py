@@ -10,19 +10,22 @@ what the graph says anything about.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from backend.ablation.laying import Laid
 from backend.ablation.prompts import Prompts
 from backend.attribution.targets import Target
 from backend.circuits.aims import Aim, capped, chosen, likeliest
-from backend.circuits.checking import table_of
+from backend.circuits.checked_effects import CHECKED, compare_effects
+from backend.circuits.checking import predicted, table_of
+from backend.circuits.exact import exact
 from backend.circuits.examples import Examples
 from backend.circuits.frozen import hold_still
 from backend.circuits.grounds import Grounds, Site
 from backend.circuits.judging import Judge
 from backend.circuits.proof import DRAWS, Said, prove
-from backend.circuits.records import Circuit
+from backend.circuits.records import Circuit, EffectCheck, Node
 from backend.circuits.replacement import layer_of
 from backend.circuits.sparse_features import chosen as dictionaries_of
 from backend.circuits.table import Table, grid
@@ -30,6 +33,7 @@ from backend.circuits.words import prompt_of
 from backend.engine import LocalEngine
 from backend.live import Text
 
+ABLATED = ("feature", "error")
 CAPPED = (
     "the graph explains them before the cap and ablation measures them after it, so what is "
     "predicted and what is measured agree only approximately."
@@ -63,13 +67,34 @@ def proven(
     proof = prove(judge, table, [*grid(size), size], nulls=nulls, draws=draws, said=said)
     held = prove(held_still(judge), table, nulls, nulls=nulls, draws=draws, said=said)
     here = proof.at(size, "count")
+    nodes, check = measured(engine, grounds, examples, circuit, kept)
     return replace(
-        circuit, baseline="zero", clean=proof.clean, empty=proof.empty, curves=proof.points,
-        faithfulness=here and here.faithfulness, completeness=here and here.completeness,
-        held=held.points,
+        circuit, nodes=nodes, effect_check=check, baseline="zero", clean=proof.clean,
+        empty=proof.empty, curves=proof.points,
+        faithfulness=proof.figures.get(size), completeness=here and here.completeness,
+        held=held.points, held_faithfulness=held.figures.get(size),
         facts={**circuit.facts, **facts_of(examples, answers, against)},
         notes=(*circuit.notes, *free(engine, circuit, table), *capped(engine.lm, CAPPED)),
     )  # fmt: skip
+
+
+def measured(
+    engine: LocalEngine, grounds: Grounds, examples: Examples, circuit: Circuit, kept: Table
+) -> tuple[tuple[Node, ...], EffectCheck | None]:
+    """The circuit's nodes, the strongest with what their exact ablation measured, and how well that
+    agrees with what the graph predicts of them. `kept` has the nodes in the circuit's order."""
+    there = [n.id for n in circuit.nodes if n.dictionary in kept.names and n.kind in ABLATED]
+    top = kept.rows(torch.arange(min(CHECKED, len(kept))))
+    if not len(top):
+        return circuit.nodes, None
+    found = exact(engine.lm, grounds, examples, top.which, top.slot, top.feature)
+    known = dict(zip(there, found.tolist(), strict=False))
+    nodes = tuple(replace(n, exact=known.get(n.id)) for n in circuit.nodes)
+    said = predicted(circuit)
+    both = [id for id in known if id in said]
+    estimated = np.array([said[id] for id in both], dtype=np.float64)
+    values = np.array([known[id] for id in both], dtype=np.float64)
+    return nodes, compare_effects(estimated, values)
 
 
 def held_still(judge: Judge) -> Judge:
@@ -121,14 +146,15 @@ def with_others(kept: Table, sites: Sequence[Site]) -> Table:
         (int(k), int(s), int(i))
         for k, s, i in zip(kept.which, kept.slot, kept.feature, strict=True)
     }
-    more: list[tuple[int, int, int]] = []
-    for k, site in enumerate(sites):
+    more: dict[tuple[int, int, int], None] = {}
+    for site in sites:
+        k = kept.names.index(site.dictionary.name)
         active = site.reading.active
         slots = site.slot[active.row, active.position].tolist()
         found = [(k, s, i) for s, i in zip(slots, active.feature.tolist(), strict=True)]
         found += [(k, s, -1) for s in site.slot[site.slot >= 0].tolist()]
-        more += [one for one in found if one not in there]
-    which, slot, feature = torch.tensor(more, dtype=torch.long).reshape(-1, 3).T
+        more |= dict.fromkeys(one for one in found if one not in there)
+    which, slot, feature = torch.tensor(list(more), dtype=torch.long).reshape(-1, 3).T
     nothing = torch.zeros(len(more), dtype=torch.double)
     active = torch.ones(len(more), dtype=torch.bool)
     columns = (which, slot, feature, nothing, nothing, active)

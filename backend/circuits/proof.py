@@ -1,4 +1,4 @@
-"""Faithfulness and completeness of nodes by real ablation, with a null beside them.
+"""Faithfulness and completeness of nodes by real ablation; faithfulness with its null beside it.
 
 faithfulness = (F(C) - F(∅)) ÷ (F(M) - F(∅)), a ratio of means over prompts: C keeps the nodes and
 has everything else at its baseline, ∅ keeps none, M is the whole model. completeness is the same of
@@ -7,16 +7,23 @@ in F(∅). Nothing is said where F(M) - F(∅) does not exceed 3 standard errors
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from backend.ablation.intervals import estimate
 from backend.circuits.judging import Judge
-from backend.circuits.records import ERRORS, Errors, Estimate, Point
+from backend.circuits.records import (
+    ERRORS,
+    Errors,
+    Estimate,
+    Faithfulness,
+    NullFaithfulness,
+    Point,
+)
 from backend.circuits.table import Table
 
 CLEAR = 3.0
@@ -37,6 +44,8 @@ class Proof:
     empty: Estimate
     clear: bool
     """Whether F(M) - F(∅) exceeds its standard errors enough for a share of it to mean anything."""
+    figures: dict[int, Faithfulness] = field(default_factory=dict)
+    """By number of nodes, for the sizes that random sets were run of."""
 
     def at(self, nodes: int, errors: Errors) -> Point | None:
         """The point of that size and way with errors."""
@@ -49,24 +58,24 @@ def prove(
     sizes: Sequence[int],
     *,
     nulls: Sequence[int] = (),
+    errors: Errors = "count",
     draws: int = DRAWS,
     seed: int = 0,
     said: Said | None = None,
 ) -> Proof:
     """Judge the strongest nodes, `sizes` of them, in all three ways with error terms.
 
-    `nulls` are the sizes for which random sets of the same make are run too.
+    `nulls` are the sizes of which faithfulness is told: random sets of the same make are run, too,
+    with error terms as `errors` says.
     """
     sizes = sorted({*sizes, *nulls})
     sets = table.first([0, *sizes])
     points: list[Point] = []
-    base: np.ndarray | None = None
-    for errors in ERRORS:
-        way: Errors = errors  # pyright: ignore[reportAssignmentType] - ERRORS are its members
+    empty: dict[str, np.ndarray] = {}
+    for way in ERRORS:
         kept = _run(judge, table, sets, way, False, said)
         left = _run(judge, table, sets[1:], way, True, said)
-        if base is None:
-            base = kept[0]
+        empty[way] = kept[0]
         if not clear(judge.clean, kept[0]):
             points += [Point(size, way) for size in sizes]
             continue
@@ -79,12 +88,19 @@ def prove(
                     share(left[i], kept[0], judge.clean, seed),
                 )  # fmt: skip
             )
-    assert base is not None, "there is a way with error terms"
-    found = Proof(
+    base = empty["count"]
+    figures: dict[int, Faithfulness] = {}
+    for point in points:
+        if draws and point.share and point.errors == errors and point.nodes in nulls:
+            chosen = torch.arange(min(point.nodes, len(table)))
+            null = run_null(
+                judge, table, chosen, point.share, empty[errors], errors, draws, seed, said
+            )
+            figures[point.nodes] = faithfulness_of(point, point.share, null)
+    return Proof(
         tuple(points), of(judge.clean[:, None], seed), of(base[:, None], seed),
-        clear(judge.clean, base),
+        clear(judge.clean, base), figures,
     )  # fmt: skip
-    return _with_nulls(found, judge, table, nulls, draws, seed, base, said)
 
 
 def judged(
@@ -141,23 +157,39 @@ def _run(
     return judge.run(table, sets, errors, without=without, tick=tick)
 
 
-def _with_nulls(
-    found: Proof, judge: Judge, table: Table, nulls: Sequence[int], draws: int, seed: int,
-    empty: np.ndarray, said: Said | None,
-) -> Proof:  # fmt: skip
-    if not draws or not found.clear:
-        return found
-    points = list(found.points)
-    for size in nulls:
-        sets = table.alike(torch.arange(min(size, len(table))), draws, seed)
-        tick = None if said is None else lambda done, total: said(done, total, "random sets")
-        values = judge.run(table, sets, "count", tick=tick).mean(1)
-        shares = (values - empty.mean()) / (judge.clean.mean() - empty.mean())
-        low, middle, high, top = np.quantile(shares, [0.025, 0.5, 0.975, 0.95])
-        null = Estimate(float(middle), float(low), float(high), draws)
-        at = next(i for i, p in enumerate(points) if (p.nodes, p.errors) == (size, "count"))
-        here = points[at].faithfulness
-        # A share of 1.8 is as far from the model as one of 0.2: more is not better.
-        nearer = here and float((abs(shares - 1) > abs(here.value - 1)).mean())
-        points[at] = replace(points[at], null=null, null_95=float(top), nearer=nearer)
-    return replace(found, points=tuple(points))
+def run_null(
+    judge: Judge, table: Table, chosen: Int[Tensor, "m"], own: Estimate, empty: np.ndarray,
+    errors: Errors, draws: int, seed: int = 0, said: Said | None = None,
+) -> NullFaithfulness:  # fmt: skip
+    """Run random sets of as many nodes in every dictionary and slot as the rows `chosen` have.
+
+    `own` is the share that the chosen nodes have and `empty` F(∅), one value a prompt.
+    """
+    sets = table.alike(chosen, draws, seed)
+    tick = None if said is None else lambda done, total: said(done, total, "random sets")
+    values = judge.run(table, sets, errors, tick=tick).mean(1)
+    shares = (values - empty.mean()) / (judge.clean.mean() - empty.mean())
+    low, median, high, top = map(float, np.quantile(shares, [0.025, 0.5, 0.975, 0.95]))
+    # A share of 1.8 is as far from the model as one of 0.2: more is not better.
+    nearer = float((abs(shares - 1) > abs(own.value - 1)).mean())
+    return NullFaithfulness(median, low, high, top, draws, nearer)
+
+
+def faithfulness_of(point: Point, own: Estimate, null: NullFaithfulness) -> Faithfulness:
+    """A point's share and its null as one figure."""
+    return Faithfulness(own.value, null, point.nodes, point.errors, own.low, own.high, own.n)
+
+
+def judge_with_null(
+    judge: Judge, table: Table, member: Bool[Tensor, "n"], draws: int = DRAWS, seed: int = 0
+) -> tuple[Point, Faithfulness | None]:
+    """Judge one set of nodes, error terms counted, and random sets of the same make drawn from all
+    of `table`; no figure where the whole model is not clearly better than the empty circuit."""
+    point = judged(judge, table, member, seed=seed)
+    if point.share is None:
+        return point, None
+    nothing = torch.zeros_like(member)[None]
+    empty = judge.run(table, nothing, "count")[0]
+    chosen = member.nonzero()[:, 0]
+    null = run_null(judge, table, chosen, point.share, empty, "count", draws, seed)
+    return point, faithfulness_of(point, point.share, null)

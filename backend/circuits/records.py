@@ -5,22 +5,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
+from backend.circuits.format_1 import read_format_1
 from feature_store.errors import InputError
 
 Kind = Literal["feature", "error", "token", "logit", "head"]
 Baseline = Literal["zero", "mean", "resample", "pair"]
 Errors = Literal["count", "keep", "remove"]
 """Error terms in a judged circuit: nodes like others, always there, or never there."""
-Way = Literal["count", "keep", "remove", "held"]
-"""How a circuit was judged; held: patterns and norms as on the prompt, errors counted."""
 
 KINDS: tuple[str, ...] = get_args(Kind)
 BASELINES: tuple[str, ...] = get_args(Baseline)
-ERRORS: tuple[str, ...] = get_args(Errors)
-FORMAT = 1
-"""Of the JSON."""
+ERRORS: tuple[Errors, ...] = get_args(Errors)
+FORMAT = 2
+"""Of the JSON. Format 1, in which faithfulness could stand without its null, is still read."""
 LEAST_SPEARMAN, SLOPES = 0.95, (0.9, 1.1)
 """The bar for estimated effects against exact ablation."""
+
+FIGURES = ("faithfulness", "held_faithfulness")
+"""Fields of a circuit that are a `Faithfulness`."""
 
 Record = TypeVar("Record")
 
@@ -102,15 +104,66 @@ class Point:
 
     nodes: int
     errors: Errors
-    faithfulness: Estimate | None = None
+    share: Estimate | None = None
+    """(F(C) - F(∅)) ÷ (F(M) - F(∅)). It makes up a curve; what is told of a circuit is its
+    `Faithfulness`, which has a null."""
     completeness: Estimate | None = None
-    """Faithfulness of all but these nodes: low is good."""
-    null: Estimate | None = None
-    """Faithfulness of matched random sets: median, 2.5th and 97.5th percentile, number of draws."""
-    null_95: float | None = None
-    """Their 95th percentile."""
-    nearer: float | None = None
-    """The share of them that ends further from the whole model's target than these nodes do."""
+    """The share that all but these nodes have: low is good."""
+
+
+@dataclass(frozen=True)
+class NullFaithfulness:
+    """Faithfulness of random sets: as many active nodes in every dictionary and slot, run alike."""
+
+    median: float
+    low: float
+    """The 2.5th percentile."""
+    high: float
+    """The 97.5th percentile."""
+    percentile_95: float
+    draws: int
+    """How many sets were run."""
+    nearer: float
+    """The share of them that ends further from the whole model's target than the circuit does."""
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How much of the target a set of nodes carries, beside what random sets of the same make do.
+
+    There is no faithfulness without a null: it is a required part of the record.
+    """
+
+    value: float
+    null: NullFaithfulness
+    nodes: int
+    """How many nodes were kept, error terms among them."""
+    errors: Errors = "count"
+    low: float | None = None
+    """Of the 95 % interval over prompts; None where there are too few prompts for one."""
+    high: float | None = None
+    n: int = 0
+    """The number of prompts."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.null, NullFaithfulness) or self.null.draws < 1:
+            raise InputError("Faithfulness is told beside its null only: random sets are missing.")
+
+    @property
+    def above_null(self) -> bool:
+        """Whether it is above the 95th percentile of the random sets."""
+        return self.value > self.null.percentile_95
+
+    @property
+    def better_than_random(self) -> bool:
+        """Whether the circuit is nearer to the whole model than 95 % of random sets are.
+
+        That is being above their 95th percentile, unless either overshoots the whole model: 1.8 is
+        as far from it as 0.2.
+        """
+        if max(self.value, self.null.percentile_95) <= 1:
+            return self.above_null
+        return self.null.nearer >= 0.95
 
 
 @dataclass(frozen=True)
@@ -151,8 +204,9 @@ class Circuit:
     """The target on the whole model."""
     empty: Estimate | None = None
     """The target with every node at its baseline."""
-    faithfulness: Estimate | None = None
-    """Of the graph as returned, error terms counted as nodes."""
+    faithfulness: Faithfulness | None = None
+    """Of the graph as returned; None where it was not run, or where the whole model is not clearly
+    better than the empty circuit."""
     completeness: Estimate | None = None
     error_share: Mapping[str, float] = field(default_factory=dict)
     """|error effects| ÷ all |effects|, for each dictionary: a cut of the model."""
@@ -160,6 +214,8 @@ class Circuit:
     held: tuple[Point, ...] = ()
     """The whole graph judged with attention patterns and the norms' lengths as on the prompt, for
     methods that hold them; `curves` leave both to the model."""
+    held_faithfulness: Faithfulness | None = None
+    """Likewise with patterns and norms held, error terms counted as nodes."""
     effect_check: EffectCheck | None = None
     """Of the nodes that have an `exact` value; None for methods that estimate no effects."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -176,19 +232,29 @@ class Circuit:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; numbers that are none are null."""
-        return {"format": FORMAT, **_plain(asdict(self))}
+        plain = {"format": FORMAT, **_plain(asdict(self))}
+        for name in FIGURES:
+            if (figure := getattr(self, name)) is not None:
+                plain[name]["better_than_random"] = figure.better_than_random
+        return plain
 
     @classmethod
     def from_json(cls, given: object) -> "Circuit":
         """InputError, with what is wrong, for what `to_json` does not write."""
+        if isinstance(given, Mapping) and given.get("format", 1) == 1:
+            given = read_format_1(given)
         row = _fields(cls, given, "a circuit", ignoring=("format",))
         if isinstance(given, Mapping) and given.get("format", FORMAT) != FORMAT:
-            raise InputError(f"This circuit is of format {given['format']}; {FORMAT} is read here.")
+            raise InputError(
+                f"This circuit is of format {given['format']}; 1 and {FORMAT} are read here."
+            )
         parts = {"nodes": Node, "edges": Edge, "prompts": Prompt, "curves": Point, "held": Point}
         for name, of in parts.items():
             row[name] = tuple(_record(of, one, name) for one in _listed(row.get(name, ()), name))
-        for name in ("clean", "empty", "faithfulness", "completeness"):
+        for name in ("clean", "empty", "completeness"):
             row[name] = _estimate(row.get(name), name)
+        for name in FIGURES:
+            row[name] = _faithfulness(row.get(name))
         if row.get("effect_check") is not None:
             check = _fields(EffectCheck, row["effect_check"], "a check of effects")
             row["effect_check"] = _made(EffectCheck, check, "a check of effects")
@@ -241,12 +307,21 @@ def _plain(value: Any) -> Any:
 def _record(of: type[Record], given: object, name: str) -> Record:
     row = _fields(of, given, f"one of the {name}")
     if of is Point:
-        for part in ("faithfulness", "completeness", "null"):
+        for part in ("share", "completeness"):
             row[part] = _estimate(row.get(part), part)
     if of is Prompt:
         row["tokens"] = tuple(_listed(row.get("tokens", ()), "tokens"))
         row["ids"] = tuple(_listed(row.get("ids", ()), "ids"))
     return _made(of, row, f"one of the {name}")
+
+
+def _faithfulness(given: object) -> Faithfulness | None:
+    if given is None:
+        return None
+    row = _fields(Faithfulness, given, "faithfulness", ignoring=("better_than_random",))
+    null = _fields(NullFaithfulness, row.get("null"), "the null of faithfulness")
+    row["null"] = _made(NullFaithfulness, null, "the null of faithfulness")
+    return _made(Faithfulness, row, "faithfulness")
 
 
 def _estimate(given: object, name: str) -> Estimate | None:

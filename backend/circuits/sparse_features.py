@@ -113,8 +113,8 @@ def sparse_features(
     judge = Judge(engine.lm, grounds, second)
     size = len(kept)
     proof = prove(
-        judge, table, [*grid(len(table)), size], nulls=[size], draws=settings.draws,
-        seed=settings.seed, said=said,
+        judge, table, [*grid(len(table)), size], nulls=[size], errors=settings.errors,
+        draws=settings.draws, seed=settings.seed, said=said,
     )  # fmt: skip
     return _record(engine, examples, dictionaries, settings, found, kept, between, proof)
 
@@ -181,7 +181,7 @@ def _record(
         nodes=(*nodes, goal), edges=edges, baseline=settings.baseline,
         dictionaries=tuple(one.name for one in dictionaries), slots=examples.names,
         effect_means=MEANS, clean=proof.clean, empty=proof.empty,
-        faithfulness=here and here.faithfulness, completeness=here and here.completeness,
+        faithfulness=proof.figures.get(len(kept)), completeness=here and here.completeness,
         error_share={one.name: one.error_share for one in found.found}, curves=proof.points,
         effect_check=found.check,
         facts=_facts(examples, settings, found, between.n),
@@ -282,6 +282,8 @@ def _notes(
             "The whole model is not clearly better than the empty circuit (3 standard errors), so "
             "no share of the difference is told."
         )
+    elif not settings.draws:
+        notes.append("No random sets were asked for, so no faithfulness is told.")
     if settings.errors == "keep":
         notes.append("Error terms outside the graph are kept: faithfulness leans on them.")
     return tuple(notes)
