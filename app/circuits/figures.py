@@ -43,10 +43,10 @@ HELP = (
     "speak of a model whose attention patterns and norms stay as on the prompt: they are run with "
     "both left free, and with both held. Error share: |error effects| ÷ all |effects| among the "
     "shown nodes of the dictionary where it is largest; successive cuts of a stream are not "
-    "summed. Stable edges: those that keep their sign and stay above the weakest edge of the graph "
-    "in at least 95 % of bootstrap draws of the prompts; each edge's own share stands beside its node. "
-    "Effects against ablation: the strongest nodes were ablated one by one, and their estimated effects are "
-    "compared with what that measured."
+    "summed. Stable edges: those that keep their sign and stay above the weakest edge of the "
+    "graph in at least 95 % of bootstrap draws of the prompts; each edge's own share stands beside "
+    "its node. Effects against ablation: the strongest nodes were ablated one by one, and their "
+    "estimated effects are compared with what that measured."
 )
 
 

@@ -24,6 +24,8 @@ from feature_store.permissions import require_costly_work_allowed
 POLL_S = 1.0
 PROMPTLY_S = 0.4
 """What is there so soon does not flicker."""
+REFUSED = "circuits_refused"
+"""Of the session: (circuit, why its model could not be loaded)."""
 CHECKS = "circuits_checks"
 """Of the session: (circuit, [what was checked])."""
 Check = tuple[str, tuple[str, ...]]
@@ -89,9 +91,20 @@ def why_not(place: Place, found: Open, what: str = "view") -> str:
     return f"this harvest lacks {', '.join(missing)}" if missing else ""
 
 
-def engine_of(place: Place) -> Any:
-    """The engine when it is loaded; else it is on its way. InputError where it cannot be had."""
-    return live.ask(place.file)
+def engine_of(place: Place, found: Open) -> Any:
+    """The engine when it is loaded; None while it is on its way. InputError where it cannot be had.
+
+    Why it could not be had is told once by the loader, which would then load anew: it is kept here
+    for this circuit until something else is to be measured.
+    """
+    refused = st.session_state.get(REFUSED, ("", ""))
+    if refused[0] == found.id:
+        raise InputError(refused[1])
+    try:
+        return live.ask(place.file)
+    except InputError as error:
+        st.session_state[REFUSED] = (found.id, str(error))
+        raise
 
 
 def view(place: Place, found: Open, part: Part) -> ShownFigures | str | None:
@@ -100,7 +113,7 @@ def view(place: Place, found: Open, part: Part) -> ShownFigures | str | None:
     if problem := why_not(place, found):
         return problem
     try:
-        engine = engine_of(place)
+        engine = engine_of(place, found)
         if engine is None:
             return None
         ids = tuple(sorted(node.id for node in part.judged))
@@ -115,7 +128,7 @@ def check(place: Place, found: Open, asked: Check) -> dict[str, Any] | str | Non
         return f"This cannot be checked: {problem}."
     try:
         require_costly_work_allowed()
-        engine = engine_of(place)
+        engine = engine_of(place, found)
         return None if engine is None else result(found, *asked, engine)
     except InputError as error:
         return str(error)
@@ -149,6 +162,7 @@ def checks(found: Open) -> list[Check]:
 def ask(found: Open, what: str, ids: Sequence[str] = ()) -> None:
     """Callback: check this."""
     one = (what, tuple(ids))
+    st.session_state.pop(REFUSED, None)
     st.session_state[CHECKS] = (found.id, [one, *(c for c in checks(found) if c != one)])
 
 
