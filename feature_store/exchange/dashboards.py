@@ -22,9 +22,11 @@ import numpy as np
 from feature_store.atomic_file import draft_folder
 from feature_store.errors import InputError
 from feature_store.exchange.intervals import Interval, bars, holding, intervals
-from feature_store.explanations import Explanations
+from feature_store.exchange.neuronpedia import OWN
+from feature_store.explanations import Explanation, Explanations
 from feature_store.reader import HarvestFile
 from feature_store.records import DictionaryInfo
+from feature_store.storable_text import make_storable_value
 from feature_store.strict_json import dump_json
 from feature_store.vocabulary import Vocabulary
 
@@ -42,6 +44,8 @@ FACTS = (
 CONTEXTS = "feature, stratum, rank, sequence, start, length, peak, value, positions, activations"
 SIDE = ("density", "max_act", "histogram_start", "histogram")
 """What a signed feature's positive side has instead of the whole."""
+LAYER = re.compile(r"(?:[0-9]+|e)-.")
+"""How Neuronpedia finds the layer in the name of a source."""
 UNKNOWN = {
     name: []
     for name in (
@@ -71,13 +75,20 @@ class Source:
         """MODEL/LAYER-SET as the person says it, or made of the hook point and our name."""
         if said is None:
             layer = re.search(r"blocks\.([0-9]+)\.", info.hook_name)
-            name = slug(info.dictionary)
-            return cls(slug(file.record.model), f"{layer[1]}-{name}" if layer else name)
+            if layer is None and "embed" not in info.hook_name:
+                raise InputError(
+                    f"{info.dictionary} reads {info.hook_name}, which is no numbered layer. Say "
+                    "with --source MODEL/LAYER-SET what Neuronpedia is to call it."
+                )
+            name = slug(info.dictionary).lower()
+            return cls(slug(file.record.model).lower(), f"{layer[1] if layer else 'e'}-{name}")
         model, _, source = said.partition("/")
-        if not model or not source or slug(model) != model or slug(source) != source:
+        good = slug(model) == model and slug(source) == source and LAYER.match(source)
+        if not model or not good or said != said.lower():
             raise InputError(
-                f"{said!r} is not MODEL/LAYER-SET, for example gpt2-small/6-res-jb, of letters, "
-                "digits, dots, dashes and underscores."
+                f"{said!r} is not MODEL/LAYER-SET, for example gpt2-small/6-res-jb: small letters, "
+                "digits, dots, dashes and underscores, and a layer's number (e for embeddings) "
+                "before the first dash."
             )
         return cls(model, source)
 
@@ -138,6 +149,7 @@ def fill(
         name = f"batch-{number}.jsonl.gz"
         rows, contexts = writer.batch(first)
         counts["activations"] += pack(folder / "activations" / name, contexts)
+        remove_empty(folder / "activations" / name)
         counts["features"] += pack(folder / "features" / name, map(as_line, rows))
         tell(counts["features"], info.d_sae)
     for number, first in enumerate(range(0, len(said), BATCH)):
@@ -146,9 +158,23 @@ def fill(
     return {**counts, "explanations": len(said)}
 
 
-def as_line(row: dict[str, Any]) -> str:
-    """Return a row as one line of JSON."""
-    return dump_json(row, ascii_only=True)
+def remove_empty(path: Path) -> None:
+    """Remove a file that holds no line: Neuronpedia's importer parses the first line of every file
+    before anything else, and gives up the whole import where there is none."""
+    with gzip.open(path) as file:
+        if file.read(1):
+            return
+    path.unlink()
+
+
+def as_line(row: Any) -> str:
+    """Return a row as one line of JSON that Neuronpedia's importer takes.
+
+    Postgres refuses NUL, and the importer puts a space for every `\\u0000` in the file, whether it
+    is an escape or a backslash and letters: the one becomes U+FFFD, the other is written otherwise.
+    """
+    line = dump_json(make_storable_value(row), ascii_only=True)
+    return line.replace("\\\\u0000", "\\u005cu0000")
 
 
 def pack(path: Path, rows: Iterable[str]) -> int:
@@ -170,22 +196,28 @@ def pack(path: Path, rows: Iterable[str]) -> int:
 
 def sentences(explanations: Explanations, dictionary: str, source: Source) -> list[str]:
     """The explanations in force, as lines."""
-    return [
-        dump_json(
-            {
-                "id": identity(source.model, source.id, one.explanation),
-                "modelId": source.model,
-                "layer": source.id,
-                "index": str(one.feature),
-                "authorId": CREATOR,
-                "description": one.text,
-                "typeName": one.explainer or None,
-                "explanationModelName": one.model or None,
-            },
-            ascii_only=True,
-        )
-        for one in explanations.every(dictionary)
-    ]
+    return [as_line(sentence(one, source)) for one in explanations.every(dictionary)]
+
+
+def sentence(one: Explanation, source: Source) -> dict[str, Any]:
+    """One explanation as the layout has it.
+
+    `typeName` and `explanationModelName` are keys of tables there, and a row with another one is
+    refused: only explanations that came from Neuronpedia keep theirs.
+    """
+    theirs = one.source == "neuronpedia"
+    return {
+        "id": identity(source.model, source.id, one.explanation),
+        "modelId": source.model,
+        "layer": source.id,
+        "index": str(one.feature),
+        "authorId": CREATOR,
+        "description": one.text,
+        "typeName": (one.explainer or None) if theirs else None,
+        "explanationModelName": (one.model or None) if theirs else None,
+        "notes": ", ".join(filter(None, [one.explainer, one.model])) or None,
+        OWN: {"explainer": one.explainer, "model": one.model, "author": one.author},
+    }
 
 
 def rounded(values: list[float] | None) -> list[float]:
@@ -254,7 +286,7 @@ class Writer:
         return {
             **self.about, **UNKNOWN, "index": str(row["feature"]), "createdAt": self.when,
             "sourceSetName": self.source.set_name, "hookName": self.info.hook_name,
-            "maxActApprox": row["max_act"] or 0.0, "frac_nonzero": row["density"],
+            "maxActApprox": row["max_act"] or 0.0, "frac_nonzero": row["density"] or 0.0,
             "hasVector": False, "vectorLabel": None,
             "topkCosSimIndices": row["nearest"] or [],
             "topkCosSimValues": rounded(row["nearest_cosine"]),
@@ -301,7 +333,7 @@ class Writer:
             "dfaValues": [], "lossValues": [],
         }  # fmt: skip
         lists = f'"tokens": [{", ".join(tokens)}], "values": [{", ".join(values)}]'
-        return f"{dump_json(head, ascii_only=True)[:-1]}, {lists}}}"
+        return f"{as_line(head)[:-1]}, {lists}}}"
 
 
 class Words:
@@ -316,4 +348,4 @@ class Words:
         return [self._quoted.get(text) or self._quote(text) for text in self._display(ids)]
 
     def _quote(self, text: str) -> str:
-        return self._quoted.setdefault(text, dump_json(text, ascii_only=True))
+        return self._quoted.setdefault(text, as_line(text))

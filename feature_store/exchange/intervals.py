@@ -1,8 +1,7 @@
 """A feature's activations in bars and intervals of equal width, as dashboards elsewhere show them.
 
 A harvest counts activations in bins that grow with the activation (four to the octave). Counts of
-equal bars are read off them, linear inside a bin, so they are estimates and no whole numbers; their
-sum is exact.
+equal bars are read off them, linear inside a bin, so they are estimates; their sum is exact.
 """
 
 from dataclasses import dataclass
@@ -33,15 +32,15 @@ def counts_below(row: dict[str, Any], edges: np.ndarray) -> np.ndarray:
     return np.interp(edges, bins, np.concatenate([[0], np.cumsum(counts)]))
 
 
-def bars(row: dict[str, Any]) -> tuple[list[float], list[float]]:
+def bars(row: dict[str, Any]) -> tuple[list[int], list[float]]:
     """(active tokens, middle) of BARS equal bars from 0 to the maximum; none if it never fired."""
     if not row["histogram"] or not row["max_act"]:
         return [], []
     edges = np.linspace(0, row["max_act"], BARS + 1)
-    heights = np.diff(counts_below(row, edges))
-    heights[0] += counts_below(row, edges[:1])[0]
+    below = counts_below(row, edges).round()  # before the differences: their sum stays exact
+    below[0] = 0
     middles = (edges[1:] + edges[:-1]) / 2
-    return heights.round(2).tolist(), middles.round(4).tolist()
+    return np.diff(below).astype(int).tolist(), middles.round(4).tolist()
 
 
 def intervals(row: dict[str, Any]) -> list[Interval]:

@@ -21,6 +21,8 @@ from feature_store.foreign_data import show_value
 from feature_store.storable_text import make_storable
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
+OWN = "saefari"
+"""Beside Neuronpedia's keys, in exports of ours."""
 ABOUT = ("modelId", "layer", "index")
 """What says of which feature an explanation is."""
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
@@ -130,6 +132,20 @@ def flat(row: Any) -> list[dict[str, Any]]:
     return [{**about, **one} for one in inner]
 
 
+def own_of(row: dict[str, Any]) -> dict[str, str]:
+    """What an export of Saefari's says of an explanation beside Neuronpedia's keys."""
+    own = row.get(OWN)
+    if own is None:
+        return {}
+    if not isinstance(own, dict) or own.get("author") not in ("model", "person"):
+        raise InputError(f"{OWN} is {show_value(own)}: it must be as Saefari's export writes it")
+    return {
+        "explainer": text_of(own, "explainer"),
+        "model": text_of(own, "model"),
+        "author": own["author"],
+    }
+
+
 def described(row: dict[str, Any]) -> str:
     """The words of an explanation; empty for none."""
     return text_of(row, "description").strip()
@@ -171,6 +187,7 @@ def keep(row: dict[str, Any], names: Names, columns: dict[str, list[Any]]) -> No
         "explainer": text_of(row, "typeName"),
         "model": text_of(row, "explanationModelName"),
         "author": "model" if row.get("explanationModelName") else "person",
+        **own_of(row),
         "provenance": dump_json({name: value for name, value in said.items() if value}),
     }
     for name in ("explainer", "model"):
