@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backend.dictionaries import expand_folders, load, parse_spec
+from backend.dictionaries import check_source, expand_folders, load, parse_spec
 from backend.dictionaries.hook_names import find_module_points, translate_hook
 from feature_store.errors import InputError
 from tests import dictionaries as tiny
@@ -227,6 +227,17 @@ def test_a_transcoder_reads_the_modules_input(tmp_path: Path) -> None:
     tiny.saved(tmp_path, "transcoder", metadata=names)
     found = load(str(tmp_path), placement=tiny.CPU)
     assert (found.hook_name, found.hook_out) == ("blocks.1.mlp.hook_in", "blocks.1.mlp.hook_out")
+
+
+def test_a_user_may_name_the_module(tmp_path: Path) -> None:
+    tiny.saved(tmp_path / "sae", "standard", metadata={"hook_name": ""})
+    tiny.saved(tmp_path / "transcoder", "transcoder")
+    module = "transformer.h.1.mlp"
+    sae = load(f"{tmp_path / 'sae'}@{module}", placement=tiny.CPU)
+    assert (sae.hook_name, sae.hook_out) == ("blocks.1.mlp.hook_out", "blocks.1.mlp.hook_out")
+    both = load(f"{tmp_path / 'transcoder'}@{module},{module}", placement=tiny.CPU)
+    assert (both.hook_name, both.hook_out) == ("blocks.1.mlp.hook_in", "blocks.1.mlp.hook_out")
+    assert check_source(f"identity:{module}").hook == "blocks.1.mlp.hook_out"
 
 
 def test_a_modules_points_are_what_the_module_sees(tiny_lm) -> None:

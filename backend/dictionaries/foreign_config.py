@@ -60,6 +60,8 @@ Count = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=1, le=LARGE
 Real = Annotated[float, BeforeValidator(_read_number), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 Name = Annotated[str, Strict(), Field(min_length=1, max_length=1000)]
+Text = Annotated[str, Strict(), Field(max_length=1000)]
+"""A text that may be empty, which is the same as absent."""
 Table = dict[str, Any]
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from backend.dictionaries.foreign_config import Count, ForeignConfig, Name, WholeNumber, refusal
+from backend.dictionaries.foreign_config import Count, ForeignConfig, Text, WholeNumber, refusal
 from backend.dictionaries.hook_names import find_module_points
 
 TRAINERS = {
@@ -36,11 +36,11 @@ FOLDERS_UP = 2
 class TrainerConfig(ForeignConfig):
     """The trainer's settings, which say the class, k, and where the dictionary was trained."""
 
-    dict_class: Name | None = None
-    trainer_class: Name | None = None
-    lm_name: Name | None = None
+    dict_class: Text | None = None
+    trainer_class: Text | None = None
+    lm_name: Text | None = None
     layer: WholeNumber | None = None
-    submodule_name: Name | None = None
+    submodule_name: Text | None = None
     activation_dim: Count | None = None
     dict_size: Count | None = None
     k: Count | None = None

@@ -17,6 +17,7 @@ from backend.dictionaries.foreign_config import (
     Name,
     Real,
     Table,
+    Text,
     WholeNumber,
     refusal,
     show_value,
@@ -64,14 +65,14 @@ SCALABLE = ("standard", "gated", "topk", "abstopk", "jumprelu")
 class SaeLensMetadata(ForeignConfig):
     """What a cfg.json says of model, hook point and texts."""
 
-    model_name: Name | None = None
-    hook_name: Name | None = None
-    hook_name_out: Name | None = None
-    hf_hook_name: Name | None = None
-    hf_hook_name_out: Name | None = None
+    model_name: Text | None = None
+    hook_name: Text | None = None
+    hook_name_out: Text | None = None
+    hf_hook_name: Text | None = None
+    hf_hook_name_out: Text | None = None
     hook_head_index: WholeNumber | None = None
     prepend_bos: Flag | None = None
-    context_size: Count | None = None
+    context_size: WholeNumber | None = None
     model_from_pretrained_kwargs: Table | None = None
     l0: Real | None = None
     explained_variance: Real | None = None

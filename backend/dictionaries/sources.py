@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from backend.dictionaries.hook_names import translate_hook
 from backend.dictionaries.refusals import describe_unreadable, refuse_summed_decoders
 from feature_store.errors import InputError
 from feature_store.strict_json import parse_json
@@ -190,7 +191,12 @@ def _hooks(spec: str, text: str) -> tuple[str, str | None]:
         raise InputError(
             f"{spec!r} names no hook point: write for example blocks.3.hook_resid_post."
         )
-    return hook.strip(), hook_out.strip() or None
+    hook, hook_out = hook.strip(), hook_out.strip()
+    if not hook_out:
+        return translate_hook(hook), None
+    if hook == hook_out:  # one module: a transcoder reads its input and writes its output
+        return translate_hook(hook, reads_input=True), translate_hook(hook)
+    return hook, hook_out
 
 
 def _has(weights: str) -> Callable[[str], bool]:
