@@ -136,7 +136,8 @@ def test_attempts_without_a_reply_are_counted_by_kind_and_apart_from_calls(
         data(words(store, running.base_url), capsys)
     (job,) = Jobs(store.path).all()
     facts = so_far(job)
-    assert facts["calls"] == 6 and facts["attempts"] == 8
+    assert facts["calls"] == 6 and facts["attempts"] == job.result["attempts"] == 8
+    assert job.result["no_reply"] == facts["no_reply"]
     assert sum(facts["no_reply"].values()) == 2
     assert "2 more attempts failed: 2 " in telling.asked(facts)
 

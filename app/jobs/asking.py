@@ -313,7 +313,10 @@ def so_far(job: Job) -> dict[str, Any]:
 def ending(gate: Gate | None, calls: CallLog | None) -> dict[str, Any]:
     """A result's word on calls that an earlier end of the job lost, and on why asking ended early.
     InputError unless it was the budget: that is no mistake, and what was done within it stands."""
-    lost = {"lost": calls.lost.calls if calls else 0}
+    lost: dict[str, Any] = {"lost": calls.lost.calls if calls else 0}
+    if calls is not None:
+        all_ = calls.totals()
+        lost |= {"attempts": all_.calls + all_.failed, "no_reply": no_reply(calls)}
     if gate is None or gate.stopped is None:
         return lost
     if gate.stopped.kind != "budget":

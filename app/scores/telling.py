@@ -43,7 +43,8 @@ def answered(job: Job, facts: Mapping[str, Any]) -> str:
     most = round_to_three(expected)
     of = f" of about {count(most)}" if most > tally.asked else ""
     failed = f", {count(tally.failed)} failed" if tally.failed else ""
-    return f"{count(tally.answered)}{of} questions answered{failed}"
+    noun = "question" if max(most, tally.answered) == 1 else "questions"
+    return f"{count(tally.answered)}{of} {noun} answered{failed}"
 
 
 def live(facts: Mapping[str, Any]) -> str:
