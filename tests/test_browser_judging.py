@@ -13,12 +13,12 @@ from tests.jobs import NAME
 from tests.openai_server import Fault, Said, asked, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.process, pytest.mark.timeout(300)]
-SENTENCE = "The request exceeds the available context size <b>(512)</b>."
+SENTENCE = "This server takes no <b>such</b> questions."
 
 
 @pytest.fixture
 def site(base, tmp_path: Path, monkeypatch) -> Iterator[tuple[str, Path]]:
-    """Pages of a store beside a server that knows every other prompt to be too long."""
+    """Pages of a store beside a server that refuses every other prompt."""
     prompts: dict[str, None] = {}
 
     def rule(body) -> Said | Fault:

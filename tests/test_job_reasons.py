@@ -25,7 +25,12 @@ from autointerp.jobs.estimate import Estimate
 from autointerp.jobs.explaining import Tally
 from autointerp.jobs.gate import Gate
 from autointerp.jobs.pace import MeasuredReply, Pace, QuestionLoad, measure_pace
-from autointerp.jobs.questions_tally import QuestionCounts, QuestionTally, describe_failures
+from autointerp.jobs.questions_tally import (
+    FailureCount,
+    QuestionCounts,
+    QuestionTally,
+    describe_failures,
+)
 from autointerp.jobs.summary import Summary
 from feature_store.jobs import Jobs
 from feature_store.store import Store
@@ -75,7 +80,8 @@ def test_counts_of_features_add_up_and_survive_the_ledger(
                 tally.count(Failed(kind, f"{kind} it was."))  # type: ignore[arg-type]
         expected.merge(tally)
         entry = {"feature": feature, "questions": json.loads(json.dumps(tally.to_json()))}
-        counts.add({"feature": feature, "questions": {"answered": 99}})
+        former = QuestionTally(99, {"timeout": FailureCount(5, "It was former.")})
+        counts.add({"feature": feature, "questions": former.to_json()})
         counts.add(entry)
     assert counts.total().to_json() == expected.to_json()
     sentences = describe_failures(counts.total())
