@@ -15,6 +15,7 @@ from typing import Any
 from weakref import finalize
 
 from backend.memory_budget import format_memory_size
+from feature_store.errors import InputError
 
 SHORTEST_TURN_S = 3.0
 """A loaded model stays so long, or as long as it took to load, though another is waited for."""
@@ -297,10 +298,12 @@ class ModelCache:
 
 
 def forget_frames(error: BaseException | None) -> None:
-    """Let go of the variables in an error's traceback, and in those of what caused it: an error
-    that is kept would keep the models in them."""
+    """Take the traceback off an error that is kept, and off what caused it: its frames would keep
+    the models that they used. Of an error that nobody expected it is noted as text, for the log."""
+    if error is not None and not isinstance(error, InputError) and error.__traceback__ is not None:
+        error.add_note("".join(traceback.format_exception(error)))
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
         error = error.__cause__ or error.__context__
