@@ -125,19 +125,19 @@ def test_a_paused_limiter_gives_out_no_slot() -> None:
 
 
 def test_a_call_that_waits_behind_our_own_is_not_late(tmp_path: Path) -> None:
-    """Eight calls at once at a server that takes one at a time, 0.15 s each, and 0.5 s of patience:
+    """Twelve calls at once at a server that takes one at a time, 0.1 s each, and 0.9 s of patience:
     sixteen at once used to lose three of four first attempts to time-outs."""
 
     async def run(base_url: str) -> list[Reply | Failed]:
         with CallLog(tmp_path / "a.duckdb") as calls:
-            server_ = Server("test", base_url, timeout_s=0.5, concurrency=8)
+            server_ = Server("test", base_url, timeout_s=0.9, concurrency=12)
             async with asking(server_, "m", calls, patience=QUICK) as asker:
-                asker.limiter.limit = 8
-                return await asyncio.gather(*(asker.ask(question(str(i))) for i in range(8)))
+                asker.limiter.limit = 12
+                return await asyncio.gather(*(asker.ask(question(str(i))) for i in range(12)))
 
-    with serve(always(GOOD), slots=1, takes_s=0.15) as running:
+    with serve(always(GOOD), slots=1, takes_s=0.1) as running:
         replies = asyncio.run(run(running.base_url))
-    assert all(isinstance(reply, Reply) for reply in replies) and running.calls == 8
+    assert all(isinstance(reply, Reply) for reply in replies) and running.calls == 12
 
 
 def test_a_slot_given_to_someone_who_left_is_passed_on() -> None:
