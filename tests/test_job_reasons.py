@@ -350,3 +350,14 @@ def test_estimates_in_words() -> None:
     said = describe_estimate(known).replace("\u202f", " ")
     assert "About 552 calls and 210 000 tokens for 3 features: free; about 1.5 h at" in said
     assert scoring.NOTE and "24 measured replies" in said
+
+
+def test_what_is_live_is_told_of_a_living_job_alone(store: Store) -> None:
+    job = Jobs(store.path).create("explain", {}, "a test")
+    now = {"in_flight": 2, "latency_s": 9.8, "tokens_per_s": 12.0}
+    (job.folder / "so_far.json").write_text(json.dumps({"live": now, "questions": {}}))
+    told = telling.line(job).replace("\u202f", " ")
+    assert "2 calls in flight · 9.8 s a call · 12 tokens/s" in told
+    carry_out(job, lambda work: (_ for _ in ()).throw(Stopped))
+    job = Jobs(store.path).get(job.id)
+    assert job.state == "stopped" and "in flight" not in telling.line(job)
