@@ -205,7 +205,7 @@ class LocalEngine:
     @torch.inference_mode()
     def predict(self, text: Text, at: int, n: int) -> list[tuple[int, float]]:
         """The most probable tokens after position `at`, with their probabilities."""
-        logits = self.lm.logits(torch.tensor([text.token_ids[: at + 1]]))[0, -1].float()
+        logits = self.lm.next_logits(torch.tensor([text.token_ids[: at + 1]]))[0].float()
         nameable = logits.softmax(-1)[: self.lm.n_nameable]
         best = nameable.topk(min(n, len(nameable)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))

@@ -216,6 +216,13 @@ class Lm:
             return self._edited(tokens, edits)
 
     @torch.no_grad()
+    def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch vocab"]:
+        """Logits after the last token alone: of a large vocabulary they cost most of a forward."""
+        tokens = self._checked(tokens)
+        with self._turn:
+            return self.bare(tokens, use_cache=False, logits_to_keep=1).logits[:, -1]
+
+    @torch.no_grad()
     def token_losses(
         self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, Edit] | None = None
     ) -> Float[Tensor, "batch pos-1"]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from backend import device
 from backend.device import choose_placement
 from feature_store.errors import InputError
 
@@ -19,14 +20,33 @@ def test_half_precision_only_when_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype", "says"),
+    ("place", "dtype", "says"),
     [
         ("tpu", None, "No device 'tpu' here. There are: cpu"),
         ("cuda:99", None, "No device 'cuda:99' here. There are: cpu"),
         (None, "float8", "No dtype called 'float8'. Did you mean 'float32'? There are: bfloat16"),
     ],
 )
-def test_bad_names_list_what_works(device: str | None, dtype: str | None, says: str) -> None:
+def test_bad_names_list_what_works(place: str | None, dtype: str | None, says: str) -> None:
     with pytest.raises(InputError) as bad:
-        choose_placement(device, dtype)
+        choose_placement(place, dtype)
     assert str(bad.value).startswith(says)
+
+
+def test_a_precision_that_is_slower_here_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor without units for bfloat16."""
+    took = {torch.bfloat16: 0.005, torch.float32: 0.001}
+    monkeypatch.setattr(device, "seconds_of_product", took.__getitem__)
+    device.slowdown.cache_clear()
+    assert "takes 5.0 times as long as in float32" in choose_placement("cpu", "bfloat16").why
+    assert "times as long" not in choose_placement("cpu", "float32").why
+    took[torch.bfloat16] = 0.0011
+    device.slowdown.cache_clear()
+    assert "times as long" not in choose_placement("cpu", "bfloat16").why
+    device.slowdown.cache_clear()
+
+
+def test_the_slowdown_is_measured() -> None:
+    device.slowdown.cache_clear()
+    assert 0.01 < device.slowdown(torch.device("cpu"), torch.bfloat16) < 1000
+    assert device.slowdown(torch.device("cpu"), torch.float32) == 1

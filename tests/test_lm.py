@@ -230,3 +230,8 @@ def test_an_architecture_without_a_bridge_is_refused() -> None:
         "TransformerLens cannot serve the model 'x' of type 'rwkv': "
         "Could not determine supported architecture from config."
     )
+
+
+def test_next_logits_are_the_last_of_all(lm: Lm) -> None:
+    tokens = token_batch(2, 9)
+    torch.testing.assert_close(lm.next_logits(tokens), lm.logits(tokens)[:, -1])

@@ -23,6 +23,9 @@ LENS = (
 LISTED = 10
 """Logit tokens and neighbours stored for a feature."""
 TILE = 512
+TILE_LOGITS = 1 << 25
+"""Logits of features that are held at once, in each of a few copies of 128 MB: a vocabulary of
+262,144 tokens takes tiles of 128 features."""
 VERSION = 1
 """Changes when what is computed here changes, so that old cache files are not read."""
 
@@ -46,14 +49,15 @@ def weight_facts(
     W_dec = dictionary.W_dec.detach().float()
     norm = W_dec.norm(dim=1)
     unit = W_dec / norm.clamp(min=1e-30)[:, None]
-    for begin in range(0, dictionary.d_sae, TILE):
-        tile = slice(begin, begin + TILE)
+    size = max(1, min(TILE, TILE_LOGITS // lm.n_nameable))
+    for begin in range(0, dictionary.d_sae, size):
+        tile = slice(begin, begin + size)
         with stages("logits"), torch.inference_mode():
             part = lens_tile(logit_directions(lm, W_dec[tile], dictionary.hook_out))
         with stages("neighbours"), torch.inference_mode():
             part |= neighbours_tile(unit, tile)
         fill(arrays, part, tile, dictionary.d_sae)
-        yield min(begin + TILE, dictionary.d_sae), None
+        yield min(begin + size, dictionary.d_sae), None
     arrays["decoder_norm"] = norm.cpu().numpy()
     arrays["encoder_decoder_cosine"] = own_cosine(dictionary, unit)
     write_cache(path, arrays)
@@ -90,7 +94,7 @@ def lens_tile(logits: Float[Tensor, "n vocab"] | None) -> Arrays:
     if logits is None:
         return {}
     n = min(LISTED, logits.shape[1])
-    high, low = logits.topk(n, dim=1), (-logits).topk(n, dim=1)
+    high, low = logits.topk(n, dim=1), logits.topk(n, dim=1, largest=False)
     centred = logits - logits.mean(dim=1, keepdim=True)
     square = centred * centred
     kurtosis = (square * square).mean(dim=1) / square.mean(dim=1).clamp(min=1e-30) ** 2
@@ -98,7 +102,7 @@ def lens_tile(logits: Float[Tensor, "n vocab"] | None) -> Arrays:
         "promoted_tokens": high.indices.to(torch.int32).cpu().numpy(),
         "promoted_values": high.values.cpu().numpy(),
         "suppressed_tokens": low.indices.to(torch.int32).cpu().numpy(),
-        "suppressed_values": (-low.values).cpu().numpy(),
+        "suppressed_values": low.values.cpu().numpy(),
         "logit_kurtosis": kurtosis.cpu().numpy(),
     }
 
