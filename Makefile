@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 PEERS := .bench/peers/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-# Browsers and processes; what failed is tried once more, since now and then a page stays on a busy machine.
+# Browsers and processes.
 WHOLE = -m "(browser or process) and not (slow or gpu)"
 PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 export PYTHONUTF8 = 1
@@ -18,7 +18,7 @@ demo: .venv/installed  ## Harvest the embedded demo and open it in the browser.
 
 test: .venv/installed-dev  ## Every test but the slow ones.
 	$(PYTEST) -n 2 --dist loadfile -m "not (slow or gpu or browser or process)"
-	$(PYTEST) $(WHOLE) || $(PYTEST) --last-failed --last-failed-no-failures none $(WHOLE)
+	$(PYTEST) $(WHOLE)
 
 lint: .venv/installed-dev  ## Format, lint and types.
 	$(BIN)/ruff format --check .

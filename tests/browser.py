@@ -71,10 +71,15 @@ def visiting(browser, url: str, log: Path, patience_ms: int = PATIENCE_MS) -> It
     page = context.new_page()
     page.set_default_timeout(patience_ms)
     wrong: list[str] = []
+    heard: list[str] = []
+    """What the browser's console said, and requests that failed: quoted with an exception box."""
+    page.on("console", lambda said: heard.append(f"{said.type}: {said.text}"))
+    page.on("requestfailed", lambda one: heard.append(f"failed: {one.url} {one.failure}"))
     page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page
-    assert page.locator("[data-testid=stException]").all_inner_texts() == []
+    boxes = page.locator("[data-testid=stException]").all_inner_texts()
+    assert boxes == [], "\n".join(heard[-40:])
     page.close()
     assert wrong == []
     assert "Traceback" not in log.read_text()

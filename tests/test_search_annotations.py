@@ -48,7 +48,7 @@ def test_no_catalog_is_an_empty_snapshot(tmp_path: Path) -> None:
 def test_a_damaged_catalog_leaves_what_was_last_seen(catalog: Catalog) -> None:
     catalog.snapshot()
     catalog.path.write_bytes(b"not a database at all" * 500)
-    with pytest.raises(InputError, match="is not a catalog, or it is damaged"):
+    with pytest.raises(InputError, match="is not a catalog of Saefari"):
         catalog.snapshot(0.1)
     assert catalog.last_seen().of(A) == {"label": "pets", "star": "1"}
 
