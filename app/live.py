@@ -177,7 +177,7 @@ def loading_line(table: "DictionaryTable", names: Sequence[str], size: int) -> s
     said = f"Loading {what}: {format_memory_size(size)}."
     if size > table.budget:
         kept = format_memory_size(table.budget)
-        said += f" They are read one after the other, as {kept} of them are kept at once."
+        said += f" They are read in turn: {kept} of them are kept (--dictionary-memory)."
     return said
 
 

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import live
 from backend import dictionaries as loaders
 from backend import dictionary_table, engine
 from backend.dictionaries.affine import Affine
@@ -207,3 +208,38 @@ def test_weights_are_mapped_from_their_files(tmp_path: Path) -> None:
 
     assert {file_behind(one.coder.W_dec), file_behind(one.W_enc)} == {"sae_weights.safetensors"}
     assert file_behind(lm.bare.model.embed_tokens.weight) == "model.safetensors"
+
+
+def test_a_page_says_which_dictionaries_it_waits_for(
+    store: Store, small: DictionaryCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line while they are loaded, gone afterwards; none where all are there, or little is not."""
+    lines: list[str] = []
+
+    class Line:
+        def caption(self, text: str) -> None:
+            lines.append(text)
+
+        def empty(self) -> None:
+            lines.append("")
+
+    monkeypatch.setattr(live.st, "empty", Line)
+    here = _engine(store)
+    names = list(here.dictionaries)
+    with live.dictionaries_said(here, names):
+        assert lines == []  # some kilobytes: it would not be read
+    monkeypatch.setattr(live, "SAID_FROM", 1)
+    with live.dictionaries_said(here, names):
+        here.firing(here.read(TEXT), names)
+        (said,) = lines
+    assert lines.pop() == ""
+    plain = said.replace("\\", "")
+    assert plain.startswith("Loading 6 dictionaries: ") and "12 kB of them are kept" in plain
+    assert "--dictionary-memory" in plain
+    with live.dictionaries_said(here, names[-1:]):
+        assert lines == [said]
+    with live.dictionaries_said(here, names[:1]):
+        assert lines[-1].replace("\\", "").startswith("Loading the dictionary d0: ")
+    wide = LocalEngine(here.lm, {"d0": here.dictionaries["d0"]}, bos=None)
+    with live.dictionaries_said(wide, ["d0"]):
+        assert lines[-1] == ""
