@@ -8,7 +8,7 @@ import pytest
 
 from autointerp.asking import Server, at, servers
 from autointerp.asking.prices import FREE, Price, price, prices
-from autointerp.asking.servers import normal
+from autointerp.asking.servers import normal, read
 from feature_store.errors import InputError
 from tests import openai_server as server
 from tests.asking import ask, one, question
@@ -91,9 +91,15 @@ def test_what_is_no_base_url(url: str) -> None:
     [
         ("[servers.a]", "needs base_url"),
         ('[servers.a]\nbase_url = "http://a/v1"\nkey = "x"', "unknown setting 'key'"),
-        ('[servers.a]\nbase_url = "http://a/v1"\nconcurrency = 0', "above 0"),
-        ('[servers.a]\nbase_url = "http://a/v1"\nconcurrency = true', "must be int"),
-        ('[servers.a]\nbase_url = "http://a/v1"\nthinking = -1', "0 tokens or more"),
+        (
+            '[servers.a]\nbase_url = "http://a/v1"\nconcurrency = 0',
+            "concurrency = 0: it must be greater",
+        ),
+        ('[servers.a]\nbase_url = "http://a/v1"\nconcurrency = true', "it must be a whole number"),
+        (
+            '[servers.a]\nbase_url = "http://a/v1"\nthinking = -1',
+            "thinking = -1: it must be greater",
+        ),
         ('[servers.a]\nbase_url = "a"', "no base URL"),
         ("servers = 3", "has no"),
         ("[", "cannot be read as TOML"),
@@ -197,3 +203,40 @@ def test_mistakes_in_prices(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("SAEFARI_PRICES", str(tmp_path / "prices.toml"))
     with pytest.raises(InputError, match="dollars for a million tokens"):
         prices()
+
+
+BAD_SETTINGS = [
+    "nan",
+    "inf",
+    "-1",
+    "2.5",
+    "true",
+    '""',
+    '"x"',
+    "[]",
+    "[1]",
+    "{}",
+    "2026-01-01",
+    "9" * 30,
+]
+SOUND = {
+    "base_url": set(), "models": {"[]"}, "structured": {"true"}, "logprobs": {"true"},
+    "text_limits": {"true"}, "free": {"true"}, "concurrency": set(), "timeout_s": {"2.5"},
+    "thinking": set(), "context_tokens": set(), "key_env": {'""', '"x"'},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", SOUND)
+def test_every_setting_has_its_type_and_range(setting: str, tmp_path: Path) -> None:
+    """What a setting cannot be is refused with its name; nothing passes by being no number."""
+    path = tmp_path / "servers.toml"
+    for value in BAD_SETTINGS:
+        base = "" if setting == "base_url" else 'base_url = "http://a/v1"\n'
+        path.write_text(f"[servers.a]\n{base}{setting} = {value}\n")
+        if value in SOUND[setting]:
+            assert read(path)
+            continue
+        with pytest.raises(InputError) as caught:
+            read(path)
+        assert setting in str(caught.value) or "base URL" in str(caught.value), value
+        assert "[servers.a]" in str(caught.value) or "base URL" in str(caught.value), value

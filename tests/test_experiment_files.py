@@ -17,6 +17,7 @@ from app.experiments.words import matching, named, quoted, what, whom
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
 from feature_store.experiments import Entry, Experiment, Experiments, Kind
+from tests.foreign_files import BAD_CONTENTS, spoil
 from tests.kept import filled, runs
 
 TOKENS = some.lists(some.integers(0, 5), max_size=12)
@@ -150,3 +151,22 @@ def test_a_filter_wants_every_word() -> None:
     assert found("", "park A/12") == ["id0", "id1", "id2"]
     assert found("steer", "") == ["id0", "id1"] and found("", "good park") == ["id0"]
     assert found("", "zebra") == []
+
+
+def test_every_malformed_run_is_refused_or_kept_whole(
+    kept: list[Experiment], tmp_path: Path
+) -> None:
+    """Each value of a kept run, but of its long result, by each bad one, and each bad file."""
+    run = json.loads(written(kept[:1]))
+    result = run.pop("result")
+    contents = dict(BAD_CONTENTS)
+    for what_, text in spoil({**run, "versions": {"torch": "2"}}):
+        contents[what_] = json.dumps({**json.loads(text), "result": result}).encode()
+    other, refused = empty(tmp_path), 0
+    for what_, content in contents.items():
+        try:
+            assert take_in(other, read(content, "run.json")).new <= 1
+        except InputError as error:
+            refused += 1
+            assert "run.json" in str(error) or "cannot be kept" in str(error), what_
+    assert refused > 100

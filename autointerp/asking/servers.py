@@ -19,19 +19,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from pydantic import Field
+
 from feature_store.errors import InputError, near_miss
+from feature_store.foreign_data import Count, Flag, ForeignRecord, Name, Real, WholeNumber
 
 OPENAI = "https://api.openai.com/v1"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 LIKE_A_KEY = re.compile(r"(?:sk|hf|gsk|xai|pk|key)[_-]?(?=\w*\d)(?=\w*[a-z])\w{16,}")
 """How keys of common services begin."""
 PORTS = {"http": 80, "https": 443}
-TYPES = {"name": str, "base_url": str, "key_env": str, "models": list, "structured": bool,
-         "logprobs": bool, "text_limits": bool, "concurrency": int, "timeout_s": float,
-         "free": bool, "thinking": int, "context_tokens": int}  # fmt: skip
+MOST_CALLS, LONGEST_S = 1024, 86_400.0
+"""Calls in flight, and seconds for one attempt, at most."""
+
+
+class ServerSettings(ForeignRecord):
+    """The settings of one server as a file has them: types and ranges."""
+
+    base_url: Name
+    models: list[Name] = []
+    structured: Flag = True
+    logprobs: Flag = True
+    text_limits: Flag = True
+    concurrency: Annotated[Count, Field(le=MOST_CALLS)] = 1
+    timeout_s: Annotated[Real, Field(gt=0, le=LONGEST_S)] = 120.0
+    free: Flag = False
+    thinking: WholeNumber = 0
+    context_tokens: WholeNumber = 0
 
 
 @dataclass(frozen=True)
@@ -137,21 +154,16 @@ def server(name: str, entry: object, path: Path) -> Server:
         if setting not in names:
             hint = near_miss(setting, names)
             raise InputError(f"{where} has an unknown setting {setting!r}.{hint}")
-        kinds = (int, float) if TYPES[setting] is float else (TYPES[setting],)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise InputError(f"{where}: {setting} must be {TYPES[setting].__name__}.")
-    if entry.get("concurrency", 1) < 1 or entry.get("timeout_s", 1) <= 0:
-        raise InputError(f"{where}: concurrency and timeout_s must be above 0.")
-    for setting in ("thinking", "context_tokens"):
-        if entry.get(setting, 0) < 0:
-            raise InputError(f"{where}: {setting} must be 0 tokens or more.")
+        if setting == "key_env" and not isinstance(value, str):
+            raise InputError(f"{where}: key_env must be the name of an environment variable.")
+    ServerSettings.read(entry, where)
     if not is_variable(entry.get("key_env", "")):
         raise InputError(
             f"{where}: key_env must be the name of an environment variable that holds the key, "
             "such as LAB_KEY. What stands there is not shown: it may be the key itself."
         )
     given: dict[str, Any] = entry | {"base_url": normal(entry["base_url"])}
-    given["models"] = tuple(map(str, entry.get("models", [])))
+    given["models"] = tuple(entry.get("models", []))
     return Server(name, **given)
 
 
