@@ -128,6 +128,19 @@ def test_a_repeated_example_is_no_answer(tmp_path: Path) -> None:
     assert failed.kind == "unreadable" and "example" in failed.sentence
 
 
+def test_log_probabilities_that_are_left_out_in_silence_are_not_asked_for_for_ever(
+    tmp_path: Path,
+) -> None:
+    """`transformers serve` answers 200 and gives none; and it is said how answers were found."""
+    notes: list[str] = []
+    with serve(always(f"Here: {GOOD}")) as running:
+        wanted = [question(str(i), logprobs=5) for i in range(5)]
+        ask(running.base_url, tmp_path / "a.duckdb", wanted, notes=notes, concurrency=1)
+    assert ["logprobs" in body for body in running.bodies] == [True, True, False, False, False]
+    assert len([note for note in notes if "no log probabilities" in note]) == 1
+    assert notes[-1].endswith("answers were found as 5 JSON within other text.")
+
+
 LOOP = '{"explanation": "' + "It is a symbol of the cat's life and the cycle of life. " * 6
 TEXTS = {  # as SmolLM2-135M wrote them
     "a loop": (LOOP, True),

@@ -65,6 +65,7 @@ LONG_ENOUGH = 400
 """Bytes of a question from which its tokens say how many a byte makes."""
 SCOUTS = 3
 """Questions asked one by one, at most, until it is known whether the server keeps to schemas."""
+FORMS = {"json": "bare JSON", "prose": "JSON within other text", "line": "a labelled line"}
 BUSY = {"rate limited": "is busy (429 or 503)", "timeout": "did not answer in time"}
 """Kind of failure → what it says of a server that gets too many calls at once."""
 
@@ -232,6 +233,10 @@ class ServerAsker:
                 await self._budget.settle(cost, charged)
             self._learn(came, slot)
             self._learn_length(came, request)
+            if request.logprobs and came.text is not None:
+                line = self._dialect.heard_logprobs(given=came.logprobs is not None)
+                if line:
+                    self._note(f"{self.server.name}: {line}")
             return came
 
     async def _send(self, request: Request, slot: CallSlot) -> Came:
@@ -301,6 +306,13 @@ class ServerAsker:
         elif came.text is not None and came.latency_s is not None:
             self.activity.replied(came.latency_s, came.tokens_out)
             self.limiter.answered(slot, came.latency_s, came.tokens_in, came.tokens_out)
+
+    def note_forms(self) -> None:
+        """Say in the log how answers were found, unless all were bare JSON."""
+        forms = self.activity.snapshot().read_as
+        if set(forms) - {"json"}:
+            told = ", ".join(f"{forms[name]} {FORMS[name]}" for name in FORMS if name in forms)
+            self._note(f"{self.server.name}: answers were found as {told}.")
 
     def pause(self) -> None:
         """Send nothing more until `resume`; calls in flight go on."""
@@ -377,7 +389,11 @@ async def asking(
 
     known = price(model, server, prices() if table is None else table)
     async with connect(server, known) as client:
-        yield ServerAsker(
+        asker = ServerAsker(
             client, model, calls, budget or Budget(), patience=patience or Patience(),
             retry_kept=retry_kept, note=note or (lambda line: None),
         )  # fmt: skip
+        try:
+            yield asker
+        finally:
+            asker.note_forms()

@@ -16,6 +16,7 @@ then a text that runs in circles ends at its bound instead of at the limit of to
 LIMITS = TEXT_LIMITS | {"minItems", "maxItems", "minimum", "maximum"}
 """Words that some servers refuse. They are worth sending: a server that follows them cannot answer
 too many items. Replies are held against all of them here, too."""
+NO_LOGPROBS = "The server gives no log probabilities: answers are yes or no, without one."
 WARMER = 0.7
 """Temperature in place of a penalty on repetition, for servers that take none."""
 IGNORES = 2
@@ -45,6 +46,8 @@ class Dialect:
     """For how many candidates per token log probabilities may be asked."""
     in_words: bool = False
     """Whether the form of replies is shown by an example, as schemas are ignored."""
+    without_logprobs: int = 0
+    """Replies in a row that came without the log probabilities asked for."""
     formed: int = 0
     """Replies of JSON to a request with a schema."""
     formless: int = 0
@@ -103,6 +106,15 @@ class Dialect:
             "form, and replies are checked here alone."
         )
 
+    def heard_logprobs(self, given: bool) -> str:
+        """Count a reply to a request for log probabilities; a line for the log where it says that
+        the server gives none, without refusing them."""
+        self.without_logprobs = 0 if given else self.without_logprobs + 1
+        if not self.logprobs or self.without_logprobs < IGNORES:
+            return ""
+        self.logprobs = False
+        return NO_LOGPROBS
+
     def unlearn(self, body: dict[str, Any], message: str) -> str:
         """After a status 400 or 422: leave out what its message names.
 
@@ -135,7 +147,7 @@ class Dialect:
             self.candidates = max(allowed)
             return f"The server lists at most {self.candidates} candidates per token."
         self.logprobs = False
-        return "The server gives no log probabilities: answers are yes or no, without one."
+        return NO_LOGPROBS
 
     def _unlearn_schema(self, sent: dict[str, Any], said: str) -> str:
         def may_be_left_out(words: Collection[str]) -> bool:
