@@ -197,3 +197,11 @@ def test_json_is_written_and_read_in_one_place() -> None:
         name for lib in ("orjson", "ujson") for name in who_names(lib)
     }
     assert named == set(JSON_HOMES)
+
+
+def test_what_commands_print_as_json_has_null_for_what_is_no_number() -> None:
+    """`print_json` records it; a command that writes JSON itself would end in an error there."""
+    writers = [
+        path for path in who_names("feature_store.strict_json.dump_json") if "commands" in path
+    ]
+    assert writers == ["app/commands/demo.py", "app/commands/terminal.py"]

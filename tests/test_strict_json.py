@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.commands.terminal import print_json
 from feature_store.strict_json import (
     JsonError,
     dump_json,
@@ -94,3 +95,13 @@ def test_a_record_says_which_numbers_were_not_finite() -> None:
         "not_finite": {"a": "NaN", "rows[1].score": "-Infinity", "t[1]": "Infinity"},
     }
     assert record_nonfinite({"a": 1}) == {"a": 1}
+
+
+def test_a_commands_json_has_null_for_what_is_no_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_json({"name": "é", "ev": math.nan, "rows": [1.0, math.inf]})
+    assert json.loads(capsys.readouterr().out, parse_constant=refuse) == {
+        "name": "é", "ev": None, "rows": [1.0, None],
+        "not_finite": {"ev": "NaN", "rows[1]": "Infinity"},
+    }  # fmt: skip

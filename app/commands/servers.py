@@ -7,14 +7,13 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.terminal import console
+from app.commands.terminal import console, print_json
 from app.wording import count, plural
 from autointerp.asking.presets import PRESETS
 from autointerp.asking.prices import price, prices
 from autointerp.asking.server_check import CALLS_A_FEATURE, ServerCheck, check_server
 from autointerp.asking.servers import Server, at, servers
 from feature_store.errors import InputError
-from feature_store.strict_json import dump_json
 
 YES, NO, UNKNOWN = "yes", "no", "not known"
 
@@ -29,7 +28,7 @@ def list_servers(*, as_json: bool) -> None:
         if name not in known
     ]
     if as_json:
-        click.echo(dump_json([as_data(*row) for row in rows]))
+        print_json([as_data(*row) for row in rows])
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("name", "what", "URL", "key", "schemas", "log probabilities", "tried here"):
@@ -73,7 +72,7 @@ def check(name: str, *, model: str, as_json: bool) -> None:
     if found.problem:
         raise InputError(found.problem)
     if as_json:
-        click.echo(dump_json(found.to_json()))
+        print_json(found.to_json())
         return
     for label, said in lines(found):
         click.echo(f"{label:<18} {said}")

@@ -23,10 +23,15 @@ def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
     return found
 
 
-def print_json(facts: Mapping[str, Any], default: Callable[[Any], Any] | None = None) -> None:
+def print_json(
+    facts: Mapping[str, Any] | list[dict[str, Any]],
+    default: Callable[[Any], Any] | None = None,
+) -> None:
     """Print what a command found as one line of strict JSON: what every `--json` gives.
 
-    A number that is not finite is null there, and named under `not_finite`; `default` converts
-    values of types that JSON has not.
+    A number that is not finite is null there, and named under `not_finite` of its object; `default`
+    converts values of types that JSON has not.
     """
-    click.echo(dump_json(record_nonfinite(facts), default=default))
+    rows = facts if isinstance(facts, list) else [facts]
+    clean = [record_nonfinite(row) for row in rows]
+    click.echo(dump_json(clean if isinstance(facts, list) else clean[0], default=default))
