@@ -1,5 +1,8 @@
 """The benchmarks' pieces run, on a workload of two small layers."""
 
+import re
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -110,3 +113,13 @@ def test_the_peer_gets_full_rows_and_is_extrapolated(facts: dict):
     assert rows.shape[1] == 32 and len(set(rows[:, 0].tolist())) == 1
     assert torch.from_numpy(rows).max() < TINY.vocabulary
     assert peers.extrapolated({"cpu_s": [10.0, 2.0, 4.0], "features": 128}, 512) == 10 + 3 * 3
+
+
+@pytest.mark.slow
+def test_a_harvest_is_what_an_independent_recomputation_gives(real: Path) -> None:
+    """By raw weights, plain transformers and numpy."""
+    command = [sys.executable, "-m", "benchmarks.recompute_harvest", "--data", str(real)]
+    done = subprocess.run([*command, "--tokens", "1500"], capture_output=True, text=True)
+    assert not done.returncode, done.stderr[-2000:]
+    found = re.findall(r"largest difference (\S+)", done.stdout)
+    assert len(found) == 3 * 17 and all(float(worst) < 1e-4 for worst in found)

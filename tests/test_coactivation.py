@@ -2,11 +2,12 @@
 
 from collections import Counter
 from itertools import combinations
+from random import Random
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backend.harvest import coactivation
@@ -73,6 +74,7 @@ def test_pairs_are_counted_once_a_token(
 
 
 @settings(deadline=None)
+@example([{0, 1, 2}, {3, 4, 5}], 5, 30, Random(0))
 @given(TOKENS, st.integers(1, 40), st.integers(1, 30), st.randoms())
 def test_a_sample_is_all_of_the_lowest_level_that_fits(
     tokens: list[set[int]], pairs: int, flush: int, dice
