@@ -1,8 +1,11 @@
 """Pairs that fire together: exact where their table fits, a fair and bounded sample elsewhere."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from app import session
+from app.panels import neighbours
 from backend.harvest import coactivation
 from backend.harvest.coactivation import (
     Joint,
@@ -22,6 +27,8 @@ from backend.harvest.coactivation import (
 from backend.harvest.facts import most_coactive
 from backend.harvest.mixing import below, seeded
 from feature_store.phi_interval import phi_margin
+from feature_store.reader import HarvestFile
+from feature_store.records import FeatureId
 
 CPU = torch.device("cpu")
 CELLS = [(0.02, 0.03, 0.012), (0.3, 0.2, 0.1), (0.5, 0.5, 0.3)]
@@ -189,3 +196,22 @@ def test_the_margin_of_a_sampled_phi_holds_the_true_one(p: float, q: float, both
     assert 0.92 <= held / 400 <= 0.98
     assert phi_margin(0.4, p, q, n, 1.0) == 0
     assert phi_margin(0.4, 1.0, q, n, 0.5) is None
+
+
+def test_the_page_shows_the_margin_of_a_sampled_phi_and_none_of_an_exact_one(
+    harvested: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "href", lambda *_: "there")
+    file = HarvestFile(harvested)
+    info = file.dictionary("top")
+    ids = (FeatureId("top", i) for i in range(info.d_sae))
+    one = next(facts for facts in map(file.facts, ids) if facts.coactive and facts.density < 1)
+    place = SimpleNamespace(file=file, at=lambda i: {"feature": f"top/{i}"}, info=info)
+    subject = SimpleNamespace(id=FeatureId("top", one.feature), facts=one, place=place)
+    other = next(i for i in one.coactive or [] if file.facts(FeatureId("top", i)).density < 1)
+    assert "±" not in neighbours.row(subject, "coactive", other, 0.4)["cells"][1]  # type: ignore
+    assert neighbours.phi_basis(info).startswith("all ")
+    place.info = replace(info, coactive_rate=0.25, coactive_tokens=100)
+    assert "+0.40 ± " in neighbours.row(subject, "coactive", other, 0.4)["cells"][1]  # type: ignore
+    assert neighbours.phi_basis(place.info).startswith("100 sampled tokens")
+    assert "no token" in neighbours.phi_basis(replace(place.info, coactive_tokens=0))
