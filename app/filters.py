@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from app.columns import COLUMNS
 from app.wording import THIN, count, measure, plural, share
 from feature_store.errors import InputError, pick
+from feature_store.number_ranges import join_ranges
 from feature_store.table import NUMBERS, SORTED, Wanted
 
 SHOW: dict[str, tuple[tuple[str, float | None, float | None], ...]] = {
@@ -67,7 +67,7 @@ def write(choice: Choice) -> dict[str, str]:
         "filter": ",".join(f"{c}:{plain(low)}..{plain(high)}" for c, low, high in wanted.between),
         "label": wanted.says,
         **{name: "1" if kind in wanted.having else "" for name, kind in FLAGS.items()},
-        "only": ranges(wanted.among),
+        "only": join_ranges(wanted.among),
         "sort": "-" * wanted.descending + wanted.order,
     }
     return {name: text for name, text in said.items() if text and (name, text) != USUAL}
@@ -130,17 +130,6 @@ def numbers(text: str) -> Iterable[int]:
             raise InputError(f"only= names more than {MOST} features. Name fewer of them.")
         found.update(range(low, high + 1))
     return sorted(found)
-
-
-def ranges(features: Iterable[int]) -> str:
-    """The shortest text that `numbers` reads as these features."""
-    ordered = sorted(set(features))
-    if not ordered:
-        return ""
-    ends = [i for i, (one, other) in enumerate(pairwise(ordered)) if other != one + 1]
-    starts = [0, *(i + 1 for i in ends)]
-    parts = [(ordered[a], ordered[b]) for a, b in zip(starts, [*ends, -1], strict=True)]
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
 
 
 def plain(value: float | None) -> str:

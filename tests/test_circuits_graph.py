@@ -178,7 +178,7 @@ def test_a_budget_keeps_the_most_influential(tiny_lm, transcoders) -> None:
 
 def test_a_circuit_says_what_it_does_not_cover(tiny_lm, transcoders) -> None:
     circuit = attribution_circuit(tiny_lm, transcoders[::2], prompt(), answers=[7], against=[9])
-    assert any("Layers without a transcoder: 1." in note for note in circuit.notes)
+    assert any("Without a transcoder: layer 1." in note for note in circuit.notes)
     assert Circuit.from_json(circuit.to_json()) == circuit
     kinds = {node.kind for node in circuit.nodes}
     assert kinds == {"feature", "error", "token", "logit"}

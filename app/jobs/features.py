@@ -4,6 +4,7 @@ from autointerp.jobs.choosing import choose
 from autointerp.jobs.ledger import Ledger
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
+from feature_store.number_ranges import join_ranges
 from feature_store.reader import HarvestFile
 from feature_store.store import Store
 
@@ -13,9 +14,9 @@ def pinned(store: Store, file: HarvestFile, dictionary: str, text: str) -> str:
     text = text.strip()
     kind, _, name = text.partition(":")
     if kind == "list":
-        return ranges(in_list(store, dictionary, name))
+        return join_ranges(in_list(store, dictionary, name))
     if kind == "failed":
-        return ranges(failed(store, name))
+        return join_ranges(failed(store, name))
     choose(file, dictionary, text)
     return text
 
@@ -44,12 +45,3 @@ def failed(store: Store, job_id: str) -> list[int]:
     if not found:
         raise InputError(f"Nothing failed in the job {job_id}: there is nothing to retry.")
     return found
-
-
-def ranges(features: list[int]) -> str:
-    """As short as it reads back the same, in rising order."""
-    ordered = sorted(set(features))
-    starts = [i for i, n in enumerate(ordered) if i == 0 or n != ordered[i - 1] + 1]
-    ends = [*(i - 1 for i in starts[1:]), len(ordered) - 1]
-    pairs = [(ordered[a], ordered[b]) for a, b in zip(starts, ends, strict=True)]
-    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in pairs)

@@ -9,6 +9,7 @@ from app import filters, session
 from app.scores.read import Series
 from app.session import Place
 from app.wording import plural
+from feature_store.number_ranges import join_ranges
 
 BY, SCORER = "by", "scorer"
 """Parameters of the URL."""
@@ -103,6 +104,6 @@ def in_table(here: Place, features: np.ndarray, which: str) -> None:
         n = plural(len(features), "feature")
         st.caption(f"{n} {which}: too many for a link, narrow it to {filters.MOST}.")
         return
-    query = {**here.query, "only": filters.ranges(features.tolist()), "sort": "score"}
+    query = {**here.query, "only": join_ranges(features.tolist()), "sort": "score"}
     label = f"Open {plural(len(features), 'feature')} {which} in the table"
     st.page_link(session.FEATURES, label=label, query_params=query)

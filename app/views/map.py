@@ -27,6 +27,7 @@ from feature_store import table
 from feature_store.errors import InputError, pick
 from feature_store.jobs import Job
 from feature_store.maps import Map, MapPlan, Maps
+from feature_store.number_ranges import join_ranges
 from feature_store.records import FeatureId
 
 KIND = "map"
@@ -199,7 +200,7 @@ def selection(here: Place, features: list[int], said: Said) -> None:
         if len(features) <= filters.MOST:
             st.page_link(
                 session.FEATURES, label="Open these in the table",
-                query_params={**here.query, "only": filters.ranges(features)},
+                query_params={**here.query, "only": join_ranges(features)},
             )  # fmt: skip
         ids = [FeatureId(here.info.dictionary, index) for index in features]
         collecting.menu(ids, "map", said)

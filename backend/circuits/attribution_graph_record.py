@@ -31,6 +31,7 @@ from backend.dictionaries.base import Dictionary
 from backend.live import Text
 from backend.lm import Lm
 from feature_store.errors import InputError
+from feature_store.number_ranges import describe_layers
 
 METHOD = "attribution-graph"
 MEANS = (
@@ -181,11 +182,11 @@ def _edges(graph: Graph, kept: np.ndarray, nodes: Sequence[Node]) -> tuple[Edge,
 
 def _coverage(graph: Graph) -> list[str]:
     sites = graph.replacement.sites
-    bare = [str(site.layer) for site in sites if site.reading is None and not site.is_tokens]
+    bare = [site.layer for site in sites if site.reading is None and not site.is_tokens]
     notes = []
     if bare:
         notes.append(
-            f"Layers without a transcoder: {', '.join(bare)}. Their MLPs' outputs are error nodes "
+            f"Without a transcoder: {describe_layers(bare)}. Their MLPs' outputs are error nodes "
             "whose causes are not traced."
         )
     if graph.left_out > 1e-6:

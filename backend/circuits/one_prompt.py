@@ -32,6 +32,7 @@ from backend.circuits.table import Table, grid
 from backend.circuits.words import prompt_of
 from backend.engine import LocalEngine
 from backend.live import Text
+from feature_store.number_ranges import describe_layers
 
 ABLATED = ("feature", "error")
 CAPPED = (
@@ -169,7 +170,7 @@ def free(engine: LocalEngine, circuit: Circuit, table: Table) -> list[str]:
         if node.kind == "error" and node.dictionary not in table.names
     )  # fmt: skip
     layers = sorted(layer_of(name) for name in outside)
-    parts = [f"the MLPs of layers {', '.join(map(str, layers))}"] if layers else []
+    parts = [f"the MLPs of {describe_layers(layers)}"] if layers else []
     attended = any(".attn" in engine.dictionaries[name].hook_out for name in table.names)
     if not attended and not any("resid" in engine.dictionaries[n].hook_out for n in table.names):
         parts.insert(0, "attention")

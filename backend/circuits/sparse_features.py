@@ -36,6 +36,7 @@ from backend.dictionaries.base import Dictionary
 from backend.engine import LocalEngine
 from backend.sourcing import layer_of
 from feature_store.errors import InputError, pick
+from feature_store.number_ranges import describe_layers
 
 NAME = "sparse-features"
 SPLIT = 20
@@ -267,9 +268,10 @@ def _notes(
             f"From {SPLIT} prompts on, one half chooses and the other judges."
         )
     covered = {layer_of(one.hook_out) for one in dictionaries}
-    bare = [str(layer) for layer in range(engine.lm.n_layers) if layer not in covered]
+    bare = [layer for layer in range(engine.lm.n_layers) if layer not in covered]
     if bare:
-        notes.append(f"No dictionary writes in layer {', '.join(bare)}: these layers run freely.")
+        free = describe_layers(bare)
+        notes.append(f"Without a dictionary, and so free to run: {free}.")
     if not found.check.reached:
         notes.append(EFFECTS_OFF)
     if len(kept) < len(found.table):

@@ -33,6 +33,7 @@ from backend.dictionaries.base import Dictionary
 from backend.live import Text
 from backend.lm import Lm
 from feature_store.errors import InputError, pick
+from feature_store.number_ranges import describe_layers
 from feature_store.records import FeatureId
 
 METHOD = "trace"
@@ -325,10 +326,10 @@ def _notes(tracer: Tracer, found: Traced, begun: _Begun, there: int, shown: int)
             "The query's side and the key's side each make up the whole score, the other held as "
             "it is; effects are summed over both."
         )
-    bare = [str(s.layer) for s in tracer.held.sites if s.reading is None and not s.is_tokens]
+    bare = [s.layer for s in tracer.held.sites if s.reading is None and not s.is_tokens]
     if bare:
         notes.append(
-            f"No dictionary stands for the MLPs of layers {', '.join(bare)}: error nodes whose "
+            f"No dictionary stands for the MLPs of {describe_layers(bare)}: error nodes whose "
             "causes are not traced. "
             "Attention without a dictionary is passed through."
         )
