@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 from rich.console import Group
 from rich.live import Live
@@ -162,7 +163,9 @@ def texts(data: Mapping[str, Any]) -> Group:
 
 def plain(text: str) -> str:
     """What a model says, without what a terminal would obey."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
+    return "".join(
+        c if c.isprintable() or c in "\n\t" or category(c) == "Zs" else "�" for c in text
+    )
 
 
 def keep(store: Store, live: "LocalEngine", asked: Asked, result: Any, file: HarvestFile) -> str:
