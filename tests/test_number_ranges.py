@@ -31,3 +31,10 @@ def test_layers_in_a_sentence(layers: list[int], said: str) -> None:
 
 def test_a_list_of_features_is_joined() -> None:
     assert join_ranges([8, 3, 9, 10, 3]) == "3,8-10" and join_ranges([]) == ""
+
+
+def test_a_terminal_shows_the_spaces_of_numbers_and_obeys_no_control_character() -> None:
+    from app.commands.steer import plain
+
+    assert plain("5\u202f000 a\u00a0b") == "5\u202f000 a\u00a0b"
+    assert plain("a\x1b[2J\r\u2028b") == "a�[2J��b"
