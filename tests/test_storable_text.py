@@ -4,7 +4,7 @@ import json
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.storable_text import (
@@ -23,6 +23,7 @@ ANY_JSON = st.recursive(
 )
 
 
+@settings(max_examples=25)
 @given(st.lists(ANY_TEXT, min_size=1, max_size=20))
 def test_every_text_can_be_stored_and_comes_back(texts: list[str]) -> None:
     fixed = [make_storable(text) for text in texts]
