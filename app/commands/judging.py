@@ -52,7 +52,10 @@ def launch(
         raise
     job = jobs.get(job.id)
     if state == "failed":
-        raise InputError(f"{job.error} What was done is kept: the same command goes on.")
+        way_on = (
+            "" if "--retry" in job.error else " What was done is kept: the same command goes on."
+        )
+        raise InputError(f"{job.error}{way_on}")
     return job
 
 
