@@ -45,6 +45,7 @@ def _own_engine() -> Iterator[None]:
 def _owner_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages are those of their owner, as on a loopback address, unless a test says otherwise."""
     monkeypatch.setenv("SAEFARI_JOBS", "1")
+    monkeypatch.setenv("SAEFARI_SHARED", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)
