@@ -124,7 +124,8 @@ def greedy(pair: Pair, n: int) -> list[int]:
     """Their likeliest tokens, the whole text read again for each: no cache is asked."""
     ids = list(pair.tokens)
     for _ in range(n):
-        ids.append(int(pair.theirs(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        out = pair.theirs(torch.tensor([ids]), use_cache=False, logits_to_keep=1)
+        ids.append(int(out.logits[0, -1].argmax()))
     return ids[len(pair.tokens) :]
 
 

@@ -172,7 +172,7 @@ function column(stage, name, story, row, changed) {
   const end = col.text.scrollHeight - col.text.scrollTop - col.text.clientHeight < 40;
   const grows = ids.length > col.spans.length && !stage.message.state.done;
   ids.forEach((id, at) => {
-    const span = col.spans[at] ?? token(col, at, id, pieces[at]);
+    const span = col.spans[at] ?? token(col, at, id, pieces[at], Boolean(given.template?.[at]));
     const own = at - given.tokens.length;
     const counted = own < 0 ? given.counted[at] : row.counted[own];
     const value = counted ? values[at] : null;
@@ -184,7 +184,6 @@ function column(stage, name, story, row, changed) {
     if (stage.at?.row === name && stage.at.position === at) kind += " chosen";
     if (span.className !== kind) span.className = kind;
     span.style.setProperty("--heat", strength.toFixed(3));
-    span.hidden = Boolean(own < 0 && given.template?.[at]);
   });
   if (grows && end) col.text.scrollTop = col.text.scrollHeight;
   if (!row) col.text.textContent = name === "steered" && story ? "No edit: nothing is steered." : "";
@@ -192,16 +191,19 @@ function column(stage, name, story, row, changed) {
   col.warn.replaceChildren(...(stage.message.warnings?.[name] ?? []).map((text) => el("div", "", text)));
 }
 
-function token(col, at, id, piece) {
+/** A token's span. What a chat's template wrote is not shown: a line break stands for it. */
+function token(col, at, id, piece, hidden) {
   const span = el("span", "tok", shown(piece) || "◌");
   Object.assign(span, { tabIndex: at ? -1 : 0 });
   span.dataset.position = at;
   span.dataset.id = id;
   span.setAttribute("role", "listitem");
+  span.hidden = hidden;
   if (!col.spans.length) col.text.replaceChildren();
+  const turns = hidden && col.spans.length && !col.spans.at(-1).hidden;
   col.spans.push(span);
   col.text.append(span);
-  if (piece.includes("\n")) col.text.append(el("br"));
+  if (turns || (!hidden && piece.includes("\n"))) col.text.append(el("br"));
   return span;
 }
 
