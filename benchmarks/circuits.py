@@ -144,13 +144,13 @@ def circuit(
     }  # fmt: skip
     if enough is not None and draws:
         again = prove(judge, ranked, [enough], nulls=[100, enough], draws=draws)
-        found["null"] = {p.nodes: p.null_95 for p in again.points if p.null is not None}
+        found["null"] = {n: one.null.percentile_95 for n, one in again.figures.items()}
     return found
 
 
 def faithful(point: Point) -> bool:
     """Whether the interval's lower bound is enough; without an interval nothing is said."""
-    share = point.faithfulness
+    share = point.share
     return share is not None and share.low is not None and share.low >= ENOUGH
 
 
@@ -167,7 +167,7 @@ def smallest(judge: Judge, ranked: Table, few: int, enough: int) -> int:
 
 def point_row(point: Any) -> list[Any]:
     """[nodes, errors, faithfulness, low, high, completeness]"""
-    one, other = point.faithfulness, point.completeness
+    one, other = point.share, point.completeness
     return [
         point.nodes, point.errors,
         *((one.value, one.low, one.high) if one else (None, None, None)),
