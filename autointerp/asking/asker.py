@@ -55,10 +55,8 @@ class Patience:
 
 GONE = Failed("unreachable", "")
 ENDLESS: frozenset[str] = frozenset(("cut off", "repeats"))
-"""Kinds of failure after which a question is put once more, with PENALTY."""
-PENALTY = 0.5
-"""OpenAI's frequency_penalty. SmolLM2-135M on llama.cpp ran in circles in 6 of 8 explanations; in
-none with it, and still in 4 of 8 at temperature 0.7 instead (docs/servers.md)."""
+"""Kinds of failure after which a question is put once more, with a penalty on repetition: it cured
+all loops of SmolLM2-135M on llama.cpp, a higher temperature did not (docs/servers.md)."""
 TEMPLATE_TOKENS = 40
 """About what a chat template puts around a question, such as a default system message."""
 LONG_ENOUGH = 400
@@ -155,7 +153,7 @@ class ServerAsker:
             asked = with_example(request)
             answer = await self._answer(asked)
         if isinstance(answer, Failed) and answer.kind in ENDLESS and not request.penalty:
-            second = await self._answer(replace(asked, penalty=PENALTY))
+            second = await self._answer(replace(asked, penalty=self.server.penalty))
             if isinstance(second, Failed) and not second.hopeless:
                 sentence = f"{answer.sentence} With a penalty on repetition: {second.sentence}"
                 second = replace(second, sentence=sentence)

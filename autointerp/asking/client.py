@@ -167,7 +167,7 @@ def usable(text: str, refusal: str | None, finish: str | None, request: Request)
         said = str(refusal or text)
         raise Unusable(Failed("refusal", f"The model refused: {faults.short(said)!r}."), said)
     if finish == "length":
-        cut = endless(text, f"max_tokens, {request.max_tokens},")
+        cut = endless(text, f"max_tokens ({request.max_tokens})")
         prose = request.schema is not None and begins_as_prose(text)
         raise Unusable(replace(cut, formless=prose))
     if not text.strip():

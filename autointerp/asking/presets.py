@@ -75,13 +75,14 @@ PRESETS: Mapping[str, ServerPreset] = {
         "transformers serve",
         Server(
             "transformers", "http://localhost:8000/v1", structured=False, logprobs=False,
-            concurrency=2, free=True,
+            concurrency=2, free=True, penalty=0.1,
         ),
         "transformers serve --port 8000",
         verified=True,
         notes="Answers 200 and ignores JSON schemas and log probabilities, so that an answered "
         "example shows the form. The model is a folder or a name on the hub. Takes questions "
-        "longer than the model's context without a word: set context_tokens.",
+        "longer than the model's context without a word: set context_tokens. It makes a "
+        "repetition_penalty of 1.5, which ruins texts, of a frequency_penalty of 0.5: 0.1 is sent.",
     ),
 }  # fmt: skip
 """Name → preset. `openai` is also there without a file while OPENAI_API_KEY is set."""

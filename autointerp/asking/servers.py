@@ -48,6 +48,7 @@ class ServerSettings(ForeignRecord):
     timeout_s: Annotated[Real, Field(gt=0, le=LONGEST_S)] = 120.0
     free: Flag = False
     thinking: WholeNumber = 0
+    penalty: Annotated[Real, Field(ge=0, le=2)] = 0.5
     context_tokens: WholeNumber = 0
 
 
@@ -75,6 +76,8 @@ class Server:
     """Whether tokens cost nothing; so, too, on this machine while the model has no price."""
     thinking: int = 0
     """Tokens that its models may think before they answer, beyond those of the answer itself."""
+    penalty: float = 0.5
+    """The frequency_penalty with which a question is put again after a loop."""
 
     def key(self) -> str:
         """The key, or empty: none is needed, or the variable is not set."""
