@@ -170,7 +170,7 @@ BUDGETS: dict[Callable[[Bench], Any], float] = {
     splice_dictionaries: 10,
     rank_features: 15,
     attribute_toward: 20,
-    find_feature_circuit: 20,
+    find_feature_circuit: 26,
     **{partial(find_circuit, method=method): 20 for method in METHODS},
     search_features: 5,
     sweep_strengths: 16,
