@@ -217,7 +217,24 @@ def test_a_database_that_fails_loses_nothing(
     assert replied > 0 and running.calls == replied and all(r.cached for r in replies)
 
 
-def test_two_processes_at_one_file(tmp_path: Path, running: server.Server) -> None:
+def test_a_job_waits_for_those_who_look_into_its_file(tmp_path: Path) -> None:
+    """An estimate or another job reads it for a moment, in which nobody can write."""
+    path = tmp_path / "a.duckdb"
+    CallLog(path).close()
+    code = (
+        "import duckdb, sys, time; d = duckdb.connect(sys.argv[1], read_only=True); "
+        "print(1, flush=True); time.sleep(0.7); d.close(); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=-1, text=True) as other:
+        assert other.stdout and other.stdout.readline()
+        CallLog(path).close()
+        other.kill()
+
+
+def test_two_processes_at_one_file(
+    tmp_path: Path, running: server.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autointerp.asking.rows.PATIENCE_S", 0.1)
     code = "import duckdb, sys; d = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
     command = [sys.executable, "-c", code, str(tmp_path / "a.duckdb")]
     with subprocess.Popen(command, stdout=-1, stdin=-1, text=True) as other:

@@ -22,7 +22,17 @@ from autointerp.asking.budget import Budget
 from autointerp.asking.former import Former
 from autointerp.asking.journal import Journal, drop
 from autointerp.asking.known import Known
-from autointerp.asking.rows import Attempt, Kept, Outcome, find, hash_of, insert, now, opened, short
+from autointerp.asking.rows import (
+    Attempt,
+    Kept,
+    Outcome,
+    find,
+    hash_of,
+    insert,
+    now,
+    open_to_write,
+    short,
+)
 from feature_store.errors import InputError
 from feature_store.jobs import Job, Jobs
 from feature_store.locks import holder
@@ -109,7 +119,7 @@ class CallLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(journal or path.with_suffix(".journal"))
-            self._db = opened(path)
+            self._db = open_to_write(path)
             self._db.execute(SCHEMA.read_text(encoding="utf-8"))
             self._take_up()
             self.lost = self._settle_lost()

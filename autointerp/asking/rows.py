@@ -1,5 +1,6 @@
 """The rows of a file of calls: how they are written and found again."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +10,15 @@ import duckdb
 import pyarrow as pa
 
 from autointerp.asking.records import Came, Reply, Request
+from feature_store.locks import holder
 from feature_store.storable_text import make_storable
 from feature_store.strict_json import dump_json
 
 SHOWN = 300
 MEMORY = "96MB"
 """Of DuckDB, however long the job."""
+PATIENCE_S, LOOK_AGAIN_S = 5.0, 0.05
+"""How long a job waits for readers of its own file, and how often it looks again."""
 
 
 class Attempt(NamedTuple):
@@ -83,6 +87,22 @@ def opened(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """A file of calls, with as little in memory however many it has."""
     config = {"threads": 1, "memory_limit": MEMORY}
     return duckdb.connect(str(path), read_only=read_only, config=config)
+
+
+def open_to_write(path: Path) -> duckdb.DuckDBPyConnection:
+    """Open a job's own file of calls, waiting up to PATIENCE_S for processes that read it.
+
+    Other jobs and estimates look into the file for a moment, and nobody can write meanwhile.
+    Raises duckdb.Error where it is still held after that, and for anything else at once.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return opened(path)
+        except duckdb.IOException as error:
+            if not holder(error) or time.monotonic() > end:
+                raise
+            time.sleep(LOOK_AGAIN_S)
 
 
 def insert(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
