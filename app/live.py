@@ -87,10 +87,10 @@ def ask(file: HarvestFile, *, quiet: bool = False) -> "LocalEngine | None":
     def load() -> tuple[object, int]:
         from backend.device import choose_placement
         from backend.engine import LocalEngine
-        from backend.model_speed import measure_once
+        from backend.model_speed import measure_and_remember
 
         first = LocalEngine.load(file, places, choose_placement())
-        measure_once(speeds, first.lm)
+        measure_and_remember(speeds, first.lm)
         return first.lm, first.model_bytes
 
     key, cache = record.model_hash, models()

@@ -1,6 +1,7 @@
 """Measure how many tokens a second a loaded model reads and writes, in about a second."""
 
 import time
+from contextlib import suppress
 
 import torch
 
@@ -11,10 +12,11 @@ from backend.lm import Lm
 from feature_store.errors import InputError
 from feature_store.model_speeds import ModelSpeed, ModelSpeeds
 
-ENOUGH_S = 0.3
-"""A measured pass that took as long is long enough to be told from noise."""
-MOST_TOKENS = 512
-"""Tokens of the longest pass that is measured."""
+ENOUGH_S, SLOW_S = 0.3, 2.0
+"""A pass of FEWEST_TOKENS or more that took ENOUGH_S can be told from noise; after one that took
+SLOW_S no longer one is tried."""
+FEWEST_TOKENS, MOST_TOKENS = 128, 512
+"""Tokens of a pass that is measured: short ones pay for reading the weights, not for tokens."""
 BATCH = 8
 """Texts that are written at once."""
 STEPS = 4
@@ -33,19 +35,21 @@ def measure_model_speed(lm: Lm) -> ModelSpeed:
         return ModelSpeed(read=read, write=None, batch=BATCH)
 
 
-def measure_once(speeds: ModelSpeeds, lm: Lm) -> ModelSpeed | None:
-    """Return the speed of a model that has just been loaded, measured unless it is known already.
+def measure_and_remember(speeds: ModelSpeeds, lm: Lm) -> ModelSpeed:
+    """Measure a model that has just been loaded and keep the best that this machine has shown.
 
-    None where the table cannot be written: what is not kept would be measured at every load.
+    Other work on the machine only ever slows a measurement down, so the fastest one stands. Where
+    the table cannot be written the measurement is returned and not kept.
     """
-    known = speeds.find(lm.model_hash)
+    found, known = measure_model_speed(lm), speeds.find(lm.model_hash)
     if known is not None:
-        return known
-    try:
-        found = measure_model_speed(lm)
-        speeds.remember(lm.model_hash, found)
-    except OSError:
-        return None
+        writes = [one for one in (known.write, found.write) if one is not None]
+        found = ModelSpeed(
+            read=max(known.read, found.read), write=max(writes, default=None), batch=BATCH
+        )
+    if found != known:
+        with suppress(OSError):
+            speeds.remember(lm.model_hash, found)
     return found
 
 
@@ -54,7 +58,8 @@ def _measure_reading(lm: Lm) -> float:
     _seconds_to_read(lm, n)  # the first pass of a process pays for much else
     while True:
         seconds = _seconds_to_read(lm, n)
-        if seconds >= ENOUGH_S or n >= most:
+        enough = n >= FEWEST_TOKENS and seconds >= ENOUGH_S
+        if enough or seconds >= SLOW_S or n >= most:
             return n / seconds
         n = min(most, 4 * n)
 

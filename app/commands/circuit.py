@@ -92,11 +92,11 @@ def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[Case,
 def say_estimate(live: "LocalEngine", asked: Asked, store: Store | None) -> None:
     """Say on stderr how long finding the circuit will take, where that is worth saying."""
     from app.time_estimates import count_tokens_roughly, describe_estimate
-    from backend.model_speed import measure_model_speed, measure_once
+    from backend.model_speed import measure_and_remember, measure_model_speed
 
     tokens = sum(count_tokens_roughly(case.prompt) for case in asked.cases)
     work = count_circuit(tokens, len(asked.dictionaries or live.dictionaries), asked.method)
-    speed = measure_once(store.speeds, live.lm) if store else measure_model_speed(live.lm)
+    speed = measure_and_remember(store.speeds, live.lm) if store else measure_model_speed(live.lm)
     if said := describe_estimate(work, speed):
         console(stderr=True).print(Text(said, style="dim"))
 

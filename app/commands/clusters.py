@@ -38,7 +38,7 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
     from backend.behaviours.finding import find
     from backend.device import choose_placement
     from backend.engine import LocalEngine
-    from backend.model_speed import measure_once
+    from backend.model_speed import measure_and_remember
 
     out = console(stderr=True)
     columns = TextColumn("{task.description:<24}"), BarColumn(32), MofNCompleteColumn()
@@ -50,7 +50,7 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
 
         engine = LocalEngine.load(file, opened.places.known(), choose_placement())
         work = work_of(plan, file)
-        if said := describe_estimate(work, measure_once(opened.speeds, engine.lm)):
+        if said := describe_estimate(work, measure_and_remember(opened.speeds, engine.lm)):
             out.print(said, markup=False)
         found = find(engine, file, plan, tell)
     name = keeping.keep(opened, file.record.id, engine, plan, found)

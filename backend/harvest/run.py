@@ -45,7 +45,7 @@ from backend.harvest.work_folder import (
     unused_id,
 )
 from backend.lm import Lm
-from backend.model_speed import measure_once
+from backend.model_speed import measure_and_remember
 from backend.processing import Processing, agree
 from backend.selfcheck import bos_for, fit
 from feature_store.atomic_file import write_file
@@ -113,7 +113,7 @@ class Harvest:
         yield Progress("load model", 0, 1, "")
         with self.stages("model"):
             lm, found = self._load()
-            measure_once(store.speeds, lm)
+            measure_and_remember(store.speeds, lm)
         yield Progress("read corpus", 0, 1, "")
         with self.stages("plan"):
             work, sequences = self._plan(store, lm, found)
