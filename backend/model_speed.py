@@ -35,13 +35,18 @@ def measure_model_speed(lm: Lm) -> ModelSpeed:
         return ModelSpeed(read=read, write=None, batch=BATCH)
 
 
-def measure_and_remember(speeds: ModelSpeeds, lm: Lm) -> ModelSpeed:
+def measure_and_remember(speeds: ModelSpeeds, lm: Lm) -> ModelSpeed | None:
     """Measure a model that has just been loaded and keep the best that this machine has shown.
 
     Other work on the machine only ever slows a measurement down, so the fastest one stands. Where
-    the table cannot be written the measurement is returned and not kept.
+    the table cannot be written the measurement is returned and not kept. A model that cannot be
+    run now is not measured: what is wrong with it is said where a person asks it for something.
     """
-    found, known = measure_model_speed(lm), speeds.find(lm.model_hash)
+    known = speeds.find(lm.model_hash)
+    try:
+        found = measure_model_speed(lm)
+    except Exception:  # out of memory, for one: an estimate must not cost the model
+        return known
     if known is not None:
         writes = [one for one in (known.write, found.write) if one is not None]
         found = ModelSpeed(

@@ -123,6 +123,16 @@ def test_the_fastest_measurement_is_kept(
         assert speeds.find(engine.lm.model_hash) == kept
 
 
+def test_a_model_that_cannot_be_measured_is_still_loaded(
+    engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(lm: Lm) -> ModelSpeed:
+        raise torch.OutOfMemoryError("no memory is left")
+
+    monkeypatch.setattr(model_speed, "measure_model_speed", fail)
+    assert measure_and_remember(ModelSpeeds(tmp_path / "speeds.json"), engine.lm) is None
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"a/b": {"read": NaN}}', '{"a": 3}'])
 def test_a_damaged_table_is_measured_anew(
     engine: LocalEngine, tmp_path: Path, content: str
