@@ -27,15 +27,22 @@ POLL_S = 1.0
 PROMPTLY_S = 1.2
 """Small runs answer within this: then nothing flickers."""
 KINDS: dict[str, Kind] = {
-    "ablate": "ablate", "effects": "effects", "splice": "splice", "dataset": "ablate",
-}  # fmt: skip
+    "ablate": "ablate",
+    "effects": "effects",
+    "splice": "splice",
+    "dataset": "ablate",
+}
 DRAW: dict[str, Callable[[Place, Any], None]] = {
-    "ablate": outcome.draw, "effects": ranked.draw, "splice": splicing.draw,
+    "ablate": outcome.draw,
+    "effects": ranked.draw,
+    "splice": splicing.draw,
     "dataset": dataset.draw,
-}  # fmt: skip
+}
 CONTROLS: dict[str, Callable[[Place], dict[str, Any]]] = {
-    "effects": ranked.controls, "splice": splicing.controls, "dataset": dataset.controls,
-}  # fmt: skip
+    "effects": ranked.controls,
+    "splice": splicing.controls,
+    "dataset": dataset.controls,
+}
 STEPS = 10
 """Points at which integrated gradients are taken (as `backend/attribution/effects.py` has them)."""
 COSTLY = ("effects", "splice", "dataset")
@@ -45,7 +52,7 @@ EMPTY = {
     "effects": "Choose prompts: which features push toward the answer, and which away from it.",
     "splice": "Choose prompts: what they cost with each dictionary in the model's place.",
     "dataset": "Choose a task or a file, and parts: mean effects with intervals, as a job.",
-}  # fmt: skip
+}
 
 
 def requested(place: Place, tab: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -127,9 +134,10 @@ def answer(place: Place, tab: str) -> Answer | None:
     found = what.answer()
     if found is None:
         st.caption(
-            "It ended when this page was left. Run it again." if what.left else
-            "Cancelled. Run it again, perhaps on fewer prompts."
-        )  # fmt: skip
+            "It ended when this page was left. Run it again."
+            if what.left
+            else "Cancelled. Run it again, perhaps on fewer prompts."
+        )
         return None
     hold(tab, found)
     if found.experiment:
@@ -182,9 +190,12 @@ def kept_line(place: Place, tab: str, found: Answer) -> None:
         elif found.problem:
             st.caption(f":orange[Computed, but not kept: {session.literal(found.problem)}]")
         st.download_button(
-            "JSON", lambda: as_json(found), f"saefari-{tab}.json", type="tertiary",
+            "JSON",
+            lambda: as_json(found),
+            f"saefari-{tab}.json",
+            type="tertiary",
             on_click="ignore",
-        )  # fmt: skip
+        )
         with st.popover("Python", type="tertiary"):
             st.caption("The same without the page")
             path, harvest = session.shown_store(), place.file.record.id

@@ -16,9 +16,14 @@ EFFECT_BINS = 60
 def template(colours: Palette) -> go.layout.Template:
     """Plotly's template of the house: quiet axes, no background of its own."""
     axis = {
-        "showgrid": False, "zeroline": False, "linecolor": colours.border, "ticks": "outside",
-        "tickcolor": colours.border, "ticklen": 3, "title": {"standoff": 4, "font": {"size": 12}},
-    }  # fmt: skip
+        "showgrid": False,
+        "zeroline": False,
+        "linecolor": colours.border,
+        "ticks": "outside",
+        "tickcolor": colours.border,
+        "ticklen": 3,
+        "title": {"standoff": 4, "font": {"size": 12}},
+    }
     hover = {"bgcolor": colours.raised, "bordercolor": colours.border}
     return go.layout.Template(
         layout={
@@ -46,17 +51,22 @@ def effects(values: np.ndarray, tops: Sequence[tuple[float, str]], colours: Pale
     ]
     figure = go.Figure(
         go.Bar(
-            x=middles, y=np.where(counts > 0, counts, np.nan), width=edges[1] - edges[0],
+            x=middles,
+            y=np.where(counts > 0, counts, np.nan),
+            width=edges[1] - edges[0],
             marker={"color": colours.muted, "line": {"width": 0}},
-            hovertext=texts, hovertemplate="%{hovertext}<extra></extra>",
+            hovertext=texts,
+            hovertemplate="%{hovertext}<extra></extra>",
         )
-    )  # fmt: skip
+    )
     figure.add_scatter(
-        x=[value for value, _ in tops], y=[0.72] * len(tops), mode="markers",
+        x=[value for value, _ in tops],
+        y=[0.72] * len(tops),
+        mode="markers",
         marker={"symbol": "line-ns-open", "size": 9, "color": colours.accent},
         hovertext=[f"{text} {signed(value)}" for value, text in tops],
         hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.update_layout(template=template(colours), height=HEIGHT_PX)
     figure.update_xaxes(title_text="logits per unit of activation")
     figure.update_yaxes(log_ticks(int(counts.max())), title_text="tokens")

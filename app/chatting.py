@@ -52,9 +52,13 @@ def field(number: int) -> None:
         "Role", ROLES, key=key("role", number), on_change=keep, label_visibility="collapsed"
     )
     right.text_area(
-        "Says", key=key("content", number), height=68, on_change=keep,
-        label_visibility="collapsed", placeholder="What is said; Ctrl-Enter.",
-    )  # fmt: skip
+        "Says",
+        key=key("content", number),
+        height=68,
+        on_change=keep,
+        label_visibility="collapsed",
+        placeholder="What is said; Ctrl-Enter.",
+    )
 
 
 def turns() -> Turns:

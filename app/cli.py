@@ -90,10 +90,14 @@ def harvest(**options: Any) -> None:
     "--allow-jobs", is_flag=True, help="Let pages start jobs though others can reach them."
 )
 @click.option(
-    "--allow-host", "allow_hosts", multiple=True, metavar="NAME", type=NAME,
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    type=NAME,
     help="A further name under which browsers may address the pages, such as that of a reverse "
     "proxy. Repeat it for several.",
-)  # fmt: skip
+)
 @memory_options
 def app(store: Path, no_browser: bool, **options: Any) -> None:
     """Open a store's features in the browser."""

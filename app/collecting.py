@@ -23,10 +23,14 @@ def menu(features: Sequence[FeatureId], key: str, said: annotations.Said) -> Non
         st.caption(plural(len(features), "feature"))
         with st.form(f"{key}_form", border=False):
             st.selectbox(
-                "List", [one.id for one in lists.current], index=None, key=f"{key}_list",
-                format_func=lambda name: named(lists, name), accept_new_options=True,
+                "List",
+                [one.id for one in lists.current],
+                index=None,
+                key=f"{key}_list",
+                format_func=lambda name: named(lists, name),
+                accept_new_options=True,
                 placeholder="choose a list or type a new name",
-            )  # fmt: skip
+            )
             st.form_submit_button("Add", on_click=put, args=(list(features), key, lists))
     if told := st.session_state.pop(DONE, None):
         st.toast(told)
@@ -56,19 +60,25 @@ def membership(subject: Subject) -> None:
     key = f"collecting_{subject.id}"
     keeping.adopt(key, there)
     st.multiselect(
-        "Lists", [one.id for one in lists.current], key=key, accept_new_options=True,
-        format_func=lambda name: named(lists, name), placeholder="choose a list or type a new name",
-        on_change=join, args=(subject.id, key, there, lists),
-    )  # fmt: skip
+        "Lists",
+        [one.id for one in lists.current],
+        key=key,
+        accept_new_options=True,
+        format_func=lambda name: named(lists, name),
+        placeholder="choose a list or type a new name",
+        on_change=join,
+        args=(subject.id, key, there, lists),
+    )
     if st.session_state.get(keeping.PROBLEM):
         keeping.problems(annotations.Said())
     if there:
         with st.container(horizontal=True, gap="small"):
             for name in there:
                 st.page_link(
-                    session.LISTS, label=f"open “{session.literal(named(lists, name))}”",
+                    session.LISTS,
+                    label=f"open “{session.literal(named(lists, name))}”",
                     query_params={**subject.place.query, "list": name},
-                )  # fmt: skip
+                )
 
 
 def join(feature: FeatureId, key: str, there: list[str], lists: Lists) -> None:

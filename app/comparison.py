@@ -135,9 +135,19 @@ def drawn(
     for i, (feature, acts) in enumerate(window.acts.items()):
         value = max(acts.values(), key=abs, default=0.0)
         context = Context(
-            "top", 0, None, at.split, at.document, at.sequence, at.start, at.length, peak, value,
-            list(acts), list(acts.values()),
-        )  # fmt: skip
+            "top",
+            0,
+            None,
+            at.split,
+            at.document,
+            at.sequence,
+            at.start,
+            at.length,
+            peak,
+            value,
+            list(acts),
+            list(acts.values()),
+        )
         own = {
             "alike": i,
             "max": top(file, feature),

@@ -32,9 +32,13 @@ def menu(lines: str, files: Mapping[str, tuple[str, Callable[[], bytes]]] | None
     with st.popover("Export", type="tertiary"):
         for kind, (name, content) in (files or {}).items():
             st.download_button(
-                f"Download as {kind}", content, name, TYPES[kind], type="tertiary",
+                f"Download as {kind}",
+                content,
+                name,
+                TYPES[kind],
+                type="tertiary",
                 on_click="ignore",
-            )  # fmt: skip
+            )
         st.caption("Copy as Python: the same data without the page")
         st.code(lines, language="python")
 

@@ -26,21 +26,33 @@ def draw(place: Place, given: Mapping[str, str], choice: Choice, names: list[str
     st.session_state[KEYS["columns"]] = names[1:]
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.segmented_control(
-            "Show", list(filters.SHOW), key=KEYS["show"], required=True,
-            label_visibility="collapsed", on_change=lambda: show(place, given, choice),
-        )  # fmt: skip
+            "Show",
+            list(filters.SHOW),
+            key=KEYS["show"],
+            required=True,
+            label_visibility="collapsed",
+            on_change=lambda: show(place, given, choice),
+        )
         st.text_input(
-            "Label contains", key=KEYS["label"], placeholder="label contains…", width=160,
-            label_visibility="collapsed", on_change=lambda: says(place, given, choice),
-        )  # fmt: skip
+            "Label contains",
+            key=KEYS["label"],
+            placeholder="label contains…",
+            width=160,
+            label_visibility="collapsed",
+            on_change=lambda: says(place, given, choice),
+        )
         with st.popover("Filter"):
             bounds(place, given, choice)
         with st.popover("Columns"):
             st.pills(
-                "Columns", list(columns.COLUMNS)[1:], selection_mode="multi", key=KEYS["columns"],
+                "Columns",
+                list(columns.COLUMNS)[1:],
+                selection_mode="multi",
+                key=KEYS["columns"],
                 format_func=lambda name: columns.title(name, signed=place.info.signed),
-                on_change=lambda: shown(place, given), width=360,
-            )  # fmt: skip
+                on_change=lambda: shown(place, given),
+                width=360,
+            )
         chips(place, given, choice)
 
 
@@ -56,9 +68,11 @@ def bounds(place: Place, given: Mapping[str, str], choice: Choice) -> None:
     st.button("Add", key="filtering_add", on_click=lambda: add(place, given, choice))
     for name, kind in filters.FLAGS.items():
         st.checkbox(
-            f"only {name}", value=kind in choice.wanted.having, key=f"filtering_{name}",
+            f"only {name}",
+            value=kind in choice.wanted.having,
+            key=f"filtering_{name}",
             on_change=lambda kind=kind: flip(place, given, choice, kind),
-        )  # fmt: skip
+        )
 
 
 def chips(place: Place, given: Mapping[str, str], choice: Choice) -> None:
@@ -74,9 +88,13 @@ def chips(place: Place, given: Mapping[str, str], choice: Choice) -> None:
         found.append((text, replace(choice, wanted=replace(wanted, among=()))))
     for text, without in found:
         st.button(
-            f"{session.literal(text)} ✕", key=f"filtering_chip_{text}", type="tertiary",
-            help="Take this filter away", on_click=put, args=(place, given, without),
-        )  # fmt: skip
+            f"{session.literal(text)} ✕",
+            key=f"filtering_chip_{text}",
+            type="tertiary",
+            help="Take this filter away",
+            on_click=put,
+            args=(place, given, without),
+        )
 
 
 def named(column: str) -> str:

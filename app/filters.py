@@ -152,8 +152,14 @@ def words(choice: Choice) -> str:
 def said(column: str, low: float | None, high: float | None) -> str:
     """A filter in words: `density 0.1 % to 1 %`."""
     write = share if is_share(column) else whole if COLUMNS[column].kind == "count" else measure
-    ends = [text for text in (low is not None and f"≥{THIN}{write(low)}",
-                              high is not None and f"≤{THIN}{write(high)}") if text]  # fmt: skip
+    ends = [
+        text
+        for text in (
+            low is not None and f"≥{THIN}{write(low)}",
+            high is not None and f"≤{THIN}{write(high)}",
+        )
+        if text
+    ]
     both = ends[0]
     if low is not None and high is not None:
         both = f"{write(low)} to {write(high)}"

@@ -34,17 +34,22 @@ h3 { padding: 0 0 2px; }
 """On a light accent Streamlit's white text could not be read."""
 PAGES = (
     (
-        (session.LIBRARY, "Library"), (session.FEATURES, "Features"), (session.SEARCH, "Search"),
+        (session.LIBRARY, "Library"),
+        (session.FEATURES, "Features"),
+        (session.SEARCH, "Search"),
         (session.MAP, "Map"),
     ),
     ((session.PROMPT, "Prompt"), (session.CONTRAST, "Contrast"), (session.SCORES, "Scores")),
     (
-        (session.STEER, "Steer"), (session.ABLATE, "Ablate"), (session.CIRCUITS, "Circuits"),
-        (session.BEHAVIOURS, "Behaviours"), (session.SHIFT, "SHIFT"),
+        (session.STEER, "Steer"),
+        (session.ABLATE, "Ablate"),
+        (session.CIRCUITS, "Circuits"),
+        (session.BEHAVIOURS, "Behaviours"),
+        (session.SHIFT, "SHIFT"),
         (session.EXPERIMENTS, "Experiments"),
     ),
     ((session.LISTS, "Lists"), (session.SQL, "SQL")),
-)  # fmt: skip
+)
 """The pages of the sidebar: find, read, change, keep."""
 PICKED, ASKED = "frame_dictionary", "frame_search"
 """Widget keys."""
@@ -77,8 +82,11 @@ def sidebar(here: Place | None) -> None:
 def bar(here: Place) -> DeltaGenerator:
     """Which dictionary, and the one search; a page adds its own."""
     files = {file.record.id: file for file in session.store().harvests()}
-    places = {(i, name): Place(file, info) for i, file in files.items()
-              for name, info in file.dictionaries.items()}  # fmt: skip
+    places = {
+        (i, name): Place(file, info)
+        for i, file in files.items()
+        for name, info in file.dictionaries.items()
+    }
     st.session_state[PICKED] = (here.file.record.id, here.info.dictionary)  # the URL decides
     whole = st.container(key="bar", horizontal=True, gap="small")
     with whole:

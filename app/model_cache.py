@@ -286,9 +286,14 @@ class ModelCache:
             with self._guard:
                 now = self._clock()
                 self._models[request.key] = _Model(
-                    request.key, request.name, value, size, loaded_at=now,
-                    load_s=now - (request.began or now), asked_at=request.asked_at,
-                )  # fmt: skip
+                    request.key,
+                    request.name,
+                    value,
+                    size,
+                    loaded_at=now,
+                    load_s=now - (request.began or now),
+                    asked_at=request.asked_at,
+                )
                 self._requests.pop(request.key, None)
         self._loaded()
 

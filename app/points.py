@@ -16,8 +16,13 @@ from feature_store.reader import HarvestFile
 from feature_store.table import rows
 
 NUMBERS = (
-    "density", "max_act", "score", "top_token_share", "mean_position", "encoder_decoder_cosine",
-)  # fmt: skip
+    "density",
+    "max_act",
+    "score",
+    "top_token_share",
+    "mean_position",
+    "encoder_decoder_cosine",
+)
 """Columns of the store that points can be coloured by."""
 
 SHORT = 22

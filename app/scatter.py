@@ -53,15 +53,21 @@ def figure(
     some = bool(marked.any())
     found.add_trace(
         go.Scattergl(
-            **placed(points, slice(None)), mode="markers", opacity=0.25 if some else 1.0,
+            **placed(points, slice(None)),
+            mode="markers",
+            opacity=0.25 if some else 1.0,
             marker={"size": size(len(marked)), "line": {"width": 0}, **paint(points, by, colours)},
-            selected={"marker": {"opacity": 1.0}}, unselected={"marker": {"opacity": 0.2}},
+            selected={"marker": {"opacity": 1.0}},
+            unselected={"marker": {"opacity": 0.2}},
             **hover(points, slice(None)),
         )
-    )  # fmt: skip
+    )
     if some:
-        ring = {"color": colours.accent, "size": size(len(marked)) + 3,
-                "line": {"width": 1, "color": colours.text}}  # fmt: skip
+        ring = {
+            "color": colours.accent,
+            "size": size(len(marked)) + 3,
+            "line": {"width": 1, "color": colours.text},
+        }
         found.add_trace(
             go.Scattergl(
                 **placed(points, marked), mode="markers", marker=ring, **hover(points, marked)
@@ -79,14 +85,19 @@ def manner(colours: Palette) -> dict[str, Any]:
     blank = {"visible": False, "constrain": "domain"}
     return {
         "dragmode": "pan",  # Streamlit ignores clicks while a drag draws a lasso
-        "clickmode": "event+select", "hovermode": "closest",
-        "margin": {"l": 0, "r": 0, "t": 0, "b": 0}, "xaxis": blank,
+        "clickmode": "event+select",
+        "hovermode": "closest",
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "xaxis": blank,
         "yaxis": {**blank, "scaleanchor": "x"},
         "uirevision": "map",  # what was zoomed stays so when colours change
         "hoverlabel": {"font": {"family": "Source Sans, sans-serif", "size": 13}, "align": "left"},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": colours.muted,
-                    "activecolor": colours.accent},
-    }  # fmt: skip
+        "modebar": {
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": colours.muted,
+            "activecolor": colours.accent,
+        },
+    }
 
 
 def placed(points: Points, which: slice | np.ndarray) -> dict[str, np.ndarray]:
@@ -121,9 +132,14 @@ def paint(points: Points, by: str, colours: Palette) -> dict[str, object]:
     span = dict(zip(("cmin", "cmax"), np.quantile(known, EXTREMES), strict=True))
     faint, strong = blend(colours.muted, colours.background, 0.35), colours.text
     bar = {
-        "title": {"text": colour.unit, "side": "right"}, "thickness": 8, "outlinewidth": 0,
-        "len": 0.6, "x": 1.0, "xanchor": "left", **ticks,
-    }  # fmt: skip
+        "title": {"text": colour.unit, "side": "right"},
+        "thickness": 8,
+        "outlinewidth": 0,
+        "len": 0.6,
+        "x": 1.0,
+        "xanchor": "left",
+        **ticks,
+    }
     scale = [[0, faint], [0.5, colours.accent], [1, strong]]
     return {"color": values.astype(np.float32), "colorscale": scale, "colorbar": bar, **span}
 
@@ -144,7 +160,13 @@ def name_tag(points: Points, cluster: Cluster, colours: Palette) -> dict[str, ob
     """A cluster's name, in its middle."""
     x, y = np.median(points.map.xy[cluster.members], axis=0)
     return {
-        "x": float(x), "y": float(y), "text": cut(cluster.name, SHORT), "showarrow": False,
-        "font": {"size": 11, "color": colours.text}, "captureevents": False,
-        "bgcolor": colours.background, "opacity": 0.85, "borderpad": 1,
-    }  # fmt: skip
+        "x": float(x),
+        "y": float(y),
+        "text": cut(cluster.name, SHORT),
+        "showarrow": False,
+        "font": {"size": 11, "color": colours.text},
+        "captureevents": False,
+        "bgcolor": colours.background,
+        "opacity": 0.85,
+        "borderpad": 1,
+    }

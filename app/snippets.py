@@ -99,10 +99,15 @@ def search(experiment: Experiment, places: Mapping[str, str], store: Path) -> st
     """Of a sweep, a search for examples or a contrast: features are looked up in the harvest."""
     request = {k: v for k, v in experiment.request.items() if k != "judge"}
     return SEARCH.format(
-        id=experiment.id, kind=experiment.kind, module=MODULES[experiment.kind],
-        request=named("REQUEST", request), store=str(store), harvest=experiment.harvest,
-        device=experiment.versions.get("device"), dtype=experiment.versions.get("dtype"),
-    )  # fmt: skip
+        id=experiment.id,
+        kind=experiment.kind,
+        module=MODULES[experiment.kind],
+        request=named("REQUEST", request),
+        store=str(store),
+        harvest=experiment.harvest,
+        device=experiment.versions.get("device"),
+        dtype=experiment.versions.get("dtype"),
+    )
 
 
 SCRIPTS: dict[str, Callable[[Experiment, Mapping[str, str], Path], str]] = {

@@ -25,9 +25,12 @@ def engine(file: HarvestFile, key: str, label: str, about: Sequence[str] = ()) -
             return None
     if not st.session_state.get(ASKED):
         st.button(
-            label, key=f"wanted_{key}", type="tertiary", on_click=ask,
+            label,
+            key=f"wanted_{key}",
+            type="tertiary",
+            on_click=ask,
             help="Needs the model's weights: some ten seconds to load, once.",
-        )  # fmt: skip
+        )
         return None
     try:
         return live.ready(file, about)

@@ -134,9 +134,17 @@ class QuietPool:
             w = self.windows[number]
             ids = self._file.sequences.window(w.sequence, w.start, w.length)
             found = self._examples[number] = Example(
-                tuple(ids.tolist()), tuple(self._file.vocabulary.display(ids)),
-                (0.0,) * len(ids), -1, w.document, w.split, "random", None, w.sequence, w.start,
-            )  # fmt: skip
+                tuple(ids.tolist()),
+                tuple(self._file.vocabulary.display(ids)),
+                (0.0,) * len(ids),
+                -1,
+                w.document,
+                w.split,
+                "random",
+                None,
+                w.sequence,
+                w.start,
+            )
             places: dict[int, int] = {}
             for place, token in enumerate(ids.tolist()):
                 places.setdefault(token, place)
@@ -149,9 +157,18 @@ class QuietPool:
         held = [token for token in peaks if token in places]
         at = max(((peaks[token], -places[token]) for token in held), default=(0, 1))[1]
         return Example(
-            plain.token_ids, plain.tokens, plain.activations, -1, plain.document, plain.split,
-            "hard", None, plain.sequence, plain.start, -at,
-        )  # fmt: skip
+            plain.token_ids,
+            plain.tokens,
+            plain.activations,
+            -1,
+            plain.document,
+            plain.split,
+            "hard",
+            None,
+            plain.sequence,
+            plain.start,
+            -at,
+        )
 
 
 POOLS: WeakKeyDictionary[HarvestFile, dict[str, QuietPool]] = WeakKeyDictionary()

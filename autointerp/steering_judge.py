@@ -68,9 +68,11 @@ def question(concept: str, text: Text, thinking: int = 0) -> Request:
     items = f"Beginning: {quoted(text.prompt)}\nContinuation: {quoted(text.continuation)}"
     filled = sheet(NAME).fill(label=quoted(concept), items=items)
     return Request(
-        (Message("user", filled),), schema=SCHEMA, purpose=NAME,
+        (Message("user", filled),),
+        schema=SCHEMA,
+        purpose=NAME,
         max_tokens=LONGEST_REPLY + thinking,
-    )  # fmt: skip
+    )
 
 
 def read(answer: Reply | Failed) -> Rating | Failed:

@@ -61,10 +61,17 @@ def example(
             if abs(value) > largest:  # positions rise, so of equals the first one stays
                 peak, largest = position - context.start, abs(value)
     return Example(
-        tuple(ids.tolist()), tuple(file.vocabulary.display(ids)), tuple(acts),
-        peak, context.document, context.split, kind, weight,
-        context.sequence, context.start,
-    )  # fmt: skip
+        tuple(ids.tolist()),
+        tuple(file.vocabulary.display(ids)),
+        tuple(acts),
+        peak,
+        context.document,
+        context.split,
+        kind,
+        weight,
+        context.sequence,
+        context.start,
+    )
 
 
 def cut_window(example: Example, width: int) -> Example:
@@ -76,11 +83,14 @@ def cut_window(example: Example, width: int) -> Example:
     low = min(max(0, middle - width // 2), n - width)
     high = low + width
     return replace(
-        example, token_ids=example.token_ids[low:high], tokens=example.tokens[low:high],
-        activations=example.activations[low:high], start=example.start + low,
+        example,
+        token_ids=example.token_ids[low:high],
+        tokens=example.tokens[low:high],
+        activations=example.activations[low:high],
+        start=example.start + low,
         peak=example.peak - low if example.peak >= 0 else -1,
         shared=example.shared - low if low <= example.shared < high else -1,
-    )  # fmt: skip
+    )
 
 
 def sided(stored: list[Context], sign: str) -> tuple[list[Context], list[Context]]:

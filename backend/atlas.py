@@ -60,12 +60,18 @@ def draw(
     tell(0, 1, "clusters")
     size = max(5, len(features) // 400)
     about = About(
-        harvest=file.record.id, dictionary=dictionary, weights_hash=info.weights_hash,
-        neighbours=plan.neighbours, min_dist=plan.min_dist, seed=plan.seed, reduced_to=kept,
-        left_out=info.d_sae - len(features), min_cluster_size=size,
+        harvest=file.record.id,
+        dictionary=dictionary,
+        weights_hash=info.weights_hash,
+        neighbours=plan.neighbours,
+        min_dist=plan.min_dist,
+        seed=plan.seed,
+        reduced_to=kept,
+        left_out=info.d_sae - len(features),
+        min_cluster_size=size,
         seconds=round(time.monotonic() - began, 1),
         versions={name: version(name) for name in ("umap-learn", "scikit-learn", "torch")},
-    )  # fmt: skip
+    )
     return Map(about, features.numpy().astype(np.int32), xy, clusters(xy, size))
 
 
@@ -123,10 +129,15 @@ def layout(units: Float[Tensor, "n d"], plan: MapPlan, tell: Tell) -> Float32[np
     from umap import UMAP  # seconds to import: numba
 
     model = UMAP(
-        n_neighbors=k, min_dist=plan.min_dist, metric="cosine", init="pca", n_jobs=1,
-        random_state=plan.seed, precomputed_knn=(indices, distances, None),
+        n_neighbors=k,
+        min_dist=plan.min_dist,
+        metric="cosine",
+        init="pca",
+        n_jobs=1,
+        random_state=plan.seed,
+        precomputed_knn=(indices, distances, None),
         tqdm_kwds={"disable": False, "file": Epochs(tell), "bar_format": "{n}/{total}"},
-    )  # fmt: skip
+    )
     threads = torch.get_num_threads()
     try:
         with warnings.catch_warnings():

@@ -33,9 +33,13 @@ class LocalEngine:
     """The model and dictionaries of one harvest, in this process."""
 
     def __init__(
-        self, lm: Lm, found: Mapping[str, Dictionary], *, bos: int | None,
+        self,
+        lm: Lm,
+        found: Mapping[str, Dictionary],
+        *,
+        bos: int | None,
         elsewhere: Collection[str] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`elsewhere`: names of dictionaries that are refused, as they read a shuffled model."""
         self.lm = lm
         self.dictionaries = (
@@ -99,9 +103,11 @@ class LocalEngine:
         room = self.lm.n_ctx - (self.bos is not None)
         while True:
             ids = self.lm.tokenizer(
-                text, add_special_tokens=False, split_special_tokens=True,
+                text,
+                add_special_tokens=False,
+                split_special_tokens=True,
                 return_offsets_mapping=True,
-            )  # fmt: skip
+            )
             spans = ids["offset_mapping"]
             if len(spans) <= room:
                 return text
@@ -176,10 +182,15 @@ class LocalEngine:
         ids = torch.from_numpy(tokens.astype(np.int64))
         left_out = uncounted_ids(self.lm.bos, self.lm.special_ids, one.metadata)
         return removal(
-            self.lm, one, feature.index, ids, ~torch.isin(ids, torch.tensor(sorted(left_out))),
-            sequence=context.sequence, window=(context.start, context.start + context.length),
+            self.lm,
+            one,
+            feature.index,
+            ids,
+            ~torch.isin(ids, torch.tensor(sorted(left_out))),
+            sequence=context.sequence,
+            window=(context.start, context.start + context.length),
             peak=context.peak,
-        )  # fmt: skip
+        )
 
     def lens(self, feature: FeatureId) -> np.ndarray | None:
         """Its direct effect on the logit of every token of the vocabulary."""

@@ -12,10 +12,23 @@ from torch import Tensor
 from feature_store.errors import InputError
 
 FEATURE_AXES = {
-    "W_enc": 1, "b_enc": 0, "W_dec": 0, "threshold": 0, "log_threshold": 0, "b_gate": 0,
-    "b_mag": 0, "r_mag": 0, "gate_bias": 0, "mag_bias": 0, "encoder.weight": 0, "encoder.bias": 0,
-    "decoder.weight": 1, "directions": 0, "scaling_factor": 0, "finetuning_scaling_factor": 0,
-}  # fmt: skip
+    "W_enc": 1,
+    "b_enc": 0,
+    "W_dec": 0,
+    "threshold": 0,
+    "log_threshold": 0,
+    "b_gate": 0,
+    "b_mag": 0,
+    "r_mag": 0,
+    "gate_bias": 0,
+    "mag_bias": 0,
+    "encoder.weight": 0,
+    "encoder.bias": 0,
+    "decoder.weight": 1,
+    "directions": 0,
+    "scaling_factor": 0,
+    "finetuning_scaling_factor": 0,
+}
 """A tensor's name -> the axis that counts features."""
 LISTED = 5
 

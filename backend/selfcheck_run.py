@@ -206,15 +206,22 @@ class CheckRun:
                 found.append(self._ablated[key])
             zero, mean = found
         self.results[one.name] = result_of(
-            one, reading, self._batches, (clean, spliced, zero, mean),
+            one,
+            reading,
+            self._batches,
+            (clean, spliced, zero, mean),
             unigram_loss(self._targets(one), self.lm.d_vocab),
-        )  # fmt: skip
+        )
 
     @torch.no_grad()
     def _run(
-        self, one: Dictionary, news: Sequence[Tensor], losses: Losses, clean: Losses,
+        self,
+        one: Dictionary,
+        news: Sequence[Tensor],
+        losses: Losses,
+        clean: Losses,
         spliced: Losses | None = None,
-    ) -> Iterator[CheckStep]:  # fmt: skip
+    ) -> Iterator[CheckStep]:
         """Put `news` into each batch at the dictionary's hook point until that is enough. With
         `spliced`, the loss of the reconstruction, it is an ablation that gives the scale."""
         start = self._start_of(one)

@@ -18,11 +18,14 @@ def goals(facts: list[dict[str, Any]]) -> list[Goal]:
         Goal("calls a second, instant server, by the clock", more["per_s"], 300, at_least=True),
         Goal("… a core's worth of CPU would bear", 1000 / more["cpu_ms"], 300, at_least=True),
         Goal(
-            "memory after ten times the calls", more["resident_mb"] / first["resident_mb"], 1.25,
-            " ×", note=f"{more['calls']:,} calls",
+            "memory after ten times the calls",
+            more["resident_mb"] / first["resident_mb"],
+            1.25,
+            " ×",
+            note=f"{more['calls']:,} calls",
         ),
         Goal("event loop held by a record, 99th percentile", more["record_p99_ms"], 5, " ms"),
-    ]  # fmt: skip
+    ]
 
 
 def report(facts: list[dict[str, Any]]) -> str:

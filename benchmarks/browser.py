@@ -20,9 +20,12 @@ from benchmarks.goals import Goal, table
 from feature_store.store import Store
 
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
     "--disable-background-networking",
-]  # fmt: skip
+]
 SIZE = {"width": 1280, "height": 800}
 SETTLE_MS = 700
 """Between two steps: nothing of the one before may still be on its way."""
@@ -122,9 +125,11 @@ def report(facts: dict[str, Any]) -> str:
     """Medians and the worst of each."""
     rows = [
         ["first page of a new server", facts["cold_ms"], facts["cold_ms"], 1],
-        *([name, median(facts[key]), max(facts[key]), len(facts[key])]
-          for name, key in (("a page by its address", "first_ms"), ("next feature", "switch_ms"))),
-    ]  # fmt: skip
+        *(
+            [name, median(facts[key]), max(facts[key]), len(facts[key])]
+            for name, key in (("a page by its address", "first_ms"), ("next feature", "switch_ms"))
+        ),
+    ]
     title = f"Contexts painted in Chromium, ms by the clock, {busy(facts)}"
     return table(title, ["", "median", "worst", "n"], rows)
 

@@ -60,17 +60,19 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     tasks = TASKS[:1] if quick else TASKS
     few = 6 if quick else PROMPTS
     return {
-        "nodes": [
-            nodes(engine, task, baseline, few) for task in tasks for baseline in BASELINES
-        ],
+        "nodes": [nodes(engine, task, baseline, few) for task in tasks for baseline in BASELINES],
         "edges": [edges(engine, task, few) for task in tasks],
         "circuits": [
-            circuit(engine, task, *((12, 12) if quick else (CHOOSING, JUDGING)),
-                    draws=10 if quick else 200)
+            circuit(
+                engine,
+                task,
+                *((12, 12) if quick else (CHOOSING, JUDGING)),
+                draws=10 if quick else 200,
+            )
             for task in tasks
         ],
         "cost": cost(engine, 20 if quick else 200),
-    }  # fmt: skip
+    }
 
 
 def nodes(engine: LocalEngine, task: str, baseline: Any, prompts: int) -> dict[str, Any]:
@@ -81,8 +83,11 @@ def nodes(engine: LocalEngine, task: str, baseline: Any, prompts: int) -> dict[s
     for method in ("integrated", "gradient"):
         made = effects(engine.lm, grounds, some, method)
         ranked = Table.of(made)
-        found[method] = {"top": against_exact(engine, grounds, some, ranked.rows(
-            torch.arange(min(TOP, len(ranked)))))}  # fmt: skip
+        found[method] = {
+            "top": against_exact(
+                engine, grounds, some, ranked.rows(torch.arange(min(TOP, len(ranked))))
+            )
+        }
         if method == "integrated":
             found["gap"] = max(one.gap or 0.0 for one in made)
             found["steps"] = max(one.steps for one in made)
@@ -111,9 +116,11 @@ def edges(engine: LocalEngine, task: str, prompts: int) -> dict[str, Any]:
     checked = check_edges(engine, found)
     return {
         "task": task,
-        **{way: {k: v for k, v in checked[way].items() if k != "pairs"}
-           for way in ("frozen", "direct", "free")},
-    }  # fmt: skip
+        **{
+            way: {k: v for k, v in checked[way].items() if k != "pairs"}
+            for way in ("frozen", "direct", "free")
+        },
+    }
 
 
 def circuit(
@@ -137,11 +144,16 @@ def circuit(
     if enough is not None:
         enough = smallest(judge, ranked, max((s for s in sizes if s < enough), default=0), enough)
     found = {
-        "task": task, "chosen_on": len(first), "pairs": len(second),
-        "candidates": len(ranked), "dictionaries": list(names),
-        "clean": proof.clean.value, "empty": proof.empty.value, "enough": enough,
+        "task": task,
+        "chosen_on": len(first),
+        "pairs": len(second),
+        "candidates": len(ranked),
+        "dictionaries": list(names),
+        "clean": proof.clean.value,
+        "empty": proof.empty.value,
+        "enough": enough,
         "points": [point_row(p) for p in proof.points],
-    }  # fmt: skip
+    }
     if enough is not None and draws:
         again = prove(judge, ranked, [enough], nulls=[100, enough], draws=draws)
         found["null"] = {n: one.null.percentile_95 for n, one in again.figures.items()}
@@ -169,10 +181,11 @@ def point_row(point: Any) -> list[Any]:
     """[nodes, errors, faithfulness, low, high, completeness]"""
     one, other = point.share, point.completeness
     return [
-        point.nodes, point.errors,
+        point.nodes,
+        point.errors,
         *((one.value, one.low, one.high) if one else (None, None, None)),
         other.value if other else None,
-    ]  # fmt: skip
+    ]
 
 
 def cost(engine: LocalEngine, sample: int) -> dict[str, Any]:
@@ -199,10 +212,14 @@ def cost(engine: LocalEngine, sample: int) -> dict[str, Any]:
     exact(engine.lm, grounds, some, few.which, few.slot, few.feature)
     each = (time.process_time() - started) / len(few)
     return {
-        "tokens": tokens.shape[1], "nodes": len(active), "forward": forward,
-        "attribution": estimate, "with_reading": whole, "exact": each * len(active),
+        "tokens": tokens.shape[1],
+        "nodes": len(active),
+        "forward": forward,
+        "attribution": estimate,
+        "with_reading": whole,
+        "exact": each * len(active),
         "sample": len(few),
-    }  # fmt: skip
+    }
 
 
 def seconds(work: Any, times: int) -> float:
@@ -246,31 +263,54 @@ def report(facts: dict[str, Any]) -> str:
     """Four tables."""
     keys = ("spearman", "pearson", "slope", "signs")
     rows = [
-        [one["task"], one["baseline"], which, *(one["integrated"][which][key] for key in keys),
-         one["gap"]]
-        for one in facts["nodes"] for which in ("top", "random")
-    ]  # fmt: skip
-    lines = [table("Integrated gradients against exact ablation",
-                   ["task", "baseline", "nodes", *keys, "gap"], rows)]  # fmt: skip
-    rows = [[one["task"], one["baseline"], *(one["gradient"]["top"][key] for key in keys)]
-            for one in facts["nodes"]]  # fmt: skip
+        [
+            one["task"],
+            one["baseline"],
+            which,
+            *(one["integrated"][which][key] for key in keys),
+            one["gap"],
+        ]
+        for one in facts["nodes"]
+        for which in ("top", "random")
+    ]
+    lines = [
+        table(
+            "Integrated gradients against exact ablation",
+            ["task", "baseline", "nodes", *keys, "gap"],
+            rows,
+        )
+    ]
+    rows = [
+        [one["task"], one["baseline"], *(one["gradient"]["top"][key] for key in keys)]
+        for one in facts["nodes"]
+    ]
     lines.append(table("Plain gradients against exact ablation", ["task", "baseline", *keys], rows))
     rows = [
-        [one["task"], way, one[way]["agreement"]["n"],
-         *(one[way]["agreement"][key] for key in keys), one[way]["gate_changes"],
-         (one[way].get("relative_error") or {}).get("largest", "–")]
-        for one in facts["edges"] for way in ("frozen", "direct", "free")
-    ]  # fmt: skip
-    lines.append(table("Edges against interventions",
-                       ["task", "way", "n", *keys, "gates", "worst error"], rows))  # fmt: skip
+        [
+            one["task"],
+            way,
+            one[way]["agreement"]["n"],
+            *(one[way]["agreement"][key] for key in keys),
+            one[way]["gate_changes"],
+            (one[way].get("relative_error") or {}).get("largest", "–"),
+        ]
+        for one in facts["edges"]
+        for way in ("frozen", "direct", "free")
+    ]
+    lines.append(
+        table(
+            "Edges against interventions", ["task", "way", "n", *keys, "gates", "worst error"], rows
+        )
+    )
     for one in facts["circuits"]:
         title = (
             f"{one['task']}: {one['pairs']} pairs judged, F(M) {one['clean']:.2f}, F(∅) "
             f"{one['empty']:.2f}, enough at {one['enough']}, null {one.get('null')}"
         )
         columns = ["nodes", "errors", "faithfulness", "low", "high", "completeness"]
-        lines.append(table(title, columns, [
-            ["–" if x is None else x for x in row] for row in one["points"]]))  # fmt: skip
+        lines.append(
+            table(title, columns, [["–" if x is None else x for x in row] for row in one["points"]])
+        )
     one = facts["cost"]
     lines.append(table("CPU seconds, one prompt", list(one), [list(one.values())]))
     return "\n".join(lines)

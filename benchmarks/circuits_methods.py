@@ -151,15 +151,21 @@ def graphs(
         "prompts": len(prompts),
         "tokens": statistics.median(len(one.slots) for one in found),
         "seconds": statistics.median(seconds),
-        **{key: statistics.median(one.facts[key] for one in found) for key in (
-            "active_features", "traced_features", "replacement_score", "completeness_score",
-        )},
+        **{
+            key: statistics.median(one.facts[key] for one in found)
+            for key in (
+                "active_features",
+                "traced_features",
+                "replacement_score",
+                "completeness_score",
+            )
+        },
         "nodes": statistics.median(len(one.nodes) for one in found),
         "edges": statistics.median(len(one.edges) for one in found),
         "checked_edges": len(errors),
         "edge_error_median": statistics.median(errors) if errors else None,
         "edge_error_largest": max(errors) if errors else None,
-    }  # fmt: skip
+    }
 
 
 def edge_errors(
@@ -281,9 +287,12 @@ def given(description: str | None) -> Path | None:
     """The folder of the command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
-        "folder", type=Path, nargs="?", metavar="FOLDER",
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="FOLDER",
         help="one like that of SAEFARI_TEST_DATA; without it only the demo is measured",
-    )  # fmt: skip
+    )
     return parser.parse_args().folder
 
 

@@ -70,10 +70,13 @@ def pooled(found: np.ndarray) -> dict[str, Any]:
     nearer = (off[:, 1:] > off[:, :1]).mean(1)
     return {
         "faithfulness": asdict(share(own, empty, clean)),
-        "kept": ratio(found[:, 1]), "removed": ratio(found[:, 2]),
-        "null_median": np.median(null), "null_95": np.quantile(null, 0.95),
-        "nearer_median": np.median(nearer), "nearer_than_95_percent": int((nearer > 0.95).sum()),
-    }  # fmt: skip
+        "kept": ratio(found[:, 1]),
+        "removed": ratio(found[:, 2]),
+        "null_median": np.median(null),
+        "null_95": np.quantile(null, 0.95),
+        "nearer_median": np.median(nearer),
+        "nearer_than_95_percent": int((nearer > 0.95).sum()),
+    }
 
 
 def asked(lm: Lm, task: str) -> list[Asked]:

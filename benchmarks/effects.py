@@ -75,10 +75,14 @@ def steered(
     top = file.facts(chosen.feature).max_act or 0.0
     seeds, few = (2, 1) if quick else (SEEDS, CONTROL_SEEDS)
     ask = Ask(
-        (edit,), tuple(top * dose for dose in DOSES),
+        (edit,),
+        tuple(top * dose for dose in DOSES),
         tuple(plain(engine.lm, text, bos=engine.bos is not None) for text in PROMPTS),
-        tuple(range(seeds)), Sampling(max_new=TOKENS), concept=chosen.feature, control_seeds=few,
-    )  # fmt: skip
+        tuple(range(seeds)),
+        Sampling(max_new=TOKENS),
+        concept=chosen.feature,
+        control_seeds=few,
+    )
     controls = by_features(edit, file, 3 if quick else CONTROLS)
     found = sweep(engine.lm, engine.dictionaries, ask, [controls], bos=engine.bos)
     default = found.default.estimate("rate")
@@ -87,19 +91,29 @@ def steered(
     for dose, band in zip(found.doses, bands, strict=True):
         rate = dose.estimate("rate")
         assert rate is not None and default is not None, "every text has a rate"
-        doses.append({
-            "strength": dose.strength, "rate": rate.value, "low": rate.low, "high": rate.high,
-            "n": rate.n, "kl": dose.mean("kl"), "times": rate.value / max(default.value, 1e-9),
-            "band": None if band is None else (band.low, band.high, band.n),
-            "matched": None if (at := found.at_equal_shift("features", "rate")[len(doses)]) is None
-            else (at.low, at.high, at.n),
-        })  # fmt: skip
+        doses.append(
+            {
+                "strength": dose.strength,
+                "rate": rate.value,
+                "low": rate.low,
+                "high": rate.high,
+                "n": rate.n,
+                "kl": dose.mean("kl"),
+                "times": rate.value / max(default.value, 1e-9),
+                "band": None if band is None else (band.low, band.high, band.n),
+                "matched": None
+                if (at := found.at_equal_shift("features", "rate")[len(doses)]) is None
+                else (at.low, at.high, at.n),
+            }
+        )
     assert default is not None
     return {
-        "feature": str(chosen.feature), "contexts": chosen.contexts, "doses": doses,
+        "feature": str(chosen.feature),
+        "contexts": chosen.contexts,
+        "doses": doses,
         "default": (default.value, default.low, default.high, default.n),
         "note": " ".join(controls.notes),
-    }  # fmt: skip
+    }
 
 
 def name_features(file: HarvestFile) -> list[FeatureId]:
@@ -155,8 +169,15 @@ def goals(facts: dict[str, Any]) -> list[Goal]:
             )
     one = facts["ablated"]
     if one["removed"]:
-        found.append(Goal("indirect-object difference removed", one["removed"]["low"], 0.5,
-                          at_least=True, note="lower bound"))  # fmt: skip
+        found.append(
+            Goal(
+                "indirect-object difference removed",
+                one["removed"]["low"],
+                0.5,
+                at_least=True,
+                note="lower bound",
+            )
+        )
     if one["null"]:
         size = abs(one["effect"]["value"]) / max(one["null"]["percentile_95"], 1e-9)
         found.append(Goal("… ÷ the null's 95th percentile", size, 1, "×", at_least=True))
@@ -169,11 +190,18 @@ def report(facts: dict[str, Any]) -> str:
     for one in facts["steered"]:
         value, low, high, n = one["default"]
         rows = [
-            [d["strength"], d["rate"], span(d["low"], d["high"]), d["times"], d["kl"], d["n"],
-             span(*d["band"][:2]) if d["band"] else "–",
-             span(*d["matched"][:2]) if d["matched"] else "–"]
+            [
+                d["strength"],
+                d["rate"],
+                span(d["low"], d["high"]),
+                d["times"],
+                d["kl"],
+                d["n"],
+                span(*d["band"][:2]) if d["band"] else "–",
+                span(*d["matched"][:2]) if d["matched"] else "–",
+            ]
             for d in one["doses"]
-        ]  # fmt: skip
+        ]
         title = (
             f"{one['feature']} ({one['contexts']}): rate {value:.4f} {span(low, high)} by default, "
             f"n = {n}\n  {one['note']}"
@@ -183,8 +211,9 @@ def report(facts: dict[str, Any]) -> str:
     one = facts["ablated"]
     rows = [
         [name, one[name]["value"], span(one[name]["low"], one[name]["high"])]
-        for name in ("clean", "ablated", "effect", "removed") if one[name]
-    ]  # fmt: skip
+        for name in ("clean", "ablated", "effect", "removed")
+        if one[name]
+    ]
     title = f"Indirect objects without {len(one['features'])} name features, n = {one['n']} prompts"
     lines.append(table(title, ["logit difference", "mean", "95 %"], rows))
     if one["null"]:

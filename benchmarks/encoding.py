@@ -14,10 +14,19 @@ def measure(work: Workload, rounds: int) -> dict[str, Any]:
     """Medians of interleaved rounds of one forward batch each."""
     pairs = [("--dictionary", work.dictionary(width)) for width in work.size.widths[:2]]
     return measured(
-        "benchmarks.one_encode", "--model", work.model, "--hook", work.size.hook,
-        "--layer", work.size.layer, "--context", work.size.context, "--rounds", rounds,
+        "benchmarks.one_encode",
+        "--model",
+        work.model,
+        "--hook",
+        work.size.hook,
+        "--layer",
+        work.size.layer,
+        "--context",
+        work.size.context,
+        "--rounds",
+        rounds,
         *(argument for pair in pairs for argument in pair),
-    )  # fmt: skip
+    )
 
 
 def report(facts: dict[str, Any]) -> str:
@@ -44,9 +53,14 @@ def line(what: str, one: dict[str, float]) -> list[Any]:
 def goals(work: Workload, facts: dict[str, Any]) -> list[Goal]:
     """Speed of both, and equality of the encodings."""
     found = [
-        Goal("forward to the hook, speed over a bare trunk", facts["forward"]["speed"], 0.95, "×",
-             at_least=True),
-    ]  # fmt: skip
+        Goal(
+            "forward to the hook, speed over a bare trunk",
+            facts["forward"]["speed"],
+            0.95,
+            "×",
+            at_least=True,
+        ),
+    ]
     for width, (name, one) in zip(work.size.widths[:2], facts["encode"].items(), strict=True):
         bound = GOALS.get(width, 0.95)
         found.append(Goal(f"{name}, speed over sae-lens' encode", one["speed"], bound, "×", True))

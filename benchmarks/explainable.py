@@ -52,14 +52,16 @@ def alive(rows: pa.Table) -> pa.Table:
     n = len(rows)
     index = rows.column("feature").to_numpy().astype(np.int64)
     changed: dict[str, Any] = {
-        "n_active": np.full(n, 1000, np.int64), "density": np.full(n, 1e-4),
-        "window_density": np.full(n, 2e-3), "max_act": pa.array(np.full(n, 8.0), pa.float32()),
+        "n_active": np.full(n, 1000, np.int64),
+        "density": np.full(n, 1e-4),
+        "window_density": np.full(n, 2e-3),
+        "max_act": pa.array(np.full(n, 8.0), pa.float32()),
         "top_token": pa.array((index * 7 % VOCABULARY).astype(np.int32)),
         "first_context": index * (EXPLAIN + SCORE),
         "n_contexts": pa.array(np.full(n, EXPLAIN + SCORE, np.int32)),
         "window_histogram_start": pa.array(np.full(n, bin_of(1.0)), pa.int16()),
         "window_histogram": listed(np.full(n * 24, 50, np.int32), 24),
-    }  # fmt: skip
+    }
     columns = {name: rows.column(name) for name in rows.column_names} | changed
     return pa.table(columns)
 
@@ -93,15 +95,20 @@ def contexts(rng: np.random.Generator, first: int, n: int) -> pa.Table:
         {
             "dictionary": [DICTIONARY] * (n * each),
             "feature": pa.array(np.repeat(np.arange(first, first + n), each), pa.int32()),
-            "stratum": stratum, "rank": rank.astype(np.int16),
+            "stratum": stratum,
+            "rank": rank.astype(np.int16),
             "weight": pa.array(np.full(n * each, 50.0), pa.float32(), mask=~ranged),
-            "split": split, "document": document.astype(np.int32),
-            "sequence": document.astype(np.int32), "start": start.astype(np.int32),
-            "length": np.full(n * each, WINDOW, np.int16), "peak": peak.astype(np.int32),
-            "value": value, "positions": listed(peak.astype(np.uint16), 1),
+            "split": split,
+            "document": document.astype(np.int32),
+            "sequence": document.astype(np.int32),
+            "start": start.astype(np.int32),
+            "length": np.full(n * each, WINDOW, np.int16),
+            "peak": peak.astype(np.int32),
+            "value": value,
+            "positions": listed(peak.astype(np.uint16), 1),
             "activations": listed(value, 1),
         }
-    )  # fmt: skip
+    )
 
 
 def silent(rng: np.random.Generator, features: int) -> Iterator[dict[str, Any]]:
@@ -109,8 +116,13 @@ def silent(rng: np.random.Generator, features: int) -> Iterator[dict[str, Any]]:
     for number in range(SILENT):
         firing = np.sort(rng.choice(features, min(8, features), replace=False))
         yield {
-            "dictionary": DICTIONARY, "window": number, "sequence": number, "start": 1,
-            "length": WINDOW, "split": "score" if number % 2 else "explain",
+            "dictionary": DICTIONARY,
+            "window": number,
+            "sequence": number,
+            "start": 1,
+            "length": WINDOW,
+            "split": "score" if number % 2 else "explain",
             "positions": sorted(rng.integers(1, WINDOW, len(firing)).tolist()),
-            "features": firing.tolist(), "activations": [1.0] * len(firing),
-        }  # fmt: skip
+            "features": firing.tolist(),
+            "activations": [1.0] * len(firing),
+        }

@@ -64,8 +64,13 @@ def load_model(bench: Bench) -> Figures:
     wrong += wanted(difference < 1e-4, f"logits differ by {difference:.1e}")
     if bench.device.type == "cuda":
         wrong += wanted(not torch.backends.cuda.matmul.allow_tf32, "TF32 is on")
-    return {"placement": str(there.placement.device), "logits_differ": difference,
-            "fast_hooks": len(fast), "hooks": len(there.hook_names()), "wrong": wrong}  # fmt: skip
+    return {
+        "placement": str(there.placement.device),
+        "logits_differ": difference,
+        "fast_hooks": len(fast),
+        "hooks": len(there.hook_names()),
+        "wrong": wrong,
+    }
 
 
 def encode(bench: Bench) -> Figures:
@@ -299,7 +304,15 @@ def steer_at_once(bench: Bench) -> Figures:
 
 
 STEPS: dict[Callable[[Bench], Figures], float] = {
-    load_model: 30, encode: 30, harvest: 70, resume: 50, steer_and_ablate: 40, gradients: 40,
-    measure_speed: 40, measure_scale: 40, run_out_of_memory: 20, steer_at_once: 20,
-}  # fmt: skip
+    load_model: 30,
+    encode: 30,
+    harvest: 70,
+    resume: 50,
+    steer_and_ablate: 40,
+    gradients: 40,
+    measure_speed: 40,
+    measure_scale: 40,
+    run_out_of_memory: 20,
+    steer_at_once: 20,
+}
 """The steps in order, with the seconds that each may take."""

@@ -10,9 +10,24 @@ from benchmarks.goals import Goal, table
 from benchmarks.workload import Workload
 
 SHOWN = (
-    "forward", "encode", "feed", "samples", "co-activation", "sort", "statistics", "top", "range",
-    "checkpoint", "merge", "write", "model", "plan", "self-check", "logits", "neighbours",
-)  # fmt: skip
+    "forward",
+    "encode",
+    "feed",
+    "samples",
+    "co-activation",
+    "sort",
+    "statistics",
+    "top",
+    "range",
+    "checkpoint",
+    "merge",
+    "write",
+    "model",
+    "plan",
+    "self-check",
+    "logits",
+    "neighbours",
+)
 AT_THE_END = ("merge", "write")
 MODEL_STAGES = ("forward", "encode")
 """The work that no harvest can do without; all other stages are overhead."""
@@ -38,10 +53,21 @@ class Case:
         """Harvest in a process of its own, into a new store."""
         pack = ["--pack"] if self.pack else []
         facts = measured(
-            "benchmarks.one_harvest", "--model", self.model, "--dictionary", self.dictionary,
-            "--corpus", self.corpus, "--store", stores / self.name, "--tokens", self.tokens,
-            "--context", self.context, *pack,
-        )  # fmt: skip
+            "benchmarks.one_harvest",
+            "--model",
+            self.model,
+            "--dictionary",
+            self.dictionary,
+            "--corpus",
+            self.corpus,
+            "--store",
+            stores / self.name,
+            "--tokens",
+            self.tokens,
+            "--context",
+            self.context,
+            *pack,
+        )
         return facts | {"name": self.name, "bound": self.bound} | derived(facts)
 
 
@@ -49,11 +75,16 @@ def cases(work: Workload, tokens: dict[int, int]) -> list[Case]:
     """The workload at each width, and the real small model where there is one."""
     found = [
         Case(
-            f"{width}", work.model, work.dictionary(width), "stdlib", tokens[width],
-            1.10 if width <= 16_384 else 1.15, context=work.size.context,
+            f"{width}",
+            work.model,
+            work.dictionary(width),
+            "stdlib",
+            tokens[width],
+            1.10 if width <= 16_384 else 1.15,
+            context=work.size.context,
         )
         for width in work.size.widths
-    ]  # fmt: skip
+    ]
     if folder := os.environ.get("SAEFARI_TEST_DATA"):
         real = Path(folder)
         sae = real / "sae-stories3m-resid3-topk"
@@ -116,7 +147,8 @@ def goals(results: list[dict[str, Any]]) -> list[Goal]:
     for one in results:
         name = f"harvest {one['name']}"
         note = f"{one['tokens']:,} tokens"
-        found.append(Goal(f"{name}, total ÷ (forward + encode)", one["ratio"], one["bound"], "×",
-                          note=note))  # fmt: skip
+        found.append(
+            Goal(f"{name}, total ÷ (forward + encode)", one["ratio"], one["bound"], "×", note=note)
+        )
         found.append(Goal(f"{name}, loop per non-zero", one["us_per_nonzero"], 0.3, " cpu-µs"))
     return found

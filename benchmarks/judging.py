@@ -18,17 +18,27 @@ def goals(facts: dict[str, Any]) -> list[Goal]:
     return [
         Goal(
             "memory of explaining after ten times the features",
-            many["peak_mb"] / few["peak_mb"], 1.25, " ×",
+            many["peak_mb"] / few["peak_mb"],
+            1.25,
+            " ×",
             note=f"{many['features']:,} features, {many['peak_mb']:.0f} MB",
         ),
-        Goal("explaining: calls a second, instant server, by the clock", many["per_s"], 300,
-             at_least=True),
-        Goal("scoring: calls a second, instant server, by the clock", score["per_s"], 300,
-             at_least=True),
+        Goal(
+            "explaining: calls a second, instant server, by the clock",
+            many["per_s"],
+            300,
+            at_least=True,
+        ),
+        Goal(
+            "scoring: calls a second, instant server, by the clock",
+            score["per_s"],
+            300,
+            at_least=True,
+        ),
         Goal("… a core's worth of CPU would bear", 1000 / score["cpu_ms"], 300, at_least=True),
         Goal("estimate of calls off by", score["off"]["calls"], 0.15),
         Goal("estimate of tokens off by", score["off"]["tokens"], 0.15),
-    ]  # fmt: skip
+    ]
 
 
 def report(facts: dict[str, Any]) -> str:

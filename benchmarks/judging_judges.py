@@ -97,9 +97,13 @@ def known_truth(file: HarvestFile, store: Store, dictionary: str, features: list
 
 
 def measure(
-    demo: Path, dictionary: str = DICTIONARY, features: int = FEATURES, base_url: str = "",
-    model: str = "", minutes: float = 25.0,
-) -> dict[str, Any]:  # fmt: skip
+    demo: Path,
+    dictionary: str = DICTIONARY,
+    features: int = FEATURES,
+    base_url: str = "",
+    model: str = "",
+    minutes: float = 25.0,
+) -> dict[str, Any]:
     """Return what each judge's scores come to; nothing is written into the `demo` store itself."""
     with tempfile.TemporaryDirectory(dir=demo.resolve().parent) as folder:
         store = linked_store(Path(folder) / "store", demo)
@@ -130,45 +134,83 @@ def linked_store(path: Path, demo: Path) -> Store:
 
 def judged(
     store: Store, dictionary: str, features: int, base_url: str, model: str, minutes: float | None
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return the summary of one judge's scores, after the stated time at the latest."""
     began = time.monotonic()
     concurrency = CONCURRENCY if minutes is None else 2
     job = run_command(
-        store, "score", dictionary, features, minutes, "--explainer", "pattern", "--judge",
-        "openai", "--base-url", base_url, "--model", model, "--concurrency", concurrency,
-    )  # fmt: skip
+        store,
+        "score",
+        dictionary,
+        features,
+        minutes,
+        "--explainer",
+        "pattern",
+        "--judge",
+        "openai",
+        "--base-url",
+        base_url,
+        "--model",
+        model,
+        "--concurrency",
+        concurrency,
+    )
     d_sae = store.harvest().dictionary(dictionary).d_sae
     summary = Summary(d_sae, ["pattern"], {"detection": SCORERS["detection"]})
     for entry in Ledger(job.folder).entries():
         summary.add(entry)
     (row,) = summary.results()
     return {
-        "judge": model, "state": job.state, "seconds": time.monotonic() - began,
-        "features": summary.taken, "mean": row["mean"], "low": row["low"], "high": row["high"],
-        "difference": row["nulls"]["borrowed"]["difference"], "pairs": row["pairs"],
-        "yes": row["yes"], "verdict": row["verdict"],
+        "judge": model,
+        "state": job.state,
+        "seconds": time.monotonic() - began,
+        "features": summary.taken,
+        "mean": row["mean"],
+        "low": row["low"],
+        "high": row["high"],
+        "difference": row["nulls"]["borrowed"]["difference"],
+        "pairs": row["pairs"],
+        "yes": row["yes"],
+        "verdict": row["verdict"],
         "questions": summary.questions.total().to_json(),
-    }  # fmt: skip
+    }
 
 
 def run_command(
-    store: Store, command: str, dictionary: str, features: int, minutes: float | None,
+    store: Store,
+    command: str,
+    dictionary: str,
+    features: int,
+    minutes: float | None,
     *more: object,
-) -> Job:  # fmt: skip
+) -> Job:
     """Return the job of a command after its end, or after Ctrl-C when its time is up.
 
     What it found by then is in the job's ledger. RuntimeError where it failed.
     """
     words = [
-        sys.executable, "-m", "app.cli", command, "--store", store.path, "--dictionary", dictionary,
-        "--features", f"top:{features}", "--yes", *more,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "app.cli",
+        command,
+        "--store",
+        store.path,
+        "--dictionary",
+        dictionary,
+        "--features",
+        f"top:{features}",
+        "--yes",
+        *more,
+    ]
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
-            [str(word) for word in words], cwd=ROOT, env=os.environ | ONE_THREAD,
-            stdout=said, stderr=said, text=True,
-        )  # fmt: skip
+            [str(word) for word in words],
+            cwd=ROOT,
+            env=os.environ | ONE_THREAD,
+            stdout=said,
+            stderr=said,
+            text=True,
+        )
         try:
             process.wait(None if minutes is None else minutes * 60)
         except subprocess.TimeoutExpired:
@@ -186,12 +228,15 @@ def goals(facts: dict[str, Any]) -> list[Goal]:
     found = {row["judge"]: row for row in facts["judges"]}
     wanted = {SIMULATED[0]: "at chance", SIMULATED[1]: "at chance", SIMULATED[2]: "above"}
     return [
-        Goal(f"{name} reads {verdict!r}", float(found[name]["verdict"]["finding"] == verdict), 1.0,
-             at_least=True, note=found[name]["verdict"]["sentence"])
+        Goal(
+            f"{name} reads {verdict!r}",
+            float(found[name]["verdict"]["finding"] == verdict),
+            1.0,
+            at_least=True,
+            note=found[name]["verdict"]["sentence"],
+        )
         for name, verdict in wanted.items()
-    ] + [
-        Goal(f"pairs of {name}", found[name]["pairs"], PAIRS, at_least=True) for name in wanted
-    ]  # fmt: skip
+    ] + [Goal(f"pairs of {name}", found[name]["pairs"], PAIRS, at_least=True) for name in wanted]
 
 
 def report(facts: dict[str, Any]) -> str:
@@ -199,15 +244,34 @@ def report(facts: dict[str, Any]) -> str:
     rows = []
     for row in facts["judges"]:
         apart, yes = row["difference"], row["yes"]["mean"]
-        rows.append([
-            row["judge"], row["features"], row["pairs"], decimals(row["mean"]),
-            decimals(apart["mean"]), f"{decimals(apart['low'])} … {decimals(apart['high'])}",
-            decimals(yes), row["questions"]["answered"],
-            sum(one["questions"] for one in row["questions"]["failures"].values()),
-            f"{row['seconds']:.0f}", row["verdict"]["sentence"],
-        ])  # fmt: skip
-    columns = ["judge", "features", "pairs", "mean", "own − borrowed", "95 %", "yes", "answered",
-               "failed", "s", "verdict"]  # fmt: skip
+        rows.append(
+            [
+                row["judge"],
+                row["features"],
+                row["pairs"],
+                decimals(row["mean"]),
+                decimals(apart["mean"]),
+                f"{decimals(apart['low'])} … {decimals(apart['high'])}",
+                decimals(yes),
+                row["questions"]["answered"],
+                sum(one["questions"] for one in row["questions"]["failures"].values()),
+                f"{row['seconds']:.0f}",
+                row["verdict"]["sentence"],
+            ]
+        )
+    columns = [
+        "judge",
+        "features",
+        "pairs",
+        "mean",
+        "own − borrowed",
+        "95 %",
+        "yes",
+        "answered",
+        "failed",
+        "s",
+        "verdict",
+    ]
     return table(f"Judges of detection, {facts['dictionary']}", columns, rows)
 
 

@@ -13,11 +13,16 @@ def measure(work: Workload, stores: Path, short: int, long: int) -> list[dict[st
     width = work.size.widths[0]
     return [
         Case(
-            f"memory-{tokens}", work.model, work.dictionary(width), "stdlib", tokens, 1.1,
+            f"memory-{tokens}",
+            work.model,
+            work.dictionary(width),
+            "stdlib",
+            tokens,
+            1.1,
             context=work.size.context,
         ).run(stores)
         for tokens in (short, long)
-    ]  # fmt: skip
+    ]
 
 
 def report(results: list[dict[str, Any]]) -> str:
@@ -53,5 +58,10 @@ def growth_goals(results: list[dict[str, Any]]) -> list[Goal]:
 def state_goal(one: dict[str, Any]) -> Goal:
     """What the accumulators of a harvest hold, against 1.5 kB a feature and 100 MB."""
     bound = (1500 * one["d_sae"] + 100e6) / 1e6
-    return Goal(f"accumulators of {one['name']}", one["state_bytes"] / 1e6, bound, " MB",
-                note="bound: 1.5 kB × d_sae + 100 MB")  # fmt: skip
+    return Goal(
+        f"accumulators of {one['name']}",
+        one["state_bytes"] / 1e6,
+        bound,
+        " MB",
+        note="bound: 1.5 kB × d_sae + 100 MB",
+    )

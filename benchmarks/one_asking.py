@@ -46,10 +46,13 @@ async def calls(base_url: str, path: Path, n: int) -> dict[str, Any]:
             cached = asker.cached
     kept_s.sort()
     return {
-        "calls": n, "cached": cached, "per_s": n / clock_s, "cpu_ms": cpu_s / n * 1000,
+        "calls": n,
+        "cached": cached,
+        "per_s": n / clock_s,
+        "cpu_ms": cpu_s / n * 1000,
         "record_p99_ms": kept_s[int(0.99 * len(kept_s))] * 1000 if kept_s else 0.0,
         "resident_mb": resident_mb(),
-    }  # fmt: skip
+    }
 
 
 def timed(keep: Callable[[Any], None], took_s: list[float]) -> Any:

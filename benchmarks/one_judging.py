@@ -47,10 +47,27 @@ def measure(features: int, scored: int, folder: Path) -> dict[str, Any]:
 def job(store: Store, kind: str, base_url: str, n: int, seed: int, *more: str) -> dict[str, Any]:
     """A command's job about the first `n` features: its pace, its memory, its estimate."""
     command = [
-        sys.executable, "-m", "app.cli", kind, "--store", str(store.path), "--dictionary",
-        DICTIONARY, "--features", f"0-{n - 1}", "--seed", str(seed), "--model", "m", "--base-url",
-        base_url, "--concurrency", str(CONCURRENCY), "--json", *more,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "app.cli",
+        kind,
+        "--store",
+        str(store.path),
+        "--dictionary",
+        DICTIONARY,
+        "--features",
+        f"0-{n - 1}",
+        "--seed",
+        str(seed),
+        "--model",
+        "m",
+        "--base-url",
+        base_url,
+        "--concurrency",
+        str(CONCURRENCY),
+        "--json",
+        *more,
+    ]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | ONE_THREAD, stdout=out, stderr=said, text=True
@@ -69,11 +86,15 @@ def job(store: Store, kind: str, base_url: str, n: int, seed: int, *more: str) -
     seconds = (done.ended - done.started).total_seconds()
     cpu_s = usage.ru_utime + usage.ru_stime
     return {
-        "features": row["n"], "calls": row["calls"], "tokens": row["tokens"],
-        "failed": row["failed"], "per_s": row["calls"] / seconds,
-        "cpu_ms": cpu_s / max(row["calls"], 1) * 1000, "peak_mb": usage.ru_maxrss * 1.024 / 1000,
+        "features": row["n"],
+        "calls": row["calls"],
+        "tokens": row["tokens"],
+        "failed": row["failed"],
+        "per_s": row["calls"] / seconds,
+        "cpu_ms": cpu_s / max(row["calls"], 1) * 1000,
+        "peak_mb": usage.ru_maxrss * 1.024 / 1000,
         "off": off(text, row),
-    }  # fmt: skip
+    }
 
 
 def off(said: str, row: dict[str, Any]) -> dict[str, float]:

@@ -45,9 +45,15 @@ def compare(folder: Path, peer_python: str, tokens: int, batches: int) -> dict[s
     """Harvest, hand the very sequences over, and run SAEDashboard on them."""
     work = build(folder / "workload")
     ours = Case(
-        "peers", work.model, work.dictionary(WIDTH), "stdlib", tokens, 1.1,
-        pack=True, context=FULL.context,
-    ).run(folder / "stores")  # fmt: skip
+        "peers",
+        work.model,
+        work.dictionary(WIDTH),
+        "stdlib",
+        tokens,
+        1.1,
+        pack=True,
+        context=FULL.context,
+    ).run(folder / "stores")
     harvest = Path(ours["path"])
     scratch = folder / "peer-work"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -55,10 +61,19 @@ def compare(folder: Path, peer_python: str, tokens: int, batches: int) -> dict[s
     rows = full_rows(harvest)
     np.save(scratch / "tokens.npy", rows)
     theirs = measured(
-        SIDE, "--model", work.model, "--dictionary", work.dictionary(WIDTH),
-        "--tokens", scratch / "tokens.npy", "--batches", batches, "--work", scratch,
+        SIDE,
+        "--model",
+        work.model,
+        "--dictionary",
+        work.dictionary(WIDTH),
+        "--tokens",
+        scratch / "tokens.npy",
+        "--batches",
+        batches,
+        "--work",
+        scratch,
         python=str(Path(peer_python).absolute()),
-    )  # fmt: skip
+    )
     shutil.rmtree(scratch)
     return {"ours": ours, "theirs": theirs, "agreement": agreement(harvest, theirs["first"])}
 
@@ -118,12 +133,18 @@ def report(facts: dict[str, Any]) -> str:
         ["first batch of 128, cpu-s", "", theirs["cpu_s"][0]],
         ["later batches, cpu-s each", "", mean(theirs["cpu_s"][1:] or theirs["cpu_s"])],
         [f"all {d_sae:,} features, cpu-s", harvest_s(ours), extrapolated(theirs, d_sae)],
-        ["cpu-ms a feature", 1000 * harvest_s(ours) / d_sae,
-         1000 * extrapolated(theirs, d_sae) / d_sae],
+        [
+            "cpu-ms a feature",
+            1000 * harvest_s(ours) / d_sae,
+            1000 * extrapolated(theirs, d_sae) / d_sae,
+        ],
         ["peak memory, MB", ours["peak_mb"], theirs["peak_mb"]],
-        ["kB a feature", ours["file_bytes"] / d_sae / 1000,
-         sum(theirs["bytes"]) / batches / theirs["features"] / 1000],
-    ]  # fmt: skip
+        [
+            "kB a feature",
+            ours["file_bytes"] / d_sae / 1000,
+            sum(theirs["bytes"]) / batches / theirs["features"] / 1000,
+        ],
+    ]
     note = (
         f"SAEDashboard's figure for all features is extrapolated from {batches} batches.\n"
         f"Of {same['features']} features, {same['same_largest']} have the same largest activation "
@@ -135,8 +156,14 @@ def report(facts: dict[str, Any]) -> str:
 
 def goal(facts: dict[str, Any]) -> Goal:
     """The ratio's bound."""
-    return Goal("whole dictionary, SAEDashboard ÷ Saefari", ratio(facts), GOAL, "×", at_least=True,
-                note="extrapolated")  # fmt: skip
+    return Goal(
+        "whole dictionary, SAEDashboard ÷ Saefari",
+        ratio(facts),
+        GOAL,
+        "×",
+        at_least=True,
+        note="extrapolated",
+    )
 
 
 if __name__ == "__main__":

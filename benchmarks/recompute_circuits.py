@@ -94,9 +94,13 @@ class PlainModel:
         reads: dict[int, Tensor] = {}
         handles = []
         for layer, block in enumerate(self.layers):
-            handles.append(block.post_attention_layernorm.register_forward_pre_hook(
-                lambda module, given, at=layer: reads.__setitem__(at, normalised(given[0], module))
-            ))  # fmt: skip
+            handles.append(
+                block.post_attention_layernorm.register_forward_pre_hook(
+                    lambda module, given, at=layer: reads.__setitem__(
+                        at, normalised(given[0], module)
+                    )
+                )
+            )
         for (what, layer), edit in (edits or {}).items():
             handles.append(self._hook(what, layer, lambda h, e=edit, at=layer: e(h, reads.get(at))))
         try:

@@ -259,9 +259,12 @@ def self_check(
     row = table(db, "dictionary", got.name, "dictionary")[0]
     got.note("explained variance", abs(1 - error - row["explained_variance"]))
     got.note("L0", abs(float((np.concatenate(f) > 0).sum(1).mean()) - row["l0"]))
-    news = {"ce_clean": [None] * len(firsts), "ce_spliced": guess,
-            "ce_zero": [np.zeros_like(g) for g in guess],
-            "ce_mean": [np.broadcast_to(true.mean(0), g.shape) for g in guess]}  # fmt: skip
+    news = {
+        "ce_clean": [None] * len(firsts),
+        "ce_spliced": guess,
+        "ce_zero": [np.zeros_like(g) for g in guess],
+        "ce_mean": [np.broadcast_to(true.mean(0), g.shape) for g in guess],
+    }
     n = sum(len(ids) - 2 for ids in firsts)
     for name, new in news.items():
         total = sum(
@@ -296,9 +299,20 @@ def main() -> None:
     model = Model(args.data / "stories3m")
     ours = [Dictionary(args.data / name) for name in DICTIONARIES]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "app.cli", "harvest", "--corpus", str(args.data / TEXT),
-                   "--model", str(args.data / "stories3m"), "--tokens", str(args.tokens),
-                   "--store", folder]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "app.cli",
+            "harvest",
+            "--corpus",
+            str(args.data / TEXT),
+            "--model",
+            str(args.data / "stories3m"),
+            "--tokens",
+            str(args.tokens),
+            "--store",
+            folder,
+        ]
         for one in ours:
             command += ["--dictionary", str(args.data / one.name)]
         subprocess.run(command, check=True, capture_output=True)

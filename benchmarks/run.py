@@ -34,9 +34,21 @@ from benchmarks.goals import Goal
 from benchmarks.workload import FULL, Workload, build
 
 PARTS = (
-    "encode", "harvest", "payload", "memory", "search", "prompt", "table", "browser", "generation",
-    "asking", "judging", "effects", "sweep", "circuits",
-)  # fmt: skip
+    "encode",
+    "harvest",
+    "payload",
+    "memory",
+    "search",
+    "prompt",
+    "table",
+    "browser",
+    "generation",
+    "asking",
+    "judging",
+    "effects",
+    "sweep",
+    "circuits",
+)
 
 
 class Bench:

@@ -76,16 +76,26 @@ def load_model(folder: str) -> Any:
     theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
     config = theirs.config
     cfg = HookedTransformerConfig(
-        n_layers=config.n_layer, d_model=config.n_embd, n_ctx=config.n_positions,
-        d_head=config.n_embd // config.n_head, n_heads=config.n_head, d_vocab=config.vocab_size,
-        act_fn="gelu_new", normalization_type="LN", eps=config.layer_norm_epsilon,
-        original_architecture="GPT2LMHeadModel", device="cpu",
-    )  # fmt: skip
+        n_layers=config.n_layer,
+        d_model=config.n_embd,
+        n_ctx=config.n_positions,
+        d_head=config.n_embd // config.n_head,
+        n_heads=config.n_head,
+        d_vocab=config.vocab_size,
+        act_fn="gelu_new",
+        normalization_type="LN",
+        eps=config.layer_norm_epsilon,
+        original_architecture="GPT2LMHeadModel",
+        device="cpu",
+    )
     model = HookedSAETransformer(cfg, move_to_device=False)
     model.load_and_process_state_dict(
-        convert_gpt2_weights(theirs, cfg), fold_ln=False, center_writing_weights=False,
-        center_unembed=False, fold_value_biases=False,
-    )  # fmt: skip
+        convert_gpt2_weights(theirs, cfg),
+        fold_ln=False,
+        center_writing_weights=False,
+        center_unembed=False,
+        fold_value_biases=False,
+    )
     return model.eval()
 
 
@@ -100,17 +110,26 @@ def one_batch(
 
     hook = sae.cfg.metadata.hook_name
     config = SaeVisConfig(
-        hook_point=hook, features=features, minibatch_size_features=FEATURES,
-        minibatch_size_tokens=PROMPTS, feature_centric_layout=layout(),
-        ignore_tokens={int(tokens[0, 0])}, cache_dir=args.work / "cache",
-    )  # fmt: skip
+        hook_point=hook,
+        features=features,
+        minibatch_size_features=FEATURES,
+        minibatch_size_tokens=PROMPTS,
+        feature_centric_layout=layout(),
+        ignore_tokens={int(tokens[0, 0])},
+        cache_dir=args.work / "cache",
+    )
     data = SaeVisRunner(config).run(encoder=sae, model=model, tokens=tokens)
     vocabulary = json.loads((Path(args.model) / "tokenizer.json").read_text("utf-8"))["model"]
     names = {number: name for name, number in vocabulary["vocab"].items()}
     settings = NeuronpediaRunnerConfig(
-        sae_set="benchmark", sae_path="", outputs_dir="", n_prompts_total=len(tokens),
-        n_tokens_in_prompt=tokens.shape[1], model_id="benchmark", layer=int(hook.split(".")[1]),
-    )  # fmt: skip
+        sae_set="benchmark",
+        sae_path="",
+        outputs_dir="",
+        n_prompts_total=len(tokens),
+        n_tokens_in_prompt=tokens.shape[1],
+        model_id="benchmark",
+        layer=int(hook.split(".")[1]),
+    )
     return NeuronpediaConverter.convert_to_np_json(model, data, settings, names)
 
 
@@ -120,13 +139,20 @@ def layout() -> Any:
     from sae_dashboard.layout import SaeVisLayoutConfig
 
     sequences = parts.SequencesConfig(
-        stack_mode="stack-all", buffer=None, compute_buffer=True,  # type: ignore[arg-type]  # as there
-        n_quantiles=5, top_acts_group_size=20, quantile_group_size=5,
-    )  # fmt: skip
+        stack_mode="stack-all",
+        buffer=None,
+        compute_buffer=True,  # type: ignore[arg-type]  # as there
+        n_quantiles=5,
+        top_acts_group_size=20,
+        quantile_group_size=5,
+    )
     column = parts.Column(
-        sequences, parts.ActsHistogramConfig(), parts.LogitsHistogramConfig(),
-        parts.LogitsTableConfig(), parts.FeatureTablesConfig(n_rows=3),
-    )  # fmt: skip
+        sequences,
+        parts.ActsHistogramConfig(),
+        parts.LogitsHistogramConfig(),
+        parts.LogitsTableConfig(),
+        parts.FeatureTablesConfig(n_rows=3),
+    )
     return SaeVisLayoutConfig(columns=[column])
 
 

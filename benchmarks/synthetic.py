@@ -74,24 +74,55 @@ def harvest() -> dict[str, Any]:
     """What the file says of itself."""
     then = datetime(2026, 1, 2, 3, 4, 5)
     return {
-        "id": HARVEST, "schema": SCHEMA, "model": "synthetic", "model_source": "none",
-        "model_hash": "00", "corpus": "none", "tokens": TOKENS, "documents": 1, "sequences": 1,
-        "context_size": 128, "window_size": 32, "windows": TOKENS // 32, "packed": True, "seed": 0,
-        "forward_batch": 1024, "dtype": "float32", "device": "cpu", "encoding": "exact",
-        "versions": "{}", "revision": "unknown", "warnings": [], "started": then, "finished": then,
-    }  # fmt: skip
+        "id": HARVEST,
+        "schema": SCHEMA,
+        "model": "synthetic",
+        "model_source": "none",
+        "model_hash": "00",
+        "corpus": "none",
+        "tokens": TOKENS,
+        "documents": 1,
+        "sequences": 1,
+        "context_size": 128,
+        "window_size": 32,
+        "windows": TOKENS // 32,
+        "packed": True,
+        "seed": 0,
+        "forward_batch": 1024,
+        "dtype": "float32",
+        "device": "cpu",
+        "encoding": "exact",
+        "versions": "{}",
+        "revision": "unknown",
+        "warnings": [],
+        "started": then,
+        "finished": then,
+    }
 
 
 def dictionary(features: int) -> dict[str, Any]:
     """What it says of its dictionary."""
     hook = "blocks.0.hook_resid_post"
     return {
-        "dictionary": DICTIONARY, "hook_name": hook, "hook_out": hook, "architecture": "topk",
-        "signed": False, "d_in": 256, "d_out": 256, "d_sae": features, "source": "none",
-        "weights_hash": "00", "model_kwargs": "{}", "check_words": [],
-        "n_dead": int(features * DEAD), "mean_active": 32.0, "coactive_tokens": 0,
-        "coactive_rate": 0.0, "token_sample_tokens": 0, "token_sample_rate": 0.0,
-    }  # fmt: skip
+        "dictionary": DICTIONARY,
+        "hook_name": hook,
+        "hook_out": hook,
+        "architecture": "topk",
+        "signed": False,
+        "d_in": 256,
+        "d_out": 256,
+        "d_sae": features,
+        "source": "none",
+        "weights_hash": "00",
+        "model_kwargs": "{}",
+        "check_words": [],
+        "n_dead": int(features * DEAD),
+        "mean_active": 32.0,
+        "coactive_tokens": 0,
+        "coactive_rate": 0.0,
+        "token_sample_tokens": 0,
+        "token_sample_rate": 0.0,
+    }
 
 
 def tokens() -> pa.Table:

@@ -54,9 +54,16 @@ class Size:
 
 FULL = Size()
 TINY = Size(
-    d_model=32, layers=2, vocabulary=512, context=32, layer=0, widths=(128, 256), steps=2,
-    documents=12, calibration=512,
-)  # fmt: skip
+    d_model=32,
+    layers=2,
+    vocabulary=512,
+    context=32,
+    layer=0,
+    widths=(128, 256),
+    steps=2,
+    documents=12,
+    calibration=512,
+)
 
 
 @dataclass(frozen=True)
@@ -110,10 +117,14 @@ def save_model(folder: Path, size: Size) -> None:
     tokenizer = trained_tokenizer(size)
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=size.context, n_embd=size.d_model,
-        n_layer=size.layers, n_head=size.heads, bos_token_id=tokenizer.bos_token_id,
+        vocab_size=len(tokenizer),
+        n_positions=size.context,
+        n_embd=size.d_model,
+        n_layer=size.layers,
+        n_head=size.heads,
+        bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.bos_token_id,
-    )  # fmt: skip
+    )
     model = GPT2LMHeadModel(config)
     batches = token_rows(tokenizer, size, size.steps * size.batch).split(size.batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -135,9 +146,11 @@ def trained_tokenizer(size: Size) -> Any:
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=size.vocabulary, special_tokens=[BOS], initial_alphabet=alphabet,
+        vocab_size=size.vocabulary,
+        special_tokens=[BOS],
+        initial_alphabet=alphabet,
         show_progress=False,
-    )  # fmt: skip
+    )
     bpe.train_from_iterator(library_texts(size.documents), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=BOS, add_bos_token=True)
 
@@ -219,12 +232,21 @@ def balanced_biases(
 def sae_config(d_in: int, width: int, size: Size) -> dict[str, Any]:
     """sae-lens' configuration; SAEDashboard needs `rescale_acts_by_decoder_norm`."""
     metadata = {
-        "hook_name": size.hook, "model_name": "gpt2", "context_size": size.context,
+        "hook_name": size.hook,
+        "model_name": "gpt2",
+        "context_size": size.context,
         "prepend_bos": True,
-    }  # fmt: skip
+    }
     return {
-        "architecture": "topk", "k": K, "d_in": d_in, "d_sae": width, "dtype": "float32",
-        "device": "cpu", "apply_b_dec_to_input": True, "normalize_activations": "none",
-        "reshape_activations": "none", "rescale_acts_by_decoder_norm": True,
+        "architecture": "topk",
+        "k": K,
+        "d_in": d_in,
+        "d_sae": width,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "rescale_acts_by_decoder_norm": True,
         "metadata": metadata,
-    }  # fmt: skip
+    }

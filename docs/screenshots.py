@@ -37,8 +37,10 @@ LOADED_MS = 240_000
 """How long the model may take to load."""
 TEXT = "In May Tina gave the cold drum to Mary. Nobody knew where the tiger had gone, so she"
 CLICKED = {
-    "ablate": ["Run"], "explanations": ["detection"], "shift": ["Girl or boy", "Train and rank"],
-}  # fmt: skip
+    "ablate": ["Run"],
+    "explanations": ["detection"],
+    "shift": ["Girl or boy", "Train and rank"],
+}
 """Pages that begin at a press of buttons."""
 EFFECT = "Effect of removing it"
 DARK = ("feature", "features", "steer")
@@ -89,13 +91,12 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
         "library": ("/", None),
         "features": (f"/features?{urlencode({**here, 'sort': '-max_act'})}", None),
         "feature": (f"/feature?{urlencode({**one, 'feature': ANIMAL})}", None),
-        "effect": (
-            f"/feature?{urlencode({**one, 'feature': ANIMAL, 'tab': EFFECT})}", "nats"
-        ),
+        "effect": (f"/feature?{urlencode({**one, 'feature': ANIMAL, 'tab': EFFECT})}", "nats"),
         "search": (f"/search?{urlencode({**here, 'by': 'text', 'q': TEXT})}", "active on the text"),
         "map": (f"/map?{urlencode(here)}", ".js-plotly-plot"),
         "compare": (
-            f"/compare?{urlencode({**one, 'feature': [ANIMAL, OTHER, WOLF]}, doseq=True)}", None
+            f"/compare?{urlencode({**one, 'feature': [ANIMAL, OTHER, WOLF]}, doseq=True)}",
+            None,
         ),
         "explanations": (
             f"/feature?{urlencode({**one, 'feature': EXPLAINED, 'tab': 'Explanations'})}",
@@ -108,9 +109,7 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
         ),
         "contrast": (f"/contrast?{urlencode({**here, **texts, 'unit': 'last'})}", "Permutation"),
         "steer": (f"/steer?{urlencode({**one, **steered})}", None),
-        "ablate": (
-            f"/ablate?{urlencode({**here, **asked})}", "Spearman"
-        ),
+        "ablate": (f"/ablate?{urlencode({**here, **asked})}", "Spearman"),
         "circuits": (f"/circuits?{urlencode({**one, **traced})}", "measured now"),
         "behaviours": (f"/behaviours?{urlencode({**one, **grouped, 'cluster': '1'})}", "Cluster 1"),
         "shift": (f"/shift?{urlencode(one)}", "features marked"),
@@ -118,7 +117,7 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
         "lists": (f"/lists?{urlencode({**here, 'list': kept})}", None),
         "sql": (f"/sql?{urlencode(here)}", None),
         "jobs": (f"/jobs?{urlencode(here)}", None),
-    }  # fmt: skip
+    }
 
 
 def runs(store: Path) -> list[dict[str, str]]:
@@ -126,14 +125,27 @@ def runs(store: Path) -> list[dict[str, str]]:
     links."""
     weights = [f"--dictionary={DICTIONARY}={WEIGHTS / DICTIONARY}", f"--model={MODEL}"]
     saefari(
-        "steer", *weights, f"--feature={ANIMAL}", "--mode=add", "--strength=35", "--max-new=40",
-        "--prompt=In May Tina met Mary. They saw", "--seed=1", "--store", store,
-    )  # fmt: skip
+        "steer",
+        *weights,
+        f"--feature={ANIMAL}",
+        "--mode=add",
+        "--strength=35",
+        "--max-new=40",
+        "--prompt=In May Tina met Mary. They saw",
+        "--seed=1",
+        "--store",
+        store,
+    )
     kept = [newest(store)]
     saefari(
-        "circuit", f"--model={MODEL}", "--task=indirect_object", "--n-prompts=40", "--store", store,
+        "circuit",
+        f"--model={MODEL}",
+        "--task=indirect_object",
+        "--n-prompts=40",
+        "--store",
+        store,
         *(f"--dictionary=resid-{i}={WEIGHTS / f'resid-{i}'}" for i in range(4)),
-    )  # fmt: skip
+    )
     kept.append(newest(store))
     saefari("clusters", "--store", store)
     return [*kept, newest(store)]

@@ -21,15 +21,30 @@ from feature_store.strict_json import dump_json, parse_json
 Mark = Literal["pins", "hidden", "groups"]
 DIGEST_LENGTH = 16
 NODE = pa.schema(
-    [("graph", pa.string()), ("node", pa.int32()), ("id", pa.string()), ("kind", pa.string()),
-     ("layer", pa.int32()), ("position", pa.int32()), ("dictionary", pa.string()),
-     ("feature", pa.int32()), ("effect", pa.float64()), ("value", pa.float64()),
-     ("label", pa.string()), ("exact", pa.float64())]
-)  # fmt: skip
+    [
+        ("graph", pa.string()),
+        ("node", pa.int32()),
+        ("id", pa.string()),
+        ("kind", pa.string()),
+        ("layer", pa.int32()),
+        ("position", pa.int32()),
+        ("dictionary", pa.string()),
+        ("feature", pa.int32()),
+        ("effect", pa.float64()),
+        ("value", pa.float64()),
+        ("label", pa.string()),
+        ("exact", pa.float64()),
+    ]
+)
 EDGE = pa.schema(
-    [("graph", pa.string()), ("source", pa.int32()), ("target", pa.int32()),
-     ("weight", pa.float64()), ("stability", pa.float64())]
-)  # fmt: skip
+    [
+        ("graph", pa.string()),
+        ("source", pa.int32()),
+        ("target", pa.int32()),
+        ("weight", pa.float64()),
+        ("stability", pa.float64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +81,12 @@ class Circuits:
         """
         record = {name: one for name, one in circuit.items() if name not in ("nodes", "edges")}
         name = self.put(circuit["nodes"], circuit["edges"])
-        result = {"circuit": record, "graph": name, "nodes": len(circuit["nodes"]),
-                  "edges": len(circuit["edges"])}  # fmt: skip
+        result = {
+            "circuit": record,
+            "graph": name,
+            "nodes": len(circuit["nodes"]),
+            "edges": len(circuit["edges"]),
+        }
         return Experiments(self.catalog).keep("circuit", result=result, **run)
 
     def put(self, nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
@@ -76,10 +95,15 @@ class Circuits:
         place = {node["id"]: i for i, node in enumerate(nodes)}
         rows = [{**node, "graph": name, "node": i} for i, node in enumerate(nodes)]
         lines = [
-            {"graph": name, "source": place[edge["source"]], "target": place[edge["target"]],
-             "weight": edge["weight"], "stability": edge.get("stability")}
+            {
+                "graph": name,
+                "source": place[edge["source"]],
+                "target": place[edge["target"]],
+                "weight": edge["weight"],
+                "stability": edge.get("stability"),
+            }
             for edge in edges
-        ]  # fmt: skip
+        ]
         with self.catalog.transaction() as db:
             if not db.execute("SELECT 1 FROM circuit_node WHERE graph = ?", [name]).fetchone():
                 for table, found in (
@@ -119,9 +143,10 @@ class Circuits:
         with self.catalog.reading() as db:
             said = {kind: word(db, experiment, kind) for kind in ("pins", "hidden", "groups")}
         return Marks(
-            tuple(said["pins"] or ()), tuple(said["hidden"] or ()),
+            tuple(said["pins"] or ()),
+            tuple(said["hidden"] or ()),
             {name: tuple(ids) for name, ids in (said["groups"] or {}).items()},
-        )  # fmt: skip
+        )
 
     def mark(self, experiment: str, kind: Mark, value: object) -> None:
         """Pins and hidden nodes: ids; groups: name → ids. What is so already is not said twice."""

@@ -24,10 +24,19 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
 READS = ("SELECT", "EXPLAIN", "MULTI")
 """Kinds of statement: SELECT is also SHOW, DESCRIBE and VALUES; MULTI is PIVOT."""
 OPEN = {
-    "duckdb_columns", "duckdb_constraints", "duckdb_functions", "duckdb_indexes",
-    "duckdb_keywords", "duckdb_schemas", "duckdb_tables", "duckdb_types", "duckdb_views",
-    "pragma_table_info", "pragma_version", "pragma_platform",
-}  # fmt: skip
+    "duckdb_columns",
+    "duckdb_constraints",
+    "duckdb_functions",
+    "duckdb_indexes",
+    "duckdb_keywords",
+    "duckdb_schemas",
+    "duckdb_tables",
+    "duckdb_types",
+    "duckdb_views",
+    "pragma_table_info",
+    "pragma_version",
+    "pragma_platform",
+}
 """DuckDB's own tables that a query may name: they describe tables, and no files."""
 CLOSED = re.compile(
     r"\b(?:(?:duckdb|pragma)_\w+|pg_settings|database_list|current_setting|getenv|which_secret|"

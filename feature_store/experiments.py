@@ -17,9 +17,17 @@ from feature_store.errors import InputError, near_miss
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
 Kind = Literal[
-    "steer", "sweep", "examples", "contrast", "ablate", "effects", "splice", "circuit", "shift",
+    "steer",
+    "sweep",
+    "examples",
+    "contrast",
+    "ablate",
+    "effects",
+    "splice",
+    "circuit",
+    "shift",
     "clusters",
-]  # fmt: skip
+]
 LARGEST = 8_000_000
 """Characters of a request and its result together: the catalog stays small."""
 ID_LENGTH = 10
@@ -92,8 +100,18 @@ class Experiments:
         weights = as_json("dictionaries", dictionaries)
         whole = "\n".join([kind, harvest, model_hash, weights, asked, found])
         name = hashlib.sha256(whole.encode()).hexdigest()[:ID_LENGTH]
-        row = [name, kind, harvest, model, model_hash, weights, asked, found,
-               as_json("versions", versions), created or utc_now()]  # fmt: skip
+        row = [
+            name,
+            kind,
+            harvest,
+            model,
+            model_hash,
+            weights,
+            asked,
+            found,
+            as_json("versions", versions),
+            created or utc_now(),
+        ]
         with self.catalog.transaction() as db:
             known = db.execute("SELECT 1 FROM experiment WHERE experiment = ?", [name]).fetchone()
             if known is None:
@@ -118,10 +136,19 @@ class Experiments:
                 )
             name, kind, harvest, model, model_hash, weights, asked, found, versions, created = row
             return Experiment(
-                name, kind, harvest, model, model_hash, parse_json(weights), parse_json(asked),
-                parse_json(found), parse_json(versions), created,
-                note=word(db, name, "note"), deleted=bool(word(db, name, "deleted")),
-            )  # fmt: skip
+                name,
+                kind,
+                harvest,
+                model,
+                model_hash,
+                parse_json(weights),
+                parse_json(asked),
+                parse_json(found),
+                parse_json(versions),
+                created,
+                note=word(db, name, "note"),
+                deleted=bool(word(db, name, "deleted")),
+            )
 
     def listing(self, limit: int = 500, *, deleted: bool = False) -> list[Entry]:
         """The newest runs that were not deleted, or that were."""

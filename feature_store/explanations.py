@@ -113,8 +113,9 @@ class Explanations:
         both = mine.append_column("explanation", labels["explanation"]).join(
             theirs, key, join_type="inner", right_suffix=" written"
         )
-        rows = zip(*(both[n].to_pylist() for n in ("explanation", "text", "text written")),
-                   strict=True)  # fmt: skip
+        rows = zip(
+            *(both[n].to_pylist() for n in ("explanation", "text", "text written")), strict=True
+        )
         twice = [number for number, label, text in rows if as_label(label) == as_label(text)]
         return cls(labels.filter(pa.array(~np.isin(labels["explanation"].to_numpy(), twice))))
 

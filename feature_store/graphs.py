@@ -151,17 +151,27 @@ class Graph:
         with self._cursor() as db:
             rows = db.execute(
                 NODES,
-                {"hidden": list(choice.hidden), "most": choice.most, "kept": list(choice.kept),
-                 "room": MOST_NODES},
-            ).fetchall()  # fmt: skip
+                {
+                    "hidden": list(choice.hidden),
+                    "most": choice.most,
+                    "kept": list(choice.kept),
+                    "room": MOST_NODES,
+                },
+            ).fetchall()
             nodes = [Seen(*row[:10], group=member.get(row[0], ""), exact=row[11]) for row in rows]
             inside = [(row[10], node) for row, node in zip(rows, nodes, strict=True) if node.inside]
             names = [GROUP + node.group if node.group else node.id for _, node in inside]
             numbers = [number for number, _ in inside]
             edges = db.execute(
-                EDGES, {"nodes": numbers, "names": names, "share": choice.share,
-                        "holds": choice.holds, "room": MOST_EDGES},
-            ).fetchall()  # fmt: skip
+                EDGES,
+                {
+                    "nodes": numbers,
+                    "names": names,
+                    "share": choice.share,
+                    "holds": choice.holds,
+                    "room": MOST_EDGES,
+                },
+            ).fetchall()
         return Part(nodes, edges)
 
     def around(self, id: str, way: Literal["up", "down"]) -> list[str]:

@@ -222,10 +222,17 @@ def read(folder: Path) -> Job:
     eta_s = None if state == "lost" else said.eta_s
     plain = {name: getattr(said, name) for name in SHOWN if name in said.model_fields_set}
     return Job(
-        id=folder.name, folder=folder, kind=asked.kind, what=asked.what,
-        arguments=asked.arguments, created=asked.created, state=state,
-        asked=wished(folder, state), eta_s=eta_s, **plain,
-    )  # fmt: skip
+        id=folder.name,
+        folder=folder,
+        kind=asked.kind,
+        what=asked.what,
+        arguments=asked.arguments,
+        created=asked.created,
+        state=state,
+        asked=wished(folder, state),
+        eta_s=eta_s,
+        **plain,
+    )
 
 
 def wished(folder: Path, state: State) -> Literal["", "pause", "cancel"]:

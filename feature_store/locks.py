@@ -17,7 +17,9 @@ def is_damage(error: duckdb.Error) -> bool:
     A block whose checksum is wrong raises the base class, with no type of its own.
     """
     kinds = (
-        duckdb.IOException, duckdb.FatalException, duckdb.SerializationException,
+        duckdb.IOException,
+        duckdb.FatalException,
+        duckdb.SerializationException,
         duckdb.InternalException,
-    )  # fmt: skip
+    )
     return isinstance(error, kinds) or "checksum" in str(error)

@@ -100,10 +100,12 @@ def explain(catalog: Catalog, rows: Sequence[NewExplanation]) -> list[int]:
         "place": list(range(len(rows))),
         "dictionary": [row.feature.dictionary for row in rows],
         "feature": pa.array([row.feature.index for row in rows], pa.int32()),
-        **{name: [getattr(row, name) for row in rows]
-           for name in ("text", "explainer", "model", "author")},
+        **{
+            name: [getattr(row, name) for row in rows]
+            for name in ("text", "explainer", "model", "author")
+        },
         "provenance": [as_json(row.provenance) for row in rows],
-    }  # fmt: skip
+    }
     with catalog.transaction() as db, incoming(db, pa.table(columns)):
         db.execute(EXPLAIN, [utc_now()])
         return [number for (number,) in db.execute(NUMBERS).fetchall()]
@@ -155,16 +157,26 @@ def row_of(row: NewScore) -> dict[str, Any]:
     """A score as the columns of its table."""
     said = row.estimate
     return {
-        "explanation": row.explanation, "dictionary": row.feature.dictionary,
-        "feature": row.feature.index, "scorer": row.scorer, "measure": row.measure,
-        "judge": row.judge, "hard": row.parts.get("hard", {}).get("value"),
+        "explanation": row.explanation,
+        "dictionary": row.feature.dictionary,
+        "feature": row.feature.index,
+        "scorer": row.scorer,
+        "measure": row.measure,
+        "judge": row.judge,
+        "hard": row.parts.get("hard", {}).get("value"),
         **{name: said.get(name) for name in ("value", "low", "high")},
-        "n": said["n"], "n_documents": said["n_documents"], "note": said.get("note", ""),
+        "n": said["n"],
+        "n_documents": said["n_documents"],
+        "note": said.get("note", ""),
         **{name: row.nulls.get(name, {}).get("value") for name in NULLS},
-        "failed": row.failed, "parts": as_json(row.parts), "nulls": as_json(row.nulls),
-        "detail": as_json(row.detail), "judged": packed(row.judged),
-        "harvest": row.harvest, "job": row.job,
-    }  # fmt: skip
+        "failed": row.failed,
+        "parts": as_json(row.parts),
+        "nulls": as_json(row.nulls),
+        "detail": as_json(row.detail),
+        "judged": packed(row.judged),
+        "harvest": row.harvest,
+        "job": row.job,
+    }
 
 
 def packed(judged: Sequence[Mapping[str, Any]]) -> bytes:

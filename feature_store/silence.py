@@ -63,6 +63,16 @@ def windows(pool: Pool, feature: int, sequences: Sequences, tokens: np.ndarray) 
 def context(window: PoolWindow, peak: int) -> Context:
     """A window of the pool as a context without activations."""
     return Context(
-        "range", 0, None, window.split, window.document, window.sequence, window.start,
-        window.length, peak, 0.0, [], [],
-    )  # fmt: skip
+        "range",
+        0,
+        None,
+        window.split,
+        window.document,
+        window.sequence,
+        window.start,
+        window.length,
+        peak,
+        0.0,
+        [],
+        [],
+    )

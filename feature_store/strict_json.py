@@ -64,9 +64,14 @@ def dump_json(
     separators = (",", ":") if compact else None
     try:
         text = json.dumps(
-            value, ensure_ascii=ascii_only, allow_nan=False, indent=indent, sort_keys=sort_keys,
-            separators=separators, default=default,
-        )  # fmt: skip
+            value,
+            ensure_ascii=ascii_only,
+            allow_nan=False,
+            indent=indent,
+            sort_keys=sort_keys,
+            separators=separators,
+            default=default,
+        )
     except (TypeError, ValueError, RecursionError) as bad:
         found = find_nonfinite(value) if isinstance(bad, ValueError) else {}
         place = next(iter(found), None)

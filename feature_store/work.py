@@ -77,9 +77,12 @@ class Work:
     def end(self, state: State, *, error: str = "", result: dict[str, Any] | None = None) -> None:
         """The last word: done with a result, failed with a sentence, cancelled or stopped."""
         self._state |= {
-            "state": state, "ended": stamp(datetime.now(UTC)), "eta_s": None, "error": error,
+            "state": state,
+            "ended": stamp(datetime.now(UTC)),
+            "eta_s": None,
+            "error": error,
             "result": record_nonfinite(result or {}),
-        }  # fmt: skip
+        }
         self._write()
         self.log(f"{state}: {error}" if error else state)
 

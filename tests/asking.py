@@ -40,9 +40,15 @@ def question(text: str = "Which?", **settings: Any) -> Request:
 
 
 def ask(
-    base_url: str, path: Path, requests: Sequence[Request], *, budget: Budget | None = None,
-    others: Sequence[Path] = (), notes: list[str] | None = None, **options: Any,
-) -> list[Reply | Failed]:  # fmt: skip
+    base_url: str,
+    path: Path,
+    requests: Sequence[Request],
+    *,
+    budget: Budget | None = None,
+    others: Sequence[Path] = (),
+    notes: list[str] | None = None,
+    **options: Any,
+) -> list[Reply | Failed]:
     """Ask all at once; the answers in order. `options` are the server's, or `asking`'s."""
     said = notes if notes is not None else []
     mine = {n: options.pop(n) for n in ("table", "retry_kept", "patience") if n in options}

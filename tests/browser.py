@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PATIENCE_MS = 60_000
 """How long a page may take on a busy machine."""
 LOADING_MS = 240_000
@@ -33,8 +38,11 @@ def served(store: Path, log: Path, setup: str = "") -> Iterator[str]:
     with log.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-c", f"{setup}\n{SERVE}", str(store)],
-            stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=log.parent,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            cwd=log.parent,
+        )
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()

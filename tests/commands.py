@@ -29,9 +29,14 @@ class World:
     def harvest(self, store: Path, /, *more: str, **changes: object) -> list[str]:
         """The words of a harvest of `top` and `abs`; `changes` replace options, None drops one."""
         options = {
-            "model": self.model, "dictionary": self.path / "top", "corpus": self.corpus,
-            "store": store, "tokens": 600, "context-size": 32, **changes,
-        }  # fmt: skip
+            "model": self.model,
+            "dictionary": self.path / "top",
+            "corpus": self.corpus,
+            "store": store,
+            "tokens": 600,
+            "context-size": 32,
+            **changes,
+        }
         given = [w for k, v in options.items() if v is not None for w in (f"--{k}", str(v))]
         return ["harvest", *given, *more]
 

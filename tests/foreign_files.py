@@ -8,9 +8,23 @@ from typing import Any
 
 ABSENT = object()
 BAD_VALUES = [
-    ABSENT, None, True, -1, 3.5, float("nan"), float("-inf"), 10**30, "", "x", "\ud800\0",
-    "<script>" * 2000, [], [None], {}, {"a": 1},
-]  # fmt: skip
+    ABSENT,
+    None,
+    True,
+    -1,
+    3.5,
+    float("nan"),
+    float("-inf"),
+    10**30,
+    "",
+    "x",
+    "\ud800\0",
+    "<script>" * 2000,
+    [],
+    [None],
+    {},
+    {"a": 1},
+]
 BAD_CONTENTS: dict[str, bytes] = {
     "empty": b"",
     "not JSON": b"# notes",

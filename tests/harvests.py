@@ -35,8 +35,15 @@ PLAN = HarvestPlan(
     tokens=100_000, context_size=32, forward_batch=200, top=8, ranged=12, silent=16, window=WIDTH
 )
 TABLES = [
-    "harvest", "dictionary", "feature", "context", "document", "sequence", "silent_window", "token"
-]  # fmt: skip
+    "harvest",
+    "dictionary",
+    "feature",
+    "context",
+    "document",
+    "sequence",
+    "silent_window",
+    "token",
+]
 SUMS = ["mean_act", "std_act", "skew", "kurtosis", "mean_all", "top_token_share"]
 """Columns that come from sums of floats: equal to rounding, whatever the order of the sum."""
 SIDES = ("positive", "negative")
@@ -70,9 +77,13 @@ class Rig:
 
 
 def harvest_on_disk(
-    folder: Path, *, tokens: int = 2000, seed: int = 0, store: Path | None = None,
+    folder: Path,
+    *,
+    tokens: int = 2000,
+    seed: int = 0,
+    store: Path | None = None,
     **dictionaries: dict[str, Any],
-) -> Path:  # fmt: skip
+) -> Path:
     """A store whose model and dictionaries lie on disk, for a server to load: NAME={"architecture":
     …, fields of its configuration}; a TopK SAE named resid, if none is given. The file's path.
 

@@ -60,10 +60,12 @@ async def by_hand(label: str, windows: Sampled, tools: Tools) -> Scored:
 
     rows = [item(e) for e in (*windows.positives, *windows.random)]
     hits, quiet = (
-        Answers.of([r.answer == r.truth for r in rows if r.truth == side],
-                   [r.document for r in rows if r.truth == side])
+        Answers.of(
+            [r.answer == r.truth for r in rows if r.truth == side],
+            [r.document for r in rows if r.truth == side],
+        )
         for side in (1.0, 0.0)
-    )  # fmt: skip
+    )
     value = balanced_accuracy(hits, quiet)
     return Scored("by-hand", "balanced accuracy", value, {"hard": value}, tuple(rows))
 
@@ -78,14 +80,25 @@ async def by_reply(label: str, windows: Sampled, tools: Tools) -> Scored:
     for e, reply in zip(chosen, replies, strict=True):
         said = float(reply.text == "1") if isinstance(reply, Reply) else None
         lost += said is None
-        rows.append(Judged(e.sequence, e.start, e.document, e.kind, float(e.peak >= 0), said,
-                           failed=reply.kind if isinstance(reply, Failed) else ""))  # fmt: skip
+        rows.append(
+            Judged(
+                e.sequence,
+                e.start,
+                e.document,
+                e.kind,
+                float(e.peak >= 0),
+                said,
+                failed=reply.kind if isinstance(reply, Failed) else "",
+            )
+        )
     good = [r for r in rows if r.answer is not None]
     sides = (
-        Answers.of([r.answer == r.truth for r in good if r.truth == side],
-                   [r.document for r in good if r.truth == side])
+        Answers.of(
+            [r.answer == r.truth for r in good if r.truth == side],
+            [r.document for r in good if r.truth == side],
+        )
         for side in (1.0, 0.0)
-    )  # fmt: skip
+    )
     value = balanced_accuracy(*sides)
     return Scored("by-reply", "balanced accuracy", value, {}, tuple(rows), lost)
 

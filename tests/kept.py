@@ -13,9 +13,15 @@ PROMPT = "the cat saw"
 def words(world: World, store: Path, strength: float, seed: int) -> list[str]:
     """`saefari steer`, kept in the store."""
     options = {
-        "model": world.model, "dictionary": world.path / "top", "feature": "top/3",
-        "strength": strength, "prompt": PROMPT, "max-new": 9, "seed": seed, "store": store,
-    }  # fmt: skip
+        "model": world.model,
+        "dictionary": world.path / "top",
+        "feature": "top/3",
+        "strength": strength,
+        "prompt": PROMPT,
+        "max-new": 9,
+        "seed": seed,
+        "store": store,
+    }
     return ["steer", *(word for k, v in options.items() for word in (f"--{k}", str(v)))]
 
 

@@ -26,9 +26,11 @@ from backend.processing import RAW, Processing
 
 D, VOCAB = 6, 9
 R0, Z, MLP, R1 = (
-    "blocks.0.hook_resid_post", "blocks.1.attn.hook_z", "blocks.1.hook_mlp_out",
+    "blocks.0.hook_resid_post",
+    "blocks.1.attn.hook_z",
+    "blocks.1.hook_mlp_out",
     "blocks.1.hook_resid_post",
-)  # fmt: skip
+)
 
 
 class LinearLm(Lm):
@@ -84,9 +86,12 @@ def directions(
     write = torch.linalg.qr(torch.randn(D, D, generator=g))[0][:n]
     read = torch.linalg.qr(torch.randn(D, D, generator=g))[0][:n] if hook_out else write
     coder = Affine(
-        W_enc=read.T.contiguous(), b_enc=torch.zeros(n), W_dec=write.contiguous(),
-        b_dec=torch.zeros(D), rule=Threshold() if gated else Linear(),
-    )  # fmt: skip
+        W_enc=read.T.contiguous(),
+        b_enc=torch.zeros(n),
+        W_dec=write.contiguous(),
+        b_dec=torch.zeros(D),
+        rule=Threshold() if gated else Linear(),
+    )
     return Dictionary(name, hook, hook_out or hook, "directions", name, "0" * 64, coder)
 
 

@@ -66,7 +66,7 @@ def odd_configs() -> dict[str, PretrainedConfig]:
             n_positions=N_CTX,
             rotary_dim=4,
             **_ids,
-        ),  # fmt: skip
+        ),
         "mamba": MambaConfig(
             vocab_size=len(VOCAB), hidden_size=16, num_hidden_layers=3, state_size=4, **_ids
         ),
@@ -78,7 +78,7 @@ def odd_configs() -> dict[str, PretrainedConfig]:
             sliding_window=6,
             layer_types=["sliding_attention", "full_attention"],
             architectures=["Gemma3ForCausalLM"],
-        ),  # fmt: skip
+        ),
     }
 
 

@@ -260,11 +260,19 @@ def completion(body: Body, said: Said) -> Body:
     message = {"role": "assistant", "content": said.text, "refusal": said.refusal}
     choice: Body = {"index": 0, "message": message, "finish_reason": said.finish}
     choice["logprobs"] = {"content": said.logprobs} if said.logprobs else None
-    found: Body = {"id": "c", "object": "chat.completion", "created": int(time.time()),
-                   "model": body.get("model"), "choices": [choice]}  # fmt: skip
+    found: Body = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": body.get("model"),
+        "choices": [choice],
+    }
     if said.tokens_in is not None and said.tokens_out is not None:
-        found["usage"] = {"prompt_tokens": said.tokens_in, "completion_tokens": said.tokens_out,
-                          "total_tokens": said.tokens_in + said.tokens_out}  # fmt: skip
+        found["usage"] = {
+            "prompt_tokens": said.tokens_in,
+            "completion_tokens": said.tokens_out,
+            "total_tokens": said.tokens_in + said.tokens_out,
+        }
     return found
 
 

@@ -30,8 +30,13 @@ PACKAGES = tuple(str(ROOT / name) for name in ("app", "backend", "autointerp"))
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
 """Operations that may take tensors of two devices."""
-INDEXED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default,
-           aten._index_put_impl_.default, aten._unsafe_index.Tensor}  # fmt: skip
+INDEXED = {
+    aten.index.Tensor,
+    aten.index_put_.default,
+    aten.index_put.default,
+    aten._index_put_impl_.default,
+    aten._unsafe_index.Tensor,
+}
 """Operations whose indices may lie on the CPU, which then costs a copy, but not their source."""
 CONSTRUCTORS = {torch.tensor, torch.as_tensor, torch.asarray}
 WAITS = {
@@ -99,9 +104,14 @@ class PretendTensor(Tensor):
     @staticmethod
     def __new__(cls, held: Tensor) -> "PretendTensor":
         made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(),
-            dtype=held.dtype, layout=held.layout, device=DEVICE,
-        )  # fmt: skip
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            layout=held.layout,
+            device=DEVICE,
+        )
         made.held = held
         return made
 

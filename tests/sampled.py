@@ -18,22 +18,39 @@ LENGTH = 12
 def facts(**changes: Any) -> Feature:
     """A feature of which only the density and the maximum are known."""
     known: dict[str, Any] = {field.name: None for field in fields(Feature)}
-    known |= {"dictionary": "d", "feature": 3, "n_active": 1000, "density": 0.02,
-              "window_density": 0.3, "max_act": 10.0}  # fmt: skip
+    known |= {
+        "dictionary": "d",
+        "feature": 3,
+        "n_active": 1000,
+        "density": 0.02,
+        "window_density": 0.3,
+        "max_act": 10.0,
+    }
     return Feature(**(known | changes))
 
 
 def example(
-    tokens: Sequence[str], activations: Sequence[float], number: int = 0,
-    kind: str = "top", split: Split = "explain",
-) -> Example:  # fmt: skip
+    tokens: Sequence[str],
+    activations: Sequence[float],
+    number: int = 0,
+    kind: str = "top",
+    split: Split = "explain",
+) -> Example:
     """A window, of a document of its own."""
     acts = tuple(float(a) for a in activations)
     peak = max(range(len(acts)), key=lambda i: abs(acts[i]))
     return Example(
-        tuple(range(len(tokens))), tuple(tokens), acts, peak if acts[peak] else -1, number, split,
-        kind, None, sequence=number, start=0,
-    )  # fmt: skip
+        tuple(range(len(tokens))),
+        tuple(tokens),
+        acts,
+        peak if acts[peak] else -1,
+        number,
+        split,
+        kind,
+        None,
+        sequence=number,
+        start=0,
+    )
 
 
 def planted(fires: Fires, words: Sequence[str], n: int = 40, seed: int = 0) -> Sampled:
@@ -53,8 +70,15 @@ def planted(fires: Fires, words: Sequence[str], n: int = 40, seed: int = 0) -> S
     seen = [e for e in firing if e.split == "explain"]
     quiet = [e for e in silent if e.split == "explain"]
     return Sampled(
-        FeatureId("d", 3), facts(), ("when", "if", "so", "then"), ("sea",), tuple(seen[: n // 2]),
+        FeatureId("d", 3),
+        facts(),
+        ("when", "if", "so", "then"),
+        ("sea",),
+        tuple(seen[: n // 2]),
         tuple(e for e in firing if e.split == "score"),
-        tuple(e for e in silent if e.split == "score"), (),
-        explain_more=tuple(seen[n // 2 :]), explain_random=tuple(quiet), top_token=" dog",
-    )  # fmt: skip
+        tuple(e for e in silent if e.split == "score"),
+        (),
+        explain_more=tuple(seen[n // 2 :]),
+        explain_random=tuple(quiet),
+        top_token=" dog",
+    )

@@ -18,8 +18,14 @@ SCORERS = {"detection": "balanced accuracy", "simulation": "correlation"}
 
 def estimate(value: float | None, note: str = "") -> dict:
     ends = (None, None) if value is None else (value - 0.1, value + 0.1)
-    return {"value": value, "low": ends[0], "high": ends[1], "n": 25, "n_documents": 24,
-            "note": note}  # fmt: skip
+    return {
+        "value": value,
+        "low": ends[0],
+        "high": ends[1],
+        "n": 25,
+        "n_documents": 24,
+        "note": note,
+    }
 
 
 def value_of(feature: int) -> float:
@@ -29,10 +35,14 @@ def value_of(feature: int) -> float:
 
 def explained(store: Store, explainer: str = "pattern", text: str = "fires on {}") -> list[int]:
     rows = [
-        NewExplanation(FeatureId(NAME, i), text.format(i), explainer,
-                       provenance={"source": "saefari", "shown": [[0, 1], [2, 3]]})
+        NewExplanation(
+            FeatureId(NAME, i),
+            text.format(i),
+            explainer,
+            provenance={"source": "saefari", "shown": [[0, 1], [2, 3]]},
+        )
         for i in FEATURES
-    ]  # fmt: skip
+    ]
     return scoring.explain(store.catalog, rows)
 
 
@@ -43,14 +53,24 @@ def row(number: int, feature: int, scorer: str, value: float | None, **changes) 
         "token": estimate(0.55) | {"label": "dogs", "failed": 0},
     }
     given = {
-        "judge": "pattern", "nulls": nulls, "judged": [], "failed": 0,
-        "parts": {"hard": estimate(0.6)}, **changes
-    }  # fmt: skip
+        "judge": "pattern",
+        "nulls": nulls,
+        "judged": [],
+        "failed": 0,
+        "parts": {"hard": estimate(0.6)},
+        **changes,
+    }
     return NewScore(
-        number, FeatureId(NAME, feature), scorer, SCORERS.get(scorer, "share right"),
-        estimate=estimate(value, note), detail={},
-        harvest="tiny-0001", job="score-1", **given,
-    )  # fmt: skip
+        number,
+        FeatureId(NAME, feature),
+        scorer,
+        SCORERS.get(scorer, "share right"),
+        estimate=estimate(value, note),
+        detail={},
+        harvest="tiny-0001",
+        job="score-1",
+        **given,
+    )
 
 
 def scored_store(path: Path) -> Store:

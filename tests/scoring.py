@@ -32,17 +32,28 @@ def facts(**changes: Any) -> Feature:
         histogram[bin_of(float(value)) - start] += 10
     known: dict[str, Any] = {field.name: None for field in fields(Feature)}
     known |= {
-        "dictionary": "d", "feature": 3, "n_active": 1000, "density": 0.02, "window_density": 0.1,
-        "max_act": 10.0, "mean_act": 5.0, "window_histogram_start": start,
+        "dictionary": "d",
+        "feature": 3,
+        "n_active": 1000,
+        "density": 0.02,
+        "window_density": 0.1,
+        "max_act": 10.0,
+        "mean_act": 5.0,
+        "window_histogram_start": start,
         "window_histogram": histogram,
-    }  # fmt: skip
+    }
     return Feature(**(known | changes))
 
 
 def window(
-    number: int, kind: str, value: float = 0.0, *, weight: float | None = None,
-    word: str | None = None, at: int | None = None,
-) -> Example:  # fmt: skip
+    number: int,
+    kind: str,
+    value: float = 0.0,
+    *,
+    weight: float | None = None,
+    word: str | None = None,
+    at: int | None = None,
+) -> Example:
     """Six tokens with a number that tells it from others; one token is `word` (` cat` if it
     fires), which has the activation `value`."""
     at = 1 + number % 4 if at is None else at
@@ -50,9 +61,17 @@ def window(
     tokens[at] = word or (CAT if value else " dog")
     acts = [value if i == at else 0.0 for i in range(6)]
     return Example(
-        tuple(range(6)), tuple(tokens), tuple(acts), at if value else -1, number, "score", kind,
-        weight, sequence=number, start=0,
-    )  # fmt: skip
+        tuple(range(6)),
+        tuple(tokens),
+        tuple(acts),
+        at if value else -1,
+        number,
+        "score",
+        kind,
+        weight,
+        sequence=number,
+        start=0,
+    )
 
 
 def windows(
@@ -65,12 +84,19 @@ def windows(
     ]
     tops = [window(100 + i, "top", 10.0) for i in range(top)]
     random = [window(200 + i, "random") for i in range(n_random)]
-    rest = {"promoted": ("mat", "purr", "fur", "paw", "claw"),
-            "suppressed": ("sea", "salt", "ship", "sail", "fish")} | changes  # fmt: skip
+    rest = {
+        "promoted": ("mat", "purr", "fur", "paw", "claw"),
+        "suppressed": ("sea", "salt", "ship", "sail", "fish"),
+    } | changes
     return Sampled(
-        FeatureId("d", 3), facts(), explain=(), positives=(*ranged, *tops), random=tuple(random),
-        hard=tuple(hard), **rest,
-    )  # fmt: skip
+        FeatureId("d", 3),
+        facts(),
+        explain=(),
+        positives=(*ranged, *tops),
+        random=tuple(random),
+        hard=tuple(hard),
+        **rest,
+    )
 
 
 def hard(n: int = 20) -> list[Example]:
@@ -95,9 +121,14 @@ def marked_cat(body: Body) -> list[bool]:
 
 
 def play(
-    name: str, rule: Rule, sampled: Sampled, label: str = "cats", *,
-    thinker: Callable[[openai_server.Server], None] = lambda server: None, **tools: Any,
-) -> Scored:  # fmt: skip
+    name: str,
+    rule: Rule,
+    sampled: Sampled,
+    label: str = "cats",
+    *,
+    thinker: Callable[[openai_server.Server], None] = lambda server: None,
+    **tools: Any,
+) -> Scored:
     """A score by a language model that plays a rule."""
 
     async def run(base_url: str, folder: str) -> Scored:

@@ -128,10 +128,11 @@ def test_what_cannot_be_run_is_said(visit: Open, query: dict, says: str) -> None
     ("query", "says"),
     [
         ({"experiment": "nope"}, "no experiment 'nope'"),
-        ({"how": "burn"}, "not a kind of ablation"), ({"tab": "x"}, "no tab 'x'"),
+        ({"how": "burn"}, "not a kind of ablation"),
+        ({"tab": "x"}, "no tab 'x'"),
         ({"part": "mlp:x"}, "not a part"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_link_is_a_sentence(visit: Open, query: dict, says: str) -> None:
     assert says in said(visit(**query))
 

@@ -151,11 +151,15 @@ def test_spliced_with_its_error_the_model_is_the_model(lm, one: Dictionary) -> N
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("nothing", "not a part"), ("head:9.0", "layers 0 to 2"), ("head:0.9", "heads 0 to 3"),
-        ("mlp:7", "layers 0 to 2"), ("dictionary:none", "No dictionary"), ("head:1", "not a part"),
+        ("nothing", "not a part"),
+        ("head:9.0", "layers 0 to 2"),
+        ("head:0.9", "heads 0 to 3"),
+        ("mlp:7", "layers 0 to 2"),
+        ("dictionary:none", "No dictionary"),
+        ("head:1", "not a part"),
         ("D/4000", "features 0 to"),
     ],
-)  # fmt: skip
+)
 def test_parts_that_are_not_there(lm, one: Dictionary, text: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         run(lm, one, [text])
@@ -163,8 +167,13 @@ def test_parts_that_are_not_there(lm, one: Dictionary, text: str, says: str) -> 
 
 def test_parts_that_do_not_go_together() -> None:
     parse = Part.parse
-    for texts in (["a/1", "a/1"], ["a/1", "dictionary:a"], ["head:0.1", "attention:0"], [],
-                  [f"a/{i}" for i in range(65)]):  # fmt: skip
+    for texts in (
+        ["a/1", "a/1"],
+        ["a/1", "dictionary:a"],
+        ["head:0.1", "attention:0"],
+        [],
+        [f"a/{i}" for i in range(65)],
+    ):
         with pytest.raises(InputError):
             check_parts([parse(text) for text in texts])
 

@@ -23,9 +23,11 @@ from feature_store.errors import InputError
 from tests.harvests import Rig
 
 TEXTS = (
-    "the old cat saw a red ball and then the cat", "mum gave the boy a big box and mum",
-    "a small bird found bread in the park and a", "dad said the dog ran home but dad",
-)  # fmt: skip
+    "the old cat saw a red ball and then the cat",
+    "mum gave the boy a big box and mum",
+    "a small bird found bread in the park and a",
+    "dad said the dog ran home but dad",
+)
 CASES = tuple(Case(text, " took", " was", label=text[:1]) for text in TEXTS)
 BARE = tuple(Case(text) for text in TEXTS)
 
@@ -51,8 +53,10 @@ def test_a_request_is_what_it_was_written_as() -> None:
     assert Ranking.from_json(json.loads(json.dumps(ranking.to_json()))) == ranking
 
 
-@pytest.mark.parametrize("given", [{}, {"cases": [3], "parts": []}, {"cases": 3},
-                                   {"cases": [], "parts": [], "how": "burn"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"cases": [3], "parts": []}, {"cases": 3}, {"cases": [], "parts": [], "how": "burn"}],
+)
 def test_what_is_no_request_is_refused(given: dict) -> None:
     with pytest.raises(InputError):
         Asked.from_json(given)
@@ -125,7 +129,7 @@ def test_bos_goes_only_where_all_positions_are_asked(engine: LocalEngine) -> Non
         (Asked(CASES, (Part.parse("top/1"),), "mean"), "comes from a harvest"),
         (Asked(CASES[:1], (Part.parse("mlp:0"),), "resample"), "nothing to draw from"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_have_their_sentence(engine: LocalEngine, asked: Asked, says: str) -> None:
     with pytest.raises(InputError, match=says):
         ablate(engine, asked, no_harvest)
@@ -291,9 +295,12 @@ def test_a_file_of_prompts() -> None:
     rows = b'{"prompt": "a", "answer": " b", "wrong": " c", "label": "x"}\n\n'
     assert read_jsonl("f", rows) == (Case("a", " b", " c", label="x"),)
     for content, says in [
-        (b"{", "f line 1 is not JSON"), (b'{"prmpt": "a"}', "Did you mean 'prompt'"),
-        (b'{"prompt": 3}', "prompt is not a text"), (b"[]", "not an object"), (b"", "no prompt"),
+        (b"{", "f line 1 is not JSON"),
+        (b'{"prmpt": "a"}', "Did you mean 'prompt'"),
+        (b'{"prompt": 3}', "prompt is not a text"),
+        (b"[]", "not an object"),
+        (b"", "no prompt"),
         (b"\xff", "UTF-8"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(InputError, match=says):
             read_jsonl("f", content)

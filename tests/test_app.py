@@ -113,13 +113,16 @@ def test_a_feature_shows_what_the_store_holds(visit: Open, stored: Path) -> None
     held = Store(stored).harvest().contexts(FeatureId("resid", 3))
     top = data["feature_contexts"]["groups"][0]
     assert [group["name"] for group in data["feature_contexts"]["groups"]] == [
-        "top", "deciles", "near zero",
-    ]  # fmt: skip
+        "top",
+        "deciles",
+        "near zero",
+    ]
     lines = top["sections"][0]["lines"]
     assert [shown["value"] for shown in lines] == [c.value for c in held if c.stratum == "top"]
     assert [step["target"] for step in data["feature_heading"]["steps"][:2]] == [
-        "resid/2", "resid/4",
-    ]  # fmt: skip
+        "resid/2",
+        "resid/4",
+    ]
     assert data["feature_nearest"]["rows"][0]["target"] == "resid/4"
     assert data["feature_logits"]["rows"][0]["cells"] == [" dog", "+0.60", "↵", "−0.50"]
 

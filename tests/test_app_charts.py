@@ -89,8 +89,13 @@ def test_text_stays_readable_on_every_heat(kind: str, alpha: float) -> None:
 def test_numbers_have_no_more_digits_than_they_deserve() -> None:
     assert count(1234567) == f"1{THIN}234{THIN}567"
     assert [measure(x) for x in (6.3149, 0.0312, 1234.5, 0.0, -2.0, None)] == [
-        "6.31", "0.0312", f"1{THIN}234", "0", "−2.00", "–",
-    ]  # fmt: skip
+        "6.31",
+        "0.0312",
+        f"1{THIN}234",
+        "0",
+        "−2.00",
+        "–",
+    ]
     assert measure(9.999) == "10.0"
     assert share(0.0021) == f"0.21{THIN}%"
     assert [signed(0.4), signed(-0.4), signed(0.0)] == ["+0.40", "−0.40", "0"]

@@ -26,7 +26,7 @@ HEAVY = ("torch", "transformers", "transformer_lens", "sae_lens")
 LIGHT = "app.cli, backend.corpus, backend.sources, backend.dictionaries, backend.harvest.config"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SUFFIXES = {".py", ".js", ".css", ".sql"}
-LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+LONGEST_FILE, LONGEST_FUNCTION = 500, 60
 
 
 @cache

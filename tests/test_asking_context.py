@@ -20,17 +20,21 @@ from tests.openai_server import Body, Fault, always, serve
 from tests.scoring import holds_cat, play, window, windows
 
 REFUSALS = {  # as the servers write it → context, prompt
-    "request (3031 tokens) exceeds the available context size (2048 tokens), try increasing it":
-        (2048, 3031),
+    "request (3031 tokens) exceeds the available context size (2048 tokens), try increasing it": (
+        2048,
+        3031,
+    ),
     "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 "
     "tokens. Please reduce the length of the messages.": (8192, 9000),
     "This model's maximum context length is 2048 tokens. However, you requested 3031 tokens (2903 "
     "in the messages, 128 in the completion).": (2048, 3031),
-    "The decoder prompt (length 3031) is longer than the maximum model length of 2048.":
-        (2048, None),
+    "The decoder prompt (length 3031) is longer than the maximum model length of 2048.": (
+        2048,
+        None,
+    ),
     "Bad roles.": None,
     "Unsupported value: 'temperature' does not support 0.0 with this model.": None,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("said", REFUSALS)
@@ -40,18 +44,30 @@ def test_a_refusal_tells_the_sizes(said: str) -> None:
 
 
 LISTINGS: dict[str, tuple[Any, ServerFacts]] = {
-    "vLLM": ({"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 4096}]},
-             ServerFacts(True, ("m",), "vllm", 4096)),
-    "OpenRouter": ({"data": [{"id": "m", "context_length": 131072, "top_provider":
-                              {"context_length": 65536}}, {"id": "n", "context_length": 10}]},
-                   ServerFacts(True, ("m", "n"), "", 65536)),
-    "OpenAI": ({"object": "list", "data": [{"id": "m", "owned_by": "system"}]},
-               ServerFacts(True, ("m",), "system")),
-    "odd sizes": ({"data": [{"id": "m", "max_model_len": "4096", "n_ctx": -1, "meta": {"n_ctx":
-                             1e9}}]}, ServerFacts(True, ("m",))),
+    "vLLM": (
+        {"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 4096}]},
+        ServerFacts(True, ("m",), "vllm", 4096),
+    ),
+    "OpenRouter": (
+        {
+            "data": [
+                {"id": "m", "context_length": 131072, "top_provider": {"context_length": 65536}},
+                {"id": "n", "context_length": 10},
+            ]
+        },
+        ServerFacts(True, ("m", "n"), "", 65536),
+    ),
+    "OpenAI": (
+        {"object": "list", "data": [{"id": "m", "owned_by": "system"}]},
+        ServerFacts(True, ("m",), "system"),
+    ),
+    "odd sizes": (
+        {"data": [{"id": "m", "max_model_len": "4096", "n_ctx": -1, "meta": {"n_ctx": 1e9}}]},
+        ServerFacts(True, ("m",)),
+    ),
     "no list": ({"data": 3}, ServerFacts()),
     "no listing": (None, ServerFacts()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", LISTINGS)
@@ -70,8 +86,11 @@ def counting(limit: int) -> server.Rule:
     def rule(body: Body) -> server.Said | Fault:
         tokens = len(server.asked(body)) // 4
         if tokens + body["max_tokens"] > limit:
-            return Fault(400, message=f"request ({tokens} tokens) exceeds the available context "
-                                      f"size ({limit} tokens), try increasing it")  # fmt: skip
+            return Fault(
+                400,
+                message=f"request ({tokens} tokens) exceeds the available context "
+                f"size ({limit} tokens), try increasing it",
+            )
         return server.Said('{"explanation": "cats"}', tokens_in=tokens)
 
     return rule
@@ -79,9 +98,16 @@ def counting(limit: int) -> server.Rule:
 
 def explained(limit: int, name: str, tmp_path: Path) -> tuple[list[Explained | Failed], int]:
     """A feature explained three times by windows of 40 tokens; and how many calls were refused."""
-    long = [replace(window(i, "top", 5.0), tokens=tuple(f" word{k}" for k in range(40)),
-                    activations=tuple(5.0 * (k == 30) for k in range(40)), peak=30,
-                    token_ids=tuple(range(40))) for i in range(20)]  # fmt: skip
+    long = [
+        replace(
+            window(i, "top", 5.0),
+            tokens=tuple(f" word{k}" for k in range(40)),
+            activations=tuple(5.0 * (k == 30) for k in range(40)),
+            peak=30,
+            token_ids=tuple(range(40)),
+        )
+        for i in range(20)
+    ]
     shown = replace(windows(), explain=tuple(long))
 
     async def run(base_url: str) -> list[Explained | Failed]:

@@ -90,15 +90,25 @@ def test_a_passing_fault_is_tried_again(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("429", "rate limited"), ("500", "server error"), ("reset", "broken reply"),
-     ("half", "broken reply"), ("garbage", "broken reply"), ("hang", "timeout")],
-)  # fmt: skip
+    [
+        ("429", "rate limited"),
+        ("500", "server error"),
+        ("reset", "broken reply"),
+        ("half", "broken reply"),
+        ("garbage", "broken reply"),
+        ("hang", "timeout"),
+    ],
+)
 def test_a_fault_that_stays_is_a_failure(name: str, kind: str, tmp_path: Path) -> None:
     """After as many attempts as there are; and the others are asked nevertheless."""
     stays = {"stays": PASSING[name], "good": GOOD}
     with serve(lambda body: stays[server.asked(body)]) as running:
-        failed, reply = ask(running.base_url, tmp_path / "a.duckdb",
-                            [question("stays"), question("good")], timeout_s=0.2)  # fmt: skip
+        failed, reply = ask(
+            running.base_url,
+            tmp_path / "a.duckdb",
+            [question("stays"), question("good")],
+            timeout_s=0.2,
+        )
     assert isinstance(failed, Failed) and failed.kind == kind
     assert isinstance(reply, Reply)
     assert running.calls == 1 + (QUICK.refusals if name == "429" else QUICK.attempts)
@@ -184,9 +194,11 @@ def test_what_a_server_does_not_take_is_left_out(parameter: str, note: str, tmp_
 
 
 NAMED = {  # a property may have the name of a word
-    "type": "object", "required": ["minItems"], "additionalProperties": False,
+    "type": "object",
+    "required": ["minItems"],
+    "additionalProperties": False,
     "properties": {"minItems": {"type": "string", "minLength": 1}},
-}  # fmt: skip
+}
 
 
 def words(schema: object) -> set[str]:

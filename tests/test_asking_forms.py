@@ -43,9 +43,18 @@ def test_the_one_answer_is_found_and_how_is_told(
 
 @pytest.mark.parametrize(
     "text",
-    ["answers: 1, 0\nanswers: 0, 1", "answers: 1", "answers: 1, 7", "answers: yes, no", "answers:",
-     "answers: 1, 0 {", "answers: 1.0, 0", "the answers: 1, 0", "1, 0"],
-)  # fmt: skip
+    [
+        "answers: 1, 0\nanswers: 0, 1",
+        "answers: 1",
+        "answers: 1, 7",
+        "answers: yes, no",
+        "answers:",
+        "answers: 1, 0 {",
+        "answers: 1.0, 0",
+        "the answers: 1, 0",
+        "1, 0",
+    ],
+)
 def test_a_doubtful_line_is_refused(text: str) -> None:
     with pytest.raises(Unreadable):
         read(text, ANSWERS)
@@ -61,12 +70,23 @@ def test_a_labelled_line_is_read_or_refused(text: str) -> None:
 
 
 SCHEMAS: list[dict[str, Any]] = [
-    SCHEMA, ANSWERS, digits(5, (1, 0)), digits(1, (0, 1)), form("intruder", {"type": "integer",
-    "minimum": 1, "maximum": 5}), form("answer", {"type": "string", "enum": ["A", "B"]}),
-    form("activations", {"type": "array", "items": {"type": "integer", "minimum": 0,
-    "maximum": 10}, "minItems": 32, "maxItems": 32}),
+    SCHEMA,
+    ANSWERS,
+    digits(5, (1, 0)),
+    digits(1, (0, 1)),
+    form("intruder", {"type": "integer", "minimum": 1, "maximum": 5}),
+    form("answer", {"type": "string", "enum": ["A", "B"]}),
+    form(
+        "activations",
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": 10},
+            "minItems": 32,
+            "maxItems": 32,
+        },
+    ),
     form("texts", {"type": "array", "items": {"type": "string"}, "minItems": 5, "maxItems": 5}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
@@ -147,14 +167,18 @@ TEXTS = {  # as SmolLM2-135M wrote them
     "a loop that changes": (
         "The feature fires on texts that are not only the most specific tokens but also the most "
         "general tokens that are not only the most specific tokens but also the most general "
-        "tokens that are not only the most general tokens but also the most general tokens", True),
+        "tokens that are not only the most general tokens but also the most general tokens",
+        True,
+    ),
     "a loop without spaces": ("the ones that are not" + "onlythe" * 40, True),
     "few words": ("not only the most specific", False),
     "a sentence": (
         "The feature fires on texts that are not only the same token but also the most specific "
-        "topic that covers all of the texts.", False),
+        "topic that covers all of the texts.",
+        False,
+    ),
     "a list": ("one of: cat, dog, cow, horse, sheep, goat, hen, duck, goose, pig, bee, ant", False),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -197,10 +221,12 @@ def test_a_server_without_penalties_is_asked_at_a_higher_temperature(tmp_path: P
 
 @pytest.mark.parametrize(
     ("message", "most"),
-    [("Invalid value for 'top_logprobs': integer above maximum value. Expected at most 5.", 5),
-     ("Requested sample logprobs of 20, which is greater than max allowed: 5", 5),
-     ("top_logprobs must be less than or equal to 8", 8)],
-)  # fmt: skip
+    [
+        ("Invalid value for 'top_logprobs': integer above maximum value. Expected at most 5.", 5),
+        ("Requested sample logprobs of 20, which is greater than max allowed: 5", 5),
+        ("top_logprobs must be less than or equal to 8", 8),
+    ],
+)
 def test_the_number_of_candidates_is_learnt_from_a_refusal(
     message: str, most: int, tmp_path: Path
 ) -> None:

@@ -222,20 +222,40 @@ def test_a_reply_without_counts_has_no_cost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [GOOD, f"Sure! {GOOD} Anything else?", f"```json\n{GOOD}\n```", f"<think>{{</think>{GOOD}",
-     '\n{"answers" : [1,\n0]}'],
-)  # fmt: skip
+    [
+        GOOD,
+        f"Sure! {GOOD} Anything else?",
+        f"```json\n{GOOD}\n```",
+        f"<think>{{</think>{GOOD}",
+        '\n{"answers" : [1,\n0]}',
+    ],
+)
 def test_one_json_object_is_read_wherever_it_stands(text: str) -> None:
     assert read(text, ANSWERS) == {"answers": [1, 0]}
 
 
 @pytest.mark.parametrize(
     "text",
-    ["[1, 0]", "1, 0", GOOD[:-1], GOOD + GOOD, f'{{"a": {GOOD}}}', '{"answers": [true, false]}',
-     '{"answers": ["1", "0"]}', '{"answers": [1.5, 0]}', '{"answers": [1, 0], "more": 1}',
-     '{"answers": [1, 0], "answers": [0, 1]}', '{"answers": [NaN, 1]}', '{"answers": null}',
-     '{"answers": [1, 0, 0]}', "{" * 3000, '{"a":' * 100_000, f"{{broken {GOOD}", ""],
-)  # fmt: skip
+    [
+        "[1, 0]",
+        "1, 0",
+        GOOD[:-1],
+        GOOD + GOOD,
+        f'{{"a": {GOOD}}}',
+        '{"answers": [true, false]}',
+        '{"answers": ["1", "0"]}',
+        '{"answers": [1.5, 0]}',
+        '{"answers": [1, 0], "more": 1}',
+        '{"answers": [1, 0], "answers": [0, 1]}',
+        '{"answers": [NaN, 1]}',
+        '{"answers": null}',
+        '{"answers": [1, 0, 0]}',
+        "{" * 3000,
+        '{"a":' * 100_000,
+        f"{{broken {GOOD}",
+        "",
+    ],
+)
 def test_everything_else_is_refused(text: str) -> None:
     with pytest.raises(Unreadable):
         read(text, ANSWERS)

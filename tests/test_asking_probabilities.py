@@ -14,8 +14,11 @@ from autointerp.scorers.records import Judged
 
 def test_shares_among_the_options() -> None:
     """0.6 and 0.1 for yes, with and without a space; 0.1 for no; the rest is neither."""
-    place = Said("1", math.log(0.6), (("1", math.log(0.6)), (" 1", math.log(0.1)),
-                                      ("0", math.log(0.1)), ("x", math.log(0.2))))  # fmt: skip
+    place = Said(
+        "1",
+        math.log(0.6),
+        (("1", math.log(0.6)), (" 1", math.log(0.1)), ("0", math.log(0.1)), ("x", math.log(0.2))),
+    )
     comma = Said(",", 0.0, ((",", 0.0),))
     found = choices(Reply("1,1", logprobs=(place, comma, place)), ("0", "1"))
     assert found == [pytest.approx({"0": 0.125, "1": 0.875})] * 2

@@ -70,17 +70,32 @@ def test_the_same_url_gets_the_key(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://gpu7/v2", "https://gpu7/v1", "http://gpu7:8000/v1", "http://gpu7x/v1",
-     "http://gpu7/v1/more", "http://gpu70/v1"],
-)  # fmt: skip
+    [
+        "http://gpu7/v2",
+        "https://gpu7/v1",
+        "http://gpu7:8000/v1",
+        "http://gpu7x/v1",
+        "http://gpu7/v1/more",
+        "http://gpu70/v1",
+    ],
+)
 def test_every_other_url_gets_none(url: str) -> None:
     assert at(url, {"lab": Server("lab", "http://gpu7/v1", "LAB_KEY")}).key_env == ""
 
 
 @pytest.mark.parametrize(
-    "url", ["", "gpu7/v1", "ftp://gpu7/v1", "http://", "http://gpu7/v1?key=1", "http://[::1/v1",
-            "http://gpu7:port/v1", "http://me:secret@gpu7/v1"],
-)  # fmt: skip
+    "url",
+    [
+        "",
+        "gpu7/v1",
+        "ftp://gpu7/v1",
+        "http://",
+        "http://gpu7/v1?key=1",
+        "http://[::1/v1",
+        "http://gpu7:port/v1",
+        "http://me:secret@gpu7/v1",
+    ],
+)
 def test_what_is_no_base_url(url: str) -> None:
     with pytest.raises(InputError, match="base URL"):
         normal(url)
@@ -148,10 +163,13 @@ def test_a_key_is_written_nowhere(
     caplog.set_level(logging.DEBUG)
     logprobs = server.logprobs([(KEY, {KEY: -0.1})])
     leaks = {
-        "0": Said(f"I saw {KEY}", logprobs), "1": Fault(401, message=KEY),
-        "2": Fault(429, code=KEY), "3": Fault(500, message=KEY), "4": Fault(400, message=KEY),
+        "0": Said(f"I saw {KEY}", logprobs),
+        "1": Fault(401, message=KEY),
+        "2": Fault(429, code=KEY),
+        "3": Fault(500, message=KEY),
+        "4": Fault(400, message=KEY),
         "5": Said("", refusal=KEY),
-    }  # fmt: skip
+    }
 
     def rule(body: Body) -> Said | Fault:
         return leaks[server.asked(body)]
@@ -195,9 +213,14 @@ def test_prices_and_who_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "text",
-    ["[m]\ninput = 1", "m = 1", "[m]\ninput = -1\noutput = 1", '[m]\ninput = "1"\noutput = 1',
-     "[m]\ninput = true\noutput = 1"],
-)  # fmt: skip
+    [
+        "[m]\ninput = 1",
+        "m = 1",
+        "[m]\ninput = -1\noutput = 1",
+        '[m]\ninput = "1"\noutput = 1',
+        "[m]\ninput = true\noutput = 1",
+    ],
+)
 def test_mistakes_in_prices(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "prices.toml").write_text(text)
     monkeypatch.setenv("SAEFARI_PRICES", str(tmp_path / "prices.toml"))
@@ -220,10 +243,18 @@ BAD_SETTINGS = [
     "9" * 30,
 ]
 SOUND = {
-    "base_url": set(), "models": {"[]"}, "structured": {"true"}, "logprobs": {"true"},
-    "text_limits": {"true"}, "free": {"true"}, "concurrency": set(), "timeout_s": {"2.5"},
-    "thinking": set(), "context_tokens": set(), "key_env": {'""', '"x"'},
-}  # fmt: skip
+    "base_url": set(),
+    "models": {"[]"},
+    "structured": {"true"},
+    "logprobs": {"true"},
+    "text_limits": {"true"},
+    "free": {"true"},
+    "concurrency": set(),
+    "timeout_s": {"2.5"},
+    "thinking": set(),
+    "context_tokens": set(),
+    "key_env": {'""', '"x"'},
+}
 
 
 @pytest.mark.parametrize("setting", SOUND)

@@ -69,8 +69,10 @@ def test_picks_are_predictions_of_the_corpus(live: LocalEngine, file: HarvestFil
         assert tokens[one.position + 1] == one.target and one.loss < EASY
         ids = torch.tensor(tokens[: one.position + 2].astype(np.int64))[None]
         assert float(live.lm.token_losses(ids)[0, -1]) == pytest.approx(one.loss, abs=1e-4)
-    ends = {tuple(file.sequences.tokens(p.sequence)[p.position + 2 - SAME : p.position + 2])
-            for p in found.picks}  # fmt: skip
+    ends = {
+        tuple(file.sequences.tokens(p.sequence)[p.position + 2 - SAME : p.position + 2])
+        for p in found.picks
+    }
     assert len(ends) == 30
 
 
@@ -105,8 +107,15 @@ def test_effects_have_the_sign_of_removals(live: LocalEngine, file: HarvestFile)
     given = prompts(live, file, picks)
     (reading,) = read(live.lm, [one], given.tokens, given.counted)
     n = len(reading.active.row)
-    gone = exact(live.lm, reading, torch.arange(n), torch.zeros(n), given.tokens,
-                 given.target.only, given.target.last).effect.numpy()  # fmt: skip
+    gone = exact(
+        live.lm,
+        reading,
+        torch.arange(n),
+        torch.zeros(n),
+        given.tokens,
+        given.target.only,
+        given.target.last,
+    ).effect.numpy()
     summed = np.zeros(made.effects.shape)
     np.add.at(summed, (reading.active.row.numpy(), reading.active.feature.numpy()), gone)
     dense = np.asarray(made.effects.todense())

@@ -31,9 +31,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workload:
 @pytest.fixture(scope="module")
 def facts(work: Workload) -> dict:
     args = Namespace(
-        model=str(work.model), dictionary=str(work.dictionary(128)), corpus="stdlib", tokens=3000,
-        context=32, pack=True, store=work.root / "store",
-    )  # fmt: skip
+        model=str(work.model),
+        dictionary=str(work.dictionary(128)),
+        corpus="stdlib",
+        tokens=3000,
+        context=32,
+        pack=True,
+        store=work.root / "store",
+    )
     return one_harvest.harvest(args)
 
 
@@ -98,9 +103,13 @@ def test_a_payload_is_measured_and_reported(facts: dict):
 
 def test_forward_and_encode_equal_the_libraries(work: Workload):
     args = Namespace(
-        model=str(work.model), dictionary=[str(work.dictionary(128)), str(work.dictionary(256))],
-        hook=TINY.hook, layer=TINY.layer, context=TINY.context, rounds=4,
-    )  # fmt: skip
+        model=str(work.model),
+        dictionary=[str(work.dictionary(128)), str(work.dictionary(256))],
+        hook=TINY.hook,
+        layer=TINY.layer,
+        context=TINY.context,
+        rounds=4,
+    )
     found = one_encode.measure(args)
     assert found["forward"]["apart"] < 1e-4
     assert "trunk" in encoding.report(found)

@@ -9,8 +9,12 @@ import pytest
 from tests.browser import LOADING_MS, visiting
 
 pytestmark = pytest.mark.browser
-LINK = {"prompts": "the old cat saw a red ball and then the cat", "answer": " took",
-        "wrong": " was", "part": "mlp:1"}  # fmt: skip
+LINK = {
+    "prompts": "the old cat saw a red ball and then the cat",
+    "answer": " took",
+    "wrong": " was",
+    "part": "mlp:1",
+}
 
 
 @pytest.fixture

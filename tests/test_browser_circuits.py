@@ -12,8 +12,12 @@ from tests.browser import LOADING_MS, chromium, served, visiting
 from tests.harvests import harvest_on_disk
 
 pytestmark = pytest.mark.browser
-LINK = {"prompts": "the old cat saw a red ball and then the cat", "target": " took",
-        "against": " was", "method": "sparse-features"}  # fmt: skip
+LINK = {
+    "prompts": "the old cat saw a red ball and then the cat",
+    "target": " took",
+    "against": " was",
+    "method": "sparse-features",
+}
 FEATURE = re.compile(r"mlp-\d/\d+@\d+")
 HOOKS = {"hook_name": "blocks.{}.ln2.hook_normalized", "hook_name_out": "blocks.{}.hook_mlp_out"}
 
@@ -24,11 +28,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
     folder = tmp_path_factory.mktemp("circuits")
     given = {
         f"mlp-{layer}": {
-            "architecture": "transcoder", "d_out": 16, "d_sae": 32 + layer,
+            "architecture": "transcoder",
+            "d_out": 16,
+            "d_sae": 32 + layer,
             "metadata": {name: hook.format(layer) for name, hook in HOOKS.items()},
         }
         for layer in (0, 2)
-    }  # fmt: skip
+    }
     harvest_on_disk(folder, **given)
     with served(folder / "store", folder / "log") as url:
         yield url, folder / "log"
@@ -80,8 +86,9 @@ def run(page, method: str = "sparse-features") -> list[str]:
     """The ids of the nodes shown at first."""
     page.goto(f"/circuits?{urlencode(LINK | {'method': method})}")
     press(page, "Run")
-    page.get_by_text("Strongest nodes").or_(page.get_by_test_id("stMarkdown").get_by_text(
-        re.compile("failed|Error"))).first.wait_for(timeout=LOADING_MS)  # fmt: skip
+    page.get_by_text("Strongest nodes").or_(
+        page.get_by_test_id("stMarkdown").get_by_text(re.compile("failed|Error"))
+    ).first.wait_for(timeout=LOADING_MS)
     assert "experiment=" in page.url
     page.locator(".stage canvas").first.wait_for()
     return until(page, lambda g: len(g["nodes"]) > 12)["nodes"]

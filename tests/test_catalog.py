@@ -36,8 +36,10 @@ def test_the_newest_of_a_kind_is_in_force_and_the_rest_is_history(catalog: Catal
     catalog.annotate(B, "note", "look again")
     catalog.annotate(FeatureId("other", 1), "label", "elsewhere")
     assert in_force(catalog) == [
-        (1, "label", "all animals"), (1, "star", "1"), (2, "note", "look again")
-    ]  # fmt: skip
+        (1, "label", "all animals"),
+        (1, "star", "1"),
+        (2, "note", "look again"),
+    ]
     said = [(one.kind, one.value) for one in catalog.history(A)]
     assert said == [("label", "dogs"), ("label", "pets"), ("label", "all animals"), ("star", "1")]
 

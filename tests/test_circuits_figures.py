@@ -50,8 +50,11 @@ def test_what_can_be_checked_is_offered(
 ) -> None:
     """The rest is shown with the reason why it cannot be."""
     facts = {} if method == "head-codes" or start else {"slot_of": [[-1, 1, 2]]}
-    found = kept(store, replace(CIRCUIT, method=method, facts=facts),
-                 **replace(ONE, method=method, start=start).to_json())  # fmt: skip
+    found = kept(
+        store,
+        replace(CIRCUIT, method=method, facts=facts),
+        **replace(ONE, method=method, start=start).to_json(),
+    )
     page = visit(experiment=found, node=NODES[0].id)
     buttons = {what: page.button(key=f"circuits_check_{what}") for what in ("nodes", "edges")}
     assert {what for what, one in buttons.items() if not one.disabled} == able

@@ -26,8 +26,13 @@ from tests.test_circuits_proof import record
 from tests.test_cli_circuit import PROMPT, store, words, world  # noqa: F401 - fixtures
 
 NULL = NullFaithfulness(0.1, 0.0, 0.3, 0.25, 200, 0.9)
-OTHERS = ["a big dog saw the old ball and then the dog", "the red ball", "the dog took a cat",
-          "the cat was old", "a dog saw a cat"]  # fmt: skip
+OTHERS = [
+    "a big dog saw the old ball and then the dog",
+    "the red ball",
+    "the dog took a cat",
+    "the cat was old",
+    "a dog saw a cat",
+]
 
 
 def figures_in(told: Any) -> Iterator[Any]:
@@ -44,8 +49,12 @@ def figures_in(told: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_figure_of_every_method_has_its_null(
-    world: World, store: Path, tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]  # noqa: F811
-) -> None:  # fmt: skip
+    world: World,  # noqa: F811
+    store: Path,  # noqa: F811
+    tmp_path: Path,
+    method: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """In what the command prints as data and in words, and in what it keeps."""
     asked = words(world, method=method, store=store)
     if method == "head-codes":
@@ -53,8 +62,9 @@ def test_every_figure_of_every_method_has_its_null(
         file.write_text(
             "".join(json.dumps({"prompt": one, "pair": PROMPT}) + "\n" for one in OTHERS)
         )
-        asked = words(world, method=method, store=store, prompt=None, target=None, against=None,
-                      prompts=file)  # fmt: skip
+        asked = words(
+            world, method=method, store=store, prompt=None, target=None, against=None, prompts=file
+        )
     found = data(asked, capsys)
     kept = Circuits(Store(store).catalog).open(found["experiment"]).experiment.result
     told = list(figures_in(found))
@@ -132,7 +142,10 @@ def test_a_record_of_the_first_format_keeps_what_had_a_null() -> None:
     bare = Circuit.from_json(old)
     assert bare.faithfulness is None and WITHOUT_NULL in bare.notes
     assert bare.curves[0].share and bare.curves[0].share.value == 0.5
-    point |= {"null": {"value": 0.1, "low": 0.0, "high": 0.3, "n": 200}, "null_95": 0.25,
-              "nearer": 0.99}  # fmt: skip
+    point |= {
+        "null": {"value": 0.1, "low": 0.0, "high": 0.3, "n": 200},
+        "null_95": 0.25,
+        "nearer": 0.99,
+    }
     whole = Circuit.from_json(old | {"curves": [point]})
     assert whole.faithfulness == record().faithfulness and WITHOUT_NULL not in whole.notes

@@ -52,9 +52,14 @@ def text() -> Text:
 def graph(engine: LocalEngine, target: str = "difference", share: float = 1.0) -> Circuit:
     answers, against = ANSWERS[target]
     return attribution_circuit(
-        engine.lm, list(engine.dictionaries.values()), text(), answers=answers, against=against,
-        node_share=share, edge_share=1.0,
-    )  # fmt: skip
+        engine.lm,
+        list(engine.dictionaries.values()),
+        text(),
+        answers=answers,
+        against=against,
+        node_share=share,
+        edge_share=1.0,
+    )
 
 
 def traced(engine: LocalEngine) -> Circuit:
@@ -115,8 +120,9 @@ def test_held_still_a_circuit_is_its_graph_run_as_a_network(engine: LocalEngine)
     names = [site.name for site in graph.replacement.sites]
     member = {
         (names[at.site], at.position, at.feature)
-        for at, stays in zip(graph.places, kept, strict=True) if stays
-    }  # fmt: skip
+        for at, stays in zip(graph.places, kept, strict=True)
+        if stays
+    }
     table = Table.of(effects(engine.lm, free.grounds, some, "gradient"))
     rows = zip(table.which.tolist(), table.slot.tolist(), table.feature.tolist(), strict=True)
     sets = torch.tensor([[(table.names[k], at, id) in member for k, at, id in rows]])
@@ -141,8 +147,9 @@ def test_a_part_is_judged_as_it_was_when_it_was_found(engine: LocalEngine) -> No
     last = [p for p in whole.curves if p.nodes == max(p.nodes for p in whole.curves)]
     assert {p.errors: p.share for p in last} == {
         way: replace(point.share, value=pytest.approx(point.share.value, abs=1e-4))
-        for way, point in found.points.items() if point.share
-    }  # fmt: skip
+        for way, point in found.points.items()
+        if point.share
+    }
     assert found.points["count"].share != found.points["remove"].share
 
 

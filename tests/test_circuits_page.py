@@ -47,18 +47,32 @@ def feature(index: int, effect: float, position: int = 1, dictionary: str = "res
 
 
 NODES = (
-    feature(1, -2.0), feature(2, 1.0, 2), feature(3, 0.5, 2), feature(4, 0.25),
+    feature(1, -2.0),
+    feature(2, 1.0, 2),
+    feature(3, 0.5, 2),
+    feature(4, 0.25),
     Node(error_id("resid", 1), "error", 1, 1, "resid", None, 0.125, 1.0),
     Node(token_id(1), "token", -1, 1, "", 1, None, None, " the"),
     Node(logit_id(4, 2), "logit", 3, 2, "", 4, None, 0.5, " sat"),
-)  # fmt: skip
+)
 EDGES = (
-    Edge(NODES[0].id, NODES[6].id, -2.0), Edge(NODES[1].id, NODES[6].id, 1.0),
-    Edge(NODES[5].id, NODES[0].id, 0.5), Edge(NODES[3].id, NODES[1].id, 0.25),
-)  # fmt: skip
+    Edge(NODES[0].id, NODES[6].id, -2.0),
+    Edge(NODES[1].id, NODES[6].id, 1.0),
+    Edge(NODES[5].id, NODES[0].id, 0.5),
+    Edge(NODES[3].id, NODES[1].id, 0.25),
+)
 CIRCUIT = Circuit(
-    "sparse-features", "tiny", (Prompt("the dog", TOKENS),), "logit( sat)", NODES, EDGES, "zero",
-    ("resid",), TOKENS, clean=Estimate(3.0), empty=Estimate(0.5),
+    "sparse-features",
+    "tiny",
+    (Prompt("the dog", TOKENS),),
+    "logit( sat)",
+    NODES,
+    EDGES,
+    "zero",
+    ("resid",),
+    TOKENS,
+    clean=Estimate(3.0),
+    empty=Estimate(0.5),
     faithfulness=Faithfulness(
         0.9, NullFaithfulness(0.1, 0.0, 0.2, 0.16, 200, 0.98), 4, "count", 0.8, 1.0, 20
     ),
@@ -67,7 +81,7 @@ CIRCUIT = Circuit(
         Point(4, "count", Estimate(0.9, 0.8, 1.0, 20)),
         Point(4, "remove", Estimate(0.3, 0.2, 0.4, 20)),
     ),
-)  # fmt: skip
+)
 
 
 @pytest.fixture
@@ -81,9 +95,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def kept(store: Store, circuit: Circuit = CIRCUIT, **request: object) -> str:
     return Circuits(store.catalog).keep(
-        circuit.to_json(), harvest="tiny-0001", model="tiny", model_hash="00", dictionaries={},
-        request=request or ONE.to_json(), versions={},
-    )  # fmt: skip
+        circuit.to_json(),
+        harvest="tiny-0001",
+        model="tiny",
+        model_hash="00",
+        dictionaries={},
+        request=request or ONE.to_json(),
+        versions={},
+    )
 
 
 def visit(**query: str) -> AppTest:
@@ -116,14 +135,20 @@ def press(page: AppTest, label: str) -> AppTest:
 
 
 def seen(*nodes: Node) -> list[Seen]:
-    plain = [{name: getattr(n, name) for name in Seen.__dataclass_fields__ if hasattr(n, name)}
-             for n in nodes]  # fmt: skip
+    plain = [
+        {name: getattr(n, name) for name in Seen.__dataclass_fields__ if hasattr(n, name)}
+        for n in nodes
+    ]
     return [Seen(**one, inside=True) for one in plain]
 
 
 def test_no_two_nodes_stand_in_one_place() -> None:
-    nodes = seen(*(feature(i, 1.0, i % 3, f"{site}-{i % 2}")
-                   for i, site in enumerate(["attn", "mlp", "resid"] * 60)))  # fmt: skip
+    nodes = seen(
+        *(
+            feature(i, 1.0, i % 3, f"{site}-{i % 2}")
+            for i, site in enumerate(["attn", "mlp", "resid"] * 60)
+        )
+    )
     places = layout.lay(nodes, TOKENS).place
     assert len(set(places.values())) == len(nodes)
 
@@ -138,8 +163,11 @@ def test_layers_rise_and_tokens_run_to_the_right() -> None:
 
 def test_within_a_layer_what_is_written_first_stands_lower() -> None:
     nodes = seen(*(feature(i, 1.0, 1, name) for i, name in enumerate(["r", "a", "m"])))
-    hooks = {"r": "blocks.1.hook_resid_post", "a": "blocks.1.attn.hook_z",
-             "m": "blocks.1.hook_mlp_out"}  # fmt: skip
+    hooks = {
+        "r": "blocks.1.hook_resid_post",
+        "a": "blocks.1.attn.hook_z",
+        "m": "blocks.1.hook_mlp_out",
+    }
     found = layout.lay(nodes, TOKENS, hooks.__getitem__)
     assert [text for _, text in sorted(found.rows, reverse=True)] == ["a", "m", "r"]
 
@@ -258,8 +286,12 @@ def test_pins_hidden_nodes_and_groups_are_kept_with_the_circuit(store: Store) ->
     )
     shown = graph(visit(experiment=name, nodes="1"))
     assert {one["id"] for one in shown["nodes"]} == {
-        GROUP + "verbs", NODES[3].id, NODES[4].id, NODES[5].id, NODES[6].id
-    }  # fmt: skip
+        GROUP + "verbs",
+        NODES[3].id,
+        NODES[4].id,
+        NODES[5].id,
+        NODES[6].id,
+    }
     press(visit(experiment=name, node=GROUP + "verbs"), "Ungroup")
     assert Circuits(store.catalog).marks(name).groups == {}
 
@@ -366,8 +398,10 @@ def test_export_and_import_are_the_same_circuit(
     monkeypatch.setattr(session, "store", lambda: store)
     data = to_circuit_tracer(CIRCUIT, "x")
     ids = {one["saefari"]["id"]: one["node_id"] for one in data["nodes"]}
-    data["qParams"] |= {"pinnedIds": [ids[NODES[0].id]],
-                        "supernodes": [["verbs", ids[NODES[1].id], ids[NODES[2].id]]]}  # fmt: skip
+    data["qParams"] |= {
+        "pinnedIds": [ids[NODES[0].id]],
+        "supernodes": [["verbs", ids[NODES[1].id], ids[NODES[2].id]]],
+    }
     name = taking.imported(place, "x.json", json.dumps(data).encode())
     circuits = Circuits(store.catalog)
     found = circuits.open(name)

@@ -172,9 +172,14 @@ def test_no_share_is_told_of_nothing() -> None:
 
 def test_random_sets_match_dictionary_and_slot() -> None:
     table = Table(
-        ("a", "b"), torch.arange(60) % 2, torch.arange(60) // 2 % 3, torch.arange(60) - 1,
-        torch.linspace(5, 1, 60), torch.ones(60), torch.arange(60) != 7,
-    )  # fmt: skip
+        ("a", "b"),
+        torch.arange(60) % 2,
+        torch.arange(60) // 2 % 3,
+        torch.arange(60) - 1,
+        torch.linspace(5, 1, 60),
+        torch.ones(60),
+        torch.arange(60) != 7,
+    )
     chosen = torch.arange(10)
     drawn = table.alike(chosen, 40, 0)
     assert (drawn.sum(1) == 10).all() and not drawn[:, 7].any()
@@ -209,10 +214,20 @@ def record() -> Circuit:
     null = NullFaithfulness(0.1, 0.0, 0.3, 0.25, 200, 0.99)
     figure = Faithfulness(0.5, null, 1, "count", 0.4, 0.6, 9)
     return Circuit(
-        "sparse-features", "m", (Prompt("a b", ("a", " b"), (1, 2), " c"),), "t", (node, goal),
-        (Edge(node.id, goal.id, -0.5),), "zero", ("a",), ("a", " b"), faithfulness=figure,
-        curves=(Point(1, "count", share_),), error_share={"a": 0.1}, notes=("cut",),
-    )  # fmt: skip
+        "sparse-features",
+        "m",
+        (Prompt("a b", ("a", " b"), (1, 2), " c"),),
+        "t",
+        (node, goal),
+        (Edge(node.id, goal.id, -0.5),),
+        "zero",
+        ("a",),
+        ("a", " b"),
+        faithfulness=figure,
+        curves=(Point(1, "count", share_),),
+        error_share={"a": 0.1},
+        notes=("cut",),
+    )
 
 
 def test_a_record_is_what_it_was() -> None:

@@ -43,10 +43,13 @@ def engine_of(folder, placement: Placement = CPU, norm: str = "none") -> LocalEn
     lm = Lm.wrap(network, tokenizer(), "tiny", placement)
     kinds = {
         "attn": ("standard", "blocks.2.attn.hook_z", {}),
-        "mlp": ("jumprelu_transcoder", "blocks.2.ln2.hook_normalized",
-                {"d_out": 16, "hook_name_out": "blocks.2.hook_mlp_out"}),
+        "mlp": (
+            "jumprelu_transcoder",
+            "blocks.2.ln2.hook_normalized",
+            {"d_out": 16, "hook_name_out": "blocks.2.hook_mlp_out"},
+        ),
         "resid": ("topk", "blocks.1.hook_resid_post", {"normalize_activations": norm}),
-    }  # fmt: skip
+    }
     found = {}
     for name, (kind, hook, extra) in kinds.items():
         metadata = {"hook_name": hook}
@@ -134,8 +137,9 @@ def test_a_batch_is_its_prompts_one_by_one(engine: LocalEngine) -> None:
 
     def strongest(cases: list[Case]) -> dict[tuple[int, int, int], float]:
         some = gather(engine, cases, "ends")
-        found = Table.of(effects(engine.lm, Grounds(engine.lm, names, "zero", some), some,
-                                 "gradient"))  # fmt: skip
+        found = Table.of(
+            effects(engine.lm, Grounds(engine.lm, names, "zero", some), some, "gradient")
+        )
         rows = zip(found.which.tolist(), found.slot.tolist(), found.feature.tolist(), strict=True)
         return dict(zip(rows, found.effect.tolist(), strict=True))
 

@@ -15,25 +15,49 @@ from feature_store.experiments import Experiments
 from feature_store.graphs import GROUP, MOST_EDGES, Choice, Graph
 
 RUN = {
-    "harvest": "tiny-0001", "model": "tiny", "model_hash": "00", "dictionaries": {"resid": "11"},
-    "request": {"method": "sparse-features"}, "versions": {},
-}  # fmt: skip
+    "harvest": "tiny-0001",
+    "model": "tiny",
+    "model_hash": "00",
+    "dictionaries": {"resid": "11"},
+    "request": {"method": "sparse-features"},
+    "versions": {},
+}
 
 
 def node(layer: int, feature: int, effect: float, position: int | None = 1) -> Node:
-    return Node(feature_id("resid", feature, position), "feature", layer, position, "resid",
-                feature, effect, 1.0)  # fmt: skip
+    return Node(
+        feature_id("resid", feature, position),
+        "feature",
+        layer,
+        position,
+        "resid",
+        feature,
+        effect,
+        1.0,
+    )
 
 
 A, B, C, D = node(0, 0, 4.0), node(0, 1, -3.0), node(1, 2, 2.0), node(2, 3, 1.0)
 WRONG = Node(error_id("resid", 1), "error", 1, 1, "resid", effect=0.1, value=2.0)
 TOKEN = Node(token_id(0), "token", -1, 0, label=" the", feature=1)
 EDGES = (
-    Edge(A.id, C.id, 3.0), Edge(B.id, C.id, -2.0), Edge(C.id, D.id, 1.5), Edge(A.id, D.id, 0.5),
-    Edge(WRONG.id, D.id, 0.25), Edge(TOKEN.id, A.id, 0.125),
-)  # fmt: skip
-CIRCUIT = Circuit("sparse-features", "tiny", (Prompt(" the dog", (" the", " dog")),), "x",
-                  (A, B, C, D, WRONG, TOKEN), EDGES, "zero", ("resid",))  # fmt: skip
+    Edge(A.id, C.id, 3.0),
+    Edge(B.id, C.id, -2.0),
+    Edge(C.id, D.id, 1.5),
+    Edge(A.id, D.id, 0.5),
+    Edge(WRONG.id, D.id, 0.25),
+    Edge(TOKEN.id, A.id, 0.125),
+)
+CIRCUIT = Circuit(
+    "sparse-features",
+    "tiny",
+    (Prompt(" the dog", (" the", " dog")),),
+    "x",
+    (A, B, C, D, WRONG, TOKEN),
+    EDGES,
+    "zero",
+    ("resid",),
+)
 
 
 @pytest.fixture
@@ -173,11 +197,17 @@ def made(nodes: list[Node], edges: list[Edge]) -> Graph:
     place = {one.id: i for i, one in enumerate(nodes)}
     rows = [{**vars(one), "node": i} for i, one in enumerate(nodes)]
     lines = {
-        "source": [place[e.source] for e in edges], "target": [place[e.target] for e in edges],
-        "weight": [e.weight for e in edges], "stability": [e.stability for e in edges],
-    }  # fmt: skip
-    types = {"source": pa.int32(), "target": pa.int32(), "weight": pa.float64(),
-             "stability": pa.float64()}  # fmt: skip
+        "source": [place[e.source] for e in edges],
+        "target": [place[e.target] for e in edges],
+        "weight": [e.weight for e in edges],
+        "stability": [e.stability for e in edges],
+    }
+    types = {
+        "source": pa.int32(),
+        "target": pa.int32(),
+        "weight": pa.float64(),
+        "stability": pa.float64(),
+    }
     return Graph(
         pa.Table.from_pylist(rows),
         pa.table({name: pa.array(column, types[name]) for name, column in lines.items()}),

@@ -32,9 +32,12 @@ def harvest(tmp_path: Path, *more: str, **changes: object) -> list[str]:
     text = tmp_path / "text.txt"
     text.write_text("the cat sat")
     options = {
-        "model": "gpt2", "dictionary": "identity:blocks.0.hook_mlp_out", "corpus": text,
-        "store": tmp_path / "store", **changes,
-    }  # fmt: skip
+        "model": "gpt2",
+        "dictionary": "identity:blocks.0.hook_mlp_out",
+        "corpus": text,
+        "store": tmp_path / "store",
+        **changes,
+    }
     return ["harvest", *(w for k, v in options.items() for w in (f"--{k}", str(v))), *more]
 
 
@@ -102,14 +105,18 @@ def test_a_device_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
             {"text-column": "body", "corpus": "rows.jsonl"},
             "rows.jsonl, line 1 has no column 'body' to read text from. There are: text.",
         ),
-        ({"corpus": "broken.jsonl"}, "broken.jsonl, line 2 is not JSON (Unterminated string "
-         "starting at, column 10)."),
-        ({"corpus": "latin.txt"}, "latin.txt is not UTF-8: byte 3 (0xe9) cannot be read; save the "
-         "file as UTF-8."),
+        (
+            {"corpus": "broken.jsonl"},
+            "broken.jsonl, line 2 is not JSON (Unterminated string starting at, column 10).",
+        ),
+        (
+            {"corpus": "latin.txt"},
+            "latin.txt is not UTF-8: byte 3 (0xe9) cannot be read; save the file as UTF-8.",
+        ),
         ({"corpus": "empty.txt"}, "Corpus 'empty.txt' holds no document with text."),
         ({"corpus": "bare"}, f"Folder 'bare' holds no corpus: none of its files is {KINDS}."),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_there_or_not_readable(
     changes: dict, said: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

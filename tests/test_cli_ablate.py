@@ -26,8 +26,16 @@ def store(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(world: World, *more: str) -> list[str]:
-    return ["ablate", "--model", str(world.model), "--dictionary", str(world.path / "top"),
-            "--prompt", PROMPT, *more]  # fmt: skip
+    return [
+        "ablate",
+        "--model",
+        str(world.model),
+        "--dictionary",
+        str(world.path / "top"),
+        "--prompt",
+        PROMPT,
+        *more,
+    ]
 
 
 def test_single_effects_and_joint(world: World, capsys: pytest.CaptureFixture[str]) -> None:

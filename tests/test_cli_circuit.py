@@ -33,9 +33,14 @@ def store(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(world: World, *more: str, **changes: object) -> list[str]:
     options = {
-        "model": world.model, "dictionary": world.path / "mlp", "prompt": PROMPT,
-        "target": " took", "against": " was", "method": "attribution-graph", **changes,
-    }  # fmt: skip
+        "model": world.model,
+        "dictionary": world.path / "mlp",
+        "prompt": PROMPT,
+        "target": " took",
+        "against": " was",
+        "method": "attribution-graph",
+        **changes,
+    }
     given = [w for k, v in options.items() if v is not None for w in (f"--{k}", str(v))]
     return ["circuit", *given, *more]
 

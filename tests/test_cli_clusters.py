@@ -23,8 +23,19 @@ def store(harvested: Path, rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_clusters_are_printed_and_kept(store: Path, capsys: pytest.CaptureFixture) -> None:
-    asked = ["clusters", "--store", str(store), "--dictionary", "top", "--tokens", "40",
-             "--loss", "6", "--clusters", "3"]  # fmt: skip
+    asked = [
+        "clusters",
+        "--store",
+        str(store),
+        "--dictionary",
+        "top",
+        "--tokens",
+        "40",
+        "--loss",
+        "6",
+        "--clusters",
+        "3",
+    ]
     assert main([*asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["dictionaries"] == ["top"] and len(found["clusters"]) == 3

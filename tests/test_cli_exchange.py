@@ -30,8 +30,11 @@ def test_labels_travel_to_another_store(
     export = ["export", "--store", str(store.path), "--what", "labels"]
     assert "1 row of labels" in answer([*export, "--format", kind, "--out", file], capsys)
     assert data(["import", "--store", other, file], capsys) == {
-        "what": "labels", "new": 1, "same": 0, "left_out": [],
-    }  # fmt: skip
+        "what": "labels",
+        "new": 1,
+        "same": 0,
+        "left_out": [],
+    }
     again = answer(["import", "--store", other, file], capsys)
     assert again == "0 rows of labels imported; 1 row was there already.\n"
     assert Store(Path(other)).catalog.snapshot().of(A) == {"label": MARKUP}

@@ -22,8 +22,20 @@ from tests.commands import answer, data, refusal
 from tests.jobs import MANY, NAME
 from tests.openai_server import Said, always, asked, serve, then
 
-KEYS = {"explainer", "scorer", "n", "mean", "low", "high", "nulls", "failed", "skipped",
-        "calls", "tokens", "cost"}  # fmt: skip
+KEYS = {
+    "explainer",
+    "scorer",
+    "n",
+    "mean",
+    "low",
+    "high",
+    "nulls",
+    "failed",
+    "skipped",
+    "calls",
+    "tokens",
+    "cost",
+}
 
 
 @pytest.fixture
@@ -117,8 +129,14 @@ def test_only_features_with_an_explanation_are_counted(store: Store, running, ca
     given = {"dictionary": MANY, "model": "m", "base_url": running.base_url, "judge": "openai"}
     n = data(words("explain", store, dictionary=MANY, features=few), capsys)["results"][0]["n"]
     data(words("score", store, **given, features="top:12", seed=3), capsys)
-    wanted = Scoring(store.harvest().record.id, MANY, "top:30", ("detection",), "openai",
-                     asking=Asking(running.base_url, "m"))  # fmt: skip
+    wanted = Scoring(
+        store.harvest().record.id,
+        MANY,
+        "top:30",
+        ("detection",),
+        "openai",
+        asking=Asking(running.base_url, "m"),
+    )
     found = scoring.estimate(store, wanted)
     row = data(words("score", store, **given, features="top:30"), capsys)["results"][0]
     scored = {s["feature"] for s in store.catalog.snapshot().scores.every(MANY).to_pylist()}
@@ -146,16 +164,24 @@ def near(found, row: dict) -> None:
 
 def test_rules_of_thumb() -> None:
     assert tokens_of("The old cat's 25 hats, unbelievably!") == 13
-    schema = {"type": "object", "properties": {"answers": {
-        "type": "array", "minItems": 5, "items": {"type": "integer"}}}}  # fmt: skip
+    schema = {
+        "type": "object",
+        "properties": {"answers": {"type": "array", "minItems": 5, "items": {"type": "integer"}}},
+    }
     assert reply_tokens(schema) == 27 and reply_tokens(None) == 30
 
 
 def test_the_same_command_goes_on_where_it_failed(store: Store, capsys) -> None:
     rule = then([server.UNAUTHORIZED], always('{"explanation": "a word"}'))
     with serve(rule) as running:
-        given = words("explain", store, explainer="max-activating", model="m",
-                      base_url=running.base_url, concurrency=1)  # fmt: skip
+        given = words(
+            "explain",
+            store,
+            explainer="max-activating",
+            model="m",
+            base_url=running.base_url,
+            concurrency=1,
+        )
         assert "the same command goes on" in refusal(given, capsys)
         assert data(given, capsys)["results"][0]["n"] == 18
     (job,) = Jobs(store.path).all()

@@ -54,8 +54,15 @@ def test_a_hook_point_that_the_model_lacks(world: World, tmp_path: Path, capsys:
 
 
 def check(world: World, dictionary: Path | str) -> list[str]:
-    return ["check", "--model", str(world.model), "--dictionary", str(dictionary),
-            "--corpus", str(world.corpus)]  # fmt: skip
+    return [
+        "check",
+        "--model",
+        str(world.model),
+        "--dictionary",
+        str(dictionary),
+        "--corpus",
+        str(world.corpus),
+    ]
 
 
 def test_a_width_that_does_not_fit(world: World, tmp_path: Path, capsys: Capture) -> None:
@@ -158,8 +165,11 @@ def test_harvest_then_list_show_prompt_and_check(
 def test_a_signed_dictionary_shows_both_sides(filled: Path, capsys: Capture) -> None:
     file = Store(filled).harvest()
     found = [file.facts(FeatureId("signed", i)) for i in range(24)]
-    both = next(f.feature for f in found if f.positive and f.positive.n_active
-                and f.negative and f.negative.n_active)  # fmt: skip
+    both = next(
+        f.feature
+        for f in found
+        if f.positive and f.positive.n_active and f.negative and f.negative.n_active
+    )
     words = ["show", f"signed/{both}", "--store", str(filled)]
     out = answer(words, capsys)
     assert "\ntop\n" in out and "\nbottom\n" in out

@@ -147,13 +147,23 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
     named = {"--store": str(store), "--dictionary": "resid"}
     run = {**model, "--prompt": "the cat", "--max-new": "2"}
     ablate = {**model, "--prompt": "the cat", "--feature": "top/3"}
-    harvest = {**model, "--corpus": str(world.corpus), "--store": str(folder / "new"),
-               "--tokens": "60", "--context-size": "8"}  # fmt: skip
+    harvest = {
+        **model,
+        "--corpus": str(world.corpus),
+        "--store": str(folder / "new"),
+        "--tokens": "60",
+        "--context-size": "8",
+    }
     return {
-        "harvest": harvest, "check": {**model, "--corpus": str(world.corpus)},
-        "list": {"--store": str(store)}, "map": named, "steer": {**run, "--feature": "top/3"},
-        "ablate": ablate, "circuit": {**model, "--prompt": "the cat", "--target": " sat"},
-        "clusters": {"--store": str(store)}, "explain": {**named, "--features": "3"},
+        "harvest": harvest,
+        "check": {**model, "--corpus": str(world.corpus)},
+        "list": {"--store": str(store)},
+        "map": named,
+        "steer": {**run, "--feature": "top/3"},
+        "ablate": ablate,
+        "circuit": {**model, "--prompt": "the cat", "--target": " sat"},
+        "clusters": {"--store": str(store)},
+        "explain": {**named, "--features": "3"},
         "score": {**named, "--features": "3"},
         "show": {"--store": str(store), "": "resid/3"},
         "prompt": {"--store": str(store), "": "resid/3"},
@@ -161,7 +171,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
         "servers check": {"": "http://127.0.0.1:9/v1", "--model": "m"},
         "export": {"--store": str(store), "--what": "labels", "--out": str(folder / "out.json")},
         "import": {"--store": str(store), "": str(file)},
-    }  # fmt: skip
+    }
 
 
 STRANGE = ("nothing-like-this", "é\u202e\u0301☃", "-1", "9-3")
@@ -176,9 +186,11 @@ NAMED = [
 
 @pytest.mark.parametrize(("words", "param"), NAMED)
 def test_a_strange_value_works_or_is_a_sentence(
-    words: tuple[str, ...], param: click.Parameter, lines: dict[str, dict[str, str]],
+    words: tuple[str, ...],
+    param: click.Parameter,
+    lines: dict[str, dict[str, str]],
     capsys: Capture,
-) -> None:  # fmt: skip
+) -> None:
     """Whatever a name or a text says, the command ends well, or says in one sentence why not."""
     for value in STRANGE:
         line = dict(lines[" ".join(words)])
@@ -207,9 +219,12 @@ def test_a_folder_without_permission_is_a_sentence(tmp_path: Path, capsys: Captu
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(36, "File name too long", "x" * 300), PermissionError(13, "Permission denied", "s"),
-     OSError(28, "No space left on device")],
-)  # fmt: skip
+    [
+        OSError(36, "File name too long", "x" * 300),
+        PermissionError(13, "Permission denied", "s"),
+        OSError(28, "No space left on device"),
+    ],
+)
 def test_what_the_system_refuses_is_a_sentence(
     error: OSError, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -221,9 +236,14 @@ def test_what_the_system_refuses_is_a_sentence(
 
 
 KINDS = [
-    WholeNumber(0, LARGEST_SEED), FiniteNumber(0, 1, above=True), FilledText(40), OneOf(["a", "b"]),
-    SomeOf(["a", "b"]), LocalPath("folder or new"), FilledText(LONGEST_TEXT),
-]  # fmt: skip
+    WholeNumber(0, LARGEST_SEED),
+    FiniteNumber(0, 1, above=True),
+    FilledText(40),
+    OneOf(["a", "b"]),
+    SomeOf(["a", "b"]),
+    LocalPath("folder or new"),
+    FilledText(LONGEST_TEXT),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)

@@ -69,9 +69,12 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     words = world.harvest(tmp_path / "store", **STEPS)
     process = subprocess.Popen(
         [sys.executable, "-m", "app.cli", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # nohup … & ignores it
-    )  # fmt: skip
+    )
     (tmp_path / "store" / "harvests").mkdir(parents=True)
     while not Store(tmp_path / "store").unfinished():
         assert process.poll() is None

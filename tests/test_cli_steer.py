@@ -38,9 +38,15 @@ def filled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(world: World, *more: str, **changes: object) -> list[str]:
     """A steering; `changes` replace options, None drops one."""
     options = {
-        "model": world.model, "dictionary": world.path / "top", "feature": "top/3",
-        "strength": 6, "prompt": PROMPT, "max-new": 8, "seed": 5, **changes,
-    }  # fmt: skip
+        "model": world.model,
+        "dictionary": world.path / "top",
+        "feature": "top/3",
+        "strength": 6,
+        "prompt": PROMPT,
+        "max-new": 8,
+        "seed": 5,
+        **changes,
+    }
     given = [w for k, v in options.items() if v is not None for w in (f"--{k}", str(v))]
     return ["steer", *given, *more]
 

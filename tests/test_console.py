@@ -69,9 +69,17 @@ def test_whole_numbers_stay_whole_and_odd_types_become_words(store: Store) -> No
     assert len(set(table.column_names)) == 4
 
 
-@pytest.mark.parametrize("sql", ["PIVOT (SELECT dictionary, split FROM context) ON split",
-                                 "SHOW TABLES", "DESCRIBE feature", "EXPLAIN SELECT 1",
-                                 "FROM harvest.feature;", "VALUES (1)"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "PIVOT (SELECT dictionary, split FROM context) ON split",
+        "SHOW TABLES",
+        "DESCRIBE feature",
+        "EXPLAIN SELECT 1",
+        "FROM harvest.feature;",
+        "VALUES (1)",
+    ],
+)
 def test_every_way_of_reading_works(db: duckdb.DuckDBPyConnection, sql: str) -> None:
     assert console_worker.answer(db, sql, 10, 64).num_rows
 
@@ -84,25 +92,49 @@ def test_rows_beyond_the_limit_are_cut_and_it_says_so(store: Store) -> None:
     assert more.table.column("r")[0].as_py() == ROWS
 
 
-@pytest.mark.parametrize("sql", [
-    "INSERT INTO annotation SELECT * FROM annotation", "DELETE FROM harvest.feature",
-    "UPDATE feature SET density = 0", "DROP TABLE annotation", "CREATE TABLE t AS SELECT 1",
-    "SET threads = 4", "PRAGMA enable_profiling", "RESET memory_limit", "DETACH harvest",
-    "ATTACH 'other.duckdb'", "COPY (SELECT 1) TO 'out.csv'", "EXPORT DATABASE 'out'",
-    "INSTALL fts", "LOAD fts", "CALL pragma_version()", "BEGIN", "CHECKPOINT", "USE harvest",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO annotation SELECT * FROM annotation",
+        "DELETE FROM harvest.feature",
+        "UPDATE feature SET density = 0",
+        "DROP TABLE annotation",
+        "CREATE TABLE t AS SELECT 1",
+        "SET threads = 4",
+        "PRAGMA enable_profiling",
+        "RESET memory_limit",
+        "DETACH harvest",
+        "ATTACH 'other.duckdb'",
+        "COPY (SELECT 1) TO 'out.csv'",
+        "EXPORT DATABASE 'out'",
+        "INSTALL fts",
+        "LOAD fts",
+        "CALL pragma_version()",
+        "BEGIN",
+        "CHECKPOINT",
+        "USE harvest",
+    ],
+)
 def test_whatever_is_not_reading_is_refused(db: duckdb.DuckDBPyConnection, sql: str) -> None:
     assert "The console only reads, and this is" in refused(db, sql)
 
 
-@pytest.mark.parametrize("sql", [
-    "SELECT * FROM read_csv('{file}')", "SELECT * FROM read_text('{file}')",
-    "SELECT * FROM read_blob('{file}')", "SELECT * FROM glob('{file}')",
-    "SELECT * FROM read_parquet('{file}')", "SELECT * FROM '{file}'",
-    "SELECT * FROM read_json('{file}')", "SELECT * FROM query('FROM read_csv(''{file}'')')",
-    "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}.out'", "FROM read_csv('http://127.0.0.1:9/a')",
-    "SELECT getenv('HOME')",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT * FROM read_text('{file}')",
+        "SELECT * FROM read_blob('{file}')",
+        "SELECT * FROM glob('{file}')",
+        "SELECT * FROM read_parquet('{file}')",
+        "SELECT * FROM '{file}'",
+        "SELECT * FROM read_json('{file}')",
+        "SELECT * FROM query('FROM read_csv(''{file}'')')",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{file}.out'",
+        "FROM read_csv('http://127.0.0.1:9/a')",
+        "SELECT getenv('HOME')",
+    ],
+)
 def test_files_and_variables_are_out_of_reach(
     db: duckdb.DuckDBPyConnection, sql: str, tmp_path: Path
 ) -> None:
@@ -152,8 +184,10 @@ def test_cancelling_ends_the_process_at_once(store: Store) -> None:
     assert query._process.poll() is not None
 
 
-@pytest.mark.parametrize("sql", ["SELECT list(range) FROM range(100000000)",
-                                 "SELECT repeat('a', 50000000) FROM range(50)"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT list(range) FROM range(100000000)", "SELECT repeat('a', 50000000) FROM range(50)"],
+)
 def test_memory_is_limited(store: Store, sql: str) -> None:
     assert any(word in refusal(store, sql).lower() for word in ("memory", "is the most"))
 
@@ -171,8 +205,15 @@ def test_the_tables_named_at_the_side_are_those_that_answer(
 def test_lists_and_explanations_are_there_to_join(store: Store) -> None:
     one = list_edits.create(store.catalog, "dogs")
     list_edits.add(store.catalog, one, [FeatureId("resid", 3)])
-    row = {"dictionary": "resid", "feature": 3, "text": "dogs", "explainer": "", "model": "",
-           "author": "person", "provenance": "{}"}  # fmt: skip
+    row = {
+        "dictionary": "resid",
+        "feature": 3,
+        "text": "dogs",
+        "explainer": "",
+        "model": "",
+        "author": "person",
+        "provenance": "{}",
+    }
     take_in(store.catalog, checked("explanations", [row], "rows"))
     joined = """SELECT name, text, n_active FROM list_entry JOIN feature_list USING (list)
         JOIN explanation USING (dictionary, feature) JOIN feature USING (dictionary, feature)"""

@@ -121,8 +121,11 @@ def test_files_stand_in_for_the_fields(visit: Open) -> None:
 
 def test_a_labelled_file_is_all_sides(visit: Open) -> None:
     test = visit()
-    rows = "\n".join(f'{{"text": "{n} {w}", "label": "{w}"}}' for w in ("cat", "dog", "bird")
-                     for n in ("old", "big"))  # fmt: skip
+    rows = "\n".join(
+        f'{{"text": "{n} {w}", "label": "{w}"}}'
+        for w in ("cat", "dog", "bird")
+        for n in ("old", "big")
+    )
     test.file_uploader(key="contrast_file_b").upload("x.jsonl", rows.encode(), "").run()
     assert "against all other 2" in said(test)
     test.selectbox(key="contrast_label").select("dog").run()

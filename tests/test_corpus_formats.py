@@ -121,8 +121,13 @@ def test_the_case_is_read(cases: Path) -> None:
     assert found[0].startswith("Spot. Spot saw the shiny car")
 
 
-@given(st.lists(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=2,
-                         max_size=2), min_size=1, max_size=4))  # fmt: skip
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=2, max_size=2),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_any_text_comes_back_from_csv(tmp_path_factory, rows: list[list[str]]) -> None:
     import csv
 
@@ -170,8 +175,9 @@ def test_bytes_that_are_text_are_text(tmp_path: Path) -> None:
     )
 
 
-ROWS = [{"doc": {"text": text, "n": 1}, "parts": [{"text": text}], "doc.flat": text}
-        for text in TEXTS]  # fmt: skip
+ROWS = [
+    {"doc": {"text": text, "n": 1}, "parts": [{"text": text}], "doc.flat": text} for text in TEXTS
+]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -210,9 +216,14 @@ def test_ready_made_token_ids_are_fed_as_they_are(tmp_path: Path, kind: str) -> 
     check_corpus(str(file), text_column="input_ids")
     corpus = open_corpora([str(file)], text_column="input_ids", decode=token_decoder(tokenizer))
     plan = plan_sequences(
-        corpus, tokenizer, tmp_path / "plan", tokens=100, context_size=16, bos=bos,
+        corpus,
+        tokenizer,
+        tmp_path / "plan",
+        tokens=100,
+        context_size=16,
+        bos=bos,
         special_ids=tokenizer.all_special_ids,
-    )  # fmt: skip
+    )
     fed = [plan.tokens(i).tolist() for i in np.argsort(plan.document)]
     assert fed == [[bos, 5, 6, 7, 8, 5], [bos, 9, 9, 10, 11, bos, 12]]
     assert not any("came from the corpus's own text" in said for said in plan.warnings)

@@ -12,8 +12,10 @@ from tests import dictionaries as tiny
 SUMMED = "mntss-gemma-2-2b-2.5m-clt-as-per-layer"
 
 
-@pytest.mark.parametrize("spec", [f"{SUMMED}/layer_0", "mntss/clt-gemma-2-2b-2.5M/0",
-                                  "someone/my-clt-as-per-layer/layer_3"])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec",
+    [f"{SUMMED}/layer_0", "mntss/clt-gemma-2-2b-2.5M/0", "someone/my-clt-as-per-layer/layer_3"],
+)
 def test_a_summed_cross_layer_transcoder_is_refused_by_name(spec: str) -> None:
     for look in (check_source, lambda s: load(s, placement=tiny.CPU)):
         with pytest.raises(InputError, match="is a cross-layer transcoder"):

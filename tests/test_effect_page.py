@@ -60,8 +60,11 @@ def test_effects_are_computed_once_and_then_read(
     lines = part(visit(effect.TITLE), "effect_lines")["lines"]
     file = HarvestFile(next(store.glob("harvests/*")))
     there = kept(Catalog(store / "catalog.duckdb"), file.record.id, busiest(file))
-    assert len(lines) == len(there) == min(effect.SHOWN, len(effect.strongest(
-        file.contexts(busiest(file)))))  # fmt: skip
+    assert (
+        len(lines)
+        == len(there)
+        == min(effect.SHOWN, len(effect.strongest(file.contexts(busiest(file)))))
+    )
     monkeypatch.setattr(LocalEngine, "removal", lambda *_: pytest.fail("computed again"))
     assert part(visit(effect.TITLE), "effect_lines")["lines"] == lines
 

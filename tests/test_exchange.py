@@ -40,9 +40,14 @@ def filled(catalog: Catalog) -> Catalog:
 
 def explanation(**changes: object) -> dict:
     usual = {
-        "dictionary": "resid", "feature": 3, "text": "mentions of dogs", "explainer": "tokens",
-        "model": "some-model", "author": "model", "provenance": '{"source": "elsewhere"}',
-    }  # fmt: skip
+        "dictionary": "resid",
+        "feature": 3,
+        "text": "mentions of dogs",
+        "explainer": "tokens",
+        "model": "some-model",
+        "author": "model",
+        "provenance": '{"source": "elsewhere"}',
+    }
     return {**usual, **changes}
 
 
@@ -125,8 +130,14 @@ def test_a_wrong_row_is_named_and_nothing_is_imported(
     assert "Nothing was imported" in str(caught.value) and not catalog.path.exists()
 
 
-LIST = {"list": "abc", "name": "dogs", "description": "", "dictionary": None, "feature": None,
-        "note": ""}  # fmt: skip
+LIST = {
+    "list": "abc",
+    "name": "dogs",
+    "description": "",
+    "dictionary": None,
+    "feature": None,
+    "note": "",
+}
 
 
 @pytest.mark.parametrize(

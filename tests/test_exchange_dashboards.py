@@ -20,9 +20,14 @@ from feature_store.store import Store
 from tests.stores import D_SAE, DEAD, WINDOW, make_store
 
 EXPLAINED = {
-    "dictionary": "resid", "feature": 3, "text": "dogs", "explainer": "tokens", "model": "m",
-    "author": "model", "provenance": "{}",
-}  # fmt: skip
+    "dictionary": "resid",
+    "feature": 3,
+    "text": "dogs",
+    "explainer": "tokens",
+    "model": "m",
+    "author": "model",
+    "provenance": "{}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +138,11 @@ def test_what_cannot_be_is_refused(store: Store, tmp_path: Path) -> None:
 def test_bars_and_intervals_keep_the_counts() -> None:
     top = 5.3
     row = {
-        "histogram": [4, 0, 9, 2, 1], "histogram_start": bin_of(top) - 4, "max_act": top,
+        "histogram": [4, 0, 9, 2, 1],
+        "histogram_start": bin_of(top) - 4,
+        "max_act": top,
         "density": 0.25,
-    }  # fmt: skip
+    }
     heights, middles = bars(row)
     assert len(heights) == len(middles) == BARS and sum(heights) == pytest.approx(16, abs=0.1)
     assert middles[-1] < top and min(heights) >= 0

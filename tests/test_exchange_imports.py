@@ -17,10 +17,16 @@ SIZES = {"resid": 40, "mlp": 8}
 
 def line(**changes: object) -> dict:
     usual = {
-        "id": "c1", "modelId": "tiny", "layer": "1-res", "index": "3", "authorId": "somebody",
-        "description": " mentions of dogs ", "embedding": "[0.0, 1.0]",
-        "typeName": "oai_token-act-pair", "explanationModelName": "some-model",
-    }  # fmt: skip
+        "id": "c1",
+        "modelId": "tiny",
+        "layer": "1-res",
+        "index": "3",
+        "authorId": "somebody",
+        "description": " mentions of dogs ",
+        "embedding": "[0.0, 1.0]",
+        "typeName": "oai_token-act-pair",
+        "explanationModelName": "some-model",
+    }
     return {**usual, **changes}
 
 
@@ -55,9 +61,12 @@ def test_a_dump_of_neuronpedia_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.jsonl.gz"])
 def test_a_feature_brings_its_explanations(tmp_path: Path, name: str) -> None:
     feature = {
-        "modelId": "tiny", "layer": "1-res", "index": "3", "pos_str": ["a"],
+        "modelId": "tiny",
+        "layer": "1-res",
+        "index": "3",
+        "pos_str": ["a"],
         "explanations": [{"description": "dogs", "typeName": "t"}, {"description": "cats"}],
-    }  # fmt: skip
+    }
     other = {"modelId": "tiny", "layer": "1-res", "index": "4", "maxActApprox": 2.0}
     whole = json.dumps([feature, other]).encode()
     parts = f"{json.dumps(feature)}\n\n{json.dumps(other)}".encode()
@@ -162,21 +171,29 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         ("The response could not be parsed: {", "not parsed"),
         ("Failed to generate an explanation", "not parsed"),
         ("Error while parsing the response: line 1", "not parsed"),
-        ("", "empty"), (" \n", "empty"), ("N/A", "empty"), ("n/a.", "empty"), ("[None]", "empty"),
-        ("null", "empty"), ("nan", "empty"), ("No explanation found.", "empty"), ("...", "empty"),
+        ("", "empty"),
+        (" \n", "empty"),
+        ("N/A", "empty"),
+        ("n/a.", "empty"),
+        ("[None]", "empty"),
+        ("null", "empty"),
+        ("nan", "empty"),
+        ("No explanation found.", "empty"),
+        ("...", "empty"),
         ("Error", "empty"),
         ("Error code: 429 - {'error': {'message': 'Rate limit'}}", "an error instead"),
         ("openai.RateLimitError: too many", "an error instead"),
         ("Traceback (most recent call last):\n  File", "an error instead"),
         ("JSONDecodeError(Expecting value)", "an error instead"),
         ("<html><body>502 Bad Gateway</body></html>", "an error instead"),
-        ("503 Service Unavailable", "an error instead"), ("Request timed out.", "an error instead"),
+        ("503 Service Unavailable", "an error instead"),
+        ("Request timed out.", "an error instead"),
         ('{"error": "model not found"}', "an error instead"),
         ("I'm sorry, but I can't help with that.", "refused"),
         ("As an AI language model, I cannot", "refused"),
         ("I\u2019m sorry, I cannot determine what this neuron does", "refused"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_explanation_is_known(text: str, kind: str) -> None:
     assert find_failure(text) == kind
 
@@ -184,15 +201,33 @@ def test_what_is_no_explanation_is_known(text: str, kind: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "cats", "e0", "error messages in logs", "the word error", "errors and exceptions",
-        "404 pages and other web errors", "500 miles away", "null values in code", "nothing",
-        "no", "not", "phrases such as I'm sorry", "parsing of dates", "the token None in Python",
-        "unable to do something", "timeouts and retries", "references to N/A in tables",
+        "cats",
+        "e0",
+        "error messages in logs",
+        "the word error",
+        "errors and exceptions",
+        "404 pages and other web errors",
+        "500 miles away",
+        "null values in code",
+        "nothing",
+        "no",
+        "not",
+        "phrases such as I'm sorry",
+        "parsing of dates",
+        "the token None in Python",
+        "unable to do something",
+        "timeouts and retries",
+        "references to N/A in tables",
         "\U0001f600",
-        "Traceback lines of Python", "connection words such as and", "explanation of rules",
-        "exception: rules that have one", "unknown persons in novels", ",;", "rate limits",
+        "Traceback lines of Python",
+        "connection words such as and",
+        "explanation of rules",
+        "exception: rules that have one",
+        "unknown persons in novels",
+        ",;",
+        "rate limits",
     ],
-)  # fmt: skip
+)
 def test_explanations_about_failures_are_explanations(text: str) -> None:
     assert find_failure(text) is None
 
@@ -214,8 +249,9 @@ def test_failures_are_counted_and_the_rest_is_imported(tmp_path: Path) -> None:
             "1 failed explanation (empty)",
         )
         assert [one.partition(" (")[0] for one in found.left_out[2:]] == [
-            "1 scores by delphi's detection", "1 scores by delphi's fuzz",
-        ]  # fmt: skip
+            "1 scores by delphi's detection",
+            "1 scores by delphi's fuzz",
+        ]
     data = b"".join(json.dumps(line(description=text)).encode() + b"\n" for text in texts)
     found = read_bytes(data, "x.jsonl", names("resid"))
     assert len(rows(found)) == 1 and found.left_out == (
@@ -227,8 +263,12 @@ def test_failures_are_counted_and_the_rest_is_imported(tmp_path: Path) -> None:
 def test_explanations_inside_a_row_say_themselves_what_they_are_of() -> None:
     """An export of a whole dictionary has modelId and saeId outside, the index inside."""
     inner = {"modelId": "tiny", "layer": "1-res", "index": "5", "description": "fifth"}
-    whole = {"modelId": "tiny", "saeId": "1-res", "explanationsCount": 2,
-             "explanations": [inner, {"index": 6, "description": "sixth"}]}  # fmt: skip
+    whole = {
+        "modelId": "tiny",
+        "saeId": "1-res",
+        "explanationsCount": 2,
+        "explanations": [inner, {"index": 6, "description": "sixth"}],
+    }
     found = read_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
     assert [row[:3] for row in rows(found)] == [("resid", 5, "fifth"), ("resid", 6, "sixth")]
     whole["explanations"][0]["layer"] = "2-res"
@@ -247,12 +287,26 @@ def test_every_malformed_file_of_explanations_is_refused_or_read(tmp_path: Path)
         "np.jsonl": line(),
         "whole.json": {"modelId": "tiny", "saeId": "1-res", "explanations": [line(layer="1-res")]},
         "layers.1_latent0.txt": {"explanation": "cats"},
-        "ours.json": {"saefari": "labels", "version": 1, "rows": [
-            {"dictionary": "resid", "feature": 1, "kind": "label", "value": "cats"}]},
-        "lists.json": {"saefari": "lists", "version": 1, "rows": [
-            {"list": "a1", "name": "n", "description": "d", "dictionary": "resid", "feature": 1,
-             "note": ""}]},
-    }  # fmt: skip
+        "ours.json": {
+            "saefari": "labels",
+            "version": 1,
+            "rows": [{"dictionary": "resid", "feature": 1, "kind": "label", "value": "cats"}],
+        },
+        "lists.json": {
+            "saefari": "lists",
+            "version": 1,
+            "rows": [
+                {
+                    "list": "a1",
+                    "name": "n",
+                    "description": "d",
+                    "dictionary": "resid",
+                    "feature": 1,
+                    "note": "",
+                }
+            ],
+        },
+    }
     for name, content in good.items():
         refused = 0
         path = tmp_path / name

@@ -120,8 +120,9 @@ def test_what_two_requests_differ_in(kept: list[Experiment]) -> None:
     newer, older = (run.request for run in kept)
     assert differences(older, older) == []
     assert differences(older, newer) == [
-        ("edits.0.strength", "9.000", "12.00"), ("sampling.seed", "2", "5")
-    ]  # fmt: skip
+        ("edits.0.strength", "9.000", "12.00"),
+        ("sampling.seed", "2", "5"),
+    ]
     assert differences({}, {"a": {"b": None}}) == [("a.b", "–", "none")]
     assert flat({"a": [{"b": 1}], "c": []}) == {"a.0.b": 1}
 

@@ -10,9 +10,12 @@ from feature_store.errors import InputError
 from feature_store.experiments import LARGEST, Experiments
 
 RUN = {
-    "harvest": "h-1", "model": "tiny", "model_hash": "a" * 64, "dictionaries": {"resid": "b" * 64},
+    "harvest": "h-1",
+    "model": "tiny",
+    "model_hash": "a" * 64,
+    "dictionaries": {"resid": "b" * 64},
     "versions": {"torch": "2"},
-}  # fmt: skip
+}
 REQUEST = {"prompt": "Once <b>upon</b>\n", "edits": [{"feature": "resid/3", "strength": 4.0}]}
 RESULT = {"steered": "a time", "kl": [0.1, None]}
 

@@ -157,8 +157,9 @@ def test_two_runs_beside_each_other(visit: Open, store: Path) -> None:
     test = visit(experiment=older.id, **{"with": newer.id})
     pairs = parts(test, "pair_default") + parts(test, "pair_steered")
     assert [[text["title"] for text in pair["texts"]] for pair in pairs] == [
-        ["A default", "B default"], ["A steered", "B steered"]
-    ]  # fmt: skip
+        ["A default", "B default"],
+        ["A steered", "B steered"],
+    ]
     assert any(changed for text in pairs[1]["texts"] for _, changed in text["pieces"])
     (table,) = parts(test, "pair_requests")
     assert ["edits.0.strength", "9.000", "12.00"] in [row["cells"] for row in table["rows"]]
@@ -170,9 +171,15 @@ def test_a_run_of_numbers_shows_single_ones_first(visit: Open, store: Path) -> N
     found = Experiments(Store(store).catalog)
     one = runs(store)[0]
     name = found.keep(
-        "ablate", harvest=one.harvest, model=one.model, model_hash=one.model_hash,
-        dictionaries=one.dictionaries, request=request, result=result, versions=one.versions,
-    )  # fmt: skip
+        "ablate",
+        harvest=one.harvest,
+        model=one.model,
+        model_hash=one.model_hash,
+        dictionaries=one.dictionaries,
+        request=request,
+        result=result,
+        versions=one.versions,
+    )
     test = visit(experiment=name)
     (table,) = parts(test, "numbers")
     assert [row["cells"] for row in table["rows"]] == [["n", "3"], ["a.0.effect", "0.2500"]]
@@ -182,23 +189,34 @@ def test_a_run_of_numbers_shows_single_ones_first(visit: Open, store: Path) -> N
 def test_a_sweep_is_a_table_of_strengths(visit: Open, store: Path) -> None:
     def dose(strength: float) -> dict:
         values = {"mean": strength, "kl": strength / 2}
-        heard = [{"prompt": 0, "seed": i, "text": "a", "tokens": 1, "values": values}
-                 for i in range(2)]  # fmt: skip
+        heard = [
+            {"prompt": 0, "seed": i, "text": "a", "tokens": 1, "values": values} for i in range(2)
+        ]
         return {"strength": strength, "heard": heard}
 
     one = runs(store)[0]
     edits = one.request["edits"]
     name = Experiments(Store(store).catalog).keep(
-        "sweep", harvest=one.harvest, model=one.model, model_hash=one.model_hash,
-        dictionaries=one.dictionaries, versions=one.versions,
+        "sweep",
+        harvest=one.harvest,
+        model=one.model,
+        model_hash=one.model_hash,
+        dictionaries=one.dictionaries,
+        versions=one.versions,
         request={"prompt": "the cat", "edits": edits, "sweep": {"strengths": [1.0, 4.0]}},
-        result={"default": dose(0.0), "doses": [dose(1.0), dose(4.0)], "controls": {},
-                "neutral": 0.0},
-    )  # fmt: skip
+        result={
+            "default": dose(0.0),
+            "doses": [dose(1.0), dose(4.0)],
+            "controls": {},
+            "neutral": 0.0,
+        },
+    )
     (table,) = parts(visit(experiment=name), "sweep_")
     assert [row["cells"] for row in table["rows"]] == [
-        ["none", "2", "0", "0"], ["1.00", "2", "1.0", "0.50"], ["4.00", "2", "4.0", "2.0"]
-    ]  # fmt: skip
+        ["none", "2", "0", "0"],
+        ["1.00", "2", "1.0", "0.50"],
+        ["4.00", "2", "4.0", "2.0"],
+    ]
 
 
 def test_note_delete_and_bring_back(visit: Open, store: Path) -> None:
@@ -251,13 +269,16 @@ def test_an_unknown_run_is_said(visit: Open) -> None:
     ("request_", "done", "on"),
     [
         ({"edits": [{"mode": "add_max", "strength": 2.0}], "prompt": "Hi"}, "add max 2", "“Hi”"),
-        ({"method": "trace", "nodes": 9, "task": "a_task", "n_prompts": 64, "cases": []},
-         "trace", "a task, 64 prompts"),
+        (
+            {"method": "trace", "nodes": 9, "task": "a_task", "n_prompts": 64, "cases": []},
+            "trace",
+            "a task, 64 prompts",
+        ),
         ({"method": "linkage", "clusters": 0, "tokens": 600}, "linkage", "600 next tokens"),
         ({"method": "gradient", "cases": [{"prompt": "Hi"}, {"prompt": "Ho"}]}, "", "2 prompts"),
         ({"train": [["a", "b"]]}, "", "1 text to learn from"),
     ],
-)  # fmt: skip
+)
 def test_every_kind_of_run_says_what_was_done_on_what(request_: dict, done: str, on: str) -> None:
     assert (what(request_), about(request_)) == (done, on)
 

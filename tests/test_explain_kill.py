@@ -25,10 +25,26 @@ KILLS = 2
 
 def begin(folder: Path, base_url: str, explainer: str) -> subprocess.Popen:
     command = [
-        sys.executable, "-m", "app.cli", "explain", "--store", str(folder), "--dictionary", MANY,
-        "--features", "all", "--explainer", explainer, "--model", "m", "--base-url", base_url,
-        "--concurrency", str(CONCURRENCY), "--json",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "app.cli",
+        "explain",
+        "--store",
+        str(folder),
+        "--dictionary",
+        MANY,
+        "--features",
+        "all",
+        "--explainer",
+        explainer,
+        "--model",
+        "m",
+        "--base-url",
+        base_url,
+        "--concurrency",
+        str(CONCURRENCY),
+        "--json",
+    ]
     env = {**os.environ, "XDG_CONFIG_HOME": str(folder)}
     root = Path(__file__).resolve().parents[1]
     return subprocess.Popen(command, cwd=root, env=env, stdout=-1, stderr=-1, text=True)

@@ -90,11 +90,19 @@ def items(store: Store) -> list[dict]:
     rows = [(c, "top", 1.0, a) for c, a in zip(firing, (1.0, 0.0, None, 1.0), strict=True)]
     rows += [(w, "random", 0.0, a) for w, a in zip(silent, (1.0, 0.0), strict=True)]
     return [
-        {"sequence": w.sequence, "start": w.start, "document": 0, "kind": kind,
-         "truth": truth, "answer": answer, "probability": 0.25 if answer == 0 else None,
-         "failed": "" if answer is not None else "refusal", "weight": None}
+        {
+            "sequence": w.sequence,
+            "start": w.start,
+            "document": 0,
+            "kind": kind,
+            "truth": truth,
+            "answer": answer,
+            "probability": 0.25 if answer == 0 else None,
+            "failed": "" if answer is not None else "refusal",
+            "weight": None,
+        }
         for w, kind, truth, answer in rows
-    ]  # fmt: skip
+    ]
 
 
 def test_an_explanation_stands_with_its_scores_and_nulls(visit: Open, store: Store) -> None:
@@ -264,8 +272,14 @@ def test_the_form_estimates_before_it_starts(
 
 def test_only_what_failed_is_asked_again(visit: Open, store: Store, started) -> None:
     said(store, "dogs")
-    given = Scoring(store.harvest().record.id, NAME, "1-9", ("detection",), "openai",
-                    asking=Asking("http://127.0.0.1:9/v1", "m"))  # fmt: skip
+    given = Scoring(
+        store.harvest().record.id,
+        NAME,
+        "1-9",
+        ("detection",),
+        "openai",
+        asking=Asking("http://127.0.0.1:9/v1", "m"),
+    )
     job = Jobs(store.path).create("score", given.to_json(), "x")
     (job.folder / "features.jsonl").write_text('{"feature":4,"failed":3}\n{"feature":5}\n')
     rows = [{"explainer": "pattern", "scorer": "detection", "n": 2, "mean": None, "failed": 3}]

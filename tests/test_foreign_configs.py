@@ -23,9 +23,21 @@ from tests import dictionaries as tiny
 D, N = tiny.D_IN, tiny.D_SAE
 ABSENT = object()
 WRONG = [ABSENT, "x", "16", True, -1, 0, 2.5, 10**30, float("nan"), None, [1], {}]
-LOOSE = {"apply_b_dec_to_input", "reshape_activations", "activation_fn", "hook_name", "dict_class",
-         "prepend_bos", "finetuning_scaling_factor", "layer", "submodule_name", "num_latents",
-         "transcode", "signed", "k"}  # fmt: skip
+LOOSE = {
+    "apply_b_dec_to_input",
+    "reshape_activations",
+    "activation_fn",
+    "hook_name",
+    "dict_class",
+    "prepend_bos",
+    "finetuning_scaling_factor",
+    "layer",
+    "submodule_name",
+    "num_latents",
+    "transcode",
+    "signed",
+    "k",
+}
 """Keys for which a value of the list can be right and mean something else."""
 
 
@@ -64,19 +76,45 @@ def write_sparsify(folder: Path, config: dict) -> Path:
 
 
 FLAT = {
-    "model_name": "tiny", "hook_name": tiny.HOOK, "hook_layer": 1, "hook_head_index": None,
-    "d_in": D, "d_sae": N, "activation_fn": "topk", "activation_fn_kwargs": {"k": 5},
-    "normalize_activations": "none", "prepend_bos": True, "dtype": "torch.float32",
-    "device": "cuda", "apply_b_dec_to_input": True, "noise_scale": 0.0, "context_size": 16,
-    "model_from_pretrained_kwargs": {}, "finetuning_scaling_factor": False,
-}  # fmt: skip
+    "model_name": "tiny",
+    "hook_name": tiny.HOOK,
+    "hook_layer": 1,
+    "hook_head_index": None,
+    "d_in": D,
+    "d_sae": N,
+    "activation_fn": "topk",
+    "activation_fn_kwargs": {"k": 5},
+    "normalize_activations": "none",
+    "prepend_bos": True,
+    "dtype": "torch.float32",
+    "device": "cuda",
+    "apply_b_dec_to_input": True,
+    "noise_scale": 0.0,
+    "context_size": 16,
+    "model_from_pretrained_kwargs": {},
+    "finetuning_scaling_factor": False,
+}
 TRAINER = {
-    "dict_class": "AutoEncoderTopK", "trainer_class": "TopKTrainer", "activation_dim": D,
-    "dict_size": N, "layer": 1, "lm_name": "tiny", "submodule_name": "resid_post_layer_1", "k": 5,
-}  # fmt: skip
-CODER = {"d_in": D, "k": 5, "num_latents": N, "expansion_factor": 32, "normalize_decoder": True,
-         "signed": False, "transcode": False, "skip_connection": False,
-         "activation": "topk"}  # fmt: skip
+    "dict_class": "AutoEncoderTopK",
+    "trainer_class": "TopKTrainer",
+    "activation_dim": D,
+    "dict_size": N,
+    "layer": 1,
+    "lm_name": "tiny",
+    "submodule_name": "resid_post_layer_1",
+    "k": 5,
+}
+CODER = {
+    "d_in": D,
+    "k": 5,
+    "num_latents": N,
+    "expansion_factor": 32,
+    "normalize_decoder": True,
+    "signed": False,
+    "transcode": False,
+    "skip_connection": False,
+    "activation": "topk",
+}
 FORMATS: dict[str, tuple[Callable[[Path, dict], Path], dict]] = {
     "sae-lens": (write_saelens, tiny.config("topk")),
     "sae-lens before 6": (write_saelens, FLAT),
@@ -213,8 +251,12 @@ def test_what_decides_the_numbers_is_never_a_default(change: dict, says: str) ->
 
 
 def test_early_names_of_keys_are_todays() -> None:
-    old = {"hook_point": "blocks.{layer}.hook_mlp_out", "hook_point_layer": 3,
-           "activation_fn_str": "relu", "normalize_activations": False}  # fmt: skip
+    old = {
+        "hook_point": "blocks.{layer}.hook_mlp_out",
+        "hook_point_layer": 3,
+        "activation_fn_str": "relu",
+        "normalize_activations": False,
+    }
     found = SaeLensConfig.read({"d_in": D, "d_sae": N, **old}, "cfg.json")
     assert found.find_hook_points() == ("blocks.3.hook_mlp_out", None)
     assert found.normalize_activations == "none"
@@ -290,7 +332,9 @@ def test_finite_weights_whose_fold_is_not_are_refused(tmp_path: Path) -> None:
     config = tiny.config("topk", rescale_acts_by_decoder_norm=True)
     place = write_saelens(tmp_path, config)
     state = load_file(place / "sae_weights.safetensors")
-    save_file({**state, "W_enc": state["W_enc"] * 0 + 1e30, "W_dec": state["W_dec"] * 1e10},
-              place / "sae_weights.safetensors")  # fmt: skip
+    save_file(
+        {**state, "W_enc": state["W_enc"] * 0 + 1e30, "W_dec": state["W_dec"] * 1e10},
+        place / "sae_weights.safetensors",
+    )
     with pytest.raises(InputError, match="folded in, cannot be used: its tensor W_enc"):
         load(str(place), placement=tiny.CPU)

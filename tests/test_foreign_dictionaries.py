@@ -105,9 +105,15 @@ def save_checkpoint(folder: Path, architecture: str, **fields) -> Path:
     from sae_lens import TrainingSAE
 
     config = {
-        "architecture": architecture, "d_in": D, "d_sae": N, "k": 4.5, "dtype": "float32",
-        "device": "cpu", "metadata": {"hook_name": tiny.HOOK}, **fields,
-    }  # fmt: skip
+        "architecture": architecture,
+        "d_in": D,
+        "d_sae": N,
+        "k": 4.5,
+        "dtype": "float32",
+        "device": "cpu",
+        "metadata": {"hook_name": tiny.HOOK},
+        **fields,
+    }
     if architecture == "matryoshka_batchtopk":
         config["matryoshka_widths"] = [10, N]
     sae = TrainingSAE.from_dict(config)
@@ -215,9 +221,16 @@ def test_a_module_is_its_two_hook_points(path: str) -> None:
 
 
 def test_other_names_stay() -> None:
-    for name in ["blocks.3.hook_resid_post", "blocks.3.attn.hook_z", "layers.3.mlp.experts.2",
-                 "vision_tower.encoder.layers.3", "model.layers.3.post_attention_layernorm",
-                 "model.layers.x", "encoder.layers.3", "best"]:  # fmt: skip
+    for name in [
+        "blocks.3.hook_resid_post",
+        "blocks.3.attn.hook_z",
+        "layers.3.mlp.experts.2",
+        "vision_tower.encoder.layers.3",
+        "model.layers.3.post_attention_layernorm",
+        "model.layers.x",
+        "encoder.layers.3",
+        "best",
+    ]:
         assert translate_hook(name) == name
     assert translate_hook("model.embed_tokens") == "embed.hook_out"
 
@@ -270,8 +283,12 @@ def test_a_modules_points_are_what_the_module_sees(tiny_lm) -> None:
 def save_sparsify(folder: Path, **config) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     made = tiny.sae_of("standard").state_dict()
-    state = {"encoder.weight": made["W_enc"].T.contiguous(), "encoder.bias": made["b_enc"],
-             "W_dec": made["W_dec"], "b_dec": made["b_dec"]}  # fmt: skip
+    state = {
+        "encoder.weight": made["W_enc"].T.contiguous(),
+        "encoder.bias": made["b_enc"],
+        "W_dec": made["W_dec"],
+        "b_dec": made["b_dec"],
+    }
     save_file(state, folder / "sae.safetensors")
     (folder / "cfg.json").write_text(json.dumps({"d_in": D, "k": 5, **config}))
     return folder
@@ -285,8 +302,10 @@ def test_a_folder_of_hook_points_is_all_its_dictionaries(tmp_path: Path) -> None
     assert [name for name, _ in found] == names
     loaded = [load(spec, name=name, placement=tiny.CPU) for name, spec in found[:3]]
     assert [one.hook_name for one in loaded] == [
-        "blocks.2.attn.hook_out", "blocks.2.mlp.hook_out", "blocks.10.mlp.hook_out"
-    ]  # fmt: skip
+        "blocks.2.attn.hook_out",
+        "blocks.2.mlp.hook_out",
+        "blocks.10.mlp.hook_out",
+    ]
     assert expand_folders([f"mine={tmp_path / 'run'}"])[0].startswith("mine/layers.2.attention/")
     assert "it holds 3, such as" in message(tmp_path / "run")
     whole = str(tmp_path / "run" / "layers.2.mlp")
@@ -297,15 +316,21 @@ def test_a_dictionary_learning_folder_names_its_submodule(tmp_path: Path) -> Non
     folder = tmp_path / "resid_post_layer_3" / "trainer_0"
     folder.mkdir(parents=True)
     made = tiny.sae_of("standard").state_dict()
-    state = {"encoder.weight": made["W_enc"].T.contiguous(), "encoder.bias": made["b_enc"],
-             "decoder.weight": made["W_dec"].T.contiguous(), "bias": made["b_dec"]}  # fmt: skip
+    state = {
+        "encoder.weight": made["W_enc"].T.contiguous(),
+        "encoder.bias": made["b_enc"],
+        "decoder.weight": made["W_dec"].T.contiguous(),
+        "bias": made["b_dec"],
+    }
     torch.save(state, folder / "ae.pt")
     found = load(str(folder), placement=tiny.CPU)
     assert found.hook_name == "blocks.3.hook_resid_post"
     assert "from the folder's name resid_post_layer_3" in found.notes[0]
-    for submodule, hook in [("mlp_out_layer4", "blocks.4.hook_mlp_out"),
-                            ("model.layers.4.mlp", "blocks.4.mlp.hook_out"),
-                            ("resid_out_layer4", "blocks.4.hook_resid_post")]:  # fmt: skip
+    for submodule, hook in [
+        ("mlp_out_layer4", "blocks.4.hook_mlp_out"),
+        ("model.layers.4.mlp", "blocks.4.mlp.hook_out"),
+        ("resid_out_layer4", "blocks.4.hook_resid_post"),
+    ]:
         config = {"trainer": {"trainer_class": "StandardTrainer", "submodule_name": submodule}}
         (folder / "config.json").write_text(json.dumps(config))
         found = load(str(folder), placement=tiny.CPU)
@@ -322,8 +347,9 @@ def test_a_keyword_of_the_models_loading_can_be_left_aside(tmp_path: Path) -> No
     assert found.source == f"{tmp_path.name}?ignore=checkpoint_value"
     assert "checkpoint_value = 1000, which is ignored as you asked" in found.notes[0]
     assert 'attn_implementation = "eager"' in found.notes[1]
-    both = load(f"{tmp_path}@blocks.0.hook_resid_pre?ignore=checkpoint_value,fold_ln",
-                placement=tiny.CPU)  # fmt: skip
+    both = load(
+        f"{tmp_path}@blocks.0.hook_resid_pre?ignore=checkpoint_value,fold_ln", placement=tiny.CPU
+    )
     assert (both.hook_name, both.processing.fold_ln) == ("blocks.0.hook_resid_pre", False)
     assert "ignore 'fold_l', which the dictionary does not ask for" in message(
         f"{tmp_path}?ignore=checkpoint_value,fold_l"

@@ -12,10 +12,17 @@ from feature_store.places import Places
 from tests.foreign_files import spoil_file
 
 GOOD_STATE = {
-    "state": "done", "queued": "2026-01-01T10:00:00+00:00", "started": "2026-01-01T10:00:01+00:00",
-    "ended": "2026-01-01T10:00:09+00:00", "done": 4, "total": 5, "note": "counting", "eta_s": 1.5,
-    "error": "", "result": {"n": 3},
-}  # fmt: skip
+    "state": "done",
+    "queued": "2026-01-01T10:00:00+00:00",
+    "started": "2026-01-01T10:00:01+00:00",
+    "ended": "2026-01-01T10:00:09+00:00",
+    "done": 4,
+    "total": 5,
+    "note": "counting",
+    "eta_s": 1.5,
+    "error": "",
+    "result": {"n": 3},
+}
 
 
 class Dose(ForeignRecord):
@@ -76,7 +83,7 @@ def test_a_malformed_job_is_named_and_the_others_stay(tmp_path: Path, name: str)
         ([], "f.json is []: it must be a JSON object"),
         (None, "f.json is null: it must be a JSON object"),
     ],
-)  # fmt: skip
+)
 def test_the_first_wrong_key_is_said_with_what_it_must_be(content: object, sentence: str) -> None:
     with pytest.raises(InputError) as caught:
         Dose.read(content, "f.json")

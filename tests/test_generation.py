@@ -261,8 +261,10 @@ def test_a_chat_knows_who_speaks() -> None:
     messages = [{"role": "system", "content": "a dog"}, {"role": "user", "content": "the cat ran"}]
     got = chat(lm, messages)
     assert len(got.tokens) == len(got.roles)
-    by_role = {r: [VOCAB[t] for t, s in zip(*got_pair(got), strict=True) if s == r] for r in
-               ("system", "user", TEMPLATE_ROLE)}  # fmt: skip
+    by_role = {
+        r: [VOCAB[t] for t, s in zip(*got_pair(got), strict=True) if s == r]
+        for r in ("system", "user", TEMPLATE_ROLE)
+    }
     assert by_role["user"] == ["the", "cat", "ran"]
     assert by_role["system"] == ["a", "dog"]
     assert by_role[TEMPLATE_ROLE].count("</s>") == 2

@@ -68,8 +68,12 @@ def test_what_fails_hangs_or_differs_is_written_down_and_the_rest_goes_on(
     assert gpu_check.main(["--data", ".", "--out", str(tmp_path), "--device", "cpu"]) == 1
     found = {one["step"]: one for one in lines(tmp_path)[1:]}
     assert [one["status"] for one in found.values()] == [
-        "failed", "timeout", "failed", "not here", "passed"
-    ]  # fmt: skip
+        "failed",
+        "timeout",
+        "failed",
+        "not here",
+        "passed",
+    ]
     assert found["fails"]["error"] == "ValueError: broken"
     assert found["differs"]["figures"] == {"n": 3} and found["differs"]["error"] == "too many"
     assert "Traceback" in (tmp_path / "gpu_check.log").read_text()

@@ -26,19 +26,27 @@ TRANSCODER, ERROR = "cross layer transcoder", "mlp reconstruction error"
 def node(key: str, kind: str = TRANSCODER, layer: object = None, at: int | None = None, **more):
     first, _, position = key.split("_")
     return {
-        "node_id": key, "feature": 1, "layer": first if layer is None else layer,
-        "ctx_idx": int(position) if at is None else at, "feature_type": kind, "clerp": "",
-        "token_prob": 0.0, "activation": 1.5, **more,
-    }  # fmt: skip
+        "node_id": key,
+        "feature": 1,
+        "layer": first if layer is None else layer,
+        "ctx_idx": int(position) if at is None else at,
+        "feature_type": kind,
+        "clerp": "",
+        "token_prob": 0.0,
+        "activation": 1.5,
+        **more,
+    }
 
 
 def graph(**changes: Any) -> dict[str, Any]:
     """A small graph as circuit-tracer writes it."""
     nodes = [
-        node("0_928_1", clerp="abbreviations"), node("5_17_2"),
-        node("0_1_1", ERROR, layer="1", activation=None), node("E_3_1", "embedding"),
+        node("0_928_1", clerp="abbreviations"),
+        node("5_17_2"),
+        node("0_1_1", ERROR, layer="1", activation=None),
+        node("E_3_1", "embedding"),
         node("27_55_3", "logit", layer="27", token_prob=0.4, clerp='Output "DNA" (p=0.400)'),
-    ]  # fmt: skip
+    ]
     links = [
         {"source": "E_3_1", "target": "0_928_1", "weight": 1.0},
         {"source": "0_928_1", "target": "5_17_2", "weight": -0.5},
@@ -46,12 +54,20 @@ def graph(**changes: Any) -> dict[str, Any]:
         {"source": "0_1_1", "target": "27_55_3", "weight": 0.1},
     ]
     whole = {
-        "metadata": {"slug": "s", "scan": "gemma", "transcoder_list": [],
-                     "prompt_tokens": ["<bos>", "DNA", " stands", " for"], "prompt": "DNA stands"},
-        "qParams": {"pinnedIds": ["0_928_1", "27_55_3"],
-                    "supernodes": [["DNA words", "0_928_1", "5_17_2"]]},
-        "nodes": nodes, "links": links,
-    }  # fmt: skip
+        "metadata": {
+            "slug": "s",
+            "scan": "gemma",
+            "transcoder_list": [],
+            "prompt_tokens": ["<bos>", "DNA", " stands", " for"],
+            "prompt": "DNA stands",
+        },
+        "qParams": {
+            "pinnedIds": ["0_928_1", "27_55_3"],
+            "supernodes": [["DNA words", "0_928_1", "5_17_2"]],
+        },
+        "nodes": nodes,
+        "links": links,
+    }
     return {**whole, **changes}
 
 
@@ -108,9 +124,14 @@ def test_two_nodes_of_one_kind_and_id_are_refused() -> None:
         read(given)
 
 
-@pytest.mark.parametrize("order", [["links", "nodes", "metadata", "qParams"],
-                                   ["qParams", "metadata", "nodes", "links"],
-                                   ["nodes", "links", "qParams", "metadata"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "order",
+    [
+        ["links", "nodes", "metadata", "qParams"],
+        ["qParams", "metadata", "nodes", "links"],
+        ["nodes", "links", "qParams", "metadata"],
+    ],
+)
 def test_the_order_of_the_parts_is_no_matter(order: list[str]) -> None:
     whole = graph()
     assert read({key: whole[key] for key in order}) == read(whole)
@@ -128,22 +149,39 @@ def test_a_list_of_scans_names_the_layers() -> None:
     [
         (None, (), {}, ""),
         ({"supernodes": [["", "5_17_2"], ["x"]]}, (), {"group": ("gemma-5/17@2",)}, ""),
-        ({"supernodes": [["x", "5_17_2"], ["x", "0_928_1"]]}, (),
-         {"x": ("gemma-5/17@2",), "x (2)": ("gemma-0/928@1",)}, ""),
-        ({"supernodes": [["x", "5_17_2"], ["y", "5_17_2"]]}, (), {"x": ("gemma-5/17@2",)},
-         "1 nodes are in several supernodes"),
+        (
+            {"supernodes": [["x", "5_17_2"], ["x", "0_928_1"]]},
+            (),
+            {"x": ("gemma-5/17@2",), "x (2)": ("gemma-0/928@1",)},
+            "",
+        ),
+        (
+            {"supernodes": [["x", "5_17_2"], ["y", "5_17_2"]]},
+            (),
+            {"x": ("gemma-5/17@2",)},
+            "1 nodes are in several supernodes",
+        ),
         ({"pinnedIds": ["9_9_9", "E_3_1", "E_3_1"]}, ("token@1",), {}, "1 marks"),
     ],
-)  # fmt: skip
+)
 def test_marks_are_kept_or_counted(asked: object, pins: tuple, groups: dict, note: str) -> None:
     found = read(graph(qParams=asked))
     assert (found.marks.pins, found.marks.groups) == (pins, groups)
     assert note in " ".join(found.circuit.notes)
 
 
-@pytest.mark.parametrize("asked", [3, [], {"pinnedIds": "x"}, {"pinnedIds": [1]},
-                                   {"supernodes": 3}, {"supernodes": [[]]},
-                                   {"supernodes": [["x", 3]]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "asked",
+    [
+        3,
+        [],
+        {"pinnedIds": "x"},
+        {"pinnedIds": [1]},
+        {"supernodes": 3},
+        {"supernodes": [[]]},
+        {"supernodes": [["x", 3]]},
+    ],
+)
 def test_malformed_marks_are_refused(asked: object) -> None:
     with pytest.raises(InputError, match="pinnedIds is a list of node_ids"):
         read(graph(qParams=asked))
@@ -157,9 +195,10 @@ def large(n_features: int, seed: int = 0) -> dict[str, Any]:
     given["nodes"] += [node(key) for key in keys]
     given["links"] = [
         {"source": a, "target": b, "weight": round(float(rng.normal()) ** 3, 9)}
-        for a in keys for b in [*keys, "27_55_3"]
+        for a in keys
+        for b in [*keys, "27_55_3"]
         if b == "27_55_3" or int(a[0]) < int(b[0])
-    ]  # fmt: skip
+    ]
     return given
 
 

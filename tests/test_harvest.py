@@ -46,10 +46,12 @@ class Brute:
     @cached_property
     def begin(self) -> np.ndarray:
         """[row] the position where the row's segment begins; BOS is part of the first."""
-        return np.array([
-            0 if segment == 0 else self.rows[sequence]["borders"][segment]
-            for sequence, _, _, segment, _ in self.where
-        ])  # fmt: skip
+        return np.array(
+            [
+                0 if segment == 0 else self.rows[sequence]["borders"][segment]
+                for sequence, _, _, segment, _ in self.where
+            ]
+        )
 
     @cached_property
     def window(self) -> np.ndarray:

@@ -29,13 +29,20 @@ def undisturbed(harvested: Path) -> dict[str, list[dict]]:
     return content(harvested)
 
 
-@pytest.mark.parametrize(("nonzero", "rows", "buffer", "block"), [
-    (1, 1, 1, 16), (3000, 600, 300, 200), (1 << 30, 1 << 30, 1 << 30, 7)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("nonzero", "rows", "buffer", "block"),
+    [(1, 1, 1, 16), (3000, 600, 300, 200), (1 << 30, 1 << 30, 1 << 30, 7)],
+)
 def test_chunks_and_merges_of_any_size_give_the_same_file(
-    rig: Rig, undisturbed: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    nonzero: int, rows: int, buffer: int, block: int,
-) -> None:  # fmt: skip
+    rig: Rig,
+    undisturbed: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nonzero: int,
+    rows: int,
+    buffer: int,
+    block: int,
+) -> None:
     small_steps(monkeypatch, nonzero, rows)
     monkeypatch.setattr(tables, "BUFFER", buffer)
     monkeypatch.setattr(tables, "BLOCK", block)
@@ -117,9 +124,17 @@ def test_again_makes_a_second_file(
     assert_same(found, undisturbed)
 
 
-@pytest.mark.parametrize("change", [
-    {"seed": 1}, {"tokens": 500}, {"top": 10}, {"window": 16}, {"pack": True}, {"precision": "bf16"}
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"tokens": 500},
+        {"top": 10},
+        {"window": 16},
+        {"pack": True},
+        {"precision": "bf16"},
+    ],
+)
 def test_another_configuration_is_another_harvest(
     rig: Rig, harvested: Path, tmp_path: Path, change: dict
 ) -> None:
@@ -138,10 +153,15 @@ def made_up(
     window = np.arange(n) // 4
     every = np.arange(n // 4)
     windows = Windows(
-        width=4, sequence=every // 2, start=every // 2 * 8, length=np.full(n // 4, 4),
-        document=dice.integers(0, n // 16, n // 4), split=dice.integers(0, 2, n // 4),
-        stretch=np.full(n // 4, 4), first=np.arange(n // 4 + 1),
-    )  # fmt: skip
+        width=4,
+        sequence=every // 2,
+        start=every // 2 * 8,
+        length=np.full(n // 4, 4),
+        document=dice.integers(0, n // 16, n // 4),
+        split=dice.integers(0, 2, n // 4),
+        stretch=np.full(n // 4, 4),
+        first=np.arange(n // 4 + 1),
+    )
     f = np.where(dice.random((n, 12)) < 0.3, dice.gamma(1, 1, (n, 12)).round(1), 0)  # with ties
     f = f * (dice.choice([-1, 1], f.shape) if signed else 1)
 
@@ -237,9 +257,10 @@ def test_a_damaged_state_says_what_to_delete(tmp_path: Path) -> None:
         checkpoint.load(tmp_path)
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("tokens", 0), ("context_size", 7), ("top", 3), ("ranged", 0), ("silent", 1)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("tokens", 0), ("context_size", 7), ("top", 3), ("ranged", 0), ("silent", 1)],
+)
 def test_a_plan_that_cannot_be_is_refused(field: str, value: int) -> None:
     with pytest.raises(ValueError, match=field.replace("_", "-")):
         HarvestPlan(**{field: value})

@@ -54,21 +54,31 @@ def test_a_full_disk_at_every_stage_is_a_sentence_and_the_harvest_goes_on(
 FULL = os.strerror(errno.ENOSPC)
 
 
-@pytest.mark.parametrize("error", [
-    OSError(errno.ENOSPC, FULL), OSError(errno.EDQUOT, FULL),
-    SafetensorError(f"Error while serializing: I/O error: {FULL} (os error 28)"),
-    duckdb.IOException(f'IO Error: Could not write file "a.tmp": {FULL}'),
-    duckdb.OutOfMemoryException("failed to offload data block … the 'max_temp_directory_size'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, FULL),
+        OSError(errno.EDQUOT, FULL),
+        SafetensorError(f"Error while serializing: I/O error: {FULL} (os error 28)"),
+        duckdb.IOException(f'IO Error: Could not write file "a.tmp": {FULL}'),
+        duckdb.OutOfMemoryException("failed to offload data block … the 'max_temp_directory_size'"),
+    ],
+)
 def test_every_librarys_way_of_saying_so(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"has no room left \\({FULL}\\)"), disk_of(tmp_path):
         raise error
 
 
-@pytest.mark.parametrize("error", [
-    OSError(errno.EACCES, "Permission denied"), SafetensorError("InvalidHeader"),
-    duckdb.CatalogException("no table"), ZeroDivisionError(), InputError("other"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EACCES, "Permission denied"),
+        SafetensorError("InvalidHeader"),
+        duckdb.CatalogException("no table"),
+        ZeroDivisionError(),
+        InputError("other"),
+    ],
+)
 def test_other_errors_pass_unchanged(error: Exception, tmp_path: Path) -> None:
     with pytest.raises(type(error)) as seen, disk_of(tmp_path):
         raise error

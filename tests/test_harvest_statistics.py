@@ -77,9 +77,10 @@ def test_no_segments_have_no_maxima() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), max_size=10))
 def test_expand_lists_every_index(pairs: list[tuple[int, int]]) -> None:
-    start, end = (torch.tensor(c, dtype=torch.int64) for c in ([a for a, _ in pairs], [
-        a + n for a, n in pairs
-    ]))  # fmt: skip
+    start, end = (
+        torch.tensor(c, dtype=torch.int64)
+        for c in ([a for a, _ in pairs], [a + n for a, n in pairs])
+    )
     index, owner = expand(start, end)
     assert index.tolist() == [i for a, n in pairs for i in range(a, a + n)]
     assert owner.tolist() == [k for k, (_, n) in enumerate(pairs) for _ in range(n)]

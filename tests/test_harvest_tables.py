@@ -29,9 +29,11 @@ def candidates(draw: st.DrawFn) -> list[Row]:
 def columns(rows: list[Row]) -> Candidates:
     group, window, value = zip(*rows, strict=True) if rows else ((), (), ())
     return Candidates(
-        np.array(group, np.int32), np.array(window, np.int32), np.array(value, np.float32),
+        np.array(group, np.int32),
+        np.array(window, np.int32),
+        np.array(value, np.float32),
         np.arange(len(rows)),
-    )  # fmt: skip
+    )
 
 
 def as_rows(found: Candidates) -> list[Row]:
@@ -86,9 +88,10 @@ def test_spread_keeps_the_luckiest_of_each_group_and_octave(
     kept = found.take(keep_spread(uniform, per_octave, dice, octave, 8)(found))
     assert set(as_rows(kept)) == spread_reference(rows, uniform, per_octave)
     u = dice(kept).tolist()
-    assert as_rows(kept) == [r for _, _, r in sorted(
-        (r[0], (-p, r[1]), r) for p, r in zip(u, as_rows(kept), strict=True)
-    )]  # fmt: skip
+    assert as_rows(kept) == [
+        r
+        for _, _, r in sorted((r[0], (-p, r[1]), r) for p, r in zip(u, as_rows(kept), strict=True))
+    ]
 
 
 @settings(deadline=None)

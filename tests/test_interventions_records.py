@@ -125,9 +125,14 @@ REFUSED = [
     ([Edit("add", vector=Vector("v", "blocks.7.hook_out", (1.0,)))], "no hook point"),
     ([Edit("add", vector=Vector("v", POST, (0.0,) * 16))], "points nowhere"),
     ([edit("add", "relu/3", where=Where(pattern="(("))], "not a regular expression"),
-    ([edit("zero", *(f"relu/{i}" for i in range(40))), edit("zero", *(f"topk/{i}" for i in
-      range(25)))], "at most 64"),
-]  # fmt: skip
+    (
+        [
+            edit("zero", *(f"relu/{i}" for i in range(40))),
+            edit("zero", *(f"topk/{i}" for i in range(25))),
+        ],
+        "at most 64",
+    ),
+]
 
 
 @pytest.mark.parametrize(("edits", "words"), REFUSED)

@@ -56,10 +56,23 @@ def store(base: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store
 
 def words(store: Store, base_url: str, *more: str, features: str = "top:6") -> list[str]:
     return [
-        "explain", "--store", str(store.path), "--dictionary", NAME, "--features", features,
-        "--explainer", "max-activating", "--model", "m", "--base-url", base_url,
-        "--concurrency", "1", *more,
-    ]  # fmt: skip
+        "explain",
+        "--store",
+        str(store.path),
+        "--dictionary",
+        NAME,
+        "--features",
+        features,
+        "--explainer",
+        "max-activating",
+        "--model",
+        "m",
+        "--base-url",
+        base_url,
+        "--concurrency",
+        "1",
+        *more,
+    ]
 
 
 failures = st.dictionaries(
@@ -153,9 +166,12 @@ def test_progress_counts_what_top_counts_and_replies(store: Store, capsys) -> No
     """Features without enough contexts do not fill the bar; questions have an estimated total."""
     seen: list[tuple[int, int]] = []
     with serve(always(GOOD)) as running:
-        given_ = explaining.checked(store, Explaining(
-            "", NAME, "top:6", ("max-activating",), Asking(running.base_url, "m", concurrency=1)
-        ))  # fmt: skip
+        given_ = explaining.checked(
+            store,
+            Explaining(
+                "", NAME, "top:6", ("max-activating",), Asking(running.base_url, "m", concurrency=1)
+            ),
+        )
         job = Jobs(store.path).create("explain", given_.to_json(), "a test")
         keep_estimate(job, Estimate(6, 8, 1, 1, 0.0, 6, learned=False))
 
@@ -176,9 +192,13 @@ def test_progress_counts_what_top_counts_and_replies(store: Store, capsys) -> No
     assert telling.answered(done, so_far(done)) == "6 of about 8 questions answered"
 
 
-@pytest.mark.parametrize("make", [
-    lambda: Tally(4000, ["e"]), lambda: Summary(4000, ["e"], {}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Tally(4000, ["e"]),
+        lambda: Summary(4000, ["e"], {}),
+    ],
+)
 def test_progress_is_never_below_nothing_while_features_are_counted(make) -> None:
     """A thread counts features that are left out while another one asks how far the job is."""
     tally, over, seen = make(), threading.Event(), []

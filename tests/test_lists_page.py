@@ -157,10 +157,17 @@ def test_a_change_that_fails_is_said_and_the_typed_name_stays(
 
 def test_explanations_stand_on_the_page_and_become_the_label(visit: Open, store: Store) -> None:
     rows = [
-        {"dictionary": "resid", "feature": 3, "text": text, "explainer": "tokens", "model": "m",
-         "author": "model", "provenance": '{"source": "neuronpedia"}'}
+        {
+            "dictionary": "resid",
+            "feature": 3,
+            "text": text,
+            "explainer": "tokens",
+            "model": "m",
+            "author": "model",
+            "provenance": '{"source": "neuronpedia"}',
+        }
         for text in (MARKUP, "cats")
-    ]  # fmt: skip
+    ]
     take_in(store.catalog, checked("explanations", rows, "rows"))
     test = visit(session.FEATURE, feature="resid/3", tab="Explanations")
     assert MARKUP in words(test) and "tokens · m · neuronpedia · imported" in words(test)
@@ -176,10 +183,17 @@ def test_explanations_stand_on_the_page_and_become_the_label(visit: Open, store:
 
 def test_a_search_finds_explanations_too(visit: Open, store: Store) -> None:
     rows = [
-        {"dictionary": "resid", "feature": 3, "text": text, "explainer": "", "model": "",
-         "author": "person", "provenance": "{}"}
+        {
+            "dictionary": "resid",
+            "feature": 3,
+            "text": text,
+            "explainer": "",
+            "model": "",
+            "author": "person",
+            "provenance": "{}",
+        }
         for text in ("elephants by night", "grey elephant")
-    ]  # fmt: skip
+    ]
     take_in(store.catalog, checked("explanations", rows, "rows"))
     store.catalog.annotate(FeatureId("resid", 5), "label", "elephant")
     table = visit(session.SEARCH, dictionary="resid", q="elephant").dataframe[0].value
@@ -214,9 +228,14 @@ def test_history_says_what_was_done(store: Store) -> None:
     edits.undo(store.catalog, one)
     told = [change.words for change in history.changes(lists(store).history(one))]
     assert told == [
-        "created “dogs”", "added resid/3, abs/4", "note of resid/3: “a note”",
-        "moved abs/4, resid/3", "removed abs/4", "called it “cats”", "called it “dogs”",
-    ]  # fmt: skip
+        "created “dogs”",
+        "added resid/3, abs/4",
+        "note of resid/3: “a note”",
+        "moved abs/4, resid/3",
+        "removed abs/4",
+        "called it “cats”",
+        "called it “dogs”",
+    ]
 
 
 def test_python_to_copy_gives_the_list(store: Store) -> None:

@@ -27,48 +27,111 @@ TEXT, REAL, WHOLE, FLAG, TIME = "text", "real", "whole", "flag", "time"
 OFTEN = {"modelId": TEXT, "layer": TEXT, "index": TEXT}
 TABLES: dict[str, dict[str, Any]] = {
     "Neuron": {
-        **OFTEN, "sourceSetName": TEXT, "creatorId": TEXT, "createdAt": TIME, "maxActApprox": REAL,
-        "hasVector": FLAG, "vectorLabel": TEXT, "hookName": TEXT, "vector": [REAL],
-        "topkCosSimIndices": [WHOLE], "topkCosSimValues": [REAL], "frac_nonzero": REAL,
-        "neuron_alignment_indices": [WHOLE], "neuron_alignment_values": [REAL],
-        "neuron_alignment_l1": [REAL], "correlated_neurons_indices": [WHOLE],
-        "correlated_neurons_pearson": [REAL], "correlated_neurons_l1": [REAL],
-        "correlated_features_indices": [WHOLE], "correlated_features_pearson": [REAL],
-        "correlated_features_l1": [REAL], "neg_str": [TEXT], "neg_values": [REAL],
-        "pos_str": [TEXT], "pos_values": [REAL], "freq_hist_data_bar_heights": [REAL],
-        "freq_hist_data_bar_values": [REAL], "logits_hist_data_bar_heights": [REAL],
-        "logits_hist_data_bar_values": [REAL], "decoder_weights_dist": [REAL],
+        **OFTEN,
+        "sourceSetName": TEXT,
+        "creatorId": TEXT,
+        "createdAt": TIME,
+        "maxActApprox": REAL,
+        "hasVector": FLAG,
+        "vectorLabel": TEXT,
+        "hookName": TEXT,
+        "vector": [REAL],
+        "topkCosSimIndices": [WHOLE],
+        "topkCosSimValues": [REAL],
+        "frac_nonzero": REAL,
+        "neuron_alignment_indices": [WHOLE],
+        "neuron_alignment_values": [REAL],
+        "neuron_alignment_l1": [REAL],
+        "correlated_neurons_indices": [WHOLE],
+        "correlated_neurons_pearson": [REAL],
+        "correlated_neurons_l1": [REAL],
+        "correlated_features_indices": [WHOLE],
+        "correlated_features_pearson": [REAL],
+        "correlated_features_l1": [REAL],
+        "neg_str": [TEXT],
+        "neg_values": [REAL],
+        "pos_str": [TEXT],
+        "pos_values": [REAL],
+        "freq_hist_data_bar_heights": [REAL],
+        "freq_hist_data_bar_values": [REAL],
+        "logits_hist_data_bar_heights": [REAL],
+        "logits_hist_data_bar_values": [REAL],
+        "decoder_weights_dist": [REAL],
     },
     "Activation": {
-        **OFTEN, "id": TEXT, "tokens": [TEXT], "dataSource": TEXT, "maxValue": REAL,
-        "maxValueTokenIndex": WHOLE, "minValue": REAL, "values": [REAL], "dfaValues": [REAL],
-        "lossValues": [REAL], "creatorId": TEXT, "createdAt": TIME, "binMin": REAL, "binMax": REAL,
-        "binContains": REAL, "qualifyingTokenIndex": WHOLE,
+        **OFTEN,
+        "id": TEXT,
+        "tokens": [TEXT],
+        "dataSource": TEXT,
+        "maxValue": REAL,
+        "maxValueTokenIndex": WHOLE,
+        "minValue": REAL,
+        "values": [REAL],
+        "dfaValues": [REAL],
+        "lossValues": [REAL],
+        "creatorId": TEXT,
+        "createdAt": TIME,
+        "binMin": REAL,
+        "binMax": REAL,
+        "binContains": REAL,
+        "qualifyingTokenIndex": WHOLE,
     },
     "Explanation": {
-        **OFTEN, "id": TEXT, "authorId": TEXT, "description": TEXT, "notes": TEXT,
-        "typeName": TEXT, "explanationModelName": TEXT,
+        **OFTEN,
+        "id": TEXT,
+        "authorId": TEXT,
+        "description": TEXT,
+        "notes": TEXT,
+        "typeName": TEXT,
+        "explanationModelName": TEXT,
     },
     "model": {
-        "id": TEXT, "displayNameShort": TEXT, "displayName": TEXT, "creatorId": TEXT,
-        "visibility": TEXT, "instruct": FLAG, "layers": WHOLE, "neuronsPerLayer": WHOLE,
-        "createdAt": TIME, "owner": TEXT, "updatedAt": TIME,
+        "id": TEXT,
+        "displayNameShort": TEXT,
+        "displayName": TEXT,
+        "creatorId": TEXT,
+        "visibility": TEXT,
+        "instruct": FLAG,
+        "layers": WHOLE,
+        "neuronsPerLayer": WHOLE,
+        "createdAt": TIME,
+        "owner": TEXT,
+        "updatedAt": TIME,
     },
     "source": {
-        "id": TEXT, "modelId": TEXT, "visibility": TEXT, "setName": TEXT, "creatorId": TEXT,
-        "num_prompts": WHOLE, "num_tokens_in_prompt": WHOLE, "dataset": TEXT, "notes": TEXT,
+        "id": TEXT,
+        "modelId": TEXT,
+        "visibility": TEXT,
+        "setName": TEXT,
+        "creatorId": TEXT,
+        "num_prompts": WHOLE,
+        "num_tokens_in_prompt": WHOLE,
+        "dataset": TEXT,
+        "notes": TEXT,
         "createdAt": TIME,
     },
     "sourceset": {
-        "modelId": TEXT, "name": TEXT, "visibility": TEXT, "description": TEXT, "type": TEXT,
-        "creatorName": TEXT, "urls": [TEXT], "creatorId": TEXT, "releaseName": TEXT,
+        "modelId": TEXT,
+        "name": TEXT,
+        "visibility": TEXT,
+        "description": TEXT,
+        "type": TEXT,
+        "creatorName": TEXT,
+        "urls": [TEXT],
+        "creatorId": TEXT,
+        "releaseName": TEXT,
         "createdAt": TIME,
     },
     "release": {
-        "name": TEXT, "visibility": TEXT, "description": TEXT, "urls": [TEXT], "creatorName": TEXT,
-        "creatorId": TEXT, "createdAt": TIME,
+        "name": TEXT,
+        "visibility": TEXT,
+        "description": TEXT,
+        "urls": [TEXT],
+        "creatorName": TEXT,
+        "creatorId": TEXT,
+        "createdAt": TIME,
     },
-}  # fmt: skip
+}
 MAY_BE_NULL = {"vectorLabel", "hookName", "notes", "typeName", "explanationModelName", "dataSource"}
 FOLDERS = {"features": "Neuron", "activations": "Activation", "explanations": "Explanation"}
 EXTRA = {"Explanation": {"saefari"}}
@@ -117,11 +180,19 @@ def database(folder: Path) -> dict[str, list[dict[str, Any]]]:
 def store(tmp_path: Path) -> Store:
     store = make_store(tmp_path / "store")
     rows = [
-        {"dictionary": "resid", "feature": number, "text": text, "explainer": "pattern",
-         "model": model, "author": "model", "provenance": json.dumps({"source": source})}
+        {
+            "dictionary": "resid",
+            "feature": number,
+            "text": text,
+            "explainer": "pattern",
+            "model": model,
+            "author": "model",
+            "provenance": json.dumps({"source": source}),
+        }
         for number, (text, model, source) in enumerate(
-            [("dogs\0", "", ""), ("cats \\u0000", "m", "delphi"), ("ants", "gpt", "neuronpedia")])
-    ]  # fmt: skip
+            [("dogs\0", "", ""), ("cats \\u0000", "m", "delphi"), ("ants", "gpt", "neuronpedia")]
+        )
+    ]
     take_in(store.catalog, checked("explanations", rows, "rows"))
     return store
 
@@ -162,8 +233,10 @@ def test_only_types_that_neuronpedia_knows_are_named(store: Store, tmp_path: Pat
     written = export(store.harvest(), "resid", tmp_path / "out", explanations=said)
     rows = database(written.folder)["Explanation"]
     assert [(row["typeName"], row["explanationModelName"]) for row in rows] == [
-        (None, None), (None, None), ("pattern", "gpt"),
-    ]  # fmt: skip
+        (None, None),
+        (None, None),
+        ("pattern", "gpt"),
+    ]
     assert [row["notes"] for row in rows] == ["pattern", "pattern, m", "pattern, gpt"]
     assert [row["description"] for row in rows] == ["dogs\ufffd", "cats \\u0000", "ants"]
 

@@ -122,8 +122,9 @@ def test_a_locked_catalog_gives_its_sentence_and_loses_nothing(visit: Open, stor
     code = "import duckdb, sys; db = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(store.catalog.path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as other:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
         assert other.stdout and other.stdout.readline()
         test.text_input(key=LABEL).set_value("cats").run()
         assert f"Not saved: label. {store.catalog.path} has been locked by process" in words(test)

@@ -140,10 +140,14 @@ def test_a_harvest_that_was_stopped_takes_up_the_same_nulls(rig: Rig, tmp_path: 
 def test_the_engine_reads_a_null_dictionary(tmp_path: Path) -> None:
     harvest_on_disk(tmp_path, tokens=600)
     request = Request(
-        str(tmp_path / "model"), [f"resid={tmp_path / 'resid'}"], [str(tmp_path / "text.txt")],
-        tmp_path / "store", HarvestPlan(tokens=600, context_size=32, window=8), CPU,
+        str(tmp_path / "model"),
+        [f"resid={tmp_path / 'resid'}"],
+        [str(tmp_path / "text.txt")],
+        tmp_path / "store",
+        HarvestPlan(tokens=600, context_size=32, window=8),
+        CPU,
         nulls=("random",),
-    )  # fmt: skip
+    )
     harvest = Harvest(request)
     assert list(harvest.run()) and harvest.outcome == "published"
     kept = Store(tmp_path / "store")
@@ -162,8 +166,13 @@ def test_what_cannot_be_is_told(rig: Rig, store: Store, tmp_path: Path) -> None:
         parse_kinds("randon")
     with pytest.raises(InputError, match="--null needs a trained dictionary"):
         ground = nulls.Ground(rig.lm, None, None, 0)  # type: ignore[arg-type]
-        nulls.made(ground, [load(f"identity:{rig.found[0].hook_name}", placement=CPU,
-                                 width=rig.lm.width)], ("pca",), tmp_path, tmp_path)  # fmt: skip
+        nulls.made(
+            ground,
+            [load(f"identity:{rig.found[0].hook_name}", placement=CPU, width=rig.lm.width)],
+            ("pca",),
+            tmp_path,
+            tmp_path,
+        )
     (tmp_path / "null.json").write_text(json.dumps({"kind": "pca"}))
     (path,) = (store.path / "nulls").glob("*/0-pca/null.safetensors")
     (tmp_path / "null.safetensors").hardlink_to(path)

@@ -24,17 +24,30 @@ def test_every_number_is_short_and_reads_back(value: float, decimals: int) -> No
             assert back == pytest.approx(value, rel=0.06, abs=0.5000001 * 10.0**-decimals)
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (-3.21e74, "−3.21 × 10⁷⁴"), (4.2e-12, "4.20 × 10⁻¹²"), (123456789.0, "123 456 789"),
-    (1e-6, "0.00000100"), (math.inf, "inf"), (math.nan, "–"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-3.21e74, "−3.21 × 10⁷⁴"),
+        (4.2e-12, "4.20 × 10⁻¹²"),
+        (123456789.0, "123 456 789"),
+        (1e-6, "0.00000100"),
+        (math.inf, "inf"),
+        (math.nan, "–"),
+    ],
+)
 def test_large_and_small_numbers_are_in_scientific_form(value: float, text: str) -> None:
     assert measure(value).replace("\u202f", " ") == text
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (0.125, "+0.12"), (-0.001, "0.00"), (0.0, "0.00"), (-1e75, "-1.0e+75"),
-    (999_999.0, "+999999.00"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.125, "+0.12"),
+        (-0.001, "0.00"),
+        (0.0, "0.00"),
+        (-1e75, "-1.0e+75"),
+        (999_999.0, "+999999.00"),
+    ],
+)
 def test_fixed_decimals_with_a_sign(value: float, text: str) -> None:
     assert fixed_number(value, signed=True) == text

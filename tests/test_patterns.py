@@ -80,10 +80,21 @@ def test_a_rule_as_a_person_reads_it() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "fires", "fires on", "fires on park", "fires on “a” and “b”", "fires on “a”,",
-     "fires on “a”; makes “b”", "; makes “b” likelier", "makes  “b” likelier",
-     "fires on “a” on “b”", "makes “b” after “c” likelier", "makes “b”, “c” likelier; on “a”"],
-)  # fmt: skip
+    [
+        "",
+        "fires",
+        "fires on",
+        "fires on park",
+        "fires on “a” and “b”",
+        "fires on “a”,",
+        "fires on “a”; makes “b”",
+        "; makes “b” likelier",
+        "makes  “b” likelier",
+        "fires on “a” on “b”",
+        "makes “b” after “c” likelier",
+        "makes “b”, “c” likelier; on “a”",
+    ],
+)
 def test_no_other_text_is_a_sentence(text: str) -> None:
     """What was not written by `render` is not read as if it had been."""
     assert parse(text) is None

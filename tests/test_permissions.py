@@ -73,9 +73,14 @@ def judged_sweep(
         assert engine_loaded(file)
         request = sweep_request(Asked("the cat", (EDIT,)), Sweep((0.0, 1.0), seeds=1))
         name = keep(
-            store, "sweep", engine, harvest=file.record.id, dictionaries={"relu"},
-            request=request, result=finished_sweep().to_json(),
-        )  # fmt: skip
+            store,
+            "sweep",
+            engine,
+            harvest=file.record.id,
+            dictionaries={"relu"},
+            request=request,
+            result=finished_sweep().to_json(),
+        )
         test = opened(session.STEER, experiment=name, more=TITLE)
         field = next(one for one in test.text_input if one.key.startswith("judge_concept"))
         yield field.input("walks").run(), server
@@ -180,8 +185,16 @@ def test_visitors_do_not_see_where_things_lie(
     monkeypatch.setenv(SHARED, shared)
     monkeypatch.setenv(session.STORE, str(store.path))
     shown: list[str] = []
-    for page in (session.LIBRARY, session.FEATURES, session.MAP, session.SQL, session.LISTS,
-                 session.CONTRAST, session.SCORES, session.JOBS):  # fmt: skip
+    for page in (
+        session.LIBRARY,
+        session.FEATURES,
+        session.MAP,
+        session.SQL,
+        session.LISTS,
+        session.CONTRAST,
+        session.SCORES,
+        session.JOBS,
+    ):
         shown += every_text(opened(page))
     query = {"harvest": store.harvest().record.id, "feature": "relu/3"}
     shown += every_text(opened(session.FEATURE, **query))

@@ -65,8 +65,10 @@ def test_two_annotate_while_a_third_reads_and_nothing_is_lost(tmp_path: Path) ->
     store = make_store(tmp_path / "store")
     start = lambda code, *rest: subprocess.Popen(  # noqa: E731
         [sys.executable, "-c", code, str(store.path), *rest],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     done = tmp_path / "done"
     reader, writers = start(READER, str(done)), [start(WRITER, name) for name in ("ann", "bob")]
     for writer in writers:
@@ -86,8 +88,10 @@ def inside(catalog: Path, how: str) -> subprocess.Popen[str]:
     """A process that is in the middle of a transaction, to "write" or to "read"."""
     process = subprocess.Popen(
         [sys.executable, "-c", INSIDE, str(catalog), how],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout and process.stdout.readline() == "inside\n"
     return process
 

@@ -24,10 +24,18 @@ FOLDER = Path(__file__).parent / "replies"
 SERVERS = ("llamacpp", "transformers")
 MOST_BYTES = 50_000
 DIGITS = {
-    "type": "object", "required": ["answers"], "additionalProperties": False,
-    "properties": {"answers": {"type": "array", "items": {"type": "integer", "enum": [1, 0]},
-                               "minItems": 5, "maxItems": 5}},
-}  # fmt: skip
+    "type": "object",
+    "required": ["answers"],
+    "additionalProperties": False,
+    "properties": {
+        "answers": {
+            "type": "array",
+            "items": {"type": "integer", "enum": [1, 0]},
+            "minItems": 5,
+            "maxItems": 5,
+        }
+    },
+}
 
 
 def recorded(name: str) -> dict[str, Recorded]:

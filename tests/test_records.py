@@ -67,16 +67,15 @@ def test_an_empty_histogram_has_no_shares() -> None:
 
 def a_feature(sizes: np.ndarray) -> Feature:
     """Facts whose histogram of window maxima is that of `sizes`."""
-    row = feature_row("d", 1, context_rows(np.random.default_rng(0), "d", 1, signed=False), 0,
-                      signed=False)  # fmt: skip
+    row = feature_row(
+        "d", 1, context_rows(np.random.default_rng(0), "d", 1, signed=False), 0, signed=False
+    )
     counts, start = counted(sizes)
     return Feature(**row | {"window_histogram": counts, "window_histogram_start": start})
 
 
 def a_context(value: float, number: int = 0, weight: float | None = 1.0, **changes) -> Context:
-    one = Context(
-        "range", 0, weight, "explain", 0, number, 0, 8, 0, value, [0], [value]
-    )  # fmt: skip
+    one = Context("range", 0, weight, "explain", 0, number, 0, 8, 0, value, [0], [value])
     return replace(one, **changes)
 
 
@@ -111,9 +110,12 @@ def test_a_feature_that_never_fired_has_no_deciles() -> None:
 
 def test_the_importance_draw_is_proportional_to_weight_times_square() -> None:
     """First draws over many seeds against weight · a², by chi-square."""
-    contexts = [a_context(v, i, w) for i, (v, w) in enumerate(
-        [(1.0, 1.0), (-2.0, 1.0), (3.0, 2.0), (1.0, 10.0), (0.5, 4.0), (4.0, 1.0)]
-    )]  # fmt: skip
+    contexts = [
+        a_context(v, i, w)
+        for i, (v, w) in enumerate(
+            [(1.0, 1.0), (-2.0, 1.0), (3.0, 2.0), (1.0, 10.0), (0.5, 4.0), (4.0, 1.0)]
+        )
+    ]
     mass = np.array([(c.weight or 0) * c.value**2 for c in contexts])
     n, drawn = 3000, Counter[int]()
     for seed in range(n):

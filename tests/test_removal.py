@@ -93,9 +93,15 @@ def test_losses_and_moved_tokens_by_hand(rig: Rig) -> None:
 def test_a_peak_at_the_end_has_no_next_token(rig: Rig) -> None:
     one, feature, ids, counted, peak = firing(rig)
     got = removal(
-        rig.lm, one, feature, ids[: peak + 1], counted[: peak + 1],
-        sequence=0, window=(peak - 2, peak + 1), peak=peak,
-    )  # fmt: skip
+        rig.lm,
+        one,
+        feature,
+        ids[: peak + 1],
+        counted[: peak + 1],
+        sequence=0,
+        window=(peak - 2, peak + 1),
+        peak=peak,
+    )
     assert got.next_loss is None and got.window_n == 2
 
 

@@ -72,9 +72,17 @@ def test_a_proxy_that_the_owner_named_may_rewrite_the_host() -> None:
 
 @pytest.mark.parametrize(
     ("host", "only_here"),
-    [("127.0.0.1", True), ("127.0.0.2", True), ("localhost", True), ("::1", True),
-     ("0.0.0.0", False), ("::", False), ("192.168.0.2", False), ("example.org", False)],
-)  # fmt: skip
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.2", True),
+        ("localhost", True),
+        ("::1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.0.2", False),
+        ("example.org", False),
+    ],
+)
 def test_which_addresses_others_can_reach(host: str, only_here: bool) -> None:
     assert is_loopback(host) is only_here
 

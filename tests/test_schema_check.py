@@ -18,9 +18,12 @@ FOREIGN = [
     ("CREATE TABLE annotation (label VARCHAR)", "annotation"),
     ("CREATE VIEW explanation AS SELECT 1", "explanation"),
     ("CREATE TABLE migration (n INTEGER)", 'column "name" not found'),
-    ("CREATE TABLE migration (name VARCHAR); INSERT INTO migration VALUES ('0001_annotations.sql')",
-     "no table 'annotation'"),
-]  # fmt: skip
+    (
+        "CREATE TABLE migration (name VARCHAR); "
+        "INSERT INTO migration VALUES ('0001_annotations.sql')",
+        "no table 'annotation'",
+    ),
+]
 """Statements in an empty database, and what the sentence names."""
 CHANGED = [
     ("ALTER TABLE experiment ADD COLUMN mine INTEGER", "column 'mine', which is not Saefari's"),

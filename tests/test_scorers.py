@@ -86,8 +86,15 @@ def test_a_judge_by_chance_gets_what_its_answers_are_worth(name: str) -> None:
 def test_firing_windows_count_by_how_many_they_stand_for() -> None:
     """A judge that finds deciles 6 to 10: 10 of 24 windows, which stand for 60 of 84."""
     strong = {f"Text d{i}" for i in range(20) if i % 10 >= 5}
-    found = play("detection", perfect(lambda b: [any(s == t.split(" the")[0].split(" cat")[0]
-                 for s in strong) for t in lines(b)]), windows())  # fmt: skip
+    found = play(
+        "detection",
+        perfect(
+            lambda b: [
+                any(s == t.split(" the")[0].split(" cat")[0] for s in strong) for t in lines(b)
+            ]
+        ),
+        windows(),
+    )
     assert found.parts["firing"].value == pytest.approx(60 / (20 + 60 + 4))
     assert found.value.value == pytest.approx((60 / 84 + 1) / 2)
     assert found.detail["strata"]["decile 1"] == (0, 2) and found.detail["strata"]["top"] == (0, 4)
@@ -121,8 +128,9 @@ def test_precision_is_at_the_true_window_density() -> None:
     fooled = {f"Text r{i}" for i in range(200, 207)}
 
     def rule(body: Body) -> str:
-        return digits([CAT in t or t.split(" the")[0].split(" dog")[0] in fooled
-                       for t in lines(body)])  # fmt: skip
+        return digits(
+            [CAT in t or t.split(" the")[0].split(" dog")[0] in fooled for t in lines(body)]
+        )
 
     found = play("detection", rule, windows())
     assert found.parts["precision"].value == pytest.approx(0.1 / (0.1 + 0.9 * 7 / 21))
@@ -209,8 +217,9 @@ def classes(found: Scored) -> list[str]:
     return [k for row in good for k in ["yes"] * bool(row.truth) + ["no"] * (row.kind == "random")]
 
 
-@pytest.mark.parametrize("name", ["detection", "fuzzing", "simulation", "intruder", "generation",
-                                  "predicted-logits"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["detection", "fuzzing", "simulation", "intruder", "generation", "predicted-logits"]
+)
 def test_nothing_but_failures_is_no_number(name: str) -> None:
     async def activates(*_: object) -> np.ndarray:
         raise AssertionError("no text was written")
@@ -349,9 +358,13 @@ def test_a_side_has_its_own_density() -> None:
 
 @pytest.mark.parametrize(
     ("name", "lacking"),
-    [("detection", "--model"), ("generation", "--model"), ("embedding", "embedder"),
-     ("surprisal", "chat servers")],
-)  # fmt: skip
+    [
+        ("detection", "--model"),
+        ("generation", "--model"),
+        ("embedding", "embedder"),
+        ("surprisal", "chat servers"),
+    ],
+)
 def test_what_is_needed_is_said(name: str, lacking: str) -> None:
     with pytest.raises(InputError, match=lacking):
         alone(name, windows(), judge=LLM)
@@ -362,8 +375,9 @@ def test_the_table_says_what_chance_is() -> None:
     for name, scorer in SCORERS.items():
         assert scorer.title and scorer.help.endswith((".", "?")), name
         assert scorer.needs <= {"embedder", "model", "surprisal"} and scorer.judges <= {
-            LLM, "pattern"
-        }  # fmt: skip
+            LLM,
+            "pattern",
+        }
 
 
 def test_judged_windows_can_be_found_again() -> None:

@@ -143,8 +143,9 @@ def test_intruders_are_silent_and_met_once_among_neighbours_in_activation() -> N
     asked = questions(sampled, Tools())
     intruders = [q.shown[q.place][0].key for q in asked]
     assert len(set(intruders)) == len(intruders) == 30
-    ranked = sorted((e for e in sampled.positives if e.kind != "top"),
-                    key=lambda e: -max(e.activations))  # fmt: skip
+    ranked = sorted(
+        (e for e in sampled.positives if e.kind != "top"), key=lambda e: -max(e.activations)
+    )
     for q in asked:
         four = {e.key for i, (e, _) in enumerate(q.shown) if i != q.place}
         assert four == {e.key for e in ranked[4 * q.group : 4 * q.group + 4]}
@@ -230,10 +231,13 @@ def test_embedding_by_chance_is_what_the_order_says() -> None:
     """Half of the firing windows are nearer than any silent one, half level with all: 0.75."""
     odd = {e.text for e in windows().positives if e.sequence % 2}
     found = alone(
-        "embedding", windows(), "cats",
-        embed=lambda texts: np.array([[1.0, 0.0] if t in odd or t == "cats" else [0.6, 0.8]
-                                      for t in texts]),
-    )  # fmt: skip
+        "embedding",
+        windows(),
+        "cats",
+        embed=lambda texts: np.array(
+            [[1.0, 0.0] if t in odd or t == "cats" else [0.6, 0.8] for t in texts]
+        ),
+    )
     assert found.value.value == pytest.approx(0.75)
 
 

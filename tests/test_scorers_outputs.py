@@ -60,12 +60,27 @@ def test_generation_with_a_failed_call(bad: list[str]) -> None:
 
 
 def test_schemas_hold_only_what_servers_take_in_strict_mode() -> None:
-    known = {"type", "properties", "required", "additionalProperties", "items", "minItems",
-             "maxItems", "enum", "minimum", "maximum"}  # fmt: skip
+    known = {
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "minItems",
+        "maxItems",
+        "enum",
+        "minimum",
+        "maximum",
+    }
     seen: list[Body] = []
     for name in ("detection", "simulation", "intruder", "generation", "intervention"):
-        play(name, lambda b: seen.append(b) or "no", windows(n_random=30), activates=counts_cats,
-             steers=steers)  # fmt: skip
+        play(
+            name,
+            lambda b: seen.append(b) or "no",
+            windows(n_random=30),
+            activates=counts_cats,
+            steers=steers,
+        )
     for body in seen:
         schema = body["response_format"]["json_schema"]["schema"]
         (part,) = schema["properties"].values()
@@ -130,9 +145,15 @@ def test_intervention_leaves_out_what_missed_the_kl() -> None:
 # Without a language model ---------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("label", "value"),
-    [("fires on “cat”", 1.0), ("makes “cat” likelier", 1.0), ("cats", 1.0),
-     ("fires on “dog”", 0.0), ("Anything at all.", 0.5), ("fires on “fish”", 0.5)],
-)  # fmt: skip
+    [
+        ("fires on “cat”", 1.0),
+        ("makes “cat” likelier", 1.0),
+        ("cats", 1.0),
+        ("fires on “dog”", 0.0),
+        ("Anything at all.", 0.5),
+        ("fires on “fish”", 0.5),
+    ],
+)
 def test_intervention_by_patterns(label: str, value: float) -> None:
     """The word or what is promoted stands in the steered text; without a difference, one half."""
     found = alone("intervention", windows(), label, steers=steers)
@@ -166,5 +187,16 @@ def test_what_patterns_look_like_in_a_text() -> None:
     assert phrases("fires on words beginning with “do”", seen, dice) == [" dog"]
     assert phrases("fires on numbers", seen, dice) == []
     assert phrases("fires on “a”; sometimes on “b”", seen, dice) == [" a"]
-    assert pieces("It's 12 cats,\n\nno  more_ ") == ["It", "'", "s", " 12", " cats", ",", "\n\n",
-                                                     "no", "  more", "_", " "]  # fmt: skip
+    assert pieces("It's 12 cats,\n\nno  more_ ") == [
+        "It",
+        "'",
+        "s",
+        " 12",
+        " cats",
+        ",",
+        "\n\n",
+        "no",
+        "  more",
+        "_",
+        " ",
+    ]

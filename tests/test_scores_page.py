@@ -69,9 +69,11 @@ def traces(figure: Any) -> list[dict]:
 def test_a_series_is_one_explainer_scorer_and_judge(whole: Store) -> None:
     found = series_of(whole)
     assert [(s.by, s.scorer) for s in found] == [
-        ("other", "detection"), ("other", "simulation"),
-        ("pattern", "detection"), ("pattern", "simulation"),
-    ]  # fmt: skip
+        ("other", "detection"),
+        ("other", "simulation"),
+        ("pattern", "detection"),
+        ("pattern", "simulation"),
+    ]
     one = found[2]
     assert one.feature.tolist() == FEATURES and one.text[0] == "fires on 0"
     known = dict(zip(one.feature.tolist(), one.value.tolist(), strict=True))
@@ -132,9 +134,12 @@ def test_figures_hold_every_feature_and_no_markup(whole: Store) -> None:
     assert [trace["name"] for trace in nulls] == ["borrowed label", "token label"]
     texts = ["<script>alert(1)</script>"] * 2
     shown = charts.scatter(
-        np.array([1, 2]), texts, Axis("x", np.array([0.1, 0.2]), 0.5),
-        Axis("density", np.array([0.01, 0.1]), log=True), theme.DARK,
-    )  # fmt: skip
+        np.array([1, 2]),
+        texts,
+        Axis("x", np.array([0.1, 0.2]), 0.5),
+        Axis("density", np.array([0.01, 0.1]), log=True),
+        theme.DARK,
+    )
     assert (
         "<script" not in traces(shown)[0]["hovertext"][0]
         and "50" in shown.to_plotly_json()["layout"]["yaxis"]["ticktext"][-1]
@@ -185,9 +190,21 @@ def test_without_scores_those_of_other_dictionaries_are_a_click_away(
 def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     result = {
         "skipped": {"dense": 10},
-        "results": [{"explainer": "e", "scorer": "detection", "n": 50, "mean": 0.7, "low": 0.66,
-                     "high": 0.74, "failed": 2, "calls": 600, "tokens": 90_000, "cost": 0.05}],
-    }  # fmt: skip
+        "results": [
+            {
+                "explainer": "e",
+                "scorer": "detection",
+                "n": 50,
+                "mean": 0.7,
+                "low": 0.66,
+                "high": 0.74,
+                "failed": 2,
+                "calls": 600,
+                "tokens": 90_000,
+                "cost": 0.05,
+            }
+        ],
+    }
     job = Jobs(whole.path).create("score", {}, "x")
     done = type(job)(**{**vars(job), "state": "done", "result": result})
     ((line),) = tables.job(done)
@@ -201,8 +218,7 @@ def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
         "10 features (too few windows in which it is silent)"
     )
     means = {"e: detection": {"n": 7, "mean": None, "low": None, "high": None}}
-    so_far = {"means": means, "calls": 12, "cost": None,
-              "no_reply": {"timeout": 1, "lost": 2}}  # fmt: skip
+    so_far = {"means": means, "calls": 12, "cost": None, "no_reply": {"timeout": 1, "lost": 2}}
     write_json(job.folder / "so_far.json", so_far)
     said = telling.line(job)
     assert said == (
@@ -242,8 +258,9 @@ def test_words_are_held_against_decoders_and_chance() -> None:
     assert "ρ of the two cosines 1.00 [" in told
     few = alike.told(np.array([0.2, 0.3]), pairs[:2], known[:2], mixed[:2])
     assert "too few judgements: 2" in few and alike.of_decoders(Decoded(None, -1, 0.0)) == [
-        "different spaces", "–"
-    ]  # fmt: skip
+        "different spaces",
+        "–",
+    ]
 
 
 def test_features_said_to_be_the_same_stand_side_by_side(visit: Open, tmp_path: Path) -> None:
@@ -255,8 +272,9 @@ def test_features_said_to_be_the_same_stand_side_by_side(visit: Open, tmp_path: 
     assert test.selectbox(key="alike_by_abs").options == ["labels"]
     test.button(key="alike_match").click().run()
     assert [(one[0], one[2]) for one in cells(test, "alike_rows")] == [
-        ("1", "abs/1"), ("2", "abs/2")
-    ]  # fmt: skip
+        ("1", "abs/1"),
+        ("2", "abs/2"),
+    ]
     assert "the 2 most alike of 2 features with words" in words(test)
 
 

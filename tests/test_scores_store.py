@@ -17,10 +17,19 @@ from tests.stores import make_store
 FEATURE = FeatureId("resid", 4)
 ESTIMATE = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50, "n_documents": 40, "note": ""}
 ITEMS = [
-    {"sequence": i, "start": 3, "document": i, "kind": "top", "truth": 1.0, "answer": i % 2,
-     "probability": None, "failed": "" if i else "refusal", "weight": 2.5}
+    {
+        "sequence": i,
+        "start": 3,
+        "document": i,
+        "kind": "top",
+        "truth": 1.0,
+        "answer": i % 2,
+        "probability": None,
+        "failed": "" if i else "refusal",
+        "weight": 2.5,
+    }
     for i in range(3)
-]  # fmt: skip
+]
 
 
 def said(text: str = "dogs", feature: FeatureId = FEATURE, **changes) -> NewExplanation:
@@ -29,11 +38,20 @@ def said(text: str = "dogs", feature: FeatureId = FEATURE, **changes) -> NewExpl
 
 def scored(explanation: int, value: float | None = 0.8, **changes) -> NewScore:
     row = NewScore(
-        explanation, FEATURE, "detection", "balanced accuracy", "pattern",
-        ESTIMATE | {"value": value}, {"hard": ESTIMATE | {"value": 0.6}},
+        explanation,
+        FEATURE,
+        "detection",
+        "balanced accuracy",
+        "pattern",
+        ESTIMATE | {"value": value},
+        {"hard": ESTIMATE | {"value": 0.6}},
         {"borrowed": ESTIMATE | {"value": 0.5, "label": "cats", "lender": 9, "failed": 0}},
-        ITEMS, 1, {"seed": 0}, "tiny-0001", "score-1",
-    )  # fmt: skip
+        ITEMS,
+        1,
+        {"seed": 0},
+        "tiny-0001",
+        "score-1",
+    )
     return replace(row, **changes)
 
 
@@ -61,8 +79,10 @@ def test_the_newest_of_a_judge_is_in_force(catalog: Catalog) -> None:
     score(catalog, [scored(number, None, scorer="fuzzing"), scored(number, 0.9)])
     found = catalog.snapshot().scores.of(FEATURE)
     assert {(s.scorer, s.judge): s.value for s in found} == {
-        ("detection", "pattern"): 0.9, ("detection", "m"): 0.7, ("fuzzing", "pattern"): None,
-    }  # fmt: skip
+        ("detection", "pattern"): 0.9,
+        ("detection", "m"): 0.7,
+        ("fuzzing", "pattern"): None,
+    }
     assert catalog.snapshot().scores.of(FeatureId("resid", 5)) == []
 
 

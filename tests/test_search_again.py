@@ -30,14 +30,17 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "examples": {
         **PLAIN,
         "examples": {
-            "texts": ["dog sat", "dog ran"], "dictionaries": ["top"], "m": 2, "penalty": 0.1
+            "texts": ["dog sat", "dog ran"],
+            "dictionaries": ["top"],
+            "m": 2,
+            "penalty": 0.1,
         },
     },
     "contrast": {
         **PLAIN,
         "contrast": {"dictionary": "top", "m": 2, "toward": ["dog"], "away from": ["the cat"]},
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +58,15 @@ def engine(store: Store) -> Iterator[LocalEngine]:
 def kept(request: pytest.FixtureRequest, store: Store, engine: LocalEngine) -> Experiment:
     kind, (file,) = request.param, store.harvests()
     found = ANSWERS[kind](engine, file, REQUESTS[kind])
-    name = keep(store, kind, engine, harvest=file.record.id, dictionaries={"top"},
-                request=REQUESTS[kind], result=found)  # fmt: skip
+    name = keep(
+        store,
+        kind,
+        engine,
+        harvest=file.record.id,
+        dictionaries={"top"},
+        request=REQUESTS[kind],
+        result=found,
+    )
     return Experiments(store.catalog).open(name)
 
 
@@ -89,8 +99,15 @@ def test_a_judge_is_not_asked_again(store: Store, engine: LocalEngine) -> None:
     first["values"] = {**first["values"], "judge": 1.5}
     found["judge"] = {"texts": 1, "failed": {}}
     request = {**REQUESTS["sweep"], "judge": {"model": "m", "concept": "dogs"}}
-    name = keep(store, "sweep", engine, harvest=file.record.id, dictionaries={"top"},
-                request=request, result=found)  # fmt: skip
+    name = keep(
+        store,
+        "sweep",
+        engine,
+        harvest=file.record.id,
+        dictionaries={"top"},
+        request=request,
+        result=found,
+    )
     judged = Experiments(store.catalog).open(name)
     assert verdict(judged, engine, store)[0]
     assert "dogs" not in as_python(judged, {}, Path("s"))

@@ -160,21 +160,43 @@ def test_a_model_whose_later_blocks_read_more_than_the_stream_runs_as_a_whole(
 
 
 FINE = SelfCheck(
-    n_documents=50, n_pieces=50, n_tokens=6000, explained_variance=0.9, l0=32.0, dead_share=0.1,
-    dead_bound=0.0005, largest=3.0, ce_clean=2.0, ce_unigram=6.0, ce_spliced=2.1, ce_zero=9.0,
-    ce_mean=7.0, delta_ce=0.1, delta_ce_margin=0.01, delta_ce_pieces=50, recovery_zero=0.99,
-    recovery_mean=0.98, published_l0=32.0, published_explained_variance=0.9,
-)  # fmt: skip
+    n_documents=50,
+    n_pieces=50,
+    n_tokens=6000,
+    explained_variance=0.9,
+    l0=32.0,
+    dead_share=0.1,
+    dead_bound=0.0005,
+    largest=3.0,
+    ce_clean=2.0,
+    ce_unigram=6.0,
+    ce_spliced=2.1,
+    ce_zero=9.0,
+    ce_mean=7.0,
+    delta_ce=0.1,
+    delta_ce_margin=0.01,
+    delta_ce_pieces=50,
+    recovery_zero=0.99,
+    recovery_mean=0.98,
+    published_l0=32.0,
+    published_explained_variance=0.9,
+)
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    ({"recovery_mean": -0.4}, "harms the model more than the mean activation in its place does"),
-    ({"ce_clean": 5.6}, "These texts mean nothing to this model"),
-    ({"n_documents": 5}, "Measured on 50 pieces of only 5 documents"),
-    ({"explained_variance": -1e75}, "It explains -1.0e+75 of the variance"),
-    ({"delta_ce": 3.0, "ce_spliced": 5.0}, "costs the model 3.00 nats per token"),
-    ({"l0": 80.0}, "80.0 features fire per token where 32.0 were published"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"recovery_mean": -0.4},
+            "harms the model more than the mean activation in its place does",
+        ),
+        ({"ce_clean": 5.6}, "These texts mean nothing to this model"),
+        ({"n_documents": 5}, "Measured on 50 pieces of only 5 documents"),
+        ({"explained_variance": -1e75}, "It explains -1.0e+75 of the variance"),
+        ({"delta_ce": 3.0, "ce_spliced": 5.0}, "costs the model 3.00 nats per token"),
+        ({"l0": 80.0}, "80.0 features fire per token where 32.0 were published"),
+    ],
+)
 def test_what_makes_no_sense_is_said(change: dict, said: str) -> None:
     assert words(FINE) == []
     [sentence] = words(replace(FINE, **change))
@@ -182,10 +204,21 @@ def test_what_makes_no_sense_is_said(change: dict, said: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("name", [
-    "explained_variance", "l0", "ce_clean", "ce_unigram", "ce_spliced", "delta_ce",
-    "recovery_mean", "ce_mean", "ce_zero", "largest",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "explained_variance",
+        "l0",
+        "ce_clean",
+        "ce_unigram",
+        "ce_spliced",
+        "delta_ce",
+        "recovery_mean",
+        "ce_mean",
+        "ce_zero",
+        "largest",
+    ],
+)
 def test_no_number_that_is_not_finite_passes_as_healthy(name: str, bad: float) -> None:
     broken = replace(FINE, **{name: bad})
     assert name in words(broken)[0] and "Not a finite number" in words(broken)[0]

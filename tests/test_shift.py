@@ -146,9 +146,13 @@ def test_texts_are_read_as_they_were_written() -> None:
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("no tab", "t, line 1 has no text or no label"), ('{"text": 3}', "t, line 1 is not like"),
-     ("{", "t, line 1 is not JSON"), ('{"text": "a"}', "no text or no label")],
-)  # fmt: skip
+    [
+        ("no tab", "t, line 1 has no text or no label"),
+        ('{"text": 3}', "t, line 1 is not like"),
+        ("{", "t, line 1 is not JSON"),
+        ('{"text": "a"}', "no text or no label"),
+    ],
+)
 def test_lines_that_will_not_do(line: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         parse(line, "t")

@@ -105,7 +105,7 @@ def marked(test: AppTest, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("train", "words"),
     [("he\tthe cat", "two labels apart"), ("the cat", "no text or no label")],
-)  # fmt: skip
+)
 def test_texts_that_will_not_do_are_a_sentence(visit: Open, train: str, words: str) -> None:
     test = visit(session.SHIFT)
     test.text_area(key="shift_train").set_value(train)

@@ -32,7 +32,7 @@ from tests.harvests import (
     harvest_on_disk,
     published,
     small_steps,
-)  # fmt: skip
+)
 from tests.models import shared, tiny, token_batch
 
 TRAINED = ("top", "abs", "relu", "seq")
@@ -183,10 +183,14 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalEngine, Harve
     folder = tmp_path_factory.mktemp("on-disk")
     harvest_on_disk(folder, tokens=400)
     request = Request(
-        str(folder / "model"), [f"resid={folder / 'resid'}"], [str(folder / "text.txt")],
-        folder / "store", HarvestPlan(tokens=400, context_size=32, window=8), CPU,
+        str(folder / "model"),
+        [f"resid={folder / 'resid'}"],
+        [str(folder / "text.txt")],
+        folder / "store",
+        HarvestPlan(tokens=400, context_size=32, window=8),
+        CPU,
         nulls=("random", "shuffled"),
-    )  # fmt: skip
+    )
     harvest = Harvest(request)
     assert list(harvest.run()) and harvest.outcome == "published"
     kept = Store(folder / "store")

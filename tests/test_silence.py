@@ -42,8 +42,10 @@ def test_hard_windows_hold_a_token_of_the_peaks_and_show_it(file: HarvestFile) -
 
 
 def test_too_few_silent_windows_in_either_split_are_too_few(file: HarvestFile) -> None:
-    windows = [PoolWindow(0, 8 * i, 8, "explain" if i % 2 else "score", 0, 8 * i)
-               for i in range(2 * silence.ENOUGH)]  # fmt: skip
+    windows = [
+        PoolWindow(0, 8 * i, 8, "explain" if i % 2 else "score", 0, 8 * i)
+        for i in range(2 * silence.ENOUGH)
+    ]
     empty = np.array([], dtype=int)
     one = Pool(8 * len(windows), empty, empty, empty.astype(float), 1, windows)
     assert not silence.windows(one, 0, file.sequences, np.array([0])).too_few()

@@ -26,9 +26,12 @@ def rows(windows: list[int]) -> dict[str, np.ndarray]:
 
 
 @given(
-    st.lists(st.sampled_from(ORDER.tolist()), max_size=60), st.integers(1, 40),
-    st.integers(1, 4), st.integers(1, 20), st.randoms(),
-)  # fmt: skip
+    st.lists(st.sampled_from(ORDER.tolist()), max_size=60),
+    st.integers(1, 40),
+    st.integers(1, 4),
+    st.integers(1, 20),
+    st.randoms(),
+)
 def test_the_windows_kept_are_the_first_that_fit_whatever_the_order(
     windows: list[int], triples: int, least: int, slack: int, dice
 ) -> None:

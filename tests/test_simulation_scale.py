@@ -30,10 +30,13 @@ def reply(numbers: Sequence[int], written: Callable[[int], Tokens]) -> Said:
     """A reply whose numbers are tokens as `written` has them, commas between."""
     content = [x for n in numbers for x in (*written(n), (",", {",": 0.0}))]
     listed = [
-        {"token": t, "logprob": top[t],
-         "top_logprobs": [{"token": word, "logprob": p} for word, p in top.items()]}
+        {
+            "token": t,
+            "logprob": top[t],
+            "top_logprobs": [{"token": word, "logprob": p} for word, p in top.items()],
+        }
         for t, top in content
-    ]  # fmt: skip
+    ]
     return Said(json.dumps({"activations": list(numbers)}), logprobs=listed)
 
 
@@ -48,9 +51,11 @@ def one_token(n: int) -> Tokens:
 
 def two_tokens(n: int) -> Tokens:
     """Ten is written as 1 and 0, as by the tokenizers of Llama 2, Gemma and SmolLM."""
-    return [("1", {"1": math.log(0.9), "0": math.log(0.1)}), ("0", {"0": 0.0})] if n == 10 else [
-        (str(n), unsure(n))
-    ]  # fmt: skip
+    return (
+        [("1", {"1": math.log(0.9), "0": math.log(0.1)}), ("0", {"0": 0.0})]
+        if n == 10
+        else [(str(n), unsure(n))]
+    )
 
 
 def values(found: Any) -> set[float]:
@@ -150,6 +155,10 @@ def test_the_scale_is_of_the_run_and_outlives_its_process(tmp_path) -> None:
 @pytest.mark.parametrize("scale", [EXPECTED, NUMBERS])
 def test_values_are_proportional_within_a_run(scale) -> None:
     """What is said of a cat is one value in all windows, on either scale."""
-    found = play("simulation", lambda b: reply([9 * (t == CAT) for t in items(b)], one_token),
-                 replace(windows(), hard=()), scale=SimulationScale(scale))  # fmt: skip
+    found = play(
+        "simulation",
+        lambda b: reply([9 * (t == CAT) for t in items(b)], one_token),
+        replace(windows(), hard=()),
+        scale=SimulationScale(scale),
+    )
     assert len(values(found)) == 2 and np.isfinite(list(values(found))).all()

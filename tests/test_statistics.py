@@ -173,8 +173,9 @@ def test_rates_by_hand() -> None:
     assert precise.value == pytest.approx(0.01 * 0.8 / (0.01 * 0.8 + 0.99 * 0.3))
     assert precise.low is not None and precise.high is not None
     assert precise.low < precise.value < precise.high < 0.06
-    none = statistics.precision(Answers.of([False] * 20, range(20)), Answers.of([True] * 20,
-                                range(20)), 0.1)  # fmt: skip
+    none = statistics.precision(
+        Answers.of([False] * 20, range(20)), Answers.of([True] * 20, range(20)), 0.1
+    )
     assert none.value is None and "called none" in none.note
 
 

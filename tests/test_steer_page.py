@@ -122,15 +122,29 @@ def test_a_kept_contrast_opens_on_its_own_tab(visit: Open, store: Path) -> None:
         "contrast": {"dictionary": "relu", "m": 1, **{name: [PROMPT] for name in names}}
     }
     vector = [1.0] * 16
-    result = {"hook": "blocks.1.hook_resid_post", "vector": vector, "features": [["relu/3", 0.5]],
-              "cosine": 0.5, "cosine_all": 0.6, "n": [1, 1], "length": 1.0, "norm": 2.0,
-              "notes": ["a note of its own"]}  # fmt: skip
+    result = {
+        "hook": "blocks.1.hook_resid_post",
+        "vector": vector,
+        "features": [["relu/3", 0.5]],
+        "cosine": 0.5,
+        "cosine_all": 0.6,
+        "n": [1, 1],
+        "length": 1.0,
+        "norm": 2.0,
+        "notes": ["a note of its own"],
+    }
     (file,) = Store(store).harvests()
     hashes = {"relu": file.dictionaries["relu"].weights_hash}
     name = Experiments(Store(store).catalog).keep(
-        "contrast", harvest=file.record.id, model="m", model_hash=file.record.model_hash,
-        dictionaries=hashes, request=request, result=result, versions={},
-    )  # fmt: skip
+        "contrast",
+        harvest=file.record.id,
+        model="m",
+        model_hash=file.record.model_hash,
+        dictionaries=hashes,
+        request=request,
+        result=result,
+        versions={},
+    )
     test = visit(experiment=name)
     assert test.query_params["more"] == "contrast direction"
     assert "a note of its own" in " ".join(one.value for one in test.markdown)

@@ -102,8 +102,12 @@ def test_a_tail_is_what_is_new() -> None:
 
 def test_stop_stops_the_computation_and_keeps_what_can_be_done_again(engine: LocalEngine) -> None:
     kept = []
-    one = run.Run(engine, Setting((EDIT,), PROMPT, replace(SHORT, max_new=20)), Queue().join(),
-                  lambda r: kept.append(r.story.n) or "id")  # fmt: skip
+    one = run.Run(
+        engine,
+        Setting((EDIT,), PROMPT, replace(SHORT, max_new=20)),
+        Queue().join(),
+        lambda r: kept.append(r.story.n) or "id",
+    )
     take = one.story.take
 
     def at_the_third(record, counts) -> None:

@@ -49,9 +49,14 @@ def test_each_gets_their_own_text_and_it_is_kept_as_theirs(
 
     def kept(run: runs.Run) -> str:
         return keep(
-            store, "steer", engine, harvest="h", dictionaries=["relu"],
-            request=run.asked.to_json(), result=run.story.data,
-        )  # fmt: skip
+            store,
+            "steer",
+            engine,
+            harvest="h",
+            dictionaries=["relu"],
+            request=run.asked.to_json(),
+            result=run.story.data,
+        )
 
     alone = [finished(runs.begin(engine, setting(i), lambda _: "")) for i in range(VISITORS)]
     assert len({str(texts["steered"]) for texts in alone}) > VISITORS // 2

@@ -90,11 +90,14 @@ def test_a_model_that_thinks_has_room_for_it(tmp_path: Path) -> None:
     assert {body["max_tokens"] for body in server.bodies} == {plain + 500}
 
 
-@pytest.mark.parametrize("reply", [
-    '{"concept": 3, "instruction": 1, "fluency": 1}',
-    '{"concept": 1, "instruction": 1}',
-    "2 2 2",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"concept": 3, "instruction": 1, "fluency": 1}',
+        '{"concept": 1, "instruction": 1}',
+        "2 2 2",
+    ],
+)
 def test_what_is_no_rating_is_a_failure_and_no_number(tmp_path: Path, reply: str) -> None:
     def rule(body: Body) -> str:
         return reply if " 0 0" in asked(body) else by_strength(body)
@@ -137,11 +140,17 @@ def rated(values: dict[tuple[float, int], float], prompts: int, seeds: int = 2) 
         return values.get((strength, one.prompt if prompts > 1 else one.seed), 0.0)
 
     doses = tuple(
-        Dose(s, tuple(
-            Heard(h.prompt, h.seed, h.text, 4, {"judge": score(h, s)})
-            for p in range(prompts) for i in range(seeds) for h in [heard(s, p, i)]
-        )) for s in (-1.0, *STRENGTHS)
-    )  # fmt: skip
+        Dose(
+            s,
+            tuple(
+                Heard(h.prompt, h.seed, h.text, 4, {"judge": score(h, s)})
+                for p in range(prompts)
+                for i in range(seeds)
+                for h in [heard(s, p, i)]
+            ),
+        )
+        for s in (-1.0, *STRENGTHS)
+    )
     return Outcome(doses[0], doses[1:], {}, neutral=0.0)
 
 

@@ -237,10 +237,11 @@ def test_a_dictionary_or_harvest_that_is_unknown(store: Store) -> None:
 
 def test_the_newest_harvest_that_has_the_dictionary_answers(store: Store) -> None:
     rewritten(
-        store, "newer",
+        store,
+        "newer",
         "UPDATE harvest SET id = 'newer', finished = '2027-01-01'; "
         "DELETE FROM dictionary WHERE dictionary = 'abs'",
-    )  # fmt: skip
+    )
     assert store.harvest().record.id == "newer"
     assert store.find(FeatureId("resid", 1)).record.id == "newer"
     assert store.find(FeatureId("abs", 1)).record.id == "tiny-0001"
@@ -266,8 +267,14 @@ def test_the_table_filters_sorts_and_pages(store: Store) -> None:
     file = store.harvest()
     every = file.feature_table("resid")
     assert every.column("feature").to_pylist() == list(range(D_SAE))
-    strong = file.feature_table("resid", between={"n_active": (50, 60)}, order="n_active",
-                                descending=True, limit=4, offset=1)  # fmt: skip
+    strong = file.feature_table(
+        "resid",
+        between={"n_active": (50, 60)},
+        order="n_active",
+        descending=True,
+        limit=4,
+        offset=1,
+    )
     assert strong.column("n_active").to_pylist() == [59, 58, 57, 56]
     last = file.feature_table("resid", order="max_act", descending=True)
     assert last.column("feature").to_pylist()[-1] == DEAD  # absent values sort last

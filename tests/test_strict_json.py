@@ -52,7 +52,7 @@ def test_every_finite_value_is_written_strictly_and_read_back(
     ("content", "reason"),
     [
         ('{"a": NaN}', "NaN is not a number in JSON"),
-        ('[1, -Infinity]', "-Infinity is not a number in JSON"),
+        ("[1, -Infinity]", "-Infinity is not a number in JSON"),
         ('{"a": 1e999}', "the number 1e999 is too large"),
         ('{"a": 1, "b": {"k": 1, "k": 2}}', "the key 'k' occurs twice"),
         ("[" + "9" * 5000 + "]", "integer string conversion"),
@@ -63,7 +63,7 @@ def test_every_finite_value_is_written_strictly_and_read_back(
         (b"\xff\xfe{", "it is not UTF-8 (line 1)"),
         (b'{"a":\n"\xff"}', "it is not UTF-8 (line 2)"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_strict_json_is_refused_with_its_reason(
     content: str | bytes, reason: str
 ) -> None:
@@ -102,6 +102,8 @@ def test_a_commands_json_has_null_for_what_is_no_number(
 ) -> None:
     print_json({"name": "é", "ev": math.nan, "rows": [1.0, math.inf]})
     assert json.loads(capsys.readouterr().out, parse_constant=refuse) == {
-        "name": "é", "ev": None, "rows": [1.0, None],
+        "name": "é",
+        "ev": None,
+        "rows": [1.0, None],
         "not_finite": {"ev": "NaN", "rows[1]": "Infinity"},
-    }  # fmt: skip
+    }

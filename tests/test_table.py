@@ -33,8 +33,10 @@ def test_every_column_sorts_and_what_is_missing_comes_last(stored, column, desce
     file, said = stored
     wanted = Wanted(order=column, descending=descending)
     values = file.feature_table("resid").column(column).to_pylist()
-    known = sorted((i for i in range(D_SAE) if values[i] is not None),
-                   key=lambda i: ((-1 if descending else 1) * values[i], i))  # fmt: skip
+    known = sorted(
+        (i for i in range(D_SAE) if values[i] is not None),
+        key=lambda i: ((-1 if descending else 1) * values[i], i),
+    )
     missing = [i for i in range(D_SAE) if values[i] is None]
     assert ordering(file, "resid", wanted, said).tolist() == known + missing
 
@@ -61,10 +63,17 @@ def test_an_explanation_stands_where_nobody_gave_a_label(tmp_path: Path) -> None
     store = make_store(tmp_path / "store")
     texts = [(1, "old words"), (4, "not shown"), (1, "zoo"), (7, "abc")]
     lines = [
-        {"dictionary": "resid", "feature": feature, "text": text, "explainer": "", "model": "",
-         "author": "model", "provenance": "{}"}
+        {
+            "dictionary": "resid",
+            "feature": feature,
+            "text": text,
+            "explainer": "",
+            "model": "",
+            "author": "model",
+            "provenance": "{}",
+        }
         for feature, text in texts
-    ]  # fmt: skip
+    ]
     take_in(store.catalog, checked("explanations", lines, "rows"))
     store.catalog.annotate(FeatureId("resid", 4), "label", "Park")
     file, said = store.harvest(), store.catalog.snapshot()

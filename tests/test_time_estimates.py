@@ -64,9 +64,13 @@ def test_a_sweep_takes_the_foretold_passes(engine: LocalEngine) -> None:
     start = plain(engine.lm, PROMPT, bos=True)
     feature = FeatureId("relu", 3)
     ask = Ask(
-        (Edit("add", (feature,), 1.0),), (0.0, 1.0, 2.0), (start,), seeds=(0, 1),
-        sampling=Sampling(max_new=8), concept=feature,
-    )  # fmt: skip
+        (Edit("add", (feature,), 1.0),),
+        (0.0, 1.0, 2.0),
+        (start,),
+        seeds=(0, 1),
+        sampling=Sampling(max_new=8),
+        concept=feature,
+    )
     with counted_tokens(engine.lm) as passes:
         sweep(engine.lm, engine.dictionaries, ask)
     assert_foretold(run_work.count_sweep(2 * 4, len(start.tokens), 8, 1), passes)
@@ -154,9 +158,14 @@ def test_a_slow_model_is_measured_on_a_short_text(
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(30, "30\u202fs"), (89, "89\u202fs"), (120, "2.0\u202fmin"), (5400, "1.5\u202fh"),
-     (7 * 86400, "7.0\u202fdays")],
-)  # fmt: skip
+    [
+        (30, "30\u202fs"),
+        (89, "89\u202fs"),
+        (120, "2.0\u202fmin"),
+        (5400, "1.5\u202fh"),
+        (7 * 86400, "7.0\u202fdays"),
+    ],
+)
 def test_durations_are_said_in_their_unit(seconds: float, said: str) -> None:
     assert describe_duration(seconds) == said
 

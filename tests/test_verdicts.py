@@ -22,9 +22,11 @@ ALL = (-1.0, 1.0)
 
 @settings(max_examples=40, deadline=None)
 @given(
-    mean=st.floats(-0.2, 0.2), spread=st.floats(0.001, 0.4), n=st.integers(0, 200),
+    mean=st.floats(-0.2, 0.2),
+    spread=st.floats(0.001, 0.4),
+    n=st.integers(0, 200),
     seed=st.integers(0, 9),
-)  # fmt: skip
+)
 def test_at_chance_means_that_the_interval_excludes_every_difference_that_matters(
     mean: float, spread: float, n: int, seed: int
 ) -> None:
@@ -109,8 +111,16 @@ def test_pages_say_the_verdict_and_the_share_of_yes(judged: Store) -> None:
 
 def test_lines_of_jobs_say_them_too() -> None:
     verdict = judge_difference(np.zeros(100), ALL).to_json()
-    one = {"explainer": "e", "scorer": "detection", "n": 50, "mean": 0.5, "low": 0.45,
-           "high": 0.55, "yes": {"n": 50, "mean": 0.93}, "verdict": verdict}  # fmt: skip
+    one = {
+        "explainer": "e",
+        "scorer": "detection",
+        "n": 50,
+        "mean": 0.5,
+        "low": 0.45,
+        "high": 0.55,
+        "yes": {"n": 50, "mean": 0.93},
+        "verdict": verdict,
+    }
     said = telling.said(one)
     assert "says yes to 93" in said and "At chance" in said and not said.endswith(".")
     assert "says yes" not in telling.said(one | {"yes": None, "verdict": None})

@@ -20,9 +20,10 @@ def byte_level() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=320, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=320,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=["<|endoftext|>"],
-    )  # fmt: skip
+    )
     core.train_from_iterator(TEXTS, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>")
 

@@ -20,17 +20,23 @@ def scatter(points: Sequence[tuple[str, float, float]], colours: Palette) -> go.
     x, y = [p for _, p, _ in points], [m for _, _, m in points]
     ends = [min([*x, *y, 0.0]), max([*x, *y, 0.0])]
     figure.add_scatter(
-        x=ends, y=ends, mode="lines", hoverinfo="skip",
+        x=ends,
+        y=ends,
+        mode="lines",
+        hoverinfo="skip",
         line={"color": colours.border, "width": 1},
-    )  # fmt: skip
+    )
     figure.add_scatter(
-        x=x, y=y, mode="markers", marker={"color": colours.accent, "size": 7, "opacity": 0.7},
+        x=x,
+        y=y,
+        mode="markers",
+        marker={"color": colours.accent, "size": 7, "opacity": 0.7},
         hovertext=[
             f"{html.escape(name)}<br>predicted {signed(p, 3)}, measured {signed(m, 3)}"
             for name, p, m in points
         ],
         hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.update_layout(template=template(colours), height=HEIGHT_PX)
     figure.update_xaxes(
         title_text="predicted effect, nats", showgrid=True, gridcolor=colours.border
@@ -43,18 +49,27 @@ def null(effect: float, controls: Sequence[float], colours: Palette) -> go.Figur
     """Each control's effect as a tick, and the effect itself."""
     figure = go.Figure()
     figure.add_scatter(
-        x=list(controls), y=np.zeros(len(controls)).tolist(), mode="markers",
+        x=list(controls),
+        y=np.zeros(len(controls)).tolist(),
+        mode="markers",
         marker={"symbol": "line-ns-open", "size": 16, "color": colours.muted},
         hovertext=[f"control {signed(v, 3)}" for v in controls],
         hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.add_scatter(
-        x=[effect], y=[0], mode="markers+text", text=[measure(effect)], textposition="top center",
-        marker={"size": 11, "color": colours.accent}, textfont={"color": colours.text},
-        hovertext=[f"these parts {signed(effect, 3)}"], hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+        x=[effect],
+        y=[0],
+        mode="markers+text",
+        text=[measure(effect)],
+        textposition="top center",
+        marker={"size": 11, "color": colours.accent},
+        textfont={"color": colours.text},
+        hovertext=[f"these parts {signed(effect, 3)}"],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
     figure.update_layout(template=template(colours), height=NULL_PX)
-    figure.update_xaxes(title_text="mean effect on the target, nats", zeroline=True,
-                        zerolinecolor=colours.border)  # fmt: skip
+    figure.update_xaxes(
+        title_text="mean effect on the target, nats", zeroline=True, zerolinecolor=colours.border
+    )
     figure.update_yaxes(visible=False, range=[-0.6, 1])
     return figure

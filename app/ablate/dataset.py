@@ -30,10 +30,16 @@ def controls(place: Place) -> dict[str, Any]:
     """How many matched sets, and the seed."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         wanted = st.number_input(
-            "Matched controls", 0, MOST_CONTROLS, CONTROLS, 10, key=key("controls"), width=150,
+            "Matched controls",
+            0,
+            MOST_CONTROLS,
+            CONTROLS,
+            10,
+            key=key("controls"),
+            width=150,
             help="Sets of random active features of the same dictionaries, alike in tokens and in "
             "‖Δh‖ on these prompts; 30 or more make a null. Only where every part is a feature.",
-        )  # fmt: skip
+        )
         seed = st.number_input("Seed", 0, 10_000, 0, key=key("seed"), width=110)
     return {"controls": wanted, "seed": seed}
 
@@ -42,8 +48,12 @@ def begin(place: Place, given: dict[str, Any]) -> None:
     """Start the job, unless the same one is at work."""
     require_costly_work_allowed()
     asked = Asked(
-        cases(place), parts(), check_how(value("how")), given["seed"], given["controls"],
-    ).check()  # fmt: skip
+        cases(place),
+        parts(),
+        check_how(value("how")),
+        given["seed"],
+        given["controls"],
+    ).check()
     named = ", ".join(map(str, asked.parts[:3])) + (" …" if len(asked.parts) > 3 else "")
     what = f"{named} on {plural(len(asked.cases), 'prompt')}"
     given = ablating.arguments(place.file.record.id, asked.to_json())
@@ -140,9 +150,11 @@ def null(result: Mapping[str, Any]) -> None:
     st.subheader("Beside matched features", anchor=False)
     effect = result["effect"]["value"]
     st.plotly_chart(
-        chart.null(effect, found["effects"], theme.palette(st.context.theme.type)), theme=None,
-        key="ablate_null", config={"displaylogo": False, "displayModeBar": False},
-    )  # fmt: skip
+        chart.null(effect, found["effects"], theme.palette(st.context.theme.type)),
+        theme=None,
+        key="ablate_null",
+        config={"displaylogo": False, "displayModeBar": False},
+    )
     st.caption(
         session.literal(
             f"{found['note']}. 95 % of them move the target by less than "
@@ -157,14 +169,23 @@ def by_label(result: Mapping[str, Any]) -> None:
     if not result["by_label"]:
         return
     st.subheader("By label", anchor=False)
-    heads = [("label", ""), ("n", "number"), ("clean", "number"), ("change", "number"),
-             ("95 %", "number"), ("share gone", "number"), ("95 %", "number")]  # fmt: skip
+    heads = [
+        ("label", ""),
+        ("n", "number"),
+        ("clean", "number"),
+        ("change", "number"),
+        ("95 %", "number"),
+        ("share gone", "number"),
+        ("95 %", "number"),
+    ]
     rows = [
         [
-            one["label"] or "(none)", count(one["effect"]["n"]), measure(one["clean"]["value"]),
+            one["label"] or "(none)",
+            count(one["effect"]["n"]),
+            measure(one["clean"]["value"]),
             *estimate(one["effect"], sign=True),
             *(shares(one["removed"]) if one["removed"] else [ABSENT, ABSENT]),
         ]
         for one in result["by_label"]
-    ]  # fmt: skip
+    ]
     grid("ablate_labels", heads, rows)

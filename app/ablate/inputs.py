@@ -43,9 +43,14 @@ def source(place: Place) -> None:
     if value("source") not in names:
         put(source="prompts")
     st.segmented_control(
-        "Prompts from", names, key=key("source"), required=True, on_change=keep,
-        format_func=SOURCES.__getitem__, label_visibility="collapsed",
-    )  # fmt: skip
+        "Prompts from",
+        names,
+        key=key("source"),
+        required=True,
+        on_change=keep,
+        format_func=SOURCES.__getitem__,
+        label_visibility="collapsed",
+    )
     {"prompts": typed, "task": task, "contexts": contexts, "file": file}[value("source")](place)
 
 
@@ -55,29 +60,46 @@ def typed(place: Place) -> None:
     columns = st.columns(2 if pair else 1, gap="small")
     with columns[0]:
         st.text_area(
-            "Prompts", key=key("prompts"), height=104 if not pair else 128, on_change=keep,
-            placeholder="One prompt a line; \\n for a line break", label_visibility="collapsed",
-        )  # fmt: skip
+            "Prompts",
+            key=key("prompts"),
+            height=104 if not pair else 128,
+            on_change=keep,
+            placeholder="One prompt a line; \\n for a line break",
+            label_visibility="collapsed",
+        )
     if pair:
         with columns[1]:
             st.text_area(
-                "Patch from", key=key("pairs"), height=128, on_change=keep,
-                placeholder="Its partner, as many tokens long", label_visibility="collapsed",
-            )  # fmt: skip
+                "Patch from",
+                key=key("pairs"),
+                height=128,
+                on_change=keep,
+                placeholder="Its partner, as many tokens long",
+                label_visibility="collapsed",
+            )
     with st.container(horizontal=True, gap="small"):
         for name, hint in (("answer", "the model's likeliest"), ("wrong", "none: log probability")):
             st.text_input(
-                name, key=key(name), on_change=keep, placeholder=hint,
+                name,
+                key=key(name),
+                on_change=keep,
+                placeholder=hint,
                 help="One token behind the prompt, its space included. With both empty a line may "
                 "carry its own: `prompt | answer | wrong`.",
-            )  # fmt: skip
+            )
 
 
 def task(place: Place) -> None:
     """A task of the demo's corpus, on templates that the model was not trained on."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        st.selectbox("Task", list(TASKS), key=key("task"), on_change=keep, width=200,
-                     format_func=lambda name: name.replace("_", " "))  # fmt: skip
+        st.selectbox(
+            "Task",
+            list(TASKS),
+            key=key("task"),
+            on_change=keep,
+            width=200,
+            format_func=lambda name: name.replace("_", " "),
+        )
         number("Prompts", "prompts_n", MOST)
         number("Seed", "task_seed", 10_000, low=0)
     st.caption("From held-out templates, each with a right and a tempting answer.")
@@ -86,8 +108,13 @@ def task(place: Place) -> None:
 def contexts(place: Place) -> None:
     """Stored contexts of a feature."""
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
-        st.text_input("Of feature", key=key("of"), on_change=keep, width=220,
-                      placeholder="the first one chosen")  # fmt: skip
+        st.text_input(
+            "Of feature",
+            key=key("of"),
+            on_change=keep,
+            width=220,
+            placeholder="the first one chosen",
+        )
         number("Contexts", "contexts_n", AT_ONCE)
     st.caption("The strongest, one a document. The target is the token after the peak.")
 
@@ -99,8 +126,9 @@ def file(place: Place) -> None:
         st.markdown(f"{plural(len(held[1]), 'prompt')} of {session.literal(held[0])}")
         st.button("Choose another", type="tertiary", on_click=drop)
         return
-    st.file_uploader("Prompts", type=["jsonl"], key=key("upload"), on_change=upload,
-                     label_visibility="collapsed")  # fmt: skip
+    st.file_uploader(
+        "Prompts", type=["jsonl"], key=key("upload"), on_change=upload, label_visibility="collapsed"
+    )
     st.caption("An object a line: prompt, answer, wrong, and if you like pair and label.")
 
 
@@ -131,17 +159,26 @@ def parts(place: Place, engine: Engine | None) -> None:
     layers, heads = (lm.n_layers, lm.n_heads) if lm else (0, 0)
     chosen = value("parts")
     st.multiselect(
-        "Parts", list(dict.fromkeys([*chosen, *setting.others(place, layers, heads)])),
-        key=key("parts"), on_change=keep, accept_new_options=True, label_visibility="collapsed",
+        "Parts",
+        list(dict.fromkeys([*chosen, *setting.others(place, layers, heads)])),
+        key=key("parts"),
+        on_change=keep,
+        accept_new_options=True,
+        label_visibility="collapsed",
         placeholder="Parts: choose, or type DICTIONARY/INDEX, head:2.1, mlp:0…",
-    )  # fmt: skip
+    )
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         with st.popover("Find a feature", type="tertiary"):
             search(place)
         st.segmented_control(
-            "In its place", setting.ways(), key=key("how"), required=True, on_change=keep,
-            label_visibility="collapsed", help="  \n".join(HOW.values()),
-        )  # fmt: skip
+            "In its place",
+            setting.ways(),
+            key=key("how"),
+            required=True,
+            on_change=keep,
+            label_visibility="collapsed",
+            help="  \n".join(HOW.values()),
+        )
         if chosen:
             st.button("Clear", type="tertiary", on_click=put, kwargs={"parts": []})
     st.caption(HOW[value("how")] + "." + scope())
@@ -180,25 +217,37 @@ def meaning(place: Place, feature: FeatureId) -> str:
 
 def search(place: Place) -> None:
     """Features by number, label or token."""
-    query = st.text_input("Find a feature", key=key("find"), width=360,
-                          placeholder="label or token", label_visibility="collapsed")  # fmt: skip
+    query = st.text_input(
+        "Find a feature",
+        key=key("find"),
+        width=360,
+        placeholder="label or token",
+        label_visibility="collapsed",
+    )
     if not query.strip():
         st.caption("Of all dictionaries of this harvest.")
         return
     said = annotations.read().annotations
     found, _ = finding.find(
-        query.strip()[: finding.LONGEST], "all", place.file, list(place.file.dictionaries),
-        said.labels, said.explained,
-    )  # fmt: skip
+        query.strip()[: finding.LONGEST],
+        "all",
+        place.file,
+        list(place.file.dictionaries),
+        said.labels,
+        said.explained,
+    )
     if not found:
         st.caption("Nothing was found. Try a shorter word.")
     for one in found[:FOUND]:
         name = f"{one.dictionary}/{one.feature}"
         why = session.literal(" · ".join(filter(None, [one.label, *one.why]))[:90])
         st.button(
-            f"**{session.literal(name)}** {why}", key=f"ablate_add_{name}", type="tertiary",
-            on_click=add, args=([name],),
-        )  # fmt: skip
+            f"**{session.literal(name)}** {why}",
+            key=f"ablate_add_{name}",
+            type="tertiary",
+            on_click=add,
+            args=([name],),
+        )
 
 
 def add(names: list[str]) -> None:

@@ -16,8 +16,9 @@ from feature_store.errors import InputError
 
 PROMPTS, STRIP, PARTS, SIDES = "ablate_rows", "ablate_strip", "ablate_effects", "ablate_sides"
 TARGETS = {
-    "logit_diff": "logit difference", "log_prob": "log probability of the answer",
-}  # fmt: skip
+    "logit_diff": "logit difference",
+    "log_prob": "log probability of the answer",
+}
 TAIL = 60
 """Characters of a prompt's end in the list."""
 
@@ -116,22 +117,31 @@ def prompts(place: Place, result: Mapping[str, Any]) -> int:
                 "prompt": "…" + visible(whole)[-TAIL:],
                 "answer": visible(text(one["answer"])),
                 "wrong": visible(text(one["wrong"])) if one["wrong"] is not None else "",
-                "clean": clean["value"], "ablated": ablated["value"],
+                "clean": clean["value"],
+                "ablated": ablated["value"],
                 "change": ablated["value"] - clean["value"],
                 "loss": None if clean["loss"] is None else ablated["loss"] - clean["loss"],
             }
-        )  # fmt: skip
+        )
     number = st.column_config.NumberColumn
     picked = st.dataframe(
-        lines, key=PROMPTS, hide_index=True, row_height=28, on_select="rerun", lazy=False,
-        selection_mode="single-row", height=min(39 + 28 * len(lines), 214), placeholder=ABSENT,
+        lines,
+        key=PROMPTS,
+        hide_index=True,
+        row_height=28,
+        on_select="rerun",
+        lazy=False,
+        selection_mode="single-row",
+        height=min(39 + 28 * len(lines), 214),
+        placeholder=ABSENT,
         column_config={
             "prompt": st.column_config.TextColumn("prompt", width="large"),
-            "clean": number("clean", format="%.2f"), "ablated": number("ablated", format="%.2f"),
+            "clean": number("clean", format="%.2f"),
+            "ablated": number("ablated", format="%.2f"),
             "change": number("Δ target", format="%+.2f", help="ablated less clean, nats"),
             "loss": number("Δ loss", format="%+.3f", help="mean over its tokens, nats a token"),
         },
-    )  # fmt: skip
+    )
     rows = picked["selection"]["rows"]
     return rows[0] if rows and rows[0] < len(lines) else 0
 
@@ -140,26 +150,31 @@ def tokens(place: Place, one: Mapping[str, Any]) -> None:
     """One prompt: Δ loss and KL on its tokens, probabilities behind any of them."""
     vocabulary = place.file.vocabulary
     texts = vocabulary.display(np.array(one["tokens"]))
-    loss = [None] + [
-        b - a for a, b in zip(one["loss"], one["loss_ablated"], strict=True)
-    ]  # fmt: skip
+    loss = [None] + [b - a for a, b in zip(one["loss"], one["loss_ablated"], strict=True)]
     marks = {one["answer"]: "answer", one["wrong"]: "wrong"}
     moved = [
         [
-            {"text": visible(vocabulary.text(token)), "before": before, "after": after,
-             "mark": marks.get(token, "") if at == one["at"] else ""}
+            {
+                "text": visible(vocabulary.text(token)),
+                "before": before,
+                "after": after,
+                "mark": marks.get(token, "") if at == one["at"] else "",
+            }
             for token, before, after in moves
         ]
         for at, moves in enumerate(one["moved"])
-    ]  # fmt: skip
+    ]
     data = {
         "tokens": [
             {"text": visible(text), "id": token, "counted": counted, "breaks": "\n" in text}
             for text, token, counted in zip(texts, one["tokens"], one["counted"], strict=True)
         ],
-        "loss": loss, "kl": one["kl"], "at": one["at"], "moved": moved,
+        "loss": loss,
+        "kl": one["kl"],
+        "at": one["at"],
+        "moved": moved,
         "largest": {"loss": largest(loss), "kl": largest(one["kl"])},
-    }  # fmt: skip
+    }
     components.ablated(key=STRIP, data=data)
 
 

@@ -43,20 +43,34 @@ def controls(place: Place) -> dict[str, Any]:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         on = st.multiselect("Dictionaries", names, asked, key=key(f"rank_on{version}"), width=400)
         method = st.segmented_control(
-            "Estimate", list(METHODS), default=first.get("method", "gradient"), required=True,
-            key=key(f"rank_method{version}"), format_func=METHODS.__getitem__,
+            "Estimate",
+            list(METHODS),
+            default=first.get("method", "gradient"),
+            required=True,
+            key=key(f"rank_method{version}"),
+            format_func=METHODS.__getitem__,
             help="Gradient × activation: one backward pass. Integrated: ten, on the road along "
             "which the whole dictionary goes to what stands in its place.",
-        )  # fmt: skip
+        )
         unit = st.segmented_control(
-            "Taken away", list(UNITS), default=first.get("unit", "feature"), required=True,
-            key=key(f"rank_unit{version}"), format_func=UNITS.__getitem__,
-        )  # fmt: skip
+            "Taken away",
+            list(UNITS),
+            default=first.get("unit", "feature"),
+            required=True,
+            key=key(f"rank_unit{version}"),
+            format_func=UNITS.__getitem__,
+        )
         exact = st.number_input(
-            "Measure", 0, 500, first.get("exact", MEASURED), 10, key=key(f"rank_exact{version}"),
-            width=110, help="How many of the strongest are taken away in runs of their own, to "
+            "Measure",
+            0,
+            500,
+            first.get("exact", MEASURED),
+            10,
+            key=key(f"rank_exact{version}"),
+            width=110,
+            help="How many of the strongest are taken away in runs of their own, to "
             "compare with the estimate.",
-        )  # fmt: skip
+        )
     return {"on": on, "method": method, "unit": unit, "exact": exact}
 
 
@@ -94,16 +108,27 @@ def table(place: Place, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     rows, words = result["rows"], told(place, result["rows"][:LABELLED])
     lines = [
         {
-            "part": one["part"], "label": words.get(one["part"], ""),
-            "at": where(one), "activation": one["activation"],
-            "predicted": one["predicted"], "measured": one["measured"], "spread": one["spread"],
+            "part": one["part"],
+            "label": words.get(one["part"], ""),
+            "at": where(one),
+            "activation": one["activation"],
+            "predicted": one["predicted"],
+            "measured": one["measured"],
+            "spread": one["spread"],
         }
         for one in rows
-    ]  # fmt: skip
+    ]
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     picked = st.dataframe(
-        lines, key=TABLE, hide_index=True, row_height=28, height=372, on_select="rerun",
-        selection_mode="multi-row", lazy=False, placeholder=ABSENT,
+        lines,
+        key=TABLE,
+        hide_index=True,
+        row_height=28,
+        height=372,
+        on_select="rerun",
+        selection_mode="multi-row",
+        lazy=False,
+        placeholder=ABSENT,
         column_config={
             "part": text("feature", width=104),
             "label": text(
@@ -114,17 +139,22 @@ def table(place: Place, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             "predicted": number("predicted", format="%+.3f", width=76, help="estimate, nats"),
             "measured": number("measured", format="%+.3f", width=76, help="by removing it, nats"),
             "spread": number(
-                "spread", format="%.3f", width=60,
+                "spread",
+                format="%.3f",
+                width=60,
                 help="(Σ|Δ|)² ÷ (V·ΣΔ²) over centred logit changes: the share of the vocabulary "
                 "that moves; 1 when all tokens move alike",
             ),
         },
-    )  # fmt: skip
+    )
     columns = {name: [line[name] for line in lines] for name in lines[0]}
     st.download_button(
-        "Download CSV", partial(export.as_csv, pa.table(columns)), "effects.csv", type="tertiary",
+        "Download CSV",
+        partial(export.as_csv, pa.table(columns)),
+        "effects.csv",
+        type="tertiary",
         on_click="ignore",
-    )  # fmt: skip
+    )
     return [rows[i] for i in picked["selection"]["rows"] if i < len(rows)]
 
 
@@ -156,9 +186,11 @@ def actions(place: Place, rows: list[Mapping[str, Any]]) -> None:
     names = list(dict.fromkeys(row["part"] for row in rows))
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         st.button(
-            f"Ablate {'it' if len(names) == 1 else f'these {len(names)}'}", on_click=take,
-            args=(names,), type="primary",
-        )  # fmt: skip
+            f"Ablate {'it' if len(names) == 1 else f'these {len(names)}'}",
+            on_click=take,
+            args=(names,),
+            type="primary",
+        )
         st.button("Add to the parts", on_click=add, args=(names,), type="tertiary")
         if len(names) == 1 and (feature := Part.parse(names[0]).feature):
             query = {**place.query, "feature": names[0]}
@@ -191,9 +223,11 @@ def agreement(result: Mapping[str, Any]) -> None:
         st.caption("None measured: choose how many to take away in runs of their own.")
         return
     st.plotly_chart(
-        chart.scatter(points, theme.palette(st.context.theme.type)), theme=None,
-        key="ablate_scatter", config={"displaylogo": False, "displayModeBar": False},
-    )  # fmt: skip
+        chart.scatter(points, theme.palette(st.context.theme.type)),
+        theme=None,
+        key="ablate_scatter",
+        config={"displaylogo": False, "displayModeBar": False},
+    )
     found = result["agreement"]
     signs = ABSENT if found["signs"] is None else share(found["signs"])
     st.caption(
@@ -207,17 +241,23 @@ def agreement(result: Mapping[str, Any]) -> None:
 def cuts(result: Mapping[str, Any]) -> None:
     """What each dictionary leaves to its error term."""
     st.subheader("What dictionaries miss", anchor=False)
-    heads = [("dictionary", ""), ("nodes", "number"), ("error share", "number"),
-             ("Σ estimates", "number"), ("all away, measured", "number")]  # fmt: skip
+    heads = [
+        ("dictionary", ""),
+        ("nodes", "number"),
+        ("error share", "number"),
+        ("Σ estimates", "number"),
+        ("all away, measured", "number"),
+    ]
     rows = [
         [
-            one["dictionary"], count(one["nodes"]),
+            one["dictionary"],
+            count(one["nodes"]),
             ABSENT if one["error_share"] is None else share(one["error_share"]),
             signed(one["estimated"], 3),
             ABSENT if one["moved"] is None else signed(one["moved"], 3),
         ]
         for one in result["cuts"]
-    ]  # fmt: skip
+    ]
     with st.container(width=640):
         grid("ablate_cuts", heads, rows)
     st.caption(

@@ -108,9 +108,14 @@ def keeper(file: HarvestFile, engine: Engine, kind: Kind) -> Callable[..., Answe
         names = request.get("dictionaries") or used(request)
         try:
             name = keeping.keep(
-                store, kind, engine, harvest=file.record.id, dictionaries=names,
-                request=request, result=result,
-            )  # fmt: skip
+                store,
+                kind,
+                engine,
+                harvest=file.record.id,
+                dictionaries=names,
+                request=request,
+                result=result,
+            )
         except InputError as error:
             return Answer(request, result, problem=str(error))
         return Answer(request, result, name)

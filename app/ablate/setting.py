@@ -15,8 +15,11 @@ from feature_store.records import FeatureId
 
 SOURCES = {"prompts": "prompts", "task": "demo task", "contexts": "contexts", "file": "file"}
 TABS = {
-    "ablate": "Ablate", "effects": "Rank by effect", "splice": "Splice", "dataset": "Data set",
-}  # fmt: skip
+    "ablate": "Ablate",
+    "effects": "Rank by effect",
+    "splice": "Splice",
+    "dataset": "Data set",
+}
 USUAL: dict[str, Any] = {
     "source": "prompts",
     "prompts": "",

@@ -40,6 +40,12 @@ def lines(store: Path, harvest: str, kind: str, request: Mapping[str, Any]) -> s
     """Python that gives the same answer; `kind` is the experiment's."""
     record, module, function, also, call = FORMS[form_of(kind, request)]
     return FIRST.format(
-        record=record, module=module, function=function, also=also, call=call, store=str(store),
-        harvest=harvest, request=dump_json(request),
-    )  # fmt: skip
+        record=record,
+        module=module,
+        function=function,
+        also=also,
+        call=call,
+        store=str(store),
+        harvest=harvest,
+        request=dump_json(request),
+    )

@@ -13,10 +13,17 @@ from app.wording import ABSENT, count, measure, plural, share, signed
 from feature_store.null_dictionaries import of_the_model
 
 HEADS = [
-    ("dictionary", ""), ("hook", "code"), ("clean", "number"), ("with error", "number"),
-    ("spliced", "number"), ("Δ", "number"), ("mean", "number"), ("zero", "number"),
-    ("recovered vs mean", "number"), ("recovered vs zero", "number"),
-]  # fmt: skip
+    ("dictionary", ""),
+    ("hook", "code"),
+    ("clean", "number"),
+    ("with error", "number"),
+    ("spliced", "number"),
+    ("Δ", "number"),
+    ("mean", "number"),
+    ("zero", "number"),
+    ("recovered vs mean", "number"),
+    ("recovered vs zero", "number"),
+]
 
 
 def controls(place: Place) -> dict[str, Any]:
@@ -32,14 +39,15 @@ def draw(place: Place, result: Mapping[str, Any]) -> None:
     """A row for each dictionary."""
     rows = [
         [
-            one["dictionary"], one["hook"],
+            one["dictionary"],
+            one["hook"],
             *(measure(one[name]) for name in ("clean", "with_error", "without_error")),
             signed(one["without_error"] - one["clean"]),
             *(measure(one[name]) for name in ("mean", "zero")),
             *(recovered(one[name]) for name in ("recovered_mean", "recovered_zero")),
         ]
         for one in result["rows"]
-    ]  # fmt: skip
+    ]
     grid("ablate_spliced", HEADS, rows)
     st.caption(
         session.literal(

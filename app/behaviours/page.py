@@ -22,9 +22,15 @@ LISTED, CHOSEN = 20, "cluster"
 TALL, SHORT = 280, 8
 """Pixels of the table of clusters, and rows for which it needs no scrolling."""
 TABLE, CONTEXTS = "behaviours_table", "behaviours_contexts"
-HEADS = [("cluster", "number"), ("tokens", "number"), ("predicts", "code"),
-         ("its features away, nats", "number"), ("another's away", "number"),
-         ("held out", "number"), ("features", "")]  # fmt: skip
+HEADS = [
+    ("cluster", "number"),
+    ("tokens", "number"),
+    ("predicts", "code"),
+    ("its features away, nats", "number"),
+    ("another's away", "number"),
+    ("held out", "number"),
+    ("features", ""),
+]
 
 
 def found(place: Place) -> Experiment | None:
@@ -82,11 +88,14 @@ def table(place: Place, one: Experiment) -> str | None:
         held = count(judged["own"]["n"]) if judged else ABSENT
         features = ", ".join(feature["feature"] for feature in row["features"][:3])
         query = {"harvest": one.harvest, "experiment": one.id, CHOSEN: str(row["number"])}
-        rows.append({
-            "href": session.href(session.BEHAVIOURS, query), "target": str(row["number"]),
-            "cells": [str(row["number"]), count(row["n"]), words, own, others, held, features],
-            "notes": [],
-        })  # fmt: skip
+        rows.append(
+            {
+                "href": session.href(session.BEHAVIOURS, query),
+                "target": str(row["number"]),
+                "cells": [str(row["number"]), count(row["n"]), words, own, others, held, features],
+                "notes": [],
+            }
+        )
     hints = {
         "its features away, nats": "measured change of log p on held-out tokens with the cluster's "
         "features zero together",
@@ -96,9 +105,10 @@ def table(place: Place, one: Experiment) -> str | None:
     heads = [{"name": n, "kind": k, "hint": hints.get(n, "")} for n, k in HEADS]
     with st.container(height=TALL if len(rows) > SHORT else "content", border=False):
         clicked = components.rows(
-            key=TABLE, data={"ruled": True, "columns": heads, "rows": rows},
+            key=TABLE,
+            data={"ruled": True, "columns": heads, "rows": rows},
             on_go_change=components.ignore,
-        )  # fmt: skip
+        )
     return clicked.go
 
 
@@ -133,19 +143,27 @@ def contexts(place: Place, file: HarvestFile, chosen: Mapping[str, Any]) -> None
     lines = []
     for i, one in enumerate(chosen["members"]):
         query = {**place.query, "sequence": str(one["sequence"]), "position": str(one["position"])}
-        lines.append({
-            **drawn(file, one), "alike": i, "href": session.href(session.DOCUMENT, query),
-            "target": f"{one['sequence']}-{one['position']}",
-            "max": max([abs(x) for x in one["heat"]], default=0.0) or 1.0,
-            "name": file.documents[int(file.sequences.document[one["sequence"]])],
-        })  # fmt: skip
+        lines.append(
+            {
+                **drawn(file, one),
+                "alike": i,
+                "href": session.href(session.DOCUMENT, query),
+                "target": f"{one['sequence']}-{one['position']}",
+                "max": max([abs(x) for x in one["heat"]], default=0.0) or 1.0,
+                "name": file.documents[int(file.sequences.document[one["sequence"]])],
+            }
+        )
     section = {"title": "", "note": plural(chosen["n"], "token"), "lines": lines}
     got = components.contexts(
         key=CONTEXTS,
-        data={"groups": [{"name": "members", "sections": [section]}], "max": 1.0,
-              "asked": {"width": "16", "group": ""}},
-        on_go_change=components.ignore, on_asked_change=components.ignore,
-    )  # fmt: skip
+        data={
+            "groups": [{"name": "members", "sections": [section]}],
+            "max": 1.0,
+            "asked": {"width": "16", "group": ""},
+        },
+        on_go_change=components.ignore,
+        on_asked_change=components.ignore,
+    )
     if target := got.get("go"):
         sequence, position = target.split("-")
         query = {**place.query, "sequence": sequence, "position": position}
@@ -158,11 +176,19 @@ def drawn(file: HarvestFile, one: Mapping[str, Any]) -> dict[str, Any]:
     start = at + 1 - len(heat)
     hot = [(start + i, float(x)) for i, x in enumerate(heat) if x]
     context = Context(
-        stratum="top", rank=0, weight=None, split=one["split"], start=start, length=len(heat),
-        document=int(file.sequences.document[one["sequence"]]), sequence=int(one["sequence"]),
-        peak=at, value=math.exp(-one["loss"]), positions=[i for i, _ in hot],
+        stratum="top",
+        rank=0,
+        weight=None,
+        split=one["split"],
+        start=start,
+        length=len(heat),
+        document=int(file.sequences.document[one["sequence"]]),
+        sequence=int(one["sequence"]),
+        peak=at,
+        value=math.exp(-one["loss"]),
+        positions=[i for i, _ in hot],
         activations=[x for _, x in hot],
-    )  # fmt: skip
+    )
     begin = max(at - REACH, 0)
     ids = file.sequences.window(one["sequence"], begin, at + REACH + 1 - begin)
     texts = file.vocabulary.display(ids)
@@ -177,8 +203,13 @@ def features(place: Place, chosen: Mapping[str, Any]) -> None:
         return
     ids = [FeatureId.parse(row["feature"]) for row in rows]
     words = told(place, [{"dictionary": one.dictionary, "feature": one.index} for one in ids])
-    heads = [("feature", ""), ("", ""), ("weight", "number"), ("effect", "number"),
-             ("of members", "number")]  # fmt: skip
+    heads = [
+        ("feature", ""),
+        ("", ""),
+        ("weight", "number"),
+        ("effect", "number"),
+        ("of members", "number"),
+    ]
     hints = {
         "weight": "mean over members of its part in the vector of length 1",
         "effect": "mean change of log p when it is zero, nats, estimated by gradient × activation",
@@ -187,17 +218,24 @@ def features(place: Place, chosen: Mapping[str, Any]) -> None:
     lines = [
         {
             "href": session.href(session.FEATURE, {"harvest": harvest, "feature": r["feature"]}),
-            "target": r["feature"], "notes": [],
-            "cells": [r["feature"], words.get(r["feature"], ""), signed(r["weight"]),
-                      signed(r["effect"], 2), share(r["share"])],
+            "target": r["feature"],
+            "notes": [],
+            "cells": [
+                r["feature"],
+                words.get(r["feature"], ""),
+                signed(r["weight"]),
+                signed(r["effect"], 2),
+                share(r["share"]),
+            ],
         }
         for r in rows
-    ]  # fmt: skip
+    ]
     columns = [{"name": n, "kind": k, "hint": hints.get(n, "")} for n, k in heads]
     clicked = components.rows(
-        key="behaviours_features", data={"ruled": False, "columns": columns, "rows": lines},
+        key="behaviours_features",
+        data={"ruled": False, "columns": columns, "rows": lines},
         on_go_change=components.ignore,
-    )  # fmt: skip
+    )
     if clicked.go:
         query = {"harvest": place.file.record.id, "feature": clicked.go}
         st.switch_page(session.FEATURE, query_params=query)

@@ -27,23 +27,48 @@ def form(place: Place) -> None:
         st.container(horizontal=True, vertical_alignment="bottom", gap="medium"),
     ):
         st.number_input(
-            "Next tokens", 20, MOST_TOKENS, plan.tokens, 100, width=130, key="behaviours_tokens",
+            "Next tokens",
+            20,
+            MOST_TOKENS,
+            plan.tokens,
+            100,
+            width=130,
+            key="behaviours_tokens",
             help="One of a sequence, picked at random.",
-        )  # fmt: skip
+        )
         st.number_input(
-            "Loss below, nats", 0.01, 10.0, plan.loss, 0.1, width=140, key="behaviours_loss",
+            "Loss below, nats",
+            0.01,
+            10.0,
+            plan.loss,
+            0.1,
+            width=140,
+            key="behaviours_loss",
             help="So that the model does predict them.",
-        )  # fmt: skip
+        )
         st.number_input(
-            "Clusters", 0, 500, plan.clusters, width=110, key="behaviours_clusters",
+            "Clusters",
+            0,
+            500,
+            plan.clusters,
+            width=110,
+            key="behaviours_clusters",
             help="0: one for every 15 tokens.",
-        )  # fmt: skip
+        )
         st.selectbox(
-            "Clustered by", list(METHODS), key="behaviours_method", width=260,
+            "Clustered by",
+            list(METHODS),
+            key="behaviours_method",
+            width=260,
             format_func=METHODS.__getitem__,
-        )  # fmt: skip
-        st.multiselect("Dictionaries", of_the_model(place.file), key="behaviours_on",
-                       placeholder="all", width=260)  # fmt: skip
+        )
+        st.multiselect(
+            "Dictionaries",
+            of_the_model(place.file),
+            key="behaviours_on",
+            placeholder="all",
+            width=260,
+        )
         st.form_submit_button("Find", type="primary", on_click=start, args=[place])
     if said := st.session_state.pop(PROBLEM, None):
         st.markdown(f":red[{session.literal(said)}]")
@@ -54,10 +79,12 @@ def start(place: Place) -> None:
     """Callback: the job as the fields say."""
     state = st.session_state
     plan = ClusterPlan(
-        tuple(state["behaviours_on"]), int(state["behaviours_tokens"]),
-        float(state["behaviours_loss"]), int(state["behaviours_clusters"]),
+        tuple(state["behaviours_on"]),
+        int(state["behaviours_tokens"]),
+        float(state["behaviours_loss"]),
+        int(state["behaviours_clusters"]),
         method=state["behaviours_method"],
-    )  # fmt: skip
+    )
     try:
         plan.check()
         what = f"{count(plan.tokens)} next tokens of {place.file.record.id}"

@@ -52,9 +52,11 @@ class Asked:
         pick("way with error terms", self.errors, dict.fromkeys(ERRORS, ""))
         if self.places:
             pick("choice of places", self.places, dict.fromkeys(PLACES, ""))
-        for name, number, most in (("nodes", self.nodes, MOST_NODES),
-                                   ("edges", self.edges, MOST_EDGES),
-                                   ("prompts", self.n_prompts, PROMPTS)):  # fmt: skip
+        for name, number, most in (
+            ("nodes", self.nodes, MOST_NODES),
+            ("edges", self.edges, MOST_EDGES),
+            ("prompts", self.n_prompts, PROMPTS),
+        ):
             if not 1 <= number <= most:
                 raise InputError(f"The number of {name} is {number:,}: give 1 to {most:,}.")
         if self.start:
@@ -119,7 +121,15 @@ class Asked:
 
 
 PLAIN = {
-    "method": str, "task": str, "n_prompts": int, "seed": int, "start": str, "places": str,
-    "baseline": str, "errors": str, "nodes": int, "edges": int,
-}  # fmt: skip
+    "method": str,
+    "task": str,
+    "n_prompts": int,
+    "seed": int,
+    "start": str,
+    "places": str,
+    "baseline": str,
+    "errors": str,
+    "nodes": int,
+    "edges": int,
+}
 LISTS = ("dictionaries", "targets", "against")

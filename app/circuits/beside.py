@@ -88,8 +88,11 @@ def other(place: Place, node: Seen) -> Place | None:
 def links(here: Place, index: int) -> None:
     """The feature's page, steer, ablate."""
     with st.container(horizontal=True, gap="medium"):
-        for page, label in ((session.FEATURE, "feature page"), (session.STEER, "steer"),
-                            (session.ABLATE, "ablate")):  # fmt: skip
+        for page, label in (
+            (session.FEATURE, "feature page"),
+            (session.STEER, "steer"),
+            (session.ABLATE, "ablate"),
+        ):
             st.page_link(page, label=label, query_params=here.at(index))
 
 
@@ -119,8 +122,13 @@ def neighbours(found: Open, node: Seen, names: dict[str, str]) -> None:
         if near:
             rows = [(id, line(found, found.nodes[id], names), weight) for id, weight in near]
             ends = [(id, node.id) if way == "up" else (node.id, id) for id, _ in near]
-            table(f"circuits_{way}", found, (title, "weight"), rows,
-                  holds_column([held.get(both) for both in ends]) if held else None)  # fmt: skip
+            table(
+                f"circuits_{way}",
+                found,
+                (title, "weight"),
+                rows,
+                holds_column([held.get(both) for both in ends]) if held else None,
+            )
 
 
 def several(place: Place, found: Open, ids: Sequence[str], names: dict[str, str]) -> None:
@@ -128,9 +136,13 @@ def several(place: Place, found: Open, ids: Sequence[str], names: dict[str, str]
     nodes = [found.nodes[id] for id in ids if id in found.nodes]
     st.markdown(f"**{plural(len(nodes), 'node')}**")
     marking.several(place, found, [n.id for n in nodes])
-    table("circuits_several", found, ("node", "effect"),
-          [(n.id, line(found, n, names), n.effect) for n in nodes[:24]],
-          measured_column(nodes[:24]))  # fmt: skip
+    table(
+        "circuits_several",
+        found,
+        ("node", "effect"),
+        [(n.id, line(found, n, names), n.effect) for n in nodes[:24]],
+        measured_column(nodes[:24]),
+    )
 
 
 def group(found: Open, name: str, names: dict[str, str]) -> None:
@@ -138,9 +150,13 @@ def group(found: Open, name: str, names: dict[str, str]) -> None:
     nodes = [found.nodes[id] for id in found.marks.groups[name] if id in found.nodes]
     st.markdown(f"**{session.literal(name)}** · {plural(len(nodes), 'node')}")
     marking.group(found, name)
-    table("circuits_members", found, ("node", "effect"),
-          [(n.id, line(found, n, names), n.effect) for n in nodes],
-          measured_column(nodes))  # fmt: skip
+    table(
+        "circuits_members",
+        found,
+        ("node", "effect"),
+        [(n.id, line(found, n, names), n.effect) for n in nodes],
+        measured_column(nodes),
+    )
     st.caption("Its edges are the sums of its nodes' edges. Effects are not summed.")
 
 
@@ -187,16 +203,24 @@ def table(
     data = {
         "ruled": False,
         "columns": [
-            {"name": name, "kind": kind, "hint": ""} for name, kind in
-            ((heads[0], ""), ("", "name"), (heads[1], "number"))
-        ] + ([{"name": more.name, "kind": "number", "hint": more.hint}] if more else []),
+            {"name": name, "kind": kind, "hint": ""}
+            for name, kind in ((heads[0], ""), ("", "name"), (heads[1], "number"))
+        ]
+        + ([{"name": more.name, "kind": "number", "hint": more.hint}] if more else []),
         "rows": [
-            {"href": session.href(session.CIRCUITS, {**base, "node": id}), "target": id,
-             "cells": [*words, "" if value is None else signed(value, 3),
-                       *([more.cells[i]] if more else [])], "notes": []}
+            {
+                "href": session.href(session.CIRCUITS, {**base, "node": id}),
+                "target": id,
+                "cells": [
+                    *words,
+                    "" if value is None else signed(value, 3),
+                    *([more.cells[i]] if more else []),
+                ],
+                "notes": [],
+            }
             for i, (id, words, value) in enumerate(rows)
         ],
-    }  # fmt: skip
+    }
 
     def go() -> None:
         target = (st.session_state.get(key) or {}).get("go")

@@ -37,9 +37,14 @@ def buttons(place: Place, found: Open) -> None:
         if problem:
             hint = f"This cannot be checked: {problem}."
         draw_costly_button(
-            f"Check {what}", measuring.ask, args=(found, what), disabled=bool(problem),
-            key=f"circuits_check_{what}", type="tertiary", help=hint,
-        )  # fmt: skip
+            f"Check {what}",
+            measuring.ask,
+            args=(found, what),
+            disabled=bool(problem),
+            key=f"circuits_check_{what}",
+            type="tertiary",
+            help=hint,
+        )
 
 
 def draw(place: Place, found: Open) -> int:
@@ -50,8 +55,13 @@ def draw(place: Place, found: Open) -> int:
         with st.container(key=f"circuits_checked_{number}", gap="xxsmall"):
             with st.container(horizontal=True, gap="small", vertical_alignment="center"):
                 st.markdown(f"**Check of {session.literal(named(one))}**", width="content")
-                st.button("×", key=f"circuits_drop_{number}", type="tertiary",
-                          on_click=measuring.drop, args=(found, one))  # fmt: skip
+                st.button(
+                    "×",
+                    key=f"circuits_drop_{number}",
+                    type="tertiary",
+                    on_click=measuring.drop,
+                    args=(found, one),
+                )
             if got is None:
                 st.caption("Measuring…")
                 waiting += 1
@@ -76,8 +86,12 @@ def nodes(found: Open, got: Mapping[str, Any], number: int) -> None:
     """Each ablated alone."""
     points = [(id, predicted, measured) for id, predicted, measured in got["pairs"]]
     held = "" if found.circuit.method == "sparse-features" else f"; {HELD}"
-    pairs(points, number, f"on {plural(got['n_prompts'], 'prompt')}, each ablated alone{held}",
-          got["agreement"])  # fmt: skip
+    pairs(
+        points,
+        number,
+        f"on {plural(got['n_prompts'], 'prompt')}, each ablated alone{held}",
+        got["agreement"],
+    )
 
 
 def edges(got: Mapping[str, Any], number: int) -> None:
@@ -87,17 +101,27 @@ def edges(got: Mapping[str, Any], number: int) -> None:
     if few:
         rows = [
             [way, WAYS[way], signed(predicted, 3), signed(measured, 3)]
-            for way in ways for _, _, predicted, measured in got[way]["pairs"]
-        ]  # fmt: skip
-        grid(f"circuits_edge_{number}", [("way", ""), ("", ""), ("predicted", "number"),
-                                         ("measured", "number")], rows)  # fmt: skip
+            for way in ways
+            for _, _, predicted, measured in got[way]["pairs"]
+        ]
+        grid(
+            f"circuits_edge_{number}",
+            [("way", ""), ("", ""), ("predicted", "number"), ("measured", "number")],
+            rows,
+        )
     else:
-        way = st.segmented_control("Way", ways, default=ways[0], required=True,
-                                   key=f"circuits_way_{number}",
-                                   label_visibility="collapsed")  # fmt: skip
+        way = st.segmented_control(
+            "Way",
+            ways,
+            default=ways[0],
+            required=True,
+            key=f"circuits_way_{number}",
+            label_visibility="collapsed",
+        )
         chosen = got[way]
-        points = [(f"{a} → {b}", predicted, measured) for a, b, predicted, measured in
-                  chosen["pairs"]]  # fmt: skip
+        points = [
+            (f"{a} → {b}", predicted, measured) for a, b, predicted, measured in chosen["pairs"]
+        ]
         pairs(points, number, WAYS[way], chosen["agreement"])
     st.caption(session.literal(more(got)))
 
@@ -129,17 +153,22 @@ def pairs(
     """A few as a table, many as a scatter, with how well both sides agree."""
     if len(points) <= FEW:
         rows = [[name, signed(a, 3), signed(b, 3)] for name, a, b in points]
-        grid(f"circuits_pairs_{number}", [("", ""), ("predicted", "number"),
-                                          ("measured", "number")], rows)  # fmt: skip
+        grid(
+            f"circuits_pairs_{number}",
+            [("", ""), ("predicted", "number"), ("measured", "number")],
+            rows,
+        )
         st.caption(session.literal(what))
         return
     shown = chart.scatter(points, theme.palette(st.context.theme.type))
     shown.update_xaxes(title_text="predicted change")
     shown.update_yaxes(title_text="measured change")
     st.plotly_chart(
-        shown, theme=None,
-        key=f"circuits_scatter_{number}", config={"displaylogo": False, "displayModeBar": False},
-    )  # fmt: skip
+        shown,
+        theme=None,
+        key=f"circuits_scatter_{number}",
+        config={"displaylogo": False, "displayModeBar": False},
+    )
     signs = agreement.get("signs")
     st.caption(
         session.literal(

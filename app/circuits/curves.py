@@ -26,9 +26,10 @@ def draw(found: Open) -> None:
     st.subheader("Proof by ablation", anchor=False)
     st.plotly_chart(
         figure(points, found.circuit.faithfulness, theme.palette(st.context.theme.type)),
-        theme=None, key="circuits_curves",
+        theme=None,
+        key="circuits_curves",
         config={"displaylogo": False, "displayModeBar": False},
-    )  # fmt: skip
+    )
     st.caption(session.literal(sentence(found, points)))
 
 
@@ -37,30 +38,45 @@ def figure(points: Sequence[Point], whole: Faithfulness | None, colours: Palette
     shown = go.Figure()
     for way, name in NAMES.items():
         line = sorted((p for p in points if p.errors == way), key=lambda p: p.nodes)
-        for what, part, colour in (("faithfulness", "share", colours.accent),
-                                   ("completeness", "completeness", colours.muted)):  # fmt: skip
+        for what, part, colour in (
+            ("faithfulness", "share", colours.accent),
+            ("completeness", "completeness", colours.muted),
+        ):
             found = [(p.nodes, one) for p in line if (one := getattr(p, part))]
             shown.add_scatter(
-                x=[n for n, _ in found], y=[one.value for _, one in found], mode="lines+markers",
-                line={"color": colour, "width": 1.5, "dash": DASHES[way]}, marker={"size": 4},
+                x=[n for n, _ in found],
+                y=[one.value for _, one in found],
+                mode="lines+markers",
+                line={"color": colour, "width": 1.5, "dash": DASHES[way]},
+                marker={"size": 4},
                 hovertext=[f"{what}, {name}: {told(one)} at {count(n)}" for n, one in found],
                 hovertemplate="%{hovertext}<extra></extra>",
-            )  # fmt: skip
+            )
     if whole is not None:
         null = whole.null
         hover = f"random nodes: {ratio(null.median)} [{ratio(null.low)}, {ratio(null.high)}]"
         shown.add_scatter(
-            x=[whole.nodes], y=[null.median], mode="markers",
+            x=[whole.nodes],
+            y=[null.median],
+            mode="markers",
             marker={"symbol": "x-thin-open", "size": 9, "color": colours.amber},
-            error_y={"type": "data", "symmetric": False, "color": colours.amber,
-                     "array": [null.high - null.median], "arrayminus": [null.median - null.low]},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "color": colours.amber,
+                "array": [null.high - null.median],
+                "arrayminus": [null.median - null.low],
+            },
             hovertext=[f"{hover} at {count(whole.nodes)}"],
             hovertemplate="%{hovertext}<extra></extra>",
-        )  # fmt: skip
+        )
     shown.update_layout(template=template(colours), height=HEIGHT_PX)
     few = max(p.nodes for p in points) < 1000
-    shown.update_xaxes(type="log", title_text="nodes, the strongest of all that there are",
-                       dtick="D2" if few else 1)  # fmt: skip
+    shown.update_xaxes(
+        type="log",
+        title_text="nodes, the strongest of all that there are",
+        dtick="D2" if few else 1,
+    )
     shown.update_yaxes(title_text="share of F(M) − F(∅)")
     return shown
 

@@ -16,10 +16,22 @@ from feature_store.null_dictionaries import of_the_model
 
 SOURCES = {"prompts": "prompts", "pairs": "prompt pairs", "task": "demo task", "file": "file"}
 USUAL: dict[str, Any] = {
-    "source": "prompts", "prompts": "", "corrupt": "", "target": "", "against": "", "start": "",
-    "task": "indirect_object", "n": 64, "seed": 0, "method": "sparse-features", "baseline": "zero",
-    "dictionaries": [], "nodes": 200, "edges": 5_000, "places": "",
-}  # fmt: skip
+    "source": "prompts",
+    "prompts": "",
+    "corrupt": "",
+    "target": "",
+    "against": "",
+    "start": "",
+    "task": "indirect_object",
+    "n": 64,
+    "seed": 0,
+    "method": "sparse-features",
+    "baseline": "zero",
+    "dictionaries": [],
+    "nodes": 200,
+    "edges": 5_000,
+    "places": "",
+}
 """Field → its first value; the widget's key is `circuits_f_` and the name."""
 LINKED = ("prompts", "corrupt", "target", "against", "start", "method")
 """Fields that a link may set."""
@@ -61,14 +73,20 @@ def asked(place: Place) -> Asked:
     if task:
         texts = {"target": (), "against": ()}
     return Asked(
-        value("method"), tuple(value("dictionaries") or of_the_model(place.file)), cases(), task,
-        n_prompts=int(value("n")), seed=int(value("seed")),
-        targets=texts["target"], against=texts["against"],
+        value("method"),
+        tuple(value("dictionaries") or of_the_model(place.file)),
+        cases(),
+        task,
+        n_prompts=int(value("n")),
+        seed=int(value("seed")),
+        targets=texts["target"],
+        against=texts["against"],
         start=value("start").strip() if "feature" in method.targets else "",
         places=value("places") if method.baseline and not task else "",
         baseline=value("baseline") if method.baseline else "zero",
-        nodes=int(value("nodes")), edges=int(value("edges")),
-    ).check()  # fmt: skip
+        nodes=int(value("nodes")),
+        edges=int(value("edges")),
+    ).check()
 
 
 def cases() -> tuple[Case, ...]:
@@ -99,12 +117,17 @@ def cases() -> tuple[Case, ...]:
 def show(request: Asked) -> None:
     """The fields of a kept circuit's request, so that it can be changed and found again."""
     given: dict[str, Any] = {
-        "method": request.method, "dictionaries": list(request.dictionaries),
+        "method": request.method,
+        "dictionaries": list(request.dictionaries),
         "n": request.n_prompts,
-        "seed": request.seed, "start": request.start, "nodes": request.nodes,
-        "edges": request.edges, "places": request.places, "target": "".join(request.targets[:1]),
+        "seed": request.seed,
+        "start": request.start,
+        "nodes": request.nodes,
+        "edges": request.edges,
+        "places": request.places,
+        "target": "".join(request.targets[:1]),
         "against": "".join(request.against[:1]),
-    }  # fmt: skip
+    }
     if request.baseline in BASELINES:
         given["baseline"] = request.baseline
     if request.task:
@@ -112,6 +135,9 @@ def show(request: Asked) -> None:
         return
     lines = [" |".join(filter(None, [c.prompt, c.answer, c.wrong])) for c in request.cases]
     pairs = [c.pair for c in request.cases]
-    put(**given, source="pairs" if all(pairs) and pairs else "prompts",
+    put(
+        **given,
+        source="pairs" if all(pairs) and pairs else "prompts",
         prompts="\n".join(line.replace("\n", "\\n") for line in lines),
-        corrupt="\n".join(pair.replace("\n", "\\n") for pair in pairs))  # fmt: skip
+        corrupt="\n".join(pair.replace("\n", "\\n") for pair in pairs),
+    )

@@ -72,8 +72,11 @@ def scores(found: Open) -> list[str]:
     """What an attribution graph says of itself, before any pruning."""
     names = {"replacement_score": "replacement", "completeness_score": "completeness of the graph"}
     facts = found.circuit.facts
-    return [f"**{names[name]}** {measure(facts[name], 2)}" for name in names
-            if facts.get(name) is not None]  # fmt: skip
+    return [
+        f"**{names[name]}** {measure(facts[name], 2)}"
+        for name in names
+        if facts.get(name) is not None
+    ]
 
 
 def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
@@ -92,8 +95,11 @@ def of_shown(measured: ShownFigures) -> str:
     if figure is None:
         return f"{ABSENT} (the model is not clearly better than the empty circuit)"
     shares = {way: point.share for way, point in measured.points.items() if point.share}
-    others = [f"{name} {ratio(shares[way].value)}" for way, name in NAMES.items()
-              if way in shares and way != "count"]  # fmt: skip
+    others = [
+        f"{name} {ratio(shares[way].value)}"
+        for way, name in NAMES.items()
+        if way in shares and way != "count"
+    ]
     complete = measured.points["count"].completeness
     others += [f"completeness {ratio(complete.value)}"] if complete else []
     said = (

@@ -62,16 +62,26 @@ def prompts(place: Place) -> None:
     """Where the prompts come from, and the fields of that source."""
     names = [n for n in SOURCES if n != "task" or place.file.record.model == MODEL_NAME]
     st.segmented_control(
-        "Prompts from", names, key=key("source"), required=True, on_change=turned,
-        format_func=SOURCES.__getitem__, label_visibility="collapsed",
-    )  # fmt: skip
+        "Prompts from",
+        names,
+        key=key("source"),
+        required=True,
+        on_change=turned,
+        format_func=SOURCES.__getitem__,
+        label_visibility="collapsed",
+    )
     source = value("source")
     if source == "task":
         with st.container(horizontal=True, gap="small"):
-            st.selectbox("Task", list(TWINS), key=key("task"), on_change=keep, width=200,
-                         format_func=lambda name: name.replace("_", " "))  # fmt: skip
-            st.number_input("Prompts", 2, PROMPTS, step=2, key=key("n"), on_change=keep,
-                            width=120)  # fmt: skip
+            st.selectbox(
+                "Task",
+                list(TWINS),
+                key=key("task"),
+                on_change=keep,
+                width=200,
+                format_func=lambda name: name.replace("_", " "),
+            )
+            st.number_input("Prompts", 2, PROMPTS, step=2, key=key("n"), on_change=keep, width=120)
             st.number_input("Seed", 0, 10_000, step=1, key=key("seed"), on_change=keep, width=100)
         st.caption("Pairs of prompts that differ in what decides the answer, with their answers.")
         return
@@ -96,11 +106,17 @@ def typed(*, paired: bool) -> None:
         beside = "One that cannot show the behaviour: what decides the answer is taken out"
     for part, (name, hint) in zip(
         st.columns(2 if paired else 1, gap="small"),
-        (("prompts", "One prompt a line; \\n for a line break"),
-         ("corrupt", beside)), strict=False,
-    ):  # fmt: skip
-        part.text_area(name, key=key(name), height=96, on_change=keep, placeholder=hint,
-                       label_visibility="collapsed")  # fmt: skip
+        (("prompts", "One prompt a line; \\n for a line break"), ("corrupt", beside)),
+        strict=False,
+    ):
+        part.text_area(
+            name,
+            key=key(name),
+            height=96,
+            on_change=keep,
+            placeholder=hint,
+            label_visibility="collapsed",
+        )
 
 
 def target() -> None:
@@ -110,13 +126,23 @@ def target() -> None:
         if "token" in able:
             for name, hint in (("target", "the likeliest"), ("against", "none")):
                 st.text_input(
-                    name, key=key(name), on_change=keep, placeholder=hint, width=130,
+                    name,
+                    key=key(name),
+                    on_change=keep,
+                    placeholder=hint,
+                    width=130,
                     help="One token behind the prompt, its space included. A line of prompts may "
                     "carry its own instead: `prompt | answer | wrong`.",
-                )  # fmt: skip
+                )
         if "feature" in able:
-            st.text_input("or a feature", key=key("start"), on_change=keep, width=170,
-                          placeholder="DICTIONARY/INDEX", help=START)  # fmt: skip
+            st.text_input(
+                "or a feature",
+                key=key("start"),
+                on_change=keep,
+                width=170,
+                placeholder="DICTIONARY/INDEX",
+                help=START,
+            )
 
 
 def method(place: Place) -> None:
@@ -128,18 +154,33 @@ def method(place: Place) -> None:
             ways = [b for b in BASELINES if b != "pair" or value("source") in NEEDS_PAIRS]
             if value("baseline") not in ways:
                 fields.put(baseline="zero")
-            st.selectbox("Baseline", ways, key=key("baseline"), on_change=keep, width=120,
-                         help="Where nodes go when they are taken away.")  # fmt: skip
+            st.selectbox(
+                "Baseline",
+                ways,
+                key=key("baseline"),
+                on_change=keep,
+                width=120,
+                help="Where nodes go when they are taken away.",
+            )
             if value("source") != "task":
-                st.selectbox("Nodes at", ["", *PLACES], key=key("places"), on_change=keep,
-                             width=130, format_func=AT.__getitem__)  # fmt: skip
+                st.selectbox(
+                    "Nodes at",
+                    ["", *PLACES],
+                    key=key("places"),
+                    on_change=keep,
+                    width=130,
+                    format_func=AT.__getitem__,
+                )
     st.caption(one.hint[:1].upper() + one.hint[1:] + ".")
     names = of_the_model(place.file)
     st.multiselect(
-        "Dictionaries", names, key=key("dictionaries"), on_change=keep,
+        "Dictionaries",
+        names,
+        key=key("dictionaries"),
+        on_change=keep,
         placeholder=f"all {len(names)} dictionaries",
         label_visibility="collapsed",
-    )  # fmt: skip
+    )
 
 
 def file() -> None:
@@ -149,8 +190,9 @@ def file() -> None:
         st.markdown(f"{plural(len(held[1]), 'prompt')} of {session.literal(held[0])}")
         st.button("Choose another", type="tertiary", on_click=st.session_state.pop, args=(FILE,))
         return
-    st.file_uploader("Prompts", type=["jsonl"], key=key("upload"), on_change=upload,
-                     label_visibility="collapsed")  # fmt: skip
+    st.file_uploader(
+        "Prompts", type=["jsonl"], key=key("upload"), on_change=upload, label_visibility="collapsed"
+    )
     st.caption("An object a line: prompt, answer, wrong, and if you like pair.")
 
 

@@ -35,9 +35,14 @@ def keep_graph(store: Store, harvest: str, file: str, found: ImportedGraph) -> s
     """Keep an imported graph with its marks; its id. `file` is the file's name."""
     circuits = Circuits(store.catalog)
     id = circuits.keep(
-        found.circuit.to_json(), harvest=harvest, model=found.circuit.model, model_hash="",
-        dictionaries={}, request={"file": file, "slug": found.slug}, versions={},
-    )  # fmt: skip
+        found.circuit.to_json(),
+        harvest=harvest,
+        model=found.circuit.model,
+        model_hash="",
+        dictionaries={},
+        request={"file": file, "slug": found.slug},
+        versions={},
+    )
     circuits.mark(id, "pins", list(found.marks.pins))
     circuits.mark(id, "groups", {name: list(ids) for name, ids in found.marks.groups.items()})
     return id

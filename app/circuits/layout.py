@@ -61,8 +61,10 @@ def lay(
         for (r, c), ids in cells.items()
     }
     wide = {c: max(n for (_, at), n in across.items() if at == c) for c in columns}
-    high = {r: max(math.ceil(len(ids) / across[at, c]) for (at, c), ids in cells.items() if at == r)
-            for r in rows}  # fmt: skip
+    high = {
+        r: max(math.ceil(len(ids) / across[at, c]) for (at, c), ids in cells.items() if at == r)
+        for r in rows
+    }
     x = along(columns, wide, GAP_X)
     y = along(rows, high, GAP_Y)
     place = {

@@ -27,10 +27,16 @@ def one(place: Place, found: Open, node: Seen) -> None:
             if node.kind != "error":
                 button("hide", hide, found, [id])
         title = named(node)
-        button("upstream", chosen.mark, found.id, f"upstream of {title}",
-               found.graph.around(id, "up"))  # fmt: skip
-        button("downstream", chosen.mark, found.id, f"downstream of {title}",
-               found.graph.around(id, "down"))  # fmt: skip
+        button(
+            "upstream", chosen.mark, found.id, f"upstream of {title}", found.graph.around(id, "up")
+        )
+        button(
+            "downstream",
+            chosen.mark,
+            found.id,
+            f"downstream of {title}",
+            found.graph.around(id, "down"),
+        )
         read = node.dictionary in found.circuit.dictionaries and node.kind in ("feature", "error")
         if read and not measuring.why_not(place, found, "nodes"):
             button("check node", measuring.ask, found, "nodes", [id])
@@ -52,8 +58,9 @@ def several(place: Place, found: Open, ids: Sequence[str]) -> None:
             st.form("circuits_group", border=False),  # so that Enter groups
             st.container(horizontal=True, gap="small", vertical_alignment="bottom"),
         ):
-            st.text_input("Group them as", key=NAMED, max_chars=LONGEST, width=200,
-                          placeholder="a name")  # fmt: skip
+            st.text_input(
+                "Group them as", key=NAMED, max_chars=LONGEST, width=200, placeholder="a name"
+            )
             st.form_submit_button("Group", on_click=grouped, args=(found,))
 
 
@@ -83,15 +90,25 @@ def line(found: Open) -> None:
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         if what:
             n = f" ({len(ids)} nodes)" if ids else ""
-            st.button(f"{session.literal(what)}{n} ×", key="circuits_unmark", type="tertiary",
-                      on_click=chosen.unmark)  # fmt: skip
+            st.button(
+                f"{session.literal(what)}{n} ×",
+                key="circuits_unmark",
+                type="tertiary",
+                on_click=chosen.unmark,
+            )
         writable = session.store().catalog.writable
         for kind, members, verb in (
-            ("pins", marks.pins, "pinned"), ("hidden", marks.hidden, "hidden"),
-        ):  # fmt: skip
+            ("pins", marks.pins, "pinned"),
+            ("hidden", marks.hidden, "hidden"),
+        ):
             if members and writable:
-                st.button(f"{len(members)} {verb} ×", key=f"circuits_no_{kind}", type="tertiary",
-                          on_click=mark, args=(found.id, kind, []))  # fmt: skip
+                st.button(
+                    f"{len(members)} {verb} ×",
+                    key=f"circuits_no_{kind}",
+                    type="tertiary",
+                    on_click=mark,
+                    args=(found.id, kind, []),
+                )
             elif members:
                 st.caption(f"{len(members)} {verb}", width="content")
 

@@ -174,7 +174,9 @@ def drop(found: Open, one: Check) -> None:
 @st.fragment(run_every=POLL_S)
 def wait(place: Place, found: Open, part: Part, drawn: int) -> None:
     """Run the page again when less is on its way than the page was drawn with."""
-    waiting = [view(place, found, part) is None,
-               *(check(place, found, one) is None for one in checks(found))]  # fmt: skip
+    waiting = [
+        view(place, found, part) is None,
+        *(check(place, found, one) is None for one in checks(found)),
+    ]
     if sum(waiting) < drawn:
         st.rerun()

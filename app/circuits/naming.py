@@ -17,14 +17,17 @@ TOKENS = 3
 def names(place: Place, nodes: Iterable[Seen]) -> dict[str, str]:
     """Id → name; features of dictionaries that this harvest lacks have none."""
     features = {
-        n.id: (n.dictionary, n.feature) for n in nodes
+        n.id: (n.dictionary, n.feature)
+        for n in nodes
         if n.kind == "feature" and n.feature is not None and n.dictionary in place.file.dictionaries
-    }  # fmt: skip
+    }
     labels = annotations.read().annotations.labels
     said = {one: labels.of(feature) for one, feature in features.items()}
     rest = [feature for one, feature in features.items() if not said[one]]
     found = promoted(place.file, list(dict.fromkeys(rest)), TOKENS) if rest else {}
     text = place.file.vocabulary.text
-    tokens = {one: " ".join(visible(text(t)).strip() for t in found.get(feature, []))
-              for one, feature in features.items()}  # fmt: skip
+    tokens = {
+        one: " ".join(visible(text(t)).strip() for t in found.get(feature, []))
+        for one, feature in features.items()
+    }
     return {one: said[one] or tokens[one] for one in features}

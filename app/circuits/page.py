@@ -67,9 +67,10 @@ def heading(found: Open) -> None:
     more = f" and {len(prompts) - 1} more" if len(prompts) > 1 else ""
     base = f" · {circuit.baseline} baseline" if circuit.baseline else ""
     values = [
-        f"{name} {measure(one.value)}" for name, one in
-        (("on the model", circuit.clean), ("without any node", circuit.empty)) if one
-    ]  # fmt: skip
+        f"{name} {measure(one.value)}"
+        for name, one in (("on the model", circuit.clean), ("without any node", circuit.empty))
+        if one
+    ]
     st.markdown(
         f"**{session.literal(circuit.method)}**{base} · {session.literal(circuit.target)}"
         + (f" · {', '.join(values)}" if values else "")
@@ -105,15 +106,23 @@ def drawn(place: Place, found: Open, part: Part, names: dict[str, str], marked: 
         return infos[name].hook_out if name in infos else name
 
     data = picture.data(
-        part, layout.lay(part.nodes, found.slots, site), names, circuit=found.id,
-        slots=found.slots, pins=found.marks.pins, selected=chosen.ids(found), marked=marked,
+        part,
+        layout.lay(part.nodes, found.slots, site),
+        names,
+        circuit=found.id,
+        slots=found.slots,
+        pins=found.marks.pins,
+        selected=chosen.ids(found),
+        marked=marked,
         dark=st.context.theme.type == "dark",
         said=picture.sentence(part, found.graph.judged, found.graph.edges),
-    )  # fmt: skip
+    )
     graph.graph(
-        key=chosen.GRAPH, data=data, on_selected_change=lambda: chosen.take(found.id),
+        key=chosen.GRAPH,
+        data=data,
+        on_selected_change=lambda: chosen.take(found.id),
         on_open_change=lambda: opened(found),
-    )  # fmt: skip
+    )
     target = (st.session_state.get(chosen.GRAPH) or {}).get("open")
     node = found.nodes.get(target or "")
     here = beside.other(place, node) if node else None

@@ -37,8 +37,9 @@ def data(
     largest = max(known, default=0.0)
     shown = [
         node(n, layout.place[n.id], names.get(n.id, ""), largest, slots, n.id in pins)
-        for n in part.nodes if not n.group
-    ]  # fmt: skip
+        for n in part.nodes
+        if not n.group
+    ]
     shown += [grouped(name, ids, layout) for name, ids in groups(part).items()]
     place = {one["id"]: i for i, one in enumerate(shown)}
     whole = {
@@ -54,9 +55,14 @@ def data(
     }
     key = hashlib.sha256(dump_json(whole, sort_keys=True).encode()).hexdigest()[:16]
     return whole | {
-        "key": key, "library": f".{graph.PATH}", "palette": palette(dark), "said": said,
-        "selected": list(selected), "marked": list(marked), "file": f"circuit-{circuit}",
-    }  # fmt: skip
+        "key": key,
+        "library": f".{graph.PATH}",
+        "palette": palette(dark),
+        "said": said,
+        "selected": list(selected),
+        "marked": list(marked),
+        "file": f"circuit-{circuit}",
+    }
 
 
 def node(
@@ -65,14 +71,26 @@ def node(
     """One node; its words are shown on hover and to readers of screens."""
     title = named(n)
     where = "" if n.position is None else f"position {n.position} “{slot(slots, n.position)}”"
-    lines = [name, f"effect {signed(n.effect, 3)}" if n.effect is not None else "",
-             worth(n), where, "" if n.inside else "left out by the pruning"]  # fmt: skip
+    lines = [
+        name,
+        f"effect {signed(n.effect, 3)}" if n.effect is not None else "",
+        worth(n),
+        where,
+        "" if n.inside else "left out by the pruning",
+    ]
     return {
-        "id": n.id, "kind": n.kind, "x": at[0], "y": at[1], "size": size(n.effect, largest),
-        "sign": -1 if (n.effect or 0) < 0 else 1, "inside": n.inside, "pinned": pinned,
-        "name": cut(brief(n, name), TARGET if n.kind == "logit" else NAME), "title": title,
+        "id": n.id,
+        "kind": n.kind,
+        "x": at[0],
+        "y": at[1],
+        "size": size(n.effect, largest),
+        "sign": -1 if (n.effect or 0) < 0 else 1,
+        "inside": n.inside,
+        "pinned": pinned,
+        "name": cut(brief(n, name), TARGET if n.kind == "logit" else NAME),
+        "title": title,
         "lines": [line for line in lines if line],
-    }  # fmt: skip
+    }
 
 
 def grouped(name: str, members: Sequence[Seen], layout: Layout) -> dict[str, Any]:
@@ -83,10 +101,18 @@ def grouped(name: str, members: Sequence[Seen], layout: Layout) -> dict[str, Any
     effect = signed(strongest.effect or 0, 3)
     lines = [plural(len(members), "node"), f"strongest: {named(strongest)}, effect {effect}"]
     return {
-        "id": GROUP + name, "kind": "group", "x": x, "y": y, "size": LARGEST,
-        "sign": -1 if (strongest.effect or 0) < 0 else 1, "inside": True, "pinned": False,
-        "name": cut(name), "title": name, "lines": lines,
-    }  # fmt: skip
+        "id": GROUP + name,
+        "kind": "group",
+        "x": x,
+        "y": y,
+        "size": LARGEST,
+        "sign": -1 if (strongest.effect or 0) < 0 else 1,
+        "inside": True,
+        "pinned": False,
+        "name": cut(name),
+        "title": name,
+        "lines": lines,
+    }
 
 
 def groups(part: Part) -> dict[str, list[Seen]]:
@@ -149,10 +175,14 @@ def palette(dark: bool) -> dict[str, str]:
         theme.palette("light" if dark else "dark"),
     )
     return {
-        "background": here.background, "raised": here.raised, "text": here.text,
-        "muted": here.muted, "accent": here.accent, "positive": other.positive,
+        "background": here.background,
+        "raised": here.raised,
+        "text": here.text,
+        "muted": here.muted,
+        "accent": here.accent,
+        "positive": other.positive,
         "negative": other.negative,
-    }  # fmt: skip
+    }
 
 
 def sentence(part: Part, nodes: int, edges: int) -> str:

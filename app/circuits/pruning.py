@@ -9,8 +9,37 @@ from app.wording import count
 from feature_store.graphs import MOST_NODES, Choice
 
 USUAL_NODES, USUAL_SHARE = 50, 0.9
-STEPS = (0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 200, 250, 300, 400,
-         500, 600, 800, 1000, 1200, 1500, MOST_NODES)  # fmt: skip
+STEPS = (
+    0,
+    1,
+    2,
+    3,
+    5,
+    8,
+    12,
+    16,
+    20,
+    25,
+    30,
+    40,
+    50,
+    60,
+    80,
+    100,
+    120,
+    150,
+    200,
+    250,
+    300,
+    400,
+    500,
+    600,
+    800,
+    1000,
+    1200,
+    1500,
+    MOST_NODES,
+)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)
 HOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
 NODES, SHARE, STABLE = "circuits_nodes", "circuits_share", "circuits_stable"
@@ -32,8 +61,9 @@ class Pruning:
     def choice(self, found: Open, also: list[str]) -> Choice:
         """With what is marked in the circuit; `also` nodes are shown whatever their strength."""
         marks = found.marks
-        kept = list(dict.fromkeys([*marks.pins, *(i for g in marks.groups.values() for i in g),
-                                   *also]))  # fmt: skip
+        kept = list(
+            dict.fromkeys([*marks.pins, *(i for g in marks.groups.values() for i in g), *also])
+        )
         return Choice(self.nodes, self.share, kept, marks.hidden, marks.groups, self.holds)
 
 
@@ -56,18 +86,32 @@ def draw(found: Open) -> Pruning:
         st.session_state[STABLE] = nearest(list(HOLDS), asked("stable") or 0.0) if known else 0.0
     with st.container(horizontal=True, gap="large"):
         st.select_slider(
-            "nodes, the strongest by |effect|", choices, key=NODES, on_change=put, width=200,
-            format_func=count, disabled=len(choices) < 2,
-        )  # fmt: skip
+            "nodes, the strongest by |effect|",
+            choices,
+            key=NODES,
+            on_change=put,
+            width=200,
+            format_func=count,
+            disabled=len(choices) < 2,
+        )
         st.select_slider(
-            "edges, up to this share of Σ|weight|", SHARES, key=SHARE, on_change=put,
-            format_func=lambda share: f"{share:.0%}", width=200,
-        )  # fmt: skip
+            "edges, up to this share of Σ|weight|",
+            SHARES,
+            key=SHARE,
+            on_change=put,
+            format_func=lambda share: f"{share:.0%}",
+            width=200,
+        )
         if known:
             st.select_slider(
-                "edges, at least so stable", HOLDS, key=STABLE, on_change=put, width=200,
-                format_func=lambda least: f"{least:.0%}" if least else "any", help=STABILITY,
-            )  # fmt: skip
+                "edges, at least so stable",
+                HOLDS,
+                key=STABLE,
+                on_change=put,
+                width=200,
+                format_func=lambda least: f"{least:.0%}" if least else "any",
+                help=STABILITY,
+            )
     return Pruning(*(st.session_state[key] for key in (NODES, SHARE, STABLE)))
 
 

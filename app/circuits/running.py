@@ -68,6 +68,8 @@ def within(circuit: Circuit, nodes: int, edges: int) -> Circuit:
         return circuit
     note = f"Cut to the budget: {' and '.join(cut)}. What is pruned is not counted in the graph."
     return replace(
-        circuit, nodes=tuple(node for node in circuit.nodes if node.id in kept),
-        edges=tuple(inside[:edges]), notes=(*circuit.notes, note),
-    )  # fmt: skip
+        circuit,
+        nodes=tuple(node for node in circuit.nodes if node.id in kept),
+        edges=tuple(inside[:edges]),
+        notes=(*circuit.notes, note),
+    )

@@ -41,8 +41,13 @@ def draw(place: Place, waited_for: bool = False) -> None:
 def row(run: Entry, place: Place) -> dict[str, object]:
     """One circuit's line."""
     href = session.href(session.CIRCUITS, {**place.query, "experiment": run.id})
-    cells = [run.id, str(run.request.get("method", "imported")), of(run), run.note,
-             f"{run.created:%Y-%m-%d %H:%M}"]  # fmt: skip
+    cells = [
+        run.id,
+        str(run.request.get("method", "imported")),
+        of(run),
+        run.note,
+        f"{run.created:%Y-%m-%d %H:%M}",
+    ]
     return {"href": href, "target": run.id, "cells": cells, "notes": []}
 
 

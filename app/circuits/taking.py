@@ -57,12 +57,19 @@ def menu(found: Open, part: Part, names: Mapping[str, str]) -> None:
     """What can be taken: the shown part, or all of it."""
     with st.popover("Export", type="tertiary"):
         which = st.segmented_control(
-            "What", ["shown", "whole"], default="shown", required=True, key="circuits_which",
+            "What",
+            ["shown", "whole"],
+            default="shown",
+            required=True,
+            key="circuits_which",
             label_visibility="collapsed",
-        )  # fmt: skip
+        )
         of = part if which == "shown" else None
-        button("circuit-tracer JSON", f"circuit-{found.id}.json",
-               lambda: tracer(found, circuit_of(found, of), names))  # fmt: skip
+        button(
+            "circuit-tracer JSON",
+            f"circuit-{found.id}.json",
+            lambda: tracer(found, circuit_of(found, of), names),
+        )
         button("GraphML", f"circuit-{found.id}.graphml", lambda: to_graphml(circuit_of(found, of)))
         st.caption("PNG and SVG: above the graph. The same as Python:")
         st.code(python(session.shown_store(), found), language="python")
@@ -98,8 +105,18 @@ def circuit_of(found: Open, part: Part | None) -> Circuit:
 def plain(n: Seen) -> Node:
     """A node as the methods give it."""
     kind: Any = n.kind  # as it was kept
-    return Node(n.id, kind, n.layer, n.position, n.dictionary, n.feature, n.effect, n.value,
-                n.label, n.exact)  # fmt: skip
+    return Node(
+        n.id,
+        kind,
+        n.layer,
+        n.position,
+        n.dictionary,
+        n.feature,
+        n.effect,
+        n.value,
+        n.label,
+        n.exact,
+    )
 
 
 def tracer(found: Open, circuit: Circuit, names: Mapping[str, str]) -> str:
@@ -131,9 +148,8 @@ def python(store: Path, found: Open) -> str:
     if "method" not in request:
         return OPEN.format(store=str(store), id=found.id)
     return PYTHON.format(
-        store=str(store), harvest=found.experiment.harvest,
-        request=dump_json(request)
-    )  # fmt: skip
+        store=str(store), harvest=found.experiment.harvest, request=dump_json(request)
+    )
 
 
 def importer(place: Place) -> None:
@@ -142,8 +158,14 @@ def importer(place: Place) -> None:
         return
     with st.popover("Import", type="tertiary"):
         st.caption("A graph file of circuit-tracer, Neuronpedia or Saefari (JSON).")
-        st.file_uploader("Graph", type=["json"], key=UPLOAD, label_visibility="collapsed",
-                         on_change=take, args=(place,))  # fmt: skip
+        st.file_uploader(
+            "Graph",
+            type=["json"],
+            key=UPLOAD,
+            label_visibility="collapsed",
+            on_change=take,
+            args=(place,),
+        )
     if sentence := st.session_state.pop(REFUSED, None):
         st.markdown(f":red[{session.literal(sentence)}]")
 

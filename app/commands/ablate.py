@@ -100,9 +100,14 @@ def keep(store: Store, live: "LocalEngine", asked: Asked, result: Any, file: Har
     from app.experiments.keeping import keep
 
     return keep(
-        store, "ablate", live, harvest=file.record.id, dictionaries=named(asked.parts),
-        request=asked.to_json(), result=result,
-    )  # fmt: skip
+        store,
+        "ablate",
+        live,
+        harvest=file.record.id,
+        dictionaries=named(asked.parts),
+        request=asked.to_json(),
+        result=result,
+    )
 
 
 def show(result: dict[str, Any], kept: str) -> None:

@@ -56,9 +56,13 @@ def circuit(
     baseline = given.pop("baseline") or ("pair" if corrupt or task else "zero")
     pick("method", method, METHODS)
     asked = Asked(
-        method, (), cases_of(prompt, corrupt, prompts), task, baseline=baseline,
+        method,
+        (),
+        cases_of(prompt, corrupt, prompts),
+        task,
+        baseline=baseline,
         **given,
-    ).check()  # fmt: skip
+    ).check()
     kept_in = Store(store) if store else None
     live = loaded(model, dictionaries, device, dtype, trust_remote_code)
     say_estimate(live, asked, kept_in)
@@ -144,8 +148,10 @@ def show(found: Circuit, kept: str) -> None:
     if found.completeness:
         facts.append(f"completeness {estimate(found.completeness)}")
     out.print(Text(" · ".join(facts)))
-    figures = (("faithfulness", found.faithfulness),
-               ("with patterns and norms held", found.held_faithfulness))  # fmt: skip
+    figures = (
+        ("faithfulness", found.faithfulness),
+        ("with patterns and norms held", found.held_faithfulness),
+    )
     for name, figure in figures:
         if figure:
             style = "" if figure.better_than_random else "yellow"
@@ -153,8 +159,12 @@ def show(found: Circuit, kept: str) -> None:
     stable = [edge.stability for edge in found.edges if edge.stability is not None]
     if stable:
         n = sum(one >= STABLE for one in stable)
-        out.print(Text(f"{count(n)} of {count(len(stable))} edges hold in at least {STABLE:.0%} of "
-                       "draws of the prompts"))  # fmt: skip
+        out.print(
+            Text(
+                f"{count(n)} of {count(len(stable))} edges hold in at least {STABLE:.0%} of "
+                "draws of the prompts"
+            )
+        )
     if found.effect_check:
         said = f"effects against exact ablation: {describe_agreement(found.effect_check)}"
         out.print(Text(said))

@@ -103,9 +103,13 @@ def write_dashboards(
 
     try:
         written = dashboards.export(
-            file, dictionary, out, explanations=store.catalog.snapshot().explanations,
-            source=source, tell=tell,
-        )  # fmt: skip
+            file,
+            dictionary,
+            out,
+            explanations=store.catalog.snapshot().explanations,
+            source=source,
+            tell=tell,
+        )
     except OSError as error:
         raise InputError(
             f"{out} cannot be written: {error.strerror}. Give --out another folder."
@@ -149,10 +153,14 @@ def import_graph(store: Store, path: Path, *, as_json: bool) -> None:
     name = keep_graph(store, harvests[0].record.id if harvests else "", path.name, found)
     circuit, marks = found.circuit, found.marks
     facts = {
-        "what": "circuit", "experiment": name, "nodes": len(circuit.nodes),
-        "links": len(circuit.edges), "pins": len(marks.pins), "groups": len(marks.groups),
+        "what": "circuit",
+        "experiment": name,
+        "nodes": len(circuit.nodes),
+        "links": len(circuit.edges),
+        "pins": len(marks.pins),
+        "groups": len(marks.groups),
         "notes": list(circuit.notes),
-    }  # fmt: skip
+    }
     if as_json:
         print_json(facts)
         return

@@ -12,9 +12,18 @@ from feature_store.store import Store
 
 
 def explain(
-    store: Path, dictionary: str, *, features: str, explainer: str, harvest_id: str | None,
-    asking: Asking, seed: int, yes: bool, background: bool, as_json: bool,
-) -> None:  # fmt: skip
+    store: Path,
+    dictionary: str,
+    *,
+    features: str,
+    explainer: str,
+    harvest_id: str | None,
+    asking: Asking,
+    seed: int,
+    yes: bool,
+    background: bool,
+    as_json: bool,
+) -> None:
     """Explain, and say what came of it; see `saefari explain --help`."""
     opened = Store(store)
     names = tuple(explainer.split(","))

@@ -130,10 +130,14 @@ def say(work: Any, store: Path, *, as_json: bool) -> None:
     """How it ended, and the next step."""
     if as_json:
         facts = {
-            "harvest": work.id, "outcome": work.outcome, "tokens": work.n_tokens,
-            "warnings": work.warnings, "checks": {n: p.words for n, p in work.probes.items()},
-            "cpu_s": work.stages.cpu_s, "wall_s": work.stages.wall_s,
-        }  # fmt: skip
+            "harvest": work.id,
+            "outcome": work.outcome,
+            "tokens": work.n_tokens,
+            "warnings": work.warnings,
+            "checks": {n: p.words for n, p in work.probes.items()},
+            "cpu_s": work.stages.cpu_s,
+            "wall_s": work.stages.wall_s,
+        }
         print_json(facts)
         return
     out = console(stderr=True)

@@ -29,10 +29,15 @@ LINE_EVERY_S = 10.0
 
 
 def launch(
-    store: Store, kind: str, arguments: Mapping[str, Any], what: str,
-    do: Callable[[Store, Work], dict[str, Any]], *, background: bool,
+    store: Store,
+    kind: str,
+    arguments: Mapping[str, Any],
+    what: str,
+    do: Callable[[Store, Work], dict[str, Any]],
+    *,
+    background: bool,
     before: Callable[[Job], None] = lambda job: None,
-) -> Job:  # fmt: skip
+) -> Job:
     """Begin the job, or the same one again where it was left off, and see it to its end; in the
     background, only begin it. InputError when it failed.
 
@@ -89,9 +94,12 @@ def watch(jobs: Jobs, job: Job, over: threading.Event) -> None:
     """Until it is over."""
     out = console(stderr=True)
     columns = (
-        TextColumn("{task.description:<22}"), BarColumn(32), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("{task.fields[cost]}"),
-    )  # fmt: skip
+        TextColumn("{task.description:<22}"),
+        BarColumn(32),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[cost]}"),
+    )
     with Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as bar:
         task, said = bar.add_task("", cost=""), 0.0
         while not over.wait(POLL_S):
@@ -104,9 +112,12 @@ def watch(jobs: Jobs, job: Job, over: threading.Event) -> None:
             told = [telling.answered(now, facts), telling.live(facts), costs(facts), time_left(now)]
             more = " · ".join(filter(None, told))
             bar.update(
-                task, description=now.note, completed=now.done, total=now.total or None,
+                task,
+                description=now.note,
+                completed=now.done,
+                total=now.total or None,
                 cost=more,
-            )  # fmt: skip
+            )
             if not out.is_terminal and said >= LINE_EVERY_S:
                 said = 0.0
                 line = f"{now.note}: {now.done:,} of {plural(now.total, 'feature')}"

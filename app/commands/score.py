@@ -12,9 +12,20 @@ from feature_store.store import Store
 
 
 def score(
-    store: Path, dictionary: str, *, features: str, scorer: str, explainer: str | None, judge: str,
-    harvest_id: str | None, asking: Asking, seed: int, yes: bool, background: bool, as_json: bool,
-) -> None:  # fmt: skip
+    store: Path,
+    dictionary: str,
+    *,
+    features: str,
+    scorer: str,
+    explainer: str | None,
+    judge: str,
+    harvest_id: str | None,
+    asking: Asking,
+    seed: int,
+    yes: bool,
+    background: bool,
+    as_json: bool,
+) -> None:
     """Score, and say what came of it; see `saefari score --help`."""
     opened = Store(store)
     names = tuple(scorer.split(","))

@@ -36,9 +36,14 @@ def list_servers(*, as_json: bool) -> None:
     for name, server, what, verified in rows:
         tried = "" if name in known else YES if verified else "unverified"
         table.add_row(
-            escape(name), escape(what), escape(server.base_url), escape(key_state(server)),
-            YES if server.structured else NO, YES if server.logprobs else NO, tried,
-        )  # fmt: skip
+            escape(name),
+            escape(what),
+            escape(server.base_url),
+            escape(key_state(server)),
+            YES if server.structured else NO,
+            YES if server.logprobs else NO,
+            tried,
+        )
     console().print(table)
     click.echo(
         "Name one as --base-url NAME, or in servers.toml as preset = NAME with a URL of your own. "
@@ -56,12 +61,19 @@ def key_state(server: Server) -> str:
 def as_data(name: str, server: Server, what: str, verified: bool) -> dict[str, Any]:
     """A server as data, without its key."""
     return {
-        "name": name, "what": what, "base_url": server.base_url, "key_env": server.key_env,
-        "key_set": bool(server.key()), "structured": server.structured,
-        "logprobs": server.logprobs, "text_limits": server.text_limits,
-        "concurrency": server.concurrency, "context_tokens": server.context_tokens or None,
-        "free": server.free, "verified": verified,
-    }  # fmt: skip
+        "name": name,
+        "what": what,
+        "base_url": server.base_url,
+        "key_env": server.key_env,
+        "key_set": bool(server.key()),
+        "structured": server.structured,
+        "logprobs": server.logprobs,
+        "text_limits": server.text_limits,
+        "concurrency": server.concurrency,
+        "context_tokens": server.context_tokens or None,
+        "free": server.free,
+        "verified": verified,
+    }
 
 
 def check(name: str, *, model: str, as_json: bool) -> None:
@@ -90,12 +102,20 @@ def lines(found: ServerCheck) -> list[tuple[str, str]]:
         ("calls at once", count(facts.slots) if facts.slots else f"{UNKNOWN}: found out by trying"),
         ("JSON schemas", schema_line(found)),
         ("lengths of texts", "kept" if found.text_limits else "not kept: checked here alone"),
-        ("log probabilities", f"yes, {candidates} a token" if candidates else
-         "none: answers are yes or no, and there is no AUC"),
-        ("seeds", "the same seed gives the same reply" if found.seeds else
-         "the same seed gave another reply"),
+        (
+            "log probabilities",
+            f"yes, {candidates} a token"
+            if candidates
+            else "none: answers are yes or no, and there is no AUC",
+        ),
+        (
+            "seeds",
+            "the same seed gives the same reply"
+            if found.seeds
+            else "the same seed gave another reply",
+        ),
         ("counts tokens", YES if found.counts_tokens else "no: costs are not known"),
-    ]  # fmt: skip
+    ]
     rows += [("note", note) for note in found.notes]
     return rows + [("100 features", cost_line(found, kind)) for kind in CALLS_A_FEATURE]
 
@@ -105,9 +125,10 @@ def schema_line(found: ServerCheck) -> str:
     if found.schema:
         return "kept"
     how = {
-        "json": "but this answer was JSON", "prose": "but JSON within other text was read",
+        "json": "but this answer was JSON",
+        "prose": "but JSON within other text was read",
         "line": "but a labelled line was read",
-    }.get(found.read_as, f"and the answer could not be used: {found.read_as}")  # fmt: skip
+    }.get(found.read_as, f"and the answer could not be used: {found.read_as}")
     return f"ignored, {how}; jobs show the form by an example"
 
 

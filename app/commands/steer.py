@@ -85,8 +85,11 @@ def where_of(parts: str, positions: str | None, pattern: str | None) -> Where:
     known = {name: name for name in ("all", "prompt", "generated")}
     return Where(
         parts=pick("--where", parts, known),  # type: ignore[arg-type]
-        positions=chosen, pattern=pattern, special=every, bos=every,
-    )  # fmt: skip
+        positions=chosen,
+        pattern=pattern,
+        special=every,
+        bos=every,
+    )
 
 
 def edits_of(features: Sequence[str], mode: str, strength: float, where: Where) -> list[Edit]:
@@ -173,9 +176,14 @@ def keep(store: Store, live: "LocalEngine", asked: Asked, result: Any, file: Har
     from app.experiments.keeping import keep
 
     return keep(
-        store, "steer", live, harvest=file.record.id, dictionaries=asked.dictionaries,
-        request=asked.to_json(), result=result,
-    )  # fmt: skip
+        store,
+        "steer",
+        live,
+        harvest=file.record.id,
+        dictionaries=asked.dictionaries,
+        request=asked.to_json(),
+        result=result,
+    )
 
 
 def as_data(live: "LocalEngine", asked: Asked, story: Any, kept: str) -> dict[str, Any]:

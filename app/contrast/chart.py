@@ -27,26 +27,35 @@ def strip(
         said = [f"{measure(float(v))}<br>{brief(t)}" for v, t in zip(values, texts, strict=True)]
         figure.add_trace(
             go.Scatter(
-                x=values, y=heights, mode="markers", hovertext=said, showlegend=False,
+                x=values,
+                y=heights,
+                mode="markers",
+                hovertext=said,
+                showlegend=False,
                 hovertemplate="%{hovertext}<extra></extra>",
                 marker={"color": colours.accent, "size": 6, "opacity": 0.55},
             )
-        )  # fmt: skip
+        )
         mean = float(values.mean())
         figure.add_trace(
             go.Scatter(
-                x=[mean, mean], y=[-row - 0.4, -row + 0.4], mode="lines", showlegend=False,
+                x=[mean, mean],
+                y=[-row - 0.4, -row + 0.4],
+                mode="lines",
+                showlegend=False,
                 line={"color": colours.text, "width": 2},
                 hovertemplate=f"mean {measure(mean)}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     figure.update_layout(template=template(colours), height=HEIGHT_PX, margin={"l": 96})
     figure.update_xaxes(title_text=f"activation, {where}; 0 is silent")
     figure.update_yaxes(
         tickvals=[-row for row in range(len(sides))],
         ticktext=[fires(name, values) for name, values, _ in sides],
-        range=[0.55 - len(sides), 0.55], showgrid=False, ticks="",
-    )  # fmt: skip
+        range=[0.55 - len(sides), 0.55],
+        showgrid=False,
+        ticks="",
+    )
     return figure
 
 

@@ -125,15 +125,22 @@ def one_side(side: str) -> None:
     """Its name and its texts."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.text_input(
-            f"Name of side {side}", key=key(f"{side}_name"), max_chars=40, width=180,
-            on_change=keep, label_visibility="collapsed",
-        )  # fmt: skip
+            f"Name of side {side}",
+            key=key(f"{side}_name"),
+            max_chars=40,
+            width=180,
+            on_change=keep,
+            label_visibility="collapsed",
+        )
         st.caption(f"{plural(len(texts_of(side)), 'text')}", width="content")
         with st.popover("From a file", type="tertiary"):
             st.file_uploader(
-                f"Texts of side {side}", key=key(f"file_{side}"), type=["txt", "jsonl"],
-                on_change=uploaded, args=[side],
-            )  # fmt: skip
+                f"Texts of side {side}",
+                key=key(f"file_{side}"),
+                type=["txt", "jsonl"],
+                on_change=uploaded,
+                args=[side],
+            )
             st.caption(
                 ".txt: one text a line. .jsonl: an object a line with `text`; with several "
                 "`label` values the file gives all sides at once."
@@ -143,18 +150,25 @@ def one_side(side: str) -> None:
         st.button("Remove", key=key(f"drop_{side}"), type="tertiary", on_click=drop, args=[side])
         return
     st.text_area(
-        f"Texts of side {side}", key=key(side), height=104, on_change=keep,
-        placeholder="One text a line", label_visibility="collapsed",
-    )  # fmt: skip
+        f"Texts of side {side}",
+        key=key(side),
+        height=104,
+        on_change=keep,
+        placeholder="One text a line",
+        label_visibility="collapsed",
+    )
 
 
 def by_label(name: str, groups: dict[str, tuple[str, ...]]) -> None:
     """Which label of a file is set against all others."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
-            f"Label of {session.literal(name)}", list(groups), key=key("label"), width=260,
+            f"Label of {session.literal(name)}",
+            list(groups),
+            key=key("label"),
+            width=260,
             format_func=lambda x: f"{x or '(no label)'}: {plural(len(groups[x]), 'text')}",
-        )  # fmt: skip
+        )
         st.caption(f"against all other {len(groups) - 1}", width="content")
         st.button("Remove the file", type="tertiary", on_click=drop, args=SIDES)
 
@@ -163,17 +177,25 @@ def choices(place: Place) -> None:
     """Where to read, what to test, in which dictionaries; and the buttons."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control(
-            "Read at", list(UNITS), key=key("unit"), required=True, on_change=keep,
+            "Read at",
+            list(UNITS),
+            key=key("unit"),
+            required=True,
+            on_change=keep,
             format_func=UNITS.__getitem__,
             help="The strongest activation anywhere in a text, or that on one token: the last, or "
             "the last of a span marked [[so]].",
-        )  # fmt: skip
+        )
         st.segmented_control(
-            "Rank by", list(BY), key=key("by"), required=True, on_change=keep,
+            "Rank by",
+            list(BY),
+            key=key("by"),
+            required=True,
+            on_change=keep,
             format_func=BY.__getitem__,
             help="How strongly: ranks of the activations, silent texts at 0. How often: the share "
             "of texts on which it fires.",
-        )  # fmt: skip
+        )
         names = list(place.file.dictionaries)
         st.multiselect("Dictionaries", names, key=key("on"), on_change=keep, width=330)
         if len(names) > 1:

@@ -90,9 +90,12 @@ def downloads(found: Contrast) -> None:
         st.caption(f"{first}{whole}", width="stretch")
         for kind, write in kinds.items():
             st.download_button(
-                f"Download {kind}", partial(write, found.table), f"contrast.{kind.lower()}",
-                type="tertiary", on_click="ignore",
-            )  # fmt: skip
+                f"Download {kind}",
+                partial(write, found.table),
+                f"contrast.{kind.lower()}",
+                type="tertiary",
+                on_click="ignore",
+            )
 
 
 def table(place: Place, found: Contrast, *, many: bool) -> int:
@@ -118,11 +121,17 @@ def table(place: Place, found: Contrast, *, many: bool) -> int:
         for one, row in zip(features, rows, strict=True)
     ]
     picked = st.dataframe(
-        lines, key=TABLE, hide_index=True, row_height=28, height=min(39 + 28 * len(lines), 420),
-        on_select="rerun", selection_mode="single-cell", column_config=columns(a, b),
+        lines,
+        key=TABLE,
+        hide_index=True,
+        row_height=28,
+        height=min(39 + 28 * len(lines), 420),
+        on_select="rerun",
+        selection_mode="single-cell",
+        column_config=columns(a, b),
         column_order=[name for name in lines[0] if many or name != "dictionary"],
         placeholder=ABSENT,
-    )  # fmt: skip
+    )
     cells = picked["selection"]["cells"]
     return cells[0][0] if cells and cells[0][0] < len(lines) else 0
 
@@ -137,22 +146,31 @@ def columns(a: str, b: str) -> dict[str, Any]:
         "b": text(b[:12], 58, f"texts of {b} on which it fires"),
         "q": number("q", "%.1e", 56, "Benjamini–Hochberg over all tested features"),
         "auc": number(
-            "AUC", "%.2f", 48, f"probability that a text of {a} has the larger activation than one "
+            "AUC",
+            "%.2f",
+            48,
+            f"probability that a text of {a} has the larger activation than one "
             f"of {b}, ties half; Cliff's δ = 2 AUC − 1",
         ),
         "share": text(
             "Δ share", 126, f"firing share of {a} less that of {b}, with Newcombe's 95 % interval"
         ),
         "g": number(
-            "g", "%.2f", 50, "difference of the mean strongest activations in pooled standard "
+            "g",
+            "%.2f",
+            50,
+            "difference of the mean strongest activations in pooled standard "
             "deviations (Hedges' g)",
         ),
         "js": number(
-            "JS", "%.2f", 46, "Jensen–Shannon distance of its activations on the groups, 0 to 1: "
+            "JS",
+            "%.2f",
+            46,
+            "Jensen–Shannon distance of its activations on the groups, 0 to 1: "
             "square root of bits; silence is a bin, 8 bins of equal count for the rest",
         ),
         "p": number("p", "%.1e", 56, "two-sided permutation test over texts"),
-    }  # fmt: skip
+    }
 
 
 def number(name: str, form: str, width: int, hint: str | None) -> Any:
@@ -189,8 +207,10 @@ def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> 
     where = UNITS[asked.unit]
     st.plotly_chart(
         chart.strip(points, where, theme.palette(st.context.theme.type)),
-        theme=None, key="contrast_strip", config={"displaylogo": False, "displayModeBar": False},
-    )  # fmt: skip
+        theme=None,
+        key="contrast_strip",
+        config={"displaylogo": False, "displayModeBar": False},
+    )
     listing(there, row["feature"], points)
     follow(there, row["feature"])
 
@@ -205,12 +225,17 @@ def listing(
             query = {**there.at(feature), "test": texts[i]}
             lines.append(
                 {
-                    "href": session.href(session.FEATURE, query), "target": texts[i],
-                    "cells": [measure(float(values[i])), side, cut(texts[i])], "notes": [],
+                    "href": session.href(session.FEATURE, query),
+                    "target": texts[i],
+                    "cells": [measure(float(values[i])), side, cut(texts[i])],
+                    "notes": [],
                 }
-            )  # fmt: skip
-    heads = [("activation", "", "opens the feature on this text"), ("side", "", ""),
-             ("text", "", "")]  # fmt: skip
+            )
+    heads = [
+        ("activation", "", "opens the feature on this text"),
+        ("side", "", ""),
+        ("text", "", ""),
+    ]
     components.rows(
         key=PICKED,
         data={
@@ -242,8 +267,13 @@ def separations(found: Contrast) -> None:
         "Jensen–Shannon distance between the groups (0 alike, 1 never in one bin), and in brackets "
         "what shuffled labels give: more units find more by chance."
     )
-    heads = [("", ""), ("read at", "code"), ("units", "number"), ("best unit", "number"),
-             ("mean of ten best", "number")]  # fmt: skip
+    heads = [
+        ("", ""),
+        ("read at", "code"),
+        ("units", "number"),
+        ("best unit", "number"),
+        ("mean of ten best", "number"),
+    ]
     lines = [
         [
             row["name"] if row["kind"] == "features" else "neurons",

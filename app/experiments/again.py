@@ -149,8 +149,10 @@ class Searched:
 
 
 ANSWERS: dict[str, Callable[..., Any]] = {
-    "sweep": sweeping.answer, "examples": examples.answer, "contrast": direction.answer
-}  # fmt: skip
+    "sweep": sweeping.answer,
+    "examples": examples.answer,
+    "contrast": direction.answer,
+}
 
 
 def begin(experiment: Experiment, engine: Engine, file: HarvestFile) -> Again:

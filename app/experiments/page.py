@@ -17,8 +17,11 @@ from feature_store.errors import InputError
 from feature_store.experiments import Entry, Experiment, Experiments
 
 AGAIN, WANTED, VERDICT, PROBLEM = (
-    "experiments_again", "experiments_wanted", "experiments_verdict", "experiments_problem"
-)  # fmt: skip
+    "experiments_again",
+    "experiments_wanted",
+    "experiments_verdict",
+    "experiments_problem",
+)
 POLL_S = 0.5
 NOTE_LENGTH = 2_000
 FACTS = 60
@@ -46,8 +49,13 @@ def draw(found: Experiment, others: list[Entry]) -> None:
     second_time(found)
     result(found)
     with st.expander("Request and versions"):
-        st.json({"request": found.request, "versions": found.versions,
-                 "hashes": {found.model: found.model_hash, **found.dictionaries}})  # fmt: skip
+        st.json(
+            {
+                "request": found.request,
+                "versions": found.versions,
+                "hashes": {found.model: found.model_hash, **found.dictionaries},
+            }
+        )
 
 
 def title(found: Experiment) -> str:
@@ -72,16 +80,28 @@ def actions(found: Experiment, others: list[Entry], *, able: bool) -> None:
             query["more"] = TABS[found.kind]
         label = f"Open on the {Path(page).stem.capitalize()} page"
         st.page_link(page, label=label, query_params=query)
-    st.button("Run again", on_click=want, args=(name,), disabled=not able,
-              help="The same request once more, and whether the same comes out")  # fmt: skip
+    st.button(
+        "Run again",
+        on_click=want,
+        args=(name,),
+        disabled=not able,
+        help="The same request once more, and whether the same comes out",
+    )
     ids = [entry.id for entry in others if entry.id != name]
     names = {entry.id: f"{entry.id}  {named(entry.kind, entry.request)}" for entry in others}
     key = f"experiments_with_{name}"
     st.selectbox(
-        "Compare with", ids, index=None, format_func=lambda one: names[one], key=key,
-        placeholder="compare with…", label_visibility="collapsed", width=260,
-        on_change=compare, args=(key,),
-    )  # fmt: skip
+        "Compare with",
+        ids,
+        index=None,
+        format_func=lambda one: names[one],
+        key=key,
+        placeholder="compare with…",
+        label_visibility="collapsed",
+        width=260,
+        on_change=compare,
+        args=(key,),
+    )
     with st.popover("Export", type="tertiary"):
         export(found)
     if session.store().catalog.writable:
@@ -92,9 +112,13 @@ def actions(found: Experiment, others: list[Entry], *, able: bool) -> None:
 def export(found: Experiment) -> None:
     """The run as a file, and as Python."""
     st.download_button(
-        "Download as JSON", lambda: written([found]), f"saefari-{found.id}.json",
-        "application/json", type="tertiary", on_click="ignore",
-    )  # fmt: skip
+        "Download as JSON",
+        lambda: written([found]),
+        f"saefari-{found.id}.json",
+        "application/json",
+        type="tertiary",
+        on_click="ignore",
+    )
     try:
         script = snippets.as_python(found, session.shown_places(), session.shown_store())
     except InputError as error:
@@ -110,10 +134,15 @@ def note(found: Experiment) -> None:
     if st.session_state.get(f"{key}_stored") != found.note:
         st.session_state[key] = st.session_state[f"{key}_stored"] = found.note
     st.text_input(
-        "Note", key=key, placeholder="a note on this run", max_chars=NOTE_LENGTH,
-        label_visibility="collapsed", disabled=not session.store().catalog.writable,
-        on_change=annotate, args=(found.id, key),
-    )  # fmt: skip
+        "Note",
+        key=key,
+        placeholder="a note on this run",
+        max_chars=NOTE_LENGTH,
+        label_visibility="collapsed",
+        disabled=not session.store().catalog.writable,
+        on_change=annotate,
+        args=(found.id, key),
+    )
 
 
 def second_time(found: Experiment) -> None:

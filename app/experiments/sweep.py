@@ -7,10 +7,17 @@ from app.wording import ABSENT, count, measure
 from backend.sweep.results import MEASURES, Dose, Outcome
 
 NAMES = {
-    "max": "largest act.", "mean": "mean act.", "rate": "share of tokens", "match": "match",
-    "judge": "judge", "judge_concept": "concept", "judge_instruction": "instruction",
-    "judge_fluency": "fluency", "nll": "nats/token", "kl": "KL",
-}  # fmt: skip
+    "max": "largest act.",
+    "mean": "mean act.",
+    "rate": "share of tokens",
+    "match": "match",
+    "judge": "judge",
+    "judge_concept": "concept",
+    "judge_instruction": "instruction",
+    "judge_fluency": "fluency",
+    "nll": "nats/token",
+    "kl": "KL",
+}
 LEFT_OUT = ("shift", "nearest", "repetition")
 HINTS = "Means over a strength's texts, 95 % intervals. Controls and texts: open the run."
 
@@ -27,11 +34,15 @@ def table(result: Mapping[str, Any]) -> dict[str, Any]:
         "ruled": True,
         "columns": [{"name": n, "kind": kind, "hint": hint} for n, kind, hint in heads],
         "rows": [
-            {"href": "", "target": None, "notes": [],
-             "cells": [strength, count(len(dose.heard)), *(cell(dose, name) for name in names)]}
+            {
+                "href": "",
+                "target": None,
+                "notes": [],
+                "cells": [strength, count(len(dose.heard)), *(cell(dose, name) for name in names)],
+            }
             for strength, dose in doses
         ],
-    }  # fmt: skip
+    }
 
 
 def cell(dose: Dose, name: str) -> str:

@@ -91,9 +91,10 @@ def matching(entries: Iterable[Entry], kind: str, words: str) -> list[Entry]:
     """Those of a kind (any, if empty) that have every word, in any letter case."""
     wanted = words.lower().split()
     return [
-        entry for entry in entries
+        entry
+        for entry in entries
         if kind in ("", entry.kind) and all(_has(entry, word) for word in wanted)
-    ]  # fmt: skip
+    ]
 
 
 def _has(entry: Entry, word: str) -> bool:

@@ -25,12 +25,19 @@ def do(store: Store, work: Work) -> dict[str, Any]:
     asked = Asked.from_json(work.arguments["request"])
     engine = LocalEngine.load(file, store.places.known(), choose_placement())
     result = over(
-        engine, asked, harvest_means(file),
+        engine,
+        asked,
+        harvest_means(file),
         lambda done, total: work.progress(done, total, "running prompts"),
-    )  # fmt: skip
+    )
     names = sorted({part.dictionary for part in asked.parts if part.dictionary})
     name = keeping.keep(
-        store, "ablate", engine, harvest=file.record.id, dictionaries=names,
-        request={**asked.to_json(), "over": "dataset"}, result=result,
-    )  # fmt: skip
+        store,
+        "ablate",
+        engine,
+        harvest=file.record.id,
+        dictionaries=names,
+        request={**asked.to_json(), "over": "dataset"},
+        result=result,
+    )
     return {"experiment": name, "prompts": result["n"]}

@@ -137,9 +137,13 @@ async def asked(
     server = asking.server
     with calls_of(work.job, Jobs(store.path), note=work.log) as calls:
         async with connected(
-            server, asking.model, calls, calls.budget(asking.budget),
-            retry_kept=asking.again, note=work.log,
-        ) as asker:  # fmt: skip
+            server,
+            asking.model,
+            calls,
+            calls.budget(asking.budget),
+            retry_kept=asking.again,
+            note=work.log,
+        ) as asker:
             yield Gate(asker, server.concurrency, take_trial(work.job)), calls
 
 
@@ -235,11 +239,13 @@ class Teller:
             return {"calls": 0, "tokens": 0, "cost": 0.0}
         all_ = self._calls.totals()
         return {
-            "calls": all_.calls, "attempts": all_.calls + all_.failed,
-            "no_reply": no_reply(self._calls), "lost": self._calls.lost.calls,
+            "calls": all_.calls,
+            "attempts": all_.calls + all_.failed,
+            "no_reply": no_reply(self._calls),
+            "lost": self._calls.lost.calls,
             "tokens": None if all_.uncounted else all_.tokens_in + all_.tokens_out,
             "cost": None if all_.unpriced else all_.cost,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -260,9 +266,11 @@ def known_of(store: Store, asking: Asking) -> Known:
     server = asking.server
     files = [job.data for job in Jobs(store.path).all() if job.data.exists() and not job.alive]
     return Known(
-        Dry(asking.model, server.logprobs), learned(files, asking.model),
-        measure_pace(files, asking.model, server.base_url), price(asking.model, server, prices()),
-    )  # fmt: skip
+        Dry(asking.model, server.logprobs),
+        learned(files, asking.model),
+        measure_pace(files, asking.model, server.base_url),
+        price(asking.model, server, prices()),
+    )
 
 
 def keep_estimate(job: Job, found: Estimate) -> None:

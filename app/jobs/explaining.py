@@ -88,13 +88,15 @@ def checked(store: Store, given: Explaining) -> Explaining:
     file = store.harvest(given.harvest or None, given.dictionary)
     names = names_of(",".join(given.explainers), "explainer", table())
     return Explaining(
-        file.record.id, given.dictionary,
-        pinned(store, file, given.dictionary, given.features), names,
+        file.record.id,
+        given.dictionary,
+        pinned(store, file, given.dictionary, given.features),
+        names,
         settle_or_none(
             given.asking, asks="server" in needs(names), who=f"the explainer {', '.join(names)}"
         ),
         given.seed,
-    )  # fmt: skip
+    )
 
 
 def wanted(given: Explaining) -> Wanted:
@@ -117,9 +119,17 @@ def estimate(store: Store, given: Explaining) -> Estimate:
 
     choice = choose(file, given.dictionary, given.features)
     return worked_out(
-        file, given.dictionary, choice, wanted(given), ask, known.dry, known.rates, known.price,
-        pace=known.pace, concurrency=min(WIDTH, given.asking.server.concurrency),
-    )  # fmt: skip
+        file,
+        given.dictionary,
+        choice,
+        wanted(given),
+        ask,
+        known.dry,
+        known.rates,
+        known.price,
+        pace=known.pace,
+        concurrency=min(WIDTH, given.asking.server.concurrency),
+    )
 
 
 def do(store: Store, work: Work) -> dict[str, Any]:
@@ -159,12 +169,20 @@ async def through(
         attended = living.sources(engine, file)
     width = min(WIDTH, given.asking.server.concurrency) if gate else 2
     plan = Plan(
-        file, given.dictionary, choice, wanted(given),
+        file,
+        given.dictionary,
+        choice,
+        wanted(given),
         {name: table()[name] for name in given.explainers},
-        await asyncio.to_thread(tools, work, file, given, gate), work.job.id,
-        partial(scoring.explain, store.catalog), Ledger(work.job.folder), tick, width, gate,
+        await asyncio.to_thread(tools, work, file, given, gate),
+        work.job.id,
+        partial(scoring.explain, store.catalog),
+        Ledger(work.job.folder),
+        tick,
+        width,
+        gate,
         attended,
-    )  # fmt: skip
+    )
     with teller.ending():
         tally = await explaining.explain(plan)
     teller.write(facts(given, tally), tally.questions.total(), last=True)
@@ -188,8 +206,9 @@ def facts(given: Explaining, tally: Tally) -> dict[str, Any]:
     return {
         "explained": {name: good for name, (good, _) in counts.items()},
         "failed": sum(bad for _, bad in counts.values()),
-        "skipped": tally.skipped, "latest": tally.latest,
-    }  # fmt: skip
+        "skipped": tally.skipped,
+        "latest": tally.latest,
+    }
 
 
 def result(work: Work, given: Explaining, tally: Tally) -> dict[str, Any]:
@@ -198,12 +217,24 @@ def result(work: Work, given: Explaining, tally: Tally) -> dict[str, Any]:
     rows = []
     for name in given.explainers:
         good, bad = tally.counts(name)
-        rows.append({
-            "explainer": name, "scorer": None, "n": good, "mean": None, "low": None, "high": None,
-            "nulls": {}, "failed": bad, "skipped": sum(tally.skipped.values()),
-            **spent(purposes, [f"explain: {name}"]),
-        })  # fmt: skip
+        rows.append(
+            {
+                "explainer": name,
+                "scorer": None,
+                "n": good,
+                "mean": None,
+                "low": None,
+                "high": None,
+                "nulls": {},
+                "failed": bad,
+                "skipped": sum(tally.skipped.values()),
+                **spent(purposes, [f"explain: {name}"]),
+            }
+        )
     return {
-        "explained": sum(row["n"] for row in rows), "failed": sum(row["failed"] for row in rows),
-        "skipped": tally.skipped, "questions": tally.questions.total().to_json(), "results": rows,
-    }  # fmt: skip
+        "explained": sum(row["n"] for row in rows),
+        "failed": sum(row["failed"] for row in rows),
+        "skipped": tally.skipped,
+        "questions": tally.questions.total().to_json(),
+        "results": rows,
+    }

@@ -10,9 +10,12 @@ from feature_store.work import Work
 def arguments(harvest: str, dictionary: str, plan: MapPlan) -> dict[str, Any]:
     """What this kind of job is asked."""
     return {
-        "harvest": harvest, "dictionary": dictionary, "neighbours": plan.neighbours,
-        "min_dist": plan.min_dist, "seed": plan.seed,
-    }  # fmt: skip
+        "harvest": harvest,
+        "dictionary": dictionary,
+        "neighbours": plan.neighbours,
+        "min_dist": plan.min_dist,
+        "seed": plan.seed,
+    }
 
 
 def do(store: Store, work: Work) -> dict[str, Any]:

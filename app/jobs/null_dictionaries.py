@@ -14,18 +14,23 @@ ABSENT = {"n": 0, "mean": None, "low": None, "high": None}
 
 
 def compared(
-    store: Store, harvest: str, dictionary: str, job: str, summary: Summary,
-    explainer: str, scorer: str, bounds: tuple[float, float],
-) -> dict[str, dict[str, Any]]:  # fmt: skip
+    store: Store,
+    harvest: str,
+    dictionary: str,
+    job: str,
+    summary: Summary,
+    explainer: str,
+    scorer: str,
+    bounds: tuple[float, float],
+) -> dict[str, dict[str, Any]]:
     """Kind → its mean and what is better than it, on scores by the same explainer, scorer and
     judge on the same harvest. Where there is none, `missing` says what is to be done first:
     `explain` or `score`. Empty where the harvest has no null dictionary of this one."""
     names = nulls_of(store.harvest(harvest), dictionary)
     judge = judged_by(store, dictionary, scorer, job) if names else None
     found = {
-        kind: values(store, harvest, name, explainer, scorer, judge)
-        for kind, name in names.items()
-    }  # fmt: skip
+        kind: values(store, harvest, name, explainer, scorer, judge) for kind, name in names.items()
+    }
     there = {kind: own for kind, own in found.items() if len(own)}
     means = beside(summary.values(explainer, scorer), there, bounds)
     return {
@@ -51,9 +56,11 @@ def values(
     of = snapshot.sentences.every(dictionary)
     by = [one.explanation for one in of if one.explainer == explainer]
     rows = snapshot.scores.every(dictionary).filter(
-        (pc.field("scorer") == scorer) & (pc.field("judge") == judge)
-        & (pc.field("harvest") == harvest) & pc.field("explanation").isin(by)
-    )  # fmt: skip
+        (pc.field("scorer") == scorer)
+        & (pc.field("judge") == judge)
+        & (pc.field("harvest") == harvest)
+        & pc.field("explanation").isin(by)
+    )
     values = zip(*(rows[n].to_pylist() for n in ("explanation", "feature", "value")), strict=True)
     ordered = sorted(values, key=lambda row: row[0] < 0)  # the label in force is the last word
     newest = {feature: value for _, feature, value in ordered}

@@ -119,9 +119,15 @@ def checked(store: Store, given: Scoring) -> Scoring:
     who = f"the scorer {', '.join(names)} with the judge {given.judge}"
     asking = settle_or_none(given.asking, asks=asks(names, given.judge), who=who)
     return Scoring(
-        file.record.id, given.dictionary, features, names, given.judge, given.explainer, asking,
+        file.record.id,
+        given.dictionary,
+        features,
+        names,
+        given.judge,
+        given.explainer,
+        asking,
         given.seed,
-    )  # fmt: skip
+    )
 
 
 def wanted(given: Scoring) -> Wanted:
@@ -138,9 +144,12 @@ def estimate(store: Store, given: Scoring) -> Estimate:
     """What a job that was `checked` will ask and cost; asks nobody."""
     file = store.harvest(given.harvest)
     labels = Labels(
-        file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer,
+        file,
+        given.dictionary,
+        store.catalog.snapshot().sentences,
+        explainer=given.explainer,
         seed=given.seed,
-    )  # fmt: skip
+    )
     known = known_of(store, given.asking)
 
     async def ask(windows: Sampled, dry: Dry) -> None:
@@ -150,10 +159,18 @@ def estimate(store: Store, given: Scoring) -> Estimate:
     scorers = {name: table()[name] for name in given.scorers if foreseen(table()[name])}
     choice = choose(file, given.dictionary, given.features)
     return worked_out(
-        file, given.dictionary, choice, wanted(given), ask, known.dry, known.rates, known.price,
+        file,
+        given.dictionary,
+        choice,
+        wanted(given),
+        ask,
+        known.dry,
+        known.rates,
+        known.price,
         among=lambda feature: bool(labels.of(feature)),
-        pace=known.pace, concurrency=given.asking.server.concurrency,
-    )  # fmt: skip
+        pace=known.pace,
+        concurrency=given.asking.server.concurrency,
+    )
 
 
 def foreseen(scorer: Scorer) -> bool:
@@ -184,9 +201,13 @@ async def through(
     """The pipeline itself."""
     file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
     labels = Labels(
-        file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer,
-        before=work.job.created.replace(tzinfo=None), seed=given.seed,
-    )  # fmt: skip
+        file,
+        given.dictionary,
+        store.catalog.snapshot().sentences,
+        explainer=given.explainer,
+        before=work.job.created.replace(tzinfo=None),
+        seed=given.seed,
+    )
     teller = Teller(work, NOTE, calls, gate)
     choice = choose(file, given.dictionary, given.features)
 
@@ -198,12 +219,21 @@ async def through(
     embed = await asyncio.to_thread(embedding, work, file, given, labels)
     width = min(WIDTH, given.asking.server.concurrency) if gate else 2
     plan = Plan(
-        file, given.dictionary, choice, wanted(given), labels,
+        file,
+        given.dictionary,
+        choice,
+        wanted(given),
+        labels,
         {name: table()[name] for name in given.scorers},
         await asyncio.to_thread(tools, store, work, file, given, gate, embed),
-        lambda scorer: judge_of(scorer, given, embed), work.job.id,
-        partial(store_scores.score, store.catalog), Ledger(work.job.folder), tick, width, gate,
-    )  # fmt: skip
+        lambda scorer: judge_of(scorer, given, embed),
+        work.job.id,
+        partial(store_scores.score, store.catalog),
+        Ledger(work.job.folder),
+        tick,
+        width,
+        gate,
+    )
     with teller.ending():
         summary = await scoring.score(plan)
     teller.write(
@@ -221,17 +251,24 @@ def embedding(work: Work, file: HarvestFile, given: Scoring, labels: Labels) -> 
 
 
 def tools(
-    store: Store, work: Work, file: HarvestFile, given: Scoring, gate: Gate | None,
+    store: Store,
+    work: Work,
+    file: HarvestFile,
+    given: Scoring,
+    gate: Gate | None,
     embed: Embedder | None,
-) -> Tools:  # fmt: skip
+) -> Tools:
     """What the scorers need, made once."""
     from autointerp.scorers.counts import counted
 
     wanted = needs(given.scorers)
     found = Tools(
-        given.judge, gate, embed.embed if embed else None, seed=given.seed,
+        given.judge,
+        gate,
+        embed.embed if embed else None,
+        seed=given.seed,
         thinking=given.asking.thinking,
-    )  # fmt: skip
+    )
     if "simulation" in given.scorers and gate is not None:
         found = replace(found, scale=scale_of_run(work))
     if "predicted-logits" in given.scorers:
@@ -240,9 +277,11 @@ def tools(
         work.log("loading the model")
         engine = living.load(store, given.harvest)
         found = replace(
-            found, activates=living.activates(engine), steers=living.steers(engine, file),
+            found,
+            activates=living.activates(engine),
+            steers=living.steers(engine, file),
             surprisal=living.surprisal(engine),
-        )  # fmt: skip
+        )
     return found
 
 
@@ -282,11 +321,19 @@ def result(work: Work, summary: Summary, store: Store, given: Scoring) -> dict[s
         kinds = (OWN, *nulls.NULLS)
         row |= spent(purposes, [purpose(row["explainer"], row["scorer"], k) for k in kinds])
         row["null_dictionaries"] = compared(
-            store, given.harvest, given.dictionary, work.job.id, summary, row["explainer"],
-            row["scorer"], table()[row["scorer"]].bounds,
-        )  # fmt: skip
+            store,
+            given.harvest,
+            given.dictionary,
+            work.job.id,
+            summary,
+            row["explainer"],
+            row["scorer"],
+            table()[row["scorer"]].bounds,
+        )
     return {
-        "features": summary.done, "skipped": summary.skipped,
+        "features": summary.done,
+        "skipped": summary.skipped,
         "questions": summary.questions.total().to_json(),
-        **({"simulation": scale} if (scale := read_scale(work.job)) else {}), "results": rows,
-    }  # fmt: skip
+        **({"simulation": scale} if (scale := read_scale(work.job)) else {}),
+        "results": rows,
+    }

@@ -15,9 +15,12 @@ from feature_store.permissions import require_costly_work_allowed
 
 
 def start(
-    store: Path, kind: str, arguments: Mapping[str, Any], what: str,
+    store: Path,
+    kind: str,
+    arguments: Mapping[str, Any],
+    what: str,
     before: Callable[[Job], None] = lambda job: None,
-) -> Job:  # fmt: skip
+) -> Job:
     """Begin a job; the same work is not begun twice, and what was stopped goes on. `what` says in
     words what it works on. `before` puts more into the job's folder before its process begins.
 

@@ -96,8 +96,7 @@ def _watch(job_id: str) -> None:
         said = ": ".join(filter(None, [state(job), step(job) or "starting"]))
         st.progress(share, text=session.literal(said), width=420)
         for what in offers(job) if is_costly_work_allowed() else []:
-            st.button(what, key=f"watch_{what}", on_click=ask, args=[what, job_id],
-                      type="tertiary")  # fmt: skip
+            st.button(what, key=f"watch_{what}", on_click=ask, args=[what, job_id], type="tertiary")
     problem()
 
 

@@ -45,9 +45,12 @@ def out(what: What, said: annotations.Said) -> None:
             st.download_button(
                 "JSON" if kind == "json" else "Parquet",
                 lambda kind=kind: written(what, everything(what, said.annotations), kind),
-                f"{what}.{kind}", key=f"exchange_{what}_{kind}", type="tertiary",
-                on_click="ignore", disabled=not n,
-            )  # fmt: skip
+                f"{what}.{kind}",
+                key=f"exchange_{what}_{kind}",
+                type="tertiary",
+                on_click="ignore",
+                disabled=not n,
+            )
 
 
 def counted(what: What, said: annotations.Said) -> int:
@@ -64,12 +67,15 @@ def into(here: Place | None) -> None:
     with st.form("exchange_form", border=False, clear_on_submit=True):
         st.file_uploader(
             "A file of labels, lists or explanations: of Saefari (.json, .parquet) or Neuronpedia "
-            "(.jsonl, .jsonl.gz, .json)", key=FILE,
-        )  # fmt: skip
+            "(.jsonl, .jsonl.gz, .json)",
+            key=FILE,
+        )
         st.selectbox(
-            "Dictionary of a Neuronpedia file", names, key=MEANS,
+            "Dictionary of a Neuronpedia file",
+            names,
+            key=MEANS,
             index=names.index(here.info.dictionary) if here else None,
-        )  # fmt: skip
+        )
         st.form_submit_button("Import", on_click=take)
     if told := st.session_state.pop(TOLD, None):
         st.write(session.literal(told))
@@ -105,10 +111,13 @@ def explanations(said: annotations.Said) -> None:
                 st.markdown(session.literal(sentence), width="stretch")
                 if said.writable:
                     st.button(
-                        "Take back", key=f"withdraw_{name}_{explainer}_{model}", type="tertiary",
-                        on_click=take_back, args=(name, explainer, model),
+                        "Take back",
+                        key=f"withdraw_{name}_{explainer}_{model}",
+                        type="tertiary",
+                        on_click=take_back,
+                        args=(name, explainer, model),
                         help="An import brings them again.",
-                    )  # fmt: skip
+                    )
 
 
 def lots(table: pa.Table) -> list[tuple[str, str, str, int]]:

@@ -35,10 +35,14 @@ def draw(found: FeatureList, here: Place | None, said: Said) -> None:
         st.markdown(":yellow[This list is deleted. Undo brings it back.]")
     if said.writable and not found.deleted:
         st.text_input(
-            "Add features", key="list_add", label_visibility="collapsed", width=420,
+            "Add features",
+            key="list_add",
+            label_visibility="collapsed",
+            width=420,
             placeholder="add features: DICTIONARY/INDEX, several with commas",
-            on_change=add, args=(found.id, here),
-        )  # fmt: skip
+            on_change=add,
+            args=(found.id, here),
+        )
     if not found.entries:
         st.write(
             "No feature is in this list yet. Type one above, or choose it on a feature's page."
@@ -61,24 +65,38 @@ def head(found: FeatureList, said: Said, past: list[Change]) -> None:
     fixed = not said.writable or found.deleted
     left, right = st.columns([5, 4], vertical_alignment="bottom")
     left.text_input(
-        "Name", key=name, max_chars=list_edits.NAME_LENGTH, disabled=fixed,
-        on_change=say, args=(found.id, "name", name), label_visibility="collapsed",
-    )  # fmt: skip
+        "Name",
+        key=name,
+        max_chars=list_edits.NAME_LENGTH,
+        disabled=fixed,
+        on_change=say,
+        args=(found.id, "name", name),
+        label_visibility="collapsed",
+    )
     with right.container(horizontal=True, gap="small", vertical_alignment="center"):
         if said.writable:
             st.button(
-                "Undo", type="tertiary", on_click=undo, args=(found.id,),
+                "Undo",
+                type="tertiary",
+                on_click=undo,
+                args=(found.id,),
                 help=session.literal(f"Take back: {past[-1].words}"),
-            )  # fmt: skip
+            )
             if not found.deleted:
                 st.button("Delete", type="tertiary", on_click=delete, args=(found.id,))
         steer(found)
         menu(found, said)
     st.text_area(
-        "Description", key=text, height=68, max_chars=list_edits.TEXT_LENGTH, disabled=fixed,
-        placeholder="what this list is for", on_change=say,
-        args=(found.id, "description", text), label_visibility="collapsed",
-    )  # fmt: skip
+        "Description",
+        key=text,
+        height=68,
+        max_chars=list_edits.TEXT_LENGTH,
+        disabled=fixed,
+        placeholder="what this list is for",
+        on_change=say,
+        args=(found.id, "description", text),
+        label_visibility="collapsed",
+    )
     st.caption(
         f"{plural(len(found.entries), 'feature')} · changed {found.changed:%Y-%m-%d %H:%M} UTC · "
         f"list {found.id}"
@@ -102,16 +120,22 @@ def menu(found: FeatureList, said: Said) -> None:
     store = session.store()
     with st.popover("Export", type="tertiary"):
         st.download_button(
-            "Download as HTML", lambda: sheet.page(store, said.annotations, found.id),
-            sheet.file_name(found, "html"), "text/html", type="tertiary", on_click="ignore",
-        )  # fmt: skip
+            "Download as HTML",
+            lambda: sheet.page(store, said.annotations, found.id),
+            sheet.file_name(found, "html"),
+            "text/html",
+            type="tertiary",
+            on_click="ignore",
+        )
         rows = everything("lists", said.annotations, found.id)
         for kind in FORMATS:
             st.download_button(
                 f"Download as {kind.upper() if kind == 'json' else 'Parquet'}",
                 lambda kind=kind: written("lists", rows, kind),
-                sheet.file_name(found, kind), type="tertiary", on_click="ignore",
-            )  # fmt: skip
+                sheet.file_name(found, kind),
+                type="tertiary",
+                on_click="ignore",
+            )
         st.caption("Copy as Python: the same data without the page")
         st.code(sheet.lines(session.shown_store(), found.id), language="python")
 
@@ -127,9 +151,11 @@ def entries(found: FeatureList, here: Place | None, said: Said) -> None:
         "rows": [row(entry, here, said) for entry in part],
     }
     clicked = components.entries(
-        key=ENTRIES, data=data, on_go_change=components.ignore,
+        key=ENTRIES,
+        data=data,
+        on_go_change=components.ignore,
         on_act_change=lambda: act(found.id),
-    )  # fmt: skip
+    )
     if clicked.go:
         st.switch_page(session.FEATURE, query_params={"feature": clicked.go})
     if len(part) < len(found.entries):
@@ -142,11 +168,16 @@ def row(entry: Entry, here: Place | None, said: Said) -> dict[str, Any]:
     name = str(entry.feature)
     waiting = st.session_state.get(WAITING, {}).get((entry.list, name))
     shown = {
-        "feature": name, "href": session.href(session.FEATURE, {"feature": name}), "target": name,
+        "feature": name,
+        "href": session.href(session.FEATURE, {"feature": name}),
+        "target": name,
         "label": said.annotations.called.of((entry.feature.dictionary, entry.feature.index)),
-        "density": "", "max": "", "problem": "", "unsaved": waiting is not None,
+        "density": "",
+        "max": "",
+        "problem": "",
+        "unsaved": waiting is not None,
         "note": entry.note if waiting is None else waiting,
-    }  # fmt: skip
+    }
     try:
         facts = known(entry.feature, here)
     except InputError:

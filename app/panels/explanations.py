@@ -39,8 +39,11 @@ def sentence(subject: Subject, one: Explanation, chosen: str) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption(session.literal(origin(one)), width="content")
         edits.buttons(subject, one, chosen)
-    mine = [s for s in subject.said.annotations.scores.of(subject.id)
-            if s.explanation == one.explanation]  # fmt: skip
+    mine = [
+        s
+        for s in subject.said.annotations.scores.of(subject.id)
+        if s.explanation == one.explanation
+    ]
     scores.draw(subject, one, mine)
 
 

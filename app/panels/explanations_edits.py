@@ -22,10 +22,13 @@ def own(subject: Subject) -> None:
         return
     key = field(subject)
     st.text_input(
-        "Your explanation", key=key, label_visibility="collapsed",
-        on_change=write, args=(subject,),
+        "Your explanation",
+        key=key,
+        label_visibility="collapsed",
+        on_change=write,
+        args=(subject,),
         placeholder="your own explanation, kept beside the others and scored like them",
-    )  # fmt: skip
+    )
 
 
 def field(subject: Subject) -> str:
@@ -97,19 +100,29 @@ def buttons(subject: Subject, one: Explanation, chosen: str) -> None:
         return
     if not is_preferred(one, chosen):
         st.button(
-            "Use as label", key=f"explanation_use_{one.explanation}", type="tertiary",
-            on_click=annotations.say, args=(subject.id, "label", as_label(one.text)),
+            "Use as label",
+            key=f"explanation_use_{one.explanation}",
+            type="tertiary",
+            on_click=annotations.say,
+            args=(subject.id, "label", as_label(one.text)),
             help="Prefer it: it names the feature, and its score stands in tables.",
-        )  # fmt: skip
+        )
     st.button(
-        "Edit", key=f"explanation_edit_{one.explanation}", type="tertiary", on_click=edit,
-        args=(subject, one), help="Its words go into the field above; this one stays.",
-    )  # fmt: skip
+        "Edit",
+        key=f"explanation_edit_{one.explanation}",
+        type="tertiary",
+        on_click=edit,
+        args=(subject, one),
+        help="Its words go into the field above; this one stays.",
+    )
     st.button(
-        "Withdraw", key=f"explanation_withdraw_{one.explanation}", type="tertiary",
-        on_click=withdraw, args=(subject, one),
+        "Withdraw",
+        key=f"explanation_withdraw_{one.explanation}",
+        type="tertiary",
+        on_click=withdraw,
+        args=(subject, one),
         help="Take it back, and its scores; both stay as history.",
-    )  # fmt: skip
+    )
 
 
 def preferred(subject: Subject) -> str:

@@ -53,9 +53,11 @@ def draw(subject: Subject, one: Explanation, scores: list[Score]) -> None:
             judge = f", {score.judge}" if len({s.judge for s in shown}) > 1 else ""
             st.button(
                 session.literal(f"{score.scorer}{judge}") + (" ✓" if here else ""),
-                key=f"judged_open_{score.score}", type="tertiary", on_click=turn,
+                key=f"judged_open_{score.score}",
+                type="tertiary",
+                on_click=turn,
                 args=(score.score,),
-            )  # fmt: skip
+            )
     for score in shown:
         if opened == score.score:
             judged.draw(subject, score)
@@ -65,11 +67,17 @@ def row(score: Score, width: int) -> dict[str, object]:
     """One score in so many cells; why there is no value stands under it."""
     known = {"borrowed": score.borrowed, "token": score.token, "constant": score.constant}
     cells = [
-        words.title(score.scorer), score.measure, words.ranged(score),
-        words.decimal(words.chance(score.scorer)), *map(words.decimal, known.values()),
-        words.decimal(score.hard), count(score.n), count(score.n_documents), score.judge,
+        words.title(score.scorer),
+        score.measure,
+        words.ranged(score),
+        words.decimal(words.chance(score.scorer)),
+        *map(words.decimal, known.values()),
+        words.decimal(score.hard),
+        count(score.n),
+        count(score.n_documents),
+        score.judge,
         count(score.failed) if score.failed else "",
-    ]  # fmt: skip
+    ]
     note = words.why_none(score) if score.value is None else ""
     return {"href": "", "target": None, "cells": cells[:width], "notes": [note] if note else []}
 

@@ -102,9 +102,10 @@ def nearest(
 def table(key: str, columns: list[dict[str, str]], rows: list[dict[str, object]]) -> None:
     """A table of links; a click goes to the feature."""
     components.rows(
-        key=key, data={"ruled": False, "columns": columns, "rows": rows},
+        key=key,
+        data={"ruled": False, "columns": columns, "rows": rows},
         on_go_change=lambda: session.follow(key),
-    )  # fmt: skip
+    )
 
 
 def fires(file: HarvestFile, dictionary: str, match: Match) -> dict[str, object]:

@@ -49,9 +49,12 @@ def side_by_side(subject: Subject, what: str, others: list[str]) -> None:
         features = [str(subject.id), *others]
         query = {"harvest": subject.place.file.record.id, "feature": features}
         st.page_link(
-            session.COMPARE, label=f"Compare {what}", query_params=query, width="content",
+            session.COMPARE,
+            label=f"Compare {what}",
+            query_params=query,
+            width="content",
             help=f"It and {', '.join(others)} side by side.",
-        )  # fmt: skip
+        )
 
 
 def listing(

@@ -36,13 +36,20 @@ def edits(subject: Subject) -> None:
         value = waiting[kind][0] if kind in waiting else said.get(kind, "")
         show(field(subject, kind), value == "1" if kind == "star" else value)
     st.text_input(
-        "Label", key=field(subject, "label"), placeholder="what it fires on, in a few words",
-        on_change=save, args=(subject, "label"),
-    )  # fmt: skip
+        "Label",
+        key=field(subject, "label"),
+        placeholder="what it fires on, in a few words",
+        on_change=save,
+        args=(subject, "label"),
+    )
     st.text_area(
-        "Note", key=field(subject, "note"), placeholder="saved when you leave the field",
-        height=88, on_change=save, args=(subject, "note"),
-    )  # fmt: skip
+        "Note",
+        key=field(subject, "note"),
+        placeholder="saved when you leave the field",
+        height=88,
+        on_change=save,
+        args=(subject, "note"),
+    )
     st.checkbox("Starred", key=field(subject, "star"), on_change=save, args=(subject, "star"))
     if waiting:
         why = next(iter(waiting.values()))[1]
@@ -70,9 +77,13 @@ def history(subject: Subject) -> None:
     last, former = past[-1], before(past)
     if subject.said.writable:
         st.button(
-            "Undo", key="notes_undo", type="tertiary", on_click=annotations.say,
-            args=(subject.id, last.kind, former), help=undoing(last.kind, former),
-        )  # fmt: skip
+            "Undo",
+            key="notes_undo",
+            type="tertiary",
+            on_click=annotations.say,
+            args=(subject.id, last.kind, former),
+            help=undoing(last.kind, former),
+        )
     with st.expander(f"History ({count(len(past))})"):
         data = {
             "ruled": False,

@@ -41,21 +41,30 @@ def heat(subject: Subject, read: Text, acts: dict[int, float]) -> None:
     """The text as a strip in which nothing is ranked or linked: the one feature is pinned."""
     own, facts = subject.id.index, subject.facts
     here = {
-        "name": subject.place.info.dictionary, "hook": "", "link": "",
-        "positions": list(acts), "of": [own] * len(acts),
-        "values": [round(value, 5) for value in acts.values()], "toward": None,
+        "name": subject.place.info.dictionary,
+        "hook": "",
+        "link": "",
+        "positions": list(acts),
+        "of": [own] * len(acts),
+        "values": [round(value, 5) for value in acts.values()],
+        "toward": None,
         "features": {
             own: {"max": facts.max_act, "density": facts.density, "promotes": "", "label": ""}
         },
-    }  # fmt: skip
+    }
     components.prompt(
         key="trial_strip",
         data={
-            "sort": "activation", "pinned": own, "at": None, "lens": None,
-            "tokens": strip.tokens(read, subject.place.file.vocabulary), "dictionaries": [here],
+            "sort": "activation",
+            "pinned": own,
+            "at": None,
+            "lens": None,
+            "tokens": strip.tokens(read, subject.place.file.vocabulary),
+            "dictionaries": [here],
         },
-        on_go_change=components.ignore, on_at_change=components.ignore,
-    )  # fmt: skip
+        on_go_change=components.ignore,
+        on_at_change=components.ignore,
+    )
 
 
 def tested(subject: Subject) -> float | None:

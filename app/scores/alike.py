@@ -48,8 +48,11 @@ class Decoded:
 def draw(here: Place, said: Said) -> None:
     """Which other dictionary, whose words, and the button; then the pairs."""
     name = here.info.dictionary
-    others = {other: known for other in here.file.dictionaries if other != name
-              and (known := likeness.sources(said.annotations, [name, other]))}  # fmt: skip
+    others = {
+        other: known
+        for other in here.file.dictionaries
+        if other != name and (known := likeness.sources(said.annotations, [name, other]))
+    }
     st.subheader("Said to be the same elsewhere", anchor=False)
     if not others:
         st.caption("Needs explanations by one explainer in two dictionaries of this harvest.")
@@ -58,8 +61,13 @@ def draw(here: Place, said: Said) -> None:
         other = st.selectbox("Other dictionary", list(others), key="alike_other", width=200)
         source = st.selectbox("Words by", others[other], key=f"alike_by_{other}", width=200)
         asked = (name, other, source)
-        st.button("Match by words", key="alike_match", on_click=ask, args=(asked,),
-                  help="Embeds these texts: some seconds, once.")  # fmt: skip
+        st.button(
+            "Match by words",
+            key="alike_match",
+            on_click=ask,
+            args=(asked,),
+            help="Embeds these texts: some seconds, once.",
+        )
     if st.session_state.get(ASKED) != asked:
         return
     try:
@@ -82,18 +90,24 @@ def listed(here: Place, other: str, found: Likeness, engine: Engine | None) -> N
     """The pairs whose words are most alike."""
     order = np.argsort(-found.cosine, kind="stable")[:SHOWN].tolist()
     pairs = [(int(found.mine[i]), int(found.theirs[i])) for i in order]
-    known = decoded(engine, here.file.record.id, here.info.dictionary, other, pairs) \
-        if engine else [None] * len(pairs)  # fmt: skip
+    known = (
+        decoded(engine, here.file.record.id, here.info.dictionary, other, pairs)
+        if engine
+        else [None] * len(pairs)
+    )
     rows = []
     for i, (mine, theirs), one in zip(order, pairs, known, strict=True):
         name = f"{here.info.dictionary}/{mine}"
         link = session.href(session.COMPARE, {"harvest": here.file.record.id})
         link += f"&feature={name}&feature={other}/{theirs}"
         cells = [
-            str(mine), tables.short(found.texts[i][0], CUT), f"{other}/{theirs}",
+            str(mine),
+            tables.short(found.texts[i][0], CUT),
+            f"{other}/{theirs}",
             tables.short(found.texts[i][1], CUT),
-            signed(float(found.cosine[i])), *of_decoders(one),
-        ]  # fmt: skip
+            signed(float(found.cosine[i])),
+            *of_decoders(one),
+        ]
         rows.append(tables.row(cells, link, f"{name} {other}/{theirs}"))
     got = components.rows(
         key="alike_rows", data=tables.table(HEADS, rows), on_go_change=components.ignore
@@ -144,9 +158,11 @@ def summary(here: Place, other: str, found: Likeness, engine: Engine) -> None:
 
 
 def told(
-    alike: np.ndarray, pairs: Sequence[tuple[int, int]], known: Sequence[Decoded],
+    alike: np.ndarray,
+    pairs: Sequence[tuple[int, int]],
+    known: Sequence[Decoded],
     mixed: Sequence[Decoded],
-) -> str:  # fmt: skip
+) -> str:
     """The agreement as a sentence."""
     features = [mine for mine, _ in pairs]
     same = rate(Answers.of([d.best == b for d, (_, b) in zip(known, pairs, strict=True)], features))

@@ -41,15 +41,21 @@ def distributions(series: Sequence[Series], colours: Palette) -> go.Figure:
     rows = -(-len(series) // COLUMNS)
     titles = [one.name + (f" ({one.judge})" if doubled(one, series) else "") for one in series]
     figure = make_subplots(
-        rows, COLUMNS, subplot_titles=[f"{cut(title, 34)}, {one.measure}" for title, one in
-                                       zip(titles, series, strict=True)],
-        horizontal_spacing=0.06, vertical_spacing=0.34 / rows,
-    )  # fmt: skip
+        rows,
+        COLUMNS,
+        subplot_titles=[
+            f"{cut(title, 34)}, {one.measure}" for title, one in zip(titles, series, strict=True)
+        ],
+        horizontal_spacing=0.06,
+        vertical_spacing=0.34 / rows,
+    )
     figure.update_layout(
-        template=template(colours), height=ROW_PX * rows + 30, showlegend=True,
+        template=template(colours),
+        height=ROW_PX * rows + 30,
+        showlegend=True,
         margin={"t": 46, "l": 40},
         legend={"orientation": "h", "x": 0, "y": 0.995, "yanchor": "top", "yref": "container"},
-    )  # fmt: skip
+    )
     figure.update_annotations(font={"size": 12, "color": colours.text})
     for number, one in enumerate(series):
         place: dict[str, Any] = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
@@ -108,20 +114,32 @@ def bounds(one: Series) -> tuple[float, float]:
 
 
 def steps(
-    counts: np.ndarray, edges: np.ndarray, name: str, colour: str, dash: str, legend: bool,
-    *, fill: bool = False,
-) -> go.Scatter:  # fmt: skip
+    counts: np.ndarray,
+    edges: np.ndarray,
+    name: str,
+    colour: str,
+    dash: str,
+    legend: bool,
+    *,
+    fill: bool = False,
+) -> go.Scatter:
     """Counts in bins as an outline."""
     texts = [
         f"{name}: {n} of {int(counts.sum())}, {words.decimal(a)} to {words.decimal(b)}"
         for n, a, b in zip(counts.tolist(), edges[:-1], edges[1:], strict=True)
     ]
     return go.Scatter(
-        x=(edges[:-1] + edges[1:]) / 2, y=counts, mode="lines", name=name, legendgroup=name,
-        showlegend=legend, fill="tozeroy" if fill else None, hovertext=texts,
+        x=(edges[:-1] + edges[1:]) / 2,
+        y=counts,
+        mode="lines",
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
+        fill="tozeroy" if fill else None,
+        hovertext=texts,
         hovertemplate="%{hovertext}<extra></extra>",
         line={"shape": "hvh", "width": 1.5 if fill else 1.2, "color": colour, "dash": dash},
-    )  # fmt: skip
+    )
 
 
 def scatter(
@@ -134,12 +152,20 @@ def scatter(
     ]
     figure = go.Figure(
         go.Scattergl(
-            x=x.values, y=y.values, mode="markers", customdata=features[:, None], hovertext=hover,
+            x=x.values,
+            y=y.values,
+            mode="markers",
+            customdata=features[:, None],
+            hovertext=hover,
             hovertemplate="%{hovertext}<extra></extra>",
-            marker={"size": 5 if len(features) < 4_000 else 3, "color": colours.accent,
-                    "opacity": 0.55, "line": {"width": 0}},
+            marker={
+                "size": 5 if len(features) < 4_000 else 3,
+                "color": colours.accent,
+                "opacity": 0.55,
+                "line": {"width": 0},
+            },
         )
-    )  # fmt: skip
+    )
     line = {"width": 1, "dash": "dot", "color": colours.muted}
     if x.chance is not None:
         figure.add_vline(x=x.chance, line=line)
@@ -147,13 +173,23 @@ def scatter(
         figure.add_hline(y=y.chance, line=line)
     if aside:
         figure.add_annotation(
-            text=aside, xref="paper", yref="paper", x=1, y=0, xanchor="right", yanchor="bottom",
-            showarrow=False, font={"size": 11, "color": colours.muted},
-        )  # fmt: skip
+            text=aside,
+            xref="paper",
+            yref="paper",
+            x=1,
+            y=0,
+            xanchor="right",
+            yanchor="bottom",
+            showarrow=False,
+            font={"size": 11, "color": colours.muted},
+        )
     figure.update_layout(
-        template=template(colours), height=SCATTER_PX, dragmode="select", margin={"l": 52, "b": 44},
+        template=template(colours),
+        height=SCATTER_PX,
+        dragmode="select",
+        margin={"l": 52, "b": 44},
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": colours.muted, "activecolor": colours.accent},
-    )  # fmt: skip
+    )
     figure.update_xaxes(title_text=x.title, **logged(x))
     figure.update_yaxes(title_text=y.title, **logged(y))
     return figure

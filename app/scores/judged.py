@@ -46,14 +46,18 @@ def draw(subject: Subject, score: Score) -> None:
         st.caption(f"The judge was right about all {plural(len(items), 'window')}.")
         return
     drawn = [
-        {"name": name, "sections": [section(subject, *one, contexts.whole(asked, name))
-                                    for one in sections]}
+        {
+            "name": name,
+            "sections": [section(subject, *one, contexts.whole(asked, name)) for one in sections],
+        }
         for name, sections in found.items()
-    ]  # fmt: skip
+    ]
     got = components.contexts(
-        key=key, data={"groups": drawn, "max": subject.facts.max_act, "asked": asked},
-        on_go_change=components.ignore, on_asked_change=components.ignore,
-    )  # fmt: skip
+        key=key,
+        data={"groups": drawn, "max": subject.facts.max_act, "asked": asked},
+        on_go_change=components.ignore,
+        on_asked_change=components.ignore,
+    )
     if target := got.get("go"):
         sequence, position = map(int, target.split("-"))
         st.switch_page(DOCUMENT, query_params=contexts.address(subject, sequence, position))

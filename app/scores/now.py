@@ -37,16 +37,23 @@ def explain_now(subject: Subject) -> None:
     with st.container(width=330, gap="xxsmall"):
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             name = st.selectbox(
-                "Explainer", list(table), key="explain_by", width=180,
+                "Explainer",
+                list(table),
+                key="explain_by",
+                width=180,
                 help="pattern and nearest-text ask nobody; the others ask a language model.",
-            )  # fmt: skip
+            )
             place = st.empty()
         given = Explaining(*address(subject), (name,))
         found = whom.choose("explain") if asked.asks(given) else Asking()
         place.button(
-            "Explain now", key="explain_now", on_click=begin, disabled=found is None,
-            args=(given, found), help=session.literal(table[name]),
-        )  # fmt: skip
+            "Explain now",
+            key="explain_now",
+            on_click=begin,
+            disabled=found is None,
+            args=(given, found),
+            help=session.literal(table[name]),
+        )
 
 
 def score_now(subject: Subject) -> None:
@@ -54,20 +61,30 @@ def score_now(subject: Subject) -> None:
     with st.container(width=680, gap="xxsmall"):
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             judge = st.selectbox(
-                "Judge", list(JUDGES), key="score_judge", format_func=lambda name: JUDGES[name],
+                "Judge",
+                list(JUDGES),
+                key="score_judge",
+                format_func=lambda name: JUDGES[name],
                 width=150,
-            )  # fmt: skip
+            )
             names = st.multiselect(
-                "Scorers", list(asked.scorers(judge)), key=f"score_by_{judge}",
-                default=asked.USUAL[judge], width=300,
-            )  # fmt: skip
+                "Scorers",
+                list(asked.scorers(judge)),
+                key=f"score_by_{judge}",
+                default=asked.USUAL[judge],
+                width=300,
+            )
             place = st.empty()
         given = Scoring(*address(subject), tuple(names), judge)
         found = whom.choose("score") if names and asked.asks(given) else Asking()
         place.button(
-            "Score now", key="score_now", on_click=begin, disabled=not names or found is None,
-            args=(given, found), help="Asks of the score split; null labels are asked alike.",
-        )  # fmt: skip
+            "Score now",
+            key="score_now",
+            on_click=begin,
+            disabled=not names or found is None,
+            args=(given, found),
+            help="Asks of the score split; null labels are asked alike.",
+        )
 
 
 def address(subject: Subject) -> tuple[str, str, str]:

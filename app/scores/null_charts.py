@@ -46,10 +46,13 @@ def rows(panels: Sequence[Panel], names: Sequence[str], colours: Palette) -> go.
     lines = -(-len(panels) // COLUMNS)
     height = HEAD_PX + ROW_PX * len(names) + FOOT_PX
     figure = make_subplots(
-        lines, COLUMNS, shared_yaxes=True, horizontal_spacing=0.03,
+        lines,
+        COLUMNS,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
         subplot_titles=[title(panel, panels) for panel in panels],
         vertical_spacing=min(0.9 * (HEAD_PX + FOOT_PX) / (height * lines), 1 / max(lines - 1, 1)),
-    )  # fmt: skip
+    )
     places = {name: len(names) - 1 - number for number, name in enumerate(names)}
     for number, panel in enumerate(panels):
         at: dict[str, Any] = {"row": number // COLUMNS + 1, "col": number % COLUMNS + 1}
@@ -60,14 +63,17 @@ def rows(panels: Sequence[Panel], names: Sequence[str], colours: Palette) -> go.
             figure.add_vline(x=known, line=line, **at)
     figure.update_annotations(font={"size": 12, "color": colours.text})
     figure.update_layout(
-        template=template(colours), height=height * lines,
+        template=template(colours),
+        height=height * lines,
         margin={"l": LEFT_PX, "t": HEAD_PX, "b": FOOT_PX},
-    )  # fmt: skip
+    )
     figure.update_yaxes(
         tickvals=[place + TALL / 4 for place in places.values()],
         ticktext=[names[0], *(name.removeprefix(names[0]) for name in names[1:])],
-        range=[-0.12, len(names)], showgrid=False, ticks="",
-    )  # fmt: skip
+        range=[-0.12, len(names)],
+        showgrid=False,
+        ticks="",
+    )
     return figure
 
 
@@ -112,10 +118,13 @@ def outline(
     )
     steps = go.Scatter(
         x=np.r_[edges[0], (edges[:-1] + edges[1:]) / 2, edges[-1]],
-        y=place + scale * heights[[0, *range(len(heights)), -1]], mode="lines", fill="tonexty",
-        hovertext=[texts[0], *texts, texts[-1]], hovertemplate="%{hovertext}<extra></extra>",
+        y=place + scale * heights[[0, *range(len(heights)), -1]],
+        mode="lines",
+        fill="tonexty",
+        hovertext=[texts[0], *texts, texts[-1]],
+        hovertemplate="%{hovertext}<extra></extra>",
         line={"shape": "hvh", "width": 1.2, "color": colour},
-    )  # fmt: skip
+    )
     return [ground, steps]
 
 
@@ -127,18 +136,32 @@ def mean(row: Row, place: int, colours: Palette) -> list[go.Scatter]:
     text = f"{row.name}: mean {words.ranged(one)} of {count(one.n)} features"
     return [
         go.Scatter(
-            x=[one.value], y=[place], mode="markers", hovertext=[text],
+            x=[one.value],
+            y=[place],
+            mode="markers",
+            hovertext=[text],
             hovertemplate="%{hovertext}<extra></extra>",
             marker={"size": 6, "color": colours.text},
-            error_x={"type": "data", "array": [one.high - one.value], "color": colours.text,
-                     "arrayminus": [one.value - one.low], "thickness": 1.5, "width": 4},
+            error_x={
+                "type": "data",
+                "array": [one.high - one.value],
+                "color": colours.text,
+                "arrayminus": [one.value - one.low],
+                "thickness": 1.5,
+                "width": 4,
+            },
         )
-    ]  # fmt: skip
+    ]
 
 
 def size(row: Row, right: float, place: int, colours: Palette) -> go.Scatter:
     """How many features a row is of, at its end."""
     return go.Scatter(
-        x=[right], y=[place + TALL / 2], mode="text", text=[f"n {count(row.mean.n)}"],
-        textposition="middle left", textfont={"size": 11, "color": colours.muted}, hoverinfo="skip",
-    )  # fmt: skip
+        x=[right],
+        y=[place + TALL / 2],
+        mode="text",
+        text=[f"n {count(row.mean.n)}"],
+        textposition="middle left",
+        textfont={"size": 11, "color": colours.muted},
+        hoverinfo="skip",
+    )

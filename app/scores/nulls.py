@@ -23,9 +23,12 @@ HEADS: tuple[tables.Column, ...] = (
     ("score", "", ""),
     ("features", "number", "of the null dictionary, with a value"),
     ("its mean [95 %]", "number", "over its features"),
-    ("this dictionary above it", "number", "difference of the means, 95 %; features differ, so "
-     "nothing is paired"),
-)  # fmt: skip
+    (
+        "this dictionary above it",
+        "number",
+        "difference of the means, 95 %; features differ, so nothing is paired",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,13 @@ def row(one: Beside) -> dict[str, Any]:
         cells = [one.null, one.series.by, one.series.name, "0", "not scored yet", ""]
     else:
         cells = [
-            one.null, one.series.by, one.series.name, count(one.mean.n), words.ranged(one.mean),
+            one.null,
+            one.series.by,
+            one.series.name,
+            count(one.mean.n),
+            words.ranged(one.mean),
             tables.difference(one.above),
-        ]  # fmt: skip
+        ]
     return tables.row(cells)
 
 
@@ -97,12 +104,15 @@ def panels(dictionary: str, found: Sequence[Beside]) -> list[null_charts.Panel]:
             same[0].series,
             (
                 null_charts.Row(dictionary, same[0].series.value, same[0].line.mean),
-                *(null_charts.Row(one.null, one.other.value, one.mean)
-                  for one in same if one.other is not None and one.mean is not None),
+                *(
+                    null_charts.Row(one.null, one.other.value, one.mean)
+                    for one in same
+                    if one.other is not None and one.mean is not None
+                ),
             ),
         )
         for same in there.values()
-    ]  # fmt: skip
+    ]
 
 
 def commands(found: Sequence[Beside], given: Sequence[str]) -> list[str]:

@@ -27,10 +27,13 @@ def draw(here: Place, said: Said) -> None:
         sentence = f"Scores may be out of date. {said.problem}"
         st.markdown(f":yellow[{session.literal(sentence)}]")
     stamp = (
-        str(session.store().path), here.file.record.id, here.info.dictionary,
-        said.annotations.scores.last, said.annotations.explanations.last,
+        str(session.store().path),
+        here.file.record.id,
+        here.info.dictionary,
+        said.annotations.scores.last,
+        said.annotations.explanations.last,
         said.annotations.every.num_rows,
-    )  # fmt: skip
+    )
     found = _series(here, said, stamp)
     if not found:
         explained = bool(said.annotations.sentences.explainers(here.info.dictionary))
@@ -86,9 +89,10 @@ def empty(here: Place, *, explained: bool) -> None:
     what = "scores yet" if explained else "explanations yet, and so no scores"
     st.write(f"{session.literal(here.info.dictionary)} has no {what}.")
     st.page_link(
-        session.JOBS, label="Explain and score on the Jobs page",
+        session.JOBS,
+        label="Explain and score on the Jobs page",
         query_params={**here.query, "start": "score" if explained else "explain"},
-    )  # fmt: skip
+    )
     st.caption("or in a terminal:")
     words = ["--store", str(session.shown_store()), "--dictionary", here.info.dictionary]
     words = shlex.join([*words, "--harvest", here.file.record.id])
@@ -120,9 +124,10 @@ def summary(here: Place, lines: list[Line]) -> None:
         note = line.verdict.sentence if line.verdict else ""
         rows.append(tables.row(tables.means(line, judges), link, line.series.by, note))
     components.rows(
-        key="scores_means", data=tables.table(tables.MEANS, rows),
+        key="scores_means",
+        data=tables.table(tables.MEANS, rows),
         on_go_change=lambda: picks.follow("scores_means"),
-    )  # fmt: skip
+    )
     known = sorted({line.series.judge for line in lines if line.series.judge})
     st.caption(
         f"judged by: {session.literal(', '.join(known))} · each judge was asked the same of labels "

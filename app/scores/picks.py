@@ -54,9 +54,15 @@ def chosen(label: str, names: list[str], parameter: str, usual: str) -> str:
     if st.session_state.get(key) != value:
         st.session_state[key] = value
     st.segmented_control(
-        label, names, key=key, required=True, on_change=keep, args=(key, parameter),
-        label_visibility="collapsed", format_func=session.literal,
-    )  # fmt: skip
+        label,
+        names,
+        key=key,
+        required=True,
+        on_change=keep,
+        args=(key, parameter),
+        label_visibility="collapsed",
+        format_func=session.literal,
+    )
     return value
 
 
@@ -88,9 +94,13 @@ def between(here: Place, one: Series) -> None:
     ends = float(np.floor(values.min() / STEP) * STEP), float(np.ceil(values.max() / STEP) * STEP)
     ends = round(ends[0], 2), round(max(ends[1], ends[0] + STEP), 2)
     low, high = st.slider(
-        "Scores from … to …", *ends, ends, STEP, key=f"scores_between_{one.by}_{one.scorer}",
+        "Scores from … to …",
+        *ends,
+        ends,
+        STEP,
+        key=f"scores_between_{one.by}_{one.scorer}",
         width=420,
-    )  # fmt: skip
+    )
     inside = one.valued & (one.value >= low - 1e-9) & (one.value <= high + 1e-9)
     in_table(here, one.feature[inside], "with such a score")
 

@@ -10,8 +10,11 @@ from app.scores.read import Series, matched
 from app.session import Place
 from app.wording import plural
 
-QUIET = {"displaylogo": False, "displayModeBar": "hover",
-         "modeBarButtonsToRemove": ["toImage", "autoScale2d"]}  # fmt: skip
+QUIET = {
+    "displaylogo": False,
+    "displayModeBar": "hover",
+    "modeBarButtonsToRemove": ["toImage", "autoScale2d"],
+}
 OUTPUT = ("intervention", "predicted-logits")
 """Scores of what a feature does, the surest first; the others are about what it fires on."""
 INPUT = ("detection", "fuzzing", "simulation", "embedding")
@@ -26,9 +29,10 @@ def effect(here: Place, mine: list[Series]) -> None:
         st.caption(f"No score of {lacking} yet.")
         if y is None:
             st.page_link(
-                session.JOBS, label="Score outputs: intervention, predicted-logits",
+                session.JOBS,
+                label="Score outputs: intervention, predicted-logits",
                 query_params={**here.query, "start": "score"},
-            )  # fmt: skip
+            )
         return
     features, a, b = matched(x, y)
     axes = axis(x, x.value[a]), axis(y, y.value[b])
@@ -60,21 +64,34 @@ def axis(one: Series, values: np.ndarray) -> Axis:
 
 
 def drawn(
-    here: Place, key: str, features: np.ndarray, texts: list[str], axes: tuple[Axis, Axis],
+    here: Place,
+    key: str,
+    features: np.ndarray,
+    texts: list[str],
+    axes: tuple[Axis, Axis],
     aside: str,
-) -> None:  # fmt: skip
+) -> None:
     """The plot, and a way to what was boxed in it."""
     if not len(features):
         st.caption("No feature has both.")
         return
     colours = theme.palette(st.context.theme.type)
     event = st.plotly_chart(
-        charts.scatter(features, texts, *axes, colours, aside), theme=None, key=f"scores_{key}",
-        on_select="rerun", selection_mode=("box", "lasso"), config=QUIET,
-    )  # fmt: skip
+        charts.scatter(features, texts, *axes, colours, aside),
+        theme=None,
+        key=f"scores_{key}",
+        on_select="rerun",
+        selection_mode=("box", "lasso"),
+        config=QUIET,
+    )
     points = event["selection"]["points"]
-    boxed = sorted({int(features[point["point_index"]]) for point in points
-                    if point["point_index"] < len(features)})  # fmt: skip
+    boxed = sorted(
+        {
+            int(features[point["point_index"]])
+            for point in points
+            if point["point_index"] < len(features)
+        }
+    )
     if boxed:
         picks.in_table(here, np.array(boxed), "in the box")
     else:

@@ -75,8 +75,10 @@ def series(file: HarvestFile, dictionary: str, said: Annotations) -> list[Series
     found = file.rows(QUERY, [dictionary], tables)
     if not found.num_rows:
         return []
-    keys = [found.column(n).combine_chunks().dictionary_encode() for n in
-            ("explainer", "model", "scorer", "judge")]  # fmt: skip
+    keys = [
+        found.column(n).combine_chunks().dictionary_encode()
+        for n in ("explainer", "model", "scorer", "judge")
+    ]
     codes = np.stack([key.indices.to_numpy() for key in keys])
     changes = np.flatnonzero((codes[:, 1:] != codes[:, :-1]).any(0)) + 1
     starts = [0, *changes.tolist()]
@@ -91,12 +93,18 @@ def one(rows: pa.Table) -> Series:
     head: dict[str, Any] = rows.slice(0, 1).to_pylist()[0]
     numbers = {name: rows.column(name).to_numpy().astype(np.float64) for name in VALUES}
     return Series(
-        words.by(head["explainer"], head["model"]), head["explainer"], head["scorer"],
-        head["judge"], head["measure"], rows.column("feature").to_numpy(),
+        words.by(head["explainer"], head["model"]),
+        head["explainer"],
+        head["scorer"],
+        head["judge"],
+        head["measure"],
+        rows.column("feature").to_numpy(),
         rows.column("score").to_numpy(),
-        rows.column("text").to_pylist(), rows.column("note").to_pylist(),
-        rows.column("failed").to_numpy(), numbers,
-    )  # fmt: skip
+        rows.column("text").to_pylist(),
+        rows.column("note").to_pylist(),
+        rows.column("failed").to_numpy(),
+        numbers,
+    )
 
 
 def matched(one: Series, other: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

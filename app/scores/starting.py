@@ -37,17 +37,23 @@ def form(here: Place, said: Annotations) -> None:
             return
         st.session_state.setdefault("starting_kind", kind if kind in TITLES else "explain")
         chosen = st.segmented_control(
-            "What", list(TITLES), key="starting_kind", required=True, label_visibility="collapsed",
+            "What",
+            list(TITLES),
+            key="starting_kind",
+            required=True,
+            label_visibility="collapsed",
             format_func=lambda name: TITLES[name],
-        )  # fmt: skip
+        )
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             place = where(here)
             features = st.text_input(
                 "Features", "top:500", key="starting_features", width=180, help=FEATURES
             )
-            given = explaining(place, features) if chosen == "explain" else scoring(
-                place, features, said
-            )  # fmt: skip
+            given = (
+                explaining(place, features)
+                if chosen == "explain"
+                else scoring(place, features, said)
+            )
         ready(given)
 
 
@@ -55,9 +61,13 @@ def where(here: Place) -> tuple[str, str]:
     """Harvest and dictionary."""
     names = list(here.file.dictionaries)
     name = st.selectbox(
-        "Dictionary", names, index=names.index(here.info.dictionary), key="starting_dictionary",
-        width=180, help=f"Of harvest {here.file.record.id}; the bar above chooses another one.",
-    )  # fmt: skip
+        "Dictionary",
+        names,
+        index=names.index(here.info.dictionary),
+        key="starting_dictionary",
+        width=180,
+        help=f"Of harvest {here.file.record.id}; the bar above chooses another one.",
+    )
     return here.file.record.id, name
 
 
@@ -65,9 +75,13 @@ def explaining(place: tuple[str, str], features: str) -> Given | None:
     """What explainers are chosen."""
     table = asked.explainers()
     names = st.multiselect(
-        "Explainers", list(table), default=list(table)[:1], key="starting_explainers", width=360,
+        "Explainers",
+        list(table),
+        default=list(table)[:1],
+        key="starting_explainers",
+        width=360,
         help="\n\n".join(f"{name}: {text}" for name, text in table.items()),
-    )  # fmt: skip
+    )
     return Explaining(*place, features, tuple(names)) if names else None
 
 
@@ -78,14 +92,21 @@ def scoring(place: tuple[str, str], features: str, said: Annotations) -> Given |
     )
     table = asked.scorers(judge)
     names = st.multiselect(
-        "Scorers", list(table), default=asked.USUAL[judge], key=f"starting_scorers_{judge}",
-        width=360, help="\n\n".join(f"{name}: {text}" for name, text in table.items()),
-    )  # fmt: skip
+        "Scorers",
+        list(table),
+        default=asked.USUAL[judge],
+        key=f"starting_scorers_{judge}",
+        width=360,
+        help="\n\n".join(f"{name}: {text}" for name, text in table.items()),
+    )
     there = sorted(said.sentences.explainers(place[1]))
     whose = st.selectbox(
-        "Explanations by", [None, *there], key="starting_whose", width=180,
+        "Explanations by",
+        [None, *there],
+        key="starting_whose",
+        width=180,
         format_func=lambda name: "everybody" if name is None else name or "(no name)",
-    )  # fmt: skip
+    )
     return Scoring(*place, features, tuple(names), judge, whose) if names else None
 
 
@@ -105,18 +126,25 @@ def ready(given: Given | None) -> None:
         if paid:
             st.button("Estimate", key="starting_estimate", on_click=estimate, args=(given,))
         st.button(
-            "Start", key="starting_start", type="primary", on_click=begin, args=(given, found),
+            "Start",
+            key="starting_start",
+            type="primary",
+            on_click=begin,
+            args=(given, found),
             disabled=paid and not told,
             help="Estimate first: it says how many calls and what cost to expect."
-            if paid and not told else None,
-        )  # fmt: skip
+            if paid and not told
+            else None,
+        )
         if found and found.calls and found.seconds is None:
             st.button(
-                f"Measure the time with {TRIAL_QUESTIONS} questions", key="starting_trial",
-                on_click=begin, args=(given, found, True),
+                f"Measure the time with {TRIAL_QUESTIONS} questions",
+                key="starting_trial",
+                on_click=begin,
+                args=(given, found, True),
                 help="Asks a few of the job's own questions and stops. Their replies are kept and "
                 "count for the job. Press Estimate again when it has stopped.",
-            )  # fmt: skip
+            )
         if told:
             st.caption(session.literal(told), width="content")
         elif not paid:

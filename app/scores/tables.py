@@ -80,14 +80,17 @@ def means(line: Line, judges: bool) -> Cells:
     one = line.series
     judge = f" · {one.judge}" if judges and one.judge else ""
     return [
-        one.by, one.name + judge, count(line.mean.n),
+        one.by,
+        one.name + judge,
+        count(line.mean.n),
         words.ranged(line.mean) if line.mean.value is not None else f"{ABSENT} (too few)",
         words.decimal(words.chance(one.scorer)),
         *(difference(line.above[name]) for name in words.NULLS),
         share(line.yes["mean"]) if line.yes else "",
-        words.decimal(line.hard.value), count(line.without) if line.without else "",
+        words.decimal(line.hard.value),
+        count(line.without) if line.without else "",
         count(line.failed) if line.failed else "",
-    ]  # fmt: skip
+    ]
 
 
 def difference(one: Estimate) -> str:
@@ -109,9 +112,12 @@ def feature(series: Series, place: int) -> Cells:
     value, low, high = (numbers[name] for name in ("value", "low", "high"))
     estimate = Estimate(value, low, high, 0, 0)
     return [
-        str(series.feature[place]), words.ranged(estimate), words.decimal(numbers["borrowed"]),
-        share(numbers["density"]), short(series.text[place], CUT),
-    ]  # fmt: skip
+        str(series.feature[place]),
+        words.ranged(estimate),
+        words.decimal(numbers["borrowed"]),
+        share(numbers["density"]),
+        short(series.text[place], CUT),
+    ]
 
 
 def short(text: str, length: int) -> str:
@@ -129,14 +135,22 @@ def job(one: Job) -> list[dict[str, Any]]:
     """What a job of scores came to: a line for each explainer and scorer."""
     left = words.skipped(one.result.get("skipped", {})).removeprefix("left out: ")
     return [
-        row([
-            f"{one.created:%Y-%m-%d %H:%M}", found["explainer"] or "(no name)",
-            words.title(found["scorer"]), count(found["n"]), left,
-            count(found["failed"]) if found["failed"] else "", count(found.get("calls", 0)),
-            tokens(found), words.dollars(found.get("cost", 0.0)), per(found),
-        ])
+        row(
+            [
+                f"{one.created:%Y-%m-%d %H:%M}",
+                found["explainer"] or "(no name)",
+                words.title(found["scorer"]),
+                count(found["n"]),
+                left,
+                count(found["failed"]) if found["failed"] else "",
+                count(found.get("calls", 0)),
+                tokens(found),
+                words.dollars(found.get("cost", 0.0)),
+                per(found),
+            ]
+        )
         for found in one.result.get("results", [])
-    ]  # fmt: skip
+    ]
 
 
 def tokens(found: Mapping[str, Any]) -> str:

@@ -26,9 +26,13 @@ def line(job: Job) -> str:
     """Calls, cost and means as they came in last; empty before there are any."""
     facts = so_far(job)
     parts = [
-        answered(job, facts), live(facts) if job.alive else "", asked(facts), *means(facts),
-        explained(facts), words.skipped(facts.get("skipped", {})),
-    ]  # fmt: skip
+        answered(job, facts),
+        live(facts) if job.alive else "",
+        asked(facts),
+        *means(facts),
+        explained(facts),
+        words.skipped(facts.get("skipped", {})),
+    ]
     if failed := facts.get("failed"):
         parts.append(f"{plural(failed, 'feature')} failed")
     return " · ".join(filter(None, parts))

@@ -27,19 +27,33 @@ def choose(key: str, *, budget: bool = False) -> Asking | None:
     with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         name = st.selectbox("Server", sorted(known), key=f"{key}_server", width=160)
         server = known[name]
-        model = st.selectbox(
-            "Model", server.models, key=f"{key}_model_{name}", width=260, index=0,
-            accept_new_options=True, placeholder="its name on the server",
-        ) if server.models else st.text_input(
-            "Model", key=f"{key}_model_{name}", width=260, placeholder="its name on the server"
-        )  # fmt: skip
+        model = (
+            st.selectbox(
+                "Model",
+                server.models,
+                key=f"{key}_model_{name}",
+                width=260,
+                index=0,
+                accept_new_options=True,
+                placeholder="its name on the server",
+            )
+            if server.models
+            else st.text_input(
+                "Model", key=f"{key}_model_{name}", width=260, placeholder="its name on the server"
+            )
+        )
         cap = None
         if budget:
             cap = st.number_input(
-                "Budget, US dollars", key=f"{key}_budget", min_value=0.0, value=None, width=150,
-                placeholder="no cap", help="The job ends before it costs more, and keeps what it "
+                "Budget, US dollars",
+                key=f"{key}_budget",
+                min_value=0.0,
+                value=None,
+                width=150,
+                placeholder="no cap",
+                help="The job ends before it costs more, and keeps what it "
                 "has. Needs a price for the model: docs/servers.md.",
-            )  # fmt: skip
+            )
     if sentence := keyless(server):
         st.markdown(f":yellow[{session.literal(sentence)}]")
     if not (model or "").strip():

@@ -33,9 +33,14 @@ def defaults(place: Place) -> dict[str, Any]:
     """Of every field."""
     names = of_the_model(place.file)
     return {
-        "train": "", "test": "", "hook": place.info.hook_out, "pool": "mean", "on": names,
-        "exact": EXACT, "draws": DRAWS,
-    }  # fmt: skip
+        "train": "",
+        "test": "",
+        "hook": place.info.hook_out,
+        "pool": "mean",
+        "on": names,
+        "exact": EXACT,
+        "draws": DRAWS,
+    }
 
 
 def adopt(place: Place) -> None:
@@ -60,13 +65,21 @@ def keep() -> None:
     """Callback: what the fields say is there on the way back, and the short ones in the URL."""
     FIELDS.keep()
     kept = st.session_state[KEPT]
-    others = {name: st.query_params.get_all(name) for name in st.query_params
-              if name not in (*LINKED, "experiment")}  # fmt: skip
+    others = {
+        name: st.query_params.get_all(name)
+        for name in st.query_params
+        if name not in (*LINKED, "experiment")
+    }
     same = kept["train"] == written(example.training())
-    st.query_params.from_dict({
-        **others, "hook": kept["hook"] or "", "pool": kept["pool"], "on": kept["on"],
-        **({"example": "1"} if same else {}),
-    })  # fmt: skip
+    st.query_params.from_dict(
+        {
+            **others,
+            "hook": kept["hook"] or "",
+            "pool": kept["pool"],
+            "on": kept["on"],
+            **({"example": "1"} if same else {}),
+        }
+    )
 
 
 def texts(train: list[Example], test: list[Example]) -> dict[str, str]:
@@ -84,10 +97,16 @@ def show(given: Mapping[str, Any]) -> None:
 
 def show_asked(asked: Asked) -> None:
     """The fields as a kept run was asked."""
-    show({
-        **texts(list(asked.train), list(asked.test)), "hook": asked.hook, "pool": asked.pool,
-        "on": list(asked.dictionaries), "exact": asked.exact, "draws": asked.draws,
-    })  # fmt: skip
+    show(
+        {
+            **texts(list(asked.train), list(asked.test)),
+            "hook": asked.hook,
+            "pool": asked.pool,
+            "on": list(asked.dictionaries),
+            "exact": asked.exact,
+            "draws": asked.draws,
+        }
+    )
 
 
 def uploaded(name: str) -> None:
@@ -124,28 +143,47 @@ def draw(place: Place) -> None:
         hooks.append(value("hook"))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.selectbox(
-            "Probe reads at", hooks, key=key("hook"), on_change=keep, width=270,
-            accept_new_options=True, help="Any hook point of the model; a name can be typed.",
-        )  # fmt: skip
+            "Probe reads at",
+            hooks,
+            key=key("hook"),
+            on_change=keep,
+            width=270,
+            accept_new_options=True,
+            help="Any hook point of the model; a name can be typed.",
+        )
         st.segmented_control(
-            "Tokens", list(POOLS), key=key("pool"), on_change=keep, required=True,
+            "Tokens",
+            list(POOLS),
+            key=key("pool"),
+            on_change=keep,
+            required=True,
             format_func=POOLS.__getitem__,
-        )  # fmt: skip
+        )
         st.multiselect(
             "Features of", of_the_model(place.file), key=key("on"), on_change=keep, width=360
         )
         st.number_input(
-            "Measure", 0, MOST_EXACT, key=key("exact"), on_change=keep, width=110,
+            "Measure",
+            0,
+            MOST_EXACT,
+            key=key("exact"),
+            on_change=keep,
+            width=110,
             help="How many of the strongest are taken away one by one, beside the estimate.",
-        )  # fmt: skip
+        )
 
 
 def random_sets() -> int:
     """How many random sets of features the marked ones are compared with."""
     st.number_input(
-        "Random sets", 0, MOST_DRAWS, key=key("draws"), on_change=keep, width=120,
+        "Random sets",
+        0,
+        MOST_DRAWS,
+        key=key("draws"),
+        on_change=keep,
+        width=120,
         help="Sets of random features, alike in activation, to compare with those you mark.",
-    )  # fmt: skip
+    )
     return int(value("draws"))
 
 
@@ -156,13 +194,20 @@ def one_set(name: str) -> None:
         st.caption(f"{SETS[name]} · {plural(lines, 'text')}", width="content")
         with st.popover("From a file", type="tertiary"):
             st.file_uploader(
-                SETS[name], key=key(f"file_{name}"), type=["jsonl", "txt", "tsv"],
-                on_change=uploaded, args=[name],
-            )  # fmt: skip
+                SETS[name],
+                key=key(f"file_{name}"),
+                type=["jsonl", "txt", "tsv"],
+                on_change=uploaded,
+                args=[name],
+            )
     st.text_area(
-        SETS[name], key=key(name), height=104, on_change=keep, label_visibility="collapsed",
+        SETS[name],
+        key=key(name),
+        height=104,
+        on_change=keep,
+        label_visibility="collapsed",
         placeholder=f"One text a line: {HINT}, or label and text with a tab between",
-    )  # fmt: skip
+    )
 
 
 def asked(features: tuple[Any, ...] = ()) -> Asked:
@@ -171,8 +216,14 @@ def asked(features: tuple[Any, ...] = ()) -> Asked:
     if not train or not test:
         raise InputError("Give texts to learn from and others to judge on, or take the example.")
     found = Asked(
-        train, test, (value("hook") or "").strip(), tuple(value("on")), value("pool"),
-        int(value("exact")), features, int(value("draws")),
-    )  # fmt: skip
+        train,
+        test,
+        (value("hook") or "").strip(),
+        tuple(value("on")),
+        value("pool"),
+        int(value("exact")),
+        features,
+        int(value("draws")),
+    )
     found.sets()
     return found

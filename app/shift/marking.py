@@ -41,8 +41,13 @@ def draw(place: Place, ranking: Mapping[str, Any]) -> list[FeatureId]:
     a, b = ranking["labels"]
     number, text = st.column_config.NumberColumn, st.column_config.TextColumn
     ticked = st.data_editor(
-        lines, key=f"shift_table_{st.session_state.get(VERSION, 0)}", hide_index=True,
-        height=372, row_height=28, num_rows="fixed", placeholder=ABSENT,
+        lines,
+        key=f"shift_table_{st.session_state.get(VERSION, 0)}",
+        hide_index=True,
+        height=372,
+        row_height=28,
+        num_rows="fixed",
+        placeholder=ABSENT,
         disabled=[name for name in lines[0] if name != "irrelevant"] if lines else True,
         column_config={
             "irrelevant": st.column_config.CheckboxColumn("irrelevant", width=76),
@@ -50,20 +55,33 @@ def draw(place: Place, ranking: Mapping[str, Any]) -> list[FeatureId]:
             "label": text(
                 "label or tokens", width=200, help="a label, else the tokens that it promotes"
             ),
-            "effect": number("predicted", format="%+.3f", width=84,
-                             help="change of the log-odds of a text's own label, nats; below 0 the "
-                             "probe is better with the feature"),
+            "effect": number(
+                "predicted",
+                format="%+.3f",
+                width=84,
+                help="change of the log-odds of a text's own label, nats; below 0 the "
+                "probe is better with the feature",
+            ),
             "measured": number("measured", format="%+.3f", width=84, help="by removing it, nats"),
-            "a": number(f"on {a}", format="%+.3f", width=84,
-                        help=f"change of the log-odds of {b!r}, on texts of {a!r}"),
-            "b": number(f"on {b}", format="%+.3f", width=84,
-                        help=f"change of the log-odds of {b!r}, on texts of {b!r}"),
-            "share_a": number(f"in {a}", format="percent", width=72,
-                              help="texts on which it is active"),
+            "a": number(
+                f"on {a}",
+                format="%+.3f",
+                width=84,
+                help=f"change of the log-odds of {b!r}, on texts of {a!r}",
+            ),
+            "b": number(
+                f"on {b}",
+                format="%+.3f",
+                width=84,
+                help=f"change of the log-odds of {b!r}, on texts of {b!r}",
+            ),
+            "share_a": number(
+                f"in {a}", format="percent", width=72, help="texts on which it is active"
+            ),
             "share_b": number(f"in {b}", format="percent", width=72),
             "open": st.column_config.LinkColumn("", display_text="open", width=56),
         },
-    )  # fmt: skip
+    )
     shown = {line["feature"] for line in lines}
     marked = [name for name in base if name not in shown]
     marked += [line["feature"] for line in ticked if line["irrelevant"]]
@@ -83,13 +101,20 @@ def rows(place: Place, ranking: Mapping[str, Any], base: Sequence[str]) -> list[
     found = []
     for one in ranking["rows"]:
         query = {"harvest": place.file.record.id, "feature": one["feature"]}
-        found.append({
-            "irrelevant": one["feature"] in base, "feature": one["feature"],
-            "label": words.get(one["feature"], ""), "effect": one["effect"],
-            "measured": one["measured"], "a": one["on"][0], "b": one["on"][1],
-            "share_a": one["texts"][0] / n[0], "share_b": one["texts"][1] / n[1],
-            "open": session.href(session.FEATURE, query),
-        })  # fmt: skip
+        found.append(
+            {
+                "irrelevant": one["feature"] in base,
+                "feature": one["feature"],
+                "label": words.get(one["feature"], ""),
+                "effect": one["effect"],
+                "measured": one["measured"],
+                "a": one["on"][0],
+                "b": one["on"][1],
+                "share_a": one["texts"][0] / n[0],
+                "share_b": one["texts"][1] / n[1],
+                "open": session.href(session.FEATURE, query),
+            }
+        )
     return found
 
 
@@ -129,11 +154,17 @@ def actions(place: Place, marked: list[FeatureId], said: annotations.Said) -> No
         lists = said.annotations.lists
         if lists.current:
             st.selectbox(
-                "Mark those of a list", [one.id for one in lists.current], index=None, key=LIST,
-                format_func=lambda name: collecting.named(lists, name), width=260,
-                placeholder="mark those of a list", label_visibility="collapsed",
-                on_change=from_list, args=(place, marked, said),
-            )  # fmt: skip
+                "Mark those of a list",
+                [one.id for one in lists.current],
+                index=None,
+                key=LIST,
+                format_func=lambda name: collecting.named(lists, name),
+                width=260,
+                placeholder="mark those of a list",
+                label_visibility="collapsed",
+                on_change=from_list,
+                args=(place, marked, said),
+            )
         if marked:
             st.button("Unmark all", type="tertiary", on_click=forget)
 

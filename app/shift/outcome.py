@@ -24,8 +24,12 @@ def draw(judged: Mapping[str, Any]) -> None:
     st.subheader("Before and after", anchor=False)
     conditions = judged["conditions"]
     cells = list(conditions["before"].get("cells", {}))
-    heads = [("", ""), ("accuracy", "number"), *([("worst group", "number")] if cells else []),
-             *((name, "number") for name in cells)]  # fmt: skip
+    heads = [
+        ("", ""),
+        ("accuracy", "number"),
+        *([("worst group", "number")] if cells else []),
+        *((name, "number") for name in cells),
+    ]
     lines = [line(words, conditions[name], cells) for name, words in ROWS.items()]
     lines.append(line("the commonest label, always", judged["majority"], cells))
     lines += controls(judged["controls"], len(heads))

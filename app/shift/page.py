@@ -48,11 +48,13 @@ def buttons() -> None:
         draw_costly_button("Train and rank", want, type="primary")
         st.caption("Example:", width="content")
         st.button(
-            "Girl or boy", type="tertiary", on_click=fields.show,
+            "Girl or boy",
+            type="tertiary",
+            on_click=fields.show,
             args=(fields.texts(example.training(), example.test()),),
             help="Sentences of the demo's words. In training girls find things good and boys find "
             "them bad; among the texts to judge on, both are independent.",
-        )  # fmt: skip
+        )
 
 
 def estimate(place: Place) -> None:
@@ -118,9 +120,12 @@ def remove(place: Place, asked: Asked, ranking: task.Plain, marked: list[Feature
     """The button that takes the marked features away."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         draw_costly_button(
-            "Take the marked features away", want_away, type="primary", disabled=not marked,
+            "Take the marked features away",
+            want_away,
+            type="primary",
+            disabled=not marked,
             help="Accuracy on the held-out texts before and after, with and without learning anew.",
-        )  # fmt: skip
+        )
         draws = fields.random_sets()
     if not st.session_state.get(AWAY):
         return

@@ -77,9 +77,14 @@ def keep(place: Place, engine: Engine, done: task.Task) -> None:
     names = {*asked.dictionaries, *(one.dictionary for one in asked.features)}
     try:
         done.kept = keeping.keep(
-            session.store(), "shift", engine, harvest=place.file.record.id,
-            dictionaries=names, request=done.request, result=done.result,
-        )  # fmt: skip
+            session.store(),
+            "shift",
+            engine,
+            harvest=place.file.record.id,
+            dictionaries=names,
+            request=done.request,
+            result=done.result,
+        )
     except InputError as error:
         done.unkept = str(error)
 

@@ -19,9 +19,12 @@ def prompt(place: Place) -> None:
     if chats(place):
         st.session_state.setdefault(f"{key}_as", "text" if isinstance(now, str) else "chat")
         st.segmented_control(
-            "Input", ["text", "chat"], key=f"{key}_as", required=True,
+            "Input",
+            ["text", "chat"],
+            key=f"{key}_as",
+            required=True,
             label_visibility="collapsed",
-        )  # fmt: skip
+        )
         if st.session_state[f"{key}_as"] == "chat":
             turns = tuple(chatting.fields())
             if turns != now:
@@ -33,10 +36,14 @@ def prompt(place: Place) -> None:
     field = f"{key}_prompt"
     st.session_state.setdefault(field, now if isinstance(now, str) else "")
     st.text_area(
-        "Prompt", key=field, height=68, label_visibility="collapsed",
+        "Prompt",
+        key=field,
+        height=68,
+        label_visibility="collapsed",
         placeholder="What the model goes on from, such as: Once upon a time",
-        on_change=typed, args=(field,),
-    )  # fmt: skip
+        on_change=typed,
+        args=(field,),
+    )
     if st.session_state[field] != now:
         steering.change(prompt=st.session_state[field])
 
@@ -84,9 +91,13 @@ def sampling() -> None:
         field = f"{key}_stop"
         st.session_state.setdefault(field, "\n".join(steering.setting().sampling.stop))
         st.text_area(
-            "Stop strings", key=field, height=68, placeholder="one a line; the text ends before it",
-            on_change=stops, args=(field,),
-        )  # fmt: skip
+            "Stop strings",
+            key=field,
+            height=68,
+            placeholder="one a line; the text ends before it",
+            on_change=stops,
+            args=(field,),
+        )
         frozen(key)
 
 
@@ -121,9 +132,16 @@ def number(
     field = f"{key}_{name}"
     st.session_state.setdefault(field, type(step)(getattr(steering.setting().sampling, name)))
     st.number_input(
-        label, low, high, key=field, step=step, help=hint or None, width=112,
-        on_change=drawn, args=(name, field),
-    )  # fmt: skip
+        label,
+        low,
+        high,
+        key=field,
+        step=step,
+        help=hint or None,
+        width=112,
+        on_change=drawn,
+        args=(name, field),
+    )
 
 
 def drawn(name: str, field: str) -> None:

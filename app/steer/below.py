@@ -53,9 +53,16 @@ def controls(experiment: Experiment) -> None:
     key = f"steer_note_{name}"
     st.session_state.setdefault(key, experiment.note)
     st.text_input(
-        "Note", key=key, placeholder="a note", max_chars=NOTE_LENGTH, width=280,
-        label_visibility="collapsed", disabled=not writable, on_change=note, args=(name, key),
-    )  # fmt: skip
+        "Note",
+        key=key,
+        placeholder="a note",
+        max_chars=NOTE_LENGTH,
+        width=280,
+        label_visibility="collapsed",
+        disabled=not writable,
+        on_change=note,
+        args=(name, key),
+    )
     with st.popover("copy as Python"):
         if experiment.kind in snippets.SCRIPTS:
             script = snippets.as_python(experiment, session.shown_places(), session.shown_store())
@@ -63,15 +70,23 @@ def controls(experiment: Experiment) -> None:
         else:
             st.caption("A run of this kind has no script: its JSON has it all.")
     st.download_button(
-        "JSON", lambda: written([experiment]), f"saefari-{name}.json", type="tertiary",
-        on_click="ignore", key=f"steer_json_{name}",
-    )  # fmt: skip
+        "JSON",
+        lambda: written([experiment]),
+        f"saefari-{name}.json",
+        type="tertiary",
+        on_click="ignore",
+        key=f"steer_json_{name}",
+    )
     if writable:
         label = "bring back" if experiment.deleted else "delete"
         st.button(
-            label, key=f"steer_delete_{name}", type="tertiary", on_click=delete,
-            args=(name, experiment.deleted), help="Takes the run out of the list, or back into it.",
-        )  # fmt: skip
+            label,
+            key=f"steer_delete_{name}",
+            type="tertiary",
+            on_click=delete,
+            args=(name, experiment.deleted),
+            help="Takes the run out of the list, or back into it.",
+        )
 
 
 def note(name: str, key: str) -> None:

@@ -15,9 +15,11 @@ from feature_store.records import FeatureId
 
 PARTS = {"all": "prompt and generated", "prompt": "prompt only", "generated": "generated only"}
 SCHEDULES = {
-    "constant": "always", "ramp": "growing over the first n", "first": "the first n",
+    "constant": "always",
+    "ramp": "growing over the first n",
+    "first": "the first n",
     "every": "one in n",
-}  # fmt: skip
+}
 READS = {"edited": "this pass, edits before it included", "clean": "the clean model"}
 assert set(PARTS) == set(get_args(Parts)) and set(SCHEDULES) == set(get_args(Schedule))
 assert set(READS) == set(get_args(Read))
@@ -28,9 +30,11 @@ def words(edit: Edit) -> str:
     where, when = edit.where, edit.when
     said = ["all tokens" if where.parts == "all" else PARTS[where.parts]]
     marks = {
-        "chosen": where.positions is not None, "matching": where.pattern is not None,
-        "roles": where.roles is not None, "gated": where.gate is not None,
-    }  # fmt: skip
+        "chosen": where.positions is not None,
+        "matching": where.pattern is not None,
+        "roles": where.roles is not None,
+        "gated": where.gate is not None,
+    }
     said += [name for name, on in marks.items() if on]
     if when.schedule != "constant":
         said.append(SCHEDULES[when.schedule].replace(" n", f" {when.n}"))
@@ -66,21 +70,29 @@ def tokens(number: int, key: str, place: Place) -> None:
     change = {"on_change": revise, "args": (number, key, place)}
     st.radio("Where", list(PARTS), format_func=PARTS.__getitem__, key=f"{key}_parts", **change)
     st.text_input(
-        "Positions", key=f"{key}_positions", placeholder="all; or 3, 5, 8: 0 is the first token",
-        help="Whatever stands there is edited, BOS too.", **change,
-    )  # fmt: skip
+        "Positions",
+        key=f"{key}_positions",
+        placeholder="all; or 3, 5, 8: 0 is the first token",
+        help="Whatever stands there is edited, BOS too.",
+        **change,
+    )
     st.text_input(
-        "Matching", key=f"{key}_pattern", placeholder="a regular expression over the text",
-        help="Tokens that touch a match; a generated token by the text up to it.", **change,
-    )  # fmt: skip
+        "Matching",
+        key=f"{key}_pattern",
+        placeholder="a regular expression over the text",
+        help="Tokens that touch a match; a generated token by the text up to it.",
+        **change,
+    )
     if chats(place):
         st.multiselect("Roles", ROLES, key=f"{key}_roles", placeholder="all", **change)
     with st.container(horizontal=True):
         st.checkbox("special tokens too", key=f"{key}_special", **change)
         st.checkbox(
-            "BOS too", key=f"{key}_bos", help="Its norm is many times that of other tokens.",
+            "BOS too",
+            key=f"{key}_bos",
+            help="Its norm is many times that of other tokens.",
             **change,
-        )  # fmt: skip
+        )
 
 
 def gate_and_time(number: int, key: str, place: Place) -> None:
@@ -92,14 +104,20 @@ def gate_and_time(number: int, key: str, place: Place) -> None:
     )
     right.number_input("is above", key=f"{key}_threshold", step=0.1, format="%.4g", **change)
     left.selectbox(
-        "At generated tokens", list(SCHEDULES), format_func=SCHEDULES.__getitem__,
-        key=f"{key}_schedule", **change,
-    )  # fmt: skip
+        "At generated tokens",
+        list(SCHEDULES),
+        format_func=SCHEDULES.__getitem__,
+        key=f"{key}_schedule",
+        **change,
+    )
     right.number_input("n", min_value=1, key=f"{key}_n", step=1, **change)
     st.selectbox(
-        "Activations are read in", list(READS), format_func=READS.__getitem__,
-        key=f"{key}_read", **change,
-    )  # fmt: skip
+        "Activations are read in",
+        list(READS),
+        format_func=READS.__getitem__,
+        key=f"{key}_read",
+        **change,
+    )
     if said := st.session_state.get(f"{key}_wrong"):
         st.markdown(f":orange[{session.literal(said)}]")
 
@@ -128,9 +146,20 @@ def read(edit: Edit, key: str, place: Place) -> Edit:
     """The edit with the controls' conditions."""
     given = {
         name: st.session_state.get(f"{key}_{name}")
-        for name in ("parts", "positions", "pattern", "roles", "special", "bos", "gate",
-                     "threshold", "schedule", "n", "read")
-    }  # fmt: skip
+        for name in (
+            "parts",
+            "positions",
+            "pattern",
+            "roles",
+            "special",
+            "bos",
+            "gate",
+            "threshold",
+            "schedule",
+            "n",
+            "read",
+        )
+    }
     gate = (given["gate"] or "").strip()
     where = Where(
         parts=given["parts"] or "all",

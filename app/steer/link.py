@@ -99,8 +99,11 @@ def fill(found: Experiment) -> None:
     """The fields of a search for examples, or of a contrast, as that run had them."""
     examples, contrast = found.request.get("examples"), found.request.get("contrast")
     if examples:
-        given = {"examples_texts": "\n".join(examples["texts"]), "examples_m": examples["m"],
-                 "examples_penalty": examples["penalty"]}  # fmt: skip
+        given = {
+            "examples_texts": "\n".join(examples["texts"]),
+            "examples_m": examples["m"],
+            "examples_penalty": examples["penalty"],
+        }
         st.session_state.update(given)
     elif contrast:
         sides = {f"direction_{one}": "\n".join(contrast[one]) for one in ("toward", "away from")}

@@ -23,14 +23,19 @@ def popover(number: int, edit: Edit, key: str, place: Place) -> None:
     with st.popover("texts" if done else "texts: none yet"):
         if needs == "slots":
             st.text_area(
-                "Another prompt", key=f"{key}_other", height=90, max_chars=LONGEST,
+                "Another prompt",
+                key=f"{key}_other",
+                height=90,
+                max_chars=LONGEST,
                 help="What the feature has there at a position is put in at the same position.",
-            )  # fmt: skip
+            )
         else:
             st.text_area(
-                "Texts with the concept, one a line", key=f"{key}_with", height=90,
+                "Texts with the concept, one a line",
+                key=f"{key}_with",
+                height=90,
                 max_chars=LONGEST,
-            )  # fmt: skip
+            )
             st.text_area(
                 "Texts without it, one a line", key=f"{key}_without", height=90, max_chars=LONGEST
             )

@@ -31,9 +31,13 @@ def likeliest(
 
 
 def table(
-    engine: Engine, setting: Setting, model: str, data: dict[str, Any], at: dict[str, Any],
+    engine: Engine,
+    setting: Setting,
+    model: str,
+    data: dict[str, Any],
+    at: dict[str, Any],
     vocabulary: Vocabulary,
-) -> dict[str, Any] | None:  # fmt: skip
+) -> dict[str, Any] | None:
     """For the component: the distribution that the chosen token was drawn from; None for what is
     no token of the story. InputError where the model cannot read it."""
     row = data["rows"].get(at.get("row"))

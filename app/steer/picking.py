@@ -18,17 +18,22 @@ EVERY = "all dictionaries"
 
 
 def picker(
-    title: str, key: str, place: Place, said: annotations.Said,
+    title: str,
+    key: str,
+    place: Place,
+    said: annotations.Said,
     take: Callable[[FeatureId], None],
-) -> None:  # fmt: skip
+) -> None:
     """A popover with a search; `take` is the callback of a click on what it found."""
     with st.popover(title):
         names = [EVERY, *place.file.dictionaries]
         left, right = st.columns([3, 2], gap="small")
         text = left.text_input(
-            "Search", key=f"{key}_text", placeholder="number, label or token, then Enter",
+            "Search",
+            key=f"{key}_text",
+            placeholder="number, label or token, then Enter",
             max_chars=finding.LONGEST,
-        )  # fmt: skip
+        )
         chosen = right.selectbox(
             "In", names, index=names.index(place.info.dictionary), key=f"{key}_in"
         )
@@ -38,9 +43,13 @@ def picker(
 
 
 def results(
-    text: str, names: list[str], key: str, file: HarvestFile, said: annotations.Said,
+    text: str,
+    names: list[str],
+    key: str,
+    file: HarvestFile,
+    said: annotations.Said,
     take: Callable[[FeatureId], None],
-) -> None:  # fmt: skip
+) -> None:
     """A button for each."""
     found = numbered(text, names, file)
     if not found:
@@ -54,9 +63,12 @@ def results(
         about = described(file, feature, said)
         buttons.button(
             session.literal(" · ".join(filter(None, [str(feature), about]))),
-            key=f"{key}_{feature}", type="tertiary", on_click=take, args=(feature,),
+            key=f"{key}_{feature}",
+            type="tertiary",
+            on_click=take,
+            args=(feature,),
             help=session.literal(why) or None,
-        )  # fmt: skip
+        )
     if len(found) > SHOWN:
         st.caption(f"{len(found) - SHOWN} more: search more narrowly.")
 

@@ -38,14 +38,21 @@ def draw(place: Place, said: annotations.Said) -> None:
             picker("+ watch only", "steer_look", place, said, watch)
         if steering.before():
             st.button(
-                "undo", key="steer_undo", type="tertiary", on_click=steering.undo,
+                "undo",
+                key="steer_undo",
+                type="tertiary",
+                on_click=steering.undo,
                 help="The edits as they were before the last one came or went.",
-            )  # fmt: skip
+            )
         for feature in steering.setting().watch:
             st.button(
-                session.literal(f"watching {feature}  ✕"), key=f"steer_unwatch_{feature}",
-                type="tertiary", on_click=unwatch, args=(feature,), help="Watch it no longer.",
-            )  # fmt: skip
+                session.literal(f"watching {feature}  ✕"),
+                key=f"steer_unwatch_{feature}",
+                type="tertiary",
+                on_click=unwatch,
+                args=(feature,),
+                help="Watch it no longer.",
+            )
 
 
 def add(file: HarvestFile, feature: FeatureId) -> None:
@@ -78,24 +85,35 @@ def line(number: int, edit: Edit, place: Place, said: annotations.Said) -> None:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(name_of(edit, place), width="content")
             st.button(
-                "✕", key=f"{key}_remove", type="tertiary", help="Remove this edit.",
-                on_click=steering.remove, args=(number,),
-            )  # fmt: skip
+                "✕",
+                key=f"{key}_remove",
+                type="tertiary",
+                help="Remove this edit.",
+                on_click=steering.remove,
+                args=(number,),
+            )
         whole = about(edit, place, said)
         short = whole if len(whole) <= BRIEF else f"{whole[:BRIEF].rstrip()}…"
         st.caption(session.literal(short))
     with parts[1]:
         st.session_state.setdefault(f"{key}_mode", edit.mode)
         st.selectbox(
-            "Mode", modes_for(edit), key=f"{key}_mode", label_visibility="collapsed",
+            "Mode",
+            modes_for(edit),
+            key=f"{key}_mode",
+            label_visibility="collapsed",
             format_func=steering.spelled,
-            on_change=remode, args=(number, key, place.file),
-        )  # fmt: skip
+            on_change=remode,
+            args=(number, key, place.file),
+        )
         if mode.pair and len(edit.features) == 1:
             picker(
-                "second feature", f"{key}_second", place, said,
+                "second feature",
+                f"{key}_second",
+                place,
+                said,
                 lambda f: second(number, f, place.file),
-            )  # fmt: skip
+            )
         if mode.basis in measured.TEXTS:
             measured.popover(number, edit, key, place)
     strength(number, edit, key, place.file, parts[2], parts[3])
@@ -129,9 +147,13 @@ def modes_for(edit: Edit) -> list[str]:
 
 
 def strength(
-    number: int, edit: Edit, key: str, file: HarvestFile,
-    left: DeltaGenerator, right: DeltaGenerator,
-) -> None:  # fmt: skip
+    number: int,
+    edit: Edit,
+    key: str,
+    file: HarvestFile,
+    left: DeltaGenerator,
+    right: DeltaGenerator,
+) -> None:
     """A slider over the usual range and a field for any number, in the mode's unit."""
     mode, (low, high, step) = MODES[edit.mode], reach(edit, file)
     slider, field = f"{key}_{edit.mode}_slider", f"{key}_{edit.mode}_field"
@@ -139,16 +161,28 @@ def strength(
     st.session_state[slider] = min(max(edit.strength, low), high)
     with left, st.container(gap=None):
         st.slider(
-            "Strength", low, high, key=slider, step=step, label_visibility="collapsed",
-            on_change=restrength, args=(number, slider, field), format="%.3g",
-        )  # fmt: skip
+            "Strength",
+            low,
+            high,
+            key=slider,
+            step=step,
+            label_visibility="collapsed",
+            on_change=restrength,
+            args=(number, slider, field),
+            format="%.3g",
+        )
         known = mode.basis == "max" and len(edit.features) == 1
         top = f", {measure(file.facts(edit.features[0]).max_act)}" if known else ""
         st.caption(f"{mode.unit}{top}; {neutral(mode)}")
     right.number_input(
-        "Strength, typed", key=field, label_visibility="collapsed", format="%.4g", step=step,
-        on_change=restrength, args=(number, field, field),
-    )  # fmt: skip
+        "Strength, typed",
+        key=field,
+        label_visibility="collapsed",
+        format="%.4g",
+        step=step,
+        on_change=restrength,
+        args=(number, field, field),
+    )
 
 
 def neutral(mode: Mode) -> str:
@@ -206,9 +240,14 @@ def remode(number: int, key: str, file: HarvestFile) -> None:
         begin = 0.0
     steering.revise(
         number,
-        replace(edit, mode=name, features=features, strength=float(f"{begin:.3g}"),
-                basis=basis_of(file, mode.basis, features)),
-    )  # fmt: skip
+        replace(
+            edit,
+            mode=name,
+            features=features,
+            strength=float(f"{begin:.3g}"),
+            basis=basis_of(file, mode.basis, features),
+        ),
+    )
 
 
 def second(number: int, feature: FeatureId, file: HarvestFile) -> None:

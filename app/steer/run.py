@@ -71,9 +71,12 @@ class Run:
 
         assert (engine := self.engine) is not None, "a run computes once"
         records = speak(
-            engine.lm, engine.dictionaries, self.asked,
-            stop=self.ticket.stop, seconds=self.ticket.queue.limits.seconds,
-        )  # fmt: skip
+            engine.lm,
+            engine.dictionaries,
+            self.asked,
+            stop=self.ticket.stop,
+            seconds=self.ticket.queue.limits.seconds,
+        )
         for record in records:
             with self._lock:
                 self.story.take(record, lambda tokens: engine.text(tokens).counted)

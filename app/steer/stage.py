@@ -121,9 +121,11 @@ def draw(place: Place, said: annotations.Said) -> None:
             st.caption(next_step())
         return
     components.steer(
-        key=STAGE, data=data_of(one, place, said), on_done_change=components.ignore,
+        key=STAGE,
+        data=data_of(one, place, said),
+        on_done_change=components.ignore,
         on_at_change=components.ignore,
-    )  # fmt: skip
+    )
     if (st.session_state.get(STAGE) or {}).get("done"):
         st.rerun()
 
@@ -156,8 +158,11 @@ def data_of(one: Run | Opened, place: Place, said: annotations.Said) -> dict[str
         data["message"] = one.message({})
     else:
         state = {"said": "", "error": "", "done": True}
-        data["message"] = {"story": one.experiment.result, "state": state,
-                           **feet(dict(one.experiment.result))}  # fmt: skip
+        data["message"] = {
+            "story": one.experiment.result,
+            "state": state,
+            **feet(dict(one.experiment.result)),
+        }
     if isinstance(chosen, dict) and chosen.get("run") == data["name"]:
         data["table"] = next_table(one, place, chosen)
     return data

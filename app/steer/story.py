@@ -42,9 +42,11 @@ class Story:
             words = zip(counts(record.tokens), template, strict=True)
             counted = [ordinary and not by_template for ordinary, by_template in words]
             new = {
-                "tokens": record.tokens, "pieces": record.pieces, "counted": counted,
+                "tokens": record.tokens,
+                "pieces": record.pieces,
+                "counted": counted,
                 "template": template,
-            }  # fmt: skip
+            }
             for name, values in new.items():
                 self.data["prompt"][name] += values
             self.data["notes"] += record.notes
@@ -76,10 +78,17 @@ class Story:
 
 def _row() -> dict[str, Any]:
     return {
-        "tokens": [], "pieces": [], "counted": [], "logprob": [], "clean_logprob": [], "kl": [],
-        "shift": [], "watched": {}, "clean": {},  # over positions, the prompt's first
+        "tokens": [],
+        "pieces": [],
+        "counted": [],
+        "logprob": [],
+        "clean_logprob": [],
+        "kl": [],
+        "shift": [],
+        "watched": {},
+        "clean": {},  # over positions, the prompt's first
         "end": None,
-    }  # fmt: skip
+    }
 
 
 def _measured(row: dict[str, Any], read: Read) -> None:

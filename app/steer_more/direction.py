@@ -30,9 +30,11 @@ def draw(subject: Subject) -> None:
         )
     )
     for column, side, example in zip(
-        st.columns(2), ("toward", "away from"), ("I am so happy today!", "I am so sad today."),
+        st.columns(2),
+        ("toward", "away from"),
+        ("I am so happy today!", "I am so sad today."),
         strict=True,
-    ):  # fmt: skip
+    ):
         column.text_area(side, key=f"direction_{side}", height=110, placeholder=example)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.session_state.setdefault("direction_m", 8)

@@ -50,14 +50,24 @@ def fields(subject: Subject) -> Sweep:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         swept = 0
         if len(edits) > 1:
-            swept = st.selectbox("edit", range(len(edits)), key=f"dose_swept_{len(edits)}",
-                                 format_func=lambda i: named(edits[i]), width=220)  # fmt: skip
+            swept = st.selectbox(
+                "edit",
+                range(len(edits)),
+                key=f"dose_swept_{len(edits)}",
+                format_func=lambda i: named(edits[i]),
+                width=220,
+            )
         edit = edits[swept]
         key = "_".join([edit.mode, *map(str, edit.features)])
         low, high = sweeping.usual(edit, subject.place.file)
         low = st.number_input("from", value=low, key=f"dose_low_{key}", format="%g", width=100)
-        high = st.number_input(f"to ({MODES[edit.mode].unit})", value=high, key=f"dose_high_{key}",
-                               format="%g", width=210)  # fmt: skip
+        high = st.number_input(
+            f"to ({MODES[edit.mode].unit})",
+            value=high,
+            key=f"dose_high_{key}",
+            format="%g",
+            width=210,
+        )
         n = st.number_input("strengths", 2, 40, sweeping.STRENGTHS, key="dose_n", width=110)
         seeds = st.number_input("seeds", 1, 200, sweeping.SEEDS, key="dose_seeds", width=100)
         with st.popover("measures and controls"):
@@ -68,20 +78,37 @@ def fields(subject: Subject) -> Sweep:
 def choices(subject: Subject, edit: Edit, key: str) -> dict[str, Any]:
     """What is read in the texts, and what they are compared with."""
     watched = [str(f) for f in (*edit.features, *subject.setting.watched)]
-    concept = st.selectbox("feature read in the texts, by the clean model",
-                           list(dict.fromkeys(watched)), key=f"dose_concept_{key}")  # fmt: skip
-    pattern = st.text_input("regular expression looked for in the texts", key="dose_pattern",
-                            placeholder=r"\bpark\b", max_chars=200)  # fmt: skip
+    concept = st.selectbox(
+        "feature read in the texts, by the clean model",
+        list(dict.fromkeys(watched)),
+        key=f"dose_concept_{key}",
+    )
+    pattern = st.text_input(
+        "regular expression looked for in the texts",
+        key="dose_pattern",
+        placeholder=r"\bpark\b",
+        max_chars=200,
+    )
     prompts = st.text_area("more prompts, one a line", key="dose_prompts", height=80)
     kinds = sweeping.possible(edit)
-    controls = st.pills("controls", kinds, selection_mode="multi", default=kinds[:1],
-                        format_func=CONTROLS.__getitem__, key=f"dose_controls_{key}")  # fmt: skip
+    controls = st.pills(
+        "controls",
+        kinds,
+        selection_mode="multi",
+        default=kinds[:1],
+        format_func=CONTROLS.__getitem__,
+        key=f"dose_controls_{key}",
+    )
     if not kinds:
         st.caption(f"{steering.spelled(edit.mode)} has no controls of equal ‖Δh‖.")
     few = st.number_input(
-        "seeds of each control", 1, 200, sweeping.CONTROL_SEEDS, key="dose_control_seeds",
+        "seeds of each control",
+        1,
+        200,
+        sweeping.CONTROL_SEEDS,
+        key="dose_control_seeds",
         help="Fewer than the edit's own make the band wider, not narrower.",
-    )  # fmt: skip
+    )
     return {
         "concept": concept or "",
         "pattern": pattern,
@@ -99,8 +126,16 @@ def buttons(subject: Subject, sweep: Sweep) -> None:
         draw_costly_button(label, WANTED.ask, args=(sweep,), key="dose_run")
         st.space("small")
         st.markdown("find the strength for KL", width="content")
-        kl = st.number_input("KL", 0.001, 100.0, 1.0, key="dose_kl", label_visibility="collapsed",
-                             format="%g", width=110)  # fmt: skip
+        kl = st.number_input(
+            "KL",
+            0.001,
+            100.0,
+            1.0,
+            key="dose_kl",
+            label_visibility="collapsed",
+            format="%g",
+            width=110,
+        )
         st.markdown("nats/token", width="content")
         draw_costly_button("find", WANTED.ask, args=(sweep, kl), key="dose_find_run")
     prompt = subject.setting.prompt
@@ -127,9 +162,10 @@ def run(subject: Subject, engine: Any, asked: Asked, sweep: Sweep) -> None:
     sweeping.ask_of(engine, subject.place.file, asked, sweep).check()
     wanted, file = sweeping.request(asked, sweep), subject.place.file
     task.begin(
-        TASK, wanted,
+        TASK,
+        wanted,
         lambda mine: sweeping.answer(engine, file, wanted, mine.tell, mine.ticket.stop),
-    )  # fmt: skip
+    )
 
 
 def find(engine: Any, asked: Asked, sweep: Sweep, kl: float, mine: Task) -> dict[str, Any] | None:
@@ -145,9 +181,15 @@ def find(engine: Any, asked: Asked, sweep: Sweep, kl: float, mine: Task) -> dict
     texts = at_kl.unedited(engine.lm, engine.dictionaries, start, seeds, asked.sampling, stop)
     try:
         found = at_kl.strength_for_kl(
-            engine.lm, engine.dictionaries, asked.edits, kl, start, texts,
-            swept=sweep.swept, stop=stop,
-        )  # fmt: skip
+            engine.lm,
+            engine.dictionaries,
+            asked.edits,
+            kl,
+            start,
+            texts,
+            swept=sweep.swept,
+            stop=stop,
+        )
     except Stopped:
         return None
     return {"strength": found.strength, "reached": found.reached, "note": found.note}
@@ -160,8 +202,13 @@ def reached(subject: Subject, done: Task) -> None:
         colour = "" if done.result["reached"] else ":orange"
         text = session.literal(done.result["note"])
         st.markdown(f"{colour}[{text}]" if colour else text, width="content")
-        st.button("use it", key="dose_use", type="tertiary", on_click=use,
-                  args=(done.request["swept"], done.result["strength"]))  # fmt: skip
+        st.button(
+            "use it",
+            key="dose_use",
+            type="tertiary",
+            on_click=use,
+            args=(done.request["swept"], done.result["strength"]),
+        )
 
 
 def use(swept: int, strength: float) -> None:
@@ -178,8 +225,14 @@ def results(subject: Subject) -> None:
     other = link.opened_below()
     if other is not None and other.kind == "sweep":
         asked = swept(other.request)
-        st.button("take over its setting", type="tertiary", on_click=adopt, args=(asked,),
-                  key="dose_adopt", help="Run the sweep again from there.")  # fmt: skip
+        st.button(
+            "take over its setting",
+            type="tertiary",
+            on_click=adopt,
+            args=(asked,),
+            key="dose_adopt",
+            help="Run the sweep again from there.",
+        )
         shown(subject, other.request, other.result, other.id)
     elif done and done.result:
         engine: Any = live.at_hand(subject.place.file)
@@ -231,24 +284,46 @@ def show(request: task.Plain, result: task.Plain) -> None:
     outcome = Outcome.from_json(result)
     offered = [name for name in CONCEPTS if name in outcome.measures]
     with st.container(horizontal=True, gap="medium"):
-        concept = st.segmented_control(
-            "response", offered, default=offered[0], key="dose_response", required=True,
-            format_func=dose_chart.NAMES.__getitem__, label_visibility="collapsed",
-        ) if offered else ""  # fmt: skip
-        equal = st.segmented_control(
-            "controls at equal", ["shift", "kl"], default="shift", key="dose_equal", required=True,
-            format_func={"shift": "at equal ‖Δh‖", "kl": "at equal KL"}.__getitem__,
-            label_visibility="collapsed",
-        ) if outcome.controls else "shift"  # fmt: skip
+        concept = (
+            st.segmented_control(
+                "response",
+                offered,
+                default=offered[0],
+                key="dose_response",
+                required=True,
+                format_func=dose_chart.NAMES.__getitem__,
+                label_visibility="collapsed",
+            )
+            if offered
+            else ""
+        )
+        equal = (
+            st.segmented_control(
+                "controls at equal",
+                ["shift", "kl"],
+                default="shift",
+                key="dose_equal",
+                required=True,
+                format_func={"shift": "at equal ‖Δh‖", "kl": "at equal KL"}.__getitem__,
+                label_visibility="collapsed",
+            )
+            if outcome.controls
+            else "shift"
+        )
     asked, sweep = sweeping.parts(request)
     figure = dose_chart.figure(
-        outcome, concept, equal, theme.palette(st.context.theme.type),
+        outcome,
+        concept,
+        equal,
+        theme.palette(st.context.theme.type),
         MODES[asked.edits[sweep.swept].mode].unit,
-    )  # fmt: skip
+    )
     st.plotly_chart(
-        figure, theme=None, key="dose_figure",
+        figure,
+        theme=None,
+        key="dose_figure",
         config={"displaylogo": False, "displayModeBar": False},
-    )  # fmt: skip
+    )
     n = len(outcome.default.heard)
     parts = [
         f"{plural(n, 'continuation')} a strength; bars: 95 % bootstrap over continuations "
@@ -262,9 +337,13 @@ def show(request: task.Plain, result: task.Plain) -> None:
 
 def texts(outcome: Any) -> None:
     """Continuations at one strength."""
-    at = st.select_slider("texts at strength", list(range(len(outcome.doses))), key="dose_at",
-                          format_func=lambda i: measure(outcome.strengths[i]),
-                          value=len(outcome.doses) - 1)  # fmt: skip
+    at = st.select_slider(
+        "texts at strength",
+        list(range(len(outcome.doses))),
+        key="dose_at",
+        format_func=lambda i: measure(outcome.strengths[i]),
+        value=len(outcome.doses) - 1,
+    )
     for heard in outcome.doses[at].heard[:SAMPLES]:
         kl = heard.values.get("kl", math.nan)
         st.text(f"seed {heard.seed} · KL {measure(kl, 2)}   {' '.join(heard.text.split())}")

@@ -13,13 +13,20 @@ from backend.sweep.results import Band, Estimate, Outcome
 
 HEIGHT_PX = 300
 NAMES = {
-    "max": "largest activation", "mean": "mean activation", "rate": "share of tokens",
-    "nearest": "nearest feature", "match": "share of texts", "judge": "judge’s score",
-    "judge_concept": "concept, judged", "judge_instruction": "instruction, judged",
+    "max": "largest activation",
+    "mean": "mean activation",
+    "rate": "share of tokens",
+    "nearest": "nearest feature",
+    "match": "share of texts",
+    "judge": "judge’s score",
+    "judge_concept": "concept, judged",
+    "judge_instruction": "instruction, judged",
     "judge_fluency": "fluency, judged",
-    "nll": "perplexity", "kl": "KL, nats per token", "shift": "‖Δh‖ ÷ ‖h‖",
+    "nll": "perplexity",
+    "kl": "KL, nats per token",
+    "shift": "‖Δh‖ ÷ ‖h‖",
     "repetition": "repetition",
-}  # fmt: skip
+}
 KINDS = {"features": "matched features", "directions": "random directions"}
 
 
@@ -38,9 +45,12 @@ def figure(
         found.update_yaxes(type="log", row=1, col=panels.index("nll") + 1)
     found.update_xaxes(title_text=unit)
     found.update_layout(
-        template=template(colours), height=HEIGHT_PX, showlegend=True, margin={"t": 32, "l": 68},
+        template=template(colours),
+        height=HEIGHT_PX,
+        showlegend=True,
+        margin={"t": 32, "l": 68},
         legend={"orientation": "h", "y": 1.16, "x": 0},
-    )  # fmt: skip
+    )
     return found
 
 
@@ -59,11 +69,15 @@ def traces(
     if math.isfinite(default):
         found.append(
             go.Scatter(
-                x=[strengths[0], strengths[-1]], y=[shown(default)] * 2, mode="lines",
-                line={"color": colours.muted, "width": 1, "dash": "dot"}, name="without the edit",
-                showlegend=first, hoverinfo="skip",
+                x=[strengths[0], strengths[-1]],
+                y=[shown(default)] * 2,
+                mode="lines",
+                line={"color": colours.muted, "width": 1, "dash": "dot"},
+                name="without the edit",
+                showlegend=first,
+                hoverinfo="skip",
             )
-        )  # fmt: skip
+        )
     found.append(edited(outcome, name, shown, colours, first))
     return found
 
@@ -77,12 +91,17 @@ def edited(
     above = [shown(e.high) - shown(e.value) if e.high is not None else 0.0 for _, e in pairs]
     below = [shown(e.value) - shown(e.low) if e.low is not None else 0.0 for _, e in pairs]
     return go.Scatter(
-        x=[s for s, _ in pairs], y=values, mode="lines+markers", name="this edit",
-        line={"color": colours.accent, "width": 2}, marker={"size": 5}, showlegend=first,
+        x=[s for s, _ in pairs],
+        y=values,
+        mode="lines+markers",
+        name="this edit",
+        line={"color": colours.accent, "width": 2},
+        marker={"size": 5},
+        showlegend=first,
         error_y={"array": above, "arrayminus": below, "thickness": 1, "width": 2},
         hovertext=[said(s, e, shown) for s, e in pairs],
         hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    )
 
 
 def said(strength: float, one: Estimate, shown: Callable[[float], float]) -> str:
@@ -116,16 +135,28 @@ def band(
         f"{KINDS[kind]}, 95 % of {'–'.join(map(str, dict.fromkeys((n[0], n[-1]))))}" if n else ""
     )
     line = {"width": 0, "color": colour}
-    low = go.Scatter(x=x, y=[shown(b.low) for _, b in there], mode="lines", line=line,
-                     showlegend=False, hoverinfo="skip")  # fmt: skip
+    low = go.Scatter(
+        x=x,
+        y=[shown(b.low) for _, b in there],
+        mode="lines",
+        line=line,
+        showlegend=False,
+        hoverinfo="skip",
+    )
     high = go.Scatter(
-        x=x, y=[shown(b.high) for _, b in there], mode="lines", line=line, fill="tonexty",
-        fillcolor=faint(colour), name=label, showlegend=first and bool(there),
+        x=x,
+        y=[shown(b.high) for _, b in there],
+        mode="lines",
+        line=line,
+        fill="tonexty",
+        fillcolor=faint(colour),
+        name=label,
+        showlegend=first and bool(there),
         hovertext=[
             f"{measure(shown(b.low))} to {measure(shown(b.high))}, n {b.n}" for _, b in there
         ],
         hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    )
     return [low, high]
 
 

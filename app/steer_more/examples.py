@@ -32,16 +32,33 @@ def draw(subject: Subject) -> None:
     )
     for name, usual in USUAL.items():
         st.session_state.setdefault(name, usual)
-    st.text_area("texts", key="examples_texts", height=110, label_visibility="collapsed",
-                 placeholder=" went to the park and played on the swings.")  # fmt: skip
+    st.text_area(
+        "texts",
+        key="examples_texts",
+        height=110,
+        label_visibility="collapsed",
+        placeholder=" went to the park and played on the swings.",
+    )
     names = list(subject.place.file.dictionaries)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        st.multiselect("dictionaries", names, default=[subject.place.info.dictionary],
-                       key="examples_on", width=360)  # fmt: skip
+        st.multiselect(
+            "dictionaries",
+            names,
+            default=[subject.place.info.dictionary],
+            key="examples_on",
+            width=360,
+        )
         st.number_input("at most features", 1, 32, key="examples_m", width=140)
-        st.number_input("penalty", 0.0, 0.95, step=0.05, key="examples_penalty", width=120,
-                        help="λ of Σ|push ÷ length of the stream|, as a share of the smallest at "
-                        "which nothing enters.")  # fmt: skip
+        st.number_input(
+            "penalty",
+            0.0,
+            0.95,
+            step=0.05,
+            key="examples_penalty",
+            width=120,
+            help="λ of Σ|push ÷ length of the stream|, as a share of the smallest at "
+            "which nothing enters.",
+        )
         draw_costly_button("seek ▶", WANTED.ask, key="examples_run")
     WANTED.begin(subject.place.file, partial(begin, subject))
     results(subject)
@@ -65,9 +82,10 @@ def begin(subject: Subject, engine: Any) -> None:
     st.session_state.pop(link.OTHER, None)
     file = subject.place.file
     task.begin(
-        TASK, request,
+        TASK,
+        request,
         lambda mine: answer(engine, file, request, mine.tell, mine.ticket.stop),
-    )  # fmt: skip
+    )
 
 
 def answer(
@@ -88,10 +106,13 @@ def answer(
         fired = file.feature_table(name)["n_active"].to_numpy() > 0
         alive[name] = fired
     found = imitate(
-        engine.lm, {name: engine.dictionaries[name] for name in given["dictionaries"]},
+        engine.lm,
+        {name: engine.dictionaries[name] for name in given["dictionaries"]},
         Ask(start, texts, m=given["m"], penalty=given["penalty"]),
-        alive=alive, tell=tell, stop=stop,
-    )  # fmt: skip
+        alive=alive,
+        tell=tell,
+        stop=stop,
+    )
     if found is None:
         return None
     back = found.kept_back
@@ -147,12 +168,17 @@ def show(subject: Subject, request: task.Plain, result: task.Plain) -> None:
         said.append(f"on the {plural(back['texts'], 'text')} kept back: {losses(back)}")
     st.markdown(session.literal("Loss " + "; ".join(said) + "."))
     if found:
-        pushes.table("examples_table", subject, [one["feature"] for one in found], {
-            "strength": [signed(one["strength"], 3) for one in found],
-            "push ÷ ‖h‖": [measure(one["length"], 2) for one in found],
-            "Δ loss alone": [signed(one["alone"]) for one in found],
-            "Δ loss without it": [signed(one["without"]) for one in found],
-        })  # fmt: skip
+        pushes.table(
+            "examples_table",
+            subject,
+            [one["feature"] for one in found],
+            {
+                "strength": [signed(one["strength"], 3) for one in found],
+                "push ÷ ‖h‖": [measure(one["length"], 2) for one in found],
+                "Δ loss alone": [signed(one["alone"]) for one in found],
+                "Δ loss without it": [signed(one["without"]) for one in found],
+            },
+        )
         edits = [Edit("add", (FeatureId.parse(one["feature"]),), one["strength"]) for one in found]
         pushes.offer("examples_use", "use these", edits)
     else:

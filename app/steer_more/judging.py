@@ -90,9 +90,12 @@ class Judge:
     def to_json(self) -> dict[str, Any]:
         """Plain data, kept with the run; no key is part of it."""
         return {
-            "server": self.server.name, "base_url": self.server.base_url, "model": self.model,
-            "concept": self.concept, "prompt": steering_judge.version(),
-        }  # fmt: skip
+            "server": self.server.name,
+            "base_url": self.server.base_url,
+            "model": self.model,
+            "concept": self.concept,
+            "prompt": steering_judge.version(),
+        }
 
 
 def latest(request: Plain, result: Plain) -> tuple[Plain, Plain]:
@@ -123,8 +126,10 @@ def unjudged(result: Plain) -> dict[str, Any]:
 
     plain = {name: value for name, value in result.items() if name != "judge"}
     return {
-        **plain, "default": dose(result["default"]), "doses": [dose(one) for one in result["doses"]]
-    }  # fmt: skip
+        **plain,
+        "default": dose(result["default"]),
+        "doses": [dose(one) for one in result["doses"]],
+    }
 
 
 def draw(subject: Subject, request: Plain, result: Plain, experiment: str) -> None:
@@ -155,16 +160,26 @@ def form(subject: Subject, request: Plain, result: Plain) -> None:
     asked, sweep = sweeping.parts(request)
     key = sweep.concept or str(len(asked.edits))
     concept = st.text_input(
-        "concept", label_of(subject, sweep.concept), key=f"judge_concept_{key}", max_chars=500,
+        "concept",
+        label_of(subject, sweep.concept),
+        key=f"judge_concept_{key}",
+        max_chars=500,
         placeholder="what the texts should show more of, in words",
-    )  # fmt: skip
+    )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         name = st.selectbox("server", sorted(known), key="judge_server", width=160)
         models = list(known[name].models)
-        model = st.selectbox("model", models, key=f"judge_model_{name}", accept_new_options=True,
-                             placeholder="name a model", width=260)  # fmt: skip
-        budget = st.number_input("at most, US $", 0.0, value=None, key="judge_budget", width=140,
-                                 placeholder="no cap")  # fmt: skip
+        model = st.selectbox(
+            "model",
+            models,
+            key=f"judge_model_{name}",
+            accept_new_options=True,
+            placeholder="name a model",
+            width=260,
+        )
+        budget = st.number_input(
+            "at most, US $", 0.0, value=None, key="judge_budget", width=140, placeholder="no cap"
+        )
         n = len(set(texts))
         judge = Judge(known[name], model or "", concept.strip(), budget)
         label = f"judge {plural(n, 'text')} ▶"
@@ -346,9 +361,14 @@ def store_it(done: Task, experiment: str) -> None:
     try:
         own = kept.experiments().open(experiment)
         done.kept = kept.experiments().keep(
-            "sweep", harvest=own.harvest, model=own.model, model_hash=own.model_hash,
-            dictionaries=own.dictionaries, request=done.request, result=done.result or {},
+            "sweep",
+            harvest=own.harvest,
+            model=own.model,
+            model_hash=own.model_hash,
+            dictionaries=own.dictionaries,
+            request=done.request,
+            result=done.result or {},
             versions=own.versions,
-        )  # fmt: skip
+        )
     except InputError as error:
         done.unkept = str(error)

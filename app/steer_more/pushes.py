@@ -22,10 +22,14 @@ def table(
         query = {"harvest": file.record.id, "feature": name}
         called = described(file, FeatureId.parse(name), subject.said)
         numbers = [values[at] for values in columns.values()]
-        rows.append({
-            "href": session.href(session.FEATURE, query), "target": name,
-            "cells": [name, called, *numbers], "notes": [],
-        })  # fmt: skip
+        rows.append(
+            {
+                "href": session.href(session.FEATURE, query),
+                "target": name,
+                "cells": [name, called, *numbers],
+                "notes": [],
+            }
+        )
     heads = [{"name": name, "kind": kind, "hint": ""} for name, kind in kinds.items()]
     data = {"ruled": True, "columns": heads, "rows": rows}
     clicked = components.rows(key=key, data=data, on_go_change=components.ignore)
@@ -36,5 +40,10 @@ def table(
 
 def offer(key: str, label: str, edits: Sequence[Edit]) -> None:
     """A button that puts these in place of the page's edits; `undo` brings those back."""
-    st.button(label, key=key, on_click=steering.put, args=(tuple(edits),),
-              help="In place of the edits above; “undo” there brings them back.")  # fmt: skip
+    st.button(
+        label,
+        key=key,
+        on_click=steering.put,
+        args=(tuple(edits),),
+        help="In place of the edits above; “undo” there brings them back.",
+    )

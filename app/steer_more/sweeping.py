@@ -181,9 +181,14 @@ def answer(
     controls = controls_of(engine, file, asked, sweep)
     try:
         found = run(
-            engine.lm, engine.dictionaries, ask, controls, bos=engine.bos,
-            tell=lambda done, total: tell(done, total, "texts"), stop=stop,
-        )  # fmt: skip
+            engine.lm,
+            engine.dictionaries,
+            ask,
+            controls,
+            bos=engine.bos,
+            tell=lambda done, total: tell(done, total, "texts"),
+            stop=stop,
+        )
     except Stopped:
         return None
     return found.to_json()

@@ -213,9 +213,14 @@ def keep_it(
         return
     try:
         task.kept = keep(
-            session.store(), kind, engine, harvest=place.file.record.id,
-            dictionaries=dictionaries, request=task.request, result=task.result,
-        )  # fmt: skip
+            session.store(),
+            kind,
+            engine,
+            harvest=place.file.record.id,
+            dictionaries=dictionaries,
+            request=task.request,
+            result=task.result,
+        )
     except InputError as error:
         task.unkept = str(error)
 

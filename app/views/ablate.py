@@ -22,9 +22,14 @@ if problem := st.session_state.pop("ablate_problem", None):
     st.markdown(f":red[{session.literal(problem)}]")
 with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
     st.segmented_control(
-        "What", list(setting.TABS), key=setting.key("tab"), required=True, on_change=setting.keep,
-        format_func=setting.TABS.__getitem__, label_visibility="collapsed",
-    )  # fmt: skip
+        "What",
+        list(setting.TABS),
+        key=setting.key("tab"),
+        required=True,
+        on_change=setting.keep,
+        format_func=setting.TABS.__getitem__,
+        label_visibility="collapsed",
+    )
     tab = setting.value("tab")
     draw_button = draw_costly_button if tab in ablating.COSTLY else st.button
     draw_button("Run", on_click=ablating.go, args=(tab,), type="primary", key="ablate_run")

@@ -16,8 +16,12 @@ with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
     if found is not None:
         st.button("All circuits", type="tertiary", on_click=page.leave, args=(place.query,))
         if "method" in found.experiment.request:
-            st.button("Change and run again", type="tertiary", on_click=page.again,
-                      args=(place.query, Asked.from_json(found.experiment.request)))  # fmt: skip
+            st.button(
+                "Change and run again",
+                type="tertiary",
+                on_click=page.again,
+                args=(place.query, Asked.from_json(found.experiment.request)),
+            )
 if found is not None:
     page.draw(place, found)
 else:

@@ -74,15 +74,22 @@ def choice(place: Place, chosen: list[FeatureId]) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         for one in chosen:
             st.button(
-                f"{session.literal(str(one))} ×", key=f"drop_{one}", on_click=name,
-                args=(place, [other for other in chosen if other != one]), help="Take it away.",
-            )  # fmt: skip
+                f"{session.literal(str(one))} ×",
+                key=f"drop_{one}",
+                on_click=name,
+                args=(place, [other for other in chosen if other != one]),
+                help="Take it away.",
+            )
         if len(chosen) < MOST:
             st.text_input(
-                "One more", key=TYPED, label_visibility="collapsed", width=220,
+                "One more",
+                key=TYPED,
+                label_visibility="collapsed",
+                width=220,
                 placeholder=f"add: number or {place.info.dictionary}/0",
-                on_change=add, args=(place, chosen),
-            )  # fmt: skip
+                on_change=add,
+                args=(place, chosen),
+            )
     if sentence := st.session_state.pop(ERROR, None):
         st.markdown(f":red[{session.literal(sentence)}]")
 
@@ -96,10 +103,17 @@ def fact(place: Place, one: FeatureId, label: str) -> dict[str, object]:
         token = f"{visible(file.vocabulary.text(found.top_token))} {share(found.top_token_share)}"
     lists = (found.promoted_tokens, found.suppressed_tokens)
     cells = [
-        str(one), label, there.info.hook_name, share(found.density), share(found.window_density),
-        measure(found.max_act), measure(found.mean_act), measure(found.skew, 2), token,
+        str(one),
+        label,
+        there.info.hook_name,
+        share(found.density),
+        share(found.window_density),
+        measure(found.max_act),
+        measure(found.mean_act),
+        measure(found.skew, 2),
+        token,
         *(comparison.words(place, tokens[:TOKENS]) if tokens else ABSENT for tokens in lists),
-    ]  # fmt: skip
+    ]
     query = there.at(one.index)
     return {"href": session.href(FEATURE, query), "target": str(one), "cells": cells, "notes": []}
 
@@ -145,11 +159,14 @@ def pairs(place: Place, chosen: list[FeatureId], engine: Engine | None) -> None:
         jaccard = f"{measure(logits[2], 2)} of {logits[1]}" if logits else ABSENT
         where = chosen.index(a), chosen.index(b)
         cells = [
-            f"{a} · {b}", *(number(one, *where) for one in known),
+            f"{a} · {b}",
+            *(number(one, *where) for one in known),
             ABSENT if joint.phi is None else signed(joint.phi),
             ABSENT if r is None else signed(r),
-            f"{count(joint.mine)} · {count(joint.other)} · {count(joint.together)}", both, jaccard,
-        ]  # fmt: skip
+            f"{count(joint.mine)} · {count(joint.other)} · {count(joint.together)}",
+            both,
+            jaccard,
+        ]
         rows.append({"href": "", "target": None, "cells": cells, "notes": []})
     components.rows(key="compare_pairs", data={"ruled": True, "columns": PAIRS, "rows": rows})
     st.caption(f"φ, r and tokens over {plural(n, 'sampled token')} of random windows")
@@ -172,9 +189,11 @@ def shared(place: Place, chosen: list[FeatureId], engine: Engine | None) -> None
     if not groups:
         return
     got = components.contexts(
-        key=SHARED, data={"groups": groups, "max": 1.0, "asked": asked},
-        on_go_change=components.ignore, on_asked_change=components.ignore,
-    )  # fmt: skip
+        key=SHARED,
+        data={"groups": groups, "max": 1.0, "asked": asked},
+        on_go_change=components.ignore,
+        on_asked_change=components.ignore,
+    )
     if target := got.get("go"):
         one, sequence, position = target.rsplit(" ", 2)
         query = {"harvest": place.file.record.id, "feature": one}

@@ -132,9 +132,10 @@ def draw(place: Place, feature: FeatureId | None, asked: Asked) -> None:
         facts = place.file.facts(feature)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link(
-                session.FEATURE, label=f"Back to {session.literal(str(feature))}",
+                session.FEATURE,
+                label=f"Back to {session.literal(str(feature))}",
                 query_params=place.at(feature.index),
-            )  # fmt: skip
+            )
             st.caption(f"heat: activation ÷ {measure(facts.max_act)}, its maximum")
     steps(place, feature, whole, begin)
     live_now = feature is not None and engine_is_there(place)
@@ -166,10 +167,11 @@ def steps(place: Place, feature: FeatureId | None, whole: list[Segment], begin: 
             there = min(max(to, 0), len(whole) - 1)
             if there != begin + SHOWN // 2 and 0 <= to < len(whole) + SHOWN // 2:
                 st.page_link(
-                    session.DOCUMENT, label=label,
-                    query_params=query | {"sequence": str(whole[there].sequence),
-                                          "position": str(whole[there].begin)},
-                )  # fmt: skip
+                    session.DOCUMENT,
+                    label=label,
+                    query_params=query
+                    | {"sequence": str(whole[there].sequence), "position": str(whole[there].begin)},
+                )
 
 
 place = session.place()

@@ -15,9 +15,12 @@ from feature_store.errors import InputError
 from feature_store.experiments import Entry, Kind
 
 KIND, WORDS, TABLE, FILE, TOLD = (
-    "experiments_kind", "experiments_words", "experiments_table", "experiments_file",
+    "experiments_kind",
+    "experiments_words",
+    "experiments_table",
+    "experiments_file",
     "experiments_told",
-)  # fmt: skip
+)
 COLUMNS = [
     ("run", "code", "open it"),
     ("kind", "", ""),
@@ -59,9 +62,13 @@ def filtered(runs: list[Entry]) -> list[Entry]:
         st.session_state[KIND] = None
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         st.text_input(
-            "Filter", key=WORDS, placeholder="filter: feature, mode, prompt, note", width=320,
-            label_visibility="collapsed", on_change=put,
-        )  # fmt: skip
+            "Filter",
+            key=WORDS,
+            placeholder="filter: feature, mode, prompt, note",
+            width=320,
+            label_visibility="collapsed",
+            on_change=put,
+        )
         st.pills("Kind", kinds, key=KIND, label_visibility="collapsed", on_change=put)
         found = matching(runs, st.session_state[KIND] or "", st.session_state[WORDS])
         st.caption(f"{count(len(found))} of {plural(len(runs), 'run')}", width="content")
@@ -94,9 +101,14 @@ def row(run: Entry, query: dict[str, str]) -> dict[str, object]:
     """One run's line."""
     request = run.request
     cells = [
-        run.id, run.kind, what(request), some(whom(request)), about(request),
-        quoted(run.note), f"{run.created:%Y-%m-%d %H:%M}",
-    ]  # fmt: skip
+        run.id,
+        run.kind,
+        what(request),
+        some(whom(request)),
+        about(request),
+        quoted(run.note),
+        f"{run.created:%Y-%m-%d %H:%M}",
+    ]
     href = session.href(session.EXPERIMENTS, {**query, "experiment": run.id})
     return {"href": href, "target": run.id, "cells": cells, "notes": []}
 
@@ -112,18 +124,25 @@ def deleted() -> None:
                 st.text(f"{run.id}  {named(run.kind, run.request)}", width="stretch")
                 if session.store().catalog.writable:
                     st.button(
-                        "Bring back", key=f"back_{run.id}", type="tertiary",
-                        on_click=page.delete, args=(run.id, True),
-                    )  # fmt: skip
+                        "Bring back",
+                        key=f"back_{run.id}",
+                        type="tertiary",
+                        on_click=page.delete,
+                        args=(run.id, True),
+                    )
 
 
 def files(runs: list[Entry]) -> None:
     """All runs as a file, and a file of runs taken in."""
     st.download_button(
         f"Download all as JSON ({count(len(runs))})",
-        lambda: written([kept().open(run.id) for run in runs]), "saefari-experiments.json",
-        "application/json", type="tertiary", on_click="ignore", disabled=not runs,
-    )  # fmt: skip
+        lambda: written([kept().open(run.id) for run in runs]),
+        "saefari-experiments.json",
+        "application/json",
+        type="tertiary",
+        on_click="ignore",
+        disabled=not runs,
+    )
     if not session.store().catalog.writable:
         st.caption("This store's catalog cannot be written from here: runs are read-only.")
         return

@@ -19,9 +19,13 @@ SHOWN = 100
 """Jobs listed, newest first."""
 POLL_S = 2.0
 RESULTS = {
-    "map": session.MAP, "explain": session.SCORES, "score": session.SCORES,
-    "circuit": session.CIRCUITS, "clusters": session.BEHAVIOURS, "ablate": session.ABLATE,
-}  # fmt: skip
+    "map": session.MAP,
+    "explain": session.SCORES,
+    "score": session.SCORES,
+    "circuit": session.CIRCUITS,
+    "clusters": session.BEHAVIOURS,
+    "ablate": session.ABLATE,
+}
 """Kind → the page that shows what came of it."""
 
 
@@ -75,9 +79,12 @@ def line(job: Job) -> None:
             st.page_link(found[0], label="open", query_params=found[1], width="content")
         for name in watching.offers(job) if is_costly_work_allowed() else []:
             st.button(
-                name, key=f"{name}_{job.id}", type="tertiary", on_click=watching.ask,
+                name,
+                key=f"{name}_{job.id}",
+                type="tertiary",
+                on_click=watching.ask,
                 args=[name, job.id],
-            )  # fmt: skip
+            )
         if (
             is_costly_work_allowed()
             and telling.known(job)
@@ -85,9 +92,13 @@ def line(job: Job) -> None:
             and asked.failed_of(job)
         ):
             st.button(
-                "retry failed", key=f"retry_{job.id}", type="tertiary", on_click=form.retry,
-                args=[job.id], help="A job for what got no usable answer, and nothing else.",
-            )  # fmt: skip
+                "retry failed",
+                key=f"retry_{job.id}",
+                type="tertiary",
+                on_click=form.retry,
+                args=[job.id],
+                help="A job for what got no usable answer, and nothing else.",
+            )
         st.button("log", key=f"log_{job.id}", type="tertiary", on_click=choose, args=[job.id])
 
 

@@ -65,9 +65,12 @@ def deleted(lists: Lists, said: annotations.Said) -> None:
                 st.markdown(session.literal(f"{one.name} ({len(one.entries)})"), width=420)
                 if said.writable:
                     st.button(
-                        "Bring back", key=f"back_{one.id}", type="tertiary", on_click=bring_back,
+                        "Bring back",
+                        key=f"back_{one.id}",
+                        type="tertiary",
+                        on_click=bring_back,
                         args=(one.id,),
-                    )  # fmt: skip
+                    )
 
 
 def bring_back(list_id: str) -> None:
@@ -82,9 +85,15 @@ def index(here: Place | None, said: annotations.Said) -> None:
     lists = said.annotations.lists
     if said.writable:
         st.text_input(
-            "New list", key=NEW, max_chars=list_edits.NAME_LENGTH, on_change=create, args=(here,),
-            placeholder="new list: type its name", width=420, label_visibility="collapsed",
-        )  # fmt: skip
+            "New list",
+            key=NEW,
+            max_chars=list_edits.NAME_LENGTH,
+            on_change=create,
+            args=(here,),
+            placeholder="new list: type its name",
+            width=420,
+            label_visibility="collapsed",
+        )
     if lists.current:
         every(lists, here)
     else:

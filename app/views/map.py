@@ -109,13 +109,23 @@ def controls(points: Points, colour: str, words: str) -> np.ndarray:
         _ = name
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         st.segmented_control(
-            "Colour", list(scatter.COLOURS), key=KEYS["colour"], required=True, on_change=keep,
-            format_func=lambda name: scatter.COLOURS[name].title, label_visibility="collapsed",
-        )  # fmt: skip
+            "Colour",
+            list(scatter.COLOURS),
+            key=KEYS["colour"],
+            required=True,
+            on_change=keep,
+            format_func=lambda name: scatter.COLOURS[name].title,
+            label_visibility="collapsed",
+        )
         st.text_input(
-            "Mark", key=KEYS["mark"], on_change=keep, placeholder="mark: label, token or number",
-            label_visibility="collapsed", width=240, max_chars=100,
-        )  # fmt: skip
+            "Mark",
+            key=KEYS["mark"],
+            on_change=keep,
+            placeholder="mark: label, token or number",
+            label_visibility="collapsed",
+            width=240,
+            max_chars=100,
+        )
         marked = points.matching(words)
         if words.strip():
             st.caption(f"{count(int(marked.sum()))} marked", width="content")
@@ -128,11 +138,18 @@ def drawn(points: Points, groups: list[Cluster], colour: str, marked: np.ndarray
     """The picture; gives the features that were selected in it. A click opens its feature."""
     picture = scatter.figure(points, groups, colour, marked, theme.palette(st.context.theme.type))
     event = st.plotly_chart(
-        picture, theme=None, key="map_plot", on_select="rerun",
+        picture,
+        theme=None,
+        key="map_plot",
+        on_select="rerun",
         selection_mode=("points", "box", "lasso"),
-        config={"displaylogo": False, "scrollZoom": True, "displayModeBar": True,
-                "modeBarButtonsToRemove": ["toImage", "autoScale2d"]},
-    )  # fmt: skip
+        config={
+            "displaylogo": False,
+            "scrollZoom": True,
+            "displayModeBar": True,
+            "modeBarButtonsToRemove": ["toImage", "autoScale2d"],
+        },
+    )
     selection = event["selection"]
     features = sorted({int(first(point["customdata"])) for point in selection["points"]})
     if len(features) == 1 and not (selection.get("box") or selection.get("lasso")):
@@ -161,10 +178,16 @@ def listed(points: Points, groups: list[Cluster]) -> Cluster | None:
         "density": [share(float(np.median(density[g.members]))) for g in groups[:CLUSTERS]],
     }
     picked = st.dataframe(
-        rows, key="map_clusters", hide_index=True, row_height=28, height=scatter.HEIGHT_PX - 60,
-        on_select="rerun", selection_mode="single-row", lazy=False,
+        rows,
+        key="map_clusters",
+        hide_index=True,
+        row_height=28,
+        height=scatter.HEIGHT_PX - 60,
+        on_select="rerun",
+        selection_mode="single-row",
+        lazy=False,
         column_config={"density": st.column_config.TextColumn("density", help="median")},
-    )  # fmt: skip
+    )
     chosen = picked["selection"]["rows"]
     return groups[chosen[0]] if chosen and chosen[0] < len(groups) else None
 
@@ -188,10 +211,15 @@ def selection(here: Place, features: list[int], said: Said) -> None:
     told = f"the first {count(SHOWN)} of " if len(features) > SHOWN else ""
     clicked = components.table(
         key="map_table",
-        data={"columns": heads, "rows": [{**line, "cells": list(line["cells"])} for line in lines],
-              "said": f"{told}{plural(len(features), 'feature')} selected", "pages": []},
-        on_go_change=components.ignore, on_steer_change=components.ignore,
-    )  # fmt: skip
+        data={
+            "columns": heads,
+            "rows": [{**line, "cells": list(line["cells"])} for line in lines],
+            "said": f"{told}{plural(len(features), 'feature')} selected",
+            "pages": [],
+        },
+        on_go_change=components.ignore,
+        on_steer_change=components.ignore,
+    )
     if clicked.steer:
         st.switch_page(session.STEER, query_params=here.at(int(clicked.steer)))
     if clicked.go:
@@ -199,9 +227,10 @@ def selection(here: Place, features: list[int], said: Said) -> None:
     with st.container(horizontal=True, gap="small"):
         if len(features) <= filters.MOST:
             st.page_link(
-                session.FEATURES, label="Open these in the table",
+                session.FEATURES,
+                label="Open these in the table",
                 query_params={**here.query, "only": join_ranges(features)},
-            )  # fmt: skip
+            )
         ids = [FeatureId(here.info.dictionary, index) for index in features]
         collecting.menu(ids, "map", said)
 
@@ -211,8 +240,14 @@ def head(name: str, *, signed: bool) -> dict[str, object]:
     column = columns.COLUMNS[name]
     kind = "number" if column.kind in columns.NUMERIC else column.kind
     title = columns.title(name, signed=signed)
-    return {"title": title, "kind": kind, "hint": column.hint, "order": "", "sort": None,
-            "href": ""}  # fmt: skip
+    return {
+        "title": title,
+        "kind": kind,
+        "hint": column.hint,
+        "order": "",
+        "sort": None,
+        "href": "",
+    }
 
 
 def about(made: Map) -> str:

@@ -83,9 +83,13 @@ def typed() -> str | chatting.Turns:
         engine = None
     if engine is not None and engine.chats:
         st.segmented_control(
-            "Input", ["text", "chat"], key=MODE, on_change=keep, required=True,
+            "Input",
+            ["text", "chat"],
+            key=MODE,
+            on_change=keep,
+            required=True,
             label_visibility="collapsed",
-        )  # fmt: skip
+        )
         if st.session_state[MODE] == "chat":
             return chatting.fields()
     return st.text_area(
@@ -103,16 +107,26 @@ def controls() -> None:
     st.multiselect("Dictionaries", list(place.file.dictionaries), key=PICKED, on_change=keep)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.segmented_control(
-            "Features by", list(SORTS), format_func=lambda name: SORTS[name], key=SORT,
-            on_change=keep, required=True, label_visibility="collapsed", width="content",
-        )  # fmt: skip
+            "Features by",
+            list(SORTS),
+            format_func=lambda name: SORTS[name],
+            key=SORT,
+            on_change=keep,
+            required=True,
+            label_visibility="collapsed",
+            width="content",
+        )
         st.toggle("ignore BOS", key=BOS, on_change=keep)
         st.toggle("logit lens", key=LENS, on_change=keep)
         if st.session_state[SORT] == "gradient":
             st.text_input(
-                "Toward the next token", key=TARGET, on_change=keep, width=200,
-                placeholder="next token: the likeliest", label_visibility="collapsed",
-            )  # fmt: skip
+                "Toward the next token",
+                key=TARGET,
+                on_change=keep,
+                width=200,
+                placeholder="next token: the likeliest",
+                label_visibility="collapsed",
+            )
 
 
 def draw(given: str | chatting.Turns, names: list[str]) -> None:

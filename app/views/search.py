@@ -123,9 +123,13 @@ def kept(name: str, key: str) -> dict[str, Any]:
 def choice(label: str, name: str, table: dict[str, str]) -> None:
     """One of a few words."""
     st.segmented_control(
-        label, list(table), required=True, format_func=table.__getitem__,
-        label_visibility="collapsed", **kept(name, WIDGETS[name]),
-    )  # fmt: skip
+        label,
+        list(table),
+        required=True,
+        format_func=table.__getitem__,
+        label_visibility="collapsed",
+        **kept(name, WIDGETS[name]),
+    )
 
 
 def fields() -> None:
@@ -162,10 +166,16 @@ def show(table: pa.Table, more: dict[str, str] | None = None) -> None:
     behind = table.column_names.index("feature") + 1
     table = table.add_column(behind, "steer", pa.array(["steer"] * len(table), pa.string()))
     picked = st.dataframe(
-        table, key="search_results", hide_index=True, row_height=28, lazy=False,
-        height=min(35 + 28 * len(table) + 4, 560), on_select="rerun",
-        selection_mode="single-cell", column_config=COLUMNS | BY_WORDS.get(wanted["by"], {}),
-    )  # fmt: skip
+        table,
+        key="search_results",
+        hide_index=True,
+        row_height=28,
+        lazy=False,
+        height=min(35 + 28 * len(table) + 4, 560),
+        on_select="rerun",
+        selection_mode="single-cell",
+        column_config=COLUMNS | BY_WORDS.get(wanted["by"], {}),
+    )
     if cells := picked["selection"]["cells"]:
         name, number = (table[column][cells[0][0]].as_py() for column in ("dictionary", "feature"))
         at = Place(place.file, place.file.dictionary(name)).at(number)

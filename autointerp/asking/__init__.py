@@ -9,7 +9,27 @@ from autointerp.asking.records import HOPELESS, Asker, Failed, Message, Reply, R
 from autointerp.asking.servers import Server, at, servers
 
 __all__ = [
-    "FAILURE_KINDS", "HOPELESS", "ActivitySnapshot", "Asker", "Budget", "CallLog", "Failed",
-    "FailureKind", "KindCount", "Lost", "Message", "Patience", "Reply", "Request", "Said",
-    "Server", "ServerActivity", "ServerAsker", "Totals", "asking", "at", "calls_of", "servers",
-]  # fmt: skip
+    "FAILURE_KINDS",
+    "HOPELESS",
+    "ActivitySnapshot",
+    "Asker",
+    "Budget",
+    "CallLog",
+    "Failed",
+    "FailureKind",
+    "KindCount",
+    "Lost",
+    "Message",
+    "Patience",
+    "Reply",
+    "Request",
+    "Said",
+    "Server",
+    "ServerActivity",
+    "ServerAsker",
+    "Totals",
+    "asking",
+    "at",
+    "calls_of",
+    "servers",
+]

@@ -72,9 +72,16 @@ class ServerAsker:
     """Asks one model of one server. See `asking`."""
 
     def __init__(
-        self, client: "Client", model: str, calls: CallLog, budget: Budget, *,
-        patience: Patience, retry_kept: bool, note: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self,
+        client: "Client",
+        model: str,
+        calls: CallLog,
+        budget: Budget,
+        *,
+        patience: Patience,
+        retry_kept: bool,
+        note: Callable[[str], None],
+    ) -> None:
         server = client.server
         self.model = model
         self.server = server
@@ -202,9 +209,11 @@ class ServerAsker:
 
         patience = self._patience
         retrying = AsyncRetrying(
-            stop=patience.stop, wait=patience.wait, retry=retry_if_result(lambda came: came.again),
+            stop=patience.stop,
+            wait=patience.wait,
+            retry=retry_if_result(lambda came: came.again),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
-        )  # fmt: skip
+        )
         came: Came = await retrying(attempt)
         return came.result
 
@@ -213,13 +222,26 @@ class ServerAsker:
         async with self.limiter.slot() as slot:
             cost = self._most(request)
             if cost is None:
-                return Came(Failed("no price", (
-                    f"The price of {request.model!r} is not known, so a budget cannot be kept. Put "
-                    "it into prices.toml, or set no budget.")))  # fmt: skip
+                return Came(
+                    Failed(
+                        "no price",
+                        (
+                            f"The price of {request.model!r} is not known, so a budget cannot be "
+                            "kept. Put it into prices.toml, or set no budget."
+                        ),
+                    )
+                )
             if not await self._budget.reserve(cost):
-                return Came(Failed("budget", (
-                    f"The budget of ${self._budget.cap:.2f} is used up: ${self._budget.spent:.4f} "
-                    f"are spent, and the next call may cost ${cost:.4f}.")))  # fmt: skip
+                return Came(
+                    Failed(
+                        "budget",
+                        (
+                            f"The budget of ${self._budget.cap:.2f} is used up: "
+                            f"${self._budget.spent:.4f} are spent, and the next call may cost "
+                            f"${cost:.4f}."
+                        ),
+                    )
+                )
             charged = cost  # until more is known
             try:
                 row = rows.attempt(self._calls.number(), nth, request, cost)
@@ -352,9 +374,16 @@ def recall(kept: rows.Kept, request: Request) -> Answer:
     except Unreadable as why:  # recorded by a version that read less strictly
         return Failed("unreadable", str(why), cached=True)
     return Reply(
-        kept.text, parsed.value, said, kept.tokens_in, kept.tokens_out, kept.cost, kept.latency_s,
-        cached=True, form=parsed.form if request.schema is not None else None,
-    )  # fmt: skip
+        kept.text,
+        parsed.value,
+        said,
+        kept.tokens_in,
+        kept.tokens_out,
+        kept.cost,
+        kept.latency_s,
+        cached=True,
+        form=parsed.form if request.schema is not None else None,
+    )
 
 
 def is_formless(kept: rows.Kept, schema: Mapping[str, Any]) -> bool:
@@ -372,10 +401,16 @@ def is_formless(kept: rows.Kept, schema: Mapping[str, Any]) -> bool:
 
 @asynccontextmanager
 async def asking(
-    server: Server, model: str, calls: CallLog, budget: Budget | None = None, *,
-    table: Mapping[str, Price] | None = None, patience: Patience | None = None,
-    retry_kept: bool = False, note: Callable[[str], None] | None = None,
-) -> AsyncIterator[ServerAsker]:  # fmt: skip
+    server: Server,
+    model: str,
+    calls: CallLog,
+    budget: Budget | None = None,
+    *,
+    table: Mapping[str, Price] | None = None,
+    patience: Patience | None = None,
+    retry_kept: bool = False,
+    note: Callable[[str], None] | None = None,
+) -> AsyncIterator[ServerAsker]:
     """An asker for a model of a server, until the block ends; on the event loop of the block.
 
     `budget` is shared by all askers of a job; without one there is no cap. With `retry_kept`,
@@ -388,9 +423,14 @@ async def asking(
     known = price(model, server, prices() if table is None else table)
     async with connect(server, known) as client:
         asker = ServerAsker(
-            client, model, calls, budget or Budget(), patience=patience or Patience(),
-            retry_kept=retry_kept, note=note or (lambda line: None),
-        )  # fmt: skip
+            client,
+            model,
+            calls,
+            budget or Budget(),
+            patience=patience or Patience(),
+            retry_kept=retry_kept,
+            note=note or (lambda line: None),
+        )
         try:
             yield asker
         finally:

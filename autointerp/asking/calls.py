@@ -73,11 +73,15 @@ class Totals:
         """With one outcome more."""
         said = row.text is not None
         return Totals(
-            self.calls + said, self.failed + (not said), self.tokens_in + (row.tokens_in or 0),
-            self.tokens_out + (row.tokens_out or 0), self.cost + (row.cost or 0.0),
-            self.unpriced + (said and row.cost is None), self.charged + row.charged,
+            self.calls + said,
+            self.failed + (not said),
+            self.tokens_in + (row.tokens_in or 0),
+            self.tokens_out + (row.tokens_out or 0),
+            self.cost + (row.cost or 0.0),
+            self.unpriced + (said and row.cost is None),
+            self.charged + row.charged,
             self.uncounted + (said and row.tokens_in is None),
-        )  # fmt: skip
+        )
 
 
 class KindCount(NamedTuple):
@@ -100,9 +104,13 @@ class CallLog:
     """The calls of one job. Close it, or use it as a context manager."""
 
     def __init__(
-        self, path: Path, *, journal: Path | None = None, others: Sequence[Path] = (),
+        self,
+        path: Path,
+        *,
+        journal: Path | None = None,
+        others: Sequence[Path] = (),
         note: Callable[[str], None] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Open or make a file. `others` are files of other jobs, whose replies are used, too.
 
         `journal` is the folder of the last second's rows; it is best the job's own. `note` takes a
@@ -166,9 +174,15 @@ class CallLog:
         """The newest reply to a request, of this job or another; None where there is none."""
         if (row := self._recent.get(key)) and row.text is not None:
             return Kept(
-                row.kind, row.sentence, row.text, row.logprobs, row.tokens_in, row.tokens_out,
-                row.cost, row.latency_s,
-            )  # fmt: skip
+                row.kind,
+                row.sentence,
+                row.text,
+                row.logprobs,
+                row.tokens_in,
+                row.tokens_out,
+                row.cost,
+                row.latency_s,
+            )
         number = hash_of(key)
         if number not in self._known and number not in self._former:
             return None

@@ -37,9 +37,15 @@ POOL = 8
 """Connections that one pool has: it looks at all that are idle before each call, so that one pool
 of 64 would spend more time on this than on the calls."""
 HEADERS = {
-    "host", "accept", "accept-encoding", "connection", "content-type", "content-length",
-    "transfer-encoding", "user-agent",
-}  # fmt: skip
+    "host",
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "user-agent",
+}
 """What a request may carry beside the key."""
 
 
@@ -211,9 +217,11 @@ async def connect(server: Server, price: Price | None) -> AsyncIterator[Client]:
 def plain_client(key: str) -> httpx2.AsyncClient:
     """A connection for looking at what a server says of itself."""
     return httpx2.AsyncClient(
-        verify=trust(), timeout=httpx2.Timeout(FACTS_S), follow_redirects=False,
+        verify=trust(),
+        timeout=httpx2.Timeout(FACTS_S),
+        follow_redirects=False,
         event_hooks={"request": [only(key)], "response": [cap]},
-    )  # fmt: skip
+    )
 
 
 @cache

@@ -182,6 +182,8 @@ def without(schema: Any, words: Collection[str]) -> Any:
         return schema
     return {
         word: {name: without(one, words) for name, one in part.items()}
-        if word == "properties" else without(part, words)
-        for word, part in schema.items() if word not in words
-    }  # fmt: skip
+        if word == "properties"
+        else without(part, words)
+        for word, part in schema.items()
+        if word not in words
+    }

@@ -5,11 +5,28 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Kind = Literal[
-    "no key", "unauthorized", "not found", "no credit", "no price", "budget", "rejected",
-    "context size", "unreachable", "timeout", "rate limited", "told to wait", "server error",
-    "broken reply", "refusal", "empty", "cut off", "repeats", "too large", "unreadable",
+    "no key",
+    "unauthorized",
+    "not found",
+    "no credit",
+    "no price",
+    "budget",
+    "rejected",
+    "context size",
+    "unreachable",
+    "timeout",
+    "rate limited",
+    "told to wait",
+    "server error",
+    "broken reply",
+    "refusal",
+    "empty",
+    "cut off",
+    "repeats",
+    "too large",
+    "unreadable",
     "unstorable",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)

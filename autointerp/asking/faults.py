@@ -51,9 +51,15 @@ def by_status(error: openai.APIStatusError, server: Server, model: str, said: st
         return Came(unauthorized(server, where, said))
     if status == 404:
         known = f" It is said to have: {', '.join(server.models)}." if server.models else ""
-        return Came(Failed("not found", (
-            f"{where} knows no model {model!r}, or it is not the base URL of a server (most end in "
-            f"/v1): {said}.{known}")))  # fmt: skip
+        return Came(
+            Failed(
+                "not found",
+                (
+                    f"{where} knows no model {model!r}, or it is not the base URL of a server "
+                    f"(most end in /v1): {said}.{known}"
+                ),
+            )
+        )
     if status == 402 or any(word in message(error).lower() for word in NO_CREDIT):
         return Came(Failed("no credit", f"The account at {where} has no credit left: {said}."))
     if status in (429, 503):
@@ -73,9 +79,13 @@ def by_status(error: openai.APIStatusError, server: Server, model: str, said: st
 def unauthorized(server: Server, where: str, said: str) -> Failed:
     """No key, or one that does not fit."""
     if not server.key_env:
-        return Failed("no key", (
-            f"{where} wants a key, and none is configured for this URL. Name the environment "
-            "variable that holds it as key_env in the file of servers."))  # fmt: skip
+        return Failed(
+            "no key",
+            (
+                f"{where} wants a key, and none is configured for this URL. Name the environment "
+                "variable that holds it as key_env in the file of servers."
+            ),
+        )
     if not server.key():
         return Failed("no key", f"{where} wants a key, and {server.key_env} is not set.")
     return Failed("unauthorized", f"{where} does not accept the key of {server.key_env}: {said}.")

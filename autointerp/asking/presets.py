@@ -74,8 +74,13 @@ PRESETS: Mapping[str, ServerPreset] = {
     "transformers": ServerPreset(
         "transformers serve",
         Server(
-            "transformers", "http://localhost:8000/v1", structured=False, logprobs=False,
-            concurrency=2, free=True, penalty=0.1,
+            "transformers",
+            "http://localhost:8000/v1",
+            structured=False,
+            logprobs=False,
+            concurrency=2,
+            free=True,
+            penalty=0.1,
         ),
         "transformers serve --port 8000",
         verified=True,
@@ -84,5 +89,5 @@ PRESETS: Mapping[str, ServerPreset] = {
         "longer than the model's context without a word: set context_tokens. It makes a "
         "repetition_penalty of 1.5, which ruins texts, of a frequency_penalty of 0.5: 0.1 is sent.",
     ),
-}  # fmt: skip
+}
 """Name → preset. `openai` is also there without a file while OPENAI_API_KEY is set."""

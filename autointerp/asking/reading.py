@@ -17,9 +17,14 @@ THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 """What some models think aloud before they answer."""
 SHOWN = 80
 TYPES: dict[str, tuple[type, ...]] = {
-    "object": (dict,), "array": (list,), "string": (str,), "integer": (int,),
-    "number": (int, float), "boolean": (bool,), "null": (type(None),),
-}  # fmt: skip
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
 
 
 class Unreadable(ValueError):

@@ -56,10 +56,15 @@ class Request:
     def key(self) -> str:
         """sha256 of all that decides the reply, as hex: base URL, model, messages, settings."""
         asked = {
-            "base_url": self.base_url, "model": self.model, "messages": self.messages,
-            "temperature": self.temperature, "max_tokens": self.max_tokens,
-            "schema": self.schema, "logprobs": self.logprobs, "draw": self.draw,
-        }  # fmt: skip
+            "base_url": self.base_url,
+            "model": self.model,
+            "messages": self.messages,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "schema": self.schema,
+            "logprobs": self.logprobs,
+            "draw": self.draw,
+        }
         if self.penalty:  # keys of requests without one are as they always were
             asked["penalty"] = self.penalty
         plain = dump_json(asked, sort_keys=True, compact=True, ascii_only=True)

@@ -141,9 +141,17 @@ def attempt(number: int, nth: int, request: Request, reserved: float) -> Attempt
     """The row of a call that is about to be made."""
     body = plain(request) if nth == 1 else None
     return Attempt(
-        number, hash_of(request.key), request.key, nth, make_storable(request.base_url),
-        make_storable(request.model), make_storable(request.purpose), body, reserved, now(),
-    )  # fmt: skip
+        number,
+        hash_of(request.key),
+        request.key,
+        nth,
+        make_storable(request.base_url),
+        make_storable(request.model),
+        make_storable(request.purpose),
+        body,
+        reserved,
+        now(),
+    )
 
 
 def outcome(row: Attempt, came: Came, charged: float) -> Outcome:
@@ -152,19 +160,33 @@ def outcome(row: Attempt, came: Came, charged: float) -> Outcome:
     kind, sentence = ("reply", "") if isinstance(result, Reply) else (result.kind, result.sentence)
     said = dump_json(came.logprobs) if came.logprobs is not None else None
     return Outcome(
-        row.attempt, row.hash, row.key, kind, make_storable(sentence), came.text, said,
-        came.tokens_in, came.tokens_out, came.cost, charged, came.latency_s, now(),
-    )  # fmt: skip
+        row.attempt,
+        row.hash,
+        row.key,
+        kind,
+        make_storable(sentence),
+        came.text,
+        said,
+        came.tokens_in,
+        came.tokens_out,
+        came.cost,
+        charged,
+        came.latency_s,
+        now(),
+    )
 
 
 def plain(request: Request) -> str:
     """A request as JSON, for people who look up what was asked."""
     asked = {
         "messages": [message._asdict() for message in request.messages],
-        "temperature": request.temperature, "max_tokens": request.max_tokens,
-        "schema": request.schema, "logprobs": request.logprobs, "draw": request.draw,
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+        "schema": request.schema,
+        "logprobs": request.logprobs,
+        "draw": request.draw,
         "penalty": request.penalty,
-    }  # fmt: skip
+    }
     return make_storable(dump_json(asked))
 
 

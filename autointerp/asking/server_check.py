@@ -22,20 +22,26 @@ from autointerp.asking.servers import Server
 CANDIDATES = 20
 BOUND = 60
 """Characters that the second question's answer may have."""
-WORDS = ("The cat sat on the mat and looked at the rain.", "Interest rates rose by half a point.",
-         "A dog barked at the postman in the yard.", "He paid the tax late and had to pay more.",
-         "The sea was blue and the sun stood high.")  # fmt: skip
+WORDS = (
+    "The cat sat on the mat and looked at the rain.",
+    "Interest rates rose by half a point.",
+    "A dog barked at the postman in the yard.",
+    "He paid the tax late and had to pay more.",
+    "The sea was blue and the sun stood high.",
+)
 DIGITS = {
     "type": "object",
     "properties": {
         "answers": {
-            "type": "array", "items": {"type": "integer", "enum": [1, 0]},
-            "minItems": len(WORDS), "maxItems": len(WORDS),
+            "type": "array",
+            "items": {"type": "integer", "enum": [1, 0]},
+            "minItems": len(WORDS),
+            "maxItems": len(WORDS),
         }
     },
     "required": ["answers"],
     "additionalProperties": False,
-}  # fmt: skip
+}
 STORY = {
     "type": "object",
     "properties": {"explanation": {"type": "string", "minLength": 1, "maxLength": BOUND}},
@@ -95,9 +101,9 @@ def first_question(model: str) -> Request:
     prompt = (
         'A feature of a language model fires on some tokens of some texts. Its description: "words '
         f'for animals". Here are {len(WORDS)} texts:\n\n{items}\n\nFor each text decide whether '
-        'the feature fires in it: 1 if it does, 0 if not. Answer with one JSON object and nothing '
+        "the feature fires in it: 1 if it does, 0 if not. Answer with one JSON object and nothing "
         f'else, {{"answers": [...]}}, that holds exactly {len(WORDS)} digits.'
-    )  # fmt: skip
+    )
     return Request((Message("user", prompt),), model, 0.0, 128, DIGITS, CANDIDATES)
 
 
@@ -148,16 +154,21 @@ async def ask_questions(client: Client, check: ServerCheck) -> ServerCheck:
     same = second.text is not None and second.text == third.text
     listed = [len(said.top) for said in first.logprobs or ()]
     return replace(
-        check, schema=keeps_form(first, second) and dialect.structured,
+        check,
+        schema=keeps_form(first, second) and dialect.structured,
         text_limits=keeps_bound(second) and dialect.text_limits and dialect.limits,
-        read_as=read_as(first.result), candidates=max(listed, default=0),
-        seeds=same and dialect.seeds, counts_tokens=bool(tokens), seconds=seconds, tokens=tokens,
+        read_as=read_as(first.result),
+        candidates=max(listed, default=0),
+        seeds=same and dialect.seeds,
+        counts_tokens=bool(tokens),
+        seconds=seconds,
+        tokens=tokens,
         cost_of_100={
             kind: client.price.of(*n) * 100 * CALLS_A_FEATURE[kind] if client.price else None
             for kind, n in tokens.items()
         },
         notes=tuple(notes),
-    )  # fmt: skip
+    )
 
 
 async def timed(client: Client, dialect: Dialect, request: Request, notes: list[str]) -> Came:

@@ -16,9 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 Get = Callable[[str, bool], Awaitable[Any]]
 """(URL, whether the key goes along) → the JSON there, or None for any other answer."""
 CONTEXT_NAMES = (
-    "max_model_len", "n_ctx", "loaded_context_length", "context_length", "context_window",
-    "max_context_length", "max_input_tokens",
-)  # fmt: skip
+    "max_model_len",
+    "n_ctx",
+    "loaded_context_length",
+    "context_length",
+    "context_window",
+    "max_context_length",
+    "max_input_tokens",
+)
 MOST_MODELS = 5_000
 
 

@@ -14,8 +14,15 @@ from autointerp.explainers import (
 from autointerp.explainers.records import Explainer
 
 MODULES = (
-    pattern, max_activating, strata, token_activation, with_logits, contrastive, attention,
-    nearest_text, best_of_k,
-)  # fmt: skip
+    pattern,
+    max_activating,
+    strata,
+    token_activation,
+    with_logits,
+    contrastive,
+    attention,
+    nearest_text,
+    best_of_k,
+)
 EXPLAINERS: dict[str, Explainer] = {module.NAME: module.EXPLAINER for module in MODULES}
 """By name, as commands and stored explanations have it; `pattern`, the default, first."""

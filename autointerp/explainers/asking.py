@@ -46,16 +46,25 @@ def question(
 ) -> Request:
     """The prompt `name` with its fields, as a request for {"explanation": …}."""
     return Request(
-        (Message("user", sheet(name).fill(**fields)),), schema=SCHEMA, purpose="explain",
-        max_tokens=REPLY_TOKENS + tools.thinking, temperature=temperature, draw=draw,
-    )  # fmt: skip
+        (Message("user", sheet(name).fill(**fields)),),
+        schema=SCHEMA,
+        purpose="explain",
+        max_tokens=REPLY_TOKENS + tools.thinking,
+        temperature=temperature,
+        draw=draw,
+    )
 
 
 async def said(
-    explainer: str, tools: Tools, shown: Sequence[Example],
-    render: Callable[[ShownWindows], Mapping[str, object]], *,
-    temperature: float = 0.0, draw: int = 0, cut: bool = True,
-) -> Explained | Failed:  # fmt: skip
+    explainer: str,
+    tools: Tools,
+    shown: Sequence[Example],
+    render: Callable[[ShownWindows], Mapping[str, object]],
+    *,
+    temperature: float = 0.0,
+    draw: int = 0,
+    cut: bool = True,
+) -> Explained | Failed:
     """One sentence by the prompt of an explainer's name, written from the windows `shown`.
 
     `render` makes the prompt's fields of windows. Where the question does not fit into the server's
@@ -79,9 +88,14 @@ async def said(
     if len(version.windows) < len(shown) or version.width:
         detail = {"windows": len(version.windows), "of": len(shown), "width": version.width}
     return Explained(
-        text, explainer, ask.model, sheet(explainer).version, keys, (call,),
+        text,
+        explainer,
+        ask.model,
+        sheet(explainer).version,
+        keys,
+        (call,),
         {"cut to the context": detail} if detail else {},
-    )  # fmt: skip
+    )
 
 
 async def ask_fitting(

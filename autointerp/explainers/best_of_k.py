@@ -34,13 +34,19 @@ async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
     """
     asker(tools, NAME)
     shown = showing.tops(sampled)
-    drawn = await asyncio.gather(*(
-        said(
-            max_activating.NAME, tools, shown, max_activating.fields,
-            temperature=TEMPERATURE, draw=n,
+    drawn = await asyncio.gather(
+        *(
+            said(
+                max_activating.NAME,
+                tools,
+                shown,
+                max_activating.fields,
+                temperature=TEMPERATURE,
+                draw=n,
+            )
+            for n in range(CANDIDATES)
         )
-        for n in range(CANDIDATES)
-    ))  # fmt: skip
+    )
     failed = [one for one in drawn if isinstance(one, Failed)]
     came = list({one.text: one for one in drawn if isinstance(one, Explained)}.values())
     if not came or any(one.hopeless for one in failed):
@@ -53,8 +59,10 @@ async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
     if all(value is None for value in reached):
         return Failed("unreadable", "None of the candidates could be judged, so none was chosen.")
     best = came[max(range(len(came)), key=lambda i: (reached[i] is not None, reached[i] or 0, -i))]
-    calls = [*(key for one in drawn if isinstance(one, Explained) for key in one.calls),
-             *(key for one in found for key in one.calls)]  # fmt: skip
+    calls = [
+        *(key for one in drawn if isinstance(one, Explained) for key in one.calls),
+        *(key for one in found for key in one.calls),
+    ]
     detail = {
         "candidates": [
             {"text": one.text, "balanced_accuracy": value}
@@ -72,9 +80,16 @@ def apart(sampled: Sampled, shown: Sequence[Example]) -> Sampled:
     seen = {example.key for example in shown}
     rest = (*sampled.explain_more, *(e for e in sampled.explain if e.key not in seen))
     return replace(
-        sampled, explain=(), explain_more=(), explain_random=(), explain_hard=(), hard=(),
-        other=(), positives=rest[:JUDGED], random=sampled.explain_random[:JUDGED],
-    )  # fmt: skip
+        sampled,
+        explain=(),
+        explain_more=(),
+        explain_random=(),
+        explain_hard=(),
+        hard=(),
+        other=(),
+        positives=rest[:JUDGED],
+        random=sampled.explain_random[:JUDGED],
+    )
 
 
 async def judged(label: str, held: Sampled, tools: Tools) -> "Scored":

@@ -37,8 +37,12 @@ async def carry(
     draw: Callable[[Collection[int], int], Iterator[Drawn]],
     work: Callable[[Drawn], Awaitable[Done[Row] | None]],
     keep: Callable[[Sequence[Row]], object],
-    tally: Counting, ledger: Ledger, tick: Callable[[int], None], width: int, gate: Gate | None,
-) -> None:  # fmt: skip
+    tally: Counting,
+    ledger: Ledger,
+    tick: Callable[[int], None],
+    width: int,
+    gate: Gate | None,
+) -> None:
     """Work on the features that earlier runs left, and count theirs, too. `draw` gets those that
     are done, and how many of these had enough contexts.
 

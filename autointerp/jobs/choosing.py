@@ -97,9 +97,13 @@ def foreseen(file: HarvestFile, dictionary: str, choice: Choice) -> np.ndarray:
 
 
 def drawn(
-    file: HarvestFile, dictionary: str, choice: Choice, wanted: Wanted,
-    done: Collection[int] = (), had: int = 0,
-) -> Iterator[tuple[FeatureId, Sampled | TooFew]]:  # fmt: skip
+    file: HarvestFile,
+    dictionary: str,
+    choice: Choice,
+    wanted: Wanted,
+    done: Collection[int] = (),
+    had: int = 0,
+) -> Iterator[tuple[FeatureId, Sampled | TooFew]]:
     """The windows of the chosen features, less those `done`, of which `had` had enough contexts."""
     left = [i for i in choice.order.tolist() if i not in done]
     enough = len(left) if choice.enough is None else choice.enough - had

@@ -153,10 +153,18 @@ Ask = Callable[[Sampled, Dry], Awaitable[object]]
 
 
 def estimate(
-    file: HarvestFile, dictionary: str, choice: Choice, wanted: Wanted, ask: Ask, dry: Dry,
-    rates: Rates, price: Price | None, among: Callable[[int], bool] | None = None,
-    pace: Pace | None = None, concurrency: int = 1,
-) -> Estimate:  # fmt: skip
+    file: HarvestFile,
+    dictionary: str,
+    choice: Choice,
+    wanted: Wanted,
+    ask: Ask,
+    dry: Dry,
+    rates: Rates,
+    price: Price | None,
+    among: Callable[[int], bool] | None = None,
+    pace: Pace | None = None,
+    concurrency: int = 1,
+) -> Estimate:
     """On a few features evenly spread over those that the job will take, and of these over those
     `among` which there is anything to ask; takes about as long as to sample them."""
     taken = foreseen(file, dictionary, choice)
@@ -184,9 +192,16 @@ def estimate(
         cost = 0.0
     pace = pace or Pace()
     return Estimate(
-        features, calls, tokens_in, tokens_out, cost, n, bool(rates.prompt),
-        pace.seconds(loads, concurrency) if calls else None, len(pace.replies),
-    )  # fmt: skip
+        features,
+        calls,
+        tokens_in,
+        tokens_out,
+        cost,
+        n,
+        bool(rates.prompt),
+        pace.seconds(loads, concurrency) if calls else None,
+        len(pace.replies),
+    )
 
 
 def tried(

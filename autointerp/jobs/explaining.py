@@ -103,9 +103,14 @@ async def explain(plan: Plan) -> Tally:
 
     await carry(
         partial(drawn, plan.file, plan.dictionary, plan.choice, plan.wanted),
-        partial(one_feature, plan), kept, tally, plan.ledger,
-        lambda n: plan.tick(tally, plan.choice.total), plan.width, plan.gate,
-    )  # fmt: skip
+        partial(one_feature, plan),
+        kept,
+        tally,
+        plan.ledger,
+        lambda n: plan.tick(tally, plan.choice.total),
+        plan.width,
+        plan.gate,
+    )
     return tally
 
 
@@ -142,8 +147,12 @@ async def one_feature(plan: Plan, one: Drawn) -> Done[NewExplanation] | None:
 def row_of(plan: Plan, feature: FeatureId, said: Explained) -> NewExplanation:
     """A sentence with where it is from."""
     provenance = {
-        "source": "saefari", "job": plan.job, "harvest": plan.file.record.id,
-        "prompt": said.prompt, "shown": [list(key) for key in said.shown],
-        "calls": list(said.calls), "detail": dict(said.detail),
-    }  # fmt: skip
+        "source": "saefari",
+        "job": plan.job,
+        "harvest": plan.file.record.id,
+        "prompt": said.prompt,
+        "shown": [list(key) for key in said.shown],
+        "calls": list(said.calls),
+        "detail": dict(said.detail),
+    }
     return NewExplanation(feature, said.text, said.explainer, said.model, "model", provenance)

@@ -28,9 +28,15 @@ class Labels:
     """The newest sentence of each explainer about each feature of a dictionary."""
 
     def __init__(
-        self, file: HarvestFile, dictionary: str, said: Sentences, *,
-        explainer: str | None = None, before: datetime | None = None, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        file: HarvestFile,
+        dictionary: str,
+        said: Sentences,
+        *,
+        explainer: str | None = None,
+        before: datetime | None = None,
+        seed: int = 0,
+    ) -> None:
         """`explainer`: this one alone; InputError where it wrote nothing. `before`: sentences that
         came later are left out, so that a job begun again finds the same ones."""
         self._of: dict[str, dict[int, tuple[int, str]]] = {}

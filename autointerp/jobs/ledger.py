@@ -19,9 +19,14 @@ from feature_store.strict_json import dump_json, parse_json
 NAME = "features.jsonl"
 """In the job's folder."""
 UNSTORABLE = (
-    ValueError, TypeError, OverflowError, duckdb.DataError, duckdb.InvalidInputException,
-    duckdb.ConversionException, pa.ArrowException,
-)  # fmt: skip
+    ValueError,
+    TypeError,
+    OverflowError,
+    duckdb.DataError,
+    duckdb.InvalidInputException,
+    duckdb.ConversionException,
+    pa.ArrowException,
+)
 """What a store raises for a record that it cannot hold, such as a text that is no Unicode."""
 Entry = Mapping[str, Any]
 """`feature`; then `skipped`: a reason, or what the kind of job found; `failed`: how much of it was

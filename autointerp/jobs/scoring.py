@@ -57,9 +57,14 @@ async def score(plan: Plan) -> Summary:
     summary = Summary(d_sae, plan.labels.explainers, plan.scorers)
     await carry(
         partial(drawn, plan.file, plan.dictionary, plan.choice, plan.wanted),
-        partial(one_feature, plan), plan.keep, summary, plan.ledger,
-        lambda n: plan.tick(summary, plan.choice.total), plan.width, plan.gate,
-    )  # fmt: skip
+        partial(one_feature, plan),
+        plan.keep,
+        summary,
+        plan.ledger,
+        lambda n: plan.tick(summary, plan.choice.total),
+        plan.width,
+        plan.gate,
+    )
     return summary
 
 
@@ -107,13 +112,20 @@ class Sheet:
             return None
         lost = {kind: one for kind, one in scored.items() if one is not None}
         return NewScore(
-            label.explanation, self._windows.feature, scorer, own.measure,
-            self._plan.judge(self._plan.scorers[scorer]), plain(own.value),
+            label.explanation,
+            self._windows.feature,
+            scorer,
+            own.measure,
+            self._plan.judge(self._plan.scorers[scorer]),
+            plain(own.value),
             {name: plain(part) for name, part in own.parts.items()},
             {kind: self._null(label, kind, shown[kind], one, own) for kind, one in lost.items()},
-            [finite(asdict(item)) for item in own.judged], own.failed, finite(dict(own.detail)),
-            self._plan.file.record.id, self._plan.job,
-        )  # fmt: skip
+            [finite(asdict(item)) for item in own.judged],
+            own.failed,
+            finite(dict(own.detail)),
+            self._plan.file.record.id,
+            self._plan.job,
+        )
 
     def _null(
         self, label: Label, kind: str, text: str, found: Scored, own: Scored
@@ -189,10 +201,12 @@ def brief(row: NewScore | None) -> dict[str, Any] | str:
         return "few"
     values = {name: short(part["value"]) for name, part in row.parts.items()}
     return {
-        "value": short(row.estimate["value"]), "parts": values, "failed": row.failed,
+        "value": short(row.estimate["value"]),
+        "parts": values,
+        "failed": row.failed,
         "nulls": {kind: short(null["value"]) for kind, null in row.nulls.items()},
         "pairs": row.nulls.get("borrowed", {}).get("pairs", 0),
-    }  # fmt: skip
+    }
 
 
 def short(value: float | None) -> float | None:

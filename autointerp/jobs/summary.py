@@ -114,7 +114,9 @@ class Summary:
         of = [(e, s, n) for e, s, n in self._values if (e, s) == (explainer, scorer)]
         parts = [name for *_, name in of if name != OWN and not name.startswith("null ")]
         return {
-            "explainer": explainer, "scorer": scorer, "measure": self._scorers[scorer].measure,
+            "explainer": explainer,
+            "scorer": scorer,
+            "measure": self._scorers[scorer].measure,
             **said(over_features(own, bounds)),
             "nulls": {name: self._null(own, explainer, scorer, name) for name in nulls.NULLS},
             "parts": {
@@ -124,12 +126,14 @@ class Summary:
             "yes": share_of_yes(
                 self._array(explainer, scorer, "firing"),
                 self._array(explainer, scorer, "silent random"),
-            ) if self._scorers[scorer].measure == YES_OR_NO else None,
+            )
+            if self._scorers[scorer].measure == YES_OR_NO
+            else None,
             "verdict": self._verdict(own, explainer, scorer),
             "pairs": int(self._paired[(explainer, scorer)].sum()),
             "failed": int(self._failed[(explainer, scorer)].sum()),
             "skipped": sum(self.skipped.values()) + int(self._few[(explainer, scorer)].sum()),
-        }  # fmt: skip
+        }
 
     def _null(self, own: np.ndarray, explainer: str, scorer: str, name: str) -> dict[str, Any]:
         low, high = self._scorers[scorer].bounds

@@ -5,8 +5,12 @@ from typing import Any, Literal
 
 Kind = Literal["token", "beginning", "shape"]
 RATES: dict[str, float] = {
-    "": 0.9, "usually": 0.7, "often": 0.5, "sometimes": 0.3, "rarely": 0.15,
-}  # fmt: skip
+    "": 0.9,
+    "usually": 0.7,
+    "often": 0.5,
+    "sometimes": 0.3,
+    "rarely": 0.15,
+}
 """The adverb of a pattern, and the share of its occurrences on which the feature fires."""
 
 

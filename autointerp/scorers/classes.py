@@ -34,15 +34,26 @@ TOP = "top"
 def judged(example: Example, kind: str, *, truth: bool, verdict: Verdict) -> Judged:
     """A verdict on a window."""
     return Judged(
-        example.sequence, example.start, example.document, kind, float(truth), verdict.answer,
-        verdict.probability, verdict.failed, example.weight if truth else None,
-    )  # fmt: skip
+        example.sequence,
+        example.start,
+        example.document,
+        kind,
+        float(truth),
+        verdict.answer,
+        verdict.probability,
+        verdict.failed,
+        example.weight if truth else None,
+    )
 
 
 def of_classes(
-    scorer: str, rows: Sequence[Judged], failed: int, calls: tuple[str, ...],
-    density: float | None = None, detail: Mapping[str, Any] | None = None,
-) -> Scored:  # fmt: skip
+    scorer: str,
+    rows: Sequence[Judged],
+    failed: int,
+    calls: tuple[str, ...],
+    density: float | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> Scored:
     """Balanced accuracy against random negatives, and all else by part.
 
     `density` is the share of windows that fire; without it there is no precision.
@@ -101,9 +112,11 @@ def area(firing: Sequence[Judged], silent: Sequence[Judged]) -> Estimate:
         note = NO_PROBABILITY if missing == len(rows) else OPEN.format(missing, len(rows))
         return Estimate.none(min(len(ranged), len(silent)), 0, note)
     return auc(
-        [row.probability or 0.0 for row in ranged], [row.probability or 0.0 for row in silent],
-        [row.document for row in ranged], [row.document for row in silent],
-    )  # fmt: skip
+        [row.probability or 0.0 for row in ranged],
+        [row.probability or 0.0 for row in silent],
+        [row.document for row in ranged],
+        [row.document for row in silent],
+    )
 
 
 def sample_of(firing: Sequence[Judged]) -> list[Judged]:

@@ -83,11 +83,17 @@ async def by_model(label: str, tools: Tools) -> tuple[list[list[str] | Failed], 
     schema = form("texts", {"type": "array", "items": items, "minItems": TEXTS, "maxItems": TEXTS})
     requests = [
         request(
-            prompt, schema, NAME, tools, max_tokens=TEXTS * PER_TEXT, logprobs=0,
-            temperature=TEMPERATURE, draw=draw,
+            prompt,
+            schema,
+            NAME,
+            tools,
+            max_tokens=TEXTS * PER_TEXT,
+            logprobs=0,
+            temperature=TEMPERATURE,
+            draw=draw,
         )
         for draw in range(1, CALLS + 1)
-    ]  # fmt: skip
+    ]
     replies = await asyncio.gather(*map(ask.ask, requests))
     batches = [one if isinstance(one, Failed) else read(one.parsed["texts"]) for one in replies]
     return batches, tuple(key_of(ask, one) for one in requests)

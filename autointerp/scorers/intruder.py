@@ -93,9 +93,15 @@ def judged(question: Question, reply: Reply | Failed) -> Judged:
     verdict = read(reply, question.place + 1)
     intruder = question.shown[question.place][0]
     return Judged(
-        intruder.sequence, intruder.start, intruder.document, "intruder", 1.0, verdict.answer,
-        verdict.probability, verdict.failed,
-    )  # fmt: skip
+        intruder.sequence,
+        intruder.start,
+        intruder.document,
+        "intruder",
+        1.0,
+        verdict.answer,
+        verdict.probability,
+        verdict.failed,
+    )
 
 
 def read(reply: Reply | Failed, right: int) -> Verdict:

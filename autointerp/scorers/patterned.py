@@ -69,9 +69,7 @@ def plain(example: Example) -> tuple[str, ...]:
 
 def cuts(tokens: Sequence[str]) -> list[int]:
     """Where a word or sign begins: nothing is put into the middle of a word."""
-    return [
-        i for i in range(1, len(tokens)) if not tokens[i][:1].isalnum()
-    ] or [len(tokens)]  # fmt: skip
+    return [i for i in range(1, len(tokens)) if not tokens[i][:1].isalnum()] or [len(tokens)]
 
 
 def phrases(label: str, windows: Sequence[Example], dice: np.random.Generator) -> list[str]:

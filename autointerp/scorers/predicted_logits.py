@@ -84,9 +84,10 @@ async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
         rows.append(Judged(-1, -1, pair.token, pair.kind, 1.0, right, sure, verdict.failed))
     parts = {SUPPRESSED: share(rows, SUPPRESSED)} if windows.suppressed else {}
     detail = {
-        "prompt": sheet(PROMPT).version, "tokens": [list(pair.shown) for pair in asked],
+        "prompt": sheet(PROMPT).version,
+        "tokens": [list(pair.shown) for pair in asked],
         "controls": "tokens of silent windows" if tools.counts is None else "tokens as frequent",
-    }  # fmt: skip
+    }
     failed = sum(row.answer is None for row in rows)
     value = share(rows, RANDOM)
     return Scored(NAME, "share right", value, parts, tuple(rows), failed, calls, detail)

@@ -52,14 +52,26 @@ def key_of(ask: Asker, request: Request) -> str:
 
 
 def request(
-    prompt: str, schema: Mapping[str, Any], purpose: str, tools: Tools, *,
-    max_tokens: int = SHORT, logprobs: int = CANDIDATES, temperature: float = 0.0, draw: int = 0,
-) -> Request:  # fmt: skip
+    prompt: str,
+    schema: Mapping[str, Any],
+    purpose: str,
+    tools: Tools,
+    *,
+    max_tokens: int = SHORT,
+    logprobs: int = CANDIDATES,
+    temperature: float = 0.0,
+    draw: int = 0,
+) -> Request:
     """One question of a scorer's."""
     return Request(
-        (Message("user", prompt),), schema=schema, purpose=purpose, logprobs=logprobs,
-        max_tokens=max_tokens + tools.thinking, temperature=temperature, draw=draw,
-    )  # fmt: skip
+        (Message("user", prompt),),
+        schema=schema,
+        purpose=purpose,
+        logprobs=logprobs,
+        max_tokens=max_tokens + tools.thinking,
+        temperature=temperature,
+        draw=draw,
+    )
 
 
 def form(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,9 +108,14 @@ def dealt(names: Sequence[Hashable], size: int, dice: np.random.Generator) -> li
 
 
 async def in_batches(
-    prompt: str, label: str, lines: Sequence[str], names: Sequence[Hashable], tools: Tools,
-    dice: np.random.Generator, options: tuple[int, int] = (1, 0),
-) -> tuple[list[Verdict], tuple[str, ...]]:  # fmt: skip
+    prompt: str,
+    label: str,
+    lines: Sequence[str],
+    names: Sequence[Hashable],
+    tools: Tools,
+    dice: np.random.Generator,
+    options: tuple[int, int] = (1, 0),
+) -> tuple[list[Verdict], tuple[str, ...]]:
     """A verdict for each line of prompt pieces, in the order given, and the requests' keys.
 
     `options` are the two digits that may answer; a verdict's probability is that of the first.

@@ -21,21 +21,29 @@ def asked(windows: Sampled) -> list[Example]:
 
 
 def of_values(
-    scorer: str, windows: Sequence[Example], values: np.ndarray, n_firing: int,
+    scorer: str,
+    windows: Sequence[Example],
+    values: np.ndarray,
+    n_firing: int,
     detail: Mapping[str, Any] | None = None,
-) -> Scored:  # fmt: skip
+) -> Scored:
     """AUC of the sample over the firing range against random windows; other kinds apart.
 
     The first `n_firing` windows fire. `values` [windows]; what is not finite failed.
     """
     rows = [
         Judged(
-            e.sequence, e.start, e.document, e.kind, float(i < n_firing),
+            e.sequence,
+            e.start,
+            e.document,
+            e.kind,
+            float(i < n_firing),
             float(value) if np.isfinite(value) else None,
-            failed="" if np.isfinite(value) else BROKEN, weight=e.weight if i < n_firing else None,
+            failed="" if np.isfinite(value) else BROKEN,
+            weight=e.weight if i < n_firing else None,
         )
         for i, (e, value) in enumerate(zip(windows, values, strict=True))
-    ]  # fmt: skip
+    ]
     good = [row for row in rows if row.answer is not None]
     firing = [row for row in good if row.truth]
     ranged = classes.sample_of(firing)
@@ -56,6 +64,8 @@ def of_values(
 def area(firing: Sequence[Judged], silent: Sequence[Judged]) -> Estimate:
     """AUC of the answers, each a number here."""
     return auc(
-        [row.answer or 0.0 for row in firing], [row.answer or 0.0 for row in silent],
-        [row.document for row in firing], [row.document for row in silent],
-    )  # fmt: skip
+        [row.answer or 0.0 for row in firing],
+        [row.answer or 0.0 for row in silent],
+        [row.document for row in firing],
+        [row.document for row in silent],
+    )

@@ -140,11 +140,15 @@ def row(example: Example, said: Said, scale: float) -> Judged:
     """A window by its largest |activation|, true and foretold."""
     silent = example.kind == classes.OTHER
     return Judged(
-        example.sequence, example.start, example.document, example.kind,
+        example.sequence,
+        example.start,
+        example.document,
+        example.kind,
         0.0 if silent else max(map(abs, example.activations)),
         None if said.values is None else float(said.values.max()) * scale,
-        failed=said.failed, weight=example.weight,
-    )  # fmt: skip
+        failed=said.failed,
+        weight=example.weight,
+    )
 
 
 def figures(chosen: list[Example], said: list[Said], scale: float) -> dict[str, Estimate]:

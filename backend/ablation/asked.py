@@ -61,9 +61,11 @@ class Asked:
         return {
             "cases": [case_json(case) for case in self.cases],
             "parts": [str(part) for part in self.parts],
-            "how": self.how, "seed": self.seed, "controls": self.controls,
+            "how": self.how,
+            "seed": self.seed,
+            "controls": self.controls,
             "positions": self.positions,
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "Asked":
@@ -72,9 +74,11 @@ class Asked:
             return cls(
                 tuple(case_of(case, f"case {i}") for i, case in enumerate(given["cases"], 1)),
                 tuple(Part.parse(part) for part in given["parts"]),
-                check_how(given["how"]), int(given.get("seed", 0)), int(given.get("controls", 0)),
+                check_how(given["how"]),
+                int(given.get("seed", 0)),
+                int(given.get("controls", 0)),
                 str(given.get("positions", "counted")),
-            )  # fmt: skip
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
             raise InputError(f"This is no request for an ablation: {bad!r}.") from bad
 
@@ -101,9 +105,11 @@ class Ranking:
         return {
             "cases": [case_json(case) for case in self.cases],
             "dictionaries": list(self.dictionaries),
-            "method": self.method, "exact": self.exact, "unit": self.unit,
+            "method": self.method,
+            "exact": self.exact,
+            "unit": self.unit,
             **({} if self.how == "zero" else {"how": self.how, **drawn}),
-        }  # fmt: skip
+        }
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "Ranking":
@@ -112,9 +118,12 @@ class Ranking:
             return cls(
                 tuple(case_of(case, f"case {i}") for i, case in enumerate(given["cases"], 1)),
                 tuple(str(name) for name in given["dictionaries"]),
-                str(given["method"]), int(given["exact"]), str(given["unit"]),
-                check_how(given.get("how", "zero")), int(given.get("seed", 0)),
-            )  # fmt: skip
+                str(given["method"]),
+                int(given["exact"]),
+                str(given["unit"]),
+                check_how(given.get("how", "zero")),
+                int(given.get("seed", 0)),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
             raise InputError(f"This is no request for effects: {bad!r}.") from bad
 

@@ -51,14 +51,18 @@ def over(
     labels = [case.label for case in asked.cases]
     answer = {
         "target": "logit_diff" if laid.target.against is not None else "log_prob",
-        "how": asked.how, "n": len(found), "values": np.round(found[:, :2], 6).tolist(),
+        "how": asked.how,
+        "n": len(found),
+        "values": np.round(found[:, :2], 6).tolist(),
         **summary(found, asked),
         "by_label": [
             {"label": label, **summary(found[[one == label for one in labels]], asked)}
             for label in dict.fromkeys(labels)
-        ] if any(labels) else [],
+        ]
+        if any(labels)
+        else [],
         "null": None,
-    }  # fmt: skip
+    }
     if asked.controls:
         answer["null"] = null(engine, laid, asked, answer, means, tick)
     return answer
@@ -93,9 +97,13 @@ def share(found: np.ndarray, asked: Asked) -> dict[str, Any] | None:
 
 
 def null(
-    engine: LocalEngine, laid: Laid, asked: Asked, answer: dict[str, Any],
-    means: Means | None, tick: Tick | None,
-) -> dict[str, Any] | None:  # fmt: skip
+    engine: LocalEngine,
+    laid: Laid,
+    asked: Asked,
+    answer: dict[str, Any],
+    means: Means | None,
+    tick: Tick | None,
+) -> dict[str, Any] | None:
     """The same with matched sets of other active features; None where there can be none."""
     drawn = draw(engine, laid, asked.parts, asked.controls, asked.seed)
     if drawn is None:

@@ -114,7 +114,9 @@ def compared(effect: float, controls: Sequence[float], note: str) -> dict[str, A
     """The controls' effects, their 95th percentile by size, and how many reach the effect."""
     sizes = np.abs(np.array(controls))
     return {
-        "effects": list(controls), "n": len(controls), "note": note,
+        "effects": list(controls),
+        "n": len(controls),
+        "note": note,
         "percentile_95": float(np.quantile(sizes, 0.95)),
         "as_large": int((sizes >= abs(effect)).sum()),
-    }  # fmt: skip
+    }

@@ -88,12 +88,16 @@ def rank(
     return {
         "target": "logit_diff" if laid.target.against is not None else "log_prob",
         "clean": _clean(engine, laid),
-        "unit": asked.unit, "method": asked.method, "how": asked.how, "n": n, "of": len(made),
+        "unit": asked.unit,
+        "method": asked.method,
+        "how": asked.how,
+        "n": n,
+        "of": len(made),
         "rows": [asdict(row) for row in rows],
         "agreement": agreement(pairs),
         "cuts": [_cut(blocks, i, name) for i, name in enumerate(asked.dictionaries)],
         "answers": [ids[0] for ids in laid.target.answers],
-    }  # fmt: skip
+    }
 
 
 def _estimated(
@@ -174,9 +178,12 @@ def _nodes(blocks: Sequence[Estimated]) -> list[Row]:
 
 
 def _measured(
-    ground: Ground, asked: Ranking, blocks: Sequence[Estimated], made: Sequence[Row],
+    ground: Ground,
+    asked: Ranking,
+    blocks: Sequence[Estimated],
+    made: Sequence[Row],
     tick: Tick | None,
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """The strongest rows, each taken away in a run of its own."""
     top = list(made[: min(max(asked.exact, 0), KEPT)])
     before = len(blocks) * len(asked.dictionaries)
@@ -216,17 +223,26 @@ def _exact_nodes(
     for block in blocks:
         for one, goes in zip(block.found, block.where, strict=True):
             place = _places(block, one)
-            key = {i: place.get((r.dictionary, r.prompt, r.position, r.feature))
-                   for i, r in enumerate(top) if r.feature is not None}  # fmt: skip
+            key = {
+                i: place.get((r.dictionary, r.prompt, r.position, r.feature))
+                for i, r in enumerate(top)
+                if r.feature is not None
+            }
             wanted = {i: at for i, at in key.items() if at is not None}
             if not wanted:
                 continue
             nodes = torch.tensor(list(wanted.values()), device=one.node.device)
             gone = exact(
-                engine.lm, one.reading, nodes, goes,
-                block.laid.prompts.tokens, block.laid.target.only, block.laid.target.last,
-                said=lambda k, done=done: said(done + k), rows=PASS,
-            )  # fmt: skip
+                engine.lm,
+                one.reading,
+                nodes,
+                goes,
+                block.laid.prompts.tokens,
+                block.laid.target.only,
+                block.laid.target.last,
+                said=lambda k, done=done: said(done + k),
+                rows=PASS,
+            )
             done += len(wanted)
             for i, effect, share in zip(wanted, gone.effect, gone.spread, strict=True):
                 found[i] = replace(found[i], measured=float(effect), spread=number(share))
@@ -252,11 +268,12 @@ def _cut(blocks: Sequence[Estimated], i: int, name: str) -> dict[str, Any]:
     signed = [float(x) for b in blocks for x in b.found[i].total]
     moved = np.array([float(x) for b in blocks for x in b.found[i].moved])
     return {
-        "dictionary": name, "nodes": sum(len(b.found[i].node) for b in blocks),
+        "dictionary": name,
+        "nodes": sum(len(b.found[i].node) for b in blocks),
         "error_share": missed / (missed + kept) if missed + kept else None,
         "estimated": float(np.mean(signed)),
         "moved": None if np.isnan(moved).any() else float(moved.mean()),
-    }  # fmt: skip
+    }
 
 
 def number(value: Tensor) -> float | None:

@@ -116,7 +116,8 @@ def answer(
     clean, ablated = ([one[side] for one in told] for side in ("clean", "ablated"))
     return {
         "target": "logit_diff" if laid.target.against is not None else "log_prob",
-        "clean": averaged(clean), "ablated": averaged(ablated),
+        "clean": averaged(clean),
+        "ablated": averaged(ablated),
         "features": [
             {"part": str(part), "effect": mean(found), "effects": found}
             for part, found in effects.items()
@@ -124,8 +125,9 @@ def answer(
         "joint": mean([b["value"] - a["value"] for a, b in zip(clean, ablated, strict=True)]),
         "kl": told[0]["kl"] if len(told) == 1 else [one["kl"] for one in told],
         "prompts": list(told),
-        "n": len(told), "how": asked.how,
-    }  # fmt: skip
+        "n": len(told),
+        "how": asked.how,
+    }
 
 
 def prompts_told(block: Block) -> list[dict[str, Any]]:
@@ -142,7 +144,9 @@ def prompts_told(block: Block) -> list[dict[str, Any]]:
             {
                 "tokens": prompts.tokens[row, :size].tolist(),
                 "counted": prompts.counted[row, :size].tolist(),
-                "at": int(target.last[row]), "answer": target.answers[row][0], "wrong": wrong,
+                "at": int(target.last[row]),
+                "answer": target.answers[row][0],
+                "wrong": wrong,
                 "clean": side(float(clean[row]), float(before[row]), wrong),
                 "ablated": side(float(ablated[row]), float(after[row]), wrong),
                 "loss": numbers(losses[0][row, : size - 1]),
@@ -150,7 +154,7 @@ def prompts_told(block: Block) -> list[dict[str, Any]]:
                 "kl": numbers(kl[row, :size]),
                 "moved": [moved(block, row, at) for at in range(size)],
             }
-        )  # fmt: skip
+        )
     return found
 
 

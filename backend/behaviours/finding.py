@@ -35,31 +35,52 @@ def find(
     harvest lacks, and where too few tokens are predicted well."""
     names = plan.check().dictionaries or tuple(engine.dictionaries)
     chosen = [pick("dictionary", name, engine.dictionaries) for name in names]
-    found = picked(engine, file, plan.tokens, plan.loss, plan.seed,
-                   lambda done, total: tick(done, total, "looking for predictions"))  # fmt: skip
-    made = vectors(engine, file, chosen, found.picks, plan.kept,
-                   lambda done, total: tick(done, total, "effects of features"))  # fmt: skip
+    found = picked(
+        engine,
+        file,
+        plan.tokens,
+        plan.loss,
+        plan.seed,
+        lambda done, total: tick(done, total, "looking for predictions"),
+    )
+    made = vectors(
+        engine,
+        file,
+        chosen,
+        found.picks,
+        plan.kept,
+        lambda done, total: tick(done, total, "effects of features"),
+    )
     tick(0, 1, "clustering")
     some = np.flatnonzero(np.diff(made.effects.indptr) > 0)
     rows = unit(csr_matrix(made.effects[some]))
     labels = clusters(rows, plan.groups(len(some)), plan.method, plan.seed)
     groups: list[list[int]] = [some[labels == i].tolist() for i in range(labels.max() + 1)]
-    told = [_describe(i, members, rows[labels == i], made, found.picks, plan)
-            for i, members in enumerate(groups)]  # fmt: skip
+    told = [
+        _describe(i, members, rows[labels == i], made, found.picks, plan)
+        for i, members in enumerate(groups)
+    ]
     _take_away(engine, file, told, groups, found.picks, plan, tick)
     alike = tightness(cosines(rows), labels)
     return {
-        "dictionaries": list(names), "looked": found.looked, "good": found.good,
-        "picked": len(found.picks), "silent": len(found.picks) - len(some),
+        "dictionaries": list(names),
+        "looked": found.looked,
+        "good": found.good,
+        "picked": len(found.picks),
+        "silent": len(found.picks) - len(some),
         "cosines": {name: x if np.isfinite(x) else None for name, x in alike.items()},
         "clusters": told,
-    }  # fmt: skip
+    }
 
 
 def _describe(
-    number: int, members: Sequence[int], rows: Any, made: Vectors, picks: Sequence[Pick],
+    number: int,
+    members: Sequence[int],
+    rows: Any,
+    made: Vectors,
+    picks: Sequence[Pick],
     plan: ClusterPlan,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Members, what they predict, and their features: those of the explain split alone."""
     centre = np.asarray(rows.mean(axis=0)).ravel()
     length = float(np.linalg.norm(centre))
@@ -68,16 +89,23 @@ def _describe(
     shown = [members[i] for i in order[:MEMBERS].tolist()]
     explain = [j for j, i in enumerate(members) if picks[i].split == "explain"]
     return {
-        "number": number, "n": len(members), "explain": len(explain),
+        "number": number,
+        "n": len(members),
+        "explain": len(explain),
         "targets": Counter(picks[i].target for i in members).most_common(8),
         "features": _features(made, [members[j] for j in explain], rows[explain], plan.shown),
         "members": [
-            {"sequence": picks[i].sequence, "position": picks[i].position,
-             "target": picks[i].target, "loss": picks[i].loss, "split": picks[i].split,
-             "heat": [round(x, 4) for x in made.heat[i]]}
+            {
+                "sequence": picks[i].sequence,
+                "position": picks[i].position,
+                "target": picks[i].target,
+                "loss": picks[i].loss,
+                "split": picks[i].split,
+                "heat": [round(x, 4) for x in made.heat[i]],
+            }
             for i in shown
         ],
-    }  # fmt: skip
+    }
 
 
 def _features(made: Vectors, members: Sequence[int], rows: Any, shown: int) -> list[dict[str, Any]]:
@@ -93,17 +121,26 @@ def _features(made: Vectors, members: Sequence[int], rows: Any, shown: int) -> l
     found = []
     for column in top[weight[top] != 0].tolist():
         at = int(np.searchsorted(firsts, column, side="right")) - 1
-        found.append({
-            "feature": f"{names[at]}/{column - firsts[at]}", "weight": float(weight[column]),
-            "effect": float(mean[column]), "share": float(times[column]),
-        })  # fmt: skip
+        found.append(
+            {
+                "feature": f"{names[at]}/{column - firsts[at]}",
+                "weight": float(weight[column]),
+                "effect": float(mean[column]),
+                "share": float(times[column]),
+            }
+        )
     return found
 
 
 def _take_away(
-    engine: LocalEngine, file: HarvestFile, told: list[dict[str, Any]],
-    groups: Sequence[Sequence[int]], picks: Sequence[Pick], plan: ClusterPlan, tick: Tick,
-) -> None:  # fmt: skip
+    engine: LocalEngine,
+    file: HarvestFile,
+    told: list[dict[str, Any]],
+    groups: Sequence[Sequence[int]],
+    picks: Sequence[Pick],
+    plan: ClusterPlan,
+    tick: Tick,
+) -> None:
     """On each cluster's held-out members: its own features away, and those of another cluster."""
     rng = np.random.default_rng([plan.seed, 1])
     for i, one in enumerate(told):

@@ -49,9 +49,10 @@ def tightness(alike: Float[np.ndarray, "n n"], found: Int[np.ndarray, "n"]) -> d
     inside = (found[:, None] == found) & pairs
     chance = (shuffled[:, None] == shuffled) & pairs
     return {
-        "inside": _mean(alike[inside]), "outside": _mean(alike[~inside & pairs]),
+        "inside": _mean(alike[inside]),
+        "outside": _mean(alike[~inside & pairs]),
         "chance": _mean(alike[chance]),
-    }  # fmt: skip
+    }
 
 
 def _mean(values: np.ndarray) -> float:

@@ -47,9 +47,9 @@ class Prompts:
 
 def prompts(engine: LocalEngine, file: HarvestFile, picks: Sequence[Pick]) -> Prompts:
     """Padded on the right, which causal attention never sees."""
-    ids, real = pad_right([
-        file.sequences.tokens(one.sequence)[: one.position + 1].tolist() for one in picks
-    ])  # fmt: skip
+    ids, real = pad_right(
+        [file.sequences.tokens(one.sequence)[: one.position + 1].tolist() for one in picks]
+    )
     use = counted(ids, real, uncounted_ids(engine.lm.bos, engine.lm.special_ids, {}))
     last = torch.tensor([one.position for one in picks])
     return Prompts(ids, use, Target([[one.target] for one in picks], None, last))

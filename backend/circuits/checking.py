@@ -73,9 +73,10 @@ def check_nodes(
         (names[row], said[names[row]], found) for row, found in zip(wanted, measured, strict=True)
     ]
     return {
-        "pairs": pairs, "n_prompts": len(examples),
+        "pairs": pairs,
+        "n_prompts": len(examples),
         "agreement": agreement([(a, b) for _, a, b in pairs]),
-    }  # fmt: skip
+    }
 
 
 def check_edges(
@@ -100,9 +101,11 @@ def check_edges(
     ]
     few = examples.rows(slice(0, rows_at_once(engine.lm, examples, PROMPTS)))
     found: dict[str, Any] = {
-        "frozen": None, "n_prompts": len(few), "note": "",
+        "frozen": None,
+        "n_prompts": len(few),
+        "note": "",
         "means": "Change of the target through this edge when the source goes to its baseline",
-    }  # fmt: skip
+    }
     for way in ("direct", "free"):
         both = Run(engine.lm, grounds, few, table, way).compare(pairs, tick)
         found[way] = told(asked, both)
@@ -150,9 +153,10 @@ def opened(
 def table_of(circuit: Circuit, names: Sequence[str]) -> tuple[Table, dict[str, int]]:
     """A record's features and error terms as a table, as far as these dictionaries have them."""
     nodes = [
-        node for node in circuit.nodes
+        node
+        for node in circuit.nodes
         if node.kind in ("feature", "error") and node.dictionary in names
-    ]  # fmt: skip
+    ]
     columns_ = (
         torch.tensor([names.index(node.dictionary) for node in nodes]),
         torch.tensor([node.position or 0 for node in nodes]),
@@ -227,9 +231,14 @@ class Run:
         return record(self.lm, sites, self.examples, copies, self.still, push)
 
     def _moved(
-        self, sites: Sequence[Site], kept: Sequence[Kept], target: int, before: Tape, after: Tape,
+        self,
+        sites: Sequence[Site],
+        kept: Sequence[Kept],
+        target: int,
+        before: Tape,
+        after: Tape,
         rows: slice,
-    ) -> tuple[float, bool]:  # fmt: skip
+    ) -> tuple[float, bool]:
         n = len(self.examples)
         first = slice(0, n)
         if target == len(self.table):
@@ -287,9 +296,13 @@ def free(
 
 
 def _frozen(
-    lm: Lm, grounds: Grounds, examples: Examples, table: Table,
-    pairs: Sequence[tuple[int, int]], asked: Sequence[tuple[str, str]],
-) -> dict[str, Any]:  # fmt: skip
+    lm: Lm,
+    grounds: Grounds,
+    examples: Examples,
+    table: Table,
+    pairs: Sequence[tuple[int, int]],
+    asked: Sequence[tuple[str, str]],
+) -> dict[str, Any]:
     """Prompt by prompt, patterns and norms being those of one prompt."""
     found: list[list[tuple[float, float, bool]]] = []
     for row in range(min(len(examples), FROZEN_PROMPTS)):
@@ -297,8 +310,10 @@ def _frozen(
         still = hold_still(lm, one.laid.prompts.tokens)
         found.append(Run(lm, grounds, one, table, "frozen", still).compare(pairs))
     flat = [each for one in found for each in one]
-    return {**told([pair for _ in found for pair in asked], flat),
-            "relative_error": relative_errors(flat)}  # fmt: skip
+    return {
+        **told([pair for _ in found for pair in asked], flat),
+        "relative_error": relative_errors(flat),
+    }
 
 
 def relative_errors(both: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:

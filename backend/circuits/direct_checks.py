@@ -179,8 +179,11 @@ class Scene:
             return {hook: self.held._live[hook].detach() for hook in wanted}
         live: Read = {}
         reads = list(wanted)
-        reads += [self.lm.canonical(s.reading.dictionary.hook_name) for s in self.held.sites
-                  if s.reading is not None and s.reading.dictionary.W_skip is not None]  # fmt: skip
+        reads += [
+            self.lm.canonical(s.reading.dictionary.hook_name)
+            for s in self.held.sites
+            if s.reading is not None and s.reading.dictionary.W_skip is not None
+        ]
         edits: dict[str, list[Edit]] = {}
         for hook in dict.fromkeys(reads):
             edits.setdefault(hook, []).append(_listening(hook, live))
@@ -206,9 +209,12 @@ class Scene:
 
 
 def _measured(
-    scene: Scene, way: str, asked: Sequence[tuple[str, str]], numbers: Mapping[str, Number],
+    scene: Scene,
+    way: str,
+    asked: Sequence[tuple[str, str]],
+    numbers: Mapping[str, Number],
     tick: Tick | None,
-) -> list[tuple[float, bool]]:  # fmt: skip
+) -> list[tuple[float, bool]]:
     """(change of the target's value, whether its feature was switched) for each edge."""
     wanted = list(dict.fromkeys(number.hook for number in numbers.values()))
     before = {k: v.clone() for k, v in scene.run(way, {}, wanted).items()}

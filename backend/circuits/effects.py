@@ -289,9 +289,16 @@ def together(parts: Sequence[Part], n: int) -> Nodes:
     ]
     here = torch.zeros_like(key).index_add_(0, which, (torch.cat(value) != 0).long()) > 0
     nodes = Nodes(
-        parts[0].site.dictionary.name, key // (d_sae + 1), key % (d_sae + 1) - 1,
-        sums[0] / n, sums[1] / n, here, None, None, parts[0].steps,
-    )  # fmt: skip
+        parts[0].site.dictionary.name,
+        key // (d_sae + 1),
+        key % (d_sae + 1) - 1,
+        sums[0] / n,
+        sums[1] / n,
+        here,
+        None,
+        None,
+        parts[0].steps,
+    )
     return _with_gap(nodes, parts, n)
 
 

@@ -136,9 +136,12 @@ def again(engine: LocalEngine, circuit: Circuit) -> Examples:
     width = prompts.tokens.shape[1]
     slot = torch.tensor([[*row, *[-1] * (width - len(row))] for row in slots])
     return Examples(
-        Laid(prompts, target, partners), slot.to(engine.lm.placement.device), circuit.slots,
-        circuit.prompts, summed=circuit.facts.get("places") == "sum",
-    )  # fmt: skip
+        Laid(prompts, target, partners),
+        slot.to(engine.lm.placement.device),
+        circuit.slots,
+        circuit.prompts,
+        summed=circuit.facts.get("places") == "sum",
+    )
 
 
 def _sets(
@@ -177,10 +180,13 @@ def _shown(engine: LocalEngine, laid: Laid, row: int, case: Case) -> Prompt:
     ids = laid.prompts.tokens[row, laid.prompts.real[row]].tolist()
     against = laid.target.against
     return Prompt(
-        case.prompt or piece(engine, ids), tuple(piece(engine, [token]) for token in ids),
-        tuple(ids), piece(engine, laid.target.answers[row]),
-        "" if against is None else piece(engine, against[row]), case.pair,
-    )  # fmt: skip
+        case.prompt or piece(engine, ids),
+        tuple(piece(engine, [token]) for token in ids),
+        tuple(ids),
+        piece(engine, laid.target.answers[row]),
+        "" if against is None else piece(engine, against[row]),
+        case.pair,
+    )
 
 
 def piece(engine: LocalEngine, ids: Sequence[int]) -> str:

@@ -48,9 +48,15 @@ def _figure(point: Any) -> dict[str, Any] | None:
     if not isinstance(own, Mapping) or not isinstance(null, Mapping):
         return None
     return {
-        **own, "nodes": point.get("nodes"), "errors": point.get("errors"),
+        **own,
+        "nodes": point.get("nodes"),
+        "errors": point.get("errors"),
         "null": {
-            "median": null.get("value"), "low": null.get("low"), "high": null.get("high"),
-            "percentile_95": point["null_95"], "draws": null.get("n"), "nearer": point["nearer"],
+            "median": null.get("value"),
+            "low": null.get("low"),
+            "high": null.get("high"),
+            "percentile_95": point["null_95"],
+            "draws": null.get("n"),
+            "nearer": point["nearer"],
         },
-    }  # fmt: skip
+    }

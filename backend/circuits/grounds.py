@@ -144,9 +144,13 @@ class _Sums:
         slot = torch.arange(self.slots, device=keys.device)
         assert isinstance(self.error, Tensor), "no prompt was read"
         return Ground(
-            slot[None, :0], slot, place, keys % self.d_sae, summed / tokens[place],
+            slot[None, :0],
+            slot,
+            place,
+            keys % self.d_sae,
+            summed / tokens[place],
             self.error / tokens[:, None],
-        )  # fmt: skip
+        )
 
 
 def on(mean: Ground, slot: Int[Tensor, "batch pos"]) -> Ground:
@@ -173,9 +177,13 @@ def taken(
     error = error_of(donor, donor_slot).flatten(0, 1)[source.clamp_min(0)]
     at = torch.arange(len(source), device=many.device).view(slot.shape)
     return Ground(
-        torch.where(slot >= 0, at, -1), slot.flatten(), place,
-        active.feature[entry], active.value[entry], error * (source >= 0)[:, None],
-    )  # fmt: skip
+        torch.where(slot >= 0, at, -1),
+        slot.flatten(),
+        place,
+        active.feature[entry],
+        active.value[entry],
+        error * (source >= 0)[:, None],
+    )
 
 
 def drawn(source: Examples, some: Examples, seed: int) -> Int[Tensor, "batch pos"]:

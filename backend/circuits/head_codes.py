@@ -140,10 +140,18 @@ def head_codes_circuit(
     order = np.argsort(-found.score, axis=None, kind="stable")
     places = [tuple(int(i) for i in np.unravel_index(at, shape)) for at in order]
     nodes = [
-        Node(head_id(layer, head, None), "head", layer, None, "", head,
-             float(found.score[layer, head]), float(found.share[layer, head]))
+        Node(
+            head_id(layer, head, None),
+            "head",
+            layer,
+            None,
+            "",
+            head,
+            float(found.score[layer, head]),
+            float(found.share[layer, head]),
+        )
         for layer, head in places
-    ]  # fmt: skip
+    ]
     return Circuit(
         method=METHOD,
         model=lm.name,

@@ -120,9 +120,14 @@ class Judge:
 
     @torch.no_grad()
     def _values(
-        self, table: Table, sets: Tensor, some: Examples, sites: Sequence[Site],
-        errors: Errors, without: bool,
-    ) -> Float[Tensor, "sets prompts"]:  # fmt: skip
+        self,
+        table: Table,
+        sets: Tensor,
+        some: Examples,
+        sites: Sequence[Site],
+        errors: Errors,
+        without: bool,
+    ) -> Float[Tensor, "sets prompts"]:
         edits: dict[str, Edit] = {}
         for k, site in enumerate(sites):
             members = Members.of(table, sets, k, len(some.names)).to(site.slot.device)

@@ -106,8 +106,11 @@ def zero(reading: Reading, slot: Int[Tensor, "batch pos"]) -> Ground:
     return Ground(
         torch.where(slot >= 0, 0, -1),
         torch.full((1,), -1, device=slot.device),
-        none, none, value.new_zeros(0), reading.h.new_zeros(1, reading.h.shape[-1]),
-    )  # fmt: skip
+        none,
+        none,
+        value.new_zeros(0),
+        reading.h.new_zeros(1, reading.h.shape[-1]),
+    )
 
 
 def floor(d: Dictionary, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:

@@ -70,13 +70,20 @@ def proven(
     here = proof.at(size, "count")
     nodes, check = measured(engine, grounds, examples, circuit, kept)
     return replace(
-        circuit, nodes=nodes, effect_check=check, baseline="zero", clean=proof.clean,
-        empty=proof.empty, curves=proof.points,
-        faithfulness=proof.figures.get(size), completeness=here and here.completeness,
-        held=held.points, held_faithfulness=held.figures.get(size),
+        circuit,
+        nodes=nodes,
+        effect_check=check,
+        baseline="zero",
+        clean=proof.clean,
+        empty=proof.empty,
+        curves=proof.points,
+        faithfulness=proof.figures.get(size),
+        completeness=here and here.completeness,
+        held=held.points,
+        held_faithfulness=held.figures.get(size),
         facts={**circuit.facts, **facts_of(examples, answers, against)},
         notes=(*circuit.notes, *free(engine, circuit, table), *capped(engine.lm, CAPPED)),
-    )  # fmt: skip
+    )
 
 
 def measured(
@@ -134,11 +141,14 @@ def facts_of(examples: Examples, answers: Sequence[int], against: Sequence[int])
     """What `examples.again` reads, and the token ids of the target (none: the likeliest)."""
     target = examples.laid.target
     return {
-        "slot_of": examples.slot.tolist(), "places": "slots", "seed": 0, "against": None,
+        "slot_of": examples.slot.tolist(),
+        "places": "slots",
+        "seed": 0,
+        "against": None,
         "answers": [list(ids) for ids in target.answers],
         "weights": [list(each) for each in target.weights or ()],
         "aim": {"answers": list(answers), "against": list(against)},
-    }  # fmt: skip
+    }
 
 
 def with_others(kept: Table, sites: Sequence[Site]) -> Table:
@@ -166,9 +176,10 @@ def with_others(kept: Table, sites: Sequence[Site]) -> Table:
 def free(engine: LocalEngine, circuit: Circuit, table: Table) -> list[str]:
     """What runs freely in the proof."""
     outside = dict.fromkeys(
-        node.dictionary for node in circuit.nodes
+        node.dictionary
+        for node in circuit.nodes
         if node.kind == "error" and node.dictionary not in table.names
-    )  # fmt: skip
+    )
     layers = sorted(layer_of(name) for name in outside)
     parts = [f"the MLPs of {describe_layers(layers)}"] if layers else []
     attended = any(".attn" in engine.dictionaries[name].hook_out for name in table.names)

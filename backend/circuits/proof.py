@@ -86,7 +86,7 @@ def prove(
                     way,
                     share(kept[i + 1], kept[0], judge.clean, seed),
                     share(left[i], kept[0], judge.clean, seed),
-                )  # fmt: skip
+                )
             )
     base = empty["count"]
     figures: dict[int, Faithfulness] = {}
@@ -98,9 +98,12 @@ def prove(
             )
             figures[point.nodes] = faithfulness_of(point, point.share, null)
     return Proof(
-        tuple(points), of(judge.clean[:, None], seed), of(base[:, None], seed),
-        clear(judge.clean, base), figures,
-    )  # fmt: skip
+        tuple(points),
+        of(judge.clean[:, None], seed),
+        of(base[:, None], seed),
+        clear(judge.clean, base),
+        figures,
+    )
 
 
 def judged(
@@ -114,9 +117,11 @@ def judged(
     if not clear(judge.clean, kept[0]):
         return Point(size, errors)
     return Point(
-        size, errors, share(kept[1], kept[0], judge.clean, seed),
+        size,
+        errors,
+        share(kept[1], kept[0], judge.clean, seed),
         share(left[0], kept[0], judge.clean, seed),
-    )  # fmt: skip
+    )
 
 
 def clear(clean: Float[np.ndarray, "n"], empty: Float[np.ndarray, "n"]) -> bool:
@@ -158,9 +163,16 @@ def _run(
 
 
 def run_null(
-    judge: Judge, table: Table, chosen: Int[Tensor, "m"], own: Estimate, empty: np.ndarray,
-    errors: Errors, draws: int, seed: int = 0, said: Said | None = None,
-) -> NullFaithfulness:  # fmt: skip
+    judge: Judge,
+    table: Table,
+    chosen: Int[Tensor, "m"],
+    own: Estimate,
+    empty: np.ndarray,
+    errors: Errors,
+    draws: int,
+    seed: int = 0,
+    said: Said | None = None,
+) -> NullFaithfulness:
     """Run random sets of as many nodes in every dictionary and slot as the rows `chosen` have.
 
     `own` is the share that the chosen nodes have and `empty` F(∅), one value a prompt.

@@ -104,9 +104,14 @@ def sparse_features(
     first, second = examples.halves() if halves else (examples, examples)
     grounds = Grounds(engine.lm, dictionaries, settings.baseline, first, settings.seed)
     found = checked_effects(
-        engine.lm, grounds, first, settings.method, settings.paths, settings.most_paths,
+        engine.lm,
+        grounds,
+        first,
+        settings.method,
+        settings.paths,
+        settings.most_paths,
         _told(said, "effects of nodes"),
-    )  # fmt: skip
+    )
     table = found.table
     kept = table.rows(torch.arange(min(settings.nodes, len(table))))
     few = first.rows(slice(0, edge_prompts(len(kept))))
@@ -114,9 +119,15 @@ def sparse_features(
     judge = Judge(engine.lm, grounds, second)
     size = len(kept)
     proof = prove(
-        judge, table, [*grid(len(table)), size], nulls=[size], errors=settings.errors,
-        draws=settings.draws, seed=settings.seed, said=said,
-    )  # fmt: skip
+        judge,
+        table,
+        [*grid(len(table)), size],
+        nulls=[size],
+        errors=settings.errors,
+        draws=settings.draws,
+        seed=settings.seed,
+        said=said,
+    )
     return _record(engine, examples, dictionaries, settings, found, kept, between, proof)
 
 
@@ -172,22 +183,35 @@ def _record(
     measured = [*found.measured.tolist(), *[None] * len(kept)]
     nodes = [_node(kept, i, layers, examples, measured[i]) for i in range(len(kept))]
     goal = Node(
-        logit_id("target", None), "logit", engine.lm.n_layers, label=target,
+        logit_id("target", None),
+        "logit",
+        engine.lm.n_layers,
+        label=target,
         value=proof.clean.value,
-    )  # fmt: skip
+    )
     edges = _edges(between, [*nodes, goal], settings.edges, settings.seed)
     here = proof.at(len(kept), settings.errors)
     return Circuit(
-        method=NAME, model=engine.lm.name, prompts=examples.shown, target=target,
-        nodes=(*nodes, goal), edges=edges, baseline=settings.baseline,
-        dictionaries=tuple(one.name for one in dictionaries), slots=examples.names,
-        effect_means=MEANS, clean=proof.clean, empty=proof.empty,
-        faithfulness=proof.figures.get(len(kept)), completeness=here and here.completeness,
-        error_share={one.name: one.error_share for one in found.found}, curves=proof.points,
+        method=NAME,
+        model=engine.lm.name,
+        prompts=examples.shown,
+        target=target,
+        nodes=(*nodes, goal),
+        edges=edges,
+        baseline=settings.baseline,
+        dictionaries=tuple(one.name for one in dictionaries),
+        slots=examples.names,
+        effect_means=MEANS,
+        clean=proof.clean,
+        empty=proof.empty,
+        faithfulness=proof.figures.get(len(kept)),
+        completeness=here and here.completeness,
+        error_share={one.name: one.error_share for one in found.found},
+        curves=proof.points,
         effect_check=found.check,
         facts=_facts(examples, settings, found, between.n),
         notes=_notes(engine, examples, dictionaries, settings, found, kept, edges, proof),
-    )  # fmt: skip
+    )
 
 
 def _node(
@@ -198,10 +222,15 @@ def _node(
     is_error = feature < 0
     return Node(
         error_id(name, position) if is_error else feature_id(name, feature, position),
-        "error" if is_error else "feature", layers[name], position, name,
-        None if is_error else feature, float(table.effect[i]), float(table.value[i]),
+        "error" if is_error else "feature",
+        layers[name],
+        position,
+        name,
+        None if is_error else feature,
+        float(table.effect[i]),
+        float(table.value[i]),
         exact=measured,
-    )  # fmt: skip
+    )
 
 
 def edge_prompts(nodes: int) -> int:
@@ -238,14 +267,20 @@ def target_text(examples: Examples) -> str:
 
 
 def _facts(
-    examples: Examples, settings: Settings, found: CheckedEffects, edges_on: int,
-) -> dict[str, Any]:  # fmt: skip
+    examples: Examples,
+    settings: Settings,
+    found: CheckedEffects,
+    edges_on: int,
+) -> dict[str, Any]:
     target = examples.laid.target
     lengths = [len(one.ids) for one in examples.shown]
     slots = examples.slot.tolist()
     return {
-        "attribution": settings.method, "paths": found.check.paths, "seed": settings.seed,
-        "candidates": len(found.table), "errors": settings.errors,
+        "attribution": settings.method,
+        "paths": found.check.paths,
+        "seed": settings.seed,
+        "candidates": len(found.table),
+        "errors": settings.errors,
         "gap": {one.name: one.gap for one in found.found},
         "moved": {one.name: one.moved for one in found.found},
         "chosen_on": len(examples) // 2 if len(examples) >= SPLIT else len(examples),
@@ -254,13 +289,19 @@ def _facts(
         "slot_of": [row[:n] for row, n in zip(slots, lengths, strict=True)],
         "answers": [list(ids) for ids in target.answers],
         "against": None if target.against is None else [list(ids) for ids in target.against],
-    }  # fmt: skip
+    }
 
 
 def _notes(
-    engine: LocalEngine, examples: Examples, dictionaries: Sequence[Dictionary],
-    settings: Settings, found: CheckedEffects, kept: Table, edges: Sequence[Edge], proof: Proof,
-) -> tuple[str, ...]:  # fmt: skip
+    engine: LocalEngine,
+    examples: Examples,
+    dictionaries: Sequence[Dictionary],
+    settings: Settings,
+    found: CheckedEffects,
+    kept: Table,
+    edges: Sequence[Edge],
+    proof: Proof,
+) -> tuple[str, ...]:
     notes = capped(engine.lm, CAPPED)
     if len(examples) < SPLIT:
         notes.append(

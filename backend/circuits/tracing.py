@@ -142,10 +142,19 @@ def _begin(lm: Lm, known: Sequence[Dictionary], text: Text, start: Start) -> _Be
     id = head_id(start.layer, start.head, start.query)
     looks = f"head {start.layer}.{start.head} at {start.query} looks at {start.key}"
     nodes = [
-        Node(f"{id}:{side}", "head", start.layer, at, "", start.head, score.value, score.value,
-             f"{looks}: {side}")
+        Node(
+            f"{id}:{side}",
+            "head",
+            start.layer,
+            at,
+            "",
+            start.head,
+            score.value,
+            score.value,
+            f"{looks}: {side}",
+        )
         for side, at in (("query", start.query), ("key", start.key))
-    ]  # fmt: skip
+    ]
     block = f"blocks.{start.layer}.attn"
     reads = [f"{block}.hook_q", f"{block}.hook_k"]
     return _Begun(nodes, [score.query, score.key], reads, score)
@@ -212,14 +221,17 @@ def _circuit(
     direct = found.effects[len(nodes) :, : len(nodes)]
     facts = {
         "start": [node.effect for node in begins],
-        "bias": [node.effect - float(row.sum()) for node, row in zip(begins, direct, strict=True)
-                 if node.effect is not None],
+        "bias": [
+            node.effect - float(row.sum())
+            for node, row in zip(begins, direct, strict=True)
+            if node.effect is not None
+        ],
         "from_errors": [float(row[_errors(tracer.held, places)].sum()) for row in direct],
         "active_features": tracer.columns.n_features,
         "traced_features": len(tracer.features),
         "untraced": found.left_out,
         "edge_share": edge_share,
-    }  # fmt: skip
+    }
     if begun.score is not None:
         facts["pairs"] = _pairs(tracer.held, begun, found, nodes)
     return Circuit(

@@ -214,8 +214,15 @@ def place(lm: Lm, hook: str) -> int:
     raise InputError(f"{hook} has no place in the order of the residual stream.")
 
 
-ORDER = ("hook_in", "ln1.", ("attn", "ln1_post."), "ln2.hook_in", "ln2.", ("mlp", "ln2_post."),
-         "hook_out")  # fmt: skip
+ORDER = (
+    "hook_in",
+    "ln1.",
+    ("attn", "ln1_post."),
+    "ln2.hook_in",
+    "ln2.",
+    ("mlp", "ln2_post."),
+    "hook_out",
+)
 """Of a block's hook points, by how their canonical names begin."""
 HEADS_READ = 1
 """Their place in it."""

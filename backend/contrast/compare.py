@@ -209,6 +209,12 @@ def separations(
 def _row(kind: str, name: str, hook: str, apart: Separation) -> dict[str, object]:
     (best, best_shuffled), (top, top_shuffled) = apart.best(), apart.top()
     return {
-        "kind": kind, "name": name, "hook": hook, "units": len(apart.distance), "best": best,
-        "best_shuffled": best_shuffled, "top": top, "top_shuffled": top_shuffled,
-    }  # fmt: skip
+        "kind": kind,
+        "name": name,
+        "hook": hook,
+        "units": len(apart.distance),
+        "best": best,
+        "best_shuffled": best_shuffled,
+        "top": top,
+        "top_shuffled": top_shuffled,
+    }

@@ -81,9 +81,12 @@ def rank_test(
 
 
 def sequential(
-    scores: Float32[np.ndarray, "n m"], on_a: Bool[np.ndarray, "n"], seed: int, family: int,
+    scores: Float32[np.ndarray, "n m"],
+    on_a: Bool[np.ndarray, "n"],
+    seed: int,
+    family: int,
     work: float,
-) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:  # fmt: skip
+) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
     """How many relabellings match each column, and how many were drawn.
 
     No more are drawn than let a single one of `family` features pass q = 0.05.

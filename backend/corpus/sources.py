@@ -106,7 +106,7 @@ def _opened(
             template_column=template_column,
             render=render,
             decode=decode,
-        )  # fmt: skip
+        )
         for spec in specs
     ]
 

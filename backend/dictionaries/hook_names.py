@@ -19,9 +19,17 @@ class ModulePoints(NamedTuple):
 
 
 WRAPPERS = (
-    "_orig_mod", "module", "base_model", "model", "language_model", "text_model", "transformer",
-    "gpt_neox", "decoder", "backbone",
-)  # fmt: skip
+    "_orig_mod",
+    "module",
+    "base_model",
+    "model",
+    "language_model",
+    "text_model",
+    "transformer",
+    "gpt_neox",
+    "decoder",
+    "backbone",
+)
 """Modules that only hold the layers of a language model: `model.language_model.layers.3`."""
 
 WRAPPED = rf"(?:(?:{'|'.join(WRAPPERS)})\.)*"

@@ -76,9 +76,7 @@ def neurons(x: Float[Tensor, "n d"], counts: Int[Tensor, "m"], seed: int) -> dic
     return tensors(x, both, spread(counts, (-variance).argsort(stable=True)))
 
 
-DRAWS: dict[str, Draw] = {
-    "random": random_encoder, "pca": principal_components, "neurons": neurons
-}  # fmt: skip
+DRAWS: dict[str, Draw] = {"random": random_encoder, "pca": principal_components, "neurons": neurons}
 
 
 def two_sided(directions: Float[Tensor, "n d"]) -> Float[Tensor, "2n d"]:
@@ -170,8 +168,9 @@ def load(
     check_finite(stored, str(path))
     kept = moved(
         {name: take(stored, path, name) for name in ("directions", "mean", "threshold")},
-        device, dtype,
-    )  # fmt: skip
+        device,
+        dtype,
+    )
     directions = kept["directions"]
     return Dictionary(
         name=null_name(facts.of, facts.kind),
@@ -181,8 +180,12 @@ def load(
         source=null_source(facts.of, facts.kind),
         weights_hash=weights_hash(stored),
         coder=Affine(
-            W_enc=directions.T.contiguous(), b_enc=-kept["threshold"], W_dec=directions,
-            b_dec=kept["mean"], rule=Threshold(), b_in=kept["mean"],
+            W_enc=directions.T.contiguous(),
+            b_enc=-kept["threshold"],
+            W_dec=directions,
+            b_dec=kept["mean"],
+            rule=Threshold(),
+            b_in=kept["mean"],
         ),
         metadata=facts.metadata,
-    )  # fmt: skip
+    )

@@ -33,11 +33,24 @@ RENAMED = {
 """Keys of versions before 6 -> today's."""
 
 METADATA = (
-    "model_name", "hook_name", "hook_name_out", "hf_hook_name", "hf_hook_name_out",
-    "hook_head_index", "hook_head_index_out", "model_class_name", "model_from_pretrained_kwargs",
-    "prepend_bos", "exclude_special_tokens", "neuronpedia_id", "context_size", "seqpos_slice",
-    "dataset_path", "sae_lens_version", "sae_lens_training_version",
-)  # fmt: skip
+    "model_name",
+    "hook_name",
+    "hook_name_out",
+    "hf_hook_name",
+    "hf_hook_name_out",
+    "hook_head_index",
+    "hook_head_index_out",
+    "model_class_name",
+    "model_from_pretrained_kwargs",
+    "prepend_bos",
+    "exclude_special_tokens",
+    "neuronpedia_id",
+    "context_size",
+    "seqpos_slice",
+    "dataset_path",
+    "sae_lens_version",
+    "sae_lens_training_version",
+)
 """Keys that lay flat before version 6 and belong to the metadata since."""
 
 BATCH_TOPK = ("batchtopk", "matryoshka_batchtopk")
@@ -88,9 +101,13 @@ class SaeLensConfig(ForeignConfig):
     d_out: Count | None = None
     apply_b_dec_to_input: Flag | None = None
     normalize_activations: Literal[
-        "none", "expected_average_only_in", "constant_norm_rescale", "constant_scalar_rescale",
-        "layer_norm", "covariance_whitening",
-    ] = "none"  # fmt: skip
+        "none",
+        "expected_average_only_in",
+        "constant_norm_rescale",
+        "constant_scalar_rescale",
+        "layer_norm",
+        "covariance_whitening",
+    ] = "none"
     reshape_activations: Literal["none", "hook_z"] | None = None
     activation_fn: Literal["relu", "topk", "jumprelu"] | None = None
     activation_fn_kwargs: Table = Field(default_factory=dict)

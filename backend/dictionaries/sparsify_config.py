@@ -7,9 +7,15 @@ from pydantic import model_validator
 from backend.dictionaries.foreign_config import Count, Flag, ForeignConfig, WholeNumber, refusal
 
 REFUSED = (
-    "embed_skip", "gram_lookup", "n_targets", "n_sources", "normalize_io", "divide_cross_layer",
-    "train_post_encoder", "post_encoder_scale",
-)  # fmt: skip
+    "embed_skip",
+    "gram_lookup",
+    "n_targets",
+    "n_sources",
+    "normalize_io",
+    "divide_cross_layer",
+    "train_post_encoder",
+    "post_encoder_scale",
+)
 """Settings under which the coder reads or writes more than its hook point, or in another scale."""
 
 

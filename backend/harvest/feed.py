@@ -100,10 +100,16 @@ class Feed:
         sequence = np.repeat(sequences, length)
         bounds, grid = segment_bounds(document, sequence), segment_bounds(window, sequence)
         columns = {
-            "window": window, "split": self.windows.split[window], "document": document,
-            "position": position, "token_id": self.plan.every_token[token],
-            "first": bounds[0], "end": bounds[1], "grid_first": grid[0], "grid_end": grid[1],
-        }  # fmt: skip
+            "window": window,
+            "split": self.windows.split[window],
+            "document": document,
+            "position": position,
+            "token_id": self.plan.every_token[token],
+            "first": bounds[0],
+            "end": bounds[1],
+            "grid_first": grid[0],
+            "grid_end": grid[1],
+        }
         shared = {
             name: torch.from_numpy(np.asarray(values).astype(np.int32)).to(self.device)
             for name, values in columns.items()

@@ -16,9 +16,12 @@ def merged(job: Job, runs: list[ShardRun], number: int, count: int) -> tuple[Acc
         return accumulator, Records([open_words(spool.path, spool.length)])
     name = job.dictionaries[number].name
     whole = Accumulator(
-        job.shapes[number], job.plan, job.feed.windows, job.work / f"merged-{number}.spool",
+        job.shapes[number],
+        job.plan,
+        job.feed.windows,
+        job.work / f"merged-{number}.spool",
         job.feed.device,
-    )  # fmt: skip
+    )
     whole.spool.close()  # its records stay in the shards' spools
     words: list[np.ndarray] = []
     for index in range(count):

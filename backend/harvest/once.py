@@ -17,9 +17,12 @@ from backend.lens import logit_directions
 from backend.lm import Lm
 
 LENS = (
-    "promoted_tokens", "promoted_values", "suppressed_tokens", "suppressed_values",
+    "promoted_tokens",
+    "promoted_values",
+    "suppressed_tokens",
+    "suppressed_values",
     "logit_kurtosis",
-)  # fmt: skip
+)
 LISTED = 10
 """Logit tokens and neighbours stored for a feature."""
 TILE = 512

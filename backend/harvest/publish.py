@@ -191,21 +191,41 @@ def dictionary_row(frame: Frame, one: Gathered, joint: Joint) -> dict[str, Any]:
     per_feature = n_active.reshape(d.d_sae, -1).sum(axis=1)
     coactive, sampled = sampled_tokens(frame, one, joint)
     taken = (
-        "explained_variance", "l0", "ce_clean", "ce_spliced", "ce_zero", "ce_mean", "delta_ce",
-        "recovery_zero", "recovery_mean", "published_l0", "published_explained_variance",
-    )  # fmt: skip
+        "explained_variance",
+        "l0",
+        "ce_clean",
+        "ce_spliced",
+        "ce_zero",
+        "ce_mean",
+        "delta_ce",
+        "recovery_zero",
+        "recovery_mean",
+        "published_l0",
+        "published_explained_variance",
+    )
     return {
-        "dictionary": d.name, "hook_name": d.hook_name, "hook_out": d.hook_out,
-        "architecture": d.architecture, "signed": d.signed, "d_in": d.d_in, "d_out": d.d_out,
-        "d_sae": d.d_sae, "source": d.source, "weights_hash": d.weights_hash,
+        "dictionary": d.name,
+        "hook_name": d.hook_name,
+        "hook_out": d.hook_out,
+        "architecture": d.architecture,
+        "signed": d.signed,
+        "d_in": d.d_in,
+        "d_out": d.d_out,
+        "d_sae": d.d_sae,
+        "source": d.source,
+        "weights_hash": d.weights_hash,
         "model_kwargs": dump_json(asdict(d.processing), sort_keys=True, ascii_only=True),
         **{name: check[name] for name in taken},
-        "check_tokens": check["n_tokens"], "check_documents": check["n_documents"],
-        "check_words": one.probe.words, "n_dead": int((per_feature == 0).sum()),
+        "check_tokens": check["n_tokens"],
+        "check_documents": check["n_documents"],
+        "check_words": one.probe.words,
+        "n_dead": int((per_feature == 0).sum()),
         "mean_active": float(per_feature.sum() / frame.sequences.n_tokens),
-        "coactive_tokens": coactive, "coactive_rate": joint.rate,
-        "token_sample_tokens": sampled, "token_sample_rate": acc.shape.sample_rate,
-    }  # fmt: skip
+        "coactive_tokens": coactive,
+        "coactive_rate": joint.rate,
+        "token_sample_tokens": sampled,
+        "token_sample_rate": acc.shape.sample_rate,
+    }
 
 
 def silent_table(frame: Frame, one: Gathered) -> pa.Table:
@@ -290,16 +310,27 @@ def harvest_row(frame: Frame) -> dict[str, Any]:
     """The one row of `harvest`."""
     lm, plan, sequences = frame.lm, frame.plan, frame.sequences
     return {
-        "id": frame.id, "schema": SCHEMA, "model": lm.name, "model_source": lm.source,
-        "model_hash": lm.model_hash, "corpus": sequences.corpus, "tokens": sequences.n_tokens,
-        "documents": sequences.n_documents, "sequences": sequences.n_sequences,
-        "context_size": sequences.context_size, "window_size": plan.window,
-        "windows": frame.n_windows, "packed": sequences.packed, "seed": plan.seed,
+        "id": frame.id,
+        "schema": SCHEMA,
+        "model": lm.name,
+        "model_source": lm.source,
+        "model_hash": lm.model_hash,
+        "corpus": sequences.corpus,
+        "tokens": sequences.n_tokens,
+        "documents": sequences.n_documents,
+        "sequences": sequences.n_sequences,
+        "context_size": sequences.context_size,
+        "window_size": plan.window,
+        "windows": frame.n_windows,
+        "packed": sequences.packed,
+        "seed": plan.seed,
         "forward_batch": plan.forward_batch,
         "dtype": str(lm.placement.dtype).removeprefix("torch."),
-        "device": str(lm.placement.device), "encoding": frame.precision,
+        "device": str(lm.placement.device),
+        "encoding": frame.precision,
         "versions": dump_json({name: version(name) for name in VERSIONED}, ascii_only=True),
-        "revision": frame.revision, "warnings": [*frame.notes, *sequences.warnings],
+        "revision": frame.revision,
+        "warnings": [*frame.notes, *sequences.warnings],
         "started": frame.started,
         "finished": utc_now(),
-    }  # fmt: skip
+    }

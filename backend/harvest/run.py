@@ -147,17 +147,26 @@ class Harvest:
         context_size = min(plan.context_size, lm.n_ctx)
         render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
         corpus = open_corpora(
-            request.corpora, text_column=request.text_column, render=render,
+            request.corpora,
+            text_column=request.text_column,
+            render=render,
             decode=token_decoder(lm.tokenizer),
-        )  # fmt: skip
+        )
         clear_drafts(store.path / "work")
         draft = store.path / "work" / f"planning-{os.getpid()}"
         try:
             sequences = plan_sequences(
-                corpus, lm.tokenizer, draft, context_size=context_size, tokens=plan.tokens,
-                bos=bos_for(lm, found), special_ids=lm.special_ids, pack=plan.pack,
-                seed=plan.seed, d_vocab=lm.d_vocab,
-            )  # fmt: skip
+                corpus,
+                lm.tokenizer,
+                draft,
+                context_size=context_size,
+                tokens=plan.tokens,
+                bos=bos_for(lm, found),
+                special_ids=lm.special_ids,
+                pack=plan.pack,
+                seed=plan.seed,
+                d_vocab=lm.d_vocab,
+            )
             config = self._config(lm, found, sequences)
             self.id = harvest_id(lm.name, config)
             if request.again:
@@ -224,9 +233,17 @@ class Harvest:
         with WorkLock(work / "publishing", f"The harvest {self.id}", PUBLISHING_S):
             if not target.exists():
                 frame = Frame(
-                    self.id, lm, request.plan, sequences, windows, silent, request.precision,
-                    started(work), hub_revision(lm), describe_readings(found),
-                )  # fmt: skip
+                    self.id,
+                    lm,
+                    request.plan,
+                    sequences,
+                    windows,
+                    silent,
+                    request.precision,
+                    started(work),
+                    hub_revision(lm),
+                    describe_readings(found),
+                )
                 Store(request.store).places.remember(places)
                 yield from self._publish(frame, job, runs, shard.count, target)
         self.outcome = "published"
@@ -250,9 +267,13 @@ class Harvest:
         return [*found, *(one for _, one in extra)], models, places
 
     def _probe(
-        self, models: Models, found: list[Dictionary], feed: Feed, processing: Processing,
+        self,
+        models: Models,
+        found: list[Dictionary],
+        feed: Feed,
+        processing: Processing,
         work: Path,
-    ) -> Iterator[Progress]:  # fmt: skip
+    ) -> Iterator[Progress]:
         path = work / "probes.json"
         if path.exists():
             saved = parse_json(path.read_text())

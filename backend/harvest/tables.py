@@ -40,9 +40,11 @@ class Candidates(NamedTuple):
     def none(cls) -> "Candidates":
         """No rows."""
         return cls(
-            np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32),
+            np.empty(0, np.int32),
+            np.empty(0, np.int32),
+            np.empty(0, np.float32),
             np.empty(0, np.int64),
-        )  # fmt: skip
+        )
 
 
 Keep = Callable[[Candidates], np.ndarray]

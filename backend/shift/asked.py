@@ -52,10 +52,14 @@ class Asked:
         return {
             "train": [list(_row(one)) for one in self.train],
             "test": [list(_row(one)) for one in self.test],
-            "hook": self.hook, "dictionaries": list(self.dictionaries), "pool": self.pool,
-            "exact": self.exact, "features": [str(one) for one in self.features],
-            "draws": self.draws, "seed": self.seed,
-        }  # fmt: skip
+            "hook": self.hook,
+            "dictionaries": list(self.dictionaries),
+            "pool": self.pool,
+            "exact": self.exact,
+            "features": [str(one) for one in self.features],
+            "draws": self.draws,
+            "seed": self.seed,
+        }
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "Asked":

@@ -106,8 +106,11 @@ def without(
     use, read = counted.to(lm.placement.device)[..., None], {}
     parts: dict[str, list[Callable[[Tensor], Tensor]]] = {}
     away = [(dictionaries[name], ids) for name, ids in by.items()]
-    remembered = {point(lm, one.hook_name) for one, _ in away
-                  if point(lm, one.hook_name) != point(lm, one.hook_out)}  # fmt: skip
+    remembered = {
+        point(lm, one.hook_name)
+        for one, _ in away
+        if point(lm, one.hook_name) != point(lm, one.hook_out)
+    }
     for one, ids in away:
         named = Named(one, torch.tensor(sorted(ids), device=one.coder.W_dec.device))
         parts.setdefault(point(lm, one.hook_out), []).append(_share(lm, named, read))
@@ -130,9 +133,11 @@ def _share(lm: Lm, named: Named, read: Mapping[str, Tensor]) -> Callable[[Tensor
 
 
 def _changing(
-    parts: Sequence[Callable[[Tensor], Tensor]], use: Tensor, read: dict[str, Tensor] | None,
+    parts: Sequence[Callable[[Tensor], Tensor]],
+    use: Tensor,
+    read: dict[str, Tensor] | None,
     hook: str,
-) -> Edit:  # fmt: skip
+) -> Edit:
     def change(h: Tensor) -> Tensor:
         new = h
         for part in parts:

@@ -64,19 +64,24 @@ def judge(engine: LocalEngine, asked: Asked, tick: Tick = lambda *_: None) -> di
     after, again = _taken(bench, probe, asked.features, _ticking(tick, "without the features"))
     skyline = cross_fitted(bench, held)
     told = {
-        "before": bench.told(before), "removed": bench.told(after),
-        "retrained": bench.told(again), "skyline": bench.told(skyline),
-    }  # fmt: skip
+        "before": bench.told(before),
+        "removed": bench.told(after),
+        "retrained": bench.told(again),
+        "skyline": bench.told(skyline),
+    }
     share = max((bench.learnt > 0).mean(), (bench.learnt < 0).mean())
     most = 1 if (bench.learnt > 0).mean() >= share else -1
     return {
-        "labels": list(bench.given.labels), "features": [str(one) for one in asked.features],
-        "n": [len(bench.learnt), len(bench.judged)], "conditions": told,
+        "labels": list(bench.given.labels),
+        "features": [str(one) for one in asked.features],
+        "n": [len(bench.learnt), len(bench.judged)],
+        "conditions": told,
         "majority": bench.told(bench.judged == most),
         "changes": {"removed": change(after, before), "retrained": change(again, before)},
         "worst_changes": _in_worst(bench, before, {"removed": after, "retrained": again}),
-        "controls": _controls(bench, probe, tick), "repeats": bench.given.repeats,
-    }  # fmt: skip
+        "controls": _controls(bench, probe, tick),
+        "repeats": bench.given.repeats,
+    }
 
 
 def set_up(engine: LocalEngine, asked: Asked) -> Bench:
@@ -134,8 +139,9 @@ def _controls(bench: Bench, probe: Probe, tick: Tick) -> dict[str, Any]:
     draws, factor = matched(sums, asked, len(bench.learnt))
     found: dict[str, Any] = {"draws": len(draws), "factor": factor, "removed": [], "retrained": []}
     for number, features in enumerate(draws):
-        rights = _taken(bench, probe, features, _ticking(tick, "random features:", number,
-                                                         len(draws)))  # fmt: skip
+        rights = _taken(
+            bench, probe, features, _ticking(tick, "random features:", number, len(draws))
+        )
         for name, right in zip(("removed", "retrained"), rights, strict=True):
             told = bench.told(right)
             worst = told["worst"]["value"] if "worst" in told else None

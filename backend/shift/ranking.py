@@ -91,20 +91,30 @@ def rank(engine: LocalEngine, asked: Asked, tick: Tick = lambda *_: None) -> dic
     top = _measured(engine, asked, laid, probe, signs, top, tick)
     pairs = [(r.effect, r.measured) for r in top if r.measured is not None]
     return {
-        "labels": list(given.labels), "n": list(n), "hook": asked.hook, "pool": asked.pool,
-        "right": float(probe.right(x, signs).mean()), "of": len(rows), "beyond": beyond,
-        "repeats": given.repeats, "rows": [asdict(row) for row in top],
+        "labels": list(given.labels),
+        "n": list(n),
+        "hook": asked.hook,
+        "pool": asked.pool,
+        "right": float(probe.right(x, signs).mean()),
+        "of": len(rows),
+        "beyond": beyond,
+        "repeats": given.repeats,
+        "rows": [asdict(row) for row in top],
         "agreement": agreement(pairs),
         "cuts": [
             {"dictionary": name, "error_share": _share(one.error)} for name, one in sums.items()
         ],
-    }  # fmt: skip
+    }
 
 
 def summed(
-    engine: LocalEngine, asked: Asked, laid: Sequence[Laid], probe: Probe, signs: np.ndarray,
+    engine: LocalEngine,
+    asked: Asked,
+    laid: Sequence[Laid],
+    probe: Probe,
+    signs: np.ndarray,
     tick: Tick = lambda *_: None,
-) -> tuple[dict[str, Sums], list[str]]:  # fmt: skip
+) -> tuple[dict[str, Sums], list[str]]:
     """Every dictionary's sums, and the names of those that write behind the probe's hook point.
 
     InputError where all do.
@@ -163,18 +173,26 @@ def _rows(sums: dict[str, Sums], n: tuple[int, int]) -> list[Row]:
         effect = (one.toward[1] - one.toward[0]) / sum(n)
         ids = one.texts.sum(0).nonzero()[:, 0]
         columns = (
-            ids.tolist(), effect[ids].tolist(), (one.toward[:, ids].T / torch.tensor(n)).tolist(),
-            one.texts[:, ids].T.long().tolist(), (one.activation[ids] / sum(n)).tolist(),
-        )  # fmt: skip
+            ids.tolist(),
+            effect[ids].tolist(),
+            (one.toward[:, ids].T / torch.tensor(n)).tolist(),
+            one.texts[:, ids].T.long().tolist(),
+            (one.activation[ids] / sum(n)).tolist(),
+        )
         for index, value, on, texts, act in zip(*columns, strict=True):
             found.append(Row(f"{name}/{index}", value, tuple(on), tuple(texts), act))
     return sorted(found, key=lambda row: -abs(row.effect))
 
 
 def _measured(
-    engine: LocalEngine, asked: Asked, laid: Sequence[Laid], probe: Probe, signs: np.ndarray,
-    rows: list[Row], tick: Tick,
-) -> list[Row]:  # fmt: skip
+    engine: LocalEngine,
+    asked: Asked,
+    laid: Sequence[Laid],
+    probe: Probe,
+    signs: np.ndarray,
+    rows: list[Row],
+    tick: Tick,
+) -> list[Row]:
     """The first rows, each feature taken away in runs of its own."""
     steps, found = min(asked.exact, len(rows)), list(rows)
     if not steps:
@@ -182,8 +200,14 @@ def _measured(
     before = probe.logit(vectors(engine, laid, asked.hook, _pool(asked)))
     for i in range(steps):
         tick(i, steps, "taking features away:")
-        gone = vectors(engine, laid, asked.hook, _pool(asked), [FeatureId.parse(rows[i].feature)],
-                       lambda i=i: tick(i, steps, "taking features away:"))  # fmt: skip
+        gone = vectors(
+            engine,
+            laid,
+            asked.hook,
+            _pool(asked),
+            [FeatureId.parse(rows[i].feature)],
+            lambda i=i: tick(i, steps, "taking features away:"),
+        )
         effect = float(((probe.logit(gone) - before) * signs).mean())
         found[i] = replace(rows[i], measured=effect)
     return found

@@ -40,9 +40,11 @@ def change(after: np.ndarray, before: np.ndarray) -> dict[str, Any]:
     down = (p1 - low1) ** 2 - 2 * phi * (p1 - low1) * (high2 - p2) + (high2 - p2) ** 2
     up = (high1 - p1) ** 2 - 2 * phi * (high1 - p1) * (p2 - low2) + (p2 - low2) ** 2
     return {
-        "value": value, "low": value - math.sqrt(max(down, 0.0)),
-        "high": value + math.sqrt(max(up, 0.0)), "n": n,
-    }  # fmt: skip
+        "value": value,
+        "low": value - math.sqrt(max(down, 0.0)),
+        "high": value + math.sqrt(max(up, 0.0)),
+        "n": n,
+    }
 
 
 def _phi(e: int, f: int, g: int, h: int) -> float:

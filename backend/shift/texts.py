@@ -60,8 +60,10 @@ def parse(content: str, what: str) -> tuple[Example, ...]:
 
 def written(examples: Sequence[Example]) -> str:
     """The lines that `parse` reads."""
-    rows = [{"text": e.text, "label": e.label} | ({"group": e.group} if e.group else {})
-            for e in examples]  # fmt: skip
+    rows = [
+        {"text": e.text, "label": e.label} | ({"group": e.group} if e.group else {})
+        for e in examples
+    ]
     return "\n".join(dump_json(row) for row in rows)
 
 
@@ -77,8 +79,9 @@ def sets(train: Sequence[Example], test: Sequence[Example]) -> Sets:
     judged = tuple(one for one in dict.fromkeys(test) if one.text not in seen)
     for name, texts, least in (("training", learnt, LEAST), ("test", judged, 1)):
         _check(name, texts, labels, least)
-    return Sets((labels[0], labels[1]), learnt, judged, len(train) + len(test) - len(learnt)
-                - len(judged))  # fmt: skip
+    return Sets(
+        (labels[0], labels[1]), learnt, judged, len(train) + len(test) - len(learnt) - len(judged)
+    )
 
 
 def _check(name: str, texts: Sequence[Example], labels: Sequence[str], least: int) -> None:

@@ -49,12 +49,21 @@ LAYER = re.compile(r"(?:[0-9]+|e)-.")
 UNKNOWN = {
     name: []
     for name in (
-        "vector", "neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1",
-        "correlated_neurons_indices", "correlated_neurons_pearson", "correlated_neurons_l1",
-        "correlated_features_indices", "correlated_features_pearson", "correlated_features_l1",
-        "logits_hist_data_bar_heights", "logits_hist_data_bar_values", "decoder_weights_dist",
+        "vector",
+        "neuron_alignment_indices",
+        "neuron_alignment_values",
+        "neuron_alignment_l1",
+        "correlated_neurons_indices",
+        "correlated_neurons_pearson",
+        "correlated_neurons_l1",
+        "correlated_features_indices",
+        "correlated_features_pearson",
+        "correlated_features_l1",
+        "logits_hist_data_bar_heights",
+        "logits_hist_data_bar_values",
+        "decoder_weights_dist",
     )
-}  # fmt: skip
+}
 """Lists of the layout that a harvest has nothing for."""
 
 
@@ -238,8 +247,10 @@ class Writer:
         self.words = Words(file.vocabulary)
         self.when = f"{file.record.finished:%Y-%m-%dT%H:%M:%S}.000Z"
         self.about: dict[str, Any] = {
-            "modelId": source.model, "layer": source.id, "creatorId": CREATOR,
-        }  # fmt: skip
+            "modelId": source.model,
+            "layer": source.id,
+            "creatorId": CREATOR,
+        }
 
     def heads(self) -> dict[str, dict[str, Any]]:
         """The four small files that say what the dump is of."""
@@ -247,26 +258,48 @@ class Writer:
         common = {"creatorId": CREATOR, "createdAt": self.when}
         return {
             "release": {
-                **common, "name": source.set_name, "description": self.info.dictionary,
-                "creatorName": "", "visibility": "PUBLIC", "urls": [],
+                **common,
+                "name": source.set_name,
+                "description": self.info.dictionary,
+                "creatorName": "",
+                "visibility": "PUBLIC",
+                "urls": [],
             },
             "model": {
-                **common, "id": source.model, "instruct": False, "displayName": record.model,
-                "displayNameShort": record.model, "visibility": "PUBLIC", "layers": 0,
-                "neuronsPerLayer": 0, "owner": "", "updatedAt": self.when,
+                **common,
+                "id": source.model,
+                "instruct": False,
+                "displayName": record.model,
+                "displayNameShort": record.model,
+                "visibility": "PUBLIC",
+                "layers": 0,
+                "neuronsPerLayer": 0,
+                "owner": "",
+                "updatedAt": self.when,
             },
             "sourceset": {
-                **common, "modelId": source.model, "name": source.set_name, "creatorName": "",
-                "description": f"{self.info.architecture} at {self.info.hook_name}", "type": "",
-                "releaseName": source.set_name, "visibility": "PUBLIC", "urls": [],
+                **common,
+                "modelId": source.model,
+                "name": source.set_name,
+                "creatorName": "",
+                "description": f"{self.info.architecture} at {self.info.hook_name}",
+                "type": "",
+                "releaseName": source.set_name,
+                "visibility": "PUBLIC",
+                "urls": [],
             },
             "source": {
-                **common, "id": source.id, "modelId": source.model, "setName": source.set_name,
-                "visibility": "PUBLIC", "dataset": record.corpus,
-                "num_prompts": record.sequences, "num_tokens_in_prompt": record.context_size,
+                **common,
+                "id": source.id,
+                "modelId": source.model,
+                "setName": source.set_name,
+                "visibility": "PUBLIC",
+                "dataset": record.corpus,
+                "num_prompts": record.sequences,
+                "num_tokens_in_prompt": record.context_size,
                 "notes": f"harvest {record.id}",
             },
-        }  # fmt: skip
+        }
 
     def batch(self, first: int) -> tuple[list[dict[str, Any]], Iterator[str]]:
         """The features from `first` on, at most BATCH, and the lines of their contexts."""
@@ -284,18 +317,25 @@ class Writer:
         heights, values = bars(row)
         text = self.file.vocabulary.text
         return {
-            **self.about, **UNKNOWN, "index": str(row["feature"]), "createdAt": self.when,
-            "sourceSetName": self.source.set_name, "hookName": self.info.hook_name,
-            "maxActApprox": row["max_act"] or 0.0, "frac_nonzero": row["density"] or 0.0,
-            "hasVector": False, "vectorLabel": None,
+            **self.about,
+            **UNKNOWN,
+            "index": str(row["feature"]),
+            "createdAt": self.when,
+            "sourceSetName": self.source.set_name,
+            "hookName": self.info.hook_name,
+            "maxActApprox": row["max_act"] or 0.0,
+            "frac_nonzero": row["density"] or 0.0,
+            "hasVector": False,
+            "vectorLabel": None,
             "topkCosSimIndices": row["nearest"] or [],
             "topkCosSimValues": rounded(row["nearest_cosine"]),
             "pos_str": [text(token) for token in row["promoted_tokens"] or []],
             "pos_values": rounded(row["promoted_values"]),
             "neg_str": [text(token) for token in row["suppressed_tokens"] or []],
             "neg_values": rounded(row["suppressed_values"]),
-            "freq_hist_data_bar_heights": heights, "freq_hist_data_bar_values": values,
-        }  # fmt: skip
+            "freq_hist_data_bar_heights": heights,
+            "freq_hist_data_bar_values": values,
+        }
 
     def activations(self, features: list[dict[str, Any]]) -> Iterator[str]:
         """The lines of these features' contexts: of each the strongest, then the sample."""
@@ -325,13 +365,20 @@ class Writer:
         index = str(row["feature"])
         head = {
             "id": identity(self.source.model, self.source.id, index, row["stratum"], row["rank"]),
-            **self.about, "index": index, "createdAt": self.when,
-            "maxValue": round(row["value"], 3), "maxValueTokenIndex": row["peak"] - start,
+            **self.about,
+            "index": index,
+            "createdAt": self.when,
+            "maxValue": round(row["value"], 3),
+            "maxValueTokenIndex": row["peak"] - start,
             "minValue": round(min(0.0, *row["activations"]), 3),
-            "binMin": band.low, "binMax": band.high, "binContains": band.share,
-            "qualifyingTokenIndex": row["peak"] - start, "dataSource": self.file.record.corpus,
-            "dfaValues": [], "lossValues": [],
-        }  # fmt: skip
+            "binMin": band.low,
+            "binMax": band.high,
+            "binContains": band.share,
+            "qualifyingTokenIndex": row["peak"] - start,
+            "dataSource": self.file.record.corpus,
+            "dfaValues": [],
+            "lossValues": [],
+        }
         lists = f'"tokens": [{", ".join(tokens)}], "values": [{", ".join(values)}]'
         return f"{as_line(head)[:-1]}, {lists}}}"
 

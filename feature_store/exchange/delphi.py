@@ -55,9 +55,16 @@ def explained(paths: list[Path], names: Names) -> Offered:
             raise InputError(f"{path.name}: {error}. Nothing was imported.") from error
         said = dump_json({"source": "delphi", "hook": hook})
         rows.append(
-            {"dictionary": dictionary, "feature": index, "text": text, "explainer": "delphi",
-             "model": model, "author": "model", "provenance": said}
-        )  # fmt: skip
+            {
+                "dictionary": dictionary,
+                "feature": index,
+                "text": text,
+                "explainer": "delphi",
+                "model": model,
+                "author": "model",
+                "provenance": said,
+            }
+        )
     left_out = (*failures.sentences(), *others(paths[0].parent))
     return Offered("explanations", pa.Table.from_pylist(rows, SHAPES["explanations"]), left_out)
 
@@ -67,8 +74,10 @@ def others(folder: Path) -> list[str]:
     found = []
     for scores in {folder / "scores", folder.parent / "scores"}:
         scorers = sorted(one for one in scores.glob("*/") if one.is_dir())
-        named = [(one.name, sum(NAME.fullmatch(p.name) is not None for p in one.iterdir()))
-                 for one in scorers]  # fmt: skip
+        named = [
+            (one.name, sum(NAME.fullmatch(p.name) is not None for p in one.iterdir()))
+            for one in scorers
+        ]
         direct = sum(NAME.fullmatch(p.name) is not None for p in scores.glob("*"))
         named += [("scores", direct)] if direct else []
         found += [

@@ -39,10 +39,14 @@ def everything(what: What, said: Annotations, only: str | None = None) -> pa.Tab
         for one in kept:
             head = {"list": one.id, "name": one.name, "description": one.description}
             rows += [
-                {**head, "dictionary": entry.feature.dictionary, "feature": entry.feature.index,
-                 "note": entry.note}
+                {
+                    **head,
+                    "dictionary": entry.feature.dictionary,
+                    "feature": entry.feature.index,
+                    "note": entry.note,
+                }
                 for entry in one.entries
-            ] or [{**head, "dictionary": None, "feature": None, "note": ""}]  # fmt: skip
+            ] or [{**head, "dictionary": None, "feature": None, "note": ""}]
         table = pa.Table.from_pylist(rows, SHAPES[what])
     return table.cast(SHAPES[what])
 

@@ -31,7 +31,8 @@ METHODS = {
         "app.circuits.methods.sparse_features",
         "features and error terms of all dictionaries by their effect on the target, with a proof "
         "by ablation",
-        prompts=400, baseline=True,
+        prompts=400,
+        baseline=True,
     ),
     "attribution-graph": Method(
         "app.circuits.methods.attribution_graph",
@@ -42,18 +43,21 @@ METHODS = {
         "app.circuits.methods.weights",
         "paths that the weights alone connect, through transcoders and heads, with what the prompt "
         "brings to each step",
-        targets=("token", "feature"), proof=True,
+        targets=("token", "feature"),
+        proof=True,
     ),
     "trace": Method(
         "app.circuits.methods.trace",
         "what a logit, a feature or an attention score is the sum of, down to earlier features, "
         "without patching",
-        targets=("token", "feature"), proof=True,
+        targets=("token", "feature"),
+        proof=True,
     ),
     "head-codes": Method(
         "app.circuits.methods.head_codes",
         "attention heads whose codes tell prompts that show a behaviour from prompts in which it "
         "is not possible, one beside each; 5 to 10 of either",
-        targets=(), prompts=400,
+        targets=(),
+        prompts=400,
     ),
-}  # fmt: skip
+}

@@ -19,9 +19,13 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     answers, against = target_of(engine, asked, asked.cases[0])
     used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
     return attribution_circuit(
-        engine.lm, used, text, answers=answers, against=against,
+        engine.lm,
+        used,
+        text,
+        answers=answers,
+        against=against,
         said=lambda done, total: tell(done, total, "tracing features"),
-    )  # fmt: skip
+    )
 
 
 def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> Circuit:

@@ -39,9 +39,11 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     positives, negatives, note = examples_of(asked)
     tell(0, 1, "reading heads")
     found = head_codes_circuit(
-        engine.lm, [text_of(engine, one) for one in positives],
-        [text_of(engine, one) for one in negatives], seed=asked.seed,
-    )  # fmt: skip
+        engine.lm,
+        [text_of(engine, one) for one in positives],
+        [text_of(engine, one) for one in negatives],
+        seed=asked.seed,
+    )
     return replace(found, notes=(*found.notes, note))
 
 

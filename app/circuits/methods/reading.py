@@ -25,6 +25,8 @@ def target_of(engine: "LocalEngine", asked: Asked, case: Case) -> tuple[list[int
     answers = asked.targets or ((case.answer,) if case.answer else ())
     against = asked.against or ((case.wrong,) if case.wrong else ())
     prompt = case.prompt or str(engine.lm.tokenizer.decode(list(case.tokens)))
-    found = [[one_token(engine.lm.tokenizer, prompt, text) for text in texts]
-             for texts in (answers, against)]  # fmt: skip
+    found = [
+        [one_token(engine.lm.tokenizer, prompt, text) for text in texts]
+        for texts in (answers, against)
+    ]
     return found[0], found[1]

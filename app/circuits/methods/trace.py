@@ -23,9 +23,14 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
     start = start_of(engine, asked, text)
     return trace(
-        engine.lm, writers(engine.lm, used), text, start, known=used, nodes=asked.nodes,
+        engine.lm,
+        writers(engine.lm, used),
+        text,
+        start,
+        known=used,
+        nodes=asked.nodes,
         said=lambda done, total: tell(done, total, "tracing features"),
-    )  # fmt: skip
+    )
 
 
 def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> Circuit:

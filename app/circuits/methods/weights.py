@@ -28,6 +28,9 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
         )
     used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
     return weights_circuit(
-        engine.lm, used, text, start,
+        engine.lm,
+        used,
+        text,
+        start,
         said=lambda done, total: tell(done, total, "following paths"),
-    )  # fmt: skip
+    )
