@@ -13,11 +13,19 @@ from app.ablate.setting import cases, parts, value
 from app.session import Place
 from app.time_estimates import count_tokens_roughly, draw_estimate
 from app.wording import plural
-from backend.ablation.asked import Asked, Ranking, check_cases
-from backend.ablation.parts import check_how
-from backend.run_work import RunWork, count_dataset_ablation, count_effect_ranking
+from backend.ablation.ablation_requests import (
+    AblationRequest,
+    EffectRankingRequest,
+    check_prompt_cases,
+)
+from backend.ablation.model_parts import check_ablation_kind
+from backend.model.run_token_counts import (
+    RunTokenCounts,
+    count_ablation_tokens,
+    count_ranking_tokens,
+)
 from feature_store.errors import InputError
-from feature_store.experiments import Experiments, Kind
+from feature_store.experiments import ExperimentKind, Experiments
 from feature_store.strict_json import dump_json
 
 GO = "ablate_go"
@@ -26,7 +34,7 @@ POLL_S = 1.0
 """Asking more often takes the interpreter from the run: the model is many small calls."""
 PROMPTLY_S = 1.2
 """Small runs answer within this: then nothing flickers."""
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, ExperimentKind] = {
     "ablate": "ablate",
     "effects": "effects",
     "splice": "splice",
@@ -44,7 +52,8 @@ CONTROLS: dict[str, Callable[[Place], dict[str, Any]]] = {
     "dataset": dataset.controls,
 }
 STEPS = 10
-"""Points at which integrated gradients are taken (as `backend/attribution/effects.py` has them)."""
+"""Points at which integrated gradients are taken (as `backend/attribution/effect_estimates.py`
+has them)."""
 COSTLY = ("effects", "splice", "dataset")
 """Tabs whose runs take many passes of the model. One ablation of a few prompts is a visitor's."""
 EMPTY = {
@@ -58,25 +67,31 @@ EMPTY = {
 def requested(place: Place, tab: str, given: dict[str, Any]) -> dict[str, Any]:
     """What the fields ask, as a kept run's request. InputError where they ask nothing."""
     if tab == "ablate":
-        return Asked(cases(place), parts(), check_how(value("how"))).check().to_json()
-    check_cases(found := cases(place), 64)
+        return (
+            AblationRequest(cases(place), parts(), check_ablation_kind(value("how")))
+            .check()
+            .to_json()
+        )
+    check_prompt_cases(found := cases(place), 64)
     names = tuple(given["on"])
     if tab == "splice":
-        return Ranking(found, names, exact=0).to_json()
-    how = check_how(value("how"))
-    return Ranking(found, names, given["method"], given["exact"], given["unit"], how).to_json()
+        return EffectRankingRequest(found, names, exact=0).to_json()
+    how = check_ablation_kind(value("how"))
+    return EffectRankingRequest(
+        found, names, given["method"], given["exact"], given["unit"], how
+    ).to_json()
 
 
-def work_of(place: Place, tab: str, given: dict[str, Any]) -> RunWork:
+def work_of(place: Place, tab: str, given: dict[str, Any]) -> RunTokenCounts:
     """Count the passes that a tab's run will take. InputError where the fields ask nothing."""
     texts = [case.prompt for case in cases(place)]
     tokens = sum(map(count_tokens_roughly, texts))
     if tab == "dataset":
-        return count_dataset_ablation(tokens, len(parts()), given["controls"])
+        return count_ablation_tokens(tokens, len(parts()), given["controls"])
     if tab == "splice":
-        return count_dataset_ablation(tokens, len(given["on"]), 0)
+        return count_ablation_tokens(tokens, len(given["on"]), 0)
     steps = STEPS if given["method"] == "integrated" else 1
-    return count_effect_ranking(tokens, len(given["on"]), steps, given["exact"])
+    return count_ranking_tokens(tokens, len(given["on"]), steps, given["exact"])
 
 
 def begin(place: Place, tab: str, given: dict[str, Any]) -> None:
@@ -97,17 +112,19 @@ def begin(place: Place, tab: str, given: dict[str, Any]) -> None:
 
 def run(engine: Any, file: Any, tab: str, request: dict[str, Any], tick: Any) -> dict[str, Any]:
     """In the run's thread: torch is there by now."""
-    from backend.ablation.means import harvest_means
-    from backend.ablation.ranking import rank
-    from backend.ablation.spliced import spliced
-    from backend.ablation.trial import ablate
+    from backend.ablation.effect_ranking import rank_effects
+    from backend.ablation.harvest_means import read_harvest_means
+    from backend.ablation.prompt_ablation import ablate_prompts
+    from backend.ablation.splice_report import splice_losses_by_dictionary
 
     if tab == "ablate":
-        return ablate(engine, Asked.from_json(request), harvest_means(file), tick)
-    asked = Ranking.from_json(request)
+        return ablate_prompts(
+            engine, AblationRequest.from_json(request), read_harvest_means(file), tick
+        )
+    asked = EffectRankingRequest.from_json(request)
     if tab == "effects":
-        return rank(engine, asked, tick, harvest_means(file))
-    return spliced(engine, asked.cases, asked.dictionaries, tick)
+        return rank_effects(engine, asked, tick, read_harvest_means(file))
+    return splice_losses_by_dictionary(engine, asked.cases, asked.dictionaries, tick)
 
 
 def answer(place: Place, tab: str) -> Answer | None:

@@ -6,16 +6,16 @@ import streamlit as st
 
 from app import session
 from app.wording import count
-from feature_store import labels
+from feature_store import label_index
 from feature_store.annotations import Annotations
-from feature_store.catalog import Kind
+from feature_store.catalog import AnnotationKind
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
 READ_PATIENCE_S, WRITE_PATIENCE_S = 1.0, 5.0
 """How long a page waits for another process that has the catalog."""
 UNSAVED = "annotations_unsaved"
-MOST = {"label": labels.LABEL_LENGTH, "note": 20_000}
+MOST = {"label": label_index.LABEL_LENGTH, "note": 20_000}
 """Characters at most, by kind."""
 
 
@@ -38,7 +38,7 @@ def read() -> Said:
         return Said(catalog.last_seen(), str(error), catalog.writable)
 
 
-def say(feature: FeatureId, kind: Kind, value: str) -> None:
+def say(feature: FeatureId, kind: AnnotationKind, value: str) -> None:
     """Put it into the catalog; where that fails, keep it as unsaved with the reason."""
     value = cleaned(kind, value)
     waiting = st.session_state.setdefault(UNSAVED, {}).setdefault(str(feature), {})
@@ -52,17 +52,17 @@ def say(feature: FeatureId, kind: Kind, value: str) -> None:
         waiting.pop(kind, None)
 
 
-def unsaved(feature: FeatureId) -> dict[Kind, tuple[str, str]]:
+def unsaved(feature: FeatureId) -> dict[AnnotationKind, tuple[str, str]]:
     """Kind → (value, why it was not saved): what this visitor said and the catalog lacks."""
     return st.session_state.get(UNSAVED, {}).get(str(feature), {})
 
 
-def cleaned(kind: Kind, value: str) -> str:
+def cleaned(kind: AnnotationKind, value: str) -> str:
     """A label on one line, a note without blank ends."""
     return " ".join(value.split()) if kind == "label" else value.strip()
 
 
-def fits(kind: Kind, value: str) -> None:
+def fits(kind: AnnotationKind, value: str) -> None:
     """Raises InputError for a text that is too long: nothing is cut without being said. (A field
     with a limit of its own would drop a paste that is too long, and say nothing.)"""
     most = MOST.get(kind)

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.wording import count, measure
-from feature_store.histogram import bin_edge
+from feature_store.activation_histogram import bin_edge
 
 Side = tuple[int, Sequence[int]]
-"""Number of the first bin, counts; bins as in feature_store.histogram."""
+"""Number of the first bin, counts; bins as in feature_store.activation_histogram."""
 ROUND = (1, 2, 5)
 MARGIN = 0.1
 """Between the two halves of a mirrored axis, in decades."""

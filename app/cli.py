@@ -31,9 +31,9 @@ from app.commands.options import (
     model_options,
 )
 from app.commands.steer_options import steer_options
-from backend.behaviours.plan import ClusterPlan
+from backend.prediction_clusters.cluster_plan import ClusterPlan
 from feature_store.errors import InputError
-from feature_store.maps import MapPlan
+from feature_store.feature_maps import FeatureMapPlan
 
 PORT = click.option(
     "--port", type=WholeNumber(0, 65_535), help="The first free one from 8501 on, if not given."
@@ -222,7 +222,7 @@ def map_(store: Path, dictionary: str, harvest_id: str | None, again: bool, **nu
     """Lay a dictionary's features out in the plane, near what they write like."""
     from app.commands.map import map_
 
-    map_(store, dictionary, harvest_id=harvest_id, plan=MapPlan(**numbers), again=again)
+    map_(store, dictionary, harvest_id=harvest_id, plan=FeatureMapPlan(**numbers), again=again)
 
 
 @saefari.command()

@@ -7,8 +7,8 @@ import streamlit as st
 from app import annotations, keeping, session
 from app.panels.subject import Subject
 from app.wording import plural
-from feature_store import list_edits
-from feature_store.lists import Lists
+from feature_store import feature_list_edits
+from feature_store.feature_lists import FeatureLists
 from feature_store.records import FeatureId
 
 DONE = "collecting_done"
@@ -38,14 +38,14 @@ def menu(features: Sequence[FeatureId], key: str, said: annotations.Said) -> Non
         keeping.problems(annotations.Said())
 
 
-def put(features: list[FeatureId], key: str, lists: Lists) -> None:
+def put(features: list[FeatureId], key: str, lists: FeatureLists) -> None:
     """Callback: into the chosen list; a text that is no list's id is a new list's name."""
     wanted = st.session_state[f"{key}_list"]
     if not wanted:
         keeping.refuse("Choose a list, or type a new one's name.")
         return
-    list_id = known(lists, wanted) or keeping.attempt(list_edits.create, wanted)
-    if list_id and keeping.attempt(list_edits.add, list_id, features) is not None:
+    list_id = known(lists, wanted) or keeping.attempt(feature_list_edits.create_list, wanted)
+    if list_id and keeping.attempt(feature_list_edits.add_features, list_id, features) is not None:
         st.session_state[DONE] = f"{plural(len(features), 'feature')} in the list"
 
 
@@ -81,25 +81,25 @@ def membership(subject: Subject) -> None:
                 )
 
 
-def join(feature: FeatureId, key: str, there: list[str], lists: Lists) -> None:
+def join(feature: FeatureId, key: str, there: list[str], lists: FeatureLists) -> None:
     """Callback: the feature is in exactly the chosen lists."""
     chosen = []
     for wanted in st.session_state[key]:
-        list_id = known(lists, wanted) or keeping.attempt(list_edits.create, wanted)
+        list_id = known(lists, wanted) or keeping.attempt(feature_list_edits.create_list, wanted)
         if list_id is None or wanted in there:
             chosen += [wanted] if list_id else []
-        elif keeping.attempt(list_edits.add, list_id, [feature]) is not None:
+        elif keeping.attempt(feature_list_edits.add_features, list_id, [feature]) is not None:
             chosen.append(list_id)
     for gone in set(there) - set(chosen):
-        keeping.attempt(list_edits.remove, gone, [feature])
+        keeping.attempt(feature_list_edits.remove_features, gone, [feature])
     st.session_state.pop(key, None)  # the catalog says what it shows next
 
 
-def known(lists: Lists, wanted: str) -> str | None:
+def known(lists: FeatureLists, wanted: str) -> str | None:
     """The id of an existing list, by id or by its whole name."""
     return next((one.id for one in lists.current if wanted in (one.id, one.name)), None)
 
 
-def named(lists: Lists, wanted: str) -> str:
+def named(lists: FeatureLists, wanted: str) -> str:
     """A list's name, or the text itself for one that is being typed."""
     return next((one.name for one in lists.current if one.id == wanted), wanted)

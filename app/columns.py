@@ -8,13 +8,13 @@ import pyarrow as pa
 
 from app.tokens import visible
 from app.wording import ABSENT, count, measure, share
-from feature_store.errors import pick
+from feature_store.errors import pick_by_name
 from feature_store.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Column:
-    """How a column of feature_store.table is shown."""
+    """How a column of feature_store.feature_table is shown."""
 
     title: str
     kind: str
@@ -69,7 +69,7 @@ def chosen(text: str) -> list[str]:
     """`density,max_act` as columns, in our order, with the feature first; the usual for nothing."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        pick("column", name, COLUMNS)
+        pick_by_name("column", name, COLUMNS)
     return [name for name in COLUMNS if name == "feature" or name in names] if names else usual()
 
 

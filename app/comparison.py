@@ -11,13 +11,13 @@ from app import pooling
 from app.panels.contexts import lined
 from app.session import Place
 from app.tokens import visible
-from backend.live import Engine
-from feature_store import family
+from backend.engine_protocol import Engine
+from feature_store import coactivation
+from feature_store.coactivation import CoactivationCounts
 from feature_store.errors import InputError
-from feature_store.family import Pair
-from feature_store.pool import PoolWindow, on_shared_windows
-from feature_store.reader import HarvestFile
-from feature_store.records import Context, Feature, FeatureId
+from feature_store.harvest_reader import HarvestFile
+from feature_store.records import Context, FeatureFacts, FeatureId
+from feature_store.window_pool import PoolWindow, align_pools
 
 MOST = 6
 WINDOWS = 12
@@ -49,18 +49,18 @@ def parse(file: HarvestFile, texts: Iterable[str]) -> list[FeatureId]:
 
 def pairs(
     file: HarvestFile, features: Sequence[FeatureId]
-) -> list[tuple[FeatureId, FeatureId, Pair, float | None]]:
+) -> list[tuple[FeatureId, FeatureId, CoactivationCounts, float | None]]:
     """Each pair with its joint firings and its correlation on the pool."""
     found = []
     for a, b in combinations(features, 2):
         one, other = (pooling.named(file, f.dictionary) for f in (a, b))
-        joint = family.pair(one, a.index, other, b.index)
-        r = family.correlation(one, a.index, other, b.index)
+        joint = coactivation.count_coactivations(one, a.index, other, b.index)
+        r = coactivation.activation_correlation(one, a.index, other, b.index)
         found.append((a, b, joint, r))
     return found
 
 
-def shared_logits(one: Feature, other: Feature) -> tuple[list[int], int, float] | None:
+def shared_logits(one: FeatureFacts, other: FeatureFacts) -> tuple[list[int], int, float] | None:
     """Tokens that both promote (in the first one's order), how many are stored of each at most, and
     the Jaccard index of the two sets; None where the lens is not defined for one of them."""
     if one.promoted_tokens is None or other.promoted_tokens is None:
@@ -76,7 +76,7 @@ def together(file: HarvestFile, features: Sequence[FeatureId]) -> list[Window]:
 
     A window's strength is the second largest of activation ÷ maximum: both have to be strong.
     """
-    shared = on_shared_windows([pooling.named(file, f.dictionary) for f in features])
+    shared = align_pools([pooling.named(file, f.dictionary) for f in features])
     pools = dict(zip(features, shared, strict=True))
     found: list[tuple[float, Window]] = []
     for number, at in enumerate(pools[features[0]].windows):

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
+from feature_store.feature_table import FeatureQuery
 from feature_store.records import FeatureId
 from feature_store.strict_json import dump_json, null_nonfinite
-from feature_store.table import Wanted
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A text that begins so would be run by a spreadsheet."""
@@ -84,14 +84,15 @@ dictionaries = [info for file in store.harvests() for info in file.dictionaries.
 """
 
 
-def table_lines(store: Path, harvest: str, dictionary: str, wanted: Wanted) -> str:
+def table_lines(store: Path, harvest: str, dictionary: str, wanted: FeatureQuery) -> str:
     """The data of the table of features, as an Arrow table."""
-    return f"""{opened(store, "from feature_store.table import Wanted, ordering, rows")}
+    names = "FeatureQuery, order_features, read_feature_rows"
+    return f"""{opened(store, f"from feature_store.feature_table import {names}")}
 file = store.harvest({harvest!r})
 said = store.catalog.snapshot()
 wanted = {wanted!r}
-features = ordering(file, {dictionary!r}, wanted, said)
-table = rows(file, {dictionary!r}, features, said=said)
+features = order_features(file, {dictionary!r}, wanted, said)
+table = read_feature_rows(file, {dictionary!r}, features, said=said)
 """
 
 
@@ -108,8 +109,8 @@ def sql_lines(store: Path, harvest: str, sql: str) -> str:
     """A query's answer, as an Arrow table."""
     plain = "\\" not in sql and '"""' not in sql and not sql.endswith('"')
     written = f'"""{sql}"""' if plain and "\r" not in sql else repr(sql)
-    return f"""{opened(store, "from feature_store.console import ask")}
-table = ask(store, {harvest!r}, {written}).table
+    return f"""{opened(store, "from feature_store.sql_console import run_query")}
+table = run_query(store, {harvest!r}, {written}).table
 """
 
 

@@ -9,11 +9,11 @@ from app import columns, filters, session
 from app.filters import Choice
 from app.session import Place
 from app.wording import plural
-from feature_store.table import NUMBERS
+from feature_store.feature_table import NUMBER_COLUMNS
 
 PERCENT = 100.0
 BOUNDED = list(dict.fromkeys(["density", *columns.COLUMNS]))
-BOUNDED = [name for name in BOUNDED if name in NUMBERS and name not in columns.NAMES]
+BOUNDED = [name for name in BOUNDED if name in NUMBER_COLUMNS and name not in columns.NAMES]
 """Columns with numbers to compare, the one most asked for first."""
 KEYS = {name: f"filtering_{name}" for name in ("show", "label", "column", "low", "high", "columns")}
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from app.columns import COLUMNS
 from app.wording import THIN, count, measure, plural, share
-from feature_store.errors import InputError, pick
+from feature_store.errors import InputError, pick_by_name
+from feature_store.feature_table import NUMBER_COLUMNS, SORT_COLUMNS, FeatureQuery
 from feature_store.number_ranges import join_ranges
-from feature_store.table import NUMBERS, SORTED, Wanted
 
 SHOW: dict[str, tuple[tuple[str, float | None, float | None], ...]] = {
     "alive": (("n_active", 1, None),),
@@ -28,10 +28,10 @@ class Choice:
     """What a person chose; `show` comes on top of the rest."""
 
     show: str = "alive"
-    wanted: Wanted = Wanted()
+    wanted: FeatureQuery = FeatureQuery()
 
     @property
-    def whole(self) -> Wanted:
+    def whole(self) -> FeatureQuery:
         """Everything as one."""
         return replace(self.wanted, between=(*SHOW[self.show], *self.wanted.between))
 
@@ -45,10 +45,10 @@ class Choice:
 def read(given: Mapping[str, str]) -> Choice:
     """The choice that the URL's parameters make. What they get wrong is an InputError."""
     show = given.get("show", "alive")
-    pick("choice of features", show, SHOW)
+    pick_by_name("choice of features", show, SHOW)
     sort = given.get("sort", "feature")
-    pick("column to sort by", sort.removeprefix("-"), SORTED)
-    wanted = Wanted(
+    pick_by_name("column to sort by", sort.removeprefix("-"), SORT_COLUMNS)
+    wanted = FeatureQuery(
         between=tuple(bound(part) for part in given.get("filter", "").split(",") if part.strip()),
         says=given.get("label", "").strip(),
         having=tuple(kind for name, kind in FLAGS.items() if flag(given, name)),
@@ -85,7 +85,7 @@ def bound(part: str) -> Bound:
             f"filter={part} is not of the form COLUMN:LOW..HIGH. Write for instance "
             "density:0.001..0.01 or max_act:5.."
         )
-    pick("column to filter by", column, NUMBERS)
+    pick_by_name("column to filter by", column, NUMBER_COLUMNS)
     ends = (number(low, part), number(high, part))
     if None not in ends and ends[0] > ends[1]:  # type: ignore[operator]  # neither is None
         raise InputError(f"filter={part} has nothing between its ends. Put the smaller one first.")

@@ -8,15 +8,15 @@ import streamlit as st
 
 from app.tokens import visible
 from app.wording import share
-from feature_store.labels import Called, Labels
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.label_index import FeatureNames, LabelIndex
 from feature_store.token_search import (
-    By,
     TokenIndex,
     TokenMatch,
-    Wanted,
-    facts_of,
-    wanted_tokens,
+    TokenQuery,
+    TokenRelation,
+    parse_token_query,
+    read_feature_facts,
 )
 
 BY = {
@@ -28,7 +28,7 @@ BY = {
     "text": "fires on text",
 }
 """What is searched: name in the URL → in words."""
-TOKENS: dict[str, By] = {"all": "both", "fires": "fires", "promotes": "promotes"}
+TOKENS: dict[str, TokenRelation] = {"all": "both", "fires": "fires", "promotes": "promotes"}
 LIMIT = 200
 """Features shown at most."""
 LONGEST = 300
@@ -64,16 +64,16 @@ def find(
     by: str,
     file: HarvestFile,
     dictionaries: list[str],
-    labels: Labels,
-    explained: Labels | None = None,
-) -> tuple[list[Found], Wanted | None]:
+    labels: LabelIndex,
+    explained: LabelIndex | None = None,
+) -> tuple[list[Found], TokenQuery | None]:
     """At most LIMIT features, those with such a label first, then with such an explanation; and
     which tokens were meant."""
-    called = Called(labels, explained or Labels([], []))
+    called = FeatureNames(labels, explained or LabelIndex([], []))
     found: dict[tuple[str, int], Found] = {}
     if by in ("all", "label"):
         scores = dict(labels.find(query, dictionaries, LIMIT))
-        facts: dict[tuple[str, int], dict[str, Any]] = facts_of(file, list(scores))
+        facts: dict[tuple[str, int], dict[str, Any]] = read_feature_facts(file, list(scores))
         for key in filter(facts.__contains__, scores):
             why = "label" if scores[key] >= ALIKE else "label, alike"
             found[key] = Found(**facts[key], label=labels.of(key), why=[why])
@@ -82,7 +82,7 @@ def find(
             found[key].label = called.of(key)
     wanted = None
     if by in TOKENS:
-        wanted = wanted_tokens(query, file.vocabulary)
+        wanted = parse_token_query(query, file.vocabulary)
         matches = index(file, file.record.id).find(wanted.ids, dictionaries, TOKENS[by], LIMIT)
         for match in matches:
             key = (match.dictionary, match.feature)
@@ -100,7 +100,7 @@ def explain(
     best: dict[tuple[str, int], tuple[str, float]] = {}
     for key, text, score in matches:
         best.setdefault(key, (text, score))
-    facts = facts_of(file, list(best))
+    facts = read_feature_facts(file, list(best))
     for key in filter(facts.__contains__, best):
         text, score = best[key]
         shown = text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
@@ -109,10 +109,10 @@ def explain(
 
 
 def near(
-    nearest: list[tuple[tuple[str, int], float]], file: HarvestFile, called: Called
+    nearest: list[tuple[tuple[str, int], float]], file: HarvestFile, called: FeatureNames
 ) -> list[Found]:
     """Features whose label is near in meaning; those that this harvest lacks are left out."""
-    facts = facts_of(file, [key for key, _ in nearest])
+    facts = read_feature_facts(file, [key for key, _ in nearest])
     return [
         Found(**facts[key], label=called.of(key), cosine=cosine)
         for key, cosine in nearest

@@ -8,10 +8,10 @@ import pyarrow as pa
 import streamlit as st
 
 from app.tokens import visible
-from backend.live import Engine, Firing, Text
+from backend.engine_protocol import Engine, TextActivations, TokenizedText
 from feature_store.errors import InputError
-from feature_store.labels import Called
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.label_index import FeatureNames
 
 SORTS = {
     "relative": "÷ its maximum",
@@ -54,8 +54,8 @@ class Hit:
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def fired(
-    _engine: Engine, _read: Text, harvest_id: str, text: str, names: tuple[str, ...]
-) -> dict[str, Firing]:
+    _engine: Engine, _read: TokenizedText, harvest_id: str, text: str, names: tuple[str, ...]
+) -> dict[str, TextActivations]:
     """What the model says of a text; selecting tokens does not ask it again."""
     return _engine.firing(_read, list(names))
 
@@ -69,7 +69,7 @@ def measures(_file: HarvestFile, harvest_id: str, name: str) -> tuple[np.ndarray
     return tops, table["density"].to_numpy()
 
 
-def span(at: str, read: Text) -> tuple[int, int]:
+def span(at: str, read: TokenizedText) -> tuple[int, int]:
     """The selected positions, both ends included; all of them without a selection.
 
     Raises InputError for what is not a position of the text, such as one of a longer text.
@@ -85,7 +85,10 @@ def span(at: str, read: Text) -> tuple[int, int]:
 
 
 def strongest(
-    file: HarvestFile, read: Text, firing: dict[str, Firing], where: tuple[int, int]
+    file: HarvestFile,
+    read: TokenizedText,
+    firing: dict[str, TextActivations],
+    where: tuple[int, int],
 ) -> list[Hit]:
     """Every feature that fires on a counted token in `where`, at its strongest there."""
     counted = np.array(read.counted)
@@ -128,7 +131,9 @@ def reads(engine: Engine, text: str) -> bool:
     return True
 
 
-def table(hits: list[Hit], read: Text, file: HarvestFile, called: Called) -> pa.Table:
+def table(
+    hits: list[Hit], read: TokenizedText, file: HarvestFile, called: FeatureNames
+) -> pa.Table:
     """The page's columns."""
     text = file.vocabulary.display(np.array(read.token_ids))
     shares = [hit.share for hit in hits]

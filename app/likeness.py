@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from app.meaning import SETTING, Key, Shelf, chosen, indexed
-from autointerp.embedding import nearest_rows
+from autointerp.text_embeddings import nearest_rows
 from feature_store.annotations import Annotations
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 
 LABELS = "labels"
 """The source that is people's labels."""

@@ -15,14 +15,14 @@ import streamlit as st
 
 from app import session
 from app.model_cache import ModelCache
-from backend.live import Engine
-from backend.memory_budget import format_memory_size, model_budget
-from backend.sources import expected_bytes
+from backend.engine_protocol import Engine
+from backend.model.memory_budget import format_memory_size, model_memory_budget
+from backend.model.model_source_checks import expected_weight_bytes
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 
 if TYPE_CHECKING:
-    from backend.dictionary_table import DictionaryTable
+    from backend.dictionaries.dictionary_table import DictionaryTable
     from backend.engine import LocalEngine
 
 POLL_S = 0.4
@@ -47,18 +47,18 @@ def models() -> ModelCache:
 
 def _budget() -> int:
     """The bytes that models may take: see --model-memory. In the loading thread."""
-    from backend.device import device_memory
+    from backend.model.device import read_device_memory
 
-    return model_budget(device_memory())
+    return model_memory_budget(read_device_memory())
 
 
 def _collect() -> None:
     """Free what a dropped model held: its parts refer to each other, and are frozen (see `models`:
     what libraries and models brought is spared by every other collection)."""
-    from backend.generation.speaking import free
+    from backend.generation.generation_run import free_device_memory
 
     gc.unfreeze()
-    free()
+    free_device_memory()
     gc.freeze()
 
 
@@ -85,16 +85,16 @@ def ask(file: HarvestFile, *, quiet: bool = False) -> "LocalEngine | None":
     places, speeds = session.store().places.known(), session.store().speeds
 
     def load() -> tuple[object, int]:
-        from backend.device import choose_placement
         from backend.engine import LocalEngine
-        from backend.model_speed import measure_and_remember
+        from backend.model.device import choose_placement
+        from backend.model.model_speed import measure_and_store_speed
 
         first = LocalEngine.load(file, places, choose_placement())
-        measure_and_remember(speeds, first.lm)
+        measure_and_store_speed(speeds, first.lm)
         return first.lm, first.model_bytes
 
     key, cache = record.model_hash, models()
-    size = 0 if key in cache.kept() else expected_bytes(places.get(key, ""))
+    size = 0 if key in cache.kept() else expected_weight_bytes(places.get(key, ""))
     lease = cache.ask(key, record.id, load, size=size, quiet=quiet)
     if lease is None:
         return None

@@ -9,12 +9,12 @@ import numpy as np
 import streamlit as st
 
 from app import session
-from autointerp.embedding import Embedder, MeaningIndex, StaticEmbedder
+from autointerp.text_embeddings import Embedder, MeaningIndex, StaticEmbedder
 from autointerp.word_vectors import WordVectors
 from feature_store.annotations import Annotations
-from feature_store.corpus_text import corpus_texts
+from feature_store.corpus_text import sample_corpus_texts
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 
 SETTING = "SAEFARI_EMBEDDER"
 """The environment variable with a model2vec folder or hub name."""
@@ -108,7 +108,7 @@ def indexed(
         return kept.index
     if embedder is None:
         say("Learning words from the corpus and the labels: some seconds, once.")
-        embedder = WordVectors(corpus_texts(file, SAMPLED), texts)
+        embedder = WordVectors(sample_corpus_texts(file, SAMPLED), texts)
 
     def tell(done: int, of: int) -> None:
         say(session.literal(f"Embedding labels: {done:,} of {of:,}."))

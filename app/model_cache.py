@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import finalize
 
-from backend.memory_budget import format_memory_size
+from backend.model.memory_budget import format_memory_size
 from feature_store.errors import InputError
 
 SHORTEST_TURN_S = 3.0

@@ -7,10 +7,10 @@ import streamlit as st
 
 from app.filters import Choice
 from app.session import Place
-from feature_store import table
+from feature_store import feature_table
 from feature_store.annotations import Annotations
-from feature_store.reader import HarvestFile
-from feature_store.table import Wanted
+from feature_store.feature_table import FeatureQuery
+from feature_store.harvest_reader import HarvestFile
 
 PAGE = 100
 """Rows of a page of the table."""
@@ -44,10 +44,10 @@ def _features(
     dictionary: str,
     asked: str,
     version: tuple[int, ...],
-    _wanted: Wanted,
+    _wanted: FeatureQuery,
     _said: Annotations,
 ) -> np.ndarray:
-    return table.ordering(_file, dictionary, _wanted, _said)
+    return feature_table.order_features(_file, dictionary, _wanted, _said)
 
 
 def step(order: np.ndarray, feature: int) -> Step:

@@ -11,9 +11,9 @@ import pyarrow as pa
 from app.tokens import visible
 from app.wording import measure, share
 from feature_store.annotations import Annotations
-from feature_store.maps import Map
-from feature_store.reader import HarvestFile
-from feature_store.table import rows
+from feature_store.feature_maps import FeatureMap
+from feature_store.feature_table import read_feature_rows
+from feature_store.harvest_reader import HarvestFile
 
 NUMBERS = (
     "density",
@@ -47,7 +47,7 @@ class Cluster:
 class Points:
     """Everything in the order of the map's points."""
 
-    map: Map
+    map: FeatureMap
     numbers: dict[str, np.ndarray]
     """float64 [n], NaN where absent; by the names of NUMBERS."""
     promoted: list[list[str]]
@@ -57,10 +57,10 @@ class Points:
     """Empty without one."""
 
     @classmethod
-    def read(cls, file: HarvestFile, made: Map, said: Annotations) -> "Points":
+    def read(cls, file: HarvestFile, made: FeatureMap, said: Annotations) -> "Points":
         """The points of a map, as the harvest and the annotations describe them."""
         names = [*NUMBERS, "promoted", "top_token", "label"]
-        found = rows(file, made.about.dictionary, made.feature, names, said)
+        found = read_feature_rows(file, made.about.dictionary, made.feature, names, said)
         texts = texts_of(file, found)
         return cls(
             made,

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.request_guard import LOOPBACK_NAMES, HostRule, RequestGuard, is_loopback
-from backend.memory_budget import DICTIONARY_MEMORY, MODEL_MEMORY, check_budgets
+from backend.model.memory_budget import (
+    DICTIONARY_MEMORY_VARIABLE,
+    MODEL_MEMORY_VARIABLE,
+    check_memory_budgets,
+)
 from feature_store.errors import InputError
 from feature_store.permissions import set_costly_work_allowed, set_pages_shared
 from feature_store.store import Store
@@ -40,10 +44,13 @@ def serve(
     environment that are none.
     """
     Store(store)  # say what is wrong before anything starts
-    for name, size in ((MODEL_MEMORY, model_memory), (DICTIONARY_MEMORY, dictionary_memory)):
+    for name, size in (
+        (MODEL_MEMORY_VARIABLE, model_memory),
+        (DICTIONARY_MEMORY_VARIABLE, dictionary_memory),
+    ):
         if size is not None:
             os.environ[name] = str(size)
-    check_budgets()
+    check_memory_budgets()
     bound = listen(host, port)
     os.environ["SAEFARI_STORE"] = str(store.resolve())
     local = is_loopback(host)

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from feature_store.errors import InputError
+from feature_store.harvest_reader import HarvestFile
 from feature_store.permissions import are_pages_shared
 from feature_store.private_paths import hide_paths, private_paths
-from feature_store.reader import HarvestFile
 from feature_store.records import DictionaryInfo, FeatureId
 from feature_store.store import Store
 

@@ -14,7 +14,7 @@ from app.panels.subject import Subject
 from app.tokens import Line
 from app.wording import ABSENT, measure, plural
 from feature_store.explanations import Explanation
-from feature_store.records import Harvest
+from feature_store.records import HarvestRecord
 
 STYLE = Path(__file__).with_name("sheet.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -98,7 +98,7 @@ def body(subject: Subject, limit: int | None = None) -> list[str]:
     return [*facts_of(subject), *logits_of(subject), *contexts_of(subject, limit)]
 
 
-def dead(record: Harvest) -> list[str]:
+def dead(record: HarvestRecord) -> list[str]:
     """In place of the rest, for a feature that never fired."""
     return [f"<p>This feature never fired in {plural(record.tokens, 'token')}.</p>"]
 

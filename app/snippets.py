@@ -13,18 +13,18 @@ WIDTH = 98
 STEER = '''\
 """Saefari experiment {id}: the default and the steered text again."""
 
-from backend.assembling import assemble
-from backend.device import choose_placement
-from backend.generation.asked import Asked
-from backend.generation.records import Summary
-from backend.generation.speaking import speak
+from backend.engine_from_weights import load_engine_from_weights
+from backend.generation.generation_run import generate_texts
+from backend.generation.records import SummaryRecord
+from backend.generation.steering_request import SteeringRequest
+from backend.model.device import choose_placement
 
 {head}
-engine = assemble(
+engine = load_engine_from_weights(
     MODEL, DICTIONARIES, choose_placement({device!r}, {dtype!r}), hashes=HASHES
 )
-for record in speak(engine.lm, engine.dictionaries, Asked.from_json(REQUEST)):
-    if isinstance(record, Summary):
+for record in generate_texts(engine.lm, engine.dictionaries, SteeringRequest.from_json(REQUEST)):
+    if isinstance(record, SummaryRecord):
         print(f"{{record.row}}: {{record.text!r}}")
 '''
 
@@ -35,8 +35,8 @@ import json
 from pathlib import Path
 
 from app.steer_more.{module} import answer
-from backend.device import choose_placement
 from backend.engine import LocalEngine
+from backend.model.device import choose_placement
 from feature_store.store import Store
 
 {request}

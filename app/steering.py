@@ -12,14 +12,14 @@ import streamlit as st
 
 from app.annotations import Said
 from app.session import Place
-from backend.generation.asked import Asked
-from backend.generation.records import Sampling
-from backend.interventions.modes import MODES
-from backend.interventions.records import Edit, Freeze
-from feature_store.errors import InputError, pick
+from backend.generation.records import SamplingSettings
+from backend.generation.steering_request import SteeringRequest
+from backend.interventions.edit_modes import MODES
+from backend.interventions.records import Edit, FrozenLayers
+from feature_store.errors import InputError, pick_by_name
 from feature_store.records import FeatureId
 
-USUAL = Sampling(max_new=60, temperature=0.8)
+USUAL = SamplingSettings(max_new=60, temperature=0.8)
 """What the page begins with."""
 MOST = 64
 """Features of one run, edited and watched together."""
@@ -43,19 +43,19 @@ class Setting:
     edits: tuple[Edit, ...] = ()
     prompt: str | Turns = ""
     """A text, or the turns of a chat: ({role, content}, …)."""
-    sampling: Sampling = USUAL
+    sampling: SamplingSettings = USUAL
     watch: tuple[FeatureId, ...] = ()
     """Features that are only watched; those of the edits are watched too."""
-    freeze: Freeze = field(default_factory=Freeze)
+    freeze: FrozenLayers = field(default_factory=FrozenLayers)
 
     @property
     def watched(self) -> tuple[FeatureId, ...]:
         """Features whose activations are read, edited ones first."""
         return self.asked().watched
 
-    def asked(self, *, bos: bool = True) -> Asked:
+    def asked(self, *, bos: bool = True) -> SteeringRequest:
         """As a run is asked. The page looks next tokens up when they are clicked: `top` is 0."""
-        return Asked(
+        return SteeringRequest(
             self.prompt, self.edits, self.sampling, self.watch, bos=bos, freeze=self.freeze, top=0
         )
 
@@ -71,7 +71,7 @@ class Setting:
         if isinstance(drawn, Mapping):
             check_numbers(drawn)
             drawn = {**asdict(USUAL), **drawn}
-        found = Asked.from_json({"prompt": "", **data, "sampling": drawn})
+        found = SteeringRequest.from_json({"prompt": "", **data, "sampling": drawn})
         return cls(found.edits, found.prompt, found.sampling, found.watch, found.freeze)
 
 
@@ -94,7 +94,7 @@ def check_numbers(drawn: Mapping[str, Any]) -> None:
 
 def sensible(edit: Edit) -> Edit:
     """The edit, where its mode is known and its strength a number; InputError otherwise."""
-    pick("mode", edit.mode, MODES)
+    pick_by_name("mode", edit.mode, MODES)
     if not math.isfinite(edit.strength):
         raise InputError(f"The strength is {edit.strength}: write a finite number.")
     return edit

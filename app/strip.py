@@ -10,13 +10,13 @@ import streamlit as st
 from app import session
 from app.session import Place
 from app.tokens import visible
-from backend.live import Firing, LensRow, Text
-from feature_store.labels import Called
-from feature_store.reader import HarvestFile
+from backend.engine_protocol import LogitLensRow, TextActivations, TokenizedText
+from feature_store.harvest_reader import HarvestFile
+from feature_store.label_index import FeatureNames
 from feature_store.vocabulary import Vocabulary
 
 
-def tokens(read: Text, vocabulary: Vocabulary) -> list[dict[str, Any]]:
+def tokens(read: TokenizedText, vocabulary: Vocabulary) -> list[dict[str, Any]]:
     """Each token's visible text, its id, and whether it counts."""
     texts = vocabulary.display(np.array(read.token_ids))
     return [
@@ -25,17 +25,17 @@ def tokens(read: Text, vocabulary: Vocabulary) -> list[dict[str, Any]]:
     ]
 
 
-def active(firing: Firing, shown: Sequence[bool]) -> Firing:
+def active(firing: TextActivations, shown: Sequence[bool]) -> TextActivations:
     """The activations at the positions that are shown."""
     kept = np.array(shown, dtype=bool)[firing.position]
-    return Firing(firing.position[kept], firing.feature[kept], firing.value[kept])
+    return TextActivations(firing.position[kept], firing.feature[kept], firing.value[kept])
 
 
 def dictionary(
     place: Place,
-    firing: Firing,
-    called: Called,
-    toward: Firing | None = None,
+    firing: TextActivations,
+    called: FeatureNames,
+    toward: TextActivations | None = None,
 ) -> dict[str, Any]:
     """One dictionary's activations as columns, and what is known of the features that fire.
 
@@ -57,7 +57,7 @@ def dictionary(
     }
 
 
-def aligned(firing: Firing, toward: Firing) -> list[float]:
+def aligned(firing: TextActivations, toward: TextActivations) -> list[float]:
     """The values of `toward` in the order of `firing`."""
     if len(toward.value) == len(firing.value):
         return np.round(toward.value.astype(float), 5).tolist()
@@ -73,7 +73,7 @@ def facts(_file: HarvestFile, harvest_id: str, name: str) -> pa.Table:
     return _file.feature_table(name).select(["feature", "max_act", "density", "promoted"])
 
 
-def known(here: Place, row: Mapping[str, Any], called: Called) -> dict[str, Any]:
+def known(here: Place, row: Mapping[str, Any], called: FeatureNames) -> dict[str, Any]:
     """What the list shows of a feature beside its activation."""
     vocabulary = here.file.vocabulary
     pieces = (visible(vocabulary.text(token)).strip() for token in row["promoted"] or [])
@@ -85,7 +85,7 @@ def known(here: Place, row: Mapping[str, Any], called: Called) -> dict[str, Any]
     }
 
 
-def lens(rows: Sequence[LensRow], vocabulary: Vocabulary) -> dict[str, Any]:
+def lens(rows: Sequence[LogitLensRow], vocabulary: Vocabulary) -> dict[str, Any]:
     """The logit lens as ids, probabilities, and the text of each id once."""
     ids = np.unique(np.concatenate([row.tokens.ravel() for row in rows]))
     return {
@@ -101,7 +101,9 @@ def lens(rows: Sequence[LensRow], vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def table(read: Text, firing: Mapping[str, Firing], vocabulary: Vocabulary) -> pa.Table:
+def table(
+    read: TokenizedText, firing: Mapping[str, TextActivations], vocabulary: Vocabulary
+) -> pa.Table:
     """Every non-zero activation: one row each, BOS and special tokens too, marked not counted."""
     texts = pa.array([vocabulary.text(token) for token in read.token_ids], pa.string())
     ids, counted = pa.array(read.token_ids, pa.int32()), pa.array(read.counted, pa.bool_())

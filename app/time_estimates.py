@@ -10,7 +10,7 @@ from app.wording import THIN, measure
 from feature_store.model_speeds import ModelSpeed
 
 if TYPE_CHECKING:
-    from backend.run_work import RunWork
+    from backend.model.run_token_counts import RunTokenCounts
 
 WORTH_SAYING_S = 20.0
 """Shorter work is not announced."""
@@ -31,7 +31,7 @@ def describe_duration(seconds: float) -> str:
     return f"{measure(seconds, 2)}{THIN}s"
 
 
-def describe_estimate(work: "RunWork", speed: ModelSpeed | None) -> str:
+def describe_estimate(work: "RunTokenCounts", speed: ModelSpeed | None) -> str:
     """Return a sentence on how long work will take; empty where that is not worth saying."""
     if speed is None:
         return "How long this takes is not known yet: the model has not run on this machine."
@@ -44,7 +44,7 @@ def describe_estimate(work: "RunWork", speed: ModelSpeed | None) -> str:
     return f"About {describe_duration(seconds)} on this machine, which {rates} (measured)."
 
 
-def draw_estimate(place: Place, work: "RunWork") -> None:
+def draw_estimate(place: Place, work: "RunTokenCounts") -> None:
     """Draw the sentence under the button that begins the work."""
     speed = session.store().speeds.find(place.file.record.model_hash)
     if said := describe_estimate(work, speed):

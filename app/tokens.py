@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from feature_store import glance
-from feature_store.reader import HarvestFile
+from feature_store import feature_summaries
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import Context
 
 REACH = 16
@@ -135,5 +135,5 @@ def promotes(
 ) -> dict[tuple[str, int], str]:
     """(dictionary, index) → the tokens that the feature promotes most, in one line."""
     text = file.vocabulary.text
-    found = glance.promoted(file, features, n)
+    found = feature_summaries.read_promoted_tokens(file, features, n)
     return {one: " ".join(visible(text(token)) for token in ids) for one, ids in found.items()}

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import live, session
-from backend.live import Engine
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import is_shuffled, refusal
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.null_dictionaries import describe_shuffled_refusal, is_on_shuffled_model
 
 ASKED = "wanted_asked"
 
@@ -20,8 +20,8 @@ def engine(file: HarvestFile, key: str, label: str, about: Sequence[str] = ()) -
     asked `about` is not of the model, a line says so and this is None.
     """
     for name in about:
-        if is_shuffled(file.dictionary(name)):
-            st.caption(session.literal(refusal(name)))
+        if is_on_shuffled_model(file.dictionary(name)):
+            st.caption(session.literal(describe_shuffled_refusal(name)))
             return None
     if not st.session_state.get(ASKED):
         st.button(

@@ -10,29 +10,31 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from autointerp.asking.records import Asker, Failed, Message, Reply, Request
-from autointerp.scorers.sheets import quoted, sheet
+from autointerp.llm.records import Asker, ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
 
-NAME = "steering"
+PROMPT_NAME = "steering"
 """Of the prompt file, and the purpose under which calls are recorded."""
 ASPECTS = ("concept", "instruction", "fluency")
-BEST = 2
-SCHEMA = {
+MAX_RATING = 2
+RATING_SCHEMA = {
     "type": "object",
-    "properties": {name: {"type": "integer", "enum": list(range(BEST + 1))} for name in ASPECTS},
+    "properties": {
+        name: {"type": "integer", "enum": list(range(MAX_RATING + 1))} for name in ASPECTS
+    },
     "required": list(ASPECTS),
     "additionalProperties": False,
 }
-LONGEST_REPLY = 128
+MAX_REPLY_TOKENS = 128
 """Tokens."""
-LOOK_S = 0.1
-LEFT_S = 2.0
+POLL_S = 0.1
+CANCEL_WAIT_S = 2.0
 """How long calls under way may take to end after a stop."""
-Tell = Callable[[int, int], None]
+RatingProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Text:
+class SteeredText:
     """One continuation of a prompt."""
 
     prompt: str
@@ -40,7 +42,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Rating:
+class SteeringRating:
     """0, 1 or 2 each."""
 
     concept: int
@@ -50,43 +52,45 @@ class Rating:
     @property
     def score(self) -> float:
         """The harmonic mean, 0 to 2."""
-        return harmonic((self.concept, self.instruction, self.fluency))
+        return harmonic_mean((self.concept, self.instruction, self.fluency))
 
 
-def harmonic(values: Sequence[float]) -> float:
+def harmonic_mean(values: Sequence[float]) -> float:
     """n ÷ Σ 1/x; 0 where any is 0."""
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / x for x in values)
 
 
-def version() -> str:
+def prompt_version() -> str:
     """The prompt's name and the begin of its hash."""
-    return sheet(NAME).version
+    return load_score_prompt(PROMPT_NAME).version
 
 
-def question(concept: str, text: Text, thinking: int = 0) -> Request:
+def make_rating_request(concept: str, text: SteeredText, thinking: int = 0) -> ChatRequest:
     """What is asked of one text. `thinking`: tokens that the model may think before it answers."""
-    items = f"Beginning: {quoted(text.prompt)}\nContinuation: {quoted(text.continuation)}"
-    filled = sheet(NAME).fill(label=quoted(concept), items=items)
-    return Request(
-        (Message("user", filled),),
-        schema=SCHEMA,
-        purpose=NAME,
-        max_tokens=LONGEST_REPLY + thinking,
+    items = (
+        f"Beginning: {quote_as_json(text.prompt)}\nContinuation: {quote_as_json(text.continuation)}"
+    )
+    filled = load_score_prompt(PROMPT_NAME).fill(label=quote_as_json(concept), items=items)
+    return ChatRequest(
+        (ChatMessage("user", filled),),
+        schema=RATING_SCHEMA,
+        purpose=PROMPT_NAME,
+        max_tokens=MAX_REPLY_TOKENS + thinking,
     )
 
 
-def read(answer: Reply | Failed) -> Rating | Failed:
+def read_rating(answer: Reply | RequestFailure) -> SteeringRating | RequestFailure:
     """The rating; its form was checked against SCHEMA when the reply came."""
-    return answer if isinstance(answer, Failed) else Rating(**answer.parsed)
+    return answer if isinstance(answer, RequestFailure) else SteeringRating(**answer.parsed)
 
 
-async def judge(
+async def rate_steered_texts(
     ask: Asker,
     concept: str,
-    texts: Sequence[Text],
-    tell: Tell = lambda done, total: None,
+    texts: Sequence[SteeredText],
+    tell: RatingProgress = lambda done, total: None,
     stop: threading.Event | None = None,
-) -> list[Rating | Failed] | None:
+) -> list[SteeringRating | RequestFailure] | None:
     """A rating of each text, or why there is none; equal texts are asked about once.
 
     None where `stop` was set before all were answered: what was answered is recorded, and free
@@ -94,12 +98,12 @@ async def judge(
     """
     distinct = list(dict.fromkeys(texts))
     thinking = getattr(getattr(ask, "server", None), "thinking", 0)  # a stand-in has no server
-    asked = {one: question(concept, one, thinking) for one in distinct}
+    asked = {one: make_rating_request(concept, one, thinking) for one in distinct}
     tasks = {one: asyncio.ensure_future(ask.ask(request)) for one, request in asked.items()}
     waiting = set(tasks.values())
     try:
         while waiting:
-            _, waiting = await asyncio.wait(waiting, timeout=LOOK_S)
+            _, waiting = await asyncio.wait(waiting, timeout=POLL_S)
             tell(len(distinct) - len(waiting), len(distinct))
             if waiting and stop is not None and stop.is_set():
                 return None
@@ -107,5 +111,5 @@ async def judge(
         for task in waiting:
             task.cancel()
         if waiting:
-            await asyncio.wait(waiting, timeout=LEFT_S)
-    return [read(tasks[one].result()) for one in texts]
+            await asyncio.wait(waiting, timeout=CANCEL_WAIT_S)
+    return [read_rating(tasks[one].result()) for one in texts]

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autointerp.embedding import Asked, unit
-from feature_store.search import WordIndex, split
+from autointerp.text_embeddings import EmbeddedQuery, normalize_rows
+from feature_store.word_index import WordIndex, split_words
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 DIMENSIONS = 128
-REACH = 8
+CONTEXT_WORDS = 8
 """Words to either side that are company."""
-MOST_WORDS = 20_000
-RARE = 3
+MAX_WORDS = 20_000
+MIN_CORPUS_COUNT = 3
 """Times that a word must stand in the corpus, when no label has it."""
-SMOOTHING = 0.75
+NEIGHBOUR_POWER = 0.75
 """Power of a neighbour's frequency: rare neighbours say less than their counts would."""
-COMMON = 1e-4
+HALF_WEIGHT_FREQUENCY = 1e-4
 """A word of this frequency weighs half."""
-ALIKE, SHORT = 0.6, 4
+MIN_SPELLING_LIKENESS, MIN_SPELLING_LETTERS = 0.6, 4
 """How alike a known word must be spelled to stand for one that is not known, and below which
 length none is taken."""
 
@@ -41,23 +41,23 @@ class WordVectors:
     name = "the company that words keep in corpus and labels"
 
     def __init__(self, corpus: Sequence[str], labels: Sequence[str]) -> None:
-        said = [split(text) for text in dict.fromkeys(labels)]
-        texts = [*map(split, corpus), *said]
+        said = [split_words(text) for text in dict.fromkeys(labels)]
+        texts = [*map(split_words, corpus), *said]
         named, counts = (Counter(chain.from_iterable(lists)) for lists in (said, texts))
-        words = [word for word, _ in named.most_common(MOST_WORDS)]
-        words += [w for w, n in counts.most_common() if n >= RARE and w not in named]
-        self.words = {word: i for i, word in enumerate(words[:MOST_WORDS])}
+        words = [word for word, _ in named.most_common(MAX_WORDS)]
+        words += [w for w, n in counts.most_common() if n >= MIN_CORPUS_COUNT and w not in named]
+        self.words = {word: i for i, word in enumerate(words[:MAX_WORDS])}
         frequency = np.array([counts[word] for word in self.words]) / max(sum(counts.values()), 1)
-        weights = COMMON / (COMMON + frequency[:, None])
+        weights = HALF_WEIGHT_FREQUENCY / (HALF_WEIGHT_FREQUENCY + frequency[:, None])
         self._vectors = (weights * self._company(texts)).astype(np.float32)
 
     def _company(self, texts: list[list[str]]) -> np.ndarray:
         """A direction for each word: [words, dimensions], of length 1, or 0 without company."""
         from sklearn.utils.extmath import randomized_svd
 
-        gap = [""] * REACH  # no company across texts
+        gap = [""] * CONTEXT_WORDS  # no company across texts
         flat = np.array([self.words.get(w, -1) for words in texts for w in (*words, *gap)])
-        together = company(flat, len(self.words))
+        together = pointwise_mutual_information(flat, len(self.words))
         if not together.nnz:
             return np.zeros((len(self.words), 1))
         dimensions = min(DIMENSIONS, len(self.words))
@@ -71,28 +71,28 @@ class WordVectors:
         """[texts, dimensions], each of length 1; 0 for a text of which no word is known."""
         from scipy.sparse import csr_array
 
-        known = [[self.words[w] for w in split(text) if w in self.words] for text in texts]
+        known = [[self.words[w] for w in split_words(text) if w in self.words] for text in texts]
         begins = np.cumsum([0, *map(len, known)])
         columns = np.fromiter((i for words in known for i in words), np.int64, begins[-1])
         ones = np.ones(len(columns), np.float32)
         bags = csr_array((ones, columns, begins), shape=(len(texts), len(self.words)))
-        return unit(bags @ self._vectors)
+        return normalize_rows(bags @ self._vectors)
 
-    def ask(self, query: str) -> Asked:
+    def ask(self, query: str) -> EmbeddedQuery:
         """A query's direction. Unknown words are taken for known ones that are spelled alike."""
-        taken = {word: self._known(word) for word in split(query)}
+        taken = {word: self._known(word) for word in split_words(query)}
         notes = [
             f"“{word}” taken for “{known}”" if known else f"“{word}” is not known"
             for word, known in taken.items()
             if word != known
         ]
-        return Asked(self.embed([" ".join(taken.values())])[0], ", ".join(notes))
+        return EmbeddedQuery(self.embed([" ".join(taken.values())])[0], ", ".join(notes))
 
     def _known(self, word: str) -> str:
-        if word in self.words or len(word) < SHORT:
+        if word in self.words or len(word) < MIN_SPELLING_LETTERS:
             return word if word in self.words else ""
         found = self._spelling.find(word, 1)
-        return self._spelled[found[0][0]] if found and found[0][1] >= ALIKE else ""
+        return self._spelled[found[0][0]] if found and found[0][1] >= MIN_SPELLING_LIKENESS else ""
 
     @cached_property
     def _spelled(self) -> list[str]:
@@ -103,19 +103,19 @@ class WordVectors:
         return WordIndex(self._spelled)
 
 
-def company(words: np.ndarray, n: int) -> "csr_array":
+def pointwise_mutual_information(words: np.ndarray, n: int) -> "csr_array":
     """Positive pointwise mutual information [n, n] of words in one row of numbers; -1 is none."""
     from scipy.sparse import coo_array, csr_array
 
     together = csr_array((n, n))
-    for distance in range(1, REACH + 1):
+    for distance in range(1, CONTEXT_WORDS + 1):
         left, right = words[:-distance], words[distance:]
         both = (left >= 0) & (right >= 0)
         pairs = (left[both], right[both])
         together = together + coo_array((np.ones(len(pairs[0])), pairs), shape=(n, n)).tocsr()
     found = (together + together.T).tocoo()
     sums = np.asarray(found.sum(axis=1)).ravel()
-    expected = sums**SMOOTHING / max((sums**SMOOTHING).sum(), 1)
+    expected = sums**NEIGHBOUR_POWER / max((sums**NEIGHBOUR_POWER).sum(), 1)
     rows, columns = found.coords
     information = np.log(found.data / (sums[rows] * expected[columns]))
     kept = information > 0

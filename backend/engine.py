@@ -9,24 +9,34 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import torch
 
-from backend import directions, neurons, sourcing
-from backend.corpus.chat import TEMPLATE, chat_renderer, speakers
-from backend.device import Placement, settle_threads
+from backend.attribution.logit_attribution import attribute_logit_to_features, find_target_token
+from backend.corpus.chat_template import TEMPLATE_ROLE, chat_renderer, label_speakers
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.cache import shared_dictionary_cache
-from backend.dictionary_table import DictionaryTable, LazyDictionaryTable, check_unchanged
-from backend.lens_rows import lens_rows
-from backend.live import Firing, LensRow, Sources, Text, Weights
-from backend.lm import Lm
-from backend.positions import uncounted_ids
-from backend.removal import removal
-from backend.toward import target_token, toward
-from backend.vocabulary import check_ids
-from feature_store.errors import InputError, pick
-from feature_store.null_dictionaries import of_the_model
-from feature_store.reader import HarvestFile
+from backend.dictionaries.dictionary_cache import shared_dictionary_cache
+from backend.dictionaries.dictionary_table import (
+    DictionaryTable,
+    LazyDictionaryTable,
+    check_weights_unchanged,
+)
+from backend.engine_protocol import (
+    DirectFeatureAttribution,
+    FeatureWeights,
+    LogitLensRow,
+    TextActivations,
+    TokenizedText,
+)
+from backend.features import direct_feature_attribution, direction_cosines, weights_and_neurons
+from backend.features.feature_removal import measure_feature_removal
+from backend.model.counted_positions import uncounted_token_ids
+from backend.model.device import Placement, limit_cpu_threads
+from backend.model.language_model import LanguageModel
+from backend.model.logit_lens_by_layer import compute_logit_lens_rows
+from backend.model.vocabulary import check_token_ids
+from feature_store.errors import InputError, pick_by_name
+from feature_store.harvest_reader import HarvestFile
+from feature_store.null_dictionaries import list_model_dictionaries
 from feature_store.records import Context, FeatureId
-from feature_store.removals import Removal
+from feature_store.removal_effects import RemovalEffect
 
 
 class LocalEngine:
@@ -34,7 +44,7 @@ class LocalEngine:
 
     def __init__(
         self,
-        lm: Lm,
+        lm: LanguageModel,
         found: Mapping[str, Dictionary],
         *,
         bos: int | None,
@@ -55,7 +65,7 @@ class LocalEngine:
         file: HarvestFile,
         places: Mapping[str, str],
         placement: Placement,
-        lm: Lm | None = None,
+        lm: LanguageModel | None = None,
     ) -> "LocalEngine":
         """The model that the harvest was made with, and its dictionaries, to be loaded when asked
         for, from where this machine keeps them.
@@ -64,16 +74,18 @@ class LocalEngine:
         not known here, or the model's are not the same any more.
         """
         record = file.record
-        served = of_the_model(file)
+        served = list_model_dictionaries(file)
         infos = {name: file.dictionary(name) for name in served}
         where = {
-            name: place_of(info.weights_hash, f"dictionary {name}", places)
+            name: find_weight_location(info.weights_hash, f"dictionary {name}", places)
             for name, info in infos.items()
         }
         if lm is None:
-            lm = Lm.load(place_of(record.model_hash, f"model {record.model}", places), placement)
-            settle_threads(placement, lm.d_model)
-        check_unchanged(f"model {record.model}", lm.model_hash, record.model_hash)
+            lm = LanguageModel.load(
+                find_weight_location(record.model_hash, f"model {record.model}", places), placement
+            )
+            limit_cpu_threads(placement, lm.d_model)
+        check_weights_unchanged(f"model {record.model}", lm.model_hash, record.model_hash)
         elsewhere = file.dictionaries.keys() - served
         cache = shared_dictionary_cache()
         table = LazyDictionaryTable(infos, where, lm, cache, elsewhere)
@@ -90,7 +102,7 @@ class LocalEngine:
         storages = [part.untyped_storage() for part in parts]
         return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
 
-    def read(self, text: str) -> Text:
+    def read(self, text: str) -> TokenizedText:
         """Tokenise; InputError for an empty text and for one beyond the model's context."""
         if not text:
             raise InputError("There is no text to read: type some.")
@@ -119,7 +131,7 @@ class LocalEngine:
         """Whether the model's tokenizer has a chat template."""
         return bool(getattr(self.lm.tokenizer, "chat_template", None))
 
-    def read_chat(self, turns: Sequence[Mapping[str, str]]) -> Text:
+    def read_chat(self, turns: Sequence[Mapping[str, str]]) -> TokenizedText:
         """Turns ({role, content}) through the model's chat template, whose own tokens don't count;
         InputError as in `read`."""
         if not any(turn["content"].strip() for turn in turns):
@@ -127,15 +139,15 @@ class LocalEngine:
         messages = [dict(turn) for turn in turns]
         rendered = chat_renderer(self.lm.tokenizer)(messages)
         ids = self.lm.tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        roles = speakers(self.lm.tokenizer, messages, rendered)
+        roles = label_speakers(self.lm.tokenizer, messages, rendered)
         if self.bos is not None and ids[:1] != [self.bos]:
-            ids, roles = [self.bos, *ids], [TEMPLATE, *roles]
+            ids, roles = [self.bos, *ids], [TEMPLATE_ROLE, *roles]
         text = self.text(self._within(ids))
         words = zip(text.counted, roles, strict=True)
-        return Text(ids, [counted and role != TEMPLATE for counted, role in words])
+        return TokenizedText(ids, [counted and role != TEMPLATE_ROLE for counted, role in words])
 
     def _within(self, tokens: list[int]) -> list[int]:
-        check_ids(tokens, self.lm.d_vocab)
+        check_token_ids(tokens, self.lm.d_vocab)
         if len(tokens) > self.lm.n_ctx:
             raise InputError(
                 f"The text has {len(tokens):,} tokens; {self.lm.name} reads at most "
@@ -143,45 +155,51 @@ class LocalEngine:
             )
         return tokens
 
-    def text(self, token_ids: list[int]) -> Text:
+    def text(self, token_ids: list[int]) -> TokenizedText:
         """Tokens that are known already, a stored sequence's for one."""
-        left_out = uncounted_ids(self.lm.bos, self.lm.special_ids, {})
-        return Text(token_ids, [token not in left_out for token in token_ids])
+        left_out = uncounted_token_ids(self.lm.bos, self.lm.special_ids, {})
+        return TokenizedText(token_ids, [token not in left_out for token in token_ids])
 
     @torch.inference_mode()
-    def firing(self, text: Text, names: list[str]) -> dict[str, Firing]:
+    def firing(self, text: TokenizedText, names: list[str]) -> dict[str, TextActivations]:
         """Activations of dictionaries on a text: one forward pass for all of them."""
         if not names:
             return {}
-        processing = pick("dictionary", names[0], self.dictionaries).processing
+        processing = pick_by_name("dictionary", names[0], self.dictionaries).processing
         hooks = list(dict.fromkeys(self._hook_name(name) for name in names))
         acts = self.lm.activations(torch.tensor([text.token_ids]), hooks, processing)
         found = {}
         for name in names:  # one after the other: together they may be larger than their budget
-            one = pick("dictionary", name, self.dictionaries)
+            one = pick_by_name("dictionary", name, self.dictionaries)
             x = acts[one.hook_name]
             triples = one.encode_sparse(x if one.needs_sequence else x[0])
-            found[name] = Firing(*(column.cpu().numpy() for column in triples))
+            found[name] = TextActivations(*(column.cpu().numpy() for column in triples))
         return found
 
-    def weights(self, feature: FeatureId) -> Weights:
+    def weights(self, feature: FeatureId) -> FeatureWeights:
         """Which dimensions, neurons and heads a feature reads and writes."""
-        return neurons.weights(self.lm, self._dictionary(feature), feature.index)
+        return weights_and_neurons.read_feature_weights(
+            self.lm, self._dictionary(feature), feature.index
+        )
 
-    def sources(self, feature: FeatureId, tokens: np.ndarray, peak: int) -> Sources:
+    def sources(
+        self, feature: FeatureId, tokens: np.ndarray, peak: int
+    ) -> DirectFeatureAttribution:
         """A hook_z feature's pre-activation at a position of a sequence, by head and source token.
 
         InputError where that is not defined.
         """
         ids = torch.from_numpy(tokens.astype(np.int64))
-        return sourcing.sources(self.lm, self._dictionary(feature), feature.index, ids, peak)
+        return direct_feature_attribution.attribute_to_source_tokens(
+            self.lm, self._dictionary(feature), feature.index, ids, peak
+        )
 
-    def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> Removal:
+    def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> RemovalEffect:
         """What removing a feature changes in a stored context; `tokens` are its whole sequence."""
         one = self._dictionary(feature)
         ids = torch.from_numpy(tokens.astype(np.int64))
-        left_out = uncounted_ids(self.lm.bos, self.lm.special_ids, one.metadata)
-        return removal(
+        left_out = uncounted_token_ids(self.lm.bos, self.lm.special_ids, one.metadata)
+        return measure_feature_removal(
             self.lm,
             one,
             feature.index,
@@ -194,56 +212,64 @@ class LocalEngine:
 
     def lens(self, feature: FeatureId) -> np.ndarray | None:
         """Its direct effect on the logit of every token of the vocabulary."""
-        return directions.lens(self.lm, self._dictionary(feature), feature.index)
+        return direction_cosines.feature_logit_lens(
+            self.lm, self._dictionary(feature), feature.index
+        )
 
     def cosines(
-        self, features: Sequence[FeatureId], side: directions.Side
+        self, features: Sequence[FeatureId], side: direction_cosines.EncoderOrDecoder
     ) -> list[list[float | None]]:
         """Of each pair; None where the two live in different spaces."""
-        return directions.cosines(self.lm, self.dictionaries, features, side)
+        return direction_cosines.compute_pairwise_cosines(
+            self.lm, self.dictionaries, features, side
+        )
 
     def nearest(
         self, feature: FeatureId, dictionary: str, n: int
     ) -> list[tuple[int, float]] | None:
         """The features of a dictionary that write most like one of any, with their cosines."""
-        other = pick("dictionary", dictionary, self.dictionaries)
-        return directions.nearest(self.lm, self._dictionary(feature), feature.index, other, n)
+        other = pick_by_name("dictionary", dictionary, self.dictionaries)
+        return direction_cosines.find_nearest_features(
+            self.lm, self._dictionary(feature), feature.index, other, n
+        )
 
-    def lens_rows(self, text: Text) -> list[LensRow]:
+    def lens_rows(self, text: TokenizedText) -> list[LogitLensRow]:
         """The logit lens after every block; the last row is the model's own prediction."""
-        return lens_rows(self.lm, torch.tensor(text.token_ids))
+        return compute_logit_lens_rows(self.lm, torch.tensor(text.token_ids))
 
     @torch.inference_mode()
-    def predict(self, text: Text, at: int, n: int) -> list[tuple[int, float]]:
+    def predict(self, text: TokenizedText, at: int, n: int) -> list[tuple[int, float]]:
         """The most probable tokens after position `at`, with their probabilities."""
         logits = self.lm.next_logits(torch.tensor([text.token_ids[: at + 1]]))[0].float()
         nameable = logits.softmax(-1)[: self.lm.n_nameable]
         best = nameable.topk(min(n, len(nameable)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
-    def target(self, text: Text, at: int, answer: str) -> int:
+    def target(self, text: TokenizedText, at: int, answer: str) -> int:
         """The token that `answer` is behind position `at`; InputError when it is several."""
-        target = target_token(self.lm, text.token_ids[: at + 1], answer)
-        check_ids([target], self.lm.d_vocab)
+        target = find_target_token(self.lm, text.token_ids[: at + 1], answer)
+        check_token_ids([target], self.lm.d_vocab)
         return target
 
-    def toward(self, text: Text, names: list[str], target: int, at: int) -> dict[str, Firing]:
+    def toward(
+        self, text: TokenizedText, names: list[str], target: int, at: int
+    ) -> dict[str, TextActivations]:
         """Gradient × activation toward a next token at a position, of features active at counted
         positions: `value` is in logits, less their mean over the vocabulary."""
-        chosen = {name: pick("dictionary", name, self.dictionaries) for name in names}
+        chosen = {name: pick_by_name("dictionary", name, self.dictionaries) for name in names}
         ids, counted = torch.tensor(text.token_ids), torch.tensor(text.counted)
-        return toward(self.lm, chosen, ids, counted, target, at)
+        return attribute_logit_to_features(self.lm, chosen, ids, counted, target, at)
 
     def _hook_name(self, name: str) -> str:
         if name not in self.dictionaries:
-            pick("dictionary", name, self.dictionaries)  # raises the error that says why
+            pick_by_name("dictionary", name, self.dictionaries)  # raises the error that says why
         return self.dictionaries.hook_name(name)
 
     def _dictionary(self, feature: FeatureId) -> Dictionary:
-        return pick("dictionary", feature.dictionary, self.dictionaries)
+        return pick_by_name("dictionary", feature.dictionary, self.dictionaries)
 
 
-def place_of(weights_hash: str, what: str, places: Mapping[str, str]) -> str:
+def find_weight_location(weights_hash: str, what: str, places: Mapping[str, str]) -> str:
     """Where weights lie, or an InputError."""
     if weights_hash not in places:
         raise InputError(

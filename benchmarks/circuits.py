@@ -11,23 +11,27 @@ from typing import Any
 
 import torch
 
-from backend.ablation.agreement import agreement
-from backend.attribution.gradients import gradients
-from backend.circuits.checking import check_edges
-from backend.circuits.effects import attributed, effects
-from backend.circuits.exact import exact
-from backend.circuits.examples import Examples, from_task
-from backend.circuits.grounds import Grounds
-from backend.circuits.judging import Judge
-from backend.circuits.proof import judged, prove
-from backend.circuits.records import Point
-from backend.circuits.sparse_features import Settings, chosen, sparse_features
-from backend.circuits.table import Table
+from backend.ablation.estimate_agreement import estimate_agreement
+from backend.attribution.hook_gradients import compute_hook_gradients
+from backend.circuits.circuit_prompts import CircuitPromptSet, sample_task_prompts
+from backend.circuits.complement_ablation import ComplementAblation
+from backend.circuits.faithfulness import measure_faithfulness_curves, measure_node_set
+from backend.circuits.node_and_edge_checks import check_edges
+from backend.circuits.node_baselines import NodeBaselines
+from backend.circuits.node_effects import estimate_node_effects, multiply_changes_and_gradient
+from backend.circuits.node_table import NodeTable
+from backend.circuits.records import FaithfulnessPoint
+from backend.circuits.single_node_ablation import ablate_single_nodes
+from backend.circuits.sparse_feature_circuit import (
+    SparseFeatureSettings,
+    find_sparse_feature_circuit,
+    select_dictionaries,
+)
 from backend.demo import DICTIONARIES, MODEL
-from backend.device import choose_placement
 from backend.dictionaries import load
 from backend.engine import LocalEngine
-from backend.lm import Lm
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
 from benchmarks.goals import Goal, table
 
 TASKS = ("indirect_object", "greater_than", "pronoun")
@@ -46,7 +50,7 @@ CLOSE = 5
 def demo() -> LocalEngine:
     """The demo's model with all its dictionaries, straight from the weights."""
     placement = choose_placement("cpu")
-    lm = Lm.load(str(MODEL), placement)
+    lm = LanguageModel.load(str(MODEL), placement)
     found = {
         path.name: load(str(path), name=path.name, placement=placement, width=lm.width)
         for path in DICTIONARIES
@@ -77,12 +81,12 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
 
 def nodes(engine: LocalEngine, task: str, baseline: Any, prompts: int) -> dict[str, Any]:
     """Integrated gradients and plain gradients against exact ablation."""
-    some = from_task(engine, task, prompts)
-    grounds = Grounds(engine.lm, chosen(engine, ()), baseline, some)
+    some = sample_task_prompts(engine, task, prompts)
+    grounds = NodeBaselines(engine.lm, select_dictionaries(engine, ()), baseline, some)
     found: dict[str, Any] = {"task": task, "baseline": baseline, "prompts": prompts}
     for method in ("integrated", "gradient"):
-        made = effects(engine.lm, grounds, some, method)
-        ranked = Table.of(made)
+        made = estimate_node_effects(engine.lm, grounds, some, method)
+        ranked = NodeTable.of(made)
         found[method] = {
             "top": against_exact(
                 engine, grounds, some, ranked.rows(torch.arange(min(TOP, len(ranked))))
@@ -101,17 +105,19 @@ def nodes(engine: LocalEngine, task: str, baseline: Any, prompts: int) -> dict[s
 
 
 def against_exact(
-    engine: LocalEngine, grounds: Grounds, some: Examples, rows: Table
+    engine: LocalEngine, grounds: NodeBaselines, some: CircuitPromptSet, rows: NodeTable
 ) -> dict[str, Any]:
     """Agreement of estimates with single ablations."""
-    measured = exact(engine.lm, grounds, some, rows.which, rows.slot, rows.feature)
-    return agreement(list(zip(rows.effect.tolist(), measured.tolist(), strict=True)))
+    measured = ablate_single_nodes(engine.lm, grounds, some, rows.which, rows.slot, rows.feature)
+    return estimate_agreement(list(zip(rows.effect.tolist(), measured.tolist(), strict=True)))
 
 
 def edges(engine: LocalEngine, task: str, prompts: int) -> dict[str, Any]:
     """Edges of a circuit against interventions, three ways."""
-    found = sparse_features(
-        engine, from_task(engine, task, prompts), settings=Settings("pair", nodes=80, draws=0)
+    found = find_sparse_feature_circuit(
+        engine,
+        sample_task_prompts(engine, task, prompts),
+        settings=SparseFeatureSettings("pair", nodes=80, draws=0),
     )
     checked = check_edges(engine, found)
     return {
@@ -132,13 +138,13 @@ def circuit(
     names: Sequence[str] = RESIDUAL,
 ) -> dict[str, Any]:
     """How many nodes a task takes, with residual dictionaries after every layer."""
-    some = from_task(engine, task, choosing + judging)
+    some = sample_task_prompts(engine, task, choosing + judging)
     first, second = some.rows(slice(0, choosing)), some.rows(slice(choosing, None))
-    grounds = Grounds(engine.lm, chosen(engine, names), "pair", first)
-    ranked = Table.of(effects(engine.lm, grounds, first, "integrated", paths=4))
-    judge = Judge(engine.lm, grounds, second)
+    grounds = NodeBaselines(engine.lm, select_dictionaries(engine, names), "pair", first)
+    ranked = NodeTable.of(estimate_node_effects(engine.lm, grounds, first, "integrated", paths=4))
+    judge = ComplementAblation(engine.lm, grounds, second)
     sizes = [size for size in SIZES if size < len(ranked)]
-    proof = prove(judge, ranked, [*sizes, len(ranked)], draws=0)
+    proof = measure_faithfulness_curves(judge, ranked, [*sizes, len(ranked)], draws=0)
     counted = [point for point in proof.points if point.errors == "count"]
     enough = next((p.nodes for p in counted if faithful(p)), None)
     if enough is not None:
@@ -155,22 +161,24 @@ def circuit(
         "points": [point_row(p) for p in proof.points],
     }
     if enough is not None and draws:
-        again = prove(judge, ranked, [enough], nulls=[100, enough], draws=draws)
+        again = measure_faithfulness_curves(
+            judge, ranked, [enough], nulls=[100, enough], draws=draws
+        )
         found["null"] = {n: one.null.percentile_95 for n, one in again.figures.items()}
     return found
 
 
-def faithful(point: Point) -> bool:
+def faithful(point: FaithfulnessPoint) -> bool:
     """Whether the interval's lower bound is enough; without an interval nothing is said."""
     share = point.share
     return share is not None and share.low is not None and share.low >= ENOUGH
 
 
-def smallest(judge: Judge, ranked: Table, few: int, enough: int) -> int:
+def smallest(judge: ComplementAblation, ranked: NodeTable, few: int, enough: int) -> int:
     """The smallest size between one that is too small and one that is enough, by halving."""
     while enough - few > CLOSE:
         middle = (few + enough) // 2
-        if faithful(judged(judge, ranked, torch.arange(len(ranked)) < middle)):
+        if faithful(measure_node_set(judge, ranked, torch.arange(len(ranked)) < middle)):
             enough = middle
         else:
             few = middle
@@ -190,26 +198,26 @@ def point_row(point: Any) -> list[Any]:
 
 def cost(engine: LocalEngine, sample: int) -> dict[str, Any]:
     """CPU seconds of a forward, of attribution, and of ablating every active node, on a prompt."""
-    some = from_task(engine, TASKS[0], 1)
-    grounds = Grounds(engine.lm, chosen(engine, ()), "zero", some)
+    some = sample_task_prompts(engine, TASKS[0], 1)
+    grounds = NodeBaselines(engine.lm, select_dictionaries(engine, ()), "zero", some)
     tokens, target = some.laid.prompts.tokens, some.laid.target
     hooks = [d.hook_out for d in grounds.dictionaries]
     sites = grounds.sites(some)
 
     def attribute() -> None:
-        g = gradients(engine.lm, tokens, hooks, target).by
+        g = compute_hook_gradients(engine.lm, tokens, hooks, target).by
         for site in sites:
-            attributed(site, g[site.dictionary.hook_out])
+            multiply_changes_and_gradient(site, g[site.dictionary.hook_out])
 
     with torch.no_grad():
         forward = seconds(lambda: engine.lm.logits(tokens), 30)
     estimate = seconds(attribute, 20)
-    whole = seconds(lambda: effects(engine.lm, grounds, some, "gradient"), 10)
-    ranked = Table.of(effects(engine.lm, grounds, some, "gradient"))
+    whole = seconds(lambda: estimate_node_effects(engine.lm, grounds, some, "gradient"), 10)
+    ranked = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
     active = ranked.rows(ranked.active.nonzero()[:, 0])
     few = active.rows(torch.randperm(len(active))[:sample])
     started = time.process_time()
-    exact(engine.lm, grounds, some, few.which, few.slot, few.feature)
+    ablate_single_nodes(engine.lm, grounds, some, few.which, few.slot, few.feature)
     each = (time.process_time() - started) / len(few)
     return {
         "tokens": tokens.shape[1],

@@ -16,28 +16,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from backend.ablation.prompts import Prompts
-from backend.attribution.targets import Target, one_token
-from backend.circuits.aims import chosen
-from backend.circuits.attribution_graph import Graph, attribution_graph
-from backend.circuits.attribution_graph_record import attribution_circuit, to_circuit
-from backend.circuits.counterexamples import UNSHOWN, Counterpair, counterpairs
-from backend.circuits.head_codes import HeadCodes, head_codes
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.attribution.target_metric import TargetMetric, tokenize_single_token_answer
+from backend.circuits.attribution_graph import AttributionGraph, build_attribution_graph
+from backend.circuits.attribution_graph_circuit import (
+    convert_graph_to_circuit,
+    find_attribution_circuit,
+)
+from backend.circuits.head_codes import HeadCodes, fit_head_codes
+from backend.circuits.logit_targets import build_logit_target
+from backend.circuits.patch_free_tracing import LogitStart, trace_to_sources
 from backend.circuits.records import Circuit
-from backend.circuits.tasks import pairs
-from backend.circuits.tracing import FromLogit, trace
-from backend.circuits.weights import connections
-from backend.circuits.weights_paths_record import weights_circuit
+from backend.circuits.task_counterexamples import (
+    COUNTEREXAMPLE_TASKS,
+    CounterexamplePair,
+    sample_counterexample_pairs,
+)
+from backend.circuits.task_prompt_pairs import sample_prompt_pairs
+from backend.circuits.weight_connections import find_weight_connections
+from backend.circuits.weight_paths_circuit import build_weight_paths_circuit
 from backend.demo import WEIGHTS
-from backend.demo.activations import load_lm
-from backend.device import choose_placement
+from backend.demo.activations import load_demo_model
 from backend.dictionaries import load
 from backend.dictionaries.base import Dictionary
-from backend.interventions.once import run_once
-from backend.interventions.plan import compile_edits
-from backend.interventions.records import Edit, Freeze, Where
-from backend.live import Text
-from backend.lm import Lm
+from backend.engine_protocol import TokenizedText
+from backend.interventions.edit_plan import compile_edits
+from backend.interventions.edited_logits import compute_edited_logits
+from backend.interventions.records import Edit, EditCondition, FrozenLayers
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
 from benchmarks.head_effects import HeadEffects, auc, head_effects, shuffled_auc
 from feature_store.records import FeatureId
 
@@ -49,23 +56,25 @@ LEAST_HEADS = 3
 GRAPHED = ("indirect_object", "greater_than", "pronoun")
 
 
-def text_of(lm: Lm, prompt: str) -> Text:
+def text_of(lm: LanguageModel, prompt: str) -> TokenizedText:
     """BOS in front, as the demo's dictionaries were trained."""
     ids = lm.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    return Text([int(lm.bos or 0), *ids], [False, *[True] * len(ids)])
+    return TokenizedText([int(lm.bos or 0), *ids], [False, *[True] * len(ids)])
 
 
-Draw = Callable[[int, int], Iterable[Counterpair]]
+Draw = Callable[[int, int], Iterable[CounterexamplePair]]
 """So many of a seed."""
 
 
-def heads(lm: Lm, draw: Draw) -> dict[str, Any]:
+def heads(lm: LanguageModel, draw: Draw) -> dict[str, Any]:
     """AUC of codes over seeds against mean ablation, at all tokens and at the last one."""
     known = list(draw(TRUTH, 1))
-    prompts = Prompts.of([text_of(lm, case.text) for case in known])
-    answers = [[one_token(lm.tokenizer, case.text, case.answer)] for case in known]
-    wrong = [[one_token(lm.tokenizer, case.text, case.wrong)] for case in known]
-    target = Target(answers, wrong, prompts.last)
+    prompts = PaddedPrompts.of([text_of(lm, case.text) for case in known])
+    answers = [
+        [tokenize_single_token_answer(lm.tokenizer, case.text, case.answer)] for case in known
+    ]
+    wrong = [[tokenize_single_token_answer(lm.tokenizer, case.text, case.wrong)] for case in known]
+    target = TargetMetric(answers, wrong, prompts.last)
     truths = {
         "at_all_tokens": head_effects(lm, prompts, target),
         "at_last_token": head_effects(lm, prompts, target, at_last=True),
@@ -75,7 +84,7 @@ def heads(lm: Lm, draw: Draw) -> dict[str, Any]:
         drawn = list(draw(EXAMPLES, 100 + seed))
         texts = [[text_of(lm, t) for t in kind] for kind in zip(*_both(drawn), strict=True)]
         began = time.perf_counter()
-        coded.append(head_codes(lm, *texts, seed=seed))
+        coded.append(fit_head_codes(lm, *texts, seed=seed))
         seconds.append(time.perf_counter() - began)
     judged = {where: _judged(coded, measured) for where, measured in truths.items()}
     return {**judged, "seconds": statistics.median(seconds)}
@@ -102,7 +111,7 @@ def _judged(coded: Sequence[HeadCodes], measured: HeadEffects) -> dict[str, Any]
     }
 
 
-def _both(drawn: Sequence[Counterpair]) -> Iterator[tuple[str, str]]:
+def _both(drawn: Sequence[CounterexamplePair]) -> Iterator[tuple[str, str]]:
     return ((case.text, case.without) for case in drawn)
 
 
@@ -116,18 +125,18 @@ PEOPLE = ("Lily", "Timmy", "Tom", "Max", "Tim", "Ben", "Jack", "Sam", "Lucy")
 PEOPLE += ("John", "Anna", "Sue", "Bob", "Jane", "Mia", "Amy", "Sara", "Emma")
 
 
-def companions(n: int, seed: int) -> Iterator[Counterpair]:
+def companions(n: int, seed: int) -> Iterator[CounterexamplePair]:
     """Who is with somebody, as children's stories tell it; without: somebody who was not named."""
     rng = random.Random(seed)
     for _ in range(n):
         a, b, stranger = rng.sample(PEOPLE, 3)
         template = rng.choice(NAMED)
         shown, without = (template.format(A=a, B=b, S=subject) for subject in (b, stranger))
-        yield Counterpair(shown, without, f" {a}", f" {b}")
+        yield CounterexamplePair(shown, without, f" {a}", f" {b}")
 
 
 def graphs(
-    lm: Lm, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[str, str, str]]
+    lm: LanguageModel, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[str, str, str]]
 ) -> dict[str, Any]:
     """Medians over prompts of (text, answer, wrong)."""
     found: list[Circuit] = []
@@ -135,17 +144,24 @@ def graphs(
     errors: list[float] = []
     for prompt, answer, wrong in prompts:
         text = text_of(lm, prompt)
-        ids = [one_token(lm.tokenizer, prompt, word) for word in (answer, wrong) if word]
+        ids = [
+            tokenize_single_token_answer(lm.tokenizer, prompt, word)
+            for word in (answer, wrong)
+            if word
+        ]
         began = time.perf_counter()
         if ids:
-            graph = attribution_graph(
-                lm, dictionaries, text, lambda logits, ids=ids: chosen(lm, logits, ids[:1], ids[1:])
+            graph = build_attribution_graph(
+                lm,
+                dictionaries,
+                text,
+                lambda logits, ids=ids: build_logit_target(lm, logits, ids[:1], ids[1:]),
             )
-            found.append(to_circuit(graph, text))
+            found.append(convert_graph_to_circuit(graph, text))
             seconds.append(time.perf_counter() - began)
             errors += edge_errors(lm, dictionaries, text, graph)
         else:
-            found.append(attribution_circuit(lm, dictionaries, text))
+            found.append(find_attribution_circuit(lm, dictionaries, text))
             seconds.append(time.perf_counter() - began)
     return {
         "prompts": len(prompts),
@@ -169,7 +185,10 @@ def graphs(
 
 
 def edge_errors(
-    lm: Lm, dictionaries: Sequence[Dictionary], text: Text, graph: Graph
+    lm: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    text: TokenizedText,
+    graph: AttributionGraph,
 ) -> list[float]:
     """Relative errors of the strongest edges into the first logit: the source set to zero with
     patterns, norms and later MLPs frozen, against the edge."""
@@ -182,13 +201,16 @@ def edge_errors(
         place = graph.places[column]
         site = graph.replacement.sites[place.site]
         feature = FeatureId(site.name, int(place.feature or 0))
-        edit = Edit("clamp", (feature,), 0.0, where=Where(positions=(place.position,)))
+        edit = Edit("clamp", (feature,), 0.0, where=EditCondition(positions=(place.position,)))
         top = lm.n_layers - 1
         later = (site.layer + 1, top) if site.layer < top else None
         plan = compile_edits(
-            lm, by_name, [[edit]], freeze=Freeze(patterns=(0, top), norms=(0, top), mlps=later)
+            lm,
+            by_name,
+            [[edit]],
+            freeze=FrozenLayers(patterns=(0, top), norms=(0, top), mlps=later),
         )
-        seen = run_once(plan, [text.token_ids])
+        seen = compute_edited_logits(plan, [text.token_ids])
         assert seen.clean is not None
         # An unembedding direction of any target is a combination of logits.
         moved = (seen.clean - seen.logits)[0, -1].double()
@@ -197,28 +219,30 @@ def edge_errors(
     return found
 
 
-def _mix(lm: Lm, direction: torch.Tensor) -> torch.Tensor:
+def _mix(lm: LanguageModel, direction: torch.Tensor) -> torch.Tensor:
     """The combination of logits whose direction this is: least squares over the vocabulary."""
     module: Any = lm.bare.get_output_embeddings()
     W = module.weight.detach().double()
     return torch.linalg.lstsq(W.T, direction.double()[:, None]).solution[:, 0]
 
 
-def others(lm: Lm, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[str, str, str]]):
+def others(
+    lm: LanguageModel, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[str, str, str]]
+):
     """Traces and paths: time, and what error terms hold of the start."""
     traced, walked, errors, biases = [], [], [], []
     for prompt, answer, wrong in prompts:
         text = text_of(lm, prompt)
-        ids = [one_token(lm.tokenizer, prompt, word) for word in (answer, wrong)]
-        start = FromLogit((ids[0],), (ids[1],))
+        ids = [tokenize_single_token_answer(lm.tokenizer, prompt, word) for word in (answer, wrong)]
+        start = LogitStart((ids[0],), (ids[1],))
         began = time.perf_counter()
-        one = trace(lm, dictionaries, text, start)
+        one = trace_to_sources(lm, dictionaries, text, start)
         traced.append(time.perf_counter() - began)
         (whole,), (bias,) = one.facts["start"], one.facts["bias"]
         errors.append(abs(one.facts["from_errors"][0]) / abs(whole))
         biases.append(abs(bias) / abs(whole))
         began = time.perf_counter()
-        weights_circuit(lm, dictionaries, text, start)
+        build_weight_paths_circuit(lm, dictionaries, text, start)
         walked.append(time.perf_counter() - began)
     return {
         "prompts": len(prompts),
@@ -229,25 +253,28 @@ def others(lm: Lm, dictionaries: Sequence[Dictionary], prompts: Sequence[tuple[s
     }
 
 
-def all_pairs(lm: Lm, dictionaries: Sequence[Dictionary]) -> dict[str, float]:
+def all_pairs(lm: LanguageModel, dictionaries: Sequence[Dictionary]) -> dict[str, float]:
     """Seconds for the strongest connections of every pair of layers."""
     began, n = time.perf_counter(), 0
     for i, source in enumerate(dictionaries):
         for target in dictionaries[i + 1 :]:
-            connections(lm, source, target, k=100)
+            find_weight_connections(lm, source, target, k=100)
             n += 1
     return {"pairs": n, "seconds": time.perf_counter() - began}
 
 
 def asked(task: str, n: int) -> list[tuple[str, str, str]]:
     """Prompts of the demo's tasks with their answers."""
-    return [(pair.clean, pair.answer, pair.wrong) for pair in pairs(task, "held_out", n, seed=5)]
+    return [
+        (pair.clean, pair.answer, pair.wrong)
+        for pair in sample_prompt_pairs(task, "held_out", n, seed=5)
+    ]
 
 
 def real_figures(folder: Path) -> dict[str, Any]:
     """stories3m with its six transcoders, on the beginnings of held-out stories."""
     place = choose_placement("cpu", "float32")
-    lm = Lm.load(str(folder / "stories3m"), place)
+    lm = LanguageModel.load(str(folder / "stories3m"), place)
     found = [
         load(str(folder / f"transcoder-stories3m-mlp{layer}"), name=f"mlp{layer}", placement=place)
         for layer in range(lm.n_layers)
@@ -268,13 +295,13 @@ def main() -> None:
     """Measure and write."""
     folder = given(__doc__)
     torch.set_num_threads(1)
-    lm, place = load_lm(), choose_placement("cpu", "float32")
+    lm, place = load_demo_model(), choose_placement("cpu", "float32")
     mlps, heads_ = (
         [load(str(WEIGHTS / f"{kind}-{n}"), name=f"{kind}-{n}", placement=place) for n in range(4)]
         for kind in ("mlp", "attn")
     )
-    for task in UNSHOWN:
-        tell(f"heads of {task}", heads(lm, partial(counterpairs, task, "held_out")))
+    for task in COUNTEREXAMPLE_TASKS:
+        tell(f"heads of {task}", heads(lm, partial(sample_counterexample_pairs, task, "held_out")))
     tell("connections", all_pairs(lm, mlps))
     tell("traces and paths", others(lm, [*heads_, *mlps], asked("indirect_object", GRAPHS)))
     for task in GRAPHED:

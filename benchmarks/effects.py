@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from backend.ablation.asked import Asked, Case
-from backend.ablation.dataset import over
-from backend.ablation.parts import Part
-from backend.controls import by_features
+from backend.ablation.ablation_requests import AblationRequest, PromptCase
+from backend.ablation.dataset_ablation import ablate_dataset
+from backend.ablation.model_parts import ModelPart
 from backend.demo import task_prompts
-from backend.demo.words import NAMES
-from backend.device import choose_placement
+from backend.demo.word_lists import NAMES
 from backend.engine import LocalEngine
-from backend.generation.prompts import plain
-from backend.generation.records import Sampling
+from backend.generation.prompt_tokenization import tokenize_text
+from backend.generation.records import SamplingSettings
 from backend.interventions.records import Edit
-from backend.sweep.run import Ask, sweep
+from backend.model.device import choose_placement
+from backend.steering.matched_controls import control_with_matched_features
+from backend.steering.strength_sweep import SweepRequest, run_sweep
 from benchmarks.goals import Goal, table
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 
@@ -74,17 +74,17 @@ def steered(
     edit = Edit("add", (chosen.feature,))
     top = file.facts(chosen.feature).max_act or 0.0
     seeds, few = (2, 1) if quick else (SEEDS, CONTROL_SEEDS)
-    ask = Ask(
+    ask = SweepRequest(
         (edit,),
         tuple(top * dose for dose in DOSES),
-        tuple(plain(engine.lm, text, bos=engine.bos is not None) for text in PROMPTS),
+        tuple(tokenize_text(engine.lm, text, bos=engine.bos is not None) for text in PROMPTS),
         tuple(range(seeds)),
-        Sampling(max_new=TOKENS),
+        SamplingSettings(max_new=TOKENS),
         concept=chosen.feature,
         control_seeds=few,
     )
-    controls = by_features(edit, file, 3 if quick else CONTROLS)
-    found = sweep(engine.lm, engine.dictionaries, ask, [controls], bos=engine.bos)
+    controls = control_with_matched_features(edit, file, 3 if quick else CONTROLS)
+    found = run_sweep(engine.lm, engine.dictionaries, ask, [controls], bos=engine.bos)
     default = found.default.estimate("rate")
     bands = found.at_equal_kl("features", "rate")
     doses = []
@@ -139,11 +139,11 @@ def ablated(engine: LocalEngine, file: HarvestFile, *, quick: bool) -> dict[str,
     """The indirect-object logit difference without the name features, and without matched sets."""
     features = name_features(file)
     cases = tuple(
-        Case(prompt.prompt, prompt.answer, prompt.wrong)
+        PromptCase(prompt.prompt, prompt.answer, prompt.wrong)
         for prompt in task_prompts("indirect_object", "held_out", 20 if quick else CASES, 0)
     )
-    parts = tuple(Part("feature", one.dictionary, one.index) for one in features)
-    answer = over(engine, Asked(cases, parts, controls=2 if quick else SETS))
+    parts = tuple(ModelPart("feature", one.dictionary, one.index) for one in features)
+    answer = ablate_dataset(engine, AblationRequest(cases, parts, controls=2 if quick else SETS))
     null = answer["null"]
     return {
         "features": [str(one) for one in features],

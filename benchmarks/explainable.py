@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from benchmarks import synthetic
 from benchmarks.synthetic import DICTIONARY, VOCABULARY, listed
-from feature_store.harvest_file import HarvestWriter
-from feature_store.histogram import bin_of
+from feature_store.activation_histogram import bin_number
+from feature_store.harvest_writer import HarvestWriter
 from feature_store.store import Store
 
 DOCUMENTS, LENGTH, WINDOW = 4000, 65, 32
@@ -59,7 +59,7 @@ def alive(rows: pa.Table) -> pa.Table:
         "top_token": pa.array((index * 7 % VOCABULARY).astype(np.int32)),
         "first_context": index * (EXPLAIN + SCORE),
         "n_contexts": pa.array(np.full(n, EXPLAIN + SCORE, np.int32)),
-        "window_histogram_start": pa.array(np.full(n, bin_of(1.0)), pa.int16()),
+        "window_histogram_start": pa.array(np.full(n, bin_number(1.0)), pa.int16()),
         "window_histogram": listed(np.full(n * 24, 50, np.int32), 24),
     }
     columns = {name: rows.column(name) for name in rows.column_names} | changed

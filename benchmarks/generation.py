@@ -14,16 +14,16 @@ from typing import Any
 
 import torch
 
-from backend.device import choose_placement
 from backend.dictionaries import load
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import TopKRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.rules import TopK
-from backend.generation.prompts import Start
-from backend.generation.records import Row, Sampling, Token
-from backend.generation.stream import Extras, generate
+from backend.generation.prompt_tokenization import PromptTokens
+from backend.generation.records import GenerationRow, SamplingSettings, TokenRecord
+from backend.generation.token_stream import StreamOptions, stream_tokens
 from backend.interventions.records import Edit
-from backend.lm import Lm
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
 from benchmarks.goals import Goal, table
 from feature_store.records import FeatureId
 
@@ -39,7 +39,7 @@ class Case:
     """A model with dictionaries that edits can take features of."""
 
     name: str
-    lm: Lm
+    lm: LanguageModel
     dictionaries: Mapping[str, Dictionary]
 
     def edits(self, n: int, mode: str = "add") -> tuple[Edit, ...]:
@@ -107,15 +107,17 @@ def _ways(case: Case, ids: list[int], new: int) -> dict[str, Callable[[], int]]:
         out = made.generate(prompt, max_new_tokens=new, do_sample=True, top_k=0, top_p=1.0)
         return out.shape[1] - PROMPT
 
-    def records(rows: list[Row], guard: bool = False) -> Iterator[Token]:
-        start, sampling = Start(tuple(ids)), Sampling(max_new=new)
-        found = generate(lm, case.dictionaries, start, rows, sampling, Extras(guard=guard))
-        return (one for one in found if isinstance(one, Token))
+    def records(rows: list[GenerationRow], guard: bool = False) -> Iterator[TokenRecord]:
+        start, sampling = PromptTokens(tuple(ids)), SamplingSettings(max_new=new)
+        found = stream_tokens(
+            lm, case.dictionaries, start, rows, sampling, StreamOptions(guard=guard)
+        )
+        return (one for one in found if isinstance(one, TokenRecord))
 
-    def ours(rows: list[Row], guard: bool = False) -> int:
+    def ours(rows: list[GenerationRow], guard: bool = False) -> int:
         return 1 + max(one.index for one in records(rows, guard))
 
-    def first(rows: list[Row]) -> int:
+    def first(rows: list[GenerationRow]) -> int:
         return 1 + next(records(rows)).index
 
     def prefill() -> int:
@@ -123,9 +125,12 @@ def _ways(case: Case, ids: list[int], new: int) -> dict[str, Callable[[], int]]:
             network(prompt, use_cache=True, logits_to_keep=1)
         return 1
 
-    one, eight = Row("steered", case.edits(1)), Row("steered", case.edits(8))
-    clamp, clamps = Row("steered", case.edits(1, "clamp")), Row("steered", case.edits(8, "clamp"))
-    plain = Row("default")
+    one, eight = GenerationRow("steered", case.edits(1)), GenerationRow("steered", case.edits(8))
+    clamp, clamps = (
+        GenerationRow("steered", case.edits(1, "clamp")),
+        GenerationRow("steered", case.edits(8, "clamp")),
+    )
+    plain = GenerationRow("default")
     return {
         "huggingface": huggingface,
         "plain loop": lambda: _loop(lm, prompt, new),
@@ -142,7 +147,7 @@ def _ways(case: Case, ids: list[int], new: int) -> dict[str, Callable[[], int]]:
 
 
 @torch.no_grad()
-def _loop(lm: Lm, prompt: torch.Tensor, new: int) -> int:
+def _loop(lm: LanguageModel, prompt: torch.Tensor, new: int) -> int:
     """The least that generating takes: forward, draw, again."""
     cache, tokens = None, prompt
     for _ in range(new):
@@ -186,24 +191,24 @@ def _random(folder: Path) -> Case:
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     ends: Any = {"bos_token_id": 0, "eos_token_id": None}
-    lm = Lm.wrap(
+    lm = LanguageModel.wrap(
         GPT2LMHeadModel(GPT2Config(**WIDE, **ends)), tokenizer, "random-12", choose_placement("cpu")
     )
     return Case("12 layers, 512 wide", lm, _random_dictionaries(lm, 8))
 
 
-def _random_dictionaries(lm: Lm, n: int) -> dict[str, Dictionary]:
+def _random_dictionaries(lm: LanguageModel, n: int) -> dict[str, Dictionary]:
     """TopK in successive layers: the dearest rule, since it compares all features."""
     made = {}
     for layer in range(n):
         directions = torch.randn(FEATURES, lm.d_model) / lm.d_model**0.5
         hook = f"blocks.{layer}.hook_resid_post"
-        coder = Affine(
+        coder = AffineCoder(
             W_enc=directions.T.contiguous(),
             b_enc=torch.zeros(FEATURES),
             W_dec=directions,
             b_dec=torch.zeros(lm.d_model),
-            rule=TopK(32),
+            rule=TopKRule(32),
         )
         name = f"topk-{layer}"
         made[name] = Dictionary(name, hook, hook, "topk", "random", f"{layer:064d}", coder)
@@ -211,7 +216,7 @@ def _random_dictionaries(lm: Lm, n: int) -> dict[str, Dictionary]:
 
 
 def _real(folder: Path) -> Case:
-    lm = Lm.load(str(folder / "stories3m"), choose_placement("cpu"))
+    lm = LanguageModel.load(str(folder / "stories3m"), choose_placement("cpu"))
     return Case("stories3m", lm, _loaded(sorted(folder.glob("sae-stories3m-resid*")), lm))
 
 
@@ -219,12 +224,12 @@ def _demo() -> Case | None:
     model = next(iter(sorted(DEMO.glob("**/config.json"))), None)
     if model is None:
         return None
-    lm = Lm.load(str(model.parent), choose_placement("cpu"))
+    lm = LanguageModel.load(str(model.parent), choose_placement("cpu"))
     folders = sorted(path.parent for path in DEMO.glob("**/cfg.json") if "resid" in str(path))
     return Case("demo", lm, _loaded(folders, lm))
 
 
-def _loaded(folders: list[Path], lm: Lm) -> dict[str, Dictionary]:
+def _loaded(folders: list[Path], lm: LanguageModel) -> dict[str, Dictionary]:
     placement = choose_placement("cpu")
     return {
         folder.name: load(str(folder), name=folder.name, placement=placement, width=lm.width)

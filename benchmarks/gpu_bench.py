@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 
 from backend.corpus import open_corpus
-from backend.device import Placement
 from backend.dictionaries import load
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import TopKRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary, Triples
-from backend.dictionaries.rules import TopK
 from backend.engine import LocalEngine
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
-from backend.live import Firing
-from backend.lm import Lm
+from backend.engine_protocol import TextActivations
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.run import HarvestRequest, HarvestRun
+from backend.model.device import Placement
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
@@ -83,8 +83,8 @@ class Bench:
         return {name: chosen[name] for name in ordered[:3]}
 
     @cached_property
-    def on_cpu_model(self) -> Lm:
-        return Lm.load(str(self.model), CPU)
+    def on_cpu_model(self) -> LanguageModel:
+        return LanguageModel.load(str(self.model), CPU)
 
     @cached_property
     def on_cpu(self) -> LocalEngine:
@@ -92,9 +92,9 @@ class Bench:
 
     @cached_property
     def on_device(self) -> LocalEngine:
-        return self._engine(Lm.load(str(self.model), self.placement), self.placement)
+        return self._engine(LanguageModel.load(str(self.model), self.placement), self.placement)
 
-    def _engine(self, lm: Lm, placement: Placement) -> LocalEngine:
+    def _engine(self, lm: LanguageModel, placement: Placement) -> LocalEngine:
         found = {
             name: load(spec, name=name, placement=placement, width=lm.width)
             for name, spec in self.specs.items()
@@ -125,13 +125,13 @@ class Bench:
             torch.cuda.empty_cache()
 
 
-def request(bench: Bench, road: str, placement: Placement, **more: Any) -> Request:
+def request(bench: Bench, road: str, placement: Placement, **more: Any) -> HarvestRequest:
     """A harvest of the bench's dictionaries, into a store of its own."""
     length = min(64, bench.on_cpu_model.n_ctx)
     size: dict[str, Any] = (
         {"tokens": 1_500, "forward_batch": 256} if bench.tiny else {"tokens": 100_000}
     )
-    return Request(
+    return HarvestRequest(
         model=str(bench.model),
         dictionaries=[f"{name}={spec}" for name, spec in bench.specs.items()],
         corpora=[bench.corpus],
@@ -143,15 +143,15 @@ def request(bench: Bench, road: str, placement: Placement, **more: Any) -> Reque
     )
 
 
-def finished(asked: Request) -> Path:
+def finished(asked: HarvestRequest) -> Path:
     """The published file of a harvest that is run to its end."""
-    one = Harvest(asked)
+    one = HarvestRun(asked)
     for _ in one.run():
         pass
     return published(one)
 
 
-def published(one: Harvest) -> Path:
+def published(one: HarvestRun) -> Path:
     return one.request.store / "harvests" / f"{one.id}.duckdb"
 
 
@@ -167,7 +167,9 @@ def random_topk(d: int, width: int, device: torch.device) -> Dictionary:
     """An untrained TopK dictionary with k = 32, on the device."""
     made = torch.Generator().manual_seed(0)
     W = torch.randn(d, width, generator=made).to(device) / d**0.5
-    coder = Affine(W, W.new_zeros(width), W.T.contiguous(), W.new_zeros(d), TopK(min(32, width)))
+    coder = AffineCoder(
+        W, W.new_zeros(width), W.T.contiguous(), W.new_zeros(d), TopKRule(min(32, width))
+    )
     return Dictionary(
         "random", "blocks.0.hook_resid_pre", "blocks.0.hook_resid_pre", "topk", "random", "", coder
     )
@@ -218,7 +220,7 @@ def by_key(triples: Triples, d_sae: int) -> dict[int, float]:
     return dict(zip((token.long() * d_sae + feature).tolist(), value.tolist(), strict=True))
 
 
-def dense(firing: Firing) -> dict[str, float]:
+def dense(firing: TextActivations) -> dict[str, float]:
     """A firing's values by token and feature."""
     columns = (firing.position.tolist(), firing.feature.tolist(), firing.value.tolist())
     return {f"{token}/{feature}": value for token, feature, value in zip(*columns, strict=True)}

@@ -11,23 +11,29 @@ from typing import Any
 
 import torch
 
-from backend.ablation.asked import Asked as AblationRequest
-from backend.ablation.asked import Case
-from backend.ablation.parts import Part
-from backend.ablation.trial import ablate
-from backend.circuits.examples import gather
-from backend.circuits.sparse_features import Settings, sparse_features
-from backend.circuits.tracing import FromLogit, trace, writers
-from backend.generation.asked import Asked as SteeringRequest
-from backend.generation.prompts import plain
-from backend.generation.records import Row, Sampling, Token
-from backend.generation.speaking import speak
-from backend.generation.stream import Extras, generate
+from backend.ablation.ablation_requests import AblationRequest, PromptCase
+from backend.ablation.model_parts import ModelPart
+from backend.ablation.prompt_ablation import ablate_prompts
+from backend.circuits.circuit_prompts import lay_out_circuit_prompts
+from backend.circuits.patch_free_tracing import (
+    LogitStart,
+    select_cut_dictionaries,
+    trace_to_sources,
+)
+from backend.circuits.sparse_feature_circuit import (
+    SparseFeatureSettings,
+    find_sparse_feature_circuit,
+)
+from backend.features.logit_lens import compute_logit_lens
+from backend.generation.generation_run import generate_texts
+from backend.generation.prompt_tokenization import tokenize_text
+from backend.generation.records import GenerationRow, SamplingSettings, TokenRecord
+from backend.generation.steering_request import SteeringRequest
+from backend.generation.token_stream import StreamOptions, stream_tokens
 from backend.harvest.checkpoint import Shard
-from backend.harvest.once import neighbours_tile
-from backend.harvest.run import Harvest
+from backend.harvest.run import HarvestRun
+from backend.harvest.weight_facts import find_neighbours_tile
 from backend.interventions.records import Edit
-from backend.lens import logit_directions
 from benchmarks.gpu_bench import (
     CPU,
     PROMPTS,
@@ -47,7 +53,7 @@ from benchmarks.gpu_bench import (
     wanted,
 )
 from feature_store.errors import InputError
-from feature_store.reader import connect
+from feature_store.harvest_reader import connect_read_only
 
 MODES = {"add": 4.0, "multiply": 3.0, "zero": 1.0, "clamp": 2.0}
 """Modes that need nothing but a strength."""
@@ -93,7 +99,10 @@ def harvest(bench: Bench) -> Figures:
     """A whole harvest on both; the same features fire as often, in the same contexts."""
     for road, placement in (("cpu", CPU), ("device", bench.placement)):
         bench.harvests[road] = finished(request(bench, road, placement))
-    with connect(bench.harvests["device"]) as there, connect(bench.harvests["cpu"]) as here:
+    with (
+        connect_read_only(bench.harvests["device"]) as there,
+        connect_read_only(bench.harvests["cpu"]) as here,
+    ):
         counts = "SELECT dictionary, feature, n_active FROM feature ORDER BY ALL"
         one, other = (db.sql(counts).fetchall() for db in (there, here))
         contexts = "SELECT dictionary, feature, stratum, sequence, peak FROM context"
@@ -113,7 +122,7 @@ def harvest(bench: Bench) -> Figures:
 def resume(bench: Bench) -> Figures:
     """A harvest that was let go half-way, and one in two shards, against the unbroken one."""
     whole = bench.harvests.get("device") or finished(request(bench, "device", bench.placement))
-    half = Harvest(request(bench, "resumed", bench.placement))
+    half = HarvestRun(request(bench, "resumed", bench.placement))
     steps = half.run()
     for step in steps:
         if step.stage == "harvest" and step.done >= step.total // 2:
@@ -125,7 +134,7 @@ def resume(bench: Bench) -> Figures:
     facts = "SELECT dictionary, feature, n_active, max_act FROM feature ORDER BY ALL"
     rows = []
     for path in (whole, resumed, merged):
-        with connect(path) as db:
+        with connect_read_only(path) as db:
             rows.append(db.sql(facts).fetchall())
     wrong = wanted(rows[0] == rows[1], "a resumed harvest differs from the unbroken one")
     wrong += wanted(rows[0] == rows[2], "two shards differ from the unbroken harvest")
@@ -138,13 +147,15 @@ def steer_and_ablate(bench: Bench) -> Figures:
     told = []
     for engine in (bench.on_device, bench.on_cpu):
         edits = [Edit(mode, (busy_feature(bench),), strength) for mode, strength in MODES.items()]
-        rows = [Row("clean"), *(Row(edit.mode, (edit,)) for edit in edits)]
-        start = plain(engine.lm, PROMPTS[0], bos=engine.bos is not None)
-        sampling = Sampling(max_new=min(n, engine.lm.n_ctx - len(start.tokens)), temperature=0)
-        made = generate(engine.lm, engine.dictionaries, start, rows, sampling, Extras())
-        tokens = [one for one in made if isinstance(one, Token)]
-        parts = (Part("feature", busy_feature(bench).dictionary, busy_feature(bench).index),)
-        ablated = ablate(engine, AblationRequest((Case(PROMPTS[0]),), parts))
+        rows = [GenerationRow("clean"), *(GenerationRow(edit.mode, (edit,)) for edit in edits)]
+        start = tokenize_text(engine.lm, PROMPTS[0], bos=engine.bos is not None)
+        sampling = SamplingSettings(
+            max_new=min(n, engine.lm.n_ctx - len(start.tokens)), temperature=0
+        )
+        made = stream_tokens(engine.lm, engine.dictionaries, start, rows, sampling, StreamOptions())
+        tokens = [one for one in made if isinstance(one, TokenRecord)]
+        parts = (ModelPart("feature", busy_feature(bench).dictionary, busy_feature(bench).index),)
+        ablated = ablate_prompts(engine, AblationRequest((PromptCase(PROMPTS[0]),), parts))
         told.append((tokens, float(ablated["joint"])))
     (there, effect_there), (here, effect_here) = told
     same = sum(a.id == b.id for a, b in zip(there, here, strict=False)) / max(1, len(here))
@@ -167,20 +178,26 @@ def steer_and_ablate(bench: Bench) -> Figures:
 
 def gradients(bench: Bench) -> Figures:
     """Gradient × activation, a sparse feature circuit and a trace, on both."""
-    cases, found = tuple(Case(prompt) for prompt in PROMPTS), []
+    cases, found = tuple(PromptCase(prompt) for prompt in PROMPTS), []
     for engine in (bench.on_device, bench.on_cpu):
         names = list(engine.dictionaries)
         text = engine.read(PROMPTS[0])
         at = len(text.token_ids) - 1
         target = engine.predict(text, at, 1)[0][0]
         toward = engine.toward(text, names, target, at)
-        settings = Settings(nodes=10, edges=20, paths=2, draws=0)
-        circuit = sparse_features(engine, gather(engine, cases), names[:1], settings)
+        settings = SparseFeatureSettings(nodes=10, edges=20, paths=2, draws=0)
+        circuit = find_sparse_feature_circuit(
+            engine, lay_out_circuit_prompts(engine, cases), names[:1], settings
+        )
         vectors = {f"toward {name}": dense(one) for name, one in toward.items()}
         vectors["circuit"] = {node.id: node.effect or 0.0 for node in circuit.nodes}
         known = list(engine.dictionaries.values())
-        traced = trace(
-            engine.lm, writers(engine.lm, known), text, FromLogit((target,), ()), known=known
+        traced = trace_to_sources(
+            engine.lm,
+            select_cut_dictionaries(engine.lm, known),
+            text,
+            LogitStart((target,), ()),
+            known=known,
         )
         vectors["trace"] = {node.id: node.effect or 0.0 for node in traced.nodes}
         found.append(vectors)
@@ -230,12 +247,12 @@ def measure_scale(bench: Bench) -> Figures:
     unit = torch.nn.functional.normalize(torch.randn(width, d, device=bench.device), dim=1)
     began = time.monotonic()
     for start in range(0, width if bench.device.type != "cpu" else min(width, 4096), 512):
-        neighbours_tile(unit, slice(start, start + 512))
+        find_neighbours_tile(unit, slice(start, start + 512))
     bench.synchronize()
     neighbours = time.monotonic() - began
     lm, hook = bench.on_device.lm, "blocks.0.hook_resid_pre"
     directions = torch.randn(min(width, 4096), lm.d_model, device=bench.device)
-    lens = seconds(bench, lambda: logit_directions(lm, directions, hook))
+    lens = seconds(bench, lambda: compute_logit_lens(lm, directions, hook))
     return {
         "features": width,
         "neighbours_s": neighbours,
@@ -254,11 +271,11 @@ def run_out_of_memory(bench: Bench) -> Figures:
     free = torch.cuda.mem_get_info(bench.device)[0]
     ballast = torch.empty(max(0, free - (64 << 20)), dtype=torch.uint8, device=bench.device)
     edits = (Edit("add", (busy_feature(bench),), 1.0),)
-    request = SteeringRequest(PROMPTS[0] * 20, edits, Sampling(max_new=4))
+    request = SteeringRequest(PROMPTS[0] * 20, edits, SamplingSettings(max_new=4))
     said = ""
     holds = torch.empty(48 << 20, dtype=torch.uint8, device=bench.device)
     try:
-        list(speak(engine.lm, engine.dictionaries, request))
+        list(generate_texts(engine.lm, engine.dictionaries, request))
     except InputError as refusal:
         said = str(refusal)
     del ballast, holds
@@ -276,11 +293,13 @@ def steer_at_once(bench: Bench) -> Figures:
 
     def text(number: int) -> list[int]:
         edits = (Edit("add", (busy_feature(bench),), float(number)),)
-        request = SteeringRequest(PROMPTS[number], edits, Sampling(max_new=6, temperature=0))
+        request = SteeringRequest(
+            PROMPTS[number], edits, SamplingSettings(max_new=6, temperature=0)
+        )
         return [
             one.id
-            for one in speak(engine.lm, engine.dictionaries, request)
-            if isinstance(one, Token)
+            for one in generate_texts(engine.lm, engine.dictionaries, request)
+            if isinstance(one, TokenRecord)
         ]
 
     def reading() -> Any:

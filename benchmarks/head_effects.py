@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from backend.ablation.intervals import estimate
-from backend.ablation.prompts import Prompts
-from backend.attribution.gradients import gradients
-from backend.attribution.targets import Target
-from backend.lm import Lm
-from backend.trunk import Edit
+from backend.ablation.bootstrap_intervals import bootstrap_estimate
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.attribution.hook_gradients import compute_hook_gradients
+from backend.attribution.target_metric import TargetMetric
+from backend.model.fast_forward import ActivationEdit
+from backend.model.language_model import LanguageModel
 
 LEAST_SHARE = 0.1
 """Of the target's mean, for a head to count."""
@@ -36,14 +36,16 @@ class HeadEffects:
         least = LEAST_SHARE * abs(float(self.clean.mean()))
         found = np.zeros(self.lost.shape[1:], bool)
         for layer, head in np.ndindex(found.shape):
-            one = estimate(self.lost[:, layer, head, None])
+            one = bootstrap_estimate(self.lost[:, layer, head, None])
             sure = one["low"] is not None and (one["low"] > 0 or one["high"] < 0)
             found[layer, head] = sure and abs(one["value"]) >= least
         return found
 
 
 @torch.no_grad()
-def head_effects(lm: Lm, prompts: Prompts, target: Target, *, at_last: bool = False) -> HeadEffects:
+def head_effects(
+    lm: LanguageModel, prompts: PaddedPrompts, target: TargetMetric, *, at_last: bool = False
+) -> HeadEffects:
     """By layers × heads + 2 forward passes and one backward; at counted positions only.
 
     With `at_last`, at each prompt's last token only: what heads do where head-codes read them.
@@ -53,7 +55,7 @@ def head_effects(lm: Lm, prompts: Prompts, target: Target, *, at_last: bool = Fa
     if at_last:
         last = prompts.last.to(counted.device)[:, None]
         counted = counted & (torch.arange(counted.shape[1], device=counted.device) == last)
-    found = gradients(lm, prompts.tokens, hooks, target)
+    found = compute_hook_gradients(lm, prompts.tokens, hooks, target)
     means = {hook: found.at[hook][counted].mean(0) for hook in hooks}
     lost, estimated = [], []
     for hook in hooks:
@@ -71,11 +73,11 @@ def head_effects(lm: Lm, prompts: Prompts, target: Target, *, at_last: bool = Fa
     )
 
 
-def _block(lm: Lm, head: int) -> slice:
+def _block(lm: LanguageModel, head: int) -> slice:
     return slice(head * lm.d_head, (head + 1) * lm.d_head)
 
 
-def _meaning(mean: Tensor, counted: Tensor, block: slice) -> Edit:
+def _meaning(mean: Tensor, counted: Tensor, block: slice) -> ActivationEdit:
     def edit(z: Tensor) -> Tensor:
         new = z.clone()
         new[..., block] = torch.where(counted[..., None], mean[block].to(z.dtype), z[..., block])

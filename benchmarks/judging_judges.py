@@ -24,16 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autointerp.contexts import Sampled, Wanted, sample_many
-from autointerp.jobs.labels import Labels
-from autointerp.jobs.ledger import Ledger
-from autointerp.jobs.summary import Summary
+from autointerp.contexts import FeatureSample, SampleSettings, sample_features
+from autointerp.pipeline.labels_to_score import LabelsToScore
+from autointerp.pipeline.progress_log import ProgressLog
+from autointerp.pipeline.score_summary import ScoreSummary
 from autointerp.scorers import SCORERS
-from autointerp.scorers.sheets import quoted
+from autointerp.scorers.prompt_templates import quote_as_json
 from benchmarks.children import ONE_THREAD, ROOT
 from benchmarks.goals import Goal, table
+from feature_store.harvest_reader import HarvestFile
 from feature_store.jobs import Job, Jobs
-from feature_store.reader import HarvestFile
 from feature_store.store import Store
 from tests.openai_server import Body, Rule, asked, digits, serve
 
@@ -86,13 +86,15 @@ def known_truth(file: HarvestFile, store: Store, dictionary: str, features: list
     What a borrowed label's feature does in another's windows is known where the two share a window;
     elsewhere it counts as silent, which it is in nearly all windows.
     """
-    labels = Labels(file, dictionary, store.catalog.snapshot().sentences)
+    labels = LabelsToScore(file, dictionary, store.catalog.snapshot().sentences)
     found: dict[str, set[str]] = {}
-    for feature, windows in sample_many(file, dictionary, features, Wanted(shown=False)):
-        if isinstance(windows, Sampled):
+    for feature, windows in sample_features(
+        file, dictionary, features, SampleSettings(shown=False)
+    ):
+        if isinstance(windows, FeatureSample):
             for label in labels.of(feature.index):
-                texts = found.setdefault(quoted(label.text), set())
-                texts |= {quoted(example.text) for example in windows.positives}
+                texts = found.setdefault(quote_as_json(label.text), set())
+                texts |= {quote_as_json(example.text) for example in windows.positives}
     return Truth({label: frozenset(texts) for label, texts in found.items()})
 
 
@@ -156,8 +158,8 @@ def judged(
         concurrency,
     )
     d_sae = store.harvest().dictionary(dictionary).d_sae
-    summary = Summary(d_sae, ["pattern"], {"detection": SCORERS["detection"]})
-    for entry in Ledger(job.folder).entries():
+    summary = ScoreSummary(d_sae, ["pattern"], {"detection": SCORERS["detection"]})
+    for entry in ProgressLog(job.folder).entries():
         summary.add(entry)
     (row,) = summary.results()
     return {

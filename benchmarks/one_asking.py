@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autointerp.asking import CallLog, Message, Reply, Request, Server, asking
+from autointerp.llm import CallLog, ChatMessage, ChatRequest, LlmServer, Reply, open_asker
 from benchmarks.children import ROOT, resident_mb
 
 CONCURRENCY = 64
@@ -30,14 +30,14 @@ SCHEMA = {"type": "object", "properties": {"answers": DIGITS}, "required": ["ans
 async def calls(base_url: str, path: Path, n: int) -> dict[str, Any]:
     """Ask `n` different questions, from WORKERS tasks."""
     kept_s: list[float] = []
-    server = Server("instant", base_url, concurrency=CONCURRENCY)
+    server = LlmServer("instant", base_url, concurrency=CONCURRENCY)
     with CallLog(path) as log:
         log.keep = timed(log.keep, kept_s)  # type: ignore[method-assign] - to look at it
-        async with asking(server, "m", log) as asker:
+        async with open_asker(server, "m", log) as asker:
 
             async def worker(first: int) -> None:
                 for i in range(first, n, WORKERS):
-                    asked = Request((Message("user", f"{i} {PROMPT}"),), schema=SCHEMA)
+                    asked = ChatRequest((ChatMessage("user", f"{i} {PROMPT}"),), schema=SCHEMA)
                     assert isinstance(await asker.ask(asked), Reply)
 
             clock_s, cpu_s = time.perf_counter(), time.process_time()

@@ -34,11 +34,11 @@ def main() -> None:
 @torch.inference_mode()
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Forward to the hook, then each dictionary's encode."""
-    from backend.device import choose_placement
-    from backend.lm import Lm
+    from backend.model.device import choose_placement
+    from backend.model.language_model import LanguageModel
 
     placement = choose_placement("cpu")
-    lm = Lm.load(args.model, placement)
+    lm = LanguageModel.load(args.model, placement)
     batches = text_batches(lm, args.context, args.rounds)
     trunk = bare_trunk(args.model, args.layer)
     ours: Callable[[Tensor], Tensor] = lambda t: lm.activations(t, [args.hook])[args.hook]  # noqa: E731
@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def text_batches(lm: Any, context: int, n: int) -> list[Int[Tensor, "batch context"]]:
     """Full rows of the standard library in forward batches of the harvest's size."""
     from backend.corpus import open_corpus
-    from backend.harvest.config import HarvestPlan
+    from backend.harvest.harvest_plan import HarvestPlan
 
     size = max(1, HarvestPlan().forward_batch // context)
     rows: list[list[int]] = []

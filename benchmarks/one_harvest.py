@@ -30,14 +30,14 @@ def harvest(args: argparse.Namespace) -> dict[str, Any]:
     """Do it, looking at memory whenever the harvest says how far it is."""
     import torch
 
-    from backend.device import choose_placement
-    from backend.harvest.config import HarvestPlan
-    from backend.harvest.run import Harvest, Request
+    from backend.harvest.harvest_plan import HarvestPlan
+    from backend.harvest.run import HarvestRequest, HarvestRun
+    from backend.model.device import choose_placement
 
     torch.set_num_threads(1)
     plan = HarvestPlan(tokens=args.tokens, context_size=args.context, pack=args.pack)
-    work = Harvest(
-        Request(
+    work = HarvestRun(
+        HarvestRequest(
             args.model, [args.dictionary], [args.corpus], args.store, plan, choose_placement("cpu")
         )
     )
@@ -67,7 +67,7 @@ def harvest(args: argparse.Namespace) -> dict[str, Any]:
 
 def dictionary_facts(path: Path) -> dict[str, Any]:
     """What the published file says of its dictionary."""
-    from feature_store.reader import HarvestFile
+    from feature_store.harvest_reader import HarvestFile
 
     file = HarvestFile(path)
     (info,) = file.dictionaries.values()

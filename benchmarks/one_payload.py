@@ -26,7 +26,7 @@ def main() -> None:
 
 def cold(args: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds from opening the file to the first payload; the libraries are loaded before."""
-    from feature_store.reader import HarvestFile
+    from feature_store.harvest_reader import HarvestFile
     from feature_store.records import FeatureId
 
     evict(args.harvest)
@@ -53,12 +53,12 @@ def evict(path: Path) -> None:
 
 def warm(args: argparse.Namespace) -> dict[str, Any]:
     """CPU milliseconds over random features, and `select 1` beside each of them."""
-    from feature_store.reader import HarvestFile, connect
+    from feature_store.harvest_reader import HarvestFile, connect_read_only
     from feature_store.records import FeatureId
 
     file = HarvestFile(args.harvest)
     (info,) = file.dictionaries.values()
-    floor = connect(args.harvest)
+    floor = connect_read_only(args.harvest)
     drawn = random.Random(0)
     payloads, floors, contexts = [], [], []
     for number in range(args.features + WARM_UP):

@@ -73,7 +73,7 @@ def each(ask: Callable[[str], Any], queries: list[str]) -> dict[str, float]:
 
 def by_label(rng: np.random.Generator, words: np.ndarray, labels: list[str]) -> dict[str, Any]:
     """Keyword search: words as they are, and with a typing error."""
-    from feature_store.search import WordIndex
+    from feature_store.word_index import WordIndex
 
     build, index = spent(lambda: WordIndex(labels))
     queries = texts(rng, words, QUERIES, 2)
@@ -89,7 +89,7 @@ def by_meaning(
     rng: np.random.Generator, words: np.ndarray, labels: list[str], corpus: list[str]
 ) -> dict[str, Any]:
     """Nearest labels, and beside it the bare product of matrix and vector that it rests on."""
-    from autointerp.embedding import MeaningIndex
+    from autointerp.text_embeddings import MeaningIndex
     from autointerp.word_vectors import WordVectors
 
     learn, embedder = spent(lambda: WordVectors(corpus, labels))
@@ -109,14 +109,14 @@ def by_token(
     rng: np.random.Generator, folder: Path, words: np.ndarray, features: int
 ) -> dict[str, Any]:
     """Features that fire on a token or promote it, from the meaning of the query on."""
-    from feature_store.token_search import TokenIndex, wanted_tokens
+    from feature_store.token_search import TokenIndex, parse_token_query
 
     file = synthetic(rng, folder, words, features)
     build, index = spent(lambda: TokenIndex(file))
     names = list(file.dictionaries)
 
     def ask(query: str) -> Any:
-        return index.find(wanted_tokens(query, file.vocabulary).ids, names)
+        return index.find(parse_token_query(query, file.vocabulary).ids, names)
 
     queries = rng.choice(words, QUERIES).tolist()
     return {"build_s": build, "query": each(ask, queries)}
@@ -125,8 +125,8 @@ def by_token(
 def synthetic(rng: np.random.Generator, folder: Path, words: np.ndarray, features: int) -> Any:
     """A harvest file with what the search by token reads: facts, strong contexts, sequences."""
     from benchmarks import synthetic as wide
-    from feature_store.harvest_file import HarvestWriter
-    from feature_store.reader import HarvestFile
+    from feature_store.harvest_reader import HarvestFile
+    from feature_store.harvest_writer import HarvestWriter
 
     def ids(n: int, below: int) -> np.ndarray:
         return rng.integers(0, below, n, dtype=np.int32)

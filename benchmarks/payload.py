@@ -8,7 +8,7 @@ import duckdb
 
 from benchmarks.children import measured
 from benchmarks.goals import Goal, table
-from feature_store.harvest_file import ROW_GROUP
+from feature_store.harvest_writer import ROW_GROUP_SIZE
 
 SHARED = ("sequence", "token", "document")
 """Tables whose size follows from the corpus, not from the dictionary."""
@@ -36,7 +36,7 @@ def sizes(harvest: Path) -> dict[str, int]:
     alone.unlink(missing_ok=True)
     db = duckdb.connect(config={"threads": 1})
     db.execute(f"ATTACH '{harvest}' AS whole (READ_ONLY)")
-    db.execute(f"ATTACH '{alone}' AS alone (ROW_GROUP_SIZE {ROW_GROUP})")
+    db.execute(f"ATTACH '{alone}' AS alone (ROW_GROUP_SIZE {ROW_GROUP_SIZE})")
     for name in SHARED:
         db.execute(f"CREATE TABLE alone.{name} AS SELECT * FROM whole.{name}")
     db.execute("CHECKPOINT alone")

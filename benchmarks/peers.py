@@ -19,7 +19,7 @@ from benchmarks.children import ROOT, measured
 from benchmarks.goals import Goal, table
 from benchmarks.harvesting import Case
 from benchmarks.workload import FULL, build
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 
 WIDTH = 4096

@@ -17,14 +17,14 @@ def measure(repeats: int) -> dict[str, Any]:
     import torch
 
     from backend import demo
-    from backend.device import choose_placement
     from backend.dictionaries import load
     from backend.engine import LocalEngine
-    from backend.lm import Lm
+    from backend.model.device import choose_placement
+    from backend.model.language_model import LanguageModel
 
     torch.set_num_threads(1)
     placement = choose_placement("cpu")
-    lm = Lm.load(str(demo.MODEL), placement)
+    lm = LanguageModel.load(str(demo.MODEL), placement)
     found = {f.name: load(str(f), name=f.name, placement=placement) for f in demo.DICTIONARIES}
     engine = LocalEngine(lm, found, bos=lm.bos)
     words = " ".join(document.text for document in demo.demo_documents(seed=1, documents=20))

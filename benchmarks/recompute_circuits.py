@@ -238,23 +238,31 @@ class Recomputation:
 
 def found_by_saefari(model: Path, folders: Sequence[Path], texts: Sequence[str]) -> Iterator[dict]:
     """The project's own circuits, as the JSON that it keeps: the only part that uses its code."""
-    from backend.ablation.asked import Case
-    from backend.circuits.examples import gather
-    from backend.circuits.sparse_features import Settings, sparse_features
-    from backend.device import choose_placement
+    from backend.ablation.ablation_requests import PromptCase
+    from backend.circuits.circuit_prompts import lay_out_circuit_prompts
+    from backend.circuits.sparse_feature_circuit import (
+        SparseFeatureSettings,
+        find_sparse_feature_circuit,
+    )
     from backend.dictionaries import load
     from backend.engine import LocalEngine
-    from backend.lm import Lm
+    from backend.model.device import choose_placement
+    from backend.model.language_model import LanguageModel
 
     placement = choose_placement("cpu")
-    lm = Lm.load(str(model), placement)
+    lm = LanguageModel.load(str(model), placement)
     found = {
         path.name: load(str(path), name=path.name, placement=placement, width=lm.width)
         for path in folders
     }
     engine = LocalEngine(lm, found, bos=lm.bos)
     for text in texts:
-        circuit = sparse_features(engine, gather(engine, [Case(text)]), (), Settings(nodes=200))
+        circuit = find_sparse_feature_circuit(
+            engine,
+            lay_out_circuit_prompts(engine, [PromptCase(text)]),
+            (),
+            SparseFeatureSettings(nodes=200),
+        )
         yield json.loads(json.dumps(circuit.to_json()))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from backend.generation.prompts import Start
-from backend.generation.records import Sampling
-from backend.sweep.run import Ask, sweep
+from backend.generation.prompt_tokenization import PromptTokens
+from backend.generation.records import SamplingSettings
+from backend.steering.strength_sweep import SweepRequest, run_sweep
 from benchmarks.generation import PROMPT, Case, cases
 from benchmarks.goals import Goal, table
 from feature_store.records import FeatureId
@@ -31,12 +31,12 @@ def measure_case(case: Case, rounds: int, new: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(10, case.lm.d_vocab, (PROMPT,), generator=generator).tolist()
     concept = FeatureId(next(iter(case.dictionaries)), 3)
-    ask = Ask(
+    ask = SweepRequest(
         case.edits(1),
         tuple(0.1 * i for i in range(STRENGTHS)),
-        (Start(tuple(ids)),),
+        (PromptTokens(tuple(ids)),),
         seeds=tuple(range(SEEDS)),
-        sampling=Sampling(max_new=new),
+        sampling=SamplingSettings(max_new=new),
         concept=concept,
     )
     texts = SEEDS * (STRENGTHS + 1)
@@ -54,9 +54,9 @@ def measure_case(case: Case, rounds: int, new: int) -> dict[str, float]:
     }
 
 
-def _spent(case: Case, ask: Ask, rows: int | None) -> float:
+def _spent(case: Case, ask: SweepRequest, rows: int | None) -> float:
     begun = time.process_time()
-    sweep(case.lm, case.dictionaries, ask, bos=case.lm.bos, rows=rows)
+    run_sweep(case.lm, case.dictionaries, ask, bos=case.lm.bos, rows=rows)
     return time.process_time() - begun
 
 

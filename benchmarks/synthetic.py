@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from feature_store.harvest_file import SCHEMA, HarvestWriter
+from feature_store.harvest_writer import SCHEMA_VERSION, HarvestWriter
 from feature_store.store import Store
 
 DICTIONARY, HARVEST = "wide", "synthetic-0001"
@@ -75,7 +75,7 @@ def harvest() -> dict[str, Any]:
     then = datetime(2026, 1, 2, 3, 4, 5)
     return {
         "id": HARVEST,
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "model": "synthetic",
         "model_source": "none",
         "model_hash": "00",

@@ -12,18 +12,29 @@ from typing import Any
 from benchmarks import synthetic
 from benchmarks.goals import Goal, table
 from benchmarks.synthetic import DICTIONARY
-from feature_store.table import NUMBERS, SORTED, Wanted, ordering, rows
+from feature_store.feature_table import (
+    NUMBER_COLUMNS,
+    SORT_COLUMNS,
+    FeatureQuery,
+    order_features,
+    read_feature_rows,
+)
 
 PAGE = 100
 WIDTHS = {16_384: 150.0, 1_000_000: 1000.0}
 """Features → CPU milliseconds that a page may take."""
-READ = ("feature", "star", "label", "promoted", "top_token", *list(NUMBERS)[2:9])
+READ = ("feature", "star", "label", "promoted", "top_token", *list(NUMBER_COLUMNS)[2:9])
 ALIVE = ("n_active", 1, None)
 CASES = {
-    **{f"by {column}": Wanted((ALIVE,), order=column, descending=True) for column in SORTED},
-    "labels with “park”": Wanted((ALIVE,), says="park", order="max_act", descending=True),
-    "starred": Wanted((ALIVE,), having=("star",)),
-    "two bounds": Wanted((ALIVE, ("density", 1e-4, 1e-2), ("max_act", 8, None)), order="skew"),
+    **{
+        f"by {column}": FeatureQuery((ALIVE,), order=column, descending=True)
+        for column in SORT_COLUMNS
+    },
+    "labels with “park”": FeatureQuery((ALIVE,), says="park", order="max_act", descending=True),
+    "starred": FeatureQuery((ALIVE,), having=("star",)),
+    "two bounds": FeatureQuery(
+        (ALIVE, ("density", 1e-4, 1e-2), ("max_act", 8, None)), order="skew"
+    ),
 }
 
 
@@ -37,15 +48,15 @@ def at_width(path: Path, width: int) -> dict[str, Any]:
     store = synthetic.build(path, width)
     file, said, drawn = store.harvest(), store.catalog.snapshot(), random.Random(0)
     first, later = {}, []
-    rows(file, DICTIONARY, [0], READ, said)
+    read_feature_rows(file, DICTIONARY, [0], READ, said)
     for name, wanted in CASES.items():
         start = time.process_time()
-        order = ordering(file, DICTIONARY, wanted, said)
-        rows(file, DICTIONARY, order[:PAGE], READ, said)
+        order = order_features(file, DICTIONARY, wanted, said)
+        read_feature_rows(file, DICTIONARY, order[:PAGE], READ, said)
         first[name] = (time.process_time() - start) * 1000
         at = drawn.randrange(max(1, len(order) - PAGE))
         start = time.process_time()
-        rows(file, DICTIONARY, order[at : at + PAGE], READ, said)
+        read_feature_rows(file, DICTIONARY, order[at : at + PAGE], READ, said)
         later.append((time.process_time() - start) * 1000)
     return {
         "features": width,

@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from backend.demo import MODEL, WEIGHTS
-from backend.demo.corpus import task_prompts
-from feature_store import list_edits
+from backend.demo.demo_texts import task_prompts
+from feature_store import feature_list_edits
 from feature_store.records import FeatureId
 from feature_store.store import Store
 
@@ -72,8 +72,12 @@ def prepared(store: Path) -> dict[str, tuple[str, str | None]]:
     catalog = Store(store).catalog
     catalog.annotate(FeatureId.parse(ANIMAL), "label", "the article before an animal")
     catalog.annotate(FeatureId.parse(ANIMAL), "star", "1")
-    kept = list_edits.create(catalog, "Before an animal", "features that await an animal's name")
-    list_edits.add(catalog, kept, [FeatureId.parse(one) for one in (ANIMAL, OTHER, WOLF)])
+    kept = feature_list_edits.create_list(
+        catalog, "Before an animal", "features that await an animal's name"
+    )
+    feature_list_edits.add_features(
+        catalog, kept, [FeatureId.parse(one) for one in (ANIMAL, OTHER, WOLF)]
+    )
     saefari("map", "--store", store, "--dictionary", DICTIONARY)
     one_dictionary = ["--store", store, "--dictionary", DICTIONARY, "--features", "top:300"]
     saefari("explain", *one_dictionary)

@@ -7,13 +7,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.explanations import Explanations, Sentences
-from feature_store.labels import Called, Labels
-from feature_store.lists import Lists
+from feature_store.explanation_scores import Scores
+from feature_store.explanations import Explanations, ScorableExplanations
+from feature_store.feature_lists import FeatureLists
+from feature_store.label_index import FeatureNames, LabelIndex
 from feature_store.records import Annotation, FeatureId
-from feature_store.scores import Scores
 
-COLUMNS = pa.schema(
+ANNOTATION_SCHEMA = pa.schema(
     [
         ("annotation", pa.int64()),
         ("dictionary", pa.string()),
@@ -23,10 +23,12 @@ COLUMNS = pa.schema(
         ("created", pa.timestamp("us")),
     ]
 )
-NAMES = ", ".join(COLUMNS.names)
-BEST = pa.schema([("dictionary", pa.string()), ("feature", pa.int32()), ("value", pa.float64())])
-NAMED = ["dictionary", "feature", "value"]
-TABLES = "SELECT table_name FROM duckdb_tables()"
+NAMES = ", ".join(ANNOTATION_SCHEMA.names)
+BEST_SCORE_SCHEMA = pa.schema(
+    [("dictionary", pa.string()), ("feature", pa.int32()), ("value", pa.float64())]
+)
+NAME_COLUMNS = ["dictionary", "feature", "value"]
+TABLE_NAMES_QUERY = "SELECT table_name FROM duckdb_tables()"
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,18 @@ class Annotations:
     """All rows, oldest first, with the columns of COLUMNS."""
     in_force: pa.Table
     """The newest row of each feature and kind, where it was not taken back."""
-    lists: Lists = field(default_factory=Lists)
+    lists: FeatureLists = field(default_factory=FeatureLists)
     explanations: Explanations = field(default_factory=Explanations)
-    sentences: Sentences = field(default_factory=Sentences)
+    sentences: ScorableExplanations = field(default_factory=ScorableExplanations)
     """The explanations, and beside them people's labels: what is scored."""
     scores: Scores = field(default_factory=Scores)
-    best: pa.Table = field(default_factory=BEST.empty_table)
+    best: pa.Table = field(default_factory=BEST_SCORE_SCHEMA.empty_table)
     """The score that stands for each feature in tables: see `Scores.best`."""
 
     @classmethod
     def empty(cls) -> "Annotations":
         """Of a store in which nobody has said anything."""
-        return cls(COLUMNS.empty_table(), COLUMNS.empty_table())
+        return cls(ANNOTATION_SCHEMA.empty_table(), ANNOTATION_SCHEMA.empty_table())
 
     @classmethod
     def read(
@@ -64,14 +66,16 @@ class Annotations:
             db.sql(f"{every} ORDER BY annotation").to_arrow_table(),
             db.sql(f"FROM ({newest}) WHERE value <> '' ORDER BY ALL").to_arrow_table(),
         )
-        said, in_force = (table.cast(COLUMNS) for table in tables)
-        there = {name for (name,) in db.execute(TABLES).fetchall()}  # a read-only one may be old
-        lists = Lists.read(db) if "list_entry" in there else Lists()
+        said, in_force = (table.cast(ANNOTATION_SCHEMA) for table in tables)
+        there = {
+            name for (name,) in db.execute(TABLE_NAMES_QUERY).fetchall()
+        }  # a read-only one may be old
+        lists = FeatureLists.read(db) if "list_entry" in there else FeatureLists()
         explanations = Explanations()
         if "explanation" in there:
             explanations = Explanations.read(db, former.explanations if former else None)
-        sentences = Sentences(explanations, Explanations.of_labels(db, explanations))
-        scores, best = Scores(), BEST.empty_table()
+        sentences = ScorableExplanations(explanations, Explanations.of_labels(db, explanations))
+        scores, best = Scores(), BEST_SCORE_SCHEMA.empty_table()
         if "score" in there:
             scores = Scores.read(db, former.scores if former else None)
         if scores.table.num_rows:
@@ -88,43 +92,43 @@ class Annotations:
         return self.in_force.filter(wanted).select(["feature", "value"])
 
     @cached_property
-    def labels(self) -> Labels:
+    def labels(self) -> LabelIndex:
         """The labels in force, to be searched."""
         rows = self.in_force.filter(pc.field("kind") == "label")
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
-        return Labels(list(features), rows["value"].to_pylist())
+        return LabelIndex(list(features), rows["value"].to_pylist())
 
     @cached_property
     def names(self) -> pa.Table:
         """Columns dictionary, feature and value: a person's label, else the newest explanation."""
-        labels = self.in_force.filter(pc.field("kind") == "label").select(NAMED)
+        labels = self.in_force.filter(pc.field("kind") == "label").select(NAME_COLUMNS)
         newest = self.explanations.newest
         rest = newest.join(labels, ["dictionary", "feature"], join_type="left anti")
-        return pa.concat_tables([labels, rest.select(NAMED)])
+        return pa.concat_tables([labels, rest.select(NAME_COLUMNS)])
 
     @property
-    def called(self) -> Called:
+    def called(self) -> FeatureNames:
         """The same, looked up by feature."""
-        return Called(self.labels, self.explained)
+        return FeatureNames(self.labels, self.explained)
 
     @property
-    def explained(self) -> Labels:
+    def explained(self) -> LabelIndex:
         """The explanations, to be searched like labels; a feature may have several."""
         return self.explanations.labels
 
     def of(self, feature: FeatureId) -> dict[str, str]:
         """Kind → value in force of one feature."""
-        rows = rows_of(self.in_force, feature)
+        rows = filter_feature_rows(self.in_force, feature)
         return {row["kind"]: row["value"] for row in rows}
 
     def history(self, feature: FeatureId) -> list[Annotation]:
         """Everything that was said of a feature, oldest first."""
-        names = COLUMNS.names[1:]
-        rows = rows_of(self.every, feature)
+        names = ANNOTATION_SCHEMA.names[1:]
+        rows = filter_feature_rows(self.every, feature)
         return [Annotation(**{name: row[name] for name in names}) for row in rows]
 
 
-def rows_of(table: pa.Table, feature: FeatureId) -> list[dict]:
+def filter_feature_rows(table: pa.Table, feature: FeatureId) -> list[dict]:
     """A feature's rows."""
     wanted = (pc.field("feature") == feature.index) & (pc.field("dictionary") == feature.dictionary)
     return table.filter(wanted).to_pylist()

@@ -18,18 +18,18 @@ import pyarrow as pa
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from feature_store.annotations import Annotations
-from feature_store.attached import Attach, attached
+from feature_store.duckdb_attachment import AttachCall, attach_database
+from feature_store.duckdb_errors import is_file_damage, parse_lock_holder
 from feature_store.errors import InputError
-from feature_store.locks import holder, is_damage
 from feature_store.records import Annotation, FeatureId
-from feature_store.schema_check import columns_made_by, find_difference, read_columns
+from feature_store.schema_check import columns_of_statements, find_schema_difference, read_columns
 
-MIGRATIONS = Path(__file__).with_name("migrations")
-MIGRATION = "CREATE TABLE IF NOT EXISTS migration (name VARCHAR PRIMARY KEY)"
+MIGRATIONS_FOLDER = Path(__file__).with_name("migrations")
+MIGRATION_TABLE = "CREATE TABLE IF NOT EXISTS migration (name VARCHAR PRIMARY KEY)"
 PATIENCE_S = 15.0
 """How long a transaction waits for other processes before it gives up."""
-Kind = Literal["label", "note", "star"]
-_locks: dict[str, threading.Lock] = {}  # one for each file
+AnnotationKind = Literal["label", "note", "star"]
+_file_locks: dict[str, threading.Lock] = {}  # one for each file
 
 
 class Catalog:
@@ -38,7 +38,7 @@ class Catalog:
     def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
         self.path = path
         self.patience_s = patience_s
-        self._lock = _locks.setdefault(os.path.realpath(path), threading.Lock())
+        self._lock = _file_locks.setdefault(os.path.realpath(path), threading.Lock())
         self._migrated = False
         self._kept: tuple[tuple[int, ...], Annotations] | None = None
         self.writable = True
@@ -52,16 +52,21 @@ class Catalog:
         """
         if not self.writable:
             raise InputError(f"{self.path} cannot be written: it was opened read-only.")
-        with self._lock, sentences(self.path), self._opened(patience_s) as db:
+        with self._lock, translate_duckdb_errors(self.path), self._opened(patience_s) as db:
             if not self._migrated:
-                migrate(db, self.path)
+                apply_migrations(db, self.path)
                 self._migrated = True
             db.begin()
             yield db
             db.commit()
 
     def annotate(
-        self, feature: FeatureId, kind: Kind, value: str, *, patience_s: float | None = None
+        self,
+        feature: FeatureId,
+        kind: AnnotationKind,
+        value: str,
+        *,
+        patience_s: float | None = None,
     ) -> None:
         """Say something of a feature; an empty value takes it back, older ones stay as history.
 
@@ -131,19 +136,23 @@ class Catalog:
             with self.transaction(patience_s) as db:
                 yield db
             return
-        with self._lock, sentences(self.path, read_only=True), self._opened(patience_s) as db:
+        with (
+            self._lock,
+            translate_duckdb_errors(self.path, read_only=True),
+            self._opened(patience_s) as db,
+        ):
             yield db
 
     def _opened(
         self, patience_s: float | None
     ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         tries = lambda attach: self._tried(attach, patience_s)  # noqa: E731
-        return attached(self.path, read_only=not self.writable, tries=tries)
+        return attach_database(self.path, read_only=not self.writable, tries=tries)
 
-    def _tried(self, attach: Attach, patience_s: float | None) -> None:
+    def _tried(self, attach: AttachCall, patience_s: float | None) -> None:
         patience_s = self.patience_s if patience_s is None else patience_s
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: holder_of(error) is not None),
+            retry=retry_if_exception(lambda error: find_lock_holder(error) is not None),
             wait=wait_random_exponential(multiplier=0.02, max=0.5),
             stop=stop_after_delay(patience_s),
             reraise=True,
@@ -151,48 +160,52 @@ class Catalog:
         try:
             retrying(attach)
         except duckdb.Error as error:
-            if pid := holder_of(error):
+            if pid := find_lock_holder(error):
                 raise InputError(
                     f"{self.path} has been locked by process {pid} for over {patience_s:g} s. "
                     "Close that program, or wait until it is done, and try again."
                 ) from error
-            raise InputError(foreign(self.path, first_line(error))) from error
+            raise InputError(
+                describe_foreign_catalog(self.path, first_error_line(error))
+            ) from error
 
 
-def holder_of(error: BaseException) -> int | None:
+def find_lock_holder(error: BaseException) -> int | None:
     """The pid behind a lock conflict; None for every other error."""
     if isinstance(error, duckdb.ResourceInUseException):
         return os.getpid()
-    return holder(error) if isinstance(error, duckdb.IOException) else None
+    return parse_lock_holder(error) if isinstance(error, duckdb.IOException) else None
 
 
 @contextmanager
-def sentences(path: Path, *, read_only: bool = False) -> Iterator[None]:
+def translate_duckdb_errors(path: Path, *, read_only: bool = False) -> Iterator[None]:
     """Turn what DuckDB raises over a catalog's bytes or foreign tables into an InputError."""
     try:
         yield
     except (duckdb.CatalogException, duckdb.BinderException) as error:
         if read_only:
             raise InputError(
-                f"{path} was written by an older Saefari ({first_line(error)}). Open the store "
+                f"{path} was written by an older Saefari ({first_error_line(error)}). Open the "
+                f"store "
                 "once where it can be written, which brings it up to date."
             ) from error
-        raise InputError(foreign(path, first_line(error))) from error
+        raise InputError(describe_foreign_catalog(path, first_error_line(error))) from error
     except duckdb.Error as error:
-        if not is_damage(error):
+        if not is_file_damage(error):
             raise
         raise InputError(
-            f"{path} cannot be read or written: {first_line(error)}. Nothing was changed. Free "
+            f"{path} cannot be read or written: {first_error_line(error)}. Nothing was changed. "
+            f"Free "
             "space on the disk, or put back a copy of the file."
         ) from error
 
 
-def first_line(error: duckdb.Error) -> str:
+def first_error_line(error: duckdb.Error) -> str:
     """Return what DuckDB says of an error, without its hints and without a full stop."""
     return str(error).splitlines()[0].rstrip(".")
 
 
-def foreign(path: Path, why: str) -> str:
+def describe_foreign_catalog(path: Path, why: str) -> str:
     """Return the sentence for a file that is no catalog of this Saefari."""
     return (
         f"{path} is not a catalog of Saefari, or it was changed or damaged ({why}). Move it away: "
@@ -200,15 +213,15 @@ def foreign(path: Path, why: str) -> str:
     )
 
 
-def migrate(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+def apply_migrations(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Apply, in order and in one transaction, the migrations that this catalog has not had.
 
     Raises InputError for a catalog of a newer Saefari, and for tables of another program.
     """
     db.begin()
-    db.execute(MIGRATION)
+    db.execute(MIGRATION_TABLE)
     done = {name for (name,) in db.execute("SELECT name FROM migration").fetchall()}
-    files = sorted(MIGRATIONS.glob("*.sql"))
+    files = sorted(MIGRATIONS_FOLDER.glob("*.sql"))
     if unknown := done - {file.name for file in files}:
         raise InputError(
             f"{path} was written by a newer Saefari (it has {max(unknown)}). Upgrade Saefari, "
@@ -220,9 +233,9 @@ def migrate(db: duckdb.DuckDBPyConnection, path: Path) -> None:
     if fresh:
         names = [file.name for file in fresh]
         db.execute("INSERT INTO migration SELECT unnest(?::VARCHAR[])", [names])
-    expected = columns_made_by(MIGRATION, *(file.read_text("utf-8") for file in files))
-    if wrong := find_difference(read_columns(db), expected):
-        raise InputError(foreign(path, wrong))
+    expected = columns_of_statements(MIGRATION_TABLE, *(file.read_text("utf-8") for file in files))
+    if wrong := find_schema_difference(read_columns(db), expected):
+        raise InputError(describe_foreign_catalog(path, wrong))
     db.commit()
 
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import duckdb
 
 from feature_store.catalog import Catalog, utc_now
-from feature_store.errors import InputError, near_miss
+from feature_store.errors import InputError, suggest_near_miss
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
-Kind = Literal[
+ExperimentKind = Literal[
     "steer",
     "sweep",
     "examples",
@@ -28,7 +28,7 @@ Kind = Literal[
     "shift",
     "clusters",
 ]
-LARGEST = 8_000_000
+MAX_CHARACTERS = 8_000_000
 """Characters of a request and its result together: the catalog stays small."""
 ID_LENGTH = 10
 
@@ -38,7 +38,7 @@ class Experiment:
     """One run. `request` alone, with the weights that the hashes name, gives `result` again."""
 
     id: str
-    kind: Kind
+    kind: ExperimentKind
     harvest: str
     model: str
     model_hash: str
@@ -54,11 +54,11 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ExperimentSummary:
     """A run in a list: what it was about, without its result."""
 
     id: str
-    kind: Kind
+    kind: ExperimentKind
     harvest: str
     request: Mapping[str, Any]
     created: datetime
@@ -73,7 +73,7 @@ class Experiments:
 
     def keep(
         self,
-        kind: Kind,
+        kind: ExperimentKind,
         *,
         harvest: str,
         model: str,
@@ -91,13 +91,14 @@ class Experiments:
         Raises InputError when it is too large, holds a number that is none (NaN, infinite), or the
         catalog may not be written.
         """
-        asked, found = as_json("request", request), as_json("result", result)
-        if len(asked) + len(found) > LARGEST:
+        asked, found = encode_json("request", request), encode_json("result", result)
+        if len(asked) + len(found) > MAX_CHARACTERS:
             raise InputError(
-                f"The run has {len(asked) + len(found):,} characters; at most {LARGEST:,} are "
+                f"The run has {len(asked) + len(found):,} characters; at most {MAX_CHARACTERS:,} "
+                f"are "
                 "kept. Run fewer prompts, seeds or tokens, or export it as JSON."
             )
-        weights = as_json("dictionaries", dictionaries)
+        weights = encode_json("dictionaries", dictionaries)
         whole = "\n".join([kind, harvest, model_hash, weights, asked, found])
         name = hashlib.sha256(whole.encode()).hexdigest()[:ID_LENGTH]
         row = [
@@ -109,14 +110,14 @@ class Experiments:
             weights,
             asked,
             found,
-            as_json("versions", versions),
+            encode_json("versions", versions),
             created or utc_now(),
         ]
         with self.catalog.transaction() as db:
             known = db.execute("SELECT 1 FROM experiment WHERE experiment = ?", [name]).fetchone()
             if known is None:
                 db.execute(f"INSERT INTO experiment VALUES ({', '.join('?' * len(row))})", row)
-            elif word(db, name, "deleted"):
+            elif read_latest_word(db, name, "deleted"):
                 add_word(db, name, "deleted", "")
         return name
 
@@ -132,7 +133,7 @@ class Experiments:
                 names = [n for (n,) in db.execute("SELECT experiment FROM experiment").fetchall()]
                 raise InputError(
                     f"There is no experiment {experiment!r} in this store."
-                    f"{near_miss(experiment, names)} The Experiments page lists them."
+                    f"{suggest_near_miss(experiment, names)} The Experiments page lists them."
                 )
             name, kind, harvest, model, model_hash, weights, asked, found, versions, created = row
             return Experiment(
@@ -146,11 +147,11 @@ class Experiments:
                 parse_json(found),
                 parse_json(versions),
                 created,
-                note=word(db, name, "note"),
-                deleted=bool(word(db, name, "deleted")),
+                note=read_latest_word(db, name, "note"),
+                deleted=bool(read_latest_word(db, name, "deleted")),
             )
 
-    def listing(self, limit: int = 500, *, deleted: bool = False) -> list[Entry]:
+    def listing(self, limit: int = 500, *, deleted: bool = False) -> list[ExperimentSummary]:
         """The newest runs that were not deleted, or that were."""
         if not self.catalog.path.exists():
             return []
@@ -171,7 +172,10 @@ class Experiments:
                 """,
                 [deleted, limit],
             ).fetchall()
-        return [Entry(n, k, h, parse_json(asked), at, note) for n, k, h, asked, at, note in rows]
+        return [
+            ExperimentSummary(n, k, h, parse_json(asked), at, note)
+            for n, k, h, asked, at, note in rows
+        ]
 
     def annotate(self, experiment: str, note: str) -> None:
         """Write a note on a run; an empty one takes it back."""
@@ -187,11 +191,11 @@ class Experiments:
                 "SELECT 1 FROM experiment WHERE experiment = ?", [experiment]
             ).fetchone():
                 raise InputError(f"There is no experiment {experiment!r} in this store.")
-            if word(db, experiment, kind) != value:
+            if read_latest_word(db, experiment, kind) != value:
                 add_word(db, experiment, kind, value)
 
 
-def as_json(what: str, value: Mapping[str, Any]) -> str:
+def encode_json(what: str, value: Mapping[str, Any]) -> str:
     """Canonical JSON; InputError for what JSON cannot say."""
     try:
         return dump_json(value, sort_keys=True)
@@ -199,7 +203,7 @@ def as_json(what: str, value: Mapping[str, Any]) -> str:
         raise InputError(f"The run's {what} cannot be kept as JSON: {bad.reason}.") from bad
 
 
-def word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) -> str:
+def read_latest_word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) -> str:
     """What was said last of a run; empty when nothing."""
     row = db.execute(
         "SELECT arg_max(value, word) FROM experiment_word WHERE experiment = ? AND kind = ?",

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.labels import Labels, as_label
+from feature_store.label_index import LabelIndex, normalize_label
 from feature_store.records import FeatureId
 from feature_store.strict_json import parse_json
 
-SCHEMA = pa.schema(
+EXPLANATION_SCHEMA = pa.schema(
     [
         ("explanation", pa.int64()),
         ("dictionary", pa.string()),
@@ -29,11 +29,11 @@ SCHEMA = pa.schema(
         ("created", pa.timestamp("us")),
     ]
 )
-SAME = "dictionary, feature, text, explainer, model"
+EXPLANATION_KEY = "dictionary, feature, text, explainer, model"
 """What makes two rows the same explanation; the newest of them is in force."""
 PERSON = "person"
 """Explainer and author of what a person wrote here."""
-OF_LABELS = f"""
+LABELS_AS_EXPLANATIONS = f"""
     SELECT -first AS explanation, dictionary, feature, value AS text, '{PERSON}' AS explainer,
            '' AS model, '{PERSON}' AS author, '{{"source":"saefari","label":true}}' AS provenance,
            false AS withdrawn, created
@@ -77,7 +77,7 @@ class Explanation:
 class Explanations:
     """A copy of the explanations in force, sorted by dictionary and feature, newest last."""
 
-    table: pa.Table = field(default_factory=SCHEMA.empty_table)
+    table: pa.Table = field(default_factory=EXPLANATION_SCHEMA.empty_table)
     """Columns as SCHEMA has them."""
     last: tuple[int, int] = (0, 0)
     """How many rows the catalog had, and the number of the newest."""
@@ -91,13 +91,14 @@ class Explanations:
         (last,) = db.execute(query).fetchall()
         if former is not None and former.last == last:
             return former
-        names = ", ".join(SCHEMA.names)
+        names = ", ".join(EXPLANATION_SCHEMA.names)
         table = db.sql(
             f"SELECT {names} FROM explanation "
-            f"QUALIFY row_number() OVER (PARTITION BY {SAME} ORDER BY explanation DESC) = 1"
+            f"QUALIFY row_number() OVER (PARTITION BY {EXPLANATION_KEY} ORDER BY explanation "
+            f"DESC) = 1"
         )
         kept = table.filter("NOT withdrawn").order("dictionary, feature, explanation")
-        return cls(kept.to_arrow_table().cast(SCHEMA), last)
+        return cls(kept.to_arrow_table().cast(EXPLANATION_SCHEMA), last)
 
     @classmethod
     def of_labels(cls, db: duckdb.DuckDBPyConnection, written: "Explanations") -> "Explanations":
@@ -107,7 +108,7 @@ class Explanations:
         A label that is undone is none, and has its number, and so its scores, again when it is
         said again.
         """
-        labels = db.sql(OF_LABELS).to_arrow_table().cast(SCHEMA)
+        labels = db.sql(LABELS_AS_EXPLANATIONS).to_arrow_table().cast(EXPLANATION_SCHEMA)
         key = ["dictionary", "feature"]
         mine, theirs = (one.select([*key, "text"]) for one in (labels, written.table))
         both = mine.append_column("explanation", labels["explanation"]).join(
@@ -116,7 +117,11 @@ class Explanations:
         rows = zip(
             *(both[n].to_pylist() for n in ("explanation", "text", "text written")), strict=True
         )
-        twice = [number for number, label, text in rows if as_label(label) == as_label(text)]
+        twice = [
+            number
+            for number, label, text in rows
+            if normalize_label(label) == normalize_label(text)
+        ]
         return cls(labels.filter(pa.array(~np.isin(labels["explanation"].to_numpy(), twice))))
 
     def of(self, feature: FeatureId) -> list[Explanation]:
@@ -153,11 +158,11 @@ class Explanations:
         return rows.rename_columns(["dictionary", "feature", "value"])
 
     @cached_property
-    def labels(self) -> Labels:
+    def labels(self) -> LabelIndex:
         """Every text, to be found by its words; made once, and kept while nothing is imported."""
         rows = self.table
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
-        return Labels(list(features), rows["text"].to_pylist())
+        return LabelIndex(list(features), rows["text"].to_pylist())
 
     def _range(self, dictionary: str) -> tuple[int, int]:
         return self._bounds.get(dictionary, (0, 0))
@@ -177,7 +182,7 @@ class Explanations:
 
 
 @dataclass(frozen=True)
-class Sentences:
+class ScorableExplanations:
     """All that is said of features and can be scored: explanations, and people's labels."""
 
     written: Explanations = field(default_factory=Explanations)

@@ -2,9 +2,17 @@
 
 from typing import Literal
 
-from feature_store.foreign_data import ForeignRecord, Moment, Name, Real, Table, Text, WholeNumber
+from feature_store.record_validation import (
+    ForeignRecord,
+    JsonObject,
+    Name,
+    Real,
+    Text,
+    Timestamp,
+    WholeNumber,
+)
 
-State = Literal["queued", "running", "paused", "done", "failed", "cancelled", "stopped", "lost"]
+JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled", "stopped", "lost"]
 
 
 class JobRequest(ForeignRecord):
@@ -13,21 +21,21 @@ class JobRequest(ForeignRecord):
     kind: Name
     what: Text
     """What it works on, in words."""
-    arguments: Table
-    created: Moment
+    arguments: JsonObject
+    created: Timestamp
 
 
 class JobProgress(ForeignRecord):
     """state.json: how a job stands."""
 
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled", "stopped"]
-    queued: Moment | None = None
-    started: Moment | None = None
-    ended: Moment | None = None
+    queued: Timestamp | None = None
+    started: Timestamp | None = None
+    ended: Timestamp | None = None
     done: WholeNumber = 0
     total: WholeNumber = 0
     """Steps of the present stage; 0 while that is not known."""
     note: Text = ""
     eta_s: Real | None = None
     error: Text = ""
-    result: Table = {}
+    result: JsonObject = {}

@@ -24,15 +24,15 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from feature_store.atomic_file import write_file
-from feature_store.errors import InputError, pick
-from feature_store.job_records import JobProgress, JobRequest, State
+from feature_store.errors import InputError, pick_by_name
+from feature_store.job_records import JobProgress, JobRequest, JobState
 from feature_store.strict_json import dump_json, parse_json
 
-ENDED: tuple[State, ...] = ("done", "failed", "cancelled", "stopped")
-RESUMABLE: tuple[State, ...] = ("failed", "cancelled", "stopped", "lost")
+ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled", "stopped")
+RESUMABLE: tuple[JobState, ...] = ("failed", "cancelled", "stopped", "lost")
 PATIENCE_S = 60.0
 """How long a process may take to begin before its job counts as lost."""
-SHOWN = ("done", "total", "note", "error", "result", "started", "ended")
+SHOWN_FIELDS = ("done", "total", "note", "error", "result", "started", "ended")
 """What a job shows of its state as it is written."""
 LOG_BYTES = 60_000
 """What is read of a log's end."""
@@ -49,7 +49,7 @@ class Job:
     """What it works on, in words."""
     arguments: dict[str, Any]
     created: datetime
-    state: State
+    state: JobState
     """`stopped`: ended by Ctrl-C or after a trial, and can go on. `lost`: its process went away
     without a word."""
     asked: Literal["", "pause", "cancel"]
@@ -111,7 +111,7 @@ class Jobs:
         found, problems = self._scan()
         if job_id in problems:
             raise InputError(problems[job_id])
-        return pick("job", job_id, {job.id: job for job in found})
+        return pick_by_name("job", job_id, {job.id: job for job in found})
 
     def latest(self, kind: str, arguments: Mapping[str, Any]) -> Job | None:
         """The newest job of a kind with at least these arguments."""
@@ -128,11 +128,16 @@ class Jobs:
         now = datetime.now(UTC)
         job_id = f"{kind}-{now:%Y%m%d-%H%M%S}-{uuid4().hex[:4]}"
         fresh = self.path / f".{job_id}"
-        asked = {"kind": kind, "what": what, "arguments": dict(arguments), "created": stamp(now)}
+        asked = {
+            "kind": kind,
+            "what": what,
+            "arguments": dict(arguments),
+            "created": format_timestamp(now),
+        }
         try:
             fresh.mkdir(parents=True)
-            write_json(fresh / "job.json", asked)
-            queue(fresh)
+            write_json_file(fresh / "job.json", asked)
+            write_queued_state(fresh)
             fresh.rename(self.path / job_id)
         except OSError as error:
             raise InputError(f"No job can be made in {self.path}: {error.strerror}.") from error
@@ -140,11 +145,11 @@ class Jobs:
 
     def pause(self, job: Job) -> None:
         """Ask it to wait at its next step."""
-        wish(job, "pause")
+        request_action(job, "pause")
 
     def cancel(self, job: Job) -> None:
         """Ask it to end at its next step."""
-        wish(job, "cancel")
+        request_action(job, "cancel")
 
     def proceed(self, job: Job) -> None:
         """Take back a pause."""
@@ -157,7 +162,7 @@ class Jobs:
             raise InputError(f"The job {job.id} is {job.state}: there is nothing to resume.")
         for name in ("pause", "cancel"):
             (job.folder / name).unlink(missing_ok=True)
-        queue(job.folder)
+        write_queued_state(job.folder)
         return self.get(job.id)
 
     def delete(self, job: Job) -> None:
@@ -181,7 +186,8 @@ class Jobs:
             except (InputError, OSError) as bad:
                 if folder.is_dir():  # else it was deleted meanwhile
                     problems[folder.name] = (
-                        f"The job {folder.name} cannot be read: {describe(bad)} Delete the folder "
+                        f"The job {folder.name} cannot be read: {describe_read_error(bad)} "
+                        f"Delete the folder "
                         f"{folder}, or restore its files."
                     )
         return jobs, problems
@@ -192,13 +198,13 @@ class Jobs:
         kept = self._ended.get(folder.name)
         if kept and kept[0] == changed:
             return kept[1]
-        job = read(folder)
+        job = read_job(folder)
         if job.state in ENDED:  # it stays so until it is queued again
             self._ended[job.id] = (changed, job)
         return job
 
 
-def describe(bad: InputError | OSError) -> str:
+def describe_read_error(bad: InputError | OSError) -> str:
     """Return what is wrong with a file as a sentence."""
     if isinstance(bad, InputError):
         return str(bad)
@@ -208,19 +214,23 @@ def describe(bad: InputError | OSError) -> str:
     return f"{name} cannot be read ({bad.strerror})."
 
 
-def read(folder: Path) -> Job:
+def read_job(folder: Path) -> Job:
     """A job as its files say. Raises InputError or OSError for a folder that is none."""
-    asked = JobRequest.read(read_json(folder / "job.json"), "job.json")
-    said = JobProgress.read(read_json(folder / "state.json"), "state.json")
-    state: State = said.state
-    if state not in ENDED and not held(folder / "lock"):
-        said = JobProgress.read(read_json(folder / "state.json"), "state.json")
+    asked = JobRequest.read(read_json_object(folder / "job.json"), "job.json")
+    said = JobProgress.read(read_json_object(folder / "state.json"), "state.json")
+    state: JobState = said.state
+    if state not in ENDED and not is_lock_held(folder / "lock"):
+        said = JobProgress.read(read_json_object(folder / "state.json"), "state.json")
         state = said.state  # it may have ended between the two looks
-        waiting = state == "queued" and said.queued is not None and age_s(said.queued) < PATIENCE_S
+        waiting = (
+            state == "queued"
+            and said.queued is not None
+            and seconds_since(said.queued) < PATIENCE_S
+        )
         if state not in ENDED and not waiting:
             state = "lost"
     eta_s = None if state == "lost" else said.eta_s
-    plain = {name: getattr(said, name) for name in SHOWN if name in said.model_fields_set}
+    plain = {name: getattr(said, name) for name in SHOWN_FIELDS if name in said.model_fields_set}
     return Job(
         id=folder.name,
         folder=folder,
@@ -229,32 +239,34 @@ def read(folder: Path) -> Job:
         arguments=asked.arguments,
         created=asked.created,
         state=state,
-        asked=wished(folder, state),
+        asked=find_requested_action(folder, state),
         eta_s=eta_s,
         **plain,
     )
 
 
-def wished(folder: Path, state: State) -> Literal["", "pause", "cancel"]:
+def find_requested_action(folder: Path, state: JobState) -> Literal["", "pause", "cancel"]:
     """What a living job was asked and has not done."""
     if state in ("queued", "running", "paused") and (folder / "cancel").exists():
         return "cancel"
     return "pause" if state in ("queued", "running") and (folder / "pause").exists() else ""
 
 
-def wish(job: Job, name: Literal["pause", "cancel"]) -> None:
+def request_action(job: Job, name: Literal["pause", "cancel"]) -> None:
     """Leave a wish for a job's process."""
     if not job.alive:
         raise InputError(f"The job {job.id} is {job.state}: there is nothing to {name}.")
     (job.folder / name).touch()
 
 
-def queue(folder: Path) -> None:
+def write_queued_state(folder: Path) -> None:
     """State before a process takes the job."""
-    write_json(folder / "state.json", {"state": "queued", "queued": stamp(datetime.now(UTC))})
+    write_json_file(
+        folder / "state.json", {"state": "queued", "queued": format_timestamp(datetime.now(UTC))}
+    )
 
 
-def held(lock: Path) -> bool:
+def is_lock_held(lock: Path) -> bool:
     """Whether a living process holds a lock; so also where that cannot be known.
 
     The system lets a lock go when its holder ends, however it ends, and no later process can be
@@ -268,12 +280,12 @@ def held(lock: Path) -> bool:
         return True
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json_file(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file: readers see the old or the new, also when two threads write at once."""
     write_file(path, dump_json(content), sync=False)  # as often as a job says how far it is
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """Return a JSON object; InputError that names the file for what is none."""
     found = parse_json(path.read_bytes(), f"{path.name} is not JSON")
     if not isinstance(found, dict):
@@ -281,11 +293,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def stamp(time: datetime) -> str:
+def format_timestamp(time: datetime) -> str:
     """A moment in UTC as the files write it."""
     return time.astimezone(UTC).isoformat()
 
 
-def age_s(time: datetime) -> float:
+def seconds_since(time: datetime) -> float:
     """Seconds since a moment."""
     return (datetime.now(UTC) - time).total_seconds()

@@ -15,7 +15,7 @@ CHUNK = 1 << 20
 SPACE = " \t\n\r"
 
 
-class JsonParts:
+class JsonObjectStream:
     """The entries of one JSON object, in the order of the file."""
 
     def __init__(self, source: IO[bytes], what: str, batched: Set[str]) -> None:

@@ -30,7 +30,7 @@ class ModelSpeed(BaseModel):
     """Texts that were written at once when `write` was measured."""
 
 
-TABLE: TypeAdapter[dict[str, ModelSpeed]] = TypeAdapter(dict[str, ModelSpeed])
+SPEED_TABLE: TypeAdapter[dict[str, ModelSpeed]] = TypeAdapter(dict[str, ModelSpeed])
 
 
 def identify_machine() -> str:
@@ -61,6 +61,6 @@ class ModelSpeeds:
 
     def _read(self) -> dict[str, ModelSpeed]:
         try:
-            return TABLE.validate_python(parse_json(self.path.read_bytes(), str(self.path)))
+            return SPEED_TABLE.validate_python(parse_json(self.path.read_bytes(), str(self.path)))
         except (OSError, InputError, ValidationError):
             return {}

@@ -33,7 +33,7 @@ class FeatureId:
 
 
 @dataclass(frozen=True)
-class Harvest:
+class HarvestRecord:
     """One pass of a corpus through a model and its dictionaries."""
 
     id: str
@@ -109,7 +109,7 @@ class DictionaryInfo:
 
 
 @dataclass(frozen=True)
-class Side:
+class SignStatistics:
     """One sign of a signed feature; magnitudes, so that both sides read alike."""
 
     n_active: int
@@ -125,7 +125,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Feature:
+class FeatureFacts:
     """What a harvest knows of one feature. Magnitudes |a| where the dictionary is signed."""
 
     dictionary: str
@@ -167,8 +167,8 @@ class Feature:
     coactive: list[int] | None
     coactive_phi: list[float] | None
     coactive_count: list[int] | None
-    positive: Side | None
-    negative: Side | None
+    positive: SignStatistics | None
+    negative: SignStatistics | None
     first_context: int
     n_contexts: int
 
@@ -198,7 +198,7 @@ class Context:
 class FeaturePayload:
     """One feature's facts and contexts, with the text of every context's tokens."""
 
-    facts: Feature
+    facts: FeatureFacts
     contexts: list[Context]
     tokens: list[list[str]]
     """For each context, the display text of its `length` tokens."""

@@ -5,17 +5,17 @@ from functools import cache
 
 import duckdb
 
-COLUMNS = """
+COLUMNS_QUERY = """
     SELECT table_name, column_name, data_type FROM duckdb_columns()
     WHERE database_name = current_database() AND schema_name = 'main' AND NOT internal
     ORDER BY table_oid, column_index
 """
-Tables = Mapping[str, Mapping[str, str]]
+TableColumns = Mapping[str, Mapping[str, str]]
 """Table -> column -> type, as DuckDB writes it."""
 
 
 @cache
-def columns_made_by(*statements: str) -> Tables:
+def columns_of_statements(*statements: str) -> TableColumns:
     """Return the tables that these statements make in an empty database."""
     with duckdb.connect(config={"threads": 1}) as db:
         for statement in statements:
@@ -23,15 +23,15 @@ def columns_made_by(*statements: str) -> Tables:
         return read_columns(db)
 
 
-def read_columns(db: duckdb.DuckDBPyConnection) -> Tables:
+def read_columns(db: duckdb.DuckDBPyConnection) -> TableColumns:
     """Return the tables of the database that a connection uses."""
     found: dict[str, dict[str, str]] = {}
-    for table, column, kind in db.execute(COLUMNS).fetchall():
+    for table, column, kind in db.execute(COLUMNS_QUERY).fetchall():
         found.setdefault(table, {})[column] = kind
     return found
 
 
-def find_difference(found: Tables, expected: Tables) -> str | None:
+def find_schema_difference(found: TableColumns, expected: TableColumns) -> str | None:
     """Return what is wrong first with the tables that were found; None where nothing is.
 
     Tables that are not expected are nobody's business; columns that are not expected are refused,

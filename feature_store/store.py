@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feature_store.catalog import Catalog
-from feature_store.errors import InputError, near_miss, pick
+from feature_store.errors import InputError, pick_by_name, suggest_near_miss
+from feature_store.harvest_reader import HarvestFile
 from feature_store.model_speeds import ModelSpeeds
-from feature_store.places import Places
-from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
+from feature_store.weight_locations import WeightLocations
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class UnfinishedHarvest:
     """A harvest that was begun and not finished."""
 
     id: str
@@ -35,7 +35,7 @@ class Store:
             )
         self.path = path
         self.catalog = Catalog(path / "catalog.duckdb")
-        self.places = Places(path / "places.json")
+        self.places = WeightLocations(path / "places.json")
         self.speeds = ModelSpeeds(path / "speeds.json")
         catalog = self.catalog.path
         self.catalog.writable = os.access(catalog if catalog.exists() else path, os.W_OK)
@@ -67,11 +67,13 @@ class Store:
         """One sentence for each file in harvests/ that cannot be read."""
         return self._scan()[1]
 
-    def unfinished(self) -> list[Unfinished]:
+    def unfinished(self) -> list[UnfinishedHarvest]:
         """Harvests with work on disk and no published file."""
         done = {file.stem for file in (self.path / "harvests").glob("*.duckdb")}
         plans = sorted((self.path / "work").glob("*/config.json"))
-        return [Unfinished(p.parent.name, p.parent) for p in plans if p.parent.name not in done]
+        return [
+            UnfinishedHarvest(p.parent.name, p.parent) for p in plans if p.parent.name not in done
+        ]
 
     def harvest(self, harvest_id: str | None = None, dictionary: str | None = None) -> HarvestFile:
         """The harvest of that id; without an id the newest that has `dictionary`."""
@@ -79,7 +81,7 @@ class Store:
         if not harvests and (problems := self.problems()):
             raise InputError(f"No harvest in {self.path} can be read. {' '.join(problems)}")
         if harvest_id is not None:
-            return pick("harvest", harvest_id, {file.record.id: file for file in harvests})
+            return pick_by_name("harvest", harvest_id, {file.record.id: file for file in harvests})
         if not harvests:
             raise InputError(
                 f"The store at {self.path} holds no finished harvest. "
@@ -93,7 +95,7 @@ class Store:
         names = sorted({name for file in harvests for name in file.dictionaries})
         raise InputError(
             f"No harvest in {self.path} has a dictionary called {dictionary!r}."
-            f"{near_miss(dictionary, names)} There are: {', '.join(names)}."
+            f"{suggest_near_miss(dictionary, names)} There are: {', '.join(names)}."
         )
 
     def find(self, feature: FeatureId, harvest_id: str | None = None) -> HarvestFile:

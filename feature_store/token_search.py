@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_store.reader import HarvestFile
-from feature_store.search import split
+from feature_store.harvest_reader import HarvestFile
 from feature_store.vocabulary import Vocabulary
+from feature_store.word_index import split_words
 
-MOST_TOKENS = 64
+MAX_TOKENS = 64
 """Tokens looked for at once, when none is spelled as asked and many begin so."""
-SIGNS = {"↵": "\n", "⇥": "\t", "\\n": "\n", "\\t": "\t"}
-By = Literal["fires", "promotes", "both"]
-NEVER = 2**31
+SHOWN_SPACES = {"↵": "\n", "⇥": "\t", "\\n": "\n", "\\t": "\t"}
+TokenRelation = Literal["fires", "promotes", "both"]
+UNRANKED = 2**31
 """The rank of a token that is not among those stored."""
-FACTS = """
+FACTS_QUERY = """
     SELECT dictionary, feature, density, max_act, top_token, top_token_share, top_token_n,
         promoted_tokens, coalesce(len(promoted_tokens), 0) AS promoted, first_context, n_contexts
     FROM feature ORDER BY rowid
@@ -27,7 +27,7 @@ FACTS = """
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TokenQuery:
     """The tokens that a query means."""
 
     ids: list[int]
@@ -35,30 +35,30 @@ class Wanted:
     """`exactly`, `as a word` (leading space and case aside), `beginning so`, or `none`."""
 
 
-def wanted_tokens(query: str, vocabulary: Vocabulary) -> Wanted:
+def parse_token_query(query: str, vocabulary: Vocabulary) -> TokenQuery:
     """The tokens meant by a query: `" dog"` in quotes exactly, else the word dog in any case.
 
     ↵ or \\n stand for a line break. Without a token of that spelling those that begin so (three
     letters or more); with several words, each of them.
     """
-    exact, bare = spellings(vocabulary)
+    exact, bare = index_spellings(vocabulary)
     text = query
-    for sign, meant in SIGNS.items():
+    for sign, meant in SHOWN_SPACES.items():
         text = text.replace(sign, meant)
     if len(text) > 2 and text[0] == text[-1] == '"':
-        return Wanted(exact.get(text[1:-1], []), "exactly")
+        return TokenQuery(exact.get(text[1:-1], []), "exactly")
     plain = text.strip(" ").casefold()
-    for asked in ({plain}, set(split(plain))):
+    for asked in ({plain}, set(split_words(plain))):
         if ids := [i for word in asked if word for i in bare.get(word, [])]:
-            return Wanted(sorted(ids), "as a word")
+            return TokenQuery(sorted(ids), "as a word")
     if len(plain) >= 3:
         begin = sorted(i for word, ids in bare.items() if word.startswith(plain) for i in ids)
-        return Wanted(begin[:MOST_TOKENS], "beginning so" if begin else "none")
-    return Wanted([], "none")
+        return TokenQuery(begin[:MAX_TOKENS], "beginning so" if begin else "none")
+    return TokenQuery([], "none")
 
 
 @lru_cache(maxsize=4)
-def spellings(vocabulary: Vocabulary) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+def index_spellings(vocabulary: Vocabulary) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Token ids by their text: as it is, and without outer spaces and case."""
     exact: dict[str, list[int]] = {}
     bare: dict[str, list[int]] = {}
@@ -95,20 +95,20 @@ class TokenIndex:
     memory, read once, six bytes a context and about a hundred a feature."""
 
     def __init__(self, file: HarvestFile) -> None:
-        table = file.rows(FACTS)
+        table = file.rows(FACTS_QUERY)
         self._names = sorted(file.dictionaries)
         coded = table["dictionary"].dictionary_encode().combine_chunks()
         places = np.array([self._names.index(name) for name in coded.dictionary.to_pylist()])
-        self._dictionary = places[numbers(coded.indices)]
-        self._feature = numbers(table["feature"])
-        self._density, self._max = numbers(table["density"]), numbers(table["max_act"])
-        self._top = numbers(pc.fill_null(table["top_token"], -1))
-        self._share = numbers(pc.fill_null(table["top_token_share"], 0.0))
-        self._sampled = numbers(table["top_token_n"])
-        self._begins = np.concatenate([[0], np.cumsum(numbers(table["promoted"]))])
-        parts = [numbers(part.flatten()) for part in table["promoted_tokens"].chunks]
+        self._dictionary = places[column_array(coded.indices)]
+        self._feature = column_array(table["feature"])
+        self._density, self._max = column_array(table["density"]), column_array(table["max_act"])
+        self._top = column_array(pc.fill_null(table["top_token"], -1))
+        self._share = column_array(pc.fill_null(table["top_token_share"], 0.0))
+        self._sampled = column_array(table["top_token_n"])
+        self._begins = np.concatenate([[0], np.cumsum(column_array(table["promoted"]))])
+        parts = [column_array(part.flatten()) for part in table["promoted_tokens"].chunks]
         self._promoted = np.concatenate(parts or [np.empty(0, np.int32)])
-        self._owner, self._peaks = strong_contexts(file, table)
+        self._owner, self._peaks = read_strong_contexts(file, table)
         self.strong: np.ndarray = np.bincount(self._owner, minlength=len(table))
         """Strong contexts stored of each feature."""
 
@@ -116,7 +116,7 @@ class TokenIndex:
         self,
         tokens: Sequence[int],
         dictionaries: Sequence[str],
-        by: By = "both",
+        by: TokenRelation = "both",
         limit: int = 200,
     ) -> list[TokenMatch]:
         """The features that fire on one of `tokens` or promote it (or either alone), best first.
@@ -135,7 +135,7 @@ class TokenIndex:
         rank = self._ranks(asked)
         among = [i for i, name in enumerate(self._names) if name in dictionaries]
         found = np.isin(self._dictionary, among)
-        does = {"fires": fires > 0, "promotes": rank < NEVER}
+        does = {"fires": fires > 0, "promotes": rank < UNRANKED}
         found &= does[by] if by in does else does["fires"] | does["promotes"]
         rows = np.flatnonzero(found)
         first = (rank, -fires) if by == "promotes" else (-fires, -share, rank)
@@ -148,13 +148,13 @@ class TokenIndex:
         """For each feature, the rank of the first token asked for that it promotes; else NEVER."""
         places = np.flatnonzero(np.isin(self._promoted, asked))
         owners = np.searchsorted(self._begins, places, side="right") - 1
-        rank = np.full(len(self.strong), NEVER)
+        rank = np.full(len(self.strong), UNRANKED)
         np.minimum.at(rank, owners, places - self._begins[owners] + 1)
         return rank
 
     def _match(self, row: int, share: float, peaks: int, rank: int) -> TokenMatch:
         top = self._max[row]
-        promotes = rank < NEVER
+        promotes = rank < UNRANKED
         return TokenMatch(
             dictionary=self._names[self._dictionary[row]],
             feature=int(self._feature[row]),
@@ -169,24 +169,26 @@ class TokenIndex:
         )
 
 
-def strong_contexts(file: HarvestFile, features: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+def read_strong_contexts(file: HarvestFile, features: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """For each strong context: the row of its feature, and the token it peaks on."""
-    rows = np.flatnonzero(numbers(features["n_contexts"]))
-    first = numbers(features["first_context"])[rows]
+    rows = np.flatnonzero(column_array(features["n_contexts"]))
+    first = column_array(features["first_context"])[rows]
     rows, first = (column[np.argsort(first)] for column in (rows, first))
     found = file.rows("SELECT rowid AS row, sequence, peak FROM context WHERE stratum <> 'range'")
-    context = numbers(found["row"])
+    context = column_array(found["row"])
     owner = rows[np.searchsorted(first, context, side="right") - 1].astype(np.int32)
     flat, offsets = file.sequences.flat, file.sequences.offsets
-    return owner, flat[offsets[numbers(found["sequence"])] + numbers(found["peak"])]
+    return owner, flat[offsets[column_array(found["sequence"])] + column_array(found["peak"])]
 
 
-def numbers(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+def column_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """A column as numpy has it; absent values are NaN."""
     return column.to_numpy(zero_copy_only=False)
 
 
-def facts_of(file: HarvestFile, features: Sequence[tuple[str, int]]) -> dict[tuple[str, int], dict]:
+def read_feature_facts(
+    file: HarvestFile, features: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], dict]:
     """(dictionary, index) → density and max_act, for features of this harvest."""
     names, numbers = ([f[i] for f in features] for i in (0, 1))
     found: pa.Table = file.rows(

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 
-def readable(piece: bytes) -> str | None:
+def decode_token(piece: bytes) -> str | None:
     """The text of a token's bytes, or None when they are only part of a character."""
     try:
         return piece.decode("utf-8")
@@ -21,7 +21,7 @@ class Vocabulary:
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces
-        self._texts = [readable(piece) for piece in pieces]
+        self._texts = [decode_token(piece) for piece in pieces]
         self._plain = [text if text is not None else "" for text in self._texts]
         self._partial = np.array([text is None for text in self._texts], dtype=bool)
 
@@ -33,7 +33,7 @@ class Vocabulary:
         if token_id >= len(self._texts):
             return f"<unused {token_id}>"
         text = self._texts[token_id]
-        return text if text is not None else escaped(self.pieces[token_id])
+        return text if text is not None else escape_bytes(self.pieces[token_id])
 
     def display(self, token_ids: np.ndarray) -> list[str]:
         """One string a token; joined they are the text."""
@@ -48,24 +48,24 @@ def join_bytes(pieces: list[bytes]) -> list[str]:
     shown, i = [""] * len(pieces), 0
     while i < len(pieces):
         for span in range(1, min(5, len(pieces) - i + 1)):  # a character has four bytes at most
-            text = readable(b"".join(pieces[i : i + span]))
+            text = decode_token(b"".join(pieces[i : i + span]))
             if text is not None:
                 shown[i] = text
                 i += span
                 break
         else:
-            shown[i] = escaped(pieces[i])
+            shown[i] = escape_bytes(pieces[i])
             i += 1
     return shown
 
 
-def escaped(piece: bytes) -> str:
+def escape_bytes(piece: bytes) -> str:
     """Bytes that are no character, written out."""
     text = piece.decode("utf-8", errors="surrogateescape")
     return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if "\udc80" <= c <= "\udcff" else c for c in text)
 
 
-class Sequences:
+class TokenSequences:
     """Exactly what was fed to the model, as one flat array and where each sequence begins."""
 
     def __init__(self, table: pa.Table) -> None:
@@ -77,8 +77,8 @@ class Sequences:
         self.offsets: np.ndarray = np.from_dlpack(lists.offsets).astype(np.int64)
         flat = np.from_dlpack(lists.values)
         self.flat: np.ndarray = flat.astype(np.uint16 if flat.max(initial=0) < 65536 else np.uint32)
-        self.document: np.ndarray = whole(table, "document")
-        self.start: np.ndarray = whole(table, "start")
+        self.document: np.ndarray = concat_column(table, "document")
+        self.start: np.ndarray = concat_column(table, "start")
 
     def __len__(self) -> int:
         return len(self.document)
@@ -93,7 +93,7 @@ class Sequences:
         return self.flat[begin : min(begin + length, self.offsets[sequence + 1])]
 
 
-def whole(table: pa.Table, name: str) -> np.ndarray:
+def concat_column(table: pa.Table, name: str) -> np.ndarray:
     """A column of numbers without gaps, in one piece."""
     column = table.column(name).combine_chunks()
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autointerp.asking import (
-    Budget,
+from autointerp.llm import (
+    CallBudget,
     CallLog,
-    Failed,
-    Message,
-    Patience,
+    ChatMessage,
+    ChatRequest,
+    LlmServer,
     Reply,
-    Request,
-    Server,
-    asking,
+    RequestFailure,
+    RetryPolicy,
+    open_asker,
 )
-from autointerp.asking.prices import Price
+from autointerp.llm.token_prices import TokenPrice
 
-QUICK = Patience(attempts=3, refusals=6, first_s=0.01, longest_s=0.02)
+QUICK = RetryPolicy(attempts=3, refusals=6, first_s=0.01, longest_s=0.02)
 ANSWERS = {
     "type": "object",
     "properties": {
@@ -34,39 +34,39 @@ ANSWERS = {
 }
 
 
-def question(text: str = "Which?", **settings: Any) -> Request:
+def question(text: str = "Which?", **settings: Any) -> ChatRequest:
     """A request with a schema of two digits, unless told otherwise."""
-    return Request((Message("user", text),), **({"schema": ANSWERS} | settings))
+    return ChatRequest((ChatMessage("user", text),), **({"schema": ANSWERS} | settings))
 
 
 def ask(
     base_url: str,
     path: Path,
-    requests: Sequence[Request],
+    requests: Sequence[ChatRequest],
     *,
-    budget: Budget | None = None,
+    budget: CallBudget | None = None,
     others: Sequence[Path] = (),
     notes: list[str] | None = None,
     **options: Any,
-) -> list[Reply | Failed]:
+) -> list[Reply | RequestFailure]:
     """Ask all at once; the answers in order. `options` are the server's, or `asking`'s."""
     said = notes if notes is not None else []
     mine = {n: options.pop(n) for n in ("table", "retry_kept", "patience") if n in options}
 
-    async def run() -> list[Reply | Failed]:
-        server = Server("test", base_url, **options)
+    async def run() -> list[Reply | RequestFailure]:
+        server = LlmServer("test", base_url, **options)
         with CallLog(path, others=others, note=said.append) as calls:
             settings = {"patience": QUICK, "note": said.append, "budget": budget} | mine
-            async with asking(server, "m", calls, **settings) as asker:
+            async with open_asker(server, "m", calls, **settings) as asker:
                 return await asyncio.gather(*map(asker.ask, requests))
 
     return asyncio.run(run())
 
 
-def one(base_url: str, path: Path, request: Request | None = None, **options: Any) -> Any:
+def one(base_url: str, path: Path, request: ChatRequest | None = None, **options: Any) -> Any:
     """The answer to one question."""
     return ask(base_url, path, [request or question()], **options)[0]
 
 
-DEAR = {"m": Price(1000.0, 1000.0)}
+DEAR = {"m": TokenPrice(1000.0, 1000.0)}
 """$1 for a thousand tokens."""

@@ -4,8 +4,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from autointerp.asking import CallLog, Server, asking
-from autointerp.asking import calls as calls_module
+from autointerp.llm import CallLog, LlmServer, open_asker
+from autointerp.llm import call_log as calls_module
 from tests.asking import QUICK, question
 
 
@@ -20,8 +20,8 @@ async def main(base_url: str, path: str, n: str, concurrency: str, then: str = "
     if then == "stay":
         calls_module.FLUSH_S = 0.1
     with CallLog(Path(path), note=say) as calls:
-        server = Server("test", base_url, concurrency=int(concurrency))
-        async with asking(server, "m", calls, patience=QUICK) as asker:
+        server = LlmServer("test", base_url, concurrency=int(concurrency))
+        async with open_asker(server, "m", calls, patience=QUICK) as asker:
             say("begun")
             await asyncio.gather(*(asker.ask(question(str(i))) for i in range(int(n))))
         if then == "stay":

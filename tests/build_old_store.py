@@ -29,26 +29,25 @@ from app.jobs import ablating as dataset_job
 from app.panels.effect import strongest
 from app.steer_more import sweeping
 from app.steer_more.sweeping import Sweep
-from backend.ablation.asked import Asked as AblationRequest
-from backend.ablation.asked import Case, Ranking
-from backend.ablation.parts import Part
-from backend.behaviours.finding import find
-from backend.behaviours.plan import ClusterPlan
-from backend.device import choose_placement
+from backend.ablation.ablation_requests import AblationRequest, EffectRankingRequest, PromptCase
+from backend.ablation.model_parts import ModelPart
 from backend.engine import LocalEngine
-from backend.generation.asked import Asked as SteeringRequest
-from backend.generation.records import Sampling
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
+from backend.generation.records import SamplingSettings
+from backend.generation.steering_request import SteeringRequest
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.run import HarvestRequest, HarvestRun
 from backend.interventions.records import Edit
-from backend.shift import judging, ranking
-from backend.shift.asked import Asked as ShiftRequest
-from feature_store import explanation_edits, list_edits, removals
-from feature_store.circuits import Circuits
+from backend.model.device import choose_placement
+from backend.prediction_clusters.cluster_analysis import find_clusters
+from backend.prediction_clusters.cluster_plan import ClusterPlan
+from backend.probing import probe_ranking, shift_evaluation
+from backend.probing.shift_request import ShiftRequest
+from feature_store import explanation_edits, feature_list_edits, removal_effects
 from feature_store.experiments import Experiments
-from feature_store.harvest_file import SCHEMA
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.harvest_writer import SCHEMA_VERSION
 from feature_store.records import FeatureId
+from feature_store.saved_circuits import SavedCircuits
 from feature_store.store import Store
 from tests.dictionaries import CPU, HOOK, saved
 from tests.harvests import texts
@@ -59,7 +58,7 @@ from tests.planted import trapped
 
 PROMPT = "the old cat saw a red ball and then the cat"
 OTHER = "the big dog ran to the park and then the dog"
-PLAIN = {**SteeringRequest("the cat", (), Sampling(max_new=3)).to_json(), "edits": []}
+PLAIN = {**SteeringRequest("the cat", (), SamplingSettings(max_new=3)).to_json(), "edits": []}
 TRANSCODER = {
     "hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"
 }  # fmt: skip
@@ -78,11 +77,11 @@ def harvest(store: Path) -> HarvestFile:
     plan = HarvestPlan(
         tokens=100_000, context_size=32, top=20, ranged=40, silent=160, window=4, forward_batch=200
     )
-    request = Request(
+    request = HarvestRequest(
         model="model", dictionaries=["top=top", "abs=abs", "mlp=mlp"], corpora=["text.jsonl"],
         store=store, placement=CPU, plan=plan,
     )  # fmt: skip
-    assert list(Harvest(request).run())
+    assert list(HarvestRun(request).run())
     return Store(store).harvest()
 
 
@@ -99,7 +98,7 @@ def keep_texts(store: Path) -> None:
 def keep_searches(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     """Keep a sweep, a search for features from examples and a contrast direction."""
     asked = SteeringRequest(
-        "the cat", (Edit("add", (FeatureId("top", 14),), 2.0),), Sampling(max_new=3)
+        "the cat", (Edit("add", (FeatureId("top", 14),), 2.0),), SamplingSettings(max_new=3)
     )
     sweep = Sweep((0.0, 2.0), seeds=2, concept="top/14", controls=("features",), n_controls=3)
     requests: dict[Any, dict[str, Any]] = {
@@ -118,13 +117,13 @@ def keep_searches(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
 
 def keep_ablations(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     """Keep an ablation, one over a data set (a job), a ranking of effects and a splice."""
-    cases = (Case(PROMPT, " took", " was"), Case(OTHER, " ran", " sat"))
-    parts = tuple(map(Part.parse, ("top/14", "abs/3", "mlp:1")))
+    cases = (PromptCase(PROMPT, " took", " was"), PromptCase(OTHER, " ran", " sat"))
+    parts = tuple(map(ModelPart.parse, ("top/14", "abs/3", "mlp:1")))
     names = ("top", "abs")
     requests: dict[Any, dict[str, Any]] = {
         "ablate": AblationRequest(cases, parts).check().to_json(),
-        "effects": Ranking(cases, names, exact=3).to_json(),
-        "splice": Ranking(cases, names, exact=0).to_json(),
+        "effects": EffectRankingRequest(cases, names, exact=3).to_json(),
+        "splice": EffectRankingRequest(cases, names, exact=0).to_json(),
     }
     for kind, request in requests.items():
         found = ablating.run(engine, file, kind, request, lambda done, total: None)
@@ -137,10 +136,10 @@ def keep_ablations(store: Store, file: HarvestFile, engine: LocalEngine) -> None
 
 def keep_circuits(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     """Keep a circuit by every method; mark nodes of the first."""
-    one = {"cases": (Case(PROMPT),), "targets": (" took",), "against": (" was",)}
-    pair = (Case("the cat saw a dog and", " the", " a", pair="the dog saw a cat and"),)
+    one = {"cases": (PromptCase(PROMPT),), "targets": (" took",), "against": (" was",)}
+    pair = (PromptCase("the cat saw a dog and", " the", " a", pair="the dog saw a cat and"),)
     six = tuple(
-        Case(f"the {a} saw the {b} and the", pair=f"the {a} saw the ball and the")
+        PromptCase(f"the {a} saw the {b} and the", pair=f"the {a} saw the ball and the")
         for a, b in [("cat", "dog"), ("boy", "girl"), ("mum", "dad")] * 2
     )
     requests = [
@@ -149,7 +148,7 @@ def keep_circuits(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
         ),
         CircuitRequest("attribution-graph", ("mlp",), **one, nodes=10, edges=30),
         CircuitRequest("weights", ("mlp",), **one, nodes=8, edges=20),
-        CircuitRequest("trace", ("top",), (Case(PROMPT),), start="top/14", nodes=8, edges=20),
+        CircuitRequest("trace", ("top",), (PromptCase(PROMPT),), start="top/14", nodes=8, edges=20),
         CircuitRequest("head-codes", ("top",), six),
     ]
     for request in requests:
@@ -161,7 +160,7 @@ def keep_circuits(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
 
 def mark(store: Store, circuit: str, ids: list[str]) -> None:
     """Pin, hide and group nodes of a circuit, and write a note on it."""
-    circuits = Circuits(store.catalog)
+    circuits = SavedCircuits(store.catalog)
     circuits.mark(circuit, "pins", ids[:1])
     circuits.mark(circuit, "hidden", ids[3:4])
     circuits.mark(circuit, "groups", {"two of them": ids[1:3]})
@@ -173,14 +172,14 @@ def keep_probe_and_clusters(store: Store, file: HarvestFile, engine: LocalEngine
     given = ShiftRequest(
         trapped(24, together=True), trapped(24, together=False), HOOK, ("top",), exact=3, draws=3
     )
-    ranked = ranking.rank(engine, given)
+    ranked = probe_ranking.rank_probe_features(engine, given)
     first = FeatureId.parse(ranked["rows"][0]["feature"])
     given = given.removing((first,), given.draws)
-    result = {"ranking": ranked, "judged": judging.judge(engine, given)}
+    result = {"ranking": ranked, "judged": shift_evaluation.evaluate_shift(engine, given)}
     keeping.keep(store, "shift", engine, harvest=file.record.id, dictionaries={"top"},
                  request=given.to_json(), result=result)  # fmt: skip
     plan = ClusterPlan(("top",), tokens=40, loss=6.0, clusters=3)
-    cluster_keeping.keep(store, file.record.id, engine, plan, find(engine, file, plan))
+    cluster_keeping.keep(store, file.record.id, engine, plan, find_clusters(engine, file, plan))
 
 
 def explain_and_score(store: Path) -> None:
@@ -211,24 +210,24 @@ def annotate(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     catalog.annotate(b, "note", "first line\nsecond line")
     catalog.annotate(b, "star", "1")
     catalog.annotate(FeatureId("abs", 3), "label", "signed")
-    explanation_edits.write(catalog, c, "written by a person")
-    explanation_edits.write(catalog, c, "withdrawn by a person")
+    explanation_edits.write_explanation(catalog, c, "written by a person")
+    explanation_edits.write_explanation(catalog, c, "withdrawn by a person")
     written = {one.text: one for one in catalog.snapshot().sentences.of(c)}
-    explanation_edits.withdraw(catalog, written["withdrawn by a person"].explanation)
-    animals = list_edits.create(catalog, "animals", "features of animals")
-    list_edits.add(catalog, animals, [a, b, c, FeatureId("abs", 3)])
-    list_edits.note(catalog, animals, b, "the clearest one")
-    list_edits.move(catalog, animals, c, -1)
-    list_edits.remove(catalog, animals, [a])
-    gone = list_edits.create(catalog, "gone")
-    list_edits.delete(catalog, gone)
+    explanation_edits.withdraw_explanation(catalog, written["withdrawn by a person"].explanation)
+    animals = feature_list_edits.create_list(catalog, "animals", "features of animals")
+    feature_list_edits.add_features(catalog, animals, [a, b, c, FeatureId("abs", 3)])
+    feature_list_edits.write_note(catalog, animals, b, "the clearest one")
+    feature_list_edits.move_feature(catalog, animals, c, -1)
+    feature_list_edits.remove_features(catalog, animals, [a])
+    gone = feature_list_edits.create_list(catalog, "gone")
+    feature_list_edits.delete_list(catalog, gone)
     kept = Experiments(catalog)
     kept.delete(next(one.id for one in kept.listing() if one.kind == "splice"))
     found = [
         engine.removal(b, window, file.sequences.tokens(window.sequence))
         for window in strongest(file.contexts(b))[:2]
     ]
-    removals.keep(catalog, file.record.id, b, found)
+    removal_effects.save_removal_effects(catalog, file.record.id, b, found)
 
 
 def pack(archive: Path) -> None:
@@ -248,7 +247,7 @@ def pack(archive: Path) -> None:
 
 def build(archive: Path) -> None:
     """Make everything in the current folder."""
-    assert SCHEMA == 1, "an old store is one of schema 1; see the module's docstring"
+    assert SCHEMA_VERSION == 1, "an old store is one of schema 1; see the module's docstring"
     store_path = Path("store")
     file = harvest(store_path)
     store = Store(store_path)

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from backend.device import Placement
 from backend.dictionaries import load
 from backend.dictionaries.base import Dictionary
+from backend.model.device import Placement
 
 CPU = Placement(torch.device("cpu"), torch.float32, "a test")
 EXACT = Placement(torch.device("cpu"), torch.float64, "a test")

@@ -6,7 +6,7 @@ from tempfile import mkdtemp
 
 from backend.dictionaries import load
 from backend.dictionaries.base import Dictionary
-from backend.interventions.records import Basis, Edit, Posterior
+from backend.interventions.records import ConceptPosterior, Edit, EditBasis
 from feature_store.records import FeatureId
 from tests.dictionaries import CPU, saved
 from tests.models import token_batch
@@ -56,13 +56,15 @@ def edit(mode: str, *features: str, strength: float = 2.0, **fields) -> Edit:
     """An edit that brings whatever its mode needs."""
     n = len(features)
     basis = {
-        "add_max": Basis(values=tuple(1.5 + i for i in range(n))),
-        "mean": Basis(values=tuple(0.5 + i for i in range(n))),
-        "resample": Basis(slots=tuple(tuple(0.1 * i for i in range(40)) for _ in range(n))),
-        "attenuate": Basis(posterior=(Posterior(0.3, 0.6, 1.2, 0.5, 0.2, 0.6, 0.9),) * n),
+        "add_max": EditBasis(values=tuple(1.5 + i for i in range(n))),
+        "mean": EditBasis(values=tuple(0.5 + i for i in range(n))),
+        "resample": EditBasis(slots=tuple(tuple(0.1 * i for i in range(40)) for _ in range(n))),
+        "attenuate": EditBasis(
+            posterior=(ConceptPosterior(0.3, 0.6, 1.2, 0.5, 0.2, 0.6, 0.9),) * n
+        ),
     }
     parsed = tuple(map(FeatureId.parse, features))
-    return Edit(mode, parsed, strength, **{"basis": basis.get(mode, Basis()), **fields})
+    return Edit(mode, parsed, strength, **{"basis": basis.get(mode, EditBasis()), **fields})
 
 
 def text(n: int = 12, seed: int = 0) -> list[int]:

@@ -18,15 +18,15 @@ from typing import Any, NoReturn
 import pytest
 from torch import Tensor
 
-from backend.device import Placement
 from backend.dictionaries import load
 from backend.dictionaries.base import Dictionary
-from backend.harvest import shard
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
-from backend.harvest.shard import Progress
-from backend.lm import Lm
-from feature_store.reader import connect
+from backend.harvest import shard_run
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.run import HarvestRequest, HarvestRun
+from backend.harvest.shard_run import HarvestProgress
+from backend.model.device import Placement
+from backend.model.language_model import LanguageModel
+from feature_store.harvest_reader import connect_read_only
 from tests.dictionaries import CPU, HOOK, sae_of, saved
 from tests.models import WORDS, save, tiny, token_batch
 
@@ -54,16 +54,16 @@ SHAPE = [f"{side}{key}" for side in ("", "positive ", "negative ") for key in ("
 class Rig:
     """What every tiny harvest is made of."""
 
-    lm: Lm
+    lm: LanguageModel
     found: list[Dictionary]
     folders: list[str]
     corpus: Path
 
-    def request(self, store: Path, **changes: Any) -> Request:
+    def request(self, store: Path, **changes: Any) -> HarvestRequest:
         plan = replace(PLAN, **{k: changes.pop(k) for k in list(changes) if hasattr(PLAN, k)})
         place = self.lm.placement
         given = {"corpora": [str(self.corpus)], "placement": place, "plan": plan, **changes}
-        return Request(model="tiny", dictionaries=self.folders, store=store, **given)
+        return HarvestRequest(model="tiny", dictionaries=self.folders, store=store, **given)
 
     def start(self, store: Path, **changes: Any) -> "Prepared":
         """A harvest that has not begun; `changes` are fields of the plan or of the request."""
@@ -93,7 +93,7 @@ def harvest_on_disk(
         fields = {"architecture": "topk", "d_in": 16, **given}
         saved(folder / name, fields.pop("architecture"), **fields)
     (folder / "text.txt").write_text("\n\n".join(texts(40)))
-    request = Request(
+    request = HarvestRequest(
         model=str(folder / "model"),
         dictionaries=[f"{name}={folder / name}" for name in dictionaries or ["resid"]],
         corpora=[str(folder / "text.txt")],
@@ -101,19 +101,19 @@ def harvest_on_disk(
         placement=CPU,
         plan=HarvestPlan(tokens=tokens, context_size=32, top=8, ranged=8, silent=8, window=8),
     )
-    harvest = Harvest(request)
+    harvest = HarvestRun(request)
     assert list(harvest.run())
     return published(harvest)
 
 
-class Prepared(Harvest):
+class Prepared(HarvestRun):
     """A harvest whose model and dictionaries are loaded already."""
 
-    def __init__(self, request: Request, rig: Rig) -> None:
+    def __init__(self, request: HarvestRequest, rig: Rig) -> None:
         super().__init__(request)
         self._rig = rig
 
-    def _load(self) -> tuple[Lm, list[Dictionary]]:
+    def _load(self) -> tuple[LanguageModel, list[Dictionary]]:
         return self._rig.lm, list(self._rig.found)
 
 
@@ -138,7 +138,7 @@ def make_rig(folder: Path, placement: Placement = CPU) -> Rig:
     return Rig(lm, found, [f"{name}={path}" for name, path in paths.items()], corpus)
 
 
-def middle(lm: Lm) -> Tensor:
+def middle(lm: LanguageModel) -> Tensor:
     """The mean activation at the dictionaries' hook point, float32 [d_in]."""
     return lm.activations(token_batch(20, 24), [HOOK])[HOOK][:, 1:].mean(dim=(0, 1))
 
@@ -151,11 +151,11 @@ def texts(n: int, seed: int = 0) -> list[str]:
     return found
 
 
-def published(harvest: Harvest) -> Path:
+def published(harvest: HarvestRun) -> Path:
     return harvest.request.store / "harvests" / f"{harvest.id}.duckdb"
 
 
-def advance(steps: Iterable[Progress], n: int) -> bool:
+def advance(steps: Iterable[HarvestProgress], n: int) -> bool:
     """Take `n` steps and let go in the middle; whether it was over before. The passes of a
     self-check count as one: there are as many as there are dictionaries and texts."""
     steps, stage = iter(steps), ""
@@ -170,15 +170,15 @@ def advance(steps: Iterable[Progress], n: int) -> bool:
 
 def small_steps(patch: pytest.MonkeyPatch, nonzero: int = 3000, rows: int = 600) -> None:
     """Chunks of a few sequences, and a checkpoint after each."""
-    patch.setattr(shard, "CHUNK_NONZERO", nonzero)
-    patch.setattr(shard, "CHUNK_ROWS", rows)
-    patch.setattr(shard, "CHECKPOINT_S", 0.0)
-    patch.setattr(shard.ShardRun, "_due", lambda self: True)
+    patch.setattr(shard_run, "CHUNK_NONZERO", nonzero)
+    patch.setattr(shard_run, "CHUNK_ROWS", rows)
+    patch.setattr(shard_run, "CHECKPOINT_S", 0.0)
+    patch.setattr(shard_run.ShardRun, "_due", lambda self: True)
 
 
 def content(path: Path) -> dict[str, list[dict]]:
     """All rows of all tables in stored order, without the times of the clock."""
-    with connect(path) as db:
+    with connect_read_only(path) as db:
         tables = {name: db.sql(f"SELECT * FROM {name}").to_arrow_table() for name in TABLES}
     found = {name: table.to_pylist() for name, table in tables.items()}
     for row in found["harvest"]:

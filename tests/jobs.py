@@ -5,14 +5,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autointerp.asking.records import Failed, Message, Reply, Request
-from autointerp.contexts import Sampled
-from autointerp.explainers.records import Explained, Explainer
-from autointerp.explainers.records import Tools as ExplainTools
-from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Tools
-from autointerp.statistics import Answers, balanced_accuracy
+from autointerp.contexts import FeatureSample
+from autointerp.explainers.records import Explainer, WrittenExplanation
+from autointerp.explainers.records import ExplainerTools as ExplainTools
+from autointerp.llm.records import ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.scorers.records import (
+    LLM_JUDGE,
+    PATTERN_JUDGE,
+    JudgedItem,
+    LabelScore,
+    Scorer,
+    ScorerTools,
+)
+from autointerp.statistics import ClassAnswers, balanced_accuracy
+from feature_store.job_process import hold_job
 from feature_store.store import Store
-from feature_store.work import take
 from tests.harvests import Rig
 
 NAME, MANY = "top", "abs"
@@ -25,23 +32,25 @@ def explainable(rig: Rig, folder: Path) -> Store:
     return Store(folder)
 
 
-def word(windows: Sampled) -> str:
+def word(windows: FeatureSample) -> str:
     """What the feature fires on most."""
     return f"fires on “{(windows.top_token or '').strip()}”"
 
 
-async def by_word(windows: Sampled, tools: ExplainTools) -> Explained:
-    return Explained(word(windows), "word", shown=tuple(e.key for e in windows.explain))
+async def by_word(windows: FeatureSample, tools: ExplainTools) -> WrittenExplanation:
+    return WrittenExplanation(word(windows), "word", shown=tuple(e.key for e in windows.explain))
 
 
-async def by_asking(windows: Sampled, tools: ExplainTools) -> Explained | Failed:
+async def by_asking(
+    windows: FeatureSample, tools: ExplainTools
+) -> WrittenExplanation | RequestFailure:
     """Asks for a sentence; the question names the feature."""
     assert tools.ask
-    asked = Request((Message("user", f"explain {windows.feature}"),), purpose="explain")
+    asked = ChatRequest((ChatMessage("user", f"explain {windows.feature}"),), purpose="explain")
     answer = await tools.ask.ask(asked)
-    if isinstance(answer, Failed):
+    if isinstance(answer, RequestFailure):
         return answer
-    return Explained(answer.text, "asking", tools.ask.model)
+    return WrittenExplanation(answer.text, "asking", tools.ask.model)
 
 
 EXPLAINERS = {
@@ -50,61 +59,63 @@ EXPLAINERS = {
 }
 
 
-async def by_hand(label: str, windows: Sampled, tools: Tools) -> Scored:
+async def by_hand(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """Says yes where the label's word stands in the window."""
     named = label.partition("“")[2].rpartition("”")[0]
 
-    def item(e: Any) -> Judged:
+    def item(e: Any) -> JudgedItem:
         truth, answer = float(bool(e.peak >= 0)), float(bool(named) and named in e.text)
-        return Judged(e.sequence, e.start, e.document, e.kind, truth, answer)
+        return JudgedItem(e.sequence, e.start, e.document, e.kind, truth, answer)
 
     rows = [item(e) for e in (*windows.positives, *windows.random)]
     hits, quiet = (
-        Answers.of(
+        ClassAnswers.of(
             [r.answer == r.truth for r in rows if r.truth == side],
             [r.document for r in rows if r.truth == side],
         )
         for side in (1.0, 0.0)
     )
     value = balanced_accuracy(hits, quiet)
-    return Scored("by-hand", "balanced accuracy", value, {"hard": value}, tuple(rows))
+    return LabelScore("by-hand", "balanced accuracy", value, {"hard": value}, tuple(rows))
 
 
-async def by_reply(label: str, windows: Sampled, tools: Tools) -> Scored:
+async def by_reply(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """One question a window; a window that is not answered is failed."""
     assert tools.ask
     chosen = (*windows.positives[:20], *windows.random[:20])
-    asked = [Request((Message("user", f"{label} in {e.key} {e.text}?"),)) for e in chosen]
+    asked = [ChatRequest((ChatMessage("user", f"{label} in {e.key} {e.text}?"),)) for e in chosen]
     replies = await asyncio.gather(*map(tools.ask.ask, asked))
     rows, lost = [], 0
     for e, reply in zip(chosen, replies, strict=True):
         said = float(reply.text == "1") if isinstance(reply, Reply) else None
         lost += said is None
         rows.append(
-            Judged(
+            JudgedItem(
                 e.sequence,
                 e.start,
                 e.document,
                 e.kind,
                 float(e.peak >= 0),
                 said,
-                failed=reply.kind if isinstance(reply, Failed) else "",
+                failed=reply.kind if isinstance(reply, RequestFailure) else "",
             )
         )
     good = [r for r in rows if r.answer is not None]
     sides = (
-        Answers.of(
+        ClassAnswers.of(
             [r.answer == r.truth for r in good if r.truth == side],
             [r.document for r in good if r.truth == side],
         )
         for side in (1.0, 0.0)
     )
     value = balanced_accuracy(*sides)
-    return Scored("by-reply", "balanced accuracy", value, {}, tuple(rows), lost)
+    return LabelScore("by-reply", "balanced accuracy", value, {}, tuple(rows), lost)
 
 
 SCORERS = {
-    "by-hand": Scorer("By hand", "", "balanced accuracy", 0.5, by_hand, frozenset((PATTERN, LLM))),
+    "by-hand": Scorer(
+        "By hand", "", "balanced accuracy", 0.5, by_hand, frozenset((PATTERN_JUDGE, LLM_JUDGE))
+    ),
     "by-reply": Scorer("By reply", "", "balanced accuracy", 0.5, by_reply),
 }
 
@@ -114,7 +125,7 @@ def carry(store: Store, kind: str, arguments: dict[str, Any], do: Callable[..., 
     from feature_store.jobs import Jobs
 
     job = Jobs(store.path).create(kind, arguments, "a test")
-    with take(job) as work:
+    with hold_job(job) as work:
         result = do(store, work)
         work.end("done", result=result)
     return job, result
@@ -122,5 +133,5 @@ def carry(store: Store, kind: str, arguments: dict[str, Any], do: Callable[..., 
 
 def again(store: Store, job: Any, do: Callable[..., Any]) -> Any:
     """The same job once more, in a new process as it were."""
-    with take(job) as work:
+    with hold_job(job) as work:
         return do(store, work)

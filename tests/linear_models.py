@@ -12,17 +12,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from backend.ablation.laying import Laid
-from backend.ablation.prompts import Prompts
-from backend.attribution.targets import Target
-from backend.circuits.examples import Examples
-from backend.circuits.records import Prompt
-from backend.device import Placement
-from backend.dictionaries.affine import Affine
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.ablation.prompt_targets import TargetedPrompts
+from backend.attribution.target_metric import TargetMetric
+from backend.circuits.circuit_prompts import CircuitPromptSet
+from backend.circuits.records import CircuitPrompt
+from backend.dictionaries.activation_rules import LinearRule, ThresholdRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.rules import Linear, Threshold
-from backend.lm import Lm
-from backend.processing import RAW, Processing
+from backend.model.device import Placement
+from backend.model.language_model import LanguageModel
+from backend.model.weight_processing import NO_PROCESSING, WeightProcessing
 
 D, VOCAB = 6, 9
 R0, Z, MLP, R1 = (
@@ -33,7 +33,7 @@ R0, Z, MLP, R1 = (
 )
 
 
-class LinearLm(Lm):
+class LinearLm(LanguageModel):
     """What the circuits ask of an `Lm`; the rest of it is not there."""
 
     name, n_layers, d_vocab, n_nameable = "linear", 2, VOCAB, VOCAB
@@ -57,7 +57,7 @@ class LinearLm(Lm):
         return self._run(tokens, replace or {})[0]
 
     def activations(
-        self, tokens: Tensor, hooks: Sequence[str], processing: Processing = RAW
+        self, tokens: Tensor, hooks: Sequence[str], processing: WeightProcessing = NO_PROCESSING
     ) -> dict[str, Tensor]:
         with torch.no_grad():
             got = self._run(tokens, {})[1]
@@ -85,17 +85,17 @@ def directions(
     g = torch.Generator().manual_seed(seed)
     write = torch.linalg.qr(torch.randn(D, D, generator=g))[0][:n]
     read = torch.linalg.qr(torch.randn(D, D, generator=g))[0][:n] if hook_out else write
-    coder = Affine(
+    coder = AffineCoder(
         W_enc=read.T.contiguous(),
         b_enc=torch.zeros(n),
         W_dec=write.contiguous(),
         b_dec=torch.zeros(D),
-        rule=Threshold() if gated else Linear(),
+        rule=ThresholdRule() if gated else LinearRule(),
     )
     return Dictionary(name, hook, hook_out or hook, "directions", name, "0" * 64, coder)
 
 
-def prompts(rows: int = 3, pos: int = 4, seed: int = 0, pairs: bool = False) -> Examples:
+def prompts(rows: int = 3, pos: int = 4, seed: int = 0, pairs: bool = False) -> CircuitPromptSet:
     """Random tokens by position; the first one does not count. Target: token 1 against token 2."""
     g = torch.Generator().manual_seed(seed)
     tokens, others = (torch.randint(3, VOCAB, (rows, pos), generator=g) for _ in range(2))
@@ -103,11 +103,11 @@ def prompts(rows: int = 3, pos: int = 4, seed: int = 0, pairs: bool = False) -> 
     counted = real.clone()
     counted[:, 0] = False
     last = torch.full((rows,), pos - 1)
-    laid = Laid(
-        Prompts(tokens, real, counted, last),
-        Target([[1]] * rows, [[2]] * rows, last),
-        Prompts(others, real, counted, last) if pairs else None,
+    laid = TargetedPrompts(
+        PaddedPrompts(tokens, real, counted, last),
+        TargetMetric([[1]] * rows, [[2]] * rows, last),
+        PaddedPrompts(others, real, counted, last) if pairs else None,
     )
     slot = torch.arange(pos).expand(rows, pos).masked_fill(~counted, -1)
     names = tuple(f"p{i}" for i in range(pos))
-    return Examples(laid, slot, names, tuple(Prompt("") for _ in range(rows)))
+    return CircuitPromptSet(laid, slot, names, tuple(CircuitPrompt("") for _ in range(rows)))

@@ -114,11 +114,13 @@ def hf_model(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
 def tiny(architecture: str = "llama", seed: int = 0, placement=None):
     """A random `Lm` of one's own: vocabulary `VOCAB`, context 32; on the CPU unless placed
     elsewhere. 100 ms: see `shared`."""
-    from backend.device import choose_placement
-    from backend.lm import Lm
+    from backend.model.device import choose_placement
+    from backend.model.language_model import LanguageModel
 
     place = placement or choose_placement("cpu")
-    return Lm.wrap(hf_model(architecture, seed), tokenizer(), f"tiny-{architecture}", place)
+    return LanguageModel.wrap(
+        hf_model(architecture, seed), tokenizer(), f"tiny-{architecture}", place
+    )
 
 
 def shared(architecture: str = "llama", seed: int = 0):
@@ -136,10 +138,10 @@ _made: dict[tuple[str, int], tuple[Any, torch.Tensor, tuple[str, int]]] = {}
 
 def look(lm) -> tuple[str, int]:
     """What a test that leaves a model as it is does not change: its weights, and no hooks."""
-    from backend.loading import state_hash
+    from backend.model.model_loading import hash_state_dict
 
     hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in lm.bare.modules())
-    return state_hash(lm.bare.state_dict()), hooks
+    return hash_state_dict(lm.bare.state_dict()), hooks
 
 
 def assert_left_as_they_were() -> None:

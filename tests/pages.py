@@ -7,7 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import live
 from app.serve import MAIN
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 
 
 def opened(

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import ThresholdRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.rules import Threshold
 from backend.engine import LocalEngine
-from backend.lm import Lm
-from backend.shift.texts import Example
+from backend.model.language_model import LanguageModel
+from backend.probing.probe_texts import LabelledText
 from tests.models import VOCAB
 
 PLAIN = ("the", "a", "saw", "found", "ball", "tree")
@@ -20,7 +20,7 @@ MARKED = ("girl", "boy", "happy", "sad", "ball", "tree")
 """The planted words, pair by pair; their place is the feature's number."""
 
 
-def planted(lm: Lm, words: Sequence[str] = MARKED) -> Dictionary:
+def planted(lm: LanguageModel, words: Sequence[str] = MARKED) -> Dictionary:
     """Feature i fires on word i alone, and holds what tells its embedding from its partner's."""
     ids = torch.tensor([VOCAB.index(word) for word in words])
     every = torch.arange(len(VOCAB))[None]
@@ -32,16 +32,18 @@ def planted(lm: Lm, words: Sequence[str] = MARKED) -> Dictionary:
     assert (level < 0.99).all(), "a word's embedding is not told apart by its own direction"
     middle = rows[ids].view(-1, 2, rows.shape[1]).mean(1).repeat_interleave(2, 0)
     W_dec = (rows[ids] - middle) / (1 - level)[:, None]
-    coder = Affine(own.T.contiguous(), -level, W_dec, torch.zeros(rows.shape[1]), Threshold())
+    coder = AffineCoder(
+        own.T.contiguous(), -level, W_dec, torch.zeros(rows.shape[1]), ThresholdRule()
+    )
     return Dictionary("words", EMBEDDED, EMBEDDED, "standard", "planted", "0" * 64, coder)
 
 
-def engine(lm: Lm, *more: Dictionary) -> LocalEngine:
+def engine(lm: LanguageModel, *more: Dictionary) -> LocalEngine:
     """The planted dictionary and others, over a tiny model."""
     return LocalEngine(lm, {one.name: one for one in (planted(lm), *more)}, bos=lm.bos)
 
 
-def trapped(n: int, *, together: bool, seed: int = 0) -> tuple[Example, ...]:
+def trapped(n: int, *, together: bool, seed: int = 0) -> tuple[LabelledText, ...]:
     """Texts about a girl or a boy; a mood, said twice, that goes with them or does not."""
     rng, found = random.Random(f"{together} {seed}"), []
     for i in range(n):
@@ -50,5 +52,5 @@ def trapped(n: int, *, together: bool, seed: int = 0) -> tuple[Example, ...]:
         mood = "happy" if happy else "sad"
         words = ["girl" if girl else "boy", mood, mood, *rng.sample(PLAIN, rng.choice((1, 2, 3)))]
         rng.shuffle(words)
-        found.append(Example(" ".join(words), "she" if girl else "he", mood))
+        found.append(LabelledText(" ".join(words), "she" if girl else "he", mood))
     return tuple(found)

@@ -87,7 +87,8 @@ def ledger() -> DeviceLedger:
 
 
 def calling_line() -> str:
-    """The innermost line of Saefari's packages on the stack, as `backend/lm.py:42`."""
+    """The innermost line of Saefari's packages on the stack, as
+    `backend/model/language_model.py:42`."""
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_filename.startswith(PACKAGES):

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from autointerp.contexts import Sampled
-from autointerp.windows import Example
-from feature_store.records import Feature, FeatureId, Split
+from autointerp.contexts import FeatureSample
+from autointerp.text_windows import TextWindow
+from feature_store.records import FeatureFacts, FeatureId, Split
 
 Fires = Callable[[Sequence[str], int], float]
 """Tokens of a window and an index → the activation there."""
 LENGTH = 12
 
 
-def facts(**changes: Any) -> Feature:
+def facts(**changes: Any) -> FeatureFacts:
     """A feature of which only the density and the maximum are known."""
-    known: dict[str, Any] = {field.name: None for field in fields(Feature)}
+    known: dict[str, Any] = {field.name: None for field in fields(FeatureFacts)}
     known |= {
         "dictionary": "d",
         "feature": 3,
@@ -26,7 +26,7 @@ def facts(**changes: Any) -> Feature:
         "window_density": 0.3,
         "max_act": 10.0,
     }
-    return Feature(**(known | changes))
+    return FeatureFacts(**(known | changes))
 
 
 def example(
@@ -35,11 +35,11 @@ def example(
     number: int = 0,
     kind: str = "top",
     split: Split = "explain",
-) -> Example:
+) -> TextWindow:
     """A window, of a document of its own."""
     acts = tuple(float(a) for a in activations)
     peak = max(range(len(acts)), key=lambda i: abs(acts[i]))
-    return Example(
+    return TextWindow(
         tuple(range(len(tokens))),
         tuple(tokens),
         acts,
@@ -53,11 +53,11 @@ def example(
     )
 
 
-def planted(fires: Fires, words: Sequence[str], n: int = 40, seed: int = 0) -> Sampled:
+def planted(fires: Fires, words: Sequence[str], n: int = 40, seed: int = 0) -> FeatureSample:
     """Windows of random words in which a feature does what a rule says."""
     dice = np.random.default_rng(seed)
-    firing: list[Example] = []
-    silent: list[Example] = []
+    firing: list[TextWindow] = []
+    silent: list[TextWindow] = []
     number = 0
     while (len(firing) < 2 * n or len(silent) < 3 * n) and number < 40 * n:
         tokens = tuple(words[i] for i in dice.integers(len(words), size=LENGTH))
@@ -69,7 +69,7 @@ def planted(fires: Fires, words: Sequence[str], n: int = 40, seed: int = 0) -> S
         number += 1
     seen = [e for e in firing if e.split == "explain"]
     quiet = [e for e in silent if e.split == "explain"]
-    return Sampled(
+    return FeatureSample(
         FeatureId("d", 3),
         facts(),
         ("when", "if", "so", "then"),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store import scoring
+from feature_store import score_storage
 from feature_store.records import FeatureId
-from feature_store.scoring import NewExplanation, NewScore
+from feature_store.score_storage import NewExplanation, NewScore
 from feature_store.store import Store
 from tests.stores import DEAD, make_store
 
@@ -43,7 +43,7 @@ def explained(store: Store, explainer: str = "pattern", text: str = "fires on {}
         )
         for i in FEATURES
     ]
-    return scoring.explain(store.catalog, rows)
+    return score_storage.save_explanations(store.catalog, rows)
 
 
 def row(number: int, feature: int, scorer: str, value: float | None, **changes) -> NewScore:
@@ -83,5 +83,5 @@ def scored_store(path: Path) -> Store:
             value = None if feature == 3 else value_of(feature) - worse
             rows.append(row(number, feature, "detection", value))
             rows.append(row(number, feature, "simulation", float(np.cos(feature)) / 2))
-        scoring.score(store.catalog, rows)
+        score_storage.save_scores(store.catalog, rows)
     return store

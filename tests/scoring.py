@@ -9,13 +9,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from autointerp.asking import Budget, CallLog, Server, asking
-from autointerp.contexts import Sampled
+from autointerp.contexts import FeatureSample
+from autointerp.llm import CallBudget, CallLog, LlmServer, open_asker
 from autointerp.scorers import SCORERS
-from autointerp.scorers.records import LLM, Scored, Tools
-from autointerp.windows import Example
-from feature_store.histogram import bin_of
-from feature_store.records import Feature, FeatureId
+from autointerp.scorers.records import LLM_JUDGE, LabelScore, ScorerTools
+from autointerp.text_windows import TextWindow
+from feature_store.activation_histogram import bin_number
+from feature_store.records import FeatureFacts, FeatureId
 from tests import openai_server
 from tests.asking import QUICK
 from tests.openai_server import Body, Rule, Said, asked
@@ -24,13 +24,13 @@ CAT = " cat"
 ITEM = re.compile(r"^\d+\. (.*)$", re.M)
 
 
-def facts(**changes: Any) -> Feature:
+def facts(**changes: Any) -> FeatureFacts:
     """A feature of maximum 10 whose windows peak evenly in 1 … 10; it fires in a tenth of them."""
-    start = bin_of(1.0)
-    histogram = [0] * (bin_of(10.0) - start + 1)
+    start = bin_number(1.0)
+    histogram = [0] * (bin_number(10.0) - start + 1)
     for value in range(1, 11):
-        histogram[bin_of(float(value)) - start] += 10
-    known: dict[str, Any] = {field.name: None for field in fields(Feature)}
+        histogram[bin_number(float(value)) - start] += 10
+    known: dict[str, Any] = {field.name: None for field in fields(FeatureFacts)}
     known |= {
         "dictionary": "d",
         "feature": 3,
@@ -42,7 +42,7 @@ def facts(**changes: Any) -> Feature:
         "window_histogram_start": start,
         "window_histogram": histogram,
     }
-    return Feature(**(known | changes))
+    return FeatureFacts(**(known | changes))
 
 
 def window(
@@ -53,14 +53,14 @@ def window(
     weight: float | None = None,
     word: str | None = None,
     at: int | None = None,
-) -> Example:
+) -> TextWindow:
     """Six tokens with a number that tells it from others; one token is `word` (` cat` if it
     fires), which has the activation `value`."""
     at = 1 + number % 4 if at is None else at
     tokens = [f"Text {kind[0]}{number}", " the", " old", " grey", " big", " sat"]
     tokens[at] = word or (CAT if value else " dog")
     acts = [value if i == at else 0.0 for i in range(6)]
-    return Example(
+    return TextWindow(
         tuple(range(6)),
         tuple(tokens),
         tuple(acts),
@@ -75,8 +75,13 @@ def window(
 
 
 def windows(
-    n: int = 20, *, n_random: int = 21, hard: Sequence[Example] = (), top: int = 4, **changes: Any
-) -> Sampled:
+    n: int = 20,
+    *,
+    n_random: int = 21,
+    hard: Sequence[TextWindow] = (),
+    top: int = 4,
+    **changes: Any,
+) -> FeatureSample:
     """`n` firing windows over ten deciles, some top ones, and silent ones in further documents."""
     ranged = [
         window(i, f"decile {1 + i % 10}", 1.0 + i % 10, weight=2.0 if i % 10 < 5 else 6.0)
@@ -88,7 +93,7 @@ def windows(
         "promoted": ("mat", "purr", "fur", "paw", "claw"),
         "suppressed": ("sea", "salt", "ship", "sail", "fish"),
     } | changes
-    return Sampled(
+    return FeatureSample(
         FeatureId("d", 3),
         facts(),
         explain=(),
@@ -99,7 +104,7 @@ def windows(
     )
 
 
-def hard(n: int = 20) -> list[Example]:
+def hard(n: int = 20) -> list[TextWindow]:
     """Silent windows that hold the word."""
     plain = [window(300 + i, "hard", word=CAT) for i in range(n)]
     return [replace(one, shared=one.tokens.index(CAT)) for one in plain]
@@ -123,21 +128,21 @@ def marked_cat(body: Body) -> list[bool]:
 def play(
     name: str,
     rule: Rule,
-    sampled: Sampled,
+    sampled: FeatureSample,
     label: str = "cats",
     *,
     thinker: Callable[[openai_server.Server], None] = lambda server: None,
     **tools: Any,
-) -> Scored:
+) -> LabelScore:
     """A score by a language model that plays a rule."""
 
-    async def run(base_url: str, folder: str) -> Scored:
+    async def run(base_url: str, folder: str) -> LabelScore:
         with CallLog(Path(folder) / "calls.duckdb") as calls:
-            async with asking(
-                Server("test", base_url), "m", calls, Budget(), patience=QUICK
+            async with open_asker(
+                LlmServer("test", base_url), "m", calls, CallBudget(), patience=QUICK
             ) as ask:
-                settings = {"judge": LLM, "ask": ask} | tools
-                return await SCORERS[name].score(label, sampled, Tools(**settings))
+                settings = {"judge": LLM_JUDGE, "ask": ask} | tools
+                return await SCORERS[name].score(label, sampled, ScorerTools(**settings))
 
     with openai_server.serve(rule) as server, tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(run(server.base_url, folder))
@@ -145,9 +150,9 @@ def play(
     return found
 
 
-def alone(name: str, sampled: Sampled, label: str = "cats", **tools: Any) -> Scored:
+def alone(name: str, sampled: FeatureSample, label: str = "cats", **tools: Any) -> LabelScore:
     """A score that asks no language model."""
-    return asyncio.run(SCORERS[name].score(label, sampled, Tools(**tools)))
+    return asyncio.run(SCORERS[name].score(label, sampled, ScorerTools(**tools)))
 
 
 def said(answers: Sequence[tuple[str, dict[str, float]]], text: str) -> Said:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from feature_store.harvest_file import SCHEMA, HarvestWriter
-from feature_store.histogram import bin_of
+from feature_store.activation_histogram import bin_number
+from feature_store.harvest_writer import SCHEMA_VERSION, HarvestWriter
 from feature_store.store import Store
 
 WORDS = ["<s>", " the", " dog", " cat", " sat", "\n"]
@@ -70,7 +70,7 @@ def harvest_row(harvest_id: str) -> dict:
     time = datetime(2026, 1, 2, 3, 4, 5)
     return {
         "id": harvest_id,
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "model": "tiny",
         "model_source": "tiny",
         "model_hash": "00",
@@ -176,7 +176,7 @@ def side_row(n: int, top: float) -> dict:
         "std_act": 1.0,
         "skew": 0.5,
         "kurtosis": 3.1,
-        "histogram_start": bin_of(top / 8),
+        "histogram_start": bin_number(top / 8),
         "histogram": [1, 2, 5, 9, 7, 4, 3, 2, 1, 1, 1, 1, 1],
     }
 
@@ -217,7 +217,7 @@ def feature_row(name: str, feature: int, found: list[dict], first: int, *, signe
             "mean_position": 20.5,
             "top_token": 2,
             "top_token_share": 0.35,
-            "window_histogram_start": bin_of(top / 8),
+            "window_histogram_start": bin_number(top / 8),
             "window_histogram": [1, 2, 4, 6, 5, 4, 2, 1],
         }
     )

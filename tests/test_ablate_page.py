@@ -14,7 +14,7 @@ from app.ablate import runs, snippet
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from feature_store.experiments import Experiments
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.store import Store
 from tests.harvests import Rig
 from tests.pages import engine_loaded, opened
@@ -174,13 +174,15 @@ def test_the_lines_of_python_give_the_same(
 
 def test_a_job_over_a_data_set_is_kept(store: Path, rig: Rig, monkeypatch) -> None:
     from app.jobs import ablating
-    from backend.ablation.asked import Asked, Case
-    from backend.ablation.parts import Part
+    from backend.ablation.ablation_requests import AblationRequest, PromptCase
+    from backend.ablation.model_parts import ModelPart
 
     here = LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
     monkeypatch.setattr(LocalEngine, "load", lambda *_: here)
     opened = Store(store)
-    asked = Asked((Case(PROMPT, " took", " was"),) * 6, (Part.parse("top/3"),), controls=30)
+    asked = AblationRequest(
+        (PromptCase(PROMPT, " took", " was"),) * 6, (ModelPart.parse("top/3"),), controls=30
+    )
     steps = []
 
     class Work:

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from backend.ablation.parts import Part, check_parts
-from backend.ablation.prompts import Prompts
-from backend.ablation.run import Ablation
-from backend.ablation.splice import splice
+from backend.ablation.ablated_forward import AblatedForward
+from backend.ablation.model_parts import ModelPart, check_model_parts
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.ablation.splice import measure_splice
 from backend.dictionaries.base import Dictionary
-from backend.live import Text
+from backend.engine_protocol import TokenizedText
 from feature_store.errors import InputError
 from tests.dictionaries import loaded
 from tests.models import shared, token_batch
@@ -32,16 +32,16 @@ def one(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return loaded(tmp_path_factory.mktemp("d"), kind.split()[0], d_in=16, d_out=16, **KINDS[kind])
 
 
-def prompts(n: int = 3, pos: int = 8, seed: int = 0) -> Prompts:
+def prompts(n: int = 3, pos: int = 8, seed: int = 0) -> PaddedPrompts:
     rows = token_batch(n, pos, seed).tolist()
-    return Prompts.of([Text(row, [False] + [True] * (pos - 1)) for row in rows])
+    return PaddedPrompts.of([TokenizedText(row, [False] + [True] * (pos - 1)) for row in rows])
 
 
 def run(lm, one: Dictionary | None, parts: list[str], how: str = "zero", **given):
     found = {one.name: one} if one else {}
     text = given.pop("prompts", prompts())
-    names = [Part.parse(p.replace("D", one.name if one else "")) for p in parts]
-    return Ablation(lm, found, how, **given).outcome(names, text)  # type: ignore[arg-type]
+    names = [ModelPart.parse(p.replace("D", one.name if one else "")) for p in parts]
+    return AblatedForward(lm, found, how, **given).outcome(names, text)  # type: ignore[arg-type]
 
 
 def active(lm, one: Dictionary) -> int:
@@ -128,8 +128,11 @@ def test_bos_stays(lm, one: Dictionary) -> None:
 
 
 def test_kl_and_losses_know_the_padding(lm) -> None:
-    texts = [Text([0, 5, 6, 7, 8], [False] + [True] * 4), Text([0, 9, 10], [False, True, True])]
-    found = run(lm, None, ["mlp:1"], prompts=Prompts.of(texts))
+    texts = [
+        TokenizedText([0, 5, 6, 7, 8], [False] + [True] * 4),
+        TokenizedText([0, 9, 10], [False, True, True]),
+    ]
+    found = run(lm, None, ["mlp:1"], prompts=PaddedPrompts.of(texts))
     clean, ablated = found.losses()
     assert torch.isnan(clean).tolist() == [[False] * 4, [False] * 2 + [True] * 2]
     assert torch.isnan(found.kl()).sum() == 2
@@ -140,7 +143,7 @@ def test_kl_and_losses_know_the_padding(lm) -> None:
 
 
 def test_spliced_with_its_error_the_model_is_the_model(lm, one: Dictionary) -> None:
-    found = splice(lm, one, prompts())
+    found = measure_splice(lm, one, prompts())
     assert found.with_error == pytest.approx(found.clean, abs=1e-4)
     assert found.without_error != pytest.approx(found.clean, abs=1e-3)
     assert found.tokens == 3 * 6
@@ -166,7 +169,7 @@ def test_parts_that_are_not_there(lm, one: Dictionary, text: str, says: str) -> 
 
 
 def test_parts_that_do_not_go_together() -> None:
-    parse = Part.parse
+    parse = ModelPart.parse
     for texts in (
         ["a/1", "a/1"],
         ["a/1", "dictionary:a"],
@@ -175,12 +178,12 @@ def test_parts_that_do_not_go_together() -> None:
         [f"a/{i}" for i in range(65)],
     ):
         with pytest.raises(InputError):
-            check_parts([parse(text) for text in texts])
+            check_model_parts([parse(text) for text in texts])
 
 
 @pytest.mark.parametrize("text", ["a/b/7", "dictionary:a/b", "error:x", "head:3.11", "mlp:2"])
 def test_a_part_is_spelt_as_it_is_read(text: str) -> None:
-    assert str(Part.parse(text)) == text
+    assert str(ModelPart.parse(text)) == text
 
 
 def test_unequal_pairs_are_refused(lm) -> None:

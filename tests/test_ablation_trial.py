@@ -7,17 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from backend.ablation.agreement import agreement
-from backend.ablation.asked import Asked, Case, Ranking, read_jsonl
-from backend.ablation.dataset import over
-from backend.ablation.intervals import estimate, removed
-from backend.ablation.laying import lay_out
-from backend.ablation.means import no_harvest
-from backend.ablation.null import draw
-from backend.ablation.parts import How, Part
-from backend.ablation.ranking import rank
-from backend.ablation.spliced import spliced
-from backend.ablation.trial import ablate
+from backend.ablation.ablation_controls import draw_control_sets
+from backend.ablation.ablation_requests import (
+    AblationRequest,
+    EffectRankingRequest,
+    PromptCase,
+    read_prompt_cases,
+)
+from backend.ablation.bootstrap_intervals import bootstrap_estimate, relative_reduction
+from backend.ablation.dataset_ablation import ablate_dataset
+from backend.ablation.effect_ranking import rank_effects
+from backend.ablation.estimate_agreement import estimate_agreement
+from backend.ablation.harvest_means import refuse_without_harvest
+from backend.ablation.model_parts import AblationKind, ModelPart
+from backend.ablation.prompt_ablation import ablate_prompts
+from backend.ablation.prompt_targets import prepare_prompts
+from backend.ablation.splice_report import splice_losses_by_dictionary
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from tests.harvests import Rig
@@ -28,8 +33,8 @@ TEXTS = (
     "a small bird found bread in the park and a",
     "dad said the dog ran home but dad",
 )
-CASES = tuple(Case(text, " took", " was", label=text[:1]) for text in TEXTS)
-BARE = tuple(Case(text) for text in TEXTS)
+CASES = tuple(PromptCase(text, " took", " was", label=text[:1]) for text in TEXTS)
+BARE = tuple(PromptCase(text) for text in TEXTS)
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +42,20 @@ def engine(rig: Rig) -> LocalEngine:
     return LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
 
 
-def busy(engine: LocalEngine, name: str = "top", n: int = 2) -> tuple[Part, ...]:
+def busy(engine: LocalEngine, name: str = "top", n: int = 2) -> tuple[ModelPart, ...]:
     """Features that fire on the prompts, the most frequent first."""
     fires = engine.firing(engine.read(" ".join(TEXTS[:2])), [name])[name].feature
     ids, counts = np.unique(fires, return_counts=True)
-    return tuple(Part("feature", name, int(i)) for i in ids[np.argsort(-counts)][:n])
+    return tuple(ModelPart("feature", name, int(i)) for i in ids[np.argsort(-counts)][:n])
 
 
 def test_a_request_is_what_it_was_written_as() -> None:
-    cases = (*CASES, Case(tokens=(0, 5, 6), at=1), Case("a\nb", pair="c\nd"))
-    parts = tuple(map(Part.parse, ("top/3", "head:1.2", "error:abs")))
-    asked = Asked(cases, parts, "mean", 7, 30, "all")
-    assert Asked.from_json(json.loads(json.dumps(asked.to_json()))) == asked
-    ranking = Ranking(cases, ("top",), "integrated", 3, "node", "resample", 5)
-    assert Ranking.from_json(json.loads(json.dumps(ranking.to_json()))) == ranking
+    cases = (*CASES, PromptCase(tokens=(0, 5, 6), at=1), PromptCase("a\nb", pair="c\nd"))
+    parts = tuple(map(ModelPart.parse, ("top/3", "head:1.2", "error:abs")))
+    asked = AblationRequest(cases, parts, "mean", 7, 30, "all")
+    assert AblationRequest.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+    ranking = EffectRankingRequest(cases, ("top",), "integrated", 3, "node", "resample", 5)
+    assert EffectRankingRequest.from_json(json.loads(json.dumps(ranking.to_json()))) == ranking
 
 
 @pytest.mark.parametrize(
@@ -59,17 +64,17 @@ def test_a_request_is_what_it_was_written_as() -> None:
 )
 def test_what_is_no_request_is_refused(given: dict) -> None:
     with pytest.raises(InputError):
-        Asked.from_json(given)
+        AblationRequest.from_json(given)
 
 
 def test_effects_are_ablated_less_clean_alone_and_together(engine: LocalEngine) -> None:
-    asked = Asked(CASES, busy(engine))
-    found = ablate(engine, asked)
+    asked = AblationRequest(CASES, busy(engine))
+    found = ablate_prompts(engine, asked)
     assert found["target"] == "logit_diff" and found["n"] == len(CASES)
     change = found["ablated"]["logit_diff"] - found["clean"]["logit_diff"]
     assert found["joint"] == pytest.approx(change, abs=1e-5)
     for one in found["features"]:
-        alone = ablate(engine, Asked(CASES, (Part.parse(one["part"]),)))
+        alone = ablate_prompts(engine, AblationRequest(CASES, (ModelPart.parse(one["part"]),)))
         assert one["effect"] == pytest.approx(alone["joint"], abs=1e-5)
     json.dumps(found, allow_nan=False)
 
@@ -78,17 +83,17 @@ def test_prompts_together_are_prompts_one_by_one(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither padding nor the size of a block shows."""
-    asked = Asked(CASES, busy(engine))
-    whole = ablate(engine, asked)["prompts"]
-    monkeypatch.setattr("backend.ablation.laying.ROWS", 1)
-    for one, other in zip(whole, ablate(engine, asked)["prompts"], strict=True):
+    asked = AblationRequest(CASES, busy(engine))
+    whole = ablate_prompts(engine, asked)["prompts"]
+    monkeypatch.setattr("backend.ablation.prompt_targets.MAX_ROWS_PER_PASS", 1)
+    for one, other in zip(whole, ablate_prompts(engine, asked)["prompts"], strict=True):
         for field in ("loss", "loss_ablated", "kl"):
             assert one[field] == pytest.approx(other[field], abs=1e-4)
         assert one["clean"] == pytest.approx(other["clean"], abs=1e-4)
 
 
 def test_without_an_answer_the_likeliest_is_taken(engine: LocalEngine) -> None:
-    found = ablate(engine, Asked(BARE[:1], busy(engine)))
+    found = ablate_prompts(engine, AblationRequest(BARE[:1], busy(engine)))
     text = engine.read(TEXTS[0])
     ((best, p),) = engine.predict(text, len(text.token_ids) - 1, 1)
     assert found["prompts"][0]["answer"] == best and found["target"] == "log_prob"
@@ -98,71 +103,94 @@ def test_without_an_answer_the_likeliest_is_taken(engine: LocalEngine) -> None:
 
 def test_a_stored_sequence_is_judged_behind_its_position(engine: LocalEngine) -> None:
     tokens = tuple(engine.read(TEXTS[0]).token_ids)
-    laid = lay_out(engine, [Case(tokens=tokens, at=3)])
+    laid = prepare_prompts(engine, [PromptCase(tokens=tokens, at=3)])
     assert laid.target.answers == [[tokens[4]]] and laid.prompts.last.tolist() == [3]
 
 
 def test_the_targets_own_tokens_come_first(engine: LocalEngine) -> None:
-    one = ablate(engine, Asked(CASES, busy(engine)))["prompts"][1]
+    one = ablate_prompts(engine, AblationRequest(CASES, busy(engine)))["prompts"][1]
     assert [move[0] for move in one["moved"][one["at"]][:2]] == [one["answer"], one["wrong"]]
     assert len({move[0] for move in one["moved"][one["at"]]}) == len(one["moved"][one["at"]])
 
 
 def test_bos_goes_only_where_all_positions_are_asked(engine: LocalEngine) -> None:
-    part = (Part.parse("mlp:0"),)
-    kept = ablate(engine, Asked(CASES[:1], part))["kl"]
-    gone = ablate(engine, Asked(CASES[:1], part, positions="all"))["kl"]
+    part = (ModelPart.parse("mlp:0"),)
+    kept = ablate_prompts(engine, AblationRequest(CASES[:1], part))["kl"]
+    gone = ablate_prompts(engine, AblationRequest(CASES[:1], part, positions="all"))["kl"]
     assert kept[0] == pytest.approx(0, abs=1e-6) and gone[0] > 1e-4
 
 
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (Asked((), (Part.parse("mlp:0"),)), "no prompt"),
-        (Asked((Case(""),), (Part.parse("mlp:0"),)), "Prompt 1 is empty"),
-        (Asked((Case("the cat", "", " was"),), (Part.parse("mlp:0"),)), "no right one"),
-        (Asked((CASES[0], BARE[1]), (Part.parse("mlp:0"),)), "for every prompt, or for none"),
-        (Asked((Case("the cat", " saw a"),), (Part.parse("mlp:0"),)), "Prompt 1: ' saw a' is 2"),
-        (Asked(CASES[:1], (Part.parse("mlp:0"),), "pair"), "no second prompt"),
-        (Asked(CASES[:1], (Part.parse("mlp:0"),), positions="some"), "'some'"),
-        (Asked((Case("the cat", pair="the"),), (Part.parse("mlp:0"),), "pair"), "its partner 2"),
-        (Asked(CASES, (Part.parse("top/1"),), "mean"), "comes from a harvest"),
-        (Asked(CASES[:1], (Part.parse("mlp:0"),), "resample"), "nothing to draw from"),
+        (AblationRequest((), (ModelPart.parse("mlp:0"),)), "no prompt"),
+        (AblationRequest((PromptCase(""),), (ModelPart.parse("mlp:0"),)), "Prompt 1 is empty"),
+        (
+            AblationRequest((PromptCase("the cat", "", " was"),), (ModelPart.parse("mlp:0"),)),
+            "no right one",
+        ),
+        (
+            AblationRequest((CASES[0], BARE[1]), (ModelPart.parse("mlp:0"),)),
+            "for every prompt, or for none",
+        ),
+        (
+            AblationRequest((PromptCase("the cat", " saw a"),), (ModelPart.parse("mlp:0"),)),
+            "Prompt 1: ' saw a' is 2",
+        ),
+        (AblationRequest(CASES[:1], (ModelPart.parse("mlp:0"),), "pair"), "no second prompt"),
+        (AblationRequest(CASES[:1], (ModelPart.parse("mlp:0"),), positions="some"), "'some'"),
+        (
+            AblationRequest(
+                (PromptCase("the cat", pair="the"),), (ModelPart.parse("mlp:0"),), "pair"
+            ),
+            "its partner 2",
+        ),
+        (AblationRequest(CASES, (ModelPart.parse("top/1"),), "mean"), "comes from a harvest"),
+        (
+            AblationRequest(CASES[:1], (ModelPart.parse("mlp:0"),), "resample"),
+            "nothing to draw from",
+        ),
     ],
 )
-def test_mistakes_have_their_sentence(engine: LocalEngine, asked: Asked, says: str) -> None:
+def test_mistakes_have_their_sentence(
+    engine: LocalEngine, asked: AblationRequest, says: str
+) -> None:
     with pytest.raises(InputError, match=says):
-        ablate(engine, asked, no_harvest)
+        ablate_prompts(engine, asked, refuse_without_harvest)
 
 
 @pytest.mark.parametrize("method", ["gradient", "integrated"])
 def test_a_rankings_measured_effects_are_those_of_ablating(
     engine: LocalEngine, method: str
 ) -> None:
-    found = rank(engine, Ranking(CASES, ("top", "relu"), method, exact=4))
+    found = rank_effects(engine, EffectRankingRequest(CASES, ("top", "relu"), method, exact=4))
     sizes = [abs(row["predicted"]) for row in found["rows"]]
     assert sizes == sorted(sizes, reverse=True)
     for row in found["rows"][:4]:
-        alone = ablate(engine, Asked(CASES, (Part.parse(row["part"]),)))
+        alone = ablate_prompts(engine, AblationRequest(CASES, (ModelPart.parse(row["part"]),)))
         assert row["measured"] == pytest.approx(alone["joint"], abs=1e-4)
     assert all(row["measured"] is None for row in found["rows"][4:])
     assert found["clean"] == pytest.approx(
-        ablate(engine, Asked(CASES, busy(engine)))["clean"]["value"], abs=1e-4
+        ablate_prompts(engine, AblationRequest(CASES, busy(engine)))["clean"]["value"], abs=1e-4
     )
     json.dumps(found, allow_nan=False)
 
 
 def test_a_features_estimate_is_the_mean_of_its_nodes(engine: LocalEngine) -> None:
-    whole = rank(engine, Ranking(CASES, ("top",), exact=0))["rows"]
-    nodes = rank(engine, Ranking(CASES, ("top",), exact=0, unit="node"))["rows"]
+    whole = rank_effects(engine, EffectRankingRequest(CASES, ("top",), exact=0))["rows"]
+    nodes = rank_effects(engine, EffectRankingRequest(CASES, ("top",), exact=0, unit="node"))[
+        "rows"
+    ]
     for row in whole[:5]:
         mine = [n["predicted"] for n in nodes if n["part"] == row["part"]]
         assert row["predicted"] == pytest.approx(sum(mine) / len(CASES), abs=1e-5)
 
 
 def test_nodes_are_measured_at_their_own_token(engine: LocalEngine) -> None:
-    found = rank(engine, Ranking(CASES, ("relu",), exact=6, unit="node"))["rows"]
-    one, laid = engine.dictionaries["relu"], lay_out(engine, CASES)
+    found = rank_effects(engine, EffectRankingRequest(CASES, ("relu",), exact=6, unit="node"))[
+        "rows"
+    ]
+    one, laid = engine.dictionaries["relu"], prepare_prompts(engine, CASES)
     for row in (r for r in found[:6] if r["feature"] is not None):
         some = laid.rows(slice(row["prompt"], row["prompt"] + 1))
         text = engine.text(some.prompts.tokens[0, some.prompts.real[0]].tolist())
@@ -181,7 +209,9 @@ def test_nodes_are_measured_at_their_own_token(engine: LocalEngine) -> None:
 
 
 def test_integrated_estimates_add_up_to_what_is_measured(engine: LocalEngine) -> None:
-    (cut,) = rank(engine, Ranking(CASES, ("relu",), "integrated", exact=0))["cuts"]
+    (cut,) = rank_effects(engine, EffectRankingRequest(CASES, ("relu",), "integrated", exact=0))[
+        "cuts"
+    ]
     assert cut["estimated"] == pytest.approx(cut["moved"], rel=0.02, abs=1e-3)
     assert 0 <= cut["error_share"] <= 1
 
@@ -194,25 +224,27 @@ SWAPPED = tuple(
 
 
 @pytest.mark.parametrize("how", ["mean", "resample", "pair"])
-def test_baselines_are_those_of_ablating(engine: LocalEngine, how: How) -> None:
+def test_baselines_are_those_of_ablating(engine: LocalEngine, how: AblationKind) -> None:
     """Measured effects are an ablation's; estimates on the road to the baseline, silent features
     and error terms among them, add up to what all together do."""
-    asked = Ranking(SWAPPED, ("relu",), "integrated", 3, how=how)
-    found = rank(engine, asked, None, lambda part: 0.1 + 0.002 * part.index)
+    asked = EffectRankingRequest(SWAPPED, ("relu",), "integrated", 3, how=how)
+    found = rank_effects(engine, asked, None, lambda part: 0.1 + 0.002 * part.index)
     for row in found["rows"][:3]:
-        request = Asked(SWAPPED, (Part.parse(row["part"]),), how)
-        alone = ablate(engine, request, lambda part: 0.1 + 0.002 * part.index)
+        request = AblationRequest(SWAPPED, (ModelPart.parse(row["part"]),), how)
+        alone = ablate_prompts(engine, request, lambda part: 0.1 + 0.002 * part.index)
         assert row["measured"] == pytest.approx(alone["joint"], abs=1e-4)
     (cut,) = found["cuts"]
     assert cut["estimated"] == pytest.approx(cut["moved"], rel=0.02, abs=1e-3)
 
 
 @pytest.mark.parametrize("how", ["mean", "pair"])
-def test_nodes_go_to_their_baseline_at_their_own_token(engine: LocalEngine, how: How) -> None:
-    asked = Ranking(SWAPPED[:1], ("relu",), exact=4, unit="node", how=how)
-    one, laid = engine.dictionaries["relu"], lay_out(engine, SWAPPED[:1], "pair")
+def test_nodes_go_to_their_baseline_at_their_own_token(
+    engine: LocalEngine, how: AblationKind
+) -> None:
+    asked = EffectRankingRequest(SWAPPED[:1], ("relu",), exact=4, unit="node", how=how)
+    one, laid = engine.dictionaries["relu"], prepare_prompts(engine, SWAPPED[:1], "pair")
     there = engine.firing(engine.read(SWAPPED[0].pair), ["relu"])["relu"]
-    for row in rank(engine, asked, None, lambda part: 0.7)["rows"][:4]:
+    for row in rank_effects(engine, asked, None, lambda part: 0.7)["rows"][:4]:
         if row["feature"] is None:
             continue
         goes = 0.7 if how == "mean" else there.of(row["feature"])[row["position"]]
@@ -231,17 +263,17 @@ def test_nodes_go_to_their_baseline_at_their_own_token(engine: LocalEngine, how:
 
 def test_a_ranking_says_what_it_cannot_take_values_from(engine: LocalEngine) -> None:
     with pytest.raises(InputError, match="comes from a harvest"):
-        rank(engine, Ranking(CASES, ("relu",), how="mean"))
+        rank_effects(engine, EffectRankingRequest(CASES, ("relu",), how="mean"))
     with pytest.raises(InputError, match="nothing to draw from"):
-        rank(engine, Ranking(CASES[:1], ("relu",), how="resample"))
+        rank_effects(engine, EffectRankingRequest(CASES[:1], ("relu",), how="resample"))
     with pytest.raises(InputError, match="no second prompt"):
-        rank(engine, Ranking(CASES[:1], ("relu",), how="pair"))
+        rank_effects(engine, EffectRankingRequest(CASES[:1], ("relu",), how="pair"))
 
 
 def test_a_data_set_is_its_prompts(engine: LocalEngine) -> None:
     cases, parts = CASES * 3, busy(engine)
-    found = over(engine, Asked(cases, parts, controls=30))
-    single = ablate(engine, Asked(CASES, parts))
+    found = ablate_dataset(engine, AblationRequest(cases, parts, controls=30))
+    single = ablate_prompts(engine, AblationRequest(CASES, parts))
     assert found["effect"]["value"] == pytest.approx(single["joint"], abs=1e-4)
     assert found["effect"]["low"] < found["effect"]["value"] < found["effect"]["high"]
     labels = {one["label"]: one["effect"]["n"] for one in found["by_label"]}
@@ -252,19 +284,19 @@ def test_a_data_set_is_its_prompts(engine: LocalEngine) -> None:
 
 def test_controls_are_other_active_features_of_the_same_dictionary(engine: LocalEngine) -> None:
     parts = busy(engine)
-    laid = lay_out(engine, CASES)
-    found = draw(engine, laid, parts, 30, seed=0)
+    laid = prepare_prompts(engine, CASES)
+    found = draw_control_sets(engine, laid, parts, 30, seed=0)
     assert found is not None and len(found.sets) > 5
     fires = engine.firing(engine.read(" ".join(TEXTS[:2])), ["top"])["top"].feature
     assert len(set(fires.tolist())) > 3
     for one in found.sets:
         assert len(set(one)) == len(parts) and not set(one) & set(parts)
         assert {part.dictionary for part in one} == {"top"}
-    assert draw(engine, laid, (Part.parse("mlp:0"),), 30, seed=0) is None
+    assert draw_control_sets(engine, laid, (ModelPart.parse("mlp:0"),), 30, seed=0) is None
 
 
 def test_a_splice_says_what_the_text_costs(engine: LocalEngine) -> None:
-    found = spliced(engine, CASES, ["top", "relu"])
+    found = splice_losses_by_dictionary(engine, CASES, ["top", "relu"])
     assert [row["dictionary"] for row in found["rows"]] == ["top", "relu"]
     for row in found["rows"]:
         assert row["with_error"] == pytest.approx(row["clean"], abs=1e-4)
@@ -274,26 +306,26 @@ def test_intervals_cover_and_are_told_only_where_they_can_be() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for seed in range(100):
-        one = estimate(rng.exponential(size=(40, 1)), seed=seed)
+        one = bootstrap_estimate(rng.exponential(size=(40, 1)), seed=seed)
         hits += one["low"] <= 1 <= one["high"]
     assert 85 <= hits <= 99
-    assert estimate(np.ones((4, 1)) * [[1.0]])["low"] is None
-    assert estimate(np.ones((30, 1)))["low"] is None
+    assert bootstrap_estimate(np.ones((4, 1)) * [[1.0]])["low"] is None
+    assert bootstrap_estimate(np.ones((30, 1)))["low"] is None
     two = np.array([[4.0, 1.0], [2.0, 2.0], [6.0, 0.0], [4.0, 1.0], [4.0, 1.0]])
-    assert estimate(two, removed)["value"] == pytest.approx(1 - 5 / 20)
+    assert bootstrap_estimate(two, relative_reduction)["value"] == pytest.approx(1 - 5 / 20)
 
 
 def test_agreement_by_hand() -> None:
-    found = agreement([(1, 2), (2, 4), (-1, -2), (0.5, 1)])
+    found = estimate_agreement([(1, 2), (2, 4), (-1, -2), (0.5, 1)])
     assert found["slope"] == pytest.approx(2) and found["signs"] == 1
     assert found["pearson"] == pytest.approx(1) and found["spearman"] == pytest.approx(1)
-    assert agreement([(1, 2), (1, 3)])["pearson"] is None
-    assert agreement([(1, 2), (1, 3), (1, 4)])["spearman"] is None
+    assert estimate_agreement([(1, 2), (1, 3)])["pearson"] is None
+    assert estimate_agreement([(1, 2), (1, 3), (1, 4)])["spearman"] is None
 
 
 def test_a_file_of_prompts() -> None:
     rows = b'{"prompt": "a", "answer": " b", "wrong": " c", "label": "x"}\n\n'
-    assert read_jsonl("f", rows) == (Case("a", " b", " c", label="x"),)
+    assert read_prompt_cases("f", rows) == (PromptCase("a", " b", " c", label="x"),)
     for content, says in [
         (b"{", "f line 1 is not JSON"),
         (b'{"prmpt": "a"}', "Did you mean 'prompt'"),
@@ -303,4 +335,4 @@ def test_a_file_of_prompts() -> None:
         (b"\xff", "UTF-8"),
     ]:
         with pytest.raises(InputError, match=says):
-            read_jsonl("f", content)
+            read_prompt_cases("f", content)

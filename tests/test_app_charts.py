@@ -9,13 +9,13 @@ from app import charts
 from app.bars import histogram, linear_counts, log_counts
 from app.theme import PALETTES, blend
 from app.wording import THIN, count, measure, plural, share, signed
-from feature_store.histogram import bin_edge, bin_of
+from feature_store.activation_histogram import bin_edge, bin_number
 
 COUNTS = [3, 0, 7, 1]
 
 
 def test_a_bar_spans_its_bin_and_empty_bins_draw_nothing() -> None:
-    start = bin_of(2.0)
+    start = bin_number(2.0)
     data = histogram((start, COUNTS), None)
     edges = [math.log10(bin_edge(start + i)) for i in range(5)]
     places = [(edge - edges[0]) / (edges[4] - edges[0]) for edge in edges]
@@ -28,7 +28,7 @@ def test_a_bar_spans_its_bin_and_empty_bins_draw_nothing() -> None:
 
 def test_a_negative_side_is_the_mirror_image() -> None:
     """Equal counts on both sides make a symmetric figure, ticks included."""
-    side = (bin_of(0.5), COUNTS)
+    side = (bin_number(0.5), COUNTS)
     data = histogram(side, side)
     middles = [bar["left"] + bar["width"] / 2 for bar in data["bars"]]
     assert sorted(middles) == pytest.approx(sorted(1 - x for x in middles))
@@ -38,7 +38,7 @@ def test_a_negative_side_is_the_mirror_image() -> None:
 
 
 def test_a_tested_text_is_marked_where_its_activation_is() -> None:
-    start = bin_of(1.0)
+    start = bin_number(1.0)
     end = bin_edge(start + len(COUNTS))
     assert histogram((start, COUNTS), None, end**0.5)["marker"] == pytest.approx(0.5)
     assert histogram((start, COUNTS), None, 100 * end)["marker"] == 1.0

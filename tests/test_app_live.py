@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import chatting, session, strip
 from backend.engine import LocalEngine
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from tests.harvests import Rig
 from tests.pages import engine_loaded, opened
 

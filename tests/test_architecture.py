@@ -23,7 +23,10 @@ OURS = sorted(path for package in HOUSE for path in (ROOT / package).rglob("*.py
 OTHERS = sorted(path for folder in ("benchmarks", "docs") for path in (ROOT / folder).rglob("*.py"))
 WRITTEN = [*OURS, *OTHERS, *sorted((ROOT / "tests").glob("*.py"))]
 HEAVY = ("torch", "transformers", "transformer_lens", "sae_lens")
-LIGHT = "app.cli, backend.corpus, backend.sources, backend.dictionaries, backend.harvest.config"
+LIGHT = (
+    "app.cli, backend.corpus, backend.model.model_source_checks, backend.dictionaries, "
+    "backend.harvest.harvest_plan"
+)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SUFFIXES = {".py", ".js", ".css", ".sql"}
 LONGEST_FILE, LONGEST_FUNCTION = 500, 60
@@ -83,7 +86,10 @@ def test_nobody_imports_the_application() -> None:
 
 
 def test_transformer_lens_is_named_where_the_model_is_loaded_and_kept_only() -> None:
-    assert who_names("transformer_lens", late=False) == ["backend/lm.py", "backend/loading.py"]
+    assert who_names("transformer_lens", late=False) == [
+        "backend/model/language_model.py",
+        "backend/model/model_loading.py",
+    ]
     assert {str(Path(path).parent) for path in who_names("transformer_lens")} == {"backend"}
 
 
@@ -158,13 +164,13 @@ def test_no_module_is_named_for_nothing() -> None:
 
 WRITERS = {
     "feature_store/atomic_file.py": "the one place",
-    "backend/corpus/writing.py": "a plan's folder is renamed when whole",
-    "backend/corpus/reading.py": "tokens on their way, read by nobody else",
-    "backend/dictionaries/null.py": "its folder is renamed when whole",
+    "backend/corpus/plan_writer.py": "a plan's folder is renamed when whole",
+    "backend/corpus/token_file.py": "tokens on their way, read by nobody else",
+    "backend/dictionaries/null_dictionaries.py": "its folder is renamed when whole",
     "backend/harvest/checkpoint.py": "the process's number, for a sentence",
-    "backend/demo/report.py": "run by whoever makes the demo's weights",
-    "backend/demo/tokenizer.py": "run by whoever makes the demo's weights",
-    "feature_store/exchange/dashboards.py": "its folder is renamed when whole",
+    "backend/demo/demo_report.py": "run by whoever makes the demo's weights",
+    "backend/demo/tokenizer_trainer.py": "run by whoever makes the demo's weights",
+    "feature_store/exchange/neuronpedia_export.py": "its folder is renamed when whole",
 }
 
 
@@ -186,8 +192,8 @@ def writes(module: ast.Module) -> bool:
 
 JSON_HOMES = {
     "feature_store/strict_json.py": "the one place",
-    "feature_store/console_worker.py": "imports nothing of ours; reads what console.py wrote",
-    "autointerp/asking/reading.py": "finds JSON inside a reply's prose, with the same strictness",
+    "feature_store/sql_console_worker.py": "imports nothing of ours; reads what console.py wrote",
+    "autointerp/llm/reply_parser.py": "finds JSON inside a reply's prose, with the same strictness",
 }
 
 

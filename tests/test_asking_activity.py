@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.asking import CallLog, Server, ServerActivity, asking
-from autointerp.asking.activity import union_seconds
-from autointerp.asking.failure_kinds import FAILURE_KINDS
-from autointerp.asking.faults import asked_to_wait_s
-from autointerp.jobs.gate import Gate
+from autointerp.llm import CallLog, LlmServer, ServerActivity, open_asker
+from autointerp.llm.failure_kinds import FAILURE_KINDS
+from autointerp.llm.server_activity import union_seconds
+from autointerp.llm.server_faults import read_retry_after_s
+from autointerp.pipeline.pausable_asker import PausableAsker
 from tests import openai_server as server
 from tests.asking import QUICK, ask, question
 from tests.openai_server import Body, Fault, Said, always, serve, then
@@ -66,8 +66,8 @@ def test_a_gate_that_is_shut_lets_no_queued_call_through(tmp_path: Path) -> None
 
     async def run(base_url: str) -> int:
         with CallLog(tmp_path / "a.duckdb") as calls:
-            async with asking(Server("t", base_url), "m", calls, patience=QUICK) as asker:
-                gate = Gate(asker, 8)
+            async with open_asker(LlmServer("t", base_url), "m", calls, patience=QUICK) as asker:
+                gate = PausableAsker(asker, 8)
                 tasks = [asyncio.create_task(gate.ask(question(str(i)))) for i in range(6)]
                 while not running.calls:
                     await asyncio.sleep(0.01)
@@ -98,7 +98,7 @@ def test_a_gate_that_is_shut_lets_no_queued_call_through(tmp_path: Path) -> None
     ],
 )
 def test_hints_of_when_to_come_back(headers: dict[str, str], wait_s: float) -> None:
-    assert asked_to_wait_s(httpx2.Headers(headers)) == pytest.approx(wait_s)
+    assert read_retry_after_s(httpx2.Headers(headers)) == pytest.approx(wait_s)
 
 
 def test_a_busy_server_is_given_fewer_calls(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from autointerp.asking import CallLog, Failed, Reply, Server, Totals, asking
-from autointerp.asking import calls as calls_module
-from autointerp.asking import rows as rows_module
-from autointerp.asking.journal import Journal
-from autointerp.asking.known import RECENT, Known
+from autointerp.llm import CallLog, CallTotals, LlmServer, Reply, RequestFailure, open_asker
+from autointerp.llm import call_log as calls_module
+from autointerp.llm import call_rows as rows_module
+from autointerp.llm.call_journal import CallJournal
+from autointerp.llm.hash_set import MAX_UNSORTED, HashSet
 from feature_store.errors import InputError
 from tests import openai_server as server
 from tests.asking import DEAR, QUICK, ask, one, question
@@ -109,7 +109,7 @@ def test_an_unusable_reply_is_kept_until_somebody_wants_it_tried(tmp_path: Path)
         assert one(it.base_url, path, wanted, retry_kept=True).parsed == {"answers": [1, 0]}
         assert one(it.base_url, path, wanted).cached
     with CallLog(path) as calls:
-        assert calls.totals() == Totals(2, 3, 200, 20, 0.0, 0, 0.0)
+        assert calls.totals() == CallTotals(2, 3, 200, 20, 0.0, 0, 0.0)
 
 
 @pytest.mark.process
@@ -136,14 +136,16 @@ def test_kill_at_any_moment(seed: int, tmp_path: Path) -> None:
         totals = calls.totals()
     lost = totals.failed  # recorded as begun; the server may not have got all of them
     assert 0 <= running.calls - n <= lost <= concurrency
-    assert totals == Totals(n, lost, n * 100, n * 10, 0.0, 0, 0.0)
+    assert totals == CallTotals(n, lost, n * 100, n * 10, 0.0, 0, 0.0)
     assert not lost or f"{lost} calls were under way" in said
 
 
 def test_money_reserved_for_a_lost_call_is_spent(tmp_path: Path) -> None:
     notes: list[str] = []
     with CallLog(tmp_path / "a.duckdb") as calls:
-        calls.keep(rows_module.attempt(calls.number(), 1, question().to("http://a", "m"), 0.5))
+        calls.keep(
+            rows_module.make_attempt_row(calls.number(), 1, question().to("http://a", "m"), 0.5)
+        )
     with CallLog(tmp_path / "a.duckdb", note=notes.append) as calls:
         assert calls.lost == (1, 0.5) and calls.budget(2.0).spent == 0.5
     assert len(notes) == 1 and "$0.5000 counts as spent" in notes[0]
@@ -182,11 +184,11 @@ def test_a_full_disk_ends_the_asking(
     path = tmp_path / "a.duckdb"
     one(running.base_url, path)
 
-    def full(self: Journal, row: object) -> None:
+    def full(self: CallJournal, row: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "write", full)
+        patch.setattr(CallJournal, "write", full)
         with pytest.raises(InputError, match="No space left on device.*is kept"):
             one(running.base_url, path, question("more"))
     assert running.calls == 1 and one(running.base_url, path).cached
@@ -201,8 +203,10 @@ def test_a_database_that_fails_loses_nothing(
     async def until_it_fails() -> int:
         monkeypatch.setattr(calls_module, "FLUSH_S", 0.05)
         with CallLog(tmp_path / "a.duckdb") as calls:
-            monkeypatch.setattr(calls_module, "insert", full)
-            async with asking(Server("s", running.base_url), "m", calls, patience=QUICK) as asker:
+            monkeypatch.setattr(calls_module, "insert_rows", full)
+            async with open_asker(
+                LlmServer("s", running.base_url), "m", calls, patience=QUICK
+            ) as asker:
                 for i in range(1000):
                     await asker.ask(question(str(i)))
         return 0
@@ -234,7 +238,7 @@ def test_a_job_waits_for_those_who_look_into_its_file(tmp_path: Path) -> None:
 def test_two_processes_at_one_file(
     tmp_path: Path, running: server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autointerp.asking.rows.PATIENCE_S", 0.1)
+    monkeypatch.setattr("autointerp.llm.call_rows.LOCK_WAIT_S", 0.1)
     code = "import duckdb, sys; d = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
     command = [sys.executable, "-c", code, str(tmp_path / "a.duckdb")]
     with subprocess.Popen(command, stdout=-1, stdin=-1, text=True) as other:
@@ -247,17 +251,17 @@ def test_two_processes_at_one_file(
 def test_known_hashes() -> None:
     import numpy as np
 
-    known = Known(np.array([5, 2**64 - 1], np.uint64))
-    for value in range(10, 10 + 2 * RECENT, 2):
+    known = HashSet(np.array([5, 2**64 - 1], np.uint64))
+    for value in range(10, 10 + 2 * MAX_UNSORTED, 2):
         known.add(value)
-    assert all(value in known for value in (5, 2**64 - 1, 10, 8 + 2 * RECENT))
-    assert not any(value in known for value in (0, 6, 11, 10 + 2 * RECENT))
+    assert all(value in known for value in (5, 2**64 - 1, 10, 8 + 2 * MAX_UNSORTED))
+    assert not any(value in known for value in (0, 6, 11, 10 + 2 * MAX_UNSORTED))
 
 
 def test_a_cancelled_question_leaves_its_twin_an_answer(tmp_path: Path) -> None:
-    async def run(base_url: str) -> Reply | Failed:
+    async def run(base_url: str) -> Reply | RequestFailure:
         with CallLog(tmp_path / "a.duckdb") as calls:
-            async with asking(Server("s", base_url), "m", calls) as asker:
+            async with open_asker(LlmServer("s", base_url), "m", calls) as asker:
                 first, second = (asyncio.create_task(asker.ask(question())) for _ in range(2))
                 await asyncio.sleep(0.1)
                 first.cancel()

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from autointerp.asking import CallLog, Failed, Reply, Server, asking
-from autointerp.asking.context_refusal import read_context_refusal
-from autointerp.asking.server_facts import ServerFacts, read_server_facts
 from autointerp.explainers import EXPLAINERS
-from autointerp.explainers.fitting import FEWEST, fitting_windows
-from autointerp.explainers.records import Explained, Tools
-from autointerp.windows import cut_window
+from autointerp.explainers.prompt_windows import MIN_WINDOWS_SHOWN, shrink_windows
+from autointerp.explainers.records import ExplainerTools, WrittenExplanation
+from autointerp.llm import CallLog, LlmServer, Reply, RequestFailure, open_asker
+from autointerp.llm.context_size_refusal import parse_context_refusal
+from autointerp.llm.server_facts import ServerFacts, read_server_facts
+from autointerp.text_windows import cut_window
 from tests import openai_server as server
 from tests.asking import QUICK, one, question
 from tests.openai_server import Body, Fault, always, serve
@@ -39,7 +39,7 @@ REFUSALS = {  # as the servers write it → context, prompt
 
 @pytest.mark.parametrize("said", REFUSALS)
 def test_a_refusal_tells_the_sizes(said: str) -> None:
-    found = read_context_refusal(said)
+    found = parse_context_refusal(said)
     assert (found and (found.context_tokens, found.prompt_tokens)) == REFUSALS[said]
 
 
@@ -96,7 +96,9 @@ def counting(limit: int) -> server.Rule:
     return rule
 
 
-def explained(limit: int, name: str, tmp_path: Path) -> tuple[list[Explained | Failed], int]:
+def explained(
+    limit: int, name: str, tmp_path: Path
+) -> tuple[list[WrittenExplanation | RequestFailure], int]:
     """A feature explained three times by windows of 40 tokens; and how many calls were refused."""
     long = [
         replace(
@@ -110,10 +112,13 @@ def explained(limit: int, name: str, tmp_path: Path) -> tuple[list[Explained | F
     ]
     shown = replace(windows(), explain=tuple(long))
 
-    async def run(base_url: str) -> list[Explained | Failed]:
+    async def run(base_url: str) -> list[WrittenExplanation | RequestFailure]:
         with CallLog(tmp_path / "a.duckdb") as calls:
-            async with asking(Server("test", base_url), "m", calls, patience=QUICK) as ask:
-                return [await EXPLAINERS[name].explain(shown, Tools(ask, seed=i)) for i in range(1)]
+            async with open_asker(LlmServer("test", base_url), "m", calls, patience=QUICK) as ask:
+                return [
+                    await EXPLAINERS[name].explain(shown, ExplainerTools(ask, seed=i))
+                    for i in range(1)
+                ]
 
     with serve(counting(limit)) as running:
         found = asyncio.run(run(running.base_url))
@@ -124,16 +129,16 @@ def explained(limit: int, name: str, tmp_path: Path) -> tuple[list[Explained | F
 @pytest.mark.parametrize("limit", [900, 1400, 100_000])
 def test_windows_are_cut_to_fit(name: str, limit: int, tmp_path: Path) -> None:
     (found,), refused = explained(limit, name, tmp_path)
-    assert isinstance(found, Explained)
+    assert isinstance(found, WrittenExplanation)
     cut = found.detail.get("cut to the context")
     assert (cut is None) == (limit == 100_000) or name == "token-activation"
     assert refused <= 1  # the first refusal tells the sizes, and what else is too long
-    assert len(found.shown) >= FEWEST and len(set(found.shown)) == len(found.shown)
+    assert len(found.shown) >= MIN_WINDOWS_SHOWN and len(set(found.shown)) == len(found.shown)
 
 
 def test_a_question_that_cannot_be_cut_further_is_a_failure_of_its_own(tmp_path: Path) -> None:
     (found,), _ = explained(300, "max-activating", tmp_path)
-    assert isinstance(found, Failed) and found.kind == "context size" and not found.hopeless
+    assert isinstance(found, RequestFailure) and found.kind == "context size" and not found.hopeless
     assert "300 tokens" in found.sentence
 
 
@@ -151,7 +156,7 @@ def test_a_judge_is_asked_about_fewer_pieces_at_once() -> None:
 
 def test_versions_of_windows_shrink_and_keep_their_peaks() -> None:
     shown = [window(i, "top", 5.0) for i in range(20)]
-    sizes = [(len(v.windows), v.width) for v in fitting_windows(shown)]
+    sizes = [(len(v.windows), v.width) for v in shrink_windows(shown)]
     assert sizes == [(20, None), (15, None), (10, None), (5, None)]  # of six tokens each
     for width in (1, 2, 3, 5, 6, 9):
         for example in shown:

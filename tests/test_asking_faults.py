@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.asking import Failed, Reply
-from autointerp.asking.asker import Patience
+from autointerp.llm import Reply, RequestFailure
+from autointerp.llm.server_asker import RetryPolicy
 from feature_store.storable_text import make_storable, replace_lone_surrogates
 from tests import openai_server as server
 from tests.asking import QUICK, ask, one, question
@@ -59,7 +59,7 @@ def test_a_final_fault_is_asked_once_and_named(name: str, tmp_path: Path) -> Non
     fault, kind, words = FINAL[name]
     with serve(then([fault], always(GOOD))) as running:
         failed = one(running.base_url, tmp_path / "a.duckdb")
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, RequestFailure)
     assert (failed.kind, running.calls) == (kind, 1)
     assert words in failed.sentence and len(failed.sentence) < 500
 
@@ -76,7 +76,7 @@ def test_what_may_be_answered_in_another_way_is_put_once_more(name: str, tmp_pat
     assert again.cached and again.parsed == reply.parsed and running.calls == 2
     with serve(always(odd)) as running:
         failed = one(running.base_url, tmp_path / "b.duckdb")
-    assert isinstance(failed, Failed) and failed.kind == kind and words in failed.sentence
+    assert isinstance(failed, RequestFailure) and failed.kind == kind and words in failed.sentence
     assert 2 <= running.calls <= 3
 
 
@@ -109,7 +109,7 @@ def test_a_fault_that_stays_is_a_failure(name: str, kind: str, tmp_path: Path) -
             [question("stays"), question("good")],
             timeout_s=0.2,
         )
-    assert isinstance(failed, Failed) and failed.kind == kind
+    assert isinstance(failed, RequestFailure) and failed.kind == kind
     assert isinstance(reply, Reply)
     assert running.calls == 1 + (QUICK.refusals if name == "429" else QUICK.attempts)
 
@@ -175,7 +175,7 @@ def test_a_server_that_asks_to_wait_is_waited_for(tmp_path: Path) -> None:
     wait = server.Fault(429, retry_after="0.6")
     with serve(then([wait], always(GOOD))) as running:
         began = time.monotonic()
-        reply = one(running.base_url, tmp_path / "a.duckdb", patience=Patience(first_s=0.001))
+        reply = one(running.base_url, tmp_path / "a.duckdb", patience=RetryPolicy(first_s=0.001))
     assert isinstance(reply, Reply) and time.monotonic() - began >= 0.6
 
 
@@ -242,7 +242,7 @@ def test_the_length_of_a_text_is_sent_where_it_is_taken_and_always_held_against_
     sent = body["response_format"]["json_schema"]["schema"]
     part = NAMED["properties"]["minItems"] if text_limits else {"type": "string"}
     assert sent == NAMED | {"properties": {"minItems": part}}
-    assert isinstance(failed, Failed) and failed.kind == "unreadable"
+    assert isinstance(failed, RequestFailure) and failed.kind == "unreadable"
 
 
 def test_log_probabilities_come_with_the_tokens(tmp_path: Path) -> None:

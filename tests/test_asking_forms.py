@@ -8,12 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.asking import Reply
-from autointerp.asking.demonstration import example, repeats_example, with_example
-from autointerp.asking.reading import Formless, Unreadable, check, read, read_reply
-from autointerp.asking.repetition import repeats_itself
-from autointerp.explainers.asking import LONGEST, SCHEMA
-from autointerp.scorers.questions import digits, form
+from autointerp.explainers.explanation_request import EXPLANATION_SCHEMA, MAX_EXPLANATION_CHARS
+from autointerp.llm import Reply
+from autointerp.llm.reply_format_example import (
+    add_reply_example,
+    make_reply_example,
+    repeats_reply_example,
+)
+from autointerp.llm.reply_parser import (
+    ReplyWithoutJson,
+    UnreadableReply,
+    check_schema,
+    parse_reply,
+    parse_reply_value,
+)
+from autointerp.llm.text_repetition import repeats_itself
+from autointerp.scorers.judge_requests import digits_schema, object_schema
 from tests import openai_server as server
 from tests.asking import ANSWERS, ask, one, question
 from tests.openai_server import Body, Fault, Said, always, serve
@@ -30,14 +40,14 @@ SENTENCE = {"explanation": "words about the weather"}
         (f"```json\n{GOOD}\n```", ANSWERS, [1, 0], "prose"),
         ("answers: 1, 0", ANSWERS, [1, 0], "line"),
         ("Here you are.\n**Answers**: [1 0]\nDone.", ANSWERS, [1, 0], "line"),
-        ('explanation: "rain"', SCHEMA, "rain", "line"),
-        ("Explanation = names of towns", SCHEMA, "names of towns", "line"),
+        ('explanation: "rain"', EXPLANATION_SCHEMA, "rain", "line"),
+        ("Explanation = names of towns", EXPLANATION_SCHEMA, "names of towns", "line"),
     ],
 )
 def test_the_one_answer_is_found_and_how_is_told(
     text: str, schema: dict, value: object, how: str
 ) -> None:
-    found = read_reply(text, schema)
+    found = parse_reply(text, schema)
     assert list(found.value.values()) == [value] and found.form == how
 
 
@@ -56,27 +66,27 @@ def test_the_one_answer_is_found_and_how_is_told(
     ],
 )
 def test_a_doubtful_line_is_refused(text: str) -> None:
-    with pytest.raises(Unreadable):
-        read(text, ANSWERS)
+    with pytest.raises(UnreadableReply):
+        parse_reply_value(text, ANSWERS)
 
 
 @given(st.text())
 def test_a_labelled_line_is_read_or_refused(text: str) -> None:
     try:
-        found = read_reply(f"answers: {text}", ANSWERS)
-    except Unreadable:
+        found = parse_reply(f"answers: {text}", ANSWERS)
+    except UnreadableReply:
         return
-    check(found.value, ANSWERS, "it")
+    check_schema(found.value, ANSWERS, "it")
 
 
 SCHEMAS: list[dict[str, Any]] = [
-    SCHEMA,
+    EXPLANATION_SCHEMA,
     ANSWERS,
-    digits(5, (1, 0)),
-    digits(1, (0, 1)),
-    form("intruder", {"type": "integer", "minimum": 1, "maximum": 5}),
-    form("answer", {"type": "string", "enum": ["A", "B"]}),
-    form(
+    digits_schema(5, (1, 0)),
+    digits_schema(1, (0, 1)),
+    object_schema("intruder", {"type": "integer", "minimum": 1, "maximum": 5}),
+    object_schema("answer", {"type": "string", "enum": ["A", "B"]}),
+    object_schema(
         "activations",
         {
             "type": "array",
@@ -85,19 +95,21 @@ SCHEMAS: list[dict[str, Any]] = [
             "maxItems": 32,
         },
     ),
-    form("texts", {"type": "array", "items": {"type": "string"}, "minItems": 5, "maxItems": 5}),
+    object_schema(
+        "texts", {"type": "array", "items": {"type": "string"}, "minItems": 5, "maxItems": 5}
+    ),
 ]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_an_example_of_the_form_is_no_answer_to_the_question(schema: dict[str, Any]) -> None:
     """A model that repeats it has not answered: it breaks the schema, or is known."""
-    answer = example(schema)[1]
+    answer = make_reply_example(schema)[1]
     try:
-        check(answer, schema, "it")
-    except Unreadable:
+        check_schema(answer, schema, "it")
+    except UnreadableReply:
         return
-    assert repeats_example(answer, schema)
+    assert repeats_reply_example(answer, schema)
 
 
 def prose_server(body: Body) -> str:
@@ -138,13 +150,13 @@ def test_one_odd_reply_of_a_server_that_keeps_to_schemas_is_not_ignoring_them(
 
 
 def test_a_repeated_example_is_no_answer(tmp_path: Path) -> None:
-    echo = json.dumps(example(SCHEMA)[1])
+    echo = json.dumps(make_reply_example(EXPLANATION_SCHEMA)[1])
 
     def rule(body: Body) -> str:
         return echo if len(body["messages"]) > 1 else "prose"
 
     with serve(rule) as running:
-        failed = one(running.base_url, tmp_path / "a.duckdb", question(schema=SCHEMA))
+        failed = one(running.base_url, tmp_path / "a.duckdb", question(schema=EXPLANATION_SCHEMA))
     assert failed.kind == "unreadable" and "example" in failed.sentence
 
 
@@ -189,7 +201,10 @@ def test_texts_that_go_round_in_circles(name: str) -> None:
 
 @pytest.mark.parametrize(
     "loop",
-    [Said(LOOP, finish="length"), Said(json.dumps({"explanation": (LOOP[17:] * 2)[:LONGEST]}))],
+    [
+        Said(LOOP, finish="length"),
+        Said(json.dumps({"explanation": (LOOP[17:] * 2)[:MAX_EXPLANATION_CHARS]})),
+    ],
 )
 def test_a_loop_is_asked_once_more_with_a_penalty(loop: Said, tmp_path: Path) -> None:
     """Cut off at the limit of tokens, or ended by the server at the bound of the text."""
@@ -198,10 +213,10 @@ def test_a_loop_is_asked_once_more_with_a_penalty(loop: Said, tmp_path: Path) ->
         return json.dumps(SENTENCE) if body.get("frequency_penalty") else loop
 
     with serve(rule) as running:
-        reply = one(running.base_url, tmp_path / "a.duckdb", question(schema=SCHEMA))
+        reply = one(running.base_url, tmp_path / "a.duckdb", question(schema=EXPLANATION_SCHEMA))
         assert reply.parsed == SENTENCE and running.calls == 2 and reply.key
     with serve(always(loop)) as running:
-        failed = one(running.base_url, tmp_path / "b.duckdb", question(schema=SCHEMA))
+        failed = one(running.base_url, tmp_path / "b.duckdb", question(schema=EXPLANATION_SCHEMA))
         assert running.calls == 2
     assert failed.kind == "repeats" and "With a penalty on repetition" in failed.sentence
 
@@ -215,7 +230,7 @@ def test_a_server_without_penalties_is_asked_at_a_higher_temperature(tmp_path: P
         return json.dumps(SENTENCE) if body["temperature"] else Said(LOOP, finish="length")
 
     with serve(rule) as running:
-        reply = one(running.base_url, tmp_path / "a.duckdb", question(schema=SCHEMA))
+        reply = one(running.base_url, tmp_path / "a.duckdb", question(schema=EXPLANATION_SCHEMA))
     assert reply.parsed == SENTENCE and running.calls == 3
 
 
@@ -241,9 +256,9 @@ def test_the_number_of_candidates_is_learnt_from_a_refusal(
 
 
 def test_what_is_no_json_is_told_from_json_of_another_kind() -> None:
-    with pytest.raises(Formless):
-        read("yes", ANSWERS)
-    with pytest.raises(Unreadable) as why:
-        read('{"answers": [1]}', ANSWERS)
-    assert not isinstance(why.value, Formless)
-    assert with_example(question()).messages[-1] == question().messages[-1]
+    with pytest.raises(ReplyWithoutJson):
+        parse_reply_value("yes", ANSWERS)
+    with pytest.raises(UnreadableReply) as why:
+        parse_reply_value('{"answers": [1]}', ANSWERS)
+    assert not isinstance(why.value, ReplyWithoutJson)
+    assert add_reply_example(question()).messages[-1] == question().messages[-1]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autointerp.asking import Budget, CallLog, Failed, Reply, Server, asking
-from autointerp.asking.limiter import Limiter
-from autointerp.asking.reading import Unreadable, read
+from autointerp.llm import CallBudget, CallLog, LlmServer, Reply, RequestFailure, open_asker
+from autointerp.llm.concurrency_limit import ConcurrencyLimiter
+from autointerp.llm.reply_parser import UnreadableReply, parse_reply_value
 from tests import openai_server as server
 from tests.asking import ANSWERS, DEAR, QUICK, ask, one, question
 from tests.openai_server import Body, Fault, Said, always, serve, then
@@ -43,7 +43,9 @@ def test_the_limiter_finds_what_the_server_bears(tmp_path: Path) -> None:
     assert any("is busy (429" in note for note in notes)
 
 
-def full_house(limiter: Limiter, takes_s: Callable[[int], float], epochs: int = 60) -> list[int]:
+def full_house(
+    limiter: ConcurrencyLimiter, takes_s: Callable[[int], float], epochs: int = 60
+) -> list[int]:
     """Keep all slots taken by calls that each take `takes_s(calls in flight)`; the limit after
     each round."""
 
@@ -73,27 +75,27 @@ SERVERS = {  # seconds of a call while n are in flight → the most calls that p
 def test_calls_in_flight_grow_while_they_make_the_server_faster(name: str) -> None:
     """From one at first; where further calls only wait for each other, they are given up."""
     takes_s, best = SERVERS[name]
-    limits = full_house(Limiter(32), takes_s)
+    limits = full_house(ConcurrencyLimiter(32), takes_s)
     assert limits[0] == 1 and best * 0.6 <= median(limits[-20:]) <= best * 1.4
     assert max(limits) <= 3 * best
 
 
 def test_calls_in_flight_fall_when_the_server_gets_slower() -> None:
-    limiter = Limiter(32)
+    limiter = ConcurrencyLimiter(32)
     quick = full_house(limiter, lambda n: 1.0 + 0.02 * n)[-1]
     slow = full_house(limiter, lambda n: 4.0 * max(1.0, n / 4))[-1]
     assert quick == 32 and slow < quick
 
 
 def test_a_server_that_tells_its_slots_gets_no_more_calls_than_these() -> None:
-    limiter = Limiter(32)
+    limiter = ConcurrencyLimiter(32)
     limiter.knows_slots(3)
     assert max(full_house(limiter, lambda n: 1.0)) == 3
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 0.01])
 def test_refusals_of_calls_that_were_in_flight_together_halve_it_once(wait_s: float) -> None:
-    limiter = Limiter(16)
+    limiter = ConcurrencyLimiter(16)
     assert full_house(limiter, lambda n: 1.0)[-1] == 16
 
     async def run() -> list[int]:
@@ -107,7 +109,7 @@ def test_refusals_of_calls_that_were_in_flight_together_halve_it_once(wait_s: fl
 
 def test_a_paused_limiter_gives_out_no_slot() -> None:
     async def run() -> list[int]:
-        limiter, order = Limiter(1), []
+        limiter, order = ConcurrencyLimiter(1), []
         limiter.pause()
 
         async def call() -> None:
@@ -128,10 +130,10 @@ def test_a_call_that_waits_behind_our_own_is_not_late(tmp_path: Path) -> None:
     """Twelve calls at once at a server that takes one at a time, 0.1 s each, and 0.9 s of patience:
     sixteen at once used to lose three of four first attempts to time-outs."""
 
-    async def run(base_url: str) -> list[Reply | Failed]:
+    async def run(base_url: str) -> list[Reply | RequestFailure]:
         with CallLog(tmp_path / "a.duckdb") as calls:
-            server_ = Server("test", base_url, timeout_s=0.9, concurrency=12)
-            async with asking(server_, "m", calls, patience=QUICK) as asker:
+            server_ = LlmServer("test", base_url, timeout_s=0.9, concurrency=12)
+            async with open_asker(server_, "m", calls, patience=QUICK) as asker:
                 asker.limiter.limit = 12
                 return await asyncio.gather(*(asker.ask(question(str(i))) for i in range(12)))
 
@@ -141,12 +143,12 @@ def test_a_call_that_waits_behind_our_own_is_not_late(tmp_path: Path) -> None:
 
 
 def test_a_slot_given_to_someone_who_left_is_passed_on() -> None:
-    async def hold(limiter: Limiter, seconds: float) -> None:
+    async def hold(limiter: ConcurrencyLimiter, seconds: float) -> None:
         async with limiter.slot():
             await asyncio.sleep(seconds)
 
     async def run() -> int:
-        limiter = Limiter(1)
+        limiter = ConcurrencyLimiter(1)
         first, second, third = (asyncio.create_task(hold(limiter, 0.01)) for _ in range(3))
         await asyncio.sleep(0)
         second.cancel()
@@ -163,7 +165,7 @@ def test_a_slot_given_to_someone_who_left_is_passed_on() -> None:
 )
 def test_a_budget_is_never_passed(cap: float, calls: list[tuple[float, float]]) -> None:
     """Whatever the calls reserve and then cost, at every moment."""
-    budget = Budget(cap)
+    budget = CallBudget(cap)
 
     async def call(most: float, share: float) -> None:
         if not await budget.reserve(most):
@@ -184,9 +186,11 @@ def test_the_budget_stops_a_job_and_keeps_what_there_is(tmp_path: Path) -> None:
     """Replies cost $0.11 each; the cap is $2."""
     wanted = [question(str(i), max_tokens=20) for i in range(60)]
     with serve(always(GOOD)) as running:
-        answers = ask(running.base_url, tmp_path / "a.duckdb", wanted, table=DEAR, budget=Budget(2))
+        answers = ask(
+            running.base_url, tmp_path / "a.duckdb", wanted, table=DEAR, budget=CallBudget(2)
+        )
     replies = [a for a in answers if isinstance(a, Reply)]
-    failed = [a for a in answers if isinstance(a, Failed)]
+    failed = [a for a in answers if isinstance(a, RequestFailure)]
     assert len(replies) == running.calls and sum(r.cost for r in replies) <= 2
     assert len(replies) >= 12  # to within the most that one call may cost, about $0.55
     assert {f.kind for f in failed} == {"budget"} and "$2.00 is used up" in failed[0].sentence
@@ -196,7 +200,7 @@ def test_the_budget_stops_a_job_and_keeps_what_there_is(tmp_path: Path) -> None:
 
 def test_a_call_that_may_have_cost_counts_against_the_budget(tmp_path: Path) -> None:
     """A reply that broke off was perhaps paid for; a 500 and a 429 were not."""
-    budget = Budget(100.0)
+    budget = CallBudget(100.0)
     faults = [server.HALF, server.BROKEN, server.RATE_LIMITED]
     with serve(then(faults, always(GOOD))) as running:
         path = tmp_path / "a.duckdb"
@@ -208,13 +212,13 @@ def test_a_call_that_may_have_cost_counts_against_the_budget(tmp_path: Path) -> 
 def test_a_budget_wants_a_price(tmp_path: Path) -> None:
     """A cap over unknown prices would be none: nothing is asked."""
     elsewhere = "http://elsewhere/v1"  # and not looked for
-    failed = one(elsewhere, tmp_path / "a.duckdb", table={}, budget=Budget(1.0))
+    failed = one(elsewhere, tmp_path / "a.duckdb", table={}, budget=CallBudget(1.0))
     assert failed.kind == "no price" and failed.hopeless and "prices.toml" in failed.sentence
 
 
 def test_a_reply_without_counts_has_no_cost(tmp_path: Path) -> None:
     """And is charged at the most that it can have cost."""
-    budget = Budget(10.0)
+    budget = CallBudget(10.0)
     with serve(always(Said(GOOD, tokens_in=None))) as running:
         reply = one(running.base_url, tmp_path / "a.duckdb", table=DEAR, budget=budget)
     assert (reply.cost, reply.tokens_in) == (None, None) and budget.spent > 0.2
@@ -231,7 +235,7 @@ def test_a_reply_without_counts_has_no_cost(tmp_path: Path) -> None:
     ],
 )
 def test_one_json_object_is_read_wherever_it_stands(text: str) -> None:
-    assert read(text, ANSWERS) == {"answers": [1, 0]}
+    assert parse_reply_value(text, ANSWERS) == {"answers": [1, 0]}
 
 
 @pytest.mark.parametrize(
@@ -257,14 +261,14 @@ def test_one_json_object_is_read_wherever_it_stands(text: str) -> None:
     ],
 )
 def test_everything_else_is_refused(text: str) -> None:
-    with pytest.raises(Unreadable):
-        read(text, ANSWERS)
+    with pytest.raises(UnreadableReply):
+        parse_reply_value(text, ANSWERS)
 
 
 @given(st.text())
 def test_no_text_breaks_the_reader(text: str) -> None:
     """Whatever it is, it is read or refused."""
     try:
-        assert set(read(text, ANSWERS)) == {"answers"}
-    except Unreadable as why:
+        assert set(parse_reply_value(text, ANSWERS)) == {"answers"}
+    except UnreadableReply as why:
         assert len(str(why)) < 400

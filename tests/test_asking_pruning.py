@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.asking import CallLog
-from autointerp.asking.pruning import YOUNG_S, prune
+from autointerp.llm import CallLog
+from autointerp.llm.call_file_pruning import RECENT_WRITE_S, prune_call_files
 
 
 @pytest.fixture
@@ -21,18 +21,21 @@ def files(tmp_path: Path) -> list[Path]:
         path.with_suffix(".journal").mkdir(exist_ok=True)
         (path.with_suffix(".journal") / "1.calls").touch()
         if i < 3:
-            old = time.time() - YOUNG_S - 100 + i
+            old = time.time() - RECENT_WRITE_S - 100 + i
             os.utime(path, (old, old))
         found.append(path)
     return found
 
 
 def test_old_files_go_with_all_that_is_beside_them(files: list[Path]) -> None:
-    assert prune(files, 3) == files[:1:-1]
+    assert prune_call_files(files, 3) == files[:1:-1]
     names = {path.name for path in files[0].parent.iterdir()}
     assert not [name for name in names if name.startswith(("judge-0", "judge-1"))]
     assert len(names) == 9
 
 
 def test_what_is_young_stays_however_many_there_are(files: list[Path]) -> None:
-    assert sorted(prune(files, 0)) == files[3:] and sorted(prune([*files], 0)) == files[3:]
+    assert (
+        sorted(prune_call_files(files, 0)) == files[3:]
+        and sorted(prune_call_files([*files], 0)) == files[3:]
+    )

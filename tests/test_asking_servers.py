@@ -6,9 +6,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from autointerp.asking import Server, at, servers
-from autointerp.asking.prices import FREE, Price, price, prices
-from autointerp.asking.servers import normal, read
+from autointerp.llm import LlmServer, find_server, load_servers
+from autointerp.llm.server_settings import normalize_base_url, read_servers_file
+from autointerp.llm.token_prices import FREE_PRICE, TokenPrice, find_price, load_prices
 from feature_store.errors import InputError
 from tests import openai_server as server
 from tests.asking import ask, one, question
@@ -47,25 +47,29 @@ def test_the_file_of_servers(configure) -> None:
         [servers.here]
         base_url = "http://localhost:8000/v1"
     """)
-    lab = Server("lab", "http://gpu7/v1", "LAB_KEY", ("llama",), True, False, 4, 30, thinking=500)
-    assert servers() == {"lab": lab, "here": Server("here", "http://localhost:8000/v1")}
-    assert not lab.loopback and servers()["here"].loopback
+    lab = LlmServer(
+        "lab", "http://gpu7/v1", "LAB_KEY", ("llama",), True, False, 4, 30, thinking=500
+    )
+    assert load_servers() == {"lab": lab, "here": LlmServer("here", "http://localhost:8000/v1")}
+    assert not lab.loopback and load_servers()["here"].loopback
 
 
 def test_the_environments_key_belongs_to_the_environments_url(monkeypatch) -> None:
-    assert servers() == {}
+    assert load_servers() == {}
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert servers()["openai"].base_url == "https://api.openai.com/v1"
+    assert load_servers()["openai"].base_url == "https://api.openai.com/v1"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1234/v1/")
-    assert servers()["openai"] == Server("openai", "http://localhost:1234/v1", "OPENAI_API_KEY")
+    assert load_servers()["openai"] == LlmServer(
+        "openai", "http://localhost:1234/v1", "OPENAI_API_KEY"
+    )
 
 
 @pytest.mark.parametrize(
     "url", ["http://gpu7/v1/", "http://GPU7:80/v1", " http://gpu7/v1", "HTTP://gpu7/v1"]
 )
 def test_the_same_url_gets_the_key(url: str) -> None:
-    lab = Server("lab", "http://gpu7/v1", "LAB_KEY")
-    assert at(url, {"lab": lab}) is lab
+    lab = LlmServer("lab", "http://gpu7/v1", "LAB_KEY")
+    assert find_server(url, {"lab": lab}) is lab
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,7 @@ def test_the_same_url_gets_the_key(url: str) -> None:
     ],
 )
 def test_every_other_url_gets_none(url: str) -> None:
-    assert at(url, {"lab": Server("lab", "http://gpu7/v1", "LAB_KEY")}).key_env == ""
+    assert find_server(url, {"lab": LlmServer("lab", "http://gpu7/v1", "LAB_KEY")}).key_env == ""
 
 
 @pytest.mark.parametrize(
@@ -98,7 +102,7 @@ def test_every_other_url_gets_none(url: str) -> None:
 )
 def test_what_is_no_base_url(url: str) -> None:
     with pytest.raises(InputError, match="base URL"):
-        normal(url)
+        normalize_base_url(url)
 
 
 @pytest.mark.parametrize(
@@ -123,13 +127,13 @@ def test_what_is_no_base_url(url: str) -> None:
 def test_mistakes_in_the_file(configure, text: str, words: str) -> None:
     configure(text)
     with pytest.raises(InputError, match=words):
-        servers()
+        load_servers()
 
 
 def test_a_file_that_is_not_there(monkeypatch) -> None:
     monkeypatch.setenv("SAEFARI_SERVERS", "/nowhere/servers.toml")
     with pytest.raises(InputError, match="no such file"):
-        servers()
+        load_servers()
 
 
 @pytest.fixture
@@ -199,16 +203,26 @@ def test_a_key_that_is_not_set(tmp_path: Path) -> None:
 def test_prices_and_who_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = tmp_path / "prices.toml"
     own.write_text('[mine]\ninput = 1\noutput = 2.5\n["gpt-4o"]\ninput = 9\noutput = 9\n')
-    assert prices() == {}  # none are shipped
+    assert load_prices() == {}  # none are shipped
     monkeypatch.setenv("SAEFARI_PRICES", str(own))
-    table = prices()
-    far, near = Server("a", "https://a/v1"), Server("b", "http://127.0.0.1:1/v1")
-    assert price("mine", far, table) == Price(1, 2.5)
-    assert price("gpt-4o-2024-08-06", far, table) == price("gpt-4o", far, table) == Price(9, 9)
-    assert price("gpt-4o-mini", far, table) is None and price("unheard-of", far, table) is None
-    assert price("unheard-of", near, table) == FREE and price("mine", near, table) != FREE
-    assert price("mine", Server("a", "https://a/v1", free=True), table) == FREE
-    assert Price(2.0, 8.0).of(1_000_000, 500_000) == 6.0
+    table = load_prices()
+    far, near = LlmServer("a", "https://a/v1"), LlmServer("b", "http://127.0.0.1:1/v1")
+    assert find_price("mine", far, table) == TokenPrice(1, 2.5)
+    assert (
+        find_price("gpt-4o-2024-08-06", far, table)
+        == find_price("gpt-4o", far, table)
+        == TokenPrice(9, 9)
+    )
+    assert (
+        find_price("gpt-4o-mini", far, table) is None
+        and find_price("unheard-of", far, table) is None
+    )
+    assert (
+        find_price("unheard-of", near, table) == FREE_PRICE
+        and find_price("mine", near, table) != FREE_PRICE
+    )
+    assert find_price("mine", LlmServer("a", "https://a/v1", free=True), table) == FREE_PRICE
+    assert TokenPrice(2.0, 8.0).of(1_000_000, 500_000) == 6.0
 
 
 @pytest.mark.parametrize(
@@ -225,7 +239,7 @@ def test_mistakes_in_prices(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "prices.toml").write_text(text)
     monkeypatch.setenv("SAEFARI_PRICES", str(tmp_path / "prices.toml"))
     with pytest.raises(InputError, match="dollars for a million tokens"):
-        prices()
+        load_prices()
 
 
 BAD_SETTINGS = [
@@ -265,9 +279,9 @@ def test_every_setting_has_its_type_and_range(setting: str, tmp_path: Path) -> N
         base = "" if setting == "base_url" else 'base_url = "http://a/v1"\n'
         path.write_text(f"[servers.a]\n{base}{setting} = {value}\n")
         if value in SOUND[setting]:
-            assert read(path)
+            assert read_servers_file(path)
             continue
         with pytest.raises(InputError) as caught:
-            read(path)
+            read_servers_file(path)
         assert setting in str(caught.value) or "base URL" in str(caught.value), value
         assert "[servers.a]" in str(caught.value) or "base URL" in str(caught.value), value

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from backend import atlas
+from backend.features import feature_map
 from feature_store.errors import InputError
-from feature_store.maps import Map, MapPlan, Maps
+from feature_store.feature_maps import FeatureMap, FeatureMapPlan, FeatureMaps
 from feature_store.store import Store
 from tests.maps import make_mapped
 from tests.stores import D_SAE, DEAD
 
-USUAL = MapPlan()
+USUAL = FeatureMapPlan()
 
 
 def quiet(done: int, total: int, note: str) -> None:
@@ -32,30 +32,34 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def made(store: Store) -> Map:
+def made(store: Store) -> FeatureMap:
     return drawn(store)
 
 
-def drawn(store: Store, plan: MapPlan = USUAL, tell: atlas.Tell = quiet) -> Map:
-    return atlas.draw(store.harvest(), "resid", store.places.known(), plan, tell)
+def drawn(
+    store: Store, plan: FeatureMapPlan = USUAL, tell: feature_map.MapProgressCallback = quiet
+) -> FeatureMap:
+    return feature_map.compute_feature_map(
+        store.harvest(), "resid", store.places.known(), plan, tell
+    )
 
 
 @pytest.mark.parametrize("tile", [1 << 25, 600, 1])
 def test_neighbours_are_those_of_brute_force(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
-    monkeypatch.setattr(atlas, "TILE", tile)
+    monkeypatch.setattr(feature_map, "COSINES_PER_TILE", tile)
     units = torch.nn.functional.normalize(torch.randn(90, 7), dim=1)
     units[5] = units[6]  # copies: each is its own first neighbour all the same
-    indices, distances = atlas.nearest(units, 4, quiet)
+    indices, distances = feature_map.find_nearest_directions(units, 4, quiet)
     assert np.array_equal(indices[:, 0], np.arange(90)) and not distances[:, 0].any()
     everything = (1 - units @ units.T).clamp(0).fill_diagonal_(-1).sort(dim=1)
     np.testing.assert_allclose(distances[:, 1:], everything.values[:, 1:4], atol=1e-6)
     assert indices[5, 1] == 6
 
 
-def test_the_same_plan_gives_the_same_map(store: Store, made: Map) -> None:
+def test_the_same_plan_gives_the_same_map(store: Store, made: FeatureMap) -> None:
     again = drawn(store)
     assert np.array_equal(made.xy, again.xy) and np.array_equal(made.cluster, again.cluster)
-    other = drawn(store, MapPlan(seed=1))
+    other = drawn(store, FeatureMapPlan(seed=1))
     assert not np.array_equal(made.xy, other.xy)
 
 
@@ -69,12 +73,12 @@ def test_torch_keeps_its_number_of_threads(store: Store) -> None:
     assert torch.get_num_threads() == before
 
 
-def test_dead_features_are_left_out_and_counted(made: Map) -> None:
+def test_dead_features_are_left_out_and_counted(made: FeatureMap) -> None:
     assert made.feature.tolist() == [i for i in range(D_SAE) if i != DEAD]
     assert made.about.left_out == 1
 
 
-def test_bundles_of_directions_stand_together(made: Map) -> None:
+def test_bundles_of_directions_stand_together(made: FeatureMap) -> None:
     """The nearest point in the plane is of the same bundle, nearly always."""
     gaps = ((made.xy[:, None] - made.xy[None]) ** 2).sum(axis=2)
     np.fill_diagonal(gaps, np.inf)
@@ -86,19 +90,19 @@ def test_clusters_are_numbered_by_size() -> None:
     rng = np.random.default_rng(0)
     sizes = {(0, 0): 12, (9, 9): 40, (-9, 9): 25}
     xy = np.concatenate([rng.normal(at, 0.1, (n, 2)) for at, n in sizes.items()])
-    found = atlas.clusters(xy.astype(np.float32), 10)
+    found = feature_map.cluster_map_points(xy.astype(np.float32), 10)
     counts = np.bincount(found[found >= 0])
     assert len(counts) >= 3 and (np.diff(counts) <= 0).all()
 
 
 def test_many_directions_are_reduced_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atlas, "MANY", 50)
-    monkeypatch.setattr(atlas, "REDUCED", 3)
+    monkeypatch.setattr(feature_map, "MAX_FULL_WIDTH_FEATURES", 50)
+    monkeypatch.setattr(feature_map, "REDUCED_WIDTH", 3)
     units = torch.nn.functional.normalize(torch.randn(60, 3) @ torch.randn(3, 9), dim=1)
-    few, kept = atlas.reduce(units)
+    few, kept = feature_map.project_on_main_axes(units)
     assert (few.shape, kept) == ((60, 3), 3)
     torch.testing.assert_close(few @ few.T, units @ units.T)  # of rank 3: nothing is lost
-    assert atlas.reduce(units[:50])[1] is None
+    assert feature_map.project_on_main_axes(units[:50])[1] is None
 
 
 def test_progress_is_told_and_can_end_the_work(store: Store) -> None:
@@ -123,14 +127,14 @@ def test_what_cannot_be_mapped_says_why(store: Store, monkeypatch: pytest.Monkey
     }
     for sentence, known in wrong.items():
         with pytest.raises(InputError, match=sentence):
-            atlas.draw(file, "resid", known, MapPlan(), quiet)
-    monkeypatch.setattr(atlas, "FEWEST", 100)
+            feature_map.compute_feature_map(file, "resid", known, FeatureMapPlan(), quiet)
+    monkeypatch.setattr(feature_map, "MIN_MAP_FEATURES", 100)
     with pytest.raises(InputError, match="39 features that fired.*needs 100"):
         drawn(store)
 
 
-def test_a_map_is_stored_whole_and_read_as_it_was(made: Map, tmp_path: Path) -> None:
-    maps = Maps(tmp_path)
+def test_a_map_is_stored_whole_and_read_as_it_was(made: FeatureMap, tmp_path: Path) -> None:
+    maps = FeatureMaps(tmp_path)
     assert maps.find(made.about.harvest, "resid") is None
     path = maps.write(made)
     found = maps.find(made.about.harvest, "resid")
@@ -144,7 +148,7 @@ def test_a_map_is_stored_whole_and_read_as_it_was(made: Map, tmp_path: Path) -> 
 
 
 def test_any_name_of_a_dictionary_is_one_file(tmp_path: Path) -> None:
-    maps = Maps(tmp_path)
+    maps = FeatureMaps(tmp_path)
     names = ["gpt2-small/8-res-jb", "../up", "a b", "a%20b", "a+b"]
     paths = {maps.file("h", name) for name in names}
     assert len(paths) == len(names) and {path.parent for path in paths} == {tmp_path / "maps" / "h"}

@@ -9,16 +9,24 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from backend.attribution.exact import exact
-from backend.attribution.nodes import read
-from backend.behaviours.finding import away, find
-from backend.behaviours.grouping import clusters, cosines, tightness, unit
-from backend.behaviours.picking import SAME, picked
-from backend.behaviours.plan import METHODS, ClusterPlan
-from backend.behaviours.vectors import prompts, vectors
+from backend.attribution.dictionary_activations import read_dictionary_activations
+from backend.attribution.exact_ablation import ablate_active_features
 from backend.engine import LocalEngine
+from backend.prediction_clusters.cluster_analysis import find_clusters, measure_joint_ablation
+from backend.prediction_clusters.cluster_plan import CLUSTERING_METHODS, ClusterPlan
+from backend.prediction_clusters.cosine_clustering import (
+    cluster_rows,
+    cluster_tightness,
+    cosine_matrix,
+    normalize_rows,
+)
+from backend.prediction_clusters.effect_vectors import (
+    compute_effect_vectors,
+    pad_prediction_prompts,
+)
+from backend.prediction_clusters.prediction_sample import REPEAT_WINDOW, sample_predictions
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from tests.harvests import Rig
 
@@ -47,21 +55,21 @@ def planted(groups: int, n: int, seed: int = 0) -> tuple[csr_matrix, np.ndarray]
     return csr_matrix(rows * rng.lognormal(0, 2, len(truth))[:, None]), truth
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CLUSTERING_METHODS)
 def test_planted_behaviours_are_recovered(method: str) -> None:
     from sklearn.metrics import adjusted_rand_score
 
     rows, truth = planted(6, 12)
-    found = clusters(unit(rows), 6, method, seed=0)
+    found = cluster_rows(normalize_rows(rows), 6, method, seed=0)
     assert adjusted_rand_score(truth, found) > 0.95
     sizes = np.bincount(found)
     assert (np.diff(sizes) <= 0).all()  # the largest has the number 0
-    alike = tightness(cosines(unit(rows)), found)
+    alike = cluster_tightness(cosine_matrix(normalize_rows(rows)), found)
     assert alike["inside"] > 0.6 > 0.2 > alike["chance"] > alike["outside"]
 
 
 def test_picks_are_predictions_of_the_corpus(live: LocalEngine, file: HarvestFile) -> None:
-    found = picked(live, file, 30, EASY, seed=1)
+    found = sample_predictions(live, file, 30, EASY, seed=1)
     assert len({one.sequence for one in found.picks}) == len(found.picks) == 30
     assert 30 <= found.good <= found.looked
     for one in found.picks:
@@ -70,30 +78,35 @@ def test_picks_are_predictions_of_the_corpus(live: LocalEngine, file: HarvestFil
         ids = torch.tensor(tokens[: one.position + 2].astype(np.int64))[None]
         assert float(live.lm.token_losses(ids)[0, -1]) == pytest.approx(one.loss, abs=1e-4)
     ends = {
-        tuple(file.sequences.tokens(p.sequence)[p.position + 2 - SAME : p.position + 2])
+        tuple(file.sequences.tokens(p.sequence)[p.position + 2 - REPEAT_WINDOW : p.position + 2])
         for p in found.picks
     }
     assert len(ends) == 30
 
 
 def test_the_seed_alone_decides(live: LocalEngine, file: HarvestFile) -> None:
-    assert picked(live, file, 25, EASY, 3) == picked(live, file, 25, EASY, 3)
-    assert picked(live, file, 25, EASY, 3).picks != picked(live, file, 25, EASY, 4).picks
+    assert sample_predictions(live, file, 25, EASY, 3) == sample_predictions(
+        live, file, 25, EASY, 3
+    )
+    assert (
+        sample_predictions(live, file, 25, EASY, 3).picks
+        != sample_predictions(live, file, 25, EASY, 4).picks
+    )
 
 
 def test_too_few_predictions_are_said(live: LocalEngine, file: HarvestFile) -> None:
     with pytest.raises(InputError, match="Ask for a higher loss"):
-        picked(live, file, 30, 1e-9, seed=0)
+        sample_predictions(live, file, 30, 1e-9, seed=0)
 
 
 def test_one_prediction_at_a_time_is_all_at_once(
     live: LocalEngine, file: HarvestFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = [live.dictionaries[name] for name in ("top", "relu")]
-    picks = picked(live, file, 20, EASY, seed=0).picks
-    whole = vectors(live, file, chosen, picks, kept=5)
-    monkeypatch.setattr("backend.behaviours.vectors.TOKENS", 1)
-    single = vectors(live, file, chosen, picks, kept=5)
+    picks = sample_predictions(live, file, 20, EASY, seed=0).picks
+    whole = compute_effect_vectors(live, file, chosen, picks, kept=5)
+    monkeypatch.setattr("backend.prediction_clusters.effect_vectors.TOKENS_PER_PASS", 1)
+    single = compute_effect_vectors(live, file, chosen, picks, kept=5)
     assert abs(whole.effects - single.effects).max() < 1e-5
     assert whole.offsets == {"top": 0, "relu": 120}
     assert (np.diff(whole.effects.indptr) <= 5).all()
@@ -102,12 +115,12 @@ def test_one_prediction_at_a_time_is_all_at_once(
 def test_effects_have_the_sign_of_removals(live: LocalEngine, file: HarvestFile) -> None:
     """Where a removal moves the prediction at all, most estimates agree with it in sign."""
     one = live.dictionaries["relu"]
-    picks = picked(live, file, 20, EASY, seed=0).picks[:2]
-    made = vectors(live, file, [one], picks, kept=500)
-    given = prompts(live, file, picks)
-    (reading,) = read(live.lm, [one], given.tokens, given.counted)
+    picks = sample_predictions(live, file, 20, EASY, seed=0).picks[:2]
+    made = compute_effect_vectors(live, file, [one], picks, kept=500)
+    given = pad_prediction_prompts(live, file, picks)
+    (reading,) = read_dictionary_activations(live.lm, [one], given.tokens, given.counted)
     n = len(reading.active.row)
-    gone = exact(
+    gone = ablate_active_features(
         live.lm,
         reading,
         torch.arange(n),
@@ -123,14 +136,19 @@ def test_effects_have_the_sign_of_removals(live: LocalEngine, file: HarvestFile)
 
 
 def test_nothing_taken_away_changes_nothing(live: LocalEngine, file: HarvestFile) -> None:
-    picks = picked(live, file, 20, EASY, seed=0).picks
-    assert np.abs(away(live, file, picks, [])).max() < 1e-5
-    assert np.abs(away(live, file, picks, [FeatureId("relu", i) for i in range(30)])).max() > 1e-3
+    picks = sample_predictions(live, file, 20, EASY, seed=0).picks
+    assert np.abs(measure_joint_ablation(live, file, picks, [])).max() < 1e-5
+    assert (
+        np.abs(
+            measure_joint_ablation(live, file, picks, [FeatureId("relu", i) for i in range(30)])
+        ).max()
+        > 1e-3
+    )
 
 
 def test_the_whole_is_plain_data(live: LocalEngine, file: HarvestFile) -> None:
     plan = ClusterPlan(("top", "relu"), tokens=40, loss=EASY, clusters=3)
-    found = find(live, file, plan)
+    found = find_clusters(live, file, plan)
     json.dumps(found, allow_nan=False)
     assert sum(one["n"] for one in found["clusters"]) + found["silent"] == found["picked"]
     for one in found["clusters"]:

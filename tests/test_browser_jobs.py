@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from feature_store.feature_maps import FeatureMaps
+from feature_store.job_process import hold_job
 from feature_store.jobs import Jobs
-from feature_store.maps import Maps
-from feature_store.work import take
 from tests.browser import served, visiting
 from tests.maps import make_mapped
 
@@ -53,7 +53,7 @@ def test_from_the_button_to_the_map_to_a_feature(page, site) -> None:
     page.get_by_role("button", name="delete").wait_for(timeout=SLOW_MS)
     page.get_by_text("done", exact=True).wait_for()
     (job,) = jobs.all()
-    assert job.state == "done" and Maps(folder / "store").find("tiny-0001", "resid")
+    assert job.state == "done" and FeatureMaps(folder / "store").find("tiny-0001", "resid")
 
     page.get_by_role("link", name="Map").click()
     drag = page.locator(".js-plotly-plot .nsewdrag").first
@@ -96,7 +96,7 @@ def test_addresses_in_what_a_job_says_are_text_and_no_links(page, site) -> None:
         "www.evil.example or ask@evil.example, [or](http://127.0.0.1/b)."
     )
     job = Jobs(site[1] / "store").create("map", {"dictionary": "resid"}, said)
-    with take(job) as work:
+    with hold_job(job) as work:
         work.end("failed", error=said)
     page.goto(f"/jobs?job={job.id}")
     row = page.locator(f".st-key-job_{job.id}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from tests.browser import LOADING_MS, visiting
 
 pytestmark = pytest.mark.browser

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.contexts import Sampled, sample_many
-from feature_store.explanation_edits import write
+from autointerp.contexts import FeatureSample, sample_features
+from feature_store.explanation_edits import write_explanation
+from feature_store.feature_table import FeatureQuery, order_features
 from feature_store.jobs import Jobs
 from feature_store.store import Store
-from feature_store.table import Wanted, ordering
 from tests.browser import served, visiting
 from tests.harvests import Rig
 from tests.jobs import NAME, explainable
@@ -38,13 +38,13 @@ def page(browser, site) -> Iterator:
 def test_from_the_button_to_the_scores_to_the_table(page, site) -> None:
     store = Store(site[1] / "store")
     file = store.harvest()
-    wanted = Wanted(order="n_active", descending=True)
-    feature = explained_one(page, store, [int(i) for i in ordering(file, NAME, wanted)[:12]])
+    wanted = FeatureQuery(order="n_active", descending=True)
+    feature = explained_one(page, store, [int(i) for i in order_features(file, NAME, wanted)[:12]])
     page.get_by_role("button", name="Score now").click()
     page.get_by_text("balanced accuracy").first.wait_for(timeout=SLOW_MS)
     page.get_by_text(re.compile(r"^0\.\d\d \[0\.\d\d, \d\.\d\d\]$")).first.wait_for()
 
-    write(store.catalog, file.check(feature), MARKUP)
+    write_explanation(store.catalog, file.check(feature), MARKUP)
     page.goto(f"/feature?feature={feature}&tab=Explanations")
     page.get_by_text(MARKUP, exact=True).first.wait_for()
     assert page.locator("b", has_text="dogs").count() == 0
@@ -59,8 +59,8 @@ def test_from_the_button_to_the_scores_to_the_table(page, site) -> None:
 
 def explained_one(page, store: Store, candidates: list[int]):
     """A feature with windows enough, explained from its page."""
-    found = sample_many(store.harvest(), NAME, candidates)
-    feature = next(one for one, windows in found if isinstance(windows, Sampled))
+    found = sample_features(store.harvest(), NAME, candidates)
+    feature = next(one for one, windows in found if isinstance(windows, FeatureSample))
     page.goto(f"/feature?feature={feature}&tab=Explanations")
     page.get_by_role("button", name="Explain now").click()
     page.get_by_role("button", name="Score now").wait_for(timeout=SLOW_MS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.harvest.run import Harvest
+from backend.harvest.run import HarvestRun
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.browser import served, visiting
@@ -25,7 +25,7 @@ def site(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[s
     """A store whose model and dictionaries lie on disk, so that the server can load them."""
     folder = tmp_path_factory.mktemp("search")
     request = replace(rig.request(folder / "store"), model=str(save(folder / "tiny")))
-    harvest = Harvest(request)
+    harvest = HarvestRun(request)
     assert list(harvest.run()) and published(harvest).exists()
     store = Store(folder / "store")
     store.catalog.annotate(FeatureId("top", 3), "label", "the dog sat")

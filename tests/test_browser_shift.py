@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from backend.shift.texts import written
+from backend.probing.probe_texts import format_labelled_texts
 from tests.browser import LOADING_MS, visiting
 from tests.planted import trapped
 
@@ -23,7 +23,9 @@ def page(browser, alive) -> Iterator:
 def test_from_texts_to_the_probe_before_and_after(page) -> None:
     page.goto("shift")
     for name, together in (("Texts to learn from", True), ("Texts to judge on", False)):
-        page.get_by_role("textbox", name=name).fill(written(trapped(60, together=together)))
+        page.get_by_role("textbox", name=name).fill(
+            format_labelled_texts(trapped(60, together=together))
+        )
     page.get_by_role("button", name="Train and rank").click()
     page.get_by_text("0 features marked").wait_for()
     table = page.get_by_test_id("stDataFrame").first.bounding_box()

@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from feature_store import attached
-from feature_store.annotations import TABLES
+from feature_store import duckdb_attachment
+from feature_store.annotations import TABLE_NAMES_QUERY
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
@@ -95,14 +95,14 @@ def test_reading_leaves_the_file_as_it_was(catalog: Catalog) -> None:
 
 def test_an_instance_serves_again_and_keeps_nothing(catalog: Catalog) -> None:
     catalog.annotate(A, "label", "dogs")
-    idle = list(attached._idle)
+    idle = list(duckdb_attachment._idle_instances)
     with catalog.transaction() as db:
         db.execute("CREATE TEMP TABLE mine AS SELECT 1")
         db.execute("SET VARIABLE mine = 1")
-    assert attached._idle == idle
+    assert duckdb_attachment._idle_instances == idle
     with catalog.transaction() as db:
         assert db.execute("SELECT getvariable('mine')").fetchone() == (None,)
-        assert "mine" not in {name for (name,) in db.execute(TABLES).fetchall()}
+        assert "mine" not in {name for (name,) in db.execute(TABLE_NAMES_QUERY).fetchall()}
 
 
 def test_two_catalogs_at_once_do_not_see_each_other(catalog: Catalog, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_two_catalogs_at_once_do_not_see_each_other(catalog: Catalog, tmp_path: 
         db.execute("CREATE TABLE mine AS SELECT 1")
         catalog.annotate(A, "label", "dogs")
         with catalog.transaction() as mine:
-            assert "mine" not in {name for (name,) in mine.execute(TABLES).fetchall()}
+            assert "mine" not in {name for (name,) in mine.execute(TABLE_NAMES_QUERY).fetchall()}
     assert in_force(catalog) == [(1, "label", "dogs")]
     assert in_force(other) == [(2, "label", "cats")]
 

@@ -6,13 +6,13 @@ from io import StringIO
 
 import pytest
 
-from backend.circuits.exchange import pairing, to_circuit_tracer, to_graphml
-from backend.circuits.exchange_import import from_circuit_tracer, read_circuit_tracer
+from backend.circuits.graph_file_export import cantor_pairing, export_circuit_tracer, export_graphml
+from backend.circuits.graph_file_import import import_circuit_tracer_json, read_circuit_tracer
 from backend.circuits.records import (
     Circuit,
-    Edge,
-    Node,
-    Prompt,
+    CircuitEdge,
+    CircuitNode,
+    CircuitPrompt,
     error_id,
     feature_id,
     head_id,
@@ -26,21 +26,21 @@ TOKENS = ("<s>", " the", " ca\x00t", ' "ran"')
 
 def circuit(**changes) -> Circuit:
     nodes = (
-        Node(feature_id("t0", 5, 2), "feature", 0, 2, "t0", 5, 0.6, 3.5),
-        Node(feature_id("u0", 5, 2), "feature", 0, 2, "u0", 5, 0.5, 2.5),
-        Node(error_id("t0", 1), "error", 0, 1, "t0", None, 0.25, 9.0),
-        Node(token_id(2), "token", -1, 2, "", 17, 0.4, 1.0, TOKENS[2]),
-        Node(logit_id(31, 3), "logit", 2, 3, "", 31, 1.0, 0.75, ' "dog"'),
+        CircuitNode(feature_id("t0", 5, 2), "feature", 0, 2, "t0", 5, 0.6, 3.5),
+        CircuitNode(feature_id("u0", 5, 2), "feature", 0, 2, "u0", 5, 0.5, 2.5),
+        CircuitNode(error_id("t0", 1), "error", 0, 1, "t0", None, 0.25, 9.0),
+        CircuitNode(token_id(2), "token", -1, 2, "", 17, 0.4, 1.0, TOKENS[2]),
+        CircuitNode(logit_id(31, 3), "logit", 2, 3, "", 31, 1.0, 0.75, ' "dog"'),
     )
     edges = (
-        Edge(nodes[0].id, nodes[4].id, 2.0),
-        Edge(nodes[2].id, nodes[4].id, -1.5),
-        Edge(nodes[3].id, nodes[0].id, 1.0),
+        CircuitEdge(nodes[0].id, nodes[4].id, 2.0),
+        CircuitEdge(nodes[2].id, nodes[4].id, -1.5),
+        CircuitEdge(nodes[3].id, nodes[0].id, 1.0),
     )
     given = {
         "method": "attribution-graph",
         "model": "tiny",
-        "prompts": (Prompt('the cat "ran"', TOKENS, (0, 4, 17, 9)),),
+        "prompts": (CircuitPrompt('the cat "ran"', TOKENS, (0, 4, 17, 9)),),
         "target": ' "dog"',
         "nodes": nodes,
         "edges": edges,
@@ -55,7 +55,7 @@ def circuit(**changes) -> Circuit:
 
 def foreign() -> dict:
     """A file as circuit-tracer writes it, without anything of ours."""
-    file = to_circuit_tracer(circuit(), "mine")
+    file = export_circuit_tracer(circuit(), "mine")
     del file["metadata"]["saefari"]
     file["metadata"]["transcoder_list"] = []
     file["nodes"] = [one for one in file["nodes"] if "u0" not in one["node_id"]]
@@ -69,7 +69,7 @@ def foreign() -> dict:
 
 
 def test_an_export_comes_back_the_same() -> None:
-    text = json.dumps(to_circuit_tracer(circuit(), "mine"))
+    text = json.dumps(export_circuit_tracer(circuit(), "mine"))
     assert read_circuit_tracer(text) == circuit()
     assert read_circuit_tracer(text.encode()) == circuit()
 
@@ -81,7 +81,7 @@ def test_an_export_has_what_circuit_tracer_writes() -> None:
     by_type = {one["feature_type"]: one for one in file["nodes"]}
     feature, logit = by_type["cross layer transcoder"], by_type["logit"]
     assert feature["node_id"] == "0_5_2" and feature["jsNodeId"] == "0_5-0"
-    assert feature["feature"] == pairing(0, 5) == 20 and feature["layer"] == "0"
+    assert feature["feature"] == cantor_pairing(0, 5) == 20 and feature["layer"] == "0"
     assert by_type["embedding"]["node_id"] == "E_17_2"
     assert by_type["mlp reconstruction error"]["node_id"] == "0_-1_1"
     assert (logit["node_id"], logit["layer"]) == ("3_31_3", "3")
@@ -90,20 +90,20 @@ def test_an_export_has_what_circuit_tracer_writes() -> None:
 
 
 def test_influence_is_the_share_at_which_a_node_comes_in() -> None:
-    file = to_circuit_tracer(circuit(), "mine")
+    file = export_circuit_tracer(circuit(), "mine")
     found = sorted(one["influence"] for one in file["nodes"] if one["influence"] is not None)
     assert found == pytest.approx([0.6 / 1.75, 1.1 / 1.75, 1.5 / 1.75, 1.0])
 
 
 def test_a_foreign_file_is_read_and_its_influence_computed() -> None:
-    found = from_circuit_tracer(foreign())
+    found = import_circuit_tracer_json(foreign())
     by_id = {node.id: node for node in found.nodes}
     assert by_id["tiny-0/5@2"].effect == pytest.approx(2 / 3.5)
     assert by_id["tiny-0/5@2"].value == 3.5
     assert by_id["tiny-0/error@1"].effect == pytest.approx(1.5 / 3.5)
     assert by_id["token@2"].label == TOKENS[2]
     assert by_id["logit/31@3"].label == ' "dog"'
-    assert found.edges[0] == Edge("tiny-0/5@2", "logit/31@3", 2.0)
+    assert found.edges[0] == CircuitEdge("tiny-0/5@2", "logit/31@3", 2.0)
     assert "Imported" in found.notes[0]
 
 
@@ -144,7 +144,7 @@ def broken(path: list, value: object) -> dict:
 )
 def test_a_malformed_file_names_the_fault(path: list, value: object, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        from_circuit_tracer(broken(path, value))
+        import_circuit_tracer_json(broken(path, value))
 
 
 @pytest.mark.parametrize("text", ["", "[", "[1]", '"x"', "[" * 100_000])
@@ -154,16 +154,16 @@ def test_what_is_no_graph_file_is_refused(text: str) -> None:
 
 
 def test_what_the_format_cannot_hold_is_not_written() -> None:
-    head = Node(head_id(1, 2, 3), "head", 1, 3)
-    summed = Node(feature_id("t0", 1, None), "feature", 0, None, "t0", 1)
+    head = CircuitNode(head_id(1, 2, 3), "head", 1, 3)
+    summed = CircuitNode(feature_id("t0", 1, None), "feature", 0, None, "t0", 1)
     for node, says in ((head, "kind head"), (summed, "sums over positions")):
         with pytest.raises(InputError, match=says):
-            to_circuit_tracer(circuit(nodes=(node,), edges=()), "mine")
+            export_circuit_tracer(circuit(nodes=(node,), edges=()), "mine")
 
 
 def test_graphml_is_read_by_others() -> None:
     networkx = pytest.importorskip("networkx")
-    graph = networkx.read_graphml(StringIO(to_graphml(circuit())))
+    graph = networkx.read_graphml(StringIO(export_graphml(circuit())))
     assert set(graph) == {node.id for node in circuit().nodes}
     assert graph.nodes["t0/5@2"]["value"] == 3.5 and graph.nodes["token@2"]["label"] == " ca\ufffdt"
     assert graph.edges["t0/5@2", "logit/31@3"]["weight"] == 2.0

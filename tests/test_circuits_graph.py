@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend.circuits.aims import chosen, likeliest
-from backend.circuits.attribution_graph import attribution_graph
-from backend.circuits.attribution_graph_record import attribution_circuit, to_circuit
+from backend.circuits.attribution_graph import build_attribution_graph
+from backend.circuits.attribution_graph_circuit import (
+    convert_graph_to_circuit,
+    find_attribution_circuit,
+)
+from backend.circuits.logit_targets import build_logit_target, select_likeliest_logits
 from backend.circuits.records import Circuit
-from backend.circuits.replacement import Replacement
-from backend.interventions.once import run_once
-from backend.interventions.plan import compile_edits
-from backend.interventions.records import Edit, Freeze, Where
-from backend.live import Text
+from backend.circuits.replacement_model import ReplacementModel
+from backend.engine_protocol import TokenizedText
+from backend.interventions.edit_plan import compile_edits
+from backend.interventions.edited_logits import compute_edited_logits
+from backend.interventions.records import Edit, EditCondition, FrozenLayers
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.dictionaries import loaded
@@ -33,9 +36,9 @@ def transcoder(folder: Path, layer: int, architecture: str = "transcoder", at="h
     return replace(found, name=f"t{layer}")
 
 
-def prompt(seed: int = 0) -> Text:
+def prompt(seed: int = 0) -> TokenizedText:
     ids = token_batch(1, N, seed)[0].tolist()
-    return Text(ids, [False, *[True] * (N - 1)])
+    return TokenizedText(ids, [False, *[True] * (N - 1)])
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +48,12 @@ def transcoders(tmp_path_factory: pytest.TempPathFactory):
 
 
 def graph_of(lm, dictionaries, **options):
-    return attribution_graph(
-        lm, dictionaries, prompt(), lambda logits: likeliest(lm, logits), **options
+    return build_attribution_graph(
+        lm, dictionaries, prompt(), lambda logits: select_likeliest_logits(lm, logits), **options
     )
 
 
-def without_sources(held: Replacement, numbers) -> torch.Tensor:
+def without_sources(held: ReplacementModel, numbers) -> torch.Tensor:
     """The numbers when every feature, error term and token is gone: run, not summed."""
     gone = {}
     for i, site in enumerate(held.sites):
@@ -98,11 +101,11 @@ def test_an_edge_is_its_intervention(tiny_lm, transcoders) -> None:
             continue
         site = graph.replacement.sites[place.site]
         feature = FeatureId(site.name, place.feature)
-        edit = Edit("clamp", (feature,), 0.0, where=Where(positions=(place.position,)))
+        edit = Edit("clamp", (feature,), 0.0, where=EditCondition(positions=(place.position,)))
         later = (site.layer + 1, 2) if site.layer < 2 else None
-        freeze = Freeze(patterns=(0, 2), norms=(0, 2), mlps=later)
+        freeze = FrozenLayers(patterns=(0, 2), norms=(0, 2), mlps=later)
         plan = compile_edits(tiny_lm, by_name, [[edit]], freeze=freeze)
-        seen = run_once(plan, [tokens])
+        seen = compute_edited_logits(plan, [tokens])
         rows = torch.stack([seen.logits[0, -1], seen.clean[0, -1]])
         change = (rows - rows.mean(-1, keepdim=True))[:, graph.aims[0].name]
         assert float(change[1] - change[0]) == pytest.approx(edge, rel=0.01, abs=1e-4 * largest)
@@ -132,11 +135,11 @@ def test_an_edge_between_features_is_its_intervention(tiny_lm, tmp_path: Path) -
     for column in sources:
         place = graph.places[column]
         feature = FeatureId("t0", place.feature)
-        edit = Edit("clamp", (feature,), 0.0, where=Where(positions=(place.position,)))
+        edit = Edit("clamp", (feature,), 0.0, where=EditCondition(positions=(place.position,)))
         watch = [FeatureId("t1", graph.places[i].feature) for i in targets][:8]
-        freeze = Freeze(patterns=(0, 2), norms=(0, 2), mlps=(1, 2))
+        freeze = FrozenLayers(patterns=(0, 2), norms=(0, 2), mlps=(1, 2))
         plan = compile_edits(tiny_lm, by_name, [[edit]], freeze=freeze, watch=watch)
-        seen = run_once(plan, [prompt().token_ids]).watched[0]
+        seen = compute_edited_logits(plan, [prompt().token_ids]).watched[0]
         for k, row in enumerate(targets[:8]):
             target, edge = graph.places[row], float(graph.effects[row, column])
             after = float(seen[target.position, k])
@@ -177,7 +180,9 @@ def test_a_budget_keeps_the_most_influential(tiny_lm, transcoders) -> None:
 
 
 def test_a_circuit_says_what_it_does_not_cover(tiny_lm, transcoders) -> None:
-    circuit = attribution_circuit(tiny_lm, transcoders[::2], prompt(), answers=[7], against=[9])
+    circuit = find_attribution_circuit(
+        tiny_lm, transcoders[::2], prompt(), answers=[7], against=[9]
+    )
     assert any("Without a transcoder: layer 1." in note for note in circuit.notes)
     assert Circuit.from_json(circuit.to_json()) == circuit
     kinds = {node.kind for node in circuit.nodes}
@@ -188,7 +193,8 @@ def test_a_circuit_says_what_it_does_not_cover(tiny_lm, transcoders) -> None:
 def test_a_difference_is_the_difference_of_two_logits(tiny_lm) -> None:
     logits = tiny_lm.logits(torch.tensor([prompt().token_ids]))[0, -1]
     one, other, both = (
-        chosen(tiny_lm, logits, *given)[0].direction for given in (([7],), ([9],), ([7], [9]))
+        build_logit_target(tiny_lm, logits, *given)[0].direction
+        for given in (([7],), ([9],), ([7], [9]))
     )
     torch.testing.assert_close(one - other, both)
 
@@ -197,16 +203,16 @@ def test_dictionaries_that_write_at_one_place_are_refused(tiny_lm, transcoders) 
     tokens, counted = torch.tensor([prompt().token_ids]), torch.ones(1, N, dtype=torch.bool)
     twice = [transcoders[0], replace(transcoders[0], name="other")]
     with pytest.raises(InputError, match="t0 and other both write"):
-        Replacement(tiny_lm, tokens, counted, twice)
+        ReplacementModel(tiny_lm, tokens, counted, twice)
 
 
 def test_without_a_transcoder_there_is_no_graph(tiny_lm, tmp_path: Path) -> None:
     sae = loaded(tmp_path / "sae", "topk", d_in=16)
     with pytest.raises(InputError, match="none of the dictionaries is one"):
-        attribution_circuit(tiny_lm, [sae], prompt())
+        find_attribution_circuit(tiny_lm, [sae], prompt())
 
 
 def test_pruning_less_shows_more(tiny_lm, transcoders) -> None:
     graph = graph_of(tiny_lm, transcoders)
-    few, many = (to_circuit(graph, prompt(), share, 0.9) for share in (0.3, 0.9))
+    few, many = (convert_graph_to_circuit(graph, prompt(), share, 0.9) for share in (0.3, 0.9))
     assert {node.id for node in few.nodes} < {node.id for node in many.nodes}

@@ -5,21 +5,21 @@ import itertools
 import numpy as np
 import pytest
 
-from backend.circuits.influence import (
-    Kinds,
-    completeness_score,
-    connected,
-    influence,
-    prune,
-    replacement_score,
-    shares,
+from backend.circuits.graph_influence import (
+    NodeKindMasks,
+    compute_influence,
+    graph_completeness_score,
+    graph_replacement_score,
+    normalize_effects,
+    prune_graph,
+    remove_unconnected_nodes,
 )
 from feature_store.errors import InputError
 
 
-def kinds_of(letters: str) -> Kinds:
+def kinds_of(letters: str) -> NodeKindMasks:
     """One letter a node: f(eature), e(rror), t(oken), l(ogit)."""
-    return Kinds(*(np.array([letter == one for one in letters]) for letter in "fetl"))
+    return NodeKindMasks(*(np.array([letter == one for one in letters]) for letter in "fetl"))
 
 
 def random_graph(n: int = 7, seed: int = 0) -> np.ndarray:
@@ -29,7 +29,7 @@ def random_graph(n: int = 7, seed: int = 0) -> np.ndarray:
 
 
 def test_influence_is_the_sum_over_paths() -> None:
-    share, n = shares(random_graph()), 7
+    share, n = normalize_effects(random_graph()), 7
     weights = np.zeros(n)
     weights[-1] = 1.0
     expected = np.zeros(n)
@@ -37,7 +37,7 @@ def test_influence_is_the_sum_over_paths() -> None:
         for sources in itertools.combinations(range(n - 1), length):
             path = (n - 1, *reversed(sources))
             expected[path[-1]] += np.prod([share[at] for at in itertools.pairwise(path)])
-    np.testing.assert_allclose(influence(share, weights), expected, atol=1e-12)
+    np.testing.assert_allclose(compute_influence(share, weights), expected, atol=1e-12)
 
 
 def test_a_graph_by_hand() -> None:
@@ -46,17 +46,20 @@ def test_a_graph_by_hand() -> None:
     effects[1, 0] = -2.0
     effects[3, 1], effects[3, 2] = 3.0, -1.0
     kinds, weights = kinds_of("tfel"), np.array([0, 0, 0, 1.0])
-    found = influence(shares(effects), weights)
+    found = compute_influence(normalize_effects(effects), weights)
     assert found.tolist() == [0.75, 0.75, 0.25, 0.0]
-    assert replacement_score(found, kinds) == 0.75
+    assert graph_replacement_score(found, kinds) == 0.75
     # The logit has influence 1 and a quarter of it from an error; all else is complete.
-    assert completeness_score(shares(effects), found, weights, kinds) == 1 - 0.25 / 2.75
+    assert (
+        graph_completeness_score(normalize_effects(effects), found, weights, kinds)
+        == 1 - 0.25 / 2.75
+    )
 
 
 def test_a_cycle_is_refused() -> None:
     loop = np.array([[0.0, 1.0, 0], [1.0, 0.0, 0], [0, 1.0, 0]])
     with pytest.raises(InputError, match="cycle"):
-        influence(loop, np.array([0.0, 0.0, 1.0]))
+        compute_influence(loop, np.array([0.0, 0.0, 1.0]))
 
 
 def test_pruning_keeps_more_for_more() -> None:
@@ -65,7 +68,7 @@ def test_pruning_keeps_more_for_more() -> None:
     weights = kinds.logit.astype(float)
     before = None
     for share in (0.3, 0.6, 0.9, 1.0):
-        kept = prune(effects, weights, kinds, share, 1.0)
+        kept = prune_graph(effects, weights, kinds, share, 1.0)
         assert kept.nodes[kinds.token].all() and kept.nodes[kinds.logit].all()
         assert before is None or not (before & ~kept.nodes).any()
         before = kept.nodes
@@ -74,13 +77,13 @@ def test_pruning_keeps_more_for_more() -> None:
 def test_what_is_left_hangs_together_and_stays() -> None:
     effects, kinds = random_graph(12, 5), kinds_of("tttffffefffl")
     effects[kinds.token | kinds.error] = 0
-    kept = prune(effects, kinds.logit.astype(float), kinds, 0.7, 0.8)
-    again = connected(kept.nodes, kept.edges, kinds)
+    kept = prune_graph(effects, kinds.logit.astype(float), kinds, 0.7, 0.8)
+    again = remove_unconnected_nodes(kept.nodes, kept.edges, kinds)
     assert (again.nodes == kept.nodes).all() and (again.edges == kept.edges).all()
     features = np.flatnonzero(kept.nodes & kinds.feature)
     assert len(features)
     assert kept.edges[:, features].any(0).all() and kept.edges[features].any(1).all()
-    whole = prune(effects * kept.edges, kinds.logit.astype(float), kinds, 1.0, 1.0)
+    whole = prune_graph(effects * kept.edges, kinds.logit.astype(float), kinds, 1.0, 1.0)
     assert (whole.edges == kept.edges).all()
 
 
@@ -88,6 +91,6 @@ def test_a_feature_without_sources_goes_and_takes_its_own_with_it() -> None:
     """Feature 1 has no source; 2 has only 1; neither stays."""
     edges = np.zeros((4, 4), bool)
     edges[2, 1] = edges[3, 2] = edges[3, 0] = True
-    kept = connected(np.ones(4, bool), edges, kinds_of("tffl"))
+    kept = remove_unconnected_nodes(np.ones(4, bool), edges, kinds_of("tffl"))
     assert kept.nodes.tolist() == [True, False, False, True]
     assert kept.edges.sum() == 1

@@ -13,13 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.circuits.methods import METHODS
-from backend.circuits.exchange import GRAPHML, to_circuit_tracer, to_graphml
-from backend.circuits.exchange_import import read_circuit_tracer
-from backend.circuits.figure_text import NOT_BETTER, describe_null, describe_verdict
-from backend.circuits.format_1 import WITHOUT_NULL
+from backend.circuits.circuit_format_1 import NO_NULL_NOTE
+from backend.circuits.faithfulness_text import (
+    NOT_BETTER,
+    describe_faithfulness_null,
+    describe_random_set_verdict,
+)
+from backend.circuits.graph_file_export import (
+    GRAPHML_NAMESPACE,
+    export_circuit_tracer,
+    export_graphml,
+)
+from backend.circuits.graph_file_import import read_circuit_tracer
 from backend.circuits.records import Circuit, Faithfulness, NullFaithfulness
-from feature_store.circuits import Circuits
 from feature_store.errors import InputError
+from feature_store.saved_circuits import SavedCircuits
 from feature_store.store import Store
 from tests.commands import World, answer, data
 from tests.test_circuits_proof import record
@@ -66,7 +74,7 @@ def test_every_figure_of_every_method_has_its_null(
             world, method=method, store=store, prompt=None, target=None, against=None, prompts=file
         )
     found = data(asked, capsys)
-    kept = Circuits(Store(store).catalog).open(found["experiment"]).experiment.result
+    kept = SavedCircuits(Store(store).catalog).open(found["experiment"]).experiment.result
     told = list(figures_in(found))
     assert list(figures_in(kept)) == told
     assert len(told) == {"head-codes": 0, "sparse-features": 1}.get(method, 2)
@@ -107,21 +115,25 @@ def test_a_circuit_below_its_null_is_called_so(value: float, draws: list[float])
         assert figure.better_than_random == (value > top)
     else:
         assert figure.better_than_random == (nearer >= 0.95)
-    assert (NOT_BETTER in describe_verdict(figure)) == (not figure.better_than_random)
-    assert "95th percentile" in describe_null(figure)
+    assert (NOT_BETTER in describe_random_set_verdict(figure)) == (not figure.better_than_random)
+    assert "95th percentile" in describe_faithfulness_null(figure)
 
 
 def test_files_carry_both() -> None:
     circuit = record()
-    file = json.dumps(to_circuit_tracer(_placed(circuit), "s"))
+    file = json.dumps(export_circuit_tracer(_placed(circuit), "s"))
     about = json.loads(file)
     assert all("null" in one for one in figures_in(about)) and list(figures_in(about))
     assert read_circuit_tracer(file).faithfulness == circuit.faithfulness
-    root = ET.fromstring(to_graphml(circuit))
-    names = {one.get("id"): one.get("attr.name") for one in root.iter(f"{{{GRAPHML}}}key")}
-    graph = root.find(f"{{{GRAPHML}}}graph")
+    root = ET.fromstring(export_graphml(circuit))
+    names = {
+        one.get("id"): one.get("attr.name") for one in root.iter(f"{{{GRAPHML_NAMESPACE}}}key")
+    }
+    graph = root.find(f"{{{GRAPHML_NAMESPACE}}}graph")
     assert graph is not None
-    told = {names[one.get("key")]: one.text for one in graph.findall(f"{{{GRAPHML}}}data")}
+    told = {
+        names[one.get("key")]: one.text for one in graph.findall(f"{{{GRAPHML_NAMESPACE}}}data")
+    }
     assert told["faithfulness_value"] == "0.5" and told["faithfulness_percentile_95"] == "0.25"
     assert told["faithfulness_better_than_random"] == "true"
 
@@ -140,7 +152,7 @@ def test_a_record_of_the_first_format_keeps_what_had_a_null() -> None:
     point: dict[str, Any] = {"nodes": 1, "errors": "count", "faithfulness": share, **nothing}
     old = plain | {"format": 1, "faithfulness": share, "curves": [point]}
     bare = Circuit.from_json(old)
-    assert bare.faithfulness is None and WITHOUT_NULL in bare.notes
+    assert bare.faithfulness is None and NO_NULL_NOTE in bare.notes
     assert bare.curves[0].share and bare.curves[0].share.value == 0.5
     point |= {
         "null": {"value": 0.1, "low": 0.0, "high": 0.3, "n": 200},
@@ -148,4 +160,4 @@ def test_a_record_of_the_first_format_keeps_what_had_a_null() -> None:
         "nearer": 0.99,
     }
     whole = Circuit.from_json(old | {"curves": [point]})
-    assert whole.faithfulness == record().faithfulness and WITHOUT_NULL not in whole.notes
+    assert whole.faithfulness == record().faithfulness and NO_NULL_NOTE not in whole.notes

@@ -7,23 +7,36 @@ import numpy as np
 import pytest
 import torch
 
-from backend.circuits.attribution_graph import Graph, attribution_graph
-from backend.circuits.attribution_graph_record import attribution_circuit
-from backend.circuits.checking import check_nodes, predicted, table_of
-from backend.circuits.direct_checks import check_direct_edges
-from backend.circuits.effects import effects
-from backend.circuits.examples import Examples
-from backend.circuits.grounds import Grounds
-from backend.circuits.judging import Judge
-from backend.circuits.one_prompt import aims_of, examples_of, held_still, proven, with_others
+from backend.circuits.attribution_graph import AttributionGraph, build_attribution_graph
+from backend.circuits.attribution_graph_circuit import find_attribution_circuit
+from backend.circuits.circuit_prompts import CircuitPromptSet
+from backend.circuits.circuit_session import CircuitSession
+from backend.circuits.complement_ablation import ComplementAblation
+from backend.circuits.direct_effect_checks import check_direct_edges
+from backend.circuits.node_and_edge_checks import (
+    build_circuit_node_table,
+    check_nodes,
+    predict_node_effects,
+)
+from backend.circuits.node_baselines import NodeBaselines
+from backend.circuits.node_effects import estimate_node_effects
+from backend.circuits.node_table import NodeTable
+from backend.circuits.patch_free_tracing import LogitStart, trace_to_sources
 from backend.circuits.records import Circuit
-from backend.circuits.shown import Shown
-from backend.circuits.sparse_features import Settings, sparse_features
-from backend.circuits.table import Table
-from backend.circuits.tracing import FromLogit, trace
-from backend.circuits.weights_paths_record import weights_circuit
+from backend.circuits.single_prompt_faithfulness import (
+    append_other_active_nodes,
+    build_single_prompt,
+    freeze_complement_ablation,
+    measure_single_prompt_faithfulness,
+    select_logit_targets,
+)
+from backend.circuits.sparse_feature_circuit import (
+    SparseFeatureSettings,
+    find_sparse_feature_circuit,
+)
+from backend.circuits.weight_paths_circuit import build_weight_paths_circuit
 from backend.engine import LocalEngine
-from backend.live import Text
+from backend.engine_protocol import TokenizedText
 from feature_store.errors import InputError
 from tests.models import shared
 from tests.test_circuits_graph import prompt, transcoder
@@ -44,14 +57,14 @@ def engine(tiny_lm, tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
     return LocalEngine(tiny_lm, {one.name: one for one in found}, bos=0)
 
 
-def text() -> Text:
+def text() -> TokenizedText:
     given = prompt()
-    return Text([0, *given.token_ids[1:]], given.counted)
+    return TokenizedText([0, *given.token_ids[1:]], given.counted)
 
 
 def graph(engine: LocalEngine, target: str = "difference", share: float = 1.0) -> Circuit:
     answers, against = ANSWERS[target]
-    return attribution_circuit(
+    return find_attribution_circuit(
         engine.lm,
         list(engine.dictionaries.values()),
         text(),
@@ -64,36 +77,40 @@ def graph(engine: LocalEngine, target: str = "difference", share: float = 1.0) -
 
 def traced(engine: LocalEngine) -> Circuit:
     dictionaries = list(engine.dictionaries.values())
-    return trace(engine.lm, dictionaries, text(), FromLogit((7,), (9,)), nodes=500, edge_share=1.0)
+    return trace_to_sources(
+        engine.lm, dictionaries, text(), LogitStart((7,), (9,)), nodes=500, edge_share=1.0
+    )
 
 
 @pytest.mark.parametrize("target", ANSWERS)
 def test_the_target_is_what_the_graph_explains(engine: LocalEngine, target: str) -> None:
     """The weighted sum of logits is the weighted sum of the aims' own values."""
-    aims = aims_of(engine, text(), *ANSWERS[target])
-    some = examples_of(engine, text(), aims)
+    aims = select_logit_targets(engine, text(), *ANSWERS[target])
+    some = build_single_prompt(engine, text(), aims)
     with torch.no_grad():
         found = some.laid.target(engine.lm.logits(some.laid.prompts.tokens))
-    held = attribution_graph(engine.lm, list(engine.dictionaries.values()), text(), lambda _: aims)
+    held = build_attribution_graph(
+        engine.lm, list(engine.dictionaries.values()), text(), lambda _: aims
+    )
     wanted = held.values[held.kinds.logit] @ [aim.weight for aim in aims]
     assert float(found[0]) == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_everything_is_the_model(engine: LocalEngine) -> None:
     """The nodes of a graph and all others that are active: with them nothing is taken away."""
-    some = examples_of(engine, text(), aims_of(engine, text(), (7,), (9,)))
+    some = build_single_prompt(engine, text(), select_logit_targets(engine, text(), (7,), (9,)))
     dictionaries = list(engine.dictionaries.values())
-    grounds = Grounds(engine.lm, dictionaries, "zero", some)
-    kept, _ = table_of(graph(engine, share=0.5), list(engine.dictionaries))
-    table = with_others(kept, grounds.sites(some))
+    grounds = NodeBaselines(engine.lm, dictionaries, "zero", some)
+    kept, _ = build_circuit_node_table(graph(engine, share=0.5), list(engine.dictionaries))
+    table = append_other_active_nodes(kept, grounds.sites(some))
     assert len(kept) < len(table) and len(
         {*zip(table.which.tolist(), table.slot.tolist(), table.feature.tolist(), strict=True)}
     ) == len(table)
-    judge = Judge(engine.lm, grounds, some)
+    judge = ComplementAblation(engine.lm, grounds, some)
     assert judge.run(table, table.first([len(table)]))[0] == pytest.approx(judge.clean, abs=2e-3)
 
 
-def as_a_network(held: Graph, kept: np.ndarray) -> float:
+def as_a_network(held: AttributionGraph, kept: np.ndarray) -> float:
     """The first aim when of all that stands at counted tokens only the kept features are there,
     each as active as its edges from kept features make it: the graph's numbers and gates alone."""
     places = held.places
@@ -111,10 +128,10 @@ def test_held_still_a_circuit_is_its_graph_run_as_a_network(engine: LocalEngine)
     """What nodes give by ablation follows from the edges between them and the gates, exactly; with
     patterns and norms left to the model it does not."""
     dictionaries = list(engine.dictionaries.values())
-    aims = aims_of(engine, text(), (7,), (9,))
-    some = examples_of(engine, text(), aims)
-    graph = attribution_graph(engine.lm, dictionaries, text(), lambda _: aims)
-    free = Judge(engine.lm, Grounds(engine.lm, dictionaries, "zero", some), some)
+    aims = select_logit_targets(engine, text(), (7,), (9,))
+    some = build_single_prompt(engine, text(), aims)
+    graph = build_attribution_graph(engine.lm, dictionaries, text(), lambda _: aims)
+    free = ComplementAblation(engine.lm, NodeBaselines(engine.lm, dictionaries, "zero", some), some)
     half = np.random.default_rng(0).random(len(graph.places)) < 0.5
     kept = half & graph.kinds.feature[:-1]
     names = [site.name for site in graph.replacement.sites]
@@ -123,12 +140,12 @@ def test_held_still_a_circuit_is_its_graph_run_as_a_network(engine: LocalEngine)
         for at, stays in zip(graph.places, kept, strict=True)
         if stays
     }
-    table = Table.of(effects(engine.lm, free.grounds, some, "gradient"))
+    table = NodeTable.of(estimate_node_effects(engine.lm, free.grounds, some, "gradient"))
     rows = zip(table.which.tolist(), table.slot.tolist(), table.feature.tolist(), strict=True)
     sets = torch.tensor([[(table.names[k], at, id) in member for k, at, id in rows]])
     assert int(sets.sum()) == len(member) > 20
     wanted = as_a_network(graph, kept)
-    held = held_still(free).run(table, sets, "remove")[0, 0]
+    held = freeze_complement_ablation(free).run(table, sets, "remove")[0, 0]
     assert held == pytest.approx(wanted, rel=1e-4)
     assert free.run(table, sets, "remove")[0, 0] != pytest.approx(wanted, rel=1e-2)
     assert free.clean[0] != pytest.approx(wanted, rel=1e-2)
@@ -136,9 +153,11 @@ def test_held_still_a_circuit_is_its_graph_run_as_a_network(engine: LocalEngine)
 
 def test_a_part_is_judged_as_it_was_when_it_was_found(engine: LocalEngine) -> None:
     """Nothing of it is nothing; all of it is the last point of its curve; and it is kept."""
-    whole = proven(engine, graph(engine, share=0.7), text(), (7,), (9,), draws=5)
+    whole = measure_single_prompt_faithfulness(
+        engine, graph(engine, share=0.7), text(), (7,), (9,), draws=5
+    )
     assert whole.baseline == "zero" and Circuit.from_json(whole.to_json()) == whole
-    shown = Shown(engine, whole)
+    shown = CircuitSession(engine, whole)
     held = whole.held_faithfulness
     nothing = shown.judge([]).faithfulness
     assert nothing is not None and nothing.value == pytest.approx(0, abs=1e-6)
@@ -155,7 +174,7 @@ def test_a_part_is_judged_as_it_was_when_it_was_found(engine: LocalEngine) -> No
 
 def test_what_is_predicted_of_a_node_is_what_a_trace_says(engine: LocalEngine) -> None:
     """Two roads to what comes through a node: the traced graph's sums, and the tracer's own."""
-    mine, theirs = predicted(graph(engine)), predicted(traced(engine))
+    mine, theirs = predict_node_effects(graph(engine)), predict_node_effects(traced(engine))
     both = [id for id in mine if id in theirs]
     assert len(both) > 20
     for id in both:
@@ -164,7 +183,7 @@ def test_what_is_predicted_of_a_node_is_what_a_trace_says(engine: LocalEngine) -
 
 def test_last_features_are_predicted_by_their_edge_and_measured_nearly_so(engine) -> None:
     """Behind the last MLP only the final norm bends what a feature sends to the logits."""
-    circuit = proven(engine, graph(engine), text(), (7,), (9,), draws=0)
+    circuit = measure_single_prompt_faithfulness(engine, graph(engine), text(), (7,), (9,), draws=0)
     found = {id: (a, b) for id, a, b in check_nodes(engine, circuit)["pairs"]}
     goal = next(n.id for n in circuit.nodes if n.kind == "logit")
     edges = {e.source: e.weight for e in circuit.edges if e.target == goal}
@@ -198,13 +217,13 @@ def test_what_cannot_be_checked_is_said(engine: LocalEngine) -> None:
     with pytest.raises(InputError, match="no direct effects"):
         check_direct_edges(engine, replace(circuit, method="weights"))
     with pytest.raises(InputError, match="does not say where"):
-        Shown(engine, replace(circuit, baseline="zero")).judge([])
+        CircuitSession(engine, replace(circuit, baseline="zero")).judge([])
 
 
 def test_paths_are_run_too(engine: LocalEngine) -> None:
     dictionaries = list(engine.dictionaries.values())
-    paths = weights_circuit(engine.lm, dictionaries, text(), FromLogit((7,), (9,)))
-    circuit = proven(engine, paths, text(), (7,), (9,), draws=5)
+    paths = build_weight_paths_circuit(engine.lm, dictionaries, text(), LogitStart((7,), (9,)))
+    circuit = measure_single_prompt_faithfulness(engine, paths, text(), (7,), (9,), draws=5)
     assert circuit.faithfulness is not None and circuit.faithfulness.null.draws == 5
     strongest = next(n for n in circuit.nodes if n.exact is not None)
     ((id, _, measured),) = check_nodes(engine, circuit, [strongest.id])["pairs"]
@@ -220,11 +239,13 @@ def test_a_soft_cap_on_the_logits_is_said(engine: LocalEngine, tmp_path: Path) -
     one = transcoder(tmp_path, 0)
     gemma = LocalEngine(shared("gemma2"), {one.name: one}, bos=0)
     for live, told in ((gemma, True), (engine, False)):
-        found = proven(live, graph(live), text(), (7,), (9,), draws=0)
-        sparse = sparse_features(live, found_again(live), settings=Settings(nodes=5, draws=0))
+        found = measure_single_prompt_faithfulness(live, graph(live), text(), (7,), (9,), draws=0)
+        sparse = find_sparse_feature_circuit(
+            live, found_again(live), settings=SparseFeatureSettings(nodes=5, draws=0)
+        )
         for circuit in (found, sparse):
             assert any("caps its logits softly, at 30" in n for n in circuit.notes) == told
 
 
-def found_again(engine: LocalEngine) -> Examples:
-    return examples_of(engine, text(), aims_of(engine, text(), (7,), (9,)))
+def found_again(engine: LocalEngine) -> CircuitPromptSet:
+    return build_single_prompt(engine, text(), select_logit_targets(engine, text(), (7,), (9,)))

@@ -12,38 +12,38 @@ from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
 from app.circuits.starts import FeatureAt, ScoreAt, parse
 from app.wording import share
-from backend.ablation.asked import Case
-from backend.circuits.exchange import to_circuit_tracer
-from backend.circuits.figure_text import NOT_BETTER
+from backend.ablation.ablation_requests import PromptCase
+from backend.circuits.faithfulness_text import NOT_BETTER
+from backend.circuits.graph_file_export import export_circuit_tracer
 from backend.circuits.records import (
     Circuit,
-    Edge,
-    Estimate,
+    CircuitEdge,
+    CircuitNode,
+    CircuitPrompt,
     Faithfulness,
-    Node,
+    FaithfulnessPoint,
     NullFaithfulness,
-    Point,
-    Prompt,
+    PromptEstimate,
     error_id,
     feature_id,
     logit_id,
     token_id,
 )
-from feature_store.circuits import Circuits, Marks
+from feature_store.circuit_graphs import GROUP_PREFIX, GraphNode, SubgraphSelection
 from feature_store.errors import InputError
-from feature_store.graphs import GROUP, Choice, Seen
 from feature_store.records import FeatureId
+from feature_store.saved_circuits import CircuitMarks, SavedCircuits
 from feature_store.store import Store
 from tests.stores import make_store
 
 MAIN = Path(__file__).resolve().parent.parent / "app" / "main.py"
-ONE = Asked("sparse-features", ("resid",), (Case("the dog", " sat"),))
+ONE = Asked("sparse-features", ("resid",), (PromptCase("the dog", " sat"),))
 TOKENS = ("<s>", " the", " dog")
 
 
-def feature(index: int, effect: float, position: int = 1, dictionary: str = "resid") -> Node:
+def feature(index: int, effect: float, position: int = 1, dictionary: str = "resid") -> CircuitNode:
     id = feature_id(dictionary, index, position)
-    return Node(id, "feature", 1, position, dictionary, index, effect, 2.0)
+    return CircuitNode(id, "feature", 1, position, dictionary, index, effect, 2.0)
 
 
 NODES = (
@@ -51,35 +51,35 @@ NODES = (
     feature(2, 1.0, 2),
     feature(3, 0.5, 2),
     feature(4, 0.25),
-    Node(error_id("resid", 1), "error", 1, 1, "resid", None, 0.125, 1.0),
-    Node(token_id(1), "token", -1, 1, "", 1, None, None, " the"),
-    Node(logit_id(4, 2), "logit", 3, 2, "", 4, None, 0.5, " sat"),
+    CircuitNode(error_id("resid", 1), "error", 1, 1, "resid", None, 0.125, 1.0),
+    CircuitNode(token_id(1), "token", -1, 1, "", 1, None, None, " the"),
+    CircuitNode(logit_id(4, 2), "logit", 3, 2, "", 4, None, 0.5, " sat"),
 )
 EDGES = (
-    Edge(NODES[0].id, NODES[6].id, -2.0),
-    Edge(NODES[1].id, NODES[6].id, 1.0),
-    Edge(NODES[5].id, NODES[0].id, 0.5),
-    Edge(NODES[3].id, NODES[1].id, 0.25),
+    CircuitEdge(NODES[0].id, NODES[6].id, -2.0),
+    CircuitEdge(NODES[1].id, NODES[6].id, 1.0),
+    CircuitEdge(NODES[5].id, NODES[0].id, 0.5),
+    CircuitEdge(NODES[3].id, NODES[1].id, 0.25),
 )
 CIRCUIT = Circuit(
     "sparse-features",
     "tiny",
-    (Prompt("the dog", TOKENS),),
+    (CircuitPrompt("the dog", TOKENS),),
     "logit( sat)",
     NODES,
     EDGES,
     "zero",
     ("resid",),
     TOKENS,
-    clean=Estimate(3.0),
-    empty=Estimate(0.5),
+    clean=PromptEstimate(3.0),
+    empty=PromptEstimate(0.5),
     faithfulness=Faithfulness(
         0.9, NullFaithfulness(0.1, 0.0, 0.2, 0.16, 200, 0.98), 4, "count", 0.8, 1.0, 20
     ),
     curves=(
-        Point(2, "count", Estimate(0.7, 0.6, 0.8, 20)),
-        Point(4, "count", Estimate(0.9, 0.8, 1.0, 20)),
-        Point(4, "remove", Estimate(0.3, 0.2, 0.4, 20)),
+        FaithfulnessPoint(2, "count", PromptEstimate(0.7, 0.6, 0.8, 20)),
+        FaithfulnessPoint(4, "count", PromptEstimate(0.9, 0.8, 1.0, 20)),
+        FaithfulnessPoint(4, "remove", PromptEstimate(0.3, 0.2, 0.4, 20)),
     ),
 )
 
@@ -94,7 +94,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def kept(store: Store, circuit: Circuit = CIRCUIT, **request: object) -> str:
-    return Circuits(store.catalog).keep(
+    return SavedCircuits(store.catalog).keep(
         circuit.to_json(),
         harvest="tiny-0001",
         model="tiny",
@@ -134,12 +134,12 @@ def press(page: AppTest, label: str) -> AppTest:
     return page
 
 
-def seen(*nodes: Node) -> list[Seen]:
+def seen(*nodes: CircuitNode) -> list[GraphNode]:
     plain = [
-        {name: getattr(n, name) for name in Seen.__dataclass_fields__ if hasattr(n, name)}
+        {name: getattr(n, name) for name in GraphNode.__dataclass_fields__ if hasattr(n, name)}
         for n in nodes
     ]
-    return [Seen(**one, inside=True) for one in plain]
+    return [GraphNode(**one, inside=True) for one in plain]
 
 
 def test_no_two_nodes_stand_in_one_place() -> None:
@@ -173,7 +173,9 @@ def test_within_a_layer_what_is_written_first_stands_lower() -> None:
 
 
 def test_heads_of_a_layer_stand_in_one_line_in_their_order() -> None:
-    heads = [Node(f"head/1.{i}@*", "head", 1, None, "", i, 1.0 / (i + 1)) for i in (4, 0, 3, 1, 2)]
+    heads = [
+        CircuitNode(f"head/1.{i}@*", "head", 1, None, "", i, 1.0 / (i + 1)) for i in (4, 0, 3, 1, 2)
+    ]
     place = layout.lay(seen(*heads), TOKENS).place
     left_to_right = sorted(place, key=lambda one: place[one][0])
     assert left_to_right == [f"head/1.{i}@*" for i in range(5)]
@@ -281,19 +283,19 @@ def test_pins_hidden_nodes_and_groups_are_kept_with_the_circuit(store: Store) ->
     page.run()
     page.text_input(key="circuits_group_name").set_value("verbs")
     page = press(page, "Group")
-    assert Circuits(store.catalog).marks(name) == Marks(
+    assert SavedCircuits(store.catalog).marks(name) == CircuitMarks(
         (NODES[3].id,), (NODES[2].id,), {"verbs": (NODES[0].id, NODES[1].id)}
     )
     shown = graph(visit(experiment=name, nodes="1"))
     assert {one["id"] for one in shown["nodes"]} == {
-        GROUP + "verbs",
+        GROUP_PREFIX + "verbs",
         NODES[3].id,
         NODES[4].id,
         NODES[5].id,
         NODES[6].id,
     }
-    press(visit(experiment=name, node=GROUP + "verbs"), "Ungroup")
-    assert Circuits(store.catalog).marks(name).groups == {}
+    press(visit(experiment=name, node=GROUP_PREFIX + "verbs"), "Ungroup")
+    assert SavedCircuits(store.catalog).marks(name).groups == {}
 
 
 def test_a_path_is_marked_though_it_was_pruned_away(store: Store) -> None:
@@ -384,7 +386,7 @@ def test_a_run_is_a_job_with_the_whole_request(
     press(visit(prompts="the dog", target=" sat", method="attribution-graph"), "Run")
     (job,) = Jobs(store.path).all()
     asked = Asked.from_json(job.arguments["request"])
-    assert asked.cases == (Case("the dog"),) and asked.targets == (" sat",)
+    assert asked.cases == (PromptCase("the dog"),) and asked.targets == (" sat",)
     assert (asked.method, asked.dictionaries) == ("attribution-graph", ("resid", "abs"))
 
 
@@ -396,17 +398,17 @@ def test_export_and_import_are_the_same_circuit(
 
     place = Place(store.harvest(), store.harvest().dictionary("resid"))
     monkeypatch.setattr(session, "store", lambda: store)
-    data = to_circuit_tracer(CIRCUIT, "x")
+    data = export_circuit_tracer(CIRCUIT, "x")
     ids = {one["saefari"]["id"]: one["node_id"] for one in data["nodes"]}
     data["qParams"] |= {
         "pinnedIds": [ids[NODES[0].id]],
         "supernodes": [["verbs", ids[NODES[1].id], ids[NODES[2].id]]],
     }
     name = taking.imported(place, "x.json", json.dumps(data).encode())
-    circuits = Circuits(store.catalog)
+    circuits = SavedCircuits(store.catalog)
     found = circuits.open(name)
-    assert found.marks == Marks((NODES[0].id,), (), {"verbs": (NODES[1].id, NODES[2].id)})
-    part = circuits.graph(found.graph).part(Choice())
+    assert found.marks == CircuitMarks((NODES[0].id,), (), {"verbs": (NODES[1].id, NODES[2].id)})
+    part = circuits.graph(found.graph).part(SubgraphSelection())
     assert {n.id for n in part.nodes} == {n.id for n in NODES}
     assert part.edges == [(e.source, e.target, e.weight) for e in EDGES]
 
@@ -419,14 +421,16 @@ def test_a_malformed_graph_is_named_and_nothing_is_kept(
 
     place = Place(store.harvest(), store.harvest().dictionary("resid"))
     monkeypatch.setattr(session, "store", lambda: store)
-    data = to_circuit_tracer(CIRCUIT, "x") | {"qParams": {"supernodes": 3}}
+    data = export_circuit_tracer(CIRCUIT, "x") | {"qParams": {"supernodes": 3}}
     with pytest.raises(InputError, match="supernodes a list of lists"):
         taking.imported(place, "x.json", json.dumps(data).encode())
     assert not store.catalog.path.exists()
 
 
 def test_a_label_that_is_markup_stays_text(store: Store) -> None:
-    evil = Node(token_id(0), "token", -1, 0, "", 0, None, None, "<img src=x onerror=alert(1)>")
+    evil = CircuitNode(
+        token_id(0), "token", -1, 0, "", 0, None, None, "<img src=x onerror=alert(1)>"
+    )
     name = kept(store, replace(CIRCUIT, nodes=(*NODES, evil)))
     page = visit(experiment=name, node=evil.id)
     written = [one.value for one in page.get("markdown")]

@@ -6,24 +6,37 @@ import numpy as np
 import pytest
 import torch
 
-from backend.circuits.effects import effects
-from backend.circuits.examples import Examples, again, gather
-from backend.circuits.grounds import Grounds
-from backend.circuits.judging import Judge
-from backend.circuits.proof import clear, judge_with_null, judged, prove, share
+from backend.circuits.circuit_prompts import (
+    CircuitPromptSet,
+    lay_out_circuit_prompts,
+    restore_circuit_prompts,
+)
+from backend.circuits.complement_ablation import ComplementAblation
+from backend.circuits.faithfulness import (
+    estimate_faithfulness,
+    is_clearly_different,
+    measure_faithfulness_curves,
+    measure_node_set,
+    measure_node_set_with_null,
+)
+from backend.circuits.node_baselines import NodeBaselines
+from backend.circuits.node_effects import estimate_node_effects
+from backend.circuits.node_table import NodeTable, log_spaced_sizes
 from backend.circuits.records import (
     Circuit,
-    Edge,
-    Estimate,
+    CircuitEdge,
+    CircuitNode,
+    CircuitPrompt,
     Faithfulness,
-    Node,
+    FaithfulnessPoint,
     NullFaithfulness,
-    Point,
-    Prompt,
+    PromptEstimate,
 )
-from backend.circuits.sparse_features import Settings, sparse_features
-from backend.circuits.table import Table, grid
-from backend.circuits.tasks import TWINS, pairs
+from backend.circuits.sparse_feature_circuit import (
+    SparseFeatureSettings,
+    find_sparse_feature_circuit,
+)
+from backend.circuits.task_prompt_pairs import TASK_CORRUPTIONS, sample_prompt_pairs
 from feature_store.errors import InputError
 from tests.linear_models import MLP, R0, R1, LinearLm, directions, prompts
 from tests.test_circuits_sparse import CASES, engine, engine_of  # noqa: F401 - a fixture
@@ -31,11 +44,15 @@ from tests.test_circuits_sparse import CASES, engine, engine_of  # noqa: F401 - 
 WAYS = ("count", "keep", "remove")
 
 
-def judge_of(engine, baseline: str = "zero", cases=CASES) -> tuple[Judge, Table, Examples]:  # noqa: F811
-    some = gather(engine, cases)
-    grounds = Grounds(engine.lm, list(engine.dictionaries.values()), baseline, some)  # pyright: ignore
-    table = Table.of(effects(engine.lm, grounds, some, "gradient"))
-    return Judge(engine.lm, grounds, some), table, some
+def judge_of(
+    engine,  # noqa: F811
+    baseline: str = "zero",
+    cases=CASES,
+) -> tuple[ComplementAblation, NodeTable, CircuitPromptSet]:
+    some = lay_out_circuit_prompts(engine, cases)
+    grounds = NodeBaselines(engine.lm, list(engine.dictionaries.values()), baseline, some)  # pyright: ignore
+    table = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
+    return ComplementAblation(engine.lm, grounds, some), table, some
 
 
 @pytest.mark.parametrize("baseline", ["zero", "mean", "resample", "pair"])
@@ -49,10 +66,10 @@ def test_everything_is_the_model_and_nothing_is_nothing(engine, baseline: str) -
 @pytest.mark.parametrize("baseline", ["zero", "mean", "resample", "pair"])
 def test_all_but_everything_is_nothing(engine, baseline: str) -> None:  # noqa: F811
     """At one dictionary: above an edit, other features may come on that are no nodes."""
-    some = gather(engine, CASES)
-    grounds = Grounds(engine.lm, [engine.dictionaries["mlp"]], baseline, some)  # pyright: ignore
-    table = Table.of(effects(engine.lm, grounds, some, "gradient"))
-    judge = Judge(engine.lm, grounds, some)
+    some = lay_out_circuit_prompts(engine, CASES)
+    grounds = NodeBaselines(engine.lm, [engine.dictionaries["mlp"]], baseline, some)  # pyright: ignore
+    table = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
+    judge = ComplementAblation(engine.lm, grounds, some)
     none = judge.run(table, table.first([0]))
     assert np.allclose(judge.run(table, table.first([len(table)]), without=True), none, atol=2e-3)
     assert not np.allclose(none, judge.clean, atol=0.05)
@@ -96,10 +113,10 @@ def test_a_set_is_what_it_is_alone_and_in_company(engine) -> None:  # noqa: F811
 
 def test_taking_one_node_away_is_decoding_without_it(engine) -> None:  # noqa: F811
     """At a single dictionary, all but one node is the stream less that node's part."""
-    some = gather(engine, CASES[:1])
+    some = lay_out_circuit_prompts(engine, CASES[:1])
     d = engine.dictionaries["attn"]
-    grounds = Grounds(engine.lm, [d], "zero", some)
-    table = Table.of(effects(engine.lm, grounds, some, "gradient"))
+    grounds = NodeBaselines(engine.lm, [d], "zero", some)
+    table = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
     row = int((~table.errors).nonzero()[0, 0])
     (site,) = grounds.sites(some)
     active = site.reading.active
@@ -111,16 +128,16 @@ def test_taking_one_node_away_is_decoding_without_it(engine) -> None:  # noqa: F
         wanted = some.laid.target(engine.lm.logits(tokens, {d.hook_out: lambda h: h + gone}))
     one = torch.zeros(1, len(table), dtype=torch.bool)
     one[0, row] = True
-    judge = Judge(engine.lm, grounds, some)
+    judge = ComplementAblation(engine.lm, grounds, some)
     assert judge.run(table, one, without=True)[0] == pytest.approx(wanted.numpy(), abs=1e-4)
 
 
 def test_shares_of_a_linear_model_are_its_effects() -> None:
     """With one dictionary, F(C) - F(∅) is what the kept nodes' effects add up to."""
     lm, some = LinearLm(), prompts(6)
-    grounds = Grounds(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
-    table = Table.of(effects(lm, grounds, some, "gradient"))  # pyright: ignore
-    judge = Judge(lm, grounds, some)  # pyright: ignore
+    grounds = NodeBaselines(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
+    table = NodeTable.of(estimate_node_effects(lm, grounds, some, "gradient"))  # pyright: ignore
+    judge = ComplementAblation(lm, grounds, some)  # pyright: ignore
     sets = table.first([0, 1, 5, len(table)])
     found = judge.run(table, sets).mean(1)
     for member, value in zip(sets, found, strict=True):
@@ -132,10 +149,10 @@ def test_curves_go_from_nothing_to_one() -> None:
     lm, some = LinearLm(), prompts(12)
     lm.E = lm.E + 2 * (lm.U[:, 1] - lm.U[:, 2])  # every token speaks for the answer
     both = [directions("a", R0), directions("t", R0, MLP, seed=1), directions("b", R1)]
-    grounds = Grounds(lm, both, "zero", some)  # pyright: ignore
-    table = Table.of(effects(lm, grounds, some, "gradient"))  # pyright: ignore
-    judge = Judge(lm, grounds, some)  # pyright: ignore
-    found = prove(judge, table, [2, len(table)], nulls=[2], draws=30)
+    grounds = NodeBaselines(lm, both, "zero", some)  # pyright: ignore
+    table = NodeTable.of(estimate_node_effects(lm, grounds, some, "gradient"))  # pyright: ignore
+    judge = ComplementAblation(lm, grounds, some)  # pyright: ignore
+    found = measure_faithfulness_curves(judge, table, [2, len(table)], nulls=[2], draws=30)
     assert found.clear
     full = found.at(len(table), "count")
     assert full and full.share and full.completeness
@@ -144,34 +161,34 @@ def test_curves_go_from_nothing_to_one() -> None:
     few, point = found.figures[2], found.at(2, "count")
     assert few.null.draws == 30 and few.null.low <= few.null.median <= few.null.percentile_95
     assert point and point.share and few.value == point.share.value
-    assert judged(judge, table, table.first([2])[0]).share == point.share
-    assert judge_with_null(judge, table, table.first([2])[0], draws=30) == (point, few)
+    assert measure_node_set(judge, table, table.first([2])[0]).share == point.share
+    assert measure_node_set_with_null(judge, table, table.first([2])[0], draws=30) == (point, few)
     assert {point.errors for point in found.points} == set(WAYS)
 
 
 def test_nearer_counts_random_sets_that_end_further_from_the_model() -> None:
     """On either side of it: more than the whole is as far off as less."""
     lm, some = LinearLm(), prompts(6)
-    grounds = Grounds(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
-    table = Table.of(effects(lm, grounds, some, "gradient"))  # pyright: ignore
-    judge, n = Judge(lm, grounds, some), len(table) // 2  # pyright: ignore
+    grounds = NodeBaselines(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
+    table = NodeTable.of(estimate_node_effects(lm, grounds, some, "gradient"))  # pyright: ignore
+    judge, n = ComplementAblation(lm, grounds, some), len(table) // 2  # pyright: ignore
     sets = torch.cat([table.first([n]), table.alike(torch.arange(n), 40, 0)])
     off = abs(judge.run(table, sets).mean(1) - judge.clean.mean())
-    figure = prove(judge, table, [n], nulls=[n], draws=40).figures[n]
+    figure = measure_faithfulness_curves(judge, table, [n], nulls=[n], draws=40).figures[n]
     assert figure.null.nearer == pytest.approx((off[1:] > off[0]).mean())
     assert (off[1:] > off[0]).mean() > 0
 
 
 def test_no_share_is_told_of_nothing() -> None:
-    assert not clear(np.array([0.1, -0.1, 0.1, -0.1]), np.zeros(4))
-    assert clear(np.array([1.0, 1.1, 0.9, 1.0]), np.zeros(4))
-    found = share(np.full(30, 0.5), np.zeros(30), np.linspace(0.9, 1.1, 30))
+    assert not is_clearly_different(np.array([0.1, -0.1, 0.1, -0.1]), np.zeros(4))
+    assert is_clearly_different(np.array([1.0, 1.1, 0.9, 1.0]), np.zeros(4))
+    found = estimate_faithfulness(np.full(30, 0.5), np.zeros(30), np.linspace(0.9, 1.1, 30))
     assert found.value == pytest.approx(0.5) and found.n == 30
     assert found.low and found.high and found.low < 0.5 < found.high
 
 
 def test_random_sets_match_dictionary_and_slot() -> None:
-    table = Table(
+    table = NodeTable(
         ("a", "b"),
         torch.arange(60) % 2,
         torch.arange(60) // 2 % 3,
@@ -192,39 +209,49 @@ def test_random_sets_match_dictionary_and_slot() -> None:
 
 
 def test_sizes_are_even_in_their_logarithm() -> None:
-    assert grid(0) == [] and grid(1) == [1]
-    assert grid(1000)[0] == 1 and grid(1000)[-1] == 1000 and len(grid(1000)) <= 15
+    assert log_spaced_sizes(0) == [] and log_spaced_sizes(1) == [1]
+    assert (
+        log_spaced_sizes(1000)[0] == 1
+        and log_spaced_sizes(1000)[-1] == 1000
+        and len(log_spaced_sizes(1000)) <= 15
+    )
 
 
 def test_a_stored_circuit_finds_its_prompts_again(engine) -> None:  # noqa: F811
-    some = gather(engine, CASES[:3], "ends", targets=[" park", " ball"], against=[" tree"])
-    circuit = sparse_features(engine, some, settings=Settings("pair", nodes=10, draws=0))
-    found = again(engine, Circuit.from_json(json.loads(json.dumps(circuit.to_json()))))
+    some = lay_out_circuit_prompts(
+        engine, CASES[:3], "ends", targets=[" park", " ball"], against=[" tree"]
+    )
+    circuit = find_sparse_feature_circuit(
+        engine, some, settings=SparseFeatureSettings("pair", nodes=10, draws=0)
+    )
+    found = restore_circuit_prompts(
+        engine, Circuit.from_json(json.loads(json.dumps(circuit.to_json())))
+    )
     assert torch.equal(found.slot, some.slot)
     assert [list(ids) for ids in found.laid.target.answers] == list(some.laid.target.answers)
     assert circuit.target.startswith("log of summed probabilities")
     with pytest.raises(InputError, match="next tokens that were found here"):
-        again(engine, Circuit("trace", "m", (), "t", (), ()))
+        restore_circuit_prompts(engine, Circuit("trace", "m", (), "t", (), ()))
 
 
 def record() -> Circuit:
-    node = Node("a/3@1", "feature", 0, 1, "a", 3, -0.5, 2.0)
-    goal = Node("logit/target@*", "logit", 2, label="<b>")
-    share_ = Estimate(0.5, 0.4, 0.6, 9)
+    node = CircuitNode("a/3@1", "feature", 0, 1, "a", 3, -0.5, 2.0)
+    goal = CircuitNode("logit/target@*", "logit", 2, label="<b>")
+    share_ = PromptEstimate(0.5, 0.4, 0.6, 9)
     null = NullFaithfulness(0.1, 0.0, 0.3, 0.25, 200, 0.99)
     figure = Faithfulness(0.5, null, 1, "count", 0.4, 0.6, 9)
     return Circuit(
         "sparse-features",
         "m",
-        (Prompt("a b", ("a", " b"), (1, 2), " c"),),
+        (CircuitPrompt("a b", ("a", " b"), (1, 2), " c"),),
         "t",
         (node, goal),
-        (Edge(node.id, goal.id, -0.5),),
+        (CircuitEdge(node.id, goal.id, -0.5),),
         "zero",
         ("a",),
         ("a", " b"),
         faithfulness=figure,
-        curves=(Point(1, "count", share_),),
+        curves=(FaithfulnessPoint(1, "count", share_),),
         error_share={"a": 0.1},
         notes=("cut",),
     )
@@ -255,13 +282,15 @@ def test_a_broken_record_is_refused(change: dict, said: str) -> None:
         Circuit.from_json(record().to_json() | change)
 
 
-@pytest.mark.parametrize("task", TWINS)
+@pytest.mark.parametrize("task", TASK_CORRUPTIONS)
 def test_twins_differ_where_the_answer_is_decided(task: str) -> None:
     """The same template and lead; marks stand on what they name; other words somewhere."""
-    for pair in pairs(task, "held_out", 10, 1):
+    for pair in sample_prompt_pairs(task, "held_out", 10, 1):
         lead = next(mark for mark in pair.marks if mark.name == "lead")
         assert pair.clean[: lead.stop] == pair.corrupt[: lead.stop]
         assert pair.clean != pair.corrupt and "\ue000" not in pair.clean + pair.corrupt
         assert all(pair.clean[mark.start : mark.stop].strip() for mark in pair.marks)
         assert pair.answer != pair.wrong
-    assert list(pairs(task, "train", 3, 5)) == list(pairs(task, "train", 3, 5))
+    assert list(sample_prompt_pairs(task, "train", 3, 5)) == list(
+        sample_prompt_pairs(task, "train", 3, 5)
+    )

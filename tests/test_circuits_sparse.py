@@ -4,22 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from backend.ablation.asked import Case
-from backend.attribution.gradients import gradients
-from backend.circuits.checking import check_edges, check_nodes
-from backend.circuits.edges import weights
-from backend.circuits.effects import effects
-from backend.circuits.exact import changes, exact
-from backend.circuits.examples import from_task, gather
-from backend.circuits.grounds import Grounds
+from backend.ablation.ablation_requests import PromptCase
+from backend.attribution.hook_gradients import compute_hook_gradients
+from backend.circuits.circuit_prompts import lay_out_circuit_prompts, sample_task_prompts
+from backend.circuits.edge_stability import bootstrap_edge_stability
+from backend.circuits.edge_weights import compute_edge_weights
+from backend.circuits.node_and_edge_checks import check_edges, check_nodes
+from backend.circuits.node_baselines import NodeBaselines
+from backend.circuits.node_effects import estimate_node_effects
+from backend.circuits.node_table import NodeTable
 from backend.circuits.records import Circuit, error_id, feature_id
-from backend.circuits.sparse_features import Settings, sparse_features
-from backend.circuits.stability import stability
-from backend.circuits.table import Table
-from backend.device import Placement
+from backend.circuits.single_node_ablation import ablate_single_nodes, build_ablation_changes
+from backend.circuits.sparse_feature_circuit import (
+    SparseFeatureSettings,
+    find_sparse_feature_circuit,
+)
 from backend.dictionaries import load
 from backend.engine import LocalEngine
-from backend.lm import TOLERANCE, Lm
+from backend.model.device import Placement
+from backend.model.language_model import FAST_FORWARD_TOLERANCE, LanguageModel
 from feature_store.errors import InputError
 from tests.dictionaries import CPU, EXACT, saved
 from tests.linear_models import MLP, R0, R1, LinearLm, directions, prompts
@@ -33,14 +36,14 @@ TEXTS = [
     ("dad gave a book to the", "boy", "cat", "mum gave a book to the"),
     ("the bird and the fish liked", "his", "her", "the bird and the cat liked"),
 ]
-CASES = [Case(text, f" {answer}", f" {wrong}", pair) for text, answer, wrong, pair in TEXTS]
+CASES = [PromptCase(text, f" {answer}", f" {wrong}", pair) for text, answer, wrong, pair in TEXTS]
 
 
 def engine_of(folder, placement: Placement = CPU, norm: str = "none") -> LocalEngine:
     """A random three-layer model with a dictionary of each kind, and no MLP free between them."""
     network = hf_model("llama")
     torch.nn.Module.to(network, dtype=placement.dtype)
-    lm = Lm.wrap(network, tokenizer(), "tiny", placement)
+    lm = LanguageModel.wrap(network, tokenizer(), "tiny", placement)
     kinds = {
         "attn": ("standard", "blocks.2.attn.hook_z", {}),
         "mlp": (
@@ -69,7 +72,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
 def test_effects_are_those_worked_out_by_hand(method: str) -> None:
     """r0 reaches the logits by itself and through M at its own token, through V at the next."""
     lm, d, some = LinearLm(), directions("a", R0), prompts()
-    (found,) = effects(lm, Grounds(lm, [d], "zero", some), some, method)  # pyright: ignore
+    (found,) = estimate_node_effects(lm, NodeBaselines(lm, [d], "zero", some), some, method)  # pyright: ignore
     w = lm.U[:, 1] - lm.U[:, 2]
     assert d.W_enc is not None
     r0 = lm.E[some.laid.prompts.tokens]
@@ -86,9 +89,9 @@ def test_edges_are_those_worked_out_by_hand() -> None:
     lm, some = LinearLm(), prompts()
     low, mlp, high = directions("a", R0), directions("t", R0, MLP, seed=1), directions("b", R1)
     assert low.W_enc is not None and mlp.W_enc is not None
-    grounds = Grounds(lm, [low, mlp, high], "zero", some)  # pyright: ignore
-    table = Table.of(effects(lm, grounds, some, "gradient"))  # pyright: ignore
-    found = weights(lm, grounds, some, table)  # pyright: ignore
+    grounds = NodeBaselines(lm, [low, mlp, high], "zero", some)  # pyright: ignore
+    table = NodeTable.of(estimate_node_effects(lm, grounds, some, "gradient"))  # pyright: ignore
+    found = compute_edge_weights(lm, grounds, some, table)  # pyright: ignore
     w = lm.U[:, 1] - lm.U[:, 2]
     f = lm.E[some.laid.prompts.tokens] @ low.W_enc  # [row pos i]
     at = {
@@ -122,23 +125,25 @@ def test_edges_are_those_worked_out_by_hand() -> None:
 def test_attributions_add_up_and_each_is_its_ablation(engine: LocalEngine, baseline: str) -> None:
     """Σ over a path = the measured change (2 %); with few nodes on a path, an attribution is nearly
     its exact ablation."""
-    some = gather(engine, CASES[:5])
+    some = lay_out_circuit_prompts(engine, CASES[:5])
     names = list(engine.dictionaries.values())
-    grounds = Grounds(engine.lm, names, baseline, some)  # pyright: ignore
-    found = effects(engine.lm, grounds, some, "integrated", paths=6)
+    grounds = NodeBaselines(engine.lm, names, baseline, some)  # pyright: ignore
+    found = estimate_node_effects(engine.lm, grounds, some, "integrated", paths=6)
     assert all(one.gap is not None and one.gap <= 0.02 for one in found)
-    table = Table.of(found).rows(torch.arange(12))
-    measured = exact(engine.lm, grounds, some, table.which, table.slot, table.feature)
+    table = NodeTable.of(found).rows(torch.arange(12))
+    measured = ablate_single_nodes(engine.lm, grounds, some, table.which, table.slot, table.feature)
     assert torch.corrcoef(torch.stack([measured, table.effect]))[0, 1] > 0.8
 
 
 def test_a_batch_is_its_prompts_one_by_one(engine: LocalEngine) -> None:
     names = list(engine.dictionaries.values())
 
-    def strongest(cases: list[Case]) -> dict[tuple[int, int, int], float]:
-        some = gather(engine, cases, "ends")
-        found = Table.of(
-            effects(engine.lm, Grounds(engine.lm, names, "zero", some), some, "gradient")
+    def strongest(cases: list[PromptCase]) -> dict[tuple[int, int, int], float]:
+        some = lay_out_circuit_prompts(engine, cases, "ends")
+        found = NodeTable.of(
+            estimate_node_effects(
+                engine.lm, NodeBaselines(engine.lm, names, "zero", some), some, "gradient"
+            )
         )
         rows = zip(found.which.tolist(), found.slot.tolist(), found.feature.tolist(), strict=True)
         return dict(zip(rows, found.effect.tolist(), strict=True))
@@ -152,18 +157,18 @@ def test_a_batch_is_its_prompts_one_by_one(engine: LocalEngine) -> None:
 def test_a_small_step_moves_the_target_as_its_effect_says(tmp_path, monkeypatch) -> None:
     """Central difference in float64; nodes of at least 1 % of the largest effect. This random model
     bends so much that the step is a thousandth, not a hundredth."""
-    monkeypatch.setitem(TOLERANCE, torch.float64, 1e-9)
+    monkeypatch.setitem(FAST_FORWARD_TOLERANCE, torch.float64, 1e-9)
     engine = engine_of(tmp_path, EXACT)
-    some = gather(engine, CASES[:1])
+    some = lay_out_circuit_prompts(engine, CASES[:1])
     names = list(engine.dictionaries.values())
-    grounds = Grounds(engine.lm, names, "zero", some)
-    table = Table.of(effects(engine.lm, grounds, some, "gradient"))
+    grounds = NodeBaselines(engine.lm, names, "zero", some)
+    table = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
     tokens, target = some.laid.prompts.tokens, some.laid.target
     sites = grounds.sites(some)
     large = (table.effect.abs() >= 0.01 * table.effect.abs().max()).nonzero()[:, 0][:40]
     for row in large.tolist():
         site = sites[int(table.which[row])]
-        change = changes(site, [int(table.slot[row])], [int(table.feature[row])])
+        change = build_ablation_changes(site, [int(table.slot[row])], [int(table.feature[row])])
         hook = site.dictionary.hook_out
         with torch.no_grad():
             ends = [
@@ -175,8 +180,10 @@ def test_a_small_step_moves_the_target_as_its_effect_says(tmp_path, monkeypatch)
 
 def test_edges_keep_their_promise(engine: LocalEngine) -> None:
     """Held still, an edge is its intervention within 1 %; nodes are their ablation."""
-    some = gather(engine, CASES[:2], "ends")
-    circuit = sparse_features(engine, some, settings=Settings(nodes=25, draws=0))
+    some = lay_out_circuit_prompts(engine, CASES[:2], "ends")
+    circuit = find_sparse_feature_circuit(
+        engine, some, settings=SparseFeatureSettings(nodes=25, draws=0)
+    )
     again = Circuit.from_json(circuit.to_json())
     found = check_edges(engine, again)
     errors = found["frozen"]["relative_error"]
@@ -187,7 +194,9 @@ def test_edges_keep_their_promise(engine: LocalEngine) -> None:
 
 
 def test_what_a_circuit_says_of_itself(engine: LocalEngine) -> None:
-    circuit = sparse_features(engine, gather(engine, CASES[:1]), settings=Settings(draws=0))
+    circuit = find_sparse_feature_circuit(
+        engine, lay_out_circuit_prompts(engine, CASES[:1]), settings=SparseFeatureSettings(draws=0)
+    )
     assert {node.kind for node in circuit.nodes} == {"feature", "error", "logit"}
     node = circuit.nodes[0]
     assert node.id in (
@@ -202,21 +211,23 @@ def test_what_a_circuit_says_of_itself(engine: LocalEngine) -> None:
 
 
 def test_what_cannot_be_found_is_said(engine: LocalEngine) -> None:
-    one = gather(engine, CASES[:1])
+    one = lay_out_circuit_prompts(engine, CASES[:1])
     for settings, said in (
-        (Settings("mean"), "at least 5 prompts"),
-        (Settings(nodes=0), "1 to 2,000"),
+        (SparseFeatureSettings("mean"), "at least 5 prompts"),
+        (SparseFeatureSettings(nodes=0), "1 to 2,000"),
     ):
         with pytest.raises(InputError, match=said):
-            sparse_features(engine, one, settings=settings)
+            find_sparse_feature_circuit(engine, one, settings=settings)
     with pytest.raises(InputError, match="nothing"):
-        sparse_features(engine, one, ["nothing"])
+        find_sparse_feature_circuit(engine, one, ["nothing"])
     with pytest.raises(InputError, match="equally long"):
-        gather(engine, [CASES[0], Case("the dog", " ran", " ate")], "position")
+        lay_out_circuit_prompts(
+            engine, [CASES[0], PromptCase("the dog", " ran", " ate")], "position"
+        )
     with pytest.raises(InputError, match=r"6 tokens and its partner|Prompt 1 has"):
-        gather(engine, [Case("the dog", " ran", " ate", "the big dog")])
+        lay_out_circuit_prompts(engine, [PromptCase("the dog", " ran", " ate", "the big dog")])
     with pytest.raises(InputError, match="the tasks are the demo model's"):
-        from_task(engine, "indirect_object", 2)
+        sample_task_prompts(engine, "indirect_object", 2)
 
 
 def test_gradients_are_taken_once_for_all_dictionaries(engine: LocalEngine, monkeypatch) -> None:
@@ -225,12 +236,12 @@ def test_gradients_are_taken_once_for_all_dictionaries(engine: LocalEngine, monk
 
     def counted(*given):
         calls.append(1)
-        return gradients(*given)
+        return compute_hook_gradients(*given)
 
-    monkeypatch.setattr("backend.circuits.effects.gradients", counted)
-    some = gather(engine, CASES[:1])
-    grounds = Grounds(engine.lm, list(engine.dictionaries.values()), "zero", some)
-    effects(engine.lm, grounds, some, "gradient")
+    monkeypatch.setattr("backend.circuits.node_effects.compute_hook_gradients", counted)
+    some = lay_out_circuit_prompts(engine, CASES[:1])
+    grounds = NodeBaselines(engine.lm, list(engine.dictionaries.values()), "zero", some)
+    estimate_node_effects(engine.lm, grounds, some, "gradient")
     assert len(calls) == 1
 
 
@@ -241,18 +252,24 @@ def test_an_edge_that_half_the_prompts_contradict_holds_in_half_of_the_draws() -
     same, turns = np.full(n, 1.0), np.where(np.arange(n) % 2, 1.0, -0.98)
     single = np.zeros(n)
     single[3] = 5.0
-    held = stability(np.stack([same, turns, single], 1))
+    held = bootstrap_edge_stability(np.stack([same, turns, single], 1))
     assert held is not None and held[0] == 1
     assert held[1] == pytest.approx(0.588, abs=0.05)  # ten or more of twenty
     assert held[2] == pytest.approx(1 - (1 - 1 / n) ** n, abs=0.05)
-    assert stability(np.ones((4, 3))) is None
+    assert bootstrap_edge_stability(np.ones((4, 3))) is None
 
 
 def test_a_circuits_edges_say_in_how_many_draws_they_hold(engine: LocalEngine) -> None:
-    some = gather(engine, CASES)
-    found = sparse_features(engine, some, settings=Settings("pair", nodes=8, edges=12, draws=0))
+    some = lay_out_circuit_prompts(engine, CASES)
+    found = find_sparse_feature_circuit(
+        engine, some, settings=SparseFeatureSettings("pair", nodes=8, edges=12, draws=0)
+    )
     shares = [edge.stability for edge in found.edges]
     assert all(share is not None and 0 <= share <= 1 for share in shares)
     assert Circuit.from_json(found.to_json()) == found
-    one = sparse_features(engine, gather(engine, CASES[:1]), settings=Settings(nodes=8, draws=0))
+    one = find_sparse_feature_circuit(
+        engine,
+        lay_out_circuit_prompts(engine, CASES[:1]),
+        settings=SparseFeatureSettings(nodes=8, draws=0),
+    )
     assert one.edges and all(edge.stability is None for edge in one.edges)

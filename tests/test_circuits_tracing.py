@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from backend.circuits.records import Circuit
-from backend.circuits.replacement import Replacement
-from backend.circuits.scores import attention_score
-from backend.circuits.tracer import Tracer
-from backend.circuits.tracing import (
-    FromFeature,
-    FromLogit,
-    FromScore,
-    _vectors,
-    trace,
-    writers,
+from backend.circuits.attention_score import linearize_attention_score
+from backend.circuits.patch_free_tracing import (
+    AttentionScoreStart,
+    FeatureStart,
+    LogitStart,
+    _head_vectors_of_sources,
+    select_cut_dictionaries,
+    trace_to_sources,
 )
+from backend.circuits.records import Circuit
+from backend.circuits.replacement_model import ReplacementModel
+from backend.circuits.source_tracer import SourceTracer
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.dictionaries import loaded
@@ -50,9 +50,9 @@ def a_feature(lm, d, position: int) -> FeatureId:
     return FeatureId(d.name, int(d.encode_sparse(x[0, position : position + 1]).feature[0]))
 
 
-def held_still(lm, dictionaries, *reads) -> Replacement:
+def held_still(lm, dictionaries, *reads) -> ReplacementModel:
     tokens, counted = (torch.tensor([one]) for one in (prompt().token_ids, prompt().counted))
-    return Replacement(lm, tokens, counted, dictionaries, extra_reads=reads)
+    return ReplacementModel(lm, tokens, counted, dictionaries, extra_reads=reads)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
@@ -62,20 +62,20 @@ def test_a_trace_begins_with_the_models_number(architecture: str, start: str, di
     lm = shared(architecture)
     used = dictionaries if lm.n_heads * lm.d_head == 16 else dictionaries[3:]
     if start == "logit":
-        given = FromLogit((7,), (9,))
+        given = LogitStart((7,), (9,))
         logits = lm.logits(torch.tensor([prompt().token_ids]))[0, -1]
         value = float(logits[7] - logits[9])
     elif start == "feature":
         d = used[-1]
         feature = a_feature(lm, d, N - 1)
-        given = FromFeature(feature, N - 1)
+        given = FeatureStart(feature, N - 1)
         x = lm.activations(torch.tensor([prompt().token_ids]), [d.hook_name])[d.hook_name]
         value = float(d.encode(x[0, N - 1])[feature.index])
     else:
-        given = FromScore(2, 3, N - 1, 2)
+        given = AttentionScoreStart(2, 3, N - 1, 2)
         cached = lm.cached(torch.tensor([prompt().token_ids]), ["blocks.2.attn.hook_attn_scores"])
         value = float(cached["blocks.2.attn.hook_attn_scores"][0, 3, N - 1, 2])
-    circuit = trace(lm, used, prompt(), given, nodes=10_000, edge_share=1.0)
+    circuit = trace_to_sources(lm, used, prompt(), given, nodes=10_000, edge_share=1.0)
     capped = architecture == "gemma2" and start == "logit"  # a soft-cap follows
     assert circuit.facts["start"][0] == pytest.approx(value, rel=1e-2 if capped else 1e-3, abs=1e-3)
     assert Circuit.from_json(circuit.to_json()) == circuit
@@ -85,10 +85,10 @@ def test_totals_are_sums_over_all_paths(tiny_lm, dictionaries) -> None:
     """Each feature passes on a part of its activation: w (I - S)^-1 by inversion."""
     held = held_still(tiny_lm, dictionaries, "ln_final.hook_out")
     logits = tiny_lm.logits(torch.tensor([prompt().token_ids]))[0, -1]
-    from backend.circuits.aims import chosen
+    from backend.circuits.logit_targets import build_logit_target
 
-    number = chosen(tiny_lm, logits, [7])[0].number(tiny_lm, N - 1)
-    tracer = Tracer(held, [number], np.ones(1), budget=10_000, memory=1 << 30, rule="signed")
+    number = build_logit_target(tiny_lm, logits, [7])[0].number(tiny_lm, N - 1)
+    tracer = SourceTracer(held, [number], np.ones(1), budget=10_000, memory=1 << 30, rule="signed")
     found = tracer.spend(None)
     n = len(found.kept)
     made_up = np.ones(n + 1)
@@ -104,7 +104,7 @@ def test_totals_are_sums_over_all_paths(tiny_lm, dictionaries) -> None:
 def test_a_score_is_made_of_query_and_key(architecture: str, dictionaries) -> None:
     """q · between · k is the score, and what a source brings to q gives its direct effect."""
     lm, tokens = shared(architecture), torch.tensor([prompt().token_ids])
-    score = attention_score(lm, tokens, 1, 2, 4, 3)
+    score = linearize_attention_score(lm, tokens, 1, 2, 4, 3)
     q, k = (
         lm.cached(tokens, [f"blocks.1.attn.hook_{name}"])[f"blocks.1.attn.hook_{name}"].flatten(2)
         for name in "qk"
@@ -117,7 +117,9 @@ def test_a_score_is_made_of_query_and_key(architecture: str, dictionaries) -> No
     sides = [score.query, score.key]
     both = held.parts(sides)
     whole, effects = held.values(sides), both[0].detach().numpy()
-    brought = _vectors(held, score.query, score.query_slice, np.arange(len(effects)))
+    brought = _head_vectors_of_sources(
+        held, score.query, score.query_slice, np.arange(len(effects))
+    )
     product = brought.T @ (score.between @ theirs).numpy()
     np.testing.assert_allclose(product, effects, rtol=1e-3, atol=1e-4)
     bias = without_sources(held, sides)
@@ -125,7 +127,7 @@ def test_a_score_is_made_of_query_and_key(architecture: str, dictionaries) -> No
 
 
 def test_a_score_names_pairs(tiny_lm, dictionaries) -> None:
-    circuit = trace(tiny_lm, dictionaries, prompt(), FromScore(2, 0, 5, 3))
+    circuit = trace_to_sources(tiny_lm, dictionaries, prompt(), AttentionScoreStart(2, 0, 5, 3))
     pairs = circuit.facts["pairs"]
     assert len(pairs) == 30 and all("@" in pair["query"] for pair in pairs)
     sizes = [abs(pair["score"]) for pair in pairs]
@@ -134,16 +136,16 @@ def test_a_score_names_pairs(tiny_lm, dictionaries) -> None:
 
 def test_the_stream_is_not_cut_where_branches_are_known(tiny_lm, dictionaries, tmp_path) -> None:
     stream = sae(tmp_path, 1, "hook_resid_post")
-    assert writers(tiny_lm, [stream, *dictionaries]) == dictionaries
-    assert writers(tiny_lm, [stream]) == [stream]
+    assert select_cut_dictionaries(tiny_lm, [stream, *dictionaries]) == dictionaries
+    assert select_cut_dictionaries(tiny_lm, [stream]) == [stream]
 
 
 def test_a_feature_of_the_stream_is_traced_to_what_wrote_it(
     tiny_lm, dictionaries, tmp_path
 ) -> None:
     stream = sae(tmp_path, 1, "hook_resid_post")
-    start = FromFeature(a_feature(tiny_lm, stream, 3), 3)
-    circuit = trace(tiny_lm, dictionaries, prompt(), start, known=[stream])
+    start = FeatureStart(a_feature(tiny_lm, stream, 3), 3)
+    circuit = trace_to_sources(tiny_lm, dictionaries, prompt(), start, known=[stream])
     assert max(node.layer for node in circuit.nodes) == 1
     assert {node.dictionary for node in circuit.nodes} >= {"z0", "z1", "t0", "t1"}
 
@@ -151,14 +153,14 @@ def test_a_feature_of_the_stream_is_traced_to_what_wrote_it(
 @pytest.mark.parametrize(
     ("start", "says"),
     [
-        (FromScore(1, 9, 3, 2), "There is no head 1.9"),
-        (FromScore(1, 1, 2, 4), "Position 2 cannot look at 4"),
-        (FromFeature(FeatureId("t1", 4000), 2), "t1 has features 0 to 39, not 4000"),
-        (FromFeature(FeatureId("t1", 4), 20), "positions 0 to 5, not 20"),
-        (FromFeature(FeatureId("t9", 4), 2), "No dictionary called 't9'"),
-        (FromLogit(()), "There is no target"),
+        (AttentionScoreStart(1, 9, 3, 2), "There is no head 1.9"),
+        (AttentionScoreStart(1, 1, 2, 4), "Position 2 cannot look at 4"),
+        (FeatureStart(FeatureId("t1", 4000), 2), "t1 has features 0 to 39, not 4000"),
+        (FeatureStart(FeatureId("t1", 4), 20), "positions 0 to 5, not 20"),
+        (FeatureStart(FeatureId("t9", 4), 2), "No dictionary called 't9'"),
+        (LogitStart(()), "There is no target"),
     ],
 )
 def test_a_start_that_is_not_there(tiny_lm, dictionaries, start, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        trace(tiny_lm, dictionaries, prompt(), start)
+        trace_to_sources(tiny_lm, dictionaries, prompt(), start)

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from app.cli import main
 from app.wording import count
-from backend.corpus.files import KINDS
-from backend.dictionaries.sources import FORMS
+from backend.corpus.corpus_files import CORPUS_KINDS
+from backend.dictionaries.dictionary_sources import ACCEPTED_FORMS
 from feature_store.store import Store
 from tests.commands import answer, data, refusal
 from tests.stores import D_SAE, DEAD, make_store
@@ -94,11 +94,12 @@ def test_a_device_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
         ),
         (
             {"dictionary": "./nowhere"},
-            f"There is no dictionary at './nowhere': what works is {FORMS}.",
+            f"There is no dictionary at './nowhere': what works is {ACCEPTED_FORMS}.",
         ),
         (
             {"corpus": "nowhere.txt"},
-            f"There is no corpus 'nowhere.txt'; give {KINDS}, a folder of these, stdlib, demo, or "
+            f"There is no corpus 'nowhere.txt'; give {CORPUS_KINDS}, a folder of these, stdlib, "
+            f"demo, or "
             "a Hugging Face dataset as hf:NAME.",
         ),
         (
@@ -114,7 +115,10 @@ def test_a_device_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
             "latin.txt is not UTF-8: byte 3 (0xe9) cannot be read; save the file as UTF-8.",
         ),
         ({"corpus": "empty.txt"}, "Corpus 'empty.txt' holds no document with text."),
-        ({"corpus": "bare"}, f"Folder 'bare' holds no corpus: none of its files is {KINDS}."),
+        (
+            {"corpus": "bare"},
+            f"Folder 'bare' holds no corpus: none of its files is {CORPUS_KINDS}.",
+        ),
     ],
 )
 def test_what_is_not_there_or_not_readable(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
-from feature_store.circuits import Circuits
+from feature_store.saved_circuits import SavedCircuits
 from feature_store.store import Store
 from tests.commands import World, answer, data, make_world, refusal
 from tests.dictionaries import saved
@@ -65,7 +65,7 @@ def test_a_budget_is_kept_and_said(world: World, capsys: Capture) -> None:
 
 def test_it_is_kept_where_a_store_is_named(world: World, store: Path, capsys: Capture) -> None:
     found = data(words(world, store=store), capsys)
-    kept = Circuits(Store(store).catalog).open(found["experiment"])
+    kept = SavedCircuits(Store(store).catalog).open(found["experiment"])
     assert kept.experiment.request["targets"] == [" took"]
     assert kept.experiment.result["nodes"] == len(found["nodes"])
     said = answer(words(world, store=store), capsys)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from feature_store import list_edits as edits
+from feature_store import feature_list_edits as edits
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.commands import answer, data, refusal
@@ -43,10 +43,10 @@ def test_labels_travel_to_another_store(
 def test_a_list_becomes_one_page(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = edits.create(store.catalog, MARKUP, MARKUP)
+    one = edits.create_list(store.catalog, MARKUP, MARKUP)
     there = [A, FeatureId("abs", 4), FeatureId("resid", DEAD), FeatureId("gone", 1)]
-    edits.add(store.catalog, one, there)
-    edits.note(store.catalog, one, A, MARKUP)
+    edits.add_features(store.catalog, one, there)
+    edits.write_note(store.catalog, one, A, MARKUP)
     words = ["export", "--store", str(store.path), "--what", "lists", "--format", "html"]
     answer([*words, "--list", one, "--out", str(tmp_path / "x.html")], capsys)
     html = (tmp_path / "x.html").read_text("utf-8")

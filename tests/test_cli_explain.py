@@ -10,11 +10,16 @@ from app.jobs import explaining, scoring
 from app.jobs.asking import Asking
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from autointerp.contexts import Sampled, Wanted
-from autointerp.jobs.choosing import Choice, drawn, foreseen, most_active
-from autointerp.jobs.estimate import reply_tokens, tokens_of
+from autointerp.contexts import FeatureSample, SampleSettings
+from autointerp.pipeline.cost_estimate import estimate_reply_tokens, estimate_tokens
+from autointerp.pipeline.feature_selection import (
+    FeatureSelection,
+    features_with_enough_windows,
+    most_active_features,
+    sample_selected_features,
+)
+from feature_store.feature_list_edits import add_features, create_list
 from feature_store.jobs import Jobs
-from feature_store.list_edits import add, create
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests import openai_server as server
@@ -148,13 +153,16 @@ def test_only_features_with_an_explanation_are_counted(store: Store, running, ca
 def test_what_a_job_will_take_is_foreseen(store: Store, name: str) -> None:
     """But for features with barely enough windows, some of which overlap, as many do here."""
     file = store.harvest()
-    choice = Choice(most_active(file, name))
-    found = dict(drawn(file, name, choice, Wanted()))
-    taken = [f.index for f, windows in found.items() if isinstance(windows, Sampled)]
-    told = foreseen(file, name, choice).tolist()
+    choice = FeatureSelection(most_active_features(file, name))
+    found = dict(sample_selected_features(file, name, choice, SampleSettings()))
+    taken = [f.index for f, windows in found.items() if isinstance(windows, FeatureSample)]
+    told = features_with_enough_windows(file, name, choice).tolist()
     more = set(told) - set(taken)
     assert [i for i in told if i not in more] == taken and len(more) <= 0.15 * len(taken)
-    assert foreseen(file, name, Choice(choice.order, 5)).tolist() == told[:5]
+    assert (
+        features_with_enough_windows(file, name, FeatureSelection(choice.order, 5)).tolist()
+        == told[:5]
+    )
 
 
 def near(found, row: dict) -> None:
@@ -163,12 +171,12 @@ def near(found, row: dict) -> None:
 
 
 def test_rules_of_thumb() -> None:
-    assert tokens_of("The old cat's 25 hats, unbelievably!") == 13
+    assert estimate_tokens("The old cat's 25 hats, unbelievably!") == 13
     schema = {
         "type": "object",
         "properties": {"answers": {"type": "array", "minItems": 5, "items": {"type": "integer"}}},
     }
-    assert reply_tokens(schema) == 27 and reply_tokens(None) == 30
+    assert estimate_reply_tokens(schema) == 27 and estimate_reply_tokens(None) == 30
 
 
 def test_the_same_command_goes_on_where_it_failed(store: Store, capsys) -> None:
@@ -191,8 +199,8 @@ def test_the_same_command_goes_on_where_it_failed(store: Store, capsys) -> None:
 def test_lists_and_numbers(store: Store, capsys) -> None:
     some = data(words("explain", store), capsys)["job"]
     good = sorted(store.catalog.snapshot().explanations.texts(NAME))[:2]
-    name = create(store.catalog, "mine", "")
-    add(store.catalog, name, [FeatureId(NAME, i) for i in good])
+    name = create_list(store.catalog, "mine", "")
+    add_features(store.catalog, name, [FeatureId(NAME, i) for i in good])
     found = data(words("score", store, features="list:mine"), capsys)
     assert found["features"] == 2 and some != found["job"]
     numbers = ",".join(map(str, good))

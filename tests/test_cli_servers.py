@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.jobs.asking import Asking, settle
-from autointerp.asking.presets import PRESETS
-from autointerp.asking.servers import at, normal, servers
+from autointerp.llm.server_presets import SERVER_PRESETS
+from autointerp.llm.server_settings import find_server, load_servers, normalize_base_url
 from feature_store.errors import InputError
 from tests.commands import answer, refusal
 from tests.openai_server import Body, Fault, Said, logprobs, serve
@@ -29,32 +29,35 @@ def configure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> Non
     monkeypatch.setenv("SAEFARI_SERVERS", str(tmp_path / "servers.toml"))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", SERVER_PRESETS)
 def test_a_preset_is_a_server_by_its_name(name: str) -> None:
-    server = at(name, {})
-    assert server.name == name and normal(server.base_url) == server.base_url
-    assert PRESETS[name].title and PRESETS[name].start
+    server = find_server(name, {})
+    assert server.name == name and normalize_base_url(server.base_url) == server.base_url
+    assert SERVER_PRESETS[name].title and SERVER_PRESETS[name].start
 
 
 def test_only_presets_that_were_tried_are_called_so() -> None:
     """Against both of these the replies in tests/replies were recorded."""
-    assert {name for name, one in PRESETS.items() if one.verified} == {"llamacpp", "transformers"}
+    assert {name for name, one in SERVER_PRESETS.items() if one.verified} == {
+        "llamacpp",
+        "transformers",
+    }
 
 
 def test_a_job_keeps_a_presets_settings() -> None:
     asking = settle(Asking("transformers", "m"))
-    assert asking.server == PRESETS["transformers"].server
+    assert asking.server == SERVER_PRESETS["transformers"].server
 
 
 def test_a_table_may_begin_with_a_preset(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = '[servers.lab]\npreset = "ollama"\nbase_url = "http://gpu7:11434/v1"\ntimeout_s = 9\n'
     configure(monkeypatch, tmp_path, text)
-    lab = servers()["lab"]
+    lab = load_servers()["lab"]
     assert (lab.name, lab.base_url, lab.timeout_s) == ("lab", "http://gpu7:11434/v1", 9)
-    assert lab.context_tokens == PRESETS["ollama"].server.context_tokens and lab.free
+    assert lab.context_tokens == SERVER_PRESETS["ollama"].server.context_tokens and lab.free
     configure(monkeypatch, tmp_path, '[servers.lab]\npreset = "olama"\n')
     with pytest.raises(InputError, match="no preset 'olama'.*ollama"):
-        servers()
+        load_servers()
 
 
 def test_the_list_shows_no_key(
@@ -66,7 +69,7 @@ def test_the_list_shows_no_key(
     for words in (["servers"], ["servers", "--json"]):
         shown = answer(words, capsys)
         assert "lab" in shown and "LAB_KEY" in shown and KEY not in shown
-        assert all(name in shown for name in PRESETS)
+        assert all(name in shown for name in SERVER_PRESETS)
     entries = {entry["name"]: entry for entry in json.loads(shown)}
     assert entries["lab"]["key_set"] and not entries["vllm"]["verified"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.commands.show import heat, line, visible
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from tests.stores import make_store
 

@@ -9,11 +9,11 @@ import pytest
 
 from app.cli import main
 from app.commands.steer import plain
-from backend.device import choose_placement
 from backend.engine import LocalEngine
-from backend.generation.asked import Asked
-from backend.generation.records import Summary
-from backend.generation.speaking import speak
+from backend.generation.generation_run import generate_texts
+from backend.generation.records import SummaryRecord
+from backend.generation.steering_request import SteeringRequest
+from backend.model.device import choose_placement
 from feature_store.experiments import Experiments
 from feature_store.store import Store
 from tests.commands import World, answer, data, make_world, refusal
@@ -105,8 +105,8 @@ def test_a_kept_run_is_the_same_on_a_page(
     kept = Experiments(opened.catalog).open(found["experiment"])
     file = opened.harvest(kept.harvest)
     live = LocalEngine.load(file, opened.places.known(), choose_placement("cpu"))
-    records = speak(live.lm, live.dictionaries, Asked.from_json(kept.request))
-    texts = {one.row: one.text for one in records if isinstance(one, Summary)}
+    records = generate_texts(live.lm, live.dictionaries, SteeringRequest.from_json(kept.request))
+    texts = {one.row: one.text for one in records if isinstance(one, SummaryRecord)}
     assert texts == {"default": found["default"], "steered": found["steered"]}
     assert kept.model_hash == live.lm.model_hash and list(kept.dictionaries) == ["top"]
 

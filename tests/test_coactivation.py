@@ -17,17 +17,17 @@ from app import session
 from app.panels import neighbours
 from backend.harvest import coactivation
 from backend.harvest.coactivation import (
-    Joint,
+    JointCounts,
     PairSample,
     PairTable,
-    first_level,
-    levels_of,
-    table_fits,
+    initial_sample_level,
+    pair_table_fits,
+    token_levels,
 )
-from backend.harvest.facts import most_coactive
-from backend.harvest.mixing import below, seeded
+from backend.harvest.feature_statistics import coactive_columns
+from backend.harvest.sampling_hashes import hash_ids, select_by_hash
+from feature_store.harvest_reader import HarvestFile
 from feature_store.phi_interval import phi_margin
-from feature_store.reader import HarvestFile
 from feature_store.records import FeatureId
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def entries(tokens: list[set[int]], first: int = 0) -> tuple[torch.Tensor, torch
     )
 
 
-def joint_of(counts: Joint) -> dict[tuple[int, int], int]:
+def joint_of(counts: JointCounts) -> dict[tuple[int, int], int]:
     if counts.table is not None:
         assert (counts.table == counts.table.T).all() and not counts.table.diagonal().any()
         a, b = np.triu(counts.table).nonzero()
@@ -68,7 +68,7 @@ def test_pairs_are_counted_once_a_token(
     make = (lambda: PairTable(10, CPU)) if every_pair else (lambda: PairSample(10, 0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coactivation, "DENSE_GAIN", gain)
-        patch.setattr(coactivation, "KEYS", 5)
+        patch.setattr(coactivation, "KEYS_PER_UPDATE", 5)
         whole = make()
         for number in range(parts):
             part = make()
@@ -87,7 +87,7 @@ def test_a_sample_is_all_of_the_lowest_level_that_fits(
     tokens: list[set[int]], pairs: int, flush: int, dice
 ) -> None:
     """Whatever the order and the size of the steps: a function of the tokens alone."""
-    level = levels_of(seeded(torch.arange(len(tokens), dtype=torch.int32), 3)).tolist()
+    level = token_levels(hash_ids(torch.arange(len(tokens), dtype=torch.int32), 3)).tolist()
     held = {
         n: sum(
             len(pairs_in([t for t, at in zip(tokens, level, strict=True) if at == one]))
@@ -99,8 +99,8 @@ def test_a_sample_is_all_of_the_lowest_level_that_fits(
     order = list(range(len(tokens)))
     dice.shuffle(order)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(coactivation, "PAIRS", pairs)
-        patch.setattr(coactivation, "FLUSH", flush)
+        patch.setattr(coactivation, "MAX_SAMPLED_PAIRS", pairs)
+        patch.setattr(coactivation, "FLUSH_PAIRS", flush)
         sample = PairSample(10, 0)
         for part in (order[::2], order[1::2]):
             one = PairSample(10, 0)
@@ -115,10 +115,10 @@ def test_a_sample_is_all_of_the_lowest_level_that_fits(
 
 def test_levels_are_the_samples_of_halved_rates() -> None:
     ids = torch.arange(50_000, dtype=torch.int32)
-    level = levels_of(seeded(ids, 11))
+    level = token_levels(hash_ids(ids, 11))
     for n in range(12):
-        assert torch.equal(level >= n, below(ids, 11, 2.0**-n))
-    assert levels_of(torch.tensor([0, 1, 0x7FFFFFFF, -1], dtype=torch.int32)).tolist() == [
+        assert torch.equal(level >= n, select_by_hash(ids, 11, 2.0**-n))
+    assert token_levels(torch.tensor([0, 1, 0x7FFFFFFF, -1], dtype=torch.int32)).tolist() == [
         31,
         30,
         0,
@@ -128,8 +128,8 @@ def test_levels_are_the_samples_of_halved_rates() -> None:
 
 def test_a_token_with_more_pairs_than_fit_is_never_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neurons of a wide layer: every token has all pairs."""
-    monkeypatch.setattr(coactivation, "PAIRS", 1000)
-    monkeypatch.setattr(coactivation, "expand", None)  # listing would need it
+    monkeypatch.setattr(coactivation, "MAX_SAMPLED_PAIRS", 1000)
+    monkeypatch.setattr(coactivation, "expand_segments", None)  # listing would need it
     sample = PairSample(500, 0)
     row = torch.arange(20, dtype=torch.int32).repeat_interleave(500)
     feature = torch.arange(500, dtype=torch.int32).repeat(20)
@@ -138,13 +138,13 @@ def test_a_token_with_more_pairs_than_fit_is_never_listed(monkeypatch: pytest.Mo
 
 
 def test_what_is_exact_and_where_a_sample_begins() -> None:
-    assert table_fits(4095, 1) and not table_fits(4096, 1)
-    assert table_fits(1536, 24) and not table_fits(4000, 24)
-    assert first_level(1.0, 10**6) == 0  # no pairs
-    assert first_level(32.0, 4000) == 0
+    assert pair_table_fits(4095, 1) and not pair_table_fits(4096, 1)
+    assert pair_table_fits(1536, 24) and not pair_table_fits(4000, 24)
+    assert initial_sample_level(1.0, 10**6) == 0  # no pairs
+    assert initial_sample_level(32.0, 4000) == 0
     for tokens in (10**5, 10**6, 10**7):  # grows with the harvest: an even share of its tokens
-        assert 496 * 2.0 ** -first_level(32.0, tokens) <= coactivation.WORK_PER_TOKEN
-        assert 496 * 2.0 ** -first_level(32.0, tokens) > coactivation.WORK_PER_TOKEN / 2
+        assert 496 * 2.0 ** -initial_sample_level(32.0, tokens) <= coactivation.WORK_PER_TOKEN
+        assert 496 * 2.0 ** -initial_sample_level(32.0, tokens) > coactivation.WORK_PER_TOKEN / 2
 
 
 @pytest.mark.parametrize("table", [True, False])
@@ -154,8 +154,8 @@ def test_phi_by_hand(table: bool) -> None:
     square = np.zeros((4, 4), dtype=np.int32)
     square[left, right] = square[right, left] = count
     active = np.array([6, 6, 14, 20])
-    joint = Joint(1.0, active, square if table else None, left, right, count)
-    found = most_coactive(joint, 20)
+    joint = JointCounts(1.0, active, square if table else None, left, right, count)
+    found = coactive_columns(joint, 20)
     assert found["coactive"].to_pylist() == [[1], [0], [], []]
     assert found["coactive_phi"].to_pylist() == [[1.0], [1.0], [], []]
     assert found["coactive_count"].to_pylist() == [[6], [6], [], []]
@@ -169,9 +169,9 @@ def test_table_and_list_name_the_same_pairs() -> None:
     square = (on.T @ on).astype(np.int32)
     np.fill_diagonal(square, 0)
     a, b = np.triu(square).nonzero()
-    as_table = Joint(1.0, on.sum(0), square, a[:0], a[:0], a[:0])
-    as_list = Joint(1.0, on.sum(0), None, a, b, square[a, b])
-    got, want = most_coactive(as_table, 400), most_coactive(as_list, 400)
+    as_table = JointCounts(1.0, on.sum(0), square, a[:0], a[:0], a[:0])
+    as_list = JointCounts(1.0, on.sum(0), None, a, b, square[a, b])
+    got, want = coactive_columns(as_table, 400), coactive_columns(as_list, 400)
     assert {k: v.to_pylist() for k, v in got.items()} == {k: v.to_pylist() for k, v in want.items()}
     phi = np.corrcoef(on.T)
     for feature, others in enumerate(got["coactive"].to_pylist()):

@@ -8,11 +8,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from feature_store import console, console_worker, list_edits
-from feature_store.console import ROWS, Query, SqlError, ask
-from feature_store.exchange.shapes import checked
-from feature_store.exchange.taking import take_in
+from feature_store import feature_list_edits, sql_console, sql_console_worker
+from feature_store.exchange.import_rows import check_rows
+from feature_store.exchange.import_writer import save_import
 from feature_store.records import FeatureId
+from feature_store.sql_console import MAX_ROWS, SqlError, SqlQuery, run_query
 from feature_store.store import Store
 from tests.stores import make_store
 
@@ -32,25 +32,27 @@ def db(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     """What the worker's process has, in this one: quick to ask many things."""
     path = store.harvest(HARVEST).path
     store.harvest(HARVEST).close()  # one process has a file in one configuration only
-    said = console.given(store.catalog.snapshot(), " ".join(console.SAID))
-    with console_worker.connect(str(path), said, 256) as db:
+    said = sql_console.select_catalog_tables(
+        store.catalog.snapshot(), " ".join(sql_console.CATALOG_TABLES)
+    )
+    with sql_console_worker.open_confined_database(str(path), said, 256) as db:
         yield db
 
 
 def refusal(store: Store, sql: str) -> str:
     with pytest.raises(SqlError) as caught:
-        ask(store, HARVEST, sql)
+        run_query(store, HARVEST, sql)
     return str(caught.value)
 
 
 def refused(db: duckdb.DuckDBPyConnection, sql: str) -> str:
     with pytest.raises((SystemExit, duckdb.Error)) as caught:
-        console_worker.answer(db, sql, 10, 64)
+        sql_console_worker.run_read_query(db, sql, 10, 64)
     return str(caught.value)
 
 
 def test_harvest_and_annotations_join(store: Store) -> None:
-    found = ask(
+    found = run_query(
         store,
         HARVEST,
         "SELECT feature, value, n_active FROM annotation JOIN feature USING (dictionary, feature)",
@@ -63,7 +65,7 @@ def test_harvest_and_annotations_join(store: Store) -> None:
 
 def test_whole_numbers_stay_whole_and_odd_types_become_words(store: Store) -> None:
     sql = 'SELECT sum(n_active) s, INTERVAL 1 DAY AS "a ""b", 1 x, 2 x FROM feature'
-    table = ask(store, HARVEST, sql).table
+    table = run_query(store, HARVEST, sql).table
     assert table.schema.field("s").type == pa.int64()
     assert table.column('a "b').to_pylist() == ["1 day"]
     assert len(set(table.column_names)) == 4
@@ -81,15 +83,17 @@ def test_whole_numbers_stay_whole_and_odd_types_become_words(store: Store) -> No
     ],
 )
 def test_every_way_of_reading_works(db: duckdb.DuckDBPyConnection, sql: str) -> None:
-    assert console_worker.answer(db, sql, 10, 64).num_rows
+    assert sql_console_worker.run_read_query(db, sql, 10, 64).num_rows
 
 
 def test_rows_beyond_the_limit_are_cut_and_it_says_so(store: Store) -> None:
-    exact = ask(store, HARVEST, f"SELECT * FROM range({ROWS})")
-    more = ask(store, HARVEST, f"SELECT range AS r FROM range({ROWS + 1}) ORDER BY r DESC")
-    assert (exact.table.num_rows, exact.cut) == (ROWS, False)
-    assert (more.table.num_rows, more.cut) == (ROWS, True)
-    assert more.table.column("r")[0].as_py() == ROWS
+    exact = run_query(store, HARVEST, f"SELECT * FROM range({MAX_ROWS})")
+    more = run_query(
+        store, HARVEST, f"SELECT range AS r FROM range({MAX_ROWS + 1}) ORDER BY r DESC"
+    )
+    assert (exact.table.num_rows, exact.cut) == (MAX_ROWS, False)
+    assert (more.table.num_rows, more.cut) == (MAX_ROWS, True)
+    assert more.table.column("r")[0].as_py() == MAX_ROWS
 
 
 @pytest.mark.parametrize(
@@ -169,12 +173,12 @@ ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range
 def test_a_query_that_takes_too_long_is_stopped(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "SECONDS", 1.5)  # the process itself takes part of it
+    monkeypatch.setattr(sql_console, "QUERY_SECONDS", 1.5)  # the process itself takes part of it
     assert refusal(store, ENDLESS).startswith("Stopped after 1.5 s.")
 
 
 def test_cancelling_ends_the_process_at_once(store: Store) -> None:
-    query = Query(store, store.harvest(HARVEST), ENDLESS)
+    query = SqlQuery(store, store.harvest(HARVEST), ENDLESS)
     assert not query.wait(0.5)
     begun = time.monotonic()
     query.cancel()
@@ -196,15 +200,15 @@ def test_the_tables_named_at_the_side_are_those_that_answer(
     db: duckdb.DuckDBPyConnection,
 ) -> None:
     """Every table and column, once; the names are what a query may use."""
-    assert {"feature", "context", "token", "annotation"} <= console.tables().keys()
-    for table, columns in console.tables().items():
-        found = console_worker.answer(db, f'SELECT * FROM "{table}" LIMIT 0', 10, 64)
+    assert {"feature", "context", "token", "annotation"} <= sql_console.list_console_tables().keys()
+    for table, columns in sql_console.list_console_tables().items():
+        found = sql_console_worker.run_read_query(db, f'SELECT * FROM "{table}" LIMIT 0', 10, 64)
         assert found.column_names == [name for name, _ in columns]
 
 
 def test_lists_and_explanations_are_there_to_join(store: Store) -> None:
-    one = list_edits.create(store.catalog, "dogs")
-    list_edits.add(store.catalog, one, [FeatureId("resid", 3)])
+    one = feature_list_edits.create_list(store.catalog, "dogs")
+    feature_list_edits.add_features(store.catalog, one, [FeatureId("resid", 3)])
     row = {
         "dictionary": "resid",
         "feature": 3,
@@ -214,31 +218,36 @@ def test_lists_and_explanations_are_there_to_join(store: Store) -> None:
         "author": "person",
         "provenance": "{}",
     }
-    take_in(store.catalog, checked("explanations", [row], "rows"))
+    save_import(store.catalog, check_rows("explanations", [row], "rows"))
     joined = """SELECT name, text, n_active FROM list_entry JOIN feature_list USING (list)
         JOIN explanation USING (dictionary, feature) JOIN feature USING (dictionary, feature)"""
-    assert ask(store, HARVEST, joined).table.to_pylist() == [
+    assert run_query(store, HARVEST, joined).table.to_pylist() == [
         {"name": "dogs", "text": "dogs", "n_active": 43}
     ]
-    shown = ask(store, HARVEST, "SELECT DISTINCT table_name FROM duckdb_columns()").table
+    shown = run_query(store, HARVEST, "SELECT DISTINCT table_name FROM duckdb_columns()").table
     assert {"feature_list", "list_entry", "explanation", "score"} <= set(
         shown["table_name"].to_pylist()
     )
-    assert {"feature_list", "list_entry", "explanation", "score"} <= console.tables().keys()
+    assert {
+        "feature_list",
+        "list_entry",
+        "explanation",
+        "score",
+    } <= sql_console.list_console_tables().keys()
 
 
 def test_the_clock_begins_with_the_query_and_not_with_its_process(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that takes longer to begin than a query may take answers all the same."""
-    monkeypatch.setattr(console, "SECONDS", 0.6)
-    slow = WORKER_START.replace("WORKER", str(console.WORKER))
+    monkeypatch.setattr(sql_console, "QUERY_SECONDS", 0.6)
+    slow = WORKER_START.replace("WORKER", str(sql_console.WORKER))
     path = store.path / "slow_worker.py"
     path.write_text(slow)
-    monkeypatch.setattr(console, "WORKER", path)
-    answer = ask(store, HARVEST, "SELECT 1 AS one")
+    monkeypatch.setattr(sql_console, "WORKER", path)
+    answer = run_query(store, HARVEST, "SELECT 1 AS one")
     assert answer.table.to_pylist() == [{"one": 1}] and answer.seconds < 0.6
-    monkeypatch.setattr(console, "START_SECONDS", 0.2)
+    monkeypatch.setattr(sql_console, "START_SECONDS", 0.2)
     assert "did not begin within 0.2 s" in refusal(store, "SELECT 1")
 
 
@@ -274,7 +283,7 @@ def test_no_query_tells_where_files_lie(store: Store, db: duckdb.DuckDBPyConnect
     answered = 0
     for sql in queries:
         try:
-            table = console_worker.answer(db, sql, 1000, 64)
+            table = sql_console_worker.run_read_query(db, sql, 1000, 64)
         except (SystemExit, duckdb.Error) as refusal_:
             said = str(refusal_)
         else:
@@ -321,13 +330,13 @@ def test_common_words_are_answered(db: duckdb.DuckDBPyConnection) -> None:
         "SELECT column_name FROM duckdb_columns() WHERE table_name = 'feature'",
         "FROM pragma_table_info('feature')",
     ):
-        assert console_worker.answer(db, sql, 10, 64).num_rows
+        assert sql_console_worker.run_read_query(db, sql, 10, 64).num_rows
 
 
 def test_paths_are_hidden_in_what_a_query_gives_and_in_its_errors(store: Store) -> None:
     """Also where the query itself made the text: what it names is not said by this machine."""
     quoted = str(store.path.resolve()).replace("'", "''")
-    found = ask(store, HARVEST, f"SELECT '{quoted}/catalog.duckdb' AS path, NULL AS x").table
+    found = run_query(store, HARVEST, f"SELECT '{quoted}/catalog.duckdb' AS path, NULL AS x").table
     (row,) = found.to_pylist()
     assert row["path"] == f"{store.path.name}/catalog.duckdb"
     assert str(store.path.parent) not in refusal(store, f"FROM '{quoted}/no.csv'")

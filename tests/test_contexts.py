@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autointerp import nulls
+from autointerp import baseline_labels
 from autointerp.contexts import (
-    ENOUGH,
-    Example,
-    Sampled,
-    TooFew,
-    Wanted,
-    draw,
-    every,
-    sample,
-    sample_many,
-    to_ask,
+    MIN_WINDOWS,
+    FeatureSample,
+    SampleSettings,
+    TextWindow,
+    TooFewWindows,
+    choose_windows_to_score,
+    draw_windows,
+    evenly_spaced,
+    sample_feature,
+    sample_features,
 )
-from autointerp.quiet import overlaps, pool_of
+from autointerp.silent_negatives import get_silent_windows, overlaps_any
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 
@@ -35,14 +35,14 @@ def file(base: Store) -> HarvestFile:
 
 
 @pytest.fixture(scope="module")
-def drawn(file: HarvestFile) -> list[Sampled]:
-    pairs = [pair for n in NAMES for pair in sample_many(file, n, range(30))]
-    found = [one for _, one in pairs if isinstance(one, Sampled)]
+def drawn(file: HarvestFile) -> list[FeatureSample]:
+    pairs = [pair for n in NAMES for pair in sample_features(file, n, range(30))]
+    found = [one for _, one in pairs if isinstance(one, FeatureSample)]
     assert len(found) >= 10 and any(one.hard for one in found)
     return found
 
 
-def windows(one: Sampled, split: str) -> list[Example]:
+def windows(one: FeatureSample, split: str) -> list[TextWindow]:
     parts = (
         [one.explain, one.explain_more, one.explain_random, one.explain_hard]
         if split == "explain"
@@ -51,7 +51,7 @@ def windows(one: Sampled, split: str) -> list[Example]:
     return [example for part in parts for example in part]
 
 
-def test_no_document_is_on_both_sides(drawn: list[Sampled]) -> None:
+def test_no_document_is_on_both_sides(drawn: list[FeatureSample]) -> None:
     for one in drawn:
         sides = {s: {e.document for e in windows(one, s)} for s in ("explain", "score")}
         assert not sides["explain"] & sides["score"] and not one.notes
@@ -63,23 +63,25 @@ def test_no_document_is_on_both_sides(drawn: list[Sampled]) -> None:
 def test_a_document_on_both_sides_is_an_assertion(file: HarvestFile) -> None:
     """Unless the corpus has so few that each is cut in blocks, which is said."""
     feature = firing(file, "top")
-    pool, kept = pool_of(file, "top"), pool_of(file, "top")._documents
+    pool, kept = get_silent_windows(file, "top"), get_silent_windows(file, "top")._documents
     try:
         pool._documents = dict.fromkeys(kept, frozenset([0]))
         with pytest.raises(AssertionError, match="in both splits"):
-            sample(file, feature)
+            sample_feature(file, feature)
         pool.few_documents = True
-        assert "few documents" in sample(file, feature).notes[0]
+        assert "few documents" in sample_feature(file, feature).notes[0]
     finally:
         pool._documents, pool.few_documents = kept, False
 
 
 def firing(file: HarvestFile, name: str) -> FeatureId:
-    pairs = sample_many(file, name, range(30))
-    return next(feature for feature, one in pairs if isinstance(one, Sampled) and one.hard)
+    pairs = sample_features(file, name, range(30))
+    return next(feature for feature, one in pairs if isinstance(one, FeatureSample) and one.hard)
 
 
-def test_windows_fire_or_are_silent_as_they_say(file: HarvestFile, drawn: list[Sampled]) -> None:
+def test_windows_fire_or_are_silent_as_they_say(
+    file: HarvestFile, drawn: list[FeatureSample]
+) -> None:
     for one in drawn:
         stored = file.silent_windows(one.feature.dictionary, "score")
         quiet = {(w.sequence, w.start) for w in stored if one.feature.index not in w.features}
@@ -94,13 +96,13 @@ def test_windows_fire_or_are_silent_as_they_say(file: HarvestFile, drawn: list[S
 
 
 def test_hard_windows_are_the_silent_ones_most_like_the_top(
-    file: HarvestFile, drawn: list[Sampled]
+    file: HarvestFile, drawn: list[FeatureSample]
 ) -> None:
     for one in drawn:
         contexts = file.contexts(one.feature)
         top = [c for c in contexts if c.stratum != "range"]
         peaks = {int(file.sequences.tokens(c.sequence)[c.peak]) for c in top}
-        pool = pool_of(file, one.feature.dictionary)
+        pool = get_silent_windows(file, one.feature.dictionary)
         likeness = pool.like(top).likeness
         place = {(w.sequence, w.start): i for i, w in enumerate(pool.windows)}
         values = [likeness[place[e.key]] for e in one.hard]
@@ -115,12 +117,12 @@ def test_hard_windows_are_the_silent_ones_most_like_the_top(
             assert e.shared < 0 or e.token_ids[e.shared] in peaks
 
 
-def test_random_windows_may_hold_the_peaks_token(drawn: list[Sampled]) -> None:
+def test_random_windows_may_hold_the_peaks_token(drawn: list[FeatureSample]) -> None:
     """A random sample leaves nothing out; or the rate of right answers would be too good."""
     assert any({e.key for e in one.random} & {e.key for e in one.hard} for one in drawn)
 
 
-def test_no_two_positives_show_the_same_text_twice(drawn: list[Sampled]) -> None:
+def test_no_two_positives_show_the_same_text_twice(drawn: list[FeatureSample]) -> None:
     for one in drawn:
         for part in (one.explain, one.positives):
             tops = [e for e in part if e.kind == "top"]
@@ -136,18 +138,18 @@ def test_thinning_keeps_what_the_sample_stands_for(file: HarvestFile) -> None:
     whole = sum(c.weight for c in contexts if c.weight is not None)
     sums = []
     for seed in range(300):
-        rows = to_ask(contexts, 12, np.random.default_rng(seed))
+        rows = choose_windows_to_score(contexts, 12, np.random.default_rng(seed))
         assert len(rows) <= 12
         sums.append(sum(weight for _, weight in rows if weight is not None))
         tops = [c for c, weight in rows if weight is None]
-        assert not any(overlaps(t, [c for c, w in rows if w is not None]) for t in tops)
+        assert not any(overlaps_any(t, [c for c, w in rows if w is not None]) for t in tops)
     assert np.mean(sums) == pytest.approx(whole, rel=0.1)
 
 
 def test_even_steps_take_each_number_equally_often() -> None:
     counts = np.zeros(7)
     for seed in range(4000):
-        got = every(7, 3, np.random.default_rng(seed))
+        got = evenly_spaced(7, 3, np.random.default_rng(seed))
         assert len(set(got)) == 3
         counts[got] += 1
     assert counts / 4000 == pytest.approx(np.full(7, 3 / 7), abs=0.03)
@@ -155,16 +157,16 @@ def test_even_steps_take_each_number_equally_often() -> None:
 
 def test_one_by_one_and_many_are_the_same_and_the_seed_matters(file: HarvestFile) -> None:
     feature = firing(file, "relu")
-    many = dict(sample_many(file, "relu", [*range(29, -1, -1)], Wanted(seed=3)))
-    assert many[feature] == sample(file, feature, seed=3)
+    many = dict(sample_features(file, "relu", [*range(29, -1, -1)], SampleSettings(seed=3)))
+    assert many[feature] == sample_feature(file, feature, seed=3)
     assert list(many)[0].index == 29
-    draws = [sample(file, feature, n_negative=5, seed=seed).random for seed in (3, 4)]
+    draws = [sample_feature(file, feature, n_negative=5, seed=seed).random for seed in (3, 4)]
     assert {e.key for e in draws[0]} != {e.key for e in draws[1]}
 
 
 def test_a_side_of_a_signed_feature_has_the_other_as_a_stratum(file: HarvestFile) -> None:
-    pairs = sample_many(file, "abs", range(60), Wanted(sign="negative"))
-    found = [one for _, one in pairs if isinstance(one, Sampled)]
+    pairs = sample_features(file, "abs", range(60), SampleSettings(sign="negative"))
+    found = [one for _, one in pairs if isinstance(one, FeatureSample)]
     assert found
     for one in found:
         assert all(a <= 0 for e in (*one.explain, *one.positives) for a in e.activations)
@@ -175,28 +177,32 @@ def test_a_side_of_a_signed_feature_has_the_other_as_a_stratum(file: HarvestFile
 def test_features_that_cannot_be_scored_say_why(file: HarvestFile, harvested: Path) -> None:
     reasons = {}
     for name in NAMES:
-        for _, one in sample_many(file, name, range(30)):
-            if isinstance(one, TooFew):
+        for _, one in sample_features(file, name, range(30)):
+            if isinstance(one, TooFewWindows):
                 reasons[one.reason] = str(one)
     assert reasons.keys() <= {"dead", "few", "dense"}
     small = HarvestFile(harvested)  # 8 windows a split, 10 contexts
     firing_there = next(
-        f for f, one in sample_many(small, "top", range(120)) if getattr(one, "reason", "") == "few"
+        f
+        for f, one in sample_features(small, "top", range(120))
+        if getattr(one, "reason", "") == "few"
     )
-    with pytest.raises(TooFew, match="firing windows"):
-        sample(small, firing_there)
+    with pytest.raises(TooFewWindows, match="firing windows"):
+        sample_feature(small, firing_there)
     with pytest.raises(InputError, match="There is no feature top/9999"):
-        sample(file, FeatureId("top", 9999))
+        sample_feature(file, FeatureId("top", 9999))
 
 
 def test_too_dense_is_told_from_the_pool(file: HarvestFile) -> None:
-    feature, pool = firing(file, "top"), pool_of(file, "top")
+    feature, pool = firing(file, "top"), get_silent_windows(file, "top")
     kept = pool._in
     try:
         whole = np.ones(len(pool.windows), bool)
         pool._in = {"explain": whole, "score": ~whole}
-        with pytest.raises(TooFew, match=rf"silent in 0 of the pool's 0 .* not {ENOUGH}") as error:
-            sample(file, feature)
+        with pytest.raises(
+            TooFewWindows, match=rf"silent in 0 of the pool's 0 .* not {MIN_WINDOWS}"
+        ) as error:
+            sample_feature(file, feature)
         assert error.value.reason == "dense"
     finally:
         pool._in = kept
@@ -206,56 +212,67 @@ def test_a_dead_feature_is_said_to_be_dead(tmp_path: Path) -> None:
     from tests.stores import DEAD, make_store
 
     file = make_store(tmp_path / "store").harvest()
-    with pytest.raises(TooFew, match=f"resid/{DEAD} never fired") as error:
-        sample(file, FeatureId("resid", DEAD))
+    with pytest.raises(TooFewWindows, match=f"resid/{DEAD} never fired") as error:
+        sample_feature(file, FeatureId("resid", DEAD))
     assert error.value.reason == "dead"
 
 
 def test_lenders_are_others_of_like_density() -> None:
     density = {i: 0.9**i for i in range(60)} | {99: 0.0}
-    lent = nulls.lenders(density)
+    lent = baseline_labels.choose_lenders(density)
     assert lent.keys() == density.keys()
     assert all(i != j and j in density for i, j in lent.items())
-    assert all(abs(i - lent[i]) <= 2 * nulls.NEIGHBOURS for i in range(50) if lent[i] != 99)
-    assert lent == nulls.lenders(dict(reversed(density.items())))
-    assert lent != nulls.lenders(density, seed=1)
-    assert nulls.lenders({4: 0.1}) == {}
+    assert all(
+        abs(i - lent[i]) <= 2 * baseline_labels.DENSITY_NEIGHBOURS
+        for i in range(50)
+        if lent[i] != 99
+    )
+    assert lent == baseline_labels.choose_lenders(dict(reversed(density.items())))
+    assert lent != baseline_labels.choose_lenders(density, seed=1)
+    assert baseline_labels.choose_lenders({4: 0.1}) == {}
 
 
-def test_the_label_of_the_most_frequent_token(drawn: list[Sampled]) -> None:
+def test_the_label_of_the_most_frequent_token(drawn: list[FeatureSample]) -> None:
     one = replace(drawn[0], top_token=" dog")
-    assert nulls.token_label(one) == "fires on “dog”"
-    assert nulls.token_label(replace(one, top_token="\n")) == "fires on “\\n”"
-    assert nulls.token_label(replace(one, top_token=None)) is None
+    assert baseline_labels.make_token_label(one) == "fires on “dog”"
+    assert baseline_labels.make_token_label(replace(one, top_token="\n")) == "fires on “\\n”"
+    assert baseline_labels.make_token_label(replace(one, top_token=None)) is None
 
 
 def test_only_what_is_wanted_is_made(file: HarvestFile) -> None:
     feature = firing(file, "top")
 
-    def drawn(wanted: Wanted) -> Sampled:
-        ((_, one),) = sample_many(file, "top", [feature.index], wanted)
-        assert isinstance(one, Sampled)
+    def drawn(wanted: SampleSettings) -> FeatureSample:
+        ((_, one),) = sample_features(file, "top", [feature.index], wanted)
+        assert isinstance(one, FeatureSample)
         return one
 
-    whole = drawn(Wanted())
+    whole = drawn(SampleSettings())
     beside = {"explain_more": (), "explain_random": (), "explain_hard": ()}
     assert whole.positives and whole.explain_random and whole.explain_hard
-    assert drawn(Wanted(scored=False)) == replace(whole, positives=(), random=(), hard=(), other=())
-    assert drawn(Wanted(beside=False)) == replace(whole, **beside)
-    assert drawn(Wanted(shown=False)) == replace(whole, explain=(), **beside)
+    assert drawn(SampleSettings(scored=False)) == replace(
+        whole, positives=(), random=(), hard=(), other=()
+    )
+    assert drawn(SampleSettings(beside=False)) == replace(whole, **beside)
+    assert drawn(SampleSettings(shown=False)) == replace(whole, explain=(), **beside)
 
 
 def test_what_is_shown_follows_from_its_own_split(file: HarvestFile) -> None:
     """Down to which silent windows look like firing ones: the score split of another feature in
     place of its own changes nothing that an explainer sees."""
     feature = firing(file, "top")
-    others = (f for f, one in sample_many(file, "top", range(30)) if isinstance(one, Sampled))
+    others = (
+        f for f, one in sample_features(file, "top", range(30)) if isinstance(one, FeatureSample)
+    )
     stranger = next(f for f in others if f != feature)
     own = file.contexts(feature)
     swapped = [c for c in own if c.split == "explain"]
     swapped += [c for c in file.contexts(stranger) if c.split == "score"]
-    one, two = (draw(file, file.facts(feature), stored, Wanted()) for stored in (own, swapped))
-    assert isinstance(one, Sampled) and isinstance(two, Sampled)
+    one, two = (
+        draw_windows(file, file.facts(feature), stored, SampleSettings())
+        for stored in (own, swapped)
+    )
+    assert isinstance(one, FeatureSample) and isinstance(two, FeatureSample)
     assert windows(one, "explain") == windows(two, "explain") and one.explain_hard
     assert one.positives != two.positives
 
@@ -264,9 +281,9 @@ def test_many_are_read_by_a_few_reads_wherever_they_are(
     file: HarvestFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The most active features are all over a dictionary: a read each would take milliseconds."""
-    pool_of(file, "relu")
+    get_silent_windows(file, "relu")
     asked, rows = [], file.rows
     monkeypatch.setattr(file, "rows", lambda *given: asked.append(given) or rows(*given))
     monkeypatch.setattr(file, "facts", None)
-    found = list(sample_many(file, "relu", [29, 3, 17, 8, 22]))
-    assert len(asked) == 2 and any(isinstance(one, Sampled) for _, one in found)
+    found = list(sample_features(file, "relu", [29, 3, 17, 8, 22]))
+    assert len(asked) == 2 and any(isinstance(one, FeatureSample) for _, one in found)

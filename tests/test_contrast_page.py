@@ -14,7 +14,7 @@ from app.contrast.running import Asked, Cancelled, Run, python_lines
 from app.theme import LIGHT
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from tests.harvests import Rig
 from tests.pages import engine_loaded, opened
 
@@ -161,7 +161,7 @@ def test_a_run_that_breaks_says_what_would_work(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 40 GiB.")
 
-    monkeypatch.setattr(running, "contrast", broken)
+    monkeypatch.setattr(running, "contrast_text_sets", broken)
     run = Run(engine, Asked((("a", ("cat",)), ("b", ("dog",))), (), "document", "share"))
     assert run.wait(60)
     with pytest.raises(InputError, match="out of memory. Ask for less at once"):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from backend.contrast import reading
-from backend.contrast.compare import contrast
-from backend.contrast.examples import EXAMPLES
-from backend.contrast.texts import Document, documents
+from backend.contrast import document_encoding
+from backend.contrast.contrast_examples import CONTRAST_EXAMPLES
+from backend.contrast.contrast_texts import ContrastDocument, collect_documents
+from backend.contrast.text_set_contrast import contrast_text_sets
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from tests.harvests import Rig
@@ -32,9 +32,9 @@ def alone(engine: LocalEngine, text: str, name: str) -> tuple[torch.Tensor, torc
 
 @pytest.mark.parametrize("unit", ["document", "last"])
 def test_batches_give_what_each_document_gives_alone(engine: LocalEngine, unit) -> None:
-    docs, _ = documents({"cats": CATS, "dogs": DOGS}, unit)
+    docs, _ = collect_documents({"cats": CATS, "dogs": DOGS}, unit)
     names = list(engine.dictionaries)
-    got = reading.read(engine, docs, names, unit)
+    got = document_encoding.encode_documents(engine, docs, names, unit)
     for name in names:
         for row, doc in enumerate(docs):
             f, h = alone(engine, doc.text, name)
@@ -51,9 +51,11 @@ def test_batches_give_what_each_document_gives_alone(engine: LocalEngine, unit) 
 def test_the_marked_token_is_the_last_of_its_span_whatever_follows(engine: LocalEngine) -> None:
     name = next(iter(engine.dictionaries))
     texts = {"a": ["the [[big cat]] ran to the park"], "b": ["the [[big cat]]", "the big [[c]]at"]}
-    docs, _ = documents(texts, "marked")
-    values = reading.read(engine, docs, [name], "marked").features[name]
-    last = reading.read(engine, [Document("the big cat", 0)], [name], "last").features[name]
+    docs, _ = collect_documents(texts, "marked")
+    values = document_encoding.encode_documents(engine, docs, [name], "marked").features[name]
+    last = document_encoding.encode_documents(
+        engine, [ContrastDocument("the big cat", 0)], [name], "last"
+    ).features[name]
     whole = values.tile(np.arange(values.width))
     assert whole == pytest.approx(np.tile(last.tile(np.arange(values.width)), (3, 1)), abs=1e-5)
 
@@ -62,12 +64,14 @@ def test_long_documents_lose_their_end_or_where_one_token_counts_their_beginning
     engine: LocalEngine,
 ) -> None:
     long = "cat " * 40 + "dog"
-    whole = reading.tokens(engine, Document(long, 0), "document")
-    last = reading.tokens(engine, Document(long, 0), "last")
+    whole = document_encoding.tokenize_document(engine, ContrastDocument(long, 0), "document")
+    last = document_encoding.tokenize_document(engine, ContrastDocument(long, 0), "last")
     assert whole.cut and len(whole.ids) == engine.lm.n_ctx and whole.at is None
     assert last.cut and len(last.ids) == engine.lm.n_ctx and last.at == engine.lm.n_ctx - 1
     assert last.ids[0] == engine.bos and whole.ids[-1] != last.ids[-1]
-    assert not reading.tokens(engine, Document("cat " * 31, 0), "document").cut
+    assert not document_encoding.tokenize_document(
+        engine, ContrastDocument("cat " * 31, 0), "document"
+    ).cut
 
 
 def test_everything_is_compared_and_ranked(engine: LocalEngine) -> None:
@@ -75,7 +79,9 @@ def test_everything_is_compared_and_ranked(engine: LocalEngine) -> None:
     dogs = [f"{text} {word}" for text in DOGS for word in ("now", "day", "then")]
     seen: list[float] = []
     names = list(engine.dictionaries)
-    found = contrast(engine, {"cats": cats, "dogs": [*dogs, dogs[0]]}, names, tick=seen.append)
+    found = contrast_text_sets(
+        engine, {"cats": cats, "dogs": [*dogs, dogs[0]]}, names, tick=seen.append
+    )
     assert found.sizes == (12, 12) and found.repeats == 1 and found.cut == 0
     assert seen == sorted(seen) and seen[-1] == 1
     table = found.table.to_pandas()
@@ -90,7 +96,7 @@ def test_everything_is_compared_and_ranked(engine: LocalEngine) -> None:
 
 def test_few_documents_are_ranked_without_p_values(engine: LocalEngine) -> None:
     name = next(iter(engine.dictionaries))
-    found = contrast(engine, {"cats": CATS, "dogs": DOGS, "birds": ["a bird"]}, [name])
+    found = contrast_text_sets(engine, {"cats": CATS, "dogs": DOGS, "birds": ["a bird"]}, [name])
     assert found.sizes == (4, 5) and found.tested == 0 and found.found() == 0
     effect = np.abs(found.table["auc"].to_numpy() - 0.5)
     assert found.table["p"].null_count == found.table.num_rows
@@ -102,20 +108,22 @@ def test_work_stops_where_the_page_says_so(engine: LocalEngine) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        contrast(engine, {"cats": CATS, "dogs": DOGS}, list(engine.dictionaries), tick=stop)
+        contrast_text_sets(
+            engine, {"cats": CATS, "dogs": DOGS}, list(engine.dictionaries), tick=stop
+        )
 
 
 def test_what_cannot_be_read_is_refused(engine: LocalEngine) -> None:
     name = next(iter(engine.dictionaries))
     with pytest.raises(InputError, match="No dictionary called 'nope'"):
-        contrast(engine, {"a": ["cat"], "b": ["dog"]}, ["nope"])
+        contrast_text_sets(engine, {"a": ["cat"], "b": ["dog"]}, ["nope"])
     with pytest.raises(InputError, match="No test called 'nope'"):
-        contrast(engine, {"a": ["cat"], "b": ["dog"]}, [name], by="nope")  # type: ignore[arg-type]
+        contrast_text_sets(engine, {"a": ["cat"], "b": ["dog"]}, [name], by="nope")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", CONTRAST_EXAMPLES)
 def test_examples_are_ready_to_be_compared(name: str) -> None:
-    example = EXAMPLES[name]()
-    docs, repeats = documents(example.groups, example.unit)
+    example = CONTRAST_EXAMPLES[name]()
+    docs, repeats = collect_documents(example.groups, example.unit)
     assert len(docs) == 80 and repeats == 0
-    assert EXAMPLES[name]() == example
+    assert CONTRAST_EXAMPLES[name]() == example

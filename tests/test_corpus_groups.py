@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
+from backend.corpus.document_splits import assign_splits
 from backend.corpus.documents import Document
-from backend.corpus.groups import Groups
-from backend.corpus.sketch import content_hash, normalised, sketch
-from backend.corpus.splits import assign_splits
+from backend.corpus.minhash import content_hash, minhash_sketch, normalise_text
+from backend.corpus.near_duplicates import DuplicateGroups
 
 WORDS = [f"{a}{b}{c}" for a in "bdgklmprst" for b in "aeiou" for c in ("n", "rk", "st", "la", "x")]
 
@@ -51,7 +51,7 @@ def test_copies_never_straddle(length: int) -> None:
 def test_other_texts_are_not_copies() -> None:
     """A licence of 60 words above 100 words of one's own makes candidates, but no copies."""
     licence, *rest = texts(200, 100)
-    groups = Groups()
+    groups = DuplicateGroups()
     for document in documents([f"{' '.join(licence.split()[:60])} {text}" for text in rest]):
         groups.add(document)
     assert len(np.unique(groups.keys())) == 199
@@ -59,7 +59,7 @@ def test_other_texts_are_not_copies() -> None:
 
 def test_a_groups_key_is_the_smallest_content_hash_in_it() -> None:
     found = [" ".join(text.split()[:-1]) + f" {i}" for text in texts(20) for i in range(5)]
-    groups = Groups()
+    groups = DuplicateGroups()
     for document in documents(found):
         groups.add(document)
     hashes = np.array([content_hash(text) for text in found], np.uint64).reshape(20, 5)
@@ -96,9 +96,9 @@ def test_the_seed_matters_and_nothing_else_does() -> None:
 
 
 def test_normal_form() -> None:
-    assert normalised(" The CAT,\n\tsat_on - it!") == "the cat sat on it"
-    assert normalised("?! ...") == "?! ..."
-    assert normalised("猫が好き") == "猫 が 好 き"
+    assert normalise_text(" The CAT,\n\tsat_on - it!") == "the cat sat on it"
+    assert normalise_text("?! ...") == "?! ..."
+    assert normalise_text("猫が好き") == "猫 が 好 き"
 
 
 def test_a_sketch_estimates_similarity() -> None:
@@ -107,7 +107,7 @@ def test_a_sketch_estimates_similarity() -> None:
     for text in texts(20, 200):
         other = " ".join(text.split()[rng.randrange(100) :])
         a, b = (set(zip(*(t.split()[i:] for i in range(5)), strict=False)) for t in (text, other))
-        estimate = (sketch(text) == sketch(other)).mean()
+        estimate = (minhash_sketch(text) == minhash_sketch(other)).mean()
         assert abs(estimate - len(a & b) / len(a | b)) < 4 * 0.063
 
 
@@ -115,4 +115,4 @@ def test_a_long_text_is_sketched_as_in_one_piece() -> None:
     """A word hash does not depend on position, in or beyond the table of powers."""
     head = " ".join(texts(30, 400))  # longer than the table
     assert len(head) > 2**15
-    assert (sketch(head + " " + head) == sketch(head)).mean() > 0.9
+    assert (minhash_sketch(head + " " + head) == minhash_sketch(head)).mean() > 0.9

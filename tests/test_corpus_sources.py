@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from backend.corpus import chat_renderer, check_corpus, open_corpora, open_corpus
-from backend.corpus.files import KINDS
+from backend.corpus.corpus_files import CORPUS_KINDS
 from feature_store.errors import InputError
 
 
@@ -126,7 +126,8 @@ def test_chat_that_cannot_be_rendered(tmp_path) -> None:
 
 def test_no_such_corpus() -> None:
     said = (
-        f"There is no corpus 'nowhere.txt'; give {KINDS}, a folder of these, stdlib, demo, or a "
+        f"There is no corpus 'nowhere.txt'; give {CORPUS_KINDS}, a folder of these, stdlib, "
+        f"demo, or a "
         "Hugging Face dataset as hf:NAME."
     )
     assert message("nowhere.txt") == said
@@ -136,7 +137,7 @@ def test_no_such_corpus() -> None:
 
 def test_a_file_of_another_kind(tmp_path) -> None:
     (tmp_path / "a.pdf").write_text("x")
-    said = f"Corpus '{tmp_path}/a.pdf' is not {KINDS}."
+    said = f"Corpus '{tmp_path}/a.pdf' is not {CORPUS_KINDS}."
     assert message(tmp_path / "a.pdf") == said
 
 
@@ -146,7 +147,7 @@ def test_empty_ones(tmp_path) -> None:
     spec = lines(tmp_path / "null.jsonl", {"text": None})
     assert message(tmp_path / "blank.txt") == "Corpus 'blank.txt' holds no document with text."
     assert message(spec) == "Corpus 'null.jsonl' holds no document with text."
-    said = f"Folder '{tmp_path}/none' holds no corpus: none of its files is {KINDS}."
+    said = f"Folder '{tmp_path}/none' holds no corpus: none of its files is {CORPUS_KINDS}."
     assert message(tmp_path / "none") == said
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from backend.demo import DICTIONARIES, MODEL, WEIGHTS, demo_documents, task_prompts
-from backend.demo.corpus import PIECE_CHARS, Document, stdlib_documents, story
-from backend.demo.plan import PLANS
-from backend.demo.tasks import TASKS, single_tokens
-from backend.demo.templates import HELD_OUT, TRAIN
+from backend.demo.demo_texts import PIECE_CHARS, DemoDocument, generate_story, stdlib_documents
+from backend.demo.dictionary_plans import DICTIONARY_PLANS
+from backend.demo.story_templates import HELD_OUT_TEMPLATES, TRAIN_TEMPLATES
+from backend.demo.task_generators import TASKS, single_token_words
 
 BELOW_THE_BAR = {"pronoun"}
 """Tasks that the shipped model answers in less than 90 % (docs/demo.md says how often)."""
-PLAN_OF = {plan.name: plan for plans in PLANS.values() for plan in plans}
+PLAN_OF = {plan.name: plan for plans in DICTIONARY_PLANS.values() for plan in plans}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def stories() -> str:
-    return "\n\n".join(story(0, i)[0] for i in range(4000))
+    return "\n\n".join(generate_story(0, i)[0] for i in range(4000))
 
 
 def seen(template: str, text: str) -> bool:
@@ -68,15 +68,15 @@ def test_every_fourth_document_is_a_piece_of_the_standard_library():
 
 def test_a_story_holds_only_the_template_that_it_names(stories: str):
     for i in range(200):
-        text, template = story(0, i)
+        text, template = generate_story(0, i)
         task, number = template.split("/")
-        assert seen(TRAIN[task][int(number)], text)
+        assert seen(TRAIN_TEMPLATES[task][int(number)], text)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_held_out_templates_never_appear_in_training_text(task: str, stories: str):
-    assert all(seen(template, stories) for template in TRAIN[task])
-    assert not any(seen(template, stories) for template in HELD_OUT[task])
+    assert all(seen(template, stories) for template in TRAIN_TEMPLATES[task])
+    assert not any(seen(template, stories) for template in HELD_OUT_TEMPLATES[task])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -97,7 +97,7 @@ def test_answers_are_single_tokens(task: str, split: str, tokenizer):
 
 
 def test_names_years_and_arguments_are_single_tokens(tokenizer):
-    for word in single_tokens():
+    for word in single_token_words():
         assert len(tokenizer(f" {word}", add_special_tokens=False)["input_ids"]) == 1
 
 
@@ -110,10 +110,12 @@ def test_texts_survive_the_tokenizer(tokenizer):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_model_knows_the_answers_on_held_out_templates(task: str, model, tokenizer):
-    from backend.demo.evaluate import accuracy
+    from backend.demo.demo_evaluation import measure_accuracy
 
     prompts = list(task_prompts(task, "held_out", 80, seed=5))
-    assert accuracy(model, tokenizer, prompts).pair >= (0.75 if task in BELOW_THE_BAR else 0.87)
+    assert measure_accuracy(model, tokenizer, prompts).pair >= (
+        0.75 if task in BELOW_THE_BAR else 0.87
+    )
 
 
 @pytest.mark.parametrize("folder", DICTIONARIES, ids=lambda folder: folder.name)
@@ -137,7 +139,7 @@ def test_residual_dictionaries_explain_fresh_text(layer: int, model, tokenizer):
     sae = SAE.load_from_disk(WEIGHTS / f"resid-{layer}")
     rows = []
     for i in range(30):
-        ids = tokenizer(story(11, i)[0], return_tensors="pt")["input_ids"]
+        ids = tokenizer(generate_story(11, i)[0], return_tensors="pt")["input_ids"]
         # Hugging Face's hidden state L + 1 is what leaves block L; BOS is left out.
         rows.append(model(ids, output_hidden_states=True).hidden_states[layer + 1][0, 1:])
     x = torch.cat(rows)
@@ -158,7 +160,7 @@ def test_figures_meet_the_bars():
 
 
 def test_batch_top_k_keeps_the_largest_of_the_whole_batch():
-    from backend.demo.transcoder import batch_top_k
+    from backend.demo.transcoder_trainer import batch_top_k
 
     acts = torch.rand(6, 10, generator=torch.Generator().manual_seed(0))
     kept, smallest = batch_top_k(acts, k=3)
@@ -167,9 +169,9 @@ def test_batch_top_k_keeps_the_largest_of_the_whole_batch():
 
 
 def test_row_batches_use_every_row_once_per_round():
-    from backend.demo.activations import shuffled
+    from backend.demo.activations import shuffled_row_batches
 
-    rounds = list(itertools.islice(shuffled(12, 4, seed=0), 6))
+    rounds = list(itertools.islice(shuffled_row_batches(12, 4, seed=0), 6))
     first, second = torch.cat(rounds[:3]), torch.cat(rounds[3:])
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
     assert first.tolist() != second.tolist()
@@ -183,6 +185,8 @@ def test_the_texts_are_light():
 
 
 def test_a_document_names_its_template():
-    assert isinstance(next(demo_documents()), Document)
+    assert isinstance(next(demo_documents()), DemoDocument)
     templates = {document.template for document in demo_documents(documents=400)}
-    assert templates <= {f"{task}/{i}" for task in TASKS for i in range(len(TRAIN[task]))} | {None}
+    assert templates <= {
+        f"{task}/{i}" for task in TASKS for i in range(len(TRAIN_TEMPLATES[task]))
+    } | {None}

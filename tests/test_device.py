@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from backend import device
-from backend.device import choose_placement
+from backend.model import device
+from backend.model.device import choose_placement
 from feature_store.errors import InputError
 
 
@@ -36,17 +36,17 @@ def test_bad_names_list_what_works(place: str | None, dtype: str | None, says: s
 def test_a_precision_that_is_slower_here_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor without units for bfloat16."""
     took = {torch.bfloat16: 0.005, torch.float32: 0.001}
-    monkeypatch.setattr(device, "seconds_of_product", took.__getitem__)
-    device.slowdown.cache_clear()
+    monkeypatch.setattr(device, "time_matrix_product", took.__getitem__)
+    device.measure_dtype_slowdown.cache_clear()
     assert "takes 5.0 times as long as in float32" in choose_placement("cpu", "bfloat16").why
     assert "times as long" not in choose_placement("cpu", "float32").why
     took[torch.bfloat16] = 0.0011
-    device.slowdown.cache_clear()
+    device.measure_dtype_slowdown.cache_clear()
     assert "times as long" not in choose_placement("cpu", "bfloat16").why
-    device.slowdown.cache_clear()
+    device.measure_dtype_slowdown.cache_clear()
 
 
 def test_the_slowdown_is_measured() -> None:
-    device.slowdown.cache_clear()
-    assert 0.01 < device.slowdown(torch.device("cpu"), torch.bfloat16) < 1000
-    assert device.slowdown(torch.device("cpu"), torch.float32) == 1
+    device.measure_dtype_slowdown.cache_clear()
+    assert 0.01 < device.measure_dtype_slowdown(torch.device("cpu"), torch.bfloat16) < 1000
+    assert device.measure_dtype_slowdown(torch.device("cpu"), torch.float32) == 1

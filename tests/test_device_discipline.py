@@ -18,27 +18,29 @@ import torch
 
 from app.circuits.asked import Asked as CircuitRequest
 from app.circuits.running import find
-from backend import imitation
-from backend.ablation.asked import Asked, Ranking
-from backend.ablation.parts import Part
-from backend.ablation.ranking import rank
-from backend.ablation.spliced import spliced
-from backend.ablation.trial import ablate
-from backend.attribution.nodes import Reading
-from backend.circuits import replacement
-from backend.circuits.examples import gather
-from backend.circuits.sparse_features import Settings, sparse_features
-from backend.device import Placement
+from backend.ablation.ablation_requests import AblationRequest, EffectRankingRequest
+from backend.ablation.effect_ranking import rank_effects
+from backend.ablation.model_parts import ModelPart
+from backend.ablation.prompt_ablation import ablate_prompts
+from backend.ablation.splice_report import splice_losses_by_dictionary
+from backend.attribution.dictionary_activations import DictionaryActivations
+from backend.circuits import replacement_model
+from backend.circuits.circuit_prompts import lay_out_circuit_prompts
+from backend.circuits.sparse_feature_circuit import (
+    SparseFeatureSettings,
+    find_sparse_feature_circuit,
+)
 from backend.dictionaries import load
 from backend.engine import LocalEngine
-from backend.generation.prompts import plain
-from backend.generation.records import Row, Sampling
-from backend.generation.stream import Extras, generate
-from backend.harvest.shard import Chunk
-from backend.imitation import Ask, imitate
-from backend.interventions.modes import MODES
-from backend.sweep.run import Ask as SweepRequest
-from backend.sweep.run import sweep
+from backend.generation.prompt_tokenization import tokenize_text
+from backend.generation.records import GenerationRow, SamplingSettings
+from backend.generation.token_stream import StreamOptions, stream_tokens
+from backend.harvest.shard_run import TripleChunk
+from backend.interventions.edit_modes import MODES
+from backend.model.device import Placement
+from backend.steering import features_from_examples
+from backend.steering.features_from_examples import ExamplesRequest, find_features_from_examples
+from backend.steering.strength_sweep import SweepRequest, run_sweep
 from feature_store.records import Context, FeatureId
 from tests.dictionaries import CPU, saved
 from tests.editing import FORMS, edit
@@ -100,25 +102,34 @@ def read_live(bench: Bench) -> Any:
 def steer(bench: Bench) -> Any:
     """Three tokens under every mode, with a clean twin beside each row."""
     lm = bench.engine.lm
-    rows = [Row("clean")]
+    rows = [GenerationRow("clean")]
     for name, mode in MODES.items():
-        rows.append(Row(name, (edit(name, *("relu/3", "relu/5")[: 1 + mode.pair]),)))
-    start, extras = plain(lm, "the cat saw", bos=True), Extras(watch=(FEATURE,), top=3)
-    return list(generate(lm, bench.engine.dictionaries, start, rows, Sampling(3, seed=4), extras))
+        rows.append(GenerationRow(name, (edit(name, *("relu/3", "relu/5")[: 1 + mode.pair]),)))
+    start, extras = (
+        tokenize_text(lm, "the cat saw", bos=True),
+        StreamOptions(watch=(FEATURE,), top=3),
+    )
+    return list(
+        stream_tokens(
+            lm, bench.engine.dictionaries, start, rows, SamplingSettings(3, seed=4), extras
+        )
+    )
 
 
 def ablate_parts(bench: Bench) -> Any:
-    parts = tuple(map(Part.parse, ("relu/3", "head:1.2", "error:topk")))
-    return ablate(bench.engine, Asked(CASES, parts, "zero", 7, 2, "all"))
+    parts = tuple(map(ModelPart.parse, ("relu/3", "head:1.2", "error:topk")))
+    return ablate_prompts(bench.engine, AblationRequest(CASES, parts, "zero", 7, 2, "all"))
 
 
 def splice_dictionaries(bench: Bench) -> Any:
-    return spliced(bench.engine, BARE, ["relu", "topk", "mlp", "sequence", "heads"])
+    return splice_losses_by_dictionary(
+        bench.engine, BARE, ["relu", "topk", "mlp", "sequence", "heads"]
+    )
 
 
 def rank_features(bench: Bench) -> Any:
-    ranking = Ranking(CASES, ("topk", "normed"), "integrated", 3, "node", "zero", 5)
-    return rank(bench.engine, ranking)
+    ranking = EffectRankingRequest(CASES, ("topk", "normed"), "integrated", 3, "node", "zero", 5)
+    return rank_effects(bench.engine, ranking)
 
 
 def attribute_toward(bench: Bench) -> Any:
@@ -128,9 +139,11 @@ def attribute_toward(bench: Bench) -> Any:
 
 def find_feature_circuit(bench: Bench) -> Any:
     """Effects and edges of a sparse feature circuit on two prompts."""
-    settings = Settings(nodes=8, edges=20, paths=2, draws=0)
-    examples = gather(bench.engine, CASES[:2])
-    circuit = sparse_features(bench.engine, examples, ("early", "topk", "mlp"), settings)
+    settings = SparseFeatureSettings(nodes=8, edges=20, paths=2, draws=0)
+    examples = lay_out_circuit_prompts(bench.engine, CASES[:2])
+    circuit = find_sparse_feature_circuit(
+        bench.engine, examples, ("early", "topk", "mlp"), settings
+    )
     return [(node.id, node.effect) for node in circuit.nodes]
 
 
@@ -145,19 +158,19 @@ def find_circuit(bench: Bench, method: str) -> Any:
 
 def search_features(bench: Bench) -> Any:
     """Features that make given texts likelier, by proximal gradient descent."""
-    start = plain(bench.engine.lm, "the cat", bos=True)
+    start = tokenize_text(bench.engine.lm, "the cat", bos=True)
     chosen = {name: bench.engine.dictionaries[name] for name in ("relu", "early")}
-    request = Ask(start, ((20, 21, 22), (21, 20, 23)), m=2)
-    with patch.multiple(imitation, STEPS=2, REFITS=2):
-        return imitate(bench.engine.lm, chosen, request)
+    request = ExamplesRequest(start, ((20, 21, 22), (21, 20, 23)), m=2)
+    with patch.multiple(features_from_examples, STEPS=2, REFITS=2):
+        return find_features_from_examples(bench.engine.lm, chosen, request)
 
 
 def sweep_strengths(bench: Bench) -> Any:
-    start = plain(bench.engine.lm, "the cat saw", bos=True)
+    start = tokenize_text(bench.engine.lm, "the cat saw", bos=True)
     request = SweepRequest(
-        (edit("add", "relu/3"),), (0.0, 3.0), (start,), seeds=(0, 1), sampling=Sampling(3)
+        (edit("add", "relu/3"),), (0.0, 3.0), (start,), seeds=(0, 1), sampling=SamplingSettings(3)
     )
-    return sweep(bench.engine.lm, bench.engine.dictionaries, request)
+    return run_sweep(bench.engine.lm, bench.engine.dictionaries, request)
 
 
 METHODS = ("attribution-graph", "trace", "weights", "head-codes")
@@ -234,7 +247,7 @@ def test_the_streaming_pass_waits_a_few_times_per_batch(
     waits: dict[str, list[int]] = {"feed": [], "fold": []}
 
     def counting(name: str) -> Callable[..., Any]:
-        whole = getattr(Chunk, name)
+        whole = getattr(TripleChunk, name)
 
         def counted(*args: Any) -> Any:
             before = sum(ledger.waits.values())
@@ -245,7 +258,7 @@ def test_the_streaming_pass_waits_a_few_times_per_batch(
         return counted
 
     for name in waits:
-        monkeypatch.setattr(Chunk, name, counting(name))
+        monkeypatch.setattr(TripleChunk, name, counting(name))
     with pretend_device() as ledger:
         rig = make_rig(tmp_path, PRETEND)
         rig.harvest(tmp_path / "store", tokens=600, forward_batch=100)
@@ -259,12 +272,12 @@ def test_one_line_that_leaves_a_tensor_on_the_cpu_is_found(
     benches: tuple[Bench, Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A spliced forward whose mask of counted positions never reaches the device."""
-    whole = replacement.read
+    whole = replacement_model.read_dictionary_activations
 
-    def careless(*args: Any) -> list[Reading]:
+    def careless(*args: Any) -> list[DictionaryActivations]:
         return [replace(one, counted=args[3]) for one in whole(*args)]
 
-    monkeypatch.setattr(replacement, "read", careless)
+    monkeypatch.setattr(replacement_model, "read_dictionary_activations", careless)
     with pretend_device() as ledger, pytest.raises(MixedDevicesError, match="nodes.py"):
         find_circuit(benches[1], "weights")
     assert ledger.mixed

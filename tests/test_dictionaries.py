@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend.dictionaries import load, opaque
+from backend.dictionaries import load, saelens_coders
 from tests import dictionaries as tiny
 
 EVERY = [*tiny.SAES, *tiny.TRANSCODERS]
@@ -51,7 +51,7 @@ def test_sparse_is_dense(tmp_path: Path, architecture, norm) -> None:
 def test_dense_tiles_do_not_matter(tmp_path: Path, monkeypatch, architecture, entries) -> None:
     ours = tiny.loaded(tmp_path, architecture)
     x = tiny.tokens(60, d=ours.d_in).reshape(6, 10, -1)
-    monkeypatch.setattr(opaque, "DENSE", entries)
+    monkeypatch.setattr(saelens_coders, "DENSE", entries)
     close(dense(ours.encode_sparse(x), 60, ours.d_sae), ours.encode(x).flatten(0, 1))
 
 

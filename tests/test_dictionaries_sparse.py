@@ -5,21 +5,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.dictionaries.rules import GroupMax, Linear, Threshold, TopK
-from backend.dictionaries.sparse import encode_tiles, scratch
+from backend.dictionaries.activation_rules import GroupMaxRule, LinearRule, ThresholdRule, TopKRule
+from backend.dictionaries.sparse_encoder import borrow_buffer, encode_tiles
 
 D_SAE = 1200  # more than twice the number of groups, and not a multiple of it
 
 RULES = {
-    "relu": Threshold(),
-    "jumprelu": Threshold(torch.linspace(0, 3, D_SAE)),
-    "topk": TopK(32),
-    "abstopk": TopK(32, by_magnitude=True),
-    "topk 1": TopK(1),
-    "topk of many": TopK(700),
-    "topk of all": TopK(D_SAE),
-    "groupmax": GroupMax(40),
-    "linear": Linear(),
+    "relu": ThresholdRule(),
+    "jumprelu": ThresholdRule(torch.linspace(0, 3, D_SAE)),
+    "topk": TopKRule(32),
+    "abstopk": TopKRule(32, by_magnitude=True),
+    "topk 1": TopKRule(1),
+    "topk of many": TopKRule(700),
+    "topk of all": TopKRule(D_SAE),
+    "groupmax": GroupMaxRule(40),
+    "linear": LinearRule(),
 }
 
 
@@ -62,7 +62,7 @@ def test_ties_never_give_too_many(seed: int, k: int, block: int, levels: int, nu
     generator = torch.Generator().manual_seed(seed)
     W = torch.randint(-levels, levels + 1, (1, D_SAE), generator=generator).float()
     x = torch.tensor([[1.0], [2.0], [0.0], [-1.0]])
-    got = encode_tiles(x, W, torch.zeros(D_SAE), TopK(k), block=block, numpy=numpy)
+    got = encode_tiles(x, W, torch.zeros(D_SAE), TopKRule(k), block=block, numpy=numpy)
     for row, pre in enumerate(x @ W):
         want = pre.topk(k).values.relu()
         mine = got.value[got.token == row].sort(descending=True).values
@@ -71,29 +71,29 @@ def test_ties_never_give_too_many(seed: int, k: int, block: int, levels: int, nu
 
 def test_no_tokens_give_no_triples() -> None:
     x, W, b = case(n=0)
-    assert [len(column) for column in encode_tiles(x, W, b, TopK(3))] == [0, 0, 0]
+    assert [len(column) for column in encode_tiles(x, W, b, TopKRule(3))] == [0, 0, 0]
 
 
 def test_bfloat16_is_near_and_says_so_by_its_weights() -> None:
     x, W, b = case()
-    exact = dense(encode_tiles(x, W, b, Threshold()), len(x))
-    rough = dense(encode_tiles(x, W.bfloat16(), b, Threshold()), len(x))
+    exact = dense(encode_tiles(x, W, b, ThresholdRule()), len(x))
+    rough = dense(encode_tiles(x, W.bfloat16(), b, ThresholdRule()), len(x))
     assert 0 < (exact - rough).abs().max() < 0.3
 
 
 def test_results_survive_the_reuse_of_their_buffer() -> None:
     x, W, b = case()
-    first = encode_tiles(x, W, b, Threshold(), rows=16)
+    first = encode_tiles(x, W, b, ThresholdRule(), rows=16)
     kept = first.value.clone()
-    encode_tiles(-x, W, b, Threshold(), rows=16)
+    encode_tiles(-x, W, b, ThresholdRule(), rows=16)
     assert torch.equal(first.value, kept)
 
 
 def test_a_thread_keeps_one_buffer_a_width() -> None:
     like = torch.zeros(0)
-    first = scratch("test", 8, 16, like)
-    assert scratch("test", 4, 16, like).data_ptr() == first.data_ptr()
-    assert scratch("test", 4, 17, like).data_ptr() != first.data_ptr()
+    first = borrow_buffer("test", 8, 16, like)
+    assert borrow_buffer("test", 4, 16, like).data_ptr() == first.data_ptr()
+    assert borrow_buffer("test", 4, 17, like).data_ptr() != first.data_ptr()
 
 
 @pytest.mark.gpu
@@ -102,8 +102,8 @@ def test_a_thread_keeps_one_buffer_a_width() -> None:
 def test_cuda_agrees_with_the_cpu(name: str) -> None:
     x, W, b = case()
     rule = RULES[name]
-    if isinstance(rule, Threshold) and rule.threshold is not None:
-        rule = Threshold(rule.threshold.cuda())
+    if isinstance(rule, ThresholdRule) and rule.threshold is not None:
+        rule = ThresholdRule(rule.threshold.cuda())
     got = encode_tiles(x.cuda(), W.cuda(), b.cuda(), rule)
     want = encode_tiles(x, W, b, RULES[name])
     torch.testing.assert_close(got.value.cpu(), want.value, atol=1e-3, rtol=1e-3)
@@ -113,7 +113,7 @@ def test_a_harvests_buffers_serve_live_encoding_too() -> None:
     """Buffers are kept per thread; one made in inference mode must not outlive it as such."""
     like = torch.zeros(1)
     with torch.inference_mode():
-        scratch("only here", 7, 13, like)
+        borrow_buffer("only here", 7, 13, like)
     with torch.no_grad():
-        live = torch.add(torch.ones(7, 13), 1, out=scratch("only here", 7, 13, like))
+        live = torch.add(torch.ones(7, 13), 1, out=borrow_buffer("only here", 7, 13, like))
     assert bool((live == 2).all())

@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 
 from app import live
 from backend import dictionaries as loaders
-from backend import dictionary_table, engine
-from backend.dictionaries.affine import Affine
+from backend import engine
+from backend.dictionaries import dictionary_table
+from backend.dictionaries.activation_rules import ThresholdRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.cache import DictionaryCache, weight_bytes
-from backend.dictionaries.rules import Threshold
+from backend.dictionaries.dictionary_cache import DictionaryCache, dictionary_bytes
 from backend.engine import LocalEngine
-from backend.interventions.plan import compile_edits
+from backend.interventions.edit_plan import compile_edits
 from backend.interventions.records import Edit
-from backend.lm import Lm
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from feature_store.store import Store
@@ -36,12 +37,12 @@ LAYERS = 6
 def _dictionary(d_sae: int) -> Dictionary:
     """`d_sae` × 36 bytes: encoder and decoder of width 4, a bias and a threshold less one bias."""
     W = torch.zeros(4, d_sae)
-    coder = Affine(W, torch.zeros(d_sae), W.T.contiguous(), torch.zeros(4), Threshold())
+    coder = AffineCoder(W, torch.zeros(d_sae), W.T.contiguous(), torch.zeros(4), ThresholdRule())
     return Dictionary(str(d_sae), HOOK, HOOK, "standard", "", str(d_sae), coder)
 
 
 def test_bytes_are_those_of_the_storages() -> None:
-    assert weight_bytes(_dictionary(10)) == 4 * (4 * 10 + 10 + 10 * 4 + 4)
+    assert dictionary_bytes(_dictionary(10)) == 4 * (4 * 10 + 10 + 10 * 4 + 4)
 
 
 @given(
@@ -53,7 +54,7 @@ def test_the_least_recently_used_are_dropped_beyond_the_budget(
     budget: int, asked: list[int], held: set[int]
 ) -> None:
     cache, mine, loads, kept = DictionaryCache(budget), {}, 0, []
-    sizes = {n: weight_bytes(_dictionary(10 * n)) for n in range(1, 7)}
+    sizes = {n: dictionary_bytes(_dictionary(10 * n)) for n in range(1, 7)}
 
     def load() -> Dictionary:
         nonlocal loads
@@ -194,7 +195,7 @@ def test_weights_are_mapped_from_their_files(tmp_path: Path) -> None:
     """A model and a dictionary in float32 cost no memory of their own until they are read."""
     from tests.models import save
 
-    lm = Lm.load(str(save(tmp_path / "model")), CPU)
+    lm = LanguageModel.load(str(save(tmp_path / "model")), CPU)
     one = loaders.load(str(saved(tmp_path / "sae", "topk", d_in=16)), placement=CPU)
     maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
 

@@ -39,11 +39,13 @@ def test_a_summed_cross_layer_transcoder_is_refused_by_metadata(
         with pytest.raises(InputError, match="is a cross-layer transcoder"):
             look(str(tmp_path))
     sae = tiny.sae_of("transcoder", metadata=tells)  # in memory, as a script would hand it over
-    from backend.dictionaries.saelens import adapt
-    from backend.dictionaries.sources import Source
+    from backend.dictionaries.dictionary_sources import DictionarySource
+    from backend.dictionaries.saelens import adapt_saelens
 
     with pytest.raises(InputError, match="is a cross-layer transcoder"):
-        adapt(sae, Source("mine", "saelens", "mine"), tiny.CPU.device, torch.float32)
+        adapt_saelens(
+            sae, DictionarySource("mine", "saelens", "mine"), tiny.CPU.device, torch.float32
+        )
 
 
 def test_a_summed_cross_layer_transcoder_is_refused_by_folder(tmp_path: Path) -> None:
@@ -82,9 +84,9 @@ def test_a_folder_of_another_kind_is_named_for_what_it_is(
 
 def test_a_listed_dictionary_under_clt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gemma Scope 2 keeps its cross-layer transcoders there, and sae-lens sums them, too."""
-    from backend.dictionaries import registry
+    from backend.dictionaries import saelens_registry
 
     listed = {"layer_1_clt": {"id": "layer_1_clt", "path": "clt/width_262k/params_layer_1"}}
-    monkeypatch.setattr(registry, "entries", lambda release: listed)
+    monkeypatch.setattr(saelens_registry, "release_entries", lambda release: listed)
     with pytest.raises(InputError, match="is a cross-layer transcoder"):
         check_source("gpt2-small-res-jb/layer_1_clt")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from backend import directions
 from backend.engine import LocalEngine
-from backend.lens import to_residual
-from feature_store.reader import HarvestFile
+from backend.features import direction_cosines
+from backend.features.logit_lens import map_to_residual_stream
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from tests.harvests import Rig
 
@@ -36,11 +36,11 @@ def test_the_nearest_are_those_of_a_full_comparison(
     local: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In any number of chunks; and a feature is nearest to itself."""
-    monkeypatch.setattr(directions, "CHUNK", 7)
+    monkeypatch.setattr(direction_cosines, "ROWS_PER_CHUNK", 7)
     for name, one in local.dictionaries.items():
         found = local.nearest(FeatureId(name, 3), name, 4)
         assert found is not None and found[0] == (3, pytest.approx(1, abs=1e-5))
-        rows = to_residual(local.lm, one.W_dec, one.hook_out)
+        rows = map_to_residual_stream(local.lm, one.W_dec, one.hook_out)
         rows = one.W_dec if rows is None else rows
         full = torch.cosine_similarity(rows, rows[3:4], dim=-1).topk(4)
         assert [value for _, value in found] == pytest.approx(full.values.tolist(), abs=1e-5)
@@ -58,15 +58,19 @@ def test_the_nearest_are_those_of_a_full_comparison(
         ("blocks.1.mlp.hook_post", "decoder", False),
     ],
 )
-def test_spaces(rig: Rig, hook: str, side: directions.Side, same: bool) -> None:
+def test_spaces(rig: Rig, hook: str, side: direction_cosines.EncoderOrDecoder, same: bool) -> None:
     """A cosine exists exactly where two features live in one space."""
     (stream,) = [one for one in rig.found if one.name == "relu"]
     other = replace(stream, hook_name=hook, hook_out=hook)
     known = {"a": stream, "b": other}
     pair = [FeatureId("a", 0), FeatureId("b", 2)]
-    assert (directions.cosines(rig.lm, known, pair, side)[0][1] is not None) == same
+    assert (
+        direction_cosines.compute_pairwise_cosines(rig.lm, known, pair, side)[0][1] is not None
+    ) == same
     if side == "decoder":
-        assert (directions.nearest(rig.lm, stream, 0, other, 2) is not None) == same
+        assert (
+            direction_cosines.find_nearest_features(rig.lm, stream, 0, other, 2) is not None
+        ) == same
 
 
 def test_the_lens_holds_what_the_harvest_kept(local: LocalEngine, harvested) -> None:

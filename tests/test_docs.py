@@ -9,8 +9,8 @@ import duckdb
 import pytest
 
 from app.cli import saefari
-from feature_store.catalog import migrate
-from feature_store.harvest_file import DDL
+from feature_store.catalog import apply_migrations
+from feature_store.harvest_writer import SCHEMA_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -81,16 +81,16 @@ def documented() -> dict[str, list[str]]:
 
 def test_every_table_and_column_is_documented_and_no_other() -> None:
     with duckdb.connect() as db:
-        db.execute(DDL.read_text("utf-8"))
+        db.execute(SCHEMA_FILE.read_text("utf-8"))
         harvest = columns(db)
     with duckdb.connect() as db:
-        migrate(db, Path("catalog.duckdb"))
+        apply_migrations(db, Path("catalog.duckdb"))
         catalog = columns(db)
     assert documented() == harvest | catalog
 
 
 def test_every_part_of_a_struct_is_documented() -> None:
-    parts = re.findall(r"\bSTRUCT\(([^)]*)\)", DDL.read_text("utf-8"))
+    parts = re.findall(r"\bSTRUCT\(([^)]*)\)", SCHEMA_FILE.read_text("utf-8"))
     assert parts
     row = next(line for line in DATA.splitlines() if line.startswith("| `positive`"))
     for part in parts:

@@ -12,9 +12,9 @@ from app.panels import effect
 from app.panels.effect import mean
 from backend.engine import LocalEngine
 from feature_store.catalog import Catalog
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
-from feature_store.removals import kept
+from feature_store.removal_effects import read_removal_effects
 from tests.harvests import Rig
 from tests.pages import engine_loaded, opened
 
@@ -59,7 +59,7 @@ def test_effects_are_computed_once_and_then_read(
 ) -> None:
     lines = part(visit(effect.TITLE), "effect_lines")["lines"]
     file = HarvestFile(next(store.glob("harvests/*")))
-    there = kept(Catalog(store / "catalog.duckdb"), file.record.id, busiest(file))
+    there = read_removal_effects(Catalog(store / "catalog.duckdb"), file.record.id, busiest(file))
     assert (
         len(lines)
         == len(there)

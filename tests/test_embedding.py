@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autointerp.embedding import Asked, MeaningIndex, StaticEmbedder, unit
+from autointerp.text_embeddings import EmbeddedQuery, MeaningIndex, StaticEmbedder, normalize_rows
 from autointerp.word_vectors import WordVectors
-from feature_store.corpus_text import corpus_texts
+from feature_store.corpus_text import sample_corpus_texts
 from feature_store.errors import InputError
 from tests.embedders import static_model
 from tests.stores import make_store
@@ -28,10 +28,12 @@ class Letters:
 
     def embed(self, texts) -> np.ndarray:
         self.texts += texts
-        return unit(np.array([[t.count(c) for c in "abc"] for t in texts], np.float32))
+        return normalize_rows(np.array([[t.count(c) for c in "abc"] for t in texts], np.float32))
 
-    def ask(self, query: str) -> Asked:
-        return Asked(unit(np.array([[query.count(c) for c in "abc"]], np.float32))[0])
+    def ask(self, query: str) -> EmbeddedQuery:
+        return EmbeddedQuery(
+            normalize_rows(np.array([[query.count(c) for c in "abc"]], np.float32))[0]
+        )
 
 
 def found(index: MeaningIndex, query: str, *rest, **more) -> list[tuple[int, float]]:
@@ -116,7 +118,7 @@ def test_a_model_that_cannot_be_had_is_a_sentence(tmp_path: Path, name: str) -> 
 
 def test_corpus_text_is_the_sequences_without_markers(tmp_path: Path) -> None:
     file = make_store(tmp_path / "store").harvest()
-    texts = corpus_texts(file)
+    texts = sample_corpus_texts(file)
     assert len(texts) == len(file.sequences)
     assert not any("<s>" in text for text in texts) and " dog" in texts[0]
-    assert 0 < len(corpus_texts(file, 200)) < len(texts)
+    assert 0 < len(sample_corpus_texts(file, 200)) < len(texts)

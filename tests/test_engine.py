@@ -8,12 +8,12 @@ import torch
 
 from app import live
 from backend import engine
-from backend.dictionary_table import check_unchanged
-from backend.engine import LocalEngine, place_of
-from backend.harvest.run import absolute
+from backend.dictionaries.dictionary_table import check_weights_unchanged
+from backend.engine import LocalEngine, find_weight_location
+from backend.harvest.run import make_spec_absolute
 from feature_store.errors import InputError
-from feature_store.places import Places
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.weight_locations import WeightLocations
 from tests.dictionaries import CPU
 from tests.harvests import Rig, harvest_on_disk
 from tests.pages import engine_loaded
@@ -63,14 +63,14 @@ def test_a_text_that_is_empty_or_too_long_is_refused(local: LocalEngine) -> None
 
 def test_weights_that_are_elsewhere_or_changed_are_refused() -> None:
     with pytest.raises(InputError, match="does not know where the model tiny lies"):
-        place_of("00", "model tiny", {})
+        find_weight_location("00", "model tiny", {})
     with pytest.raises(InputError, match="The model tiny has changed on disk"):
-        check_unchanged("model tiny", "00", "11")
+        check_weights_unchanged("model tiny", "00", "11")
 
 
 def test_a_harvest_remembers_where_its_weights_lie(harvested: Path) -> None:
     file = HarvestFile(harvested)
-    known = Places(harvested.parents[1] / "places.json").known()
+    known = WeightLocations(harvested.parents[1] / "places.json").known()
     hashes = {file.record.model_hash, *(d.weights_hash for d in file.dictionaries.values())}
     assert hashes == set(known)
     assert all(Path(known[d.weights_hash]).is_dir() for d in file.dictionaries.values())
@@ -81,13 +81,13 @@ def test_places_are_local_paths_made_absolute_and_names_left_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sae").mkdir()
-    assert absolute("sae") == str(tmp_path / "sae")
-    assert absolute("sae@blocks.0.hook_out") == f"{tmp_path / 'sae'}@blocks.0.hook_out"
-    assert absolute("gpt2-small-res-jb/blocks.8") == "gpt2-small-res-jb/blocks.8"
+    assert make_spec_absolute("sae") == str(tmp_path / "sae")
+    assert make_spec_absolute("sae@blocks.0.hook_out") == f"{tmp_path / 'sae'}@blocks.0.hook_out"
+    assert make_spec_absolute("gpt2-small-res-jb/blocks.8") == "gpt2-small-res-jb/blocks.8"
 
 
 def test_places_keep_the_newest_and_survive_damage(tmp_path: Path) -> None:
-    places = Places(tmp_path / "places.json")
+    places = WeightLocations(tmp_path / "places.json")
     assert places.known() == {}
     places.remember({"a": "1", "b": "2"})
     places.remember({"b": "3"})
@@ -124,6 +124,6 @@ def test_equal_weights_at_two_hook_points_stay_two_dictionaries(tmp_path: Path) 
     file = HarvestFile(path)
     first, second = (file.dictionary(name).weights_hash for name in hooks)
     assert first == second
-    here = LocalEngine.load(file, Places(tmp_path / "store" / "places.json").known(), CPU)
+    here = LocalEngine.load(file, WeightLocations(tmp_path / "store" / "places.json").known(), CPU)
     loaded = {name: here.dictionaries[name].hook_name for name in hooks}
     assert loaded == hooks

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store import list_edits as edits
+from feature_store import feature_list_edits as edits
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
-from feature_store.exchange.files import FORMATS, everything, offered, written
-from feature_store.exchange.shapes import SHAPES, What, checked
-from feature_store.exchange.taking import take_in, withdraw
+from feature_store.exchange.import_rows import ROW_SCHEMAS, RowKind, check_rows
+from feature_store.exchange.import_writer import save_import, withdraw_explanations
+from feature_store.exchange.saefari_files import FORMATS, collect_rows, decode_rows, encode_rows
 from feature_store.records import FeatureId
 
 A, B = FeatureId("resid", 3), FeatureId("a/b", 0)
@@ -30,11 +30,11 @@ def filled(catalog: Catalog) -> Catalog:
     catalog.annotate(A, "label", MARKUP)
     catalog.annotate(A, "star", "1")
     catalog.annotate(B, "note", "one\n\n two")
-    one = edits.create(catalog, MARKUP, "why\nnot")
-    edits.add(catalog, one, [B, A])
-    edits.note(catalog, one, A, "the second\nof two")
-    edits.create(catalog, "empty")
-    take_in(catalog, checked("explanations", [explanation()], "rows"))
+    one = edits.create_list(catalog, MARKUP, "why\nnot")
+    edits.add_features(catalog, one, [B, A])
+    edits.write_note(catalog, one, A, "the second\nof two")
+    edits.create_list(catalog, "empty")
+    save_import(catalog, check_rows("explanations", [explanation()], "rows"))
     return catalog
 
 
@@ -59,19 +59,19 @@ def label(**changes: object) -> dict:
 def test_everything_comes_back_as_it_left(catalog: Catalog, tmp_path: Path, kind: str) -> None:
     filled(catalog)
     other = Catalog(tmp_path / "other.duckdb")
-    for what in SHAPES:
-        table = everything(what, catalog.snapshot())
+    for what in ROW_SCHEMAS:
+        table = collect_rows(what, catalog.snapshot())
         assert table.num_rows
-        found = offered(written(what, table, kind), "file", SIZES)
-        assert found.what == what and take_in(other, found).new == table.num_rows
-        assert everything(what, other.snapshot()).equals(table)
+        found = decode_rows(encode_rows(what, table, kind), "file", SIZES)
+        assert found.what == what and save_import(other, found).new == table.num_rows
+        assert collect_rows(what, other.snapshot()).equals(table)
 
 
 def test_the_same_twice_changes_nothing(catalog: Catalog) -> None:
     said = filled(catalog).snapshot()
-    for what in SHAPES:
-        table = everything(what, said)
-        taken = take_in(catalog, offered(written(what, table, "json"), "file"))
+    for what in ROW_SCHEMAS:
+        table = collect_rows(what, said)
+        taken = save_import(catalog, decode_rows(encode_rows(what, table, "json"), "file"))
         assert (taken.new, taken.same) == (0, table.num_rows)
     again = catalog.snapshot()
     assert again.every.equals(said.every) and again.explanations.last == said.explanations.last
@@ -81,23 +81,23 @@ def test_the_same_twice_changes_nothing(catalog: Catalog) -> None:
 
 def test_a_label_from_a_file_is_the_last_word_and_the_former_is_history(catalog: Catalog) -> None:
     catalog.annotate(A, "label", "cats")
-    take_in(catalog, checked("labels", [label()], "file"))
+    save_import(catalog, check_rows("labels", [label()], "file"))
     assert [one.value for one in catalog.history(A)] == ["cats", "dogs"]
 
 
 def test_a_list_from_a_file_is_merged_with_what_is_there(catalog: Catalog) -> None:
-    one = edits.create(catalog, "dogs")
-    edits.add(catalog, one, [A])
-    file = written("lists", everything("lists", catalog.snapshot()), "json")
-    edits.remove(catalog, one, [A])
-    edits.add(catalog, one, [B])
-    edits.delete(catalog, one)
-    take_in(catalog, offered(file, "file"))
+    one = edits.create_list(catalog, "dogs")
+    edits.add_features(catalog, one, [A])
+    file = encode_rows("lists", collect_rows("lists", catalog.snapshot()), "json")
+    edits.remove_features(catalog, one, [A])
+    edits.add_features(catalog, one, [B])
+    edits.delete_list(catalog, one)
+    save_import(catalog, decode_rows(file, "file"))
     found = catalog.snapshot().lists.get(one)
     assert found.features == [B, A] and not found.deleted
 
 
-WRONG: list[tuple[What, dict, str]] = [
+WRONG: list[tuple[RowKind, dict, str]] = [
     ("labels", label(feature=40), "resid has features 0 to 39, not 40"),
     ("labels", label(feature=-1), "feature -1 is not an index"),
     ("labels", label(feature=True), "feature True is not an index"),
@@ -120,12 +120,12 @@ WRONG: list[tuple[What, dict, str]] = [
 
 @pytest.mark.parametrize(("what", "row", "sentence"), WRONG)
 def test_a_wrong_row_is_named_and_nothing_is_imported(
-    catalog: Catalog, what: What, row: dict, sentence: str
+    catalog: Catalog, what: RowKind, row: dict, sentence: str
 ) -> None:
     good = label() if what == "labels" else explanation()
     data = json.dumps({"saefari": what, "version": 1, "rows": [good, row]}).encode()
     with pytest.raises(InputError) as caught:
-        take_in(catalog, offered(data, "mine.json", SIZES))
+        save_import(catalog, decode_rows(data, "mine.json", SIZES))
     assert "mine.json, row 2: " in str(caught.value) and sentence in str(caught.value)
     assert "Nothing was imported" in str(caught.value) and not catalog.path.exists()
 
@@ -151,7 +151,7 @@ LIST = {
 )
 def test_a_wrong_row_of_a_list_is_named(changes: dict, sentence: str) -> None:
     with pytest.raises(InputError, match=f"file, row 2: {sentence}"):
-        checked("lists", [LIST, {**LIST, **changes}], "file")
+        check_rows("lists", [LIST, {**LIST, **changes}], "file")
 
 
 @pytest.mark.parametrize(
@@ -172,24 +172,24 @@ def test_a_wrong_row_of_a_list_is_named(changes: dict, sentence: str) -> None:
 )
 def test_a_malformed_file_gets_a_sentence(data: bytes, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        offered(data, "f")
+        decode_rows(data, "f")
 
 
 def test_a_parquet_file_of_somebody_else_is_not_taken_for_ours() -> None:
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(pa.table({"x": [1]}), sink)
     with pytest.raises(InputError, match="is not a file that Saefari reads"):
-        offered(sink.getvalue().to_pybytes(), "f")
+        decode_rows(sink.getvalue().to_pybytes(), "f")
 
 
 def test_what_is_withdrawn_is_kept_and_comes_back(catalog: Catalog) -> None:
     rows = [explanation(), explanation(feature=5), explanation(model="other")]
-    file = checked("explanations", rows, "file")
-    take_in(catalog, file)
-    assert withdraw(catalog, "resid", "tokens", "some-model") == 2
+    file = check_rows("explanations", rows, "file")
+    save_import(catalog, file)
+    assert withdraw_explanations(catalog, "resid", "tokens", "some-model") == 2
     assert [one.model for one in catalog.snapshot().explanations.of(A)] == ["other"]
-    assert withdraw(catalog, "resid", "tokens", "some-model") == 0
-    assert take_in(catalog, file).new == 2
+    assert withdraw_explanations(catalog, "resid", "tokens", "some-model") == 0
+    assert save_import(catalog, file).new == 2
     assert set(catalog.snapshot().explanations.texts("resid")) == {3, 5}
 
 
@@ -208,6 +208,6 @@ texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(st
 @settings(max_examples=50)
 @given(rows=st.lists(st.builds(explanation, feature=st.integers(0, 39), text=texts), max_size=5))
 def test_any_text_survives_both_formats(rows: list[dict]) -> None:
-    want = pa.Table.from_pylist(rows, SHAPES["explanations"])
+    want = pa.Table.from_pylist(rows, ROW_SCHEMAS["explanations"])
     for kind in FORMATS:
-        assert offered(written("explanations", want, kind), "f", SIZES).table.equals(want)
+        assert decode_rows(encode_rows("explanations", want, kind), "f", SIZES).table.equals(want)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from feature_store.activation_histogram import bin_number
 from feature_store.errors import InputError
-from feature_store.exchange import dashboards
-from feature_store.exchange.dashboards import export
-from feature_store.exchange.intervals import BARS, bars, intervals
-from feature_store.exchange.reading import read_path, sizes
-from feature_store.exchange.shapes import checked
-from feature_store.exchange.sources import Names
-from feature_store.exchange.taking import take_in
-from feature_store.histogram import bin_of
+from feature_store.exchange import neuronpedia_export
+from feature_store.exchange.activation_intervals import N_BARS, histogram_bars, split_into_intervals
+from feature_store.exchange.dictionary_names import DictionaryNames
+from feature_store.exchange.import_reader import read_dictionary_sizes, read_import_path
+from feature_store.exchange.import_rows import check_rows
+from feature_store.exchange.import_writer import save_import
+from feature_store.exchange.neuronpedia_export import export_dashboards
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.stores import D_SAE, DEAD, WINDOW, make_store
@@ -45,10 +45,12 @@ def lines(folder: Path) -> list[dict]:
 def test_every_feature_and_context_is_there(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboards, "BATCH", 16)
-    monkeypatch.setattr(dashboards, "CHUNK", 100)
+    monkeypatch.setattr(neuronpedia_export, "FEATURES_PER_FILE", 16)
+    monkeypatch.setattr(neuronpedia_export, "CONTEXTS_PER_CHUNK", 100)
     file, heard = store.harvest(), []
-    written = export(file, "resid", tmp_path, tell=lambda done, of: heard.append((done, of)))
+    written = export_dashboards(
+        file, "resid", tmp_path, tell=lambda done, of: heard.append((done, of))
+    )
     assert written.folder == tmp_path / "tiny" / "1-resid"
     assert heard == [(16, D_SAE), (32, D_SAE), (40, D_SAE)]
     features = lines(written.folder / "features")
@@ -67,7 +69,7 @@ def test_every_feature_and_context_is_there(
 
 def test_a_context_has_its_tokens_and_values(store: Store, tmp_path: Path) -> None:
     file = store.harvest()
-    written = export(file, "resid", tmp_path, source="other-model/6-mine")
+    written = export_dashboards(file, "resid", tmp_path, source="other-model/6-mine")
     payload = file.payload(FeatureId("resid", 3))
     rows = [row for row in lines(written.folder / "activations") if row["index"] == "3"]
     for row, context, tokens in zip(rows, payload.contexts, payload.tokens, strict=True):
@@ -86,7 +88,7 @@ def test_a_context_has_its_tokens_and_values(store: Store, tmp_path: Path) -> No
 
 def test_signed_features_show_their_positive_side(store: Store, tmp_path: Path) -> None:
     file = store.harvest()
-    written = export(file, "abs", tmp_path)
+    written = export_dashboards(file, "abs", tmp_path)
     assert all(row["maxValue"] > 0 for row in lines(written.folder / "activations"))
     side = file.facts(FeatureId("abs", 3)).positive
     row = lines(written.folder / "features")[3]
@@ -95,20 +97,22 @@ def test_signed_features_show_their_positive_side(store: Store, tmp_path: Path) 
 
 
 def test_explanations_travel_and_are_read_again(store: Store, tmp_path: Path) -> None:
-    take_in(store.catalog, checked("explanations", [EXPLAINED], "rows"))
+    save_import(store.catalog, check_rows("explanations", [EXPLAINED], "rows"))
     said = store.catalog.snapshot().explanations
-    written = export(store.harvest(), "resid", tmp_path, explanations=said)
+    written = export_dashboards(store.harvest(), "resid", tmp_path, explanations=said)
     assert written.explanations == 1
-    found = read_path(written.folder, Names(sizes(store), {"": "resid"}))
+    found = read_import_path(
+        written.folder, DictionaryNames(read_dictionary_sizes(store), {"": "resid"})
+    )
     row = found.table.to_pylist()[0]
     assert {name: row[name] for name in EXPLAINED if name != "provenance"} == {
         name: value for name, value in EXPLAINED.items() if name != "provenance"
     }
-    assert take_in(store.catalog, found).new == 0
+    assert save_import(store.catalog, found).new == 0
 
 
 def test_the_same_harvest_makes_the_same_bytes(store: Store, tmp_path: Path) -> None:
-    folders = [export(store.harvest(), "resid", tmp_path / name).folder for name in "ab"]
+    folders = [export_dashboards(store.harvest(), "resid", tmp_path / name).folder for name in "ab"]
     for path in folders[0].rglob("*.gz"):
         other = folders[1] / path.relative_to(folders[0])
         assert path.read_bytes() == other.read_bytes()
@@ -119,7 +123,7 @@ def test_an_interrupted_export_leaves_nothing(store: Store, tmp_path: Path) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export(store.harvest(), "resid", tmp_path / "out", tell=interrupt)
+        export_dashboards(store.harvest(), "resid", tmp_path / "out", tell=interrupt)
     assert not list(tmp_path.iterdir())
 
 
@@ -127,28 +131,29 @@ def test_what_cannot_be_is_refused(store: Store, tmp_path: Path) -> None:
     file = store.harvest()
     for source in ("gpt2", "/x", "a/b/c", "a/b c", "a/.."):
         with pytest.raises(InputError, match=r"is not MODEL/LAYER-SET"):
-            export(file, "resid", tmp_path, source=source)
+            export_dashboards(file, "resid", tmp_path, source=source)
     with pytest.raises(InputError, match="No dictionary"):
-        export(file, "dogs", tmp_path)
-    export(file, "resid", tmp_path)
+        export_dashboards(file, "dogs", tmp_path)
+    export_dashboards(file, "resid", tmp_path)
     with pytest.raises(InputError, match="exists and is not empty"):
-        export(file, "resid", tmp_path)
+        export_dashboards(file, "resid", tmp_path)
 
 
 def test_bars_and_intervals_keep_the_counts() -> None:
     top = 5.3
     row = {
         "histogram": [4, 0, 9, 2, 1],
-        "histogram_start": bin_of(top) - 4,
+        "histogram_start": bin_number(top) - 4,
         "max_act": top,
         "density": 0.25,
     }
-    heights, middles = bars(row)
-    assert len(heights) == len(middles) == BARS and sum(heights) == pytest.approx(16, abs=0.1)
+    heights, middles = histogram_bars(row)
+    assert len(heights) == len(middles) == N_BARS and sum(heights) == pytest.approx(16, abs=0.1)
     assert middles[-1] < top and min(heights) >= 0
-    found = intervals(row)
+    found = split_into_intervals(row)
     assert sum(one.share for one in found) == pytest.approx(0.25)
     assert found[0].low == 0 and found[-1].high == pytest.approx(top)
     assert (
-        bars({**row, "histogram": None}) == ([], []) and intervals({**row, "max_act": None}) == []
+        histogram_bars({**row, "histogram": None}) == ([], [])
+        and split_into_intervals({**row, "max_act": None}) == []
     )

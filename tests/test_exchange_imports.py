@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from feature_store.errors import InputError
-from feature_store.exchange.placeholders import find_failure
-from feature_store.exchange.reading import read_bytes, read_path
-from feature_store.exchange.sources import Names, meant
+from feature_store.exchange.dictionary_names import DictionaryNames, parse_dictionary_names
+from feature_store.exchange.failed_explanations import find_failure_kind
+from feature_store.exchange.import_reader import read_import_bytes, read_import_path
 from tests.foreign_files import spoil_file
 
 SIZES = {"resid": 40, "mlp": 8}
@@ -34,8 +34,8 @@ def packed(rows: list[dict]) -> bytes:
     return gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
 
 
-def names(*words: str) -> Names:
-    return Names(SIZES, meant(words)).check()
+def names(*words: str) -> DictionaryNames:
+    return DictionaryNames(SIZES, parse_dictionary_names(words)).check()
 
 
 def rows(found) -> list[tuple]:
@@ -48,7 +48,7 @@ def test_a_dump_of_neuronpedia_is_read(tmp_path: Path) -> None:
     for number in (0, 1):
         path = tmp_path / "explanations" / f"batch-{number}.jsonl.gz"
         path.write_bytes(packed([line(index=str(number)), line(index=number + 5, description="")]))
-    found = read_path(tmp_path, names("resid"))
+    found = read_import_path(tmp_path, names("resid"))
     assert rows(found) == [("resid", 0, "mentions of dogs"), ("resid", 1, "mentions of dogs")]
     assert found.left_out == ("2 failed explanations (empty)",)
     row = found.table.to_pylist()[0]
@@ -72,20 +72,20 @@ def test_a_feature_brings_its_explanations(tmp_path: Path, name: str) -> None:
     parts = f"{json.dumps(feature)}\n\n{json.dumps(other)}".encode()
     data = whole if name == "x.json" else gzip.compress(parts) if name.endswith("gz") else parts
     (tmp_path / name).write_bytes(data)
-    found = read_path(tmp_path / name, names("resid"))
+    found = read_import_path(tmp_path / name, names("resid"))
     assert rows(found) == [("resid", 3, "dogs"), ("resid", 3, "cats")]
     assert found.left_out == ("1 features without an explanation",)
-    assert read_bytes(data, name, names("resid")).table.equals(found.table)
+    assert read_import_bytes(data, name, names("resid")).table.equals(found.table)
 
 
 def test_sources_are_told_apart_by_the_person_or_by_name() -> None:
     both = b"".join(json.dumps(line(layer=layer)).encode() + b"\n" for layer in ("1-res", "mlp"))
-    found = read_bytes(both, "x.jsonl", names("tiny/1-res=resid"))
+    found = read_import_bytes(both, "x.jsonl", names("tiny/1-res=resid"))
     assert [row[0] for row in rows(found)] == ["resid", "mlp"]
     with pytest.raises(InputError, match=r"x\.jsonl, line 2: there are several sources here"):
-        read_bytes(both, "x.jsonl", names("resid"))
+        read_import_bytes(both, "x.jsonl", names("resid"))
     with pytest.raises(InputError, match=r"line 1: it is about tiny/1-res, and no dictionary"):
-        read_bytes(both, "x.jsonl", names())
+        read_import_bytes(both, "x.jsonl", names())
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_sources_are_told_apart_by_the_person_or_by_name() -> None:
 def test_a_wrong_line_is_named(second: object, sentence: str) -> None:
     data = f"{json.dumps(line())}\n{json.dumps(second)}\n".encode()
     with pytest.raises(InputError, match=sentence) as caught:
-        read_bytes(data, "x.jsonl", names("resid"))
+        read_import_bytes(data, "x.jsonl", names("resid"))
     assert str(caught.value).endswith("Nothing was imported.")
 
 
@@ -115,7 +115,7 @@ def test_damaged_files_get_a_sentence() -> None:
         (b"\xff\xfe{", "x.jsonl, line 1: it is not UTF-8"),
     ]:
         with pytest.raises(InputError, match=sentence):
-            read_bytes(data, "x.jsonl", names("resid"))
+            read_import_bytes(data, "x.jsonl", names("resid"))
 
 
 def delphi_run(folder: Path) -> Path:
@@ -129,38 +129,38 @@ def delphi_run(folder: Path) -> Path:
 
 def test_explanations_of_delphi_are_read(tmp_path: Path) -> None:
     run = delphi_run(tmp_path / "run")
-    found = read_path(run, names("layers.1=resid"))
+    found = read_import_path(run, names("layers.1=resid"))
     assert rows(found) == [("resid", 3, "dogs"), ("mlp", 0, "a\ncat")]
     assert found.left_out == ("1 failed explanation (empty)",)
     row = found.table.to_pylist()[0]
     assert (row["explainer"], row["model"]) == ("delphi", "some/model")
-    assert read_path(run / "explanations", names("layers.1=resid")).table.equals(found.table)
+    assert read_import_path(run / "explanations", names("layers.1=resid")).table.equals(found.table)
 
 
 def test_a_wrong_file_of_delphi_is_named(tmp_path: Path) -> None:
     run = delphi_run(tmp_path / "run")
     with pytest.raises(InputError, match=r"mlp_latent0\.txt: there are several sources"):
-        read_path(run, names("resid"))
+        read_import_path(run, names("resid"))
     (run / "explanations" / "layers.1_latent5.txt").write_text("dogs")
     with pytest.raises(InputError, match=r"layers\.1_latent5\.txt: it is not JSON"):
-        read_path(run, names("layers.1=resid"))
+        read_import_path(run, names("layers.1=resid"))
     (run / "explanations" / "layers.1_latent5.txt").write_text("[1]")
     with pytest.raises(InputError, match=r"layers\.1_latent5\.txt: it holds no text"):
-        read_path(run, names("layers.1=resid"))
+        read_import_path(run, names("layers.1=resid"))
 
 
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b")
     with pytest.raises(InputError, match="holds neither explanations of delphi"):
-        read_path(tmp_path, names())
+        read_import_path(tmp_path, names())
     with pytest.raises(InputError, match="There is nothing at"):
-        read_path(tmp_path / "none", names())
+        read_import_path(tmp_path / "none", names())
     with pytest.raises(InputError, match="x.csv, line 1, column 1"):
-        read_path(tmp_path / "x.csv", names())
+        read_import_path(tmp_path / "x.csv", names())
     with pytest.raises(InputError, match=r"No dictionary called 'dogs'\. There are: mlp, resid"):
         names("dogs")
     with pytest.raises(InputError, match="says twice what x means: a and b"):
-        meant(("x=a", "x=b"))
+        parse_dictionary_names(("x=a", "x=b"))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_explanation_is_known(text: str, kind: str) -> None:
-    assert find_failure(text) == kind
+    assert find_failure_kind(text) == kind
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_what_is_no_explanation_is_known(text: str, kind: str) -> None:
     ],
 )
 def test_explanations_about_failures_are_explanations(text: str) -> None:
-    assert find_failure(text) is None
+    assert find_failure_kind(text) is None
 
 
 def test_failures_are_counted_and_the_rest_is_imported(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_failures_are_counted_and_the_rest_is_imported(tmp_path: Path) -> None:
         (tmp_path / "run" / "scores" / scorer).mkdir(parents=True)
         (tmp_path / "run" / "scores" / scorer / "layers.1_latent0.txt").write_text("[]")
     for given in (tmp_path / "run", folder):
-        found = read_path(given, names("resid"))
+        found = read_import_path(given, names("resid"))
         assert [row[2] for row in rows(found)] == ["cats"]
         assert found.left_out[:2] == (
             "2 failed explanations (not parsed, for example 'Explanation could not be parsed.')",
@@ -253,7 +253,7 @@ def test_failures_are_counted_and_the_rest_is_imported(tmp_path: Path) -> None:
             "1 scores by delphi's fuzz",
         ]
     data = b"".join(json.dumps(line(description=text)).encode() + b"\n" for text in texts)
-    found = read_bytes(data, "x.jsonl", names("resid"))
+    found = read_import_bytes(data, "x.jsonl", names("resid"))
     assert len(rows(found)) == 1 and found.left_out == (
         "2 failed explanations (not parsed, for example 'Explanation could not be parsed.')",
         "1 failed explanation (empty)",
@@ -269,15 +269,15 @@ def test_explanations_inside_a_row_say_themselves_what_they_are_of() -> None:
         "explanationsCount": 2,
         "explanations": [inner, {"index": 6, "description": "sixth"}],
     }
-    found = read_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
+    found = read_import_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
     assert [row[:3] for row in rows(found)] == [("resid", 5, "fifth"), ("resid", 6, "sixth")]
     whole["explanations"][0]["layer"] = "2-res"
     with pytest.raises(InputError, match=r"'layer' is '1-res' and '2-res' in one of its expl"):
-        read_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
+        read_import_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
     del whole["explanations"][1]["index"]
     whole["explanations"][0]["layer"] = "1-res"
     with pytest.raises(InputError, match="'index' is missing"):
-        read_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
+        read_import_bytes(json.dumps(whole).encode(), "x.json", names("resid"))
 
 
 def test_every_malformed_file_of_explanations_is_refused_or_read(tmp_path: Path) -> None:
@@ -313,7 +313,7 @@ def test_every_malformed_file_of_explanations_is_refused_or_read(tmp_path: Path)
         for what in spoil_file(path, content):
             try:
                 given = path.parent if name.endswith(".txt") else path
-                found = read_path(given, names("resid"))
+                found = read_import_path(given, names("resid"))
                 for one in found.table.to_pylist():
                     json.dumps(one, ensure_ascii=False).encode()
             except InputError as error:
@@ -324,9 +324,9 @@ def test_every_malformed_file_of_explanations_is_refused_or_read(tmp_path: Path)
 
 
 def test_the_cases_of_explanations_are_read(cases: Path) -> None:
-    delphi = read_path(cases / "delphi_unparsed", names("resid"))
+    delphi = read_import_path(cases / "delphi_unparsed", names("resid"))
     assert [row[2] for row in rows(delphi)] == ["cats"] and "not parsed" in delphi.left_out[0]
-    old = read_path(cases / "neuronpedia_old_export" / "np_oldexport.json", names("resid"))
+    old = read_import_path(cases / "neuronpedia_old_export" / "np_oldexport.json", names("resid"))
     assert [row[1:3] for row in rows(old)] == [(5, "fifth")]
-    dump = read_path(cases / "neuronpedia_dump", names("gpt2-small/6-res-jb=resid"))
+    dump = read_import_path(cases / "neuronpedia_dump", names("gpt2-small/6-res-jb=resid"))
     assert [row[1:3] for row in rows(dump)] == [(i, f"e{i}") for i in range(5)]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from backend import loading
-from backend.lm import Lm
+from backend.model import model_loading
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from tests.dictionaries import CPU
 from tests.models import configs, tokenizer
@@ -31,15 +31,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [_save_tied(home / f"model{seed}", seed) for seed in range(2)]
 
 
-def _load_in_threads(folders: list[Path]) -> list[Lm | Exception]:
+def _load_in_threads(folders: list[Path]) -> list[LanguageModel | Exception]:
     """Load each folder in a thread of its own, all at once; the models, or what went wrong."""
-    found: list[Lm | Exception] = [RuntimeError("not finished")] * len(folders)
+    found: list[LanguageModel | Exception] = [RuntimeError("not finished")] * len(folders)
     together = threading.Barrier(len(folders))
 
     def load(at: int) -> None:
         together.wait(10)
         try:
-            found[at] = Lm.load(str(folders[at]), CPU)
+            found[at] = LanguageModel.load(str(folders[at]), CPU)
         except Exception as error:
             found[at] = error
 
@@ -66,12 +66,12 @@ def test_models_loaded_in_several_threads_are_the_models_on_disk(
         finally:
             inside.pop()
 
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", watched)
+    monkeypatch.setattr(model_loading.AutoModelForCausalLM, "from_pretrained", watched)
     names = [*folders, *folders]
     for folder, lm in zip(names, _load_in_threads(names), strict=True):
-        assert isinstance(lm, Lm), lm
+        assert isinstance(lm, LanguageModel), lm
         assert lm.bare.lm_head.weight is lm.bare.model.embed_tokens.weight
-        assert lm.model_hash == loading.folder_hash(folder)
+        assert lm.model_hash == model_loading.hash_model_folder(folder)
         assert torch.isfinite(lm.logits(torch.tensor([[0, 5, 6]]))).all()
     assert max(most) == 1
 
@@ -83,7 +83,7 @@ def test_what_others_left_replaced_is_put_back_before_a_load(
     original = PreTrainedModel.tie_weights
     monkeypatch.setattr(PreTrainedModel, "tie_weights", lambda *_, **__: None)
     monkeypatch.setattr(torch.nn.init, "normal_", lambda *_, **__: None)
-    lm = Lm.load(str(folders[0]), CPU)
+    lm = LanguageModel.load(str(folders[0]), CPU)
     assert lm.bare.lm_head.weight is lm.bare.model.embed_tokens.weight
     assert PreTrainedModel.tie_weights is original
 
@@ -99,9 +99,9 @@ def test_a_load_that_fails_halfway_leaves_nothing_behind(
         raise RuntimeError("the disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loading.AutoModelForCausalLM, "from_pretrained", fails)
+        patch.setattr(model_loading.AutoModelForCausalLM, "from_pretrained", fails)
         with pytest.raises(InputError, match="the disk is gone"):
-            Lm.load(str(folders[0]), CPU)
+            LanguageModel.load(str(folders[0]), CPU)
     after = PreTrainedModel.tie_weights, PreTrainedModel.init_weights, torch.nn.init.normal_
     assert (after, torch.get_default_dtype()) == (before, torch.float32)
-    assert isinstance(Lm.load(str(folders[0]), CPU), Lm)
+    assert isinstance(LanguageModel.load(str(folders[0]), CPU), LanguageModel)

@@ -16,7 +16,7 @@ from app.experiments.pair import differences, flat, measured_again, parting, rep
 from app.experiments.words import matching, named, quoted, what, whom
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
-from feature_store.experiments import Entry, Experiment, Experiments, Kind
+from feature_store.experiments import Experiment, ExperimentKind, Experiments, ExperimentSummary
 from tests.foreign_files import BAD_CONTENTS, spoil
 from tests.kept import filled, runs
 
@@ -143,8 +143,10 @@ def test_in_words() -> None:
 def test_a_filter_wants_every_word() -> None:
     request = {"edits": [{"mode": "add", "features": ["a/12"]}], "prompt": "The Park"}
     now = datetime(2026, 1, 1)
-    given: list[tuple[Kind, str]] = [("steer", "good"), ("steer", ""), ("ablate", "")]
-    runs = [Entry(f"id{n}", k, "h", request, now, note) for n, (k, note) in enumerate(given)]
+    given: list[tuple[ExperimentKind, str]] = [("steer", "good"), ("steer", ""), ("ablate", "")]
+    runs = [
+        ExperimentSummary(f"id{n}", k, "h", request, now, note) for n, (k, note) in enumerate(given)
+    ]
 
     def found(kind: str, text: str) -> list[str]:
         return [run.id for run in matching(runs, kind, text)]

@@ -7,7 +7,7 @@ import pytest
 
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
-from feature_store.experiments import LARGEST, Experiments
+from feature_store.experiments import MAX_CHARACTERS, Experiments
 
 RUN = {
     "harvest": "h-1",
@@ -80,7 +80,7 @@ def test_a_run_from_elsewhere_keeps_its_time(experiments: Experiments) -> None:
     [
         ({"kl": float("nan")}, "cannot be kept as JSON"),
         ({"kl": {1, 2}}, "cannot be kept as JSON"),
-        ({"text": "x" * LARGEST}, "at most 8,000,000"),
+        ({"text": "x" * MAX_CHARACTERS}, "at most 8,000,000"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(experiments: Experiments, result: dict, says: str) -> None:

@@ -15,7 +15,7 @@ from app import session
 from app.experiments.files import written
 from app.experiments.pair import brief, flat
 from app.experiments.words import about, what
-from backend.generation import stream
+from backend.generation import token_stream
 from feature_store.experiments import Experiment, Experiments
 from feature_store.store import Store
 from tests.kept import filled, runs
@@ -141,14 +141,14 @@ def test_out_of_memory_is_said_and_the_page_lives_on(
     visit: Open, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = visit(experiment=runs(store)[0].id)
-    forward = stream.Scene.forward
+    forward = token_stream.EditedForward.forward
 
     def short(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 40 GiB.")
 
-    monkeypatch.setattr(stream.Scene, "forward", short)
+    monkeypatch.setattr(token_stream.EditedForward, "forward", short)
     assert "ran out of memory" in again(test)
-    monkeypatch.setattr(stream.Scene, "forward", forward)
+    monkeypatch.setattr(token_stream.EditedForward, "forward", forward)
     assert "Run again: the same." in again(test)
 
 

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.asking.records import Failed, Message, Reply, Request
-from autointerp.jobs import flow
-from autointerp.jobs.choosing import numbers
-from autointerp.jobs.flow import Flow
-from autointerp.jobs.gate import Gate, role
-from autointerp.jobs.ledger import Ledger
+from autointerp.llm.records import ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.pipeline import worker_pool
+from autointerp.pipeline.feature_selection import parse_feature_numbers
+from autointerp.pipeline.pausable_asker import PausableAsker, set_call_purpose
+from autointerp.pipeline.progress_log import ProgressLog
+from autointerp.pipeline.worker_pool import WorkerPool
 from feature_store.errors import InputError
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "FLUSH_S", 0.02)
-    monkeypatch.setattr(flow, "LOOK_S", 0.01)
-    monkeypatch.setattr(flow, "SLOW_S", 0.02)
-    monkeypatch.setattr(flow, "GRACE_S", 1.0)
+    monkeypatch.setattr(worker_pool, "FLUSH_S", 0.02)
+    monkeypatch.setattr(worker_pool, "LOOK_S", 0.01)
+    monkeypatch.setattr(worker_pool, "SLOW_TICK_S", 0.02)
+    monkeypatch.setattr(worker_pool, "GRACE_S", 1.0)
 
 
 def nothing(done: int) -> None:
@@ -38,7 +38,7 @@ class Instant:
         self.calls = self.open = self.most = 0
         self.purposes: set[str] = set()
 
-    async def ask(self, request: Request) -> Reply | Failed:
+    async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
         self.calls += 1
         self.open += 1
         self.most = max(self.most, self.open)
@@ -46,12 +46,12 @@ class Instant:
         await asyncio.sleep(self.takes_s)
         self.open -= 1
         if self.fails_at is not None and self.calls > self.fails_at:
-            return Failed("budget", "No money is left.")
+            return RequestFailure("budget", "No money is left.")
         return Reply("yes")
 
 
-def request(i: int = 0) -> Request:
-    return Request((Message("user", f"{i}?"),))
+def request(i: int = 0) -> ChatRequest:
+    return ChatRequest((ChatMessage("user", f"{i}?"),))
 
 
 def test_no_more_are_drawn_than_are_worked_on() -> None:
@@ -69,7 +69,7 @@ def test_no_more_are_drawn_than_are_worked_on() -> None:
         return i
 
     kept: list[int] = []
-    asyncio.run(Flow(source(), work, kept.extend, nothing, width=4).run())
+    asyncio.run(WorkerPool(source(), work, kept.extend, nothing, width=4).run())
     assert sorted(kept) == list(range(60))
 
 
@@ -92,7 +92,7 @@ def test_the_event_loop_does_not_wait_for_the_store() -> None:
 
     async def whole() -> None:
         watching = asyncio.create_task(watch())
-        await Flow(iter(range(50)), work, sink, nothing, width=4).run()
+        await WorkerPool(iter(range(50)), work, sink, nothing, width=4).run()
         watching.cancel()
 
     asyncio.run(whole())
@@ -108,7 +108,7 @@ def test_what_was_done_is_written_whatever_ends_it() -> None:
         return i
 
     with pytest.raises(InputError, match="thirtieth"):
-        asyncio.run(Flow(iter(range(99)), work, kept.extend, nothing).run())
+        asyncio.run(WorkerPool(iter(range(99)), work, kept.extend, nothing).run())
     assert kept == list(range(30))
 
 
@@ -126,7 +126,7 @@ def test_a_batch_that_could_not_be_written_is_tried_once_more() -> None:
         return i
 
     with pytest.raises(InputError, match="locked"):
-        asyncio.run(Flow(iter(range(50)), work, sink, nothing).run())
+        asyncio.run(WorkerPool(iter(range(50)), work, sink, nothing).run())
     assert kept[0] == -1 and kept[1:] == list(range(len(kept) - 1)) and len(kept) > 1
 
 
@@ -135,7 +135,7 @@ def test_a_pause_stops_calls_and_its_end_lets_them_go_on() -> None:
     during: list[int] = []
 
     async def whole() -> None:
-        gate = Gate(asker, most=3)
+        gate = PausableAsker(asker, most=3)
 
         def tick(done: int) -> None:
             if asker.calls > 20 and not paused[0]:
@@ -149,7 +149,7 @@ def test_a_pause_stops_calls_and_its_end_lets_them_go_on() -> None:
             await asyncio.gather(*(gate.ask(request(j)) for j in range(10)))
             return i
 
-        await Flow(iter(range(30)), work, lambda batch: None, tick, 2, gate).run()
+        await WorkerPool(iter(range(30)), work, lambda batch: None, tick, 2, gate).run()
 
     asyncio.run(whole())
     assert during == [0] and asker.calls == 300 and asker.most <= 3
@@ -171,21 +171,21 @@ def test_a_pause_stops_work_that_asks_nobody() -> None:
         done.append(i)
         return i
 
-    asyncio.run(Flow(iter(range(60)), work, lambda batch: None, tick, width=2).run())
+    asyncio.run(WorkerPool(iter(range(60)), work, lambda batch: None, tick, width=2).run())
     assert during == [0] and len(done) == 60
 
 
 def test_what_every_call_would_meet_stops_all_and_fails_nothing() -> None:
     asker, kept = Instant(fails_at=25), []
 
-    async def whole() -> Gate:
-        gate = Gate(asker, most=4)
+    async def whole() -> PausableAsker:
+        gate = PausableAsker(asker, most=4)
 
         async def work(i: int) -> int | None:
             replies = await asyncio.gather(*(gate.ask(request(j)) for j in range(5)))
-            return None if any(isinstance(reply, Failed) for reply in replies) else i
+            return None if any(isinstance(reply, RequestFailure) for reply in replies) else i
 
-        await Flow(iter(range(99)), work, kept.extend, nothing, 2, gate).run()
+        await WorkerPool(iter(range(99)), work, kept.extend, nothing, 2, gate).run()
         return gate
 
     gate = asyncio.run(whole())
@@ -198,16 +198,16 @@ def test_a_server_that_answers_nothing_for_long_is_asked_no_more(
     over_s: float, asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Instead of every feature failing; but a short fault passes, however many it meets."""
-    monkeypatch.setattr("autointerp.jobs.gate.IN_VAIN_S", over_s)
-    answers = [Failed("server error", "It is down.")] * 200
+    monkeypatch.setattr("autointerp.pipeline.pausable_asker.MIN_FAILING_S", over_s)
+    answers = [RequestFailure("server error", "It is down.")] * 200
 
     class Down(Instant):
-        async def ask(self, request: Request) -> Reply | Failed:
+        async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
             self.calls += 1
             return answers[self.calls - 1]
 
-    async def whole(asker: Down) -> Failed | None:
-        gate = Gate(asker, most=4)
+    async def whole(asker: Down) -> RequestFailure | None:
+        gate = PausableAsker(asker, most=4)
         for i in range(200):
             await gate.ask(request(i))
         return gate.stopped
@@ -215,7 +215,7 @@ def test_a_server_that_answers_nothing_for_long_is_asked_no_more(
     down = Down()
     stopped = asyncio.run(whole(down))
     assert down.calls == asked and (stopped is not None) == (asked == 50)
-    answers[40:45] = [Reply("yes"), Failed("unreadable", "No."), *answers[:3]]
+    answers[40:45] = [Reply("yes"), RequestFailure("unreadable", "No."), *answers[:3]]
     down = Down()
     assert asyncio.run(whole(down)) == stopped and down.calls == min(asked + 42, 200)
 
@@ -224,10 +224,10 @@ def test_calls_are_recorded_under_what_they_are_for() -> None:
     asker = Instant()
 
     async def whole() -> None:
-        gate = Gate(asker, most=4)
-        with role("detection of a: own"):
+        gate = PausableAsker(asker, most=4)
+        with set_call_purpose("detection of a: own"):
             one = asyncio.ensure_future(gate.ask(request()))
-        with role("detection of a: token"):
+        with set_call_purpose("detection of a: token"):
             await asyncio.gather(one, *(gate.ask(request(i)) for i in range(3)))
         await gate.ask(request())
 
@@ -236,18 +236,18 @@ def test_calls_are_recorded_under_what_they_are_for() -> None:
 
 
 def test_numbers_of_features() -> None:
-    assert numbers("7, 3,5-6,3") == [7, 3, 5, 6]
+    assert parse_feature_numbers("7, 3,5-6,3") == [7, 3, 5, 6]
     for wrong in ("", "x", "1,,2", "3-", "top", "1-9999999"):
         with pytest.raises(InputError, match="features"):
-            numbers(wrong)
+            parse_feature_numbers(wrong)
 
 
 def test_a_line_that_was_never_finished_is_no_line(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ProgressLog(tmp_path)
     ledger.add([{"feature": 1}, {"feature": 2, "failed": 1}])
     with ledger.path.open("a") as file:
         file.write('{"feature": 3, "sco')
-    ledger = Ledger(tmp_path)
+    ledger = ProgressLog(tmp_path)
     ledger.add([{"feature": 4, "failed": 2}, {"feature": 2}])
     assert [entry["feature"] for entry in ledger.entries()] == [1, 2, 4, 2]
     assert ledger.failed() == [4]

@@ -14,17 +14,17 @@ from app.jobs.asking import Asking, so_far
 from app.jobs.embedding import shown
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from autointerp.asking import CallLog, Failed
 from autointerp.explainers import EXPLAINERS
-from autointerp.jobs.ledger import Ledger
+from autointerp.llm import CallLog, RequestFailure
+from autointerp.pipeline.progress_log import ProgressLog
 from autointerp.scorers import SCORERS
-from feature_store.corpus_text import MARKER
+from feature_store.corpus_text import SPECIAL_TOKEN
 from feature_store.errors import InputError
+from feature_store.job_process import JobCancelled, JobProcess, run_job
 from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
-from feature_store.scoring import whole
+from feature_store.score_storage import read_score_details
 from feature_store.store import Store
-from feature_store.work import Cancelled, Work, carry_out
 from tests import jobs as rules
 from tests import openai_server as server
 from tests.asking import QUICK
@@ -107,16 +107,16 @@ def test_the_most_active_with_enough_contexts_are_taken(store: Store) -> None:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     """End the job when `n` features are written, one batch each."""
-    monkeypatch.setattr("autointerp.jobs.flow.FLUSH_S", 0.001)
-    monkeypatch.setattr("autointerp.jobs.flow.LOOK_S", 0.001)
-    plain = Work.progress
+    monkeypatch.setattr("autointerp.pipeline.worker_pool.FLUSH_S", 0.001)
+    monkeypatch.setattr("autointerp.pipeline.worker_pool.LOOK_S", 0.001)
+    plain = JobProcess.progress
 
-    def progress(self: Work, done: int, total: int, note: str, *more: float | None) -> None:
+    def progress(self: JobProcess, done: int, total: int, note: str, *more: float | None) -> None:
         plain(self, done, total, note, *more)
         if done >= n:
-            raise Cancelled
+            raise JobCancelled
 
-    monkeypatch.setattr(Work, "progress", progress)
+    monkeypatch.setattr(JobProcess, "progress", progress)
 
 
 def test_what_was_done_is_not_done_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_what_was_done_is_not_done_again(store: Store, monkeypatch: pytest.Monke
     job = Jobs(store.path).create("explain", given.to_json(), "a test")
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             again(store, job, explaining.do)
     kept, first = set(texts(store)), len(explained)
     assert 0 < len(kept) < 18 and kept <= set(explained)
@@ -194,7 +194,7 @@ def test_a_job_begun_again_does_what_had_failed_and_no_more(store: Store, monkey
     async def moody(windows, tools):
         asked.append(windows.feature.index)
         if len(asked) <= 2:
-            return Failed("timeout", "It took too long.")
+            return RequestFailure("timeout", "It took too long.")
         return await rules.by_word(windows, tools)
 
     table = {"word": replace(rules.EXPLAINERS["word"], explain=moody)}
@@ -231,7 +231,7 @@ def test_a_server_that_wants_a_long_rest_ends_it_with_a_sentence(store: Store) -
         with pytest.raises(InputError, match=r"wait 3,600 s: resume the job then"):
             again(store, job, explaining.do)
     assert running.calls <= 3 + 16 and len(texts(store)) == 3
-    assert not Ledger(job.folder).failed()
+    assert not ProgressLog(job.folder).failed()
 
 
 def test_a_cancelled_job_keeps_what_was_paid_for(store: Store) -> None:
@@ -249,7 +249,7 @@ def test_a_cancelled_job_keeps_what_was_paid_for(store: Store) -> None:
         asking = Asking(running.base_url, "m", concurrency=8)
         given = Scoring("", NAME, "top:1", ("by-reply",), "openai", asking=asking)
         job = Jobs(store.path).create("score", scoring.checked(store, given).to_json(), "a test")
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             again(store, job, scoring.do)
         first = len(seen)
         (job.folder / "cancel").unlink()
@@ -287,7 +287,7 @@ def test_words_are_named_from_texts_of_the_explain_split_alone(
     numbers = file.rows(query).column("sequence").to_pylist()
     texts = ["".join(file.vocabulary.display(file.sequences.tokens(i))) for i in numbers]
     assert 0 < len(texts) < len(file.sequences)
-    assert shown(file) == [MARKER.sub(" ", text) for text in texts]
+    assert shown(file) == [SPECIAL_TOKEN.sub(" ", text) for text in texts]
     seen: list[list[str]] = []
     monkeypatch.setattr(explaining, "words", lambda corpus: seen.append(corpus) or ["park", "sea"])
     explain(store, "top:2", "nearest-text")
@@ -304,14 +304,14 @@ def test_a_server_that_cannot_be_reached_fails_the_job_and_loses_nothing(
     store: Store, running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was answered before is used; once the URL is right, the rest is asked there."""
-    monkeypatch.setattr("autointerp.asking.asker.Patience", lambda: QUICK)
+    monkeypatch.setattr("autointerp.llm.server_asker.RetryPolicy", lambda: QUICK)
     explain(store, "top:3", "asking", base_url=running.base_url, model="m")
     with serve(always("")) as gone:
         pass
     given = Explaining("", NAME, "top:9", ("asking",), Asking(gone.base_url, "m"))
     arguments = explaining.checked(store, given).to_json()
     job = Jobs(store.path).create("explain", arguments, "a test")
-    assert carry_out(job, lambda work: explaining.do(store, work)) == "failed"
+    assert run_job(job, lambda work: explaining.do(store, work)) == "failed"
     failed = Jobs(store.path).get(job.id)
     assert failed.state == "failed"
     assert gone.base_url in failed.error and "Is the server running, the URL right?" in failed.error
@@ -325,11 +325,11 @@ def test_a_full_disk_is_a_sentence_and_what_was_kept_stays(
 ) -> None:
     explain(store, "top:3")
 
-    def full(self: Ledger, entries: object) -> None:
+    def full(self: ProgressLog, entries: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(InputError, match="No space left"):
-        patch.setattr(Ledger, "add", full)
+        patch.setattr(ProgressLog, "add", full)
         explain(store)
     assert len(texts(store)) >= 3
     _, result = explain(store)
@@ -345,7 +345,7 @@ def test_scores_stand_beside_labels_that_know_nothing(store: Store) -> None:
     scores = [s for i in explained for s in store.catalog.snapshot().scores.of(FeatureId(NAME, i))]
     assert len(scores) == len(explained) and all(s.judge == "pattern" for s in scores)
     for s in scores:
-        kept = whole(store.catalog, s.score)
+        kept = read_score_details(store.catalog, s.score)
         assert s.constant == 0.5 and s.token == s.value  # the sentence is the token's label
         lender = kept.nulls["borrowed"]["lender"]
         assert lender != s.feature and kept.nulls["borrowed"]["label"] == explained[lender][0]
@@ -392,7 +392,9 @@ def test_windows_without_an_answer_are_failed_and_in_no_number(store: Store) -> 
         )
     scores = store.catalog.snapshot().scores.table.to_pylist()
     lost = sum(
-        null["failed"] for s in scores for null in whole(store.catalog, s["score"]).nulls.values()
+        null["failed"]
+        for s in scores
+        for null in read_score_details(store.catalog, s["score"]).nulls.values()
     )
     assert sum(s["failed"] for s in scores) + lost >= 7
     assert all(s["value"] in (0.5, None) and s["judge"] == "m" for s in scores)

@@ -10,7 +10,7 @@ import pytest
 from app.jobs import living
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from tests.harvests import Rig
 
@@ -90,7 +90,7 @@ def test_surprisal_is_the_mean_loss_of_the_text_alone(engine) -> None:
 
 
 def test_sources_are_of_attention_alone(engine, file, feature) -> None:
-    from autointerp.windows import example
+    from autointerp.text_windows import make_window
 
-    top = example(file, file.contexts(feature)[0], "top", None)
+    top = make_window(file, file.contexts(feature)[0], "top", None)
     assert asyncio.run(living.sources(engine, file)(feature, top)) is None

@@ -13,14 +13,14 @@ from app.jobs.asking import Asking
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from app.scores import asked, judged
-from autointerp.jobs.estimate import Estimate
-from feature_store import explanation_edits, permissions, scoring
+from autointerp.pipeline.cost_estimate import CostEstimate
+from feature_store import explanation_edits, permissions, score_storage
 from feature_store.errors import InputError
+from feature_store.job_process import hold_job
 from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
-from feature_store.scoring import NewExplanation
+from feature_store.score_storage import NewExplanation
 from feature_store.store import Store
-from feature_store.work import take
 from tests.pages import opened
 from tests.scored import NAME, row
 from tests.stores import make_store
@@ -73,7 +73,7 @@ def words(test: AppTest) -> str:
 
 def said(store: Store, text: str, explainer: str = "pattern", **more) -> int:
     given = {"source": "saefari", "prompt": "p.md 1", "shown": [[0, 1]], **more}
-    (number,) = scoring.explain(
+    (number,) = score_storage.save_explanations(
         store.catalog, [NewExplanation(FEATURE, text, explainer, provenance=given)]
     )
     return number
@@ -108,7 +108,7 @@ def items(store: Store) -> list[dict]:
 def test_an_explanation_stands_with_its_scores_and_nulls(visit: Open, store: Store) -> None:
     number = said(store, MARKUP)
     rows = [row(number, 4, "detection", 0.81), row(number, 4, "simulation", None, failed=2)]
-    scoring.score(store.catalog, rows)
+    score_storage.save_scores(store.catalog, rows)
     test = visit()
     assert MARKUP in words(test) and "pattern · prompt p.md 1 · from 1 windows" in words(test)
     first, second = data(test, f"explanation_scores_{number}")["rows"]
@@ -119,7 +119,9 @@ def test_an_explanation_stands_with_its_scores_and_nulls(visit: Open, store: Sto
 
 def test_what_the_judge_got_wrong_is_shown_with_heat(visit: Open, store: Store) -> None:
     number = said(store, "dogs")
-    scoring.score(store.catalog, [row(number, 4, "detection", 0.6, judged=items(store))])
+    score_storage.save_scores(
+        store.catalog, [row(number, 4, "detection", 0.6, judged=items(store))]
+    )
     (score,) = store.catalog.snapshot().scores.of(FEATURE)
     test = visit()
     test.button(key=f"judged_open_{score.score}").click().run()
@@ -155,15 +157,15 @@ def test_a_person_writes_edits_and_withdraws(visit: Open, store: Store) -> None:
     test.button(key=f"explanation_withdraw_{number}").click().run()
     assert [one.text for one in store.catalog.snapshot().explanations.of(FEATURE)] == ["big dogs"]
     with pytest.raises(InputError, match="no explanation 99"):
-        explanation_edits.withdraw(store.catalog, 99)
+        explanation_edits.withdraw_explanation(store.catalog, 99)
     with pytest.raises(InputError, match="needs words"):
-        explanation_edits.write(store.catalog, FEATURE, "  ")
+        explanation_edits.write_explanation(store.catalog, FEATURE, "  ")
 
 
 def test_a_label_is_one_of_the_explanations(visit: Open, store: Store, started) -> None:
     store.catalog.annotate(FEATURE, "label", MARKUP)
     (label,) = store.catalog.snapshot().sentences.of(FEATURE)
-    scoring.score(store.catalog, [row(label.explanation, 4, "detection", 0.81)])
+    score_storage.save_scores(store.catalog, [row(label.explanation, 4, "detection", 0.81)])
     test = visit()
     assert MARKUP in words(test) and "a person’s label · written" in words(test)
     (line,) = data(test, f"explanation_scores_{label.explanation}")["rows"]
@@ -237,11 +239,11 @@ def test_pages_that_others_reach_start_nothing(
 def test_what_did_not_come_out_is_a_sentence(visit: Open, store: Store, started) -> None:
     given = Explaining(store.harvest().record.id, NAME, "4", ("pattern",))
     job = Jobs(store.path).create("explain", given.to_json(), "x")
-    with take(job) as work:
+    with hold_job(job) as work:
         work.end("done", result={"results": [], "skipped": {"dense": 1}})
     assert "Explaining left this feature out: too few windows" in words(visit())
     job = Jobs(store.path).create("explain", given.to_json(), "x")
-    with take(job) as work:
+    with hold_job(job) as work:
         work.end("failed", error="The server has no model 'm'.")
     assert "Explaining failed. The server has no model 'm'." in words(visit())
     shown = words(visit(page=session.JOBS))
@@ -254,7 +256,7 @@ def test_the_form_estimates_before_it_starts(
     file = tmp_path / "servers.toml"
     file.write_text('[servers.lab]\nbase_url = "http://h/v1"\nmodels = ["m"]\n')
     monkeypatch.setenv("SAEFARI_SERVERS", str(file))
-    found = Estimate(10.0, 120.0, 8700333.0, 300.0, 0.25, 5, False)
+    found = CostEstimate(10.0, 120.0, 8700333.0, 300.0, 0.25, 5, False)
     monkeypatch.setattr("app.jobs.explaining.estimate", lambda store, given: found)
     test = visit(page=session.JOBS, dictionary=NAME, start="explain")
     test.multiselect(key="starting_explainers").set_value(["contrastive"]).run()
@@ -283,7 +285,7 @@ def test_only_what_failed_is_asked_again(visit: Open, store: Store, started) -> 
     job = Jobs(store.path).create("score", given.to_json(), "x")
     (job.folder / "features.jsonl").write_text('{"feature":4,"failed":3}\n{"feature":5}\n')
     rows = [{"explainer": "pattern", "scorer": "detection", "n": 2, "mean": None, "failed": 3}]
-    with take(job) as work:
+    with hold_job(job) as work:
         work.end("done", result={"results": rows, "skipped": {}})
     test = visit(page=session.JOBS)
     test.button(key=f"retry_{job.id}").click().run()

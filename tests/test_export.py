@@ -14,10 +14,10 @@ import pytest
 from app import columns, export, sheet
 from app.panels.subject import Subject
 from app.session import Place
-from feature_store import table
+from feature_store import feature_table
+from feature_store.feature_table import FeatureQuery
 from feature_store.records import FeatureId
 from feature_store.store import Store
-from feature_store.table import Wanted
 from tests.stores import DEAD, make_store
 
 HARVEST = "tiny-0001"
@@ -48,7 +48,7 @@ def test_the_librarys_lines_give_its_rows(store: Store) -> None:
 
 
 def test_the_tables_lines_give_its_rows(store: Store) -> None:
-    wanted = Wanted((("n_active", 1.0, None), ("max_act", 10.0, None)), order="max_act")
+    wanted = FeatureQuery((("n_active", 1.0, None), ("max_act", 10.0, None)), order="max_act")
     found = executed(export.table_lines(store.path, HARVEST, "abs", wanted))
     between = {"n_active": (1, float("inf")), "max_act": (10, float("inf"))}
     held = store.harvest(HARVEST).feature_table("abs", between=between, order="max_act")
@@ -58,7 +58,7 @@ def test_the_tables_lines_give_its_rows(store: Store) -> None:
 
 def test_a_table_that_is_taken_away_has_tokens_as_texts(store: Store) -> None:
     file = store.harvest(HARVEST)
-    found = columns.spelled(table.rows(file, "abs", [3, 1]), file.vocabulary)
+    found = columns.spelled(feature_table.read_feature_rows(file, "abs", [3, 1]), file.vocabulary)
     facts, text = file.facts(FeatureId("abs", 3)), file.vocabulary.text
     assert found["feature"].to_pylist() == [3, 1]
     assert found["promoted"][0].as_py() == [text(i) for i in facts.promoted_tokens or []]

@@ -5,25 +5,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feature_store import family, pool
-from feature_store.pool import Pool
-from feature_store.reader import HarvestFile
+from feature_store import coactivation, window_pool
+from feature_store.harvest_reader import HarvestFile
+from feature_store.window_pool import WindowPool
 
 
-def made(*fires: set[int], n: int = 100) -> Pool:
+def made(*fires: set[int], n: int = 100) -> WindowPool:
     """A pool from the tokens on which each feature fires."""
     token = np.array([t for one in fires for t in sorted(one)])
     feature = np.array([f for f, one in enumerate(fires) for _ in one])
-    return Pool(n, token, feature, np.ones(len(token)), len(fires))
+    return WindowPool(n, token, feature, np.ones(len(token)), len(fires))
 
 
 def test_a_feature_that_mostly_fires_inside_another_is_its_child() -> None:
     animal, dog, verb = set(range(40)), {*range(9), 50}, set(range(60, 90))
     one = made(animal, dog, verb)
-    (parent,), none = family.family(one, 1, 5)
+    (parent,), none = coactivation.find_relatives(one, 1, 5)
     assert (parent.feature, parent.share, parent.back, parent.n) == (0, 0.9, 9 / 40, 10)
     assert none == [] and parent.low < 0.9 < parent.high
-    nobody, (child,) = family.family(one, 0, 5)
+    nobody, (child,) = coactivation.find_relatives(one, 0, 5)
     assert nobody == [] and child.feature == 1 and child.share == 0.9
 
 
@@ -31,14 +31,14 @@ def test_neither_twins_nor_dense_features_are_family() -> None:
     twins = set(range(20))
     everywhere = set(range(95))
     one = made(twins, twins, everywhere)
-    assert family.family(one, 0, 5) == ([], [])
+    assert coactivation.find_relatives(one, 0, 5) == ([], [])
 
 
 def test_kinship_is_mutual_on_a_harvest(harvested: Path) -> None:
     """A is a parent of B exactly where B is a child of A."""
     file = HarvestFile(harvested)
-    one = pool.read(file, "relu")
-    both = [family.family(one, f, one.d_sae) for f in range(one.d_sae)]
+    one = window_pool.read_pool(file, "relu")
+    both = [coactivation.find_relatives(one, f, one.d_sae) for f in range(one.d_sae)]
     up = {(f, r.feature) for f, (parents, _) in enumerate(both) for r in parents}
     down = {(r.feature, f) for f, (_, children) in enumerate(both) for r in children}
     assert up == down
@@ -46,18 +46,20 @@ def test_kinship_is_mutual_on_a_harvest(harvested: Path) -> None:
 
 def test_phi_and_r_are_those_of_dense_activations(harvested: Path) -> None:
     file = HarvestFile(harvested)
-    one, other = pool.read(file, "relu"), pool.read(file, "top")
+    one, other = window_pool.read_pool(file, "relu"), window_pool.read_pool(file, "top")
     a, b = (int(np.bincount(which.feature).argmax()) for which in (one, other))
     x, y = np.zeros((2, one.n_tokens))
     x[one.of(a)[0]], y[other.of(b)[0]] = one.of(a)[1], other.of(b)[1]
-    found = family.pair(one, a, other, b)
+    found = coactivation.count_coactivations(one, a, other, b)
     assert found.together == int(((x != 0) & (y != 0)).sum())
     assert found.phi == pytest.approx(np.corrcoef(x != 0, y != 0)[0, 1])
-    assert family.correlation(one, a, other, b) == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert family.pair(one, a, one, a).phi == pytest.approx(1)
+    assert coactivation.activation_correlation(one, a, other, b) == pytest.approx(
+        np.corrcoef(x, y)[0, 1]
+    )
+    assert coactivation.count_coactivations(one, a, one, a).phi == pytest.approx(1)
 
 
 def test_a_share_at_the_edge_has_an_interval() -> None:
-    low, high = family.wilson(10, 10)
+    low, high = coactivation.wilson_interval(10, 10)
     assert 0.6 < low < 1 and high == 1
-    assert family.wilson(0, 10)[0] == 0
+    assert coactivation.wilson_interval(0, 10)[0] == 0

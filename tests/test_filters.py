@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from app import columns, filters
 from app.filters import Choice
 from app.order import step
-from feature_store import table
+from feature_store import feature_table
 from feature_store.errors import InputError
-from feature_store.table import NUMBERS, SAID, SORTED, Wanted
+from feature_store.feature_table import ANNOTATION_KINDS, NUMBER_COLUMNS, SORT_COLUMNS, FeatureQuery
 
 ends = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
@@ -20,17 +20,19 @@ def in_order(one: tuple[str, float | None, float | None]) -> bool:
     return high is not None if low is None else high is None or low <= high
 
 
-bounds = st.tuples(st.sampled_from(sorted(NUMBERS)), ends, ends).filter(in_order)
+bounds = st.tuples(st.sampled_from(sorted(NUMBER_COLUMNS)), ends, ends).filter(in_order)
 choices = st.builds(
     Choice,
     st.sampled_from(sorted(filters.SHOW)),
     st.builds(
-        Wanted,
+        FeatureQuery,
         st.lists(bounds, max_size=3).map(tuple),
         st.text(max_size=8).map(str.strip),
-        st.lists(st.sampled_from(SAID), unique=True).map(lambda kinds: tuple(sorted(kinds))),
+        st.lists(st.sampled_from(ANNOTATION_KINDS), unique=True).map(
+            lambda kinds: tuple(sorted(kinds))
+        ),
         st.sets(st.integers(0, 10**8), max_size=20).map(lambda found: tuple(sorted(found))),
-        st.sampled_from(sorted(SORTED)),
+        st.sampled_from(sorted(SORT_COLUMNS)),
         st.booleans(),
     ),
 )
@@ -87,8 +89,8 @@ def test_a_step_follows_the_order_and_leads_back_into_it() -> None:
 
 
 def test_columns_are_those_of_the_store() -> None:
-    assert set(columns.COLUMNS) == set(table.COLUMNS)
-    assert set(columns.COLUMNS) - set(columns.UNSORTED) == set(SORTED)
+    assert set(columns.COLUMNS) == set(feature_table.COLUMNS)
+    assert set(columns.COLUMNS) - set(columns.UNSORTED) == set(SORT_COLUMNS)
     assert columns.chosen("max_act,density") == ["feature", "density", "max_act"]
     assert columns.chosen("") == columns.usual()
     with pytest.raises(InputError, match="Did you mean 'density'"):

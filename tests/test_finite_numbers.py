@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backend.finite_weights import check_finite, is_finite
-from backend.harvest.models import Models
-from backend.lm import Lm
-from backend.sources import check_model_source
+from backend.harvest.harvest_models import HarvestModels
+from backend.model.finite_weights import check_dictionary_finite, is_finite
+from backend.model.language_model import LanguageModel
+from backend.model.model_source_checks import check_model_source
 from feature_store.errors import InputError
 from tests import models
 from tests.dictionaries import CPU
@@ -33,12 +33,12 @@ def test_the_first_few_features_are_named() -> None:
     W_enc = torch.ones(4, 300)
     W_enc[1, 7:27] = torch.nan
     with pytest.raises(InputError) as caught:
-        check_finite({"b_dec": torch.ones(4), "W_enc": W_enc}, "FILE")
+        check_dictionary_finite({"b_dec": torch.ones(4), "W_enc": W_enc}, "FILE")
     assert "its tensor W_enc is not finite at features 7, 8, 9, 10, 11 and 15 more." in str(
         caught.value
     )
     with pytest.raises(InputError, match="b_dec is not finite at 4 of its 4 values"):
-        check_finite({"b_dec": torch.full((4,), torch.inf)}, "FILE")
+        check_dictionary_finite({"b_dec": torch.full((4,), torch.inf)}, "FILE")
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -50,16 +50,16 @@ def test_a_model_with_weights_that_are_not_finite_is_refused(tmp_path: Path, bad
     state[name][3, 2] = bad
     save_file(state, file, metadata={"format": "pt"})
     with pytest.raises(InputError, match=rf"'broken' cannot be used: its tensor {name} .* row 3\."):
-        Lm.load(str(folder), CPU)
+        LanguageModel.load(str(folder), CPU)
 
 
 def test_a_models_pickle_is_not_opened(tmp_path: Path) -> None:
     folder = models.save(tmp_path / "old")
     (file,) = folder.glob("*.safetensors")
     torch.save(load_file(file), folder / "pytorch_model.bin")
-    Lm.load(str(folder), CPU)
+    LanguageModel.load(str(folder), CPU)
     file.unlink()
-    for look in (check_model_source, lambda path: Lm.load(path, CPU)):
+    for look in (check_model_source, lambda path: LanguageModel.load(path, CPU)):
         with pytest.raises(InputError, match="in pytorch_model.bin, a pickle: .* save_pretrained"):
             look(str(folder))
 
@@ -69,7 +69,7 @@ def test_a_harvest_stores_nothing_of_activations_that_are_not_finite(
     rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
     """One value of one token in the middle of the corpus, after the self-check."""
-    read, calls = Models.activations, []
+    read, calls = HarvestModels.activations, []
 
     def read_badly(self, tokens, dictionaries, processing):
         found = [x.clone() for x in read(self, tokens, dictionaries, processing)]
@@ -78,7 +78,7 @@ def test_a_harvest_stores_nothing_of_activations_that_are_not_finite(
             found[1][-1, 2, 5] = bad
         return found
 
-    monkeypatch.setattr(Models, "activations", read_badly)
+    monkeypatch.setattr(HarvestModels, "activations", read_badly)
     with pytest.raises(InputError, match=r"Activations at blocks\.\S+ are not finite .* in \S+"):
         rig.harvest(tmp_path)
     assert not list(tmp_path.glob("harvests/*.duckdb"))
@@ -87,14 +87,14 @@ def test_a_harvest_stores_nothing_of_activations_that_are_not_finite(
 def test_an_activation_beyond_float32_is_not_stored(
     rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backend.harvest import shard
+    from backend.harvest import shard_run
 
-    encode = shard.encode
+    encode = shard_run.encode_batch
 
     def encode_too_large(*given):
         found = encode(*given)
         return found._replace(value=torch.full_like(found.value, torch.inf))
 
-    monkeypatch.setattr(shard, "encode", encode_too_large)
+    monkeypatch.setattr(shard_run, "encode_batch", encode_too_large)
     with pytest.raises(InputError, match="are not finite"):
         rig.harvest(tmp_path)

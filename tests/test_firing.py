@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 
 from app import firing
-from backend.live import Firing, Text
+from backend.engine_protocol import TextActivations, TokenizedText
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from tests.stores import DEAD, make_store
 
-READ = Text([0, 2, 3, 4, 2], [False, True, True, True, True])
+READ = TokenizedText([0, 2, 3, 4, 2], [False, True, True, True, True])
 
 
 class Words:
     """An engine that reads ten words at most."""
 
-    def read(self, text: str) -> Text:
+    def read(self, text: str) -> TokenizedText:
         if not 0 < len(text.split()) <= 10:
             raise InputError("too long")
-        return Text([1] * len(text.split()), [True] * len(text.split()))
+        return TokenizedText([1] * len(text.split()), [True] * len(text.split()))
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> HarvestFile:
     return make_store(tmp_path_factory.mktemp("firing") / "store").harvest()
 
 
-def drawn(seed: int = 0) -> Firing:
+def drawn(seed: int = 0) -> TextActivations:
     """Activations of either sign on half of all (position, feature)."""
     rng = np.random.default_rng(seed)
     position, feature = np.nonzero(rng.random((5, 40)) < 0.5)
-    return Firing(position, feature, rng.normal(size=len(position)).astype(np.float32))
+    return TextActivations(position, feature, rng.normal(size=len(position)).astype(np.float32))
 
 
 @pytest.mark.parametrize("where", [(0, 4), (2, 3), (4, 4)])
@@ -44,7 +44,7 @@ def test_each_feature_at_its_strongest_as_by_hand(file: HarvestFile, where) -> N
 
 
 def test_ranks_are_activation_share_and_rarity(file: HarvestFile) -> None:
-    one = Firing(np.array([1, 1]), np.array([3, DEAD]), np.array([-2.0, 9.0]))
+    one = TextActivations(np.array([1, 1]), np.array([3, DEAD]), np.array([-2.0, 9.0]))
     live, dead = firing.strongest(file, READ, {"abs": one}, (0, 4))
     assert live.max_act is not None and live.share == pytest.approx(2 / live.max_act)
     assert live.rank("activation") == 2 and live.rank("relative") == live.share

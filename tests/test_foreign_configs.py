@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from backend.dictionaries import check_source, load
+from backend.dictionaries.dictionary_learning_config import TrainerConfig
 from backend.dictionaries.foreign_config import ForeignConfig
-from backend.dictionaries.learning_config import TrainerConfig
 from backend.dictionaries.saelens_config import SaeLensConfig
 from backend.dictionaries.sparsify_config import SparsifyConfig
 from feature_store.errors import InputError

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backend.dictionaries import check_source, expand_folders, load, parse_spec
-from backend.dictionaries.hook_names import find_module_points, translate_hook
+from backend.dictionaries.module_hook_points import find_module_points, translate_hook
 from feature_store.errors import InputError
 from tests import dictionaries as tiny
 
@@ -57,9 +57,9 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def activations(real: Path):
     """hook -> [token 64] of stories260k on a few stories."""
-    from backend.lm import Lm
+    from backend.model.language_model import LanguageModel
 
-    lm = Lm.load(str(real / "stories260k"), tiny.CPU)
+    lm = LanguageModel.load(str(real / "stories260k"), tiny.CPU)
     text = (real / "text" / "tinystories_validation_part.jsonl").read_text("utf-8").splitlines()
     ids = [lm.tokenizer(json.loads(line)["text"])["input_ids"][:100] for line in text[:20]]
     tokens = torch.tensor([row for row in ids if len(row) == 100])
@@ -360,11 +360,11 @@ def test_a_keyword_of_the_models_loading_can_be_left_aside(tmp_path: Path) -> No
 
 
 def test_a_hook_and_an_ignored_keyword_survive_the_way_to_the_store(tmp_path: Path) -> None:
-    from backend.harvest.run import absolute
+    from backend.harvest.run import make_spec_absolute
 
-    assert absolute(f"{tmp_path}?ignore=a") == f"{tmp_path}?ignore=a"
-    assert absolute(f"{tmp_path}@x,y?ignore=a") == f"{tmp_path}@x,y?ignore=a"
-    assert absolute("release/id?ignore=a") == "release/id?ignore=a"
+    assert make_spec_absolute(f"{tmp_path}?ignore=a") == f"{tmp_path}?ignore=a"
+    assert make_spec_absolute(f"{tmp_path}@x,y?ignore=a") == f"{tmp_path}@x,y?ignore=a"
+    assert make_spec_absolute("release/id?ignore=a") == "release/id?ignore=a"
 
 
 def save_gemma_scope(folder: Path, **changes) -> dict[str, torch.Tensor]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from feature_store.errors import InputError
-from feature_store.foreign_data import Count, ForeignRecord, Real, show_value
 from feature_store.jobs import Jobs
-from feature_store.places import Places
+from feature_store.record_validation import Count, ForeignRecord, Real, show_value
+from feature_store.weight_locations import WeightLocations
 from tests.foreign_files import spoil_file
 
 GOOD_STATE = {
@@ -33,7 +33,7 @@ class Dose(ForeignRecord):
 
 
 def test_places_are_read_or_refused_by_name(tmp_path: Path) -> None:
-    places = Places(tmp_path / "places.json")
+    places = WeightLocations(tmp_path / "places.json")
     seen = set()
     for what in spoil_file(places.path, {"hash": "folder", "other": "model@hook"}):
         try:

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import ThresholdRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.rules import Threshold
-from backend.generation.prompts import Start
-from backend.generation.records import Row, Sampling, Token
-from backend.generation.stream import Extras, generate
-from backend.interventions.records import Edit, Where
-from backend.lens import final_gain
-from backend.lm import Lm
+from backend.features.logit_lens import final_norm_gain
+from backend.generation.prompt_tokenization import PromptTokens
+from backend.generation.records import GenerationRow, SamplingSettings, TokenRecord
+from backend.generation.token_stream import StreamOptions, stream_tokens
+from backend.interventions.records import Edit, EditCondition
+from backend.model.language_model import LanguageModel
 from feature_store.records import FeatureId
 from tests.dictionaries import CPU
 from tests.models import hf_model, tokenizer
@@ -33,7 +33,7 @@ class Pair:
     """The same model by Hugging Face alone and as ours."""
 
     theirs: Any
-    ours: Lm
+    ours: LanguageModel
     tokens: list[int]
     """A prompt that is longer than the sliding window."""
 
@@ -44,14 +44,14 @@ class Pair:
 
 def random_pair() -> Pair:
     tokens = torch.randint(4, 50, (10,), generator=torch.Generator().manual_seed(1)).tolist()
-    ours = Lm.wrap(hf_model("gemma3"), tokenizer(), "gemma3", CPU)
+    ours = LanguageModel.wrap(hf_model("gemma3"), tokenizer(), "gemma3", CPU)
     return Pair(hf_model("gemma3"), ours, [0, *tokens])
 
 
 def real_pair(folder: Path) -> Pair:
     from transformers import AutoModelForCausalLM
 
-    ours = Lm.load(str(folder / "gemma-3-270m"), CPU)
+    ours = LanguageModel.load(str(folder / "gemma-3-270m"), CPU)
     theirs: Any = AutoModelForCausalLM.from_pretrained(
         folder / "gemma-3-270m", dtype=torch.float32, attn_implementation="eager"
     )
@@ -134,10 +134,12 @@ def test_a_text_beyond_the_window_is_written_as_they_would(pair: Pair, steered: 
     """Ours keeps keys and values, of sliding layers the last ones only."""
     push = direction(pair)
     d = len(push)
-    coder = Affine(torch.zeros(d, 1), torch.zeros(1), push[None], torch.zeros(d), Threshold(None))
+    coder = AffineCoder(
+        torch.zeros(d, 1), torch.zeros(1), push[None], torch.zeros(d), ThresholdRule(None)
+    )
     hook = "blocks.0.hook_resid_post"
     one = Dictionary("push", hook, hook, "directions", "push", "", coder)
-    everywhere = Where(special=True, bos=True)
+    everywhere = EditCondition(special=True, bos=True)
     edits = (Edit("add", (FeatureId("push", 0),), 1.0, where=everywhere),) if steered else ()
     said = written(pair, {"push": one}, edits)
     handle = with_change(pair, 0, lambda h: h + push) if steered else None
@@ -148,15 +150,20 @@ def test_a_text_beyond_the_window_is_written_as_they_would(pair: Pair, steered: 
 
 
 def written(pair: Pair, found: dict[str, Dictionary], edits: Sequence[Edit]) -> list[int]:
-    start = Start(tuple(pair.tokens))
-    sampling = Sampling(max_new=NEW, temperature=0)
-    made = generate(
-        pair.ours, found, start, [Row("a", tuple(edits))], sampling, Extras(guard=False)
+    start = PromptTokens(tuple(pair.tokens))
+    sampling = SamplingSettings(max_new=NEW, temperature=0)
+    made = stream_tokens(
+        pair.ours,
+        found,
+        start,
+        [GenerationRow("a", tuple(edits))],
+        sampling,
+        StreamOptions(guard=False),
     )
-    return [one.id for one in made if isinstance(one, Token)]
+    return [one.id for one in made if isinstance(one, TokenRecord)]
 
 
 def test_the_gain_of_a_norm_is_one_more_than_its_weight(pair: Pair) -> None:
-    gain = final_gain(pair.ours)
+    gain = final_norm_gain(pair.ours)
     assert gain is not None
     assert torch.equal(gain, pair.theirs.model.norm.weight.float() + 1)

@@ -9,37 +9,43 @@ from typing import Any
 import pytest
 import torch
 
-from backend.generation import speaking, stream
-from backend.generation.asked import Asked
-from backend.generation.records import Prompt, Record, Sampling, Summary, Token
-from backend.generation.speaking import speak
-from backend.interventions.records import Freeze, Where
-from backend.lm import Lm
+from backend.generation import generation_run, token_stream
+from backend.generation.generation_run import generate_texts
+from backend.generation.records import (
+    GenerationRecord,
+    PromptRecord,
+    SamplingSettings,
+    SummaryRecord,
+    TokenRecord,
+)
+from backend.generation.steering_request import SteeringRequest
+from backend.interventions.records import EditCondition, FrozenLayers
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.editing import dictionaries, edit
 
-GATED = Where(gate=FeatureId("topk", 3), positions=(2, 5))
-ASKED = Asked(
+GATED = EditCondition(gate=FeatureId("topk", 3), positions=(2, 5))
+ASKED = SteeringRequest(
     "the cat saw the dog and",
     (edit("add", "relu/3", strength=5.0), edit("add_max", "late/2", where=GATED)),
-    Sampling(max_new=7, top_p=0.9, stop=("zebra",), seed=3),
+    SamplingSettings(max_new=7, top_p=0.9, stop=("zebra",), seed=3),
     watch=(FeatureId("topk", 1),),
-    freeze=Freeze(patterns=(0, 1)),
+    freeze=FrozenLayers(patterns=(0, 1)),
 )
 
 
-def said(lm: Lm, asked: Asked) -> list[Record]:
+def said(lm: LanguageModel, asked: SteeringRequest) -> list[GenerationRecord]:
     """The records, without the clock."""
-    records = speak(lm, dictionaries(), asked)
-    return [replace(one, seconds=0.0) if isinstance(one, Summary) else one for one in records]
+    records = generate_texts(lm, dictionaries(), asked)
+    return [replace(one, seconds=0.0) if isinstance(one, SummaryRecord) else one for one in records]
 
 
 def test_a_request_is_the_same_after_json() -> None:
-    assert Asked.from_json(json.loads(json.dumps(ASKED.to_json()))) == ASKED
-    chat = Asked(({"role": "user", "content": "hi"},), bos=False)
-    assert Asked.from_json(json.loads(json.dumps(chat.to_json()))) == chat
-    assert Asked.from_json({"prompt": "x"}) == Asked("x")
+    assert SteeringRequest.from_json(json.loads(json.dumps(ASKED.to_json()))) == ASKED
+    chat = SteeringRequest(({"role": "user", "content": "hi"},), bos=False)
+    assert SteeringRequest.from_json(json.loads(json.dumps(chat.to_json()))) == chat
+    assert SteeringRequest.from_json({"prompt": "x"}) == SteeringRequest("x")
     assert ASKED.dictionaries == ["late", "relu", "topk"]
 
 
@@ -56,21 +62,21 @@ def test_a_request_is_the_same_after_json() -> None:
 )
 def test_what_is_no_request_is_said(data: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        Asked.from_json(data)
+        SteeringRequest.from_json(data)
 
 
-def test_it_measures_what_was_asked(tiny_lm: Lm) -> None:
-    records = list(speak(tiny_lm, dictionaries(), ASKED))
-    prompt, tokens = records[0], [one for one in records if isinstance(one, Token)]
-    assert isinstance(prompt, Prompt) and set(prompt.read) == {"default", "steered"}
+def test_it_measures_what_was_asked(tiny_lm: LanguageModel) -> None:
+    records = list(generate_texts(tiny_lm, dictionaries(), ASKED))
+    prompt, tokens = records[0], [one for one in records if isinstance(one, TokenRecord)]
+    assert isinstance(prompt, PromptRecord) and set(prompt.read) == {"default", "steered"}
     assert list(map(str, prompt.read["default"][0].watched)) == ["relu/3", "late/2", "topk/1"]
     assert {len(one.top) for one in tokens} == {15}
-    plain = list(speak(tiny_lm, dictionaries(), replace(ASKED, edits=())))
-    assert {one.row for one in plain if isinstance(one, Token)} == {"default"}
+    plain = list(generate_texts(tiny_lm, dictionaries(), replace(ASKED, edits=())))
+    assert {one.row for one in plain if isinstance(one, TokenRecord)} == {"default"}
 
 
-def test_the_same_request_says_the_same(tiny_lm: Lm) -> None:
-    again = Asked.from_json(json.loads(json.dumps(ASKED.to_json())))
+def test_the_same_request_says_the_same(tiny_lm: LanguageModel) -> None:
+    again = SteeringRequest.from_json(json.loads(json.dumps(ASKED.to_json())))
     assert said(tiny_lm, ASKED) == said(tiny_lm, again)
 
 
@@ -79,11 +85,11 @@ def test_the_same_request_says_the_same(tiny_lm: Lm) -> None:
     [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory: 8 GB")],
 )
 def test_out_of_memory_is_said_and_the_next_run_works(
-    tiny_lm: Lm, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     calls: list[int] = []
-    scenes: list[weakref.ref[stream.Scene]] = []
-    forward = stream.Scene.forward
+    scenes: list[weakref.ref[token_stream.EditedForward]] = []
+    forward = token_stream.EditedForward.forward
 
     def short(self: Any, *given: Any, **more: Any) -> Any:
         calls.append(1)
@@ -92,7 +98,7 @@ def test_out_of_memory_is_said_and_the_next_run_works(
             raise error
         return forward(self, *given, **more)
 
-    monkeypatch.setattr(stream.Scene, "forward", short)
+    monkeypatch.setattr(token_stream.EditedForward, "forward", short)
     with pytest.raises(InputError, match="out of memory") as raised:
         said(tiny_lm, ASKED)
     assert raised.value.__context__ is None
@@ -102,11 +108,13 @@ def test_out_of_memory_is_said_and_the_next_run_works(
     assert len(said(tiny_lm, ASKED)) == 1 + 2 * 7 + 2
 
 
-def test_another_error_stays_what_it_is(tiny_lm: Lm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_stays_what_it_is(
+    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("shapes do not agree")
 
-    monkeypatch.setattr(speaking, "free", broken)
-    monkeypatch.setattr(stream.Scene, "forward", broken)
+    monkeypatch.setattr(generation_run, "free_device_memory", broken)
+    monkeypatch.setattr(token_stream.EditedForward, "forward", broken)
     with pytest.raises(RuntimeError, match="shapes"):
         said(tiny_lm, ASKED)

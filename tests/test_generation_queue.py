@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from backend.generation.prompts import Start, plain
-from backend.generation.queue import Limits, Queue
-from backend.generation.records import Row, Sampling, Summary
-from backend.generation.stream import Extras, generate
-from backend.generation.turns import Turns
-from backend.lm import Lm
+from backend.generation.fair_lock import FairLock
+from backend.generation.prompt_tokenization import PromptTokens, tokenize_text
+from backend.generation.records import GenerationRow, SamplingSettings, SummaryRecord
+from backend.generation.token_stream import StreamOptions, stream_tokens
+from backend.generation.visitor_queue import GenerationLimits, VisitorQueue
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from tests.editing import dictionaries, edit
 
@@ -23,7 +23,7 @@ class Clock:
 
 
 def test_places_are_in_the_order_of_coming() -> None:
-    queue = Queue(Limits(at_once=2, waiting=2))
+    queue = VisitorQueue(GenerationLimits(at_once=2, waiting=2))
     tickets = [queue.join() for _ in range(4)]
     assert [ticket.place for ticket in tickets] == [0, 0, 1, 2]
     assert [ticket.served.is_set() for ticket in tickets] == [True, True, False, False]
@@ -40,7 +40,7 @@ def test_places_are_in_the_order_of_coming() -> None:
 
 def test_a_visitor_who_left_without_a_word_is_not_waited_for() -> None:
     clock = Clock()
-    queue = Queue(Limits(at_once=1, silence=20), clock)
+    queue = VisitorQueue(GenerationLimits(at_once=1, silence=20), clock)
     gone, here = queue.join(), queue.join()
     clock.now = 15
     here.touch()
@@ -51,15 +51,15 @@ def test_a_visitor_who_left_without_a_word_is_not_waited_for() -> None:
 
 
 def test_requests_beyond_the_limits_are_refused() -> None:
-    limits = Limits(new_tokens=8, prompt_tokens=3)
+    limits = GenerationLimits(new_tokens=8, prompt_tokens=3)
     with pytest.raises(InputError, match="here a text may have 8"):
-        limits.check(Start((1,)), Sampling(max_new=9))
+        limits.check(PromptTokens((1,)), SamplingSettings(max_new=9))
     with pytest.raises(InputError, match="here it may have 3"):
-        limits.check(Start((1, 2, 3, 4)), Sampling(max_new=1))
+        limits.check(PromptTokens((1, 2, 3, 4)), SamplingSettings(max_new=1))
 
 
 def test_turns_are_taken_in_the_order_of_asking() -> None:
-    turns, order = Turns(), []
+    turns, order = FairLock(), []
     threads = [threading.Thread(target=lambda i=i: take(turns, order, i)) for i in range(6)]
     with turns.turn():
         for thread in threads:
@@ -70,23 +70,25 @@ def test_turns_are_taken_in_the_order_of_asking() -> None:
     assert order == list(range(6))
 
 
-def take(turns: Turns, order: list[int], i: int) -> None:
+def take(turns: FairLock, order: list[int], i: int) -> None:
     with turns.turn():
         order.append(i)
 
 
-def test_nobody_sees_anothers_edit_and_nobody_waits_for_ever(tiny_lm: Lm) -> None:
+def test_nobody_sees_anothers_edit_and_nobody_waits_for_ever(tiny_lm: LanguageModel) -> None:
     """Eight visitors, each with an edit of its own, four served at once."""
-    start = plain(tiny_lm, "the cat saw", bos=True)
-    rows = [[Row("mine", (edit("add", f"relu/{i}", strength=3.0 * i),))] for i in range(8)]
-    queue = Queue(Limits(at_once=4, waiting=8, silence=600))
+    start = tokenize_text(tiny_lm, "the cat saw", bos=True)
+    rows = [
+        [GenerationRow("mine", (edit("add", f"relu/{i}", strength=3.0 * i),))] for i in range(8)
+    ]
+    queue = VisitorQueue(GenerationLimits(at_once=4, waiting=8, silence=600))
 
     def text(i: int, stop: threading.Event | None = None) -> list[int]:
-        sampling = Sampling(max_new=12, seed=i)
-        records = generate(
-            tiny_lm, dictionaries(), start, rows[i], sampling, Extras(guard=True), stop=stop
+        sampling = SamplingSettings(max_new=12, seed=i)
+        records = stream_tokens(
+            tiny_lm, dictionaries(), start, rows[i], sampling, StreamOptions(guard=True), stop=stop
         )
-        return next(one.tokens for one in records if isinstance(one, Summary))
+        return next(one.tokens for one in records if isinstance(one, SummaryRecord))
 
     want = [text(i) for i in range(8)]
     got: dict[int, list[list[int]]] = {i: [] for i in range(8)}
@@ -107,13 +109,15 @@ def test_nobody_sees_anothers_edit_and_nobody_waits_for_ever(tiny_lm: Lm) -> Non
     assert len({tuple(one) for one in want}) > 4
 
 
-def test_a_long_text_does_not_keep_a_short_one_waiting(tiny_lm: Lm) -> None:
+def test_a_long_text_does_not_keep_a_short_one_waiting(tiny_lm: LanguageModel) -> None:
     """Token by token: the second visitor's five tokens come before the first's twentieth."""
-    start = plain(tiny_lm, "the", bos=True)
+    start = tokenize_text(tiny_lm, "the", bos=True)
     order: list[str] = []
 
     def speak(who: str, n: int) -> None:
-        for _ in generate(tiny_lm, {}, start, [Row(who)], Sampling(max_new=n, seed=1)):
+        for _ in stream_tokens(
+            tiny_lm, {}, start, [GenerationRow(who)], SamplingSettings(max_new=n, seed=1)
+        ):
             order.append(who)
 
     threads = [threading.Thread(target=speak, args=pair) for pair in [("long", 28), ("short", 5)]]

@@ -10,15 +10,15 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from backend.generation.records import Sampling
-from backend.generation.sampling import Sampler
-from backend.generation.voice import Voice
+from backend.generation.records import SamplingSettings
+from backend.generation.row_text import RowDecoder
+from backend.generation.sampling import TokenSampler
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -3.0])
 PROMPT = [0, 3]
 
 
-def theirs(sampling: Sampling) -> torch.Tensor:
+def theirs(sampling: SamplingSettings) -> torch.Tensor:
     steps = LogitsProcessorList(
         [
             RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty),
@@ -34,16 +34,16 @@ def theirs(sampling: Sampling) -> torch.Tensor:
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(),
-        Sampling(temperature=0.5),
-        Sampling(top_k=3),
-        Sampling(top_p=0.8),
-        Sampling(top_k=5, top_p=0.6, temperature=1.7, repetition_penalty=1.8),
+        SamplingSettings(),
+        SamplingSettings(temperature=0.5),
+        SamplingSettings(top_k=3),
+        SamplingSettings(top_p=0.8),
+        SamplingSettings(top_k=5, top_p=0.6, temperature=1.7, repetition_penalty=1.8),
     ],
 )
-def test_tokens_are_as_frequent_as_transformers_would_draw_them(sampling: Sampling) -> None:
+def test_tokens_are_as_frequent_as_transformers_would_draw_them(sampling: SamplingSettings) -> None:
     n = 4000
-    sampler = Sampler(sampling, list(range(n)), PROMPT, len(LOGITS))
+    sampler = TokenSampler(sampling, list(range(n)), PROMPT, len(LOGITS))
     drawn = sampler.draw(LOGITS.expand(n, -1))
     found = torch.bincount(drawn, minlength=len(LOGITS)).double()
     want = theirs(sampling).double() * n
@@ -56,8 +56,8 @@ def test_tokens_are_as_frequent_as_transformers_would_draw_them(sampling: Sampli
 def test_a_row_draws_the_same_in_any_company() -> None:
     generator = torch.Generator().manual_seed(1)
     steps = torch.randn(6, 3, 50, generator=generator)
-    together = Sampler(Sampling(), [7, 8, 7], PROMPT, 50)
-    alone = Sampler(Sampling(), [7], PROMPT, 50)
+    together = TokenSampler(SamplingSettings(), [7, 8, 7], PROMPT, 50)
+    alone = TokenSampler(SamplingSettings(), [7], PROMPT, 50)
     for logits in steps:
         got = together.draw(logits)
         assert got[2] == alone.draw(logits[2:])[0]
@@ -68,7 +68,7 @@ def test_a_row_draws_the_same_in_any_company() -> None:
 
 def test_a_little_change_of_the_logits_rarely_changes_the_token() -> None:
     """Rows of one seed share their noise: where distributions nearly agree, so do the tokens."""
-    sampler = Sampler(Sampling(), [5, 5], PROMPT, 1000)
+    sampler = TokenSampler(SamplingSettings(), [5, 5], PROMPT, 1000)
     logits = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     pairs = [sampler.draw(torch.stack([logits, logits + 0.01])) for _ in range(50)]
     assert all(a == b for a, b in pairs)
@@ -83,8 +83,8 @@ class Letters:
         return "".join(map(chr, ids))
 
 
-def spoken(text: str, *stops: str) -> tuple[list[str], Voice]:
-    voice = Voice(Letters(), [], stops)
+def spoken(text: str, *stops: str) -> tuple[list[str], RowDecoder]:
+    voice = RowDecoder(Letters(), [], stops)
     pieces = []
     for letter in text:
         pieces.append(voice.add(ord(letter)))

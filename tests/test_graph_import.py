@@ -12,11 +12,11 @@ import pytest
 
 from app.circuits.importing import is_graph_file, keep_graph
 from app.cli import main
-from backend.circuits import exchange_import, graph_links
-from backend.circuits.exchange_import import ImportedGraph, read_graph
-from feature_store.circuits import Circuits
+from backend.circuits import graph_file_import, graph_file_links
+from backend.circuits.graph_file_import import ImportedGraph, read_graph_file
+from feature_store.circuit_graphs import SubgraphSelection
 from feature_store.errors import InputError
-from feature_store.graphs import Choice
+from feature_store.saved_circuits import SavedCircuits
 from feature_store.store import Store
 from tests.foreign_files import spoil_file
 
@@ -73,7 +73,7 @@ def graph(**changes: Any) -> dict[str, Any]:
 
 def read(given: object) -> ImportedGraph:
     data = json.dumps(given).encode()
-    return read_graph(lambda: BytesIO(data))
+    return read_graph_file(lambda: BytesIO(data))
 
 
 def weights(found: ImportedGraph) -> dict[tuple[str, str], float]:
@@ -86,10 +86,10 @@ def test_pins_supernodes_and_clerps_are_kept(tmp_path: Path) -> None:
     assert found.marks.groups == {"DNA words": ("gemma-0/928@1", "gemma-5/17@2")}
     assert {n.id: n.label for n in found.circuit.nodes}["gemma-0/928@1"] == "abbreviations"
     store = Store.create(tmp_path / "store")
-    circuits = Circuits(store.catalog)
+    circuits = SavedCircuits(store.catalog)
     kept = circuits.open(keep_graph(store, "", "g.json", found))
     assert kept.marks.pins == found.marks.pins and kept.marks.groups == found.marks.groups
-    part = circuits.graph(kept.graph).part(Choice())
+    part = circuits.graph(kept.graph).part(SubgraphSelection())
     assert {(s, t): w for s, t, w in part.edges} == weights(found)
 
 
@@ -205,7 +205,7 @@ def large(n_features: int, seed: int = 0) -> dict[str, Any]:
 def test_of_too_many_links_the_heaviest_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     given = large(40)
     whole = read(given)
-    monkeypatch.setattr(graph_links.LinkGatherer.__init__, "__defaults__", (50,))
+    monkeypatch.setattr(graph_file_links.LinkGatherer.__init__, "__defaults__", (50,))
     found = read(given)
     assert found.circuit.edges == whole.circuit.edges[:50]
     assert [n.effect for n in found.circuit.nodes] == [n.effect for n in whole.circuit.nodes]
@@ -220,8 +220,8 @@ def test_of_too_many_links_the_heaviest_are_taken(monkeypatch: pytest.MonkeyPatc
 
 def test_of_too_many_nodes_the_most_linked_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     given = large(40)
-    monkeypatch.setattr(exchange_import, "NODES_KEPT", 12)
-    monkeypatch.setattr(graph_links, "DENSE_NODES", 10)
+    monkeypatch.setattr(graph_file_import, "NODES_KEPT", 12)
+    monkeypatch.setattr(graph_file_links, "DENSE_NODES", 10)
     found = read(given)
     kinds = [n.kind for n in found.circuit.nodes]
     assert len(kinds) == 12 and {"token", "logit"} <= set(kinds)
@@ -239,7 +239,7 @@ def test_every_malformed_graph_is_refused_or_read(tmp_path: Path) -> None:
     refused = read_ = 0
     for what in spoil_file(path, graph()):
         try:
-            found = read_graph(lambda: path.open("rb"))
+            found = read_graph_file(lambda: path.open("rb"))
         except IsADirectoryError:
             assert what == "a folder"
         except InputError as error:
@@ -265,7 +265,7 @@ def test_the_command_imports_a_graph_and_says_what_stayed_out(
     assert "5 nodes, 4 links, 2 pins, 1 group." in said and "Imported: neither" in said
     assert main(["import", str(path), "--store", str(store.path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["groups"] == 1 and Circuits(store.catalog).open(facts["experiment"])
+    assert facts["groups"] == 1 and SavedCircuits(store.catalog).open(facts["experiment"])
     broken = copy.deepcopy(graph())
     broken["links"][0]["weight"] = "big"
     path.write_text(json.dumps(broken))
@@ -275,7 +275,7 @@ def test_the_command_imports_a_graph_and_says_what_stayed_out(
 
 @pytest.mark.parametrize("name", ["graph_plain", "graph_collision_78", "graph_scan_list"])
 def test_the_cases_are_read(cases: Path, name: str) -> None:
-    found = read_graph(lambda: (cases / name / "graph.json").open("rb"))
+    found = read_graph_file(lambda: (cases / name / "graph.json").open("rb"))
     assert len(found.circuit.nodes) == 5 + (name == "graph_collision_78")
     assert len(found.marks.pins) == 2 and len(found.marks.groups["DNA words"]) == 2
     assert any("ambiguous" in note for note in found.circuit.notes) == ("collision" in name)

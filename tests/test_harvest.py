@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from feature_store.histogram import bin_edge
-from feature_store.reader import HarvestFile
-from feature_store.records import Context, Feature, FeatureId, Side
+from feature_store.activation_histogram import bin_edge
+from feature_store.harvest_reader import HarvestFile
+from feature_store.records import Context, FeatureFacts, FeatureId, SignStatistics
 from tests.harvests import PLAN, WIDTH, Rig, content
 
 ROUNDING = 2e-5
@@ -106,7 +106,7 @@ def brute(request: pytest.FixtureRequest, rig: Rig) -> Brute:
     return Brute(rig, HarvestFile(path), content(path)["sequence"], name)
 
 
-def features(brute: Brute) -> list[tuple[Feature, np.ndarray]]:
+def features(brute: Brute) -> list[tuple[FeatureFacts, np.ndarray]]:
     """Each feature's facts and its column."""
     n = brute.acts.shape[1]
     return [(brute.file.facts(FeatureId(brute.name, i)), brute.acts[:, i]) for i in range(n)]
@@ -116,7 +116,7 @@ def close(value: float) -> object:
     return pytest.approx(value, rel=ROUNDING, abs=ROUNDING)
 
 
-def check_side(side: Side | Feature, a: np.ndarray, brute: Brute) -> None:
+def check_side(side: SignStatistics | FeatureFacts, a: np.ndarray, brute: Brute) -> None:
     """What exists per sign, from a column that holds only that sign."""
     size, n = np.abs(a[a != 0]), brute.counted.sum()
     assert side.n_active == len(size)

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from backend.dictionaries.base import Triples
-from backend.harvest import checkpoint, coactivation, counts, tables
-from backend.harvest.accumulator import Accumulator, Shape
+from backend.harvest import checkpoint, coactivation, context_reservoir, pair_counts
+from backend.harvest.accumulator import Accumulator, AccumulatorShape
+from backend.harvest.activation_runs import TokenRows
+from backend.harvest.activation_sums import highest_histogram_octave
 from backend.harvest.checkpoint import Checkpoint, Shard
-from backend.harvest.chunk import Rows
-from backend.harvest.coactivation import levels_of
-from backend.harvest.config import HarvestPlan
-from backend.harvest.mixing import seeded
-from backend.harvest.shard import ShardRun
-from backend.harvest.stages import Stages
-from backend.harvest.statistics import top_octave
-from backend.harvest.windows import Windows, silent_pool
+from backend.harvest.coactivation import token_levels
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.sampling_hashes import hash_ids
+from backend.harvest.shard_run import ShardRun
+from backend.harvest.stage_timings import StageTimings
+from backend.harvest.window_grid import WindowGrid, draw_silent_windows
 from tests.harvests import PLAN, Rig, advance, assert_same, content, published, small_steps
 
 CPU = torch.device("cpu")
@@ -44,9 +44,9 @@ def test_chunks_and_merges_of_any_size_give_the_same_file(
     block: int,
 ) -> None:
     small_steps(monkeypatch, nonzero, rows)
-    monkeypatch.setattr(tables, "BUFFER", buffer)
-    monkeypatch.setattr(tables, "BLOCK", block)
-    monkeypatch.setattr(counts, "FLUSH", buffer)
+    monkeypatch.setattr(context_reservoir, "MIN_BUFFER_ROWS", buffer)
+    monkeypatch.setattr(context_reservoir, "MERGE_BLOCK_ROWS", block)
+    monkeypatch.setattr(pair_counts, "FLUSH_KEYS", buffer)
     monkeypatch.setattr(ShardRun, "_due", lambda self: False)
     assert_same(content(rig.harvest(tmp_path)), undisturbed)
 
@@ -147,12 +147,12 @@ def test_another_configuration_is_another_harvest(
 
 def made_up(
     n: int, signed: bool, every_pair: bool, seed: int = 0
-) -> tuple[Windows, Callable, Shape]:
+) -> tuple[WindowGrid, Callable, AccumulatorShape]:
     """`n` rows in windows of four, and a function from sequences of rows to a chunk of them."""
     dice = np.random.default_rng(seed)
     window = np.arange(n) // 4
     every = np.arange(n // 4)
-    windows = Windows(
+    windows = WindowGrid(
         width=4,
         sequence=every // 2,
         start=every // 2 * 8,
@@ -165,9 +165,9 @@ def made_up(
     f = np.where(dice.random((n, 12)) < 0.3, dice.gamma(1, 1, (n, 12)).round(1), 0)  # with ties
     f = f * (dice.choice([-1, 1], f.shape) if signed else 1)
 
-    pool = silent_pool(windows, PLAN.silent, PLAN.seed)
+    pool = draw_silent_windows(windows, PLAN.silent, PLAN.seed)
 
-    def chunk(blocks: np.ndarray) -> tuple[Triples, Rows]:
+    def chunk(blocks: np.ndarray) -> tuple[Triples, TokenRows]:
         """`blocks`: numbers of stretches of eight rows, two windows, which are one sequence."""
         at = (blocks[:, None] * 8 + np.arange(8)).reshape(-1)
         token, feature = f[at].nonzero()
@@ -175,15 +175,19 @@ def made_up(
         columns = [window[at], 0 * at, windows.split[window[at]], windows.document[window[at]]]
         columns += [at % 8, at % 5, first, first + 4, first, first + 4]
         ints = [torch.from_numpy(column.astype(np.int32)) for column in columns]
-        ints[1] = seeded(ints[0], 0)
-        marks = [levels_of(ints[1]), torch.from_numpy(at % 3 == 0)]
+        ints[1] = hash_ids(ints[0], 0)
+        marks = [token_levels(ints[1]), torch.from_numpy(at % 3 == 0)]
         marks.append(torch.from_numpy(np.isin(window[at], pool)))
         kinds = (np.int32, np.int32, np.float32)
         found = (token, feature, f[at][token, feature])
         triples = (torch.from_numpy(c.astype(k)) for c, k in zip(found, kinds, strict=True))
-        return Triples(*triples), Rows(*ints, *marks)
+        return Triples(*triples), TokenRows(*ints, *marks)
 
-    return windows, chunk, Shape(12, signed, top_octave(8.0), every_pair, 0, 1.0)
+    return (
+        windows,
+        chunk,
+        AccumulatorShape(12, signed, highest_histogram_octave(8.0), every_pair, 0, 1.0),
+    )
 
 
 def state_after(
@@ -194,7 +198,7 @@ def state_after(
     folder.mkdir()
     accumulator = Accumulator(shape, PLAN, windows, folder / "spool", CPU)
     for part in parts:
-        accumulator.update(*chunk(part), Stages())
+        accumulator.update(*chunk(part), StageTimings())
     state = accumulator.state()
     accumulator.spool.close()
     return {k: v for k, v in state.items() if not k.endswith("offset") and "silent" not in k}
@@ -205,13 +209,13 @@ def state_after(
 def test_accumulators_fed_in_another_order_agree(
     tmp_path: Path, signed: bool, every_pair: bool, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coactivation, "PAIRS", 60)  # of 66 pairs at each level
+    monkeypatch.setattr(coactivation, "MAX_SAMPLED_PAIRS", 60)  # of 66 pairs at each level
     blocks = np.arange(200)
     want = state_after(tmp_path / "a", signed, every_pair, [blocks])
     dice = np.random.default_rng(seed)
-    monkeypatch.setattr(tables, "BUFFER", int(dice.integers(1, 300)))
-    monkeypatch.setattr(counts, "FLUSH", 100)
-    monkeypatch.setattr(coactivation, "FLUSH", int(dice.integers(1, 300)))
+    monkeypatch.setattr(context_reservoir, "MIN_BUFFER_ROWS", int(dice.integers(1, 300)))
+    monkeypatch.setattr(pair_counts, "FLUSH_KEYS", 100)
+    monkeypatch.setattr(coactivation, "FLUSH_PAIRS", int(dice.integers(1, 300)))
     parts = np.array_split(dice.permutation(blocks), dice.integers(2, 40))
     got = state_after(tmp_path / "b", signed, every_pair, parts)
     assert want.keys() == got.keys()
@@ -237,7 +241,7 @@ def test_a_checkpoint_cut_short_leaves_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = {"d": {"count": np.arange(3)}}
-    checkpoint.save(tmp_path, Checkpoint(1, 10, {"d": 0}, state))
+    checkpoint.save_checkpoint(tmp_path, Checkpoint(1, 10, {"d": 0}, state))
 
     def dies(_: dict, path: Path, **__: object) -> None:
         path.write_bytes(b"half")
@@ -245,8 +249,8 @@ def test_a_checkpoint_cut_short_leaves_the_last_one(
 
     monkeypatch.setattr(checkpoint, "save_file", dies)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, Checkpoint(2, 20, {"d": 9}, state))
-    kept = checkpoint.load(tmp_path)
+        checkpoint.save_checkpoint(tmp_path, Checkpoint(2, 20, {"d": 9}, state))
+    kept = checkpoint.load_checkpoint(tmp_path)
     assert kept and (kept.next_batch, kept.tokens, kept.spooled) == (1, 10, {"d": 0})
     np.testing.assert_array_equal(kept.state["d"]["count"], np.arange(3))
 
@@ -254,7 +258,7 @@ def test_a_checkpoint_cut_short_leaves_the_last_one(
 def test_a_damaged_state_says_what_to_delete(tmp_path: Path) -> None:
     (tmp_path / "state.safetensors").write_bytes(b"half a file")
     with pytest.raises(ValueError, match=f"harvest in {tmp_path} cannot be read .*Delete that"):
-        checkpoint.load(tmp_path)
+        checkpoint.load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(

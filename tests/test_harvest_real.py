@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from backend.dictionaries import load
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
-from backend.lm import Lm
-from feature_store.reader import HarvestFile
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.run import HarvestRequest, HarvestRun
+from backend.model.language_model import LanguageModel
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.dictionaries import CPU
@@ -25,7 +25,7 @@ SPECS = {
 
 @pytest.fixture(scope="module")
 def file(real: Path, tmp_path_factory: pytest.TempPathFactory) -> HarvestFile:
-    request = Request(
+    request = HarvestRequest(
         model=str(real / "stories3m"),
         dictionaries=[f"{name}={real / spec}" for name, spec in SPECS.items()],
         corpora=[str(real / "text" / "tinystories_validation_part.jsonl")],
@@ -33,7 +33,7 @@ def file(real: Path, tmp_path_factory: pytest.TempPathFactory) -> HarvestFile:
         plan=HarvestPlan(tokens=TOKENS, context_size=64),  # of the first 50 documents, too
         placement=CPU,
     )
-    harvest = Harvest(request)
+    harvest = HarvestRun(request)
     assert list(harvest.run()) and harvest.outcome == "published"
     (found,) = Store(request.store).harvests()
     return found
@@ -55,7 +55,7 @@ def test_the_dictionaries_explain_their_model(file: HarvestFile) -> None:
 
 
 def test_stored_contexts_are_what_the_model_does_live(file: HarvestFile, real: Path) -> None:
-    lm = Lm.load(str(real / "stories3m"), CPU)
+    lm = LanguageModel.load(str(real / "stories3m"), CPU)
     for name, spec in SPECS.items():
         dictionary = load(str(real / spec), name=name, placement=CPU)
         frequent = file.feature_table(name, order="n_active", descending=True, limit=300)

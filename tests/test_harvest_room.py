@@ -11,7 +11,7 @@ import duckdb
 import pytest
 from safetensors import SafetensorError
 
-from backend.harvest.room import disk_of
+from backend.harvest.disk_space import explain_full_disk
 from feature_store.errors import InputError
 from tests.harvests import Rig, assert_same, content, published, small_steps
 
@@ -65,7 +65,10 @@ FULL = os.strerror(errno.ENOSPC)
     ],
 )
 def test_every_librarys_way_of_saying_so(error: Exception, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"has no room left \\({FULL}\\)"), disk_of(tmp_path):
+    with (
+        pytest.raises(InputError, match=f"has no room left \\({FULL}\\)"),
+        explain_full_disk(tmp_path),
+    ):
         raise error
 
 
@@ -80,6 +83,6 @@ def test_every_librarys_way_of_saying_so(error: Exception, tmp_path: Path) -> No
     ],
 )
 def test_other_errors_pass_unchanged(error: Exception, tmp_path: Path) -> None:
-    with pytest.raises(type(error)) as seen, disk_of(tmp_path):
+    with pytest.raises(type(error)) as seen, explain_full_disk(tmp_path):
         raise error
     assert seen.value is error

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from backend.corpus import SequencePlan
-from backend.harvest.run import Harvest, Request
-from backend.harvest.windows import grid, silent_pool
+from backend.harvest.run import HarvestRequest, HarvestRun
+from backend.harvest.window_grid import draw_silent_windows, lay_window_grid
 from feature_store.errors import InputError
 from tests import models
 from tests.dictionaries import CPU, saved
@@ -19,8 +19,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models.save(tmp_path_factory.mktemp("model") / "tiny-model")
 
 
-def run(model: Path, rig: Rig, store: Path, *dictionaries: str) -> Harvest:
-    harvest = Harvest(Request(str(model), list(dictionaries), [str(rig.corpus)], store, PLAN, CPU))
+def run(model: Path, rig: Rig, store: Path, *dictionaries: str) -> HarvestRun:
+    harvest = HarvestRun(
+        HarvestRequest(str(model), list(dictionaries), [str(rig.corpus)], store, PLAN, CPU)
+    )
     list(harvest.run())
     return harvest
 
@@ -74,7 +76,7 @@ def test_the_grid_covers_every_token_once(rig: Rig, tmp_path: Path, pack: bool) 
         if step.stage == "self-check":
             break
     plan = SequencePlan.load(tmp_path / "work" / one.id / "plan")
-    windows = grid(plan, 8)
+    windows = lay_window_grid(plan, 8)
     for i in range(plan.n_sequences):
         mine = windows.sequence == i
         covered = [
@@ -83,7 +85,7 @@ def test_the_grid_covers_every_token_once(rig: Rig, tmp_path: Path, pack: bool) 
             for position in range(start, start + length)
         ]
         assert covered == list(range(plan.length[i]))
-    pool = silent_pool(windows, 16, seed=3)
+    pool = draw_silent_windows(windows, 16, seed=3)
     assert len(set(pool.tolist())) == 16 and (windows.length[pool] == 8).all()
     assert windows.split[pool].sum() == 8
-    assert set(pool) != set(silent_pool(windows, 16, seed=4))
+    assert set(pool) != set(draw_silent_windows(windows, 16, seed=4))

@@ -8,10 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.harvest import tables
-from backend.harvest.contexts import allocate
-from backend.harvest.mixing import priority, seeded
-from backend.harvest.tables import Candidates, Table, keep_spread, keep_top, rank_within
+from backend.harvest import context_reservoir
+from backend.harvest.context_reservoir import (
+    ContextCandidates,
+    ContextReservoir,
+    keep_by_octave,
+    keep_strongest,
+    rank_within_groups,
+)
+from backend.harvest.context_table import allocate_samples
+from backend.harvest.sampling_hashes import hash_ids, sampling_priority
 
 DOCUMENT = np.arange(40, dtype=np.int32) // 3
 Row = tuple[int, int, float]
@@ -26,9 +32,9 @@ def candidates(draw: st.DrawFn) -> list[Row]:
     return draw(st.lists(rows, max_size=80, unique_by=lambda row: row[:2]))
 
 
-def columns(rows: list[Row]) -> Candidates:
+def columns(rows: list[Row]) -> ContextCandidates:
     group, window, value = zip(*rows, strict=True) if rows else ((), (), ())
-    return Candidates(
+    return ContextCandidates(
         np.array(group, np.int32),
         np.array(window, np.int32),
         np.array(value, np.float32),
@@ -36,7 +42,7 @@ def columns(rows: list[Row]) -> Candidates:
     )
 
 
-def as_rows(found: Candidates) -> list[Row]:
+def as_rows(found: ContextCandidates) -> list[Row]:
     return list(zip(found.group.tolist(), found.window.tolist(), found.value.tolist(), strict=True))
 
 
@@ -52,9 +58,9 @@ def top_reference(rows: list[Row], k: int) -> list[Row]:
     return kept
 
 
-def dice(rows: Candidates) -> np.ndarray:
-    hashed = seeded(torch.from_numpy(rows.window), 5)
-    return priority(hashed, torch.from_numpy(rows.group >> 1)).numpy()
+def dice(rows: ContextCandidates) -> np.ndarray:
+    hashed = hash_ids(torch.from_numpy(rows.window), 5)
+    return sampling_priority(hashed, torch.from_numpy(rows.group >> 1)).numpy()
 
 
 def octave(value: np.ndarray) -> np.ndarray:
@@ -77,7 +83,7 @@ def spread_reference(rows: list[Row], uniform: int, per_octave: int) -> set[Row]
 @given(candidates(), st.integers(1, 4))
 def test_top_keeps_the_strongest_of_each_document(rows: list[Row], k: int) -> None:
     found = columns(rows)
-    assert as_rows(found.take(keep_top(k, DOCUMENT)(found))) == top_reference(rows, k)
+    assert as_rows(found.take(keep_strongest(k, DOCUMENT)(found))) == top_reference(rows, k)
 
 
 @given(candidates(), st.integers(1, 5), st.integers(0, 3))
@@ -85,7 +91,7 @@ def test_spread_keeps_the_luckiest_of_each_group_and_octave(
     rows: list[Row], uniform: int, per_octave: int
 ) -> None:
     found = columns(rows)
-    kept = found.take(keep_spread(uniform, per_octave, dice, octave, 8)(found))
+    kept = found.take(keep_by_octave(uniform, per_octave, dice, octave, 8)(found))
     assert set(as_rows(kept)) == spread_reference(rows, uniform, per_octave)
     u = dice(kept).tolist()
     assert as_rows(kept) == [
@@ -99,11 +105,11 @@ def test_spread_keeps_the_luckiest_of_each_group_and_octave(
 def test_a_table_keeps_the_same_rows_however_they_come(
     rows: list[Row], buffer: int, block: int, kind: str
 ) -> None:
-    keep = keep_top(3, DOCUMENT) if kind == "top" else keep_spread(4, 1, dice, octave, 8)
-    whole, table = columns(rows), Table(keep)
+    keep = keep_strongest(3, DOCUMENT) if kind == "top" else keep_by_octave(4, 1, dice, octave, 8)
+    whole, table = columns(rows), ContextReservoir(keep)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "BUFFER", buffer)
-        patch.setattr(tables, "BLOCK", block)
+        patch.setattr(context_reservoir, "MIN_BUFFER_ROWS", buffer)
+        patch.setattr(context_reservoir, "MERGE_BLOCK_ROWS", block)
         for begin in range(0, len(rows), 7):
             table.add(whole.take(slice(begin, begin + 7)))
         table.merge()
@@ -116,7 +122,7 @@ def test_a_table_keeps_the_same_rows_however_they_come(
 def test_ranks_count_within_stretches(group: list[int]) -> None:
     ranks = [sum(1 for _ in run) for run in stretches(sorted(group))]
     want = [i for n in ranks for i in range(n)]
-    assert rank_within(np.array(sorted(group), np.int32)).tolist() == want
+    assert rank_within_groups(np.array(sorted(group), np.int32)).tolist() == want
 
 
 def stretches(values: list[int]) -> list[list[int]]:
@@ -126,18 +132,20 @@ def stretches(values: list[int]) -> list[list[int]]:
 WINDOWS, SEEDS, UNIFORM, PER_OCTAVE, N = 60, 1500, 8, 2, 8
 
 
-def sample(seed: int, slots: int = 1) -> Candidates:
+def sample(seed: int, slots: int = 1) -> ContextCandidates:
     """The range rows of `slots` like features under one seed: 60 windows in octaves 0, 1, 2."""
     window = np.tile(np.arange(WINDOWS, dtype=np.int32), slots)
     slot = np.repeat(np.arange(slots, dtype=np.int32), WINDOWS)
     value = np.float32(1.3) * np.float32(2) ** octave_of_window(window)
-    rows = Candidates(slot * 2, window, value.astype(np.float32), np.zeros(len(window), np.int64))
+    rows = ContextCandidates(
+        slot * 2, window, value.astype(np.float32), np.zeros(len(window), np.int64)
+    )
 
-    def lucky(part: Candidates) -> np.ndarray:
-        hashed = seeded(torch.from_numpy(part.window), seed)
-        return priority(hashed, torch.from_numpy(part.group >> 1)).numpy()
+    def lucky(part: ContextCandidates) -> np.ndarray:
+        hashed = hash_ids(torch.from_numpy(part.window), seed)
+        return sampling_priority(hashed, torch.from_numpy(part.group >> 1)).numpy()
 
-    return rows.take(keep_spread(UNIFORM, PER_OCTAVE, lucky, octave, 8)(rows))
+    return rows.take(keep_by_octave(UNIFORM, PER_OCTAVE, lucky, octave, 8)(rows))
 
 
 def octave_of_window(window: np.ndarray) -> np.ndarray:
@@ -173,14 +181,14 @@ def test_weights_make_counts_that_are_right_on_average() -> None:
     """An estimate of the windows in the upper half of the lowest octave, over many features."""
     have = np.array([[8, 4, 2]])
     population = np.array([[40, 16, 4]])
-    take = allocate(have, population, N)[0]
+    take = allocate_samples(have, population, N)[0]
     assert take.sum() == N and (take >= 1).all() and (take <= have).all()
     rows = sample(0, slots=SEEDS)
     level, u = octave_of_window(rows.window), np.arange(len(rows.window))
     cell = (rows.group >> 1) * 3 + level
     order = np.lexsort((u, cell))  # rows stand by priority
     rank = np.empty(len(order), int)
-    rank[order] = rank_within(cell[order])
+    rank[order] = rank_within_groups(cell[order])
     kept = (level == 0) & (rank < take[0])
     n = np.minimum(take[0], np.bincount(cell[level == 0], minlength=3 * SEEDS))
     weight = 40 / np.maximum(n, 1)
@@ -197,7 +205,7 @@ def test_places_are_shared_out_to_every_octave_and_all_used(
 ) -> None:
     have = np.array([[h for h, _ in cells]])
     population = np.array([[h + more if h else 0 for h, more in cells]])
-    take = allocate(have, population, n)[0]
+    take = allocate_samples(have, population, n)[0]
     assert (take <= have[0]).all() and take.sum() == min(n, have.sum())
     fired = np.flatnonzero(have[0])
     assert (take[fired[-n:]] >= 1).all()  # the strongest first, where there are few places

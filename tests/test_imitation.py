@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from backend import imitation
-from backend.generation.prompts import plain
-from backend.generation.records import Sampling
-from backend.imitation import Ask, Found, imitate
-from backend.interventions.once import run_once
-from backend.interventions.plan import compile_edits
-from backend.sweep.at_kl import unedited
+from backend.generation.prompt_tokenization import tokenize_text
+from backend.generation.records import SamplingSettings
+from backend.interventions.edit_plan import compile_edits
+from backend.interventions.edited_logits import compute_edited_logits
+from backend.steering import features_from_examples
+from backend.steering.features_from_examples import (
+    ExamplesRequest,
+    FeaturesFromExamples,
+    find_features_from_examples,
+)
+from backend.steering.strength_for_kl import generate_unedited
 from feature_store.errors import InputError
 from tests.editing import dictionaries
 from tests.models import VOCAB, shared
@@ -33,13 +37,15 @@ def texts(n: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(dice.choices(words, k=12)) for _ in range(n))
 
 
-def asked(n: int = 8, **fields) -> Ask:
-    return Ask(plain(shared(), "the cat", bos=True), texts(n), **{"m": 3, **fields})
+def asked(n: int = 8, **fields) -> ExamplesRequest:
+    return ExamplesRequest(
+        tokenize_text(shared(), "the cat", bos=True), texts(n), **{"m": 3, **fields}
+    )
 
 
 @pytest.fixture(scope="module")
-def found() -> Found:
-    result = imitate(shared(), chosen(), asked())
+def found() -> FeaturesFromExamples:
+    result = find_features_from_examples(shared(), chosen(), asked())
     assert result is not None
     return result
 
@@ -61,15 +67,17 @@ def test_the_edits_it_gives_have_the_loss_it_says(found):
     losses = []
     for text in ask.texts[::2]:
         whole = [*ask.start.tokens, *text]
-        logits = run_once(plan, [whole]).logits[0, len(ask.start.tokens) - 1 : -1]
+        logits = compute_edited_logits(plan, [whole]).logits[0, len(ask.start.tokens) - 1 : -1]
         losses.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(text))))
     assert sum(losses) / len(losses) == pytest.approx(found.fitted.after, abs=1e-4)
 
 
 def test_a_larger_penalty_lets_fewer_in(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(imitation, "STEPS", 12)
-    monkeypatch.setattr(imitation, "REFITS", 6)
-    few, many = (imitate(shared(), chosen(), asked(penalty=p)) for p in (0.9, 0.05))
+    monkeypatch.setattr(features_from_examples, "SELECTION_STEPS", 12)
+    monkeypatch.setattr(features_from_examples, "REFIT_STEPS", 6)
+    few, many = (
+        find_features_from_examples(shared(), chosen(), asked(penalty=p)) for p in (0.9, 0.05)
+    )
     assert few is not None
     assert many is not None
     assert few.entered < many.entered
@@ -77,11 +85,11 @@ def test_a_larger_penalty_lets_fewer_in(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_features_that_may_not_be_chosen_are_not(found, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(imitation, "REFITS", 2)
+    monkeypatch.setattr(features_from_examples, "REFIT_STEPS", 2)
     first = found.pushes[0].feature
     alive = {n: np.ones(d.d_sae, dtype=bool) for n, d in chosen().items()}
     alive[first.dictionary][first.index] = False
-    again = imitate(shared(), chosen(), asked(), alive=alive)
+    again = find_features_from_examples(shared(), chosen(), asked(), alive=alive)
     assert again is not None
     assert first not in [push.feature for push in again.pushes]
 
@@ -94,14 +102,14 @@ def test_it_can_be_stopped_and_says_how_far_it_is():
         if done == 3:
             stop.set()
 
-    assert imitate(shared(), chosen(), asked(), tell=tell, stop=stop) is None
+    assert find_features_from_examples(shared(), chosen(), asked(), tell=tell, stop=stop) is None
     assert told[:4] == [0, 1, 2, 3]
 
 
 def test_fewer_than_four_texts_keep_none_back(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(imitation, "STEPS", 4)
-    monkeypatch.setattr(imitation, "REFITS", 2)
-    found = imitate(shared(), chosen(), asked(2))
+    monkeypatch.setattr(features_from_examples, "SELECTION_STEPS", 4)
+    monkeypatch.setattr(features_from_examples, "REFIT_STEPS", 2)
+    found = find_features_from_examples(shared(), chosen(), asked(2))
     assert found is not None
     assert found.kept_back is None
 
@@ -115,7 +123,7 @@ def test_bad_requests_are_refused_in_a_sentence():
         (replace(asked(), texts=((5,) * 40,)), "Cut it"),
     ):
         with pytest.raises(InputError, match=said):
-            imitate(shared(), chosen(), ask)
+            find_features_from_examples(shared(), chosen(), ask)
     with pytest.raises(InputError, match="normed"):
-        imitate(shared(), {"normed": dictionaries()["normed"]}, asked())
-    assert unedited(shared(), {}, asked().start, [0], Sampling(max_new=2))
+        find_features_from_examples(shared(), {"normed": dictionaries()["normed"]}, asked())
+    assert generate_unedited(shared(), {}, asked().start, [0], SamplingSettings(max_new=2))

@@ -6,14 +6,20 @@ import pytest
 import torch
 
 from backend.dictionaries import load
-from backend.interventions import reading
-from backend.interventions.modes import MODES
-from backend.interventions.once import run_once
-from backend.interventions.operations import operations
-from backend.interventions.plan import Plan, compile_edits
-from backend.interventions.reading import Named
-from backend.interventions.records import Edit, Freeze, Vector, When, Where
-from backend.lm import Lm
+from backend.interventions import named_activations
+from backend.interventions.edit_modes import MODES
+from backend.interventions.edit_operations import compile_operations
+from backend.interventions.edit_plan import EditPlan, compile_edits
+from backend.interventions.edited_logits import compute_edited_logits
+from backend.interventions.named_activations import NamedFeatures
+from backend.interventions.records import (
+    Edit,
+    EditCondition,
+    EditSchedule,
+    FrozenLayers,
+    SteeringVector,
+)
+from backend.model.language_model import LanguageModel
 from feature_store.records import FeatureId
 from tests import dictionaries as tiny
 from tests.editing import FORMS, POST, dictionaries, edit, text
@@ -22,11 +28,13 @@ from tests.models import tiny as model
 MODELS = ["llama", "gpt2", "gemma2"]
 NORMS = ["none", *tiny.PER_TOKEN, "expected_average_only_in"]
 NEUTRAL = [name for name, mode in MODES.items() if mode.neutral is not None]
-WHOLE = Where(special=True, bos=True)
+WHOLE = EditCondition(special=True, bos=True)
 
 
-def logits(lm: Lm, *edits: Edit, freeze: Freeze | None = None) -> torch.Tensor:
-    return run_once(compile_edits(lm, dictionaries(), [edits], freeze=freeze), [text()]).logits
+def logits(lm: LanguageModel, *edits: Edit, freeze: FrozenLayers | None = None) -> torch.Tensor:
+    return compute_edited_logits(
+        compile_edits(lm, dictionaries(), [edits], freeze=freeze), [text()]
+    ).logits
 
 
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-4) -> None:
@@ -39,7 +47,9 @@ KINDS += [("temporal", norm) for norm in ("none", "layer_norm", "constant_scalar
 
 
 @pytest.mark.parametrize(("architecture", "norm"), KINDS)
-def test_the_difference_is_that_of_decoding(tmp_path, tiny_lm: Lm, architecture, norm) -> None:
+def test_the_difference_is_that_of_decoding(
+    tmp_path, tiny_lm: LanguageModel, architecture, norm
+) -> None:
     fields = {"normalize_activations": norm, "activation_normalization_factor": 3.0}
     if architecture != "temporal":
         del fields["activation_normalization_factor"]
@@ -54,7 +64,7 @@ def test_the_difference_is_that_of_decoding(tmp_path, tiny_lm: Lm, architecture,
     wanted = f.clone()
     wanted[..., [3, 7]] = 1.7
     clamp = edit("clamp", f"{one.name}/3", f"{one.name}/7", strength=1.7)
-    (made,) = operations(tiny_lm, {one.name: one}, [[clamp]])
+    (made,) = compile_operations(tiny_lm, {one.name: one}, [[clamp]])
     want = one.decode(wanted, x) - one.decode(f, x)
     got = made.difference(x.new_zeros(1, 20, one.d_out), x, 20, 0)
     close(got.expand_as(want), want, 1e-5)
@@ -63,10 +73,10 @@ def test_the_difference_is_that_of_decoding(tmp_path, tiny_lm: Lm, architecture,
 @pytest.mark.parametrize("architecture", ["topk", "abstopk"])
 def test_one_token_or_many_are_encoded_alike(tmp_path, monkeypatch, architecture: str) -> None:
     """A token or a few go one way through TopK, many another."""
-    named = Named(tiny.loaded(tmp_path, architecture), torch.tensor([3, 7, 11]))
+    named = NamedFeatures(tiny.loaded(tmp_path, architecture), torch.tensor([3, 7, 11]))
     x = tiny.tokens()[None]
     few = named.activations(x)
-    monkeypatch.setattr(reading, "AT_ONCE", 0)
+    monkeypatch.setattr(named_activations, "LARGEST_DENSE", 0)
     close(few, named.activations(x), 1e-5)
     close(few, named.dictionary.encode(x)[..., [3, 7, 11]], 1e-5)
     assert few.count_nonzero() > 0
@@ -91,7 +101,7 @@ FIRING = {"relu": (0, 11), "topk": (3, 15), "mlp": (0, 7), "sequence": (13, 22)}
 
 @pytest.mark.parametrize("name", FIRING)
 @pytest.mark.parametrize("mode", NEUTRAL)
-def test_neutral_strength_changes_nothing(tiny_lm: Lm, mode: str, name: str) -> None:
+def test_neutral_strength_changes_nothing(tiny_lm: LanguageModel, mode: str, name: str) -> None:
     neutral = MODES[mode].neutral
     assert neutral is not None
     features = [f"{name}/{i}" for i in FIRING[name]]
@@ -101,16 +111,16 @@ def test_neutral_strength_changes_nothing(tiny_lm: Lm, mode: str, name: str) -> 
     assert not torch.allclose(logits(tiny_lm, other), logits(tiny_lm), atol=1e-3)
 
 
-def stream(lm: Lm, *edits: Edit) -> tuple[torch.Tensor, torch.Tensor]:
+def stream(lm: LanguageModel, *edits: Edit) -> tuple[torch.Tensor, torch.Tensor]:
     """The last block's stream, clean and edited, where nothing can follow but the final norm."""
     last = "blocks.2.hook_resid_post"
     h = lm.activations(torch.tensor([text()]), [last])[last]
-    (made, *_) = operations(lm, dictionaries(), [edits])
+    (made, *_) = compile_operations(lm, dictionaries(), [edits])
     x = h if made.reads else None
     return h, h + made.difference(h, x, h.shape[1], 0)
 
 
-def test_directions_by_their_formulae(tiny_lm: Lm) -> None:
+def test_directions_by_their_formulae(tiny_lm: LanguageModel) -> None:
     d, e = dictionaries()["late"].W_dec[[3, 7]]
     u, w = d / d.norm(), e / e.norm()
     h, got = stream(tiny_lm, edit("orthogonal", "late/3", strength=0.0))
@@ -126,7 +136,7 @@ def test_directions_by_their_formulae(tiny_lm: Lm) -> None:
     close((got - h).abs().amax(-1), 3 * d.abs().max().expand(1, 12))
 
 
-def test_codes_by_their_formulae(tiny_lm: Lm) -> None:
+def test_codes_by_their_formulae(tiny_lm: LanguageModel) -> None:
     one = dictionaries()["late"]
     h, _ = stream(tiny_lm, edit("zero", "late/5"))
     f = one.encode(h)[..., [5, 7]]
@@ -145,13 +155,13 @@ def test_codes_by_their_formulae(tiny_lm: Lm) -> None:
     close(moved(edit("resample", *both, strength=1.0)), slots - f)
 
 
-def test_a_vector_steers_as_the_feature_whose_direction_it_is(tiny_lm: Lm) -> None:
+def test_a_vector_steers_as_the_feature_whose_direction_it_is(tiny_lm: LanguageModel) -> None:
     values = tuple(dictionaries()["relu"].W_dec[3].double().tolist())
-    given = Edit("add", vector=Vector("mine", POST, values), strength=4.0)
+    given = Edit("add", vector=SteeringVector("mine", POST, values), strength=4.0)
     close(logits(tiny_lm, given), logits(tiny_lm, edit("add", "relu/3", strength=4.0)))
 
 
-def test_order_does_not_matter_at_one_hook(tiny_lm: Lm) -> None:
+def test_order_does_not_matter_at_one_hook(tiny_lm: LanguageModel) -> None:
     edits = [
         edit("clamp", "relu/3"),
         edit("multiply", "topk/5", strength=-2.0),
@@ -161,10 +171,10 @@ def test_order_does_not_matter_at_one_hook(tiny_lm: Lm) -> None:
     close(logits(tiny_lm, *edits[:3]), logits(tiny_lm, *edits[2::-1]), 1e-5)
     # What enters a block is what left the last: edits there belong to the same hook point.
     read = compile_edits(tiny_lm, dictionaries(), [[edits[3], edits[0]]])
-    assert len(run_once(read, [text()]).shift) == 1
+    assert len(compute_edited_logits(read, [text()]).shift) == 1
 
 
-def test_later_hooks_read_the_edited_stream_or_the_clean_one(tiny_lm: Lm) -> None:
+def test_later_hooks_read_the_edited_stream_or_the_clean_one(tiny_lm: LanguageModel) -> None:
     first, second = edit("add", "early/3", strength=9.0), edit("zero", "late/7", strength=1.0)
     last = "blocks.2.hook_resid_post"
     one = dictionaries()["late"]
@@ -186,7 +196,7 @@ def test_later_hooks_read_the_edited_stream_or_the_clean_one(tiny_lm: Lm) -> Non
     assert not torch.allclose(want("edited"), want("clean"), atol=1e-3)
 
 
-def mixed(lm: Lm) -> tuple[list[list[Edit]], list[list[int]]]:
+def mixed(lm: LanguageModel) -> tuple[list[list[Edit]], list[list[int]]]:
     names = ["relu", "topk", "normed", "mlp", "late", "middle"]
     rows = [[], *([edit("clamp", f"{name}/5"), edit("add", f"{name}/6")] for name in names)]
     rows += [[edit("clamp", "relu/5", strength=s)] for s in (0.5, 4.0)]
@@ -197,13 +207,13 @@ def mixed(lm: Lm) -> tuple[list[list[Edit]], list[list[int]]]:
 def test_a_row_in_a_batch_is_as_it_is_alone(architecture: str) -> None:
     lm = model(architecture)
     rows, texts = mixed(lm)
-    got = run_once(compile_edits(lm, dictionaries(), rows), texts).logits
+    got = compute_edited_logits(compile_edits(lm, dictionaries(), rows), texts).logits
     for row, (edits, one) in enumerate(zip(rows, texts, strict=True)):
-        alone = run_once(compile_edits(lm, dictionaries(), [edits]), [one]).logits
+        alone = compute_edited_logits(compile_edits(lm, dictionaries(), [edits]), [one]).logits
         close(got[row], alone[0])
 
 
-def on(road: str, plan: Plan) -> Plan:
+def on(road: str, plan: EditPlan) -> EditPlan:
     return replace(plan, road=road)  # type: ignore[arg-type]
 
 
@@ -213,7 +223,7 @@ def test_the_bridge_and_the_plain_model_agree(architecture: str) -> None:
     rows, texts = mixed(lm)
     plan = compile_edits(lm, dictionaries(), rows, guard=True)
     assert plan.road == "bare"
-    bare, bridge = (run_once(on(road, plan), texts) for road in ("bare", "bridge"))
+    bare, bridge = (compute_edited_logits(on(road, plan), texts) for road in ("bare", "bridge"))
     close(bare.logits, bridge.logits)
     assert bare.kl is not None
     assert bridge.kl is not None
@@ -222,27 +232,29 @@ def test_the_bridge_and_the_plain_model_agree(architecture: str) -> None:
         close(shift, bridge.shift[hook], 1e-3)
 
 
-def test_a_row_without_edits_keeps_its_bits(tiny_lm: Lm) -> None:
+def test_a_row_without_edits_keeps_its_bits(tiny_lm: LanguageModel) -> None:
     rows, texts = mixed(tiny_lm)
-    edited = run_once(compile_edits(tiny_lm, dictionaries(), rows), texts).logits[0]
-    plain = run_once(compile_edits(tiny_lm, dictionaries(), [[]] * len(rows)), texts).logits[0]
+    edited = compute_edited_logits(compile_edits(tiny_lm, dictionaries(), rows), texts).logits[0]
+    plain = compute_edited_logits(
+        compile_edits(tiny_lm, dictionaries(), [[]] * len(rows)), texts
+    ).logits[0]
     assert torch.equal(edited, plain)
 
 
-def test_padding_on_the_right_does_not_matter(tiny_lm: Lm) -> None:
+def test_padding_on_the_right_does_not_matter(tiny_lm: LanguageModel) -> None:
     plan = compile_edits(tiny_lm, dictionaries(), [[edit("add", "relu/3")]] * 2)
-    got = run_once(plan, [text(7), text(12)]).logits
+    got = compute_edited_logits(plan, [text(7), text(12)]).logits
     alone = compile_edits(tiny_lm, dictionaries(), [[edit("add", "relu/3")]])
-    close(got[:1, :7], run_once(alone, [text(7)]).logits)
+    close(got[:1, :7], compute_edited_logits(alone, [text(7)]).logits)
 
 
-def test_an_edit_at_resid_mid_stays_in_the_stream(tiny_lm: Lm) -> None:
+def test_an_edit_at_resid_mid_stays_in_the_stream(tiny_lm: LanguageModel) -> None:
     d = dictionaries()["middle"].W_dec[3]
     want = tiny_lm.logits(torch.tensor([text()]), {"blocks.1.hook_resid_mid": lambda h: h + 3 * d})
     close(logits(tiny_lm, edit("add", "middle/3", strength=3.0, where=WHOLE)), want)
 
 
-def effect(lm: Lm, strength: float, freeze: Freeze) -> torch.Tensor:
+def effect(lm: LanguageModel, strength: float, freeze: FrozenLayers) -> torch.Tensor:
     one = edit("add", "early/3", strength=strength)
     return logits(lm, one, freeze=freeze) - logits(lm)
 
@@ -251,26 +263,28 @@ def effect(lm: Lm, strength: float, freeze: Freeze) -> torch.Tensor:
 def test_with_everything_frozen_an_effect_is_linear(architecture: str) -> None:
     lm = model(architecture)
     every = (0, 2)
-    whole = Freeze(patterns=every, norms=every, mlps=every)
+    whole = FrozenLayers(patterns=every, norms=every, mlps=every)
     close(effect(lm, 4.0, whole), 4 * effect(lm, 1.0, whole), 1e-3)
-    for part in (Freeze(patterns=every), Freeze(norms=every), Freeze(mlps=every)):
+    for part in (FrozenLayers(patterns=every), FrozenLayers(norms=every), FrozenLayers(mlps=every)):
         curved = effect(lm, 4.0, part) - 4 * effect(lm, 1.0, part)
         assert curved.abs().max() > 1e-2
 
 
-def test_a_frozen_mlp_says_what_it_said(tiny_lm: Lm) -> None:
+def test_a_frozen_mlp_says_what_it_said(tiny_lm: LanguageModel) -> None:
     mlp = "blocks.1.hook_mlp_out"
     clean = tiny_lm.activations(torch.tensor([text()]), [mlp])[mlp]
     added = 5 * dictionaries()["early"].W_dec[3]
     changes = {"blocks.0.hook_resid_post": lambda h: h + added, mlp: lambda h: clean}
     want = tiny_lm.logits(torch.tensor([text()]), changes)
     one = edit("add", "early/3", strength=5.0, where=WHOLE)
-    close(logits(tiny_lm, one, freeze=Freeze(mlps=(1, 1))), want)
+    close(logits(tiny_lm, one, freeze=FrozenLayers(mlps=(1, 1))), want)
 
 
-def test_kl_and_shift_are_what_they_say(tiny_lm: Lm) -> None:
+def test_kl_and_shift_are_what_they_say(tiny_lm: LanguageModel) -> None:
     one = edit("add", "relu/3", strength=2.0)
-    got = run_once(compile_edits(tiny_lm, dictionaries(), [[], [one]], guard=True), [text()] * 2)
+    got = compute_edited_logits(
+        compile_edits(tiny_lm, dictionaries(), [[], [one]], guard=True), [text()] * 2
+    )
     p, q = logits(tiny_lm)[0].softmax(-1), got.logits[1].softmax(-1)
     assert got.kl is not None
     close(got.kl[1], (p * (p / q).log()).sum(-1), 1e-5)
@@ -281,11 +295,11 @@ def test_kl_and_shift_are_what_they_say(tiny_lm: Lm) -> None:
     assert got.shift[POST][1, 0] == 0  # BOS passes unchanged
 
 
-def test_watched_features_are_read_before_the_edit(tiny_lm: Lm) -> None:
+def test_watched_features_are_read_before_the_edit(tiny_lm: LanguageModel) -> None:
     watch = [FeatureId("relu", 3), FeatureId("topk", 4), FeatureId("late", 2)]
     rows = [[], [edit("clamp", "relu/3", strength=50.0)]]
     plan = compile_edits(tiny_lm, dictionaries(), rows, watch=watch)
-    got = run_once(plan, [text()] * 2).watched
+    got = compute_edited_logits(plan, [text()] * 2).watched
     assert got is not None
     h = tiny_lm.activations(torch.tensor([text()]), [POST])[POST]
     want = torch.stack([dictionaries()[f.dictionary].encode(h)[0, :, f.index] for f in watch[:2]])
@@ -294,16 +308,16 @@ def test_watched_features_are_read_before_the_edit(tiny_lm: Lm) -> None:
     assert not torch.allclose(got[0, :, 2], got[1, :, 2])
 
 
-def test_a_schedule_weighs_the_edit(tiny_lm: Lm) -> None:
+def test_a_schedule_weighs_the_edit(tiny_lm: LanguageModel) -> None:
     """Half of an addition at a token is an addition of half."""
-    here = Where(parts="generated", positions=(6,))
+    here = EditCondition(parts="generated", positions=(6,))
     plan = compile_edits(
         tiny_lm,
         dictionaries(),
         [
-            [edit("add", "relu/3", strength=4.0, where=here, when=When("ramp", 2))],
+            [edit("add", "relu/3", strength=4.0, where=here, when=EditSchedule("ramp", 2))],
             [edit("add", "relu/3", strength=2.0, where=here)],
         ],
     )
-    got = run_once(plan, [text()] * 2, n_prompt=6).logits
+    got = compute_edited_logits(plan, [text()] * 2, n_prompt=6).logits
     close(got[0], got[1])

@@ -8,14 +8,20 @@ from dataclasses import astuple, replace
 import pytest
 import torch
 
-from backend.interventions import guards, posterior
-from backend.interventions.masks import Line, factors
-from backend.interventions.modes import MODES
-from backend.interventions.once import run_once
-from backend.interventions.pieces import Pieces, pieces_of
-from backend.interventions.plan import compile_edits
-from backend.interventions.records import Edit, Freeze, Vector, When, Where
-from backend.lm import Lm
+from backend.interventions import concept_posterior, side_effects
+from backend.interventions.edit_masks import RowTokens, edit_factors
+from backend.interventions.edit_modes import MODES
+from backend.interventions.edit_plan import compile_edits
+from backend.interventions.edited_logits import compute_edited_logits
+from backend.interventions.records import (
+    Edit,
+    EditCondition,
+    EditSchedule,
+    FrozenLayers,
+    SteeringVector,
+)
+from backend.interventions.token_text import TokenTextDecoder, decode_token_texts
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.editing import POST, dictionaries, edit, text
@@ -23,9 +29,16 @@ from tests.models import VOCAB, tokenizer
 
 EDITS = [
     edit("attenuate", "relu/3", "relu/4", read="clean"),
-    edit("resample", "a/b/3", where=Where(positions=(1, 2), roles=("user",), bos=True)),
-    Edit("add", vector=Vector("v", POST, (0.5, -1.0)), when=When("every", 3), percent=3.0),
-    edit("clamp", "relu/3", where=Where("generated", pattern="a+", gate=FeatureId("late", 2))),
+    edit("resample", "a/b/3", where=EditCondition(positions=(1, 2), roles=("user",), bos=True)),
+    Edit(
+        "add",
+        vector=SteeringVector("v", POST, (0.5, -1.0)),
+        when=EditSchedule("every", 3),
+        percent=3.0,
+    ),
+    edit(
+        "clamp", "relu/3", where=EditCondition("generated", pattern="a+", gate=FeatureId("late", 2))
+    ),
 ]
 
 
@@ -47,66 +60,70 @@ def test_every_mode_says_what_it_is() -> None:
         assert mode.neutral is None or mode.usual[0] <= mode.neutral <= mode.usual[1], name
 
 
-CONSTANT = When()
+CONSTANT = EditSchedule()
 WORDS = ["<s>", "the", "cat", "saw", "the", "dog", ".", "</s>", "the", "park"]
 
 
-def mask(where: Where, when: When = CONSTANT, n_prompt: int = 8, roles=(), start: int = 0) -> str:
+def mask(
+    where: EditCondition, when: EditSchedule = CONSTANT, n_prompt: int = 8, roles=(), start: int = 0
+) -> str:
     """One character per token of `<s> the cat saw the dog . </s> the park`."""
-    line = Line(tokenizer(), n_prompt, roles)
+    line = RowTokens(tokenizer(), n_prompt, roles)
     ids = [VOCAB.index(word) for word in WORDS]
     for part in (ids[:n_prompt], *([token] for token in ids[n_prompt:])):
         line.extend(part, decode=True)
     one = Edit("add", (FeatureId("relu", 3),), where=where, when=when)
-    found = factors(one, line, start, 0, {0, 1})
+    found = edit_factors(one, line, start, 0, {0, 1})
     return "".join(f"{factor:g}" if factor in (0, 1) else "+" for factor in found)
 
 
 def test_the_default_is_every_ordinary_token() -> None:
-    assert mask(Where()) == "0111111011"
-    assert mask(Where(special=True)) == "0111111111"
-    assert mask(Where(bos=True)) == "1111111011"
+    assert mask(EditCondition()) == "0111111011"
+    assert mask(EditCondition(special=True)) == "0111111111"
+    assert mask(EditCondition(bos=True)) == "1111111011"
 
 
 def test_parts_and_chosen_positions() -> None:
-    assert mask(Where("prompt")) == "0111111000"
-    assert mask(Where("generated")) == "0000000011"
-    assert mask(Where(positions=(0, 3, 7))) == "1001000100"
-    assert mask(Where("generated", positions=(0, 9))) == "0000000001"
-    assert mask(Where(), start=6) == "1011"
+    assert mask(EditCondition("prompt")) == "0111111000"
+    assert mask(EditCondition("generated")) == "0000000011"
+    assert mask(EditCondition(positions=(0, 3, 7))) == "1001000100"
+    assert mask(EditCondition("generated", positions=(0, 9))) == "0000000001"
+    assert mask(EditCondition(), start=6) == "1011"
 
 
 def test_a_pattern_chooses_tokens_by_their_text() -> None:
-    assert mask(Where(pattern="cat|dog")) == "0010010000"
-    assert mask(Where(pattern="catsaw")) == "0011000000"
-    assert mask(Where(pattern="park$")) == "0000000001"
-    assert mask(Where(pattern="the$")) == "0000000010"  # a generated token is judged as it stands
+    assert mask(EditCondition(pattern="cat|dog")) == "0010010000"
+    assert mask(EditCondition(pattern="catsaw")) == "0011000000"
+    assert mask(EditCondition(pattern="park$")) == "0000000001"
+    assert (
+        mask(EditCondition(pattern="the$")) == "0000000010"
+    )  # a generated token is judged as it stands
 
 
 def test_roles_choose_who_speaks() -> None:
     roles = (None, "user", "user", "user", "system", "system", None, None)
-    assert mask(Where(roles=("user",)), roles=roles) == "0111000000"
-    assert mask(Where(roles=("assistant",)), roles=roles) == "0000000011"
+    assert mask(EditCondition(roles=("user",)), roles=roles) == "0111000000"
+    assert mask(EditCondition(roles=("assistant",)), roles=roles) == "0000000011"
 
 
 def test_schedules_count_generated_tokens() -> None:
-    assert mask(Where("generated"), When("first", 1), n_prompt=4) == "0000100000"
-    assert mask(Where("generated"), When("every", 2), n_prompt=4) == "0000101010"
-    assert mask(Where("generated"), When("ramp", 4), n_prompt=4) == "0000+++011"
+    assert mask(EditCondition("generated"), EditSchedule("first", 1), n_prompt=4) == "0000100000"
+    assert mask(EditCondition("generated"), EditSchedule("every", 2), n_prompt=4) == "0000101010"
+    assert mask(EditCondition("generated"), EditSchedule("ramp", 4), n_prompt=4) == "0000+++011"
 
 
-def test_a_gate_opens_only_while_another_feature_fires(tiny_lm: Lm) -> None:
+def test_a_gate_opens_only_while_another_feature_fires(tiny_lm: LanguageModel) -> None:
     gate = FeatureId("topk", 3)
     h = tiny_lm.activations(torch.tensor([text()]), [POST])[POST]
     fires = dictionaries()["topk"].encode(h)[0, :, 3] > 0
     fires[0] = False  # BOS
-    one = edit("add", "late/3", where=Where(gate=gate))
-    got = run_once(compile_edits(tiny_lm, dictionaries(), [[one]]), [text()])
+    one = edit("add", "late/3", where=EditCondition(gate=gate))
+    got = compute_edited_logits(compile_edits(tiny_lm, dictionaries(), [[one]]), [text()])
     assert ((got.shift["blocks.2.hook_resid_post"][0] > 0) == fires).all()
     assert 0 < fires.sum() < 11
-    late = edit("add", "early/3", where=Where(gate=FeatureId("late", 3)))
+    late = edit("add", "early/3", where=EditCondition(gate=FeatureId("late", 3)))
     with pytest.raises(InputError, match="choose a feature that is read earlier"):
-        run_once(compile_edits(tiny_lm, dictionaries(), [[late]]), [text()])
+        compute_edited_logits(compile_edits(tiny_lm, dictionaries(), [[late]]), [text()])
 
 
 REFUSED = [
@@ -120,11 +137,11 @@ REFUSED = [
     ([edit("add", "relu/3", "topk/3")], "features of one dictionary"),
     ([edit("swap", "relu/3")], "takes two features"),
     ([Edit("add_max", (FeatureId("relu", 3),))], "needs the features' maxima"),
-    ([Edit("clamp", vector=Vector("v", POST, (1.0,) * 16))], "needs features"),
-    ([Edit("add", vector=Vector("v", POST, (1.0,) * 5))], "has 5 values"),
-    ([Edit("add", vector=Vector("v", "blocks.7.hook_out", (1.0,)))], "no hook point"),
-    ([Edit("add", vector=Vector("v", POST, (0.0,) * 16))], "points nowhere"),
-    ([edit("add", "relu/3", where=Where(pattern="(("))], "not a regular expression"),
+    ([Edit("clamp", vector=SteeringVector("v", POST, (1.0,) * 16))], "needs features"),
+    ([Edit("add", vector=SteeringVector("v", POST, (1.0,) * 5))], "has 5 values"),
+    ([Edit("add", vector=SteeringVector("v", "blocks.7.hook_out", (1.0,)))], "no hook point"),
+    ([Edit("add", vector=SteeringVector("v", POST, (0.0,) * 16))], "points nowhere"),
+    ([edit("add", "relu/3", where=EditCondition(pattern="(("))], "not a regular expression"),
     (
         [
             edit("zero", *(f"relu/{i}" for i in range(40))),
@@ -136,34 +153,38 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("edits", "words"), REFUSED)
-def test_what_cannot_be_is_refused_in_a_sentence(tiny_lm: Lm, edits, words: str) -> None:
+def test_what_cannot_be_is_refused_in_a_sentence(tiny_lm: LanguageModel, edits, words: str) -> None:
     with pytest.raises(InputError, match=words):
         compile_edits(tiny_lm, dictionaries(), [edits])
 
 
-def test_a_dictionary_of_another_model_is_refused(tiny_lm: Lm) -> None:
+def test_a_dictionary_of_another_model_is_refused(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="reads vectors of 12 at blocks.1.hook_resid_post"):
         compile_edits(tiny_lm, dictionaries(12), [[edit("add", "relu/3")]])
     with pytest.raises(InputError, match="has layers 0 to 2"):
-        compile_edits(tiny_lm, dictionaries(), [[]], freeze=Freeze(norms=(0, 3)))
+        compile_edits(tiny_lm, dictionaries(), [[]], freeze=FrozenLayers(norms=(0, 3)))
 
 
-def test_two_edits_of_one_feature_may_lie_apart(tiny_lm: Lm) -> None:
-    one, two = (edit("add", "relu/3", where=Where(part)) for part in ("prompt", "generated"))
+def test_two_edits_of_one_feature_may_lie_apart(tiny_lm: LanguageModel) -> None:
+    one, two = (
+        edit("add", "relu/3", where=EditCondition(part)) for part in ("prompt", "generated")
+    )
     compile_edits(tiny_lm, dictionaries(), [[one, two]])
-    chosen = [replace(one, where=Where(positions=at)) for at in ((1, 2), (3,))]
+    chosen = [replace(one, where=EditCondition(positions=at)) for at in ((1, 2), (3,))]
     compile_edits(tiny_lm, dictionaries(), [chosen])
 
 
-def test_numbers_out_of_range_are_an_error_not_a_text(tiny_lm: Lm) -> None:
+def test_numbers_out_of_range_are_an_error_not_a_text(tiny_lm: LanguageModel) -> None:
     edits = [
         Edit(
-            "norm_relative", vector=Vector("v", f"blocks.{layer}.hook_out", (1.0,) * 16), strength=s
+            "norm_relative",
+            vector=SteeringVector("v", f"blocks.{layer}.hook_out", (1.0,) * 16),
+            strength=s,
         )
         for layer, s in enumerate([1e18, 1e18, 1e18])
     ]
     with pytest.raises(InputError, match="no longer finite: choose smaller strengths"):
-        run_once(compile_edits(tiny_lm, dictionaries(), [edits]), [text()])
+        compute_edited_logits(compile_edits(tiny_lm, dictionaries(), [edits]), [text()])
 
 
 @pytest.mark.parametrize(
@@ -191,32 +212,34 @@ class Bytes:
 
 def test_no_character_is_ever_cut_in_two() -> None:
     whole = "naïve 🐢 日本"
-    decoder = Pieces(Bytes())
+    decoder = TokenTextDecoder(Bytes())
     given = [decoder.add(byte) for byte in whole.encode()]
     assert "".join(given) == whole
     assert "\ufffd" not in "".join(given)
-    assert pieces_of(Bytes(), [0xF0, 0x9F]) == ["", "\ufffd"]  # an end that never came
+    assert decode_token_texts(Bytes(), [0xF0, 0x9F]) == ["", "\ufffd"]  # an end that never came
 
 
 def test_pieces_join_to_the_text_and_forget() -> None:
     """Longer than what a decoder remembers; read at once or one by one."""
     whole = "naïve 🐢 日本 and much more than a dozen tokens"
     ids = list(whole.encode())
-    assert "".join(pieces_of(Bytes(), ids)) == whole
-    assert pieces_of(Bytes(), ids)[:3] == ["n", "a", ""]  # ï is whole with its second byte
-    decoder = Pieces(Bytes())
-    assert [decoder.add(byte) for byte in ids] == pieces_of(Bytes(), ids)
+    assert "".join(decode_token_texts(Bytes(), ids)) == whole
+    assert decode_token_texts(Bytes(), ids)[:3] == ["n", "a", ""]  # ï is whole with its second byte
+    decoder = TokenTextDecoder(Bytes())
+    assert [decoder.add(byte) for byte in ids] == decode_token_texts(Bytes(), ids)
 
 
 def test_repetition_and_nothing_are_seen() -> None:
-    assert guards.repetition([1, 2, 3] * 20) == pytest.approx(1 - 3 / 58)
-    assert guards.repetition(list(range(60))) == 0
-    assert guards.repetition([1] * 19) is None
-    assert "repeats itself" in str(guards.degeneration([1, 2] * 20, None, None))
-    assert "perplexity 90, against 10" in str(guards.degeneration(list(range(40)), 90.0, 10.0))
-    assert guards.degeneration(list(range(40)), 20.0, 10.0) is None
-    assert "changed nothing" in str(guards.no_effect(0.0, 0.0))
-    assert guards.no_effect(0.5, 0.1) is None
+    assert side_effects.trigram_repetition([1, 2, 3] * 20) == pytest.approx(1 - 3 / 58)
+    assert side_effects.trigram_repetition(list(range(60))) == 0
+    assert side_effects.trigram_repetition([1] * 19) is None
+    assert "repeats itself" in str(side_effects.describe_degeneration([1, 2] * 20, None, None))
+    assert "perplexity 90, against 10" in str(
+        side_effects.describe_degeneration(list(range(40)), 90.0, 10.0)
+    )
+    assert side_effects.describe_degeneration(list(range(40)), 20.0, 10.0) is None
+    assert "changed nothing" in str(side_effects.describe_no_effect(0.0, 0.0))
+    assert side_effects.describe_no_effect(0.5, 0.1) is None
 
 
 def test_the_posterior_finds_the_feature_that_knows() -> None:
@@ -226,7 +249,7 @@ def test_the_posterior_finds_the_feature_that_knows() -> None:
     size = 2 + 0.5 * torch.randn(4000, 2, generator=generator)
     size[:, 0] += 3.0 * concept
     f = torch.where(fires, size.clamp_min(0.01), 0.0)
-    found = posterior.fit(f, concept)
+    found = concept_posterior.fit_concept_posteriors(f, concept)
     densities = torch.tensor([astuple(one) for one in found], dtype=torch.double)
     p = -MODES["attenuate"].change(f.double(), torch.ones(4000, 2), densities) / f
     assert p[fires[:, 0] & concept, 0].mean() > 0.97
@@ -235,4 +258,4 @@ def test_the_posterior_finds_the_feature_that_knows() -> None:
     want = 0.3 * 0.9 / (0.3 * 0.9 + 0.7 * 0.1)
     assert p[fires[:, 1], 1].mean() == pytest.approx(want, abs=0.05)
     with pytest.raises(InputError, match="give texts with it and texts without"):
-        posterior.fit(f, torch.zeros(4000, dtype=torch.bool))
+        concept_posterior.fit_concept_posteriors(f, torch.zeros(4000, dtype=torch.bool))

@@ -3,7 +3,7 @@
 import pytest
 
 from backend.engine import LocalEngine
-from backend.interventions.texts import another_prompt, densities
+from backend.interventions.text_statistics import fit_attenuation_basis, read_resample_basis
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.harvests import Rig
@@ -18,7 +18,7 @@ def engine(rig: Rig) -> LocalEngine:
 
 
 def test_slots_are_the_activations_of_the_other_prompt(engine: LocalEngine) -> None:
-    slots = another_prompt(engine, FEATURES, TEXT).slots
+    slots = read_resample_basis(engine, FEATURES, TEXT).slots
     read = engine.read(TEXT)
     firing = engine.firing(read, ["relu"])["relu"]
     for feature, values in zip(FEATURES, slots, strict=True):
@@ -28,11 +28,11 @@ def test_slots_are_the_activations_of_the_other_prompt(engine: LocalEngine) -> N
 
 def test_densities_count_tokens_without_bos(engine: LocalEngine) -> None:
     """Six tokens with the concept, two without: BOS is no token of either."""
-    found = densities(engine, FEATURES, [TEXT], ["girl dog"])
+    found = fit_attenuation_basis(engine, FEATURES, [TEXT], ["girl dog"])
     assert [one.prior for one in found.posterior] == [pytest.approx(6 / 8)] * 2
     assert "6 tokens" in found.source and "2 tokens" in found.source
 
 
 def test_a_side_without_texts_is_refused(engine: LocalEngine) -> None:
     with pytest.raises(InputError, match="without it"):
-        densities(engine, FEATURES, [TEXT], [])
+        fit_attenuation_basis(engine, FEATURES, [TEXT], [])

@@ -18,23 +18,23 @@ from app.jobs.estimate_words import describe_estimate
 from app.jobs.explaining import Explaining
 from app.scores import asked as pages_asked
 from app.scores import telling
-from autointerp.asking.failure_kinds import FAILURE_KINDS
-from autointerp.asking.records import Failed, Message, Reply, Request
-from autointerp.asking.shortening import put_shorter_if_too_long
-from autointerp.jobs.estimate import Estimate
-from autointerp.jobs.explaining import Tally
-from autointerp.jobs.gate import Gate
-from autointerp.jobs.pace import MeasuredReply, Pace, QuestionLoad, measure_pace
-from autointerp.jobs.questions_tally import (
+from autointerp.llm.failure_kinds import FAILURE_KINDS
+from autointerp.llm.records import ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.llm.shorter_retry import retry_shorter_if_too_long
+from autointerp.pipeline.cost_estimate import CostEstimate
+from autointerp.pipeline.explain_job import ExplainTally
+from autointerp.pipeline.pausable_asker import PausableAsker
+from autointerp.pipeline.question_tally import (
     FailureCount,
     QuestionCounts,
     QuestionTally,
     describe_failures,
 )
-from autointerp.jobs.summary import Summary
+from autointerp.pipeline.score_summary import ScoreSummary
+from autointerp.pipeline.time_estimate import MeasuredReply, QuestionLoad, ReplyPace, measure_pace
+from feature_store.job_process import JobStopped, run_job
 from feature_store.jobs import Jobs
 from feature_store.store import Store
-from feature_store.work import Stopped, carry_out
 from tests.commands import answer, data, refusal
 from tests.jobs import NAME
 from tests.openai_server import CUT_OFF, Fault, Said, always, asked, serve, then
@@ -90,7 +90,7 @@ def test_counts_of_features_add_up_and_survive_the_ledger(
         tally = QuestionTally(answered)
         for kind, n in kinds.items():
             for _ in range(n):
-                tally.count(Failed(kind, f"{kind} it was."))  # type: ignore[arg-type]
+                tally.count(RequestFailure(kind, f"{kind} it was."))  # type: ignore[arg-type]
         expected.merge(tally)
         entry = {"feature": feature, "questions": json.loads(json.dumps(tally.to_json()))}
         former = QuestionTally(99, {"timeout": FailureCount(5, "It was former.")})
@@ -150,7 +150,7 @@ def test_a_job_without_one_usable_answer_fails(store: Store, command: str, fault
 def test_attempts_without_a_reply_are_counted_by_kind_and_apart_from_calls(
     store: Store, monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr("autointerp.asking.asker.Patience.wait", lambda *_: 0.0)
+    monkeypatch.setattr("autointerp.llm.server_asker.RetryPolicy.wait", lambda *_: 0.0)
     busy = Fault(503, message="Loading model")
     with serve(then([busy, busy], always(GOOD))) as running:
         data(words(store, running.base_url), capsys)
@@ -173,7 +173,7 @@ def test_progress_counts_what_top_counts_and_replies(store: Store, capsys) -> No
             ),
         )
         job = Jobs(store.path).create("explain", given_.to_json(), "a test")
-        keep_estimate(job, Estimate(6, 8, 1, 1, 0.0, 6, learned=False))
+        keep_estimate(job, CostEstimate(6, 8, 1, 1, 0.0, 6, learned=False))
 
         def do(work):
             plain = work.progress
@@ -185,7 +185,7 @@ def test_progress_counts_what_top_counts_and_replies(store: Store, capsys) -> No
             work.progress = progress
             return explaining.do(store, work)
 
-        assert carry_out(job, do) == "done"
+        assert run_job(job, do) == "done"
     done = Jobs(store.path).get(job.id)
     assert done.result["skipped"] and seen[-1] == (6, 6)
     assert all(n <= running.calls for n, _ in seen)  # never more than were answered
@@ -195,8 +195,8 @@ def test_progress_counts_what_top_counts_and_replies(store: Store, capsys) -> No
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Tally(4000, ["e"]),
-        lambda: Summary(4000, ["e"], {}),
+        lambda: ExplainTally(4000, ["e"]),
+        lambda: ScoreSummary(4000, ["e"], {}),
     ],
 )
 def test_progress_is_never_below_nothing_while_features_are_counted(make) -> None:
@@ -221,7 +221,7 @@ def test_ctrl_c_stops_a_job_and_it_can_be_resumed(store: Store) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        carry_out(job, interrupted)
+        run_job(job, interrupted)
     job = Jobs(store.path).get(job.id)
     assert job.state == "stopped" and not job.alive
     assert Jobs(store.path).renew(job).state == "queued"
@@ -232,7 +232,7 @@ class Instant:
 
     model, logprobs, asked = "m", False, 0
 
-    async def ask(self, request: Request) -> Reply | Failed:
+    async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
         self.asked += 1
         await asyncio.sleep(0)
         return Reply("yes")
@@ -243,20 +243,20 @@ def test_a_question_that_is_put_again_in_a_shorter_form_is_one_question(again: b
     """The first refusal is none of its own; a trial does not wait for it either."""
 
     class Short(Instant):
-        async def ask(self, request: Request) -> Reply | Failed:
+        async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
             answer = await super().ask(request)
             long = "long" in request.messages[0].content
-            return Failed("context size", "Too long.") if long else answer
+            return RequestFailure("context size", "Too long.") if long else answer
 
     async def run(trial: int | None) -> QuestionTally:
-        gate = Gate(Short(), 1, trial)
-        with put_shorter_if_too_long() if again else nullcontext():
-            await gate.ask(Request((Message("user", "long"),)))
+        gate = PausableAsker(Short(), 1, trial)
+        with retry_shorter_if_too_long() if again else nullcontext():
+            await gate.ask(ChatRequest((ChatMessage("user", "long"),)))
         if trial:
-            with pytest.raises(Stopped):
-                await asyncio.wait_for(gate.ask(Request((Message("user", "short"),))), 5)
+            with pytest.raises(JobStopped):
+                await asyncio.wait_for(gate.ask(ChatRequest((ChatMessage("user", "short"),))), 5)
         else:
-            await gate.ask(Request((Message("user", "short"),)))
+            await gate.ask(ChatRequest((ChatMessage("user", "short"),)))
         return gate.questions
 
     found = asyncio.run(run(None))
@@ -268,10 +268,10 @@ def test_a_question_that_is_put_again_in_a_shorter_form_is_one_question(again: b
 def test_a_trial_asks_so_many_questions_and_no_more(most: int) -> None:
     async def run() -> int:
         server = Instant()
-        gate = Gate(server, most, trial=3)
-        requests = [Request((Message("user", str(i)),)) for i in range(9)]
+        gate = PausableAsker(server, most, trial=3)
+        requests = [ChatRequest((ChatMessage("user", str(i)),)) for i in range(9)]
         found = await asyncio.gather(*map(gate.ask, requests), return_exceptions=True)
-        assert sum(isinstance(one, Stopped) for one in found) == 6
+        assert sum(isinstance(one, JobStopped) for one in found) == 6
         return server.asked
 
     assert asyncio.run(run()) == 3
@@ -309,7 +309,7 @@ def test_a_page_measures_too_and_starts_the_same_job(
     monkeypatch.setattr(pages_asked, "require_costly_work_allowed", lambda: None)
 
     def spawn(path: Path, job) -> None:
-        carry_out(job, lambda work: explaining.do(store, work))
+        run_job(job, lambda work: explaining.do(store, work))
 
     monkeypatch.setattr(starting, "spawn", spawn)
     asking = Asking(running, "m", concurrency=1)
@@ -337,12 +337,12 @@ def test_time_comes_from_measured_latency_of_the_kind_of_question() -> None:
     """184 simulation calls a feature at 10 s each, one at a time, are half an hour a feature."""
     replies = tuple(MeasuredReply("simulation", 400, 100, 10.0, 10.0 * i) for i in range(1, 9))
     asked_ = {"simulation": QuestionLoad(3 * 184, 3 * 184 * 400, 3 * 184 * 100)}
-    assert Pace(replies).seconds(asked_, 16) == pytest.approx(3 * 1840)
-    assert Pace(replies, parallel=2.0).seconds(asked_, 16) == pytest.approx(3 * 920)
-    assert Pace(replies, parallel=4.0).seconds(asked_, 1) == pytest.approx(3 * 1840)
+    assert ReplyPace(replies).seconds(asked_, 16) == pytest.approx(3 * 1840)
+    assert ReplyPace(replies, parallel=2.0).seconds(asked_, 16) == pytest.approx(3 * 920)
+    assert ReplyPace(replies, parallel=4.0).seconds(asked_, 1) == pytest.approx(3 * 1840)
     other = {"detection": QuestionLoad(10, 10 * 400, 10 * 100)}  # never measured: by its tokens
-    assert Pace(replies).seconds(other, 1) == pytest.approx(100)
-    assert Pace().seconds(asked_, 1) is None
+    assert ReplyPace(replies).seconds(other, 1) == pytest.approx(100)
+    assert ReplyPace().seconds(asked_, 1) is None
 
 
 def test_a_pace_is_of_one_server_and_files_that_are_none_are_left_out(
@@ -367,7 +367,7 @@ def test_a_spoiled_wish_for_a_trial_is_none(store: Store, wish: str) -> None:
 
 
 def test_estimates_in_words() -> None:
-    known = Estimate(3, 552, 150_000, 60_000, 0.0, 3, learned=True, seconds=5520, measured=24)
+    known = CostEstimate(3, 552, 150_000, 60_000, 0.0, 3, learned=True, seconds=5520, measured=24)
     said = describe_estimate(known).replace("\u202f", " ")
     assert "About 552 calls and 210 000 tokens for 3 features: free; about 1.5 h at" in said
     assert scoring.NOTE and "24 measured replies" in said
@@ -379,6 +379,6 @@ def test_what_is_live_is_told_of_a_living_job_alone(store: Store) -> None:
     (job.folder / "so_far.json").write_text(json.dumps({"live": now, "questions": {}}))
     told = telling.line(job).replace("\u202f", " ")
     assert "2 calls in flight · 9.8 s a call · 12 tokens/s" in told
-    carry_out(job, lambda work: (_ for _ in ()).throw(Stopped))
+    run_job(job, lambda work: (_ for _ in ()).throw(JobStopped))
     job = Jobs(store.path).get(job.id)
     assert job.state == "stopped" and "in flight" not in telling.line(job)

@@ -14,22 +14,22 @@ from pathlib import Path
 import pytest
 
 from app.jobs.asking import Teller, so_far
-from autointerp.jobs.questions_tally import QuestionTally
+from autointerp.pipeline.question_tally import QuestionTally
 from feature_store.errors import InputError
-from feature_store.jobs import ENDED, PATIENCE_S, Job, Jobs, stamp, write_json
-from feature_store.work import Cancelled, Work, carry_out, take
+from feature_store.job_process import JobCancelled, JobProcess, hold_job, run_job
+from feature_store.jobs import ENDED, PATIENCE_S, Job, Jobs, format_timestamp, write_json_file
 
 ENDLESS = """
 import sys, time
 from pathlib import Path
-from feature_store import work
+from feature_store import job_process
 from feature_store.jobs import Jobs
-work.GRACE_S = 0.5
+job_process.GRACE_S = 0.5
 job = Jobs(Path(sys.argv[1])).get(sys.argv[2])
 def do(at):
     at.progress(3, 10, "counting")
     time.sleep(60)
-work.carry_out(job, do)
+job_process.run_job(job, do)
 """
 """A process whose work heeds nothing."""
 
@@ -66,14 +66,14 @@ def test_a_new_job_is_queued_and_says_what_was_asked(jobs: Jobs, job: Job) -> No
 
 
 def test_work_is_seen_by_readers_and_ends_with_its_result(jobs: Jobs, job: Job) -> None:
-    def do(work: Work) -> dict:
+    def do(work: JobProcess) -> dict:
         for i in range(11):
             work.progress(i, 10, "counting")
         seen = jobs.get(job.id)
         assert (seen.state, seen.done, seen.total, seen.note) == ("running", 10, 10, "counting")
         return {"last": 10}
 
-    assert carry_out(job, do) == "done"
+    assert run_job(job, do) == "done"
     found = jobs.get(job.id)
     assert (found.state, found.result, found.alive) == ("done", {"last": 10}, False)
     assert found.started and found.ended and found.started <= found.ended
@@ -81,10 +81,10 @@ def test_work_is_seen_by_readers_and_ends_with_its_result(jobs: Jobs, job: Job) 
 
 
 def test_mistakes_and_bugs_fail_with_a_sentence_and_bugs_with_a_traceback(jobs: Jobs) -> None:
-    def mistake(_: Work) -> dict:
+    def mistake(_: JobProcess) -> dict:
         raise InputError("Give another.")
 
-    def bug(_: Work) -> dict:
+    def bug(_: JobProcess) -> dict:
         raise KeyError("gone")
 
     for do, sentence, logged in [
@@ -92,7 +92,7 @@ def test_mistakes_and_bugs_fail_with_a_sentence_and_bugs_with_a_traceback(jobs: 
         (bug, "KeyError: 'gone'", True),
     ]:
         job = jobs.create("count", {}, "")
-        assert carry_out(job, do) == "failed"
+        assert run_job(job, do) == "failed"
         assert jobs.get(job.id).error == sentence
         assert ("Traceback" in job.log()) is logged
 
@@ -100,13 +100,13 @@ def test_mistakes_and_bugs_fail_with_a_sentence_and_bugs_with_a_traceback(jobs: 
 def test_a_pause_holds_the_work_and_a_cancel_ends_it(jobs: Jobs, job: Job) -> None:
     steps = []
 
-    def do(work: Work) -> dict:
+    def do(work: JobProcess) -> dict:
         for i in range(10**9):
             work.progress(i, 10**9, "counting")
             steps.append(i)
         return {}
 
-    thread = threading.Thread(target=carry_out, args=[job, do])
+    thread = threading.Thread(target=run_job, args=[job, do])
     thread.start()
     until(lambda: len(steps) > 3)
     jobs.pause(jobs.get(job.id))
@@ -122,19 +122,19 @@ def test_a_pause_holds_the_work_and_a_cancel_ends_it(jobs: Jobs, job: Job) -> No
 
 
 def test_a_wish_is_shown_until_it_is_met(jobs: Jobs, job: Job) -> None:
-    with take(job) as work:
+    with hold_job(job) as work:
         jobs.pause(jobs.get(job.id))
         assert jobs.get(job.id).asked == "pause"
         jobs.cancel(jobs.get(job.id))
         assert jobs.get(job.id).asked == "cancel"
-        with pytest.raises(Cancelled):
+        with pytest.raises(JobCancelled):
             work.check()
 
 
 def test_time_left_follows_the_pace(jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    with take(job) as work:
+    with hold_job(job) as work:
         work.progress(20, 100, "one")
         assert jobs.get(job.id).eta_s is None
         clock[0] += 10
@@ -152,7 +152,7 @@ def test_a_pause_is_no_slowness(jobs: Jobs, job: Job, monkeypatch: pytest.Monkey
         clock[0] += 1000
         jobs.proceed(job)
 
-    with take(job) as work:
+    with hold_job(job) as work:
         work.progress(0, 100, "one")
         clock[0] += 10
         jobs.pause(jobs.get(job.id))
@@ -165,9 +165,9 @@ def test_a_pause_is_no_slowness(jobs: Jobs, job: Job, monkeypatch: pytest.Monkey
 
 def test_one_process_at_a_time(job: Job) -> None:
     code = "import sys; from pathlib import Path; from feature_store.jobs import Jobs\n"
-    code += "from feature_store import work; work.TAKING_S = 0.1\n"
-    code += "with work.take(Jobs(Path(sys.argv[1])).get(sys.argv[2])): pass"
-    with take(job):
+    code += "from feature_store import job_process; job_process.LOCK_TIMEOUT_S = 0.1\n"
+    code += "with job_process.hold_job(Jobs(Path(sys.argv[1])).get(sys.argv[2])): pass"
+    with hold_job(job):
         words = [sys.executable, "-c", code, str(job.folder.parents[1]), job.id]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert f"Another process is at the job {job.id}." in done.stderr
@@ -184,18 +184,18 @@ def test_kill_9_leaves_a_lost_job_that_can_be_resumed(jobs: Jobs, job: Job) -> N
     assert jobs.alive() == []
     again = jobs.renew(lost)
     assert (again.state, again.id) == ("queued", job.id)
-    assert carry_out(again, lambda work: {"whole": True}) == "done"
+    assert run_job(again, lambda work: {"whole": True}) == "done"
     assert jobs.get(job.id).result == {"whole": True}
 
 
 def test_what_was_cancelled_goes_on_when_resumed(jobs: Jobs, job: Job) -> None:
-    def do(work: Work) -> dict:
+    def do(work: JobProcess) -> dict:
         work.progress(0, 1, "counting")
         return {}
 
     jobs.cancel(job)
-    assert carry_out(job, do) == "cancelled"
-    assert carry_out(jobs.renew(job), do) == "done"
+    assert run_job(job, do) == "cancelled"
+    assert run_job(jobs.renew(job), do) == "done"
 
 
 @pytest.mark.process
@@ -208,7 +208,9 @@ def test_work_that_heeds_no_cancel_is_ended(jobs: Jobs, job: Job) -> None:
 
 def test_a_process_that_never_came_is_lost_after_a_while(jobs: Jobs, job: Job) -> None:
     long_ago = datetime.now(UTC) - timedelta(seconds=PATIENCE_S + 1)
-    write_json(job.folder / "state.json", {"state": "queued", "queued": stamp(long_ago)})
+    write_json_file(
+        job.folder / "state.json", {"state": "queued", "queued": format_timestamp(long_ago)}
+    )
     assert jobs.get(job.id).state == "lost"
 
 
@@ -220,7 +222,7 @@ def test_what_ended_can_be_deleted_and_what_lives_cannot(jobs: Jobs, job: Job, s
         jobs.renew(job)
     job.data.write_text("calls")
     job.data.with_suffix(".duckdb.wal").write_text("what a kill left of them")
-    with take(job) as work:
+    with hold_job(job) as work:
         work.end(state)
     jobs.delete(job)
     assert jobs.all() == []
@@ -228,7 +230,7 @@ def test_what_ended_can_be_deleted_and_what_lives_cannot(jobs: Jobs, job: Job, s
 
 
 def test_wishes_for_what_is_over_are_refused(jobs: Jobs, job: Job) -> None:
-    with take(job) as work:
+    with hold_job(job) as work:
         work.end("done")
     with pytest.raises(InputError, match="nothing to cancel"):
         jobs.cancel(jobs.get(job.id))
@@ -258,16 +260,16 @@ def test_what_is_written_can_be_read_by_any_tool(job: Job) -> None:
 
 def test_two_threads_may_write_one_file(tmp_path: Path) -> None:
     path = tmp_path / "so_far.json"
-    write_json(path, {"done": 0})
+    write_json_file(path, {"done": 0})
     with ThreadPoolExecutor(2) as threads:
-        for step in [threads.submit(write_json, path, {"done": n}) for n in range(400)]:
+        for step in [threads.submit(write_json_file, path, {"done": n}) for n in range(400)]:
             step.result()
     assert json.loads(path.read_text()).keys() == {"done"}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_nothing_is_told_after_the_last_word(job: Job) -> None:
-    with take(job) as work:
+    with hold_job(job) as work:
         teller = Teller(work, "", None)
         teller.write({"found": 2}, QuestionTally(), last=True)
         teller.write({"found": 1}, QuestionTally())

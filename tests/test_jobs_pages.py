@@ -17,16 +17,16 @@ from app.jobs import mapping, starting
 from app.points import Points
 from feature_store import permissions
 from feature_store.annotations import Annotations
-from feature_store.jobs import Jobs, stamp, write_json
-from feature_store.maps import About, Map, MapPlan, Maps
+from feature_store.feature_maps import FeatureMap, FeatureMapInfo, FeatureMapPlan, FeatureMaps
+from feature_store.job_process import hold_job
+from feature_store.jobs import Jobs, format_timestamp, write_json_file
 from feature_store.records import FeatureId
 from feature_store.store import Store
-from feature_store.work import take
 from tests.pages import opened
 from tests.stores import D_SAE, DEAD, make_store
 
 Open = Callable[..., AppTest]
-GIVEN = mapping.arguments("tiny-0001", "resid", MapPlan())
+GIVEN = mapping.arguments("tiny-0001", "resid", FeatureMapPlan())
 
 
 @pytest.fixture
@@ -54,14 +54,14 @@ def buttons(test: AppTest) -> list[str]:
     return [button.label for button in test.button]
 
 
-def made(store: Store) -> Map:
+def made(store: Store) -> FeatureMap:
     """A map by hand: a row of points, two clusters, the rest between."""
     features = np.array([i for i in range(D_SAE) if i != DEAD], dtype=np.int32)
     cluster = np.where(features < 10, 1, np.where(features < 21, 0, -1)).astype(np.int32)
     xy = np.column_stack([features, features % 3]).astype(np.float32)
-    about = About("tiny-0001", "resid", "11", 15, 0.1, 0, None, 1, 5, 1.0, {})
-    found = Map(about, features, xy, cluster)
-    Maps(store.path).write(found)
+    about = FeatureMapInfo("tiny-0001", "resid", "11", 15, 0.1, 0, None, 1, 5, 1.0, {})
+    found = FeatureMap(about, features, xy, cluster)
+    FeatureMaps(store.path).write(found)
     return found
 
 
@@ -72,10 +72,10 @@ def test_a_store_without_jobs_says_where_they_come_from(visit: Open) -> None:
 def test_every_state_has_its_words_and_its_buttons(visit: Open, store: Store) -> None:
     jobs = Jobs(store.path)
     failed, lost, queued = (jobs.create("map", GIVEN, name) for name in ("one", "two", "three"))
-    with take(failed) as work:
+    with hold_job(failed) as work:
         work.end("failed", error="Give another *dictionary*.")
-    long_ago = stamp(datetime.now(UTC) - timedelta(hours=1))
-    write_json(lost.folder / "state.json", {"state": "queued", "queued": long_ago})
+    long_ago = format_timestamp(datetime.now(UTC) - timedelta(hours=1))
+    write_json_file(lost.folder / "state.json", {"state": "queued", "queued": long_ago})
     test = visit(session.JOBS)
     for said in ("failed", "lost", "queued", "Give another *dictionary*.", "its process is gone"):
         assert said in words(test)
@@ -89,9 +89,9 @@ def test_every_state_has_its_words_and_its_buttons(visit: Open, store: Store) ->
 def test_what_a_job_has_made_opens_from_its_line(visit: Open, store: Store) -> None:
     jobs = Jobs(store.path)
     done, failed = (jobs.create("circuit", {"harvest": "h"}, name) for name in ("one", "two"))
-    with take(done) as work:
+    with hold_job(done) as work:
         work.end("done", result={"experiment": "e", "nodes": 3})
-    with take(failed) as work:
+    with hold_job(failed) as work:
         work.end("failed", error="No.")
     links = [one for one in visit(session.JOBS).get("page_link") if one.proto.label == "open"]
     assert [one.proto.query_string for one in links] == ["harvest=h&experiment=e"]
@@ -99,7 +99,7 @@ def test_what_a_job_has_made_opens_from_its_line(visit: Open, store: Store) -> N
 
 def test_a_log_opens_from_its_link(visit: Open, store: Store) -> None:
     job = Jobs(store.path).create("map", GIVEN, "one")
-    with take(job) as work:
+    with hold_job(job) as work:
         work.log("<b>a line</b>")
     test = visit(session.JOBS, job=job.id)
     assert "<b>a line</b>" in words(test) and '"dictionary": "resid"' in words(test)
@@ -160,7 +160,7 @@ def test_without_a_map_the_page_says_how_to_get_one(
     (job,) = Jobs(store.path).all()
     assert (job.kind, job.arguments) == ("map", GIVEN)
     assert buttons(test) == ["pause", "cancel"]
-    with take(job) as work:
+    with hold_job(job) as work:
         work.end("failed", error="It was not to be.")
     assert "The last try was failed: It was not to be." in words(visit(session.MAP))
 
@@ -182,10 +182,11 @@ def test_the_map_shows_clusters_marks_and_a_selection(visit: Open, store: Store)
 
 def test_a_map_of_other_weights_is_not_shown(visit: Open, store: Store) -> None:
     found = made(store)
-    other = Map(
-        About(**{**vars(found.about), "weights_hash": "22"}), *list(vars(found).values())[1:]
+    other = FeatureMap(
+        FeatureMapInfo(**{**vars(found.about), "weights_hash": "22"}),
+        *list(vars(found).values())[1:],
     )
-    Maps(store.path).write(other)
+    FeatureMaps(store.path).write(other)
     assert "no map yet" in words(visit(session.MAP, dictionary="resid"))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store.json_stream import JsonParts
+from feature_store.json_stream import JsonObjectStream
 from feature_store.strict_json import JsonError, parse_json
 
 TEXTS = st.text(st.sampled_from('a"}],{[:\\ é😀'), max_size=5)
@@ -30,7 +30,7 @@ class Trickle(BytesIO):
 
 
 def read(source: IO[bytes]) -> dict[str, Any]:
-    parts = JsonParts(source, "f is not JSON", {"links", "nodes"}).entries()
+    parts = JsonObjectStream(source, "f is not JSON", {"links", "nodes"}).entries()
     found = {}
     for key, value in parts:
         if key in ("links", "nodes") and not isinstance(

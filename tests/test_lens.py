@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from backend.lens import logit_directions
-from backend.lm import Lm
+from backend.features.logit_lens import compute_logit_lens
+from backend.model.language_model import LanguageModel
 from tests.models import VOCAB, shared, tiny, token_batch
 
 STREAM = ["blocks.0.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.2.hook_resid_post"]
 
 
-def by_hand(lm: Lm, d: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+def by_hand(lm: LanguageModel, d: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
     weight = lm.bare.get_output_embeddings().weight
     centred = weight - weight.mean(0)
     if lm.is_layer_norm:
@@ -27,7 +27,7 @@ def test_equal_to_a_calculation_by_hand(architecture: str) -> None:
     )
     gain = 1 + norm.weight if architecture == "gemma2" else norm.weight
     d = torch.randn(5, lm.d_model)
-    got = logit_directions(lm, d, "blocks.1.hook_resid_post")
+    got = compute_logit_lens(lm, d, "blocks.1.hook_resid_post")
     assert got is not None and got.shape == (5, len(VOCAB))
     torch.testing.assert_close(got, by_hand(lm, d, gain), rtol=1e-4, atol=1e-4)
 
@@ -55,7 +55,7 @@ def test_equal_to_the_last_block_with_the_final_norm_held_still(
         with lm.turn(hooks) as bridge, torch.no_grad():
             return bridge(tokens)
 
-    got = logit_directions(lm, d, hook)
+    got = compute_logit_lens(lm, d, hook)
     assert got is not None
     change = moved(d[0]) - moved(d[0] * 0)
     change = (change - change.mean(-1, keepdim=True)) * scale
@@ -80,13 +80,13 @@ def test_defined_only_where_nothing_stands_between(
     architecture: str, hook: str, defined: bool
 ) -> None:
     lm = shared(architecture)
-    got = logit_directions(lm, torch.randn(2, lm.width(hook)), hook)
+    got = compute_logit_lens(lm, torch.randn(2, lm.width(hook)), hook)
     assert (got is not None) is defined
 
 
 def test_a_model_that_scales_its_branches_has_no_lens_there() -> None:
     lm, hook = tiny("llama"), "blocks.1.hook_mlp_out"
-    assert logit_directions(lm, torch.randn(1, lm.d_model), hook) is not None
+    assert compute_logit_lens(lm, torch.randn(1, lm.d_model), hook) is not None
     block = lm.bare.get_submodule("model.layers.1")
     block.register_forward_hook(lambda module, args, out: out * 1.5)
-    assert logit_directions(lm, torch.randn(1, lm.d_model), hook) is None
+    assert compute_logit_lens(lm, torch.randn(1, lm.d_model), hook) is None

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feature_store import list_edits as edits
+from feature_store import feature_list_edits as edits
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
-from feature_store.lists import FeatureList
+from feature_store.feature_lists import FeatureList
 from feature_store.records import FeatureId
 
 A, B, C = (FeatureId("resid", 3), FeatureId("a/b", 0), FeatureId("resid", 5))
@@ -31,10 +31,10 @@ def state(catalog: Catalog, list_id: str) -> tuple:
 
 
 def test_what_is_put_into_a_list_is_there_in_order(catalog: Catalog) -> None:
-    one = edits.create(catalog, " <b>dogs</b>\n and cats ", "  why\n")
-    assert edits.add(catalog, one, [A, B, A]) == 2
-    assert edits.add(catalog, one, [B, C]) == 1
-    edits.note(catalog, one, B, " first\nsecond ")
+    one = edits.create_list(catalog, " <b>dogs</b>\n and cats ", "  why\n")
+    assert edits.add_features(catalog, one, [A, B, A]) == 2
+    assert edits.add_features(catalog, one, [B, C]) == 1
+    edits.write_note(catalog, one, B, " first\nsecond ")
     want = [(A, ""), (B, "first\nsecond"), (C, "")]
     assert state(catalog, one) == ("<b>dogs</b> and cats", "why", False, want)
     lists = catalog.snapshot().lists
@@ -42,24 +42,24 @@ def test_what_is_put_into_a_list_is_there_in_order(catalog: Catalog) -> None:
 
 
 def test_entries_move_within_their_bounds(catalog: Catalog) -> None:
-    one = edits.create(catalog, "dogs")
-    edits.add(catalog, one, [A, B, C])
-    edits.move(catalog, one, C, -1)
+    one = edits.create_list(catalog, "dogs")
+    edits.add_features(catalog, one, [A, B, C])
+    edits.move_feature(catalog, one, C, -1)
     assert now(catalog, one).features == [A, C, B]
-    edits.move(catalog, one, A, -1)
-    edits.move(catalog, one, B, 1)
-    edits.move(catalog, one, FeatureId("x", 1), 1)
+    edits.move_feature(catalog, one, A, -1)
+    edits.move_feature(catalog, one, B, 1)
+    edits.move_feature(catalog, one, FeatureId("x", 1), 1)
     assert now(catalog, one).features == [A, C, B]
 
 
 CHANGES = {
-    "add": lambda catalog, one: edits.add(catalog, one, [C, B]),
-    "note": lambda catalog, one: edits.note(catalog, one, A, "new"),
-    "move": lambda catalog, one: edits.move(catalog, one, A, 1),
-    "remove": lambda catalog, one: edits.remove(catalog, one, [A, B]),
-    "rename": lambda catalog, one: edits.describe(catalog, one, name="cats"),
-    "describe": lambda catalog, one: edits.describe(catalog, one, description="other"),
-    "delete": lambda catalog, one: edits.delete(catalog, one),
+    "add": lambda catalog, one: edits.add_features(catalog, one, [C, B]),
+    "note": lambda catalog, one: edits.write_note(catalog, one, A, "new"),
+    "move": lambda catalog, one: edits.move_feature(catalog, one, A, 1),
+    "remove": lambda catalog, one: edits.remove_features(catalog, one, [A, B]),
+    "rename": lambda catalog, one: edits.describe_list(catalog, one, name="cats"),
+    "describe": lambda catalog, one: edits.describe_list(catalog, one, description="other"),
+    "delete": lambda catalog, one: edits.delete_list(catalog, one),
 }
 
 
@@ -67,16 +67,16 @@ CHANGES = {
 def test_undo_takes_any_change_back_and_once_more_brings_it_again(
     catalog: Catalog, name: str
 ) -> None:
-    one = edits.create(catalog, "dogs", "why")
-    edits.add(catalog, one, [A, B])
-    edits.note(catalog, one, A, "old")
+    one = edits.create_list(catalog, "dogs", "why")
+    edits.add_features(catalog, one, [A, B])
+    edits.write_note(catalog, one, A, "old")
     before = state(catalog, one)
     CHANGES[name](catalog, one)
     after = state(catalog, one)
     assert after != before
-    edits.undo(catalog, one)
+    edits.undo_change(catalog, one)
     assert state(catalog, one) == before
-    edits.undo(catalog, one)
+    edits.undo_change(catalog, one)
     assert state(catalog, one) == after
 
 
@@ -84,66 +84,66 @@ def test_undo_takes_any_change_back_and_once_more_brings_it_again(
 @given(names=st.lists(st.sampled_from(sorted(CHANGES)), max_size=5))
 def test_history_only_grows(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     catalog = Catalog(tmp_path_factory.mktemp("lists") / "catalog.duckdb")
-    one = edits.create(catalog, "dogs")
-    edits.add(catalog, one, [A, B])
+    one = edits.create_list(catalog, "dogs")
+    edits.add_features(catalog, one, [A, B])
     past = catalog.snapshot().lists.history(one)
     for name in [*names, "undo"]:
-        (edits.undo if name == "undo" else CHANGES[name])(catalog, one)
+        (edits.undo_change if name == "undo" else CHANGES[name])(catalog, one)
         new = catalog.snapshot().lists.history(one)
         assert new[: len(past)] == past
         past = new
 
 
 def test_a_deleted_list_comes_back_whole(catalog: Catalog) -> None:
-    one = edits.create(catalog, "dogs")
-    edits.add(catalog, one, [A])
-    edits.delete(catalog, one)
+    one = edits.create_list(catalog, "dogs")
+    edits.add_features(catalog, one, [A])
+    edits.delete_list(catalog, one)
     lists = catalog.snapshot().lists
     assert lists.current == [] and [found.id for found in lists.deleted] == [one]
     assert lists.of(A) == [] and now(catalog, one).features == [A]
-    edits.delete(catalog, one, back=True)
+    edits.delete_list(catalog, one, back=True)
     assert [found.id for found in catalog.snapshot().lists.current] == [one]
 
 
 def test_the_last_of_two_people_wins_and_both_are_kept(catalog: Catalog) -> None:
     other = Catalog(catalog.path)
-    one = edits.create(catalog, "dogs")
-    edits.add(catalog, one, [A])
-    edits.note(catalog, one, A, "mine")
-    edits.note(other, one, A, "yours")
-    edits.describe(other, one, name="cats")
-    edits.describe(catalog, one, description="both")
+    one = edits.create_list(catalog, "dogs")
+    edits.add_features(catalog, one, [A])
+    edits.write_note(catalog, one, A, "mine")
+    edits.write_note(other, one, A, "yours")
+    edits.describe_list(other, one, name="cats")
+    edits.describe_list(catalog, one, description="both")
     assert state(catalog, one) == ("cats", "both", False, [(A, "yours")])
     said = [row.note for row in catalog.snapshot().lists.history(one) if hasattr(row, "note")]
     assert said == ["", "mine", "yours"]
 
 
 def test_a_note_brings_back_what_somebody_removed_meanwhile(catalog: Catalog) -> None:
-    one = edits.create(catalog, "dogs")
-    edits.add(catalog, one, [A])
-    edits.remove(Catalog(catalog.path), one, [A])
-    edits.note(catalog, one, A, "kept")
+    one = edits.create_list(catalog, "dogs")
+    edits.add_features(catalog, one, [A])
+    edits.remove_features(Catalog(catalog.path), one, [A])
+    edits.write_note(catalog, one, A, "kept")
     assert state(catalog, one)[3] == [(A, "kept")]
 
 
 def test_what_cannot_be_says_what_would_work(catalog: Catalog) -> None:
     with pytest.raises(InputError, match=r"There is no list 'x' in this store\. There are none"):
-        edits.add(catalog, "x", [A])
+        edits.add_features(catalog, "x", [A])
     with pytest.raises(InputError, match="A list needs a name"):
-        edits.create(catalog, " \n")
-    one = edits.create(catalog, "dogs")
+        edits.create_list(catalog, " \n")
+    one = edits.create_list(catalog, "dogs")
     with pytest.raises(InputError, match=r"resid/3 is not in the list 'dogs'\. Add it first"):
-        edits.note(catalog, one, A, "x")
+        edits.write_note(catalog, one, A, "x")
     assert len(catalog.snapshot().lists.history(one)) == 1
 
 
 def test_saying_the_same_again_changes_nothing(catalog: Catalog) -> None:
-    one = edits.create(catalog, "dogs", "why")
-    edits.add(catalog, one, [A])
-    edits.note(catalog, one, A, "note")
+    one = edits.create_list(catalog, "dogs", "why")
+    edits.add_features(catalog, one, [A])
+    edits.write_note(catalog, one, A, "note")
     past = catalog.snapshot().lists.history(one)
-    edits.add(catalog, one, [A])
-    edits.note(catalog, one, A, "note ")
-    edits.describe(catalog, one, name="dogs", description=" why")
-    edits.delete(catalog, one, back=True)
+    edits.add_features(catalog, one, [A])
+    edits.write_note(catalog, one, A, "note ")
+    edits.describe_list(catalog, one, name="dogs", description=" why")
+    edits.delete_list(catalog, one, back=True)
     assert catalog.snapshot().lists.history(one) == past

@@ -9,11 +9,11 @@ from streamlit.testing.v1 import AppTest
 
 from app import annotations, keeping, session
 from app.lists import history, page
-from feature_store import list_edits as edits
+from feature_store import feature_list_edits as edits
 from feature_store import store as store_module
-from feature_store.exchange.shapes import checked
-from feature_store.exchange.taking import take_in
-from feature_store.lists import Lists
+from feature_store.exchange.import_rows import check_rows
+from feature_store.exchange.import_writer import save_import
+from feature_store.feature_lists import FeatureLists
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.pages import opened
@@ -52,7 +52,7 @@ def words(test: AppTest) -> str:
     return "\n".join(element.value for element in shown).replace("\\", "")
 
 
-def lists(store: Store) -> Lists:
+def lists(store: Store) -> FeatureLists:
     return store.catalog.snapshot().lists
 
 
@@ -79,7 +79,7 @@ def test_a_list_is_made_described_and_filled(visit: Open, store: Store) -> None:
 def test_a_feature_that_does_not_exist_is_refused_and_the_text_stays(
     visit: Open, store: Store
 ) -> None:
-    one = edits.create(store.catalog, "dogs")
+    one = edits.create_list(store.catalog, "dogs")
     test = visit(list=one)
     test.text_input(key="list_add").set_value("3, resid/999").run()
     assert "There is no feature resid/999" in words(test)
@@ -88,11 +88,11 @@ def test_a_feature_that_does_not_exist_is_refused_and_the_text_stays(
 
 
 def test_what_others_change_appears_and_undo_takes_it_back(visit: Open, store: Store) -> None:
-    one = edits.create(store.catalog, "dogs")
-    edits.add(store.catalog, one, [A, GONE])
+    one = edits.create_list(store.catalog, "dogs")
+    edits.add_features(store.catalog, one, [A, GONE])
     test = visit(list=one)
-    edits.describe(store.catalog, one, name="cats")
-    edits.note(store.catalog, one, A, MARKUP)
+    edits.describe_list(store.catalog, one, name="cats")
+    edits.write_note(store.catalog, one, A, MARKUP)
     test.run()
     assert test.text_input(key=f"list_name_{one}").value == "cats"
     rows = data(test, "list_entries")["rows"]
@@ -105,7 +105,7 @@ def test_what_others_change_appears_and_undo_takes_it_back(visit: Open, store: S
 
 
 def test_a_deleted_list_says_so_and_comes_back(visit: Open, store: Store) -> None:
-    one = edits.create(store.catalog, "dogs")
+    one = edits.create_list(store.catalog, "dogs")
     test = visit(list=one)
     next(button for button in test.button if button.label == "Delete").click().run()
     assert "This list is deleted." in words(test) and lists(store).current == []
@@ -115,7 +115,7 @@ def test_a_deleted_list_says_so_and_comes_back(visit: Open, store: Store) -> Non
 
 
 def test_lists_of_a_feature_are_chosen_on_its_page(visit: Open, store: Store) -> None:
-    one = edits.create(store.catalog, "dogs")
+    one = edits.create_list(store.catalog, "dogs")
     test = visit(session.FEATURE, feature="resid/3")
     test.multiselect(key=MEMBERS).select(one).run()
     assert lists(store).get(one).features == [A] and not test.exception
@@ -132,8 +132,8 @@ def test_a_list_that_is_not_there_is_refused(visit: Open) -> None:
 def test_a_read_only_catalog_hides_every_edit_and_says_why(
     visit: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = edits.create(store.catalog, "dogs")
-    edits.add(store.catalog, one, [A])
+    one = edits.create_list(store.catalog, "dogs")
+    edits.add_features(store.catalog, one, [A])
     monkeypatch.setattr(store_module.os, "access", lambda path, mode: False)
     for test in (visit(), visit(list=one)):
         assert keeping.READ_ONLY in words(test)
@@ -148,7 +148,7 @@ def test_a_read_only_catalog_hides_every_edit_and_says_why(
 def test_a_change_that_fails_is_said_and_the_typed_name_stays(
     visit: Open, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = edits.create(store.catalog, "dogs")
+    one = edits.create_list(store.catalog, "dogs")
     test = visit(list=one)
     test.text_input(key=f"list_name_{one}").set_value("  ").run()
     assert "A list needs a name." in words(test) and lists(store).get(one).name == "dogs"
@@ -168,7 +168,7 @@ def test_explanations_stand_on_the_page_and_become_the_label(visit: Open, store:
         }
         for text in (MARKUP, "cats")
     ]
-    take_in(store.catalog, checked("explanations", rows, "rows"))
+    save_import(store.catalog, check_rows("explanations", rows, "rows"))
     test = visit(session.FEATURE, feature="resid/3", tab="Explanations")
     assert MARKUP in words(test) and "tokens · m · neuronpedia · imported" in words(test)
     uses = [button for button in test.button if button.label == "Use as label"]
@@ -194,7 +194,7 @@ def test_a_search_finds_explanations_too(visit: Open, store: Store) -> None:
         }
         for text in ("elephants by night", "grey elephant")
     ]
-    take_in(store.catalog, checked("explanations", rows, "rows"))
+    save_import(store.catalog, check_rows("explanations", rows, "rows"))
     store.catalog.annotate(FeatureId("resid", 5), "label", "elephant")
     table = visit(session.SEARCH, dictionary="resid", q="elephant").dataframe[0].value
     assert list(table["feature"]) == [5, 3] and list(table["label"]) == [
@@ -211,7 +211,7 @@ def test_what_a_search_found_goes_into_a_new_list(visit: Open, store: Store) -> 
     button = next(button for button in test.button if button.label == "Add")
     button.click().run()
     assert "Choose a list, or type a new one's name." in words(test)
-    one = edits.create(store.catalog, MARKUP)
+    one = edits.create_list(store.catalog, MARKUP)
     test.run()
     test.selectbox(key="search_list").select(one)
     next(button for button in test.button if button.label == "Add").click().run()
@@ -219,13 +219,13 @@ def test_what_a_search_found_goes_into_a_new_list(visit: Open, store: Store) -> 
 
 
 def test_history_says_what_was_done(store: Store) -> None:
-    one = edits.create(store.catalog, "dogs")
-    edits.add(store.catalog, one, [A, B])
-    edits.note(store.catalog, one, A, "a\nnote")
-    edits.move(store.catalog, one, A, 1)
-    edits.remove(store.catalog, one, [B])
-    edits.describe(store.catalog, one, name="cats")
-    edits.undo(store.catalog, one)
+    one = edits.create_list(store.catalog, "dogs")
+    edits.add_features(store.catalog, one, [A, B])
+    edits.write_note(store.catalog, one, A, "a\nnote")
+    edits.move_feature(store.catalog, one, A, 1)
+    edits.remove_features(store.catalog, one, [B])
+    edits.describe_list(store.catalog, one, name="cats")
+    edits.undo_change(store.catalog, one)
     told = [change.words for change in history.changes(lists(store).history(one))]
     assert told == [
         "created “dogs”",
@@ -241,8 +241,8 @@ def test_history_says_what_was_done(store: Store) -> None:
 def test_python_to_copy_gives_the_list(store: Store) -> None:
     from app.lists import sheet
 
-    one = edits.create(store.catalog, "dogs")
-    edits.add(store.catalog, one, [A, B])
+    one = edits.create_list(store.catalog, "dogs")
+    edits.add_features(store.catalog, one, [A, B])
     found: dict = {}
     exec(sheet.lines(store.path, one), found)
     assert list(found["notes"]) == [A, B] and found["features"][1].facts.feature == 4

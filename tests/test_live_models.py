@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from app import live, model_cache, session
-from backend.device import choose_placement
 from backend.engine import LocalEngine
-from backend.lm import Lm
-from feature_store.reader import HarvestFile
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
+from feature_store.harvest_reader import HarvestFile
 from feature_store.store import Store
 from tests.two_models import BOTH, store_of_two_models
 
@@ -39,7 +39,7 @@ def one_fits(
 ) -> "list[weakref.ref[torch.Tensor]]":
     """Room for one of the models; gives a weight of each model that is loaded."""
     loaded: list[weakref.ref[torch.Tensor]] = []
-    load = Lm.load
+    load = LanguageModel.load
 
     def watched(*given, **options):
         assert [weight for ref in loaded if (weight := ref()) is not None] == []  # it is gone
@@ -48,7 +48,7 @@ def one_fits(
         return lm
 
     monkeypatch.setenv(session.STORE, str(two.path))
-    monkeypatch.setattr(Lm, "load", watched)
+    monkeypatch.setattr(LanguageModel, "load", watched)
     monkeypatch.setattr(live, "_budget", lambda: BOTH)
     for name, value in (("SHORTEST_TURN_S", 0.02), ("POLL_S", 0.005)):
         monkeypatch.setattr(model_cache, name, value)

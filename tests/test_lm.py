@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, RwkvConfig
 
-from backend.device import choose_placement
-from backend.lm import Lm
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from tests.models import N_CTX, configs, save, shared, tiny, token_batch, tokenizer
 
@@ -26,17 +26,17 @@ HOOKS = [
 
 
 @pytest.fixture(scope="module", params=list(configs()))
-def lm(request: pytest.FixtureRequest) -> Lm:
+def lm(request: pytest.FixtureRequest) -> LanguageModel:
     return shared(request.param)
 
 
-def from_bridge(lm: Lm, tokens: torch.Tensor, hook: str) -> torch.Tensor:
+def from_bridge(lm: LanguageModel, tokens: torch.Tensor, hook: str) -> torch.Tensor:
     with lm.turn() as bridge, torch.no_grad():
         return bridge.run_with_cache(tokens)[1][lm.canonical(hook)].flatten(2)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_fast_road_gives_what_the_bridge_gives(lm: Lm, hook: str) -> None:
+def test_fast_road_gives_what_the_bridge_gives(lm: LanguageModel, hook: str) -> None:
     tokens = token_batch(3, 12)
     got = lm.activations(tokens, [hook])[hook]
     assert lm.on_fast_road(hook)
@@ -44,7 +44,7 @@ def test_fast_road_gives_what_the_bridge_gives(lm: Lm, hook: str) -> None:
     assert got.shape == (3, 12, lm.width(hook))
 
 
-def test_hooks_beyond_the_fast_road_still_work(lm: Lm) -> None:
+def test_hooks_beyond_the_fast_road_still_work(lm: LanguageModel) -> None:
     hooks = ["blocks.1.ln1.hook_scale", "blocks.1.hook_resid_pre"]
     tokens = token_batch(2, 9)
     got = lm.activations(tokens, hooks)
@@ -62,7 +62,7 @@ def test_a_road_that_differs_is_not_taken() -> None:
     assert crooked.on_fast_road("embed.hook_out")
 
 
-def test_neither_batch_nor_padding_matters(lm: Lm) -> None:
+def test_neither_batch_nor_padding_matters(lm: LanguageModel) -> None:
     tokens = token_batch(3, 12)
     padded = torch.cat([tokens[:, :7], torch.full((3, 5), 2)], dim=1)
     whole = lm.activations(padded, HOOKS)
@@ -71,7 +71,7 @@ def test_neither_batch_nor_padding_matters(lm: Lm) -> None:
         torch.testing.assert_close(whole[hook][1:2, :7], alone[hook], rtol=1e-4, atol=1e-4)
 
 
-def test_forward_stops_after_the_deepest_hook(lm: Lm) -> None:
+def test_forward_stops_after_the_deepest_hook(lm: LanguageModel) -> None:
     ran: list[str] = []
     tap = lm.bare.get_output_embeddings().register_forward_hook(lambda *_: ran.append("head"))
     lm.activations(token_batch(1, 4), ["blocks.1.hook_resid_pre", "blocks.2.hook_resid_post"])
@@ -79,7 +79,7 @@ def test_forward_stops_after_the_deepest_hook(lm: Lm) -> None:
     assert not ran
 
 
-def test_losses_are_the_models_own(lm: Lm) -> None:
+def test_losses_are_the_models_own(lm: LanguageModel) -> None:
     tokens = token_batch(2, 10)
     with torch.no_grad():
         want = lm.bare(tokens, labels=tokens).loss
@@ -87,14 +87,14 @@ def test_losses_are_the_models_own(lm: Lm) -> None:
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_putting_back_the_same_changes_nothing(lm: Lm, hook: str) -> None:
+def test_putting_back_the_same_changes_nothing(lm: LanguageModel, hook: str) -> None:
     tokens = token_batch(2, 10)
     got = lm.token_losses(tokens, {hook: lambda h: h.clone()})
     torch.testing.assert_close(got, lm.token_losses(tokens), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_edits_do_on_either_road_what_the_bridge_does(lm: Lm, hook: str) -> None:
+def test_edits_do_on_either_road_what_the_bridge_does(lm: LanguageModel, hook: str) -> None:
     tokens = token_batch(2, 10)
     shift = torch.randn(lm.width(hook))
     with (
@@ -107,7 +107,7 @@ def test_edits_do_on_either_road_what_the_bridge_does(lm: Lm, hook: str) -> None
     torch.testing.assert_close(got.flatten(), want, rtol=1e-4, atol=1e-4)
 
 
-def test_replacing_the_last_stream_by_another_text_gives_its_losses(lm: Lm) -> None:
+def test_replacing_the_last_stream_by_another_text_gives_its_losses(lm: LanguageModel) -> None:
     a, b = token_batch(2, 10), token_batch(2, 10, seed=1)
     last = "blocks.2.hook_resid_post"
     other = lm.activations(b, [last])[last]
@@ -136,11 +136,11 @@ def test_an_edit_at_resid_mid_stays_in_the_stream(architecture: str) -> None:
     torch.testing.assert_close(seen["post"], seen["mid"] + shift + seen["mlp"])
 
 
-def by_losses(lm: Lm, scale: float) -> torch.Tensor:
+def by_losses(lm: LanguageModel, scale: float) -> torch.Tensor:
     return lm.token_losses(token_batch(1, 8), {"blocks.1.hook_resid_post": lambda h: h * scale})
 
 
-def by_turn(lm: Lm, scale: float) -> torch.Tensor:
+def by_turn(lm: LanguageModel, scale: float) -> torch.Tensor:
     hooks = [("blocks.1.hook_resid_post", lambda h, hook: h * scale)]
     with lm.turn(hooks) as bridge, torch.no_grad():
         return bridge(token_batch(1, 8))
@@ -148,7 +148,7 @@ def by_turn(lm: Lm, scale: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("ask", [by_losses, by_turn])
 def test_two_threads_never_see_each_others_edits(
-    tiny_lm: Lm, ask: Callable[[Lm, float], torch.Tensor]
+    tiny_lm: LanguageModel, ask: Callable[[LanguageModel, float], torch.Tensor]
 ) -> None:
     scales = [0.0, 3.0]
     want = [ask(tiny_lm, scale) for scale in scales]
@@ -168,7 +168,7 @@ def test_two_threads_never_see_each_others_edits(
     assert not torch.equal(ask(tiny_lm, 1.0), want[0])  # and none is left behind
 
 
-def test_a_turn_takes_its_hooks_away_after_an_error(tiny_lm: Lm) -> None:
+def test_a_turn_takes_its_hooks_away_after_an_error(tiny_lm: LanguageModel) -> None:
     tokens = token_batch(1, 8)
     before = tiny_lm.token_losses(tokens)
     double = [("blocks.0.hook_out", lambda h, hook: h * 2)]
@@ -177,7 +177,7 @@ def test_a_turn_takes_its_hooks_away_after_an_error(tiny_lm: Lm) -> None:
     assert torch.equal(tiny_lm.token_losses(tokens), before)
 
 
-def test_an_unknown_hook_names_near_misses(tiny_lm: Lm) -> None:
+def test_an_unknown_hook_names_near_misses(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError) as bad:
         tiny_lm.activations(token_batch(1, 4), ["blocks.1.hook_resid_past"])
     assert str(bad.value) == (
@@ -194,19 +194,19 @@ def test_an_unknown_hook_names_near_misses(tiny_lm: Lm) -> None:
         pass
 
 
-def test_a_hook_without_vectors_per_token_is_refused(tiny_lm: Lm) -> None:
+def test_a_hook_without_vectors_per_token_is_refused(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="does not carry one vector per token"):
         tiny_lm.width("blocks.0.attn.hook_pattern")
 
 
-def test_sequences_beyond_the_context_are_refused(tiny_lm: Lm) -> None:
+def test_sequences_beyond_the_context_are_refused(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match=f"at most {N_CTX} tokens"):
         tiny_lm.activations(token_batch(1, N_CTX + 1), HOOKS[:1])
 
 
 def test_a_folder_loads_as_the_model_it_holds(tmp_path: Path) -> None:
     folder = save(tmp_path / "mine", "gpt2")
-    lm = Lm.load(str(folder), choose_placement("cpu"))
+    lm = LanguageModel.load(str(folder), choose_placement("cpu"))
     assert (lm.name, lm.source, lm.bos, len(lm.model_hash)) == ("mine", "mine", 0, 64)
     tokens, hook = token_batch(1, 5), "blocks.2.hook_resid_post"
     want = shared("gpt2").activations(tokens, [hook])[hook]
@@ -216,7 +216,7 @@ def test_a_folder_loads_as_the_model_it_holds(tmp_path: Path) -> None:
 def test_the_hash_is_of_the_weights(tmp_path: Path) -> None:
     place = choose_placement("cpu")
     a, b, c = (save(tmp_path / n, "gpt2", seed) for n, seed in [("a", 0), ("b", 0), ("c", 1)])
-    hashes = [Lm.load(str(folder), place).model_hash for folder in (a, b, c)]
+    hashes = [LanguageModel.load(str(folder), place).model_hash for folder in (a, b, c)]
     assert hashes[0] == hashes[1] != hashes[2]
     assert tiny("gpt2").model_hash == tiny("gpt2").model_hash != tiny("gpt2", 1).model_hash
 
@@ -225,13 +225,13 @@ def test_an_architecture_without_a_bridge_is_refused() -> None:
     config = RwkvConfig(vocab_size=60, hidden_size=8, num_hidden_layers=2)
     network = AutoModelForCausalLM.from_config(config)
     with pytest.raises(InputError) as bad:
-        Lm.wrap(network, tokenizer(), "x", choose_placement("cpu"))
+        LanguageModel.wrap(network, tokenizer(), "x", choose_placement("cpu"))
     assert str(bad.value) == (
         "TransformerLens cannot serve the model 'x' of type 'rwkv': "
         "Could not determine supported architecture from config."
     )
 
 
-def test_next_logits_are_the_last_of_all(lm: Lm) -> None:
+def test_next_logits_are_the_last_of_all(lm: LanguageModel) -> None:
     tokens = token_batch(2, 9)
     torch.testing.assert_close(lm.next_logits(tokens), lm.logits(tokens)[:, -1])

@@ -9,13 +9,13 @@ import pytest
 from app import scatter
 from app.points import NUMBERS, Points
 from app.theme import LIGHT
-from feature_store.maps import Map
+from feature_store.feature_maps import FeatureMap
 
 
 @pytest.fixture
 def points() -> Points:
     about: Any = None  # colours do not ask how it was made
-    drawn = Map(about, np.arange(3), np.zeros((3, 2)), np.array([0, -1, 1]))
+    drawn = FeatureMap(about, np.arange(3), np.zeros((3, 2)), np.array([0, -1, 1]))
     numbers = {name: np.array([0.1, 0.5, 0.9]) for name in NUMBERS}
     return Points(drawn, numbers, [[]] * 3, [""] * 3, [""] * 3)
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import ThresholdRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.rules import Threshold
-from backend.live import Text
-from backend.mean_difference import mean_difference
-from backend.random_directions import random_directions
+from backend.engine_protocol import TokenizedText
+from backend.steering.mean_difference import compute_mean_difference
+from backend.steering.random_directions import draw_random_directions
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from tests.editing import dictionaries
 from tests.models import VOCAB, shared
@@ -18,12 +18,12 @@ from tests.models import VOCAB, shared
 ENTERS = "blocks.0.hook_resid_pre"
 
 
-def texts(*words: str) -> list[Text]:
+def texts(*words: str) -> list[TokenizedText]:
     """Each BOS and a few words."""
     found = []
     for text in words:
         ids = [0, *(VOCAB.index(word) for word in text.split())]
-        found.append(Text(ids, [False] + [True] * (len(ids) - 1)))
+        found.append(TokenizedText(ids, [False] + [True] * (len(ids) - 1)))
     return found
 
 
@@ -35,7 +35,9 @@ def planted() -> Dictionary:
     rows = torch.randn(12, h.shape[1], generator=generator)
     rows[5] = h[0] - h[1]
     rows = rows / rows.norm(dim=-1, keepdim=True)
-    coder = Affine(rows.T.contiguous(), torch.zeros(12), rows, torch.zeros(16), Threshold(None))
+    coder = AffineCoder(
+        rows.T.contiguous(), torch.zeros(12), rows, torch.zeros(16), ThresholdRule(None)
+    )
     return Dictionary("planted", ENTERS, ENTERS, "standard", "test", "0" * 64, coder)
 
 
@@ -45,7 +47,7 @@ def test_a_planted_direction_is_found_in_both_spaces():
         texts("the dog saw a dog", "dog on a house"),
     )
     one = planted()
-    found = mean_difference(shared(), one, cats, dogs, m=3)
+    found = compute_mean_difference(shared(), one, cats, dogs, m=3)
     vector = torch.tensor(found.vector.values, dtype=torch.float64)
     assert float(torch.cosine_similarity(vector, one.W_dec[5].double(), dim=0)) > 1 - 1e-6
     assert found.features[0][0] == FeatureId("planted", 5)
@@ -63,9 +65,9 @@ def test_adding_the_vector_once_moves_one_mean_to_the_other(name):
         texts("the cat ran", "a bird ate two red fish"),
         texts("mum saw the lake", "box"),
     )
-    found = mean_difference(lm, one, first, second)
+    found = compute_mean_difference(lm, one, first, second)
 
-    def mean(side: list[Text], moved: float) -> torch.Tensor:
+    def mean(side: list[TokenizedText], moved: float) -> torch.Tensor:
         rows = [
             lm.activations(torch.tensor([t.token_ids]), [one.hook_out])[one.hook_out][0, 1:].mean(0)
             for t in side
@@ -93,20 +95,20 @@ def test_sides_that_cannot_be_compared_are_refused():
     for first, second, said in (
         ([], cat, "at least one text"),
         (cat, cat, "no difference"),
-        (cat, [Text([0], [False])], "no ordinary token"),
+        (cat, [TokenizedText([0], [False])], "no ordinary token"),
         (cat * 600, cat, "at most 512"),
     ):
         with pytest.raises(InputError, match=said):
-            mean_difference(shared(), planted(), first, second)
+            compute_mean_difference(shared(), planted(), first, second)
 
 
 def test_random_directions_are_units_between_real_tokens(harvested, rig):
     file = HarvestFile(harvested)
     hook = "blocks.1.hook_resid_post"
-    found = random_directions(rig.lm, file, hook, 12)
+    found = draw_random_directions(rig.lm, file, hook, 12)
     assert len(found) == 12
-    assert found == random_directions(rig.lm, file, hook, 12)
-    assert found != random_directions(rig.lm, file, hook, 12, seed=1)
+    assert found == draw_random_directions(rig.lm, file, hook, 12)
+    assert found != draw_random_directions(rig.lm, file, hook, 12, seed=1)
     for one in found:
         assert float(torch.tensor(one.values).norm()) == pytest.approx(1.0, abs=1e-5)
     file.close()

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from app import serve
 from app.cli import main
-from backend import memory_budget
-from backend.memory_budget import (
-    DICTIONARY_MEMORY,
-    MODEL_MEMORY,
-    dictionary_budget,
+from backend.model import memory_budget
+from backend.model.memory_budget import (
+    DICTIONARY_MEMORY_VARIABLE,
+    MODEL_MEMORY_VARIABLE,
+    dictionary_memory_budget,
     format_memory_size,
-    machine_memory,
-    model_budget,
+    model_memory_budget,
     parse_memory_size,
+    read_machine_memory,
 )
 from feature_store.errors import InputError
 from tests.stores import make_store
@@ -83,15 +83,17 @@ def test_a_size_is_written_to_half_a_per_cent(size: int) -> None:
 
 
 def test_a_budget_is_the_environments_or_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (MODEL_MEMORY, DICTIONARY_MEMORY):
+    for name in (MODEL_MEMORY_VARIABLE, DICTIONARY_MEMORY_VARIABLE):
         monkeypatch.delenv(name, raising=False)
-    assert (model_budget(1000), dictionary_budget(1000)) == (500, 250)
-    assert 0 < model_budget() <= psutil.virtual_memory().total / 2
-    monkeypatch.setenv(MODEL_MEMORY, "3GB")
-    monkeypatch.setenv(DICTIONARY_MEMORY, "much")
-    assert model_budget(1000) == 3 * 10**9
-    with pytest.raises(InputError, match=f"environment variable {DICTIONARY_MEMORY}: 'much'"):
-        dictionary_budget()
+    assert (model_memory_budget(1000), dictionary_memory_budget(1000)) == (500, 250)
+    assert 0 < model_memory_budget() <= psutil.virtual_memory().total / 2
+    monkeypatch.setenv(MODEL_MEMORY_VARIABLE, "3GB")
+    monkeypatch.setenv(DICTIONARY_MEMORY_VARIABLE, "much")
+    assert model_memory_budget(1000) == 3 * 10**9
+    with pytest.raises(
+        InputError, match=f"environment variable {DICTIONARY_MEMORY_VARIABLE}: 'much'"
+    ):
+        dictionary_memory_budget()
 
 
 @pytest.mark.parametrize(("limit", "found"), [("5000000", 5_000_000), ("max", None), ("", None)])
@@ -102,17 +104,19 @@ def test_a_container_has_its_own_limit(
     monkeypatch.setattr(
         memory_budget, "CGROUP_LIMITS", (str(tmp_path / "memory.max"), str(tmp_path / "absent"))
     )
-    assert machine_memory() == (found or psutil.virtual_memory().total)
+    assert read_machine_memory() == (found or psutil.virtual_memory().total)
 
 
 def test_the_options_of_app_reach_the_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = make_store(tmp_path / "store").path
-    for name in (MODEL_MEMORY, DICTIONARY_MEMORY):
+    for name in (MODEL_MEMORY_VARIABLE, DICTIONARY_MEMORY_VARIABLE):
         monkeypatch.setenv(name, "1GB")
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(serve, "run", lambda *_: seen.append((model_budget(), dictionary_budget())))
+    monkeypatch.setattr(
+        serve, "run", lambda *_: seen.append((model_memory_budget(), dictionary_memory_budget()))
+    )
     command = ["app", "--store", str(store), "--no-browser"]
     assert main(command) == 0
     assert main([*command, "--model-memory", "2GB", "--dictionary-memory", "64MB"]) == 0
@@ -124,6 +128,6 @@ def test_the_options_of_app_reach_the_pages(
             f"saefari: {option} must be a size of at least 1MB, such as 64MB, 1.5GB or 2GiB, "
             "not plenty.\n"
         )
-    monkeypatch.setitem(os.environ, MODEL_MEMORY, "plenty")
+    monkeypatch.setitem(os.environ, MODEL_MEMORY_VARIABLE, "plenty")
     assert main(command) == 2
-    assert MODEL_MEMORY in capsys.readouterr().err
+    assert MODEL_MEMORY_VARIABLE in capsys.readouterr().err

@@ -16,10 +16,14 @@ from typing import Any
 import pytest
 
 from feature_store.errors import InputError
-from feature_store.exchange import dashboards
-from feature_store.exchange.dashboards import Source, as_line, export
-from feature_store.exchange.shapes import checked
-from feature_store.exchange.taking import take_in
+from feature_store.exchange import neuronpedia_export
+from feature_store.exchange.import_rows import check_rows
+from feature_store.exchange.import_writer import save_import
+from feature_store.exchange.neuronpedia_export import (
+    NeuronpediaSource,
+    export_dashboards,
+    format_json_line,
+)
 from feature_store.store import Store
 from tests.stores import D_SAE, make_store
 
@@ -193,7 +197,7 @@ def store(tmp_path: Path) -> Store:
             [("dogs\0", "", ""), ("cats \\u0000", "m", "delphi"), ("ants", "gpt", "neuronpedia")]
         )
     ]
-    take_in(store.catalog, checked("explanations", rows, "rows"))
+    save_import(store.catalog, check_rows("explanations", rows, "rows"))
     return store
 
 
@@ -201,9 +205,9 @@ def store(tmp_path: Path) -> Store:
 def test_every_row_is_taken(
     store: Store, tmp_path: Path, dictionary: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboards, "BATCH", 7)
+    monkeypatch.setattr(neuronpedia_export, "FEATURES_PER_FILE", 7)
     said = store.catalog.snapshot().explanations
-    written = export(store.harvest(), dictionary, tmp_path / "out", explanations=said)
+    written = export_dashboards(store.harvest(), dictionary, tmp_path / "out", explanations=said)
     found = database(written.folder)
     (model,), (source,), (set_,) = found["model"], found["source"], found["sourceset"]
     assert set_["modelId"] == source["modelId"] == model["id"] == written.folder.parent.name
@@ -230,7 +234,7 @@ def test_every_row_is_taken(
 def test_only_types_that_neuronpedia_knows_are_named(store: Store, tmp_path: Path) -> None:
     """Its tables of types and models have what came from there; others go into the notes."""
     said = store.catalog.snapshot().explanations
-    written = export(store.harvest(), "resid", tmp_path / "out", explanations=said)
+    written = export_dashboards(store.harvest(), "resid", tmp_path / "out", explanations=said)
     rows = database(written.folder)["Explanation"]
     assert [(row["typeName"], row["explanationModelName"]) for row in rows] == [
         (None, None),
@@ -245,10 +249,10 @@ def test_a_file_without_a_line_is_not_written(store: Store, tmp_path: Path) -> N
     """Features that never fired can fill a batch, and an empty file ends the import."""
     folder = tmp_path / "x"
     folder.mkdir()
-    dashboards.pack(folder / "a.jsonl.gz", [])
-    dashboards.pack(folder / "b.jsonl.gz", ["{}"])
+    neuronpedia_export.write_json_lines(folder / "a.jsonl.gz", [])
+    neuronpedia_export.write_json_lines(folder / "b.jsonl.gz", ["{}"])
     for name in "ab":
-        dashboards.remove_empty(folder / f"{name}.jsonl.gz")
+        neuronpedia_export.remove_empty_file(folder / f"{name}.jsonl.gz")
     assert [path.name for path in folder.iterdir()] == ["b.jsonl.gz"]
 
 
@@ -256,14 +260,14 @@ def test_a_file_without_a_line_is_not_written(store: Store, tmp_path: Path) -> N
     "text", ["\0", "\\u0000", "\\\\u0000", "a\\\0u0000", "\ud83d", "\\", "u0000"]
 )
 def test_any_text_survives_the_importers_replacement(text: str) -> None:
-    line = as_line({"text": text}).replace("\\u0000", " ")
+    line = format_json_line({"text": text}).replace("\\u0000", " ")
     assert json.loads(line)["text"] == text.replace("\0", "\ufffd").replace("\ud83d", "\ufffd")
 
 
 def test_sources_are_named_so_that_a_layer_is_found(store: Store) -> None:
     file = store.harvest()
     info = file.dictionary("resid")
-    assert Source.of(file, info, None) == Source("tiny", "1-resid")
+    assert NeuronpediaSource.of(file, info, None) == NeuronpediaSource("tiny", "1-resid")
     for said in ("Tiny/1-mine", "tiny/mine", "tiny/x-mine", "tiny/1"):
         with pytest.raises(InputError, match="a layer's number"):
-            Source.of(file, info, said)
+            NeuronpediaSource.of(file, info, said)

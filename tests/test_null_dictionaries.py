@@ -11,15 +11,20 @@ import torch
 from app.jobs import explaining, scoring
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from autointerp.jobs.beside import beside
-from autointerp.statistics import Estimate, difference, over_features
-from backend.dictionaries import load, null
+from autointerp.pipeline.null_dictionary_comparison import compare_with_null_dictionaries
+from autointerp.statistics import Estimate, independent_difference, mean_over_features
+from backend.dictionaries import load, null_dictionaries
 from backend.engine import LocalEngine
-from backend.harvest import nulls
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
+from backend.harvest import harvest_nulls
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.run import HarvestRequest, HarvestRun
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import NullOf, null_of, nulls_of, parse_kinds
+from feature_store.null_dictionaries import (
+    NullTarget,
+    find_null_dictionaries,
+    find_null_target,
+    parse_null_kinds,
+)
 from feature_store.store import Store
 from tests import jobs as rules
 from tests.dictionaries import CPU
@@ -46,10 +51,10 @@ def firings(weights: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return (centred @ weights["directions"].T > weights["threshold"]).sum(0)
 
 
-@pytest.mark.parametrize("kind", list(null.DRAWS))
+@pytest.mark.parametrize("kind", list(null_dictionaries.NULL_BUILDERS))
 def test_densities_are_the_dictionarys_on_the_sample_and_on_fresh_tokens(kind: str) -> None:
     counts = torch.tensor([0, 1, 7, 40, 200, 900, 1500, 1999, 2000, 30])
-    weights = null.DRAWS[kind](activations(2000, 0), counts, 3)
+    weights = null_dictionaries.NULL_BUILDERS[kind](activations(2000, 0), counts, 3)
     wanted = counts if kind == "random" else firings(weights, activations(2000, 0))
     assert firings(weights, activations(2000, 0)).equal(wanted)
     assert set(wanted.tolist()) <= set(counts.tolist())
@@ -61,19 +66,23 @@ def test_densities_are_the_dictionarys_on_the_sample_and_on_fresh_tokens(kind: s
 
 def test_equal_values_never_fire_more_often_than_wanted() -> None:
     values = torch.tensor([[2.0, 2.0], [2.0, 1.0], [2.0, 0.0], [1.0, 0.0]])
-    found = null.thresholds(values, torch.tensor([2, 2]))
+    found = null_dictionaries.find_thresholds(values, torch.tensor([2, 2]))
     assert (values > found).sum(0).tolist() == [0, 2]
 
 
 def test_quantiles_of_the_live_features_densities_go_to_the_first_in_order() -> None:
-    found = null.spread(torch.tensor([0, 10, 30, 20, 40]), torch.tensor([1, 0]))
+    found = null_dictionaries.spread_firing_counts(
+        torch.tensor([0, 10, 30, 20, 40]), torch.tensor([1, 0])
+    )
     assert found.tolist() == [10, 30]
-    assert null.spread(torch.zeros(3, dtype=torch.int64), torch.arange(2)).tolist() == [0, 0]
+    assert null_dictionaries.spread_firing_counts(
+        torch.zeros(3, dtype=torch.int64), torch.arange(2)
+    ).tolist() == [0, 0]
 
 
 def test_principal_components_are_orthonormal_and_two_sided() -> None:
     x = activations(500, 0)
-    found = null.principal_components(x, torch.full((30,), 50), 0)["directions"]
+    found = null_dictionaries.build_pca_null(x, torch.full((30,), 50), 0)["directions"]
     up, down = found[::2], found[1::2]
     assert down.equal(-up)
     assert torch.allclose(up @ up.T, torch.eye(12), atol=1e-5)
@@ -83,19 +92,27 @@ def test_principal_components_are_orthonormal_and_two_sided() -> None:
 
 def test_a_seed_and_a_dictionary_have_their_own_directions() -> None:
     seeds = {
-        null.seed_of(*key) for key in [(0, "a", "random"), (1, "a", "random"), (0, "b", "pca")]
+        null_dictionaries.derive_null_seed(*key)
+        for key in [(0, "a", "random"), (1, "a", "random"), (0, "b", "pca")]
     }
     assert len(seeds) == 3
     x, counts = activations(100, 0), torch.tensor([5, 9])
-    one, same, other = (null.random_encoder(x, counts, s)["directions"] for s in (1, 1, 2))
+    one, same, other = (
+        null_dictionaries.draw_random_null(x, counts, s)["directions"] for s in (1, 1, 2)
+    )
     assert one.equal(same) and not one.equal(other)
 
 
 def test_a_harvest_says_whose_null_a_dictionary_is(store: Store) -> None:
     file = store.harvest()
-    assert nulls_of(file, MANY) == {k: f"{MANY}~{k}" for k in ("random", "pca", "neurons")}
+    assert find_null_dictionaries(file, MANY) == {
+        k: f"{MANY}~{k}" for k in ("random", "pca", "neurons")
+    }
     info = file.dictionary(f"{MANY}~random")
-    assert null_of(info) == NullOf("random", MANY) and null_of(file.dictionary(MANY)) is None
+    assert (
+        find_null_target(info) == NullTarget("random", MANY)
+        and find_null_target(file.dictionary(MANY)) is None
+    )
     assert info.explained_variance is info.ce_clean is None and not info.signed
     assert info.hook_name == info.hook_out and info.d_sae == file.dictionary(MANY).d_sae
     assert file.dictionary(f"{MANY}~neurons").hook_name.endswith("mlp.hook_post")
@@ -139,7 +156,7 @@ def test_a_harvest_that_was_stopped_takes_up_the_same_nulls(rig: Rig, tmp_path: 
 
 def test_the_engine_reads_a_null_dictionary(tmp_path: Path) -> None:
     harvest_on_disk(tmp_path, tokens=600)
-    request = Request(
+    request = HarvestRequest(
         str(tmp_path / "model"),
         [f"resid={tmp_path / 'resid'}"],
         [str(tmp_path / "text.txt")],
@@ -148,7 +165,7 @@ def test_the_engine_reads_a_null_dictionary(tmp_path: Path) -> None:
         CPU,
         nulls=("random",),
     )
-    harvest = Harvest(request)
+    harvest = HarvestRun(request)
     assert list(harvest.run()) and harvest.outcome == "published"
     kept = Store(tmp_path / "store")
     file = kept.harvest(harvest.id)
@@ -161,12 +178,12 @@ def test_the_engine_reads_a_null_dictionary(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_told(rig: Rig, store: Store, tmp_path: Path) -> None:
-    assert parse_kinds("pca, random,pca") == ("random", "pca") and parse_kinds("") == ()
+    assert parse_null_kinds("pca, random,pca") == ("random", "pca") and parse_null_kinds("") == ()
     with pytest.raises(InputError, match="no null dictionary 'randon'. Did you mean 'random'"):
-        parse_kinds("randon")
+        parse_null_kinds("randon")
     with pytest.raises(InputError, match="--null needs a trained dictionary"):
-        ground = nulls.Ground(rig.lm, None, None, 0)  # type: ignore[arg-type]
-        nulls.made(
+        ground = harvest_nulls.NullInputs(rig.lm, None, None, 0)  # type: ignore[arg-type]
+        harvest_nulls.load_or_make_nulls(
             ground,
             [load(f"identity:{rig.found[0].hook_name}", placement=CPU, width=rig.lm.width)],
             ("pca",),
@@ -185,19 +202,24 @@ def test_the_difference_of_two_dictionaries_is_what_resampling_both_gives() -> N
     dice, hits = np.random.default_rng(3), 0
     for _ in range(300):
         groups = dice.beta(8, 2, 60), dice.beta(3, 3, 140)
-        found = difference(*(over_features(values, seed=i) for i, values in enumerate(groups)))
+        found = independent_difference(
+            *(mean_over_features(values, seed=i) for i, values in enumerate(groups))
+        )
         assert found.low is not None and found.high is not None and found.n == 60
         hits += found.low <= 0.3 <= found.high
     assert 0.92 <= hits / 300 <= 0.985
     draws = [g[dice.integers(len(g), size=(20_000, len(g)))].mean(1) for g in groups]
     low, high = np.quantile(draws[0] - draws[1], [0.025, 0.975])
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
-    assert difference(found, Estimate.too_few(3, 3, found=3, unit="features")).value is None
+    assert (
+        independent_difference(found, Estimate.too_few(3, 3, found=3, unit="features")).value
+        is None
+    )
 
 
 def test_means_are_of_features_with_a_value() -> None:
     own, other = np.linspace(0.5, 0.9, 41), np.append(np.linspace(0.4, 0.6, 41), np.nan)
-    (row,) = beside(own, {"pca": other}, (0.0, 1.0)).values()
+    (row,) = compare_with_null_dictionaries(own, {"pca": other}, (0.0, 1.0)).values()
     assert row["n"] == 41 and row["mean"] == pytest.approx(0.5)
     assert row["difference"]["mean"] == pytest.approx(0.2)
     assert row["difference"]["low"] < 0.2 < row["difference"]["high"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.wording import measure, share, signed
-from feature_store.number_text import fixed_number
+from feature_store.number_format import format_fixed
 
 ANY = st.floats() | st.floats(allow_nan=False).map(lambda x: 10.0 ** (x % 300))
 
@@ -17,7 +17,7 @@ def test_every_number_is_short_and_reads_back(value: float, decimals: int) -> No
     for text in (measure(value), signed(value), share(value)):
         assert len(text) <= 20, text
     for with_sign in (False, True):
-        text = fixed_number(value, decimals, signed=with_sign)
+        text = format_fixed(value, decimals, signed=with_sign)
         assert len(text) <= decimals + 9, text
         back = float(text)
         if abs(value) < 1e300:
@@ -50,4 +50,4 @@ def test_large_and_small_numbers_are_in_scientific_form(value: float, text: str)
     ],
 )
 def test_fixed_decimals_with_a_sign(value: float, text: str) -> None:
-    assert fixed_number(value, signed=True) == text
+    assert format_fixed(value, signed=True) == text

@@ -10,23 +10,26 @@ import numpy as np
 import pytest
 import torch
 
-from backend.ablation.asked import Asked, Case
-from backend.ablation.parts import Part
-from backend.ablation.trial import ablate
-from backend.circuits.examples import gather
-from backend.circuits.sparse_features import Settings, sparse_features
-from backend.device import choose_placement
+from backend.ablation.ablation_requests import AblationRequest, PromptCase
+from backend.ablation.model_parts import ModelPart
+from backend.ablation.prompt_ablation import ablate_prompts
+from backend.circuits.circuit_prompts import lay_out_circuit_prompts
+from backend.circuits.sparse_feature_circuit import (
+    SparseFeatureSettings,
+    find_sparse_feature_circuit,
+)
 from backend.dictionaries import load
 from backend.engine import LocalEngine
-from backend.generation.prompts import plain
-from backend.generation.records import Row, Sampling, Summary, Token
-from backend.generation.stream import Extras, generate
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
-from backend.interventions.once import run_once
-from backend.interventions.plan import compile_edits
+from backend.generation.prompt_tokenization import tokenize_text
+from backend.generation.records import GenerationRow, SamplingSettings, SummaryRecord, TokenRecord
+from backend.generation.token_stream import StreamOptions, stream_tokens
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.run import HarvestRequest, HarvestRun
+from backend.interventions.edit_plan import compile_edits
+from backend.interventions.edited_logits import compute_edited_logits
 from backend.interventions.records import Edit
-from backend.lm import Lm
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from feature_store.records import Context, FeatureId
 from tests.dictionaries import CPU, saved
@@ -38,7 +41,7 @@ ODD = ["neox", "gptj", "qwen2", "gemma2", "gemma3", "mamba"]
 PROMPT = "the old cat saw a red"
 
 
-def engine_of(lm: Lm, folder: Path) -> LocalEngine:
+def engine_of(lm: LanguageModel, folder: Path) -> LocalEngine:
     hooks = {"resid": "blocks.1.hook_resid_post", "early": "blocks.0.hook_resid_post"}
     found = {}
     for name, hook in hooks.items():
@@ -95,35 +98,39 @@ def test_every_live_reading_is_a_number_or_a_sentence(engine: LocalEngine) -> No
 
 def test_a_steered_text_is_what_one_forward_of_it_gives(engine: LocalEngine) -> None:
     """Step by step, by whatever the model remembers, and the whole at once."""
-    start = plain(engine.lm, PROMPT, bos=True)
+    start = tokenize_text(engine.lm, PROMPT, bos=True)
     d = engine.dictionaries["resid"]
     stream = engine.lm.activations(torch.tensor([start.tokens]), [d.hook_name])[d.hook_name]
     length = float(stream[0, 1:].norm(dim=-1).mean() / d.W_dec[3].norm())
     edits = (Edit("add", (FeatureId("resid", 3),), 3 * length),)
-    rows = [Row("default"), Row("steered", edits)]
-    sampling = Sampling(8, seed=3)
-    made = list(generate(engine.lm, engine.dictionaries, start, rows, sampling, Extras()))
+    rows = [GenerationRow("default"), GenerationRow("steered", edits)]
+    sampling = SamplingSettings(8, seed=3)
+    made = list(
+        stream_tokens(engine.lm, engine.dictionaries, start, rows, sampling, StreamOptions())
+    )
     plan = compile_edits(engine.lm, engine.dictionaries, [row.edits for row in rows], guard=True)
-    said = {one.row: one.tokens for one in made if isinstance(one, Summary)}
+    said = {one.row: one.tokens for one in made if isinstance(one, SummaryRecord)}
     texts = [[*start.tokens, *said[row.name]] for row in rows]
-    whole = run_once(plan, texts, n_prompt=len(start.tokens))
+    whole = compute_edited_logits(plan, texts, n_prompt=len(start.tokens))
     assert whole.kl is not None
     for one in made:
-        if isinstance(one, Token):
+        if isinstance(one, TokenRecord):
             row, at = ["default", "steered"].index(one.row), len(start.tokens) + one.index - 1
             logprob = whole.logits[row].log_softmax(-1)[at, one.id]
             assert one.logprob == pytest.approx(float(logprob), abs=1e-4)
             assert (one.kl or 0) == pytest.approx(float(whole.kl[row, at]), abs=1e-4)
-    assert sum(isinstance(one, Token) and (one.kl or 0) > 1e-3 for one in made) >= 3
+    assert sum(isinstance(one, TokenRecord) and (one.kl or 0) > 1e-3 for one in made) >= 3
 
 
 def test_ablation_and_circuit_give_numbers(engine: LocalEngine) -> None:
-    case = Case(PROMPT)
+    case = PromptCase(PROMPT)
     fired = engine.firing(engine.read(PROMPT), ["resid"])["resid"]
-    part = Part("feature", "resid", int(fired.feature[-1]))
-    assert abs(ablate(engine, Asked((case,), (part,)))["joint"]) > 1e-6
-    settings = Settings(nodes=6, edges=10, paths=2, draws=0)
-    circuit = sparse_features(engine, gather(engine, [case]), ("resid", "early"), settings)
+    part = ModelPart("feature", "resid", int(fired.feature[-1]))
+    assert abs(ablate_prompts(engine, AblationRequest((case,), (part,)))["joint"]) > 1e-6
+    settings = SparseFeatureSettings(nodes=6, edges=10, paths=2, draws=0)
+    circuit = find_sparse_feature_circuit(
+        engine, lay_out_circuit_prompts(engine, [case]), ("resid", "early"), settings
+    )
     assert len(circuit.nodes) > 3
     assert all(np.isfinite(node.effect or 0) for node in circuit.nodes)
 
@@ -132,10 +139,14 @@ def test_a_model_that_remembers_nothing_is_refused_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = engine_of(shared("mamba"), tmp_path)
-    monkeypatch.setattr("backend.interventions.roads.CACHES", ("no_such_memory",))
-    start = plain(engine.lm, PROMPT, bos=True)
+    monkeypatch.setattr("backend.interventions.forward_path.CACHE_NAMES", ("no_such_memory",))
+    start = tokenize_text(engine.lm, PROMPT, bos=True)
     with pytest.raises(InputError, match="keeps nothing of the text that it has read"):
-        list(generate(engine.lm, {}, start, [Row("a")], Sampling(2), Extras()))
+        list(
+            stream_tokens(
+                engine.lm, {}, start, [GenerationRow("a")], SamplingSettings(2), StreamOptions()
+            )
+        )
 
 
 @pytest.mark.parametrize("name", ["neox", "gptj", "gpt2-small"])
@@ -144,7 +155,7 @@ def test_no_folder_name_is_taken_for_another_model(
 ) -> None:
     folder = save(tmp_path / name, "gpt2")
     with caplog.at_level(logging.WARNING):
-        lm = Lm.load(str(folder), choose_placement("cpu"))
+        lm = LanguageModel.load(str(folder), choose_placement("cpu"))
     assert [
         record.getMessage() for record in caplog.records if "alias" in record.getMessage()
     ] == []
@@ -166,21 +177,31 @@ def test_the_odd_models_of_the_cases(
         subprocess.run([*make, str(real / "stories260k"), str(text)], check=True)
     if name == "notok":
         with pytest.raises(InputError, match="has no tokenizer"):
-            Lm.load(str(folder / name), CPU)
+            LanguageModel.load(str(folder / name), CPU)
         return
     spec = "identity=identity:blocks.1.hook_resid_post"
     plan = HarvestPlan(tokens=600, context_size=32)
-    request = Request(str(folder / name), [spec], [str(text)], tmp_path, plan, CPU)
-    harvest = Harvest(request)
+    request = HarvestRequest(str(folder / name), [spec], [str(text)], tmp_path, plan, CPU)
+    harvest = HarvestRun(request)
     list(harvest.run())
     assert harvest.outcome == "published"
-    lm = Lm.load(str(folder / name), CPU)
+    lm = LanguageModel.load(str(folder / name), CPU)
     d = load(spec.partition("=")[2], name="identity", placement=CPU, width=lm.width)
     own = LocalEngine(lm, {"identity": d}, bos=lm.bos)
     edits = (Edit("add", (FeatureId("identity", 3),), 4.0),)
-    start = plain(lm, "The girl", bos=True)
-    made = generate(lm, own.dictionaries, start, [Row("a", edits)], Sampling(6), Extras())
-    ids = [one.id for one in made if isinstance(one, Token)]
+    start = tokenize_text(lm, "The girl", bos=True)
+    made = stream_tokens(
+        lm,
+        own.dictionaries,
+        start,
+        [GenerationRow("a", edits)],
+        SamplingSettings(6),
+        StreamOptions(),
+    )
+    ids = [one.id for one in made if isinstance(one, TokenRecord)]
     assert ids and max(ids) < len(lm.tokenizer)
-    told = ablate(own, Asked((Case("The girl saw a"),), (Part("feature", "identity", 3),)))
+    told = ablate_prompts(
+        own,
+        AblationRequest((PromptCase("The girl saw a"),), (ModelPart("feature", "identity", 3),)),
+    )
     assert np.isfinite(told["joint"])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autointerp.asking.reading import Unreadable, read
-from autointerp.jobs.carrying import Done, carry
-from autointerp.jobs.ledger import Ledger
+from autointerp.llm.reply_parser import UnreadableReply, parse_reply_value
+from autointerp.pipeline.progress_log import ProgressLog
+from autointerp.pipeline.resumable_run import FeatureOutcome, run_resumable
 from feature_store.storable_text import make_storable
 from tests.asking import one, question
 from tests.openai_server import always, serve
@@ -33,8 +33,8 @@ def test_every_text_of_a_reply_can_be_stored(text: str, escaped: bool) -> None:
     """Whether the odd characters stand in the reply as escapes or as they are."""
     reply = json.dumps({"explanation": text}, ensure_ascii=escaped)
     try:
-        found = read(reply, SENTENCE)["explanation"]
-    except Unreadable:
+        found = parse_reply_value(reply, SENTENCE)["explanation"]
+    except UnreadableReply:
         assert not text.strip()
         return
     assert found.encode("utf-8") and "\0" not in found
@@ -80,11 +80,11 @@ def test_a_record_that_the_store_refuses_fails_alone(error: Exception, tmp_path:
     def draw(done, had) -> Iterator[int]:
         return iter(i for i in range(6) if i not in done)
 
-    async def work(i: int) -> Done[str]:
+    async def work(i: int) -> FeatureOutcome[str]:
         text = "bad" if i == 3 else f"text {i}"
-        return Done({"feature": i, "explained": {"top": ""}}, (text,))
+        return FeatureOutcome({"feature": i, "explained": {"top": ""}}, (text,))
 
-    tally, ledger = Tally(), Ledger(tmp_path)
-    asyncio.run(carry(draw, work, keep, tally, ledger, lambda n: None, 2, None))  # type: ignore[arg-type]
+    tally, ledger = Tally(), ProgressLog(tmp_path)
+    asyncio.run(run_resumable(draw, work, keep, tally, ledger, lambda n: None, 2, None))  # type: ignore[arg-type]
     assert sorted(stored) == [f"text {i}" for i in (0, 1, 2, 4, 5)]
     assert tally.entries[3]["explained"] == {"top": "unstorable"} and ledger.failed() == [3]

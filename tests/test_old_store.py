@@ -24,23 +24,23 @@ from app.experiments.files import read, take_in, written
 from app.experiments.pair import measured_again
 from app.experiments.words import PAGES, TABS
 from app.steer import run
-from backend.ablation.asked import Asked as AblationRequest
-from backend.ablation.dataset import over
-from backend.ablation.means import harvest_means
-from backend.behaviours.finding import find
-from backend.behaviours.plan import ClusterPlan
-from backend.device import choose_placement
+from backend.ablation.ablation_requests import AblationRequest
+from backend.ablation.dataset_ablation import ablate_dataset
+from backend.ablation.harvest_means import read_harvest_means
 from backend.engine import LocalEngine
-from backend.shift import judging, ranking
-from backend.shift.asked import Asked as ShiftRequest
-from feature_store import list_edits, removals
+from backend.model.device import choose_placement
+from backend.prediction_clusters.cluster_analysis import find_clusters
+from backend.prediction_clusters.cluster_plan import ClusterPlan
+from backend.probing import probe_ranking, shift_evaluation
+from backend.probing.shift_request import ShiftRequest
+from feature_store import feature_list_edits, removal_effects
 from feature_store.catalog import Catalog
-from feature_store.circuits import Circuits
 from feature_store.experiments import Experiment, Experiments
+from feature_store.feature_maps import FeatureMaps
 from feature_store.jobs import Jobs
-from feature_store.maps import Maps
 from feature_store.records import FeatureId
-from feature_store.scoring import whole
+from feature_store.saved_circuits import SavedCircuits
+from feature_store.score_storage import read_score_details
 from feature_store.store import Store
 from tests.pages import engine_loaded, opened
 
@@ -212,7 +212,7 @@ def test_scores_are_read(store: Store) -> None:
     )  # fmt: skip
     assert (one.measure, one.n, one.n_documents, one.failed) == ("balanced accuracy", 29, 21, 0)
     assert pattern["m", 3].failed == 4 and pattern["m", 3].harvest == HARVEST
-    full = whole(store.catalog, one.score)
+    full = read_score_details(store.catalog, one.score)
     assert full.nulls["borrowed"]["value"] == pytest.approx(one.borrowed) and len(full.judged) > 40
 
 
@@ -241,17 +241,17 @@ def test_jobs_and_their_calls_are_read(store: Store) -> None:
 
 
 def test_the_map_and_the_removals_are_read(store: Store) -> None:
-    made = Maps(store.path).find(HARVEST, "top")
+    made = FeatureMaps(store.path).find(HARVEST, "top")
     assert made and made.feature.tolist()[:4] == [2, 4, 5, 7] and made.about.left_out == 28
     assert made.xy[0].tolist() == pytest.approx([1.2615341, 0.97875583])
-    found = removals.kept(store.catalog, HARVEST, FeatureId("top", 14))
+    found = removal_effects.read_removal_effects(store.catalog, HARVEST, FeatureId("top", 14))
     assert set(found) == {(143, 4, 6), (71, 0, 2)}
     assert found[143, 4, 6].next_loss == pytest.approx(0.3254256248474121)
     assert found[143, 4, 6].tokens[:3] == [51, 0, 40]
 
 
 def test_circuits_have_their_graphs_and_marks(store: Store) -> None:
-    circuits = Circuits(store.catalog)
+    circuits = SavedCircuits(store.catalog)
     graphs = {name: circuits.graph(circuits.open(name).graph) for name in GRAPHS}
     assert {name: (len(one.nodes()), len(one.lines())) for name, one in graphs.items()} == GRAPHS
     kept = circuits.open("2653ff7554")
@@ -313,12 +313,17 @@ def repeat(kept: Experiment, engine: LocalEngine, store: Store) -> Any:
     """The result of a kept request, computed again, for kinds that only their own page runs."""
     file = store.harvest(kept.harvest)
     if kept.kind == "ablate":
-        return over(engine, AblationRequest.from_json(kept.request), harvest_means(file))
+        return ablate_dataset(
+            engine, AblationRequest.from_json(kept.request), read_harvest_means(file)
+        )
     if kept.kind == "clusters":
-        return find(engine, file, ClusterPlan.from_json(kept.request))
+        return find_clusters(engine, file, ClusterPlan.from_json(kept.request))
     assert kept.kind == "shift"
     asked = ShiftRequest.from_json(kept.request)
-    return {"ranking": ranking.rank(engine, asked), "judged": judging.judge(engine, asked)}
+    return {
+        "ranking": probe_ranking.rank_probe_features(engine, asked),
+        "judged": shift_evaluation.evaluate_shift(engine, asked),
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name not in GRAPHS])
@@ -342,11 +347,11 @@ def test_an_experiment_comes_out_the_same_again(
 def test_a_circuit_comes_out_the_same_again(
     name: str, store: Store, engine: LocalEngine, copied: Store
 ) -> None:
-    kept = Circuits(store.catalog).open(name)
+    kept = SavedCircuits(store.catalog).open(name)
     asked = CircuitRequest.from_json(kept.experiment.request)
     assert asked.to_json() == kept.experiment.request
     circuit = running.find(engine, asked, lambda done, total, note: None).to_json()
-    fresh = Circuits(copied.catalog)
+    fresh = SavedCircuits(copied.catalog)
     graphs = [
         kept_rows(store, kept.graph),
         kept_rows(copied, fresh.put(circuit.pop("nodes"), circuit.pop("edges"))),
@@ -370,8 +375,8 @@ def kept_rows(store: Store, graph: str) -> dict[str, list[tuple]]:
 def test_a_copy_takes_new_labels_lists_and_experiments(copied: Store) -> None:
     catalog, one = copied.catalog, FeatureId("top", 7)
     catalog.annotate(one, "label", "small cats")
-    name = list_edits.create(catalog, "a new list")
-    list_edits.add(catalog, name, [one])
+    name = feature_list_edits.create_list(catalog, "a new list")
+    feature_list_edits.add_features(catalog, name, [one])
     said = catalog.snapshot()
     assert said.of(one) == {"label": "small cats"}
     assert [found.name for found in said.lists.current] == ["a new list", "animals"]

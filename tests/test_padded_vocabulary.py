@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from backend.ablation.asked import Asked, Case
-from backend.ablation.parts import Part
-from backend.ablation.trial import ablate
-from backend.circuits.aims import chosen, likeliest
-from backend.circuits.one_prompt import examples_of
-from backend.circuits.weights import de_embedding
-from backend.device import choose_placement
+from backend.ablation.ablation_requests import AblationRequest, PromptCase
+from backend.ablation.model_parts import ModelPart
+from backend.ablation.prompt_ablation import ablate_prompts
+from backend.circuits.logit_targets import build_logit_target, select_likeliest_logits
+from backend.circuits.single_prompt_faithfulness import build_single_prompt
+from backend.circuits.weight_connections import find_de_embedding_tokens
 from backend.dictionaries import load
 from backend.engine import LocalEngine
-from backend.generation.asked import Asked as SteeringRequest
-from backend.generation.next_tokens import next_tokens
-from backend.generation.prompts import plain
-from backend.generation.records import Row, Sampling, Token
-from backend.generation.sampling import Sampler
-from backend.generation.stream import Extras, generate
+from backend.generation.next_tokens import predict_next_tokens
+from backend.generation.prompt_tokenization import tokenize_text
+from backend.generation.records import GenerationRow, SamplingSettings, TokenRecord
+from backend.generation.sampling import TokenSampler
+from backend.generation.steering_request import SteeringRequest
+from backend.generation.token_stream import StreamOptions, stream_tokens
 from backend.interventions.records import Edit
-from backend.lm import Lm
-from backend.vocabulary import count_nameable, token_bytes
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
+from backend.model.vocabulary import count_nameable_tokens, vocabulary_bytes
 from feature_store.errors import InputError
 from feature_store.records import Context, FeatureId
 from tests.dictionaries import CPU, saved
@@ -49,7 +49,7 @@ def padded_model(loud: float = 4.0):
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
-    lm = Lm.wrap(padded_model(), tokenizer(), "padded", choose_placement("cpu"))
+    lm = LanguageModel.wrap(padded_model(), tokenizer(), "padded", choose_placement("cpu"))
     folder = tmp_path_factory.mktemp("padded")
     found = {}
     for name, kind in (("resid", "standard"), ("top", "topk")):
@@ -57,12 +57,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
     return LocalEngine(lm, found, bos=0)
 
 
-def drawn(engine: LocalEngine, sampling: Sampling, edited: bool) -> list[int]:
+def drawn(engine: LocalEngine, sampling: SamplingSettings, edited: bool) -> list[int]:
     edits = (Edit("add", (FEATURE,), 3.0),) if edited else ()
-    start = plain(engine.lm, TEXT, bos=True)
-    rows, extras = [Row("a", edits)], Extras(top=9)
-    made = generate(engine.lm, engine.dictionaries, start, rows, sampling, extras)
-    tokens = [one for one in made if isinstance(one, Token)]
+    start = tokenize_text(engine.lm, TEXT, bos=True)
+    rows, extras = [GenerationRow("a", edits)], StreamOptions(top=9)
+    made = stream_tokens(engine.lm, engine.dictionaries, start, rows, sampling, extras)
+    tokens = [one for one in made if isinstance(one, TokenRecord)]
     return [one.id for one in tokens] + [row[0] for one in tokens for row in one.top]
 
 
@@ -73,7 +73,10 @@ def firing(engine: LocalEngine) -> tuple[int, int]:
 
 
 def ablated(engine: LocalEngine) -> list[int]:
-    told = ablate(engine, Asked((Case(TEXT),), (Part("feature", "resid", firing(engine)[0]),)))
+    told = ablate_prompts(
+        engine,
+        AblationRequest((PromptCase(TEXT),), (ModelPart("feature", "resid", firing(engine)[0]),)),
+    )
     return [moved[0] for prompt in told["prompts"] for at in prompt["moved"] for moved in at]
 
 
@@ -89,9 +92,11 @@ def last_logits(engine: LocalEngine) -> torch.Tensor:
 
 
 LISTS: dict[str, Callable[[LocalEngine], list[int]]] = {
-    "greedy": lambda e: drawn(e, Sampling(6, temperature=0), False),
-    "sampled": lambda e: drawn(e, Sampling(20, temperature=2.0, repetition_penalty=1.3), False),
-    "steered": lambda e: drawn(e, Sampling(20, top_k=N + 5, top_p=0.99), True),
+    "greedy": lambda e: drawn(e, SamplingSettings(6, temperature=0), False),
+    "sampled": lambda e: drawn(
+        e, SamplingSettings(20, temperature=2.0, repetition_penalty=1.3), False
+    ),
+    "steered": lambda e: drawn(e, SamplingSettings(20, top_k=N + 5, top_p=0.99), True),
     "predicted": lambda e: [t for t, _ in e.predict(e.read(TEXT), 3, N + PADDING)],
     "lens of a text": lambda e: np.concatenate(
         [row.tokens.ravel() for row in e.lens_rows(e.read(TEXT))]
@@ -99,17 +104,18 @@ LISTS: dict[str, Callable[[LocalEngine], list[int]]] = {
     "lens of a feature": lambda e: list(range(len(e.lens(FEATURE)))),
     "next tokens": lambda e: [
         row[0]
-        for row in next_tokens(
+        for row in predict_next_tokens(
             e.lm, e.dictionaries, SteeringRequest(TEXT), e.read(TEXT).token_ids, N + PADDING
         ).rows
     ],
     "removal": removed,
     "ablation": ablated,
     "likeliest targets": lambda e: [
-        int(aim.name) for aim in likeliest(e.lm, last_logits(e), share=1.0, most=N + PADDING)
+        int(aim.name)
+        for aim in select_likeliest_logits(e.lm, last_logits(e), share=1.0, most=N + PADDING)
     ],
     "embeddings of a feature": lambda e: [
-        *de_embedding(e.lm, e.dictionaries["resid"], 3, N + PADDING).up.tolist()
+        *find_de_embedding_tokens(e.lm, e.dictionaries["resid"], 3, N + PADDING).up.tolist()
     ],
 }
 
@@ -124,7 +130,10 @@ def test_no_list_of_tokens_has_one_that_no_text_contains(engine: LocalEngine, na
 def test_what_is_not_padded_is_drawn_as_before() -> None:
     logits = torch.randn(3, N, generator=torch.Generator().manual_seed(1))
     loud = torch.cat([logits, torch.full((3, PADDING), 50.0)], 1)
-    both = [Sampler(Sampling(seed=5), [5, 5, 6], [0], N).draw(one) for one in (logits, loud)]
+    both = [
+        TokenSampler(SamplingSettings(seed=5), [5, 5, 6], [0], N).draw(one)
+        for one in (logits, loud)
+    ]
     assert torch.equal(*both)
 
 
@@ -147,8 +156,8 @@ def test_a_lens_is_centred_over_the_tokens_that_it_lists(engine: LocalEngine) ->
 def test_a_graphs_numbers_add_up_to_its_target(engine: LocalEngine) -> None:
     """The aim's direction, as a sum of logits less their mean, is what the target measures."""
     text, logits = engine.read(TEXT), last_logits(engine)
-    aims = chosen(engine.lm, logits, [7, 9])
-    target = examples_of(engine, text, aims).laid.target
+    aims = build_logit_target(engine.lm, logits, [7, 9])
+    target = build_single_prompt(engine, text, aims).laid.target
     normed = engine.lm.activations(torch.tensor([text.token_ids]), ["ln_final.hook_out"])
     read = normed["ln_final.hook_out"][0, -1] @ aims[0].direction + aims[0].offset
     measured = target(engine.lm.logits(torch.tensor([text.token_ids])))
@@ -175,9 +184,9 @@ def test_a_harvest_lists_and_names_only_what_the_tokenizer_has(
 
 def test_ids_are_counted_by_the_largest_and_not_by_how_many() -> None:
     named = tokenizer()
-    assert count_nameable(named, N + PADDING) == N
-    assert count_nameable(named, 10) == 10
-    assert token_bytes(named, N + 2)[N:] == [f"<unused {i}>".encode() for i in (N, N + 1)]
+    assert count_nameable_tokens(named, N + PADDING) == N
+    assert count_nameable_tokens(named, 10) == 10
+    assert vocabulary_bytes(named, N + 2)[N:] == [f"<unused {i}>".encode() for i in (N, N + 1)]
 
 
 def test_a_tokenizer_that_is_larger_than_its_model_is_refused_where_it_gives_such_an_id(
@@ -185,11 +194,13 @@ def test_a_tokenizer_that_is_larger_than_its_model_is_refused_where_it_gives_suc
 ) -> None:
     larger = tokenizer()
     larger.add_tokens([f"extra{i}" for i in range(PADDING + 1)])
-    own = LocalEngine(Lm.wrap(padded_model(), larger, "small", CPU), {}, bos=0)
+    own = LocalEngine(LanguageModel.wrap(padded_model(), larger, "small", CPU), {}, bos=0)
     beyond = f"the extra{PADDING}"
     assert own.read("the cat extra0").token_ids[-1] == N
-    for read in (own.read, lambda text: plain(own.lm, text, bos=True)):
+    for read in (own.read, lambda text: tokenize_text(own.lm, text, bos=True)):
         with pytest.raises(InputError, match="the tokenizer that belongs to the model"):
             read(beyond)
     with pytest.raises(InputError, match="is not in padded's vocabulary"):
-        ablate(engine, Asked((Case(tokens=(0, 5, N)),), (Part.parse("resid/3"),)))
+        ablate_prompts(
+            engine, AblationRequest((PromptCase(tokens=(0, 5, N)),), (ModelPart.parse("resid/3"),))
+        )

@@ -20,11 +20,11 @@ from app.steer_more import judging, task
 from app.steer_more.dose import TITLE
 from app.steer_more.sweeping import Sweep
 from app.steer_more.sweeping import request as sweep_request
-from autointerp.asking import CallLog, Server, asking
+from autointerp.llm import CallLog, LlmServer, open_asker
 from backend.engine import LocalEngine
-from backend.generation.asked import Asked
+from backend.generation.steering_request import SteeringRequest
 from backend.interventions.records import Edit
-from backend.sweep.results import Dose, Heard, Outcome
+from backend.steering.sweep_results import MeasuredText, StrengthTexts, SweepOutcome
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
 from feature_store.permissions import REFUSAL, SHARED, VARIABLE
@@ -40,11 +40,13 @@ EDIT = Edit("add", (FeatureId("relu", 3),), 2.0)
 RATING = json.dumps({"concept": 2, "instruction": 2, "fluency": 1})
 
 
-def finished_sweep() -> Outcome:
-    def dose(strength: float) -> Dose:
-        return Dose(strength, (Heard(0, 0, f"{strength} walks", 2, {"kl": strength}),))
+def finished_sweep() -> SweepOutcome:
+    def dose(strength: float) -> StrengthTexts:
+        return StrengthTexts(
+            strength, (MeasuredText(0, 0, f"{strength} walks", 2, {"kl": strength}),)
+        )
 
-    return Outcome(dose(-1.0), (dose(0.0), dose(1.0)), {}, neutral=0.0)
+    return SweepOutcome(dose(-1.0), (dose(0.0), dose(1.0)), {}, neutral=0.0)
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def judged_sweep(
         monkeypatch.setattr(LocalEngine, "load", lambda *_: engine)
         file = store.harvest()
         assert engine_loaded(file)
-        request = sweep_request(Asked("the cat", (EDIT,)), Sweep((0.0, 1.0), seeds=1))
+        request = sweep_request(SteeringRequest("the cat", (EDIT,)), Sweep((0.0, 1.0), seeds=1))
         name = keep(
             store,
             "sweep",
@@ -141,7 +143,7 @@ def begin_contrast(store: Store) -> Any:
 def ask_language_model(store: Store) -> Any:
     async def connect() -> None:
         with CallLog(store.path / "calls.duckdb") as calls:
-            async with asking(Server("lab", "http://127.0.0.1:9/v1"), "m", calls):
+            async with open_asker(LlmServer("lab", "http://127.0.0.1:9/v1"), "m", calls):
                 pass
 
     return asyncio.run(connect())

@@ -13,9 +13,9 @@ from app.jobs.scoring import Scoring
 from feature_store import explanation_edits
 from feature_store.catalog import Catalog
 from feature_store.explanations import Explanation
-from feature_store.labels import LABEL_LENGTH, as_label, as_label_sql
+from feature_store.label_index import LABEL_LENGTH, normalize_label, normalize_label_sql
 from feature_store.records import FeatureId
-from feature_store.scoring import NewExplanation, explain, whole
+from feature_store.score_storage import NewExplanation, read_score_details, save_explanations
 from feature_store.store import Store
 from tests import jobs as rules
 from tests.jobs import NAME, carry
@@ -39,15 +39,18 @@ def test_the_database_makes_the_same_label_of_a_text() -> None:
         @given(st.text(alphabet=st.sampled_from("aé🙂\u0301 \t\v\x1c\x85\xa0\u3000\u200b\ufeff\n")))
         def check(text: str) -> None:
             wide = f"{text} {text * 60}"
-            query = f"SELECT {as_label_sql('t.x')} FROM (SELECT ? AS x) AS t"
+            query = f"SELECT {normalize_label_sql('t.x')} FROM (SELECT ? AS x) AS t"
             ((found,),) = db.execute(query, [wide]).fetchall()
-            assert found == as_label(wide) == as_label(found) and len(found) <= LABEL_LENGTH
+            assert (
+                found == normalize_label(wide) == normalize_label(found)
+                and len(found) <= LABEL_LENGTH
+            )
 
         check()
 
 
 def test_a_label_is_an_explanation_by_a_person(catalog: Catalog) -> None:
-    explain(catalog, [NewExplanation(FEATURE, "cats", "pattern")])
+    save_explanations(catalog, [NewExplanation(FEATURE, "cats", "pattern")])
     catalog.annotate(FEATURE, "label", "dogs")
     label, written = of(catalog)
     assert (label.text, label.explainer, label.author, label.model) == (
@@ -64,10 +67,10 @@ def test_a_label_is_an_explanation_by_a_person(catalog: Catalog) -> None:
 
 def test_the_words_of_an_explanation_are_no_second_one(catalog: Catalog) -> None:
     long = "dogs " * 60
-    explain(catalog, [NewExplanation(FEATURE, long, "pattern")])
-    catalog.annotate(FEATURE, "label", as_label(long))
+    save_explanations(catalog, [NewExplanation(FEATURE, long, "pattern")])
+    catalog.annotate(FEATURE, "label", normalize_label(long))
     assert [one.explainer for one in of(catalog)] == ["pattern"]
-    explanation_edits.write(catalog, FEATURE, "big dogs")
+    explanation_edits.write_explanation(catalog, FEATURE, "big dogs")
     catalog.annotate(FEATURE, "label", "big dogs")
     assert [one.text for one in of(catalog)] == ["big dogs", long]
 
@@ -87,7 +90,7 @@ def test_undo_takes_a_label_back_and_its_number_comes_again_with_it(catalog: Cat
 
 def test_explanations_are_not_read_again_for_a_label(catalog: Catalog) -> None:
     """Their index of words takes a second to make, and labels are given one after the other."""
-    explain(catalog, [NewExplanation(FEATURE, "cats", "pattern")])
+    save_explanations(catalog, [NewExplanation(FEATURE, "cats", "pattern")])
     first = catalog.snapshot()
     catalog.annotate(FEATURE, "label", "dogs")
     assert catalog.snapshot().explanations is first.explanations
@@ -121,7 +124,7 @@ def test_labels_are_scored_and_borrowed_like_other_explanations(store: Store) ->
     assert row["explainer"] == "person" and result["skipped"]["unexplained"] == 1
     for feature, lender in ((a, b), (b, a)):
         (found,) = store.catalog.snapshot().scores.of(FeatureId(NAME, feature))
-        null = whole(store.catalog, found.score).nulls["borrowed"]
+        null = read_score_details(store.catalog, found.score).nulls["borrowed"]
         assert (null["lender"], null["label"]) == (lender, f"it {words[lender][0]}")
         assert found.explanation < 0 and found.value is not None
     assert [row["explainer"] for row in score(store, None)["results"]] == ["person", "word"]
@@ -129,7 +132,7 @@ def test_labels_are_scored_and_borrowed_like_other_explanations(store: Store) ->
 
 def test_the_newest_word_of_a_person_is_scored(store: Store) -> None:
     feature = FeatureId(NAME, next(iter(store.catalog.snapshot().explanations.texts(NAME))))
-    explanation_edits.write(store.catalog, feature, "written")
+    explanation_edits.write_explanation(store.catalog, feature, "written")
     store.catalog.annotate(feature, "label", "labelled")
     score(store)
     (found,) = store.catalog.snapshot().scores.of(feature)

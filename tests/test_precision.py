@@ -10,12 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backend.device import Placement
 from backend.dictionaries import load
 from backend.engine import LocalEngine
-from backend.harvest.once import lens_tile
-from backend.lens import logit_directions
-from backend.lm import Lm
+from backend.features.logit_lens import compute_logit_lens
+from backend.harvest.weight_facts import compute_lens_tile
+from backend.model.device import Placement
+from backend.model.language_model import LanguageModel
 from tests.dictionaries import CPU, HOOK, saved
 from tests.harvests import Rig, content, make_rig
 from tests.models import hf_model, shared, tiny, token_batch, tokenizer
@@ -40,9 +40,9 @@ def test_a_model_stored_in_half_precision_is_computed_with_in_float32(
     network: Any = hf_model("llama").to(dtype)
     network.save_pretrained(tmp_path / "half")
     tokenizer().save_pretrained(tmp_path / "half")
-    lm = Lm.load(str(tmp_path / "half"), CPU)
+    lm = LanguageModel.load(str(tmp_path / "half"), CPU)
     assert {p.dtype for p in lm.bare.parameters()} == {torch.float32}
-    wanted = Lm.wrap(network.float(), tokenizer(), "x", CPU).logits(token_batch(2, 9))
+    wanted = LanguageModel.wrap(network.float(), tokenizer(), "x", CPU).logits(token_batch(2, 9))
     torch.testing.assert_close(lm.logits(token_batch(2, 9)), wanted)
 
 
@@ -72,9 +72,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Placement]:
         yield Placement(device, torch.bfloat16, "a test")
 
 
-def in_half(place: Placement) -> Lm:
+def in_half(place: Placement) -> LanguageModel:
     network: Any = hf_model("llama").to(torch.bfloat16)
-    return Lm.wrap(network, tokenizer(), "tiny", place)
+    return LanguageModel.wrap(network, tokenizer(), "tiny", place)
 
 
 def test_a_model_in_bfloat16_gives_float32s_numbers_but_for_rounding(place: Placement) -> None:
@@ -116,9 +116,9 @@ def test_what_is_computed_from_halves_is_accumulated_in_float32(
         if row["n_active"]
     ]
     assert near and np.mean(near) > 0.9  # a batch's shape moves a bfloat16 product by a rounding
-    logits = logit_directions(lm, one.W_dec, one.hook_out)
+    logits = compute_logit_lens(lm, one.W_dec, one.hook_out)
     assert logits is not None and logits.dtype == torch.float32
-    assert lens_tile(logits)["promoted_values"].dtype == np.float32
+    assert compute_lens_tile(logits)["promoted_values"].dtype == np.float32
 
 
 def test_live_readings_in_bfloat16_are_near_float32s(place: Placement, tmp_path: Path) -> None:

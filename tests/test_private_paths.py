@@ -6,8 +6,8 @@ import pytest
 
 from app import session
 from feature_store.jobs import Jobs
-from feature_store.places import Places
 from feature_store.private_paths import hide_paths, private_paths
+from feature_store.weight_locations import WeightLocations
 from tests.pages import opened
 from tests.stores import make_store
 
@@ -28,7 +28,7 @@ def test_pages_name_folders_to_their_owner_alone(
     monkeypatch.setenv("SAEFARI_STORE", str(store.path))
     monkeypatch.setenv("SAEFARI_SHARED", "1" if shared else "0")
     weights = tmp_path / "models" / "sae"
-    Places(store.path / "places.json").remember({"hash": f"{weights}@blocks.0.hook_out"})
+    WeightLocations(store.path / "places.json").remember({"hash": f"{weights}@blocks.0.hook_out"})
     job = Jobs(store.path).create("map", {"folder": str(store.path)}, "a map")
     (job.folder / "log.txt").write_text(f'File "{store.path}/x.py", {weights}, {Path.home()}/y\n')
     (Jobs(store.path).create("map", {}, "another").folder / "state.json").write_text("[")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from backend.lm import Lm
-from backend.processing import RAW, Processing, agree
+from backend.model.language_model import LanguageModel
+from backend.model.weight_processing import NO_PROCESSING, WeightProcessing, require_same_processing
 from feature_store.errors import InputError
 from tests.models import hf_model, shared, token_batch, tokenizer
 
@@ -47,7 +47,7 @@ def rewritten(architecture: str, kwargs: dict[str, bool], tokens: torch.Tensor):
 def test_equal_to_the_rewritten_model(architecture: str, kwargs: dict[str, bool]) -> None:
     lm, tokens = shared(architecture), token_batch(2, 9)
     want = rewritten(architecture, kwargs, tokens)
-    got = lm.activations(tokens, HOOKS, Processing.parse(kwargs))
+    got = lm.activations(tokens, HOOKS, WeightProcessing.parse(kwargs))
     for hook in HOOKS:
         torch.testing.assert_close(
             got[hook], want[lm.canonical(hook)].flatten(2), rtol=1e-4, atol=1e-4, msg=hook
@@ -57,14 +57,19 @@ def test_equal_to_the_rewritten_model(architecture: str, kwargs: dict[str, bool]
 def test_value_biases_of_grouped_queries_are_taken_per_head() -> None:
     kwargs = {"fold_value_biases": True}
     lm, tokens, hook = shared("qwen2"), token_batch(2, 9), "blocks.1.attn.hook_z"
-    got = lm.activations(tokens, [hook], Processing.parse(kwargs))[hook]
+    got = lm.activations(tokens, [hook], WeightProcessing.parse(kwargs))[hook]
     want = rewritten("qwen2", kwargs, tokens)["blocks.1.attn.o.hook_in"].flatten(2)
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_harmless_keys_and_refusals_ask_for_nothing() -> None:
     kwargs = {"n_ctx": 128, "device": "cuda", "fold_ln": False, "refactor_x": None, "dtype": "x"}
-    assert Processing.parse(kwargs) == Processing.parse({}) == Processing.parse(None) == RAW
+    assert (
+        WeightProcessing.parse(kwargs)
+        == WeightProcessing.parse({})
+        == WeightProcessing.parse(None)
+        == NO_PROCESSING
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,28 +87,28 @@ def test_harmless_keys_and_refusals_ask_for_nothing() -> None:
 )
 def test_unknown_keys_are_refused(kwargs: dict[str, object], says: str) -> None:
     with pytest.raises(InputError) as bad:
-        Processing.parse(kwargs)
+        WeightProcessing.parse(kwargs)
     assert str(bad.value) == says
 
 
-def test_centring_a_model_with_rms_norm_is_refused(tiny_lm: Lm) -> None:
+def test_centring_a_model_with_rms_norm_is_refused(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="its norms are RMSNorm"):
-        tiny_lm.activations(token_batch(1, 4), HOOKS[:1], Processing.parse(GPT2_RES_JB))
+        tiny_lm.activations(token_batch(1, 4), HOOKS[:1], WeightProcessing.parse(GPT2_RES_JB))
 
 
 def test_hooks_behind_a_folded_gain_are_refused() -> None:
     with pytest.raises(InputError, match=r"blocks.1.ln2.hook_out lies behind a norm's gain"):
         shared("gpt2").activations(
-            token_batch(1, 4), ["blocks.1.ln2.hook_out"], Processing(fold_ln=True)
+            token_batch(1, 4), ["blocks.1.ln2.hook_out"], WeightProcessing(fold_ln=True)
         )
 
 
 def test_dictionaries_must_agree() -> None:
-    centred = Processing.parse(GPT2_RES_JB)
-    assert agree({"a": centred, "b": centred}) == centred
-    assert agree({}) == RAW
+    centred = WeightProcessing.parse(GPT2_RES_JB)
+    assert require_same_processing({"a": centred, "b": centred}) == centred
+    assert require_same_processing({}) == NO_PROCESSING
     with pytest.raises(InputError) as bad:
-        agree({"a": centred, "b": RAW})
+        require_same_processing({"a": centred, "b": NO_PROCESSING})
     assert str(bad.value) == (
         "a expects a model with center_writing_weights, b one with the weights as they are. "
         "Harvest them separately."

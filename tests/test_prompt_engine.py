@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from backend.attribution.logit_attribution import find_target_token
 from backend.engine import LocalEngine
-from backend.lens_rows import lens_logits, lens_rows
-from backend.toward import target_token
+from backend.model.logit_lens_by_layer import compute_logit_lens_rows, unembed_stream
 from feature_store.errors import InputError
 from tests.harvests import Rig
 from tests.models import VOCAB, tiny, token_batch
@@ -67,22 +67,22 @@ def test_the_last_row_of_the_lens_is_the_models_prediction(architecture: str) ->
     lm, ids = tiny(architecture), token_batch(1, 9)[0]
     if architecture == "gemma2":
         lm.bare.config.final_logit_softcapping = 0.5  # tight enough to be seen
-    rows = lens_rows(lm, ids)
+    rows = compute_logit_lens_rows(lm, ids)
     want = lm.logits(ids[None])[0].softmax(-1)
     assert [row.layer for row in rows] == [0, 1, 2]
     assert np.array_equal(rows[-1].tokens[:, 0], want.argmax(-1).numpy())
     assert rows[-1].probabilities[:, 0] == pytest.approx(want.max(-1).values.numpy(), abs=1e-4)
     first = "blocks.0.hook_resid_post"
-    lens = lens_logits(lm, lm.activations(ids[None], [first])[first][0]).softmax(-1)
+    lens = unembed_stream(lm, lm.activations(ids[None], [first])[first][0]).softmax(-1)
     assert rows[0].probabilities == pytest.approx(lens.topk(5).values.numpy(), abs=1e-5)
 
 
 def test_a_target_is_one_token_and_its_space_may_be_left_out(local: LocalEngine) -> None:
     before = local.read("the cat ran").token_ids
-    assert target_token(local.lm, before, " park") == VOCAB.index("park")
-    assert target_token(local.lm, before, "park") == VOCAB.index("park")
+    assert find_target_token(local.lm, before, " park") == VOCAB.index("park")
+    assert find_target_token(local.lm, before, "park") == VOCAB.index("park")
     with pytest.raises(InputError, match="is 2 tokens behind this prompt"):
-        target_token(local.lm, before, " park dog")
+        find_target_token(local.lm, before, " park dog")
 
 
 def test_a_text_is_cut_to_what_the_model_reads(local: LocalEngine) -> None:

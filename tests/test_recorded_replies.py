@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from autointerp.asking import Failed, Reply
-from autointerp.asking.probabilities import choices
-from autointerp.asking.reading import read_reply
-from autointerp.asking.repetition import repeats_itself
-from autointerp.asking.server_facts import ServerFacts, read_server_facts
-from autointerp.explainers.asking import LONGEST, SCHEMA
+from autointerp.explainers.explanation_request import EXPLANATION_SCHEMA, MAX_EXPLANATION_CHARS
+from autointerp.llm import Reply, RequestFailure
+from autointerp.llm.answer_probabilities import read_answer_shares
+from autointerp.llm.reply_parser import parse_reply
+from autointerp.llm.server_facts import ServerFacts, read_server_facts
+from autointerp.llm.text_repetition import repeats_itself
 from tests.asking import ask, one, question
 from tests.openai_server import Body, Recorded, serve
 
@@ -76,7 +76,7 @@ def test_probabilities_from_before_the_grammar_are_never_certain(tmp_path: Path)
         wanted = question(schema=DIGITS, logprobs=20)
         reply = one(running.base_url, tmp_path / "a.duckdb", wanted)
     assert reply.form == "json"
-    found = choices(reply, ("0", "1"))
+    found = read_answer_shares(reply, ("0", "1"))
     assert found is not None and len(found) == 5
     assert all(0.0 < p < 1.0 for shares in found if shares for p in shares.values())
 
@@ -87,24 +87,24 @@ def test_a_loop_of_llamacpp_is_known_and_asked_with_a_penalty(name: str, tmp_pat
         return LLAMA["penalty" if body.get("frequency_penalty") else name]
 
     with serve(rule) as running:
-        reply = one(running.base_url, tmp_path / "a.duckdb", question(schema=SCHEMA))
+        reply = one(running.base_url, tmp_path / "a.duckdb", question(schema=EXPLANATION_SCHEMA))
         assert isinstance(reply, Reply) and running.calls == 2
-    assert 0 < len(reply.parsed["explanation"]) < LONGEST
+    assert 0 < len(reply.parsed["explanation"]) < MAX_EXPLANATION_CHARS
     assert not repeats_itself(reply.parsed["explanation"])
     with serve(lambda body: LLAMA[name]) as running:
-        failed = one(running.base_url, tmp_path / "b.duckdb", question(schema=SCHEMA))
+        failed = one(running.base_url, tmp_path / "b.duckdb", question(schema=EXPLANATION_SCHEMA))
     assert failed.kind == "repeats"
 
 
 def test_llamacpp_ends_a_text_at_the_bound_of_its_schema() -> None:
     text = LLAMA["bounded loop"].reply["choices"][0]["message"]["content"]
-    assert len(read_reply(text, SCHEMA).value["explanation"]) == LONGEST
+    assert len(parse_reply(text, EXPLANATION_SCHEMA).value["explanation"]) == MAX_EXPLANATION_CHARS
 
 
 def test_llamacpp_refuses_what_is_too_long(tmp_path: Path) -> None:
     with serve(lambda body: LLAMA["too long"]) as running:
         failed = one(running.base_url, tmp_path / "a.duckdb")
-    assert isinstance(failed, Failed) and failed.kind == "context size"
+    assert isinstance(failed, RequestFailure) and failed.kind == "context size"
     assert "3031 tokens" in failed.sentence and running.calls == 1
 
 
@@ -126,13 +126,13 @@ def test_transformers_serve_ignores_schemas_and_is_asked_by_example(tmp_path: Pa
 
 def test_a_described_form_may_be_enough_for_transformers_serve(tmp_path: Path) -> None:
     with serve(lambda body: TRANSFORMERS["as described"]) as running:
-        reply = one(running.base_url, tmp_path / "a.duckdb", question(schema=SCHEMA))
+        reply = one(running.base_url, tmp_path / "a.duckdb", question(schema=EXPLANATION_SCHEMA))
     assert reply.form == "json" and running.calls == 1 and reply.tokens_in == 634
 
 
 def test_a_loop_of_transformers_serve_is_known(tmp_path: Path) -> None:
     with serve(lambda body: TRANSFORMERS["by example"]) as running:
-        failed = one(running.base_url, tmp_path / "a.duckdb", question(schema=SCHEMA))
+        failed = one(running.base_url, tmp_path / "a.duckdb", question(schema=EXPLANATION_SCHEMA))
     assert failed.kind == "repeats" and running.calls == 2
 
 
@@ -145,7 +145,7 @@ def test_a_field_that_transformers_serve_does_not_know_is_left_out(tmp_path: Pat
         return LLAMA["penalty"]
 
     with serve(rule) as running:
-        wanted = question(schema=SCHEMA, penalty=0.5)
+        wanted = question(schema=EXPLANATION_SCHEMA, penalty=0.5)
         reply = one(running.base_url, tmp_path / "a.duckdb", wanted)
     assert isinstance(reply, Reply) and running.calls == 2
 

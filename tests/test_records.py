@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feature_store import histogram, strata
+from feature_store import activation_histogram, context_strata
 from feature_store.errors import InputError
-from feature_store.records import Context, Feature, FeatureId
+from feature_store.records import Context, FeatureFacts, FeatureId
 from tests.stores import context_rows, feature_row
 
 positive = st.floats(2.0**-40, 2.0**40, width=32)
@@ -36,42 +36,42 @@ def test_what_is_no_feature_is_refused_with_an_example(text: str) -> None:
 
 @given(positive)
 def test_a_bin_holds_its_value_and_is_a_quarter_octave(value: float) -> None:
-    number = histogram.bin_of(-value)
-    low, high = histogram.bin_edge(number), histogram.bin_edge(number + 1)
+    number = activation_histogram.bin_number(-value)
+    low, high = activation_histogram.bin_edge(number), activation_histogram.bin_edge(number + 1)
     assert low <= value < high
     assert high - low == 2.0 ** (np.frexp(value)[1] - 1) / 4
 
 
 def counted(values: np.ndarray) -> tuple[list[int], int]:
     """Histogram and number of its first bin."""
-    bins = [histogram.bin_of(float(v)) for v in values]
+    bins = [activation_histogram.bin_number(float(v)) for v in values]
     return np.bincount(np.array(bins) - min(bins)).tolist(), min(bins)
 
 
 @given(st.lists(positive, min_size=1, max_size=60), positive)
 def test_the_share_below_a_value_is_right_to_its_bin(values: list[float], value: float) -> None:
     counts, start = counted(np.array(values))
-    found = histogram.share_below(counts, start, value)
-    number = histogram.bin_of(value)
-    low, high = histogram.bin_edge(number), histogram.bin_edge(number + 1)
+    found = activation_histogram.share_below(counts, start, value)
+    number = activation_histogram.bin_number(value)
+    low, high = activation_histogram.bin_edge(number), activation_histogram.bin_edge(number + 1)
     sizes = np.array(values)
     assert (sizes < low).mean() - 1e-9 <= found <= (sizes < high).mean() + 1e-9
-    assert histogram.share_below(counts, start, 2.0**60) == 1
-    assert histogram.share_below(counts, start, 2.0**-60) == 0
+    assert activation_histogram.share_below(counts, start, 2.0**60) == 1
+    assert activation_histogram.share_below(counts, start, 2.0**-60) == 0
 
 
 def test_an_empty_histogram_has_no_shares() -> None:
     with pytest.raises(ValueError):
-        histogram.share_below([0, 0], 0, 1.0)
+        activation_histogram.share_below([0, 0], 0, 1.0)
 
 
-def a_feature(sizes: np.ndarray) -> Feature:
+def a_feature(sizes: np.ndarray) -> FeatureFacts:
     """Facts whose histogram of window maxima is that of `sizes`."""
     row = feature_row(
         "d", 1, context_rows(np.random.default_rng(0), "d", 1, signed=False), 0, signed=False
     )
     counts, start = counted(sizes)
-    return Feature(**row | {"window_histogram": counts, "window_histogram_start": start})
+    return FeatureFacts(**row | {"window_histogram": counts, "window_histogram_start": start})
 
 
 def a_context(value: float, number: int = 0, weight: float | None = 1.0, **changes) -> Context:
@@ -82,7 +82,7 @@ def a_context(value: float, number: int = 0, weight: float | None = 1.0, **chang
 def test_deciles_hold_a_tenth_each_of_the_windows() -> None:
     sizes = np.random.default_rng(1).gamma(2, 1, 20_000).astype(np.float32)
     facts = a_feature(sizes)
-    found = Counter(strata.decile(facts, float(v)) for v in sizes[:5000])
+    found = Counter(context_strata.find_decile(facts, float(v)) for v in sizes[:5000])
     assert sorted(found) == list(range(1, 11))
     assert max(abs(n / 5000 - 0.1) for n in found.values()) < 0.02
 
@@ -92,20 +92,20 @@ def test_views_take_range_contexts_only_and_order_them() -> None:
     facts = a_feature(sizes)
     contexts = [a_context(float(v) * (-1) ** i) for i, v in enumerate(sizes[::9])]
     contexts.append(a_context(10.0, stratum="top", weight=None))
-    grouped = strata.by_decile(facts, contexts)
+    grouped = context_strata.group_by_decile(facts, contexts)
     assert list(grouped) == sorted(grouped, reverse=True)
     assert sum(map(len, grouped.values())) == len(contexts) - 1
-    low = strata.near_zero(facts, contexts)
+    low = context_strata.near_zero_contexts(facts, contexts)
     assert low == sorted(grouped[1], key=lambda c: abs(c.value)) and low
-    assert strata.mass(contexts) == pytest.approx(np.abs(sizes[::9]).sum())
+    assert context_strata.activation_mass(contexts) == pytest.approx(np.abs(sizes[::9]).sum())
     with pytest.raises(ValueError, match="top context is no random sample"):
-        strata.weight(contexts[-1])
+        context_strata.context_weight(contexts[-1])
 
 
 def test_a_feature_that_never_fired_has_no_deciles() -> None:
     facts = replace(a_feature(np.array([1.0])), window_histogram=None, window_histogram_start=None)
     with pytest.raises(ValueError):
-        strata.decile(facts, 1.0)
+        context_strata.find_decile(facts, 1.0)
 
 
 def test_the_importance_draw_is_proportional_to_weight_times_square() -> None:
@@ -119,9 +119,11 @@ def test_the_importance_draw_is_proportional_to_weight_times_square() -> None:
     mass = np.array([(c.weight or 0) * c.value**2 for c in contexts])
     n, drawn = 3000, Counter[int]()
     for seed in range(n):
-        drawn[strata.importance(contexts, 1, seed)[0].sequence] += 1
+        drawn[context_strata.sample_by_importance(contexts, 1, seed)[0].sequence] += 1
     expected = n * mass / mass.sum()
     got = np.array([drawn[i] for i in range(len(contexts))])
     assert ((got - expected) ** 2 / expected).sum() < 20.5  # 5 degrees of freedom, p = 0.001
-    assert len(strata.importance(contexts, 4)) == 4
-    assert strata.importance(contexts, 9) == strata.importance(list(reversed(contexts)), 9)
+    assert len(context_strata.sample_by_importance(contexts, 4)) == 4
+    assert context_strata.sample_by_importance(contexts, 9) == context_strata.sample_by_importance(
+        list(reversed(contexts)), 9
+    )

@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend.removal import delta_without, removal, removal_logits
+from backend.features.feature_removal import (
+    compute_removal_delta,
+    compute_removal_logits,
+    measure_feature_removal,
+)
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
-from feature_store.removals import Removal, keep, kept
+from feature_store.removal_effects import RemovalEffect, read_removal_effects, save_removal_effects
 from tests.dictionaries import HOOK, PER_TOKEN, SAES, TRANSCODERS, loaded, tokens
 from tests.harvests import Rig
 from tests.models import token_batch
@@ -29,7 +33,7 @@ def test_the_change_is_what_decoding_without_the_feature_changes(
     feature = int((f[2:] != 0).sum(0).argmax())
     without = f.clone()
     without[at, feature] = 0
-    got = delta_without(one, feature, x, at)
+    got = compute_removal_delta(one, feature, x, at)
     assert (f[at, feature] != 0).any()
     assert torch.allclose(got, one.decode(without, x) - one.decode(f, x), atol=1e-5)
     assert not got[~at].any()
@@ -48,9 +52,9 @@ def firing(rig: Rig, name: str = "top") -> tuple:
 @pytest.mark.parametrize("name", ["top", "abs", "relu", "seq"])
 def test_removing_is_the_model_with_the_change_added(rig: Rig, name: str) -> None:
     one, feature, ids, counted, peak = firing(rig, name)
-    got = removal_logits(rig.lm, one, feature, ids, counted)
+    got = compute_removal_logits(rig.lm, one, feature, ids, counted)
     x = rig.lm.activations(ids[None], [HOOK])[HOOK]
-    delta = delta_without(one, feature, x[0], counted)
+    delta = compute_removal_delta(one, feature, x[0], counted)
     assert delta[peak].abs().sum() > 0
     assert torch.allclose(got[0], rig.lm.logits(ids[None])[0], atol=1e-4)
     want = rig.lm.logits(ids[None], {HOOK: lambda h: h + delta})[0]
@@ -66,18 +70,18 @@ def test_a_transcoder_is_removed_where_it_writes(tmp_path: Path, tiny_lm) -> Non
     counted = torch.arange(12) > 0
     x = tiny_lm.activations(ids[None], [one.hook_name])[one.hook_name][0]
     feature = int((one.encode(x)[1:] > 0).sum(0).argmax())
-    delta = delta_without(one, feature, x, counted)
-    got = removal_logits(tiny_lm, one, feature, ids, counted)
+    delta = compute_removal_delta(one, feature, x, counted)
+    got = compute_removal_logits(tiny_lm, one, feature, ids, counted)
     want = tiny_lm.logits(ids[None], {one.hook_out: lambda h: h + delta})[0]
     assert delta.any() and torch.allclose(got[1], want, atol=1e-4)
 
 
 def test_losses_and_moved_tokens_by_hand(rig: Rig) -> None:
     one, feature, ids, counted, peak = firing(rig)
-    got = removal(
+    got = measure_feature_removal(
         rig.lm, one, feature, ids, counted, sequence=7, window=(peak - 3, peak + 1), peak=peak
     )
-    probs = removal_logits(rig.lm, one, feature, ids, counted).softmax(-1)
+    probs = compute_removal_logits(rig.lm, one, feature, ids, counted).softmax(-1)
     loss = [-probs[i, range(19), ids[1:]].log() for i in (0, 1)]
     gained = loss[1] - loss[0]
     assert got.next_loss == pytest.approx(float(gained[peak]), abs=1e-4)
@@ -92,7 +96,7 @@ def test_losses_and_moved_tokens_by_hand(rig: Rig) -> None:
 
 def test_a_peak_at_the_end_has_no_next_token(rig: Rig) -> None:
     one, feature, ids, counted, peak = firing(rig)
-    got = removal(
+    got = measure_feature_removal(
         rig.lm,
         one,
         feature,
@@ -105,23 +109,23 @@ def test_a_peak_at_the_end_has_no_next_token(rig: Rig) -> None:
     assert got.next_loss is None and got.window_n == 2
 
 
-ONE = Removal(3, 4, 9, None, -0.25, 5, [1, 2], [0.5, 0.1], [0.25, 0.125])
+ONE = RemovalEffect(3, 4, 9, None, -0.25, 5, [1, 2], [0.5, 0.1], [0.25, 0.125])
 
 
 def test_effects_are_kept_for_their_feature_and_harvest(tmp_path: Path) -> None:
     catalog, feature = Catalog(tmp_path / "catalog.duckdb"), FeatureId("a/b", 3)
-    assert kept(catalog, "h", feature) == {}
-    keep(catalog, "h", feature, [ONE])
-    keep(catalog, "h", feature, [ONE])  # said twice, kept once
-    assert kept(catalog, "h", feature) == {(3, 4, 9): ONE}
-    assert kept(catalog, "other", feature) == {}
-    assert kept(catalog, "h", FeatureId("a/b", 4)) == {}
+    assert read_removal_effects(catalog, "h", feature) == {}
+    save_removal_effects(catalog, "h", feature, [ONE])
+    save_removal_effects(catalog, "h", feature, [ONE])  # said twice, kept once
+    assert read_removal_effects(catalog, "h", feature) == {(3, 4, 9): ONE}
+    assert read_removal_effects(catalog, "other", feature) == {}
+    assert read_removal_effects(catalog, "h", FeatureId("a/b", 4)) == {}
 
 
 def test_a_read_only_catalog_answers_and_refuses(tmp_path: Path) -> None:
     catalog, feature = Catalog(tmp_path / "catalog.duckdb"), FeatureId("d", 0)
-    keep(catalog, "h", feature, [ONE])
+    save_removal_effects(catalog, "h", feature, [ONE])
     catalog.writable = False
-    assert kept(catalog, "h", feature)[ONE.key] == ONE
+    assert read_removal_effects(catalog, "h", feature)[ONE.key] == ONE
     with pytest.raises(InputError, match="opened read-only"):
-        keep(catalog, "h", feature, [ONE])
+        save_removal_effects(catalog, "h", feature, [ONE])

@@ -15,8 +15,8 @@ from app.steer import run as steering_runs
 from app.steer_more.task import Task
 from app.steering import Setting
 from backend.engine import LocalEngine
-from backend.generation.queue import Queue
-from backend.generation.records import Sampling
+from backend.generation.records import SamplingSettings
+from backend.generation.visitor_queue import VisitorQueue
 from backend.interventions.records import Edit
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
@@ -36,15 +36,15 @@ def _use(engine: LocalEngine, fails: bool) -> dict[str, Any]:
 
 def _steer(engine: LocalEngine, fails: bool) -> tuple[Any, Callable[[], bool]]:
     edit = Edit("add", (FeatureId("relu", 99 if fails else 3),), 8.0)
-    setting = Setting((edit,), PROMPT, Sampling(max_new=2))
-    run = steering_runs.Run(engine, setting, Queue().join(), lambda _: "")
+    setting = Setting((edit,), PROMPT, SamplingSettings(max_new=2))
+    run = steering_runs.Run(engine, setting, VisitorQueue().join(), lambda _: "")
     run.compute()
     assert bool(run.error) == fails
     return run, run.done.is_set
 
 
 def _task(engine: LocalEngine, fails: bool) -> tuple[Any, Callable[[], bool]]:
-    task = Task({}, lambda mine: _use(engine, fails), Queue().join())
+    task = Task({}, lambda mine: _use(engine, fails), VisitorQueue().join())
     task.compute()
     assert bool(task.error) == fails
     return task, task.done.is_set

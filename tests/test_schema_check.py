@@ -8,7 +8,7 @@ import pytest
 
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.stores import make_store

@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autointerp.contexts import Sampled
-from autointerp.jobs.estimate import Dry
+from autointerp.contexts import FeatureSample
+from autointerp.pipeline.cost_estimate import DryRunAsker
 from autointerp.scorers import SCORERS, detection
-from autointerp.scorers.classes import window_density
-from autointerp.scorers.fuzzing import items
-from autointerp.scorers.marks import true_marks, wrong_marks
-from autointerp.scorers.questions import BATCH, dealt, dice
-from autointerp.scorers.records import LLM, Judged, Scored, Tools
-from autointerp.statistics import Answers, balanced_accuracy
+from autointerp.scorers.classification_scores import window_density
+from autointerp.scorers.fuzzing import list_fuzzing_items
+from autointerp.scorers.judge_requests import ITEMS_PER_PROMPT, deal_into_batches, make_generator
+from autointerp.scorers.records import LLM_JUDGE, JudgedItem, LabelScore, ScorerTools
+from autointerp.scorers.token_marks import true_marks, wrong_marks
+from autointerp.statistics import ClassAnswers, balanced_accuracy
 from feature_store.errors import InputError
-from feature_store.records import Side
+from feature_store.records import SignStatistics
 from tests.openai_server import (
     BROKEN,
     EMPTY,
@@ -48,7 +48,10 @@ from tests.scoring import (
 )
 
 TRUTHS = {"detection": holds_cat, "fuzzing": marked_cat}
-ITEMS = {"detection": lambda windows, tools: detection.items(windows), "fuzzing": items}
+ITEMS = {
+    "detection": lambda windows, tools: detection.list_detection_items(windows),
+    "fuzzing": list_fuzzing_items,
+}
 both = pytest.mark.parametrize("name", TRUTHS)
 
 
@@ -212,7 +215,7 @@ def test_failed_calls_are_counted_and_in_no_number(name: str, bad: str | Said | 
     assert found.value.n == min(Counter(classes(found)).values())
 
 
-def classes(found: Scored) -> list[str]:
+def classes(found: LabelScore) -> list[str]:
     good = [row for row in found.judged if row.answer is not None]
     return [k for row in good for k in ["yes"] * bool(row.truth) + ["no"] * (row.kind == "random")]
 
@@ -224,7 +227,7 @@ def test_nothing_but_failures_is_no_number(name: str) -> None:
     async def activates(*_: object) -> np.ndarray:
         raise AssertionError("no text was written")
 
-    tools = {"ask": Dry(), "judge": LLM, "activates": activates}
+    tools = {"ask": DryRunAsker(), "judge": LLM_JUDGE, "activates": activates}
     found = alone(name, windows(hard=hard()), **tools)
     assert found.value.value is None and all(part.value is None for part in found.parts.values())
     assert found.failed == sum(row.answer is None for row in found.judged) == len(found.judged)
@@ -274,9 +277,11 @@ def test_firing_and_silent_windows_stand_in_each_place_equally_often(name: str) 
     """So a judge that says yes to the first piece of every prompt, or to the last, has one half."""
     gaps: dict[int, list[float]] = {0: [], -1: []}
     for seed in range(60):
-        tools = Tools(LLM, seed=seed)
+        tools = ScorerTools(LLM_JUDGE, seed=seed)
         asked = ITEMS[name](windows(), tools)
-        batches = dealt([item.example.key for item in asked], BATCH, dice(tools, 3))
+        batches = deal_into_batches(
+            [item.example.key for item in asked], ITEMS_PER_PROMPT, make_generator(tools, 3)
+        )
         for place, seen in gaps.items():
             yes = {batch[place] for batch in batches}
             said = [[i in yes for i, item in enumerate(asked) if item.truth == t] for t in (1, 0)]
@@ -287,11 +292,11 @@ def test_firing_and_silent_windows_stand_in_each_place_equally_often(name: str) 
 
 def test_batches_hold_everything_once_and_twins_apart() -> None:
     names = [i % 12 for i in range(23)]
-    batches = dealt(names, 5, np.random.default_rng(0))
+    batches = deal_into_batches(names, 5, np.random.default_rng(0))
     assert sorted(i for batch in batches for i in batch) == list(range(23))
     for batch in batches:
         assert len({names[i] for i in batch}) == len(batch) <= 5
-    assert len(dealt(range(23), 5, np.random.default_rng(0))) == 5
+    assert len(deal_into_batches(range(23), 5, np.random.default_rng(0))) == 5
 
 
 def test_wrong_tokens_in_firing_windows_are_a_kind_of_their_own() -> None:
@@ -308,11 +313,11 @@ def test_wrong_tokens_in_firing_windows_are_a_kind_of_their_own() -> None:
 def test_wrong_marks_are_as_many_and_as_placed_as_true_ones() -> None:
     """On silent windows the masks are those of firing ones; nowhere on a token that fires."""
     sampled = windows(40, n_random=200)
-    found = [item for item in items(sampled, Tools()) if item.kind == "random"]
+    found = [item for item in list_fuzzing_items(sampled, ScorerTools()) if item.kind == "random"]
     places = Counter(next(iter(item.marks)) for item in found)
     assert {len(item.marks) for item in found} == {1} and set(places) == {1, 2, 3, 4}
     assert min(places.values()) > 30  # firing windows peak on each place alike
-    for item in items(sampled, Tools()):
+    for item in list_fuzzing_items(sampled, ScorerTools()):
         fires = true_marks(item.example)
         assert item.marks == fires if item.truth else not item.marks & fires
 
@@ -348,7 +353,7 @@ def test_fewer_than_twenty_of_a_class_are_too_few() -> None:
 
 
 def test_a_side_has_its_own_density() -> None:
-    sides = [Side(1, 0.1, share, 1.0, 1.0, *[None] * 5) for share in (0.03, 0.07)]
+    sides = [SignStatistics(1, 0.1, share, 1.0, 1.0, *[None] * 5) for share in (0.03, 0.07)]
     signed = facts(positive=sides[0], negative=sides[1])
     other = (replace(window(9, "top", -1.0), kind="other side"),)
     one = replace(windows(other=other), facts=signed)
@@ -367,7 +372,7 @@ def test_a_side_has_its_own_density() -> None:
 )
 def test_what_is_needed_is_said(name: str, lacking: str) -> None:
     with pytest.raises(InputError, match=lacking):
-        alone(name, windows(), judge=LLM)
+        alone(name, windows(), judge=LLM_JUDGE)
 
 
 def test_the_table_says_what_chance_is() -> None:
@@ -375,17 +380,17 @@ def test_the_table_says_what_chance_is() -> None:
     for name, scorer in SCORERS.items():
         assert scorer.title and scorer.help.endswith((".", "?")), name
         assert scorer.needs <= {"embedder", "model", "surprisal"} and scorer.judges <= {
-            LLM,
+            LLM_JUDGE,
             "pattern",
         }
 
 
 def test_judged_windows_can_be_found_again() -> None:
-    sampled: Sampled = windows(hard=hard())
+    sampled: FeatureSample = windows(hard=hard())
     found = alone("detection", sampled, "fires on “cat”")
     known = {(*e.key, e.kind) for e in (*sampled.positives, *sampled.random, *sampled.hard)}
     assert {(r.sequence, r.start, r.kind) for r in found.judged} == known
-    assert all(isinstance(r, Judged) and r.answer in (0.0, 1.0) for r in found.judged)
+    assert all(isinstance(r, JudgedItem) and r.answer in (0.0, 1.0) for r in found.judged)
 
 
 def test_the_rates_are_those_of_the_statistics() -> None:
@@ -393,6 +398,6 @@ def test_the_rates_are_those_of_the_statistics() -> None:
     yes = [row for row in found.judged if row.truth]
     no = [row for row in found.judged if row.kind == "random"]
     weights = [row.weight or 1.0 for row in yes]
-    hits = Answers.of([True] * 24, [row.document for row in yes], weights)
-    expected = balanced_accuracy(hits, Answers.of([True] * 25, [row.document for row in no]))
+    hits = ClassAnswers.of([True] * 24, [row.document for row in yes], weights)
+    expected = balanced_accuracy(hits, ClassAnswers.of([True] * 25, [row.document for row in no]))
     assert found.value == expected

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autointerp.scorers.counts import Counts, counted
-from autointerp.scorers.intruder import questions
-from autointerp.scorers.predicted_logits import pairs
-from autointerp.scorers.records import Tools
+from autointerp.scorers.intruder import make_intruder_questions
+from autointerp.scorers.predicted_logits import make_token_pairs
+from autointerp.scorers.records import ScorerTools
+from autointerp.scorers.token_counts import TokenCounts, count_corpus_tokens
 from tests.openai_server import Body, Rule, Said
 from tests.scoring import CAT, alone, asked, hard, lines, play, said, window, windows
 from tests.stores import make_store
@@ -134,13 +134,13 @@ def test_intruder_perfect_inverted_and_constant() -> None:
     wrong = play("intruder", lambda b: json.dumps({"intruder": odd_one(b) % 5 + 1}), sampled)
     assert wrong.value.value == 0.0
     same = play("intruder", lambda b: '{"intruder": 1}', sampled)
-    first = [q.place == 0 for q in questions(sampled, Tools())]
+    first = [q.place == 0 for q in make_intruder_questions(sampled, ScorerTools())]
     assert same.value.value == pytest.approx(np.mean(first)) and 0 < sum(first) < 15
 
 
 def test_intruders_are_silent_and_met_once_among_neighbours_in_activation() -> None:
     sampled = windows(n_random=40)
-    asked = questions(sampled, Tools())
+    asked = make_intruder_questions(sampled, ScorerTools())
     intruders = [q.shown[q.place][0].key for q in asked]
     assert len(set(intruders)) == len(intruders) == 30
     ranked = sorted(
@@ -187,27 +187,31 @@ def test_predicted_logits_perfect_inverted_and_constant() -> None:
 
 def test_controls_are_as_frequent_and_neither_promoted_nor_suppressed() -> None:
     names = tuple(f"t{i}" for i in range(500))
-    known = Counts((*names, "mat", "sea"), np.array([*range(500), 300, 299]))
+    known = TokenCounts((*names, "mat", "sea"), np.array([*range(500), 300, 299]))
     dice = np.random.default_rng(0)
     near = known.near("mat", {"mat", "sea"}, 5, dice)
     assert not {"mat", "sea"} & set(known.near("mat", {"mat", "sea"}, 100, dice))
     assert len(set(near)) == 5 and all(285 <= int(t[1:]) <= 315 for t in near)
     assert all(int(t[1:]) < 30 for t in known.near("unheard", set(), 3, dice))
     sampled = windows(promoted=("mat",), suppressed=("sea",))
-    shown = {p.other for p in pairs(sampled, Tools(counts=known)) if p.kind == "random"}
+    shown = {
+        p.other for p in make_token_pairs(sampled, ScorerTools(counts=known)) if p.kind == "random"
+    }
     assert len(shown) == 2 and not shown & {"mat", "sea"}
 
 
 def test_without_counts_controls_stand_in_silent_windows() -> None:
     sampled = windows(promoted=(" dog",), suppressed=(" sat",))
     for seed in range(9):
-        shown = {p.other for p in pairs(sampled, Tools(seed=seed)) if p.kind == "random"}
+        shown = {
+            p.other for p in make_token_pairs(sampled, ScorerTools(seed=seed)) if p.kind == "random"
+        }
         assert len(shown) == 2 and not shown & {" dog", " sat", CAT}
 
 
 def test_counts_of_a_harvest(tmp_path: Any) -> None:
     file = make_store(tmp_path / "store").harvest()
-    found = counted(file)
+    found = count_corpus_tokens(file)
     assert found.counts.sum() == len(file.sequences.flat) and "" not in found.tokens
     assert len(set(found.tokens)) == len(found.tokens) == len(found.counts)
 

@@ -8,8 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from autointerp.scorers.patterned import cuts, phrases, pieces, plain, written
-from autointerp.scorers.records import Steered
+from autointerp.scorers.pattern_texts import (
+    drop_special_token,
+    find_insertion_points,
+    label_phrases,
+    split_pieces,
+    write_pattern_texts,
+)
+from autointerp.scorers.records import SteeredPair
 from feature_store.records import FeatureId
 from tests.openai_server import Body, Rule, Said
 from tests.scoring import CAT, alone, asked, play, said, window, windows
@@ -88,8 +94,8 @@ def test_schemas_hold_only_what_servers_take_in_strict_mode() -> None:
 
 
 # Intervention --------------------------------------------------------------------------------
-async def steers(feature: FeatureId, n: int) -> list[Steered]:
-    return [Steered(f"Prompt {i}", " a dog", " a cat", 1.0, 4.0) for i in range(n)]
+async def steers(feature: FeatureId, n: int) -> list[SteeredPair]:
+    return [SteeredPair(f"Prompt {i}", " a dog", " a cat", 1.0, 4.0) for i in range(n)]
 
 
 def letter_with_cat(body: Body) -> str:
@@ -133,7 +139,7 @@ def test_intervention_log_odds_are_free_of_preference_for_a_letter() -> None:
 
 
 def test_intervention_leaves_out_what_missed_the_kl() -> None:
-    async def some(feature: FeatureId, n: int) -> list[Steered]:
+    async def some(feature: FeatureId, n: int) -> list[SteeredPair]:
         made = await steers(feature, n)
         return [replace(one, kl=0.4) if i < 5 else one for i, one in enumerate(made)]
 
@@ -173,21 +179,28 @@ def test_generation_by_patterns() -> None:
 
 def test_texts_begin_without_the_token_that_begins_sequences() -> None:
     one = replace(window(200, "random"), tokens=("<s>", "Go", " on"))
-    assert plain(one) == ("Go", " on") == plain(replace(one, tokens=("<|endoftext|>", "Go", " on")))
-    assert plain(replace(one, start=4))[0] == "<s>"
-    assert cuts(["Un", "happy", " cat", "s", "."]) == [2, 4] and cuts(["x"]) == [1]
-    texts = written("fires on “cat”", [one], 3, np.random.default_rng(0))
+    assert (
+        drop_special_token(one)
+        == ("Go", " on")
+        == drop_special_token(replace(one, tokens=("<|endoftext|>", "Go", " on")))
+    )
+    assert drop_special_token(replace(one, start=4))[0] == "<s>"
+    assert find_insertion_points(["Un", "happy", " cat", "s", "."]) == [
+        2,
+        4,
+    ] and find_insertion_points(["x"]) == [1]
+    texts = write_pattern_texts("fires on “cat”", [one], 3, np.random.default_rng(0))
     assert set(texts) <= {"Go cat on", "Go on cat"}
 
 
 def test_what_patterns_look_like_in_a_text() -> None:
     dice, seen = np.random.default_rng(0), windows().random
-    assert phrases("fires on “,” after “and”", seen, dice) == [" and,"]
-    assert phrases("parked cars", seen, dice) == [" parked", " cars"]
-    assert phrases("fires on words beginning with “do”", seen, dice) == [" dog"]
-    assert phrases("fires on numbers", seen, dice) == []
-    assert phrases("fires on “a”; sometimes on “b”", seen, dice) == [" a"]
-    assert pieces("It's 12 cats,\n\nno  more_ ") == [
+    assert label_phrases("fires on “,” after “and”", seen, dice) == [" and,"]
+    assert label_phrases("parked cars", seen, dice) == [" parked", " cars"]
+    assert label_phrases("fires on words beginning with “do”", seen, dice) == [" dog"]
+    assert label_phrases("fires on numbers", seen, dice) == []
+    assert label_phrases("fires on “a”; sometimes on “b”", seen, dice) == [" a"]
+    assert split_pieces("It's 12 cats,\n\nno  more_ ") == [
         "It",
         "'",
         "s",

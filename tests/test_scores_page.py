@@ -14,12 +14,12 @@ from app import likeness, session, theme
 from app.scores import alike, charts, means, null_charts, nulls, picks, read, tables, telling
 from app.scores.alike import Decoded
 from app.scores.charts import Axis
-from autointerp.embedding import nearest_rows
-from autointerp.statistics import difference
-from feature_store import permissions, scoring
-from feature_store.jobs import Jobs, write_json
+from autointerp.statistics import independent_difference
+from autointerp.text_embeddings import nearest_rows
+from feature_store import permissions, score_storage
+from feature_store.jobs import Jobs, write_json_file
 from feature_store.records import FeatureId
-from feature_store.scoring import NewExplanation
+from feature_store.score_storage import NewExplanation
 from feature_store.store import Store
 from tests.pages import opened
 from tests.scored import FEATURES, NAME, explained, row, scored_store, value_of
@@ -90,7 +90,7 @@ def test_only_the_newest_sentence_that_was_scored_counts(tmp_path: Path) -> None
     old, new = explained(store, text="old {}"), explained(store, text="new {}")
     for numbers, value in ((new, 0.9), (old, 0.2)):
         rows = [row(n, f, "detection", value) for n, f in zip(numbers, FEATURES, strict=True)]
-        scoring.score(store.catalog, rows)
+        score_storage.save_scores(store.catalog, rows)
     (found,) = series_of(store)
     assert found.text[0] == "new 0" and set(found.value.tolist()) == {0.9}
 
@@ -219,7 +219,7 @@ def test_what_a_job_cost_is_said_per_feature(whole: Store) -> None:
     )
     means = {"e: detection": {"n": 7, "mean": None, "low": None, "high": None}}
     so_far = {"means": means, "calls": 12, "cost": None, "no_reply": {"timeout": 1, "lost": 2}}
-    write_json(job.folder / "so_far.json", so_far)
+    write_json_file(job.folder / "so_far.json", so_far)
     said = telling.line(job)
     assert said == (
         "12 calls, cost not known · 3 more attempts failed: 1 timed out, "
@@ -283,14 +283,16 @@ def test_a_dictionary_stands_beside_one_that_nobody_trained(
 ) -> None:
     store = scored_store(tmp_path / "store")
     assert "No null dictionary in this harvest" in words(visit(store, dictionary=NAME))
-    monkeypatch.setattr(nulls, "nulls_of", lambda file, name: {"random": "abs"})
+    monkeypatch.setattr(nulls, "find_null_dictionaries", lambda file, name: {"random": "abs"})
     of = [FeatureId("abs", i) for i in FEATURES]
-    numbers = scoring.explain(store.catalog, [NewExplanation(f, "x", "pattern") for f in of])
+    numbers = score_storage.save_explanations(
+        store.catalog, [NewExplanation(f, "x", "pattern") for f in of]
+    )
     rows = [
         replace(row(number, 0, "detection", 0.5 + (f.index % 2) / 50), feature=f)
         for number, f in zip(numbers, of, strict=True)
     ]
-    scoring.score(store.catalog, rows)
+    score_storage.save_scores(store.catalog, rows)
     test = visit(store, dictionary=NAME)
     found = cells(test, "scores_nulls")
     by = {(one[1], one[2]): one[3:] for one in found}
@@ -310,7 +312,7 @@ def test_a_dictionary_stands_beside_one_that_nobody_trained(
 
 def beside(line: means.Line, other: read.Series | None = None, **changes) -> nulls.Beside:
     mean = means.line(other).mean if other else None
-    above = difference(line.mean, mean) if mean else None
+    above = independent_difference(line.mean, mean) if mean else None
     return replace(nulls.Beside("resid~pca", line, other, mean, above, True), **changes)
 
 

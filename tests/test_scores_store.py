@@ -7,11 +7,17 @@ import pytest
 
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
-from feature_store.labels import as_label
+from feature_store.explanation_scores import ExplanationScore
+from feature_store.feature_table import FeatureQuery, order_features, read_feature_rows
+from feature_store.label_index import normalize_label
 from feature_store.records import FeatureId
-from feature_store.scores import Score
-from feature_store.scoring import NewExplanation, NewScore, explain, score, whole
-from feature_store.table import Wanted, ordering, rows
+from feature_store.score_storage import (
+    NewExplanation,
+    NewScore,
+    read_score_details,
+    save_explanations,
+    save_scores,
+)
 from tests.stores import make_store
 
 FEATURE = FeatureId("resid", 4)
@@ -61,22 +67,22 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def test_a_score_comes_out_as_it_went_in(catalog: Catalog) -> None:
-    (number,) = explain(catalog, [said()])
-    score(catalog, [scored(number)])
+    (number,) = save_explanations(catalog, [said()])
+    save_scores(catalog, [scored(number)])
     (found,) = catalog.snapshot().scores.of(FEATURE)
     assert (found.explanation, found.value, found.low, found.n) == (number, 0.8, 0.7, 50)
     assert (found.hard, found.borrowed, found.constant, found.failed) == (0.6, 0.5, None, 1)
-    kept = whole(catalog, found.score)
+    kept = read_score_details(catalog, found.score)
     assert kept.judged == ITEMS and kept.detail == {"seed": 0}
     assert kept.nulls["borrowed"]["label"] == "cats" and kept.parts["hard"]["value"] == 0.6
     with pytest.raises(InputError, match="There is no score 99"):
-        whole(catalog, 99)
+        read_score_details(catalog, 99)
 
 
 def test_the_newest_of_a_judge_is_in_force(catalog: Catalog) -> None:
-    (number,) = explain(catalog, [said()])
-    score(catalog, [scored(number, 0.6), scored(number, 0.7, judge="m")])
-    score(catalog, [scored(number, None, scorer="fuzzing"), scored(number, 0.9)])
+    (number,) = save_explanations(catalog, [said()])
+    save_scores(catalog, [scored(number, 0.6), scored(number, 0.7, judge="m")])
+    save_scores(catalog, [scored(number, None, scorer="fuzzing"), scored(number, 0.9)])
     found = catalog.snapshot().scores.of(FEATURE)
     assert {(s.scorer, s.judge): s.value for s in found} == {
         ("detection", "pattern"): 0.9,
@@ -87,26 +93,28 @@ def test_the_newest_of_a_judge_is_in_force(catalog: Catalog) -> None:
 
 
 def test_the_same_sentence_keeps_its_number(catalog: Catalog) -> None:
-    first = explain(catalog, [said("a"), said("b"), said("a"), said("a", FeatureId("x", 4))])
-    again = explain(catalog, [said("c"), said("b")])
+    first = save_explanations(
+        catalog, [said("a"), said("b"), said("a"), said("a", FeatureId("x", 4))]
+    )
+    again = save_explanations(catalog, [said("c"), said("b")])
     assert first[0] == first[2] and len({*first, *again}) == 4 and again[1] == first[1]
     assert [e.text for e in catalog.snapshot().explanations.of(FEATURE)] == ["c", "b", "a"]
 
 
 def test_nothing_is_half_kept(catalog: Catalog) -> None:
-    (number,) = explain(catalog, [said()])
+    (number,) = save_explanations(catalog, [said()])
     with pytest.raises(ValueError, match="JSON"):
-        score(catalog, [scored(number), scored(number, detail={"x": float("nan")})])
+        save_scores(catalog, [scored(number), scored(number, detail={"x": float("nan")})])
     assert catalog.snapshot().scores.of(FEATURE) == []
-    assert explain(catalog, []) == [] and score(catalog, []) is None
+    assert save_explanations(catalog, []) == [] and save_scores(catalog, []) is None
 
 
 def test_the_tables_score_is_the_labels_else_the_newests(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
-    old, new = explain(store.catalog, [said("old"), said("new")])
-    score(store.catalog, [scored(old, 0.6), scored(old, 0.7, judge="m")])
+    old, new = save_explanations(store.catalog, [said("old"), said("new")])
+    save_scores(store.catalog, [scored(old, 0.6), scored(old, 0.7, judge="m")])
     assert in_table(store) == 0.7  # the newest of those that have one
-    score(store.catalog, [scored(new, 0.65), scored(new, 0.99, scorer="fuzzing")])
+    save_scores(store.catalog, [scored(new, 0.65), scored(new, 0.99, scorer="fuzzing")])
     assert in_table(store) == 0.65
     store.catalog.annotate(FEATURE, "label", "old")
     assert in_table(store) == 0.7
@@ -114,12 +122,12 @@ def test_the_tables_score_is_the_labels_else_the_newests(tmp_path: Path) -> None
 
 def test_the_tables_score_is_that_of_a_persons_own_label(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
-    (number,) = explain(store.catalog, [said("new")])
-    score(store.catalog, [scored(number, 0.9)])
+    (number,) = save_explanations(store.catalog, [said("new")])
+    save_scores(store.catalog, [scored(number, 0.9)])
     store.catalog.annotate(FEATURE, "label", "in my words")
     assert in_table(store) == 0.9
     label, _ = store.catalog.snapshot().sentences.of(FEATURE)
-    score(store.catalog, [scored(label.explanation, 0.6)])
+    save_scores(store.catalog, [scored(label.explanation, 0.6)])
     assert in_table(store) == 0.6
     store.catalog.annotate(FEATURE, "label", "")
     assert in_table(store) == 0.9
@@ -128,35 +136,41 @@ def test_the_tables_score_is_that_of_a_persons_own_label(tmp_path: Path) -> None
 def test_a_long_explanation_is_the_label_that_its_beginning_is(tmp_path: Path) -> None:
     """Labels hold 200 characters; an explanation that was made one may have more, and two lines."""
     store = make_store(tmp_path / "store")
-    long, new = explain(store.catalog, [said("dogs,\n " * 60), said("new")])
-    score(store.catalog, [scored(long, 0.6), scored(new, 0.9)])
-    store.catalog.annotate(FEATURE, "label", as_label("dogs,\n " * 60))
+    long, new = save_explanations(store.catalog, [said("dogs,\n " * 60), said("new")])
+    save_scores(store.catalog, [scored(long, 0.6), scored(new, 0.9)])
+    store.catalog.annotate(FEATURE, "label", normalize_label("dogs,\n " * 60))
     assert in_table(store) == 0.6
 
 
 def in_table(store) -> float | None:
     said = store.catalog.snapshot()
-    return rows(store.harvest(), "resid", [4], ["score"], said).column("score").to_pylist()[0]
+    return (
+        read_feature_rows(store.harvest(), "resid", [4], ["score"], said)
+        .column("score")
+        .to_pylist()[0]
+    )
 
 
 def test_the_table_sorts_and_filters_by_score(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
-    numbers = explain(store.catalog, [said("x", FeatureId("resid", i)) for i in (2, 9, 30)])
+    numbers = save_explanations(
+        store.catalog, [said("x", FeatureId("resid", i)) for i in (2, 9, 30)]
+    )
     values = [0.6, 0.9, 0.7]
     pairs = zip(numbers, zip((2, 9, 30), values, strict=True), strict=True)
-    score(store.catalog, [scored(n, v, feature=FeatureId("resid", i)) for n, (i, v) in pairs])
+    save_scores(store.catalog, [scored(n, v, feature=FeatureId("resid", i)) for n, (i, v) in pairs])
     file, said_of = store.harvest(), store.catalog.snapshot()
-    order = ordering(file, "resid", Wanted(order="score", descending=True), said_of)
+    order = order_features(file, "resid", FeatureQuery(order="score", descending=True), said_of)
     assert order[:4].tolist() == [9, 30, 2, 0]
-    good = Wanted(between=(("score", 0.65, None),), order="density")
-    assert ordering(file, "resid", good, said_of).tolist() == [9, 30]
-    assert len(ordering(file, "resid", good)) == 0
+    good = FeatureQuery(between=(("score", 0.65, None),), order="density")
+    assert order_features(file, "resid", good, said_of).tolist() == [9, 30]
+    assert len(order_features(file, "resid", good)) == 0
 
 
 def test_what_is_read_is_read_once(catalog: Catalog) -> None:
-    (number,) = explain(catalog, [said()])
-    score(catalog, [scored(number)])
+    (number,) = save_explanations(catalog, [said()])
+    save_scores(catalog, [scored(number)])
     first = catalog.snapshot()
     catalog.annotate(FEATURE, "star", "1")
     assert catalog.snapshot() is not first and catalog.snapshot().scores is first.scores
-    assert isinstance(first.scores.of(FEATURE)[0], Score)
+    assert isinstance(first.scores.of(FEATURE)[0], ExplanationScore)

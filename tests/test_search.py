@@ -5,9 +5,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from feature_store.reader import HarvestFile
-from feature_store.search import WordIndex, split
-from feature_store.token_search import TokenIndex, facts_of, wanted_tokens
+from feature_store.harvest_reader import HarvestFile
+from feature_store.token_search import TokenIndex, parse_token_query, read_feature_facts
+from feature_store.word_index import WordIndex, split_words
 from tests.stores import DEAD, make_store
 
 TEXTS = ["walking in the park", "parking a car", "the end of a story", "Café noir", "ends"]
@@ -68,7 +68,7 @@ def test_an_index_of_nothing_finds_nothing() -> None:
 
 
 def test_split_forgets_case_and_accents() -> None:
-    assert split("Größe, ÉTÉ-end 東京!") == ["grosse", "ete", "end", "東京"]
+    assert split_words("Größe, ÉTÉ-end 東京!") == ["grosse", "ete", "end", "東京"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_split_forgets_case_and_accents() -> None:
     ],
 )
 def test_a_query_means_tokens(file: HarvestFile, query: str, texts: list[str], how: str) -> None:
-    wanted = wanted_tokens(query, file.vocabulary)
+    wanted = parse_token_query(query, file.vocabulary)
     assert [file.vocabulary.text(i) for i in wanted.ids] == texts
     assert wanted.how == how
 
@@ -126,9 +126,9 @@ def test_limits_and_nothing_asked(index: TokenIndex) -> None:
 
 
 def test_facts_of_a_list_of_features(file: HarvestFile) -> None:
-    facts = facts_of(file, [("resid", 3), ("abs", DEAD), ("gone", 1)])
+    facts = read_feature_facts(file, [("resid", 3), ("abs", DEAD), ("gone", 1)])
     assert set(facts) == {("resid", 3), ("abs", DEAD)}
-    assert facts["abs", DEAD]["max_act"] is None and facts_of(file, []) == {}
+    assert facts["abs", DEAD]["max_act"] is None and read_feature_facts(file, []) == {}
 
 
 def changed(file: HarvestFile, path: Path, statement: str) -> TokenIndex:

@@ -13,17 +13,19 @@ from app.experiments.keeping import keep
 from app.snippets import as_python
 from app.steer_more import sweeping
 from app.steer_more.sweeping import Sweep
-from backend.device import choose_placement
 from backend.engine import LocalEngine
-from backend.generation.asked import Asked
-from backend.generation.records import Sampling
+from backend.generation.records import SamplingSettings
+from backend.generation.steering_request import SteeringRequest
 from backend.interventions.records import Edit
+from backend.model.device import choose_placement
 from feature_store.experiments import Experiment, Experiments
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.kept import filled
 
-ASKED = Asked("the cat", (Edit("add", (FeatureId("top", 1),), 2.0),), Sampling(max_new=3))
+ASKED = SteeringRequest(
+    "the cat", (Edit("add", (FeatureId("top", 1),), 2.0),), SamplingSettings(max_new=3)
+)
 PLAIN = {**ASKED.to_json(), "edits": []}
 REQUESTS: dict[str, dict[str, Any]] = {
     "sweep": sweeping.request(ASKED, Sweep((0.0, 2.0), seeds=2, concept="top/1", controls=())),

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from app import live, session
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from tests.harvests import Rig
 from tests.pages import engine_loaded, opened
 

@@ -7,15 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend.device import choose_placement
 from backend.dictionaries import load
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import LinearRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.rules import Linear
-from backend.lm import Lm
-from backend.positions import counted, pad_right, uncounted_ids
-from backend.selfcheck import fit, reconstruction_words, words
-from backend.selfcheck_run import check
+from backend.evaluation.reconstruction_check import (
+    check_dictionary_fits,
+    describe_check_problems,
+    describe_reconstruction_problems,
+)
+from backend.evaluation.reconstruction_measurement import check_reconstruction
+from backend.model.counted_positions import mark_counted_positions, pad_right, uncounted_token_ids
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from tests.models import shared, token_batch
 
@@ -23,7 +27,7 @@ PLACE = choose_placement("cpu")
 HOOK = "blocks.1.hook_resid_post"
 
 
-def identity(lm: Lm, hook: str = HOOK) -> Dictionary:
+def identity(lm: LanguageModel, hook: str = HOOK) -> Dictionary:
     return load(f"identity:{hook}", placement=PLACE, width=lm.width)
 
 
@@ -31,7 +35,7 @@ def constant(value: torch.Tensor, n: int = 3) -> Dictionary:
     """Rebuilds every activation as `value`, with no feature ever firing."""
     d = len(value)
     none = torch.zeros(d, n), torch.zeros(n), torch.zeros(n, d)
-    coder = Affine(*none, b_dec=value, rule=Linear())
+    coder = AffineCoder(*none, b_dec=value, rule=LinearRule())
     return Dictionary("constant", HOOK, HOOK, "directions", "constant", "", coder)
 
 
@@ -40,33 +44,33 @@ def texts(n: int = 12) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("hook", [HOOK, "blocks.0.attn.hook_z", "blocks.2.mlp.hook_post"])
-def test_the_layers_own_neurons_are_perfect(tiny_lm: Lm, hook: str) -> None:
-    got = check(tiny_lm, identity(tiny_lm, hook), texts())
+def test_the_layers_own_neurons_are_perfect(tiny_lm: LanguageModel, hook: str) -> None:
+    got = check_reconstruction(tiny_lm, identity(tiny_lm, hook), texts())
     assert got.explained_variance == pytest.approx(1)
     assert got.delta_ce == pytest.approx(0, abs=1e-6)
     assert got.recovery_zero in (None, pytest.approx(1))  # ablation need not hurt a random model
     assert got.n_documents == 12
     assert got.n_tokens == sum(len(text) - 1 for text in texts())
-    assert reconstruction_words(got) == []
+    assert describe_reconstruction_problems(got) == []
 
 
-def test_the_mean_explains_nothing_and_recovers_nothing(tiny_lm: Lm) -> None:
+def test_the_mean_explains_nothing_and_recovers_nothing(tiny_lm: LanguageModel) -> None:
     """Rebuilding everything as the mean over counted tokens is mean ablation itself."""
     tokens, real = pad_right(texts(), fill=0)
-    at = counted(tokens, real, [0])
+    at = mark_counted_positions(tokens, real, [0])
     mean = tiny_lm.activations(tokens, [HOOK])[HOOK][at].mean(0).clone()
-    got = check(tiny_lm, constant(mean), texts())
+    got = check_reconstruction(tiny_lm, constant(mean), texts())
     assert got.explained_variance == pytest.approx(0, abs=1e-5)
     assert got.ce_spliced == pytest.approx(got.ce_mean, abs=1e-5)
     assert (got.l0, got.dead_share) == (0, 1)
     assert got.dead_bound == pytest.approx(3 / got.n_tokens)
-    assert "0.00 of the variance (expected above 0.5)" in reconstruction_words(got)[0]
+    assert "0.00 of the variance (expected above 0.5)" in describe_reconstruction_problems(got)[0]
 
 
-def test_explained_variance_and_losses_by_hand(tiny_lm: Lm) -> None:
+def test_explained_variance_and_losses_by_hand(tiny_lm: LanguageModel) -> None:
     value = torch.randn(16)
     [text] = texts(1)
-    got = check(tiny_lm, constant(value), [text])
+    got = check_reconstruction(tiny_lm, constant(value), [text])
     tokens = torch.tensor([text])
     y = tiny_lm.activations(tokens, [HOOK])[HOOK][0, 1:].double()
     want = 1 - (y - value).pow(2).sum() / (y - y.mean(0)).pow(2).sum()
@@ -81,10 +85,10 @@ def test_explained_variance_and_losses_by_hand(tiny_lm: Lm) -> None:
 
 def test_special_tokens_are_left_out_as_the_dictionary_says() -> None:
     tokens, real = pad_right([[0, 5, 1, 6], [0, 7]], fill=0)
-    assert uncounted_ids(0, {0, 1, 2}, {}) == {0, 1, 2}
-    assert uncounted_ids(0, {0, 1, 2}, {"exclude_special_tokens": False}) == {0}
-    assert uncounted_ids(None, {1}, {"exclude_special_tokens": [6]}) == {6}
-    assert counted(tokens, real, {0}).tolist() == [
+    assert uncounted_token_ids(0, {0, 1, 2}, {}) == {0, 1, 2}
+    assert uncounted_token_ids(0, {0, 1, 2}, {"exclude_special_tokens": False}) == {0}
+    assert uncounted_token_ids(None, {1}, {"exclude_special_tokens": [6]}) == {6}
+    assert mark_counted_positions(tokens, real, {0}).tolist() == [
         [False, True, True, True],
         [False, True, False, False],
     ]
@@ -95,8 +99,8 @@ def test_centred_dictionaries_are_judged_in_their_own_units() -> None:
     lm = shared("gpt2")
     kwargs = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
     spliced = replace(identity(lm), architecture="directions")
-    got = check(lm, replace(spliced, metadata=kwargs), texts())
-    raw = check(lm, spliced, texts())
+    got = check_reconstruction(lm, replace(spliced, metadata=kwargs), texts())
+    raw = check_reconstruction(lm, spliced, texts())
     assert got.explained_variance == pytest.approx(1)
     assert got.delta_ce == pytest.approx(0, abs=1e-6)
     assert got.ce_zero == pytest.approx(raw.ce_zero, abs=1e-4)  # LayerNorm does not see the mean
@@ -107,49 +111,53 @@ def test_folded_value_biases_come_back_in_the_splice() -> None:
     lm, hook = shared("gpt2"), "blocks.1.attn.hook_z"
     kwargs = {"model_from_pretrained_kwargs": {"fold_value_biases": True}}
     spliced = replace(identity(lm, hook), architecture="directions", metadata=kwargs)
-    got = check(lm, spliced, texts())
+    got = check_reconstruction(lm, spliced, texts())
     assert got.delta_ce == pytest.approx(0, abs=1e-6) and got.ce_zero is not None
 
 
-def test_published_numbers_stand_beside_ours(tiny_lm: Lm) -> None:
+def test_published_numbers_stand_beside_ours(tiny_lm: LanguageModel) -> None:
     metadata = {"l0": 5, "variance_explained": 0.75}
-    got = check(tiny_lm, replace(identity(tiny_lm), metadata=metadata), texts())
+    got = check_reconstruction(tiny_lm, replace(identity(tiny_lm), metadata=metadata), texts())
     assert (got.published_l0, got.published_explained_variance) == (5, 0.75)
-    [sentence] = reconstruction_words(got)
+    [sentence] = describe_reconstruction_problems(got)
     assert sentence.startswith("16.0 features fire per token where 5.0 were published: look at")
 
 
-def test_a_width_that_does_not_fit_names_what_does(tiny_lm: Lm) -> None:
+def test_a_width_that_does_not_fit_names_what_does(tiny_lm: LanguageModel) -> None:
     neurons = identity(tiny_lm, "blocks.1.mlp.hook_post")
     with pytest.raises(InputError) as bad:
-        fit(tiny_lm, replace(neurons, name="mine", hook_name="blocks.1.hook_mlp_out"))
+        check_dictionary_fits(
+            tiny_lm, replace(neurons, name="mine", hook_name="blocks.1.hook_mlp_out")
+        )
     assert str(bad.value) == (
         "mine reads vectors of 32 at blocks.1.hook_mlp_out, where tiny-llama has 16; no usual hook "
         "point has that width, so it belongs to another model."
     )
     stream = identity(tiny_lm)
     with pytest.raises(InputError, match="there that width is at blocks.1.hook_resid_pre, "):
-        fit(tiny_lm, replace(stream, hook_out="blocks.1.mlp.hook_post"))
+        check_dictionary_fits(tiny_lm, replace(stream, hook_out="blocks.1.mlp.hook_post"))
 
 
-def test_a_hook_that_is_not_there(tiny_lm: Lm) -> None:
+def test_a_hook_that_is_not_there(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="tiny-llama has no hook point 'blocks.7.hook_resid_post'"):
-        fit(tiny_lm, replace(identity(tiny_lm), hook_name="blocks.7.hook_resid_post"))
+        check_dictionary_fits(
+            tiny_lm, replace(identity(tiny_lm), hook_name="blocks.7.hook_resid_post")
+        )
 
 
 @pytest.mark.parametrize("sequences", [[], [[0]], [[0, 1, 1]]])
-def test_nothing_to_count(tiny_lm: Lm, sequences: list[list[int]]) -> None:
+def test_nothing_to_count(tiny_lm: LanguageModel, sequences: list[list[int]]) -> None:
     with pytest.raises(InputError, match="found no token to count"):
-        check(tiny_lm, identity(tiny_lm), sequences)
+        check_reconstruction(tiny_lm, identity(tiny_lm), sequences)
 
 
 @pytest.fixture(scope="module")
-def stories3m(real: Path) -> Lm:
-    return Lm.load(str(real / "stories3m"), PLACE)
+def stories3m(real: Path) -> LanguageModel:
+    return LanguageModel.load(str(real / "stories3m"), PLACE)
 
 
 @pytest.fixture(scope="module")
-def stories(real: Path, stories3m: Lm) -> list[list[int]]:
+def stories(real: Path, stories3m: LanguageModel) -> list[list[int]]:
     path = real / "text" / "tinystories_validation_part.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()[:20]
     ids = stories3m.tokenizer([json.loads(x)["text"] for x in lines], add_special_tokens=False)
@@ -161,32 +169,32 @@ def stories(real: Path, stories3m: Lm) -> list[list[int]]:
     [("sae-stories3m-resid3-topk", 0.88), ("transcoder-stories3m-mlp3", 0.75)],
 )
 def test_what_fits_passes(
-    stories3m: Lm, stories: list[list[int]], real: Path, name: str, least: float
+    stories3m: LanguageModel, stories: list[list[int]], real: Path, name: str, least: float
 ) -> None:
-    got = check(stories3m, load(str(real / name), placement=PLACE), stories)
+    got = check_reconstruction(stories3m, load(str(real / name), placement=PLACE), stories)
     assert got.explained_variance is not None and got.explained_variance > least
     assert got.recovery_mean is not None and got.recovery_mean > 0.8
-    assert (got.n_documents, reconstruction_words(got)) == (20, [])
-    [few] = words(got)
+    assert (got.n_documents, describe_reconstruction_problems(got)) == (20, [])
+    [few] = describe_check_problems(got)
     assert few.startswith("Measured on 20 pieces of only 20 documents (50 are wanted)")
 
 
 def test_a_wrong_hook_point_is_turned_into_words(
-    stories3m: Lm, stories: list[list[int]], real: Path
+    stories3m: LanguageModel, stories: list[list[int]], real: Path
 ) -> None:
     sae = load(str(real / "sae-stories3m-resid6-topk"), placement=PLACE)
     wrong = replace(sae, hook_name="blocks.0.hook_resid_pre", hook_out="blocks.0.hook_resid_pre")
-    said = " ".join(words(check(stories3m, wrong, stories)))
+    said = " ".join(describe_check_problems(check_reconstruction(stories3m, wrong, stories)))
     assert "of the variance (expected above 0.5): look at the hook point first" in said
     assert "nats per token" in said
 
 
 def test_shuffled_weights_are_turned_into_words(
-    stories3m: Lm, stories: list[list[int]], real: Path
+    stories3m: LanguageModel, stories: list[list[int]], real: Path
 ) -> None:
     sae = load(str(real / "sae-stories3m-resid3-topk"), placement=PLACE)
     order = torch.randperm(sae.d_sae, generator=torch.Generator().manual_seed(0))
-    assert isinstance(sae.coder, Affine)
+    assert isinstance(sae.coder, AffineCoder)
     mixed = replace(sae, coder=replace(sae.coder, W_dec=sae.coder.W_dec[order]))
-    said = " ".join(words(check(stories3m, mixed, stories)))
+    said = " ".join(describe_check_problems(check_reconstruction(stories3m, mixed, stories)))
     assert "of the variance" in said and "nats per token" in said

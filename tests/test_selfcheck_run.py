@@ -12,19 +12,37 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backend import selfcheck_losses, selfcheck_run
-from backend.device import choose_placement
 from backend.dictionaries import load
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import LinearRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.rules import Linear
-from backend.harvest.probe import check_pieces, cut_sequence, probe_of, shares
-from backend.lm import Lm
-from backend.partial_forward import PartialForward, keeping
-from backend.selfcheck import SelfCheck, unigram_loss, words
-from backend.selfcheck_batches import Masks
-from backend.selfcheck_losses import Losses, narrow_difference, narrow_recovery
-from backend.selfcheck_run import Piece, check, check_all, run_to_end
+from backend.evaluation import reconstruction_losses, reconstruction_measurement
+from backend.evaluation.reconstruction_batches import CountedMasks
+from backend.evaluation.reconstruction_check import (
+    ReconstructionCheck,
+    describe_check_problems,
+    unigram_loss,
+)
+from backend.evaluation.reconstruction_losses import (
+    SummedLosses,
+    is_difference_precise,
+    is_recovery_precise,
+)
+from backend.evaluation.reconstruction_measurement import (
+    TextPiece,
+    check_reconstruction,
+    check_reconstructions,
+    run_check_to_end,
+)
+from backend.harvest.dictionary_measurements import (
+    cut_sequence,
+    measurement_from_check,
+    select_check_pieces,
+    share_evenly,
+)
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
+from backend.model.partial_forward import PartialForward, make_recording_edit
 from feature_store.errors import InputError
 from tests.models import configs, shared, token_batch
 
@@ -33,23 +51,25 @@ SAES = ("sae-stories3m-resid3-topk", "transcoder-stories3m-mlp3", "sae-stories3m
 
 
 @pytest.fixture(scope="module")
-def stories3m(real: Path) -> Lm:
-    return Lm.load(str(real / "stories3m"), PLACE)
+def stories3m(real: Path) -> LanguageModel:
+    return LanguageModel.load(str(real / "stories3m"), PLACE)
 
 
 @pytest.fixture(scope="module")
-def stories(real: Path, stories3m: Lm) -> list[list[int]]:
+def stories(real: Path, stories3m: LanguageModel) -> list[list[int]]:
     path = real / "text" / "tinystories_validation_part.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines()[:50]
     ids = stories3m.tokenizer([json.loads(x)["text"] for x in lines], add_special_tokens=False)
     return [[1, *row[:31]] for row in ids["input_ids"]]
 
 
-def pieces_of(sequences: list[list[int]]) -> list[Piece]:
-    return [Piece(tokens, number) for number, tokens in enumerate(sequences)]
+def pieces_of(sequences: list[list[int]]) -> list[TextPiece]:
+    return [TextPiece(tokens, number) for number, tokens in enumerate(sequences)]
 
 
-def whole_passes(lm: Lm, one: Dictionary, sequences: list[list[int]]) -> dict[str, float]:
+def whole_passes(
+    lm: LanguageModel, one: Dictionary, sequences: list[list[int]]
+) -> dict[str, float]:
     """The figures by one whole forward pass for every sequence and edit."""
     x, y = [], []
     for tokens in sequences:
@@ -83,24 +103,30 @@ def whole_passes(lm: Lm, one: Dictionary, sequences: list[list[int]]) -> dict[st
 
 @pytest.mark.parametrize("kept", [1 << 29, 1])
 def test_dictionaries_measured_together_get_the_figures_of_whole_passes(
-    stories3m: Lm, stories: list[list[int]], real: Path, kept: int, monkeypatch: pytest.MonkeyPatch
+    stories3m: LanguageModel,
+    stories: list[list[int]],
+    real: Path,
+    kept: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In one group, and in one group each."""
-    monkeypatch.setattr(selfcheck_run, "KEPT_BYTES", kept)
+    monkeypatch.setattr(reconstruction_measurement, "MAX_KEPT_BYTES", kept)
     ours = [load(str(real / name), placement=PLACE, name=name) for name in SAES]
-    found = run_to_end(check_all(stories3m, ours, pieces_of(stories[:6]), to_the_end=True))
+    found = run_check_to_end(
+        check_reconstructions(stories3m, ours, pieces_of(stories[:6]), to_the_end=True)
+    )
     for one in ours:
         for name, value in whole_passes(stories3m, one, stories[:6]).items():
             assert getattr(found[one.name], name) == pytest.approx(value, rel=2e-5), name
 
 
 def test_an_early_end_changes_figures_within_their_margins(
-    stories3m: Lm, stories: list[list[int]], real: Path, monkeypatch: pytest.MonkeyPatch
+    stories3m: LanguageModel, stories: list[list[int]], real: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selfcheck_losses, "SHARE", 0.4)
+    monkeypatch.setattr(reconstruction_losses, "WANTED_MARGIN_SHARE", 0.4)
     one = load(str(real / SAES[0]), placement=PLACE)
-    early = check(stories3m, one, stories)
-    full = check(stories3m, one, stories, to_the_end=True)
+    early = check_reconstruction(stories3m, one, stories)
+    full = check_reconstruction(stories3m, one, stories, to_the_end=True)
     assert early.delta_ce_pieces < full.delta_ce_pieces == 50
     assert early.delta_ce_margin and full.delta_ce_margin
     assert early.delta_ce == pytest.approx(full.delta_ce, abs=2 * early.delta_ce_margin)
@@ -110,17 +136,17 @@ def test_an_early_end_changes_figures_within_their_margins(
 
 
 def test_a_pass_is_shared_by_all_and_ablations_by_a_hook_point(
-    stories3m: Lm, stories: list[list[int]], real: Path, monkeypatch: pytest.MonkeyPatch
+    stories3m: LanguageModel, stories: list[list[int]], real: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps: one clean pass, a run for each dictionary, and two for the one place they share."""
     one = load(str(real / SAES[0]), placement=PLACE)
     two = [replace(one, name="a"), replace(one, name="b")]
-    steps = list(check_all(stories3m, two, pieces_of(stories[:10]), to_the_end=True))
+    steps = list(check_reconstructions(stories3m, two, pieces_of(stories[:10]), to_the_end=True))
     batches = 2
     assert len(steps) == (1 + 2 + 2) * batches
     assert [step.done for step in steps] == list(range(1, len(steps) + 1))
     neurons = [load("identity:blocks.2.mlp.hook_post", placement=PLACE, width=stories3m.width)]
-    assert len(list(check_all(stories3m, neurons, pieces_of(stories[:10])))) == batches
+    assert len(list(check_reconstructions(stories3m, neurons, pieces_of(stories[:10])))) == batches
 
 
 @pytest.mark.parametrize("family", configs())
@@ -135,7 +161,7 @@ def test_a_pass_from_a_stored_block_is_the_whole_pass(family: str) -> None:
             assert not lm.on_fast_road("blocks.0.hook_out")
             continue
         kept: dict[str, torch.Tensor] = {}
-        lm.token_losses(tokens, {f"blocks.{last}.hook_out": keeping(kept, "h")})
+        lm.token_losses(tokens, {f"blocks.{last}.hook_out": make_recording_edit(kept, "h")})
         got = forward.token_losses(tokens, {hook: lambda h: h * 1.5}, (last, kept["h"]))
         want = lm.token_losses(tokens, {hook: lambda h: h * 1.5})
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
@@ -143,7 +169,7 @@ def test_a_pass_from_a_stored_block_is_the_whole_pass(family: str) -> None:
 
 
 def test_a_model_whose_later_blocks_read_more_than_the_stream_runs_as_a_whole(
-    tiny_lm: Lm, monkeypatch: pytest.MonkeyPatch
+    tiny_lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
     first, last = tiny_lm.block(0), tiny_lm.block(2)
@@ -159,7 +185,7 @@ def test_a_model_whose_later_blocks_read_more_than_the_stream_runs_as_a_whole(
     assert PartialForward(tiny_lm).last_unchanged_block("blocks.1.hook_resid_pre") == 0
 
 
-FINE = SelfCheck(
+FINE = ReconstructionCheck(
     n_documents=50,
     n_pieces=50,
     n_tokens=6000,
@@ -198,8 +224,8 @@ FINE = SelfCheck(
     ],
 )
 def test_what_makes_no_sense_is_said(change: dict, said: str) -> None:
-    assert words(FINE) == []
-    [sentence] = words(replace(FINE, **change))
+    assert describe_check_problems(FINE) == []
+    [sentence] = describe_check_problems(replace(FINE, **change))
     assert said in sentence and len(sentence) < 300
 
 
@@ -221,15 +247,18 @@ def test_what_makes_no_sense_is_said(change: dict, said: str) -> None:
 )
 def test_no_number_that_is_not_finite_passes_as_healthy(name: str, bad: float) -> None:
     broken = replace(FINE, **{name: bad})
-    assert name in words(broken)[0] and "Not a finite number" in words(broken)[0]
+    assert (
+        name in describe_check_problems(broken)[0]
+        and "Not a finite number" in describe_check_problems(broken)[0]
+    )
     assert broken.plain()[name] is None
     json.dumps(broken.plain(), allow_nan=False)
     if name in ("largest", "explained_variance"):
         with pytest.raises(InputError, match="^mine cannot be harvested. Not a finite number"):
-            probe_of("mine", broken, 1000)
+            measurement_from_check("mine", broken, 1000)
 
 
-def test_a_reconstruction_that_overflows_is_seen(tiny_lm: Lm) -> None:
+def test_a_reconstruction_that_overflows_is_seen(tiny_lm: LanguageModel) -> None:
     none = torch.zeros(16, 3), torch.zeros(3), torch.zeros(3, 16)
     hook = "blocks.1.hook_resid_post"
     sequences = [token_batch(1, 12, seed=i)[0].tolist() for i in range(4)]
@@ -237,20 +266,23 @@ def test_a_reconstruction_that_overflows_is_seen(tiny_lm: Lm) -> None:
         (math.inf, "Not a finite number on this text: explained_variance, ce_spliced, delta_ce"),
         (3e38, r"It explains -\d\.\de\+7\d of the variance"),
     ):
-        coder = Affine(*none, b_dec=torch.full((16,), size), rule=Linear())
+        coder = AffineCoder(*none, b_dec=torch.full((16,), size), rule=LinearRule())
         huge = Dictionary("huge", hook, hook, "directions", "huge", "", coder)
-        assert any(re.search(said, one) for one in words(check(tiny_lm, huge, sequences)))
+        assert any(
+            re.search(said, one)
+            for one in describe_check_problems(check_reconstruction(tiny_lm, huge, sequences))
+        )
 
 
 def test_text_that_a_model_cannot_read_is_said_so(
-    stories3m: Lm, stories: list[list[int]], real: Path
+    stories3m: LanguageModel, stories: list[list[int]], real: Path
 ) -> None:
     """Stories read well; the same tokens in a random order mean nothing."""
     one = load(str(real / SAES[0]), placement=PLACE)
-    assert words(check(stories3m, one, stories)) == []
+    assert describe_check_problems(check_reconstruction(stories3m, one, stories)) == []
     order = np.random.default_rng(0).permutation([t for s in stories for t in s[1:]])
     mixed = [[1, *part] for part in order[: len(order) // 30 * 30].reshape(-1, 30).tolist()]
-    said = words(check(stories3m, one, mixed))
+    said = describe_check_problems(check_reconstruction(stories3m, one, mixed))
     assert any(sentence.startswith("These texts mean nothing to this model") for sentence in said)
 
 
@@ -265,7 +297,7 @@ def test_the_unigram_loss_is_that_of_the_other_tokens() -> None:
 
 @given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 60))
 def test_pieces_are_taken_as_evenly_as_can_be(have: list[int], n: int) -> None:
-    got = shares(have, n)
+    got = share_evenly(have, n)
     assert sum(got) == min(n, sum(have))
     assert all(0 <= g <= h for g, h in zip(got, have, strict=True))
     open_ones = [g for g, h in zip(got, have, strict=True) if g < h]
@@ -289,19 +321,19 @@ def test_fifty_pieces_come_from_as_many_documents_as_there_are(documents: int, l
         def tokens(self, i: int) -> np.ndarray:
             return np.array([0, *([self.document[i]] * 99)])
 
-    pieces = check_pieces(Plan())  # type: ignore[arg-type]
+    pieces = select_check_pieces(Plan())  # type: ignore[arg-type]
     assert len(pieces) == 50
     counts = np.bincount([p.document for p in pieces])
     assert len(counts) == min(documents, 50) and counts.max() - counts.min() <= 1
     assert all(p.tokens[1] == p.document for p in pieces)
 
 
-def losses_of(values: list[list[float]], documents: list[int]) -> Losses:
-    losses = Losses()
+def losses_of(values: list[list[float]], documents: list[int]) -> SummedLosses:
+    losses = SummedLosses()
     for row, document in zip(values, documents, strict=True):
         none = torch.empty(0, dtype=torch.long)
         scored = torch.ones(1, len(row), dtype=torch.bool)
-        masks = Masks(none, scored, [len(row)], np.empty(0, int))
+        masks = CountedMasks(none, scored, [len(row)], np.empty(0, int))
         losses.add(torch.tensor([row]), masks, [document])
     return losses
 
@@ -322,7 +354,9 @@ def test_margins_hold_the_true_difference_and_ends_are_earned() -> None:
     units = list(range(30))
     flat = losses_of([[2.0] * 20] * 30, units)
     near = losses_of([[3.0 + 0.04 * (-1) ** i] * 20 for i in range(30)], units)
-    assert not narrow_difference(near, flat)
-    assert narrow_difference(losses_of([[2.5 + 0.04 * (-1) ** i] * 20 for i in units], units), flat)
+    assert not is_difference_precise(near, flat)
+    assert is_difference_precise(
+        losses_of([[2.5 + 0.04 * (-1) ** i] * 20 for i in units], units), flat
+    )
     vague = losses_of([[2.0 + 2 * (-1) ** i] * 20 for i in units], units)
-    assert not narrow_recovery(vague, flat, flat)
+    assert not is_recovery_precise(vague, flat, flat)

@@ -7,9 +7,9 @@ import pytest
 
 from app.jobs import series, starting
 from feature_store.errors import InputError
+from feature_store.job_process import run_job
 from feature_store.jobs import Job, Jobs
 from feature_store.store import Store
-from feature_store.work import carry_out
 
 STEPS = [{"kind": "map", "arguments": {"n": n}, "what": f"map {n}"} for n in range(3)]
 
@@ -29,7 +29,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 raise InputError("No.")
             return {}
 
-        carry_out(job, work)
+        run_job(job, work)
 
     monkeypatch.setattr(starting, "spawn", spawn)
     return numbers
@@ -39,7 +39,7 @@ def run(path: Path) -> Job:
     jobs = Jobs(path)
     job = jobs.latest("series", {}) or jobs.create("series", series.arguments(STEPS), "three")
     job = jobs.renew(job) if job.state == "failed" else job
-    carry_out(job, lambda work: series.do(Store(path), work))
+    run_job(job, lambda work: series.do(Store(path), work))
     return jobs.get(job.id)
 
 
@@ -56,6 +56,6 @@ def test_a_cancel_reaches_the_job_at_work(tmp_path: Path, monkeypatch: pytest.Mo
     jobs = Jobs(tmp_path)
     whole = jobs.create("series", series.arguments(STEPS), "three")
     monkeypatch.setattr(starting, "spawn", lambda *_: jobs.cancel(whole))
-    carry_out(whole, lambda work: series.do(Store(tmp_path), work))
+    run_job(whole, lambda work: series.do(Store(tmp_path), work))
     (child,) = [job for job in jobs.all() if job.kind == "map"]
     assert jobs.get(whole.id).state == "cancelled" and child.asked == "cancel"

@@ -8,14 +8,25 @@ import pytest
 import torch
 
 from backend.engine import LocalEngine
-from backend.shift import example
-from backend.shift.asked import Asked
-from backend.shift.forward import at_hook, lay_out, pooled, vectors, without
-from backend.shift.judging import judge, matched
-from backend.shift.probe import train
-from backend.shift.ranking import rank, summed
-from backend.shift.rates import change, rate
-from backend.shift.texts import Example, parse, sets, written
+from backend.probing import shift_example
+from backend.probing.accuracy_intervals import accuracy_change, accuracy_with_interval
+from backend.probing.logistic_probe import fit_logistic_probe
+from backend.probing.probe_forward import (
+    activation_at_hook,
+    batch_texts,
+    feature_ablation_edits,
+    pool_tokens,
+    pooled_activations,
+)
+from backend.probing.probe_ranking import rank_probe_features, sum_probe_effects
+from backend.probing.probe_texts import (
+    LabelledText,
+    build_text_sets,
+    format_labelled_texts,
+    parse_labelled_texts,
+)
+from backend.probing.shift_evaluation import draw_matched_features, evaluate_shift
+from backend.probing.shift_request import ShiftRequest
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.dictionaries import loaded
@@ -31,19 +42,19 @@ def live(tiny_lm, tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
 
 
 @pytest.fixture(scope="module")
-def asked() -> Asked:
-    return Asked(
+def asked() -> ShiftRequest:
+    return ShiftRequest(
         trapped(200, together=True), trapped(200, together=False), EMBEDDED, ("words",), exact=6
     )
 
 
 @pytest.fixture(scope="module")
-def judged(live: LocalEngine, asked: Asked) -> dict:
-    return judge(live, asked.removing((HAPPY, SAD), 4))
+def judged(live: LocalEngine, asked: ShiftRequest) -> dict:
+    return evaluate_shift(live, asked.removing((HAPPY, SAD), 4))
 
 
-def test_the_planted_trap_is_ranked_first(live: LocalEngine, asked: Asked) -> None:
-    rows = rank(live, asked)["rows"]
+def test_the_planted_trap_is_ranked_first(live: LocalEngine, asked: ShiftRequest) -> None:
+    rows = rank_probe_features(live, asked)["rows"]
     assert {row["feature"] for row in rows[:2]} == {str(HAPPY), str(SAD)}
     assert all(row["effect"] < 0 for row in rows[:2])
     by = {row["feature"]: row for row in rows}
@@ -51,9 +62,9 @@ def test_the_planted_trap_is_ranked_first(live: LocalEngine, asked: Asked) -> No
 
 
 def test_at_the_probes_own_hook_the_estimate_is_the_removal(
-    live: LocalEngine, asked: Asked
+    live: LocalEngine, asked: ShiftRequest
 ) -> None:
-    found = rank(live, asked)
+    found = rank_probe_features(live, asked)
     for row in found["rows"]:
         assert row["measured"] == pytest.approx(row["effect"], abs=1e-4)
     assert found["agreement"]["slope"] == pytest.approx(1, abs=1e-3)
@@ -70,78 +81,78 @@ def test_without_the_trap_the_worst_group_is_right(judged: dict) -> None:
     json.dumps(judged, allow_nan=False)
 
 
-def test_random_features_do_not_help(live: LocalEngine, asked: Asked) -> None:
+def test_random_features_do_not_help(live: LocalEngine, asked: ShiftRequest) -> None:
     """They are other ones of the same dictionary, and as many."""
     given = asked.removing((HAPPY, SAD), 5)
-    laid, signs = lay_out(live, [e.text for e in given.train]), np.array([1, -1] * 100)
-    probe = train(vectors(live, laid, EMBEDDED, "mean"), signs)
-    sums, _ = summed(live, given, laid, probe, signs)
-    draws, factor = matched(sums, given, 200)
+    laid, signs = batch_texts(live, [e.text for e in given.train]), np.array([1, -1] * 100)
+    probe = fit_logistic_probe(pooled_activations(live, laid, EMBEDDED, "mean"), signs)
+    sums, _ = sum_probe_effects(live, given, laid, probe, signs)
+    draws, factor = draw_matched_features(sums, given, 200)
     assert len(draws) == 5 and factor is not None
     for drawn in draws:
         assert len(set(drawn)) == 2 and not {HAPPY, SAD} & set(drawn)
 
 
 def test_one_text_at_a_time_is_all_at_once(
-    live: LocalEngine, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    live: LocalEngine, asked: ShiftRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = replace(asked, exact=0, hook="blocks.2.hook_resid_post", dictionaries=("words", "later"))
     few = replace(few, train=trapped(40, together=True))
-    whole = rank(live, few)
-    monkeypatch.setattr("backend.contrast.reading.TOKENS", 1)
-    for one, other in zip(whole["rows"], rank(live, few)["rows"], strict=True):
+    whole = rank_probe_features(live, few)
+    monkeypatch.setattr("backend.contrast.document_encoding.TOKENS_PER_PASS", 1)
+    for one, other in zip(whole["rows"], rank_probe_features(live, few)["rows"], strict=True):
         assert one["effect"] == pytest.approx(other["effect"], abs=1e-4)
 
 
 def test_downstream_a_removal_is_what_the_stream_lacks(live: LocalEngine) -> None:
     """The two words of a pair become one and the same, and no other token is touched."""
-    (laid,) = lay_out(live, ["girl happy ball", "boy sad tree"])
-    edits = without(live.lm, live.dictionaries, [HAPPY, SAD], laid.counted)
-    x = at_hook(live.lm, laid.tokens, EMBEDDED, {})
-    gone = at_hook(live.lm, laid.tokens, EMBEDDED, edits)
+    (laid,) = batch_texts(live, ["girl happy ball", "boy sad tree"])
+    edits = feature_ablation_edits(live.lm, live.dictionaries, [HAPPY, SAD], laid.counted)
+    x = activation_at_hook(live.lm, laid.tokens, EMBEDDED, {})
+    gone = activation_at_hook(live.lm, laid.tokens, EMBEDDED, edits)
     middle = x[:, 2].mean(0)
     assert torch.allclose(gone[:, 2], middle.expand(2, -1), atol=1e-5)
     assert torch.equal(gone[:, [0, 1, 3]], x[:, [0, 1, 3]])
 
 
-def test_a_dictionary_behind_the_probe_is_named(live: LocalEngine, asked: Asked) -> None:
+def test_a_dictionary_behind_the_probe_is_named(live: LocalEngine, asked: ShiftRequest) -> None:
     both = replace(asked, dictionaries=("words", "later"), exact=0)
-    assert rank(live, both)["beyond"] == ["later"]
+    assert rank_probe_features(live, both)["beyond"] == ["later"]
     with pytest.raises(InputError, match="let the probe read later"):
-        rank(live, replace(both, dictionaries=("later",)))
+        rank_probe_features(live, replace(both, dictionaries=("later",)))
 
 
 def test_the_last_token_and_the_mean(live: LocalEngine) -> None:
     h = torch.arange(12.0).view(1, 4, 3)
     counted = torch.tensor([[False, True, True, False]])
-    assert torch.equal(pooled(h, counted, "last"), h[:, 2])
-    assert torch.equal(pooled(h, counted, "mean"), h[:, 1:3].mean(1))
+    assert torch.equal(pool_tokens(h, counted, "last"), h[:, 2])
+    assert torch.equal(pool_tokens(h, counted, "mean"), h[:, 1:3].mean(1))
 
 
-def test_a_request_is_what_it_was_written_as(asked: Asked) -> None:
+def test_a_request_is_what_it_was_written_as(asked: ShiftRequest) -> None:
     full = replace(asked, features=(HAPPY,), pool="last", seed=3)
-    assert Asked.from_json(json.loads(json.dumps(full.to_json()))) == full
+    assert ShiftRequest.from_json(json.loads(json.dumps(full.to_json()))) == full
     with pytest.raises(InputError, match="no request"):
-        Asked.from_json({"train": 3})
+        ShiftRequest.from_json({"train": 3})
 
 
-def test_a_stop_ends_the_work(live: LocalEngine, asked: Asked) -> None:
+def test_a_stop_ends_the_work(live: LocalEngine, asked: ShiftRequest) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rank(live, asked, stop)
+        rank_probe_features(live, asked, stop)
 
 
-def test_nothing_marked_is_refused(live: LocalEngine, asked: Asked) -> None:
+def test_nothing_marked_is_refused(live: LocalEngine, asked: ShiftRequest) -> None:
     with pytest.raises(InputError, match="Mark the features"):
-        judge(live, asked)
+        evaluate_shift(live, asked)
 
 
 def test_texts_are_read_as_they_were_written() -> None:
-    texts = (Example("a cat", "x", "g"), Example("the dog", "y"))
-    assert parse(written(texts), "t") == texts
-    assert parse("x\tg\ta cat\n\ny\tthe dog\r\n", "t") == texts
+    texts = (LabelledText("a cat", "x", "g"), LabelledText("the dog", "y"))
+    assert parse_labelled_texts(format_labelled_texts(texts), "t") == texts
+    assert parse_labelled_texts("x\tg\ta cat\n\ny\tthe dog\r\n", "t") == texts
 
 
 @pytest.mark.parametrize(
@@ -155,46 +166,46 @@ def test_texts_are_read_as_they_were_written() -> None:
 )
 def test_lines_that_will_not_do(line: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        parse(line, "t")
+        parse_labelled_texts(line, "t")
 
 
 def test_sets_that_will_not_do() -> None:
     good = trapped(40, together=True)
     with pytest.raises(InputError, match="two labels apart"):
-        sets([e for e in good if e.label == "he"], good)
+        build_text_sets([e for e in good if e.label == "he"], good)
     with pytest.raises(InputError, match="at least 10 are needed"):
-        sets(good[:6], good)
+        build_text_sets(good[:6], good)
     with pytest.raises(InputError, match="besides"):
-        sets(good, good)  # none is left to judge on
+        build_text_sets(good, good)  # none is left to judge on
     with pytest.raises(InputError, match="both labels"):
-        sets([*good, replace(good[0], label="he")], good)
+        build_text_sets([*good, replace(good[0], label="he")], good)
 
 
 def test_a_text_to_learn_from_is_not_judged() -> None:
     train, test = trapped(40, together=True), trapped(40, together=False)
-    found = sets(train, [*test, train[0], test[0]])
+    found = build_text_sets(train, [*test, train[0], test[0]])
     assert train[0] not in found.test and found.repeats == 2 + 80 - len({*train, *test})
 
 
 def test_the_example_is_trapped_in_training_alone() -> None:
-    train, test = example.training(), example.test()
+    train, test = shift_example.draw_training_texts(), shift_example.draw_held_out_texts()
     assert {e.cell for e in train} == {"girl · good", "boy · bad"}
     assert {e.cell: 100 for e in test} == {
         c: sum(e.cell == c for e in test) for c in {e.cell for e in test}
     }
-    assert sets(train, test).labels == ("boy", "girl")
+    assert build_text_sets(train, test).labels == ("boy", "girl")
 
 
 def test_intervals_have_width_where_all_are_right() -> None:
     sure = np.ones(50, dtype=bool)
-    assert rate(sure)["low"] == pytest.approx(50 / (50 + 1.959964**2))
-    flat = change(sure, sure)
+    assert accuracy_with_interval(sure)["low"] == pytest.approx(50 / (50 + 1.959964**2))
+    flat = accuracy_change(sure, sure)
     assert flat["low"] < 0 == flat["value"] < flat["high"]
 
 
 def test_a_change_back_is_the_change_reversed() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random(60) < 0.8, rng.random(60) < 0.5
-    there, back = change(a, b), change(b, a)
+    there, back = accuracy_change(a, b), accuracy_change(b, a)
     assert there["value"] == pytest.approx(-back["value"])
     assert there["low"] == pytest.approx(-back["high"])

@@ -11,11 +11,11 @@ from app import session
 from app.behaviours import keeping
 from app.shift import marking
 from app.steer import run
-from backend.behaviours.finding import find
-from backend.behaviours.plan import ClusterPlan
 from backend.engine import LocalEngine
-from backend.shift.texts import written
-from feature_store.reader import HarvestFile
+from backend.prediction_clusters.cluster_analysis import find_clusters
+from backend.prediction_clusters.cluster_plan import ClusterPlan
+from backend.probing.probe_texts import format_labelled_texts
+from feature_store.harvest_reader import HarvestFile
 from feature_store.store import Store
 from tests.harvests import Rig
 from tests.pages import engine_loaded, opened
@@ -23,7 +23,10 @@ from tests.planted import trapped
 
 pytestmark = pytest.mark.process
 Open = Callable[..., AppTest]
-TRAIN, TEST = written(trapped(60, together=True)), written(trapped(60, together=False))
+TRAIN, TEST = (
+    format_labelled_texts(trapped(60, together=True)),
+    format_labelled_texts(trapped(60, together=False)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,7 @@ def test_clusters_are_shown_with_their_members(
 ) -> None:
     assert "is kept yet" in said(visit(session.BEHAVIOURS))
     file, plan = HarvestFile(harvested), ClusterPlan(("top",), tokens=40, loss=6.0, clusters=3)
-    keeping.keep(Store(store), file.record.id, engine, plan, find(engine, file, plan))
+    keeping.keep(Store(store), file.record.id, engine, plan, find_clusters(engine, file, plan))
     found = said(visit(session.BEHAVIOURS, cluster="1"))
     assert "40 next tokens" in found and "faithfulness is not computed" in found
 

@@ -12,15 +12,20 @@ import torch
 from app.jobs import scoring
 from app.jobs.scoring import Scoring
 from backend.engine import LocalEngine
-from backend.harvest import models
+from backend.harvest import harvest_models
 from backend.harvest.checkpoint import Shard
-from backend.harvest.config import HarvestPlan
-from backend.harvest.run import Harvest, Request
-from backend.lm import Lm
-from backend.shuffled import shuffled
-from feature_store.errors import InputError, pick
-from feature_store.null_dictionaries import NullOf, is_shuffled, null_of, of_the_model
-from feature_store.reader import HarvestFile
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.run import HarvestRequest, HarvestRun
+from backend.model.language_model import LanguageModel
+from backend.model.shuffled_model import shuffle_model
+from feature_store.errors import InputError, pick_by_name
+from feature_store.harvest_reader import HarvestFile
+from feature_store.null_dictionaries import (
+    NullTarget,
+    find_null_target,
+    is_on_shuffled_model,
+    list_model_dictionaries,
+)
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.dictionaries import CPU, HOOK
@@ -45,7 +50,7 @@ def one(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> HarvestFile:
     return HarvestFile(rig.harvest(folder, nulls=("shuffled",)))
 
 
-def parameters(lm: Lm) -> dict[str, torch.Tensor]:
+def parameters(lm: LanguageModel) -> dict[str, torch.Tensor]:
     return dict(lm.bare.named_parameters())
 
 
@@ -55,7 +60,7 @@ def test_every_tensor_of_the_blocks_keeps_its_entries_and_nothing_else_moves(
 ) -> None:
     lm = shared(architecture)
     before = {name: p.clone() for name, p in parameters(lm).items()}
-    found = parameters(shuffled(lm, 0))
+    found = parameters(shuffle_model(lm, 0))
     for name, own in parameters(lm).items():
         assert own.equal(before[name]) and found[name].shape == own.shape
         assert found[name].flatten().sort().values.equal(own.flatten().sort().values)
@@ -67,8 +72,10 @@ def test_every_tensor_of_the_blocks_keeps_its_entries_and_nothing_else_moves(
 
 def test_it_hangs_on_the_seed_alone() -> None:
     lm, tokens = shared(), token_batch(2, 9)
-    again, other = tiny(), shuffled(lm, 1)
-    own, same, different = (m.logits(tokens) for m in (shuffled(lm, 0), shuffled(again, 0), other))
+    again, other = tiny(), shuffle_model(lm, 1)
+    own, same, different = (
+        m.logits(tokens) for m in (shuffle_model(lm, 0), shuffle_model(again, 0), other)
+    )
     assert own.equal(same) and not own.equal(different)
     assert not own.equal(lm.logits(tokens)) and lm.logits(tokens).equal(again.logits(tokens))
 
@@ -77,14 +84,14 @@ def test_every_tensor_has_an_order_of_its_own() -> None:
     lm = tiny()
     for tensor in parameters(lm).values():
         tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))
-    found = parameters(shuffled(lm, 0))
+    found = parameters(shuffle_model(lm, 0))
     gate = "model.layers.{}.mlp.gate_proj.weight".format
     up = "model.layers.0.mlp.up_proj.weight"
     assert not found[gate(0)].equal(found[up]) and not found[gate(0)].equal(found[gate(1)])
 
 
 def test_the_facts_are_those_of_the_shuffled_models_activations(one: HarvestFile, rig: Rig) -> None:
-    lm, names = shuffled(rig.lm, one.record.seed), ["top", "abs", "relu", "seq"]
+    lm, names = shuffle_model(rig.lm, one.record.seed), ["top", "abs", "relu", "seq"]
     counts = dict.fromkeys(names, 0)
     special = torch.tensor(sorted(rig.lm.special_ids))
     for number in range(len(one.sequences)):
@@ -103,7 +110,7 @@ def test_the_facts_are_those_of_the_shuffled_models_activations(one: HarvestFile
 def test_the_contexts_and_the_activation_at_bos_are_the_shuffled_models(
     one: HarvestFile, rig: Rig
 ) -> None:
-    lm = shuffled(rig.lm, one.record.seed)
+    lm = shuffle_model(rig.lm, one.record.seed)
     (relu,) = (d for d in rig.found if d.name == "relu")
     for index in range(0, 30, 5):
         feature = FeatureId("relu~shuffled", index)
@@ -120,8 +127,8 @@ def test_the_contexts_and_the_activation_at_bos_are_the_shuffled_models(
 
 def test_the_file_says_what_it_is_and_what_it_is_not(one: HarvestFile) -> None:
     own, info = one.dictionary("top"), one.dictionary("top~shuffled")
-    assert null_of(info) == NullOf("shuffled", "top") and is_shuffled(info)
-    assert of_the_model(one) == list(TRAINED)
+    assert find_null_target(info) == NullTarget("shuffled", "top") and is_on_shuffled_model(info)
+    assert list_model_dictionaries(one) == list(TRAINED)
     assert info.weights_hash == own.weights_hash and info.hook_name == own.hook_name
     assert info.explained_variance is info.ce_clean is None
     of = "SELECT promoted_tokens, logit_kurtosis, nearest FROM feature WHERE dictionary = ?"
@@ -170,7 +177,7 @@ def test_no_second_model_is_made_unless_asked_for(
     small: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    monkeypatch.setattr(models, "shuffled", lambda lm, seed: made.append(seed) or lm)
+    monkeypatch.setattr(harvest_models, "shuffle_model", lambda lm, seed: made.append(seed) or lm)
     small.harvest(tmp_path, nulls=("random",), tokens=100)
     assert made == []
     small.harvest(tmp_path, nulls=("shuffled",), tokens=100, seed=7)
@@ -182,7 +189,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalEngine, Harve
     """Of a harvest whose model lies on disk."""
     folder = tmp_path_factory.mktemp("on-disk")
     harvest_on_disk(folder, tokens=400)
-    request = Request(
+    request = HarvestRequest(
         str(folder / "model"),
         [f"resid={folder / 'resid'}"],
         [str(folder / "text.txt")],
@@ -191,7 +198,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalEngine, Harve
         CPU,
         nulls=("random", "shuffled"),
     )
-    harvest = Harvest(request)
+    harvest = HarvestRun(request)
     assert list(harvest.run()) and harvest.outcome == "published"
     kept = Store(folder / "store")
     file = kept.harvest(harvest.id)
@@ -203,7 +210,7 @@ def test_the_engine_refuses_it_and_serves_the_others(
 ) -> None:
     live, file = engine
     assert list(file.dictionaries) == ["resid", "resid~random", "resid~shuffled"]
-    assert list(live.dictionaries) == ["resid", "resid~random"] == of_the_model(file)
+    assert list(live.dictionaries) == ["resid", "resid~random"] == list_model_dictionaries(file)
     text = live.read("the dog went to the park")
     feature, why = FeatureId("resid~shuffled", 3), "harvested on a model with shuffled weights"
     for ask in (
@@ -211,7 +218,7 @@ def test_the_engine_refuses_it_and_serves_the_others(
         lambda: live.weights(feature),
         lambda: live.lens(feature),
         lambda: live.dictionaries["resid~shuffled"],
-        lambda: pick("dictionary", "resid~shuffled", live.dictionaries),
+        lambda: pick_by_name("dictionary", "resid~shuffled", live.dictionaries),
         lambda: live.nearest(FeatureId("resid", 3), "resid~shuffled", 5),
     ):
         with pytest.raises(InputError, match=why):

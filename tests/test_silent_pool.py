@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.harvest import silent_pool
-from backend.harvest.silent_pool import KINDS, SilentPool
-from backend.harvest.windows import Windows, silent_order
-from feature_store import family, pool
-from feature_store.reader import HarvestFile
+from backend.harvest.silent_pool import COLUMN_DTYPES, SilentPool
+from backend.harvest.window_grid import WindowGrid, order_silent_windows
+from feature_store import coactivation, window_pool
+from feature_store.harvest_reader import HarvestFile
 from tests.harvests import Rig
 
 ORDER = np.array([7, 2, 9, 4, 11, 0, 5, 3], dtype=np.int32)
@@ -22,7 +22,7 @@ def rows(windows: list[int]) -> dict[str, np.ndarray]:
     """One activation in each of `windows`, all different."""
     n = np.arange(len(windows))
     found = {"window": np.array(windows), "position": n, "feature": n % 3, "value": n + 1.0}
-    return {name: values.astype(KINDS[name]) for name, values in found.items()}
+    return {name: values.astype(COLUMN_DTYPES[name]) for name, values in found.items()}
 
 
 @given(
@@ -43,9 +43,9 @@ def test_the_windows_kept_are_the_first_that_fit_whatever_the_order(
     dice.shuffle(order)
     parts.append({name: values[order] for name, values in parts[0].items()})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(silent_pool, "TRIPLES", triples)
-        patch.setattr(silent_pool, "LEAST_WINDOWS", least)
-        patch.setattr(silent_pool, "SLACK", slack)
+        patch.setattr(silent_pool, "MAX_ACTIVATIONS", triples)
+        patch.setattr(silent_pool, "MIN_WINDOWS", least)
+        patch.setattr(silent_pool, "SLACK_ACTIVATIONS", slack)
         for columns in parts:
             whole, other = SilentPool(ORDER), SilentPool(ORDER)
             half = len(windows) // 2
@@ -61,8 +61,8 @@ def test_the_windows_kept_are_the_first_that_fit_whatever_the_order(
 
 def test_memory_of_a_dense_dictionary_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two million activations, of which forty thousand fit."""
-    monkeypatch.setattr(silent_pool, "TRIPLES", 40_000)
-    monkeypatch.setattr(silent_pool, "SLACK", 10_000)
+    monkeypatch.setattr(silent_pool, "MAX_ACTIVATIONS", 40_000)
+    monkeypatch.setattr(silent_pool, "SLACK_ACTIVATIONS", 10_000)
     one = SilentPool(np.arange(400, dtype=np.int32))
     columns = [rows([number] * 5000) for number in range(400)]
     tracemalloc.start()
@@ -70,7 +70,7 @@ def test_memory_of_a_dense_dictionary_is_bounded(monkeypatch: pytest.MonkeyPatch
         one.add(window)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(one.windows) == silent_pool.LEAST_WINDOWS and len(one.columns()["value"]) == 320_000
+    assert len(one.windows) == silent_pool.MIN_WINDOWS and len(one.columns()["value"]) == 320_000
     assert peak < 3 * 16 * (320_000 + 15_000)
 
 
@@ -78,8 +78,8 @@ def test_splits_take_turns_and_the_pool_is_the_same_as_ever() -> None:
     n = 60
     dice = np.random.default_rng(0)
     ones = np.ones(n, dtype=int)
-    windows = Windows(8, ones, ones, 8 * ones, ones, dice.integers(0, 2, n), ones, np.arange(3))
-    order = silent_order(windows, 20, 5)
+    windows = WindowGrid(8, ones, ones, 8 * ones, ones, dice.integers(0, 2, n), ones, np.arange(3))
+    order = order_silent_windows(windows, 20, 5)
     assert windows.split[order].tolist() == [0, 1] * 10
     assert len(set(order.tolist())) == 20
 
@@ -87,8 +87,8 @@ def test_splits_take_turns_and_the_pool_is_the_same_as_ever() -> None:
 @pytest.fixture(scope="module")
 def cut(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> HarvestFile:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(silent_pool, "TRIPLES", 300)
-        patch.setattr(silent_pool, "LEAST_WINDOWS", 4)
+        patch.setattr(silent_pool, "MAX_ACTIVATIONS", 300)
+        patch.setattr(silent_pool, "MIN_WINDOWS", 4)
         return HarvestFile(rig.harvest(tmp_path_factory.mktemp("cut")))
 
 
@@ -108,10 +108,10 @@ def test_a_harvest_keeps_few_windows_of_dense_dictionaries_and_all_in_them(
 
 
 def test_dictionaries_are_compared_on_the_windows_that_both_have(cut: HarvestFile) -> None:
-    pools = {name: pool.read(cut, name) for name in cut.dictionaries}
+    pools = {name: window_pool.read_pool(cut, name) for name in cut.dictionaries}
     small, large = sorted(pools.values(), key=lambda one: one.n_tokens)[:: len(pools) - 1]
     assert small.n_tokens < large.n_tokens
-    x, y = pool.on_shared_windows([small, large])
+    x, y = window_pool.align_pools([small, large])
     assert [w[:2] for w in x.windows] == [w[:2] for w in y.windows]
     assert x.n_tokens == y.n_tokens == small.n_tokens
     dense = np.zeros((2, x.n_tokens, max(x.d_sae, y.d_sae)))
@@ -120,8 +120,8 @@ def test_dictionaries_are_compared_on_the_windows_that_both_have(cut: HarvestFil
     for mine, theirs in ((small, large), (large, small)):
         a, b = (dense[0], dense[1]) if mine is small else (dense[1], dense[0])
         feature = int(np.bincount(small.feature).argmax())
-        for match in pool.matches(mine, feature, theirs, 3):
+        for match in window_pool.find_correlated_features(mine, feature, theirs, 3):
             want = np.corrcoef(a[:, feature], b[:, match.feature])[0, 1]
             assert match.correlation == pytest.approx(want, abs=1e-9)
-            got = family.correlation(mine, feature, theirs, match.feature)
+            got = coactivation.activation_correlation(mine, feature, theirs, match.feature)
             assert got == pytest.approx(want, abs=1e-9)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from app.jobs import scoring as jobs_scoring
-from autointerp.scorers.simulation_scale import EXPECTED, NUMBERS, SimulationScale
+from autointerp.scorers.simulation_scale import EXPECTED_VALUES, NUMBERS, SimulationScale
+from feature_store.job_process import hold_job
 from feature_store.jobs import Jobs
 from feature_store.store import Store
-from feature_store.work import take
 from tests.openai_server import Body, Fault, Said, asked
 from tests.scoring import CAT, play, windows
 from tests.test_scorers_more import even, tokens
@@ -83,7 +83,7 @@ def test_a_tokenizer_that_cuts_ten_in_two_has_one_scale() -> None:
 
 def test_a_tokenizer_that_writes_ten_in_one_has_expected_values_everywhere() -> None:
     found = play("simulation", judge(9, one_token), even())
-    assert found.detail["scale"] == EXPECTED and values(found) == {0.0, 7.2, 8.0}
+    assert found.detail["scale"] == EXPECTED_VALUES and values(found) == {0.0, 7.2, 8.0}
 
 
 @pytest.mark.parametrize("written", [one_token, two_tokens])
@@ -98,7 +98,7 @@ def test_whether_ten_is_one_token_is_asked_where_no_reply_tells(written) -> None
 
     found = play("simulation", rule, even())
     assert sum(seen) == 1
-    assert found.detail["scale"] == (EXPECTED if written is one_token else NUMBERS)
+    assert found.detail["scale"] == (EXPECTED_VALUES if written is one_token else NUMBERS)
 
 
 def test_candidates_that_leave_numbers_open_are_no_scale_of_their_own() -> None:
@@ -121,7 +121,7 @@ def test_a_window_that_does_not_allow_the_scale_of_its_run_fails() -> None:
         return judge(9, written)(body)
 
     found = play("simulation", rule, even())
-    assert found.detail["scale"] == EXPECTED and values(found) == {0.0, 7.2, 8.0}
+    assert found.detail["scale"] == EXPECTED_VALUES and values(found) == {0.0, 7.2, 8.0}
     assert {row.failed for row in found.judged} >= {"", "no probabilities"}
     assert 0 < found.failed < len(found.judged)
 
@@ -133,7 +133,7 @@ def test_a_failed_first_reply_decides_nothing() -> None:
         return left.pop() if left else judge(9, one_token)(body)
 
     found = play("simulation", rule, even())
-    assert found.detail["scale"] == EXPECTED and found.failed == 2
+    assert found.detail["scale"] == EXPECTED_VALUES and found.failed == 2
     nothing = play("simulation", lambda body: Fault(400, message="No."), even())
     assert nothing.detail["scale"] is None and nothing.failed == len(nothing.judged)
 
@@ -141,7 +141,7 @@ def test_a_failed_first_reply_decides_nothing() -> None:
 def test_the_scale_is_of_the_run_and_outlives_its_process(tmp_path) -> None:
     """Two features, and the job taken up again: decided once, and kept with its reason."""
     job = Jobs(Store.create(tmp_path / "store").path).create("score", {}, "a test")
-    with take(job) as work:
+    with hold_job(job) as work:
         first = jobs_scoring.scale_of_run(work)
         play("simulation", judge(9, two_tokens), even(), scale=first)
         again = jobs_scoring.scale_of_run(work)
@@ -152,7 +152,7 @@ def test_the_scale_is_of_the_run_and_outlives_its_process(tmp_path) -> None:
     assert found.detail["scale"] == NUMBERS and values(found) == {0.0, 9.0, 10.0}
 
 
-@pytest.mark.parametrize("scale", [EXPECTED, NUMBERS])
+@pytest.mark.parametrize("scale", [EXPECTED_VALUES, NUMBERS])
 def test_values_are_proportional_within_a_run(scale) -> None:
     """What is said of a cat is one value in all windows, on either scale."""
     found = play(

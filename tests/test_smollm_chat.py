@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backend.corpus.chat import TEMPLATE, chat_renderer, speakers
+from backend.corpus.chat_template import TEMPLATE_ROLE, chat_renderer, label_speakers
 
 CHATS = {
     "no system message": [("user", "Hi there")],
@@ -29,12 +29,12 @@ def test_messages_are_told_from_the_template(smollm: Any, name: str) -> None:
     messages = [{"role": role, "content": content} for role, content in CHATS[name]]
     text = smollm.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids = smollm(text, add_special_tokens=False)["input_ids"]
-    roles = speakers(smollm, messages, text)
+    roles = label_speakers(smollm, messages, text)
     for role in ("system", "user", "assistant"):
         said = smollm.decode([i for i, r in zip(ids, roles, strict=True) if r == role])
         wanted = "".join(content for r, content in CHATS[name] if r == role)
         assert said.replace("\n", "").strip() == wanted.replace("\n", "").strip()
-    assert roles[-4:] == [TEMPLATE] * 4  # <|im_start|>, ass, istant, line break
+    assert roles[-4:] == [TEMPLATE_ROLE] * 4  # <|im_start|>, ass, istant, line break
 
 
 def test_a_corpus_of_chats_is_what_the_template_makes_of_it(smollm: Any) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from backend.device import choose_placement
-from backend.lm import Lm
-from backend.sources import check_model_source
+from backend.model.device import choose_placement
+from backend.model.language_model import LanguageModel
+from backend.model.model_source_checks import check_model_source
 from feature_store.errors import InputError
 from tests.models import save
 
@@ -70,7 +70,7 @@ def test_a_folder_without_a_tokenizer(folder: Path, kept: tuple[str, ...]) -> No
         if path.name not in kept:
             path.unlink()
     with pytest.raises(InputError) as bad:
-        Lm.load(str(folder), choose_placement("cpu"))
+        LanguageModel.load(str(folder), choose_placement("cpu"))
     assert "The folder 'model' has no tokenizer: expected tokenizer.json" in str(bad.value)
     assert str(bad.value).endswith("tokenizer.save_pretrained.")
 
@@ -100,22 +100,22 @@ def test_weights_of_another_shape_are_not_filled_at_random(folder: Path) -> None
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 5}))
     with pytest.raises(InputError, match="lacks 18 of the weights that its config asks for"):
-        Lm.load(str(folder), choose_placement("cpu"))
+        LanguageModel.load(str(folder), choose_placement("cpu"))
 
 
 def test_a_hub_name_that_is_not_there() -> None:
     with pytest.raises(InputError, match="No model 'no-such-org/no-such-model': there is no such"):
-        Lm.load("no-such-org/no-such-model", choose_placement("cpu"))
+        LanguageModel.load("no-such-org/no-such-model", choose_placement("cpu"))
 
 
 def test_a_model_that_is_no_language_model(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "vit"}))
     with pytest.raises(InputError, match="The model in 'model' cannot be loaded"):
-        Lm.load(str(folder), choose_placement("cpu"))
+        LanguageModel.load(str(folder), choose_placement("cpu"))
 
 
 @pytest.mark.process
 def test_the_checks_do_not_load_torch() -> None:
-    code = "import sys, backend.sources; sys.exit('torch' in sys.modules)"
+    code = "import sys, backend.model.model_source_checks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

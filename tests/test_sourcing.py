@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from backend.dictionaries.base import Dictionary
-from backend.neurons import weights
-from backend.sourcing import head_shares, is_attention, sources
+from backend.features.direct_feature_attribution import (
+    attribute_to_source_tokens,
+    head_norm_shares,
+    reads_attention_z,
+)
+from backend.features.weights_and_neurons import read_feature_weights
 from feature_store.errors import InputError
 from tests.dictionaries import loaded
 from tests.models import shared, token_batch
@@ -33,12 +37,12 @@ def test_sources_and_bias_add_up_to_the_pre_activation(
     coder = one.coder
     want = coder.centre(z) @ coder.W_enc + coder.b_enc
     for feature in (0, 7, 39):
-        got = sources(lm, one, feature, ids, PEAK)
+        got = attribute_to_source_tokens(lm, one, feature, ids, PEAK)
         assert got.parts.shape == (lm.n_heads, PEAK + 1)
         assert got.total == pytest.approx(float(want[feature]), abs=1e-4)
     active = int(one.encode(z).abs().argmax())
     if kind == "topk":
-        assert sources(lm, one, active, ids, PEAK).total == pytest.approx(
+        assert attribute_to_source_tokens(lm, one, active, ids, PEAK).total == pytest.approx(
             float(one.encode(z)[active]), abs=1e-4
         )
 
@@ -50,31 +54,33 @@ def test_folded_value_biases_become_part_of_the_bias(tmp_path: Path) -> None:
     ids = token_batch(1, 14)[0]
     z = lm.activations(ids[None], [Z], one.processing)[Z][0, PEAK]
     want = one.coder.centre(z) @ one.coder.W_enc[:, 3] + one.coder.b_enc[3]
-    assert sources(lm, one, 3, ids, PEAK).total == pytest.approx(float(want), abs=1e-4)
+    assert attribute_to_source_tokens(lm, one, 3, ids, PEAK).total == pytest.approx(
+        float(want), abs=1e-4
+    )
 
 
 def test_a_head_that_looks_away_has_no_part(tmp_path: Path, tiny_lm) -> None:
     one = on_z(tmp_path / "d")
     one.coder.W_enc[4:8] = 0  # the second head's block
-    got = sources(tiny_lm, one, 5, token_batch(1, 12)[0], PEAK)
+    got = attribute_to_source_tokens(tiny_lm, one, 5, token_batch(1, 12)[0], PEAK)
     assert not got.parts[1].any() and got.parts[[0, 2, 3]].any()
     assert got.pattern.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_sources_exist_only_at_hook_z_and_for_linear_encoders(tmp_path: Path, tiny_lm) -> None:
     elsewhere = loaded(tmp_path / "r", "topk", d_in=16)
-    assert not is_attention(tiny_lm, elsewhere)
+    assert not reads_attention_z(tiny_lm, elsewhere)
     with pytest.raises(InputError, match="only for dictionaries on an attention layer's hook_z"):
-        sources(tiny_lm, elsewhere, 0, token_batch(1, 12)[0], 3)
+        attribute_to_source_tokens(tiny_lm, elsewhere, 0, token_batch(1, 12)[0], 3)
     other = on_z(tmp_path / "m", "matching_pursuit")
     with pytest.raises(InputError, match="not one linear map"):
-        sources(tiny_lm, other, 0, token_batch(1, 12)[0], 3)
+        attribute_to_source_tokens(tiny_lm, other, 0, token_batch(1, 12)[0], 3)
 
 
 def test_shares_are_of_the_blocks_norms(tiny_lm) -> None:
     w = torch.zeros(16)
     w[0], w[4], w[5] = 2.0, 3.0, 4.0
-    assert head_shares(tiny_lm, w).tolist() == pytest.approx([2 / 7, 5 / 7, 0, 0])
+    assert head_norm_shares(tiny_lm, w).tolist() == pytest.approx([2 / 7, 5 / 7, 0, 0])
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
@@ -86,7 +92,7 @@ def test_a_neurons_own_direction_finds_that_neuron(tmp_path: Path, architecture:
     d_mlp = max(out.weight.shape)
     with torch.no_grad():
         one.coder.W_dec[3] = (out(torch.eye(d_mlp)) - out(torch.zeros(1, d_mlp)))[5]
-    got = weights(lm, one, 3)
+    got = read_feature_weights(lm, one, 3)
     assert got.writers is not None and got.writers.layer == 1
     assert got.writers.nearest.index[0] == 5
     assert got.writers.nearest.value[0] == pytest.approx(1.0, abs=1e-5)
@@ -102,7 +108,7 @@ def test_readers_are_those_whose_input_the_encoder_reads(tmp_path: Path, tiny_lm
     gate = tiny_lm.component("blocks.1.mlp.gate").original_component
     scale = tiny_lm.component("blocks.1.ln2").original_component.weight
     one.coder.W_enc[:, 2] = gate.weight[9] * scale
-    got = weights(tiny_lm, one, 2).readers
+    got = read_feature_weights(tiny_lm, one, 2).readers
     assert got is not None and got.nearest.index[0] == 9
     assert got.nearest.value[0] == pytest.approx(1.0, abs=1e-5)
 
@@ -111,5 +117,5 @@ def test_the_stream_before_a_block_was_written_by_the_layer_below(tmp_path: Path
     for layer, below in [(1, 0), (0, None)]:
         name = f"blocks.{layer}.hook_resid_pre"
         one = loaded(tmp_path / str(layer), "topk", d_in=16, metadata={"hook_name": name})
-        found = weights(tiny_lm, one, 0).writers
+        found = read_feature_weights(tiny_lm, one, 0).writers
         assert (found.layer if found else None) == below

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import beta, binom, norm
 
 from autointerp import statistics
-from autointerp.statistics import Answers, Estimate
-from autointerp.statistics.jobs import resampled, spread
-from autointerp.statistics.rates import limits
+from autointerp.statistics import ClassAnswers, Estimate
+from autointerp.statistics.answer_rates import rate_interval
+from autointerp.statistics.feature_means import bootstrap_means, widen_percentiles
 
 TRUTHS, SIZES = (0.5, 0.7, 0.9, 0.98), (20, 50, 100)
 CLUSTERS = [(1, 0.0), (3, 0.0), (3, 0.3), (3, 0.6), (3, 1.0)]
@@ -20,7 +20,7 @@ CROWDED = [(5, 0.0), (5, 0.3), (5, 0.5), (8, 0.3), (8, 0.5)]
 
 def answers(
     dice: np.random.Generator, truth: float, n: int, size: int, icc: float, shape: tuple = ()
-) -> Answers:
+) -> ClassAnswers:
     """`n` answers [*shape, n], right at the rate `truth`, documents of `size`."""
     documents = np.arange(n) // size
     rates = np.full((*shape, documents.max() + 1), truth)
@@ -28,7 +28,7 @@ def answers(
         rates = (dice.random(rates.shape) < truth).astype(float)
     elif icc:
         rates = dice.beta(truth * (1 / icc - 1), (1 - truth) * (1 / icc - 1), rates.shape)
-    return Answers.of(dice.random((*shape, n)) < rates[..., documents], documents)
+    return ClassAnswers.of(dice.random((*shape, n)) < rates[..., documents], documents)
 
 
 def exact_width(truth: float, n: float) -> float:
@@ -48,7 +48,7 @@ def test_the_grid_of_balanced_accuracy(size: int, icc: float, draws: int) -> Non
     for n in SIZES:
         for truth in TRUTHS:
             classes = [answers(dice, truth, n, size, icc, (draws,)) for _ in range(2)]
-            low, high = limits(classes)
+            low, high = rate_interval(classes)
             covered = ((low <= truth) & (truth <= high)).mean()
             sizes = np.bincount(np.arange(n) // size)
             alone = n / (1 + ((sizes**2).sum() / n - 1) * icc)
@@ -70,7 +70,7 @@ def test_intervals_cover_where_documents_have_many_judgements(
     for n in (n for n in SIZES if n >= 4 * size):
         for truth in TRUTHS:
             classes = [answers(dice, truth, n, size, icc, (draws,)) for _ in range(2)]
-            low, high = limits(classes)
+            low, high = rate_interval(classes)
             covered = ((low <= truth) & (truth <= high)).mean()
             alone = n / (1 + ((np.bincount(np.arange(n) // size) ** 2).sum() / n - 1) * icc)
             width = (high - low).mean() / exact_width(truth, 2 * alone)
@@ -92,20 +92,20 @@ def test_auc_covers_the_area_of_two_normal_distributions(truth: float, size: int
         return np.sqrt(0.4) * dice.normal(size=40) + np.sqrt(0.6) * dice.normal(size=40)[of]
 
     def draw() -> Estimate:
-        return statistics.auc(noise() + norm.ppf(truth) * np.sqrt(2), noise(), of, of)
+        return statistics.roc_auc(noise() + norm.ppf(truth) * np.sqrt(2), noise(), of, of)
 
     assert 0.92 <= coverage(draw, truth) <= 1.0
 
 
 def test_auc_counts_ties_as_one_half_and_says_no_more_than_it_has_seen() -> None:
     ids = np.arange(20)
-    tied = statistics.auc([1.0] * 20, [1.0] * 10 + [0.0] * 10, ids, ids)
+    tied = statistics.roc_auc([1.0] * 20, [1.0] * 10 + [0.0] * 10, ids, ids)
     assert tied.value == 0.75
-    clean = statistics.auc(ids + 100.0, ids, ids, ids)
+    clean = statistics.roc_auc(ids + 100.0, ids, ids, ids)
     assert clean.value == clean.high == 1 and clean.low is not None and 0.8 < clean.low < 0.95
-    flat = statistics.auc([0.5] * 20, [0.5] * 20, ids, ids)
+    flat = statistics.roc_auc([0.5] * 20, [0.5] * 20, ids, ids)
     assert flat.value is None and "undefined" in flat.note
-    assert statistics.auc(-ids, ids + 1.0, ids, ids).value == 0
+    assert statistics.roc_auc(-ids, ids + 1.0, ids, ids).value == 0
 
 
 @pytest.mark.parametrize("truth", [0.0, 0.5, 0.95])
@@ -121,7 +121,7 @@ def test_correlation_over_tokens_covers_with_documents_as_units(truth: float) ->
     def draw() -> Estimate:
         true = tokens(1280)
         said = truth * true + np.sqrt(1 - truth**2) * deviation * dice.normal(size=1280)
-        return statistics.correlation(said, true, documents, firing)
+        return statistics.pearson_correlation(said, true, documents, firing)
 
     assert 0.92 <= coverage(draw, truth) <= 1.0
 
@@ -129,31 +129,34 @@ def test_correlation_over_tokens_covers_with_documents_as_units(truth: float) ->
 def test_a_constant_judge_has_no_correlation_and_a_perfect_one_has_a_width() -> None:
     dice = np.random.default_rng(0)
     true, documents = dice.random(400), np.repeat(np.arange(40), 10)
-    same = statistics.correlation(np.full(400, 3.3), true, documents)
+    same = statistics.pearson_correlation(np.full(400, 3.3), true, documents)
     assert same.value is None and same.note == "undefined: the judge said the same everywhere"
     for found in (
-        statistics.correlation(true * 2 + 1, true, documents),
-        statistics.explained(true, true, documents),
+        statistics.pearson_correlation(true * 2 + 1, true, documents),
+        statistics.explained_variance(true, true, documents),
     ):
         assert found.value == pytest.approx(1)
         assert found.low is not None and 0.85 < found.low < 1
-    assert statistics.correlation(-true, true, documents).value == pytest.approx(-1)
-    assert statistics.spearman(np.exp(9 * true), true, documents).value == pytest.approx(1)
-    about = statistics.explained(np.full(400, true.mean()), true, documents).value
+    assert statistics.pearson_correlation(-true, true, documents).value == pytest.approx(-1)
+    assert statistics.spearman_correlation(
+        np.exp(9 * true), true, documents
+    ).value == pytest.approx(1)
+    about = statistics.explained_variance(np.full(400, true.mean()), true, documents).value
     assert about == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
-    "measure", [statistics.balanced_accuracy, statistics.f1, lambda a, b: statistics.rate(a)]
+    "measure",
+    [statistics.balanced_accuracy, statistics.f1_score, lambda a, b: statistics.answer_rate(a)],
 )
 def test_edges_have_a_width_and_too_few_have_no_value(measure: Callable[..., Estimate]) -> None:
     for hit in (True, False):
-        one = Answers.of([hit] * 20, range(20))
+        one = ClassAnswers.of([hit] * 20, range(20))
         found = measure(one, one)
         assert found.value == hit and found.low is not None and found.high is not None
         assert 0.05 < found.high - found.low < 0.45
         assert found.n == found.n_documents == 20
-    few = Answers.of([True] * 19, range(19))
+    few = ClassAnswers.of([True] * 19, range(19))
     found = measure(few, few)
     assert (
         found.value is None
@@ -165,59 +168,63 @@ def test_edges_have_a_width_and_too_few_have_no_value(measure: Callable[..., Est
 
 def test_rates_by_hand() -> None:
     """16 of 20 firing windows and 35 of 50 silent ones right."""
-    firing = Answers.of([True] * 16 + [False] * 4, range(20))
-    silent = Answers.of([True] * 35 + [False] * 15, range(50))
+    firing = ClassAnswers.of([True] * 16 + [False] * 4, range(20))
+    silent = ClassAnswers.of([True] * 35 + [False] * 15, range(50))
     assert statistics.balanced_accuracy(firing, silent).value == pytest.approx(0.75)
-    assert statistics.f1(firing, silent).value == pytest.approx(2 * 16 / (2 * 16 + 15 + 4))
-    precise = statistics.precision(firing, silent, density=0.01)
+    assert statistics.f1_score(firing, silent).value == pytest.approx(2 * 16 / (2 * 16 + 15 + 4))
+    precise = statistics.precision_at_density(firing, silent, density=0.01)
     assert precise.value == pytest.approx(0.01 * 0.8 / (0.01 * 0.8 + 0.99 * 0.3))
     assert precise.low is not None and precise.high is not None
     assert precise.low < precise.value < precise.high < 0.06
-    none = statistics.precision(
-        Answers.of([False] * 20, range(20)), Answers.of([True] * 20, range(20)), 0.1
+    none = statistics.precision_at_density(
+        ClassAnswers.of([False] * 20, range(20)), ClassAnswers.of([True] * 20, range(20)), 0.1
     )
     assert none.value is None and "called none" in none.note
 
 
 def test_weights_and_documents_take_from_the_effective_number() -> None:
-    plain = Answers.of([True] * 30, range(30))
+    plain = ClassAnswers.of([True] * 30, range(30))
     assert plain.effective(np.asarray(0.5)) == pytest.approx(30)
-    weighted = Answers.of([True] * 30, range(30), [10.0] * 3 + [1.0] * 27)
+    weighted = ClassAnswers.of([True] * 30, range(30), [10.0] * 3 + [1.0] * 27)
     assert weighted.effective(np.asarray(0.5)) == pytest.approx(57**2 / 327)
-    grouped = Answers.of([True] * 30, np.arange(30) // 3)
+    grouped = ClassAnswers.of([True] * 30, np.arange(30) // 3)
     assert grouped.effective(np.asarray(1.0)) == pytest.approx(10)
     assert grouped.effective(np.asarray(0.0)) == pytest.approx(30)
-    uneven = Answers.of([True, False] * 15, range(30), [3.0, 1.0] * 15)
-    assert statistics.rate(uneven).value == pytest.approx(0.75)
+    uneven = ClassAnswers.of([True, False] * 15, range(30), [3.0, 1.0] * 15)
+    assert statistics.answer_rate(uneven).value == pytest.approx(0.75)
 
 
 def test_a_difference_is_as_wide_as_both_and_keeps_what_is_not_defined() -> None:
     one, other = Estimate(0.9, 0.8, 0.96, 40, 30), Estimate(0.6, 0.5, 0.7, 50, 20)
-    found = statistics.difference(one, other)
+    found = statistics.independent_difference(one, other)
     assert found.value == pytest.approx(0.3)
     assert found.low == pytest.approx(0.3 - np.hypot(0.1, 0.1))
     assert found.high == pytest.approx(0.3 + np.hypot(0.06, 0.1))
     assert (found.n, found.n_documents) == (40, 20)
     nothing = Estimate.none(3, 3, "too few judgements: 3, and 20 are needed")
-    assert statistics.difference(one, nothing).note == nothing.note
+    assert statistics.independent_difference(one, nothing).note == nothing.note
 
 
 def test_job_means_cover_and_pairs_are_by_feature() -> None:
     dice = np.random.default_rng(0)
-    assert 0.92 <= coverage(lambda: statistics.over_features(dice.beta(8, 3, 40)), 8 / 11) <= 0.985
+    assert (
+        0.92
+        <= coverage(lambda: statistics.mean_over_features(dice.beta(8, 3, 40)), 8 / 11)
+        <= 0.985
+    )
     one = {i: 0.5 + i / 100 for i in range(30)} | {99: 1.0, 98: None}
     other = {i: 0.4 + i / 100 for i in range(30)} | {98: 0.2}
-    found = statistics.paired(one, other)  # type: ignore[arg-type]
+    found = statistics.mean_paired_difference(one, other)  # type: ignore[arg-type]
     assert found.value == pytest.approx(0.1) and found.n == 30
     assert found.low is not None and found.high is not None and found.low < 0.1 < found.high
-    constant = statistics.over_features([0.5] * 100)
+    constant = statistics.mean_over_features([0.5] * 100)
     assert (constant.low, constant.high) == pytest.approx((0.485, 0.515))
-    assert statistics.over_features([0.9] * 19 + [None] * 50).value is None
+    assert statistics.mean_over_features([0.9] * 19 + [None] * 50).value is None
 
 
 def test_the_mean_of_many_features_has_the_interval_that_resampling_gives() -> None:
     values = np.random.default_rng(0).beta(5, 2, 4000)
-    quick = statistics.over_features(values)
-    slow = spread(resampled(values, 0), float(values.mean()), len(values))
+    quick = statistics.mean_over_features(values)
+    slow = widen_percentiles(bootstrap_means(values, 0), float(values.mean()), len(values))
     assert (quick.value, quick.n) == (pytest.approx(values.mean()), 4000)
     assert (quick.low, quick.high) == pytest.approx(slow, abs=5e-4)

@@ -10,32 +10,34 @@ from app.steer_more import sweeping
 from app.steer_more.dose_chart import figure
 from app.steer_more.sweeping import Sweep, parts, possible, request, spaced, usual
 from app.theme import LIGHT
-from backend.generation.asked import Asked
-from backend.interventions.records import Basis, Edit, Vector
-from backend.sweep.results import Curve, Dose, Heard, Outcome
+from backend.generation.steering_request import SteeringRequest
+from backend.interventions.records import Edit, EditBasis, SteeringVector
+from backend.steering.sweep_results import ControlCurve, MeasuredText, StrengthTexts, SweepOutcome
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 
 ADD = Edit("add", (FeatureId("top", 1),), 2.0)
-VECTOR = Edit("add", vector=Vector("difference", "blocks.1.hook_resid_post", (1.0, 0.0)))
+VECTOR = Edit("add", vector=SteeringVector("difference", "blocks.1.hook_resid_post", (1.0, 0.0)))
 
 
-def heard(strength: float, seed: int) -> Heard:
-    return Heard(0, seed, "a cat", 2, {"mean": strength + seed, "kl": strength**2, "nll": 2.0})
+def heard(strength: float, seed: int) -> MeasuredText:
+    return MeasuredText(
+        0, seed, "a cat", 2, {"mean": strength + seed, "kl": strength**2, "nll": 2.0}
+    )
 
 
-def outcome() -> Outcome:
-    doses = tuple(Dose(s, tuple(heard(s, i) for i in range(3))) for s in (0.0, 1.0, 2.0))
+def outcome() -> SweepOutcome:
+    doses = tuple(StrengthTexts(s, tuple(heard(s, i) for i in range(3))) for s in (0.0, 1.0, 2.0))
     curves = tuple(
-        Curve({"mean": (0.0, k, 2 * k), "kl": (0.0, 1.0, math.nan), "nll": (2.0, 2.0, 2.0)})
+        ControlCurve({"mean": (0.0, k, 2 * k), "kl": (0.0, 1.0, math.nan), "nll": (2.0, 2.0, 2.0)})
         for k in (0.1, 0.2, 0.3)
     )
-    return Outcome(doses[0], doses, {"features": curves}, neutral=0.0, notes=("three others",))
+    return SweepOutcome(doses[0], doses, {"features": curves}, neutral=0.0, notes=("three others",))
 
 
 def test_a_sweep_is_the_same_after_a_trip_through_json():
-    asked = Asked("the cat", (ADD, VECTOR))
+    asked = SteeringRequest("the cat", (ADD, VECTOR))
     sweep = Sweep(spaced(0, 3, 4), seeds=3, swept=1, pattern="cat", prompts=("a dog",))
     again = parts(json.loads(json.dumps(request(asked, sweep))))
     assert again == (asked, sweep)
@@ -47,9 +49,11 @@ def test_the_number_of_texts_is_what_will_be_generated():
     sweep = Sweep((0.0, 1.0), seeds=4, prompts=("b",), controls=("features",), n_controls=30)
     assert sweep.texts == 2 * (4 * 3 + 30 * 2 * 2)
     with pytest.raises(InputError, match="at most 20,000"):
-        sweeping.check(Asked("a", (ADD,)), Sweep(spaced(0, 1, 40), seeds=200, control_seeds=200))
+        sweeping.check(
+            SteeringRequest("a", (ADD,)), Sweep(spaced(0, 1, 40), seeds=200, control_seeds=200)
+        )
     with pytest.raises(InputError, match="no edit"):
-        sweeping.check(Asked("a"), Sweep((1.0,)))
+        sweeping.check(SteeringRequest("a"), Sweep((1.0,)))
 
 
 def test_controls_are_offered_where_there_are_any(harvested):
@@ -61,7 +65,7 @@ def test_controls_are_offered_where_there_are_any(harvested):
     low, high = usual(ADD, file)
     assert low == 0
     assert high == pytest.approx(3 * (file.facts(ADD.features[0]).max_act or 1.0))
-    assert usual(Edit("add_max", ADD.features, basis=Basis((2.0,))), file) == (0.0, 3.0)
+    assert usual(Edit("add_max", ADD.features, basis=EditBasis((2.0,))), file) == (0.0, 3.0)
     assert usual(Edit("zero", ADD.features), file) == (0.0, 1.0)
     file.close()
 

@@ -14,12 +14,19 @@ from app.experiments import words
 from app.steer import link, run, tabs
 from app.steering import Setting
 from backend.engine import LocalEngine
-from backend.generation.records import Sampling
-from backend.interventions.modes import MODES
-from backend.interventions.records import Basis, Edit, Freeze, Vector, When, Where
+from backend.generation.records import SamplingSettings
+from backend.interventions.edit_modes import MODES
+from backend.interventions.records import (
+    Edit,
+    EditBasis,
+    EditCondition,
+    EditSchedule,
+    FrozenLayers,
+    SteeringVector,
+)
 from feature_store.errors import InputError
 from feature_store.experiments import Experiments
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.harvests import Rig
@@ -29,7 +36,7 @@ Open = Callable[..., AppTest]
 PROMPT = "the cat ran to the park"
 FEATURE = FeatureId("relu", 3)
 EDIT = Edit("add", (FEATURE,), 8.0)
-SHORT = Sampling(max_new=6, temperature=0.8, seed=3)
+SHORT = SamplingSettings(max_new=6, temperature=0.8, seed=3)
 
 
 @pytest.fixture
@@ -166,17 +173,21 @@ def test_a_clicked_token_shows_its_table(visit: Open) -> None:
 
 EDITS = [
     EDIT,
-    Edit("add_max", (FEATURE,), 2.5, basis=Basis((1.5,), source="harvest x, n = 3")),
-    Edit("swap", (FEATURE, FeatureId("relu", 5)), when=When("ramp", 3), read="clean"),
-    Edit("zero", (FeatureId("top", 1),), where=Where("generated", gate=FEATURE, threshold=0.5)),
-    Edit("zero", (FEATURE,), where=Where(positions=(2, 3), pattern="a|b", bos=True)),
+    Edit("add_max", (FEATURE,), 2.5, basis=EditBasis((1.5,), source="harvest x, n = 3")),
+    Edit("swap", (FEATURE, FeatureId("relu", 5)), when=EditSchedule("ramp", 3), read="clean"),
+    Edit(
+        "zero",
+        (FeatureId("top", 1),),
+        where=EditCondition("generated", gate=FEATURE, threshold=0.5),
+    ),
+    Edit("zero", (FEATURE,), where=EditCondition(positions=(2, 3), pattern="a|b", bos=True)),
 ]
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.mode)
 def test_a_setting_survives_its_url(edit: Edit) -> None:
     setting = Setting(
-        (edit,), 'ünï "x"\n', replace(SHORT, stop=("\n",)), (FEATURE,), Freeze((0, 2))
+        (edit,), 'ünï "x"\n', replace(SHORT, stop=("\n",)), (FEATURE,), FrozenLayers((0, 2))
     )
     found = link.written(setting)
     plain = {n: json.loads(found[n]) for n in ("edits", "sampling", "watch", "freeze")}
@@ -184,7 +195,9 @@ def test_a_setting_survives_its_url(edit: Edit) -> None:
 
 
 def test_what_is_too_long_for_a_url_stays_in_the_session() -> None:
-    vector = Vector("mean difference", "blocks.1.hook_resid_post", tuple([0.123456789] * 2000))
+    vector = SteeringVector(
+        "mean difference", "blocks.1.hook_resid_post", tuple([0.123456789] * 2000)
+    )
     found = link.written(Setting((Edit("add", vector=vector),), "x" * 7000))
     assert found == {}
 

@@ -13,8 +13,8 @@ from app.steer.next_tokens import likeliest
 from app.steer.story import Story, tail
 from app.steering import Setting
 from backend.engine import LocalEngine
-from backend.generation.queue import Limits, Queue
-from backend.generation.records import Sampling
+from backend.generation.records import SamplingSettings
+from backend.generation.visitor_queue import GenerationLimits, VisitorQueue
 from backend.interventions.records import Edit
 from feature_store.records import FeatureId
 from tests.harvests import Rig
@@ -22,7 +22,7 @@ from tests.harvests import Rig
 PROMPT = "the cat ran to the park"
 FEATURE = FeatureId("relu", 3)
 EDIT = Edit("add", (FEATURE,), 8.0)
-SHORT = Sampling(max_new=6, temperature=0.8, seed=3)
+SHORT = SamplingSettings(max_new=6, temperature=0.8, seed=3)
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def test_steered_and_default_differ_by_the_edit_alone(engine: LocalEngine) -> No
     assert strong.story.data["rows"]["steered"]["tokens"] != rows["steered"]["tokens"]
 
 
-def told(engine: LocalEngine, edit: Edit = EDIT, sampling: Sampling = SHORT) -> run.Run:
+def told(engine: LocalEngine, edit: Edit = EDIT, sampling: SamplingSettings = SHORT) -> run.Run:
     """A run to its end, in this thread."""
     setting = Setting((edit,), PROMPT, sampling)
-    one = run.Run(engine, setting, Queue().join(), lambda _: "kept")
+    one = run.Run(engine, setting, VisitorQueue().join(), lambda _: "kept")
     one.compute()
     assert not one.error
     return one
@@ -64,7 +64,7 @@ def test_heat_has_a_value_for_every_token(engine: LocalEngine) -> None:
 def test_what_is_sent_in_pieces_is_the_whole_story(engine: LocalEngine) -> None:
     """Server-sent events, put behind each other, are what the run knows in the end."""
     setting = Setting((EDIT,), PROMPT, SHORT)
-    one = run.Run(engine, setting, Queue().join(), lambda _: "")
+    one = run.Run(engine, setting, VisitorQueue().join(), lambda _: "")
     thread = threading.Thread(target=one.compute)
 
     async def listen() -> list[dict]:
@@ -105,7 +105,7 @@ def test_stop_stops_the_computation_and_keeps_what_can_be_done_again(engine: Loc
     one = run.Run(
         engine,
         Setting((EDIT,), PROMPT, replace(SHORT, max_new=20)),
-        Queue().join(),
+        VisitorQueue().join(),
         lambda r: kept.append(r.story.n) or "id",
     )
     take = one.story.take
@@ -125,7 +125,7 @@ def test_stop_stops_the_computation_and_keeps_what_can_be_done_again(engine: Loc
 
 def test_a_visitor_who_left_is_not_computed_for(engine: LocalEngine) -> None:
     now = [0.0]
-    queue = Queue(Limits(silence=5), clock=lambda: now[0])
+    queue = VisitorQueue(GenerationLimits(silence=5), clock=lambda: now[0])
     one = run.Run(engine, Setting((EDIT,), PROMPT, SHORT), queue.join(), lambda _: "kept")
     take = one.story.take
 
@@ -140,7 +140,7 @@ def test_a_visitor_who_left_is_not_computed_for(engine: LocalEngine) -> None:
 
 
 def test_a_place_in_the_line_is_said(engine: LocalEngine) -> None:
-    queue = Queue(Limits(at_once=1))
+    queue = VisitorQueue(GenerationLimits(at_once=1))
     setting = Setting((EDIT,), PROMPT, SHORT)
     runs = [run.Run(engine, setting, queue.join(), lambda _: "") for _ in range(3)]
     assert [one.said(False) for one in runs] == [

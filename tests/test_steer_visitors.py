@@ -11,7 +11,7 @@ from app.experiments.keeping import keep
 from app.steer import run as runs
 from app.steering import Setting
 from backend.engine import LocalEngine
-from backend.generation.records import Sampling
+from backend.generation.records import SamplingSettings
 from feature_store.experiments import Experiments
 from feature_store.store import Store
 from tests.editing import edit
@@ -29,7 +29,7 @@ def setting(i: int) -> Setting:
     """Of one visitor: an edit, a prompt and a seed that no other has."""
     edits = (edit("add", f"relu/{i}", strength=4.0 + i),)
     prompt = f"the cat saw {['the dog', 'a ball', 'mum', 'the tree'][i % 4]}"
-    return Setting(edits, prompt, Sampling(max_new=8 + i % 3, seed=i))
+    return Setting(edits, prompt, SamplingSettings(max_new=8 + i % 3, seed=i))
 
 
 def finished(run: runs.Run) -> dict[str, list[int]]:

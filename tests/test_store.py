@@ -10,7 +10,7 @@ import pytest
 
 from backend.harvest.checkpoint import WorkLock
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.stores import D_SAE, DEAD, make_store

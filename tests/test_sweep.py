@@ -8,27 +8,32 @@ from dataclasses import replace
 import pytest
 import torch
 
-from backend.controls import Controls
-from backend.generation.prompts import plain
-from backend.generation.records import Row, Sampling, Summary
-from backend.generation.stream import Extras, generate
+from backend.generation.prompt_tokenization import tokenize_text
+from backend.generation.records import GenerationRow, SamplingSettings, SummaryRecord
+from backend.generation.token_stream import StreamOptions, stream_tokens
 from backend.interventions.records import Edit
-from backend.sweep.at_kl import TOLERANCE, strength_for_kl, unedited
-from backend.sweep.measures import matches
-from backend.sweep.results import Curve, Dose, Heard, Outcome
-from backend.sweep.run import Ask, Stopped, rows_at_once, sweep
+from backend.steering.matched_controls import EditControls
+from backend.steering.strength_for_kl import KL_TOLERANCE, find_strength_for_kl, generate_unedited
+from backend.steering.strength_sweep import (
+    SweepRequest,
+    SweepStopped,
+    max_rows_per_batch,
+    run_sweep,
+)
+from backend.steering.sweep_results import ControlCurve, MeasuredText, StrengthTexts, SweepOutcome
+from backend.steering.text_measures import pattern_matches
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from tests.editing import dictionaries, edit
 from tests.models import shared
 
 CONCEPT = FeatureId("relu", 3)
-SAMPLING = Sampling(max_new=8)
+SAMPLING = SamplingSettings(max_new=8)
 
 
-def asked(**fields) -> Ask:
+def asked(**fields) -> SweepRequest:
     lm = shared()
-    prompts = tuple(plain(lm, text, bos=True) for text in ("the cat saw", "a dog and the"))
+    prompts = tuple(tokenize_text(lm, text, bos=True) for text in ("the cat saw", "a dog and the"))
     given = {
         "edits": (edit("add", "relu/3"), edit("add", "topk/2", strength=0.5)),
         "strengths": (-3.0, 0.0, 3.0, 9.0),
@@ -39,21 +44,21 @@ def asked(**fields) -> Ask:
         "nearest": FeatureId("relu", 5),
         "pattern": "cat|dog",
     }
-    return Ask(**{**given, **fields})
+    return SweepRequest(**{**given, **fields})
 
 
-def others(n: int = 3) -> Controls:
+def others(n: int = 3) -> EditControls:
     pairs = [((edit("add", f"relu/{10 + i}"), 1.0 + i),) for i in range(n)]
-    return Controls("features", tuple(pairs), ("three others",))
+    return EditControls("features", tuple(pairs), ("three others",))
 
 
 @pytest.fixture(scope="module")
-def outcome() -> Outcome:
-    return sweep(shared(), dictionaries(), asked(), [others()], bos=0)
+def outcome() -> SweepOutcome:
+    return run_sweep(shared(), dictionaries(), asked(), [others()], bos=0)
 
 
 def test_a_batch_gives_what_one_by_one_gives(outcome):
-    single = sweep(shared(), dictionaries(), asked(), [others()], bos=0, rows=1)
+    single = run_sweep(shared(), dictionaries(), asked(), [others()], bos=0, rows=1)
     pairs = zip((outcome.default, *outcome.doses), (single.default, *single.doses), strict=True)
     for one, other in pairs:
         for a, b in zip(one.heard, other.heard, strict=True):
@@ -67,11 +72,11 @@ def test_a_batch_gives_what_one_by_one_gives(outcome):
 
 def test_numbers_are_those_of_a_guarded_generation(outcome):
     ask = asked()
-    rows = [Row("steered", ask.at(9.0), seed=1)]
-    records = generate(
-        shared(), dictionaries(), ask.prompts[1], rows, SAMPLING, Extras(watch=(CONCEPT,))
+    rows = [GenerationRow("steered", ask.at(9.0), seed=1)]
+    records = stream_tokens(
+        shared(), dictionaries(), ask.prompts[1], rows, SAMPLING, StreamOptions(watch=(CONCEPT,))
     )
-    (end,) = [one for one in records if isinstance(one, Summary)]
+    (end,) = [one for one in records if isinstance(one, SummaryRecord)]
     (heard,) = [h for h in outcome.doses[-1].heard if (h.prompt, h.seed) == (1, 1)]
     assert heard.text == end.text
     assert heard.values["kl"] == pytest.approx(end.mean_kl, abs=1e-4)
@@ -101,22 +106,25 @@ def test_the_neutral_strength_is_the_default_and_other_edits_stay(outcome):
 
 
 def test_what_was_found_survives_json(outcome):
-    again = Outcome.from_json(json.loads(json.dumps(outcome.to_json(), allow_nan=False)))
+    again = SweepOutcome.from_json(json.loads(json.dumps(outcome.to_json(), allow_nan=False)))
     assert again.to_json() == outcome.to_json()
     assert again.at_equal_kl("features", "kl") == outcome.at_equal_kl("features", "kl")
 
 
-def made(kls: list[float], values: list[float], controls: list[Curve]) -> Outcome:
-    def dose(s: float, kl: float, value: float) -> Dose:
-        return Dose(s, tuple(Heard(0, i, "", 1, {"kl": kl, "mean": value}) for i in range(3)))
+def made(kls: list[float], values: list[float], controls: list[ControlCurve]) -> SweepOutcome:
+    def dose(s: float, kl: float, value: float) -> StrengthTexts:
+        return StrengthTexts(
+            s, tuple(MeasuredText(0, i, "", 1, {"kl": kl, "mean": value}) for i in range(3))
+        )
 
     doses = tuple(dose(s, *pair) for s, *pair in zip((-1.0, 1.0, 2.0), kls, values, strict=True))
-    return Outcome(dose(0, 0, 0), doses, {"features": tuple(controls)}, neutral=0.0)
+    return SweepOutcome(dose(0, 0, 0), doses, {"features": tuple(controls)}, neutral=0.0)
 
 
 def test_controls_at_equal_kl_are_read_between_strengths_of_the_same_side():
     curves = [
-        Curve({"kl": (9.0, 1.0, 2.0), "mean": (90.0, 10.0 * k, 20.0 * k)}) for k in (1.0, 2.0)
+        ControlCurve({"kl": (9.0, 1.0, 2.0), "mean": (90.0, 10.0 * k, 20.0 * k)})
+        for k in (1.0, 2.0)
     ]
     found = made([0.5, 1.5, 4.0], [5.0, 5.0, 5.0], curves)
     down, up, beyond = found.at_equal_kl("features", "mean")
@@ -131,8 +139,11 @@ def test_controls_at_equal_kl_are_read_between_strengths_of_the_same_side():
 
 
 def test_an_interval_widens_with_what_differs_and_is_none_where_nothing_does():
-    heard = [Heard(0, i, "", 1, {"mean": float(i % 2), "match": 1.0, "max": 2.0}) for i in range(8)]
-    dose = Dose(1.0, tuple(heard))
+    heard = [
+        MeasuredText(0, i, "", 1, {"mean": float(i % 2), "match": 1.0, "max": 2.0})
+        for i in range(8)
+    ]
+    dose = StrengthTexts(1.0, tuple(heard))
     mean, match, largest = (dose.estimate(name) for name in ("mean", "match", "max"))
     assert mean is not None
     assert mean.low is not None
@@ -152,8 +163,8 @@ def test_stopping_ends_it_and_progress_counts_texts():
         if done >= 7:
             stop.set()
 
-    with pytest.raises(Stopped):
-        sweep(shared(), dictionaries(), asked(), bos=0, rows=7, tell=tell, stop=stop)
+    with pytest.raises(SweepStopped):
+        run_sweep(shared(), dictionaries(), asked(), bos=0, rows=7, tell=tell, stop=stop)
     assert told == sorted(told)
     assert told[-1] == (7, 2 * 3 * 5)
     assert len(told) > 3
@@ -168,38 +179,38 @@ def test_bad_requests_are_refused_in_a_sentence():
         ({"pattern": "("}, "not a regular expression"),
     ):
         with pytest.raises(InputError, match=said):
-            sweep(shared(), dictionaries(), asked(**fields))
+            run_sweep(shared(), dictionaries(), asked(**fields))
     with pytest.raises(InputError, match="simpler"):
-        matches("(?:a|aa)+$", "a" * 60 + "b")
-    assert rows_at_once(shared(), 10, 20) > 100
+        pattern_matches("(?:a|aa)+$", "a" * 60 + "b")
+    assert max_rows_per_batch(shared(), 10, 20) > 100
 
 
 @pytest.mark.parametrize("mode", ["add", "add_max", "clamp", "zero", "norm_relative"])
 def test_bisection_meets_the_kl_or_says_that_it_cannot(mode):
     lm, one = shared(), edit(mode, "relu/3")
-    start = plain(lm, "the cat saw", bos=True)
-    texts = unedited(lm, dictionaries(), start, range(4), SAMPLING)
-    found = strength_for_kl(lm, dictionaries(), [one], 0.01, start, texts)
-    again = strength_for_kl(lm, dictionaries(), [one], 1e6, start, texts)
-    assert found.reached == (abs(found.kl - 0.01) <= TOLERANCE * 0.01)
+    start = tokenize_text(lm, "the cat saw", bos=True)
+    texts = generate_unedited(lm, dictionaries(), start, range(4), SAMPLING)
+    found = find_strength_for_kl(lm, dictionaries(), [one], 0.01, start, texts)
+    again = find_strength_for_kl(lm, dictionaries(), [one], 1e6, start, texts)
+    assert found.reached == (abs(found.kl - 0.01) <= KL_TOLERANCE * 0.01)
     assert found.reached or mode in ("clamp", "zero")
     assert len(found.tried) <= 15 + 12
     assert not again.reached
     assert "not reached" in again.note
     with pytest.raises(InputError, match="above 0"):
-        strength_for_kl(lm, dictionaries(), [one], 0.0, start, texts)
+        find_strength_for_kl(lm, dictionaries(), [one], 0.0, start, texts)
 
 
 def test_bisection_looks_downwards_too():
     lm, one = shared(), edit("add", "relu/3")
-    start = plain(lm, "the cat saw", bos=True)
-    texts = unedited(lm, dictionaries(), start, range(4), SAMPLING)
-    found = strength_for_kl(lm, dictionaries(), [one], 0.02, start, texts, upwards=False)
+    start = tokenize_text(lm, "the cat saw", bos=True)
+    texts = generate_unedited(lm, dictionaries(), start, range(4), SAMPLING)
+    found = find_strength_for_kl(lm, dictionaries(), [one], 0.02, start, texts, upwards=False)
     assert found.reached
     assert found.strength < 0
 
 
 def test_a_judge_is_heard():
     ask = replace(asked(), edits=(Edit("add", (CONCEPT,), 1.0),), strengths=(1.0,))
-    found = sweep(shared(), dictionaries(), ask, bos=0, judge=lambda texts: [2.0] * len(texts))
+    found = run_sweep(shared(), dictionaries(), ask, bos=0, judge=lambda texts: [2.0] * len(texts))
     assert found.doses[0].mean("judge") == 2.0

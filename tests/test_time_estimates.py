@@ -11,19 +11,19 @@ from app import time_estimates
 from app.circuits.asked import Asked as Circuit
 from app.circuits.running import find
 from app.time_estimates import describe_duration, describe_estimate
-from backend import model_speed, run_work
-from backend.ablation.asked import Asked, Case, Ranking
-from backend.ablation.dataset import over
-from backend.ablation.parts import Part
-from backend.ablation.ranking import rank
+from backend.ablation.ablation_requests import AblationRequest, EffectRankingRequest, PromptCase
+from backend.ablation.dataset_ablation import ablate_dataset
+from backend.ablation.effect_ranking import rank_effects
+from backend.ablation.model_parts import ModelPart
 from backend.engine import LocalEngine
-from backend.generation.prompts import plain
-from backend.generation.records import Sampling
+from backend.generation.prompt_tokenization import tokenize_text
+from backend.generation.records import SamplingSettings
 from backend.interventions.records import Edit
-from backend.lm import Lm
-from backend.model_speed import measure_and_remember, measure_model_speed
-from backend.run_work import RunWork
-from backend.sweep.run import Ask, sweep
+from backend.model import model_speed, run_token_counts
+from backend.model.language_model import LanguageModel
+from backend.model.model_speed import measure_and_store_speed, measure_model_speed
+from backend.model.run_token_counts import RunTokenCounts
+from backend.steering.strength_sweep import SweepRequest, run_sweep
 from feature_store.model_speeds import ModelSpeed, ModelSpeeds
 from feature_store.records import FeatureId
 from tests.harvests import Rig
@@ -38,7 +38,7 @@ def engine(rig: Rig) -> LocalEngine:
 
 
 @contextmanager
-def counted_tokens(lm: Lm) -> Iterator[list[int]]:
+def counted_tokens(lm: LanguageModel) -> Iterator[list[int]]:
     """Tokens that enter the model's last block, pass by pass."""
     passes: list[int] = []
     last = lm.block(lm.n_layers - 1)
@@ -54,48 +54,48 @@ def counted_tokens(lm: Lm) -> Iterator[list[int]]:
         hook.remove()
 
 
-def assert_foretold(work: RunWork, passes: list[int]) -> None:
+def assert_foretold(work: RunTokenCounts, passes: list[int]) -> None:
     """Within a factor of two and a half of the tokens that went through."""
     foretold, done = work.read + work.written, sum(passes)
     assert done / 2.5 <= foretold <= 2.5 * done, (foretold, done)
 
 
 def test_a_sweep_takes_the_foretold_passes(engine: LocalEngine) -> None:
-    start = plain(engine.lm, PROMPT, bos=True)
+    start = tokenize_text(engine.lm, PROMPT, bos=True)
     feature = FeatureId("relu", 3)
-    ask = Ask(
+    ask = SweepRequest(
         (Edit("add", (feature,), 1.0),),
         (0.0, 1.0, 2.0),
         (start,),
         seeds=(0, 1),
-        sampling=Sampling(max_new=8),
+        sampling=SamplingSettings(max_new=8),
         concept=feature,
     )
     with counted_tokens(engine.lm) as passes:
-        sweep(engine.lm, engine.dictionaries, ask)
-    assert_foretold(run_work.count_sweep(2 * 4, len(start.tokens), 8, 1), passes)
+        run_sweep(engine.lm, engine.dictionaries, ask)
+    assert_foretold(run_token_counts.count_sweep_tokens(2 * 4, len(start.tokens), 8, 1), passes)
 
 
 def test_an_ablation_over_prompts_takes_the_foretold_passes(engine: LocalEngine) -> None:
-    cases = tuple(Case(PROMPT, " the", " a") for _ in range(6))
-    asked = Asked(cases, (Part.parse("relu/3"), Part.parse("relu/4")), "zero")
+    cases = tuple(PromptCase(PROMPT, " the", " a") for _ in range(6))
+    asked = AblationRequest(cases, (ModelPart.parse("relu/3"), ModelPart.parse("relu/4")), "zero")
     with counted_tokens(engine.lm) as passes:
-        over(engine, asked)
-    tokens = len(cases) * len(plain(engine.lm, PROMPT, bos=True).tokens)
-    assert_foretold(run_work.count_dataset_ablation(tokens, 2, 0), passes)
+        ablate_dataset(engine, asked)
+    tokens = len(cases) * len(tokenize_text(engine.lm, PROMPT, bos=True).tokens)
+    assert_foretold(run_token_counts.count_ablation_tokens(tokens, 2, 0), passes)
 
 
 @pytest.mark.parametrize(("method", "steps"), [("gradient", 1), ("integrated", 10)])
 def test_a_ranking_takes_the_foretold_passes(engine: LocalEngine, method: str, steps: int) -> None:
     """Backward passes are not seen by the count, so gradients count as one pass of three here."""
-    cases = tuple(Case(PROMPT, " the", " a") for _ in range(4))
-    asked = Ranking(cases, ("relu",), method, 5, "feature", "zero")
+    cases = tuple(PromptCase(PROMPT, " the", " a") for _ in range(4))
+    asked = EffectRankingRequest(cases, ("relu",), method, 5, "feature", "zero")
     with counted_tokens(engine.lm) as passes:
-        rank(engine, asked)
-    tokens = len(cases) * len(plain(engine.lm, PROMPT, bos=True).tokens)
-    foretold = run_work.count_effect_ranking(tokens, 1, steps, 5)
-    backward = tokens * (run_work.GRADIENT - 1) * steps
-    assert_foretold(RunWork(foretold.read - backward), passes)
+        rank_effects(engine, asked)
+    tokens = len(cases) * len(tokenize_text(engine.lm, PROMPT, bos=True).tokens)
+    foretold = run_token_counts.count_ranking_tokens(tokens, 1, steps, 5)
+    backward = tokens * (run_token_counts.GRADIENT_PASSES - 1) * steps
+    assert_foretold(RunTokenCounts(foretold.read - backward), passes)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_a_ranking_takes_the_foretold_passes(engine: LocalEngine, method: str, s
 def test_a_circuit_takes_the_foretold_passes(
     engine: LocalEngine, method: str, names: tuple[str, ...]
 ) -> None:
-    asked = Circuit(method, names, (Case(PROMPT, " the"),), baseline="zero").check()
+    asked = Circuit(method, names, (PromptCase(PROMPT, " the"),), baseline="zero").check()
     with counted_tokens(engine.lm) as passes:
         find(engine, asked, lambda *_: None)
-    tokens = len(plain(engine.lm, PROMPT, bos=True).tokens)
-    assert_foretold(run_work.count_circuit(tokens, len(names), method), passes)
+    tokens = len(tokenize_text(engine.lm, PROMPT, bos=True).tokens)
+    assert_foretold(run_token_counts.count_circuit_tokens(tokens, len(names), method), passes)
 
 
 def test_the_fastest_measurement_is_kept(
@@ -116,25 +116,25 @@ def test_the_fastest_measurement_is_kept(
 ) -> None:
     """A machine that was busy when it measured is not called slow for ever."""
     speeds = ModelSpeeds(tmp_path / "speeds.json")
-    first = measure_and_remember(speeds, engine.lm)
+    first = measure_and_store_speed(speeds, engine.lm)
     assert first.read > 0 and first.write is not None
     assert speeds.find(engine.lm.model_hash) == first
     for read, write, kept in ((1.0, 1.0, first), (1e9, None, None)):
         given = ModelSpeed(read=read, write=write, batch=8)
         monkeypatch.setattr(model_speed, "measure_model_speed", lambda lm, given=given: given)
         kept = kept or ModelSpeed(read=1e9, write=first.write, batch=8)
-        assert measure_and_remember(speeds, engine.lm) == kept
+        assert measure_and_store_speed(speeds, engine.lm) == kept
         assert speeds.find(engine.lm.model_hash) == kept
 
 
 def test_a_model_that_cannot_be_measured_is_still_loaded(
     engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(lm: Lm) -> ModelSpeed:
+    def fail(lm: LanguageModel) -> ModelSpeed:
         raise torch.OutOfMemoryError("no memory is left")
 
     monkeypatch.setattr(model_speed, "measure_model_speed", fail)
-    assert measure_and_remember(ModelSpeeds(tmp_path / "speeds.json"), engine.lm) is None
+    assert measure_and_store_speed(ModelSpeeds(tmp_path / "speeds.json"), engine.lm) is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"a/b": {"read": NaN}}', '{"a": 3}'])
@@ -152,7 +152,7 @@ def test_a_slow_model_is_measured_on_a_short_text(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Measuring must not itself take minutes: after a pass that is slow no longer one is tried."""
-    monkeypatch.setattr(model_speed, "_seconds_to_read", lambda lm, n: 2.0 * n)
+    monkeypatch.setattr(model_speed, "_time_forward_pass", lambda lm, n: 2.0 * n)
     assert measure_model_speed(engine.lm).read == pytest.approx(0.5)
 
 
@@ -171,10 +171,10 @@ def test_durations_are_said_in_their_unit(seconds: float, said: str) -> None:
 
 
 def test_an_estimate_is_said_only_where_it_is_known_and_matters() -> None:
-    long = RunWork(read=100_000, written=57_600)
+    long = RunTokenCounts(read=100_000, written=57_600)
     said = describe_estimate(long, SPEED)
     assert said.startswith("About 1.9\u202fh on this machine") and "writes 10" in said
-    assert describe_estimate(RunWork(read=500), SPEED) == ""
+    assert describe_estimate(RunTokenCounts(read=500), SPEED) == ""
     assert "not known yet" in describe_estimate(long, None)
     silent = ModelSpeed(read=100.0, write=None, batch=8)
     assert describe_estimate(long, silent) == ""

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.scores import means, read, tables, telling
-from autointerp.jobs.summary import share_of_yes
-from autointerp.statistics import Estimate, judge_difference, over_features
-from autointerp.statistics.verdict import MARGIN
-from feature_store import scoring
-from feature_store.scoring import yes_shares
+from autointerp.pipeline.score_summary import share_of_yes_answers
+from autointerp.statistics import Estimate, judge_difference, mean_over_features
+from autointerp.statistics.verdict import EQUIVALENCE_MARGIN
+from feature_store import score_storage
+from feature_store.score_storage import read_yes_shares
 from feature_store.store import Store
 from tests.scored import FEATURES, NAME, estimate, explained, row
 from tests.stores import make_store
@@ -32,11 +32,11 @@ def test_at_chance_means_that_the_interval_excludes_every_difference_that_matter
 ) -> None:
     values = np.clip(np.random.default_rng(seed).normal(mean, spread, n), -1, 1)
     found = judge_difference(np.r_[values, np.nan], ALL)
-    one = over_features(values, ALL)
+    one = mean_over_features(values, ALL)
     if one.low is None or one.high is None:
         assert found.finding == "too few"
         return
-    inside = one.low >= -MARGIN and one.high <= MARGIN
+    inside = one.low >= -EQUIVALENCE_MARGIN and one.high <= EQUIVALENCE_MARGIN
     assert (found.finding == "at chance") == inside
     assert inside or (found.finding == "above") == (one.low > 0)
     assert inside or (found.finding == "below") == (one.high < 0)
@@ -75,10 +75,14 @@ def test_findings_in_words(values: list[float], finding: str, sentence: str) -> 
 def test_the_share_of_yes_counts_firing_and_silent_windows_alike() -> None:
     """Always yes: right about every firing window, wrong about every silent one."""
     ones, zeros = np.ones(30), np.zeros(30)
-    assert share_of_yes(ones, zeros) == {"n": 30, "mean": 1.0}
-    assert share_of_yes(zeros, ones)["mean"] == 0.0
-    assert share_of_yes(ones, ones)["mean"] == share_of_yes(ones / 2, ones / 2)["mean"] == 0.5
-    assert share_of_yes(np.full(3, np.nan), ones[:3]) == {"n": 0, "mean": None}
+    assert share_of_yes_answers(ones, zeros) == {"n": 30, "mean": 1.0}
+    assert share_of_yes_answers(zeros, ones)["mean"] == 0.0
+    assert (
+        share_of_yes_answers(ones, ones)["mean"]
+        == share_of_yes_answers(ones / 2, ones / 2)["mean"]
+        == 0.5
+    )
+    assert share_of_yes_answers(np.full(3, np.nan), ones[:3]) == {"n": 0, "mean": None}
 
 
 @pytest.fixture
@@ -91,12 +95,12 @@ def judged(tmp_path: Path) -> Store:
         for number, feature in zip(explained(store), FEATURES, strict=True)
     ]
     intruder = row(rows[0].explanation, FEATURES[0], "intruder", 0.2)
-    scoring.score(store.catalog, [*rows, intruder])
+    score_storage.save_scores(store.catalog, [*rows, intruder])
     return store
 
 
 def test_pages_say_the_verdict_and_the_share_of_yes(judged: Store) -> None:
-    shares = yes_shares(judged.catalog, NAME)
+    shares = read_yes_shares(judged.catalog, NAME)
     assert len(shares) == len(FEATURES) and all(x == pytest.approx(0.9) for x in shares.values())
     detection, intruder = (
         means.line(one, shares)

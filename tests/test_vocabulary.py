@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from backend.vocabulary import LETTERS, token_bytes
+from backend.model.vocabulary import BYTE_LEVEL_ALPHABET, vocabulary_bytes
 from feature_store.vocabulary import Vocabulary
 
 TEXTS = ["the dog ran home. ", "a cat sat\n\ton the mat ", "é ü ñ 漢字 🐕 it's 42 "] * 20
@@ -43,7 +43,7 @@ def sentencepiece() -> PreTrainedTokenizerFast:
 
 
 TOKENIZERS = {"byte-level": byte_level(), "sentencepiece": sentencepiece()}
-PIECES = {name: token_bytes(t, len(t)) for name, t in TOKENIZERS.items()}
+PIECES = {name: vocabulary_bytes(t, len(t)) for name, t in TOKENIZERS.items()}
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
@@ -86,13 +86,13 @@ def test_ids_beyond_the_tokenizer_and_added_tokens() -> None:
     """Embeddings are padded; added tokens stand for themselves, whatever letters they hold."""
     tokenizer = byte_level()
     tokenizer.add_tokens(["Ġodd"])
-    pieces = token_bytes(tokenizer, len(tokenizer) + 2)
+    pieces = vocabulary_bytes(tokenizer, len(tokenizer) + 2)
     assert pieces[0] == b"<|endoftext|>"
     assert pieces[len(tokenizer) - 1] == "Ġodd".encode()
     assert pieces[-1] == f"<unused {len(tokenizer) + 1}>".encode()
-    assert len(token_bytes(tokenizer, 10)) == 10
+    assert len(vocabulary_bytes(tokenizer, 10)) == 10
 
 
 def test_the_letters_of_bytes_are_the_ones_that_tokenizers_use() -> None:
-    assert set(LETTERS) == set(pre_tokenizers.ByteLevel.alphabet())
-    assert sorted(LETTERS.values()) == list(range(256))
+    assert set(BYTE_LEVEL_ALPHABET) == set(pre_tokenizers.ByteLevel.alphabet())
+    assert sorted(BYTE_LEVEL_ALPHABET.values()) == list(range(256))

@@ -14,8 +14,8 @@ from app.ablate.setting import cases, key, parts, value
 from app.jobs import ablating, starting, watching
 from app.session import Place
 from app.wording import ABSENT, count, measure, plural, share, signed
-from backend.ablation.asked import Asked
-from backend.ablation.parts import check_how
+from backend.ablation.ablation_requests import AblationRequest
+from backend.ablation.model_parts import check_ablation_kind
 from feature_store.errors import InputError
 from feature_store.experiments import Experiments
 from feature_store.jobs import Job
@@ -47,10 +47,10 @@ def controls(place: Place) -> dict[str, Any]:
 def begin(place: Place, given: dict[str, Any]) -> None:
     """Start the job, unless the same one is at work."""
     require_costly_work_allowed()
-    asked = Asked(
+    asked = AblationRequest(
         cases(place),
         parts(),
-        check_how(value("how")),
+        check_ablation_kind(value("how")),
         given["seed"],
         given["controls"],
     ).check()

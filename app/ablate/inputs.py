@@ -8,12 +8,16 @@ from app.ablate.setting import SOURCES, keep, key, put, value
 from app.fields import uploaded
 from app.session import Place
 from app.wording import plural
-from backend.ablation.asked import AT_ONCE, MOST, read_jsonl
-from backend.demo.plan import MODEL_NAME
-from backend.demo.tasks import TASKS
-from backend.live import Engine
+from backend.ablation.ablation_requests import (
+    MAX_DATASET_PROMPTS,
+    MAX_DETAILED_PROMPTS,
+    read_prompt_cases,
+)
+from backend.demo.dictionary_plans import MODEL_NAME
+from backend.demo.task_generators import TASKS
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
-from feature_store.glance import promoted
+from feature_store.feature_summaries import read_promoted_tokens
 from feature_store.records import FeatureId
 
 LARGEST = 4_000_000
@@ -100,7 +104,7 @@ def task(place: Place) -> None:
             width=200,
             format_func=lambda name: name.replace("_", " "),
         )
-        number("Prompts", "prompts_n", MOST)
+        number("Prompts", "prompts_n", MAX_DATASET_PROMPTS)
         number("Seed", "task_seed", 10_000, low=0)
     st.caption("From held-out templates, each with a right and a tempting answer.")
 
@@ -115,7 +119,7 @@ def contexts(place: Place) -> None:
             width=220,
             placeholder="the first one chosen",
         )
-        number("Contexts", "contexts_n", AT_ONCE)
+        number("Contexts", "contexts_n", MAX_DETAILED_PROMPTS)
     st.caption("The strongest, one a document. The target is the token after the peak.")
 
 
@@ -148,7 +152,7 @@ def upload() -> None:
         given = uploaded(key("upload"), LARGEST)
         if given is None:
             return
-        st.session_state[setting.FILE] = (given[0], read_jsonl(*given))
+        st.session_state[setting.FILE] = (given[0], read_prompt_cases(*given))
     except InputError as error:
         st.session_state["ablate_problem"] = str(error)
 
@@ -195,7 +199,7 @@ def named(place: Place) -> None:
     told = []
     for text in value("parts"):
         try:
-            feature = setting.Part.parse(text).feature
+            feature = setting.ModelPart.parse(text).feature
         except InputError:
             continue
         if feature and (said := meaning(place, feature)):
@@ -210,7 +214,7 @@ def meaning(place: Place, feature: FeatureId) -> str:
     label = annotations.read().annotations.called.short(pair)
     if label:
         return label
-    found = promoted(place.file, [pair], 3).get(pair, [])
+    found = read_promoted_tokens(place.file, [pair], 3).get(pair, [])
     texts = " ".join(place.file.vocabulary.text(token).strip() for token in found)
     return f"promotes {texts}" if found else ""
 

@@ -11,7 +11,7 @@ from app.ablate.inputs import meaning
 from app.session import Place
 from app.tokens import visible
 from app.wording import ABSENT, measure, plural, share, signed
-from backend.ablation.parts import Part
+from backend.ablation.model_parts import ModelPart
 from feature_store.errors import InputError
 
 PROMPTS, STRIP, PARTS, SIDES = "ablate_rows", "ablate_strip", "ablate_effects", "ablate_sides"
@@ -79,7 +79,7 @@ def effects(place: Place, result: Mapping[str, Any]) -> None:
 
 def told(place: Place, part: str) -> str:
     """A feature's label or tokens; nothing for other parts, nor where it is not there."""
-    feature = Part.parse(part).feature
+    feature = ModelPart.parse(part).feature
     try:
         return meaning(place, place.file.check(feature)) if feature else ""
     except InputError:
@@ -88,7 +88,7 @@ def told(place: Place, part: str) -> str:
 
 def link(place: Place, part: str) -> dict[str, Any]:
     """Where a part's row leads: a feature's page."""
-    feature = Part.parse(part).feature if part else None
+    feature = ModelPart.parse(part).feature if part else None
     if feature is None or feature.dictionary not in place.file.dictionaries:
         return {"href": "", "target": None}
     query = {"harvest": place.file.record.id, "feature": part}

@@ -15,10 +15,10 @@ from app.ablate.setting import key, opened, put
 from app.session import Place
 from app.tokens import visible
 from app.wording import ABSENT, THIN, count, measure, plural, share, signed
-from backend.ablation.parts import Part
+from backend.ablation.model_parts import ModelPart
 from feature_store.errors import InputError
-from feature_store.glance import promoted
-from feature_store.null_dictionaries import of_the_model
+from feature_store.feature_summaries import read_promoted_tokens
+from feature_store.null_dictionaries import list_model_dictionaries
 from feature_store.records import FeatureId
 
 TABLE = "ablate_ranked"
@@ -37,7 +37,7 @@ LABELLED = 120
 
 def controls(place: Place) -> dict[str, Any]:
     """Which dictionaries, how estimated, how many measured."""
-    names = of_the_model(place.file)
+    names = list_model_dictionaries(place.file)
     first, version = opened("effects")
     asked = [name for name in first.get("dictionaries", names) if name in names]
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
@@ -163,7 +163,7 @@ def told(place: Place, rows: list[Mapping[str, Any]]) -> dict[str, str]:
     called, text = annotations.read().annotations.called, place.file.vocabulary.text
     there = [r for r in rows if r["dictionary"] in place.file.dictionaries]
     pairs = list({(r["dictionary"], r["feature"]) for r in there if r["feature"] is not None})
-    tokens = promoted(place.file, pairs, 3)
+    tokens = read_promoted_tokens(place.file, pairs, 3)
     return {
         f"{name}/{index}": called.short((name, index))
         or " ".join(visible(text(t)).strip() for t in tokens.get((name, index), []))
@@ -192,7 +192,7 @@ def actions(place: Place, rows: list[Mapping[str, Any]]) -> None:
             type="primary",
         )
         st.button("Add to the parts", on_click=add, args=(names,), type="tertiary")
-        if len(names) == 1 and (feature := Part.parse(names[0]).feature):
+        if len(names) == 1 and (feature := ModelPart.parse(names[0]).feature):
             query = {**place.query, "feature": names[0]}
             st.page_link(session.FEATURE, label="Open", query_params=query)
             st.page_link(session.STEER, label="Steer", query_params=query)

@@ -11,12 +11,12 @@ import streamlit as st
 from app import live, session
 from app.experiments import keeping
 from app.model_cache import forget_frames
-from backend.ablation.parts import Part
-from backend.live import Engine
+from backend.ablation.model_parts import ModelPart
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
-from feature_store.experiments import Kind
+from feature_store.experiments import ExperimentKind
+from feature_store.harvest_reader import HarvestFile
 from feature_store.permissions import require_costly_work_allowed
-from feature_store.reader import HarvestFile
 
 HELD = "ablate_held"
 """Of the session: tab → what is shown or under way there."""
@@ -100,7 +100,7 @@ class Run:
             raise Cancelled
 
 
-def keeper(file: HarvestFile, engine: Engine, kind: Kind) -> Callable[..., Answer]:
+def keeper(file: HarvestFile, engine: Engine, kind: ExperimentKind) -> Callable[..., Answer]:
     """A function that keeps an answer of this harvest, for the run's own thread."""
     store = session.store()
 
@@ -125,7 +125,7 @@ def keeper(file: HarvestFile, engine: Engine, kind: Kind) -> Callable[..., Answe
 
 def used(request: Mapping[str, Any]) -> list[str]:
     """Dictionaries that an ablation's parts belong to."""
-    parts = [Part.parse(text) for text in request["parts"]]
+    parts = [ModelPart.parse(text) for text in request["parts"]]
     return sorted({part.dictionary for part in parts if part.dictionary})
 
 

@@ -7,10 +7,15 @@ import streamlit as st
 
 from app.fields import Fields, broken
 from app.session import Place
-from backend.ablation.asked import AT_ONCE, Asked, Case, Ranking
-from backend.ablation.parts import HOWS, Part, check_how
+from backend.ablation.ablation_requests import (
+    MAX_DETAILED_PROMPTS,
+    AblationRequest,
+    EffectRankingRequest,
+    PromptCase,
+)
+from backend.ablation.model_parts import ABLATION_KINDS, ModelPart, check_ablation_kind
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import of_the_model
+from feature_store.null_dictionaries import list_model_dictionaries
 from feature_store.records import FeatureId
 
 SOURCES = {"prompts": "prompts", "task": "demo task", "contexts": "contexts", "file": "file"}
@@ -66,11 +71,11 @@ def take(link: dict[str, list[str]]) -> None:
     """A link's fields; InputError for a part, a way or a tab that there is not."""
     given: dict[str, Any] = {n: link[n][-1] for n in LINKED if n in link}
     if "how" in given:
-        check_how(given["how"])
+        check_ablation_kind(given["how"])
     if given.get("tab", "ablate") not in TABS:
         raise InputError(f"The page has no tab {given['tab']!r}. There are: {', '.join(TABS)}.")
     named = [str(FeatureId.parse(text)) for text in link.get("feature", [])]
-    named += [str(Part.parse(text)) for text in link.get("part", [])]
+    named += [str(ModelPart.parse(text)) for text in link.get("part", [])]
     if named:
         given["parts"] = list(dict.fromkeys(named))
     if "prompts" in given:
@@ -81,18 +86,18 @@ def take(link: dict[str, list[str]]) -> None:
 def belongs(text: str, place: Place) -> bool:
     """Whether a part is one of this harvest's dictionaries, or of any model."""
     try:
-        name = Part.parse(text).dictionary
+        name = ModelPart.parse(text).dictionary
     except InputError:
         return True  # said when it is run
     return not name or name in place.file.dictionaries
 
 
-def parts() -> tuple[Part, ...]:
+def parts() -> tuple[ModelPart, ...]:
     """The chosen parts; InputError for one that is none."""
-    return tuple(Part.parse(text) for text in value("parts"))
+    return tuple(ModelPart.parse(text) for text in value("parts"))
 
 
-def cases(place: Place) -> tuple[Case, ...]:
+def cases(place: Place) -> tuple[PromptCase, ...]:
     """The prompts of the chosen source. InputError where there is none."""
     if value("source") == "file":
         if FILE not in st.session_state:
@@ -102,11 +107,11 @@ def cases(place: Place) -> tuple[Case, ...]:
         from backend.demo import task_prompts
 
         found = task_prompts(value("task"), "held_out", value("prompts_n"), value("task_seed"))
-        return tuple(Case(p.prompt, p.answer, p.wrong) for p in found)
+        return tuple(PromptCase(p.prompt, p.answer, p.wrong) for p in found)
     return contexts(place) if value("source") == "contexts" else typed()
 
 
-def typed() -> tuple[Case, ...]:
+def typed() -> tuple[PromptCase, ...]:
     """One prompt a line. With the answer's field empty a line may carry its own:
     `prompt | answer | wrong`."""
     lines = [line for line in value("prompts").splitlines() if line.strip()]
@@ -121,36 +126,36 @@ def typed() -> tuple[Case, ...]:
         if not answer and not wrong and " | " in line:
             prompt, answer, wrong = (*re.split(r" \|(?= )", line), "")[:3]
         pair = broken(pairs[number]) if value("how") == "pair" else ""
-        found.append(Case(broken(prompt), broken(answer), broken(wrong), pair))
+        found.append(PromptCase(broken(prompt), broken(answer), broken(wrong), pair))
     if not found:
         raise InputError("There is no prompt. Type one.")
     return tuple(found)
 
 
-def contexts(place: Place) -> tuple[Case, ...]:
+def contexts(place: Place) -> tuple[PromptCase, ...]:
     """The strongest stored contexts of a feature, one a document, whole from their sequence's
     beginning; the target is the token after the peak."""
-    name = value("of") or next((p for p in value("parts") if Part.parse(p).feature), "")
+    name = value("of") or next((p for p in value("parts") if ModelPart.parse(p).feature), "")
     if not name:
         raise InputError("Name the feature whose contexts are meant, as DICTIONARY/INDEX.")
     feature = place.file.check(FeatureId.parse(name))
-    found: dict[int, Case] = {}
+    found: dict[int, PromptCase] = {}
     for one in sorted(place.file.contexts(feature), key=lambda c: -abs(c.value)):
         tokens = place.file.sequences.tokens(one.sequence)[: one.start + one.length].tolist()
         if one.stratum != "range" and one.peak + 1 < len(tokens):
-            found.setdefault(one.document, Case(tokens=tuple(tokens), at=one.peak))
+            found.setdefault(one.document, PromptCase(tokens=tuple(tokens), at=one.peak))
     if not found:
         raise InputError(f"{feature} has no stored context with a token behind its peak.")
-    return tuple(found.values())[: min(value("contexts_n"), AT_ONCE)]
+    return tuple(found.values())[: min(value("contexts_n"), MAX_DETAILED_PROMPTS)]
 
 
 def show(request: dict[str, Any], kind: str, tab: str) -> None:
     """The fields of a kept run's request, so that it can be changed and run again."""
-    asked = (Ranking if kind != "ablate" else Asked).from_json(request)
+    asked = (EffectRankingRequest if kind != "ablate" else AblationRequest).from_json(request)
     given: dict[str, Any] = {"tab": tab, "source": "file"}
-    if isinstance(asked, Asked):
+    if isinstance(asked, AblationRequest):
         given["parts"] = [str(part) for part in asked.parts]
-    if isinstance(asked, Asked) or kind == "effects":
+    if isinstance(asked, AblationRequest) or kind == "effects":
         given["how"] = asked.how
     if len(asked.cases) == 1 and not asked.cases[0].tokens:
         one = asked.cases[0]
@@ -172,12 +177,12 @@ def opened(tab: str) -> tuple[dict[str, Any], str]:
 
 def ways() -> list[str]:
     """What may stand in a part's place."""
-    return list(HOWS)
+    return list(ABLATION_KINDS)
 
 
 def others(place: Place, layers: int, heads: int) -> list[str]:
     """Every part that is no feature; heads and layers where the model is known."""
-    names = of_the_model(place.file)
+    names = list_model_dictionaries(place.file)
     found = [f"error:{name}" for name in names] + [f"dictionary:{name}" for name in names]
     for layer in range(layers):
         found += [f"attention:{layer}", f"mlp:{layer}"]

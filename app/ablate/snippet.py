@@ -9,10 +9,10 @@ from feature_store.strict_json import dump_json
 FIRST = """import json
 from pathlib import Path
 
-from backend.ablation.asked import {record}
+from backend.ablation.ablation_requests import {record}
 from backend.ablation.{module} import {function}
-{also}from backend.device import choose_placement
-from backend.engine import LocalEngine
+{also}from backend.engine import LocalEngine
+from backend.model.device import choose_placement
 from feature_store.store import Store
 
 store = Store(Path({store!r}))
@@ -21,12 +21,36 @@ engine = LocalEngine.load(file, store.places.known(), choose_placement())
 asked = {record}.from_json(json.loads({request!r}))
 answer = {function}({call})
 """
-MEANS = "from backend.ablation.means import harvest_means\n"
+MEANS = "from backend.ablation.harvest_means import read_harvest_means\n"
 FORMS = {
-    "ablate": ("Asked", "trial", "ablate", MEANS, "engine, asked, harvest_means(file)"),
-    "dataset": ("Asked", "dataset", "over", MEANS, "engine, asked, harvest_means(file)"),
-    "effects": ("Ranking", "ranking", "rank", MEANS, "engine, asked, None, harvest_means(file)"),
-    "splice": ("Ranking", "spliced", "spliced", "", "engine, asked.cases, asked.dictionaries"),
+    "ablate": (
+        "AblationRequest",
+        "prompt_ablation",
+        "ablate_prompts",
+        MEANS,
+        "engine, asked, read_harvest_means(file)",
+    ),
+    "dataset": (
+        "AblationRequest",
+        "dataset_ablation",
+        "ablate_dataset",
+        MEANS,
+        "engine, asked, read_harvest_means(file)",
+    ),
+    "effects": (
+        "EffectRankingRequest",
+        "effect_ranking",
+        "rank_effects",
+        MEANS,
+        "engine, asked, None, read_harvest_means(file)",
+    ),
+    "splice": (
+        "EffectRankingRequest",
+        "splice_report",
+        "splice_losses_by_dictionary",
+        "",
+        "engine, asked.cases, asked.dictionaries",
+    ),
 }
 """What was run → record, module, function, further import, arguments."""
 

@@ -10,7 +10,7 @@ from app.ablate.outcome import grid
 from app.ablate.setting import key, opened
 from app.session import Place
 from app.wording import ABSENT, count, measure, plural, share, signed
-from feature_store.null_dictionaries import of_the_model
+from feature_store.null_dictionaries import list_model_dictionaries
 
 HEADS = [
     ("dictionary", ""),
@@ -28,7 +28,7 @@ HEADS = [
 
 def controls(place: Place) -> dict[str, Any]:
     """Which dictionaries."""
-    names = of_the_model(place.file)
+    names = list_model_dictionaries(place.file)
     first, version = opened("splice")
     asked = [name for name in first.get("dictionaries", names) if name in names]
     on = st.multiselect("Dictionaries", names, asked, key=key(f"splice_on{version}"))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.experiments import keeping
-from backend.behaviours.plan import ClusterPlan
+from backend.prediction_clusters.cluster_plan import ClusterPlan
 from feature_store.store import Store
 
 

@@ -13,8 +13,8 @@ from app.tokens import REACH, line, visible
 from app.wording import ABSENT, count, measure, plural, share, signed
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment, Experiments
-from feature_store.number_text import fixed_number
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.number_format import format_fixed
 from feature_store.records import Context, FeatureId
 
 LISTED, CHOSEN = 20, "cluster"
@@ -120,7 +120,7 @@ def estimate(one: Mapping[str, Any]) -> str:
 
 def nats(value: float) -> str:
     """To a hundredth."""
-    return fixed_number(value, signed=True).replace("-", "−")
+    return format_fixed(value, signed=True).replace("-", "−")
 
 
 def cluster(place: Place, file: HarvestFile, chosen: Mapping[str, Any]) -> None:

@@ -7,10 +7,10 @@ from app.costly import draw_refusal
 from app.jobs import clustering, starting
 from app.session import Place
 from app.wording import count
-from backend.behaviours.plan import METHODS, MOST_TOKENS, ClusterPlan
+from backend.prediction_clusters.cluster_plan import CLUSTERING_METHODS, MAX_TOKENS, ClusterPlan
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
-from feature_store.null_dictionaries import of_the_model
+from feature_store.null_dictionaries import list_model_dictionaries
 from feature_store.permissions import is_costly_work_allowed
 
 PROBLEM = "behaviours_problem"
@@ -29,7 +29,7 @@ def form(place: Place) -> None:
         st.number_input(
             "Next tokens",
             20,
-            MOST_TOKENS,
+            MAX_TOKENS,
             plan.tokens,
             100,
             width=130,
@@ -57,14 +57,14 @@ def form(place: Place) -> None:
         )
         st.selectbox(
             "Clustered by",
-            list(METHODS),
+            list(CLUSTERING_METHODS),
             key="behaviours_method",
             width=260,
-            format_func=METHODS.__getitem__,
+            format_func=CLUSTERING_METHODS.__getitem__,
         )
         st.multiselect(
             "Dictionaries",
-            of_the_model(place.file),
+            list_model_dictionaries(place.file),
             key="behaviours_on",
             placeholder="all",
             width=260,

@@ -6,11 +6,16 @@ from typing import Any
 
 from app.circuits import starts
 from app.circuits.methods import METHODS, Method
-from backend.ablation.asked import Case, case_json, case_of, check_cases
-from backend.circuits.records import BASELINES, ERRORS
-from backend.circuits.tasks import TWINS
-from feature_store.errors import InputError, pick
-from feature_store.graphs import MOST_EDGES, MOST_NODES
+from backend.ablation.ablation_requests import (
+    PromptCase,
+    check_prompt_cases,
+    parse_prompt_case,
+    prompt_case_to_json,
+)
+from backend.circuits.records import BASELINE_KINDS, ERROR_TERM_MODES
+from backend.circuits.task_prompt_pairs import TASK_CORRUPTIONS
+from feature_store.circuit_graphs import MAX_EDGES, MAX_NODES
+from feature_store.errors import InputError, pick_by_name
 
 PROMPTS = 400
 """Of one circuit."""
@@ -27,7 +32,7 @@ class Asked:
     method: str
     dictionaries: tuple[str, ...]
     """By name; none: all."""
-    cases: tuple[Case, ...] = ()
+    cases: tuple[PromptCase, ...] = ()
     """Prompts, each with its answer, wrong answer and pair; none for a task."""
     task: str = ""
     n_prompts: int = 64
@@ -39,7 +44,7 @@ class Asked:
     start: str = ""
     """In place of a next token, as app.circuits.starts reads it: a feature, an attention score."""
     places: str = ""
-    """Where nodes are, as backend.circuits.examples has it; empty: as the prompts allow."""
+    """Where nodes are, as backend.circuits.circuit_prompts has it; empty: as the prompts allow."""
     baseline: str = "zero"
     errors: str = "count"
     nodes: int = 200
@@ -47,14 +52,14 @@ class Asked:
 
     def check(self) -> "Asked":
         """InputError for what no model could run."""
-        method = pick("method", self.method, METHODS)
-        pick("baseline", self.baseline, dict.fromkeys(BASELINES, ""))
-        pick("way with error terms", self.errors, dict.fromkeys(ERRORS, ""))
+        method = pick_by_name("method", self.method, METHODS)
+        pick_by_name("baseline", self.baseline, dict.fromkeys(BASELINE_KINDS, ""))
+        pick_by_name("way with error terms", self.errors, dict.fromkeys(ERROR_TERM_MODES, ""))
         if self.places:
-            pick("choice of places", self.places, dict.fromkeys(PLACES, ""))
+            pick_by_name("choice of places", self.places, dict.fromkeys(PLACES, ""))
         for name, number, most in (
-            ("nodes", self.nodes, MOST_NODES),
-            ("edges", self.edges, MOST_EDGES),
+            ("nodes", self.nodes, MAX_NODES),
+            ("edges", self.edges, MAX_EDGES),
             ("prompts", self.n_prompts, PROMPTS),
         ):
             if not 1 <= number <= most:
@@ -64,7 +69,7 @@ class Asked:
         if self.against and not self.targets:
             raise InputError("There is something to compare with and no target: give the target.")
         if self.task:
-            pick("task", self.task, TWINS)
+            pick_by_name("task", self.task, TASK_CORRUPTIONS)
             return self
         self._check_cases(method.prompts)
         return self
@@ -81,7 +86,7 @@ class Asked:
             )
 
     def _check_cases(self, most: int) -> None:
-        check_cases(self.cases, PROMPTS)
+        check_prompt_cases(self.cases, PROMPTS)
         if len(self.cases) > most:
             raise InputError(
                 f"{self.method} reads {most} prompt{'s' * (most > 1)} at a time, and there are "
@@ -104,7 +109,7 @@ class Asked:
         """Plain data."""
         plain = {name: getattr(self, name) for name in PLAIN}
         lists = {name: list(getattr(self, name)) for name in LISTS}
-        return {**plain, **lists, "cases": [case_json(case) for case in self.cases]}
+        return {**plain, **lists, "cases": [prompt_case_to_json(case) for case in self.cases]}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "Asked":
@@ -114,7 +119,10 @@ class Asked:
             plain |= {name: kind(given[name]) for name, kind in PLAIN.items() if name in given}
             plain |= {name: tuple(map(str, given.get(name, ()))) for name in LISTS}
             found = cls(**plain)
-            cases = [case_of(case, f"case {i}") for i, case in enumerate(given.get("cases", ()), 1)]
+            cases = [
+                parse_prompt_case(case, f"case {i}")
+                for i, case in enumerate(given.get("cases", ()), 1)
+            ]
         except (KeyError, TypeError, ValueError) as bad:
             raise InputError(f"This is no request for a circuit: {bad}.") from bad
         return replace(found, cases=tuple(cases))

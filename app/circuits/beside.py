@@ -14,8 +14,8 @@ from app.panels import activations, contexts, logits
 from app.panels.subject import Subject
 from app.session import Place
 from app.wording import plural, share, signed
+from feature_store.circuit_graphs import GROUP_PREFIX, NEVER_ABLATED, CircuitSubgraph, GraphNode
 from feature_store.errors import InputError
-from feature_store.graphs import GROUP, PLAIN, Part, Seen
 from feature_store.records import FeatureId
 
 NEIGHBOURS = 8
@@ -31,20 +31,20 @@ PANELS = (contexts, activations, logits)
 """Of the feature page, in this order; others are one click away, on the page itself."""
 
 
-def draw(place: Place, found: Open, part: Part, names: dict[str, str]) -> None:
+def draw(place: Place, found: Open, part: CircuitSubgraph, names: dict[str, str]) -> None:
     """One node, several, a group, or nothing yet."""
     ids = chosen.ids(found)
     if not ids:
         strongest(found, part, names)
     elif len(ids) > 1:
         several(place, found, ids, names)
-    elif ids[0].startswith(GROUP):
-        group(found, ids[0].removeprefix(GROUP), names)
+    elif ids[0].startswith(GROUP_PREFIX):
+        group(found, ids[0].removeprefix(GROUP_PREFIX), names)
     else:
         one(place, found, found.nodes[ids[0]], names)
 
 
-def strongest(found: Open, part: Part, names: dict[str, str]) -> None:
+def strongest(found: Open, part: CircuitSubgraph, names: dict[str, str]) -> None:
     """In place of a selection: the strongest nodes, as a table of links."""
     st.subheader("Strongest nodes", anchor=False)
     nodes = part.judged[:16]
@@ -54,7 +54,7 @@ def strongest(found: Open, part: Part, names: dict[str, str]) -> None:
     st.caption("Click a node, here or in the graph; shift-drag selects several.")
 
 
-def one(place: Place, found: Open, node: Seen, names: dict[str, str]) -> None:
+def one(place: Place, found: Open, node: GraphNode, names: dict[str, str]) -> None:
     """A node: what it is, what can be done with it, its neighbours, its feature."""
     name = names.get(node.id, "")
     title = session.literal(picture.named(node)) + (f" “{session.literal(name)}”" if name else "")
@@ -69,7 +69,7 @@ def one(place: Place, found: Open, node: Seen, names: dict[str, str]) -> None:
         feature(here, FeatureId(node.dictionary, node.feature))
 
 
-def told(found: Open, node: Seen) -> list[str]:
+def told(found: Open, node: GraphNode) -> list[str]:
     """Effect, value, place."""
     effect = "" if node.effect is None else f"effect {signed(node.effect, 3)}"
     where = "" if node.position is None else f"at “{slot(found.slots, node.position)}”"
@@ -78,7 +78,7 @@ def told(found: Open, node: Seen) -> list[str]:
     return [text for text in (effect, exact, picture.worth(node), everywhere) if text]
 
 
-def other(place: Place, node: Seen) -> Place | None:
+def other(place: Place, node: GraphNode) -> Place | None:
     """Where a feature's own page is; None for what is no feature of this harvest."""
     if node.kind != "feature" or node.dictionary not in place.file.dictionaries:
         return None
@@ -113,7 +113,7 @@ def feature(here: Place, id: FeatureId) -> None:
             panel.draw(subject)
 
 
-def neighbours(found: Open, node: Seen, names: dict[str, str]) -> None:
+def neighbours(found: Open, node: GraphNode, names: dict[str, str]) -> None:
     """Its strongest edges, in and out."""
     ways: tuple[tuple[str, Literal["up", "down"]], ...] = (("from", "up"), ("to", "down"))
     held = found.graph.stability
@@ -160,9 +160,9 @@ def group(found: Open, name: str, names: dict[str, str]) -> None:
     st.caption("Its edges are the sums of its nodes' edges. Effects are not summed.")
 
 
-def line(found: Open, node: Seen, names: dict[str, str]) -> tuple[str, str]:
+def line(found: Open, node: GraphNode, names: dict[str, str]) -> tuple[str, str]:
     """A node in a table: what it is and where, and its name."""
-    if node.kind in PLAIN or node.position is None:
+    if node.kind in NEVER_ABLATED or node.position is None:
         return picture.named(node), names.get(node.id, "")
     where = slot(found.slots, node.position).strip()
     return f"{picture.named(node)} @{where}", names.get(node.id, "")
@@ -177,7 +177,7 @@ class Column:
     cells: list[str]
 
 
-def measured_column(nodes: Sequence[Seen]) -> Column | None:
+def measured_column(nodes: Sequence[GraphNode]) -> Column | None:
     """What exact ablation of each node measured; None where nothing was measured of any."""
     if all(node.exact is None for node in nodes):
         return None

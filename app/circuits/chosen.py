@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.circuits.opened import Open
-from feature_store.graphs import GROUP
+from feature_store.circuit_graphs import GROUP_PREFIX
 
 GRAPH, CHOSEN, WAY = "circuits_graph", "circuits_chosen", "circuits_way"
 """Key of the component; of the session: (circuit, ids); (circuit, what, ids) that are marked."""
@@ -18,7 +18,11 @@ def ids(found: Open) -> list[str]:
         chosen = st.query_params.get_all("node")
         st.session_state[CHOSEN] = (found.id, chosen)
     known = found.nodes
-    return [one for one in chosen if one in known or one.removeprefix(GROUP) in found.marks.groups]
+    return [
+        one
+        for one in chosen
+        if one in known or one.removeprefix(GROUP_PREFIX) in found.marks.groups
+    ]
 
 
 def choose(circuit: str, chosen: Sequence[str]) -> None:

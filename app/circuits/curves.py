@@ -11,8 +11,8 @@ from app.circuits.figures import ERRORS_SAID, HELD, NAMES, ratio
 from app.circuits.opened import Open
 from app.theme import Palette
 from app.wording import count, plural, share
-from backend.circuits.figure_text import describe_verdict
-from backend.circuits.records import Circuit, Estimate, Faithfulness, Point
+from backend.circuits.faithfulness_text import describe_random_set_verdict
+from backend.circuits.records import Circuit, Faithfulness, FaithfulnessPoint, PromptEstimate
 
 HEIGHT_PX = 260
 DASHES = {"count": "solid", "keep": "dash", "remove": "dot"}
@@ -33,7 +33,9 @@ def draw(found: Open) -> None:
     st.caption(session.literal(sentence(found, points)))
 
 
-def figure(points: Sequence[Point], whole: Faithfulness | None, colours: Palette) -> go.Figure:
+def figure(
+    points: Sequence[FaithfulnessPoint], whole: Faithfulness | None, colours: Palette
+) -> go.Figure:
     """Faithfulness in the accent, completeness muted; the null of random nodes as a bar."""
     shown = go.Figure()
     for way, name in NAMES.items():
@@ -81,14 +83,14 @@ def figure(points: Sequence[Point], whole: Faithfulness | None, colours: Palette
     return shown
 
 
-def told(one: Estimate) -> str:
+def told(one: PromptEstimate) -> str:
     """A value and its interval."""
     if one.low is None or one.high is None:
         return ratio(one.value)
     return f"{ratio(one.value)} [{ratio(one.low)}, {ratio(one.high)}]"
 
 
-def sentence(found: Open, points: Sequence[Point]) -> str:
+def sentence(found: Open, points: Sequence[FaithfulnessPoint]) -> str:
     """What the lines are, on how many prompts, and the null."""
     n = max(p.share.n for p in points if p.share)
     said = [
@@ -114,7 +116,7 @@ def reached(figure: Faithfulness) -> str:
         f"{share(null.nearer)} of draws end further from the whole model than these",
     ]
     if not figure.better_than_random:
-        said.append(f"so this circuit is {describe_verdict(figure)}")
+        said.append(f"so this circuit is {describe_random_set_verdict(figure)}")
     return ", ".join(said)
 
 

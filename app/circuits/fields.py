@@ -8,11 +8,11 @@ from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
 from app.fields import Fields, broken
 from app.session import Place
-from backend.ablation.asked import Case
-from backend.circuits.records import BASELINES
-from backend.demo.plan import MODEL_NAME
+from backend.ablation.ablation_requests import PromptCase
+from backend.circuits.records import BASELINE_KINDS
+from backend.demo.dictionary_plans import MODEL_NAME
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import of_the_model
+from feature_store.null_dictionaries import list_model_dictionaries
 
 SOURCES = {"prompts": "prompts", "pairs": "prompt pairs", "task": "demo task", "file": "file"}
 USUAL: dict[str, Any] = {
@@ -74,7 +74,7 @@ def asked(place: Place) -> Asked:
         texts = {"target": (), "against": ()}
     return Asked(
         value("method"),
-        tuple(value("dictionaries") or of_the_model(place.file)),
+        tuple(value("dictionaries") or list_model_dictionaries(place.file)),
         cases(),
         task,
         n_prompts=int(value("n")),
@@ -89,7 +89,7 @@ def asked(place: Place) -> Asked:
     ).check()
 
 
-def cases() -> tuple[Case, ...]:
+def cases() -> tuple[PromptCase, ...]:
     """The prompts of the chosen source; none for a task. One a line, `prompt | answer | wrong`."""
     if value("source") == "task":
         return ()
@@ -108,7 +108,7 @@ def cases() -> tuple[Case, ...]:
     found = []
     for line, pair in zip(lines, pairs, strict=True):
         prompt, answer, wrong = (*line.split(" |"), "", "")[:3] if " |" in line else (line, "", "")
-        found.append(Case(broken(prompt), broken(answer), broken(wrong), broken(pair)))
+        found.append(PromptCase(broken(prompt), broken(answer), broken(wrong), broken(pair)))
     if not found:
         raise InputError("There is no prompt. Type one.")
     return tuple(found)
@@ -128,7 +128,7 @@ def show(request: Asked) -> None:
         "target": "".join(request.targets[:1]),
         "against": "".join(request.against[:1]),
     }
-    if request.baseline in BASELINES:
+    if request.baseline in BASELINE_KINDS:
         given["baseline"] = request.baseline
     if request.task:
         put(**given, source="task", task=request.task)

@@ -8,21 +8,25 @@ from app import session
 from app.circuits import layout
 from app.circuits.opened import Open
 from app.wording import ABSENT, count, measure, plural, share
-from backend.circuits.figure_text import describe_agreement, describe_null, format_share
-from backend.circuits.records import EffectCheck, Errors, Estimate, Faithfulness
-from backend.circuits.shown_figures import ShownFigures
-from feature_store.graphs import Part
+from backend.circuits.faithfulness_text import (
+    describe_effect_check,
+    describe_faithfulness_null,
+    format_faithfulness,
+)
+from backend.circuits.records import EffectCheck, ErrorTermMode, Faithfulness, PromptEstimate
+from backend.circuits.subcircuit_figures import SubcircuitFigures
+from feature_store.circuit_graphs import CircuitSubgraph
 
-Measured = ShownFigures | str | None
+Measured = SubcircuitFigures | str | None
 """Of what is shown; a sentence where it cannot be had; None while it is on its way."""
 STABLE = 0.95
 """Of draws of the prompts."""
-NAMES: dict[Errors, str] = {"count": "errors counted", "keep": "kept", "remove": "removed"}
-ERRORS_SAID: dict[Errors, str] = {"count": "counted", "keep": "kept", "remove": "removed"}
+NAMES: dict[ErrorTermMode, str] = {"count": "errors counted", "keep": "kept", "remove": "removed"}
+ERRORS_SAID: dict[ErrorTermMode, str] = {"count": "counted", "keep": "kept", "remove": "removed"}
 HELD = "with attention patterns and norms held"
 
 
-def draw(found: Open, part: Part, measured: Measured) -> None:
+def draw(found: Open, part: CircuitSubgraph, measured: Measured) -> None:
     """One line; hover tells what each is. `measured`: of what is shown, when it is there."""
     n = len(part.judged)
     parts = [
@@ -50,7 +54,7 @@ HELP = (
 )
 
 
-def stable(found: Open, part: Part) -> list[str]:
+def stable(found: Open, part: CircuitSubgraph) -> list[str]:
     """How many of the shown edges hold over prompts; nothing where it is not known of any."""
     held = found.graph.stability
     known = [held[source, target] for source, target, _ in part.edges if (source, target) in held]
@@ -64,7 +68,7 @@ def effect_agreement(check: EffectCheck | None) -> list[str]:
     """How well estimated effects agree with exact ablation of the strongest nodes."""
     if check is None or check.spearman is None:
         return []
-    text = f"**effects against ablation** {describe_agreement(check)}"
+    text = f"**effects against ablation** {describe_effect_check(check)}"
     return [text if check.reached or check.paths is None else f":red[{text}]"]
 
 
@@ -81,7 +85,7 @@ def scores(found: Open) -> list[str]:
 
 def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
     """Of exactly the `n` nodes shown, when that is measured; else of the whole graph."""
-    if isinstance(measured, ShownFigures):
+    if isinstance(measured, SubcircuitFigures):
         return of_shown(measured)
     told = whole(found, n)
     if measured:
@@ -89,7 +93,7 @@ def faithfulness(found: Open, n: int, measured: Measured = None) -> str:
     return told
 
 
-def of_shown(measured: ShownFigures) -> str:
+def of_shown(measured: SubcircuitFigures) -> str:
     """The figure of what is shown, its null beside it, and what else was measured of it."""
     figure = measured.faithfulness
     if figure is None:
@@ -129,7 +133,7 @@ def whole(found: Open, n: int) -> str:
 
 def null(figure: Faithfulness) -> str:
     """What random sets reach; in red where the circuit is not better."""
-    said = describe_null(figure)
+    said = describe_faithfulness_null(figure)
     return said if figure.better_than_random else f":red[{said}]"
 
 
@@ -146,10 +150,10 @@ def beyond(found: Faithfulness) -> str:
 
 def ratio(value: float) -> str:
     """A share of F(M) - F(∅): two decimals are all that it deserves."""
-    return format_share(value)
+    return format_faithfulness(value)
 
 
-def estimate(one: Faithfulness | Estimate | None) -> str:
+def estimate(one: Faithfulness | PromptEstimate | None) -> str:
     """0.91 [0.86, 0.95]"""
     if one is None:
         return ABSENT
@@ -164,7 +168,7 @@ def whole_of(name: str) -> str | None:
     return None if (called := layout.whole(name)) == name else called
 
 
-def errors(part: Part) -> str:
+def errors(part: CircuitSubgraph) -> str:
     """The largest of any dictionary's."""
     whole, wrong = defaultdict(float), defaultdict(float)
     for node in part.judged:

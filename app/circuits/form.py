@@ -16,14 +16,14 @@ from app.jobs import starting, watching
 from app.session import Place
 from app.time_estimates import count_tokens_roughly, draw_estimate
 from app.wording import plural
-from backend.ablation.asked import read_jsonl
-from backend.circuits.records import BASELINES
-from backend.circuits.tasks import TWINS
-from backend.demo.plan import MODEL_NAME
-from backend.run_work import RunWork, count_circuit
+from backend.ablation.ablation_requests import read_prompt_cases
+from backend.circuits.records import BASELINE_KINDS
+from backend.circuits.task_prompt_pairs import TASK_CORRUPTIONS
+from backend.demo.dictionary_plans import MODEL_NAME
+from backend.model.run_token_counts import RunTokenCounts, count_circuit_tokens
+from feature_store.circuit_graphs import MAX_EDGES, MAX_NODES
 from feature_store.errors import InputError
-from feature_store.graphs import MOST_EDGES, MOST_NODES
-from feature_store.null_dictionaries import of_the_model
+from feature_store.null_dictionaries import list_model_dictionaries
 
 JOB, REFUSED = "circuits_job", "circuits_refused"
 """Of the session: the job that this page waits for; why nothing was started."""
@@ -52,8 +52,8 @@ def draw(place: Place) -> None:
             draw_estimate(place, work_of(place, fields.asked(place)))
         with st.popover("Budget", type="tertiary"):
             st.caption("The strongest nodes and edges are kept, at most so many.")
-            st.number_input("Nodes", 1, MOST_NODES, step=50, key=key("nodes"), on_change=keep)
-            st.number_input("Edges", 1, MOST_EDGES, step=500, key=key("edges"), on_change=keep)
+            st.number_input("Nodes", 1, MAX_NODES, step=50, key=key("nodes"), on_change=keep)
+            st.number_input("Edges", 1, MAX_EDGES, step=500, key=key("edges"), on_change=keep)
     if sentence := st.session_state.get(REFUSED):
         st.markdown(f":red[{session.literal(sentence)}]")
 
@@ -75,7 +75,7 @@ def prompts(place: Place) -> None:
         with st.container(horizontal=True, gap="small"):
             st.selectbox(
                 "Task",
-                list(TWINS),
+                list(TASK_CORRUPTIONS),
                 key=key("task"),
                 on_change=keep,
                 width=200,
@@ -151,7 +151,7 @@ def method(place: Place) -> None:
         st.selectbox("Method", list(METHODS), key=key("method"), on_change=keep, width=190)
         one = METHODS[value("method")]
         if one.baseline:
-            ways = [b for b in BASELINES if b != "pair" or value("source") in NEEDS_PAIRS]
+            ways = [b for b in BASELINE_KINDS if b != "pair" or value("source") in NEEDS_PAIRS]
             if value("baseline") not in ways:
                 fields.put(baseline="zero")
             st.selectbox(
@@ -172,7 +172,7 @@ def method(place: Place) -> None:
                     format_func=AT.__getitem__,
                 )
     st.caption(one.hint[:1].upper() + one.hint[1:] + ".")
-    names = of_the_model(place.file)
+    names = list_model_dictionaries(place.file)
     st.multiselect(
         "Dictionaries",
         names,
@@ -202,18 +202,18 @@ def upload() -> None:
         given = uploaded(key("upload"), LARGEST)
         if given is None:
             return
-        st.session_state[FILE] = (given[0], read_jsonl(*given))
+        st.session_state[FILE] = (given[0], read_prompt_cases(*given))
     except InputError as error:
         st.session_state[REFUSED] = str(error)
 
 
-def work_of(place: Place, asked: Asked) -> RunWork:
+def work_of(place: Place, asked: Asked) -> RunTokenCounts:
     """Count the passes that a circuit will take."""
     tokens = sum(count_tokens_roughly(case.prompt) for case in asked.cases)
     if asked.task:
         tokens = asked.n_prompts * TASK_TOKENS
     names = asked.dictionaries or tuple(place.file.dictionaries)
-    return count_circuit(tokens, len(names), asked.method)
+    return count_circuit_tokens(tokens, len(names), asked.method)
 
 
 def run(place: Place) -> None:

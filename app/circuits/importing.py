@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import IO, cast
 
-from backend.circuits.exchange_import import ImportedGraph
-from feature_store.circuits import Circuits
+from backend.circuits.graph_file_import import ImportedGraph
+from feature_store.saved_circuits import SavedCircuits
 from feature_store.store import Store
 
 BEGINNING = re.compile(rb'\s*(?:\xef\xbb\xbf)?\s*\{\s*"(?:metadata|qParams|nodes|links)"\s*:')
@@ -33,7 +33,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 def keep_graph(store: Store, harvest: str, file: str, found: ImportedGraph) -> str:
     """Keep an imported graph with its marks; its id. `file` is the file's name."""
-    circuits = Circuits(store.catalog)
+    circuits = SavedCircuits(store.catalog)
     id = circuits.keep(
         found.circuit.to_json(),
         harvest=harvest,

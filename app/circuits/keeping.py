@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from app.circuits.asked import Asked
 from app.experiments.keeping import versions
 from backend.circuits.records import Circuit
-from feature_store.circuits import Circuits
+from feature_store.saved_circuits import SavedCircuits
 from feature_store.store import Store
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def keep(store: Store, harvest: str, live: "LocalEngine", asked: Asked, circuit: Circuit) -> str:
     """Its id. InputError where the store may not be written."""
     used = [name for name in circuit.dictionaries if name in live.dictionaries]
-    return Circuits(store.catalog).keep(
+    return SavedCircuits(store.catalog).keep(
         circuit.to_json(),
         harvest=harvest,
         model=live.lm.name,

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from feature_store.graphs import Seen
+from feature_store.circuit_graphs import GraphNode
 
 UNREAD = re.compile(r"blocks\.(\d+)\.hook_mlp_out")
 PITCH = 26.0
@@ -38,7 +38,7 @@ class Layout:
 
 
 def lay(
-    nodes: Sequence[Seen], slots: Sequence[str], site: Callable[[str], str] = lambda name: name
+    nodes: Sequence[GraphNode], slots: Sequence[str], site: Callable[[str], str] = lambda name: name
 ) -> Layout:
     """The same nodes stand in the same places.
 
@@ -77,7 +77,7 @@ def lay(
     return Layout(place, [(-y[r], r[2]) for r in rows], names)
 
 
-def head_number(node: Seen) -> int:
+def head_number(node: GraphNode) -> int:
     """Heads of a layer stand in their order, not by their worth; all else stays as it is given."""
     return node.feature or 0 if node.kind == "head" and node.position is None else 0
 
@@ -89,7 +89,7 @@ def along_x(column: int | None, slots: Sequence[str]) -> tuple[int, int]:
     return (1 if tuple(slots[:2]) == REST and column == 1 else 0, column)
 
 
-def row_of(node: Seen, site: Callable[[str], str]) -> Row:
+def row_of(node: GraphNode, site: Callable[[str], str]) -> Row:
     """Tokens lowest, logits highest; within a layer attention, MLP, stream."""
     if node.kind in ("token", "logit"):
         return (node.layer, 0, f"{node.kind}s")

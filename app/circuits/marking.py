@@ -9,14 +9,14 @@ from app.circuits import chosen, measuring
 from app.circuits.opened import PROBLEM, Open, mark
 from app.circuits.picture import named
 from app.session import Place
-from feature_store.graphs import GROUP, Seen
+from feature_store.circuit_graphs import GROUP_PREFIX, GraphNode
 
 NAMED = "circuits_group_name"
 LONGEST = 40
 """Characters of a group's name."""
 
 
-def one(place: Place, found: Open, node: Seen) -> None:
+def one(place: Place, found: Open, node: GraphNode) -> None:
     """Of one node."""
     writable = session.store().catalog.writable
     pins, id = found.marks.pins, node.id
@@ -151,7 +151,7 @@ def grouped(found: Open) -> None:
     others = {k: [i for i in v if i not in ids] for k, v in found.marks.groups.items()}
     members = [*others.pop(name, []), *ids]
     mark(found.id, "groups", {**{k: v for k, v in others.items() if v}, name: members})
-    chosen.choose(found.id, [GROUP + name])
+    chosen.choose(found.id, [GROUP_PREFIX + name])
 
 
 def ungroup(found: Open, name: str, rest: dict) -> None:

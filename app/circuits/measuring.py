@@ -16,9 +16,9 @@ from app.circuits.opened import Open
 from app.circuits.taking import circuit_of
 from app.model_cache import forget_frames
 from app.session import Place
-from backend.circuits.shown_figures import ShownFigures
+from backend.circuits.subcircuit_figures import SubcircuitFigures
+from feature_store.circuit_graphs import CircuitSubgraph
 from feature_store.errors import InputError
-from feature_store.graphs import Part
 from feature_store.permissions import require_costly_work_allowed
 
 POLL_S = 1.0
@@ -50,9 +50,9 @@ def _future(
 @lru_cache(maxsize=2)
 def _ready(circuit: str, engine: Any, whole: Any) -> Any:
     """In the worker's thread: what is read of a circuit's prompts is read once."""
-    from backend.circuits.shown import Shown
+    from backend.circuits.circuit_session import CircuitSession
 
-    return Shown(engine, whole.get())
+    return CircuitSession(engine, whole.get())
 
 
 class Whole:
@@ -107,7 +107,7 @@ def engine_of(place: Place, found: Open) -> Any:
         raise
 
 
-def view(place: Place, found: Open, part: Part) -> ShownFigures | str | None:
+def view(place: Place, found: Open, part: CircuitSubgraph) -> SubcircuitFigures | str | None:
     """Faithfulness of what is shown; a sentence where it cannot be had; None while it is on its
     way."""
     if problem := why_not(place, found):
@@ -172,7 +172,7 @@ def drop(found: Open, one: Check) -> None:
 
 
 @st.fragment(run_every=POLL_S)
-def wait(place: Place, found: Open, part: Part, drawn: int) -> None:
+def wait(place: Place, found: Open, part: CircuitSubgraph, drawn: int) -> None:
     """Run the page again when less is on its way than the page was drawn with."""
     waiting = [
         view(place, found, part) is None,

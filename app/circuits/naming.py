@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from app import annotations
 from app.session import Place
 from app.tokens import visible
-from feature_store.glance import promoted
-from feature_store.graphs import Seen
+from feature_store.circuit_graphs import GraphNode
+from feature_store.feature_summaries import read_promoted_tokens
 
 TOKENS = 3
 
 
-def names(place: Place, nodes: Iterable[Seen]) -> dict[str, str]:
+def names(place: Place, nodes: Iterable[GraphNode]) -> dict[str, str]:
     """Id → name; features of dictionaries that this harvest lacks have none."""
     features = {
         n.id: (n.dictionary, n.feature)
@@ -24,7 +24,7 @@ def names(place: Place, nodes: Iterable[Seen]) -> dict[str, str]:
     labels = annotations.read().annotations.labels
     said = {one: labels.of(feature) for one, feature in features.items()}
     rest = [feature for one, feature in features.items() if not said[one]]
-    found = promoted(place.file, list(dict.fromkeys(rest)), TOKENS) if rest else {}
+    found = read_promoted_tokens(place.file, list(dict.fromkeys(rest)), TOKENS) if rest else {}
     text = place.file.vocabulary.text
     tokens = {
         one: " ".join(visible(text(t)).strip() for t in found.get(feature, []))

@@ -8,10 +8,10 @@ import streamlit as st
 from app import session
 from app.session import Place
 from backend.circuits.records import Circuit
-from feature_store.circuits import Circuits, Kept, Mark, Marks
+from feature_store.circuit_graphs import CircuitGraph, GraphNode
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment
-from feature_store.graphs import Graph, Seen
+from feature_store.saved_circuits import CircuitMarks, MarkKind, SavedCircuit, SavedCircuits
 
 MARKS, PROBLEM = "circuits_marks", "circuits_problem"
 """Of the session: (id, Marks); why the last thing could not be done."""
@@ -24,8 +24,8 @@ class Open:
     experiment: Experiment
     circuit: Circuit
     """Without nodes and edges: the graph has them."""
-    graph: Graph
-    marks: Marks
+    graph: CircuitGraph
+    marks: CircuitMarks
 
     @property
     def id(self) -> str:
@@ -39,7 +39,7 @@ class Open:
         return self.circuit.slots or (prompts[0].tokens if len(prompts) == 1 else ())
 
     @property
-    def nodes(self) -> dict[str, Seen]:
+    def nodes(self) -> dict[str, GraphNode]:
         """All nodes by id."""
         return _nodes(self.graph, self.experiment.result["graph"])
 
@@ -56,35 +56,35 @@ def named(place: Place) -> Open | None:
         st.query_params.pop("dictionary", None)
         st.rerun()
     if st.session_state.get(MARKS, ("",))[0] != name:
-        st.session_state[MARKS] = (name, Circuits(session.store().catalog).marks(name))
+        st.session_state[MARKS] = (name, SavedCircuits(session.store().catalog).marks(name))
     record = {**kept.experiment.result["circuit"], "nodes": [], "edges": []}
     graph = _graph(kept.graph, str(session.store().path))
     return Open(kept.experiment, Circuit.from_json(record), graph, st.session_state[MARKS][1])
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
-def _kept(name: str, _store: str) -> Kept:
-    return Circuits(session.store().catalog).open(name)
+def _kept(name: str, _store: str) -> SavedCircuit:
+    return SavedCircuits(session.store().catalog).open(name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _graph(name: str, _store: str) -> Graph:
-    return Circuits(session.store().catalog).graph(name)
+def _graph(name: str, _store: str) -> CircuitGraph:
+    return SavedCircuits(session.store().catalog).graph(name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _nodes(_graph: Graph, name: str) -> dict[str, Seen]:
+def _nodes(_graph: CircuitGraph, name: str) -> dict[str, GraphNode]:
     return {one.id: one for one in _graph.nodes()}
 
 
-def mark(experiment: str, kind: Mark, value: Any) -> None:
+def mark(experiment: str, kind: MarkKind, value: Any) -> None:
     """Callback: mark nodes in the catalog and on the page; where that fails, say why."""
     try:
-        Circuits(session.store().catalog).mark(experiment, kind, value)
+        SavedCircuits(session.store().catalog).mark(experiment, kind, value)
     except InputError as error:
         st.session_state[PROBLEM] = str(error)
         return
-    name, marks = st.session_state.get(MARKS, ("", Marks()))
+    name, marks = st.session_state.get(MARKS, ("", CircuitMarks()))
     if name == experiment:
         held = {k: tuple(v) for k, v in value.items()} if kind == "groups" else tuple(value)
         st.session_state[MARKS] = (name, replace(marks, **{kind: held}))

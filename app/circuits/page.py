@@ -23,7 +23,7 @@ from app.circuits.opened import Open, problem
 from app.components import graph
 from app.session import Place
 from app.wording import measure
-from feature_store.graphs import Part
+from feature_store.circuit_graphs import CircuitSubgraph
 
 PROMPT = 160
 """Characters of a prompt in the heading."""
@@ -98,7 +98,9 @@ def plain(ids: list[str]) -> list[str]:
     return [one for one in ids if not one.startswith("group:")]
 
 
-def drawn(place: Place, found: Open, part: Part, names: dict[str, str], marked: list[str]) -> None:
+def drawn(
+    place: Place, found: Open, part: CircuitSubgraph, names: dict[str, str], marked: list[str]
+) -> None:
     """The graph."""
     infos = place.file.dictionaries
 

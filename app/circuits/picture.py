@@ -9,7 +9,7 @@ from app import theme
 from app.circuits.layout import Layout, slot, whole
 from app.components import graph
 from app.wording import count, measure, plural, share, signed
-from feature_store.graphs import GROUP, PLAIN, Part, Seen
+from feature_store.circuit_graphs import GROUP_PREFIX, NEVER_ABLATED, CircuitSubgraph, GraphNode
 from feature_store.strict_json import dump_json
 
 SMALLEST, LARGEST = 7.0, 24.0
@@ -20,7 +20,7 @@ NAME, TARGET = 14, 28
 
 
 def data(
-    part: Part,
+    part: CircuitSubgraph,
     layout: Layout,
     names: Mapping[str, str],
     *,
@@ -33,7 +33,9 @@ def data(
     said: str,
 ) -> dict[str, Any]:
     """`names`: id → a feature's label, or what it promotes."""
-    known = [abs(n.effect) for n in part.nodes if n.effect is not None and n.kind not in PLAIN]
+    known = [
+        abs(n.effect) for n in part.nodes if n.effect is not None and n.kind not in NEVER_ABLATED
+    ]
     largest = max(known, default=0.0)
     shown = [
         node(n, layout.place[n.id], names.get(n.id, ""), largest, slots, n.id in pins)
@@ -66,7 +68,12 @@ def data(
 
 
 def node(
-    n: Seen, at: tuple[float, float], name: str, largest: float, slots: Sequence[str], pinned: bool
+    n: GraphNode,
+    at: tuple[float, float],
+    name: str,
+    largest: float,
+    slots: Sequence[str],
+    pinned: bool,
 ) -> dict[str, Any]:
     """One node; its words are shown on hover and to readers of screens."""
     title = named(n)
@@ -93,7 +100,7 @@ def node(
     }
 
 
-def grouped(name: str, members: Sequence[Seen], layout: Layout) -> dict[str, Any]:
+def grouped(name: str, members: Sequence[GraphNode], layout: Layout) -> dict[str, Any]:
     """A group, in the middle of its nodes. Effects of different layers are cuts of one stream, so
     they are not summed."""
     x, y = (sum(layout.place[n.id][i] for n in members) / len(members) for i in (0, 1))
@@ -101,7 +108,7 @@ def grouped(name: str, members: Sequence[Seen], layout: Layout) -> dict[str, Any
     effect = signed(strongest.effect or 0, 3)
     lines = [plural(len(members), "node"), f"strongest: {named(strongest)}, effect {effect}"]
     return {
-        "id": GROUP + name,
+        "id": GROUP_PREFIX + name,
         "kind": "group",
         "x": x,
         "y": y,
@@ -115,16 +122,16 @@ def grouped(name: str, members: Sequence[Seen], layout: Layout) -> dict[str, Any
     }
 
 
-def groups(part: Part) -> dict[str, list[Seen]]:
+def groups(part: CircuitSubgraph) -> dict[str, list[GraphNode]]:
     """The groups of which something is shown."""
-    found: dict[str, list[Seen]] = {}
+    found: dict[str, list[GraphNode]] = {}
     for one in part.nodes:
         if one.group:
             found.setdefault(one.group, []).append(one)
     return found
 
 
-def named(n: Seen) -> str:
+def named(n: GraphNode) -> str:
     """A node in words."""
     if n.kind == "feature":
         return f"{n.dictionary}/{n.feature}"
@@ -136,14 +143,14 @@ def named(n: Seen) -> str:
     return f"{n.kind} “{n.label}”"
 
 
-def brief(n: Seen, name: str) -> str:
+def brief(n: GraphNode, name: str) -> str:
     """What stands under it."""
     if n.kind == "feature":
         return name or str(n.feature)
     return {"error": "", "head": f"{n.layer}.{n.feature}"}.get(n.kind, n.label)
 
 
-def worth(n: Seen) -> str:
+def worth(n: GraphNode) -> str:
     """Its value, with what it is."""
     if n.value is None:
         return ""
@@ -185,7 +192,7 @@ def palette(dark: bool) -> dict[str, str]:
     }
 
 
-def sentence(part: Part, nodes: int, edges: int) -> str:
+def sentence(part: CircuitSubgraph, nodes: int, edges: int) -> str:
     """What of the circuit is shown."""
     errors = sum(n.kind == "error" for n in part.judged)
     return (

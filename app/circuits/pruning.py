@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.circuits.opened import Open
 from app.wording import count
-from feature_store.graphs import MOST_NODES, Choice
+from feature_store.circuit_graphs import MAX_NODES, SubgraphSelection
 
 USUAL_NODES, USUAL_SHARE = 50, 0.9
 STEPS = (
@@ -38,7 +38,7 @@ STEPS = (
     1000,
     1200,
     1500,
-    MOST_NODES,
+    MAX_NODES,
 )
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)
 HOLDS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -58,18 +58,20 @@ class Pruning:
     share: float
     holds: float = 0.0
 
-    def choice(self, found: Open, also: list[str]) -> Choice:
+    def choice(self, found: Open, also: list[str]) -> SubgraphSelection:
         """With what is marked in the circuit; `also` nodes are shown whatever their strength."""
         marks = found.marks
         kept = list(
             dict.fromkeys([*marks.pins, *(i for g in marks.groups.values() for i in g), *also])
         )
-        return Choice(self.nodes, self.share, kept, marks.hidden, marks.groups, self.holds)
+        return SubgraphSelection(
+            self.nodes, self.share, kept, marks.hidden, marks.groups, self.holds
+        )
 
 
 def steps(found: Open) -> list[int]:
     """The numbers of nodes that one can choose: usual ones, those of the curves, and all."""
-    most = min(found.graph.judged, MOST_NODES)
+    most = min(found.graph.judged, MAX_NODES)
     measured = {point.nodes for point in found.circuit.curves}
     return sorted({n for n in (*STEPS, *measured, most) if n <= most})
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from app.circuits.asked import Asked
 from app.circuits.methods import METHODS
 from backend.circuits.records import Circuit
-from feature_store.errors import InputError, pick
-from feature_store.graphs import PLAIN
+from feature_store.circuit_graphs import NEVER_ABLATED
+from feature_store.errors import InputError, pick_by_name
 
 if TYPE_CHECKING:
     from backend.engine import LocalEngine
@@ -22,7 +22,7 @@ def find(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     """The circuit, within its budget. InputError for what cannot be found."""
     asked.check()
     for name in asked.dictionaries:
-        pick("dictionary", name, engine.dictionaries)
+        pick_by_name("dictionary", name, engine.dictionaries)
     if METHODS[asked.method].baseline:
         check_pairs(engine, asked)
     method = importlib.import_module(METHODS[asked.method].module)
@@ -32,13 +32,13 @@ def find(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
 
 def check_pairs(engine: "LocalEngine", asked: Asked) -> None:
     """InputError, with the tokens of both, where a corrupt prompt is not as long as its clean."""
-    from backend.circuits.words import pieces
+    from backend.circuits.prompt_tokens import token_texts
 
     for number, case in enumerate(asked.cases, 1):
         if not case.pair or case.tokens:
             continue
         both = [
-            pieces(engine.lm.tokenizer, engine.read(text).token_ids)
+            token_texts(engine.lm.tokenizer, engine.read(text).token_ids)
             for text in (case.prompt, case.pair)
         ]
         if len(both[0]) != len(both[1]):
@@ -54,9 +54,9 @@ def within(circuit: Circuit, nodes: int, edges: int) -> Circuit:
 
     Tokens and logits cost nothing, and stay.
     """
-    judged = [node for node in circuit.nodes if node.kind not in PLAIN]
+    judged = [node for node in circuit.nodes if node.kind not in NEVER_ABLATED]
     kept = {node.id for node in judged[:nodes]} | {
-        node.id for node in circuit.nodes if node.kind in PLAIN
+        node.id for node in circuit.nodes if node.kind in NEVER_ABLATED
     }
     inside = [edge for edge in circuit.edges if edge.source in kept and edge.target in kept]
     cut = []

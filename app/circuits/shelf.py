@@ -5,7 +5,7 @@ import streamlit as st
 from app import components, session
 from app.session import Place
 from app.wording import count
-from feature_store.experiments import Entry, Experiments
+from feature_store.experiments import Experiments, ExperimentSummary
 
 SHOWN, KEY = 50, "circuits_shelf"
 COLUMNS = [("circuit", ""), ("method", ""), ("of", ""), ("note", ""), ("when, UTC", "")]
@@ -38,7 +38,7 @@ def draw(place: Place, waited_for: bool = False) -> None:
         st.rerun()
 
 
-def row(run: Entry, place: Place) -> dict[str, object]:
+def row(run: ExperimentSummary, place: Place) -> dict[str, object]:
     """One circuit's line."""
     href = session.href(session.CIRCUITS, {**place.query, "experiment": run.id})
     cells = [
@@ -51,7 +51,7 @@ def row(run: Entry, place: Place) -> dict[str, object]:
     return {"href": href, "target": run.id, "cells": cells, "notes": []}
 
 
-def of(run: Entry) -> str:
+def of(run: ExperimentSummary) -> str:
     """The task, or the first prompt's end."""
     request = run.request
     if task := request.get("task"):

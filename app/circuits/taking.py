@@ -12,11 +12,11 @@ from app import session
 from app.circuits.importing import keep_graph
 from app.circuits.opened import Open
 from app.session import Place
-from backend.circuits.exchange import OWN, to_circuit_tracer, to_graphml
-from backend.circuits.exchange_import import read_graph
-from backend.circuits.records import Circuit, Edge, Node
+from backend.circuits.graph_file_export import SAEFARI_KEY, export_circuit_tracer, export_graphml
+from backend.circuits.graph_file_import import read_graph_file
+from backend.circuits.records import Circuit, CircuitEdge, CircuitNode
+from feature_store.circuit_graphs import CircuitSubgraph, GraphNode
 from feature_store.errors import InputError
-from feature_store.graphs import Part, Seen
 from feature_store.strict_json import dump_json
 
 UPLOAD, REFUSED = "circuits_upload", "circuits_import_refused"
@@ -26,8 +26,8 @@ PYTHON = """from pathlib import Path
 
 from app.circuits.asked import Asked
 from app.circuits.running import find
-from backend.device import choose_placement
 from backend.engine import LocalEngine
+from backend.model.device import choose_placement
 from feature_store.store import Store
 
 store = Store(Path({store!r}))
@@ -41,19 +41,19 @@ for node in circuit.nodes[:20]:
 """
 OPEN = """from pathlib import Path
 
-from feature_store.circuits import Circuits
-from feature_store.graphs import Choice
+from feature_store.circuit_graphs import SubgraphSelection
+from feature_store.saved_circuits import SavedCircuits
 from feature_store.store import Store
 
-circuits = Circuits(Store(Path({store!r})).catalog)
+circuits = SavedCircuits(Store(Path({store!r})).catalog)
 graph = circuits.graph(circuits.open({id!r}).graph)
-part = graph.part(Choice(most=20))
+part = graph.part(SubgraphSelection(most=20))
 for node in part.nodes:
     print(node.id, node.effect)
 """
 
 
-def menu(found: Open, part: Part, names: Mapping[str, str]) -> None:
+def menu(found: Open, part: CircuitSubgraph, names: Mapping[str, str]) -> None:
     """What can be taken: the shown part, or all of it."""
     with st.popover("Export", type="tertiary"):
         which = st.segmented_control(
@@ -70,7 +70,9 @@ def menu(found: Open, part: Part, names: Mapping[str, str]) -> None:
             f"circuit-{found.id}.json",
             lambda: tracer(found, circuit_of(found, of), names),
         )
-        button("GraphML", f"circuit-{found.id}.graphml", lambda: to_graphml(circuit_of(found, of)))
+        button(
+            "GraphML", f"circuit-{found.id}.graphml", lambda: export_graphml(circuit_of(found, of))
+        )
         st.caption("PNG and SVG: above the graph. The same as Python:")
         st.code(python(session.shown_store(), found), language="python")
 
@@ -87,14 +89,14 @@ def button(label: str, name: str, content: Any) -> None:
     st.download_button(f"Download {label}", made, name, type="tertiary", on_click="ignore")
 
 
-def circuit_of(found: Open, part: Part | None) -> Circuit:
+def circuit_of(found: Open, part: CircuitSubgraph | None) -> Circuit:
     """The circuit with the nodes and edges of a part, or with all."""
     seen = part.nodes if part else list(found.nodes.values())
     inside = {n.id for n in seen}
     place = {number: id for number, id in enumerate(found.graph.ids) if id in inside}
     held = found.graph.stability
     edges = [
-        Edge(place[source], place[target], weight, held.get((place[source], place[target])))
+        CircuitEdge(place[source], place[target], weight, held.get((place[source], place[target])))
         for source, target, weight in found.graph.lines()
         if source in place and target in place
     ]
@@ -102,10 +104,10 @@ def circuit_of(found: Open, part: Part | None) -> Circuit:
     return replace(found.circuit, nodes=tuple(map(plain, nodes)), edges=tuple(edges))
 
 
-def plain(n: Seen) -> Node:
+def plain(n: GraphNode) -> CircuitNode:
     """A node as the methods give it."""
     kind: Any = n.kind  # as it was kept
-    return Node(
+    return CircuitNode(
         n.id,
         kind,
         n.layer,
@@ -121,8 +123,8 @@ def plain(n: Seen) -> Node:
 
 def tracer(found: Open, circuit: Circuit, names: Mapping[str, str]) -> str:
     """circuit-tracer's JSON with the pins and groups of the page."""
-    data = to_circuit_tracer(placed(circuit), f"saefari-{found.id}", dict(names))
-    theirs = {one[OWN]["id"]: one["node_id"] for one in data["nodes"]}
+    data = export_circuit_tracer(placed(circuit), f"saefari-{found.id}", dict(names))
+    theirs = {one[SAEFARI_KEY]["id"]: one["node_id"] for one in data["nodes"]}
     marks = found.marks
     data["qParams"]["pinnedIds"] = [theirs[id] for id in marks.pins if id in theirs]
     data["qParams"]["supernodes"] = [
@@ -188,5 +190,5 @@ def take(place: Place) -> None:
 
 def imported(place: Place, name: str, content: bytes) -> str:
     """The id that a graph file is kept under. InputError for what is none."""
-    found = read_graph(lambda: BytesIO(content))
+    found = read_graph_file(lambda: BytesIO(content))
     return keep_graph(session.store(), place.file.record.id, name, found)

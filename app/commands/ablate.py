@@ -11,11 +11,11 @@ from rich.text import Text
 from app.commands.engine import harvest_of, hashes, kept, loaded, made_by
 from app.commands.terminal import console, print_json
 from app.wording import measure, signed
-from backend.ablation.asked import Asked, Case
-from backend.ablation.means import Means, harvest_means, no_harvest
-from backend.ablation.parts import Part, check_how
+from backend.ablation.ablation_requests import AblationRequest, PromptCase
+from backend.ablation.harvest_means import FeatureMeans, read_harvest_means, refuse_without_harvest
+from backend.ablation.model_parts import ModelPart, check_ablation_kind
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.store import Store
 
 if TYPE_CHECKING:
@@ -42,18 +42,20 @@ def ablate(
     as_json: bool,
 ) -> None:
     """Run it, print it, and keep it where a store is named; see `saefari ablate --help`."""
-    taken = tuple(Part.parse(text) for text in (*features, *parts))
-    case = Case(prompt, answer, wrong, pair)
-    asked = Asked((case,), taken, check_how(mode), seed, positions=positions).check()
+    taken = tuple(ModelPart.parse(text) for text in (*features, *parts))
+    case = PromptCase(prompt, answer, wrong, pair)
+    asked = AblationRequest(
+        (case,), taken, check_ablation_kind(mode), seed, positions=positions
+    ).check()
     if mode == "mean" and store is None and (feature := first_feature(taken)):
-        no_harvest(feature)
+        refuse_without_harvest(feature)
     kept_in = Store(store) if store else None
     live = loaded(model, dictionaries, device, dtype, trust_remote_code)
     file = harvest_of(kept_in, live, named(taken)) if kept_in else None
 
-    from backend.ablation.trial import ablate
+    from backend.ablation.prompt_ablation import ablate_prompts
 
-    result = ablate(live, asked, means_of(file, kept_in))
+    result = ablate_prompts(live, asked, means_of(file, kept_in))
     name = unkept = ""
     if kept_in:
         name, unkept = kept(file, partial(keep, kept_in, live, asked, result))
@@ -67,24 +69,24 @@ def ablate(
         console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
 
 
-def first_feature(parts: Iterable[Part]) -> Part | None:
+def first_feature(parts: Iterable[ModelPart]) -> ModelPart | None:
     """The first part that is one."""
     return next((part for part in parts if part.feature), None)
 
 
-def named(parts: Iterable[Part]) -> set[str]:
+def named(parts: Iterable[ModelPart]) -> set[str]:
     """The dictionaries of the parts."""
     return {part.dictionary for part in parts if part.dictionary}
 
 
-def means_of(file: HarvestFile | None, store: Store | None) -> Means:
+def means_of(file: HarvestFile | None, store: Store | None) -> FeatureMeans:
     """Features' means from a harvest; InputError when one is asked for and there is none."""
     if file is not None:
-        return harvest_means(file)
+        return read_harvest_means(file)
     if store is None:
-        return no_harvest
+        return refuse_without_harvest
 
-    def unknown(part: Part) -> float | None:
+    def unknown(part: ModelPart) -> float | None:
         if part.feature is None:
             return None
         raise InputError(
@@ -95,7 +97,9 @@ def means_of(file: HarvestFile | None, store: Store | None) -> Means:
     return unknown
 
 
-def keep(store: Store, live: "LocalEngine", asked: Asked, result: Any, file: HarvestFile) -> str:
+def keep(
+    store: Store, live: "LocalEngine", asked: AblationRequest, result: Any, file: HarvestFile
+) -> str:
     """Its id."""
     from app.experiments.keeping import keep
 

@@ -32,12 +32,12 @@ def check(
     dictionaries = look(model, dictionaries, corpora, text_column)
 
     from backend import dictionaries as loaders
-    from backend.device import choose_placement, settle_threads
-    from backend.lm import Lm
+    from backend.model.device import choose_placement, limit_cpu_threads
+    from backend.model.language_model import LanguageModel
 
     placement = choose_placement(device, dtype)
-    lm = Lm.load(model, placement, trust_remote_code=trust_remote_code)
-    settle_threads(placement, lm.d_model)
+    lm = LanguageModel.load(model, placement, trust_remote_code=trust_remote_code)
+    limit_cpu_threads(placement, lm.d_model)
     loaded = []
     for text in dictionaries:
         name, spec = loaders.parse_spec(text)
@@ -60,18 +60,18 @@ def measure_all(
 ) -> Iterator[Any]:
     """Fill `found` with each dictionary's self-check as plain data, its words among them, yielding
     how far it is. Dictionaries that want BOS and those that don't are measured apart."""
-    from backend import selfcheck
     from backend.corpus import chat_renderer, open_corpora, plan_sequences, token_decoder
-    from backend.harvest.probe import check_pieces
-    from backend.harvest.shard import Progress
-    from backend.selfcheck_run import check_all
+    from backend.evaluation import reconstruction_check
+    from backend.evaluation.reconstruction_measurement import check_reconstructions
+    from backend.harvest.dictionary_measurements import select_check_pieces
+    from backend.harvest.shard_run import HarvestProgress
 
     render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
     for with_bos in (True, False):
-        group = [one for one in dictionaries if selfcheck.wants_bos(one) is with_bos]
+        group = [one for one in dictionaries if reconstruction_check.expects_bos(one) is with_bos]
         if not group:
             continue
-        yield Progress("read corpus", 0, 1, "")
+        yield HarvestProgress("read corpus", 0, 1, "")
         with tempfile.TemporaryDirectory() as folder:
             plan = plan_sequences(
                 open_corpora(
@@ -84,22 +84,25 @@ def measure_all(
                 Path(folder),
                 tokens=TOKENS,
                 context_size=min(128, lm.n_ctx),
-                bos=selfcheck.bos_for(lm, group),
+                bos=reconstruction_check.choose_bos_token(lm, group),
                 special_ids=lm.special_ids,
                 d_vocab=lm.d_vocab,
             )
-            pieces = check_pieces(plan)
-        steps = check_all(lm, group, pieces)
+            pieces = select_check_pieces(plan)
+        steps = check_reconstructions(lm, group, pieces)
         while True:
             try:
                 step = next(steps)
             except StopIteration as end:
                 for one in group:
                     result = end.value[one.name]
-                    words = {"words": selfcheck.words(result), "notes": list(one.notes)}
+                    words = {
+                        "words": reconstruction_check.describe_check_problems(result),
+                        "notes": list(one.notes),
+                    }
                     found[one.name] = result.plain() | words
                 break
-            yield Progress("self-check", step.done, step.total, "passes")
+            yield HarvestProgress("self-check", step.done, step.total, "passes")
 
 
 def print_checks(found: list[tuple[str, dict[str, Any]]], model: str) -> None:

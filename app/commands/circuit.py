@@ -14,12 +14,12 @@ from app.commands.engine import harvest_of, kept, loaded, made_by
 from app.commands.steer import plain
 from app.commands.terminal import console, print_json
 from app.wording import count, measure, signed
-from backend.ablation.asked import Case, read_jsonl
-from backend.circuits.figure_text import describe_agreement, describe_null
-from backend.circuits.records import Circuit, Estimate, Faithfulness
-from backend.run_work import count_circuit
-from feature_store.errors import InputError, pick
-from feature_store.reader import HarvestFile
+from backend.ablation.ablation_requests import PromptCase, read_prompt_cases
+from backend.circuits.faithfulness_text import describe_effect_check, describe_faithfulness_null
+from backend.circuits.records import Circuit, Faithfulness, PromptEstimate
+from backend.model.run_token_counts import count_circuit_tokens
+from feature_store.errors import InputError, pick_by_name
+from feature_store.harvest_reader import HarvestFile
 from feature_store.store import Store
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def circuit(
     if sum((prompt is not None, prompts is not None, bool(task))) != 1:
         raise InputError("Give --prompt TEXT, --prompts FILE.jsonl or --task NAME: one of them.")
     baseline = given.pop("baseline") or ("pair" if corrupt or task else "zero")
-    pick("method", method, METHODS)
+    pick_by_name("method", method, METHODS)
     asked = Asked(
         method,
         (),
@@ -79,16 +79,16 @@ def circuit(
         console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
 
 
-def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[Case, ...]:
+def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[PromptCase, ...]:
     """One prompt, or those of a file."""
     if prompt is not None:
-        return (Case(prompt, pair=corrupt),)
+        return (PromptCase(prompt, pair=corrupt),)
     if file is None:
         return ()
     try:
         if file.stat().st_size > LARGEST:
             raise InputError(f"{file} is larger than {LARGEST // 10**6} MB. Take a sample.")
-        return read_jsonl(file.name, file.read_bytes())
+        return read_prompt_cases(file.name, file.read_bytes())
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}.") from error
 
@@ -96,11 +96,13 @@ def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[Case,
 def say_estimate(live: "LocalEngine", asked: Asked, store: Store | None) -> None:
     """Say on stderr how long finding the circuit will take, where that is worth saying."""
     from app.time_estimates import count_tokens_roughly, describe_estimate
-    from backend.model_speed import measure_and_remember, measure_model_speed
+    from backend.model.model_speed import measure_and_store_speed, measure_model_speed
 
     tokens = sum(count_tokens_roughly(case.prompt) for case in asked.cases)
-    work = count_circuit(tokens, len(asked.dictionaries or live.dictionaries), asked.method)
-    speed = measure_and_remember(store.speeds, live.lm) if store else measure_model_speed(live.lm)
+    work = count_circuit_tokens(tokens, len(asked.dictionaries or live.dictionaries), asked.method)
+    speed = (
+        measure_and_store_speed(store.speeds, live.lm) if store else measure_model_speed(live.lm)
+    )
     if said := describe_estimate(work, speed):
         console(stderr=True).print(Text(said, style="dim"))
 
@@ -155,7 +157,11 @@ def show(found: Circuit, kept: str) -> None:
     for name, figure in figures:
         if figure:
             style = "" if figure.better_than_random else "yellow"
-            out.print(Text(f"{name} {estimate(figure)} · {describe_null(figure)}", style=style))
+            out.print(
+                Text(
+                    f"{name} {estimate(figure)} · {describe_faithfulness_null(figure)}", style=style
+                )
+            )
     stable = [edge.stability for edge in found.edges if edge.stability is not None]
     if stable:
         n = sum(one >= STABLE for one in stable)
@@ -166,7 +172,7 @@ def show(found: Circuit, kept: str) -> None:
             )
         )
     if found.effect_check:
-        said = f"effects against exact ablation: {describe_agreement(found.effect_check)}"
+        said = f"effects against exact ablation: {describe_effect_check(found.effect_check)}"
         out.print(Text(said))
     for name, share in found.error_share.items():
         out.print(Text(f"error share at {name}: {measure(share, 2)}"))
@@ -189,7 +195,7 @@ def show(found: Circuit, kept: str) -> None:
         out.print(Text(f"kept as {kept}"))
 
 
-def estimate(one: Estimate | Faithfulness) -> str:
+def estimate(one: PromptEstimate | Faithfulness) -> str:
     """0.91 [0.86, 0.95]"""
     if one.low is None:
         return measure(one.value, 2)

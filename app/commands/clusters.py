@@ -8,22 +8,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.commands.terminal import console, print_json
 from app.time_estimates import describe_estimate
 from app.wording import count, measure, plural
-from backend.behaviours.plan import PER_CLUSTER, ClusterPlan
-from backend.run_work import RunWork, count_prediction_clusters
-from feature_store.number_text import fixed_number
-from feature_store.reader import HarvestFile
+from backend.model.run_token_counts import RunTokenCounts, count_cluster_tokens
+from backend.prediction_clusters.cluster_plan import TOKENS_PER_CLUSTER, ClusterPlan
+from feature_store.harvest_reader import HarvestFile
+from feature_store.number_format import format_fixed
 from feature_store.store import Store
 
 NAMED = 4
 """Features and predicted tokens of a cluster that are printed."""
 
 
-def work_of(plan: ClusterPlan, file: HarvestFile) -> RunWork:
+def work_of(plan: ClusterPlan, file: HarvestFile) -> RunTokenCounts:
     """Count the passes that finding clusters will take."""
     n_dictionaries = len(plan.dictionaries) or len(file.dictionaries)
     context = file.record.tokens / max(len(file.sequences), 1)
-    n_clusters = plan.clusters or max(2, plan.tokens // PER_CLUSTER)
-    return count_prediction_clusters(plan.tokens, round(context), n_dictionaries, n_clusters)
+    n_clusters = plan.clusters or max(2, plan.tokens // TOKENS_PER_CLUSTER)
+    return count_cluster_tokens(plan.tokens, round(context), n_dictionaries, n_clusters)
 
 
 def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json: bool) -> None:
@@ -35,10 +35,10 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
         file.dictionary(name)
 
     from app.behaviours import keeping
-    from backend.behaviours.finding import find
-    from backend.device import choose_placement
     from backend.engine import LocalEngine
-    from backend.model_speed import measure_and_remember
+    from backend.model.device import choose_placement
+    from backend.model.model_speed import measure_and_store_speed
+    from backend.prediction_clusters.cluster_analysis import find_clusters
 
     out = console(stderr=True)
     columns = TextColumn("{task.description:<24}"), BarColumn(32), MofNCompleteColumn()
@@ -50,9 +50,9 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
 
         engine = LocalEngine.load(file, opened.places.known(), choose_placement())
         work = work_of(plan, file)
-        if said := describe_estimate(work, measure_and_remember(opened.speeds, engine.lm)):
+        if said := describe_estimate(work, measure_and_store_speed(opened.speeds, engine.lm)):
             out.print(said, markup=False)
-        found = find(engine, file, plan, tell)
+        found = find_clusters(engine, file, plan, tell)
     name = keeping.keep(opened, file.record.id, engine, plan, found)
     if as_json:
         print_json({"experiment": name, **found})
@@ -63,7 +63,7 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
         features = ", ".join(row["feature"] for row in one["features"][:NAMED])
         judged = one["judged"]
         fell = (
-            f"{fixed_number(judged['own']['value'], signed=True)} nats" if judged else "not judged"
+            f"{format_fixed(judged['own']['value'], signed=True)} nats" if judged else "not judged"
         )
         click.echo(f"{one['n']:>5}  {words:<40}  {fell:<14}  {features}")
     alike = found["cosines"]

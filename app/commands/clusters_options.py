@@ -4,7 +4,7 @@ import click
 
 from app.commands.option_types import NAME, SEED, FiniteNumber, OneOf, WholeNumber
 from app.commands.options import HARVEST, together
-from backend.behaviours.plan import METHODS, MOST_TOKENS, ClusterPlan
+from backend.prediction_clusters.cluster_plan import CLUSTERING_METHODS, MAX_TOKENS, ClusterPlan
 
 PLAN = ClusterPlan()
 
@@ -20,7 +20,7 @@ clusters_options = together(
     HARVEST,
     click.option(
         "--tokens",
-        type=WholeNumber(20, MOST_TOKENS),
+        type=WholeNumber(20, MAX_TOKENS),
         default=PLAN.tokens,
         show_default=True,
         help="Next tokens to group, one of a sequence.",
@@ -34,14 +34,14 @@ clusters_options = together(
     ),
     click.option(
         "--clusters",
-        type=WholeNumber(0, MOST_TOKENS),
+        type=WholeNumber(0, MAX_TOKENS),
         default=PLAN.clusters,
         show_default=True,
         help="How many; 0 for one to every 15 tokens.",
     ),
     click.option(
         "--method",
-        type=OneOf(METHODS),
+        type=OneOf(CLUSTERING_METHODS),
         default=PLAN.method,
         show_default=True,
         help="How vectors of effects are grouped.",

@@ -8,7 +8,7 @@ import click
 from app.commands import demo_labels
 from app.commands.harvest import harvest
 from app.commands.pages import pages
-from backend.harvest.config import HarvestPlan
+from backend.harvest.harvest_plan import HarvestPlan
 from feature_store.atomic_file import write_file
 from feature_store.store import Store
 from feature_store.strict_json import JsonError, dump_json, parse_json

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.commands.harvest import look_at_weights
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.store import Store
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ def loaded(
 ) -> "LocalEngine":
     """The model with its dictionaries, by name."""
     dictionaries = look_at_weights(model, dictionaries)
-    from backend.assembling import assemble
-    from backend.device import choose_placement
     from backend.dictionaries import check_source, parse_spec
+    from backend.engine_from_weights import load_engine_from_weights
+    from backend.model.device import choose_placement
 
     specs = [parse_spec(text) for text in dictionaries]
     named = {name or check_source(spec).default_name: spec for name, spec in specs}
     placement = choose_placement(device, dtype)
-    return assemble(model, named, placement, trust_remote_code=trust_remote_code)
+    return load_engine_from_weights(model, named, placement, trust_remote_code=trust_remote_code)
 
 
 def hashes(live: "LocalEngine", names: Iterable[str]) -> dict[str, str]:

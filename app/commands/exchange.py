@@ -12,18 +12,18 @@ from app.commands.terminal import print_json
 from app.wording import count, plural
 from feature_store.annotations import Annotations
 from feature_store.atomic_file import write_file
-from feature_store.errors import InputError, listing
-from feature_store.exchange import dashboards, files
-from feature_store.exchange.reading import read_path, sizes
-from feature_store.exchange.shapes import What
-from feature_store.exchange.sources import Names, meant
-from feature_store.exchange.taking import take_in
+from feature_store.errors import InputError, list_names
+from feature_store.exchange import neuronpedia_export, saefari_files
+from feature_store.exchange.dictionary_names import DictionaryNames, parse_dictionary_names
+from feature_store.exchange.import_reader import read_dictionary_sizes, read_import_path
+from feature_store.exchange.import_rows import RowKind
+from feature_store.exchange.import_writer import save_import
 from feature_store.store import Store
 
 FORMATS: dict[str, tuple[str, ...]] = {
-    "labels": files.FORMATS,
-    "lists": (*files.FORMATS, "html"),
-    "explanations": files.FORMATS,
+    "labels": saefari_files.FORMATS,
+    "lists": (*saefari_files.FORMATS, "html"),
+    "explanations": saefari_files.FORMATS,
     "dashboards": ("neuronpedia",),
 }
 """What can be exported, and as what; the first is meant where nothing is said."""
@@ -44,7 +44,7 @@ def export(
     kinds = FORMATS[what]
     kind = kind or kinds[0]
     if kind not in kinds:
-        raise InputError(f"{what} cannot be exported as {kind}. {listing(list(kinds))}")
+        raise InputError(f"{what} cannot be exported as {kind}. {list_names(list(kinds))}")
     opened = Store(store)
     if what == "dashboards":
         write_dashboards(opened, out, dictionary, harvest_id, source)
@@ -59,8 +59,8 @@ def export(
             raise InputError("An HTML file shows one list. Say which with --list ID.")
         data, told = sheet_of(opened, said, list_id), "one list"
     else:
-        table = files.everything(cast(What, what), said, list_id)
-        data = files.written(cast(What, what), table, kind)
+        table = saefari_files.collect_rows(cast(RowKind, what), said, list_id)
+        data = saefari_files.encode_rows(cast(RowKind, what), table, kind)
         told = f"{plural(table.num_rows, 'row')} of {what}"
     save(out, data)
     click.echo(f"{out}: {told}")
@@ -102,7 +102,7 @@ def write_dashboards(
             click.echo(f"{count(done)} of {plural(of, 'feature')}", err=True)
 
     try:
-        written = dashboards.export(
+        written = neuronpedia_export.export_dashboards(
             file,
             dictionary,
             out,
@@ -127,9 +127,9 @@ def import_(store: Path, path: Path, words: tuple[str, ...], *, as_json: bool) -
     if is_graph_file(path):
         import_graph(opened, path, as_json=as_json)
         return
-    names = Names(sizes(opened), meant(words)).check()
-    found = read_path(path, names)
-    taken = take_in(opened.catalog, found)
+    names = DictionaryNames(read_dictionary_sizes(opened), parse_dictionary_names(words)).check()
+    found = read_import_path(path, names)
+    taken = save_import(opened.catalog, found)
     if as_json:
         about = {"what": found.what, "new": taken.new, "same": taken.same}
         print_json({**about, "left_out": list(found.left_out)})
@@ -139,13 +139,13 @@ def import_(store: Path, path: Path, words: tuple[str, ...], *, as_json: bool) -
 
 def import_graph(store: Store, path: Path, *, as_json: bool) -> None:
     """Take in a graph file of circuit-tracer, Neuronpedia or Saefari as a circuit."""
-    from backend.circuits.exchange_import import read_graph
+    from backend.circuits.graph_file_import import read_graph_file
 
     if not store.catalog.writable:
         raise InputError(f"{store.catalog.path} cannot be written: it was opened read-only.")
     harvests = store.harvests()
     try:
-        found = read_graph(lambda: open_file(path))
+        found = read_graph_file(lambda: open_file(path))
     except InputError as error:
         raise InputError(f"{path.name} was not imported: {error}") from error
     except (OSError, EOFError, zlib.error) as error:

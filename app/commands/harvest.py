@@ -8,7 +8,7 @@ import click
 from app.commands.progress import report
 from app.commands.terminal import console, print_json
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import parse_kinds
+from feature_store.null_dictionaries import parse_null_kinds
 from feature_store.store import Store
 
 
@@ -35,24 +35,24 @@ def harvest(
     nulls: str = "",
 ) -> None:
     """Harvest, and say under which id; see `saefari harvest --help`."""
-    from backend.harvest.config import HarvestPlan
+    from backend.harvest.harvest_plan import HarvestPlan
 
     plan = HarvestPlan(
         tokens=tokens, context_size=context_size, forward_batch=forward_batch, seed=seed, pack=pack
     )
     part = parse_part(shard, processes)
-    kinds = parse_kinds(nulls)
+    kinds = parse_null_kinds(nulls)
     dictionaries = look(model, dictionaries, corpora, text_column)
     Store.create(store)
 
-    from backend.device import choose_placement
     from backend.harvest.checkpoint import Shard
-    from backend.harvest.run import Harvest, Request
+    from backend.harvest.run import HarvestRequest, HarvestRun
+    from backend.model.device import choose_placement
 
     placement = choose_placement(device, dtype)
     console(stderr=True).print(placement.why, style="dim")
-    work = Harvest(
-        Request(
+    work = HarvestRun(
+        HarvestRequest(
             model=model,
             dictionaries=list(dictionaries),
             corpora=list(corpora),
@@ -89,7 +89,7 @@ def look(
 def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> tuple[str, ...]:
     """The same for a command that needs no corpus."""
     from backend.dictionaries import check_source, expand_folders, parse_spec
-    from backend.sources import check_model_source
+    from backend.model.model_source_checks import check_model_source
 
     check_model_source(model)
     dictionaries = tuple(expand_folders(dictionaries))

@@ -4,7 +4,7 @@ import click
 
 from app.commands.option_types import NAME, SEED, WholeNumber
 from app.commands.options import STORE, TEXT_COLUMN, together
-from backend.harvest.config import HarvestPlan
+from backend.harvest.harvest_plan import HarvestPlan
 
 PLAN = HarvestPlan()
 

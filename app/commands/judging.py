@@ -17,12 +17,12 @@ from app.jobs.starting import spawn
 from app.scores import telling
 from app.scores.words import says_yes, skipped
 from app.wording import duration, plural
-from autointerp.jobs.estimate import Estimate
+from autointerp.pipeline.cost_estimate import CostEstimate
 from feature_store.errors import InputError
 from feature_store.explanations import PERSON
+from feature_store.job_process import JobProcess, run_job
 from feature_store.jobs import RESUMABLE, Job, Jobs
 from feature_store.store import Store
-from feature_store.work import Work, carry_out
 
 POLL_S = 0.5
 LINE_EVERY_S = 10.0
@@ -33,7 +33,7 @@ def launch(
     kind: str,
     arguments: Mapping[str, Any],
     what: str,
-    do: Callable[[Store, Work], dict[str, Any]],
+    do: Callable[[Store, JobProcess], dict[str, Any]],
     *,
     background: bool,
     before: Callable[[Job], None] = lambda job: None,
@@ -51,7 +51,7 @@ def launch(
         return job
     try:
         with watched(jobs, job):
-            state = carry_out(job, lambda work: do(store, work))
+            state = run_job(job, lambda work: do(store, work))
     except KeyboardInterrupt:
         click.echo("\nStopped. What it has so far is kept: the same command goes on.", err=True)
         raise
@@ -139,7 +139,7 @@ def dollars(cost: float | None) -> str:
     return "cost not known" if cost is None else f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
 
 
-def agreed(found: Estimate, *, yes: bool) -> bool:
+def agreed(found: CostEstimate, *, yes: bool) -> bool:
     """Say what it will take. On a terminal, ask before anything that costs, or takes long."""
     if not found.calls:
         return True
@@ -150,13 +150,15 @@ def agreed(found: Estimate, *, yes: bool) -> bool:
     return click.confirm("Go on?", err=True)
 
 
-JobToLaunch = tuple[Store, str, Mapping[str, Any], str, Callable[[Store, Work], dict[str, Any]]]
+JobToLaunch = tuple[
+    Store, str, Mapping[str, Any], str, Callable[[Store, JobProcess], dict[str, Any]]
+]
 """Store, kind, arguments, what it works on in words, and what does it: as `launch` takes them."""
 
 
 def estimate_first(
-    what: JobToLaunch, estimate: Callable[[], Estimate], asking: Asking, *, yes: bool
-) -> Estimate | None:
+    what: JobToLaunch, estimate: Callable[[], CostEstimate], asking: Asking, *, yes: bool
+) -> CostEstimate | None:
     """Say what a job will take before it begins, and on a terminal ask whether to go on.
 
     None where nobody is asked. Raises click.Abort where the user does not want it.
@@ -171,7 +173,7 @@ def estimate_first(
     return found
 
 
-def measure_first(what: JobToLaunch, found: Estimate) -> bool:
+def measure_first(what: JobToLaunch, found: CostEstimate) -> bool:
     """Ask a few of the job's questions where they are free and no time is known; True if so.
 
     Their replies are kept in the job, which is stopped then and goes on where it is begun again.

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from app.commands.terminal import console, print_json
 from app.wording import count, measure
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.store import Store
 
 

@@ -8,15 +8,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from app.commands.terminal import console
 from app.wording import count
 from feature_store.errors import InputError
-from feature_store.maps import MapPlan, Maps
+from feature_store.feature_maps import FeatureMapPlan, FeatureMaps
 from feature_store.store import Store
 
 
 def map_(
-    store: Path, dictionary: str, *, harvest_id: str | None, plan: MapPlan, again: bool
+    store: Path, dictionary: str, *, harvest_id: str | None, plan: FeatureMapPlan, again: bool
 ) -> None:
     """Compute the map and publish it, unless it is there; see `saefari map --help`."""
-    opened, maps = Store(store), Maps(store)
+    opened, maps = Store(store), FeatureMaps(store)
     file = opened.harvest(harvest_id, dictionary)
     file.dictionary(dictionary)
     if not again and maps.find(file.record.id, dictionary):
@@ -25,7 +25,7 @@ def map_(
     if plan.neighbours < 2:
         raise InputError(f"--neighbours must be 2 or more, not {plan.neighbours}.")
 
-    from backend.atlas import draw
+    from backend.features.feature_map import compute_feature_map
 
     out = console(stderr=True)
     columns = TextColumn("{task.description:<20}"), BarColumn(32), MofNCompleteColumn()
@@ -35,7 +35,7 @@ def map_(
         def tell(done: int, total: int, note: str) -> None:
             bar.update(task, completed=done, total=total, description=note)
 
-        made = draw(file, dictionary, opened.places.known(), plan, tell)
+        made = compute_feature_map(file, dictionary, opened.places.known(), plan, tell)
     maps.write(made)
     click.echo(
         f"{count(len(made.feature))} features of {dictionary} in {made.about.seconds:g} s, "

@@ -4,9 +4,9 @@ import click
 
 from app.commands.option_types import SEED, FiniteNumber, WholeNumber
 from app.commands.options import DICTIONARY, HARVEST, together
-from feature_store.maps import MapPlan
+from feature_store.feature_maps import FeatureMapPlan
 
-MAP = MapPlan()
+MAP = FeatureMapPlan()
 
 map_options = together(
     DICTIONARY,

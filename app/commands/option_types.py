@@ -15,8 +15,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from backend.memory_budget import parse_memory_size
-from feature_store.errors import InputError, listing, near_miss
+from backend.model.memory_budget import parse_memory_size
+from feature_store.errors import InputError, list_names, suggest_near_miss
 
 LONGEST_SHOWN = 60
 """Characters of a refused value that a message repeats."""
@@ -143,9 +143,9 @@ class OneOf(ValidatedType):
     def read_value(self, value: Any, option: str) -> str:
         """See `ValidatedType`."""
         if value not in self.names:
-            hint = near_miss(str(value)[:LONGEST_NAME], self.names)
+            hint = suggest_near_miss(str(value)[:LONGEST_NAME], self.names)
             raise InputError(
-                f"{option} cannot be {quote_value(value)}.{hint} {listing(self.names)}"
+                f"{option} cannot be {quote_value(value)}.{hint} {list_names(self.names)}"
             )
         return value
 
@@ -166,7 +166,7 @@ class SomeOf(ValidatedType):
         """See `ValidatedType`."""
         given = [part.strip() for part in str(value).split(",") if part.strip()]
         if not given:
-            raise InputError(f"{option} is empty. {listing(self.one.names)}")
+            raise InputError(f"{option} is empty. {list_names(self.one.names)}")
         for name in given:
             self.one.read_value(name, option)
         return ",".join(dict.fromkeys(given))

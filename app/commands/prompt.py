@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from autointerp.prompting import explain_prompt
+from autointerp.explanation_prompt import make_explanation_prompt
 from feature_store.records import FeatureId
 from feature_store.store import Store
 
@@ -15,4 +15,4 @@ def prompt(store: Path, feature: str, contexts: int) -> None:
     file = Store(store).find(wanted)
     payload = file.payload(wanted)
     promoted = [file.vocabulary.text(token) for token in payload.facts.promoted_tokens or []]
-    click.echo(explain_prompt(payload, promoted, contexts))
+    click.echo(make_explanation_prompt(payload, promoted, contexts))

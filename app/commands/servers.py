@@ -9,10 +9,10 @@ from rich.table import Table
 
 from app.commands.terminal import console, print_json
 from app.wording import count, plural
-from autointerp.asking.presets import PRESETS
-from autointerp.asking.prices import price, prices
-from autointerp.asking.server_check import CALLS_A_FEATURE, ServerCheck, check_server
-from autointerp.asking.servers import Server, at, servers
+from autointerp.llm.server_check import CALLS_PER_FEATURE, ServerCheck, check_server
+from autointerp.llm.server_presets import SERVER_PRESETS
+from autointerp.llm.server_settings import LlmServer, find_server, load_servers
+from autointerp.llm.token_prices import find_price, load_prices
 from feature_store.errors import InputError
 
 YES, NO, UNKNOWN = "yes", "no", "not known"
@@ -20,11 +20,11 @@ YES, NO, UNKNOWN = "yes", "no", "not known"
 
 def list_servers(*, as_json: bool) -> None:
     """Print the configured servers, and the presets that can be named without configuring any."""
-    known = servers()
+    known = load_servers()
     rows = [(name, server, "configured", True) for name, server in sorted(known.items())]
     rows += [
         (name, preset.server, preset.title, preset.verified)
-        for name, preset in PRESETS.items()
+        for name, preset in SERVER_PRESETS.items()
         if name not in known
     ]
     if as_json:
@@ -51,14 +51,14 @@ def list_servers(*, as_json: bool) -> None:
     )
 
 
-def key_state(server: Server) -> str:
+def key_state(server: LlmServer) -> str:
     """Which variable holds the key and whether it is set; the key itself is shown nowhere."""
     if not server.key_env:
         return "none needed"
     return f"{server.key_env} ({'set' if server.key() else 'not set'})"
 
 
-def as_data(name: str, server: Server, what: str, verified: bool) -> dict[str, Any]:
+def as_data(name: str, server: LlmServer, what: str, verified: bool) -> dict[str, Any]:
     """A server as data, without its key."""
     return {
         "name": name,
@@ -78,9 +78,9 @@ def as_data(name: str, server: Server, what: str, verified: bool) -> dict[str, A
 
 def check(name: str, *, model: str, as_json: bool) -> None:
     """Ask a server two questions and say what works. InputError where it does not answer."""
-    server = at(name, servers())
+    server = find_server(name, load_servers())
     model = model or (server.models[0] if len(server.models) == 1 else "")
-    found = asyncio.run(check_server(server, model, price(model, server, prices())))
+    found = asyncio.run(check_server(server, model, find_price(model, server, load_prices())))
     if found.problem:
         raise InputError(found.problem)
     if as_json:
@@ -117,7 +117,7 @@ def lines(found: ServerCheck) -> list[tuple[str, str]]:
         ("counts tokens", YES if found.counts_tokens else "no: costs are not known"),
     ]
     rows += [("note", note) for note in found.notes]
-    return rows + [("100 features", cost_line(found, kind)) for kind in CALLS_A_FEATURE]
+    return rows + [("100 features", cost_line(found, kind)) for kind in CALLS_PER_FEATURE]
 
 
 def schema_line(found: ServerCheck) -> str:
@@ -135,7 +135,7 @@ def schema_line(found: ServerCheck) -> str:
 def cost_line(found: ServerCheck, kind: str) -> str:
     """How long a job over 100 features would take, and what it would cost."""
     hours, cost = found.hours_of_100(kind), found.cost_of_100.get(kind)
-    calls = count(100 * CALLS_A_FEATURE[kind])
+    calls = count(100 * CALLS_PER_FEATURE[kind])
     time = UNKNOWN if hours is None else f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
     money = "cost not known" if cost is None else f"${cost:,.2f}"
     return f"{kind}: about {time}, {money} (at most {calls} calls)"

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from app.commands.terminal import console, print_json
 from app.wording import count, measure, share, signed
-from feature_store.reader import HarvestFile
-from feature_store.records import Context, Feature, FeatureId, FeaturePayload
+from feature_store.harvest_reader import HarvestFile
+from feature_store.records import Context, FeatureFacts, FeatureId, FeaturePayload
 from feature_store.store import Store
 
 BEFORE, AFTER = 12, 12
@@ -52,7 +52,7 @@ def as_data(payload: FeaturePayload, file: HarvestFile) -> dict[str, Any]:
     return {**data, **asdict(payload)}
 
 
-def print_facts(facts: Feature, file: HarvestFile, out: Console) -> None:
+def print_facts(facts: FeatureFacts, file: HarvestFile, out: Console) -> None:
     """Two lines of numbers with their units."""
     out.print(
         f"density {share(facts.density)} ({count(facts.n_active)} of "
@@ -69,7 +69,7 @@ def print_facts(facts: Feature, file: HarvestFile, out: Console) -> None:
         out.print(Text(text))
 
 
-def print_logits(facts: Feature, file: HarvestFile, out: Console) -> None:
+def print_logits(facts: FeatureFacts, file: HarvestFile, out: Console) -> None:
     """Promoted and suppressed tokens; nothing where the lens is not defined."""
     for name in ("promoted", "suppressed"):
         tokens, values = getattr(facts, f"{name}_tokens"), getattr(facts, f"{name}_values")

@@ -13,12 +13,12 @@ from rich.text import Text
 from app.commands.engine import harvest_of, hashes, kept, loaded, made_by
 from app.commands.terminal import console, print_json
 from app.steer.story import Story, rail, warnings
-from backend.generation.asked import Asked
-from backend.generation.records import Sampling
-from backend.interventions.modes import MODES
-from backend.interventions.records import Basis, Edit, Where
-from feature_store.errors import InputError, pick
-from feature_store.reader import HarvestFile
+from backend.generation.records import SamplingSettings
+from backend.generation.steering_request import SteeringRequest
+from backend.interventions.edit_modes import MODES
+from backend.interventions.records import Edit, EditBasis, EditCondition
+from feature_store.errors import InputError, pick_by_name
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 
@@ -51,14 +51,14 @@ def steer(
     """Run it, print it, and keep it where a store is named; see `saefari steer --help`."""
     edits = edits_of(features, mode, strength, where_of(parts, positions, pattern))
     check_basis(mode, store)
-    drawn = Sampling(**sampling)
+    drawn = SamplingSettings(**sampling)
     drawn.check()
     kept_in = Store(store) if store else None
     live = loaded(model, dictionaries, device, dtype, trust_remote_code)
     names = {feature.dictionary for edit in edits for feature in edit.features}
     file = harvest_of(kept_in, live, names) if kept_in else None
     edits = [with_basis(edit, file) for edit in edits]
-    asked = Asked(prompt, tuple(edits), drawn, bos=live.bos is not None)
+    asked = SteeringRequest(prompt, tuple(edits), drawn, bos=live.bos is not None)
     story = told(live, asked, quiet=as_json)
     name = unkept = ""
     if kept_in:
@@ -71,7 +71,7 @@ def steer(
         console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
 
 
-def where_of(parts: str, positions: str | None, pattern: str | None) -> Where:
+def where_of(parts: str, positions: str | None, pattern: str | None) -> EditCondition:
     """The options as a condition; `all` positions are BOS and special tokens too."""
     every, chosen = positions == "all", None
     if positions and not every:
@@ -83,8 +83,8 @@ def where_of(parts: str, positions: str | None, pattern: str | None) -> Where:
             )
         chosen = tuple(map(int, words))
     known = {name: name for name in ("all", "prompt", "generated")}
-    return Where(
-        parts=pick("--where", parts, known),  # type: ignore[arg-type]
+    return EditCondition(
+        parts=pick_by_name("--where", parts, known),  # type: ignore[arg-type]
         positions=chosen,
         pattern=pattern,
         special=every,
@@ -92,9 +92,11 @@ def where_of(parts: str, positions: str | None, pattern: str | None) -> Where:
     )
 
 
-def edits_of(features: Sequence[str], mode: str, strength: float, where: Where) -> list[Edit]:
+def edits_of(
+    features: Sequence[str], mode: str, strength: float, where: EditCondition
+) -> list[Edit]:
     """One edit for each dictionary, all of the same mode and strength."""
-    pick("mode", mode, MODES)
+    pick_by_name("mode", mode, MODES)
     by_name: dict[str, list[FeatureId]] = {}
     for feature in map(FeatureId.parse, features):
         by_name.setdefault(feature.dictionary, []).append(feature)
@@ -132,19 +134,19 @@ def with_basis(edit: Edit, file: HarvestFile | None) -> Edit:
             "it there, give the dictionary the name that it has there (--dictionary NAME=…), or "
             f"choose {INSTEAD[edit.mode]}."
         )
-    basis: Basis = basis_of(file, needs, edit.features)
+    basis: EditBasis = basis_of(file, needs, edit.features)
     return replace(edit, basis=basis)
 
 
-def told(live: "LocalEngine", asked: Asked, *, quiet: bool) -> Story:
+def told(live: "LocalEngine", asked: SteeringRequest, *, quiet: bool) -> Story:
     """Everything that was said; on a terminal, as it is said."""
-    from backend.generation.speaking import speak
+    from backend.generation.generation_run import generate_texts
 
     story = Story([row.name for row in asked.rows])
     out = console(stderr=quiet)
     showing = out.is_terminal and not quiet
     with Live(console=out, auto_refresh=False, vertical_overflow="visible") as screen:
-        for record in speak(live.lm, live.dictionaries, asked):
+        for record in generate_texts(live.lm, live.dictionaries, asked):
             story.take(record, lambda tokens: live.text(tokens).counted)
             if showing:
                 screen.update(texts(story.data), refresh=True)
@@ -171,7 +173,9 @@ def plain(text: str) -> str:
     )
 
 
-def keep(store: Store, live: "LocalEngine", asked: Asked, result: Any, file: HarvestFile) -> str:
+def keep(
+    store: Store, live: "LocalEngine", asked: SteeringRequest, result: Any, file: HarvestFile
+) -> str:
     """Its id."""
     from app.experiments.keeping import keep
 
@@ -186,7 +190,7 @@ def keep(store: Store, live: "LocalEngine", asked: Asked, result: Any, file: Har
     )
 
 
-def as_data(live: "LocalEngine", asked: Asked, story: Any, kept: str) -> dict[str, Any]:
+def as_data(live: "LocalEngine", asked: SteeringRequest, story: Any, kept: str) -> dict[str, Any]:
     """The run as plain data: texts, KL of each token, guard rails, and what was asked."""
     rows = story["rows"]
     return {

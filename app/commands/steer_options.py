@@ -12,10 +12,10 @@ from app.commands.option_types import (
     WholeNumber,
 )
 from app.commands.options import together
-from backend.generation.records import Sampling
-from backend.interventions.modes import MODES
+from backend.generation.records import SamplingSettings
+from backend.interventions.edit_modes import MODES
 
-SAMPLING = Sampling()
+SAMPLING = SamplingSettings()
 
 steer_options = together(
     click.option(

@@ -9,11 +9,16 @@ from app.contrast.running import Asked
 from app.costly import draw_costly_button
 from app.session import Place
 from app.wording import plural
-from backend.contrast.compare import BY
-from backend.contrast.examples import EXAMPLES
-from backend.contrast.texts import MOST, UNITS, from_file, lines
+from backend.contrast.contrast_examples import CONTRAST_EXAMPLES
+from backend.contrast.contrast_texts import (
+    MAX_DOCUMENTS_PER_SIDE,
+    READING_UNITS,
+    parse_text_file,
+    split_lines,
+)
+from backend.contrast.text_set_contrast import CONTRAST_TESTS
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import of_the_model
+from feature_store.null_dictionaries import list_model_dictionaries
 
 SIDES = ("a", "b")
 DEFAULTS: dict[str, Any] = {
@@ -58,8 +63,8 @@ def adopt(place: Place) -> None:
         state.pop(key("on"), None)
     kept |= {
         "on": on,
-        "unit": kept["unit"] if kept["unit"] in UNITS else DEFAULTS["unit"],
-        "by": kept["by"] if kept["by"] in BY else DEFAULTS["by"],
+        "unit": kept["unit"] if kept["unit"] in READING_UNITS else DEFAULTS["unit"],
+        "by": kept["by"] if kept["by"] in CONTRAST_TESTS else DEFAULTS["by"],
     }
     state[OF] = here
     FIELDS.restore()
@@ -73,7 +78,7 @@ def go() -> None:
 
 def example(name: str) -> None:
     """Callback: both sides from an example, compared at once."""
-    chosen = EXAMPLES[name]()
+    chosen = CONTRAST_EXAMPLES[name]()
     drop(*SIDES)
     for side, (title, texts) in zip(SIDES, chosen.groups.items(), strict=True):
         st.session_state[key(side)] = "\n".join(texts)
@@ -95,7 +100,7 @@ def uploaded(side: str) -> None:
         given = fields.uploaded(key(f"file_{side}"), LARGEST)
         if given is None:
             return
-        groups = {name: tuple(texts) for name, texts in from_file(*given).items()}
+        groups = {name: tuple(texts) for name, texts in parse_text_file(*given).items()}
     except InputError as error:
         st.session_state["contrast_problem"] = str(error)
         return
@@ -178,34 +183,39 @@ def choices(place: Place) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control(
             "Read at",
-            list(UNITS),
+            list(READING_UNITS),
             key=key("unit"),
             required=True,
             on_change=keep,
-            format_func=UNITS.__getitem__,
+            format_func=READING_UNITS.__getitem__,
             help="The strongest activation anywhere in a text, or that on one token: the last, or "
             "the last of a span marked [[so]].",
         )
         st.segmented_control(
             "Rank by",
-            list(BY),
+            list(CONTRAST_TESTS),
             key=key("by"),
             required=True,
             on_change=keep,
-            format_func=BY.__getitem__,
+            format_func=CONTRAST_TESTS.__getitem__,
             help="How strongly: ranks of the activations, silent texts at 0. How often: the share "
             "of texts on which it fires.",
         )
         names = list(place.file.dictionaries)
         st.multiselect("Dictionaries", names, key=key("on"), on_change=keep, width=330)
         if len(names) > 1:
-            st.button("All", type="tertiary", on_click=every, args=[of_the_model(place.file)])
+            st.button(
+                "All", type="tertiary", on_click=every, args=[list_model_dictionaries(place.file)]
+            )
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         draw_costly_button("Compare", go, type="primary")
         st.caption("Examples:", width="content")
-        for name in EXAMPLES:
+        for name in CONTRAST_EXAMPLES:
             st.button(name, type="tertiary", on_click=example, args=[name])
-        st.caption(f"At most {MOST:,} texts a side.".replace(",", "\u202f"), width="content")
+        st.caption(
+            f"At most {MAX_DOCUMENTS_PER_SIDE:,} texts a side.".replace(",", "\u202f"),
+            width="content",
+        )
 
 
 def every(names: list[str]) -> None:
@@ -217,7 +227,7 @@ def every(names: list[str]) -> None:
 def texts_of(side: str) -> tuple[str, ...]:
     """A side's texts: the file's, else the field's."""
     file = st.session_state.get(FILES, {}).get(side)
-    return file[1] if file else tuple(lines(value(side)))
+    return file[1] if file else tuple(split_lines(value(side)))
 
 
 def asked() -> Asked:

@@ -13,9 +13,14 @@ from app.contrast.running import Asked
 from app.session import Place
 from app.tokens import promotes
 from app.wording import ABSENT, count, measure, plural
-from backend.contrast.compare import DOCUMENTS, FIRINGS, Contrast, Q
-from backend.contrast.texts import UNITS
-from feature_store.number_text import fixed_number
+from backend.contrast.contrast_texts import READING_UNITS
+from backend.contrast.text_set_contrast import (
+    MAX_FALSE_DISCOVERY_RATE,
+    MIN_DOCUMENTS_PER_SIDE,
+    MIN_FIRING_DOCUMENTS,
+    TextSetContrast,
+)
+from feature_store.number_format import format_fixed
 
 SHOWN = 200
 """Rows of the table; a download has all."""
@@ -24,7 +29,7 @@ STRONGEST, LISTED = 3, 70
 TABLE, PICKED = "contrast_table", "contrast_picked"
 
 
-def draw(place: Place, asked: Asked, found: Contrast) -> None:
+def draw(place: Place, asked: Asked, found: TextSetContrast) -> None:
     """Everything below the fields."""
     summary(found)
     if not found.table.num_rows:
@@ -39,23 +44,23 @@ def draw(place: Place, asked: Asked, found: Contrast) -> None:
     separations(found)
 
 
-def sides(found: Contrast) -> tuple[str, str]:
+def sides(found: TextSetContrast) -> tuple[str, str]:
     """What the two sides are called."""
     first, *others = [name or "(no label)" for name in found.names]
     return first, others[0] if len(others) == 1 else "the others"
 
 
-def summary(found: Contrast) -> None:
+def summary(found: TextSetContrast) -> None:
     """How much was compared, how it was tested, what to keep in mind."""
     (n_a, n_b), (a, b) = found.sizes, sides(found)
     said = [
         f"{count(n_a)} {a} and {count(n_b)} {b}: {plural(found.table.num_rows, 'feature')} fire"
     ]
     if found.tested:
-        least = f"those that fire on {FIRINGS} texts or more"
+        least = f"those that fire on {MIN_FIRING_DOCUMENTS} texts or more"
         said[0] += (
             f", {count(found.tested)} are tested ({least}), "
-            f"{count(found.found())} differ at q ≤ {Q} (Benjamini–Hochberg)"
+            f"{count(found.found())} differ at q ≤ {MAX_FALSE_DISCOVERY_RATE} (Benjamini–Hochberg)"
         )
         said.append(method(found))
     if found.repeats:
@@ -63,15 +68,18 @@ def summary(found: Contrast) -> None:
     if found.cut:
         said.append(f"{plural(found.cut, 'text')} longer than the model reads, cut")
     st.caption(session.literal(". ".join(said) + "."))
-    if min(n_a, n_b) < DOCUMENTS:
+    if min(n_a, n_b) < MIN_DOCUMENTS_PER_SIDE:
         st.markdown(
-            f":yellow[Fewer than {DOCUMENTS} texts on a side: ranked by effect, without p-values.]"
+            f":yellow[Fewer than {MIN_DOCUMENTS_PER_SIDE} texts on a side: ranked by effect, "
+            f"without p-values.]"
         )
     elif not found.tested:
-        st.markdown(f":yellow[No feature fires on {FIRINGS} texts, so none is tested.]")
+        st.markdown(
+            f":yellow[No feature fires on {MIN_FIRING_DOCUMENTS} texts, so none is tested.]"
+        )
 
 
-def method(found: Contrast) -> str:
+def method(found: TextSetContrast) -> str:
     """How the p-values were had."""
     if found.exact:
         return "Permutation test over texts, every relabelling counted"
@@ -80,7 +88,7 @@ def method(found: Contrast) -> str:
     return f"Permutation test over texts, {' to '.join(ends)} random relabellings a feature"
 
 
-def downloads(found: Contrast) -> None:
+def downloads(found: TextSetContrast) -> None:
     """The whole table as a file."""
     kinds = {"CSV": export.as_csv, "Parquet": export.as_parquet}
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
@@ -98,7 +106,7 @@ def downloads(found: Contrast) -> None:
             )
 
 
-def table(place: Place, found: Contrast, *, many: bool) -> int:
+def table(place: Place, found: TextSetContrast, *, many: bool) -> int:
     """The ranked features; gives the row that is looked at."""
     rows = found.table.slice(0, SHOWN).to_pylist()
     features = [(row["dictionary"], row["feature"]) for row in rows]
@@ -185,11 +193,11 @@ def text(name: str, width: int, hint: str) -> Any:
 
 def interval(value: float, low: float, high: float) -> str:
     """`+0.65 [+0.47, +0.78]`."""
-    middle, *ends = (fixed_number(one, signed=True) for one in (value, low, high))
+    middle, *ends = (format_fixed(one, signed=True) for one in (value, low, high))
     return f"{middle} [{', '.join(ends)}]".replace("-", "−")
 
 
-def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> None:
+def detail(place: Place, asked: Asked, found: TextSetContrast, row: dict[str, Any]) -> None:
     """One feature on both sides' texts."""
     there = Place(place.file, place.file.dictionary(row["dictionary"]))
     name = f"{row['dictionary']} / {row['feature']}"
@@ -204,7 +212,7 @@ def detail(place: Place, asked: Asked, found: Contrast, row: dict[str, Any]) -> 
         if steer := getattr(session, "STEER", None):
             st.page_link(steer, label="Steer", query_params=there.at(row["feature"]))
     points = [(side, values[mask], list(texts[mask])) for side, mask in masks.items()]
-    where = UNITS[asked.unit]
+    where = READING_UNITS[asked.unit]
     st.plotly_chart(
         chart.strip(points, where, theme.palette(st.context.theme.type)),
         theme=None,
@@ -260,7 +268,7 @@ def follow(there: Place, feature: int) -> None:
         st.switch_page(session.FEATURE, query_params=query)
 
 
-def separations(found: Contrast) -> None:
+def separations(found: TextSetContrast) -> None:
     """Whether features set the groups apart better than the hook's own coordinates do."""
     st.subheader("Features beside neurons", anchor=False)
     st.caption(

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from app import export, live
 from app.model_cache import forget_frames
-from backend.contrast.compare import Contrast, contrast
-from backend.live import Engine
+from backend.contrast.text_set_contrast import TextSetContrast, contrast_text_sets
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
 from feature_store.permissions import require_costly_work_allowed
 
@@ -46,7 +46,7 @@ class Run:
         self._engine: Engine | None = engine
         """None once it is over: its model may be dropped then."""
         self._asked = asked
-        self._result: Contrast | None = None
+        self._result: TextSetContrast | None = None
         self._error: Exception | None = None
         self._stop, self._done = threading.Event(), threading.Event()
         threading.Thread(target=self._work, daemon=True, name="contrast").start()
@@ -59,7 +59,7 @@ class Run:
         """End it at the next batch of documents."""
         self._stop.set()
 
-    def result(self) -> Contrast | None:
+    def result(self) -> TextSetContrast | None:
         """The answer of a run that is over, None if it was cancelled.
 
         Raises InputError for texts that cannot be compared, and where the work broke.
@@ -75,7 +75,7 @@ class Run:
     def _work(self) -> None:
         asked = self._asked
         try:
-            self._result = contrast(
+            self._result = contrast_text_sets(
                 cast(Any, self._engine),
                 dict(asked.groups),
                 asked.dictionaries,
@@ -105,10 +105,13 @@ def python_lines(store: Path, harvest: str, asked: Asked | None) -> str:
         if asked.short
         else repr({name: f"… {len(texts)} texts …" for name, texts in asked.groups})
     )
-    first = export.opened(store, "from backend.contrast.compare import contrast")
+    first = export.opened(
+        store, "from backend.contrast.text_set_contrast import contrast_text_sets"
+    )
     first = first.replace(
         "from feature_store",
-        "from backend.device import choose_placement\nfrom backend.engine import LocalEngine\n"
+        "from backend.engine import LocalEngine\n"
+        "from backend.model.device import choose_placement\n"
         "from feature_store",
         1,
     )
@@ -117,6 +120,6 @@ file = store.harvest({harvest!r})
 engine = LocalEngine.load(file, store.places.known(), choose_placement())
 groups = {groups}
 names = {list(asked.dictionaries)!r}
-found = contrast(engine, groups, names, unit={asked.unit!r}, by={asked.by!r})
+found = contrast_text_sets(engine, groups, names, unit={asked.unit!r}, by={asked.by!r})
 table, separation = found.table, found.separation
 """

@@ -9,10 +9,10 @@ from app.experiments.pair import measured_again, repeated
 from app.steer import run as steering_runs
 from app.steer_more import direction, examples, judging, sweeping, task
 from app.steering import Setting
-from backend.live import Engine
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.store import Store
 
 Verdict = tuple[bool, list[str]]

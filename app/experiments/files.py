@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from backend.generation.asked import Asked
+from backend.generation.steering_request import SteeringRequest
 from feature_store.errors import InputError
-from feature_store.experiments import Experiment, Experiments, Kind
+from feature_store.experiments import Experiment, ExperimentKind, Experiments
 from feature_store.strict_json import dump_json, parse_json
 
 ONE, SEVERAL = "experiment", "experiments"
@@ -85,8 +85,10 @@ def _checked(run: Any, where: str) -> dict[str, Any]:
         for name in names:
             if not isinstance(run.get(name, "" if name == "note" else None), kind):
                 raise InputError(f"{where}: its {name} is not {words}.")
-    if run["kind"] not in get_args(Kind):
-        raise InputError(f"{where}: {run['kind']!r} is no kind. {', '.join(get_args(Kind))} are.")
+    if run["kind"] not in get_args(ExperimentKind):
+        raise InputError(
+            f"{where}: {run['kind']!r} is no kind. {', '.join(get_args(ExperimentKind))} are."
+        )
     for name in ("dictionaries", "versions"):
         if not all(isinstance(value, str) for value in run[name].values()):
             raise InputError(f"{where}: its {name} are not texts.")
@@ -98,7 +100,7 @@ def _checked(run: Any, where: str) -> dict[str, Any]:
 def _check_steer(run: Mapping[str, Any], where: str) -> None:
     """A page draws a run's texts as they are: they must have their shape."""
     try:
-        Asked.from_json(run["request"])
+        SteeringRequest.from_json(run["request"])
     except InputError as bad:
         raise InputError(f"{where}: {bad}") from bad
     try:

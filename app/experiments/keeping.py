@@ -1,15 +1,16 @@
 """Keeping a run, and doing a kept run again: what pages, the list and the commands share.
 
-A steering run is kept with `Asked.to_json()` (backend/generation/asked.py) as its request and
+A steering run is kept with `Asked.to_json()` (backend/generation/steering_request.py) as its
+request and
 `Story.data` (app/steer/story.py) as its result; `/steer?experiment=ID` opens it. An ablation's
-spelling is backend/ablation/asked.py.
+spelling is backend/ablation/ablation_requests.py.
 """
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from feature_store.experiments import Experiments, Kind
+from feature_store.experiments import ExperimentKind, Experiments
 from feature_store.store import Store
 
 VERSIONED = ("saefari", "torch", "transformers", "transformer-lens", "sae-lens")
@@ -17,7 +18,7 @@ VERSIONED = ("saefari", "torch", "transformers", "transformer-lens", "sae-lens")
 
 def keep(
     store: Store,
-    kind: Kind,
+    kind: ExperimentKind,
     live: Any,
     *,
     harvest: str,

@@ -14,7 +14,7 @@ from app.experiments.pair import brief, flat, shown
 from app.experiments.words import PAGES, TABS, named, some, text, what, whom
 from app.steer.story import ending, rail, warnings
 from feature_store.errors import InputError
-from feature_store.experiments import Entry, Experiment, Experiments
+from feature_store.experiments import Experiment, Experiments, ExperimentSummary
 
 AGAIN, WANTED, VERDICT, PROBLEM = (
     "experiments_again",
@@ -33,7 +33,7 @@ def kept() -> Experiments:
     return Experiments(session.store().catalog)
 
 
-def draw(found: Experiment, others: list[Entry]) -> None:
+def draw(found: Experiment, others: list[ExperimentSummary]) -> None:
     """The page under the bar."""
     st.title(session.literal(title(found)), anchor=False)
     st.caption(session.literal(facts(found)))
@@ -70,7 +70,7 @@ def facts(found: Experiment) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def actions(found: Experiment, others: list[Entry], *, able: bool) -> None:
+def actions(found: Experiment, others: list[ExperimentSummary], *, able: bool) -> None:
     """Open, run again, compare, take away, delete."""
     page, name = PAGES.get(found.kind), found.id
     here = {file.record.id for file in session.store().harvests()}

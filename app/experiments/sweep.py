@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.wording import ABSENT, count, measure
-from backend.sweep.results import MEASURES, Dose, Outcome
+from backend.steering.sweep_results import SWEEP_MEASURES, StrengthTexts, SweepOutcome
 
 NAMES = {
     "max": "largest act.",
@@ -24,10 +24,10 @@ HINTS = "Means over a strength's texts, 95 % intervals. Controls and texts: open
 
 def table(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the component `rows` takes. KeyError or TypeError for what is no sweep's result."""
-    outcome = Outcome.from_json(result)
+    outcome = SweepOutcome.from_json(result)
     names = [name for name in outcome.measures if name not in LEFT_OUT]
     heads = [("strength", "number", ""), ("texts", "number", "")]
-    heads += [(NAMES[name], "number", MEASURES[name]) for name in names]
+    heads += [(NAMES[name], "number", SWEEP_MEASURES[name]) for name in names]
     doses = [("none", outcome.default)]
     doses += [(measure(dose.strength), dose) for dose in outcome.doses]
     return {
@@ -45,7 +45,7 @@ def table(result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def cell(dose: Dose, name: str) -> str:
+def cell(dose: StrengthTexts, name: str) -> str:
     """A mean with its interval."""
     one = dose.estimate(name)
     if one is None:

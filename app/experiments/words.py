@@ -5,7 +5,7 @@ from typing import Any
 
 from app import session, steering
 from app.wording import plural
-from feature_store.experiments import Entry, Kind
+from feature_store.experiments import ExperimentKind, ExperimentSummary
 
 PAGES: dict[str, str] = {
     **dict.fromkeys(("steer", "sweep", "examples", "contrast"), session.STEER),
@@ -69,7 +69,7 @@ def about(request: Mapping[str, Any]) -> str:
     return f"{plural(len(request['train']), 'text')} to learn from" if "train" in request else ""
 
 
-def named(kind: Kind, request: Mapping[str, Any]) -> str:
+def named(kind: ExperimentKind, request: Mapping[str, Any]) -> str:
     """A run in a line."""
     parts = [kind, what(request), some(whom(request)), about(request)]
     return " · ".join(part for part in parts if part)
@@ -87,7 +87,9 @@ def quoted(words: str) -> str:
     return f"“{line[: LONGEST - 1]}…”" if len(line) > LONGEST else f"“{line}”" if line else ""
 
 
-def matching(entries: Iterable[Entry], kind: str, words: str) -> list[Entry]:
+def matching(
+    entries: Iterable[ExperimentSummary], kind: str, words: str
+) -> list[ExperimentSummary]:
     """Those of a kind (any, if empty) that have every word, in any letter case."""
     wanted = words.lower().split()
     return [
@@ -97,12 +99,12 @@ def matching(entries: Iterable[Entry], kind: str, words: str) -> list[Entry]:
     ]
 
 
-def _has(entry: Entry, word: str) -> bool:
+def _has(entry: ExperimentSummary, word: str) -> bool:
     begins = len(word) >= ID_LEAST and entry.id.startswith(word)
     return begins or word in searched(entry)
 
 
-def searched(entry: Entry) -> str:
+def searched(entry: ExperimentSummary) -> str:
     """What a filter looks in."""
     request = entry.request
     modes = [str(edit["mode"]) for edit in _edits(request)]  # as Python and the shell name them

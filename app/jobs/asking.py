@@ -8,25 +8,37 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autointerp.asking import FAILURE_KINDS, CallLog, Server, at, calls_of, servers
-from autointerp.asking.presets import PRESETS
-from autointerp.asking.prices import Price, price, prices
-from autointerp.asking.rows import opened as opened_calls
-from autointerp.jobs.estimate import Dry, Estimate, Rates, learned
-from autointerp.jobs.gate import Gate
-from autointerp.jobs.pace import Pace, measure_pace
-from autointerp.jobs.questions_tally import (
+from autointerp.llm import (
+    FAILURE_KINDS,
+    CallLog,
+    LlmServer,
+    find_server,
+    load_servers,
+    open_job_call_log,
+)
+from autointerp.llm.call_rows import open_call_file as opened_calls
+from autointerp.llm.server_presets import SERVER_PRESETS
+from autointerp.llm.token_prices import TokenPrice, find_price, load_prices
+from autointerp.pipeline.cost_estimate import (
+    CostEstimate,
+    DryRunAsker,
+    TokenRates,
+    learn_token_rates,
+)
+from autointerp.pipeline.pausable_asker import PausableAsker
+from autointerp.pipeline.question_tally import (
     QuestionCounts,
     QuestionTally,
+    describe_failure_kind,
     describe_failures,
-    failure_sentence,
 )
-from autointerp.quiet import pool_of
-from feature_store.errors import InputError, near_miss
-from feature_store.jobs import Job, Jobs, read_json, write_json
-from feature_store.reader import HarvestFile
+from autointerp.pipeline.time_estimate import ReplyPace, measure_pace
+from autointerp.silent_negatives import get_silent_windows
+from feature_store.errors import InputError, suggest_near_miss
+from feature_store.harvest_reader import HarvestFile
+from feature_store.job_process import JobProcess
+from feature_store.jobs import Job, Jobs, read_json_object, write_json_file
 from feature_store.store import Store
-from feature_store.work import Work
 
 SO_FAR = "so_far.json"
 """In the job's folder: counts, cost and some results, replaced about once a second."""
@@ -62,9 +74,9 @@ class Asking:
     """Whether recorded replies that could not be used are asked for once more."""
 
     @property
-    def server(self) -> Server:
+    def server(self) -> LlmServer:
         """The server of the URL, with its key where one is configured for it."""
-        found = at(self.base_url, servers())
+        found = find_server(self.base_url, load_servers())
         return found if self.concurrency is None else replace(found, concurrency=self.concurrency)
 
     @property
@@ -75,7 +87,7 @@ class Asking:
 
 def settle(asking: Asking) -> Asking:
     """The same with the URL and the model that go without saying. InputError where none does."""
-    known = servers()
+    known = load_servers()
     if asking.budget is not None and asking.budget < 0:
         raise InputError(f"--budget must be 0 or more dollars, not {asking.budget:g}.")
     if not asking.base_url:
@@ -87,13 +99,13 @@ def settle(asking: Asking) -> Asking:
             )
         (only,) = known.values()
         asking = replace(asking, base_url=only.base_url)
-    server = at(asking.base_url, known)
+    server = find_server(asking.base_url, known)
     if not asking.model:
         if len(server.models) != 1:
             there = f" It has {', '.join(server.models)}." if server.models else ""
             raise InputError(f"Say which model of {server.name} to ask: --model NAME.{there}")
         asking = replace(asking, model=server.models[0])
-    if asking.base_url in PRESETS and asking.base_url not in known:
+    if asking.base_url in SERVER_PRESETS and asking.base_url not in known:
         return asking  # by its name, which has its settings, too
     return replace(asking, base_url=server.base_url)
 
@@ -102,7 +114,7 @@ def opened(store: Store, harvest: str, dictionary: str) -> HarvestFile:
     """The harvest's file, with little of it in memory once the pool of silent windows, which takes
     one large read, is there."""
     file = store.harvest(harvest)
-    pool_of(file, dictionary)
+    get_silent_windows(file, dictionary)
     file.limit(MEGABYTES)
     return file
 
@@ -125,17 +137,17 @@ def settle_or_none(asking: Asking, *, asks: bool, who: str) -> Asking:
 
 @asynccontextmanager
 async def asked(
-    store: Store, work: Work, asking: Asking | None
-) -> AsyncIterator[tuple[Gate, CallLog] | tuple[None, None]]:
+    store: Store, work: JobProcess, asking: Asking | None
+) -> AsyncIterator[tuple[PausableAsker, CallLog] | tuple[None, None]]:
     """The gate to the server, with the job's record behind it, until the block ends; without
     `asking` neither, for a job that asks nobody."""
     if asking is None:
         yield None, None
         return
-    from autointerp.asking import asking as connected
+    from autointerp.llm import open_asker as connected
 
     server = asking.server
-    with calls_of(work.job, Jobs(store.path), note=work.log) as calls:
+    with open_job_call_log(work.job, Jobs(store.path), note=work.log) as calls:
         async with connected(
             server,
             asking.model,
@@ -144,14 +156,14 @@ async def asked(
             retry_kept=asking.again,
             note=work.log,
         ) as asker:
-            yield Gate(asker, server.concurrency, take_trial(work.job)), calls
+            yield PausableAsker(asker, server.concurrency, take_trial(work.job)), calls
 
 
 class Teller:
     """Says how far a job is: its progress, and now and then what it has found and cost."""
 
     def __init__(
-        self, work: Work, note: str, calls: CallLog | None, gate: Gate | None = None
+        self, work: JobProcess, note: str, calls: CallLog | None, gate: PausableAsker | None = None
     ) -> None:
         self._work, self._note, self._calls, self._gate = work, note, calls, gate
         self._estimate = read_estimate(work.job)
@@ -217,7 +229,7 @@ class Teller:
             if self._over:
                 return
             self._over, self._told = last, time.monotonic()
-            write_json(self._work.job.folder / SO_FAR, {**more, **asked, **self.cost()})
+            write_json_file(self._work.job.folder / SO_FAR, {**more, **asked, **self.cost()})
 
     def _log_failures(self, questions: QuestionTally, *, last: bool) -> None:
         """Write each kind of failure into the log when it first comes, and all at the end."""
@@ -225,7 +237,7 @@ class Teller:
         self._kinds |= fresh
         kinds = questions.failures if last else fresh
         for kind in sorted(kinds):
-            line = failure_sentence(kind, questions.failures[kind], questions.asked)
+            line = describe_failure_kind(kind, questions.failures[kind], questions.asked)
             self._work.log(line if last else f"{line} (so far)")
 
     def _live(self) -> dict[str, Any] | None:
@@ -252,13 +264,13 @@ class Teller:
 class Known:
     """What an estimate rests on."""
 
-    dry: Dry
+    dry: DryRunAsker
     """An asker that only looks."""
-    rates: Rates
+    rates: TokenRates
     """How the model's server has counted tokens."""
-    pace: Pace
+    pace: ReplyPace
     """How fast it has replied."""
-    price: Price | None
+    price: TokenPrice | None
 
 
 def known_of(store: Store, asking: Asking) -> Known:
@@ -266,35 +278,35 @@ def known_of(store: Store, asking: Asking) -> Known:
     server = asking.server
     files = [job.data for job in Jobs(store.path).all() if job.data.exists() and not job.alive]
     return Known(
-        Dry(asking.model, server.logprobs),
-        learned(files, asking.model),
+        DryRunAsker(asking.model, server.logprobs),
+        learn_token_rates(files, asking.model),
         measure_pace(files, asking.model, server.base_url),
-        price(asking.model, server, prices()),
+        find_price(asking.model, server, load_prices()),
     )
 
 
-def keep_estimate(job: Job, found: Estimate) -> None:
+def keep_estimate(job: Job, found: CostEstimate) -> None:
     """Put an estimate beside a job, so that it can say how much is left."""
-    write_json(job.folder / ESTIMATE, asdict(found))
+    write_json_file(job.folder / ESTIMATE, asdict(found))
 
 
 def read_estimate(job: Job) -> dict[str, Any]:
     """Return what a job was expected to ask; empty where nothing was worked out."""
     try:
-        return read_json(job.folder / ESTIMATE)
+        return read_json_object(job.folder / ESTIMATE)
     except (OSError, ValueError):
         return {}
 
 
 def wish_trial(job: Job) -> None:
     """Have a queued job stop after a few questions, whose replies are kept."""
-    write_json(job.folder / TRIAL, {"questions": TRIAL_QUESTIONS})
+    write_json_file(job.folder / TRIAL, {"questions": TRIAL_QUESTIONS})
 
 
 def take_trial(job: Job) -> int | None:
     """Return after how many questions a job shall stop, once; None for a whole job."""
     try:
-        questions = int(read_json(job.folder / TRIAL)["questions"])
+        questions = int(read_json_object(job.folder / TRIAL)["questions"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     (job.folder / TRIAL).unlink(missing_ok=True)
@@ -313,12 +325,12 @@ def no_reply(calls: CallLog) -> dict[str, int]:
 def so_far(job: Job) -> dict[str, Any]:
     """What a job last said of its results and cost; empty before it did."""
     try:
-        return read_json(job.folder / SO_FAR)
+        return read_json_object(job.folder / SO_FAR)
     except (OSError, ValueError):
         return {}
 
 
-def ending(gate: Gate | None, calls: CallLog | None) -> dict[str, Any]:
+def ending(gate: PausableAsker | None, calls: CallLog | None) -> dict[str, Any]:
     """A result's word on calls that an earlier end of the job lost, and on why asking ended early.
     InputError unless it was the budget: that is no mistake, and what was done within it stands."""
     lost: dict[str, Any] = {"lost": calls.lost.calls if calls else 0}
@@ -382,7 +394,7 @@ def names_of(text: str, what: str, table: Mapping[str, object]) -> tuple[str, ..
     for name in found:
         if name not in table:
             raise InputError(
-                f"There is no {what} {name!r}.{near_miss(name, list(table))} There are: "
+                f"There is no {what} {name!r}.{suggest_near_miss(name, list(table))} There are: "
                 f"{', '.join(table)}."
             )
     if not found:

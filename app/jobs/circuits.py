@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from feature_store.job_process import JobProcess
 from feature_store.store import Store
-from feature_store.work import Work
 
 
 def arguments(harvest: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -11,12 +11,12 @@ def arguments(harvest: str, request: dict[str, Any]) -> dict[str, Any]:
     return {"harvest": harvest, "request": request}
 
 
-def do(store: Store, work: Work) -> dict[str, Any]:
+def do(store: Store, work: JobProcess) -> dict[str, Any]:
     """Find it; its id is the job's result."""
     from app.circuits import keeping, running
     from app.circuits.asked import Asked
-    from backend.device import choose_placement
     from backend.engine import LocalEngine
+    from backend.model.device import choose_placement
 
     work.progress(0, 1, "loading the model")
     asked = Asked.from_json(work.arguments["request"]).check()

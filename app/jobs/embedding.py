@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autointerp.embedding import Embedder, StaticEmbedder
+from autointerp.text_embeddings import Embedder, StaticEmbedder
 from autointerp.word_vectors import WordVectors
-from feature_store.corpus_text import MARKER
-from feature_store.reader import HarvestFile
-from feature_store.search import split
+from feature_store.corpus_text import SPECIAL_TOKEN
+from feature_store.harvest_reader import HarvestFile
+from feature_store.word_index import split_words
 
 SETTING = "SAEFARI_EMBEDDER"
 """The environment variable with a model2vec folder or hub name."""
@@ -29,7 +29,7 @@ def embedder(corpus: Sequence[str], texts: Sequence[str] = ()) -> Embedder:
 
 def words(corpus: Sequence[str]) -> list[str]:
     """The corpus's words, the most frequent first."""
-    counts = Counter(word for text in corpus for word in split(text))
+    counts = Counter(word for text in corpus for word in split_words(text))
     return [word for word, n in counts.most_common(MOST) if n >= RARE and not word.isdigit()]
 
 
@@ -41,4 +41,4 @@ def shown(file: HarvestFile) -> list[str]:
     kept = np.linspace(0, len(table), round(share * len(table)), endpoint=False).astype(int)
     numbers = table.column("sequence").to_numpy()[kept].tolist()
     texts = ("".join(file.vocabulary.display(file.sequences.tokens(i))) for i in numbers)
-    return [MARKER.sub(" ", text) for text in texts]
+    return [SPECIAL_TOKEN.sub(" ", text) for text in texts]

@@ -1,14 +1,14 @@
 """What a job will take, in words: calls, tokens, money and time."""
 
 from app.wording import count, duration, plural
-from autointerp.jobs.estimate import Estimate
+from autointerp.pipeline.cost_estimate import CostEstimate
 
 LONG_S = 600.0
 """From this time on a job is asked about before it begins, even where it costs nothing."""
 UNMEASURED = "time not known (no reply of this model has been measured in this store)"
 
 
-def describe_estimate(found: Estimate) -> str:
+def describe_estimate(found: CostEstimate) -> str:
     """Return an estimate as a sentence."""
     features = plural(round(found.features), "feature")
     if not found.calls:
@@ -22,7 +22,7 @@ def describe_estimate(found: Estimate) -> str:
     )
 
 
-def time_of(found: Estimate) -> str:
+def time_of(found: CostEstimate) -> str:
     """Return how long it takes at the measured pace, or that this is not known."""
     if found.seconds is None:
         return UNMEASURED

@@ -22,20 +22,20 @@ from app.jobs.asking import (
 )
 from app.jobs.embedding import embedder, shown, words
 from app.jobs.features import pinned
-from autointerp.asking import CallLog
-from autointerp.contexts import Sampled, Wanted
-from autointerp.explainers.records import Explainer, Tools
-from autointerp.jobs import explaining
-from autointerp.jobs.choosing import choose
-from autointerp.jobs.estimate import Dry, Estimate
-from autointerp.jobs.estimate import estimate as worked_out
-from autointerp.jobs.explaining import Plan, Tally
-from autointerp.jobs.gate import Gate, role
-from autointerp.jobs.ledger import Ledger
-from feature_store import scoring
-from feature_store.reader import HarvestFile
+from autointerp.contexts import FeatureSample, SampleSettings
+from autointerp.explainers.records import Explainer, ExplainerTools
+from autointerp.llm import CallLog
+from autointerp.pipeline import explain_job
+from autointerp.pipeline.cost_estimate import CostEstimate, DryRunAsker
+from autointerp.pipeline.cost_estimate import estimate_cost as worked_out
+from autointerp.pipeline.explain_job import ExplainPlan, ExplainTally
+from autointerp.pipeline.feature_selection import select_features
+from autointerp.pipeline.pausable_asker import PausableAsker, set_call_purpose
+from autointerp.pipeline.progress_log import ProgressLog
+from feature_store import score_storage
+from feature_store.harvest_reader import HarvestFile
+from feature_store.job_process import JobProcess
 from feature_store.store import Store
-from feature_store.work import Work
 
 NOTE = "explaining features"
 WIDTH = 64
@@ -99,25 +99,25 @@ def checked(store: Store, given: Explaining) -> Explaining:
     )
 
 
-def wanted(given: Explaining) -> Wanted:
+def wanted(given: Explaining) -> SampleSettings:
     """What an explainer is shown, and nothing that it will be judged by."""
     beside = any(table()[name].beside for name in given.explainers)
-    return Wanted(seed=given.seed, beside=beside, scored=False)
+    return SampleSettings(seed=given.seed, beside=beside, scored=False)
 
 
-def estimate(store: Store, given: Explaining) -> Estimate:
+def estimate(store: Store, given: Explaining) -> CostEstimate:
     """What a job that was `checked` will ask and cost; asks nobody."""
     file = store.harvest(given.harvest)
     known = known_of(store, given.asking)
 
-    async def ask(windows: Sampled, dry: Dry) -> None:
-        tools = Tools(dry, seed=given.seed, thinking=given.asking.thinking)
+    async def ask(windows: FeatureSample, dry: DryRunAsker) -> None:
+        tools = ExplainerTools(dry, seed=given.seed, thinking=given.asking.thinking)
         for name in given.explainers:
             if "server" in table()[name].needs:
-                with role(f"explain: {name}"):
+                with set_call_purpose(f"explain: {name}"):
                     await table()[name].explain(windows, tools)
 
-    choice = choose(file, given.dictionary, given.features)
+    choice = select_features(file, given.dictionary, given.features)
     return worked_out(
         file,
         given.dictionary,
@@ -132,14 +132,16 @@ def estimate(store: Store, given: Explaining) -> Estimate:
     )
 
 
-def do(store: Store, work: Work) -> dict[str, Any]:
+def do(store: Store, work: JobProcess) -> dict[str, Any]:
     """Explain; what was done before an end is not done again."""
     given = Explaining.from_json(work.arguments)
     tally, more = asyncio.run(run(store, work, given))
     return result(work, given, tally) | more
 
 
-async def run(store: Store, work: Work, given: Explaining) -> tuple[Tally, dict[str, Any]]:
+async def run(
+    store: Store, work: JobProcess, given: Explaining
+) -> tuple[ExplainTally, dict[str, Any]]:
     """With a server behind the gate where one is needed, and without."""
     asking = given.asking if "server" in needs(given.explainers) else None
     async with asked(store, work, asking) as (gate, calls):
@@ -150,14 +152,18 @@ async def run(store: Store, work: Work, given: Explaining) -> tuple[Tally, dict[
 
 
 async def through(
-    store: Store, work: Work, given: Explaining, gate: Gate | None, calls: CallLog | None
-) -> Tally:
+    store: Store,
+    work: JobProcess,
+    given: Explaining,
+    gate: PausableAsker | None,
+    calls: CallLog | None,
+) -> ExplainTally:
     """The pipeline itself."""
     file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
     teller = Teller(work, NOTE, calls, gate)
-    choice = choose(file, given.dictionary, given.features)
+    choice = select_features(file, given.dictionary, given.features)
 
-    def tick(tally: Tally, total: int) -> None:
+    def tick(tally: ExplainTally, total: int) -> None:
         done = tally.done if choice.enough is None else tally.taken
         more = facts(given, tally) if teller.due else None
         teller.tell(done, total, tally.questions, more)
@@ -168,7 +174,7 @@ async def through(
         engine = await asyncio.to_thread(living.load, store, given.harvest)
         attended = living.sources(engine, file)
     width = min(WIDTH, given.asking.server.concurrency) if gate else 2
-    plan = Plan(
+    plan = ExplainPlan(
         file,
         given.dictionary,
         choice,
@@ -176,23 +182,25 @@ async def through(
         {name: table()[name] for name in given.explainers},
         await asyncio.to_thread(tools, work, file, given, gate),
         work.job.id,
-        partial(scoring.explain, store.catalog),
-        Ledger(work.job.folder),
+        partial(score_storage.save_explanations, store.catalog),
+        ProgressLog(work.job.folder),
         tick,
         width,
         gate,
         attended,
     )
     with teller.ending():
-        tally = await explaining.explain(plan)
+        tally = await explain_job.explain_features(plan)
     teller.write(facts(given, tally), tally.questions.total(), last=True)
     return tally
 
 
-def tools(work: Work, file: HarvestFile, given: Explaining, gate: Gate | None) -> Tools:
+def tools(
+    work: JobProcess, file: HarvestFile, given: Explaining, gate: PausableAsker | None
+) -> ExplainerTools:
     """What the explainers need, made once."""
     wanted = needs(given.explainers)
-    found = Tools(gate, seed=given.seed, thinking=given.asking.thinking)
+    found = ExplainerTools(gate, seed=given.seed, thinking=given.asking.thinking)
     if "embedder" in wanted:
         work.log("making the embedder")
         corpus = shown(file)
@@ -200,7 +208,7 @@ def tools(work: Work, file: HarvestFile, given: Explaining, gate: Gate | None) -
     return found
 
 
-def facts(given: Explaining, tally: Tally) -> dict[str, Any]:
+def facts(given: Explaining, tally: ExplainTally) -> dict[str, Any]:
     """What came out, for whoever watches."""
     counts = {name: tally.counts(name) for name in given.explainers}
     return {
@@ -211,7 +219,7 @@ def facts(given: Explaining, tally: Tally) -> dict[str, Any]:
     }
 
 
-def result(work: Work, given: Explaining, tally: Tally) -> dict[str, Any]:
+def result(work: JobProcess, given: Explaining, tally: ExplainTally) -> dict[str, Any]:
     """The summary; nothing is scored here, so there is no mean."""
     purposes = by_purpose(work.job.data)
     rows = []

@@ -1,11 +1,11 @@
 """`list:NAME` and `failed:JOB` as numbers of features, which a job keeps whatever lists become."""
 
-from autointerp.jobs.choosing import choose
-from autointerp.jobs.ledger import Ledger
+from autointerp.pipeline.feature_selection import select_features
+from autointerp.pipeline.progress_log import ProgressLog
 from feature_store.errors import InputError
+from feature_store.harvest_reader import HarvestFile
 from feature_store.jobs import Jobs
 from feature_store.number_ranges import join_ranges
-from feature_store.reader import HarvestFile
 from feature_store.store import Store
 
 
@@ -17,7 +17,7 @@ def pinned(store: Store, file: HarvestFile, dictionary: str, text: str) -> str:
         return join_ranges(in_list(store, dictionary, name))
     if kind == "failed":
         return join_ranges(failed(store, name))
-    choose(file, dictionary, text)
+    select_features(file, dictionary, text)
     return text
 
 
@@ -39,7 +39,7 @@ def in_list(store: Store, dictionary: str, name: str) -> list[int]:
 def failed(store: Store, job_id: str) -> list[int]:
     """The features of which a job had no usable answer."""
     job = Jobs(store.path).get(job_id)
-    found = Ledger(job.folder).failed() if not job.alive else None
+    found = ProgressLog(job.folder).failed() if not job.alive else None
     if found is None:
         raise InputError(f"The job {job_id} is {job.state}. Wait until it ends.")
     if not found:

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from autointerp.jobs.explaining import SourcesOf
-from autointerp.scorers.records import Activates, Steered, Steers, Surprisal
-from autointerp.windows import Example
+from autointerp.pipeline.explain_job import FeatureAttentionSources
+from autointerp.scorers.records import (
+    MeasureActivations,
+    MeasureSurprisal,
+    SteeredPair,
+    SteerPrompts,
+)
+from autointerp.text_windows import TextWindow
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.store import Store
 
@@ -33,13 +38,13 @@ KEPT = 64
 
 def load(store: Store, harvest: str) -> "LocalEngine":
     """The model and dictionaries of a harvest. InputError where this machine does not have them."""
-    from backend.device import choose_placement
     from backend.engine import LocalEngine
+    from backend.model.device import choose_placement
 
     return LocalEngine.load(store.harvest(harvest), store.places.known(), choose_placement())
 
 
-def activates(engine: "LocalEngine") -> Activates:
+def activates(engine: "LocalEngine") -> MeasureActivations:
     """The largest |activation| of a feature in each text, counted tokens only; NaN for a text that
     cannot be read."""
 
@@ -61,11 +66,11 @@ def peak(engine: "LocalEngine", feature: FeatureId, text: str) -> float:
     return max((abs(value) for at, value in acts.items() if read.counted[at]), default=0.0)
 
 
-def sources(engine: "LocalEngine", file: HarvestFile) -> SourcesOf:
+def sources(engine: "LocalEngine", file: HarvestFile) -> FeatureAttentionSources:
     """Each token's share in a feature's activation at a window's peak, over all heads; None where
     its dictionary does not read hook_z."""
 
-    def shares(feature: FeatureId, example: Example) -> list[float] | None:
+    def shares(feature: FeatureId, example: TextWindow) -> list[float] | None:
         tokens = file.sequences.tokens(example.sequence)
         try:
             found = engine.sources(feature, tokens, example.start + example.peak)
@@ -74,19 +79,21 @@ def sources(engine: "LocalEngine", file: HarvestFile) -> SourcesOf:
         whole = found.parts.sum(0)
         return whole[example.start : example.start + len(example.tokens)].tolist()
 
-    async def of(feature: FeatureId, example: Example) -> list[float] | None:
+    async def of(feature: FeatureId, example: TextWindow) -> list[float] | None:
         return await asyncio.to_thread(shares, feature, example)
 
     return of
 
 
-def surprisal(engine: "LocalEngine") -> Surprisal:
+def surprisal(engine: "LocalEngine") -> MeasureSurprisal:
     """Mean nats per token of texts behind prefixes, by the harvest's own model."""
-    from backend.behind import nats_behind
+    from backend.model.text_likelihood import mean_loss_after_prefix
 
     def nats(prefixes: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         pairs = zip(prefixes, texts, strict=True)
-        return np.array([nats_behind(engine.lm, engine.read(p), text) for p, text in pairs])
+        return np.array(
+            [mean_loss_after_prefix(engine.lm, engine.read(p), text) for p, text in pairs]
+        )
 
     async def found(prefixes: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         return await asyncio.to_thread(nats, prefixes, texts)
@@ -94,12 +101,12 @@ def surprisal(engine: "LocalEngine") -> Surprisal:
     return found
 
 
-def steers(engine: "LocalEngine", file: HarvestFile) -> Steers:
+def steers(engine: "LocalEngine", file: HarvestFile) -> SteerPrompts:
     """What the model writes behind beginnings of contexts, left alone and with a feature added at
     the strength that moves the next token by AIM nats; the same for all labels of a feature."""
-    kept: dict[tuple[FeatureId, int], asyncio.Task[list[Steered]]] = {}
+    kept: dict[tuple[FeatureId, int], asyncio.Task[list[SteeredPair]]] = {}
 
-    async def found(feature: FeatureId, n: int) -> list[Steered]:
+    async def found(feature: FeatureId, n: int) -> list[SteeredPair]:
         key = (feature, n)
         if key not in kept:
             while len(kept) >= KEPT:
@@ -132,27 +139,32 @@ def beginnings(file: HarvestFile, feature: FeatureId, n: int) -> list[list[int]]
     return list(found.values())
 
 
-def steered(engine: "LocalEngine", feature: FeatureId, tokens: list[int]) -> Steered:
+def steered(engine: "LocalEngine", feature: FeatureId, tokens: list[int]) -> SteeredPair:
     """One prompt's two continuations, from the same seed."""
-    from backend.generation.prompts import Start
-    from backend.generation.records import Row, Sampling, Summary
-    from backend.generation.stream import Extras, generate
+    from backend.generation.prompt_tokenization import PromptTokens
+    from backend.generation.records import GenerationRow, SamplingSettings, SummaryRecord
+    from backend.generation.token_stream import StreamOptions, stream_tokens
     from backend.interventions.records import Edit
-    from backend.sweep.at_kl import strength_for_kl, unedited
+    from backend.steering.strength_for_kl import find_strength_for_kl, generate_unedited
 
-    lm, dictionaries, start = engine.lm, engine.dictionaries, Start(tuple(tokens))
+    lm, dictionaries, start = engine.lm, engine.dictionaries, PromptTokens(tuple(tokens))
     edit = Edit("add", (feature,))
-    (first,) = unedited(lm, dictionaries, start, [0], Sampling(max_new=1, temperature=0.0))
+    (first,) = generate_unedited(
+        lm, dictionaries, start, [0], SamplingSettings(max_new=1, temperature=0.0)
+    )
     if not first:  # the model ends at once
-        return Steered("", "", "", float("nan"), 0.0)
-    at = strength_for_kl(lm, dictionaries, [edit], AIM, start, [first[:1]])
-    rows = [Row("clean"), Row("steered", (replace(edit, strength=at.strength),))]
+        return SteeredPair("", "", "", float("nan"), 0.0)
+    at = find_strength_for_kl(lm, dictionaries, [edit], AIM, start, [first[:1]])
+    rows = [
+        GenerationRow("clean"),
+        GenerationRow("steered", (replace(edit, strength=at.strength),)),
+    ]
     texts = {
         one.row: one.text
-        for one in generate(
-            lm, dictionaries, start, rows, Sampling(max_new=NEW), Extras(guard=False)
+        for one in stream_tokens(
+            lm, dictionaries, start, rows, SamplingSettings(max_new=NEW), StreamOptions(guard=False)
         )
-        if isinstance(one, Summary)
+        if isinstance(one, SummaryRecord)
     }
     prompt = str(lm.tokenizer.decode(tokens, skip_special_tokens=True))
-    return Steered(prompt, texts["clean"], texts["steered"], at.kl, at.strength)
+    return SteeredPair(prompt, texts["clean"], texts["steered"], at.kl, at.strength)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from feature_store.maps import MapPlan, Maps
+from feature_store.feature_maps import FeatureMapPlan, FeatureMaps
+from feature_store.job_process import JobProcess
 from feature_store.store import Store
-from feature_store.work import Work
 
 
-def arguments(harvest: str, dictionary: str, plan: MapPlan) -> dict[str, Any]:
+def arguments(harvest: str, dictionary: str, plan: FeatureMapPlan) -> dict[str, Any]:
     """What this kind of job is asked."""
     return {
         "harvest": harvest,
@@ -18,14 +18,16 @@ def arguments(harvest: str, dictionary: str, plan: MapPlan) -> dict[str, Any]:
     }
 
 
-def do(store: Store, work: Work) -> dict[str, Any]:
+def do(store: Store, work: JobProcess) -> dict[str, Any]:
     """Compute the map and publish it; nothing is there before it is whole."""
-    from backend.atlas import draw
+    from backend.features.feature_map import compute_feature_map
 
     asked = dict(work.arguments)
     file = store.harvest(asked.pop("harvest"))
     name = asked.pop("dictionary")
-    made = draw(file, name, store.places.known(), MapPlan(**asked), work.progress)
-    Maps(store.path).write(made)
+    made = compute_feature_map(
+        file, name, store.places.known(), FeatureMapPlan(**asked), work.progress
+    )
+    FeatureMaps(store.path).write(made)
     clusters = int(made.cluster.max()) + 1
     return {"features": len(made.feature), "clusters": clusters, "seconds": made.about.seconds}

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from autointerp.jobs.beside import beside
-from autointerp.jobs.summary import Summary
-from feature_store.null_dictionaries import nulls_of
+from autointerp.pipeline.null_dictionary_comparison import compare_with_null_dictionaries
+from autointerp.pipeline.score_summary import ScoreSummary
+from feature_store.null_dictionaries import find_null_dictionaries
 from feature_store.store import Store
 
 ABSENT = {"n": 0, "mean": None, "low": None, "high": None}
@@ -18,7 +18,7 @@ def compared(
     harvest: str,
     dictionary: str,
     job: str,
-    summary: Summary,
+    summary: ScoreSummary,
     explainer: str,
     scorer: str,
     bounds: tuple[float, float],
@@ -26,13 +26,13 @@ def compared(
     """Kind → its mean and what is better than it, on scores by the same explainer, scorer and
     judge on the same harvest. Where there is none, `missing` says what is to be done first:
     `explain` or `score`. Empty where the harvest has no null dictionary of this one."""
-    names = nulls_of(store.harvest(harvest), dictionary)
+    names = find_null_dictionaries(store.harvest(harvest), dictionary)
     judge = judged_by(store, dictionary, scorer, job) if names else None
     found = {
         kind: values(store, harvest, name, explainer, scorer, judge) for kind, name in names.items()
     }
     there = {kind: own for kind, own in found.items() if len(own)}
-    means = beside(summary.values(explainer, scorer), there, bounds)
+    means = compare_with_null_dictionaries(summary.values(explainer, scorer), there, bounds)
     return {
         kind: {"dictionary": name}
         | (means.get(kind) or ABSENT | {"missing": missing(store, name, explainer)})

@@ -23,28 +23,28 @@ from app.jobs.asking import (
 from app.jobs.embedding import SAMPLED, embedder
 from app.jobs.features import pinned
 from app.jobs.null_dictionaries import compared
-from autointerp import nulls
-from autointerp.asking import CallLog
-from autointerp.contexts import Sampled, Wanted
-from autointerp.embedding import Embedder
-from autointerp.jobs import scoring
-from autointerp.jobs.choosing import choose
-from autointerp.jobs.estimate import Dry, Estimate
-from autointerp.jobs.estimate import estimate as worked_out
-from autointerp.jobs.gate import Gate
-from autointerp.jobs.labels import Labels
-from autointerp.jobs.ledger import Ledger
-from autointerp.jobs.scoring import OWN, Plan, purpose
-from autointerp.jobs.summary import Summary
-from autointerp.scorers.records import LLM, PATTERN, Scorer, Tools
-from feature_store import scoring as store_scores
-from feature_store.corpus_text import corpus_texts
+from autointerp import baseline_labels
+from autointerp.contexts import FeatureSample, SampleSettings
+from autointerp.llm import CallLog
+from autointerp.pipeline import score_job
+from autointerp.pipeline.cost_estimate import CostEstimate, DryRunAsker
+from autointerp.pipeline.cost_estimate import estimate_cost as worked_out
+from autointerp.pipeline.feature_selection import select_features
+from autointerp.pipeline.labels_to_score import LabelsToScore
+from autointerp.pipeline.pausable_asker import PausableAsker
+from autointerp.pipeline.progress_log import ProgressLog
+from autointerp.pipeline.score_job import OWN_LABEL, ScorePlan, call_purpose
+from autointerp.pipeline.score_summary import ScoreSummary
+from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE, Scorer, ScorerTools
+from autointerp.text_embeddings import Embedder
+from feature_store import score_storage as store_scores
+from feature_store.corpus_text import sample_corpus_texts
 from feature_store.errors import InputError
-from feature_store.jobs import Job, read_json, write_json
-from feature_store.null_dictionaries import is_shuffled, refusal
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.job_process import JobProcess
+from feature_store.jobs import Job, read_json_object, write_json_file
+from feature_store.null_dictionaries import describe_shuffled_refusal, is_on_shuffled_model
 from feature_store.store import Store
-from feature_store.work import Work
 
 if TYPE_CHECKING:
     from autointerp.scorers.simulation_scale import SimulationScale
@@ -64,7 +64,7 @@ class Scoring:
     dictionary: str
     features: str
     scorers: tuple[str, ...]
-    judge: str = PATTERN
+    judge: str = PATTERN_JUDGE
     explainer: str | None = None
     """Whose explanations; None: the newest of every explainer."""
     asking: Asking = field(default_factory=Asking)
@@ -104,18 +104,22 @@ def checked(store: Store, given: Scoring) -> Scoring:
     be."""
     file = store.harvest(given.harvest or None, given.dictionary)
     names = names_of(",".join(given.scorers), "scorer", table())
-    if given.judge not in (PATTERN, LLM):
-        raise InputError(f"There is no judge {given.judge!r}. There are: {PATTERN}, {LLM}.")
+    if given.judge not in (PATTERN_JUDGE, LLM_JUDGE):
+        raise InputError(
+            f"There is no judge {given.judge!r}. There are: {PATTERN_JUDGE}, {LLM_JUDGE}."
+        )
     for name in names:
         if (judges := table()[name].judges) and given.judge not in judges:
             raise InputError(
                 f"The scorer {name!r} cannot be judged by {given.judge!r}: use "
                 f"--judge {' or '.join(sorted(judges))}."
             )
-    if "model" in needs(names) and is_shuffled(file.dictionary(given.dictionary)):
-        raise InputError(refusal(given.dictionary))
+    if "model" in needs(names) and is_on_shuffled_model(file.dictionary(given.dictionary)):
+        raise InputError(describe_shuffled_refusal(given.dictionary))
     features = pinned(store, file, given.dictionary, given.features)
-    Labels(file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer)
+    LabelsToScore(
+        file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer
+    )
     who = f"the scorer {', '.join(names)} with the judge {given.judge}"
     asking = settle_or_none(given.asking, asks=asks(names, given.judge), who=who)
     return Scoring(
@@ -130,20 +134,20 @@ def checked(store: Store, given: Scoring) -> Scoring:
     )
 
 
-def wanted(given: Scoring) -> Wanted:
+def wanted(given: Scoring) -> SampleSettings:
     """What a judge is asked about, and nothing of what explanations were written from."""
-    return Wanted(seed=given.seed, shown=False)
+    return SampleSettings(seed=given.seed, shown=False)
 
 
 def asks(names: tuple[str, ...], judge: str) -> bool:
     """Whether a language model is asked."""
-    return judge == LLM and any(table()[name].judges for name in names)
+    return judge == LLM_JUDGE and any(table()[name].judges for name in names)
 
 
-def estimate(store: Store, given: Scoring) -> Estimate:
+def estimate(store: Store, given: Scoring) -> CostEstimate:
     """What a job that was `checked` will ask and cost; asks nobody."""
     file = store.harvest(given.harvest)
-    labels = Labels(
+    labels = LabelsToScore(
         file,
         given.dictionary,
         store.catalog.snapshot().sentences,
@@ -152,12 +156,12 @@ def estimate(store: Store, given: Scoring) -> Estimate:
     )
     known = known_of(store, given.asking)
 
-    async def ask(windows: Sampled, dry: Dry) -> None:
-        tools = Tools(given.judge, dry, seed=given.seed, thinking=given.asking.thinking)
-        await scoring.asked(windows, labels, scorers, tools)
+    async def ask(windows: FeatureSample, dry: DryRunAsker) -> None:
+        tools = ScorerTools(given.judge, dry, seed=given.seed, thinking=given.asking.thinking)
+        await score_job.ask_for_estimate(windows, labels, scorers, tools)
 
     scorers = {name: table()[name] for name in given.scorers if foreseen(table()[name])}
-    choice = choose(file, given.dictionary, given.features)
+    choice = select_features(file, given.dictionary, given.features)
     return worked_out(
         file,
         given.dictionary,
@@ -178,14 +182,16 @@ def foreseen(scorer: Scorer) -> bool:
     return bool(scorer.judges) and not scorer.needs
 
 
-def do(store: Store, work: Work) -> dict[str, Any]:
+def do(store: Store, work: JobProcess) -> dict[str, Any]:
     """Score; what was done before an end is not done again."""
     given = Scoring.from_json(work.arguments)
     summary, more = asyncio.run(run(store, work, given))
     return result(work, summary, store, given) | more
 
 
-async def run(store: Store, work: Work, given: Scoring) -> tuple[Summary, dict[str, Any]]:
+async def run(
+    store: Store, work: JobProcess, given: Scoring
+) -> tuple[ScoreSummary, dict[str, Any]]:
     """With a server behind the gate where one is needed, and without."""
     asking = given.asking if asks(given.scorers, given.judge) else None
     async with asked(store, work, asking) as (gate, calls):
@@ -196,11 +202,15 @@ async def run(store: Store, work: Work, given: Scoring) -> tuple[Summary, dict[s
 
 
 async def through(
-    store: Store, work: Work, given: Scoring, gate: Gate | None, calls: CallLog | None
-) -> Summary:
+    store: Store,
+    work: JobProcess,
+    given: Scoring,
+    gate: PausableAsker | None,
+    calls: CallLog | None,
+) -> ScoreSummary:
     """The pipeline itself."""
     file = await asyncio.to_thread(opened, store, given.harvest, given.dictionary)
-    labels = Labels(
+    labels = LabelsToScore(
         file,
         given.dictionary,
         store.catalog.snapshot().sentences,
@@ -209,16 +219,16 @@ async def through(
         seed=given.seed,
     )
     teller = Teller(work, NOTE, calls, gate)
-    choice = choose(file, given.dictionary, given.features)
+    choice = select_features(file, given.dictionary, given.features)
 
-    def tick(summary: Summary, total: int) -> None:
+    def tick(summary: ScoreSummary, total: int) -> None:
         facts = {"means": summary.means(), "skipped": summary.skipped} if teller.due else None
         done = summary.done if choice.enough is None else summary.taken
         teller.tell(done, total, summary.questions, facts)
 
     embed = await asyncio.to_thread(embedding, work, file, given, labels)
     width = min(WIDTH, given.asking.server.concurrency) if gate else 2
-    plan = Plan(
+    plan = ScorePlan(
         file,
         given.dictionary,
         choice,
@@ -228,41 +238,43 @@ async def through(
         await asyncio.to_thread(tools, store, work, file, given, gate, embed),
         lambda scorer: judge_of(scorer, given, embed),
         work.job.id,
-        partial(store_scores.score, store.catalog),
-        Ledger(work.job.folder),
+        partial(store_scores.save_scores, store.catalog),
+        ProgressLog(work.job.folder),
         tick,
         width,
         gate,
     )
     with teller.ending():
-        summary = await scoring.score(plan)
+        summary = await score_job.score_features(plan)
     teller.write(
         {"means": summary.means(), "skipped": summary.skipped}, summary.questions.total(), last=True
     )
     return summary
 
 
-def embedding(work: Work, file: HarvestFile, given: Scoring, labels: Labels) -> Embedder | None:
+def embedding(
+    work: JobProcess, file: HarvestFile, given: Scoring, labels: LabelsToScore
+) -> Embedder | None:
     """Where one is needed; it takes seconds."""
     if "embedder" not in needs(given.scorers):
         return None
     work.log("making the embedder")
-    return embedder(corpus_texts(file, SAMPLED), labels.texts)
+    return embedder(sample_corpus_texts(file, SAMPLED), labels.texts)
 
 
 def tools(
     store: Store,
-    work: Work,
+    work: JobProcess,
     file: HarvestFile,
     given: Scoring,
-    gate: Gate | None,
+    gate: PausableAsker | None,
     embed: Embedder | None,
-) -> Tools:
+) -> ScorerTools:
     """What the scorers need, made once."""
-    from autointerp.scorers.counts import counted
+    from autointerp.scorers.token_counts import count_corpus_tokens
 
     wanted = needs(given.scorers)
-    found = Tools(
+    found = ScorerTools(
         given.judge,
         gate,
         embed.embed if embed else None,
@@ -272,7 +284,7 @@ def tools(
     if "simulation" in given.scorers and gate is not None:
         found = replace(found, scale=scale_of_run(work))
     if "predicted-logits" in given.scorers:
-        found = replace(found, counts=counted(file))
+        found = replace(found, counts=count_corpus_tokens(file))
     if wanted & {"model", "surprisal"}:
         work.log("loading the model")
         engine = living.load(store, given.harvest)
@@ -285,14 +297,14 @@ def tools(
     return found
 
 
-def scale_of_run(work: Work) -> "SimulationScale":
+def scale_of_run(work: JobProcess) -> "SimulationScale":
     """Return how the job reads simulated numbers: as it has done so far, or not decided yet."""
     from autointerp.scorers.simulation_scale import SCALES, SimulationScale
 
     path = work.job.folder / SCALE
 
     def keep(scale: str, reason: str) -> None:
-        write_json(path, {"scale": scale, "reason": reason})
+        write_json_file(path, {"scale": scale, "reason": reason})
         work.log(f"simulation reads {scale}: {reason}")
 
     return SimulationScale(SCALES.get(read_scale(work.job).get("scale", "")), keep)
@@ -301,7 +313,7 @@ def scale_of_run(work: Work) -> "SimulationScale":
 def read_scale(job: Job) -> dict[str, Any]:
     """Return the scale of a job's simulations and why it is that one; empty while undecided."""
     try:
-        return read_json(job.folder / SCALE)
+        return read_json_object(job.folder / SCALE)
     except (OSError, ValueError):
         return {}
 
@@ -309,17 +321,17 @@ def read_scale(job: Job) -> dict[str, Any]:
 def judge_of(scorer: Scorer, given: Scoring, embed: Embedder | None) -> str:
     """Who answers a scorer, as scores say it."""
     if scorer.judges:
-        return given.asking.model if given.judge == LLM else given.judge
+        return given.asking.model if given.judge == LLM_JUDGE else given.judge
     return embed.name if embed and "embedder" in scorer.needs else ""
 
 
-def result(work: Work, summary: Summary, store: Store, given: Scoring) -> dict[str, Any]:
+def result(work: JobProcess, summary: ScoreSummary, store: Store, given: Scoring) -> dict[str, Any]:
     """The summary with what each explainer and scorer came to."""
     purposes = by_purpose(work.job.data)
     rows = summary.results()
     for row in rows:
-        kinds = (OWN, *nulls.NULLS)
-        row |= spent(purposes, [purpose(row["explainer"], row["scorer"], k) for k in kinds])
+        kinds = (OWN_LABEL, *baseline_labels.BASELINE_KINDS)
+        row |= spent(purposes, [call_purpose(row["explainer"], row["scorer"], k) for k in kinds])
         row["null_dictionaries"] = compared(
             store,
             given.harvest,

@@ -6,9 +6,9 @@ from typing import Any
 
 from app.jobs import starting
 from feature_store.errors import InputError
+from feature_store.job_process import JobCancelled, JobProcess
 from feature_store.jobs import ENDED, Job, Jobs
 from feature_store.store import Store
-from feature_store.work import Cancelled, Work
 
 LOOK_EVERY_S = 0.5
 Step = Mapping[str, Any]
@@ -20,7 +20,7 @@ def arguments(steps: Sequence[Step]) -> dict[str, Any]:
     return {"steps": [dict(step) for step in steps]}
 
 
-def do(store: Store, work: Work) -> dict[str, Any]:
+def do(store: Store, work: JobProcess) -> dict[str, Any]:
     """Each job in turn; the first that does not come to its end ends the series.
 
     Begun again it goes on with that one: those that are done are not done twice.
@@ -34,7 +34,7 @@ def do(store: Store, work: Work) -> dict[str, Any]:
     return {"jobs": len(steps)}
 
 
-def attended(store: Store, work: Work, step: Step) -> Job:
+def attended(store: Store, work: JobProcess, step: Step) -> Job:
     """The job of a step as it ended; cancelled when the series is."""
     jobs = Jobs(store.path)
     job = at_work(store, jobs, step)
@@ -43,7 +43,7 @@ def attended(store: Store, work: Work, step: Step) -> Job:
             time.sleep(LOOK_EVERY_S)
             work.check()
             job = jobs.get(job.id)
-    except Cancelled:
+    except JobCancelled:
         jobs.cancel(job)
         raise
     return job

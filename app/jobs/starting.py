@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.jobs import KINDS
-from feature_store.errors import InputError, pick
+from feature_store.errors import InputError, pick_by_name
 from feature_store.jobs import Job, Jobs
 from feature_store.permissions import require_costly_work_allowed
 
@@ -27,7 +27,7 @@ def start(
     InputError where the store cannot be written, and where costly work is not allowed.
     """
     require_costly_work_allowed()
-    pick("kind of job", kind, KINDS)
+    pick_by_name("kind of job", kind, KINDS)
     jobs = Jobs(store)
     job = next(
         (job for job in jobs.all() if (job.kind, job.arguments) == (kind, dict(arguments))), None

@@ -10,11 +10,11 @@ from app.commands.exchange import summary
 from app.session import Place
 from app.wording import count, plural
 from feature_store.errors import InputError
-from feature_store.exchange.files import FORMATS, everything, written
-from feature_store.exchange.reading import read_bytes, sizes
-from feature_store.exchange.shapes import SHAPES, What
-from feature_store.exchange.sources import Names
-from feature_store.exchange.taking import take_in, withdraw
+from feature_store.exchange.dictionary_names import DictionaryNames
+from feature_store.exchange.import_reader import read_dictionary_sizes, read_import_bytes
+from feature_store.exchange.import_rows import ROW_SCHEMAS, RowKind
+from feature_store.exchange.import_writer import save_import, withdraw_explanations
+from feature_store.exchange.saefari_files import FORMATS, collect_rows, encode_rows
 
 FILE, MEANS, TOLD = "exchange_file", "exchange_means", "exchange_told"
 WORDS = {"labels": "labels, notes and stars", "lists": "lists", "explanations": "explanations"}
@@ -25,7 +25,7 @@ def draw(here: Place | None, said: annotations.Said) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**Export**")
-        for what in SHAPES:
+        for what in ROW_SCHEMAS:
             out(what, said)
         st.caption("Dashboards for Neuronpedia: `saefari export --what dashboards`")
     with right:
@@ -36,7 +36,7 @@ def draw(here: Place | None, said: annotations.Said) -> None:
             st.caption(keeping.READ_ONLY)
 
 
-def out(what: What, said: annotations.Said) -> None:
+def out(what: RowKind, said: annotations.Said) -> None:
     """One kind, as files made when they are asked for."""
     n = counted(what, said)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
@@ -44,7 +44,7 @@ def out(what: What, said: annotations.Said) -> None:
         for kind in FORMATS:
             st.download_button(
                 "JSON" if kind == "json" else "Parquet",
-                lambda kind=kind: written(what, everything(what, said.annotations), kind),
+                lambda kind=kind: encode_rows(what, collect_rows(what, said.annotations), kind),
                 f"{what}.{kind}",
                 key=f"exchange_{what}_{kind}",
                 type="tertiary",
@@ -53,7 +53,7 @@ def out(what: What, said: annotations.Said) -> None:
             )
 
 
-def counted(what: What, said: annotations.Said) -> int:
+def counted(what: RowKind, said: annotations.Said) -> int:
     """How many there are."""
     found = said.annotations
     if what == "lists":
@@ -63,7 +63,7 @@ def counted(what: What, said: annotations.Said) -> int:
 
 def into(here: Place | None) -> None:
     """A file, and which dictionary another tool's name means."""
-    names = sorted(sizes(session.store()))
+    names = sorted(read_dictionary_sizes(session.store()))
     with st.form("exchange_form", border=False, clear_on_submit=True):
         st.file_uploader(
             "A file of labels, lists or explanations: of Saefari (.json, .parquet) or Neuronpedia "
@@ -87,13 +87,13 @@ def take() -> None:
     if file is None:
         keeping.refuse("Choose a file to import.")
         return
-    names = Names(sizes(session.store()), {"": means} if means else {})
+    names = DictionaryNames(read_dictionary_sizes(session.store()), {"": means} if means else {})
     try:
-        found = read_bytes(file.getvalue(), file.name, names)
+        found = read_import_bytes(file.getvalue(), file.name, names)
     except InputError as error:
         keeping.refuse(str(error))
         return
-    taken = keeping.attempt(take_in, found)
+    taken = keeping.attempt(save_import, found)
     if taken:
         st.session_state[TOLD] = summary(found.what, taken.new, taken.same, found.left_out)
 
@@ -134,6 +134,6 @@ def lots(table: pa.Table) -> list[tuple[str, str, str, int]]:
 
 def take_back(dictionary: str, explainer: str, model: str) -> None:
     """Callback: these explanations are no longer in force."""
-    n = keeping.attempt(withdraw, dictionary, explainer, model)
+    n = keeping.attempt(withdraw_explanations, dictionary, explainer, model)
     if n:
         st.session_state[TOLD] = f"{plural(n, 'explanation')} taken back."

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import groupby
 
 from app.wording import plural
-from feature_store.lists import Entry, Heading
+from feature_store.feature_lists import ListEntry, ListHeading
 from feature_store.records import FeatureId
 
 SHOWN = 80
@@ -20,24 +20,24 @@ class Change:
     words: str
 
 
-def changes(history: list[Heading | Entry]) -> list[Change]:
+def changes(history: list[ListHeading | ListEntry]) -> list[Change]:
     """What was done, oldest first; `history` as `Lists.history` has it."""
-    head: Heading | None = None
-    entries: dict[FeatureId, Entry] = {}
+    head: ListHeading | None = None
+    entries: dict[FeatureId, ListEntry] = {}
     found = []
     for _, rows in groupby(history, key=lambda row: row.change):
         group, said = list(rows), []
         for row in group:
-            if isinstance(row, Heading):
+            if isinstance(row, ListHeading):
                 said += headed(head, row)
                 head = row
-        said += entered([row for row in group if isinstance(row, Entry)], entries)
-        entries |= {row.feature: row for row in group if isinstance(row, Entry)}
+        said += entered([row for row in group if isinstance(row, ListEntry)], entries)
+        entries |= {row.feature: row for row in group if isinstance(row, ListEntry)}
         found.append(Change(group[0].created, "; ".join(said) or "nothing"))
     return found
 
 
-def headed(former: Heading | None, row: Heading) -> list[str]:
+def headed(former: ListHeading | None, row: ListHeading) -> list[str]:
     """What a new heading changed."""
     if former is None:
         return [f"created “{quoted(row.name)}”"]
@@ -51,7 +51,7 @@ def headed(former: Heading | None, row: Heading) -> list[str]:
     return said
 
 
-def entered(rows: list[Entry], former: dict[FeatureId, Entry]) -> list[str]:
+def entered(rows: list[ListEntry], former: dict[FeatureId, ListEntry]) -> list[str]:
     """What new entries changed, features counted where there are many."""
     kinds: dict[str, list[FeatureId]] = {}
     notes = []

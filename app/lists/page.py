@@ -11,10 +11,10 @@ from app.lists import sheet
 from app.lists.history import Change, changes
 from app.session import Place
 from app.wording import count, measure, plural, share
-from feature_store import list_edits
+from feature_store import feature_list_edits
 from feature_store.errors import InputError
-from feature_store.exchange.files import FORMATS, everything, written
-from feature_store.lists import Entry, FeatureList
+from feature_store.exchange.saefari_files import FORMATS, collect_rows, encode_rows
+from feature_store.feature_lists import FeatureList, ListEntry
 from feature_store.records import FeatureId
 
 ENTRIES, WAITING = "list_entries", "list_waiting"
@@ -67,7 +67,7 @@ def head(found: FeatureList, said: Said, past: list[Change]) -> None:
     left.text_input(
         "Name",
         key=name,
-        max_chars=list_edits.NAME_LENGTH,
+        max_chars=feature_list_edits.NAME_LENGTH,
         disabled=fixed,
         on_change=say,
         args=(found.id, "name", name),
@@ -90,7 +90,7 @@ def head(found: FeatureList, said: Said, past: list[Change]) -> None:
         "Description",
         key=text,
         height=68,
-        max_chars=list_edits.TEXT_LENGTH,
+        max_chars=feature_list_edits.TEXT_LENGTH,
         disabled=fixed,
         placeholder="what this list is for",
         on_change=say,
@@ -127,11 +127,11 @@ def menu(found: FeatureList, said: Said) -> None:
             type="tertiary",
             on_click="ignore",
         )
-        rows = everything("lists", said.annotations, found.id)
+        rows = collect_rows("lists", said.annotations, found.id)
         for kind in FORMATS:
             st.download_button(
                 f"Download as {kind.upper() if kind == 'json' else 'Parquet'}",
-                lambda kind=kind: written("lists", rows, kind),
+                lambda kind=kind: encode_rows("lists", rows, kind),
                 sheet.file_name(found, kind),
                 type="tertiary",
                 on_click="ignore",
@@ -163,7 +163,7 @@ def entries(found: FeatureList, here: Place | None, said: Said) -> None:
         st.button("Show more", on_click=lambda: st.session_state.update({key: more}))
 
 
-def row(entry: Entry, here: Place | None, said: Said) -> dict[str, Any]:
+def row(entry: ListEntry, here: Place | None, said: Said) -> dict[str, Any]:
     """One feature as the component draws it; where the store has no harvest of it, it says so."""
     name = str(entry.feature)
     waiting = st.session_state.get(WAITING, {}).get((entry.list, name))
@@ -201,12 +201,12 @@ def act(list_id: str) -> None:
     if asked["kind"] == "note":
         waiting = st.session_state.setdefault(WAITING, {})
         waiting[list_id, str(feature)] = asked["text"]
-        if keeping.attempt(list_edits.note, list_id, feature, asked["text"]):
+        if keeping.attempt(feature_list_edits.write_note, list_id, feature, asked["text"]):
             del waiting[list_id, str(feature)]
     elif asked["kind"] == "remove":
-        keeping.attempt(list_edits.remove, list_id, [feature])
+        keeping.attempt(feature_list_edits.remove_features, list_id, [feature])
     else:
-        keeping.attempt(list_edits.move, list_id, feature, BY[asked["kind"]])
+        keeping.attempt(feature_list_edits.move_feature, list_id, feature, BY[asked["kind"]])
 
 
 def add(list_id: str, here: Place | None) -> None:
@@ -217,7 +217,7 @@ def add(list_id: str, here: Place | None) -> None:
     except InputError as error:
         keeping.refuse(str(error))
         return
-    if features and keeping.attempt(list_edits.add, list_id, features) is not None:
+    if features and keeping.attempt(feature_list_edits.add_features, list_id, features) is not None:
         st.session_state["list_add"] = ""
 
 
@@ -235,17 +235,17 @@ def typed(text: str, here: Place | None) -> list[FeatureId]:
 
 def say(list_id: str, what: str, key: str) -> None:
     """Callback: another name or description."""
-    keeping.attempt(list_edits.describe, list_id, **{what: st.session_state[key]})
+    keeping.attempt(feature_list_edits.describe_list, list_id, **{what: st.session_state[key]})
 
 
 def undo(list_id: str) -> None:
     """Callback: the last change is taken back."""
-    keeping.attempt(list_edits.undo, list_id)
+    keeping.attempt(feature_list_edits.undo_change, list_id)
 
 
 def delete(list_id: str) -> None:
     """Callback: the list is put away; its page stays, with Undo."""
-    keeping.attempt(list_edits.delete, list_id)
+    keeping.attempt(feature_list_edits.delete_list, list_id)
 
 
 def table(columns: list[tuple[str, str]], cells: list[list[str]]) -> dict[str, Any]:

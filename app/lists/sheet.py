@@ -14,7 +14,7 @@ from app.session import Place
 from app.wording import plural
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
-from feature_store.lists import Entry, FeatureList
+from feature_store.feature_lists import FeatureList, ListEntry
 from feature_store.store import Store
 
 CONTEXTS = 10
@@ -54,7 +54,7 @@ def contents(found: FeatureList, said: Annotations) -> list[str]:
     return ["<table>", head, *rows, "</table>"] if rows else []
 
 
-def section(store: Store, said: Annotations, entry: Entry, number: int) -> list[str]:
+def section(store: Store, said: Annotations, entry: ListEntry, number: int) -> list[str]:
     """One feature; where the store has no harvest of it, that is said."""
     head = f'<h2 class="feature" id="f{number}">{safe(str(entry.feature))}</h2>'
     note = [f'<p class="pre">{safe(entry.note)}</p>'] if entry.note else []

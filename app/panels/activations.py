@@ -4,7 +4,7 @@ from app import bars, components
 from app.panels import trial
 from app.panels.subject import Subject
 from app.wording import count, measure, plural
-from feature_store.histogram import share_below
+from feature_store.activation_histogram import share_below
 
 TITLE = "Activations"
 

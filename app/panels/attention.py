@@ -8,7 +8,7 @@ from app.panels.effect import strongest
 from app.panels.subject import Subject
 from app.tokens import visible
 from app.wording import measure
-from backend.live import Engine, Sources
+from backend.engine_protocol import DirectFeatureAttribution, Engine
 
 CHOSEN = "attention_context"
 
@@ -38,7 +38,7 @@ def draw(subject: Subject, engine: Engine, shares: list[float]) -> None:
 
 
 def data(
-    subject: Subject, ids: np.ndarray, found: Sources, shares: list[float]
+    subject: Subject, ids: np.ndarray, found: DirectFeatureAttribution, shares: list[float]
 ) -> dict[str, object]:
     """As the component takes it; numbers short enough to travel."""
     texts = subject.place.file.vocabulary.display(ids)

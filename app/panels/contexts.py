@@ -10,8 +10,8 @@ from app.panels.subject import Subject
 from app.session import DOCUMENT
 from app.tokens import REACH, Line, alike, line
 from app.wording import ABSENT, count, plural, share
-from feature_store import silence, strata
-from feature_store.reader import HarvestFile
+from feature_store import context_strata, silent_windows
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import Context
 
 TITLE = "Contexts"
@@ -80,10 +80,10 @@ def extreme(subject: Subject, stratum: str, title: str) -> Section:
 
 def deciles(subject: Subject) -> list[Section]:
     """The range sample by tenths of its firing windows, each with its share of activation mass."""
-    whole = strata.mass(subject.contexts)
+    whole = context_strata.activation_mass(subject.contexts)
     found = []
-    for number, members in strata.by_decile(subject.facts, subject.contexts).items():
-        mass = strata.mass(members) / whole
+    for number, members in context_strata.group_by_decile(subject.facts, subject.contexts).items():
+        mass = context_strata.activation_mass(members) / whole
         note = f"{share(mass)} of activation mass · {plural(len(members), 'window')} sampled"
         ordered = sorted(members, key=lambda c: -abs(c.value))
         found.append(Section(f"Decile {number}", note, ordered))
@@ -92,17 +92,18 @@ def deciles(subject: Subject) -> list[Section]:
 
 def near_zero(subject: Subject) -> Section:
     """The lowest decile, weakest first."""
-    low = strata.near_zero(subject.facts, subject.contexts)
-    sampled = strata.ranged(subject.contexts)
+    low = context_strata.near_zero_contexts(subject.facts, subject.contexts)
+    sampled = context_strata.select_range_contexts(subject.contexts)
     note = f"{len(low)} of {plural(len(sampled), 'sampled window')}"
     if low:
-        note += f" · {share(strata.mass(low) / strata.mass(sampled))} of activation mass"
+        mass = context_strata.activation_mass(low) / context_strata.activation_mass(sampled)
+        note += f" · {share(mass)} of activation mass"
     return Section("Lowest decile", note, low)
 
 
 def mass_of(subject: Subject, members: list[Context]) -> str:
     """The part of all windows' peak activation that these very windows hold."""
-    whole = strata.mass(subject.contexts)
+    whole = context_strata.activation_mass(subject.contexts)
     if not whole:
         return f"{ABSENT} of activation mass"
     return f"{share(min(1.0, sum(abs(c.value) for c in members) / whole))} of activation mass"
@@ -112,13 +113,16 @@ def silent(subject: Subject) -> list[Section]:
     """Random windows in which it does not fire at all: those with its peak's token, and others."""
     file, index = subject.place.file, subject.id.index
     pool = pooling.of(subject.place)
-    tokens = silence.peak_tokens(subject.contexts, file.sequences)
-    found = silence.windows(pool, index, file.sequences, tokens)
+    tokens = silent_windows.find_peak_tokens(subject.contexts, file.sequences)
+    found = silent_windows.find_silent_windows(pool, index, file.sequences, tokens)
     n = len(found.hard) + len(found.random)
     said = f"{count(n)} of {plural(len(pool.windows), 'random window')} are silent"
     if found.too_few():
         said += " · too dense for detection"
-    hard, random = found.hard[: silence.SHOWN], found.random[: silence.SHOWN]
+    hard, random = (
+        found.hard[: silent_windows.SHOWN_WINDOWS],
+        found.random[: silent_windows.SHOWN_WINDOWS],
+    )
     held = f"{count(len(found.hard))} hold a token it peaks on"
     return [
         Section("Silent, though a token it peaks on is there", f"{said} · {held}", hard),

@@ -9,10 +9,10 @@ from app.annotations import READ_PATIENCE_S, WRITE_PATIENCE_S
 from app.panels.subject import Subject
 from app.tokens import visible
 from app.wording import ABSENT, measure, plural, signed
-from feature_store import removals
+from feature_store import removal_effects
 from feature_store.errors import InputError
 from feature_store.records import Context
-from feature_store.removals import Removal
+from feature_store.removal_effects import RemovalEffect
 
 TITLE = "Effect of removing it"
 SHOWN = 10
@@ -22,7 +22,7 @@ BEFORE = 7
 MOVES = 5
 SMALL = 1e-4
 """Nats: a smaller difference of one context is as good as none."""
-Found = dict[tuple[int, int, int], Removal]
+Found = dict[tuple[int, int, int], RemovalEffect]
 
 
 @st.fragment
@@ -31,7 +31,9 @@ def draw(subject: Subject) -> None:
     contexts = strongest(subject.contexts)
     try:
         found, problem = known(subject)
-        missing = [context for context in contexts if removals.key(context) not in found]
+        missing = [
+            context for context in contexts if removal_effects.context_key(context) not in found
+        ]
         if missing:
             engine = live.ready(subject.place.file, [subject.place.info.dictionary])
             if engine is None:
@@ -40,7 +42,7 @@ def draw(subject: Subject) -> None:
     except InputError as error:
         st.markdown(f":orange[{session.literal(str(error))}]")
         return
-    pairs = [(context, found[removals.key(context)]) for context in contexts]
+    pairs = [(context, found[removal_effects.context_key(context)]) for context in contexts]
     st.markdown(session.literal(summary([one for _, one in pairs])))
     st.caption(
         "Set to zero at every counted token of the sequence; the error term stays, BOS and special "
@@ -65,7 +67,9 @@ def known(subject: Subject) -> tuple[Found, str]:
     """What the catalog has, and why it could not be read, if so."""
     catalog, harvest = session.store().catalog, subject.place.file.record.id
     try:
-        return removals.kept(catalog, harvest, subject.id, patience_s=READ_PATIENCE_S), ""
+        return removal_effects.read_removal_effects(
+            catalog, harvest, subject.id, patience_s=READ_PATIENCE_S
+        ), ""
     except InputError as error:
         return {}, str(error)
 
@@ -82,13 +86,15 @@ def measured(
         new.append(engine.removal(subject.id, context, tokens))
     said.empty()
     try:
-        removals.keep(catalog, file.record.id, subject.id, new, patience_s=WRITE_PATIENCE_S)
+        removal_effects.save_removal_effects(
+            catalog, file.record.id, subject.id, new, patience_s=WRITE_PATIENCE_S
+        )
     except InputError as error:
         problem = str(error)
     return found | {one.key: one for one in new}, problem
 
 
-def summary(found: Sequence[Removal]) -> str:
+def summary(found: Sequence[RemovalEffect]) -> str:
     """The means with their intervals, in one sentence."""
     after = [one.next_loss for one in found if one.next_loss is not None]
     window = [one.window_loss for one in found]
@@ -115,7 +121,7 @@ def mean(values: Sequence[float]) -> str:
     return f"{said} [{low}, {high}] (95 % t interval, n {len(values)})"
 
 
-def line(subject: Subject, context: Context, one: Removal) -> dict[str, object]:
+def line(subject: Subject, context: Context, one: RemovalEffect) -> dict[str, object]:
     """One context as the component takes it."""
     file = subject.place.file
     ids = file.sequences.tokens(context.sequence)

@@ -9,7 +9,7 @@ from app.panels.subject import Subject
 from feature_store import explanation_edits
 from feature_store.errors import InputError
 from feature_store.explanations import PERSON, Explanation
-from feature_store.labels import as_label
+from feature_store.label_index import normalize_label
 from feature_store.strict_json import parse_json
 
 ERROR = "explanations_error"
@@ -45,10 +45,12 @@ def write(subject: Subject) -> None:
         st.session_state[field(subject)] = ""  # it is said already, and has its scores
         return
     more = {"from": st.session_state.get(f"{field(subject)}_from")}
-    if attempt(explanation_edits.write, subject.id, text, {k: v for k, v in more.items() if v}):
+    if attempt(
+        explanation_edits.write_explanation, subject.id, text, {k: v for k, v in more.items() if v}
+    ):
         st.session_state[field(subject)] = ""
         st.session_state.pop(f"{field(subject)}_from", None)
-        annotations.say(subject.id, "label", as_label(text))
+        annotations.say(subject.id, "label", normalize_label(text))
 
 
 def edit(subject: Subject, one: Explanation) -> None:
@@ -59,7 +61,7 @@ def edit(subject: Subject, one: Explanation) -> None:
 
 def withdraw(subject: Subject, one: Explanation) -> None:
     """Callback: take it back; of a person's words the label, too, where another's stay one."""
-    if not is_label(one) and not attempt(explanation_edits.withdraw, one.explanation):
+    if not is_label(one) and not attempt(explanation_edits.withdraw_explanation, one.explanation):
         return
     if one.explainer == PERSON and is_preferred(one, preferred(subject)):
         annotations.say(subject.id, "label", "")
@@ -104,7 +106,7 @@ def buttons(subject: Subject, one: Explanation, chosen: str) -> None:
             key=f"explanation_use_{one.explanation}",
             type="tertiary",
             on_click=annotations.say,
-            args=(subject.id, "label", as_label(one.text)),
+            args=(subject.id, "label", normalize_label(one.text)),
             help="Prefer it: it names the feature, and its score stands in tables.",
         )
     st.button(
@@ -132,7 +134,7 @@ def preferred(subject: Subject) -> str:
 
 def is_preferred(one: Explanation, chosen: str) -> bool:
     """Whether an explanation is the label; labels stand on one line and may be cut."""
-    return bool(chosen) and as_label(one.text) == as_label(chosen)
+    return bool(chosen) and normalize_label(one.text) == normalize_label(chosen)
 
 
 def provenance(one: Explanation) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from app import components, session
 from app.panels.subject import Subject
 from app.scores import judged, words
 from app.wording import count
+from feature_store.explanation_scores import ExplanationScore
 from feature_store.explanations import Explanation
-from feature_store.scores import Score
 
 OPEN = "explanations_judged"
 """Of the session: the score whose wrong windows are shown."""
@@ -29,7 +29,7 @@ HEADS = (
 FAILED = ("failed", "number", "items without a usable answer; in no number")
 
 
-def draw(subject: Subject, one: Explanation, scores: list[Score]) -> None:
+def draw(subject: Subject, one: Explanation, scores: list[ExplanationScore]) -> None:
     """The table, and a button for the windows that the judge got wrong."""
     if not scores:
         st.caption("not scored yet")
@@ -63,7 +63,7 @@ def draw(subject: Subject, one: Explanation, scores: list[Score]) -> None:
             judged.draw(subject, score)
 
 
-def row(score: Score, width: int) -> dict[str, object]:
+def row(score: ExplanationScore, width: int) -> dict[str, object]:
     """One score in so many cells; why there is no value stands under it."""
     known = {"borrowed": score.borrowed, "token": score.token, "constant": score.constant}
     cells = [

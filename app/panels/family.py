@@ -6,10 +6,10 @@ from app import components, pooling, session
 from app.panels.subject import Subject
 from app.tokens import visible
 from app.wording import count, measure, share
-from feature_store import family
-from feature_store.family import Relative
-from feature_store.pool import MIN_TOGETHER
+from feature_store import coactivation
+from feature_store.coactivation import RelatedFeature
 from feature_store.records import FeatureId
+from feature_store.window_pool import MIN_TOGETHER
 
 TITLE = "Family"
 SHOWN = 8
@@ -32,7 +32,7 @@ def draw(subject: Subject) -> None:
     """Parents and children, side by side."""
     pool = pooling.of(subject.place)
     n = len(pool.of(subject.id.index)[0])
-    parents, children = family.family(pool, subject.id.index, SHOWN)
+    parents, children = coactivation.find_relatives(pool, subject.id.index, SHOWN)
     for side, name, found in zip(
         st.columns(2), ("parents", "children"), (parents, children), strict=True
     ):
@@ -41,13 +41,15 @@ def draw(subject: Subject) -> None:
             listing(subject, name, found)
     st.caption(
         f"It fires on {count(n)} of {count(pool.n_tokens)} sampled tokens. A parent fires on at "
-        f"least {share(family.MOSTLY)} of the child's tokens, at least {family.LIFT:g} times as "
-        f"often as anywhere and {family.ASYMMETRY:g} times the share the other way round; "
+        f"least {share(coactivation.MIN_PARENT_SHARE)} of the child's tokens, at least "
+        f"{coactivation.MIN_LIFT:g} times as "
+        f"often as anywhere and {coactivation.MIN_ASYMMETRY:g} times the share the other way "
+        f"round; "
         f"{MIN_TOGETHER} tokens together at least."
     )
 
 
-def listing(subject: Subject, name: str, found: list[Relative]) -> None:
+def listing(subject: Subject, name: str, found: list[RelatedFeature]) -> None:
     """One side as a table of links."""
     if not found:
         st.caption(EMPTY[name])
@@ -57,7 +59,7 @@ def listing(subject: Subject, name: str, found: list[Relative]) -> None:
     components.rows(key=key, data=data, on_go_change=lambda: session.follow(key))
 
 
-def row(subject: Subject, one: Relative) -> dict[str, object]:
+def row(subject: Subject, one: RelatedFeature) -> dict[str, object]:
     """One relative."""
     place = subject.place
     there = FeatureId(subject.id.dictionary, one.feature)

@@ -9,8 +9,8 @@ from app import components, session, theme, wanted
 from app.panels.subject import Subject
 from app.tokens import visible
 from app.wording import count, measure, signed
-from backend.live import Engine
-from feature_store.null_dictionaries import is_shuffled
+from backend.engine_protocol import Engine
+from feature_store.null_dictionaries import is_on_shuffled_model
 from feature_store.records import DictionaryInfo, FeatureId
 
 TITLE = "Direct effect on logits"
@@ -44,7 +44,7 @@ def draw(subject: Subject) -> None:
 
 def absent(info: DictionaryInfo) -> str:
     """Why a dictionary has no lens."""
-    if not is_shuffled(info):
+    if not is_on_shuffled_model(info):
         return "Not defined for this hook point."
     return (
         "Not kept: decoder and unembedding are the trained ones, so this would tell of the "

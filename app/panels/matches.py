@@ -8,12 +8,12 @@ from app.panels.subject import Subject
 from app.session import Place
 from app.tokens import visible
 from app.wording import count, signed
-from backend.live import Engine
-from feature_store import family, pool
-from feature_store.null_dictionaries import of_the_model
-from feature_store.pool import Match
-from feature_store.reader import HarvestFile
+from backend.engine_protocol import Engine
+from feature_store import coactivation, window_pool
+from feature_store.harvest_reader import HarvestFile
+from feature_store.null_dictionaries import list_model_dictionaries
 from feature_store.records import FeatureId
+from feature_store.window_pool import CorrelatedFeature
 
 TITLE = "In other dictionaries"
 COMPARED = 4
@@ -43,7 +43,7 @@ def draw(subject: Subject) -> None:
     by_firing(subject, others)
     engine = wanted.engine(file, "matches", "Match decoders too", [name])
     if engine:
-        mine = of_the_model(file)
+        mine = list_model_dictionaries(file)
         by_decoder(subject, [other for other in others if other in mine], engine)
 
 
@@ -54,7 +54,9 @@ def by_firing(subject: Subject, others: list[str]) -> None:
     found = [
         (other, match)
         for other in others
-        for match in pool.matches(mine, subject.id.index, pooling.named(file, other), 1)
+        for match in window_pool.find_correlated_features(
+            mine, subject.id.index, pooling.named(file, other), 1
+        )
     ]
     if not found:
         st.caption(f"Too few firings on the {count(mine.n_tokens)} sampled tokens to tell.")
@@ -75,7 +77,9 @@ def by_decoder(subject: Subject, others: list[str], engine: Engine) -> None:
         near = nearest(engine, file.record.id, subject.id.dictionary, subject.id.index, others)
     rows = []
     for other, index, cosine in near:
-        r = family.correlation(mine, subject.id.index, pooling.named(file, other), index)
+        r = coactivation.activation_correlation(
+            mine, subject.id.index, pooling.named(file, other), index
+        )
         number = "–" if r is None else signed(r)
         rows.append(linked(file, other, index, [signed(cosine), number]))
     if not rows:
@@ -108,7 +112,7 @@ def table(key: str, columns: list[dict[str, str]], rows: list[dict[str, object]]
     )
 
 
-def fires(file: HarvestFile, dictionary: str, match: Match) -> dict[str, object]:
+def fires(file: HarvestFile, dictionary: str, match: CorrelatedFeature) -> dict[str, object]:
     """One match by activations."""
     return linked(file, dictionary, match.feature, [signed(match.correlation)])
 

@@ -6,7 +6,7 @@ from app import components, live, session
 from app.panels import attention
 from app.panels.subject import Subject
 from app.wording import count, signed
-from backend.live import Neurons, Ranked, Weights
+from backend.engine_protocol import FeatureWeights, LargestEntries, NearestNeurons
 from feature_store.errors import InputError
 
 TITLE = "Neurons & heads"
@@ -27,7 +27,7 @@ def draw(subject: Subject) -> None:
         st.markdown(f":orange[{session.literal(str(error))}]")
 
 
-def columns(subject: Subject, found: Weights) -> list[dict[str, object]]:
+def columns(subject: Subject, found: FeatureWeights) -> list[dict[str, object]]:
     """Only what applies to this dictionary."""
     info = subject.place.info
     lists = []
@@ -57,7 +57,7 @@ def heads(title: str, side: str, shares: list[float] | None) -> dict[str, object
 
 
 def units(
-    title: str, hint: str, found: Ranked | None, weights: Weights
+    title: str, hint: str, found: LargestEntries | None, weights: FeatureWeights
 ) -> dict[str, object] | None:
     """Dimensions of a hook point; at hook_z by head and dimension within it."""
     if found is None:
@@ -70,7 +70,7 @@ def units(
     return {"title": title, "hint": of, "rows": rows(names, found)}
 
 
-def mlp(title: str, hint: str, found: Neurons | None) -> dict[str, object] | None:
+def mlp(title: str, hint: str, found: NearestNeurons | None) -> dict[str, object] | None:
     """Neurons of one MLP."""
     if found is None:
         return None
@@ -79,7 +79,7 @@ def mlp(title: str, hint: str, found: Neurons | None) -> dict[str, object] | Non
     return {"title": title, "hint": of, "rows": rows(names, found.nearest)}
 
 
-def rows(names: list[str], found: Ranked) -> list[dict[str, object]]:
+def rows(names: list[str], found: LargestEntries) -> list[dict[str, object]]:
     """As the component takes them."""
     top = max((abs(value) for value in found.value), default=0.0) or 1.0
     return [

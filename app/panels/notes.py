@@ -6,13 +6,13 @@ from app import annotations, collecting, session
 from app.components import rows
 from app.panels.subject import Subject
 from app.wording import count
-from feature_store.catalog import Kind
+from feature_store.catalog import AnnotationKind
 from feature_store.records import Annotation
 
 TITLE = "Notes"
 SHOWN = 20
 """Changes listed, the newest."""
-KINDS: tuple[Kind, ...] = ("label", "note", "star")
+KINDS: tuple[AnnotationKind, ...] = ("label", "note", "star")
 PROBLEM = "Labels and notes cannot be read just now."
 
 
@@ -121,7 +121,7 @@ def undoing(kind: str, former: str) -> str:
     return session.literal(f"Set the {kind} to “{former[:80]}” again.")
 
 
-def save(subject: Subject, kind: Kind) -> None:
+def save(subject: Subject, kind: AnnotationKind) -> None:
     """Callback: a field's value goes into the catalog."""
     value = st.session_state[field(subject, kind)]
     annotations.say(subject.id, kind, ("1" if value else "") if kind == "star" else value)
@@ -133,7 +133,7 @@ def save_again(subject: Subject) -> None:
         annotations.say(subject.id, kind, value)
 
 
-def field(subject: Subject, kind: Kind) -> str:
+def field(subject: Subject, kind: AnnotationKind) -> str:
     """The key of a field: each feature has its own, so no text ends up at another one."""
     return f"notes_{kind}_{subject.id}"
 

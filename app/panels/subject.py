@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from app.annotations import Said
 from app.session import Place
-from feature_store.records import Context, Feature, FeatureId
+from feature_store.records import Context, FeatureFacts, FeatureId
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Subject:
 
     place: Place
     id: FeatureId
-    facts: Feature
+    facts: FeatureFacts
     contexts: list[Context]
     said: Said = field(default_factory=Said)
 

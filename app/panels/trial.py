@@ -5,9 +5,9 @@ import streamlit as st
 from app import components, live, session, strip
 from app.panels.subject import Subject
 from app.wording import measure, plural
-from backend.live import Engine, Text
+from backend.engine_protocol import Engine, TokenizedText
+from feature_store.activation_histogram import share_below
 from feature_store.errors import InputError
-from feature_store.histogram import share_below
 
 TITLE = "Test this feature"
 TEXT = "trial_text"
@@ -37,7 +37,7 @@ def draw(subject: Subject) -> None:
     heat(subject, read, acts)
 
 
-def heat(subject: Subject, read: Text, acts: dict[int, float]) -> None:
+def heat(subject: Subject, read: TokenizedText, acts: dict[int, float]) -> None:
     """The text as a strip in which nothing is ranked or linked: the one feature is pinned."""
     own, facts = subject.id.index, subject.facts
     here = {
@@ -81,7 +81,7 @@ def tested(subject: Subject) -> float | None:
     return max(acts.values(), key=abs, default=0.0)
 
 
-def fire(engine: Engine, subject: Subject, text: str) -> tuple[Text, dict[int, float]]:
+def fire(engine: Engine, subject: Subject, text: str) -> tuple[TokenizedText, dict[int, float]]:
     """The text as the model reads it, and position → activation on counted tokens."""
     name = subject.place.info.dictionary
     read = engine.read(text)

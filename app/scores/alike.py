@@ -12,8 +12,8 @@ from app.likeness import Likeness
 from app.scores import tables, words
 from app.session import Place
 from app.wording import ABSENT, count, plural, signed
-from autointerp.statistics import Answers, Estimate, rate, spearman
-from backend.live import Engine
+from autointerp.statistics import ClassAnswers, Estimate, answer_rate, spearman_correlation
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
@@ -165,10 +165,12 @@ def told(
 ) -> str:
     """The agreement as a sentence."""
     features = [mine for mine, _ in pairs]
-    same = rate(Answers.of([d.best == b for d, (_, b) in zip(known, pairs, strict=True)], features))
+    same = answer_rate(
+        ClassAnswers.of([d.best == b for d, (_, b) in zip(known, pairs, strict=True)], features)
+    )
     cosines = np.array([d.cosine for d in known], float)
     apart = np.array([d.cosine for d in mixed], float)
-    order = spearman(alike, cosines, features) if spread(alike, cosines) else None
+    order = spearman_correlation(alike, cosines, features) if spread(alike, cosines) else None
     parts = [
         f"of {count(len(pairs))} drawn at random, the most alike by words is, of all, the nearest "
         f"decoder for {shares(same)}",

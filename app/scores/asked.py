@@ -8,15 +8,15 @@ from app import session
 from app.jobs import asking, explaining, scoring, starting
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from autointerp.jobs.estimate import Estimate
-from autointerp.scorers.records import LLM, PATTERN
+from autointerp.pipeline.cost_estimate import CostEstimate
+from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE
 from feature_store.jobs import Job
 from feature_store.permissions import require_costly_work_allowed
 from feature_store.store import Store
 
 Given = Explaining | Scoring
 KINDS = ("explain", "score")
-USUAL = {PATTERN: ("detection", "fuzzing", "simulation"), LLM: ("detection",)}
+USUAL = {PATTERN_JUDGE: ("detection", "fuzzing", "simulation"), LLM_JUDGE: ("detection",)}
 """Scorers that are chosen where nobody chose."""
 
 
@@ -50,7 +50,7 @@ def checked(store: Store, given: Given) -> Given:
     return scoring.checked(store, given)
 
 
-def start(given: Given, found: Estimate | None = None, *, trial: bool = False) -> Job:
+def start(given: Given, found: CostEstimate | None = None, *, trial: bool = False) -> Job:
     """Begin the job. InputError where it cannot be, or may not.
 
     `found`: what it was estimated to take. A `trial` asks a few of its questions and stops; their
@@ -69,7 +69,7 @@ def kind_of(given: Given) -> str:
     return "explain" if isinstance(given, Explaining) else "score"
 
 
-def prepare(found: Estimate | None, *, trial: bool) -> Callable[[Job], None]:
+def prepare(found: CostEstimate | None, *, trial: bool) -> Callable[[Job], None]:
     """Return what is put into the job's folder before its process begins."""
 
     def put(job: Job) -> None:
@@ -81,7 +81,7 @@ def prepare(found: Estimate | None, *, trial: bool) -> Callable[[Job], None]:
     return put
 
 
-def estimate(given: Given) -> Estimate:
+def estimate(given: Given) -> CostEstimate:
     """What a job would ask and cost; asks nobody, takes a second or so."""
     store = session.store()
     ready = checked(store, given)

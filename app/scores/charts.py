@@ -15,7 +15,7 @@ from app.scores.read import Series
 from app.theme import Palette
 from app.wording import share
 from autointerp.scorers import SCORERS
-from feature_store.scoring import NULLS
+from feature_store.score_storage import NULL_LABELS
 
 ROW_PX, SCATTER_PX = 190, 300
 COLUMNS = 3
@@ -85,7 +85,7 @@ def panel(one: Series, colours: Palette, *, first: bool) -> tuple[list[go.Scatte
     edges = np.linspace(*span(one), bins + 1)
     own, most = counted(one.value, edges), 0
     found = [steps(own, edges, "this explainer", colours.accent, "solid", first, fill=True)]
-    for name in NULLS:
+    for name in NULL_LABELS:
         counts = counted(one.numbers[name], edges)
         if counts.any():
             title = f"{name} label"
@@ -102,7 +102,7 @@ def counted(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def span(one: Series) -> tuple[float, float]:
     """The scorer's bounds, the lower one no further down than there are values."""
     low, high = bounds(one)
-    values = np.concatenate([one.value, *(one.numbers[name] for name in NULLS)])
+    values = np.concatenate([one.value, *(one.numbers[name] for name in NULL_LABELS)])
     least = float(np.nanmin(values, initial=high))
     floor = 0.0 if low < 0 <= least else low
     return (max(floor, np.floor(least * 10) / 10) if least > floor else floor), high

@@ -12,10 +12,10 @@ from app.panels.contexts import NEVER_ASKED
 from app.panels.subject import Subject
 from app.session import DOCUMENT
 from app.wording import count, plural
-from feature_store import scoring, silence
+from feature_store import score_storage, silent_windows
 from feature_store.errors import InputError
+from feature_store.explanation_scores import ExplanationScore
 from feature_store.records import Context
-from feature_store.scores import Score
 
 MEASURES = ("balanced accuracy",)
 """Scores whose items are yes or no about a window: only there something can be wrong."""
@@ -24,12 +24,12 @@ SHOWN = 40
 Item = Mapping[str, Any]
 
 
-def possible(score: Score) -> bool:
+def possible(score: ExplanationScore) -> bool:
     """Whether a score has windows that can be shown."""
     return score.measure in MEASURES
 
 
-def draw(subject: Subject, score: Score) -> None:
+def draw(subject: Subject, score: ExplanationScore) -> None:
     """Firing windows that were missed, silent ones that were taken for firing, and no answers."""
     if score.harvest != subject.place.file.record.id:
         st.caption(f"Scored on harvest {session.literal(score.harvest)}: open it to see windows.")
@@ -66,7 +66,9 @@ def draw(subject: Subject, score: Score) -> None:
 @st.cache_data(show_spinner=False, max_entries=64)
 def judged(score: int, store: str) -> list[dict[str, Any]]:
     """What the judge said of each item; a score never changes."""
-    return scoring.whole(session.store().catalog, score, patience_s=READ_PATIENCE_S).judged
+    return score_storage.read_score_details(
+        session.store().catalog, score, patience_s=READ_PATIENCE_S
+    ).judged
 
 
 def groups(
@@ -115,7 +117,10 @@ def windows(subject: Subject) -> dict[tuple[int, int], Context]:
     """(sequence, start) → the stored window, firing or of the pool."""
     pool = pooling.of(subject.place).windows
     found = {
-        (one.sequence, one.start): silence.context(one, one.start + one.length // 2) for one in pool
+        (one.sequence, one.start): silent_windows.make_silent_context(
+            one, one.start + one.length // 2
+        )
+        for one in pool
     }
     return found | {(c.sequence, c.start): c for c in subject.contexts}
 

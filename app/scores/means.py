@@ -9,8 +9,14 @@ import numpy as np
 
 from app.scores.read import Series, matched
 from autointerp.scorers import SCORERS
-from autointerp.statistics import Estimate, Verdict, judge_difference, over_features, spearman
-from feature_store.scoring import NULLS
+from autointerp.statistics import (
+    DifferenceVerdict,
+    Estimate,
+    judge_difference,
+    mean_over_features,
+    spearman_correlation,
+)
+from feature_store.score_storage import NULL_LABELS
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Line:
     yes: dict[str, Any] | None
     """Features and mean share of yes, over as many firing as silent windows; None for scores whose
     judge does not say yes or no."""
-    verdict: Verdict | None
+    verdict: DifferenceVerdict | None
     """Whether own labels differ from borrowed ones; None where the judge sees no label."""
     without: int
     """Features with a score that has no value."""
@@ -41,10 +47,10 @@ def line(series: Series, shares: Mapping[int, float] | None = None) -> Line:
     own, numbers = series.value, series.numbers
     return Line(
         series,
-        over_features(own, bounds),
-        over_features(numbers["hard"], bounds),
-        {name: over_features(numbers[name], bounds) for name in NULLS},
-        {name: over_features(own - numbers[name], wide) for name in NULLS},
+        mean_over_features(own, bounds),
+        mean_over_features(numbers["hard"], bounds),
+        {name: mean_over_features(numbers[name], bounds) for name in NULL_LABELS},
+        {name: mean_over_features(own - numbers[name], wide) for name in NULL_LABELS},
         yes_of(series, shares or {}),
         verdict_of(series, wide),
         int((~series.valued).sum()),
@@ -58,7 +64,7 @@ def yes_of(series: Series, shares: Mapping[int, float]) -> dict[str, Any] | None
     return {"n": len(known), "mean": float(np.mean(known))} if known else None
 
 
-def verdict_of(series: Series, bounds: tuple[float, float]) -> Verdict | None:
+def verdict_of(series: Series, bounds: tuple[float, float]) -> DifferenceVerdict | None:
     """Whether own labels differ from borrowed ones."""
     if series.scorer in SCORERS and not SCORERS[series.scorer].shows_label:
         return None
@@ -76,7 +82,7 @@ def agreement(series: Sequence[Series]) -> list[tuple[Series, Series, Estimate]]
             why = "the same everywhere" if n >= 2 else few
             found.append((one, other, Estimate.none(n, n, why)))
         else:
-            found.append((one, other, spearman(one.value[a], other.value[b], features)))
+            found.append((one, other, spearman_correlation(one.value[a], other.value[b], features)))
     return found
 
 

@@ -12,12 +12,12 @@ from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from app.panels.subject import Subject
 from app.scores import asked, whom, words
-from autointerp.scorers.records import LLM, PATTERN
+from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE
 from feature_store.errors import InputError
 from feature_store.jobs import Job
 from feature_store.permissions import is_costly_work_allowed
 
-JUDGES = {PATTERN: "patterns in the label", LLM: "a language model"}
+JUDGES = {PATTERN_JUDGE: "patterns in the label", LLM_JUDGE: "a language model"}
 
 
 def offers(subject: Subject, *, explained: bool) -> None:

@@ -10,12 +10,12 @@ from app.scores.means import Line
 from app.scores.read import Series
 from app.wording import count
 from autointerp.scorers import SCORERS
-from autointerp.scorers.records import LLM, PATTERN
-from autointerp.statistics import Estimate, difference
+from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE
+from autointerp.statistics import Estimate, independent_difference
 from feature_store.annotations import Annotations
 from feature_store.explanations import PERSON
-from feature_store.null_dictionaries import nulls_of
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.null_dictionaries import find_null_dictionaries
 
 HEADS: tuple[tables.Column, ...] = (
     ("null dictionary", "", "untrained directions of the same harvest, explained and scored alike"),
@@ -55,13 +55,13 @@ def beside(
 ) -> list[Beside]:
     """Every series against every null dictionary; empty where the harvest has none."""
     found = []
-    for name in nulls_of(file, dictionary).values():
+    for name in find_null_dictionaries(file, dictionary).values():
         explainers = said.sentences.explainers(name)
         there = {key(one): one for one in read.series(file, name, said)}
         for line in lines:
             other = there.get(key(line.series))
             mean = means.line(other).mean if other else None
-            above = difference(line.mean, mean) if mean else None
+            above = independent_difference(line.mean, mean) if mean else None
             explained = line.series.explainer in explainers
             found.append(Beside(name, line, other, mean, above, explained))
     return found
@@ -132,7 +132,7 @@ def commands(found: Sequence[Beside], given: Sequence[str]) -> list[str]:
             more = ["--model", model] if model else []
             lines[f"saefari explain {shlex.join([*where, *more])}"] = None
         scorers = ",".join(dict.fromkeys(one.series.scorer for one in missing))
-        more = ["--scorer", scorers, *(["--judge", LLM, "--model", judge] if judge else [])]
+        more = ["--scorer", scorers, *(["--judge", LLM_JUDGE, "--model", judge] if judge else [])]
         lines[f"saefari score {shlex.join([*where, *more])}"] = None
     return list(lines)
 
@@ -140,4 +140,4 @@ def commands(found: Sequence[Beside], given: Sequence[str]) -> list[str]:
 def judged_by_model(one: Series) -> bool:
     """Whether a language model answered."""
     asks = one.scorer not in SCORERS or bool(SCORERS[one.scorer].judges)
-    return asks and bool(one.judge) and one.judge != PATTERN
+    return asks and bool(one.judge) and one.judge != PATTERN_JUDGE

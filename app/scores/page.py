@@ -12,7 +12,7 @@ from app.scores.means import Line
 from app.scores.read import Series
 from app.session import Place
 from app.wording import count, plural
-from feature_store import scoring
+from feature_store import score_storage
 from feature_store.jobs import Job
 
 JOBS_SHOWN = 12
@@ -73,7 +73,9 @@ def _series(_here: Place, _said: Said, stamp: tuple[object, ...]) -> list[Series
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _lines(_found: list[Series], dictionary: str, stamp: tuple[object, ...]) -> list[Line]:
-    shares = scoring.yes_shares(session.store().catalog, dictionary, patience_s=READ_PATIENCE_S)
+    shares = score_storage.read_yes_shares(
+        session.store().catalog, dictionary, patience_s=READ_PATIENCE_S
+    )
     return [means.line(one, shares) for one in _found]
 
 

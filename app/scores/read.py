@@ -9,10 +9,10 @@ import pyarrow as pa
 from app.scores import words
 from autointerp.scorers import SCORERS
 from feature_store.annotations import Annotations
-from feature_store.reader import HarvestFile
-from feature_store.scoring import NULLS
+from feature_store.harvest_reader import HarvestFile
+from feature_store.score_storage import NULL_LABELS
 
-VALUES = ("value", "low", "high", "hard", *NULLS, "density")
+VALUES = ("value", "low", "high", "hard", *NULL_LABELS, "density")
 QUERY = f"""
     SELECT s.score, s.feature, e.explainer, e.model, e.text, s.scorer, s.measure, s.judge, s.note,
            s.failed, {", ".join(f"f.{n}" if n == "density" else f"s.{n}" for n in VALUES)}

@@ -15,7 +15,7 @@ from app.scores import asked, whom
 from app.scores.asked import Given
 from app.scores.now import JUDGES
 from app.session import Place
-from autointerp.jobs.estimate import Estimate
+from autointerp.pipeline.cost_estimate import CostEstimate
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
 from feature_store.permissions import is_costly_work_allowed
@@ -162,13 +162,13 @@ def estimate(given: Given) -> None:
     st.session_state[ESTIMATED] = (given.to_json(), found)
 
 
-def estimated(given: Given) -> Estimate | None:
+def estimated(given: Given) -> CostEstimate | None:
     """The estimate of exactly this; None where there is none."""
     of, found = st.session_state.get(ESTIMATED, (None, None))
     return found if of == given.to_json() else None
 
 
-def begin(given: Given, found: Estimate | None, trial: bool = False) -> None:
+def begin(given: Given, found: CostEstimate | None, trial: bool = False) -> None:
     """Callback: start it, or only a trial of a few questions; the list below shows it."""
     if trial:
         st.session_state.pop(ESTIMATED, None)

@@ -9,7 +9,7 @@ from app.scores import words
 from app.scores.means import Line
 from app.scores.read import Series
 from app.wording import ABSENT, count, share
-from autointerp.statistics import ENOUGH, Estimate
+from autointerp.statistics import MIN_JUDGEMENTS, Estimate
 from feature_store.jobs import Job
 
 Cells = list[str]
@@ -20,7 +20,7 @@ MEANS: tuple[Column, ...] = (
     ("explainer", "", "with its language model"),
     ("score", "", ""),
     ("features", "number", "with a value"),
-    ("mean [95 %]", "number", f"over features, drawn at random; from {ENOUGH} on"),
+    ("mean [95 %]", "number", f"over features, drawn at random; from {MIN_JUDGEMENTS} on"),
     ("chance", "number", "what guessing gives"),
     *(
         (f"above {name}", "number", f"mean difference by feature, 95 %, to {hint}")

@@ -7,8 +7,8 @@ from app.jobs.asking import read_estimate, so_far
 from app.jobs.estimate_words import round_to_three
 from app.scores import words
 from app.wording import THIN, count, measure, plural
-from autointerp.asking import FAILURE_KINDS
-from autointerp.jobs.questions_tally import QuestionTally, describe_failures
+from autointerp.llm import FAILURE_KINDS
+from autointerp.pipeline.question_tally import QuestionTally, describe_failures
 from autointerp.statistics import Estimate
 from feature_store.jobs import Job
 

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import session
 from app.jobs.asking import Asking
-from autointerp.asking import Server, servers
+from autointerp.llm import LlmServer, load_servers
 from feature_store.errors import InputError
 
 NONE = (
@@ -17,7 +17,7 @@ def choose(key: str, *, budget: bool = False) -> Asking | None:
     """Fields for server and model, and with `budget` for a cap; None, and a sentence, until it is
     clear whom to ask."""
     try:
-        known = servers()
+        known = load_servers()
     except InputError as error:
         st.markdown(f":red[{session.literal(str(error))}]")
         return None
@@ -62,7 +62,7 @@ def choose(key: str, *, budget: bool = False) -> Asking | None:
     return Asking(server.base_url, str(model).strip(), cap)
 
 
-def keyless(server: Server) -> str:
+def keyless(server: LlmServer) -> str:
     """What is missing of a server that needs a key."""
     if server.key_env and not server.key():
         return (

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from app.wording import ABSENT, plural, share
 from autointerp.scorers import SCORERS
-from feature_store.scores import Score
+from feature_store.explanation_scores import ExplanationScore
 
 REASONS = {
     "dead": "never fired",
@@ -63,7 +63,7 @@ def by(explainer: str, model: str) -> str:
     return " · ".join(filter(None, [explainer or "(no name)", model]))
 
 
-def why_none(score: Score) -> str:
+def why_none(score: ExplanationScore) -> str:
     """Why a score has no value, or what else is to be said of it."""
     failed = f"{plural(score.failed, 'item')} without a usable answer" if score.failed else ""
     return "; ".join(filter(None, [score.note, failed]))

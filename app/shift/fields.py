@@ -9,11 +9,18 @@ from app import fields as forms
 from app import session
 from app.session import Place
 from app.wording import plural
-from backend.shift import example
-from backend.shift.asked import DRAWS, EXACT, MOST_DRAWS, MOST_EXACT, POOLS, Asked
-from backend.shift.texts import Example, parse, written
+from backend.probing import shift_example
+from backend.probing.probe_texts import LabelledText, format_labelled_texts, parse_labelled_texts
+from backend.probing.shift_request import (
+    DEFAULT_MEASURED_FEATURES,
+    DEFAULT_RANDOM_DRAWS,
+    MAX_MEASURED_FEATURES,
+    MAX_RANDOM_DRAWS,
+    POOLING_CHOICES,
+    ShiftRequest,
+)
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import of_the_model
+from feature_store.null_dictionaries import list_model_dictionaries
 
 SETS = {"train": "Texts to learn from", "test": "Texts to judge on"}
 KEPT, PROBLEM = "shift_kept", "shift_problem"
@@ -31,15 +38,15 @@ key, value = FIELDS.key, FIELDS.value
 
 def defaults(place: Place) -> dict[str, Any]:
     """Of every field."""
-    names = of_the_model(place.file)
+    names = list_model_dictionaries(place.file)
     return {
         "train": "",
         "test": "",
         "hook": place.info.hook_out,
         "pool": "mean",
         "on": names,
-        "exact": EXACT,
-        "draws": DRAWS,
+        "exact": DEFAULT_MEASURED_FEATURES,
+        "draws": DEFAULT_RANDOM_DRAWS,
     }
 
 
@@ -53,11 +60,13 @@ def adopt(place: Place) -> None:
         if "on" in given:
             here["on"] = st.query_params.get_all("on")
         if given.get("example"):
-            here |= texts(example.training(), example.test())
+            here |= texts(shift_example.draw_training_texts(), shift_example.draw_held_out_texts())
         state[KEPT] = start | state.get(KEPT, {}) | here
     kept = state[KEPT]
-    kept["on"] = [name for name in kept["on"] if name in of_the_model(place.file)] or start["on"]
-    kept["pool"] = kept["pool"] if kept["pool"] in POOLS else start["pool"]
+    kept["on"] = [
+        name for name in kept["on"] if name in list_model_dictionaries(place.file)
+    ] or start["on"]
+    kept["pool"] = kept["pool"] if kept["pool"] in POOLING_CHOICES else start["pool"]
     FIELDS.restore()
 
 
@@ -70,7 +79,7 @@ def keep() -> None:
         for name in st.query_params
         if name not in (*LINKED, "experiment")
     }
-    same = kept["train"] == written(example.training())
+    same = kept["train"] == format_labelled_texts(shift_example.draw_training_texts())
     st.query_params.from_dict(
         {
             **others,
@@ -82,9 +91,9 @@ def keep() -> None:
     )
 
 
-def texts(train: list[Example], test: list[Example]) -> dict[str, str]:
+def texts(train: list[LabelledText], test: list[LabelledText]) -> dict[str, str]:
     """Both sets as the fields have them."""
-    return {"train": written(train), "test": written(test)}
+    return {"train": format_labelled_texts(train), "test": format_labelled_texts(test)}
 
 
 def show(given: Mapping[str, Any]) -> None:
@@ -95,7 +104,7 @@ def show(given: Mapping[str, Any]) -> None:
     keep()
 
 
-def show_asked(asked: Asked) -> None:
+def show_asked(asked: ShiftRequest) -> None:
     """The fields as a kept run was asked."""
     show(
         {
@@ -115,11 +124,11 @@ def uploaded(name: str) -> None:
         given = forms.uploaded(key(f"file_{name}"), LARGEST)
         if given is None:
             return
-        found = parse(utf8(*given), given[0])
+        found = parse_labelled_texts(utf8(*given), given[0])
     except InputError as error:
         st.session_state[PROBLEM] = str(error)
     else:
-        show({name: written(found)})
+        show({name: format_labelled_texts(found)})
 
 
 def utf8(name: str, content: bytes) -> str:
@@ -153,19 +162,23 @@ def draw(place: Place) -> None:
         )
         st.segmented_control(
             "Tokens",
-            list(POOLS),
+            list(POOLING_CHOICES),
             key=key("pool"),
             on_change=keep,
             required=True,
-            format_func=POOLS.__getitem__,
+            format_func=POOLING_CHOICES.__getitem__,
         )
         st.multiselect(
-            "Features of", of_the_model(place.file), key=key("on"), on_change=keep, width=360
+            "Features of",
+            list_model_dictionaries(place.file),
+            key=key("on"),
+            on_change=keep,
+            width=360,
         )
         st.number_input(
             "Measure",
             0,
-            MOST_EXACT,
+            MAX_MEASURED_FEATURES,
             key=key("exact"),
             on_change=keep,
             width=110,
@@ -178,7 +191,7 @@ def random_sets() -> int:
     st.number_input(
         "Random sets",
         0,
-        MOST_DRAWS,
+        MAX_RANDOM_DRAWS,
         key=key("draws"),
         on_change=keep,
         width=120,
@@ -210,12 +223,12 @@ def one_set(name: str) -> None:
     )
 
 
-def asked(features: tuple[Any, ...] = ()) -> Asked:
+def asked(features: tuple[Any, ...] = ()) -> ShiftRequest:
     """What the fields say; InputError for texts that cannot be read or will not do."""
-    train, test = (parse(value(name) or "", SETS[name]) for name in SETS)
+    train, test = (parse_labelled_texts(value(name) or "", SETS[name]) for name in SETS)
     if not train or not test:
         raise InputError("Give texts to learn from and others to judge on, or take the example.")
-    found = Asked(
+    found = ShiftRequest(
         train,
         test,
         (value("hook") or "").strip(),

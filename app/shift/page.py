@@ -10,9 +10,9 @@ from app.session import Place
 from app.shift import fields, marking, outcome, running
 from app.steer_more import task
 from app.time_estimates import count_tokens_roughly, draw_estimate
-from backend.run_work import count_shift
-from backend.shift import example
-from backend.shift.asked import Asked
+from backend.model.run_token_counts import count_shift_tokens
+from backend.probing import shift_example
+from backend.probing.shift_request import ShiftRequest
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
@@ -51,7 +51,11 @@ def buttons() -> None:
             "Girl or boy",
             type="tertiary",
             on_click=fields.show,
-            args=(fields.texts(example.training(), example.test()),),
+            args=(
+                fields.texts(
+                    shift_example.draw_training_texts(), shift_example.draw_held_out_texts()
+                ),
+            ),
             help="Sentences of the demo's words. In training girls find things good and boys find "
             "them bad; among the texts to judge on, both are independent.",
         )
@@ -65,7 +69,7 @@ def estimate(place: Place) -> None:
             sum(count_tokens_roughly(one.text) for one in texts)
             for texts in (asked.train, asked.test)
         )
-        draw_estimate(place, count_shift(train, test, len(asked.dictionaries), asked.exact))
+        draw_estimate(place, count_shift_tokens(train, test, len(asked.dictionaries), asked.exact))
 
 
 def want() -> None:
@@ -89,7 +93,7 @@ def begin(place: Place) -> None:
     running.rank(engine, asked)
 
 
-def results(place: Place, kept: tuple[Asked, task.Plain] | None) -> None:
+def results(place: Place, kept: tuple[ShiftRequest, task.Plain] | None) -> None:
     """The ranked features and, once some are taken away, the probe before and after."""
     if kept is not None:
         asked, ranking, judged = kept[0], kept[1]["ranking"], kept[1]["judged"]
@@ -98,7 +102,7 @@ def results(place: Place, kept: tuple[Asked, task.Plain] | None) -> None:
         done = task.watch(running.RANK)
         if done is None or done.result is None:
             return
-        asked, ranking, judged = Asked.from_json(done.request), done.result, None
+        asked, ranking, judged = ShiftRequest.from_json(done.request), done.result, None
     if not ranking["rows"]:
         st.write("No feature of these dictionaries is active on the texts.")
         return
@@ -116,7 +120,7 @@ def results(place: Place, kept: tuple[Asked, task.Plain] | None) -> None:
         outcome.draw(judged)
 
 
-def remove(place: Place, asked: Asked, ranking: task.Plain, marked: list[FeatureId]) -> None:
+def remove(place: Place, asked: ShiftRequest, ranking: task.Plain, marked: list[FeatureId]) -> None:
     """The button that takes the marked features away."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         draw_costly_button(
@@ -149,7 +153,7 @@ def finished(place: Place, after: task.Task) -> None:
         st.markdown(f"kept as [{after.kept}]({href})")
 
 
-def refill(asked: Asked) -> None:
+def refill(asked: ShiftRequest) -> None:
     """Callback: the fields as this run was asked; it is no longer the one that is open."""
     st.query_params.pop("experiment", None)
     fields.show_asked(asked)

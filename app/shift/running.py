@@ -9,8 +9,8 @@ from app.experiments import keeping
 from app.session import Place
 from app.shift import marking
 from app.steer_more import task
-from backend.live import Engine
-from backend.shift.asked import Asked
+from backend.engine_protocol import Engine
+from backend.probing.shift_request import ShiftRequest
 from feature_store.errors import InputError
 from feature_store.experiments import Experiments
 
@@ -24,13 +24,15 @@ class Stopped(Exception):
     """A person pressed stop, or left."""
 
 
-def rank(engine: Engine, asked: Asked) -> None:
+def rank(engine: Engine, asked: ShiftRequest) -> None:
     """Begin to learn the probe and rank features; InputError where the queue is full."""
 
     def work(mine: task.Task) -> task.Plain | None:
-        from backend.shift import ranking
+        from backend.probing import probe_ranking
 
-        return stoppable(mine, lambda tick: ranking.rank(_local(engine), asked, tick))
+        return stoppable(
+            mine, lambda tick: probe_ranking.rank_probe_features(_local(engine), asked, tick)
+        )
 
     task.begin(RANK, asked.to_json(), work)
     st.session_state.pop(JUDGE, None)
@@ -38,13 +40,15 @@ def rank(engine: Engine, asked: Asked) -> None:
     marking.forget()
 
 
-def judge(engine: Engine, asked: Asked, ranking: task.Plain) -> None:
+def judge(engine: Engine, asked: ShiftRequest, ranking: task.Plain) -> None:
     """Begin to take the marked features away; the ranking is kept with the answer."""
 
     def work(mine: task.Task) -> task.Plain | None:
-        from backend.shift import judging
+        from backend.probing import shift_evaluation
 
-        found = stoppable(mine, lambda tick: judging.judge(_local(engine), asked, tick))
+        found = stoppable(
+            mine, lambda tick: shift_evaluation.evaluate_shift(_local(engine), asked, tick)
+        )
         return None if found is None else {"ranking": dict(ranking), "judged": dict(found)}
 
     task.begin(JUDGE, asked.to_json(), work)
@@ -73,7 +77,7 @@ def keep(place: Place, engine: Engine, done: task.Task) -> None:
     """Put an answer into the catalog, once; where that fails a sentence says why."""
     if done.kept or done.unkept or done.result is None:
         return
-    asked = Asked.from_json(done.request)
+    asked = ShiftRequest.from_json(done.request)
     names = {*asked.dictionaries, *(one.dictionary for one in asked.features)}
     try:
         done.kept = keeping.keep(
@@ -89,7 +93,7 @@ def keep(place: Place, engine: Engine, done: task.Task) -> None:
         done.unkept = str(error)
 
 
-def opened() -> tuple[Asked, task.Plain] | None:
+def opened() -> tuple[ShiftRequest, task.Plain] | None:
     """The kept run that the URL names; InputError for one that is not of this page."""
     name = st.query_params.get("experiment")
     if not name:
@@ -99,7 +103,7 @@ def opened() -> tuple[Asked, task.Plain] | None:
         found = Experiments(session.store().catalog).open(name)
         if found.kind != "shift":
             raise InputError(f"The experiment {name} is no run of SHIFT but one of {found.kind}.")
-        held = (name, Asked.from_json(found.request), found.result)
+        held = (name, ShiftRequest.from_json(found.request), found.result)
         st.session_state[OPENED] = held
         marking.begin([str(one) for one in held[1].features])
     return held[1], held[2]

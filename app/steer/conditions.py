@@ -8,8 +8,15 @@ import streamlit as st
 from app import live, session, steering
 from app.chatting import ROLES
 from app.session import Place
-from backend.interventions.modes import MODES
-from backend.interventions.records import Edit, Parts, Read, Schedule, When, Where
+from backend.interventions.edit_modes import MODES
+from backend.interventions.records import (
+    Edit,
+    EditCondition,
+    EditSchedule,
+    Read,
+    Schedule,
+    TextParts,
+)
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
@@ -21,7 +28,7 @@ SCHEDULES = {
     "every": "one in n",
 }
 READS = {"edited": "this pass, edits before it included", "clean": "the clean model"}
-assert set(PARTS) == set(get_args(Parts)) and set(SCHEDULES) == set(get_args(Schedule))
+assert set(PARTS) == set(get_args(TextParts)) and set(SCHEDULES) == set(get_args(Schedule))
 assert set(READS) == set(get_args(Read))
 
 
@@ -161,7 +168,7 @@ def read(edit: Edit, key: str, place: Place) -> Edit:
         )
     }
     gate = (given["gate"] or "").strip()
-    where = Where(
+    where = EditCondition(
         parts=given["parts"] or "all",
         positions=positions(given["positions"] or ""),
         pattern=given["pattern"] or None,
@@ -171,7 +178,7 @@ def read(edit: Edit, key: str, place: Place) -> Edit:
         gate=place.file.check(FeatureId.parse(gate)) if gate else None,
         threshold=float(given["threshold"] or 0.0),
     )
-    when = When(given["schedule"] or "constant", int(given["n"] or 1))
+    when = EditSchedule(given["schedule"] or "constant", int(given["n"] or 1))
     return replace(edit, where=where, when=when, read=given["read"] or "edited")
 
 

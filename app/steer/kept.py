@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from app import session
 from app.experiments.keeping import keep
-from backend.generation.asked import Asked
+from backend.generation.steering_request import SteeringRequest
 from feature_store.experiments import Experiment, Experiments
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 
 if TYPE_CHECKING:
     from app.steer.run import Run
@@ -40,7 +40,7 @@ def keeper(file: HarvestFile) -> Callable[["Run"], str]:
     return kept
 
 
-def shortened(asked: Asked, tokens: int) -> Asked:
+def shortened(asked: SteeringRequest, tokens: int) -> SteeringRequest:
     """What gives these texts again: a run that was stopped is one that asked for fewer tokens."""
     n = min(asked.sampling.max_new, tokens)
     return replace(asked, sampling=replace(asked.sampling, max_new=n))

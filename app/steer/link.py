@@ -11,10 +11,10 @@ from app.session import Place
 from app.steer import kept
 from app.steer.run import Run
 from app.steering import USUAL, Setting
-from backend.interventions.records import Basis, Edit
+from backend.interventions.records import Edit, EditBasis
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
@@ -189,14 +189,14 @@ def fresh(file: HarvestFile, feature: FeatureId) -> Edit:
     return Edit("add_max", (feature,), 1.0, basis=basis_of(file, "max", (feature,)))
 
 
-def basis_of(file: HarvestFile, kind: str, features: tuple[FeatureId, ...]) -> Basis:
+def basis_of(file: HarvestFile, kind: str, features: tuple[FeatureId, ...]) -> EditBasis:
     """What a mode needs to know of features from the harvest: their maxima, or their means over
     all counted tokens."""
     if kind not in ("max", "mean"):
-        return Basis()
+        return EditBasis()
     facts = [file.facts(feature) for feature in features]
     values = tuple((one.max_act or 0.0) if kind == "max" else one.mean_all for one in facts)
-    return Basis(values, source=f"harvest {file.record.id}, n = {file.record.tokens} tokens")
+    return EditBasis(values, source=f"harvest {file.record.id}, n = {file.record.tokens} tokens")
 
 
 def leave() -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import live, session, steering
 from app.session import Place
-from backend.interventions.modes import MODES
+from backend.interventions.edit_modes import MODES
 from backend.interventions.records import Edit
 from feature_store.errors import InputError
 
@@ -54,16 +54,16 @@ def measure(number: int, key: str, place: Place) -> None:
         engine = live.at_hand(place.file)
         if engine is None:
             raise InputError("The model is still loading: try again in some seconds.")
-        from backend.interventions.texts import another_prompt, densities
+        from backend.interventions.text_statistics import fit_attenuation_basis, read_resample_basis
 
         if MODES[edit.mode].basis == "slots":
-            basis = another_prompt(engine, edit.features, texts.get(f"{key}_other", ""))
+            basis = read_resample_basis(engine, edit.features, texts.get(f"{key}_other", ""))
         else:
             with_, without = (
                 [line for line in texts.get(f"{key}_{side}", "").split("\n") if line.strip()]
                 for side in ("with", "without")
             )
-            basis = densities(engine, edit.features, with_, without)
+            basis = fit_attenuation_basis(engine, edit.features, with_, without)
     except InputError as error:
         st.session_state[f"{key}_unmeasured"] = str(error)
         return

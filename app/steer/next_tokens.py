@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.steering import Setting
 from app.tokens import visible
-from backend.live import Engine
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
 from feature_store.vocabulary import Vocabulary
 
@@ -22,11 +22,11 @@ def likeliest(
     `asked` and `model` stand for what is not hashed: the setting as JSON, the weights' hash.
     """
     from backend.engine import LocalEngine
-    from backend.generation.next_tokens import next_tokens
+    from backend.generation.next_tokens import predict_next_tokens
 
     assert isinstance(_engine, LocalEngine), "texts are read in this process"
     full = _setting.asked(bos=_engine.bos is not None)
-    found = next_tokens(_engine.lm, _engine.dictionaries, full, tokens, SHOWN)
+    found = predict_next_tokens(_engine.lm, _engine.dictionaries, full, tokens, SHOWN)
     return found.rows, found.kl
 
 

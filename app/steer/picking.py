@@ -9,7 +9,7 @@ from app.session import Place
 from app.tokens import visible
 from app.wording import share
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 
 SHOWN = 10

@@ -12,9 +12,9 @@ from app.steer import conditions, measured
 from app.steer.link import basis_of, fresh
 from app.steer.picking import described, picker
 from app.wording import measure
-from backend.interventions.modes import MODES, Mode
+from backend.interventions.edit_modes import MODES, EditMode
 from backend.interventions.records import Edit
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 
 WIDTHS = (22, 17, 29, 13, 19)
@@ -185,7 +185,7 @@ def strength(
     )
 
 
-def neutral(mode: Mode) -> str:
+def neutral(mode: EditMode) -> str:
     """What strength changes nothing, in brief."""
     return (
         "every strength changes something"

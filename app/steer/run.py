@@ -12,13 +12,13 @@ from app import live
 from app.steer.story import Story, ending, rail, tail, warnings
 from app.steering import Setting
 from app.wording import THIN, measure, plural
-from backend.live import Engine
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
 
 if TYPE_CHECKING:
     from backend.engine import LocalEngine
-    from backend.generation.prompts import Start
-    from backend.generation.queue import Queue, Ticket
+    from backend.generation.prompt_tokenization import PromptTokens
+    from backend.generation.visitor_queue import QueueTicket, VisitorQueue
 
 SILENCE_S = 8.0
 """A page that has not been heard of for so long has been left."""
@@ -32,7 +32,7 @@ class Run:
         self,
         engine: "LocalEngine",
         setting: Setting,
-        ticket: "Ticket",
+        ticket: "QueueTicket",
         keep: Callable[["Run"], str],
     ) -> None:
         self.name = secrets.token_urlsafe(12)
@@ -67,10 +67,10 @@ class Run:
             self.done.set()
 
     def _generate(self) -> None:
-        from backend.generation.speaking import speak
+        from backend.generation.generation_run import generate_texts
 
         assert (engine := self.engine) is not None, "a run computes once"
-        records = speak(
+        records = generate_texts(
             engine.lm,
             engine.dictionaries,
             self.asked,
@@ -132,11 +132,11 @@ def feet(data: dict[str, Any]) -> dict[str, Any]:
 
 
 @st.cache_resource(show_spinner=False)
-def line() -> "Queue":
+def line() -> "VisitorQueue":
     """The visitors of this process's model."""
-    from backend.generation.queue import Limits, Queue
+    from backend.generation.visitor_queue import GenerationLimits, VisitorQueue
 
-    return Queue(Limits(silence=SILENCE_S))
+    return VisitorQueue(GenerationLimits(silence=SILENCE_S))
 
 
 def begin(engine: Engine, setting: Setting, keep: Callable[[Run], str]) -> Run:
@@ -152,14 +152,14 @@ def begin(engine: Engine, setting: Setting, keep: Callable[[Run], str]) -> Run:
     return run
 
 
-def started(engine: "LocalEngine", setting: Setting) -> "Start":
+def started(engine: "LocalEngine", setting: Setting) -> "PromptTokens":
     """The prompt's tokens; InputError for an empty one and for one beyond the model's context."""
-    from backend.generation import speaking
+    from backend.generation import generation_run
 
     turns = [] if isinstance(setting.prompt, str) else setting.prompt
     if turns and not any(turn["content"].strip() for turn in turns):
         raise InputError("There is no message to answer: type one.")
-    return speaking.begin(engine.lm, setting.asked(bos=engine.bos is not None))
+    return generation_run.tokenize_prompt(engine.lm, setting.asked(bos=engine.bos is not None))
 
 
 class Runs:

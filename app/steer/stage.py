@@ -13,7 +13,7 @@ from app.steer.picking import described
 from app.steer.run import Run, begin, feet, started
 from app.steering import Setting
 from app.wording import measure, plural
-from backend.live import Engine
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
 
 STAGE, WANTED, PROBLEM = "steer_stage", "steer_wanted", "steer_problem"

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from app.wording import ABSENT, measure, plural
-from backend.generation.records import Prompt, Read, Record, Summary, Token
+from backend.generation.records import (
+    GenerationRecord,
+    PositionReading,
+    PromptRecord,
+    SummaryRecord,
+    TokenRecord,
+)
 
 DIGITS = 5
 REASONS = {
@@ -35,9 +41,9 @@ class Story:
             "rows": {name: _row() for name in rows},
         }
 
-    def take(self, record: Record, counts: Callable[[list[int]], list[bool]]) -> None:
+    def take(self, record: GenerationRecord, counts: Callable[[list[int]], list[bool]]) -> None:
         """Fold in one record; `counts` says of tokens whether they are neither BOS nor special."""
-        if isinstance(record, Prompt):
+        if isinstance(record, PromptRecord):
             template = list(record.template) or [False] * len(record.tokens)
             words = zip(counts(record.tokens), template, strict=True)
             counted = [ordinary and not by_template for ordinary, by_template in words]
@@ -53,7 +59,7 @@ class Story:
             for name, reads in record.read.items():
                 for read in reads:
                     _measured(self.data["rows"][name], read)
-        elif isinstance(record, Token):
+        elif isinstance(record, TokenRecord):
             row = self.data["rows"][record.row]
             if record.index:  # the first was drawn from the prompt's last token, which was read
                 _measured(row, record.read)
@@ -91,14 +97,14 @@ def _row() -> dict[str, Any]:
     }
 
 
-def _measured(row: dict[str, Any], read: Read) -> None:
+def _measured(row: dict[str, Any], read: PositionReading) -> None:
     row["shift"].append(_plain(read.shift))
     for name, values in (("watched", read.watched), ("clean", read.clean or {})):
         for feature, value in values.items():
             row[name].setdefault(str(feature), []).append(_plain(value))
 
 
-def _ended(record: Summary) -> dict[str, Any]:
+def _ended(record: SummaryRecord) -> dict[str, Any]:
     return {
         "reason": record.reason,
         "text": record.text,

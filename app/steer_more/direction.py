@@ -12,8 +12,8 @@ from app.steer import link
 from app.steer_more import pushes, task
 from app.steering import Subject
 from app.wording import ABSENT, measure, plural, signed
-from backend.interventions.records import Edit, Vector
-from feature_store.reader import HarvestFile
+from backend.interventions.records import Edit, SteeringVector
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 
 TITLE = "contrast direction"
@@ -70,7 +70,7 @@ def answer(
     stop: threading.Event | None = None,
 ) -> dict[str, Any] | None:
     """The difference that a request asks for, as plain data; None where it was stopped."""
-    from backend.mean_difference import mean_difference
+    from backend.steering.mean_difference import compute_mean_difference
 
     given = request["contrast"]
     sides = [[engine.read(line) for line in given[side]] for side in ("toward", "away from")]
@@ -78,7 +78,7 @@ def answer(
     if stop is not None and stop.is_set():
         return None
     one = engine.dictionaries[given["dictionary"]]
-    found = mean_difference(engine.lm, one, sides[0], sides[1], m=given["m"])
+    found = compute_mean_difference(engine.lm, one, sides[0], sides[1], m=given["m"])
     return {
         "hook": found.vector.hook,
         "vector": list(found.vector.values),
@@ -124,7 +124,7 @@ def show(subject: Subject, result: task.Plain) -> None:
     if names:
         columns = {"Δ mean activation": [signed(v, 3) for v in values]}
         pushes.table("direction_table", subject, names, columns)
-    vector = Vector("difference of means", result["hook"], tuple(result["vector"]))
+    vector = SteeringVector("difference of means", result["hook"], tuple(result["vector"]))
     with st.container(horizontal=True, gap="small"):
         pushes.offer("direction_vector", "steer by the vector", [Edit("add", vector=vector)])
         pairs = zip(names, values, strict=True)

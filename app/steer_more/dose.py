@@ -16,10 +16,10 @@ from app.steer_more.task import Task
 from app.steering import Subject
 from app.time_estimates import count_tokens_roughly, draw_estimate
 from app.wording import count, measure, plural
-from backend.generation.asked import Asked
-from backend.interventions.modes import MODES
-from backend.interventions.records import Edit, Freeze
-from backend.run_work import count_sweep
+from backend.generation.steering_request import SteeringRequest
+from backend.interventions.edit_modes import MODES
+from backend.interventions.records import Edit, FrozenLayers
+from backend.model.run_token_counts import count_sweep_tokens
 
 TITLE = "dose–response"
 TASK, FIND, WANTED = "dose_task", "dose_find", task.Wanted("dose")
@@ -141,8 +141,8 @@ def buttons(subject: Subject, sweep: Sweep) -> None:
     prompt = subject.setting.prompt
     first = prompt if isinstance(prompt, str) else " ".join(turn["content"] for turn in prompt)
     tokens = max(map(count_tokens_roughly, (first, *sweep.prompts)))
-    draw_estimate(subject.place, count_sweep(sweep.texts, tokens, new, bool(sweep.concept)))
-    if subject.setting.freeze != Freeze():
+    draw_estimate(subject.place, count_sweep_tokens(sweep.texts, tokens, new, bool(sweep.concept)))
+    if subject.setting.freeze != FrozenLayers():
         st.caption("Frozen layers are not part of a sweep: here everything moves.")
 
 
@@ -157,7 +157,7 @@ def begin(subject: Subject, engine: Any, sweep: Sweep, kl: float | None = None) 
     run(subject, engine, asked, sweep)
 
 
-def run(subject: Subject, engine: Any, asked: Asked, sweep: Sweep) -> None:
+def run(subject: Subject, engine: Any, asked: SteeringRequest, sweep: Sweep) -> None:
     """Start a sweep; InputError for what can be seen before it."""
     sweeping.ask_of(engine, subject.place.file, asked, sweep).check()
     wanted, file = sweeping.request(asked, sweep), subject.place.file
@@ -168,19 +168,23 @@ def run(subject: Subject, engine: Any, asked: Asked, sweep: Sweep) -> None:
     )
 
 
-def find(engine: Any, asked: Asked, sweep: Sweep, kl: float, mine: Task) -> dict[str, Any] | None:
+def find(
+    engine: Any, asked: SteeringRequest, sweep: Sweep, kl: float, mine: Task
+) -> dict[str, Any] | None:
     """The thread's part of finding a strength."""
-    from backend.generation import speaking
-    from backend.sweep import at_kl
-    from backend.sweep.run import Stopped
+    from backend.generation import generation_run
+    from backend.steering import strength_for_kl
+    from backend.steering.strength_sweep import SweepStopped
 
-    start = speaking.begin(engine.lm, asked)
+    start = generation_run.tokenize_prompt(engine.lm, asked)
     seeds = range(asked.sampling.seed, asked.sampling.seed + FIND_SEEDS)
     stop = mine.ticket.stop
     mine.tell(0, 0, "unedited texts:")
-    texts = at_kl.unedited(engine.lm, engine.dictionaries, start, seeds, asked.sampling, stop)
+    texts = strength_for_kl.generate_unedited(
+        engine.lm, engine.dictionaries, start, seeds, asked.sampling, stop
+    )
     try:
-        found = at_kl.strength_for_kl(
+        found = strength_for_kl.find_strength_for_kl(
             engine.lm,
             engine.dictionaries,
             asked.edits,
@@ -190,7 +194,7 @@ def find(engine: Any, asked: Asked, sweep: Sweep, kl: float, mine: Task) -> dict
             swept=sweep.swept,
             stop=stop,
         )
-    except Stopped:
+    except SweepStopped:
         return None
     return {"strength": found.strength, "reached": found.reached, "note": found.note}
 
@@ -251,7 +255,7 @@ def shown(subject: Subject, request: task.Plain, result: task.Plain, experiment:
     judging.draw(subject, request, result, experiment)
 
 
-def swept(request: task.Plain) -> Asked:
+def swept(request: task.Plain) -> SteeringRequest:
     """Say what was swept, on which prompt; the setting of that run."""
     asked, sweep = sweeping.parts(request)
     edit = asked.edits[sweep.swept]
@@ -266,7 +270,7 @@ def swept(request: task.Plain) -> Asked:
     return asked
 
 
-def adopt(asked: Asked) -> None:
+def adopt(asked: SteeringRequest) -> None:
     """Callback: the page's setting is that of the kept sweep."""
     other = st.session_state.get(link.OTHER)
     steering.adopt(
@@ -279,9 +283,9 @@ def adopt(asked: Asked) -> None:
 def show(request: task.Plain, result: task.Plain) -> None:
     """Figures, what they mean, and some of the texts."""
     from app.steer_more import dose_chart  # Plotly, for those who asked
-    from backend.sweep.results import MEASURES, Outcome
+    from backend.steering.sweep_results import SWEEP_MEASURES, SweepOutcome
 
-    outcome = Outcome.from_json(result)
+    outcome = SweepOutcome.from_json(result)
     offered = [name for name in CONCEPTS if name in outcome.measures]
     with st.container(horizontal=True, gap="medium"):
         concept = (
@@ -328,7 +332,7 @@ def show(request: task.Plain, result: task.Plain) -> None:
     parts = [
         f"{plural(n, 'continuation')} a strength; bars: 95 % bootstrap over continuations "
         "(Wilson for shares), none where all are equal",
-        *([f"{dose_chart.NAMES[concept]}: {MEASURES[concept]}"] if concept else []),
+        *([f"{dose_chart.NAMES[concept]}: {SWEEP_MEASURES[concept]}"] if concept else []),
         *outcome.notes,
     ]
     st.caption(session.literal(". ".join(parts) + "."))

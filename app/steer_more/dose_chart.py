@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 from app.charts import template
 from app.theme import Palette
 from app.wording import measure
-from backend.sweep.results import Band, Estimate, Outcome
+from backend.steering.sweep_results import ControlBand, MeasureEstimate, SweepOutcome
 
 HEIGHT_PX = 300
 NAMES = {
@@ -31,7 +31,7 @@ KINDS = {"features": "matched features", "directions": "random directions"}
 
 
 def figure(
-    outcome: Outcome, concept: str, equal: str, colours: Palette, unit: str = "strength"
+    outcome: SweepOutcome, concept: str, equal: str, colours: Palette, unit: str = "strength"
 ) -> go.Figure:
     """Panels of the concept, KL and perplexity; `equal`: shift or kl, what is alike in feature and
     controls; `unit`: of the strengths."""
@@ -55,7 +55,7 @@ def figure(
 
 
 def traces(
-    outcome: Outcome, name: str, equal: str, colours: Palette, *, first: bool
+    outcome: SweepOutcome, name: str, equal: str, colours: Palette, *, first: bool
 ) -> list[go.Scatter]:
     """Bands behind, the edit in front, and the unedited text as a dotted line."""
     shown = math.exp if name == "nll" else float
@@ -83,7 +83,7 @@ def traces(
 
 
 def edited(
-    outcome: Outcome, name: str, shown: Callable[[float], float], colours: Palette, first: bool
+    outcome: SweepOutcome, name: str, shown: Callable[[float], float], colours: Palette, first: bool
 ) -> go.Scatter:
     """The edit's own means with their intervals."""
     pairs = [(d.strength, e) for d in outcome.doses if (e := d.estimate(name)) is not None]
@@ -104,7 +104,7 @@ def edited(
     )
 
 
-def said(strength: float, one: Estimate, shown: Callable[[float], float]) -> str:
+def said(strength: float, one: MeasureEstimate, shown: Callable[[float], float]) -> str:
     """An estimate in words."""
     head = f"strength {measure(strength)}: {measure(shown(one.value))}"
     if one.low is None or one.high is None:
@@ -114,7 +114,7 @@ def said(strength: float, one: Estimate, shown: Callable[[float], float]) -> str
 
 def band(
     kind: str,
-    outcome: Outcome,
+    outcome: SweepOutcome,
     name: str,
     equal: str,
     shown: Callable[[float], float],
@@ -126,7 +126,7 @@ def band(
         return []
     by_kl = equal == "kl" and name != "kl"
     found = outcome.at_equal_kl(kind, name) if by_kl else outcome.at_equal_shift(kind, name)
-    there: list[tuple[float, Band]] = [
+    there: list[tuple[float, ControlBand]] = [
         (s, b) for s, b in zip(outcome.strengths, found, strict=True) if b is not None
     ]
     x = [s for s, _ in there]

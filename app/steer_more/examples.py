@@ -12,10 +12,10 @@ from app.steer import link
 from app.steer_more import pushes, task
 from app.steering import Subject
 from app.wording import count, measure, plural, share, signed
-from backend.generation.asked import Asked
+from backend.generation.steering_request import SteeringRequest
 from backend.interventions.records import Edit
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 
 TITLE = "toward examples"
@@ -96,19 +96,19 @@ def answer(
     stop: threading.Event | None = None,
 ) -> dict[str, Any] | None:
     """What a request seeks, as plain data; None where it was stopped."""
-    from backend.imitation import Ask, imitate
+    from backend.steering.features_from_examples import ExamplesRequest, find_features_from_examples
 
     given = request["examples"]
-    asked = Asked.from_json({k: v for k, v in request.items() if k != "examples"})
+    asked = SteeringRequest.from_json({k: v for k, v in request.items() if k != "examples"})
     start, texts = tokens(engine, asked, given["texts"])
     alive = {}
     for name in given["dictionaries"]:
         fired = file.feature_table(name)["n_active"].to_numpy() > 0
         alive[name] = fired
-    found = imitate(
+    found = find_features_from_examples(
         engine.lm,
         {name: engine.dictionaries[name] for name in given["dictionaries"]},
-        Ask(start, texts, m=given["m"], penalty=given["penalty"]),
+        ExamplesRequest(start, texts, m=given["m"], penalty=given["penalty"]),
         alive=alive,
         tell=tell,
         stop=stop,
@@ -125,21 +125,30 @@ def answer(
     }
 
 
-def tokens(engine: Any, asked: Asked, lines: list[str]) -> tuple[Any, tuple[tuple[int, ...], ...]]:
+def tokens(
+    engine: Any, asked: SteeringRequest, lines: list[str]
+) -> tuple[Any, tuple[tuple[int, ...], ...]]:
     """The prompt, and each text as it follows it; InputError where the two join in one token."""
-    from backend.attribution.targets import continuation, ids_of
-    from backend.generation import speaking
-    from backend.generation.prompts import Start
+    from backend.attribution.target_metric import (
+        tokenize_continuation,
+        tokenize_without_special_tokens,
+    )
+    from backend.generation import generation_run
+    from backend.generation.prompt_tokenization import PromptTokens
 
     tokenizer, prompt = engine.lm.tokenizer, asked.prompt
     if not prompt and engine.lm.bos is not None:
-        start = Start((engine.lm.bos,))
-        return start, tuple(tuple(ids_of(tokenizer, line.strip())) for line in lines)
-    start = speaking.begin(engine.lm, asked)
+        start = PromptTokens((engine.lm.bos,))
+        return start, tuple(
+            tuple(tokenize_without_special_tokens(tokenizer, line.strip())) for line in lines
+        )
+    start = generation_run.tokenize_prompt(engine.lm, asked)
     if not isinstance(prompt, str):
-        return start, tuple(tuple(ids_of(tokenizer, line.strip())) for line in lines)
+        return start, tuple(
+            tuple(tokenize_without_special_tokens(tokenizer, line.strip())) for line in lines
+        )
     joined = [line if line[0].isspace() or not line[0].isalnum() else f" {line}" for line in lines]
-    return start, tuple(tuple(continuation(tokenizer, prompt, line)) for line in joined)
+    return start, tuple(tuple(tokenize_continuation(tokenizer, prompt, line)) for line in joined)
 
 
 def results(subject: Subject) -> None:

@@ -22,16 +22,16 @@ from app.steer_more.task import Plain, Task
 from app.steering import Subject
 from app.wording import count, measure, plural
 from autointerp import steering_judge
-from autointerp.asking import CallLog, Failed, Server, asking, servers
-from autointerp.asking.pruning import prune
-from autointerp.jobs.gate import Gate
-from autointerp.steering_judge import ASPECTS, Rating, Text
+from autointerp.llm import CallLog, LlmServer, RequestFailure, load_servers, open_asker
+from autointerp.llm.call_file_pruning import prune_call_files
+from autointerp.pipeline.pausable_asker import PausableAsker
+from autointerp.steering_judge import ASPECTS, SteeredText, SteeringRating
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
 
 if TYPE_CHECKING:
-    from backend.sweep.results import Estimate, Outcome
+    from backend.steering.sweep_results import MeasureEstimate, SweepOutcome
 
 TASK, PROBLEM = "judge_task", "judge_problem"
 AWAY_S = 8.0
@@ -81,7 +81,7 @@ class ServerTicket:
 class Judge:
     """Whom to ask, about what, within which limit."""
 
-    server: Server
+    server: LlmServer
     model: str
     concept: str
     budget: float | None
@@ -94,7 +94,7 @@ class Judge:
             "base_url": self.server.base_url,
             "model": self.model,
             "concept": self.concept,
-            "prompt": steering_judge.version(),
+            "prompt": steering_judge.prompt_version(),
         }
 
 
@@ -149,7 +149,7 @@ def draw(subject: Subject, request: Plain, result: Plain, experiment: str) -> No
 def form(subject: Subject, request: Plain, result: Plain) -> None:
     """Whom to ask about what."""
     try:
-        known = servers()
+        known = load_servers()
     except InputError as error:
         st.caption(session.literal(str(error)))
         return
@@ -223,16 +223,16 @@ def ask(store: Path, judge: Judge, request: Plain, result: Plain, mine: Task) ->
 
 
 async def rated(
-    store: Path, judge: Judge, texts: Sequence[Text], mine: Task
-) -> list[Rating | Failed] | None:
+    store: Path, judge: Judge, texts: Sequence[SteeredText], mine: Task
+) -> list[SteeringRating | RequestFailure] | None:
     """A rating of each text. InputError where nothing can be asked."""
     async with gate_to(store, judge) as gate:
-        found = await steering_judge.judge(
+        found = await steering_judge.rate_steered_texts(
             gate, judge.concept, texts, partial(tell, mine), mine.ticket.stop
         )
-    given = any(isinstance(one, Rating) for one in found or ())
+    given = any(isinstance(one, SteeringRating) for one in found or ())
     if found is not None and not given:
-        raise InputError(next(one.sentence for one in found if isinstance(one, Failed)))
+        raise InputError(next(one.sentence for one in found if isinstance(one, RequestFailure)))
     return found
 
 
@@ -242,25 +242,25 @@ def tell(mine: Task, done: int, total: int) -> None:
 
 
 @asynccontextmanager
-async def gate_to(store: Path, judge: Judge) -> AsyncIterator[Gate]:
+async def gate_to(store: Path, judge: Judge) -> AsyncIterator[PausableAsker]:
     """The server, with a record of its own and those of the store's jobs and newest judges at hand:
     older ones are deleted."""
     jobs = Jobs(store)
-    former = await asyncio.to_thread(prune, list(jobs.path.glob("judge-*.duckdb")))
+    former = await asyncio.to_thread(prune_call_files, list(jobs.path.glob("judge-*.duckdb")))
     path = jobs.path / f"judge-{uuid.uuid4().hex[:12]}.duckdb"
     others = [*(job.data for job in jobs.all()), *former]
     with CallLog(path, others=[one for one in others if one.exists()]) as calls:
         budget = calls.budget(judge.budget)
-        async with asking(judge.server, judge.model, calls, budget) as asker:
-            yield Gate(asker, judge.server.concurrency)
+        async with open_asker(judge.server, judge.model, calls, budget) as asker:
+            yield PausableAsker(asker, judge.server.concurrency)
 
 
-def texts_of(request: Plain, result: Plain) -> list[Text]:
+def texts_of(request: Plain, result: Plain) -> list[SteeredText]:
     """The unedited texts and the edit's own, in the order of `with_ratings`."""
     asked, sweep = sweeping.parts(request)
     first = asked.prompt if isinstance(asked.prompt, str) else str(asked.prompt[-1]["content"])
     prompts = (first, *sweep.prompts)
-    return [Text(prompts[heard["prompt"]], heard["text"]) for heard in every(result)]
+    return [SteeredText(prompts[heard["prompt"]], heard["text"]) for heard in every(result)]
 
 
 def every(result: Plain) -> Iterator[Mapping[str, Any]]:
@@ -269,7 +269,9 @@ def every(result: Plain) -> Iterator[Mapping[str, Any]]:
         yield from dose["heard"]
 
 
-def with_ratings(result: Plain, ratings: Sequence[Rating | Failed]) -> dict[str, Any]:
+def with_ratings(
+    result: Plain, ratings: Sequence[SteeringRating | RequestFailure]
+) -> dict[str, Any]:
     """The result with the judge's numbers among each text's values; a text without a rating has
     none, and is counted by the reason."""
     given = iter(ratings)
@@ -284,14 +286,14 @@ def with_ratings(result: Plain, ratings: Sequence[Rating | Failed]) -> dict[str,
         "doses": [dose(one) for one in result["doses"]],
         "judge": {
             "texts": len(ratings),
-            "failed": dict(Counter(one.kind for one in ratings if isinstance(one, Failed))),
+            "failed": dict(Counter(one.kind for one in ratings if isinstance(one, RequestFailure))),
         },
     }
 
 
-def values(one: Rating | Failed) -> dict[str, float]:
+def values(one: SteeringRating | RequestFailure) -> dict[str, float]:
     """A rating as measures of its text."""
-    if isinstance(one, Failed):
+    if isinstance(one, RequestFailure):
         return {}
     each = {measure: float(getattr(one, name)) for name, measure in MEASURES.items()}
     return {"judge": one.score, **each}
@@ -299,8 +301,8 @@ def values(one: Rating | Failed) -> dict[str, float]:
 
 def summary(request: Plain, result: Plain) -> None:
     """Who judged what, how many failed, and the factor picked on one half."""
-    from backend.sweep.picking import pick
-    from backend.sweep.results import Outcome
+    from backend.steering.best_strength import pick_best_strength
+    from backend.steering.sweep_results import SweepOutcome
 
     about, said = request["judge"], result["judge"]
     failed = sum(said["failed"].values())
@@ -309,20 +311,20 @@ def summary(request: Plain, result: Plain) -> None:
         why = ", ".join(f"{count(n)} {kind}" for kind, n in said["failed"].items())
         parts.append(f"{count(failed)} without a rating ({why}), left out")
     st.markdown(session.literal("; ".join(parts) + "."))
-    outcome = Outcome.from_json(result)
-    if (found := pick(outcome, "judge")) is None:
+    outcome = SweepOutcome.from_json(result)
+    if (found := pick_best_strength(outcome, "judge")) is None:
         st.caption("One seed of one prompt: no half is left to pick a strength on.")
         return
     for line in lines(outcome, found):
         st.markdown(session.literal(line))
 
 
-def lines(outcome: "Outcome", found: Any) -> list[str]:
+def lines(outcome: "SweepOutcome", found: Any) -> list[str]:
     """What was picked, and what it came to where it was not."""
-    from backend.sweep.picking import other_half
+    from backend.steering.best_strength import estimate_other_half
 
     kind = "prompts" if found.halves == "prompts" else "seeds of the one prompt"
-    aspects = other_half(outcome, found, list(MEASURES.values()))
+    aspects = estimate_other_half(outcome, found, list(MEASURES.values()))
     each = ", ".join(
         f"{name} {written(e)}" for name, e in zip(MEASURES, aspects, strict=True) if e is not None
     )
@@ -330,11 +332,11 @@ def lines(outcome: "Outcome", found: Any) -> list[str]:
         f"On every second one of the {kind} the best strength is {measure(found.strength)}, score "
         f"{written(found.here)} there. On the others, which had no part in the choice: score "
         f"{written(found.there)}, without the edit {written(found.unedited)}.",
-        f"There: {each}. Scores 0 to {steering_judge.BEST}, 95 % bootstrap over texts.",
+        f"There: {each}. Scores 0 to {steering_judge.MAX_RATING}, 95 % bootstrap over texts.",
     ]
 
 
-def written(one: "Estimate | None") -> str:
+def written(one: "MeasureEstimate | None") -> str:
     """An estimate with its interval and n."""
     if one is None:
         return "not judged"

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from app.steer_more.task import Plain, Tell, quiet
-from backend.controls import (
-    LEAST,
-    PUSHES,
-    Controls,
-    by_directions,
-    by_features,
-    check_controllable,
-)
-from backend.generation.asked import Asked
-from backend.interventions.modes import MODES
+from backend.generation.steering_request import SteeringRequest
+from backend.interventions.edit_modes import MODES
 from backend.interventions.records import Edit
+from backend.steering.matched_controls import (
+    DIRECTION_MODES,
+    WANTED_CONTROLS,
+    EditControls,
+    check_controllable,
+    control_with_matched_features,
+    control_with_random_directions,
+)
 from feature_store.errors import InputError
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 
 if TYPE_CHECKING:
     from backend.engine import LocalEngine
-    from backend.sweep.run import Ask
+    from backend.steering.strength_sweep import SweepRequest
 
 MOST_TEXTS = 20_000
 """Of one sweep, controls included."""
@@ -49,7 +49,7 @@ class Sweep:
     controls: tuple[str, ...] = ("features",)
     """features, directions"""
     control_seeds: int = CONTROL_SEEDS
-    n_controls: int = LEAST
+    n_controls: int = WANTED_CONTROLS
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -92,18 +92,18 @@ def spaced(low: float, high: float, n: int) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in np.linspace(low, high, n))
 
 
-def request(asked: Asked, sweep: Sweep) -> dict[str, Any]:
+def request(asked: SteeringRequest, sweep: Sweep) -> dict[str, Any]:
     """What is kept: the page's setting as every run has it, and the sweep."""
     return {**asked.to_json(), "sweep": sweep.to_json()}
 
 
-def parts(request: Plain) -> tuple[Asked, Sweep]:
+def parts(request: Plain) -> tuple[SteeringRequest, Sweep]:
     """Of a kept request."""
     rest = {k: v for k, v in request.items() if k not in ("sweep", "judge")}
-    return Asked.from_json(rest), Sweep.from_json(request.get("sweep", {}))
+    return SteeringRequest.from_json(rest), Sweep.from_json(request.get("sweep", {}))
 
 
-def check(asked: Asked, sweep: Sweep) -> None:
+def check(asked: SteeringRequest, sweep: Sweep) -> None:
     """InputError for what cannot be run."""
     if not 0 <= sweep.swept < len(asked.edits):
         raise InputError("There is no edit whose strength could be swept: add a feature above.")
@@ -114,19 +114,21 @@ def check(asked: Asked, sweep: Sweep) -> None:
         )
 
 
-def ask_of(engine: "LocalEngine", file: HarvestFile, asked: Asked, sweep: Sweep) -> "Ask":
+def ask_of(
+    engine: "LocalEngine", file: HarvestFile, asked: SteeringRequest, sweep: Sweep
+) -> "SweepRequest":
     """As the backend takes it; InputError for a prompt that cannot be read."""
-    from backend.generation import speaking
-    from backend.sweep.run import Ask
+    from backend.generation import generation_run
+    from backend.steering.strength_sweep import SweepRequest
 
     prompts = [asked, *(replace(asked, prompt=text) for text in sweep.prompts)]
     concept = FeatureId.parse(sweep.concept) if sweep.concept else None
     near = file.facts(concept).nearest if concept else None
     nearest = FeatureId(concept.dictionary, int(near[0])) if concept and near else None
-    return Ask(
+    return SweepRequest(
         edits=asked.edits,
         strengths=sweep.strengths,
-        prompts=tuple(speaking.begin(engine.lm, one) for one in prompts),
+        prompts=tuple(generation_run.tokenize_prompt(engine.lm, one) for one in prompts),
         seeds=tuple(asked.sampling.seed + i for i in range(sweep.seeds)),
         sampling=asked.sampling,
         swept=sweep.swept,
@@ -138,19 +140,19 @@ def ask_of(engine: "LocalEngine", file: HarvestFile, asked: Asked, sweep: Sweep)
 
 
 def controls_of(
-    engine: "LocalEngine", file: HarvestFile, asked: Asked, sweep: Sweep
-) -> list[Controls]:
+    engine: "LocalEngine", file: HarvestFile, asked: SteeringRequest, sweep: Sweep
+) -> list[EditControls]:
     """The counterparts that were asked for; InputError where the edit has none."""
-    from backend.random_directions import random_directions
+    from backend.steering.random_directions import draw_random_directions
 
     edit, n = asked.edits[sweep.swept], sweep.n_controls
     found = []
     if "features" in sweep.controls:
-        found.append(by_features(edit, file, n))
+        found.append(control_with_matched_features(edit, file, n))
     if "directions" in sweep.controls:
         hook = edit.vector.hook if edit.vector else _hook(engine, edit)
-        drawn = random_directions(engine.lm, file, hook, n)
-        found.append(by_directions(edit, drawn, file))
+        drawn = draw_random_directions(engine.lm, file, hook, n)
+        found.append(control_with_random_directions(edit, drawn, file))
     return found
 
 
@@ -161,7 +163,7 @@ def possible(edit: Edit) -> list[str]:
     except InputError:
         return []
     kinds = [] if edit.vector is not None else ["features"]
-    return kinds + (["directions"] if edit.mode in PUSHES else [])
+    return kinds + (["directions"] if edit.mode in DIRECTION_MODES else [])
 
 
 def answer(
@@ -173,8 +175,8 @@ def answer(
 ) -> Plain | None:
     """The whole sweep of a request as plain data; None where it was stopped. InputError for what
     cannot be run."""
-    from backend.sweep.run import Stopped
-    from backend.sweep.run import sweep as run
+    from backend.steering.strength_sweep import SweepStopped
+    from backend.steering.strength_sweep import run_sweep as run
 
     asked, sweep = parts(request)
     ask = ask_of(engine, file, asked, sweep)
@@ -189,7 +191,7 @@ def answer(
             tell=lambda done, total: tell(done, total, "texts"),
             stop=stop,
         )
-    except Stopped:
+    except SweepStopped:
         return None
     return found.to_json()
 

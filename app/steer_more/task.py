@@ -13,9 +13,9 @@ from app.session import Place
 from app.steer.run import line
 from app.wording import count
 from feature_store.errors import InputError
-from feature_store.experiments import Kind
+from feature_store.experiments import ExperimentKind
+from feature_store.harvest_reader import HarvestFile
 from feature_store.permissions import require_costly_work_allowed
-from feature_store.reader import HarvestFile
 
 if TYPE_CHECKING:
     from backend.engine import LocalEngine
@@ -203,7 +203,7 @@ def _watch(name: str) -> None:
 
 def keep_it(
     task: Task,
-    kind: Kind,
+    kind: ExperimentKind,
     place: Place,
     engine: "LocalEngine",
     dictionaries: set[str],

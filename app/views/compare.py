@@ -8,7 +8,7 @@ from app.panels.contexts import NEVER_ASKED, whole
 from app.session import DOCUMENT, FEATURE, Place
 from app.tokens import visible
 from app.wording import ABSENT, count, measure, plural, share, signed
-from backend.live import Engine
+from backend.engine_protocol import Engine
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 

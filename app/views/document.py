@@ -8,16 +8,16 @@ from app import components, frame, live, pooling, session
 from app.session import Place
 from app.tokens import PIECE, visible
 from app.wording import count, measure
-from feature_store import segments
+from feature_store import document_segments
+from feature_store.document_segments import DocumentSegment
 from feature_store.errors import InputError
-from feature_store.null_dictionaries import is_shuffled, refusal
+from feature_store.null_dictionaries import describe_shuffled_refusal, is_on_shuffled_model
 from feature_store.records import FeatureId
-from feature_store.segments import Segment
 
 SHOWN = 8
 """Segments on one page: a long document is read in parts."""
 Acts = dict[int, float]
-Asked = tuple[list[Segment], int, int | None]
+Asked = tuple[list[DocumentSegment], int, int | None]
 """A document's segments, which of them is meant, and the position to mark in it."""
 
 
@@ -43,19 +43,21 @@ def wanted(place: Place) -> Asked:
                 f"There is no document {document}: harvest {file.record.id} has documents 0 to "
                 f"{len(file.documents) - 1}."
             )
-        return segments.of_document(file, document), 0, None
-    segments.check(file, sequence)
-    here = segments.at(file, sequence, position or 0)
+        return document_segments.list_document_segments(file, document), 0, None
+    document_segments.check_sequence(file, sequence)
+    here = document_segments.find_segment(file, sequence, position or 0)
     if position is not None and position >= len(file.sequences.tokens(sequence)):
         raise InputError(
             f"Sequence {sequence} has positions 0 to {len(file.sequences.tokens(sequence)) - 1}, "
             f"not {position}."
         )
-    whole = segments.of_document(file, here.document)
+    whole = document_segments.list_document_segments(file, here.document)
     return whole, whole.index(here), position
 
 
-def stored(place: Place, feature: FeatureId, one: Segment) -> tuple[Acts, list[tuple[int, int]]]:
+def stored(
+    place: Place, feature: FeatureId, one: DocumentSegment
+) -> tuple[Acts, list[tuple[int, int]]]:
     """What the harvest kept of the feature in a segment, and where it knows all of it."""
     acts: Acts = {}
     known = []
@@ -87,7 +89,7 @@ def computed(_place: Place, harvest: str, feature: str, sequence: int) -> Acts |
 
 
 def written(
-    place: Place, one: Segment, acts: Acts, known: list[tuple[int, int]], here: int | None
+    place: Place, one: DocumentSegment, acts: Acts, known: list[tuple[int, int]], here: int | None
 ) -> dict[str, Any]:
     """A segment as the component takes it."""
     ids = place.file.sequences.window(one.sequence, one.begin, one.end - one.begin)
@@ -112,8 +114,8 @@ def written(
 def engine_is_there(place: Place) -> bool:
     """Whether the model can fill in what was not stored; says why not."""
     try:
-        if is_shuffled(place.info):
-            raise InputError(refusal(place.info.dictionary))
+        if is_on_shuffled_model(place.info):
+            raise InputError(describe_shuffled_refusal(place.info.dictionary))
         return live.ready(place.file, [place.info.dictionary]) is not None
     except InputError as error:
         st.caption(f"Only stored windows have activations. {session.literal(str(error))}")
@@ -156,7 +158,9 @@ def draw(place: Place, feature: FeatureId | None, asked: Asked) -> None:
     components.document(key="document_text", data={"max": top or 1.0, "segments": drawn})
 
 
-def steps(place: Place, feature: FeatureId | None, whole: list[Segment], begin: int) -> None:
+def steps(
+    place: Place, feature: FeatureId | None, whole: list[DocumentSegment], begin: int
+) -> None:
     """Links to what lies before and after, for a document longer than a page."""
     if len(whole) <= SHOWN:
         return

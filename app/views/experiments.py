@@ -12,7 +12,7 @@ from app.experiments.words import about, matching, named, quoted, some, what, wh
 from app.session import Place
 from app.wording import count, plural
 from feature_store.errors import InputError
-from feature_store.experiments import Entry, Kind
+from feature_store.experiments import ExperimentKind, ExperimentSummary
 
 KIND, WORDS, TABLE, FILE, TOLD = (
     "experiments_kind",
@@ -53,9 +53,9 @@ def index(here: Place | None) -> None:
         files(runs)
 
 
-def filtered(runs: list[Entry]) -> list[Entry]:
+def filtered(runs: list[ExperimentSummary]) -> list[ExperimentSummary]:
     """By kind and words; both live in the URL."""
-    kinds = [kind for kind in get_args(Kind) if any(run.kind == kind for run in runs)]
+    kinds = [kind for kind in get_args(ExperimentKind) if any(run.kind == kind for run in runs)]
     st.session_state.setdefault(KIND, st.query_params.get("kind"))
     st.session_state.setdefault(WORDS, st.query_params.get("q", ""))
     if st.session_state[KIND] not in kinds:
@@ -84,7 +84,7 @@ def put() -> None:
             st.query_params.pop(name, None)
 
 
-def table(runs: list[Entry], here: Place | None) -> None:
+def table(runs: list[ExperimentSummary], here: Place | None) -> None:
     """The runs; a click opens one."""
     query = here.query if here else {}
     data = {
@@ -97,7 +97,7 @@ def table(runs: list[Entry], here: Place | None) -> None:
         st.switch_page(session.EXPERIMENTS, query_params={**query, "experiment": clicked.go})
 
 
-def row(run: Entry, query: dict[str, str]) -> dict[str, object]:
+def row(run: ExperimentSummary, query: dict[str, str]) -> dict[str, object]:
     """One run's line."""
     request = run.request
     cells = [
@@ -132,7 +132,7 @@ def deleted() -> None:
                     )
 
 
-def files(runs: list[Entry]) -> None:
+def files(runs: list[ExperimentSummary]) -> None:
     """All runs as a file, and a file of runs taken in."""
     st.download_button(
         f"Download all as JSON ({count(len(runs))})",

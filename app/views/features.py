@@ -21,7 +21,7 @@ from app import (
 )
 from app.filters import Choice
 from app.wording import count, plural
-from feature_store import table
+from feature_store import feature_table
 from feature_store.annotations import Annotations
 from feature_store.errors import InputError
 
@@ -59,7 +59,9 @@ def heads(given: Mapping[str, str], choice: Choice, names: list[str]) -> list[di
 
 def lines(names: list[str], features: np.ndarray, said: Annotations) -> list[dict[str, object]]:
     """The rows of a page, as the component takes them."""
-    found = table.rows(place.file, place.info.dictionary, features, names, said)
+    found = feature_table.read_feature_rows(
+        place.file, place.info.dictionary, features, names, said
+    )
     vocabulary = place.file.vocabulary
     cells = [columns.written(n, found.column(n).to_pylist(), vocabulary) for n in names]
     way = filters.write(choice)
@@ -137,7 +139,7 @@ def files(found: np.ndarray, said: Annotations) -> dict[str, tuple[str, Callable
     dictionary = place.info.dictionary
 
     def whole() -> pa.Table:
-        every = table.rows(place.file, dictionary, found, said=said)
+        every = feature_table.read_feature_rows(place.file, dictionary, found, said=said)
         return columns.spelled(every, place.file.vocabulary)
 
     name = sheet.plain(dictionary)

@@ -6,8 +6,8 @@ from app import export, frame, session
 from app.components import ignore, rows
 from app.session import Place
 from app.wording import count, measure, plural
-from feature_store.null_dictionaries import null_of
-from feature_store.reader import HarvestFile
+from feature_store.harvest_reader import HarvestFile
+from feature_store.null_dictionaries import find_null_target
 from feature_store.records import DictionaryInfo
 from feature_store.store import harvest_command
 
@@ -54,7 +54,7 @@ def draw(file: HarvestFile) -> None:
 
 def checked(infos: list[DictionaryInfo]) -> str:
     """What the self-check's numbers rest on."""
-    done = [i for i in infos if null_of(i) is None]  # null dictionaries rebuild nothing
+    done = [i for i in infos if find_null_target(i) is None]  # null dictionaries rebuild nothing
     sizes = sorted({(i.check_tokens or 0, i.check_documents or 0) for i in done})
     said = " or ".join(f"{plural(n, 'token')} of {plural(d, 'document')}" for n, d in sizes)
     brackets = any(i.published_l0 or i.published_explained_variance for i in infos)

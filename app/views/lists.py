@@ -6,8 +6,8 @@ from app import annotations, components, export, frame, keeping, session
 from app.lists import exchange, page, sheet
 from app.session import Place
 from app.wording import count
-from feature_store import list_edits
-from feature_store.lists import FeatureList, Lists
+from feature_store import feature_list_edits
+from feature_store.feature_lists import FeatureList, FeatureLists
 
 NEW, KEY = "lists_new", "lists_table"
 COLUMNS = [
@@ -19,7 +19,7 @@ COLUMNS = [
 ]
 
 
-def every(lists: Lists, here: Place | None) -> None:
+def every(lists: FeatureLists, here: Place | None) -> None:
     """The table of lists; a click opens one."""
     query = here.query if here else {}
     data = {
@@ -49,13 +49,13 @@ def row(one: FeatureList, query: dict[str, str]) -> dict[str, object]:
 
 def create(here: Place | None) -> None:
     """Callback: a new list, opened at once."""
-    list_id = keeping.attempt(list_edits.create, st.session_state[NEW])
+    list_id = keeping.attempt(feature_list_edits.create_list, st.session_state[NEW])
     if list_id:
         st.session_state[NEW] = ""
         st.query_params.from_dict({**(here.query if here else {}), "list": list_id})
 
 
-def deleted(lists: Lists, said: annotations.Said) -> None:
+def deleted(lists: FeatureLists, said: annotations.Said) -> None:
     """What was put away, with the way back."""
     if not lists.deleted:
         return
@@ -75,7 +75,7 @@ def deleted(lists: Lists, said: annotations.Said) -> None:
 
 def bring_back(list_id: str) -> None:
     """Callback: a deleted list is there again."""
-    keeping.attempt(list_edits.delete, list_id, back=True)
+    keeping.attempt(feature_list_edits.delete_list, list_id, back=True)
 
 
 def index(here: Place | None, said: annotations.Said) -> None:
@@ -87,7 +87,7 @@ def index(here: Place | None, said: annotations.Said) -> None:
         st.text_input(
             "New list",
             key=NEW,
-            max_chars=list_edits.NAME_LENGTH,
+            max_chars=feature_list_edits.NAME_LENGTH,
             on_change=create,
             args=(here,),
             placeholder="new list: type its name",

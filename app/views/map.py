@@ -23,10 +23,10 @@ from app.jobs import mapping, starting, watching
 from app.points import Cluster, Points
 from app.session import Place
 from app.wording import count, plural, share
-from feature_store import table
-from feature_store.errors import InputError, pick
+from feature_store import feature_table
+from feature_store.errors import InputError, pick_by_name
+from feature_store.feature_maps import FeatureMap, FeatureMapPlan, FeatureMaps
 from feature_store.jobs import Job
-from feature_store.maps import Map, MapPlan, Maps
 from feature_store.number_ranges import join_ranges
 from feature_store.records import FeatureId
 
@@ -43,7 +43,7 @@ CLUSTERS = 300
 def asked() -> tuple[str, str]:
     """The colour and the words to mark, from the URL."""
     colour = st.query_params.get("colour", USUAL["colour"])
-    pick("colour", colour, scatter.COLOURS)
+    pick_by_name("colour", colour, scatter.COLOURS)
     return colour, st.query_params.get("mark", "")
 
 
@@ -56,12 +56,12 @@ def keep() -> None:
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def read(_place: Place, _made: Map, _said: Said, stamp: tuple[Any, ...]) -> Points:
+def read(_place: Place, _made: FeatureMap, _said: Said, stamp: tuple[Any, ...]) -> Points:
     """The points, kept until the map or what was said changes."""
     return Points.read(_place.file, _made, _said.annotations)
 
 
-def points_of(here: Place, made: Map, said: Said) -> Points:
+def points_of(here: Place, made: FeatureMap, said: Said) -> Points:
     """The points of a dictionary's map."""
     changed = maps.file(here.file.record.id, here.info.dictionary).stat().st_mtime_ns
     newest = said.annotations.every.num_rows  # rows are only ever added
@@ -70,7 +70,7 @@ def points_of(here: Place, made: Map, said: Said) -> Points:
 
 def compute(here: Place) -> None:
     """Callback: begin the job."""
-    given = mapping.arguments(here.file.record.id, here.info.dictionary, MapPlan())
+    given = mapping.arguments(here.file.record.id, here.info.dictionary, FeatureMapPlan())
     try:
         starting.start(session.store().path, KIND, given, here.info.dictionary)
     except InputError as error:
@@ -195,7 +195,9 @@ def listed(points: Points, groups: list[Cluster]) -> Cluster | None:
 def selection(here: Place, features: list[int], said: Said) -> None:
     """The selected features, as the table of features has them."""
     names, shown = columns.usual(), np.array(features[:SHOWN], dtype=np.int32)
-    found = table.rows(here.file, here.info.dictionary, shown, names, said.annotations)
+    found = feature_table.read_feature_rows(
+        here.file, here.info.dictionary, shown, names, said.annotations
+    )
     vocabulary = here.file.vocabulary
     cells = [columns.written(n, found.column(n).to_pylist(), vocabulary) for n in names]
     lines = [
@@ -250,7 +252,7 @@ def head(name: str, *, signed: bool) -> dict[str, object]:
     }
 
 
-def about(made: Map) -> str:
+def about(made: FeatureMap) -> str:
     """What the picture rests on."""
     how = made.about
     parts = [
@@ -264,7 +266,7 @@ def about(made: Map) -> str:
     return " · ".join(parts)
 
 
-def page(here: Place, made: Map) -> None:
+def page(here: Place, made: FeatureMap) -> None:
     """The map and what is selected in it."""
     said = annotations.read()
     points = points_of(here, made, said)
@@ -292,7 +294,7 @@ def page(here: Place, made: Map) -> None:
 
 place = session.place()
 wanted = asked()  # what the URL gets wrong is said before anything is drawn
-maps = Maps(session.store().path)
+maps = FeatureMaps(session.store().path)
 frame.sidebar(place)
 frame.bar(place)
 st.title(f"Map of {session.literal(place.info.dictionary)}", anchor=False)

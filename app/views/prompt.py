@@ -12,7 +12,7 @@ from app import annotations, chatting, components, frame, live, session, strip
 from app.session import Place
 from app.tokens import visible
 from app.wording import plural, share
-from backend.live import Engine, Firing, Text
+from backend.engine_protocol import Engine, TextActivations, TokenizedText
 from feature_store.errors import InputError
 
 TEXT, PICKED, SORT = "prompt_text", "prompt_dictionaries", "prompt_sort"
@@ -188,7 +188,7 @@ def cut(fit: str) -> None:
     keep()
 
 
-def aimed(engine: Engine, read: Text) -> Aim:
+def aimed(engine: Engine, read: TokenizedText) -> Aim:
     """The position and the next token that the URL names; else the last, and the likeliest."""
     last = len(read.token_ids) - 1
     asked = st.query_params.get("at", "")
@@ -208,7 +208,7 @@ def take_aim() -> None:
         st.query_params["at"] = str(at)
 
 
-def above(read: Text, firing: dict[str, Firing], aim: Aim | None) -> None:
+def above(read: TokenizedText, firing: dict[str, TextActivations], aim: Aim | None) -> None:
     """What is shown, in a line, and the way to take all of it away."""
     said = f"{plural(sum(read.counted), 'token')}. Click tokens, or drag over several, for their "
     said += "features; point at a feature to see where it fires."
@@ -229,14 +229,16 @@ def above(read: Text, firing: dict[str, Firing], aim: Aim | None) -> None:
         )
 
 
-def parquet(read: Text, firing: dict[str, Firing]) -> bytes:
+def parquet(read: TokenizedText, firing: dict[str, TextActivations]) -> bytes:
     """All non-zero activations of the chosen dictionaries."""
     out = io.BytesIO()
     pq.write_table(strip.table(read, firing, place.file.vocabulary), out)
     return out.getvalue()
 
 
-def drawn(engine: Engine, read: Text, firing: dict[str, Firing], aim: Aim | None) -> dict[str, Any]:
+def drawn(
+    engine: Engine, read: TokenizedText, firing: dict[str, TextActivations], aim: Aim | None
+) -> dict[str, Any]:
     """What the component draws."""
     ignore_bos = st.session_state[BOS]
     shown = read.counted if ignore_bos else [True] * len(read.counted)

@@ -20,11 +20,11 @@ from app import (
 from app.session import Place
 from app.tokens import promotes, visible
 from app.wording import count, plural
-from backend.live import Engine, Text
-from feature_store.errors import InputError, pick
-from feature_store.null_dictionaries import of_the_model
+from backend.engine_protocol import Engine, TokenizedText
+from feature_store.errors import InputError, pick_by_name
+from feature_store.null_dictionaries import list_model_dictionaries
 from feature_store.records import FeatureId
-from feature_store.token_search import Wanted
+from feature_store.token_search import TokenQuery
 
 USUAL = {"q": "", "by": "all", "in": "harvest", "sort": "relative", "at": ""}
 """The URL's parameters of a search, and what they are when they are not there."""
@@ -97,9 +97,9 @@ def asked() -> dict[str, str]:
         given = st.session_state.get("search_kept", {})
         st.query_params.update(given)
     wanted = USUAL | given
-    pick("kind of search", wanted["by"], finding.BY)
-    pick("place to search", wanted["in"], WHERE)
-    pick("order", wanted["sort"], firing.SORTS)
+    pick_by_name("kind of search", wanted["by"], finding.BY)
+    pick_by_name("place to search", wanted["in"], WHERE)
+    pick_by_name("order", wanted["sort"], firing.SORTS)
     return wanted
 
 
@@ -144,7 +144,7 @@ def fields() -> None:
         st.text_input("Search", width=480, **ask, **kept("q", WIDGETS["q"]))
 
 
-def meant(tokens: Wanted) -> str:
+def meant(tokens: TokenQuery) -> str:
     """Which tokens the query was taken for."""
     vocabulary = place.file.vocabulary
     texts = [f"“{visible(vocabulary.text(i))}”" for i in tokens.ids[:SHOWN]]
@@ -245,7 +245,7 @@ def by_text() -> None:
         warn(str(error))
         offer(engine, text)
         return
-    asked = [name for name in names if name in of_the_model(place.file)] or names
+    asked = [name for name in names if name in list_model_dictionaries(place.file)] or names
     try:
         with live.dictionaries_said(engine, asked):
             found = firing.fired(engine, read, place.file.record.id, text, tuple(asked))
@@ -258,7 +258,7 @@ def by_text() -> None:
     fired(hits, read, wanted["at"] != "")
 
 
-def reading(engine: Engine, text: str) -> tuple[Text, tuple[int, int]]:
+def reading(engine: Engine, text: str) -> tuple[TokenizedText, tuple[int, int]]:
     """The text as the model reads it, and what is selected of it."""
     if len(text) > firing.LONGEST:
         raise InputError(
@@ -269,7 +269,7 @@ def reading(engine: Engine, text: str) -> tuple[Text, tuple[int, int]]:
     return read, firing.span(wanted["at"], read)
 
 
-def fired(hits: list[firing.Hit], read: Text, selected: bool) -> None:
+def fired(hits: list[firing.Hit], read: TokenizedText, selected: bool) -> None:
     """The order, how many there are, and the best of them."""
     some = hits[: firing.LIMIT]
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
@@ -285,7 +285,7 @@ def fired(hits: list[firing.Hit], read: Text, selected: bool) -> None:
         show(table, {"test": wanted["q"]})
 
 
-def tokens(read: Text) -> None:
+def tokens(read: TokenizedText) -> None:
     """The strip of tokens; what is selected in it goes into the URL."""
     selected = None if not wanted["at"] else firing.span(wanted["at"], read)
     n = sum(read.counted)

@@ -5,8 +5,16 @@ import streamlit as st
 from app import export, frame, session
 from app.session import Place
 from app.wording import THIN, count, measure, plural
-from feature_store.console import MEGABYTES, ROWS, SECONDS, Answer, Query, SqlError, tables
 from feature_store.errors import InputError
+from feature_store.sql_console import (
+    MAX_ROWS,
+    MEMORY_MEGABYTES,
+    QUERY_SECONDS,
+    SqlError,
+    SqlQuery,
+    SqlResult,
+    list_console_tables,
+)
 
 TEXT, ADOPTED, QUERY, PROBLEM = "sql_text", "sql_adopted", "sql_query", "sql_problem"
 """Keys of the session: the editor's text, the URL's query that it came from, the query at work, why
@@ -105,8 +113,8 @@ def outcome(here: Place, sql: str) -> None:
     held = st.session_state.get(QUERY)
     if held is None or held[0] != key:
         stop()
-        held = st.session_state[QUERY] = (key, Query(session.store(), here.file, sql))
-    query: Query = held[1]
+        held = st.session_state[QUERY] = (key, SqlQuery(session.store(), here.file, sql))
+    query: SqlQuery = held[1]
     if not query.wait(PROMPTLY_S):
         under_way(query)
         return
@@ -120,16 +128,16 @@ def outcome(here: Place, sql: str) -> None:
 
 
 @st.fragment(run_every=0.5)
-def under_way(query: Query) -> None:
+def under_way(query: SqlQuery) -> None:
     """Since when, and a way to stop it; the page comes back when it ends."""
     if query.wait(0):
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"Running; it is stopped after {SECONDS:g}{THIN}s.")
+        st.caption(f"Running; it is stopped after {QUERY_SECONDS:g}{THIN}s.")
         st.button("Cancel", on_click=query.cancel)
 
 
-def show(answer: Answer) -> None:
+def show(answer: SqlResult) -> None:
     """The table, how much of the answer it is, and files to take away."""
     table = answer.table
     said = plural(table.num_rows, "row")
@@ -156,7 +164,7 @@ def show(answer: Answer) -> None:
 def schema() -> None:
     """Every table with its columns; their meaning is in docs/data.md."""
     st.caption("Tables, their columns and types")
-    for table, columns in tables().items():
+    for table, columns in list_console_tables().items():
         with st.expander(table):
             st.code("\n".join(f"{name}  {short(kind)}" for name, kind in columns), language=None)
 
@@ -191,5 +199,6 @@ with left:
     else:
         st.caption(
             f"Reads the harvest {session.literal(place.file.record.id)} and a copy of the "
-            f"annotations. {SECONDS:g}{THIN}s, {count(ROWS)} rows and {MEGABYTES}{THIN}MB at most."
+            f"annotations. {QUERY_SECONDS:g}{THIN}s, {count(MAX_ROWS)} rows and "
+            f"{MEMORY_MEGABYTES}{THIN}MB at most."
         )

@@ -3,64 +3,69 @@
 import asyncio
 from collections.abc import Sequence
 
-from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers import showing
-from autointerp.explainers.asking import said
-from autointerp.explainers.fitting import ShownWindows
-from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.scorers.sheets import marked, numbered, quoted
-from autointerp.windows import Example
+from autointerp.contexts import FeatureSample
+from autointerp.explainers import window_text
+from autointerp.explainers.explanation_request import request_explanation
+from autointerp.explainers.prompt_windows import ShownWindows
+from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import RequestFailure
+from autointerp.scorers.prompt_templates import mark_tokens, number_lines, quote_as_json
+from autointerp.text_windows import TextWindow
 from feature_store.errors import InputError
 
 NAME = "attention"
-SOURCES = 3
+SOURCES_SHOWN = 3
 """Source tokens named for a window."""
-LEAST = 0.05
+MIN_SOURCE_SHARE = 0.05
 """Share of the sum of |shares| from which a source is named."""
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """From the strongest windows: the token of the peak, and the tokens attended to for it."""
     if tools.sources is None:
         raise InputError(
             "The explainer 'attention' needs a dictionary that reads attention's hook_z, and the "
             "model."
         )
-    asked = [example for example in showing.tops(sampled) if example.peak >= 0]
+    asked = [example for example in window_text.strongest_windows(sampled) if example.peak >= 0]
     found = await asyncio.gather(*map(tools.sources, asked))
     pairs = [(e, list(s)) for e, s in zip(asked, found, strict=True) if s is not None and any(s)]
     if not pairs:
-        return Failed("unreadable", "The model cannot say from which tokens the activation comes.")
+        return RequestFailure(
+            "unreadable", "The model cannot say from which tokens the activation comes."
+        )
     shown = [example for example, _ in pairs]
 
     def fields(shown: ShownWindows) -> dict[str, object]:
         lines = [
-            f"{target(e)}\n   from {sources(e, pairs[i][1])}"
+            f"{mark_peak_token(e)}\n   from {describe_sources(e, pairs[i][1])}"
             for e, i in zip(shown.windows, shown.places, strict=True)
         ]
-        return {"texts": numbered(lines)}
+        return {"texts": number_lines(lines)}
 
-    return await said(NAME, tools, shown, fields, cut=False)
+    return await request_explanation(NAME, tools, shown, fields, cut=False)
 
 
-def target(example: Example) -> str:
+def mark_peak_token(example: TextWindow) -> str:
     """The window with « » around the token of its peak."""
-    return marked(example.tokens, frozenset((example.peak,)))
+    return mark_tokens(example.tokens, frozenset((example.peak,)))
 
 
-def sources(example: Example, shares: Sequence[float]) -> str:
+def describe_sources(example: TextWindow, shares: Sequence[float]) -> str:
     """The tokens of the largest |share|, each with its part of all and its distance."""
     total = sum(map(abs, shares))
-    order = sorted(range(len(shares)), key=lambda i: -abs(shares[i]))[:SOURCES]
+    order = sorted(range(len(shares)), key=lambda i: -abs(shares[i]))[:SOURCES_SHOWN]
     return ", ".join(
-        f"{quoted(example.tokens[i])} ({shares[i] / total:+.0%}, {distance(example.peak - i)})"
+        f"{quote_as_json(example.tokens[i])} ({shares[i] / total:+.0%}, "
+        f"{describe_distance(example.peak - i)})"
         for i in order
-        if abs(shares[i]) >= LEAST * total
+        if abs(shares[i]) >= MIN_SOURCE_SHARE * total
     )
 
 
-def distance(tokens: int) -> str:
+def describe_distance(tokens: int) -> str:
     """How far before the peak a source is, in words."""
     return f"{tokens} before" if tokens else "itself"
 

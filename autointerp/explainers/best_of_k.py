@@ -9,58 +9,62 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autointerp.asking.records import HOPELESS, Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers import max_activating, showing
-from autointerp.explainers.asking import asker, said
-from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.windows import Example
+from autointerp.contexts import FeatureSample
+from autointerp.explainers import max_activating, window_text
+from autointerp.explainers.explanation_request import request_explanation, require_asker
+from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import JOB_STOPPING_KINDS, RequestFailure
+from autointerp.text_windows import TextWindow
 
 if TYPE_CHECKING:
-    from autointerp.scorers.records import Judged, Scored
+    from autointerp.scorers.records import JudgedItem, LabelScore
 
 NAME = "best-of-k"
 CANDIDATES = 4
 TEMPERATURE = 0.8
-JUDGED = 10
+JUDGED_PER_CLASS = 10
 """Windows of a class on which candidates are compared."""
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """The candidate of the highest balanced accuracy, the first of equals.
 
     `detail` names all candidates with what they reached. A failure if no candidate came, or none
     could be judged.
     """
-    asker(tools, NAME)
-    shown = showing.tops(sampled)
+    require_asker(tools, NAME)
+    shown = window_text.strongest_windows(sampled)
     drawn = await asyncio.gather(
         *(
-            said(
+            request_explanation(
                 max_activating.NAME,
                 tools,
                 shown,
-                max_activating.fields,
+                max_activating.make_prompt_fields,
                 temperature=TEMPERATURE,
                 draw=n,
             )
             for n in range(CANDIDATES)
         )
     )
-    failed = [one for one in drawn if isinstance(one, Failed)]
-    came = list({one.text: one for one in drawn if isinstance(one, Explained)}.values())
+    failed = [one for one in drawn if isinstance(one, RequestFailure)]
+    came = list({one.text: one for one in drawn if isinstance(one, WrittenExplanation)}.values())
     if not came or any(one.hopeless for one in failed):
         return max(failed, key=lambda one: one.hopeless)
-    held = apart(sampled, shown)
-    found = await asyncio.gather(*(judged(one.text, held, tools) for one in came))
-    if ended := HOPELESS.intersection(row.failed for one in found for row in one.judged):
-        return Failed(min(ended), "Asking ended before all candidates were judged.")
-    reached, n = compared([one.judged for one in found])
+    held = hold_out_windows(sampled, shown)
+    found = await asyncio.gather(*(judge_candidate(one.text, held, tools) for one in came))
+    if ended := JOB_STOPPING_KINDS.intersection(row.failed for one in found for row in one.judged):
+        return RequestFailure(min(ended), "Asking ended before all candidates were judged.")
+    reached, n = compare_candidates([one.judged for one in found])
     if all(value is None for value in reached):
-        return Failed("unreadable", "None of the candidates could be judged, so none was chosen.")
+        return RequestFailure(
+            "unreadable", "None of the candidates could be judged, so none was chosen."
+        )
     best = came[max(range(len(came)), key=lambda i: (reached[i] is not None, reached[i] or 0, -i))]
     calls = [
-        *(key for one in drawn if isinstance(one, Explained) for key in one.calls),
+        *(key for one in drawn if isinstance(one, WrittenExplanation) for key in one.calls),
         *(key for one in found for key in one.calls),
     ]
     detail = {
@@ -75,7 +79,7 @@ async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
     return replace(best, explainer=NAME, calls=tuple(dict.fromkeys(calls)), detail=detail)
 
 
-def apart(sampled: Sampled, shown: Sequence[Example]) -> Sampled:
+def hold_out_windows(sampled: FeatureSample, shown: Sequence[TextWindow]) -> FeatureSample:
     """Windows of the explain split to choose by: in place of those that are scored on."""
     seen = {example.key for example in shown}
     rest = (*sampled.explain_more, *(e for e in sampled.explain if e.key not in seen))
@@ -87,22 +91,24 @@ def apart(sampled: Sampled, shown: Sequence[Example]) -> Sampled:
         explain_hard=(),
         hard=(),
         other=(),
-        positives=rest[:JUDGED],
-        random=sampled.explain_random[:JUDGED],
+        positives=rest[:JUDGED_PER_CLASS],
+        random=sampled.explain_random[:JUDGED_PER_CLASS],
     )
 
 
-async def judged(label: str, held: Sampled, tools: Tools) -> "Scored":
+async def judge_candidate(label: str, held: FeatureSample, tools: ExplainerTools) -> "LabelScore":
     """What the same language model says of a label on windows held out, by detection."""
     from autointerp.scorers import detection
-    from autointerp.scorers.records import LLM
-    from autointerp.scorers.records import Tools as Judging
+    from autointerp.scorers.records import LLM_JUDGE
+    from autointerp.scorers.records import ScorerTools as Judging
 
-    judging = Judging(LLM, tools.ask, seed=tools.seed, thinking=tools.thinking)
+    judging = Judging(LLM_JUDGE, tools.ask, seed=tools.seed, thinking=tools.thinking)
     return await detection.score(label, held, judging)
 
 
-def compared(judged: Sequence[Sequence["Judged"]]) -> tuple[list[float | None], tuple[int, int]]:
+def compare_candidates(
+    judged: Sequence[Sequence["JudgedItem"]],
+) -> tuple[list[float | None], tuple[int, int]]:
     """Each candidate's balanced accuracy, and the firing and silent windows that it is of: those
     of which every candidate that was judged at all has an answer, as fewer would be more luck.
 
@@ -113,10 +119,12 @@ def compared(judged: Sequence[Sequence["Judged"]]) -> tuple[list[float | None], 
     common = set.intersection(*map(set, some)) if some else set()
     firing = sum(some[0][key].truth == 1.0 for key in common)
     n = (firing, len(common) - firing)
-    return [balanced([one[k] for k in common]) if one and all(n) else None for one in answered], n
+    return [
+        candidate_accuracy([one[k] for k in common]) if one and all(n) else None for one in answered
+    ], n
 
 
-def balanced(rows: Sequence["Judged"]) -> float:
+def candidate_accuracy(rows: Sequence["JudgedItem"]) -> float:
     """The mean of both classes' shares of right answers."""
     rates = []
     for truth in (1.0, 0.0):

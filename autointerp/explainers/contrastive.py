@@ -1,32 +1,34 @@
 """What tells the firing windows from silent ones that look like them."""
 
-from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers import showing
-from autointerp.explainers.asking import said
-from autointerp.explainers.fitting import ShownWindows
-from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.scorers.sheets import numbered, quoted
+from autointerp.contexts import FeatureSample
+from autointerp.explainers import window_text
+from autointerp.explainers.explanation_request import request_explanation
+from autointerp.explainers.prompt_windows import ShownWindows
+from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import RequestFailure
+from autointerp.scorers.prompt_templates import number_lines, quote_as_json
 
 NAME = "contrastive"
-FIRING, SILENT = 15, 8
+FIRING_SHOWN, SILENT_SHOWN = 15, 8
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """From firing windows and the silent ones of the explain split that are most like them.
 
     Where no silent window is like them, random ones are shown.
     """
-    firing = sampled.explain[:FIRING]
-    silent = (sampled.explain_hard or sampled.explain_random)[:SILENT]
+    firing = sampled.explain[:FIRING_SHOWN]
+    silent = (sampled.explain_hard or sampled.explain_random)[:SILENT_SHOWN]
 
     def fields(shown: ShownWindows) -> dict[str, object]:
         sides = [(e, i < len(firing)) for e, i in zip(shown.windows, shown.places, strict=True)]
-        fires = [showing.text(e) for e, fires in sides if fires]
-        quiet = [quoted(e.text) for e, fires in sides if not fires]
-        return {"firing": numbered(fires), "silent": numbered(quiet) or "There are none."}
+        fires = [window_text.mark_firing_tokens(e) for e, fires in sides if fires]
+        quiet = [quote_as_json(e.text) for e, fires in sides if not fires]
+        return {"firing": number_lines(fires), "silent": number_lines(quiet) or "There are none."}
 
-    return await said(NAME, tools, (*firing, *silent), fields)
+    return await request_explanation(NAME, tools, (*firing, *silent), fields)
 
 
 EXPLAINER = Explainer(

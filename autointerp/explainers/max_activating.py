@@ -1,24 +1,28 @@
 """What the windows of highest activation have in common."""
 
-from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers import showing
-from autointerp.explainers.asking import said
-from autointerp.explainers.fitting import ShownWindows
-from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.scorers.sheets import numbered
+from autointerp.contexts import FeatureSample
+from autointerp.explainers import window_text
+from autointerp.explainers.explanation_request import request_explanation
+from autointerp.explainers.prompt_windows import ShownWindows
+from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import RequestFailure
+from autointerp.scorers.prompt_templates import number_lines
 
 NAME = "max-activating"
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """From the strongest windows alone, strong tokens marked."""
-    return await said(NAME, tools, showing.tops(sampled), fields)
+    return await request_explanation(
+        NAME, tools, window_text.strongest_windows(sampled), make_prompt_fields
+    )
 
 
-def fields(shown: ShownWindows) -> dict[str, object]:
+def make_prompt_fields(shown: ShownWindows) -> dict[str, object]:
     """The prompt's fields: the windows, one a line."""
-    return {"texts": numbered([showing.text(e) for e in shown.windows])}
+    return {"texts": number_lines([window_text.mark_firing_tokens(e) for e in shown.windows])}
 
 
 EXPLAINER = Explainer(

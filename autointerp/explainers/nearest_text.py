@@ -9,59 +9,64 @@ from functools import lru_cache
 
 import numpy as np
 
-from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers import showing
-from autointerp.explainers.records import Embed, Explained, Explainer, Tools
-from autointerp.windows import Example
+from autointerp.contexts import FeatureSample
+from autointerp.explainers import window_text
+from autointerp.explainers.records import EmbedTexts, Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import RequestFailure
+from autointerp.text_windows import TextWindow
 from feature_store.errors import InputError
 
 NAME = "nearest-text"
-WORDS = 3
-REACH = 6
+WORDS_NAMED = 3
+TOKENS_AROUND_PEAK = 6
 """Tokens to either side of the peak that are embedded with it."""
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """`about a, b, c`: the three nearest words; `detail` has their cosines."""
     if tools.embed is None or not tools.words:
         raise InputError("The explainer 'nearest-text' needs an embedder and a list of words.")
-    shown = showing.tops(sampled)
+    shown = window_text.strongest_windows(sampled)
     silent = sampled.explain_random or sampled.explain_hard
-    near = await asyncio.to_thread(nearest, tools.embed, tuple(tools.words), shown, silent)
+    near = await asyncio.to_thread(nearest_words, tools.embed, tuple(tools.words), shown, silent)
     if not near:
-        return Failed("unreadable", "The embedder knows nothing of what these windows say.")
+        return RequestFailure("unreadable", "The embedder knows nothing of what these windows say.")
     words = [word for word, _ in near]
     detail = {"words": [{"word": word, "cosine": round(cosine, 4)} for word, cosine in near]}
     keys = tuple(example.key for example in shown)
-    return Explained("about " + ", ".join(words), NAME, shown=keys, detail=detail)
+    return WrittenExplanation("about " + ", ".join(words), NAME, shown=keys, detail=detail)
 
 
-def nearest(
-    embed: Embed, words: tuple[str, ...], shown: tuple[Example, ...], silent: tuple[Example, ...]
+def nearest_words(
+    embed: EmbedTexts,
+    words: tuple[str, ...],
+    shown: tuple[TextWindow, ...],
+    silent: tuple[TextWindow, ...],
 ) -> list[tuple[str, float]]:
     """(word, cosine) of the nearest; none where nothing is known of the windows."""
-    query = embed([around(example) for example in shown]).mean(0)
+    query = embed([text_around_peak(example) for example in shown]).mean(0)
     if silent:
         query = query - embed([example.text for example in silent]).mean(0)
     length = float(np.linalg.norm(query))
     if length == 0:
         return []
-    cosines = vectors(embed, words) @ (query / length)
-    order = np.argsort(-cosines, kind="stable")[:WORDS]
+    cosines = embed_words(embed, words) @ (query / length)
+    order = np.argsort(-cosines, kind="stable")[:WORDS_NAMED]
     return [(words[i], float(cosines[i])) for i in order.tolist() if cosines[i] > 0]
 
 
 @lru_cache(maxsize=2)  # the same list for every feature of a job
-def vectors(embed: Embed, words: tuple[str, ...]) -> np.ndarray:
+def embed_words(embed: EmbedTexts, words: tuple[str, ...]) -> np.ndarray:
     """[words, dimensions]."""
     return embed(words)
 
 
-def around(example: Example) -> str:
+def text_around_peak(example: TextWindow) -> str:
     """The text near the peak."""
-    begin = max(example.peak - REACH, 0)
-    return "".join(example.tokens[begin : example.peak + REACH + 1])
+    begin = max(example.peak - TOKENS_AROUND_PEAK, 0)
+    return "".join(example.tokens[begin : example.peak + TOKENS_AROUND_PEAK + 1])
 
 
 EXPLAINER = Explainer(

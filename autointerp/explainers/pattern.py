@@ -2,27 +2,29 @@
 
 import asyncio
 
-from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.patterns import learn, render
+from autointerp.contexts import FeatureSample
+from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import RequestFailure
+from autointerp.patterns import learn_patterns, render_rule
 
 NAME = "pattern"
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """The sentence of the patterns learnt from firing and silent windows of the explain split.
 
     `detail` holds them as data, with how often each occurs in these windows and fires there.
     """
-    learnt = await asyncio.to_thread(learn, sampled)
+    learnt = await asyncio.to_thread(learn_patterns, sampled)
     rule = learnt.rule.as_json()
     for pattern, seen, fired in zip(rule["patterns"], learnt.seen, learnt.fired, strict=True):
         pattern.update(seen=seen, fired=fired)
     firing = (*sampled.explain, *sampled.explain_more)
     rule["silent_windows"] = len(sampled.explain_random) + len(sampled.explain_hard)
-    return Explained(
-        render(learnt.rule), NAME, shown=tuple(example.key for example in firing), detail=rule
+    return WrittenExplanation(
+        render_rule(learnt.rule), NAME, shown=tuple(example.key for example in firing), detail=rule
     )
 
 

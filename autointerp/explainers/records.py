@@ -6,33 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from autointerp.asking.records import Asker, Failed
-from autointerp.contexts import Sampled
-from autointerp.windows import Example
+from autointerp.contexts import FeatureSample
+from autointerp.llm.records import Asker, RequestFailure
+from autointerp.text_windows import TextWindow
 
-Embed = Callable[[Sequence[str]], np.ndarray]
+EmbedTexts = Callable[[Sequence[str]], np.ndarray]
 """Texts → [n, d] float32, unit length."""
-Sources = Callable[[Example], Awaitable[Sequence[float] | None]]
+AttentionSources = Callable[[TextWindow], Awaitable[Sequence[float] | None]]
 """For an attention dictionary: each token's share in the activation at the window's peak, signed,
 aligned with the window's tokens. None where the model cannot say."""
 
 
 @dataclass(frozen=True)
-class Tools:
+class ExplainerTools:
     """What explainers may use beyond the windows; each needs what its table entry says."""
 
     ask: Asker | None = None
-    embed: Embed | None = None
+    embed: EmbedTexts | None = None
     words: Sequence[str] = ()
     """What nearest-text naming chooses from."""
-    sources: Sources | None = None
+    sources: AttentionSources | None = None
     seed: int = 0
     thinking: int = 0
     """Tokens allowed to a model that thinks before it answers, on top of its answer's."""
 
 
 @dataclass(frozen=True)
-class Explained:
+class WrittenExplanation:
     """One sentence about a feature, with what it rests on."""
 
     text: str
@@ -49,7 +49,9 @@ class Explained:
     """What else the method says, fit for JSON."""
 
 
-Explain = Callable[[Sampled, Tools], Awaitable["Explained | Failed"]]
+ExplainFunction = Callable[
+    [FeatureSample, ExplainerTools], Awaitable["WrittenExplanation | RequestFailure"]
+]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Explainer:
 
     title: str
     help: str
-    explain: Explain
+    explain: ExplainFunction
     needs: frozenset[str] = frozenset()
     """Of `server`, `embedder`, `sources`."""
     beside: bool = False

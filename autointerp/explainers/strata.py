@@ -1,28 +1,34 @@
 """What windows of all strengths have in common, so that a label covers weak firings, too."""
 
-from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers import showing
-from autointerp.explainers.asking import said
-from autointerp.explainers.fitting import ShownWindows
-from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.scorers.sheets import numbered
+from autointerp.contexts import FeatureSample
+from autointerp.explainers import window_text
+from autointerp.explainers.explanation_request import request_explanation
+from autointerp.explainers.prompt_windows import ShownWindows
+from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import RequestFailure
+from autointerp.scorers.prompt_templates import number_lines
 
 NAME = "strata"
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """From all windows to be shown: top ones and a sample of the range, each with its level."""
-    largest = showing.largest(sampled)
+    largest = window_text.largest_activation(sampled)
 
     def fields(shown: ShownWindows) -> dict[str, object]:
-        levels = [showing.level(max(map(abs, e.activations)), largest) for e in shown.windows]
-        lines = [
-            f"{level}: {showing.text(e)}" for level, e in zip(levels, shown.windows, strict=True)
+        levels = [
+            window_text.activation_level(max(map(abs, e.activations)), largest)
+            for e in shown.windows
         ]
-        return {"texts": numbered(lines)}
+        lines = [
+            f"{level}: {window_text.mark_firing_tokens(e)}"
+            for level, e in zip(levels, shown.windows, strict=True)
+        ]
+        return {"texts": number_lines(lines)}
 
-    return await said(NAME, tools, sampled.explain, fields)
+    return await request_explanation(NAME, tools, sampled.explain, fields)
 
 
 EXPLAINER = Explainer(

@@ -1,35 +1,41 @@
 """Tokens with their activations from 0 to 10 (Bills et al. 2023)."""
 
-from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers import showing
-from autointerp.explainers.asking import said
-from autointerp.explainers.fitting import ShownWindows
-from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.scorers.sheets import quoted
-from autointerp.windows import Example
+from autointerp.contexts import FeatureSample
+from autointerp.explainers import window_text
+from autointerp.explainers.explanation_request import request_explanation
+from autointerp.explainers.prompt_windows import ShownWindows
+from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import RequestFailure
+from autointerp.scorers.prompt_templates import quote_as_json
+from autointerp.text_windows import TextWindow
 
 NAME = "token-activation"
-WINDOWS = 6
+WINDOWS_SHOWN = 6
 """A line a token is long: few windows are shown."""
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """From every token of the strongest windows and what the feature does on it."""
-    shown = showing.tops(sampled)[:WINDOWS]
-    largest = showing.largest(sampled)
+    shown = window_text.strongest_windows(sampled)[:WINDOWS_SHOWN]
+    largest = window_text.largest_activation(sampled)
 
     def fields(shown: ShownWindows) -> dict[str, object]:
-        blocks = [f"Text {n}\n{table(e, largest)}" for n, e in enumerate(shown.windows, 1)]
+        blocks = [
+            f"Text {n}\n{make_token_table(e, largest)}" for n, e in enumerate(shown.windows, 1)
+        ]
         return {"texts": "\n\n".join(blocks)}
 
-    return await said(NAME, tools, shown, fields)
+    return await request_explanation(NAME, tools, shown, fields)
 
 
-def table(example: Example, largest: float) -> str:
+def make_token_table(example: TextWindow, largest: float) -> str:
     """A line a token: the token in quotes, a tab, its level."""
     rows = zip(example.tokens, example.activations, strict=True)
-    return "\n".join(f"{quoted(token)}\t{showing.level(a, largest)}" for token, a in rows)
+    return "\n".join(
+        f"{quote_as_json(token)}\t{window_text.activation_level(a, largest)}" for token, a in rows
+    )
 
 
 EXPLAINER = Explainer(

@@ -1,34 +1,38 @@
 """What a feature fires on, or what it makes the model say: whichever explains more."""
 
-from autointerp.asking.records import Failed
-from autointerp.contexts import Sampled
-from autointerp.explainers import showing
-from autointerp.explainers.asking import said
-from autointerp.explainers.fitting import ShownWindows
-from autointerp.explainers.records import Explained, Explainer, Tools
-from autointerp.scorers.sheets import listed, numbered
+from autointerp.contexts import FeatureSample
+from autointerp.explainers import window_text
+from autointerp.explainers.explanation_request import request_explanation
+from autointerp.explainers.prompt_windows import ShownWindows
+from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.llm.records import RequestFailure
+from autointerp.scorers.prompt_templates import list_as_json, number_lines
 
 NAME = "with-logits"
-TOKENS = 10
+TOKENS_NAMED = 10
 """Promoted and suppressed tokens that are named."""
 
 
-async def explain(sampled: Sampled, tools: Tools) -> Explained | Failed:
+async def explain(
+    sampled: FeatureSample, tools: ExplainerTools
+) -> WrittenExplanation | RequestFailure:
     """From the strongest windows, the tokens at and behind their peaks, and the logit lens."""
-    shown = showing.tops(sampled)
+    shown = window_text.strongest_windows(sampled)
 
     def fields(shown: ShownWindows) -> dict[str, object]:
         return {
-            "texts": numbered([showing.text(e) for e in shown.windows]),
-            "peaks": listed(showing.peaks(shown.windows)),
-            "nexts": listed(showing.peaks(shown.windows, 1)),
-            "promoted": listed(sampled.promoted[:TOKENS]) if sampled.promoted else "not known",
-            "suppressed": listed(sampled.suppressed[:TOKENS])
+            "texts": number_lines([window_text.mark_firing_tokens(e) for e in shown.windows]),
+            "peaks": list_as_json(window_text.peak_tokens(shown.windows)),
+            "nexts": list_as_json(window_text.peak_tokens(shown.windows, 1)),
+            "promoted": list_as_json(sampled.promoted[:TOKENS_NAMED])
+            if sampled.promoted
+            else "not known",
+            "suppressed": list_as_json(sampled.suppressed[:TOKENS_NAMED])
             if sampled.suppressed
             else "not known",
         }
 
-    return await said(NAME, tools, shown, fields)
+    return await request_explanation(NAME, tools, shown, fields)
 
 
 EXPLAINER = Explainer(

@@ -1,8 +1,16 @@
 """Labels made of patterns: learnt from windows, written as a sentence, read back by a judge."""
 
-from autointerp.patterns.judge import fires, where
-from autointerp.patterns.learning import learn
-from autointerp.patterns.records import Pattern, Rule
-from autointerp.patterns.sentence import parse, render
+from autointerp.patterns.pattern_judge import firing_probability, token_firing_probabilities
+from autointerp.patterns.pattern_learner import learn_patterns
+from autointerp.patterns.pattern_sentence import parse_rule, render_rule
+from autointerp.patterns.records import PatternRule, TokenPattern
 
-__all__ = ["Pattern", "Rule", "fires", "learn", "parse", "render", "where"]
+__all__ = [
+    "TokenPattern",
+    "PatternRule",
+    "firing_probability",
+    "learn_patterns",
+    "parse_rule",
+    "render_rule",
+    "token_firing_probabilities",
+]

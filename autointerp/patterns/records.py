@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Kind = Literal["token", "beginning", "shape"]
-RATES: dict[str, float] = {
+PatternKind = Literal["token", "beginning", "shape"]
+ADVERB_RATES: dict[str, float] = {
     "": 0.9,
     "usually": 0.7,
     "often": 0.5,
@@ -15,10 +15,10 @@ RATES: dict[str, float] = {
 
 
 @dataclass(frozen=True)
-class Pattern:
+class TokenPattern:
     """A kind of token on which a feature fires."""
 
-    kind: Kind
+    kind: PatternKind
     """`token`: the text itself; `beginning`: longer tokens that begin so; `shape`: of SHAPES."""
     target: str
     after: str | None = None
@@ -29,14 +29,14 @@ class Pattern:
     @property
     def rate(self) -> float:
         """Share of the occurrences on which the feature fires, as the adverb says it."""
-        return RATES[self.often]
+        return ADVERB_RATES[self.often]
 
 
 @dataclass(frozen=True)
-class Rule:
+class PatternRule:
     """All that a pattern label says."""
 
-    patterns: tuple[Pattern, ...] = ()
+    patterns: tuple[TokenPattern, ...] = ()
     """In the order of the sentence. Where several match a token, the highest rate counts."""
     promoted: tuple[str, ...] = ()
     """Tokens that the feature makes likelier."""

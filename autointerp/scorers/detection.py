@@ -7,66 +7,75 @@ judge that says the same of all has 0.5, unlike with plain accuracy.
 
 from dataclasses import dataclass
 
-from autointerp.contexts import Sampled
-from autointerp.scorers import classes
-from autointerp.scorers.questions import Verdict, dice, in_batches
-from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Tools
-from autointerp.scorers.sheets import quoted, sheet
-from autointerp.windows import Example
+from autointerp.contexts import FeatureSample
+from autointerp.scorers import classification_scores
+from autointerp.scorers.judge_requests import JudgeAnswer, judge_in_batches, make_generator
+from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
+from autointerp.scorers.records import (
+    LLM_JUDGE,
+    PATTERN_JUDGE,
+    JudgedItem,
+    LabelScore,
+    Scorer,
+    ScorerTools,
+)
+from autointerp.text_windows import TextWindow
 
 NAME = "detection"
-YES = 0.5
+YES_THRESHOLD = 0.5
 """From this probability on a judge that gives probabilities says yes."""
 
 
 @dataclass
-class Item:
+class DetectionItem:
     """A window to be judged once, and every kind that it is."""
 
-    example: Example
+    example: TextWindow
     kinds: list[str]
     truth: bool
 
 
-def items(windows: Sampled) -> list[Item]:
+def list_detection_items(windows: FeatureSample) -> list[DetectionItem]:
     """Firing windows, then silent ones; one that is both random and hard is asked once."""
-    found = [Item(e, [e.kind], truth=True) for e in windows.positives]
-    silent: dict[tuple[int, int], Item] = {}
+    found = [DetectionItem(e, [e.kind], truth=True) for e in windows.positives]
+    silent: dict[tuple[int, int], DetectionItem] = {}
     for example in (*windows.random, *windows.hard, *windows.other):
-        item = silent.setdefault(example.key, Item(example, [], truth=False))
+        item = silent.setdefault(example.key, DetectionItem(example, [], truth=False))
         item.kinds.append(example.kind)
     return found + list(silent.values())
 
 
-async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
+async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """Balanced accuracy against random negatives; `hard` and all else among the parts."""
-    asked = items(windows)
+    asked = list_detection_items(windows)
     detail: dict[str, object] = {}
-    if tools.judge == PATTERN:
-        verdicts, calls = by_pattern(label, [item.example for item in asked]), ()
+    if tools.judge == PATTERN_JUDGE:
+        verdicts, calls = judge_by_patterns(label, [item.example for item in asked]), ()
     else:
-        lines = [quoted(item.example.text) for item in asked]
+        lines = [quote_as_json(item.example.text) for item in asked]
         names = [item.example.key for item in asked]
-        rolled = dice(tools, windows.feature.index)
-        verdicts, calls = await in_batches(NAME, label, lines, names, tools, rolled)
-        detail["prompt"] = sheet(NAME).version
-    rows: list[Judged] = []
+        rolled = make_generator(tools, windows.feature.index)
+        verdicts, calls = await judge_in_batches(NAME, label, lines, names, tools, rolled)
+        detail["prompt"] = load_score_prompt(NAME).version
+    rows: list[JudgedItem] = []
     for item, verdict in zip(asked, verdicts, strict=True):
         rows += [
-            classes.judged(item.example, kind, truth=item.truth, verdict=verdict)
+            classification_scores.make_judged_item(
+                item.example, kind, truth=item.truth, verdict=verdict
+            )
             for kind in item.kinds
         ]
     failed = sum(verdict.answer is None for verdict in verdicts)
-    density = classes.window_density(windows)
-    return classes.of_classes(NAME, rows, failed, calls, density, detail)
+    density = classification_scores.window_density(windows)
+    return classification_scores.score_classes(NAME, rows, failed, calls, density, detail)
 
 
-def by_pattern(label: str, examples: list[Example]) -> list[Verdict]:
+def judge_by_patterns(label: str, examples: list[TextWindow]) -> list[JudgeAnswer]:
     """What the patterns in the label say; no model is asked."""
-    from autointerp.patterns.judge import fires
+    from autointerp.patterns.pattern_judge import firing_probability
 
-    shares = [float(fires(label, example)) for example in examples]
-    return [Verdict(float(share >= YES), share) for share in shares]
+    shares = [float(firing_probability(label, example)) for example in examples]
+    return [JudgeAnswer(float(share >= YES_THRESHOLD), share) for share in shares]
 
 
 SCORER = Scorer(
@@ -75,5 +84,5 @@ SCORER = Scorer(
     "balanced accuracy",
     0.5,
     score,
-    frozenset((PATTERN, LLM)),
+    frozenset((PATTERN_JUDGE, LLM_JUDGE)),
 )

@@ -8,24 +8,24 @@ import asyncio
 
 import numpy as np
 
-from autointerp.contexts import Sampled
-from autointerp.scorers.ranking import asked, of_values
-from autointerp.scorers.records import Scored, Scorer, Tools
+from autointerp.contexts import FeatureSample
+from autointerp.scorers.auc_scores import score_split_windows, score_window_values
+from autointerp.scorers.records import LabelScore, Scorer, ScorerTools
 from feature_store.errors import InputError
 
 NAME = "embedding"
 
 
-async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
+async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """AUC of the cosines."""
     if tools.embed is None:
         raise InputError(f"The scorer {NAME!r} needs an embedder: name a model2vec model.")
-    texts = asked(windows)
+    texts = score_split_windows(windows)
     # in a thread: a job's other calls go on meanwhile
     found = await asyncio.to_thread(tools.embed, [label, *(e.text for e in texts)])
     vectors = np.asarray(found, np.float64)
     cosines = vectors[1:] @ vectors[0]
-    return of_values(NAME, texts, cosines.round(6), len(windows.positives))
+    return score_window_values(NAME, texts, cosines.round(6), len(windows.positives))
 
 
 SCORER = Scorer(

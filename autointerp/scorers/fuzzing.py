@@ -8,71 +8,73 @@ Value: balanced accuracy against random silent windows.
 
 from dataclasses import dataclass
 
-from autointerp.contexts import Sampled
-from autointerp.scorers import classes
-from autointerp.scorers.detection import YES
-from autointerp.scorers.marks import Marks, true_marks, wrong_marks
-from autointerp.scorers.questions import Verdict, dice, in_batches
-from autointerp.scorers.records import LLM, PATTERN, Scored, Scorer, Tools
-from autointerp.scorers.sheets import marked, sheet
-from autointerp.windows import Example
+from autointerp.contexts import FeatureSample
+from autointerp.scorers import classification_scores
+from autointerp.scorers.detection import YES_THRESHOLD
+from autointerp.scorers.judge_requests import JudgeAnswer, judge_in_batches, make_generator
+from autointerp.scorers.prompt_templates import load_score_prompt, mark_tokens
+from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE, LabelScore, Scorer, ScorerTools
+from autointerp.scorers.token_marks import TokenMarks, true_marks, wrong_marks
+from autointerp.text_windows import TextWindow
 
 NAME = "fuzzing"
 
 
 @dataclass(frozen=True)
-class Item:
+class FuzzingItem:
     """A window with marks."""
 
-    example: Example
+    example: TextWindow
     kind: str
-    marks: Marks
+    marks: TokenMarks
     truth: bool
 
 
-def items(windows: Sampled, tools: Tools) -> list[Item]:
+def list_fuzzing_items(windows: FeatureSample, tools: ScorerTools) -> list[FuzzingItem]:
     """True marks first, then wrong ones; the same for every label of a feature."""
     firing = windows.positives
-    found = [Item(e, e.kind, true_marks(e), truth=True) for e in firing]
+    found = [FuzzingItem(e, e.kind, true_marks(e), truth=True) for e in firing]
     if not firing:
         return found
-    rolled = dice(tools, windows.feature.index)
+    rolled = make_generator(tools, windows.feature.index)
     negatives = [(e, e.kind) for e in (*windows.random, *windows.hard)]
-    for example, kind in [*negatives, *((e, classes.WRONG) for e in firing)]:
+    for example, kind in [*negatives, *((e, classification_scores.WRONG_TOKENS) for e in firing)]:
         if marks := wrong_marks(example, firing, rolled):
-            found.append(Item(example, kind, marks, truth=False))
-    return found + [Item(e, e.kind, true_marks(e), truth=False) for e in windows.other]
+            found.append(FuzzingItem(example, kind, marks, truth=False))
+    return found + [FuzzingItem(e, e.kind, true_marks(e), truth=False) for e in windows.other]
 
 
-async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
+async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """Balanced accuracy against random negatives; `hard`, `wrong tokens` and more as parts."""
-    asked = items(windows, tools)
+    asked = list_fuzzing_items(windows, tools)
     detail: dict[str, object] = {"marks": [sorted(item.marks) for item in asked]}
-    if tools.judge == PATTERN:
-        verdicts, calls = by_pattern(label, asked), ()
+    if tools.judge == PATTERN_JUDGE:
+        verdicts, calls = judge_marks_by_patterns(label, asked), ()
     else:
-        lines = [marked(item.example.tokens, item.marks) for item in asked]
+        lines = [mark_tokens(item.example.tokens, item.marks) for item in asked]
         names = [item.example.key for item in asked]
-        rolled = dice(tools, windows.feature.index)
-        verdicts, calls = await in_batches(NAME, label, lines, names, tools, rolled)
-        detail["prompt"] = sheet(NAME).version
+        rolled = make_generator(tools, windows.feature.index)
+        verdicts, calls = await judge_in_batches(NAME, label, lines, names, tools, rolled)
+        detail["prompt"] = load_score_prompt(NAME).version
     rows = [
-        classes.judged(item.example, item.kind, truth=item.truth, verdict=verdict)
+        classification_scores.make_judged_item(
+            item.example, item.kind, truth=item.truth, verdict=verdict
+        )
         for item, verdict in zip(asked, verdicts, strict=True)
     ]
     failed = sum(verdict.answer is None for verdict in verdicts)
-    return classes.of_classes(NAME, rows, failed, calls, detail=detail)
+    return classification_scores.score_classes(NAME, rows, failed, calls, detail=detail)
 
 
-def by_pattern(label: str, asked: list[Item]) -> list[Verdict]:
+def judge_marks_by_patterns(label: str, asked: list[FuzzingItem]) -> list[JudgeAnswer]:
     """The mean over the marked tokens of what the patterns in the label say of each."""
-    from autointerp.patterns.judge import where
+    from autointerp.patterns.pattern_judge import token_firing_probabilities
 
     found = []
     for item in asked:
-        each = where(label, item.example.tokens)
+        each = token_firing_probabilities(label, item.example.tokens)
         share = sum(each[i] for i in item.marks) / len(item.marks)
-        found.append(Verdict(float(share >= YES), float(share)))
+        found.append(JudgeAnswer(float(share >= YES_THRESHOLD), float(share)))
     return found
 
 
@@ -82,5 +84,5 @@ SCORER = Scorer(
     "balanced accuracy",
     0.5,
     score,
-    frozenset((PATTERN, LLM)),
+    frozenset((PATTERN_JUDGE, LLM_JUDGE)),
 )

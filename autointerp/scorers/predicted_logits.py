@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.contexts import Sampled
-from autointerp.scorers.questions import dice, in_batches
-from autointerp.scorers.records import Judged, Scored, Scorer, Tools
-from autointerp.scorers.sheets import listed, sheet
-from autointerp.statistics import Answers, Estimate, rate
+from autointerp.contexts import FeatureSample
+from autointerp.scorers.judge_requests import judge_in_batches, make_generator
+from autointerp.scorers.prompt_templates import list_as_json, load_score_prompt
+from autointerp.scorers.records import JudgedItem, LabelScore, Scorer, ScorerTools
+from autointerp.statistics import ClassAnswers, Estimate, answer_rate
 
 NAME = "predicted-logits"
 PROMPT = "predicted_logits"
@@ -24,7 +24,7 @@ RANDOM, SUPPRESSED = "random", "suppressed"
 
 
 @dataclass(frozen=True)
-class Pair:
+class TokenPair:
     """Two tokens in the order shown."""
 
     promoted: str
@@ -41,23 +41,23 @@ class Pair:
         return (self.promoted, self.other) if self.first else (self.other, self.promoted)
 
 
-def pairs(windows: Sampled, tools: Tools) -> list[Pair]:
+def make_token_pairs(windows: FeatureSample, tools: ScorerTools) -> list[TokenPair]:
     """Each promoted token against tokens as frequent, and against a suppressed one."""
-    rolled = dice(tools, windows.feature.index)
-    found: list[Pair] = []
+    rolled = make_generator(tools, windows.feature.index)
+    found: list[TokenPair] = []
     for rank, token in enumerate(windows.promoted):
-        others = [(other, RANDOM) for other in controls(windows, token, tools, rolled)]
+        others = [(other, RANDOM) for other in draw_control_tokens(windows, token, tools, rolled)]
         others += [(other, SUPPRESSED) for other in windows.suppressed[rank : rank + 1]]
         found += [
-            Pair(token, other, kind, first, rank)
+            TokenPair(token, other, kind, first, rank)
             for other, kind in others
             for first in (True, False)
         ]
     return found
 
 
-def controls(
-    windows: Sampled, token: str, tools: Tools, dice: np.random.Generator
+def draw_control_tokens(
+    windows: FeatureSample, token: str, tools: ScorerTools, dice: np.random.Generator
 ) -> tuple[str, ...]:
     """Tokens that are neither promoted nor suppressed: as frequent, or from random windows."""
     but = {*windows.promoted, *windows.suppressed}
@@ -67,12 +67,12 @@ def controls(
     return tuple(held[i] for i in dice.permutation(len(held))[:CONTROLS].tolist())
 
 
-async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
+async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """The share of promoted tokens picked against random ones; `suppressed` as a part."""
-    asked = pairs(windows, tools)
-    lines = [listed(pair.shown) for pair in asked]
-    rolled = dice(tools, windows.feature.index)
-    verdicts, calls = await in_batches(
+    asked = make_token_pairs(windows, tools)
+    lines = [list_as_json(pair.shown) for pair in asked]
+    rolled = make_generator(tools, windows.feature.index)
+    verdicts, calls = await judge_in_batches(
         PROMPT, label, lines, [pair.token for pair in asked], tools, rolled, options=(1, 2)
     )
     rows = []
@@ -81,22 +81,24 @@ async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
         right = None if answer is None else float((answer == 1.0) == pair.first)
         if sure is not None and not pair.first:
             sure = 1 - sure
-        rows.append(Judged(-1, -1, pair.token, pair.kind, 1.0, right, sure, verdict.failed))
-    parts = {SUPPRESSED: share(rows, SUPPRESSED)} if windows.suppressed else {}
+        rows.append(JudgedItem(-1, -1, pair.token, pair.kind, 1.0, right, sure, verdict.failed))
+    parts = {SUPPRESSED: share_right(rows, SUPPRESSED)} if windows.suppressed else {}
     detail = {
-        "prompt": sheet(PROMPT).version,
+        "prompt": load_score_prompt(PROMPT).version,
         "tokens": [list(pair.shown) for pair in asked],
         "controls": "tokens of silent windows" if tools.counts is None else "tokens as frequent",
     }
     failed = sum(row.answer is None for row in rows)
-    value = share(rows, RANDOM)
-    return Scored(NAME, "share right", value, parts, tuple(rows), failed, calls, detail)
+    value = share_right(rows, RANDOM)
+    return LabelScore(NAME, "share right", value, parts, tuple(rows), failed, calls, detail)
 
 
-def share(rows: list[Judged], kind: str) -> Estimate:
+def share_right(rows: list[JudgedItem], kind: str) -> Estimate:
     """Of right answers about one kind of pairs; all about one promoted token go together."""
     good = [row for row in rows if row.kind == kind and row.answer is not None]
-    return rate(Answers.of([row.answer == 1.0 for row in good], [row.document for row in good]))
+    return answer_rate(
+        ClassAnswers.of([row.answer == 1.0 for row in good], [row.document for row in good])
+    )
 
 
 SCORER = Scorer(

@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autointerp.asking.records import Asker
-from autointerp.contexts import Sampled
-from autointerp.explainers.records import Embed
-from autointerp.scorers.counts import Counts
+from autointerp.contexts import FeatureSample
+from autointerp.explainers.records import EmbedTexts
+from autointerp.llm.records import Asker
+from autointerp.scorers.token_counts import TokenCounts
 from autointerp.statistics import Estimate
 from feature_store.records import FeatureId
 
 if TYPE_CHECKING:
     from autointerp.scorers.simulation_scale import SimulationScale
 
-Activates = Callable[[FeatureId, Sequence[str]], Awaitable[np.ndarray]]
+MeasureActivations = Callable[[FeatureId, Sequence[str]], Awaitable[np.ndarray]]
 """The feature's largest |activation| in each text, counted tokens only: [n] float32."""
-PATTERN, LLM = "pattern", "openai"
+PATTERN_JUDGE, LLM_JUDGE = "pattern", "openai"
 """The judges: patterns read from the label, or a language model."""
 
 
 @dataclass(frozen=True)
-class Steered:
+class SteeredPair:
     """What the model wrote from one prompt, left alone and steered at a stated KL."""
 
     prompt: str
@@ -34,25 +34,25 @@ class Steered:
     strength: float
 
 
-Steers = Callable[[FeatureId, int], Awaitable[Sequence[Steered]]]
+SteerPrompts = Callable[[FeatureId, int], Awaitable[Sequence[SteeredPair]]]
 """A feature, how many prompts → one record for each; the KL aimed at is 1.0 ± 0.1."""
-Surprisal = Callable[[Sequence[str], Sequence[str]], Awaitable[np.ndarray]]
+MeasureSurprisal = Callable[[Sequence[str], Sequence[str]], Awaitable[np.ndarray]]
 """Prefixes and as many texts → mean nats per token of each text behind its prefix: [n]. A local
 model: chat servers do not give log probabilities of what they are sent."""
 
 
 @dataclass(frozen=True)
-class Tools:
+class ScorerTools:
     """What scorers may use beyond the windows; each needs what its table entry says."""
 
-    judge: str = PATTERN
+    judge: str = PATTERN_JUDGE
     ask: Asker | None = None
-    embed: Embed | None = None
-    activates: Activates | None = None
-    steers: Steers | None = None
+    embed: EmbedTexts | None = None
+    activates: MeasureActivations | None = None
+    steers: SteerPrompts | None = None
     seed: int = 0
-    surprisal: Surprisal | None = None
-    counts: Counts | None = None
+    surprisal: MeasureSurprisal | None = None
+    counts: TokenCounts | None = None
     """How often each token stands in the corpus; without it controls are not matched by that."""
     scale: "SimulationScale | None" = None
     """How simulated numbers are read, in the whole run; None: each score decides for itself."""
@@ -61,7 +61,7 @@ class Tools:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedItem:
     """What a judge said of one item."""
 
     sequence: int
@@ -82,7 +82,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Scored:
+class LabelScore:
     """One label's score on one feature."""
 
     scorer: str
@@ -92,7 +92,7 @@ class Scored:
     """The headline: against random negatives, where there are two kinds."""
     parts: Mapping[str, Estimate] = field(default_factory=dict)
     """All else, by name: `hard`, `AUC random`, `F1 hard`, `precision`, `top`, `decile 1`, …"""
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[JudgedItem, ...] = ()
     failed: int = 0
     """Items without a usable answer; they are in no estimate."""
     calls: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class Scored:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-Score = Callable[[str, Sampled, Tools], Awaitable[Scored]]
+ScoreFunction = Callable[[str, FeatureSample, ScorerTools], Awaitable[LabelScore]]
 """(label, windows, tools) → score. Raises TooFew where the windows do not do."""
 
 
@@ -113,8 +113,8 @@ class Scorer:
     measure: str
     chance: float | None
     """What guessing gives; None where that is not one number."""
-    score: Score
-    judges: frozenset[str] = frozenset((LLM,))
+    score: ScoreFunction
+    judges: frozenset[str] = frozenset((LLM_JUDGE,))
     """Who can answer."""
     needs: frozenset[str] = frozenset()
     """Of `embedder`, `model` (Tools.activates or Tools.steers), `surprisal`."""

@@ -12,33 +12,46 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autointerp.asking.records import Failed, Reply, Request
-from autointerp.contexts import Sampled
-from autointerp.scorers import classes
-from autointerp.scorers.questions import asker, dice, form, key_of, request
-from autointerp.scorers.records import LLM, PATTERN, Judged, Scored, Scorer, Tools
-from autointerp.scorers.sheets import listed, quoted, sheet
+from autointerp.contexts import FeatureSample
+from autointerp.llm.records import ChatRequest, Reply, RequestFailure
+from autointerp.scorers import classification_scores
+from autointerp.scorers.judge_requests import (
+    make_generator,
+    make_judge_request,
+    object_schema,
+    request_key,
+    require_asker,
+)
+from autointerp.scorers.prompt_templates import list_as_json, load_score_prompt, quote_as_json
+from autointerp.scorers.records import (
+    LLM_JUDGE,
+    PATTERN_JUDGE,
+    JudgedItem,
+    LabelScore,
+    Scorer,
+    ScorerTools,
+)
 from autointerp.scorers.simulation_scale import (
-    LARGEST,
+    LARGEST_NUMBER,
     NUMBERS,
-    Scale,
+    ScaleName,
     SimulationScale,
     number_shares,
 )
-from autointerp.statistics import Estimate, correlation, explained
-from autointerp.windows import Example
+from autointerp.statistics import Estimate, explained_variance, pearson_correlation
+from autointerp.text_windows import TextWindow
 
 NAME = "simulation"
-ASKED = 20
+WINDOWS_PER_KIND = 20
 """Windows of each kind of which a language model is asked: each is a call of its own."""
-OPEN = "no probabilities"
+NO_EXPECTED_VALUES = "no probabilities"
 """What fails in a window whose numbers have no expected values, in a run that reads those."""
-PER_TOKEN = 6
+TOKENS_PER_NUMBER = 6
 """Tokens of the reply for each number, in any layout."""
 
 
 @dataclass(frozen=True)
-class Said:
+class SimulatedWindow:
     """What a judge said of one window's tokens: shares of the maximum, or chances to fire."""
 
     values: np.ndarray | None
@@ -46,100 +59,112 @@ class Said:
     failed: str = ""
 
 
-async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
+async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """The correlation with random silent windows; `hard`, `firing`, `explained variance` as parts.
 
     For explained variance a model's 10 is the feature's maximum over the harvest, and a pattern's
     probability to fire is multiplied by the mean over active tokens.
     """
-    chosen = items(windows, tools)
+    chosen = choose_simulation_windows(windows, tools)
     calls: tuple[str, ...] = ()
     detail: dict[str, object] = {}
-    if tools.judge == PATTERN:
-        said = by_pattern(label, chosen)
+    if tools.judge == PATTERN_JUDGE:
+        said = simulate_by_patterns(label, chosen)
     else:
-        said, calls, scale_used = await asked(label, chosen, tools)
-        detail["prompt"] = sheet(NAME).version
+        said, calls, scale_used = await simulate_with_model(label, chosen, tools)
+        detail["prompt"] = load_score_prompt(NAME).version
         detail["scale"] = scale_used
     facts = windows.facts
-    scale = (facts.mean_act if tools.judge == PATTERN else facts.max_act) or 0.0
-    rows = [row(e, one, scale) for e, one in zip(chosen, said, strict=True)]
+    scale = (facts.mean_act if tools.judge == PATTERN_JUDGE else facts.max_act) or 0.0
+    rows = [judge_simulated_window(e, one, scale) for e, one in zip(chosen, said, strict=True)]
     detail["tokens"] = [
-        None if one.values is None else np.round(one.values * LARGEST, 2).tolist() for one in said
+        None if one.values is None else np.round(one.values * LARGEST_NUMBER, 2).tolist()
+        for one in said
     ]
-    parts = figures(chosen, said, scale)
+    parts = estimate_simulation(chosen, said, scale)
     value = parts.pop("correlation")
     failed = sum(one.values is None for one in said)
-    return Scored(NAME, "correlation", value, parts, tuple(rows), failed, calls, detail)
+    return LabelScore(NAME, "correlation", value, parts, tuple(rows), failed, calls, detail)
 
 
-def items(windows: Sampled, tools: Tools) -> list[Example]:
+def choose_simulation_windows(windows: FeatureSample, tools: ScorerTools) -> list[TextWindow]:
     """The windows to foretell: firing ones from the sample over the range, then silent ones."""
-    ranged = [e for e in windows.positives if e.kind != classes.TOP] or list(windows.positives)
-    kinds: list[Sequence[Example]] = [ranged, windows.random, windows.hard, windows.other]
-    if tools.judge == PATTERN:
+    ranged = [e for e in windows.positives if e.kind != classification_scores.TOP] or list(
+        windows.positives
+    )
+    kinds: list[Sequence[TextWindow]] = [ranged, windows.random, windows.hard, windows.other]
+    if tools.judge == PATTERN_JUDGE:
         return [e for kind in kinds for e in kind]
-    rolled = dice(tools, windows.feature.index)
+    rolled = make_generator(tools, windows.feature.index)
     chosen = []
     for kind in kinds:
-        some = sorted(rolled.permutation(len(kind))[:ASKED].tolist())
+        some = sorted(rolled.permutation(len(kind))[:WINDOWS_PER_KIND].tolist())
         chosen += [kind[i] for i in some]
     return chosen
 
 
-def by_pattern(label: str, chosen: list[Example]) -> list[Said]:
+def simulate_by_patterns(label: str, chosen: list[TextWindow]) -> list[SimulatedWindow]:
     """What the patterns in the label say of each token."""
-    from autointerp.patterns.judge import where
+    from autointerp.patterns.pattern_judge import token_firing_probabilities
 
-    return [Said(np.asarray(where(label, example.tokens), float)) for example in chosen]
+    return [
+        SimulatedWindow(np.asarray(token_firing_probabilities(label, example.tokens), float))
+        for example in chosen
+    ]
 
 
-async def asked(
-    label: str, chosen: list[Example], tools: Tools
-) -> tuple[list[Said], tuple[str, ...], Scale | None]:
+async def simulate_with_model(
+    label: str, chosen: list[TextWindow], tools: ScorerTools
+) -> tuple[list[SimulatedWindow], tuple[str, ...], ScaleName | None]:
     """What a language model says of each window, one call each, equal windows once; the requests'
     keys; and the scale of the run, None where none of its questions was answered yet."""
-    ask, requests = asker(tools, NAME), []
+    ask, requests = require_asker(tools, NAME), []
     for example in chosen:
         n = len(example.tokens)
-        prompt = sheet(NAME).fill(label=quoted(label), n=n, items=listed(example.tokens))
-        number = {"type": "integer", "minimum": 0, "maximum": LARGEST}
-        schema = form(
+        prompt = load_score_prompt(NAME).fill(
+            label=quote_as_json(label), n=n, items=list_as_json(example.tokens)
+        )
+        number = {"type": "integer", "minimum": 0, "maximum": LARGEST_NUMBER}
+        schema = object_schema(
             "activations", {"type": "array", "items": number, "minItems": n, "maxItems": n}
         )
-        most = 32 + PER_TOKEN * n
-        requests.append(request(prompt, schema, NAME, tools, max_tokens=most))
+        most = 32 + TOKENS_PER_NUMBER * n
+        requests.append(make_judge_request(prompt, schema, NAME, tools, max_tokens=most))
     scale = tools.scale or SimulationScale()
     had = await scale.decide(ask, requests)
 
-    async def answer(one: Request) -> Reply | Failed:
+    async def answer(one: ChatRequest) -> Reply | RequestFailure:
         return had[one.key] if one.key in had else await ask.ask(one)
 
     replies = await asyncio.gather(*map(answer, requests))
-    calls = tuple(dict.fromkeys(key_of(ask, one) for one in requests))
-    return [read(reply, scale.decided or NUMBERS) for reply in replies], calls, scale.decided
+    calls = tuple(dict.fromkeys(request_key(ask, one) for one in requests))
+    return (
+        [read_simulation(reply, scale.decided or NUMBERS) for reply in replies],
+        calls,
+        scale.decided,
+    )
 
 
-def read(reply: Reply | Failed, scale: Scale) -> Said:
+def read_simulation(reply: Reply | RequestFailure, scale: ScaleName) -> SimulatedWindow:
     """Each token's number on the scale of the run, as a share of 10; a failure where a reply does
     not allow that scale."""
-    if isinstance(reply, Failed):
-        return Said(None, failed=reply.kind)
+    if isinstance(reply, RequestFailure):
+        return SimulatedWindow(None, failed=reply.kind)
     said = reply.parsed["activations"]
     if scale == NUMBERS:
-        return Said(np.array(said, float) / LARGEST)
+        return SimulatedWindow(np.array(said, float) / LARGEST_NUMBER)
     shares = number_shares(reply, said)
     known = [each for each in shares or () if each is not None]
     if shares is None or len(known) < len(shares):
-        return Said(None, failed=OPEN)
+        return SimulatedWindow(None, failed=NO_EXPECTED_VALUES)
     values = [sum(int(k) * p for k, p in each.items()) for each in known]
-    return Said(np.array(values) / LARGEST)
+    return SimulatedWindow(np.array(values) / LARGEST_NUMBER)
 
 
-def row(example: Example, said: Said, scale: float) -> Judged:
+def judge_simulated_window(example: TextWindow, said: SimulatedWindow, scale: float) -> JudgedItem:
     """A window by its largest |activation|, true and foretold."""
-    silent = example.kind == classes.OTHER
-    return Judged(
+    silent = example.kind == classification_scores.OTHER_SIDE
+    return JudgedItem(
         example.sequence,
         example.start,
         example.document,
@@ -151,28 +176,38 @@ def row(example: Example, said: Said, scale: float) -> Judged:
     )
 
 
-def figures(chosen: list[Example], said: list[Said], scale: float) -> dict[str, Estimate]:
+def estimate_simulation(
+    chosen: list[TextWindow], said: list[SimulatedWindow], scale: float
+) -> dict[str, Estimate]:
     """All estimates, by name. Each takes the firing windows and one kind of silent ones."""
     usable = [(e, one.values) for e, one in zip(chosen, said, strict=True) if not one.failed]
-    firing = [pair for pair in usable if any(pair[0].activations) and pair[0].kind != classes.OTHER]
+    firing = [
+        pair
+        for pair in usable
+        if any(pair[0].activations) and pair[0].kind != classification_scores.OTHER_SIDE
+    ]
     parts: dict[str, Estimate] = {}
-    names = {classes.RANDOM: "correlation", classes.HARD: "hard", classes.OTHER: classes.OTHER}
+    names = {
+        classification_scores.RANDOM: "correlation",
+        classification_scores.HARD: "hard",
+        classification_scores.OTHER_SIDE: classification_scores.OTHER_SIDE,
+    }
     kinds = {e.kind for e in chosen}
     for kind, name in names.items():
-        if kind == classes.RANDOM or kind in kinds:
+        if kind == classification_scores.RANDOM or kind in kinds:
             silent = [pair for pair in usable if pair[0].kind == kind]
-            parts[name] = correlation(*columns(firing, silent))
-    parts["firing"] = correlation(*columns(firing, []))
-    silent = [pair for pair in usable if pair[0].kind == classes.RANDOM]
-    x, y, documents, strata = columns(firing, silent)
-    parts["explained variance"] = explained(x * scale, y, documents, strata)
+            parts[name] = pearson_correlation(*concatenate_tokens(firing, silent))
+    parts["firing"] = pearson_correlation(*concatenate_tokens(firing, []))
+    silent = [pair for pair in usable if pair[0].kind == classification_scores.RANDOM]
+    x, y, documents, strata = concatenate_tokens(firing, silent)
+    parts["explained variance"] = explained_variance(x * scale, y, documents, strata)
     return parts
 
 
-Pairs = Sequence[tuple[Example, np.ndarray | None]]
+WindowValues = Sequence[tuple[TextWindow, np.ndarray | None]]
 
 
-def columns(firing: Pairs, silent: Pairs) -> tuple[np.ndarray, ...]:
+def concatenate_tokens(firing: WindowValues, silent: WindowValues) -> tuple[np.ndarray, ...]:
     """Of all tokens, concatenated: foretold, true |a|, document, and 1 in firing windows.
 
     Where just the other side of a signed feature fires, this side's activation is 0.
@@ -195,6 +230,6 @@ SCORER = Scorer(
     "correlation",
     0.0,
     score,
-    frozenset((PATTERN, LLM)),
+    frozenset((PATTERN_JUDGE, LLM_JUDGE)),
     bounds=(-1.0, 1.0),
 )

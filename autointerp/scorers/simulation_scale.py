@@ -10,55 +10,59 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from autointerp.asking.probabilities import Shares
-from autointerp.asking.records import Asker, Failed, Message, Reply, Request
-from autointerp.scorers.questions import form, sure
-from autointerp.scorers.sheets import sheet
+from autointerp.llm.answer_probabilities import OptionShares
+from autointerp.llm.records import Asker, ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.scorers.judge_requests import object_schema, read_option_shares
+from autointerp.scorers.prompt_templates import load_score_prompt
 
-Scale = Literal["expected values", "numbers"]
-EXPECTED: Scale = "expected values"
-NUMBERS: Scale = "numbers"
-SCALES: dict[str, Scale] = {EXPECTED: EXPECTED, NUMBERS: NUMBERS}
+ScaleName = Literal["expected values", "numbers"]
+EXPECTED_VALUES: ScaleName = "expected values"
+NUMBERS: ScaleName = "numbers"
+SCALES: dict[str, ScaleName] = {EXPECTED_VALUES: EXPECTED_VALUES, NUMBERS: NUMBERS}
 """By name, as a job keeps it."""
-LARGEST = 10
-OPTIONS = tuple(str(number) for number in range(LARGEST + 1))
-TRIES = 3
+LARGEST_NUMBER = 10
+OPTIONS = tuple(str(number) for number in range(LARGEST_NUMBER + 1))
+MAX_TRIES = 3
 """Windows that are asked one by one until one of them is answered."""
-PROBE = "score_simulation_scale.md"
+PROBE_PROMPT = "score_simulation_scale.md"
 
 
 class SimulationScale:
     """The scale of a run, shared by all its features and labels. Used on one event loop."""
 
     def __init__(
-        self, decided: Scale | None = None, keep: Callable[[Scale, str], object] | None = None
+        self,
+        decided: ScaleName | None = None,
+        keep: Callable[[ScaleName, str], object] | None = None,
     ) -> None:
         """`decided`: by an earlier process at the same run. `keep` takes the scale and the reason,
         once it is decided."""
-        self.decided: Scale | None = decided
+        self.decided: ScaleName | None = decided
         self._keep = keep or (lambda scale, reason: None)
         self._lock = asyncio.Lock()
 
-    async def decide(self, ask: Asker, requests: Sequence[Request]) -> dict[str, Reply | Failed]:
+    async def decide(
+        self, ask: Asker, requests: Sequence[ChatRequest]
+    ) -> dict[str, Reply | RequestFailure]:
         """Decide from the first reply to some questions of a run that is usable.
 
         Gives the answers that were asked for, by the request's key. Where no question is answered
         nothing is decided yet, and the next feature's questions will.
         """
-        asked: dict[str, Reply | Failed] = {}
+        asked: dict[str, Reply | RequestFailure] = {}
         async with self._lock:
             if self.decided is not None:
                 return asked
-            for request in requests[:TRIES]:
+            for request in requests[:MAX_TRIES]:
                 answer = asked[request.key] = await ask.ask(request)
                 if isinstance(answer, Reply):
-                    self.decided, reason = await scale_of(ask, answer)
+                    self.decided, reason = await choose_scale(ask, answer)
                     self._keep(self.decided, reason)
                     break
         return asked
 
 
-async def scale_of(ask: Asker, reply: Reply) -> tuple[Scale, str]:
+async def choose_scale(ask: Asker, reply: Reply) -> tuple[ScaleName, str]:
     """Return the scale that a reply allows for the whole run, and why."""
     if reply.logprobs is None:
         return NUMBERS, "the server gives no log probabilities"
@@ -68,23 +72,28 @@ async def scale_of(ask: Asker, reply: Reply) -> tuple[Scale, str]:
         return NUMBERS, "the model's tokens are not one number each"
     if any(each is None for each in shares):
         return NUMBERS, "the server's candidates leave the probabilities of some numbers open"
-    if LARGEST not in said and not await writes_ten_as_one_token(ask):
-        return NUMBERS, f"the model writes {LARGEST} in several tokens"
-    return EXPECTED, "every number is one token, and its probabilities are known"
+    if LARGEST_NUMBER not in said and not await writes_ten_as_one_token(ask):
+        return NUMBERS, f"the model writes {LARGEST_NUMBER} in several tokens"
+    return EXPECTED_VALUES, "every number is one token, and its probabilities are known"
 
 
 async def writes_ten_as_one_token(ask: Asker) -> bool:
     """Ask for 10 twice, and return whether each was one token."""
-    ten = {"type": "integer", "enum": [LARGEST]}
-    schema = form("activations", {"type": "array", "items": ten, "minItems": 2, "maxItems": 2})
-    text = sheet("simulation_scale").fill()
-    question = Request(
-        (Message("user", text),), schema=schema, logprobs=1, max_tokens=64, purpose="simulation"
+    ten = {"type": "integer", "enum": [LARGEST_NUMBER]}
+    schema = object_schema(
+        "activations", {"type": "array", "items": ten, "minItems": 2, "maxItems": 2}
+    )
+    text = load_score_prompt("simulation_scale").fill()
+    question = ChatRequest(
+        (ChatMessage("user", text),), schema=schema, logprobs=1, max_tokens=64, purpose="simulation"
     )
     answer = await ask.ask(question)
-    return isinstance(answer, Reply) and number_shares(answer, [LARGEST, LARGEST]) is not None
+    return (
+        isinstance(answer, Reply)
+        and number_shares(answer, [LARGEST_NUMBER, LARGEST_NUMBER]) is not None
+    )
 
 
-def number_shares(reply: Reply, said: Sequence[object]) -> list[Shares | None] | None:
+def number_shares(reply: Reply, said: Sequence[object]) -> list[OptionShares | None] | None:
     """Return each number's shares of 0 … 10; None where tokens are not the numbers one by one."""
-    return sure(reply, OPTIONS, said)
+    return read_option_shares(reply, OPTIONS, said)

@@ -7,30 +7,30 @@ which chat servers do not give: a local model has to be handed in (Tools.surpris
 
 import numpy as np
 
-from autointerp.contexts import Sampled
-from autointerp.scorers.ranking import asked, of_values
-from autointerp.scorers.records import Scored, Scorer, Tools
-from autointerp.scorers.sheets import quoted, sheet
+from autointerp.contexts import FeatureSample
+from autointerp.scorers.auc_scores import score_split_windows, score_window_values
+from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
+from autointerp.scorers.records import LabelScore, Scorer, ScorerTools
 from feature_store.errors import InputError
 
 NAME = "surprisal"
 
 
-async def score(label: str, windows: Sampled, tools: Tools) -> Scored:
+async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """AUC of the nats per token that the label saves."""
     if tools.surprisal is None:
         raise InputError(
             f"The scorer {NAME!r} needs log probabilities of the texts it sends, which chat "
             "servers do not give; it works with a local model only."
         )
-    texts = asked(windows)
-    told, plain = sheet(NAME), sheet(f"{NAME}_plain")
-    prefixes = [told.fill(label=quoted(label))] * len(texts) + [plain.fill()] * len(texts)
+    texts = score_split_windows(windows)
+    told, plain = load_score_prompt(NAME), load_score_prompt(f"{NAME}_plain")
+    prefixes = [told.fill(label=quote_as_json(label))] * len(texts) + [plain.fill()] * len(texts)
     read = [e.text for e in texts]
     nats = np.asarray(await tools.surprisal(prefixes, [*read, *read]), np.float64)
     saved = nats[len(texts) :] - nats[: len(texts)]
     versions = f"{told.version}, {plain.version}"
-    return of_values(NAME, texts, saved, len(windows.positives), {"prompt": versions})
+    return score_window_values(NAME, texts, saved, len(windows.positives), {"prompt": versions})
 
 
 SCORER = Scorer(

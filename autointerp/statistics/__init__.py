@@ -1,35 +1,40 @@
 """Estimates with intervals that hold: docs/scores.md says what each is and how well it covers."""
 
-from autointerp.statistics.estimate import ENOUGH, Estimate
-from autointerp.statistics.jobs import over_features, paired
-from autointerp.statistics.ranking import auc
-from autointerp.statistics.rates import (
-    Answers,
+from autointerp.statistics.answer_rates import (
+    ClassAnswers,
+    answer_rate,
     balanced_accuracy,
-    difference,
-    f1,
-    precision,
-    rate,
+    f1_score,
+    independent_difference,
+    precision_at_density,
 )
-from autointerp.statistics.series import correlation, explained, mean, spearman
-from autointerp.statistics.verdict import Verdict, judge_difference
+from autointerp.statistics.auc_intervals import roc_auc
+from autointerp.statistics.estimate import MIN_JUDGEMENTS, Estimate
+from autointerp.statistics.feature_means import mean_over_features, mean_paired_difference
+from autointerp.statistics.token_correlations import (
+    explained_variance,
+    mean_by_document,
+    pearson_correlation,
+    spearman_correlation,
+)
+from autointerp.statistics.verdict import DifferenceVerdict, judge_difference
 
 __all__ = [
-    "ENOUGH",
-    "Answers",
+    "MIN_JUDGEMENTS",
+    "ClassAnswers",
     "Estimate",
-    "Verdict",
-    "auc",
+    "DifferenceVerdict",
+    "roc_auc",
     "balanced_accuracy",
-    "correlation",
-    "difference",
-    "explained",
-    "f1",
+    "pearson_correlation",
+    "independent_difference",
+    "explained_variance",
+    "f1_score",
     "judge_difference",
-    "mean",
-    "over_features",
-    "paired",
-    "precision",
-    "rate",
-    "spearman",
+    "mean_by_document",
+    "mean_over_features",
+    "mean_paired_difference",
+    "precision_at_density",
+    "answer_rate",
+    "spearman_correlation",
 ]

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-ENOUGH = 20
+MIN_JUDGEMENTS = 20
 """Judgements of a class below which there is no value."""
-LEVEL = 0.95
+CONFIDENCE_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ class Estimate:
         `found` is what was counted against ENOUGH, which need not be `n`: a correlation over
         tokens has `n` tokens and needs ENOUGH documents.
         """
-        return cls.none(n, n_documents, f"too few {unit}: {found}, and {ENOUGH} are needed")
+        return cls.none(n, n_documents, f"too few {unit}: {found}, and {MIN_JUDGEMENTS} are needed")

@@ -11,21 +11,21 @@ from typing import Any, Literal
 import numpy as np
 
 from autointerp.statistics.estimate import Estimate
-from autointerp.statistics.jobs import over_features
-from autointerp.statistics.series import TAIL, constant
+from autointerp.statistics.feature_means import mean_over_features
+from autointerp.statistics.token_correlations import TAIL, is_constant
 
-MARGIN = 0.05
+EQUIVALENCE_MARGIN = 0.05
 """A difference (own − borrowed label) that lies within ± this much is called none."""
-POWER = 0.8
+DETECTION_POWER = 0.8
 """How often a difference of the stated size would have had an interval above 0."""
-Finding = Literal["above", "below", "at chance", "too few"]
+VerdictFinding = Literal["above", "below", "at chance", "too few"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DifferenceVerdict:
     """What a job's difference between own and borrowed labels shows."""
 
-    finding: Finding
+    finding: VerdictFinding
     sentence: str
     """The finding in words, with its figures."""
     detectable: float | None
@@ -37,30 +37,36 @@ class Verdict:
         return asdict(self)
 
 
-def judge_difference(differences: np.ndarray, bounds: tuple[float, float]) -> Verdict:
+def judge_difference(differences: np.ndarray, bounds: tuple[float, float]) -> DifferenceVerdict:
     """Return the verdict on own − borrowed label, a difference a feature [features].
 
     Features without one are NaN. `bounds` are the least and the largest possible difference.
     """
     kept = np.asarray(differences, float)
     kept = kept[np.isfinite(kept)]
-    found = over_features(kept, bounds)
+    found = mean_over_features(kept, bounds)
     seen = detectable_difference(kept, found)
     if found.value is None or found.low is None or found.high is None:
-        return Verdict("too few", too_few_sentence(found, seen), seen)
-    interval = f"{signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
-    if found.low >= -MARGIN and found.high <= MARGIN:
-        return Verdict(
+        return DifferenceVerdict("too few", too_few_sentence(found, seen), seen)
+    interval = (
+        f"{format_signed(found.value)} [{format_signed(found.low)}, {format_signed(found.high)}]"
+    )
+    if found.low >= -EQUIVALENCE_MARGIN and found.high <= EQUIVALENCE_MARGIN:
+        return DifferenceVerdict(
             "at chance",
             f"At chance: the difference between own and borrowed labels, {interval}, lies within "
-            f"±{MARGIN}.",
+            f"±{EQUIVALENCE_MARGIN}.",
             seen,
         )
     if found.low > 0:
-        return Verdict("above", f"Own labels score above borrowed ones: {interval}.", seen)
+        return DifferenceVerdict(
+            "above", f"Own labels score above borrowed ones: {interval}.", seen
+        )
     if found.high < 0:
-        return Verdict("below", f"Own labels score below borrowed ones: {interval}.", seen)
-    return Verdict("too few", too_few_sentence(found, seen), seen)
+        return DifferenceVerdict(
+            "below", f"Own labels score below borrowed ones: {interval}.", seen
+        )
+    return DifferenceVerdict("too few", too_few_sentence(found, seen), seen)
 
 
 def detectable_difference(kept: np.ndarray, found: Estimate) -> float | None:
@@ -71,13 +77,13 @@ def detectable_difference(kept: np.ndarray, found: Estimate) -> float | None:
     from scipy.special import ndtri, stdtrit  # scipy.stats' norm.ppf and t.ppf are these
 
     n = len(kept)
-    if n < 2 or constant(kept):
+    if n < 2 or is_constant(kept):
         half = None
         if found.low is not None and found.high is not None:
             half = (found.high - found.low) / 2
         return half
     error = float(kept.std(ddof=1)) / np.sqrt(n)
-    return float((stdtrit(n - 1, 1 - TAIL) + ndtri(POWER)) * error)
+    return float((stdtrit(n - 1, 1 - TAIL) + ndtri(DETECTION_POWER)) * error)
 
 
 def too_few_sentence(found: Estimate, seen: float | None) -> str:
@@ -88,6 +94,6 @@ def too_few_sentence(found: Estimate, seen: float | None) -> str:
     return f"Too few judgements{few}: a difference of {seen:.2f} could have been seen."
 
 
-def signed(value: float) -> str:
+def format_signed(value: float) -> str:
     """A difference with two decimals and its sign."""
     return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")

@@ -5,16 +5,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backend.ablation.changes import Site, edits, reading_of, site
-from backend.ablation.parts import Part
-from backend.ablation.prompts import Prompts
+from backend.ablation.model_parts import ModelPart
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.ablation.part_edits import (
+    PartLocation,
+    compile_part_edits,
+    locate_part,
+    read_dictionary,
+)
 from backend.dictionaries.base import Dictionary
-from backend.lm import Lm
-from backend.trunk import Edit
+from backend.model.fast_forward import ActivationEdit
+from backend.model.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
-class Spliced:
+class SpliceLosses:
     """Mean cross-entropy in nats of the next tokens behind counted positions."""
 
     tokens: int
@@ -30,46 +35,50 @@ class Spliced:
     @property
     def recovered_zero(self) -> float:
         """(zero - spliced) ÷ (zero - clean); NaN where zeroing costs nothing."""
-        return share(self.zero, self.without_error, self.clean)
+        return loss_recovered(self.zero, self.without_error, self.clean)
 
     @property
     def recovered_mean(self) -> float:
         """The same against the mean, which is harder."""
-        return share(self.mean, self.without_error, self.clean)
+        return loss_recovered(self.mean, self.without_error, self.clean)
 
 
-def share(worst: float, found: float, best: float) -> float:
+def loss_recovered(worst: float, found: float, best: float) -> float:
     """How much of the way from worst to best."""
     return (worst - found) / (worst - best) if worst != best else float("nan")
 
 
 @torch.no_grad()
-def splice(lm: Lm, dictionary: Dictionary, prompts: Prompts) -> Spliced:
+def measure_splice(
+    lm: LanguageModel, dictionary: Dictionary, prompts: PaddedPrompts
+) -> SpliceLosses:
     """Read prompts with the dictionary spliced in at its output hook."""
     counted = prompts.counted.to(lm.placement.device)
     judged = counted[:, :-1] & prompts.real[:, 1:].to(counted.device)
 
-    def cost(change: dict[str, Edit]) -> float:
+    def cost(change: dict[str, ActivationEdit]) -> float:
         return float(lm.token_losses(prompts.tokens, change)[judged].mean())
 
-    error = site(lm, {dictionary.name: dictionary}, Part("error", dictionary.name))
+    error = locate_part(lm, {dictionary.name: dictionary}, ModelPart("error", dictionary.name))
     part = error.part
     hook = error.hook
 
-    def whole(value: Edit) -> dict[str, Edit]:
+    def whole(value: ActivationEdit) -> dict[str, ActivationEdit]:
         return {hook: lambda h: torch.where(counted[..., None], value(h), h)}
 
-    return Spliced(
+    return SpliceLosses(
         tokens=int(judged.sum()),
         clean=cost({}),
-        with_error=cost(again(lm, error, counted)),
-        without_error=cost(edits(lm, [error], {part: 0.0}, counted)),
+        with_error=cost(restore_with_error(lm, error, counted)),
+        without_error=cost(compile_part_edits(lm, [error], {part: 0.0}, counted)),
         zero=cost(whole(torch.zeros_like)),
         mean=cost(whole(lambda h: h[counted].mean(0).expand_as(h))),
     )
 
 
-def again(lm: Lm, error: Site, counted: Tensor) -> dict[str, Edit]:
+def restore_with_error(
+    lm: LanguageModel, error: PartLocation, counted: Tensor
+) -> dict[str, ActivationEdit]:
     """Reconstruction plus error term, both computed in the pass and put back."""
     one = error.dictionary
     assert one is not None, "an error term belongs to a dictionary"
@@ -81,11 +90,11 @@ def again(lm: Lm, error: Site, counted: Tensor) -> dict[str, Edit]:
 
     def rebuild(h: Tensor) -> Tensor:
         x = lm.process(error.read_at, read.get("x", h), one.processing)
-        whole = reading_of(one, h, x, counted)
+        whole = read_dictionary(one, h, x, counted)
         both = one.reconstruct(whole.x) + whole.error()
         return torch.where(counted[..., None], both.to(h.dtype), h)
 
-    found: dict[str, Edit] = {error.hook: rebuild}
+    found: dict[str, ActivationEdit] = {error.hook: rebuild}
     if error.read_at != error.hook:
         found[error.read_at] = keep
     return found

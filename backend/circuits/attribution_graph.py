@@ -19,41 +19,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from backend.circuits.aims import Aim
-from backend.circuits.frozen import FINAL
-from backend.circuits.influence import Kinds
-from backend.circuits.replacement import Replacement
-from backend.circuits.tracer import Place, Said, Tracer
+from backend.circuits.frozen_model import FINAL_NORM
+from backend.circuits.graph_influence import NodeKindMasks
+from backend.circuits.logit_targets import LogitTarget
+from backend.circuits.replacement_model import ReplacementModel
+from backend.circuits.source_tracer import SourceNode, SourceTracer, TracedCountProgress
 from backend.dictionaries.base import Dictionary
-from backend.live import Text
-from backend.lm import Lm
+from backend.engine_protocol import TokenizedText
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
-BUDGET = 2_000
+TRACED_FEATURES = 2_000
 """Features whose own sources are traced."""
-MEMORY = 512 << 20
+EFFECT_BYTES = 512 << 20
 """Bytes of direct effects held at once."""
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class AttributionGraph:
     """Direct effects between the nodes that were traced."""
 
     effects: Float[np.ndarray, "n n"]
     """Row: target, column: source. Rows of error terms and tokens are empty."""
-    places: list[Place]
+    places: list[SourceNode]
     """Of all but the logits, which come last."""
-    aims: list[Aim]
+    aims: list[LogitTarget]
     values: Float[np.ndarray, "n"]
     """A target's own value: pre-activation or logit; NaN for nodes without sources."""
-    replacement: Replacement
+    replacement: ReplacementModel
     active: int
     """Features active on the prompt, traced or not."""
     left_out: float
     """Share of the features' influence that lies with features that were not traced."""
 
     @cached_property
-    def kinds(self) -> Kinds:
+    def kinds(self) -> NodeKindMasks:
         """Which node is what."""
         sites = self.replacement.sites
         is_token = [sites[place.site].is_tokens for place in self.places]
@@ -61,7 +61,7 @@ class Graph:
         n = len(self.aims)
         token, feature = np.array([*is_token, *[False] * n]), np.array([*is_feature, *[False] * n])
         logit = np.arange(len(token)) >= len(self.places)
-        return Kinds(feature, ~(token | feature | logit), token, logit)
+        return NodeKindMasks(feature, ~(token | feature | logit), token, logit)
 
     @property
     def weights(self) -> Float[np.ndarray, "n"]:
@@ -74,16 +74,16 @@ class Graph:
         return int(self.kinds.feature.sum())
 
 
-def attribution_graph(
-    lm: Lm,
+def build_attribution_graph(
+    lm: LanguageModel,
     dictionaries: Sequence[Dictionary],
-    text: Text,
-    aims: Callable[[Float[Tensor, "vocab"]], list[Aim]],
+    text: TokenizedText,
+    aims: Callable[[Float[Tensor, "vocab"]], list[LogitTarget]],
     *,
-    budget: int = BUDGET,
-    memory: int = MEMORY,
-    said: Said | None = None,
-) -> Graph:
+    budget: int = TRACED_FEATURES,
+    memory: int = EFFECT_BYTES,
+    said: TracedCountProgress | None = None,
+) -> AttributionGraph:
     """The graph of a prompt. `aims` names the targets from the logits of its last token.
 
     `said` hears how many of how many features are traced, and may raise to stop. InputError where
@@ -93,12 +93,16 @@ def attribution_graph(
         raise InputError("An attribution graph needs a transcoder: name at least one.")
     tokens = torch.tensor([text.token_ids])
     counted = torch.tensor([text.counted])
-    held = Replacement(lm, tokens, counted, dictionaries, extra_reads=[f"{FINAL}.hook_out"])
+    held = ReplacementModel(
+        lm, tokens, counted, dictionaries, extra_reads=[f"{FINAL_NORM}.hook_out"]
+    )
     wanted = aims(lm.logits(tokens)[0, -1].detach())
     numbers = [aim.number(lm, len(text.token_ids) - 1) for aim in wanted]
     weights = np.array([aim.weight for aim in wanted])
-    tracer = Tracer(held, numbers, weights, budget=budget, memory=memory, rule="influence")
+    tracer = SourceTracer(held, numbers, weights, budget=budget, memory=memory, rule="influence")
     found = tracer.spend(said)
     places = [tracer.columns.places[i] for i in found.kept]
     active = tracer.columns.n_features
-    return Graph(found.effects, places, wanted, found.values, held, active, found.left_out)
+    return AttributionGraph(
+        found.effects, places, wanted, found.values, held, active, found.left_out
+    )

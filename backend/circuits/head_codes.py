@@ -18,22 +18,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from backend.ablation.prompts import Prompts
-from backend.circuits.records import Circuit, Edge, Node, head_id
-from backend.circuits.words import prompt_of
-from backend.lens import to_residual
-from backend.live import Text
-from backend.lm import Lm
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.circuits.prompt_tokens import build_circuit_prompt
+from backend.circuits.records import Circuit, CircuitEdge, CircuitNode, head_id
+from backend.engine_protocol import TokenizedText
+from backend.features.logit_lens import map_to_residual_stream
+from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 METHOD = "head-codes"
-CODES = 10
-LEAST = 3
+CODEBOOK_SIZE = 10
+FEWEST_EXAMPLES = 3
 """Examples of either kind below which a code that only positives have says nothing."""
-ALWAYS = 0.9
-EDGE = 0.5
+ALMOST_ALWAYS = 0.9
+EDGE_THRESHOLD = 0.5
 """Share of positives on which two heads both have codes of their own, for an edge."""
-MEANS = (
+SCORE_MEANING = (
     "Score: the share of positive examples on which the head's code occurs on no negative one, "
     "ties broken by how far its output is from its mean; over all heads the scores sum to one."
 )
@@ -64,24 +64,25 @@ class HeadCodes:
         return raw / raw.sum()
 
 
-def head_codes(
-    lm: Lm,
-    positives: Sequence[Text],
-    negatives: Sequence[Text],
+def fit_head_codes(
+    lm: LanguageModel,
+    positives: Sequence[TokenizedText],
+    negatives: Sequence[TokenizedText],
     *,
-    codes: int = CODES,
+    codes: int = CODEBOOK_SIZE,
     seed: int = 0,
 ) -> HeadCodes:
     """One forward pass over the examples, and the autoencoder's fit. InputError for too few."""
     for kind, given in (("positive", positives), ("negative", negatives)):
-        if len(given) < LEAST:
+        if len(given) < FEWEST_EXAMPLES:
             raise InputError(
-                f"{len(given)} {kind} examples are too few: give at least {LEAST}, best 5 to 10 of "
+                f"{len(given)} {kind} examples are too few: give at least {FEWEST_EXAMPLES}, "
+                f"best 5 to 10 of "
                 "either kind."
             )
-    x = head_outputs(lm, [*positives, *negatives])
+    x = read_head_outputs(lm, [*positives, *negatives])
     x = x - x.mean(0)
-    found = nearest_codes(x.flatten(0, 2).numpy(), codes, seed).reshape(x.shape[:3])
+    found = assign_nearest_codes(x.flatten(0, 2).numpy(), codes, seed).reshape(x.shape[:3])
     n = len(positives)
     # [positive negative layer head]: whether both have the same code
     same = found[:n, None] == found[None, n:]
@@ -89,13 +90,15 @@ def head_codes(
 
 
 @torch.no_grad()
-def head_outputs(lm: Lm, texts: Sequence[Text]) -> Float[Tensor, "example layer head width"]:
+def read_head_outputs(
+    lm: LanguageModel, texts: Sequence[TokenizedText]
+) -> Float[Tensor, "example layer head width"]:
     """What each head writes at each text's last token, as a share of the stream's mean length.
 
     In float32 on the CPU. Where attention does not enter the stream as it is (a norm stands
     between), what it writes is the head's z, as a share of its layer's root mean square.
     """
-    prompts = Prompts.of(texts)
+    prompts = PaddedPrompts.of(texts)
     layers = range(lm.n_layers)
     z, stream = (
         [f"blocks.{layer}.{name}" for layer in layers] for name in ("attn.hook_z", "hook_resid_pre")
@@ -103,22 +106,27 @@ def head_outputs(lm: Lm, texts: Sequence[Text]) -> Float[Tensor, "example layer 
     got = lm.activations(prompts.tokens, [*z, *stream])
     rows = torch.arange(len(prompts))
     at = {hook: got[hook][rows, prompts.last].float() for hook in got}
-    shares = [_shares(lm, at[z[i]], at[stream[i]], z[i]) for i in layers]
+    shares = [_head_shares_of_stream(lm, at[z[i]], at[stream[i]], z[i]) for i in layers]
     return torch.stack(shares, 1).cpu()
 
 
-def _shares(
-    lm: Lm, z: Float[Tensor, "example z"], stream: Float[Tensor, "example d_model"], hook: str
+def _head_shares_of_stream(
+    lm: LanguageModel,
+    z: Float[Tensor, "example z"],
+    stream: Float[Tensor, "example d_model"],
+    hook: str,
 ) -> Float[Tensor, "example head width"]:
     by_head = z.unflatten(-1, (lm.n_heads, -1))
-    W_O = to_residual(lm, torch.eye(z.shape[-1]), hook)
+    W_O = map_to_residual_stream(lm, torch.eye(z.shape[-1]), hook)
     if W_O is None:
         return by_head / by_head.pow(2).mean().sqrt()
     written = torch.einsum("nhd,hdm->nhm", by_head, W_O.unflatten(0, (lm.n_heads, -1)))
     return written / stream.norm(dim=-1).mean()
 
 
-def nearest_codes(x: Float[np.ndarray, "n d"], codes: int, seed: int) -> Int[np.ndarray, "n"]:
+def assign_nearest_codes(
+    x: Float[np.ndarray, "n d"], codes: int, seed: int
+) -> Int[np.ndarray, "n"]:
     """Each vector's entry in a codebook of at most `codes`, fitted to them by squared error."""
     from sklearn.cluster import KMeans
 
@@ -126,21 +134,21 @@ def nearest_codes(x: Float[np.ndarray, "n d"], codes: int, seed: int) -> Int[np.
     return KMeans(codes, random_state=seed).fit_predict(x)
 
 
-def head_codes_circuit(
-    lm: Lm,
-    positives: Sequence[Text],
-    negatives: Sequence[Text],
+def build_head_codes_circuit(
+    lm: LanguageModel,
+    positives: Sequence[TokenizedText],
+    negatives: Sequence[TokenizedText],
     *,
-    codes: int = CODES,
+    codes: int = CODEBOOK_SIZE,
     seed: int = 0,
 ) -> Circuit:
     """All heads by score, with edges between heads whose own codes come together."""
-    found = head_codes(lm, positives, negatives, codes=codes, seed=seed)
+    found = fit_head_codes(lm, positives, negatives, codes=codes, seed=seed)
     shape = found.share.shape
     order = np.argsort(-found.score, axis=None, kind="stable")
     places = [tuple(int(i) for i in np.unravel_index(at, shape)) for at in order]
     nodes = [
-        Node(
+        CircuitNode(
             head_id(layer, head, None),
             "head",
             layer,
@@ -155,11 +163,11 @@ def head_codes_circuit(
     return Circuit(
         method=METHOD,
         model=lm.name,
-        prompts=tuple(prompt_of(lm.tokenizer, text) for text in positives),
+        prompts=tuple(build_circuit_prompt(lm.tokenizer, text) for text in positives),
         target=f"what {len(positives)} positive examples have and {len(negatives)} negative lack",
         nodes=tuple(nodes),
-        edges=_edges(found),
-        effect_means=MEANS,
+        edges=_connect_heads(found),
+        effect_means=SCORE_MEANING,
         facts={
             "positives": len(positives),
             "negatives": len(negatives),
@@ -170,31 +178,32 @@ def head_codes_circuit(
         notes=(
             "Codes tell which heads speak differently on positives, not that they matter: check "
             "the first of them by ablation.",
-            *_too_different(found),
+            *_describe_unrankable_heads(found),
         ),
     )
 
 
-def _too_different(found: HeadCodes) -> list[str]:
+def _describe_unrankable_heads(found: HeadCodes) -> list[str]:
     """Said where codes cannot rank: most heads tell all positives from all negatives."""
-    n = int((found.share >= ALWAYS).sum())
+    n = int((found.share >= ALMOST_ALWAYS).sum())
     if n <= found.share.size / 2:
         return []
     return [
-        f"{n} of {found.share.size} heads have a code of their own on at least {ALWAYS:.0%} of the "
+        f"{n} of {found.share.size} heads have a code of their own on at least "
+        f"{ALMOST_ALWAYS:.0%} of the "
         "positives: the two kinds differ in more than the behaviour, and the ranking rests on the "
         "size of outputs. Make the negatives more alike the positives."
     ]
 
 
-def _edges(found: HeadCodes) -> tuple[Edge, ...]:
+def _connect_heads(found: HeadCodes) -> tuple[CircuitEdge, ...]:
     """From heads to heads of later layers, among those that score above even."""
     high = np.argwhere(found.score > 1 / found.score.size).tolist()
     edges = []
     for layer, head in high:
         for later, other in high:
             both = float((found.own[:, layer, head] & found.own[:, later, other]).mean())
-            if later > layer and both >= EDGE:
+            if later > layer and both >= EDGE_THRESHOLD:
                 ends = head_id(layer, head, None), head_id(later, other, None)
-                edges.append(Edge(*ends, both))
+                edges.append(CircuitEdge(*ends, both))
     return tuple(sorted(edges, key=lambda edge: -edge.weight))

@@ -5,35 +5,35 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
-from backend.circuits.format_1 import read_format_1
+from backend.circuits.circuit_format_1 import convert_format_1
 from feature_store.errors import InputError
 
-Kind = Literal["feature", "error", "token", "logit", "head"]
-Baseline = Literal["zero", "mean", "resample", "pair"]
-Errors = Literal["count", "keep", "remove"]
+NodeKind = Literal["feature", "error", "token", "logit", "head"]
+BaselineKind = Literal["zero", "mean", "resample", "pair"]
+ErrorTermMode = Literal["count", "keep", "remove"]
 """Error terms in a judged circuit: nodes like others, always there, or never there."""
 
-KINDS: tuple[str, ...] = get_args(Kind)
-BASELINES: tuple[str, ...] = get_args(Baseline)
-ERRORS: tuple[Errors, ...] = get_args(Errors)
-FORMAT = 2
+NODE_KINDS: tuple[str, ...] = get_args(NodeKind)
+BASELINE_KINDS: tuple[str, ...] = get_args(BaselineKind)
+ERROR_TERM_MODES: tuple[ErrorTermMode, ...] = get_args(ErrorTermMode)
+CIRCUIT_FORMAT = 2
 """Of the JSON. Format 1, in which faithfulness could stand without its null, is still read."""
-LEAST_SPEARMAN, SLOPES = 0.95, (0.9, 1.1)
+LEAST_SPEARMAN, SLOPE_RANGE = 0.95, (0.9, 1.1)
 """The bar for estimated effects against exact ablation."""
 
-FIGURES = ("faithfulness", "held_faithfulness")
+FAITHFULNESS_FIELDS = ("faithfulness", "held_faithfulness")
 """Fields of a circuit that are a `Faithfulness`."""
 
-Record = TypeVar("Record")
+RecordType = TypeVar("RecordType")
 
 
 @dataclass(frozen=True)
-class Node:
+class CircuitNode:
     """One feature, error term, token, logit or attention head at one place of the prompt."""
 
     id: str
     """Unique in its circuit: see `feature_id` and those beside it."""
-    kind: Kind
+    kind: NodeKind
     layer: int
     """Where it writes; -1 for tokens, the number of layers for logits."""
     position: int | None = None
@@ -54,7 +54,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Edge:
+class CircuitEdge:
     """`weight` in the target's units for sparse feature circuits; methods say what it is."""
 
     source: str
@@ -66,7 +66,7 @@ class Edge:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PromptEstimate:
     """A number with its 95 % interval over prompts; no interval where n is too small for one."""
 
     value: float
@@ -95,19 +95,19 @@ class EffectCheck:
         """Whether the bar is met: Spearman of at least 0.95 and a slope of 0.9 to 1.1."""
         if self.spearman is None or self.slope is None:
             return False
-        return self.spearman >= LEAST_SPEARMAN and SLOPES[0] <= self.slope <= SLOPES[1]
+        return self.spearman >= LEAST_SPEARMAN and SLOPE_RANGE[0] <= self.slope <= SLOPE_RANGE[1]
 
 
 @dataclass(frozen=True)
-class Point:
+class FaithfulnessPoint:
     """One point of a curve: the strongest `nodes` nodes, judged by ablation."""
 
     nodes: int
-    errors: Errors
-    share: Estimate | None = None
+    errors: ErrorTermMode
+    share: PromptEstimate | None = None
     """(F(C) - F(∅)) ÷ (F(M) - F(∅)). It makes up a curve; what is told of a circuit is its
     `Faithfulness`, which has a null."""
-    completeness: Estimate | None = None
+    completeness: PromptEstimate | None = None
     """The share that all but these nodes have: low is good."""
 
 
@@ -138,7 +138,7 @@ class Faithfulness:
     null: NullFaithfulness
     nodes: int
     """How many nodes were kept, error terms among them."""
-    errors: Errors = "count"
+    errors: ErrorTermMode = "count"
     low: float | None = None
     """Of the 95 % interval over prompts; None where there are too few prompts for one."""
     high: float | None = None
@@ -167,7 +167,7 @@ class Faithfulness:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class CircuitPrompt:
     """What a circuit was read from."""
 
     text: str
@@ -186,32 +186,32 @@ class Circuit:
 
     method: str
     model: str
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[CircuitPrompt, ...]
     target: str
     """In words: logit(" Mary") - logit(" John") at the last token."""
-    nodes: tuple[Node, ...]
+    nodes: tuple[CircuitNode, ...]
     """By falling |effect|, tokens and logits last: a curve's point of n nodes is the first n."""
-    edges: tuple[Edge, ...]
+    edges: tuple[CircuitEdge, ...]
     """By falling |weight|."""
-    baseline: Baseline | None = None
+    baseline: BaselineKind | None = None
     """Where nodes go when they go; None for methods without."""
     dictionaries: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
     """What the positions are called: the prompt's tokens, or the places of a template."""
     effect_means: str = ""
     """What an effect is here: sign and unit, in a sentence."""
-    clean: Estimate | None = None
+    clean: PromptEstimate | None = None
     """The target on the whole model."""
-    empty: Estimate | None = None
+    empty: PromptEstimate | None = None
     """The target with every node at its baseline."""
     faithfulness: Faithfulness | None = None
     """Of the graph as returned; None where it was not run, or where the whole model is not clearly
     better than the empty circuit."""
-    completeness: Estimate | None = None
+    completeness: PromptEstimate | None = None
     error_share: Mapping[str, float] = field(default_factory=dict)
     """|error effects| ÷ all |effects|, for each dictionary: a cut of the model."""
-    curves: tuple[Point, ...] = ()
-    held: tuple[Point, ...] = ()
+    curves: tuple[FaithfulnessPoint, ...] = ()
+    held: tuple[FaithfulnessPoint, ...] = ()
     """The whole graph judged with attention patterns and the norms' lengths as on the prompt, for
     methods that hold them; `curves` leave both to the model."""
     held_faithfulness: Faithfulness | None = None
@@ -223,7 +223,7 @@ class Circuit:
     notes: tuple[str, ...] = ()
     """Sentences for the reader: what is not covered, what was cut, what is undefined."""
 
-    def node(self, id: str) -> Node:
+    def node(self, id: str) -> CircuitNode:
         """The node of that id; InputError if there is none."""
         for one in self.nodes:
             if one.id == id:
@@ -232,8 +232,8 @@ class Circuit:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; numbers that are none are null."""
-        plain = {"format": FORMAT, **_plain(asdict(self))}
-        for name in FIGURES:
+        plain = {"format": CIRCUIT_FORMAT, **_to_plain_data(asdict(self))}
+        for name in FAITHFULNESS_FIELDS:
             if (figure := getattr(self, name)) is not None:
                 plain[name]["better_than_random"] = figure.better_than_random
         return plain
@@ -242,37 +242,46 @@ class Circuit:
     def from_json(cls, given: object) -> "Circuit":
         """InputError, with what is wrong, for what `to_json` does not write."""
         if isinstance(given, Mapping) and given.get("format", 1) == 1:
-            given = read_format_1(given)
-        row = _fields(cls, given, "a circuit", ignoring=("format",))
-        if isinstance(given, Mapping) and given.get("format", FORMAT) != FORMAT:
+            given = convert_format_1(given)
+        row = _read_fields(cls, given, "a circuit", ignoring=("format",))
+        if isinstance(given, Mapping) and given.get("format", CIRCUIT_FORMAT) != CIRCUIT_FORMAT:
             raise InputError(
-                f"This circuit is of format {given['format']}; 1 and {FORMAT} are read here."
+                f"This circuit is of format {given['format']}; 1 and {CIRCUIT_FORMAT} are read "
+                f"here."
             )
-        parts = {"nodes": Node, "edges": Edge, "prompts": Prompt, "curves": Point, "held": Point}
+        parts = {
+            "nodes": CircuitNode,
+            "edges": CircuitEdge,
+            "prompts": CircuitPrompt,
+            "curves": FaithfulnessPoint,
+            "held": FaithfulnessPoint,
+        }
         for name, of in parts.items():
-            row[name] = tuple(_record(of, one, name) for one in _listed(row.get(name, ()), name))
+            row[name] = tuple(
+                _read_record(of, one, name) for one in _check_list(row.get(name, ()), name)
+            )
         for name in ("clean", "empty", "completeness"):
-            row[name] = _estimate(row.get(name), name)
-        for name in FIGURES:
-            row[name] = _faithfulness(row.get(name))
+            row[name] = _read_estimate(row.get(name), name)
+        for name in FAITHFULNESS_FIELDS:
+            row[name] = _read_faithfulness(row.get(name))
         if row.get("effect_check") is not None:
-            check = _fields(EffectCheck, row["effect_check"], "a check of effects")
-            row["effect_check"] = _made(EffectCheck, check, "a check of effects")
+            check = _read_fields(EffectCheck, row["effect_check"], "a check of effects")
+            row["effect_check"] = _construct_record(EffectCheck, check, "a check of effects")
         for name in ("dictionaries", "slots", "notes"):
-            row[name] = tuple(str(one) for one in _listed(row.get(name, ()), name))
-        found = _made(cls, row, "a circuit")
+            row[name] = tuple(str(one) for one in _check_list(row.get(name, ()), name))
+        found = _construct_record(cls, row, "a circuit")
         check_circuit(found)
         return found
 
 
 def feature_id(dictionary: str, feature: int, position: int | None) -> str:
     """`resid-2/17@4`; `resid-2/17@*` summed over positions."""
-    return f"{dictionary}/{feature}@{_at(position)}"
+    return f"{dictionary}/{feature}@{_position_text(position)}"
 
 
 def error_id(dictionary: str, position: int | None) -> str:
     """`resid-2/error@4`"""
-    return f"{dictionary}/error@{_at(position)}"
+    return f"{dictionary}/error@{_position_text(position)}"
 
 
 def token_id(position: int) -> str:
@@ -282,53 +291,59 @@ def token_id(position: int) -> str:
 
 def logit_id(token: int | str, position: int | None) -> str:
     """`logit/312@8`; a word in place of the number for a whole target."""
-    return f"logit/{token}@{_at(position)}"
+    return f"logit/{token}@{_position_text(position)}"
 
 
 def head_id(layer: int, head: int, position: int | None) -> str:
     """`head/2.1@8`; its node's feature is the head's number, its dictionary is empty."""
-    return f"head/{layer}.{head}@{_at(position)}"
+    return f"head/{layer}.{head}@{_position_text(position)}"
 
 
-def _at(position: int | None) -> str:
+def _position_text(position: int | None) -> str:
     return "*" if position is None else str(position)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain_data(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _to_plain_data(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_to_plain_data(one) for one in value]
     return value
 
 
-def _record(of: type[Record], given: object, name: str) -> Record:
-    row = _fields(of, given, f"one of the {name}")
-    if of is Point:
+def _read_record(of: type[RecordType], given: object, name: str) -> RecordType:
+    row = _read_fields(of, given, f"one of the {name}")
+    if of is FaithfulnessPoint:
         for part in ("share", "completeness"):
-            row[part] = _estimate(row.get(part), part)
-    if of is Prompt:
-        row["tokens"] = tuple(_listed(row.get("tokens", ()), "tokens"))
-        row["ids"] = tuple(_listed(row.get("ids", ()), "ids"))
-    return _made(of, row, f"one of the {name}")
+            row[part] = _read_estimate(row.get(part), part)
+    if of is CircuitPrompt:
+        row["tokens"] = tuple(_check_list(row.get("tokens", ()), "tokens"))
+        row["ids"] = tuple(_check_list(row.get("ids", ()), "ids"))
+    return _construct_record(of, row, f"one of the {name}")
 
 
-def _faithfulness(given: object) -> Faithfulness | None:
+def _read_faithfulness(given: object) -> Faithfulness | None:
     if given is None:
         return None
-    row = _fields(Faithfulness, given, "faithfulness", ignoring=("better_than_random",))
-    null = _fields(NullFaithfulness, row.get("null"), "the null of faithfulness")
-    row["null"] = _made(NullFaithfulness, null, "the null of faithfulness")
-    return _made(Faithfulness, row, "faithfulness")
+    row = _read_fields(Faithfulness, given, "faithfulness", ignoring=("better_than_random",))
+    null = _read_fields(NullFaithfulness, row.get("null"), "the null of faithfulness")
+    row["null"] = _construct_record(NullFaithfulness, null, "the null of faithfulness")
+    return _construct_record(Faithfulness, row, "faithfulness")
 
 
-def _estimate(given: object, name: str) -> Estimate | None:
-    return None if given is None else _made(Estimate, _fields(Estimate, given, name), name)
+def _read_estimate(given: object, name: str) -> PromptEstimate | None:
+    return (
+        None
+        if given is None
+        else _construct_record(PromptEstimate, _read_fields(PromptEstimate, given, name), name)
+    )
 
 
-def _fields(of: type, given: object, what: str, ignoring: tuple[str, ...] = ()) -> dict[str, Any]:
+def _read_fields(
+    of: type, given: object, what: str, ignoring: tuple[str, ...] = ()
+) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise InputError(f"Not {what}: an object was expected, not {type(given).__name__}.")
     known = {one.name for one in fields(of)}
@@ -338,14 +353,14 @@ def _fields(of: type, given: object, what: str, ignoring: tuple[str, ...] = ()) 
     return {str(name): value for name, value in given.items() if name in known}
 
 
-def _made(of: type[Record], row: dict[str, Any], what: str) -> Record:
+def _construct_record(of: type[RecordType], row: dict[str, Any], what: str) -> RecordType:
     try:
         return of(**row)
     except TypeError as bad:
         raise InputError(f"Not {what}: {str(bad).split('__init__() ')[-1]}.") from bad
 
 
-def _listed(given: object, name: str) -> list[Any] | tuple[Any, ...]:
+def _check_list(given: object, name: str) -> list[Any] | tuple[Any, ...]:
     if not isinstance(given, list | tuple):
         raise InputError(f"The {name} of a circuit are a list, not {type(given).__name__}.")
     return given
@@ -355,8 +370,10 @@ def check_circuit(circuit: Circuit) -> None:
     """InputError for unknown kinds, doubled ids, edges to nowhere and numbers that are none."""
     known: set[str] = set()
     for node in circuit.nodes:
-        if node.kind not in KINDS:
-            raise InputError(f"A node is of kind {node.kind!r}; there are: {', '.join(KINDS)}.")
+        if node.kind not in NODE_KINDS:
+            raise InputError(
+                f"A node is of kind {node.kind!r}; there are: {', '.join(NODE_KINDS)}."
+            )
         if not isinstance(node.id, str) or node.id in known:
             raise InputError(f"Two nodes have the id {node.id!r}, or it is no text.")
         if type(node.layer) is not int or not isinstance(node.position, int | None):

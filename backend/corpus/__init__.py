@@ -4,13 +4,13 @@ Light: nothing here imports torch. The harvest uses `open_corpora`, `check_corpu
 `plan_sequences`; the other modules say how.
 """
 
-from backend.corpus.chat import chat_renderer
+from backend.corpus.chat_template import chat_renderer
+from backend.corpus.corpus_sources import check_corpus, open_corpora, open_corpus
+from backend.corpus.document_splits import assign_splits
 from backend.corpus.documents import SPLITS, Corpus, Document, Split
-from backend.corpus.plan import SequencePlan
-from backend.corpus.sequences import plan_sequences
-from backend.corpus.sources import check_corpus, open_corpora, open_corpus
-from backend.corpus.splits import assign_splits
-from backend.corpus.token_ids import token_decoder
+from backend.corpus.pretokenised_ids import token_decoder
+from backend.corpus.sequence_plan import SequencePlan
+from backend.corpus.sequence_planner import plan_sequences
 
 __all__ = [
     "SPLITS",

@@ -31,7 +31,7 @@ OPENERS: dict[str, Callable[[Path], Any]] = {
     ".xz": lzma.open,
 }
 """Suffix -> what opens such a file as decompressed bytes."""
-MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"\xfd7zXZ": ".xz"}
+MAGIC_BYTES = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"\xfd7zXZ": ".xz"}
 """The first bytes of a compressed file, which no UTF-8 text begins with -> its suffix."""
 
 
@@ -49,7 +49,7 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
     compression = split_suffix(path)[1]
     with path.open("rb") as file:
         start = file.read(6)
-    told = next((suffix for magic, suffix in MAGIC.items() if start.startswith(magic)), "")
+    told = next((suffix for magic, suffix in MAGIC_BYTES.items() if start.startswith(magic)), "")
     if told and not compression:
         raise InputError(
             f"{path} is compressed: rename it {path.name}{told}, so that it is read as such."
@@ -58,14 +58,16 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         with OPENERS[compression](path) if compression else path.open("rb") as opened:
             yield opened
     except (gzip.BadGzipFile, EOFError, lzma.LZMAError, zlib.error) as bad:
-        raise _damaged(path, compression, bad) from bad
+        raise _damage_error(path, compression, bad) from bad
     except (OSError, ValueError) as bad:
         if isinstance(bad, InputError) or not compression:
             raise
-        raise _damaged(path, compression, bad) from bad  # bz2 and pyarrow have no error of theirs
+        raise _damage_error(
+            path, compression, bad
+        ) from bad  # bz2 and pyarrow have no error of theirs
 
 
-def _damaged(path: Path, compression: str, bad: BaseException) -> InputError:
+def _damage_error(path: Path, compression: str, bad: BaseException) -> InputError:
     said = " ".join(str(bad).split()).rstrip(".") or type(bad).__name__
     return InputError(
         f"{path} is damaged, or not compressed as {compression} says: {said}. Copy or download it "

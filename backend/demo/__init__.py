@@ -5,15 +5,15 @@ Importing this loads no torch. `python -m backend.demo.train` rebuilds the weigh
 
 from pathlib import Path
 
-from backend.demo.corpus import Document, Prompt, demo_documents, task_prompts
-from backend.demo.plan import MODEL_NAME, PLANS
+from backend.demo.demo_texts import DemoDocument, TaskPrompt, demo_documents, task_prompts
+from backend.demo.dictionary_plans import DICTIONARY_PLANS, MODEL_NAME
 
 WEIGHTS = Path(__file__).parent / "weights"
 MODEL = WEIGHTS / MODEL_NAME
 """A Hugging Face folder: model, tokenizer, configuration."""
 DICTIONARIES = [
-    WEIGHTS / plan.name for plans in zip(*PLANS.values(), strict=True) for plan in plans
+    WEIGHTS / plan.name for plans in zip(*DICTIONARY_PLANS.values(), strict=True) for plan in plans
 ]
 """Folders that sae-lens loads: SAEs of the residual stream and of heads, MLP transcoders."""
 
-__all__ = ["DICTIONARIES", "MODEL", "Document", "Prompt", "demo_documents", "task_prompts"]
+__all__ = ["DICTIONARIES", "MODEL", "DemoDocument", "TaskPrompt", "demo_documents", "task_prompts"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from backend.demo import MODEL, WEIGHTS
-from backend.demo.plan import PLANS, Plan
+from backend.demo.dictionary_plans import DICTIONARY_PLANS, DemoDictionaryPlan
 
 log = logging.getLogger(__name__)
 
@@ -23,34 +23,41 @@ DICTIONARY_TOKENS = 900_000
 def main() -> None:
     torch.set_num_threads(1)  # for matrices this small, a second thread costs more than it brings
     if not (MODEL / "tokenizer.json").is_file():
-        from backend.demo.tokenizer import train_tokenizer
+        from backend.demo.tokenizer_trainer import train_tokenizer
 
         log.info("training the tokenizer")
         train_tokenizer(MODEL)
     if not (MODEL / "model.safetensors").is_file():
-        from backend.demo.model import train_model
+        from backend.demo.model_trainer import train_model
 
         log.info("training the model")
         train_model(MODEL, MODEL_TOKENS)
-    for plans in PLANS.values():
+    for plans in DICTIONARY_PLANS.values():
         missing = [plan for plan in plans if not (WEIGHTS / plan.name / "cfg.json").is_file()]
         if missing:
             train_dictionaries(missing)
     if not (WEIGHTS / "figures.json").is_file():
-        from backend.demo.report import measure
+        from backend.demo.demo_report import write_report
 
-        measure(Path(__file__).parents[2] / "docs" / "demo.md")
+        write_report(Path(__file__).parents[2] / "docs" / "demo.md")
 
 
-def train_dictionaries(plans: list[Plan]) -> None:
+def train_dictionaries(plans: list[DemoDictionaryPlan]) -> None:
     """Train the dictionaries of one layer on activations that one pass collects for all of them."""
-    from backend.demo.activations import DICTIONARY_SEED, collect, load_lm, token_batches
-    from backend.demo.sae import train_sae
-    from backend.demo.transcoder import train_transcoder
+    from backend.demo.activations import (
+        DICTIONARY_SEED,
+        collect_activations,
+        demo_token_batches,
+        load_demo_model,
+    )
+    from backend.demo.sae_trainer import train_sae
+    from backend.demo.transcoder_trainer import train_transcoder
 
     hooks = sorted({hook for plan in plans for hook in (plan.hook, plan.hook_out)})
     log.info("collecting activations at %s", ", ".join(hooks))
-    acts = collect(load_lm(), token_batches(DICTIONARY_SEED, ACTIVATION_TOKENS), hooks)
+    acts = collect_activations(
+        load_demo_model(), demo_token_batches(DICTIONARY_SEED, ACTIVATION_TOKENS), hooks
+    )
     for plan in plans:
         log.info("training %s", plan.name)
         folder = WEIGHTS / plan.name

@@ -5,18 +5,18 @@ Importing this package loads neither torch nor sae-lens: `load` brings them in w
 
 from typing import TYPE_CHECKING, Any
 
-from backend.dictionaries.sources import check_source, expand_folders, parse_spec
+from backend.dictionaries.dictionary_sources import check_source, expand_folders, parse_spec
 
 if TYPE_CHECKING:
     from backend.dictionaries.base import Dictionary, Triples
-    from backend.dictionaries.loading import load
+    from backend.dictionaries.dictionary_loader import load
 
 __all__ = ["Dictionary", "Triples", "check_source", "expand_folders", "load", "parse_spec"]
 
 _LATE = {
     "Dictionary": "backend.dictionaries.base",
     "Triples": "backend.dictionaries.base",
-    "load": "backend.dictionaries.loading",
+    "load": "backend.dictionaries.dictionary_loader",
 }
 
 

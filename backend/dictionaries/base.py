@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from backend.dictionaries.norms import PLAIN, Norm
-from backend.processing import Processing
+from backend.dictionaries.input_normalisation import NO_NORMALISATION, InputNormalisation
+from backend.model.weight_processing import WeightProcessing
 from feature_store.errors import InputError
 
 Precision = Literal["exact", "bf16"]
@@ -82,7 +82,7 @@ class Dictionary:
     weights_hash: str
     """sha256 over the tensors as loaded, hex."""
     coder: Coder
-    norm: Norm = PLAIN
+    norm: InputNormalisation = NO_NORMALISATION
     W_skip: Float[Tensor, "d_out d_in"] | None = None
     """The linear map that some transcoders add, from raw x."""
     metadata: Mapping[str, object] = field(default_factory=dict)
@@ -142,9 +142,9 @@ class Dictionary:
         return kwargs
 
     @cached_property
-    def processing(self) -> Processing:
+    def processing(self) -> WeightProcessing:
         """How the model must be processed; InputError for a processing that is not known."""
-        return Processing.parse(self.model_kwargs)
+        return WeightProcessing.parse(self.model_kwargs)
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
         """Dense activations, as sae-lens gives them."""

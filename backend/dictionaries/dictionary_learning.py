@@ -15,27 +15,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from backend.dictionaries.affine import Affine, Gates, gated
+from backend.dictionaries.activation_rules import ActivationRule, ThresholdRule, TopKRule
+from backend.dictionaries.affine_coder import AffineCoder, GateParameters, build_gated_coder
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.dictionary_learning_config import TrainerConfig
+from backend.dictionaries.dictionary_sources import LEARNING_WEIGHTS, DictionarySource, read_json
 from backend.dictionaries.foreign_config import pick_kind
-from backend.dictionaries.learning_config import TrainerConfig
-from backend.dictionaries.rules import Rule, Threshold, TopK
-from backend.dictionaries.sources import LEARNING_WEIGHTS, Source, read_json
-from backend.dictionaries.tensors import (
+from backend.dictionaries.weight_files import (
     check_coder_shapes,
     explain_misfit,
-    moved,
+    move_tensors,
     read_pickle_free,
-    take,
+    take_tensor,
     weights_hash,
 )
-from backend.finite_weights import check_finite
+from backend.model.finite_weights import check_dictionary_finite
 from feature_store.errors import InputError
 
 State = Mapping[str, Tensor]
 
 
-def read_config(folder: Path) -> TrainerConfig:
+def read_trainer_config(folder: Path) -> TrainerConfig:
     """The trainer's settings in the folder's config.json, checked; empty where there is none."""
     path = folder / "config.json"
     content = read_json(path) if path.exists() else {}
@@ -43,16 +43,19 @@ def read_config(folder: Path) -> TrainerConfig:
 
 
 def load(
-    source: Source, device: torch.device, dtype: torch.dtype, width: Callable[[str], int] | None
+    source: DictionarySource,
+    device: torch.device,
+    dtype: torch.dtype,
+    width: Callable[[str], int] | None,
 ) -> Dictionary:
     """The dictionary in a folder; its hook point from config.json, or from the user's @HOOK."""
     path = source.path / LEARNING_WEIGHTS
-    config = read_config(source.path)
-    hook, note = _hook_point(source, config)
+    config = read_trainer_config(source.path)
+    hook, note = _find_hook_point(source, config)
     raw = read_pickle_free(path)
-    check_finite(raw, str(path))
-    state = moved(raw, device, dtype)
-    kind = config.trained_class or _guess(raw, source)
+    check_dictionary_finite(raw, str(path))
+    state = move_tensors(raw, device, dtype)
+    kind = config.trained_class or _guess_class(raw, source)
     where = str(source.path / "config.json")
     read_coder = pick_kind(where, "dictionary_learning class", kind, CLASSES)
     with explain_misfit(f"The weights in {path} do not fit the class {kind}"):
@@ -72,7 +75,7 @@ def load(
     )
 
 
-def _hook_point(source: Source, config: TrainerConfig) -> tuple[str, str | None]:
+def _find_hook_point(source: DictionarySource, config: TrainerConfig) -> tuple[str, str | None]:
     """The hook point that it reads, and a note where that was not said outright."""
     if source.hook:
         return source.hook, None
@@ -85,7 +88,7 @@ def _hook_point(source: Source, config: TrainerConfig) -> tuple[str, str | None]
     return hook, note
 
 
-def _check_sizes(source: Source, config: TrainerConfig, coder: Affine) -> None:
+def _check_sizes(source: DictionarySource, config: TrainerConfig, coder: AffineCoder) -> None:
     """InputError where config.json contradicts the weights."""
     where = source.path / "config.json"
     d_in, d_sae = coder.W_enc.shape
@@ -100,7 +103,7 @@ def _check_sizes(source: Source, config: TrainerConfig, coder: Affine) -> None:
         )
 
 
-def _guess(state: State, source: Source) -> str:
+def _guess_class(state: State, source: DictionarySource) -> str:
     """The class, from the names of tensors; only where no config.json tells it."""
     if "group_sizes" in state:
         return "MatryoshkaBatchTopKSAE"
@@ -118,23 +121,25 @@ def _guess(state: State, source: Source) -> str:
     )
 
 
-def _standard(state: State, path: Path, config: TrainerConfig) -> Affine:
-    b_dec = take(state, path, "bias")
-    return _linear_layers(state, path, b_dec, b_dec, Threshold())
+def _read_standard(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    b_dec = take_tensor(state, path, "bias")
+    return _read_linear_layers(state, path, b_dec, b_dec, ThresholdRule())
 
 
-def _new(state: State, path: Path, config: TrainerConfig) -> Affine:
-    return _linear_layers(state, path, take(state, path, "decoder.bias"), None, Threshold())
+def _read_new(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    return _read_linear_layers(
+        state, path, take_tensor(state, path, "decoder.bias"), None, ThresholdRule()
+    )
 
 
-def _topk(state: State, path: Path, config: TrainerConfig) -> Affine:
-    b_dec = take(state, path, "b_dec")
-    return _linear_layers(state, path, b_dec, b_dec, TopK(_read_k(state, path, config)))
+def _read_topk(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    b_dec = take_tensor(state, path, "b_dec")
+    return _read_linear_layers(state, path, b_dec, b_dec, TopKRule(_read_k(state, path, config)))
 
 
 def _read_k(state: State, path: Path, config: TrainerConfig) -> int:
     """Features kept per token: the file's own number, or config.json's; they must not differ."""
-    d_sae = len(take(state, path, "encoder.bias"))
+    d_sae = len(take_tensor(state, path, "encoder.bias"))
     stored = state.get("k")
     if stored is None and config.k is None:
         raise InputError(
@@ -154,21 +159,28 @@ def _read_k(state: State, path: Path, config: TrainerConfig) -> int:
     return int(k)
 
 
-def _batch_topk(state: State, path: Path, config: TrainerConfig) -> Affine:
-    b_dec = take(state, path, "b_dec")
-    rule = Threshold(_batch_threshold(state, path, len(take(state, path, "encoder.bias"))))
-    return _linear_layers(state, path, b_dec, b_dec, rule)
+def _read_batch_topk(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    b_dec = take_tensor(state, path, "b_dec")
+    rule = ThresholdRule(
+        _read_batch_threshold(state, path, len(take_tensor(state, path, "encoder.bias")))
+    )
+    return _read_linear_layers(state, path, b_dec, b_dec, rule)
 
 
-def _matryoshka(state: State, path: Path, config: TrainerConfig) -> Affine:
-    b_enc, b_dec = take(state, path, "b_enc"), take(state, path, "b_dec")
-    W_enc, W_dec = take(state, path, "W_enc"), take(state, path, "W_dec")
-    return Affine(
-        W_enc, b_enc, W_dec, b_dec, Threshold(_batch_threshold(state, path, len(b_enc))), b_in=b_dec
+def _read_matryoshka(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    b_enc, b_dec = take_tensor(state, path, "b_enc"), take_tensor(state, path, "b_dec")
+    W_enc, W_dec = take_tensor(state, path, "W_enc"), take_tensor(state, path, "W_dec")
+    return AffineCoder(
+        W_enc,
+        b_enc,
+        W_dec,
+        b_dec,
+        ThresholdRule(_read_batch_threshold(state, path, len(b_enc))),
+        b_in=b_dec,
     )
 
 
-def _batch_threshold(state: State, path: Path, d_sae: int) -> Tensor:
+def _read_batch_threshold(state: State, path: Path, d_sae: int) -> Tensor:
     """The one threshold of a BatchTopK dictionary, for every feature."""
     if "threshold" not in state:
         raise InputError(
@@ -186,55 +198,55 @@ def _batch_threshold(state: State, path: Path, d_sae: int) -> Tensor:
     return threshold.expand(d_sae).contiguous()
 
 
-def _linear_layers(
-    state: State, path: Path, b_dec: Tensor, b_in: Tensor | None, rule: Rule
-) -> Affine:
-    return Affine(
-        W_enc=take(state, path, "encoder.weight").T.contiguous(),
-        b_enc=take(state, path, "encoder.bias"),
-        W_dec=take(state, path, "decoder.weight").T.contiguous(),
+def _read_linear_layers(
+    state: State, path: Path, b_dec: Tensor, b_in: Tensor | None, rule: ActivationRule
+) -> AffineCoder:
+    return AffineCoder(
+        W_enc=take_tensor(state, path, "encoder.weight").T.contiguous(),
+        b_enc=take_tensor(state, path, "encoder.bias"),
+        W_dec=take_tensor(state, path, "decoder.weight").T.contiguous(),
         b_dec=b_dec,
         rule=rule,
         b_in=b_in,
     )
 
 
-def _gated(state: State, path: Path, config: TrainerConfig) -> Affine:
-    W_dec = take(state, path, "decoder.weight").T.contiguous()
+def _read_gated(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    W_dec = take_tensor(state, path, "decoder.weight").T.contiguous()
     norms = W_dec.norm(dim=1)
-    gates = Gates(
-        take(state, path, "r_mag"),
-        take(state, path, "gate_bias") * norms,
-        take(state, path, "mag_bias") * norms,
+    gates = GateParameters(
+        take_tensor(state, path, "r_mag"),
+        take_tensor(state, path, "gate_bias") * norms,
+        take_tensor(state, path, "mag_bias") * norms,
     )
-    W_enc = take(state, path, "encoder.weight").T * norms
-    b_dec = take(state, path, "decoder_bias")
-    return gated(W_enc, gates, _unit(W_dec, norms), b_dec, b_dec)
+    W_enc = take_tensor(state, path, "encoder.weight").T * norms
+    b_dec = take_tensor(state, path, "decoder_bias")
+    return build_gated_coder(W_enc, gates, _unit_rows(W_dec, norms), b_dec, b_dec)
 
 
-def _jumprelu(state: State, path: Path, config: TrainerConfig) -> Affine:
-    W_dec = take(state, path, "W_dec")
+def _read_jumprelu(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    W_dec = take_tensor(state, path, "W_dec")
     norms = W_dec.norm(dim=1)
-    return Affine(
-        W_enc=take(state, path, "W_enc") * norms,
-        b_enc=take(state, path, "b_enc") * norms,
-        W_dec=_unit(W_dec, norms),
-        b_dec=take(state, path, "b_dec"),
-        rule=Threshold(take(state, path, "threshold").clamp(min=0) * norms),
+    return AffineCoder(
+        W_enc=take_tensor(state, path, "W_enc") * norms,
+        b_enc=take_tensor(state, path, "b_enc") * norms,
+        W_dec=_unit_rows(W_dec, norms),
+        b_dec=take_tensor(state, path, "b_dec"),
+        rule=ThresholdRule(take_tensor(state, path, "threshold").clamp(min=0) * norms),
     )
 
 
-def _unit(W_dec: Tensor, norms: Tensor) -> Tensor:
+def _unit_rows(W_dec: Tensor, norms: Tensor) -> Tensor:
     return W_dec / torch.where(norms > 0, norms, 1.0)[:, None]  # a zero row never fires
 
 
-CLASSES: dict[str, Callable[[State, Path, TrainerConfig], Affine]] = {
-    "AutoEncoder": _standard,
-    "AutoEncoderNew": _new,
-    "GatedAutoEncoder": _gated,
-    "AutoEncoderTopK": _topk,
-    "BatchTopKSAE": _batch_topk,
-    "MatryoshkaBatchTopKSAE": _matryoshka,
-    "JumpReluAutoEncoder": _jumprelu,
+CLASSES: dict[str, Callable[[State, Path, TrainerConfig], AffineCoder]] = {
+    "AutoEncoder": _read_standard,
+    "AutoEncoderNew": _read_new,
+    "GatedAutoEncoder": _read_gated,
+    "AutoEncoderTopK": _read_topk,
+    "BatchTopKSAE": _read_batch_topk,
+    "MatryoshkaBatchTopKSAE": _read_matryoshka,
+    "JumpReluAutoEncoder": _read_jumprelu,
 }
 """config.json's dict_class -> how its tensors become one affine map and a rule."""

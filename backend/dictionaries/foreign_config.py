@@ -12,7 +12,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic_core import PydanticCustomError
 
-from feature_store.errors import InputError, pick
+from feature_store.errors import InputError, pick_by_name
 from feature_store.strict_json import dump_json
 
 T = TypeVar("T")
@@ -20,9 +20,9 @@ T = TypeVar("T")
 LARGEST = 2**31 - 1
 """No width, count or index of a dictionary is larger."""
 SHOWN_CHARACTERS = 60
-SLIP = 0.9
+TYPO_SIMILARITY = 0.9
 """How alike two words are of which one is the other mistyped."""
-WANTED = {
+EXPECTED_VALUES = {
     "model_type": "a JSON object",
     "dict_type": "a JSON object",
     "string_type": "text",
@@ -32,23 +32,23 @@ WANTED = {
 """pydantic's kind of error -> what the value must be, where its own words speak of Python."""
 
 
-def refusal(said: str) -> PydanticCustomError:
+def refusal_error(said: str) -> PydanticCustomError:
     """Return the error for a validator to raise: `FILE cannot be used: SAID.`"""
     return PydanticCustomError("refused", "{said}", {"said": said})
 
 
 def _read_number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refusal("it must be a number")
+        raise refusal_error("it must be a number")
     return value
 
 
 def _read_whole_number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise refusal("it must be a whole number")
+        raise refusal_error("it must be a whole number")
     if isinstance(value, float):
         if not value.is_integer():
-            raise refusal("it must be a whole number")
+            raise refusal_error("it must be a whole number")
         return int(value)
     return value
 
@@ -90,7 +90,7 @@ def _describe_first_error(bad: ValidationError, where: str) -> str:
     if error["type"] == "missing":
         return f"{where} has no {key}, which the dictionary cannot be read without."
     said = error["msg"].removeprefix("Input should be ").removeprefix("it must be ")
-    said = WANTED.get(error["type"], said)
+    said = EXPECTED_VALUES.get(error["type"], said)
     if not key:
         return f"{where} cannot be used: {said}."
     return f"{where} has {key} = {show_value(error['input'])}: it must be {said}."
@@ -112,6 +112,6 @@ def pick_kind(where: str, kind: str, name: str, table: Mapping[str, T]) -> T:
     words and mean different things.
     """
     try:
-        return pick(kind, name, table, cutoff=SLIP)
+        return pick_by_name(kind, name, table, cutoff=TYPO_SIMILARITY)
     except InputError as bad:
         raise InputError(f"{where}: {bad}") from None

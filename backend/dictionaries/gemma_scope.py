@@ -10,27 +10,36 @@ from collections.abc import Callable
 
 import torch
 
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import ThresholdRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.rules import Threshold
-from backend.dictionaries.sources import SCOPE_WEIGHTS, Source
-from backend.dictionaries.tensors import check_coder_shapes, moved, read_npz, take, weights_hash
-from backend.finite_weights import check_finite
+from backend.dictionaries.dictionary_sources import SCOPE_WEIGHTS, DictionarySource
+from backend.dictionaries.weight_files import (
+    check_coder_shapes,
+    move_tensors,
+    read_npz,
+    take_tensor,
+    weights_hash,
+)
+from backend.model.finite_weights import check_dictionary_finite
 from feature_store.errors import InputError
 
-SITES = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
+SITE_HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
 """The last part of a repository's name -> the hook point within a block."""
-PUBLISHED = re.compile(r"gemma-scope-[\w.]+-(?:pt|it)-(res|mlp|att)/(?:.*/)?layer_(\d+)/")
+PUBLISHED_PATH = re.compile(r"gemma-scope-[\w.]+-(?:pt|it)-(res|mlp|att)/(?:.*/)?layer_(\d+)/")
 L0 = re.compile(r"average_l0_(\d+)$")
 
 
 def load(
-    source: Source, device: torch.device, dtype: torch.dtype, width: Callable[[str], int] | None
+    source: DictionarySource,
+    device: torch.device,
+    dtype: torch.dtype,
+    width: Callable[[str], int] | None,
 ) -> Dictionary:
     """The dictionary in a folder; its hook point from the user's @HOOK, or from the path."""
     path = source.path / SCOPE_WEIGHTS
     whole = source.path.resolve().as_posix()
-    hook = source.hook or _hook_of_path(whole)
+    hook = source.hook or _find_hook_in_path(whole)
     if hook is None:
         raise InputError(
             f"{source.spec} does not say which hook point it reads, as a path such as "
@@ -38,13 +47,13 @@ def load(
             f"transcoder {source.place}@HOOK,HOOK_OUT."
         )
     raw = read_npz(path)
-    check_finite(raw, str(path))
-    kept = moved(
-        {name: take(raw, path, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")},
+    check_dictionary_finite(raw, str(path))
+    kept = move_tensors(
+        {name: take_tensor(raw, path, name) for name in ("W_enc", "b_enc", "W_dec", "b_dec")},
         device,
         dtype,
     )
-    threshold = take(raw, path, "threshold").to(device, dtype)
+    threshold = take_tensor(raw, path, "threshold").to(device, dtype)
     check_coder_shapes(path, **kept, threshold=threshold)
     l0 = L0.search(whole)
     return Dictionary(
@@ -54,11 +63,11 @@ def load(
         architecture="jumprelu_transcoder" if source.hook_out else "jumprelu",
         source=source.public,
         weights_hash=weights_hash(raw),
-        coder=Affine(**kept, rule=Threshold(threshold.clamp(min=0))),
+        coder=AffineCoder(**kept, rule=ThresholdRule(threshold.clamp(min=0))),
         metadata={"l0": float(l0[1])} if l0 else {},
     )
 
 
-def _hook_of_path(path: str) -> str | None:
-    found = PUBLISHED.search(f"{path}/")
-    return f"blocks.{int(found[2])}.{SITES[found[1]]}" if found else None
+def _find_hook_in_path(path: str) -> str | None:
+    found = PUBLISHED_PATH.search(f"{path}/")
+    return f"blocks.{int(found[2])}.{SITE_HOOKS[found[1]]}" if found else None

@@ -13,37 +13,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backend.dictionaries.affine import Affine, Gates, gated
+from backend.dictionaries.activation_rules import ThresholdRule, TopKRule
+from backend.dictionaries.affine_coder import AffineCoder, GateParameters, build_gated_coder
 from backend.dictionaries.base import Coder, Dictionary
-from backend.dictionaries.norms import NORMS, Norm, input_only, scaled
-from backend.dictionaries.opaque import Opaque, Temporal
-from backend.dictionaries.refusals import refuse_summed_decoders
-from backend.dictionaries.registry import published, split_release
-from backend.dictionaries.rules import Threshold, TopK
-from backend.dictionaries.saelens_door import SaeLensDoor
-from backend.dictionaries.sources import SAELENS_WEIGHTS, Source, read_json
-from backend.dictionaries.tensors import (
+from backend.dictionaries.dictionary_sources import SAELENS_WEIGHTS, DictionarySource, read_json
+from backend.dictionaries.input_normalisation import (
+    NORMALISATIONS,
+    InputNormalisation,
+    normalise_input_only,
+    scale_by_constant,
+)
+from backend.dictionaries.saelens_checkpoint import SaeLensCheckpoint
+from backend.dictionaries.saelens_coders import SaeLensCoder, TemporalCoder
+from backend.dictionaries.saelens_registry import published_figures, split_release
+from backend.dictionaries.unsupported_formats import refuse_summed_decoders
+from backend.dictionaries.weight_files import (
     explain_misfit,
-    last_line,
+    last_error_line,
     read_safetensors,
-    take,
+    take_tensor,
     weights_hash,
 )
-from backend.finite_weights import check_finite
-from feature_store.errors import InputError, pick
+from backend.model.finite_weights import check_dictionary_finite
+from feature_store.errors import InputError, pick_by_name
 
 Sae = Any
 """sae-lens' SAE: imported only to load; its parameters differ by architecture."""
 
-SCALER = "activation_scaler.json"
-WHITENING = "activation_whitening.safetensors"
+SCALER_FILE = "activation_scaler.json"
+WHITENING_FILE = "activation_whitening.safetensors"
 """sae-lens' training leaves these beside a checkpoint whose scale is not folded in yet."""
 LARGEST_SCALE = 1e30
 """A scale of activations beyond it cannot be folded into float32 weights."""
 
 
 def load(
-    source: Source, device: torch.device, dtype: torch.dtype, width: Callable[[str], int] | None
+    source: DictionarySource,
+    device: torch.device,
+    dtype: torch.dtype,
+    width: Callable[[str], int] | None,
 ) -> Dictionary:
     """The dictionary in a folder or on the hub, folded and moved to the device."""
     with warnings.catch_warnings():
@@ -52,35 +60,35 @@ def load(
             "ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs"
         )
         if source.kind != "hub":
-            sae, door = _from_disk(source)
-            return adapt(sae, source, device, dtype, door=door)
-        sae, door, figures = _from_hub(source)
-    return adapt(sae, source, device, dtype, figures, door)
+            sae, door = _load_from_disk(source)
+            return adapt_saelens(sae, source, device, dtype, door=door)
+        sae, door, figures = _load_from_hub(source)
+    return adapt_saelens(sae, source, device, dtype, figures, door)
 
 
-def adapt(
+def adapt_saelens(
     sae: Sae,
-    source: Source,
+    source: DictionarySource,
     device: torch.device,
     dtype: torch.dtype,
     extra: dict[str, object] | None = None,
-    door: SaeLensDoor | None = None,
+    door: SaeLensCheckpoint | None = None,
 ) -> Dictionary:
     """A loaded sae-lens object as a dictionary. The object is used up: its weights are folded."""
     metadata = {k: v for k, v in sae.cfg.metadata.to_dict().items() if v is not None}
     metadata = {**(extra or {}), **metadata}
     refuse_summed_decoders(source.spec, metadata)
     architecture = sae.cfg.architecture()
-    hook_name, hook_out = hook_points(source, metadata, architecture)
+    hook_name, hook_out = find_hook_points(source, metadata, architecture)
     scale = None if door is None else door.decoder_scale
     state = sae.state_dict()
     digest = weights_hash(state if scale is None else {**state, "scaling_factor": scale})
     sae = sae.to(device=device, dtype=dtype).requires_grad_(False)
-    fold(sae, source, door)
+    fold_scales(sae, source, door)
     if scale is not None:
         sae.W_dec.data *= scale.to(sae.W_dec)[:, None]
     transcodes = architecture.endswith("transcoder")
-    norm = _norm(sae)
+    norm = _find_normalisation(sae)
     skip = getattr(sae, "W_skip", None)
     return Dictionary(
         name=source.default_name,
@@ -89,18 +97,18 @@ def adapt(
         architecture=architecture,
         source=source.public,
         weights_hash=digest,
-        coder=CODERS.get(architecture, _unknown)(sae),
-        norm=input_only(norm) if transcodes else norm,
+        coder=CODERS.get(architecture, _wrap_unknown)(sae),
+        norm=normalise_input_only(norm) if transcodes else norm,
         W_skip=None if skip is None else skip.detach(),
         metadata=metadata,
         notes=() if door is None else tuple(door.notes),
     )
 
 
-def _from_disk(source: Source) -> tuple[Sae, SaeLensDoor]:
+def _load_from_disk(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint]:
     from sae_lens import SAE
 
-    door = SaeLensDoor(
+    door = SaeLensCheckpoint(
         read_json(source.path / "cfg.json"),
         read_safetensors(source.path / SAELENS_WEIGHTS),
         config_at=str(source.path / "cfg.json"),
@@ -110,7 +118,7 @@ def _from_disk(source: Source) -> tuple[Sae, SaeLensDoor]:
         return SAE.load_from_disk(source.path, converter=door.give_to_load_from_disk), door
 
 
-def _from_hub(source: Source) -> tuple[Sae, SaeLensDoor, dict[str, object]]:
+def _load_from_hub(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint, dict[str, object]]:
     from sae_lens import SAE
     from sae_lens.loading.pretrained_sae_loaders import (
         NAMED_PRETRAINED_SAE_LOADERS,
@@ -120,7 +128,7 @@ def _from_hub(source: Source) -> tuple[Sae, SaeLensDoor, dict[str, object]]:
     place = source.place
     release, sae_id = split_release(place)
     fetch = NAMED_PRETRAINED_SAE_LOADERS[get_conversion_loader_name(release)]
-    doors: list[SaeLensDoor] = []
+    doors: list[SaeLensCheckpoint] = []
 
     def fetch_through_door(
         repo_id: str,
@@ -130,7 +138,9 @@ def _from_hub(source: Source) -> tuple[Sae, SaeLensDoor, dict[str, object]]:
         cfg_overrides: dict[str, Any] | None,
     ) -> tuple[dict[str, Any], dict[str, Tensor], Tensor | None]:
         config, state, sparsity = fetch(repo_id, folder_name, device, force_download, cfg_overrides)
-        doors.append(SaeLensDoor(config, state, f"The config of {place}", f"The file of {place}"))
+        doors.append(
+            SaeLensCheckpoint(config, state, f"The config of {place}", f"The file of {place}")
+        )
         return *doors[-1].give(), sparsity
 
     with explain_misfit(f"The weights of {place} do not fit its config"):
@@ -140,12 +150,14 @@ def _from_hub(source: Source) -> tuple[Sae, SaeLensDoor, dict[str, object]]:
             )
         except OSError as bad:  # the hub's errors: not there, no permission, no network
             raise InputError(
-                f"{place} cannot be fetched from the Hugging Face hub ({last_line(bad)})."
+                f"{place} cannot be fetched from the Hugging Face hub ({last_error_line(bad)})."
             ) from bad
-    return sae, doors[-1], published(release, sae_id)
+    return sae, doors[-1], published_figures(release, sae_id)
 
 
-def hook_points(source: Source, metadata: dict[str, Any], architecture: str) -> tuple[str, str]:
+def find_hook_points(
+    source: DictionarySource, metadata: dict[str, Any], architecture: str
+) -> tuple[str, str]:
     """(reads, writes): what the user gave after @, else what the metadata says."""
     transcodes = architecture.endswith("transcoder")
     hook = source.hook or metadata.get("hook_name")
@@ -170,7 +182,7 @@ def hook_points(source: Source, metadata: dict[str, Any], architecture: str) -> 
 
 
 @torch.no_grad()
-def fold(sae: Sae, source: Source, door: SaeLensDoor | None = None) -> None:
+def fold_scales(sae: Sae, source: DictionarySource, door: SaeLensCheckpoint | None = None) -> None:
     """Fold what is the same for every token into the weights, in place.
 
     A BatchTopK checkpoint's threshold is one of activations times their decoder norms where they
@@ -183,7 +195,7 @@ def fold(sae: Sae, source: Source, door: SaeLensDoor | None = None) -> None:
     else:
         rescales = getattr(sae.cfg, "rescale_acts_by_decoder_norm", False)
     if kind == "expected_average_only_in":
-        factor = _scaling_factor(source)
+        factor = _read_scaling_factor(source)
         sae.fold_activation_norm_scaling_factor(factor)
         if batch_topk and rescales:
             sae.threshold.data /= factor
@@ -192,7 +204,7 @@ def fold(sae: Sae, source: Source, door: SaeLensDoor | None = None) -> None:
     if kind == "covariance_whitening":
         if sae.cfg.architecture() == "matching_pursuit":
             raise InputError(f"{source.spec} whitens the input of a tied encoder: not defined.")
-        sae.fold_activation_whitening(*_whitening(source))
+        sae.fold_activation_whitening(*_read_whitening(source))
 
 
 def _fold_decoder_norm(sae: Sae) -> None:
@@ -203,44 +215,48 @@ def _fold_decoder_norm(sae: Sae) -> None:
     sae.cfg.rescale_acts_by_decoder_norm = False
 
 
-def _scaling_factor(source: Source) -> float:
-    path = source.path / SCALER
+def _read_scaling_factor(source: DictionarySource) -> float:
+    path = source.path / SCALER_FILE
     factor = read_json(path).get("scaling_factor") if path.is_file() else None
     number = factor if isinstance(factor, int | float) and not isinstance(factor, bool) else 0.0
     if not 0 < number < LARGEST_SCALE:
         raise InputError(
             f"{source.spec} was trained on scaled activations (expected_average_only_in) and the "
-            f"factor is not there: put sae-lens' {SCALER} beside it, or fold the factor in with "
+            f"factor is not there: put sae-lens' {SCALER_FILE} beside it, or fold the factor in "
+            f"with "
             "SAE.fold_activation_norm_scaling_factor and save it again."
         )
     return float(number)
 
 
-def _whitening(source: Source) -> tuple[Tensor, Tensor, Tensor]:
+def _read_whitening(source: DictionarySource) -> tuple[Tensor, Tensor, Tensor]:
     """(mean [d_in], matrix [d_in d_in], its inverse)"""
-    path: Path = source.path / WHITENING
+    path: Path = source.path / WHITENING_FILE
     if not path.is_file():
         raise InputError(
             f"{source.spec} was trained on whitened activations (covariance_whitening) and the "
-            f"matrices are not there: put sae-lens' {WHITENING} beside it, or fold them in with "
+            f"matrices are not there: put sae-lens' {WHITENING_FILE} beside it, or fold them in "
+            f"with "
             "SAE.fold_activation_whitening and save it again."
         )
     tensors = read_safetensors(path)
-    check_finite(tensors, str(path))
-    mean, matrix, inverse = (take(tensors, path, n) for n in ("mean", "matrix", "inverse_matrix"))
+    check_dictionary_finite(tensors, str(path))
+    mean, matrix, inverse = (
+        take_tensor(tensors, path, n) for n in ("mean", "matrix", "inverse_matrix")
+    )
     return mean, matrix, inverse
 
 
-def _norm(sae: Sae) -> Norm:
+def _find_normalisation(sae: Sae) -> InputNormalisation:
     kind = sae.cfg.normalize_activations
     if kind == "constant_scalar_rescale":
-        return scaled(float(sae.cfg.activation_normalization_factor))
-    return pick("normalisation of activations", kind, NORMS)
+        return scale_by_constant(float(sae.cfg.activation_normalization_factor))
+    return pick_by_name("normalisation of activations", kind, NORMALISATIONS)
 
 
-def _affine(sae: Sae, rule: Threshold | TopK) -> Affine:
+def _read_affine(sae: Sae, rule: ThresholdRule | TopKRule) -> AffineCoder:
     transcodes = sae.cfg.architecture().endswith("transcoder")
-    return Affine(
+    return AffineCoder(
         W_enc=sae.W_enc.detach(),
         b_enc=sae.b_enc.detach(),
         W_dec=sae.W_dec.detach(),
@@ -250,45 +266,47 @@ def _affine(sae: Sae, rule: Threshold | TopK) -> Affine:
     )
 
 
-def _relu(sae: Sae) -> Affine:
-    return _affine(sae, Threshold())
+def _read_relu(sae: Sae) -> AffineCoder:
+    return _read_affine(sae, ThresholdRule())
 
 
-def _jumprelu(sae: Sae) -> Affine:
-    return _affine(sae, Threshold(sae.threshold.detach().clamp(min=0)))
+def _read_jumprelu(sae: Sae) -> AffineCoder:
+    return _read_affine(sae, ThresholdRule(sae.threshold.detach().clamp(min=0)))
 
 
-def _topk(sae: Sae) -> Affine:
-    return _affine(sae, TopK(sae.cfg.k))
+def _read_topk(sae: Sae) -> AffineCoder:
+    return _read_affine(sae, TopKRule(sae.cfg.k))
 
 
-def _abstopk(sae: Sae) -> Affine:
-    return _affine(sae, TopK(sae.cfg.k, by_magnitude=True))
+def _read_abstopk(sae: Sae) -> AffineCoder:
+    return _read_affine(sae, TopKRule(sae.cfg.k, by_magnitude=True))
 
 
-def _gated(sae: Sae) -> Affine:
-    biases = Gates(sae.r_mag.detach(), sae.b_gate.detach(), sae.b_mag.detach())
+def _read_gated(sae: Sae) -> AffineCoder:
+    biases = GateParameters(sae.r_mag.detach(), sae.b_gate.detach(), sae.b_mag.detach())
     b_dec = sae.b_dec.detach()
     subtract = sae.cfg.apply_b_dec_to_input
-    return gated(sae.W_enc.detach(), biases, sae.W_dec.detach(), b_dec, b_dec if subtract else None)
+    return build_gated_coder(
+        sae.W_enc.detach(), biases, sae.W_dec.detach(), b_dec, b_dec if subtract else None
+    )
 
 
-def _unknown(sae: Sae) -> Opaque:
+def _wrap_unknown(sae: Sae) -> SaeLensCoder:
     """An architecture registered with sae-lens by somebody else: it may well be signed."""
-    return Opaque(sae, signed=True)
+    return SaeLensCoder(sae, signed=True)
 
 
 CODERS: dict[str, Callable[[Sae], Coder]] = {
-    "standard": _relu,
-    "transcoder": _relu,
-    "skip_transcoder": _relu,
-    "jumprelu": _jumprelu,
-    "jumprelu_transcoder": _jumprelu,
-    "jumprelu_skip_transcoder": _jumprelu,
-    "topk": _topk,
-    "abstopk": _abstopk,
-    "gated": _gated,
-    "matching_pursuit": lambda sae: Opaque(sae, signed=False),
-    "temporal": Temporal,
+    "standard": _read_relu,
+    "transcoder": _read_relu,
+    "skip_transcoder": _read_relu,
+    "jumprelu": _read_jumprelu,
+    "jumprelu_transcoder": _read_jumprelu,
+    "jumprelu_skip_transcoder": _read_jumprelu,
+    "topk": _read_topk,
+    "abstopk": _read_abstopk,
+    "gated": _read_gated,
+    "matching_pursuit": lambda sae: SaeLensCoder(sae, signed=False),
+    "temporal": TemporalCoder,
 }
 """BatchTopK and Matryoshka SAEs are read as jumprelu, which sae-lens exports them as."""

@@ -19,12 +19,12 @@ from backend.dictionaries.foreign_config import (
     Table,
     Text,
     WholeNumber,
-    refusal,
+    refusal_error,
     show_value,
 )
-from backend.dictionaries.hook_names import translate_hook
+from backend.dictionaries.module_hook_points import translate_hook
 
-RENAMED = {
+RENAMED_KEYS = {
     "hook_point": "hook_name",
     "hook_point_head_index": "hook_head_index",
     "hook_point_layer": "hook_layer",
@@ -32,7 +32,7 @@ RENAMED = {
 }
 """Keys of versions before 6 -> today's."""
 
-METADATA = (
+METADATA_KEYS = (
     "model_name",
     "hook_name",
     "hook_name_out",
@@ -56,7 +56,7 @@ METADATA = (
 BATCH_TOPK = ("batchtopk", "matryoshka_batchtopk")
 """Architectures of training checkpoints whose export is a JumpReLU SAE."""
 
-NEEDED = {
+NEEDED_KEYS = {
     "topk": ("k",),
     "abstopk": ("k",),
     "matching_pursuit": ("residual_threshold", "stop_on_duplicate_support"),
@@ -68,10 +68,10 @@ NEEDED = {
 }
 """What decides an architecture's numbers, for which sae-lens would otherwise take a default."""
 
-TELLING = ("k", "d_out", "residual_threshold", "n_heads")
+TELLTALE_KEYS = ("k", "d_out", "residual_threshold", "n_heads")
 """Keys that only other architectures than `standard`, the one of files without the key, have."""
 
-SCALABLE = ("standard", "gated", "topk", "abstopk", "jumprelu")
+SCALABLE_ARCHITECTURES = ("standard", "gated", "topk", "abstopk", "jumprelu")
 """Architectures with a decoder of their own, into which a scale of each feature can be folded."""
 
 
@@ -129,11 +129,11 @@ class SaeLensConfig(ForeignConfig):
     @model_validator(mode="before")
     @classmethod
     def _take_todays_names(cls, content: Mapping[str, object]) -> dict[str, object]:
-        found = {RENAMED.get(key, key): value for key, value in content.items()}
-        found = {**found, **{key: content[key] for key in content if key not in RENAMED}}
+        found = {RENAMED_KEYS.get(key, key): value for key, value in content.items()}
+        found = {**found, **{key: content[key] for key in content if key not in RENAMED_KEYS}}
         nested = found.get("metadata", {})
         if isinstance(nested, Mapping):
-            flat = {key: found[key] for key in METADATA if key in found}
+            flat = {key: found[key] for key in METADATA_KEYS if key in found}
             merged = {**flat, **{k: v for k, v in nested.items() if v is not None}}
             found["metadata"] = _fill_layer(merged, found.get("hook_layer"))
         scaled = found.get("normalize_activations")
@@ -144,33 +144,33 @@ class SaeLensConfig(ForeignConfig):
     @model_validator(mode="after")
     def _settle(self) -> Self:
         unsaid = "architecture" not in self.model_fields_set and self.activation_fn != "topk"
-        if unsaid and (self.metadata.hook_name_out or self._has_any(TELLING)):
-            raise _missing("architecture")
+        if unsaid and (self.metadata.hook_name_out or self._has_any(TELLTALE_KEYS)):
+            raise _missing_key_error("architecture")
         self._settle_activation()
-        for key in NEEDED.get(self.architecture, ()):
+        for key in NEEDED_KEYS.get(self.architecture, ()):
             if getattr(self, key) is None:
-                raise _missing(key)
+                raise _missing_key_error(key)
         if self.architecture in ("topk", "abstopk"):
             self.k = _whole_k("k", self.k, self.d_sae)
         if self.sae_diff_type == "topk":
             if self.kval_topk is None:
-                raise _missing("kval_topk")
+                raise _missing_key_error("kval_topk")
             _whole_k("kval_topk", self.kval_topk, self.d_sae)
         if self.normalize_activations == "constant_scalar_rescale":
             if self.architecture != "temporal":
-                raise refusal(
+                raise refusal_error(
                     "normalize_activations is 'constant_scalar_rescale', which only temporal SAEs "
                     "have",
                 )
             if self.activation_normalization_factor is None:
-                raise _missing("activation_normalization_factor")
+                raise _missing_key_error("activation_normalization_factor")
         self._settle_input_bias()
         if self.finetuning_scaling_factor and (
-            self.architecture not in SCALABLE or self.rescale_acts_by_decoder_norm
+            self.architecture not in SCALABLE_ARCHITECTURES or self.rescale_acts_by_decoder_norm
         ):
-            raise refusal(
+            raise refusal_error(
                 "finetuning_scaling_factor is not defined for its architecture; it is for "
-                + ", ".join(SCALABLE),
+                + ", ".join(SCALABLE_ARCHITECTURES),
             )
         return self
 
@@ -181,20 +181,24 @@ class SaeLensConfig(ForeignConfig):
         """Let `activation_fn`, as versions before 6 have it, decide what it decided there."""
         if self.activation_fn == "topk":
             if self.architecture not in ("standard", "topk"):
-                raise refusal(f"activation_fn is 'topk' and architecture {self.architecture!r}")
+                raise refusal_error(
+                    f"activation_fn is 'topk' and architecture {self.architecture!r}"
+                )
             self.architecture = "topk"
         if self.activation_fn == "jumprelu" and not self.architecture.startswith("jumprelu"):
-            raise refusal(f"activation_fn is 'jumprelu' and architecture {self.architecture!r}")
+            raise refusal_error(
+                f"activation_fn is 'jumprelu' and architecture {self.architecture!r}"
+            )
         if self.architecture == "topk" and self.activation_fn_kwargs.get("k") is not None:
             old = _whole_k("activation_fn_kwargs.k", self.activation_fn_kwargs["k"], self.d_sae)
             if self.k is not None and self.k != old:
-                raise refusal(f"k is {self.k:g} and activation_fn_kwargs.k {old}")
+                raise refusal_error(f"k is {self.k:g} and activation_fn_kwargs.k {old}")
             self.k = old
 
     def _settle_input_bias(self) -> None:
         transcodes = self.architecture.endswith("transcoder")
         if transcodes and self.apply_b_dec_to_input:
-            raise refusal(
+            raise refusal_error(
                 "apply_b_dec_to_input is true, which has no meaning for a transcoder: its decoder "
                 "bias belongs to another hook point",
             )
@@ -246,9 +250,9 @@ def _whole_k(key: str, value: object, d_sae: int) -> int:
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
     if not 1 <= number <= d_sae or not float(number).is_integer():
         shown = f"{value:g}" if isinstance(value, float) else show_value(value)
-        raise refusal(f"{key} is {shown}, and must be a whole number, 1 to {d_sae}")
+        raise refusal_error(f"{key} is {shown}, and must be a whole number, 1 to {d_sae}")
     return int(number)
 
 
-def _missing(key: str) -> Exception:
-    return refusal(f"it has no {key}, which decides its numbers")
+def _missing_key_error(key: str) -> Exception:
+    return refusal_error(f"it has no {key}, which decides its numbers")

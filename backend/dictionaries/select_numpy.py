@@ -5,17 +5,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backend.dictionaries.activation_rules import (
+    ActivationRule,
+    GroupMaxRule,
+    ThresholdRule,
+    TopKRule,
+)
 from backend.dictionaries.base import Triples
-from backend.dictionaries.rules import GroupMax, Rule, Threshold, TopK
 
 GROUPS = 256
 """Groups per block for the bound: with k = 32, one or two candidates too many."""
 
 
-class NumpyPick:
+class NumpySelector:
     """Takes a tile's blocks in order of features, then gives what survives of all of them."""
 
-    def __init__(self, rule: Rule, rows: int, d_sae: int) -> None:
+    def __init__(self, rule: ActivationRule, rows: int, d_sae: int) -> None:
         self.rule = rule
         self.rows = rows
         self.d_sae = d_sae
@@ -27,7 +32,7 @@ class NumpyPick:
     def take(self, pre: Tensor, start: int) -> None:
         """Pre-activations [rows width] of the features from `start` on; not kept."""
         block = pre.numpy()
-        if isinstance(self.rule, GroupMax):
+        if isinstance(self.rule, GroupMaxRule):
             self.blocks.append(_group_max(block, self.rule.k))
             return
         flat = np.flatnonzero(self._mask(block, start))
@@ -36,11 +41,11 @@ class NumpyPick:
 
     def _mask(self, block: NDArray, start: int) -> NDArray:
         match self.rule:
-            case Threshold(threshold=None):
+            case ThresholdRule(threshold=None):
                 return block > 0
-            case Threshold(threshold=Tensor() as threshold):
+            case ThresholdRule(threshold=Tensor() as threshold):
                 return block > threshold[start : start + block.shape[1]].numpy()
-            case TopK(k=k, by_magnitude=by_magnitude):
+            case TopKRule(k=k, by_magnitude=by_magnitude):
                 return self._reaches_bound(np.abs(block) if by_magnitude else block, k)
         return block != 0
 
@@ -63,8 +68,8 @@ class NumpyPick:
         if len(self.blocks) > 1:  # each block is in order; together they are not
             order = np.argsort(token * self.d_sae + feature, kind="stable")
             token, feature, value = token[order], feature[order], value[order]
-        if isinstance(self.rule, TopK):
-            keep = _trim(token, np.abs(value), self.rows, self.rule.k)
+        if isinstance(self.rule, TopKRule):
+            keep = _trim_to_k(token, np.abs(value), self.rows, self.rule.k)
             token, feature, value = token[keep], feature[keep], value[keep]
         return Triples(
             torch.from_numpy(token.astype(np.int32)),
@@ -95,7 +100,7 @@ def _largest(values: NDArray, k: int) -> NDArray:
     return np.partition(values, width - k, axis=1)[:, width - k :]
 
 
-def _trim(token: NDArray, ranked: NDArray, rows: int, k: int) -> NDArray:
+def _trim_to_k(token: NDArray, ranked: NDArray, rows: int, k: int) -> NDArray:
     """Which of the candidates, grouped by token, are among their token's k largest."""
     counts = np.bincount(token, minlength=rows)
     keep = np.ones(len(token), dtype=bool)

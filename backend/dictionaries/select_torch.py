@@ -3,14 +3,19 @@
 import torch
 from torch import Tensor
 
+from backend.dictionaries.activation_rules import (
+    ActivationRule,
+    GroupMaxRule,
+    ThresholdRule,
+    TopKRule,
+)
 from backend.dictionaries.base import Triples
-from backend.dictionaries.rules import GroupMax, Rule, Threshold, TopK
 
 
-class TorchPick:
+class TorchSelector:
     """The counterpart of `NumpyPick` for accelerators: the same blocks in, the same triples out."""
 
-    def __init__(self, rule: Rule, rows: int, d_sae: int) -> None:
+    def __init__(self, rule: ActivationRule, rows: int, d_sae: int) -> None:
         self.rule = rule
         self.d_sae = d_sae
         self.blocks: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -20,29 +25,29 @@ class TorchPick:
 
     def take(self, pre: Tensor, start: int) -> None:
         """Pre-activations [rows width] of the features from `start` on; not kept."""
-        if isinstance(self.rule, TopK):
+        if isinstance(self.rule, TopKRule):
             self._take_top(pre, start, self.rule)
             return
-        dense = self.rule.keep(pre) if isinstance(self.rule, GroupMax) else pre
+        dense = self.rule.keep(pre) if isinstance(self.rule, GroupMaxRule) else pre
         token, feature = self._mask(dense, start).nonzero(as_tuple=True)
         self.blocks.append((token, feature + start, dense[token, feature]))
 
     def _mask(self, block: Tensor, start: int) -> Tensor:
         match self.rule:
-            case Threshold(threshold=None):
+            case ThresholdRule(threshold=None):
                 return block > 0
-            case Threshold(threshold=Tensor() as threshold):
+            case ThresholdRule(threshold=Tensor() as threshold):
                 return block > threshold[start : start + block.shape[1]]
         return block != 0
 
-    def _take_top(self, pre: Tensor, start: int, rule: TopK) -> None:
-        feature = _strongest(pre, rule)
+    def _take_top(self, pre: Tensor, start: int, rule: TopKRule) -> None:
+        feature = _strongest_features(pre, rule)
         value = pre.gather(1, feature)
         feature = feature + start
         if self.best is not None:
             value = torch.cat([self.best[0], value], dim=1)
             feature = torch.cat([self.best[1], feature], dim=1)
-            at = _strongest(value, rule)
+            at = _strongest_features(value, rule)
             value, feature = value.gather(1, at), feature.gather(1, at)
         self.best = value, feature
 
@@ -62,7 +67,7 @@ class TorchPick:
         return Triples(token.int(), feature.int(), value)
 
 
-def _strongest(values: Tensor, rule: TopK) -> Tensor:
+def _strongest_features(values: Tensor, rule: TopKRule) -> Tensor:
     """Where the k strongest of each row are, or all of a row shorter than k."""
     ranked = values.abs() if rule.by_magnitude else values
     return ranked.topk(min(rule.k, values.shape[1]), dim=1, sorted=False).indices

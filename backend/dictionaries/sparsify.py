@@ -12,50 +12,53 @@ from pathlib import Path
 
 import torch
 
-from backend.dictionaries.affine import Affine
+from backend.dictionaries.activation_rules import GroupMaxRule, TopKRule
+from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.hook_names import EXAMPLES, ModulePoints, find_module_points
-from backend.dictionaries.rules import GroupMax, TopK
-from backend.dictionaries.sources import SPARSIFY_WEIGHTS, Source, read_json
+from backend.dictionaries.dictionary_sources import SPARSIFY_WEIGHTS, DictionarySource, read_json
+from backend.dictionaries.module_hook_points import EXAMPLES, ModulePoints, find_module_points
 from backend.dictionaries.sparsify_config import SparsifyConfig
-from backend.dictionaries.tensors import (
+from backend.dictionaries.weight_files import (
     check_coder_shapes,
-    moved,
+    move_tensors,
     read_safetensors,
-    take,
+    take_tensor,
     weights_hash,
 )
-from backend.finite_weights import check_finite
+from backend.model.finite_weights import check_dictionary_finite
 from feature_store.errors import InputError
 
 
-def read_config(folder: Path) -> SparsifyConfig:
+def read_sparsify_config(folder: Path) -> SparsifyConfig:
     """The folder's cfg.json, checked."""
     path = folder / "cfg.json"
     return SparsifyConfig.read(read_json(path), str(path))
 
 
 def load(
-    source: Source, device: torch.device, dtype: torch.dtype, width: Callable[[str], int] | None
+    source: DictionarySource,
+    device: torch.device,
+    dtype: torch.dtype,
+    width: Callable[[str], int] | None,
 ) -> Dictionary:
     """The dictionary in a folder, with the hook point of the folder's name or of the user."""
-    config = read_config(source.path)
-    hook_name, hook_out = _hook_points(source, config.transcode)
+    config = read_sparsify_config(source.path)
+    hook_name, hook_out = _find_hook_points(source, config.transcode)
     path = source.path / SPARSIFY_WEIGHTS
     state = read_safetensors(path)
-    check_finite(state, str(path))
+    check_dictionary_finite(state, str(path))
     if "W_skip" in state and not config.skip_connection:
         raise InputError(
             f"{path} holds a W_skip, and {source.path / 'cfg.json'} has no skip_connection = true: "
             "whether it counts is not known."
         )
-    kept = moved(
+    kept = move_tensors(
         {
-            "W_enc": take(state, path, "encoder.weight").T,
-            "b_enc": take(state, path, "encoder.bias"),
-            "W_dec": take(state, path, "W_dec"),
-            "b_dec": take(state, path, "b_dec", "decoder.bias"),
-            **({"W_skip": take(state, path, "W_skip")} if config.skip_connection else {}),
+            "W_enc": take_tensor(state, path, "encoder.weight").T,
+            "b_enc": take_tensor(state, path, "encoder.bias"),
+            "W_dec": take_tensor(state, path, "W_dec"),
+            "b_dec": take_tensor(state, path, "b_dec", "decoder.bias"),
+            **({"W_skip": take_tensor(state, path, "W_skip")} if config.skip_connection else {}),
         },
         device,
         dtype,
@@ -64,12 +67,14 @@ def load(
     W_skip = kept.pop("W_skip", None)
     if wrong := config.check_sizes(*kept["W_enc"].shape):
         raise InputError(f"{source.path / 'cfg.json'} has {wrong}.")
-    coder = Affine(**kept, rule=_rule(config), b_in=None if config.transcode else kept["b_dec"])
+    coder = AffineCoder(
+        **kept, rule=_activation_rule(config), b_in=None if config.transcode else kept["b_dec"]
+    )
     return Dictionary(
         name=source.default_name,
         hook_name=hook_name,
         hook_out=hook_out,
-        architecture=_architecture(config),
+        architecture=_architecture_name(config),
         source=source.public,
         weights_hash=weights_hash(state),
         coder=coder,
@@ -78,21 +83,21 @@ def load(
     )
 
 
-def _architecture(config: SparsifyConfig) -> str:
+def _architecture_name(config: SparsifyConfig) -> str:
     kind = "abstopk" if config.signed and config.activation == "topk" else config.activation
     skip = "skip_" if config.skip_connection else ""
     return f"{kind}_{skip}transcoder" if config.transcode else kind
 
 
-def _rule(config: SparsifyConfig) -> GroupMax | TopK:
+def _activation_rule(config: SparsifyConfig) -> GroupMaxRule | TopKRule:
     if config.activation == "groupmax":
-        return GroupMax(config.k)
-    return TopK(config.k, by_magnitude=config.signed)
+        return GroupMaxRule(config.k)
+    return TopKRule(config.k, by_magnitude=config.signed)
 
 
-def _hook_points(source: Source, transcodes: bool) -> tuple[str, str]:
+def _find_hook_points(source: DictionarySource, transcodes: bool) -> tuple[str, str]:
     hook, hook_out = source.hook, source.hook_out
-    if points := _points_of_folder(source.path.resolve()):
+    if points := _find_folder_points(source.path.resolve()):
         hook = hook or (points.reads if transcodes else points.writes)
         hook_out = hook_out or points.writes
     if hook is None or (transcodes and hook_out is None):
@@ -104,7 +109,7 @@ def _hook_points(source: Source, transcodes: bool) -> tuple[str, str]:
     return hook, (hook_out or hook) if transcodes else hook
 
 
-def _points_of_folder(folder: Path) -> ModulePoints | None:
+def _find_folder_points(folder: Path) -> ModulePoints | None:
     """The hook points of the module that a folder is named for; `NAME/seed3` is NAME's."""
     name = folder.parent.name if re.fullmatch(r"seed\d+", folder.name) else folder.name
     return find_module_points(name)

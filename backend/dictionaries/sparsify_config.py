@@ -4,9 +4,15 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from backend.dictionaries.foreign_config import Count, Flag, ForeignConfig, WholeNumber, refusal
+from backend.dictionaries.foreign_config import (
+    Count,
+    Flag,
+    ForeignConfig,
+    WholeNumber,
+    refusal_error,
+)
 
-REFUSED = (
+REFUSED_SETTINGS = (
     "embed_skip",
     "gram_lookup",
     "n_targets",
@@ -39,13 +45,15 @@ class SparsifyConfig(ForeignConfig):
     @model_validator(mode="after")
     def _refuse_other_coders(self) -> Self:
         extra = self.model_extra or {}
-        for key in REFUSED:
+        for key in REFUSED_SETTINGS:
             if extra.get(key):
-                raise refusal(f"it was trained with {key}, which is not read")
+                raise refusal_error(f"it was trained with {key}, which is not read")
         if extra.get("coalesce_topk") not in (None, "none"):
-            raise refusal("it was trained with coalesce_topk, which is not read")
+            raise refusal_error("it was trained with coalesce_topk, which is not read")
         if self.skip_connection and not self.transcode:
-            raise refusal("skip_connection is true and transcode is not: only transcoders have one")
+            raise refusal_error(
+                "skip_connection is true and transcode is not: only transcoders have one"
+            )
         return self
 
     def check_sizes(self, d_in: int, d_sae: int) -> str | None:

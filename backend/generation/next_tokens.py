@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from backend.dictionaries.base import Dictionary
-from backend.generation.asked import Asked
-from backend.generation.speaking import begin
-from backend.interventions.once import run_once
-from backend.interventions.plan import compile_edits
-from backend.lm import Lm
+from backend.generation.generation_run import tokenize_prompt
+from backend.generation.steering_request import SteeringRequest
+from backend.interventions.edit_plan import compile_edits
+from backend.interventions.edited_logits import compute_edited_logits
+from backend.model.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
-class NextTokens:
+class NextTokenProbabilities:
     """Before temperature and penalties."""
 
     rows: list[tuple[int, float, float]]
@@ -25,21 +25,25 @@ class NextTokens:
 
 
 @torch.inference_mode()
-def next_tokens(
-    lm: Lm, dictionaries: Mapping[str, Dictionary], asked: Asked, tokens: Sequence[int], n: int
-) -> NextTokens:
+def predict_next_tokens(
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    asked: SteeringRequest,
+    tokens: Sequence[int],
+    n: int,
+) -> NextTokenProbabilities:
     """Behind `tokens`, the run's prompt and what it has said; one forward pass.
 
     InputError for a text that the model cannot read.
     """
-    start = begin(lm, asked)
+    start = tokenize_prompt(lm, asked)
     plan = compile_edits(lm, dictionaries, [asked.edits], freeze=asked.freeze, guard=True)
     n_prompt = min(len(start.tokens), len(tokens))
-    found = run_once(plan, [list(tokens)], n_prompt=n_prompt, roles=start.roles)
+    found = compute_edited_logits(plan, [list(tokens)], n_prompt=n_prompt, roles=start.roles)
     edited = found.logits[0, -1].float().softmax(-1)
     clean = edited if found.clean is None else found.clean[0, -1].float().softmax(-1)
     nameable = torch.maximum(clean, edited)[: lm.n_nameable]
     best = nameable.topk(min(n, len(nameable))).indices
     rows = zip(best.tolist(), clean[best].tolist(), edited[best].tolist(), strict=True)
     kl = None if found.kl is None or not asked.edits else float(found.kl[0, -1])
-    return NextTokens(list(rows), kl)
+    return NextTokenProbabilities(list(rows), kl)

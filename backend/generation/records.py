@@ -9,13 +9,13 @@ from backend.interventions.records import Edit
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
-Reason = Literal["length", "end", "stop", "context", "stopped", "time"]
+EndReason = Literal["length", "end", "stop", "context", "stopped", "time"]
 """Why a text ended: as many tokens as asked; the model's own end; a stop string; the model's
 limit; stopped by a person; out of time."""
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingSettings:
     """How tokens are drawn; the order of the steps is that of transformers."""
 
     max_new: int = 64
@@ -49,7 +49,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Row:
+class GenerationRow:
     """One text of a batch: `default` without edits, `steered` with some."""
 
     name: str
@@ -59,7 +59,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Read:
+class PositionReading:
     """What was measured at one position that a row's model read."""
 
     watched: Mapping[FeatureId, float]
@@ -71,12 +71,12 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class PromptRecord:
     """The first record: the prompt as it was read. Lists run over its tokens."""
 
     tokens: list[int]
     pieces: list[str]
-    read: Mapping[str, list[Read]]
+    read: Mapping[str, list[PositionReading]]
     """By row."""
     notes: tuple[str, ...] = ()
     template: tuple[bool, ...] = ()
@@ -84,7 +84,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Token:
+class TokenRecord:
     """One token of one row, as soon as it is drawn."""
 
     row: str
@@ -101,23 +101,23 @@ class Token:
     nats. None without a guard."""
     clean_logprob: float | None
     """Of this token under the clean model reading this row's text."""
-    read: Read
+    read: PositionReading
     """At the position that it was drawn from: the token before it."""
     top: tuple[tuple[int, float, float | None], ...] = ()
     """(token, probability, the clean model's probability): the likeliest, where asked for."""
-    reason: Reason | None = None
+    reason: EndReason | None = None
     """Set on a row's last token."""
 
 
 @dataclass(frozen=True)
-class Summary:
+class SummaryRecord:
     """The last record for each row."""
 
     row: str
     text: str
     tokens: list[int]
-    reason: Reason
-    last: Read | None
+    reason: EndReason
+    last: PositionReading | None
     """At the last token, where features are watched and the context has room for it."""
     mean_kl: float | None
     """Over its tokens, nats; None without a guard."""
@@ -131,4 +131,4 @@ class Summary:
     """Warnings, and the model's limit where it was reached."""
 
 
-Record = Prompt | Token | Summary
+GenerationRecord = PromptRecord | TokenRecord | SummaryRecord

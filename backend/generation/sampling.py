@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from backend.generation.records import Sampling
+from backend.generation.records import SamplingSettings
 
-TINY = torch.finfo(torch.float32).tiny
+SMALLEST_NOISE = torch.finfo(torch.float32).tiny
 
 
-class Sampler:
+class TokenSampler:
     """Draws one token for each row, step after step."""
 
     def __init__(
-        self, sampling: Sampling, seeds: Sequence[int], tokens: Sequence[int], vocab: int
+        self, sampling: SamplingSettings, seeds: Sequence[int], tokens: Sequence[int], vocab: int
     ) -> None:
         """`tokens`: of the prompt, which the repetition penalty counts as seen. Ids from `vocab`
         on, which no tokenizer names, are never drawn."""
@@ -56,7 +56,7 @@ class Sampler:
         """The logarithm of each row's noise."""
         rows = [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self._noises]
         noise = rows[0][None] if self._noise_of is None else torch.stack(rows)[self._noise_of]
-        return noise.clamp_min_(TINY).log_().to(scores.device)
+        return noise.clamp_min_(SMALLEST_NOISE).log_().to(scores.device)
 
     def _penalised(self, scores: Tensor) -> Tensor:
         assert self._seen is not None

@@ -8,22 +8,22 @@ import torch
 from torch import Tensor
 
 from backend.dictionaries.base import Triples
-from backend.harvest.candidates import RangeContexts, TopContexts
-from backend.harvest.chunk import Rows, sort_runs
+from backend.harvest.activation_runs import TokenRows, sort_into_runs
+from backend.harvest.activation_spool import ActivationSpool
+from backend.harvest.activation_sums import ActivationSums
 from backend.harvest.coactivation import PairSample, PairTable
-from backend.harvest.config import HarvestPlan
-from backend.harvest.counts import PairCounts
-from backend.harvest.segments import at, where
+from backend.harvest.context_reservoir import ContextCandidates, ContextReservoir
+from backend.harvest.context_samplers import RangeContextSampler, TopContextSampler
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.pair_counts import PairCounts
+from backend.harvest.segments import select_rows, true_indices
 from backend.harvest.silent_pool import SilentPool
-from backend.harvest.spool import Spool
-from backend.harvest.stages import Stages
-from backend.harvest.statistics import Statistics
-from backend.harvest.tables import Candidates, Table
-from backend.harvest.windows import Windows, silent_order
+from backend.harvest.stage_timings import StageTimings
+from backend.harvest.window_grid import WindowGrid, order_silent_windows
 
 
 @dataclass(frozen=True)
-class Shape:
+class AccumulatorShape:
     """What an accumulator must know before the first token."""
 
     d_sae: int
@@ -47,28 +47,30 @@ class Accumulator:
 
     def __init__(
         self,
-        shape: Shape,
+        shape: AccumulatorShape,
         plan: HarvestPlan,
-        windows: Windows,
+        windows: WindowGrid,
         spool_path: Path,
         device: torch.device,
         spooled: int = 0,
     ) -> None:
         """`spooled`: words of the spool to keep, when resuming."""
         self.shape = shape
-        self.statistics = Statistics(shape.n_slots, shape.highest_octave, device)
-        self.top = TopContexts(plan.top // 2, shape.n_slots, windows, device)
-        self.ranged = RangeContexts(plan.ranged // 2, self.statistics, windows, plan.seed, device)
+        self.statistics = ActivationSums(shape.n_slots, shape.highest_octave, device)
+        self.top = TopContextSampler(plan.top // 2, shape.n_slots, windows, device)
+        self.ranged = RangeContextSampler(
+            plan.ranged // 2, self.statistics, windows, plan.seed, device
+        )
         self.coactive = (
             PairTable(shape.d_sae, device)
             if shape.every_pair
             else PairSample(shape.d_sae, shape.coactive_level)
         )
         self.sampled = PairCounts()
-        self.silent = SilentPool(silent_order(windows, plan.silent, plan.seed))
-        self.spool = Spool(spool_path, spooled)
+        self.silent = SilentPool(order_silent_windows(windows, plan.silent, plan.seed))
+        self.spool = ActivationSpool(spool_path, spooled)
 
-    def update(self, triples: Triples, rows: Rows, stages: Stages) -> None:
+    def update(self, triples: Triples, rows: TokenRows, stages: StageTimings) -> None:
         """Fold in a chunk; `triples.token` are rows of it, in order."""
         signed = self.shape.signed
         with stages("samples"):
@@ -76,7 +78,7 @@ class Accumulator:
         with stages("co-activation"):
             self.coactive.add(triples.token, triples.feature, rows.level)
         with stages("sort"):
-            runs = sort_runs(triples, rows, signed=signed, n_slots=self.shape.n_slots)
+            runs = sort_into_runs(triples, rows, signed=signed, n_slots=self.shape.n_slots)
         with stages("statistics"):
             self.statistics.update(runs, rows, signed=signed)
         with stages("top"):
@@ -84,13 +86,13 @@ class Accumulator:
         with stages("range"):
             self.ranged.update(runs, rows, self.spool)
 
-    def _samples(self, triples: Triples, rows: Rows) -> None:
-        drawn = where(at(rows.sampled, triples.token))
-        token, feature, value = (at(column, drawn) for column in triples)
-        self.sampled.add(feature, at(rows.token_id, token), value.abs())
-        quiet = where(at(rows.silent, triples.token))
-        row, feature, value = (at(column, quiet) for column in triples)
-        columns = (at(rows.window, row), at(rows.position, row), feature, value)
+    def _samples(self, triples: Triples, rows: TokenRows) -> None:
+        drawn = true_indices(select_rows(rows.sampled, triples.token))
+        token, feature, value = (select_rows(column, drawn) for column in triples)
+        self.sampled.add(feature, select_rows(rows.token_id, token), value.abs())
+        quiet = true_indices(select_rows(rows.silent, triples.token))
+        row, feature, value = (select_rows(column, quiet) for column in triples)
+        columns = (select_rows(rows.window, row), select_rows(rows.position, row), feature, value)
         names = ("window", "position", "feature", "value")
         self.silent.add({name: to_numpy(c) for name, c in zip(names, columns, strict=True)})
 
@@ -114,7 +116,7 @@ class Accumulator:
         }
         self.statistics.add({k: torch.from_numpy(v) for k, v in part("statistics").items()})
         for name, table in self._tables().items():
-            rows = Candidates(**part(name))
+            rows = ContextCandidates(**part(name))
             table.add(rows._replace(offset=rows.offset + spool_base))
             table.merge()
         self.sampled.merge(**part("sampled"))
@@ -124,7 +126,7 @@ class Accumulator:
         self.top.raise_bar()
         self.ranged.raise_bar()
 
-    def _tables(self) -> dict[str, Table]:
+    def _tables(self) -> dict[str, ContextReservoir]:
         return {"top": self.top.table, "range": self.ranged.table}
 
     @property

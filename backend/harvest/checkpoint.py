@@ -51,7 +51,7 @@ class Checkpoint:
     """Each accumulator's state."""
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the folder's checkpoint in one step: a kill leaves the old one or the new one."""
     names = sorted(checkpoint.state)
     arrays = {
@@ -68,7 +68,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     fresh.replace(folder / "state.safetensors")
 
 
-def load(folder: Path) -> Checkpoint | None:
+def load_checkpoint(folder: Path) -> Checkpoint | None:
     """The folder's checkpoint; None when there is none. InputError when it is damaged."""
     path = folder / "state.safetensors"
     if not path.exists():

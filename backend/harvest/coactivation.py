@@ -14,35 +14,35 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from backend.harvest.segments import at, expand, where
+from backend.harvest.segments import expand_segments, select_rows, true_indices
 
-TABLE_BYTES = 1 << 26
+MAX_TABLE_BYTES = 1 << 26
 """Memory of one dictionary's table of all pairs: up to 4,095 features."""
-TOTAL_BYTES = 1 << 30
+MAX_TOTAL_BYTES = 1 << 30
 """Memory of all dictionaries' tables together."""
-PAIRS = 1 << 22
+MAX_SAMPLED_PAIRS = 1 << 22
 """Pairs that a sample holds, 12 bytes each."""
 WORK_PER_TOKEN = 32
 """Pairs that a sample looks at for each token of the harvest, on average and at most about."""
-LEAST_WORK = 1 << 21
+MIN_WORK = 1 << 21
 """Pairs that a sample looks at in a short harvest."""
-FLUSH = 1 << 20
+FLUSH_PAIRS = 1 << 20
 """Pairs gathered before they are counted."""
-KEYS = 1 << 17
+KEYS_PER_UPDATE = 1 << 17
 """Counts of the table added to at a time, so that they stay in the processor's cache."""
 DENSE_ROWS = 2048
 """Tokens of one matrix product."""
 DENSE_GAIN = 100
 """How many times cheaper a pair is in a matrix product than in a list."""
-LEVELS = 31
-PAD = 1.3
+N_LEVELS = 31
+MAX_LENGTH_RATIO = 1.3
 """Longest over shortest list of features in a block of tokens, about."""
 _BITS = 25
 """Bits of a feature's number in a key."""
 
 
 @dataclass(frozen=True)
-class Joint:
+class JointCounts:
     """Counts of pairs for publishing."""
 
     rate: float
@@ -56,19 +56,21 @@ class Joint:
     count: np.ndarray
 
 
-def table_fits(d_sae: int, n_dictionaries: int) -> bool:
+def pair_table_fits(d_sae: int, n_dictionaries: int) -> bool:
     """Whether all pairs of a dictionary are counted, in a harvest of so many dictionaries."""
-    return d_sae * (d_sae + 1) * 4 <= min(TABLE_BYTES, TOTAL_BYTES // max(1, n_dictionaries))
+    return d_sae * (d_sae + 1) * 4 <= min(
+        MAX_TABLE_BYTES, MAX_TOTAL_BYTES // max(1, n_dictionaries)
+    )
 
 
-def first_level(l0: float, n_tokens: int) -> int:
+def initial_sample_level(l0: float, n_tokens: int) -> int:
     """The level of tokens at which a sample begins, so that its work stays within bounds."""
     pairs = max(l0, 1.0) * max(l0 - 1, 1.0) / 2 * n_tokens
-    excess = pairs / max(LEAST_WORK, WORK_PER_TOKEN * n_tokens)
-    return min(LEVELS, max(0, math.ceil(math.log2(excess)))) if excess > 0 else 0
+    excess = pairs / max(MIN_WORK, WORK_PER_TOKEN * n_tokens)
+    return min(N_LEVELS, max(0, math.ceil(math.log2(excess)))) if excess > 0 else 0
 
 
-def levels_of(hashed: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+def token_levels(hashed: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
     """The level of each token: on average one in 2^n has level n or more. `hashed` is int32.
 
     The level is how many of the leading 31 bits are zero, so that the tokens of level n or more
@@ -76,7 +78,7 @@ def levels_of(hashed: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
     """
     value = (hashed & 0x7FFFFFFF).double()
     _, exponent = torch.frexp(value)  # value < 2^exponent, and 0 for 0
-    return (LEVELS - exponent).to(torch.int32)
+    return (N_LEVELS - exponent).to(torch.int32)
 
 
 class PairTable:
@@ -94,14 +96,16 @@ class PairTable:
         if not len(row):
             return
         self._active += torch.bincount(feature, minlength=self.d_sae)
-        begin, length = runs_of(row)
+        begin, length = token_entry_ranges(row)
         lengths = length.cpu().numpy()
         if float((lengths.astype(float) ** 2).mean()) * DENSE_GAIN > self.d_sae**2:
             self._add_products(feature, length)
             return
-        for some in by_length(lengths):
+        for some in group_by_length(lengths):
             rows = torch.from_numpy(some).to(row.device)
-            self._add_lists(feature, at(begin, rows), at(length, rows), int(lengths[some[-1]]))
+            self._add_lists(
+                feature, select_rows(begin, rows), select_rows(length, rows), int(lengths[some[-1]])
+            )
 
     def _add_lists(self, feature: Tensor, begin: Tensor, length: Tensor, longest: int) -> None:
         """Tokens with lists of about the same length.
@@ -111,10 +115,10 @@ class PairTable:
         Entries are taken feature by feature, so that counts which lie together are added to
         together.
         """
-        index, owner = expand(begin, begin + length)
-        mine = at(feature, index).to(torch.int32)
+        index, owner = expand_segments(begin, begin + length)
+        mine = select_rows(feature, index).to(torch.int32)
         place = torch.arange(len(index), device=index.device)
-        place -= at(torch.cumsum(length, 0) - length, owner)
+        place -= select_rows(torch.cumsum(length, 0) - length, owner)
         ring, half = longest | 1, longest // 2
         twice = mine.new_full((len(begin), 2 * ring), self.d_sae)
         start = owner * (2 * ring) + place
@@ -123,11 +127,11 @@ class PairTable:
         after = twice.view(-1).as_strided((twice.numel() - half + 1, half), (1, 1))
         narrow = torch.int16 if self.d_sae < 1 << 15 else torch.int32
         order = torch.sort(mine.to(narrow), stable=True).indices
-        base, start = at(mine, order) * (self.d_sae + 1), at(start, order) + 1
+        base, start = select_rows(mine, order) * (self.d_sae + 1), select_rows(start, order) + 1
         one = torch.ones(1, dtype=torch.int32, device=feature.device)
-        step = max(1, KEYS // max(1, half))
+        step = max(1, KEYS_PER_UPDATE // max(1, half))
         for low in range(0, len(order) if half else 0, step):
-            keys = at(after, start[low : low + step])
+            keys = select_rows(after, start[low : low + step])
             keys += base[low : low + step, None]
             self._table.index_add_(0, keys.view(-1), one.expand(keys.numel()))
 
@@ -161,10 +165,10 @@ class PairTable:
         mine += torch.from_numpy(square).to(mine.device)
         self._active += torch.from_numpy(active).to(mine.device)
 
-    def joint(self) -> Joint:
+    def joint(self) -> JointCounts:
         """The counts."""
         none = np.empty(0, dtype=np.int64)
-        return Joint(1.0, self._active.cpu().numpy(), self._square(), none, none, none)
+        return JointCounts(1.0, self._active.cpu().numpy(), self._square(), none, none, none)
 
     def _square(self) -> np.ndarray:
         """Both cells of each pair with its count; nothing on the diagonal."""
@@ -190,42 +194,51 @@ class PairSample:
         self.keys = np.empty(0, dtype=np.int64)
         """level << 50 | smaller feature << 25 | larger feature, rising."""
         self.count = np.empty(0, dtype=np.int32)
-        self.active = np.zeros((LEVELS + 1, d_sae), dtype=np.int32)
+        self.active = np.zeros((N_LEVELS + 1, d_sae), dtype=np.int32)
         """Tokens of each level on which each feature is active."""
         self._raw: list[np.ndarray] = []
         self._n_raw = 0
 
     def add(self, row: Int[Tensor, "nnz"], feature: Int[Tensor, "nnz"], level: Tensor) -> None:
         """Count a chunk; `level` has the level of each row."""
-        of = at(level, row)
-        drawn = where(of >= self.level)
-        row, feature, of = at(row, drawn), at(feature, drawn), at(of, drawn)
+        of = select_rows(level, row)
+        drawn = true_indices(of >= self.level)
+        row, feature, of = (
+            select_rows(row, drawn),
+            select_rows(feature, drawn),
+            select_rows(of, drawn),
+        )
         if not len(row):
             return
         flat = of.long() * self.d_sae + feature.long()
         found = torch.bincount(flat, minlength=self.active.size).cpu().numpy()
         self.active += found.reshape(self.active.shape).astype(np.int32)
-        begin, length = runs_of(row)
+        begin, length = token_entry_ranges(row)
         pairs = length * (length - 1) // 2
-        too_many = at(of, begin)[pairs > PAIRS]
+        too_many = select_rows(of, begin)[pairs > MAX_SAMPLED_PAIRS]
         if len(too_many):  # one token's pairs alone would not fit
             self._raise_level(int(too_many.max()) + 1)
-        for first, last in blocks_of(pairs.cpu().numpy(), at(of, begin).cpu().numpy(), self):
+        for first, last in split_into_blocks(
+            pairs.cpu().numpy(), select_rows(of, begin).cpu().numpy(), self
+        ):
             self._add_block(feature, of, begin[first:last], length[first:last])
 
     def _add_block(self, feature: Tensor, of: Tensor, begin: Tensor, length: Tensor) -> None:
-        kept = where(at(of, begin) >= self.level)
+        kept = true_indices(select_rows(of, begin) >= self.level)
         if not len(kept):
             return
-        begin, length = at(begin, kept), at(length, kept)
-        index, owner = expand(begin, begin + length)
-        other, this = expand(index + 1, at(begin + length, owner))
-        a, b = at(feature, at(index, this)).long(), at(feature, other).long()
+        begin, length = select_rows(begin, kept), select_rows(length, kept)
+        index, owner = expand_segments(begin, begin + length)
+        other, this = expand_segments(index + 1, select_rows(begin + length, owner))
+        a, b = (
+            select_rows(feature, select_rows(index, this)).long(),
+            select_rows(feature, other).long(),
+        )
         low, high = torch.minimum(a, b), torch.maximum(a, b)
-        keys = at(of, other).long() << 2 * _BITS | low << _BITS | high
+        keys = select_rows(of, other).long() << 2 * _BITS | low << _BITS | high
         self._raw.append(keys.cpu().numpy())
         self._n_raw += len(keys)
-        if self._n_raw >= max(FLUSH, len(self.keys) // 2):
+        if self._n_raw >= max(FLUSH_PAIRS, len(self.keys) // 2):
             self.flush()
 
     def flush(self) -> None:
@@ -246,7 +259,7 @@ class PairSample:
         self.keys = keys[begin]
         self.count = np.add.reduceat(count, begin) if len(begin) else count
         self._cut()
-        while len(self.keys) > PAIRS:
+        while len(self.keys) > MAX_SAMPLED_PAIRS:
             self._raise_level(self.level + 1)
 
     def _raise_level(self, level: int) -> None:
@@ -273,14 +286,16 @@ class PairSample:
         self.active += active
         self._fold(keys, count)
 
-    def joint(self) -> Joint:
+    def joint(self) -> JointCounts:
         """The counts, levels put together."""
         self.flush()
         pair = self.keys & (1 << 2 * _BITS) - 1
         keys, index = np.unique(pair, return_inverse=True)
         count = np.bincount(index, weights=self.count, minlength=len(keys)).astype(np.int64)
         active = self.active[self.level :].sum(axis=0, dtype=np.int64)
-        return Joint(2.0**-self.level, active, None, keys >> _BITS, keys & (1 << _BITS) - 1, count)
+        return JointCounts(
+            2.0**-self.level, active, None, keys >> _BITS, keys & (1 << _BITS) - 1, count
+        )
 
     @property
     def nbytes(self) -> int:
@@ -288,23 +303,23 @@ class PairSample:
         return self.keys.nbytes + self.count.nbytes + self.active.nbytes
 
 
-def runs_of(row: Tensor) -> tuple[Tensor, Tensor]:
+def token_entry_ranges(row: Tensor) -> tuple[Tensor, Tensor]:
     """Where each token's entries begin, and how many they are."""
     _, length = row.unique_consecutive(return_counts=True)
     return torch.cumsum(length, 0) - length, length
 
 
-def by_length(length: np.ndarray) -> Iterator[np.ndarray]:
+def group_by_length(length: np.ndarray) -> Iterator[np.ndarray]:
     """Numbers of lists in groups of about one length, each by rising length."""
     order = np.argsort(length, kind="stable")
     ordered, low = length[order], 0
     while low < len(order):
-        high = int(np.searchsorted(ordered, PAD * ordered[low], "right"))
+        high = int(np.searchsorted(ordered, MAX_LENGTH_RATIO * ordered[low], "right"))
         yield order[low:high]
         low = high
 
 
-def blocks_of(
+def split_into_blocks(
     pairs: np.ndarray, level: np.ndarray, sample: PairSample
 ) -> Iterator[tuple[int, int]]:
     """Stretches of tokens with at most `FLUSH` pairs each, or one token."""
@@ -312,6 +327,6 @@ def blocks_of(
     total, first = np.cumsum(wanted), 0
     while first < len(pairs):
         done = int(total[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(total, done + FLUSH, "right")))
+        last = max(first + 1, int(np.searchsorted(total, done + FLUSH_PAIRS, "right")))
         yield first, last
         first = last

@@ -20,47 +20,51 @@ from backend.corpus import (
     plan_sequences,
     token_decoder,
 )
-from backend.device import Placement, settle_threads
 from backend.dictionaries.base import Dictionary, Precision
-from backend.dictionaries.sources import split_ignored
-from backend.harvest import nulls
+from backend.dictionaries.dictionary_sources import split_ignored
+from backend.evaluation.reconstruction_check import check_dictionary_fits, choose_bos_token
+from backend.harvest import harvest_nulls
 from backend.harvest.checkpoint import Shard, WorkLock
-from backend.harvest.config import HarvestPlan, harvest_id, plan_config
-from backend.harvest.feed import Feed, Sampling
-from backend.harvest.merging import merged
-from backend.harvest.models import Models
-from backend.harvest.once import weight_facts, without_lens
-from backend.harvest.parallel import other_shards, waiting
-from backend.harvest.probe import Probe, at_bos, probe
-from backend.harvest.publish import Frame, Gathered, publish
-from backend.harvest.room import disk_of
-from backend.harvest.shard import Job, Progress, ShardRun
-from backend.harvest.stages import Stages
-from backend.harvest.windows import grid, silent_pool
-from backend.harvest.work_folder import (
-    all_complete,
-    clear_drafts,
-    existing_split,
-    started,
-    unused_id,
+from backend.harvest.dictionary_measurements import (
+    DictionaryMeasurement,
+    bos_activations,
+    measure_dictionaries,
 )
-from backend.lm import Lm
-from backend.model_speed import measure_and_remember
-from backend.processing import Processing, agree
-from backend.selfcheck import bos_for, fit
+from backend.harvest.disk_space import explain_full_disk
+from backend.harvest.forward_batches import BatchFeed, TokenSampling
+from backend.harvest.harvest_models import HarvestModels
+from backend.harvest.harvest_plan import HarvestPlan, harvest_id, plan_config
+from backend.harvest.harvest_tables import DictionaryResults, HarvestDetails, publish_harvest
+from backend.harvest.shard_merge import merge_shards
+from backend.harvest.shard_processes import start_other_shards, wait_for_processes
+from backend.harvest.shard_run import HarvestProgress, ShardInputs, ShardRun
+from backend.harvest.stage_timings import StageTimings
+from backend.harvest.weight_facts import compute_weight_facts, drop_lens_arrays
+from backend.harvest.window_grid import draw_silent_windows, lay_window_grid
+from backend.harvest.work_folder import (
+    all_shards_complete,
+    find_existing_shards,
+    find_unused_id,
+    read_start_time,
+    remove_abandoned_drafts,
+)
+from backend.model.device import Placement, limit_cpu_threads
+from backend.model.language_model import LanguageModel
+from backend.model.model_speed import measure_and_store_speed
+from backend.model.weight_processing import WeightProcessing, require_same_processing
 from feature_store.atomic_file import write_file
 from feature_store.catalog import utc_now
 from feature_store.errors import InputError
-from feature_store.harvest_file import SCHEMA
+from feature_store.harvest_writer import SCHEMA_VERSION
 from feature_store.store import Store
 from feature_store.strict_json import dump_json, parse_json
 
-PUBLISHING_S = 3600.0
+PUBLISH_PATIENCE_S = 3600.0
 """How long the last shards to end wait for the one that publishes."""
 
 
 @dataclass(frozen=True)
-class Request:
+class HarvestRequest:
     """What a person asked for."""
 
     model: str
@@ -85,36 +89,36 @@ class Request:
     trust_remote_code: bool = False
 
 
-class Harvest:
+class HarvestRun:
     """One request on its way. Iterate `run` to its end; then `id` and `stages` say what was done.
 
     `outcome` is `published`, `already` (there was a finished one) or `part` (other shards are
     still missing).
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: HarvestRequest) -> None:
         self.request = request
-        self.stages = Stages()
+        self.stages = StageTimings()
         self.id = ""
         self.outcome = ""
-        self.probes: dict[str, Probe] = {}
+        self.probes: dict[str, DictionaryMeasurement] = {}
         self.warnings: list[str] = []
         self.state_bytes = 0
         self.n_tokens = 0
         self.n_nonzero = 0
 
-    def run(self) -> Iterator[Progress]:
+    def run(self) -> Iterator[HarvestProgress]:
         """Do it, yielding as it goes. InputError for what the user can mend."""
-        with disk_of(self.request.store):
+        with explain_full_disk(self.request.store):
             yield from self._run()
 
-    def _run(self) -> Iterator[Progress]:
+    def _run(self) -> Iterator[HarvestProgress]:
         store = Store.create(self.request.store)
-        yield Progress("load model", 0, 1, "")
+        yield HarvestProgress("load model", 0, 1, "")
         with self.stages("model"):
             lm, found = self._load()
-            measure_and_remember(store.speeds, lm)
-        yield Progress("read corpus", 0, 1, "")
+            measure_and_store_speed(store.speeds, lm)
+        yield HarvestProgress("read corpus", 0, 1, "")
         with self.stages("plan"):
             work, sequences = self._plan(store, lm, found)
         target = store.path / "harvests" / f"{self.id}.duckdb"
@@ -124,10 +128,12 @@ class Harvest:
             return
         yield from self._harvest(lm, found, sequences, work, target)
 
-    def _load(self) -> tuple[Lm, list[Dictionary]]:
+    def _load(self) -> tuple[LanguageModel, list[Dictionary]]:
         request = self.request
-        lm = Lm.load(request.model, request.placement, trust_remote_code=request.trust_remote_code)
-        settle_threads(request.placement, lm.d_model)
+        lm = LanguageModel.load(
+            request.model, request.placement, trust_remote_code=request.trust_remote_code
+        )
+        limit_cpu_threads(request.placement, lm.d_model)
         found: list[Dictionary] = []
         for text in request.dictionaries:
             name, spec = loaders.parse_spec(text)
@@ -137,11 +143,13 @@ class Harvest:
                     f"Two dictionaries are called {one.name!r}. Give one another name: "
                     f"--dictionary NAME={spec}"
                 )
-            fit(lm, one)
+            check_dictionary_fits(lm, one)
             found.append(one)
         return lm, found
 
-    def _plan(self, store: Store, lm: Lm, found: list[Dictionary]) -> tuple[Path, SequencePlan]:
+    def _plan(
+        self, store: Store, lm: LanguageModel, found: list[Dictionary]
+    ) -> tuple[Path, SequencePlan]:
         """Tokenise the corpus; its content, with the configuration, gives the harvest its id."""
         request, plan = self.request, self.request.plan
         context_size = min(plan.context_size, lm.n_ctx)
@@ -152,7 +160,7 @@ class Harvest:
             render=render,
             decode=token_decoder(lm.tokenizer),
         )
-        clear_drafts(store.path / "work")
+        remove_abandoned_drafts(store.path / "work")
         draft = store.path / "work" / f"planning-{os.getpid()}"
         try:
             sequences = plan_sequences(
@@ -161,7 +169,7 @@ class Harvest:
                 draft,
                 context_size=context_size,
                 tokens=plan.tokens,
-                bos=bos_for(lm, found),
+                bos=choose_bos_token(lm, found),
                 special_ids=lm.special_ids,
                 pack=plan.pack,
                 seed=plan.seed,
@@ -170,7 +178,7 @@ class Harvest:
             config = self._config(lm, found, sequences)
             self.id = harvest_id(lm.name, config)
             if request.again:
-                self.id = unused_id(store.path, self.id)
+                self.id = find_unused_id(store.path, self.id)
             work = store.path / "work" / self.id
             if not SequencePlan.complete(work / "plan"):
                 (work / "plan").parent.mkdir(parents=True, exist_ok=True)
@@ -186,9 +194,11 @@ class Harvest:
         self.n_tokens = sequences.n_tokens
         return work, sequences
 
-    def _config(self, lm: Lm, found: list[Dictionary], sequences: SequencePlan) -> dict[str, Any]:
+    def _config(
+        self, lm: LanguageModel, found: list[Dictionary], sequences: SequencePlan
+    ) -> dict[str, Any]:
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMA_VERSION,
             "model": lm.model_hash,
             "dictionaries": [[d.name, d.weights_hash, d.hook_name, d.hook_out] for d in found],
             "corpus": sequences.digest,
@@ -200,17 +210,24 @@ class Harvest:
         }
 
     def _harvest(
-        self, lm: Lm, found: list[Dictionary], sequences: SequencePlan, work: Path, target: Path
-    ) -> Iterator[Progress]:
+        self,
+        lm: LanguageModel,
+        found: list[Dictionary],
+        sequences: SequencePlan,
+        work: Path,
+        target: Path,
+    ) -> Iterator[HarvestProgress]:
         request = self.request
-        processing = agree({d.name: d.processing for d in found})
-        windows = grid(sequences, request.plan.window)
-        silent = silent_pool(windows, request.plan.silent, request.plan.seed)
-        feed = Feed(sequences, windows, Sampling(request.plan.seed, silent), lm.placement.device)
+        processing = require_same_processing({d.name: d.processing for d in found})
+        windows = lay_window_grid(sequences, request.plan.window)
+        silent = draw_silent_windows(windows, request.plan.silent, request.plan.seed)
+        feed = BatchFeed(
+            sequences, windows, TokenSampling(request.plan.seed, silent), lm.placement.device
+        )
         if request.nulls:
-            yield Progress("null dictionaries", 0, len(found), "dictionaries")
+            yield HarvestProgress("null dictionaries", 0, len(found), "dictionaries")
         found, models, places = self._with_nulls(lm, found, feed, processing, work)
-        shard = request.shard or existing_split(work) or Shard(0, request.processes)
+        shard = request.shard or find_existing_shards(work) or Shard(0, request.processes)
         alone = request.shard is None and request.processes == 1
         mine = [Shard(i, shard.count) for i in range(shard.count)] if alone else [shard]
         with ExitStack() as locks:
@@ -218,21 +235,21 @@ class Harvest:
                 locks.enter_context(WorkLock(part.folder(work), f"The harvest {self.id}"))
             yield from self._probe(models, found, feed, processing, work)
             shapes = [self.probes[d.name].shape(d, len(found)) for d in found]
-            job = Job(
+            job = ShardInputs(
                 models, found, shapes, processing, request.plan, request.precision, feed, work
             )
-            others = locks.enter_context(other_shards(request, shard))
+            others = locks.enter_context(start_other_shards(request, shard))
             runs = [locks.enter_context(closing(ShardRun(job, part, self.stages))) for part in mine]
             for one in runs:
                 yield from one.run()
-            yield from waiting(others)
-        done = all_complete(work, shard.count, feed, request.plan)
+            yield from wait_for_processes(others)
+        done = all_shards_complete(work, shard.count, feed, request.plan)
         if not (request.publishes and done):
             self.outcome = "part"
             return
-        with WorkLock(work / "publishing", f"The harvest {self.id}", PUBLISHING_S):
+        with WorkLock(work / "publishing", f"The harvest {self.id}", PUBLISH_PATIENCE_S):
             if not target.exists():
-                frame = Frame(
+                frame = HarvestDetails(
                     self.id,
                     lm,
                     request.plan,
@@ -240,7 +257,7 @@ class Harvest:
                     windows,
                     silent,
                     request.precision,
-                    started(work),
+                    read_start_time(work),
                     hub_revision(lm),
                     describe_readings(found),
                 )
@@ -250,53 +267,58 @@ class Harvest:
         shutil.rmtree(work, ignore_errors=True)
 
     def _with_nulls(
-        self, lm: Lm, found: list[Dictionary], feed: Feed, processing: Processing, work: Path
-    ) -> tuple[list[Dictionary], Models, dict[str, str]]:
+        self,
+        lm: LanguageModel,
+        found: list[Dictionary],
+        feed: BatchFeed,
+        processing: WeightProcessing,
+        work: Path,
+    ) -> tuple[list[Dictionary], HarvestModels, dict[str, str]]:
         """All dictionaries, null ones behind the others; the models that they read; and where the
         weights lie on this machine."""
         request = self.request
-        places = weights_places(request, lm, found)
+        places = locate_weights(request, lm, found)
         if not request.nulls:
-            return found, Models(lm), places
-        ground = nulls.Ground(lm, feed, processing, request.plan.seed)
+            return found, HarvestModels(lm), places
+        ground = harvest_nulls.NullInputs(lm, feed, processing, request.plan.seed)
         folder = request.store / "nulls" / self.id
         with self.stages("null dictionaries"):
-            extra = nulls.made(ground, found, request.nulls, folder, work)
-            models = Models.given(lm, request.nulls, request.plan.seed)
-        places |= {one.weights_hash: absolute(str(path)) for path, one in extra if path}
+            extra = harvest_nulls.load_or_make_nulls(ground, found, request.nulls, folder, work)
+            models = HarvestModels.given(lm, request.nulls, request.plan.seed)
+        places |= {one.weights_hash: make_spec_absolute(str(path)) for path, one in extra if path}
         return [*found, *(one for _, one in extra)], models, places
 
     def _probe(
         self,
-        models: Models,
+        models: HarvestModels,
         found: list[Dictionary],
-        feed: Feed,
-        processing: Processing,
+        feed: BatchFeed,
+        processing: WeightProcessing,
         work: Path,
-    ) -> Iterator[Progress]:
+    ) -> Iterator[HarvestProgress]:
         path = work / "probes.json"
         if path.exists():
             saved = parse_json(path.read_text())
-            self.probes = {name: Probe(**fields) for name, fields in saved.items()}
+            self.probes = {name: DictionaryMeasurement(**fields) for name, fields in saved.items()}
             return
-        checked = [d for d in found if d.architecture not in nulls.UNCHECKED]
+        checked = [d for d in found if d.architecture not in harvest_nulls.UNCHECKED_ARCHITECTURES]
         yield from self._check(models.lm, checked, feed.plan)
         batch = self.request.plan.forward_batch
         for number, dictionary in enumerate(d for d in found if d not in checked):
-            yield Progress("scales of null dictionaries", number, len(found), "dictionaries")
+            yield HarvestProgress("scales of null dictionaries", number, len(found), "dictionaries")
             with self.stages("self-check"):
-                self.probes[dictionary.name] = nulls.unchecked(
+                self.probes[dictionary.name] = harvest_nulls.measure_null_scales(
                     models.of(dictionary), dictionary, feed, processing, batch
                 )
         plain = {name: one.plain() for name, one in self.probes.items()}
         write_file(path, dump_json(plain, indent=1))
 
     def _check(
-        self, lm: Lm, dictionaries: list[Dictionary], plan: SequencePlan
-    ) -> Iterator[Progress]:
+        self, lm: LanguageModel, dictionaries: list[Dictionary], plan: SequencePlan
+    ) -> Iterator[HarvestProgress]:
         """The self-check of all trained dictionaries together, and their scales."""
-        yield Progress("self-check", 0, 1, "passes")
-        steps = probe(lm, dictionaries, plan)
+        yield HarvestProgress("self-check", 0, 1, "passes")
+        steps = measure_dictionaries(lm, dictionaries, plan)
         while True:
             with self.stages("self-check"):
                 try:
@@ -304,47 +326,60 @@ class Harvest:
                 except StopIteration as end:
                     self.probes |= end.value
                     return
-            yield Progress("self-check", step.done, step.total, "passes")
+            yield HarvestProgress("self-check", step.done, step.total, "passes")
 
     def _publish(
-        self, frame: Frame, job: Job, runs: list[ShardRun], count: int, target: Path
-    ) -> Iterator[Progress]:
-        gathered: list[Gathered] = []
+        self,
+        frame: HarvestDetails,
+        job: ShardInputs,
+        runs: list[ShardRun],
+        count: int,
+        target: Path,
+    ) -> Iterator[HarvestProgress]:
+        gathered: list[DictionaryResults] = []
         bos = frame.sequences.bos
         for number, dictionary in enumerate(job.dictionaries):
             with self.stages("merge"):
-                accumulator, records = merged(job, runs, number, count)
+                accumulator, records = merge_shards(job, runs, number, count)
             self.state_bytes += accumulator.nbytes
             self.n_nonzero += int(accumulator.statistics.n_active.sum())
             weights = None
             cache = self.request.store / "cache"
-            for done, arrays in weight_facts(frame.lm, dictionary, cache, self.stages):
-                yield Progress(f"logits of {dictionary.name}", done, dictionary.d_sae, "features")
+            for done, arrays in compute_weight_facts(frame.lm, dictionary, cache, self.stages):
+                yield HarvestProgress(
+                    f"logits of {dictionary.name}", done, dictionary.d_sae, "features"
+                )
                 weights = arrays
             assert weights is not None, "weight_facts ends with the arrays"
             lm = job.models.of(dictionary)
             if lm is not frame.lm:
-                weights = without_lens(weights)
+                weights = drop_lens_arrays(weights)
             with self.stages("self-check"):
-                at_first = at_bos(lm, dictionary, job.processing, bos)
+                at_first = bos_activations(lm, dictionary, job.processing, bos)
             one = self.probes[dictionary.name]
-            gathered.append(Gathered(dictionary, one, accumulator, records, weights, at_first))
-        written = publish(frame, gathered, job.work, target)
+            gathered.append(
+                DictionaryResults(dictionary, one, accumulator, records, weights, at_first)
+            )
+        written = publish_harvest(frame, gathered, job.work, target)
         done = 0
         while done is not None:
-            yield Progress("write", done, len(gathered), "dictionaries")
+            yield HarvestProgress("write", done, len(gathered), "dictionaries")
             with self.stages("write"):
                 done = next(written, None)
 
 
-def weights_places(request: Request, lm: Lm, found: list[Dictionary]) -> dict[str, str]:
+def locate_weights(
+    request: HarvestRequest, lm: LanguageModel, found: list[Dictionary]
+) -> dict[str, str]:
     """Where the weights lie on this machine, for the live pages."""
     specs = [loaders.parse_spec(text)[1] for text in request.dictionaries]
-    places = {d.weights_hash: absolute(spec) for d, spec in zip(found, specs, strict=True)}
-    return {lm.model_hash: absolute(request.model), **places}
+    places = {
+        d.weights_hash: make_spec_absolute(spec) for d, spec in zip(found, specs, strict=True)
+    }
+    return {lm.model_hash: make_spec_absolute(request.model), **places}
 
 
-def absolute(spec: str) -> str:
+def make_spec_absolute(spec: str) -> str:
     """A local path made absolute, `@HOOK` and `?ignore=` after it kept; else as it is."""
     bare, _ = split_ignored(spec)
     path, at, hooks = bare, "", ""
@@ -359,6 +394,6 @@ def describe_readings(found: list[Dictionary]) -> list[str]:
     return [f"{one.name}: {note}" for one in found for note in one.notes]
 
 
-def hub_revision(lm: Lm) -> str:
+def hub_revision(lm: LanguageModel) -> str:
     """The hub's commit of the model, where it came from there."""
     return getattr(lm.bare.config, "_commit_hash", None) or "unknown"

@@ -10,19 +10,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def at(values: Tensor, index: Int[Tensor, "n"]) -> Tensor:
+def select_rows(values: Tensor, index: Int[Tensor, "n"]) -> Tensor:
     """values[index], by the call that is eight times as fast as the brackets on the CPU."""
     return values.index_select(0, index)
 
 
-def where(mask: Bool[Tensor, "n"]) -> Int[Tensor, "m"]:
+def true_indices(mask: Bool[Tensor, "n"]) -> Int[Tensor, "m"]:
     """The numbers of the true entries, int64."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.nonzero().squeeze(1)
 
 
-def begins(*keys: Tensor) -> Int[Tensor, "segment"]:
+def segment_starts(*keys: Tensor) -> Int[Tensor, "segment"]:
     """Where a new segment of equal keys begins; keys of one length, ordered."""
     new = torch.ones(len(keys[0]), dtype=torch.bool, device=keys[0].device)
     if len(new):
@@ -30,10 +30,10 @@ def begins(*keys: Tensor) -> Int[Tensor, "segment"]:
         for key in keys[1:]:
             differ |= key[1:] != key[:-1]
         new[1:] = differ
-    return where(new)
+    return true_indices(new)
 
 
-def ends(start: Int[Tensor, "segment"], n: int) -> Int[Tensor, "segment"]:
+def segment_ends(start: Int[Tensor, "segment"], n: int) -> Int[Tensor, "segment"]:
     """One past the last of each segment, of `n` values."""
     return torch.cat([start[1:], start.new_full((min(1, len(start)),), n)])
 
@@ -44,7 +44,7 @@ def segment_max(values: Float[Tensor, "n"], start: Int[Tensor, "s"]) -> Float[Te
         return values[:0]
     if values.device.type == "cpu":
         return torch.from_numpy(np.maximum.reduceat(values.numpy(), start.numpy()))
-    return on_device(values, start, "max")
+    return reduce_on_device(values, start, "max")
 
 
 def segment_sum(values: Tensor, start: Int[Tensor, "s"]) -> Tensor:
@@ -59,13 +59,13 @@ def segment_sum(values: Tensor, start: Int[Tensor, "s"]) -> Tensor:
     return total.index_add_(0, owner.cumsum(0), values)
 
 
-def on_device(values: Float[Tensor, "n"], start: Int[Tensor, "s"], how: str) -> Tensor:
+def reduce_on_device(values: Float[Tensor, "n"], start: Int[Tensor, "s"], how: str) -> Tensor:
     """torch's own segment reduction."""
     edges = torch.cat([start, start.new_tensor([len(values)])])
     return torch.segment_reduce(values, how, offsets=edges, unsafe=True)
 
 
-def expand(start: Tensor, end: Tensor) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+def expand_segments(start: Tensor, end: Tensor) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
     """All indices of [start, end) for each segment, one after the other, and which it is of."""
     if start.device.type == "cpu":
         low, length = start.numpy(), (end - start).numpy()
@@ -76,4 +76,4 @@ def expand(start: Tensor, end: Tensor) -> tuple[Int[Tensor, "n"], Int[Tensor, "n
     length = end - start
     owner = torch.repeat_interleave(torch.arange(len(start), device=start.device), length)
     shift = start - (torch.cumsum(length, 0) - length)
-    return torch.arange(len(owner), device=start.device) + at(shift, owner), owner
+    return torch.arange(len(owner), device=start.device) + select_rows(shift, owner), owner

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.harvest.checkpoint import Shard, load
-from backend.harvest.config import HarvestPlan
-from backend.harvest.feed import Feed, batches
+from backend.harvest.checkpoint import Shard, load_checkpoint
+from backend.harvest.forward_batches import BatchFeed, plan_forward_batches
+from backend.harvest.harvest_plan import HarvestPlan
 from feature_store.strict_json import parse_json
 
 
-def clear_drafts(work: Path) -> None:
+def remove_abandoned_drafts(work: Path) -> None:
     """Remove the drafts of plans whose processes were killed."""
     for draft in work.glob("planning-*"):
-        if not alive(int(draft.name.rpartition("-")[2])):
+        if not process_is_alive(int(draft.name.rpartition("-")[2])):
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def alive(pid: int) -> bool:
+def process_is_alive(pid: int) -> bool:
     """Whether a process of this number runs here."""
     try:
         os.kill(pid, 0)
@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-def unused_id(store: Path, wanted: str) -> str:
+def find_unused_id(store: Path, wanted: str) -> str:
     """`wanted`, or with the first number behind it that no finished harvest has."""
     number, name = 2, wanted
     while (store / "harvests" / f"{name}.duckdb").exists():
@@ -39,7 +39,7 @@ def unused_id(store: Path, wanted: str) -> str:
     return name
 
 
-def existing_split(work: Path) -> Shard | None:
+def find_existing_shards(work: Path) -> Shard | None:
     """The split that earlier processes began with, so that their shards are used."""
     for path in sorted(work.glob("shard-*-of-*")):
         if (path / "state.safetensors").exists():
@@ -47,17 +47,17 @@ def existing_split(work: Path) -> Shard | None:
     return None
 
 
-def all_complete(work: Path, count: int, feed: Feed, plan: HarvestPlan) -> bool:
+def all_shards_complete(work: Path, count: int, feed: BatchFeed, plan: HarvestPlan) -> bool:
     """Whether every shard has reached its end."""
-    n = len(batches(np.asarray(feed.plan.length), plan.forward_batch))
+    n = len(plan_forward_batches(np.asarray(feed.plan.length), plan.forward_batch))
     parts = [Shard(index, count) for index in range(count)]
-    found = [load(part.folder(work)) for part in parts]
+    found = [load_checkpoint(part.folder(work)) for part in parts]
     return all(
         checkpoint is not None and checkpoint.next_batch >= part.bounds(n)[1]
         for part, checkpoint in zip(parts, found, strict=True)
     )
 
 
-def started(work: Path) -> datetime:
+def read_start_time(work: Path) -> datetime:
     """When the harvest was first begun (UTC)."""
     return datetime.fromisoformat(parse_json((work / "config.json").read_text())["started"])

@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from backend.interventions.modes import MODES
-from feature_store.errors import InputError, listing, near_miss
+from backend.interventions.edit_modes import MODES
+from feature_store.errors import InputError, list_names, suggest_near_miss
 from feature_store.records import FeatureId
 
-Parts = Literal["all", "prompt", "generated"]
+TextParts = Literal["all", "prompt", "generated"]
 Schedule = Literal["constant", "ramp", "first", "every"]
 Read = Literal["edited", "clean"]
 
 
 @dataclass(frozen=True)
-class Where:
+class EditCondition:
     """At which tokens. Every condition must hold; the default is every ordinary token."""
 
-    parts: Parts = "all"
+    parts: TextParts = "all"
     positions: tuple[int, ...] | None = None
     """Chosen positions, 0 the first token that the model reads (BOS, where there is one); whatever
     stands there is edited."""
@@ -36,7 +36,7 @@ class Where:
 
 
 @dataclass(frozen=True)
-class When:
+class EditSchedule:
     """How much of the edit at each generated token (0 the first); prompts get all of it."""
 
     schedule: Schedule = "constant"
@@ -55,7 +55,7 @@ class When:
 
 
 @dataclass(frozen=True)
-class Vector:
+class SteeringVector:
     """A direction that no dictionary has: a difference of means, a probe, a control."""
 
     name: str
@@ -64,7 +64,7 @@ class Vector:
 
 
 @dataclass(frozen=True)
-class Posterior:
+class ConceptPosterior:
     """How one feature is distributed with a concept and without: firing rate × normal density."""
 
     prior: float
@@ -80,14 +80,14 @@ class Posterior:
 
 
 @dataclass(frozen=True)
-class Basis:
+class EditBasis:
     """What some modes need besides a strength, and where it was taken from."""
 
     values: tuple[float, ...] = ()
     """One per feature: its maximum (add_max) or mean (mean)."""
     slots: tuple[tuple[float, ...], ...] = ()
     """Per feature, a value for each position; positions beyond stay as they are."""
-    posterior: tuple[Posterior, ...] = ()
+    posterior: tuple[ConceptPosterior, ...] = ()
     """One per feature."""
     source: str = ""
     """Such as `harvest ID, n = 1000000`."""
@@ -101,13 +101,13 @@ class Edit:
     features: tuple[FeatureId, ...] = ()
     """All of one dictionary; each is edited with the same strength."""
     strength: float = 1.0
-    vector: Vector | None = None
+    vector: SteeringVector | None = None
     """Instead of features."""
-    basis: Basis = field(default_factory=Basis)
+    basis: EditBasis = field(default_factory=EditBasis)
     percent: float = 10.0
     """sparse_shift: how many of the direction's components."""
-    where: Where = field(default_factory=Where)
-    when: When = field(default_factory=When)
+    where: EditCondition = field(default_factory=EditCondition)
+    when: EditSchedule = field(default_factory=EditSchedule)
     read: Read = "edited"
     """Activations of this very pass, which earlier edits have reached, or of the clean model."""
 
@@ -121,26 +121,26 @@ class Edit:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Edit":
         """What `to_json` gave, as lists or tuples; InputError for anything else."""
-        given = known(cls, data)
+        given = read_record_fields(cls, data)
         if "mode" not in given:
-            raise InputError(f"An edit needs a mode. {listing(list(MODES))}")
+            raise InputError(f"An edit needs a mode. {list_names(list(MODES))}")
         return cls(
             **{
                 **given,
                 "features": tuple(FeatureId.parse(str(f)) for f in given.get("features") or ()),
-                "strength": _number("strength", given.get("strength", 1.0)),
-                "percent": _number("percent", given.get("percent", 10.0)),
-                "vector": _vector(given.get("vector")),
-                "basis": _basis(given.get("basis") or {}),
-                "where": _where(given.get("where") or {}),
-                "when": _when(given.get("when") or {}),
-                "read": _one_of("read", given.get("read", "edited"), Read),
+                "strength": _parse_number("strength", given.get("strength", 1.0)),
+                "percent": _parse_number("percent", given.get("percent", 10.0)),
+                "vector": _parse_vector(given.get("vector")),
+                "basis": _parse_basis(given.get("basis") or {}),
+                "where": _parse_condition(given.get("where") or {}),
+                "when": _parse_schedule(given.get("when") or {}),
+                "read": _parse_option("read", given.get("read", "edited"), Read),
             }
         )
 
 
 @dataclass(frozen=True)
-class Freeze:
+class FrozenLayers:
     """Ranges of layers, first and last included, that keep the clean model's values.
 
     With patterns, norms and MLPs frozen in every layer, only the direct path of an edit is left.
@@ -152,7 +152,7 @@ class Freeze:
     mlps: tuple[int, int] | None = None
 
 
-def known(kind: type, data: object, name: str = "") -> dict[str, Any]:
+def read_record_fields(kind: type, data: object, name: str = "") -> dict[str, Any]:
     """A record's fields out of plain data; InputError for other data and for fields that `kind`,
     called `name` where its own would say little, has not."""
     what = name or kind.__name__
@@ -162,70 +162,74 @@ def known(kind: type, data: object, name: str = "") -> dict[str, Any]:
     for key in data:
         if key not in names:
             raise InputError(
-                f"{what} has no field {key!r}.{near_miss(str(key), names)} "
+                f"{what} has no field {key!r}.{suggest_near_miss(str(key), names)} "
                 f"It has: {', '.join(names)}."
             )
     return dict(data)
 
 
-def _one_of(name: str, value: object, options: Any) -> Any:
+def _parse_option(name: str, value: object, options: Any) -> Any:
     known = list(get_args(options))
     if value not in known:
         raise InputError(
-            f"{name} is {value!r}.{near_miss(str(value), known)} It may be: {', '.join(known)}."
+            f"{name} is {value!r}.{suggest_near_miss(str(value), known)} It may be: "
+            f"{', '.join(known)}."
         )
     return value
 
 
-def _number(name: str, value: object) -> float:
+def _parse_number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} is {value!r}: write a number.")
     return float(value)
 
 
-def _tuple(value: Any) -> Any:
+def _optional_tuple(value: Any) -> Any:
     return None if value is None else tuple(value)
 
 
-def _where(data: object) -> Where:
-    given = known(Where, data)
+def _parse_condition(data: object) -> EditCondition:
+    given = read_record_fields(EditCondition, data)
     gate = given.get("gate")
-    return Where(
+    return EditCondition(
         **{
             **given,
-            "parts": _one_of("parts", given.get("parts", "all"), Parts),
-            "positions": _tuple(given.get("positions")),
-            "roles": _tuple(given.get("roles")),
+            "parts": _parse_option("parts", given.get("parts", "all"), TextParts),
+            "positions": _optional_tuple(given.get("positions")),
+            "roles": _optional_tuple(given.get("roles")),
             "gate": None if gate is None else FeatureId.parse(str(gate)),
-            "threshold": _number("threshold", given.get("threshold", 0.0)),
+            "threshold": _parse_number("threshold", given.get("threshold", 0.0)),
         }
     )
 
 
-def _when(data: object) -> When:
-    given = known(When, data)
-    schedule = _one_of("schedule", given.get("schedule", "constant"), Schedule)
+def _parse_schedule(data: object) -> EditSchedule:
+    given = read_record_fields(EditSchedule, data)
+    schedule = _parse_option("schedule", given.get("schedule", "constant"), Schedule)
     n = given.get("n", 1)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InputError(f"The n of a schedule is {n!r}: write a whole number from 1 on.")
-    return When(schedule, n)
+    return EditSchedule(schedule, n)
 
 
-def _vector(data: object) -> Vector | None:
+def _parse_vector(data: object) -> SteeringVector | None:
     if data is None:
         return None
-    given = known(Vector, data)
+    given = read_record_fields(SteeringVector, data)
     if missing := {"name", "hook", "values"} - set(given):
         raise InputError(f"A vector needs {', '.join(sorted(missing))}.")
-    values = tuple(_number("values", value) for value in given["values"])
-    return Vector(str(given["name"]), str(given["hook"]), values)
+    values = tuple(_parse_number("values", value) for value in given["values"])
+    return SteeringVector(str(given["name"]), str(given["hook"]), values)
 
 
-def _basis(data: object) -> Basis:
-    given = known(Basis, data)
-    return Basis(
-        values=tuple(_number("values", value) for value in given.get("values", ())),
+def _parse_basis(data: object) -> EditBasis:
+    given = read_record_fields(EditBasis, data)
+    return EditBasis(
+        values=tuple(_parse_number("values", value) for value in given.get("values", ())),
         slots=tuple(tuple(map(float, one)) for one in given.get("slots", ())),
-        posterior=tuple(Posterior(**known(Posterior, p)) for p in given.get("posterior", ())),
+        posterior=tuple(
+            ConceptPosterior(**read_record_fields(ConceptPosterior, p))
+            for p in given.get("posterior", ())
+        ),
         source=str(given.get("source", "")),
     )

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     """The likeliest next tokens together where no target is named."""
-    from backend.circuits.attribution_graph_record import attribution_circuit
+    from backend.circuits.attribution_graph_circuit import find_attribution_circuit
 
     text = text_of(engine, asked.cases[0])
     answers, against = target_of(engine, asked, asked.cases[0])
     used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
-    return attribution_circuit(
+    return find_attribution_circuit(
         engine.lm,
         used,
         text,
@@ -30,7 +30,9 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
 
 def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> Circuit:
     """Its nodes run for real."""
-    from backend.circuits.one_prompt import proven
+    from backend.circuits.single_prompt_faithfulness import measure_single_prompt_faithfulness
 
     text = text_of(engine, asked.cases[0])
-    return proven(engine, circuit, text, *target_of(engine, asked, asked.cases[0]), said=tell)
+    return measure_single_prompt_faithfulness(
+        engine, circuit, text, *target_of(engine, asked, asked.cases[0]), said=tell
+    )

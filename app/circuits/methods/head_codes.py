@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from app.circuits.asked import Asked
 from app.circuits.methods.reading import text_of
 from app.circuits.running import Tell
-from backend.ablation.asked import Case
-from backend.circuits.counterexamples import UNSHOWN, counterpairs
+from backend.ablation.ablation_requests import PromptCase
 from backend.circuits.records import Circuit
-from backend.circuits.tasks import pairs
+from backend.circuits.task_counterexamples import COUNTEREXAMPLE_TASKS, sample_counterexample_pairs
+from backend.circuits.task_prompt_pairs import sample_prompt_pairs
 from feature_store.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ GIVEN = (
 def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     """Prompts are the positive examples; beside each stands one in which the behaviour is not
     possible."""
-    from backend.circuits.head_codes import head_codes_circuit
+    from backend.circuits.head_codes import build_head_codes_circuit
 
     positives, negatives, note = examples_of(asked)
     tell(0, 1, "reading heads")
-    found = head_codes_circuit(
+    found = build_head_codes_circuit(
         engine.lm,
         [text_of(engine, one) for one in positives],
         [text_of(engine, one) for one in negatives],
@@ -47,16 +47,24 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     return replace(found, notes=(*found.notes, note))
 
 
-def examples_of(asked: Asked) -> tuple[list[Case], list[Case], str]:
+def examples_of(asked: Asked) -> tuple[list[PromptCase], list[PromptCase], str]:
     """Positive and negative ones, and what the negatives are. InputError where there are none."""
     n = min(asked.n_prompts, EXAMPLES)
-    if asked.task in UNSHOWN:
-        shown = list(counterpairs(asked.task, "train", n, asked.seed))
-        return [Case(one.text) for one in shown], [Case(one.without) for one in shown], IMPOSSIBLE
+    if asked.task in COUNTEREXAMPLE_TASKS:
+        shown = list(sample_counterexample_pairs(asked.task, "train", n, asked.seed))
+        return (
+            [PromptCase(one.text) for one in shown],
+            [PromptCase(one.without) for one in shown],
+            IMPOSSIBLE,
+        )
     if asked.task:
-        found = list(pairs(asked.task, "train", n, asked.seed))
-        return [Case(one.clean) for one in found], [Case(one.corrupt) for one in found], TWINS
-    negatives = [Case(case.pair) for case in asked.cases if case.pair]
+        found = list(sample_prompt_pairs(asked.task, "train", n, asked.seed))
+        return (
+            [PromptCase(one.clean) for one in found],
+            [PromptCase(one.corrupt) for one in found],
+            TWINS,
+        )
+    negatives = [PromptCase(case.pair) for case in asked.cases if case.pair]
     if not negatives:
         raise InputError(
             "head-codes compares prompts that show a behaviour with prompts in which it is not "

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from app.circuits.asked import Asked
-from backend.ablation.asked import Case
-from backend.live import Text
+from backend.ablation.ablation_requests import PromptCase
+from backend.engine_protocol import TokenizedText
 
 if TYPE_CHECKING:
     from backend.engine import LocalEngine
 
 
-def text_of(engine: "LocalEngine", case: Case) -> Text:
+def text_of(engine: "LocalEngine", case: PromptCase) -> TokenizedText:
     """A case's tokens, up to where the answer follows."""
     if not case.tokens:
         return engine.read(case.prompt)
@@ -18,15 +18,15 @@ def text_of(engine: "LocalEngine", case: Case) -> Text:
     return engine.text(list(case.tokens[: last + 1]))
 
 
-def target_of(engine: "LocalEngine", asked: Asked, case: Case) -> tuple[list[int], list[int]]:
+def target_of(engine: "LocalEngine", asked: Asked, case: PromptCase) -> tuple[list[int], list[int]]:
     """Ids of the answers and of what they are compared with; none where none are named."""
-    from backend.attribution.targets import one_token
+    from backend.attribution.target_metric import tokenize_single_token_answer
 
     answers = asked.targets or ((case.answer,) if case.answer else ())
     against = asked.against or ((case.wrong,) if case.wrong else ())
     prompt = case.prompt or str(engine.lm.tokenizer.decode(list(case.tokens)))
     found = [
-        [one_token(engine.lm.tokenizer, prompt, text) for text in texts]
+        [tokenize_single_token_answer(engine.lm.tokenizer, prompt, text) for text in texts]
         for texts in (answers, against)
     ]
     return found[0], found[1]

@@ -7,24 +7,31 @@ from app.circuits.running import Tell
 from backend.circuits.records import Circuit
 
 if TYPE_CHECKING:
-    from backend.circuits.examples import Examples
+    from backend.circuits.circuit_prompts import CircuitPromptSet
     from backend.engine import LocalEngine
 
 
 def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     """With its proof by ablation."""
-    from backend.circuits.sparse_features import Settings, sparse_features
+    from backend.circuits.sparse_feature_circuit import (
+        SparseFeatureSettings,
+        find_sparse_feature_circuit,
+    )
 
     given: Any = {"baseline": asked.baseline, "errors": asked.errors}  # checked by Asked
-    settings = Settings(nodes=asked.nodes, edges=asked.edges, seed=asked.seed, **given)
-    return sparse_features(engine, examples_of(engine, asked), asked.dictionaries, settings, tell)
+    settings = SparseFeatureSettings(nodes=asked.nodes, edges=asked.edges, seed=asked.seed, **given)
+    return find_sparse_feature_circuit(
+        engine, examples_of(engine, asked), asked.dictionaries, settings, tell
+    )
 
 
-def examples_of(engine: "LocalEngine", asked: Asked) -> "Examples":
+def examples_of(engine: "LocalEngine", asked: Asked) -> "CircuitPromptSet":
     """The prompts, laid out, with their target."""
-    from backend.circuits.examples import from_task, gather
+    from backend.circuits.circuit_prompts import lay_out_circuit_prompts, sample_task_prompts
 
     if asked.task:
-        return from_task(engine, asked.task, asked.n_prompts, seed=asked.seed)
+        return sample_task_prompts(engine, asked.task, asked.n_prompts, seed=asked.seed)
     places: Any = asked.places or None  # checked by Asked
-    return gather(engine, asked.cases, places, targets=asked.targets, against=asked.against)
+    return lay_out_circuit_prompts(
+        engine, asked.cases, places, targets=asked.targets, against=asked.against
+    )

@@ -7,24 +7,24 @@ from app.circuits.methods.reading import target_of, text_of
 from app.circuits.running import Tell
 from app.circuits.starts import FeatureAt, ScoreAt, parse
 from backend.circuits.records import Circuit
-from backend.live import Text
-from feature_store.errors import InputError, pick
+from backend.engine_protocol import TokenizedText
+from feature_store.errors import InputError, pick_by_name
 
 if TYPE_CHECKING:
-    from backend.circuits.tracing import Start
+    from backend.circuits.patch_free_tracing import TraceStart
     from backend.engine import LocalEngine
 
 
 def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     """Down to features of earlier modules; the likeliest next token where nothing is named."""
-    from backend.circuits.tracing import trace, writers
+    from backend.circuits.patch_free_tracing import select_cut_dictionaries, trace_to_sources
 
     text = text_of(engine, asked.cases[0])
     used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
     start = start_of(engine, asked, text)
-    return trace(
+    return trace_to_sources(
         engine.lm,
-        writers(engine.lm, used),
+        select_cut_dictionaries(engine.lm, used),
         text,
         start,
         known=used,
@@ -35,34 +35,36 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
 
 def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> Circuit:
     """Nodes behind a next token, run for real; of other starts no share is told."""
-    from backend.circuits.one_prompt import proven
-    from backend.circuits.tracing import FromLogit
+    from backend.circuits.patch_free_tracing import LogitStart
+    from backend.circuits.single_prompt_faithfulness import measure_single_prompt_faithfulness
 
     text = text_of(engine, asked.cases[0])
     start = start_of(engine, asked, text)
-    if not isinstance(start, FromLogit):
+    if not isinstance(start, LogitStart):
         return circuit
-    return proven(engine, circuit, text, start.answers, start.against, said=tell)
+    return measure_single_prompt_faithfulness(
+        engine, circuit, text, start.answers, start.against, said=tell
+    )
 
 
-def start_of(engine: "LocalEngine", asked: Asked, text: Text) -> "Start":
+def start_of(engine: "LocalEngine", asked: Asked, text: TokenizedText) -> "TraceStart":
     """As the tracer takes it."""
-    from backend.circuits.tracing import FromFeature, FromLogit, FromScore
+    from backend.circuits.patch_free_tracing import AttentionScoreStart, FeatureStart, LogitStart
 
     if not asked.start:
         answers, against = target_of(engine, asked, asked.cases[0])
         if not answers:
             answers = [engine.predict(text, len(text.token_ids) - 1, 1)[0][0]]
-        return FromLogit(tuple(answers), tuple(against))
+        return LogitStart(tuple(answers), tuple(against))
     found = parse(asked.start)
     if isinstance(found, ScoreAt):
-        return FromScore(found.layer, found.head, found.query, found.key)
-    return FromFeature(found.feature, position_of(engine, found, text))
+        return AttentionScoreStart(found.layer, found.head, found.query, found.key)
+    return FeatureStart(found.feature, position_of(engine, found, text))
 
 
-def position_of(engine: "LocalEngine", at: FeatureAt, text: Text) -> int:
+def position_of(engine: "LocalEngine", at: FeatureAt, text: TokenizedText) -> int:
     """The named position; else the last where the feature is active."""
-    pick("dictionary", at.feature.dictionary, engine.dictionaries)
+    pick_by_name("dictionary", at.feature.dictionary, engine.dictionaries)
     if at.position is not None:
         return at.position
     name = at.feature.dictionary

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     """Through transcoders and heads; the likeliest next token where nothing is named."""
-    from backend.circuits.tracing import FromScore
-    from backend.circuits.weights_paths_record import weights_circuit
+    from backend.circuits.patch_free_tracing import AttentionScoreStart
+    from backend.circuits.weight_paths_circuit import build_weight_paths_circuit
 
     text = text_of(engine, asked.cases[0])
     start = start_of(engine, asked, text)
-    if isinstance(start, FromScore):
+    if isinstance(start, AttentionScoreStart):
         raise InputError(
             "weights explains next tokens and features; an attention score is explained by trace."
         )
     used = [engine.dictionaries[name] for name in asked.dictionaries or engine.dictionaries]
-    return weights_circuit(
+    return build_weight_paths_circuit(
         engine.lm,
         used,
         text,

@@ -1,0 +1,47 @@
+"""Labels that know next to nothing of their feature: what every score must be held against."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+from autointerp.contexts import FeatureSample
+from autointerp.patterns.pattern_sentence import quote_text
+from autointerp.patterns.token_shapes import strip_token
+
+BASELINE_KINDS = ("borrowed", "constant", "token")
+CONSTANT_LABEL = "Anything at all."
+"""A label that is the same for every feature."""
+DENSITY_NEIGHBOURS = 10
+"""Features next in density among which a lender is drawn."""
+
+
+def choose_lenders(density: Mapping[int, float], seed: int = 0) -> dict[int, int]:
+    """For each feature another one of like density, whose label it borrows.
+
+    Drawn by hash among the NEIGHBOURS next by log density, so that it is the same on every
+    machine. Empty for a single feature: there is nobody to borrow from.
+    """
+    order = sorted(density, key=lambda i: (math.log(max(density[i], 1e-12)), i))
+    found: dict[int, int] = {}
+    for place, feature in enumerate(order):
+        begin = min(
+            max(place - DENSITY_NEIGHBOURS // 2, 0), max(len(order) - DENSITY_NEIGHBOURS - 1, 0)
+        )
+        near = [
+            other for other in order[begin : begin + DENSITY_NEIGHBOURS + 1] if other != feature
+        ]
+        if near:
+            found[feature] = min(near, key=lambda other: lender_hash(feature, other, seed))
+    return found
+
+
+def lender_hash(feature: int, other: int, seed: int) -> bytes:
+    """A hash by which lenders are drawn."""
+    return hashlib.blake2b(f"{seed}/{feature}/{other}".encode(), digest_size=8).digest()
+
+
+def make_token_label(sampled: FeatureSample) -> str | None:
+    """The label that names the token on which the feature fires most often, and no more."""
+    if sampled.top_token is None:
+        return None
+    return f"fires on {quote_text(strip_token(sampled.top_token))}"

@@ -1,0 +1,143 @@
+"""How explainers ask a language model for one sentence, and what of its reply is taken."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from string import Template
+
+from autointerp.explainers.prompt_windows import ShownWindows, shrink_windows
+from autointerp.explainers.records import ExplainerTools, WrittenExplanation
+from autointerp.llm.records import (
+    Asker,
+    ChatMessage,
+    ChatRequest,
+    Reply,
+    RequestFailure,
+    is_too_long,
+)
+from autointerp.llm.shorter_retry import retry_shorter_if_too_long
+from autointerp.scorers.prompt_templates import PromptTemplate
+from autointerp.text_windows import TextWindow
+from feature_store.errors import InputError
+
+PROMPTS_FOLDER = Path(__file__).parent.with_name("prompts")
+MAX_EXPLANATION_CHARS = 300
+"""Characters of an explanation; the prompts ask for no more than 200."""
+REPLY_TOKENS = 200
+EXPLANATION_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "explanation": {"type": "string", "minLength": 1, "maxLength": MAX_EXPLANATION_CHARS}
+    },
+    "required": ["explanation"],
+    "additionalProperties": False,
+}
+
+
+@cache
+def load_explain_prompt(name: str) -> PromptTemplate:
+    """The prompt file `explain_<name>.md`, with dashes as underscores."""
+    file = f"explain_{name.replace('-', '_')}.md"
+    text = (PROMPTS_FOLDER / file).read_text(encoding="utf-8")
+    return PromptTemplate(Template(text), f"{file} {hashlib.sha256(text.encode()).hexdigest()[:8]}")
+
+
+def require_asker(tools: ExplainerTools, explainer: str) -> Asker:
+    """Who answers. InputError without a language model."""
+    if tools.ask is None:
+        raise InputError(f"The explainer {explainer!r} asks a language model: name one by --model.")
+    return tools.ask
+
+
+def make_explanation_request(
+    name: str, tools: ExplainerTools, *, temperature: float = 0.0, draw: int = 0, **fields: object
+) -> ChatRequest:
+    """The prompt `name` with its fields, as a request for {"explanation": …}."""
+    return ChatRequest(
+        (ChatMessage("user", load_explain_prompt(name).fill(**fields)),),
+        schema=EXPLANATION_SCHEMA,
+        purpose="explain",
+        max_tokens=REPLY_TOKENS + tools.thinking,
+        temperature=temperature,
+        draw=draw,
+    )
+
+
+async def request_explanation(
+    explainer: str,
+    tools: ExplainerTools,
+    shown: Sequence[TextWindow],
+    render: Callable[[ShownWindows], Mapping[str, object]],
+    *,
+    temperature: float = 0.0,
+    draw: int = 0,
+    cut: bool = True,
+) -> WrittenExplanation | RequestFailure:
+    """One sentence by the prompt of an explainer's name, written from the windows `shown`.
+
+    `render` makes the prompt's fields of windows. Where the question does not fit into the server's
+    context, it is put with fewer windows, then with shorter ones unless `cut` is False; the
+    explanation's `detail` says so.
+    """
+    ask = require_asker(tools, explainer)
+
+    def put(version: ShownWindows) -> ChatRequest:
+        fields = render(version)
+        return make_explanation_request(
+            explainer, tools, temperature=temperature, draw=draw, **fields
+        )
+
+    version, request, reply = await ask_with_fitting_windows(
+        ask, list(shrink_windows(shown, cut=cut)), put
+    )
+    text = read_explanation(reply)
+    if isinstance(text, RequestFailure):
+        return text
+    server = getattr(getattr(ask, "server", None), "base_url", "")  # a stand-in has none
+    call = (isinstance(reply, Reply) and reply.key) or request.to(server, ask.model).key
+    keys = tuple(shown[i].key for i in version.places)
+    detail = {}
+    if len(version.windows) < len(shown) or version.width:
+        detail = {"windows": len(version.windows), "of": len(shown), "width": version.width}
+    return WrittenExplanation(
+        text,
+        explainer,
+        ask.model,
+        load_explain_prompt(explainer).version,
+        keys,
+        (call,),
+        {"cut to the context": detail} if detail else {},
+    )
+
+
+async def ask_with_fitting_windows(
+    ask: Asker, versions: Sequence[ShownWindows], put: Callable[[ShownWindows], ChatRequest]
+) -> tuple[ShownWindows, ChatRequest, Reply | RequestFailure]:
+    """Ask with the first version of the windows that fits into the server's context."""
+    *longer, shortest = versions
+    for version in longer:
+        request = put(version)
+        if is_too_long(ask, request):
+            continue
+        with retry_shorter_if_too_long():
+            reply = await ask.ask(request)
+        if not (isinstance(reply, RequestFailure) and reply.kind == "context size"):
+            return version, request, reply
+    request = put(shortest)
+    return shortest, request, await ask.ask(request)
+
+
+def read_explanation(reply: Reply | RequestFailure) -> str | RequestFailure:
+    """The sentence of a reply on one line; a failure where it is too long. Nothing is put in its
+    place, and nothing is cut off."""
+    if isinstance(reply, RequestFailure):
+        return reply
+    text = " ".join(reply.parsed["explanation"].split())
+    if len(text) > MAX_EXPLANATION_CHARS:
+        problem = (
+            f"The explanation has {len(text)} characters; at most {MAX_EXPLANATION_CHARS} "
+            f"are taken."
+        )
+        return RequestFailure("unreadable", problem)
+    return text

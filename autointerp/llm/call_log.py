@@ -1,0 +1,359 @@
+"""A job's calls in its own DuckDB file.
+
+A row is kept as soon as it stands in a journal, which costs microseconds; from then on no end of
+the process loses it. A thread moves rows from the journal into the database once a second, and
+looks replies up, many at a time: the event loop never waits for the database.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from autointerp.llm.call_budget import CallBudget
+from autointerp.llm.call_journal import CallJournal, delete_journal_files
+from autointerp.llm.call_rows import (
+    Attempt,
+    CallOutcome,
+    RecordedReply,
+    find_replies,
+    insert_rows,
+    key_hash,
+    open_call_file_to_write,
+    shorten_line,
+    utc_now,
+)
+from autointerp.llm.hash_set import HashSet
+from autointerp.llm.other_job_replies import OtherJobReplies
+from feature_store.duckdb_errors import parse_lock_holder
+from feature_store.errors import InputError
+from feature_store.jobs import Job, Jobs
+
+SCHEMA_FILE = Path(__file__).with_name("calls.sql")
+FLUSH_S = 1.0
+LOOKUP_BATCH = 512
+
+
+class LostCalls(NamedTuple):
+    """Calls under way when an earlier process at the same file ended."""
+
+    calls: int
+    charged: float
+    """US dollars that they may have cost."""
+
+
+@dataclass(frozen=True)
+class CallTotals:
+    """What a file's calls come to, over all processes that worked on it."""
+
+    calls: int = 0
+    """Attempts that a server replied to."""
+    failed: int = 0
+    """Attempts without a reply: refused, timed out, broken off, lost."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    """US dollars, of the replies whose cost is known."""
+    unpriced: int = 0
+    """Replies whose cost is not known."""
+    charged: float = 0.0
+    """US dollars that a budget counts: known costs, and reserves of calls that may have cost."""
+    uncounted: int = 0
+    """Replies whose tokens the server did not count: then the sums of tokens are not known."""
+
+    def and_(self, row: CallOutcome) -> "CallTotals":
+        """With one outcome more."""
+        said = row.text is not None
+        return CallTotals(
+            self.calls + said,
+            self.failed + (not said),
+            self.tokens_in + (row.tokens_in or 0),
+            self.tokens_out + (row.tokens_out or 0),
+            self.cost + (row.cost or 0.0),
+            self.unpriced + (said and row.cost is None),
+            self.charged + row.charged,
+            self.uncounted + (said and row.tokens_in is None),
+        )
+
+
+class AttemptCount(NamedTuple):
+    """How often attempts ended in one way."""
+
+    attempts: int
+    example: str
+    """What was said of the newest one; empty for replies."""
+
+
+class _ReplyLookup(NamedTuple):
+    """A reply to look up, and who waits for it."""
+
+    key: str
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[RecordedReply | None]"
+
+
+class CallLog:
+    """The calls of one job. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        journal: Path | None = None,
+        others: Sequence[Path] = (),
+        note: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open or make a file. `others` are files of other jobs, whose replies are used, too.
+
+        `journal` is the folder of the last second's rows; it is best the job's own. `note` takes a
+        line for the job's log. Raises InputError when the file cannot be opened.
+        """
+        self.path = path
+        self._note = note or (lambda line: None)
+        self._lock = threading.Lock()  # the journal, the rows and the totals
+        self._rows: list[Attempt | CallOutcome] = []
+        self._recent: dict[str, CallOutcome] = {}
+        """Replies that the database may not have yet."""
+        self._wanted: queue.SimpleQueue[_ReplyLookup | None] = queue.SimpleQueue()
+        self._broken: InputError | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._journal = CallJournal(journal or path.with_suffix(".journal"))
+            self._db = open_call_file_to_write(path)
+            self._db.execute(SCHEMA_FILE.read_text(encoding="utf-8"))
+            self._take_up()
+            self.lost = self._settle_lost()
+            self._next = self._one("SELECT coalesce(max(attempt), 0) FROM attempt")[0]
+            self._totals = CallTotals(*self._one(TOTALS_SQL))
+            counts = self._db.execute(KIND_COUNTS_SQL).fetchall()
+            self._kinds = {kind: AttemptCount(n, example) for kind, n, example in counts}
+            self._known = HashSet(
+                self._db.execute(REPLY_HASHES_SQL).fetchnumpy()["hash"].astype(np.uint64)
+            )
+        except (OSError, duckdb.Error) as error:
+            pid = parse_lock_holder(error)
+            why = f"the process {pid} has it" if pid else shorten_line(str(error))
+            raise InputError(f"The calls in {path} cannot be opened: {why}.") from error
+        self._former = OtherJobReplies([other for other in others if other != path], self._note)
+        self._thread = threading.Thread(target=self._work, name="calls", daemon=True)
+        self._thread.start()
+
+    def number(self) -> int:
+        """A new attempt's number."""
+        with self._lock:
+            self._next += 1
+            return self._next
+
+    def keep(self, row: Attempt | CallOutcome) -> None:
+        """Record a row: when this returns, it is safe. InputError when it cannot be written."""
+        with self._lock:
+            if self._broken and isinstance(
+                row, Attempt
+            ):  # what was asked already is kept if it can
+                raise self._broken
+            try:
+                self._journal.write(row)
+            except OSError as error:
+                raise self._breaks(error) from error
+            self._rows.append(row)
+            if isinstance(row, CallOutcome):
+                self._totals = self._totals.and_(row)
+                before = self._kinds.get(row.kind, AttemptCount(0, ""))
+                self._kinds[row.kind] = AttemptCount(before.attempts + 1, row.sentence)
+                if row.text is not None:
+                    self._recent[row.key] = row
+                    self._known.add(row.hash)
+
+    async def kept(self, key: str) -> RecordedReply | None:
+        """The newest reply to a request, of this job or another; None where there is none."""
+        if (row := self._recent.get(key)) and row.text is not None:
+            return RecordedReply(
+                row.kind,
+                row.sentence,
+                row.text,
+                row.logprobs,
+                row.tokens_in,
+                row.tokens_out,
+                row.cost,
+                row.latency_s,
+            )
+        number = key_hash(key)
+        if number not in self._known and number not in self._former:
+            return None
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[RecordedReply | None] = loop.create_future()
+        self._wanted.put(_ReplyLookup(key, loop, future))
+        return await future
+
+    def totals(self) -> CallTotals:
+        """Of everything recorded so far."""
+        with self._lock:
+            return replace(self._totals)
+
+    def kinds(self) -> dict[str, AttemptCount]:
+        """Return how often attempts ended in each way: `reply`, `lost`, or a kind of failure.
+
+        Of all processes that worked on the job. One question may take several attempts.
+        """
+        with self._lock:
+            return dict(self._kinds)
+
+    def budget(self, cap: float | None) -> CallBudget:
+        """A budget for what is still to come: what was spent here before counts."""
+        return CallBudget(cap, self.totals().charged)
+
+    def close(self) -> None:
+        """Write what is left, and let go of the file."""
+        self._wanted.put(None)
+        self._thread.join()
+        self._db.close()
+
+    def __enter__(self) -> "CallLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _one(self, query: str) -> tuple[Any, ...]:
+        (row,) = self._db.execute(query).fetchall()
+        return row
+
+    def _take_up(self) -> None:
+        """Rows that an earlier process left in the journal, less those that it had moved."""
+        left = list(self._journal.left())
+        self._db.begin()
+        for table, kind in ROW_TYPES.items():
+            had = f"SELECT attempt FROM {table} WHERE attempt >= ?"
+            first = min((row.attempt for row in left), default=0)
+            moved = {number for (number,) in self._db.execute(had, [first]).fetchall()}
+            rows = [row for row in left if isinstance(row, kind) and row.attempt not in moved]
+            insert_rows(self._db, table, rows)
+        self._db.commit()
+        delete_journal_files(self._journal.files())
+
+    def _settle_lost(self) -> LostCalls:
+        """Put down as lost what was under way when the last process ended, and say how many."""
+        where = "FROM attempt ANTI JOIN outcome USING (attempt)"
+        lost = LostCalls(*self._one(f"SELECT count(*), coalesce(sum(reserved), 0) {where}"))
+        if lost.calls:
+            sentence = "The process ended before the answer came."
+            self._db.execute(
+                f"INSERT INTO outcome SELECT attempt, hash, key, 'lost', ?, NULL, NULL, NULL, NULL,"
+                f" NULL, reserved, NULL, ? {where}",
+                [sentence, utc_now()],
+            )
+            self._note(
+                f"{lost.calls} calls were under way when the job's process ended. They are made "
+                f"again where they are still wanted, and ${lost.charged:.4f} counts as spent."
+            )
+        return lost
+
+    def _breaks(self, error: Exception) -> InputError:
+        """From now on nothing is recorded, so nothing may be asked."""
+        self._broken = InputError(
+            f"The calls cannot be recorded beside {self.path}, so no more are made: "
+            f"{shorten_line(str(error))}. What was recorded before is kept."
+        )
+        return self._broken
+
+    def _work(self) -> None:
+        """The thread: looks replies up as they are wanted, moves rows every FLUSH_S."""
+        due, over = time.monotonic() + FLUSH_S, False
+        while not over:
+            batch: list[_ReplyLookup] = []
+            try:
+                first = self._wanted.get(timeout=max(0.0, due - time.monotonic()))
+                over = first is None
+                batch = [first] if first else []
+                while not over and len(batch) < LOOKUP_BATCH and not self._wanted.empty():
+                    more = self._wanted.get()
+                    over = more is None
+                    batch += [more] if more else []
+            except queue.Empty:
+                pass
+            if batch:
+                deliver_replies(batch, self._find([wanted.key for wanted in batch]))
+            if over or time.monotonic() >= due:
+                self._flush()
+                due = time.monotonic() + FLUSH_S
+
+    def _find(self, keys: list[str]) -> dict[str, RecordedReply]:
+        """What the database and other jobs have. A file that fails is one without the reply."""
+        try:
+            found = find_replies(self._db, keys)
+        except duckdb.Error as error:
+            self._note(f"Replies could not be looked up: {shorten_line(str(error))}.")
+            found = {}
+        return found | self._former.find([key for key in keys if key not in found])
+
+    def _flush(self) -> None:
+        """Move all rows so far into the database, in one transaction."""
+        with self._lock:
+            rows, self._rows = self._rows, []
+            files = self._journal.turn() if rows else []
+        if not rows or self._broken:
+            return
+        try:
+            self._db.begin()
+            for table, kind in ROW_TYPES.items():
+                insert_rows(self._db, table, [row for row in rows if isinstance(row, kind)])
+            self._db.commit()
+        except (
+            duckdb.Error,
+            pa.ArrowException,
+            ValueError,
+        ) as error:  # the journal still has them for the next process
+            with self._lock:
+                self._breaks(error)
+            return
+        delete_journal_files(files)
+        with self._lock:
+            for row in rows:
+                if self._recent.get(row.key) is row:
+                    del self._recent[row.key]
+
+
+def open_job_call_log(job: Job, jobs: Jobs, note: Callable[[str], None] | None = None) -> CallLog:
+    """A job's calls, with the replies of all other jobs of its store at hand."""
+    others = [other.data for other in jobs.all() if other.id != job.id and other.data.exists()]
+    return CallLog(job.data, journal=job.folder / "calls", others=others, note=note)
+
+
+ROW_TYPES: dict[str, type[Attempt] | type[CallOutcome]] = {
+    "attempt": Attempt,
+    "outcome": CallOutcome,
+}
+REPLY_HASHES_SQL = "SELECT DISTINCT hash FROM outcome WHERE text IS NOT NULL"
+KIND_COUNTS_SQL = "SELECT kind, count(*), arg_max(sentence, attempt) FROM outcome GROUP BY kind"
+TOTALS_SQL = """
+    SELECT count(text), count(*) - count(text), coalesce(sum(tokens_in), 0)::BIGINT,
+           coalesce(sum(tokens_out), 0)::BIGINT, coalesce(sum(cost), 0.0),
+           count(*) FILTER (text IS NOT NULL AND cost IS NULL), coalesce(sum(charged), 0.0),
+           count(*) FILTER (text IS NOT NULL AND tokens_in IS NULL)
+    FROM outcome
+"""
+
+
+def deliver_replies(batch: list[_ReplyLookup], found: dict[str, RecordedReply]) -> None:
+    """Wake all who wait for a batch: one message to each event loop."""
+    for loop in {wanted.loop for wanted in batch}:
+        mine = [wanted for wanted in batch if wanted.loop is loop]
+        try:
+            loop.call_soon_threadsafe(resolve_lookups, mine, found)
+        except RuntimeError:  # the loop has ended: nobody waits any more
+            continue
+
+
+def resolve_lookups(batch: list[_ReplyLookup], found: dict[str, RecordedReply]) -> None:
+    """On the loop itself: hand out what was found."""
+    for wanted in batch:
+        if not wanted.future.done():  # else its task was cancelled
+            wanted.future.set_result(found.get(wanted.key))

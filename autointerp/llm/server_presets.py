@@ -1,0 +1,93 @@
+"""Servers that people run, each with what it is known to take: a preset is a server by one name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autointerp.llm.server_settings import OPENAI_URL, LlmServer
+
+
+@dataclass(frozen=True)
+class ServerPreset:
+    """A kind of server and how it is usually reached."""
+
+    title: str
+    server: LlmServer
+    """Its usual URL and its settings; each can be changed in servers.toml."""
+    start: str
+    """A command that starts it, or where its key is from."""
+    verified: bool
+    """Whether this preset was tried against the real server; else it follows its documentation."""
+    notes: str = ""
+    """What users should know of it."""
+
+
+SERVER_PRESETS: Mapping[str, ServerPreset] = {
+    "openai": ServerPreset(
+        "OpenAI",
+        LlmServer("openai", OPENAI_URL, "OPENAI_API_KEY", text_limits=False),
+        "set OPENAI_API_KEY",
+        verified=False,
+        notes="Keeps to JSON schemas, but takes no lengths of texts in them. Models that reason "
+        "give no log probabilities and take no temperature.",
+    ),
+    "vllm": ServerPreset(
+        "vLLM",
+        LlmServer("vllm", "http://localhost:8000/v1", concurrency=64, free=True),
+        "vllm serve MODEL",
+        verified=False,
+        notes="Keeps to JSON schemas. Says the size of its context.",
+    ),
+    "llamacpp": ServerPreset(
+        "llama.cpp",
+        LlmServer("llamacpp", "http://localhost:8080/v1", free=True),
+        "llama-server -m MODEL.gguf -np 2 -c 8192",
+        verified=True,
+        notes="Keeps to JSON schemas by a grammar, lengths of texts included. Its log "
+        "probabilities are from before the grammar. The context (-c) is shared by the slots (-np): "
+        "a question has -c ÷ -np tokens. Says both.",
+    ),
+    "ollama": ServerPreset(
+        "Ollama",
+        LlmServer("ollama", "http://localhost:11434/v1", free=True, context_tokens=4096),
+        "OLLAMA_CONTEXT_LENGTH=8192 ollama serve",
+        verified=False,
+        notes="Keeps to JSON schemas. Cuts long questions without a word: context_tokens must be "
+        "what OLLAMA_CONTEXT_LENGTH is (4096 where it is not set).",
+    ),
+    "lmstudio": ServerPreset(
+        "LM Studio",
+        LlmServer("lmstudio", "http://localhost:1234/v1", logprobs=False, concurrency=4, free=True),
+        "lms server start",
+        verified=False,
+        notes="Keeps to JSON schemas. Gives no log probabilities to chats.",
+    ),
+    "openrouter": ServerPreset(
+        "OpenRouter",
+        LlmServer(
+            "openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", text_limits=False
+        ),
+        "set OPENROUTER_API_KEY",
+        verified=False,
+        notes="What is taken depends on the model and on who serves it; what is refused is left "
+        "out. Says the size of the context.",
+    ),
+    "transformers": ServerPreset(
+        "transformers serve",
+        LlmServer(
+            "transformers",
+            "http://localhost:8000/v1",
+            structured=False,
+            logprobs=False,
+            concurrency=2,
+            free=True,
+            penalty=0.1,
+        ),
+        "transformers serve --port 8000",
+        verified=True,
+        notes="Answers 200 and ignores JSON schemas and log probabilities, so that an answered "
+        "example shows the form. The model is a folder or a name on the hub. Takes questions "
+        "longer than the model's context without a word: set context_tokens. It makes a "
+        "repetition_penalty of 1.5, which ruins texts, of a frequency_penalty of 0.5: 0.1 is sent.",
+    ),
+}
+"""Name → preset. `openai` is also there without a file while OPENAI_API_KEY is set."""

@@ -1,0 +1,31 @@
+"""Questions that are put again in a shorter form where they do not fit into a server's context.
+
+Their first refusal is no failure of the question: whoever counts questions leaves it out.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from autointerp.llm.records import Reply, RequestFailure
+
+RETRIED_SHORTER: ContextVar[bool] = ContextVar("shortened", default=False)
+
+
+@contextmanager
+def retry_shorter_if_too_long() -> Iterator[None]:
+    """Mark the questions of this block as ones that are put again if they are too long."""
+    token = RETRIED_SHORTER.set(True)
+    try:
+        yield
+    finally:
+        RETRIED_SHORTER.reset(token)
+
+
+def will_be_retried_shorter(answer: Reply | RequestFailure) -> bool:
+    """Whether the present question will be put again in a shorter form."""
+    return (
+        RETRIED_SHORTER.get()
+        and isinstance(answer, RequestFailure)
+        and answer.kind == "context size"
+    )

@@ -1,0 +1,123 @@
+"""Which features a job is about: `top:500`, `all`, or numbers such as `1,2,30-40`."""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from autointerp.contexts import (
+    MIN_EXPLAIN_WINDOWS,
+    MIN_WINDOWS,
+    FeatureSample,
+    SampleSettings,
+    TooFewWindows,
+    sample_features,
+)
+from autointerp.silent_negatives import get_silent_windows
+from feature_store.errors import InputError
+from feature_store.harvest_reader import HarvestFile
+from feature_store.records import FeatureId
+
+NUMBER_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+STORED_WINDOWS_SQL = """
+    SELECT feature, count(*) FILTER (split = 'explain') AS shown,
+           count(*) FILTER (split = 'score') AS asked
+    FROM (SELECT DISTINCT feature, split, sequence, start FROM context WHERE dictionary = ?)
+    GROUP BY feature
+"""
+SELECTION_FORMS = "Write top:N, all, list:NAME, failed:JOB, or numbers such as 1,2,30-40."
+
+
+@dataclass(frozen=True)
+class FeatureSelection:
+    """Features in the order in which they are taken."""
+
+    order: np.ndarray
+    """Indices, int64."""
+    enough: int | None = None
+    """After so many that have enough contexts the rest is left alone; None: all are taken."""
+
+    @property
+    def total(self) -> int:
+        """How many are to be done, but for those that turn out to have too few contexts."""
+        return len(self.order) if self.enough is None else min(self.enough, len(self.order))
+
+
+def select_features(file: HarvestFile, dictionary: str, text: str) -> FeatureSelection:
+    """The features that a text names. InputError for one that names none, or some that are not
+    there. `list:` and `failed:` are for whoever knows lists and jobs."""
+    d_sae = file.dictionary(dictionary).d_sae
+    text = text.strip()
+    if text == "all":
+        return FeatureSelection(np.arange(d_sae))
+    if text.startswith("top:"):
+        n = text.removeprefix("top:")
+        if not (n.isascii() and n.isdecimal() and int(n) > 0):
+            raise InputError(f"--features {text} has no number of features: write top:500.")
+        return FeatureSelection(most_active_features(file, dictionary), int(n))
+    indices = parse_feature_numbers(text)
+    for index in indices:
+        file.check(FeatureId(dictionary, index))
+    return FeatureSelection(np.array(indices, np.int64))
+
+
+def most_active_features(file: HarvestFile, dictionary: str) -> np.ndarray:
+    """Features that fired, the most often active first."""
+    query = (
+        "SELECT feature FROM feature WHERE dictionary = ? AND n_active > 0 "
+        "ORDER BY n_active DESC, feature"
+    )
+    return file.rows(query, [dictionary]).column("feature").to_numpy().astype(np.int64)
+
+
+def parse_feature_numbers(text: str) -> list[int]:
+    """`3,8-10` as 3, 8, 9, 10, each once, in order of mention."""
+    found: dict[int, None] = {}
+    for part in text.split(","):
+        match = NUMBER_RANGE.fullmatch(part.strip())
+        if match is None:
+            raise InputError(f"--features {text!r} names no features. {SELECTION_FORMS}")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if high < low:
+            raise InputError(
+                f"--features {part.strip()} runs backwards: write {high}-{low}, the lower number "
+                "first."
+            )
+        if high - low >= 1_000_000:
+            raise InputError(f"--features {part} is more than a dictionary has.")
+        found |= dict.fromkeys(range(low, high + 1))
+    return list(found)
+
+
+def features_with_enough_windows(
+    file: HarvestFile, dictionary: str, choice: FeatureSelection
+) -> np.ndarray:
+    """The features that a job will take, by how many windows are stored of each: as `drawn` has
+    them, but for some that have barely enough, of which a few overlap."""
+    d_sae, pool = file.dictionary(dictionary).d_sae, get_silent_windows(file, dictionary)
+    table = file.rows(STORED_WINDOWS_SQL, [dictionary])
+    shown, asked = np.zeros(d_sae, np.int64), np.zeros(d_sae, np.int64)
+    for name, counts in (("shown", shown), ("asked", asked)):
+        counts[table.column("feature").to_numpy()] = table.column(name).to_numpy()
+    quiet = np.minimum(*(pool.silences(d_sae, split) for split in ("explain", "score")))
+    good = (shown >= MIN_EXPLAIN_WINDOWS) & (asked >= MIN_WINDOWS) & (quiet >= MIN_WINDOWS)
+    return choice.order[good[choice.order]][: choice.enough]
+
+
+def sample_selected_features(
+    file: HarvestFile,
+    dictionary: str,
+    choice: FeatureSelection,
+    wanted: SampleSettings,
+    done: Collection[int] = (),
+    had: int = 0,
+) -> Iterator[tuple[FeatureId, FeatureSample | TooFewWindows]]:
+    """The windows of the chosen features, less those `done`, of which `had` had enough contexts."""
+    left = [i for i in choice.order.tolist() if i not in done]
+    enough = len(left) if choice.enough is None else choice.enough - had
+    for feature, found in sample_features(file, dictionary, left, wanted):
+        if enough <= 0:
+            return
+        enough -= isinstance(found, FeatureSample)
+        yield feature, found

@@ -1,0 +1,243 @@
+"""Score many explanations, each beside labels that know nothing, asked about the same windows."""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from autointerp import baseline_labels
+from autointerp.contexts import FeatureSample, SampleSettings, TooFewWindows
+from autointerp.pipeline.feature_selection import FeatureSelection, sample_selected_features
+from autointerp.pipeline.labels_to_score import LabelsToScore, LabelToScore
+from autointerp.pipeline.pausable_asker import PausableAsker, set_call_purpose
+from autointerp.pipeline.progress_log import ProgressLog
+from autointerp.pipeline.question_tally import count_questions
+from autointerp.pipeline.resumable_run import FeatureOutcome, SampledOrTooFew, run_resumable
+from autointerp.pipeline.score_summary import UNEXPLAINED, ScoreSummary
+from autointerp.scorers import classification_scores
+from autointerp.scorers.records import LabelScore, Scorer, ScorerTools
+from autointerp.statistics import Estimate
+from feature_store.harvest_reader import HarvestFile
+from feature_store.score_storage import NewScore
+
+OWN_LABEL = "own"
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """What is scored, by whom, and where it goes."""
+
+    file: HarvestFile
+    dictionary: str
+    choice: FeatureSelection
+    wanted: SampleSettings
+    labels: LabelsToScore
+    scorers: Mapping[str, Scorer]
+    tools: ScorerTools
+    judge: Callable[[Scorer], str]
+    """Who answers a scorer, as scores say it."""
+    job: str
+    keep: Callable[[Sequence[NewScore]], None]
+    ledger: ProgressLog
+    tick: Callable[[ScoreSummary, int], None]
+    """Called a few times a second, in a thread: what came out so far, and the whole."""
+    width: int = 1
+    gate: PausableAsker | None = None
+
+
+async def score_features(plan: ScorePlan) -> ScoreSummary:
+    """Score what is left; everything is kept as it comes. The summary is of earlier runs, too.
+
+    Ends early where the gate stops; raises what the store, a scorer or `tick` raises.
+    """
+    d_sae = plan.file.dictionary(plan.dictionary).d_sae
+    summary = ScoreSummary(d_sae, plan.labels.explainers, plan.scorers)
+    await run_resumable(
+        partial(sample_selected_features, plan.file, plan.dictionary, plan.choice, plan.wanted),
+        partial(score_one_feature, plan),
+        plan.keep,
+        summary,
+        plan.ledger,
+        lambda n: plan.tick(summary, plan.choice.total),
+        plan.width,
+        plan.gate,
+    )
+    return summary
+
+
+async def score_one_feature(
+    plan: ScorePlan, one: SampledOrTooFew
+) -> FeatureOutcome[NewScore] | None:
+    """A feature's scores; None where asking was stopped meanwhile."""
+    feature, found = one
+    if isinstance(found, TooFewWindows):
+        return FeatureOutcome({"feature": feature.index, "skipped": found.reason})
+    labels = plan.labels.of(feature.index)
+    if not labels:
+        # It has windows enough: `top:N` counts it, as it did when features were explained.
+        return FeatureOutcome({"feature": feature.index, "without": UNEXPLAINED})
+    sheet = FeatureScorer(plan, found)
+    pairs = [(label, name) for label in labels for name in plan.scorers]
+    with count_questions() as questions:
+        rows = await asyncio.gather(*(sheet.row(label, name) for label, name in pairs))
+    if (
+        plan.gate
+        and plan.gate.stopped
+        and any(r.failed or count_baseline_failures(r) for r in rows if r)
+    ):
+        return None
+    entry: dict[str, Any] = {"feature": feature.index, "scored": {}}
+    if questions.asked:
+        entry["questions"] = questions.to_json()
+    for (label, name), row in zip(pairs, rows, strict=True):
+        entry["scored"].setdefault(label.explainer, {})[name] = summarize_score_row(row)
+    if n_failed := sum(r.failed + count_baseline_failures(r) for r in rows if r):
+        entry["failed"] = n_failed
+    return FeatureOutcome(entry, tuple(row for row in rows if row))
+
+
+class FeatureScorer:
+    """One feature's windows; a label is judged once by each scorer, whoever shows it."""
+
+    def __init__(self, plan: ScorePlan, windows: FeatureSample) -> None:
+        self._plan, self._windows = plan, windows
+        self._judged: dict[tuple[str, str], asyncio.Task[LabelScore | None]] = {}
+
+    async def row(self, label: LabelToScore, scorer: str) -> NewScore | None:
+        """A label's score with its nulls; None where the scorer has too few windows."""
+        shown = label_and_baselines(label, self._windows)
+        found = await asyncio.gather(
+            *(self._score(text, scorer, label.explainer, kind) for kind, text in shown.items())
+        )
+        scored = dict(zip(shown, found, strict=True))
+        own = scored.pop(OWN_LABEL)
+        if own is None:
+            return None
+        lost = {kind: one for kind, one in scored.items() if one is not None}
+        return NewScore(
+            label.explanation,
+            self._windows.feature,
+            scorer,
+            own.measure,
+            self._plan.judge(self._plan.scorers[scorer]),
+            estimate_to_json(own.value),
+            {name: estimate_to_json(part) for name, part in own.parts.items()},
+            {kind: self._null(label, kind, shown[kind], one, own) for kind, one in lost.items()},
+            [replace_non_finite(asdict(item)) for item in own.judged],
+            own.failed,
+            replace_non_finite(dict(own.detail)),
+            self._plan.file.record.id,
+            self._plan.job,
+        )
+
+    def _null(
+        self, label: LabelToScore, kind: str, text: str, found: LabelScore, own: LabelScore
+    ) -> dict[str, Any]:
+        hard = found.parts.get("hard")
+        more = {"lender": label.lender} if kind == "borrowed" else {}
+        more |= {"hard": hard.value} if hard is not None else {}
+        more |= {"pairs": count_answered_pairs(own, found)}
+        return estimate_to_json(found.value) | {"label": text, "failed": found.failed} | more
+
+    async def _score(self, text: str, scorer: str, explainer: str, kind: str) -> LabelScore | None:
+        key = (text, scorer)
+        if key not in self._judged:
+            self._judged[key] = asyncio.ensure_future(self._ask(text, scorer, explainer, kind))
+        return await asyncio.shield(self._judged[key])
+
+    async def _ask(self, text: str, scorer: str, explainer: str, kind: str) -> LabelScore | None:
+        with set_call_purpose(call_purpose(explainer, scorer, kind)):
+            try:
+                return await self._plan.scorers[scorer].score(text, self._windows, self._plan.tools)
+            except TooFewWindows:
+                return None
+
+
+def label_and_baselines(label: LabelToScore, windows: FeatureSample) -> dict[str, str]:
+    """A label, and those that know nothing of the feature, where there are such."""
+    found = {
+        OWN_LABEL: label.text,
+        "borrowed": label.borrowed,
+        "constant": baseline_labels.CONSTANT_LABEL,
+        "token": baseline_labels.make_token_label(windows),
+    }
+    return {kind: text for kind, text in found.items() if text is not None}
+
+
+async def ask_for_estimate(
+    windows: FeatureSample, labels: LabelsToScore, scorers: Mapping[str, Scorer], tools: ScorerTools
+) -> None:
+    """All that is asked about one feature, for an estimate; nothing is kept."""
+    for label in labels.of(windows.feature.index):
+        for kind, text in label_and_baselines(label, windows).items():
+            for name, scorer in scorers.items():
+                with (
+                    set_call_purpose(call_purpose(label.explainer, name, kind)),
+                    suppress(TooFewWindows),
+                ):
+                    await scorer.score(text, windows, tools)
+
+
+def call_purpose(explainer: str, scorer: str, kind: str) -> str:
+    """Under which a call is recorded."""
+    return f"{scorer} of {explainer or 'unnamed'}: {kind}"
+
+
+def count_baseline_failures(row: NewScore) -> int:
+    """Items of the nulls without a usable answer."""
+    return sum(null["failed"] for null in row.nulls.values())
+
+
+def count_answered_pairs(own: LabelScore, other: LabelScore) -> int:
+    """Return on how many windows of the headline both labels have a usable answer.
+
+    Both labels are judged on the same windows in the same order; hard negatives, which are in no
+    headline, are not counted.
+    """
+    apart = {
+        classification_scores.HARD,
+        classification_scores.OTHER_SIDE,
+        classification_scores.WRONG_TOKENS,
+    }
+    pairs = zip(own.judged, other.judged, strict=False)
+    return sum(
+        a.answer is not None and b.answer is not None for a, b in pairs if a.kind not in apart
+    )
+
+
+def summarize_score_row(row: NewScore | None) -> dict[str, Any] | str:
+    """A score in a line of the ledger; `few` where there is none."""
+    if row is None:
+        return "few"
+    values = {name: round_digits(part["value"]) for name, part in row.parts.items()}
+    return {
+        "value": round_digits(row.estimate["value"]),
+        "parts": values,
+        "failed": row.failed,
+        "nulls": {kind: round_digits(null["value"]) for kind, null in row.nulls.items()},
+        "pairs": row.nulls.get("borrowed", {}).get("pairs", 0),
+    }
+
+
+def round_digits(value: float | None) -> float | None:
+    """Enough digits for a mean of many."""
+    return None if value is None else float(f"{value:.9g}")
+
+
+def estimate_to_json(estimate: Estimate) -> dict[str, Any]:
+    """An estimate as the store takes it; what is not finite is not there."""
+    return replace_non_finite(asdict(estimate))
+
+
+def replace_non_finite(value: Any) -> Any:
+    """The same with None in place of numbers that JSON has not."""
+    if isinstance(value, dict):
+        return {str(name): replace_non_finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_non_finite(one) for one in value]
+    if hasattr(value, "item"):  # of numpy
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,77 @@
+"""The numbers of a scorer that gives every window a value: embedding and surprisal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from autointerp.contexts import FeatureSample
+from autointerp.scorers import classification_scores
+from autointerp.scorers.records import JudgedItem, LabelScore
+from autointerp.statistics import MIN_JUDGEMENTS, Estimate, roc_auc
+from autointerp.text_windows import TextWindow
+
+NOT_FINITE = "no number"
+"""What failed where a model gave NaN or infinity for a window."""
+
+
+def score_split_windows(windows: FeatureSample) -> list[TextWindow]:
+    """All windows of the score split."""
+    return [*windows.positives, *windows.random, *windows.hard, *windows.other]
+
+
+def score_window_values(
+    scorer: str,
+    windows: Sequence[TextWindow],
+    values: np.ndarray,
+    n_firing: int,
+    detail: Mapping[str, Any] | None = None,
+) -> LabelScore:
+    """AUC of the sample over the firing range against random windows; other kinds apart.
+
+    The first `n_firing` windows fire. `values` [windows]; what is not finite failed.
+    """
+    rows = [
+        JudgedItem(
+            e.sequence,
+            e.start,
+            e.document,
+            e.kind,
+            float(i < n_firing),
+            float(value) if np.isfinite(value) else None,
+            failed="" if np.isfinite(value) else NOT_FINITE,
+            weight=e.weight if i < n_firing else None,
+        )
+        for i, (e, value) in enumerate(zip(windows, values, strict=True))
+    ]
+    good = [row for row in rows if row.answer is not None]
+    firing = [row for row in good if row.truth]
+    ranged = classification_scores.sample_over_range(firing)
+    parts: dict[str, Estimate] = {}
+    for kind in (
+        classification_scores.RANDOM,
+        classification_scores.HARD,
+        classification_scores.OTHER_SIDE,
+    ):
+        if kind == classification_scores.RANDOM or any(row.kind == kind for row in rows):
+            silent = [row for row in good if not row.truth and row.kind == kind]
+            parts[kind] = answers_auc(ranged, silent)
+    value = parts.pop(classification_scores.RANDOM)
+    random = [row for row in good if not row.truth and row.kind == classification_scores.RANDOM]
+    for kind in sorted({row.kind for row in firing}, key=classification_scores.kind_order):
+        some = [row for row in firing if row.kind == kind]
+        if len(some) >= MIN_JUDGEMENTS:
+            parts[kind] = answers_auc(some, random)
+    return LabelScore(
+        scorer, "AUC", value, parts, tuple(rows), len(rows) - len(good), (), detail or {}
+    )
+
+
+def answers_auc(firing: Sequence[JudgedItem], silent: Sequence[JudgedItem]) -> Estimate:
+    """AUC of the answers, each a number here."""
+    return roc_auc(
+        [row.answer or 0.0 for row in firing],
+        [row.answer or 0.0 for row in silent],
+        [row.document for row in firing],
+        [row.document for row in silent],
+    )

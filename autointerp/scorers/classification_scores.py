@@ -1,0 +1,145 @@
+"""The numbers of a scorer that asks of windows whether they fire: detection and fuzzing.
+
+Firing windows are counted by how many each stands for, so that the rate is that of the feature's
+whole range; a strongest window, which is no random sample, stands for itself. Kinds of negatives
+are never pooled. Answers that failed are in no number.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autointerp.contexts import FeatureSample
+from autointerp.scorers.judge_requests import JudgeAnswer
+from autointerp.scorers.records import JudgedItem, LabelScore
+from autointerp.statistics import (
+    MIN_JUDGEMENTS,
+    ClassAnswers,
+    Estimate,
+    answer_rate,
+    balanced_accuracy,
+    f1_score,
+    precision_at_density,
+    roc_auc,
+)
+from autointerp.text_windows import TextWindow
+
+NO_PROBABILITY = "the judge gives no probabilities"
+OPEN_PROBABILITIES = "the judge's server leaves the probabilities of {} of {} answers open"
+"""Where an option is missing from the candidates that it lists; to leave such answers out would
+leave out those of which the judge was sure, or had no idea."""
+RANDOM, HARD, OTHER_SIDE, WRONG_TOKENS = "random", "hard", "other side", "wrong tokens"
+TOP = "top"
+
+
+def make_judged_item(
+    example: TextWindow, kind: str, *, truth: bool, verdict: JudgeAnswer
+) -> JudgedItem:
+    """A verdict on a window."""
+    return JudgedItem(
+        example.sequence,
+        example.start,
+        example.document,
+        kind,
+        float(truth),
+        verdict.answer,
+        verdict.probability,
+        verdict.failed,
+        example.weight if truth else None,
+    )
+
+
+def score_classes(
+    scorer: str,
+    rows: Sequence[JudgedItem],
+    failed: int,
+    calls: tuple[str, ...],
+    density: float | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> LabelScore:
+    """Balanced accuracy against random negatives, and all else by part.
+
+    `density` is the share of windows that fire; without it there is no precision.
+    """
+    good = [row for row in rows if row.answer is not None]
+    firing = [row for row in good if row.truth]
+    hits = make_class_answers(firing)
+    parts: dict[str, Estimate] = {}
+    for kind in (RANDOM, HARD, OTHER_SIDE, WRONG_TOKENS):
+        silent = [row for row in good if not row.truth and row.kind == kind]
+        if kind != RANDOM and not any(row.kind == kind for row in rows):
+            continue
+        against = make_class_answers(silent)
+        parts[kind] = balanced_accuracy(hits, against)
+        parts[f"AUC {kind}"] = probability_auc(firing, silent)
+        parts[f"F1 {kind}"] = f1_score(hits, against)
+        parts[f"silent {kind}"] = answer_rate(against)
+        if kind == RANDOM and density is not None:
+            parts["precision"] = precision_at_density(hits, against, density)
+    value = parts.pop(RANDOM)
+    parts["firing"] = answer_rate(hits)
+    for kind in sorted({row.kind for row in firing}, key=kind_order):
+        one = make_class_answers([row for row in firing if row.kind == kind], alike=True)
+        if one.n >= MIN_JUDGEMENTS:
+            parts[kind] = answer_rate(one)
+    detail = {**(detail or {}), "strata": count_right_by_kind(rows)}
+    return LabelScore(scorer, "balanced accuracy", value, parts, tuple(rows), failed, calls, detail)
+
+
+def count_right_by_kind(rows: Sequence[JudgedItem]) -> dict[str, tuple[int, int]]:
+    """Kind of window → how many were judged rightly, how many were judged. One feature has few of
+    each decile; a job's mean over features rests on these."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        if row.answer is not None:
+            right, n = found.get(row.kind, (0, 0))
+            found[row.kind] = (right + (row.answer == row.truth), n + 1)
+    return {kind: found[kind] for kind in sorted(found, key=kind_order)}
+
+
+def make_class_answers(rows: Sequence[JudgedItem], *, alike: bool = False) -> ClassAnswers:
+    """Whether each answer was right; with weights if any of them has one, unless all count
+    `alike`. A window without one, where others have, stands for itself."""
+    weighted = not alike and any(row.weight is not None for row in rows)
+    weights = [1.0 if row.weight is None else row.weight for row in rows] if weighted else None
+    return ClassAnswers.of(
+        [row.answer == row.truth for row in rows], [row.document for row in rows], weights
+    )
+
+
+def probability_auc(firing: Sequence[JudgedItem], silent: Sequence[JudgedItem]) -> Estimate:
+    """AUC of the probabilities. Firing windows are the sample over the range, not the top ones."""
+    ranged = sample_over_range(firing)
+    rows = [*ranged, *silent]
+    if missing := sum(row.probability is None for row in rows):
+        note = (
+            NO_PROBABILITY
+            if missing == len(rows)
+            else OPEN_PROBABILITIES.format(missing, len(rows))
+        )
+        return Estimate.none(min(len(ranged), len(silent)), 0, note)
+    return roc_auc(
+        [row.probability or 0.0 for row in ranged],
+        [row.probability or 0.0 for row in silent],
+        [row.document for row in ranged],
+        [row.document for row in silent],
+    )
+
+
+def sample_over_range(firing: Sequence[JudgedItem]) -> list[JudgedItem]:
+    """The random sample among firing windows; all of them where they are no more than top ones."""
+    return [row for row in firing if row.kind != TOP] or list(firing)
+
+
+def kind_order(kind: str) -> int:
+    """Order of the kinds of firing windows: weakest decile first, top last."""
+    return int(kind.rpartition(" ")[2]) if kind.startswith("decile ") else 99
+
+
+def window_density(sampled: FeatureSample) -> float:
+    """The share of the harvest's windows in which the feature fires, on the side that is scored."""
+    facts = sampled.facts
+    signs = {value > 0 for e in sampled.positives for value in e.activations if value}
+    side = facts.positive if signs == {True} else facts.negative
+    if facts.positive is None or facts.negative is None or len(signs) != 1 or side is None:
+        return facts.window_density
+    return side.window_density if sampled.other else facts.window_density

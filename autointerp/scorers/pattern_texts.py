@@ -1,0 +1,115 @@
+"""What a label's patterns say of a text that a model wrote, and texts written from them.
+
+No language model is asked. Texts have no tokens here, so they are cut where words and signs begin.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from autointerp.patterns.label_reader import WORD_PATTERN, read_label, stem_word
+from autointerp.patterns.pattern_judge import token_firing_probabilities
+from autointerp.patterns.pattern_sentence import parse_rule
+from autointerp.patterns.records import TokenPattern
+from autointerp.patterns.token_shapes import TOKEN_SHAPES, strip_token
+from autointerp.text_windows import TextWindow
+
+PIECE_PATTERN = re.compile(r"[^\S\n]*(?:[^\W\d_]+|\d+|\n\s*|[^\w\s]|_+)|\s+")
+SPECIAL_TOKEN = re.compile(r"<\|?\w+\|?>")
+"""What begins a sequence as vocabularies write it: in a text it would be read as signs."""
+MIN_WRITTEN_RATE = 0.5
+"""Patterns of this rate or above are written, if there are any."""
+
+
+def split_pieces(text: str) -> list[str]:
+    """Words, numbers and signs, each with the blanks before it; joined they are the text."""
+    return PIECE_PATTERN.findall(text)
+
+
+def label_share(label: str, text: str) -> float:
+    """The mean over a text's pieces of how far each is what the label fires on (its rate) or
+    promotes (1); 0 for an empty text."""
+    cut = split_pieces(text)
+    if not cut or read_label(label).empty and not promoted_tokens(label):
+        return 0.0
+    fired = (
+        token_firing_probabilities(label, cut) if not read_label(label).empty else [0.0] * len(cut)
+    )
+    made = {strip_token(token) for token in promoted_tokens(label)}
+    return sum(
+        max(rate, float(strip_token(one) in made)) for rate, one in zip(fired, cut, strict=True)
+    ) / len(cut)
+
+
+def promoted_tokens(label: str) -> tuple[str, ...]:
+    """What a pattern sentence says to be likelier."""
+    rule = parse_rule(label)
+    return rule.promoted if rule else ()
+
+
+def write_pattern_texts(
+    label: str, silent: Sequence[TextWindow], n: int, dice: np.random.Generator
+) -> list[str]:
+    """`n` texts in which the label's patterns stand: each put into a silent window, at a random
+    place. Fewer where no pattern can be written, as from a label that says nothing."""
+    said = label_phrases(label, silent, dice)
+    if not said or not silent:
+        return []
+    found = []
+    for number in range(n):
+        tokens = drop_special_token(silent[int(dice.integers(len(silent)))])
+        cut = find_insertion_points(tokens)
+        at = cut[int(dice.integers(len(cut)))]
+        found.append("".join((*tokens[:at], said[number % len(said)], *tokens[at:])))
+    return found
+
+
+def drop_special_token(example: TextWindow) -> tuple[str, ...]:
+    """A window's tokens without the one that begins its sequence."""
+    special = example.start == 0 and SPECIAL_TOKEN.fullmatch(example.tokens[0])
+    return example.tokens[1:] if special else example.tokens
+
+
+def find_insertion_points(tokens: Sequence[str]) -> list[int]:
+    """Where a word or sign begins: nothing is put into the middle of a word."""
+    return [i for i in range(1, len(tokens)) if not tokens[i][:1].isalnum()] or [len(tokens)]
+
+
+def label_phrases(
+    label: str, windows: Sequence[TextWindow], dice: np.random.Generator
+) -> list[str]:
+    """What the label's patterns look like in a text, with the blank before it."""
+    reading = read_label(label)
+    if reading.stems:
+        words = [word for word in WORD_PATTERN.findall(label) if stem_word(word) in reading.stems]
+        return [f" {word}" for word in dict.fromkeys(words)]
+    strong = [p for p in reading.patterns if p.rate >= MIN_WRITTEN_RATE] or list(reading.patterns)
+    seen = [token for window in windows for token in window.tokens if token]
+    found = [pattern_phrase(pattern, seen, dice) for pattern in strong]
+    return [one for one in found if one]
+
+
+def pattern_phrase(pattern: TokenPattern, seen: Sequence[str], dice: np.random.Generator) -> str:
+    """One pattern as text; empty where no token of the windows is of its kind."""
+    target = pattern.target
+    if pattern.kind != "token":
+        fits = (
+            (lambda t: TOKEN_SHAPES[target]([t], 0))
+            if pattern.kind == "shape"
+            else (lambda t: strip_token(t).startswith(target) and strip_token(t) != target)
+        )
+        like = [strip_token(token) for token in seen if fits(token)]
+        if not like:
+            return ""
+        target = like[int(dice.integers(len(like)))]
+    return (
+        add_leading_space(strip_token(pattern.after)) + add_leading_space(target)
+        if pattern.after
+        else add_leading_space(target)
+    )
+
+
+def add_leading_space(text: str) -> str:
+    """With a blank before a word or an opening sign; other signs follow at once."""
+    return f" {text}" if text[:1].isalnum() or text[:1] in "“\"'([{<" else text

@@ -1,0 +1,165 @@
+"""Run prompts with and without parts of the model, and compare."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from backend.ablation.harvest_means import FeatureMeans
+from backend.ablation.model_parts import (
+    AblationKind,
+    ModelPart,
+    check_ablation_kind,
+    check_model_parts,
+)
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.ablation.part_edits import (
+    PartLocation,
+    ReplacementValue,
+    compile_part_edits,
+    locate_part,
+    record_part_values,
+)
+from backend.dictionaries.base import Dictionary
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+
+@dataclass(frozen=True)
+class AblationOutcome:
+    """Prompts as the model reads them, and as it reads them without the parts."""
+
+    clean: Float[Tensor, "batch pos vocab"]
+    ablated: Float[Tensor, "batch pos vocab"]
+    prompts: PaddedPrompts
+    n_nameable: int
+    """Token ids from here on are in no text, and never listed."""
+
+    def losses(self) -> tuple[Float[Tensor, "batch pos-1"], Float[Tensor, "batch pos-1"]]:
+        """Cross-entropy in nats of each next token, clean and ablated; NaN at padding."""
+        return self._losses(self.clean), self._losses(self.ablated)
+
+    def kl(self) -> Float[Tensor, "batch pos"]:
+        """KL(clean ‖ ablated) in nats of the next-token distributions; NaN at padding."""
+        p, q = (x.float().log_softmax(-1) for x in (self.clean, self.ablated))
+        found = (p.exp() * (p - q)).sum(-1).clamp_min(0)
+        return found.masked_fill(~self.prompts.real.to(found.device), float("nan"))
+
+    def moved(self, row: int, position: int, n: int) -> list[tuple[int, float, float]]:
+        """(token id, clean probability, ablated probability) of the tokens that move most."""
+        p, q = (x[row, position].float().softmax(-1) for x in (self.clean, self.ablated))
+        change = (p - q).abs()[: self.n_nameable]
+        top = change.topk(min(n, len(change))).indices
+        before, after = torch.stack([p[top], q[top]]).tolist()  # one copy to the host
+        return list(zip(top.tolist(), before, after, strict=True))
+
+    def _losses(self, logits: Tensor) -> Tensor:
+        tokens = self.prompts.tokens.to(logits.device)
+        flat = logits[:, :-1].float().flatten(0, 1)
+        found = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
+        real = self.prompts.real[:, 1:].to(logits.device)
+        return found.view(len(tokens), -1).masked_fill(~real, float("nan"))
+
+
+@dataclass(frozen=True)
+class AblatedForward:
+    """Which parts go, and what comes in their place."""
+
+    lm: LanguageModel
+    dictionaries: Mapping[str, Dictionary]
+    how: AblationKind
+    means: FeatureMeans | None = None
+    """mean: where a feature's mean comes from; other parts take theirs from `donors`."""
+    donors: PaddedPrompts | None = None
+    """mean (of parts that are no feature) and resample: prompts to take values from, the same ones
+    when not given. pair: the partners."""
+    seed: int = 0
+
+    def outcome(self, parts: Sequence[ModelPart], prompts: PaddedPrompts) -> AblationOutcome:
+        """The parts away together. InputError for what cannot be taken away so."""
+        ablated = self.without(parts, prompts)
+        with torch.no_grad():
+            return AblationOutcome(
+                self.lm.logits(prompts.tokens), ablated, prompts, self.lm.n_nameable
+            )
+
+    def without(
+        self, parts: Sequence[ModelPart], prompts: PaddedPrompts
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """Logits with the parts away together: for those who have the clean ones already."""
+        sites = [locate_part(self.lm, self.dictionaries, part) for part in check_model_parts(parts)]
+        others = self._others(sites, prompts)
+        with torch.no_grad():
+            changed = compile_part_edits(self.lm, sites, others, prompts.counted)
+            return self.lm.logits(prompts.tokens, changed)
+
+    def _others(
+        self, sites: Sequence[PartLocation], prompts: PaddedPrompts
+    ) -> dict[ModelPart, ReplacementValue]:
+        check_ablation_kind(self.how)
+        if self.how == "zero":
+            return {at.part: 0.0 for at in sites}
+        if self.how == "mean":
+            return self._means(sites, prompts)
+        if self.how == "pair":
+            if self.donors is None:
+                raise InputError("Patching needs a second prompt of the same length to patch from.")
+            prompts.check_pair(self.donors)
+            return dict(record_part_values(self.lm, sites, self.donors.tokens, self.donors.counted))
+        return self._resampled(sites, prompts)
+
+    def _means(
+        self, sites: Sequence[PartLocation], prompts: PaddedPrompts
+    ) -> dict[ModelPart, ReplacementValue]:
+        found: dict[ModelPart, ReplacementValue] = {}
+        unknown = []
+        for at in sites:
+            known = self.means(at.part) if self.means and at.part.feature else None
+            if known is None:
+                unknown.append(at)
+            else:
+                found[at.part] = known
+        if unknown:
+            source = prompts if self.donors is None else self.donors
+            given = record_part_values(self.lm, unknown, source.tokens, source.counted)
+            counted = source.counted.to(self.lm.placement.device)
+            found |= {part: v[counted].mean(0) for part, v in given.items()}
+        return found
+
+    def _resampled(
+        self, sites: Sequence[PartLocation], prompts: PaddedPrompts
+    ) -> dict[ModelPart, ReplacementValue]:
+        """Each prompt takes the values of another one at the same positions."""
+        taken = self.drawn(prompts)
+        return dict(record_part_values(self.lm, sites, taken.tokens, taken.counted))
+
+    def drawn(self, prompts: PaddedPrompts) -> PaddedPrompts:
+        """For each prompt another one, cut to its length. InputError where none is as long."""
+        donors = prompts if self.donors is None else self.donors
+        chosen, longest = self._drawn(donors, prompts), prompts.tokens.shape[1]
+        tokens, real, counted = (
+            t[chosen, :longest] for t in (donors.tokens, donors.real, donors.counted)
+        )
+        return PaddedPrompts(tokens, real, counted, prompts.last)
+
+    def _drawn(self, donors: PaddedPrompts, prompts: PaddedPrompts) -> list[int]:
+        """For each prompt a donor that is as long, and is not the prompt itself."""
+        generator = torch.Generator().manual_seed(self.seed)
+        found = []
+        for row, last in enumerate(prompts.last.tolist()):
+            size = last + 1
+            long = [
+                i
+                for i, end in enumerate(donors.last.tolist())
+                if end >= last
+                and donors.tokens[i, :size].tolist() != prompts.tokens[row, :size].tolist()
+            ]
+            if not long:
+                raise InputError(
+                    f"Prompt {row + 1} has {size} tokens, and no other prompt is as long: there is "
+                    "nothing to draw from. Give longer ones, or choose zero or mean."
+                )
+            found.append(long[int(torch.randint(len(long), (1,), generator=generator))])
+        return found

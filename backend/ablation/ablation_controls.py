@@ -1,0 +1,128 @@
+"""What ablating any features would do: sets of random active ones, matched to those asked.
+
+Matched on the prompts themselves: the same dictionary, as many tokens on which they fire, and as
+long a change ‖Δh‖ there. By a harvest's figures alone, many would be silent on these prompts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend.ablation.model_parts import ModelPart
+from backend.ablation.prompt_targets import TargetedPrompts
+from backend.attribution.dictionary_activations import read_dictionary_activations
+from backend.engine import LocalEngine
+from backend.steering.matched_controls import MATCHING_FACTORS, largest_column_factors
+
+
+@dataclass(frozen=True)
+class ControlSets:
+    """Sets of parts to take away in place of those asked."""
+
+    sets: tuple[tuple[ModelPart, ...], ...]
+    factor: float
+    """How far apart, at most, a feature and its control are in tokens and in ‖Δh‖."""
+
+    @property
+    def note(self) -> str:
+        """What a page says of them."""
+        return (
+            f"{len(self.sets)} sets of random active features of the same dictionaries, within "
+            f"{self.factor:g}× in tokens and in ‖Δh‖ on these prompts"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PromptActivity:
+    """A dictionary's features on the prompts."""
+
+    feature: np.ndarray
+    tokens: np.ndarray
+    """Tokens on which each is active."""
+    push: np.ndarray
+    """Mean ‖Δh‖ of taking it away, over those tokens, in the dictionary's units."""
+
+
+@torch.no_grad()
+def measure_prompt_activity(
+    engine: LocalEngine, laid: TargetedPrompts, name: str
+) -> PromptActivity:
+    """Which features of a dictionary are active on the prompts, how often and how strongly."""
+    one = engine.dictionaries[name]
+    tokens, total = torch.zeros(one.d_sae), torch.zeros(one.d_sae, dtype=torch.double)
+    for _, some in laid.batches(engine.lm.d_vocab):
+        (reading,) = read_dictionary_activations(
+            engine.lm, [one], some.prompts.tokens, some.prompts.counted
+        )
+        feature, value = reading.active.feature.cpu(), reading.active.value.cpu().double().abs()
+        tokens.index_add_(0, feature, torch.ones(len(feature)))
+        total.index_add_(0, feature, value)
+    there = tokens > 0
+    ids = there.nonzero()[:, 0]
+    norm = one.W_dec[ids.to(one.W_dec.device)].float().norm(dim=-1).cpu().double()
+    return PromptActivity(
+        ids.numpy(), tokens[there].numpy(), (total[there] / tokens[there] * norm).numpy()
+    )
+
+
+def draw_control_sets(
+    engine: LocalEngine, laid: TargetedPrompts, parts: Sequence[ModelPart], n: int, seed: int
+) -> ControlSets | None:
+    """`n` sets, one control for each feature of `parts`; None where a part is no feature, never
+    fires on the prompts, or has nothing like it."""
+    if not parts or any(part.kind != "feature" for part in parts):
+        return None
+    names = dict.fromkeys(part.dictionary for part in parts)
+    active = {name: measure_prompt_activity(engine, laid, name) for name in names}
+    rng = np.random.default_rng(seed)
+    found: list[list[ModelPart]] = [[] for _ in range(n)]
+    worst = 1.0
+    for part in parts:
+        near = find_matched_features(part, active, parts, n + len(parts))
+        if near is None:
+            return None
+        ids, factor = near
+        worst = max(worst, factor)
+        for chosen in found:
+            taken = {p.index for p in chosen if p.dictionary == part.dictionary}
+            free = [int(i) for i in ids if int(i) not in taken]
+            if not free:
+                return None
+            chosen.append(ModelPart("feature", part.dictionary, free[rng.integers(len(free))]))
+    different = dict.fromkeys(tuple(sorted(one)) for one in found)
+    return ControlSets(tuple(different), worst)
+
+
+def find_matched_features(
+    part: ModelPart, active: Mapping[str, PromptActivity], parts: Sequence[ModelPart], n: int
+) -> tuple[np.ndarray, float] | None:
+    """Features within the smallest factor that leaves `n` of them, or else the widest that leaves
+    any."""
+    here = active[part.dictionary]
+    own = np.flatnonzero(here.feature == part.index)
+    if not len(own):
+        return None
+    asked = [p.index for p in parts if p.dictionary == part.dictionary]
+    kept = ~np.isin(here.feature, asked)
+    values = np.column_stack([here.tokens, here.push]).astype(float)
+    apart = np.where(kept, largest_column_factors(values, values[own[0]]), np.inf)
+    for factor in MATCHING_FACTORS:
+        if (apart <= factor).sum() >= n:
+            return here.feature[apart <= factor], factor
+    near = apart <= MATCHING_FACTORS[-1]
+    return (here.feature[near], MATCHING_FACTORS[-1]) if near.any() else None
+
+
+def compare_with_controls(effect: float, controls: Sequence[float], note: str) -> dict[str, Any]:
+    """The controls' effects, their 95th percentile by size, and how many reach the effect."""
+    sizes = np.abs(np.array(controls))
+    return {
+        "effects": list(controls),
+        "n": len(controls),
+        "note": note,
+        "percentile_95": float(np.quantile(sizes, 0.95)),
+        "as_large": int((sizes >= abs(effect)).sum()),
+    }

@@ -1,0 +1,301 @@
+"""Rank features by their effect on a target: all by estimate, the strongest measured beside it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.ablation.ablation_requests import (
+    MAX_DETAILED_PROMPTS,
+    EffectRankingRequest,
+    check_prompt_cases,
+)
+from backend.ablation.estimate_agreement import estimate_agreement
+from backend.ablation.harvest_means import FeatureMeans
+from backend.ablation.model_parts import ModelPart
+from backend.ablation.prompt_ablation import AblationProgress, target_and_loss
+from backend.ablation.prompt_targets import TargetedPrompts, prepare_prompts
+from backend.ablation.ranking_baselines import RankingBaseline
+from backend.attribution import effect_estimates as estimates
+from backend.attribution.dictionary_activations import read_dictionary_activations
+from backend.attribution.effect_estimates import INTEGRATION_STEPS, EffectEstimates
+from backend.attribution.exact_ablation import ablate_active_features, logit_spread
+from backend.engine import LocalEngine
+from feature_store.errors import InputError, pick_by_name
+
+ESTIMATION_METHODS = {
+    "gradient": estimates.estimate_by_attribution_patching,
+    "integrated": estimates.estimate_by_integrated_gradients,
+}
+MAX_RANKED_ROWS = 500
+"""Rows kept: the strongest by estimate."""
+MAX_NODE_PROMPTS = 8
+"""Prompts of which single tokens are told."""
+NODES_PER_PASS = 16
+"""Nodes of one exact pass: other visitors get the model in between."""
+
+
+@dataclass(frozen=True)
+class RankedEffect:
+    """A feature or an error term. Effects are the target's change when it is taken away, in nats,
+    the mean over prompts (a node's: on its own prompt)."""
+
+    part: str
+    dictionary: str
+    feature: int | None
+    """None: an error term."""
+    prompt: int | None
+    position: int | None
+    """Both None where it is away at all tokens."""
+    tokens: int
+    """Tokens on which it is active."""
+    activation: float | None
+    """Of largest magnitude."""
+    predicted: float
+    measured: float | None = None
+    spread: float | None = None
+    """(Σ|Δ|)² ÷ (V · ΣΔ²) over centred logit changes: the share of the vocabulary it moves."""
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatedBlock:
+    """One block of prompts: their number of the first, and every dictionary's estimates."""
+
+    first: int
+    laid: TargetedPrompts
+    found: list[EffectEstimates]
+    where: list[Tensor]
+    """Of each dictionary's nodes, the value that they go to."""
+
+
+def rank_effects(
+    engine: LocalEngine,
+    asked: EffectRankingRequest,
+    tick: AblationProgress | None = None,
+    means: FeatureMeans | None = None,
+) -> dict[str, Any]:
+    """The answer as plain data. InputError for unknown dictionaries and methods, for means that
+    are not known, and for prompts that have no other one to take values from."""
+    method = pick_by_name("way to estimate", asked.method, ESTIMATION_METHODS)
+    check_prompt_cases(
+        asked.cases, MAX_NODE_PROMPTS if asked.unit == "node" else MAX_DETAILED_PROMPTS
+    )
+    if not asked.dictionaries:
+        raise InputError("Pick at least one dictionary.")
+    for name in asked.dictionaries:
+        pick_by_name("dictionary", name, engine.dictionaries)
+    laid = prepare_prompts(engine, asked.cases, asked.how)
+    ground = RankingBaseline.of(engine, asked.how, laid, means, asked.seed)
+    laid = ground.laid
+    blocks = list(_estimate_blocks(ground, asked, method, tick))
+    n = len(laid)
+    made = _effects_by_node(blocks) if asked.unit == "node" else _effects_by_feature(blocks, n)
+    made.sort(key=lambda row: -abs(row.predicted))
+    measured = _measure_strongest(ground, asked, blocks, made, tick)
+    rows = measured + made[len(measured) : MAX_RANKED_ROWS]
+    pairs = [(r.predicted, r.measured) for r in rows if r.measured is not None]
+    return {
+        "target": "logit_diff" if laid.target.against is not None else "log_prob",
+        "clean": _mean_clean_target(engine, laid),
+        "unit": asked.unit,
+        "method": asked.method,
+        "how": asked.how,
+        "n": n,
+        "of": len(made),
+        "rows": [asdict(row) for row in rows],
+        "agreement": estimate_agreement(pairs),
+        "cuts": [
+            _summarize_dictionary(blocks, i, name) for i, name in enumerate(asked.dictionaries)
+        ],
+        "answers": [ids[0] for ids in laid.target.answers],
+    }
+
+
+def _estimate_blocks(
+    ground: RankingBaseline, asked: EffectRankingRequest, method: Any, tick: AblationProgress | None
+) -> Iterator[EstimatedBlock]:
+    engine, laid = ground.engine, ground.laid
+    copies = INTEGRATION_STEPS if asked.method == "integrated" else 2
+    parts = list(laid.batches(engine.lm.d_vocab, copies))
+    done, total = 0, len(parts) * len(asked.dictionaries)
+    for chosen, some in parts:
+        found, where = [], []
+        for name in asked.dictionaries:
+            one = engine.dictionaries[name]
+            (reading,) = read_dictionary_activations(
+                engine.lm, [one], some.prompts.tokens, some.prompts.counted
+            )
+            reading, goes = ground.baseline(reading, some, everywhere=asked.unit == "feature")
+            found += method(engine.lm, [reading], {name: goes}, some.prompts.tokens, some.target)
+            where.append(goes.value)
+            done += 1
+            if tick:
+                tick(done, total + _measured_count(asked))
+        yield EstimatedBlock(chosen.start, some, found, where)
+
+
+def _measured_count(asked: EffectRankingRequest) -> int:
+    return max(asked.exact, 0)
+
+
+@torch.no_grad()
+def _mean_clean_target(engine: LocalEngine, laid: TargetedPrompts) -> float:
+    """The target's mean over the prompts as they are."""
+    found = [
+        some.target(engine.lm.logits(some.prompts.tokens))
+        for _, some in laid.batches(engine.lm.d_vocab)
+    ]
+    value = float(torch.cat(found).mean())
+    target_and_loss(value, 0.0, None)  # refuses what is no number
+    return value
+
+
+def _effects_by_feature(blocks: Sequence[EstimatedBlock], n: int) -> list[RankedEffect]:
+    """Each feature's nodes together: the estimate is their sum, over the number of prompts."""
+    rows: list[RankedEffect] = []
+    for i, first in enumerate(blocks[0].found):
+        name = first.reading.dictionary.name
+        feature = torch.cat([b.found[i].reading.active.feature for b in blocks]).cpu()
+        value = torch.cat([b.found[i].reading.active.value for b in blocks]).cpu().float()
+        node = torch.cat([b.found[i].node for b in blocks]).cpu().double()
+        ids, which = feature.unique(return_inverse=True)
+        counts = torch.zeros_like(ids).index_add_(0, which, (value != 0).long())
+        total = torch.zeros(len(ids), dtype=torch.double).index_add_(0, which, node) / n
+        largest = torch.zeros(len(ids)).scatter_reduce_(0, which, value.abs(), "amax")
+        columns = (ids.tolist(), total.tolist(), largest.tolist(), counts.tolist())
+        for index, effect, peak, times in zip(*columns, strict=True):
+            rows.append(
+                RankedEffect(f"{name}/{index}", name, index, None, None, times, peak, effect)
+            )
+        missed = sum(float(b.found[i].error.sum()) for b in blocks) / n
+        tokens = sum(int(b.laid.prompts.counted.sum()) for b in blocks)
+        rows.append(RankedEffect(f"error:{name}", name, None, None, None, tokens, None, missed))
+    return rows
+
+
+def _effects_by_node(blocks: Sequence[EstimatedBlock]) -> list[RankedEffect]:
+    """Each active feature at each token; error terms as well."""
+    rows = []
+    for block in blocks:
+        for one in block.found:
+            name, active = one.reading.dictionary.name, one.reading.active
+            columns = (*(c.tolist() for c in active), one.node.tolist())
+            for row, at, index, value, effect in zip(*columns, strict=True):
+                here = (block.first + row, at, 1, value, effect)
+                rows.append(RankedEffect(f"{name}/{index}", name, index, *here))
+            errors = one.error.tolist()
+            for row, at in one.reading.counted.nonzero().tolist():
+                effect = errors[row][at]
+                rows.append(
+                    RankedEffect(
+                        f"error:{name}", name, None, block.first + row, at, 1, None, effect
+                    )
+                )
+    return rows
+
+
+def _measure_strongest(
+    ground: RankingBaseline,
+    asked: EffectRankingRequest,
+    blocks: Sequence[EstimatedBlock],
+    made: Sequence[RankedEffect],
+    tick: AblationProgress | None,
+) -> list[RankedEffect]:
+    """The strongest rows, each taken away in a run of its own."""
+    top = list(made[: min(max(asked.exact, 0), MAX_RANKED_ROWS)])
+    before = len(blocks) * len(asked.dictionaries)
+
+    def said(done: int) -> None:
+        if tick:
+            tick(before + done, before + _measured_count(asked))
+
+    if asked.unit == "node":
+        return _measure_nodes(ground.engine, blocks, top, said)
+    found = []
+    for number, row in enumerate(top, 1):
+        effect, spreads = _measure_part(ground, ModelPart.parse(row.part))
+        found.append(replace(row, measured=effect, spread=spreads))
+        said(number)
+    return found
+
+
+@torch.no_grad()
+def _measure_part(ground: RankingBaseline, part: ModelPart) -> tuple[float, float | None]:
+    """Mean effect and mean spread with one part away at all tokens."""
+    effects, spreads = [], []
+    for _, some in ground.laid.batches(ground.engine.lm.d_vocab):
+        out = ground.ablation(some).outcome([part], some.prompts)
+        effects.append(some.target(out.ablated) - some.target(out.clean))
+        rows = torch.arange(len(some), device=out.clean.device)
+        last = some.prompts.last.to(out.clean.device)
+        spreads.append(logit_spread((out.ablated - out.clean)[rows, last].float()))
+    return float(torch.cat(effects).mean()), finite_or_none(torch.cat(spreads).nanmean())
+
+
+def _measure_nodes(
+    engine: LocalEngine, blocks: Sequence[EstimatedBlock], top: list[RankedEffect], said: Any
+) -> list[RankedEffect]:
+    """Nodes of features measured one token at a time; error terms keep their estimate."""
+    found, done = dict(enumerate(top)), 0
+    for block in blocks:
+        for one, goes in zip(block.found, block.where, strict=True):
+            place = _number_nodes(block, one)
+            key = {
+                i: place.get((r.dictionary, r.prompt, r.position, r.feature))
+                for i, r in enumerate(top)
+                if r.feature is not None
+            }
+            wanted = {i: at for i, at in key.items() if at is not None}
+            if not wanted:
+                continue
+            nodes = torch.tensor(list(wanted.values()), device=one.node.device)
+            gone = ablate_active_features(
+                engine.lm,
+                one.reading,
+                nodes,
+                goes,
+                block.laid.prompts.tokens,
+                block.laid.target.only,
+                block.laid.target.last,
+                said=lambda k, done=done: said(done + k),
+                rows=NODES_PER_PASS,
+            )
+            done += len(wanted)
+            for i, effect, share in zip(wanted, gone.effect, gone.spread, strict=True):
+                found[i] = replace(found[i], measured=float(effect), spread=finite_or_none(share))
+    return list(found.values())
+
+
+def _number_nodes(
+    block: EstimatedBlock, one: EffectEstimates
+) -> Mapping[tuple[str, int | None, int | None, int | None], int]:
+    """(dictionary, prompt, position, feature) → number of the node."""
+    active, name = one.reading.active, one.reading.dictionary.name
+    columns = (active.row.tolist(), active.position.tolist(), active.feature.tolist())
+    return {
+        (name, block.first + row, at, index): i
+        for i, (row, at, index) in enumerate(zip(*columns, strict=True))
+    }
+
+
+def _summarize_dictionary(blocks: Sequence[EstimatedBlock], i: int, name: str) -> dict[str, Any]:
+    """What one dictionary's features and errors carry; cuts are never summed."""
+    missed = sum(float(b.found[i].error.abs().sum()) for b in blocks)
+    kept = sum(float(b.found[i].node.abs().sum()) for b in blocks)
+    signed = [float(x) for b in blocks for x in b.found[i].total]
+    moved = np.array([float(x) for b in blocks for x in b.found[i].moved])
+    return {
+        "dictionary": name,
+        "nodes": sum(len(b.found[i].node) for b in blocks),
+        "error_share": missed / (missed + kept) if missed + kept else None,
+        "estimated": float(np.mean(signed)),
+        "moved": None if np.isnan(moved).any() else float(moved.mean()),
+    }
+
+
+def finite_or_none(value: Tensor) -> float | None:
+    """None for what is no number."""
+    return None if bool(value.isnan()) else float(value)

@@ -1,0 +1,180 @@
+"""How each part is taken away: a change of the stream at one hook point, from the pass itself.
+
+All parts at one hook read the same unedited activation, and their changes are added. Later hooks
+read the stream as earlier changes left it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.ablation.model_parts import ModelPart
+from backend.attribution.dictionary_activations import DictionaryActivations, list_active_features
+from backend.dictionaries.base import Dictionary
+from backend.interventions.named_activations import NamedFeatures
+from backend.model.fast_forward import ActivationEdit
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError, pick_by_name
+
+ReplacementValue = float | Tensor
+"""What stands in a part's place: a number, a vector, or [batch pos …] values."""
+
+
+@dataclass(frozen=True)
+class PartLocation:
+    """Where a part is: the hook it is written at, and the one it is read at."""
+
+    part: ModelPart
+    hook: str
+    read_at: str
+    dictionary: Dictionary | None = None
+    span: slice = field(default_factory=lambda: slice(None))
+    """Coordinates of the hook that belong to it (a head's)."""
+
+
+def locate_part(
+    lm: LanguageModel, dictionaries: Mapping[str, Dictionary], part: ModelPart
+) -> PartLocation:
+    """Where a part is; InputError when the model or the dictionaries do not have it."""
+    if part.kind in ("feature", "dictionary", "error"):
+        one = pick_by_name("dictionary", part.dictionary, dictionaries)
+        if part.kind == "feature" and not 0 <= part.index < one.d_sae:
+            raise InputError(f"{part}: {one.name} has features 0 to {one.d_sae - 1}.")
+        return PartLocation(
+            part, canonical_hook(lm, one.hook_out), canonical_hook(lm, one.hook_name), one
+        )
+    if not 0 <= part.layer < lm.n_layers:
+        raise InputError(f"{part}: {lm.name} has layers 0 to {lm.n_layers - 1}.")
+    block = f"blocks.{part.layer}"
+    if part.kind == "head":
+        if not 0 <= part.index < lm.n_heads:
+            raise InputError(f"{part}: {lm.name} has heads 0 to {lm.n_heads - 1} in a layer.")
+        hook = canonical_hook(lm, f"{block}.attn.hook_z")
+        size = lm.width(hook) // lm.n_heads
+        return PartLocation(
+            part, hook, hook, span=slice(part.index * size, (part.index + 1) * size)
+        )
+    hook = f"{block}.hook_mlp_out" if part.kind == "mlp" else f"{block}.hook_attn_out"
+    return PartLocation(part, canonical_hook(lm, hook), canonical_hook(lm, hook))
+
+
+def canonical_hook(lm: LanguageModel, hook: str) -> str:
+    """One name for each hook point, so that changes at aliases of one meet.
+
+    `hook_resid_mid` keeps its own: `Lm` treats it differently from the point it is an alias of.
+    """
+    lm.check_hook(hook)
+    return hook if hook.endswith(".hook_resid_mid") else lm.canonical(hook)
+
+
+def part_value(at: PartLocation, h: Tensor, x: Tensor, counted: Tensor) -> Tensor:
+    """A part's own value [batch pos …] on activations `h` (written) and `x` (read)."""
+    part, one = at.part, at.dictionary
+    if one is None:
+        return h[..., at.span]
+    if part.kind == "feature":
+        return NamedFeatures(one, torch.tensor([part.index], device=x.device)).activations(x)
+    whole = read_dictionary(one, h, x, counted)
+    if part.kind == "error":
+        return whole.error()
+    return whole.features_part(whole.active.value)
+
+
+def part_change(
+    at: PartLocation, other: ReplacementValue, h: Tensor, x: Tensor, counted: Tensor
+) -> Tensor:
+    """Δh [batch pos width] that puts `other` in the part's place."""
+    moved = other - part_value(at, h, x, counted)
+    one = at.dictionary
+    if one is None:
+        change = torch.zeros_like(h)
+        change[..., at.span] = moved
+        return change
+    if at.part.kind == "feature":
+        named = NamedFeatures(one, torch.tensor([at.part.index], device=x.device))
+        return (moved @ named.directions) * named.scale(x)
+    return moved
+
+
+def read_dictionary(
+    one: Dictionary, h: Tensor, x: Tensor, counted: Tensor
+) -> DictionaryActivations:
+    """All that a dictionary makes of activations."""
+    x = x.to(one.coder.W_dec.dtype)
+    return DictionaryActivations(
+        one, x, h.to(x.dtype), list_active_features(one, x, counted), counted
+    )
+
+
+def compile_part_edits(
+    lm: LanguageModel,
+    sites: Sequence[PartLocation],
+    others: Mapping[ModelPart, ReplacementValue],
+    counted: Bool[Tensor, "batch pos"],
+) -> dict[str, ActivationEdit]:
+    """What `Lm.logits` needs to run without the parts, at counted positions."""
+    counted = counted.to(lm.placement.device)
+    read: dict[str, Tensor] = {}
+    found: dict[str, ActivationEdit] = {}
+    for hook in dict.fromkeys(at.hook for at in sites):
+        here = [at for at in sites if at.hook == hook]
+        found[hook] = _replace_parts(lm, hook, here, others, counted, read)
+    for at in sites:
+        if at.read_at != at.hook:
+            found[at.read_at] = _remember_activation(at.read_at, read, found.get(at.read_at))
+    return found
+
+
+def _remember_activation(
+    hook: str, read: dict[str, Tensor], after: ActivationEdit | None
+) -> ActivationEdit:
+    def remember(h: Tensor) -> Tensor:
+        new = h if after is None else after(h)
+        read[hook] = new
+        return new
+
+    return remember
+
+
+def _replace_parts(
+    lm: LanguageModel,
+    hook: str,
+    here: Sequence[PartLocation],
+    others: Mapping[ModelPart, ReplacementValue],
+    counted: Tensor,
+    read: Mapping[str, Tensor],
+) -> ActivationEdit:
+    def change(h: Tensor) -> Tensor:
+        total = torch.zeros_like(h)
+        for at in here:
+            x = h if at.read_at == hook else read[at.read_at]
+            if at.dictionary is not None:
+                x = lm.process(at.read_at, x, at.dictionary.processing)
+            total += part_change(at, others[at.part], h, x, counted).to(h.dtype)
+        return h + total * counted[..., None]
+
+    return change
+
+
+@torch.no_grad()
+def record_part_values(
+    lm: LanguageModel,
+    sites: Sequence[PartLocation],
+    tokens: Int[Tensor, "batch pos"],
+    counted: Bool[Tensor, "batch pos"],
+) -> dict[ModelPart, Float[Tensor, "batch pos width"]]:
+    """Every part's own value in a clean pass over other prompts, to be patched in."""
+    raw = lm.activations(
+        tokens, list(dict.fromkeys(h for at in sites for h in (at.hook, at.read_at)))
+    )
+    found = {}
+    counted = counted.to(lm.placement.device)
+    for at in sites:
+        x = raw[at.read_at]
+        if at.dictionary is not None:
+            x = lm.process(at.read_at, x, at.dictionary.processing)
+        found[at.part] = part_value(at, raw[at.hook].clone(), x.clone(), counted)
+    return found

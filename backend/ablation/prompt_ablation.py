@@ -1,0 +1,217 @@
+"""Run an ablation on its prompts: the parts away together and one by one, every token told."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.ablation.ablated_forward import AblatedForward, AblationOutcome
+from backend.ablation.ablation_requests import (
+    MAX_DETAILED_PROMPTS,
+    AblationRequest,
+    check_prompt_cases,
+)
+from backend.ablation.harvest_means import FeatureMeans, refuse_without_harvest
+from backend.ablation.model_parts import ModelPart
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.ablation.prompt_targets import TargetedPrompts, prepare_prompts
+from backend.engine import LocalEngine
+from feature_store.errors import InputError
+
+MAX_MOVED_TOKENS = 12
+"""Tokens told for each position: those whose probability moves most."""
+AblationProgress = Callable[[int, int], None]
+"""Hears (passes done, passes in all); may raise to stop."""
+
+
+@dataclass(frozen=True, eq=False)
+class AblatedBlock:
+    """Some of the cases, measured: the parts away together."""
+
+    laid: TargetedPrompts
+    outcome: AblationOutcome
+    ablation: AblatedForward
+
+    @property
+    def values(self) -> tuple[Tensor, Tensor]:
+        """The target, clean and ablated [batch], in nats."""
+        return self.laid.target(self.outcome.clean), self.laid.target(self.outcome.ablated)
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Mean next-token loss behind counted positions [batch], nats; NaN where there is none."""
+        found = []
+        judged = self.laid.prompts.counted[:, :-1] & self.laid.prompts.real[:, 1:]
+        for loss in self.outcome.losses():
+            here = judged.to(loss.device)
+            found.append(loss.nan_to_num().mul(here).sum(-1) / here.sum(-1))
+        return found[0], found[1]
+
+    def alone(self, part: ModelPart) -> Float[Tensor, "batch"]:
+        """The target with only this part away."""
+        return self.laid.target(self.ablation.without([part], self.outcome.prompts))
+
+
+def prepare_ablations(
+    engine: LocalEngine, laid: TargetedPrompts, asked: AblationRequest, means: FeatureMeans | None
+) -> Iterator[tuple[slice, TargetedPrompts, AblatedForward]]:
+    """The cases in blocks that fit a pass, each with what stands in the parts' place there."""
+    everyone = set_last_positions(laid.prompts) if asked.how in ("mean", "resample") else None
+    if asked.how == "mean" and everyone:  # a mean is over counted tokens, wherever it is put
+        texts = zip(everyone.tokens.tolist(), everyone.real.sum(-1).tolist(), strict=True)
+        everyone = PaddedPrompts.of([engine.text(row[:n]) for row, n in texts])
+    for number, (chosen, some) in enumerate(laid.batches(engine.lm.d_vocab)):
+        donors = some.partners if asked.how == "pair" else everyone
+        given = means or refuse_without_harvest
+        seed = asked.seed + number
+        yield (
+            chosen,
+            some,
+            AblatedForward(
+                engine.lm, engine.dictionaries, asked.how, given, donors=donors, seed=seed
+            ),
+        )
+
+
+def ablate_blocks(
+    engine: LocalEngine,
+    laid: TargetedPrompts,
+    asked: AblationRequest,
+    means: FeatureMeans | None = None,
+) -> Iterator[tuple[slice, AblatedBlock]]:
+    """The cases, measured block by block. `means` gives features' means (a harvest's)."""
+    for chosen, some, ablation in prepare_ablations(engine, laid, asked, means):
+        outcome = ablation.outcome(asked.parts, set_last_positions(some.prompts))
+        yield chosen, AblatedBlock(some, outcome, ablation)
+
+
+def set_last_positions(prompts: PaddedPrompts) -> PaddedPrompts:
+    """Prompts to their ends, wherever their targets are read."""
+    return PaddedPrompts(prompts.tokens, prompts.real, prompts.counted, prompts.real.sum(-1) - 1)
+
+
+@torch.no_grad()
+def ablate_prompts(
+    engine: LocalEngine,
+    asked: AblationRequest,
+    means: FeatureMeans | None = None,
+    tick: AblationProgress | None = None,
+) -> dict[str, Any]:
+    """The whole answer as plain data; see `docs/ablation.md` for its fields.
+
+    InputError for parts that the model lacks, prompts that do not go, targets of several tokens.
+    """
+    asked.check()
+    check_prompt_cases(asked.cases, MAX_DETAILED_PROMPTS)
+    laid = prepare_prompts(engine, asked.cases, asked.how, asked.positions)
+    singles = asked.parts if len(asked.parts) > 1 else ()
+    n = len(list(laid.batches(engine.lm.d_vocab)))
+    told, effects, done = [], {part: [] for part in asked.parts}, 0
+    for _, block in ablate_blocks(engine, laid, asked, means):
+        told += describe_prompts(block)
+        clean, ablated = block.values
+        for part in asked.parts:
+            done += 1
+            gone = block.alone(part) if singles else ablated
+            effects[part] += (gone - clean).tolist()
+            if tick:
+                tick(done, n * len(asked.parts))
+    return assemble_answer(asked, laid, told, effects)
+
+
+def assemble_answer(
+    asked: AblationRequest,
+    laid: TargetedPrompts,
+    told: Sequence[dict[str, Any]],
+    effects: dict[ModelPart, list[float]],
+) -> dict[str, Any]:
+    """What `ablate` gives."""
+    clean, ablated = ([one[side] for one in told] for side in ("clean", "ablated"))
+    return {
+        "target": "logit_diff" if laid.target.against is not None else "log_prob",
+        "clean": average_over_prompts(clean),
+        "ablated": average_over_prompts(ablated),
+        "features": [
+            {"part": str(part), "effect": mean_of_known(found), "effects": found}
+            for part, found in effects.items()
+        ],
+        "joint": mean_of_known(
+            [b["value"] - a["value"] for a, b in zip(clean, ablated, strict=True)]
+        ),
+        "kl": told[0]["kl"] if len(told) == 1 else [one["kl"] for one in told],
+        "prompts": list(told),
+        "n": len(told),
+        "how": asked.how,
+    }
+
+
+def describe_prompts(block: AblatedBlock) -> list[dict[str, Any]]:
+    """Each prompt of a block: its tokens and what happens at every one."""
+    clean, ablated = block.values
+    before, after = block.losses()
+    losses, kl = block.outcome.losses(), block.outcome.kl()
+    prompts, target = block.laid.prompts, block.laid.target
+    found = []
+    for row in range(len(prompts)):
+        size = int(prompts.real[row].sum())
+        wrong = None if target.against is None else target.against[row][0]
+        found.append(
+            {
+                "tokens": prompts.tokens[row, :size].tolist(),
+                "counted": prompts.counted[row, :size].tolist(),
+                "at": int(target.last[row]),
+                "answer": target.answers[row][0],
+                "wrong": wrong,
+                "clean": target_and_loss(float(clean[row]), float(before[row]), wrong),
+                "ablated": target_and_loss(float(ablated[row]), float(after[row]), wrong),
+                "loss": round_values(losses[0][row, : size - 1]),
+                "loss_ablated": round_values(losses[1][row, : size - 1]),
+                "kl": round_values(kl[row, :size]),
+                "moved": [most_moved_tokens(block, row, at) for at in range(size)],
+            }
+        )
+    return found
+
+
+def most_moved_tokens(block: AblatedBlock, row: int, at: int) -> list[tuple[int, float, float]]:
+    """The tokens that move most behind a position; at the target's, its own tokens in front."""
+    found = block.outcome.moved(row, at, MAX_MOVED_TOKENS)
+    target = block.laid.target
+    if at != int(target.last[row]):
+        return found
+    named = [target.answers[row][0]]
+    named += [] if target.against is None else [target.against[row][0]]
+    sides = (block.outcome.clean, block.outcome.ablated)
+    p, q = (logits[row, at].float().softmax(-1) for logits in sides)
+    first = [(token, float(p[token]), float(q[token])) for token in dict.fromkeys(named)]
+    return first + [one for one in found if one[0] not in named]
+
+
+def target_and_loss(value: float, loss: float, wrong: int | None) -> dict[str, float | None]:
+    """One run's numbers: `value` is the target, named `logit_diff` where it is one."""
+    if value != value:
+        raise InputError("The model's logits are not numbers here. Try another dtype or prompt.")
+    return {
+        "value": value,
+        "logit_diff": value if wrong is not None else None,
+        "log_prob": None if wrong is not None else value,
+        "loss": loss if loss == loss else None,
+    }
+
+
+def average_over_prompts(sides: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """The mean over prompts of each number."""
+    return {name: mean_of_known([one[name] for one in sides]) for name in sides[0]}
+
+
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """None where nothing is known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def round_values(row: Tensor) -> list[float]:
+    """Rounded: what a page shows needs no more."""
+    return [round(value, 6) for value in row.float().tolist()]

@@ -1,0 +1,131 @@
+"""The nodes of an attribution: active features and error terms of dictionaries on prompts."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary
+from backend.model.language_model import LanguageModel
+
+CHUNK_NUMBERS = 1 << 24
+"""Numbers in a gathered block of decoder rows: 64 MB in float32."""
+
+
+class ActiveFeatures(NamedTuple):
+    """The active features of one dictionary, ordered by prompt, position, feature."""
+
+    row: Int[Tensor, "n"]
+    position: Int[Tensor, "n"]
+    feature: Int[Tensor, "n"]
+    value: Float[Tensor, "n"]
+
+
+@dataclass(frozen=True)
+class DictionaryActivations:
+    """What one dictionary makes of prompts: its nodes, and the stream where it writes."""
+
+    dictionary: Dictionary
+    x: Float[Tensor, "batch pos d_in"]
+    """What it reads, processed as it was trained on."""
+    h: Float[Tensor, "batch pos d_out"]
+    """The model's own activation where it writes."""
+    active: ActiveFeatures
+    counted: Bool[Tensor, "batch pos"]
+    """False at BOS, special tokens and padding: nothing there is a node."""
+
+    def pulled(self, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "batch pos d_out"]:
+        """A derivative by the stream, as a derivative by the sum of decoder rows.
+
+        They differ by the token's own de-normalisation, which is linear once the token is given.
+        """
+        norm, coder = self.dictionary.norm, self.dictionary.coder
+        with torch.enable_grad():
+            _, undo = norm.into(self.x.detach())
+            zero = self.x.new_zeros(*g.shape[:-1], coder.W_dec.shape[1]).requires_grad_()
+            (found,) = torch.autograd.grad(undo(zero), zero, g.to(self.x.dtype))
+        return found
+
+    def dots(self, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "n"]:
+        """d(metric)/d(activation) for every node, through its decoder row."""
+        W_dec, pulled = self.dictionary.coder.W_dec, self.pulled(g)
+        step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
+        parts = [
+            (pulled[row, position] * W_dec[feature]).sum(-1)
+            for row, position, feature in zip(
+                *(column.split(step) for column in self.active[:3]), strict=True
+            )
+        ]
+        return torch.cat(parts) if parts else pulled.new_zeros(0)
+
+    def features_part(self, value: Float[Tensor, "n"]) -> Float[Tensor, "batch pos d_out"]:
+        """decode(f, x) - decode(0, x) with these values in place of the nodes' own."""
+        W_dec = self.dictionary.coder.W_dec
+        z = W_dec.new_zeros(*self.x.shape[:2], W_dec.shape[1])
+        step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
+        columns = (self.active.row, self.active.position, self.active.feature, value.to(z.dtype))
+        for row, position, feature, v in zip(*(c.split(step) for c in columns), strict=True):
+            z.index_put_((row, position), v[:, None] * W_dec[feature], accumulate=True)
+        _, undo = self.dictionary.norm.into(self.x)
+        return undo(z) - undo(torch.zeros_like(z))
+
+    def error(self) -> Float[Tensor, "batch pos d_out"]:
+        """What the dictionary misses: the stream less decode(f, x); 0 where nothing is counted."""
+        missed = self.h - self._base() - self.features_part(self.active.value)
+        return missed * self.counted[..., None]
+
+    def _base(self) -> Float[Tensor, "batch pos d_out"]:
+        """decode(0, x), a few tokens at a time."""
+        d = self.dictionary
+        if d.needs_sequence:
+            return torch.stack([d.decode(x.new_zeros(len(x), d.d_sae), x) for x in self.x])
+        tiles = self.x.flatten(0, 1).split(max(1, CHUNK_NUMBERS // d.d_sae))
+        parts = [d.decode(x.new_zeros(len(x), d.d_sae), x) for x in tiles]
+        return torch.cat(parts).view(*self.x.shape[:2], -1)
+
+
+@torch.no_grad()
+def read_dictionary_activations(
+    lm: LanguageModel,
+    dictionaries: list[Dictionary],
+    tokens: Int[Tensor, "batch pos"],
+    counted: Bool[Tensor, "batch pos"],
+) -> list[DictionaryActivations]:
+    """Every dictionary on the prompts: one forward for all."""
+    hooks = [hook for d in dictionaries for hook in (d.hook_name, d.hook_out)]
+    raw = lm.activations(tokens, list(dict.fromkeys(hooks)))
+    counted = counted.to(lm.placement.device)
+    found = []
+    for d in dictionaries:
+        x = lm.process(d.hook_name, raw[d.hook_name], d.processing).clone()
+        x = x.to(d.coder.W_dec.dtype)
+        found.append(
+            DictionaryActivations(
+                d, x, raw[d.hook_out].clone(), list_active_features(d, x, counted), counted
+            )
+        )
+    return found
+
+
+def list_active_features(
+    d: Dictionary, x: Float[Tensor, "batch pos d_in"], counted: Bool[Tensor, "batch pos"]
+) -> ActiveFeatures:
+    """The active features at counted positions."""
+    if d.needs_sequence:
+        rows = [_label_with_row(i, d.encode_sparse(one[None])) for i, one in enumerate(x)]
+        found = ActiveFeatures(*(torch.cat(column) for column in zip(*rows, strict=True)))
+    else:
+        token, feature, value = d.encode_sparse(x.flatten(0, 1))
+        pos = x.shape[1]
+        found = ActiveFeatures(token.long() // pos, token.long() % pos, feature.long(), value)
+    kept = counted[found.row, found.position]
+    return ActiveFeatures(*(column[kept] for column in found))
+
+
+def _label_with_row(row: int, triples: tuple[Tensor, Tensor, Tensor]) -> ActiveFeatures:
+    position, feature, value = triples
+    return ActiveFeatures(
+        torch.full_like(position, row).long(), position.long(), feature.long(), value
+    )

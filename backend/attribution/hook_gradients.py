@@ -1,0 +1,61 @@
+"""One forward and one backward: how a number changes with the activations at hook points."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.attribution.target_metric import MetricFunction
+from backend.model.fast_forward import ActivationEdit
+from backend.model.language_model import LanguageModel
+
+
+class HookGradients(NamedTuple):
+    """`at[hook]` and `by[hook]`: the activation there and the metric's derivative by it."""
+
+    value: Float[Tensor, "batch"]
+    at: dict[str, Float[Tensor, "batch pos width"]]
+    by: dict[str, Float[Tensor, "batch pos width"]]
+
+
+def compute_hook_gradients(
+    lm: LanguageModel,
+    tokens: Int[Tensor, "batch pos"],
+    hooks: Sequence[str],
+    metric: MetricFunction,
+    replace: Mapping[str, ActivationEdit] | None = None,
+) -> HookGradients:
+    """The metric and its derivatives by the activations at `hooks`, all in one pass.
+
+    Activations are what the model goes on with, after `replace`. The derivative is along the whole
+    graph above a hook: attention patterns and norms move with it.
+    """
+    at: dict[str, Tensor] = {}
+    leaves: dict[str, Tensor] = {}
+    given = dict(replace or {})
+
+    def watched(hook: str) -> ActivationEdit:
+        edit = given.get(hook)
+
+        def tap(h: Tensor) -> Tensor:
+            new = h if edit is None else edit(h)
+            at[hook] = new.detach()
+            # A leaf of zeros rather than the activation itself: the graph begins here and nothing
+            # below the first hook is remembered.
+            leaves[hook] = torch.zeros_like(new, requires_grad=True)
+            return new + leaves[hook]
+
+        return tap
+
+    edits = {hook: watched(hook) for hook in dict.fromkeys([*hooks, *given])}
+    with torch.enable_grad():
+        value = metric(lm.logits(tokens, edits))
+        wanted = [leaves[hook] for hook in hooks]
+        found = torch.autograd.grad(value.sum(), wanted, allow_unused=True)
+    by = {
+        hook: torch.zeros_like(leaves[hook]) if g is None else g
+        for hook, g in zip(hooks, found, strict=True)
+    }
+    return HookGradients(value.detach(), at, by)

@@ -1,0 +1,120 @@
+"""An attention score as two linear numbers: what the query brings, and what the key brings.
+
+score = q R k / √d with R the rotation between the two positions: linear in each side once the
+other is held. Both sides are read off the model's own score by its derivatives, so that rotary
+embeddings, per-head norms and soft-caps (at the prompt's own values) are in them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.circuits.replacement_model import LinearReadout
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+
+@dataclass(frozen=True)
+class LinearizedScore:
+    """One attention score before the softmax."""
+
+    value: float
+    query: LinearReadout
+    """Reads the whole score off the query alone."""
+    key: LinearReadout
+    between: Float[Tensor, "d_head d_head"]
+    """The score's derivative by both: rows are the query's, columns the key's."""
+    query_slice: slice
+    """Where the head's query stands at hook_q, and its key at hook_k."""
+    key_slice: slice
+
+
+def linearize_attention_score(
+    lm: LanguageModel, tokens: Int[Tensor, "1 pos"], layer: int, head: int, query: int, key: int
+) -> LinearizedScore:
+    """The score with which position `query` looks at position `key` in a head.
+
+    InputError for a head or positions that there are not, or that the mask forbids.
+    """
+    _check_head_and_positions(lm, tokens.shape[1], layer, head, query, key)
+    q, k, score = _compute_score_with_leaves(lm, tokens, layer, head, query, key)
+    with torch.enable_grad():
+        by_q, by_k = torch.autograd.grad(score, (q.leaf, k.leaf), create_graph=True)
+        q_slice, k_slice = _find_head_slice(lm, by_q, query), _find_head_slice(lm, by_k, key)
+        rows = [
+            torch.autograd.grad(one, k.leaf, retain_graph=True, allow_unused=True)[0]
+            for one in by_q.flatten(2)[0, query, q_slice].unbind()
+        ]
+    width = q_slice.stop - q_slice.start
+    between = torch.stack(
+        [by_q.new_zeros(width) if row is None else row.flatten(2)[0, key, k_slice] for row in rows]
+    )
+    value = float(score.detach())
+    block = f"blocks.{layer}.attn"
+    sides = []
+    for name, side, slope, at in (("q", q, by_q, query), ("k", k, by_k, key)):
+        direction = slope.detach().flatten(2)[0, at]
+        offset = value - float(direction @ side.flat[0, at])
+        sides.append(LinearReadout(lm.canonical(f"{block}.hook_{name}"), at, direction, offset))
+    return LinearizedScore(value, sides[0], sides[1], between.detach(), q_slice, k_slice)
+
+
+@dataclass
+class _ScoreSide:
+    leaf: Tensor
+    flat: Tensor
+
+
+def _compute_score_with_leaves(
+    lm: LanguageModel, tokens: Int[Tensor, "1 pos"], layer: int, head: int, query: int, key: int
+) -> tuple[_ScoreSide, _ScoreSide, Tensor]:
+    sides: dict[str, _ScoreSide] = {}
+    scores: list[Tensor] = []
+
+    def entering(name: str):
+        def enter(h: Tensor, hook: object) -> Tensor:
+            leaf = torch.zeros_like(h, requires_grad=True)
+            sides[name] = _ScoreSide(leaf, h.detach().flatten(2))
+            return h.detach() + leaf
+
+        return enter
+
+    def grab(h: Tensor, hook: object) -> None:
+        scores.append(h)
+
+    block = f"blocks.{layer}.attn"
+    hooks = [(f"{block}.hook_{name}", entering(name)) for name in "qk"]
+    with torch.enable_grad(), lm.turn([*hooks, (f"{block}.hook_attn_scores", grab)]) as bridge:
+        bridge(tokens.to(lm.placement.device), return_type=None)
+    if set(sides) != {"q", "k"} or not scores:
+        raise InputError(
+            f"{lm.name} does not show the attention scores of layer {layer}, so that they cannot "
+            "be traced."
+        )
+    return sides["q"], sides["k"], scores[0][0, head, query, key]
+
+
+def _find_head_slice(lm: LanguageModel, slope: Float[Tensor, "1 pos ..."], position: int) -> slice:
+    """Where the head's part stands: the block that the score depends on."""
+    touched = torch.nonzero(slope.detach().flatten(2)[0, position])[:, 0]
+    if not len(touched):
+        raise InputError("This attention score depends on no query and key of its own.")
+    first = int(touched[0]) // lm.d_head * lm.d_head
+    return slice(first, first + lm.d_head)
+
+
+def _check_head_and_positions(
+    lm: LanguageModel, pos: int, layer: int, head: int, query: int, key: int
+) -> None:
+    if not 0 <= layer < lm.n_layers or not 0 <= head < lm.n_heads:
+        raise InputError(
+            f"There is no head {layer}.{head}: {lm.name} has layers 0 to {lm.n_layers - 1} "
+            f"of heads 0 to {lm.n_heads - 1}."
+        )
+    if not 0 <= key <= query < pos:
+        raise InputError(
+            f"Position {query} cannot look at {key}: the prompt has positions 0 to {pos - 1}, and "
+            "a query looks at itself and what is before it."
+        )

@@ -1,0 +1,234 @@
+"""An attribution graph as a circuit: pruned, named, scored, with what it does not cover."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from backend.circuits.attribution_graph import (
+    EFFECT_BYTES,
+    TRACED_FEATURES,
+    AttributionGraph,
+    build_attribution_graph,
+)
+from backend.circuits.graph_influence import (
+    EDGE_INFLUENCE_SHARE,
+    NODE_INFLUENCE_SHARE,
+    compute_influence,
+    graph_completeness_score,
+    graph_replacement_score,
+    normalize_effects,
+    prune_graph,
+)
+from backend.circuits.logit_targets import LogitTarget, build_logit_target, select_likeliest_logits
+from backend.circuits.prompt_tokens import build_circuit_prompt
+from backend.circuits.records import (
+    Circuit,
+    CircuitEdge,
+    CircuitNode,
+    error_id,
+    feature_id,
+    logit_id,
+    token_id,
+)
+from backend.circuits.source_tracer import TracedCountProgress
+from backend.dictionaries.base import Dictionary
+from backend.engine_protocol import TokenizedText
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+from feature_store.number_ranges import describe_layers
+
+METHOD = "attribution-graph"
+EFFECT_MEANING = (
+    "Influence: the share of the targets that paths through this node account for, in a graph "
+    "whose direct effects are made positive and sum to one for each target. No sign, no unit."
+)
+
+
+def find_attribution_circuit(
+    lm: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    text: TokenizedText,
+    *,
+    answers: Sequence[int] = (),
+    against: Sequence[int] = (),
+    budget: int = TRACED_FEATURES,
+    memory: int = EFFECT_BYTES,
+    node_share: float = NODE_INFLUENCE_SHARE,
+    edge_share: float = EDGE_INFLUENCE_SHARE,
+    said: TracedCountProgress | None = None,
+) -> Circuit:
+    """The pruned attribution graph of a prompt, through those of the dictionaries that transcode.
+
+    `answers` and `against` are token ids of the target; without answers the likeliest next tokens
+    are explained together. InputError as in `attribution_graph`, and without any transcoder.
+    """
+    used = [one for one in dictionaries if one.hook_name != one.hook_out]
+    if not used:
+        raise InputError(
+            "An attribution graph goes through transcoders, and none of the dictionaries is one: "
+            "use the method sparse-features or trace."
+        )
+
+    def aims(logits: torch.Tensor) -> list[LogitTarget]:
+        return (
+            build_logit_target(lm, logits, answers, against)
+            if answers
+            else select_likeliest_logits(lm, logits)
+        )
+
+    graph = build_attribution_graph(lm, used, text, aims, budget=budget, memory=memory, said=said)
+    notes = _describe_unused_dictionaries(dictionaries, used) + _describe_linearisation(
+        answers, against
+    )
+    return convert_graph_to_circuit(graph, text, node_share, edge_share, notes=notes)
+
+
+def convert_graph_to_circuit(
+    graph: AttributionGraph,
+    text: TokenizedText,
+    node_share: float = NODE_INFLUENCE_SHARE,
+    edge_share: float = EDGE_INFLUENCE_SHARE,
+    *,
+    notes: Sequence[str] = (),
+) -> Circuit:
+    """The graph's nodes and edges that carry these shares of the influence.
+
+    Edge weights are direct effects: in logits where they end at a logit, in units of the target's
+    pre-activation elsewhere.
+    """
+    lm = graph.replacement.lm
+    share, kinds = normalize_effects(graph.effects), graph.kinds
+    found = compute_influence(share, graph.weights)
+    through = sum_signed_paths(graph)
+    kept = prune_graph(graph.effects, graph.weights, kinds, node_share, edge_share)
+    prompt = build_circuit_prompt(lm.tokenizer, text)
+    nodes = _build_nodes(graph, found, prompt.tokens)
+    numbers = np.flatnonzero(kept.nodes)
+    order = sorted(numbers, key=lambda i: (i >= len(graph.places), -(nodes[i].effect or 0.0)))
+    return Circuit(
+        method=METHOD,
+        model=lm.name,
+        prompts=(prompt,),
+        target=", ".join(aim.label for aim in graph.aims),
+        nodes=tuple(nodes[i] for i in order),
+        edges=_build_edges(graph, kept.edges, nodes),
+        dictionaries=tuple(
+            site.name for site in graph.replacement.sites if site.reading is not None
+        ),
+        slots=prompt.tokens,
+        effect_means=EFFECT_MEANING,
+        facts={
+            "replacement_score": graph_replacement_score(found, kinds),
+            "completeness_score": graph_completeness_score(share, found, graph.weights, kinds),
+            "active_features": graph.active,
+            "traced_features": graph.n_traced,
+            "untraced_influence": graph.left_out,
+            "nodes_before_pruning": len(graph.effects),
+            "edges_before_pruning": int((graph.effects != 0).sum()),
+            "predicted": {nodes[i].id: -through[i] for i in order if not kinds.logit[i]},
+            "node_share": node_share,
+            "edge_share": edge_share,
+        },
+        notes=(*_describe_coverage(graph), *notes),
+    )
+
+
+def sum_signed_paths(graph: AttributionGraph) -> list[float]:
+    """What of the weighted targets comes through each node along all paths, with its sign.
+
+    Taking the node away takes that away, with patterns and norms held still and gates as they are.
+    """
+    made_up = np.array(
+        [place.value if place.feature is not None else 1.0 for place in graph.places]
+    )
+    scale = np.concatenate([made_up, np.ones(len(graph.aims))])
+    step = graph.weights.astype(np.float64)
+    total = np.zeros(len(step))
+    for _ in range(len(graph.replacement.sites) + 1):
+        step = (step / scale) @ graph.effects
+        if not step.any():
+            break
+        total += step
+    return total.tolist()
+
+
+def _build_nodes(
+    graph: AttributionGraph, found: np.ndarray, tokens: Sequence[str]
+) -> list[CircuitNode]:
+    sites = graph.replacement.sites
+    last = len(tokens) - 1
+    nodes = []
+    for i, place in enumerate(graph.places):
+        site, effect, at = sites[place.site], float(found[i]), place.position
+        if place.feature is not None:
+            id = feature_id(site.name, place.feature, at)
+            node = CircuitNode(
+                id, "feature", site.layer, at, site.name, place.feature, effect, place.value
+            )
+        elif site.is_tokens:
+            word = int(graph.replacement.tokens[0, at])
+            node = CircuitNode(
+                token_id(at), "token", -1, at, "", word, effect, place.value, tokens[at]
+            )
+        else:
+            id = error_id(site.name, at)
+            node = CircuitNode(id, "error", site.layer, at, site.name, None, effect, place.value)
+        nodes.append(node)
+    for aim in graph.aims:
+        number = aim.name if isinstance(aim.name, int) else None
+        id = logit_id(aim.name, last)
+        depth = graph.replacement.lm.n_layers
+        nodes.append(
+            CircuitNode(
+                id, "logit", depth, last, "", number, aim.weight, aim.probability, aim.label
+            )
+        )
+    return nodes
+
+
+def _build_edges(
+    graph: AttributionGraph, kept: np.ndarray, nodes: Sequence[CircuitNode]
+) -> tuple[CircuitEdge, ...]:
+    rows, columns = np.nonzero(kept)
+    weights = graph.effects[rows, columns]
+    order = np.argsort(-np.abs(weights), kind="stable")
+    ends = zip(*(part[order].tolist() for part in (columns, rows, weights)), strict=True)
+    return tuple(
+        CircuitEdge(nodes[source].id, nodes[target].id, weight) for source, target, weight in ends
+    )
+
+
+def _describe_coverage(graph: AttributionGraph) -> list[str]:
+    sites = graph.replacement.sites
+    bare = [site.layer for site in sites if site.reading is None and not site.is_tokens]
+    notes = []
+    if bare:
+        notes.append(
+            f"Without a transcoder: {describe_layers(bare)}. Their MLPs' outputs are error nodes "
+            "whose causes are not traced."
+        )
+    if graph.left_out > 1e-6:
+        notes.append(
+            f"{graph.n_traced} of {graph.active} active features were traced, the most influential "
+            f"first; {graph.left_out:.1%} of the features' influence is with others, left out."
+        )
+    return notes
+
+
+def _describe_unused_dictionaries(
+    given: Sequence[Dictionary], used: Sequence[Dictionary]
+) -> list[str]:
+    others = [one.name for one in given if one not in used]
+    if not others:
+        return []
+    return [f"Not transcoders, so not in this graph: {', '.join(others)}."]
+
+
+def _describe_linearisation(answers: Sequence[int], against: Sequence[int]) -> list[str]:
+    if max(len(answers), len(against)) < 2:
+        return []
+    return [
+        "A set of answers stands for the sum of their probabilities; its logit is followed by its "
+        "derivative at this prompt."
+    ]

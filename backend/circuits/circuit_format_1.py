@@ -1,0 +1,62 @@
+"""Circuits kept in the first format of the record, in which faithfulness could lack its null."""
+
+from collections.abc import Mapping
+from typing import Any
+
+NO_NULL_NOTE = (
+    "Found before faithfulness was told beside random sets only: run it again to have both."
+)
+NULL_FIELDS = ("null", "null_95", "nearer")
+
+
+def convert_format_1(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of format 1 as one of format 2.
+
+    Faithfulness stays where the point of the whole graph has a null beside it; elsewhere it is
+    left out and a note says so. What is no record of a circuit is left as it is, for
+    `Circuit.from_json` to refuse.
+    """
+    found = {**given, "format": 2}
+    told = found.pop("faithfulness", None)
+    for name, key in (("curves", "faithfulness"), ("held", "held_faithfulness")):
+        points = found.get(name, ())
+        if not isinstance(points, list | tuple):
+            return found
+        figure = next((one for point in points if (one := _build_faithfulness(point))), None)
+        if figure is not None:
+            found[key] = figure
+        found[name] = [_convert_point(point) for point in points]
+    if told is not None and "faithfulness" not in found:
+        found["notes"] = [*found.get("notes", ()), NO_NULL_NOTE]
+    return found
+
+
+def _convert_point(point: Any) -> Any:
+    if not isinstance(point, Mapping):
+        return point
+    row = {key: value for key, value in point.items() if key not in NULL_FIELDS}
+    if "faithfulness" in row:
+        row["share"] = row.pop("faithfulness")
+    return row
+
+
+def _build_faithfulness(point: Any) -> dict[str, Any] | None:
+    """The faithfulness of a point that has a whole null; None for others."""
+    if not isinstance(point, Mapping) or any(point.get(name) is None for name in NULL_FIELDS):
+        return None
+    own, null = point.get("faithfulness"), point["null"]
+    if not isinstance(own, Mapping) or not isinstance(null, Mapping):
+        return None
+    return {
+        **own,
+        "nodes": point.get("nodes"),
+        "errors": point.get("errors"),
+        "null": {
+            "median": null.get("value"),
+            "low": null.get("low"),
+            "high": null.get("high"),
+            "percentile_95": point["null_95"],
+            "draws": null.get("n"),
+            "nearer": point["nearer"],
+        },
+    }

@@ -1,0 +1,92 @@
+"""A kept circuit made ready to judge any part of it, as a person prunes it."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from backend.circuits.circuit_prompts import restore_circuit_prompts
+from backend.circuits.complement_ablation import ComplementAblation
+from backend.circuits.direct_effect_checks import check_direct_edges
+from backend.circuits.faithfulness import measure_node_set, measure_node_set_with_null
+from backend.circuits.node_and_edge_checks import build_circuit_node_table, check_edges, check_nodes
+from backend.circuits.node_baselines import PROMPTS_READ_AT_ONCE, NodeBaselines
+from backend.circuits.node_table import NodeTable
+from backend.circuits.records import Circuit, ErrorTermMode, FaithfulnessPoint
+from backend.circuits.single_prompt_faithfulness import (
+    append_other_active_nodes,
+    freeze_complement_ablation,
+)
+from backend.circuits.sparse_feature_circuit import FEWEST_TO_SPLIT, METHOD, select_dictionaries
+from backend.circuits.subcircuit_figures import SubcircuitFigures
+from backend.engine import LocalEngine
+from feature_store.errors import InputError
+
+SESSION_PROMPTS = 8
+"""Of the half that judges: so many answer while a person waits, 200 random sets on each."""
+RANDOM_SET_PROMPTS = 32
+"""Prompts that random nodes are drawn from."""
+
+
+class CircuitSession:
+    """A circuit's own prompts and baselines; what is read of them is kept."""
+
+    def __init__(self, engine: LocalEngine, circuit: Circuit) -> None:
+        self.engine = engine
+        self.circuit = circuit
+
+    def judge(self, ids: Sequence[str]) -> SubcircuitFigures:
+        """Faithfulness of these nodes beside random sets of the same make, and their shares and
+        completeness with error terms counted, kept and removed, on at most PROMPTS of the prompts
+        that judged the whole; and with patterns and norms held, where the whole was judged so.
+
+        InputError for a circuit that cannot be run again.
+        """
+        judge, table, known = self._ready
+        member = torch.zeros(len(table), dtype=torch.bool)
+        member[[known[id] for id in ids if id in known]] = True
+        point, figure = measure_node_set_with_null(judge, table, member)
+        points: dict[ErrorTermMode, FaithfulnessPoint] = {"count": point}
+        for way in ("keep", "remove"):
+            points[way] = measure_node_set(judge, table, member, way)
+        held = (
+            measure_node_set_with_null(self._held, table, member)[1] if self.circuit.held else None
+        )
+        return SubcircuitFigures(points, figure, held)
+
+    def check_nodes(self, ids: Sequence[str] = ()) -> dict[str, Any]:
+        """As `checking.check_nodes`."""
+        return check_nodes(self.engine, self.circuit, ids)
+
+    def check_edges(self, edges: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+        """As `checking.check_edges`, in the way of the circuit's method."""
+        check = check_edges if self.circuit.method == METHOD else check_direct_edges
+        return check(self.engine, self.circuit, edges)
+
+    @cached_property
+    def _held(self) -> ComplementAblation:
+        return freeze_complement_ablation(self._ready[0])
+
+    @cached_property
+    def _ready(self) -> tuple[ComplementAblation, NodeTable, dict[str, int]]:
+        circuit, engine = self.circuit, self.engine
+        if circuit.baseline is None:
+            raise InputError(f"{circuit.method} has no baseline that its nodes could go to.")
+        examples = restore_circuit_prompts(engine, circuit)
+        first, second = examples, examples
+        if len(examples) >= FEWEST_TO_SPLIT:
+            first, second = examples.halves()
+        dictionaries = select_dictionaries(engine, circuit.dictionaries)
+        seed = int(circuit.facts.get("seed", 0))
+        grounds = NodeBaselines(engine.lm, dictionaries, circuit.baseline, first, seed)
+        table, known = build_circuit_node_table(circuit, [one.name for one in dictionaries])
+        sources = first.rows(slice(0, RANDOM_SET_PROMPTS)).blocks(PROMPTS_READ_AT_ONCE)
+        table = append_other_active_nodes(
+            table, [site for some in sources for site in grounds.sites(some)]
+        )
+        return (
+            ComplementAblation(engine.lm, grounds, second.rows(slice(0, SESSION_PROMPTS))),
+            table,
+            known,
+        )

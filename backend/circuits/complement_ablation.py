@@ -1,0 +1,259 @@
+"""Sets of nodes, run for real: everything outside a set at its baseline, in one edited forward.
+
+Features and error terms are read anew from the edited stream, so that what a kept node is worth
+follows from the kept nodes below it. No layer is free. The tokens without a slot (BOS) are left as
+the model has them, and so is what a dictionary computes without features (its bias, a skip
+connection).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.ablation.part_edits import canonical_hook
+from backend.circuits.batch_size import limit_batch_size
+from backend.circuits.circuit_prompts import CircuitPromptSet
+from backend.circuits.feature_changes import decode_without_features, scale_decoder_sum
+from backend.circuits.frozen_model import FrozenModel
+from backend.circuits.node_baselines import PROMPTS_READ_AT_ONCE, DictionaryOnPrompts, NodeBaselines
+from backend.circuits.node_effects import CountProgress
+from backend.circuits.node_table import NodeTable
+from backend.circuits.records import ErrorTermMode
+from backend.circuits.subset_encoder import TILE_NUMBERS, encode_feature_subset
+from backend.dictionaries.base import Dictionary
+from backend.model.fast_forward import ActivationEdit
+from backend.model.language_model import LanguageModel
+
+COPIES_AT_ONCE = 256
+"""Copies of prompts in one forward."""
+
+
+@dataclass(frozen=True, eq=False)
+class NodeSetMembers:
+    """What of one dictionary stays (or goes), for several sets at once."""
+
+    ids: Int[Tensor, "k"]
+    features: Bool[Tensor, "sets slots k"]
+    errors: Bool[Tensor, "sets slots"]
+
+    @classmethod
+    def of(
+        cls, table: NodeTable, sets: Bool[Tensor, "sets n"], which: int, slots: int
+    ) -> "NodeSetMembers":
+        """One dictionary's part of sets of a table's nodes."""
+        mine = ((table.which == which) & sets.any(0)).nonzero()[:, 0]
+        ours, slot, feature = sets[:, mine], table.slot[mine], table.feature[mine]
+        ids, place = feature[feature >= 0].unique(return_inverse=True)
+        kept = torch.zeros(len(sets), slots, len(ids), dtype=torch.bool)
+        kept[:, slot[feature >= 0], place] = ours[:, feature >= 0]
+        errors = torch.zeros(len(sets), slots, dtype=torch.bool)
+        errors[:, slot[feature < 0]] = ours[:, feature < 0]
+        return cls(ids, kept, errors)
+
+    def to(self, device: torch.device) -> "NodeSetMembers":
+        return NodeSetMembers(*(t.to(device) for t in (self.ids, self.features, self.errors)))
+
+
+class ComplementAblation:
+    """Prompts on which sets of nodes are judged."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        grounds: NodeBaselines,
+        examples: CircuitPromptSet,
+        still: FrozenModel | None = None,
+    ) -> None:
+        """`still`: the one prompt's patterns and norm scales, which then stay what they were."""
+        self.lm = lm
+        self.grounds = grounds
+        self.examples = examples
+        self.still = still
+
+    @cached_property
+    def blocks(self) -> list[tuple[CircuitPromptSet, list[DictionaryOnPrompts]]]:
+        return [
+            (some, self.grounds.sites(some))
+            for some in self.examples.blocks(self._rows(PROMPTS_READ_AT_ONCE))
+        ]
+
+    @cached_property
+    def clean(self) -> Float[np.ndarray, "prompts"]:
+        """The target on the whole model."""
+        with torch.no_grad():
+            found = [
+                some.laid.target(self.lm.logits(some.laid.prompts.tokens))
+                for some, _ in self.blocks
+            ]
+        return torch.cat(found).double().cpu().numpy()
+
+    def run(
+        self,
+        table: NodeTable,
+        sets: Bool[Tensor, "sets n"],
+        errors: ErrorTermMode = "count",
+        *,
+        without: bool = False,
+        tick: CountProgress | None = None,
+    ) -> Float[np.ndarray, "sets prompts"]:
+        """The target with all but each set at its baseline; `without`: with the set itself there.
+
+        `errors`: an error term counts as a node, is always kept, or never (at its baseline).
+        """
+        found = np.empty((len(sets), len(self.examples)))
+        done, total = 0, len(sets) * len(self.examples)
+        first = 0
+        for some, sites in self.blocks:
+            for chosen in self._batches(table, sets, some):
+                values = self._values(table, sets[chosen], some, sites, errors, without)
+                found[chosen, first : first + len(some)] = values.double().cpu().numpy()
+                done += values.numel()
+                if tick:
+                    tick(done, total)
+            first += len(some)
+        return found
+
+    def _rows(self, most: int) -> int:
+        return limit_batch_size(self.lm, self.examples, most)
+
+    def _batches(self, table: NodeTable, sets: Tensor, some: CircuitPromptSet) -> list[slice]:
+        widest = max(int(torch.bincount(table.which[sets.any(0)], minlength=1).max()), 1)
+        room = TILE_NUMBERS // (widest * some.slot.numel())
+        size = max(1, min(room, self._rows(COPIES_AT_ONCE) // len(some)))
+        return [slice(begin, begin + size) for begin in range(0, len(sets), size)]
+
+    @torch.no_grad()
+    def _values(
+        self,
+        table: NodeTable,
+        sets: Tensor,
+        some: CircuitPromptSet,
+        sites: Sequence[DictionaryOnPrompts],
+        errors: ErrorTermMode,
+        without: bool,
+    ) -> Float[Tensor, "sets prompts"]:
+        edits: dict[str, ActivationEdit] = {}
+        for k, site in enumerate(sites):
+            members = NodeSetMembers.of(table, sets, k, len(some.names)).to(site.slot.device)
+            held = ComplementEdit(self.lm, site, members, errors, without=without)
+            held.add_to(edits)
+        if self.still is not None:
+            edits = self.still.edits({}, [], edits)
+        tokens = some.laid.prompts.tokens.repeat(len(sets), 1)
+        return some.laid.target(self.lm.logits(tokens, edits)).view(len(sets), -1)
+
+
+class ComplementEdit:
+    """One dictionary of an edited forward over copies of prompts, a copy for each set."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        site: DictionaryOnPrompts,
+        members: NodeSetMembers,
+        errors: ErrorTermMode,
+        *,
+        without: bool,
+    ) -> None:
+        self.lm, self.site, self.members = lm, site, members
+        self.without = without
+        self.slot = site.slot.repeat(len(members.errors), 1)
+        self.counted = self.slot >= 0
+        self.own_error = self._own_errors(errors)
+        self.read: dict[str, Tensor] = {}
+
+    def add_to(self, edits: dict[str, ActivationEdit]) -> None:
+        """Put the edit at the hook it writes at, and a listener where it reads elsewhere."""
+        d = self.site.dictionary
+        reads, writes = canonical_hook(self.lm, d.hook_name), canonical_hook(self.lm, d.hook_out)
+        if reads != writes:
+            earlier = edits.get(reads)
+
+            def listen(h: Tensor) -> Tensor:
+                self.read["x"] = h if earlier is None else earlier(h)
+                return self.read["x"]
+
+            edits[reads] = listen
+        edits[writes] = self.edit
+
+    def edit(self, h: Float[Tensor, "rows pos d_out"]) -> Float[Tensor, "rows pos d_out"]:
+        """The stream with what has to go at its baseline."""
+        d = self.site.dictionary
+        x = self.lm.process(d.hook_name, self.read.pop("x", h), d.processing)
+        x, stream = x.to(d.coder.W_dec), h.to(d.coder.W_dec)
+        new = self._gone(stream, x) if self.without else self._left(stream, x)
+        return torch.where(self.counted[..., None], new.to(h.dtype), h)
+
+    def _left(self, h: Tensor, x: Tensor) -> Tensor:
+        """Baselines everywhere, and what the members have beyond theirs."""
+        d, sets = self.site.dictionary, len(self.members.errors)
+        ground = self.site.ground.moves().spread(d).repeat(sets, 1, 1)
+        base_error = self.site.ground.errors().repeat(sets, 1, 1)
+        new = (
+            decode_without_features(d, x)
+            + scale_decoder_sum(d, x, ground + self._above(x))
+            + base_error
+        )
+        return self._with_errors(new, h, x, self.own_error, base_error)
+
+    def _gone(self, h: Tensor, x: Tensor) -> Tensor:
+        d, sets = self.site.dictionary, len(self.members.errors)
+        base_error = self.site.ground.errors().repeat(sets, 1, 1)
+        new = h - scale_decoder_sum(d, x, self._above(x)) + base_error
+        # Where the error term stays, what was just added is taken off again.
+        gone = ~self.own_error & self.counted
+        new = torch.where(gone[..., None], new, new - base_error)
+        at = gone.nonzero(as_tuple=True)
+        return (
+            new.index_put(at, -reconstruction_error(d, h, x, at), accumulate=True)
+            if len(at[0])
+            else new
+        )
+
+    def _above(self, x: Tensor) -> Float[Tensor, "rows pos d_out"]:
+        """Σ over members of (activation - baseline) · decoder row."""
+        d, members = self.site.dictionary, self.members
+        if not len(members.ids):
+            return x.new_zeros(*x.shape[:2], d.coder.W_dec.shape[1])
+        sets = len(members.errors)
+        own = encode_feature_subset(d, members.ids, x)
+        places = self.site.ground.values(members.ids, d.d_sae)
+        base = places[self.site.ground.at.clamp_min(0)].repeat(sets, 1, 1)
+        copy = torch.arange(sets, device=x.device).repeat_interleave(len(self.site.slot))
+        kept = members.features[copy[:, None], self.slot.clamp_min(0)]
+        return ((own - base) * kept) @ d.coder.W_dec[members.ids]
+
+    def _with_errors(
+        self, new: Tensor, h: Tensor, x: Tensor, kept: Tensor, base_error: Tensor
+    ) -> Tensor:
+        at = kept.nonzero(as_tuple=True)
+        if len(at[0]):
+            more = reconstruction_error(self.site.dictionary, h, x, at) - base_error[at]
+            new = new.index_put(at, more, accumulate=True)
+        return new
+
+    def _own_errors(self, errors: ErrorTermMode) -> Bool[Tensor, "rows pos"]:
+        """The tokens whose error term is the model's own."""
+        if errors != "count":
+            return self.counted if errors == "keep" else torch.zeros_like(self.counted)
+        sets = len(self.members.errors)
+        copy = torch.arange(sets, device=self.slot.device).repeat_interleave(len(self.site.slot))
+        member = self.members.errors[copy[:, None], self.slot.clamp_min(0)]
+        return (~member if self.without else member) & self.counted
+
+
+def reconstruction_error(
+    d: Dictionary, h: Tensor, x: Tensor, at: tuple[Tensor, ...]
+) -> Float[Tensor, "tokens d_out"]:
+    """What the dictionary misses at some tokens."""
+    if d.needs_sequence:
+        return (h - d.reconstruct(x))[at]
+    xs, hs = x[at], h[at]
+    size = max(1, TILE_NUMBERS // d.d_sae)
+    parts = [d.reconstruct(one) for one in xs.split(size)]
+    return hs - torch.cat(parts) if parts else hs

@@ -1,0 +1,277 @@
+"""Checks of direct effects: a source is taken away, and what its edge promised is measured.
+
+The edges of attribution graphs and traces say what of a target's own value (a logit, a feature's
+pre-activation) comes straight from a source. The source is set to zero in three runs: *frozen*
+holds patterns, norms and all other sources, and is a check of the arithmetic, not causal proof;
+*direct* holds what modules write but neither patterns nor norms; *free* holds nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.ablation.part_edits import canonical_hook
+from backend.circuits.frozen_model import FINAL_NORM
+from backend.circuits.logit_targets import build_logit_target
+from backend.circuits.node_and_edge_checks import (
+    CHECKED_EDGES_LIMIT,
+    summarize_edge_check,
+    summarize_relative_errors,
+)
+from backend.circuits.node_effects import CountProgress
+from backend.circuits.records import Circuit, CircuitNode
+from backend.circuits.replacement_model import (
+    CutSite,
+    LinearReadout,
+    ReplacementModel,
+    fold_encoder_rows,
+)
+from backend.circuits.subset_encoder import encode_feature_subset
+from backend.dictionaries.base import Dictionary
+from backend.engine import LocalEngine
+from backend.model.fast_forward import ActivationEdit, compose_edits
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+DIRECT_EFFECT_METHODS = ("attribution-graph", "trace")
+"""Whose edges are direct effects."""
+INTERVENTION_MODES = ("frozen", "direct", "free")
+CHANGE_MEANING = (
+    "Change of the target's own value (a logit; a feature's activation before its gate) when the "
+    "source goes to zero"
+)
+HookActivations = dict[str, Float[Tensor, "rows pos width"]]
+"""Activations where numbers are read, by canonical hook point."""
+
+
+def check_direct_edges(
+    engine: LocalEngine,
+    circuit: Circuit,
+    edges: Sequence[tuple[str, str]] = (),
+    tick: CountProgress | None = None,
+) -> dict[str, Any]:
+    """As `checking.check_edges`; the change of a target's value when the source goes to zero.
+
+    InputError for other methods, for edges into heads, and for nodes that are not there.
+    """
+    if circuit.method not in DIRECT_EFFECT_METHODS:
+        raise InputError(
+            f"The edges of {circuit.method} are no direct effects: nothing that one intervention "
+            "would measure."
+        )
+    scene = DirectEffectCheck(engine, circuit)
+    weights = {(one.source, one.target): one.weight for one in circuit.edges}
+    asked = (
+        list(edges) or [pair for pair in weights if scene.is_read(pair[1])][:CHECKED_EDGES_LIMIT]
+    )
+    for source, target in asked:
+        if (source, target) not in weights:
+            raise InputError(f"This circuit has no edge from {source} to {target}.")
+    numbers = {target: scene.number(target) for _, target in asked}
+    measured = {way: _measure_edges(scene, way, asked, numbers, tick) for way in INTERVENTION_MODES}
+    found: dict[str, Any] = {"n_prompts": 1, "note": "", "means": CHANGE_MEANING}
+    for way, changes in measured.items():
+        both = [(-weights[pair], *change) for pair, change in zip(asked, changes, strict=True)]
+        found[way] = summarize_edge_check(asked, both)
+        if way == "frozen":
+            found[way]["relative_error"] = summarize_relative_errors(
+                [(a, b, False) for a, b, _ in both]
+            )  # of what is before the gate, which switching does not touch
+    return found
+
+
+@dataclass(eq=False)
+class DirectEffectCheck:
+    """The prompt of a circuit, with every module's output at hand."""
+
+    engine: LocalEngine
+    circuit: Circuit
+
+    @property
+    def lm(self) -> LanguageModel:
+        return self.engine.lm
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        if not self.circuit.prompts or not self.circuit.prompts[0].ids:
+            raise InputError("This circuit does not say which tokens it was read from.")
+        return torch.tensor([self.circuit.prompts[0].ids])
+
+    @cached_property
+    def held(self) -> ReplacementModel:
+        counted = torch.tensor([self.engine.text(self.tokens[0].tolist()).counted])
+        reads = [f"{FINAL_NORM}.hook_out"]
+        with torch.enable_grad():
+            return ReplacementModel(
+                self.lm, self.tokens, counted, self.dictionaries, extra_reads=reads, rows=1
+            )
+
+    @property
+    def dictionaries(self) -> list[Dictionary]:
+        return [self.dictionary(name) for name in self.circuit.dictionaries]
+
+    def dictionary(self, name: str) -> Dictionary:
+        """InputError where the engine has none of that name."""
+        if name not in self.engine.dictionaries:
+            raise InputError(f"The dictionary {name} is not loaded: open the harvest that has it.")
+        return self.engine.dictionaries[name]
+
+    @cached_property
+    def nodes(self) -> dict[str, CircuitNode]:
+        return {node.id: node for node in self.circuit.nodes}
+
+    def node(self, id: str) -> CircuitNode:
+        """InputError for an unknown one."""
+        if id not in self.nodes:
+            raise InputError(f"This circuit has no node {id!r}.")
+        return self.nodes[id]
+
+    def is_read(self, id: str) -> bool:
+        """Whether a target's value can be read from a run."""
+        node = self.node(id)
+        return node.kind == "logit" or (
+            node.kind == "feature" and node.dictionary in self.circuit.dictionaries
+        )
+
+    def number(self, id: str) -> LinearReadout:
+        """What a target's edges are parts of."""
+        node = self.node(id)
+        if node.kind == "logit":
+            return self._logit(node)
+        if not self.is_read(id) or node.feature is None or node.position is None:
+            raise InputError(f"{id} is read through no dictionary of this circuit.")
+        d = self.dictionary(node.dictionary)
+        G, b = fold_encoder_rows(self.lm, d, torch.tensor([node.feature]))
+        return LinearReadout(self.lm.canonical(d.hook_name), node.position, G[0], float(b[0]))
+
+    def _logit(self, node: CircuitNode) -> LinearReadout:
+        aim = self.circuit.facts.get("aim") or {}
+        ids = [node.feature] if node.feature is not None else aim.get("answers", [])
+        less = [] if node.feature is not None else aim.get("against", [])
+        if not ids:
+            raise InputError(
+                "This circuit was found before its edges could be checked: run it anew."
+            )
+        with torch.no_grad():
+            logits = self.lm.logits(self.tokens)[0, -1]
+        (one,) = build_logit_target(self.lm, logits, ids, less)
+        return one.number(self.lm, self.tokens.shape[1] - 1)
+
+    def gone(self, id: str) -> tuple[int, Float[Tensor, "1 pos width"]]:
+        """(number of the site, what its output gains when the source goes to zero)"""
+        node = self.node(id)
+        name = "blocks.0.hook_resid_pre" if node.kind == "token" else node.dictionary
+        at = next((i for i, site in enumerate(self.held.sites) if site.name == name), None)
+        if at is None or node.position is None:
+            raise InputError(f"{id} is written by nothing that can be taken away.")
+        site = self.held.sites[at]
+        change = torch.zeros_like(site.h)
+        here = (slice(None), node.position)
+        if node.kind == "feature":
+            assert site.reading is not None
+            active = site.reading.active
+            mine = (active.position == node.position) & (active.feature == node.feature)
+            part = site.reading.features_part(torch.where(mine, active.value, 0.0))
+            change[here] = -part[here]
+        else:
+            change[here] = -(site.h if site.rest is None else site.rest)[here]
+        return at, change
+
+    @torch.no_grad()
+    def run(self, way: str, push: Mapping[int, Tensor], wanted: Sequence[str]) -> HookActivations:
+        """Activations at the wanted canonical hook points, with `push` added at sites."""
+        if way == "frozen":
+            self.held._forward(1, dict(push))
+            return {hook: self.held._live[hook].detach() for hook in wanted}
+        live: HookActivations = {}
+        reads = list(wanted)
+        reads += [
+            self.lm.canonical(s.reading.dictionary.hook_name)
+            for s in self.held.sites
+            if s.reading is not None and s.reading.dictionary.W_skip is not None
+        ]
+        edits: dict[str, list[ActivationEdit]] = {}
+        for hook in dict.fromkeys(reads):
+            edits.setdefault(hook, []).append(_record_activation(hook, live))
+        for i, site in enumerate(self.held.sites):
+            hook = site.hook if site.hook.endswith("_mid") else canonical_hook(self.lm, site.hook)
+            edits.setdefault(hook, []).append(self._written(way, site, push.get(i), live))
+        self.lm.logits(self.tokens, {hook: compose_edits(some) for hook, some in edits.items()})
+        return {hook: live[hook] for hook in wanted}
+
+    def _written(
+        self, way: str, site: CutSite, push: Tensor | None, live: HookActivations
+    ) -> ActivationEdit:
+        d = None if site.reading is None else site.reading.dictionary
+
+        def write(h: Tensor) -> Tensor:
+            new = site.h if way == "direct" and not site.is_tokens else h
+            if way == "direct" and d is not None and d.W_skip is not None:
+                assert site.reading is not None
+                x = self.lm.process(d.hook_name, live[self.lm.canonical(d.hook_name)], d.processing)
+                moved = (x.to(site.reading.x) - site.reading.x) * self.held.counted[..., None]
+                new = new + (moved @ d.W_skip.T).to(new.dtype)
+            return new if push is None else new + push.to(new.dtype)
+
+        return write
+
+
+def _measure_edges(
+    scene: DirectEffectCheck,
+    way: str,
+    asked: Sequence[tuple[str, str]],
+    numbers: Mapping[str, LinearReadout],
+    tick: CountProgress | None,
+) -> list[tuple[float, bool]]:
+    """(change of the target's value, whether its feature was switched) for each edge."""
+    wanted = list(dict.fromkeys(number.hook for number in numbers.values()))
+    before = {k: v.clone() for k, v in scene.run(way, {}, wanted).items()}
+    found: dict[tuple[str, str], tuple[float, bool]] = {}
+    sources = list(dict.fromkeys(source for source, _ in asked))
+    for done, source in enumerate(sources):
+        at, change = scene.gone(source)
+        after = scene.run(way, {at: change}, wanted)
+        for pair in asked:
+            if pair[0] == source:
+                number = numbers[pair[1]]
+                moved = _read_number(after, number) - _read_number(before, number)
+                found[pair] = (moved, _has_switched(scene, pair[1], number, before, after))
+        if tick:
+            tick(done + 1, len(sources))
+    return [found[pair] for pair in asked]
+
+
+def _read_number(live: HookActivations, number: LinearReadout) -> float:
+    h = live[number.hook][0, number.position]
+    return float(h.double() @ number.direction.double())
+
+
+def _has_switched(
+    scene: DirectEffectCheck,
+    id: str,
+    number: LinearReadout,
+    before: HookActivations,
+    after: HookActivations,
+) -> bool:
+    node = scene.node(id)
+    if node.kind != "feature" or node.feature is None:
+        return False
+    d, ids = scene.dictionary(node.dictionary), torch.tensor([node.feature])
+    on = []
+    for live in (before, after):
+        x = scene.lm.process(d.hook_name, live[number.hook], d.processing).to(d.coder.W_dec)
+        on.append(bool(encode_feature_subset(d, ids.to(x.device), x)[0, number.position, 0] != 0))
+    return on[0] != on[1]
+
+
+def _record_activation(hook: str, live: HookActivations) -> ActivationEdit:
+    def listen(h: Tensor) -> Tensor:
+        live[hook] = h
+        return h
+
+    return listen

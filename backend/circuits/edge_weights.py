@@ -1,0 +1,216 @@
+"""Edges: how much of a node's effect goes through which other node, along direct paths only.
+
+The edge from u to v is ∂m/∂v · ∂v/∂u · Δu (Marks et al. 2024): Δu takes u to its baseline, ∂v/∂u is
+gate times encoder row at the run's own gates, along the paths that pass no other dictionary. Only
+kept nodes have edges; a batch of targets shares one backward pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.attribution.hook_gradients import compute_hook_gradients
+from backend.circuits.batch_size import limit_batch_size
+from backend.circuits.circuit_prompts import CircuitPromptSet
+from backend.circuits.feature_changes import decoder_gains
+from backend.circuits.frozen_model import FrozenModel
+from backend.circuits.node_baselines import DictionaryOnPrompts, NodeBaselines
+from backend.circuits.node_effects import CountProgress
+from backend.circuits.node_table import NodeTable
+from backend.circuits.segmented_forward import SegmentedForward, run_segmented_forward
+from backend.circuits.subset_encoder import encode_feature_subset
+from backend.model.language_model import LanguageModel
+
+RECORDED_COPIES = 32
+"""Copies of prompts in one recorded pass."""
+PROMPT_BLOCK = 16
+"""Prompts at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeWeights:
+    """Edges between kept nodes; row n of `targets` is the metric itself."""
+
+    each: Float[Tensor, "prompts targets sources"]
+    """In the target's units."""
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "targets sources"]:
+        """Over prompts."""
+        return self.each.mean(0, dtype=torch.double)
+
+    @property
+    def n(self) -> int:
+        return len(self.each)
+
+
+@dataclass(frozen=True, eq=False)
+class KeptNodes:
+    """The kept nodes of one dictionary on one block: where they are in the table, and their
+    changes."""
+
+    rows: Int[Tensor, "m"]
+    slot: Int[Tensor, "m"]
+    column: Int[Tensor, "m"]
+    """A number into `ids`; -1: an error term."""
+    ids: Int[Tensor, "k"]
+    change: Float[Tensor, "batch pos k"]
+    """Baseline less activation."""
+    slope: Float[Tensor, "batch pos k"]
+    """∂m/∂v at every token, along all paths."""
+    g: Float[Tensor, "batch pos d_out"]
+    """The metric's derivative where the dictionary writes."""
+
+
+def compute_edge_weights(
+    lm: LanguageModel,
+    grounds: NodeBaselines,
+    examples: CircuitPromptSet,
+    table: NodeTable,
+    tick: CountProgress | None = None,
+) -> EdgeWeights:
+    """All edges between the table's nodes, and from them to the metric (the last row)."""
+    n = len(table)
+    found = torch.zeros(len(examples), n + 1, n)
+    done = 0
+    blocks = list(examples.blocks(limit_batch_size(lm, examples, PROMPT_BLOCK)))
+    for i, some in enumerate(blocks):
+        sites = grounds.sites(some)
+        kept = read_kept_nodes(lm, sites, some, table)
+        each = compute_edges_by_prompt(lm, sites, some, kept, n)
+        for first, rows in each:
+            last = first + rows.shape[0]
+            found[done : done + len(some), first:last] = rows.transpose(0, 1).float()
+            if tick:
+                tick(i * (n + 1) + last, len(blocks) * (n + 1))
+        done += len(some)
+    return EdgeWeights(found)
+
+
+def read_kept_nodes(
+    lm: LanguageModel,
+    sites: Sequence[DictionaryOnPrompts],
+    some: CircuitPromptSet,
+    table: NodeTable,
+) -> list[KeptNodes]:
+    """Each dictionary's kept nodes, with their derivatives on the clean run."""
+    hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
+    g = compute_hook_gradients(lm, some.laid.prompts.tokens, hooks, some.laid.target).by
+    return [
+        _read_dictionary_nodes(site, g[site.dictionary.hook_out], k, table)
+        for k, site in enumerate(sites)
+    ]
+
+
+@torch.no_grad()
+def _read_dictionary_nodes(
+    site: DictionaryOnPrompts, g: Tensor, k: int, table: NodeTable
+) -> KeptNodes:
+    d, x = site.dictionary, site.reading.x
+    rows = (table.which == k).nonzero()[:, 0]
+    slot, feature = table.slot[rows], table.feature[rows]
+    ids = feature[feature >= 0].unique().to(x.device)
+    column = torch.where(feature >= 0, torch.searchsorted(ids.cpu(), feature), -1)
+    base = site.ground.values(ids, d.d_sae)[site.ground.at.clamp_min(0)]
+    change = (base - encode_feature_subset(d, ids, x)) * (site.slot >= 0)[..., None]
+    slope = (g * decoder_gains(d, x)) @ d.coder.W_dec[ids].T
+    return KeptNodes(rows, slot, column, ids, change, slope, g)
+
+
+def compute_edges_by_prompt(
+    lm: LanguageModel,
+    sites: Sequence[DictionaryOnPrompts],
+    some: CircuitPromptSet,
+    kept: Sequence[KeptNodes],
+    n: int,
+    still: FrozenModel | None = None,
+) -> list[tuple[int, Float[Tensor, "targets batch sources"]]]:
+    """Batches of targets, in the table's order: (number of the first, edges of each prompt)."""
+    copies = max(1, min(n + 1, limit_batch_size(lm, some, RECORDED_COPIES) // len(some)))
+    with torch.enable_grad():
+        tape = run_segmented_forward(lm, sites, some, copies, still)
+        reads = [
+            _read_node_activations(tape, k, site, one)
+            for k, (site, one) in enumerate(zip(sites, kept, strict=False))
+        ]
+    whose = {int(row): (k, j) for k, one in enumerate(kept) for j, row in enumerate(one.rows)}
+    found = []
+    for first in range(0, n + 1, copies):
+        targets = range(first, min(first + copies, n + 1))
+        scalar = torch.zeros((), device=sites[0].slot.device)
+        for copy, target in enumerate(targets):
+            rows = slice(copy * len(some), (copy + 1) * len(some))
+            if target == n:
+                scalar = scalar + tape.value[rows].sum()
+            else:
+                k, j = whose[target]
+                scalar = scalar + weighted_node_value(sites[k], kept[k], j, reads[k], rows)
+        if scalar.requires_grad:
+            g = torch.autograd.grad(scalar, tape.leaves, retain_graph=True, allow_unused=True)
+        else:  # nothing is written before any of these targets
+            g = (None,) * len(tape.leaves)
+        found.append((first, _gather_edge_weights(sites, kept, g, len(targets), len(some), n)))
+    return found
+
+
+def _read_node_activations(
+    tape: SegmentedForward, k: int, site: DictionaryOnPrompts, kept: KeptNodes
+) -> tuple[Tensor, Tensor | None]:
+    """(activations of the kept features, error terms) as differentiable numbers."""
+    d, x = site.dictionary, tape.x[k]
+    values = encode_feature_subset(d, kept.ids, x)
+    missed = tape.h[k] - d.reconstruct(x) if (kept.column < 0).any() else None
+    return values, missed
+
+
+def weighted_node_value(
+    site: DictionaryOnPrompts,
+    kept: KeptNodes,
+    j: int,
+    reads: tuple[Tensor, Tensor | None],
+    rows: slice,
+) -> Tensor:
+    """∂m/∂v · v summed over a node's tokens: a number whose derivative is an edge.
+
+    `reads` are the dictionary's activations and error terms, `rows` which of theirs are meant.
+    """
+    values, missed = reads
+    here = site.slot == int(kept.slot[j])
+    column = int(kept.column[j])
+    if column < 0:
+        assert missed is not None, "an error term is kept"
+        return (missed[rows] * kept.g * here[..., None]).sum()
+    return (values[rows, :, column] * kept.slope[..., column] * here).sum()
+
+
+@torch.no_grad()
+def _gather_edge_weights(
+    sites: Sequence[DictionaryOnPrompts],
+    kept: Sequence[KeptNodes],
+    g: Sequence[Tensor | None],
+    copies: int,
+    batch: int,
+    n: int,
+) -> Float[Tensor, "copies batch n"]:
+    """Derivatives by what is written, as edges from every kept node."""
+    found = torch.zeros(copies, batch, n, dtype=torch.double)
+    for site, one, slope in zip(sites, kept, g, strict=True):
+        if slope is None or not len(one.rows):
+            continue
+        slope = slope[: copies * batch].view(copies, batch, *slope.shape[1:])
+        pulled = slope * decoder_gains(site.dictionary, site.reading.x)
+        each = pulled @ site.dictionary.coder.W_dec[one.ids].T * one.change
+        missed = (slope * site.error_change()).sum(-1, keepdim=True)
+        columns_ = torch.cat([each, missed], -1)  # the error term is the last column, or -1
+        slots = int(site.slot.max()) + 1
+        inside = torch.nn.functional.one_hot(site.slot.clamp_min(0), max(slots, 1))
+        inside = (inside * (site.slot >= 0)[..., None]).to(columns_.dtype)
+        summed = torch.einsum("cbpk,bps->cbsk", columns_, inside)
+        known = one.slot < slots
+        rows = one.rows[known]
+        found[:, :, rows] = summed[:, :, one.slot[known], one.column[known]].double().cpu()
+    return found

@@ -1,0 +1,153 @@
+"""What happens to a dictionary's features when they go to their baseline: sparse lists of moves.
+
+A feature leaves where it is active and arrives where its baseline is not zero; both are lists of
+(place, feature, amount) and never a dense [tokens features]. Under a mean baseline all tokens of a
+slot share one place, so that the list is as short as the slots' means.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.attribution.dictionary_activations import CHUNK_NUMBERS, DictionaryActivations
+from backend.dictionaries.affine_coder import AffineCoder
+from backend.dictionaries.base import Dictionary
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureChanges:
+    """Features and by how much they change, at places that tokens refer to."""
+
+    at: Int[Tensor, "batch pos"]
+    """A token's place; -1: none."""
+    slot: Int[Tensor, "places"]
+    """Of each place; -1: none."""
+    place: Int[Tensor, "n"]
+    feature: Int[Tensor, "n"]
+    amount: Float[Tensor, "n"]
+
+    def only(self, chosen: Bool[Tensor, "n"]) -> "FeatureChanges":
+        """Some of the moves."""
+        columns = (self.place[chosen], self.feature[chosen], self.amount[chosen])
+        return FeatureChanges(self.at, self.slot, *columns)
+
+    def spread(self, d: Dictionary) -> Float[Tensor, "batch pos d_out"]:
+        """Σ amount · decoder row at every token, as the coder writes it."""
+        W_dec = d.coder.W_dec
+        total = W_dec.new_zeros(len(self.slot) + 1, W_dec.shape[1])
+        step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
+        columns = (self.place, self.feature, self.amount.to(W_dec.dtype))
+        for place, feature, much in zip(*(c.split(step) for c in columns), strict=True):
+            total.index_add_(0, place, much[:, None] * W_dec[feature])
+        return total[self.at]  # -1 is the last row, which stays zero
+
+    def pull(self, d: Dictionary, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "n"]:
+        """amount · derivative by each moved feature, `g` being by what the coder writes."""
+        W_dec = d.coder.W_dec
+        total = g.new_zeros(len(self.slot) + 1, g.shape[-1])
+        total.index_add_(0, self.at.flatten() % len(total), g.flatten(0, 1))
+        step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
+        columns = (self.place, self.feature, self.amount)
+        parts = [
+            (total[place] * W_dec[feature]).sum(-1) * much
+            for place, feature, much in zip(*(c.split(step) for c in columns), strict=True)
+        ]
+        return torch.cat(parts) if parts else g.new_zeros(0)
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineValues:
+    """Where the nodes of one dictionary go, at places that tokens refer to."""
+
+    at: Int[Tensor, "batch pos"]
+    slot: Int[Tensor, "places"]
+    place: Int[Tensor, "n"]
+    """The baseline's non-zero features, ordered by place, then by feature."""
+    feature: Int[Tensor, "n"]
+    value: Float[Tensor, "n"]
+    error: Float[Tensor, "places d_out"]
+    """What an error term becomes."""
+
+    def moves(self) -> FeatureChanges:
+        """The features that arrive."""
+        return FeatureChanges(self.at, self.slot, self.place, self.feature, self.value)
+
+    def values(self, features: Int[Tensor, "k"], d_sae: int) -> Float[Tensor, "places k"]:
+        """The baseline of some features at every place."""
+        keys = self.place * d_sae + self.feature
+        asked = torch.arange(len(self.slot), device=keys.device)[:, None] * d_sae + features
+        found = torch.zeros(asked.shape, dtype=self.value.dtype, device=keys.device)
+        if len(keys):
+            index = torch.searchsorted(keys, asked).clamp_max(len(keys) - 1)
+            found = torch.where(keys[index] == asked, self.value[index], found)
+        return found
+
+    def errors(self) -> Float[Tensor, "batch pos d_out"]:
+        """What the error term of every token becomes."""
+        padded = torch.cat([self.error, self.error.new_zeros(1, self.error.shape[1])])
+        return padded[self.at]
+
+
+def deactivate_features(
+    reading: DictionaryActivations, slot: Int[Tensor, "batch pos"]
+) -> FeatureChanges:
+    """Every active feature to zero."""
+    at = torch.arange(slot.numel(), device=slot.device).view(slot.shape)
+    active = reading.active
+    place = active.row * slot.shape[1] + active.position
+    inside = slot.flatten()[place] >= 0
+    return FeatureChanges(
+        at, slot.flatten(), place[inside], active.feature[inside], -active.value[inside]
+    )
+
+
+def make_zero_baseline_values(
+    reading: DictionaryActivations, slot: Int[Tensor, "batch pos"]
+) -> BaselineValues:
+    """Everything to nothing."""
+    none = torch.zeros(0, dtype=torch.long, device=slot.device)
+    value = reading.active.value
+    return BaselineValues(
+        torch.where(slot >= 0, 0, -1),
+        torch.full((1,), -1, device=slot.device),
+        none,
+        none,
+        value.new_zeros(0),
+        reading.h.new_zeros(1, reading.h.shape[-1]),
+    )
+
+
+def decode_without_features(
+    d: Dictionary, x: Float[Tensor, "... d_in"]
+) -> Float[Tensor, "... d_out"]:
+    """decode(0, x): what stays when every feature and the error term are nothing."""
+    if isinstance(d.coder, AffineCoder):
+        x = x.to(d.coder.W_dec)
+        _, undo = d.norm.into(x)
+        bias = undo(d.coder.b_dec.expand(*x.shape[:-1], -1))
+        return bias if d.W_skip is None else bias + x @ d.W_skip.T
+    if d.needs_sequence:
+        return torch.stack([d.decode(one.new_zeros(len(one), d.d_sae), one) for one in x])
+    flat = x.flatten(0, -2).split(max(1, CHUNK_NUMBERS // d.d_sae))
+    parts = [d.decode(one.new_zeros(len(one), d.d_sae), one) for one in flat]
+    return torch.cat(parts).view(*x.shape[:-1], -1)
+
+
+def scale_decoder_sum(
+    d: Dictionary, x: Float[Tensor, "batch pos d_in"], z: Float[Tensor, "batch pos d_out"]
+) -> Float[Tensor, "batch pos d_out"]:
+    """What a sum of decoder rows adds to the stream at these tokens."""
+    return z * decoder_gains(d, x)
+
+
+def decoder_gains(d: Dictionary, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... 1"] | float:
+    """What each token's de-normalisation multiplies decoder rows by."""
+    if not d.norm.per_token:
+        return d.norm.out_scale
+    # The inverse is a multiple and an offset for each token: two points on it give the slope.
+    x = x.to(d.coder.W_dec)
+    _, undo = d.norm.into(x)
+    at = x.new_zeros(*x.shape[:-1], 1)
+    return undo(at + 1) - undo(at)

@@ -1,0 +1,215 @@
+"""A model held still on one prompt: attention patterns and norm scales stay what they were.
+
+What is left between two places of the residual stream is an affine map, so that an effect is a sum
+over its causes: the setting of attribution graphs (Ameisen et al. 2025). Queries and keys are
+replaced by those of the clean run, whence the patterns; norms go on by their own derivative at a
+fixed length. Values stay exactly the model's own, only their dependence on one another changes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.features.logit_lens import norm_gain
+from backend.model.fast_forward import ActivationEdit, compose_edits
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+NORM_NAMES = ("ln1", "ln1_post", "ln2", "ln2_post")
+FINAL_NORM = "ln_final"
+NORMALIZED_SUFFIX = ".hook_normalized"
+MIDDLE_SUFFIX = ".hook_resid_mid"
+AFFINE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Relative error up to which values and derivatives count as those of one affine map."""
+
+
+@dataclass(frozen=True)
+class FrozenNorm:
+    """One norm on the prompt: what entered, the length it divided by, what came out."""
+
+    path: str
+    entered: Float[Tensor, "1 pos d"]
+    length: Float[Tensor, "1 pos 1"]
+    gain: Float[Tensor, "d"] | None
+    left: Float[Tensor, "1 pos d"]
+    centres: bool
+
+    def straight(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+        """The change of `h` since the clean run, over the clean length: before the gain."""
+        moved = h - self.entered
+        if self.centres:
+            moved = moved - moved.mean(-1, keepdim=True)
+        return moved / self.length
+
+    def out(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+        """What the norm gives at the clean length."""
+        moved = self.straight(h)
+        return self.left + (moved if self.gain is None else moved * self.gain)
+
+    def normalized(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+        """The same before gain and bias, as hook_normalized has it."""
+        entered = self.entered
+        if self.centres:
+            entered = entered - entered.mean(-1, keepdim=True)
+        return entered / self.length + self.straight(h)
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """What holds the model still on one prompt."""
+
+    lm: LanguageModel
+    tokens: Int[Tensor, "1 pos"]
+    norms: Mapping[str, FrozenNorm]
+    kept: Mapping[str, Float[Tensor, "1 pos width"]]
+    """Queries and keys of every layer, by canonical hook point."""
+
+    def edits(
+        self, live: dict[str, Tensor], wanted: Sequence[str], cuts: Mapping[str, ActivationEdit]
+    ) -> dict[str, ActivationEdit]:
+        """The functions of a forward pass that is held still, by hook point.
+
+        `live[hook]` gets the activations at the `wanted` canonical points as they pass, in the
+        autograd graph: before a cut there, and queries and keys before they are replaced. `cuts`
+        are further edits, by hook point as `Lm.logits` takes them; at a norm's hook_normalized they
+        see it at the clean length, and what they return is not written.
+        """
+        inside: dict[str, Tensor] = {}
+        cuts = dict(cuts)
+        watching = {hook: cuts.pop(hook) for hook in list(cuts) if hook.endswith(NORMALIZED_SUFFIX)}
+        leaving = {
+            f"{path}.hook_out": _replace_norm_output(one, inside)
+            for path, one in self.norms.items()
+        }
+        entering = {
+            f"{path}.hook_in": _record_norm_input(
+                one, inside, live, watching.get(f"{path}{NORMALIZED_SUFFIX}")
+            )
+            for path, one in self.norms.items()
+        }
+        noting = {
+            hook: _record_hook(hook, live)
+            for hook in wanted
+            if not hook.endswith(NORMALIZED_SUFFIX)
+        }
+        keeping = {hook: _replace_with_kept(value) for hook, value in self.kept.items()}
+        made: dict[str, list[ActivationEdit]] = {}
+        # A cut of the stream between attention and MLP goes by a name of its own, and first: what
+        # enters the norm there has been cut already.
+        middles = {hook: edit for hook, edit in cuts.items() if hook.endswith(MIDDLE_SUFFIX)}
+        for hook, edit in middles.items():
+            at = self.lm.canonical(hook)
+            made[hook] = [noting.pop(at), edit] if at in noting else [edit]
+        others = {hook: edit for hook, edit in cuts.items() if hook not in middles}
+        for table in (leaving, noting, others, entering, keeping):
+            for hook, edit in table.items():
+                made.setdefault(hook, []).append(edit)
+        return {hook: compose_edits(edits) for hook, edits in made.items()}
+
+
+def freeze_model(lm: LanguageModel, tokens: Int[Tensor, "1 pos"]) -> FrozenModel:
+    """Record patterns and norm scales of a prompt: one or two forward passes.
+
+    InputError for a model whose attention or norms cannot be held still.
+    """
+    queries = [name for layer in range(lm.n_layers) for name in _list_query_key_hooks(lm, layer)]
+    paths = list_norm_paths(lm)
+    ends = [f"{path}.hook_{end}" for path in paths for end in ("in", "out")]
+    with torch.no_grad():
+        got = {k: v.clone() for k, v in lm.activations(tokens, [*queries, *ends]).items()}
+    norms = {path: _freeze_norm(lm, path, got) for path in paths}
+    return FrozenModel(lm, tokens, norms, {lm.canonical(name): got[name] for name in queries})
+
+
+def list_norm_paths(lm: LanguageModel) -> list[str]:
+    """Every norm on the way of the residual stream, by component."""
+    there = set(lm.hook_names())
+    paths = [f"blocks.{layer}.{norm}" for layer in range(lm.n_layers) for norm in NORM_NAMES]
+    return [path for path in [*paths, FINAL_NORM] if f"{path}.hook_out" in there]
+
+
+def _list_query_key_hooks(lm: LanguageModel, layer: int) -> list[str]:
+    names = [f"blocks.{layer}.attn.hook_{key}" for key in "qk"]
+    known = set(lm.hook_names())
+    if not known.issuperset(names):
+        raise InputError(
+            f"The attention of {lm.name} cannot be held still: layer {layer} has no queries and "
+            "keys of its own. Use the method sparse-features."
+        )
+    return names
+
+
+def _freeze_norm(lm: LanguageModel, path: str, got: Mapping[str, Tensor]) -> FrozenNorm:
+    component = lm.component(path)
+    entered, left = got[f"{path}.hook_in"], got[f"{path}.hook_out"]
+    centres = not component.uses_rms_norm
+    h = entered if entered.dtype == torch.float64 else entered.float()
+    if centres:
+        h = h - h.mean(-1, keepdim=True)
+    module = component.original_component
+    eps = getattr(module, "eps", None) or getattr(module, "variance_epsilon", 1e-5)
+    length = (h.pow(2).mean(-1, keepdim=True) + eps).sqrt()
+    weight = norm_gain(lm, path)
+    weight = None if weight is None else weight.to(entered.dtype)
+    built = h / length * (1 if weight is None else weight)
+    bias = getattr(module, "bias", None)
+    built = built if bias is None else built + bias
+    if (built - left).norm() > _affine_tolerance(lm) * left.norm().clamp_min(1e-6):
+        raise InputError(
+            f"The norms of {lm.name} cannot be held still: {path} is neither LayerNorm nor "
+            "RMSNorm. Use the method sparse-features."
+        )
+    return FrozenNorm(path, entered, length.to(entered.dtype), weight, left, centres)
+
+
+def _affine_tolerance(lm: LanguageModel) -> float:
+    return AFFINE_TOLERANCE.get(lm.placement.dtype, 1e-3)
+
+
+def _record_norm_input(
+    norm: FrozenNorm,
+    inside: dict[str, Tensor],
+    live: dict[str, Tensor],
+    watch: ActivationEdit | None,
+) -> ActivationEdit:
+    def enter(h: Tensor) -> Tensor:
+        inside[norm.path] = h
+        live[f"{norm.path}{NORMALIZED_SUFFIX}"] = normalized = norm.normalized(h)
+        if watch is not None:
+            watch(normalized)
+        return h
+
+    return enter
+
+
+def _replace_norm_output(norm: FrozenNorm, inside: dict[str, Tensor]) -> ActivationEdit:
+    return lambda _: norm.out(inside[norm.path])
+
+
+def _record_hook(hook: str, live: dict[str, Tensor]) -> ActivationEdit:
+    def note(h: Tensor) -> Tensor:
+        live[hook] = h
+        return h
+
+    return note
+
+
+def _replace_with_kept(value: Tensor) -> ActivationEdit:
+    return lambda h: value.expand_as(h)
+
+
+def check_affine(
+    lm: LanguageModel, gave: Callable[[float], Float[Tensor, "n"]], slope: Float[Tensor, "n"]
+) -> None:
+    """InputError unless `gave(x) = gave(0) + x · slope`, as it must be of a model held still."""
+    at_0, at_1, at_2 = gave(0.0), gave(1.0), gave(2.0)
+    size = max(float(slope.norm()), 1e-3 * float(at_0.norm()), 1e-9)
+    bend = max(float((at_1 - at_0 - slope).norm()), float((at_2 - at_1 - slope).norm()))
+    if bend > _affine_tolerance(lm) * size:
+        raise InputError(
+            f"{lm.name} cannot be held still: with patterns and norms fixed it is no affine map "
+            f"(relative error {bend / size:.2g}). Use the method sparse-features."
+        )

@@ -1,0 +1,84 @@
+"""Pins and supernodes of a graph file, as ids of a circuit's nodes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from backend.circuits.records import CircuitNode
+from feature_store.errors import InputError
+from feature_store.storable_text import make_storable
+
+MALFORMED_MARKS = (
+    "its qParams are not as circuit-tracer writes them: pinnedIds is a list of node_ids, "
+    "supernodes a list of lists of a name and node_ids."
+)
+
+
+@dataclass(frozen=True)
+class PinsAndSupernodes:
+    """What people marked in a graph, before it came here."""
+
+    pins: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name -> its nodes; a node is in one group at most."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on what has no place here."""
+
+    def of(self, nodes: Iterable[CircuitNode]) -> "PinsAndSupernodes":
+        """Return the marks of nodes that are there."""
+        ids = {node.id for node in nodes}
+        groups = {name: tuple(filter(ids.__contains__, of)) for name, of in self.groups.items()}
+        return PinsAndSupernodes(
+            tuple(filter(ids.__contains__, self.pins)),
+            {name: of for name, of in groups.items() if of},
+            self.notes,
+        )
+
+
+def read_pins_and_supernodes(
+    asked: object, nodes: Sequence[CircuitNode], numbers: Mapping[str, Sequence[int]]
+) -> PinsAndSupernodes:
+    """Return pins and groups out of a file's qParams; InputError for lists that are none.
+
+    `numbers`: node_id -> the nodes that have it. Of several a mark means the feature: it is what
+    people can click. Nodes that the file lacks, since it was pruned, are passed over and counted.
+    """
+    if asked is None:
+        return PinsAndSupernodes()
+    if not isinstance(asked, Mapping):
+        raise InputError(MALFORMED_MARKS)
+    pinned, supernodes = asked.get("pinnedIds") or [], asked.get("supernodes") or []
+    if not is_list_of(pinned, str) or not is_list_of(supernodes, list):
+        raise InputError(MALFORMED_MARKS)
+    if not all(one and is_list_of(one, str) for one in supernodes):
+        raise InputError(MALFORMED_MARKS)
+
+    def ids_of(keys: Sequence[str]) -> list[str]:
+        known = [numbers[key] for key in keys if key in numbers]
+        best = [min(some, key=lambda n: nodes[n].kind != "feature") for some in known]
+        return list(dict.fromkeys(nodes[n].id for n in best))
+
+    named = [key for one in (pinned, *(one[1:] for one in supernodes)) for key in one]
+    groups: dict[str, tuple[str, ...]] = {}
+    grouped: set[str] = set()
+    twice = 0
+    for first, *keys in supernodes:
+        name, number = make_storable(first).strip() or "group", 1
+        while f"{name} ({number})" in groups or (number == 1 and name in groups):
+            number += 1
+        ids = ids_of(keys)
+        fresh = tuple(id for id in ids if id not in grouped)
+        twice += len(ids) - len(fresh)
+        grouped |= set(fresh)
+        groups[name if number == 1 else f"{name} ({number})"] = fresh
+    missing = sum(key not in numbers for key in named)
+    notes = [f"{missing} marks (pins, supernodes) are of nodes that the file lacks."] * bool(
+        missing
+    )
+    if twice:
+        notes.append(f"{twice} nodes are in several supernodes; each was kept in its first.")
+    return PinsAndSupernodes(tuple(ids_of(pinned)), groups, notes)
+
+
+def is_list_of(given: object, kind: type) -> bool:
+    """Whether a value is a list of values of one type."""
+    return isinstance(given, list) and all(isinstance(one, kind) for one in given)

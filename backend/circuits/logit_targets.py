@@ -1,0 +1,142 @@
+"""What an attribution graph explains: logits of the next token, each a direction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.circuits.frozen_model import FINAL_NORM
+from backend.circuits.prompt_tokens import token_texts
+from backend.circuits.replacement_model import LinearReadout
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+PROBABILITY_SHARE = 0.95
+MOST_LOGITS = 10
+"""The fewest likeliest tokens that share this probability, and at most so many."""
+
+
+@dataclass(frozen=True)
+class LogitTarget:
+    """A logit (less the vocabulary's mean), or a difference of logits, before any soft-cap."""
+
+    name: int | str
+    """The token's id; a word for a difference."""
+    label: str
+    probability: float
+    weight: float
+    """Its part in the whole: weights of all aims sum to one."""
+    direction: Float[Tensor, "d_model"]
+    """At the final norm's output."""
+    offset: float
+    ids: tuple[int, ...] = ()
+    parts: tuple[float, ...] = ()
+    """The same as a sum of logits, each less the vocabulary's mean: token ids and their parts."""
+
+    def number(self, lm: LanguageModel, position: int) -> LinearReadout:
+        """Where it is read."""
+        return LinearReadout(
+            lm.canonical(f"{FINAL_NORM}.hook_out"), position, self.direction, self.offset
+        )
+
+
+def select_likeliest_logits(
+    lm: LanguageModel,
+    logits: Float[Tensor, "vocab"],
+    share: float = PROBABILITY_SHARE,
+    most: int = MOST_LOGITS,
+) -> list[LogitTarget]:
+    """The fewest tokens whose probability reaches `share`, at most `most`; weighted by it."""
+    p = logits.float().softmax(-1)
+    nameable = p[: lm.n_nameable]
+    top = nameable.topk(min(most, len(nameable)))
+    n = int((top.values.cumsum(0) < share).sum()) + 1
+    ids, values = top.indices[:n], top.values[:n]
+    W, b = read_unembedding(lm)
+    words = token_texts(lm.tokenizer, ids.tolist())
+    return [
+        LogitTarget(
+            token,
+            word,
+            value,
+            value / float(values.sum()),
+            *_centre_logit_direction(W, b, token),
+            (token,),
+            (1.0,),
+        )
+        for token, word, value in zip(ids.tolist(), words, values.tolist(), strict=True)
+    ]
+
+
+def build_logit_target(
+    lm: LanguageModel,
+    logits: Float[Tensor, "vocab"],
+    answers: Sequence[int],
+    against: Sequence[int] = (),
+) -> list[LogitTarget]:
+    """One aim: these tokens' logit less that of others.
+
+    Of several answers the log of their summed probability is followed by its derivative at the
+    prompt: each answer's logit by its share of their probability. InputError without an answer.
+    """
+    if not answers:
+        raise InputError("There is no target: give the token that the graph is to explain.")
+    W, b = read_unembedding(lm)
+    p = logits.float().softmax(-1)
+    direction, offset = _mix_logit_directions(W, b, p, answers)
+    parts = [
+        *_probability_shares(p, answers).tolist(),
+        *(-_probability_shares(p, against) if against else p[:0]).tolist(),
+    ]
+    label = _quote_tokens(lm, answers)
+    if against:
+        minus, less = _mix_logit_directions(W, b, p, against)
+        direction, offset = direction - minus, offset - less
+        label = f"{label} - {_quote_tokens(lm, against)}"
+    single = len(answers) == 1 and not against
+    name = int(answers[0]) if single else "target"
+    probability = float(p[list(answers)].sum())
+    ids = (*answers, *against)
+    return [LogitTarget(name, label, probability, 1.0, direction, offset, ids, tuple(parts))]
+
+
+def read_unembedding(
+    lm: LanguageModel,
+) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, "vocab"] | None]:
+    """W_U by rows, and its bias where it has one, of the tokens that can be named."""
+    head = lm.bare.get_output_embeddings()
+    assert head is not None, "a causal language model has an unembedding"
+    weight: Tensor = head.weight  # pyright: ignore[reportAssignmentType]
+    bias: Tensor | None = getattr(head, "bias", None)
+    return weight[: lm.n_nameable], None if bias is None else bias[: lm.n_nameable]
+
+
+def describe_logit_cap(lm: LanguageModel, what: str) -> list[str]:
+    """A note where the model caps its logits softly: `what` says how far figures are then off."""
+    cap = getattr(lm.bare.config.get_text_config(), "final_logit_softcapping", None)
+    return [f"{lm.name} caps its logits softly, at {cap:g}: {what}"] if cap else []
+
+
+def _centre_logit_direction(W: Tensor, b: Tensor | None, token: int) -> tuple[Tensor, float]:
+    offset = 0.0 if b is None else float(b[token] - b.mean())
+    return W[token] - W.mean(0), offset
+
+
+def _mix_logit_directions(
+    W: Tensor, b: Tensor | None, p: Tensor, tokens: Sequence[int]
+) -> tuple[Tensor, float]:
+    ids, part = list(tokens), _probability_shares(p, tokens)
+    direction = part.to(W.dtype) @ W[ids] - W.mean(0)
+    offset = 0.0 if b is None else float(part.to(b.dtype) @ b[ids] - b.mean())
+    return direction, offset
+
+
+def _probability_shares(p: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Each token's share of their probability."""
+    return p[list(tokens)] / p[list(tokens)].sum().clamp_min(torch.finfo(p.dtype).tiny)
+
+
+def _quote_tokens(lm: LanguageModel, tokens: Sequence[int]) -> str:
+    return " | ".join(repr(word) for word in token_texts(lm.tokenizer, tokens))

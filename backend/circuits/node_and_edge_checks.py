@@ -1,0 +1,375 @@
+"""Checks of a circuit's promises: what nodes and edges predict against what interventions measure.
+
+A node is checked by exact ablation. An edge is checked in three runs with its source at the
+baseline: *frozen* holds attention patterns, norms and all other dictionaries, and is a check of the
+arithmetic, not causal proof; *direct* holds the other dictionaries only; *free* holds nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backend.ablation.estimate_agreement import estimate_agreement
+from backend.ablation.part_edits import canonical_hook
+from backend.circuits.batch_size import limit_batch_size
+from backend.circuits.circuit_prompts import CircuitPromptSet, restore_circuit_prompts
+from backend.circuits.edge_weights import (
+    KeptNodes,
+    compute_edges_by_prompt,
+    read_kept_nodes,
+    weighted_node_value,
+)
+from backend.circuits.frozen_model import FrozenModel, freeze_model
+from backend.circuits.node_baselines import DictionaryOnPrompts, NodeBaselines
+from backend.circuits.node_effects import CountProgress
+from backend.circuits.node_table import NodeTable
+from backend.circuits.records import Circuit
+from backend.circuits.segmented_forward import SegmentedForward, run_segmented_forward
+from backend.circuits.single_node_ablation import ablate_single_nodes, build_ablation_changes
+from backend.circuits.sparse_feature_circuit import FEWEST_TO_SPLIT, select_dictionaries
+from backend.circuits.subset_encoder import encode_feature_subset
+from backend.dictionaries.input_normalisation import NO_NORMALISATION
+from backend.engine import LocalEngine
+from backend.model.fast_forward import compose_edits
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+CHECKED_NODES_LIMIT = 100
+CHECKED_EDGES_LIMIT = 200
+EDGE_CHECK_PROMPTS = 8
+"""Prompts on which edges are checked."""
+FROZEN_PROMPTS = 2
+CHECK_ROWS = 32
+SMALL_EDGE_SHARE = 0.01
+"""Of the largest edge: below it a relative error says nothing."""
+
+
+def check_nodes(
+    engine: LocalEngine,
+    circuit: Circuit,
+    ids: Sequence[str] = (),
+    tick: CountProgress | None = None,
+) -> dict[str, Any]:
+    """Predicted and measured effect of nodes (by default the strongest MOST_NODES), on the prompts
+    they were chosen on: {"pairs": [(id, predicted, measured)], "agreement": {…}, "n_prompts"}.
+
+    InputError for a circuit of another method, and for unknown ids.
+    """
+    grounds, examples, table, known = restore_circuit_inputs(engine, circuit)
+    said = predict_node_effects(circuit)
+    there = examples.slot.unique()
+    wanted = [_find_node_row(known, one) for one in ids] or [
+        row for one, row in known.items() if one in said and table.slot[row] in there
+    ][:CHECKED_NODES_LIMIT]
+    for one, row in zip(ids, wanted, strict=False):
+        if one not in said or table.slot[row] not in there:
+            raise InputError(
+                f"{one} stands at a token that no ablation touches, or nothing is predicted of it."
+            )
+    some = table.rows(torch.tensor(wanted, dtype=torch.long))
+    measured = ablate_single_nodes(
+        engine.lm, grounds, examples, some.which, some.slot, some.feature, tick
+    ).tolist()
+    names = list(known)
+    pairs = [
+        (names[row], said[names[row]], found) for row, found in zip(wanted, measured, strict=True)
+    ]
+    return {
+        "pairs": pairs,
+        "n_prompts": len(examples),
+        "agreement": estimate_agreement([(a, b) for _, a, b in pairs]),
+    }
+
+
+def check_edges(
+    engine: LocalEngine,
+    circuit: Circuit,
+    edges: Sequence[tuple[str, str]] = (),
+    tick: CountProgress | None = None,
+) -> dict[str, Any]:
+    """Predicted and measured edges (by default the strongest MOST_EDGES) as {"frozen", "direct",
+    "free"}: each {"pairs": [(source, target, predicted, measured)], "agreement", …}.
+
+    "frozen" has "relative_error" (median and largest over edges of at least SMALL of the largest)
+    and "gate_changes", how many switch a feature on or off and are left out of it. None where the
+    model cannot be held still, with "note". InputError as `check_nodes`.
+    """
+    grounds, examples, table, known = restore_circuit_inputs(engine, circuit)
+    asked = list(edges) or [(e.source, e.target) for e in circuit.edges[:CHECKED_EDGES_LIMIT]]
+    goal = next((node.id for node in circuit.nodes if node.kind == "logit"), "")
+    pairs = [
+        (
+            _find_node_row(known, source),
+            len(table) if target == goal else _find_node_row(known, target),
+        )
+        for source, target in asked
+    ]
+    few = examples.rows(slice(0, limit_batch_size(engine.lm, examples, EDGE_CHECK_PROMPTS)))
+    found: dict[str, Any] = {
+        "frozen": None,
+        "n_prompts": len(few),
+        "note": "",
+        "means": "Change of the target through this edge when the source goes to its baseline",
+    }
+    for way in ("direct", "free"):
+        both = EdgeCheckRun(engine.lm, grounds, few, table, way).compare(pairs, tick)
+        found[way] = summarize_edge_check(asked, both)
+    loose = [d.name for d in grounds.dictionaries if d.norm.into is not NO_NORMALISATION.into]
+    if loose:
+        found["note"] = (
+            f"{', '.join(loose)} normalise every token, which no run holds still: frozen edges to "
+            "them are first-order only."
+        )
+    try:
+        found["frozen"] = _check_frozen_edges(engine.lm, grounds, few, table, pairs, asked)
+    except InputError as bad:
+        found["note"] = str(bad)
+    return found
+
+
+def predict_node_effects(circuit: Circuit) -> dict[str, float]:
+    """By id, the target's change when a node alone goes to its baseline, as its method has it.
+
+    Attribution graphs rank by influence and keep the signed change beside it; traces and paths say
+    what comes through a node, which is lost when it goes.
+    """
+    if isinstance(kept := circuit.facts.get("predicted"), Mapping):
+        return {str(id): float(change) for id, change in kept.items()}
+    sign = -1 if circuit.method in ("trace", "weights") else 1
+    return {n.id: sign * n.effect for n in circuit.nodes if n.effect is not None}
+
+
+def restore_circuit_inputs(
+    engine: LocalEngine, circuit: Circuit
+) -> tuple[NodeBaselines, CircuitPromptSet, NodeTable, dict[str, int]]:
+    """What a stored circuit was made of: baselines, the prompts nodes were chosen on, its nodes,
+    and the row of each node's id."""
+    examples = restore_circuit_prompts(engine, circuit)
+    if len(examples) >= FEWEST_TO_SPLIT:
+        examples = examples.halves()[0]
+    dictionaries = select_dictionaries(engine, circuit.dictionaries)
+    assert circuit.baseline is not None, "a circuit with slots has a baseline"
+    seed = int(circuit.facts.get("seed", 0))
+    grounds = NodeBaselines(engine.lm, dictionaries, circuit.baseline, examples, seed)
+    table, known = build_circuit_node_table(circuit, [one.name for one in dictionaries])
+    return grounds, examples, table, known
+
+
+def build_circuit_node_table(
+    circuit: Circuit, names: Sequence[str]
+) -> tuple[NodeTable, dict[str, int]]:
+    """A record's features and error terms as a table, as far as these dictionaries have them."""
+    nodes = [
+        node
+        for node in circuit.nodes
+        if node.kind in ("feature", "error") and node.dictionary in names
+    ]
+    columns_ = (
+        torch.tensor([names.index(node.dictionary) for node in nodes]),
+        torch.tensor([node.position or 0 for node in nodes]),
+        torch.tensor([-1 if node.feature is None else node.feature for node in nodes]),
+        torch.tensor([node.effect or 0.0 for node in nodes], dtype=torch.double),
+        torch.tensor([node.value or 0.0 for node in nodes], dtype=torch.double),
+        torch.ones(len(nodes), dtype=torch.bool),
+    )
+    return NodeTable(tuple(names), *columns_), {node.id: i for i, node in enumerate(nodes)}
+
+
+def _find_node_row(known: Mapping[str, int], id: str) -> int:
+    if id not in known:
+        raise InputError(f"{id!r} is no feature or error term of this circuit.")
+    return known[id]
+
+
+@dataclass(eq=False)
+class EdgeCheckRun:
+    """Prompts on which edges are predicted and measured, one way."""
+
+    lm: LanguageModel
+    grounds: NodeBaselines
+    examples: CircuitPromptSet
+    table: NodeTable
+    way: str
+    still: FrozenModel | None = None
+
+    def compare(
+        self, pairs: Sequence[tuple[int, int]], tick: CountProgress | None = None
+    ) -> list[tuple[float, float, bool]]:
+        """(predicted, measured, whether a gate changed) of each (source, target)."""
+        some, n = self.examples, len(self.table)
+        sites = self.grounds.sites(some)
+        kept = read_kept_nodes(self.lm, sites, some, self.table)
+        predicted = torch.cat(
+            [rows for _, rows in compute_edges_by_prompt(self.lm, sites, some, kept, n, self.still)]
+        ).mean(1)
+        sources = list(dict.fromkeys(source for source, _ in pairs))
+        measured: dict[tuple[int, int], tuple[float, bool]] = {}
+        with torch.no_grad():
+            before = self._run(sites, 1, {})
+            copies = max(1, limit_batch_size(self.lm, some, CHECK_ROWS) // len(some))
+            for begin in range(0, len(sources), copies):
+                now = sources[begin : begin + copies]
+                after = self._run(sites, len(now), self._push(sites, now))
+                for copy, source in enumerate(now):
+                    rows = slice(copy * len(some), (copy + 1) * len(some))
+                    for _, target in (pair for pair in pairs if pair[0] == source):
+                        key = (source, target)
+                        measured[key] = self._moved(sites, kept, target, before, after, rows)
+                if tick:
+                    tick(begin + len(now), len(sources))
+        return [(float(predicted[t, s]), *measured[s, t]) for s, t in pairs]
+
+    def _push(
+        self, sites: Sequence[DictionaryOnPrompts], sources: Sequence[int]
+    ) -> dict[int, Tensor]:
+        """What is added where each source writes, a copy of the prompts for each."""
+        batch = len(self.examples)
+        push: dict[int, Tensor] = {}
+        for copy, row in enumerate(sources):
+            k = int(self.table.which[row])
+            site = sites[k]
+            gone = build_ablation_changes(
+                site, [int(self.table.slot[row])], [int(self.table.feature[row])]
+            )
+            if k not in push:
+                push[k] = gone.new_zeros(len(sources) * batch, *gone.shape[1:])
+            push[k][copy * batch : (copy + 1) * batch] = gone
+        return push
+
+    def _run(
+        self, sites: Sequence[DictionaryOnPrompts], copies: int, push: dict[int, Tensor]
+    ) -> SegmentedForward:
+        if self.way == "free":
+            return run_freely(self.lm, sites, self.examples, copies, push)
+        return run_segmented_forward(self.lm, sites, self.examples, copies, self.still, push)
+
+    def _moved(
+        self,
+        sites: Sequence[DictionaryOnPrompts],
+        kept: Sequence[KeptNodes],
+        target: int,
+        before: SegmentedForward,
+        after: SegmentedForward,
+        rows: slice,
+    ) -> tuple[float, bool]:
+        n = len(self.examples)
+        first = slice(0, n)
+        if target == len(self.table):
+            return float((after.value[rows] - before.value[first]).mean()), False
+        k = int(self.table.which[target])
+        site, one = sites[k], kept[k]
+        j = int((one.rows == target).nonzero()[0, 0])
+        ends = []
+        for tape, part in ((before, first), (after, rows)):
+            ends.append(
+                (
+                    _read_node_values(site, one, tape, k, part),
+                    _active_mask(site, one, tape, k, part, j),
+                )
+            )
+        (old, had), (new, has) = ends
+        moved = weighted_node_value(site, one, j, new, first) - weighted_node_value(
+            site, one, j, old, first
+        )
+        return float(moved) / n, not torch.equal(had, has)
+
+
+def _read_node_values(
+    site: DictionaryOnPrompts, one: KeptNodes, tape: SegmentedForward, k: int, rows: slice
+) -> tuple[Tensor, Tensor | None]:
+    d, x = site.dictionary, tape.x[k][rows]
+    errors = bool((one.column < 0).any())
+    return encode_feature_subset(d, one.ids, x), tape.h[k][rows] - d.reconstruct(
+        x
+    ) if errors else None
+
+
+def _active_mask(
+    site: DictionaryOnPrompts, one: KeptNodes, tape: SegmentedForward, k: int, rows: slice, j: int
+) -> Tensor:
+    """Which features are on at the node's tokens: its own, or all for an error term."""
+    x = tape.x[k][rows]
+    here = site.slot == int(one.slot[j])
+    column = int(one.column[j])
+    if column < 0:
+        return (site.dictionary.encode(x) != 0) & here[..., None]
+    return (encode_feature_subset(site.dictionary, one.ids[column : column + 1], x) != 0) & here[
+        ..., None
+    ]
+
+
+def run_freely(
+    lm: LanguageModel,
+    sites: Sequence[DictionaryOnPrompts],
+    some: CircuitPromptSet,
+    copies: int,
+    push: Mapping[int, Tensor],
+) -> SegmentedForward:
+    """A run in which everything answers to what is pushed; read as `record` reads."""
+    tape = SegmentedForward([], torch.empty(0))
+    made: dict[str, list[Any]] = {}
+    for k, site in enumerate(sites):
+        d = site.dictionary
+        reads, writes = canonical_hook(lm, d.hook_name), canonical_hook(lm, d.hook_out)
+
+        def listen(h: Tensor, k: int = k, d=d) -> Tensor:
+            tape.x[k] = lm.process(d.hook_name, h, d.processing).to(d.coder.W_dec)
+            return h
+
+        def write(h: Tensor, k: int = k, d=d) -> Tensor:
+            tape.h[k] = h.to(d.coder.W_dec)
+            return h + push[k].to(h.dtype) if k in push else h
+
+        made.setdefault(reads, []).append(listen)
+        made.setdefault(writes, []).append(write)
+    edits = {hook: compose_edits(several) for hook, several in made.items()}
+    tape.value = some.laid.target(lm.logits(some.laid.prompts.tokens.repeat(copies, 1), edits))
+    return tape
+
+
+def _check_frozen_edges(
+    lm: LanguageModel,
+    grounds: NodeBaselines,
+    examples: CircuitPromptSet,
+    table: NodeTable,
+    pairs: Sequence[tuple[int, int]],
+    asked: Sequence[tuple[str, str]],
+) -> dict[str, Any]:
+    """Prompt by prompt, patterns and norms being those of one prompt."""
+    found: list[list[tuple[float, float, bool]]] = []
+    for row in range(min(len(examples), FROZEN_PROMPTS)):
+        one = examples.rows(slice(row, row + 1))
+        still = freeze_model(lm, one.laid.prompts.tokens)
+        found.append(EdgeCheckRun(lm, grounds, one, table, "frozen", still).compare(pairs))
+    flat = [each for one in found for each in one]
+    return {
+        **summarize_edge_check([pair for _ in found for pair in asked], flat),
+        "relative_error": summarize_relative_errors(flat),
+    }
+
+
+def summarize_relative_errors(both: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:
+    """Median and largest over (predicted, measured, crossed), those that crossed no gate and are at
+    least SMALL of the largest."""
+    largest = max((abs(predicted) for predicted, *_ in both), default=0.0)
+    ranked = sorted(
+        abs(measured - predicted) / abs(predicted)
+        for predicted, measured, crossed in both
+        if not crossed and abs(predicted) > SMALL_EDGE_SHARE * largest
+    )
+    if not ranked:
+        return None
+    return {"median": ranked[len(ranked) // 2], "largest": ranked[-1], "n": len(ranked)}
+
+
+def summarize_edge_check(
+    asked: Sequence[tuple[str, str]], both: Sequence[tuple[float, float, bool]]
+) -> dict[str, Any]:
+    return {
+        "pairs": [(*ends, p, m) for ends, (p, m, _) in zip(asked, both, strict=True)],
+        "agreement": estimate_agreement([(p, m) for p, m, _ in both]),
+        "gate_changes": sum(crossed for *_, crossed in both),
+    }

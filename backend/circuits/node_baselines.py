@@ -1,0 +1,241 @@
+"""Where nodes go: nothing, their slot's mean, another prompt's value, or the corrupt twin's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.attribution.dictionary_activations import (
+    DictionaryActivations,
+    read_dictionary_activations,
+)
+from backend.circuits.circuit_prompts import CircuitPromptSet
+from backend.circuits.feature_changes import (
+    BaselineValues,
+    deactivate_features,
+    decode_without_features,
+    make_zero_baseline_values,
+    scale_decoder_sum,
+)
+from backend.circuits.records import BASELINE_KINDS, BaselineKind
+from backend.dictionaries.base import Dictionary
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError, pick_by_name
+
+FEWEST_PROMPTS = 5
+"""Prompts from which a mean or a stranger's value is taken."""
+MOST_DONOR_PROMPTS = 64
+"""Prompts that values are resampled from."""
+PROMPTS_READ_AT_ONCE = 16
+"""Prompts read at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class DictionaryOnPrompts:
+    """One dictionary on some prompts: its reading, its error terms, and where all of them go."""
+
+    reading: DictionaryActivations
+    slot: Int[Tensor, "batch pos"]
+    error: Float[Tensor, "batch pos d_out"]
+    """0 at tokens without a slot."""
+    ground: BaselineValues
+
+    @property
+    def dictionary(self) -> Dictionary:
+        return self.reading.dictionary
+
+    def error_change(self) -> Float[Tensor, "batch pos d_out"]:
+        """Every error term to its baseline."""
+        return (self.ground.errors() - self.error) * (self.slot >= 0)[..., None]
+
+
+def compute_error_terms(
+    reading: DictionaryActivations, slot: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos d_out"]:
+    """What the dictionary misses, at tokens with a slot."""
+    d, gone = reading.dictionary, deactivate_features(reading, slot)
+    missed = (
+        reading.h
+        - decode_without_features(d, reading.x)
+        + scale_decoder_sum(d, reading.x, gone.spread(d))
+    )
+    return missed * (slot >= 0)[..., None]
+
+
+class NodeBaselines:
+    """A kind of baseline, taken from `source`: the prompts that nodes are chosen on.
+
+    InputError where the kind is not to be had of these prompts.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        dictionaries: Sequence[Dictionary],
+        kind: BaselineKind,
+        source: CircuitPromptSet,
+        seed: int = 0,
+    ) -> None:
+        pick_by_name("baseline", kind, dict.fromkeys(BASELINE_KINDS, kind))
+        _check_baseline_kind(kind, source)
+        self.kind: BaselineKind = kind
+        self.lm = lm
+        self.dictionaries = list(dictionaries)
+        self.source = source.rows(slice(0, MOST_DONOR_PROMPTS)) if kind == "resample" else source
+        self.seed = seed
+        self._means = self._slot_means() if kind == "mean" else []
+        self._donors = self._read(self.source) if kind == "resample" else []
+
+    @torch.no_grad()
+    def sites(self, some: CircuitPromptSet) -> list[DictionaryOnPrompts]:
+        """Every dictionary on a few prompts, with its baseline."""
+        readings = self._read(some)
+        grounds = self._grounds(some, readings)
+        return [
+            DictionaryOnPrompts(one, some.slot, compute_error_terms(one, some.slot), ground)
+            for one, ground in zip(readings, grounds, strict=True)
+        ]
+
+    def _grounds(
+        self, some: CircuitPromptSet, readings: Sequence[DictionaryActivations]
+    ) -> list[BaselineValues]:
+        if self.kind == "zero":
+            return [make_zero_baseline_values(one, some.slot) for one in readings]
+        if self.kind == "mean":
+            return [apply_slot_means(one, some.slot) for one in self._means]
+        if self.kind == "pair":
+            partners = some.laid.partners
+            if partners is None:
+                raise InputError("A prompt has no corrupt twin to take its baseline from.")
+            donors = read_dictionary_activations(
+                self.lm, self.dictionaries, partners.tokens, partners.counted
+            )
+            flat = torch.arange(some.slot.numel(), device=some.slot.device).view(some.slot.shape)
+            chosen = torch.where(some.slot >= 0, flat, -1)
+            return [take_donor_values(one, some.slot, chosen, some.slot) for one in donors]
+        chosen = draw_donor_tokens(self.source, some, self.seed)
+        return [take_donor_values(one, self.source.slot, chosen, some.slot) for one in self._donors]
+
+    def _read(self, some: CircuitPromptSet) -> list[DictionaryActivations]:
+        prompts = some.laid.prompts
+        counted = some.slot.cpu() >= 0
+        return read_dictionary_activations(self.lm, self.dictionaries, prompts.tokens, counted)
+
+    @torch.no_grad()
+    def _slot_means(self) -> list[BaselineValues]:
+        sums = [_SlotSums(len(self.source.names), d) for d in self.dictionaries]
+        for block in self.source.blocks(PROMPTS_READ_AT_ONCE):
+            for reading, total in zip(self._read(block), sums, strict=True):
+                total.add(reading, block.slot)
+        return [total.mean() for total in sums]
+
+
+class _SlotSums:
+    """Sums of features and error terms over the tokens of each slot."""
+
+    def __init__(self, slots: int, d: Dictionary) -> None:
+        self.slots, self.d_sae = slots, d.d_sae
+        self.tokens = torch.zeros(slots, dtype=torch.long)
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        self.error: Tensor | float = 0.0
+
+    def add(self, reading: DictionaryActivations, slot: Tensor) -> None:
+        active, flat = reading.active, slot.flatten()
+        inside = flat >= 0
+        at = slot[active.row, active.position]
+        keys, which = (at * self.d_sae + active.feature).unique(return_inverse=True)
+        self.keys.append(keys)
+        self.values.append(active.value.new_zeros(len(keys)).index_add_(0, which, active.value))
+        error = compute_error_terms(reading, slot).flatten(0, 1)
+        summed = error.new_zeros(self.slots, error.shape[-1])
+        self.error = self.error + summed.index_add_(0, flat[inside], error[inside])
+        self.tokens = self.tokens + torch.bincount(flat[inside], minlength=self.slots).cpu()
+
+    def mean(self) -> BaselineValues:
+        keys, which = torch.cat(self.keys).unique(return_inverse=True)
+        values = torch.cat(self.values)
+        summed = values.new_zeros(len(keys)).index_add_(0, which, values)
+        tokens = self.tokens.clamp_min(1).to(keys.device)
+        place = keys // self.d_sae
+        slot = torch.arange(self.slots, device=keys.device)
+        assert isinstance(self.error, Tensor), "no prompt was read"
+        return BaselineValues(
+            slot[None, :0],
+            slot,
+            place,
+            keys % self.d_sae,
+            summed / tokens[place],
+            self.error / tokens[:, None],
+        )
+
+
+def apply_slot_means(mean: BaselineValues, slot: Int[Tensor, "batch pos"]) -> BaselineValues:
+    """The slots' means, for prompts with these slots."""
+    return BaselineValues(slot, mean.slot, mean.place, mean.feature, mean.value, mean.error)
+
+
+def take_donor_values(
+    donor: DictionaryActivations,
+    donor_slot: Int[Tensor, "donors donor_pos"],
+    chosen: Int[Tensor, "batch pos"],
+    slot: Int[Tensor, "batch pos"],
+) -> BaselineValues:
+    """Each token takes what a donor's token (a flat number, -1: none) has."""
+    active = donor.active
+    token = active.row * donor_slot.shape[1] + active.position  # ordered
+    counts = torch.bincount(token, minlength=donor_slot.numel())
+    starts = counts.cumsum(0) - counts
+    source = chosen.flatten()
+    many = torch.where(source >= 0, counts[source.clamp_min(0)], 0)
+    place = torch.repeat_interleave(torch.arange(len(source), device=many.device), many)
+    within = torch.arange(len(place), device=many.device) - (many.cumsum(0) - many)[place]
+    entry = starts[source[place]] + within
+    error = compute_error_terms(donor, donor_slot).flatten(0, 1)[source.clamp_min(0)]
+    at = torch.arange(len(source), device=many.device).view(slot.shape)
+    return BaselineValues(
+        torch.where(slot >= 0, at, -1),
+        slot.flatten(),
+        place,
+        active.feature[entry],
+        active.value[entry],
+        error * (source >= 0)[:, None],
+    )
+
+
+def draw_donor_tokens(
+    source: CircuitPromptSet, some: CircuitPromptSet, seed: int
+) -> Int[Tensor, "batch pos"]:
+    """For each token a random one of its slot in another prompt. InputError where there is none."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, width = source.slot.shape
+    slots = source.slot.flatten().cpu()
+    row_of = torch.arange(rows).repeat_interleave(width)
+    theirs = [ids.tolist() for ids in source.laid.prompts.tokens]
+    found = torch.full_like(some.slot.cpu(), -1)
+    for row, ids in enumerate(some.laid.prompts.tokens.tolist()):
+        other = torch.tensor([ids != one for one in theirs])[row_of]
+        mine = some.slot[row].cpu()
+        for name in mine[mine >= 0].unique().tolist():
+            pool = (other & (slots == name)).nonzero()[:, 0]
+            if not len(pool):
+                raise InputError(
+                    f"No other prompt has the place {some.names[name]!r}: there is nothing to draw "
+                    "from. Give more prompts, or choose zero or pair."
+                )
+            here = (mine == name).nonzero()[:, 0]
+            picks = torch.randint(len(pool), (len(here),), generator=generator)
+            found[row, here] = pool[picks]
+    return found.to(some.slot.device)
+
+
+def _check_baseline_kind(kind: BaselineKind, source: CircuitPromptSet) -> None:
+    if kind == "pair" and source.laid.partners is None:
+        raise InputError("A baseline of pairs takes a corrupt prompt of equal length for each.")
+    if kind in ("mean", "resample") and len(source) < FEWEST_PROMPTS:
+        raise InputError(
+            f"The baseline {kind!r} is taken from at least {FEWEST_PROMPTS} prompts; here are "
+            f"{len(source)}. Give more prompts, or choose zero or pair."
+        )

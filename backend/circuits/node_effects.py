@@ -1,0 +1,354 @@
+"""The estimated effect of every node of every dictionary: one number per feature and slot.
+
+An effect is the change of the target, in nats or logits, when the node alone goes to its baseline:
+negative for a node that the target needs. Attribution patching multiplies the change by the
+derivative on the clean run. Integrated gradients average the derivative over a path (Marks et al.
+2024, arXiv:2403.19647, eq. 3). All nodes of a dictionary on one path give each other's company to
+every estimate, which makes them half as large as the single ablations they stand for; here they are
+dealt out to several paths, which costs as much as more steps on one. Where the strongest nodes are
+known from an earlier estimate, each of them walks a path alone (`checked_effects.py`).
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.attribution.effect_estimates import PROMPT_COPIES
+from backend.attribution.hook_gradients import compute_hook_gradients
+from backend.circuits.batch_size import limit_batch_size
+from backend.circuits.circuit_prompts import CircuitPromptSet
+from backend.circuits.feature_changes import FeatureChanges, deactivate_features, scale_decoder_sum
+from backend.circuits.node_baselines import DictionaryOnPrompts, NodeBaselines
+from backend.model.language_model import LanguageModel
+
+AttributionMethod = Literal["gradient", "integrated"]
+INTEGRATION_PATHS = 8
+FIRST_STEPS, MOST_STEPS = 2, 54
+"""Midpoints of a path at first; trebled (the old ones are among the new) until the sum fits."""
+SMALL_GAP_SHARE = 0.5
+"""Of the allowed gap: paths whose gaps together stay below this share get no more steps."""
+GAP_LIMIT = 0.02
+"""Of the measured changes: how far the sums of attributions may be off."""
+HASH_MULTIPLIER = 0x9E3779B1
+"""Knuth's multiplicative hash: deals nodes out to paths."""
+
+CountProgress = Callable[[int, int], None]
+"""Hears how much is done of how much, and may raise to stop."""
+
+
+@dataclass(frozen=True, eq=False)
+class NodeEffects:
+    """One dictionary's nodes over the prompts, ordered by slot, then by feature."""
+
+    name: str
+    slot: Int[Tensor, "n"]
+    feature: Int[Tensor, "n"]
+    """-1: the slot's error term."""
+    effect: Float[Tensor, "n"]
+    """Mean over prompts."""
+    value: Float[Tensor, "n"]
+    """Activation summed over the slot's tokens; an error term's norm; the mean over prompts."""
+    active: Bool[Tensor, "n"]
+    """Not 0 on any clean prompt."""
+    moved: float | None
+    """Integrated gradients: the measured change of the target, summed over the paths."""
+    gap: float | None
+    """How far attributions are off the measured changes: Σ|difference| ÷ Σ|change| over paths and
+    prompts."""
+    steps: int
+
+    @property
+    def error_share(self) -> float:
+        """|error effects| ÷ all |effects|; NaN when there are none."""
+        size = self.effect.abs()
+        return float(size[self.feature < 0].sum() / size.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class BlockEffects:
+    """What one block of prompts adds to a dictionary's nodes."""
+
+    site: DictionaryOnPrompts
+    effect: list[Tensor]
+    """Of the moves away, of the moves in."""
+    error: Float[Tensor, "batch pos"]
+    moved: Float[Tensor, "paths batch"] | None = None
+    summed: Float[Tensor, "paths batch"] | None = None
+    steps: int = 0
+
+
+def estimate_node_effects(
+    lm: LanguageModel,
+    grounds: NodeBaselines,
+    examples: CircuitPromptSet,
+    method: AttributionMethod = "integrated",
+    paths: int = INTEGRATION_PATHS,
+    tick: CountProgress | None = None,
+    *,
+    alone: Mapping[str, Int[Tensor, "k"]] | None = None,
+    only: Collection[str] | None = None,
+) -> list[NodeEffects]:
+    """Estimate the effect of every node of every dictionary, in the order of `grounds`.
+
+    `alone`: for dictionaries by name, the keys (`node_keys`) of nodes that walk a path of their
+    own, fewer than `paths`. `only`: names of the dictionaries to estimate; all without it.
+    """
+    alone = alone or {}
+    blocks = list(examples.blocks(limit_batch_size(lm, examples, PROMPT_COPIES // 4)))
+    wanted = [d.name for d in grounds.dictionaries if only is None or d.name in only]
+    found: list[list[BlockEffects]] = [[] for _ in wanted]
+    for i, block in enumerate(blocks):
+        sites = [site for site in grounds.sites(block) if site.dictionary.name in wanted]
+        if method == "gradient":
+            parts = estimate_block_by_gradient(lm, sites, block)
+        else:
+            parts = []
+            for k, site in enumerate(sites):
+                parts.append(
+                    estimate_block_by_integration(
+                        lm, site, block, paths, alone.get(site.dictionary.name)
+                    )
+                )
+                if tick:
+                    tick(i * len(sites) + k + 1, len(blocks) * len(sites))
+        for kept, part in zip(found, parts, strict=True):
+            kept.append(part)
+        if tick and method == "gradient":
+            tick(i + 1, len(blocks))
+    return [merge_block_effects(parts, len(examples)) for parts in found]
+
+
+def estimate_block_by_gradient(
+    lm: LanguageModel, sites: Sequence[DictionaryOnPrompts], some: CircuitPromptSet
+) -> list[BlockEffects]:
+    """Attribution patching for all dictionaries: one forward and one backward."""
+    hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
+    g = compute_hook_gradients(lm, some.laid.prompts.tokens, hooks, some.laid.target).by
+    return [multiply_changes_and_gradient(site, g[site.dictionary.hook_out]) for site in sites]
+
+
+def multiply_changes_and_gradient(
+    site: DictionaryOnPrompts, g: Float[Tensor, "batch pos d_out"]
+) -> BlockEffects:
+    """Change times derivative, for every node."""
+    d, pulled = site.dictionary, site.reading.pulled(g)
+    moves = [deactivate_features(site.reading, site.slot), site.ground.moves()]
+    return BlockEffects(
+        site, [one.pull(d, pulled) for one in moves], (site.error_change() * g).sum(-1)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class IntegrationPath:
+    """Some of a dictionary's nodes, and what the stream gains when they reach their baseline."""
+
+    leave: Bool[Tensor, "deactivate_features"]
+    arrive: Bool[Tensor, "arriving"]
+    errors: Bool[Tensor, "batch pos"]
+    change: Float[Tensor, "batch pos d_out"]
+
+
+def split_into_integration_paths(
+    site: DictionaryOnPrompts, paths: int, alone: Int[Tensor, "k"] | None = None
+) -> list[IntegrationPath]:
+    """Deal a dictionary's nodes out to paths; a node's tokens and prompts stay together."""
+    d, leave, arrive = (
+        site.dictionary,
+        deactivate_features(site.reading, site.slot),
+        site.ground.moves(),
+    )
+    keys = [node_keys(one.slot[one.place], one.feature, d.d_sae) for one in (leave, arrive)]
+    error_keys = node_keys(site.slot, torch.full_like(site.slot, -1), d.d_sae)
+    whose = [assign_integration_paths(one, paths, alone) for one in keys]
+    error_path = assign_integration_paths(error_keys, paths, alone)
+    missed = site.error_change()
+    found = []
+    for k in range(paths):
+        gone, come, errors = whose[0] == k, whose[1] == k, (error_path == k) & (site.slot >= 0)
+        z = leave.only(gone).spread(d) + arrive.only(come).spread(d)
+        change = scale_decoder_sum(d, site.reading.x, z) + missed * errors[..., None]
+        found.append(IntegrationPath(gone, come, errors, change))
+    return found
+
+
+def node_keys(
+    slot: Int[Tensor, "..."], feature: Int[Tensor, "..."], d_sae: int
+) -> Int[Tensor, "..."]:
+    """One number for each node of a dictionary; an error term has the feature -1."""
+    return slot * (d_sae + 1) + feature + 1
+
+
+def assign_integration_paths(
+    key: Int[Tensor, "..."], paths: int, alone: Int[Tensor, "k"] | None = None
+) -> Int[Tensor, "..."]:
+    """The path of each node: its own for the keys in `alone` (k < paths), else one by a hash."""
+    if alone is None or not len(alone):
+        return ((key * HASH_MULTIPLIER) % (1 << 32) >> 15) % paths
+    order, place = alone.sort()
+    at = torch.searchsorted(order, key).clamp_max(len(order) - 1)
+    shared = assign_integration_paths(key, paths - len(alone)) + len(alone)
+    return torch.where(order[at] == key, place[at], shared)
+
+
+def estimate_block_by_integration(
+    lm: LanguageModel,
+    site: DictionaryOnPrompts,
+    some: CircuitPromptSet,
+    paths: int = INTEGRATION_PATHS,
+    alone: Int[Tensor, "k"] | None = None,
+) -> BlockEffects:
+    """Integrate gradients by midpoints, with as many steps as the sums need (MOST_STEPS at most).
+
+    Paths whose sums fit get no more steps while others still do.
+    """
+    with torch.no_grad():
+        roads = split_into_integration_paths(site, paths, alone)
+    moved = _measure_path_changes(lm, site, some, roads)
+    device = site.slot.device
+    mean = torch.zeros(paths, *roads[0].change.shape, device=device)  # of the derivative
+    open_ = torch.arange(paths, device=device)
+    steps, done = FIRST_STEPS, 0
+    while True:
+        fresh = [(k + 0.5) / steps for k in range(steps) if not done or k % 3 != 1]
+        more = _sum_path_gradients(lm, site, some, [roads[k] for k in open_.tolist()], fresh)
+        mean[open_] = (mean[open_] * done + more) / steps
+        sums = torch.stack([(p.change * g).sum((1, 2)) for p, g in zip(roads, mean, strict=True)])
+        off, allowed = (sums - moved).abs().sum(1), GAP_LIMIT * float(moved.abs().sum())
+        if float(off.sum()) <= allowed or 3 * steps > MOST_STEPS:
+            break
+        least, order = off[open_].sort()
+        budget = SMALL_GAP_SHARE * allowed - float(off.sum() - off[open_].sum())
+        open_ = open_[order[~(least.cumsum(0) <= budget)]]
+        done, steps = steps, 3 * steps
+    return _collect_block_effects(site, roads, mean, moved, sums, steps)
+
+
+def _sum_path_gradients(
+    lm: LanguageModel,
+    site: DictionaryOnPrompts,
+    some: CircuitPromptSet,
+    roads: Sequence[IntegrationPath],
+    shares: Sequence[float],
+) -> Float[Tensor, "paths batch pos d_out"]:
+    """The derivative summed over points of every path."""
+    hook, tokens = site.dictionary.hook_out, some.laid.prompts.tokens
+    points = [(k, share) for share in shares for k in range(len(roads))]
+    found = torch.zeros(len(roads), *roads[0].change.shape, device=site.slot.device)
+    per_pass = max(1, limit_batch_size(lm, some, PROMPT_COPIES) // len(tokens))
+    for begin in range(0, len(points), per_pass):
+        now = points[begin : begin + per_pass]
+        change = torch.cat([share * roads[k].change for k, share in now])
+        rows = tokens.repeat(len(now), 1)
+        g = compute_hook_gradients(
+            lm, rows, [hook], some.laid.target, {hook: _add_to_stream(change)}
+        ).by[hook]
+        where = torch.tensor([k for k, _ in now], device=found.device)
+        found.index_add_(0, where, g.view(len(now), *found.shape[1:]).to(found.dtype))
+    return found
+
+
+@torch.no_grad()
+def _measure_path_changes(
+    lm: LanguageModel,
+    site: DictionaryOnPrompts,
+    some: CircuitPromptSet,
+    roads: Sequence[IntegrationPath],
+) -> Float[Tensor, "paths batch"]:
+    """The target's measured change at the end of every path."""
+    hook, tokens, target = site.dictionary.hook_out, some.laid.prompts.tokens, some.laid.target
+    clean = target(lm.logits(tokens))
+    per_pass = max(1, limit_batch_size(lm, some, PROMPT_COPIES) // len(tokens))
+    found = []
+    for begin in range(0, len(roads), per_pass):
+        now = roads[begin : begin + per_pass]
+        change = torch.cat([road.change for road in now])
+        logits = lm.logits(tokens.repeat(len(now), 1), {hook: _add_to_stream(change)})
+        found.append(target(logits).view(len(now), -1) - clean)
+    return torch.cat(found)
+
+
+def _collect_block_effects(
+    site: DictionaryOnPrompts,
+    roads: Sequence[IntegrationPath],
+    g: Float[Tensor, "paths batch pos d_out"],
+    moved: Tensor,
+    summed: Tensor,
+    steps: int,
+) -> BlockEffects:
+    d, missed = site.dictionary, site.error_change()
+    leave, arrive = deactivate_features(site.reading, site.slot), site.ground.moves()
+    gone, come = torch.zeros_like(leave.amount), torch.zeros_like(arrive.amount)
+    error = torch.zeros(site.slot.shape, device=g.device, dtype=missed.dtype)
+    for road, slope in zip(roads, g, strict=True):
+        pulled = site.reading.pulled(slope)
+        gone[road.leave] = leave.only(road.leave).pull(d, pulled)
+        come[road.arrive] = arrive.only(road.arrive).pull(d, pulled)
+        error += (missed * slope).sum(-1) * road.errors
+    return BlockEffects(site, [gone, come], error, moved, summed, steps)
+
+
+def merge_block_effects(parts: Sequence[BlockEffects], n: int) -> NodeEffects:
+    """The blocks of one dictionary as nodes; effects and values are means over `n` prompts."""
+    keys, effect, value = [], [], []
+    d_sae = parts[0].site.dictionary.d_sae
+    for part in parts:
+        site = part.site
+        leave, arrive = deactivate_features(site.reading, site.slot), site.ground.moves()
+        for moves, found, worth in (
+            (leave, part.effect[0], -leave.amount),
+            (arrive, part.effect[1], torch.zeros_like(arrive.amount)),
+        ):
+            keys.append(_change_keys(moves, d_sae))
+            effect.append(found)
+            value.append(worth)
+        inside = site.slot >= 0
+        keys.append(node_keys(site.slot[inside], torch.full_like(site.slot[inside], -1), d_sae))
+        effect.append(part.error[inside])
+        value.append(site.error.norm(dim=-1)[inside])
+    key, which = torch.cat(keys).unique(return_inverse=True)
+    sums = [
+        torch.zeros(len(key), dtype=torch.double, device=key.device).index_add_(
+            0, which, x.double()
+        )
+        for x in (torch.cat(effect), torch.cat(value))
+    ]
+    here = torch.zeros_like(key).index_add_(0, which, (torch.cat(value) != 0).long()) > 0
+    nodes = NodeEffects(
+        parts[0].site.dictionary.name,
+        key // (d_sae + 1),
+        key % (d_sae + 1) - 1,
+        sums[0] / n,
+        sums[1] / n,
+        here,
+        None,
+        None,
+        parts[0].steps,
+    )
+    return _add_integration_gap(nodes, parts, n)
+
+
+def _change_keys(moves: FeatureChanges, d_sae: int) -> Tensor:
+    return node_keys(moves.slot[moves.place], moves.feature, d_sae)
+
+
+def _add_integration_gap(nodes: NodeEffects, parts: Sequence[BlockEffects], n: int) -> NodeEffects:
+    moved = [part.moved for part in parts if part.moved is not None]
+    summed = [part.summed for part in parts if part.summed is not None]
+    if not moved:
+        return nodes
+    measured, attributed = torch.cat(moved, 1), torch.cat(summed, 1)
+    size = float(measured.abs().sum())
+    return replace(
+        nodes,
+        moved=float(measured.sum()) / n,
+        gap=float((attributed - measured).abs().sum()) / size if size else 0.0,
+        steps=max(part.steps for part in parts),
+    )
+
+
+def _add_to_stream(change: Tensor):
+    return lambda h: h + change.to(h.dtype)

@@ -1,0 +1,76 @@
+"""All nodes of all dictionaries in one order, and sets of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.circuits.node_effects import NodeEffects
+
+
+@dataclass(frozen=True, eq=False)
+class NodeTable:
+    """Nodes by falling |effect|, on the CPU."""
+
+    names: tuple[str, ...]
+    """Dictionaries, in the order of the model."""
+    which: Int[Tensor, "n"]
+    """A number into `names`."""
+    slot: Int[Tensor, "n"]
+    feature: Int[Tensor, "n"]
+    """-1: an error term."""
+    effect: Float[Tensor, "n"]
+    value: Float[Tensor, "n"]
+    active: Bool[Tensor, "n"]
+
+    @classmethod
+    def of(cls, found: Sequence[NodeEffects]) -> "NodeTable":
+        """Every dictionary's nodes, the strongest first."""
+        which = torch.cat([torch.full_like(one.slot, k) for k, one in enumerate(found)])
+        columns = [which] + [
+            torch.cat([getattr(one, name) for one in found])
+            for name in ("slot", "feature", "effect", "value", "active")
+        ]
+        order = columns[3].abs().argsort(descending=True, stable=True)
+        return cls(tuple(one.name for one in found), *(c[order].cpu() for c in columns))
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    @property
+    def errors(self) -> Bool[Tensor, "n"]:
+        """Which nodes are error terms."""
+        return self.feature < 0
+
+    def rows(self, chosen: Tensor) -> "NodeTable":
+        """Some of them, in the order of `chosen`."""
+        columns = (self.which, self.slot, self.feature, self.effect, self.value, self.active)
+        return NodeTable(self.names, *(column[chosen] for column in columns))
+
+    def first(self, sizes: Sequence[int]) -> Bool[Tensor, "sizes n"]:
+        """The strongest nodes, so many at a time."""
+        return torch.arange(len(self)) < torch.tensor(sizes)[:, None]
+
+    def alike(self, chosen: Int[Tensor, "m"], draws: int, seed: int) -> Bool[Tensor, "draws n"]:
+        """Random sets of active nodes with as many in every dictionary and slot as `chosen` has.
+
+        Error terms are drawn among the others of their dictionary and slot, as any node is.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        cell = self.which * (int(self.slot.max()) + 1) + self.slot
+        found = torch.zeros(draws, len(self), dtype=torch.bool)
+        for key, many in zip(*cell[chosen].unique(return_counts=True), strict=True):
+            pool = ((cell == key) & (self.active | self.errors)).nonzero()[:, 0]
+            order = torch.rand(draws, len(pool), generator=generator).argsort(1)
+            found.scatter_(1, pool[order[:, : int(many)]], True)
+        return found
+
+
+def log_spaced_sizes(most: int, points: int = 15) -> list[int]:
+    """Sizes from 1 to `most`, evenly apart in their logarithm."""
+    if most < 1:
+        return []
+    share = torch.linspace(0, 1, points, dtype=torch.double)
+    return sorted({round(float(most**one)) for one in share})

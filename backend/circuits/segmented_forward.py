@@ -1,0 +1,109 @@
+"""One forward pass cut at every dictionary, with its autograd graph: what is between two cuts.
+
+What each dictionary writes is taken out of the graph and a leaf put in its place, so that a
+derivative by a leaf runs along the paths that pass no other dictionary. Skip connections of
+transcoders are no nodes and stay passable.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.ablation.part_edits import canonical_hook
+from backend.circuits.circuit_prompts import CircuitPromptSet
+from backend.circuits.feature_changes import decode_without_features
+from backend.circuits.frozen_model import FrozenModel
+from backend.circuits.node_baselines import DictionaryOnPrompts
+from backend.model.fast_forward import ActivationEdit, compose_edits
+from backend.model.language_model import LanguageModel
+
+
+@dataclass(eq=False)
+class SegmentedForward:
+    """`copies` blocks of the prompts, one after another."""
+
+    leaves: list[Tensor]
+    """For each dictionary [rows pos d_out], its own width."""
+    value: Tensor
+    """The target [rows]; empty until the pass is through."""
+    x: dict[int, Tensor] = field(default_factory=dict)
+    """What each dictionary reads, processed [rows pos d_in], by its number."""
+    h: dict[int, Tensor] = field(default_factory=dict)
+    """The model's own activation where each writes [rows pos d_out]."""
+
+
+def run_segmented_forward(
+    lm: LanguageModel,
+    sites: Sequence[DictionaryOnPrompts],
+    some: CircuitPromptSet,
+    copies: int = 1,
+    still: FrozenModel | None = None,
+    push: Mapping[int, Float[Tensor, "rows pos d_out"]] | None = None,
+) -> SegmentedForward:
+    """Run the prompts. `still` holds patterns and norms (one prompt only); `push` is added to what
+    dictionaries write."""
+    rows = copies * len(some)
+    leaves = [
+        torch.zeros(rows, *site.reading.h.shape[1:], device=site.slot.device).requires_grad_()
+        for site in sites
+    ]
+    tape = SegmentedForward(leaves, torch.empty(0))
+    live: dict[str, Tensor] = {}
+    made: dict[str, list[ActivationEdit]] = {}
+    for k, site in enumerate(sites):
+        more = None if push is None else push.get(k)
+        cut = _DictionaryCut(lm, tape, k, site, copies, more, live if still else None)
+        if cut.reads != cut.writes and not still:
+            made.setdefault(cut.reads, []).append(cut.listen)
+        made.setdefault(cut.writes, []).insert(0, cut.edit)
+    edits = {hook: compose_edits(edits) for hook, edits in made.items()}
+    if still is not None:
+        wanted = [lm.canonical(site.dictionary.hook_name) for site in sites]
+        edits = still.edits(live, list(dict.fromkeys(wanted)), edits)
+    tokens = some.laid.prompts.tokens.repeat(copies, 1)
+    tape.value = some.laid.target(lm.logits(tokens, edits))
+    return tape
+
+
+class _DictionaryCut:
+    """One dictionary's place in a recorded pass."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        tape: SegmentedForward,
+        k: int,
+        site: DictionaryOnPrompts,
+        copies: int,
+        push: Tensor | None,
+        live: dict[str, Tensor] | None,
+    ) -> None:
+        d = site.dictionary
+        self.lm, self.tape, self.k, self.d, self.push = lm, tape, k, d, push
+        self.reads, self.writes = canonical_hook(lm, d.hook_name), canonical_hook(lm, d.hook_out)
+        self.live = live
+        self.clean = site.reading.h.repeat(copies, 1, 1)
+
+    def listen(self, h: Tensor) -> Tensor:
+        x = self.lm.process(self.d.hook_name, h, self.d.processing)
+        self.tape.x[self.k] = x.to(self.d.coder.W_dec)
+        return h
+
+    def edit(self, h: Tensor) -> Tensor:
+        if self.reads == self.writes:
+            self.listen(h)
+        elif self.live is not None:
+            self.listen(self.live[self.lm.canonical(self.d.hook_name)])
+        self.tape.h[self.k] = h.to(self.d.coder.W_dec)
+        # The clean activation, not this pass's own: a push below must not come through a cut.
+        new = self.clean.to(h.dtype) + self.tape.leaves[self.k].to(h.dtype)
+        if self.d.W_skip is not None:
+            base = decode_without_features(self.d, self.tape.x[self.k])
+            new = new + (base - self._clean_floor(base)).to(h.dtype)
+        return new if self.push is None else new + self.push.to(h.dtype)
+
+    def _clean_floor(self, base: Tensor) -> Tensor:
+        return base.detach() if self.push is None else base

@@ -1,0 +1,213 @@
+"""The proof of a circuit that was found on one prompt without ablation.
+
+Graphs that follow a model held still predict; here they are run: nodes outside go to zero in the
+real model, features and error terms read anew. The target is the sum of logits that the graph
+explains, each less the vocabulary's mean. What no dictionary stands for runs freely, and so do
+attention patterns; once more they and the norms' lengths are held as on the whole prompt, which is
+what the graph says anything about.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from backend.ablation.padded_prompts import PaddedPrompts
+from backend.ablation.prompt_targets import TargetedPrompts
+from backend.attribution.target_metric import TargetMetric
+from backend.circuits.circuit_prompts import CircuitPromptSet
+from backend.circuits.complement_ablation import ComplementAblation
+from backend.circuits.effect_refinement import CHECKED_NODES, compare_with_exact_effects
+from backend.circuits.faithfulness import RANDOM_SETS, StageProgress, measure_faithfulness_curves
+from backend.circuits.frozen_model import freeze_model
+from backend.circuits.logit_targets import (
+    LogitTarget,
+    build_logit_target,
+    describe_logit_cap,
+    select_likeliest_logits,
+)
+from backend.circuits.node_and_edge_checks import build_circuit_node_table, predict_node_effects
+from backend.circuits.node_baselines import DictionaryOnPrompts, NodeBaselines
+from backend.circuits.node_table import NodeTable, log_spaced_sizes
+from backend.circuits.prompt_tokens import build_circuit_prompt
+from backend.circuits.records import Circuit, CircuitNode, EffectCheck
+from backend.circuits.replacement_model import layer_of_hook
+from backend.circuits.single_node_ablation import ablate_single_nodes
+from backend.circuits.sparse_feature_circuit import select_dictionaries as dictionaries_of
+from backend.engine import LocalEngine
+from backend.engine_protocol import TokenizedText
+from feature_store.number_ranges import describe_layers
+
+ABLATED_KINDS = ("feature", "error")
+LOGIT_CAP_NOTE = (
+    "the graph explains them before the cap and ablation measures them after it, so what is "
+    "predicted and what is measured agree only approximately."
+)
+
+
+def measure_single_prompt_faithfulness(
+    engine: LocalEngine,
+    circuit: Circuit,
+    text: TokenizedText,
+    answers: Sequence[int] = (),
+    against: Sequence[int] = (),
+    *,
+    draws: int = RANDOM_SETS,
+    said: StageProgress | None = None,
+) -> Circuit:
+    """The circuit with its curves, its figures, and what it takes to run parts of it again.
+
+    `answers` and `against` are the token ids of its target; without answers, the likeliest next
+    tokens together. InputError for two dictionaries that write at one place.
+    """
+    aims = select_logit_targets(engine, text, answers, against)
+    examples = build_single_prompt(engine, text, aims)
+    used = dictionaries_of(engine, circuit.dictionaries)
+    grounds = NodeBaselines(engine.lm, used, "zero", examples)
+    kept, _ = build_circuit_node_table(circuit, [one.name for one in used])
+    table = append_other_active_nodes(kept, grounds.sites(examples))
+    judge = ComplementAblation(engine.lm, grounds, examples)
+    size = len(kept)
+    nulls = [size] if size else []
+    proof = measure_faithfulness_curves(
+        judge, table, [*log_spaced_sizes(size), size], nulls=nulls, draws=draws, said=said
+    )
+    held = measure_faithfulness_curves(
+        freeze_complement_ablation(judge), table, nulls, nulls=nulls, draws=draws, said=said
+    )
+    here = proof.at(size, "count")
+    nodes, check = ablate_circuit_nodes(engine, grounds, examples, circuit, kept)
+    return replace(
+        circuit,
+        nodes=nodes,
+        effect_check=check,
+        baseline="zero",
+        clean=proof.clean,
+        empty=proof.empty,
+        curves=proof.points,
+        faithfulness=proof.figures.get(size),
+        completeness=here and here.completeness,
+        held=held.points,
+        held_faithfulness=held.figures.get(size),
+        facts={**circuit.facts, **record_target_facts(examples, answers, against)},
+        notes=(
+            *circuit.notes,
+            *describe_unablated_modules(engine, circuit, table),
+            *describe_logit_cap(engine.lm, LOGIT_CAP_NOTE),
+        ),
+    )
+
+
+def ablate_circuit_nodes(
+    engine: LocalEngine,
+    grounds: NodeBaselines,
+    examples: CircuitPromptSet,
+    circuit: Circuit,
+    kept: NodeTable,
+) -> tuple[tuple[CircuitNode, ...], EffectCheck | None]:
+    """The circuit's nodes, the strongest with what their exact ablation measured, and how well that
+    agrees with what the graph predicts of them. `kept` has the nodes in the circuit's order."""
+    there = [n.id for n in circuit.nodes if n.dictionary in kept.names and n.kind in ABLATED_KINDS]
+    top = kept.rows(torch.arange(min(CHECKED_NODES, len(kept))))
+    if not len(top):
+        return circuit.nodes, None
+    found = ablate_single_nodes(engine.lm, grounds, examples, top.which, top.slot, top.feature)
+    known = dict(zip(there, found.tolist(), strict=False))
+    nodes = tuple(replace(n, exact=known.get(n.id)) for n in circuit.nodes)
+    said = predict_node_effects(circuit)
+    both = [id for id in known if id in said]
+    estimated = np.array([said[id] for id in both], dtype=np.float64)
+    values = np.array([known[id] for id in both], dtype=np.float64)
+    return nodes, compare_with_exact_effects(estimated, values)
+
+
+def freeze_complement_ablation(judge: ComplementAblation) -> ComplementAblation:
+    """The same of one prompt whose attention patterns and norm scales stay what they were.
+
+    InputError for a model that cannot be held still.
+    """
+    still = freeze_model(judge.lm, judge.examples.laid.prompts.tokens)
+    return ComplementAblation(judge.lm, judge.grounds, judge.examples, still)
+
+
+def select_logit_targets(
+    engine: LocalEngine, text: TokenizedText, answers: Sequence[int], against: Sequence[int]
+) -> list[LogitTarget]:
+    """What the graph explains, as the attribution graph and the trace have it."""
+    with torch.no_grad():
+        logits = engine.lm.logits(torch.tensor([text.token_ids]))[0, -1]
+    if answers:
+        return build_logit_target(engine.lm, logits, answers, against)
+    return select_likeliest_logits(engine.lm, logits)
+
+
+def build_single_prompt(
+    engine: LocalEngine, text: TokenizedText, aims: Sequence[LogitTarget]
+) -> CircuitPromptSet:
+    """The prompt by position, with the weighted sum of the aims as its target."""
+    prompts = PaddedPrompts.of([text])
+    ids = [token for aim in aims for token in aim.ids]
+    weights = [aim.weight * part for aim in aims for part in aim.parts]
+    slot = torch.arange(prompts.tokens.shape[1])[None].masked_fill(~prompts.counted, -1)
+    shown = build_circuit_prompt(engine.lm.tokenizer, text)
+    target = TargetMetric([ids], None, prompts.last, [weights], engine.lm.n_nameable)
+    laid = TargetedPrompts(prompts, target, None)
+    return CircuitPromptSet(laid, slot.to(engine.lm.placement.device), shown.tokens, (shown,))
+
+
+def record_target_facts(
+    examples: CircuitPromptSet, answers: Sequence[int], against: Sequence[int]
+) -> dict:
+    """What `examples.again` reads, and the token ids of the target (none: the likeliest)."""
+    target = examples.laid.target
+    return {
+        "slot_of": examples.slot.tolist(),
+        "places": "slots",
+        "seed": 0,
+        "against": None,
+        "answers": [list(ids) for ids in target.answers],
+        "weights": [list(each) for each in target.weights or ()],
+        "aim": {"answers": list(answers), "against": list(against)},
+    }
+
+
+def append_other_active_nodes(kept: NodeTable, sites: Sequence[DictionaryOnPrompts]) -> NodeTable:
+    """The circuit's nodes, and behind them every other that is active: the null draws from all."""
+    there = {
+        (int(k), int(s), int(i))
+        for k, s, i in zip(kept.which, kept.slot, kept.feature, strict=True)
+    }
+    more: dict[tuple[int, int, int], None] = {}
+    for site in sites:
+        k = kept.names.index(site.dictionary.name)
+        active = site.reading.active
+        slots = site.slot[active.row, active.position].tolist()
+        found = [(k, s, i) for s, i in zip(slots, active.feature.tolist(), strict=True)]
+        found += [(k, s, -1) for s in site.slot[site.slot >= 0].tolist()]
+        more |= dict.fromkeys(one for one in found if one not in there)
+    which, slot, feature = torch.tensor(list(more), dtype=torch.long).reshape(-1, 3).T
+    nothing = torch.zeros(len(more), dtype=torch.double)
+    active = torch.ones(len(more), dtype=torch.bool)
+    columns = (which, slot, feature, nothing, nothing, active)
+    own = (kept.which, kept.slot, kept.feature, kept.effect, kept.value, kept.active)
+    return NodeTable(kept.names, *(torch.cat(both) for both in zip(own, columns, strict=True)))
+
+
+def describe_unablated_modules(
+    engine: LocalEngine, circuit: Circuit, table: NodeTable
+) -> list[str]:
+    """What runs freely in the proof."""
+    outside = dict.fromkeys(
+        node.dictionary
+        for node in circuit.nodes
+        if node.kind == "error" and node.dictionary not in table.names
+    )
+    layers = sorted(layer_of_hook(name) for name in outside)
+    parts = [f"the MLPs of {describe_layers(layers)}"] if layers else []
+    attended = any(".attn" in engine.dictionaries[name].hook_out for name in table.names)
+    if not attended and not any("resid" in engine.dictionaries[n].hook_out for n in table.names):
+        parts.insert(0, "attention")
+    if not parts:
+        return []
+    return [f"In faithfulness these run freely, for want of nodes: {', '.join(parts)}."]

@@ -1,0 +1,41 @@
+"""Activations of some features at many tokens, as the whole encoder would give them."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.dictionaries.activation_rules import TopKRule
+from backend.dictionaries.affine_coder import AffineCoder
+from backend.dictionaries.base import Dictionary
+from backend.interventions.named_activations import NamedFeatures
+
+TILE_NUMBERS = 1 << 22
+"""Pre-activations of one tile: 16 MB in float32."""
+
+
+def encode_feature_subset(
+    d: Dictionary, ids: Int[Tensor, "k"], x: Float[Tensor, "batch pos d_in"]
+) -> Float[Tensor, "batch pos k"]:
+    """What `encode` gives for these features; TopK compares all of them, tile by tile."""
+    coder = d.coder
+    if not isinstance(coder, AffineCoder) or not isinstance(coder.rule, TopKRule):
+        return NamedFeatures(d, ids).activations(x)
+    z = coder.centre(d.norm.into(x.to(coder.W_enc))[0]).flatten(0, -2)
+    parts = [
+        _encode_top_k(coder, coder.rule, one, ids)
+        for one in z.split(max(1, TILE_NUMBERS // d.d_sae))
+    ]
+    return torch.cat(parts).view(*x.shape[:-1], len(ids))
+
+
+def _encode_top_k(coder: AffineCoder, rule: TopKRule, z: Tensor, ids: Tensor) -> Tensor:
+    with torch.no_grad():  # which survive is a gate; only the survivors have a derivative
+        pre = torch.addmm(coder.b_enc, z, coder.W_enc)
+        ranked = pre.abs() if rule.by_magnitude else pre
+        least = ranked.topk(rule.k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+        gate = ranked[:, ids] >= least
+    if torch.is_grad_enabled():
+        pre = torch.addmm(coder.b_enc[ids], z, coder.W_enc[:, ids])
+    else:
+        pre = pre[:, ids]
+    return pre * gate if rule.by_magnitude else pre.relu() * gate

@@ -1,0 +1,149 @@
+"""The demo's tasks as clean and corrupt prompts, with the places of their templates marked.
+
+A corrupt prompt has as many tokens as its clean one and differs in the words that decide the
+answer; what it keeps is what the circuit is not about. Importing this loads no torch.
+"""
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from backend.demo import word_lists
+from backend.demo.story_templates import FILLERS, HELD_OUT_TEMPLATES, TRAIN_TEMPLATES
+from backend.demo.task_generators import TASKS, TemplateSlots, fill_template
+from feature_store.errors import pick_by_name
+
+MARK_OPEN, MARK_CLOSE = "\ue000", "\ue001"
+"""Around a marked word while a template is filled: private characters that no text has."""
+MARKED_WORD = re.compile(f"{MARK_OPEN}(.*?){MARK_CLOSE}", re.DOTALL)
+LEAD_PLACE = "lead"
+"""What stands before the template."""
+
+
+@dataclass(frozen=True)
+class PlaceMark:
+    """Characters [start, stop) of a prompt that stand for a place of the template."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class PromptPair:
+    """A prompt, its corrupt twin, and what follows the clean one."""
+
+    clean: str
+    corrupt: str
+    answer: str
+    wrong: str
+    marks: tuple[PlaceMark, ...]
+
+
+@dataclass(frozen=True)
+class TaskCorruption:
+    """How a task is corrupted."""
+
+    marked: Callable[[TemplateSlots], dict[str, str]]
+    """Slots of the template -> what their places are called."""
+    other: Callable[[TemplateSlots, random.Random], dict[str, str]]
+    """The slots that the corrupt prompt has otherwise."""
+
+
+def _name_people(slots: TemplateSlots) -> dict[str, str]:
+    giver_first = slots["S"] == slots["A"]
+    return {"A": "S1" if giver_first else "IO", "B": "IO" if giver_first else "S1", "S": "S2"}
+
+
+def _swap_giver_and_receiver(slots: TemplateSlots, _rng: random.Random) -> dict[str, str]:
+    return {"S": slots["B"] if slots["S"] == slots["A"] else slots["A"]}
+
+
+def _draw_earlier_start(slots: TemplateSlots, rng: random.Random) -> dict[str, str]:
+    """Before the year that was too early: now both answers are late enough."""
+    return {"from": str(rng.randint(1900, max(1900, int(slots["wrong"]) - 1)))}
+
+
+def _draw_other_gender(slots: TemplateSlots, rng: random.Random) -> dict[str, str]:
+    return {
+        "who": rng.choice(word_lists.BOYS if slots["who"] in word_lists.GIRLS else word_lists.GIRLS)
+    }
+
+
+def _change_noun_number(slots: TemplateSlots, _rng: random.Random) -> dict[str, str]:
+    noun = slots["noun"]
+    return {"noun": noun[:-1] if noun in {f"{one}s" for one in word_lists.NOUNS} else f"{noun}s"}
+
+
+def _replace_argument(slots: TemplateSlots, rng: random.Random) -> dict[str, str]:
+    used = {slots[key] for key in "abcd"}
+    return {"c": rng.choice([word for word in word_lists.ARGUMENTS if word not in used])}
+
+
+def _swap_list_words(slots: TemplateSlots, _rng: random.Random) -> dict[str, str]:
+    """The answer and the tempting word change places in the list."""
+    a, b = slots["answer"].strip(), slots["wrong"].strip()
+    swap = {a: b, b: a}
+    return {"seq": " ".join(swap.get(word, word) for word in slots["seq"].split())}
+
+
+TASK_CORRUPTIONS: dict[str, TaskCorruption] = {
+    "indirect_object": TaskCorruption(_name_people, _swap_giver_and_receiver),
+    "greater_than": TaskCorruption(lambda _: {"from": "start"}, _draw_earlier_start),
+    "pronoun": TaskCorruption(lambda _: {"who": "name"}, _draw_other_gender),
+    "agreement": TaskCorruption(
+        lambda _: {"noun": "subject", "other": "nearer"}, _change_noun_number
+    ),
+    "docstring": TaskCorruption(
+        lambda _: {key: f"argument {key}" for key in "abcd"}, _replace_argument
+    ),
+    "induction": TaskCorruption(lambda _: {"seq": "list", "part": "again"}, _swap_list_words),
+}
+
+
+def sample_prompt_pairs(task: str, split: str, n: int, seed: int) -> Iterator[PromptPair]:
+    """`n` pairs of a task from its `train` or `held_out` templates, after a filler.
+
+    A pair's two prompts may differ in tokens where the words do (agreement).
+    InputError for an unknown task.
+    """
+    twin = pick_by_name("task with clean and corrupt prompts", task, TASK_CORRUPTIONS)
+    rng = random.Random(f"pairs {task} {split} {seed}")
+    templates = {"train": TRAIN_TEMPLATES, "held_out": HELD_OUT_TEMPLATES}[split][task]
+    for _ in range(n):
+        yield _fill_prompt_pair(task, twin, rng.choice(templates), rng)
+
+
+def _fill_prompt_pair(
+    task: str, twin: TaskCorruption, template: str, rng: random.Random
+) -> PromptPair:
+    prompt, kind, _ = template.split("|")
+    slots = TASKS[task](rng, kind)
+    fill_template(prompt, slots)  # draws what is left to chance, once for both
+    lead = fill_template(rng.choice(FILLERS), TemplateSlots(rng))
+    lead += "\n" if "\n" in prompt else " "
+    names = twin.marked(slots)
+    clean, marks = _fill_and_mark(prompt, slots, names, len(lead))
+    other = TemplateSlots(rng, **{**slots, **twin.other(slots, rng)})
+    corrupt, _ = _fill_and_mark(prompt, other, names, len(lead))
+    marks = (PlaceMark(LEAD_PLACE, 0, len(lead) - 1), *marks)
+    return PromptPair(lead + clean, lead + corrupt, slots["answer"], slots["wrong"], marks)
+
+
+def _fill_and_mark(
+    prompt: str, slots: TemplateSlots, names: dict[str, str], start: int
+) -> tuple[str, tuple[PlaceMark, ...]]:
+    """The filled template, and where the named slots stand in it."""
+    wrapped = {key: f"{MARK_OPEN}{key}={slots[key]}{MARK_CLOSE}" for key in names if key in slots}
+    filled = fill_template(prompt, TemplateSlots(slots.rng, **{**slots, **wrapped}))
+    text, done = "", 0
+    marks: list[PlaceMark] = []
+    for found in MARKED_WORD.finditer(filled):
+        key, _, value = found[1].partition("=")
+        text += filled[done : found.start()]
+        times = sum(mark.name.partition(" again")[0] == names[key] for mark in marks)
+        name = names[key] + (f" again {times}" if times else "")
+        marks.append(PlaceMark(name, start + len(text), start + len(text) + len(value)))
+        text, done = text + value, found.end()
+    return text + filled[done:], tuple(marks)

@@ -1,0 +1,258 @@
+"""The strongest paths of a prompt, found greedily in the weights.
+
+A path runs back from a feature or a logit, each step one product of weights times what the prompt
+brings: an activation, an attention weight, the length that a norm divides by. A step goes to a
+feature that wrote at the same token, or through one head to another token and on from there
+(Dunefsky et al. 2024). Only the strongest steps are followed, so that paths are found, not all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.circuits.frozen_model import FINAL_NORM, FrozenModel, freeze_model
+from backend.circuits.patch_free_tracing import FeatureStart, LogitStart, prepare_single_start
+from backend.circuits.prompt_tokens import token_texts
+from backend.circuits.records import CircuitNode, error_id, feature_id, head_id, token_id
+from backend.circuits.replacement_model import CutSite, LinearReadout, build_cut_sites
+from backend.circuits.weight_connections import (
+    BLOCK_ORDER,
+    HEADS_ORDER,
+    encoder_rows_in_stream,
+    find_norm_before_hook,
+    hook_order,
+    read_head_weights,
+)
+from backend.dictionaries.base import Dictionary
+from backend.engine_protocol import TokenizedText
+from backend.features.logit_lens import map_to_residual_stream, norm_gain
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+STEPS_PER_PLACE = 5
+"""Of one place that are followed."""
+BEAM_WIDTH = 40
+"""Paths that go on from one depth to the next."""
+MOST_DEPTH = 8
+DepthProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightPath:
+    """From a source to the start. `value`: what of the start comes along it."""
+
+    nodes: tuple[CircuitNode, ...]
+    """The source first, the start last."""
+    value: float
+    direction: Float[Tensor, "d_model"] | None
+    """Of the stream, where the path can go on; None where it ends."""
+    position: int
+    before: int
+    """Only what writes before this place (`weights.place`) comes next."""
+
+
+def find_greedy_paths(
+    lm: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    text: TokenizedText,
+    start: FeatureStart | LogitStart,
+    *,
+    known: Sequence[Dictionary] = (),
+    steps: int = STEPS_PER_PLACE,
+    beam: int = BEAM_WIDTH,
+    depth: int = MOST_DEPTH,
+    through_features: bool = True,
+    said: DepthProgress | None = None,
+) -> list[WeightPath]:
+    """The strongest paths found through these transcoders, by falling |value|.
+
+    `known` may name the dictionary of a starting feature that paths do not go through.
+    `through_features=False`: paths end at the first feature, so that all of them with one source
+    make up its direct effect. InputError for a start that there is not, for a model whose weights
+    do not tell its paths, and for a dictionary that stands for attention: heads are steps here.
+    """
+    for one in dictionaries:
+        _check_no_attention(lm, one)
+    scene = _WeightPathSearch.of(lm, dictionaries, text, known)
+    first = scene.begin(text, start)
+    found: list[WeightPath] = []
+    front = [first]
+    for level in range(depth):
+        new = [step for path in front for step in scene.steps(path, steps)]
+        new.sort(key=lambda path: -abs(path.value))
+        new = new[:beam]
+        found += new
+        front = [
+            path
+            for path in new
+            if path.direction is not None and (through_features or path.nodes[0].kind != "feature")
+        ]
+        if said:
+            said(level + 1, depth)
+        if not front:
+            break
+    return sorted(found, key=lambda path: -abs(path.value))
+
+
+@dataclass(frozen=True, eq=False)
+class _WeightPathSearch:
+    """A prompt's activations, patterns and lengths, and the weights between them."""
+
+    lm: LanguageModel
+    still: FrozenModel
+    sites: list[CutSite]
+    patterns: list[Float[Tensor, "head pos pos"]]
+    heads: list[tuple[Float[Tensor, "head d d_head"], Float[Tensor, "head d_head d"]]]
+    tokens: tuple[str, ...]
+    known: dict[str, Dictionary]
+
+    @classmethod
+    def of(
+        cls,
+        lm: LanguageModel,
+        cut: Sequence[Dictionary],
+        text: TokenizedText,
+        known: Sequence[Dictionary],
+    ) -> "_WeightPathSearch":
+        tokens, counted = torch.tensor([text.token_ids]), torch.tensor([text.counted])
+        names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(lm.n_layers)]
+        patterns = [pattern[0].float() for pattern in lm.cached(tokens, names).values()]
+        return cls(
+            lm,
+            freeze_model(lm, tokens),
+            build_cut_sites(lm, tokens, counted, cut),
+            patterns,
+            [read_head_weights(lm, layer) for layer in range(lm.n_layers)],
+            tuple(token_texts(lm.tokenizer, text.token_ids)),
+            {one.name: one for one in [*known, *cut]},
+        )
+
+    def begin(self, text: TokenizedText, start: FeatureStart | LogitStart) -> WeightPath:
+        """The path of the start alone."""
+        node, number = prepare_single_start(self.lm, list(self.known.values()), text, start)
+        if isinstance(start, FeatureStart):
+            d = self.known[start.feature.dictionary]
+            direction = self._read(d, start.feature.index, start.position)
+            before = hook_order(self.lm, d.hook_name)
+        else:
+            direction, before = self._unembed(number), len(BLOCK_ORDER) * self.lm.n_layers
+        return WeightPath((node,), float("nan"), direction, number.position, before)
+
+    def steps(self, path: WeightPath, most: int) -> list[WeightPath]:
+        """The strongest steps back from a path's source."""
+        if path.direction is None:
+            return []
+        found = [
+            *self._features(path, most),
+            *self._heads(path, most),
+            *self._ends(path),
+        ]
+        found.sort(key=lambda one: -abs(one.value))
+        return found[:most]
+
+    def _features(self, path: WeightPath, most: int) -> list[WeightPath]:
+        assert path.direction is not None
+        found = []
+        for site in self.sites:
+            if site.reading is None or hook_order(self.lm, site.hook) >= path.before:
+                continue
+            d, active = site.reading.dictionary, site.reading.active
+            here = torch.nonzero(active.position == path.position)[:, 0]
+            if not len(here):
+                continue
+            rows = map_to_residual_stream(self.lm, d.W_dec[active.feature[here]], d.hook_out)
+            if rows is None or d.per_token_norm:
+                raise InputError(f"{d.name} does not write into the stream by its weights alone.")
+            slopes = rows @ path.direction
+            values = slopes * active.value[here]
+            for i in values.abs().topk(min(most, len(values))).indices.tolist():
+                feature, activation = int(active.feature[here[i]]), float(active.value[here[i]])
+                found.append(
+                    WeightPath(
+                        (self._node(site, path.position, feature, activation), *path.nodes),
+                        float(values[i]),
+                        slopes[i] * self._read(d, feature, path.position),
+                        path.position,
+                        hook_order(self.lm, d.hook_name),
+                    )
+                )
+        return found
+
+    def _heads(self, path: WeightPath, most: int) -> list[WeightPath]:
+        found = []
+        assert path.direction is not None
+        for layer, (W_V, W_O) in enumerate(self.heads):
+            reads = len(BLOCK_ORDER) * layer + HEADS_ORDER
+            if reads + 1 >= path.before:
+                continue
+            norm = self.still.norms[f"blocks.{layer}.ln1"]
+            pulled = torch.einsum("hde,hef,f->hd", W_V, W_O, path.direction)
+            weight = self.patterns[layer][:, path.position] / norm.length[0, :, 0].float()
+            values = weight * (pulled @ norm.entered[0].float().T)
+            flat = values.flatten()
+            for at in flat.abs().topk(min(most, len(flat))).indices.tolist():
+                head, source = divmod(at, values.shape[1])
+                if flat[at] == 0:
+                    continue
+                id = f"{head_id(layer, head, path.position)}<{source}"
+                seen = float(self.patterns[layer][head, path.position, source])
+                looks = f"{layer}.{head}: {path.position} looks at {source}"
+                node = CircuitNode(id, "head", layer, path.position, "", head, None, seen, looks)
+                direction = weight[head, source] * pulled[head]
+                nodes = (node, *path.nodes)
+                found.append(WeightPath(nodes, float(flat[at]), direction, source, reads))
+        return found
+
+    def _ends(self, path: WeightPath) -> list[WeightPath]:
+        """Tokens and error terms, where paths end."""
+        assert path.direction is not None
+        found = []
+        for site in self.sites:
+            if not site.is_tokens and hook_order(self.lm, site.hook) >= path.before:
+                continue
+            rest = site.h if site.rest is None else site.rest
+            given = rest[:, path.position].float()
+            written = given if site.is_tokens else map_to_residual_stream(self.lm, given, site.hook)
+            if written is None:
+                raise InputError(f"What is written at {site.hook} has no direct way to the stream.")
+            value = float(written[0] @ path.direction)
+            nodes = (self._node(site, path.position, None, float(given.norm())), *path.nodes)
+            found.append(WeightPath(nodes, value, None, path.position, 0))
+        return found
+
+    def _read(self, d: Dictionary, feature: int, position: int) -> Float[Tensor, "d_model"]:
+        """What a feature reads of the stream at a position, with the norm's length there."""
+        row = encoder_rows_in_stream(self.lm, d, torch.tensor([feature]))[0]
+        behind = find_norm_before_hook(self.lm, d.hook_name)
+        return row if behind is None else row / self.still.norms[behind[0]].length[0, position]
+
+    def _unembed(self, number: LinearReadout) -> Float[Tensor, "d_model"]:
+        weight = norm_gain(self.lm, FINAL_NORM)
+        row = number.direction.float() * (1 if weight is None else weight)
+        row = row - row.mean() if self.lm.is_layer_norm else row
+        return row / self.still.norms[FINAL_NORM].length[0, number.position]
+
+    def _node(self, site: CutSite, at: int, feature: int | None, value: float) -> CircuitNode:
+        if feature is not None:
+            id = feature_id(site.name, feature, at)
+            return CircuitNode(id, "feature", site.layer, at, site.name, feature, None, value)
+        if site.is_tokens:
+            token = int(self.still.tokens[0, at])
+            return CircuitNode(
+                token_id(at), "token", -1, at, "", token, None, value, self.tokens[at]
+            )
+        return CircuitNode(
+            error_id(site.name, at), "error", site.layer, at, site.name, None, None, value
+        )
+
+
+def _check_no_attention(lm: LanguageModel, d: Dictionary) -> None:
+    order = hook_order(lm, d.hook_out) % len(BLOCK_ORDER)
+    if order == HEADS_ORDER + 1:
+        raise InputError(
+            f"{d.name} stands for the attention of its layer, and paths go through its heads: "
+            "leave it out, or use the method trace."
+        )

@@ -1,0 +1,123 @@
+"""The strongest paths in the weights as a circuit: laid over one another, with their facts."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from backend.circuits.patch_free_tracing import FeatureStart, LogitStart
+from backend.circuits.prompt_tokens import build_circuit_prompt, token_texts
+from backend.circuits.records import Circuit, CircuitEdge, CircuitNode
+from backend.circuits.weight_connections import find_de_embedding_tokens
+from backend.circuits.weight_paths import (
+    BEAM_WIDTH,
+    STEPS_PER_PLACE,
+    DepthProgress,
+    WeightPath,
+    find_greedy_paths,
+)
+from backend.dictionaries.base import Dictionary
+from backend.engine_protocol import TokenizedText
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+METHOD = "weights"
+SHOWN_PATHS = 100
+DE_EMBEDDING_TOKENS = 10
+EFFECT_MEANING = (
+    "What of the start comes along the paths shown that begin at this node, in the start's units, "
+    "with attention patterns and norm scales held still."
+)
+
+
+def build_weight_paths_circuit(
+    lm: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    text: TokenizedText,
+    start: FeatureStart | LogitStart,
+    *,
+    steps: int = STEPS_PER_PLACE,
+    beam: int = BEAM_WIDTH,
+    most: int = SHOWN_PATHS,
+    said: DepthProgress | None = None,
+) -> Circuit:
+    """The strongest paths through those of the dictionaries that transcode, as a circuit; a
+    starting feature's own de-embedding is among its facts. InputError as in `greedy_paths`."""
+    used = [one for one in dictionaries if one.hook_name != one.hook_out]
+    if not used:
+        raise InputError(
+            "Paths in the weights go through transcoders, and none of the dictionaries is one: use "
+            "the method trace."
+        )
+    paths = find_greedy_paths(
+        lm, used, text, start, known=dictionaries, steps=steps, beam=beam, said=said
+    )
+    shown = paths[:most]
+    unused = [one.name for one in dictionaries if one not in used]
+    prompt = build_circuit_prompt(lm.tokenizer, text)
+    nodes, edges = _merge_paths(shown)
+    facts: dict[str, object] = {
+        "paths": [{"nodes": [n.id for n in path.nodes], "value": path.value} for path in shown],
+        "paths_found": len(paths),
+    }
+    if isinstance(start, FeatureStart):
+        facts["de_embedding"] = _read_de_embedding(lm, dictionaries, start)
+    return Circuit(
+        method=METHOD,
+        model=lm.name,
+        prompts=(prompt,),
+        target=shown[0].nodes[-1].label or shown[0].nodes[-1].id if shown else "",
+        nodes=nodes,
+        edges=edges,
+        dictionaries=tuple(one.name for one in used),
+        slots=prompt.tokens,
+        effect_means=EFFECT_MEANING,
+        facts=facts,
+        notes=(
+            f"The {len(shown)} strongest of {len(paths)} paths found; a greedy search does not "
+            "find all.",
+            *([f"Not transcoders, so on no path: {', '.join(unused)}."] if unused else []),
+        ),
+    )
+
+
+def _merge_paths(
+    shown: Sequence[WeightPath],
+) -> tuple[tuple[CircuitNode, ...], tuple[CircuitEdge, ...]]:
+    """Paths laid over one another. An edge carries what the paths that begin with it bring."""
+    nodes: dict[str, CircuitNode] = {}
+    effects: dict[str, float] = {}
+    carried: dict[tuple[str, str], float] = {}
+    for path in shown:
+        nodes |= {node.id: node for node in path.nodes}
+        source, after = path.nodes[0].id, path.nodes[1].id
+        effects[source] = effects.get(source, 0.0) + path.value
+        carried[source, after] = carried.get((source, after), 0.0) + path.value
+    for path in shown:  # a path that is shown shows all of its steps
+        for one, other in pairwise(path.nodes):
+            carried.setdefault((one.id, other.id), 0.0)
+    ends = {path.nodes[-1].id for path in shown}
+    told = [
+        node if node.id in ends else replace(node, effect=effects.get(node.id))
+        for node in nodes.values()
+    ]
+    told.sort(key=lambda node: (node.id in ends, -abs(node.effect or 0.0)))
+    edges = [CircuitEdge(*ids, weight) for ids, weight in carried.items()]
+    return tuple(told), tuple(sorted(edges, key=lambda edge: -abs(edge.weight)))
+
+
+def _read_de_embedding(
+    lm: LanguageModel, dictionaries: Sequence[Dictionary], start: FeatureStart
+) -> dict[str, list[dict[str, object]]]:
+    d = next(one for one in dictionaries if one.name == start.feature.dictionary)
+    found = find_de_embedding_tokens(lm, d, start.feature.index, DE_EMBEDDING_TOKENS)
+    told = {}
+    for name, ids, values in (
+        ("up", found.up, found.up_value),
+        ("down", found.down, found.down_value),
+    ):
+        words = token_texts(lm.tokenizer, ids.tolist())
+        told[name] = [
+            {"token": word, "value": value}
+            for word, value in zip(words, values.tolist(), strict=True)
+        ]
+    return told

@@ -1,0 +1,112 @@
+"""Texts as a person gives them: one a line, a file, a mark around what matters."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from feature_store.errors import InputError
+from feature_store.strict_json import JsonError, parse_json
+
+ReadingUnit = Literal["document", "last", "marked"]
+READING_UNITS: dict[str, str] = {
+    "document": "whole document",
+    "last": "last token",
+    "marked": "marked token",
+}
+"""Where a feature is read in a document: its strongest activation anywhere, or one token."""
+MAX_DOCUMENTS_PER_SIDE = 2_000
+"""Documents a side."""
+MARKED_SPAN = re.compile(r"\[\[(.+?)\]\]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ContrastDocument:
+    """One text of one group."""
+
+    text: str
+    """Without the brackets of a mark."""
+    group: int
+    end: int | None = None
+    """Where the marked span ends, in characters; None where the unit needs no mark."""
+
+
+def split_lines(text: str) -> list[str]:
+    """One document a line; empty lines are nothing."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def collect_documents(
+    groups: Mapping[str, Sequence[str]], unit: ReadingUnit
+) -> tuple[list[ContrastDocument], int]:
+    """Every text once a group, and how many repeats were left out.
+
+    InputError for fewer than two groups, one without texts, one with too many, and, where the unit
+    is the marked token, for a text without exactly one mark `[[…]]`.
+    """
+    if len(groups) < 2:
+        raise InputError("Give two sets of texts, or a file with two labels: there is one only.")
+    found, repeats = [], 0
+    for number, (name, given) in enumerate(groups.items()):
+        texts = list(dict.fromkeys(text for text in given if text.strip()))
+        repeats += sum(1 for text in given if text.strip()) - len(texts)
+        if not texts:
+            raise InputError(f"There are no texts in {name!r}: give one a line.")
+        if len(texts) > MAX_DOCUMENTS_PER_SIDE:
+            raise InputError(
+                f"{name!r} has {len(texts):,} texts; {MAX_DOCUMENTS_PER_SIDE:,} a side are "
+                f"compared at most. "
+                "Take a sample."
+            )
+        for place, text in enumerate(texts):
+            found.append(_parse_document(text, number, unit, f"Text {place + 1} of {name!r}"))
+    return found, repeats
+
+
+def _parse_document(text: str, group: int, unit: ReadingUnit, what: str) -> ContrastDocument:
+    if unit != "marked":
+        return ContrastDocument(text, group)
+    marks = list(MARKED_SPAN.finditer(text))
+    if len(marks) != 1:
+        said = "no mark" if not marks else f"{len(marks)} marks"
+        raise InputError(f"{what} has {said}: put [[ ]] around one token or span of each text.")
+    (mark,) = marks
+    plain = text[: mark.start()] + mark[1] + text[mark.end() :]
+    return ContrastDocument(plain, group, mark.start() + len(mark[1]))
+
+
+def parse_text_file(name: str, content: bytes) -> dict[str, list[str]]:
+    """Label → texts of an uploaded file.
+
+    `.txt`: one text a line. `.jsonl`: an object a line with `text` and, where the file has several
+    groups, `label`. Without labels everything is under "". InputError that names the line.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{name} is not UTF-8 text. Save it as UTF-8.") from None
+    if name.endswith(".txt"):
+        return {"": split_lines(text)}
+    if not name.endswith(".jsonl"):
+        raise InputError(f"{name} is neither .txt (one text a line) nor .jsonl (with `text`).")
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            label, one = _parse_json_line(f"{name}, line {number}", line)
+            found.setdefault(label, []).append(one)
+    return found
+
+
+def _parse_json_line(where: str, line: str) -> tuple[str, str]:
+    try:
+        row = parse_json(line)
+    except JsonError as bad:
+        raise InputError(
+            f"{where} is not JSON ({bad.reason}). Write one object on each line."
+        ) from None
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise InputError(f'{where} has no text: an object such as {{"text": "…"}} is wanted.')
+    label = row.get("label", "")
+    if not isinstance(label, str | int):
+        raise InputError(f"{where} has a label that is neither text nor a whole number.")
+    return str(label), row["text"]

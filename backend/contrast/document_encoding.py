@@ -1,0 +1,174 @@
+"""Texts through the model, a few at a time: what each document's features do at their strongest."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.contrast.contrast_texts import ContrastDocument, ReadingUnit
+from backend.contrast.strongest_activations import StrongestActivations, keep_strongest
+from backend.dictionaries.base import Dictionary
+from backend.engine import LocalEngine
+from backend.model.counted_positions import mark_counted_positions, pad_right, uncounted_token_ids
+from feature_store.errors import InputError, pick_by_name
+
+TOKENS_PER_PASS = 2_048
+"""Tokens of a forward pass: other visitors wait for no longer."""
+MAX_DOCUMENT_TOKENS = 1_024
+"""Tokens of a document, where the model's context is longer."""
+
+
+@dataclass(frozen=True)
+class DocumentTokens:
+    """A document as the model reads it."""
+
+    ids: list[int]
+    at: int | None
+    """The position that is read; None for all of them."""
+    cut: bool
+    """The document was longer than what is read of it."""
+
+
+@dataclass(frozen=True)
+class DocumentEncodings:
+    """What every document gave; rows are documents."""
+
+    features: dict[str, StrongestActivations]
+    """By dictionary."""
+    neurons: dict[str, np.ndarray]
+    """By hook: float32 [documents width], the hook's own coordinates, reduced alike."""
+    cut: int
+    """Documents of which a part was read."""
+
+
+def encode_documents(
+    engine: LocalEngine,
+    documents: Sequence[ContrastDocument],
+    names: Sequence[str],
+    unit: ReadingUnit,
+    tick: Callable[[int], None] = lambda done: None,
+) -> DocumentEncodings:
+    """Features of dictionaries on documents, whole or at one token each.
+
+    `tick` gets the documents done after each forward pass, and may raise to stop. InputError for a
+    document without a token that counts.
+    """
+    chosen = {name: pick_by_name("dictionary", name, engine.dictionaries) for name in names}
+    hooks = list(dict.fromkeys(one.hook_name for one in chosen.values()))
+    texts = [tokenize_document(engine, document, unit) for document in documents]
+    parts: dict[str, list] = {name: [] for name in names}
+    neurons: dict[str, np.ndarray] = {
+        h: np.zeros((len(texts), engine.lm.width(h)), np.float32) for h in hooks
+    }
+    processing = next(iter(chosen.values())).processing
+    done = 0
+    for rows in batch_documents(texts):
+        ids, use = pad_documents(engine, [texts[row] for row in rows])
+        check_readable(documents, rows, use)
+        acts = engine.lm.activations(ids, hooks, processing)
+        for name, one in chosen.items():
+            document, feature, value = encode_positions(one, acts[one.hook_name], use)
+            parts[name].append(keep_strongest(rows[document], feature, value))
+        for hook, x in acts.items():
+            neurons[hook][rows] = strongest_coordinates(x, use)
+        done += len(rows)
+        tick(done)
+    features = {
+        name: StrongestActivations.joined(parts[name], len(texts), one.d_sae)
+        for name, one in chosen.items()
+    }
+    return DocumentEncodings(features, neurons, sum(text.cut for text in texts))
+
+
+def tokenize_document(
+    engine: LocalEngine, document: ContrastDocument, unit: ReadingUnit
+) -> DocumentTokens:
+    """The tokens that are read. What follows the token that counts cannot change it, and is left
+    away; a document that is too long loses its end, or, where one token counts, its beginning."""
+    lm = engine.lm
+    front = [] if engine.bos is None else [engine.bos]
+    room = min(lm.n_ctx, MAX_DOCUMENT_TOKENS) - len(front)
+    settings: dict[str, Any] = {"add_special_tokens": False, "split_special_tokens": True}
+    if unit == "marked":
+        ids = tokens_up_to_mark(lm.tokenizer, document, settings)
+    else:
+        ids = lm.tokenizer(document.text, **settings)["input_ids"]
+    if unit == "document":
+        return DocumentTokens(front + ids[:room], None, len(ids) > room)
+    kept = front + ids[-room:]
+    return DocumentTokens(kept, len(kept) - 1, len(ids) > room)
+
+
+def tokens_up_to_mark(tokenizer, document: ContrastDocument, settings: dict[str, Any]) -> list[int]:
+    """The tokens up to the last one that the marked span touches."""
+    if not tokenizer.is_fast:
+        raise InputError(
+            "This model's tokenizer does not say which characters a token stands for. Read the "
+            "last token instead, and cut the texts where the mark ends."
+        )
+    found = tokenizer(document.text, return_offsets_mapping=True, **settings)
+    assert document.end is not None, "texts.documents reads the mark"
+    spans = enumerate(found["offset_mapping"])
+    before = [i for i, (start, end) in spans if start < min(end, document.end)]
+    return found["input_ids"][: max(before, default=-1) + 1]
+
+
+def batch_documents(texts: Sequence[DocumentTokens]) -> Iterator[np.ndarray]:
+    """Rows of documents of like length, at most TOKENS tokens with their padding."""
+    order = np.argsort([len(text.ids) for text in texts], kind="stable")[::-1]
+    first = 0
+    while first < len(order):
+        size = max(TOKENS_PER_PASS // max(len(texts[order[first]].ids), 1), 1)
+        yield order[first : first + size]
+        first += size
+
+
+def pad_documents(engine: LocalEngine, texts: Sequence[DocumentTokens]) -> tuple[Tensor, Tensor]:
+    """Token ids [batch pos], padded on the right, and which positions are read."""
+    ids, real = pad_right([text.ids for text in texts])
+    use = mark_counted_positions(
+        ids, real, uncounted_token_ids(engine.lm.bos, engine.lm.special_ids, {})
+    )
+    for row, text in enumerate(texts):
+        if text.at is not None:
+            use[row] &= torch.arange(ids.shape[1]) == text.at
+    return ids, use
+
+
+def check_readable(documents: Sequence[ContrastDocument], rows: np.ndarray, use: Tensor) -> None:
+    """InputError where a document has nothing to read."""
+    for row, any_token in zip(rows, use.any(dim=1).tolist(), strict=True):
+        if not any_token:
+            said = documents[row].text[:40]
+            raise InputError(f"The text {said!r} has no token that counts. Leave it out.")
+
+
+@torch.inference_mode()
+def encode_positions(
+    one: Dictionary, x: Tensor, use: Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Non-zero (row of the batch, feature, value) at the positions that are read."""
+    use = use.to(x.device)
+    rows, _ = use.nonzero(as_tuple=True)
+    if one.needs_sequence:
+        triples = one.encode_sparse(x)
+        kept = use.flatten()[triples.token.long()]
+        row = triples.token.long()[kept] // x.shape[1]
+        found = (row, triples.feature[kept], triples.value[kept])
+    else:
+        triples = one.encode_sparse(x[use])
+        found = (rows[triples.token.long()], triples.feature, triples.value)
+    row, feature, value = (column.cpu().numpy() for column in found)
+    return row, feature.astype(np.int64), value.astype(np.float32)
+
+
+@torch.inference_mode()
+def strongest_coordinates(x: Tensor, use: Tensor) -> np.ndarray:
+    """Of each row and coordinate the value of largest magnitude where it is read: [batch width]."""
+    away = ~use.to(x.device)[..., None]
+    high = x.masked_fill(away, -torch.inf).amax(dim=1)
+    low = x.masked_fill(away, torch.inf).amin(dim=1)
+    return torch.where(high >= -low, high, low).float().cpu().numpy()

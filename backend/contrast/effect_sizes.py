@@ -1,0 +1,90 @@
+"""How large a difference between two sides is: shares, means, ranks; by feature."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from backend.contrast.permutation_tests import rank_scores
+
+NORMAL_QUANTILE = 1.959963984540054
+"""The normal quantile of a 95 % interval."""
+
+
+@dataclass(frozen=True)
+class EffectSizes:
+    """Of m features; each array has shape [m]."""
+
+    fires_a: np.ndarray
+    """Documents of side a on which the feature fires (|a| > 0)."""
+    fires_b: np.ndarray
+    share_difference: np.ndarray
+    """Firing share of a less that of b."""
+    share_low: np.ndarray
+    """Newcombe's 95 % interval of the difference, `share_low` to `share_high`."""
+    share_high: np.ndarray
+    mean_a: np.ndarray
+    """Mean over side a's documents of their strongest activation, 0 where silent."""
+    mean_b: np.ndarray
+    hedges_g: np.ndarray
+    """Difference of the means in pooled standard deviations, corrected for small samples; NaN where
+    neither side varies or there are fewer than three documents."""
+    auc: np.ndarray
+    """Probability that a random document of a has the larger value than one of b, ties half."""
+
+
+def compute_effect_sizes(
+    tile: Float32[np.ndarray, "n m"], on_a: Bool[np.ndarray, "n"]
+) -> EffectSizes:
+    """Every effect size of some features; rows are documents."""
+    n_a, n_b = int(on_a.sum()), int((~on_a).sum())
+    a, b = tile[on_a].astype(np.float64), tile[~on_a].astype(np.float64)
+    fires_a, fires_b = (a != 0).sum(axis=0), (b != 0).sum(axis=0)
+    low, high = newcombe_interval(fires_a, n_a, fires_b, n_b)
+    ranks = on_a.astype(np.float64) @ rank_scores(tile)
+    return EffectSizes(
+        fires_a=fires_a,
+        fires_b=fires_b,
+        share_difference=fires_a / n_a - fires_b / n_b,
+        share_low=low,
+        share_high=high,
+        mean_a=a.mean(axis=0),
+        mean_b=b.mean(axis=0),
+        hedges_g=hedges_g(a, b),
+        auc=0.5 + ranks / (2 * n_a * n_b),
+    )
+
+
+def hedges_g(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Standardised difference of means (Hedges, 1981), by column."""
+    free = len(a) + len(b) - 2
+    if free < 1:
+        return np.full(a.shape[1], np.nan)
+    squares = ((a - a.mean(axis=0)) ** 2).sum(axis=0) + ((b - b.mean(axis=0)) ** 2).sum(axis=0)
+    spread = np.sqrt(squares / free)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        d = np.where(spread > 0, (a.mean(axis=0) - b.mean(axis=0)) / spread, np.nan)
+    return d * (1 - 3 / (4 * free - 1))
+
+
+def newcombe_interval(
+    fires_a: np.ndarray, n_a: int, fires_b: np.ndarray, n_b: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of a difference of two shares (Newcombe, 1998, method 10): from Wilson's
+    intervals of each, so never of zero width."""
+    p, q = fires_a / n_a, fires_b / n_b
+    (l_a, u_a), (l_b, u_b) = wilson_intervals(fires_a, n_a), wilson_intervals(fires_b, n_b)
+    low = p - q - np.sqrt((p - l_a) ** 2 + (u_b - q) ** 2)
+    return low, p - q + np.sqrt((u_a - p) ** 2 + (q - l_b) ** 2)
+
+
+def wilson_intervals(k: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95 % interval of a share."""
+    p = k / n
+    middle = (p + NORMAL_QUANTILE**2 / (2 * n)) / (1 + NORMAL_QUANTILE**2 / n)
+    half = (
+        NORMAL_QUANTILE
+        / (1 + NORMAL_QUANTILE**2 / n)
+        * np.sqrt(p * (1 - p) / n + NORMAL_QUANTILE**2 / (4 * n**2))
+    )
+    return middle - half, middle + half

@@ -1,0 +1,80 @@
+"""How far apart a unit's values lie between groups of documents: Jensen–Shannon distance.
+
+As in work on whether SAE features are monosemantic (Jensen–Shannon distance of a unit's activation
+distributions under different concepts), silent documents included.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+
+BINS = 8
+"""Bins of equal count for the values other than 0, which is a bin of its own."""
+SHUFFLES = 20
+TOP_UNITS = 10
+
+
+@dataclass(frozen=True)
+class GroupSeparation:
+    """Distances of m units between the groups, 0 (alike) to 1 (never in one bin)."""
+
+    distance: Float[np.ndarray, "m"]
+    shuffled: Float[np.ndarray, "shuffles m"]
+    """The same with labels dealt out anew: few documents differ by chance too."""
+
+    def best(self) -> tuple[float, float]:
+        """The largest distance, and the mean over shuffles of the largest."""
+        return self._of(lambda x: x.max(axis=-1))
+
+    def top(self) -> tuple[float, float]:
+        """The mean of the TOP largest distances, likewise."""
+        return self._of(lambda x: np.sort(x, axis=-1)[..., -TOP_UNITS:].mean(axis=-1))
+
+    def _of(self, take) -> tuple[float, float]:
+        if not self.distance.size:
+            return float("nan"), float("nan")
+        return float(take(self.distance)), float(take(self.shuffled).mean())
+
+
+def jensen_shannon_distances(
+    tile: Float32[np.ndarray, "n m"], group: Int[np.ndarray, "n"], seed: int = 0
+) -> GroupSeparation:
+    """Jensen–Shannon distance of each column's values between two or more groups of rows.
+
+    The square root of the divergence in bits between the groups' binned distributions, groups
+    weighted alike, over log2 of their number. Bins: 0, and BINS of equal count over the column's
+    other values in order of sign and size.
+    """
+    rng = np.random.default_rng(seed)
+    orders = [group, *(rng.permutation(group) for _ in range(SHUFFLES))]
+    k = int(group.max()) + 1
+    member = np.stack([order == g for order in orders for g in range(k)]).astype(np.float32)
+    member /= member.sum(axis=1, keepdims=True)
+    bins = bin_by_rank(tile)
+    whole, parts = (
+        np.zeros((len(orders), *shape)) for shape in ((tile.shape[1],), (k, bins.shape[1]))
+    )
+    for number in range(BINS + 1):
+        p = (member @ (bins == number).astype(np.float32)).reshape(len(orders), k, -1)
+        whole += entropy_terms(p.mean(axis=1))
+        parts += entropy_terms(p)
+    divergence = (whole - parts.mean(axis=1)) / np.log2(k)
+    distance = np.sqrt(np.clip(divergence, 0, 1))
+    return GroupSeparation(distance[0], distance[1:])
+
+
+def bin_by_rank(tile: Float32[np.ndarray, "n m"]) -> Int[np.ndarray, "n m"]:
+    """Each value's bin: 0 for silence, else 1 to BINS by its rank among the column's other values;
+    equal values share a bin."""
+    from scipy.stats import rankdata  # here, since it takes a while to import
+
+    silent = tile == 0
+    ranks = rankdata(np.where(silent, np.inf, tile), axis=0, method="min") - 1
+    fires = np.maximum((~silent).sum(axis=0), 1)
+    return np.where(silent, 0, 1 + (ranks * BINS // fires).clip(0, BINS - 1)).astype(np.int8)
+
+
+def entropy_terms(p: np.ndarray) -> np.ndarray:
+    """-p log2 p, 0 at 0."""
+    return -p * np.log2(np.where(p > 0, p, 1))

@@ -1,0 +1,142 @@
+"""From one row of a table (JSON lines, Parquet, a dataset) to one document."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from backend.corpus.documents import Document
+from backend.corpus.pretokenised_ids import DecodeIds, is_token_ids, show_ids
+from feature_store.errors import InputError, list_names
+from feature_store.storable_text import replace_lone_surrogates
+
+ChatMessage = Mapping[str, str]
+RenderChat = Callable[[Sequence[ChatMessage]], str]
+"""A model's chat template: messages with `role` and `content` in, one text out."""
+CHAT_COLUMN = "messages"
+"""The column that makes a row a chat transcript."""
+ABSENT = object()
+"""Stands for a column that a row does not have."""
+
+
+@dataclass(frozen=True)
+class RowColumns:
+    """Which columns of a row matter, and how chat transcripts and token ids become text.
+
+    `text` may name a field inside a column: `doc.text`, or `docs.0.text` for the first of a list.
+    """
+
+    text: str = "text"
+    template: str = "template"
+    render: RenderChat | None = None
+    decode: DecodeIds | None = None
+
+    def wanted(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that a document needs."""
+        outer = self.text if self.text in names else self.text.split(".")[0]
+        return [name for name in (outer, CHAT_COLUMN, self.template) if name in names]
+
+
+def parse_document_row(row: object, id: str, where: str, columns: RowColumns) -> Document | None:
+    """The document that a row holds, or None when its text is null.
+
+    A row with the text column is text, or a list of token ids; otherwise one with `messages` is a
+    chat transcript. `where` (file and line) begins every InputError.
+    """
+    if not isinstance(row, Mapping):
+        raise InputError(f"{where} is not a JSON object with a column {columns.text!r}.")
+    template = row.get(columns.template)
+    if not isinstance(template, str):
+        template = None
+    value = find_value(row, columns.text)
+    if value is ABSENT and CHAT_COLUMN in row:
+        text = _render_chat(row[CHAT_COLUMN], where, columns.render)
+        return Document(id, replace_lone_surrogates(text), template, rendered=True)
+    if value is ABSENT:
+        raise missing_column_error(where, columns.text, list_columns(row))
+    if value is None:
+        return None
+    if is_token_ids(value):
+        return _document_of_ids(value, id, where, columns, template)
+    return Document(id, replace_lone_surrogates(_parse_text(value, where, columns.text)), template)
+
+
+def find_value(row: Mapping[str, object], column: str) -> object:
+    """The value of a column, or of a field inside one (`doc.text`); ABSENT where there is none.
+
+    A column of the whole name comes first. Inside a null there is a null.
+    """
+    if column in row or "." not in column:
+        return row.get(column, ABSENT)
+    found: object = row
+    for part in column.split("."):
+        if found is None:
+            return None
+        if isinstance(found, Mapping):
+            found = found.get(part, ABSENT)
+        elif isinstance(found, list) and part.isdecimal():
+            found = found[int(part)] if int(part) < len(found) else ABSENT
+        else:
+            return ABSENT
+    return found
+
+
+def list_columns(row: Mapping[str, object]) -> list[str]:
+    """The names by which a row's values can be asked for, fields of its columns among them."""
+    found: list[str] = []
+    for name, value in row.items():
+        inner = list_columns(value) if isinstance(value, Mapping) else []
+        found += [f"{name}.{field}" for field in inner] if inner else [str(name)]
+    return found
+
+
+def missing_column_error(where: str, column: str, names: Sequence[str]) -> InputError:
+    """The error for a table without the text column; says which columns it has."""
+    return InputError(
+        f"{where} has no column {column!r} to read text from. {list_names(list(names))}"
+    )
+
+
+def _parse_text(value: object, where: str, column: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as bad:
+            raise InputError(
+                f"{where}: column {column!r} holds bytes that are not UTF-8 ({bad.reason} at byte "
+                f"{bad.start})."
+            ) from bad
+    if isinstance(value, str):
+        return value
+    raise InputError(
+        f"{where}: column {column!r} holds {type(value).__name__}, neither text nor a list of "
+        "token ids."
+    )
+
+
+def _document_of_ids(
+    ids: Sequence[int], id: str, where: str, columns: RowColumns, template: str | None
+) -> Document:
+    """A document of ready-made token ids, whose special tokens are meant as such."""
+    try:
+        text = (columns.decode or show_ids)(ids)
+    except InputError as refused:
+        raise InputError(f"{where}: {refused}") from refused
+    return Document(id, replace_lone_surrogates(text), template, rendered=True, ids=tuple(ids))
+
+
+def _render_chat(messages: object, where: str, render: RenderChat | None) -> str:
+    if not isinstance(messages, Sequence) or not all(_is_message(m) for m in messages):
+        raise InputError(
+            f"{where}: 'messages' is not a list of objects with a role and a content, both text."
+        )
+    if render is None:
+        raise InputError(f"{where} is a chat transcript, which needs a model with a chat template.")
+    try:
+        return render(messages)
+    except InputError as refused:
+        raise InputError(f"{where}: {refused}") from refused
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, Mapping) and all(
+        isinstance(message.get(key), str) for key in ("role", "content")
+    )

@@ -1,0 +1,55 @@
+"""Hugging Face datasets, streamed row by row: `hf:NAME[:CONFIG][@SPLIT]` or plain `org/name`."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from backend.corpus.document_rows import RowColumns, parse_document_row
+from backend.corpus.documents import Corpus, Document
+from feature_store.errors import InputError
+
+HUB_PREFIX = "hf:"
+DATASET_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w.-]+)?")
+"""`org/name`, with a configuration and a split; a path with more or fewer parts is a file."""
+
+
+def looks_like_dataset(spec: str) -> bool:
+    """Whether `spec`, which is no file here, can be meant as a dataset's name."""
+    return spec.startswith(HUB_PREFIX) or bool(DATASET_NAME.fullmatch(spec))
+
+
+def hub_corpus(spec: str, columns: RowColumns) -> Corpus:
+    """The rows of a dataset's split (default `train`); the network is first used when read."""
+    dataset, _, split = spec.removeprefix(HUB_PREFIX).partition("@")
+    name, _, config = dataset.partition(":")
+    if not name:
+        raise InputError(
+            f"{spec!r} names no dataset; write hf:NAME, hf:NAME:CONFIG or hf:NAME@SPLIT."
+        )
+    label = f"{dataset}@{split or 'train'}"
+
+    def read() -> Iterator[Document]:
+        rows = _stream_rows(spec, name, config or None, split or "train")
+        for number, row in enumerate(rows, start=1):
+            where = f"Dataset {label}, row {number}"
+            document = parse_document_row(row, f"{label}#{number}", where, columns)
+            if document is not None:
+                yield document
+
+    return Corpus(f"{HUB_PREFIX}{label}", read, scan=False)
+
+
+def _stream_rows(spec: str, name: str, config: str | None, split: str) -> Iterator[Any]:
+    import datasets
+
+    # ValueError: an unknown configuration or split. OSError: not there, private, or no network.
+    try:
+        yield from datasets.load_dataset(name, config, split=split, streaming=True)
+    except (OSError, ValueError) as failed:
+        if isinstance(failed, InputError):
+            raise
+        said = " ".join(str(failed).split()).rstrip(".")
+        raise InputError(
+            f"{spec!r} is no file or folder here, and as a Hugging Face dataset it cannot be "
+            f"read: {said}."
+        ) from failed

@@ -1,0 +1,165 @@
+"""From a corpus to the sequences that a model is fed: tokens, cuts, splits, a budget."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from backend.corpus.document_splits import FEW_DOCUMENTS, assign_sides
+from backend.corpus.documents import Corpus
+from backend.corpus.plan_writer import PlanWriter
+from backend.corpus.sequence_layout import (
+    DocumentRun,
+    SequencePacker,
+    block_runs,
+    cut_run,
+    sequences_per_block,
+    whole_document_runs,
+)
+from backend.corpus.sequence_plan import PLAN_FILE, SequencePlan
+from backend.corpus.token_file import SpecialTokens, TokenFile, Tokenizer
+from backend.model.vocabulary import check_token_ids
+from feature_store.errors import InputError
+
+MIN_SPLIT_SHARE = 0.1
+"""A split with a smaller share of the counted tokens is worth a warning."""
+
+
+def plan_sequences(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    context_size: int,
+    tokens: int,
+    bos: int | None,
+    special_ids: Iterable[int] = (),
+    pack: bool = False,
+    seed: int = 0,
+    d_vocab: int | None = None,
+) -> SequencePlan:
+    """Read `corpus` until `tokens` counted tokens are laid out in sequences, and save the plan.
+
+    Counted are all tokens but BOS (`bos`, at the front of each sequence; None for none) and
+    `special_ids`. A sequence has up to `context_size` tokens, BOS included, of one document, or
+    with `pack` of several of one split. A shorter corpus gives a shorter plan and a warning. A
+    plan that was in `folder` is replaced.
+    """
+    _check_sizes(context_size, tokens, bos)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PLAN_FILE).unlink(missing_ok=True)
+    specials = SpecialTokens(bos, special_ids)
+    raw = folder / "documents.bin"
+    facts = {
+        "context_size": context_size,
+        "packed": pack,
+        "bos": bos,
+        "special_ids": specials.ids,
+        "corpus": corpus.name,
+    }
+    try:
+        read = TokenFile(raw, corpus, tokenizer, specials)
+        wanted = tokens
+        while wanted:  # again only when gaps and dropped remainders left the plan short
+            more = read.read_until(wanted)
+            if d_vocab is not None:
+                check_token_ids([read.largest], d_vocab)
+            with PlanWriter(folder, specials, tokens) as writer:
+                warnings = _write_sequences(read, writer, context_size, pack, seed)
+                wanted = read.counted + 2 * writer.left if writer.left and more else 0
+                if not wanted:
+                    facts["n_tokens"] = tokens - writer.left
+                    facts["warnings"] = warnings + _describe_shortcomings(
+                        read, writer, corpus.name, tokens
+                    )
+                    writer.finish(read.ids, facts)
+    finally:
+        raw.unlink(missing_ok=True)
+    return SequencePlan.load(folder)
+
+
+def _check_sizes(context_size: int, tokens: int, bos: int | None) -> None:
+    if tokens < 1:
+        raise InputError(f"The number of tokens must be at least 1, not {tokens}.")
+    least = 1 if bos is None else 2
+    if context_size < least:
+        raise InputError(
+            f"context_size must be at least {least}, not {context_size}: BOS takes one position."
+            if bos is not None
+            else f"context_size must be at least {least}, not {context_size}."
+        )
+
+
+def _write_sequences(
+    read: TokenFile, writer: PlanWriter, context_size: int, pack: bool, seed: int
+) -> list[str]:
+    """Write the sequences of what was read, up to the budget; what the user should know."""
+    room = context_size - (read.specials.bos is not None)
+    runs, warnings = _divide_into_runs(read, context_size, room, seed)
+    packer = SequencePacker(room)
+    for parts, tokens in zip(runs, read.documents(), strict=True):
+        for run in parts:
+            for draft in packer.add(run, tokens) if pack else cut_run(run, tokens, room):
+                writer.add(draft)
+        if writer.left == 0:
+            break
+    for draft in packer.rest():
+        writer.add(draft)
+    if pack:
+        warnings.append(
+            "Documents are packed: tokens can attend across the border to the document before."
+        )
+    return warnings
+
+
+def _divide_into_runs(
+    read: TokenFile, context_size: int, room: int, seed: int
+) -> tuple[list[list[DocumentRun]], list[str]]:
+    """The runs of every document (`layout.py`), by the rule for few documents or for many."""
+    lengths = read.lengths()
+    keys = read.groups.keys()
+    side = assign_sides(keys, lengths, seed)
+    groups = len(np.unique(keys))
+    if len(lengths) < FEW_DOCUMENTS and not all(read.generated):
+        block = sequences_per_block(lengths, room)
+        runs = block_runs(lengths, side, block * room, context_size)
+        whole = whole_document_runs(lengths, side)
+        few = (
+            f"Only {_count_noun(len(lengths), 'document')}: both splits hold parts of the same "
+            f"ones, in "
+            f"blocks of {_count_noun(block, 'sequence')} with {context_size} tokens left out "
+            f"between."
+        )
+        pairs = zip(read.generated, whole, runs, strict=True)
+        return [one if made else many for made, one, many in pairs], [few]
+    warnings = []
+    if groups < FEW_DOCUMENTS:
+        warnings.append(
+            f"Only {_count_noun(groups, 'group')} of documents that are not copies or of one "
+            f"template: "
+            "the splits are few and uneven."
+        )
+    return whole_document_runs(lengths, side), warnings
+
+
+def _describe_shortcomings(
+    read: TokenFile, writer: PlanWriter, name: str, tokens: int
+) -> list[str]:
+    """What is worth knowing about the result; InputError when there is nothing at all."""
+    total = sum(writer.counted)
+    if total == 0:
+        raise InputError(f"Corpus {name!r} gives no token to count.")
+    found = []
+    if writer.left:
+        found.append(f"The corpus gave {total:,} tokens, fewer than the {tokens:,} asked for.")
+    share = min(writer.counted) / total
+    if share < MIN_SPLIT_SHARE:
+        split = ("explain", "score")[int(np.argmin(writer.counted))]
+        found.append(f"Only {share:.1%} of the tokens are in split {split!r}.")
+    if read.stray:
+        found.append(f"{_count_noun(read.stray, 'special token')} came from the corpus's own text.")
+    return found
+
+
+def _count_noun(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")

@@ -1,0 +1,151 @@
+"""What the demo's model and dictionaries reach, measured and written down for people and tests."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from backend.demo import MODEL, WEIGHTS, demo_documents
+from backend.demo.activations import (
+    DemoBatch,
+    collect_activations,
+    counted_token_mask,
+    demo_token_batches,
+)
+from backend.demo.demo_texts import HARVEST_SEED, TaskPrompt
+from backend.demo.dictionary_plans import DemoDictionaryPlan
+from backend.demo.model_trainer import padded_batches
+from backend.model.language_model import LanguageModel
+
+DEAD_TOKENS = 300_000
+SPLICE_DOCUMENTS = 200
+
+
+@dataclass(frozen=True)
+class TaskAccuracy:
+    """Shares of prompts."""
+
+    pair: float
+    """The answer is more probable than the tempting wrong one; chance is 0.5."""
+    top: float
+    """The answer is the most probable of all tokens."""
+    n: int
+    """Prompts asked."""
+
+
+@torch.inference_mode()
+def measure_accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[TaskPrompt]
+) -> TaskAccuracy:
+    """Next-token accuracy on prompts whose answers are single tokens."""
+    rows = [tokenizer(prompt.prompt)["input_ids"] for prompt in prompts]
+    sides = torch.tensor(
+        [[tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in p[1:]] for p in prompts]
+    )
+    pair, top = 0, 0
+    for length in {len(row) for row in rows}:  # together without padding
+        at = [number for number, row in enumerate(rows) if len(row) == length]
+        ids = torch.tensor([rows[number] for number in at])
+        logits = model(ids, logits_to_keep=1).logits[:, -1]
+        answer, wrong = (logits.gather(1, column[:, None]) for column in sides[at].T)
+        pair += int((answer > wrong).sum())
+        top += int((logits.argmax(-1) == sides[at, 0]).sum())
+    return TaskAccuracy(pair / len(prompts), top / len(prompts), len(prompts))
+
+
+@dataclass(frozen=True)
+class DictionaryQuality:
+    """How well a dictionary stands in for what it reads; BOS and padding left out."""
+
+    explained_variance: float
+    l0: float
+    delta_ce: float
+    """Nats per token that the model loses with the dictionary spliced in."""
+    recovered_mean: float
+    """1: as good as the original; 0: as bad as the mean over the documents in its place."""
+    recovered_zero: float
+
+
+Reconstruct = Callable[[Float[Tensor, "row d_in"]], tuple[Tensor, Tensor]]
+
+
+def load_demo_dictionary(plan: DemoDictionaryPlan) -> Reconstruct:
+    """A dictionary of the demo as `x -> (features, reconstruction)` on flattened activations."""
+    from sae_lens import SAE
+
+    sae = SAE.load_from_disk(WEIGHTS / plan.name)
+    sae.turn_off_forward_pass_hook_z_reshaping()
+
+    def run(x: Float[Tensor, "row d_in"]) -> tuple[Tensor, Tensor]:
+        features = sae.encode(x)
+        return features, sae.decode(features)
+
+    return run
+
+
+@torch.inference_mode()
+def measure_quality(
+    lm: LanguageModel, plan: DemoDictionaryPlan, tokens: list[DemoBatch]
+) -> DictionaryQuality:
+    """Splice one dictionary into the model on `tokens` and compare with ablation."""
+    run = load_demo_dictionary(plan)
+    got = collect_activations(lm, tokens, [plan.hook, plan.hook_out])
+    x, y = got[plan.hook], got[plan.hook_out]
+    features, guess = run(x)
+    mean = y.mean(0)
+    left = (y - guess).pow(2).sum() / (y - mean).pow(2).sum()
+
+    def instead(batch: DemoBatch, put: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        keep = counted_token_mask(lm, batch)[..., None]
+        source = lm.activations(batch, [plan.hook])[plan.hook]
+        return lambda act: torch.where(keep, put(source), act)
+
+    puts = (lambda x: run(x)[1], lambda x: mean, lambda x: torch.zeros(()))
+    clean = _mean_loss(lm, tokens)
+    spliced, by_mean, by_zero = (
+        _mean_loss(lm, tokens, lambda batch, put=put: {plan.hook_out: instead(batch, put)})
+        for put in puts
+    )
+    return DictionaryQuality(
+        explained_variance=1 - float(left),
+        l0=float((features != 0).sum(1).float().mean()),
+        delta_ce=spliced - clean,
+        recovered_mean=(by_mean - spliced) / (by_mean - clean),
+        recovered_zero=(by_zero - spliced) / (by_zero - clean),
+    )
+
+
+def _mean_loss(
+    lm: LanguageModel,
+    tokens: list[DemoBatch],
+    edits: Callable[[DemoBatch], dict] = lambda batch: {},
+) -> float:
+    """Mean cross-entropy in nats over the next tokens that count."""
+    total, n = 0.0, 0
+    for batch in tokens:
+        keep = counted_token_mask(lm, batch)[:, 1:]
+        total += float(lm.token_losses(batch, edits(batch))[keep].sum())
+        n += int(keep.sum())
+    return total / n
+
+
+@torch.inference_mode()
+def dead_feature_shares(lm: LanguageModel, plans: list[DemoDictionaryPlan]) -> dict[str, float]:
+    """Per dictionary, the share of features without an activation in DEAD_TOKENS tokens."""
+    alive = {plan.name: torch.zeros(plan.d_sae, dtype=torch.bool) for plan in plans}
+    runs = {plan.name: load_demo_dictionary(plan) for plan in plans}
+    for batch in demo_token_batches(HARVEST_SEED, DEAD_TOKENS):
+        acts = collect_activations(lm, [batch], [plan.hook for plan in plans])
+        for plan in plans:
+            alive[plan.name] |= (runs[plan.name](acts[plan.hook])[0] != 0).any(0)
+    return {name: 1 - float(each.float().mean()) for name, each in alive.items()}
+
+
+def sample_batches(generated: bool) -> Iterator[DemoBatch]:
+    """Fresh stories, or the standard library's pieces among them."""
+    chosen = (d for d in demo_documents(HARVEST_SEED) if (d.template is not None) == generated)
+    return padded_batches(itertools.islice(chosen, SPLICE_DOCUMENTS), MODEL)

@@ -1,0 +1,1 @@
+"""Evaluation: see the files of this folder."""

@@ -1,0 +1,418 @@
+"""The measurement of a self-check: all dictionaries of one model share their forward passes.
+
+One clean pass over the pieces gives every dictionary its activations, and the clean losses. Each
+reconstruction then runs through what follows its hook point, and so do zero and the mean, once for
+a hook point. Runs end early where their interval is narrow enough.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary
+from backend.evaluation.reconstruction_batches import (
+    MAX_BATCH_VALUES,
+    CountedMasks,
+    PieceBatch,
+    TextPiece,
+    make_piece_batches,
+)
+from backend.evaluation.reconstruction_check import (
+    ReconstructionCheck,
+    check_dictionary_fits,
+    unigram_loss,
+)
+from backend.evaluation.reconstruction_losses import (
+    MIN_PIECES,
+    SummedLosses,
+    is_difference_precise,
+    is_recovery_precise,
+)
+from backend.model.counted_positions import uncounted_token_ids
+from backend.model.fast_forward import ActivationEdit
+from backend.model.language_model import LanguageModel
+from backend.model.partial_forward import PartialForward, make_recording_edit
+from feature_store.errors import InputError
+
+MAX_KEPT_BYTES = 1 << 29
+"""Activations and reconstructions kept from the clean pass; more dictionaries go in groups."""
+
+
+@dataclass(frozen=True)
+class ReconstructionCheckProgress:
+    """How far the self-check of some dictionaries is, in passes of a batch."""
+
+    done: int
+    total: int
+
+
+@dataclass
+class CleanPassSums:
+    """What the clean pass gives for one dictionary."""
+
+    total: Float[Tensor, "d_out"]
+    """Sums in float64, like `squares`; all on the model's device, read once at the end."""
+    fired: Bool[Tensor, "d_sae"]
+    squares: Float[Tensor, "2"]
+    """Σ‖y‖², and the squared error of the reconstruction."""
+    largest: Float[Tensor, ""]
+    n_nonzero: Int[Tensor, ""]
+    n: int = 0
+    rebuilt: list[Float[Tensor, "n d_out"]] = field(default_factory=list)
+    """Per batch, the reconstruction at its counted positions."""
+
+
+def check_reconstruction(
+    lm: LanguageModel,
+    dictionary: Dictionary,
+    sequences: Sequence[Sequence[int]],
+    *,
+    to_the_end: bool = False,
+) -> ReconstructionCheck:
+    """Measure one dictionary, each sequence being a document; see `check_all`."""
+    pieces = [TextPiece(tokens, number) for number, tokens in enumerate(sequences)]
+    return run_check_to_end(check_reconstructions(lm, [dictionary], pieces, to_the_end=to_the_end))[
+        dictionary.name
+    ]
+
+
+def run_check_to_end(
+    steps: Generator[ReconstructionCheckProgress, None, dict[str, ReconstructionCheck]],
+) -> dict[str, ReconstructionCheck]:
+    """Run a self-check and return its result, its steps unseen."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def check_reconstructions(
+    lm: LanguageModel,
+    dictionaries: Sequence[Dictionary],
+    pieces: Sequence[TextPiece],
+    *,
+    to_the_end: bool = False,
+) -> Generator[ReconstructionCheckProgress, None, dict[str, ReconstructionCheck]]:
+    """Measure dictionaries of one model on the first 50 pieces, 128 tokens of each, yielding after
+    each pass; the result is name → SelfCheck.
+
+    Sums are taken in float64. `to_the_end` has every run use all pieces. InputError when a
+    dictionary does not fit, or nothing can be counted.
+    """
+    for one in dictionaries:
+        check_dictionary_fits(lm, one)
+    run = ReconstructionMeasurement(lm, list(dictionaries), pieces, to_the_end)
+    yield from run.steps()
+    return run.results
+
+
+class ReconstructionMeasurement:
+    """One self-check on its way."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        dictionaries: list[Dictionary],
+        pieces: Sequence[TextPiece],
+        to_the_end: bool,
+    ) -> None:
+        self.lm = lm
+        self.dictionaries = dictionaries
+        self.to_the_end = to_the_end
+        self.results: dict[str, ReconstructionCheck] = {}
+        self._forward = PartialForward(lm)
+        self._batches = list(make_piece_batches(lm, pieces))
+        self._clean: list[Float[Tensor, "batch pos-1"]] = []
+        """Losses of each batch, as the model is; of the first 20 pieces where nothing is spliced,
+        which is enough to see whether the text means anything to the model."""
+        self._ablated: dict[str, SummedLosses] = {}
+        """Losses under zero and mean ablation, by where and what."""
+        self._starts: list[dict[int, Tensor]] = []
+        """Per batch, the clean output of blocks after which runs begin."""
+        self._done = self._total = 0
+
+    def steps(self) -> Iterator[ReconstructionCheckProgress]:
+        """Run it, group by group."""
+        groups = list(self._groups())
+        spliced = sum(not is_exact_by_construction(one) for one in self.dictionaries)
+        self._total = (len(groups) + 3 * spliced) * len(self._batches)
+        for group in groups:
+            readings = {one.name: make_empty_sums(one, self.lm.placement.device) for one in group}
+            self._starts = []
+            for number, batch in enumerate(self._batches):
+                self._read(batch, number, group, readings)
+                yield self._step()
+            for one in group:
+                yield from self._measure(one, readings.pop(one.name))
+
+    def _step(self) -> ReconstructionCheckProgress:
+        """One more pass of a batch is done; the total is the most that may be needed."""
+        self._done += 1
+        return ReconstructionCheckProgress(self._done, self._total)
+
+    def _groups(self) -> Iterator[list[Dictionary]]:
+        """Dictionaries whose kept tensors fit into memory together, in order of their start."""
+        n = sum(batch.tokens.numel() for batch in self._batches)
+        order = sorted(self.dictionaries, key=lambda d: (self._start_of(d) or -1, d.hook_name))
+        group: list[Dictionary] = []
+        starts: set[int | None] = set()
+        held = 0
+        for one in order:
+            start = self._start_of(one)
+            cost = 0 if is_exact_by_construction(one) else 4 * n * one.d_out
+            cost += 0 if start is None or start in starts else 4 * n * self.lm.d_model
+            if group and held + cost > MAX_KEPT_BYTES:
+                yield group
+                group, starts, held = [], set(), 0
+            group.append(one)
+            starts.add(start)
+            held += cost
+        if group:
+            yield group
+
+    def _start_of(self, dictionary: Dictionary) -> int | None:
+        """The block after which runs of the dictionary begin; None for the whole model."""
+        if is_exact_by_construction(dictionary):
+            return None
+        return self._forward.last_unchanged_block(dictionary.hook_out)
+
+    def _wants_losses(self, number: int) -> bool:
+        """Whether the clean loss of a batch is worth a whole forward pass."""
+        read = sum(len(batch.documents) for batch in self._batches[:number])
+        return read < MIN_PIECES or not all(map(is_exact_by_construction, self.dictionaries))
+
+    @torch.no_grad()
+    def _read(
+        self,
+        batch: PieceBatch,
+        number: int,
+        group: list[Dictionary],
+        readings: dict[str, CleanPassSums],
+    ) -> None:
+        """The clean pass of one batch."""
+        lm = self.lm
+        starts = {start for one in group if (start := self._start_of(one)) is not None}
+        hooks = {f"blocks.{start}.hook_out" for start in starts}
+        hooks |= {hook for one in group for hook in (one.hook_name, one.hook_out)}
+        fast = [hook for hook in sorted(hooks) if lm.on_fast_road(hook)]
+        kept: dict[str, Tensor] = {}
+        if len(self._clean) == number and self._wants_losses(number):
+            edits = {
+                lm.canonical(hook): make_recording_edit(kept, lm.canonical(hook)) for hook in fast
+            }
+            self._clean.append(lm.token_losses(batch.on_device, edits))
+            kept = {hook: kept[lm.canonical(hook)] for hook in fast}
+        elif fast:
+            kept = lm.activations(batch.on_device, fast)
+        if slow := sorted(hooks - set(fast)):
+            kept |= lm.activations(batch.on_device, slow)
+        self._starts.append({start: kept[f"blocks.{start}.hook_out"] for start in starts})
+        for one in group:
+            x, y = (lm.process(h, kept[h], one.processing) for h in (one.hook_name, one.hook_out))
+            add_batch_to_sums(readings[one.name], one, x, y, self._masks(batch, one).counted)
+
+    def _measure(
+        self, one: Dictionary, reading: CleanPassSums
+    ) -> Iterator[ReconstructionCheckProgress]:
+        """The runs of one dictionary, and its result."""
+        if reading.n == 0:
+            raise InputError(
+                "The self-check found no token to count: give it texts longer than one token."
+            )
+        clean = self._losses_of(one, self._clean)
+        if clean.n == 0:
+            raise InputError("The self-check found no next token to predict: give it longer texts.")
+        spliced, zero, mean = clean, None, None
+        if not is_exact_by_construction(one):
+            spliced = SummedLosses()
+            yield from self._run(one, reading.rebuilt, spliced, clean)
+            reading.rebuilt.clear()
+            values = (reading.total / reading.n).to(self.lm.placement.device, torch.float32)
+            place = f"{self.lm.canonical(one.hook_out)} under {one.processing}, {one.d_out}"
+            found = []
+            for name, value in (("zero", torch.zeros_like(values)), ("mean", values)):
+                key = f"{name} at {place}, {sorted(self._uncounted(one))}"
+                if key not in self._ablated:
+                    self._ablated[key] = SummedLosses()
+                    news = [value] * len(self._batches)
+                    yield from self._run(one, news, self._ablated[key], clean, spliced)
+                found.append(self._ablated[key])
+            zero, mean = found
+        self.results[one.name] = build_check_result(
+            one,
+            reading,
+            self._batches,
+            (clean, spliced, zero, mean),
+            unigram_loss(self._targets(one), self.lm.d_vocab),
+        )
+
+    @torch.no_grad()
+    def _run(
+        self,
+        one: Dictionary,
+        news: Sequence[Tensor],
+        losses: SummedLosses,
+        clean: SummedLosses,
+        spliced: SummedLosses | None = None,
+    ) -> Iterator[ReconstructionCheckProgress]:
+        """Put `news` into each batch at the dictionary's hook point until that is enough. With
+        `spliced`, the loss of the reconstruction, it is an ablation that gives the scale."""
+        start = self._start_of(one)
+        for number, batch in enumerate(self._batches):
+            edit = make_splice_edit(self.lm, one, news[number], self._masks(batch, one).counted)
+            begin = None if start is None else (start, self._starts[number][start])
+            found = self._forward.token_losses(batch.on_device, {one.hook_out: edit}, begin)
+            losses.add(found, self._masks(batch, one), batch.documents)
+            yield self._step()
+            if not batch.last_of_round or self.to_the_end:
+                continue
+            if spliced is None and is_difference_precise(losses, clean):
+                return
+            if spliced is not None and is_recovery_precise(losses, spliced, clean):
+                return
+
+    def _losses_of(self, one: Dictionary, found: Sequence[Tensor]) -> SummedLosses:
+        losses = SummedLosses()
+        for batch, values in zip(self._batches, found, strict=False):
+            losses.add(values, self._masks(batch, one), batch.documents)
+        return losses
+
+    def _targets(self, one: Dictionary) -> np.ndarray:
+        """The tokens whose clean prediction counts."""
+        read = self._batches[: len(self._clean)]
+        return np.concatenate([self._masks(batch, one).targets for batch in read])
+
+    def _masks(self, batch: PieceBatch, one: Dictionary) -> CountedMasks:
+        return batch.masks(self._uncounted(one))
+
+    def _uncounted(self, one: Dictionary) -> frozenset[int]:
+        return frozenset(uncounted_token_ids(self.lm.bos, self.lm.special_ids, one.metadata))
+
+
+def is_exact_by_construction(dictionary: Dictionary) -> bool:
+    """Whether the dictionary gives back what it reads by construction: a layer's own neurons."""
+    return dictionary.architecture == "identity" and dictionary.hook_name == dictionary.hook_out
+
+
+def make_empty_sums(dictionary: Dictionary, device: torch.device) -> CleanPassSums:
+    """Nothing read yet."""
+    zeros = partial(torch.zeros, device=device)
+    return CleanPassSums(
+        zeros(dictionary.d_out, dtype=torch.float64),
+        zeros(dictionary.d_sae, dtype=torch.bool),
+        zeros(2, dtype=torch.float64),
+        zeros(()),
+        zeros((), dtype=torch.int64),
+    )
+
+
+def add_batch_to_sums(
+    reading: CleanPassSums,
+    one: Dictionary,
+    x: Float[Tensor, "batch pos d_in"],
+    y: Float[Tensor, "batch pos d_out"],
+    at: Int[Tensor, "n"],
+) -> None:
+    """Add a batch's activations and reconstruction at the counted positions: flat indices `at`."""
+    guesses = []
+    for f, guess in reconstruct_positions(one, x, at):
+        reading.n_nonzero += torch.count_nonzero(f)
+        reading.fired |= (f != 0).any(0)
+        if f.numel():
+            reading.largest = torch.maximum(reading.largest, f.abs().max().float())  # NaN stays
+        guesses.append(guess)
+    guess, true = torch.cat(guesses), y.flatten(0, 1)[at].double()
+    reading.n += len(true)
+    reading.total += true.sum(0)
+    reading.squares += torch.stack([true.pow(2).sum(), (true - guess.double()).pow(2).sum()])
+    if not is_exact_by_construction(one):
+        reading.rebuilt.append(guess)
+
+
+def reconstruct_positions(
+    dictionary: Dictionary, x: Float[Tensor, "batch pos d_in"], at: Int[Tensor, "n"]
+) -> Iterator[tuple[Float[Tensor, "n d_sae"], Float[Tensor, "n d_out"]]]:
+    """Dense activations and reconstructions at the flat positions `at`, some rows at a time."""
+    if dictionary.needs_sequence:
+        f = dictionary.encode(x)
+        yield f.flatten(0, 1)[at], dictionary.decode(f, x).flatten(0, 1)[at]
+        return
+    for rows in x.flatten(0, 1)[at].split(max(1, MAX_BATCH_VALUES // dictionary.d_sae)):
+        f = dictionary.encode(rows)
+        yield f, dictionary.decode(f, rows)
+
+
+def make_splice_edit(
+    lm: LanguageModel, dictionary: Dictionary, new: Tensor, at: Int[Tensor, "n"]
+) -> ActivationEdit:
+    """The edit that puts `new` ([n d_out] or [d_out]) at the flat positions `at` of a batch, others
+    unchanged."""
+
+    def edit(h: Tensor) -> Tensor:
+        y = lm.process(dictionary.hook_out, h, dictionary.processing)
+        # As a difference, so that what the processing folds away of the raw activation survives.
+        delta = torch.zeros_like(h, memory_format=torch.contiguous_format)
+        delta.view(-1, h.shape[-1])[at] = (new - y.flatten(0, 1)[at]).to(h.dtype)
+        return h + delta
+
+    return edit
+
+
+def build_check_result(
+    one: Dictionary,
+    reading: CleanPassSums,
+    batches: Sequence[PieceBatch],
+    losses: tuple[SummedLosses, SummedLosses, SummedLosses | None, SummedLosses | None],
+    ce_unigram: float,
+) -> ReconstructionCheck:
+    """Put the sums together."""
+    clean, spliced, zero, mean = losses
+    ce_clean, n = clean.mean(), reading.n
+    square, error = reading.squares.tolist()
+    delta, margin = spliced.difference(clean)
+    damage = [None if one is None else one.difference(clean)[0] for one in (zero, mean)]
+    variance = square - float(reading.total.pow(2).sum()) / n
+    return ReconstructionCheck(
+        n_documents=len({d for batch in batches for d in batch.documents}),
+        n_pieces=sum(len(batch.documents) for batch in batches),
+        n_tokens=n,
+        explained_variance=one_minus_ratio(error, variance),
+        l0=int(reading.n_nonzero) / n,
+        dead_share=1 - int(reading.fired.sum()) / one.d_sae,
+        dead_bound=3 / n,
+        largest=float(reading.largest),
+        ce_clean=ce_clean,
+        ce_unigram=ce_unigram,
+        ce_spliced=ce_clean + delta,
+        ce_zero=None if damage[0] is None else ce_clean + damage[0],
+        ce_mean=None if damage[1] is None else ce_clean + damage[1],
+        delta_ce=delta,
+        delta_ce_margin=margin,
+        delta_ce_pieces=spliced.n_pieces,
+        recovery_zero=one_minus_ratio(delta, damage[0]),
+        recovery_mean=one_minus_ratio(delta, damage[1]),
+        published_l0=read_metadata_number(one, "l0"),
+        published_explained_variance=read_metadata_number(
+            one, "explained_variance", "variance_explained"
+        ),
+    )
+
+
+def one_minus_ratio(part: float, whole: float | None) -> float | None:
+    """1 - part/whole; None where there is nothing to divide by, NaN where the whole is NaN."""
+    return None if whole is None or whole <= 0 else 1 - part / whole
+
+
+def read_metadata_number(dictionary: Dictionary, *keys: str) -> float | None:
+    """The first of the metadata's `keys` that holds a number."""
+    for key in keys:
+        value = dictionary.metadata.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    return None

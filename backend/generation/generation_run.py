@@ -1,0 +1,76 @@
+"""From a request to its texts: the one road of pages, command line, snippets and doing it again."""
+
+import gc
+import threading
+from collections.abc import Generator, Mapping
+
+import torch
+
+from backend.dictionaries.base import Dictionary
+from backend.generation.prompt_tokenization import PromptTokens, tokenize_chat, tokenize_text
+from backend.generation.records import GenerationRecord
+from backend.generation.steering_request import SteeringRequest
+from backend.generation.token_stream import StreamOptions, stream_tokens
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+
+def tokenize_prompt(lm: LanguageModel, asked: SteeringRequest) -> PromptTokens:
+    """The prompt's tokens; InputError for an empty or over-long one."""
+    if isinstance(asked.prompt, str):
+        return tokenize_text(lm, asked.prompt, bos=asked.bos)
+    return tokenize_chat(lm, [{"role": t["role"], "content": t["content"]} for t in asked.prompt])
+
+
+def generate_texts(
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    asked: SteeringRequest,
+    *,
+    stop: threading.Event | None = None,
+    seconds: float | None = None,
+) -> Generator[GenerationRecord, None, None]:
+    """The records of a run, as `stream.generate` gives them; InputError before anything runs.
+
+    A model out of memory ends the run with an InputError; what it held is freed.
+    """
+    extras = StreamOptions(watch=asked.watched, freeze=asked.freeze, top=asked.top)
+    start = tokenize_prompt(lm, asked)
+    records = stream_tokens(
+        lm, dictionaries, start, asked.rows, asked.sampling, extras, stop=stop, seconds=seconds
+    )
+    return _report_out_of_memory(records, len(start.tokens))
+
+
+def _report_out_of_memory(
+    records: Generator[GenerationRecord, None, None], n_prompt: int
+) -> Generator[GenerationRecord, None, None]:
+    try:
+        yield from records
+        return
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # outside the handler, so that no traceback keeps the tensors alive
+    free_device_memory()
+    raise InputError(
+        f"The device ran out of memory at a prompt of {n_prompt:,} tokens. What the run held is "
+        "freed: shorten the prompt, ask for fewer tokens, or wait until others have finished."
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that; the CPU's allocator has no class of its own."""
+    said = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "not enough memory" in said
+        or ("can't allocate memory" in said)
+    )
+
+
+def free_device_memory() -> None:
+    """Give what nothing refers to any more back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,112 @@
+"""What a steering run is asked: everything its texts depend on, besides the weights.
+
+Pages, the command line, kept experiments and their snippets all spell a run this way, so that each
+can do again what another did. Imports without torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from backend.generation.records import GenerationRow, SamplingSettings
+from backend.interventions.records import Edit, FrozenLayers, read_record_fields
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+DEFAULT_ROW, STEERED_ROW = "default", "steered"
+"""The two texts of a run."""
+DEFAULT_TOP_TOKENS = 15
+"""The likeliest next tokens that are kept of every distribution."""
+
+
+@dataclass(frozen=True)
+class SteeringRequest:
+    """One run. `from_json(to_json())` is the same."""
+
+    prompt: str | tuple[Mapping[str, str], ...]
+    """A text, or the turns of a chat: ({role, content}, …)."""
+    edits: tuple[Edit, ...] = ()
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    watch: tuple[FeatureId, ...] = ()
+    """Features that are only watched; those of the edits are watched too."""
+    bos: bool = True
+    """Whether a BOS stands before a plain prompt, as in the dictionaries' training."""
+    freeze: FrozenLayers = field(default_factory=FrozenLayers)
+    top: int = DEFAULT_TOP_TOKENS
+
+    @property
+    def watched(self) -> tuple[FeatureId, ...]:
+        """Features whose activations are read, edited ones first."""
+        edited = (feature for edit in self.edits for feature in edit.features)
+        return tuple(dict.fromkeys([*edited, *self.watch]))
+
+    @property
+    def dictionaries(self) -> list[str]:
+        """Names of the dictionaries that the run needs, sorted; those of gates too."""
+        gates = [edit.where.gate for edit in self.edits if edit.where.gate is not None]
+        return sorted({feature.dictionary for feature in [*self.watched, *gates]})
+
+    @property
+    def rows(self) -> tuple[GenerationRow, ...]:
+        """The texts: the default, and the steered one where there is an edit."""
+        return (
+            GenerationRow(DEFAULT_ROW),
+            *([GenerationRow(STEERED_ROW, self.edits)] if self.edits else []),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON; a kept run's `request`."""
+        prompt = self.prompt
+        return {
+            "prompt": prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt],
+            "edits": [edit.to_json() for edit in self.edits],
+            "sampling": {**asdict(self.sampling), "stop": list(self.sampling.stop)},
+            "watch": [str(feature) for feature in self.watch],
+            "bos": self.bos,
+            "freeze": {
+                name: None if layers is None else list(layers)
+                for name, layers in asdict(self.freeze).items()
+            },
+            "top": self.top,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "SteeringRequest":
+        """What `to_json` gave, less what is as usual; InputError for anything else."""
+        given = read_record_fields(cls, data, "A steering run")
+        if "prompt" not in given:
+            raise InputError("A steering run needs a prompt: a text, or the turns of a chat.")
+        try:
+            return cls(
+                prompt=_parse_prompt(given["prompt"]),
+                edits=tuple(Edit.from_json(one) for one in given.get("edits") or ()),
+                sampling=parse_sampling(given.get("sampling") or {}),
+                watch=tuple(FeatureId.parse(str(one)) for one in given.get("watch") or ()),
+                bos=bool(given.get("bos", True)),
+                freeze=_parse_freeze(given.get("freeze") or {}),
+                top=int(given.get("top", DEFAULT_TOP_TOKENS)),
+            )
+        except (LookupError, TypeError, ValueError) as bad:
+            if isinstance(bad, InputError):
+                raise
+            raise InputError(f"This is no request for steering: {bad!r} is wrong in it.") from bad
+
+
+def parse_sampling(data: Mapping[str, Any]) -> SamplingSettings:
+    """A checked Sampling from plain data; InputError for what it does not have."""
+    given = read_record_fields(SamplingSettings, data)
+    found = SamplingSettings(**{**given, "stop": tuple(given.get("stop", ()))})
+    found.check()
+    return found
+
+
+def _parse_prompt(given: Any) -> str | tuple[Mapping[str, str], ...]:
+    if isinstance(given, str):
+        return given
+    return tuple({"role": str(turn["role"]), "content": str(turn["content"])} for turn in given)
+
+
+def _parse_freeze(data: Mapping[str, Any]) -> FrozenLayers:
+    given = read_record_fields(FrozenLayers, data)
+    pairs = {name: (int(at[0]), int(at[1])) for name, at in given.items() if at is not None}
+    return FrozenLayers(**pairs)

@@ -1,0 +1,118 @@
+"""Counts, sums and histograms of every feature and sign, as sums that merge."""
+
+from functools import partial
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.harvest.activation_runs import ActivationRuns, TokenRows
+from backend.harvest.segments import (
+    segment_ends,
+    segment_max,
+    segment_starts,
+    segment_sum,
+    select_rows,
+    true_indices,
+)
+from feature_store.activation_histogram import BIN_SHIFT, BINS_PER_OCTAVE
+
+N_OCTAVES = 16
+"""Octaves that a histogram covers; smaller values count in its lowest bin."""
+N_BINS = N_OCTAVES * BINS_PER_OCTAVE
+HEADROOM_OCTAVES = 4
+"""Octaves left above the largest activation that the self-check saw."""
+OCTAVE_SHIFT = 23
+"""Bits of a float32 below its exponent."""
+
+
+def highest_histogram_octave(largest: float) -> int:
+    """Biased exponent of the highest octave of a histogram, from the largest value seen so far."""
+    bits = int(torch.tensor([max(largest, 1e-30)], dtype=torch.float32).view(torch.int32))
+    return (bits >> OCTAVE_SHIFT) + HEADROOM_OCTAVES
+
+
+class ActivationSums:
+    """Sums over all counted tokens, per slot (a feature, or a feature and a sign).
+
+    Every field is a sum or a maximum, so the order of updates does not matter (floating sums to
+    rounding) and two parts merge by adding.
+    """
+
+    def __init__(self, n_slots: int, highest_octave: int, device: torch.device) -> None:
+        self.n_slots = n_slots
+        self.first_octave = highest_octave - N_OCTAVES + 1
+        self.first_bin = self.first_octave * BINS_PER_OCTAVE
+        zeros = partial(torch.zeros, device=device)
+        self.n_active: Tensor = zeros(n_slots, dtype=torch.int64)
+        self.n_windows: Tensor = zeros(n_slots, dtype=torch.int64)
+        self.n_windows_both: Tensor = zeros(n_slots, dtype=torch.int64)
+        """Windows where both signs of a feature fire, at the even slot."""
+        self.position_sum: Tensor = zeros(n_slots, dtype=torch.int64)
+        self.powers: Tensor = zeros(4, n_slots, dtype=torch.float64)
+        """Σ|a|, Σ|a|², Σ|a|³, Σ|a|⁴."""
+        self.largest: Tensor = zeros(n_slots, dtype=torch.float32)
+        self.histogram: Tensor = zeros(n_slots * N_BINS, dtype=torch.int32)
+        self.window_histogram: Tensor = zeros(n_slots * N_BINS, dtype=torch.int32)
+        self.score_octaves: Tensor = zeros(n_slots * N_OCTAVES, dtype=torch.int32)
+        """Firing windows of the score split by octave; those of explain are the rest."""
+
+    def bins(self, size: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """The histogram bin of each magnitude, int32."""
+        return ((size.view(torch.int32) >> BIN_SHIFT) - self.first_bin).clamp_(0, N_BINS - 1)
+
+    def octaves(self, size: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+        """The octave of each magnitude, counted from the histogram's lowest, int32."""
+        number = (size.view(torch.int32) >> OCTAVE_SHIFT) - self.first_octave
+        return number.clamp_(0, N_OCTAVES - 1)
+
+    def update(self, runs: ActivationRuns, rows: TokenRows, *, signed: bool) -> None:
+        """Fold in one chunk."""
+        if not len(runs.slot):
+            return
+        begin = segment_starts(runs.slot)
+        present = select_rows(runs.slot, begin).long()
+        self.n_active[present] += segment_ends(begin, len(runs.slot)) - begin
+        positions = select_rows(rows.position, runs.row).long()
+        self.position_sum[present] += segment_sum(positions, begin)
+        size = runs.size.double()
+        power = size
+        for row in self.powers:
+            row[present] += segment_sum(power, begin)
+            power = power * size
+        self._count(self.histogram, runs.slot * N_BINS + self.bins(runs.size))
+        self._update_windows(runs, rows, signed=signed)
+
+    def _update_windows(self, runs: ActivationRuns, rows: TokenRows, *, signed: bool) -> None:
+        slot, peak = runs.run_slot, runs.peak
+        begin = segment_starts(slot)
+        present = select_rows(slot, begin).long()
+        self.n_windows[present] += segment_ends(begin, len(slot)) - begin
+        largest = torch.maximum(select_rows(self.largest, present), segment_max(peak, begin))
+        self.largest[present] = largest
+        self._count(self.window_histogram, slot * N_BINS + self.bins(peak))
+        score = true_indices(select_rows(rows.split, runs.run_row) == 1)
+        self._count(self.score_octaves, select_rows(slot * N_OCTAVES + self.octaves(peak), score))
+        if signed:
+            key = (slot >> 1).long() << 32 | select_rows(rows.window, runs.run_row).long()
+            once, count = torch.sort(key).values.unique_consecutive(return_counts=True)
+            both = (once[count == 2] >> 32) * 2
+            self.n_windows_both.index_add_(0, both, torch.ones_like(both))
+
+    @staticmethod
+    def _count(histogram: Tensor, bins: Tensor) -> None:
+        one = torch.ones(1, dtype=histogram.dtype, device=histogram.device)
+        histogram.index_add_(0, bins, one.expand(len(bins)))
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint needs, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def add(self, state: dict[str, Tensor]) -> None:
+        """Merge another part's state into this one."""
+        for name, mine in self.state().items():
+            other = state[name].to(mine.device)
+            if name == "largest":
+                torch.maximum(mine, other, out=mine)
+            else:
+                mine += other

@@ -1,0 +1,141 @@
+"""From tables and spools to the rows of `context`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from backend.harvest.accumulator import Accumulator
+from backend.harvest.activation_spool import SpoolRecords
+from backend.harvest.activation_sums import N_OCTAVES
+from backend.harvest.context_reservoir import ContextCandidates, rank_within_groups
+from backend.harvest.feature_statistics import list_array
+from backend.harvest.window_grid import WindowGrid
+from feature_store.activation_histogram import BINS_PER_OCTAVE
+
+STRATA = ("top", "bottom", "range")
+SPLITS = ("explain", "score")
+
+
+@dataclass(frozen=True)
+class SelectedContexts:
+    """The contexts of one dictionary in stored order: by feature, stratum, rank."""
+
+    feature: np.ndarray
+    stratum: np.ndarray
+    rank: np.ndarray
+    weight: np.ndarray
+    """NaN for top and bottom."""
+    rows: ContextCandidates
+
+
+def select_contexts(accumulator: Accumulator) -> SelectedContexts:
+    """Top and bottom as kept, range cut to its size with every sample's weight."""
+    signed = accumulator.shape.signed
+    top = accumulator.top.table.rows
+    ranged, weight = thin_range_contexts(accumulator)
+    rows = ContextCandidates.join([top, ranged])
+    slot = rows.group >> 1
+    feature = slot >> 1 if signed else slot
+    is_top = np.arange(len(slot)) < len(top.group)
+    stratum = np.where(is_top, slot & 1 if signed else 0, 2).astype(np.int8)
+    weights = np.concatenate([np.full(len(top.group), np.nan), weight])
+    order = np.lexsort((rows.window, -rows.value, stratum, feature))
+    place = feature[order].astype(np.int64) * len(STRATA) + stratum[order]
+    return SelectedContexts(
+        feature[order].astype(np.int32),
+        stratum[order],
+        rank_within_groups(place).astype(np.int16),
+        weights[order].astype(np.float32),
+        rows.take(order),
+    )
+
+
+def thin_range_contexts(accumulator: Accumulator) -> tuple[ContextCandidates, np.ndarray]:
+    """Cut each group's range rows to the planned number; the windows each one stands for.
+
+    Inside an octave the rows are a simple random sample in the order of their priorities, so any
+    first few of them are one too: n of the N firing windows, each standing for N ÷ n.
+    """
+    ranged = accumulator.ranged
+    rows = ranged.table.rows
+    octave = ranged.octave_of(rows.value)
+    cell = rows.group.astype(np.int64) * N_OCTAVES + octave
+    order = np.lexsort((rows.window, -ranged.priority_of(rows), cell))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = rank_within_groups(cell[order])
+    groups, index = np.unique(rows.group, return_inverse=True)
+    have = np.zeros((len(groups), N_OCTAVES), dtype=np.int64)
+    np.add.at(have, (index, octave), 1)
+    population = count_windows_by_octave(accumulator)[groups]
+    take = allocate_samples(have, population, ranged.n)
+    kept = rank < take[index, octave]
+    weight = population[index, octave][kept] / take[index, octave][kept]
+    return rows.take(kept), weight
+
+
+def count_windows_by_octave(accumulator: Accumulator) -> np.ndarray:
+    """Firing windows of each group by octave: [group OCTAVES]."""
+    s = accumulator.statistics
+    fine = s.window_histogram.cpu().numpy().reshape(s.n_slots, N_OCTAVES, BINS_PER_OCTAVE)
+    score = s.score_octaves.cpu().numpy().reshape(s.n_slots, N_OCTAVES)
+    both = fine.sum(axis=2) - score
+    return np.stack([both, score], axis=1).reshape(-1, N_OCTAVES)
+
+
+def allocate_samples(have: np.ndarray, population: np.ndarray, n: int) -> np.ndarray:
+    """How many samples of each octave a group keeps: n in all, or all it has.
+
+    One for every octave that fired, strongest first; then one at a time to the octave whose
+    samples stand for most windows.
+    """
+    take = np.zeros_like(have)
+    fired = have > 0
+    strongest_first = np.cumsum(fired[:, ::-1], axis=1)[:, ::-1]
+    take[fired & (strongest_first <= n)] = 1
+    groups = np.arange(len(have))
+    for _ in range(n):
+        need = np.where(take < have, population / (take + 1), -1.0)
+        best = need.argmax(axis=1)
+        more = (take.sum(axis=1) < n) & (need[groups, best] > 0)
+        take[groups[more], best[more]] += 1
+    return take
+
+
+def build_context_table(
+    name: str, chosen: SelectedContexts, part: slice, records: SpoolRecords, windows: WindowGrid
+) -> pa.Table:
+    """Some of a dictionary's contexts as an Arrow table."""
+    rows = chosen.rows.take(part)
+    count, peak, start, positions, values = records.read(rows.offset)
+    stratum = chosen.stratum[part]
+    at = np.repeat(np.arange(len(count)), count)
+    is_peak = positions == peak[at]
+    peak_value = np.empty(len(count), dtype=np.float32)
+    peak_value[at[is_peak]] = values[is_peak]
+    of = rows.window
+    start = np.where(stratum == 2, windows.start[of], start).astype(np.int32)
+    splits = pa.DictionaryArray.from_arrays(pa.array((rows.group & 1).astype(np.int8)), SPLITS)
+    strata = pa.DictionaryArray.from_arrays(pa.array(stratum), STRATA)
+    weight = chosen.weight[part]
+    centred = np.minimum(windows.width, windows.stretch[of])
+    return pa.table(
+        {
+            "dictionary": pa.DictionaryArray.from_arrays(
+                pa.array(np.zeros(len(of), np.int8)), [name]
+            ),
+            "feature": chosen.feature[part],
+            "stratum": strata,
+            "rank": chosen.rank[part],
+            "weight": pa.array(weight, mask=np.isnan(weight)),
+            "split": splits,
+            "document": windows.document[of],
+            "sequence": windows.sequence[of],
+            "start": start,
+            "length": np.where(stratum == 2, windows.length[of], centred).astype(np.int16),
+            "peak": peak,
+            "value": peak_value,
+            "positions": list_array(count, positions.astype(np.uint16), pa.uint16()),
+            "activations": list_array(count, values, pa.float32()),
+        }
+    )

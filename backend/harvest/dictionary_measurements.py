@@ -1,0 +1,149 @@
+"""What a harvest must know of a dictionary before it streams: its self-check, and scales.
+
+Measured once on the plan's first documents and kept beside the plan, so that a resumed harvest and
+every shard work with the same numbers.
+"""
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend.corpus import SequencePlan
+from backend.dictionaries.base import Dictionary
+from backend.evaluation import reconstruction_check
+from backend.evaluation.reconstruction_batches import MAX_PIECE_TOKENS, MAX_PIECES, TextPiece
+from backend.evaluation.reconstruction_check import ReconstructionCheck
+from backend.evaluation.reconstruction_measurement import (
+    ReconstructionCheckProgress,
+    check_reconstructions,
+)
+from backend.harvest.accumulator import AccumulatorShape
+from backend.harvest.activation_sums import highest_histogram_octave
+from backend.harvest.coactivation import initial_sample_level, pair_table_fits
+from backend.model.language_model import LanguageModel
+from backend.model.weight_processing import WeightProcessing
+from feature_store.errors import InputError
+
+SAMPLE_BUDGET = 1 << 21
+"""Non-zero activations whose tokens are counted for one dictionary, about."""
+MIN_PIECE_TOKENS = 16
+"""Tokens below which the rest of a sequence is no piece of its own."""
+
+
+@dataclass(frozen=True)
+class DictionaryMeasurement:
+    """One dictionary's measurements, as plain data."""
+
+    check: dict[str, Any]
+    """The fields of `selfcheck.SelfCheck`; what is not finite is absent."""
+    words: list[str]
+    """What the self-check says in words; empty when nothing is suspicious."""
+    largest: float
+    """Largest |activation| on the first sequences."""
+    coactive_level: int
+    """The level of tokens at which a sample of co-activation begins."""
+    sample_rate: float
+
+    def shape(self, dictionary: Dictionary, n_dictionaries: int) -> AccumulatorShape:
+        """What the dictionary's accumulator is made from, in a harvest of so many dictionaries."""
+        return AccumulatorShape(
+            dictionary.d_sae,
+            dictionary.signed,
+            highest_histogram_octave(self.largest),
+            pair_table_fits(dictionary.d_sae, n_dictionaries),
+            self.coactive_level,
+            self.sample_rate,
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def measure_dictionaries(
+    lm: LanguageModel, dictionaries: Sequence[Dictionary], plan: SequencePlan
+) -> Generator[ReconstructionCheckProgress, None, dict[str, DictionaryMeasurement]]:
+    """Check the dictionaries on 50 pieces of the plan's documents, and measure their scales there.
+
+    InputError where activations or features are not finite: nothing of that could be stored.
+    """
+    checks = yield from check_reconstructions(lm, dictionaries, select_check_pieces(plan))
+    return {
+        name: measurement_from_check(name, check, plan.n_tokens) for name, check in checks.items()
+    }
+
+
+def measurement_from_check(
+    name: str, check: ReconstructionCheck, n_tokens: int
+) -> DictionaryMeasurement:
+    """What a harvest of `n_tokens` needs of a self-check."""
+    words = reconstruction_check.describe_check_problems(check)
+    if not all(map(math.isfinite, (check.largest, check.explained_variance or 0.0))):
+        raise InputError(f"{name} cannot be harvested. {words[0]}")
+    active = max(check.l0, 1.0)
+    return DictionaryMeasurement(
+        check=check.plain(),
+        words=words,
+        largest=check.largest,
+        coactive_level=initial_sample_level(active, n_tokens),
+        sample_rate=min(1.0, SAMPLE_BUDGET / (active * n_tokens)),
+    )
+
+
+def select_check_pieces(plan: SequencePlan) -> list[TextPiece]:
+    """Return up to 50 pieces of the plan for the self-check, from as many documents as there are.
+
+    With 50 documents, the beginning of the first 50. With fewer, further pieces out of the middles
+    of the longer ones, spread evenly over each.
+    """
+    by_document: dict[int, list[TextPiece]] = {}
+    for number in range(plan.n_sequences):
+        document = int(plan.document[number])
+        if document not in by_document and len(by_document) == MAX_PIECES:
+            break
+        of_sequence = cut_sequence(plan.tokens(number).tolist(), plan.bos)
+        by_document.setdefault(document, []).extend(TextPiece(t, document) for t in of_sequence)
+    documents = list(by_document.values())
+    wanted = share_evenly([len(pieces) for pieces in documents], MAX_PIECES)
+    return [
+        pieces[index]
+        for pieces, n in zip(documents, wanted, strict=True)
+        for index in np.linspace(0, len(pieces) - 1, n).round().astype(int).tolist()
+    ]
+
+
+def cut_sequence(tokens: list[int], bos: int | None) -> list[list[int]]:
+    """A sequence in pieces of at most 128 tokens, each with BOS in front where that is used."""
+    front = tokens[:1] if bos is not None else []
+    body, step = tokens[len(front) :], MAX_PIECE_TOKENS - len(front)
+    cut = [front + body[i : i + step] for i in range(0, max(len(body), 1), step)]
+    return [cut[0], *(piece for piece in cut[1:] if len(piece) >= MIN_PIECE_TOKENS)]
+
+
+def share_evenly(have: list[int], n: int) -> list[int]:
+    """How many each gives so that together they give `n`, or all they have: as even as can be."""
+    wanted = [0] * len(have)
+    while sum(wanted) < min(n, sum(have)):
+        for i in sorted(range(len(have)), key=lambda i: (wanted[i], i)):
+            if wanted[i] < have[i] and sum(wanted) < n:
+                wanted[i] += 1
+    return wanted
+
+
+@torch.inference_mode()
+def bos_activations(
+    lm: LanguageModel, dictionary: Dictionary, processing: WeightProcessing, bos: int | None
+) -> np.ndarray:
+    """Every feature's activation on a sequence's first token; NaN where there is no BOS.
+
+    Attention is causal, so it is the same in every sequence.
+    """
+    if bos is None:
+        return np.full(dictionary.d_sae, np.nan, dtype=np.float32)
+    hook = dictionary.hook_name
+    acts = lm.activations(torch.tensor([[bos]]), [hook], processing)[hook]
+    return dictionary.encode(acts).reshape(-1).float().cpu().numpy()

@@ -1,0 +1,145 @@
+"""Sequences in the order in which they are fed, and a chunk's rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.corpus import SequencePlan
+from backend.harvest.activation_runs import TokenRows
+from backend.harvest.coactivation import token_levels
+from backend.harvest.sampling_hashes import hash_ids, select_by_hash
+from backend.harvest.window_grid import WindowGrid
+
+SEQUENCES_PER_SORT = 1024
+"""Sequences sorted by length at a time, so that a batch needs little padding."""
+COACTIVE_SEED, SAMPLE_SEED = 0xC0AC, 0x70CE
+
+
+def plan_forward_batches(lengths: np.ndarray, forward_batch: int) -> list[np.ndarray]:
+    """Numbers of the sequences of each forward pass: at most `forward_batch` tokens with padding.
+
+    Depends on the lengths alone, so a resumed harvest forms the same batches.
+    """
+    found: list[np.ndarray] = []
+    for begin in range(0, len(lengths), SEQUENCES_PER_SORT):
+        slab = np.arange(begin, min(begin + SEQUENCES_PER_SORT, len(lengths)), dtype=np.int64)
+        slab = slab[np.argsort(lengths[slab], kind="stable")]
+        while len(slab):
+            longest = np.asarray(lengths[slab])
+            fits = longest * np.arange(1, len(slab) + 1) <= forward_batch
+            n = max(1, int(fits.sum()))  # lengths rise, so the fitting ones come first
+            found.append(slab[:n])
+            slab = slab[n:]
+    return found
+
+
+@dataclass(frozen=True)
+class ForwardBatch:
+    """One forward pass."""
+
+    tokens: Tensor
+    """int64 [sequence pos], padded on the right."""
+    counted: Tensor
+    """Flat indices of the counted tokens in [sequence · pos]."""
+    row: Tensor
+    """For each counted token, its row among the batch's tokens without padding, int32."""
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class TokenSampling:
+    """Which tokens are counted for what besides the statistics; the same for all dictionaries."""
+
+    seed: int
+    silent: np.ndarray
+    """Windows of the silent pool, sorted."""
+
+
+class BatchFeed:
+    """Makes batches and rows from a plan, on one device."""
+
+    def __init__(
+        self, plan: SequencePlan, windows: WindowGrid, sampling: TokenSampling, device: torch.device
+    ) -> None:
+        self.plan = plan
+        self.windows = windows
+        self.device = device
+        self._seed = sampling.seed
+        self._silent = np.zeros(len(windows), dtype=bool)
+        self._silent[sampling.silent] = True
+        self._special = np.array(sorted(plan.special_ids), dtype=np.int64)
+
+    def batch(self, sequences: np.ndarray) -> ForwardBatch:
+        """Token ids of `sequences`, padded with the first token of each: never counted."""
+        length = np.asarray(self.plan.length[sequences], dtype=np.int64)
+        width = int(length.max())
+        offset = np.asarray(self.plan.offset[sequences])
+        position = np.arange(width)
+        real = position[None, :] < length[:, None]
+        at = offset[:, None] + np.where(real, position[None, :], 0)
+        tokens = np.asarray(self.plan.every_token[at]).astype(np.int64)
+        counted = real & ~np.isin(tokens, self._special)
+        row = np.cumsum(real.reshape(-1)) - 1
+        flat = np.flatnonzero(counted)
+        to = lambda array: torch.from_numpy(array).to(self.device)  # noqa: E731
+        return ForwardBatch(to(tokens), to(flat), to(row[flat].astype(np.int32)), int(length.sum()))
+
+    def rows(self, sequences: np.ndarray, sample_rates: list[float]) -> Iterator[TokenRows]:
+        """The rows of a chunk, once for each dictionary, which differ in the token sample."""
+        length = np.asarray(self.plan.length[sequences], dtype=np.int64)
+        begin = np.cumsum(length) - length
+        position = np.arange(int(length.sum())) - np.repeat(begin, length)
+        token = np.repeat(np.asarray(self.plan.offset[sequences]), length) + position
+        first = self.windows.first
+        window_ids, _ = expand_ranges(first[sequences], first[sequences + 1])
+        window = np.repeat(window_ids, self.windows.length[window_ids])
+        document = self.windows.document[window]
+        sequence = np.repeat(sequences, length)
+        bounds, grid = segment_bounds(document, sequence), segment_bounds(window, sequence)
+        columns = {
+            "window": window,
+            "split": self.windows.split[window],
+            "document": document,
+            "position": position,
+            "token_id": self.plan.every_token[token],
+            "first": bounds[0],
+            "end": bounds[1],
+            "grid_first": grid[0],
+            "grid_end": grid[1],
+        }
+        shared = {
+            name: torch.from_numpy(np.asarray(values).astype(np.int32)).to(self.device)
+            for name, values in columns.items()
+        }
+        ids = torch.from_numpy(token.astype(np.int32)).to(self.device)
+        silent = torch.from_numpy(self._silent[window]).to(self.device)
+        hashed = hash_ids(shared["window"], self._seed)
+        level = token_levels(hash_ids(ids, self._seed ^ COACTIVE_SEED))
+        for sampled in sample_rates:
+            yield TokenRows(
+                hashed=hashed,
+                silent=silent,
+                level=level,
+                sampled=select_by_hash(ids, self._seed ^ SAMPLE_SEED, sampled),
+                **shared,
+            )
+
+
+def expand_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All integers of [begin, end) for each pair, and which pair each is of."""
+    length = end - begin
+    owner = np.repeat(np.arange(len(begin)), length)
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length)
+    return begin[owner] + within, owner
+
+
+def segment_bounds(key: np.ndarray, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row, the first row and one past the last with its key in its sequence."""
+    new = np.ones(len(key), dtype=bool)
+    new[1:] = (key[1:] != key[:-1]) | (sequence[1:] != sequence[:-1])
+    first = np.flatnonzero(new)
+    length = np.diff(first, append=len(key))
+    return np.repeat(first, length), np.repeat(first + length, length)

@@ -1,0 +1,49 @@
+"""The models of a harvest: its own, and where a null dictionary asks for it the shuffled one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary
+from backend.dictionaries.null_dictionaries import ON_SHUFFLED
+from backend.model.language_model import LanguageModel
+from backend.model.shuffled_model import shuffle_model
+from backend.model.weight_processing import WeightProcessing
+from feature_store.null_dictionaries import SHUFFLED
+
+
+@dataclass(frozen=True)
+class HarvestModels:
+    """Which model each dictionary reads."""
+
+    lm: LanguageModel
+    shuffled: LanguageModel | None = None
+
+    @classmethod
+    def given(cls, lm: LanguageModel, nulls: Sequence[str], seed: int) -> "HarvestModels":
+        """The shuffled one only where `nulls` names it."""
+        return cls(lm, shuffle_model(lm, seed) if SHUFFLED in nulls else None)
+
+    def of(self, dictionary: Dictionary) -> LanguageModel:
+        """The model whose activations are this dictionary's."""
+        if dictionary.architecture != ON_SHUFFLED:
+            return self.lm
+        assert self.shuffled is not None, "a harvest with such a dictionary has the model"
+        return self.shuffled
+
+    def activations(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        dictionaries: Sequence[Dictionary],
+        processing: WeightProcessing,
+    ) -> list[Float[Tensor, "batch pos d_in"]]:
+        """What each dictionary reads: one forward pass of every model that is asked."""
+        of = [self.of(one) for one in dictionaries]
+        found = {}
+        for lm in dict.fromkeys(of):
+            pairs = zip(dictionaries, of, strict=True)
+            hooks = list(dict.fromkeys(one.hook_name for one, its in pairs if its is lm))
+            found[lm] = lm.activations(tokens, hooks, processing)
+        return [found[its][one.hook_name] for one, its in zip(dictionaries, of, strict=True)]

@@ -1,0 +1,181 @@
+"""A harvest's null dictionaries: made from its own first tokens, kept in the store.
+
+They follow from the model, the dictionaries, the plan and its seed, whatever the batches are, and
+lie in `nulls/HARVEST`, where the engine finds them again.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend import dictionaries as loaders
+from backend.dictionaries.base import Dictionary
+from backend.dictionaries.null_dictionaries import (
+    NULL_BUILDERS,
+    ON_SHUFFLED,
+    NullFacts,
+    derive_null_seed,
+    name_shuffled_null,
+    save,
+)
+from backend.evaluation.reconstruction_check import ReconstructionCheck
+from backend.harvest.checkpoint import WorkLock
+from backend.harvest.coactivation import initial_sample_level
+from backend.harvest.dictionary_measurements import SAMPLE_BUDGET, DictionaryMeasurement
+from backend.harvest.forward_batches import BatchFeed, ForwardBatch, plan_forward_batches
+from backend.harvest.segments import select_rows
+from backend.harvest.shard_run import assign_rows, encode_batch
+from backend.model.language_model import LanguageModel
+from backend.model.weight_processing import WeightProcessing
+from feature_store.errors import InputError
+from feature_store.null_dictionaries import SHUFFLED
+
+THRESHOLD_TOKENS = 16_384
+"""Counted tokens that set the thresholds, about: a whole number of sequences."""
+SCALE_SEQUENCES = 64
+"""Sequences on which a null dictionary's scales are measured."""
+SAMPLE_BATCH_TOKENS = 2048
+"""Tokens of one forward pass of the sample; not the harvest's, so that nothing hangs on that."""
+UNCHECKED_ARCHITECTURES = (*(f"null-{kind}" for kind in NULL_BUILDERS), ON_SHUFFLED)
+"""Architectures that promise no reconstruction."""
+UNTRAINED_ARCHITECTURES = ("identity", "directions", *UNCHECKED_ARCHITECTURES)
+LOCK_PATIENCE_S = 3600.0
+"""How long another process of the same harvest waits for the one that makes them."""
+
+
+@dataclass(frozen=True)
+class NullInputs:
+    """What null dictionaries are made on."""
+
+    lm: LanguageModel
+    feed: BatchFeed
+    processing: WeightProcessing
+    seed: int
+
+
+def load_or_make_nulls(
+    ground: NullInputs, found: Sequence[Dictionary], kinds: Sequence[str], folder: Path, work: Path
+) -> list[tuple[Path | None, Dictionary]]:
+    """The nulls of every dictionary that is trained (neurons and matrices have none), by
+    dictionary, then kind, and where they lie. Those on disk are read, the others made and
+    written. On a shuffled model the dictionary is the trained one, which lies where it did."""
+    trained = [(n, d) for n, d in enumerate(found) if d.architecture not in UNTRAINED_ARCHITECTURES]
+    if not trained:
+        raise InputError(
+            "--null needs a trained dictionary: neurons and matrices are nulls already."
+        )
+    loaded: list[tuple[Path | None, Dictionary]] = []
+    with WorkLock(work / "nulls", "The null dictionaries of this harvest", LOCK_PATIENCE_S):
+        for number, one in trained:
+            places = {k: folder / f"{number}-{k}" for k in kinds if k != SHUFFLED}
+            missing = {kind: path for kind, path in places.items() if not path.exists()}
+            if missing:
+                make_nulls(ground, one, missing)
+            loaded += [
+                (path, loaders.load(str(path), placement=ground.lm.placement))
+                for path in places.values()
+            ]
+            loaded += [(None, name_shuffled_null(one))] if SHUFFLED in kinds else []
+    return loaded
+
+
+def make_nulls(ground: NullInputs, dictionary: Dictionary, missing: dict[str, Path]) -> None:
+    """Write the missing nulls of one dictionary."""
+    hooks = {kind: null_hook_point(ground, dictionary, kind) for kind in missing}
+    acts, counts = sample_activations(ground, dictionary, sorted(set(hooks.values())))
+    kept = ("prepend_bos", "model_from_pretrained_kwargs")
+    metadata = {key: dictionary.metadata[key] for key in kept if key in dictionary.metadata}
+    for kind, path in missing.items():
+        x = acts[hooks[kind]]
+        facts = NullFacts(kind, dictionary.name, hooks[kind], len(x), metadata)
+        save(
+            path,
+            facts,
+            NULL_BUILDERS[kind](x, counts, derive_null_seed(ground.seed, dictionary.name, kind)),
+        )
+
+
+def null_hook_point(ground: NullInputs, dictionary: Dictionary, kind: str) -> str:
+    """Where a null reads: the dictionary's own hook point. Neurons are those of the MLP that
+    writes there or before, where there is one that the model gives without detours."""
+    own = ground.lm.canonical(dictionary.hook_name)
+    if kind != "neurons" or not own.startswith("blocks.") or ".attn." in own:
+        return dictionary.hook_name
+    block = int(own.split(".")[1]) - own.endswith("hook_resid_pre")
+    hook = f"blocks.{block}.mlp.hook_post"
+    with suppress(InputError):
+        if block >= 0 and ground.lm.on_fast_road(hook):
+            nothing = torch.zeros(1, 1, ground.lm.width(hook), device=ground.lm.placement.device)
+            ground.lm.process(hook, nothing, ground.processing)
+            return hook
+    return dictionary.hook_name
+
+
+@torch.inference_mode()
+def sample_activations(
+    ground: NullInputs, dictionary: Dictionary, hooks: Sequence[str]
+) -> tuple[dict[str, Float[Tensor, "n d"]], Int[Tensor, "d_sae"]]:
+    """Activations at hook points on the plan's first tokens, and on how many of these tokens each
+    of the dictionary's features fires."""
+    counts = torch.zeros(dictionary.d_sae, dtype=torch.int64)
+    rows: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
+    wanted = list(dict.fromkeys([*hooks, dictionary.hook_name]))
+    for batch in first_plan_batches(ground.feed):
+        acts = ground.lm.activations(batch.tokens, wanted, ground.processing)
+        feature = find_firings(dictionary, acts[dictionary.hook_name], batch)[0]
+        counts += torch.bincount(feature, minlength=dictionary.d_sae).cpu()
+        for hook in hooks:
+            flat = acts[hook].reshape(-1, acts[hook].shape[-1])
+            rows[hook].append(select_rows(flat, batch.counted).float())
+    return {hook: torch.cat(parts) for hook, parts in rows.items()}, counts
+
+
+def first_plan_batches(feed: BatchFeed) -> Iterator[ForwardBatch]:
+    """The first sequences of the plan, about SAMPLE_TOKENS tokens."""
+    lengths = np.asarray(feed.plan.length)
+    n = int(np.searchsorted(np.cumsum(lengths), THRESHOLD_TOKENS)) + 1
+    for sequences in plan_forward_batches(lengths[:n], SAMPLE_BATCH_TOKENS):
+        yield feed.batch(sequences)
+
+
+def find_firings(dictionary: Dictionary, x: Tensor, batch: ForwardBatch) -> tuple[Tensor, Tensor]:
+    """The features of a batch's non-zero activations at counted tokens, and the activations."""
+    found = assign_rows(
+        encode_batch(dictionary, x, batch, "exact"), batch, 0, sparse_rows=dictionary.needs_sequence
+    )
+    return found.feature.long(), found.value
+
+
+@torch.inference_mode()
+def measure_null_scales(
+    lm: LanguageModel,
+    dictionary: Dictionary,
+    feed: BatchFeed,
+    processing: WeightProcessing,
+    forward_batch: int,
+) -> DictionaryMeasurement:
+    """A null dictionary's scales. It rebuilds nothing, so it has no self-check."""
+    hook, largest, n_fired, n_tokens = dictionary.hook_name, 0.0, 0, 0
+    for sequences in plan_forward_batches(
+        np.asarray(feed.plan.length[:SCALE_SEQUENCES]), forward_batch
+    ):
+        batch = feed.batch(sequences)
+        values = find_firings(
+            dictionary, lm.activations(batch.tokens, [hook], processing)[hook], batch
+        )[1]
+        largest = max(largest, float(values.abs().max()) if len(values) else 0.0)
+        n_fired, n_tokens = n_fired + len(values), n_tokens + len(batch.counted)
+    active = max(n_fired / max(n_tokens, 1), 1.0)
+    return DictionaryMeasurement(
+        check=dict.fromkeys(field.name for field in fields(ReconstructionCheck)),
+        words=[],
+        largest=largest,
+        coactive_level=initial_sample_level(active, feed.plan.n_tokens),
+        sample_rate=min(1.0, SAMPLE_BUDGET / (active * feed.plan.n_tokens)),
+    )

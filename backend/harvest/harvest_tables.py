@@ -1,0 +1,358 @@
+"""From accumulators to a published harvest file."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from backend.corpus import SequencePlan
+from backend.dictionaries.base import Dictionary, Precision
+from backend.harvest.accumulator import Accumulator
+from backend.harvest.activation_spool import SpoolRecords
+from backend.harvest.coactivation import JointCounts
+from backend.harvest.context_table import build_context_table, select_contexts
+from backend.harvest.dictionary_measurements import DictionaryMeasurement
+from backend.harvest.feature_statistics import (
+    build_sign_columns,
+    coactive_columns,
+    nullable_array,
+    slot_sums,
+    top_token_columns,
+)
+from backend.harvest.forward_batches import COACTIVE_SEED, SAMPLE_SEED
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.sampling_hashes import select_by_hash
+from backend.harvest.weight_facts import WeightArrays
+from backend.harvest.window_grid import WindowGrid
+from backend.model.language_model import LanguageModel
+from backend.model.vocabulary import vocabulary_bytes
+from feature_store.catalog import utc_now
+from feature_store.harvest_writer import SCHEMA_VERSION, HarvestWriter
+from feature_store.strict_json import dump_json
+from feature_store.vocabulary import Vocabulary
+
+ROWS_PER_WRITE = 1 << 17
+"""Contexts, or sequences, written at a time."""
+VERSIONED_LIBRARIES = ("saefari", "torch", "transformers", "transformer-lens", "sae-lens", "duckdb")
+SPLITS = ("explain", "score")
+
+
+@dataclass(frozen=True)
+class DictionaryResults:
+    """One dictionary's results."""
+
+    dictionary: Dictionary
+    probe: DictionaryMeasurement
+    accumulator: Accumulator
+    records: SpoolRecords
+    weights: WeightArrays
+    """What `once.weight_facts` computed."""
+    bos_act: np.ndarray
+
+
+@dataclass(frozen=True)
+class HarvestDetails:
+    """What all dictionaries of a harvest share."""
+
+    id: str
+    lm: LanguageModel
+    plan: HarvestPlan
+    sequences: SequencePlan
+    windows: WindowGrid
+    silent: np.ndarray
+    precision: Precision
+    started: datetime
+    revision: str
+    notes: Sequence[str] = ()
+    """How the dictionaries' files were read, for the user."""
+
+    @property
+    def n_windows(self) -> int:
+        """Windows of the grid."""
+        return len(self.windows)
+
+
+def publish_harvest(
+    frame: HarvestDetails, gathered: list[DictionaryResults], work: Path, target: Path
+) -> Iterator[int]:
+    """Write everything and give the file its name; yields after each dictionary."""
+    writer = HarvestWriter(work)
+    try:
+        write_shared_tables(writer, frame)
+        first = 0
+        for number, one in enumerate(gathered, 1):
+            first = write_dictionary_rows(writer, frame, one, first)
+            yield number
+        writer.publish(target)
+    finally:
+        writer.close()
+
+
+def write_dictionary_rows(
+    writer: HarvestWriter, frame: HarvestDetails, one: DictionaryResults, first: int
+) -> int:
+    """A dictionary's rows, its contexts counted from `first`; where the next one's begin."""
+    name, joint = one.dictionary.name, one.accumulator.coactive.joint()
+    chosen = select_contexts(one.accumulator)
+    n_contexts = np.bincount(chosen.feature, minlength=one.dictionary.d_sae)
+    begin = first + np.cumsum(n_contexts) - n_contexts
+    columns = build_feature_columns(frame, one, joint) | {
+        "first_context": pa.array(begin),
+        "n_contexts": pa.array(n_contexts.astype(np.int32)),
+    }
+    writer.add("feature", pa.table(columns))
+    for low in range(0, len(chosen.feature), ROWS_PER_WRITE):
+        part = slice(low, low + ROWS_PER_WRITE)
+        writer.add("context", build_context_table(name, chosen, part, one.records, frame.windows))
+    writer.add("dictionary", pa.Table.from_pylist([dictionary_row(frame, one, joint)]))
+    writer.add("silent_window", silent_window_table(frame, one))
+    return first + len(chosen.feature)
+
+
+def build_feature_columns(
+    frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
+) -> dict[str, Any]:
+    """All columns of `feature` but where its contexts lie."""
+    d_sae, acc = one.dictionary.d_sae, one.accumulator
+    tokens, windows = frame.sequences.n_tokens, frame.n_windows
+    first_bin = acc.statistics.first_bin
+    step = slice(0, None, 2) if acc.shape.signed else slice(None)
+    even = slot_sums(acc, step)
+    columns: dict[str, Any] = {
+        "dictionary": pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(d_sae, np.int8)), [one.dictionary.name]
+        ),
+        "feature": pa.array(np.arange(d_sae, dtype=np.int32)),
+        "bos_act": nullable_array(one.bos_act),
+    }
+    signed_sum = even.powers[0]
+    both = even
+    if acc.shape.signed:
+        odd = slot_sums(acc, slice(1, None, 2))
+        columns["positive"] = struct_array(build_sign_columns(even, tokens, windows, first_bin))
+        columns["negative"] = struct_array(build_sign_columns(odd, tokens, windows, first_bin))
+        signed_sum = even.powers[0] - odd.powers[0]
+        shared = acc.statistics.n_windows_both.cpu().numpy()[step]
+        both = even + odd
+        both = type(both)(**vars(both) | {"n_windows": both.n_windows - shared})
+    columns |= build_sign_columns(both, tokens, windows, first_bin)
+    return columns | {
+        **window_histogram_columns(both, windows, tokens, first_bin),
+        "mean_all": pa.array(signed_sum / tokens),
+        "mean_position": pa.array(
+            both.position_sum / np.maximum(both.n_active, 1), mask=both.n_active == 0
+        ),
+        **top_token_columns(acc.sampled, d_sae),
+        **coactive_columns(joint, count_sampled_tokens(frame, one, joint)[0]),
+        **weight_columns(one.weights),
+    }
+
+
+def window_histogram_columns(
+    sums: Any, windows: int, tokens: int, first_bin: int
+) -> dict[str, pa.Array]:
+    """The histogram of window maxima, trimmed like the other."""
+    other = type(sums)(**vars(sums) | {"histogram": sums.window_histogram})
+    columns = build_sign_columns(other, tokens, windows, first_bin)
+    return {f"window_{name}": columns[name] for name in ("histogram_start", "histogram")}
+
+
+def struct_array(columns: dict[str, pa.Array]) -> pa.Array:
+    """The columns as one struct column."""
+    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
+
+
+def weight_columns(weights: WeightArrays) -> dict[str, pa.Array]:
+    """Lens and neighbours as list columns; absent ones stay absent."""
+    columns: dict[str, pa.Array] = {}
+    for name, values in weights.items():
+        if values.ndim == 1:
+            columns[name] = nullable_array(values)
+            continue
+        offsets = np.arange(0, values.size + 1, values.shape[1] or 1, dtype=np.int32)
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        columns[name] = pa.ListArray.from_arrays(pa.array(offsets), flat)
+    return columns
+
+
+def count_sampled_tokens(
+    frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
+) -> tuple[int, int]:
+    """Counted tokens of the co-activation and of the token sample."""
+    import torch
+
+    plan = frame.sequences
+    seed, shape = frame.plan.seed, one.accumulator.shape
+    special = np.array(sorted(plan.special_ids), dtype=np.int64)
+    rates = ((COACTIVE_SEED, joint.rate), (SAMPLE_SEED, shape.sample_rate))
+    counts = [0, 0]
+    for low in range(0, len(plan.every_token), 1 << 20):
+        tokens = np.asarray(plan.every_token[low : low + (1 << 20)])
+        counted = torch.from_numpy(~np.isin(tokens, special))
+        ids = torch.arange(low, low + len(tokens), dtype=torch.int32)
+        for which, (salt, rate) in enumerate(rates):
+            counts[which] += int((select_by_hash(ids, seed ^ salt, rate) & counted).sum())
+    return counts[0], counts[1]
+
+
+def dictionary_row(
+    frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
+) -> dict[str, Any]:
+    """One row of `dictionary`."""
+    d, check, acc = one.dictionary, dict(one.probe.check), one.accumulator
+    n_active = acc.statistics.n_active.cpu().numpy()
+    per_feature = n_active.reshape(d.d_sae, -1).sum(axis=1)
+    coactive, sampled = count_sampled_tokens(frame, one, joint)
+    taken = (
+        "explained_variance",
+        "l0",
+        "ce_clean",
+        "ce_spliced",
+        "ce_zero",
+        "ce_mean",
+        "delta_ce",
+        "recovery_zero",
+        "recovery_mean",
+        "published_l0",
+        "published_explained_variance",
+    )
+    return {
+        "dictionary": d.name,
+        "hook_name": d.hook_name,
+        "hook_out": d.hook_out,
+        "architecture": d.architecture,
+        "signed": d.signed,
+        "d_in": d.d_in,
+        "d_out": d.d_out,
+        "d_sae": d.d_sae,
+        "source": d.source,
+        "weights_hash": d.weights_hash,
+        "model_kwargs": dump_json(asdict(d.processing), sort_keys=True, ascii_only=True),
+        **{name: check[name] for name in taken},
+        "check_tokens": check["n_tokens"],
+        "check_documents": check["n_documents"],
+        "check_words": one.probe.words,
+        "n_dead": int((per_feature == 0).sum()),
+        "mean_active": float(per_feature.sum() / frame.sequences.n_tokens),
+        "coactive_tokens": coactive,
+        "coactive_rate": joint.rate,
+        "token_sample_tokens": sampled,
+        "token_sample_rate": acc.shape.sample_rate,
+    }
+
+
+def silent_window_table(frame: HarvestDetails, one: DictionaryResults) -> pa.Table:
+    """The silent pool's windows that this dictionary got, with its activations in them."""
+    columns = one.accumulator.silent.columns()
+    order = np.lexsort((columns["feature"], columns["position"], columns["window"]))
+    window = columns["window"][order]
+    pool = one.accumulator.silent.windows
+    lengths = np.searchsorted(window, pool, "right") - np.searchsorted(window, pool, "left")
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+
+    def lists(name: str, kind: pa.DataType) -> pa.Array:
+        values = columns[name][order]
+        return pa.ListArray.from_arrays(offsets, pa.array(values).cast(kind))
+
+    windows = frame.windows
+    return pa.table(
+        {
+            "dictionary": pa.array([one.dictionary.name] * len(pool), type=pa.string()),
+            "window": pool.astype(np.int32),
+            "sequence": windows.sequence[pool],
+            "start": windows.start[pool],
+            "length": windows.length[pool],
+            "split": split_name_array(windows.split[pool]),
+            "positions": lists("position", pa.uint16()),
+            "features": lists("feature", pa.int32()),
+            "activations": lists("value", pa.float32()),
+        }
+    )
+
+
+def split_name_array(splits: np.ndarray) -> pa.Array:
+    """0 and 1 as words."""
+    return pa.DictionaryArray.from_arrays(pa.array(np.asarray(splits).astype(np.int8)), SPLITS)
+
+
+def write_shared_tables(writer: HarvestWriter, frame: HarvestDetails) -> None:
+    """The harvest's own row, its documents, sequences and tokens."""
+    writer.add("harvest", pa.Table.from_pylist([harvest_row(frame)]))
+    plan = frame.sequences
+    names = pa.table(
+        {
+            "document": np.arange(len(plan.document_ids), dtype=np.int32),
+            "name": pa.array(plan.document_ids, type=pa.string()),
+        }
+    )
+    writer.add("document", names)
+    for low in range(0, plan.n_sequences, ROWS_PER_WRITE // 8):
+        writer.add(
+            "sequence", sequence_table(plan, low, min(low + ROWS_PER_WRITE // 8, plan.n_sequences))
+        )
+    pieces = vocabulary_bytes(frame.lm.tokenizer, frame.lm.n_nameable)
+    vocabulary = Vocabulary(pieces)
+    texts = [vocabulary.text(i) for i in range(len(pieces))]
+    ids = np.arange(len(pieces), dtype=np.int32)
+    writer.add("token", pa.table({"token_id": ids, "text": texts, "bytes": pieces}))
+
+
+def sequence_table(plan: SequencePlan, low: int, high: int) -> pa.Table:
+    """Rows low … high − 1 of `sequence`."""
+    length = np.asarray(plan.length[low:high])
+    begin = int(plan.offset[low])
+    flat = np.asarray(plan.every_token[begin : begin + int(length.sum())]).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(length)]).astype(np.int32)
+    columns: dict[str, Any] = {
+        "sequence": np.arange(low, high, dtype=np.int32),
+        "document": np.asarray(plan.document[low:high]),
+        "start": np.asarray(plan.start[low:high]),
+        "split": split_name_array(plan.split[low:high]),
+        "token_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat)),
+    }
+    if plan.packed:
+        of = np.asarray(plan.segment_sequence)
+        a, b = np.searchsorted(of, [low, high])
+        counts = np.bincount(of[a:b] - low, minlength=high - low)
+        at = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+        for name, source in (("documents", "document"), ("borders", "position")):
+            values = np.asarray(getattr(plan, f"segment_{source}")[a:b])
+            columns[name] = pa.ListArray.from_arrays(at, pa.array(values))
+    return pa.table(columns)
+
+
+def harvest_row(frame: HarvestDetails) -> dict[str, Any]:
+    """The one row of `harvest`."""
+    lm, plan, sequences = frame.lm, frame.plan, frame.sequences
+    return {
+        "id": frame.id,
+        "schema": SCHEMA_VERSION,
+        "model": lm.name,
+        "model_source": lm.source,
+        "model_hash": lm.model_hash,
+        "corpus": sequences.corpus,
+        "tokens": sequences.n_tokens,
+        "documents": sequences.n_documents,
+        "sequences": sequences.n_sequences,
+        "context_size": sequences.context_size,
+        "window_size": plan.window,
+        "windows": frame.n_windows,
+        "packed": sequences.packed,
+        "seed": plan.seed,
+        "forward_batch": plan.forward_batch,
+        "dtype": str(lm.placement.dtype).removeprefix("torch."),
+        "device": str(lm.placement.device),
+        "encoding": frame.precision,
+        "versions": dump_json(
+            {name: version(name) for name in VERSIONED_LIBRARIES}, ascii_only=True
+        ),
+        "revision": frame.revision,
+        "warnings": [*frame.notes, *sequences.warnings],
+        "started": frame.started,
+        "finished": utc_now(),
+    }

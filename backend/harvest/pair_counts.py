@@ -1,0 +1,73 @@
+"""Sparse counts of pairs: the tokens that a feature fires on."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.harvest.segments import select_rows
+
+FLUSH_KEYS = 1 << 19
+"""Raw keys gathered before they are counted."""
+
+
+class PairCounts:
+    """How often each (left, right) pair occurred, and the sum of its weights.
+
+    Memory is that of the distinct pairs; the caller bounds those through the sampling rate.
+    """
+
+    def __init__(self) -> None:
+        self.keys = np.empty(0, dtype=np.int64)
+        self.count = np.empty(0, dtype=np.int64)
+        self.weight = np.empty(0, dtype=np.float64)
+        self._raw: list[tuple[np.ndarray, np.ndarray | None]] = []
+        self._n_raw = 0
+
+    def add(self, left: Tensor, right: Tensor, weight: Tensor | None = None) -> None:
+        """Count pairs of int32s."""
+        keys = (left.long() << 32 | right.long()).cpu().numpy()
+        self._raw.append((keys, None if weight is None else weight.double().cpu().numpy()))
+        self._n_raw += len(keys)
+        if self._n_raw >= max(FLUSH_KEYS, len(self.keys) // 2):
+            self.flush()
+
+    def flush(self) -> None:
+        """Count what was gathered."""
+        if not self._raw:
+            return
+        raw = [keys for keys, _ in self._raw]
+        weights = [w if w is not None else np.zeros(len(k)) for k, w in self._raw]
+        self._raw, self._n_raw = [], 0
+        self._reduce(raw, [np.ones(len(keys), dtype=np.int64) for keys in raw], weights)
+
+    def merge(self, keys: np.ndarray, count: np.ndarray, weight: np.ndarray) -> None:
+        """Add another part's counts."""
+        self.flush()
+        self._reduce([keys], [count], [weight])
+
+    def _reduce(
+        self, keys: list[np.ndarray], count: list[np.ndarray], weight: list[np.ndarray]
+    ) -> None:
+        found = torch.sort(torch.from_numpy(np.concatenate([self.keys, *keys])), stable=True)
+        ordered, order = found.values.numpy(), found.indices
+        begin = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(order)])
+        self.keys = ordered[begin]
+        if len(begin):
+            both = (np.concatenate([self.count, *count]), np.concatenate([self.weight, *weight]))
+            tallies = (select_rows(torch.from_numpy(column), order).numpy() for column in both)
+            self.count, self.weight = (np.add.reduceat(column, begin) for column in tallies)
+
+    @property
+    def left(self) -> np.ndarray:
+        """The first of each pair."""
+        return self.keys >> 32
+
+    @property
+    def right(self) -> np.ndarray:
+        """The second."""
+        return self.keys & 0xFFFFFFFF
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the counts."""
+        return self.keys.nbytes + self.count.nbytes + self.weight.nbytes

@@ -1,0 +1,35 @@
+"""Shards put together, dictionary by dictionary."""
+
+import numpy as np
+
+from backend.harvest.accumulator import Accumulator
+from backend.harvest.activation_spool import SpoolRecords, map_spool_words
+from backend.harvest.checkpoint import Shard, load_checkpoint
+from backend.harvest.shard_run import ShardInputs, ShardRun
+
+
+def merge_shards(
+    job: ShardInputs, runs: list[ShardRun], number: int, count: int
+) -> tuple[Accumulator, SpoolRecords]:
+    """One dictionary's accumulator over all shards, and where its records lie."""
+    if count == 1:
+        accumulator = runs[0].accumulators[number]
+        spool = accumulator.spool  # complete, and synced by the shard's last checkpoint
+        return accumulator, SpoolRecords([map_spool_words(spool.path, spool.length)])
+    name = job.dictionaries[number].name
+    whole = Accumulator(
+        job.shapes[number],
+        job.plan,
+        job.feed.windows,
+        job.work / f"merged-{number}.spool",
+        job.feed.device,
+    )
+    whole.spool.close()  # its records stay in the shards' spools
+    words: list[np.ndarray] = []
+    for index in range(count):
+        folder = Shard(index, count).folder(job.work)
+        checkpoint = load_checkpoint(folder)
+        assert checkpoint is not None, "all shards are complete"
+        whole.add(checkpoint.state[name], spool_base=sum(len(part) for part in words))
+        words.append(map_spool_words(folder / f"{number}.spool", checkpoint.spooled[name]))
+    return whole, SpoolRecords(words)

@@ -1,0 +1,279 @@
+"""The streaming pass over one shard: forward, encode, fold in, and now and then a checkpoint."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary, Precision, Triples
+from backend.harvest.accumulator import Accumulator, AccumulatorShape
+from backend.harvest.checkpoint import Checkpoint, Shard, load_checkpoint, save_checkpoint
+from backend.harvest.forward_batches import BatchFeed, ForwardBatch, plan_forward_batches
+from backend.harvest.harvest_models import HarvestModels
+from backend.harvest.harvest_plan import HarvestPlan
+from backend.harvest.segments import select_rows, true_indices
+from backend.harvest.stage_timings import StageTimings
+from backend.model.finite_weights import all_finite
+from backend.model.weight_processing import WeightProcessing
+from feature_store.errors import InputError
+
+CHUNK_NONZERO = 1 << 20
+"""Non-zero activations of one dictionary folded in at a time, about; 12 bytes each."""
+CHUNK_ROWS = 1 << 16
+MAX_CHUNKS_HELD = 8
+"""Chunks' worth of triples that all dictionaries together may hold."""
+MAX_NAMED_DOCUMENTS = 5
+"""Documents that an error names."""
+CHECKPOINT_S = 30.0
+"""Seconds between checkpoints at least, and 20 times what the last one took."""
+
+
+@dataclass(frozen=True)
+class HarvestProgress:
+    """How far a stage is."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str = "tokens"
+    fresh: int = 0
+    """How much of `done` was done by this process: what a speed is computed from."""
+
+
+@dataclass(frozen=True)
+class ShardInputs:
+    """What a shard needs to know."""
+
+    models: HarvestModels
+    dictionaries: list[Dictionary]
+    shapes: list[AccumulatorShape]
+    processing: WeightProcessing
+    plan: HarvestPlan
+    precision: Precision
+    feed: BatchFeed
+    work: Path
+
+
+class ShardRun:
+    """One shard's accumulators and the pass that fills them. Iterate `run` to its end."""
+
+    def __init__(self, job: ShardInputs, shard: Shard, stages: StageTimings) -> None:
+        self.job = job
+        self.shard = shard
+        self.stages = stages
+        self.folder = shard.folder(job.work)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        resumed = load_checkpoint(self.folder)
+        self._resumed = resumed is not None
+        self.accumulators = [
+            self._accumulator(number, resumed) for number in range(len(job.dictionaries))
+        ]
+        everything = plan_forward_batches(np.asarray(job.feed.plan.length), job.plan.forward_batch)
+        first, self._end = shard.bounds(len(everything))
+        self._batches = everything
+        self._next = resumed.next_batch if resumed else first
+        self.tokens = resumed.tokens if resumed else 0
+        self.tokens_before = self.tokens
+        self._saved_at, self._save_cost = time.monotonic(), 0.0
+
+    def _accumulator(self, number: int, resumed: Checkpoint | None) -> Accumulator:
+        job, name = self.job, self.job.dictionaries[number].name
+        accumulator = Accumulator(
+            job.shapes[number],
+            job.plan,
+            job.feed.windows,
+            self.folder / f"{number}.spool",
+            job.feed.device,
+            resumed.spooled[name] if resumed else 0,
+        )
+        if resumed:
+            accumulator.add(resumed.state[name])
+        return accumulator
+
+    def close(self) -> None:
+        """Let go of the spools. The accumulators' state stays in memory."""
+        for accumulator in self.accumulators:
+            accumulator.spool.close()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every batch of the shard has been folded in."""
+        return self._next >= self._end
+
+    def run(self) -> Iterator[HarvestProgress]:
+        """Yield after each forward pass; leave a checkpoint at the end, and on the way."""
+        if self.complete:
+            if not self._resumed:
+                self.save()  # more shards than batches: an empty one is done all the same
+            return
+        total = self._tokens_total()
+        chunk = TripleChunk(self.job)
+        while self._next < self._end:
+            sequences = self._batches[self._next]
+            self.tokens += chunk.feed(sequences, self.stages)
+            self._next += 1
+            if chunk.full or self._next == self._end:
+                chunk.fold(self.accumulators, self.stages)
+                if self._next == self._end or self._due():
+                    self.save()
+            yield HarvestProgress(
+                "harvest", self.tokens, total, fresh=self.tokens - self.tokens_before
+            )
+
+    def _tokens_total(self) -> int:
+        plan = self.job.feed.plan
+        first, end = self.shard.bounds(len(self._batches))
+        if self.shard.count == 1:
+            return plan.n_tokens
+        mine = np.concatenate(self._batches[first:end])
+        return int(np.asarray(plan.length)[mine].sum()) - (len(mine) if plan.bos is not None else 0)
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved_at > max(CHECKPOINT_S, 20 * self._save_cost)
+
+    def save(self) -> None:
+        """Write a checkpoint of everything folded in so far."""
+        with self.stages("checkpoint"):
+            began = time.monotonic()
+            names = [dictionary.name for dictionary in self.job.dictionaries]
+            pairs = list(zip(names, self.accumulators, strict=True))
+            state = {name: accumulator.state() for name, accumulator in pairs}
+            spooled = {name: accumulator.spool.sync() for name, accumulator in pairs}
+            save_checkpoint(self.folder, Checkpoint(self._next, self.tokens, spooled, state))
+            self._saved_at = time.monotonic()
+            self._save_cost = self._saved_at - began
+
+
+class TripleChunk:
+    """Triples of whole sequences, gathered until there are enough to fold in."""
+
+    def __init__(self, job: ShardInputs) -> None:
+        self._job = job
+        self._clear()
+
+    def _clear(self) -> None:
+        self._sequences: list[np.ndarray] = []
+        self._triples: list[list[Triples]] = [[] for _ in self._job.dictionaries]
+        self._finite: list[Tensor] = []
+        self._rows = 0
+        self._nonzero = [0] * len(self._job.dictionaries)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to fold in."""
+        most, total = max(self._nonzero), sum(self._nonzero)
+        return (
+            self._rows >= CHUNK_ROWS
+            or most >= CHUNK_NONZERO
+            or total >= CHUNK_NONZERO * MAX_CHUNKS_HELD
+        )
+
+    @torch.inference_mode()
+    def feed(self, sequences: np.ndarray, stages: StageTimings) -> int:
+        """Run one batch through model and dictionaries; how many counted tokens it had."""
+        job = self._job
+        with stages("feed"):
+            batch = job.feed.batch(sequences)
+        with stages("forward"):
+            acts = job.models.activations(batch.tokens, job.dictionaries, job.processing)
+            finite = {id(x): all_finite(x) for x in acts}
+        flags = []
+        for number, (dictionary, x) in enumerate(zip(job.dictionaries, acts, strict=True)):
+            with stages("encode"):
+                triples = encode_batch(dictionary, x, batch, job.precision)
+            with stages("feed"):
+                kept = assign_rows(
+                    triples, batch, self._rows, sparse_rows=dictionary.needs_sequence
+                )
+            self._triples[number].append(kept)
+            flags.append(finite[id(x)] & all_finite(kept.value))
+            self._nonzero[number] += len(kept.token)
+        self._finite.append(torch.stack(flags))
+        self._sequences.append(sequences)
+        self._rows += batch.n_rows
+        return len(batch.counted)
+
+    @torch.inference_mode()
+    def fold(self, accumulators: list[Accumulator], stages: StageTimings) -> None:
+        """Hand what was gathered to the accumulators, and begin anew."""
+        if not self._sequences:
+            return
+        self._refuse_nonfinite()
+        shapes = self._job.shapes
+        with stages("feed"):
+            rows = self._job.feed.rows(
+                np.concatenate(self._sequences),
+                [shape.sample_rate for shape in shapes],
+            )
+        parts = zip(self._job.dictionaries, accumulators, self._triples, strict=True)
+        for dictionary, accumulator, triples in parts:
+            with stages("feed"):
+                mine = next(rows)
+                joined = Triples(*(torch.cat(column) for column in zip(*triples, strict=True)))
+                triples.clear()
+                require_finite(joined, dictionary.name)
+            accumulator.update(joined, mine, stages)
+        self._clear()
+
+    def _refuse_nonfinite(self) -> None:
+        """InputError where an activation that was read is NaN or infinite; one look a chunk.
+
+        A NaN exceeds no threshold: it would be stored as features that are silent.
+        """
+        every = torch.stack(self._finite)
+        if bool(every.all()):
+            return
+        batch, number = (~every).nonzero()[0].tolist()
+        plan, sequences = self._job.feed.plan, self._sequences[batch]
+        documents = dict.fromkeys(plan.document_ids[int(plan.document[i])] for i in sequences)
+        shown, more = list(documents)[:MAX_NAMED_DOCUMENTS], len(documents) - MAX_NAMED_DOCUMENTS
+        where = " or ".join(shown) + (f" or {more} others" if more > 0 else "")
+        raise InputError(
+            f"Activations at {self._job.dictionaries[number].hook_name} are not finite (NaN or "
+            f"infinity) in {where}: nothing right can be stored of them. Run the model in "
+            "float32, or leave that text out."
+        )
+
+
+def require_finite(triples: Triples, name: str) -> None:
+    """InputError when an activation is infinite or no number: nothing of that could be stored."""
+    broken = ~torch.isfinite(triples.value)
+    if broken.any():
+        feature = int(triples.feature[broken][0])
+        raise InputError(
+            f"{name} cannot be harvested: feature {feature} has an activation that is infinite or "
+            "no number. The model or the dictionary overflows: load both in float32."
+        )
+
+
+def encode_batch(
+    dictionary: Dictionary, x: Tensor, batch: ForwardBatch, precision: Precision
+) -> Triples:
+    """Non-zero activations; `token` counts the counted tokens, or all of [sequence · pos] where
+    the dictionary must see whole sequences."""
+    if dictionary.needs_sequence:
+        return dictionary.encode_sparse(x, precision)
+    return dictionary.encode_sparse(
+        select_rows(x.reshape(-1, x.shape[-1]), batch.counted), precision
+    )
+
+
+def assign_rows(triples: Triples, batch: ForwardBatch, base: int, *, sparse_rows: bool) -> Triples:
+    """Give triples their rows in the chunk; drop what is not counted."""
+    token, feature, value = triples
+    value = value.float()
+    if not sparse_rows:
+        return Triples(select_rows(batch.row, token) + base, feature.to(torch.int32), value)
+    row = torch.full((batch.tokens.numel(),), -1, dtype=torch.int32, device=token.device)
+    row[batch.counted] = batch.row
+    placed = select_rows(row, token)
+    kept = true_indices(placed >= 0)
+    return Triples(
+        select_rows(placed, kept) + base,
+        select_rows(feature, kept).to(torch.int32),
+        select_rows(value, kept),
+    )

@@ -1,0 +1,153 @@
+"""What follows from weights alone: logit lens and neighbours; once per dictionary, cached."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary
+from backend.features.logit_lens import compute_logit_lens
+from backend.harvest.stage_timings import StageTimings
+from backend.model.language_model import LanguageModel
+
+LENS_ARRAYS = (
+    "promoted_tokens",
+    "promoted_values",
+    "suppressed_tokens",
+    "suppressed_values",
+    "logit_kurtosis",
+)
+MAX_LISTED = 10
+"""Logit tokens and neighbours stored for a feature."""
+TILE_FEATURES = 512
+TILE_LOGITS = 1 << 25
+"""Logits of features that are held at once, in each of a few copies of 128 MB: a vocabulary of
+262,144 tokens takes tiles of 128 features."""
+CACHE_VERSION = 1
+"""Changes when what is computed here changes, so that old cache files are not read."""
+
+WeightArrays = dict[str, np.ndarray]
+
+
+def compute_weight_facts(
+    lm: LanguageModel, dictionary: Dictionary, cache: Path, stages: StageTimings
+) -> Iterator[tuple[int, WeightArrays | None]]:
+    """Yield (features done, None) while it works, then (d_sae, the arrays).
+
+    Arrays [d_sae LISTED]: promoted_tokens, promoted_values, suppressed_tokens, suppressed_values
+    (absent where the lens is not defined), nearest, nearest_cosine; [d_sae]: logit_kurtosis,
+    decoder_norm, encoder_decoder_cosine (NaN where there is no linear encoder).
+    """
+    path = cache / f"{weight_cache_key(lm, dictionary)}.safetensors"
+    if (found := read_weight_cache(path)) is not None:
+        yield dictionary.d_sae, found
+        return
+    arrays: WeightArrays = {}
+    W_dec = dictionary.W_dec.detach().float()
+    norm = W_dec.norm(dim=1)
+    unit = W_dec / norm.clamp(min=1e-30)[:, None]
+    size = max(1, min(TILE_FEATURES, TILE_LOGITS // lm.n_nameable))
+    for begin in range(0, dictionary.d_sae, size):
+        tile = slice(begin, begin + size)
+        with stages("logits"), torch.inference_mode():
+            part = compute_lens_tile(compute_logit_lens(lm, W_dec[tile], dictionary.hook_out))
+        with stages("neighbours"), torch.inference_mode():
+            part |= find_neighbours_tile(unit, tile)
+        fill_tile(arrays, part, tile, dictionary.d_sae)
+        yield min(begin + size, dictionary.d_sae), None
+    arrays["decoder_norm"] = norm.cpu().numpy()
+    arrays["encoder_decoder_cosine"] = encoder_decoder_cosine(dictionary, unit)
+    write_weight_cache(path, arrays)
+    yield dictionary.d_sae, arrays
+
+
+def drop_lens_arrays(arrays: WeightArrays) -> WeightArrays:
+    """The same without what a feature promotes: for one that is not of the model, whose decoder and
+    unembedding would only repeat the trained dictionary's rows."""
+    return {name: rows for name, rows in arrays.items() if name not in LENS_ARRAYS}
+
+
+def fill_tile(arrays: WeightArrays, part: WeightArrays, tile: slice, n: int) -> None:
+    """Put a tile's rows into arrays of `n` rows, made at the first tile.
+
+    Small results kept between large temporaries would leave memory in pieces.
+    """
+    for name, rows in part.items():
+        if name not in arrays:
+            arrays[name] = np.empty((n, *rows.shape[1:]), dtype=rows.dtype)
+        arrays[name][tile] = rows
+
+
+def weight_cache_key(lm: LanguageModel, dictionary: Dictionary) -> str:
+    """Model and dictionary by their weights, where it writes, and a tokenizer that is shorter."""
+    text = f"{CACHE_VERSION}/{lm.model_hash}/{dictionary.weights_hash}/{dictionary.hook_out}"
+    if lm.n_nameable < lm.d_vocab:  # the same weights with another tokenizer list other tokens
+        text += f"/{lm.n_nameable}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def compute_lens_tile(logits: Float[Tensor, "n vocab"] | None) -> WeightArrays:
+    """Strongest promoted and suppressed tokens, and the kurtosis over the vocabulary."""
+    if logits is None:
+        return {}
+    n = min(MAX_LISTED, logits.shape[1])
+    high, low = logits.topk(n, dim=1), logits.topk(n, dim=1, largest=False)
+    centred = logits - logits.mean(dim=1, keepdim=True)
+    square = centred * centred
+    kurtosis = (square * square).mean(dim=1) / square.mean(dim=1).clamp(min=1e-30) ** 2
+    return {
+        "promoted_tokens": high.indices.to(torch.int32).cpu().numpy(),
+        "promoted_values": high.values.cpu().numpy(),
+        "suppressed_tokens": low.indices.to(torch.int32).cpu().numpy(),
+        "suppressed_values": low.values.cpu().numpy(),
+        "logit_kurtosis": kurtosis.cpu().numpy(),
+    }
+
+
+def find_neighbours_tile(unit: Float[Tensor, "d_sae d_out"], tile: slice) -> WeightArrays:
+    """The features whose decoder directions are nearest, without the feature itself."""
+    cosine = unit[tile] @ unit.T
+    rows = torch.arange(len(cosine), device=cosine.device)
+    cosine[rows, rows + tile.start] = -torch.inf
+    best = cosine.topk(min(MAX_LISTED, len(unit) - 1), dim=1)
+    return {
+        "nearest": best.indices.to(torch.int32).cpu().numpy(),
+        "nearest_cosine": best.values.cpu().numpy(),
+    }
+
+
+def encoder_decoder_cosine(
+    dictionary: Dictionary, unit: Float[Tensor, "d_sae d_out"]
+) -> np.ndarray:
+    """Cosine of each feature's encoder and decoder directions.
+
+    NaN without a linear encoder, or where the two live at different hook points.
+    """
+    W_enc = dictionary.W_enc
+    if W_enc is None or dictionary.hook_name != dictionary.hook_out:
+        return np.full(len(unit), np.nan, dtype=np.float32)
+    reads = W_enc.detach().float().T
+    cosine = (reads * unit).sum(1) / reads.norm(dim=1).clamp(min=1e-30)
+    return cosine.cpu().numpy()
+
+
+def read_weight_cache(path: Path) -> WeightArrays | None:
+    """The arrays, or None when they were never computed or the file is damaged."""
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def write_weight_cache(path: Path, arrays: WeightArrays) -> None:
+    """Keep the arrays for the next harvest with the same weights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, fresh)
+    fresh.replace(path)

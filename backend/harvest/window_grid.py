@@ -1,0 +1,82 @@
+"""The fixed grid of windows: the population that contexts and silent windows are drawn from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from backend.corpus import SequencePlan
+from backend.harvest.sampling_hashes import hash_ids
+
+SILENT_SEED = 0x51E7
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Every sequence cut into windows of fixed width; a document's last one may be shorter.
+
+    Windows are numbered through the corpus. Numpy arrays, one entry a window.
+    """
+
+    width: int
+    sequence: np.ndarray
+    start: np.ndarray
+    """Position in its sequence."""
+    length: np.ndarray
+    document: np.ndarray
+    split: np.ndarray
+    """0 explain, 1 score."""
+    stretch: np.ndarray
+    """Tokens of the window's document in its sequence."""
+    first: np.ndarray
+    """[sequences + 1] number of each sequence's first window."""
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+
+def lay_window_grid(plan: SequencePlan, width: int) -> WindowGrid:
+    """Lay the grid over a plan's sequences: `width` tokens from each segment's beginning on.
+
+    A segment is a document's stretch of a sequence; without packing, the whole sequence. BOS lies
+    in the first window of its sequence.
+    """
+    sequence = np.asarray(plan.segment_sequence)
+    begin = np.where(np.diff(sequence, prepend=-1) != 0, 0, plan.segment_position)
+    last = np.diff(sequence, append=-1) != 0
+    end = np.where(last, plan.length[sequence], np.roll(begin, -1))
+    count = -(-(end - begin) // width)
+    segment = np.repeat(np.arange(len(sequence)), count)
+    within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
+    start = (begin[segment] + within * width).astype(np.int32)
+    of = sequence[segment].astype(np.int32)
+    return WindowGrid(
+        width=width,
+        sequence=of,
+        start=start,
+        length=np.minimum(width, end[segment] - start).astype(np.int16),
+        document=np.asarray(plan.segment_document)[segment].astype(np.int32),
+        split=np.asarray(plan.split)[of],
+        stretch=(end - begin)[segment].astype(np.int32),
+        first=np.searchsorted(of, np.arange(plan.n_sequences + 1)).astype(np.int64),
+    )
+
+
+def draw_silent_windows(windows: WindowGrid, n: int, seed: int) -> np.ndarray:
+    """`n` windows of full width drawn by hash, half of each split; fewer if there are fewer."""
+    return np.sort(order_silent_windows(windows, n, seed))
+
+
+def order_silent_windows(windows: WindowGrid, n: int, seed: int) -> np.ndarray:
+    """The same in the order of their hashes, the two splits taking turns as long as both last: any
+    first few of them are a random pool, too."""
+    ids = np.arange(len(windows), dtype=np.int32)
+    hashed = hash_ids(torch.from_numpy(ids), seed ^ SILENT_SEED).numpy()
+    full = windows.length == windows.width
+    chosen, turn = [], []
+    for split in (0, 1):
+        candidates = ids[full & (windows.split == split)]
+        order = np.lexsort((candidates, hashed[candidates]))
+        chosen.append(candidates[order[: n // 2]])
+        turn.append(np.arange(len(chosen[-1])) * 2 + split)
+    return np.concatenate(chosen)[np.argsort(np.concatenate(turn))]

@@ -1,0 +1,124 @@
+"""At which tokens an edit acts, and how much of it: plain Python over one row's tokens."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import regex
+
+from backend.corpus.chat_template import TEMPLATE_ROLE
+from backend.interventions.records import Edit, EditCondition
+from backend.interventions.token_text import TokenTextDecoder
+from feature_store.errors import InputError
+
+SECONDS = 0.2
+"""A pattern that needs longer on a text is refused: some take for ever."""
+LOOK_BACK = 1_000
+"""Characters before a generated token in which its match may begin."""
+
+
+@dataclass
+class RowTokens:
+    """One row's tokens so far, with what conditions ask of them; grows with the generation."""
+
+    tokenizer: Any
+    n_prompt: int
+    roles: Sequence[str | None] = ()
+    """Of the prompt's tokens; the generated ones are the assistant's."""
+    tokens: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    """Where each token's text ends in `text`; only filled where a pattern asks."""
+    text: str = ""
+    _pieces: TokenTextDecoder | None = None
+
+    def extend(self, tokens: Sequence[int], *, decode: bool) -> None:
+        """Append tokens."""
+        self.tokens.extend(tokens)
+        if not decode:
+            return
+        if self._pieces is None:
+            self._pieces = TokenTextDecoder(self.tokenizer)
+        for token in tokens:
+            self.text += self._pieces.add(token)
+            self.ends.append(len(self.text))
+
+    def clear(self) -> None:
+        """Begin again."""
+        self.tokens, self.ends, self.text, self._pieces = [], [], "", None
+
+    def role(self, position: int) -> str | None:
+        """Who speaks at a position; None outside any message."""
+        if position >= self.n_prompt:
+            return "assistant"
+        return self.roles[position] if position < len(self.roles) else None
+
+
+def edit_factors(
+    edit: Edit, line: RowTokens, start: int, bos: int | None, special: Collection[int]
+) -> list[float]:
+    """0 to 1 for each of the line's tokens from `start` on; a gate is not counted here."""
+    where = edit.where
+    matched = None if where.pattern is None else _match_tokens(where.pattern, line, start)
+    found = []
+    for position in range(start, len(line.tokens)):
+        held = _condition_holds(where, line, position, bos, special)
+        if matched is not None:
+            held = held and matched[position - start]
+        generated = position - line.n_prompt
+        found.append((edit.when.factor(generated) if generated >= 0 else 1.0) if held else 0.0)
+    return found
+
+
+def _condition_holds(
+    where: EditCondition, line: RowTokens, position: int, bos: int | None, special: Collection[int]
+) -> bool:
+    if where.parts != "all" and (where.parts == "generated") != (position >= line.n_prompt):
+        return False
+    if where.roles is not None and line.role(position) not in where.roles:
+        return False
+    if where.positions is not None:
+        return position in where.positions
+    token = line.tokens[position]
+    if line.role(position) == TEMPLATE_ROLE and not where.special and token != bos:
+        return False
+    if token == bos:
+        return where.bos
+    return where.special or token not in special
+
+
+def compile_pattern(pattern: str) -> "regex.Pattern[str]":
+    """InputError for what is no regular expression."""
+    try:
+        return regex.compile(pattern)
+    except regex.error as bad:
+        raise InputError(
+            f"{pattern!r} is not a regular expression ({bad}): write one such as \\bpark\\b."
+        ) from None
+
+
+def _match_tokens(pattern: str, line: RowTokens, start: int) -> list[bool]:
+    """For each token from `start` on, whether a match touches its text.
+
+    The prompt is there as a whole; a generated token is judged by the text up to its own end, since
+    what comes later cannot change what has been computed.
+    """
+    search = compile_pattern(pattern)
+    known = min(line.n_prompt, len(line.tokens))
+    spans = _match_spans(search, line.text[: line.ends[known - 1]], 0) if start < known else []
+    found = []
+    for position in range(start, len(line.tokens)):
+        begin, end = (line.ends[position - 1] if position else 0), line.ends[position]
+        if position >= known:
+            spans = _match_spans(search, line.text[:end], max(0, end - LOOK_BACK))
+        found.append(begin < end and any(a < end and begin < b for a, b in spans))
+    return found
+
+
+def _match_spans(search: "regex.Pattern[str]", text: str, begin: int) -> list[tuple[int, int]]:
+    try:
+        return [match.span() for match in search.finditer(text, begin, timeout=SECONDS)]
+    except TimeoutError:
+        raise InputError(
+            f"The pattern {search.pattern!r} takes longer than {SECONDS} s on this text: "
+            "write a simpler one."
+        ) from None

@@ -1,0 +1,199 @@
+"""One edit, ready to run: tensors gathered once, rows of a batch that share all but the strength.
+
+What it gives is the difference that it makes to the stream: decode(f') - decode(f) for modes that
+speak of activations, so that what the dictionary does not explain stays as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from backend.dictionaries.base import Dictionary
+from backend.interventions.edit_modes import MODES, EditMode
+from backend.interventions.named_activations import NamedFeatures
+from backend.interventions.records import Edit, EditCondition, EditSchedule
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+
+@dataclass(frozen=True, eq=False)
+class EditOperation:
+    """Edits alike but for strength, place and time: one for each of `rows`."""
+
+    edits: tuple[Edit, ...]
+    rows: tuple[int, ...]
+    mode: EditMode
+    reads: str | None
+    """The hook whose activation it must see, if any."""
+    writes: str
+    named: NamedFeatures | None
+    gate: NamedFeatures | None
+    gate_reads: str | None
+    directions: Float[Tensor, "k d_out"]
+    strength: Float[Tensor, "row 1 1"]
+    basis: Tensor | None
+    """[k], [k 7] for densities, or by position [k n]"""
+
+    @property
+    def clean(self) -> bool:
+        """Whether it reads the clean model's activations."""
+        return self.edits[0].read == "clean"
+
+    @property
+    def by_slot(self) -> bool:
+        return bool(self.edits[0].basis.slots)
+
+    @cached_property
+    def index(self) -> slice | Tensor:
+        """Its rows of a batch; a slice where they are neighbours, which copies nothing."""
+        first, last = self.rows[0], self.rows[-1]
+        if self.rows == tuple(range(first, last + 1)):
+            return slice(first, last + 1)
+        return torch.tensor(self.rows, device=self.directions.device)
+
+    @cached_property
+    def fixed(self) -> Float[Tensor, "row 1 d_out"] | None:
+        """The difference itself where it is the same for every token."""
+        if self.mode.kind != "shift" or self.reads is not None:
+            return None
+        return self._codes(None, 1, 0) @ self.directions
+
+    @cached_property
+    def fixed_length(self) -> Float[Tensor, "row 1"] | None:
+        """The norm of `fixed`."""
+        return None if self.fixed is None else vector_norm(self.fixed, dim=-1)
+
+    def difference(
+        self, h: Float[Tensor, "row pos d_out"], x: Tensor | None, n: int, start: int
+    ) -> Float[Tensor, "row #pos d_out"]:
+        """What to add to h at `n` positions from `start` on, before masks; [row 1 d_out] where it
+        is the same at each.
+
+        `x`: what the dictionary reads there, [row pos d_in], longer at the front where it needs the
+        sequence so far.
+        """
+        if self.fixed is not None:
+            return self.fixed
+        scale: Tensor | float = 1.0
+        if self.named is not None and x is not None:
+            scale = self.named.scale(x[:, -n:])
+        if self.mode.kind == "direction":
+            along = self.directions[:, None, None] * scale
+            own = h.to(self.directions)
+            return self.mode.change(own, along, self.strength, self.edits[0].percent)
+        return scale * (self._codes(x, n, start) @ self.directions)
+
+    def opened(self, gate_x: Tensor, n: int) -> Float[Tensor, "row pos 1"]:
+        """1 where the gate's feature exceeds its threshold, else 0."""
+        assert self.gate is not None
+        found = self.gate.activations(gate_x)[:, -n:] > self.edits[0].where.threshold
+        return found.to(self.directions.dtype)
+
+    def _codes(self, x: Tensor | None, n: int, start: int) -> Float[Tensor, "row pos k"]:
+        """The difference of the activations."""
+        if self.mode.kind == "shift":
+            change = self.mode.change(self.strength, self.basis)
+            return change.expand(-1, -1, len(self.directions))
+        assert self.named is not None
+        assert x is not None
+        f = self.named.activations(x)[:, -n:]
+        if not self.by_slot:
+            return self.mode.change(f, self.strength, self.basis)
+        assert self.basis is not None
+        known = self.basis[:, start : start + n].T
+        change = torch.zeros_like(f)
+        change[:, : len(known)] = self.mode.change(f[:, : len(known)], self.strength, known)
+        return change
+
+
+def compile_operations(
+    lm: LanguageModel, dictionaries: Mapping[str, Dictionary], rows: Sequence[Sequence[Edit]]
+) -> list[EditOperation]:
+    """The edits of every row, those that differ in strength, place and time only as one."""
+    groups: dict[tuple[Edit, int], list[tuple[int, Edit]]] = {}
+    for row, edits in enumerate(rows):
+        counts: dict[Edit, int] = {}
+        for edit in edits:
+            like = _without_strength(edit)
+            groups.setdefault((like, counts.get(like, 0)), []).append((row, edit))
+            counts[like] = counts.get(like, 0) + 1
+    return [_compile_operation(lm, dictionaries, members) for members in groups.values()]
+
+
+def _without_strength(edit: Edit) -> Edit:
+    """Masks are made row by row; a gate is not, so it stays."""
+    gate = EditCondition(gate=edit.where.gate, threshold=edit.where.threshold)
+    return replace(edit, strength=0.0, where=gate, when=EditSchedule())
+
+
+def _compile_operation(
+    lm: LanguageModel, dictionaries: Mapping[str, Dictionary], members: list[tuple[int, Edit]]
+) -> EditOperation:
+    edit = members[0][1]
+    mode = MODES[edit.mode]
+    named = _name_features(lm, dictionaries, edit.features) if edit.features else None
+    directions = _edit_directions(lm, edit, named)
+    strengths = [one.strength for _, one in members]
+    strength = directions.new_tensor(strengths).view(-1, 1, 1)
+    reads = None
+    if named is not None and (mode.kind == "code" or named.dictionary.per_token_norm):
+        reads = named.dictionary.hook_name
+    gate = edit.where.gate
+    gated = None if gate is None else _name_features(lm, dictionaries, (gate,))
+    made = EditOperation(
+        edits=tuple(one for _, one in members),
+        rows=tuple(row for row, _ in members),
+        mode=mode,
+        reads=reads,
+        writes=edit.vector.hook if edit.vector else named.dictionary.hook_out if named else "",
+        named=named,
+        gate=gated,
+        gate_reads=None if gated is None else gated.dictionary.hook_name,
+        directions=directions,
+        strength=strength,
+        basis=_basis_tensor(edit, directions),
+    )
+    _check_size(made)
+    return made
+
+
+def _name_features(
+    lm: LanguageModel, dictionaries: Mapping[str, Dictionary], features: Sequence[FeatureId]
+) -> NamedFeatures:
+    ids = torch.tensor([feature.index for feature in features], device=lm.placement.device)
+    return NamedFeatures(dictionaries[features[0].dictionary], ids)
+
+
+def _edit_directions(lm: LanguageModel, edit: Edit, named: NamedFeatures | None) -> Tensor:
+    if named is not None:
+        return named.directions
+    assert edit.vector is not None
+    values = torch.tensor([edit.vector.values], dtype=torch.float64, device=lm.placement.device)
+    return values.to(torch.promote_types(lm.placement.dtype, torch.float32))
+
+
+def _basis_tensor(edit: Edit, like: Tensor) -> Tensor | None:
+    basis = edit.basis
+    if basis.posterior:
+        return like.new_tensor([astuple(one) for one in basis.posterior])
+    if basis.slots:
+        longest = max(map(len, basis.slots))
+        return like.new_tensor([[*slot, *[0.0] * (longest - len(slot))] for slot in basis.slots])
+    return like.new_tensor(basis.values) if basis.values else None
+
+
+def _check_size(made: EditOperation) -> None:
+    """A strength may be finite and its effect not."""
+    worst = max((edit.strength for edit in made.edits), key=abs)
+    reach = abs(worst) * float(vector_norm(made.directions, dim=-1).amax())
+    if made.mode.basis == "max" and made.basis is not None:
+        reach *= float(made.basis.abs().amax())
+    kind = made.directions.dtype
+    if not reach <= torch.finfo(kind).max ** 0.5:
+        raise InputError(f"The strength {worst:g} overflows {kind}: choose a smaller one.")

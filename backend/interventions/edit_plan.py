@@ -1,0 +1,157 @@
+"""Edits of the rows of a batch, checked and compiled for one model.
+
+A row is one text: the default has no edits, a steered one some. Behind the rows that are shown
+stand clean twins, one for each edited row where something must be compared with it: the clean model
+reading the very tokens of that row.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from backend.dictionaries.base import Dictionary
+from backend.interventions import edit_checks, forward_path
+from backend.interventions.edit_operations import EditOperation, compile_operations
+from backend.interventions.records import Edit, FrozenLayers
+from backend.model.counted_positions import uncounted_token_ids
+from backend.model.language_model import LanguageModel
+from backend.model.weight_processing import WeightProcessing
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+MID = re.compile(r"(blocks\.\d+)\.hook_resid_mid")
+ENTERS = re.compile(r"blocks\.(\d+)\.hook_in")
+
+
+@dataclass(frozen=True, eq=False)
+class EditPlan:
+    """What is done to each row, where; shared by threads, since it never changes."""
+
+    lm: LanguageModel
+    dictionaries: Mapping[str, Dictionary]
+    """Those that the edits and the watched features name; held until the run ends."""
+    rows: tuple[tuple[Edit, ...], ...]
+    operations: tuple[EditOperation, ...]
+    watched: tuple[FeatureId, ...]
+    """Features whose activations are read in every row."""
+    freeze: FrozenLayers
+    twins: Mapping[int, int]
+    """Row -> its clean twin's row; empty where none is needed."""
+    processing: WeightProcessing
+    road: forward_path.ForwardPath
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the batch, twins included."""
+        return len(self.rows) + len(self.twins)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether an edit asks for the text."""
+        return any(edit.where.pattern is not None for edits in self.rows for edit in edits)
+
+    def uncounted(self, operation: EditOperation) -> frozenset[int]:
+        """Tokens that an edit passes by unless told otherwise; BOS among them."""
+        metadata = {} if operation.named is None else operation.named.dictionary.metadata
+        return uncounted_token_ids(self.lm.bos, self.lm.special_ids, metadata)
+
+
+def compile_edits(
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    rows: Sequence[Sequence[Edit]],
+    *,
+    watch: Sequence[FeatureId] = (),
+    freeze: FrozenLayers | None = None,
+    guard: bool = False,
+) -> EditPlan:
+    """Check everything and gather what is needed. `guard` gives every edited row a clean twin.
+
+    InputError for whatever cannot be: see `checks`.
+    """
+    freeze = freeze or FrozenLayers()
+    for edits in rows:
+        edit_checks.check_row_edits(lm, dictionaries, edits)
+    for feature in watch:
+        edit_checks.check_feature(lm, dictionaries, feature)
+    if len(watch) > edit_checks.MOST_FEATURES:
+        raise InputError(
+            f"{len(watch)} features to watch are too many: at most {edit_checks.MOST_FEATURES}."
+        )
+    edit_checks.check_freeze(lm, freeze)
+    made = compile_operations(lm, dictionaries, rows)
+    edited = [row for row, edits in enumerate(rows) if edits]
+    needs = guard or freeze != FrozenLayers() or any(one.clean for one in made)
+    twins = {row: len(rows) + i for i, row in enumerate(edited)} if needs else {}
+    read = {hook for one in made for hook in (one.reads, one.gate_reads) if hook}
+    read |= {dictionaries[feature.dictionary].hook_name for feature in watch}
+    written = {one.writes for one in made}
+    points = {canonical_point(lm, hook) for hook in written}
+    points |= {away for hook in written if (away := stream_exit_point(hook))}
+    points |= set(frozen_row_points(lm, freeze)) | set(frozen_norm_points(lm, freeze).values())
+    read_points = {canonical_point(lm, hook) for hook in read} | set(frozen_norm_points(lm, freeze))
+    return EditPlan(
+        lm=lm,
+        dictionaries={name: dictionaries[name] for name in sorted(_dictionary_names(rows, watch))},
+        rows=tuple(tuple(edits) for edits in rows),
+        operations=tuple(made),
+        watched=tuple(watch),
+        freeze=freeze,
+        twins=twins,
+        processing=edit_checks.agreed_processing(dictionaries, _dictionary_names(rows, watch)),
+        road=forward_path.choose_forward_path(lm, read_points, points),
+    )
+
+
+def canonical_point(lm: LanguageModel, hook: str) -> str:
+    """The canonical hook point; the stream that enters a block is the one that left the last.
+
+    Edits before and after that border would otherwise not see the same stream.
+    """
+    name = lm.canonical(hook)
+    entered = ENTERS.fullmatch(name)
+    if entered and int(entered[1]) > 0:
+        return f"blocks.{int(entered[1]) - 1}.hook_out"
+    return name
+
+
+def stream_exit_point(hook: str) -> str | None:
+    """Where a change at `hook_resid_mid` must be added again: TransformerLens' point of that name
+    is the entry of the MLP's branch only, and the stream itself passes beside it."""
+    middle = MID.fullmatch(hook)
+    return f"{middle[1]}.hook_out" if middle else None
+
+
+def frozen_row_points(lm: LanguageModel, freeze: FrozenLayers) -> list[str]:
+    """Points where an edited row takes its twin's values. With equal queries and keys, attention
+    patterns are equal."""
+    names = []
+    for layer in _layer_range(freeze.patterns):
+        names += [f"blocks.{layer}.attn.hook_q", f"blocks.{layer}.attn.hook_k"]
+    names += [f"blocks.{layer}.hook_mlp_out" for layer in _layer_range(freeze.mlps)]
+    return [canonical_point(lm, name) for name in names]
+
+
+def frozen_norm_points(lm: LanguageModel, freeze: FrozenLayers) -> dict[str, str]:
+    """Norms that keep their twin's scale: point before -> point after."""
+    layers = list(_layer_range(freeze.norms))
+    if not layers:
+        return {}
+    paths = [f"blocks.{layer}.{norm}" for layer in layers for norm in BLOCK_NORMS]
+    paths += ["ln_final"] if lm.n_layers - 1 in layers else []
+    there = set(lm.hook_names())
+    return {f"{p}.hook_in": f"{p}.hook_out" for p in paths if f"{p}.hook_out" in there}
+
+
+BLOCK_NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
+
+
+def _layer_range(chosen: tuple[int, int] | None) -> range:
+    return range(0) if chosen is None else range(chosen[0], chosen[1] + 1)
+
+
+def _dictionary_names(rows: Sequence[Sequence[Edit]], watch: Sequence[FeatureId]) -> set[str]:
+    edits = [edit for edits in rows for edit in edits]
+    features = [*watch, *(f for edit in edits for f in edit.features)]
+    features += [edit.where.gate for edit in edits if edit.where.gate is not None]
+    return {feature.dictionary for feature in features}

@@ -1,0 +1,299 @@
+"""A plan at work on a batch of texts: masks, hooks and a cache, from one forward to the next.
+
+All edits at one hook point read what enters it in this pass, and their differences are summed, so
+that their order does not matter; later points see the edited stream.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from backend.corpus.chat_template import TEMPLATE_ROLE
+from backend.interventions import edit_plan as plans
+from backend.interventions.edit_masks import RowTokens, edit_factors
+from backend.interventions.edit_operations import EditOperation
+from backend.interventions.edit_plan import EditPlan
+from backend.interventions.forward_path import ActivationChange, ForwardPasses
+from backend.interventions.named_activations import NamedFeatures
+from backend.interventions.norm_scales import FrozenNormScales
+from backend.interventions.records import Edit, EditCondition, EditSchedule
+from backend.model.weight_processing import NO_PROCESSING
+from feature_store.errors import InputError
+
+
+@dataclass
+class _HookPointPlan:
+    """What happens at one hook point."""
+
+    before: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+    carried: list[str] = field(default_factory=list)
+    """Points whose change must be added here again."""
+    reads: bool = False
+    edits: list[int] = field(default_factory=list)
+    """Numbers of operations."""
+    leaves: bool = False
+    """Whether its change must be added again at another point."""
+    after: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+
+
+@dataclass
+class EditedForward:
+    """One batch under one plan; for one thread, forward after forward."""
+
+    plan: EditPlan
+    n_prompt: int
+    roles: Sequence[str | None] = ()
+    """Of the prompt's tokens, where it is a chat."""
+    keep: bool = True
+    """Keep keys and values: each `forward` then brings new tokens only."""
+
+    def __post_init__(self) -> None:
+        plan, lm = self.plan, self.plan.lm
+        self._passes = ForwardPasses(lm, plan.road, keep=self.keep)
+        self._lines = [
+            RowTokens(lm.tokenizer, self.n_prompt, self.roles) if edits else None
+            for edits in plan.rows
+        ]
+        self._uncounted = [plan.uncounted(one) for one in plan.operations]
+        self._anywhere = [all(map(_acts_everywhere, one.edits)) for one in plan.operations]
+        self._scales = FrozenNormScales(lm)
+        self._points = self._sorted_by_point()
+        self._changes: dict[str, ActivationChange] = {
+            name: partial(self._apply, name, point) for name, point in self._points.items()
+        }
+        self._watched = [_watched_feature(plan, number) for number in range(len(plan.watched))]
+        self._past: dict[str, Tensor] = {}
+        self._masks: dict[int, Tensor | None] = {}
+        self._shift: dict[str, list[tuple[EditOperation, Tensor]]] = {}
+        self._clear(0)
+        self.start = 0
+        """The first position of the next forward."""
+
+    def forward(self, tokens: Sequence[Sequence[int]], *, last: bool) -> Tensor:
+        """Logits [row pos vocab] of every row, twins behind the rows that are shown.
+
+        `tokens`: for each row shown, the tokens that follow those so far; all equally many.
+        InputError for an edit that depends on what the model computes later.
+        """
+        self._clear(len(tokens[0]))
+        self._masks = self._masked(tokens)
+        batch = torch.tensor([*tokens, *(tokens[row] for row in self.plan.twins)])
+        logits = self._passes.forward(batch, self._changes, last=last)
+        if self.keep:
+            self.start += self._n
+            self._remember()
+        return logits
+
+    @property
+    def shift(self) -> dict[str, Float[Tensor, "row pos"]]:
+        """By hook that is written: ‖Δh‖/‖h‖ in the last forward, twins not included."""
+        found = {}
+        for hook, parts in self._shift.items():
+            rows = len(self.plan.rows)
+            if len(parts[0][0].rows) == rows:
+                found[hook] = parts[0][1].expand(-1, self._n)
+                continue
+            found[hook] = parts[0][1].new_zeros(rows, self._n)
+            for one, ratio in parts:
+                found[hook][one.index] = ratio
+        return found
+
+    def watched(self, n: int) -> Float[Tensor, "row pos feature"]:
+        """Activations of the plan's watched features at the last `n` positions, before any edit at
+        their hook point, in every row, twins included."""
+        columns = [
+            named.activations(self._reading(named.dictionary.hook_name))[:, -n:]
+            for named in self._watched
+        ]
+        return torch.cat(columns, -1)
+
+    def _clear(self, n: int) -> None:
+        self._n = n
+        self._seen: dict[str, Tensor] = {}
+        self._carried: dict[str, Tensor] = {}
+        self._shift = {}
+
+    def _sorted_by_point(self) -> dict[str, _HookPointPlan]:
+        """By hook point: what happens there, in this order: frozen values, changes carried from an
+        earlier point, reading, edits."""
+        plan, lm = self.plan, self.plan.lm
+        points: dict[str, _HookPointPlan] = {}
+
+        def at(name: str) -> _HookPointPlan:
+            return points.setdefault(name, _HookPointPlan())
+
+        pairs = list(plan.twins), list(plan.twins.values())
+        for name in plans.frozen_row_points(lm, plan.freeze):
+            at(name).before.append(self._from_twins)
+        for before, after in plans.frozen_norm_points(lm, plan.freeze).items():
+            at(before).after.append(partial(self._scales.note, before))
+            at(after).before.append(partial(self._scales.put, before, pairs))
+        for number, one in enumerate(plan.operations):
+            for hook in (one.reads, one.gate_reads):
+                if hook:
+                    at(plans.canonical_point(lm, hook)).reads = True
+            at(plans.canonical_point(lm, one.writes)).edits.append(number)
+            if away := plans.stream_exit_point(one.writes):
+                at(plans.canonical_point(lm, one.writes)).leaves = True
+                at(away).carried.append(plans.canonical_point(lm, one.writes))
+        for feature in plan.watched:
+            at(
+                plans.canonical_point(lm, plan.dictionaries[feature.dictionary].hook_name)
+            ).reads = True
+        return points
+
+    def _masked(self, tokens: Sequence[Sequence[int]]) -> dict[int, Tensor | None]:
+        """By operation (its number): how much of it at each new token. None is all of it
+        everywhere; an operation that is nowhere is missing."""
+        for row, line in enumerate(self._lines):
+            if line is not None:
+                if not self.keep:
+                    line.clear()
+                line.extend(tokens[row], decode=self.plan.decodes)
+        found: dict[int, Tensor | None] = {}
+        for number, one in enumerate(self.plan.operations):
+            if self._anywhere[number] and TEMPLATE_ROLE not in self.roles[self.start :]:
+                special = self._uncounted[number]
+                if all(special.isdisjoint(tokens[row]) for row in one.rows):
+                    found[number] = None  # as below, without asking for every token
+                    continue
+            rows = []
+            for row, edit in zip(one.rows, one.edits, strict=True):
+                line = self._lines[row]
+                assert line is not None  # rows of an operation have edits
+                special = self._uncounted[number]
+                rows.append(edit_factors(edit, line, self.start, self.plan.lm.bos, special))
+            if all(factor == 1 for row in rows for factor in row):
+                found[number] = None
+            elif any(map(any, rows)):
+                found[number] = one.directions.new_tensor(rows)[:, :, None]
+        return found
+
+    def _apply(self, name: str, point: _HookPointPlan, h: Tensor) -> Tensor:
+        for change in point.before:
+            h = change(h)
+        for source in dict.fromkeys(point.carried):
+            if source in self._carried:
+                h = h + self._carried[source].to(h.dtype)
+        if point.reads:
+            past = self._past.get(name)
+            self._seen[name] = h if past is None else torch.cat([past, h], 1)
+        here = [number for number in point.edits if number in self._masks]
+        if len(here) == 1:
+            h = self._with_one(name, here[0], h)
+        elif here:
+            h = self._with_several(name, here, h)
+        for change in point.after:
+            h = change(h)
+        return h
+
+    def _with_one(self, name: str, number: int, h: Tensor) -> Tensor:
+        """The usual case, without a sum."""
+        one = self.plan.operations[number]
+        whole = len(one.rows) == len(h)
+        mine = h if whole else h[one.index]
+        added = self._difference(number, mine)
+        if whole:
+            new = (h + added).to(h.dtype)
+        else:
+            new = h.clone()  # rows without edits stay the same bits
+            new[one.index] = (mine + added).to(h.dtype)
+        self._note(name, one, added, mine)
+        if self._points[name].leaves:
+            self._carried[name] = torch.zeros_like(h)
+            self._carried[name][one.index] = added.to(h.dtype)
+        return new
+
+    def _with_several(self, name: str, numbers: Sequence[int], h: Tensor) -> Tensor:
+        """All differences are taken from the same h, and summed."""
+        total = torch.zeros_like(h, dtype=self.plan.operations[numbers[0]].directions.dtype)
+        mids: Tensor | None = None
+        for number in numbers:
+            one = self.plan.operations[number]
+            added = self._difference(number, h[one.index])
+            total[one.index] += added
+            if self._points[name].leaves:
+                mids = torch.zeros_like(total) if mids is None else mids
+                mids[one.index] += added
+        if mids is not None:
+            self._carried[name] = mids
+        new = h.clone()
+        for number in numbers:
+            one = self.plan.operations[number]
+            new[one.index] = (h[one.index] + total[one.index]).to(h.dtype)
+            self._note(name, one, total[one.index], h[one.index])
+        return new
+
+    def _difference(self, number: int, h: Tensor) -> Tensor:
+        one, mask = self.plan.operations[number], self._masks[number]
+        x = self._rows_of(one, one.reads)
+        if one.mode.kind == "direction" and one.named is not None:
+            h = self.plan.lm.process(one.writes, h, self.plan.processing)
+        added = one.difference(h, x, self._n, self.start)
+        if mask is not None:
+            added = added * mask
+        gate_x = self._rows_of(one, one.gate_reads)
+        return added if gate_x is None else added * one.opened(gate_x, self._n)
+
+    def _rows_of(self, one: EditOperation, hook: str | None) -> Tensor | None:
+        """What the operation reads at a hook: of its own rows, or of their clean twins."""
+        if hook is None:
+            return None
+        rows = [self.plan.twins[row] for row in one.rows] if one.clean else one.index
+        return self._reading(hook, one)[rows]
+
+    def _reading(self, hook: str, one: EditOperation | None = None) -> Tensor:
+        name = plans.canonical_point(self.plan.lm, hook)
+        if name not in self._seen:
+            writes = one.writes if one else "the last hook"
+            raise InputError(
+                f"The model computes {hook} after {writes}, so an edit there cannot depend on it: "
+                "choose a feature that is read earlier."
+            )
+        h = self._seen[name]
+        return (
+            h
+            if self.plan.processing == NO_PROCESSING
+            else self.plan.lm.process(hook, h, self.plan.processing)
+        )
+
+    def _remember(self) -> None:
+        """Keep whole sequences for dictionaries whose codes depend on earlier tokens."""
+        used = [*self._watched]
+        used += [named for one in self.plan.operations for named in (one.named, one.gate) if named]
+        for one in used:
+            if one.dictionary.needs_sequence:
+                name = plans.canonical_point(self.plan.lm, one.dictionary.hook_name)
+                if name in self._seen:
+                    self._past[name] = self._seen[name]
+
+    def _from_twins(self, h: Tensor) -> Tensor:
+        new = h.clone()
+        new[list(self.plan.twins)] = h[list(self.plan.twins.values())]
+        return new
+
+    def _note(self, name: str, one: EditOperation, added: Tensor, h: Tensor) -> None:
+        hook = self.plan.operations[self._points[name].edits[0]].writes  # one name for one point
+        length = vector_norm(h, dim=-1).clamp_min(torch.finfo(h.dtype).tiny)
+        size = one.fixed_length if added is one.fixed else None
+        size = vector_norm(added, dim=-1) if size is None else size
+        self._shift.setdefault(hook, []).append((one, size / length))
+
+
+def _acts_everywhere(edit: Edit) -> bool:
+    """Whether it acts, in full, at every token that is counted."""
+    return (
+        replace(edit.where, gate=None, threshold=0.0) == EditCondition()
+        and edit.when == EditSchedule()
+    )
+
+
+def _watched_feature(plan: EditPlan, number: int) -> NamedFeatures:
+    feature = plan.watched[number]
+    ids = torch.tensor([feature.index], device=plan.lm.placement.device)
+    return NamedFeatures(plan.dictionaries[feature.dictionary], ids)

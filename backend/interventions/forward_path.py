@@ -1,0 +1,119 @@
+"""Forward passes with functions in force at hook points: on the plain model, or on the bridge.
+
+The plain model is faster and keeps its own attention; the bridge reaches every hook point. A plan
+takes one road and stays on it, since a cache belongs to the model that filled it. Both are held
+under the one lock of `Lm`, and functions are in force only inside it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+from weakref import WeakSet
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+
+ActivationChange = Callable[[Tensor], Tensor]
+"""Flattened activation [batch pos width] -> the same shape; the same object changes nothing."""
+ForwardPath = Literal["bare", "bridge"]
+CACHE_NAMES = ("past_key_values", "cache_params")
+"""What a model calls its memory of the tokens that it has read, as a result and as an argument:
+keys and values of attention, or the state of a Mamba."""
+NO_CACHE = (
+    "{} keeps nothing of the text that it has read, so that it cannot write token by token under "
+    "edits at this hook point. Try one such as blocks.1.hook_resid_post, or an ablation, which "
+    "reads a text at once."
+)
+
+
+def choose_forward_path(lm: LanguageModel, read: set[str], written: set[str]) -> ForwardPath:
+    """The fast road where it has all these canonical hook points."""
+    if all(map(lm.on_fast_road, read | written)):
+        computed = {name for name in written if name.endswith("hook_normalized")}
+        if not computed:  # such a value is computed beside the forward: it can only be read
+            return "bare"
+    return "bridge"
+
+
+@dataclass
+class ForwardPasses:
+    """Successive forwards of one batch, with or without a key-value cache."""
+
+    lm: LanguageModel
+    road: ForwardPath
+    keep: bool = True
+    """Keep keys and values, so that each call brings new tokens only."""
+    cache: Any = None
+    _cache_name: str = CACHE_NAMES[0]
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        changes: Mapping[str, ActivationChange],
+        *,
+        last: bool,
+    ) -> Float[Tensor, "batch _ vocab"]:
+        """Logits at every position, or at the last alone; the model's lock is held meanwhile."""
+        tokens = tokens.to(self.lm.placement.device)
+        run = self._bare if self.road == "bare" else self._bridge
+        return run(tokens, changes, last)
+
+    def _bare(self, tokens: Tensor, changes: Mapping[str, ActivationChange], last: bool) -> Tensor:
+        kept: dict[str, Any] = {"logits_to_keep": 1} if last else {}
+        if self.keep and self.cache is None and self.lm in _all_remembering:
+            kept["past_key_values"] = DynamicCache()
+        elif self.cache is not None:
+            kept[self._cache_name] = self.cache
+        with self.lm.turn_bare(changes) as bare:
+            out = bare(input_ids=tokens, use_cache=self.keep, **kept)
+        if self.keep:
+            found = [name for name in CACHE_NAMES if getattr(out, name, None) is not None]
+            if not found:
+                raise InputError(NO_CACHE.format(self.lm.name))
+            self._cache_name = found[0]
+            cache = getattr(out, self._cache_name)
+            if self.cache is None and _remembers_all(cache):
+                _all_remembering.add(self.lm)
+            self.cache = cache
+        return out.logits
+
+    def _bridge(
+        self, tokens: Tensor, changes: Mapping[str, ActivationChange], last: bool
+    ) -> Tensor:
+        hooks = [(name, partial(_apply_on_bridge, change)) for name, change in changes.items()]
+        with self.lm.turn(hooks) as bridge:
+            if not self.keep:
+                logits = bridge(tokens, return_type="logits")
+            elif self.cache is None:
+                kind: dict[str, Any] = {"use_cache": True}
+                logits, self.cache = bridge(tokens, return_type="logits_and_cache", **kind)
+                if self.cache is None:
+                    raise InputError(NO_CACHE.format(self.lm.name))
+            else:
+                kind = {"past_key_values": self.cache}
+                logits, self.cache = bridge(tokens, return_type="logits_and_cache", **kind)
+        return logits[:, -1:] if last else logits
+
+
+_all_remembering: WeakSet[LanguageModel] = WeakSet()
+"""Models seen to keep every key and value in every layer. Their next cache is made here, without
+asking their configuration about each layer, which takes a small model a tenth of its first step."""
+
+
+def _remembers_all(cache: object) -> bool:
+    """Whether the cache that a model made for itself is the plain one."""
+    layers = getattr(cache, "layers", ())
+    return type(cache) is DynamicCache and {type(one) for one in layers} == {DynamicLayer}
+
+
+def _apply_on_bridge(change: ActivationChange, act: Tensor, hook: object) -> Tensor | None:
+    flat = act.flatten(2)
+    new = change(flat)
+    return None if new is flat else new.reshape(act.shape).to(act.dtype)

@@ -1,0 +1,90 @@
+"""Activations of a few named features, and what one unit of them is worth at each token.
+
+A dictionary of 65 000 features need not be encoded to know three of them, unless its rule compares
+all of them (TopK): then the sparse encoder says which survive.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.dictionaries.activation_rules import LinearRule, ThresholdRule, TopKRule
+from backend.dictionaries.affine_coder import AffineCoder
+from backend.dictionaries.base import Dictionary
+from backend.dictionaries.direction_dictionaries import IdentityCoder
+
+LARGEST_DENSE = 1 << 20
+"""Pre-activations; beyond this the sparse encoder's tiles are faster, and memory stays flat."""
+
+
+@dataclass(frozen=True, eq=False)
+class NamedFeatures:
+    """k features of one dictionary."""
+
+    dictionary: Dictionary
+    ids: Int[Tensor, "k"]
+
+    @cached_property
+    def directions(self) -> Float[Tensor, "k d_out"]:
+        """Decoder rows, in `hook_out`'s units but for what `scale` says."""
+        return self.dictionary.W_dec[self.ids]
+
+    def activations(self, x: Float[Tensor, "batch pos d_in"]) -> Float[Tensor, "batch pos k"]:
+        """What `encode` gives for these features."""
+        one = self.dictionary
+        coder = one.coder
+        if isinstance(coder, AffineCoder) and isinstance(coder.rule, ThresholdRule | LinearRule):
+            return self._by_column(coder, x)
+        if isinstance(coder, IdentityCoder):
+            return one.encode(x)[..., self.ids]
+        few = x.shape[:-1].numel() * one.d_sae <= LARGEST_DENSE
+        if isinstance(coder, AffineCoder) and isinstance(coder.rule, TopKRule) and few:
+            return self._by_rank(coder, coder.rule, x)
+        return self._by_triples(x)
+
+    def scale(self, x: Float[Tensor, "batch pos d_in"]) -> Float[Tensor, "batch pos 1"] | float:
+        """What this token's normalisation multiplies directions by."""
+        one = self.dictionary
+        if not one.per_token_norm:
+            return 1.0
+        # The inverse is a multiple and an offset for each token: two points on it give the slope.
+        x = x.to(self.directions)
+        undo = one.norm.into(x)[1]
+        at = x.new_zeros(*x.shape[:-1], 1)
+        return undo(at + 1) - undo(at)
+
+    @cached_property
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        coder = self.dictionary.coder
+        assert isinstance(coder, AffineCoder)
+        rule = coder.rule
+        level = rule.threshold if isinstance(rule, ThresholdRule) else None
+        weights = coder.W_enc[:, self.ids].contiguous()
+        return weights, coder.b_enc[self.ids], None if level is None else level[self.ids]
+
+    def _by_column(self, coder: AffineCoder, x: Tensor) -> Tensor:
+        weights, bias, level = self._columns
+        z = self.dictionary.norm.into(x.to(weights))[0]
+        pre = coder.centre(z) @ weights + bias
+        return pre if isinstance(coder.rule, LinearRule) else ThresholdRule(level).keep(pre)
+
+    def _by_rank(self, coder: AffineCoder, rule: TopKRule, x: Tensor) -> Tensor:
+        """Of a token or a few: all pre-activations, and whether ours are among the k."""
+        z = coder.centre(self.dictionary.norm.into(x.to(coder.W_enc))[0]).flatten(0, -2)
+        pre = torch.addmm(coder.b_enc, z, coder.W_enc)
+        ranked = pre.abs() if rule.by_magnitude else pre
+        kept = ranked.topk(rule.k, dim=-1, sorted=False).indices
+        mine = pre[:, self.ids] if rule.by_magnitude else pre[:, self.ids].relu()
+        among = (kept[:, :, None] == self.ids).any(1)
+        return (mine * among).view(*x.shape[:-1], -1)
+
+    def _by_triples(self, x: Tensor) -> Tensor:
+        token, feature, value = self.dictionary.encode_sparse(x)
+        mine = feature[:, None] == self.ids[None]
+        found = value.new_zeros(x.shape[:-1].numel(), len(self.ids))
+        at, which = mine.nonzero(as_tuple=True)
+        found[token[at].long(), which] = value[at]
+        return found.view(*x.shape[:-1], -1)

@@ -1,0 +1,1 @@
+"""Model: see the files of this folder."""

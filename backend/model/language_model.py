@@ -1,0 +1,409 @@
+"""The language model: one object, one lock, every hook point by TransformerLens' name."""
+
+import copy
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property, reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from backend.model import fast_forward, model_loading
+from backend.model.device import Placement
+from backend.model.fast_forward import ActivationEdit
+from backend.model.vocabulary import count_nameable_tokens
+from backend.model.weight_processing import (
+    NO_PROCESSING,
+    WeightProcessing,
+    make_activation_transform,
+)
+from feature_store.errors import InputError, suggest_near_miss
+
+BridgeHook = tuple[str, Callable[..., Any]]
+"""A hook name and `fn(activation, hook) -> activation | None`, as TransformerLens has it."""
+
+USUAL_HOOK_KINDS = (
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "attn_out",
+    "mlp_out",
+    "hook_z",
+    "normalized",
+)
+PROBE_LENGTH = 11
+FAST_FORWARD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+"""Largest relative difference at which both roads count as the same tensor (bfloat16 keeps 8 bits,
+and the two attention kernels round differently)."""
+
+
+class LanguageModel:
+    """A causal language model behind a lock, read through hook points.
+
+    `bare` is the Hugging Face model itself, unhooked and with its fast attention; it shares every
+    weight with the bridge. Use either only inside `turn`.
+    """
+
+    def __init__(
+        self,
+        bridge: TransformerBridge,
+        bare: PreTrainedModel,
+        twins: Mapping[nn.Module, nn.Module],
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        placement: Placement,
+    ) -> None:
+        self._bridge = bridge
+        self._twins = twins
+        self._turn = threading.RLock()
+        self.bare = bare
+        self.tokenizer = tokenizer
+        self.name = name
+        self.source = name
+        self.placement = placement
+        self.n_layers: int = bridge.cfg.n_layers
+        self.n_heads: int = bridge.cfg.n_heads
+        self.d_head: int = bridge.cfg.d_head
+        self.d_model: int = bridge.cfg.d_model
+        self.n_ctx: int = bridge.cfg.n_ctx
+        self.d_vocab: int = bridge.cfg.d_vocab
+        self.n_nameable = count_nameable_tokens(tokenizer, self.d_vocab)
+        """Ids below are the tokenizer's; rows of the embedding beyond are padding: they count in
+        the model's probabilities, and are never drawn, listed, ranked or averaged over."""
+        self.bos = model_loading.find_bos_token(bare, tokenizer)
+        known = {*tokenizer.all_special_ids, self.bos}
+        self.special_ids = frozenset(int(token) for token in known if token is not None)
+
+    @classmethod
+    def load(
+        cls, model: str, placement: Placement, *, trust_remote_code: bool = False
+    ) -> "LanguageModel":
+        """A hub name or a local Hugging Face folder; InputError when it cannot be had."""
+        network, tokenizer = model_loading.load_model_and_tokenizer(
+            model, placement, trust_remote_code=trust_remote_code
+        )
+        folder = Path(model)
+        name = folder.resolve().name if folder.is_dir() else model
+        lm = cls.wrap(network, tokenizer, name, placement)
+        lm._folder = folder if folder.is_dir() else None
+        return lm
+
+    @classmethod
+    def wrap(
+        cls,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        placement: Placement,
+    ) -> "LanguageModel":
+        """From objects in memory. `network` is rewired in place and must not be used again."""
+        nn.Module.to(network, placement.device).eval().requires_grad_(False)
+        # The bridge rewires the model in place, so its plain twin is taken first. The memo keeps
+        # the parameters themselves out of the copy: two module trees, one set of weights.
+        bare = copy.deepcopy(network, {id(p): p for p in network.parameters()})
+        theirs, ours = network.modules(), bare.modules()
+        twins = dict(zip(theirs, ours, strict=True))
+        bridge = model_loading.boot_transformer_bridge(network, tokenizer, name, placement)
+        return cls(bridge, bare, twins, tokenizer, name, placement)
+
+    _folder: Path | None = None
+
+    @cached_property
+    def model_hash(self) -> str:
+        """sha256 over the folder's safetensors files, else over the weights in memory."""
+        from_files = model_loading.hash_model_folder(self._folder) if self._folder else None
+        return from_files or model_loading.hash_state_dict(self.bare.state_dict())
+
+    @contextmanager
+    def turn(self, hooks: Sequence[BridgeHook] = ()) -> Iterator[TransformerBridge]:
+        """Hold the model, with `hooks` in force until the block ends.
+
+        Hooks belong to the model, not to the caller: without the lock, one visitor's steering
+        shows up in another visitor's text.
+        """
+        named = [(self.canonical(name), fn) for name, fn in hooks]
+        with self._turn, self._bridge.hooks(fwd_hooks=named):
+            yield self._bridge
+
+    @contextmanager
+    def turn_bare(self, changes: Mapping[str, ActivationEdit]) -> Iterator[PreTrainedModel]:
+        """Hold the plain model, with functions at canonical hook points of the fast road.
+
+        `turn` costs a millisecond, as much as a small model's whole step; this costs nothing.
+        """
+        with (
+            self._turn,
+            fast_forward.edit_activations([(self._taps[name], fn) for name, fn in changes.items()]),
+        ):
+            yield self.bare
+
+    def hook_names(self) -> list[str]:
+        """Every hook point that carries one vector per token, canonical names and aliases."""
+        return [name for name, canonical in self._names.items() if canonical in self._widths]
+
+    def check_hook(self, hook: str) -> None:
+        """InputError for a name that the model does not have, or that carries no vectors."""
+        self.width(hook)
+
+    def canonical(self, hook: str) -> str:
+        """TransformerLens' canonical name of a hook point; InputError for an unknown one.
+
+        TransformerLens 3.9 would silently ignore it.
+        """
+        if hook in self._names:
+            return self._names[hook]
+        names = self.hook_names()
+        layer = re.match(r"(blocks\.\d+)\.", hook)
+        block = layer[1] if layer and self.usual_hooks(layer[1]) else "blocks.0"
+        raise InputError(
+            f"{self.name} has no hook point {hook!r}.{suggest_near_miss(hook, names)} It has "
+            f"{self.n_layers} layers, and in {block}: {', '.join(self.usual_hooks(block))}."
+        )
+
+    def usual_hooks(self, block: str) -> list[str]:
+        """The hook points of a block such as `blocks.3` that dictionaries are trained on."""
+        here = [name for name in self.hook_names() if name.startswith(f"{block}.")]
+        return [name for kind in USUAL_HOOK_KINDS for name in here if name.endswith(kind)]
+
+    def width(self, hook: str) -> int:
+        """Values per token at a hook point, heads flattened."""
+        canonical = self.canonical(hook)
+        if canonical not in self._widths:
+            raise InputError(
+                f"The hook point {hook!r} of {self.name} does not carry one vector per token. "
+                "Use one such as blocks.0.hook_resid_post."
+            )
+        return self._widths[canonical]
+
+    def on_fast_road(self, hook: str) -> bool:
+        """Whether the plain model serves this hook point (proved equal by the probe)."""
+        return self.canonical(hook) in self._taps
+
+    @torch.inference_mode()
+    def activations(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        hooks: Sequence[str],
+        processing: WeightProcessing = NO_PROCESSING,
+    ) -> dict[str, Float[Tensor, "batch pos width"]]:
+        """One forward, left after the deepest of `hooks`; heads flattened. Keys as in `hooks`.
+
+        The tensors are inference tensors: clone one before changing it in place. Padding on the
+        right is safe, since attention is causal. InputError for sequences beyond the context.
+        """
+        tokens = self._checked(tokens)
+        names = {hook: self.canonical(hook) for hook in hooks}
+        wanted = list(dict.fromkeys(names.values()))
+        for hook in hooks:
+            self.check_hook(hook)
+        with self._turn:
+            if all(name in self._taps for name in wanted):
+                got = fast_forward.read_activations(
+                    self.bare, tokens, {name: self._taps[name] for name in wanted}
+                )
+            else:
+                got = self._through_bridge(tokens, wanted)
+        return {h: self.process(h, got[name], processing) for h, name in names.items()}
+
+    def process(self, hook: str, h: Tensor, processing: WeightProcessing) -> Tensor:
+        """Raw activations [... width] at `hook` as the processed model would have them."""
+        if processing == NO_PROCESSING:
+            return h
+        change = make_activation_transform(processing, self, self.canonical(hook))
+        return h if change is None else change(h)
+
+    def logits(
+        self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, ActivationEdit] | None = None
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """A whole forward with activations replaced at some hooks; in the model's own dtype.
+
+        Each of `replace` sees the flattened activation [batch pos width] and returns a new one, or
+        the very same object to change nothing. Gradients flow where the caller has them enabled.
+        `hook_resid_mid` replaces the stream itself; `ln2.hook_in`, in TransformerLens the same
+        point, only what the MLP reads.
+        """
+        tokens = self._checked(tokens)
+        edits = [pair for name, edit in (replace or {}).items() for pair in self._edits(name, edit)]
+        with self._turn:
+            return self._edited(tokens, edits)
+
+    @torch.no_grad()
+    def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch vocab"]:
+        """Logits after the last token alone: of a large vocabulary they cost most of a forward."""
+        tokens = self._checked(tokens)
+        with self._turn:
+            return self.bare(tokens, use_cache=False, logits_to_keep=1).logits[:, -1]
+
+    @torch.no_grad()
+    def token_losses(
+        self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, ActivationEdit] | None = None
+    ) -> Float[Tensor, "batch pos-1"]:
+        """Cross-entropy in nats of each next token, with activations replaced as in `logits`."""
+        tokens = self._checked(tokens)
+        flat = self.logits(tokens, replace)[:, :-1].float().flatten(0, 1)
+        losses = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
+        return losses.view(len(tokens), -1)
+
+    @torch.no_grad()
+    def cached(self, tokens: Int[Tensor, "batch pos"], names: Sequence[str]) -> dict[str, Tensor]:
+        """Any hook points through the bridge, in TransformerLens' own shapes: attention patterns
+        are [batch heads pos pos]. Keys as in `names`; InputError for an unknown one."""
+        tokens = self._checked(tokens)
+        canonical = {name: self.canonical(name) for name in names}
+        with self._turn:
+            _, cache = self._bridge.run_with_cache(
+                tokens, names_filter=list(canonical.values()), return_type=None
+            )
+        return {name: cache[key] for name, key in canonical.items()}
+
+    def component(self, path: str) -> Any:
+        """The bridge's component at a dotted path such as `blocks.0.attn.o`; None if absent."""
+        return reduce(_get_child, path.split("."), self._bridge)
+
+    def block(self, layer: int) -> nn.Module:
+        """The plain model's own module of a block; InputError where it has none."""
+        wrapped = getattr(self.component(f"blocks.{layer}"), "original_component", None)
+        if wrapped is None or wrapped not in self._twins:
+            raise InputError(f"{self.name} keeps no module for its block {layer}.")
+        return self._twins[wrapped]
+
+    @property
+    def is_layer_norm(self) -> bool:
+        """Whether the final norm removes the mean."""
+        norm = self.component("ln_final")
+        return norm is not None and not norm.uses_rms_norm
+
+    def value_offset(self, layer: int, with_norm_bias: bool) -> Tensor:
+        """What biases add to the values of a layer: [kv_heads * d_head].
+
+        Patterns sum to one, so the same is added to z. With `fold_ln` the norm's own bias counts,
+        since it has become part of the value bias.
+        """
+        value = self.component(f"blocks.{layer}.attn.v")
+        wrapped = getattr(value, "original_component", None)
+        if wrapped is None:
+            raise InputError(f"{self.name} has no value projection whose bias could be folded.")
+        reads = torch.zeros(self.d_model, device=self.placement.device, dtype=self.placement.dtype)
+        norm = getattr(self.component(f"blocks.{layer}.ln1"), "original_component", None)
+        bias = getattr(norm, "bias", None)
+        with torch.no_grad():
+            return wrapped(bias if with_norm_bias and bias is not None else reads).detach()
+
+    def _checked(self, tokens: Tensor) -> Tensor:
+        if tokens.ndim != 2 or tokens.shape[1] > self.n_ctx:
+            raise InputError(
+                f"{self.name} takes sequences of at most {self.n_ctx} tokens, "
+                f"not a batch of shape {list(tokens.shape)}."
+            )
+        return tokens.to(self.placement.device, torch.long)
+
+    def _edits(self, name: str, edit: ActivationEdit) -> list[tuple[str, ActivationEdit]]:
+        """The edits, by canonical name, that replacing the activation at `name` takes."""
+        self.check_hook(name)
+        layer = re.fullmatch(r"(blocks\.\d+)\.hook_resid_mid", name)
+        if layer is None:
+            return [(self.canonical(name), edit)]
+        # At this point hooks see only the MLP branch's entry: the stream itself passes beside it,
+        # so the same change is added again where the branches meet.
+        change: dict[str, Tensor] = {}
+
+        def enter(h: Tensor) -> Tensor:
+            new = edit(h)
+            change["delta"] = new - h
+            return new
+
+        def leave(h: Tensor) -> Tensor:
+            return h + change["delta"]
+
+        return [(self.canonical(name), enter), (f"{layer[1]}.hook_out", leave)]
+
+    def _edited(self, tokens: Tensor, edits: list[tuple[str, ActivationEdit]]) -> Tensor:
+        """Logits under edits, which apply in order where two meet at one point."""
+        if all(name in self._taps for name, _ in edits):
+            try:
+                return fast_forward.compute_edited_logits(
+                    self.bare, tokens, [(self._taps[n], fn) for n, fn in edits]
+                )
+            except fast_forward.ReadOnlyHookPointError:
+                pass
+        with self.turn([(name, _as_bridge_hook(edit)) for name, edit in edits]) as bridge:
+            return bridge(tokens, return_type="logits")
+
+    def _through_bridge(self, tokens: Tensor, names: list[str]) -> dict[str, Tensor]:
+        layers = [re.match(r"blocks\.(\d+)\.", name) for name in names]
+        deepest = max(int(m[1]) if m else self.n_layers for m in layers) + 1
+        stop: dict[str, Any] = {"stop_at_layer": deepest} if deepest < self.n_layers else {}
+        _, cache = self._bridge.run_with_cache(tokens, names_filter=names, return_type=None, **stop)
+        return {name: cache[name].flatten(2) for name in names}
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        return {name: point.name or name for name, point in self._bridge.hook_dict.items()}
+
+    @cached_property
+    def _probe(self) -> dict[str, Tensor]:
+        """Every hook point's raw tensor on one short random sequence, from the bridge."""
+        with self._turn, torch.no_grad():
+            _, cache = self._bridge.run_with_cache(self.probe_tokens, return_type=None)
+        return {name: cache[name] for name in dict.fromkeys(self._names.values()) if name in cache}
+
+    @cached_property
+    def probe_tokens(self) -> Int[Tensor, "1 pos"]:
+        """A short random sequence on which roads are compared."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (1, min(PROBE_LENGTH, self.n_ctx))
+        return torch.randint(self.d_vocab, shape, generator=generator).to(self.placement.device)
+
+    @cached_property
+    def _widths(self) -> dict[str, int]:
+        pos = self.probe_tokens.shape[1]
+        return {k: h[0, 0].numel() for k, h in self._probe.items() if _is_per_token(h, pos)}
+
+    @cached_property
+    def _taps(self) -> dict[str, fast_forward.ModuleTap]:
+        """The hook points whose fast road gives what the bridge gives."""
+        offered = fast_forward.find_module_taps(self._widths, self.component, self._twins.get)
+        with self._turn, torch.no_grad():
+            got = fast_forward.read_activations(self.bare, self.probe_tokens, offered)
+        bound = FAST_FORWARD_TOLERANCE[self.placement.dtype]
+        return {
+            name: offered[name]
+            for name, h in got.items()
+            if _relative_difference(h, self._probe[name].flatten(2)) <= bound
+        }
+
+
+def _as_bridge_hook(edit: ActivationEdit) -> Callable[..., Tensor | None]:
+    def replace(act: Tensor, hook: object) -> Tensor | None:
+        flat = act.flatten(2)
+        new = edit(flat)
+        return None if new is flat else new.reshape(act.shape).to(act.dtype)
+
+    return replace
+
+
+def _relative_difference(a: Tensor, b: Tensor) -> float:
+    """Relative difference; infinite for different shapes."""
+    if a.shape != b.shape:
+        return float("inf")
+    return float((a - b).float().norm() / b.float().norm().clamp_min(1e-12))
+
+
+def _is_per_token(h: Tensor, pos: int) -> bool:
+    """[1 pos … width] of floats; attention patterns [1 heads pos pos] are not."""
+    if not h.is_floating_point() or h.ndim < 3 or h.shape[:2] != (1, pos):
+        return False
+    return h.ndim == 3 or h.shape[2:] != (pos, pos)
+
+
+def _get_child(owner: Any, part: str) -> Any:
+    if owner is None:
+        return None
+    return owner[int(part)] if part.isdigit() else getattr(owner, part, None)

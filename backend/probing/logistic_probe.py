@@ -1,0 +1,41 @@
+"""The probe: a logistic regression on pooled activations, as one vector and one number."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+INVERSE_PENALTY = 1.0
+"""Inverse strength of the L2 penalty, on coordinates scaled to variance 1."""
+MAX_ITERATIONS = 2_000
+
+
+@dataclass(frozen=True, eq=False)
+class LogisticProbe:
+    """Gives the log-odds of the second label, in nats."""
+
+    weights: Float[np.ndarray, "width"]
+    bias: float
+
+    def logit(self, x: Float[np.ndarray, "n width"]) -> Float[np.ndarray, "n"]:
+        """Positive: the second label is likelier."""
+        return x @ self.weights + self.bias
+
+    def right(self, x: Float[np.ndarray, "n width"], signs: Int[np.ndarray, "n"]) -> np.ndarray:
+        """Of each text, whether its label is the likelier one: bool [n]."""
+        return (self.logit(x) > 0) == (signs > 0)
+
+
+def fit_logistic_probe(
+    x: Float[np.ndarray, "n width"], signs: Int[np.ndarray, "n"]
+) -> LogisticProbe:
+    """Fit to labels -1 and +1; deterministic. Both must occur."""
+    from sklearn.linear_model import LogisticRegression
+
+    centre, scale = x.mean(0), x.std(0)
+    scale[scale < 1e-12] = 1.0
+    model = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(
+        (x - centre) / scale, signs
+    )
+    weights = model.coef_[0] / scale
+    return LogisticProbe(weights, float(model.intercept_[0] - centre @ weights))

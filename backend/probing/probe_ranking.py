@@ -1,0 +1,244 @@
+"""Which features a probe relies on: by gradient × activation all, by removal the strongest."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.ablation.estimate_agreement import estimate_agreement
+from backend.ablation.part_edits import canonical_hook
+from backend.attribution.dictionary_activations import (
+    DictionaryActivations,
+    read_dictionary_activations,
+)
+from backend.dictionaries.base import Dictionary
+from backend.engine import LocalEngine
+from backend.probing.logistic_probe import LogisticProbe, fit_logistic_probe
+from backend.probing.probe_forward import (
+    TextBatch,
+    activation_at_hook,
+    batch_texts,
+    pool_tokens,
+    pooled_activations,
+)
+from backend.probing.shift_request import ShiftRequest
+from feature_store.errors import InputError, pick_by_name
+from feature_store.records import FeatureId
+
+ProbeProgress = Callable[[int, int, str], None]
+"""Hears how many steps are done, of how many, and what they are; may raise to stop."""
+MAX_RANKED_FEATURES = 300
+"""Rows kept: the strongest by estimate."""
+
+
+@dataclass(frozen=True)
+class ProbeFeatureEffect:
+    """A feature. Effects are changes of the probe's log-odds when it is zero at all tokens, in
+    nats, the mean over training texts."""
+
+    feature: str
+    effect: float
+    """Toward each text's own label: below 0, the probe is better with the feature."""
+    on: tuple[float, float]
+    """Toward the second label, on texts of the first label and of the second."""
+    texts: tuple[int, int]
+    """Of each label, on how many it is active."""
+    activation: float
+    """The mean over texts, of its sum over tokens."""
+    measured: float | None = None
+    """`effect`, by taking the feature away."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeEffectSums:
+    """What one dictionary's features do, summed over texts."""
+
+    toward: Float[Tensor, "2 d_sae"]
+    """Change of the log-odds of the second label, on texts of either label."""
+    texts: Float[Tensor, "2 d_sae"]
+    activation: Float[Tensor, "d_sae"]
+    error: Float[Tensor, "2"]
+    """Σ |effects| of error terms, and of features."""
+
+    @classmethod
+    def empty(cls, one: Dictionary) -> "ProbeEffectSums":
+        """Nothing yet."""
+        two = torch.zeros(2, one.d_sae, dtype=torch.double)
+        return cls(two, two.clone(), two[0].clone(), torch.zeros(2, dtype=torch.double))
+
+    def add(self, reading: DictionaryActivations, g: Tensor, side: Tensor) -> None:
+        """Fold in some texts; `side` is 0 or 1 for each, `g` the log-odds' derivative."""
+        active = reading.active
+        effect = (-active.value * reading.dots(g)).double().cpu()
+        row, feature = active.row.cpu(), active.feature.cpu()
+        flat = side[row] * self.toward.shape[1] + feature
+        self.toward.view(-1).index_add_(0, flat, effect)
+        self.activation.index_add_(0, feature, active.value.double().cpu())
+        pairs = torch.unique(row * self.toward.shape[1] + feature)
+        row, feature = pairs // self.toward.shape[1], pairs % self.toward.shape[1]
+        flat = side[row] * self.toward.shape[1] + feature
+        self.texts.view(-1).index_add_(0, flat, torch.ones(len(flat), dtype=torch.double))
+        missed = (reading.error() * g).sum(-1).abs().sum()
+        self.error.add_(torch.tensor([float(missed), float(effect.abs().sum())]))
+
+
+def rank_probe_features(
+    engine: LocalEngine, asked: ShiftRequest, tick: ProbeProgress = lambda *_: None
+) -> dict[str, Any]:
+    """The answer as plain data. InputError for texts, hooks and dictionaries that will not do."""
+    given = asked.sets()
+    laid = batch_texts(engine, [one.text for one in given.train])
+    signs = np.array(given.signs(given.train))
+    x = pooled_activations(
+        engine, laid, asked.hook, _pooling(asked), tick=lambda: tick(0, 0, "reading texts")
+    )
+    probe = fit_logistic_probe(x, signs)
+    sums, beyond = sum_probe_effects(engine, asked, laid, probe, signs, tick)
+    n = (int((signs < 0).sum()), int((signs > 0).sum()))
+    rows = _ranked_effects(sums, n)
+    top = rows[:MAX_RANKED_FEATURES]
+    top = _measure_strongest(engine, asked, laid, probe, signs, top, tick)
+    pairs = [(r.effect, r.measured) for r in top if r.measured is not None]
+    return {
+        "labels": list(given.labels),
+        "n": list(n),
+        "hook": asked.hook,
+        "pool": asked.pool,
+        "right": float(probe.right(x, signs).mean()),
+        "of": len(rows),
+        "beyond": beyond,
+        "repeats": given.repeats,
+        "rows": [asdict(row) for row in top],
+        "agreement": estimate_agreement(pairs),
+        "cuts": [
+            {"dictionary": name, "error_share": _error_share(one.error)}
+            for name, one in sums.items()
+        ],
+    }
+
+
+def sum_probe_effects(
+    engine: LocalEngine,
+    asked: ShiftRequest,
+    laid: Sequence[TextBatch],
+    probe: LogisticProbe,
+    signs: np.ndarray,
+    tick: ProbeProgress = lambda *_: None,
+) -> tuple[dict[str, ProbeEffectSums], list[str]]:
+    """Every dictionary's sums, and the names of those that write behind the probe's hook point.
+
+    InputError where all do.
+    """
+    found: dict[str, ProbeEffectSums] = {}
+    chosen = [pick_by_name("dictionary", name, engine.dictionaries) for name in asked.dictionaries]
+    beyond: set[str] = set()
+    for number, one in enumerate(laid):
+        tick(number, len(laid), "estimating: batch")
+        by = log_odds_gradients(
+            engine, asked, one, probe, [d for d in chosen if d.name not in beyond]
+        )
+        beyond |= {d.name for d in chosen if canonical_hook(engine.lm, d.hook_out) not in by}
+        near = [d for d in chosen if d.name not in beyond]
+        if not near:
+            raise InputError(
+                f"No dictionary writes at or before {asked.hook}: let the probe read later."
+            )
+        side = torch.from_numpy((signs[one.rows] > 0).astype(np.int64))
+        for d in near:  # one at a time: what a dictionary made of the texts is let go again
+            (reading,) = read_dictionary_activations(engine.lm, [d], one.tokens, one.counted)
+            g = by[canonical_hook(engine.lm, d.hook_out)]
+            found.setdefault(d.name, ProbeEffectSums.empty(d)).add(reading, g, side)
+    return found, sorted(beyond)
+
+
+def log_odds_gradients(
+    engine: LocalEngine,
+    asked: ShiftRequest,
+    laid: TextBatch,
+    probe: LogisticProbe,
+    chosen: Sequence[Dictionary],
+) -> dict[str, Float[Tensor, "batch pos width"]]:
+    """The probe's log-odds by the activations where dictionaries write; not by those behind it."""
+    lm = engine.lm
+    leaves: dict[str, Tensor] = {}
+
+    def tap(hook: str) -> Callable[[Tensor], Tensor]:
+        def add(h: Tensor) -> Tensor:
+            leaves[hook] = torch.zeros_like(h, requires_grad=True)
+            return h + leaves[hook]
+
+        return add
+
+    hooks = {canonical_hook(lm, one.hook_out) for one in chosen}
+    with torch.enable_grad():
+        h = activation_at_hook(lm, laid.tokens, asked.hook, {hook: tap(hook) for hook in hooks})
+        v = pool_tokens(h, laid.counted, _pooling(asked))
+        logit = v @ torch.from_numpy(probe.weights).to(v)
+        if not logit.requires_grad:
+            return {}
+        names = list(leaves)
+        wanted = [leaves[name] for name in names]
+        got = torch.autograd.grad(logit.sum(), wanted, allow_unused=True)
+    return {name: g.detach() for name, g in zip(names, got, strict=True) if g is not None}
+
+
+def _ranked_effects(
+    sums: dict[str, ProbeEffectSums], n: tuple[int, int]
+) -> list[ProbeFeatureEffect]:
+    """All features that are active on any text, by falling |effect|."""
+    found = []
+    for name, one in sums.items():
+        effect = (one.toward[1] - one.toward[0]) / sum(n)
+        ids = one.texts.sum(0).nonzero()[:, 0]
+        columns = (
+            ids.tolist(),
+            effect[ids].tolist(),
+            (one.toward[:, ids].T / torch.tensor(n)).tolist(),
+            one.texts[:, ids].T.long().tolist(),
+            (one.activation[ids] / sum(n)).tolist(),
+        )
+        for index, value, on, texts, act in zip(*columns, strict=True):
+            found.append(ProbeFeatureEffect(f"{name}/{index}", value, tuple(on), tuple(texts), act))
+    return sorted(found, key=lambda row: -abs(row.effect))
+
+
+def _measure_strongest(
+    engine: LocalEngine,
+    asked: ShiftRequest,
+    laid: Sequence[TextBatch],
+    probe: LogisticProbe,
+    signs: np.ndarray,
+    rows: list[ProbeFeatureEffect],
+    tick: ProbeProgress,
+) -> list[ProbeFeatureEffect]:
+    """The first rows, each feature taken away in runs of its own."""
+    steps, found = min(asked.exact, len(rows)), list(rows)
+    if not steps:
+        return found
+    before = probe.logit(pooled_activations(engine, laid, asked.hook, _pooling(asked)))
+    for i in range(steps):
+        tick(i, steps, "taking features away:")
+        gone = pooled_activations(
+            engine,
+            laid,
+            asked.hook,
+            _pooling(asked),
+            [FeatureId.parse(rows[i].feature)],
+            lambda i=i: tick(i, steps, "taking features away:"),
+        )
+        effect = float(((probe.logit(gone) - before) * signs).mean())
+        found[i] = replace(rows[i], measured=effect)
+    return found
+
+
+def _error_share(error: Tensor) -> float | None:
+    missed, kept = error.tolist()
+    return missed / (missed + kept) if missed + kept else None
+
+
+def _pooling(asked: ShiftRequest) -> Any:
+    return asked.pool

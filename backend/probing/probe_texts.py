@@ -1,0 +1,145 @@
+"""Labelled texts: what a probe learns from, and what it is judged on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from feature_store.errors import InputError
+from feature_store.strict_json import JsonError, dump_json, parse_json
+
+MIN_TEXTS_PER_LABEL = 10
+"""Texts of each label that a probe learns from."""
+MAX_TEXTS_PER_SET = 4_000
+"""Texts of a set."""
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """One text, its label, and what else may tell the labels apart: the group it belongs to."""
+
+    text: str
+    label: str
+    group: str = ""
+
+    @property
+    def cell(self) -> str:
+        """Label and group: what a worst group is the worst of."""
+        return f"{self.label} · {self.group}" if self.group else self.label
+
+
+@dataclass(frozen=True)
+class ProbeTextSets:
+    """What is learnt from and what is judged on: no text is in both."""
+
+    labels: tuple[str, str]
+    """The probe's logit is that of the second."""
+    train: tuple[LabelledText, ...]
+    test: tuple[LabelledText, ...]
+    repeats: int = 0
+    """Texts left out because they stood there before."""
+
+    def signs(self, examples: Sequence[LabelledText]) -> list[int]:
+        """-1 for the first label, +1 for the second."""
+        return [1 if one.label == self.labels[1] else -1 for one in examples]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether every judged text says which group it belongs to."""
+        return all(one.group for one in self.test)
+
+
+def parse_labelled_texts(content: str, what: str) -> tuple[LabelledText, ...]:
+    """One text a line: JSON with `text`, `label` and perhaps `group`, or label, group (may be left
+    away) and text with tabs between. InputError that names the line; `what` names the set."""
+    found = []
+    for number, line in enumerate(content.split("\n"), 1):
+        if line.strip():
+            where = f"{what}, line {number}"
+            found.append(
+                _parse_json_line(line, where)
+                if line.lstrip()[0] == "{"
+                else _parse_tab_line(line, where)
+            )
+    return tuple(found)
+
+
+def format_labelled_texts(examples: Sequence[LabelledText]) -> str:
+    """The lines that `parse` reads."""
+    rows = [
+        {"text": e.text, "label": e.label} | ({"group": e.group} if e.group else {})
+        for e in examples
+    ]
+    return "\n".join(dump_json(row) for row in rows)
+
+
+def build_text_sets(train: Sequence[LabelledText], test: Sequence[LabelledText]) -> ProbeTextSets:
+    """Both sets, without repeats. InputError unless there are two labels, with LEAST texts each to
+    learn from, and texts of both to judge on."""
+    learnt = tuple(dict.fromkeys(train))
+    labels = tuple(sorted({one.label for one in learnt}))
+    if len(labels) != 2:
+        said = f"{', '.join(labels[:5]) or 'none'}"
+        raise InputError(f"A probe tells two labels apart; the training texts have: {said}.")
+    seen = {one.text for one in learnt}
+    judged = tuple(one for one in dict.fromkeys(test) if one.text not in seen)
+    for name, texts, least in (("training", learnt, MIN_TEXTS_PER_LABEL), ("test", judged, 1)):
+        _check_labels(name, texts, labels, least)
+    return ProbeTextSets(
+        (labels[0], labels[1]), learnt, judged, len(train) + len(test) - len(learnt) - len(judged)
+    )
+
+
+def _check_labels(
+    name: str, texts: Sequence[LabelledText], labels: Sequence[str], least: int
+) -> None:
+    if len(texts) > MAX_TEXTS_PER_SET:
+        raise InputError(
+            f"There are {len(texts):,} {name} texts; take a sample of {MAX_TEXTS_PER_SET:,}."
+        )
+    by_text: dict[str, str] = {}
+    for one in texts:
+        if one.label not in labels:
+            raise InputError(
+                f"A {name} text has the label {one.label!r}; the others have {labels}."
+            )
+        if by_text.setdefault(one.text, one.label) != one.label:
+            raise InputError(f"{one.text[:40]!r} has both labels among the {name} texts. Choose.")
+    for label in labels:
+        n = sum(one.label == label for one in texts)
+        if n < least:
+            raise InputError(
+                f"{n} {name} texts have the label {label!r}; at least {least} are needed, besides "
+                "those that are among the training texts."
+                if name == "test"
+                else f"{n} {name} texts have the label {label!r}; at least {least} are needed."
+            )
+
+
+def _parse_json_line(line: str, where: str) -> LabelledText:
+    try:
+        row = parse_json(line)
+    except JsonError as bad:
+        raise InputError(
+            f"{where} is not JSON ({bad.reason}). Write one object on each line."
+        ) from None
+    values = [row.get(name, "") for name in ("text", "label", "group")]
+    if not isinstance(values[0], str) or not all(isinstance(v, str | int) for v in values[1:]):
+        raise InputError(f'{where} is not like {{"text": "…", "label": "…", "group": "…"}}.')
+    return _labelled_text(values[0], str(values[1]), str(values[2]), where)
+
+
+def _parse_tab_line(line: str, where: str) -> LabelledText:
+    label, _, rest = line.strip("\r").partition("\t")
+    group, tab, text = rest.partition("\t")
+    return (
+        _labelled_text(text, label, group, where)
+        if tab
+        else _labelled_text(group, label, "", where)
+    )
+
+
+def _labelled_text(text: str, label: str, group: str, where: str) -> LabelledText:
+    if not text.strip() or not label.strip():
+        raise InputError(
+            f"{where} has no text or no label: write JSON, or label and text with a tab between."
+        )
+    return LabelledText(text.strip(), label.strip(), group.strip())

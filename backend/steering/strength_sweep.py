@@ -1,0 +1,324 @@
+"""Strengths × seeds × prompts in as few batches as memory and fairness allow.
+
+The noise of a row depends on its seed and the step alone, so a text is the same in any batch, and
+one seed gives texts that differ by their edits rather than by luck.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from backend.dictionaries.base import Dictionary
+from backend.generation.fair_lock import fair_lock_of
+from backend.generation.prompt_tokenization import PromptTokens
+from backend.generation.records import GenerationRow, SamplingSettings, SummaryRecord, TokenRecord
+from backend.generation.token_stream import MAX_ROWS, StreamOptions, stream_tokens
+from backend.interventions.edit_masks import compile_pattern
+from backend.interventions.edit_modes import MODES
+from backend.interventions.records import Edit
+from backend.model.language_model import LanguageModel
+from backend.steering import text_measures
+from backend.steering.matched_controls import EditControls
+from backend.steering.sweep_results import ControlCurve, MeasuredText, StrengthTexts, SweepOutcome
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+MAX_STRENGTHS, MAX_SEEDS, MAX_PROMPTS = 40, 200, 100
+MAX_MULTIPLICATIONS = 2e11
+"""Multiplications of one forward: a few seconds of one core, during which others wait."""
+MAX_NUMBERS_HELD = 1 << 28
+"""Numbers of a batch's logits, keys and values: 1 GiB in float32."""
+GENERATION_SHARE = 0.8
+"""Share of a batch's time until its texts are there; the rest goes into measuring them."""
+TextJudge = Callable[[Sequence[str]], Sequence[float]]
+TextProgress = Callable[[int, int], None]
+
+
+class SweepStopped(Exception):  # what happened, not an error
+    """A person stopped the sweep."""
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What is run."""
+
+    edits: tuple[Edit, ...]
+    strengths: tuple[float, ...]
+    prompts: tuple[PromptTokens, ...]
+    seeds: tuple[int, ...] = tuple(range(8))
+    sampling: SamplingSettings = SamplingSettings()
+    swept: int = 0
+    """Which of the edits takes the strengths; the others keep their own."""
+    concept: FeatureId | None = None
+    """Read in the texts, by the clean model."""
+    nearest: FeatureId | None = None
+    pattern: str | None = None
+    control_seeds: int | None = None
+    """How many of the seeds the controls get; all by default."""
+
+    def check(self) -> None:
+        """InputError for what cannot be run."""
+        if not 0 <= self.swept < len(self.edits):
+            raise InputError("There is no edit whose strength could be swept: add one.")
+        if not self.strengths or not self.seeds or not self.prompts:
+            raise InputError("A sweep needs at least one strength, one seed and one prompt.")
+        if not all(map(math.isfinite, self.strengths)):
+            raise InputError("A strength of the sweep is not a finite number.")
+        for what, n, most in (
+            ("strengths", len(set(self.strengths)), MAX_STRENGTHS),
+            ("seeds", len(self.seeds), MAX_SEEDS),
+            ("prompts", len(self.prompts), MAX_PROMPTS),
+        ):
+            if n > most:
+                raise InputError(f"{n} {what} are too many: a sweep takes at most {most}.")
+        if self.pattern is not None:
+            compile_pattern(self.pattern)
+        self.sampling.check()
+
+    def at(self, strength: float) -> tuple[Edit, ...]:
+        """The edits with this strength."""
+        return (
+            *self.others[0],
+            replace(self.edits[self.swept], strength=strength),
+            *self.others[1],
+        )
+
+    @property
+    def others(self) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
+        """The edits that stay as they are, before and behind the one that is swept."""
+        return self.edits[: self.swept], self.edits[self.swept + 1 :]
+
+
+@dataclass(frozen=True)
+class _SweepCell:
+    """One text to be made."""
+
+    group: str
+    """default, edit, or a kind of controls"""
+    number: int
+    """Of the control."""
+    at: int
+    """Of the strength."""
+    prompt: int
+    seed: int
+    edits: tuple[Edit, ...]
+
+
+def run_sweep(
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    ask: SweepRequest,
+    controls: Sequence[EditControls] = (),
+    *,
+    bos: int | None = None,
+    judge: TextJudge | None = None,
+    tell: TextProgress = lambda done, total: None,
+    stop: threading.Event | None = None,
+    rows: int | None = None,
+) -> SweepOutcome:
+    """Every text, measured. `rows` at once; by default as many as one forward may hold.
+
+    `tell` hears how many texts are done, of how many; a batch's tokens count on the way. Raises
+    Stopped, and InputError for what cannot be run.
+    """
+    ask.check()
+    strengths = tuple(sorted(set(ask.strengths)))
+    cells = list(_list_cells(ask, strengths, controls))
+    stop = stop or threading.Event()
+    heard: list[tuple[_SweepCell, MeasuredText]] = []
+    for prompt, start in enumerate(ask.prompts):
+        mine = [cell for cell in cells if cell.prompt == prompt]
+        size = rows or max_rows_per_batch(lm, len(start.tokens), ask.sampling.max_new)
+        for begin in range(0, len(mine), size):
+            part = mine[begin : begin + size]
+            found = _generate_texts(
+                lm,
+                dictionaries,
+                ask,
+                start,
+                part,
+                stop,
+                partial(_report_progress, tell, heard, cells),
+            )
+            done = _measure_texts(lm, dictionaries, ask, start, part, found, bos, judge)
+            heard += zip(part, done, strict=True)
+            tell(len(heard), len(cells))
+    return _assemble_outcome(ask, strengths, controls, heard)
+
+
+def _report_progress(
+    tell: TextProgress, heard: Sequence[object], cells: Sequence[object], texts: float
+) -> None:
+    tell(len(heard) + int(texts), len(cells))
+
+
+def max_rows_per_batch(lm: LanguageModel, n_prompt: int, max_new: int) -> int:
+    """Texts of one batch: bounded by the work of reading the prompt, and by memory."""
+    length = min(n_prompt + max_new, lm.n_ctx)
+    weights = sum(p.numel() for p in lm.bare.parameters())
+    faster = 100 if lm.placement.device.type == "cuda" else 1
+    by_work = MAX_MULTIPLICATIONS * faster / (2 * weights * n_prompt)
+    by_memory = MAX_NUMBERS_HELD / (length * (2 * lm.n_layers * lm.d_model) + lm.d_vocab)
+    return max(1, min(MAX_ROWS, int(by_work), int(by_memory)))
+
+
+def _list_cells(
+    ask: SweepRequest, strengths: Sequence[float], controls: Sequence[EditControls]
+) -> Iterator[_SweepCell]:
+    """Neighbours share their control, so that a batch compiles few of them."""
+    before, behind = ask.others
+    for prompt in range(len(ask.prompts)):
+        for seed in ask.seeds:
+            yield _SweepCell("default", 0, -1, prompt, seed, (*before, *behind))
+        for at, strength in enumerate(strengths):
+            for seed in ask.seeds:
+                yield _SweepCell("edit", 0, at, prompt, seed, ask.at(strength))
+        for kind in controls:
+            for number in range(len(kind.counterparts)):
+                for at, strength in enumerate(strengths):
+                    edits = (*before, *kind.at(number, strength), *behind)
+                    for seed in ask.seeds[: ask.control_seeds]:
+                        yield _SweepCell(kind.kind, number, at, prompt, seed, edits)
+
+
+def _generate_texts(
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    ask: SweepRequest,
+    start: PromptTokens,
+    cells: Sequence[_SweepCell],
+    stop: threading.Event,
+    tell: Callable[[float], None],
+) -> list[SummaryRecord]:
+    """`tell` hears how many texts' worth of tokens are there."""
+    rows = [GenerationRow(str(n), cell.edits, cell.seed) for n, cell in enumerate(cells)]
+    extras = StreamOptions(guard=False)
+    records = stream_tokens(lm, dictionaries, start, rows, ask.sampling, extras, stop=stop)
+    found, latest = [], -1
+    for record in records:
+        if isinstance(record, TokenRecord) and record.index > latest:
+            latest = record.index
+            tell(len(cells) * GENERATION_SHARE * latest / ask.sampling.max_new)
+        elif isinstance(record, SummaryRecord):
+            found.append(record)
+    if stop.is_set():
+        raise SweepStopped
+    return found
+
+
+def _measure_texts(
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    ask: SweepRequest,
+    start: PromptTokens,
+    cells: Sequence[_SweepCell],
+    found: Sequence[SummaryRecord],
+    bos: int | None,
+    judge: TextJudge | None,
+) -> list[MeasuredText]:
+    texts = [one.tokens for one in found]
+    features = [feature for feature in (ask.concept, ask.nearest) if feature is not None]
+    codes: list[torch.Tensor] = []
+    if features:
+        with fair_lock_of(lm).turn():
+            codes = text_measures.read_text_activations(lm, dictionaries, features, texts, bos)
+    rails: list[text_measures.GuardMeasures] = []
+    size = _max_rows_read(lm, len(start.tokens) + max(map(len, texts)))
+    for begin in range(0, len(cells), size):
+        part = slice(begin, begin + size)
+        edits = [cell.edits for cell in cells[part]]
+        with fair_lock_of(lm).turn():
+            rails += text_measures.measure_guards(
+                lm, dictionaries, edits, start.tokens, texts[part], start.roles
+            )
+    judged = judge([one.text for one in found]) if judge else None
+    return [
+        MeasuredText(
+            prompt=cell.prompt,
+            seed=cell.seed,
+            text=one.text,
+            tokens=len(one.tokens),
+            values={
+                **(_feature_measures(codes[n], ask) if features else {}),
+                **(
+                    {}
+                    if ask.pattern is None
+                    else {"match": _pattern_measure(ask.pattern, one.text)}
+                ),
+                **({} if judged is None else {"judge": float(judged[n])}),
+                **_guard_measures(rails[n], one),
+            },
+        )
+        for n, (cell, one) in enumerate(zip(cells, found, strict=True))
+    ]
+
+
+def _max_rows_read(lm: LanguageModel, length: int) -> int:
+    """Texts that are read again in one forward, each with its clean twin and whole logits."""
+    weights = sum(p.numel() for p in lm.bare.parameters())
+    faster = 100 if lm.placement.device.type == "cuda" else 1
+    by_work = MAX_MULTIPLICATIONS * faster / (4 * weights * length)
+    return max(1, min(32, int(by_work), int(MAX_NUMBERS_HELD / (6 * length * lm.d_vocab))))
+
+
+def _feature_measures(codes: torch.Tensor, ask: SweepRequest) -> dict[str, float]:
+    if not len(codes):
+        return {}
+    values: dict[str, float] = {}
+    if ask.concept is not None:
+        own = codes[:, 0]
+        values |= {
+            "max": float(own.abs().max()),
+            "mean": float(own.mean()),
+            "rate": float((own != 0).float().mean()),
+        }
+    if ask.nearest is not None:
+        values["nearest"] = float(codes[:, -1].mean())
+    return values
+
+
+def _pattern_measure(pattern: str, text: str) -> float:
+    return float(text_measures.pattern_matches(pattern, text))
+
+
+def _guard_measures(rails: text_measures.GuardMeasures, one: SummaryRecord) -> dict[str, float]:
+    values = {"nll": rails.nll, "kl": rails.kl, "shift": rails.shift}
+    return values if one.repetition is None else {**values, "repetition": one.repetition}
+
+
+def _assemble_outcome(
+    ask: SweepRequest,
+    strengths: Sequence[float],
+    controls: Sequence[EditControls],
+    heard: Sequence[tuple[_SweepCell, MeasuredText]],
+) -> SweepOutcome:
+    groups: dict[tuple[str, int, int], list[MeasuredText]] = {}
+    for cell, one in heard:
+        groups.setdefault((cell.group, cell.number, cell.at), []).append(one)
+
+    def dose(group: str, number: int, at: int) -> StrengthTexts:
+        strength = strengths[at] if at >= 0 else 0.0
+        return StrengthTexts(strength, tuple(groups[group, number, at]))
+
+    return SweepOutcome(
+        default=dose("default", 0, -1),
+        doses=tuple(dose("edit", 0, at) for at in range(len(strengths))),
+        controls={
+            kind.kind: tuple(
+                _mean_curve([dose(kind.kind, number, at) for at in range(len(strengths))])
+                for number in range(len(kind.counterparts))
+            )
+            for kind in controls
+        },
+        neutral=MODES[ask.edits[ask.swept].mode].neutral,
+        notes=tuple(note for kind in controls for note in kind.notes),
+    )
+
+
+def _mean_curve(doses: Sequence[StrengthTexts]) -> ControlCurve:
+    names = dict.fromkeys(name for dose in doses for one in dose.heard for name in one.values)
+    return ControlCurve({name: tuple(dose.mean(name) for dose in doses) for name in names})

@@ -1,0 +1,226 @@
+"""What a sweep found: every continuation's numbers, their means with intervals, controls' bands."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from backend.steering.matched_controls import control_band
+from feature_store.coactivation import wilson_interval
+
+BOOTSTRAP_RESAMPLES = 2_000
+SHARE_MEASURES = ("match",)
+"""Measures that are 0 or 1 for a text."""
+SWEEP_MEASURES = {
+    "max": "largest activation of the feature in the text, read by the clean model",
+    "mean": "mean activation of the feature over the text, read by the clean model",
+    "rate": "share of the text's tokens on which the feature fires in the clean model",
+    "nearest": "mean activation of the feature's nearest by decoder, read by the clean model",
+    "match": "share of texts in which the pattern is found",
+    "judge": "harmonic mean of the judge's ratings of concept, instruction and fluency, 0 to 2",
+    "judge_concept": "the judge's rating of the concept in a text, 0 to 2",
+    "judge_instruction": "the judge's rating of how it goes with the prompt, 0 to 2",
+    "judge_fluency": "the judge's rating of its fluency, 0 to 2",
+    "nll": "nats per token under the clean model, given the prompt; perplexity is its exponential",
+    "kl": "KL(clean ‖ steered) of the next token, mean over the text's tokens, nats",
+    "shift": "‖Δh‖ ÷ ‖h‖ where the edit acts, mean over the text's tokens",
+    "repetition": "share of the last 60 tokens' trigrams that are there already",
+}
+
+
+@dataclass(frozen=True)
+class MeasureEstimate:
+    """A mean over continuations of the sweep's prompts."""
+
+    value: float
+    low: float | None
+    """95 %: bootstrap over continuations within each prompt, Wilson for shares. None where fewer
+    than two were measured, or all are equal."""
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class MeasuredText:
+    """One continuation."""
+
+    prompt: int
+    seed: int
+    text: str
+    tokens: int
+    values: Mapping[str, float]
+    """By measure; what could not be measured is missing."""
+
+
+@dataclass(frozen=True)
+class StrengthTexts:
+    """All continuations at one strength."""
+
+    strength: float
+    heard: tuple[MeasuredText, ...]
+
+    def estimate(self, measure: str) -> MeasureEstimate | None:
+        """None where no text has it."""
+        mine = [one for one in self.heard if measure in one.values]
+        if not mine:
+            return None
+        values = np.array([one.values[measure] for one in mine])
+        n = len(values)
+        if measure in SHARE_MEASURES:
+            low, high = wilson_interval(int(values.sum()), n)
+            return MeasureEstimate(float(values.mean()), low, high, n)
+        low, high = _bootstrap_interval(values, np.array([one.prompt for one in mine]))
+        return MeasureEstimate(float(values.mean()), low, high, n)
+
+    def mean(self, measure: str) -> float:
+        """NaN where no text has it."""
+        values = [one.values[measure] for one in self.heard if measure in one.values]
+        return sum(values) / len(values) if values else math.nan
+
+
+@dataclass(frozen=True)
+class ControlCurve:
+    """One control at every strength: means over its continuations, by measure; NaN is missing."""
+
+    values: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class ControlBand:
+    """Of controls: 2.5th to 97.5th percentile of n of them."""
+
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """A whole sweep. `strengths` are those of `doses`, in order; so are a curve's values."""
+
+    default: StrengthTexts
+    """Without the edit that is swept; its strength means nothing."""
+    doses: tuple[StrengthTexts, ...]
+    controls: Mapping[str, tuple[ControlCurve, ...]]
+    """By kind: features, directions."""
+    neutral: float | None
+    """The strength at which the edit does nothing."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def strengths(self) -> list[float]:
+        return [dose.strength for dose in self.doses]
+
+    @property
+    def measures(self) -> list[str]:
+        """Those that any text has."""
+        known = {
+            name for dose in (self.default, *self.doses) for h in dose.heard for name in h.values
+        }
+        return [name for name in SWEEP_MEASURES if name in known]
+
+    def at_equal_shift(self, kind: str, measure: str) -> list[ControlBand | None]:
+        """The controls' band at each strength, where ‖Δh‖ is equal."""
+        curves = self.controls.get(kind, ())
+        return [
+            _control_band(
+                [curve.values[measure][at] for curve in curves if measure in curve.values]
+            )
+            for at in range(len(self.doses))
+        ]
+
+    def at_equal_kl(self, kind: str, measure: str) -> list[ControlBand | None]:
+        """The controls' band at each dose's own KL: between the strengths that were run, on the
+        same side of the neutral one. A control that never reaches this KL is left out of n."""
+        curves = self.controls.get(kind, ())
+        found = []
+        for dose in self.doses:
+            side = [at for at, s in enumerate(self.strengths) if self._beside(s, dose.strength)]
+            still = (0.0, self.default.mean(measure))
+            reached = [
+                _interpolate_at_kl(curve, measure, side, still, dose.mean("kl")) for curve in curves
+            ]
+            found.append(_control_band(reached))
+        return found
+
+    def _beside(self, one: float, other: float) -> bool:
+        if self.neutral is None:
+            return True
+        return (one - self.neutral) * (other - self.neutral) >= 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; numbers that are none become null."""
+        return _to_plain_data(asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_json` gave."""
+        curves = {
+            kind: tuple(
+                ControlCurve(
+                    {name: tuple(map(_parse_number, v)) for name, v in one["values"].items()}
+                )
+                for one in some
+            )
+            for kind, some in data["controls"].items()
+        }
+        doses = tuple(map(_parse_strength_texts, data["doses"]))
+        notes = tuple(data.get("notes", ()))
+        return cls(
+            _parse_strength_texts(data["default"]), doses, curves, data.get("neutral"), notes
+        )
+
+
+def _parse_strength_texts(data: Mapping[str, Any]) -> StrengthTexts:
+    return StrengthTexts(
+        float(data["strength"]), tuple(MeasuredText(**one) for one in data["heard"])
+    )
+
+
+def _parse_number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _to_plain_data(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _to_plain_data(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain_data(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _bootstrap_interval(
+    values: np.ndarray, prompts: np.ndarray
+) -> tuple[float, float] | tuple[None, None]:
+    """Percentiles of the mean when each prompt's continuations are drawn anew."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return None, None
+    dice = np.random.default_rng(0)
+    total = np.zeros(BOOTSTRAP_RESAMPLES)
+    for prompt in np.unique(prompts):
+        mine = values[prompts == prompt]
+        total += mine[dice.integers(len(mine), size=(BOOTSTRAP_RESAMPLES, len(mine)))].sum(axis=1)
+    low, high = np.quantile(total / len(values), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _control_band(values: Sequence[float]) -> ControlBand | None:
+    found = control_band(values)
+    return None if found is None else ControlBand(*found, n=int(np.isfinite(values).sum()))
+
+
+def _interpolate_at_kl(
+    curve: ControlCurve, measure: str, side: Sequence[int], still: tuple[float, float], kl: float
+) -> float:
+    """The control's value at this KL, between the strengths next to it, and `still` where nothing
+    is edited; NaN where its KL does not reach so far."""
+    if measure not in curve.values or "kl" not in curve.values:
+        return math.nan
+    pairs = [still, *((curve.values["kl"][at], curve.values[measure][at]) for at in side)]
+    pairs = sorted((k, v) for k, v in pairs if math.isfinite(k) and math.isfinite(v))
+    if not pairs or not pairs[0][0] <= kl <= pairs[-1][0]:
+        return math.nan
+    kls, values = zip(*pairs, strict=True)
+    return float(np.interp(kl, kls, values))

@@ -1,0 +1,98 @@
+"""What a generated text is measured by, besides the guard rails of the run that made it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary
+from backend.interventions.edit_masks import SECONDS, compile_pattern
+from backend.interventions.edit_plan import compile_edits
+from backend.interventions.edited_logits import compute_edited_logits
+from backend.interventions.named_activations import NamedFeatures
+from backend.interventions.records import Edit
+from backend.model.counted_positions import pad_right, uncounted_token_ids
+from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError
+from feature_store.records import FeatureId
+
+
+@dataclass(frozen=True)
+class GuardMeasures:
+    """Of one continuation, means over its tokens; see `results.MEASURES`."""
+
+    kl: float
+    nll: float
+    shift: float
+
+
+@torch.inference_mode()
+def measure_guards(
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    rows: Sequence[tuple[Edit, ...]],
+    prompt: Sequence[int],
+    texts: Sequence[Sequence[int]],
+    roles: Sequence[str | None] = (),
+) -> list[GuardMeasures]:
+    """Continuations read again, with their edits and without, in one forward.
+
+    Every one must have a token. What is measured at a token is what it was drawn from.
+    """
+    plan = compile_edits(lm, dictionaries, rows, guard=True)
+    whole = [[*prompt, *text] for text in texts]
+    found = compute_edited_logits(plan, whole, n_prompt=len(prompt), roles=roles)
+    assert found.clean is not None
+    assert found.kl is not None
+    first = len(prompt) - 1
+    logprobs = found.clean[:, first:].float().log_softmax(-1)
+    moved = [one[:, first:] for one in found.shift.values()]
+    shift = torch.stack(moved).amax(0) if moved else torch.zeros_like(found.kl[:, first:])
+    given = []
+    for row, text in enumerate(texts):
+        n = len(text)
+        drawn = torch.tensor(text, device=logprobs.device)
+        given.append(
+            GuardMeasures(
+                kl=float(found.kl[row, first : first + n].mean()),
+                nll=-float(logprobs[row, :n].gather(1, drawn[:, None]).mean()),
+                shift=float(shift[row, :n].mean()),
+            )
+        )
+    return given
+
+
+@torch.inference_mode()
+def read_text_activations(
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    features: Sequence[FeatureId],
+    texts: Sequence[Sequence[int]],
+    bos: int | None,
+) -> list[Float[Tensor, "token feature"]]:
+    """Generated texts alone, behind a BOS where there is one, through the clean model: activations
+    at each counted token of each text."""
+    front = [] if bos is None else [bos]
+    tokens, real = pad_right([[*front, *text] for text in texts])
+    out = uncounted_token_ids(lm.bos, lm.special_ids, {})
+    counted = real & ~torch.isin(tokens, torch.tensor(sorted(out)))
+    columns = []
+    for feature in features:
+        one = dictionaries[feature.dictionary]
+        x = lm.activations(tokens, [one.hook_name], one.processing)[one.hook_name]
+        ids = torch.tensor([feature.index], device=x.device)
+        columns.append(NamedFeatures(one, ids).activations(x))
+    values = torch.cat(columns, -1).float().cpu()
+    return [row[kept] for row, kept in zip(values, counted, strict=True)]
+
+
+def pattern_matches(pattern: str, text: str) -> bool:
+    """Whether a regular expression is found; InputError for one that takes for ever."""
+    try:
+        return compile_pattern(pattern).search(text, timeout=SECONDS) is not None
+    except TimeoutError:
+        raise InputError(
+            f"The pattern {pattern!r} takes longer than {SECONDS} s on a text: write a simpler one."
+        ) from None

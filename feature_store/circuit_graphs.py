@@ -1,0 +1,251 @@
+"""Parts of a circuit's graph by SQL: the strongest, what leads to a node, a way between two."""
+
+import heapq
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import duckdb
+import pyarrow as pa
+
+from feature_store.errors import InputError
+
+MAX_NODES, MAX_EDGES = 2_000, 20_000
+"""What one picture holds."""
+GROUP_PREFIX = "group:"
+"""Begins the id of a group in a picture."""
+NODE_QUERY = """
+    WITH ranked AS (
+        SELECT *, row_number() OVER (
+            PARTITION BY kind IN ('token', 'logit')
+            ORDER BY abs(effect) DESC NULLS FIRST, node) AS rank
+        FROM node WHERE NOT list_contains($hidden, id)
+    ), judged AS (
+        SELECT *, kind IN ('token', 'logit') OR rank <= $most
+            OR list_contains($kept, id) AS inside
+        FROM ranked
+    )
+    SELECT id, kind, layer, position, dictionary, feature, effect, value, label, inside, node, exact
+    FROM judged WHERE inside OR kind = 'error'
+    ORDER BY inside DESC, kind IN ('token', 'logit'), rank LIMIT $room
+"""
+EDGE_QUERY = """
+    WITH placed AS (SELECT unnest($nodes) AS node, unnest($names) AS name),
+    joined AS (
+        SELECT s.name AS source, t.name AS target, sum(e.weight) AS weight
+        FROM edge e JOIN placed s ON s.node = e.source JOIN placed t ON t.node = e.target
+        WHERE s.name <> t.name AND coalesce(e.stability, 1) >= $holds GROUP BY ALL
+    ), summed AS (
+        SELECT *, sum(abs(weight)) OVER (
+            ORDER BY abs(weight) DESC, source, target ROWS UNBOUNDED PRECEDING
+        ) - abs(weight) AS before, sum(abs(weight)) OVER () AS whole
+        FROM joined WHERE weight <> 0
+    )
+    SELECT source, target, weight FROM summed WHERE before < $share * whole
+    ORDER BY abs(weight) DESC, source, target LIMIT $room
+"""
+NEVER_ABLATED = ("token", "logit")
+"""Kinds of nodes that are never ablated, and so not counted."""
+EDGE_DIRECTIONS = {"up": ("target", "source"), "down": ("source", "target")}
+
+
+@dataclass(frozen=True)
+class GraphNode:
+    """A node of a picture."""
+
+    id: str
+    kind: str
+    layer: int
+    position: int | None
+    dictionary: str
+    feature: int | None
+    effect: float | None
+    value: float | None
+    label: str
+    inside: bool
+    """False for an error term that the pruning left out: it is shown all the same."""
+    group: str = ""
+    exact: float | None = None
+    """The target's change when the node alone is ablated, as measured; None: not measured."""
+
+
+@dataclass(frozen=True)
+class SubgraphSelection:
+    """Which part of a graph."""
+
+    most: int = MAX_NODES
+    """So many features, heads and error terms, the strongest."""
+    share: float = 1.0
+    """Edges, strongest first, until they carry this share of all |weights| between shown nodes."""
+    kept: Sequence[str] = ()
+    """Nodes that are there whatever their strength."""
+    hidden: Sequence[str] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    holds: float = 0.0
+    """The least stability of an edge; those of which none is known stay."""
+
+
+@dataclass(frozen=True)
+class CircuitSubgraph:
+    """A picture's nodes and edges; an edge's ends are ids, or GROUP and a group's name."""
+
+    nodes: list[GraphNode]
+    edges: list[tuple[str, str, float]]
+
+    @property
+    def judged(self) -> list[GraphNode]:
+        """Features, heads and error terms that are in the pruned circuit."""
+        return [n for n in self.nodes if n.inside and n.kind not in NEVER_ABLATED]
+
+
+class CircuitGraph:
+    """A graph in memory, read only; any number of threads."""
+
+    def __init__(self, nodes: pa.Table, edges: pa.Table) -> None:
+        """`nodes`: the columns of Seen but inside and group, and `node`; `edges`: source, target,
+        weight, stability, where source and target are numbers of `node`."""
+        self._db = duckdb.connect(config={"threads": 1})
+        self._lock = threading.Lock()  # guards making cursors
+        for name, table in (("node", nodes), ("edge", edges)):
+            self._db.register("given", table)
+            self._db.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
+            self._db.unregister("given")
+        self.ids: list[str] = nodes.column("id").to_pylist()
+        self.judged = sum(k not in NEVER_ABLATED for k in nodes.column("kind").to_pylist())
+        """Features, heads and error terms there are."""
+        self.edges = edges.num_rows
+        self._place = {one: i for i, one in enumerate(self.ids)}
+
+    def nodes(self) -> list[GraphNode]:
+        """All of them, in the circuit's order."""
+        with self._cursor() as db:
+            rows = db.execute(
+                "SELECT id, kind, layer, position, dictionary, feature, effect, value, label, "
+                "true, exact FROM node ORDER BY node"
+            ).fetchall()
+        return [GraphNode(*row[:10], exact=row[10]) for row in rows]
+
+    def lines(self) -> list[tuple[int, int, float]]:
+        """All edges, strongest first: source and target as numbers, weight."""
+        with self._cursor() as db:
+            return db.execute(
+                "SELECT source, target, weight FROM edge ORDER BY abs(weight) DESC, source, target"
+            ).fetchall()
+
+    @cached_property
+    def stability(self) -> dict[tuple[str, str], float]:
+        """By source and target, the share of draws of prompts in which an edge holds; edges
+        without one are not in it."""
+        with self._cursor() as db:
+            rows = db.execute(
+                "SELECT source, target, stability FROM edge WHERE stability IS NOT NULL"
+            ).fetchall()
+        return {(self.ids[source], self.ids[target]): share for source, target, share in rows}
+
+    def part(self, choice: SubgraphSelection) -> CircuitSubgraph:
+        """What a choice leaves."""
+        member = {one: name for name, ids in choice.groups.items() for one in ids}
+        with self._cursor() as db:
+            rows = db.execute(
+                NODE_QUERY,
+                {
+                    "hidden": list(choice.hidden),
+                    "most": choice.most,
+                    "kept": list(choice.kept),
+                    "room": MAX_NODES,
+                },
+            ).fetchall()
+            nodes = [
+                GraphNode(*row[:10], group=member.get(row[0], ""), exact=row[11]) for row in rows
+            ]
+            inside = [(row[10], node) for row, node in zip(rows, nodes, strict=True) if node.inside]
+            names = [GROUP_PREFIX + node.group if node.group else node.id for _, node in inside]
+            numbers = [number for number, _ in inside]
+            edges = db.execute(
+                EDGE_QUERY,
+                {
+                    "nodes": numbers,
+                    "names": names,
+                    "share": choice.share,
+                    "holds": choice.holds,
+                    "room": MAX_EDGES,
+                },
+            ).fetchall()
+        return CircuitSubgraph(nodes, edges)
+
+    def around(self, id: str, way: Literal["up", "down"]) -> list[str]:
+        """All nodes that lead to a node, or that it leads to, itself among them."""
+        come, go = EDGE_DIRECTIONS[way]
+        with self._cursor() as db:
+            rows = db.execute(
+                f"WITH RECURSIVE found(node) AS (SELECT CAST($at AS INTEGER) UNION "
+                f"SELECT e.{go} FROM edge e JOIN found f ON e.{come} = f.node) "
+                "SELECT node FROM found ORDER BY node",
+                {"at": self.place(id)},
+            ).fetchall()
+        return [self.ids[number] for (number,) in rows]
+
+    def path(self, source: str, target: str) -> list[str]:
+        """The strongest way from one node to another, either way round; empty when there is none.
+
+        Strongest: the largest product of each edge's share of all |weights| into its target.
+        """
+        a, b = self.place(source), self.place(target)
+        return self._way(a, b) or self._way(b, a)
+
+    def beside(self, id: str, way: Literal["up", "down"], most: int) -> list[tuple[str, float]]:
+        """A node's direct neighbours with their weights, strongest first."""
+        come, go = EDGE_DIRECTIONS[way]
+        with self._cursor() as db:
+            rows = db.execute(
+                f"SELECT {go}, weight FROM edge WHERE {come} = $at "
+                f"ORDER BY abs(weight) DESC, {go} LIMIT $most",
+                {"at": self.place(id), "most": most},
+            ).fetchall()
+        return [(self.ids[number], weight) for number, weight in rows]
+
+    def place(self, id: str) -> int:
+        """A node's number; InputError for an unknown one."""
+        if id not in self._place:
+            raise InputError(f"This circuit has no node {id!r}.")
+        return self._place[id]
+
+    def _way(self, start: int, end: int) -> list[str]:
+        """Dijkstra on −log of the shares."""
+        before: dict[int, int] = {}
+        queue, done = [(0.0, start, start)], set()
+        while queue:
+            length, at, came = heapq.heappop(queue)
+            if at in done:
+                continue
+            done.add(at)
+            before[at] = came
+            if at == end:
+                found = [at]
+                while found[-1] != start:
+                    found.append(before[found[-1]])
+                return [self.ids[one] for one in reversed(found)]
+            for to, share in self._shares.get(at, ()):
+                if to not in done:
+                    heapq.heappush(queue, (length - math.log(share), to, at))
+        return []
+
+    @cached_property
+    def _shares(self) -> dict[int, list[tuple[int, float]]]:
+        """For each node where its edges go, and each edge's share of what arrives there."""
+        with self._cursor() as db:
+            rows = db.execute(
+                "SELECT source, target, abs(weight) / sum(abs(weight)) OVER (PARTITION BY target) "
+                "FROM edge WHERE weight <> 0"
+            ).fetchall()
+        found: dict[int, list[tuple[int, float]]] = {}
+        for source, target, share in rows:
+            found.setdefault(source, []).append((target, share))
+        return found
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            return self._db.cursor()

@@ -1,0 +1,58 @@
+"""Where documents lie in the sequences that the model read, packed or not."""
+
+from typing import NamedTuple
+
+from feature_store.errors import InputError
+from feature_store.harvest_reader import HarvestFile
+
+
+class DocumentSegment(NamedTuple):
+    """Part of a sequence that belongs to one document."""
+
+    sequence: int
+    document: int
+    begin: int
+    """Position in the sequence of its first token; `end` is the one after its last."""
+    end: int
+
+
+def check_sequence(file: HarvestFile, sequence: int) -> int:
+    """`sequence` itself if the harvest has it; else an InputError with the range."""
+    if not 0 <= sequence < len(file.sequences):
+        raise InputError(
+            f"There is no sequence {sequence}: harvest {file.record.id} has sequences 0 to "
+            f"{len(file.sequences) - 1}."
+        )
+    return sequence
+
+
+def list_sequence_segments(file: HarvestFile, sequence: int) -> list[DocumentSegment]:
+    """The segments of a sequence in order; one, unless the harvest is packed."""
+    length = len(file.sequences.tokens(sequence))
+    if not file.record.packed:
+        return [DocumentSegment(sequence, int(file.sequences.document[sequence]), 0, length)]
+    row = file.rows(
+        "SELECT documents, borders FROM sequence WHERE sequence = ?", [sequence]
+    ).to_pylist()[0]
+    begins: list[int] = row["borders"]
+    ends = [*begins[1:], length]
+    return [
+        DocumentSegment(sequence, *one) for one in zip(row["documents"], begins, ends, strict=True)
+    ]
+
+
+def find_segment(file: HarvestFile, sequence: int, position: int) -> DocumentSegment:
+    """The segment that holds a position; the first one for BOS in front of it."""
+    found = list_sequence_segments(file, sequence)
+    return max((one for one in found if one.begin <= position), default=found[0])
+
+
+def list_document_segments(file: HarvestFile, document: int) -> list[DocumentSegment]:
+    """Every segment of a document, in the order in which the model read them."""
+    if file.record.packed:
+        query = "SELECT sequence FROM sequence WHERE list_contains(documents, ?) ORDER BY sequence"
+    else:
+        query = "SELECT sequence FROM sequence WHERE document = ? ORDER BY sequence"
+    sequences = file.rows(query, [document]).column("sequence").to_pylist()
+    found = [one for sequence in sequences for one in list_sequence_segments(file, sequence)]
+    return [one for one in found if one.document == document]

@@ -1,0 +1,128 @@
+"""Explanations as delphi writes them: a folder of files HOOK_latentN.txt, each with a JSON string.
+
+The run's configuration, which stands in the folder above, names the model that wrote them.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from feature_store.errors import InputError
+from feature_store.exchange.dictionary_names import DictionaryNames
+from feature_store.exchange.failed_explanations import FailureCounts
+from feature_store.exchange.import_rows import (
+    LARGEST_FEATURE,
+    MAX_TEXT_LENGTH,
+    ROW_SCHEMAS,
+    ImportRows,
+    check_feature_index,
+    check_text,
+)
+from feature_store.storable_text import make_storable
+from feature_store.strict_json import JsonError, dump_json, parse_json
+
+FILE_NAME = re.compile(r"(?P<hook>.+)_latent(?P<index>[0-9]+)\.(?:txt|json)")
+
+
+def list_explanation_files(folder: Path) -> list[Path]:
+    """The folder's explanations, by hook and number; they may stand in `explanations/`."""
+    inner = folder / "explanations"
+    found = [
+        p for p in (inner if inner.is_dir() else folder).iterdir() if FILE_NAME.fullmatch(p.name)
+    ]
+    return sorted(found, key=lambda path: parse_file_name(path.name))
+
+
+def parse_file_name(name: str) -> tuple[str, int]:
+    """Hook and number that a file's name says."""
+    match = FILE_NAME.fullmatch(name)
+    assert match is not None
+    return match["hook"], int(match["index"])
+
+
+def read_delphi_explanations(paths: list[Path], names: DictionaryNames) -> ImportRows:
+    """All explanations in these files, by our names of the dictionaries.
+
+    Raises InputError that names the file in which something is wrong.
+    """
+    rows: list[dict[str, Any]] = []
+    failures, model = FailureCounts(), read_explainer_model(paths[0].parent)
+    for path in paths:
+        hook, index = parse_file_name(path.name)
+        try:
+            text = read_explanation_text(path)
+            if failures.take(text):
+                continue
+            if index > LARGEST_FEATURE:
+                raise InputError(f"latent {index} is beyond what a dictionary can have")
+            dictionary = names.find(hook)
+            check_feature_index(dictionary, index, names.sizes)
+            check_text("text", text)
+        except InputError as error:
+            raise InputError(f"{path.name}: {error}. Nothing was imported.") from error
+        said = dump_json({"source": "delphi", "hook": hook})
+        rows.append(
+            {
+                "dictionary": dictionary,
+                "feature": index,
+                "text": text,
+                "explainer": "delphi",
+                "model": model,
+                "author": "model",
+                "provenance": said,
+            }
+        )
+    left_out = (*failures.sentences(), *describe_left_out_scores(paths[0].parent))
+    return ImportRows(
+        "explanations", pa.Table.from_pylist(rows, ROW_SCHEMAS["explanations"]), left_out
+    )
+
+
+def describe_left_out_scores(folder: Path) -> list[str]:
+    """Return what else of the run is not taken: its scores, by scorer."""
+    found = []
+    for scores in {folder / "scores", folder.parent / "scores"}:
+        scorers = sorted(one for one in scores.glob("*/") if one.is_dir())
+        named = [
+            (one.name, sum(FILE_NAME.fullmatch(p.name) is not None for p in one.iterdir()))
+            for one in scorers
+        ]
+        direct = sum(FILE_NAME.fullmatch(p.name) is not None for p in scores.glob("*"))
+        named += [("scores", direct)] if direct else []
+        found += [
+            f"{n} scores by delphi's {name} (of its own windows; `saefari score` measures them on "
+            "those of this harvest)"
+            for name, n in named
+            if n
+        ]
+    return found
+
+
+def read_explanation_text(path: Path) -> str:
+    """A file's explanation; empty where its explainer found none."""
+    try:
+        found = parse_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror})") from error
+    except JsonError as error:
+        raise InputError(f"it is not JSON ({error.reason})") from error
+    if isinstance(found, dict):
+        found = found.get("explanation")
+    if not isinstance(found, str):
+        raise InputError("it holds no text")
+    return make_storable(found).strip()
+
+
+def read_explainer_model(folder: Path) -> str:
+    """The explaining model that the run's configuration names; empty without one."""
+    for path in (folder / "run_config.json", folder.parent / "run_config.json"):
+        if path.is_file():
+            try:
+                said = parse_json(path.read_bytes(), nonfinite="keep")
+            except (JsonError, OSError):
+                return ""
+            model = said.get("explainer_model") if isinstance(said, dict) else None
+            return model[:MAX_TEXT_LENGTH] if isinstance(model, str) else ""
+    return ""

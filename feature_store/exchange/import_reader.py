@@ -1,0 +1,61 @@
+"""Whatever a file or folder holds, as rows ready to be taken in."""
+
+import io
+from pathlib import Path
+
+from feature_store.errors import InputError
+from feature_store.exchange import delphi_import, neuronpedia_import, saefari_files
+from feature_store.exchange.dictionary_names import DictionaryNames
+from feature_store.exchange.import_rows import ImportRows
+from feature_store.store import Store
+
+
+def read_dictionary_sizes(store: Store) -> dict[str, int]:
+    """The dictionaries of a store with their number of features, as its newest harvests say."""
+    found: dict[str, int] = {}
+    for file in store.harvests():
+        for name, info in file.dictionaries.items():
+            found.setdefault(name, info.d_sae)
+    return found
+
+
+def read_import_path(path: Path, names: DictionaryNames) -> ImportRows:
+    """A file or folder of ours, Neuronpedia's or delphi's. Raises InputError for any other."""
+    try:
+        return _read_existing_path(path, names)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _read_existing_path(path: Path, names: DictionaryNames) -> ImportRows:
+    if not path.exists():
+        raise InputError(f"There is nothing at {path}.")
+    if not path.is_dir():
+        if is_json_lines(path.name):
+            return neuronpedia_import.read_neuronpedia_explanations(
+                neuronpedia_import.list_dump_files(path), names
+            )
+        return read_import_bytes(path.read_bytes(), path.name, names)
+    if found := delphi_import.list_explanation_files(path):
+        return delphi_import.read_delphi_explanations(found, names)
+    if dump := list(neuronpedia_import.list_dump_files(path)):
+        return neuronpedia_import.read_neuronpedia_explanations(dump, names)
+    raise InputError(
+        f"{path} holds neither explanations of delphi (HOOK_latentN.txt) nor a dump of "
+        "Neuronpedia (explanations/batch-0.jsonl.gz)."
+    )
+
+
+def read_import_bytes(data: bytes, name: str, names: DictionaryNames) -> ImportRows:
+    """The same of one file's content."""
+    ours = data[:4] == b"PAR1" or saefari_files.KIND_KEY.encode() in data[:64]
+    if ours or not name.endswith(neuronpedia_import.SUFFIXES):
+        return saefari_files.decode_rows(data, name, names.sizes)
+    return neuronpedia_import.read_neuronpedia_explanations(
+        [(name, lambda: io.BytesIO(data))], names
+    )
+
+
+def is_json_lines(name: str) -> bool:
+    """Whether a file is read line by line, however large it is."""
+    return name.removesuffix(".gz").endswith(".jsonl")

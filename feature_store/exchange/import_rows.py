@@ -1,0 +1,175 @@
+"""What may stand in a file of labels, lists or explanations; a row that may not is named."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from feature_store.errors import InputError
+from feature_store.strict_json import JsonError, parse_json
+
+RowKind = Literal["labels", "lists", "explanations"]
+ROW_SCHEMAS: dict[RowKind, pa.Schema] = {
+    "labels": pa.schema(
+        [
+            ("dictionary", pa.string()),
+            ("feature", pa.int32()),
+            ("kind", pa.string()),
+            ("value", pa.string()),
+        ]
+    ),
+    "lists": pa.schema(
+        [
+            ("list", pa.string()),
+            ("name", pa.string()),
+            ("description", pa.string()),
+            ("dictionary", pa.string()),
+            ("feature", pa.int32()),
+            ("note", pa.string()),
+        ]
+    ),
+    "explanations": pa.schema(
+        [
+            ("dictionary", pa.string()),
+            ("feature", pa.int32()),
+            ("text", pa.string()),
+            ("explainer", pa.string()),
+            ("model", pa.string()),
+            ("author", pa.string()),
+            ("provenance", pa.string()),
+        ]
+    ),
+}
+"""The columns of each kind of file. A list without features is one row without a feature."""
+MAX_LENGTHS = {"label": 200, "name": 120, "list": 64}
+MAX_TEXT_LENGTH = 20_000
+"""Characters of every other text at most."""
+OPTIONAL_COLUMNS = {"dictionary", "feature"}
+"""What a row of an empty list has no value for."""
+LARGEST_FEATURE = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class ImportRows:
+    """Rows that were read from somewhere and are in order, ready to be taken in."""
+
+    what: RowKind
+    table: pa.Table
+    """With the columns of its shape."""
+    left_out: tuple[str, ...] = ()
+    """What of the source has no place here, in sentences."""
+
+
+def check_rows(
+    what: RowKind, rows: Sequence[Any], origin: str, sizes: Mapping[str, int] | None = None
+) -> ImportRows:
+    """The rows as a table. `sizes` are the dictionaries that are known, with their d_sae.
+
+    Raises InputError that names `origin` and the first row that is wrong.
+    """
+    check = ROW_CHECKS[what]
+    seen: dict[tuple, tuple[int, Any]] = {}
+    for number, row in enumerate(rows, 1):
+        try:
+            check_columns(row, ROW_SCHEMAS[what])
+            said = check(row)
+            if row["feature"] is not None:
+                check_feature_index(row["dictionary"], row["feature"], sizes or {})
+            for key, value in said:
+                former = seen.setdefault(key, (number, value))
+                if former[1] != value:
+                    raise InputError(f"it says otherwise than row {former[0]}")
+        except InputError as error:
+            raise InputError(
+                f"{origin}, row {number}: {error}. Nothing was imported; mend that row."
+            ) from error
+    return ImportRows(what, pa.Table.from_pylist(list(rows), ROW_SCHEMAS[what]))
+
+
+def check_columns(row: Any, shape: pa.Schema) -> None:
+    """A row has exactly the columns of its shape, each of its type."""
+    if not isinstance(row, dict):
+        raise InputError("it is not an object with named values")
+    if missing := [name for name in shape.names if name not in row]:
+        raise InputError(f"{missing[0]!r} is missing")
+    if unknown := [name for name in row if name not in shape.names]:
+        raise InputError(f"{unknown[0]!r} is not known; there are {', '.join(shape.names)}")
+    for name, value in row.items():
+        if value is None and name in OPTIONAL_COLUMNS and "list" in row:
+            continue
+        if name == "feature":
+            if (
+                not isinstance(value, int)
+                or isinstance(value, bool)
+                or not 0 <= value <= LARGEST_FEATURE
+            ):
+                raise InputError(f"feature {value!r} is not an index, a whole number from 0 on")
+        else:
+            check_text(name, value)
+
+
+def check_text(name: str, value: Any) -> None:
+    """A text of a length that the pages can show."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} {value!r} is not a text")
+    most = MAX_LENGTHS.get(name, MAX_TEXT_LENGTH)
+    if len(value) > most:
+        raise InputError(f"{name} has {len(value)} characters, and {most} is the most")
+
+
+def check_feature_index(dictionary: str, feature: int, sizes: Mapping[str, int]) -> None:
+    """A feature of a dictionary that is known exists; of the others nobody can tell."""
+    if not dictionary:
+        raise InputError("dictionary is empty")
+    if dictionary in sizes and feature >= sizes[dictionary]:
+        raise InputError(f"{dictionary} has features 0 to {sizes[dictionary] - 1}, not {feature}")
+
+
+def check_label_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
+    """A row of labels; gives what must not be said twice in different ways."""
+    kind, value = row["kind"], row["value"]
+    if kind not in ("label", "note", "star"):
+        raise InputError(f"kind {kind!r} is none of label, note, star")
+    if not value or (kind == "star" and value != "1"):
+        raise InputError("a star's value is 1" if kind == "star" else "value is empty")
+    if kind == "label":
+        check_text("label", value)
+        if value.split() != value.strip().split(" "):
+            raise InputError("a label stands on one line, with single spaces")
+    return [((row["dictionary"], row["feature"], kind), value)]
+
+
+def check_list_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
+    """A row of lists: a feature in a list, or an empty list."""
+    if not row["list"] or not row["list"].isascii() or not row["list"].isalnum():
+        raise InputError(f"list {row['list']!r} is not an id of letters and digits")
+    if not row["name"].strip():
+        raise InputError("name is empty")
+    feature = (row["dictionary"], row["feature"])
+    if (feature[0] is None) != (feature[1] is None):
+        raise InputError("dictionary and feature go together")
+    named = ((row["list"],), (row["name"], row["description"]))
+    return [named, ((row["list"], *feature), row["note"])]
+
+
+def check_explanation_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
+    """A row of explanations."""
+    if not row["text"].strip():
+        raise InputError("text is empty")
+    if row["author"] not in ("model", "person"):
+        raise InputError(f"author {row['author']!r} is neither model nor person")
+    try:
+        said = parse_json(row["provenance"])
+    except JsonError as error:
+        raise InputError(f"provenance is not JSON ({error.reason})") from error
+    if not isinstance(said, dict):
+        raise InputError("provenance is not a JSON object")
+    return []
+
+
+ROW_CHECKS: dict[RowKind, Callable[[dict[str, Any]], list[tuple[tuple, Any]]]] = {
+    "labels": check_label_row,
+    "lists": check_list_row,
+    "explanations": check_explanation_row,
+}

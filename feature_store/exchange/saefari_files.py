@@ -1,0 +1,119 @@
+"""Our own files of labels, lists and explanations: JSON to read and mend, Parquet to compute with.
+
+    {"saefari": "labels", "version": 1, "rows": [
+    {"dictionary": "resid3", "feature": 7, "kind": "label", "value": "dogs"}
+    ]}
+
+A Parquet file has the same rows and says what it holds in its metadata.
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_store.annotations import Annotations
+from feature_store.errors import InputError
+from feature_store.exchange.import_rows import ROW_SCHEMAS, ImportRows, RowKind, check_rows
+from feature_store.record_validation import show_value
+from feature_store.strict_json import JsonError, dump_json, parse_json
+
+VERSION = 1
+KIND_KEY = "saefari"
+"""The key that says what a file holds."""
+FORMATS = ("json", "parquet")
+
+
+def collect_rows(what: RowKind, said: Annotations, only: str | None = None) -> pa.Table:
+    """What is in force, as rows of that kind; with `only`, of one list."""
+    if what == "labels":
+        table = said.in_force.select(ROW_SCHEMAS[what].names)
+        table = table.sort_by([(name, "ascending") for name in ("dictionary", "feature", "kind")])
+    elif what == "explanations":
+        table = said.explanations.table.select(ROW_SCHEMAS[what].names)
+    else:
+        kept = [said.lists.get(only)] if only is not None else said.lists.current
+        rows: list[dict[str, Any]] = []
+        for one in kept:
+            head = {"list": one.id, "name": one.name, "description": one.description}
+            rows += [
+                {
+                    **head,
+                    "dictionary": entry.feature.dictionary,
+                    "feature": entry.feature.index,
+                    "note": entry.note,
+                }
+                for entry in one.entries
+            ] or [{**head, "dictionary": None, "feature": None, "note": ""}]
+        table = pa.Table.from_pylist(rows, ROW_SCHEMAS[what])
+    return table.cast(ROW_SCHEMAS[what])
+
+
+def encode_rows(what: RowKind, table: pa.Table, kind: str) -> bytes:
+    """A file of these rows in one of FORMATS."""
+    if kind == "parquet":
+        target = io.BytesIO()
+        marks = {KIND_KEY: what, "version": str(VERSION)}
+        pq.write_table(table.replace_schema_metadata(marks), target)
+        return target.getvalue()
+    head = f'{{"{KIND_KEY}": "{what}", "version": {VERSION}, "rows": [\n'
+    rows = ",\n".join(dump_json(row) for row in table.to_pylist())
+    return f"{head}{rows}\n]}}\n".encode()
+
+
+def decode_rows(data: bytes, name: str, sizes: Mapping[str, int] | None = None) -> ImportRows:
+    """What a file of ours holds. Raises InputError that names the file and what is wrong in it."""
+    what, rows = (
+        read_parquet_rows(data, name) if data[:4] == b"PAR1" else read_json_rows(data, name)
+    )
+    return check_rows(what, rows, name, sizes)
+
+
+def read_parquet_rows(data: bytes, name: str) -> tuple[RowKind, list[Any]]:
+    """Kind and rows of a Parquet file."""
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{name} is a damaged Parquet file: {error}") from error
+    marks = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return parse_row_kind(marks.get(KIND_KEY), marks.get("version"), name), table.to_pylist()
+
+
+def read_json_rows(data: bytes, name: str) -> tuple[RowKind, list[Any]]:
+    """Kind and rows of a JSON file."""
+    try:
+        found = parse_json(data)
+    except JsonError as error:
+        at = ", ".join(filter(None, [name, error.place]))
+        raise InputError(
+            f"{at}: {error.reason}. Nothing was imported; correct the file and import it again."
+        ) from error
+    if not isinstance(found, dict) or KIND_KEY not in found:
+        raise InputError(describe_unknown_file(name))
+    what = parse_row_kind(found[KIND_KEY], str(found.get("version")), name)
+    if not isinstance(found.get("rows"), list):
+        raise InputError(f'{name} has no "rows". Nothing was imported.')
+    return what, found["rows"]
+
+
+def parse_row_kind(what: object, version: str | None, name: str) -> RowKind:
+    """What a file says that it holds."""
+    if what is None:
+        raise InputError(describe_unknown_file(name))
+    if not isinstance(what, str) or what not in ROW_SCHEMAS:
+        raise InputError(f"{name} holds {show_value(what)}; there are: {', '.join(ROW_SCHEMAS)}.")
+    if version != str(VERSION):
+        raise InputError(
+            f"{name} has version {version}, and this Saefari reads {VERSION}. Upgrade Saefari."
+        )
+    return cast(RowKind, what)
+
+
+def describe_unknown_file(name: str) -> str:
+    """The sentence for a file that is not ours."""
+    return (
+        f"{name} is not a file that Saefari reads: not its own JSON or Parquet, no explanations of "
+        "Neuronpedia (.jsonl, .jsonl.gz, .json), no folder of them or of delphi's."
+    )

@@ -1,0 +1,165 @@
+"""How well sentences about features do, as it stood at one moment: the headlines of all scores."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from feature_store.label_index import normalize_label_sql
+from feature_store.records import FeatureId
+
+SCORE_SCHEMA = pa.schema(
+    [
+        ("score", pa.int64()),
+        ("explanation", pa.int64()),
+        ("dictionary", pa.string()),
+        ("feature", pa.int32()),
+        ("scorer", pa.string()),
+        ("measure", pa.string()),
+        ("judge", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("n", pa.int32()),
+        ("n_documents", pa.int32()),
+        ("note", pa.string()),
+        ("hard", pa.float64()),
+        ("borrowed", pa.float64()),
+        ("constant", pa.float64()),
+        ("token", pa.float64()),
+        ("failed", pa.int32()),
+        ("harvest", pa.string()),
+        ("job", pa.string()),
+        ("created", pa.timestamp("us")),
+    ]
+)
+NAMES = ", ".join(SCORE_SCHEMA.names)
+SCORE_KEY = "explanation, scorer, judge"
+"""What makes two rows the same score; the newest of them is in force."""
+HEADLINE_SCORER = "detection"
+"""The scorer whose value stands in the table of features."""
+BEST_SCORE_QUERY = f"""
+    SELECT dictionary, feature, max(scored.value) AS value FROM scored
+    JOIN explained USING (explanation, dictionary, feature)
+    LEFT JOIN (FROM said WHERE kind = 'label') AS label USING (dictionary, feature)
+    WHERE scorer = ? AND scored.value IS NOT NULL
+    GROUP BY dictionary, feature, explanation
+    QUALIFY row_number() OVER (
+        PARTITION BY dictionary, feature
+        ORDER BY bool_or(CASE WHEN label.value IS NULL THEN false
+                         ELSE {normalize_label_sql("label.value")}
+                              = {normalize_label_sql("explained.text")}
+                         END) DESC, explanation DESC
+    ) = 1
+"""
+
+
+@dataclass(frozen=True)
+class ExplanationScore:
+    """One label's score on one feature. The whole of it:
+    `feature_store.score_storage.read_score_details`."""
+
+    score: int
+    explanation: int
+    dictionary: str
+    feature: int
+    scorer: str
+    measure: str
+    judge: str
+    """`pattern`, or the language model's name."""
+    value: float | None
+    """None: `note` says why."""
+    low: float | None
+    high: float | None
+    n: int
+    """Judgements, of the smaller class where there are two."""
+    n_documents: int
+    note: str
+    hard: float | None
+    """The same measure against hard negatives, where the scorer has them."""
+    borrowed: float | None
+    """What the label of another feature got on the same windows, and so on; None where there was
+    none."""
+    constant: float | None
+    token: float | None
+    failed: int
+    """Items without a usable answer; they are in no number."""
+    harvest: str
+    job: str
+    created: datetime
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A copy of the scores in force, sorted by dictionary, feature and explanation."""
+
+    table: pa.Table = field(default_factory=SCORE_SCHEMA.empty_table)
+    """Columns as SCHEMA has them."""
+    last: tuple[int, int] = (0, 0)
+    """How many rows the catalog had, and the number of the newest."""
+
+    @classmethod
+    def read(cls, db: duckdb.DuckDBPyConnection, former: "Scores | None" = None) -> "Scores":
+        """All in force in an open catalog; `former` itself where nothing came since."""
+        (last,) = db.execute("SELECT count(*), coalesce(max(score), 0) FROM score").fetchall()
+        if former is not None and former.last == last:
+            return former
+        table = db.sql(
+            f"SELECT {NAMES} FROM score SEMI JOIN "
+            f"(SELECT max(score) AS score FROM score GROUP BY {SCORE_KEY}) USING (score) "
+            "ORDER BY dictionary, feature, explanation, score"
+        )
+        return cls(table.to_arrow_table().cast(SCORE_SCHEMA), last)
+
+    def of(self, feature: FeatureId) -> list[ExplanationScore]:
+        """A feature's scores, by explanation."""
+        low, high = self._bounds.get(feature.dictionary, (0, 0))
+        here = np.searchsorted(self._features[low:high], [feature.index, feature.index + 1])
+        rows: list[dict[str, Any]] = self.table.slice(low + here[0], here[1] - here[0]).to_pylist()
+        return [ExplanationScore(**row) for row in rows]
+
+    @property
+    def dictionaries(self) -> list[str]:
+        """Those with any score, by name."""
+        return list(self._bounds)
+
+    def every(self, dictionary: str) -> pa.Table:
+        """The scores of a dictionary, by feature."""
+        low, high = self._bounds.get(dictionary, (0, 0))
+        return self.table.slice(low, high - low)
+
+    def best(self, db: duckdb.DuckDBPyConnection, explained: pa.Table, said: pa.Table) -> pa.Table:
+        """Columns dictionary, feature, value: the best HEADLINE score, over judges, of each
+        feature's label in force, or of its newest explanation that has one.
+
+        `explained` and `said`: sentences and annotations in force. A long explanation is the
+        label that its beginning is.
+        """
+        tables = {"scored": self.table, "explained": explained, "said": said}
+        for name, table in tables.items():
+            db.register(name, table)
+        found = db.sql(BEST_SCORE_QUERY, params=[HEADLINE_SCORER]).to_arrow_table()
+        for name in tables:
+            db.unregister(name)
+        return found
+
+    @cached_property
+    def _features(self) -> np.ndarray:
+        return self.table["feature"].to_numpy()
+
+    @cached_property
+    def _bounds(self) -> dict[str, tuple[int, int]]:
+        names = self.table["dictionary"].combine_chunks().dictionary_encode()
+        codes = names.indices.to_numpy()
+        if not len(codes):
+            return {}
+        starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]).tolist()
+        ends = [*starts[1:], len(codes)]
+        return {
+            names.dictionary[codes[low]].as_py(): (low, high)
+            for low, high in zip(starts, ends, strict=True)
+        }

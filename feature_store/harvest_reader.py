@@ -1,0 +1,314 @@
+"""Reading a published harvest file: one feature is one short read, tokens are held once."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from feature_store.duckdb_errors import is_file_damage, parse_lock_holder
+from feature_store.errors import InputError, pick_by_name
+from feature_store.harvest_writer import SCHEMA_FILE, SCHEMA_VERSION
+from feature_store.records import (
+    Context,
+    DictionaryInfo,
+    FeatureFacts,
+    FeatureId,
+    FeaturePayload,
+    HarvestRecord,
+    SignStatistics,
+    SilentWindow,
+    Split,
+)
+from feature_store.schema_check import columns_of_statements, find_schema_difference, read_columns
+from feature_store.vocabulary import TokenSequences, Vocabulary
+
+R = TypeVar("R")
+BLOCK_SIZE = 1024
+"""Features read at once: one read serves a person who goes from feature to feature."""
+MAX_BLOCKS = 32
+"""Blocks kept a file: some 30 MB."""
+CONTEXT_COLUMNS = ", ".join(field.name for field in fields(Context))
+SCALAR_COLUMNS = [
+    "feature",
+    "n_active",
+    "density",
+    "window_density",
+    "max_act",
+    "mean_act",
+    "mean_all",
+    "std_act",
+    "skew",
+    "kurtosis",
+    "bos_act",
+    "mean_position",
+    "top_token",
+    "top_token_share",
+    "top_token_n",
+    "logit_kurtosis",
+    "decoder_norm",
+    "encoder_decoder_cosine",
+    "n_contexts",
+]
+"""The columns of `feature` that are one number: what a table can sort and filter by."""
+
+
+class HarvestFile:
+    """A harvest, open for reading. Safe to share between threads: every call has its own cursor."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError for a file that is damaged, locked, or of another schema."""
+        self.path = path
+        self._db = connect_read_only(path)
+        self._check_schema()
+        self.record = self._one(HarvestRecord, "harvest")
+        self.dictionaries: dict[str, DictionaryInfo] = {
+            info.dictionary: info for info in self._all(DictionaryInfo, "dictionary")
+        }
+        self._blocks: dict[tuple[str, int], pa.Table] = {}
+        self._lock = threading.Lock()  # guards _blocks and the cached token tables
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def limit(self, megabytes: int) -> None:
+        """Cap what is kept of the file in memory: for a process that reads all of it, once."""
+        with self._cursor() as cur:
+            cur.execute(f"SET memory_limit = '{int(megabytes)}MB'")
+
+    @contextmanager
+    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One call's own cursor; InputError when the file turns out to be damaged."""
+        try:
+            with self._db.cursor() as cur:
+                yield cur
+        except duckdb.Error as error:
+            if is_file_damage(error):
+                raise InputError(describe_damage(self.path)) from error
+            raise
+
+    def is_of(self, model_hash: str, dictionaries: Mapping[str, str]) -> bool:
+        """Whether it is a harvest of these very weights: of the model, and name → hash."""
+        have = {name: info.weights_hash for name, info in self.dictionaries.items()}
+        return self.record.model_hash == model_hash and dictionaries.items() <= have.items()
+
+    def dictionary(self, name: str) -> DictionaryInfo:
+        """The dictionary of that name, or an InputError that lists what there is."""
+        return pick_by_name(f"dictionary in harvest {self.record.id}", name, self.dictionaries)
+
+    def check(self, feature: FeatureId) -> FeatureId:
+        """`feature` itself if it exists here; else an InputError with the range."""
+        info = self.dictionary(feature.dictionary)
+        if not 0 <= feature.index < info.d_sae:
+            raise InputError(
+                f"There is no feature {feature}: {feature.dictionary} has features "
+                f"0 to {info.d_sae - 1}."
+            )
+        return feature
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The bytes of every token."""
+        with self._cursor() as cur:
+            rows = cur.execute("SELECT bytes FROM token ORDER BY token_id").fetchall()
+        return Vocabulary([piece for (piece,) in rows])
+
+    @cached_property
+    def sequences(self) -> TokenSequences:
+        """Every sequence's tokens, read at first need and kept."""
+        with self._cursor() as cur:
+            query = "SELECT sequence, document, start, token_ids FROM sequence"
+            return TokenSequences(cur.sql(query).to_arrow_table())
+
+    @cached_property
+    def documents(self) -> list[str]:
+        """The documents' names, by number."""
+        with self._cursor() as cur:
+            rows = cur.execute("SELECT name FROM document ORDER BY document").fetchall()
+        return [name for (name,) in rows]
+
+    def facts(self, feature: FeatureId) -> FeatureFacts:
+        """A feature's statistics, logits and neighbours."""
+        self.check(feature)
+        block = self._block(feature.dictionary, feature.index // BLOCK_SIZE)
+        if feature.index % BLOCK_SIZE >= block.num_rows:
+            raise InputError(describe_damage(self.path))
+        row: dict[str, Any] = block.slice(feature.index % BLOCK_SIZE, 1).to_pylist()[0]
+        for side in ("positive", "negative"):
+            row[side] = SignStatistics(**row[side]) if row[side] else None
+        return FeatureFacts(**row)
+
+    def contexts(self, feature: FeatureId) -> list[Context]:
+        """Every stored context: top first, then bottom, then range. Empty if it never fired."""
+        return self._contexts(self.facts(feature))
+
+    def payload(self, feature: FeatureId) -> FeaturePayload:
+        """Facts and contexts with the text of every context."""
+        facts = self.facts(feature)
+        contexts = self._contexts(facts)
+        window, display = self.sequences.window, self.vocabulary.display
+        texts = [display(window(c.sequence, c.start, c.length)) for c in contexts]
+        return FeaturePayload(facts, contexts, texts)
+
+    def _contexts(self, facts: FeatureFacts) -> list[Context]:
+        first = facts.first_context
+        with self._cursor() as cur:
+            rows = cur.execute(
+                f"SELECT {CONTEXT_COLUMNS} FROM context WHERE rowid BETWEEN ? AND ?",
+                [first, first + facts.n_contexts - 1],
+            ).fetchall()
+        return [Context(*row) for row in rows]
+
+    def around(self, context: Context, before: int, after: int) -> tuple[int, np.ndarray]:
+        """Token ids from `before` tokens left of the peak to `after` right of it, and the position
+        of the first of them."""
+        begin = max(context.peak - before, 0)
+        return begin, self.sequences.window(
+            context.sequence, begin, context.peak + after - begin + 1
+        )
+
+    def feature_table(
+        self,
+        dictionary: str,
+        *,
+        between: Mapping[str, tuple[float, float]] | None = None,
+        order: str = "feature",
+        descending: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> pa.Table:
+        """The scalar facts of a dictionary's features, filtered and sorted by DuckDB.
+
+        `between` keeps the rows whose column lies in [low, high]; rows without a value for a
+        filtered column are left out. Absent values sort last. Ties keep the features' order.
+        """
+        self.dictionary(dictionary)
+        columns = dict.fromkeys(SCALAR_COLUMNS)
+        conditions, values = ["dictionary = ?"], [dictionary]
+        for column, (low, high) in (between or {}).items():
+            pick_by_name("column", column, columns)
+            conditions.append(f"{column} BETWEEN ? AND ?")
+            values += [low, high]
+        pick_by_name("column", order, columns)
+        query = (
+            f"SELECT {', '.join(SCALAR_COLUMNS)}, promoted_tokens[:5] AS promoted FROM feature "
+            f"WHERE {' AND '.join(conditions)} "
+            f"ORDER BY {order} {'DESC' if descending else 'ASC'} NULLS LAST, feature "
+            f"LIMIT {int(limit) if limit is not None else 'ALL'} OFFSET {int(offset)}"
+        )
+        with self._cursor() as cur:
+            return cur.sql(query, params=values).to_arrow_table()
+
+    def rows(
+        self,
+        query: str,
+        params: Sequence[object] | Mapping[str, object] = (),
+        tables: Mapping[str, pa.Table] | None = None,
+    ) -> pa.Table:
+        """The answer to a query of our own, as Arrow; it sees `tables` by name."""
+        with self._cursor() as cur:
+            for name, table in (tables or {}).items():
+                cur.register(name, table)
+            return cur.sql(query, params=params).to_arrow_table()
+
+    def silent_windows(self, dictionary: str, split: Split | None = None) -> list[SilentWindow]:
+        """The pool of random windows with all their activations under one dictionary."""
+        self.dictionary(dictionary)
+        names = ", ".join(f'"{field.name}"' for field in fields(SilentWindow))
+        with self._cursor() as cur:
+            rows = cur.execute(
+                f"SELECT {names} FROM silent_window WHERE dictionary = ? "
+                'AND (? IS NULL OR split = ?) ORDER BY "window"',
+                [dictionary, split, split],
+            ).fetchall()
+        return [SilentWindow(*row) for row in rows]
+
+    def _block(self, dictionary: str, number: int) -> pa.Table:
+        key = (dictionary, number)
+        with self._lock:
+            block = self._blocks.pop(key, None)
+        if block is None:
+            names = ", ".join(field.name for field in fields(FeatureFacts))
+            with self._cursor() as cur:
+                block = cur.sql(
+                    f"SELECT {names} FROM feature WHERE dictionary = ? AND feature BETWEEN ? AND ? "
+                    "ORDER BY feature",
+                    params=[dictionary, number * BLOCK_SIZE, (number + 1) * BLOCK_SIZE - 1],
+                ).to_arrow_table()
+        with self._lock:
+            self._blocks[key] = block  # the newest stands last
+            while len(self._blocks) > MAX_BLOCKS:
+                self._blocks.pop(next(iter(self._blocks)))
+        return block
+
+    def _check_schema(self) -> None:
+        """Raise InputError for a file of another schema, or of another program's tables."""
+        try:
+            with self._cursor() as cur:
+                found = read_columns(cur)
+                schemas = cur.execute("SELECT schema FROM harvest").fetchall()
+        except duckdb.Error as error:
+            self._refuse(str(error).splitlines()[0])
+        (schema,) = schemas[0] if schemas else (SCHEMA_VERSION,)
+        if schema != SCHEMA_VERSION:
+            self.close()
+            newer = isinstance(schema, int) and schema > SCHEMA_VERSION
+            whose = "a newer Saefari" if newer else "no Saefari that this one can read"
+            mend = "Upgrade Saefari, or harvest" if newer else "Harvest"
+            raise InputError(
+                f"{self.path.name} was written by {whose} (schema {schema}; this one reads "
+                f"{SCHEMA_VERSION}). {mend} again with --again."
+            )
+        if wrong := find_schema_difference(
+            found, columns_of_statements(SCHEMA_FILE.read_text("utf-8"))
+        ):
+            self._refuse(wrong)
+
+    def _refuse(self, why: str) -> NoReturn:
+        self.close()
+        raise InputError(
+            f"{self.path.name} is a DuckDB file but not a harvest that this Saefari reads ({why}). "
+            "Move it out of harvests/."
+        )
+
+    def _one(self, record: type[R], table: str) -> R:
+        rows = self._all(record, table)
+        if len(rows) != 1:
+            self.close()
+            raise InputError(
+                f"{self.path.name} is not a complete harvest: it has {len(rows)} rows "
+                f"in {table!r}. Delete the file and harvest again."
+            )
+        return rows[0]
+
+    def _all(self, record: type[R], table: str) -> list[R]:
+        names = ", ".join(field.name for field in fields(record))  # type: ignore[arg-type]  # R is a dataclass
+        with self._cursor() as cur:
+            rows = cur.execute(f"SELECT {names} FROM {table}").fetchall()
+        return [record(*row) for row in rows]
+
+
+def connect_read_only(path: Path) -> duckdb.DuckDBPyConnection:
+    """A read-only connection, with a sentence for each way in which that fails."""
+    try:
+        return duckdb.connect(str(path), read_only=True, config={"threads": 1})
+    except duckdb.Error as error:
+        if pid := parse_lock_holder(error):
+            raise InputError(
+                f"{path.name} is being written by process {pid}. Wait until it ends."
+            ) from error
+        if is_file_damage(error):
+            raise InputError(describe_damage(path)) from error
+        raise
+
+
+def describe_damage(path: Path) -> str:
+    """The sentence for a file whose bytes are wrong."""
+    return f"{path.name} is not a harvest file, or it is damaged. Delete it and harvest again."

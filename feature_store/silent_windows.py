@@ -1,0 +1,80 @@
+"""Random windows in which a feature is silent: random ones, and hard ones.
+
+Silent means 0 on every counted token of the window. Hard means that the window holds a token at
+which the feature's own windows peak, so that the token alone cannot be what it fires on.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from feature_store.records import Context
+from feature_store.vocabulary import TokenSequences
+from feature_store.window_pool import PoolWindow, WindowPool
+
+MIN_SILENT_WINDOWS = 20
+"""Silent windows in each split below which a feature is too dense for detection."""
+SHOWN_WINDOWS = 20
+
+
+@dataclass(frozen=True)
+class SilentContexts:
+    """Silent windows in the pool's order, as contexts of value 0."""
+
+    hard: list[Context]
+    """`peak` is the token shared with the feature's peaks."""
+    random: list[Context]
+    """`peak` is the window's middle."""
+
+    def too_few(self) -> bool:
+        """Whether some split has fewer than ENOUGH."""
+        splits = Counter(context.split for context in (*self.hard, *self.random))
+        return min(splits["explain"], splits["score"]) < MIN_SILENT_WINDOWS
+
+
+def find_peak_tokens(contexts: list[Context], sequences: TokenSequences) -> np.ndarray:
+    """The ids of the tokens at which the strongest windows of either sign peak."""
+    strong = [c for c in contexts if c.stratum in ("top", "bottom")]
+    return np.unique([int(sequences.tokens(c.sequence)[c.peak]) for c in strong])
+
+
+def find_silent_windows(
+    pool: WindowPool, feature: int, sequences: TokenSequences, tokens: np.ndarray
+) -> SilentContexts:
+    """Every window of the pool in which the feature is silent, parted by `tokens`."""
+    fired = np.zeros(pool.n_tokens + 1, dtype=np.int64)
+    np.add.at(fired, pool.of(feature)[0] + 1, 1)
+    before = np.cumsum(fired)  # firings on the pool's tokens before each
+    silent = [w for w in pool.windows if before[w.first + w.length] == before[w.first]]
+    found = SilentContexts([], [])
+    if not silent:
+        return found
+    texts = [sequences.window(w.sequence, w.start, w.length) for w in silent]
+    ends = np.cumsum([len(text) for text in texts]).tolist()
+    shared = np.flatnonzero(np.isin(np.concatenate(texts), tokens))  # one look-up for all: quick
+    following = np.append(shared, ends[-1])[np.searchsorted(shared, [0, *ends[:-1]])].tolist()
+    for window, begin, end, at in zip(silent, [0, *ends[:-1]], ends, following, strict=True):
+        if at < end:
+            found.hard.append(make_silent_context(window, window.start + at - begin))
+        else:
+            found.random.append(make_silent_context(window, window.start + window.length // 2))
+    return found
+
+
+def make_silent_context(window: PoolWindow, peak: int) -> Context:
+    """A window of the pool as a context without activations."""
+    return Context(
+        "range",
+        0,
+        None,
+        window.split,
+        window.document,
+        window.sequence,
+        window.start,
+        window.length,
+        peak,
+        0.0,
+        [],
+        [],
+    )

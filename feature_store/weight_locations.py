@@ -1,0 +1,60 @@
+"""Where this machine keeps the weights behind a store's harvests.
+
+A harvest file names weights by their hash and no path, so that it can go to another machine. The
+paths are the machine's own affair: `places.json` beside the catalog, written by the harvest.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from filelock import FileLock
+
+from feature_store.atomic_file import write_file
+from feature_store.errors import InputError
+from feature_store.strict_json import dump_json, parse_json
+
+ADVICE = "Correct the file, or delete it and harvest again with the same arguments."
+
+
+class WeightLocations:
+    """A small table from hashes of weights to what loads them there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def known(self) -> dict[str, str]:
+        """Return everything remembered: hash -> place; nothing where there is no file.
+
+        Raises InputError that names the file, and the entry, of what is not a table of texts.
+        """
+        try:
+            found = parse_json(self.path.read_bytes(), f"{self.path} cannot be read as JSON")
+        except FileNotFoundError:
+            return {}
+        except OSError as bad:
+            raise InputError(f"{self.path} cannot be read: {bad.strerror}. {ADVICE}") from bad
+        except InputError as bad:
+            raise InputError(f"{bad} {ADVICE}") from bad
+        if not isinstance(found, dict):
+            raise InputError(f"{self.path} is not a JSON object. {ADVICE}")
+        for key, value in found.items():
+            if not isinstance(value, str) or not value:
+                raise InputError(
+                    f"{self.path}: the place of {key!r} is not a text but "
+                    f"{type(value).__name__}. {ADVICE}"
+                )
+        return found
+
+    def find(self, weights_hash: str) -> str | None:
+        """The folder, file or hub name of these weights, if this machine has harvested them."""
+        return self.known().get(weights_hash)
+
+    def remember(self, places: Mapping[str, str]) -> None:
+        """Add places; the newest of a hash is kept. A file that cannot be read is put aside."""
+        with FileLock(self.path.with_suffix(".lock"), timeout=60):
+            try:
+                known = self.known()
+            except InputError:
+                self.path.replace(self.path.with_suffix(".damaged"))
+                known = {}
+            write_file(self.path, dump_json({**known, **places}, indent=1))

@@ -1,0 +1,169 @@
+"""Correlations between features of any two dictionaries, from the pool of random windows.
+
+The pool holds the same tokens under every dictionary of a harvest, with all their activations
+(fewer of them where very many features fire at once). So two features can be compared on it without
+the model, whatever they were trained on.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from feature_store.harvest_reader import HarvestFile
+from feature_store.records import Split
+from feature_store.vocabulary import concat_column
+
+MIN_TOGETHER = 5
+"""Joint firings below which a correlation is not worth showing."""
+
+
+class PoolWindow(NamedTuple):
+    """Where a window of the pool lies."""
+
+    sequence: int
+    start: int
+    length: int
+    split: Split
+    document: int
+    first: int
+    """Number in the pool of its first token."""
+
+
+@dataclass(frozen=True)
+class WindowPool:
+    """One dictionary's activations on the pool's tokens, ordered by feature."""
+
+    n_tokens: int
+    """Tokens of the pool's windows."""
+    token: np.ndarray
+    """Number of the token in the pool."""
+    feature: np.ndarray
+    value: np.ndarray
+    d_sae: int
+    windows: list[PoolWindow] = field(default_factory=list)
+
+    def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens where a feature fires, and its activations there."""
+        low, high = np.searchsorted(self.feature, [feature, feature + 1])
+        return self.token[low:high], self.value[low:high]
+
+
+@dataclass(frozen=True)
+class CorrelatedFeature:
+    """A feature that fires like another one."""
+
+    feature: int
+    correlation: float
+    """Pearson's r of the two activations over all tokens of the pool."""
+    together: int
+    """Tokens of the pool on which both fire."""
+
+
+def read_pool(file: HarvestFile, dictionary: str) -> WindowPool:
+    """A dictionary's part of the pool."""
+    info = file.dictionary(dictionary)
+    table = file.rows(
+        "SELECT w.sequence, w.start, length, w.split::VARCHAR AS split, positions, features, "
+        "activations, document, documents, borders FROM silent_window w "
+        'JOIN sequence USING (sequence) WHERE dictionary = ? ORDER BY "window"',
+        [dictionary],
+    )
+    length = concat_column(table, "length").astype(np.int64)
+    first = np.cumsum(length) - length
+    base = first - concat_column(table, "start")
+    position, count = flatten_list_column(table, "positions")
+    feature, _ = flatten_list_column(table, "features")
+    value, _ = flatten_list_column(table, "activations")
+    token = np.repeat(base, count) + position
+    order = np.argsort(feature, kind="stable")
+    names = ("sequence", "start", "length", "split")
+    columns = [table.column(name).to_pylist() for name in names]
+    return WindowPool(
+        int(length.sum()),
+        token[order],
+        feature[order],
+        value[order].astype(float),
+        info.d_sae,
+        [
+            PoolWindow(*row)
+            for row in zip(*columns, find_window_documents(table), first.tolist(), strict=True)
+        ],
+    )
+
+
+def find_window_documents(table: pa.Table) -> list[int]:
+    """The document of each window: in a packed sequence that of the segment it lies in."""
+    names = ("start", "document", "documents", "borders")
+    rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+    return [
+        inside[max(bisect_right(borders, start) - 1, 0)] if inside else document
+        for start, document, inside, borders in rows
+    ]
+
+
+def flatten_list_column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """All values of a list column in order, and how many each row has."""
+    lists = table.column(name).combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):
+        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+    # from_dlpack, since pyarrow's to_numpy brings pandas in: a fifth of a second at first use
+    counts = np.diff(np.from_dlpack(lists.offsets))
+    return np.from_dlpack(lists.flatten()), counts
+
+
+def align_pools(pools: Sequence[WindowPool]) -> list[WindowPool]:
+    """The pools cut to the windows that all of them have, tokens numbered alike.
+
+    A dictionary on which very many features fire has fewer windows than the others.
+    """
+    places = [[(w.sequence, w.start) for w in one.windows] for one in pools]
+    if all(one == places[0] for one in places):
+        return list(pools)
+    shared = set(places[0]).intersection(*places[1:])
+    return [keep_windows(one, shared) for one in pools]
+
+
+def keep_windows(pool: WindowPool, places: set[tuple[int, int]]) -> WindowPool:
+    """The pool with only the windows at these places: sequence and start."""
+    kept = [w for w in pool.windows if (w.sequence, w.start) in places]
+    number = np.full(pool.n_tokens, -1, dtype=np.int64)  # in the new pool, of each old token
+    windows, n = [], 0
+    for window in kept:
+        number[window.first : window.first + window.length] = np.arange(n, n + window.length)
+        windows.append(window._replace(first=n))
+        n += window.length
+    token = number[pool.token]
+    inside = token >= 0
+    columns = token[inside], pool.feature[inside], pool.value[inside]
+    return WindowPool(n, *columns, pool.d_sae, windows)
+
+
+def find_correlated_features(
+    mine: WindowPool, feature: int, other: WindowPool, n: int
+) -> list[CorrelatedFeature]:
+    """The `n` features of `other` that correlate most with a feature; none below MIN_TOGETHER.
+
+    r = (N·Σxy − Σx·Σy) ÷ √((N·Σx² − (Σx)²)(N·Σy² − (Σy)²)), N the pool's tokens.
+    """
+    mine, other = align_pools([mine, other])
+    tokens, values = mine.of(feature)
+    x = np.zeros(mine.n_tokens)
+    x[tokens] = values
+    there = x[other.token]
+    total = np.bincount(other.feature, weights=other.value, minlength=other.d_sae)
+    square = np.bincount(other.feature, weights=other.value**2, minlength=other.d_sae)
+    product = np.bincount(other.feature, weights=other.value * there, minlength=other.d_sae)
+    together = np.bincount(other.feature, weights=there != 0, minlength=other.d_sae)
+    size = mine.n_tokens
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = (size * (x**2).sum() - x.sum() ** 2) * (size * square - total**2)
+        r = (size * product - x.sum() * total) / np.sqrt(spread)
+    r[(together < MIN_TOGETHER) | ~np.isfinite(r)] = -np.inf
+    best = np.argsort(-r, kind="stable")[:n]
+    return [
+        CorrelatedFeature(int(i), float(r[i]), int(together[i])) for i in best if np.isfinite(r[i])
+    ]
