@@ -59,9 +59,7 @@ from tests.planted import trapped
 PROMPT = "the old cat saw a red ball and then the cat"
 OTHER = "the big dog ran to the park and then the dog"
 PLAIN = {**SteeringRequest("the cat", (), SamplingSettings(max_new=3)).to_json(), "edits": []}
-TRANSCODER = {
-    "hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"
-}  # fmt: skip
+TRANSCODER = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
 KEPT = ("harvests", "catalog.duckdb", "jobs", "maps")
 """Of the store: what goes into the archive."""
 
@@ -78,20 +76,47 @@ def harvest(store: Path) -> HarvestFile:
         tokens=100_000, context_size=32, top=20, ranged=40, silent=160, window=4, forward_batch=200
     )
     request = HarvestRequest(
-        model="model", dictionaries=["top=top", "abs=abs", "mlp=mlp"], corpora=["text.jsonl"],
-        store=store, placement=CPU, plan=plan,
-    )  # fmt: skip
+        model="model",
+        dictionaries=["top=top", "abs=abs", "mlp=mlp"],
+        corpora=["text.jsonl"],
+        store=store,
+        placement=CPU,
+        plan=plan,
+    )
     assert list(HarvestRun(request).run())
     return Store(store).harvest()
 
 
 def keep_texts(store: Path) -> None:
     """Keep two steering runs, made by the command line."""
-    common = ["steer", "--model", "model", "--dictionary", "top", "--store", str(store),
-              "--feature", "top/14", "--max-new", "9"]  # fmt: skip
-    for more in (["--strength", "9", "--prompt", "the cat saw", "--seed", "2"],
-                 ["--mode", "add_max", "--strength", "2", "--prompt", PROMPT, "--seed", "5",
-                  "--where", "generated"]):  # fmt: skip
+    common = [
+        "steer",
+        "--model",
+        "model",
+        "--dictionary",
+        "top",
+        "--store",
+        str(store),
+        "--feature",
+        "top/14",
+        "--max-new",
+        "9",
+    ]
+    for more in (
+        ["--strength", "9", "--prompt", "the cat saw", "--seed", "2"],
+        [
+            "--mode",
+            "add_max",
+            "--strength",
+            "2",
+            "--prompt",
+            PROMPT,
+            "--seed",
+            "5",
+            "--where",
+            "generated",
+        ],
+    ):
         assert main([*common, *more]) == 0
 
 
@@ -103,16 +128,32 @@ def keep_searches(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     sweep = Sweep((0.0, 2.0), seeds=2, concept="top/14", controls=("features",), n_controls=3)
     requests: dict[Any, dict[str, Any]] = {
         "sweep": sweeping.request(asked, sweep),
-        "examples": {**PLAIN, "examples": {
-            "texts": ["dog sat", "dog ran"], "dictionaries": ["top"], "m": 2, "penalty": 0.1}},
-        "contrast": {**PLAIN, "contrast": {
-            "dictionary": "top", "m": 2, "toward": ["dog"], "away from": ["the cat"]}},
-    }  # fmt: skip
+        "examples": {
+            **PLAIN,
+            "examples": {
+                "texts": ["dog sat", "dog ran"],
+                "dictionaries": ["top"],
+                "m": 2,
+                "penalty": 0.1,
+            },
+        },
+        "contrast": {
+            **PLAIN,
+            "contrast": {"dictionary": "top", "m": 2, "toward": ["dog"], "away from": ["the cat"]},
+        },
+    }
     for kind, request in requests.items():
         found = ANSWERS[kind](engine, file, request)
         assert found is not None
-        keeping.keep(store, kind, engine, harvest=file.record.id, dictionaries={"top"},
-                     request=request, result=found)  # fmt: skip
+        keeping.keep(
+            store,
+            kind,
+            engine,
+            harvest=file.record.id,
+            dictionaries={"top"},
+            request=request,
+            result=found,
+        )
 
 
 def keep_ablations(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
@@ -127,8 +168,15 @@ def keep_ablations(store: Store, file: HarvestFile, engine: LocalEngine) -> None
     }
     for kind, request in requests.items():
         found = ablating.run(engine, file, kind, request, lambda done, total: None)
-        keeping.keep(store, kind, engine, harvest=file.record.id, dictionaries=set(names),
-                     request=request, result=found)  # fmt: skip
+        keeping.keep(
+            store,
+            kind,
+            engine,
+            harvest=file.record.id,
+            dictionaries=set(names),
+            request=request,
+            result=found,
+        )
     given = AblationRequest((cases[0],) * 6, (parts[0],), controls=30)
     arguments = dataset_job.arguments(file.record.id, given.to_json())
     carry(store, "ablate", arguments, dataset_job.do)
@@ -176,8 +224,15 @@ def keep_probe_and_clusters(store: Store, file: HarvestFile, engine: LocalEngine
     first = FeatureId.parse(ranked["rows"][0]["feature"])
     given = given.removing((first,), given.draws)
     result = {"ranking": ranked, "judged": shift_evaluation.evaluate_shift(engine, given)}
-    keeping.keep(store, "shift", engine, harvest=file.record.id, dictionaries={"top"},
-                 request=given.to_json(), result=result)  # fmt: skip
+    keeping.keep(
+        store,
+        "shift",
+        engine,
+        harvest=file.record.id,
+        dictionaries={"top"},
+        request=given.to_json(),
+        result=result,
+    )
     plan = ClusterPlan(("top",), tokens=40, loss=6.0, clusters=3)
     cluster_keeping.keep(store, file.record.id, engine, plan, find_clusters(engine, file, plan))
 

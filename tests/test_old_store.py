@@ -54,24 +54,46 @@ WEIGHTS = {
 }
 """Folder in the archive → hash of its weights."""
 ROWS = {
-    "annotation": 6, "circuit_edge": 72, "circuit_node": 74, "circuit_word": 3, "experiment": 16,
-    "experiment_word": 2, "explanation": 9, "feature_list": 3, "list_entry": 8, "removal": 2,
+    "annotation": 6,
+    "circuit_edge": 72,
+    "circuit_node": 74,
+    "circuit_word": 3,
+    "experiment": 16,
+    "experiment_word": 2,
+    "explanation": 9,
+    "feature_list": 3,
+    "list_entry": 8,
+    "removal": 2,
     "score": 12,
-}  # fmt: skip
+}
 """Table of the catalog → its rows."""
 KINDS = {
-    "74c888fe28": "steer", "54643b20bb": "steer", "b96ea0662c": "sweep", "bbbaba1c06": "examples",
-    "b9bc4985b2": "contrast", "405f440862": "ablate", "22d1dee156": "ablate",
-    "93b5d02aca": "effects", "b4537fa358": "splice", "2653ff7554": "circuit",
-    "10d267a1c2": "circuit", "97ec9e467b": "circuit", "4cc9afbf30": "circuit",
-    "b0d6b52336": "circuit", "4095bf556d": "shift", "02b696a548": "clusters",
-}  # fmt: skip
+    "74c888fe28": "steer",
+    "54643b20bb": "steer",
+    "b96ea0662c": "sweep",
+    "bbbaba1c06": "examples",
+    "b9bc4985b2": "contrast",
+    "405f440862": "ablate",
+    "22d1dee156": "ablate",
+    "93b5d02aca": "effects",
+    "b4537fa358": "splice",
+    "2653ff7554": "circuit",
+    "10d267a1c2": "circuit",
+    "97ec9e467b": "circuit",
+    "4cc9afbf30": "circuit",
+    "b0d6b52336": "circuit",
+    "4095bf556d": "shift",
+    "02b696a548": "clusters",
+}
 """Experiment → its kind. An id is a hash of the kind, the weights, the request and the result."""
 DELETED = "b4537fa358"
 GRAPHS = {
-    "2653ff7554": (13, 20), "10d267a1c2": (23, 30), "97ec9e467b": (17, 14), "4cc9afbf30": (9, 8),
+    "2653ff7554": (13, 20),
+    "10d267a1c2": (23, 30),
+    "97ec9e467b": (17, 14),
+    "4cc9afbf30": (9, 8),
     "b0d6b52336": (12, 0),
-}  # fmt: skip
+}
 """Circuit → its numbers of nodes and edges."""
 SHOWN = {
     "74c888fe28": ("oldbooktreeredbutdayoneonate", "activation units"),
@@ -171,8 +193,10 @@ def test_every_table_of_its_catalog_has_rows(store: Store) -> None:
 def test_labels_notes_and_stars_are_read(store: Store) -> None:
     said, one = store.catalog.snapshot(), FeatureId("top", 14)
     assert said.of(one) == {
-        "label": "naïve <b>café</b> 日本", "note": "first line\nsecond line", "star": "1"
-    }  # fmt: skip
+        "label": "naïve <b>café</b> 日本",
+        "note": "first line\nsecond line",
+        "star": "1",
+    }
     assert said.of(FeatureId("top", 7)) == {"label": "big cats"}
     assert said.of(FeatureId("abs", 3)) == {"label": "signed"}
     assert [row.value for row in said.history(FeatureId("top", 7))] == ["cats", "big cats"]
@@ -182,8 +206,10 @@ def test_lists_are_read(store: Store) -> None:
     lists = store.catalog.snapshot().lists
     (animals,), (gone,) = lists.current, lists.deleted
     assert (animals.name, animals.description, gone.name) == (
-        "animals", "features of animals", "gone"
-    )  # fmt: skip
+        "animals",
+        "features of animals",
+        "gone",
+    )
     entries = [(str(entry.feature), entry.note) for entry in animals.entries]
     assert entries == [("top/34", ""), ("top/14", "the clearest one"), ("abs/3", "")]
 
@@ -194,9 +220,14 @@ def test_explanations_are_read(store: Store) -> None:
     assert [(one.text, one.explainer, one.model, one.author) for one in found] == [
         ("written by a person", "person", "", "person"),
         ("words after “the cat”", "max-activating", "m", "model"),
-        ("usually fires on “liked”; often on “red”, “mum”, “box”; sometimes on “blue”, “two”; "
-         "makes “found”, “two”, “sad” likelier", "pattern", "", "model"),
-    ]  # fmt: skip
+        (
+            "usually fires on “liked”; often on “red”, “mum”, “box”; sometimes on “blue”, “two”; "
+            "makes “found”, “two”, “sad” likelier",
+            "pattern",
+            "",
+            "model",
+        ),
+    ]
     assert sentences.explainers("top") == {"person", "max-activating", "pattern"}
 
 
@@ -207,9 +238,16 @@ def test_scores_are_read(store: Store) -> None:
     one = pattern["pattern", 3]
     figures = [one.value, one.low, one.high, one.hard, one.borrowed, one.constant, one.token]
     assert figures == pytest.approx(
-        [0.6260248434879793, 0.4978963755097381, 0.7424782472133605, 0.5244863819495177,
-         0.32486542444290567, 0.5, 0.5112215322076039]
-    )  # fmt: skip
+        [
+            0.6260248434879793,
+            0.4978963755097381,
+            0.7424782472133605,
+            0.5244863819495177,
+            0.32486542444290567,
+            0.5,
+            0.5112215322076039,
+        ]
+    )
     assert (one.measure, one.n, one.n_documents, one.failed) == ("balanced accuracy", 29, 21, 0)
     assert pattern["m", 3].failed == 4 and pattern["m", 3].harvest == HARVEST
     full = read_score_details(store.catalog, one.score)
@@ -279,8 +317,9 @@ def shown(test: AppTest) -> str:
     said = [str(part.value) for part in [*test.title, *test.markdown, *test.caption]]
     given = [
         json.dumps(json.loads(part.proto.json), ensure_ascii=False)
-        for part in test.get("bidi_component") if part.proto.json
-    ]  # fmt: skip
+        for part in test.get("bidi_component")
+        if part.proto.json
+    ]
     return " ".join([*said, *given]).replace("\\", "").replace("\u202f", " ")
 
 
@@ -386,8 +425,13 @@ def test_a_copy_takes_new_labels_lists_and_experiments(copied: Store) -> None:
     assert kept.listing(deleted=True) == []
     then = experiment(copied, "74c888fe28")
     new = kept.keep(
-        then.kind, harvest=then.harvest, model=then.model, model_hash=then.model_hash,
-        dictionaries=then.dictionaries, request=then.request, versions=then.versions,
+        then.kind,
+        harvest=then.harvest,
+        model=then.model,
+        model_hash=then.model_hash,
+        dictionaries=then.dictionaries,
+        request=then.request,
+        versions=then.versions,
         result={**then.result, "another": 1},
-    )  # fmt: skip
+    )
     assert kept.listing()[0].id == new and new not in KINDS
