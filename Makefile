@@ -11,7 +11,7 @@ WHOLE = -m "(browser or process) and not (slow or gpu)"
 PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 export PYTHONUTF8 = 1
 
-.PHONY: demo test lint format bench bench-peers demo-train tour clean
+.PHONY: demo test lint format figures bench bench-peers demo-train tour clean
 
 demo: .venv/installed  ## Harvest the embedded demo and open it in the browser.
 	$(BIN)/saefari demo
@@ -28,6 +28,9 @@ lint: .venv/installed-dev  ## Format, lint and types.
 format: .venv/installed-dev  ## Format and mend what can be mended.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+figures: .venv/installed-dev  ## How readable names and docstrings are, against the values kept.
+	$(BIN)/python -m tests.house_figures
 
 bench: .venv/installed  ## The figures of docs/performance.md.
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.run
