@@ -58,7 +58,7 @@ def harvest(tmp_path: Path, *more: str, **changes: object) -> list[str]:
         ),
         (
             ["--dictionary", "identity:blocks.0.hook_mlp_out"],
-            "Two dictionaries are called 'identity:blocks.0.hook_mlp_out'. Give one another name: "
+            "Two dictionaries are named 'identity:blocks.0.hook_mlp_out'. Give one another name: "
             "--dictionary NAME=identity:blocks.0.hook_mlp_out",
         ),
         (
@@ -114,10 +114,10 @@ def test_a_device_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
             {"corpus": "latin.txt"},
             "latin.txt is not UTF-8: byte 3 (0xe9) cannot be read; save the file as UTF-8.",
         ),
-        ({"corpus": "empty.txt"}, "Corpus 'empty.txt' holds no document with text."),
+        ({"corpus": "empty.txt"}, "Corpus 'empty.txt' contains no document with text."),
         (
             {"corpus": "bare"},
-            f"Folder 'bare' holds no corpus: none of its files is {CORPUS_KINDS}.",
+            f"Folder 'bare' contains no corpus: none of its files is {CORPUS_KINDS}.",
         ),
     ],
 )

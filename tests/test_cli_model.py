@@ -134,7 +134,7 @@ def test_a_harvest_in_work_names_its_process(world: World, tmp_path: Path, capsy
     with WorkLock(one.path / "shard-2-of-2", "it"):
         assert refusal(world.harvest(store, "--shard", "2/2"), capsys) == (
             f"The harvest {one.id} is being made by process {os.getpid()}. Wait until it ends, or "
-            "stop it: the same command then goes on where it was."
+            "stop it: the same command then resumes where it stopped."
         )
     assert f"Harvest {one.id} is finished." in answer(
         world.harvest(store, "--shard", "2/2"), capsys

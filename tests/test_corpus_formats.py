@@ -84,7 +84,7 @@ def test_a_damaged_file_is_no_shorter_one(tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"a.jsonl{suffix}"
     for data in (whole[: len(whole) // 2], whole[:-3], rows, b"\0" * 50):
         file.write_bytes(data)
-        assert f"{file} is damaged, or not compressed as {suffix} says" in message(file)
+        assert f"{file} is damaged or is not a {suffix} file" in message(file)
 
 
 def test_parts_that_were_compressed_one_by_one_are_all_read(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_parts_that_were_compressed_one_by_one_are_all_read(tmp_path: Path) -> N
 def test_a_compressed_file_without_its_suffix_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(gzip.compress(json_lines()))
     assert message(tmp_path / "a.jsonl").endswith(
-        "a.jsonl is compressed: rename it a.jsonl.gz, so that it is read as such."
+        "a.jsonl is compressed: rename it a.jsonl.gz, so that it is decompressed."
     )
     (tmp_path / "a.parquet.gz").write_bytes(b"")
     assert "is not a .txt, .jsonl" in message(tmp_path / "a.parquet.gz")
@@ -153,10 +153,10 @@ def test_long_fields_tabs_and_a_mark_in_front(tmp_path: Path) -> None:
     [
         ("text,n\na,1\nb\n", "row 2 (line 3) has 1 fields, and the header names 2 columns."),
         ("text,n\na,b,1\n", "row 1 (line 2) has 3 fields, and the header names 2 columns."),
-        ('text\n"never closed\n', "line 2 is not CSV that can be read: unexpected end of data."),
+        ('text\n"never closed\n', "line 2 is not valid CSV: unexpected end of data."),
         ("title;text\na;b\n", "has no column 'text' to read text from. There are: title;text."),
-        ("", "holds no document with text."),
-        ("text\n", "holds no document with text."),
+        ("", "contains no document with text."),
+        ("text\n", "contains no document with text."),
     ],
 )
 def test_broken_csv_is_a_sentence(tmp_path: Path, content: str, says: str) -> None:
@@ -235,7 +235,7 @@ def test_ids_of_another_tokenizer_are_told(tmp_path: Path) -> None:
     corpus = open_corpora(
         [str(tmp_path / "a.jsonl")], text_column="ids", decode=token_decoder(tokenizer)
     )
-    with pytest.raises(InputError, match=r"a.jsonl, line 1: token id \d+ is beyond this model's"):
+    with pytest.raises(InputError, match=r"a.jsonl, line 1: token id \d+ is outside this model's"):
         list(corpus)
     for wrong in ([1.5], [-1], [True], ["a"], [[1]], {"a": 1}, 3):
         (tmp_path / "a.jsonl").write_text(json.dumps({"ids": wrong}))

@@ -112,7 +112,7 @@ def test_sequences_follow_their_documents_split(tmp_path) -> None:
         assert [len(side) for side in sides.values()] == [1] * 60
         assert 0.25 < plan.split.mean() < 0.75
     assert plan.warnings[0] == (
-        "Documents are packed: tokens can attend across the border to the document before."
+        "Documents are packed: tokens can attend across the border to the previous document."
     )
 
 
@@ -127,8 +127,8 @@ def test_few_documents_are_split_by_blocks_with_a_gap(tmp_path, pack: bool) -> N
         assert min(map(len, where)) > 100
         assert np.abs(where[0][:, None] - where[1][None, :]).min() > 16
     assert plan.warnings[0] == (
-        "Only 2 documents: both splits hold parts of the same ones, in blocks of 12 sequences "
-        "with 16 tokens left out between."
+        "Only 2 documents: both splits hold parts of the same documents, in blocks of 12 "
+        "sequences separated by gaps of 16 tokens."
     )
 
 
@@ -188,7 +188,7 @@ def test_an_unfinished_plan_is_not_loaded(tmp_path) -> None:
     assert not SequencePlan.complete(tmp_path)
     with pytest.raises(InputError) as refused:
         SequencePlan.load(tmp_path)
-    said = f"'{tmp_path}' holds no finished plan of sequences; make it anew."
+    said = f"'{tmp_path}' contains no complete sequence plan; run the harvest again."
     assert str(refused.value) == said
 
 
@@ -220,7 +220,7 @@ def test_special_tokens_made_in_spite_of_all_are_reported(tmp_path) -> None:
 
 def test_a_short_corpus_and_a_lopsided_one_say_so(tmp_path) -> None:
     plan = planned(tmp_path, [*numbers(*[20] * 30), *documents(texts(1, 20_000))])
-    assert plan.warnings[0] == "The corpus gave 20,600 tokens, fewer than the 1,000,000 asked for."
+    assert plan.warnings[0] == "The corpus gave 20,600 tokens, fewer than the 1,000,000 requested."
     assert re.fullmatch(r"Only \d\.\d% of the tokens are in split '\w+'\.", plan.warnings[1])
 
 
@@ -238,7 +238,10 @@ def test_a_short_corpus_and_a_lopsided_one_say_so(tmp_path) -> None:
             "The tokenizer gives token id 59, but the model has only 12 tokens; take the "
             "tokenizer that belongs to the model.",
         ),
-        ({"special_ids": range(100)}, "Corpus 'test' gives no token to count."),
+        (
+            {"special_ids": range(100)},
+            "Corpus 'test' contains no token that counts: only BOS and special tokens.",
+        ),
     ],
 )
 def test_what_cannot_be_planned(tmp_path, how: dict, said: str) -> None:

@@ -116,7 +116,7 @@ def test_chat_that_cannot_be_rendered(tmp_path) -> None:
         ),
         (
             chat_renderer(Chatty()),
-            "2: a message holds '<end>', a special token of this model; take it out.",
+            "2: a message contains '<end>', a special token of this model; remove it.",
         ),
     ]:
         with pytest.raises(InputError) as refused:
@@ -145,9 +145,9 @@ def test_empty_ones(tmp_path) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "blank.txt").write_text(" \n")
     spec = lines(tmp_path / "null.jsonl", {"text": None})
-    assert message(tmp_path / "blank.txt") == "Corpus 'blank.txt' holds no document with text."
-    assert message(spec) == "Corpus 'null.jsonl' holds no document with text."
-    said = f"Folder '{tmp_path}/none' holds no corpus: none of its files is {CORPUS_KINDS}."
+    assert message(tmp_path / "blank.txt") == "Corpus 'blank.txt' contains no document with text."
+    assert message(spec) == "Corpus 'null.jsonl' contains no document with text."
+    said = f"Folder '{tmp_path}/none' contains no corpus: none of its files is {CORPUS_KINDS}."
     assert message(tmp_path / "none") == said
 
 
@@ -195,7 +195,7 @@ def test_parquet_mistakes(tmp_path) -> None:
     )
     check_corpus(str(path), text_column="body")
     path.write_bytes(b"PAR1 but not really")
-    assert message(path).startswith(f"{path} is not a Parquet file that can be read: ")
+    assert message(path).startswith(f"{path} is not a readable Parquet file: ")
 
 
 def test_a_dataset_streams_rows(monkeypatch) -> None:
@@ -217,7 +217,7 @@ def test_a_dataset_that_is_not_reachable(monkeypatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert message("org/name") == (
-        "'org/name' is no file or folder here, and as a Hugging Face dataset it cannot be read: "
+        "'org/name' is not a local file or folder, and cannot be read as a Hugging Face dataset: "
         "Couldn't reach 'org/name' on the Hub."
     )
 

@@ -40,8 +40,8 @@ def test_a_full_disk_at_every_stage_is_a_sentence_and_the_harvest_goes_on(
                 stage = step.stage
         stages.append(stage)
         assert str(error.value) == (
-            f"The disk that holds {tmp_path} has no room left (File too large). Make room and "
-            "run the same command again: it goes on from what is already there."
+            f"The disk that holds {tmp_path} is full (File too large). Free some space and "
+            "run the same command again: it resumes from what is already there."
         )
         assert not list((tmp_path / "harvests").iterdir())
     assert stages == ["read corpus", "harvest", "write", "write"]
@@ -66,7 +66,7 @@ FULL = os.strerror(errno.ENOSPC)
 )
 def test_every_librarys_way_of_saying_so(error: Exception, tmp_path: Path) -> None:
     with (
-        pytest.raises(InputError, match=f"has no room left \\({FULL}\\)"),
+        pytest.raises(InputError, match=f"is full \\({FULL}\\)"),
         explain_full_disk(tmp_path),
     ):
         raise error

@@ -41,7 +41,7 @@ def test_two_dictionaries_of_one_name(model: Path, rig: Rig, tmp_path: Path) -> 
     with pytest.raises(InputError) as error:
         run(model, rig, tmp_path, f"a={folder}", f"a={folder}")
     assert str(error.value) == (
-        f"Two dictionaries are called 'a'. Give one another name: --dictionary NAME={folder}"
+        f"Two dictionaries are named 'a'. Give one another name: --dictionary NAME={folder}"
     )
 
 

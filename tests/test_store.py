@@ -203,7 +203,7 @@ def test_work_in_another_process_names_it(tmp_path: Path) -> None:
     says(
         error,
         f"The harvest tiny-1 is being made by process {other.pid}. Wait until it ends, or stop it: "
-        "the same command then goes on where it was.",
+        "the same command then resumes where it stopped.",
     )
     with WorkLock(tmp_path, "The harvest tiny-1"):
         pass

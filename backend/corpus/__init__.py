@@ -1,7 +1,8 @@
-"""Corpora: where text comes from, how it is split, and the sequences that a model is fed.
+"""Corpora: where text comes from, how its documents are divided into splits, and the token
+sequences that a model is fed.
 
-Light: nothing here imports torch. The harvest uses `open_corpora`, `check_corpus` and
-`plan_sequences`; the other modules say how.
+Importing this package loads no torch. A harvest uses `open_corpora`, `check_corpus` and
+`plan_sequences`.
 """
 
 from backend.corpus.chat_template import chat_renderer

@@ -1,4 +1,5 @@
-"""Chat transcripts become text through the chat template of the model's own tokenizer."""
+"""Chat templates: render chat transcripts to text with the chat template of the model's own
+tokenizer, and label each token with its speaker."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,15 +8,17 @@ from backend.corpus.document_rows import ChatMessage, RenderChat
 from feature_store.errors import InputError
 
 TEMPLATE_ROLE = "template"
-"""In place of a role: what a chat template wrote itself, such as the header `assistant`, the line
-breaks around a message, or a system message that nobody typed."""
+"""Speaker label of tokens that the chat template itself adds, such as the header `assistant`, the
+line breaks around a message, or a default system message."""
 
 
 def chat_renderer(tokenizer: Any) -> RenderChat:
-    """What turns the messages of one transcript into the text that the model was trained on.
+    """Return a function that renders the messages of a transcript to the text format that the model
+    was trained on.
 
-    The rendered text holds special tokens, and they are read as such. A message that writes one
-    itself could forge a turn, so it is refused. `tokenizer` is one of transformers'.
+    The rendered text contains special tokens, which are tokenised as such. A message that contains
+    one itself could forge a turn, so it is refused with an InputError. `tokenizer` is a tokenizer
+    of transformers.
     """
     specials = [str(token) for token in tokenizer.all_special_tokens]
 
@@ -30,14 +33,17 @@ def chat_renderer(tokenizer: Any) -> RenderChat:
 
 
 def _refuse_special_tokens(message: Mapping[str, str], specials: Sequence[str]) -> None:
+    """Raise InputError where a chat message contains one of the tokenizer's special tokens."""
     for special in specials:
         if special in message["content"]:
             raise InputError(
-                f"a message holds {special!r}, a special token of this model; take it out."
+                f"a message contains {special!r}, a special token of this model; remove it."
             )
 
 
 def _apply_template(tokenizer: Any, messages: Sequence[ChatMessage]) -> str:
+    """Render chat messages with the tokenizer's chat template. Raises InputError where the template
+    refuses them."""
     from jinja2 import TemplateError  # transformers renders templates with it
 
     try:
@@ -48,10 +54,11 @@ def _apply_template(tokenizer: Any, messages: Sequence[ChatMessage]) -> str:
 
 
 def label_speakers(tokenizer: Any, messages: Sequence[ChatMessage], rendered: str) -> list[str]:
-    """Who speaks at each token of a rendered chat: a message's role, or `TEMPLATE`.
+    """Return the speaker of each token of a rendered chat: a message's role, or `TEMPLATE_ROLE`.
 
-    `rendered` is the template's text of all `messages`, with or without the header of an answer.
-    Where a template rewrites a message, all that it adds for the message counts as the message.
+    `rendered` is the chat template's text of all `messages`, with or without the header of an
+    answer. Where a template rewrites a message, everything that it adds for the message counts as
+    the message.
     """
     spans, begin = [], 0
     for n, message in enumerate(messages, 1):
@@ -68,8 +75,8 @@ def label_speakers(tokenizer: Any, messages: Sequence[ChatMessage], rendered: st
 
 
 def _common_prefix_length(whole: str, part: str) -> int:
-    """How many characters two renderings begin with in common: a template may close a turn that is
-    the last one differently."""
+    """Return how many characters two renderings have in common at the beginning: a template may
+    close the last turn differently."""
     same = 0
     for a, b in zip(whole, part, strict=False):
         if a != b:
@@ -81,9 +88,10 @@ def _common_prefix_length(whole: str, part: str) -> int:
 def _locate_content(
     tokenizer: Any, content: str, text: str, begin: int, end: int
 ) -> tuple[int, int]:
-    """Where a message's words stand in its part of the text; the whole part if they are not there.
+    """Return where a chat message's content stands in its part of the rendered text, or the whole
+    part where the content is not found.
 
-    Words come last in a part, behind their header; special tokens are no place for them.
+    The content is searched from the end, after the header, and never inside special tokens.
     """
     region, words = text[begin:end], content.strip()
     for special in tokenizer.all_special_tokens:

@@ -1,4 +1,5 @@
-"""Corpora in files: text, JSON lines, CSV, Parquet, and folders of these; compressed or not.
+"""Corpus files: read documents from text, JSON lines, CSV, TSV and Parquet files and from folders
+of these, compressed or not.
 
 Ids count from 1 within a file, like the line numbers of errors: `stories.jsonl#17`.
 """
@@ -16,20 +17,22 @@ from feature_store.strict_json import JsonError, parse_json
 
 UTF8_BOM = b"\xef\xbb\xbf"
 PARQUET_ROWS = 256
-"""Rows read at a time: bounds memory, since Parquet row groups may be large."""
+"""Parquet rows read at a time, which bounds memory because Parquet row groups may be large."""
 MAX_FIELD_CHARACTERS = 2**31 - 1
-"""Characters in a field of CSV; Python's own limit is 131,072, less than a long document."""
+"""Maximum number of characters in a CSV field. Python's own limit is 131,072, less than a long
+document."""
 
 
 def read_text(path: Path, id: str, columns: RowColumns) -> Iterator[Document]:
-    """The whole file as one document (blank lines do not divide it)."""
+    """Read a text file as one document; blank lines do not divide it."""
     with open_bytes(path) as file:
         data = file.read()
     yield Document(id, _decode_utf8(data.removeprefix(UTF8_BOM), path, 0))
 
 
 def read_json_lines(path: Path, id: str, columns: RowColumns) -> Iterator[Document]:
-    """One document per line; blank lines are skipped, a broken one is an InputError."""
+    """Read a JSON Lines file, one document per line. Blank lines are skipped; a line that is not
+    valid JSON raises InputError."""
     for number, line in enumerate(_read_lines(path), start=1):
         where = f"{path}, line {number}"
         if row := line.removeprefix("\ufeff").strip():
@@ -41,7 +44,8 @@ def read_json_lines(path: Path, id: str, columns: RowColumns) -> Iterator[Docume
 
 
 def read_json(path: Path, id: str, columns: RowColumns) -> Iterator[Document]:
-    """A list of rows as one JSON text; else the file is read as JSON lines."""
+    """Read a JSON file that holds a list of rows, one document per row; a file of another form is
+    read as JSON lines."""
     with open_bytes(path) as file:
         start = file.read(64)
         is_list = start.removeprefix(UTF8_BOM).lstrip().startswith(b"[")
@@ -57,10 +61,10 @@ def read_json(path: Path, id: str, columns: RowColumns) -> Iterator[Document]:
 
 
 def read_comma_separated(path: Path, id: str, columns: RowColumns) -> Iterator[Document]:
-    """One document per row under a header that names the columns; tabs divide in `.tsv`.
+    """Read a CSV or TSV file, one document per row after a header that names the columns.
 
-    A row of more or fewer fields than the header, or a quote that is never closed, is an
-    InputError: what follows would stand in the wrong columns.
+    A row with more or fewer fields than the header, or a quote that is never closed, raises
+    InputError, since later values would be in the wrong columns.
     """
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
     divider = "\t" if split_suffix(path)[0] == ".tsv" else ","
@@ -84,13 +88,12 @@ def read_comma_separated(path: Path, id: str, columns: RowColumns) -> Iterator[D
             if document is not None:
                 yield document
     except csv.Error as bad:
-        raise InputError(
-            f"{path}, line {rows.line_num} is not CSV that can be read: {bad}."
-        ) from bad
+        raise InputError(f"{path}, line {rows.line_num} is not valid CSV: {bad}.") from bad
 
 
 def _read_lines(path: Path) -> Iterator[str]:
-    """The lines of a file, their ends kept; InputError where they are not UTF-8."""
+    """Yield the lines of a corpus file with their line ends. Raises InputError where they are not
+    UTF-8."""
     offset = 0
     with open_bytes(path) as lines:
         for line in lines:
@@ -99,7 +102,7 @@ def _read_lines(path: Path) -> Iterator[str]:
 
 
 def read_parquet(path: Path, id: str, columns: RowColumns) -> Iterator[Document]:
-    """One document per row, a few hundred rows in memory at a time."""
+    """Read a Parquet file, one document per row, with a few hundred rows in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -119,7 +122,7 @@ def read_parquet(path: Path, id: str, columns: RowColumns) -> Iterator[Document]
     except UnicodeDecodeError as bad:
         raise InputError(f"{path} is not UTF-8 in its text column ({bad.reason}).") from bad
     except (pa.ArrowException, OSError) as broken:
-        raise InputError(f"{path} is not a Parquet file that can be read: {broken}.") from broken
+        raise InputError(f"{path} is not a readable Parquet file: {broken}.") from broken
 
 
 FileReader = Callable[[Path, str, RowColumns], Iterator[Document]]
@@ -131,15 +134,14 @@ FILE_READERS: dict[str, FileReader] = {
     ".tsv": read_comma_separated,
     ".parquet": read_parquet,
 }
-"""Suffix -> reader; all but Parquet, which compresses itself, may be compressed as a whole."""
+"""Reader of each file format, by suffix. All but Parquet, which has its own compression, may be
+compressed."""
 CORPUS_KINDS = "a .txt, .jsonl, .csv, .tsv or .parquet file (text also as .gz, .zst, .bz2 or .xz)"
 
 
 def find_reader(path: Path, *, named: bool = False) -> FileReader | None:
-    """The reader for a file's name; None where there is none.
-
-    `.json` is a corpus only where it is `named`: in a folder it is mostly about the data.
-    """
+    """Return the reader for a corpus file by its name, or None where there is none. A `.json` file
+    is read only where it was `named` by the user: in a folder, such files are mostly metadata."""
     kind, compression = split_suffix(path)
     if named and kind == ".json":
         return read_json
@@ -147,7 +149,7 @@ def find_reader(path: Path, *, named: bool = False) -> FileReader | None:
 
 
 def file_corpus(path: Path, columns: RowColumns) -> Corpus:
-    """The corpus in one file; InputError when there is no reader for its name."""
+    """Return the corpus in one file. Raises InputError where no reader fits the file's name."""
     reader = find_reader(path, named=True)
     if reader is None:
         raise InputError(f"Corpus {str(path)!r} is not {CORPUS_KINDS}.")
@@ -156,7 +158,8 @@ def file_corpus(path: Path, columns: RowColumns) -> Corpus:
 
 
 def folder_corpus(folder: Path, columns: RowColumns) -> Corpus:
-    """Every readable file below `folder`, sorted by relative path; hidden ones left out."""
+    """Return the corpus of every readable file under `folder`, sorted by relative path, without
+    hidden files. Raises InputError where there is none."""
     name = replace_lone_surrogates(folder.resolve().name)
     files = sorted(
         (path.relative_to(folder).as_posix(), path, reader)
@@ -166,7 +169,7 @@ def folder_corpus(folder: Path, columns: RowColumns) -> Corpus:
     shown = [found for found in files if not _is_hidden(found[0])]
     if not shown:
         raise InputError(
-            f"Folder {str(folder)!r} holds no corpus: none of its files is {CORPUS_KINDS}."
+            f"Folder {str(folder)!r} contains no corpus: none of its files is {CORPUS_KINDS}."
         )
 
     def read() -> Iterator[Document]:
@@ -177,11 +180,13 @@ def folder_corpus(folder: Path, columns: RowColumns) -> Corpus:
 
 
 def _is_hidden(relative: str) -> bool:
+    """Return whether a relative path is a hidden file or inside a hidden folder."""
     return any(part.startswith(".") for part in relative.split("/"))
 
 
 def _decode_utf8(data: bytes, path: Path, offset: int) -> str:
-    """UTF-8 text of `data`, which begins at byte `offset` of the file."""
+    """Decode UTF-8 bytes that begin at byte `offset` of a corpus file. Raises InputError that names
+    the offending byte."""
     try:
         return data.decode()
     except UnicodeDecodeError as bad:
@@ -192,6 +197,7 @@ def _decode_utf8(data: bytes, path: Path, offset: int) -> str:
 
 
 def _parse_json_row(line: str, where: str) -> object:
+    """Parse one JSON row of a corpus file. Raises InputError that names the file and line."""
     try:
         return parse_json(line, nonfinite="keep")  # in columns that are not read
     except JsonError as bad:

@@ -1,4 +1,5 @@
-"""Which corpus a user's words mean: a file, a folder, a name of ours, or a dataset's name."""
+"""Corpus sources: open the corpus that a user names, which is a file, a folder, a built-in corpus
+or a Hugging Face dataset."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +15,10 @@ from backend.corpus.pretokenised_ids import DecodeIds, show_ids
 from feature_store.errors import InputError
 
 NAMED_CORPORA: dict[str, Callable[[], Corpus]] = {"demo": demo_corpus, "stdlib": stdlib_corpus}
-"""Corpora that go by a name; `./demo` is a folder of that name."""
+"""Built-in corpora by name; `./demo` is a folder with that name."""
 MAX_CHECKED_CHARACTERS = 2**28
-"""How far `check_corpus` reads: far more text than minutes of harvest need."""
+"""Characters that `check_corpus` reads at most: far more text than a harvest of several minutes
+needs."""
 
 
 def open_corpus(
@@ -27,12 +29,13 @@ def open_corpus(
     render: RenderChat | None = None,
     decode: DecodeIds | None = None,
 ) -> Corpus:
-    """The corpus that `spec` names; nothing but its existence is looked at yet.
+    """Open the corpus that `spec` names, without reading it yet.
 
-    `spec` is a .txt file (one document), a .jsonl, .csv, .tsv or .parquet file (one per row; all
-    but Parquet may be compressed), a folder of these, `stdlib`, `demo`, or a dataset
+    `spec` is a .txt file (one document), a .jsonl, .csv, .tsv or .parquet file (one document per
+    row; all but Parquet may be compressed), a folder of these, `stdlib`, `demo`, or a dataset
     (`hf:NAME[:CONFIG][@SPLIT]`, `org/name`). Rows with `messages` instead of the text column need
-    `render`, see `chat.chat_renderer`; token ids need `decode`, see `token_ids.token_decoder`.
+    `render`, see `chat_template.chat_renderer`; token ids need `decode`, see
+    `pretokenised_ids.token_decoder`. Raises InputError where there is no such corpus.
     """
     columns = RowColumns(text_column, template_column, render, decode)
     if spec in NAMED_CORPORA:
@@ -59,7 +62,8 @@ def open_corpora(
     render: RenderChat | None = None,
     decode: DecodeIds | None = None,
 ) -> Corpus:
-    """Several corpora one after the other as one; same-named ones are told apart by a number."""
+    """Open several corpora one after the other as one corpus; equal names are distinguished by a
+    number."""
     parts = _open_each(specs, text_column, template_column, render, decode)
     if len(parts) == 1:
         return parts[0]
@@ -77,9 +81,10 @@ def open_corpora(
 def check_corpus(
     specs: str | Sequence[str], *, text_column: str = "text", template_column: str = "template"
 ) -> None:
-    """InputError for what would stop a harvest: read before the model, and torch, are loaded.
+    """Raise InputError for problems of a corpus that would stop a harvest, before the model and
+    torch are loaded.
 
-    Local text is read through (up to `CHECKED_CHARACTERS`), a dataset up to its first document.
+    Local text is read (up to `MAX_CHECKED_CHARACTERS`), a dataset up to its first document.
     """
     wanted = [specs] if isinstance(specs, str) else specs
     for part in _open_each(wanted, text_column, template_column, _join_messages, show_ids):
@@ -97,6 +102,7 @@ def _open_each(
     render: RenderChat | None,
     decode: DecodeIds | None,
 ) -> list[Corpus]:
+    """Open every corpus of a list of sources. Raises InputError where the list is empty."""
     if not specs:
         raise InputError("No corpus was given; name at least one.")
     return [
@@ -112,7 +118,7 @@ def _open_each(
 
 
 def _number_names(parts: Sequence[Corpus]) -> list[tuple[str, Corpus]]:
-    """Each corpus with a name of its own: `a.txt`, `a.txt (2)`."""
+    """Return each corpus with a unique name: `a.txt`, `a.txt (2)`."""
     seen: Counter[str] = Counter()
     named = []
     for part in parts:
@@ -123,5 +129,6 @@ def _number_names(parts: Sequence[Corpus]) -> list[tuple[str, Corpus]]:
 
 
 def _join_messages(messages: Sequence[ChatMessage]) -> str:
-    """Stands for a chat template while only the shape of the rows is checked."""
+    """Join chat messages line by line, in place of a chat template, where only the form of a
+    corpus's rows is checked."""
     return "\n".join(message["content"] for message in messages)

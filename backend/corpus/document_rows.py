@@ -1,4 +1,5 @@
-"""From one row of a table (JSON lines, Parquet, a dataset) to one document."""
+"""Document rows: turn one row of a table (JSON lines, CSV, Parquet, a dataset) into one document of
+a corpus."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +11,21 @@ from feature_store.storable_text import replace_lone_surrogates
 
 ChatMessage = Mapping[str, str]
 RenderChat = Callable[[Sequence[ChatMessage]], str]
-"""A model's chat template: messages with `role` and `content` in, one text out."""
+"""Function that renders chat messages, each with `role` and `content`, to one text by a model's
+chat template."""
 CHAT_COLUMN = "messages"
-"""The column that makes a row a chat transcript."""
+"""Column that makes a row a chat transcript."""
 ABSENT = object()
-"""Stands for a column that a row does not have."""
+"""Placeholder for the value of a column that a row does not have."""
 
 
 @dataclass(frozen=True)
 class RowColumns:
-    """Which columns of a row matter, and how chat transcripts and token ids become text.
+    """Columns of a row that a document is made from, and the functions that turn chat transcripts
+    and token ids into text.
 
-    `text` may name a field inside a column: `doc.text`, or `docs.0.text` for the first of a list.
+    `text` may name a field inside a column: `doc.text`, or `docs.0.text` for the first element of a
+    list.
     """
 
     text: str = "text"
@@ -30,16 +34,16 @@ class RowColumns:
     decode: DecodeIds | None = None
 
     def wanted(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that a document needs."""
+        """Return those of the table's column names that a document needs."""
         outer = self.text if self.text in names else self.text.split(".")[0]
         return [name for name in (outer, CHAT_COLUMN, self.template) if name in names]
 
 
 def parse_document_row(row: object, id: str, where: str, columns: RowColumns) -> Document | None:
-    """The document that a row holds, or None when its text is null.
+    """Return the document in a table's row, or None where its text is null.
 
-    A row with the text column is text, or a list of token ids; otherwise one with `messages` is a
-    chat transcript. `where` (file and line) begins every InputError.
+    The text column holds text or a list of token ids; a row without that column but with `messages`
+    is a chat transcript. Raises InputErrors that begin with `where` (file and line).
     """
     if not isinstance(row, Mapping):
         raise InputError(f"{where} is not a JSON object with a column {columns.text!r}.")
@@ -60,9 +64,10 @@ def parse_document_row(row: object, id: str, where: str, columns: RowColumns) ->
 
 
 def find_value(row: Mapping[str, object], column: str) -> object:
-    """The value of a column, or of a field inside one (`doc.text`); ABSENT where there is none.
+    """Return a row's value of a column, or of a field inside a column (`doc.text`); ABSENT where
+    there is none.
 
-    A column of the whole name comes first. Inside a null there is a null.
+    A column whose name is the whole string takes precedence. A field inside a null is null.
     """
     if column in row or "." not in column:
         return row.get(column, ABSENT)
@@ -80,7 +85,8 @@ def find_value(row: Mapping[str, object], column: str) -> object:
 
 
 def list_columns(row: Mapping[str, object]) -> list[str]:
-    """The names by which a row's values can be asked for, fields of its columns among them."""
+    """Return the names by which a row's values can be requested, fields inside its columns
+    included."""
     found: list[str] = []
     for name, value in row.items():
         inner = list_columns(value) if isinstance(value, Mapping) else []
@@ -89,13 +95,15 @@ def list_columns(row: Mapping[str, object]) -> list[str]:
 
 
 def missing_column_error(where: str, column: str, names: Sequence[str]) -> InputError:
-    """The error for a table without the text column; says which columns it has."""
+    """Return the error for a table without the requested text column; it lists the columns that the
+    table has."""
     return InputError(
         f"{where} has no column {column!r} to read text from. {list_names(list(names))}"
     )
 
 
 def _parse_text(value: object, where: str, column: str) -> str:
+    """Return a row's text, decoding bytes as UTF-8. Raises InputError for other types."""
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -115,7 +123,7 @@ def _parse_text(value: object, where: str, column: str) -> str:
 def _document_of_ids(
     ids: Sequence[int], id: str, where: str, columns: RowColumns, template: str | None
 ) -> Document:
-    """A document of ready-made token ids, whose special tokens are meant as such."""
+    """Return a document of ready-made token ids, whose special tokens are meant as such."""
     try:
         text = (columns.decode or show_ids)(ids)
     except InputError as refused:
@@ -124,6 +132,8 @@ def _document_of_ids(
 
 
 def _render_chat(messages: object, where: str, render: RenderChat | None) -> str:
+    """Return the text of a row that is a chat transcript. Raises InputError where the messages are
+    malformed or the model has no chat template."""
     if not isinstance(messages, Sequence) or not all(_is_message(m) for m in messages):
         raise InputError(
             f"{where}: 'messages' is not a list of objects with a role and a content, both text."
@@ -137,6 +147,7 @@ def _render_chat(messages: object, where: str, render: RenderChat | None) -> str
 
 
 def _is_message(message: object) -> bool:
+    """Return whether a value is a chat message with a role and a content, both text."""
     return isinstance(message, Mapping) and all(
         isinstance(message.get(key), str) for key in ("role", "content")
     )

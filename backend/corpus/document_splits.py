@@ -1,8 +1,8 @@
-"""Which documents explainers see and which scorers ask about.
+"""Document splits: which documents are shown to explainers and which are used by scorers.
 
-The split is a hash of the near-duplicate group (`groups.py`), so copies and the texts of one
-template are always on one side. Few groups are dealt out by size instead, since a hash of few is
-seldom balanced.
+The split is a hash of the document's near-duplicate group (`near_duplicates.py`), so copies, and
+texts of one template, are always in the same split. Few groups are assigned by size instead, since
+a hash of few groups is rarely balanced.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,11 @@ from backend.corpus.minhash import mix_uint64
 from backend.corpus.near_duplicates import DuplicateGroups
 
 FEW_DOCUMENTS = 20
-"""Below so many documents the split is by blocks, below so many groups it is dealt by size."""
+"""Number below which documents are split by blocks, and near-duplicate groups by size."""
 
 
 def assign_splits(documents: Iterable[Document], seed: int = 0) -> list[Split]:
-    """The split of each document, the same in whatever order they come."""
+    """Return the split of each document, independent of the order in which the documents come."""
     groups = DuplicateGroups()
     sizes = []
     for document in documents:
@@ -31,7 +31,8 @@ def assign_splits(documents: Iterable[Document], seed: int = 0) -> list[Split]:
 def assign_sides(
     keys: UInt64[np.ndarray, "documents"], sizes: Sequence[int], seed: int
 ) -> UInt8[np.ndarray, "documents"]:
-    """The split of each document as 0 or 1, from its group's key and its size in any unit."""
+    """Return the split of each document as 0 (explain) or 1 (score), from the key of its
+    near-duplicate group and its size in any unit."""
     if len(np.unique(keys)) < FEW_DOCUMENTS:
         return _deal_groups(keys, np.asarray(sizes))
     salt = mix_uint64(np.array([seed % 2**64], np.uint64))
@@ -41,7 +42,8 @@ def assign_sides(
 def _deal_groups(
     keys: UInt64[np.ndarray, "documents"], sizes: Int[np.ndarray, "documents"]
 ) -> UInt8[np.ndarray, "documents"]:
-    """The largest group first, each to the side that has less so far; ties go by key."""
+    """Assign near-duplicate groups to splits by size: the largest first, each to the split that has
+    less so far; ties are decided by key."""
     groups, inverse = np.unique(keys, return_inverse=True)
     size = np.bincount(inverse, weights=sizes, minlength=len(groups))
     side = np.zeros(len(groups), np.uint8)

@@ -1,4 +1,5 @@
-"""Hugging Face datasets, streamed row by row: `hf:NAME[:CONFIG][@SPLIT]` or plain `org/name`."""
+"""Hugging Face datasets as corpora, streamed row by row: `hf:NAME[:CONFIG][@SPLIT]` or plain
+`org/name`."""
 
 import re
 from collections.abc import Iterator
@@ -10,16 +11,18 @@ from feature_store.errors import InputError
 
 HUB_PREFIX = "hf:"
 DATASET_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w.-]+)?")
-"""`org/name`, with a configuration and a split; a path with more or fewer parts is a file."""
+"""Pattern of `org/name`, with an optional configuration and split; a path with more or fewer parts
+is a file."""
 
 
 def looks_like_dataset(spec: str) -> bool:
-    """Whether `spec`, which is no file here, can be meant as a dataset's name."""
+    """Return whether `spec`, which is no local file, can be the name of a Hugging Face dataset."""
     return spec.startswith(HUB_PREFIX) or bool(DATASET_NAME.fullmatch(spec))
 
 
 def hub_corpus(spec: str, columns: RowColumns) -> Corpus:
-    """The rows of a dataset's split (default `train`); the network is first used when read."""
+    """Return the rows of a Hugging Face dataset's split (default `train`) as a corpus. The network
+    is first used when the corpus is read. Raises InputError where no dataset is named."""
     dataset, _, split = spec.removeprefix(HUB_PREFIX).partition("@")
     name, _, config = dataset.partition(":")
     if not name:
@@ -40,6 +43,8 @@ def hub_corpus(spec: str, columns: RowColumns) -> Corpus:
 
 
 def _stream_rows(spec: str, name: str, config: str | None, split: str) -> Iterator[Any]:
+    """Stream the rows of a Hugging Face dataset. Raises InputError where the dataset cannot be
+    read."""
     import datasets
 
     # ValueError: an unknown configuration or split. OSError: not there, private, or no network.
@@ -48,8 +53,8 @@ def _stream_rows(spec: str, name: str, config: str | None, split: str) -> Iterat
     except (OSError, ValueError) as failed:
         if isinstance(failed, InputError):
             raise
-        said = " ".join(str(failed).split()).rstrip(".")
+        reason = " ".join(str(failed).split()).rstrip(".")
         raise InputError(
-            f"{spec!r} is no file or folder here, and as a Hugging Face dataset it cannot be "
-            f"read: {said}."
+            f"{spec!r} is not a local file or folder, and cannot be read as a Hugging Face "
+            f"dataset: {reason}."
         ) from failed

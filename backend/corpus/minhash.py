@@ -1,8 +1,8 @@
-"""MinHash: a short sketch of a text, such that like texts have like sketches.
+"""MinHash: a short sketch of a text such that similar texts have similar sketches.
 
 The share of equal entries of two sketches estimates the Jaccard similarity of the texts' sets of
-5-word shingles (Broder 1997). Hashes are our own arithmetic modulo 2^64: the same on every
-machine and in every process, and the same text always gives the same sketch.
+5-word shingles (Broder 1997). Hashes use arithmetic modulo 2^64 written here, so they are the same
+on every machine and in every process.
 """
 
 import hashlib
@@ -13,30 +13,30 @@ import numpy as np
 from jaxtyping import Float, Int, UInt32, UInt64
 
 SHINGLE_WORDS = 5
-"""Words per shingle."""
+"""Words per shingle of a text."""
 ROWS, BANDS = 3, 21
-"""Two texts are compared when all rows of one band agree: at similarity s this happens with
-probability 1 - (1 - s^3)^21, which is 1 - 5e-8 at s = 0.82 (one word in 50 changed)."""
+"""Number of bands of a MinHash sketch. Two texts are compared when all ROWS of one band agree: at
+similarity s this happens with probability 1 - (1 - s^3)^21, which is 1 - 5e-8 at s = 0.82 (one word
+in 50 changed)."""
 SKETCH_HASHES = ROWS * BANDS
 POWER_TABLE_BYTES = 2**15
-"""Bytes of a text up to which powers come from a table."""
+"""Bytes of a text up to which powers come from a precomputed table."""
 SHINGLES_PER_CHUNK = 1024
 """Shingles hashed at a time, which bounds memory for long texts (0.5 MB)."""
 
 _UNSPACED = re.compile(
     "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])"
 )
-"""Scripts written without spaces (Thai to Khmer, kana, Han): each character is a word."""
+"""Characters of scripts written without spaces (Thai to Khmer, kana, Han): each is treated as a
+word."""
 _NOT_WORD = re.compile(r"[\W_]+")
 _BASE = 0x9E3779B97F4A7C15
 _BASE_INVERSE = pow(_BASE, -1, 2**64)
 
 
 def normalise_text(text: str) -> str:
-    """Casefolded words joined by single spaces, without punctuation.
-
-    A text of punctuation alone is kept, with its white space collapsed.
-    """
+    """Normalise a text for its MinHash sketch: casefolded words joined by single spaces, without
+    punctuation. Text that is only punctuation is kept, with its white space collapsed."""
     folded = text.casefold()
     if not folded.isascii():
         folded = _UNSPACED.sub(r" \1 ", folded)
@@ -44,23 +44,21 @@ def normalise_text(text: str) -> str:
 
 
 def content_hash(*parts: str) -> int:
-    """64 bits of BLAKE2b over the parts; the parts' borders count."""
+    """Return 64 bits of BLAKE2b over the parts of a text; the borders of the parts count."""
     data = "\0".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def mix_uint64(x: UInt64[np.ndarray, "*n"]) -> UInt64[np.ndarray, "*n"]:
-    """A bijection of 64-bit numbers whose every output bit depends on every input bit.
-
-    The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-    """
+    """Hash 64-bit numbers by a bijection in which every output bit depends on every input bit: the
+    finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def minhash_sketch(normal: str) -> UInt32[np.ndarray, "hashes"]:
-    """The MinHash sketch of an already normalised text: `SKETCH` numbers."""
+    """Return the MinHash sketch of a normalised text: `SKETCH_HASHES` numbers."""
     shingles = _hash_shingles(_hash_words(normal.encode("utf-8", "surrogatepass")))
     smallest = np.full(SKETCH_HASHES, 2**32 - 1, np.uint64)
     for start in range(0, len(shingles), SHINGLES_PER_CHUNK):
@@ -71,10 +69,10 @@ def minhash_sketch(normal: str) -> UInt32[np.ndarray, "hashes"]:
 
 
 def _hash_words(data: bytes) -> UInt64[np.ndarray, "words"]:
-    """One hash per space-separated word.
+    """Return one hash per space-separated word of a text.
 
-    With prefix sums of byte * base^position, a word's polynomial is a difference, and times
-    base^-start it no longer depends on where the word stands.
+    With prefix sums of byte · base^position, a word's polynomial is a difference of two sums;
+    multiplied by base^-start it no longer depends on the word's position.
     """
     letters = np.frombuffer(data, np.uint8)
     sums = np.zeros(len(letters) + 1, np.uint64)
@@ -87,7 +85,8 @@ def _hash_words(data: bytes) -> UInt64[np.ndarray, "words"]:
 
 
 def _hash_shingles(words: UInt64[np.ndarray, "words"]) -> UInt64[np.ndarray, "shingles"]:
-    """One hash per run of `SHINGLE` words; a shorter text is one shingle."""
+    """Return one hash per shingle of `SHINGLE_WORDS` consecutive words; a shorter text is one
+    shingle."""
     width = min(SHINGLE_WORDS, len(words))
     count = len(words) - width + 1
     total = np.zeros(count, np.uint64)
@@ -97,7 +96,7 @@ def _hash_shingles(words: UInt64[np.ndarray, "words"]) -> UInt64[np.ndarray, "sh
 
 
 def _powers(base: int, count: int) -> UInt64[np.ndarray, "count"]:
-    """base^0, base^1, … modulo 2^64; kept for texts of usual length."""
+    """Return base^0, base^1, … modulo 2^64, from a table for texts of usual length."""
     return (
         _power_table(base)[:count] if count <= POWER_TABLE_BYTES else _computed_powers(base, count)
     )
@@ -105,16 +104,19 @@ def _powers(base: int, count: int) -> UInt64[np.ndarray, "count"]:
 
 @lru_cache
 def _power_table(base: int) -> UInt64[np.ndarray, "usual"]:
+    """Return the precomputed powers of a hash base, for texts of usual length."""
     return _computed_powers(base, POWER_TABLE_BYTES)
 
 
 def _computed_powers(base: int, count: int) -> UInt64[np.ndarray, "count"]:
+    """Compute the first `count` powers of a hash base modulo 2^64."""
     steps = np.full(count, base, np.uint64)
     steps[:1] = 1
     return np.cumprod(steps, dtype=np.uint64)
 
 
 def _hash_constants(start: int, count: int) -> UInt64[np.ndarray, "count"]:
+    """Return pseudorandom 64-bit constants for the hash functions of the MinHash sketch."""
     return mix_uint64(np.arange(start, start + count, dtype=np.uint64) * np.uint64(_BASE))
 
 
@@ -127,5 +129,6 @@ def estimate_similarity(
     left: Int[np.ndarray, "pairs"],
     right: Int[np.ndarray, "pairs"],
 ) -> Float[np.ndarray, "pairs"]:
-    """Estimated similarity, 0 to 1, of each pair (left[i], right[i]); standard error <= 0.063."""
+    """Return the estimated Jaccard similarity, 0 to 1, of each pair of texts (left[i], right[i])
+    from their MinHash sketches; standard error at most 0.063."""
     return (sketches[left] == sketches[right]).mean(axis=1)

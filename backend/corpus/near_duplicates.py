@@ -1,8 +1,9 @@
-"""Near-duplicate groups: documents that say the same, whatever their order in the corpus.
+"""Near-duplicate documents: groups of documents with almost the same text, found independently of
+their order in the corpus.
 
-Locality-sensitive hashing finds candidates (Indyk & Motwani 1998), the whole sketch confirms
-them, union-find joins them. A group's key is the smallest content hash in it, so keys do not
-depend on the order of documents. Generated documents are grouped by their template instead.
+Locality-sensitive hashing finds candidate pairs (Indyk & Motwani 1998), the complete MinHash
+sketches confirm them, and union-find joins them. A group's key is the smallest content hash of its
+documents. Generated documents are grouped by their template instead.
 """
 
 import numpy as np
@@ -21,23 +22,24 @@ from backend.corpus.minhash import (
 )
 
 MIN_SIMILARITY = 0.4
-"""Estimated similarity from which two texts are near-duplicates; with one word in 50 changed it
-is 0.82, so this is more than six standard errors away. It is of whole texts: a short excerpt of a
-long document is not seen as its copy."""
+"""Estimated similarity from which two texts are near-duplicates. With one word in 50 changed the
+similarity is 0.82, more than six standard errors above this. It compares complete texts: a short
+excerpt of a long document is not its near-duplicate."""
 COMPARED_NEIGHBOURS = 8
-"""Documents in a band's bucket are compared to so many next ones, which bounds the work in a
-corpus where thousands share a licence header."""
+"""Number of next documents in a band's bucket that a document is compared with, which bounds the
+work in a corpus where thousands share a licence header."""
 
 
 class DuplicateGroups:
-    """Collects documents one at a time (about 0.35 kB each), then gives each its group's key."""
+    """Groups of near-duplicate documents. Documents are added one at a time (about 0.35 kB each),
+    then each gets the key of its group."""
 
     def __init__(self) -> None:
         self._content: list[int] = []
         self._sketches: list[np.ndarray] = []
 
     def add(self, document: Document) -> None:
-        """Take in the next document; its text is not kept."""
+        """Add the next document to the near-duplicate search; its text is not kept."""
         if document.template is not None:
             self._content.append(content_hash("template", document.template))
             self._sketches.append(_NO_SKETCH)
@@ -47,7 +49,7 @@ class DuplicateGroups:
             self._sketches.append(minhash_sketch(normal))
 
     def keys(self) -> UInt64[np.ndarray, "documents"]:
-        """The key of each document's group, in the order in which they were added."""
+        """Return the group key of each document, in the order in which the documents were added."""
         content = np.array(self._content, np.uint64)
         unique, first, inverse = np.unique(content, return_index=True, return_inverse=True)
         has_text = np.array([self._sketches[i] is not _NO_SKETCH for i in first], bool)
@@ -64,7 +66,7 @@ _NO_SKETCH = np.zeros(SKETCH_HASHES, np.uint32)
 
 
 def _group_roots(sketches: UInt32[np.ndarray, "n hashes"]) -> Int[np.ndarray, "n"]:
-    """For each text the first text of its group."""
+    """Return for each text the first text of its near-duplicate group, by union-find."""
     parent = list(range(len(sketches)))
 
     def find(i: int) -> int:
@@ -80,7 +82,8 @@ def _group_roots(sketches: UInt32[np.ndarray, "n hashes"]) -> Int[np.ndarray, "n
 
 
 def _similar_pairs(sketches: UInt32[np.ndarray, "n hashes"]) -> list[tuple[int, int]]:
-    """The pairs of texts that share a band and whose sketches then agree."""
+    """Return the pairs of near-duplicate texts: they share a band of their sketches, and the
+    complete sketches agree."""
     pairs: set[tuple[int, int]] = set()
     for band in range(BANDS):
         bucket = _bucket_keys(sketches[:, band * ROWS : (band + 1) * ROWS])
@@ -98,10 +101,12 @@ def _similar_pairs(sketches: UInt32[np.ndarray, "n hashes"]) -> list[tuple[int, 
 def _filter_pairs(
     keep: Bool[np.ndarray, "n"], left: Int[np.ndarray, "n"], right: Int[np.ndarray, "n"]
 ) -> tuple[Int[np.ndarray, "kept"], Int[np.ndarray, "kept"]]:
+    """Return the pairs (left, right) that the mask `keep` selects."""
     return left[keep], right[keep]
 
 
 def _bucket_keys(rows: UInt32[np.ndarray, "n rows"]) -> UInt64[np.ndarray, "n"]:
+    """Return a hash of each row of sketch values, the key of its bucket in one band."""
     key = np.zeros(len(rows), np.uint64)
     for column in rows.T:
         key = mix_uint64(key ^ column.astype(np.uint64))

@@ -1,4 +1,5 @@
-"""Writing a plan: sequences as they come, then arrays, ids and facts, the last in one step."""
+"""Plan writer: writes a plan of sequences to its folder, the tokens while the sequences come, then
+the arrays, document ids and plan.json, the last of them atomically."""
 
 import hashlib
 from array import array
@@ -21,14 +22,15 @@ from feature_store.strict_json import dump_json
 
 
 class PlanWriter:
-    """Appends sequences to `folder` until `budget` counted tokens are there, and never more."""
+    """Writer of a sequence plan: appends sequences to `folder` until they hold `budget` counted
+    tokens, never more."""
 
     def __init__(self, folder: Path, specials: SpecialTokens, budget: int) -> None:
         self.left = budget
-        """Counted tokens that may still come."""
+        """Counted tokens that the plan may still take."""
         self.documents: set[int] = set()
         self.counted = [0, 0]
-        """Counted tokens of each split."""
+        """Counted tokens of each split written so far."""
         self._folder = folder
         self._specials = specials
         self._columns = {name: array("q") for name in SEQUENCE_ARRAYS | SEGMENT_ARRAYS}
@@ -48,7 +50,8 @@ class PlanWriter:
         self._file.close()
 
     def add(self, draft: SequenceDraft) -> None:
-        """Write a sequence, cut where the budget ends; one without a counted token is left out."""
+        """Write a drafted sequence to the plan, cut where the token budget ends; a sequence without
+        a counted token is left out."""
         segments = self._within_budget(draft)
         if not segments:
             return
@@ -61,19 +64,21 @@ class PlanWriter:
         self._position += len(data)
 
     def _within_budget(self, draft: SequenceDraft) -> list[SequenceSegment]:
+        """Return the draft's segments, cut so that the plan's token budget is not exceeded."""
         kept = []
         before = self.left
         for segment in draft.segments:
             if self.left == 0:
                 break
             seen = np.cumsum(self._specials.counted(segment.tokens))
-            stop = int(np.searchsorted(seen, self.left)) + 1  # up to the last one that is needed
+            stop = int(np.searchsorted(seen, self.left)) + 1  # up to the last token that is needed
             kept.append(SequenceSegment(segment.document, segment.start, segment.tokens[:stop]))
             self.left -= int(seen[min(stop, len(seen)) - 1])
         self.counted[draft.side] += before - self.left
         return kept if self.left < before else []
 
     def _note(self, segments: list[SequenceSegment], side: int, length: int, position: int) -> None:
+        """Record a written sequence and its segments in the plan's arrays."""
         first = segments[0]
         number = len(self._columns["length"])
         row = (first.document, first.start, length, side, self._position)
@@ -84,11 +89,13 @@ class PlanWriter:
             self.documents.add(segment.document)
 
     def _append(self, names: dict[str, str], row: tuple[int, ...]) -> None:
+        """Append one row to the plan's arrays of the given names."""
         for name, value in zip(names, row, strict=True):
             self._columns[name].append(value)
 
     def finish(self, ids: list[str], facts: dict[str, Any]) -> None:
-        """Write everything but the tokens; the plan counts as written once plan.json is there."""
+        """Write the plan's arrays, document ids and plan.json. The plan counts as complete once
+        plan.json exists."""
         self._file.flush()
         for name, kind in (SEQUENCE_ARRAYS | SEGMENT_ARRAYS).items():
             column = np.array(self._columns[name], kind)

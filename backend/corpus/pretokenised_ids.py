@@ -1,4 +1,5 @@
-"""Ready-made token ids: rows that were tokenised before, fed to the model as they are."""
+"""Pretokenised rows: ready-made token ids that are fed to the model as they are, and how they are
+decoded to text."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
@@ -6,14 +7,16 @@ from typing import Any, TypeGuard
 from feature_store.errors import InputError
 
 DecodeIds = Callable[[Sequence[int]], str]
-"""Token ids in, their text out; InputError for an id that the tokenizer does not have."""
+"""Function that decodes token ids to text; raises InputError for an id that the tokenizer does not
+have."""
 
 
 def token_decoder(tokenizer: Any) -> DecodeIds:
-    """Return what gives the text of ready-made token ids, by which copies of texts are found.
+    """Return a function that decodes ready-made token ids to text, by which copies of texts are
+    found.
 
-    Whether the ids are this tokenizer's cannot be told from them; one that it does not have can.
-    `tokenizer` is one of transformers'.
+    Ids made by another tokenizer are detected only where this tokenizer does not have them.
+    `tokenizer` is a tokenizer of transformers.
     """
     size = len(tokenizer)
 
@@ -21,8 +24,8 @@ def token_decoder(tokenizer: Any) -> DecodeIds:
         largest = max(ids, default=0)
         if largest >= size:
             raise InputError(
-                f"token id {largest} is beyond this model's tokenizer, which has {size:,} tokens: "
-                "the ids belong to another model."
+                f"token id {largest} is outside this model's vocabulary of {size:,} tokens: the "
+                "ids belong to another model."
             )
         return str(tokenizer.decode(list(ids)))
 
@@ -30,12 +33,13 @@ def token_decoder(tokenizer: Any) -> DecodeIds:
 
 
 def show_ids(ids: Sequence[int]) -> str:
-    """Stand for their text while only the shape of the rows is checked."""
+    """Write token ids as numbers, in place of their text, where only the form of the rows is
+    checked."""
     return " ".join(str(number) for number in ids)
 
 
 def is_token_ids(value: object) -> TypeGuard[Sequence[int]]:
-    """Whether a column's value is a list of token ids."""
+    """Return whether a column's value is a list of token ids."""
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str | bytes)

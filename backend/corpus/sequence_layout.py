@@ -1,8 +1,9 @@
-"""How documents are laid out in sequences: cut, by blocks, or packed.
+"""Sequence layout: how documents are laid out in token sequences, cut, in blocks or packed.
 
-A run is a stretch of one document that is all on one side of the split. Normally a document is
-one run. In a corpus of few documents each is divided into blocks on alternating sides, with a gap
-of `context_size` tokens that no sequence covers. Runs are cut into sequences, or packed.
+A run is a stretch of one document that is all in one split. Normally a document is one run. In a
+corpus of few documents each document is divided into blocks of alternating splits, separated by
+gaps of `context_size` tokens that no sequence covers. Runs are then cut into sequences, or packed
+into them.
 """
 
 from collections.abc import Iterator
@@ -12,16 +13,16 @@ import numpy as np
 from jaxtyping import UInt8, UInt32
 
 MIN_REMAINDER_TOKENS = 4
-"""A document's remainder of fewer tokens is dropped, as there is too little before it to read."""
+"""Tokens below which the remainder of a document is dropped, since it has too little context."""
 MAX_BLOCK_SEQUENCES = 16
-"""Sequences in a block, at most: the gaps then cost 6 % of the text."""
+"""Maximum number of sequences in a block: the gaps then cost 6 % of the text."""
 TARGET_BLOCKS = 8
-"""How many blocks a small corpus is divided into, about."""
+"""Number of blocks that a small corpus is divided into, about."""
 
 
 @dataclass(frozen=True)
 class DocumentRun:
-    """Tokens `start` to `stop` of a document, all in split `side` (0 explain, 1 score)."""
+    """Run of a document: tokens `start` to `stop`, all in split `side` (0 explain, 1 score)."""
 
     document: int
     start: int
@@ -31,7 +32,8 @@ class DocumentRun:
 
 @dataclass(frozen=True)
 class SequenceSegment:
-    """What one sequence takes of one document: `tokens` from token `start` of it on."""
+    """Segment of a sequence: the tokens that it takes from one document, beginning at the
+    document's token `start`."""
 
     document: int
     start: int
@@ -40,20 +42,21 @@ class SequenceSegment:
 
 @dataclass
 class SequenceDraft:
-    """A sequence in the making: all of one split, without BOS."""
+    """Draft of one sequence: segments of one split, without BOS."""
 
     side: int
     segments: list[SequenceSegment] = field(default_factory=list)
     length: int = 0
 
     def add(self, segment: SequenceSegment) -> None:
-        """Put `segment` behind what is there."""
+        """Append a document's segment to the drafted sequence."""
         self.segments.append(segment)
         self.length += len(segment.tokens)
 
 
 def sequences_per_block(lengths: list[int], room: int) -> int:
-    """How many sequences a block has, for documents of these lengths in tokens."""
+    """Return how many sequences a block has, for documents of these lengths in tokens and sequences
+    of `room` tokens."""
     total = sum(-(-length // room) for length in lengths)
     return min(MAX_BLOCK_SEQUENCES, max(1, total // TARGET_BLOCKS))
 
@@ -61,16 +64,17 @@ def sequences_per_block(lengths: list[int], room: int) -> int:
 def whole_document_runs(
     lengths: list[int], sides: UInt8[np.ndarray, "documents"]
 ) -> list[list[DocumentRun]]:
-    """Each document as one run."""
+    """Return each document as one run, in its document's split."""
     return [[DocumentRun(i, 0, n, int(sides[i]))] for i, n in enumerate(lengths)]
 
 
 def block_runs(
     lengths: list[int], sides: UInt8[np.ndarray, "documents"], block: int, gap: int
 ) -> list[list[DocumentRun]]:
-    """Each document as blocks of `block` tokens on alternating sides, `gap` tokens between.
+    """Return each document as runs of `block` tokens in alternating splits, separated by gaps of
+    `gap` tokens.
 
-    A document's first block is on the document's own side, so copies are divided alike.
+    A document's first block is in the document's own split, so copies are divided alike.
     """
     return [
         [
@@ -84,7 +88,8 @@ def block_runs(
 def cut_run(
     run: DocumentRun, tokens: UInt32[np.ndarray, "tokens"], room: int
 ) -> Iterator[SequenceDraft]:
-    """The run as sequences of up to `room` tokens; `tokens` are the whole document's."""
+    """Cut a document's run into sequence drafts of up to `room` tokens. `tokens` are those of the
+    whole document."""
     for start in range(run.start, run.stop, room):
         stop = min(start + room, run.stop)
         if stop - start >= MIN_REMAINDER_TOKENS or start == 0:
@@ -94,7 +99,8 @@ def cut_run(
 
 
 class SequencePacker:
-    """Fills sequences with runs of one split after each other, cutting where one is full."""
+    """Packs runs of one split one after the other into sequences, cutting a run where a sequence is
+    full."""
 
     def __init__(self, room: int) -> None:
         self._room = room
@@ -104,7 +110,8 @@ class SequencePacker:
     def add(
         self, run: DocumentRun, tokens: UInt32[np.ndarray, "tokens"]
     ) -> Iterator[SequenceDraft]:
-        """The sequences that this run fills; what is left stays open."""
+        """Pack a run and yield the sequences that are full; the remainder stays in an open
+        sequence."""
         start = run.start
         while run.stop - start >= self._least or (start == 0 and run.stop > 0):
             if self._room - self._open[run.side].length < self._least:
@@ -115,11 +122,12 @@ class SequencePacker:
             start = stop
 
     def rest(self) -> Iterator[SequenceDraft]:
-        """The sequences that are still open."""
+        """Yield the sequences that are still open at the end."""
         for side in (0, 1):
             if self._open[side].segments:
                 yield self._taken(side)
 
     def _taken(self, side: int) -> SequenceDraft:
+        """Return the open sequence of a split and begin a new one."""
         draft, self._open[side] = self._open[side], SequenceDraft(side)
         return draft

@@ -1,8 +1,8 @@
-"""A plan of sequences on disk: exactly what a model is fed, in one folder.
+"""Sequence plan: a folder that holds exactly the token sequences that a model is fed.
 
 `tokens.bin` holds the token ids of all sequences one after the other (uint32, little-endian, BOS
-included, no padding); the .npy files one number per sequence or segment; `documents.jsonl` the
-ids; `plan.json`, written last, the rest. The same inputs give the same bytes.
+included, no padding); the .npy files hold one number per sequence or segment; `documents.jsonl` the
+document ids; `plan.json`, written last, everything else. The same inputs give the same bytes.
 """
 
 from dataclasses import dataclass
@@ -33,62 +33,70 @@ SEGMENT_ARRAYS = {
 
 @dataclass(frozen=True)
 class SequencePlan:
-    """What a harvest feeds to a model, memory-mapped from `folder`."""
+    """Sequence plan: all token sequences that a harvest feeds to the model, memory-mapped from
+    `folder`."""
 
     folder: Path
     document: Int32[np.ndarray, "sequences"]
-    """Index into `document_ids`: the (first) document of each sequence."""
+    """Index into `document_ids` of the (first) document of each sequence."""
     start: Int32[np.ndarray, "sequences"]
-    """Where in that document the sequence begins, in the document's tokens."""
+    """Token of that document at which the sequence begins."""
     length: Int32[np.ndarray, "sequences"]
-    """Tokens that are fed, BOS included."""
+    """Number of tokens of each sequence that are fed, BOS included."""
     split: UInt8[np.ndarray, "sequences"]
-    """0 explain, 1 score."""
+    """Split of each sequence: 0 explain, 1 score."""
     offset: Int64[np.ndarray, "sequences"]
-    """Where in tokens.bin the sequence begins, in tokens."""
+    """Offset of each sequence in tokens.bin, in tokens."""
     segment_sequence: Int32[np.ndarray, "segments"]
     segment_position: Int32[np.ndarray, "segments"]
-    """Where in its sequence a document's segment begins, BOS counted."""
+    """Position in its sequence at which a document's segment begins, BOS counted."""
     segment_document: Int32[np.ndarray, "segments"]
     segment_start: Int32[np.ndarray, "segments"]
-    """Where in the document the segment begins, in tokens; all four hold at every segment."""
+    """Token of the document at which the segment begins; the four segment arrays have one entry per
+    segment."""
     document_ids: list[str]
     warnings: list[str]
-    """Sentences for the user: what the split, packing or the corpus's size means for the result."""
+    """Sentences for the user about what the splits, packing or the corpus's size mean for the
+    result."""
     n_tokens: int
-    """Counted tokens: without BOS and special tokens."""
+    """Counted tokens of the plan, without BOS and special tokens."""
     n_documents: int
     """Documents of which at least one sequence holds a part."""
     bos: int | None
     special_ids: frozenset[int]
-    """All ids that are not counted, BOS among them."""
+    """Ids of all tokens that are not counted, BOS among them."""
     context_size: int
     packed: bool
     corpus: str
     digest: str
-    """SHA-256 of the tokens, arrays and ids: equal for equal content."""
+    """SHA-256 of the plan's tokens, arrays and document ids: equal for equal content."""
     every_token: UInt32[np.ndarray, "tokens"]
-    """tokens.bin, mapped."""
+    """Token ids of all sequences one after the other: tokens.bin, memory-mapped."""
 
     @property
     def n_sequences(self) -> int:
+        """Number of sequences in the plan."""
         return len(self.length)
 
     def tokens(self, i: int) -> UInt32[np.ndarray, "length"]:
-        """What is fed as sequence `i`, BOS included; a view into the mapped file."""
+        """Return the token ids of sequence `i` of the plan, BOS included, as a view into the mapped
+        file."""
         start = int(self.offset[i])
         return self.every_token[start : start + int(self.length[i])]
 
     @classmethod
     def complete(cls, folder: Path) -> bool:
-        """Whether `folder` holds a plan that was written to its end."""
+        """Return whether `folder` holds a sequence plan that was written completely."""
         return (folder / PLAN_FILE).is_file()
 
     @classmethod
     def load(cls, folder: Path) -> "SequencePlan":
-        """The plan in `folder`; InputError when there is none, or it was cut short."""
+        """Load the sequence plan in `folder`. Raises InputError where there is none, or it is
+        incomplete."""
         if not cls.complete(folder):
-            raise InputError(f"{str(folder)!r} holds no finished plan of sequences; make it anew.")
+            raise InputError(
+                f"{str(folder)!r} contains no complete sequence plan; run the harvest again."
+            )
         facts: dict[str, Any] = parse_json((folder / PLAN_FILE).read_text("utf-8"))
         facts |= {name: map_plan_array(folder, name) for name in SEQUENCE_ARRAYS | SEGMENT_ARRAYS}
         ids = [
@@ -105,5 +113,5 @@ class SequencePlan:
 
 
 def map_plan_array(folder: Path, name: str) -> Int[np.ndarray, "n"]:
-    """One of the plan's arrays, mapped."""
+    """Return one of the sequence plan's arrays, memory-mapped."""
     return np.load(folder / f"{name}.npy", mmap_mode="r")

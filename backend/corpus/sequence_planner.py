@@ -1,4 +1,5 @@
-"""From a corpus to the sequences that a model is fed: tokens, cuts, splits, a budget."""
+"""Sequence planner: turns a corpus into the plan of token sequences that a model is fed: tokenise,
+assign splits, cut or pack, until the token budget is reached."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +23,7 @@ from backend.model.vocabulary import check_token_ids
 from feature_store.errors import InputError
 
 MIN_SPLIT_SHARE = 0.1
-"""A split with a smaller share of the counted tokens is worth a warning."""
+"""Share of the counted tokens below which a split causes a warning."""
 
 
 def plan_sequences(
@@ -38,12 +39,13 @@ def plan_sequences(
     seed: int = 0,
     d_vocab: int | None = None,
 ) -> SequencePlan:
-    """Read `corpus` until `tokens` counted tokens are laid out in sequences, and save the plan.
+    """Plan sequences with `tokens` counted tokens of `corpus` and save the plan in `folder`,
+    replacing an earlier one.
 
-    Counted are all tokens but BOS (`bos`, at the front of each sequence; None for none) and
+    All tokens are counted except BOS (`bos`, at the front of each sequence; None for no BOS) and
     `special_ids`. A sequence has up to `context_size` tokens, BOS included, of one document, or
-    with `pack` of several of one split. A shorter corpus gives a shorter plan and a warning. A
-    plan that was in `folder` is replaced.
+    with `pack` of several documents of one split. A shorter corpus gives a shorter plan and a
+    warning.
     """
     _check_sizes(context_size, tokens, bos)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +62,7 @@ def plan_sequences(
     try:
         read = TokenFile(raw, corpus, tokenizer, specials)
         wanted = tokens
-        while wanted:  # again only when gaps and dropped remainders left the plan short
+        while wanted:  # repeated only where gaps and dropped remainders left the plan short
             more = read.read_until(wanted)
             if d_vocab is not None:
                 check_token_ids([read.largest], d_vocab)
@@ -79,6 +81,7 @@ def plan_sequences(
 
 
 def _check_sizes(context_size: int, tokens: int, bos: int | None) -> None:
+    """Raise InputError where the number of tokens or the context size of a plan is too small."""
     if tokens < 1:
         raise InputError(f"The number of tokens must be at least 1, not {tokens}.")
     least = 1 if bos is None else 2
@@ -93,7 +96,8 @@ def _check_sizes(context_size: int, tokens: int, bos: int | None) -> None:
 def _write_sequences(
     read: TokenFile, writer: PlanWriter, context_size: int, pack: bool, seed: int
 ) -> list[str]:
-    """Write the sequences of what was read, up to the budget; what the user should know."""
+    """Write the sequences of the documents read so far, up to the token budget. Returns warnings
+    for the user."""
     room = context_size - (read.specials.bos is not None)
     runs, warnings = _divide_into_runs(read, context_size, room, seed)
     packer = SequencePacker(room)
@@ -107,7 +111,7 @@ def _write_sequences(
         writer.add(draft)
     if pack:
         warnings.append(
-            "Documents are packed: tokens can attend across the border to the document before."
+            "Documents are packed: tokens can attend across the border to the previous document."
         )
     return warnings
 
@@ -115,7 +119,8 @@ def _write_sequences(
 def _divide_into_runs(
     read: TokenFile, context_size: int, room: int, seed: int
 ) -> tuple[list[list[DocumentRun]], list[str]]:
-    """The runs of every document (`layout.py`), by the rule for few documents or for many."""
+    """Return the runs of every document (see `sequence_layout`) by the rule for few documents or
+    for many, and warnings for the user."""
     lengths = read.lengths()
     keys = read.groups.keys()
     side = assign_sides(keys, lengths, seed)
@@ -135,9 +140,8 @@ def _divide_into_runs(
     warnings = []
     if groups < FEW_DOCUMENTS:
         warnings.append(
-            f"Only {_count_noun(groups, 'group')} of documents that are not copies or of one "
-            f"template: "
-            "the splits are few and uneven."
+            f"Only {_count_noun(groups, 'group')} of documents once copies and texts of one "
+            "template are joined: the splits are coarse and uneven."
         )
     return whole_document_runs(lengths, side), warnings
 
@@ -145,13 +149,16 @@ def _divide_into_runs(
 def _describe_shortcomings(
     read: TokenFile, writer: PlanWriter, name: str, tokens: int
 ) -> list[str]:
-    """What is worth knowing about the result; InputError when there is nothing at all."""
+    """Return sentences about a plan's shortcomings: too few tokens, uneven splits, stray special
+    tokens. Raises InputError where there is no token at all."""
     total = sum(writer.counted)
     if total == 0:
-        raise InputError(f"Corpus {name!r} gives no token to count.")
+        raise InputError(
+            f"Corpus {name!r} contains no token that counts: only BOS and special tokens."
+        )
     found = []
     if writer.left:
-        found.append(f"The corpus gave {total:,} tokens, fewer than the {tokens:,} asked for.")
+        found.append(f"The corpus gave {total:,} tokens, fewer than the {tokens:,} requested.")
     share = min(writer.counted) / total
     if share < MIN_SPLIT_SHARE:
         split = ("explain", "score")[int(np.argmin(writer.counted))]
@@ -162,4 +169,5 @@ def _describe_shortcomings(
 
 
 def _count_noun(n: int, noun: str) -> str:
+    """Return a number with its noun, plural where needed: `1 document`, `2 documents`."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")

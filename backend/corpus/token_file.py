@@ -1,4 +1,5 @@
-"""Documents become token ids, kept on disk, with what the split needs to know of each."""
+"""Token file: the token ids of a corpus's documents, tokenised and kept on disk, with each
+document's length and what the splits need to know of it."""
 
 from array import array
 from collections.abc import Iterable, Iterator
@@ -13,11 +14,13 @@ from backend.corpus.near_duplicates import DuplicateGroups
 
 BATCH_DOCUMENTS = 256
 BATCH_CHARACTERS = 2**20
-"""A batch for the tokenizer ends at whichever comes first."""
+"""Characters of a batch for the tokenizer; a batch ends at this or at BATCH_DOCUMENTS documents,
+whichever comes first."""
 
 
 class Tokenizer(Protocol):
-    """A fast tokenizer of transformers, or anything that is called like one."""
+    """Protocol of a fast tokenizer of transformers, or of anything that is called in the same
+    way."""
 
     def __call__(
         self,
@@ -27,40 +30,44 @@ class Tokenizer(Protocol):
         split_special_tokens: bool,
         verbose: bool,
     ) -> Any:
-        """A mapping whose "input_ids" are one list of ids per text."""
+        """Tokenise texts: returns a mapping whose "input_ids" hold one list of token ids per
+        text."""
         ...
 
 
 class SpecialTokens:
-    """Which token ids are left out of counts: BOS and the special tokens."""
+    """Token ids that are not counted: BOS and the special tokens."""
 
     def __init__(self, bos: int | None, special_ids: Iterable[int]) -> None:
         self.bos = bos
         every = set(special_ids) if bos is None else {*special_ids, bos}
         self.ids: list[int] = sorted(every)
-        self._table = np.zeros(max(self.ids, default=0) + 2, bool)  # the last stands for the rest
+        self._table = np.zeros(
+            max(self.ids, default=0) + 2, bool
+        )  # the last entry serves all larger ids
         self._table[self.ids] = True
 
     def counted(self, tokens: UInt32[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-        """Whether each token counts."""
+        """Return which tokens are counted, that is neither BOS nor special: bool [n]."""
         return ~self._table[np.minimum(tokens, len(self._table) - 1)]
 
 
 class TokenFile:
-    """The token ids of documents, one after the other in one file (uint32, little-endian)."""
+    """File of the token ids of documents, one document after the other (uint32, little-endian),
+    filled as far as needed."""
 
     def __init__(
         self, path: Path, corpus: Corpus, tokenizer: Tokenizer, specials: SpecialTokens
     ) -> None:
         self.ids: list[str] = []
         self.generated: list[bool] = []
-        """Whether a document comes from a template."""
+        """Whether each document comes from a template."""
         self.groups = DuplicateGroups()
         self.counted = 0
         self.stray = 0
-        """Special tokens that the tokenizer made out of a document's own text."""
+        """Number of special tokens that the tokenizer made from documents' own text."""
         self.largest = 0
-        """The largest token id."""
+        """Largest token id in the file."""
         self._borders = array("q", [0])
         self.specials = specials
         unknown = getattr(tokenizer, "unk_token_id", None)
@@ -70,7 +77,8 @@ class TokenFile:
         path.write_bytes(b"")
 
     def read_until(self, counted: int) -> bool:
-        """Read on until so many counted tokens are there; False when the corpus ends before."""
+        """Tokenise further documents until the file holds `counted` counted tokens. Returns False
+        where the corpus ends before."""
         with self._path.open("ab") as file:
             while self.counted < counted:
                 found = next(self._documents, None)
@@ -80,11 +88,11 @@ class TokenFile:
         return True
 
     def lengths(self) -> list[int]:
-        """Tokens of each document."""
+        """Return the number of tokens of each document."""
         return np.diff(self._borders).tolist()
 
     def documents(self) -> Iterator[UInt32[np.ndarray, "tokens"]]:
-        """The token ids of each document in turn."""
+        """Yield the token ids of each document in turn."""
         if self._borders[-1] == 0:  # an empty file cannot be mapped
             yield from (np.zeros(0, np.uint32) for _ in self.ids)
             return
@@ -95,6 +103,8 @@ class TokenFile:
     def _append(
         self, document: Document, tokens: UInt32[np.ndarray, "tokens"], file: BinaryIO
     ) -> None:
+        """Append a document's token ids to the file and record its length, id and near-duplicate
+        sketch."""
         file.write(tokens.astype("<u4").tobytes())
         counted = self.specials.counted(tokens)
         self.counted += int(counted.sum())
@@ -110,10 +120,10 @@ class TokenFile:
 def _tokenise_documents(
     corpus: Corpus, tokenizer: Tokenizer, bos: int | None
 ) -> Iterator[tuple[Document, UInt32[np.ndarray, "tokens"]]]:
-    """Every document with its token ids, without BOS in front.
+    """Yield every document of a corpus with its token ids, without BOS in front.
 
-    Special tokens spelt out in a document stay text (`split_special_tokens`), except in a chat
-    template's own rendering, where they are meant.
+    Special tokens that are spelt out in a document stay text (`split_special_tokens`), except in
+    text rendered by a chat template, where they are meant.
     """
     for batch in _batch_documents(corpus):
         if batch[0].ids is not None:
@@ -124,7 +134,7 @@ def _tokenise_documents(
             [document.text for document in batch],
             add_special_tokens=False,
             split_special_tokens=not rendered,
-            verbose=False,  # no warning of long documents: they are cut later
+            verbose=False,  # no warning about long documents, which are cut later
         )["input_ids"]
         for document, row in zip(batch, rows, strict=True):
             tokens = np.asarray(row, np.uint32)
@@ -132,20 +142,20 @@ def _tokenise_documents(
 
 
 def _ready_token_ids(document: Document, bos: int | None) -> UInt32[np.ndarray, "tokens"]:
-    """The ready-made token ids of a document, without BOS in front."""
+    """Return a document's ready-made token ids, without BOS in front."""
     return _strip_bos(np.asarray(document.ids, np.uint32), bos)
 
 
 def _strip_bos(
     tokens: UInt32[np.ndarray, "tokens"], bos: int | None
 ) -> UInt32[np.ndarray, "tokens"]:
-    """Tokens without the BOS in front, since each sequence gets its own."""
+    """Return the token ids without a BOS in front, since each sequence gets its own."""
     return tokens[1:] if bos is not None and len(tokens) and tokens[0] == bos else tokens
 
 
 def _batch_documents(corpus: Corpus) -> Iterator[list[Document]]:
-    """Documents in lists for the tokenizer, all of a list of one kind: plain text, a chat
-    template's, or ready-made token ids."""
+    """Yield lists of documents for the tokenizer, each of one kind: plain text, text rendered by a
+    chat template, or ready-made token ids."""
     batch: list[Document] = []
     characters = 0
     for document in corpus:

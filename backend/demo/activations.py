@@ -1,4 +1,5 @@
-"""Activations of the demo's model on its own documents, for training and judging dictionaries."""
+"""Activations of the demo's model on its own texts, for training and evaluating the demo's
+dictionaries."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,21 +13,25 @@ from backend.model.device import choose_placement
 from backend.model.language_model import LanguageModel
 
 DICTIONARY_SEED = 1
+"""Seed of the stories on which the demo's dictionaries are trained."""
 
 
 def load_demo_model() -> LanguageModel:
-    """The demo's model on the CPU, where its figures are comparable from machine to machine."""
+    """Load the demo's model on the CPU in float32, where its figures are comparable between
+    machines."""
     return LanguageModel.load(str(MODEL), choose_placement("cpu", "float32"))
 
 
 def counted_token_mask(lm: LanguageModel, tokens: DemoBatch) -> Bool[Tensor, "document position"]:
-    """Where a token counts: not at BOS, not at padding."""
+    """Return which tokens are counted, that is neither BOS nor padding: bool [document,
+    position]."""
     special = torch.tensor(sorted(lm.special_ids))
     return ~torch.isin(tokens, special)
 
 
 def demo_token_batches(seed: int, tokens: int) -> Iterator[DemoBatch]:
-    """Batches of the demo's documents until `tokens` tokens, padding and BOS included, are out."""
+    """Yield token batches of the demo's texts until they hold `tokens` tokens, padding and BOS
+    included."""
     out = 0
     for batch in padded_batches(demo_documents(seed), MODEL):
         yield batch
@@ -38,7 +43,8 @@ def demo_token_batches(seed: int, tokens: int) -> Iterator[DemoBatch]:
 def collect_activations(
     lm: LanguageModel, batches: Iterable[DemoBatch], hooks: Sequence[str]
 ) -> dict[str, Float[Tensor, "token width"]]:
-    """The activations at `hooks` on all counted tokens, in the hooks' own units."""
+    """Return the demo model's activations at `hooks` on all counted tokens, in the hook points' own
+    units: [token, width] by hook point."""
     parts: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
     for tokens in batches:
         keep = counted_token_mask(lm, tokens)
@@ -48,7 +54,8 @@ def collect_activations(
 
 
 def shuffled_row_batches(rows: int, size: int, seed: int) -> Iterator[Int[Tensor, "row"]]:
-    """Endless index batches: every row once per round, in a new order each round."""
+    """Yield batches of row numbers without end: every row once per round, in a new random order
+    each round."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(rows, generator=generator)

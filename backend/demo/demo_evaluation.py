@@ -1,4 +1,5 @@
-"""What the demo's model and dictionaries reach, measured and written down for people and tests."""
+"""Evaluation of the demo: task accuracy of its model, and reconstruction quality and dead features
+of its dictionaries."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -22,32 +23,35 @@ from backend.demo.model_trainer import padded_batches
 from backend.model.language_model import LanguageModel
 
 DEAD_TOKENS = 300_000
+"""Tokens of the demo's texts on which a feature must not activate to count as dead."""
 SPLICE_DOCUMENTS = 200
 
 
 @dataclass(frozen=True)
 class TaskAccuracy:
-    """Shares of prompts."""
+    """Accuracy of the demo's model on one task, as shares of prompts."""
 
     pair: float
-    """The answer is more probable than the tempting wrong one; chance is 0.5."""
+    """Share of prompts where the answer is more probable than the tempting wrong one; chance is
+    0.5."""
     top: float
-    """The answer is the most probable of all tokens."""
+    """Share of prompts where the answer is the most probable of all tokens."""
     n: int
-    """Prompts asked."""
+    """Number of prompts evaluated."""
 
 
 @torch.inference_mode()
 def measure_accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[TaskPrompt]
 ) -> TaskAccuracy:
-    """Next-token accuracy on prompts whose answers are single tokens."""
+    """Measure the next-token accuracy of the demo's model on prompts whose answers are single
+    tokens."""
     rows = [tokenizer(prompt.prompt)["input_ids"] for prompt in prompts]
     sides = torch.tensor(
         [[tokenizer(w, add_special_tokens=False)["input_ids"][0] for w in p[1:]] for p in prompts]
     )
     pair, top = 0, 0
-    for length in {len(row) for row in rows}:  # together without padding
+    for length in {len(row) for row in rows}:  # prompts of one length together, without padding
         at = [number for number, row in enumerate(rows) if len(row) == length]
         ids = torch.tensor([rows[number] for number in at])
         logits = model(ids, logits_to_keep=1).logits[:, -1]
@@ -59,22 +63,26 @@ def measure_accuracy(
 
 @dataclass(frozen=True)
 class DictionaryQuality:
-    """How well a dictionary stands in for what it reads; BOS and padding left out."""
+    """Reconstruction quality of one of the demo's dictionaries, without BOS and padding."""
 
     explained_variance: float
     l0: float
     delta_ce: float
-    """Nats per token that the model loses with the dictionary spliced in."""
+    """Increase of the model's loss in nats per token with the dictionary spliced in."""
     recovered_mean: float
-    """1: as good as the original; 0: as bad as the mean over the documents in its place."""
+    """Loss recovered by the dictionary: 1 is as good as the original activation, 0 as bad as mean
+    ablation."""
     recovered_zero: float
 
 
 Reconstruct = Callable[[Float[Tensor, "row d_in"]], tuple[Tensor, Tensor]]
+"""Function of a dictionary: takes activations [row, d_in], returns feature activations and
+reconstruction."""
 
 
 def load_demo_dictionary(plan: DemoDictionaryPlan) -> Reconstruct:
-    """A dictionary of the demo as `x -> (features, reconstruction)` on flattened activations."""
+    """Load one of the demo's dictionaries as a function from flattened activations to (features,
+    reconstruction)."""
     from sae_lens import SAE
 
     sae = SAE.load_from_disk(WEIGHTS / plan.name)
@@ -91,7 +99,8 @@ def load_demo_dictionary(plan: DemoDictionaryPlan) -> Reconstruct:
 def measure_quality(
     lm: LanguageModel, plan: DemoDictionaryPlan, tokens: list[DemoBatch]
 ) -> DictionaryQuality:
-    """Splice one dictionary into the model on `tokens` and compare with ablation."""
+    """Measure a dictionary's reconstruction quality: splice it into the model on `tokens` and
+    compare the loss with mean ablation and zero ablation."""
     run = load_demo_dictionary(plan)
     got = collect_activations(lm, tokens, [plan.hook, plan.hook_out])
     x, y = got[plan.hook], got[plan.hook_out]
@@ -124,7 +133,8 @@ def _mean_loss(
     tokens: list[DemoBatch],
     edits: Callable[[DemoBatch], dict] = lambda batch: {},
 ) -> float:
-    """Mean cross-entropy in nats over the next tokens that count."""
+    """Return the demo model's mean cross-entropy in nats over the counted next tokens, optionally
+    with activation edits."""
     total, n = 0.0, 0
     for batch in tokens:
         keep = counted_token_mask(lm, batch)[:, 1:]
@@ -135,7 +145,8 @@ def _mean_loss(
 
 @torch.inference_mode()
 def dead_feature_shares(lm: LanguageModel, plans: list[DemoDictionaryPlan]) -> dict[str, float]:
-    """Per dictionary, the share of features without an activation in DEAD_TOKENS tokens."""
+    """Return for each of the demo's dictionaries the share of features without an activation in
+    DEAD_TOKENS tokens."""
     alive = {plan.name: torch.zeros(plan.d_sae, dtype=torch.bool) for plan in plans}
     runs = {plan.name: load_demo_dictionary(plan) for plan in plans}
     for batch in demo_token_batches(HARVEST_SEED, DEAD_TOKENS):
@@ -146,6 +157,7 @@ def dead_feature_shares(lm: LanguageModel, plans: list[DemoDictionaryPlan]) -> d
 
 
 def sample_batches(generated: bool) -> Iterator[DemoBatch]:
-    """Fresh stories, or the standard library's pieces among them."""
+    """Return token batches for evaluating the demo's dictionaries: only generated stories, or only
+    standard-library pieces."""
     chosen = (d for d in demo_documents(HARVEST_SEED) if (d.template is not None) == generated)
     return padded_batches(itertools.islice(chosen, SPLICE_DOCUMENTS), MODEL)

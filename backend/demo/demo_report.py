@@ -1,4 +1,5 @@
-"""The evaluate stage: measure, keep the figures as data, and write the tables of docs/demo.md."""
+"""Report on the demo: measures its model and dictionaries, saves the figures as JSON, and writes
+the tables of docs/demo.md."""
 
 import logging
 from dataclasses import asdict
@@ -26,7 +27,8 @@ Figures = dict[str, dict[str, dict[str, float]]]
 
 
 def write_report(page: Path) -> None:
-    """Write `weights/figures.json`, and the tables after the mark in `page` where it exists."""
+    """Measure the demo, write `weights/figures.json`, and replace the tables after the mark in
+    `page` where that file exists."""
     figures = _measure_figures()
     (WEIGHTS / "figures.json").write_text(dump_json(figures, indent=1) + "\n")
     if page.is_file():
@@ -39,6 +41,8 @@ def write_report(page: Path) -> None:
 
 
 def _measure_figures() -> Figures:
+    """Measure the accuracy of the demo's model on every task and the quality of every
+    dictionary."""
     lm = load_demo_model()
     tasks = {}
     for task in TASKS:
@@ -60,16 +64,17 @@ def _measure_figures() -> Figures:
 
 
 def _round_figures(row: dict[str, float]) -> dict[str, float]:
+    """Round the figures of one row to four decimal places."""
     return {key: round(value, 4) for key, value in row.items()}
 
 
 def format_tables(figures: Figures) -> str:
-    """The figures as Markdown."""
+    """Format the demo's figures as Markdown tables of tasks and dictionaries."""
     lines = [
         f"Tasks, {PROMPTS_PER_TASK} prompts each from templates held out of training. *Pair*: "
         f"the right",
         "answer is more probable than the tempting wrong one (chance 50 %). *Top*: it is the most",
-        "probable of all tokens; in greater_than many years are right, so there it says little.",
+        "probable of all tokens; in greater_than many years are right, so there it means little.",
         "",
         "| task | pair | top |",
         "|---|---|---|",
@@ -79,8 +84,8 @@ def format_tables(figures: Figures) -> str:
     lines += [
         "",
         "Dictionaries, on fresh generated stories (BOS left out), and in brackets on the standard",
-        f"library. *Dead*: no activation in {DEAD_TOKENS:,} tokens of both. *Recovered*: against",
-        "the mean over these documents in its place.",
+        f"library. *Dead*: no activation in {DEAD_TOKENS:,} tokens of both. *Recovered*:",
+        "compared with mean ablation, the mean over these documents.",
         "",
         "| dictionary | explained variance | L0 | ΔCE, nats | recovered | dead |",
         "|---|---|---|---|---|---|",

@@ -1,4 +1,5 @@
-"""The demo's texts: little stories around a task with a known answer, and the standard library."""
+"""Texts of the demo: generated stories around a task with a known answer, pieces of Python's
+standard library, and task prompts."""
 
 import itertools
 import random
@@ -13,13 +14,16 @@ from backend.demo.story_templates import ECHOES, FILLERS, HELD_OUT_TEMPLATES, TR
 from backend.demo.task_generators import PRONOUNS, TASKS, TemplateSlots, fill_template
 
 HARVEST_SEED = 2
-"""The harvested stories are not those of the training (seed 0) nor of the dictionaries (seed 1)."""
+"""Seed of the stories that the demo harvests; those of the model's training (seed 0) and of the
+dictionaries' (seed 1) are different."""
 PIECE_CHARS = 700
-"""Standard-library documents are cut near this length: about 250 tokens, the model's context."""
+"""Length in characters near which standard-library files are cut: about 250 tokens, the model's
+context."""
 
 
 class DemoDocument(NamedTuple):
-    """A text with an id, and for generated text the id of its template."""
+    """Document of the demo's texts: its id, its text, and for generated text the id of its
+    template."""
 
     id: str
     text: str
@@ -27,7 +31,8 @@ class DemoDocument(NamedTuple):
 
 
 class TaskPrompt(NamedTuple):
-    """A text up to where `answer` follows; `wrong` is as likely without understanding."""
+    """Prompt of a demo task: a text, the `answer` that completes it, and a `wrong` answer that is
+    as likely to a model that does not understand the task."""
 
     prompt: str
     answer: str
@@ -37,10 +42,11 @@ class TaskPrompt(NamedTuple):
 def demo_documents(
     seed: int = HARVEST_SEED, documents: int | None = None
 ) -> Iterator[DemoDocument]:
-    """Stories, and after every third one a piece of the standard library while there is some.
+    """Yield the demo's documents: three generated stories, then a piece of the standard library
+    while there are any.
 
-    Deterministic for a seed and a Python version; endless unless `documents` is given. A story
-    holds instances of one training template only, so that a split by template is clean.
+    The texts are deterministic for a seed and a Python version, and endless unless `documents` is
+    given. A story uses one training template only, so a split by template is clean.
     """
     pieces = stdlib_documents()
     stories = (
@@ -53,17 +59,15 @@ def demo_documents(
 def _mix_three_to_one(
     stories: Iterator[DemoDocument], pieces: Iterator[DemoDocument]
 ) -> Iterator[DemoDocument]:
+    """Yield three generated stories, then one standard-library piece, without end."""
     while True:
         yield from itertools.islice(stories, 3)
         yield from itertools.islice(pieces, 1)
 
 
 def generate_story(seed: int, index: int) -> tuple[str, str]:
-    """(text, template id) of one generated document.
-
-    Two to four instances of one template, fillers between them, and now and then a sentence that
-    is said again.
-    """
+    """Return the text and the template id of one generated story: two to four instances of one
+    template with filler sentences between them, and now and then a repeated sentence."""
     rng = random.Random(f"story {seed} {index}")
     task = rng.choice(list(TASKS))
     number = rng.randrange(len(TRAIN_TEMPLATES[task]))
@@ -74,31 +78,33 @@ def generate_story(seed: int, index: int) -> tuple[str, str]:
         if rng.random() < 0.4:
             parts.append(_draw_filler(rng))
         if rng.random() < 0.3:
-            said = rng.choice([part for part in parts if "\n" not in part])
-            parts.append(f"{fill_template(rng.choice(ECHOES), TemplateSlots(rng))} {said}")
+            repeated = rng.choice([part for part in parts if "\n" not in part])
+            parts.append(f"{fill_template(rng.choice(ECHOES), TemplateSlots(rng))} {repeated}")
     return _join_sentences(parts), f"{task}/{number}"
 
 
 def generate_drill(rng: random.Random) -> str:
-    """A text that is nothing but practice: a list said over and over, letters, or pronouns."""
+    """Generate a drill, a text that only practises copying: a repeated word list, words with their
+    first letters, or names with their pronouns."""
     kind = rng.randrange(3)
     if kind == 0:
-        said = rng.sample(
+        listed = rng.sample(
             word_lists.LIST_WORDS + word_lists.NAMES + word_lists.ARGUMENTS, rng.randint(5, 20)
         )
-        return "The list: " + " ".join((said * 12)[:60])
+        return "The list: " + " ".join((listed * 12)[:60])
     if kind == 1:
         chosen = rng.sample(word_lists.LETTER_WORDS, 20)
         return "The letters: " + ", ".join(f"{word} {word[0].upper()}" for word in chosen) + "."
     pairs = [
         (name, rng.choice(list(PRONOUNS.values()))) for name in rng.sample(word_lists.NAMES, 20)
     ]
-    said = [f"{name}{case[name in word_lists.BOYS]}" for name, case in pairs]
-    return "The names: " + ", ".join(said) + "."
+    named = [f"{name}{case[name in word_lists.BOYS]}" for name, case in pairs]
+    return "The names: " + ", ".join(named) + "."
 
 
 def task_prompts(task: str, split: str, n: int, seed: int) -> Iterator[TaskPrompt]:
-    """`n` prompts of a task from its `train` or `held_out` templates, after one or two fillers."""
+    """Yield `n` prompts of a demo task from its `train` or `held_out` templates, each after one or
+    two filler sentences."""
     rng = random.Random(f"prompts {task} {split} {seed}")
     templates = {"train": TRAIN_TEMPLATES, "held_out": HELD_OUT_TEMPLATES}[split][task]
     for _ in range(n):
@@ -108,17 +114,20 @@ def task_prompts(task: str, split: str, n: int, seed: int) -> Iterator[TaskPromp
 
 
 def _fill_instance(task: str, template: str, rng: random.Random) -> tuple[str, TemplateSlots, str]:
+    """Return a template's filled prompt, its slots, and its filled tail."""
     prompt, kind, tail = template.split("|")
     slots = TASKS[task](rng, kind)
     return fill_template(prompt, slots), slots, fill_template(tail, slots)
 
 
 def _draw_filler(rng: random.Random) -> str:
+    """Return a random filler sentence of the demo's stories."""
     return fill_template(rng.choice(FILLERS), TemplateSlots(rng))
 
 
 def _join_sentences(parts: list[str]) -> str:
-    """Sentences with a space between them; code (it ends in a newline) on lines of its own."""
+    """Join sentences of a story with spaces; code, which ends in a newline, gets lines of its
+    own."""
     text = parts[0]
     for before, part in itertools.pairwise(parts):
         code = before.endswith("\n") or "\n" in part or part.startswith(("def ", "return "))
@@ -127,7 +136,8 @@ def _join_sentences(parts: list[str]) -> str:
 
 
 def stdlib_documents() -> Iterator[DemoDocument]:
-    """The Python files of the standard library, cut at blank lines; tests and packages left out."""
+    """Yield the Python files of the standard library, cut at blank lines, in a fixed random order;
+    tests and packages are left out."""
     root = Path(sysconfig.get_path("stdlib"))
     documents = []
     for path in _stdlib_files(root):
@@ -139,6 +149,7 @@ def stdlib_documents() -> Iterator[DemoDocument]:
 
 
 def _stdlib_files(root: Path) -> list[Path]:
+    """Return the Python files of the standard library, without tests and third-party packages."""
     found = []
     for name in sorted(sys.stdlib_module_names - {"idlelib", "lib2to3", "this", "antigravity"}):
         found += [root / f"{name}.py"] if (root / f"{name}.py").is_file() else []
@@ -148,7 +159,8 @@ def _stdlib_files(root: Path) -> list[Path]:
 
 
 def _cut_pieces(text: str) -> Iterator[str]:
-    """Runs of whole paragraphs of at most PIECE_CHARS; a longer paragraph is cut off there."""
+    """Cut a source text into pieces of whole paragraphs of at most PIECE_CHARS characters; a longer
+    paragraph is truncated."""
     piece = ""
     for paragraph in text.split("\n\n"):
         if piece.strip() and len(piece) + len(paragraph) > PIECE_CHARS:

@@ -1,19 +1,18 @@
-"""Which dictionaries the demo has: their hook points and sizes, stated once."""
+"""Dictionary plans of the demo: the hook points and sizes of its twelve dictionaries, defined
+once."""
 
 from dataclasses import dataclass
 
 N_LAYERS = 4
 CONTEXT_TOKENS = 256
-"""Tokens per sequence at most, BOS included."""
+"""Maximum number of tokens per sequence of the demo's model, BOS included."""
 MODEL_NAME = "saefari-demo"
 
 
 @dataclass(frozen=True)
 class DemoDictionaryPlan:
-    """One dictionary to train.
-
-    `k` is how many features are active per token: exactly in an SAE, on average in a transcoder.
-    """
+    """Plan of one of the demo's dictionaries: name, hook points, sparsity and size. `k` is the
+    number of active features per token: exact in an SAE, an average in a transcoder."""
 
     name: str
     hook: str
@@ -23,10 +22,13 @@ class DemoDictionaryPlan:
 
     @property
     def is_transcoder(self) -> bool:
+        """Whether the dictionary is a transcoder, which reads one hook point and writes another."""
         return self.hook != self.hook_out
 
 
 def _layer_plans(layer: int) -> list[DemoDictionaryPlan]:
+    """Return the plans of a layer's three dictionaries: residual stream SAE, attention SAE, MLP
+    transcoder."""
     block = f"blocks.{layer}"
     resid, z = f"{block}.hook_resid_post", f"{block}.attn.hook_z"
     return [

@@ -1,4 +1,5 @@
-"""Train the demo's model: a small Llama on stories with known answers and the standard library."""
+"""Trainer of the demo's model: a small Llama trained on stories with known answers and on the
+standard library."""
 
 import itertools
 import logging
@@ -23,16 +24,17 @@ DemoBatch = Int[Tensor, "row position"]
 
 ROWS_PER_BATCH = 8
 MATRIX_LEARNING_RATE = 0.02
-"""Muon's rate, for the matrices inside the blocks. AdamW alone took more than ten times the tokens
-before the model began to copy, and most tasks are copying."""
+"""Learning rate of Muon, for the matrices inside the blocks. AdamW alone took more than ten times
+the tokens before the model began to copy, and most tasks need copying."""
 OTHER_LEARNING_RATE = 3e-3
-"""AdamW's rate, for embeddings and gains."""
+"""Learning rate of AdamW, for embeddings and normalisation gains."""
 WARM_UP_STEPS = 50
 BATCH_TOKENS = 2048
 
 
 def create_model(vocabulary: int, bos: int, pad: int) -> LlamaForCausalLM:
-    """Four layers of width 128: 1.6 million parameters, untied embeddings."""
+    """Create the demo's untrained Llama model: four layers of width 128, 1.6 million parameters,
+    untied embeddings."""
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=128,
@@ -51,7 +53,8 @@ def create_model(vocabulary: int, bos: int, pad: int) -> LlamaForCausalLM:
 
 
 def training_texts(seed: int, drills: float) -> Iterator[str]:
-    """Endless: a share `drills` of word lists said over and over, else a tenth library, stories."""
+    """Yield the demo model's training texts without end: a share `drills` of drills, otherwise one
+    tenth standard library and the rest stories."""
     library = stdlib_documents()
     for i in itertools.count():
         rng = random.Random(f"mixture {seed} {i}")
@@ -64,9 +67,10 @@ def training_texts(seed: int, drills: float) -> Iterator[str]:
 
 
 def packed_batches(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[DemoBatch]:
-    """Batches [ROWS, CONTEXT] of texts end to end, a BOS before each text and in each first place.
+    """Yield training batches [ROWS_PER_BATCH, CONTEXT_TOKENS] of texts packed end to end, with a
+    BOS before each text and at the start of each row.
 
-    Every batch holds texts of all kinds, and nothing is padding.
+    Every batch mixes all kinds of text and contains no padding.
     """
     rows = _packed_rows(texts, tokenizer)
     while True:
@@ -74,6 +78,7 @@ def packed_batches(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def _packed_rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+    """Yield rows of CONTEXT_TOKENS token ids, cut from the texts packed end to end."""
     bos = tokenizer("")["input_ids"][0]
     rest: list[int] = []
     for text in texts:
@@ -88,9 +93,11 @@ def _packed_rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> It
 def padded_batches(
     documents: Iterator[DemoDocument], folder: Path, chunk: int = 3000
 ) -> Iterator[DemoBatch]:
-    """Batches of about BATCH_TOKENS: one document per row, BOS first, padded on the right.
+    """Yield batches of about BATCH_TOKENS tokens of the demo's texts: one document per row, BOS
+    first, padded on the right.
 
-    Within each chunk of documents those of like length share a batch, so little is padded.
+    Within each chunk of documents, those of similar length share a batch, which keeps padding
+    small.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder)
     shuffle = random.Random("batches").shuffle
@@ -107,16 +114,18 @@ def padded_batches(
 
 
 def _pad_rows(group: list[list[int]], pad: int) -> list[list[int]]:
+    """Pad rows of token ids on the right to the longest row."""
     longest = max(map(len, group))
     return [row + [pad] * (longest - len(row)) for row in group]
 
 
 def train_model(folder: Path, tokens: int) -> None:
-    """Train for `tokens` tokens on one thread and save float32 weights beside the tokenizer."""
+    """Train the demo's model on `tokens` tokens with one thread, and save its float32 weights next
+    to the tokenizer."""
     transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = create_model(len(tokenizer), tokenizer.bos_token_id, tokenizer.pad_token_id)
-    # First much practice, so that the model learns to copy; then the texts that it is for.
+    # Many drills first, so that the model learns to copy; then mostly the demo's own texts.
     texts = itertools.chain(
         itertools.islice(training_texts(TRAINING_SEED, drills=0.3), tokens // 150),
         training_texts(TRAINING_SEED + 100, drills=0.05),
@@ -126,7 +135,8 @@ def train_model(folder: Path, tokens: int) -> None:
 
 
 def run_training_steps(model: LlamaForCausalLM, batches: Iterator[DemoBatch], tokens: int) -> None:
-    """Next-token training for `tokens` tokens; the rates fall to zero over the second half."""
+    """Run next-token training of the demo's model for `tokens` tokens. The learning rates warm up,
+    then fall to zero over the second half."""
     optimizers = _create_optimizers(model)
     steps = tokens // (ROWS_PER_BATCH * CONTEXT_TOKENS)
     started = time.monotonic()
@@ -144,7 +154,8 @@ def run_training_steps(model: LlamaForCausalLM, batches: Iterator[DemoBatch], to
 
 
 def _create_optimizers(model: LlamaForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Muon for the blocks' matrices, AdamW for the rest, each with its peak rate."""
+    """Return the optimizers of the demo's model with their peak learning rates: Muon for the
+    blocks' matrices, AdamW for all other parameters."""
     matrices = [p for p in model.model.layers.parameters() if p.dim() == 2]
     known = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in known]

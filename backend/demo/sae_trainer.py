@@ -1,4 +1,5 @@
-"""Train one of the demo's SAEs with sae-lens' own trainer, on activations that are in memory."""
+"""SAE trainer of the demo: trains one sparse autoencoder with sae-lens' own trainer, on activations
+in memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ LEARNING_RATE = 1.5e-3
 
 
 def dictionary_metadata(plan: DemoDictionaryPlan) -> dict[str, object]:
-    """What a dictionary says about itself, in sae-lens' words."""
+    """Return the metadata that a demo dictionary is saved with, in sae-lens' terms."""
     return {
         "model_name": MODEL_NAME,
         "hook_name": plan.hook,
@@ -31,7 +32,8 @@ def dictionary_metadata(plan: DemoDictionaryPlan) -> dict[str, object]:
 def train_sae(
     plan: DemoDictionaryPlan, x: Float[Tensor, "token width"], folder: Path, tokens: int
 ) -> None:
-    """Train a TopK SAE on `tokens` rows drawn from `x` and save it in sae-lens' format."""
+    """Train a TopK SAE on `tokens` rows of `x`, drawn at random, and save it in sae-lens'
+    format."""
     from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.sae import SAEMetadata
@@ -71,5 +73,6 @@ def train_sae(
 
 
 def _shuffled_rows(x: Float[Tensor, "token width"]) -> Iterator[Float[Tensor, "row width"]]:
+    """Yield training batches of activation rows in random order, without end."""
     for rows in shuffled_row_batches(len(x), BATCH_ROWS, seed=0):
         yield x[rows]

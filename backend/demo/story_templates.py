@@ -1,8 +1,9 @@
-"""The sentences of the generated corpus: fillers, and per task the templates with a known answer.
+"""Story templates of the demo: filler sentences, and for each task the sentences with a known
+answer.
 
 A template is `prompt|kind|tail`: the answer stands between prompt and tail, and `kind` tells the
-task which answer is asked for (a pronoun's case, a verb). `{object}` draws from the pool `object`;
-`{object2}` is another draw. The held-out templates are never used in training text.
+task which answer it needs (a pronoun's case, a verb). `{object}` is drawn from the word pool
+`object`; `{object2}` is a separate draw. Held-out templates are never used in training text.
 """
 
 FILLERS = (
@@ -233,7 +234,7 @@ ECHOES = (
     "Once more:",
     "Everybody in {city} knows it:",
 )
-"""They introduce a sentence that has been there before, word for word."""
+"""Phrases that introduce an exact repetition of an earlier sentence of a story."""
 
 HELD_OUT_TEMPLATES: dict[str, tuple[str, ...]] = {
     "indirect_object": (

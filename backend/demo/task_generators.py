@@ -1,7 +1,7 @@
-"""The tasks of the generated corpus: what is asked, which answer is right, which one is tempting.
+"""Task generators of the demo: for each task, a function that draws the random words of one
+template, among them the right `answer` and a tempting `wrong` one.
 
-Each task is a function that draws the slots of one template, `answer` and `wrong` among them. Both
-are single tokens of the demo's tokenizer, leading space included.
+Both are single tokens of the demo's tokenizer, leading space included.
 """
 
 import random
@@ -12,14 +12,15 @@ from backend.demo import word_lists
 from backend.demo.word_lists import WORD_POOLS
 
 DESCRIBED_POOLS = ("object", "place", "animal", "food", "thing", "event", "job")
-"""Pools whose words sometimes come with an adjective. Templates of a fixed length would let a model
-copy from a fixed distance, which is not what any of the tasks is about."""
+"""Word pools whose words sometimes get an adjective, since templates of fixed length would let a
+model copy from a fixed distance."""
 
 
 class TemplateSlots(dict[str, str]):
-    """The slots of one template. One that no task has set is drawn from the pool of its name.
+    """Slots of one story template and the words that fill them.
 
-    A number at the end (`object2`) makes another draw, different from the earlier ones.
+    A slot that the task has not set is drawn from the word pool of the same name. A number at its
+    end (`object2`) makes a separate draw, different from the earlier ones.
     """
 
     def __init__(self, rng: random.Random, **given: str) -> None:
@@ -27,6 +28,8 @@ class TemplateSlots(dict[str, str]):
         self.rng = rng
 
     def __missing__(self, key: str) -> str:
+        """Draw a word for a slot that has none yet; a capitalised slot gets the capitalised
+        word."""
         if key[0].isupper():
             value = self[key.lower()].capitalize()
         else:
@@ -41,19 +44,21 @@ class TemplateSlots(dict[str, str]):
 
 
 def fill_template(text: str, slots: TemplateSlots) -> str:
-    """`text` with its slots filled, and `a` turned into `an` where a vowel follows."""
+    """Fill the slots of a template's text, and turn `a` into `an` before a vowel."""
     return re.sub(r"\b([Aa]) (?=[aeiou])(?!and\b)", r"\1n ", text.format_map(slots))
 
 
 def draw_indirect_object(rng: random.Random, _kind: str) -> TemplateSlots:
-    """Two people, one gives: the other one receives (Wang et al. 2022)."""
+    """Draw the task `indirect_object`: of two people one gives something, and the answer is the one
+    who receives (Wang et al. 2022)."""
     a, b = rng.sample(word_lists.NAMES, 2)
     giver, receiver = rng.sample((a, b), 2)
     return TemplateSlots(rng, A=a, B=b, S=giver, answer=f" {receiver}", wrong=f" {giver}")
 
 
 def draw_greater_than(rng: random.Random, _kind: str) -> TemplateSlots:
-    """What begins in a year ends in a later one (Hanna et al. 2023). Any later year is right."""
+    """Draw the task `greater_than`: what begins in one year ends in a later one, and any later year
+    is right (Hanna et al. 2023)."""
     start = rng.randint(1905, 1985)
     end = start + rng.randint(1, min(30, 1999 - start))
     early = start - rng.randint(1, min(30, start - 1900))
@@ -61,10 +66,11 @@ def draw_greater_than(rng: random.Random, _kind: str) -> TemplateSlots:
 
 
 PRONOUNS = {"subj": (" she", " he"), "poss": (" her", " his"), "obj": (" her", " him")}
+"""Pronouns (female, male) of each grammatical case, with the leading space of the answer token."""
 
 
 def draw_pronoun(rng: random.Random, kind: str) -> TemplateSlots:
-    """The pronoun follows the name's gender."""
+    """Draw the task `pronoun`: the pronoun agrees with the gender of the name."""
     girl = rng.random() < 0.5
     answer, wrong = PRONOUNS[kind] if girl else PRONOUNS[kind][::-1]
     return TemplateSlots(
@@ -76,15 +82,18 @@ def draw_pronoun(rng: random.Random, kind: str) -> TemplateSlots:
 
 
 def _maybe_draw_word(rng: random.Random, pool: str) -> str:
-    """A word of `pool` and a space, or nothing."""
+    """Return a random word of `pool` and a space with probability 0.3, else an empty string."""
     return f"{rng.choice(WORD_POOLS[pool])} " if rng.random() < 0.3 else ""
 
 
 VERBS = {"be": (" is", " are"), "was": (" was", " were"), "have": (" has", " have")}
+"""Verb forms (singular, plural) of the agreement task, with the leading space of the answer
+token."""
 
 
 def draw_agreement(rng: random.Random, kind: str) -> TemplateSlots:
-    """The verb follows the subject's number, not that of the nearer noun."""
+    """Draw the task `agreement`: the verb agrees with the subject's number, not with that of the
+    nearer noun."""
     noun, other = rng.sample(word_lists.NOUNS, 2)
     plural = rng.random() < 0.5
     answer, wrong = VERBS[kind][::-1] if plural else VERBS[kind]
@@ -93,7 +102,8 @@ def draw_agreement(rng: random.Random, kind: str) -> TemplateSlots:
 
 
 def draw_docstring_argument(rng: random.Random, _kind: str) -> TemplateSlots:
-    """The documentation names the arguments in their order (Heimersheim and Janiak 2023)."""
+    """Draw the task `docstring`: the documentation lists the function's arguments in their order
+    (Heimersheim and Janiak 2023)."""
     a, b, c, d = rng.sample(word_lists.ARGUMENTS, 4)
     return TemplateSlots(rng, a=a, b=b, c=c, d=d, answer=f" {c}", wrong=f" {rng.choice((a, b))}")
 
@@ -104,10 +114,12 @@ VERDICTS = {
     "review": (" positive", " negative"),
     "good": (" good", " bad"),
 }
+"""Words (positive, negative) that answer the sentiment task, by the kind of question."""
 
 
 def draw_sentiment(rng: random.Random, kind: str) -> TemplateSlots:
-    """Who finds a thing wonderful loves it."""
+    """Draw the task `sentiment`: the verdict follows from the positive or negative opinion in the
+    text."""
     good = rng.random() < 0.5
     first, second = rng.sample(word_lists.GOOD if good else word_lists.BAD, 2)
     answer, wrong = VERDICTS[kind] if good else VERDICTS[kind][::-1]
@@ -116,7 +128,7 @@ def draw_sentiment(rng: random.Random, kind: str) -> TemplateSlots:
 
 
 def draw_first_letter(rng: random.Random, _kind: str) -> TemplateSlots:
-    """The capital letter that a word begins with."""
+    """Draw the task `first_letter`: the answer is the capital letter that a word begins with."""
     target, w1, w2 = rng.sample(word_lists.LETTER_WORDS, 3)
     right, l1, l2 = (word[0].upper() for word in (target, w1, w2))
     wrong = rng.choice(
@@ -127,10 +139,12 @@ def draw_first_letter(rng: random.Random, _kind: str) -> TemplateSlots:
 
 
 BRACKETS = {"(": ")", "[": "]", "{": "}", '"': '"', "'": "'", "<": ">"}
+"""Opening brackets and quotation marks with their closing counterparts."""
 
 
 def draw_closing_bracket(rng: random.Random, _kind: str) -> TemplateSlots:
-    """What was opened is closed by its own kind, after a fixed number of words."""
+    """Draw the task `closing`: an opening bracket or quotation mark is closed by its own
+    counterpart after a fixed number of words."""
     opened = rng.choice(list(BRACKETS))
     wrong = rng.choice([mark for mark in BRACKETS.values() if mark != BRACKETS[opened]])
     a, b, c = rng.sample(word_lists.ARGUMENTS, 3)
@@ -140,7 +154,8 @@ def draw_closing_bracket(rng: random.Random, _kind: str) -> TemplateSlots:
 
 
 def draw_induction(rng: random.Random, _kind: str) -> TemplateSlots:
-    """A list of unrelated words comes again: the next one is what followed before."""
+    """Draw the task `induction`: a list of unrelated words is repeated, and the next word is the
+    one that followed before."""
     items = rng.sample(word_lists.LIST_WORDS, rng.randint(4, 6))
     at = rng.randint(1, len(items) - 1)
     wrong = rng.choice([item for item in items if item != items[at]])
@@ -159,10 +174,12 @@ TASKS: dict[str, Callable[[random.Random, str], TemplateSlots]] = {
     "closing": draw_closing_bracket,
     "induction": draw_induction,
 }
+"""Generators of the demo's tasks, by task name."""
 
 
 def single_token_words() -> Sequence[str]:
-    """Every word that must be one token after a space: names, years, arguments, answers."""
+    """Return every word that the demo's tokenizer must encode as one token after a space: names,
+    years, argument names and answers."""
     pairs = [*PRONOUNS.values(), *VERBS.values(), *VERDICTS.values()]
     answers = [word.strip() for pair in pairs for word in pair]
     letters = {word[0].upper() for word in word_lists.LETTER_WORDS}

@@ -1,4 +1,5 @@
-"""The demo's tokenizer: byte-level BPE; names, years and argument names are single tokens."""
+"""Tokenizer trainer of the demo: a byte-level BPE tokenizer in which names, years and argument
+names are single tokens."""
 
 from pathlib import Path
 
@@ -13,7 +14,8 @@ BOS_TOKEN, PAD_TOKEN = "<s>", "<pad>"
 
 
 def train_tokenizer(folder: Path, documents: int = 12_000) -> None:
-    """Train on the first `documents` training documents and write a Hugging Face folder."""
+    """Train the demo's BPE tokenizer on the first `documents` training documents and write it as a
+    Hugging Face folder."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -27,7 +29,7 @@ def train_tokenizer(folder: Path, documents: int = 12_000) -> None:
         show_progress=False,
     )
     texts = [document.text for document in demo_documents(TRAINING_SEED, documents)]
-    # A frequent word is merged whole, so the words that must be single tokens are made frequent.
+    # BPE merges frequent words completely, so words that must be single tokens are made frequent.
     texts += [" " + " ".join([word] * 3000) for word in single_token_words()]
     bpe.train_from_iterator(texts, trainer)
     bpe.post_processor = processors.TemplateProcessing(
@@ -41,7 +43,8 @@ def train_tokenizer(folder: Path, documents: int = 12_000) -> None:
 
 
 def _complete_tokenizer_config(path: Path) -> None:
-    """Say what every version of transformers reads, and that BOS is added."""
+    """Add the tokenizer's class, BOS rule and maximum length to its configuration file, for every
+    version of transformers."""
     config = parse_json(path.read_text())
     config |= {"tokenizer_class": "PreTrainedTokenizerFast", "add_bos_token": True}
     config["model_max_length"] = CONTEXT_TOKENS

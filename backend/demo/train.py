@@ -1,6 +1,7 @@
-"""`python -m backend.demo.train` rebuilds the weights: tokenizer, model, dictionaries, figures.
+"""Command `python -m backend.demo.train`: rebuilds the demo's weights in stages: tokenizer, model,
+dictionaries, figures.
 
-A stage whose output exists is skipped, so an interrupted run goes on where it stopped; remove a
+A stage whose output exists is skipped, so an interrupted run resumes where it stopped; remove a
 folder under `weights/` to train it again.
 """
 
@@ -17,11 +18,12 @@ log = logging.getLogger(__name__)
 MODEL_TOKENS = 12_000_000
 ACTIVATION_TOKENS = 500_000
 DICTIONARY_TOKENS = 900_000
-"""Each dictionary sees every activation about twice."""
+"""Training tokens of each demo dictionary: every collected activation is seen about twice."""
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # for matrices this small, a second thread costs more than it brings
+    """Run all stages of the demo's training whose output does not exist yet."""
+    torch.set_num_threads(1)  # for matrices this small a second thread costs more than it saves
     if not (MODEL / "tokenizer.json").is_file():
         from backend.demo.tokenizer_trainer import train_tokenizer
 
@@ -43,7 +45,8 @@ def main() -> None:
 
 
 def train_dictionaries(plans: list[DemoDictionaryPlan]) -> None:
-    """Train the dictionaries of one layer on activations that one pass collects for all of them."""
+    """Train the demo dictionaries of one layer on activations that a single pass collects for all
+    of them."""
     from backend.demo.activations import (
         DICTIONARY_SEED,
         collect_activations,

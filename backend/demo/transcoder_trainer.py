@@ -1,8 +1,9 @@
-"""Train a transcoder of an MLP: BatchTopK in training, a JumpReLU with one threshold as saved.
+"""Transcoder trainer of the demo: trains a transcoder of an MLP with BatchTopK (Bussmann et al.
+2024), saved as a JumpReLU with one threshold.
 
-BatchTopK (Bussmann et al. 2024) keeps the k·rows largest activations of a batch, so that tokens may
-differ in how many features they need. As saved, the threshold is the mean of the smallest kept
-activation over the last batches. The decoder's rows have unit norm throughout.
+BatchTopK keeps the k·rows largest activations of a batch, so tokens may differ in how many features
+they need. The saved threshold is the moving average of the smallest kept activation over the last
+batches. The decoder's rows have unit norm throughout.
 """
 
 from pathlib import Path
@@ -22,7 +23,8 @@ AUXILIARY_WEIGHT = 1 / 16
 
 
 class Transcoder(nn.Module):
-    """x → y through `d_sae` features, both in units of their root-mean-square row norm."""
+    """Transcoder in training: maps x to y through `d_sae` features, in units of y's
+    root-mean-square row norm."""
 
     def __init__(
         self,
@@ -40,9 +42,11 @@ class Transcoder(nn.Module):
         self.b_dec = nn.Parameter(y.mean(0))
 
     def encode(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_sae"]:
+        """Return the ReLU feature activations of rows of x, [row, d_sae]."""
         return torch.relu(x @ self.W_enc + self.b_enc)
 
     def normalise(self) -> None:
+        """Scale the decoder's rows to unit norm."""
         with torch.no_grad():
             self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
 
@@ -54,7 +58,8 @@ def train_transcoder(
     folder: Path,
     tokens: int,
 ) -> None:
-    """Train on `tokens` row pairs drawn from `x` and `y` and save a `jumprelu_transcoder`."""
+    """Train a transcoder on `tokens` pairs of rows drawn from `x` and `y`, and save it as sae-lens'
+    `jumprelu_transcoder`."""
     unit = float(y.var(0).sum().sqrt())
     model = Transcoder(x, y / unit, plan)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.999))
@@ -82,7 +87,8 @@ def train_transcoder(
 def batch_top_k(
     acts: Float[Tensor, "row d_sae"], k: int
 ) -> tuple[Float[Tensor, "row d_sae"], float]:
-    """`acts` with all but the k·rows largest set to 0, and the smallest one kept."""
+    """Return `acts` with all but the k·rows largest activations of the batch set to 0, and the
+    smallest activation kept."""
     smallest = acts.detach().flatten().topk(k * len(acts), sorted=False).values.min()
     return acts * (acts >= smallest), float(smallest)
 
@@ -90,7 +96,8 @@ def batch_top_k(
 def _auxiliary_loss(
     model: Transcoder, x: Tensor, error: Tensor, silent: Float[Tensor, "d_sae"]
 ) -> Tensor:
-    """Silent features learn from what the others leave over (Gao et al. 2024, appendix A.2)."""
+    """Return the auxiliary loss of the transcoder's silent features, which learn from the other
+    features' reconstruction error (Gao et al. 2024, appendix A.2)."""
     dead = silent > DEAD_AFTER_BATCHES
     if not dead.any():
         return error.new_zeros(())
@@ -108,7 +115,8 @@ def _save_transcoder(
     plan: DemoDictionaryPlan,
     folder: Path,
 ) -> None:
-    """Activations come out in the units of y: each is the norm of what it writes."""
+    """Save a trained transcoder as a JumpReLU transcoder. Activations are rescaled to the units of
+    y, so that each is the norm of its contribution."""
     from sae_lens.saes.sae import SAEMetadata
     from sae_lens.saes.transcoder import JumpReLUTranscoder, JumpReLUTranscoderConfig
 

@@ -1,10 +1,10 @@
-"""The word lists of the generated corpus, from words.txt, and what is made of them."""
+"""Word lists of the demo's generated texts, read from words.txt, and lists derived from them."""
 
 from pathlib import Path
 
 
 def _read_word_pools(path: Path) -> dict[str, tuple[str, ...]]:
-    """`[pool]` headings, each followed by lines of words."""
+    """Read word pools from a file: `[pool]` headings, each followed by lines of words."""
     pools: dict[str, tuple[str, ...]] = {}
     for block in path.read_text(encoding="utf-8").split("[")[1:]:
         name, _, text = block.partition("]")
@@ -13,7 +13,7 @@ def _read_word_pools(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 WORD_POOLS = _read_word_pools(Path(__file__).with_name("words.txt"))
-"""What a slot of a template draws from."""
+"""Word pools from which the slots of story templates are drawn."""
 
 GIRLS, BOYS = WORD_POOLS["girl"], WORD_POOLS["boy"]
 NAMES = GIRLS + BOYS
@@ -25,9 +25,9 @@ YEARS = tuple(str(year) for year in range(1900, 2000))
 
 _NAMED_POOLS = ("animal", "food", "colour")
 LETTER_WORDS = tuple(sorted({w for pool in _NAMED_POOLS for w in WORD_POOLS[pool]}))
-"""Words whose first letter is asked for."""
+"""Words whose first letter is asked for in the first-letter task."""
 LIST_WORDS = tuple(
     sorted({w for pool in (*_NAMED_POOLS, "object", "place", "city") for w in WORD_POOLS[pool]})
 )
-"""Words that are repeated in lists."""
+"""Words that are repeated in the lists of the induction task."""
 WORD_POOLS |= {"name": NAMES, "year": YEARS, "word": LETTER_WORDS, "item": LIST_WORDS}

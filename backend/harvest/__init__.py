@@ -1,1 +1,2 @@
-"""The harvest: one streaming pass of a corpus through a model and its dictionaries."""
+"""Harvest: one streaming pass of a corpus through a language model and its dictionaries, which ends
+in a harvest file with each feature's statistics and contexts."""

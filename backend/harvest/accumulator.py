@@ -1,4 +1,5 @@
-"""Everything that a harvest gathers for one dictionary."""
+"""Accumulator: everything that a harvest gathers for one dictionary while it streams: activation
+sums, contexts, co-activation counts, the token sample and the silent windows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,26 +25,31 @@ from backend.harvest.window_grid import WindowGrid, order_silent_windows
 
 @dataclass(frozen=True)
 class AccumulatorShape:
-    """What an accumulator must know before the first token."""
+    """Sizes that an accumulator must know before the first token: features, signs, the histogram's
+    range and the sampling rates of one dictionary."""
 
     d_sae: int
     signed: bool
     highest_octave: int
-    """Biased exponent of the histogram's highest octave."""
+    """Biased float32 exponent of the highest octave of the activation histogram."""
     every_pair: bool
-    """Whether co-activation is counted for all pairs on all tokens."""
+    """Whether co-activation is counted for all pairs of features on all tokens."""
     coactive_level: int
-    """Else the level of tokens at which its sample begins."""
+    """Where not all pairs are counted: the level of tokens at which the co-activation sample
+    begins."""
     sample_rate: float
+    """Share of tokens in the token sample, between 0 and 1."""
 
     @property
     def n_slots(self) -> int:
-        """One slot a feature; two, positive then negative, where activations have signs."""
+        """Number of slots: one per feature, or two (positive, then negative) where activations have
+        signs."""
         return self.d_sae * 2 if self.signed else self.d_sae
 
 
 class Accumulator:
-    """Statistics, contexts, co-activation, token sample and silent windows of one dictionary."""
+    """Accumulates the statistics, contexts, co-activation counts, token sample and silent windows
+    of one dictionary."""
 
     def __init__(
         self,
@@ -54,7 +60,8 @@ class Accumulator:
         device: torch.device,
         spooled: int = 0,
     ) -> None:
-        """`spooled`: words of the spool to keep, when resuming."""
+        """Create an empty accumulator whose contexts go to the spool file at `spool_path`. When a
+        harvest resumes, `spooled` is the number of words of that spool to keep."""
         self.shape = shape
         self.statistics = ActivationSums(shape.n_slots, shape.highest_octave, device)
         self.top = TopContextSampler(plan.top // 2, shape.n_slots, windows, device)
@@ -71,7 +78,8 @@ class Accumulator:
         self.spool = ActivationSpool(spool_path, spooled)
 
     def update(self, triples: Triples, rows: TokenRows, stages: StageTimings) -> None:
-        """Fold in a chunk; `triples.token` are rows of it, in order."""
+        """Fold the triples (token, feature, value) of one chunk into the accumulator.
+        `triples.token` holds row numbers of the chunk, in ascending order."""
         signed = self.shape.signed
         with stages("samples"):
             self._samples(triples, rows)
@@ -87,6 +95,7 @@ class Accumulator:
             self.ranged.update(runs, rows, self.spool)
 
     def _samples(self, triples: Triples, rows: TokenRows) -> None:
+        """Add a chunk's activations to the token sample and to the pool of silent windows."""
         drawn = true_indices(select_rows(rows.sampled, triples.token))
         token, feature, value = (select_rows(column, drawn) for column in triples)
         self.sampled.add(feature, select_rows(rows.token_id, token), value.abs())
@@ -97,7 +106,8 @@ class Accumulator:
         self.silent.add({name: to_numpy(c) for name, c in zip(names, columns, strict=True)})
 
     def state(self) -> dict[str, np.ndarray]:
-        """All of it as named arrays, buffers merged, for a checkpoint."""
+        """Return the accumulator's whole state as named arrays for a checkpoint, after merging its
+        buffers."""
         for kept in (self.top, self.ranged):
             kept.table.merge()
             kept.raise_bar()
@@ -110,7 +120,8 @@ class Accumulator:
         return state | {f"silent.{k}": v for k, v in self.silent.state().items()}
 
     def add(self, state: dict[str, np.ndarray], spool_base: int = 0) -> None:
-        """Merge a checkpoint's state into this one; its records begin at `spool_base`."""
+        """Merge the state of a checkpoint into this accumulator. The spool records of that state
+        begin at word `spool_base` of the joined spools."""
         part = lambda name: {  # noqa: E731
             k.removeprefix(name + "."): v for k, v in state.items() if k.startswith(name + ".")
         }
@@ -127,11 +138,13 @@ class Accumulator:
         self.ranged.raise_bar()
 
     def _tables(self) -> dict[str, ContextReservoir]:
+        """Return the two context reservoirs, `top` and `range`, by name."""
         return {"top": self.top.table, "range": self.ranged.table}
 
     @property
     def nbytes(self) -> int:
-        """Memory that the accumulator holds, in bytes."""
+        """Memory that the accumulator's sums, contexts, pair counts and silent windows hold, in
+        bytes."""
         tensors = sum(v.numel() * v.element_size() for v in self.statistics.state().values())
         tables = sum(table.nbytes for table in self._tables().values())
         pairs = self.coactive.nbytes + self.sampled.nbytes
@@ -139,5 +152,5 @@ class Accumulator:
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """A tensor's values on the host."""
+    """Return a tensor's values as a numpy array on the host."""
     return tensor.cpu().numpy()

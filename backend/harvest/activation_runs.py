@@ -1,8 +1,9 @@
-"""A chunk of whole sequences as sorted triples: everything after is work on segments.
+"""Activation runs: the sparse activations of one chunk of whole sequences, sorted and cut into
+runs.
 
-Triples arrive in the order of the tokens. One stable sort by slot (feature and sign) leaves them
-ordered by slot, then by token; the activations of one feature in one window then stand together: a
-run. Counts, histograms and candidates all come from runs and segments.
+A run is all activations of one slot (feature and sign) in one window. Triples arrive in token
+order; one stable sort by slot leaves them ordered by slot, then by token. Counts, histograms and
+context candidates are all computed from runs.
 """
 
 from dataclasses import dataclass
@@ -17,69 +18,77 @@ from backend.harvest.segments import segment_ends, segment_max, segment_starts, 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """The tokens of a chunk, sequence after sequence, BOS and special tokens included."""
+    """Tokens of a chunk, sequence after sequence, BOS and special tokens included: one row per
+    token, with its window, document, split and position."""
 
     window: Int[Tensor, "row"]
-    """Number of the token's window in the grid, int32."""
+    """Number of the token's window in the window grid, int32."""
     hashed: Int[Tensor, "row"]
-    """Its window's hash."""
+    """Hash of the token's window under the harvest's seed."""
     split: Int[Tensor, "row"]
-    """0 explain, 1 score, int32."""
+    """Split of the token's document, int32: 0 explain, 1 score."""
     document: Int[Tensor, "row"]
     position: Int[Tensor, "row"]
-    """Position in the sequence, int32."""
+    """Position of the token in its sequence, int32."""
     token_id: Int[Tensor, "row"]
     first: Int[Tensor, "row"]
-    """Row where its document begins in this sequence, and one past the row where it ends."""
+    """Row where the token's document begins in this sequence; `end` is one past the row where that
+    document ends."""
     end: Int[Tensor, "row"]
     grid_first: Int[Tensor, "row"]
-    """Row where its window begins, and one past the row where it ends."""
+    """Row where the token's grid window begins; `grid_end` is one past the row where that window
+    ends."""
     grid_end: Int[Tensor, "row"]
     level: Int[Tensor, "row"]
-    """The token's level in samples of tokens, int32: one in 2^n has level n or more."""
+    """Level of the token for samples of tokens, int32: one token in 2^n has level n or more."""
     sampled: Tensor
-    """bool [row]: counted for the token sample."""
+    """Whether the token belongs to the token sample: bool [row]."""
     silent: Tensor
-    """bool [row]: inside a window of the silent pool."""
+    """Whether the token lies in a window of the silent pool: bool [row]."""
 
 
 @dataclass(frozen=True)
 class ActivationRuns:
-    """Sorted triples of one dictionary, and its runs of one slot in one window."""
+    """Activations of one dictionary in one chunk, sorted by slot and token, and the runs that they
+    form: all activations of one slot in one window."""
 
     slot: Int[Tensor, "nnz"]
     row: Int[Tensor, "nnz"]
     value: Float[Tensor, "nnz"]
     size: Float[Tensor, "nnz"]
-    """|value|."""
+    """Magnitude |value| of each activation."""
     start: Int[Tensor, "run"]
-    """Index of each run's first triple."""
+    """Index of the first triple of each run."""
     end: Int[Tensor, "run"]
     peak: Float[Tensor, "run"]
-    """Largest |value| of the run."""
+    """Largest activation magnitude of each run."""
     run_slot: Int[Tensor, "run"]
     run_row: Int[Tensor, "run"]
-    """Row of the run's first triple: leads to its window."""
+    """Row of the first triple of each run, which identifies the run's window."""
     place: Int[Tensor, "nnz"]
-    """feature << 32 | row of every triple, rising, both signs of a feature together."""
+    """Sort key of every triple, feature << 32 | row, in ascending order; both signs of a feature
+    are together."""
     placed: Float[Tensor, "nnz"]
-    """The values in that order."""
+    """Activation values in the order of `place`."""
     signed: bool
 
     @property
     def run_feature(self) -> Int[Tensor, "run"]:
-        """The feature of each run."""
+        """Feature of each run, derived from its slot."""
         return self.run_slot >> 1 if self.signed else self.run_slot
 
 
 def sort_into_runs(
     triples: Triples, rows: TokenRows, *, signed: bool, n_slots: int
 ) -> ActivationRuns:
-    """Order triples by slot and cut them into runs. `triples.token` are rows of the chunk."""
+    """Sort the triples of one chunk by slot and cut them into activation runs, one per slot and
+    window. `triples.token` holds row numbers of the chunk."""
     slot = triples.feature.to(torch.int32)
     if signed:
         slot = slot * 2 + (triples.value < 0)
-    narrow = torch.int16 if n_slots < 1 << 15 else torch.int32  # a radix sort: half the passes
+    narrow = (
+        torch.int16 if n_slots < 1 << 15 else torch.int32
+    )  # radix sort: int16 needs half the passes
     order = torch.sort(slot.to(narrow), stable=True).indices
     slot, value = select_rows(slot, order), select_rows(triples.value, order)
     row = select_rows(triples.token.to(torch.int32), order)

@@ -1,7 +1,9 @@
-"""Contexts' activations on disk: appended while the harvest runs, read back at its end.
+"""Activation spool: a file on disk that holds the activations of context windows, appended to while
+the harvest runs and read at its end.
 
-A record is int32 words: how many pairs, the peak's position, the window's start, the positions, the
-activations' bits. Only records that the tables still point to matter; the others are left behind.
+A record is int32 words: the number of activations, the peak's position, the window's start, the
+positions, the activation values' bits. Records that no reservoir row points to any longer are never
+read.
 """
 
 import os
@@ -10,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 HEADER_WORDS = 3
+"""Words at the beginning of a spool record: count, peak position, window start."""
 
 
 class ActivationSpool:
-    """An append-only file of records. What lies beyond a checkpoint is cut off on resume."""
+    """Append-only spool file of context activations. On resume, everything after the last
+    checkpoint is cut off."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
-        """Open `path`, keeping its first `length` words."""
+        """Open the spool file at `path`, keeping its first `length` words."""
         path.touch()
         self.path = path
         self.length = length
@@ -31,10 +35,9 @@ class ActivationSpool:
         positions: np.ndarray,
         values: np.ndarray,
     ) -> np.ndarray:
-        """Write a record for each entry of `count`; their offsets in words, int64.
-
-        `positions` and `values` hold the pairs of all records one after the other.
-        """
+        """Append a record for each entry of `count`, and return the offsets of the records in
+        words, int64. `positions` and `values` hold the activations of all records one after the
+        other."""
         size = count.astype(np.int64) * 2 + HEADER_WORDS
         begin = np.cumsum(size) - size
         words = np.empty(int(size.sum()), dtype=np.int32)
@@ -50,26 +53,28 @@ class ActivationSpool:
         return offsets
 
     def sync(self) -> int:
-        """Force what was written to disk; the length in words to note in the checkpoint."""
+        """Flush the spool to disk and return its length in words, which the checkpoint records."""
         self._file.flush()
         os.fsync(self._file.fileno())
         return self.length
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the spool file."""
         self._file.close()
 
 
 class SpoolRecords:
-    """The records that a table's rows point to, read from one spool or several."""
+    """Reader of the spool records that context rows point to, from one spool file or several."""
 
     def __init__(self, spools: list[np.ndarray]) -> None:
-        """`spools` are memory maps of int32 words; offsets count through them in order."""
+        """Create a reader over `spools`, memory maps of int32 words. Offsets count through the
+        spools in order."""
         self._spools = spools
         self._base = np.concatenate([[0], np.cumsum([len(words) for words in spools])])
 
     def read(self, offsets: np.ndarray) -> tuple[np.ndarray, ...]:
-        """count, peak, start [record], and positions, values of all pairs in order."""
+        """Return count, peak and start of the spool records at `offsets`, then the positions and
+        values of all their activations in order."""
         count = self._gather(offsets)
         owner = np.repeat(np.arange(len(offsets)), count)
         within = np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
@@ -79,6 +84,7 @@ class SpoolRecords:
         return count, peak, start, self._gather(at), values
 
     def _gather(self, at: np.ndarray) -> np.ndarray:
+        """Return the words at offsets that count through all spools."""
         if len(self._spools) == 1:
             return np.asarray(self._spools[0][at])
         out = np.empty(len(at), dtype=np.int32)
@@ -90,7 +96,7 @@ class SpoolRecords:
 
 
 def map_spool_words(path: Path, length: int) -> np.ndarray:
-    """A spool's first `length` words, memory-mapped."""
+    """Return the first `length` words of a spool file, memory-mapped."""
     if not length:
         return np.empty(0, dtype=np.int32)
     return np.memmap(path, dtype=np.int32, mode="r", shape=(length,))

@@ -1,4 +1,5 @@
-"""Counts, sums and histograms of every feature and sign, as sums that merge."""
+"""Activation sums: counts, power sums, maxima and histograms of every feature's activations,
+accumulated so that the sums of two parts can be added."""
 
 from functools import partial
 
@@ -18,25 +19,27 @@ from backend.harvest.segments import (
 from feature_store.activation_histogram import BIN_SHIFT, BINS_PER_OCTAVE
 
 N_OCTAVES = 16
-"""Octaves that a histogram covers; smaller values count in its lowest bin."""
+"""Octaves that an activation histogram covers; smaller values count in the lowest bin."""
 N_BINS = N_OCTAVES * BINS_PER_OCTAVE
+"""Bins of an activation histogram."""
 HEADROOM_OCTAVES = 4
-"""Octaves left above the largest activation that the self-check saw."""
+"""Octaves left in the histogram above the largest activation that the self-check saw."""
 OCTAVE_SHIFT = 23
 """Bits of a float32 below its exponent."""
 
 
 def highest_histogram_octave(largest: float) -> int:
-    """Biased exponent of the highest octave of a histogram, from the largest value seen so far."""
+    """Return the biased exponent of the histogram's highest octave, from the largest activation
+    seen so far."""
     bits = int(torch.tensor([max(largest, 1e-30)], dtype=torch.float32).view(torch.int32))
     return (bits >> OCTAVE_SHIFT) + HEADROOM_OCTAVES
 
 
 class ActivationSums:
-    """Sums over all counted tokens, per slot (a feature, or a feature and a sign).
+    """Sums over all counted tokens for each slot (a feature, or a feature and a sign).
 
-    Every field is a sum or a maximum, so the order of updates does not matter (floating sums to
-    rounding) and two parts merge by adding.
+    Every field is a sum or a maximum, so the order of updates does not matter (floating-point sums
+    up to rounding) and two parts merge by addition.
     """
 
     def __init__(self, n_slots: int, highest_octave: int, device: torch.device) -> None:
@@ -47,27 +50,29 @@ class ActivationSums:
         self.n_active: Tensor = zeros(n_slots, dtype=torch.int64)
         self.n_windows: Tensor = zeros(n_slots, dtype=torch.int64)
         self.n_windows_both: Tensor = zeros(n_slots, dtype=torch.int64)
-        """Windows where both signs of a feature fire, at the even slot."""
+        """Windows in which both signs of a feature fire, stored at the feature's even slot."""
         self.position_sum: Tensor = zeros(n_slots, dtype=torch.int64)
         self.powers: Tensor = zeros(4, n_slots, dtype=torch.float64)
-        """Σ|a|, Σ|a|², Σ|a|³, Σ|a|⁴."""
+        """Power sums Σ|a|, Σ|a|², Σ|a|³ and Σ|a|⁴ of the activations: [4, slot]."""
         self.largest: Tensor = zeros(n_slots, dtype=torch.float32)
         self.histogram: Tensor = zeros(n_slots * N_BINS, dtype=torch.int32)
         self.window_histogram: Tensor = zeros(n_slots * N_BINS, dtype=torch.int32)
         self.score_octaves: Tensor = zeros(n_slots * N_OCTAVES, dtype=torch.int32)
-        """Firing windows of the score split by octave; those of explain are the rest."""
+        """Firing windows of the score split by octave; those of the explain split are the rest of
+        the window histogram."""
 
     def bins(self, size: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
-        """The histogram bin of each magnitude, int32."""
+        """Return the histogram bin of each activation magnitude, int32."""
         return ((size.view(torch.int32) >> BIN_SHIFT) - self.first_bin).clamp_(0, N_BINS - 1)
 
     def octaves(self, size: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
-        """The octave of each magnitude, counted from the histogram's lowest, int32."""
+        """Return the octave of each activation magnitude, counted from the histogram's lowest,
+        int32."""
         number = (size.view(torch.int32) >> OCTAVE_SHIFT) - self.first_octave
         return number.clamp_(0, N_OCTAVES - 1)
 
     def update(self, runs: ActivationRuns, rows: TokenRows, *, signed: bool) -> None:
-        """Fold in one chunk."""
+        """Add the activation runs of one chunk to the counts, power sums and histograms."""
         if not len(runs.slot):
             return
         begin = segment_starts(runs.slot)
@@ -84,6 +89,7 @@ class ActivationSums:
         self._update_windows(runs, rows, signed=signed)
 
     def _update_windows(self, runs: ActivationRuns, rows: TokenRows, *, signed: bool) -> None:
+        """Add the peaks of one chunk's runs to the counts, maxima and histograms of windows."""
         slot, peak = runs.run_slot, runs.peak
         begin = segment_starts(slot)
         present = select_rows(slot, begin).long()
@@ -101,15 +107,16 @@ class ActivationSums:
 
     @staticmethod
     def _count(histogram: Tensor, bins: Tensor) -> None:
+        """Increment histogram bins, once per entry of `bins`."""
         one = torch.ones(1, dtype=histogram.dtype, device=histogram.device)
         histogram.index_add_(0, bins, one.expand(len(bins)))
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint needs, by name."""
+        """Return all sums by name for a checkpoint."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def add(self, state: dict[str, Tensor]) -> None:
-        """Merge another part's state into this one."""
+        """Add the sums of another shard or checkpoint to these."""
         for name, mine in self.state().items():
             other = state[name].to(mine.device)
             if name == "largest":

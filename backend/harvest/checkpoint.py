@@ -1,4 +1,6 @@
-"""A shard's state on disk: written beside, forced out, renamed over the last one."""
+"""Checkpoints of a harvest: the state of one shard on disk, replaced atomically (written to a new
+file, flushed, renamed), the part of the harvest that a shard is, and the lock that lets one process
+work on a shard at a time."""
 
 import os
 from contextlib import suppress
@@ -17,12 +19,13 @@ from feature_store.strict_json import JsonError, dump_json, parse_json
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several equal parts of a harvest's batches."""
+    """Shard of a harvest: one of `count` equal parts of its forward batches."""
 
     index: int
     count: int
 
     def __post_init__(self) -> None:
+        """Refuse a shard number outside 0 … count − 1 with an InputError."""
         if not 0 <= self.index < self.count:
             raise InputError(
                 f"There is no shard {self.index + 1} of {self.count}: write --shard I/N with I "
@@ -30,29 +33,33 @@ class Shard:
             )
 
     def bounds(self, n: int) -> tuple[int, int]:
-        """First batch of the shard, and one past its last, of `n`."""
+        """Return the first of the shard's batches and one past its last, where the harvest has `n`
+        batches."""
         return self.index * n // self.count, (self.index + 1) * n // self.count
 
     def folder(self, work: Path) -> Path:
-        """Where the shard keeps its state and spools."""
+        """Return the folder inside the work folder where this shard keeps its checkpoint and its
+        spools."""
         return work / f"shard-{self.index + 1}-of-{self.count}"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """How far a shard has come."""
+    """Checkpoint of one shard: how many batches it has processed, and the state of its accumulators
+    at that moment."""
 
     next_batch: int
     tokens: int
-    """Counted tokens behind it."""
+    """Counted tokens that the shard has processed before this checkpoint."""
     spooled: dict[str, int]
-    """Words of each dictionary's spool that belong to it."""
+    """Length of each dictionary's spool at this checkpoint, in words."""
     state: dict[str, dict[str, np.ndarray]]
-    """Each accumulator's state."""
+    """State arrays of each dictionary's accumulator, by dictionary name and array name."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the folder's checkpoint in one step: a kill leaves the old one or the new one."""
+    """Replace the checkpoint in a shard's folder atomically: after a kill the folder holds either
+    the old checkpoint or the new one."""
     names = sorted(checkpoint.state)
     arrays = {
         f"{number}/{key}": np.ascontiguousarray(value)
@@ -69,7 +76,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The folder's checkpoint; None when there is none. InputError when it is damaged."""
+    """Return the checkpoint in a shard's folder, or None where there is none. Raises InputError
+    where the file is damaged."""
     path = folder / "state.safetensors"
     if not path.exists():
         return None
@@ -90,9 +98,10 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 class WorkLock:
-    """One process at a time on a shard; the error names the one that has it.
+    """Lock that lets one process at a time work on a harvest's folder.
 
-    `patience_s`: how long to wait for another process before that error.
+    Where another process holds the lock, the InputError names that process. `patience_s` is how
+    long to wait for the other process before the error, in seconds.
     """
 
     def __init__(self, folder: Path, what: str, patience_s: float = 0) -> None:
@@ -103,18 +112,21 @@ class WorkLock:
         self._patience_s = patience_s
 
     def __enter__(self) -> "WorkLock":
+        """Acquire the lock and write this process's id next to it, or raise InputError after
+        `patience_s` seconds."""
         try:
             self._lock.acquire(timeout=self._patience_s)
         except Timeout as error:
             pid = self._pid.read_text().strip() if self._pid.exists() else "unknown"
             raise InputError(
                 f"{self._what} is being made by process {pid}. Wait until it ends, or stop it: "
-                "the same command then goes on where it was."
+                "the same command then resumes where it stopped."
             ) from error
         self._pid.write_text(str(os.getpid()))
         return self
 
     def __exit__(self, *exc: object) -> None:
+        """Remove the process id and release the lock."""
         with suppress(FileNotFoundError):
             self._pid.unlink()
         self._lock.release()

@@ -1,8 +1,9 @@
-"""On how many tokens two features fire together, for all pairs of a dictionary.
+"""Co-activation: on how many tokens two features of a dictionary fire together, for all pairs of
+features.
 
-Counts are exact over all counted tokens where a table of all pairs fits into memory (`PairTable`).
-Else pairs are counted on a sample of tokens (`PairSample`) that grows with the harvest until its
-table is full. Both are functions of the set of triples alone: any order, any parts.
+`PairTable` counts every token where a table of all pairs fits into memory; `PairSample` counts a
+sample of tokens, chosen by hash, that shrinks when too many pairs are held. Both results depend
+only on the set of triples, not on their order or their division into parts.
 """
 
 import math
@@ -17,64 +18,70 @@ from torch import Tensor
 from backend.harvest.segments import expand_segments, select_rows, true_indices
 
 MAX_TABLE_BYTES = 1 << 26
-"""Memory of one dictionary's table of all pairs: up to 4,095 features."""
+"""Memory of one dictionary's table of all pairs, in bytes: enough for 4,095 features."""
 MAX_TOTAL_BYTES = 1 << 30
-"""Memory of all dictionaries' tables together."""
+"""Memory of all dictionaries' tables of pairs together, in bytes."""
 MAX_SAMPLED_PAIRS = 1 << 22
-"""Pairs that a sample holds, 12 bytes each."""
+"""Pairs of features that a co-activation sample holds at most, 12 bytes each."""
 WORK_PER_TOKEN = 32
-"""Pairs that a sample looks at for each token of the harvest, on average and at most about."""
+"""Pairs that a co-activation sample examines per token of the harvest, on average and at most
+about."""
 MIN_WORK = 1 << 21
-"""Pairs that a sample looks at in a short harvest."""
+"""Pairs that a co-activation sample examines even in a short harvest."""
 FLUSH_PAIRS = 1 << 20
-"""Pairs gathered before they are counted."""
+"""Pairs gathered in a buffer before the co-activation sample counts them."""
 KEYS_PER_UPDATE = 1 << 17
-"""Counts of the table added to at a time, so that they stay in the processor's cache."""
+"""Cells of the pair table incremented at a time, few enough to stay in the processor's cache."""
 DENSE_ROWS = 2048
-"""Tokens of one matrix product."""
+"""Tokens of one matrix product in the dense counting of co-active pairs."""
 DENSE_GAIN = 100
-"""How many times cheaper a pair is in a matrix product than in a list."""
+"""How many times cheaper counting a pair is in a matrix product than in a list of pairs."""
 N_LEVELS = 31
 MAX_LENGTH_RATIO = 1.3
-"""Longest over shortest list of features in a block of tokens, about."""
+"""Ratio of the longest to the shortest list of active features in a block of tokens, about."""
 _BITS = 25
-"""Bits of a feature's number in a key."""
+"""Bits that a feature number takes in the key of a pair."""
 
 
 @dataclass(frozen=True)
 class JointCounts:
-    """Counts of pairs for publishing."""
+    """Joint firing counts of pairs of features, as they are published: either a table of all pairs
+    or a list of sampled pairs."""
 
     rate: float
-    """Share of tokens, by hash, on which they were counted; 1 is all."""
+    """Share of tokens, chosen by hash, on which the pairs were counted; 1 means all tokens."""
     active: Int[np.ndarray, "d_sae"]
-    """On how many of these tokens each feature is active."""
+    """Number of the counted tokens on which each feature is active."""
     table: Int[np.ndarray, "d_sae d_sae"] | None
-    """Joint counts of all pairs, or None and the three below."""
+    """Joint counts of all pairs of features, or None where `left`, `right` and `count` list the
+    sampled pairs."""
     left: np.ndarray
     right: np.ndarray
     count: np.ndarray
 
 
 def pair_table_fits(d_sae: int, n_dictionaries: int) -> bool:
-    """Whether all pairs of a dictionary are counted, in a harvest of so many dictionaries."""
+    """Return whether a table of all pairs of `d_sae` features fits into memory, in a harvest of
+    `n_dictionaries` dictionaries."""
     return d_sae * (d_sae + 1) * 4 <= min(
         MAX_TABLE_BYTES, MAX_TOTAL_BYTES // max(1, n_dictionaries)
     )
 
 
 def initial_sample_level(l0: float, n_tokens: int) -> int:
-    """The level of tokens at which a sample begins, so that its work stays within bounds."""
+    """Return the token level at which a co-activation sample begins, so that the pairs it examines
+    stay within bounds for this L0 and number of tokens."""
     pairs = max(l0, 1.0) * max(l0 - 1, 1.0) / 2 * n_tokens
     excess = pairs / max(MIN_WORK, WORK_PER_TOKEN * n_tokens)
     return min(N_LEVELS, max(0, math.ceil(math.log2(excess)))) if excess > 0 else 0
 
 
 def token_levels(hashed: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """The level of each token: on average one in 2^n has level n or more. `hashed` is int32.
+    """Return the level of each token from its int32 hash: on average one token in 2^n has level n
+    or more.
 
-    The level is how many of the leading 31 bits are zero, so that the tokens of level n or more
-    are those whose hash lies below 2^(31 - n).
+    The level is the number of leading zeros among the hash's 31 low bits, so the tokens of level n
+    or more are those whose hash is below 2^(31 − n).
     """
     value = (hashed & 0x7FFFFFFF).double()
     _, exponent = torch.frexp(value)  # value < 2^exponent, and 0 for 0
@@ -82,7 +89,8 @@ def token_levels(hashed: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
 
 
 class PairTable:
-    """Joint counts of all pairs of features over all tokens, in one table."""
+    """Table of joint firing counts of all pairs of a dictionary's features, counted on every
+    token."""
 
     def __init__(self, d_sae: int, device: torch.device) -> None:
         self.d_sae = d_sae
@@ -92,7 +100,8 @@ class PairTable:
         self._active = torch.zeros(d_sae, dtype=torch.int64, device=device)
 
     def add(self, row: Int[Tensor, "nnz"], feature: Int[Tensor, "nnz"], level: Tensor) -> None:
-        """Count a chunk: one entry per active (token, feature), rows of tokens in order."""
+        """Count the co-active pairs of one chunk. There is one entry per active (token, feature),
+        in token order. A table counts every token, so `level` is ignored."""
         if not len(row):
             return
         self._active += torch.bincount(feature, minlength=self.d_sae)
@@ -108,12 +117,12 @@ class PairTable:
             )
 
     def _add_lists(self, feature: Tensor, begin: Tensor, length: Tensor, longest: int) -> None:
-        """Tokens with lists of about the same length.
+        """Count the pairs of tokens whose lists of active features have about the same length.
 
-        In a ring of an odd number of places, each two places are within half a turn of each other
-        in one direction alone. So every entry is paired with those of the half turn after it.
-        Entries are taken feature by feature, so that counts which lie together are added to
-        together.
+        In a ring with an odd number of places, any two places are within half a turn of each other
+        in one direction only, so every entry is paired with those of the half turn after it.
+        Entries are taken feature by feature, so that neighbouring cells of the table are
+        incremented together.
         """
         index, owner = expand_segments(begin, begin + length)
         mine = select_rows(feature, index).to(torch.int32)
@@ -136,8 +145,8 @@ class PairTable:
             self._table.index_add_(0, keys.view(-1), one.expand(keys.numel()))
 
     def _add_products(self, feature: Tensor, length: Tensor) -> None:
-        """Tokens on which many features fire: a product of matrices of 0 and 1, exact in float32
-        since no count of a block passes 2^24."""
+        """Count the pairs of tokens on which many features fire, by a product of matrices of 0 and
+        1. The product is exact in float32 because no count of a block exceeds 2^24."""
         first, square = 0, self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae]
         for part in length.split(DENSE_ROWS):
             n = int(part.sum())
@@ -148,7 +157,8 @@ class PairTable:
             first += n
 
     def state(self) -> dict[str, np.ndarray]:
-        """Each pair's count in as few bytes as hold it, for a checkpoint."""
+        """Return the pair table's counts for a checkpoint, each in as few bytes as the largest
+        count needs."""
         square = self._square()
         largest = int(square.max(initial=0))
         kind = next(k for k in (np.uint8, np.uint16, np.int32) if largest <= np.iinfo(k).max)
@@ -158,7 +168,7 @@ class PairTable:
         }
 
     def merge(self, triangle: np.ndarray, active: np.ndarray) -> None:
-        """Add another part's counts."""
+        """Add the pair counts of another shard or checkpoint to this table."""
         square = np.zeros((self.d_sae, self.d_sae), dtype=np.int32)
         square[np.tri(self.d_sae, dtype=bool)] = triangle
         mine = self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae]
@@ -166,41 +176,47 @@ class PairTable:
         self._active += torch.from_numpy(active).to(mine.device)
 
     def joint(self) -> JointCounts:
-        """The counts."""
+        """Return the joint counts of all pairs of features, counted on every token."""
         none = np.empty(0, dtype=np.int64)
         return JointCounts(1.0, self._active.cpu().numpy(), self._square(), none, none, none)
 
     def _square(self) -> np.ndarray:
-        """Both cells of each pair with its count; nothing on the diagonal."""
+        """Return the symmetric matrix of joint counts, [d_sae, d_sae], with zeros on the
+        diagonal."""
         square = self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae].cpu().numpy()
         return square + square.T
 
     @property
     def nbytes(self) -> int:
-        """Memory of the counts."""
+        """Memory of the table of pair counts, in bytes."""
         return self._table.numel() * 4 + self._active.numel() * 8
 
 
 class PairSample:
-    """Joint counts on the tokens whose hash has some level or more, the lowest whose pairs fit.
+    """Joint firing counts on a sample of tokens: those whose level is at least the lowest level at
+    which the pairs still fit into memory.
 
-    Pairs are counted by level. While more than `PAIRS` are held, those of the lowest level go; so
-    the level that is left follows from all tokens together, whatever their order.
+    Pairs are counted by level. While more than `MAX_SAMPLED_PAIRS` are held, the pairs of the
+    lowest level are dropped, so the final level follows from all tokens together, whatever their
+    order.
     """
 
     def __init__(self, d_sae: int, first: int) -> None:
         self.d_sae = d_sae
         self.level = first
         self.keys = np.empty(0, dtype=np.int64)
-        """level << 50 | smaller feature << 25 | larger feature, rising."""
+        """Keys of the sampled pairs, ascending: level << 50 | smaller feature << 25 | larger
+        feature."""
         self.count = np.empty(0, dtype=np.int32)
         self.active = np.zeros((N_LEVELS + 1, d_sae), dtype=np.int32)
-        """Tokens of each level on which each feature is active."""
+        """Number of sampled tokens of each level on which each feature is active: [level,
+        d_sae]."""
         self._raw: list[np.ndarray] = []
         self._n_raw = 0
 
     def add(self, row: Int[Tensor, "nnz"], feature: Int[Tensor, "nnz"], level: Tensor) -> None:
-        """Count a chunk; `level` has the level of each row."""
+        """Count the co-active pairs of the sampled tokens of one chunk; `level` holds the level of
+        each of the chunk's rows."""
         of = select_rows(level, row)
         drawn = true_indices(of >= self.level)
         row, feature, of = (
@@ -224,6 +240,8 @@ class PairSample:
             self._add_block(feature, of, begin[first:last], length[first:last])
 
     def _add_block(self, feature: Tensor, of: Tensor, begin: Tensor, length: Tensor) -> None:
+        """List the pairs of co-active features of one block of sampled tokens, and gather their
+        keys."""
         kept = true_indices(select_rows(of, begin) >= self.level)
         if not len(kept):
             return
@@ -242,7 +260,8 @@ class PairSample:
             self.flush()
 
     def flush(self) -> None:
-        """Count what was gathered, and let the lowest levels go while there is too much."""
+        """Count the gathered pairs, and drop the lowest levels while more pairs are held than
+        allowed."""
         if not self._raw:
             return
         keys, count = np.unique(np.concatenate(self._raw), return_counts=True)
@@ -250,6 +269,8 @@ class PairSample:
         self._fold(keys, count.astype(np.int32))
 
     def _fold(self, keys: np.ndarray, count: np.ndarray) -> None:
+        """Add counts of sorted pair keys to the sample, then raise the level until the pairs
+        fit."""
         keys, count = np.concatenate([self.keys, keys]), np.concatenate([self.count, count])
         order = np.argsort(keys, kind="stable")  # two rising runs: a merge
         keys, count = keys[order], count[order]
@@ -263,16 +284,18 @@ class PairSample:
             self._raise_level(self.level + 1)
 
     def _raise_level(self, level: int) -> None:
+        """Raise the sample's lowest token level and drop the pairs below it."""
         self.level = max(self.level, level)
         self._cut()
 
     def _cut(self) -> None:
+        """Drop the pairs and activity counts below the sample's current level."""
         low = int(np.searchsorted(self.keys, self.level << 2 * _BITS))
         self.keys, self.count = self.keys[low:], self.count[low:]
         self.active[: self.level] = 0
 
     def state(self) -> dict[str, np.ndarray]:
-        """For a checkpoint."""
+        """Return the co-activation sample's keys, counts and level for a checkpoint."""
         self.flush()
         level = np.array([self.level], dtype=np.int32)
         return {"keys": self.keys, "count": self.count, "active": self.active, "level": level}
@@ -280,14 +303,14 @@ class PairSample:
     def merge(
         self, keys: np.ndarray, count: np.ndarray, active: np.ndarray, level: np.ndarray
     ) -> None:
-        """Add another part's counts."""
+        """Add the pair counts of another shard or checkpoint to this sample."""
         self.flush()
         self._raise_level(int(level[0]))
         self.active += active
         self._fold(keys, count)
 
     def joint(self) -> JointCounts:
-        """The counts, levels put together."""
+        """Return the joint counts of the sampled pairs, summed over token levels."""
         self.flush()
         pair = self.keys & (1 << 2 * _BITS) - 1
         keys, index = np.unique(pair, return_inverse=True)
@@ -299,18 +322,20 @@ class PairSample:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the counts."""
+        """Memory of the sampled pair counts, in bytes."""
         return self.keys.nbytes + self.count.nbytes + self.active.nbytes
 
 
 def token_entry_ranges(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each token's entries begin, and how many they are."""
+    """Return where each token's active features begin in the list of entries, and how many they
+    are."""
     _, length = row.unique_consecutive(return_counts=True)
     return torch.cumsum(length, 0) - length, length
 
 
 def group_by_length(length: np.ndarray) -> Iterator[np.ndarray]:
-    """Numbers of lists in groups of about one length, each by rising length."""
+    """Yield the numbers of tokens in groups whose lists of active features have about the same
+    length, by rising length."""
     order = np.argsort(length, kind="stable")
     ordered, low = length[order], 0
     while low < len(order):
@@ -322,7 +347,8 @@ def group_by_length(length: np.ndarray) -> Iterator[np.ndarray]:
 def split_into_blocks(
     pairs: np.ndarray, level: np.ndarray, sample: PairSample
 ) -> Iterator[tuple[int, int]]:
-    """Stretches of tokens with at most `FLUSH` pairs each, or one token."""
+    """Yield the bounds of consecutive tokens that together have at most `FLUSH_PAIRS` pairs of
+    co-active features, or of a single token with more."""
     wanted = np.where(level >= sample.level, pairs, 0)
     total, first = np.cumsum(wanted), 0
     while first < len(pairs):

@@ -1,7 +1,8 @@
-"""The best contexts of each group, kept while the corpus streams by.
+"""Context reservoir: the best context candidates of each group (slot and split), kept while the
+corpus streams by.
 
-A group is a slot and a split. Which rows are kept depends on the rows alone, never on the order in
-which they came, so parts merge and a resumed harvest ends where an undisturbed one does.
+Which rows are kept depends on the rows alone, never on their order, so shards merge and a resumed
+harvest gives the same contexts as an uninterrupted one.
 """
 
 from collections.abc import Callable
@@ -11,34 +12,35 @@ import numpy as np
 import torch
 
 MIN_BUFFER_ROWS = 1 << 16
-"""Rows gathered before the first merge; later as many as are held."""
+"""Rows buffered before the reservoir's first merge; later, as many as the reservoir holds."""
 MERGE_BLOCK_ROWS = 1 << 20
-"""Rows merged at a time: what a merge may hold besides the table."""
+"""Rows merged at a time, which bounds the extra memory of a merge."""
 
 
 class ContextCandidates(NamedTuple):
-    """Rows of a table: numpy arrays of one length."""
+    """Candidate rows for contexts: group, window, peak magnitude and spool offset, as numpy arrays
+    of one length."""
 
     group: np.ndarray
-    """slot · 2 + split, int32."""
+    """Group number, slot · 2 + split, int32."""
     window: np.ndarray
     value: np.ndarray
-    """Magnitude of the window's peak, float32."""
+    """Magnitude of the window's peak activation, float32."""
     offset: np.ndarray
-    """Where its record lies in the spool, int64."""
+    """Offset of the candidate's record in the spool, in words, int64."""
 
     def take(self, index: np.ndarray | slice) -> "ContextCandidates":
-        """The rows at `index`: a mask, numbers or a slice."""
+        """Return the candidate rows selected by a mask, row numbers or a slice."""
         return ContextCandidates(*(column[index] for column in self))
 
     @classmethod
     def join(cls, parts: list["ContextCandidates"]) -> "ContextCandidates":
-        """All rows of all parts."""
+        """Concatenate the candidate rows of all parts."""
         return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     @classmethod
     def none(cls) -> "ContextCandidates":
-        """No rows."""
+        """Return an empty set of context candidates."""
         return cls(
             np.empty(0, np.int32),
             np.empty(0, np.int32),
@@ -48,13 +50,16 @@ class ContextCandidates(NamedTuple):
 
 
 KeepRule = Callable[[ContextCandidates], np.ndarray]
-"""Rows → the numbers of those to keep, ordered by group."""
+"""Rule of a reservoir: takes candidate rows, returns the numbers of those to keep, sorted by
+group."""
 WriteRecords = Callable[[np.ndarray], np.ndarray]
-"""Numbers of rows → where the records written for them begin."""
+"""Function that writes the spool records of the rows with the given numbers, and returns their
+offsets."""
 
 
 class ContextReservoir:
-    """Rows ordered by group, and a buffer of newer ones not yet merged."""
+    """Reservoir of context candidates: rows sorted by group, and a buffer of newer rows that are
+    not merged yet."""
 
     def __init__(self, keep: KeepRule) -> None:
         self._keep = keep
@@ -63,7 +68,8 @@ class ContextReservoir:
         self._buffered = 0
 
     def add(self, new: ContextCandidates) -> bool:
-        """Take rows in; True when that led to a merge, so that thresholds have moved."""
+        """Add candidate rows to the reservoir. Returns True where that caused a merge, so that
+        thresholds have changed."""
         self._buffer.append(new)
         self._buffered += len(new.group)
         if self._buffered < self._limit:
@@ -72,10 +78,12 @@ class ContextReservoir:
         return True
 
     def offer(self, new: ContextCandidates, write: WriteRecords) -> bool:
-        """Take in what may be kept of a chunk, writing records only for that; True when it merged.
+        """Offer a chunk's candidate rows to the reservoir, writing spool records only for rows that
+        may be kept.
 
-        Where the rows are enough for a merge they are sorted with the table at once; else the
-        chunk's own best wait in the buffer.
+        Returns True where that caused a merge. Where the rows are enough for a merge, they are
+        sorted together with the reservoir at once; otherwise only the chunk's own best rows enter
+        the buffer.
         """
         if self._buffered + len(new.group) < self._limit:
             kept = self._keep(new)
@@ -91,10 +99,11 @@ class ContextReservoir:
 
     @property
     def _limit(self) -> int:
+        """Number of buffered rows at which the reservoir merges."""
         return max(MIN_BUFFER_ROWS, len(self.rows.group))
 
     def merge(self) -> None:
-        """Fold the buffer into the table, a block of groups at a time."""
+        """Merge the buffered rows into the reservoir, a block of groups at a time."""
         if not self._buffered:
             return
         new = ContextCandidates.join(self._buffer)
@@ -112,14 +121,16 @@ class ContextReservoir:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the rows and the buffer."""
+        """Memory of the reservoir's rows and buffer, in bytes."""
         return sum(column.nbytes for part in (self.rows, *self._buffer) for column in part)
 
 
 def order_rows(group: np.ndarray, order_key: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Row numbers by group, then by descending `order_key` (31 bits), then by window.
+    """Return the row numbers sorted by group, then by descending `order_key` (31 bits), then by
+    window.
 
-    One radix sort of packed keys; only rows that tie are looked at again.
+    One radix sort of packed keys does most of the work; only rows that tie are sorted a second
+    time.
     """
     packed = group.astype(np.int64) << 31 | (0x7FFFFFFF - order_key)
     found = torch.sort(torch.from_numpy(packed), stable=True)
@@ -136,12 +147,12 @@ def order_rows(group: np.ndarray, order_key: np.ndarray, window: np.ndarray) -> 
 
 
 def stable_order(key: np.ndarray) -> np.ndarray:
-    """Row numbers by key, equal ones in their order."""
+    """Return the row numbers sorted by key; rows of equal key keep their order."""
     return torch.sort(torch.from_numpy(key), stable=True).indices.numpy()
 
 
 def rank_within_groups(group: np.ndarray) -> np.ndarray:
-    """0, 1, 2… inside each stretch of equal values."""
+    """Return the rank 0, 1, 2, … of each row inside its stretch of equal group values."""
     new = np.empty(len(group), dtype=bool)
     new[:1] = True
     np.not_equal(group[1:], group[:-1], out=new[1:])
@@ -150,7 +161,8 @@ def rank_within_groups(group: np.ndarray) -> np.ndarray:
 
 
 def keep_strongest(k: int, document_of: np.ndarray) -> KeepRule:
-    """The k rows of largest value in each group, one per document; ties: the earlier window."""
+    """Return the rule that keeps the k rows of largest activation in each group, at most one per
+    document; of equal rows, the earlier window."""
 
     def keep(rows: ContextCandidates) -> np.ndarray:
         order = order_rows(rows.group, rows.value.view(np.int32), rows.window)
@@ -173,10 +185,10 @@ def keep_by_octave(
     octave_of: Callable[[np.ndarray], np.ndarray],
     n_octaves: int,
 ) -> KeepRule:
-    """The `uniform` rows of highest priority in each group, and the `per_octave` of each octave.
+    """Return the rule that keeps the `uniform` rows of highest priority in each group, and the
+    `per_octave` rows of highest priority in each octave.
 
-    Priorities are hashes. Inside an octave the rows kept are those of highest priority, whatever
-    the two numbers are: a simple random sample of the octave's windows.
+    Priorities are hashes, so the rows kept in an octave are a simple random sample of its windows.
     """
 
     def keep(rows: ContextCandidates) -> np.ndarray:

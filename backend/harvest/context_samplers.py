@@ -1,4 +1,8 @@
-"""From the runs of a chunk to the contexts worth keeping."""
+"""Context samplers: pick from the activation runs of each chunk the windows that may become a
+feature's contexts, and extract their activations.
+
+One sampler keeps the strongest windows, one samples the whole range of activations.
+"""
 
 from typing import NamedTuple
 
@@ -20,11 +24,13 @@ from backend.harvest.segments import expand_segments, segment_starts, select_row
 from backend.harvest.window_grid import WindowGrid
 
 SAMPLES_PER_OCTAVE = 2
-"""Samples that an octave keeps whatever its share, so that rare strong windows are seen."""
+"""Windows that the range sampler keeps per octave of activation, whatever the octave's share, so
+that rare strong windows are represented."""
 
 
 class WindowExtract(NamedTuple):
-    """The windows of some runs: what a spool record holds. Numpy arrays."""
+    """Activations extracted from several context windows, in the layout of a spool record (numpy
+    arrays)."""
 
     size: np.ndarray
     peak: np.ndarray
@@ -34,7 +40,8 @@ class WindowExtract(NamedTuple):
 
 
 class TopContextSampler:
-    """For each group the strongest windows, one per document, centred on their peaks."""
+    """Sampler of top contexts: for each group (slot and split) it keeps the `k` strongest windows,
+    at most one per document, centred on their peaks."""
 
     def __init__(self, k: int, n_slots: int, windows: WindowGrid, device: torch.device) -> None:
         self.k = k
@@ -42,10 +49,11 @@ class TopContextSampler:
         self._keep = keep_strongest(k, windows.document)
         self.table = ContextReservoir(self._keep)
         self._bar: Tensor = torch.zeros(n_slots * 2, device=device)
-        """A run below its group's bar cannot be kept."""
+        """Threshold of each group: a run whose peak is below cannot enter the top contexts."""
 
     def update(self, runs: ActivationRuns, rows: TokenRows, spool: ActivationSpool) -> None:
-        """Offer the chunk's runs."""
+        """Offer the activation runs of one chunk to the reservoir of top contexts, and write the
+        kept windows to the spool."""
         group = runs.run_slot * 2 + select_rows(rows.split, runs.run_row)
         chosen = true_indices(runs.peak >= select_rows(self._bar, group))
 
@@ -57,7 +65,8 @@ class TopContextSampler:
             self.raise_bar()
 
     def raise_bar(self) -> None:
-        """After a merge: a full group admits only what reaches its weakest row."""
+        """Raise each group's threshold after a merge: a group of top contexts that is full admits
+        only runs that reach its weakest row."""
         rows = self.table.rows
         count = np.bincount(rows.group, minlength=len(self._bar))
         full = count >= self.k
@@ -67,7 +76,8 @@ class TopContextSampler:
 
 
 class RangeContextSampler:
-    """For each group a sample over the whole range of window maxima, stratified by octave."""
+    """Sampler of range contexts: for each group (slot and split) it keeps a random sample of
+    windows over the whole range of their maxima, stratified by octave."""
 
     def __init__(
         self,
@@ -89,16 +99,18 @@ class RangeContextSampler:
         self._octave: Tensor = torch.zeros(n_groups * N_OCTAVES, dtype=torch.int32, device=device)
 
     def priority_of(self, rows: ContextCandidates) -> np.ndarray:
-        """The hash that decides, int32."""
+        """Return the sampling priority of each context candidate, a hash of window and slot as
+        int32."""
         hashed = hash_ids(torch.from_numpy(rows.window), self.seed)
         return sampling_priority(hashed, torch.from_numpy(rows.group >> 1)).numpy()
 
     def octave_of(self, value: np.ndarray) -> np.ndarray:
-        """The octave of each magnitude, int32."""
+        """Return the histogram octave of each activation magnitude as int32."""
         return self._statistics.octaves(torch.from_numpy(value)).numpy()
 
     def update(self, runs: ActivationRuns, rows: TokenRows, spool: ActivationSpool) -> None:
-        """Offer the chunk's runs."""
+        """Offer the activation runs of one chunk to the reservoir of range contexts, and write the
+        kept windows to the spool."""
         group = runs.run_slot * 2 + select_rows(rows.split, runs.run_row)
         u = sampling_priority(select_rows(rows.hashed, runs.run_row), runs.run_slot)
         cell = group * N_OCTAVES + self._statistics.octaves(runs.peak)
@@ -114,7 +126,8 @@ class RangeContextSampler:
             self.raise_bar()
 
     def raise_bar(self) -> None:
-        """After a merge: what no full group and no full octave could still take is not offered."""
+        """Raise the priority thresholds after a merge, so that runs which no full group and no full
+        octave of the range sample could take are not offered."""
         rows = self.table.rows
         u = self.priority_of(rows)
         self._uniform.copy_(
@@ -125,10 +138,12 @@ class RangeContextSampler:
 
 
 def second_largest_per_cell(cell: np.ndarray, u: np.ndarray, n: int) -> np.ndarray:
-    """For each of `n` cells its second largest u (PER_OCTAVE is two), 0 where it has fewer.
+    """Return the second-largest priority `u` of each of `n` cells (group and octave), or 0 where a
+    cell has fewer than two rows.
 
-    Within a cell u falls from row to row, so of the rows written backwards the largest is last.
-    Among equal ones a lower value may come out: as a bar that admits more, never less.
+    In each cell `u` falls from row to row, so of the rows written in reverse order the largest
+    comes last. Where two are equal a lower value may come out: the threshold then admits more,
+    never less.
     """
     largest, second = np.zeros(n, dtype=np.int32), np.zeros(n, dtype=np.int32)
     largest[cell[::-1]] = u[::-1]
@@ -138,7 +153,8 @@ def second_largest_per_cell(cell: np.ndarray, u: np.ndarray, n: int) -> np.ndarr
 
 
 def kth_largest_per_group(group: np.ndarray, u: np.ndarray, k: int, like: Tensor) -> np.ndarray:
-    """For each group its k-th largest u, 0 where it has fewer; rows sorted by group, then u."""
+    """Return the k-th largest priority `u` of each group, or 0 where a group has fewer than k rows.
+    Rows must be sorted by group, then by falling `u`."""
     count = np.bincount(group, minlength=len(like))
     begin, full = np.cumsum(count) - count, count >= k
     bar = np.zeros(len(like), dtype=np.int32)
@@ -149,7 +165,8 @@ def kth_largest_per_group(group: np.ndarray, u: np.ndarray, k: int, like: Tensor
 def candidates_from_runs(
     chosen: Tensor, runs: ActivationRuns, rows: TokenRows, group: Tensor
 ) -> ContextCandidates:
-    """Rows for a table, their records not yet written."""
+    """Turn the chosen activation runs into context candidates whose spool records are not written
+    yet."""
     window = select_rows(rows.window, select_rows(runs.run_row, chosen))
     columns = (select_rows(group, chosen), window, select_rows(runs.peak, chosen))
     g, w, v = (column.cpu().numpy() for column in columns)
@@ -157,7 +174,8 @@ def candidates_from_runs(
 
 
 def find_peak_indices(chosen: Tensor, runs: ActivationRuns) -> Tensor:
-    """Index of the first triple of largest magnitude in each chosen run."""
+    """Return for each chosen run the index of its peak: the first triple whose magnitude is the
+    largest of the run."""
     index, owner = expand_segments(select_rows(runs.start, chosen), select_rows(runs.end, chosen))
     at_peak = true_indices(
         select_rows(runs.size, index) == select_rows(select_rows(runs.peak, chosen), owner)
@@ -167,7 +185,7 @@ def find_peak_indices(chosen: Tensor, runs: ActivationRuns) -> Tensor:
 
 
 def extract_grid_windows(chosen: Tensor, runs: ActivationRuns, rows: TokenRows) -> WindowExtract:
-    """The grid windows of runs."""
+    """Extract the activations of the fixed grid windows that the chosen runs lie in."""
     peak_row = select_rows(runs.row, find_peak_indices(chosen, runs))
     start, stop = select_rows(rows.grid_first, peak_row), select_rows(rows.grid_end, peak_row)
     return extract_activations(chosen, peak_row, start, stop, runs, rows)
@@ -176,7 +194,8 @@ def extract_grid_windows(chosen: Tensor, runs: ActivationRuns, rows: TokenRows) 
 def extract_centred_windows(
     chosen: Tensor, runs: ActivationRuns, rows: TokenRows, width: int
 ) -> WindowExtract:
-    """Windows of `width` tokens around the peaks of runs, inside their documents."""
+    """Extract the activations in windows of `width` tokens centred on the peaks of the chosen runs,
+    shifted where needed to stay inside their documents."""
     peak_row = select_rows(runs.row, find_peak_indices(chosen, runs))
     first, end = select_rows(rows.first, peak_row), select_rows(rows.end, peak_row)
     start = torch.minimum(torch.maximum(peak_row - width // 2, first), end - width)
@@ -194,7 +213,8 @@ def extract_activations(
     runs: ActivationRuns,
     rows: TokenRows,
 ) -> WindowExtract:
-    """All activations of the runs' features in rows [start, stop), of either sign; on the host."""
+    """Extract all activations of the chosen runs' features in the rows [start, stop) of each
+    window, of either sign, as numpy arrays on the host."""
     base = select_rows(runs.run_feature, chosen).long() << 32
     low = torch.searchsorted(runs.place, base | start)
     high = torch.searchsorted(runs.place, base | stop)

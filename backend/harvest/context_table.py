@@ -1,4 +1,5 @@
-"""From tables and spools to the rows of `context`."""
+"""The `context` table of a harvest file: selects each feature's stored contexts from the context
+reservoirs, weights the range sample, and builds the Arrow rows."""
 
 from dataclasses import dataclass
 
@@ -19,18 +20,20 @@ SPLITS = ("explain", "score")
 
 @dataclass(frozen=True)
 class SelectedContexts:
-    """The contexts of one dictionary in stored order: by feature, stratum, rank."""
+    """Contexts of one dictionary selected for the `context` table, in stored order: by feature,
+    stratum and rank."""
 
     feature: np.ndarray
     stratum: np.ndarray
     rank: np.ndarray
     weight: np.ndarray
-    """NaN for top and bottom."""
+    """Sampling weight of each range context; NaN for top and bottom contexts."""
     rows: ContextCandidates
 
 
 def select_contexts(accumulator: Accumulator) -> SelectedContexts:
-    """Top and bottom as kept, range cut to its size with every sample's weight."""
+    """Select the contexts of one dictionary that are stored: top and bottom contexts as kept, range
+    contexts thinned to the planned number, each with its sampling weight."""
     signed = accumulator.shape.signed
     top = accumulator.top.table.rows
     ranged, weight = thin_range_contexts(accumulator)
@@ -52,10 +55,11 @@ def select_contexts(accumulator: Accumulator) -> SelectedContexts:
 
 
 def thin_range_contexts(accumulator: Accumulator) -> tuple[ContextCandidates, np.ndarray]:
-    """Cut each group's range rows to the planned number; the windows each one stands for.
+    """Thin each group's range contexts to the planned number, and return the sampling weight of
+    each: the firing windows that it represents.
 
-    Inside an octave the rows are a simple random sample in the order of their priorities, so any
-    first few of them are one too: n of the N firing windows, each standing for N ÷ n.
+    Within an octave the rows in order of priority are a simple random sample, so any first n of
+    them are one too: n of the octave's N firing windows, each of weight N ÷ n.
     """
     ranged = accumulator.ranged
     rows = ranged.table.rows
@@ -75,7 +79,8 @@ def thin_range_contexts(accumulator: Accumulator) -> tuple[ContextCandidates, np
 
 
 def count_windows_by_octave(accumulator: Accumulator) -> np.ndarray:
-    """Firing windows of each group by octave: [group OCTAVES]."""
+    """Return the number of firing windows of each group (slot and split) by octave of their
+    maximum: [group, octave]."""
     s = accumulator.statistics
     fine = s.window_histogram.cpu().numpy().reshape(s.n_slots, N_OCTAVES, BINS_PER_OCTAVE)
     score = s.score_octaves.cpu().numpy().reshape(s.n_slots, N_OCTAVES)
@@ -84,10 +89,11 @@ def count_windows_by_octave(accumulator: Accumulator) -> np.ndarray:
 
 
 def allocate_samples(have: np.ndarray, population: np.ndarray, n: int) -> np.ndarray:
-    """How many samples of each octave a group keeps: n in all, or all it has.
+    """Return how many range contexts of each octave a group keeps: n in all, or all that the group
+    has.
 
-    One for every octave that fired, strongest first; then one at a time to the octave whose
-    samples stand for most windows.
+    Every octave that fired gets one, strongest first; then the octave whose samples represent most
+    windows gets one more, until n are allocated.
     """
     take = np.zeros_like(have)
     fired = have > 0
@@ -105,7 +111,8 @@ def allocate_samples(have: np.ndarray, population: np.ndarray, n: int) -> np.nda
 def build_context_table(
     name: str, chosen: SelectedContexts, part: slice, records: SpoolRecords, windows: WindowGrid
 ) -> pa.Table:
-    """Some of a dictionary's contexts as an Arrow table."""
+    """Build the Arrow table of some of a dictionary's selected contexts, reading their activations
+    from the spool."""
     rows = chosen.rows.take(part)
     count, peak, start, positions, values = records.read(rows.offset)
     stratum = chosen.stratum[part]

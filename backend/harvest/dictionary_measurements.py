@@ -1,7 +1,8 @@
-"""What a harvest must know of a dictionary before it streams: its self-check, and scales.
+"""Measurements of a dictionary that a harvest needs before it streams: the self-check, the largest
+activation and the sampling rates.
 
-Measured once on the plan's first documents and kept beside the plan, so that a resumed harvest and
-every shard work with the same numbers.
+They are made once on the plan's first documents and saved with the plan, so that a resumed harvest
+and every shard use the same numbers.
 """
 
 import math
@@ -29,27 +30,30 @@ from backend.model.weight_processing import WeightProcessing
 from feature_store.errors import InputError
 
 SAMPLE_BUDGET = 1 << 21
-"""Non-zero activations whose tokens are counted for one dictionary, about."""
+"""Non-zero activations whose tokens are counted in one dictionary's token sample, about."""
 MIN_PIECE_TOKENS = 16
-"""Tokens below which the rest of a sequence is no piece of its own."""
+"""Tokens below which the remainder of a sequence is not used as a piece of the self-check."""
 
 
 @dataclass(frozen=True)
 class DictionaryMeasurement:
-    """One dictionary's measurements, as plain data."""
+    """Measurements of one dictionary before the harvest, as plain data: self-check, activation
+    scale and sampling rates."""
 
     check: dict[str, Any]
-    """The fields of `selfcheck.SelfCheck`; what is not finite is absent."""
+    """Fields of `selfcheck.SelfCheck`; values that are not finite are absent."""
     words: list[str]
-    """What the self-check says in words; empty when nothing is suspicious."""
+    """Sentences about what the self-check found suspicious; empty where nothing is."""
     largest: float
-    """Largest |activation| on the first sequences."""
+    """Largest activation magnitude on the first sequences."""
     coactive_level: int
-    """The level of tokens at which a sample of co-activation begins."""
+    """Level of tokens at which the co-activation sample begins."""
     sample_rate: float
+    """Share of tokens in the token sample, between 0 and 1."""
 
     def shape(self, dictionary: Dictionary, n_dictionaries: int) -> AccumulatorShape:
-        """What the dictionary's accumulator is made from, in a harvest of so many dictionaries."""
+        """Return the shape of the dictionary's accumulator, in a harvest of `n_dictionaries`
+        dictionaries."""
         return AccumulatorShape(
             dictionary.d_sae,
             dictionary.signed,
@@ -60,16 +64,18 @@ class DictionaryMeasurement:
         )
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the measurements as plain data for JSON."""
         return asdict(self)
 
 
 def measure_dictionaries(
     lm: LanguageModel, dictionaries: Sequence[Dictionary], plan: SequencePlan
 ) -> Generator[ReconstructionCheckProgress, None, dict[str, DictionaryMeasurement]]:
-    """Check the dictionaries on 50 pieces of the plan's documents, and measure their scales there.
+    """Run the self-check of the dictionaries on 50 pieces of the plan's documents, and measure
+    their activation scales there.
 
-    InputError where activations or features are not finite: nothing of that could be stored.
+    Raises InputError where activations or features are not finite, since nothing of them could be
+    stored.
     """
     checks = yield from check_reconstructions(lm, dictionaries, select_check_pieces(plan))
     return {
@@ -80,7 +86,8 @@ def measure_dictionaries(
 def measurement_from_check(
     name: str, check: ReconstructionCheck, n_tokens: int
 ) -> DictionaryMeasurement:
-    """What a harvest of `n_tokens` needs of a self-check."""
+    """Return the measurements that a harvest of `n_tokens` tokens needs from a dictionary's
+    self-check. Raises InputError where they are not finite."""
     words = reconstruction_check.describe_check_problems(check)
     if not all(map(math.isfinite, (check.largest, check.explained_variance or 0.0))):
         raise InputError(f"{name} cannot be harvested. {words[0]}")
@@ -95,10 +102,10 @@ def measurement_from_check(
 
 
 def select_check_pieces(plan: SequencePlan) -> list[TextPiece]:
-    """Return up to 50 pieces of the plan for the self-check, from as many documents as there are.
+    """Return up to 50 pieces of the plan for the self-check, from as many documents as possible.
 
-    With 50 documents, the beginning of the first 50. With fewer, further pieces out of the middles
-    of the longer ones, spread evenly over each.
+    With 50 documents or more these are the beginnings of the first 50; with fewer, further pieces
+    are taken from the middles of the longer documents, spread evenly over each.
     """
     by_document: dict[int, list[TextPiece]] = {}
     for number in range(plan.n_sequences):
@@ -117,7 +124,8 @@ def select_check_pieces(plan: SequencePlan) -> list[TextPiece]:
 
 
 def cut_sequence(tokens: list[int], bos: int | None) -> list[list[int]]:
-    """A sequence in pieces of at most 128 tokens, each with BOS in front where that is used."""
+    """Cut a sequence into pieces of at most 128 tokens for the self-check, each with BOS in front
+    where the model uses one."""
     front = tokens[:1] if bos is not None else []
     body, step = tokens[len(front) :], MAX_PIECE_TOKENS - len(front)
     cut = [front + body[i : i + step] for i in range(0, max(len(body), 1), step)]
@@ -125,7 +133,8 @@ def cut_sequence(tokens: list[int], bos: int | None) -> list[list[int]]:
 
 
 def share_evenly(have: list[int], n: int) -> list[int]:
-    """How many each gives so that together they give `n`, or all they have: as even as can be."""
+    """Return how many pieces each document gives so that together they give `n`, or all that they
+    have, as evenly as possible."""
     wanted = [0] * len(have)
     while sum(wanted) < min(n, sum(have)):
         for i in sorted(range(len(have)), key=lambda i: (wanted[i], i)):
@@ -138,10 +147,8 @@ def share_evenly(have: list[int], n: int) -> list[int]:
 def bos_activations(
     lm: LanguageModel, dictionary: Dictionary, processing: WeightProcessing, bos: int | None
 ) -> np.ndarray:
-    """Every feature's activation on a sequence's first token; NaN where there is no BOS.
-
-    Attention is causal, so it is the same in every sequence.
-    """
+    """Return the activation of every feature on BOS, the first token of a sequence; NaN where there
+    is no BOS. Attention is causal, so the activations are the same in every sequence."""
     if bos is None:
         return np.full(dictionary.d_sae, np.nan, dtype=np.float32)
     hook = dictionary.hook_name

@@ -1,4 +1,5 @@
-"""A full disk, said in one sentence: three libraries write here, each with its own error."""
+"""Disk space: turns the errors of a full disk, which three libraries raise in three ways, into one
+sentence for the user."""
 
 import errno
 import os
@@ -12,26 +13,29 @@ from safetensors import SafetensorError
 from feature_store.errors import InputError
 
 FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a full disk, an exceeded quota and a file size limit."""
 SPILL_LIMIT = "max_temp_directory_size"
-"""DuckDB keeps its spilled blocks below what the disk has left, and names this setting then."""
+"""DuckDB setting that its error names when the disk has no space left for spilled blocks."""
 
 
 @contextmanager
 def explain_full_disk(store: Path) -> Iterator[None]:
-    """InputError when a write in the block fails for want of room; all else passes unchanged."""
+    """Raise InputError where a write inside this context fails because the disk of the store is
+    full; other errors pass unchanged."""
     try:
         yield
     except (OSError, SafetensorError, duckdb.Error) as error:
         if (reason := full_disk_reason(error)) is None:
             raise
         raise InputError(
-            f"The disk that holds {store} has no room left ({reason}). Make room and run the same "
-            "command again: it goes on from what is already there."
+            f"The disk that holds {store} is full ({reason}). Free some space and run the same "
+            "command again: it resumes from what is already there."
         ) from error
 
 
 def full_disk_reason(error: Exception) -> str | None:
-    """What the system said if `error` is about a full disk, a quota or a size limit, else None."""
+    """Return the system's message where `error` is about a full disk, a quota or a file size limit,
+    else None."""
     if isinstance(error, OSError):
         return error.strerror if error.errno in FULL_DISK_ERRNOS else None
     for number in FULL_DISK_ERRNOS:

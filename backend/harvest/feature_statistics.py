@@ -1,4 +1,5 @@
-"""From sums to a feature's statistics."""
+"""Feature statistics of a harvest, derived from accumulated sums: density, moments of the
+activations, trimmed histograms, top tokens, and the most co-active features by φ."""
 
 from dataclasses import dataclass
 
@@ -12,18 +13,21 @@ from backend.harvest.context_reservoir import rank_within_groups
 from backend.harvest.pair_counts import PairCounts
 
 MAX_COACTIVE = 10
+"""Number of co-active features listed for a feature."""
 MIN_JOINT_FIRINGS = 5
-"""Joint firings on the sample below which a phi is not worth showing."""
+"""Joint firings below which the correlation φ of two features is not shown."""
 
 PHI_ROWS = 256
-"""Features whose φ with all others is held at a time."""
+"""Features whose φ with all others is held in memory at a time."""
 MIN_RELATIVE_VARIANCE = 1e-6
-"""Variance ÷ mean square below which power sums hold no third and fourth moment."""
+"""Ratio of variance to mean square below which float64 power sums hold no third and fourth
+moment."""
 
 
 @dataclass(frozen=True)
 class FeatureSums:
-    """Power sums and counts of n features, on the host."""
+    """Power sums, counts and histograms of n features as numpy arrays on the host, from which
+    feature statistics are derived."""
 
     n_active: np.ndarray
     n_windows: np.ndarray
@@ -34,7 +38,8 @@ class FeatureSums:
     window_histogram: np.ndarray
 
     def __add__(self, other: "FeatureSums") -> "FeatureSums":
-        """Two signs of the same features; `n_windows` then counts shared windows twice."""
+        """Add the sums of the positive and negative signs of the same features. Windows where both
+        signs fire are then counted twice in `n_windows`."""
         return FeatureSums(
             self.n_active + other.n_active,
             self.n_windows + other.n_windows,
@@ -47,7 +52,8 @@ class FeatureSums:
 
 
 def slot_sums(accumulator: Accumulator, step: slice) -> FeatureSums:
-    """The sums of every slot that `step` takes: all of them, or one sign's."""
+    """Return the accumulated sums of the slots that `step` selects: all slots, or those of one
+    sign."""
     s = accumulator.statistics
     host = {name: value.cpu().numpy() for name, value in s.state().items()}
     return FeatureSums(
@@ -62,11 +68,12 @@ def slot_sums(accumulator: Accumulator, step: slice) -> FeatureSums:
 
 
 def activation_moments(sums: FeatureSums) -> dict[str, np.ndarray]:
-    """mean, std, skew and kurtosis of the magnitudes where active; NaN where not defined.
+    """Return mean, standard deviation, skew and kurtosis of the activation magnitudes where a
+    feature is active; NaN where they are undefined.
 
-    Kurtosis is the fourth standardised moment (3 for a normal distribution). With one active
-    token, or activations all within a thousandth of their mean, there is no skew and no kurtosis:
-    a fourth power sum holds sixteen digits, and (mean ÷ std)⁴ of them cancel.
+    Kurtosis is the fourth standardised moment (3 for a normal distribution). With one active token,
+    or activations within a thousandth of their mean, skew and kurtosis are undefined: a float64
+    power sum holds sixteen digits, and (mean ÷ std)⁴ of them cancel.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         m1, m2, m3, m4 = sums.powers / sums.n_active
@@ -83,7 +90,8 @@ def activation_moments(sums: FeatureSums) -> dict[str, np.ndarray]:
 def build_sign_columns(
     sums: FeatureSums, tokens: int, windows: int, first_bin: int
 ) -> dict[str, pa.Array]:
-    """The statistics that exist per sign and for both together."""
+    """Build the statistics columns that exist for each sign and for both signs together: counts,
+    densities, maximum, histogram and moments."""
     fired = sums.n_active > 0
     start, histogram = trim_histograms(sums.histogram, first_bin)
     columns = {
@@ -100,12 +108,13 @@ def build_sign_columns(
 
 
 def nullable_array(values: np.ndarray) -> pa.Array:
-    """An Arrow array in which NaN is absent."""
+    """Return an Arrow array in which NaN and infinite values are null."""
     return pa.array(values, mask=~np.isfinite(values))
 
 
 def trim_histograms(histogram: np.ndarray, first_bin: int) -> tuple[pa.Array, pa.Array]:
-    """Each row's counts without the empty bins at its ends, and the number of its first bin."""
+    """Trim the empty bins at both ends of each feature's histogram. Returns the number of the first
+    bin kept and the list of counts."""
     filled = histogram > 0
     any_filled = filled.any(axis=1)
     low = np.where(any_filled, filled.argmax(axis=1), 0)
@@ -120,19 +129,20 @@ def trim_histograms(histogram: np.ndarray, first_bin: int) -> tuple[pa.Array, pa
 
 
 def bin_mask(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """bool [n BINS]: which bins lie in [low, high)."""
+    """Return which histogram bins lie in [low, high) of each feature: bool [n, N_BINS]."""
     bins = np.arange(N_BINS)
     return (bins >= low[:, None]) & (bins < high[:, None])
 
 
 def list_array(lengths: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """A list column from each row's length and all values in order."""
+    """Build an Arrow list column from the length of each row and all values in order."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, type=kind))
 
 
 def top_token_columns(sampled: PairCounts, d_sae: int) -> dict[str, pa.Array]:
-    """Each feature's most frequent token, and that token's share of its activation."""
+    """Return each feature's most frequent token in the token sample, and that token's share of the
+    feature's total activation."""
     feature, token = sampled.left, sampled.right
     n = np.bincount(feature, weights=sampled.count, minlength=d_sae).astype(np.int64)
     mass = np.bincount(feature, weights=sampled.weight, minlength=d_sae)
@@ -149,10 +159,11 @@ def top_token_columns(sampled: PairCounts, d_sae: int) -> dict[str, pa.Array]:
 
 
 def coactive_columns(joint: JointCounts, tokens: int) -> dict[str, pa.Array]:
-    """For each feature those of highest phi with it on the counted tokens, `tokens` of them.
+    """Return for each feature the features of highest φ with it, where `tokens` tokens were
+    counted.
 
-    φ = (n·n₁₁ − n₁n₂) ÷ √(n₁(n − n₁) n₂(n − n₂)), over pairs with at least COACTIVE_MIN joint
-    firings. Features that were always on have none.
+    φ = (n·n₁₁ − n₁n₂) ÷ √(n₁(n − n₁) n₂(n − n₂)), over pairs with at least MIN_JOINT_FIRINGS joint
+    firings. Features that are active on every token have none.
     """
     found = (
         pairs_from_list(joint, tokens) if joint.table is None else pairs_from_table(joint, tokens)
@@ -167,7 +178,8 @@ def coactive_columns(joint: JointCounts, tokens: int) -> dict[str, pa.Array]:
 
 
 def phi_coefficient(joint: np.ndarray, n1: np.ndarray, n2: np.ndarray, tokens: int) -> np.ndarray:
-    """The correlation of firing; 0 where it is undefined, not positive, or rests on few tokens."""
+    """Return the correlation φ of two features' firing, or 0 where φ is undefined, not positive, or
+    rests on too few joint firings."""
     n1, n2 = n1.astype(np.float64), n2.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         phi = (tokens * joint - n1 * n2) / np.sqrt(n1 * (tokens - n1) * n2 * (tokens - n2))
@@ -175,11 +187,13 @@ def phi_coefficient(joint: np.ndarray, n1: np.ndarray, n2: np.ndarray, tokens: i
 
 
 CoactivePairs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Feature, other feature, φ and joint firings, by feature and falling φ, LISTED of each at most."""
+"""Feature, other feature, φ and joint firings of co-active pairs, by feature and falling φ, at most
+MAX_COACTIVE per feature."""
 
 
 def pairs_from_list(joint: JointCounts, tokens: int) -> CoactivePairs:
-    """From counts that are a list of pairs."""
+    """Return the co-active pairs of highest φ from joint counts that are a list of sampled
+    pairs."""
     a, b, count = joint.left, joint.right, joint.count
     phi = phi_coefficient(count, joint.active[a], joint.active[b], tokens)
     good = phi > 0
@@ -188,13 +202,14 @@ def pairs_from_list(joint: JointCounts, tokens: int) -> CoactivePairs:
 
 
 def pairs_from_table(joint: JointCounts, tokens: int) -> CoactivePairs:
-    """From the counts of all pairs, some features at a time."""
+    """Return the co-active pairs of highest φ from the table of all joint counts, PHI_ROWS features
+    at a time."""
     assert joint.table is not None, "these are the counts of a table"
     d_sae, parts = len(joint.active), []
     for low in range(0, d_sae, PHI_ROWS):
         count = joint.table[low : low + PHI_ROWS]
         phi = phi_coefficient(count, joint.active[low : low + PHI_ROWS, None], joint.active, tokens)
-        if d_sae > MAX_COACTIVE:  # whatever ties with the last that is listed stays in
+        if d_sae > MAX_COACTIVE:  # pairs that tie with the last listed one stay in
             phi[
                 phi
                 < -np.partition(-phi, MAX_COACTIVE - 1, axis=1)[:, MAX_COACTIVE - 1 : MAX_COACTIVE]
@@ -207,7 +222,8 @@ def pairs_from_table(joint: JointCounts, tokens: int) -> CoactivePairs:
 def keep_best_pairs(
     this: np.ndarray, other: np.ndarray, phi: np.ndarray, count: np.ndarray, first: int = 0
 ) -> CoactivePairs:
-    """The pairs of largest φ of each feature; features are numbered from `first`."""
+    """Keep the MAX_COACTIVE pairs of largest φ for each feature; feature numbers count from
+    `first`."""
     order = np.lexsort((other, -phi, this))
     order = order[rank_within_groups(this[order]) < MAX_COACTIVE]
     return this[order] + first, other[order], phi[order], count[order]

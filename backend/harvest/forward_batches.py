@@ -1,4 +1,5 @@
-"""Sequences in the order in which they are fed, and a chunk's rows."""
+"""Forward batches: the order in which a plan's sequences are fed to the model, the padded token
+batches of each forward pass, and the per-token rows of a chunk."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,14 +15,15 @@ from backend.harvest.sampling_hashes import hash_ids, select_by_hash
 from backend.harvest.window_grid import WindowGrid
 
 SEQUENCES_PER_SORT = 1024
-"""Sequences sorted by length at a time, so that a batch needs little padding."""
+"""Sequences sorted by length at a time, so that a forward batch needs little padding."""
 COACTIVE_SEED, SAMPLE_SEED = 0xC0AC, 0x70CE
 
 
 def plan_forward_batches(lengths: np.ndarray, forward_batch: int) -> list[np.ndarray]:
-    """Numbers of the sequences of each forward pass: at most `forward_batch` tokens with padding.
+    """Return the sequence numbers of each forward batch, with at most `forward_batch` tokens per
+    batch, padding included.
 
-    Depends on the lengths alone, so a resumed harvest forms the same batches.
+    The batches depend on the lengths alone, so a resumed harvest forms the same ones.
     """
     found: list[np.ndarray] = []
     for begin in range(0, len(lengths), SEQUENCES_PER_SORT):
@@ -38,28 +40,29 @@ def plan_forward_batches(lengths: np.ndarray, forward_batch: int) -> list[np.nda
 
 @dataclass(frozen=True)
 class ForwardBatch:
-    """One forward pass."""
+    """Tokens of one forward pass, padded on the right, and which of them are counted."""
 
     tokens: Tensor
-    """int64 [sequence pos], padded on the right."""
+    """Token ids, int64 [sequence, position], padded on the right."""
     counted: Tensor
-    """Flat indices of the counted tokens in [sequence · pos]."""
+    """Flat indices of the counted tokens in [sequence · position]."""
     row: Tensor
-    """For each counted token, its row among the batch's tokens without padding, int32."""
+    """Row of each counted token among the batch's tokens without padding, int32."""
     n_rows: int
 
 
 @dataclass(frozen=True)
 class TokenSampling:
-    """Which tokens are counted for what besides the statistics; the same for all dictionaries."""
+    """Seed of the harvest's token samples and the windows of its silent pool; the same for all
+    dictionaries."""
 
     seed: int
     silent: np.ndarray
-    """Windows of the silent pool, sorted."""
+    """Windows of the silent pool, in ascending order."""
 
 
 class BatchFeed:
-    """Makes batches and rows from a plan, on one device."""
+    """Makes forward batches and token rows from a sequence plan, on one device."""
 
     def __init__(
         self, plan: SequencePlan, windows: WindowGrid, sampling: TokenSampling, device: torch.device
@@ -73,7 +76,8 @@ class BatchFeed:
         self._special = np.array(sorted(plan.special_ids), dtype=np.int64)
 
     def batch(self, sequences: np.ndarray) -> ForwardBatch:
-        """Token ids of `sequences`, padded with the first token of each: never counted."""
+        """Return the forward batch of the numbered `sequences`. Shorter sequences are padded with
+        their own first token, and padding is never counted."""
         length = np.asarray(self.plan.length[sequences], dtype=np.int64)
         width = int(length.max())
         offset = np.asarray(self.plan.offset[sequences])
@@ -88,7 +92,8 @@ class BatchFeed:
         return ForwardBatch(to(tokens), to(flat), to(row[flat].astype(np.int32)), int(length.sum()))
 
     def rows(self, sequences: np.ndarray, sample_rates: list[float]) -> Iterator[TokenRows]:
-        """The rows of a chunk, once for each dictionary, which differ in the token sample."""
+        """Yield the token rows of a chunk once for each dictionary; the dictionaries differ only in
+        their token samples."""
         length = np.asarray(self.plan.length[sequences], dtype=np.int64)
         begin = np.cumsum(length) - length
         position = np.arange(int(length.sum())) - np.repeat(begin, length)
@@ -129,7 +134,8 @@ class BatchFeed:
 
 
 def expand_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All integers of [begin, end) for each pair, and which pair each is of."""
+    """Return all integers of the ranges [begin, end) one after the other, and the number of the
+    range of each."""
     length = end - begin
     owner = np.repeat(np.arange(len(begin)), length)
     within = np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length)
@@ -137,7 +143,8 @@ def expand_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def segment_bounds(key: np.ndarray, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row, the first row and one past the last with its key in its sequence."""
+    """Return for each token row the first row and one past the last row that share its key in its
+    sequence."""
     new = np.ones(len(key), dtype=bool)
     new[1:] = (key[1:] != key[:-1]) | (sequence[1:] != sequence[:-1])
     first = np.flatnonzero(new)

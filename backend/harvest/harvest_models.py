@@ -1,4 +1,5 @@
-"""The models of a harvest: its own, and where a null dictionary asks for it the shuffled one."""
+"""Models of a harvest: the language model itself, and the shuffled model (permuted weights) where a
+null dictionary reads it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,18 +17,20 @@ from feature_store.null_dictionaries import SHUFFLED
 
 @dataclass(frozen=True)
 class HarvestModels:
-    """Which model each dictionary reads."""
+    """The language models of a harvest and which of them each dictionary reads: the model itself,
+    or its shuffled copy."""
 
     lm: LanguageModel
     shuffled: LanguageModel | None = None
 
     @classmethod
     def given(cls, lm: LanguageModel, nulls: Sequence[str], seed: int) -> "HarvestModels":
-        """The shuffled one only where `nulls` names it."""
+        """Create the models of a harvest. The shuffled model is made only where `nulls` asks for
+        it."""
         return cls(lm, shuffle_model(lm, seed) if SHUFFLED in nulls else None)
 
     def of(self, dictionary: Dictionary) -> LanguageModel:
-        """The model whose activations are this dictionary's."""
+        """Return the model whose activations this dictionary reads."""
         if dictionary.architecture != ON_SHUFFLED:
             return self.lm
         assert self.shuffled is not None, "a harvest with such a dictionary has the model"
@@ -39,7 +42,8 @@ class HarvestModels:
         dictionaries: Sequence[Dictionary],
         processing: WeightProcessing,
     ) -> list[Float[Tensor, "batch pos d_in"]]:
-        """What each dictionary reads: one forward pass of every model that is asked."""
+        """Return the activations that each dictionary reads, [batch, position, d_in], from one
+        forward pass of every model that is needed."""
         of = [self.of(one) for one in dictionaries]
         found = {}
         for lm in dict.fromkeys(of):

@@ -1,7 +1,8 @@
-"""A harvest's null dictionaries: made from its own first tokens, kept in the store.
+"""Null dictionaries of a harvest: untrained control dictionaries made from the harvest's first
+tokens.
 
-They follow from the model, the dictionaries, the plan and its seed, whatever the batches are, and
-lie in `nulls/HARVEST`, where the engine finds them again.
+They depend on the model, the dictionaries, the plan and its seed, not on the batches, and are kept
+in the store under `nulls/HARVEST`, where the engine loads them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,21 +38,26 @@ from feature_store.errors import InputError
 from feature_store.null_dictionaries import SHUFFLED
 
 THRESHOLD_TOKENS = 16_384
-"""Counted tokens that set the thresholds, about: a whole number of sequences."""
+"""Counted tokens from which the thresholds of null dictionaries are set, about: a whole number of
+sequences."""
 SCALE_SEQUENCES = 64
-"""Sequences on which a null dictionary's scales are measured."""
+"""Sequences on which a null dictionary's activation scales are measured."""
 SAMPLE_BATCH_TOKENS = 2048
-"""Tokens of one forward pass of the sample; not the harvest's, so that nothing hangs on that."""
+"""Tokens of one forward pass over the sample for null dictionaries. Fixed, so that the result does
+not depend on the harvest's own batch size."""
 UNCHECKED_ARCHITECTURES = (*(f"null-{kind}" for kind in NULL_BUILDERS), ON_SHUFFLED)
-"""Architectures that promise no reconstruction."""
+"""Architectures that promise no reconstruction and so have no self-check."""
 UNTRAINED_ARCHITECTURES = ("identity", "directions", *UNCHECKED_ARCHITECTURES)
+"""Architectures that are not trained, so that no null dictionary is made for them."""
 LOCK_PATIENCE_S = 3600.0
-"""How long another process of the same harvest waits for the one that makes them."""
+"""Seconds that a process waits for another process of the same harvest to make the null
+dictionaries."""
 
 
 @dataclass(frozen=True)
 class NullInputs:
-    """What null dictionaries are made on."""
+    """Inputs from which null dictionaries are made: the model, the token batches, the processing
+    and the seed."""
 
     lm: LanguageModel
     feed: BatchFeed
@@ -62,9 +68,13 @@ class NullInputs:
 def load_or_make_nulls(
     ground: NullInputs, found: Sequence[Dictionary], kinds: Sequence[str], folder: Path, work: Path
 ) -> list[tuple[Path | None, Dictionary]]:
-    """The nulls of every dictionary that is trained (neurons and matrices have none), by
-    dictionary, then kind, and where they lie. Those on disk are read, the others made and
-    written. On a shuffled model the dictionary is the trained one, which lies where it did."""
+    """Return the null dictionaries of every trained dictionary (neurons and matrices have none), by
+    dictionary and kind, each with its folder.
+
+    Those on disk are loaded, the others are made and saved first. For the kind `shuffled` the
+    dictionary is the trained one, without a folder of its own. Raises InputError where no
+    dictionary is trained.
+    """
     trained = [(n, d) for n, d in enumerate(found) if d.architecture not in UNTRAINED_ARCHITECTURES]
     if not trained:
         raise InputError(
@@ -86,7 +96,7 @@ def load_or_make_nulls(
 
 
 def make_nulls(ground: NullInputs, dictionary: Dictionary, missing: dict[str, Path]) -> None:
-    """Write the missing nulls of one dictionary."""
+    """Make the missing null dictionaries of one trained dictionary and save them."""
     hooks = {kind: null_hook_point(ground, dictionary, kind) for kind in missing}
     acts, counts = sample_activations(ground, dictionary, sorted(set(hooks.values())))
     kept = ("prepend_bos", "model_from_pretrained_kwargs")
@@ -102,8 +112,11 @@ def make_nulls(ground: NullInputs, dictionary: Dictionary, missing: dict[str, Pa
 
 
 def null_hook_point(ground: NullInputs, dictionary: Dictionary, kind: str) -> str:
-    """Where a null reads: the dictionary's own hook point. Neurons are those of the MLP that
-    writes there or before, where there is one that the model gives without detours."""
+    """Return the hook point that a null dictionary reads: the trained dictionary's own.
+
+    A `neurons` null reads the neurons of the MLP that writes to that hook point or before it, where
+    such an MLP exists on the model's fast forward path.
+    """
     own = ground.lm.canonical(dictionary.hook_name)
     if kind != "neurons" or not own.startswith("blocks.") or ".attn." in own:
         return dictionary.hook_name
@@ -121,8 +134,8 @@ def null_hook_point(ground: NullInputs, dictionary: Dictionary, kind: str) -> st
 def sample_activations(
     ground: NullInputs, dictionary: Dictionary, hooks: Sequence[str]
 ) -> tuple[dict[str, Float[Tensor, "n d"]], Int[Tensor, "d_sae"]]:
-    """Activations at hook points on the plan's first tokens, and on how many of these tokens each
-    of the dictionary's features fires."""
+    """Return activations at several hook points on the plan's first tokens, and on how many of
+    these tokens each of the dictionary's features fires. Null dictionaries are fitted to both."""
     counts = torch.zeros(dictionary.d_sae, dtype=torch.int64)
     rows: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
     wanted = list(dict.fromkeys([*hooks, dictionary.hook_name]))
@@ -137,7 +150,7 @@ def sample_activations(
 
 
 def first_plan_batches(feed: BatchFeed) -> Iterator[ForwardBatch]:
-    """The first sequences of the plan, about SAMPLE_TOKENS tokens."""
+    """Yield the forward batches of the plan's first sequences, about THRESHOLD_TOKENS tokens."""
     lengths = np.asarray(feed.plan.length)
     n = int(np.searchsorted(np.cumsum(lengths), THRESHOLD_TOKENS)) + 1
     for sequences in plan_forward_batches(lengths[:n], SAMPLE_BATCH_TOKENS):
@@ -145,7 +158,8 @@ def first_plan_batches(feed: BatchFeed) -> Iterator[ForwardBatch]:
 
 
 def find_firings(dictionary: Dictionary, x: Tensor, batch: ForwardBatch) -> tuple[Tensor, Tensor]:
-    """The features of a batch's non-zero activations at counted tokens, and the activations."""
+    """Return the features and values of a dictionary's non-zero activations at a batch's counted
+    tokens."""
     found = assign_rows(
         encode_batch(dictionary, x, batch, "exact"), batch, 0, sparse_rows=dictionary.needs_sequence
     )
@@ -160,7 +174,8 @@ def measure_null_scales(
     processing: WeightProcessing,
     forward_batch: int,
 ) -> DictionaryMeasurement:
-    """A null dictionary's scales. It rebuilds nothing, so it has no self-check."""
+    """Measure a null dictionary's activation scales on the plan's first sequences. A null
+    dictionary reconstructs nothing, so its self-check is empty."""
     hook, largest, n_fired, n_tokens = dictionary.hook_name, 0.0, 0, 0
     for sequences in plan_forward_batches(
         np.asarray(feed.plan.length[:SCALE_SEQUENCES]), forward_batch

@@ -1,4 +1,6 @@
-"""From accumulators to a published harvest file."""
+"""Tables of a harvest file: turns the accumulators and measurements of a finished harvest into the
+rows of `harvest`, `dictionary`, `feature`, `context`, `sequence`, `silent_window` and `token`, and
+publishes the file."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -37,27 +39,29 @@ from feature_store.strict_json import dump_json
 from feature_store.vocabulary import Vocabulary
 
 ROWS_PER_WRITE = 1 << 17
-"""Contexts, or sequences, written at a time."""
+"""Rows of the `context` table written at a time; of `sequence` an eighth of that."""
 VERSIONED_LIBRARIES = ("saefari", "torch", "transformers", "transformer-lens", "sae-lens", "duckdb")
+"""Libraries whose versions the `harvest` table records."""
 SPLITS = ("explain", "score")
 
 
 @dataclass(frozen=True)
 class DictionaryResults:
-    """One dictionary's results."""
+    """Results of one dictionary that go into the tables of the harvest file."""
 
     dictionary: Dictionary
     probe: DictionaryMeasurement
     accumulator: Accumulator
     records: SpoolRecords
     weights: WeightArrays
-    """What `once.weight_facts` computed."""
+    """Weight facts of the dictionary, computed by `weight_facts.compute_weight_facts`."""
     bos_act: np.ndarray
 
 
 @dataclass(frozen=True)
 class HarvestDetails:
-    """What all dictionaries of a harvest share."""
+    """Details of the harvest that all its dictionaries share: id, model, plan, sequences, windows
+    and notes."""
 
     id: str
     lm: LanguageModel
@@ -69,18 +73,19 @@ class HarvestDetails:
     started: datetime
     revision: str
     notes: Sequence[str] = ()
-    """How the dictionaries' files were read, for the user."""
+    """Sentences for the user about how the dictionaries' files were read."""
 
     @property
     def n_windows(self) -> int:
-        """Windows of the grid."""
+        """Number of windows in the window grid."""
         return len(self.windows)
 
 
 def publish_harvest(
     frame: HarvestDetails, gathered: list[DictionaryResults], work: Path, target: Path
 ) -> Iterator[int]:
-    """Write everything and give the file its name; yields after each dictionary."""
+    """Write all tables of the harvest file, then give the file its final name. Yields the number of
+    dictionaries written so far."""
     writer = HarvestWriter(work)
     try:
         write_shared_tables(writer, frame)
@@ -96,7 +101,8 @@ def publish_harvest(
 def write_dictionary_rows(
     writer: HarvestWriter, frame: HarvestDetails, one: DictionaryResults, first: int
 ) -> int:
-    """A dictionary's rows, its contexts counted from `first`; where the next one's begin."""
+    """Write one dictionary's rows of all tables, its contexts numbered from `first`. Returns the
+    number at which the next dictionary's contexts begin."""
     name, joint = one.dictionary.name, one.accumulator.coactive.joint()
     chosen = select_contexts(one.accumulator)
     n_contexts = np.bincount(chosen.feature, minlength=one.dictionary.d_sae)
@@ -117,7 +123,7 @@ def write_dictionary_rows(
 def build_feature_columns(
     frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
 ) -> dict[str, Any]:
-    """All columns of `feature` but where its contexts lie."""
+    """Build all columns of the `feature` table except those that locate the feature's contexts."""
     d_sae, acc = one.dictionary.d_sae, one.accumulator
     tokens, windows = frame.sequences.n_tokens, frame.n_windows
     first_bin = acc.statistics.first_bin
@@ -156,19 +162,21 @@ def build_feature_columns(
 def window_histogram_columns(
     sums: Any, windows: int, tokens: int, first_bin: int
 ) -> dict[str, pa.Array]:
-    """The histogram of window maxima, trimmed like the other."""
+    """Build the columns of the histogram of window maxima, trimmed like the histogram of
+    activations."""
     other = type(sums)(**vars(sums) | {"histogram": sums.window_histogram})
     columns = build_sign_columns(other, tokens, windows, first_bin)
     return {f"window_{name}": columns[name] for name in ("histogram_start", "histogram")}
 
 
 def struct_array(columns: dict[str, pa.Array]) -> pa.Array:
-    """The columns as one struct column."""
+    """Combine named columns into one Arrow struct column."""
     return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
 
 
 def weight_columns(weights: WeightArrays) -> dict[str, pa.Array]:
-    """Lens and neighbours as list columns; absent ones stay absent."""
+    """Return the weight facts (logit lens and nearest neighbours) as columns of the `feature`
+    table; missing values are null."""
     columns: dict[str, pa.Array] = {}
     for name, values in weights.items():
         if values.ndim == 1:
@@ -183,7 +191,7 @@ def weight_columns(weights: WeightArrays) -> dict[str, pa.Array]:
 def count_sampled_tokens(
     frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
 ) -> tuple[int, int]:
-    """Counted tokens of the co-activation and of the token sample."""
+    """Return how many counted tokens the co-activation sample and the token sample have."""
     import torch
 
     plan = frame.sequences
@@ -203,7 +211,8 @@ def count_sampled_tokens(
 def dictionary_row(
     frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
 ) -> dict[str, Any]:
-    """One row of `dictionary`."""
+    """Return a dictionary's row of the `dictionary` table, with its self-check and sampling
+    rates."""
     d, check, acc = one.dictionary, dict(one.probe.check), one.accumulator
     n_active = acc.statistics.n_active.cpu().numpy()
     per_feature = n_active.reshape(d.d_sae, -1).sum(axis=1)
@@ -247,7 +256,8 @@ def dictionary_row(
 
 
 def silent_window_table(frame: HarvestDetails, one: DictionaryResults) -> pa.Table:
-    """The silent pool's windows that this dictionary got, with its activations in them."""
+    """Build a dictionary's rows of the `silent_window` table: the windows of the silent pool that
+    it keeps, with its activations in them."""
     columns = one.accumulator.silent.columns()
     order = np.lexsort((columns["feature"], columns["position"], columns["window"]))
     window = columns["window"][order]
@@ -276,12 +286,12 @@ def silent_window_table(frame: HarvestDetails, one: DictionaryResults) -> pa.Tab
 
 
 def split_name_array(splits: np.ndarray) -> pa.Array:
-    """0 and 1 as words."""
+    """Return split indices 0 and 1 as an Arrow column of the names `explain` and `score`."""
     return pa.DictionaryArray.from_arrays(pa.array(np.asarray(splits).astype(np.int8)), SPLITS)
 
 
 def write_shared_tables(writer: HarvestWriter, frame: HarvestDetails) -> None:
-    """The harvest's own row, its documents, sequences and tokens."""
+    """Write the tables that no dictionary owns: `harvest`, `document`, `sequence` and `token`."""
     writer.add("harvest", pa.Table.from_pylist([harvest_row(frame)]))
     plan = frame.sequences
     names = pa.table(
@@ -303,7 +313,7 @@ def write_shared_tables(writer: HarvestWriter, frame: HarvestDetails) -> None:
 
 
 def sequence_table(plan: SequencePlan, low: int, high: int) -> pa.Table:
-    """Rows low … high − 1 of `sequence`."""
+    """Build rows low … high − 1 of the `sequence` table."""
     length = np.asarray(plan.length[low:high])
     begin = int(plan.offset[low])
     flat = np.asarray(plan.every_token[begin : begin + int(length.sum())]).astype(np.int32)
@@ -327,7 +337,7 @@ def sequence_table(plan: SequencePlan, low: int, high: int) -> pa.Table:
 
 
 def harvest_row(frame: HarvestDetails) -> dict[str, Any]:
-    """The one row of `harvest`."""
+    """Return the one row of the `harvest` table."""
     lm, plan, sequences = frame.lm, frame.plan, frame.sequences
     return {
         "id": frame.id,

@@ -1,4 +1,5 @@
-"""Sparse counts of pairs: the tokens that a feature fires on."""
+"""Pair counts: sparse counts of (feature, token id) pairs, from which a feature's most frequent
+tokens follow."""
 
 import numpy as np
 import torch
@@ -7,13 +8,14 @@ from torch import Tensor
 from backend.harvest.segments import select_rows
 
 FLUSH_KEYS = 1 << 19
-"""Raw keys gathered before they are counted."""
+"""Pair keys gathered in a buffer before they are counted."""
 
 
 class PairCounts:
-    """How often each (left, right) pair occurred, and the sum of its weights.
+    """Sparse counts of (left, right) pairs of int32 numbers, with the sum of each pair's weights.
 
-    Memory is that of the distinct pairs; the caller bounds those through the sampling rate.
+    Memory is proportional to the distinct pairs; the caller bounds their number by the sampling
+    rate.
     """
 
     def __init__(self) -> None:
@@ -24,7 +26,7 @@ class PairCounts:
         self._n_raw = 0
 
     def add(self, left: Tensor, right: Tensor, weight: Tensor | None = None) -> None:
-        """Count pairs of int32s."""
+        """Count pairs of int32 numbers, each with an optional weight."""
         keys = (left.long() << 32 | right.long()).cpu().numpy()
         self._raw.append((keys, None if weight is None else weight.double().cpu().numpy()))
         self._n_raw += len(keys)
@@ -32,7 +34,7 @@ class PairCounts:
             self.flush()
 
     def flush(self) -> None:
-        """Count what was gathered."""
+        """Count the gathered pairs and empty the buffer."""
         if not self._raw:
             return
         raw = [keys for keys, _ in self._raw]
@@ -41,13 +43,14 @@ class PairCounts:
         self._reduce(raw, [np.ones(len(keys), dtype=np.int64) for keys in raw], weights)
 
     def merge(self, keys: np.ndarray, count: np.ndarray, weight: np.ndarray) -> None:
-        """Add another part's counts."""
+        """Add the pair counts of another shard or checkpoint."""
         self.flush()
         self._reduce([keys], [count], [weight])
 
     def _reduce(
         self, keys: list[np.ndarray], count: list[np.ndarray], weight: list[np.ndarray]
     ) -> None:
+        """Sort pair keys and sum the counts and weights of equal keys."""
         found = torch.sort(torch.from_numpy(np.concatenate([self.keys, *keys])), stable=True)
         ordered, order = found.values.numpy(), found.indices
         begin = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(order)])
@@ -59,15 +62,15 @@ class PairCounts:
 
     @property
     def left(self) -> np.ndarray:
-        """The first of each pair."""
+        """Left number of each counted pair."""
         return self.keys >> 32
 
     @property
     def right(self) -> np.ndarray:
-        """The second."""
+        """Right number of each counted pair."""
         return self.keys & 0xFFFFFFFF
 
     @property
     def nbytes(self) -> int:
-        """Memory of the counts."""
+        """Memory of the pair counts, in bytes."""
         return self.keys.nbytes + self.count.nbytes + self.weight.nbytes

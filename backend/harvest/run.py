@@ -1,7 +1,8 @@
-"""A harvest from a request to a published file: plan, check, stream, merge, publish.
+"""Run of a harvest, from the request to the published harvest file: load model and dictionaries,
+plan the sequences, check the dictionaries, stream all shards, merge, publish.
 
-Nothing is lost on the way: the plan, the measurements and each shard's state lie in the store's
-work folder, and the same request goes on from there.
+The plan, the measurements and each shard's checkpoint are kept in the store's work folder, so the
+same request resumes an interrupted harvest.
 """
 
 import os
@@ -60,16 +61,16 @@ from feature_store.store import Store
 from feature_store.strict_json import dump_json, parse_json
 
 PUBLISH_PATIENCE_S = 3600.0
-"""How long the last shards to end wait for the one that publishes."""
+"""Seconds that the last shards to end wait for the process that publishes the harvest."""
 
 
 @dataclass(frozen=True)
 class HarvestRequest:
-    """What a person asked for."""
+    """Request for a harvest: model, dictionaries, corpora, store and plan."""
 
     model: str
     dictionaries: list[str]
-    """`[NAME=]SPEC` each."""
+    """Specifications of the dictionaries, each `[NAME=]SPEC`."""
     corpora: list[str]
     store: Path
     plan: HarvestPlan
@@ -79,21 +80,23 @@ class HarvestRequest:
     processes: int = 1
     """Processes on this machine that share the work, each with one thread."""
     shard: Shard | None = None
-    """Only this part; the last part to be done publishes the whole."""
+    """Shard to harvest alone; the process that completes the last shard publishes the harvest. None
+    harvests everything."""
     publishes: bool = True
-    """False for the further processes of one that will publish itself."""
+    """False for the child processes of a process that will publish the harvest itself."""
     nulls: tuple[str, ...] = ()
-    """Kinds of null dictionaries to harvest beside every trained one."""
+    """Kinds of null dictionaries to harvest next to every trained dictionary."""
     again: bool = False
-    """Harvest anew though there is a finished harvest of this very configuration."""
+    """Whether to harvest again under a new id although a finished harvest of this configuration
+    exists."""
     trust_remote_code: bool = False
 
 
 class HarvestRun:
-    """One request on its way. Iterate `run` to its end; then `id` and `stages` say what was done.
+    """One run of a harvest request.
 
-    `outcome` is `published`, `already` (there was a finished one) or `part` (other shards are
-    still missing).
+    Iterate `run` to its end; then `id`, `outcome` and `stages` tell what was done. `outcome` is
+    `published`, `already` (a finished harvest existed) or `part` (other shards are still missing).
     """
 
     def __init__(self, request: HarvestRequest) -> None:
@@ -108,11 +111,13 @@ class HarvestRun:
         self.n_nonzero = 0
 
     def run(self) -> Iterator[HarvestProgress]:
-        """Do it, yielding as it goes. InputError for what the user can mend."""
+        """Run the harvest, yielding its progress. Raises InputError for problems that the user can
+        fix."""
         with explain_full_disk(self.request.store):
             yield from self._run()
 
     def _run(self) -> Iterator[HarvestProgress]:
+        """Run the stages of the harvest in order, without explaining a full disk."""
         store = Store.create(self.request.store)
         yield HarvestProgress("load model", 0, 1, "")
         with self.stages("model"):
@@ -129,6 +134,7 @@ class HarvestRun:
         yield from self._harvest(lm, found, sequences, work, target)
 
     def _load(self) -> tuple[LanguageModel, list[Dictionary]]:
+        """Load the model and the requested dictionaries, and check that they fit together."""
         request = self.request
         lm = LanguageModel.load(
             request.model, request.placement, trust_remote_code=request.trust_remote_code
@@ -140,7 +146,7 @@ class HarvestRun:
             one = loaders.load(spec, name=name, placement=request.placement, width=lm.width)
             if any(one.name == other.name for other in found):
                 raise InputError(
-                    f"Two dictionaries are called {one.name!r}. Give one another name: "
+                    f"Two dictionaries are named {one.name!r}. Give one another name: "
                     f"--dictionary NAME={spec}"
                 )
             check_dictionary_fits(lm, one)
@@ -150,7 +156,8 @@ class HarvestRun:
     def _plan(
         self, store: Store, lm: LanguageModel, found: list[Dictionary]
     ) -> tuple[Path, SequencePlan]:
-        """Tokenise the corpus; its content, with the configuration, gives the harvest its id."""
+        """Tokenise the corpus into a sequence plan. Its content, with the configuration, determines
+        the harvest's id and so its work folder."""
         request, plan = self.request, self.request.plan
         context_size = min(plan.context_size, lm.n_ctx)
         render = chat_renderer(lm.tokenizer) if lm.tokenizer.chat_template else None
@@ -197,6 +204,7 @@ class HarvestRun:
     def _config(
         self, lm: LanguageModel, found: list[Dictionary], sequences: SequencePlan
     ) -> dict[str, Any]:
+        """Return the configuration whose hash identifies the harvest."""
         return {
             "schema": SCHEMA_VERSION,
             "model": lm.model_hash,
@@ -217,6 +225,8 @@ class HarvestRun:
         work: Path,
         target: Path,
     ) -> Iterator[HarvestProgress]:
+        """Stream this process's shards, wait for the others, and publish the harvest once all are
+        complete."""
         request = self.request
         processing = require_same_processing({d.name: d.processing for d in found})
         windows = lay_window_grid(sequences, request.plan.window)
@@ -274,8 +284,8 @@ class HarvestRun:
         processing: WeightProcessing,
         work: Path,
     ) -> tuple[list[Dictionary], HarvestModels, dict[str, str]]:
-        """All dictionaries, null ones behind the others; the models that they read; and where the
-        weights lie on this machine."""
+        """Return all dictionaries, null dictionaries after the others; the models that they read;
+        and where the weights are stored on this machine."""
         request = self.request
         places = locate_weights(request, lm, found)
         if not request.nulls:
@@ -296,6 +306,8 @@ class HarvestRun:
         processing: WeightProcessing,
         work: Path,
     ) -> Iterator[HarvestProgress]:
+        """Measure the dictionaries before streaming, or read the measurements that an earlier
+        process saved."""
         path = work / "probes.json"
         if path.exists():
             saved = parse_json(path.read_text())
@@ -316,7 +328,8 @@ class HarvestRun:
     def _check(
         self, lm: LanguageModel, dictionaries: list[Dictionary], plan: SequencePlan
     ) -> Iterator[HarvestProgress]:
-        """The self-check of all trained dictionaries together, and their scales."""
+        """Run the self-check of all trained dictionaries together, which also measures their
+        activation scales."""
         yield HarvestProgress("self-check", 0, 1, "passes")
         steps = measure_dictionaries(lm, dictionaries, plan)
         while True:
@@ -336,6 +349,8 @@ class HarvestRun:
         count: int,
         target: Path,
     ) -> Iterator[HarvestProgress]:
+        """Merge the shards of every dictionary, compute its weight facts, and write the harvest
+        file."""
         gathered: list[DictionaryResults] = []
         bos = frame.sequences.bos
         for number, dictionary in enumerate(job.dictionaries):
@@ -371,7 +386,8 @@ class HarvestRun:
 def locate_weights(
     request: HarvestRequest, lm: LanguageModel, found: list[Dictionary]
 ) -> dict[str, str]:
-    """Where the weights lie on this machine, for the live pages."""
+    """Return where the weights of the model and the dictionaries are stored on this machine, by
+    hash, for the live pages."""
     specs = [loaders.parse_spec(text)[1] for text in request.dictionaries]
     places = {
         d.weights_hash: make_spec_absolute(spec) for d, spec in zip(found, specs, strict=True)
@@ -380,7 +396,8 @@ def locate_weights(
 
 
 def make_spec_absolute(spec: str) -> str:
-    """A local path made absolute, `@HOOK` and `?ignore=` after it kept; else as it is."""
+    """Return a dictionary or model specification with its local path made absolute; a following
+    `@HOOK` or `?ignore=` is kept, and other specifications are returned unchanged."""
     bare, _ = split_ignored(spec)
     path, at, hooks = bare, "", ""
     if not Path(bare).exists() and "@" in bare:
@@ -390,10 +407,11 @@ def make_spec_absolute(spec: str) -> str:
 
 
 def describe_readings(found: list[Dictionary]) -> list[str]:
-    """How the dictionaries' files were read where that was not plain, with their names."""
+    """Return notes on how the dictionaries' files were read where that was not obvious, each with
+    the dictionary's name."""
     return [f"{one.name}: {note}" for one in found for note in one.notes]
 
 
 def hub_revision(lm: LanguageModel) -> str:
-    """The hub's commit of the model, where it came from there."""
+    """Return the Hugging Face commit of the model, or `unknown` where the model is local."""
     return getattr(lm.bare.config, "_commit_hash", None) or "unknown"

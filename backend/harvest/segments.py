@@ -1,7 +1,7 @@
-"""The few operations on segments that the harvest lives on, on whichever device the data is.
+"""Segments: reductions over stretches of equal keys in sorted arrays (starts, ends, maxima, sums,
+index ranges), on CPU or GPU.
 
-On the CPU numpy does some of them several times faster than torch, on the same memory; a test holds
-both roads to the same answers.
+On the CPU numpy does several of them faster than torch on the same memory; a test compares both.
 """
 
 import numpy as np
@@ -11,19 +11,21 @@ from torch import Tensor
 
 
 def select_rows(values: Tensor, index: Int[Tensor, "n"]) -> Tensor:
-    """values[index], by the call that is eight times as fast as the brackets on the CPU."""
+    """Return values[index] by `index_select`, which is eight times as fast as indexing on the
+    CPU."""
     return values.index_select(0, index)
 
 
 def true_indices(mask: Bool[Tensor, "n"]) -> Int[Tensor, "m"]:
-    """The numbers of the true entries, int64."""
+    """Return the indices of the true entries of a mask, int64."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.nonzero().squeeze(1)
 
 
 def segment_starts(*keys: Tensor) -> Int[Tensor, "segment"]:
-    """Where a new segment of equal keys begins; keys of one length, ordered."""
+    """Return where each segment of equal keys begins; the keys have equal lengths and are
+    sorted."""
     new = torch.ones(len(keys[0]), dtype=torch.bool, device=keys[0].device)
     if len(new):
         differ = keys[0][1:] != keys[0][:-1]
@@ -34,12 +36,13 @@ def segment_starts(*keys: Tensor) -> Int[Tensor, "segment"]:
 
 
 def segment_ends(start: Int[Tensor, "segment"], n: int) -> Int[Tensor, "segment"]:
-    """One past the last of each segment, of `n` values."""
+    """Return one past the last index of each segment, of `n` values in total."""
     return torch.cat([start[1:], start.new_full((min(1, len(start)),), n)])
 
 
 def segment_max(values: Float[Tensor, "n"], start: Int[Tensor, "s"]) -> Float[Tensor, "s"]:
-    """The maximum of each segment that begins at `start` and ends where the next begins."""
+    """Return the maximum of each segment, which begins at `start` and ends where the next segment
+    begins."""
     if not len(start):
         return values[:0]
     if values.device.type == "cpu":
@@ -48,7 +51,7 @@ def segment_max(values: Float[Tensor, "n"], start: Int[Tensor, "s"]) -> Float[Te
 
 
 def segment_sum(values: Tensor, start: Int[Tensor, "s"]) -> Tensor:
-    """The sum of each segment, in the values' own type."""
+    """Return the sum of each segment, in the values' own data type."""
     if not len(start):
         return values[:0]
     if values.device.type == "cpu":
@@ -60,13 +63,14 @@ def segment_sum(values: Tensor, start: Int[Tensor, "s"]) -> Tensor:
 
 
 def reduce_on_device(values: Float[Tensor, "n"], start: Int[Tensor, "s"], how: str) -> Tensor:
-    """torch's own segment reduction."""
+    """Reduce each segment with torch's own `segment_reduce`, for values on a GPU."""
     edges = torch.cat([start, start.new_tensor([len(values)])])
     return torch.segment_reduce(values, how, offsets=edges, unsafe=True)
 
 
 def expand_segments(start: Tensor, end: Tensor) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """All indices of [start, end) for each segment, one after the other, and which it is of."""
+    """Return all indices of each segment [start, end), one segment after the other, and the segment
+    number of each index."""
     if start.device.type == "cpu":
         low, length = start.numpy(), (end - start).numpy()
         owner = np.repeat(np.arange(len(low)), length)

@@ -1,4 +1,5 @@
-"""Shards put together, dictionary by dictionary."""
+"""Shard merge: one dictionary's accumulator over all shards of a harvest, summed from their
+checkpoints."""
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from backend.harvest.shard_run import ShardInputs, ShardRun
 def merge_shards(
     job: ShardInputs, runs: list[ShardRun], number: int, count: int
 ) -> tuple[Accumulator, SpoolRecords]:
-    """One dictionary's accumulator over all shards, and where its records lie."""
+    """Merge all shards of a harvest for the dictionary with index `number`. Returns its accumulator
+    over the whole corpus and the spool records of its contexts."""
     if count == 1:
         accumulator = runs[0].accumulators[number]
         spool = accumulator.spool  # complete, and synced by the shard's last checkpoint

@@ -1,4 +1,5 @@
-"""A harvest's shards in several processes of one machine."""
+"""Shard processes: run a harvest's shards in several processes of one machine, and wait for
+them."""
 
 import multiprocessing
 import os
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
     from backend.harvest.run import HarvestRequest
 
 POLL_S = 0.2
+"""Seconds between two checks of whether the shard processes have ended."""
 
 
 @contextmanager
 def start_other_shards(request: "HarvestRequest", first: Shard) -> Iterator[list[BaseProcess]]:
-    """Start a process for every shard but the first, each with one thread; stop them on the way
-    out if they still run. None are started for one process or one named shard."""
+    """Start a process for every shard except the first, each with one thread, and terminate those
+    still running on exit. Starts none where the harvest uses one process or was asked for one
+    shard."""
     if request.processes == 1 or request.shard is not None or first.count == 1:
         yield []
         return
@@ -45,15 +48,17 @@ def start_other_shards(request: "HarvestRequest", first: Shard) -> Iterator[list
     finally:
         for process in started:
             if process.is_alive():
-                process.terminate()  # its checkpoint stands; the same command goes on from it
+                process.terminate()  # its checkpoint stays; the same command resumes from it
             process.join()
 
 
 @contextmanager
 def ignore_interrupts() -> Iterator[None]:
-    """What is started inside does not hear Ctrl-C, which a terminal sends to every process: the
-    first one hears it and ends the others."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set this
+    """Let child processes started inside this context ignore Ctrl-C, which a terminal sends to
+    every process: the first process handles it and stops the others."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # only the main thread may set signal handlers
         yield
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -64,7 +69,7 @@ def ignore_interrupts() -> Iterator[None]:
 
 
 def run_shard_process(request: "HarvestRequest") -> None:
-    """The body of a helper process."""
+    """Run one shard's harvest: the main function of a child process."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
@@ -75,7 +80,8 @@ def run_shard_process(request: "HarvestRequest") -> None:
 
 
 def wait_for_processes(others: list[BaseProcess]) -> Iterator[HarvestProgress]:
-    """Wait until all have ended. InputError when one ended badly; nothing is lost then."""
+    """Wait until all shard processes have ended, yielding progress. Raises InputError where one
+    failed; its finished work is kept."""
     while any(process.is_alive() for process in others):
         done = sum(not process.is_alive() for process in others)
         yield HarvestProgress("other processes", done, len(others), "processes")
@@ -83,6 +89,6 @@ def wait_for_processes(others: list[BaseProcess]) -> Iterator[HarvestProgress]:
     for process in others:
         if process.exitcode:
             raise InputError(
-                f"A process of this harvest ended with status {process.exitcode}. What is done is "
-                "kept: run the same command again to go on, or with --processes 1."
+                f"A process of this harvest ended with status {process.exitcode}. Finished work "
+                "is kept: run the same command again to resume, or use --processes 1."
             )

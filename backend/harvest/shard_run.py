@@ -1,4 +1,8 @@
-"""The streaming pass over one shard: forward, encode, fold in, and now and then a checkpoint."""
+"""Shard run: the streaming pass over one shard of a harvest.
+
+It runs the model and the dictionaries on each forward batch, folds the activations into the
+accumulators, and writes a checkpoint from time to time.
+"""
 
 import time
 from collections.abc import Iterator
@@ -24,29 +28,32 @@ from feature_store.errors import InputError
 CHUNK_NONZERO = 1 << 20
 """Non-zero activations of one dictionary folded in at a time, about; 12 bytes each."""
 CHUNK_ROWS = 1 << 16
+"""Tokens after which a chunk is folded in even with few activations."""
 MAX_CHUNKS_HELD = 8
-"""Chunks' worth of triples that all dictionaries together may hold."""
+"""Limit on the triples of all dictionaries together, in multiples of CHUNK_NONZERO."""
 MAX_NAMED_DOCUMENTS = 5
-"""Documents that an error names."""
+"""Documents that an error about activations that are not finite names at most."""
 CHECKPOINT_S = 30.0
-"""Seconds between checkpoints at least, and 20 times what the last one took."""
+"""Minimum number of seconds between two checkpoints; at least 20 times what the last checkpoint
+took."""
 
 
 @dataclass(frozen=True)
 class HarvestProgress:
-    """How far a stage is."""
+    """Progress of a harvest stage: how much is done, of how much."""
 
     stage: str
     done: int
     total: int
     unit: str = "tokens"
     fresh: int = 0
-    """How much of `done` was done by this process: what a speed is computed from."""
+    """How much of `done` this process did itself, from which a speed is computed."""
 
 
 @dataclass(frozen=True)
 class ShardInputs:
-    """What a shard needs to know."""
+    """Inputs of a shard's streaming pass: models, dictionaries, accumulator shapes, processing,
+    plan, token batches and work folder."""
 
     models: HarvestModels
     dictionaries: list[Dictionary]
@@ -59,9 +66,11 @@ class ShardInputs:
 
 
 class ShardRun:
-    """One shard's accumulators and the pass that fills them. Iterate `run` to its end."""
+    """Streaming pass over one shard and the accumulators that it fills. Iterate `run` to its
+    end."""
 
     def __init__(self, job: ShardInputs, shard: Shard, stages: StageTimings) -> None:
+        """Prepare the pass over `shard`, resuming from its checkpoint where there is one."""
         self.job = job
         self.shard = shard
         self.stages = stages
@@ -81,6 +90,8 @@ class ShardRun:
         self._saved_at, self._save_cost = time.monotonic(), 0.0
 
     def _accumulator(self, number: int, resumed: Checkpoint | None) -> Accumulator:
+        """Create the accumulator of one dictionary, with the state of the shard's checkpoint where
+        it resumes."""
         job, name = self.job, self.job.dictionaries[number].name
         accumulator = Accumulator(
             job.shapes[number],
@@ -95,20 +106,21 @@ class ShardRun:
         return accumulator
 
     def close(self) -> None:
-        """Let go of the spools. The accumulators' state stays in memory."""
+        """Close the spool files. The accumulators' state stays in memory."""
         for accumulator in self.accumulators:
             accumulator.spool.close()
 
     @property
     def complete(self) -> bool:
-        """Whether every batch of the shard has been folded in."""
+        """Whether every forward batch of the shard has been folded in."""
         return self._next >= self._end
 
     def run(self) -> Iterator[HarvestProgress]:
-        """Yield after each forward pass; leave a checkpoint at the end, and on the way."""
+        """Run the streaming pass, yielding progress after each forward pass and writing
+        checkpoints, the last one at the end."""
         if self.complete:
             if not self._resumed:
-                self.save()  # more shards than batches: an empty one is done all the same
+                self.save()  # an empty shard (more shards than batches) is complete, too
             return
         total = self._tokens_total()
         chunk = TripleChunk(self.job)
@@ -125,6 +137,7 @@ class ShardRun:
             )
 
     def _tokens_total(self) -> int:
+        """Return how many tokens the shard has to process."""
         plan = self.job.feed.plan
         first, end = self.shard.bounds(len(self._batches))
         if self.shard.count == 1:
@@ -133,10 +146,11 @@ class ShardRun:
         return int(np.asarray(plan.length)[mine].sum()) - (len(mine) if plan.bos is not None else 0)
 
     def _due(self) -> bool:
+        """Return whether enough time has passed for the next checkpoint."""
         return time.monotonic() - self._saved_at > max(CHECKPOINT_S, 20 * self._save_cost)
 
     def save(self) -> None:
-        """Write a checkpoint of everything folded in so far."""
+        """Write a checkpoint of everything that the shard has folded in so far."""
         with self.stages("checkpoint"):
             began = time.monotonic()
             names = [dictionary.name for dictionary in self.job.dictionaries]
@@ -149,13 +163,15 @@ class ShardRun:
 
 
 class TripleChunk:
-    """Triples of whole sequences, gathered until there are enough to fold in."""
+    """Chunk of triples (token, feature, value) from whole sequences, gathered until there are
+    enough to fold into the accumulators."""
 
     def __init__(self, job: ShardInputs) -> None:
         self._job = job
         self._clear()
 
     def _clear(self) -> None:
+        """Empty the chunk for the next sequences."""
         self._sequences: list[np.ndarray] = []
         self._triples: list[list[Triples]] = [[] for _ in self._job.dictionaries]
         self._finite: list[Tensor] = []
@@ -164,7 +180,7 @@ class TripleChunk:
 
     @property
     def full(self) -> bool:
-        """Whether it is time to fold in."""
+        """Whether the chunk holds enough tokens or triples to be folded in."""
         most, total = max(self._nonzero), sum(self._nonzero)
         return (
             self._rows >= CHUNK_ROWS
@@ -174,7 +190,8 @@ class TripleChunk:
 
     @torch.inference_mode()
     def feed(self, sequences: np.ndarray, stages: StageTimings) -> int:
-        """Run one batch through model and dictionaries; how many counted tokens it had."""
+        """Run one forward batch through the models and the dictionaries and gather its triples.
+        Returns the number of counted tokens."""
         job = self._job
         with stages("feed"):
             batch = job.feed.batch(sequences)
@@ -199,7 +216,7 @@ class TripleChunk:
 
     @torch.inference_mode()
     def fold(self, accumulators: list[Accumulator], stages: StageTimings) -> None:
-        """Hand what was gathered to the accumulators, and begin anew."""
+        """Fold the gathered triples into the accumulators, and empty the chunk."""
         if not self._sequences:
             return
         self._refuse_nonfinite()
@@ -220,9 +237,10 @@ class TripleChunk:
         self._clear()
 
     def _refuse_nonfinite(self) -> None:
-        """InputError where an activation that was read is NaN or infinite; one look a chunk.
+        """Raise InputError where an activation that a dictionary reads is NaN or infinite; checked
+        once per chunk.
 
-        A NaN exceeds no threshold: it would be stored as features that are silent.
+        A NaN exceeds no threshold, so it would be stored as features that never fire.
         """
         every = torch.stack(self._finite)
         if bool(every.all()):
@@ -234,27 +252,31 @@ class TripleChunk:
         where = " or ".join(shown) + (f" or {more} others" if more > 0 else "")
         raise InputError(
             f"Activations at {self._job.dictionaries[number].hook_name} are not finite (NaN or "
-            f"infinity) in {where}: nothing right can be stored of them. Run the model in "
-            "float32, or leave that text out."
+            f"infinity) in {where}, so they cannot be stored. Run the model in float32, or "
+            "leave that text out."
         )
 
 
 def require_finite(triples: Triples, name: str) -> None:
-    """InputError when an activation is infinite or no number: nothing of that could be stored."""
+    """Raise InputError where a feature activation is NaN or infinite, since it could not be
+    stored."""
     broken = ~torch.isfinite(triples.value)
     if broken.any():
         feature = int(triples.feature[broken][0])
         raise InputError(
-            f"{name} cannot be harvested: feature {feature} has an activation that is infinite or "
-            "no number. The model or the dictionary overflows: load both in float32."
+            f"{name} cannot be harvested: feature {feature} has an activation that is NaN or "
+            "infinite. The model or the dictionary overflows: load both in float32."
         )
 
 
 def encode_batch(
     dictionary: Dictionary, x: Tensor, batch: ForwardBatch, precision: Precision
 ) -> Triples:
-    """Non-zero activations; `token` counts the counted tokens, or all of [sequence · pos] where
-    the dictionary must see whole sequences."""
+    """Return the non-zero feature activations of a forward batch as triples.
+
+    Their `token` counts the counted tokens, or all of [sequence · position] where the dictionary
+    must see whole sequences.
+    """
     if dictionary.needs_sequence:
         return dictionary.encode_sparse(x, precision)
     return dictionary.encode_sparse(
@@ -263,7 +285,8 @@ def encode_batch(
 
 
 def assign_rows(triples: Triples, batch: ForwardBatch, base: int, *, sparse_rows: bool) -> Triples:
-    """Give triples their rows in the chunk; drop what is not counted."""
+    """Replace the token numbers of a batch's triples by row numbers of the chunk, and drop tokens
+    that are not counted."""
     token, feature, value = triples
     value = value.float()
     if not sparse_rows:

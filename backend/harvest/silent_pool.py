@@ -1,63 +1,71 @@
-"""One dictionary's activations in the random windows of the silent pool, in bounded memory.
+"""Silent pool: one dictionary's activations in the pool of random windows, in bounded memory.
 
 All non-zero activations of a window are stored, so a dictionary on which thousands of features fire
-at once would fill a store with them. It gets fewer of the pool's windows: the first of their random
-order whose activations fit, which are as random as all of them. How many follows from the
-activations alone, whatever order they come in.
+at once would fill the store. Such a dictionary keeps only the first windows of the pool's random
+order whose activations fit, which are as random as the whole pool. Their number follows from the
+activations alone, in whatever order they come.
 """
 
 import numpy as np
 
 MAX_ACTIVATIONS = 1 << 22
-"""Activations stored for a dictionary (10 bytes each in the file, before compression)."""
+"""Activations stored for one dictionary's silent windows (10 bytes each in the file, before
+compression)."""
 MIN_WINDOWS = 64
-"""Windows that a dictionary gets whatever they hold: 32 of each split, where 20 silent ones are
-wanted for scores."""
+"""Silent windows that a dictionary keeps whatever they hold: 32 of each split, where scores need
+20."""
 SLACK_ACTIVATIONS = 1 << 20
-"""Activations gathered before those of windows that no longer fit are let go."""
+"""Activations gathered before those of silent windows that no longer fit are dropped."""
 COLUMN_DTYPES = {"window": np.int32, "position": np.int32, "feature": np.int32, "value": np.float32}
+"""Columns of the silent pool's activations and their data types."""
 
 PoolColumns = dict[str, np.ndarray]
-"""`window`, `position`, `feature` and `value` of each activation."""
+"""Columns `window`, `position`, `feature` and `value` of the silent pool, one entry per
+activation."""
 
 
 class SilentPool:
-    """Non-zero activations in the first windows of the pool that fit."""
+    """Pool of random windows with all of one dictionary's non-zero activations in them, limited to
+    the first windows that fit into memory."""
 
     def __init__(self, order: np.ndarray) -> None:
-        """`order`: the pool's windows in their random order, splits taking turns."""
+        """Create an empty silent pool. `order` holds the pool's windows in their random order, the
+        splits alternating."""
         self._order = order
         self._sorted = np.argsort(order)
         self._counts = np.zeros(len(order), dtype=np.int64)
-        """Activations of each window, in the random order; of windows that were let go, too."""
+        """Number of activations of each window, in the pool's random order, those of dropped
+        windows included."""
         self._parts: list[PoolColumns] = []
         self._pending = 0
 
     @property
     def windows(self) -> np.ndarray:
-        """The windows that fit, rising."""
+        """Windows of the silent pool that fit, in ascending order."""
         fits = int(np.searchsorted(np.cumsum(self._counts), MAX_ACTIVATIONS, "right"))
         return np.sort(self._order[: max(fits, MIN_WINDOWS)])
 
     def add(self, columns: PoolColumns) -> None:
-        """Take activations in. A window's may come in several parts."""
+        """Add activations to the silent pool. Those of one window may come in several calls."""
         place = np.searchsorted(self._order[self._sorted], columns["window"])
         self._counts += np.bincount(self._sorted[place], minlength=len(self._order))
         self._gather(columns)
 
     def merge(self, columns: PoolColumns, counts: np.ndarray) -> None:
-        """Add another part's state."""
+        """Add the silent-pool state of another shard or checkpoint."""
         self._counts += counts
         self._gather(columns)
 
     def _gather(self, columns: PoolColumns) -> None:
+        """Append activations, and drop those of windows that no longer fit once too many have
+        gathered."""
         self._parts.append(columns)
         self._pending += len(columns["window"])
         if self._pending > SLACK_ACTIVATIONS:
             self.columns()
 
     def columns(self) -> PoolColumns:
-        """The activations of the windows that fit."""
+        """Return the activations in the silent windows that fit."""
         joined = {
             name: np.concatenate([np.empty(0, kind), *(part[name] for part in self._parts)])
             for name, kind in COLUMN_DTYPES.items()
@@ -69,10 +77,11 @@ class SilentPool:
         return joined
 
     def state(self) -> PoolColumns:
-        """For a checkpoint: what `merge` takes."""
+        """Return the silent pool's columns and counts for a checkpoint, in the form that `merge`
+        takes."""
         return self.columns() | {"counts": self._counts}
 
     @property
     def nbytes(self) -> int:
-        """Memory of the activations."""
+        """Memory of the silent pool's activations, in bytes."""
         return sum(values.nbytes for part in self._parts for values in part.values())

@@ -1,4 +1,4 @@
-"""Where a harvest's time goes."""
+"""Stage timings: how much CPU time and wall-clock time each stage of a harvest takes."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class StageTimings:
-    """Seconds by stage: CPU seconds of the process, and seconds by the clock."""
+    """Seconds spent per stage of a harvest: CPU time of the process, and wall-clock time."""
 
     def __init__(self) -> None:
         self.cpu_s: dict[str, float] = {}
@@ -14,7 +14,7 @@ class StageTimings:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Count the block's time under `name`."""
+        """Add the time spent inside this context to the stage `name`."""
         cpu, wall = time.process_time(), time.perf_counter()
         try:
             yield

@@ -1,4 +1,5 @@
-"""What follows from weights alone: logit lens and neighbours; once per dictionary, cached."""
+"""Weight facts: what follows from a dictionary's weights alone (logit lens, nearest decoder
+directions, norms), computed once per model and dictionary and cached on disk."""
 
 import hashlib
 from collections.abc import Iterator
@@ -23,25 +24,30 @@ LENS_ARRAYS = (
     "suppressed_values",
     "logit_kurtosis",
 )
+"""Names of the weight facts that come from the logit lens."""
 MAX_LISTED = 10
-"""Logit tokens and neighbours stored for a feature."""
+"""Logit-lens tokens and nearest neighbours stored for each feature."""
 TILE_FEATURES = 512
+"""Features whose weight facts are computed at a time, at most."""
 TILE_LOGITS = 1 << 25
-"""Logits of features that are held at once, in each of a few copies of 128 MB: a vocabulary of
-262,144 tokens takes tiles of 128 features."""
+"""Logits of features held at once, in each of a few copies of 128 MB: with a vocabulary of 262,144
+tokens, a tile has 128 features."""
 CACHE_VERSION = 1
-"""Changes when what is computed here changes, so that old cache files are not read."""
+"""Version of the cached weight facts. Increase it when their computation changes, so that old cache
+files are not read."""
 
 WeightArrays = dict[str, np.ndarray]
+"""Weight facts of one dictionary: arrays by name, with one row per feature."""
 
 
 def compute_weight_facts(
     lm: LanguageModel, dictionary: Dictionary, cache: Path, stages: StageTimings
 ) -> Iterator[tuple[int, WeightArrays | None]]:
-    """Yield (features done, None) while it works, then (d_sae, the arrays).
+    """Compute the weight facts of a dictionary, or read them from the cache.
 
-    Arrays [d_sae LISTED]: promoted_tokens, promoted_values, suppressed_tokens, suppressed_values
-    (absent where the lens is not defined), nearest, nearest_cosine; [d_sae]: logit_kurtosis,
+    Yields (features done, None) during the work, then (d_sae, the arrays). Arrays [d_sae,
+    MAX_LISTED]: promoted_tokens, promoted_values, suppressed_tokens, suppressed_values (absent
+    where the logit lens is undefined), nearest, nearest_cosine. Arrays [d_sae]: logit_kurtosis,
     decoder_norm, encoder_decoder_cosine (NaN where there is no linear encoder).
     """
     path = cache / f"{weight_cache_key(lm, dictionary)}.safetensors"
@@ -68,16 +74,14 @@ def compute_weight_facts(
 
 
 def drop_lens_arrays(arrays: WeightArrays) -> WeightArrays:
-    """The same without what a feature promotes: for one that is not of the model, whose decoder and
-    unembedding would only repeat the trained dictionary's rows."""
+    """Return the weight facts without those of the logit lens, for a dictionary that reads the
+    shuffled model: decoder and unembedding would only repeat the trained dictionary's rows."""
     return {name: rows for name, rows in arrays.items() if name not in LENS_ARRAYS}
 
 
 def fill_tile(arrays: WeightArrays, part: WeightArrays, tile: slice, n: int) -> None:
-    """Put a tile's rows into arrays of `n` rows, made at the first tile.
-
-    Small results kept between large temporaries would leave memory in pieces.
-    """
+    """Copy a tile's rows into arrays of `n` rows, which are allocated at the first tile: small
+    results kept between large temporaries would fragment memory."""
     for name, rows in part.items():
         if name not in arrays:
             arrays[name] = np.empty((n, *rows.shape[1:]), dtype=rows.dtype)
@@ -85,7 +89,9 @@ def fill_tile(arrays: WeightArrays, part: WeightArrays, tile: slice, n: int) -> 
 
 
 def weight_cache_key(lm: LanguageModel, dictionary: Dictionary) -> str:
-    """Model and dictionary by their weights, where it writes, and a tokenizer that is shorter."""
+    """Return the cache key of a dictionary's weight facts: a hash of the model's and the
+    dictionary's weights, the hook point that it writes, and the tokenizer's size where it is
+    smaller than the vocabulary."""
     text = f"{CACHE_VERSION}/{lm.model_hash}/{dictionary.weights_hash}/{dictionary.hook_out}"
     if lm.n_nameable < lm.d_vocab:  # the same weights with another tokenizer list other tokens
         text += f"/{lm.n_nameable}"
@@ -93,7 +99,8 @@ def weight_cache_key(lm: LanguageModel, dictionary: Dictionary) -> str:
 
 
 def compute_lens_tile(logits: Float[Tensor, "n vocab"] | None) -> WeightArrays:
-    """Strongest promoted and suppressed tokens, and the kurtosis over the vocabulary."""
+    """Return the most promoted and most suppressed tokens of each feature by the logit lens, and
+    the kurtosis of its logits over the vocabulary."""
     if logits is None:
         return {}
     n = min(MAX_LISTED, logits.shape[1])
@@ -111,7 +118,8 @@ def compute_lens_tile(logits: Float[Tensor, "n vocab"] | None) -> WeightArrays:
 
 
 def find_neighbours_tile(unit: Float[Tensor, "d_sae d_out"], tile: slice) -> WeightArrays:
-    """The features whose decoder directions are nearest, without the feature itself."""
+    """Return for each feature of a tile the other features with the nearest decoder directions, and
+    their cosines."""
     cosine = unit[tile] @ unit.T
     rows = torch.arange(len(cosine), device=cosine.device)
     cosine[rows, rows + tile.start] = -torch.inf
@@ -125,10 +133,8 @@ def find_neighbours_tile(unit: Float[Tensor, "d_sae d_out"], tile: slice) -> Wei
 def encoder_decoder_cosine(
     dictionary: Dictionary, unit: Float[Tensor, "d_sae d_out"]
 ) -> np.ndarray:
-    """Cosine of each feature's encoder and decoder directions.
-
-    NaN without a linear encoder, or where the two live at different hook points.
-    """
+    """Return the cosine of each feature's encoder and decoder directions; NaN without a linear
+    encoder, or where the two are at different hook points."""
     W_enc = dictionary.W_enc
     if W_enc is None or dictionary.hook_name != dictionary.hook_out:
         return np.full(len(unit), np.nan, dtype=np.float32)
@@ -138,7 +144,7 @@ def encoder_decoder_cosine(
 
 
 def read_weight_cache(path: Path) -> WeightArrays | None:
-    """The arrays, or None when they were never computed or the file is damaged."""
+    """Return the cached weight facts, or None where the cache file is missing or damaged."""
     try:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):
@@ -146,7 +152,8 @@ def read_weight_cache(path: Path) -> WeightArrays | None:
 
 
 def write_weight_cache(path: Path, arrays: WeightArrays) -> None:
-    """Keep the arrays for the next harvest with the same weights."""
+    """Write weight facts to the cache for the next harvest with the same weights, replacing the
+    file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, fresh)

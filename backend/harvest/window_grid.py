@@ -1,4 +1,5 @@
-"""The fixed grid of windows: the population that contexts and silent windows are drawn from."""
+"""Window grid: every sequence of the plan cut into windows of fixed width, the population from
+which contexts and silent windows are drawn."""
 
 from dataclasses import dataclass
 
@@ -9,37 +10,39 @@ from backend.corpus import SequencePlan
 from backend.harvest.sampling_hashes import hash_ids
 
 SILENT_SEED = 0x51E7
+"""Constant combined with the harvest's seed for drawing silent windows."""
 
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Every sequence cut into windows of fixed width; a document's last one may be shorter.
+    """Grid of windows over all sequences of a corpus, numbered through.
 
-    Windows are numbered through the corpus. Numpy arrays, one entry a window.
+    All windows have the same width; a document's last window may be shorter. Fields are numpy
+    arrays with one entry per window.
     """
 
     width: int
     sequence: np.ndarray
     start: np.ndarray
-    """Position in its sequence."""
+    """Position of the window's first token in its sequence."""
     length: np.ndarray
     document: np.ndarray
     split: np.ndarray
-    """0 explain, 1 score."""
+    """Split of the window's document: 0 explain, 1 score."""
     stretch: np.ndarray
-    """Tokens of the window's document in its sequence."""
+    """Tokens that the window's document has in this sequence."""
     first: np.ndarray
-    """[sequences + 1] number of each sequence's first window."""
+    """Number of each sequence's first window: [sequences + 1]."""
 
     def __len__(self) -> int:
         return len(self.sequence)
 
 
 def lay_window_grid(plan: SequencePlan, width: int) -> WindowGrid:
-    """Lay the grid over a plan's sequences: `width` tokens from each segment's beginning on.
+    """Lay a grid of windows of `width` tokens over a plan's sequences, beginning with each segment.
 
-    A segment is a document's stretch of a sequence; without packing, the whole sequence. BOS lies
-    in the first window of its sequence.
+    A segment is a document's stretch of a sequence; without packing, the whole sequence. BOS
+    belongs to the first window of its sequence.
     """
     sequence = np.asarray(plan.segment_sequence)
     begin = np.where(np.diff(sequence, prepend=-1) != 0, 0, plan.segment_position)
@@ -63,13 +66,14 @@ def lay_window_grid(plan: SequencePlan, width: int) -> WindowGrid:
 
 
 def draw_silent_windows(windows: WindowGrid, n: int, seed: int) -> np.ndarray:
-    """`n` windows of full width drawn by hash, half of each split; fewer if there are fewer."""
+    """Draw `n` windows of full width by hash for the silent pool, half of each split, in ascending
+    order; fewer where the corpus has fewer."""
     return np.sort(order_silent_windows(windows, n, seed))
 
 
 def order_silent_windows(windows: WindowGrid, n: int, seed: int) -> np.ndarray:
-    """The same in the order of their hashes, the two splits taking turns as long as both last: any
-    first few of them are a random pool, too."""
+    """Return the silent pool's windows in the order of their hashes, the two splits alternating
+    while both last. Any first few of them are a random pool, too."""
     ids = np.arange(len(windows), dtype=np.int32)
     hashed = hash_ids(torch.from_numpy(ids), seed ^ SILENT_SEED).numpy()
     full = windows.length == windows.width

@@ -1,4 +1,5 @@
-"""What a harvest's work folder holds from before, and whether all of it is done."""
+"""Work folder of an unfinished harvest: which shards and checkpoints earlier processes left in it,
+and whether all shards are complete."""
 
 import os
 import shutil
@@ -14,14 +15,14 @@ from feature_store.strict_json import parse_json
 
 
 def remove_abandoned_drafts(work: Path) -> None:
-    """Remove the drafts of plans whose processes were killed."""
+    """Remove drafts of sequence plans whose processes were killed."""
     for draft in work.glob("planning-*"):
         if not process_is_alive(int(draft.name.rpartition("-")[2])):
             shutil.rmtree(draft, ignore_errors=True)
 
 
 def process_is_alive(pid: int) -> bool:
-    """Whether a process of this number runs here."""
+    """Return whether a process with this id is running on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -32,7 +33,7 @@ def process_is_alive(pid: int) -> bool:
 
 
 def find_unused_id(store: Path, wanted: str) -> str:
-    """`wanted`, or with the first number behind it that no finished harvest has."""
+    """Return `wanted`, or `wanted` with the first number from 2 that no finished harvest has."""
     number, name = 2, wanted
     while (store / "harvests" / f"{name}.duckdb").exists():
         name, number = f"{wanted}-{number}", number + 1
@@ -40,7 +41,8 @@ def find_unused_id(store: Path, wanted: str) -> str:
 
 
 def find_existing_shards(work: Path) -> Shard | None:
-    """The split that earlier processes began with, so that their shards are used."""
+    """Return shard 0 of the division into shards that earlier processes of this harvest used, or
+    None where there is no checkpoint."""
     for path in sorted(work.glob("shard-*-of-*")):
         if (path / "state.safetensors").exists():
             return Shard(0, int(path.name.rpartition("-")[2]))
@@ -48,7 +50,7 @@ def find_existing_shards(work: Path) -> Shard | None:
 
 
 def all_shards_complete(work: Path, count: int, feed: BatchFeed, plan: HarvestPlan) -> bool:
-    """Whether every shard has reached its end."""
+    """Return whether the checkpoints in the work folder have reached the end of every shard."""
     n = len(plan_forward_batches(np.asarray(feed.plan.length), plan.forward_batch))
     parts = [Shard(index, count) for index in range(count)]
     found = [load_checkpoint(part.folder(work)) for part in parts]
@@ -59,5 +61,5 @@ def all_shards_complete(work: Path, count: int, feed: BatchFeed, plan: HarvestPl
 
 
 def read_start_time(work: Path) -> datetime:
-    """When the harvest was first begun (UTC)."""
+    """Return when the harvest was first started (UTC), from the work folder's configuration."""
     return datetime.fromisoformat(parse_json((work / "config.json").read_text())["started"])
