@@ -154,8 +154,8 @@ def test_templates_are_never_cut_in_two(tmp_path) -> None:
         (True, 1 - plan.split[0]),
     }
     assert plan.warnings[0] == (
-        "Only 2 groups of documents that are not copies or of one template: the splits are few "
-        "and uneven."
+        "Only 2 groups of documents once copies and texts of one template are joined: the "
+        "splits are coarse and uneven."
     )
 
 

@@ -131,9 +131,8 @@ def _divide_into_runs(
         whole = whole_document_runs(lengths, side)
         few = (
             f"Only {_count_noun(len(lengths), 'document')}: both splits hold parts of the same "
-            f"ones, in "
-            f"blocks of {_count_noun(block, 'sequence')} with {context_size} tokens left out "
-            f"between."
+            f"documents, in blocks of {_count_noun(block, 'sequence')} separated by gaps of "
+            f"{context_size} tokens."
         )
         pairs = zip(read.generated, whole, runs, strict=True)
         return [one if made else many for made, one, many in pairs], [few]
