@@ -90,7 +90,7 @@ def test_transformer_lens_is_named_where_the_model_is_loaded_and_kept_only() -> 
         "backend/model/language_model.py",
         "backend/model/model_loading.py",
     ]
-    assert {str(Path(path).parent) for path in who_names("transformer_lens")} == {"backend"}
+    assert {str(Path(path).parent) for path in who_names("transformer_lens")} == {"backend/model"}
 
 
 def test_sae_lens_is_named_by_dictionaries_and_the_demos_training_only() -> None:
