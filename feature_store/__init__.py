@@ -1,1 +1,2 @@
-"""What is remembered: records, errors and the DuckDB files of a store. Imports nothing of ours."""
+"""Storage layer of Saefari: records, errors, and the DuckDB files of a store. It imports no
+other Saefari package."""

@@ -1,30 +1,37 @@
-"""Log-spaced bins read off a float's own bits: four to the octave.
+"""Activation histogram: logarithmic bins, four per octave, whose numbers are the leading bits of a
+float32.
 
 A positive float32 shifted right by 21 bits leaves its exponent and the first two bits of its
-mantissa: bins whose lower edges are 2^e × {1, 1.25, 1.5, 1.75}. No logarithm, no rounding trouble.
+mantissa: bins with the lower edges 2^e × {1, 1.25, 1.5, 1.75}, without logarithms or rounding
+errors.
 """
 
 import struct
 from collections.abc import Sequence
 
 BIN_SHIFT = 21
-"""Bits of a float32 that a bin's number leaves out."""
+"""Number of low bits of a float32 that are dropped to get the number of its histogram bin."""
 BINS_PER_OCTAVE = 4
 
 
 def bin_number(value: float) -> int:
-    """The bin that holds |value|, a non-zero float32."""
+    """Return the number of the histogram bin that holds |value|, for a non-zero float32."""
     (bits,) = struct.unpack("<I", struct.pack("<f", abs(value)))
     return bits >> BIN_SHIFT
 
 
 def bin_edge(number: int) -> float:
-    """Lower edge of a bin, in activation units; bin `number` is [edge(n), edge(n + 1))."""
+    """Return the lower edge of a histogram bin in activation units; bin n covers [edge(n),
+    edge(n + 1))."""
     return struct.unpack("<f", struct.pack("<I", number << BIN_SHIFT))[0]
 
 
 def share_below(counts: Sequence[int], start: int, value: float) -> float:
-    """Estimated share of the counted values below `value`, linear inside its bin."""
+    """Estimate the share of a histogram's counted activations that lie below `value`, linear within
+    its bin.
+
+    Raises ValueError for an empty histogram.
+    """
     total = sum(counts)
     if not total:
         raise ValueError("an empty histogram has no shares")

@@ -1,4 +1,5 @@
-"""Everything that people said of features, as it stood at one moment."""
+"""Annotations: a snapshot of all that catalog.duckdb holds about features (labels, notes, stars,
+lists, explanations and scores), in memory as Arrow tables."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,30 +34,36 @@ TABLE_NAMES_QUERY = "SELECT table_name FROM duckdb_tables()"
 
 @dataclass(frozen=True)
 class Annotations:
-    """A copy of the catalog's annotations: nobody's lock is held while it is used."""
+    """Snapshot of the catalog's annotations at one moment; using it holds no lock on the
+    catalog."""
 
     every: pa.Table
-    """All rows, oldest first, with the columns of COLUMNS."""
+    """All annotation rows, oldest first, with the columns of ANNOTATION_SCHEMA."""
     in_force: pa.Table
-    """The newest row of each feature and kind, where it was not taken back."""
+    """The newest annotation row of each feature and kind, unless that row withdrew the
+    annotation."""
     lists: FeatureLists = field(default_factory=FeatureLists)
     explanations: Explanations = field(default_factory=Explanations)
     sentences: ScorableExplanations = field(default_factory=ScorableExplanations)
-    """The explanations, and beside them people's labels: what is scored."""
+    """The explanations together with people's labels: all texts about features that can be
+    scored."""
     scores: Scores = field(default_factory=Scores)
     best: pa.Table = field(default_factory=BEST_SCORE_SCHEMA.empty_table)
-    """The score that stands for each feature in tables: see `Scores.best`."""
+    """The one score of each feature that tables of features show, as `Scores.best` selects it."""
 
     @classmethod
     def empty(cls) -> "Annotations":
-        """Of a store in which nobody has said anything."""
+        """Return the annotations of a store without a catalog: every table is empty."""
         return cls(ANNOTATION_SCHEMA.empty_table(), ANNOTATION_SCHEMA.empty_table())
 
     @classmethod
     def read(
         cls, db: duckdb.DuckDBPyConnection, former: "Annotations | None" = None
     ) -> "Annotations":
-        """All that an open catalog holds; what did not change since `former` is taken from it."""
+        """Read all annotations, lists, explanations and scores from an open catalog.
+
+        Explanations and scores that have not changed since the snapshot `former` are taken from it.
+        """
         every = f"SELECT {NAMES} FROM annotation"
         latest = "row_number() OVER (PARTITION BY dictionary, feature, kind ORDER BY annotation)"
         newest = (
@@ -83,8 +90,10 @@ class Annotations:
         return cls(said, in_force, lists, explanations, sentences, scores, best)
 
     def values(self, dictionary: str, kind: str) -> pa.Table:
-        """Columns feature and value: what is in force of one kind in a dictionary; of the kinds
-        `score` and `name`, the one that stands for a feature."""
+        """Return the annotations in force of one kind in a dictionary, columns feature and value.
+
+        The kinds `score` and `name` give each feature's best score and its displayed name.
+        """
         if kind in ("score", "name"):
             rows = self.best if kind == "score" else self.names
             return rows.filter(pc.field("dictionary") == dictionary).select(["feature", "value"])
@@ -93,14 +102,15 @@ class Annotations:
 
     @cached_property
     def labels(self) -> LabelIndex:
-        """The labels in force, to be searched."""
+        """Index of the labels in force, searchable by words."""
         rows = self.in_force.filter(pc.field("kind") == "label")
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
         return LabelIndex(list(features), rows["value"].to_pylist())
 
     @cached_property
     def names(self) -> pa.Table:
-        """Columns dictionary, feature and value: a person's label, else the newest explanation."""
+        """Displayed name of each annotated feature (a person's label, or else the newest
+        explanation); columns dictionary, feature and value."""
         labels = self.in_force.filter(pc.field("kind") == "label").select(NAME_COLUMNS)
         newest = self.explanations.newest
         rest = newest.join(labels, ["dictionary", "feature"], join_type="left anti")
@@ -108,27 +118,29 @@ class Annotations:
 
     @property
     def called(self) -> FeatureNames:
-        """The same, looked up by feature."""
+        """Lookup from a feature to its displayed name: a person's label, or else the newest
+        explanation."""
         return FeatureNames(self.labels, self.explained)
 
     @property
     def explained(self) -> LabelIndex:
-        """The explanations, to be searched like labels; a feature may have several."""
+        """Index of the explanations, searchable by words like labels; a feature may have
+        several."""
         return self.explanations.labels
 
     def of(self, feature: FeatureId) -> dict[str, str]:
-        """Kind → value in force of one feature."""
+        """Return the annotations in force of one feature: kind (label, note, star) -> value."""
         rows = filter_feature_rows(self.in_force, feature)
         return {row["kind"]: row["value"] for row in rows}
 
     def history(self, feature: FeatureId) -> list[Annotation]:
-        """Everything that was said of a feature, oldest first."""
+        """Return every annotation ever made of a feature, oldest first."""
         names = ANNOTATION_SCHEMA.names[1:]
         rows = filter_feature_rows(self.every, feature)
         return [Annotation(**{name: row[name] for name in names}) for row in rows]
 
 
 def filter_feature_rows(table: pa.Table, feature: FeatureId) -> list[dict]:
-    """A feature's rows."""
+    """Return the rows of an annotation table that belong to one feature, as dictionaries."""
     wanted = (pc.field("feature") == feature.index) & (pc.field("dictionary") == feature.dictionary)
     return table.filter(wanted).to_pylist()

@@ -1,7 +1,8 @@
-"""Files and folders that are there whole or not at all, whatever ends the writing.
+"""Atomic writes of files and folders: each is either complete at its final path or not there at
+all.
 
-They are written under another name beside their place, forced to disk, and renamed. A full disk,
-Ctrl-C or an error removes what was begun, and an older file stays as it was.
+Content is written under a temporary name in the same folder, forced to disk and renamed. A full
+disk, Ctrl-C or an error removes the temporary file, and an older file at the path stays as it was.
 """
 
 import os
@@ -13,10 +14,10 @@ from uuid import uuid4
 
 
 def write_file(path: Path, content: bytes | str, *, sync: bool = True) -> None:
-    """Write a whole file (text as UTF-8), in place of an older one. Raises OSError.
+    """Write a complete file atomically (text as UTF-8), replacing an older one. Raises OSError.
 
-    `sync=False` leaves it to the system when the content reaches the disk: for files that are
-    written often and matter only while the machine runs.
+    `sync=False` does not force the content to disk: for files that are written often and matter
+    only while the machine runs.
     """
     data = content.encode() if isinstance(content, str) else content
     with draft_file(path, sync=sync) as draft:
@@ -25,9 +26,9 @@ def write_file(path: Path, content: bytes | str, *, sync: bool = True) -> None:
 
 @contextmanager
 def draft_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Give the path to write to; what lies there at the end of the block becomes `path`.
+    """Yield a temporary path to write to; when the block ends, that file is renamed to `path`.
 
-    A symbolic link stays one, and what it names is replaced; a device or pipe, such as /dev/stdout,
+    A symbolic link stays a link and its target is replaced; a device or pipe, such as /dev/stdout,
     is written to directly. Raises OSError. After any exception `path` is as it was.
     """
     target = Path(os.path.realpath(path))
@@ -56,10 +57,10 @@ def draft_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def draft_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; at the end of the block it becomes `path`.
+    """Yield an empty temporary folder to fill; when the block ends, it is renamed to `path`.
 
-    `path` must not exist, or be an empty folder: else FileExistsError. Folders above it that do not
-    exist are made, and removed again where the block raises.
+    `path` must not exist or be an empty folder, otherwise FileExistsError is raised. Missing parent
+    folders are made, and removed again if the block raises.
     """
     made = [one for one in (path, *path.parents) if not one.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,8 @@ def draft_folder(path: Path) -> Iterator[Path]:
 
 
 def force_to_disk(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk now."""
+    """Force a written file, or a folder's list of names, from the system's buffers to the disk
+    (fsync)."""
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR
     try:
         handle = os.open(path, flags)

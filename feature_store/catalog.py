@@ -1,8 +1,10 @@
-"""catalog.duckdb: small, mutable, opened for one short transaction at a time.
+"""The catalog of a store, catalog.duckdb: a small, mutable DuckDB file that is opened for one short
+transaction at a time.
 
-DuckDB lets one process write a file or many read it. So nobody keeps the catalog open: each
-transaction opens it, and waits its turn behind a lock in the process and a bounded, jittered retry
-across processes. It is opened by attaching it to an instance that stays: see attached.py.
+DuckDB allows one process to write a file or several to read it, so no process keeps the catalog
+open. Each transaction opens it and waits for its turn: for a lock within the process, and with
+bounded, jittered retries between processes. The file is opened by attaching it to a DuckDB instance
+that is reused: see duckdb_attachment.py.
 """
 
 import os
@@ -27,13 +29,14 @@ from feature_store.schema_check import columns_of_statements, find_schema_differ
 MIGRATIONS_FOLDER = Path(__file__).with_name("migrations")
 MIGRATION_TABLE = "CREATE TABLE IF NOT EXISTS migration (name VARCHAR PRIMARY KEY)"
 PATIENCE_S = 15.0
-"""How long a transaction waits for other processes before it gives up."""
+"""Seconds for which a catalog transaction waits for other processes before it raises an error."""
 AnnotationKind = Literal["label", "note", "star"]
 _file_locks: dict[str, threading.Lock] = {}  # one for each file
 
 
 class Catalog:
-    """The annotations of a store. Every method is one transaction of its own."""
+    """Catalog of a store: its transactions and the annotations of features. Every method is one
+    transaction."""
 
     def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
         self.path = path
@@ -45,10 +48,10 @@ class Catalog:
 
     @contextmanager
     def transaction(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The catalog, open and inside a transaction; committed at the end of the block.
+        """Open the catalog in a transaction that is committed at the end of the block.
 
-        Raises InputError when another process keeps it beyond `patience_s` (with its pid), when it
-        is newer than this Saefari, or when it may not be written.
+        Raises InputError if another process (named by its pid) keeps the catalog locked for longer
+        than `patience_s`, if a newer Saefari wrote it, or if it may not be written.
         """
         if not self.writable:
             raise InputError(f"{self.path} cannot be written: it was opened read-only.")
@@ -68,9 +71,9 @@ class Catalog:
         *,
         patience_s: float | None = None,
     ) -> None:
-        """Say something of a feature; an empty value takes it back, older ones stay as history.
+        """Write a label, note or star of a feature into the catalog; an empty value withdraws it.
 
-        What is in force already is not said twice.
+        Older values stay as history. A value that is already in force is not written again.
         """
         which = [feature.dictionary, feature.index, kind]
         with self.transaction(patience_s) as db:
@@ -87,7 +90,8 @@ class Catalog:
                 )
 
     def annotations(self, dictionary: str) -> pa.Table:
-        """The annotations in force in a dictionary: columns feature, kind, value, created."""
+        """Read the annotations in force in a dictionary from the catalog: columns feature, kind,
+        value, created."""
         if not self.path.exists():
             return pa.table({name: [] for name in ("feature", "kind", "value", "created")})
         with self.reading() as db:
@@ -100,7 +104,7 @@ class Catalog:
             ).to_arrow_table()
 
     def history(self, feature: FeatureId) -> list[Annotation]:
-        """Everything that was said of a feature, oldest first."""
+        """Read every annotation ever made of a feature from the catalog, oldest first."""
         if not self.path.exists():
             return []
         with self.reading() as db:
@@ -112,26 +116,31 @@ class Catalog:
         return [Annotation(*row) for row in rows]
 
     def snapshot(self, patience_s: float | None = None) -> Annotations:
-        """All annotations in one transaction, kept until the file changes: for pages."""
+        """Read all annotations in one catalog transaction; the result is cached until the file
+        changes."""
         if not self.path.exists():
             return Annotations.empty()
         kept = self._kept
         if kept is None or kept[0] != self._stamp():
-            with self.reading(patience_s) as db:  # while it is open, nobody else writes
+            with self.reading(patience_s) as db:  # while it is open, no other process writes
                 kept = self._kept = (self._stamp(), Annotations.read(db, self.last_seen()))
         return kept[1]
 
     def last_seen(self) -> Annotations:
-        """The snapshot before now, for when the catalog cannot be had; empty without one."""
+        """Return the latest snapshot of the catalog, for when it is locked; empty if there is
+        none yet."""
         return self._kept[1] if self._kept else Annotations.empty()
 
     def _stamp(self) -> tuple[int, ...]:
+        """Return modification time, size and inode of the catalog file, which change with every
+        write."""
         stat = self.path.stat()
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
     @contextmanager
     def reading(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A catalog that may not be written is read all the same, if it is up to date."""
+        """Open the catalog for reading; one that may not be written is read too, if its schema
+        is current."""
         if self.writable:
             with self.transaction(patience_s) as db:
                 yield db
@@ -171,7 +180,7 @@ class Catalog:
 
 
 def find_lock_holder(error: BaseException) -> int | None:
-    """The pid behind a lock conflict; None for every other error."""
+    """Return the pid of the process that holds the catalog's lock; None for any other error."""
     if isinstance(error, duckdb.ResourceInUseException):
         return os.getpid()
     return parse_lock_holder(error) if isinstance(error, duckdb.IOException) else None
@@ -179,7 +188,8 @@ def find_lock_holder(error: BaseException) -> int | None:
 
 @contextmanager
 def translate_duckdb_errors(path: Path, *, read_only: bool = False) -> Iterator[None]:
-    """Turn what DuckDB raises over a catalog's bytes or foreign tables into an InputError."""
+    """Raise an InputError for DuckDB's errors about a damaged catalog file or missing catalog
+    tables."""
     try:
         yield
     except (duckdb.CatalogException, duckdb.BinderException) as error:
@@ -187,7 +197,7 @@ def translate_duckdb_errors(path: Path, *, read_only: bool = False) -> Iterator[
             raise InputError(
                 f"{path} was written by an older Saefari ({first_error_line(error)}). Open the "
                 f"store "
-                "once where it can be written, which brings it up to date."
+                "once where it can be written, to bring it up to date."
             ) from error
         raise InputError(describe_foreign_catalog(path, first_error_line(error))) from error
     except duckdb.Error as error:
@@ -201,22 +211,22 @@ def translate_duckdb_errors(path: Path, *, read_only: bool = False) -> Iterator[
 
 
 def first_error_line(error: duckdb.Error) -> str:
-    """Return what DuckDB says of an error, without its hints and without a full stop."""
+    """Return the first line of a DuckDB error, without its hints and final full stop."""
     return str(error).splitlines()[0].rstrip(".")
 
 
 def describe_foreign_catalog(path: Path, why: str) -> str:
-    """Return the sentence for a file that is no catalog of this Saefari."""
+    """Return the error message for a DuckDB file that is not a catalog of this Saefari."""
     return (
-        f"{path} is not a catalog of Saefari, or it was changed or damaged ({why}). Move it away: "
-        "a new one is made, and what the old one holds stays in it."
+        f"{path} is not a catalog of Saefari, or it was changed or damaged ({why}). Move it to "
+        "another folder: Saefari then makes a new catalog, and the old file stays as it is."
     )
 
 
 def apply_migrations(db: duckdb.DuckDBPyConnection, path: Path) -> None:
-    """Apply, in order and in one transaction, the migrations that this catalog has not had.
+    """Apply the schema migrations that a catalog has not had yet, in order and in one transaction.
 
-    Raises InputError for a catalog of a newer Saefari, and for tables of another program.
+    Raises InputError for a catalog that a newer Saefari wrote, and for tables of another program.
     """
     db.begin()
     db.execute(MIGRATION_TABLE)
@@ -240,5 +250,5 @@ def apply_migrations(db: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 
 def utc_now() -> datetime:
-    """The time in UTC, without a zone, as the files hold it."""
+    """Return the current time in UTC without a time zone, as the catalog stores it."""
     return datetime.now(UTC).replace(tzinfo=None)

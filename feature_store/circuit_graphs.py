@@ -1,4 +1,5 @@
-"""Parts of a circuit's graph by SQL: the strongest, what leads to a node, a way between two."""
+"""Circuit graphs in memory, queried by SQL: the strongest nodes and edges, the ancestors of a
+node, the strongest path between two nodes."""
 
 import heapq
 import math
@@ -14,9 +15,9 @@ import pyarrow as pa
 from feature_store.errors import InputError
 
 MAX_NODES, MAX_EDGES = 2_000, 20_000
-"""What one picture holds."""
+"""Maximum numbers of nodes and edges in a subgraph that is drawn."""
 GROUP_PREFIX = "group:"
-"""Begins the id of a group in a picture."""
+"""Prefix of the id of a group of nodes in a drawn circuit graph."""
 NODE_QUERY = """
     WITH ranked AS (
         SELECT *, row_number() OVER (
@@ -48,13 +49,13 @@ EDGE_QUERY = """
     ORDER BY abs(weight) DESC, source, target LIMIT $room
 """
 NEVER_ABLATED = ("token", "logit")
-"""Kinds of nodes that are never ablated, and so not counted."""
+"""Kinds of circuit nodes that are never ablated, and so not counted as part of the circuit."""
 EDGE_DIRECTIONS = {"up": ("target", "source"), "down": ("source", "target")}
 
 
 @dataclass(frozen=True)
 class GraphNode:
-    """A node of a picture."""
+    """A node of a circuit graph: a feature, head, error term, token or logit."""
 
     id: str
     kind: str
@@ -66,47 +67,51 @@ class GraphNode:
     value: float | None
     label: str
     inside: bool
-    """False for an error term that the pruning left out: it is shown all the same."""
+    """Whether the node is in the pruned circuit; error terms that pruning removed are drawn too."""
     group: str = ""
     exact: float | None = None
-    """The target's change when the node alone is ablated, as measured; None: not measured."""
+    """Measured change of the circuit's metric when only this node is ablated; None if not
+    measured."""
 
 
 @dataclass(frozen=True)
 class SubgraphSelection:
-    """Which part of a graph."""
+    """Selection of the part of a circuit graph to draw: number of nodes, share of edge weight,
+    kept and hidden nodes."""
 
     most: int = MAX_NODES
-    """So many features, heads and error terms, the strongest."""
+    """Maximum number of features, heads and error terms; the strongest are kept."""
     share: float = 1.0
-    """Edges, strongest first, until they carry this share of all |weights| between shown nodes."""
+    """Share of the total |weight| between the selected nodes that the edges carry, strongest
+    edges first."""
     kept: Sequence[str] = ()
-    """Nodes that are there whatever their strength."""
+    """Ids of nodes that are selected whatever their strength."""
     hidden: Sequence[str] = ()
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     holds: float = 0.0
-    """The least stability of an edge; those of which none is known stay."""
+    """Minimum stability of an edge; edges of unknown stability are kept."""
 
 
 @dataclass(frozen=True)
 class CircuitSubgraph:
-    """A picture's nodes and edges; an edge's ends are ids, or GROUP and a group's name."""
+    """The drawn part of a circuit graph; an edge's ends are node ids, or GROUP_PREFIX and a
+    group's name."""
 
     nodes: list[GraphNode]
     edges: list[tuple[str, str, float]]
 
     @property
     def judged(self) -> list[GraphNode]:
-        """Features, heads and error terms that are in the pruned circuit."""
+        """Features, heads and error terms of the subgraph that are in the pruned circuit."""
         return [n for n in self.nodes if n.inside and n.kind not in NEVER_ABLATED]
 
 
 class CircuitGraph:
-    """A graph in memory, read only; any number of threads."""
+    """A circuit graph in an in-memory DuckDB: read-only and safe to share between threads."""
 
     def __init__(self, nodes: pa.Table, edges: pa.Table) -> None:
-        """`nodes`: the columns of Seen but inside and group, and `node`; `edges`: source, target,
-        weight, stability, where source and target are numbers of `node`."""
+        """Load a circuit graph. `nodes` has the columns of GraphNode except inside and group,
+        and `node`; `edges` has source, target (numbers of `node`), weight and stability."""
         self._db = duckdb.connect(config={"threads": 1})
         self._lock = threading.Lock()  # guards making cursors
         for name, table in (("node", nodes), ("edge", edges)):
@@ -115,12 +120,12 @@ class CircuitGraph:
             self._db.unregister("given")
         self.ids: list[str] = nodes.column("id").to_pylist()
         self.judged = sum(k not in NEVER_ABLATED for k in nodes.column("kind").to_pylist())
-        """Features, heads and error terms there are."""
+        """Number of features, heads and error terms in the circuit graph."""
         self.edges = edges.num_rows
         self._place = {one: i for i, one in enumerate(self.ids)}
 
     def nodes(self) -> list[GraphNode]:
-        """All of them, in the circuit's order."""
+        """Return all nodes of the circuit graph in stored order."""
         with self._cursor() as db:
             rows = db.execute(
                 "SELECT id, kind, layer, position, dictionary, feature, effect, value, label, "
@@ -129,7 +134,8 @@ class CircuitGraph:
         return [GraphNode(*row[:10], exact=row[10]) for row in rows]
 
     def lines(self) -> list[tuple[int, int, float]]:
-        """All edges, strongest first: source and target as numbers, weight."""
+        """Return all edges of the circuit graph as (source number, target number, weight),
+        strongest first."""
         with self._cursor() as db:
             return db.execute(
                 "SELECT source, target, weight FROM edge ORDER BY abs(weight) DESC, source, target"
@@ -137,8 +143,8 @@ class CircuitGraph:
 
     @cached_property
     def stability(self) -> dict[tuple[str, str], float]:
-        """By source and target, the share of draws of prompts in which an edge holds; edges
-        without one are not in it."""
+        """Stability of each edge, by its source and target ids: the share of samples of prompts
+        in which it holds. Edges without a stability are left out."""
         with self._cursor() as db:
             rows = db.execute(
                 "SELECT source, target, stability FROM edge WHERE stability IS NOT NULL"
@@ -146,7 +152,7 @@ class CircuitGraph:
         return {(self.ids[source], self.ids[target]): share for source, target, share in rows}
 
     def part(self, choice: SubgraphSelection) -> CircuitSubgraph:
-        """What a choice leaves."""
+        """Return the subgraph that a selection describes."""
         member = {one: name for name, ids in choice.groups.items() for one in ids}
         with self._cursor() as db:
             rows = db.execute(
@@ -177,7 +183,8 @@ class CircuitGraph:
         return CircuitSubgraph(nodes, edges)
 
     def around(self, id: str, way: Literal["up", "down"]) -> list[str]:
-        """All nodes that lead to a node, or that it leads to, itself among them."""
+        """Return the ids of all ancestors (`up`) or descendants (`down`) of a circuit node, with
+        itself."""
         come, go = EDGE_DIRECTIONS[way]
         with self._cursor() as db:
             rows = db.execute(
@@ -189,15 +196,18 @@ class CircuitGraph:
         return [self.ids[number] for (number,) in rows]
 
     def path(self, source: str, target: str) -> list[str]:
-        """The strongest way from one node to another, either way round; empty when there is none.
+        """Return the strongest path between two circuit nodes, in either direction; empty if there
+        is none.
 
-        Strongest: the largest product of each edge's share of all |weights| into its target.
+        The strongest path has the largest product of each edge's share of the total |weight| into
+        its target.
         """
         a, b = self.place(source), self.place(target)
         return self._way(a, b) or self._way(b, a)
 
     def beside(self, id: str, way: Literal["up", "down"], most: int) -> list[tuple[str, float]]:
-        """A node's direct neighbours with their weights, strongest first."""
+        """Return a circuit node's direct neighbours (`up` or `down`) with edge weights,
+        strongest first."""
         come, go = EDGE_DIRECTIONS[way]
         with self._cursor() as db:
             rows = db.execute(
@@ -208,13 +218,14 @@ class CircuitGraph:
         return [(self.ids[number], weight) for number, weight in rows]
 
     def place(self, id: str) -> int:
-        """A node's number; InputError for an unknown one."""
+        """Return the number of a circuit node; InputError for an unknown id."""
         if id not in self._place:
             raise InputError(f"This circuit has no node {id!r}.")
         return self._place[id]
 
     def _way(self, start: int, end: int) -> list[str]:
-        """Dijkstra on −log of the shares."""
+        """Find the strongest path by Dijkstra's algorithm, with −log of the edges' shares as
+        lengths."""
         before: dict[int, int] = {}
         queue, done = [(0.0, start, start)], set()
         while queue:
@@ -235,7 +246,7 @@ class CircuitGraph:
 
     @cached_property
     def _shares(self) -> dict[int, list[tuple[int, float]]]:
-        """For each node where its edges go, and each edge's share of what arrives there."""
+        """Edges of each circuit node: (target, share of the total |weight| into that target)."""
         with self._cursor() as db:
             rows = db.execute(
                 "SELECT source, target, abs(weight) / sum(abs(weight)) OVER (PARTITION BY target) "

@@ -1,9 +1,10 @@
-"""Co-activation of features in the pool of random windows: pairs, parents and children.
+"""Co-activation of features on the pool of random windows: joint firing counts, φ, Pearson
+correlation, and parent and child features.
 
-B is a parent of A where B fires on most tokens on which A does, and not the other way round: the
-subsumption rule of Sanderson & Croft (SIGIR 1999), P(B|A) high and P(A|B) lower, asked of features
-instead of terms. Such pairs are what feature splitting and absorption leave behind (Chanin et al.,
-arXiv 2409.14507). A lift keeps dense features from being everybody's parent.
+B is a parent of A if B fires on most tokens on which A fires, but not the other way round: the
+subsumption rule of Sanderson & Croft (SIGIR 1999), P(B|A) high and P(A|B) lower, applied to
+features instead of terms. Feature splitting and absorption produce such pairs (Chanin et al., arXiv
+2409.14507). A minimum lift keeps dense features from being parents of all others.
 """
 
 import math
@@ -14,29 +15,31 @@ import numpy as np
 from feature_store.window_pool import MIN_TOGETHER, WindowPool, align_pools
 
 MIN_PARENT_SHARE = 0.5
-"""P(parent | child) is at least this."""
+"""Minimum of P(parent | child) for a parent-child pair of features."""
 MIN_ASYMMETRY = 2.0
-"""P(parent | child) is at least so many times P(child | parent)."""
+"""Minimum ratio of P(parent | child) to P(child | parent) for a parent-child pair of features."""
 MIN_LIFT = 2.0
-"""P(parent | child) is at least so many times the parent's density."""
+"""Minimum ratio of P(parent | child) to the parent's density for a parent-child pair of
+features."""
 NORMAL_QUANTILE = 1.959963984540054
 """Normal quantile of a two-sided 95 % interval."""
 
 
 @dataclass(frozen=True)
 class CoactivationCounts:
-    """How two features fire on the same tokens."""
+    """Numbers of tokens on which two features fire, alone and together."""
 
     tokens: int
-    """Tokens looked at, n."""
+    """Number of tokens of the pool that both features were evaluated on, n."""
     mine: int
-    """Of these, tokens on which the first fires."""
+    """Number of tokens on which the first feature fires."""
     other: int
     together: int
 
     @property
     def phi(self) -> float | None:
-        """Correlation of the two firings (0 or 1 each); None where one always or never fires."""
+        """φ coefficient: correlation of the two features' firings (0 or 1 per token); None if
+        one fires always or never."""
         n, a, b = self.tokens, self.mine, self.other
         spread = a * b * (n - a) * (n - b)
         return (n * self.together - a * b) / math.sqrt(spread) if spread else None
@@ -44,22 +47,24 @@ class CoactivationCounts:
 
 @dataclass(frozen=True)
 class RelatedFeature:
-    """A parent or a child of a feature."""
+    """A parent or child of a feature by co-activation, with its conditional firing rates."""
 
     feature: int
     share: float
-    """P(parent | child)."""
+    """P(parent fires | child fires) on the pool's tokens."""
     low: float
-    """Wilson's 95 % interval of it, tokens taken as independent."""
+    """Lower end of Wilson's 95 % interval of `share`, with tokens taken as independent; `high`
+    is the upper end."""
     high: float
     back: float
-    """P(child | parent)."""
+    """P(child fires | parent fires) on the pool's tokens."""
     n: int
-    """Tokens on which the child fires."""
+    """Number of tokens on which the child feature fires."""
 
 
 def count_coactivations(one: WindowPool, a: int, other: WindowPool, b: int) -> CoactivationCounts:
-    """Two features, of one dictionary or of two of the same harvest."""
+    """Count the tokens on which two features fire together; they may be of two dictionaries of
+    one harvest."""
     one, other = align_pools([one, other])
     mine, theirs = one.of(a)[0], other.of(b)[0]
     return CoactivationCounts(
@@ -68,7 +73,8 @@ def count_coactivations(one: WindowPool, a: int, other: WindowPool, b: int) -> C
 
 
 def activation_correlation(one: WindowPool, a: int, other: WindowPool, b: int) -> float | None:
-    """Pearson's r of two features' activations over the pool's tokens; None if one is constant."""
+    """Return Pearson's r of two features' activations over the pool's tokens; None if one is
+    constant."""
     one, other = align_pools([one, other])
     x, y = np.zeros(one.n_tokens), np.zeros(one.n_tokens)
     for values, (tokens, acts) in ((x, one.of(a)), (y, other.of(b))):
@@ -82,7 +88,8 @@ def activation_correlation(one: WindowPool, a: int, other: WindowPool, b: int) -
 def find_relatives(
     pool: WindowPool, feature: int, n: int
 ) -> tuple[list[RelatedFeature], list[RelatedFeature]]:
-    """Up to `n` parents and `n` children of a feature, surest first."""
+    """Find up to `n` parents and `n` children of a feature by co-activation, highest lower bound
+    first."""
     active = np.bincount(pool.feature, minlength=pool.d_sae)
     tokens = np.zeros(pool.n_tokens, dtype=bool)
     tokens[pool.of(feature)[0]] = True
@@ -109,7 +116,7 @@ def find_relatives(
 
 
 def wilson_interval(k: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share k ÷ n."""
+    """Return Wilson's 95 % interval of a proportion k ÷ n."""
     centre, spread = (
         k + NORMAL_QUANTILE**2 / 2,
         NORMAL_QUANTILE * math.sqrt(k * (n - k) / n + NORMAL_QUANTILE**2 / 4),

@@ -1,7 +1,8 @@
-"""Views of a feature's `range` contexts: deciles, importance-weighted, near zero.
+"""Context strata: views of a feature's `range` contexts by decile, by importance, or near zero
+activation.
 
-The stored sample is stratified by octave, and each context carries the number of windows that it
-stands for. So every view of the distribution is a re-weighting of the same contexts.
+The stored contexts are a sample stratified by octave, and each carries the number of windows that
+it represents. So every view of the distribution reweights the same contexts.
 """
 
 import hashlib
@@ -14,7 +15,10 @@ N_DECILES = 10
 
 
 def find_decile(feature: FeatureFacts, value: float) -> int:
-    """Which tenth of the feature's firing windows |value| falls in: 1 (weakest) to 10."""
+    """Return the decile of |value| among the feature's firing windows: 1 (weakest) to 10.
+
+    Raises ValueError for a feature that never fired.
+    """
     if not feature.window_histogram or feature.window_histogram_start is None:
         raise ValueError("a feature that never fired has no deciles")
     below = share_below(feature.window_histogram, feature.window_histogram_start, abs(value))
@@ -22,7 +26,8 @@ def find_decile(feature: FeatureFacts, value: float) -> int:
 
 
 def group_by_decile(feature: FeatureFacts, contexts: list[Context]) -> dict[int, list[Context]]:
-    """The range contexts by decile of window maxima, strongest decile first."""
+    """Group a feature's range contexts by the decile of their peak activation, strongest decile
+    first."""
     found: dict[int, list[Context]] = {number: [] for number in range(N_DECILES, 0, -1)}
     for context in select_range_contexts(contexts):
         found[find_decile(feature, context.value)].append(context)
@@ -30,39 +35,42 @@ def group_by_decile(feature: FeatureFacts, contexts: list[Context]) -> dict[int,
 
 
 def near_zero_contexts(feature: FeatureFacts, contexts: list[Context]) -> list[Context]:
-    """The range contexts of the lowest decile, weakest first."""
+    """Return a feature's range contexts in the lowest decile, weakest first."""
     low = [c for c in select_range_contexts(contexts) if find_decile(feature, c.value) == 1]
     return sorted(low, key=lambda c: abs(c.value))
 
 
 def sample_by_importance(contexts: list[Context], n: int, seed: int = 0) -> list[Context]:
-    """`n` range contexts drawn without replacement with probability ∝ weight · a².
+    """Sample `n` range contexts without replacement, with probability ∝ weight · a².
 
-    Priorities u^(1 / (weight · a²)) (Efraimidis & Spirakis 2006), u a hash of the window and the
-    seed, so that the draw is the same on every machine.
+    Uses the keys u^(1 / (weight · a²)) of Efraimidis & Spirakis (2006), with u a hash of the window
+    and the seed, so that the sample is the same on every machine.
     """
     return sorted(select_range_contexts(contexts), key=lambda c: -sampling_priority(c, seed))[:n]
 
 
 def sampling_priority(context: Context, seed: int) -> float:
-    """The draw's key; larger is drawn first. A logarithm of the paper's key, which underflows."""
+    """Return a context's key for sampling by importance; larger keys are drawn first. It is the
+    logarithm of the paper's key, which underflows."""
     name = f"{seed}/{context.sequence}/{context.start}".encode()
     u = (int.from_bytes(hashlib.blake2b(name, digest_size=7).digest(), "little") + 1) / 2**56
     return math.log(u) / (context_weight(context) * context.value**2)
 
 
 def activation_mass(contexts: list[Context]) -> float:
-    """Σ weight · |value|: the windows' peak activation that these contexts stand for."""
+    """Return Σ weight · |value| of range contexts: the total peak activation of the windows that
+    they represent."""
     return sum(context_weight(c) * abs(c.value) for c in select_range_contexts(contexts))
 
 
 def context_weight(context: Context) -> float:
-    """The windows that a range context stands for. Raises ValueError for top and bottom ones."""
+    """Return the number of windows that a range context represents. Raises ValueError for top
+    and bottom contexts."""
     if context.weight is None:
-        raise ValueError(f"a {context.stratum} context is no random sample and has no weight")
+        raise ValueError(f"a {context.stratum} context is not a random sample and has no weight")
     return context.weight
 
 
 def select_range_contexts(contexts: list[Context]) -> list[Context]:
-    """Those of the `range` stratum, in stored order."""
+    """Return the contexts of the `range` stratum, in stored order."""
     return [c for c in contexts if c.stratum == "range"]

@@ -1,4 +1,5 @@
-"""The text that a harvest was made of, as far as it is wanted."""
+"""Corpus text: a sample of the text on which a harvest was made, rebuilt from its token
+sequences."""
 
 import re
 
@@ -7,11 +8,12 @@ import numpy as np
 from feature_store.harvest_reader import HarvestFile
 
 SPECIAL_TOKEN = re.compile(r"<[^<>\s]*>")
-"""A special token such as `<s>`, which is no word of anybody's."""
+"""Pattern of a special token such as `<s>`, which is not part of the corpus text."""
 
 
 def sample_corpus_texts(file: HarvestFile, tokens: int = 500_000) -> list[str]:
-    """Sequences as text, evenly spread over the corpus, until about `tokens` are read."""
+    """Return texts of sequences, evenly spread over the harvest's corpus, of about `tokens`
+    tokens in all."""
     sequences, vocabulary = file.sequences, file.vocabulary
     share = min(1.0, tokens / max(len(sequences.flat), 1))
     chosen = np.linspace(0, len(sequences), round(share * len(sequences)), endpoint=False)

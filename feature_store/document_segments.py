@@ -1,4 +1,5 @@
-"""Where documents lie in the sequences that the model read, packed or not."""
+"""Document segments: which part of which sequence belongs to a document, in packed and unpacked
+harvests."""
 
 from typing import NamedTuple
 
@@ -12,12 +13,14 @@ class DocumentSegment(NamedTuple):
     sequence: int
     document: int
     begin: int
-    """Position in the sequence of its first token; `end` is the one after its last."""
+    """Position of the segment's first token in the sequence; `end` is the position after its
+    last token."""
     end: int
 
 
 def check_sequence(file: HarvestFile, sequence: int) -> int:
-    """`sequence` itself if the harvest has it; else an InputError with the range."""
+    """Return `sequence` if the harvest has it; otherwise raise InputError with the range of
+    sequences."""
     if not 0 <= sequence < len(file.sequences):
         raise InputError(
             f"There is no sequence {sequence}: harvest {file.record.id} has sequences 0 to "
@@ -27,7 +30,8 @@ def check_sequence(file: HarvestFile, sequence: int) -> int:
 
 
 def list_sequence_segments(file: HarvestFile, sequence: int) -> list[DocumentSegment]:
-    """The segments of a sequence in order; one, unless the harvest is packed."""
+    """Return the document segments of a sequence in order; only one unless the harvest is
+    packed."""
     length = len(file.sequences.tokens(sequence))
     if not file.record.packed:
         return [DocumentSegment(sequence, int(file.sequences.document[sequence]), 0, length)]
@@ -42,13 +46,14 @@ def list_sequence_segments(file: HarvestFile, sequence: int) -> list[DocumentSeg
 
 
 def find_segment(file: HarvestFile, sequence: int, position: int) -> DocumentSegment:
-    """The segment that holds a position; the first one for BOS in front of it."""
+    """Return the document segment that contains a position; the first one for a BOS token before
+    it."""
     found = list_sequence_segments(file, sequence)
     return max((one for one in found if one.begin <= position), default=found[0])
 
 
 def list_document_segments(file: HarvestFile, document: int) -> list[DocumentSegment]:
-    """Every segment of a document, in the order in which the model read them."""
+    """Return all segments of a document in the order in which the model read them."""
     if file.record.packed:
         query = "SELECT sequence FROM sequence WHERE list_contains(documents, ?) ORDER BY sequence"
     else:

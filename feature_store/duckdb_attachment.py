@@ -1,8 +1,9 @@
-"""A DuckDB file, opened for one block: attached to an instance that stays, and let go at its end.
+"""DuckDB attachment: open a DuckDB file for one block by attaching it to an in-memory instance that
+is reused, and detach it at the end.
 
-An instance of DuckDB takes some 15 ms to make and to end, an attachment 1 ms. So instances without
-any file are kept, and a block has one to itself. Detaching writes what is left of the log into the
-file, closes it and gives up its lock, as ending the instance would.
+Creating and closing a DuckDB instance takes some 15 ms, attaching a file 1 ms. So idle instances
+without a file are kept, and each block uses one alone. Detaching writes the rest of the write-ahead
+log into the file, closes it and releases its lock, as closing the instance would.
 """
 
 import atexit
@@ -13,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 ATTACHED_NAME = "catalog"
-"""What an attached file is called in SQL: as DuckDB itself would call catalog.duckdb."""
+"""Name of an attached DuckDB file in SQL: the name that DuckDB itself gives to catalog.duckdb."""
 AttachCall = Callable[[], object]
 _idle_instances: list[duckdb.DuckDBPyConnection] = []  # appending and popping are atomic
 
@@ -22,11 +23,12 @@ _idle_instances: list[duckdb.DuckDBPyConnection] = []  # appending and popping a
 def attach_database(
     path: Path, *, read_only: bool, tries: Callable[[AttachCall], object]
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that sees the file at `path`, by default, and no other; made where it is not.
+    """Yield a connection whose default database is the DuckDB file at `path`, created if it is
+    missing.
 
-    `tries` calls what it is given until the file could be had, or raises what the last call raised:
-    duckdb.IOException where another process has the file or it is none of DuckDB's,
-    duckdb.ResourceInUseException where this process has it open.
+    `tries` calls its argument (which attaches the file) until it succeeds, or raises the error of
+    the last call: duckdb.IOException if another process has the file or it is not a DuckDB file,
+    duckdb.ResourceInUseException if this process already has it open.
     """
     instance = (
         _idle_instances.pop()
@@ -49,13 +51,18 @@ def attach_database(
 
 
 def attach_statement(path: Path, read_only: bool) -> str:
-    """TYPE: without it a file of another kind sends DuckDB to the network for an extension."""
+    """Return the SQL statement that attaches a DuckDB file.
+
+    It states TYPE duckdb: without it DuckDB looks for an extension on the network when the file is
+    of another type.
+    """
     quoted = str(path).replace("'", "''")
     return f"ATTACH '{quoted}' AS {ATTACHED_NAME} (TYPE duckdb{', READ_ONLY' * read_only})"
 
 
 @atexit.register
 def close_idle_instances() -> None:
-    """DuckDB's objects that outlive Python are reported as leaks on the terminal."""
+    """Close the idle DuckDB instances when Python exits: DuckDB reports those that outlive it as
+    leaks."""
     while _idle_instances:
         _idle_instances.pop().close()

@@ -1,4 +1,5 @@
-"""Why a DuckDB file cannot be had: who holds it, or that its bytes are wrong."""
+"""DuckDB errors: tell from an exception whether another process holds a database file's lock or
+the file is damaged."""
 
 import re
 
@@ -6,15 +7,16 @@ import duckdb
 
 
 def parse_lock_holder(error: Exception) -> int | None:
-    """The pid that DuckDB names as holding a file's lock, or None for any other error."""
+    """Return the pid that a DuckDB error names as the holder of a file's lock; None for other
+    errors."""
     match = re.search(r"Conflicting lock is held in .*?\(PID (\d+)\)", str(error), re.DOTALL)
     return int(match.group(1)) if match else None
 
 
 def is_file_damage(error: duckdb.Error) -> bool:
-    """Whether DuckDB stumbled over the file's bytes, not over what it was asked.
+    """Return whether a DuckDB error is caused by the file's bytes and not by the query.
 
-    A block whose checksum is wrong raises the base class, with no type of its own.
+    A block with a wrong checksum raises the base class duckdb.Error, which has no type of its own.
     """
     kinds = (
         duckdb.IOException,

@@ -1,4 +1,5 @@
-"""The one error for mistakes that a user can mend, and the one lookup that raises it."""
+"""Errors: InputError, the one exception for mistakes that a user can correct, and the lookup by
+name that raises it."""
 
 import difflib
 from collections.abc import Mapping
@@ -6,16 +7,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 MAX_LISTED = 12
-"""How many names an error lists before it says how many more there are."""
+"""Maximum number of names that an error message lists before it gives the number of the rest."""
 
 
 class InputError(ValueError):
-    """The user asked for something that cannot be; the message says what would work."""
+    """Error for a request that cannot be fulfilled; its message says what would work."""
 
 
 def pick_by_name(kind: str, name: str, table: Mapping[str, T], *, cutoff: float = 0.6) -> T:
-    """The entry of `table` called `name`, or an InputError with a near miss and what there is; or
-    with what the table itself says of a name that it knows and refuses."""
+    """Return the entry of `table` called `name`; raise InputError with the closest name and all
+    names.
+
+    A table that refuses a name that it knows raises its own error.
+    """
     try:
         return table[name]
     except KeyError:
@@ -29,17 +33,18 @@ def pick_by_name(kind: str, name: str, table: Mapping[str, T], *, cutoff: float 
 def suggest_near_miss(
     name: str, names: Mapping[str, object] | list[str], cutoff: float = 0.6
 ) -> str:
-    """` Did you mean 'x'?`, or nothing when no name is close.
+    """Return ` Did you mean 'x'?` for an error message, or an empty text if no name is close.
 
-    `cutoff`: 0.9 where names are close that mean different things, so that only a slip of the
-    finger is put right.
+    Use `cutoff` 0.9 where names are similar but mean different things, so that only typing errors
+    get a suggestion.
     """
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def list_names(names: Mapping[str, object] | list[str]) -> str:
-    """`There are: a, b, c.`, cut after a dozen, or `There are none.`"""
+    """Return `There are: a, b, c.` for an error message, cut after MAX_LISTED names, or `There
+    are none.`"""
     ordered = sorted(names)
     if not ordered:
         return "There are none."

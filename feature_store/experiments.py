@@ -1,7 +1,8 @@
-"""Experiments in the catalog: a run with everything that it takes to do it again.
+"""Experiments in the catalog: each saved run is stored with its request, result and everything
+needed to run it again.
 
-A run is never changed. Notes and deletion are rows beside it, so that both have a history and a
-deleted run can be brought back.
+A run is never changed. Its note and its deletion are separate rows, so that both have a history and
+a deleted run can be restored.
 """
 
 import hashlib
@@ -29,13 +30,15 @@ ExperimentKind = Literal[
     "clusters",
 ]
 MAX_CHARACTERS = 8_000_000
-"""Characters of a request and its result together: the catalog stays small."""
+"""Maximum number of characters of an experiment's request and result together, so that the
+catalog stays small."""
 ID_LENGTH = 10
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run. `request` alone, with the weights that the hashes name, gives `result` again."""
+    """A saved experiment. Its `request`, with the weights that the hashes name, reproduces its
+    `result`."""
 
     id: str
     kind: ExperimentKind
@@ -43,9 +46,10 @@ class Experiment:
     model: str
     model_hash: str
     dictionaries: Mapping[str, str]
-    """Name → hash of the weights."""
+    """Dictionary name -> hash of its weights."""
     request: Mapping[str, Any]
-    """Features, mode, strength, positions, prompt, sampling, seeds."""
+    """The experiment's input: features, mode, strength, positions, prompt, sampling settings,
+    seeds."""
     result: Mapping[str, Any]
     versions: Mapping[str, str]
     created: datetime
@@ -55,7 +59,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class ExperimentSummary:
-    """A run in a list: what it was about, without its result."""
+    """An experiment as a row of the list of experiments: without its result."""
 
     id: str
     kind: ExperimentKind
@@ -66,7 +70,7 @@ class ExperimentSummary:
 
 
 class Experiments:
-    """The runs kept in a store. Every method is one transaction of the catalog."""
+    """The saved experiments of a store. Every method is one transaction of the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
@@ -84,12 +88,11 @@ class Experiments:
         versions: Mapping[str, str],
         created: datetime | None = None,
     ) -> str:
-        """Keep a run; gives its id. The same run, with the same result, has the same id.
+        """Save an experiment and return its id; the same request with the same result has the same
+        id.
 
-        `created`: when it was run, in UTC; now, if not given.
-
-        Raises InputError when it is too large, holds a number that is none (NaN, infinite), or the
-        catalog may not be written.
+        `created` is the time of the run in UTC, by default now. Raises InputError if the experiment
+        is too large, holds a number that is not finite, or the catalog may not be written.
         """
         asked, found = encode_json("request", request), encode_json("result", result)
         if len(asked) + len(found) > MAX_CHARACTERS:
@@ -122,7 +125,7 @@ class Experiments:
         return name
 
     def open(self, experiment: str) -> Experiment:
-        """A run by its id, deleted ones too; InputError when there is none."""
+        """Read an experiment by its id, including deleted ones; InputError if there is none."""
         if not self.catalog.path.exists():
             raise InputError(f"There is no experiment {experiment!r} in this store: it has none.")
         with self.catalog.reading() as db:
@@ -152,7 +155,8 @@ class Experiments:
             )
 
     def listing(self, limit: int = 500, *, deleted: bool = False) -> list[ExperimentSummary]:
-        """The newest runs that were not deleted, or that were."""
+        """Return summaries of the newest experiments: those not deleted, or with `deleted` only
+        those that were deleted."""
         if not self.catalog.path.exists():
             return []
         with self.catalog.reading() as db:
@@ -178,11 +182,12 @@ class Experiments:
         ]
 
     def annotate(self, experiment: str, note: str) -> None:
-        """Write a note on a run; an empty one takes it back."""
+        """Write the note of an experiment; an empty note removes the former one."""
         self._say(experiment, "note", note)
 
     def delete(self, experiment: str, *, back: bool = False) -> None:
-        """Take a run out of the list, or bring it `back`. Its link works either way."""
+        """Delete an experiment from the list, or with `back` restore it. Its link works either
+        way."""
         self._say(experiment, "deleted", "" if back else "1")
 
     def _say(self, experiment: str, kind: str, value: str) -> None:
@@ -196,7 +201,8 @@ class Experiments:
 
 
 def encode_json(what: str, value: Mapping[str, Any]) -> str:
-    """Canonical JSON; InputError for what JSON cannot say."""
+    """Return canonical JSON of an experiment's request or result; InputError for a value that
+    JSON cannot hold."""
     try:
         return dump_json(value, sort_keys=True)
     except JsonError as bad:
@@ -204,7 +210,7 @@ def encode_json(what: str, value: Mapping[str, Any]) -> str:
 
 
 def read_latest_word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) -> str:
-    """What was said last of a run; empty when nothing."""
+    """Return the newest note or deletion mark of an experiment; empty if there is none."""
     row = db.execute(
         "SELECT arg_max(value, word) FROM experiment_word WHERE experiment = ? AND kind = ?",
         [experiment, kind],
@@ -213,7 +219,7 @@ def read_latest_word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) 
 
 
 def add_word(db: duckdb.DuckDBPyConnection, experiment: str, kind: str, value: str) -> None:
-    """Add to what was said."""
+    """Add a note or deletion mark of an experiment to its history."""
     db.execute(
         "INSERT INTO experiment_word (experiment, kind, value, created) VALUES (?, ?, ?, ?)",
         [experiment, kind, value, utc_now()],

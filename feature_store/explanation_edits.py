@@ -1,4 +1,4 @@
-"""A person's changes to what is said of a feature: a sentence of their own, one taken back."""
+"""Explanation edits: a person writes an explanation of a feature or withdraws one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from feature_store.records import FeatureId
 from feature_store.score_storage import NewExplanation, save_explanations
 
 MAX_CHARACTERS = 2_000
-"""Characters at most."""
+"""Maximum number of characters of an explanation that a person writes."""
 WITHDRAW = f"""
     INSERT INTO explanation ({EXPLANATION_KEY}, author, provenance, withdrawn, created)
     SELECT {EXPLANATION_KEY}, author, provenance, true, ? FROM explanation WHERE explanation = ?
@@ -20,10 +20,11 @@ WITHDRAW = f"""
 def write_explanation(
     catalog: Catalog, feature: FeatureId, text: str, provenance: Mapping[str, Any] | None = None
 ) -> int:
-    """Keep a person's sentence about a feature; its number. InputError for an empty one."""
+    """Save a person's explanation of a feature and return its number; InputError for an empty or
+    too long one."""
     text = " ".join(text.split())
     if not text:
-        raise InputError("An explanation needs words. Withdraw it to take it back.")
+        raise InputError("An explanation cannot be empty. To remove one, withdraw it.")
     if len(text) > MAX_CHARACTERS:
         raise InputError(
             f"An explanation has at most {MAX_CHARACTERS} characters, not {len(text)}."
@@ -37,9 +38,9 @@ def write_explanation(
 def withdraw_explanation(
     catalog: Catalog, explanation: int, *, patience_s: float | None = None
 ) -> None:
-    """Take one explanation back; it stays as history. InputError where there is none such.
+    """Withdraw one explanation, which stays as history; InputError if its number does not exist.
 
-    Who writes the same sentence again brings it back, without its scores.
+    Saving the same explanation again restores it, without its scores.
     """
     with catalog.transaction(patience_s) as db:
         ((rows,),) = db.execute(WITHDRAW, [utc_now(), explanation]).fetchall()

@@ -1,4 +1,5 @@
-"""How well sentences about features do, as it stood at one moment: the headlines of all scores."""
+"""Explanation scores: a snapshot of how well explanations predict their features' activations,
+with each score's headline value."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,9 +40,9 @@ SCORE_SCHEMA = pa.schema(
 )
 NAMES = ", ".join(SCORE_SCHEMA.names)
 SCORE_KEY = "explanation, scorer, judge"
-"""What makes two rows the same score; the newest of them is in force."""
+"""Columns that identify a score: of several rows with the same values the newest is in force."""
 HEADLINE_SCORER = "detection"
-"""The scorer whose value stands in the table of features."""
+"""The scorer whose score is shown in the table of features."""
 BEST_SCORE_QUERY = f"""
     SELECT dictionary, feature, max(scored.value) AS value FROM scored
     JOIN explained USING (explanation, dictionary, feature)
@@ -60,8 +61,8 @@ BEST_SCORE_QUERY = f"""
 
 @dataclass(frozen=True)
 class ExplanationScore:
-    """One label's score on one feature. The whole of it:
-    `feature_store.score_storage.read_score_details`."""
+    """Score of one explanation; `score_storage.read_score_details` reads what it was computed
+    from."""
 
     score: int
     explanation: int
@@ -70,24 +71,25 @@ class ExplanationScore:
     scorer: str
     measure: str
     judge: str
-    """`pattern`, or the language model's name."""
+    """Judge of the score: `pattern`, or the language model's name."""
     value: float | None
-    """None: `note` says why."""
+    """Value of the score; None if there is none, and then `note` says why."""
     low: float | None
     high: float | None
     n: int
-    """Judgements, of the smaller class where there are two."""
+    """Number of judgements that the score is computed from; of the smaller class where there are
+    two classes."""
     n_documents: int
     note: str
     hard: float | None
-    """The same measure against hard negatives, where the scorer has them."""
+    """The same score computed with hard negatives, where the scorer has them."""
     borrowed: float | None
-    """What the label of another feature got on the same windows, and so on; None where there was
-    none."""
+    """Score that another feature's explanation got on the same windows; `constant` and `token`
+    are the scores of the other baseline labels. None if not measured."""
     constant: float | None
     token: float | None
     failed: int
-    """Items without a usable answer; they are in no number."""
+    """Number of items without a usable answer, which the score leaves out."""
     harvest: str
     job: str
     created: datetime
@@ -95,16 +97,18 @@ class ExplanationScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """A copy of the scores in force, sorted by dictionary, feature and explanation."""
+    """Snapshot of the explanation scores in force, sorted by dictionary, feature and
+    explanation."""
 
     table: pa.Table = field(default_factory=SCORE_SCHEMA.empty_table)
-    """Columns as SCHEMA has them."""
+    """The scores in force as an Arrow table with the columns of SCORE_SCHEMA."""
     last: tuple[int, int] = (0, 0)
-    """How many rows the catalog had, and the number of the newest."""
+    """Number of score rows in the catalog and the number of the newest, to notice changes."""
 
     @classmethod
     def read(cls, db: duckdb.DuckDBPyConnection, former: "Scores | None" = None) -> "Scores":
-        """All in force in an open catalog; `former` itself where nothing came since."""
+        """Read all explanation scores in force from an open catalog; return `former` itself if
+        none was added since."""
         (last,) = db.execute("SELECT count(*), coalesce(max(score), 0) FROM score").fetchall()
         if former is not None and former.last == last:
             return former
@@ -116,7 +120,7 @@ class Scores:
         return cls(table.to_arrow_table().cast(SCORE_SCHEMA), last)
 
     def of(self, feature: FeatureId) -> list[ExplanationScore]:
-        """A feature's scores, by explanation."""
+        """Return the scores of a feature's explanations, by explanation."""
         low, high = self._bounds.get(feature.dictionary, (0, 0))
         here = np.searchsorted(self._features[low:high], [feature.index, feature.index + 1])
         rows: list[dict[str, Any]] = self.table.slice(low + here[0], here[1] - here[0]).to_pylist()
@@ -124,20 +128,20 @@ class Scores:
 
     @property
     def dictionaries(self) -> list[str]:
-        """Those with any score, by name."""
+        """Names of the dictionaries that have any score."""
         return list(self._bounds)
 
     def every(self, dictionary: str) -> pa.Table:
-        """The scores of a dictionary, by feature."""
+        """Return the explanation scores of a dictionary, by feature."""
         low, high = self._bounds.get(dictionary, (0, 0))
         return self.table.slice(low, high - low)
 
     def best(self, db: duckdb.DuckDBPyConnection, explained: pa.Table, said: pa.Table) -> pa.Table:
-        """Columns dictionary, feature, value: the best HEADLINE score, over judges, of each
-        feature's label in force, or of its newest explanation that has one.
+        """Return one HEADLINE_SCORER score per feature, columns dictionary, feature, value: the
+        best over judges of the label in force, or else of the newest explanation that has a score.
 
-        `explained` and `said`: sentences and annotations in force. A long explanation is the
-        label that its beginning is.
+        `explained` holds the explanations in force, `said` the annotations in force. An explanation
+        that begins with the label's text counts as the label.
         """
         tables = {"scored": self.table, "explained": explained, "said": said}
         for name, table in tables.items():

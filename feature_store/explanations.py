@@ -1,4 +1,5 @@
-"""Sentences about features and where they are from, as they stood at one moment."""
+"""Explanations: a snapshot of the texts that explain features, with who wrote them and where
+they come from."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,9 +31,10 @@ EXPLANATION_SCHEMA = pa.schema(
     ]
 )
 EXPLANATION_KEY = "dictionary, feature, text, explainer, model"
-"""What makes two rows the same explanation; the newest of them is in force."""
+"""Columns that identify an explanation: of several rows with the same values the newest is in
+force."""
 PERSON = "person"
-"""Explainer and author of what a person wrote here."""
+"""Name of the explainer and of the author of an explanation that a person wrote in Saefari."""
 LABELS_AS_EXPLANATIONS = f"""
     SELECT -first AS explanation, dictionary, feature, value AS text, '{PERSON}' AS explainer,
            '' AS model, '{PERSON}' AS author, '{{"source":"saefari","label":true}}' AS provenance,
@@ -47,46 +49,49 @@ LABELS_AS_EXPLANATIONS = f"""
 
 @dataclass(frozen=True)
 class Explanation:
-    """One sentence about a feature."""
+    """One explanation: a text that says when a feature fires."""
 
     explanation: int
-    """Its number; below 0 for a label, by the annotation that was the first to say it."""
+    """Number of the explanation; a label read as an explanation has minus the number of the
+    annotation that first gave it."""
     dictionary: str
     feature: int
     text: str
     explainer: str
-    """The method that wrote it; empty where nobody said."""
+    """Method that wrote the explanation; empty if unknown."""
     model: str
-    """The language model that wrote it; empty for a person or where nobody said."""
+    """Language model that wrote the explanation; empty for a person or if unknown."""
     author: str
-    """`model` or `person`."""
+    """Kind of the explanation's author: `model` or `person`."""
     provenance: str
-    """JSON: `source` (`neuronpedia`, `delphi`, …) and what that source says of it."""
+    """JSON object: `source` (`neuronpedia`, `delphi`, …) and what that source records about the
+    explanation."""
     withdrawn: bool
     created: datetime
-    """When it came into this store, UTC."""
+    """Time at which the explanation was added to this store, UTC."""
 
     @property
     def source(self) -> str:
-        """Where it is from; empty where the provenance does not say."""
+        """Source of the explanation, such as `neuronpedia`; empty if its provenance names none."""
         said = parse_json(self.provenance)
         return str(said.get("source", "")) if isinstance(said, dict) else ""
 
 
 @dataclass(frozen=True)
 class Explanations:
-    """A copy of the explanations in force, sorted by dictionary and feature, newest last."""
+    """Snapshot of the explanations in force, sorted by dictionary and feature, newest last."""
 
     table: pa.Table = field(default_factory=EXPLANATION_SCHEMA.empty_table)
-    """Columns as SCHEMA has them."""
+    """The explanations in force as an Arrow table with the columns of EXPLANATION_SCHEMA."""
     last: tuple[int, int] = (0, 0)
-    """How many rows the catalog had, and the number of the newest."""
+    """Number of explanation rows in the catalog and the number of the newest, to notice changes."""
 
     @classmethod
     def read(
         cls, db: duckdb.DuckDBPyConnection, former: "Explanations | None" = None
     ) -> "Explanations":
-        """All in force in an open catalog; `former` itself where nothing came since."""
+        """Read all explanations in force from an open catalog; return `former` itself if none
+        was added since."""
         query = "SELECT count(*), coalesce(max(explanation), 0) FROM explanation"
         (last,) = db.execute(query).fetchall()
         if former is not None and former.last == last:
@@ -102,11 +107,10 @@ class Explanations:
 
     @classmethod
     def of_labels(cls, db: duckdb.DuckDBPyConnection, written: "Explanations") -> "Explanations":
-        """People's labels in force in an open catalog as explanations by PERSON, but those in the
-        words of a `written` one: that is the same sentence.
+        """Read people's labels in force from an open catalog as explanations by PERSON.
 
-        A label that is undone is none, and has its number, and so its scores, again when it is
-        said again.
+        Labels that repeat an explanation in `written` word for word are left out. A label that was
+        withdrawn and given again keeps its number, and so its scores.
         """
         labels = db.sql(LABELS_AS_EXPLANATIONS).to_arrow_table().cast(EXPLANATION_SCHEMA)
         key = ["dictionary", "feature"]
@@ -125,20 +129,20 @@ class Explanations:
         return cls(labels.filter(pa.array(~np.isin(labels["explanation"].to_numpy(), twice))))
 
     def of(self, feature: FeatureId) -> list[Explanation]:
-        """The explanations of one feature, newest first."""
+        """Return the explanations of one feature, newest first."""
         low, high = self._range(feature.dictionary)
         here = np.searchsorted(self._features[low:high], [feature.index, feature.index + 1])
         rows: list[dict[str, Any]] = self.table.slice(low + here[0], here[1] - here[0]).to_pylist()
         return [Explanation(**row) for row in reversed(rows)]
 
     def every(self, dictionary: str) -> Iterator[Explanation]:
-        """The explanations of a dictionary, by feature, oldest first."""
+        """Yield the explanations of a dictionary in the order of features, oldest first."""
         low, high = self._range(dictionary)
         for batch in self.table.slice(low, high - low).to_batches(1024):
             yield from (Explanation(**row) for row in batch.to_pylist())
 
     def texts(self, dictionary: str) -> dict[int, list[str]]:
-        """Feature → what is said of it, newest first."""
+        """Return the texts of a dictionary's explanations: feature -> texts, newest first."""
         low, high = self._range(dictionary)
         part = self.table.slice(low, high - low)
         found: dict[int, list[str]] = {}
@@ -149,7 +153,8 @@ class Explanations:
 
     @cached_property
     def newest(self) -> pa.Table:
-        """Columns dictionary, feature and value: the newest text of each feature that has one."""
+        """The newest explanation of each feature that has one: columns dictionary, feature and
+        value."""
         names, features = self.table["dictionary"], self.table["feature"].to_numpy()
         codes = names.combine_chunks().dictionary_encode().indices.to_numpy()
         last = np.ones(len(features), dtype=bool)
@@ -159,7 +164,7 @@ class Explanations:
 
     @cached_property
     def labels(self) -> LabelIndex:
-        """Every text, to be found by its words; made once, and kept while nothing is imported."""
+        """Word index of all explanation texts, built once for this snapshot."""
         rows = self.table
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
         return LabelIndex(list(features), rows["text"].to_pylist())
@@ -183,27 +188,30 @@ class Explanations:
 
 @dataclass(frozen=True)
 class ScorableExplanations:
-    """All that is said of features and can be scored: explanations, and people's labels."""
+    """All texts about features that can be scored: explanations, and people's labels read as
+    explanations."""
 
     written: Explanations = field(default_factory=Explanations)
     labels: Explanations = field(default_factory=Explanations)
-    """As `Explanations.of_labels` has them."""
+    """People's labels as `Explanations.of_labels` reads them."""
 
     @cached_property
     def table(self) -> pa.Table:
-        """All of them, columns as SCHEMA has them, in no order."""
+        """All scorable explanations with the columns of EXPLANATION_SCHEMA, in no particular
+        order."""
         return pa.concat_tables([self.written.table, self.labels.table])
 
     def of(self, feature: FeatureId) -> list[Explanation]:
-        """Those of one feature: its label, then the newest first."""
+        """Return the scorable explanations of one feature: its label first, then explanations,
+        newest first."""
         return [*self.labels.of(feature), *self.written.of(feature)]
 
     def explainers(self, dictionary: str) -> set[str]:
-        """Who said anything of a dictionary's features."""
+        """Return the names of the explainers that wrote explanations of a dictionary's features."""
         rows = self.table.filter(pc.field("dictionary") == dictionary)
         return set(rows["explainer"].unique().to_pylist())
 
     def every(self, dictionary: str) -> Iterator[Explanation]:
-        """Those of a dictionary; of a feature the oldest first, its label last."""
+        """Yield the scorable explanations of a dictionary: all written ones, then all labels."""
         yield from self.written.every(dictionary)
         yield from self.labels.every(dictionary)

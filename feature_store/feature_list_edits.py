@@ -1,7 +1,8 @@
-"""Changing lists: every call is one transaction that adds rows under one change number.
+"""Feature list edits: create, rename, reorder and delete lists of features; every function is one
+transaction that adds rows under one change number.
 
-Two people may edit one list: each entry and each heading is as the last one wrote it, and what the
-others wrote stays in its history.
+Two people may edit one list: the last change of each entry and heading is in force, and the earlier
+ones stay in its history.
 """
 
 import secrets
@@ -18,14 +19,14 @@ from feature_store.feature_lists import FeatureList, FeatureLists, ListHeading
 from feature_store.records import FeatureId
 
 NAME_LENGTH, TEXT_LENGTH = 120, 5_000
-"""Characters of a name, and of a description or a note, at most."""
+"""Maximum numbers of characters of a feature list's name, and of a description or a note."""
 MAX_FEATURES = 10_000
-"""Features of a list at most."""
+"""Maximum number of features in a feature list."""
 
 
 @dataclass
 class ListEdit:
-    """A list being changed inside a transaction."""
+    """A change to one feature list inside a transaction."""
 
     db: duckdb.DuckDBPyConnection
     lists: FeatureLists
@@ -34,12 +35,12 @@ class ListEdit:
     now: datetime
 
     def head(self, name: str, description: str, *, deleted: bool = False) -> None:
-        """Say what the list is called."""
+        """Write the feature list's name, description and whether it is deleted."""
         row = [self.change, self.list.id, name, description, deleted, self.now]
         self.db.execute("INSERT INTO feature_list VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def put(self, feature: FeatureId, note: str, place: int, *, removed: bool = False) -> None:
-        """Say how a feature stands in the list."""
+        """Write a feature's note, place and whether it is removed from the feature list."""
         row = [self.change, self.list.id, feature.dictionary, feature.index, note, place]
         self.db.execute(
             "INSERT INTO list_entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*row, removed, self.now]
@@ -50,7 +51,8 @@ class ListEdit:
 def edit_list(
     catalog: Catalog, list_id: str, patience_s: float | None = None
 ) -> Iterator[ListEdit]:
-    """A list, to be changed in one transaction. Raises InputError where there is none."""
+    """Open a feature list for one change in a transaction. Raises InputError if there is no such
+    list."""
     with catalog.transaction(patience_s) as db:
         lists = FeatureLists.read(db, list_id)
         yield ListEdit(db, lists, lists.get(list_id), next_change_number(db), utc_now())
@@ -59,7 +61,7 @@ def edit_list(
 def create_list(
     catalog: Catalog, name: str, description: str = "", *, patience_s: float | None = None
 ) -> str:
-    """A new, empty list; its id. Raises InputError without a name."""
+    """Create an empty feature list and return its id. Raises InputError for an empty name."""
     name, description = clean_list_name(name), description.strip()[:TEXT_LENGTH]
     list_id = secrets.token_hex(5)
     with catalog.transaction(patience_s) as db:
@@ -76,7 +78,8 @@ def describe_list(
     description: str | None = None,
     patience_s: float | None = None,
 ) -> None:
-    """Call it otherwise, describe it otherwise; what is not given stays."""
+    """Change the name or the description of a feature list; arguments that are None change
+    nothing."""
     with edit_list(catalog, list_id, patience_s) as draft:
         said = draft.list
         new_name = said.name if name is None else clean_list_name(name)
@@ -88,7 +91,7 @@ def describe_list(
 def delete_list(
     catalog: Catalog, list_id: str, *, back: bool = False, patience_s: float | None = None
 ) -> None:
-    """Put a list away; `back` brings it back. Nothing of it is lost."""
+    """Delete a feature list, or with `back` restore it. Its rows are kept either way."""
     with edit_list(catalog, list_id, patience_s) as draft:
         if draft.list.deleted is back:
             draft.head(draft.list.name, draft.list.description, deleted=not back)
@@ -101,12 +104,12 @@ def add_features(
     *,
     patience_s: float | None = None,
 ) -> int:
-    """Put features at the list's end; how many were not in it yet."""
+    """Append features to a feature list; return how many were not in it yet."""
     with edit_list(catalog, list_id, patience_s) as draft:
         there = set(draft.list.features)
         new = [feature for feature in dict.fromkeys(features) if feature not in there]
         if len(there) + len(new) > MAX_FEATURES:
-            raise InputError(f"A list holds {MAX_FEATURES} features at most. Begin another list.")
+            raise InputError(f"A list holds {MAX_FEATURES} features at most. Start another list.")
         last = draft.list.entries[-1].place if draft.list.entries else 0
         for place, feature in enumerate(new, last + 1):
             draft.put(feature, "", place)
@@ -121,7 +124,8 @@ def write_note(
     *,
     patience_s: float | None = None,
 ) -> None:
-    """What a feature is in the list for. A feature that somebody else removed comes back."""
+    """Write a feature's note in a feature list. A feature that another person removed is added
+    again."""
     text = text.strip()[:TEXT_LENGTH]
     with edit_list(catalog, list_id, patience_s) as draft:
         rows = [row for row in draft.lists.entries if row.feature == feature]
@@ -139,7 +143,7 @@ def move_feature(
     *,
     patience_s: float | None = None,
 ) -> None:
-    """Swap a feature with the one `by` entries further down, if there is one."""
+    """Swap a feature in a feature list with the entry `by` places further down, if there is one."""
     with edit_list(catalog, list_id, patience_s) as draft:
         entries = list(draft.list.entries)
         here = next((i for i, entry in enumerate(entries) if entry.feature == feature), None)
@@ -158,7 +162,7 @@ def remove_features(
     *,
     patience_s: float | None = None,
 ) -> None:
-    """Take features out of the list; their notes are kept for undo."""
+    """Remove features from a feature list; their notes are kept, so that undo restores them."""
     with edit_list(catalog, list_id, patience_s) as draft:
         for entry in draft.list.entries:
             if entry.feature in features:
@@ -166,7 +170,7 @@ def remove_features(
 
 
 def undo_change(catalog: Catalog, list_id: str, *, patience_s: float | None = None) -> None:
-    """Take the list's last change back; once more, and it is there again."""
+    """Undo the last change of a feature list; a second call redoes it."""
     with edit_list(catalog, list_id, patience_s) as draft:
         past = draft.lists.history(list_id)
         last = past[-1].change
@@ -186,14 +190,15 @@ def undo_change(catalog: Catalog, list_id: str, *, patience_s: float | None = No
 
 
 def next_change_number(db: duckdb.DuckDBPyConnection) -> int:
-    """A number for the rows of one change, above all former ones."""
+    """Return a new change number for the rows of one edit of a feature list, above all earlier
+    ones."""
     ((number,),) = db.execute("SELECT nextval('list_change')").fetchall()
     return number
 
 
 def clean_list_name(name: str) -> str:
-    """A list's name on one line. Raises InputError when nothing is left."""
+    """Return a feature list's name on one line. Raises InputError if it is empty."""
     name = " ".join(name.split())[:NAME_LENGTH]
     if not name:
-        raise InputError("A list needs a name. Type one.")
+        raise InputError("A list needs a name. Enter one.")
     return name

@@ -1,4 +1,5 @@
-"""Lists of features with notes, as they stood at one moment, and everything that was changed."""
+"""Feature lists: a snapshot of people's lists of features with notes, and the history of their
+changes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ LIST_COLUMNS, ENTRY_COLUMNS = ", ".join(HEADING_SCHEMA.names), ", ".join(ENTRY_S
 
 @dataclass(frozen=True)
 class ListHeading:
-    """What a list was called from one change on."""
+    """Name and description of a feature list, from one change on."""
 
     change: int
     list: str
@@ -46,52 +47,52 @@ class ListHeading:
     description: str
     deleted: bool
     created: datetime
-    """When this was said, UTC."""
+    """Time of this change of the heading, UTC."""
 
 
 @dataclass(frozen=True)
 class ListEntry:
-    """A feature in a list from one change on."""
+    """A feature in a feature list with its note and place, from one change on."""
 
     change: int
     list: str
     feature: FeatureId
     note: str
     place: int
-    """Entries stand by rising place."""
+    """Sort key of the entry: entries of a feature list are in ascending order of place."""
     removed: bool
     created: datetime
 
 
 @dataclass(frozen=True)
 class FeatureList:
-    """One list as it is now."""
+    """A feature list in its current state."""
 
     id: str
     name: str
     description: str
     deleted: bool
     changed: datetime
-    """When anything of it was last changed, UTC."""
+    """Time of the latest change to the feature list, UTC."""
     entries: tuple[ListEntry, ...]
-    """In order; those removed are left out."""
+    """Entries of the feature list in order, without removed ones."""
 
     @property
     def features(self) -> list[FeatureId]:
-        """Its features, in order."""
+        """Features of the feature list, in order."""
         return [entry.feature for entry in self.entries]
 
 
 @dataclass(frozen=True)
 class FeatureLists:
-    """A copy of the catalog's lists with their history, oldest rows first."""
+    """Snapshot of the catalog's feature lists with their history, oldest rows first."""
 
     headings: Sequence[ListHeading] = ()
     entries: Sequence[ListEntry] = ()
 
     @classmethod
     def read(cls, db: duckdb.DuckDBPyConnection, only: str | None = None) -> "FeatureLists":
-        """All that an open catalog holds; with `only`, of one list."""
+        """Read all feature lists from an open catalog; with `only`, a single list."""
         where = "WHERE list = ?" if only is not None else ""
         given = [only] if only is not None else []
         headings = db.execute(
@@ -104,7 +105,8 @@ class FeatureLists:
         return cls([ListHeading(*row) for row in headings], entries)
 
     def tables(self) -> tuple[pa.Table, pa.Table]:
-        """All rows, columns as HEADING and ENTRY have them."""
+        """Return the rows of all feature lists as Arrow tables, with the columns of
+        HEADING_SCHEMA and ENTRY_SCHEMA."""
         headings = [vars(row) for row in self.headings]
         entries = [
             {**vars(row), "dictionary": row.feature.dictionary, "feature": row.feature.index}
@@ -115,31 +117,31 @@ class FeatureLists:
         )
 
     def get(self, list_id: str) -> FeatureList:
-        """The list of that id, deleted or not; InputError for none."""
+        """Return the feature list of that id, deleted or not; InputError if there is none."""
         if list_id in self._every:
             return self._every[list_id]
-        there = "The page Lists shows those there are." if self.current else "There are none yet."
+        there = "The Lists page shows all lists." if self.current else "There are none yet."
         hint = suggest_near_miss(list_id, list(self._every))
         raise InputError(f"There is no list {list_id!r} in this store.{hint} {there}")
 
     @cached_property
     def current(self) -> list[FeatureList]:
-        """The lists that are not deleted, by name."""
+        """The feature lists that are not deleted, by name."""
         kept = [found for found in self._every.values() if not found.deleted]
         return sorted(kept, key=lambda found: (found.name.casefold(), found.id))
 
     @cached_property
     def deleted(self) -> list[FeatureList]:
-        """The lists that were deleted, the last one first."""
+        """The deleted feature lists, most recently changed first."""
         gone = [found for found in self._every.values() if found.deleted]
         return sorted(gone, key=lambda found: found.changed, reverse=True)
 
     def of(self, feature: FeatureId) -> list[FeatureList]:
-        """The lists that have a feature, by name."""
+        """Return the feature lists that contain a feature, by name."""
         return [self._every[name] for name in self._holding.get(feature, ())]
 
     def history(self, list_id: str) -> list[ListHeading | ListEntry]:
-        """Everything that was said of one list, oldest first."""
+        """Return all changes of one feature list, oldest first."""
         rows: list[ListHeading | ListEntry] = [row for row in self.headings if row.list == list_id]
         rows += [row for row in self.entries if row.list == list_id]
         return sorted(rows, key=lambda row: row.change)
@@ -172,5 +174,6 @@ class FeatureLists:
 
 
 def entry_order(entry: ListEntry) -> tuple[int, str, int]:
-    """The order of entries; where two people put two at one place, by name."""
+    """Return the sort key of a list entry: its place, and for equal places its dictionary and
+    index."""
     return entry.place, entry.feature.dictionary, entry.feature.index

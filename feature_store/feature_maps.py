@@ -1,7 +1,8 @@
-"""Maps: every feature of a dictionary as a point in the plane, one Parquet file a dictionary.
+"""Feature maps: every feature of a dictionary as a point in the plane (UMAP), stored as one Parquet
+file per dictionary.
 
-`maps/<harvest>/<dictionary>.parquet` is written under another name and renamed when whole; its
-metadata says how it was made. The same plan gives the same file on the same machine.
+`maps/<harvest>/<dictionary>.parquet` is written under a temporary name and renamed when complete;
+its metadata records how the map was made. The same plan gives the same file on the same machine.
 """
 
 from collections.abc import Mapping
@@ -21,23 +22,24 @@ POINT_SCHEMA = pa.schema(
     [("feature", pa.int32()), ("x", pa.float32()), ("y", pa.float32()), ("cluster", pa.int32())]
 )
 METADATA_KEY = b"saefari"
-"""Of the file's metadata: JSON with the fields of About."""
+"""Key of the Parquet file's metadata under which the map's FeatureMapInfo is stored as JSON."""
 
 
 @dataclass(frozen=True)
 class FeatureMapPlan:
-    """What decides a map, besides the dictionary."""
+    """Settings that determine a feature map, besides the dictionary."""
 
     neighbours: int = 15
-    """Nearest features, by cosine of their decoders, that a feature is drawn to."""
+    """Number of nearest features, by cosine of their decoder directions, that UMAP uses for each
+    feature."""
     min_dist: float = 0.1
-    """How close UMAP may put two points, in the map's units."""
+    """UMAP's minimum distance between two points of the map, in the map's units."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class FeatureMapInfo:
-    """How a map was made."""
+    """Record of how a feature map was made, stored in its file."""
 
     harvest: str
     dictionary: str
@@ -46,9 +48,10 @@ class FeatureMapInfo:
     min_dist: float
     seed: int
     reduced_to: int | None
-    """Dimensions kept by PCA before neighbours were looked for; none where all were kept."""
+    """Number of dimensions that PCA kept before neighbours were searched; None if all were kept."""
     left_out: int
-    """Features that never fired in the harvest, or that write nothing."""
+    """Number of features that are not on the map: they never fired in the harvest, or write
+    nothing."""
     min_cluster_size: int
     seconds: float
     versions: Mapping[str, str]
@@ -56,29 +59,31 @@ class FeatureMapInfo:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """The points of a dictionary's features, in order of feature."""
+    """Feature map of a dictionary: the points and clusters of its features, in order of feature."""
 
     about: FeatureMapInfo
     feature: np.ndarray
-    """int32 [n]"""
+    """Indices of the features on the map, int32 [n]."""
     xy: np.ndarray
-    """float32 [n 2]; only distances among near points mean something"""
+    """Coordinates of the points, float32 [n 2]; only distances between near points are
+    meaningful."""
     cluster: np.ndarray
-    """int32 [n], the largest cluster first; -1 for points between clusters"""
+    """Cluster of each point, int32 [n], numbered from the largest; -1 for points in no cluster."""
 
 
 class FeatureMaps:
-    """The maps of a store."""
+    """The feature maps of a store."""
 
     def __init__(self, store: Path) -> None:
         self.path = store / "maps"
 
     def file(self, harvest: str, dictionary: str) -> Path:
-        """Where the map of a dictionary lies, or would."""
+        """Return the path of a dictionary's feature map, whether it exists or not."""
         return self.path / quote(harvest, safe="") / f"{quote(dictionary, safe='')}.parquet"
 
     def find(self, harvest: str, dictionary: str) -> FeatureMap | None:
-        """The map of a dictionary, if one was made; InputError for a file that is none."""
+        """Read the feature map of a dictionary; None if there is none, InputError for a damaged
+        file."""
         path = self.file(harvest, dictionary)
         if not path.exists():
             return None
@@ -87,11 +92,13 @@ class FeatureMaps:
             about = FeatureMapInfo(**parse_json(table.schema.metadata[METADATA_KEY]))
             feature, x, y, cluster = (table.column(name).to_numpy() for name in POINT_SCHEMA.names)
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path.name} is not a map, or is damaged. Make it again.") from error
+            raise InputError(
+                f"{path.name} is not a feature map, or is damaged. Compute the map again."
+            ) from error
         return FeatureMap(about, feature, np.column_stack([x, y]), cluster)
 
     def write(self, made: FeatureMap) -> Path:
-        """Publish a map, in place of an older one."""
+        """Write a feature map to its Parquet file, replacing an older one."""
         path = self.file(made.about.harvest, made.about.dictionary)
         columns = [made.feature, made.xy[:, 0], made.xy[:, 1], made.cluster]
         about = dump_json(asdict(made.about)).encode()

@@ -1,4 +1,5 @@
-"""What a list of features from several dictionaries shows of each, in one short read."""
+"""Feature summaries: a few facts about many features of several dictionaries, read from a
+harvest file in one query."""
 
 from collections.abc import Sequence
 
@@ -8,7 +9,8 @@ from feature_store.harvest_reader import HarvestFile
 def read_promoted_tokens(
     file: HarvestFile, features: Sequence[tuple[str, int]], n: int
 ) -> dict[tuple[str, int], list[int]]:
-    """(dictionary, index) → ids of the n tokens that it promotes most, the strongest first."""
+    """Read the `n` tokens that each feature promotes most: (dictionary, index) -> token ids,
+    strongest first."""
     names, numbers = ([feature[i] for feature in features] for i in (0, 1))
     found = file.rows(
         "SELECT dictionary, feature, promoted_tokens[:?] AS tokens FROM feature JOIN (SELECT "

@@ -1,7 +1,8 @@
-"""The table of a dictionary's features: filtered and sorted by DuckDB, read a page at a time.
+"""Feature table: the features of a dictionary, filtered and sorted by DuckDB and read one page at a
+time.
 
-First the order of all features that pass (numbers alone, cheap to keep), then the rows of a page.
-The order also says what comes before and after a feature.
+The order of all matching features (indices only, cheap to keep) is computed first, then the rows of
+a page. The order also gives the features before and after a feature.
 """
 
 from collections.abc import Sequence
@@ -15,43 +16,47 @@ from feature_store.errors import InputError, pick_by_name
 from feature_store.harvest_reader import SCALAR_COLUMNS, HarvestFile
 
 ANNOTATION_KINDS = ("label", "star")
-"""Kinds of annotation that are columns, and that features can be asked to have."""
+"""Kinds of annotation that are columns of the feature table and that features can be required to
+have."""
 JOINED_TABLES = (*ANNOTATION_KINDS, "score", "name")
-"""What stands in tables of its own: `name` is a person's label, else the newest explanation."""
+"""Tables that are joined to the feature table: `name` is a person's label, or else the newest
+explanation."""
 COLUMN_TABLES = {"label": "name", "star": "star", "score": "score"}
-"""Column → the table of BESIDE that it is read from."""
+"""Column of the feature table -> the table of JOINED_TABLES that it is read from."""
 NUMBER_COLUMNS = {**{name: f"f.{name}" for name in SCALAR_COLUMNS}, "score": "score.value"}
-"""Column → its SQL, over `feature` as f: what can be bounded."""
+"""Column of the feature table -> its SQL expression over `feature` as f, for columns that can be
+filtered by bounds."""
 COLUMNS = {
     **NUMBER_COLUMNS,
     "label": "name.value",
     "star": "star.value",
     "promoted": "f.promoted_tokens[:5]",
 }
-"""Column → its SQL, over `feature` and what was said, one table a kind: what can be read."""
+"""Column of the feature table -> its SQL expression over `feature` and the annotation tables."""
 SORT_COLUMNS = {name: sql for name, sql in COLUMNS.items() if name != "promoted"}
 SORT_COLUMNS["label"] = "lower(name.value)"
-"""What the table can be sorted by."""
+"""Column of the feature table -> the SQL expression to sort by."""
 
 
 @dataclass(frozen=True)
 class FeatureQuery:
-    """Which features, in which order. Everything given must hold."""
+    """Query of the feature table: which features, in which order. All conditions must hold."""
 
     between: tuple[tuple[str, float | None, float | None], ...] = ()
-    """(column, low, high), both ends included; None is open. A missing value does not pass."""
+    """(column, low, high) bounds, both ends included; None is open. A missing value does not
+    match."""
     says: str = ""
-    """What its label, or the explanation in its place, contains in any case."""
+    """Text that the feature's displayed name (label or explanation) must contain, ignoring case."""
     having: tuple[str, ...] = ()
-    """Kinds of SAID that it must have: given by a person."""
+    """Kinds of ANNOTATION_KINDS that a person must have given to the feature."""
     among: tuple[int, ...] = ()
-    """Only these features; all, if empty."""
+    """Features to which the query is restricted; empty for all features."""
     order: str = "feature"
     descending: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Of BESIDE, what the answer depends on."""
+        """The tables of JOINED_TABLES that the result of the query depends on."""
         columns = {
             self.order,
             *(["label"] if self.says else []),
@@ -67,7 +72,8 @@ class FeatureQuery:
 def order_features(
     file: HarvestFile, dictionary: str, wanted: FeatureQuery, said: Annotations | None = None
 ) -> np.ndarray:
-    """The indices of the features that pass, int32, sorted; missing values last, ties by index.
+    """Return the indices of the features that match a query, int32, sorted; missing values last,
+    ties by index.
 
     Raises InputError for an unknown dictionary or column.
     """
@@ -109,7 +115,8 @@ def read_feature_rows(
     columns: Sequence[str] = tuple(COLUMNS),
     said: Annotations | None = None,
 ) -> pa.Table:
-    """`columns` of these features, in this order. Raises InputError for an unknown column."""
+    """Read `columns` of these features of the feature table, in this order. Raises InputError
+    for an unknown column."""
     for column in columns:
         pick_by_name("column", column, COLUMNS)
     kinds = tuple(COLUMN_TABLES[column] for column in columns if column in COLUMN_TABLES)
@@ -123,28 +130,30 @@ def read_feature_rows(
 
 
 def join_tables(kinds: Sequence[str]) -> str:
-    """The tables of a query: features, and beside them what was said."""
+    """Return the SQL FROM clause that joins the feature table with the annotation tables."""
     return "feature f" + "".join(f" LEFT JOIN {k} ON {k}.feature = f.feature" for k in kinds)
 
 
 def annotation_tables(
     kinds: Sequence[str], dictionary: str, said: Annotations | None
 ) -> dict[str, pa.Table]:
-    """Kind → what is in force of it in the dictionary, columns feature and value."""
+    """Return the annotations in force that the feature table joins: kind -> table of feature and
+    value."""
     known = said or Annotations.empty()
     return {kind: known.values(dictionary, kind) for kind in kinds}
 
 
 def number_features(features: Sequence[int] | np.ndarray) -> pa.Table:
-    """The features as a table, with their places."""
+    """Return features as an Arrow table with their places in the sequence given."""
     indices = pa.array(np.asarray(features, dtype=np.int32))
     return pa.table({"feature": indices, "place": pa.array(np.arange(len(indices)))})
 
 
 def check_annotation_kind(kind: str) -> bool:
-    """Whether features can be asked to have it; an InputError if there is no such kind."""
+    """Return True if features can be required to have this kind of annotation; otherwise raise
+    InputError."""
     if kind not in ANNOTATION_KINDS:
         raise InputError(
-            f"Features have no {kind!r} to ask for. There is: {', '.join(ANNOTATION_KINDS)}."
+            f"Features cannot be filtered by {kind!r}. Use one of: {', '.join(ANNOTATION_KINDS)}."
         )
     return True

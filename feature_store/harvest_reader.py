@@ -1,4 +1,5 @@
-"""Reading a published harvest file: one feature is one short read, tokens are held once."""
+"""Harvest reader: read features, contexts, tokens and statistics from a published harvest file
+(DuckDB); one feature is one short read."""
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +32,10 @@ from feature_store.vocabulary import TokenSequences, Vocabulary
 
 R = TypeVar("R")
 BLOCK_SIZE = 1024
-"""Features read at once: one read serves a person who goes from feature to feature."""
+"""Number of features that the harvest reader loads at once: one read serves a person who steps
+through features."""
 MAX_BLOCKS = 32
-"""Blocks kept a file: some 30 MB."""
+"""Number of blocks of features cached per harvest file: some 30 MB."""
 CONTEXT_COLUMNS = ", ".join(field.name for field in fields(Context))
 SCALAR_COLUMNS = [
     "feature",
@@ -56,14 +58,17 @@ SCALAR_COLUMNS = [
     "encoder_decoder_cosine",
     "n_contexts",
 ]
-"""The columns of `feature` that are one number: what a table can sort and filter by."""
+"""Columns of a harvest's `feature` table that hold one number: what a table can be sorted and
+filtered by."""
 
 
 class HarvestFile:
-    """A harvest, open for reading. Safe to share between threads: every call has its own cursor."""
+    """A harvest file, open for reading and safe to share between threads: every call uses its
+    own cursor."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError for a file that is damaged, locked, or of another schema."""
+        """Open a harvest file. Raises InputError if it is damaged, locked, or of another schema
+        version."""
         self.path = path
         self._db = connect_read_only(path)
         self._check_schema()
@@ -75,17 +80,18 @@ class HarvestFile:
         self._lock = threading.Lock()  # guards _blocks and the cached token tables
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the harvest file and release its memory."""
         self._db.close()
 
     def limit(self, megabytes: int) -> None:
-        """Cap what is kept of the file in memory: for a process that reads all of it, once."""
+        """Limit DuckDB's memory for the harvest file: for a process that reads all of it once."""
         with self._cursor() as cur:
             cur.execute(f"SET memory_limit = '{int(megabytes)}MB'")
 
     @contextmanager
     def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """One call's own cursor; InputError when the file turns out to be damaged."""
+        """Open a cursor on the harvest file for one call; InputError if the file turns out to be
+        damaged."""
         try:
             with self._db.cursor() as cur:
                 yield cur
@@ -95,16 +101,19 @@ class HarvestFile:
             raise
 
     def is_of(self, model_hash: str, dictionaries: Mapping[str, str]) -> bool:
-        """Whether it is a harvest of these very weights: of the model, and name → hash."""
+        """Return whether the harvest was made with these weights: the model's hash, and each
+        dictionary's."""
         have = {name: info.weights_hash for name, info in self.dictionaries.items()}
         return self.record.model_hash == model_hash and dictionaries.items() <= have.items()
 
     def dictionary(self, name: str) -> DictionaryInfo:
-        """The dictionary of that name, or an InputError that lists what there is."""
+        """Return the record of a harvest's dictionary; InputError with the names of all
+        dictionaries if there is none."""
         return pick_by_name(f"dictionary in harvest {self.record.id}", name, self.dictionaries)
 
     def check(self, feature: FeatureId) -> FeatureId:
-        """`feature` itself if it exists here; else an InputError with the range."""
+        """Return `feature` if the harvest has it; otherwise raise InputError with the range of
+        features."""
         info = self.dictionary(feature.dictionary)
         if not 0 <= feature.index < info.d_sae:
             raise InputError(
@@ -115,27 +124,28 @@ class HarvestFile:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The bytes of every token."""
+        """The vocabulary of the harvested model: the bytes of every token."""
         with self._cursor() as cur:
             rows = cur.execute("SELECT bytes FROM token ORDER BY token_id").fetchall()
         return Vocabulary([piece for (piece,) in rows])
 
     @cached_property
     def sequences(self) -> TokenSequences:
-        """Every sequence's tokens, read at first need and kept."""
+        """Token sequences of the harvest, read at first use and kept."""
         with self._cursor() as cur:
             query = "SELECT sequence, document, start, token_ids FROM sequence"
             return TokenSequences(cur.sql(query).to_arrow_table())
 
     @cached_property
     def documents(self) -> list[str]:
-        """The documents' names, by number."""
+        """Names of the harvested corpus's documents, by number."""
         with self._cursor() as cur:
             rows = cur.execute("SELECT name FROM document ORDER BY document").fetchall()
         return [name for (name,) in rows]
 
     def facts(self, feature: FeatureId) -> FeatureFacts:
-        """A feature's statistics, logits and neighbours."""
+        """Read a feature's statistics, promoted tokens and nearest features from the harvest
+        file."""
         self.check(feature)
         block = self._block(feature.dictionary, feature.index // BLOCK_SIZE)
         if feature.index % BLOCK_SIZE >= block.num_rows:
@@ -146,11 +156,12 @@ class HarvestFile:
         return FeatureFacts(**row)
 
     def contexts(self, feature: FeatureId) -> list[Context]:
-        """Every stored context: top first, then bottom, then range. Empty if it never fired."""
+        """Read all stored contexts of a feature: top, then bottom, then range. Empty if it never
+        fired."""
         return self._contexts(self.facts(feature))
 
     def payload(self, feature: FeatureId) -> FeaturePayload:
-        """Facts and contexts with the text of every context."""
+        """Read a feature's facts and contexts with the display text of each context."""
         facts = self.facts(feature)
         contexts = self._contexts(facts)
         window, display = self.sequences.window, self.vocabulary.display
@@ -167,8 +178,8 @@ class HarvestFile:
         return [Context(*row) for row in rows]
 
     def around(self, context: Context, before: int, after: int) -> tuple[int, np.ndarray]:
-        """Token ids from `before` tokens left of the peak to `after` right of it, and the position
-        of the first of them."""
+        """Return the token ids from `before` tokens left of a context's peak to `after` right of
+        it, and the position of the first of them."""
         begin = max(context.peak - before, 0)
         return begin, self.sequences.window(
             context.sequence, begin, context.peak + after - begin + 1
@@ -184,10 +195,10 @@ class HarvestFile:
         limit: int | None = None,
         offset: int = 0,
     ) -> pa.Table:
-        """The scalar facts of a dictionary's features, filtered and sorted by DuckDB.
+        """Read the scalar facts of a dictionary's features, filtered and sorted by DuckDB.
 
-        `between` keeps the rows whose column lies in [low, high]; rows without a value for a
-        filtered column are left out. Absent values sort last. Ties keep the features' order.
+        `between` keeps rows whose column lies in [low, high]; rows without a value in a filtered
+        column are dropped. Missing values sort last. Ties keep the order of features.
         """
         self.dictionary(dictionary)
         columns = dict.fromkeys(SCALAR_COLUMNS)
@@ -212,14 +223,16 @@ class HarvestFile:
         params: Sequence[object] | Mapping[str, object] = (),
         tables: Mapping[str, pa.Table] | None = None,
     ) -> pa.Table:
-        """The answer to a query of our own, as Arrow; it sees `tables` by name."""
+        """Run one of our own SQL queries on the harvest file and return Arrow rows; `tables` are
+        visible by name."""
         with self._cursor() as cur:
             for name, table in (tables or {}).items():
                 cur.register(name, table)
             return cur.sql(query, params=params).to_arrow_table()
 
     def silent_windows(self, dictionary: str, split: Split | None = None) -> list[SilentWindow]:
-        """The pool of random windows with all their activations under one dictionary."""
+        """Read the harvest's pool of random windows with all their activations under one
+        dictionary."""
         self.dictionary(dictionary)
         names = ", ".join(f'"{field.name}"' for field in fields(SilentWindow))
         with self._cursor() as cur:
@@ -231,6 +244,8 @@ class HarvestFile:
         return [SilentWindow(*row) for row in rows]
 
     def _block(self, dictionary: str, number: int) -> pa.Table:
+        """Return a cached block of BLOCK_SIZE features of a dictionary, read from the harvest
+        file if needed."""
         key = (dictionary, number)
         with self._lock:
             block = self._blocks.pop(key, None)
@@ -249,7 +264,7 @@ class HarvestFile:
         return block
 
     def _check_schema(self) -> None:
-        """Raise InputError for a file of another schema, or of another program's tables."""
+        """Raise InputError for a harvest file of another schema version or with other tables."""
         try:
             with self._cursor() as cur:
                 found = read_columns(cur)
@@ -260,7 +275,9 @@ class HarvestFile:
         if schema != SCHEMA_VERSION:
             self.close()
             newer = isinstance(schema, int) and schema > SCHEMA_VERSION
-            whose = "a newer Saefari" if newer else "no Saefari that this one can read"
+            whose = (
+                "a newer Saefari" if newer else "an older Saefari, whose files this one cannot read"
+            )
             mend = "Upgrade Saefari, or harvest" if newer else "Harvest"
             raise InputError(
                 f"{self.path.name} was written by {whose} (schema {schema}; this one reads "
@@ -272,6 +289,8 @@ class HarvestFile:
             self._refuse(wrong)
 
     def _refuse(self, why: str) -> NoReturn:
+        """Close the file and raise InputError: it is not a harvest file that this Saefari can
+        read."""
         self.close()
         raise InputError(
             f"{self.path.name} is a DuckDB file but not a harvest that this Saefari reads ({why}). "
@@ -279,6 +298,8 @@ class HarvestFile:
         )
 
     def _one(self, record: type[R], table: str) -> R:
+        """Return the only row of a harvest file's table as a record; InputError if there is not
+        exactly one."""
         rows = self._all(record, table)
         if len(rows) != 1:
             self.close()
@@ -289,6 +310,7 @@ class HarvestFile:
         return rows[0]
 
     def _all(self, record: type[R], table: str) -> list[R]:
+        """Return all rows of a harvest file's table as records."""
         names = ", ".join(field.name for field in fields(record))  # type: ignore[arg-type]  # R is a dataclass
         with self._cursor() as cur:
             rows = cur.execute(f"SELECT {names} FROM {table}").fetchall()
@@ -296,7 +318,7 @@ class HarvestFile:
 
 
 def connect_read_only(path: Path) -> duckdb.DuckDBPyConnection:
-    """A read-only connection, with a sentence for each way in which that fails."""
+    """Open a harvest file read-only in DuckDB; InputError if it is being written or is damaged."""
     try:
         return duckdb.connect(str(path), read_only=True, config={"threads": 1})
     except duckdb.Error as error:
@@ -310,5 +332,5 @@ def connect_read_only(path: Path) -> duckdb.DuckDBPyConnection:
 
 
 def describe_damage(path: Path) -> str:
-    """The sentence for a file whose bytes are wrong."""
+    """Return the error message for a damaged harvest file."""
     return f"{path.name} is not a harvest file, or it is damaged. Delete it and harvest again."

@@ -1,4 +1,5 @@
-"""Writing a harvest file once: Arrow in, rows sorted, one atomic rename at the end."""
+"""Harvest writer: write a harvest file (DuckDB) once from Arrow tables and publish it by one
+atomic rename."""
 
 import os
 from collections.abc import Iterable
@@ -8,14 +9,15 @@ import duckdb
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-"""The number of the layout in harvest_schema.sql; a reader refuses a higher one."""
+"""Version of the tables in harvest_schema.sql; a reader refuses files of another version."""
 ROW_GROUP_SIZE = 4096
-"""Rows a row group: small, so that one feature's contexts are one short read (2048 is a vector)."""
+"""Rows of a DuckDB row group in a harvest file: small, so that one feature's contexts are one
+short read (2048 is DuckDB's vector size)."""
 SCHEMA_FILE = Path(__file__).with_name("harvest_schema.sql")
 
 
 class HarvestWriter:
-    """A harvest file in the making, under a name that no reader takes for a finished one."""
+    """Writer of a harvest file, which has a temporary name until it is published."""
 
     def __init__(self, work: Path, *, memory_limit: str = "512MB") -> None:
         self.path = work / "publishing.tmp"
@@ -28,7 +30,7 @@ class HarvestWriter:
         self._db.execute(SCHEMA_FILE.read_text(encoding="utf-8"))
 
     def add(self, table: str, rows: pa.Table | Iterable[pa.RecordBatch]) -> None:
-        """Append rows to `table`, matched by column name, in the order given."""
+        """Append rows to a table of the harvest file; columns are matched by name."""
         batches = [rows] if isinstance(rows, pa.Table) else rows
         for batch in batches:
             arrow = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
@@ -37,7 +39,8 @@ class HarvestWriter:
             self._db.unregister("incoming")
 
     def publish(self, target: Path) -> None:
-        """Close the file, force it to disk and give it the name that readers look for."""
+        """Close the harvest file, force it to disk and rename it to the path that readers look
+        for."""
         self._db.execute("CHECKPOINT harvest_file")
         self.close()
         with self.path.open("rb") as handle:
@@ -46,5 +49,5 @@ class HarvestWriter:
         self.path.replace(target)
 
     def close(self) -> None:
-        """Let go of the file; what was not published stays unpublished."""
+        """Close the harvest file without publishing it."""
         self._db.close()

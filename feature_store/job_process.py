@@ -1,4 +1,5 @@
-"""The side of a job that does it: a process that holds the job's lock and says how far it is."""
+"""Job process: the process that carries out a job, holds the job's lock and reports its
+progress."""
 
 import os
 import threading
@@ -16,23 +17,27 @@ from feature_store.jobs import Job, JobState, format_timestamp, write_json_file
 from feature_store.strict_json import record_nonfinite
 
 LOCK_TIMEOUT_S = 5.0
-"""How long to wait for the lock: readers hold it for microseconds."""
+"""Seconds for which a job's process waits for the job's lock: readers hold it for microseconds."""
 WRITE_EVERY_S = 0.3
 POLL_EVERY_S = 0.3
 GRACE_S = 20.0
-"""How long after a cancel the work may go on before its process is ended."""
+"""Seconds after a request to cancel for which a job's work may continue before its process is
+ended."""
 
 
 class JobCancelled(Exception):
-    """Somebody asked the job to end; raised at a step of the work, and nobody's mistake."""
+    """Raised in a job's process at a step of its work when a person has cancelled the job; not a
+    failure."""
 
 
 class JobStopped(Exception):
-    """The work ends before it is done and can go on later, as after a trial of a few questions."""
+    """Raised in a job's process when the work ends early and can be resumed, as after a trial of
+    a few questions."""
 
 
 class JobProcess:
-    """How the process at a job reports and listens. Used by one thread."""
+    """How the process of a job reports progress and obeys requests to pause and cancel. Used by
+    one thread."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -43,15 +48,16 @@ class JobProcess:
         }
         self._written = 0.0
         self._stage: tuple[str, int, float] = ("", 0, time.monotonic())
-        """Note, steps done and time at the stage's beginning."""
+        """Note, steps done and time at the beginning of the current stage."""
         self._writing = threading.Lock()  # the watcher writes too
         self._write()
 
     def progress(self, done: int, total: int, note: str, eta_s: float | None = None) -> None:
-        """Say how far the stage `note` is; wait while paused. Raises Cancelled when asked to end.
+        """Report the progress of the stage `note`; wait while the job is paused. Raises
+        JobCancelled after a cancel.
 
-        `eta_s`: seconds left, where the work knows better than its pace so far. Call it as often as
-        convenient: it writes a few times a second at most.
+        `eta_s`: seconds left, if the work knows better than an estimate from its pace. It can be
+        called as often as convenient: the state is written a few times per second at most.
         """
         if note != self._stage[0]:
             self._stage = (note, done, time.monotonic())
@@ -66,21 +72,22 @@ class JobProcess:
         self.check()
 
     def check(self) -> None:
-        """Wait while paused. Raises Cancelled when asked to end."""
+        """Wait while the job is paused. Raises JobCancelled if a person has cancelled the job."""
         if self._asked("pause") and not self._asked("cancel"):
             self._pause()
         if self._asked("cancel"):
             raise JobCancelled
 
     def log(self, line: str) -> None:
-        """Append a line to the log."""
+        """Append a line to the job's log."""
         with (self.job.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line.rstrip()}\n")
 
     def end(
         self, state: JobState, *, error: str = "", result: dict[str, Any] | None = None
     ) -> None:
-        """The last word: done with a result, failed with a sentence, cancelled or stopped."""
+        """Write the job's final state: done with a result, failed with an error message,
+        cancelled or stopped."""
         self._state |= {
             "state": state,
             "ended": format_timestamp(datetime.now(UTC)),
@@ -114,9 +121,11 @@ class JobProcess:
         self._written = time.monotonic()
 
     def watch(self, over: threading.Event) -> None:
-        """In a thread: end the process when a cancel is not heeded, as within one long call.
+        """End the job's process if it does not react to a cancel within GRACE_S, as during one long
+        call; runs in a thread.
 
-        What jobs leave behind is published by a rename, so an end at any moment breaks nothing.
+        Results of jobs are published by a rename, so ending at any moment leaves nothing half
+        written.
         """
         asked_s = 0.0
         while not over.wait(POLL_EVERY_S):
@@ -128,12 +137,13 @@ class JobProcess:
 
 @contextmanager
 def hold_job(job: Job) -> Iterator[JobProcess]:
-    """Be the process at a job until the block ends. InputError when another one is."""
+    """Hold a job's lock as its process until the block ends. InputError if another process holds
+    it."""
     lock = FileLock(job.folder / "lock")
     try:
         lock.acquire(timeout=LOCK_TIMEOUT_S, poll_interval=0.02)
     except Timeout:
-        raise InputError(f"Another process is at the job {job.id}.") from None
+        raise InputError(f"Another process is running the job {job.id}.") from None
     over = threading.Event()
     try:
         work = JobProcess(job)
@@ -145,7 +155,8 @@ def hold_job(job: Job) -> Iterator[JobProcess]:
 
 
 def run_job(job: Job, do: Callable[[JobProcess], dict[str, Any]]) -> JobState:
-    """Do a job's work in this process, and put down how it ended; a bug's traceback is logged."""
+    """Run a job's work in this process and write how it ended; the traceback of an unexpected
+    error is logged."""
     with hold_job(job) as work:
         try:
             result = do(work)

@@ -1,4 +1,5 @@
-"""What the files of a job's folder hold, checked: see jobs.py."""
+"""Job records: validated contents of the JSON files in a job's folder (job.json and state.json);
+jobs.py describes the folder."""
 
 from typing import Literal
 
@@ -16,17 +17,17 @@ JobState = Literal["queued", "running", "paused", "done", "failed", "cancelled",
 
 
 class JobRequest(ForeignRecord):
-    """job.json: what was asked of a job."""
+    """Contents of job.json: the kind of job and its arguments."""
 
     kind: Name
     what: Text
-    """What it works on, in words."""
+    """Description of what the job works on, for people."""
     arguments: JsonObject
     created: Timestamp
 
 
 class JobProgress(ForeignRecord):
-    """state.json: how a job stands."""
+    """Contents of state.json: a job's state and its progress."""
 
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled", "stopped"]
     queued: Timestamp | None = None
@@ -34,7 +35,7 @@ class JobProgress(ForeignRecord):
     ended: Timestamp | None = None
     done: WholeNumber = 0
     total: WholeNumber = 0
-    """Steps of the present stage; 0 while that is not known."""
+    """Number of steps of the job's current stage; 0 while unknown."""
     note: Text = ""
     eta_s: Real | None = None
     error: Text = ""

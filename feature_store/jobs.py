@@ -1,16 +1,18 @@
-"""Long work, each job a folder `jobs/<id>/`: what was asked, how far it is, and who is at it.
+"""Jobs: long-running work of a store, each job a folder `jobs/<id>/` with its request, its state
+and its log.
 
-The folders are the list of jobs: a page that counts them opens no catalog, a job reports while
-the catalog is busy, and list and work cannot disagree. A job is a process of its own: it outlives
-the page and the app that started it. Files of the folder, each replaced as a whole:
+The folders are the list of jobs: listing them does not open the catalog, a job can report its
+progress while the catalog is busy, and the list always agrees with the work. A job is a separate
+process that outlives the page and the app that started it. Each file of the folder is replaced as a
+whole:
 
-- `job.json`: kind, arguments, when; written once, before the folder has its name
-- `state.json`: how it stands; written by the job's process alone while that holds `lock`
-- `lock`: held by the process as long as it lives, however it ends
-- `pause`, `cancel`: wishes of others, by being there
+- `job.json`: kind, arguments, time of creation; written once, before the folder gets its name
+- `state.json`: the job's state; written only by the job's process, which holds `lock` meanwhile
+- `lock`: held by the process for as long as it runs, however it ends
+- `pause`, `cancel`: empty files by which others ask the process to pause or end
 - `log.txt`: lines of text
 
-What a job collects beyond that is its own `jobs/<id>.duckdb`.
+Further results of a job are in its own file `jobs/<id>.duckdb`.
 """
 
 import shutil
@@ -31,53 +33,53 @@ from feature_store.strict_json import dump_json, parse_json
 ENDED: tuple[JobState, ...] = ("done", "failed", "cancelled", "stopped")
 RESUMABLE: tuple[JobState, ...] = ("failed", "cancelled", "stopped", "lost")
 PATIENCE_S = 60.0
-"""How long a process may take to begin before its job counts as lost."""
+"""Seconds within which a job's process must start before the job counts as lost."""
 SHOWN_FIELDS = ("done", "total", "note", "error", "result", "started", "ended")
-"""What a job shows of its state as it is written."""
+"""Fields of state.json that a Job takes over unchanged."""
 LOG_BYTES = 60_000
-"""What is read of a log's end."""
+"""Number of bytes that are read from the end of a job's log."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it stood when it was read."""
+    """A job of the store as it was when its folder was read."""
 
     id: str
     folder: Path
     kind: str
     what: str
-    """What it works on, in words."""
+    """Description of what the job works on, for people."""
     arguments: dict[str, Any]
     created: datetime
     state: JobState
-    """`stopped`: ended by Ctrl-C or after a trial, and can go on. `lost`: its process went away
-    without a word."""
+    """State of the job. `stopped`: ended by Ctrl-C or after a trial, and can be resumed. `lost`:
+    its process vanished without writing a final state."""
     asked: Literal["", "pause", "cancel"]
-    """A wish that its process has not answered yet."""
+    """Request to pause or cancel that the job's process has not carried out yet."""
     done: int = 0
     total: int = 0
-    """Of the present stage, in steps of its own; 0 while that is not known."""
+    """Number of steps of the job's current stage, of which `done` are finished; 0 while unknown."""
     note: str = ""
-    """The present stage in words."""
+    """Name of the job's current stage."""
     started: datetime | None = None
     ended: datetime | None = None
     eta_s: float | None = None
-    """Seconds left of the present stage, at its pace so far."""
+    """Estimated seconds until the job's current stage ends, at its pace so far."""
     error: str = ""
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
-        """Whether something is, or will be, at it."""
+        """Whether the job is queued, running or paused."""
         return self.state in ("queued", "running", "paused")
 
     @property
     def data(self) -> Path:
-        """Where a kind of job keeps what it collects, if it does."""
+        """Path of the DuckDB file in which the job collects results, if its kind has one."""
         return self.folder.with_name(f"{self.id}.duckdb")
 
     def log(self) -> str:
-        """The end of its log."""
+        """Return the end of the job's log."""
         try:
             with (self.folder / "log.txt").open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
@@ -87,14 +89,16 @@ class Job:
 
 
 class Jobs:
-    """The jobs of a store. Reading is cheap: a small file each, and a look at who holds a lock."""
+    """The jobs of a store. Reading a job takes one small file and a look at whether its lock is
+    held."""
 
     def __init__(self, store: Path) -> None:
         self.path = store / "jobs"
         self._ended: dict[str, tuple[int, Job]] = {}
 
     def all(self) -> list[Job]:
-        """Newest first; folders that hold no job are left out (see `problems`)."""
+        """Return all jobs, newest first; `problems` describes folders that cannot be read as
+        jobs."""
         found, _ = self._scan()
         return sorted(found, key=lambda job: (job.created, job.id), reverse=True)
 
@@ -103,27 +107,30 @@ class Jobs:
         return list(self._scan()[1].values())
 
     def alive(self) -> list[Job]:
-        """Those that are queued, running or paused, newest first."""
+        """Return the jobs that are queued, running or paused, newest first."""
         return [job for job in self.all() if job.alive]
 
     def get(self, job_id: str) -> Job:
-        """The job of that id, or an InputError; it says what is wrong with that job's folder."""
+        """Return the job of that id; InputError if there is none, or with what is wrong with its
+        folder."""
         found, problems = self._scan()
         if job_id in problems:
             raise InputError(problems[job_id])
         return pick_by_name("job", job_id, {job.id: job for job in found})
 
     def latest(self, kind: str, arguments: Mapping[str, Any]) -> Job | None:
-        """The newest job of a kind with at least these arguments."""
+        """Return the newest job of a kind whose arguments include these; None if there is none."""
         for job in self.all():
             if job.kind == kind and arguments.items() <= job.arguments.items():
                 return job
         return None
 
     def create(self, kind: str, arguments: Mapping[str, Any], what: str) -> Job:
-        """A queued job; somebody has to start its process. InputError where nothing can be written.
+        """Create a queued job, whose process the caller starts. InputError if jobs/ cannot be
+        written.
 
-        `arguments` must be fit for JSON, and hold no secret: they stay in the folder.
+        `arguments` must fit into JSON and hold no secret, since they are stored in the job's
+        folder.
         """
         now = datetime.now(UTC)
         job_id = f"{kind}-{now:%Y%m%d-%H%M%S}-{uuid4().hex[:4]}"
@@ -140,23 +147,23 @@ class Jobs:
             write_queued_state(fresh)
             fresh.rename(self.path / job_id)
         except OSError as error:
-            raise InputError(f"No job can be made in {self.path}: {error.strerror}.") from error
+            raise InputError(f"No job can be created in {self.path}: {error.strerror}.") from error
         return self.get(job_id)
 
     def pause(self, job: Job) -> None:
-        """Ask it to wait at its next step."""
+        """Ask a job's process to pause at its next step."""
         request_action(job, "pause")
 
     def cancel(self, job: Job) -> None:
-        """Ask it to end at its next step."""
+        """Ask a job's process to end at its next step."""
         request_action(job, "cancel")
 
     def proceed(self, job: Job) -> None:
-        """Take back a pause."""
+        """Withdraw the request to pause a job, so that it continues."""
         (job.folder / "pause").unlink(missing_ok=True)
 
     def renew(self, job: Job) -> Job:
-        """Queue a job again that ended or was lost; somebody has to start its process."""
+        """Queue a job that ended or was lost again, to resume it; the caller starts its process."""
         job = self.get(job.id)
         if job.state not in RESUMABLE:
             raise InputError(f"The job {job.id} is {job.state}: there is nothing to resume.")
@@ -166,7 +173,8 @@ class Jobs:
         return self.get(job.id)
 
     def delete(self, job: Job) -> None:
-        """Remove a job and all that it collected; InputError while it is alive."""
+        """Delete a job with its folder and results; InputError while it is queued, running or
+        paused."""
         job = self.get(job.id)
         if job.alive:
             raise InputError(f"The job {job.id} is {job.state}. Cancel it first.")
@@ -177,7 +185,8 @@ class Jobs:
             path.unlink(missing_ok=True)
 
     def _scan(self) -> tuple[list[Job], dict[str, str]]:
-        """Return the jobs, and the problem of each folder that holds none, by its name."""
+        """Return all jobs, and the problem of each folder that is not a job, by the folder's
+        name."""
         jobs: list[Job] = []
         problems: dict[str, str] = {}
         for folder in sorted(self.path.glob("[!.]*/")):
@@ -193,7 +202,8 @@ class Jobs:
         return jobs, problems
 
     def _read(self, folder: Path) -> Job:
-        """Return the job of a folder; InputError or OSError for a folder that holds none."""
+        """Return the job of a folder, cached if it ended; InputError or OSError if the folder
+        holds no job."""
         changed = (folder / "state.json").stat().st_mtime_ns
         kept = self._ended.get(folder.name)
         if kept and kept[0] == changed:
@@ -205,7 +215,7 @@ class Jobs:
 
 
 def describe_read_error(bad: InputError | OSError) -> str:
-    """Return what is wrong with a file as a sentence."""
+    """Return a sentence about why a file of a job's folder cannot be read."""
     if isinstance(bad, InputError):
         return str(bad)
     name = Path(str(bad.filename)).name
@@ -215,7 +225,8 @@ def describe_read_error(bad: InputError | OSError) -> str:
 
 
 def read_job(folder: Path) -> Job:
-    """A job as its files say. Raises InputError or OSError for a folder that is none."""
+    """Read a job from the files of its folder. Raises InputError or OSError if they are not a
+    job's."""
     asked = JobRequest.read(read_json_object(folder / "job.json"), "job.json")
     said = JobProgress.read(read_json_object(folder / "state.json"), "state.json")
     state: JobState = said.state
@@ -246,32 +257,33 @@ def read_job(folder: Path) -> Job:
 
 
 def find_requested_action(folder: Path, state: JobState) -> Literal["", "pause", "cancel"]:
-    """What a living job was asked and has not done."""
+    """Return the request (pause or cancel) that a running job has not carried out yet; empty for
+    none."""
     if state in ("queued", "running", "paused") and (folder / "cancel").exists():
         return "cancel"
     return "pause" if state in ("queued", "running") and (folder / "pause").exists() else ""
 
 
 def request_action(job: Job, name: Literal["pause", "cancel"]) -> None:
-    """Leave a wish for a job's process."""
+    """Ask a job's process to pause or cancel by creating the file of that name in its folder."""
     if not job.alive:
         raise InputError(f"The job {job.id} is {job.state}: there is nothing to {name}.")
     (job.folder / name).touch()
 
 
 def write_queued_state(folder: Path) -> None:
-    """State before a process takes the job."""
+    """Write the state of a job that waits for its process to start."""
     write_json_file(
         folder / "state.json", {"state": "queued", "queued": format_timestamp(datetime.now(UTC))}
     )
 
 
 def is_lock_held(lock: Path) -> bool:
-    """Whether a living process holds a lock; so also where that cannot be known.
+    """Return whether a running process holds a job's lock; also true if that cannot be determined.
 
-    The system lets a lock go when its holder ends, however it ends, and no later process can be
-    taken for the holder, as with a number of a process. Another reader's look is over in
-    microseconds: hence the second try.
+    The system releases a lock when its holder ends, however it ends; unlike a process id, a lock
+    cannot be mistaken for that of a later process. Another reader holds the lock for microseconds:
+    hence the second try.
     """
     try:
         with FileLock(lock, timeout=0.004, poll_interval=0.001):
@@ -281,12 +293,14 @@ def is_lock_held(lock: Path) -> bool:
 
 
 def write_json_file(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a file: readers see the old or the new, also when two threads write at once."""
+    """Write a JSON file of a job's folder atomically: readers see the old or the new file, also
+    if two threads write at once."""
     write_file(path, dump_json(content), sync=False)  # as often as a job says how far it is
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return a JSON object; InputError that names the file for what is none."""
+    """Read a JSON object from a file of a job's folder; InputError names the file if it is not
+    one."""
     found = parse_json(path.read_bytes(), f"{path.name} is not JSON")
     if not isinstance(found, dict):
         raise InputError(f"{path.name} is not a JSON object.")
@@ -294,10 +308,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def format_timestamp(time: datetime) -> str:
-    """A moment in UTC as the files write it."""
+    """Return a time in UTC in ISO 8601, as a job's files store it."""
     return time.astimezone(UTC).isoformat()
 
 
 def seconds_since(time: datetime) -> float:
-    """Seconds since a moment."""
+    """Return the seconds that have passed since a time in a job's files."""
     return (datetime.now(UTC) - time).total_seconds()

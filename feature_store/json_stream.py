@@ -1,7 +1,8 @@
-"""Large JSON objects read part by part: memory holds one part, not the file.
+"""JSON stream: read a large JSON object entry by entry, so that memory holds one part and not the
+file.
 
-A graph of ten million links is a gigabyte of JSON. Its file is one object; the lists that make up
-most of it are given in batches, everything else as whole values.
+A graph of ten million links is a gigabyte of JSON. Its file is one object: the long lists are given
+in batches, all other values whole.
 """
 
 import codecs
@@ -11,28 +12,29 @@ from typing import IO, Any
 from feature_store.strict_json import FAST_DECODER, STRICT_DECODER, JsonError, ValueReader
 
 CHUNK = 1 << 20
-"""Bytes read at once."""
+"""Bytes of the JSON stream that are read at once."""
 SPACE = " \t\n\r"
 
 
 class JsonObjectStream:
-    """The entries of one JSON object, in the order of the file."""
+    """Reader of one JSON object's entries, in the order of the file."""
 
     def __init__(self, source: IO[bytes], what: str, batched: Set[str]) -> None:
-        """`what` begins every error; the lists under the keys `batched` are given in batches.
+        """Start reading a JSON stream. `what` begins every error message; lists under the keys
+        `batched` are given in batches.
 
-        In batches, keys that occur twice in one object are not noticed and numbers may overflow to
-        infinity: who reads them checks what it uses.
+        Within batches, keys that occur twice in one object are not noticed and numbers may overflow
+        to infinity: the caller checks the values that it uses.
         """
         self._source, self._what, self._batched = source, what, batched
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._text, self._at, self._ended = "", 0, False
 
     def entries(self) -> Iterator[tuple[str, Any]]:
-        """Give (key, value), or (key, iterator of lists) for the keys that are batched.
+        """Yield (key, value), or (key, iterator of lists) for batched keys, from the JSON stream.
 
-        What is left of an iterator is passed over when the next entry is asked for. Raises
-        JsonError for what is not one JSON object, and for a key that occurs twice.
+        The rest of an iterator is skipped when the next entry is read. Raises JsonError for
+        anything but one JSON object and for a key that occurs twice.
         """
         if self._peek() != "{":
             raise self._error("it is not a JSON object")
@@ -58,7 +60,7 @@ class JsonObjectStream:
             raise self._error("something follows the object")
 
     def _batches(self) -> Iterator[list[Any]]:
-        """Give the items of a list, many at a time, up to and with its end."""
+        """Yield the items of a JSON list in batches, up to and including its end."""
         self._take("[")
         one_by_one, patience, first = 0, 1, True
         while self._peek() != "]":
@@ -79,10 +81,11 @@ class JsonObjectStream:
         self._at += 1
 
     def _many(self) -> list[Any] | None:
-        """Return the items of a list that are here in whole, parsed at once; None if they are not.
+        """Parse all items of a JSON list that are completely in the buffer; return None if that
+        fails.
 
-        The last object that ends before the list may end is where they are cut. Where that lies
-        inside a text or an inner object the parser refuses them, and they are read one by one.
+        The buffer is cut at the last object that ends before the list may end. If that is inside a
+        string or an inner object, parsing fails and the items are read one by one.
         """
         end = self._text.find("]", self._at)
         cut = self._text.rfind("},", self._at, end if end >= 0 else len(self._text))
@@ -96,7 +99,7 @@ class JsonObjectStream:
         return found
 
     def _value(self, decoder: ValueReader) -> Any:
-        """Return the value that begins here, reading on until it is whole."""
+        """Parse the JSON value that begins here, reading from the stream until it is complete."""
         self._peek()
         while True:
             try:
@@ -113,11 +116,12 @@ class JsonObjectStream:
 
     def _take(self, wanted: str) -> None:
         if self._peek() != wanted:
-            raise self._error(f"{wanted!r} is expected and {self._peek()!r} stands there")
+            raise self._error(f"{wanted!r} is expected, not {self._peek()!r}")
         self._at += 1
 
     def _peek(self) -> str:
-        """Return the next character that is no space, without passing it; empty at the end."""
+        """Return the next character of the JSON stream that is not white space, without
+        consuming it; empty at the end."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in SPACE:
                 self._at += 1
@@ -127,7 +131,8 @@ class JsonObjectStream:
                 return ""
 
     def _fill(self) -> bool:
-        """Read on; False at the end of the file. What was passed is let go."""
+        """Read the next chunk of the JSON stream into the buffer and drop what was parsed;
+        return False at the end of the file."""
         if self._ended:
             return False
         data = self._source.read(max(CHUNK, len(self._text) - self._at))

@@ -1,8 +1,9 @@
-"""Null dictionaries of a harvest: directions that nobody trained, or a trained dictionary on a
-model whose weights were shuffled; harvested and scored alike.
+"""Null dictionaries of a harvest, for comparison with a trained dictionary: untrained directions,
+or the trained dictionary on a model with shuffled weights; they are harvested and scored like any
+other.
 
-What says whose null one is stands in its `source`: `null:KIND:NAME`, NAME a dictionary of the same
-harvest. Its own name is NAME~KIND.
+The `source` of a null dictionary names the dictionary that it is compared with: `null:KIND:NAME`,
+with NAME a dictionary of the same harvest. Its own name is NAME~KIND.
 """
 
 from typing import NamedTuple
@@ -13,57 +14,60 @@ from feature_store.records import DictionaryInfo
 
 SHUFFLED = "shuffled"
 NULL_KINDS = ("random", "pca", "neurons", SHUFFLED)
-"""Random directions; principal components and the model's own neurons, both signs of each; the very
-dictionary on activations of the model with its blocks' weights shuffled."""
+"""Kinds of null dictionaries: random directions; principal components and the model's own
+neurons, each with both signs; and the same dictionary on activations of the model with shuffled
+block weights."""
 
 
 class NullTarget(NamedTuple):
-    """What a null dictionary stands against."""
+    """Kind of a null dictionary and the name of the dictionary that it is compared with."""
 
     kind: str
     dictionary: str
 
 
 def null_dictionary_name(dictionary: str, kind: str) -> str:
-    """What the null of a dictionary is called."""
+    """Return the name of the null dictionary of a given kind: NAME~KIND."""
     return f"{dictionary}~{kind}"
 
 
 def null_dictionary_source(dictionary: str, kind: str) -> str:
-    """What its `source` says."""
+    """Return the `source` of a null dictionary: `null:KIND:NAME`."""
     return f"null:{kind}:{dictionary}"
 
 
 def find_null_target(info: DictionaryInfo) -> NullTarget | None:
-    """Whose null a dictionary is; None for one that is no null."""
+    """Return the kind of a null dictionary and the dictionary it is compared with; None if it is
+    not a null dictionary."""
     word, _, rest = info.source.partition(":")
     kind, colon, dictionary = rest.partition(":")
     return NullTarget(kind, dictionary) if word == "null" and colon and kind in NULL_KINDS else None
 
 
 def list_model_dictionaries(file: HarvestFile) -> list[str]:
-    """The dictionaries whose activations are the model's own, in the harvest's order: those that
-    live pages may ask for."""
+    """Return the dictionaries whose activations are those of the real model and not of the
+    shuffled one, in the harvest's order; pages that run the model offer only these."""
     return [name for name, info in file.dictionaries.items() if not is_on_shuffled_model(info)]
 
 
 def is_on_shuffled_model(info: DictionaryInfo) -> bool:
-    """Whether a dictionary's activations are those of a model with shuffled weights."""
+    """Return whether a null dictionary's activations come from the model with shuffled weights."""
     of = find_null_target(info)
     return of is not None and of.kind == SHUFFLED
 
 
 def describe_shuffled_refusal(dictionary: str) -> str:
-    """Why nothing live is known of a dictionary on a shuffled model, in a sentence."""
+    """Return the error message for running the model with a null dictionary of the shuffled
+    model."""
     own = dictionary.removesuffix(f"~{SHUFFLED}")
     return (
-        f"{dictionary} was harvested on a model with shuffled weights, which is not kept: what it "
-        f"would read in the model itself is {own}'s. Use {own}, or read what the harvest has of it."
+        f"{dictionary} was harvested on a model with shuffled weights, which are not kept: in "
+        f"the model itself it reads the same as {own}. Use {own}, or its results in the harvest."
     )
 
 
 def find_null_dictionaries(file: HarvestFile, dictionary: str) -> dict[str, str]:
-    """Kind → name of the null dictionaries of one, in the order of KINDS."""
+    """Return the null dictionaries of a dictionary: kind -> name, in the order of NULL_KINDS."""
     found = {
         of.kind: info.dictionary
         for info in file.dictionaries.values()
@@ -73,7 +77,8 @@ def find_null_dictionaries(file: HarvestFile, dictionary: str) -> dict[str, str]
 
 
 def parse_null_kinds(text: str) -> tuple[str, ...]:
-    """`random,pca` → the kinds, each once, in the order of KINDS; InputError for another word."""
+    """Parse kinds of null dictionaries such as `random,pca`: each once, in the order of
+    NULL_KINDS; InputError for an unknown kind."""
     named = [part.strip() for part in text.split(",") if part.strip()]
     for word in named:
         if word not in NULL_KINDS:

@@ -1,11 +1,12 @@
-"""Whole numbers as ranges: lists of features that are read back, and layers in sentences."""
+"""Number ranges: write integers as ranges such as 3,8-10, for lists of features that are parsed
+again and for layers in sentences."""
 
 from collections.abc import Iterable
 from itertools import pairwise
 
 
 def find_ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the first and last number of every run of successive numbers, in rising order."""
+    """Return the ranges of consecutive numbers as (first, last), in ascending order."""
     ordered = sorted(set(numbers))
     if not ordered:
         return []
@@ -15,14 +16,16 @@ def find_ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def join_ranges(numbers: Iterable[int]) -> str:
-    """Return "3,8-10": the shortest text from which the same numbers are read back."""
+    """Return numbers as ranges, "3,8-10": the shortest text from which the same numbers can be
+    parsed."""
     return ",".join(
         str(low) if low == high else f"{low}-{high}" for low, high in find_ranges(numbers)
     )
 
 
 def describe_layers(layers: Iterable[int]) -> str:
-    """Return "layer 3", "layers 3 and 4" or "layers 0–9, 12 and 14–29", for a sentence."""
+    """Return layers as ranges for a sentence: "layer 3", "layers 3 and 4" or "layers 0–9, 12 and
+    14–29"."""
     parts: list[str] = []
     for low, high in find_ranges(layers):
         if high - low < 2:

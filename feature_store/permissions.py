@@ -1,9 +1,10 @@
-"""Whether this process may spend its owner's money and computing time for whoever asks.
+"""Permissions: whether this process may spend its owner's money and computing time on requests of
+visitors.
 
-A command is its owner's own act, so it may. Pages that other people can reach may not, unless the
-owner said so with `--allow-jobs`: the server states it in an environment variable before the
-first page is drawn. The check stands where work begins (a job, a long computation, a connection to
-a language-model server), so that a page cannot forget it.
+A command is run by its owner, so it may. Pages that other people can reach may not, unless the
+owner started them with `--allow-jobs`: the server sets an environment variable before the first
+page is drawn. The check is made where work begins (a job, a long computation, a connection to a
+language-model server), so that no page can omit it.
 """
 
 import os
@@ -11,36 +12,38 @@ import os
 from feature_store.errors import InputError
 
 VARIABLE = "SAEFARI_JOBS"
-"""Environment variable that states the permission: `1` for yes, `0` for no, absent for yes."""
+"""Environment variable that holds the permission for costly work: `1` for yes, `0` for no, unset
+for yes."""
 SHARED = "SAEFARI_SHARED"
-"""Environment variable that is `1` where other people can reach this process's pages."""
+"""Environment variable that is `1` if other people can reach this process's pages."""
 REFUSAL = (
     "Work that costs money or computing time cannot be started from here, because other people "
     "can reach these pages. Whoever runs them can allow it with: saefari app --allow-jobs"
 )
-"""What a visitor is told."""
+"""Error message for a visitor who starts costly work without permission."""
 
 
 def is_costly_work_allowed() -> bool:
-    """Return whether this process may start jobs, long computations and paid requests."""
+    """Return whether this process has the permission to start jobs, long computations and paid
+    requests."""
     return os.environ.get(VARIABLE, "1") == "1"
 
 
 def require_costly_work_allowed() -> None:
-    """Raise InputError with the reason where costly work is not allowed in this process."""
+    """Raise InputError if this process has no permission for costly work."""
     if not is_costly_work_allowed():
         raise InputError(REFUSAL)
 
 
 def set_costly_work_allowed(allowed: bool) -> None:
-    """State for this process, and for those that it starts, whether costly work is allowed."""
+    """Set the permission for costly work of this process and of those that it starts."""
     os.environ[VARIABLE] = "1" if allowed else "0"
 
 
 def refuse_costly_work_unless_stated() -> None:
-    """Refuse costly work where nobody has stated whether it is allowed.
+    """Refuse permission for costly work if it has not been set.
 
-    Pages call this first: one that some other server than `saefari app` shows stays read-only.
+    Pages call this first: pages that are served by anything but `saefari app` stay read-only.
     """
     os.environ.setdefault(VARIABLE, "0")
 
@@ -51,5 +54,5 @@ def are_pages_shared() -> bool:
 
 
 def set_pages_shared(shared: bool) -> None:
-    """State whether other people can reach this process's pages."""
+    """Set whether other people can reach this process's pages."""
     os.environ[SHARED] = "1" if shared else "0"

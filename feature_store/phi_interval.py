@@ -1,15 +1,16 @@
-"""How far a φ from a sample of a harvest's tokens may lie from the φ of all of them."""
+"""Confidence interval of a φ coefficient that was estimated from a sample of a harvest's tokens."""
 
 import math
 
 
 def phi_margin(phi: float, density: float, other: float, n: int, rate: float) -> float | None:
-    """Return half the width of the 95 % interval of a φ that `n` sampled tokens gave.
+    """Return half the width of the 95 % confidence interval of a φ estimated from `n` sampled
+    tokens.
 
-    `density` and `other` are the shares of tokens on which the two features fire, `rate` the share
-    of the harvest's tokens in the sample (1: all of them, and nothing is left to chance). The
-    variance is the large-sample one of φ (Bishop, Fienberg & Holland 1975, p. 381) for n tokens
-    drawn without replacement. None where it is undefined.
+    `density` and `other` are the shares of tokens on which the two features fire, `rate` is the
+    share of the harvest's tokens in the sample (1: all tokens, so the margin is 0). The variance is
+    the large-sample variance of φ (Bishop, Fienberg & Holland 1975, p. 381) for n tokens drawn
+    without replacement. None where it is undefined.
     """
     if rate >= 1:
         return 0.0

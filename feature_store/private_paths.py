@@ -1,4 +1,5 @@
-"""Where things lie on the machine of a store's owner: what visitors are not to read."""
+"""Private paths: hide where files lie on the machine of a store's owner in texts that visitors
+see."""
 
 import os
 import re
@@ -10,10 +11,9 @@ from pathlib import Path
 
 
 def hide_paths(text: str, paths: Iterable[str]) -> str:
-    """Return `text` with each of these absolute paths shortened to its last part.
+    """Return `text` with each of these private paths shortened to its last part.
 
-    What lies beneath such a path keeps the rest of its own: `FOLDER/store/jobs` becomes
-    `store/jobs`.
+    Paths inside such a folder keep their relative part: `FOLDER/store/jobs` becomes `store/jobs`.
     """
     for path in paths:
         if path in text:  # and not as the end of an address or of another path
@@ -23,10 +23,12 @@ def hide_paths(text: str, paths: Iterable[str]) -> str:
 
 
 def private_paths(*of: Path | str) -> list[str]:
-    """Return the absolute paths to hide, the longest first: those given, and this process's own.
+    """Return the private absolute paths to hide, longest first: the given ones and those of this
+    process.
 
-    Each as it is written and with its links resolved. The root is no secret; the name of a folder
-    right beneath it counts only with a slash behind it, since it stands in other texts, too.
+    Each path is listed as written and with symbolic links resolved. The root is not private; the
+    name of a folder directly below it is matched only with a trailing slash, because such a word
+    occurs in other texts too.
     """
     given = [str(Path(path).absolute()) for path in of]
     found = {*given, *map(os.path.realpath, given), *_paths_of_this_process()}
@@ -37,7 +39,8 @@ def private_paths(*of: Path | str) -> list[str]:
 
 @cache
 def _paths_of_this_process() -> frozenset[str]:
-    """Return the folders from which this process runs, as it can name them."""
+    """Return the private paths of this process: home, working, temporary, Python's and Saefari's
+    folders."""
     ours = Path(__file__).resolve().parents[1]
     folders = [Path.home(), Path.cwd(), Path(tempfile.gettempdir()), Path(sys.prefix), ours]
     return frozenset(str(path) for one in folders for path in (one, one.resolve()))

@@ -1,8 +1,9 @@
-"""The one door for records in files that people or other programs may have written or changed.
+"""Record validation: pydantic models and types that check the JSON of files which people or other
+programs may have written or changed.
 
-A record is a pydantic model. JSON is taken literally: a text is no number, `true` is no number, NaN
-is refused, 16.0 is the whole number 16. The first thing that is wrong is said in one sentence that
-names the file, the key and what would work.
+JSON is taken literally: a text is not a number, `true` is not a number, NaN is refused, 16.0 is the
+integer 16. The first wrong value is reported in one sentence that names the file, the key and what
+would work.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from feature_store.errors import InputError
 from feature_store.strict_json import JsonError, dump_json, null_nonfinite, parse_json
 
 LARGEST_INDEX = 2**31 - 1
-"""No count, width or index is larger."""
+"""Largest count, width or index that a validated record may hold."""
 SHOWN_CHARACTERS = 60
 EXPECTED = {
     "model_type": "a JSON object",
@@ -29,11 +30,13 @@ EXPECTED = {
     "bool_type": "true or false",
     "finite_number": "a finite number",
 }
-"""pydantic's kind of error -> what the value must be, where its own words speak of Python."""
+"""pydantic's error type -> description of the expected value, where pydantic's own message is
+about Python."""
 
 
 def refuse_value(wanted: str) -> PydanticCustomError:
-    """Return the error for a validator to raise; `wanted` says what the value must be."""
+    """Return the validation error for a validator to raise; `wanted` says what the value must
+    be."""
     return PydanticCustomError("refused", "{wanted}", {"wanted": wanted})
 
 
@@ -64,26 +67,28 @@ def _read_moment(value: object) -> object:
 
 
 WholeNumber = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=0, le=LARGEST_INDEX)]
-"""A whole number from 0; 16.0 is 16."""
+"""Validated integer of at least 0; 16.0 is read as 16."""
 Count = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=1, le=LARGEST_INDEX)]
-"""A whole number from 1; 16.0 is 16."""
+"""Validated integer of at least 1; 16.0 is read as 16."""
 Real = Annotated[float, BeforeValidator(_read_number), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict()]
 Name = Annotated[str, Strict(), Field(min_length=1, max_length=1000)]
 Timestamp = Annotated[datetime, BeforeValidator(_read_moment)]
-"""A time in ISO 8601; in UTC where it says no zone."""
+"""Validated time in ISO 8601; taken as UTC if it names no time zone."""
 JsonObject = dict[str, Any]
 
 
 class ForeignRecord(BaseModel):
-    """A record as a file has it; keys that are not named are passed over."""
+    """Base class of records validated from JSON files; keys that the record does not declare are
+    ignored."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
     @classmethod
     def read(cls, content: object, where: str) -> Self:
-        """Return the validated record; InputError that names `where` and the first wrong key."""
+        """Validate a parsed JSON value as this record; InputError names `where` and the first
+        wrong key."""
         try:
             return cls.model_validate(content)
         except ValidationError as bad:
@@ -91,12 +96,14 @@ class ForeignRecord(BaseModel):
 
     @classmethod
     def read_file(cls, path: Path) -> Self:
-        """Return the record of a JSON file; InputError for a file that cannot be read, too."""
+        """Read and validate the record in a JSON file; InputError if the file cannot be parsed
+        or validated."""
         return cls.read(read_object(path), str(path))
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return a JSON file's object; InputError for what is none, OSError for what is not there."""
+    """Read the JSON object in a file; InputError if it holds something else, OSError if it is
+    missing."""
     try:
         content = parse_json(path.read_bytes(), f"{path} cannot be read as JSON")
     except IsADirectoryError as bad:
@@ -107,7 +114,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def describe_first_error(bad: ValidationError, where: str) -> str:
-    """Return what is wrong first, with file, key and value, and what the value must be."""
+    """Return a sentence about the first validation error: file, key, value and what the value
+    must be."""
     error = bad.errors(include_url=False)[0]
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
@@ -121,7 +129,7 @@ def describe_first_error(bad: ValidationError, where: str) -> str:
 
 
 def show_value(value: object) -> str:
-    """Return a value as JSON, cut to a length that fits a sentence."""
+    """Return a value as JSON, shortened to fit into an error message."""
     try:
         text = dump_json(null_nonfinite(value)) if not isinstance(value, float) else str(value)
     except JsonError:

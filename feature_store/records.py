@@ -1,4 +1,5 @@
-"""The records that cross package borders: frozen, plain, without tensors."""
+"""Records that cross package borders: frozen dataclasses without tensors for harvests,
+dictionaries, features, contexts and annotations."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,8 @@ Stratum = Literal["top", "bottom", "range"]
 
 @dataclass(frozen=True, order=True)
 class FeatureId:
-    """One feature of one dictionary, written DICTIONARY/INDEX: `gpt2-small/8-res-jb/1042`."""
+    """Id of a feature: a dictionary's name and an index, written DICTIONARY/INDEX, such as
+    `gpt2-small/8-res-jb/1042`."""
 
     dictionary: str
     index: int
@@ -22,7 +24,8 @@ class FeatureId:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Split at the last slash, since a dictionary's name may hold slashes itself."""
+        """Parse the id of a feature at its last slash, since a dictionary's name may contain
+        slashes."""
         dictionary, _, index = text.strip().rpartition("/")
         if not dictionary or not (index.isascii() and index.isdecimal()):
             raise InputError(
@@ -34,43 +37,43 @@ class FeatureId:
 
 @dataclass(frozen=True)
 class HarvestRecord:
-    """One pass of a corpus through a model and its dictionaries."""
+    """Record of a harvest: one pass of a corpus through a model and its dictionaries."""
 
     id: str
     schema: int
     model: str
     model_source: str
-    """A hub name or a folder's name; never an absolute path."""
+    """Hub name or folder name of the model; never an absolute path."""
     model_hash: str
     corpus: str
     tokens: int
-    """Counted tokens: BOS and special tokens are left out."""
+    """Number of counted tokens, without BOS and other special tokens."""
     documents: int
     sequences: int
     context_size: int
     window_size: int
     windows: int
-    """Windows of the fixed grid over all sequences."""
+    """Number of windows in the fixed grid over all sequences."""
     packed: bool
     seed: int
     forward_batch: int
-    """Tokens of one forward pass at most, padding included."""
+    """Maximum number of tokens in one forward pass, including padding."""
     dtype: str
     device: str
     encoding: str
-    """`exact`, or the name of an approximate encoding."""
+    """`exact`, or the name of an approximate method of encoding activations."""
     versions: str
-    """JSON: the versions of what computed this."""
+    """JSON object: versions of the software that made the harvest."""
     revision: str
     warnings: list[str]
     started: datetime
-    """UTC, like `finished`."""
+    """Start of the harvest in UTC; `finished` is its end."""
     finished: datetime
 
 
 @dataclass(frozen=True)
 class DictionaryInfo:
-    """One dictionary of a harvest, with what its self-check measured."""
+    """Record of one dictionary of a harvest, with its reconstruction measurements."""
 
     dictionary: str
     hook_name: str
@@ -86,7 +89,8 @@ class DictionaryInfo:
     explained_variance: float | None
     l0: float | None
     ce_clean: float | None
-    """Cross-entropy in nats per token, like the three that follow."""
+    """Cross-entropy of the unmodified model in nats per token; `ce_spliced`, `ce_zero` and
+    `ce_mean` are in the same unit."""
     ce_spliced: float | None
     ce_zero: float | None
     ce_mean: float | None
@@ -99,9 +103,9 @@ class DictionaryInfo:
     published_explained_variance: float | None
     check_words: list[str]
     n_dead: int
-    """Features that never fired on the harvest's tokens."""
+    """Number of features that never fired on the harvest's tokens."""
     mean_active: float
-    """Active features a counted token, over the whole harvest."""
+    """Mean number of active features per counted token, over all tokens of the harvest."""
     coactive_tokens: int
     coactive_rate: float
     token_sample_tokens: int
@@ -110,7 +114,7 @@ class DictionaryInfo:
 
 @dataclass(frozen=True)
 class SignStatistics:
-    """One sign of a signed feature; magnitudes, so that both sides read alike."""
+    """Statistics of one sign of a signed feature, as magnitudes."""
 
     n_active: int
     density: float
@@ -126,7 +130,8 @@ class SignStatistics:
 
 @dataclass(frozen=True)
 class FeatureFacts:
-    """What a harvest knows of one feature. Magnitudes |a| where the dictionary is signed."""
+    """Record of one feature's statistics in a harvest; activations are magnitudes |a| if the
+    dictionary is signed."""
 
     dictionary: str
     feature: int
@@ -134,10 +139,10 @@ class FeatureFacts:
     density: float
     """Share of counted tokens with |a| > 0."""
     window_density: float
-    """Share of the harvest's windows with |a| > 0 somewhere."""
+    """Share of the harvest's windows in which some token has |a| > 0."""
     max_act: float | None
     mean_act: float | None
-    """Mean over the tokens where it is active."""
+    """Mean of |a| over the tokens where the feature is active."""
     mean_all: float
     """Mean of the signed activation over all counted tokens."""
     std_act: float | None
@@ -147,13 +152,14 @@ class FeatureFacts:
     bos_act: float | None
     mean_position: float | None
     histogram_start: int | None
-    """Number of the first bin; `histogram.bin_edge` gives a bin's lower edge."""
+    """Number of the first bin; `activation_histogram.bin_edge` gives the lower edge of a bin."""
     histogram: list[int] | None
     window_histogram_start: int | None
     window_histogram: list[int] | None
     top_token: int | None
     top_token_share: float | None
-    """Share of its activation on `top_token`, over `top_token_n` sampled active tokens."""
+    """Share of the feature's activation that falls on `top_token`, over `top_token_n` sampled
+    active tokens."""
     top_token_n: int
     promoted_tokens: list[int] | None
     promoted_values: list[float] | None
@@ -175,38 +181,41 @@ class FeatureFacts:
 
 @dataclass(frozen=True)
 class Context:
-    """A window of a sequence around an activation."""
+    """Record of a context: a window of a sequence around an activation of a feature."""
 
     stratum: Stratum
     rank: int
     weight: float | None
-    """Windows that this sample stands for (1 / inclusion probability); none for top and bottom."""
+    """Number of windows that this sample represents (1 / inclusion probability); None for top
+    and bottom contexts."""
     split: Split
     document: int
     sequence: int
     start: int
-    """Position in the sequence of the window's first token; `peak` and `positions` likewise."""
+    """Position in the sequence of the window's first token; `peak` and `positions` are sequence
+    positions too."""
     length: int
     peak: int
     value: float
-    """The activation of largest magnitude, of the sign that the context was drawn for."""
+    """The activation of largest magnitude, of the sign for which the context was sampled."""
     positions: list[int]
     activations: list[float]
 
 
 @dataclass(frozen=True)
 class FeaturePayload:
-    """One feature's facts and contexts, with the text of every context's tokens."""
+    """Record of a feature's facts and contexts, with the text of every context's tokens."""
 
     facts: FeatureFacts
     contexts: list[Context]
     tokens: list[list[str]]
-    """For each context, the display text of its `length` tokens."""
+    """For each context, the display texts of its `length` tokens."""
 
 
 @dataclass(frozen=True)
 class SilentWindow:
-    """A random window with every non-zero activation of one dictionary in it."""
+    """Record of a window of the random pool with every non-zero activation of one dictionary in
+    it."""
 
     window: int
     sequence: int
@@ -220,11 +229,12 @@ class SilentWindow:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What a person said of a feature; the newest of a kind is in force, older ones are history."""
+    """Record of an annotation (label, note or star) of a feature; the newest of each kind is in
+    force, older ones are history."""
 
     dictionary: str
     feature: int
     kind: Literal["label", "note", "star"]
     value: str
-    """The text; for a star `1` or the empty string. An empty value takes the annotation back."""
+    """Text of the label or note; `1` for a star. An empty value withdraws the annotation."""
     created: datetime

@@ -1,4 +1,5 @@
-"""Effects of removing features, kept in the catalog so that a second visit costs nothing."""
+"""Removal effects: how ablating a feature changes losses and probabilities in its contexts,
+stored in the catalog so that they are computed once."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -11,27 +12,29 @@ from feature_store.records import Context, FeatureId
 
 @dataclass(frozen=True)
 class RemovalEffect:
-    """What zeroing a feature at all counted positions changes in one context, in nats and
-    probabilities; differences are removed minus as it is."""
+    """Effect of setting a feature to zero at all counted positions of one context: losses in
+    nats, and probabilities; differences are ablated minus unmodified."""
 
     sequence: int
     start: int
-    """Position in the sequence of the window's first token; `peak` likewise."""
+    """Position in the sequence of the window's first token; `peak` is a sequence position too."""
     peak: int
     next_loss: float | None
-    """Δ loss at the token after the peak; None where the sequence ends there or it is special."""
+    """Δ loss in nats of the token after the peak; None if the sequence ends there or the token
+    is special."""
     window_loss: float
-    """Δ loss summed over the predictions made in the window."""
+    """Δ loss in nats summed over the predictions made in the context's window."""
     window_n: int
-    """How many predictions those are."""
+    """Number of predictions that `window_loss` sums over."""
     tokens: list[int]
-    """The next tokens at the peak whose probability moves most, largest change first."""
+    """Next tokens at the peak whose probability changes most when the feature is removed,
+    largest change first."""
     before: list[float]
     after: list[float]
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """Which context of the feature this is about."""
+        """Key of the context that the removal effect belongs to: sequence, start and peak."""
         return (self.sequence, self.start, self.peak)
 
 
@@ -39,14 +42,15 @@ COLUMNS = ", ".join(field.name for field in fields(RemovalEffect))
 
 
 def context_key(context: Context) -> tuple[int, int, int]:
-    """What a Removal calls this context."""
+    """Return a context's key for its removal effect: sequence, start and peak."""
     return (context.sequence, context.start, context.peak)
 
 
 def read_removal_effects(
     catalog: Catalog, harvest: str, feature: FeatureId, *, patience_s: float | None = None
 ) -> dict[tuple[int, int, int], RemovalEffect]:
-    """The effects known of a feature, by context. InputError when the catalog cannot be had."""
+    """Read the stored removal effects of a feature by context. InputError if the catalog is not
+    available."""
     if not catalog.path.exists():
         return {}
     with catalog.reading(patience_s) as db:
@@ -69,7 +73,7 @@ def save_removal_effects(
     *,
     patience_s: float | None = None,
 ) -> None:
-    """Put effects into the catalog, in one transaction; those it has already are replaced."""
+    """Save removal effects of a feature in the catalog in one transaction, replacing older ones."""
     where, now = (harvest, feature.dictionary, feature.index), utc_now()
     rows = [[*where, *astuple(one), now] for one in found]
     if not rows:

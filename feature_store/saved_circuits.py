@@ -1,7 +1,9 @@
-"""Circuits in the catalog: a run is an experiment, its graph lies in tables of its own.
+"""Saved circuits: a circuit is kept in the catalog as an experiment, its graph in separate tables
+of nodes and edges.
 
-A graph is named by its content: the same graph is kept once, and never changes. What people mark
-in it (pins, hidden nodes, groups) is said beside the run, so that it has a history.
+A graph's name is a hash of its content, so the same graph is stored once and never changes. The
+marks that people make (pinned nodes, hidden nodes, groups) are stored separately with their
+history.
 """
 
 import hashlib
@@ -49,35 +51,35 @@ EDGE_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class CircuitMarks:
-    """What people marked in a circuit: ids of nodes."""
+    """Marks that people made in a saved circuit: the ids of pinned, hidden and grouped nodes."""
 
     pins: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Name → its nodes; a node is in one group at most."""
+    """Group name -> ids of its nodes; a node is in at most one group."""
 
 
 @dataclass(frozen=True)
 class SavedCircuit:
-    """A circuit: its run, whose `result` is the circuit's record without nodes and edges."""
+    """Saved circuit: an experiment whose `result` holds the circuit without its nodes and edges."""
 
     experiment: Experiment
     graph: str
-    """The name of its graph."""
+    """Name of the circuit's graph: the hash of its nodes and edges."""
     marks: CircuitMarks
 
 
 class SavedCircuits:
-    """The circuits of a store. Every method is one or two transactions of the catalog."""
+    """The saved circuits of a store. Every method is one or two transactions of the catalog."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
 
     def keep(self, circuit: Mapping[str, Any], **run: Any) -> str:
-        """Keep a circuit, as `Circuit.to_json` writes it; its id.
+        """Save a circuit, given as `Circuit.to_json` writes it, and return its experiment id.
 
-        `run`: what else `Experiments.keep` takes: harvest, model, model_hash, dictionaries,
-        request and versions.
+        `run` holds the other arguments of `Experiments.keep`: harvest, model, model_hash,
+        dictionaries, request and versions.
         """
         record = {name: one for name, one in circuit.items() if name not in ("nodes", "edges")}
         name = self.put(circuit["nodes"], circuit["edges"])
@@ -90,7 +92,8 @@ class SavedCircuits:
         return Experiments(self.catalog).keep("circuit", result=result, **run)
 
     def put(self, nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
-        """Keep a graph, if it is not kept yet; its name."""
+        """Save the nodes and edges of a circuit's graph, unless they are saved already; return
+        its name."""
         name = hash_graph(nodes, edges)
         place = {node["id"]: i for i, node in enumerate(nodes)}
         rows = [{**node, "graph": name, "node": i} for i, node in enumerate(nodes)]
@@ -116,14 +119,17 @@ class SavedCircuits:
         return name
 
     def open(self, experiment: str) -> SavedCircuit:
-        """A circuit by its id; InputError when there is none, or when it is another kind of run."""
+        """Read a saved circuit by its experiment id.
+
+        Raises InputError if there is no such experiment or if it is not a circuit.
+        """
         found = Experiments(self.catalog).open(experiment)
         if found.kind != "circuit" or "graph" not in found.result:
-            raise InputError(f"Experiment {experiment} is no circuit but a run of {found.kind}.")
+            raise InputError(f"Experiment {experiment} is not a circuit: its kind is {found.kind}.")
         return SavedCircuit(found, str(found.result["graph"]), self.marks(experiment))
 
     def graph(self, name: str) -> CircuitGraph:
-        """The graph of that name; it never changes."""
+        """Read the graph of a saved circuit by its name; a graph never changes."""
         with self.catalog.reading() as db:
             nodes = db.sql(
                 "SELECT * EXCLUDE graph FROM circuit_node WHERE graph = ? ORDER BY node",
@@ -135,11 +141,13 @@ class SavedCircuits:
                 params=[name],
             ).to_arrow_table()
         if not nodes.num_rows:
-            raise InputError("This circuit's graph is not in this store any more. Run it again.")
+            raise InputError(
+                "This circuit's graph is no longer in this store. Run the circuit again."
+            )
         return CircuitGraph(nodes, edges)
 
     def marks(self, experiment: str) -> CircuitMarks:
-        """What is marked in a circuit now."""
+        """Read the current marks of a saved circuit."""
         with self.catalog.reading() as db:
             said = {
                 kind: read_latest_mark(db, experiment, kind)
@@ -152,7 +160,10 @@ class SavedCircuits:
         )
 
     def mark(self, experiment: str, kind: MarkKind, value: object) -> None:
-        """Pins and hidden nodes: ids; groups: name → ids. What is so already is not said twice."""
+        """Write marks of a saved circuit: ids for `pins` and `hidden`, name -> ids for `groups`.
+
+        Marks that are already so are not written again.
+        """
         with self.catalog.transaction() as db:
             if read_latest_mark(db, experiment, kind) != parse_json(dump_json(value)):
                 db.execute(
@@ -163,13 +174,15 @@ class SavedCircuits:
 
 
 def hash_graph(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
-    """A graph's name: a hash of all that it holds."""
+    """Return a circuit graph's name: the first 16 hexadecimal digits of the SHA-256 of its nodes
+    and edges."""
     whole = dump_json([list(nodes), list(edges)], sort_keys=True)
     return hashlib.sha256(whole.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def read_latest_mark(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) -> Any:
-    """What was said last of a circuit; None when nothing."""
+    """Read the newest marks of one kind (pins, hidden or groups) of a saved circuit; None if
+    there are none."""
     row = db.execute(
         "SELECT arg_max(value, word) FROM circuit_word WHERE experiment = ? AND kind = ?",
         [experiment, kind],

@@ -1,4 +1,5 @@
-"""Whether a DuckDB file has the tables that Saefari made, each with its columns and types."""
+"""Schema check: whether a DuckDB file has the tables that Saefari creates, each with its columns
+and types."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,12 +12,12 @@ COLUMNS_QUERY = """
     ORDER BY table_oid, column_index
 """
 TableColumns = Mapping[str, Mapping[str, str]]
-"""Table -> column -> type, as DuckDB writes it."""
+"""Schema of a database: table -> column -> type, as DuckDB writes it."""
 
 
 @cache
 def columns_of_statements(*statements: str) -> TableColumns:
-    """Return the tables that these statements make in an empty database."""
+    """Return the tables and columns that SQL statements create in an empty database."""
     with duckdb.connect(config={"threads": 1}) as db:
         for statement in statements:
             db.execute(statement)
@@ -24,7 +25,7 @@ def columns_of_statements(*statements: str) -> TableColumns:
 
 
 def read_columns(db: duckdb.DuckDBPyConnection) -> TableColumns:
-    """Return the tables of the database that a connection uses."""
+    """Read the tables and columns of the database that a connection uses."""
     found: dict[str, dict[str, str]] = {}
     for table, column, kind in db.execute(COLUMNS_QUERY).fetchall():
         found.setdefault(table, {})[column] = kind
@@ -32,10 +33,10 @@ def read_columns(db: duckdb.DuckDBPyConnection) -> TableColumns:
 
 
 def find_schema_difference(found: TableColumns, expected: TableColumns) -> str | None:
-    """Return what is wrong first with the tables that were found; None where nothing is.
+    """Return a sentence about the first difference from the expected schema; None if there is none.
 
-    Tables that are not expected are nobody's business; columns that are not expected are refused,
-    because rows are written to all columns of a table.
+    Additional tables are ignored. Additional columns are refused, because rows are written to all
+    columns of a table.
     """
     for table, columns in expected.items():
         if table not in found:

@@ -1,4 +1,5 @@
-"""What jobs find goes into the catalog in batches, and comes out whole."""
+"""Score storage: save explanations and their scores, as jobs produce them, in the catalog and
+read a score's details back."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,12 +43,13 @@ YES_SHARES = """
     ) WHERE yes IS NOT NULL
 """
 EstimateJson = Mapping[str, Any]
-"""`value`, `low`, `high` (None where there is none), `n`, `n_documents`, `note`."""
+"""JSON form of an estimate: `value`, `low`, `high` (None if there is none), `n`, `n_documents`,
+`note`."""
 
 
 @dataclass(frozen=True)
 class NewExplanation:
-    """A sentence that is to be kept."""
+    """An explanation of a feature that is to be saved."""
 
     feature: FeatureId
     text: str
@@ -59,7 +61,7 @@ class NewExplanation:
 
 @dataclass(frozen=True)
 class NewScore:
-    """A score that is to be kept."""
+    """A score of an explanation that is to be saved, with its details."""
 
     explanation: int
     feature: FeatureId
@@ -69,7 +71,8 @@ class NewScore:
     estimate: EstimateJson
     parts: Mapping[str, EstimateJson]
     nulls: Mapping[str, Mapping[str, Any]]
-    """Null → an Estimate with `label`, `failed`, and for the borrowed one `lender`."""
+    """Baseline label -> its estimate with `label`, `failed`, and for the borrowed label also
+    `lender`."""
     judged: Sequence[Mapping[str, Any]]
     failed: int
     detail: Mapping[str, Any]
@@ -79,21 +82,21 @@ class NewScore:
 
 @dataclass(frozen=True)
 class ScoreDetails:
-    """What stands behind a score's headline."""
+    """Details of a stored score: its parts, baseline labels and single judgements."""
 
     parts: dict[str, dict[str, Any]]
     nulls: dict[str, dict[str, Any]]
     detail: dict[str, Any]
     judged: list[dict[str, Any]]
-    """An item each: `sequence`, `start`, `document`, `kind`, `truth`, `answer`, `probability`,
-    `failed`, `weight`."""
+    """Judged items, each with `sequence`, `start`, `document`, `kind`, `truth`, `answer`,
+    `probability`, `failed`, `weight`."""
 
 
 def save_explanations(catalog: Catalog, rows: Sequence[NewExplanation]) -> list[int]:
-    """Keep sentences in one transaction; their numbers, in order.
+    """Save explanations in one catalog transaction and return their numbers, in order.
 
-    What is in force word for word, by the same explainer and model, keeps its number, and with it
-    its scores.
+    An explanation that is already in force, with the same text, explainer and model, keeps its
+    number and so its scores.
     """
     if not rows:
         return []
@@ -113,7 +116,7 @@ def save_explanations(catalog: Catalog, rows: Sequence[NewExplanation]) -> list[
 
 
 def save_scores(catalog: Catalog, rows: Sequence[NewScore]) -> None:
-    """Keep scores in one transaction."""
+    """Save scores of explanations in one catalog transaction."""
     if not rows:
         return
     types = {f.name: f.type for f in SCORE_SCHEMA} | dict.fromkeys(DETAIL_COLUMNS, pa.string())
@@ -132,7 +135,7 @@ def save_scores(catalog: Catalog, rows: Sequence[NewScore]) -> None:
 def read_score_details(
     catalog: Catalog, score: int, *, patience_s: float | None = None
 ) -> ScoreDetails:
-    """Everything behind one score; InputError when there is none of that number."""
+    """Read the details of one stored score; InputError if there is no score of that number."""
     if catalog.path.exists():
         with catalog.reading(patience_s) as db:
             row = db.execute(
@@ -149,9 +152,10 @@ def read_score_details(
 def read_yes_shares(
     catalog: Catalog, dictionary: str, *, patience_s: float | None = None
 ) -> dict[int, float]:
-    """Return, by score number, how often the judge said yes over as many firing as silent windows.
+    """Read by score number how often the judge answered yes, weighting firing and silent windows
+    equally.
 
-    Only of scores whose judge says yes or no: those with both rates among their parts.
+    Only scores whose judge answers yes or no are returned: those whose details have both rates.
     """
     if not catalog.path.exists():
         return {}
@@ -160,7 +164,7 @@ def read_yes_shares(
 
 
 def score_row(row: NewScore) -> dict[str, Any]:
-    """A score as the columns of its table."""
+    """Return a new score as a row of the catalog's score table."""
     said = row.estimate
     return {
         "explanation": row.explanation,
@@ -186,20 +190,21 @@ def score_row(row: NewScore) -> dict[str, Any]:
 
 
 def compress_judgements(judged: Sequence[Mapping[str, Any]]) -> bytes:
-    """Items as JSON in zlib: their keys once, a row each."""
+    """Return a score's judged items as compressed JSON (zlib): the keys once, then a row per
+    item."""
     columns = list(judged[0]) if judged else []
     rows = [[item[name] for name in columns] for item in judged]
     return zlib.compress(encode_json({"columns": columns, "rows": rows}).encode("utf-8"))
 
 
 def encode_json(value: Mapping[str, Any]) -> str:
-    """Compact JSON; ValueError for a number that is none."""
+    """Return compact JSON for the score table; ValueError for a number that is not finite."""
     return dump_json(value, compact=True)
 
 
 @contextmanager
 def incoming_table(db: duckdb.DuckDBPyConnection, table: pa.Table) -> Iterator[None]:
-    """The rows under that name, until the block ends."""
+    """Register rows to be stored as the table `incoming` in the catalog until the block ends."""
     db.register("incoming", table)
     try:
         yield

@@ -1,7 +1,9 @@
-"""Random windows in which a feature is silent: random ones, and hard ones.
+"""Silent windows: windows of the random pool in which a feature does not fire, split into random
+and hard negatives.
 
-Silent means 0 on every counted token of the window. Hard means that the window holds a token at
-which the feature's own windows peak, so that the token alone cannot be what it fires on.
+Silent means activation 0 on every counted token of the window. Hard means that the window contains
+a token at which the feature's own contexts peak, so that this token alone cannot be what the
+feature fires on.
 """
 
 from collections import Counter
@@ -14,27 +16,27 @@ from feature_store.vocabulary import TokenSequences
 from feature_store.window_pool import PoolWindow, WindowPool
 
 MIN_SILENT_WINDOWS = 20
-"""Silent windows in each split below which a feature is too dense for detection."""
+"""Minimum number of silent windows per split; a feature with fewer is too dense for detection."""
 SHOWN_WINDOWS = 20
 
 
 @dataclass(frozen=True)
 class SilentContexts:
-    """Silent windows in the pool's order, as contexts of value 0."""
+    """Silent windows of a feature in the pool's order, as contexts of activation 0."""
 
     hard: list[Context]
-    """`peak` is the token shared with the feature's peaks."""
+    """Hard silent windows; `peak` is the token that they share with the feature's peaks."""
     random: list[Context]
-    """`peak` is the window's middle."""
+    """Random silent windows; `peak` is the window's middle."""
 
     def too_few(self) -> bool:
-        """Whether some split has fewer than ENOUGH."""
+        """Return whether a split has fewer than MIN_SILENT_WINDOWS silent windows."""
         splits = Counter(context.split for context in (*self.hard, *self.random))
         return min(splits["explain"], splits["score"]) < MIN_SILENT_WINDOWS
 
 
 def find_peak_tokens(contexts: list[Context], sequences: TokenSequences) -> np.ndarray:
-    """The ids of the tokens at which the strongest windows of either sign peak."""
+    """Return the ids of the tokens at which a feature's top and bottom contexts peak."""
     strong = [c for c in contexts if c.stratum in ("top", "bottom")]
     return np.unique([int(sequences.tokens(c.sequence)[c.peak]) for c in strong])
 
@@ -42,7 +44,8 @@ def find_peak_tokens(contexts: list[Context], sequences: TokenSequences) -> np.n
 def find_silent_windows(
     pool: WindowPool, feature: int, sequences: TokenSequences, tokens: np.ndarray
 ) -> SilentContexts:
-    """Every window of the pool in which the feature is silent, parted by `tokens`."""
+    """Find all windows of the pool in which a feature is silent; those that contain one of
+    `tokens` are hard."""
     fired = np.zeros(pool.n_tokens + 1, dtype=np.int64)
     np.add.at(fired, pool.of(feature)[0] + 1, 1)
     before = np.cumsum(fired)  # firings on the pool's tokens before each
@@ -63,7 +66,7 @@ def find_silent_windows(
 
 
 def make_silent_context(window: PoolWindow, peak: int) -> Context:
-    """A window of the pool as a context without activations."""
+    """Return a silent window of the pool as a context without activations."""
     return Context(
         "range",
         0,

@@ -1,7 +1,9 @@
-"""A person's SQL over a harvest and the annotations: read-only, in a process that can be stopped.
+"""SQL console: run a person's read-only SQL query over a harvest and the annotations, in a process
+that can be stopped.
 
-The query never holds the catalog: it gets a copy of the annotations. What it may not do (no files,
-no extensions, no settings) DuckDB itself refuses, in console_worker.py: one process a query.
+A query gets a copy of the annotations and never holds the catalog open. DuckDB itself refuses
+access to files, extensions and settings: see sql_console_worker.py, of which each query starts one
+process.
 """
 
 import subprocess
@@ -28,16 +30,16 @@ from feature_store.private_paths import hide_paths, private_paths
 from feature_store.store import Store
 from feature_store.strict_json import dump_json
 
-WORKER = Path(__file__).with_name("console_worker.py")
+WORKER = Path(__file__).with_name("sql_console_worker.py")
 QUERY_SECONDS = 10.0
-"""A query is stopped after this long; the start of its process does not count."""
+"""Seconds after which a console query is stopped; the start of its process does not count."""
 START_SECONDS = 60.0
-"""How long a process may take to begin with the query."""
+"""Seconds within which a console query's process must have started."""
 MAX_ROWS = 10_000
 PATIENCE_S = 2.0
-"""How long a query waits for another process that has the catalog."""
+"""Seconds for which a console query waits for another process that has the catalog."""
 MEMORY_MEGABYTES = 256
-"""DuckDB's memory; an answer may take a quarter of it."""
+"""DuckDB's memory limit for a console query in megabytes; the result may take a quarter of it."""
 
 CATALOG_TABLES = {
     "annotation": ANNOTATION_SCHEMA,
@@ -46,28 +48,28 @@ CATALOG_TABLES = {
     "explanation": EXPLANATION,
     "score": SCORE,
 }
-"""The tables of the catalog that a query sees, with their columns."""
+"""The catalog's tables that a console query can read, with their columns."""
 
 
 class SqlError(InputError):
-    """What DuckDB, or the console, says against a query; its lines are meant to be kept."""
+    """Error that DuckDB or the SQL console raises for a query; it is shown with its line breaks."""
 
 
 @dataclass(frozen=True)
 class SqlResult:
-    """What a query gave."""
+    """Result of a console query: its rows and how long it took."""
 
     table: pa.Table
     cut: bool
-    """Whether there were more than ROWS rows."""
+    """Whether the query gave more than MAX_ROWS rows, of which the rest was dropped."""
     seconds: float
 
 
 class SqlQuery:
-    """One query under way in its own process."""
+    """A console query that runs in its own process."""
 
     def __init__(self, store: Store, harvest: HarvestFile, sql: str) -> None:
-        """Start it. Raises InputError where the catalog cannot be read."""
+        """Start the SQL query in a new process. Raises InputError if the catalog cannot be read."""
         said = select_catalog_tables(store.catalog.snapshot(PATIENCE_S), sql)
         request = {
             "tables": list(said),
@@ -84,7 +86,11 @@ class SqlQuery:
         self._outcome: SqlResult | SqlError | None = None
         self._cancelled = False
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER)],  # -P: modules beside the script shadow nothing
+            [
+                sys.executable,
+                "-P",
+                str(WORKER),
+            ],  # -P: modules in the script's folder shadow nothing
             bufsize=0,  # what is read line by line must not be read ahead
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -94,26 +100,29 @@ class SqlQuery:
         self._thread.start()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether it has ended, after `seconds` at most."""
+        """Wait for the SQL query for up to `seconds`; return whether it has ended."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def cancel(self) -> None:
-        """Stop it now; an ended query stays as it is."""
+        """Stop the SQL query's process now; a query that has ended is not changed."""
         self._cancelled = True
         self._process.kill()
 
     def answer(self) -> SqlResult:
-        """Wait for the answer. Raises SqlError with what was said against the query."""
+        """Wait for the SQL query and return its result. Raises SqlError with the query's error
+        message."""
         self.wait()
         if isinstance(self._outcome, SqlResult):
             return self._outcome
         raise self._outcome or SqlError("The query ended without an answer.")
 
     def _run(self, given: bytes) -> None:
+        """Send the request to the worker process, wait for its reply and store the SQL result or
+        error."""
         if not self._begin(given):
             self._outcome = SqlError(
-                f"The query's process did not begin within {START_SECONDS:g} s: this machine is "
+                f"The query's process did not start within {START_SECONDS:g} s: this machine is "
                 "too busy. Try again."
             )
             return
@@ -124,8 +133,7 @@ class SqlQuery:
             self._process.kill()
             self._process.communicate()
             self._outcome = SqlError(
-                f"Stopped after {QUERY_SECONDS:g} s. Ask for less: one dictionary, or smaller "
-                f"joins."
+                f"Stopped after {QUERY_SECONDS:g} s. Query one dictionary, or use smaller joins."
             )
             return
         seconds = time.monotonic() - self.started
@@ -139,9 +147,10 @@ class SqlQuery:
             self._outcome = SqlResult(table.slice(0, MAX_ROWS), table.num_rows > MAX_ROWS, seconds)
 
     def _begin(self, given: bytes) -> bool:
-        """Send the request and wait until the worker begins with the query; False if it does not.
+        """Send the request and wait until the worker process starts the SQL query; return False if
+        it does not within START_SECONDS.
 
-        A worker that ended meanwhile has begun, too: what it says is read afterwards.
+        A worker that ends early counts as started: its output is read afterwards.
         """
         late = threading.Event()
 
@@ -168,7 +177,8 @@ class SqlQuery:
 
 
 def select_catalog_tables(said: Annotations, sql: str) -> dict[str, pa.Table]:
-    """The catalog's tables by name; those that a query does not name are sent without rows."""
+    """Return the catalog's tables for a console query by name; those that the SQL does not name
+    are sent without rows."""
     tables = [said.every, *said.lists.tables(), said.explanations.table, said.scores.table]
     return {
         name: table if name in sql.casefold() else table.schema.empty_table()
@@ -177,9 +187,9 @@ def select_catalog_tables(said: Annotations, sql: str) -> dict[str, pa.Table]:
 
 
 def hide_table_paths(table: pa.Table, private: list[str]) -> pa.Table:
-    """Return a table whose texts name none of these paths.
+    """Return a console query's result with private paths in its texts shortened to their last part.
 
-    The worker refuses the queries that would show one; this holds for those that nobody thought of.
+    The worker already refuses the queries that are known to reveal paths; this covers the others.
     """
     for i, field in enumerate(table.schema):
         if not pa.types.is_string(field.type):
@@ -193,19 +203,25 @@ def hide_table_paths(table: pa.Table, private: list[str]) -> pa.Table:
 
 
 def describe_worker_failure(said: str) -> str:
-    """The worker's last words; without any it was stopped by the system, for its memory."""
+    """Return the console worker's error message; one that left none was killed for its memory
+    use."""
     if not said.strip() or "Traceback" in said or "terminate called" in said:
-        return f"The query needs more than {MEMORY_MEGABYTES} MB of memory. Ask for less at once."
+        return (
+            f"The query needs more than {MEMORY_MEGABYTES} MB of memory. "
+            "Select fewer rows or columns."
+        )
     return said.strip()
 
 
 def run_query(store: Store, harvest_id: str, sql: str) -> SqlResult:
-    """Answer one query over a harvest. Raises SqlError with what was said against it."""
+    """Run one SQL query over a harvest and return its result. Raises SqlError with its error
+    message."""
     return SqlQuery(store, store.harvest(harvest_id), sql).answer()
 
 
 def serialize_table(table: pa.Table) -> bytes:
-    """A table as an Arrow stream."""
+    """Return an Arrow table as the bytes of an Arrow stream, to send it to the console's worker
+    process."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as out:
         out.write_table(table)
@@ -214,7 +230,7 @@ def serialize_table(table: pa.Table) -> bytes:
 
 @cache
 def list_console_tables() -> dict[str, list[tuple[str, str]]]:
-    """Every table that a query may name, with its columns' names and types."""
+    """Return every table that a console query can read, with the names and types of its columns."""
     with duckdb.connect(config={"threads": 1}) as db:
         db.execute(SCHEMA_FILE.read_text(encoding="utf-8"))
         for name, shape in CATALOG_TABLES.items():

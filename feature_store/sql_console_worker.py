@@ -1,7 +1,8 @@
-"""One query of a person, in a process of its own: started by console.py.
+"""SQL console worker: the process that runs one SQL query of a person; sql_console.py starts it.
 
-Imports nothing of ours, so that it starts in a third of a second. A JSON line and the catalog's
-tables as Arrow streams come in; an Arrow stream leaves, or an error as text with status 1.
+It imports no other Saefari module, so that it starts in a third of a second. It reads a JSON line
+and the catalog's tables as Arrow streams from standard input and writes the result as an Arrow
+stream, or an error message with exit status 1.
 """
 
 import json
@@ -22,7 +23,8 @@ DUCKDB_CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
 }
 READING_STATEMENTS = ("SELECT", "EXPLAIN", "MULTI")
-"""Kinds of statement: SELECT is also SHOW, DESCRIBE and VALUES; MULTI is PIVOT."""
+"""Kinds of SQL statement that the console worker runs: SELECT includes SHOW, DESCRIBE and
+VALUES; MULTI is PIVOT."""
 ALLOWED_NAMES = {
     "duckdb_columns",
     "duckdb_constraints",
@@ -37,21 +39,25 @@ ALLOWED_NAMES = {
     "pragma_version",
     "pragma_platform",
 }
-"""DuckDB's own tables that a query may name: they describe tables, and no files."""
+"""DuckDB's system tables that a console query may name: they describe tables, not files."""
 REFUSED_NAMES = re.compile(
     r"\b(?:(?:duckdb|pragma)_\w+|pg_settings|database_list|current_setting|getenv|which_secret|"
     r"json_execute_serialized_sql)\b",
     re.IGNORECASE,
 )
-"""Names of DuckDB's own tables and functions; those that are not OPEN can tell where files lie."""
+"""Pattern for DuckDB's system tables and functions; those not in ALLOWED_NAMES can reveal where
+files lie."""
 SQL_RUNNING_FUNCTIONS = {"query", "query_table"}
-"""Functions that run SQL out of a text: what it names could not be looked at before."""
+"""Functions that run SQL given as a text, whose names the console worker cannot check
+beforehand."""
 TYPES_SHOWN_AS_TEXT = ("interval", "bit", "union")
-"""Types that neither a table on a page nor Parquet holds: shown as DuckDB writes them."""
+"""SQL types that neither a table on a page nor Parquet can hold: converted to DuckDB's text
+form."""
 
 
 def limit_resources(megabytes: int, seconds: float) -> None:
-    """Limit memory, processor time and written files, where the system can."""
+    """Limit the console worker's memory, processor time and written files, where the system
+    supports it."""
     try:
         import resource
     except ImportError:  # Windows: the parent's clock and DuckDB's own limit remain
@@ -59,7 +65,7 @@ def limit_resources(megabytes: int, seconds: float) -> None:
     most = (2048 + 2 * megabytes) << 20  # address space, of which libraries take half unused
     for kind, limit in [
         (resource.RLIMIT_AS, most),
-        (resource.RLIMIT_CPU, int(seconds) + 5),  # nobody is left to stop it if the parent died
+        (resource.RLIMIT_CPU, int(seconds) + 5),  # no process can stop it if the parent died
         (resource.RLIMIT_FSIZE, 0),
     ]:
         _, hard = resource.getrlimit(kind)
@@ -71,7 +77,8 @@ def limit_resources(megabytes: int, seconds: float) -> None:
 def open_confined_database(
     harvest: str, said: dict[str, pa.Table], megabytes: int
 ) -> duckdb.DuckDBPyConnection:
-    """In-memory, with the harvest attached read-only and copies of the catalog's tables; locked."""
+    """Open an in-memory DuckDB with the harvest attached read-only and copies of the catalog's
+    tables; its configuration is locked, without access to other files."""
     db = duckdb.connect(config={**DUCKDB_CONFIG, "memory_limit": f"{megabytes}MB"})
     quoted = harvest.replace("'", "''")
     db.execute(f"ATTACH '{quoted}' AS harvest (READ_ONLY)")
@@ -86,7 +93,11 @@ def open_confined_database(
 
 
 def run_read_query(db: duckdb.DuckDBPyConnection, sql: str, rows: int, megabytes: int) -> pa.Table:
-    """The first `rows` rows. Leaves with a sentence for what is not one reading statement."""
+    """Run one reading SQL statement and return its first `rows` rows.
+
+    Exits the worker with an error message for several statements, for one that does not read, for a
+    refused name and for a result that is too large.
+    """
     kinds = [statement.type.name for statement in db.extract_statements(sql)]
     if len(kinds) != 1:
         sys.exit(f"Write one query: there are {len(kinds)} here.")
@@ -94,8 +105,8 @@ def run_read_query(db: duckdb.DuckDBPyConnection, sql: str, rows: int, megabytes
         sys.exit(f"The console only reads, and this is {kinds[0]}. Begin with SELECT.")
     if (name := find_refused_name(sql)) is not None:
         sys.exit(
-            f"The console does not answer {name}: it can tell where files lie on this machine, or "
-            "run other SQL than is written here. Tables and columns: SHOW TABLES, DESCRIBE NAME."
+            f"The console refuses {name}: it can reveal where files are on this machine, or "
+            "run SQL that is not in the query. Tables and columns: SHOW TABLES, DESCRIBE NAME."
         )
     found = db.sql(sql).limit(rows)
     columns = [
@@ -114,10 +125,10 @@ def run_read_query(db: duckdb.DuckDBPyConnection, sql: str, rows: int, megabytes
 
 
 def find_refused_name(sql: str) -> str | None:
-    """Return the first name in a query that is not answered, or None.
+    """Return the first refused name in an SQL query, or None.
 
-    Names are looked for in the whole text, strings and comments included: what the parser makes of
-    a text cannot be guessed better. `query` is a common word and counts only as a function.
+    The whole text is searched, including strings and comments, since DuckDB's parse of it cannot be
+    predicted better. `query` is a common word and counts only as a function call.
     """
     for found in REFUSED_NAMES.finditer(sql):
         if found[0].casefold() not in ALLOWED_NAMES:
@@ -137,7 +148,8 @@ def find_refused_name(sql: str) -> str | None:
 
 
 def cast_whole_numbers(table: pa.Table) -> pa.Table:
-    """Sums of whole numbers as int64 where they fit: DuckDB gives them as decimals."""
+    """Convert the SQL result's columns of whole decimals to int64 if they fit: DuckDB returns
+    sums as decimals."""
     for i, field in enumerate(table.schema):
         if pa.types.is_decimal(field.type) and field.type.scale == 0:
             try:
@@ -148,7 +160,7 @@ def cast_whole_numbers(table: pa.Table) -> pa.Table:
 
 
 def main(source: BinaryIO, target: BinaryIO) -> None:
-    """Read the request, answer it."""
+    """Read the request from standard input, run its SQL query and write the result."""
     request: dict[str, Any] = json.loads(source.readline())
     said: dict[str, pa.Table] = {}
     for name in request["tables"]:

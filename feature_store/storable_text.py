@@ -1,9 +1,10 @@
-"""Text from outside (replies of language models, other tools' files, forms), made storable.
+"""Storable text: replace characters in text from outside (replies of language models, other tools'
+files, forms) that cannot be stored.
 
-A Python string can hold halves of UTF-16 surrogate pairs, for example after parsing the JSON escape
-``"\\ud83d"``. UTF-8, DuckDB, JSON files and tokenizers refuse them. NUL characters pass some of
-these and end a text early in others. Both are replaced by U+FFFD, the replacement character, where
-text enters, so that nothing that was read can fail to be written.
+A Python string can hold half of a UTF-16 surrogate pair, for example after parsing the JSON escape
+``"\\ud83d"``. UTF-8, DuckDB, JSON files and tokenizers refuse it. NUL characters pass some of these
+and end a text early in others. Both are replaced by U+FFFD, the replacement character, when text
+enters, so that everything that was read can be written.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,10 @@ REPLACEMENT = "\ufffd"
 
 
 def replace_lone_surrogates(text: str) -> str:
-    """Return `text` with U+FFFD for each lone surrogate; two that form a pair become one character.
+    """Return `text` with U+FFFD for each lone surrogate; two surrogates that form a pair become one
+    character.
 
-    All other characters are kept, NUL and control characters included.
+    All other characters are kept, including NUL and control characters.
     """
     if text.isascii():
         return text
@@ -23,15 +25,17 @@ def replace_lone_surrogates(text: str) -> str:
 
 
 def make_storable(text: str) -> str:
-    """Return `text` with U+FFFD for lone surrogates and NULs: UTF-8, DuckDB and JSON hold it."""
+    """Return `text` with U+FFFD for lone surrogates and NULs, so that UTF-8, DuckDB and JSON can
+    store it."""
     return replace_lone_surrogates(text).replace("\0", REPLACEMENT)
 
 
 def make_storable_value(value: Any, fix: Callable[[str], str] = make_storable) -> Any:
-    """Return a copy of a parsed JSON value in which every text, keys included, went through `fix`.
+    """Return a copy of a parsed JSON value with `fix` applied to every text, keys included, to make
+    it storable.
 
-    Tuples become lists, as in JSON. Values of other types are returned as they are. Two keys that
-    become the same by it are told apart by an appended U+FFFD, so that no entry is lost.
+    Tuples become lists, as in JSON. Values of other types are returned unchanged. If two keys
+    become equal, U+FFFD is appended to one, so that no entry is lost.
     """
     if isinstance(value, str):
         return fix(value)

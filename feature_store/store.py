@@ -1,4 +1,5 @@
-"""A store: a folder of immutable harvest files, one small catalog, and work in progress."""
+"""Store: a folder with immutable harvest files, one small catalog, and the work of unfinished
+harvests."""
 
 import os
 import threading
@@ -15,17 +16,18 @@ from feature_store.weight_locations import WeightLocations
 
 @dataclass(frozen=True)
 class UnfinishedHarvest:
-    """A harvest that was begun and not finished."""
+    """A harvest of the store that was started and is not finished."""
 
     id: str
     path: Path
 
 
 class Store:
-    """Opened by path. Harvest files are opened once a process and shared between its threads."""
+    """Store of harvests, opened by its path. Each harvest file is opened once per process and
+    shared between threads."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError when `path` is no store."""
+        """Open the store at `path`. Raises InputError if `path` is not a store."""
         if not path.exists():
             raise InputError(f"There is no store at {path}. Make one: {harvest_command(path)}")
         if not (path / "harvests").is_dir():
@@ -44,7 +46,7 @@ class Store:
 
     @classmethod
     def create(cls, path: Path) -> "Store":
-        """Open the store at `path`, making an empty one where there is nothing."""
+        """Open the store at `path`; create an empty store if there is nothing."""
         if path.is_file():
             raise InputError(f"{path} is a file. Give --store a folder.")
         if path.is_dir() and not (path / "harvests").is_dir() and any(path.iterdir()):
@@ -59,16 +61,16 @@ class Store:
         return cls(path)
 
     def harvests(self) -> list[HarvestFile]:
-        """The harvests that can be read, newest first."""
+        """Return the store's readable harvests, newest first."""
         found, _ = self._scan()
         return sorted(found, key=lambda file: (file.record.finished, file.record.id), reverse=True)
 
     def problems(self) -> list[str]:
-        """One sentence for each file in harvests/ that cannot be read."""
+        """Return one sentence for each file in the store's harvests/ folder that cannot be read."""
         return self._scan()[1]
 
     def unfinished(self) -> list[UnfinishedHarvest]:
-        """Harvests with work on disk and no published file."""
+        """Return the store's harvests that have work on disk but no published file."""
         done = {file.stem for file in (self.path / "harvests").glob("*.duckdb")}
         plans = sorted((self.path / "work").glob("*/config.json"))
         return [
@@ -76,7 +78,8 @@ class Store:
         ]
 
     def harvest(self, harvest_id: str | None = None, dictionary: str | None = None) -> HarvestFile:
-        """The harvest of that id; without an id the newest that has `dictionary`."""
+        """Return the store's harvest of that id; without an id, the newest harvest that has
+        `dictionary`."""
         harvests = self.harvests()
         if not harvests and (problems := self.problems()):
             raise InputError(f"No harvest in {self.path} can be read. {' '.join(problems)}")
@@ -99,12 +102,15 @@ class Store:
         )
 
     def find(self, feature: FeatureId, harvest_id: str | None = None) -> HarvestFile:
-        """The harvest that answers for a feature; InputError if the feature does not exist."""
+        """Return the store's harvest that contains a feature; InputError if the feature does not
+        exist."""
         file = self.harvest(harvest_id, feature.dictionary)
         file.check(feature)
         return file
 
     def _scan(self) -> tuple[list[HarvestFile], list[str]]:
+        """Open the store's new harvest files; return the readable ones and one sentence for each
+        other."""
         with self._lock:
             current: dict[tuple[str, int, int], HarvestFile] = {}
             problems: list[str] = []
@@ -120,5 +126,5 @@ class Store:
 
 
 def harvest_command(store: Path) -> str:
-    """The command that fills a store."""
+    """Return the command line that makes a harvest in a store, for error messages."""
     return f"saefari harvest --model MODEL --dictionary DICTIONARY --corpus TEXT --store {store}"

@@ -1,9 +1,9 @@
-"""JSON as its standard has it (RFC 8259), for everything that is written and read.
+"""Strict JSON (RFC 8259): the only functions that write and parse JSON in the packages.
 
-Python's own module writes the words NaN and Infinity, which other programs refuse, and reads them,
-keys that occur twice, numbers that overflow to infinity, and halves of characters. Here writing a
-number that is not finite is an error that names its place, and so is reading one.
-`tests/test_architecture.py` holds that no other module of the packages calls Python's.
+Python's json module writes the words NaN and Infinity, which other programs refuse, and accepts
+them, keys that occur twice, numbers that overflow to infinity, and lone surrogates. Here both
+writing and reading a number that is not finite is an error that names its place.
+`tests/test_architecture.py` checks that no other module of the packages uses Python's json.
 """
 
 import json
@@ -16,13 +16,14 @@ from feature_store.errors import InputError
 from feature_store.storable_text import make_storable_value, replace_lone_surrogates
 
 NOT_FINITE = "not_finite"
-"""The key under which `record_nonfinite` says which values were not finite."""
+"""Key under which `record_nonfinite` lists the values that were not finite."""
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-"""An escape that may stand for half a character: where there is one, texts are looked at."""
+"""Pattern of a JSON escape that may be half of a surrogate pair; only texts that contain one are
+checked."""
 
 
 class ValueReader(Protocol):
-    """A parser of JSON values, also of one that stands inside a text."""
+    """Protocol of a JSON decoder, which can also parse one value inside a longer text."""
 
     def decode(self, s: str) -> Any: ...
 
@@ -30,10 +31,10 @@ class ValueReader(Protocol):
 
 
 class JsonError(InputError):
-    """A text that is not strict JSON, or a value that strict JSON cannot hold.
+    """Error for a text that is not strict JSON, or a value that strict JSON cannot hold.
 
     `reason` says what is wrong, without a full stop; `place` is "line 3, column 7", counted from 1,
-    or empty where it is not known.
+    or empty if unknown.
     """
 
     def __init__(
@@ -56,10 +57,10 @@ def dump_json(
 ) -> str:
     """Return `value` as strict JSON text that UTF-8 can encode.
 
-    `compact` leaves out the spaces after commas and colons; `ascii_only` escapes every other
-    character; `default` converts what JSON has no type for. Halves of characters become U+FFFD.
-    Raises JsonError, which names the place, for a number that is not finite and for a value that
-    JSON has no type for.
+    `compact` omits the spaces after commas and colons; `ascii_only` escapes every other character;
+    `default` converts values that JSON has no type for. Lone surrogates become U+FFFD. Raises
+    JsonError, which names the place, for a number that is not finite and for a value that JSON has
+    no type for.
     """
     separators = (",", ":") if compact else None
     try:
@@ -92,12 +93,12 @@ def parse_json(
     *,
     nonfinite: Literal["refuse", "keep"] = "refuse",
 ) -> Any:
-    """Return the value of a JSON text in UTF-8 (a byte order mark is passed over).
+    """Parse a strict JSON text in UTF-8 (a byte order mark is skipped) and return its value.
 
-    Halves of characters in its texts become U+FFFD; NUL, which JSON allows, stays. Raises
-    JsonError, which begins with `what`, for what is not JSON, keys that occur twice in one object,
-    NaN, Infinity and numbers too large for a float. `nonfinite="keep"` lets those numbers pass: for
-    configurations in which other programs write them and of which only other keys are read.
+    Lone surrogates in its texts become U+FFFD; NUL, which JSON allows, is kept. Raises JsonError,
+    which begins with `what`, for anything but JSON, keys that occur twice in one object, NaN,
+    Infinity and numbers too large for a float. `nonfinite="keep"` accepts such numbers: for
+    configurations of other programs of which only other keys are used.
     """
     keep = nonfinite == "keep"
     try:
@@ -123,7 +124,7 @@ def parse_json(
 
 
 def null_nonfinite(value: Any) -> Any:
-    """Return a copy of `value` with None for every number that is not finite."""
+    """Return a copy of a JSON value with None for every number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -134,17 +135,19 @@ def null_nonfinite(value: Any) -> Any:
 
 
 def record_nonfinite(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `facts` with None for every number that is not finite, and a record of these.
+    """Return `facts` for JSON with None for every number that is not finite, and a record of these
+    numbers.
 
-    The record stands under `not_finite`, only if there is any: a map from the place of a value,
-    such as `rows[2].score`, to "NaN", "Infinity" or "-Infinity".
+    The record is stored under `not_finite`, if there is any: a map from the place of a value, such
+    as `rows[2].score`, to "NaN", "Infinity" or "-Infinity".
     """
     found = find_nonfinite(facts)
     return {**null_nonfinite(facts), NOT_FINITE: found} if found else dict(facts)
 
 
 def find_nonfinite(value: Any, place: str = "") -> dict[str, str]:
-    """Return the numbers in `value` that are not finite: place, such as `rows[2].score` -> name."""
+    """Return the numbers in a JSON value that are not finite: place, such as `rows[2].score` ->
+    name."""
     if isinstance(value, float):
         return {} if math.isfinite(value) else {place or "the value": _name(value)}
     if isinstance(value, Mapping):
@@ -157,12 +160,12 @@ def find_nonfinite(value: Any, place: str = "") -> dict[str, str]:
 
 
 def _name(number: float) -> str:
-    """Return what JavaScript calls a number that is not finite."""
+    """Return JavaScript's name of a number that is not finite: NaN, Infinity or -Infinity."""
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
 def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; ValueError for a key that occurs twice."""
+    """Return a JSON object from its pairs; ValueError for a key that occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -185,6 +188,8 @@ def _read_float(word: str) -> float:
 STRICT_DECODER: ValueReader = json.JSONDecoder(
     object_pairs_hook=_read_object, parse_constant=_refuse_constant, parse_float=_read_float
 )
-"""What `parse_json` parses with, for readers of a part of a text (json_stream.py)."""
+"""Strict JSON decoder with the rules of `parse_json`, for readers of a part of a text
+(json_stream.py)."""
 FAST_DECODER: ValueReader = json.JSONDecoder(parse_constant=_refuse_constant)
-"""For millions of small objects: keys that occur twice and numbers that overflow pass."""
+"""Faster JSON decoder for millions of small objects: it accepts keys that occur twice and
+numbers that overflow."""

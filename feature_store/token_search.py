@@ -1,4 +1,5 @@
-"""Finding features by a token: those that fire on it, and those whose decoder promotes it."""
+"""Token search: find the features that fire on a token, and those whose decoder direction
+promotes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from feature_store.vocabulary import Vocabulary
 from feature_store.word_index import split_words
 
 MAX_TOKENS = 64
-"""Tokens looked for at once, when none is spelled as asked and many begin so."""
+"""Maximum number of tokens searched at once, when no token matches exactly and many begin with
+the query."""
 SHOWN_SPACES = {"↵": "\n", "⇥": "\t", "\\n": "\n", "\\t": "\t"}
 TokenRelation = Literal["fires", "promotes", "both"]
 UNRANKED = 2**31
-"""The rank of a token that is not among those stored."""
+"""Rank of a token that is not among a feature's stored promoted tokens."""
 FACTS_QUERY = """
     SELECT dictionary, feature, density, max_act, top_token, top_token_share, top_token_n,
         promoted_tokens, coalesce(len(promoted_tokens), 0) AS promoted, first_context, n_contexts
@@ -28,18 +30,20 @@ FACTS_QUERY = """
 
 @dataclass(frozen=True)
 class TokenQuery:
-    """The tokens that a query means."""
+    """The tokens that a search query means."""
 
     ids: list[int]
     how: str
-    """`exactly`, `as a word` (leading space and case aside), `beginning so`, or `none`."""
+    """How the tokens match the query: `exactly`, `as a word` (ignoring leading space and case),
+    `beginning so` (prefix), or `none`."""
 
 
 def parse_token_query(query: str, vocabulary: Vocabulary) -> TokenQuery:
-    """The tokens meant by a query: `" dog"` in quotes exactly, else the word dog in any case.
+    """Return the tokens that a search query means: `" dog"` in quotes exactly, otherwise the word
+    dog in any case.
 
-    ↵ or \\n stand for a line break. Without a token of that spelling those that begin so (three
-    letters or more); with several words, each of them.
+    ↵ or \\n stands for a line break. If no token matches, tokens that begin with the query (three
+    letters or more) are searched; for several words, each of them.
     """
     exact, bare = index_spellings(vocabulary)
     text = query
@@ -59,7 +63,8 @@ def parse_token_query(query: str, vocabulary: Vocabulary) -> TokenQuery:
 
 @lru_cache(maxsize=4)
 def index_spellings(vocabulary: Vocabulary) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Token ids by their text: as it is, and without outer spaces and case."""
+    """Return the token ids of a vocabulary by their text: as it is, and without outer spaces and
+    case."""
     exact: dict[str, list[int]] = {}
     bare: dict[str, list[int]] = {}
     for i in range(len(vocabulary)):
@@ -71,28 +76,32 @@ def index_spellings(vocabulary: Vocabulary) -> tuple[dict[str, list[int]], dict[
 
 @dataclass(frozen=True)
 class TokenMatch:
-    """How a feature has to do with the tokens asked for."""
+    """A feature found by token search, with how it fires on or promotes the tokens."""
 
     dictionary: str
     feature: int
     density: float
     max_act: float | None
     top_token: int | None
-    """The token with most of its activation, if that is one of those asked for."""
+    """Token with the largest share of the feature's activation, if it is one of the searched
+    tokens."""
     share: float
-    """Share of its activation on `top_token`, sampled; 0 without one."""
+    """Share of the feature's activation on `top_token`, estimated from a sample; 0 if there is
+    none."""
     peaks: int
-    """Of its `strong` strongest stored contexts, those that peak on a token asked for."""
+    """Number of the feature's `strong` stored top and bottom contexts that peak on a searched
+    token."""
     strong: int
     promoted: int | None
-    """The token asked for that it promotes most, if one is among those stored."""
+    """The searched token that the feature promotes most; None if none is stored."""
     rank: int | None
-    """1 for the token that it promotes most."""
+    """Rank of `promoted` among the tokens that the feature promotes, from 1."""
 
 
 class TokenIndex:
-    """Where every strong context of a harvest peaks and what every feature promotes: numbers in
-    memory, read once, six bytes a context and about a hundred a feature."""
+    """Index for token search: where every top and bottom context of a harvest peaks and which
+    tokens every feature promotes. It is read once and takes six bytes per context and about a
+    hundred per feature."""
 
     def __init__(self, file: HarvestFile) -> None:
         table = file.rows(FACTS_QUERY)
@@ -110,7 +119,7 @@ class TokenIndex:
         self._promoted = np.concatenate(parts or [np.empty(0, np.int32)])
         self._owner, self._peaks = read_strong_contexts(file, table)
         self.strong: np.ndarray = np.bincount(self._owner, minlength=len(table))
-        """Strong contexts stored of each feature."""
+        """Number of stored top and bottom contexts of each feature."""
 
     def find(
         self,
@@ -119,11 +128,11 @@ class TokenIndex:
         by: TokenRelation = "both",
         limit: int = 200,
     ) -> list[TokenMatch]:
-        """The features that fire on one of `tokens` or promote it (or either alone), best first.
+        """Find the features that fire on one of `tokens`, promote it, or either, best first.
 
-        Order: how much it fires on the token (the larger of the share of its activation and the
-        share of its strong contexts, n ÷ (n + 4) of either, so that a few samples weigh little),
-        then the token's rank among those it promotes.
+        Features are ordered by how much they fire on the token (the larger of its share of their
+        activation and its share of their top and bottom contexts, each multiplied by n ÷ (n + 4),
+        so that small samples count little), then by the token's rank among those they promote.
         """
         if not tokens or not dictionaries:
             return []
@@ -145,7 +154,8 @@ class TokenIndex:
         return [self._match(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
     def _ranks(self, asked: np.ndarray) -> np.ndarray:
-        """For each feature, the rank of the first token asked for that it promotes; else NEVER."""
+        """Return for each feature the rank of the first searched token that it promotes;
+        UNRANKED if none."""
         places = np.flatnonzero(np.isin(self._promoted, asked))
         owners = np.searchsorted(self._begins, places, side="right") - 1
         rank = np.full(len(self.strong), UNRANKED)
@@ -170,7 +180,8 @@ class TokenIndex:
 
 
 def read_strong_contexts(file: HarvestFile, features: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """For each strong context: the row of its feature, and the token it peaks on."""
+    """Read the top and bottom contexts of a harvest: the row of the feature, and the token at
+    the peak."""
     rows = np.flatnonzero(column_array(features["n_contexts"]))
     first = column_array(features["first_context"])[rows]
     rows, first = (column[np.argsort(first)] for column in (rows, first))
@@ -182,14 +193,14 @@ def read_strong_contexts(file: HarvestFile, features: pa.Table) -> tuple[np.ndar
 
 
 def column_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """A column as numpy has it; absent values are NaN."""
+    """Return an Arrow column as a numpy array; missing values are NaN."""
     return column.to_numpy(zero_copy_only=False)
 
 
 def read_feature_facts(
     file: HarvestFile, features: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], dict]:
-    """(dictionary, index) → density and max_act, for features of this harvest."""
+    """Read density and max_act of features of a harvest: (dictionary, index) -> row."""
     names, numbers = ([f[i] for f in features] for i in (0, 1))
     found: pa.Table = file.rows(
         "SELECT dictionary, feature, density, max_act FROM feature JOIN (SELECT "

@@ -1,7 +1,8 @@
-"""Where this machine keeps the weights behind a store's harvests.
+"""Weight locations: where this machine keeps the weights of the models and dictionaries of a
+store's harvests.
 
-A harvest file names weights by their hash and no path, so that it can go to another machine. The
-paths are the machine's own affair: `places.json` beside the catalog, written by the harvest.
+A harvest file names weights by their hash and not by a path, so that it can be moved to another
+machine. Each machine's paths are in `places.json` next to the catalog, written by the harvest.
 """
 
 from collections.abc import Mapping
@@ -17,15 +18,16 @@ ADVICE = "Correct the file, or delete it and harvest again with the same argumen
 
 
 class WeightLocations:
-    """A small table from hashes of weights to what loads them there."""
+    """Table of weight locations: hash of the weights -> folder, file or hub name to load them
+    from."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def known(self) -> dict[str, str]:
-        """Return everything remembered: hash -> place; nothing where there is no file.
+        """Return all weight locations, hash -> location; empty if there is no file.
 
-        Raises InputError that names the file, and the entry, of what is not a table of texts.
+        Raises InputError that names the file, and the entry, if it is not a table of texts.
         """
         try:
             found = parse_json(self.path.read_bytes(), f"{self.path} cannot be read as JSON")
@@ -40,17 +42,19 @@ class WeightLocations:
         for key, value in found.items():
             if not isinstance(value, str) or not value:
                 raise InputError(
-                    f"{self.path}: the place of {key!r} is not a text but "
+                    f"{self.path}: the location of {key!r} is not a text but "
                     f"{type(value).__name__}. {ADVICE}"
                 )
         return found
 
     def find(self, weights_hash: str) -> str | None:
-        """The folder, file or hub name of these weights, if this machine has harvested them."""
+        """Return the folder, file or hub name of the weights with this hash; None if this
+        machine has not harvested them."""
         return self.known().get(weights_hash)
 
     def remember(self, places: Mapping[str, str]) -> None:
-        """Add places; the newest of a hash is kept. A file that cannot be read is put aside."""
+        """Add weight locations, replacing older ones of the same hash. An unreadable file is
+        renamed to `.damaged` first."""
         with FileLock(self.path.with_suffix(".lock"), timeout=60):
             try:
                 known = self.known()

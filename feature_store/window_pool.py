@@ -1,8 +1,7 @@
-"""Correlations between features of any two dictionaries, from the pool of random windows.
+"""Pool of random windows: the same tokens with all their activations under every dictionary of a
+harvest (fewer windows for a dictionary on which very many features fire at once).
 
-The pool holds the same tokens under every dictionary of a harvest, with all their activations
-(fewer of them where very many features fire at once). So two features can be compared on it without
-the model, whatever they were trained on.
+Features of any two dictionaries can be compared on the pool without running the model.
 """
 
 from bisect import bisect_right
@@ -18,11 +17,12 @@ from feature_store.records import Split
 from feature_store.vocabulary import concat_column
 
 MIN_TOGETHER = 5
-"""Joint firings below which a correlation is not worth showing."""
+"""Minimum number of tokens on which two features fire together for their correlation to be
+shown."""
 
 
 class PoolWindow(NamedTuple):
-    """Where a window of the pool lies."""
+    """Location of a random window of the pool: its sequence, start and length."""
 
     sequence: int
     start: int
@@ -30,41 +30,43 @@ class PoolWindow(NamedTuple):
     split: Split
     document: int
     first: int
-    """Number in the pool of its first token."""
+    """Number of the window's first token within the pool."""
 
 
 @dataclass(frozen=True)
 class WindowPool:
-    """One dictionary's activations on the pool's tokens, ordered by feature."""
+    """Activations of one dictionary on the pool of random windows, ordered by feature."""
 
     n_tokens: int
-    """Tokens of the pool's windows."""
+    """Number of tokens in the pool's windows."""
     token: np.ndarray
-    """Number of the token in the pool."""
+    """Number within the pool of each activation's token, [n_activations]; `feature` and `value`
+    are aligned to it."""
     feature: np.ndarray
     value: np.ndarray
     d_sae: int
     windows: list[PoolWindow] = field(default_factory=list)
 
     def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens where a feature fires, and its activations there."""
+        """Return the pool tokens on which a feature fires, and its activations there."""
         low, high = np.searchsorted(self.feature, [feature, feature + 1])
         return self.token[low:high], self.value[low:high]
 
 
 @dataclass(frozen=True)
 class CorrelatedFeature:
-    """A feature that fires like another one."""
+    """A feature whose activations on the pool of random windows correlate with those of another
+    feature."""
 
     feature: int
     correlation: float
-    """Pearson's r of the two activations over all tokens of the pool."""
+    """Pearson's r of the two features' activations over all tokens of the pool."""
     together: int
-    """Tokens of the pool on which both fire."""
+    """Number of tokens of the pool on which both features fire."""
 
 
 def read_pool(file: HarvestFile, dictionary: str) -> WindowPool:
-    """A dictionary's part of the pool."""
+    """Read a dictionary's activations on the pool of random windows from a harvest file."""
     info = file.dictionary(dictionary)
     table = file.rows(
         "SELECT w.sequence, w.start, length, w.split::VARCHAR AS split, positions, features, "
@@ -96,7 +98,8 @@ def read_pool(file: HarvestFile, dictionary: str) -> WindowPool:
 
 
 def find_window_documents(table: pa.Table) -> list[int]:
-    """The document of each window: in a packed sequence that of the segment it lies in."""
+    """Return the document of each window of the pool; in a packed sequence that of the segment
+    in which the window starts."""
     names = ("start", "document", "documents", "borders")
     rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
     return [
@@ -106,7 +109,7 @@ def find_window_documents(table: pa.Table) -> list[int]:
 
 
 def flatten_list_column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """All values of a list column in order, and how many each row has."""
+    """Return all values of an Arrow list column in order, and the number of values in each row."""
     lists = table.column(name).combine_chunks()
     if isinstance(lists, pa.ChunkedArray):
         lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
@@ -116,9 +119,10 @@ def flatten_list_column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndar
 
 
 def align_pools(pools: Sequence[WindowPool]) -> list[WindowPool]:
-    """The pools cut to the windows that all of them have, tokens numbered alike.
+    """Reduce pools to the windows that all of them have, so that their tokens have the same
+    numbers.
 
-    A dictionary on which very many features fire has fewer windows than the others.
+    A dictionary on which very many features fire at once has fewer windows than the others.
     """
     places = [[(w.sequence, w.start) for w in one.windows] for one in pools]
     if all(one == places[0] for one in places):
@@ -128,7 +132,8 @@ def align_pools(pools: Sequence[WindowPool]) -> list[WindowPool]:
 
 
 def keep_windows(pool: WindowPool, places: set[tuple[int, int]]) -> WindowPool:
-    """The pool with only the windows at these places: sequence and start."""
+    """Reduce a pool to the windows at the given (sequence, start) places and renumber its
+    tokens."""
     kept = [w for w in pool.windows if (w.sequence, w.start) in places]
     number = np.full(pool.n_tokens, -1, dtype=np.int64)  # in the new pool, of each old token
     windows, n = [], 0
@@ -145,9 +150,11 @@ def keep_windows(pool: WindowPool, places: set[tuple[int, int]]) -> WindowPool:
 def find_correlated_features(
     mine: WindowPool, feature: int, other: WindowPool, n: int
 ) -> list[CorrelatedFeature]:
-    """The `n` features of `other` that correlate most with a feature; none below MIN_TOGETHER.
+    """Find the `n` features in the pool `other` that correlate most with a feature of the pool
+    `mine`.
 
-    r = (N·Σxy − Σx·Σy) ÷ √((N·Σx² − (Σx)²)(N·Σy² − (Σy)²)), N the pool's tokens.
+    Features that fire together with it on fewer than MIN_TOGETHER tokens are left out. r = (N·Σxy −
+    Σx·Σy) ÷ √((N·Σx² − (Σx)²)(N·Σy² − (Σy)²)), with N the number of tokens of the pool.
     """
     mine, other = align_pools([mine, other])
     tokens, values = mine.of(feature)

@@ -1,4 +1,4 @@
-"""Finding texts about features by words: ranked, forgiving of typing errors, offline."""
+"""Word index: search texts by words, ranked, tolerant of typing errors, without a network."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 WORD = re.compile(r"\w+")
 MAX_WORDS = 12
-"""Words of a query that are looked at."""
+"""Maximum number of words of a query that the word index uses."""
 # How alike a word is to one that was asked for, at least: exact, its beginning, a typing error.
 EXACT, PREFIX, TYPO, INSIDE = 1.0, 0.8, 0.6, 0.5
 SIMILARITY_QUERY = f"""
@@ -28,7 +28,7 @@ SIMILARITY_QUERY = f"""
 
 
 class WordIndex:
-    """Texts by their words: made once (1 s for 131 000 texts), asked in milliseconds."""
+    """Word index of texts: built once (1 s for 131 000 texts) and searched in milliseconds."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.size = len(texts)
@@ -54,12 +54,12 @@ class WordIndex:
     def find(
         self, query: str, limit: int = 200, among: np.ndarray | None = None
     ) -> list[tuple[int, float]]:
-        """(number of the text, score in 0..1), best first; empty where no word is alike.
+        """Search the word index: (number of the text, score in 0..1), best first; empty if no word
+        is similar.
 
-        `among`, a truth value for each text, leaves the others out.
-
-        A word counts by its likeness (1 exact; less as a beginning, with one or two typing
-        errors, inside another word) and by its rarity; texts with fewer other words come first.
+        `among`, a boolean for each text, excludes the others. A word counts by its similarity (1 if
+        exact; less for a prefix, for one or two typing errors, and inside another word) and by its
+        rarity; texts with fewer other words rank higher.
         """
         asked = list(dict.fromkeys(split_words(query)))[:MAX_WORDS]
         scores, weights = np.zeros(self.size), 0.0
@@ -79,7 +79,7 @@ class WordIndex:
         return [(int(i), float(scores[i])) for i in order if scores[i] > 0]
 
     def _alike(self, asked: str) -> np.ndarray:
-        """For each text, how alike its most similar word is; 0 for none."""
+        """Return for each text the similarity of its word that is most like `asked`; 0 for none."""
         with self._db.cursor() as cur:
             found = cur.execute(
                 SIMILARITY_QUERY, {"asked": asked, "slips": allowed_typos(asked)}
@@ -92,7 +92,7 @@ class WordIndex:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, without case and accents."""
+    """Split a text into words, without case and accents."""
     plain = text.casefold()
     if not plain.isascii():
         parts = unicodedata.normalize("NFKD", plain)
@@ -101,5 +101,6 @@ def split_words(text: str) -> list[str]:
 
 
 def allowed_typos(word: str) -> int:
-    """Typing errors forgiven: none in short words, one from 4 letters on, two from 8."""
+    """Return the number of typing errors that a search allows in a word: none below 4 letters,
+    one from 4, two from 8."""
     return 0 if len(word) < 4 else 1 if len(word) < 8 else 2

@@ -192,7 +192,7 @@ def writes(module: ast.Module) -> bool:
 
 JSON_HOMES = {
     "feature_store/strict_json.py": "the one place",
-    "feature_store/sql_console_worker.py": "imports nothing of ours; reads what console.py wrote",
+    "feature_store/sql_console_worker.py": "imports nothing of ours; reads sql_console.py's JSON",
     "autointerp/llm/reply_parser.py": "finds JSON inside a reply's prose, with the same strictness",
 }
 

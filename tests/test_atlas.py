@@ -143,7 +143,7 @@ def test_a_map_is_stored_whole_and_read_as_it_was(made: FeatureMap, tmp_path: Pa
         assert np.array_equal(getattr(found, name), getattr(made, name))
     assert [p.name for p in path.parent.iterdir()] == ["resid.parquet"]
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="is not a map, or is damaged"):
+    with pytest.raises(InputError, match="is not a feature map, or is damaged"):
         maps.find(made.about.harvest, "resid")
 
 

@@ -115,12 +115,12 @@ def test_marks_are_what_was_said_last(circuits: SavedCircuits) -> None:
 
 def test_another_kind_of_run_is_no_circuit(circuits: SavedCircuits) -> None:
     name = Experiments(circuits.catalog).keep("steer", result={}, **RUN)
-    with pytest.raises(InputError, match="is no circuit but a run of steer"):
+    with pytest.raises(InputError, match="is not a circuit: its kind is steer"):
         circuits.open(name)
 
 
 def test_a_graph_that_is_gone_says_so(circuits: SavedCircuits) -> None:
-    with pytest.raises(InputError, match="Run it again"):
+    with pytest.raises(InputError, match="Run the circuit again"):
         circuits.graph("nothing")
 
 

@@ -146,7 +146,7 @@ def test_files_and_variables_are_out_of_reach(
     file = tmp_path / "secret.csv"
     file.write_text("secret\n1\n")
     said = refused(db, sql.format(file=file))
-    assert "Error" in said or "does not answer" in said
+    assert "Error" in said or "The console refuses" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret.csv"]
 
 
@@ -248,7 +248,7 @@ def test_the_clock_begins_with_the_query_and_not_with_its_process(
     answer = run_query(store, HARVEST, "SELECT 1 AS one")
     assert answer.table.to_pylist() == [{"one": 1}] and answer.seconds < 0.6
     monkeypatch.setattr(sql_console, "START_SECONDS", 0.2)
-    assert "did not begin within 0.2 s" in refusal(store, "SELECT 1")
+    assert "did not start within 0.2 s" in refusal(store, "SELECT 1")
 
 
 WORKER_START = """

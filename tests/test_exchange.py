@@ -103,11 +103,11 @@ WRONG: list[tuple[RowKind, dict, str]] = [
     ("labels", label(feature=True), "feature True is not an index"),
     ("labels", label(feature="3"), "feature '3' is not an index"),
     ("labels", label(dictionary=""), "dictionary is empty"),
-    ("labels", label(kind="heart"), "kind 'heart' is none of"),
+    ("labels", label(kind="heart"), "kind 'heart' must be"),
     ("labels", label(kind="star"), "a star's value is 1"),
     ("labels", label(value=""), "value is empty"),
     ("labels", label(value="a\nb"), "on one line"),
-    ("labels", label(value="x" * 201), "label has 201 characters, and 200 is the most"),
+    ("labels", label(value="x" * 201), "label has 201 characters; at most 200 are allowed"),
     ("labels", label(value=None), "value None is not a text"),
     ("labels", label(more=1), "'more' is not known; there are dictionary"),
     ("labels", {"dictionary": "resid"}, "'feature' is missing"),
@@ -143,9 +143,9 @@ LIST = {
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"name": "cats"}, "it says otherwise than row 1"),
+        ({"name": "cats"}, "it contradicts row 1"),
         ({"list": "a/b"}, "list 'a/b' is not an id"),
-        ({"feature": 3}, "dictionary and feature go together"),
+        ({"feature": 3}, "dictionary and feature must be given together"),
         ({"list": "x", "name": " "}, "name is empty"),
     ],
 )
@@ -161,8 +161,8 @@ def test_a_wrong_row_of_a_list_is_named(changes: dict, sentence: str) -> None:
         (b'{"saefari": "labels", "version": 1}', 'f has no "rows"'),
         (b'{"saefari": "cats", "version": 1}', 'f holds "cats"; there are: labels, lists, expl'),
         (b'{"saefari": "labels", "version": 9}', "f has version 9, and this Saefari reads 1"),
-        (b'{"labels": []}', "f is not a file that Saefari reads"),
-        (b"[1, 2]", "f is not a file that Saefari reads"),
+        (b'{"labels": []}', "f is not a file that Saefari can import"),
+        (b"[1, 2]", "f is not a file that Saefari can import"),
         (b"\n\xff", "f, line 2: it is not UTF-8"),
         (b"", "f, line 1, column 1: Expecting value"),
         (b"[" * 200_000, "nested too deeply"),
@@ -178,7 +178,7 @@ def test_a_malformed_file_gets_a_sentence(data: bytes, sentence: str) -> None:
 def test_a_parquet_file_of_somebody_else_is_not_taken_for_ours() -> None:
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(pa.table({"x": [1]}), sink)
-    with pytest.raises(InputError, match="is not a file that Saefari reads"):
+    with pytest.raises(InputError, match="is not a file that Saefari can import"):
         decode_rows(sink.getvalue().to_pybytes(), "f")
 
 

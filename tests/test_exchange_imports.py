@@ -95,7 +95,7 @@ def test_sources_are_told_apart_by_the_person_or_by_name() -> None:
         (line(index="-1"), "line 2: index '-1' is not a whole number"),
         (line(index="9" * 30), "is not a whole number"),
         ({"description": "dogs"}, "line 2: 'modelId' is missing"),
-        ({"modelId": 1}, "line 2: it is no explanation of Neuronpedia's"),
+        ({"modelId": 1}, "line 2: it is not an explanation of Neuronpedia"),
         ([1], "line 2: it is not an object"),
     ],
 )
@@ -108,7 +108,7 @@ def test_a_wrong_line_is_named(second: object, sentence: str) -> None:
 
 def test_damaged_files_get_a_sentence() -> None:
     for data, sentence in [
-        (b"{}\n{", "x.jsonl, line 1: it is no explanation"),
+        (b"{}\n{", "x.jsonl, line 1: it is not an explanation"),
         (json.dumps(line()).encode() + b"\n{", "x.jsonl, line 2, column 2"),
         (packed([line()] * 50)[:-20], "cannot be unpacked"),
         (b"\x1f\x8bnot", "cannot be unpacked"),
@@ -159,7 +159,7 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         read_import_path(tmp_path / "x.csv", names())
     with pytest.raises(InputError, match=r"No dictionary called 'dogs'\. There are: mlp, resid"):
         names("dogs")
-    with pytest.raises(InputError, match="says twice what x means: a and b"):
+    with pytest.raises(InputError, match="gives two names for x: a and b"):
         parse_dictionary_names(("x=a", "x=b"))
 
 

@@ -170,7 +170,7 @@ def test_one_process_at_a_time(job: Job) -> None:
     with hold_job(job):
         words = [sys.executable, "-c", code, str(job.folder.parents[1]), job.id]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert f"Another process is at the job {job.id}." in done.stderr
+    assert f"Another process is running the job {job.id}." in done.stderr
 
 
 @pytest.mark.process

@@ -98,7 +98,7 @@ def test_views_take_range_contexts_only_and_order_them() -> None:
     low = context_strata.near_zero_contexts(facts, contexts)
     assert low == sorted(grouped[1], key=lambda c: abs(c.value)) and low
     assert context_strata.activation_mass(contexts) == pytest.approx(np.abs(sizes[::9]).sum())
-    with pytest.raises(ValueError, match="top context is no random sample"):
+    with pytest.raises(ValueError, match="top context is not a random sample"):
         context_strata.context_weight(contexts[-1])
 
 

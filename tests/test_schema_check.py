@@ -44,7 +44,7 @@ def sees(catalog: Catalog) -> str:
         said.add(str(caught.value))
     assert catalog.path.read_bytes() == before
     (sentence,) = said
-    assert "catalog.duckdb" in sentence and "Move it away" in sentence
+    assert "catalog.duckdb" in sentence and "Move it to another folder" in sentence
     return sentence
 
 
@@ -81,7 +81,10 @@ def test_another_programs_table_beside_ours_is_nobodys_business(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
-        ("UPDATE harvest SET schema = 0", "no Saefari that this one can read (schema 0; this one"),
+        (
+            "UPDATE harvest SET schema = 0",
+            "an older Saefari, whose files this one cannot read (schema 0; this one",
+        ),
         ("UPDATE harvest SET schema = -3", "(schema -3; this one reads 1). Harvest again"),
         ("UPDATE harvest SET schema = 2", "a newer Saefari (schema 2"),
         ("DELETE FROM harvest", "0 rows in 'harvest'"),

@@ -123,7 +123,7 @@ def test_a_pages_rows_come_in_the_order_asked_for(stored) -> None:
     [
         (FeatureQuery((("densty", 0, 1),)), "Did you mean 'density'"),
         (FeatureQuery(order="promoted"), "No column to sort by called 'promoted'"),
-        (FeatureQuery(having=("note",)), "Features have no 'note' to ask for"),
+        (FeatureQuery(having=("note",)), "Features cannot be filtered by 'note'"),
     ],
 )
 def test_mistakes_are_sentences(stored, wanted: FeatureQuery, sentence: str) -> None:

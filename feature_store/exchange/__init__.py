@@ -1,1 +1,2 @@
-"""What leaves a store and what comes into it, as files: our own formats and those of others."""
+"""Export and import of files: Saefari's own formats for labels, lists and explanations, and
+those of Neuronpedia and delphi."""

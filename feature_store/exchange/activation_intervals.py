@@ -1,7 +1,8 @@
-"""A feature's activations in bars and intervals of equal width, as dashboards elsewhere show them.
+"""Activation intervals: histogram bars and intervals of equal width over a feature's activations,
+as other tools' dashboards show them.
 
-A harvest counts activations in bins that grow with the activation (four to the octave). Counts of
-equal bars are read off them, linear inside a bin, so they are estimates; their sum is exact.
+A harvest counts activations in logarithmic bins (four per octave). Counts of equal bars are
+interpolated linearly within a bin, so they are estimates; their sum is exact.
 """
 
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ import numpy as np
 from feature_store.activation_histogram import bin_edge
 
 N_BARS, N_INTERVALS = 40, 5
-"""Bars of the histogram, and intervals of the contexts."""
+"""Numbers of bars of the activation histogram and of intervals of the contexts."""
 
 
 @dataclass(frozen=True)
 class ActivationInterval:
-    """Activations from `low` to `high`, and the share of all tokens that have one."""
+    """Interval of activations from `low` to `high`, and the share of all tokens with such an
+    activation."""
 
     low: float
     high: float
@@ -25,7 +27,7 @@ class ActivationInterval:
 
 
 def count_below_edges(row: dict[str, Any], edges: np.ndarray) -> np.ndarray:
-    """How many of a feature's active tokens lie below each edge."""
+    """Return how many of a feature's active tokens have an activation below each edge."""
     counts, start, top = row["histogram"], row["histogram_start"], row["max_act"]
     bins = [bin_edge(start + i) for i in range(len(counts) + 1)]
     bins[-1] = max(top, bins[-2])  # nothing lies between the maximum and its bin's end
@@ -33,7 +35,8 @@ def count_below_edges(row: dict[str, Any], edges: np.ndarray) -> np.ndarray:
 
 
 def histogram_bars(row: dict[str, Any]) -> tuple[list[int], list[float]]:
-    """(active tokens, middle) of BARS equal bars from 0 to the maximum; none if it never fired."""
+    """Return a feature's activation histogram in N_BARS equal bars from 0 to its maximum: active
+    tokens and middle of each bar; empty if it never fired."""
     if not row["histogram"] or not row["max_act"]:
         return [], []
     edges = np.linspace(0, row["max_act"], N_BARS + 1)
@@ -44,7 +47,8 @@ def histogram_bars(row: dict[str, Any]) -> tuple[list[int], list[float]]:
 
 
 def split_into_intervals(row: dict[str, Any]) -> list[ActivationInterval]:
-    """INTERVALS equal intervals from 0 to the maximum, weakest first; none if it never fired."""
+    """Split a feature's activations into N_INTERVALS equal intervals from 0 to its maximum,
+    weakest first; empty if it never fired."""
     if not row["histogram"] or not row["max_act"]:
         return []
     edges = np.linspace(0, row["max_act"], N_INTERVALS + 1)
@@ -56,5 +60,6 @@ def split_into_intervals(row: dict[str, Any]) -> list[ActivationInterval]:
 
 
 def find_interval(value: float, top: float, found: list[ActivationInterval]) -> ActivationInterval:
-    """The interval that a value lies in; `top` is the largest activation."""
+    """Return the interval that contains an activation; `top` is the feature's largest
+    activation."""
     return found[min(int(value / top * len(found)), len(found) - 1)]

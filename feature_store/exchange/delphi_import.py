@@ -1,6 +1,7 @@
-"""Explanations as delphi writes them: a folder of files HOOK_latentN.txt, each with a JSON string.
+"""Delphi import: read the explanations that delphi writes, a folder of files HOOK_latentN.txt, each
+with one JSON string.
 
-The run's configuration, which stands in the folder above, names the model that wrote them.
+The configuration of the delphi run, in the folder above, names the model that wrote them.
 """
 
 import re
@@ -27,7 +28,8 @@ FILE_NAME = re.compile(r"(?P<hook>.+)_latent(?P<index>[0-9]+)\.(?:txt|json)")
 
 
 def list_explanation_files(folder: Path) -> list[Path]:
-    """The folder's explanations, by hook and number; they may stand in `explanations/`."""
+    """Return delphi's explanation files in a folder or its `explanations/`, by hook and latent
+    number."""
     inner = folder / "explanations"
     found = [
         p for p in (inner if inner.is_dir() else folder).iterdir() if FILE_NAME.fullmatch(p.name)
@@ -36,14 +38,15 @@ def list_explanation_files(folder: Path) -> list[Path]:
 
 
 def parse_file_name(name: str) -> tuple[str, int]:
-    """Hook and number that a file's name says."""
+    """Return the hook and latent number in the name of a delphi file, HOOK_latentN.txt."""
     match = FILE_NAME.fullmatch(name)
     assert match is not None
     return match["hook"], int(match["index"])
 
 
 def read_delphi_explanations(paths: list[Path], names: DictionaryNames) -> ImportRows:
-    """All explanations in these files, by our names of the dictionaries.
+    """Read all explanations in delphi's files as rows to import, under our names of the
+    dictionaries.
 
     Raises InputError that names the file in which something is wrong.
     """
@@ -56,7 +59,7 @@ def read_delphi_explanations(paths: list[Path], names: DictionaryNames) -> Impor
             if failures.take(text):
                 continue
             if index > LARGEST_FEATURE:
-                raise InputError(f"latent {index} is beyond what a dictionary can have")
+                raise InputError(f"latent {index} is larger than any dictionary")
             dictionary = names.find(hook)
             check_feature_index(dictionary, index, names.sizes)
             check_text("text", text)
@@ -81,7 +84,7 @@ def read_delphi_explanations(paths: list[Path], names: DictionaryNames) -> Impor
 
 
 def describe_left_out_scores(folder: Path) -> list[str]:
-    """Return what else of the run is not taken: its scores, by scorer."""
+    """Return sentences about the scores of a delphi run, by scorer, which are not imported."""
     found = []
     for scores in {folder / "scores", folder.parent / "scores"}:
         scorers = sorted(one for one in scores.glob("*/") if one.is_dir())
@@ -101,7 +104,7 @@ def describe_left_out_scores(folder: Path) -> list[str]:
 
 
 def read_explanation_text(path: Path) -> str:
-    """A file's explanation; empty where its explainer found none."""
+    """Read the explanation in one delphi file; empty if delphi's explainer found none."""
     try:
         found = parse_json(path.read_bytes())
     except OSError as error:
@@ -116,7 +119,8 @@ def read_explanation_text(path: Path) -> str:
 
 
 def read_explainer_model(folder: Path) -> str:
-    """The explaining model that the run's configuration names; empty without one."""
+    """Read the name of the explaining model from a delphi run's configuration; empty if there is
+    none."""
     for path in (folder / "run_config.json", folder.parent / "run_config.json"):
         if path.is_file():
             try:

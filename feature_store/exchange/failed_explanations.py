@@ -1,7 +1,8 @@
-"""Texts that stand where an explanation was meant to be: failures of whoever explained.
+"""Failed explanations: texts in other tools' files that stand where an explanation should be, such
+as error messages and refusals.
 
-Other tools write them into the same files as their explanations. Taken for explanations, they would
-be labelled, searched and scored; so they are counted as failures and left out.
+Imported as explanations they would be labelled, searched and scored; so they are counted as
+failures and left out.
 """
 
 import re
@@ -44,13 +45,14 @@ FAILURE_KINDS = {
     "an error instead": ERROR,
     "refused": REFUSAL,
 }
-"""Kind of failure -> the whole texts that are one, without what stands around them."""
+"""Kind of failed explanation -> pattern of the complete text, without surrounding characters."""
 SURROUNDING_CHARACTERS = " \t\r\n\"'`“”‘’[]()<>*_."
 SHOWN_CHARACTERS = 60
 
 
 def find_failure_kind(text: str) -> str | None:
-    """Return the kind of failure that a text is, a key of KINDS; None for an explanation."""
+    """Return the kind of failed explanation that a text is, a key of FAILURE_KINDS; None for an
+    explanation."""
     bare = text.replace("’", "'").strip()
     forms = {bare, bare.strip(SURROUNDING_CHARACTERS)}
     for kind, pattern in FAILURE_KINDS.items():
@@ -60,13 +62,13 @@ def find_failure_kind(text: str) -> str | None:
 
 
 class FailureCounts:
-    """Counts the texts that are no explanations."""
+    """Counter of failed explanations, by kind and text."""
 
     def __init__(self) -> None:
         self._texts: Counter[tuple[str, str]] = Counter()
 
     def take(self, text: str) -> bool:
-        """Return whether a text is a failure, which is counted then."""
+        """Count a text if it is a failed explanation; return whether it is."""
         kind = find_failure_kind(text)
         if kind is None:
             return False
@@ -74,7 +76,8 @@ class FailureCounts:
         return True
 
     def sentences(self) -> list[str]:
-        """Return what was left out: for each kind how many, and the most frequent text."""
+        """Return a sentence for each kind of failed explanation: how many there were, and the
+        most frequent text."""
         found = []
         for kind in FAILURE_KINDS:
             texts = Counter({text: n for (of, text), n in self._texts.items() if of == kind})

@@ -1,4 +1,5 @@
-"""Whatever a file or folder holds, as rows ready to be taken in."""
+"""Import reader: detect the format of a file or folder (Saefari's, Neuronpedia's or delphi's)
+and read its rows to import."""
 
 import io
 from pathlib import Path
@@ -11,7 +12,8 @@ from feature_store.store import Store
 
 
 def read_dictionary_sizes(store: Store) -> dict[str, int]:
-    """The dictionaries of a store with their number of features, as its newest harvests say."""
+    """Return the dictionaries of a store with their number of features, from its newest
+    harvests."""
     found: dict[str, int] = {}
     for file in store.harvests():
         for name, info in file.dictionaries.items():
@@ -20,7 +22,8 @@ def read_dictionary_sizes(store: Store) -> dict[str, int]:
 
 
 def read_import_path(path: Path, names: DictionaryNames) -> ImportRows:
-    """A file or folder of ours, Neuronpedia's or delphi's. Raises InputError for any other."""
+    """Read the rows to import from a file or folder of any known format. Raises InputError for
+    other formats."""
     try:
         return _read_existing_path(path, names)
     except OSError as error:
@@ -28,6 +31,7 @@ def read_import_path(path: Path, names: DictionaryNames) -> ImportRows:
 
 
 def _read_existing_path(path: Path, names: DictionaryNames) -> ImportRows:
+    """Detect the format of a path and read its rows to import."""
     if not path.exists():
         raise InputError(f"There is nothing at {path}.")
     if not path.is_dir():
@@ -47,7 +51,7 @@ def _read_existing_path(path: Path, names: DictionaryNames) -> ImportRows:
 
 
 def read_import_bytes(data: bytes, name: str, names: DictionaryNames) -> ImportRows:
-    """The same of one file's content."""
+    """Read the rows to import from the content of one uploaded file of any known format."""
     ours = data[:4] == b"PAR1" or saefari_files.KIND_KEY.encode() in data[:64]
     if ours or not name.endswith(neuronpedia_import.SUFFIXES):
         return saefari_files.decode_rows(data, name, names.sizes)
@@ -57,5 +61,5 @@ def read_import_bytes(data: bytes, name: str, names: DictionaryNames) -> ImportR
 
 
 def is_json_lines(name: str) -> bool:
-    """Whether a file is read line by line, however large it is."""
+    """Return whether a file to import is read line by line, however large it is."""
     return name.removesuffix(".gz").endswith(".jsonl")

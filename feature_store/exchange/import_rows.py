@@ -1,4 +1,5 @@
-"""What may stand in a file of labels, lists or explanations; a row that may not is named."""
+"""Import rows: the columns of labels, lists and explanations in import files, and the checks
+that name the first invalid row."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,32 +42,33 @@ ROW_SCHEMAS: dict[RowKind, pa.Schema] = {
         ]
     ),
 }
-"""The columns of each kind of file. A list without features is one row without a feature."""
+"""Columns of each kind of import file. A list without features is one row without a feature."""
 MAX_LENGTHS = {"label": 200, "name": 120, "list": 64}
 MAX_TEXT_LENGTH = 20_000
-"""Characters of every other text at most."""
+"""Maximum number of characters of texts without an entry in MAX_LENGTHS."""
 OPTIONAL_COLUMNS = {"dictionary", "feature"}
-"""What a row of an empty list has no value for."""
+"""Columns that the row of an empty list has no value for."""
 LARGEST_FEATURE = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class ImportRows:
-    """Rows that were read from somewhere and are in order, ready to be taken in."""
+    """Checked rows of one kind that can be imported."""
 
     what: RowKind
     table: pa.Table
-    """With the columns of its shape."""
+    """The rows to import, with the columns of their kind in ROW_SCHEMAS."""
     left_out: tuple[str, ...] = ()
-    """What of the source has no place here, in sentences."""
+    """Sentences about the parts of the source that are not imported."""
 
 
 def check_rows(
     what: RowKind, rows: Sequence[Any], origin: str, sizes: Mapping[str, int] | None = None
 ) -> ImportRows:
-    """The rows as a table. `sizes` are the dictionaries that are known, with their d_sae.
+    """Check the rows of an import file and return them as a table. `sizes` are the known
+    dictionaries with their d_sae.
 
-    Raises InputError that names `origin` and the first row that is wrong.
+    Raises InputError that names `origin` and the first invalid row.
     """
     check = ROW_CHECKS[what]
     seen: dict[tuple, tuple[int, Any]] = {}
@@ -79,16 +81,16 @@ def check_rows(
             for key, value in said:
                 former = seen.setdefault(key, (number, value))
                 if former[1] != value:
-                    raise InputError(f"it says otherwise than row {former[0]}")
+                    raise InputError(f"it contradicts row {former[0]}")
         except InputError as error:
             raise InputError(
-                f"{origin}, row {number}: {error}. Nothing was imported; mend that row."
+                f"{origin}, row {number}: {error}. Nothing was imported; correct that row."
             ) from error
     return ImportRows(what, pa.Table.from_pylist(list(rows), ROW_SCHEMAS[what]))
 
 
 def check_columns(row: Any, shape: pa.Schema) -> None:
-    """A row has exactly the columns of its shape, each of its type."""
+    """Check that an import row has exactly the columns of its kind, each of its type."""
     if not isinstance(row, dict):
         raise InputError("it is not an object with named values")
     if missing := [name for name in shape.names if name not in row]:
@@ -110,16 +112,16 @@ def check_columns(row: Any, shape: pa.Schema) -> None:
 
 
 def check_text(name: str, value: Any) -> None:
-    """A text of a length that the pages can show."""
+    """Check that a value of an import row is a text and not too long."""
     if not isinstance(value, str):
         raise InputError(f"{name} {value!r} is not a text")
     most = MAX_LENGTHS.get(name, MAX_TEXT_LENGTH)
     if len(value) > most:
-        raise InputError(f"{name} has {len(value)} characters, and {most} is the most")
+        raise InputError(f"{name} has {len(value)} characters; at most {most} are allowed")
 
 
 def check_feature_index(dictionary: str, feature: int, sizes: Mapping[str, int]) -> None:
-    """A feature of a dictionary that is known exists; of the others nobody can tell."""
+    """Check that an import row's feature exists, if its dictionary is known."""
     if not dictionary:
         raise InputError("dictionary is empty")
     if dictionary in sizes and feature >= sizes[dictionary]:
@@ -127,34 +129,35 @@ def check_feature_index(dictionary: str, feature: int, sizes: Mapping[str, int])
 
 
 def check_label_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
-    """A row of labels; gives what must not be said twice in different ways."""
+    """Check an import row of labels; return the keys and values that other rows must not
+    contradict."""
     kind, value = row["kind"], row["value"]
     if kind not in ("label", "note", "star"):
-        raise InputError(f"kind {kind!r} is none of label, note, star")
+        raise InputError(f"kind {kind!r} must be label, note or star")
     if not value or (kind == "star" and value != "1"):
         raise InputError("a star's value is 1" if kind == "star" else "value is empty")
     if kind == "label":
         check_text("label", value)
         if value.split() != value.strip().split(" "):
-            raise InputError("a label stands on one line, with single spaces")
+            raise InputError("a label must be on one line, with single spaces")
     return [((row["dictionary"], row["feature"], kind), value)]
 
 
 def check_list_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
-    """A row of lists: a feature in a list, or an empty list."""
+    """Check an import row of lists: a feature in a list, or an empty list."""
     if not row["list"] or not row["list"].isascii() or not row["list"].isalnum():
         raise InputError(f"list {row['list']!r} is not an id of letters and digits")
     if not row["name"].strip():
         raise InputError("name is empty")
     feature = (row["dictionary"], row["feature"])
     if (feature[0] is None) != (feature[1] is None):
-        raise InputError("dictionary and feature go together")
+        raise InputError("dictionary and feature must be given together")
     named = ((row["list"],), (row["name"], row["description"]))
     return [named, ((row["list"], *feature), row["note"])]
 
 
 def check_explanation_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
-    """A row of explanations."""
+    """Check an import row of explanations: its text, author and provenance."""
     if not row["text"].strip():
         raise InputError("text is empty")
     if row["author"] not in ("model", "person"):

@@ -1,4 +1,5 @@
-"""Taking rows in: one transaction, and what is in force already is not said again."""
+"""Import writer: save checked rows of labels, lists and explanations in the catalog in one
+transaction, without repeating what is in force."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -45,21 +46,21 @@ WITHDRAW = f"""
 
 @dataclass(frozen=True)
 class ImportCounts:
-    """What an import changed."""
+    """Numbers of rows that an import added and skipped."""
 
     new: int
-    """Rows that were said anew."""
+    """Number of rows that the import added."""
     same: int
-    """Rows that were in force already, or stood twice in the file."""
+    """Number of imported rows that were in force already or repeated in the file."""
 
 
 def save_import(
     catalog: Catalog, offered: ImportRows, *, patience_s: float | None = None
 ) -> ImportCounts:
-    """Put rows into the catalog: all of them, or, where anything fails, none.
+    """Save imported rows in the catalog: all of them or, if anything fails, none.
 
-    The same rows once more change nothing. A label that is there with other words is replaced, as
-    if a person had typed it: the former one stays in its history.
+    Importing the same rows again changes nothing. An existing label with another text is replaced
+    as if a person had typed the new one: the old label stays in its history.
     """
     now, table = utc_now(), offered.table
     with catalog.transaction(patience_s) as db:
@@ -81,16 +82,16 @@ def withdraw_explanations(
     *,
     patience_s: float | None = None,
 ) -> int:
-    """Take back all explanations of a dictionary by one explainer and model; how many there were.
+    """Withdraw all explanations of a dictionary by one explainer and model; return their number.
 
-    They stay in the catalog as history, and an import brings them back.
+    They stay in the catalog as history, and another import restores them.
     """
     with catalog.transaction(patience_s) as db:
         return count_inserted_rows(db, WITHDRAW, [utc_now(), dictionary, explainer, model])
 
 
 def count_inserted_rows(db: duckdb.DuckDBPyConnection, query: str, given: list[object]) -> int:
-    """Run an INSERT; how many rows it added."""
+    """Run an INSERT into the catalog and return the number of rows it added."""
     ((rows,),) = db.execute(query, given).fetchall()
     return rows
 
@@ -98,7 +99,8 @@ def count_inserted_rows(db: duckdb.DuckDBPyConnection, query: str, given: list[o
 def group_rows_by_list(
     table: pa.Table,
 ) -> Iterable[tuple[str, str, str, list[tuple[FeatureId, str]]]]:
-    """(id, name, description, [(feature, note)]) of each list in a file, in its order."""
+    """Return (id, name, description, [(feature, note)]) of each list in an import, in the file's
+    order."""
     found: dict[str, tuple[str, str, str, list[tuple[FeatureId, str]]]] = {}
     for row in table.to_pylist():
         head = (row["list"], row["name"], row["description"])
@@ -116,9 +118,10 @@ def save_list(
     features: list[tuple[FeatureId, str]],
     now: datetime,
 ) -> int:
-    """One list: its name and notes as the file has them; entries that only the store has stay.
+    """Save one imported list: its name and notes as in the file; entries that only the store has
+    are kept.
 
-    Gives how many of the file's rows were new.
+    Returns how many of the file's rows were new.
     """
     lists = FeatureLists.read(db, list_id)
     there = any(row.list == list_id for row in lists.headings)

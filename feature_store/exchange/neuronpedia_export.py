@@ -1,11 +1,11 @@
-"""A dictionary's dashboards in the layout of Neuronpedia's public dumps.
+"""Neuronpedia export: write a dictionary's dashboards in the layout of Neuronpedia's public dumps.
 
     OUT/MODEL/SOURCE/model.jsonl, sourceset.jsonl, source.jsonl, release.jsonl
     OUT/MODEL/SOURCE/features/batch-0.jsonl.gz, activations/…, explanations/…
 
-One batch is 1024 features, read and written before the next one, so memory does not grow with the
-dictionary. What a harvest does not know (neuron alignment, histograms of logits) stays empty, as
-the layout allows. Contexts of negative activations have no place in it and are left out.
+A batch of 1024 features is read and written before the next one, so memory does not grow with the
+dictionary. Fields that a harvest does not know (neuron alignment, histograms of logits) stay empty,
+as the layout allows. Contexts of negative activations cannot be represented and are left out.
 """
 
 import gzip
@@ -36,11 +36,12 @@ from feature_store.strict_json import dump_json
 from feature_store.vocabulary import Vocabulary
 
 FEATURES_PER_FILE = 1024
-"""Features in one file, as Neuronpedia's own dumps have them."""
+"""Number of features in one exported file, as in Neuronpedia's own dumps."""
 CONTEXTS_PER_CHUNK = 4096
-"""Contexts in Python's hands at once."""
+"""Number of contexts that the Neuronpedia export converts at once."""
 CREATOR_ID = "clkht01d40000jv08hvalcvly"
-"""Neuronpedia's own account for bulk imports: every row of a dump must name one that exists."""
+"""Id of Neuronpedia's own account for bulk imports: every row of a dump must name an existing
+account."""
 FEATURE_COLUMNS = (
     "feature, density, max_act, histogram_start, histogram, positive, promoted_tokens, "
     "promoted_values, suppressed_tokens, suppressed_values, nearest, nearest_cosine, "
@@ -50,9 +51,9 @@ CONTEXT_COLUMNS = (
     "feature, stratum, rank, sequence, start, length, peak, value, positions, activations"
 )
 SIGNED_COLUMNS = ("density", "max_act", "histogram_start", "histogram")
-"""What a signed feature's positive side has instead of the whole."""
+"""Columns that the Neuronpedia export takes from the positive side of a signed feature."""
 LAYER_PREFIX = re.compile(r"(?:[0-9]+|e)-.")
-"""How Neuronpedia finds the layer in the name of a source."""
+"""Pattern by which Neuronpedia finds the layer in the name of a source."""
 EMPTY_LISTS = {
     name: []
     for name in (
@@ -71,30 +72,31 @@ EMPTY_LISTS = {
         "decoder_weights_dist",
     )
 }
-"""Lists of the layout that a harvest has nothing for."""
+"""Lists of Neuronpedia's layout that a harvest has no data for."""
 
 
 @dataclass(frozen=True)
 class NeuronpediaSource:
-    """What Neuronpedia calls the dictionary: a model, and LAYER-SET inside it."""
+    """Neuronpedia's name of a dictionary: a model and a source LAYER-SET."""
 
     model: str
     id: str
 
     @property
     def set_name(self) -> str:
-        """The source without its layer."""
+        """Name of the Neuronpedia source without its layer."""
         return self.id.partition("-")[2] or self.id
 
     @classmethod
     def of(cls, file: HarvestFile, info: DictionaryInfo, said: str | None) -> "NeuronpediaSource":
-        """MODEL/LAYER-SET as the person says it, or made of the hook point and our name."""
+        """Return the Neuronpedia source given as MODEL/LAYER-SET, or one derived from the hook
+        point and the dictionary's name."""
         if said is None:
             layer = re.search(r"blocks\.([0-9]+)\.", info.hook_name)
             if layer is None and "embed" not in info.hook_name:
                 raise InputError(
-                    f"{info.dictionary} reads {info.hook_name}, which is no numbered layer. Say "
-                    "with --source MODEL/LAYER-SET what Neuronpedia is to call it."
+                    f"{info.dictionary} reads {info.hook_name}, which is not a numbered layer. "
+                    "Give its name in Neuronpedia with --source MODEL/LAYER-SET."
                 )
             name = make_slug(info.dictionary).lower()
             return cls(make_slug(file.record.model).lower(), f"{layer[1] if layer else 'e'}-{name}")
@@ -112,13 +114,13 @@ class NeuronpediaSource:
 
 
 def make_slug(name: str) -> str:
-    """A name that a folder and a URL can have."""
+    """Return a name with only characters that a folder and a Neuronpedia URL can have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")
 
 
 @dataclass(frozen=True)
 class DashboardExport:
-    """What an export wrote."""
+    """Result of a Neuronpedia export: its folder and the numbers of rows written."""
 
     folder: Path
     features: int
@@ -135,9 +137,10 @@ def export_dashboards(
     source: str | None = None,
     tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> DashboardExport:
-    """Write a dictionary's dashboards under `out`; `tell` hears how many features are done.
+    """Write a dictionary's dashboards in Neuronpedia's layout under `out`; `tell` is called with
+    the numbers of features done and in all.
 
-    Raises InputError for a dictionary that is not there and a folder that has something in it.
+    Raises InputError for an unknown dictionary and for a folder that is not empty.
     """
     info = file.dictionary(dictionary)
     named = NeuronpediaSource.of(file, info, source)
@@ -157,7 +160,8 @@ def write_dashboard_files(
     explanations: Explanations | None,
     tell: Callable[[int, int], None],
 ) -> dict[str, int]:
-    """Write all files of a dictionary's dashboards into a folder; how many rows of each kind."""
+    """Write all files of a dictionary's Neuronpedia dashboards into a folder; return the number
+    of rows of each kind."""
     info, named = writer.info, writer.source
     for part in ("features", "activations", "explanations"):
         (folder / part).mkdir()
@@ -181,8 +185,8 @@ def write_dashboard_files(
 
 
 def remove_empty_file(path: Path) -> None:
-    """Remove a file that holds no line: Neuronpedia's importer parses the first line of every file
-    before anything else, and gives up the whole import where there is none."""
+    """Remove a file without lines: Neuronpedia's importer parses the first line of every file
+    before anything else and aborts the import if there is none."""
     with gzip.open(path) as file:
         if file.read(1):
             return
@@ -190,19 +194,21 @@ def remove_empty_file(path: Path) -> None:
 
 
 def format_json_line(row: Any) -> str:
-    """Return a row as one line of JSON that Neuronpedia's importer takes.
+    """Return a row as one line of JSON that Neuronpedia's importer accepts.
 
-    Postgres refuses NUL, and the importer puts a space for every `\\u0000` in the file, whether it
-    is an escape or a backslash and letters: the one becomes U+FFFD, the other is written otherwise.
+    Postgres refuses NUL, and the importer replaces every `\\u0000` in the file by a space, whether
+    it is an escape or a backslash and letters: NUL becomes U+FFFD, and a backslash before `u0000`
+    is escaped differently.
     """
     line = dump_json(make_storable_value(row), ascii_only=True)
     return line.replace("\\\\u0000", "\\u005cu0000")
 
 
 def write_json_lines(path: Path, rows: Iterable[str]) -> int:
-    """Write JSON lines, compressed where the name ends in .gz; how many they were.
+    """Write JSON lines to a file of a Neuronpedia export, compressed if its name ends in .gz;
+    return their number.
 
-    The same rows make the same bytes.
+    The same rows give the same bytes.
     """
     count = 0
     zipped = path.suffix == ".gz"
@@ -219,17 +225,17 @@ def write_json_lines(path: Path, rows: Iterable[str]) -> int:
 def format_explanation_lines(
     explanations: Explanations, dictionary: str, source: NeuronpediaSource
 ) -> list[str]:
-    """The explanations in force, as lines."""
+    """Return a dictionary's explanations in force as JSON lines of a Neuronpedia export."""
     return [
         format_json_line(explanation_row(one, source)) for one in explanations.every(dictionary)
     ]
 
 
 def explanation_row(one: Explanation, source: NeuronpediaSource) -> dict[str, Any]:
-    """One explanation as the layout has it.
+    """Return one explanation as a row in Neuronpedia's layout.
 
-    `typeName` and `explanationModelName` are keys of tables there, and a row with another one is
-    refused: only explanations that came from Neuronpedia keep theirs.
+    `typeName` and `explanationModelName` are foreign keys in Neuronpedia's database, which refuses
+    rows with unknown values: only explanations imported from Neuronpedia keep theirs.
     """
     theirs = one.source == "neuronpedia"
     return {
@@ -247,17 +253,18 @@ def explanation_row(one: Explanation, source: NeuronpediaSource) -> dict[str, An
 
 
 def round_values(values: list[float] | None) -> list[float]:
-    """Four digits behind the point; nothing for nothing."""
+    """Round values to four decimals for a Neuronpedia export; None gives an empty list."""
     return [round(value, 4) for value in values or []]
 
 
 def make_row_id(*about: object) -> str:
-    """An id of 25 characters that follows from what it is of."""
+    """Return the 25-character id of a row in a Neuronpedia export: a hash of what the row is
+    about."""
     return "c" + hashlib.blake2b("/".join(map(str, about)).encode(), digest_size=12).hexdigest()
 
 
 class DashboardWriter:
-    """Rows of the layout for one dictionary."""
+    """Writer of one dictionary's features and contexts as rows in Neuronpedia's layout."""
 
     def __init__(self, file: HarvestFile, info: DictionaryInfo, source: NeuronpediaSource) -> None:
         self.file, self.info, self.source = file, info, source
@@ -270,7 +277,8 @@ class DashboardWriter:
         }
 
     def heads(self) -> dict[str, dict[str, Any]]:
-        """The four small files that say what the dump is of."""
+        """Return the rows of the four small files that describe a Neuronpedia dump: release,
+        model, sourceset and source."""
         record, source = self.file.record, self.source
         common = {"creatorId": CREATOR_ID, "createdAt": self.when}
         return {
@@ -319,7 +327,8 @@ class DashboardWriter:
         }
 
     def batch(self, first: int) -> tuple[list[dict[str, Any]], Iterator[str]]:
-        """The features from `first` on, at most BATCH, and the lines of their contexts."""
+        """Return the rows of the features from `first` on, at most FEATURES_PER_FILE, and the
+        JSON lines of their contexts."""
         query = (
             f"SELECT {FEATURE_COLUMNS} FROM feature WHERE dictionary = ? AND feature BETWEEN ? "
             f"AND ? "
@@ -335,7 +344,7 @@ class DashboardWriter:
         return [self.feature(row) for row in found], self.activations(found)
 
     def feature(self, row: dict[str, Any]) -> dict[str, Any]:
-        """One feature as the layout has it."""
+        """Return one feature as a row in Neuronpedia's layout."""
         heights, values = histogram_bars(row)
         text = self.file.vocabulary.text
         return {
@@ -360,7 +369,8 @@ class DashboardWriter:
         }
 
     def activations(self, features: list[dict[str, Any]]) -> Iterator[str]:
-        """The lines of these features' contexts: of each the strongest, then the sample."""
+        """Yield the JSON lines of features' contexts for a Neuronpedia export: for each feature
+        top contexts, then range contexts."""
         live = [row for row in features if row["n_contexts"]]
         if not live:
             return
@@ -376,7 +386,8 @@ class DashboardWriter:
                 yield self.activation(row, *bands[row["feature"]])
 
     def activation(self, row: dict[str, Any], most: float, bands: list[ActivationInterval]) -> str:
-        """One context, as a line: tokens and values of its window."""
+        """Return one context as a JSON line in Neuronpedia's layout: tokens and activations of
+        its window."""
         start, length = row["start"], row["length"]
         values = ["0"] * length
         for position, act in zip(row["positions"], row["activations"], strict=True):
@@ -408,14 +419,14 @@ class DashboardWriter:
 
 
 class QuotedTokens:
-    """Tokens as JSON strings, each made once."""
+    """Tokens as JSON strings for a Neuronpedia export, each encoded once."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._display = vocabulary.display
         self._quoted: dict[str, str] = {}
 
     def quoted(self, ids: np.ndarray) -> list[str]:
-        """One JSON string a token."""
+        """Return one JSON string per token id."""
         return [self._quoted.get(text) or self._quote(text) for text in self._display(ids)]
 
     def _quote(self, text: str) -> str:

@@ -1,8 +1,9 @@
-"""Explanations as Neuronpedia gives them away: JSON lines (also .gz), a JSON file, a dump's folder.
+"""Neuronpedia import: read the explanations that Neuronpedia publishes as JSON lines (also .gz), as
+a JSON file or as a dump's folder.
 
-A line has modelId, layer (its name of the dictionary, such as 6-res-jb), index, description,
-typeName and explanationModelName; what its interface gives of a feature has a list of these under
-`explanations`. Lines are read one by one: embeddings, which make up most of a dump, are let go.
+A line has modelId, layer (Neuronpedia's name of the dictionary, such as 6-res-jb), index,
+description, typeName and explanationModelName; a feature from its API has a list of these under
+`explanations`. Lines are read one by one, without the embeddings that make up most of a dump.
 """
 
 import gzip
@@ -28,17 +29,18 @@ from feature_store.storable_text import make_storable
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
 SAEFARI_KEY = "saefari"
-"""Beside Neuronpedia's keys, in exports of ours."""
+"""Key that Saefari's own exports add to Neuronpedia's keys."""
 FEATURE_KEYS = ("modelId", "layer", "index")
-"""What says of which feature an explanation is."""
+"""Keys of a Neuronpedia row that identify the feature of an explanation."""
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 DumpFiles = Iterable[tuple[str, Callable[[], IO[bytes]]]]
-"""(name, how to open it) of each file."""
+"""(name, function that opens the file) of each file of a Neuronpedia dump."""
 DumpStream = IO[bytes] | gzip.GzipFile
 
 
 def list_dump_files(path: Path) -> DumpFiles:
-    """The files of a dump's folder that hold explanations or features, or the one file given."""
+    """Return the files of a Neuronpedia dump's folder that hold explanations or features, or the
+    one file given."""
     if not path.is_dir():
         return [(path.name, lambda: path.open("rb"))]
     inside = [path / part for part in ("explanations", "features")]
@@ -51,9 +53,10 @@ def list_dump_files(path: Path) -> DumpFiles:
 
 
 def read_neuronpedia_explanations(files: DumpFiles, names: DictionaryNames) -> ImportRows:
-    """All explanations in these files, by our names of the dictionaries.
+    """Read all explanations in Neuronpedia's files as rows to import, under our names of the
+    dictionaries.
 
-    Raises InputError that names file and line of what is wrong.
+    Raises InputError that names the file and line of what is wrong.
     """
     columns: dict[str, list[Any]] = {name: [] for name in ROW_SCHEMAS["explanations"].names}
     bare, failures = 0, FailureCounts()
@@ -76,7 +79,8 @@ def read_neuronpedia_explanations(files: DumpFiles, names: DictionaryNames) -> I
 
 
 def read_dump_rows(files: DumpFiles) -> Iterator[tuple[str, Any]]:
-    """(file and line, what stands there) of each line, or of each element of a JSON file."""
+    """Yield (file and line, row) for each line, or each element of a JSON file, of a Neuronpedia
+    dump."""
     for name, opened in files:
         with opened() as raw:
             packed = raw.read(2) == b"\x1f\x8b"
@@ -94,7 +98,7 @@ def read_dump_rows(files: DumpFiles) -> Iterator[tuple[str, Any]]:
 
 
 def read_json_lines(name: str, stream: DumpStream) -> Iterator[tuple[str, Any]]:
-    """The lines of a file of JSON lines; empty ones are nothing."""
+    """Yield the rows of a Neuronpedia file of JSON lines; empty lines are skipped."""
     for number, line in enumerate(stream, 1):
         if line.strip():
             where = f"{name}, line {number}"
@@ -102,14 +106,14 @@ def read_json_lines(name: str, stream: DumpStream) -> Iterator[tuple[str, Any]]:
 
 
 def read_json_elements(name: str, stream: DumpStream) -> Iterator[tuple[str, Any]]:
-    """The elements of a JSON file: a list, or one object."""
+    """Yield the elements of a Neuronpedia JSON file, which holds a list or one object."""
     found = parse_dump_row(stream.read(), name)
     for number, row in enumerate(found if isinstance(found, list) else [found], 1):
         yield f"{name}, element {number}", row
 
 
 def parse_dump_row(text: bytes, where: str) -> Any:
-    """JSON, or an InputError that says where it is none."""
+    """Parse the JSON of a Neuronpedia row; InputError that names the place if it is not JSON."""
     try:
         return parse_json(text)
     except JsonError as error:
@@ -120,7 +124,8 @@ def parse_dump_row(text: bytes, where: str) -> Any:
 
 
 def flatten_explanations(row: Any) -> list[dict[str, Any]]:
-    """The explanations in one line: itself, or those of a feature."""
+    """Return the explanations in one Neuronpedia row: the row itself, or those listed in a
+    feature."""
     if not isinstance(row, dict):
         raise InputError("it is not an object")
     if "description" in row and "explanations" not in row:
@@ -129,7 +134,7 @@ def flatten_explanations(row: Any) -> list[dict[str, Any]]:
     if "layer" not in about and row.get("saeId") is not None:  # exports of a whole dictionary
         about["layer"] = row["saeId"]
     if "explanations" not in row and len(about) < len(FEATURE_KEYS):
-        raise InputError("it is no explanation of Neuronpedia's: it has no 'description'")
+        raise InputError("it is not an explanation of Neuronpedia: it has no 'description'")
     inner = row.get("explanations") or []
     if not isinstance(inner, list) or not all(isinstance(one, dict) for one in inner):
         raise InputError("'explanations' is not a list of objects")
@@ -143,7 +148,8 @@ def flatten_explanations(row: Any) -> list[dict[str, Any]]:
 
 
 def read_saefari_fields(row: dict[str, Any]) -> dict[str, str]:
-    """What an export of Saefari's says of an explanation beside Neuronpedia's keys."""
+    """Return explainer, model and author that Saefari's export adds to a Neuronpedia row; empty
+    if absent."""
     own = row.get(SAEFARI_KEY)
     if own is None:
         return {}
@@ -159,12 +165,12 @@ def read_saefari_fields(row: dict[str, Any]) -> dict[str, str]:
 
 
 def read_description(row: dict[str, Any]) -> str:
-    """The words of an explanation; empty for none."""
+    """Return the text of an explanation in a Neuronpedia row; empty if it has none."""
     return read_optional_text(row, "description").strip()
 
 
 def read_optional_text(row: dict[str, Any], name: str) -> str:
-    """A text of an explanation, empty where it has none. InputError for another thing."""
+    """Return a text field of a Neuronpedia row, empty if absent. InputError if it is not text."""
     value = row.get(name)
     if value is None:
         return ""
@@ -174,7 +180,8 @@ def read_optional_text(row: dict[str, Any], name: str) -> str:
 
 
 def read_required_text(row: dict[str, Any], name: str) -> str:
-    """A name or number of an explanation as text. InputError for another thing, and for none."""
+    """Return a required name or number of a Neuronpedia row as text. InputError if it is absent
+    or something else."""
     if name not in row:
         raise InputError(f"{name!r} is missing")
     value = row[name]
@@ -186,7 +193,8 @@ def read_required_text(row: dict[str, Any], name: str) -> str:
 def append_explanation(
     row: dict[str, Any], names: DictionaryNames, columns: dict[str, list[Any]]
 ) -> None:
-    """Put one explanation into the columns. Raises InputError for what is wrong with it."""
+    """Append one Neuronpedia explanation to the columns to import. Raises InputError for invalid
+    values."""
     model, layer, index = (read_required_text(row, name) for name in FEATURE_KEYS)
     if not (index.isascii() and index.isdecimal() and int(index) <= LARGEST_FEATURE):
         raise InputError(f"index {row['index']!r} is not a whole number from 0 on")

@@ -1,10 +1,11 @@
-"""Our own files of labels, lists and explanations: JSON to read and mend, Parquet to compute with.
+"""Saefari files: our own files of labels, lists and explanations, JSON (for people to edit) or
+Parquet (to compute with).
 
     {"saefari": "labels", "version": 1, "rows": [
     {"dictionary": "resid3", "feature": 7, "kind": "label", "value": "dogs"}
     ]}
 
-A Parquet file has the same rows and says what it holds in its metadata.
+A Parquet file has the same rows and names its kind in its metadata.
 """
 
 import io
@@ -22,12 +23,13 @@ from feature_store.strict_json import JsonError, dump_json, parse_json
 
 VERSION = 1
 KIND_KEY = "saefari"
-"""The key that says what a file holds."""
+"""Key of a Saefari file that names the kind of its rows."""
 FORMATS = ("json", "parquet")
 
 
 def collect_rows(what: RowKind, said: Annotations, only: str | None = None) -> pa.Table:
-    """What is in force, as rows of that kind; with `only`, of one list."""
+    """Return all labels, lists or explanations in force as rows of a Saefari file; with `only`,
+    a single list."""
     if what == "labels":
         table = said.in_force.select(ROW_SCHEMAS[what].names)
         table = table.sort_by([(name, "ascending") for name in ("dictionary", "feature", "kind")])
@@ -52,7 +54,7 @@ def collect_rows(what: RowKind, said: Annotations, only: str | None = None) -> p
 
 
 def encode_rows(what: RowKind, table: pa.Table, kind: str) -> bytes:
-    """A file of these rows in one of FORMATS."""
+    """Return the bytes of a Saefari file with these rows, in one of FORMATS."""
     if kind == "parquet":
         target = io.BytesIO()
         marks = {KIND_KEY: what, "version": str(VERSION)}
@@ -64,7 +66,8 @@ def encode_rows(what: RowKind, table: pa.Table, kind: str) -> bytes:
 
 
 def decode_rows(data: bytes, name: str, sizes: Mapping[str, int] | None = None) -> ImportRows:
-    """What a file of ours holds. Raises InputError that names the file and what is wrong in it."""
+    """Parse and check the bytes of a Saefari file. Raises InputError that names the file and the
+    error."""
     what, rows = (
         read_parquet_rows(data, name) if data[:4] == b"PAR1" else read_json_rows(data, name)
     )
@@ -72,7 +75,7 @@ def decode_rows(data: bytes, name: str, sizes: Mapping[str, int] | None = None) 
 
 
 def read_parquet_rows(data: bytes, name: str) -> tuple[RowKind, list[Any]]:
-    """Kind and rows of a Parquet file."""
+    """Return the kind and the rows of a Saefari file in Parquet."""
     try:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError) as error:
@@ -82,7 +85,7 @@ def read_parquet_rows(data: bytes, name: str) -> tuple[RowKind, list[Any]]:
 
 
 def read_json_rows(data: bytes, name: str) -> tuple[RowKind, list[Any]]:
-    """Kind and rows of a JSON file."""
+    """Return the kind and the rows of a Saefari file in JSON."""
     try:
         found = parse_json(data)
     except JsonError as error:
@@ -99,7 +102,8 @@ def read_json_rows(data: bytes, name: str) -> tuple[RowKind, list[Any]]:
 
 
 def parse_row_kind(what: object, version: str | None, name: str) -> RowKind:
-    """What a file says that it holds."""
+    """Return the kind of rows that a Saefari file declares; InputError for an unknown kind or
+    version."""
     if what is None:
         raise InputError(describe_unknown_file(name))
     if not isinstance(what, str) or what not in ROW_SCHEMAS:
@@ -112,8 +116,9 @@ def parse_row_kind(what: object, version: str | None, name: str) -> RowKind:
 
 
 def describe_unknown_file(name: str) -> str:
-    """The sentence for a file that is not ours."""
+    """Return the error message for a file that is in no known format."""
     return (
-        f"{name} is not a file that Saefari reads: not its own JSON or Parquet, no explanations of "
-        "Neuronpedia (.jsonl, .jsonl.gz, .json), no folder of them or of delphi's."
+        f"{name} is not a file that Saefari can import: neither its own JSON or Parquet, nor "
+        "explanations of Neuronpedia (.jsonl, .jsonl.gz, .json), nor a folder of Neuronpedia's or "
+        "delphi's."
     )

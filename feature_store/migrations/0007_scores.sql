@@ -24,7 +24,7 @@ CREATE TABLE score (
     parts VARCHAR NOT NULL, -- JSON: name → estimate
     nulls VARCHAR NOT NULL, -- JSON: null → its label and estimate
     detail VARCHAR NOT NULL, -- JSON: what else the scorer says
-    judged BLOB NOT NULL, -- what the judge said of each item, JSON in zlib
+    judged BLOB NOT NULL, -- the judge's answer for each item, JSON in zlib
     harvest VARCHAR NOT NULL,
     job VARCHAR NOT NULL,
     created TIMESTAMP NOT NULL

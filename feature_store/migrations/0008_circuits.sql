@@ -1,5 +1,5 @@
 -- Graphs of circuits. The run itself is an experiment of kind `circuit`, whose result names its
--- graph; a graph is named by its content and never changes. What people mark in it are rows beside
+-- graph; a graph is named by its content and never changes. What people mark in it are rows next to
 -- it, only ever added: the newest of a kind is in force.
 CREATE TABLE circuit_node (
     graph VARCHAR NOT NULL,
