@@ -92,7 +92,7 @@ def known_truth(file: HarvestFile, store: Store, dictionary: str, features: list
         file, dictionary, features, SampleSettings(shown=False)
     ):
         if isinstance(windows, FeatureSample):
-            for label in labels.of(feature.index):
+            for label in labels.of_feature(feature.index):
                 texts = found.setdefault(quote_as_json(label.text), set())
                 texts |= {quote_as_json(example.text) for example in windows.positives}
     return Truth({label: frozenset(texts) for label, texts in found.items()})

@@ -51,12 +51,12 @@ def ask(
 ) -> list[Reply | RequestFailure]:
     """Ask all at once; the answers in order. `options` are the server's, or `asking`'s."""
     said = notes if notes is not None else []
-    mine = {n: options.pop(n) for n in ("table", "retry_kept", "patience") if n in options}
+    mine = {n: options.pop(n) for n in ("table", "retry_recorded", "retry_policy") if n in options}
 
     async def run() -> list[Reply | RequestFailure]:
         server = LlmServer("test", base_url, **options)
         with CallLog(path, others=others, note=said.append) as calls:
-            settings = {"patience": QUICK, "note": said.append, "budget": budget} | mine
+            settings = {"retry_policy": QUICK, "note": said.append, "budget": budget} | mine
             async with open_asker(server, "m", calls, **settings) as asker:
                 return await asyncio.gather(*map(asker.ask, requests))
 

@@ -21,7 +21,7 @@ async def main(base_url: str, path: str, n: str, concurrency: str, then: str = "
         calls_module.FLUSH_S = 0.1
     with CallLog(Path(path), note=say) as calls:
         server = LlmServer("test", base_url, concurrency=int(concurrency))
-        async with open_asker(server, "m", calls, patience=QUICK) as asker:
+        async with open_asker(server, "m", calls, retry_policy=QUICK) as asker:
             say("begun")
             await asyncio.gather(*(asker.ask(question(str(i))) for i in range(int(n))))
         if then == "stay":

@@ -139,7 +139,7 @@ def play(
     async def run(base_url: str, folder: str) -> LabelScore:
         with CallLog(Path(folder) / "calls.duckdb") as calls:
             async with open_asker(
-                LlmServer("test", base_url), "m", calls, CallBudget(), patience=QUICK
+                LlmServer("test", base_url), "m", calls, CallBudget(), retry_policy=QUICK
             ) as ask:
                 settings = {"judge": LLM_JUDGE, "ask": ask} | tools
                 return await SCORERS[name].score(label, sampled, ScorerTools(**settings))

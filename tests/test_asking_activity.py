@@ -34,18 +34,18 @@ def test_an_activity_says_what_came_and_how_fast(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(time, "monotonic", lambda: now)
     activity = ServerActivity(8)
     assert activity.snapshot().latency_s is None and activity.snapshot().tokens_per_s is None
-    activity.limited(2, 5)
+    activity.set_limit(2, 5)
     with activity.call(), activity.call():
         assert activity.snapshot().in_flight == 2
-    activity.replied(4.0, 20)
-    activity.replied(4.0, 20)
+    activity.count_reply(4.0, 20)
+    activity.count_reply(4.0, 20)
     now = 200.0
-    activity.replied(2.0, 20)
+    activity.count_reply(2.0, 20)
     found = activity.snapshot()
     assert (found.in_flight, found.waiting, found.limit, found.most) == (0, 5, 2, 8)
     assert (found.replies, found.latency_s, found.tokens_per_s) == (3, 4.0, 10.0)
     assert found.seconds_per_reply == 2.0
-    activity.replied(2.0, None)  # the server did not count: the speed is not known
+    activity.count_reply(2.0, None)  # the server did not count: the speed is not known
     assert activity.snapshot().tokens_per_s is None
 
 
@@ -66,16 +66,18 @@ def test_a_gate_that_is_shut_lets_no_queued_call_through(tmp_path: Path) -> None
 
     async def run(base_url: str) -> int:
         with CallLog(tmp_path / "a.duckdb") as calls:
-            async with open_asker(LlmServer("t", base_url), "m", calls, patience=QUICK) as asker:
+            async with open_asker(
+                LlmServer("t", base_url), "m", calls, retry_policy=QUICK
+            ) as asker:
                 gate = PausableAsker(asker, 8)
                 tasks = [asyncio.create_task(gate.ask(question(str(i)))) for i in range(6)]
                 while not running.calls:
                     await asyncio.sleep(0.01)
-                gate.shut()
-                await gate.quiet(5.0)
+                gate.pause()
+                await gate.wait_until_idle(5.0)
                 sent = running.calls
                 assert gate.in_flight == 0 and sent < 6
-                gate.reopen()
+                gate.resume()
                 await asyncio.gather(*tasks)
                 return sent
 

@@ -79,7 +79,7 @@ def test_a_job_at_work_is_left_alone(running: server.Server, tmp_path: Path) -> 
         )
         other.kill()
     assert running.calls == 2
-    assert notes == ["Replies of old are not reused: its job is at work."]
+    assert notes == ["Replies of old are not reused: its job is running."]
 
 
 def test_equal_questions_at_once_are_one(running: server.Server, tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_an_unusable_reply_is_kept_until_somebody_wants_it_tried(tmp_path: Path)
         path, wanted = tmp_path / "a.duckdb", question()
         kinds = [one(it.base_url, path, wanted) for _ in range(2)]
         assert [(f.kind, f.cached) for f in kinds] == [("unreadable", False), ("unreadable", True)]
-        failed = one(it.base_url, path, wanted, retry_kept=True)
+        failed = one(it.base_url, path, wanted, retry_recorded=True)
         assert failed.kind == "server error"
-        assert one(it.base_url, path, wanted, retry_kept=True).parsed == {"answers": [1, 0]}
+        assert one(it.base_url, path, wanted, retry_recorded=True).parsed == {"answers": [1, 0]}
         assert one(it.base_url, path, wanted).cached
     with CallLog(path) as calls:
         assert calls.totals() == CallTotals(2, 3, 200, 20, 0.0, 0, 0.0)
@@ -137,14 +137,16 @@ def test_kill_at_any_moment(seed: int, tmp_path: Path) -> None:
     lost = totals.failed  # recorded as begun; the server may not have got all of them
     assert 0 <= running.calls - n <= lost <= concurrency
     assert totals == CallTotals(n, lost, n * 100, n * 10, 0.0, 0, 0.0)
-    assert not lost or f"{lost} calls were under way" in said
+    assert not lost or f"{lost} calls were in flight" in said
 
 
 def test_money_reserved_for_a_lost_call_is_spent(tmp_path: Path) -> None:
     notes: list[str] = []
     with CallLog(tmp_path / "a.duckdb") as calls:
-        calls.keep(
-            rows_module.make_attempt_row(calls.number(), 1, question().to("http://a", "m"), 0.5)
+        calls.record(
+            rows_module.make_attempt_row(
+                calls.next_number(), 1, question().to("http://a", "m"), 0.5
+            )
         )
     with CallLog(tmp_path / "a.duckdb", note=notes.append) as calls:
         assert calls.lost == (1, 0.5) and calls.budget(2.0).spent == 0.5
@@ -205,7 +207,7 @@ def test_a_database_that_fails_loses_nothing(
         with CallLog(tmp_path / "a.duckdb") as calls:
             monkeypatch.setattr(calls_module, "insert_rows", full)
             async with open_asker(
-                LlmServer("s", running.base_url), "m", calls, patience=QUICK
+                LlmServer("s", running.base_url), "m", calls, retry_policy=QUICK
             ) as asker:
                 for i in range(1000):
                     await asker.ask(question(str(i)))

@@ -114,7 +114,9 @@ def explained(
 
     async def run(base_url: str) -> list[WrittenExplanation | RequestFailure]:
         with CallLog(tmp_path / "a.duckdb") as calls:
-            async with open_asker(LlmServer("test", base_url), "m", calls, patience=QUICK) as ask:
+            async with open_asker(
+                LlmServer("test", base_url), "m", calls, retry_policy=QUICK
+            ) as ask:
                 return [
                     await EXPLAINERS[name].explain(shown, ExplainerTools(ask, seed=i))
                     for i in range(1)
@@ -138,7 +140,9 @@ def test_windows_are_cut_to_fit(name: str, limit: int, tmp_path: Path) -> None:
 
 def test_a_question_that_cannot_be_cut_further_is_a_failure_of_its_own(tmp_path: Path) -> None:
     (found,), _ = explained(300, "max-activating", tmp_path)
-    assert isinstance(found, RequestFailure) and found.kind == "context size" and not found.hopeless
+    assert (
+        isinstance(found, RequestFailure) and found.kind == "context size" and not found.stops_job
+    )
     assert "300 tokens" in found.sentence
 
 

@@ -118,7 +118,7 @@ def test_nobody_there(tmp_path: Path) -> None:
     with serve(always(GOOD)) as gone:
         pass
     failed = one(gone.base_url, tmp_path / "a.duckdb")
-    assert failed.kind == "unreachable" and failed.hopeless and gone.base_url in failed.sentence
+    assert failed.kind == "unreachable" and failed.stops_job and gone.base_url in failed.sentence
 
 
 def test_a_wrong_path_is_a_wrong_url(tmp_path: Path) -> None:
@@ -175,7 +175,9 @@ def test_a_server_that_asks_to_wait_is_waited_for(tmp_path: Path) -> None:
     wait = server.Fault(429, retry_after="0.6")
     with serve(then([wait], always(GOOD))) as running:
         began = time.monotonic()
-        reply = one(running.base_url, tmp_path / "a.duckdb", patience=RetryPolicy(first_s=0.001))
+        reply = one(
+            running.base_url, tmp_path / "a.duckdb", retry_policy=RetryPolicy(first_s=0.001)
+        )
     assert isinstance(reply, Reply) and time.monotonic() - began >= 0.6
 
 

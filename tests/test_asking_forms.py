@@ -130,7 +130,7 @@ def test_a_server_that_ignores_schemas_is_noticed_and_asked_by_example(tmp_path:
         again = ask(running.base_url, path, wanted, concurrency=1)
         assert running.calls == calls
     assert all(isinstance(reply, Reply) for reply in (*replies, *again))
-    assert len([note for note in notes if "does not keep to JSON schemas" in note]) == 1
+    assert len([note for note in notes if "does not follow JSON schemas" in note]) == 1
     assert calls == 2 * 2 + 4
     assert all(reply.cached for reply in again)
 

@@ -56,7 +56,7 @@ def full_house(
                 n = limiter.limit
                 slots = [await stack.enter_async_context(limiter.slot()) for _ in range(n)]
                 for slot in slots:
-                    limiter.answered(slot, takes_s(n), 100, 20)
+                    limiter.record_reply(slot, takes_s(n), 100, 20)
             limits.append(limiter.limit)
         return limits
 
@@ -89,7 +89,7 @@ def test_calls_in_flight_fall_when_the_server_gets_slower() -> None:
 
 def test_a_server_that_tells_its_slots_gets_no_more_calls_than_these() -> None:
     limiter = ConcurrencyLimiter(32)
-    limiter.knows_slots(3)
+    limiter.set_server_slots(3)
     assert max(full_house(limiter, lambda n: 1.0)) == 3
 
 
@@ -101,7 +101,8 @@ def test_refusals_of_calls_that_were_in_flight_together_halve_it_once(wait_s: fl
     async def run() -> list[int]:
         async with limiter.slot() as one, limiter.slot() as two:
             return [
-                limiter.limit * fell for fell in (limiter.refused(s, wait_s) for s in (one, two))
+                limiter.limit * fell
+                for fell in (limiter.record_refusal(s, wait_s) for s in (one, two))
             ]
 
     assert asyncio.run(run()) == [8, 0] and limiter.limit == 8
@@ -133,7 +134,7 @@ def test_a_call_that_waits_behind_our_own_is_not_late(tmp_path: Path) -> None:
     async def run(base_url: str) -> list[Reply | RequestFailure]:
         with CallLog(tmp_path / "a.duckdb") as calls:
             server_ = LlmServer("test", base_url, timeout_s=0.9, concurrency=12)
-            async with open_asker(server_, "m", calls, patience=QUICK) as asker:
+            async with open_asker(server_, "m", calls, retry_policy=QUICK) as asker:
                 asker.limiter.limit = 12
                 return await asyncio.gather(*(asker.ask(question(str(i))) for i in range(12)))
 
@@ -153,7 +154,7 @@ def test_a_slot_given_to_someone_who_left_is_passed_on() -> None:
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.wait_for(asyncio.gather(first, third), 2)
-        return limiter.open
+        return limiter.slots_taken
 
     assert asyncio.run(run()) == 0
 
@@ -213,7 +214,7 @@ def test_a_budget_wants_a_price(tmp_path: Path) -> None:
     """A cap over unknown prices would be none: nothing is asked."""
     elsewhere = "http://elsewhere/v1"  # and not looked for
     failed = one(elsewhere, tmp_path / "a.duckdb", table={}, budget=CallBudget(1.0))
-    assert failed.kind == "no price" and failed.hopeless and "prices.toml" in failed.sentence
+    assert failed.kind == "no price" and failed.stops_job and "prices.toml" in failed.sentence
 
 
 def test_a_reply_without_counts_has_no_cost(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_prices_and_who_is_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         and find_price("mine", near, table) != FREE_PRICE
     )
     assert find_price("mine", LlmServer("a", "https://a/v1", free=True), table) == FREE_PRICE
-    assert TokenPrice(2.0, 8.0).of(1_000_000, 500_000) == 6.0
+    assert TokenPrice(2.0, 8.0).cost_of(1_000_000, 500_000) == 6.0
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_a_check_says_what_is_refused(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        (lambda body: Fault(401, message=KEY), "wants a key"),
+        (lambda body: Fault(401, message=KEY), "requires an API key"),
         (lambda body: Fault(404, message="no such model"), "knows no model"),
         (lambda body: Fault(500, message="out of memory"), "out of memory"),
     ],

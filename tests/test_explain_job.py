@@ -314,7 +314,7 @@ def test_a_server_that_cannot_be_reached_fails_the_job_and_loses_nothing(
     assert run_job(job, lambda work: explaining.do(store, work)) == "failed"
     failed = Jobs(store.path).get(job.id)
     assert failed.state == "failed"
-    assert gone.base_url in failed.error and "Is the server running, the URL right?" in failed.error
+    assert gone.base_url in failed.error and "Check that the server is running" in failed.error
     assert failed.error in failed.log() and len(texts(store)) == 3
     _, result = explain(store, "top:9", "asking", base_url=running.base_url, model="m")
     assert len(texts(store)) == result["results"][0]["n"] == 9 and running.calls == 9

@@ -56,7 +56,7 @@ def explain(name: str, rule: Rule, sampled: FeatureSample = DOG, **tools: Any) -
     async def run(base_url: str, folder: str) -> WrittenExplanation | RequestFailure:
         with CallLog(Path(folder) / "calls.duckdb") as calls:
             server = LlmServer("test", base_url)
-            async with open_asker(server, "m", calls, CallBudget(), patience=QUICK) as ask:
+            async with open_asker(server, "m", calls, CallBudget(), retry_policy=QUICK) as ask:
                 given = {"ask": ask, "sources": half, "embed": embed, "words": ("sea", "dog")}
                 return await EXPLAINERS[name].explain(sampled, ExplainerTools(**(given | tools)))
 
@@ -297,7 +297,7 @@ def test_when_asking_ends_no_candidate_is_chosen() -> None:
         return openai_server.UNAUTHORIZED if len(judged) > 4 else rule(body)
 
     found, _ = explain("best-of-k", stops)
-    assert isinstance(found, RequestFailure) and found.hopeless and found.kind == "no key"
+    assert isinstance(found, RequestFailure) and found.stops_job and found.kind == "no key"
 
 
 @pytest.mark.parametrize("name", [name for name, one in EXPLAINERS.items() if one.needs])

@@ -121,7 +121,7 @@ def test_transformers_serve_ignores_schemas_and_is_asked_by_example(tmp_path: Pa
         replies = ask(running.base_url, path, wanted, notes=notes, concurrency=1)
     assert all(isinstance(reply, Reply) and reply.logprobs is None for reply in replies)
     assert running.calls == 2 + 2 + 1 + 1
-    assert len([note for note in notes if "does not keep to JSON schemas" in note]) == 1
+    assert len([note for note in notes if "does not follow JSON schemas" in note]) == 1
 
 
 def test_a_described_form_may_be_enough_for_transformers_serve(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ async def asked(
             asking.model,
             calls,
             calls.budget(asking.budget),
-            retry_kept=asking.again,
+            retry_recorded=asking.again,
             note=work.log,
         ) as asker:
             yield PausableAsker(asker, server.concurrency, take_trial(work.job)), calls

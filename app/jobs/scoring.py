@@ -171,7 +171,7 @@ def estimate(store: Store, given: Scoring) -> CostEstimate:
         known.dry,
         known.rates,
         known.price,
-        among=lambda feature: bool(labels.of(feature)),
+        among=lambda feature: bool(labels.of_feature(feature)),
         pace=known.pace,
         concurrency=given.asking.server.concurrency,
     )

@@ -51,8 +51,8 @@ async def explain(
     )
     failed = [one for one in drawn if isinstance(one, RequestFailure)]
     came = list({one.text: one for one in drawn if isinstance(one, WrittenExplanation)}.values())
-    if not came or any(one.hopeless for one in failed):
-        return max(failed, key=lambda one: one.hopeless)
+    if not came or any(one.stops_job for one in failed):
+        return max(failed, key=lambda one: one.stops_job)
     held = hold_out_windows(sampled, shown)
     found = await asyncio.gather(*(judge_candidate(one.text, held, tools) for one in came))
     if ended := JOB_STOPPING_KINDS.intersection(row.failed for one in found for row in one.judged):

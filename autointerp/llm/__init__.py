@@ -1,4 +1,5 @@
-"""Questions to language models: asked once, recorded, within a budget."""
+"""Questions to language-model servers over OpenAI's chat completions API: each question is asked
+once, recorded in a job's call log, and paid for within a budget."""
 
 from autointerp.llm.call_budget import CallBudget
 from autointerp.llm.call_log import AttemptCount, CallLog, CallTotals, LostCalls, open_job_call_log

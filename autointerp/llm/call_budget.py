@@ -1,19 +1,19 @@
-"""Money: reserved before a call at the most that it can cost, settled when it is known."""
+"""The budget of a job in US dollars: before each call to a language model its maximum cost is
+reserved, afterwards its actual cost is charged."""
 
 import asyncio
 
 ROUNDING_USD = 1e-9
-"""US dollars lost in sums of floats."""
+"""Tolerance in US dollars for rounding errors in sums of floats."""
 
 
 class CallBudget:
-    """A hard cap in US dollars: spent and reserved together never pass it.
-
-    Used on one event loop.
-    """
+    """Hard cap in US dollars on the calls of a job: charged and reserved amounts together never
+    exceed it. Used on one event loop."""
 
     def __init__(self, cap: float | None = None, spent: float = 0.0) -> None:
-        """`cap` None is no cap. `spent` is what earlier processes at the same job spent."""
+        """Set the budget's cap, or None for no cap. `spent` is what earlier processes of the same
+        job were charged."""
         self.cap = cap
         self.spent = spent
         self.reserved = 0.0
@@ -21,7 +21,8 @@ class CallBudget:
         self._changed = asyncio.Condition()
 
     async def reserve(self, amount: float) -> bool:
-        """Set money aside; False when it is not there and no call under way can give it back."""
+        """Reserve money for a call; return False if the budget does not allow it and no call in
+        flight can release enough."""
         if self._fits(amount):
             return self._take(amount)
         async with self._changed:
@@ -29,7 +30,7 @@ class CallBudget:
             return self._fits(amount) and self._take(amount)
 
     async def settle(self, reserved: float, spent: float) -> None:
-        """Give back what was set aside for a call, and count what it cost."""
+        """Release the reserve of a call, and charge the budget with what the call cost."""
         self._open -= 1
         self.reserved = self.reserved - reserved if self._open else 0.0
         self.spent += spent
@@ -37,6 +38,7 @@ class CallBudget:
             self._changed.notify_all()
 
     def _fits(self, amount: float) -> bool:
+        """Return whether the budget allows a further reserve of `amount` US dollars."""
         return self.cap is None or self.spent + self.reserved + amount <= self.cap + ROUNDING_USD
 
     def _take(self, amount: float) -> bool:

@@ -1,4 +1,5 @@
-"""Files of calls that belong to no job: the newest are kept, for what they answer costs nothing."""
+"""Pruning of call files that belong to no job: the newest are kept, because their recorded replies
+make repeated questions free."""
 
 import shutil
 import time
@@ -6,14 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MAX_KEPT_FILES = 20
-"""Files that stay, the newest."""
+"""Number of call files that are kept by pruning, the newest."""
 RECENT_WRITE_S = 3600.0
-"""A file written to since stays in any case: somebody may be at it."""
+"""Seconds since its last write in which a call file is always kept, because another process may use
+it."""
 
 
 def prune_call_files(paths: Iterable[Path], kept: int = MAX_KEPT_FILES) -> list[Path]:
-    """Delete old files of calls with all that stands beside them; gives those that are left,
-    newest first. Who deletes the same ones meanwhile is no hindrance."""
+    """Delete old call files with their journals; return those that are left, newest first. Files
+    that another process deletes at the same time are ignored."""
     aged = sorted(((last_write_time(path), path) for path in paths), reverse=True)
     limit, left = time.time() - RECENT_WRITE_S, []
     for place, (when, path) in enumerate(aged):
@@ -25,14 +27,15 @@ def prune_call_files(paths: Iterable[Path], kept: int = MAX_KEPT_FILES) -> list[
 
 
 def delete_call_file(path: Path) -> None:
-    """One file of calls, what DuckDB had not yet put into it, and its journal."""
+    """Delete one call file with its DuckDB write-ahead log and its journal."""
     for one in (path, path.with_name(f"{path.name}.wal")):
         one.unlink(missing_ok=True)
     shutil.rmtree(path.with_suffix(".journal"), ignore_errors=True)
 
 
 def last_write_time(path: Path) -> float:
-    """Seconds since the epoch at which it was last written to; 0 where it is gone."""
+    """Return the time of the last write to a call file, in seconds since the epoch; 0 where it does
+    not exist."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

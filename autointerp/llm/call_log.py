@@ -1,9 +1,7 @@
-"""A job's calls in its own DuckDB file.
-
-A row is kept as soon as it stands in a journal, which costs microseconds; from then on no end of
-the process loses it. A thread moves rows from the journal into the database once a second, and
-looks replies up, many at a time: the event loop never waits for the database.
-"""
+"""The call log of a job: a DuckDB file with every attempt to ask a language model and its outcome.
+A row is safe as soon as it stands in the journal, which takes microseconds; a thread moves rows
+from the journal into the database once a second and looks up recorded replies in batches, so that
+the event loop never waits for the database."""
 
 import asyncio
 import queue
@@ -21,7 +19,7 @@ import pyarrow as pa
 from autointerp.llm.call_budget import CallBudget
 from autointerp.llm.call_journal import CallJournal, delete_journal_files
 from autointerp.llm.call_rows import (
-    Attempt,
+    CallAttempt,
     CallOutcome,
     RecordedReply,
     find_replies,
@@ -43,57 +41,60 @@ LOOKUP_BATCH = 512
 
 
 class LostCalls(NamedTuple):
-    """Calls under way when an earlier process at the same file ended."""
+    """Calls that were in flight when an earlier process of the same job ended."""
 
     calls: int
     charged: float
-    """US dollars that they may have cost."""
+    """US dollars that the lost calls may have cost."""
 
 
 @dataclass(frozen=True)
 class CallTotals:
-    """What a file's calls come to, over all processes that worked on it."""
+    """Totals over all calls in a call log, of every process that worked on the job."""
 
     calls: int = 0
-    """Attempts that a server replied to."""
+    """Number of attempts that a server replied to."""
     failed: int = 0
-    """Attempts without a reply: refused, timed out, broken off, lost."""
+    """Number of attempts without a reply: refused, timed out, broken off, or lost."""
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
-    """US dollars, of the replies whose cost is known."""
+    """US dollars, summed over the replies whose cost is known."""
     unpriced: int = 0
-    """Replies whose cost is not known."""
+    """Number of replies whose cost is not known."""
     charged: float = 0.0
-    """US dollars that a budget counts: known costs, and reserves of calls that may have cost."""
+    """US dollars that a budget counts: known costs, and the reserves of calls that may have cost
+    something."""
     uncounted: int = 0
-    """Replies whose tokens the server did not count: then the sums of tokens are not known."""
+    """Number of replies whose tokens the server did not count; above 0 the sums of tokens are not
+    known."""
 
-    def and_(self, row: CallOutcome) -> "CallTotals":
-        """With one outcome more."""
-        said = row.text is not None
+    def plus(self, row: CallOutcome) -> "CallTotals":
+        """Return the totals of the call log with one more outcome."""
+        has_reply = row.text is not None
         return CallTotals(
-            self.calls + said,
-            self.failed + (not said),
+            self.calls + has_reply,
+            self.failed + (not has_reply),
             self.tokens_in + (row.tokens_in or 0),
             self.tokens_out + (row.tokens_out or 0),
             self.cost + (row.cost or 0.0),
-            self.unpriced + (said and row.cost is None),
+            self.unpriced + (has_reply and row.cost is None),
             self.charged + row.charged,
-            self.uncounted + (said and row.tokens_in is None),
+            self.uncounted + (has_reply and row.tokens_in is None),
         )
 
 
 class AttemptCount(NamedTuple):
-    """How often attempts ended in one way."""
+    """Number of attempts in a call log that ended in one way, with an example."""
 
     attempts: int
     example: str
-    """What was said of the newest one; empty for replies."""
+    """Description of the newest of these failures; empty for replies."""
 
 
 class _ReplyLookup(NamedTuple):
-    """A reply to look up, and who waits for it."""
+    """A recorded reply that is to be looked up in the call log, and the future that waits for
+    it."""
 
     key: str
     loop: asyncio.AbstractEventLoop
@@ -101,7 +102,7 @@ class _ReplyLookup(NamedTuple):
 
 
 class CallLog:
-    """The calls of one job. Close it, or use it as a context manager."""
+    """The call log of one job, open for writing. Close it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -111,25 +112,26 @@ class CallLog:
         others: Sequence[Path] = (),
         note: Callable[[str], None] | None = None,
     ) -> None:
-        """Open or make a file. `others` are files of other jobs, whose replies are used, too.
+        """Open or create the call log at `path`.
 
-        `journal` is the folder of the last second's rows; it is best the job's own. `note` takes a
-        line for the job's log. Raises InputError when the file cannot be opened.
+        `others` are call logs of other jobs, whose replies are reused. `journal` is the folder for
+        the rows of the last second; it is best in the job's own folder. `note` takes a line for the
+        job's log. Raises InputError when the file cannot be opened.
         """
         self.path = path
         self._note = note or (lambda line: None)
         self._lock = threading.Lock()  # the journal, the rows and the totals
-        self._rows: list[Attempt | CallOutcome] = []
+        self._rows: list[CallAttempt | CallOutcome] = []
         self._recent: dict[str, CallOutcome] = {}
-        """Replies that the database may not have yet."""
-        self._wanted: queue.SimpleQueue[_ReplyLookup | None] = queue.SimpleQueue()
+        """Replies by key that the database may not have yet."""
+        self._lookups: queue.SimpleQueue[_ReplyLookup | None] = queue.SimpleQueue()
         self._broken: InputError | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._journal = CallJournal(journal or path.with_suffix(".journal"))
             self._db = open_call_file_to_write(path)
             self._db.execute(SCHEMA_FILE.read_text(encoding="utf-8"))
-            self._take_up()
+            self._recover_journal()
             self.lost = self._settle_lost()
             self._next = self._one("SELECT coalesce(max(attempt), 0) FROM attempt")[0]
             self._totals = CallTotals(*self._one(TOTALS_SQL))
@@ -142,38 +144,40 @@ class CallLog:
             pid = parse_lock_holder(error)
             why = f"the process {pid} has it" if pid else shorten_line(str(error))
             raise InputError(f"The calls in {path} cannot be opened: {why}.") from error
-        self._former = OtherJobReplies([other for other in others if other != path], self._note)
-        self._thread = threading.Thread(target=self._work, name="calls", daemon=True)
+        self._other_jobs = OtherJobReplies([other for other in others if other != path], self._note)
+        self._thread = threading.Thread(target=self._run_thread, name="calls", daemon=True)
         self._thread.start()
 
-    def number(self) -> int:
-        """A new attempt's number."""
+    def next_number(self) -> int:
+        """Return the number of a new attempt in the call log."""
         with self._lock:
             self._next += 1
             return self._next
 
-    def keep(self, row: Attempt | CallOutcome) -> None:
-        """Record a row: when this returns, it is safe. InputError when it cannot be written."""
+    def record(self, row: CallAttempt | CallOutcome) -> None:
+        """Record a row in the call log: when this returns, the row survives the end of the process.
+        Raises InputError when it cannot be written."""
         with self._lock:
             if self._broken and isinstance(
-                row, Attempt
+                row, CallAttempt
             ):  # what was asked already is kept if it can
                 raise self._broken
             try:
                 self._journal.write(row)
             except OSError as error:
-                raise self._breaks(error) from error
+                raise self._mark_broken(error) from error
             self._rows.append(row)
             if isinstance(row, CallOutcome):
-                self._totals = self._totals.and_(row)
+                self._totals = self._totals.plus(row)
                 before = self._kinds.get(row.kind, AttemptCount(0, ""))
                 self._kinds[row.kind] = AttemptCount(before.attempts + 1, row.sentence)
                 if row.text is not None:
                     self._recent[row.key] = row
                     self._known.add(row.hash)
 
-    async def kept(self, key: str) -> RecordedReply | None:
-        """The newest reply to a request, of this job or another; None where there is none."""
+    async def find_reply(self, key: str) -> RecordedReply | None:
+        """Return the newest recorded reply to a request, of this job or another one; None where
+        there is none."""
         if (row := self._recent.get(key)) and row.text is not None:
             return RecordedReply(
                 row.kind,
@@ -186,33 +190,31 @@ class CallLog:
                 row.latency_s,
             )
         number = key_hash(key)
-        if number not in self._known and number not in self._former:
+        if number not in self._known and number not in self._other_jobs:
             return None
         loop = asyncio.get_running_loop()
         future: asyncio.Future[RecordedReply | None] = loop.create_future()
-        self._wanted.put(_ReplyLookup(key, loop, future))
+        self._lookups.put(_ReplyLookup(key, loop, future))
         return await future
 
     def totals(self) -> CallTotals:
-        """Of everything recorded so far."""
+        """Return the totals over everything recorded in the call log so far."""
         with self._lock:
             return replace(self._totals)
 
     def kinds(self) -> dict[str, AttemptCount]:
-        """Return how often attempts ended in each way: `reply`, `lost`, or a kind of failure.
-
-        Of all processes that worked on the job. One question may take several attempts.
-        """
+        """Return how often attempts ended in each way: `reply`, `lost`, or a kind of failure."""
         with self._lock:
             return dict(self._kinds)
 
     def budget(self, cap: float | None) -> CallBudget:
-        """A budget for what is still to come: what was spent here before counts."""
+        """Return a budget for the rest of the job, in which all earlier calls of this call log
+        count as spent."""
         return CallBudget(cap, self.totals().charged)
 
     def close(self) -> None:
-        """Write what is left, and let go of the file."""
-        self._wanted.put(None)
+        """Write the remaining rows into the call log, and close its file."""
+        self._lookups.put(None)
         self._thread.join()
         self._db.close()
 
@@ -226,9 +228,10 @@ class CallLog:
         (row,) = self._db.execute(query).fetchall()
         return row
 
-    def _take_up(self) -> None:
-        """Rows that an earlier process left in the journal, less those that it had moved."""
-        left = list(self._journal.left())
+    def _recover_journal(self) -> None:
+        """Move the rows that an earlier process left in the journal into the call log's
+        database."""
+        left = list(self._journal.read_rows())
         self._db.begin()
         for table, kind in ROW_TYPES.items():
             had = f"SELECT attempt FROM {table} WHERE attempt >= ?"
@@ -240,7 +243,8 @@ class CallLog:
         delete_journal_files(self._journal.files())
 
     def _settle_lost(self) -> LostCalls:
-        """Put down as lost what was under way when the last process ended, and say how many."""
+        """Record as lost the calls that were in flight when the last process ended, and return how
+        many there were."""
         where = "FROM attempt ANTI JOIN outcome USING (attempt)"
         lost = LostCalls(*self._one(f"SELECT count(*), coalesce(sum(reserved), 0) {where}"))
         if lost.calls:
@@ -251,54 +255,57 @@ class CallLog:
                 [sentence, utc_now()],
             )
             self._note(
-                f"{lost.calls} calls were under way when the job's process ended. They are made "
+                f"{lost.calls} calls were in flight when the job's process ended. They are made "
                 f"again where they are still wanted, and ${lost.charged:.4f} counts as spent."
             )
         return lost
 
-    def _breaks(self, error: Exception) -> InputError:
-        """From now on nothing is recorded, so nothing may be asked."""
+    def _mark_broken(self, error: Exception) -> InputError:
+        """Mark the call log as broken, so that no further calls are recorded or made, and return
+        the error to raise."""
         self._broken = InputError(
-            f"The calls cannot be recorded beside {self.path}, so no more are made: "
+            f"The calls cannot be recorded in {self.path}, so no more are made: "
             f"{shorten_line(str(error))}. What was recorded before is kept."
         )
         return self._broken
 
-    def _work(self) -> None:
-        """The thread: looks replies up as they are wanted, moves rows every FLUSH_S."""
+    def _run_thread(self) -> None:
+        """Run the call log's thread: look up replies as they are requested, and move rows into the
+        database every FLUSH_S seconds."""
         due, over = time.monotonic() + FLUSH_S, False
         while not over:
             batch: list[_ReplyLookup] = []
             try:
-                first = self._wanted.get(timeout=max(0.0, due - time.monotonic()))
+                first = self._lookups.get(timeout=max(0.0, due - time.monotonic()))
                 over = first is None
                 batch = [first] if first else []
-                while not over and len(batch) < LOOKUP_BATCH and not self._wanted.empty():
-                    more = self._wanted.get()
+                while not over and len(batch) < LOOKUP_BATCH and not self._lookups.empty():
+                    more = self._lookups.get()
                     over = more is None
                     batch += [more] if more else []
             except queue.Empty:
                 pass
             if batch:
-                deliver_replies(batch, self._find([wanted.key for wanted in batch]))
+                deliver_replies(batch, self._find_replies([wanted.key for wanted in batch]))
             if over or time.monotonic() >= due:
                 self._flush()
                 due = time.monotonic() + FLUSH_S
 
-    def _find(self, keys: list[str]) -> dict[str, RecordedReply]:
-        """What the database and other jobs have. A file that fails is one without the reply."""
+    def _find_replies(self, keys: list[str]) -> dict[str, RecordedReply]:
+        """Return recorded replies by key from this call log and those of other jobs; a file that
+        fails counts as one without the reply."""
         try:
             found = find_replies(self._db, keys)
         except duckdb.Error as error:
             self._note(f"Replies could not be looked up: {shorten_line(str(error))}.")
             found = {}
-        return found | self._former.find([key for key in keys if key not in found])
+        return found | self._other_jobs.find([key for key in keys if key not in found])
 
     def _flush(self) -> None:
-        """Move all rows so far into the database, in one transaction."""
+        """Move all journal rows so far into the call log's database, in one transaction."""
         with self._lock:
             rows, self._rows = self._rows, []
-            files = self._journal.turn() if rows else []
+            files = self._journal.begin_file() if rows else []
         if not rows or self._broken:
             return
         try:
@@ -310,9 +317,9 @@ class CallLog:
             duckdb.Error,
             pa.ArrowException,
             ValueError,
-        ) as error:  # the journal still has them for the next process
+        ) as error:  # the journal keeps them for the next process
             with self._lock:
-                self._breaks(error)
+                self._mark_broken(error)
             return
         delete_journal_files(files)
         with self._lock:
@@ -322,13 +329,14 @@ class CallLog:
 
 
 def open_job_call_log(job: Job, jobs: Jobs, note: Callable[[str], None] | None = None) -> CallLog:
-    """A job's calls, with the replies of all other jobs of its store at hand."""
+    """Open the call log of a job, with the recorded replies of all other jobs of its store
+    available for reuse."""
     others = [other.data for other in jobs.all() if other.id != job.id and other.data.exists()]
     return CallLog(job.data, journal=job.folder / "calls", others=others, note=note)
 
 
-ROW_TYPES: dict[str, type[Attempt] | type[CallOutcome]] = {
-    "attempt": Attempt,
+ROW_TYPES: dict[str, type[CallAttempt] | type[CallOutcome]] = {
+    "attempt": CallAttempt,
     "outcome": CallOutcome,
 }
 REPLY_HASHES_SQL = "SELECT DISTINCT hash FROM outcome WHERE text IS NOT NULL"
@@ -343,17 +351,18 @@ TOTALS_SQL = """
 
 
 def deliver_replies(batch: list[_ReplyLookup], found: dict[str, RecordedReply]) -> None:
-    """Wake all who wait for a batch: one message to each event loop."""
+    """Give the looked-up replies to all tasks that wait for them: one message to each event
+    loop."""
     for loop in {wanted.loop for wanted in batch}:
         mine = [wanted for wanted in batch if wanted.loop is loop]
         try:
             loop.call_soon_threadsafe(resolve_lookups, mine, found)
-        except RuntimeError:  # the loop has ended: nobody waits any more
+        except RuntimeError:  # the event loop has ended, and its tasks with it
             continue
 
 
 def resolve_lookups(batch: list[_ReplyLookup], found: dict[str, RecordedReply]) -> None:
-    """On the loop itself: hand out what was found."""
+    """Set the results of the reply lookups, on their own event loop."""
     for wanted in batch:
-        if not wanted.future.done():  # else its task was cancelled
+        if not wanted.future.done():  # otherwise its task was cancelled
             wanted.future.set_result(found.get(wanted.key))

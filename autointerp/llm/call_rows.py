@@ -1,4 +1,5 @@
-"""The rows of a file of calls: how they are written and found again."""
+"""Rows of the call log's tables `attempt` and `outcome`: how they are built, written to DuckDB, and
+looked up."""
 
 import time
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ from feature_store.strict_json import dump_json
 
 MAX_SHOWN_CHARS = 300
 DUCKDB_MEMORY = "96MB"
-"""Of DuckDB, however long the job."""
+"""Memory limit of DuckDB for a call log, however long the job is."""
 LOCK_WAIT_S, LOCK_POLL_S = 5.0, 0.05
-"""How long a job waits for readers of its own file, and how often it looks again."""
+"""How long a job waits for processes that read its own call log, and how often it checks again, in
+seconds."""
 
 
-class Attempt(NamedTuple):
-    """A call that is about to be made; columns as in calls.sql."""
+class CallAttempt(NamedTuple):
+    """Row of the table `attempt`: a call that is about to be made, with columns as in calls.sql."""
 
     attempt: int
     hash: int
@@ -37,7 +39,7 @@ class Attempt(NamedTuple):
 
 
 class CallOutcome(NamedTuple):
-    """What came of it; columns as in calls.sql."""
+    """Row of the table `outcome`: the result of a call, with columns as in calls.sql."""
 
     attempt: int
     hash: int
@@ -55,7 +57,7 @@ class CallOutcome(NamedTuple):
 
 
 class RecordedReply(NamedTuple):
-    """A recorded reply."""
+    """A reply as it is recorded in the table `outcome` of a call log."""
 
     kind: str
     sentence: str
@@ -77,7 +79,7 @@ KEY_COLUMN_TYPES = [INTEGER_TYPE, pa.uint64(), TEXT_TYPE]
 ROW_SCHEMAS = {
     "attempt": pa.schema(
         zip(
-            Attempt._fields,
+            CallAttempt._fields,
             [
                 *KEY_COLUMN_TYPES,
                 INTEGER_TYPE,
@@ -114,16 +116,18 @@ ROW_SCHEMAS = {
 
 
 def open_call_file(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """A file of calls, with as little in memory however many it has."""
+    """Open a call log's DuckDB file with one thread and little memory, whatever its size."""
     config = {"threads": 1, "memory_limit": DUCKDB_MEMORY}
     return duckdb.connect(str(path), read_only=read_only, config=config)
 
 
 def open_call_file_to_write(path: Path) -> duckdb.DuckDBPyConnection:
-    """Open a job's own file of calls, waiting up to PATIENCE_S for processes that read it.
+    """Open a job's own call log for writing, waiting up to LOCK_WAIT_S seconds for processes that
+    read it.
 
-    Other jobs and estimates look into the file for a moment, and nobody can write meanwhile.
-    Raises duckdb.Error where it is still held after that, and for anything else at once.
+    Other jobs and cost estimates read the file for a moment, during which it cannot be opened for
+    writing. Raises duckdb.Error where it is still locked after that, and for any other problem at
+    once.
     """
     end = time.monotonic() + LOCK_WAIT_S
     while True:
@@ -136,7 +140,7 @@ def open_call_file_to_write(path: Path) -> duckdb.DuckDBPyConnection:
 
 
 def insert_rows(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Append rows to a table of the same columns."""
+    """Append rows to a table of the call log."""
     if rows:
         schema = ROW_SCHEMAS[table]
         columns = [
@@ -149,7 +153,7 @@ def insert_rows(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[
 
 
 def find_replies(db: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> dict[str, RecordedReply]:
-    """The newest recorded replies to requests, by key."""
+    """Return the newest recorded replies to requests, by request key."""
     if not keys:
         return {}
     hashes = ", ".join(str(key_hash(key)) for key in set(keys))
@@ -163,14 +167,15 @@ def find_replies(db: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> dict[str
 
 
 def key_hash(key: str) -> int:
-    """A key's first 8 bytes: short enough to scan millions of them."""
+    """Return the first 8 bytes of a request key as an integer: short enough to scan millions of
+    rows."""
     return int(key[:16], 16)
 
 
-def make_attempt_row(number: int, nth: int, request: ChatRequest, reserved: float) -> Attempt:
-    """The row of a call that is about to be made."""
+def make_attempt_row(number: int, nth: int, request: ChatRequest, reserved: float) -> CallAttempt:
+    """Return the `attempt` row of a call that is about to be made."""
     body = request_to_json(request) if nth == 1 else None
-    return Attempt(
+    return CallAttempt(
         number,
         key_hash(request.key),
         request.key,
@@ -184,30 +189,32 @@ def make_attempt_row(number: int, nth: int, request: ChatRequest, reserved: floa
     )
 
 
-def make_outcome_row(row: Attempt, came: AttemptResult, charged: float) -> CallOutcome:
-    """The row of what came of a call."""
-    result = came.result
-    kind, sentence = ("reply", "") if isinstance(result, Reply) else (result.kind, result.sentence)
-    said = dump_json(came.logprobs) if came.logprobs is not None else None
+def make_outcome_row(row: CallAttempt, result: AttemptResult, charged: float) -> CallOutcome:
+    """Return the `outcome` row for the result of a call."""
+    outcome = result.result
+    kind, sentence = (
+        ("reply", "") if isinstance(outcome, Reply) else (outcome.kind, outcome.sentence)
+    )
+    logprobs = dump_json(result.logprobs) if result.logprobs is not None else None
     return CallOutcome(
         row.attempt,
         row.hash,
         row.key,
         kind,
         make_storable(sentence),
-        came.text,
-        said,
-        came.tokens_in,
-        came.tokens_out,
-        came.cost,
+        result.text,
+        logprobs,
+        result.tokens_in,
+        result.tokens_out,
+        result.cost,
         charged,
-        came.latency_s,
+        result.latency_s,
         utc_now(),
     )
 
 
 def request_to_json(request: ChatRequest) -> str:
-    """A request as JSON, for people who look up what was asked."""
+    """Return a request as JSON for the call log, so that people can look up what was asked."""
     asked = {
         "messages": [message._asdict() for message in request.messages],
         "temperature": request.temperature,
@@ -221,11 +228,11 @@ def request_to_json(request: ChatRequest) -> str:
 
 
 def shorten_line(text: str) -> str:
-    """One line of untrusted text, not long."""
+    """Return an untrusted text on one line, cut to MAX_SHOWN_CHARS characters."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_SHOWN_CHARS else line[: MAX_SHOWN_CHARS - 1] + "…"
 
 
 def utc_now() -> datetime:
-    """The time in UTC, without a zone, as the files hold it."""
+    """Return the current time in UTC without a time zone, as call logs store it."""
     return datetime.now(UTC).replace(tzinfo=None)

@@ -1,13 +1,11 @@
-"""How many calls may be in flight at one server, learnt from its latency and its refusals.
+"""Adaptive limit on the number of concurrent calls to a server. The limit starts at one call and
+doubles as long as that increases the server's total speed (slow start); where more calls only wait
+for each other, as with a server of two slots, it returns to the number that paid off. Every 429,
+503 or time-out halves the limit, at most once for the calls that were in flight together, and all
+calls wait as long as the server asks for (additive increase, multiplicative decrease, as in TCP).
 
-It starts with one call and doubles the number as long as that makes the server answer faster on the
-whole (slow start). Where more calls only wait for each other, as in front of a server with two
-slots, the number goes back to what paid. Every answer of 429 or 503 and every time-out halves it,
-at most once for the calls that were in flight together, and all wait as long as the server asks
-(additive increase, multiplicative decrease, as in TCP).
-
-The time-out of a call runs from the moment at which the server could have begun with it: a call
-that is queued in the server behind our own earlier calls is not late.
+The time-out of a call starts when the server can have begun with it: a call that is queued in the
+server after our own earlier calls is not late.
 """
 
 import asyncio
@@ -20,24 +18,26 @@ from statistics import median
 from autointerp.llm.server_activity import ServerActivity
 
 TIMER_SLACK_S = 0.02
-"""Timers may ring this much early."""
+"""Seconds by which a timer may fire too early."""
 MIN_SPEEDUP_SHARE = 0.3
-"""Share of the ideal gain in speed that more calls must bring to be kept: doubling the calls has to
-make the whole 1.3 times as fast."""
+"""Share of the ideal speed-up that more concurrent calls must bring to be kept: twice the calls
+must make the total 1.3 times as fast."""
 SLOWDOWN_FACTOR = 2.0
-"""How many times slower the whole must become before there are fewer calls."""
+"""How many times slower the total must become before the limit is lowered."""
 STABLE_EPOCHS = 8
-"""Epochs without a change before more calls are tried again; after a refusal, half of it."""
+"""Number of epochs without a change before more concurrent calls are tried again; after a refusal,
+half of it."""
 PROMPT_TOKEN_WORK = 0.1
-"""What reading a token of the prompt takes, against writing a token of the reply."""
+"""Time to read a token of the prompt, relative to writing a token of the reply."""
 
 
 class CallSlot:
-    """The permission to make one call, and the clock of its time-out."""
+    """Permission of the concurrency limiter to make one call, with the clock of the call's
+    time-out."""
 
     def __init__(self, limiter: "ConcurrencyLimiter", epoch: int) -> None:
         self.began = time.monotonic()
-        """When the slot was given."""
+        """Time at which the slot was granted, in seconds of the monotonic clock."""
         self.epoch = epoch
         self._limiter = limiter
         self._timer: asyncio.Timeout | None = None
@@ -46,8 +46,8 @@ class CallSlot:
 
     @asynccontextmanager
     async def clock(self, timeout_s: float) -> AsyncIterator[None]:
-        """Raise TimeoutError when this block takes longer than `timeout_s` seconds, not counting
-        the time in which earlier calls of ours kept the server busy."""
+        """Raise TimeoutError when the block takes longer than `timeout_s` seconds, not counting the
+        time in which our own earlier calls kept the server busy."""
         self._timeout_s = timeout_s
         async with asyncio.timeout(None) as self._timer:
             self._limiter.sent.append(self)
@@ -59,152 +59,163 @@ class CallSlot:
                 self._limiter.start_clocks()
 
     def start(self) -> None:
-        """Let the clock run from now on, if it does not yet."""
+        """Start the time-out clock of the call, unless it already runs."""
         if self._timer is not None and not self._running:
             self._running = True
             self._timer.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
 
 
 class ConcurrencyLimiter:
-    """Slots for calls on one event loop; whoever waited longest comes first."""
+    """Adaptive limit on concurrent calls to one server, on one event loop; slots are granted in the
+    order of requests."""
 
-    def __init__(self, most: int, activity: ServerActivity | None = None) -> None:
-        self.most = most
-        """Never more calls in flight than this."""
+    def __init__(self, max_calls: int, activity: ServerActivity | None = None) -> None:
+        self.max_calls = max_calls
+        """Upper bound of the limit: never more calls in flight than this."""
         self.limit = 1
-        """How many calls may be in flight at present."""
-        self.open = 0
+        """Number of calls that may be in flight at present."""
+        self.slots_taken = 0
         self.parallel = 1
-        """How many calls the server is known to work on at once."""
+        """Number of calls that the server is known to process at once."""
         self.sent: list[CallSlot] = []
-        """The calls in flight, the earliest first."""
-        self._activity = activity or ServerActivity(most)
+        """Calls in flight, the earliest first."""
+        self._activity = activity or ServerActivity(max_calls)
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._halved = self._until = 0.0
+        self._halved_at = self._blocked_until = 0.0
         self._paused = False
         self._epoch = 0
         self._samples: list[float] = []
         self._tried: tuple[int, float] | None = None
-        """While more calls are tried: how many there were before, and the speed then."""
+        """While a higher limit is tried: the previous limit and the speed at it."""
         self._speed: float | None = None
-        self._doubling, self._patience = True, 0
-        self._tell()
+        self._doubling, self._stable_epochs = True, 0
+        self._report()
 
-    def knows_slots(self, slots: int) -> None:
-        """Take a server's word for how many calls it works on at once: more would only queue."""
-        self.most = max(1, min(self.most, slots))
-        self.parallel = self.most
+    def set_server_slots(self, slots: int) -> None:
+        """Set the upper bound of concurrent calls to the number of slots that the server reports:
+        more calls would only queue."""
+        self.max_calls = max(1, min(self.max_calls, slots))
+        self.parallel = self.max_calls
         self.start_clocks()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[CallSlot]:
-        """Hold a slot until the block ends."""
-        if self._waiting or not self._free():
+        """Hold one slot of the concurrency limit until the block ends; waits for a free one."""
+        if self._waiting or not self._has_free_slot():
             await self._wait()
         else:
-            self.open += 1
+            self.slots_taken += 1
         try:
             yield CallSlot(self, self._epoch)
         finally:
-            self.open -= 1
-            self._wake()
+            self.slots_taken -= 1
+            self._grant_slots()
 
     def pause(self) -> None:
-        """Give out no slot until `resume`; calls in flight go on."""
+        """Grant no slot until `resume`; calls in flight continue."""
         self._paused = True
 
     def resume(self) -> None:
-        """Give out slots again."""
+        """Grant slots again after `pause`."""
         self._paused = False
-        self._wake()
+        self._grant_slots()
 
     def start_clocks(self) -> None:
         """Start the time-outs of all calls that the server can be working on."""
         for call in self.sent[: self.parallel]:
             call.start()
 
-    def answered(
+    def record_reply(
         self, slot: CallSlot, latency_s: float, tokens_in: int | None, tokens_out: int | None
     ) -> None:
-        """Learn from a whole reply, of which the slot is still held.
+        """Adapt the limit to the latency of a complete reply, whose slot is still held.
 
-        Only while all slots are taken does its latency say how many calls are too many.
+        The latency shows how many concurrent calls are too many only while all slots are taken, so
+        others are ignored.
         """
-        if slot.epoch != self._epoch or self.open < self.limit:
+        if slot.epoch != self._epoch or self.slots_taken < self.limit:
             return
         work = PROMPT_TOKEN_WORK * (tokens_in or 0) + (tokens_out or 0) if tokens_out else 1.0
         self._samples.append(max(latency_s, 1e-6) / work)
         if len(self._samples) >= min(2 * self.limit, self.limit + 8):
-            self._judge(self.limit / median(self._samples))
-            self._wake()
+            self._end_epoch(self.limit / median(self._samples))
+            self._grant_slots()
 
-    def refused(self, slot: CallSlot, wait_s: float = 0.0) -> bool:
-        """Learn from a 429, a 503 or a time-out; True when the limit fell for it."""
+    def record_refusal(self, slot: CallSlot, wait_s: float = 0.0) -> bool:
+        """Halve the concurrency limit after a 429, a 503 or a time-out; return whether the limit
+        changed."""
         now = time.monotonic()
-        if wait_s > 0 and now + wait_s > self._until:
-            self._until = now + wait_s
-            asyncio.get_running_loop().call_later(wait_s + TIMER_SLACK_S, self._wake)
-        if slot.began < self._halved:
+        if wait_s > 0 and now + wait_s > self._blocked_until:
+            self._blocked_until = now + wait_s
+            asyncio.get_running_loop().call_later(wait_s + TIMER_SLACK_S, self._grant_slots)
+        if slot.began < self._halved_at:
             return False
-        self._halved = now
-        self._doubling, self._patience = False, STABLE_EPOCHS // 2
+        self._halved_at = now
+        self._doubling, self._stable_epochs = False, STABLE_EPOCHS // 2
         self._speed = self._tried = None
-        self._set(max(1, self.limit // 2))
+        self._set_limit(max(1, self.limit // 2))
         return True
 
-    def _judge(self, speed: float) -> None:
-        """Decide after an epoch: `speed` is work per second of all calls together."""
+    def _end_epoch(self, speed: float) -> None:
+        """Decide on the next concurrency limit after an epoch; `speed` is the work per second of
+        all calls together."""
         if self._tried is not None:
             before, its_speed = self._tried
             self._tried = None
             if speed < its_speed * (1 + MIN_SPEEDUP_SHARE * (self.limit / before - 1)):
-                self._doubling, self._patience, self._speed = False, STABLE_EPOCHS, its_speed
-                self._set(before)
+                self._doubling, self._stable_epochs, self._speed = False, STABLE_EPOCHS, its_speed
+                self._set_limit(before)
                 return
             self.parallel = max(self.parallel, self.limit)
         elif self._speed is not None and speed * SLOWDOWN_FACTOR < self._speed:
-            self._speed, self._patience = None, STABLE_EPOCHS
-            self._set(max(1, self.limit * 3 // 4))
+            self._speed, self._stable_epochs = None, STABLE_EPOCHS
+            self._set_limit(max(1, self.limit * 3 // 4))
             return
         self._speed = speed
-        self._patience -= 1
-        if self._patience <= 0 and self.limit < self.most:
+        self._stable_epochs -= 1
+        if self._stable_epochs <= 0 and self.limit < self.max_calls:
             self._tried = (self.limit, speed)
             more = self.limit if self._doubling else max(1, self.limit // 4)
-            self._set(min(self.most, self.limit + more))
+            self._set_limit(min(self.max_calls, self.limit + more))
         else:
-            self._set(self.limit)
+            self._set_limit(self.limit)
 
-    def _set(self, limit: int) -> None:
+    def _set_limit(self, limit: int) -> None:
         self._epoch += limit != self.limit
         self._samples = []
         self.limit = limit
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
-        self._activity.limited(self.limit, len(self._waiting))
+    def _report(self) -> None:
+        self._activity.set_limit(self.limit, len(self._waiting))
 
     async def _wait(self) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        self._wake()
-        self._tell()
+        self._grant_slots()
+        self._report()
         try:
             await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # the slot came too late: pass it on
-                self.open -= 1
-                self._wake()
+            if (
+                future.done() and not future.cancelled()
+            ):  # the slot was granted too late: release it
+                self.slots_taken -= 1
+                self._grant_slots()
             raise
         finally:
-            self._tell()
+            self._report()
 
-    def _free(self) -> bool:
-        return self.open < self.limit and not self._paused and time.monotonic() >= self._until
+    def _has_free_slot(self) -> bool:
+        return (
+            self.slots_taken < self.limit
+            and not self._paused
+            and time.monotonic() >= self._blocked_until
+        )
 
-    def _wake(self) -> None:
-        while self._waiting and self._free():
+    def _grant_slots(self) -> None:
+        while self._waiting and self._has_free_slot():
             future = self._waiting.popleft()
             if not future.done():
-                self.open += 1
+                self.slots_taken += 1
                 future.set_result(None)

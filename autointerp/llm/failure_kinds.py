@@ -1,4 +1,5 @@
-"""The kinds of failure of a question to a language model, each with what would help."""
+"""The kinds of failure of a question to a language model, each with a description and what the user
+can do about it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,18 +32,20 @@ FailureKindName = Literal[
 
 @dataclass(frozen=True)
 class FailureKind:
-    """One way in which a question can remain without an answer."""
+    """One kind of failure: a way in which a question to a language model can remain without an
+    answer."""
 
     title: str
-    """What happened, as a clause that can follow a count: "timed out"."""
+    """What happened, as a clause that can follow a count, such as "timed out"."""
     help: str
-    """One sentence that says what the user can do about it."""
+    """One sentence that says what the user can do about the failure."""
     stops_job: bool = False
-    """Whether every further question would fail alike, so that a job stops at the first."""
+    """Whether every further question would fail in the same way, so that a job stops at the first
+    such failure."""
     passes: bool = False
-    """Whether the same question is tried again, because another attempt may succeed."""
+    """Whether the question is tried again, because another attempt may succeed."""
     replied: bool = False
-    """Whether the server answered with a whole reply, which could not be used."""
+    """Whether the server answered with a complete reply that could not be used."""
 
 
 FAILURE_KINDS: Mapping[str, FailureKind] = {
@@ -152,6 +155,6 @@ FAILURE_KINDS: Mapping[str, FailureKind] = {
         replied=True,
     ),
 }
-"""Kind → what it means. Every `Kind` is in it."""
+"""Name of a kind of failure → its description; every `FailureKindName` is a key."""
 
 assert set(FAILURE_KINDS) == set(get_args(FailureKindName))

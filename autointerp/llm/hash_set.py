@@ -1,21 +1,22 @@
-"""A growing set of 64-bit hashes, 8 bytes each."""
+"""Memory-efficient set of 64-bit hashes that can grow: 8 bytes each in a sorted array."""
 
 import numpy as np
 
 MAX_UNSORTED = 50_000
-"""How many are held in the quick and large form."""
+"""Number of hashes that are held in a Python set, which is fast and large, before they are merged
+into the sorted array of the hash set."""
 
 
 class HashSet:
-    """Hashes that were added, and perhaps none of the others."""
+    """Set of 64-bit hashes, used to tell which requests have a recorded reply."""
 
     def __init__(self, hashes: np.ndarray) -> None:
-        """From [n] uint64 in any order."""
+        """Build the hash set from hashes [n] uint64 in any order."""
         self._sorted = np.sort(hashes.astype(np.uint64))
         self._recent: set[int] = set()
 
     def add(self, value: int) -> None:
-        """One more."""
+        """Add one hash to the hash set."""
         self._recent.add(value)
         if len(self._recent) >= MAX_UNSORTED:
             fresh = np.fromiter(self._recent, np.uint64, len(self._recent))

@@ -1,8 +1,7 @@
-"""Replies in the files of other jobs, so that a second run of the same questions costs nothing.
-
-Of each file only the hashes of its requests are held, 8 bytes each. A file is opened read-only for
-a moment and let go, for the job that owns it may go on; one that its job holds is left out.
-"""
+"""Recorded replies in the call logs of other jobs, so that a second job with the same questions
+costs nothing. Only the hashes of their requests are kept in memory, 8 bytes each. Files are opened
+read-only for a moment and closed again, since the job that owns a file may continue; a file that is
+in use is skipped."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from feature_store.duckdb_errors import parse_lock_holder
 
 
 class OtherJobReplies:
-    """The replies of other jobs. Used by one thread."""
+    """Lookup of replies that other jobs have recorded. Used by one thread."""
 
     def __init__(self, paths: Sequence[Path], note: Callable[[str], None]) -> None:
         self._paths: list[Path] = []
@@ -24,7 +23,7 @@ class OtherJobReplies:
             try:
                 found = read_reply_hashes(path)
             except duckdb.Error as error:
-                why = "its job is at work" if parse_lock_holder(error) else "it cannot be read"
+                why = "its job is running" if parse_lock_holder(error) else "it cannot be read"
                 note(f"Replies of {path.stem} are not reused: {why}.")
                 continue
             self._paths.append(path)
@@ -39,18 +38,18 @@ class OtherJobReplies:
         return place < len(self._hashes) and self._hashes[place] == np.uint64(value)
 
     def find(self, keys: Sequence[str]) -> dict[str, RecordedReply]:
-        """Recorded replies by key."""
+        """Return the replies that other jobs recorded, by request key."""
         found: dict[str, RecordedReply] = {}
         for file, wanted in self._where(keys).items():
             try:
                 with open_call_file(self._paths[file], read_only=True) as db:
                     found |= find_replies(db, [key for key in wanted if key not in found])
-            except duckdb.Error:  # deleted, or its job goes on: the question is asked once more
+            except duckdb.Error:  # deleted or in use: the question is asked again
                 continue
         return found
 
     def _where(self, keys: Sequence[str]) -> dict[int, list[str]]:
-        """Which files may have which keys."""
+        """Return which files of other jobs may contain which keys, by the hashes of the keys."""
         files: dict[int, list[str]] = {}
         if not len(self._hashes):
             return files
@@ -64,7 +63,8 @@ class OtherJobReplies:
 
 
 def read_reply_hashes(path: Path) -> np.ndarray:
-    """[replies] uint64 of a file of calls; none of a file of something else."""
+    """Return the hashes of all requests with a recorded reply in another job's call log, [replies]
+    uint64; empty for a file that is no call log."""
     with open_call_file(path, read_only=True) as db:
         tables = {
             name for (name,) in db.execute("SELECT table_name FROM duckdb_tables()").fetchall()

@@ -1,4 +1,5 @@
-"""What is asked of a language model, and what comes of it."""
+"""Records of questions to a language model: chat messages and requests, replies with token log
+probabilities, failures, results of single attempts, and the Asker protocol."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,11 +16,12 @@ from feature_store.strict_json import dump_json
 JOB_STOPPING_KINDS: frozenset[FailureKindName] = frozenset(
     kind for kind in get_args(FailureKindName) if FAILURE_KINDS[kind].stops_job
 )
-"""What every further call would meet, too: a job stops at the first of these."""
+"""Kinds of failure that every further call would meet as well: a job stops at the first of
+these."""
 
 
 class ChatMessage(NamedTuple):
-    """One turn of a conversation."""
+    """One turn of a conversation with a language model: the role of the speaker and the text."""
 
     role: Literal["system", "user", "assistant"]
     content: str
@@ -27,34 +29,38 @@ class ChatMessage(NamedTuple):
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question. Equal requests have equal keys, and are asked once.
+    """One question to a language model with its settings. Equal requests have equal keys, and are
+    asked once.
 
-    An asker fills in its own base URL, and its model where there is none, so whoever writes a
-    prompt need not know who answers it.
+    An asker fills in its own base URL, and its model where the request names none, so the author of
+    a prompt need not know which server answers.
     """
 
     messages: tuple[ChatMessage, ...]
     model: str = ""
     temperature: float = 0.0
     max_tokens: int = 256
-    """Of the reply."""
+    """Maximum number of tokens of the reply."""
     schema: Mapping[str, Any] | None = None
-    """JSON schema of the reply. Sent where the server offers it and checked here always, so the
-    prompt has to describe the form in words, too. None: the reply is any text."""
+    """JSON schema of the reply, or None for free text. It is sent where the server supports schemas
+    and always validated here, so the prompt has to describe the form in words as well."""
     logprobs: int = 0
-    """For how many candidates per token of the reply log probabilities are wanted; 0 for none."""
+    """Number of candidates per token of the reply whose log probabilities are requested; 0 for
+    none."""
     purpose: str = ""
-    """In words, for the log: `explain`, `detection`. Not part of what is asked."""
+    """Purpose of the request for the call log, such as `explain` or `detection`; not part of its
+    key."""
     draw: int = 0
-    """Which of several replies to the same question; with `temperature` above 0."""
+    """Index of the reply among several to the same question, which are drawn with `temperature`
+    above 0."""
     penalty: float = 0.0
-    """Of tokens for each time that the reply has them already, so that it does not run in circles;
-    OpenAI's `frequency_penalty`."""
+    """OpenAI's `frequency_penalty`, which keeps the reply from repeating itself."""
     base_url: str = ""
 
     @cached_property
     def key(self) -> str:
-        """sha256 of all that decides the reply, as hex: base URL, model, messages, settings."""
+        """Hash of everything that determines the reply (base URL, model, messages, settings):
+        sha256 as hex."""
         asked = {
             "base_url": self.base_url,
             "model": self.model,
@@ -65,127 +71,134 @@ class ChatRequest:
             "logprobs": self.logprobs,
             "draw": self.draw,
         }
-        if self.penalty:  # keys of requests without one are as they always were
+        if self.penalty:  # requests without a penalty keep the key of earlier versions
             asked["penalty"] = self.penalty
         plain = dump_json(asked, sort_keys=True, compact=True, ascii_only=True)
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def to(self, base_url: str, model: str) -> "ChatRequest":
-        """The request addressed to a server, and to a model where it names none."""
+        """Return the request addressed to a server, and to a model where it names none."""
         return replace(self, base_url=base_url, model=self.model or model)
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of its messages in UTF-8."""
+        """Size of the request's messages, in bytes of UTF-8."""
         return sum(len(replace_lone_surrogates(m.content).encode()) for m in self.messages)
 
     @property
     def longest(self) -> int:
-        """No fewer tokens than its messages have: a token is at least one byte."""
+        """Upper bound for the tokens of the request: a token is at least one byte."""
         return self.n_bytes + MAX_TEMPLATE_TOKENS * len(self.messages) + MAX_SCHEMA_TOKENS
 
 
 MAX_TEMPLATE_TOKENS = 16
-"""More than any chat template spends on a turn."""
+"""Upper bound for the tokens that a chat template adds to one message."""
 MAX_SCHEMA_TOKENS = 500
-"""More than the schemas of this package take, where a server counts them."""
+"""Upper bound for the tokens of this package's JSON schemas, on servers that count them."""
 
 
 class TokenLogprob(NamedTuple):
-    """One token of a reply."""
+    """One token of a reply with its log probability and the likeliest candidates for its place."""
 
     token: str
     logprob: float
-    """Natural logarithm."""
+    """Natural logarithm of the token's probability."""
     top: tuple[tuple[str, float], ...]
-    """The likeliest candidates at this place and their log probabilities."""
+    """The likeliest candidates for this token and their log probabilities."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model answered."""
+    """Reply of a language model to a request: text, parsed answer, token counts, cost and
+    latency."""
 
     text: str
     parsed: Any = None
-    """The JSON that `text` holds and the request's schema allows; None without a schema."""
+    """The JSON that the reply contains and the request's schema allows; None without a schema."""
     logprobs: tuple[TokenLogprob, ...] | None = None
-    """None where the server gives none: probabilities are unknown then, not 0 or 1."""
+    """Log probabilities of the reply's tokens; None where the server gives none: probabilities are
+    unknown then, not 0 or 1."""
     tokens_in: int | None = None
-    """As the server counted; None where it does not say."""
+    """Tokens of the request as the server counted them; None where it does not say."""
     tokens_out: int | None = None
     cost: float | None = None
-    """US dollars; None where tokens or prices are unknown. A cached reply has its old cost."""
+    """US dollars; None where tokens or prices are unknown. A recorded reply has its original
+    cost."""
     latency_s: float | None = None
-    """Of the attempt that was answered."""
+    """Seconds from sending the successful attempt to its reply."""
     cached: bool = False
-    """Whether it was taken from a record: nobody was asked, nothing was paid."""
+    """Whether the reply was taken from a call log: no server was asked and nothing was paid."""
     form: ReplyForm | None = None
     """How `parsed` was found in the text; None without a schema."""
     key: str = ""
-    """Of the request that was answered: another than was asked, where that was put once more."""
+    """Key of the request that was answered; it differs from the key of the request that was asked
+    if that was retried in another form."""
 
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """Why there is no usable answer. It is never a number."""
+    """Reason why a request has no usable answer. A failure never counts as a value in any score."""
 
     kind: FailureKindName
     sentence: str
-    """What went wrong and what would help, for the user; holds no secret."""
+    """What went wrong and what would help, for the user; contains no secret."""
     cached: bool = False
-    formless: bool = False
-    """Whether a reply came without the JSON asked for: the server keeps to no schema."""
+    without_json: bool = False
+    """Whether a reply came without the JSON asked for, which shows that the server ignores
+    schemas."""
 
     @property
-    def hopeless(self) -> bool:
-        """Whether further calls would fail alike."""
+    def stops_job(self) -> bool:
+        """Whether further calls would fail in the same way."""
         return self.kind in JOB_STOPPING_KINDS
 
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """All that is known of one attempt: what comes of it, and what is recorded."""
+    """Everything that is known of one attempt to ask a server: the reply or failure, and the facts
+    that the call log records."""
 
     result: Reply | RequestFailure
     text: str | None = None
-    """What the server said; None where no whole reply came."""
+    """Text of the server's reply; None where no complete reply came."""
     logprobs: tuple[TokenLogprob, ...] | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost: float | None = None
     latency_s: float | None = None
-    free: bool = True
-    """Without a reply: whether it is certain that the attempt cost nothing."""
-    again: bool = False
-    """Whether another attempt may fare better."""
+    certainly_free: bool = True
+    """For an attempt without a reply: whether it is certain that it cost nothing."""
+    retry: bool = False
+    """Whether another attempt may succeed."""
     wait_s: float = 0.0
-    """How long the server asks to wait before that."""
+    """Seconds that the server asks to wait before the next attempt."""
     context: ContextSizeRefusal | None = None
-    """What a server said that refused the question as too long."""
+    """The sizes named by a server that refused the question as too long for its context."""
 
 
 class Asker(Protocol):
-    """Somebody who answers requests: a server behind a client, or a stand-in in a test."""
+    """Protocol of an object that answers requests to a language model: a server's asker, or a
+    stand-in in tests."""
 
     @property
     def model(self) -> str:
-        """Who answers, for the provenance."""
+        """Name of the model that answers, for the provenance of results."""
         ...
 
     @property
     def logprobs(self) -> bool:
-        """Whether replies come with log probabilities when asked for, as far as is known."""
+        """Whether replies have log probabilities when requested, as far as is known."""
         ...
 
     async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
-        """The answer. Never raises for what a server does or does not do."""
+        """Return the reply to a request, or the failure. Never raises for what a server does."""
         ...
 
 
 def is_too_long(ask: Asker, request: ChatRequest) -> bool:
-    """Whether a request is known not to fit into the context of the server that would answer it.
+    """Return whether a request is known to exceed the context of the server that would answer it.
 
-    False where the asker does not know, as stand-ins do not.
+    False where the asker cannot tell, as with stand-ins.
     """
     check = getattr(ask, "is_too_long", None)
     return bool(check and check(request))

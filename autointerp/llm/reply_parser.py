@@ -1,9 +1,10 @@
-"""A reply's answer, read strictly: refused rather than guessed.
+"""Strict parser of replies: finds a model's answer and validates it by the JSON schema, refusing
+rather than guessing.
 
-The text must hold exactly one JSON object, alone, in one fence, or within prose; or, without any
-JSON and where one field was asked for, exactly one line that begins with the field's name. Two of
-them are a choice that nobody may make for the model, so they are refused; so are duplicate names,
-NaN, and whatever the schema does not allow.
+The text must contain exactly one JSON object, alone, in one fence, or within prose; or, without any
+JSON and for a schema of one field, exactly one line that begins with the field's name. Two of
+either are ambiguous and are refused, as are duplicate names, NaN, and whatever the schema does not
+allow.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from feature_store.storable_text import make_storable_value
 
 THINKING_PATTERN = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-"""What some models think aloud before they answer."""
+"""The reasoning that some models write before their answer, between <think> tags."""
 MAX_SHOWN_CHARS = 80
 JSON_TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -28,61 +29,66 @@ JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 class UnreadableReply(ValueError):
-    """A reply that does not answer what was asked; the message says why."""
+    """Exception for a reply that does not answer the question in the form asked for; the message
+    says why."""
 
 
 class ReplyWithoutJson(UnreadableReply):
-    """A reply that is no whole JSON at all: a server that keeps to schemas never sends one."""
+    """Exception for a reply that contains no complete JSON: a server that follows JSON schemas
+    never sends one."""
 
 
 ReplyForm = Literal["json", "prose", "line"]
-"""How an answer was found: as bare JSON, as JSON within other text, or as a labelled line."""
+"""How an answer was found in a reply: as bare JSON, as JSON within other text, or as a labelled
+line."""
 
 
 class ParsedReply(NamedTuple):
-    """What a reply answers, and how that was read."""
+    """The answer that a reply contains, and the form in which it was found."""
 
     value: Any
     form: ReplyForm
 
 
 def parse_reply_value(text: str, schema: Mapping[str, Any]) -> Any:
-    """Return the one answer of a reply that the schema allows. Raises Unreadable."""
+    """Return the one answer of a reply that the JSON schema allows. Raises UnreadableReply."""
     return parse_reply(text, schema).value
 
 
 def parse_reply(text: str, schema: Mapping[str, Any]) -> ParsedReply:
-    """Return the one answer of a reply that the schema allows, and how it was found.
+    """Return the one answer of a reply that the JSON schema allows, and how it was found.
 
-    Raises Formless for a reply without whole JSON, Unreadable for every other that is no answer.
+    Raises ReplyWithoutJson for a reply without complete JSON, UnreadableReply for every other reply
+    that is no answer.
     """
     text = THINKING_PATTERN.sub("", text).strip()
-    found, said = find_json_objects(text), " ".join(text.split())[:MAX_SHOWN_CHARS]
+    found, excerpt = find_json_objects(text), " ".join(text.split())[:MAX_SHOWN_CHARS]
     if len(found) > 1:
-        raise UnreadableReply(f"The reply holds {len(found)} JSON objects, not one: {said!r}.")
+        raise UnreadableReply(f"The reply holds {len(found)} JSON objects, not one: {excerpt!r}.")
     if found:
         form: ReplyForm = "json" if text[0] == "{" and text[-1] == "}" else "prose"
         parsed = ParsedReply(found[0], form)
     elif line := find_labelled_line(text, schema):
         parsed = ParsedReply(line, "line")
     else:
-        raise ReplyWithoutJson(f"The reply holds no JSON object: {said!r}.")
-    # Escapes such as "\\ud83d" hold what no file takes.
+        raise ReplyWithoutJson(f"The reply holds no JSON object: {excerpt!r}.")
+    # Escapes such as "\\ud83d" decode to text that no file can store.
     parsed = parsed._replace(value=make_storable_value(parsed.value))
     check_schema(parsed.value, schema, "the reply")
     return parsed
 
 
 def begins_as_prose(text: str) -> bool:
-    """Return whether a reply that was cut off began with neither JSON, a fence, nor a thought."""
+    """Return whether a reply that was cut off began with neither JSON, nor a code fence, nor a
+    <think> tag."""
     return text.lstrip()[:1] not in ("", "{", "`", "<")
 
 
 def find_labelled_line(text: str, schema: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the answer of the one line `name: value` of a text, for a schema of one field.
+    """Return the answer in the only line `name: value` of a reply, for a JSON schema of one field.
 
     None where there is no such line, or more than one, or where its value is not of the field's
-    type. A list is numbers with commas or spaces between, in brackets or not.
+    type. A list is written as numbers separated by commas or spaces, with or without brackets.
     """
     fields: Mapping[str, Any] = schema.get("properties", {})
     if len(fields) != 1:
@@ -97,7 +103,8 @@ def find_labelled_line(text: str, schema: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def parse_line_value(text: str, schema: Mapping[str, Any]) -> Any:
-    """Return what a labelled line says, as the field's type; None where it says nothing such."""
+    """Return the value of a labelled line as the type of the schema's field; None where it has
+    another type."""
     kind = schema.get("type")
     if kind == "string":
         return text.strip("*_\"'` ") or None
@@ -112,14 +119,15 @@ def parse_line_value(text: str, schema: Mapping[str, Any]) -> Any:
 
 
 def find_json_objects(text: str) -> list[dict[str, Any]]:
-    """The outermost JSON objects of a text, in order. Raises Unreadable for doubtful ones."""
+    """Return the outermost JSON objects of a reply, in order. Raises UnreadableReply for malformed
+    JSON."""
     found, at = [], 0
     while (at := text.find("{", at)) >= 0:
         try:
             value, at = STRICT_DECODER.raw_decode(text, at)
-        except json.JSONDecodeError as bad:  # what follows may be a part of what broke off
+        except json.JSONDecodeError as error:  # the rest may be a part of the broken JSON
             raise ReplyWithoutJson(
-                f"The reply's JSON is malformed or broken off: {bad.msg}."
+                f"The reply's JSON is malformed or broken off: {error.msg}."
             ) from None
         except RecursionError:
             raise UnreadableReply("The reply's JSON is nested too deep.") from None
@@ -129,9 +137,9 @@ def find_json_objects(text: str) -> list[dict[str, Any]]:
 
 
 def check_schema(value: Any, schema: Mapping[str, Any], where: str) -> None:
-    """Raises Unreadable unless a JSON schema allows a value.
+    """Raise UnreadableReply unless a JSON schema allows the value of a reply.
 
-    Of JSON Schema: type, enum, properties, required, additionalProperties, items, minItems,
+    Supported keywords: type, enum, properties, required, additionalProperties, items, minItems,
     maxItems, minimum, maximum, minLength, maxLength. A boolean is no number.
     """
     kind = schema.get("type")
@@ -157,8 +165,8 @@ def check_schema(value: Any, schema: Mapping[str, Any], where: str) -> None:
 
 
 def find_text_at_max_length(value: Any, schema: Mapping[str, Any]) -> str:
-    """Return a text of an answer that is as long as its schema allows, and so was perhaps ended by
-    the server rather than by the model; empty where there is none."""
+    """Return a text of the answer that is as long as its JSON schema allows, and was perhaps cut by
+    the server; an empty text where there is none."""
     if isinstance(value, dict):
         parts = schema.get("properties", {})
         return next(
@@ -174,13 +182,13 @@ def find_text_at_max_length(value: Any, schema: Mapping[str, Any]) -> str:
 
 
 def is_of_json_type(value: Any, kind: str) -> bool:
-    """Whether a value is of one of JSON Schema's types."""
+    """Return whether a value has one of JSON Schema's types."""
     is_bool = isinstance(value, bool)
     return isinstance(value, JSON_TYPES[kind]) and (is_bool == (kind == "boolean"))
 
 
 def check_object_schema(value: dict[str, Any], schema: Mapping[str, Any], where: str) -> None:
-    """Names there and allowed, and what they hold."""
+    """Check the property names of a JSON object and their values by its schema."""
     known: Mapping[str, Any] = schema.get("properties", {})
     if missing := [name for name in schema.get("required", ()) if name not in value]:
         raise UnreadableReply(f"In {where}, {missing[0]!r} is missing.")
@@ -192,7 +200,7 @@ def check_object_schema(value: dict[str, Any], schema: Mapping[str, Any], where:
 
 
 def check_array_schema(value: list[Any], schema: Mapping[str, Any], where: str) -> None:
-    """The length, and every item."""
+    """Check the length of a JSON array and all its items by its schema."""
     least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
     if not least <= len(value) <= most:
         asked = least if least == most else f"{least} to {most}"
@@ -202,7 +210,7 @@ def check_array_schema(value: list[Any], schema: Mapping[str, Any], where: str) 
 
 
 def reject_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, refused where a name comes twice."""
+    """Return a JSON object of a reply; raise UnreadableReply where a name occurs twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise UnreadableReply("A name comes twice in the reply's JSON.")
@@ -210,7 +218,7 @@ def reject_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def reject_json_constant(name: str) -> Any:
-    """JSON knows no NaN and no Infinity."""
+    """Raise UnreadableReply for NaN and Infinity, which are no JSON."""
     raise UnreadableReply(f"The reply's JSON holds {name}.")
 
 

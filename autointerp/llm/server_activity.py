@@ -1,4 +1,5 @@
-"""How a server is doing right now: calls in flight, latency, and tokens per second."""
+"""Live statistics of the calls to one language-model server: calls in flight, questions waiting,
+latency, and tokens per second."""
 
 import threading
 import time
@@ -9,38 +10,41 @@ from dataclasses import dataclass, field
 from statistics import median
 
 RECENT_REPLIES = 50
-"""Replies from which latency and speed are computed."""
+"""Number of last replies from which latency and speed are computed."""
 
 
 @dataclass(frozen=True)
 class ActivitySnapshot:
-    """The state of the calls to one server at one moment."""
+    """Statistics of the calls to one server at one moment, as the Jobs page and a job's log line
+    show them."""
 
     in_flight: int = 0
-    """Calls that were sent and have not ended."""
+    """Number of calls that were sent and have not ended."""
     waiting: int = 0
-    """Questions that wait for a free slot before they are sent."""
+    """Number of questions that wait for a free slot before they are sent."""
     limit: int = 0
-    """How many calls may be in flight at present."""
+    """Number of calls that may be in flight at present."""
     most: int = 0
-    """The configured maximum of calls in flight."""
+    """Configured maximum of calls in flight."""
     replies: int = 0
-    """Replies since this process began, usable or not."""
+    """Number of replies since this process began, usable or not."""
     latency_s: float | None = None
-    """Median seconds from sending to reply, over the last replies; None before the first."""
+    """Median seconds from sending a call to its reply, over the last replies; None before the first
+    reply."""
     tokens_per_s: float | None = None
-    """Reply tokens per second over the last replies, while any call was in flight; None where the
-    server does not count tokens."""
+    """Reply tokens per second over the last replies, counting only the time in which a call was in
+    flight; None where the server does not count tokens."""
     seconds_per_reply: float | None = None
-    """Seconds per reply at the present concurrency, while any call was in flight."""
+    """Seconds per reply at the present concurrency, counting only the time in which a call was in
+    flight."""
     read_as: Mapping[str, int] = field(default_factory=dict)
-    """How often an answer was found as bare JSON (`json`), as JSON within other text (`prose`) and
-    as a labelled line (`line`), recorded replies among them."""
+    """How often an answer was found as bare JSON (`json`), as JSON within other text (`prose`) or
+    as a labelled line (`line`); recorded replies are counted too."""
 
 
 @dataclass(frozen=True)
 class TimedReply:
-    """When a reply was awaited, in seconds of the monotonic clock, and its length."""
+    """Start and end of one reply in seconds of the monotonic clock, and its length in tokens."""
 
     began: float
     ended: float
@@ -48,7 +52,8 @@ class TimedReply:
 
 
 class ServerActivity:
-    """Counts the calls to one server. Safe to read from any thread."""
+    """Counter of the calls to one server, from which `snapshot` computes latency and speed. Safe to
+    read from any thread."""
 
     def __init__(self, most: int) -> None:
         self._lock = threading.Lock()
@@ -59,7 +64,7 @@ class ServerActivity:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Count a call as in flight until the block ends."""
+        """Count a call to the server as in flight until the block ends."""
         with self._lock:
             self._in_flight += 1
         try:
@@ -68,25 +73,27 @@ class ServerActivity:
             with self._lock:
                 self._in_flight -= 1
 
-    def replied(self, latency_s: float, tokens_out: int | None) -> None:
-        """Count a whole reply that has just come, `latency_s` seconds after its call was sent."""
+    def count_reply(self, latency_s: float, tokens_out: int | None) -> None:
+        """Count a complete reply of the server that has just arrived, `latency_s` seconds after its
+        call was sent."""
         now = time.monotonic()
         with self._lock:
             self._replies += 1
             self._recent.append(TimedReply(now - latency_s, now, tokens_out))
 
-    def read(self, form: str) -> None:
-        """Count a reply whose answer was found in a form: `json`, `prose` or `line`."""
+    def count_reply_form(self, form: str) -> None:
+        """Count a reply by the form in which its answer was found: `json`, `prose` or `line`."""
         with self._lock:
             self._read_as[form] += 1
 
-    def limited(self, limit: int, waiting: int) -> None:
-        """Note how many calls may be in flight and how many questions wait for a slot."""
+    def set_limit(self, limit: int, waiting: int) -> None:
+        """Record how many calls may be in flight and how many questions wait for a slot."""
         with self._lock:
             self._limit, self._waiting = limit, waiting
 
     def snapshot(self) -> ActivitySnapshot:
-        """Return the state of this moment."""
+        """Return the server's activity at this moment: calls in flight, median latency, and tokens
+        per second."""
         with self._lock:
             recent, state = list(self._recent), (self._in_flight, self._waiting, self._limit)
             replies, read_as = self._replies, dict(self._read_as)
@@ -99,7 +106,8 @@ class ServerActivity:
 
 
 def union_seconds(intervals: Iterable[tuple[float, float]]) -> float:
-    """Return the total length of the union of some intervals."""
+    """Return the total length of the union of time intervals, in seconds: the time in which any
+    call was in flight."""
     total, end = 0.0, float("-inf")
     for begin, stop in sorted(intervals):
         if stop > end:

@@ -1,4 +1,6 @@
-"""An asker over a server: record first, then the budget, then the server, and the record again."""
+"""The asker of one model on one server. It answers a request from the call log if the same request
+was asked before; otherwise it reserves the cost in the budget, sends the request with retries, and
+records the outcome."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -37,49 +39,60 @@ ReplyOrFailure = Reply | RequestFailure
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a request is attempted, and how long to wait between."""
+    """How often a request to a server is attempted, and how long to wait between attempts."""
 
     attempts: int = 5
     refusals: int = 12
-    """Attempts while the server answers 429."""
+    """Maximum number of attempts while the server answers 429 (too many requests)."""
     first_s: float = 0.5
-    """The first wait is random up to this; the next ones up to twice the last."""
+    """Upper bound of the first random wait, in seconds; each further bound is twice the last."""
     longest_s: float = 30.0
 
     def stop(self, state: RetryCallState) -> bool:
-        """Whether that was the last attempt."""
-        came: AttemptResult = state.outcome.result() if state.outcome else AttemptResult(NO_OUTCOME)
-        limited = isinstance(came.result, RequestFailure) and came.result.kind == "rate limited"
+        """Return whether the last attempt allowed by the retry policy has been made."""
+        outcome: AttemptResult = (
+            state.outcome.result() if state.outcome else AttemptResult(NO_OUTCOME)
+        )
+        limited = (
+            isinstance(outcome.result, RequestFailure) and outcome.result.kind == "rate limited"
+        )
         return state.attempt_number >= (self.refusals if limited else self.attempts)
 
     def wait(self, state: RetryCallState) -> float:
-        """Seconds until the next attempt: what the server asks, and some chance."""
-        came: AttemptResult = state.outcome.result() if state.outcome else AttemptResult(NO_OUTCOME)
+        """Return the seconds until the next attempt: what the server asked for, plus a random
+        exponential backoff."""
+        outcome: AttemptResult = (
+            state.outcome.result() if state.outcome else AttemptResult(NO_OUTCOME)
+        )
         chance = wait_random_exponential(multiplier=self.first_s, max=self.longest_s)
-        return came.wait_s + chance(state)
+        return outcome.wait_s + chance(state)
 
 
 NO_OUTCOME = RequestFailure("unreachable", "")
 REPETITION_KINDS: frozenset[str] = frozenset(("cut off", "repeats"))
-"""Kinds of failure after which a question is put once more, with a penalty on repetition: it cured
-all loops of SmolLM2-135M on llama.cpp, a higher temperature did not (docs/servers.md)."""
+"""Kinds of failure after which a question is asked once more with a penalty on repetition. The
+penalty cured all loops of SmolLM2-135M on llama.cpp, a higher temperature did not
+(docs/servers.md)."""
 TEMPLATE_TOKENS = 40
-"""About what a chat template puts around a question, such as a default system message."""
+"""Approximate number of tokens that a chat template adds to a question, such as a default system
+message."""
 MIN_BYTES_TO_LEARN = 400
-"""Bytes of a question from which its tokens say how many a byte makes."""
+"""Size in bytes from which a question is long enough to estimate the server's tokens per byte."""
 SCOUT_QUESTIONS = 3
-"""Questions asked one by one, at most, until it is known whether the server keeps to schemas."""
+"""Maximum number of questions that are asked one at a time until it is known whether the server
+follows JSON schemas."""
 REPLY_FORM_NAMES = {
     "json": "bare JSON",
     "prose": "JSON within other text",
     "line": "a labelled line",
 }
 BUSY_MESSAGES = {"rate limited": "is busy (429 or 503)", "timeout": "did not answer in time"}
-"""Kind of failure → what it says of a server that gets too many calls at once."""
+"""Kind of failure of an overloaded server → how the job's log describes it."""
 
 
 class ServerAsker:
-    """Asks one model of one server. See `asking`."""
+    """Asker of one model on one language-model server, as `open_asker` gives it: uses the call log,
+    the budget, the concurrency limit and retries."""
 
     def __init__(
         self,
@@ -88,57 +101,60 @@ class ServerAsker:
         calls: CallLog,
         budget: CallBudget,
         *,
-        patience: RetryPolicy,
-        retry_kept: bool,
+        retry_policy: RetryPolicy,
+        retry_recorded: bool,
         note: Callable[[str], None],
     ) -> None:
         server = client.server
         self.model = model
         self.server = server
         self.cached = 0
-        """Requests answered from the record, by this asker."""
+        """Number of requests that this asker answered from the call log."""
         self.activity = ServerActivity(server.concurrency)
-        """Calls in flight, latency and tokens per second, for whoever watches."""
+        """Calls in flight, latency and tokens per second, for progress displays."""
         self.limiter = ConcurrencyLimiter(server.concurrency, self.activity)
         self._client, self._calls, self._budget = client, calls, budget
-        self._patience, self._retry_kept, self._note = patience, retry_kept, note
-        self._dialect = RequestFormat.of(server)
+        self._retry_policy, self._retry_recorded, self._note = retry_policy, retry_recorded, note
+        self._format = RequestFormat.from_server(server)
         self.facts: ServerFacts | None = None
-        """What the server says of itself; None until it was asked."""
+        """What the server reports about itself; None until it was asked."""
         self.context_tokens: int | None = server.context_tokens or None
-        """Of a question and its reply together; None while it is not known."""
+        """Context size for a question and its reply together, in tokens; None while it is not
+        known."""
         self._tokens_per_byte: float | None = None
-        self._looking = asyncio.Lock()
-        self._scouts = SCOUT_QUESTIONS
-        self._scouting = asyncio.Lock()
-        self._under_way: dict[str, asyncio.Future[ReplyOrFailure]] = {}
+        self._facts_lock = asyncio.Lock()
+        self._scouts_left = SCOUT_QUESTIONS
+        self._scout_lock = asyncio.Lock()
+        self._in_progress: dict[str, asyncio.Future[ReplyOrFailure]] = {}
 
     @property
     def logprobs(self) -> bool:
-        """Whether the server gives log probabilities, as far as is known."""
-        return self._dialect.logprobs
+        """Whether the server returns log probabilities, as far as is known."""
+        return self._format.logprobs
 
     async def ask(self, request: ChatRequest) -> ReplyOrFailure:
-        """The answer: from the record, or from the server after budget and limits allow.
+        """Answer a request: from the call log, or from the server once budget and concurrency limit
+        allow.
 
-        Raises InputError when the record cannot be written, as on a full disk.
+        Equal requests that are asked at the same time share one call. Raises InputError where the
+        call log cannot be written, as on a full disk.
         """
         request = request.to(self.server.base_url, self.model)
-        while twin := self._under_way.get(request.key):
+        while twin := self._in_progress.get(request.key):
             try:
                 answer = await asyncio.shield(twin)
                 return replace(answer, cached=True)
             except asyncio.CancelledError:
                 if not twin.cancelled() or is_task_cancelled():
-                    raise  # not the twin's end but the caller's own
+                    raise  # the caller itself was cancelled, not the equal request
         mine: asyncio.Future[ReplyOrFailure] = asyncio.get_running_loop().create_future()
-        self._under_way[request.key] = mine
+        self._in_progress[request.key] = mine
         try:
             answer = await self._ask(request)
         except BaseException as error:
             if isinstance(error, Exception):
                 mine.set_exception(error)
-                mine.exception()  # a twin may wait for it, or nobody
+                mine.exception()  # marks it as retrieved: perhaps no equal request waits for it
             else:
                 mine.cancel()
             raise
@@ -146,36 +162,41 @@ class ServerAsker:
             mine.set_result(answer)
             return answer
         finally:
-            del self._under_way[request.key]
+            del self._in_progress[request.key]
 
     async def _ask(self, request: ChatRequest) -> ReplyOrFailure:
-        """The answer to a question. Until it is known whether the server keeps to schemas, one
-        question with a schema is asked at a time, so that few have to be put twice."""
-        if request.schema is None or self._scouts <= 0:
-            return await self._ask_twice(request)
-        async with self._scouting:
-            if self._scouts > 0:
-                answer = await self._ask_twice(request)
-                self._scouts -= 1 if self._dialect.undecided else self._scouts
-                return answer
-        return await self._ask_twice(request)
+        """Answer a request; the first requests with a JSON schema are asked one at a time.
 
-    async def _ask_twice(self, request: ChatRequest) -> ReplyOrFailure:
-        """The answer to a question, which is put once more in another way where that may help."""
+        Until it is known whether the server follows JSON schemas, this keeps the number of
+        questions low that have to be asked twice.
+        """
+        if request.schema is None or self._scouts_left <= 0:
+            return await self._ask_adapting_form(request)
+        async with self._scout_lock:
+            if self._scouts_left > 0:
+                answer = await self._ask_adapting_form(request)
+                self._scouts_left -= 1 if self._format.is_undecided else self._scouts_left
+                return answer
+        return await self._ask_adapting_form(request)
+
+    async def _ask_adapting_form(self, request: ChatRequest) -> ReplyOrFailure:
+        """Answer a request, and ask once more in another form where that may help: with an answered
+        example if the server ignores JSON schemas, with a penalty on repetition if the reply ran in
+        circles."""
         schema = request.schema
-        by_example = schema is not None and self._dialect.in_words
+        by_example = schema is not None and self._format.uses_example
         asked = add_reply_example(request) if by_example else request
-        answer = await self._answer(asked)
+        answer = await self._ask_once(asked)
         if schema is not None and not by_example and self._ignores_schema(answer):
             asked = add_reply_example(request)
-            answer = await self._answer(asked)
+            answer = await self._ask_once(asked)
         if (
             isinstance(answer, RequestFailure)
             and answer.kind in REPETITION_KINDS
             and not request.penalty
         ):
-            second = await self._answer(replace(asked, penalty=self.server.penalty))
-            if isinstance(second, RequestFailure) and not second.hopeless:
+            second = await self._ask_once(replace(asked, penalty=self.server.penalty))
+            if isinstance(second, RequestFailure) and not second.stops_job:
                 sentence = f"{answer.sentence} With a penalty on repetition: {second.sentence}"
                 second = replace(second, sentence=sentence)
             answer = second
@@ -189,31 +210,34 @@ class ServerAsker:
         return answer
 
     def _ignores_schema(self, answer: ReplyOrFailure) -> bool:
-        """Whether a reply shows that the server did not keep to the schema; counted and said."""
+        """Return whether a reply shows that the server ignored the JSON schema; count the reply,
+        and log a change of the server's request format."""
         if isinstance(answer, Reply) and answer.form is None:
             return False
-        formless = isinstance(answer, RequestFailure) and answer.formless
-        if (isinstance(answer, Reply) or formless) and (
-            line := self._dialect.heard(formless=formless)
+        without_json = isinstance(answer, RequestFailure) and answer.without_json
+        if (isinstance(answer, Reply) or without_json) and (
+            line := self._format.count_schema_reply(without_json=without_json)
         ):
             self._note(f"{self.server.name}: {line}")
-        return formless
+        return without_json
 
-    async def _answer(self, request: ChatRequest) -> ReplyOrFailure:
-        """The answer to one request: from the record, or by as many attempts as it takes."""
-        answer = await self._kept_or_asked(request)
+    async def _ask_once(self, request: ChatRequest) -> ReplyOrFailure:
+        """Answer one request from the call log or from the server, and count the form in which the
+        answer was found."""
+        answer = await self._recorded_or_asked(request)
         if isinstance(answer, RequestFailure):
             return answer
         if answer.form is not None:
-            self.activity.read(answer.form)
+            self.activity.count_reply_form(answer.form)
         return replace(answer, key=request.key)
 
-    async def _kept_or_asked(self, request: ChatRequest) -> ReplyOrFailure:
-        kept = await self._calls.kept(request.key)
-        if kept and (kept.kind == "reply" or not self._retry_kept):
+    async def _recorded_or_asked(self, request: ChatRequest) -> ReplyOrFailure:
+        """Return the recorded reply to a request, or send the request with retries."""
+        recorded = await self._calls.find_reply(request.key)
+        if recorded and (recorded.kind == "reply" or not self._retry_recorded):
             self.cached += 1
-            return answer_from_record(kept, request)
-        await self._look()
+            return answer_from_record(recorded, request)
+        await self._read_facts()
         nth = 0
 
         async def attempt() -> AttemptResult:
@@ -221,26 +245,27 @@ class ServerAsker:
             nth += 1
             return await self._attempt(request, nth)
 
-        patience = self._patience
+        retry_policy = self._retry_policy
         retrying = AsyncRetrying(
-            stop=patience.stop,
-            wait=patience.wait,
-            retry=retry_if_result(lambda came: came.again),
+            stop=retry_policy.stop,
+            wait=retry_policy.wait,
+            retry=retry_if_result(lambda outcome: outcome.retry),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
         )
-        came: AttemptResult = await retrying(attempt)
-        return came.result
+        outcome: AttemptResult = await retrying(attempt)
+        return outcome.result
 
     async def _attempt(self, request: ChatRequest, nth: int) -> AttemptResult:
-        """One attempt in a slot of its own, paid for and recorded before the slot is free."""
+        """Make one attempt at a request in a slot of the concurrency limit; it is paid for and
+        recorded before the slot is released."""
         async with self.limiter.slot() as slot:
-            cost = self._most(request)
+            cost = self._maximum_cost(request)
             if cost is None:
                 return AttemptResult(
                     RequestFailure(
                         "no price",
                         (
-                            f"The price of {request.model!r} is not known, so a budget cannot be "
+                            f"The price of {request.model!r} is not known, so no budget can be "
                             "kept. Put it into prices.toml, or set no budget."
                         ),
                     )
@@ -256,53 +281,57 @@ class ServerAsker:
                         ),
                     )
                 )
-            charged = cost  # until more is known
+            charged = cost  # the whole reserve, until the outcome is known
             try:
-                row = call_rows.make_attempt_row(self._calls.number(), nth, request, cost)
-                self._calls.keep(row)
-                came = await self._send(request, slot)
-                charged = amount_charged(came, cost)
-                self._calls.keep(call_rows.make_outcome_row(row, came, charged))
+                row = call_rows.make_attempt_row(self._calls.next_number(), nth, request, cost)
+                self._calls.record(row)
+                outcome = await self._send(request, slot)
+                charged = amount_charged(outcome, cost)
+                self._calls.record(call_rows.make_outcome_row(row, outcome, charged))
             finally:
                 await self._budget.settle(cost, charged)
-            self._learn(came, slot)
-            self._learn_length(came, request)
-            if request.logprobs and came.text is not None:
-                line = self._dialect.heard_logprobs(given=came.logprobs is not None)
+            self._adapt_concurrency(outcome, slot)
+            self._learn_token_size(outcome, request)
+            if request.logprobs and outcome.text is not None:
+                line = self._format.count_logprob_reply(given=outcome.logprobs is not None)
                 if line:
                     self._note(f"{self.server.name}: {line}")
-            return came
+            return outcome
 
     async def _send(self, request: ChatRequest, slot: CallSlot) -> AttemptResult:
-        """The request in words that the server takes."""
+        """Send a request in the format that the server accepts; after a rejection, drop the
+        rejected setting and send again."""
         while True:
-            body = self._dialect.body(request)
+            body = self._format.body(request)
             with self.activity.call():
-                came = await self._client.attempt(request, self._dialect, slot)
-            result = came.result
+                outcome = await self._client.attempt(request, self._format, slot)
+            result = outcome.result
             if not isinstance(result, RequestFailure) or result.kind != "rejected":
-                return came
-            if line := self._dialect.unlearn(body, result.sentence):
+                return outcome
+            if line := self._format.drop_rejected_setting(body, result.sentence):
                 self._note(f"{self.server.name}: {line}")
-            elif body == self._dialect.body(request):  # nobody else has learnt meanwhile either
-                return came
+            elif body == self._format.body(
+                request
+            ):  # no other call has changed the format meanwhile
+                return outcome
 
-    def _most(self, request: ChatRequest) -> float | None:
-        """What a call may cost at most, in US dollars; None where a cap needs an unknown price."""
+    def _maximum_cost(self, request: ChatRequest) -> float | None:
+        """Return the maximum cost of a call in US dollars; None where a budget needs a price that
+        is not known."""
         known = self._client.price
         if known is None:
             return 0.0 if self._budget.cap is None else None
-        return known.of(request.longest, request.max_tokens)
+        return known.cost_of(request.longest, request.max_tokens)
 
-    async def _look(self) -> None:
-        """Ask the server about itself, once, before it is asked anything else."""
-        async with self._looking:
+    async def _read_facts(self) -> None:
+        """Read the server's facts (slots, context size) once, before the first question."""
+        async with self._facts_lock:
             if self.facts is not None:
                 return
             get, url = self._client.get_json, self.server.base_url
             self.facts = facts = await read_server_facts(get, url, self.model)
         if facts.slots:
-            self.limiter.knows_slots(facts.slots)
+            self.limiter.set_server_slots(facts.slots)
         known = [n for n in (facts.context_tokens, self.context_tokens) if n]
         self.context_tokens = min(known, default=None)
         if facts.context_tokens:
@@ -312,106 +341,115 @@ class ServerAsker:
             )
 
     def is_too_long(self, request: ChatRequest) -> bool:
-        """Whether a request, with the longest reply, is known not to fit into the context."""
+        """Return whether a request together with its longest reply is known to exceed the server's
+        context."""
         if self.context_tokens is None or self._tokens_per_byte is None:
             return False
         tokens = request.n_bytes * self._tokens_per_byte + TEMPLATE_TOKENS + request.max_tokens
         return tokens > self.context_tokens
 
-    def _learn_length(self, came: AttemptResult, request: ChatRequest) -> None:
-        """Learn how many tokens the server makes of a byte, and the size of its context."""
-        tokens = came.tokens_in
-        if came.context:
-            tokens = came.context.prompt_tokens
-            if size := came.context.context_tokens:
+    def _learn_token_size(self, outcome: AttemptResult, request: ChatRequest) -> None:
+        """Update the estimate of the server's tokens per byte, and its context size, from one
+        attempt."""
+        tokens = outcome.tokens_in
+        if outcome.context:
+            tokens = outcome.context.prompt_tokens
+            if size := outcome.context.context_tokens:
                 self.context_tokens = min(size, self.context_tokens or size)
         if tokens and request.n_bytes >= MIN_BYTES_TO_LEARN:
             rate = max(0, tokens - TEMPLATE_TOKENS) / request.n_bytes
             self._tokens_per_byte = max(rate, self._tokens_per_byte or 0.0)
 
-    def _learn(self, came: AttemptResult, slot: CallSlot) -> None:
-        """Let the number of calls in flight follow how the server fares."""
-        if isinstance(came.result, RequestFailure) and came.result.kind in BUSY_MESSAGES:
-            if self.limiter.refused(slot, came.wait_s):
+    def _adapt_concurrency(self, outcome: AttemptResult, slot: CallSlot) -> None:
+        """Adapt the concurrency limit to the latency or refusal of one attempt."""
+        if isinstance(outcome.result, RequestFailure) and outcome.result.kind in BUSY_MESSAGES:
+            if self.limiter.record_refusal(slot, outcome.wait_s):
                 self._note(
-                    f"{self.server.name} {BUSY_MESSAGES[came.result.kind]}: at most "
+                    f"{self.server.name} {BUSY_MESSAGES[outcome.result.kind]}: at most "
                     f"{self.limiter.limit} calls at once for now."
                 )
-        elif came.text is not None and came.latency_s is not None:
-            self.activity.replied(came.latency_s, came.tokens_out)
-            self.limiter.answered(slot, came.latency_s, came.tokens_in, came.tokens_out)
+        elif outcome.text is not None and outcome.latency_s is not None:
+            self.activity.count_reply(outcome.latency_s, outcome.tokens_out)
+            self.limiter.record_reply(
+                slot, outcome.latency_s, outcome.tokens_in, outcome.tokens_out
+            )
 
-    def note_forms(self) -> None:
-        """Say in the log how answers were found, unless all were bare JSON."""
+    def log_reply_forms(self) -> None:
+        """Log in which forms the answers of this asker were found, unless all were bare JSON."""
         forms = self.activity.snapshot().read_as
         if set(forms) - {"json"}:
-            told = ", ".join(
+            forms_found = ", ".join(
                 f"{forms[name]} {REPLY_FORM_NAMES[name]}"
                 for name in REPLY_FORM_NAMES
                 if name in forms
             )
-            self._note(f"{self.server.name}: answers were found as {told}.")
+            self._note(f"{self.server.name}: answers were found as {forms_found}.")
 
     def pause(self) -> None:
-        """Send nothing more until `resume`; calls in flight go on."""
+        """Send no further calls to the server until `resume`; calls in flight continue."""
         self.limiter.pause()
 
     def resume(self) -> None:
-        """Send calls again."""
+        """Send calls to the server again after `pause`."""
         self.limiter.resume()
 
 
 def is_task_cancelled() -> bool:
-    """Whether somebody wants the present task to end."""
+    """Return whether a cancellation of the current asyncio task was requested."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def amount_charged(came: AttemptResult, reserved: float) -> float:
-    """What a budget counts: never less than what it cost."""
-    if came.cost is not None:
-        return came.cost
-    return 0.0 if came.text is None and came.free else reserved
+def amount_charged(outcome: AttemptResult, reserved: float) -> float:
+    """Return the US dollars that a budget counts for an attempt: its known cost, or the whole
+    reserve where the attempt may have cost something."""
+    if outcome.cost is not None:
+        return outcome.cost
+    return 0.0 if outcome.text is None and outcome.certainly_free else reserved
 
 
-def answer_from_record(kept: call_rows.RecordedReply, request: ChatRequest) -> ReplyOrFailure:
-    """The answer that a recorded reply is."""
-    if kept.kind != "reply":
-        formless = request.schema is not None and is_recorded_without_json(kept, request.schema)
-        return RequestFailure(kept.kind, kept.sentence, cached=True, formless=formless)  # type: ignore[arg-type]
-    said = None
-    if kept.logprobs is not None:
-        said = tuple(
+def answer_from_record(recorded: call_rows.RecordedReply, request: ChatRequest) -> ReplyOrFailure:
+    """Return the reply or failure that a recorded reply in the call log stands for, parsed again by
+    the request's JSON schema."""
+    if recorded.kind != "reply":
+        schema = request.schema
+        without_json = schema is not None and is_recorded_without_json(recorded, schema)
+        kind: Any = recorded.kind  # a FailureKindName: the call log has it as a plain text
+        return RequestFailure(kind, recorded.sentence, cached=True, without_json=without_json)
+    logprobs = None
+    if recorded.logprobs is not None:
+        logprobs = tuple(
             TokenLogprob(token, logprob, tuple((t, p) for t, p in top))
-            for token, logprob, top in parse_json(kept.logprobs)
+            for token, logprob, top in parse_json(recorded.logprobs)
         )
     parsed = ParsedReply(None, "json")
     try:
         if request.schema is not None:
-            parsed = parse_reply(kept.text, request.schema)
-    except UnreadableReply as why:  # recorded by a version that read less strictly
+            parsed = parse_reply(recorded.text, request.schema)
+    except UnreadableReply as why:  # recorded by a version with a less strict parser
         return RequestFailure("unreadable", str(why), cached=True)
     return Reply(
-        kept.text,
+        recorded.text,
         parsed.value,
-        said,
-        kept.tokens_in,
-        kept.tokens_out,
-        kept.cost,
-        kept.latency_s,
+        logprobs,
+        recorded.tokens_in,
+        recorded.tokens_out,
+        recorded.cost,
+        recorded.latency_s,
         cached=True,
         form=parsed.form if request.schema is not None else None,
     )
 
 
-def is_recorded_without_json(kept: call_rows.RecordedReply, schema: Mapping[str, Any]) -> bool:
-    """Whether a recorded reply has no JSON, as only servers send that ignore schemas."""
-    if kept.kind in REPETITION_KINDS:
-        return begins_as_prose(kept.text)
+def is_recorded_without_json(recorded: call_rows.RecordedReply, schema: Mapping[str, Any]) -> bool:
+    """Return whether a recorded reply contains no JSON, as only servers send that ignore JSON
+    schemas."""
+    if recorded.kind in REPETITION_KINDS:
+        return begins_as_prose(recorded.text)
     try:
-        parse_reply(kept.text, schema)
+        parse_reply(recorded.text, schema)
     except ReplyWithoutJson:
-        return kept.kind == "unreadable"
+        return recorded.kind == "unreadable"
     except UnreadableReply:
         pass
     return False
@@ -425,18 +463,18 @@ async def open_asker(
     budget: CallBudget | None = None,
     *,
     table: Mapping[str, TokenPrice] | None = None,
-    patience: RetryPolicy | None = None,
-    retry_kept: bool = False,
+    retry_policy: RetryPolicy | None = None,
+    retry_recorded: bool = False,
     note: Callable[[str], None] | None = None,
 ) -> AsyncIterator[ServerAsker]:
-    """An asker for a model of a server, until the block ends; on the event loop of the block.
+    """Open an asker for one model of a server until the block ends, on the event loop of the block.
 
     `budget` is shared by all askers of a job; without one there is no cap. With `retry_kept`,
-    replies that were recorded and could not be used are asked for once more. `note` takes lines
-    for the job's log. InputError where costly work is not allowed.
+    recorded replies that could not be used are asked for again. `note` takes lines for the job's
+    log. Raises InputError where costly work is not allowed.
     """
     require_costly_work_allowed()
-    from autointerp.llm.server_client import connect_to_server  # openai takes a second to import
+    from autointerp.llm.server_client import connect_to_server  # importing openai takes a second
 
     known = find_price(model, server, load_prices() if table is None else table)
     async with connect_to_server(server, known) as client:
@@ -445,11 +483,11 @@ async def open_asker(
             model,
             calls,
             budget or CallBudget(),
-            patience=patience or RetryPolicy(),
-            retry_kept=retry_kept,
+            retry_policy=retry_policy or RetryPolicy(),
+            retry_recorded=retry_recorded,
             note=note or (lambda line: None),
         )
         try:
             yield asker
         finally:
-            asker.note_forms()
+            asker.log_reply_forms()

@@ -1,9 +1,7 @@
-"""Two questions to a server, and what its answers say of what works there.
-
-The first is one of detection, with a JSON schema of digits and log probabilities; the second one of
-an explanation, with a bound on its length, put twice with the same seed. They are as long as those
-of a job, so that their times say how long a job would take.
-"""
+"""Check of a language-model server, for `saefari servers check`: two test questions show which
+features the server supports. The first is a detection question with a JSON schema of digits and log
+probabilities; the second an explanation question with a maximum length, asked twice with the same
+seed. They are as long as a job's questions, so that their times predict how long a job takes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +19,7 @@ from autointerp.llm.token_prices import TokenPrice
 
 LOGPROB_CANDIDATES = 20
 MAX_ANSWER_CHARS = 60
-"""Characters that the second question's answer may have."""
+"""Maximum number of characters of the answer to the check's second question."""
 CHECK_TEXTS = (
     "The cat sat on the mat and looked at the rain.",
     "Interest rates rose by half a point.",
@@ -51,46 +49,48 @@ EXPLANATION_SCHEMA = {
     "additionalProperties": False,
 }
 CALLS_PER_FEATURE = {"explain": 1, "score by detection": 120}
-"""Calls of one feature at most: a score is of 150 windows, five a call, for a label and three
-baseline labels."""
+"""Maximum number of calls for one feature: a score is of 150 windows, five per call, for one label
+and three baseline labels."""
 
 
 @dataclass(frozen=True)
 class ServerCheck:
-    """What a server was found to do. None: not known."""
+    """Result of a server check: what the server supports, how fast it is, and what 100 features
+    would cost. None means not known."""
 
     server: str
     base_url: str
     model: str
     facts: ServerFacts
     problem: str = ""
-    """Why it could not be asked, and what would help; empty where it answered."""
+    """Why the server could not be checked, and what would help; empty where it answered."""
     schema: bool | None = None
-    """Whether replies keep to a JSON schema."""
+    """Whether replies follow a JSON schema."""
     text_limits: bool | None = None
-    """Whether a text in a reply ends at the length that the schema allows."""
+    """Whether a text in a reply ends at the maximum length of the schema."""
     read_as: str = ""
-    """How the first answer was found: `json`, `prose`, `line`, or why it was none."""
+    """How the first answer was found: `json`, `prose`, `line`, or the kind of failure."""
     candidates: int | None = None
-    """Candidates per token that come with log probabilities; 0 for none."""
+    """Number of candidates per token that come with log probabilities; 0 for none."""
     seeds: bool | None = None
     """Whether the same seed gave the same reply at temperature 1."""
     counts_tokens: bool | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of one question of each kind, one at a time."""
+    """Seconds per question of each kind, asked one at a time."""
     tokens: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Tokens of the question and of the reply, by kind."""
+    """Tokens of the question and of the reply, by kind of question."""
     cost_of_100: Mapping[str, float | None] = field(default_factory=dict)
     """US dollars for 100 features; None where prices or tokens are not known."""
     notes: tuple[str, ...] = ()
-    """What the server does not take, and what its answers were like."""
+    """Settings that the server does not accept, and remarks on its replies."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the result of the server check as plain data."""
         return asdict(self)
 
     def hours_of_100(self, kind: str) -> float | None:
-        """Hours for 100 features, one call at a time or as many as it has slots for."""
+        """Return the hours for 100 features, with one call at a time or as many as the server has
+        slots; None where nothing was measured."""
         if kind not in self.seconds:
             return None
         calls = 100 * CALLS_PER_FEATURE[kind]
@@ -98,7 +98,8 @@ class ServerCheck:
 
 
 def make_detection_question(model: str) -> ChatRequest:
-    """Return the question of detection."""
+    """Return the first question of the server check: detection on a few texts, with log
+    probabilities."""
     items = "\n".join(f'{n}. "{text}"' for n, text in enumerate(CHECK_TEXTS, 1))
     prompt = (
         'A feature of a language model fires on some tokens of some texts. Its description: "words '
@@ -113,7 +114,8 @@ def make_detection_question(model: str) -> ChatRequest:
 
 
 def make_explanation_question(model: str) -> ChatRequest:
-    """Return the question of an explanation, which asks for more than the schema lets in."""
+    """Return the second question of the server check: an explanation that asks for more text than
+    its JSON schema allows."""
     items = "\n".join(f'{n}. "{text}"' for n, text in enumerate(CHECK_TEXTS, 1))
     prompt = (
         f"Here are {len(CHECK_TEXTS)} texts:\n\n{items}\n\nSay at length, in at least a hundred "
@@ -124,9 +126,10 @@ def make_explanation_question(model: str) -> ChatRequest:
 
 
 async def check_server(server: LlmServer, model: str, price: TokenPrice | None) -> ServerCheck:
-    """Ask a server two questions, one of them twice, and return what they say of it.
+    """Check a server: ask it two test questions, one of them twice, and return which features it
+    supports.
 
-    Without a model's name the only one that the server lists is asked.
+    Without a model's name, the server's only model is asked.
     """
     async with connect_to_server(server, price) as client:
         facts = await read_server_facts(client.get_json, server.base_url, model)
@@ -139,40 +142,53 @@ async def check_server(server: LlmServer, model: str, price: TokenPrice | None) 
 
 
 async def ask_check_questions(client: ServerClient, check: ServerCheck) -> ServerCheck:
-    """Put the questions and read the answers."""
-    dialect, notes = RequestFormat.of(client.server), []
-    dialect.structured = dialect.logprobs = dialect.text_limits = True  # what is to be found out
-    first = await ask_until_accepted(client, dialect, make_detection_question(check.model), notes)
+    """Ask the test questions of the server check, and return the check with the findings from the
+    replies."""
+    request_format, notes = RequestFormat.from_server(client.server), []
+    request_format.structured = request_format.logprobs = request_format.text_limits = (
+        True  # the check finds out whether the server accepts them
+    )
+    first = await ask_until_accepted(
+        client, request_format, make_detection_question(check.model), notes
+    )
     if first.text is None:
         assert isinstance(first.result, RequestFailure)
         helped = FAILURE_KINDS[first.result.kind].help
         return replace(check, problem=f"{first.result.sentence} {helped}", notes=tuple(notes))
     second = await ask_until_accepted(
-        client, dialect, make_explanation_question(check.model), notes
+        client, request_format, make_explanation_question(check.model), notes
     )
-    third = await ask_until_accepted(client, dialect, make_explanation_question(check.model), notes)
+    third = await ask_until_accepted(
+        client, request_format, make_explanation_question(check.model), notes
+    )
     pairs = {"score by detection": first, "explain": second}
-    told = {kind: came for kind, came in pairs.items() if came.text is not None}
+    replies = {kind: attempt for kind, attempt in pairs.items() if attempt.text is not None}
     tokens = {
-        kind: (came.tokens_in, came.tokens_out)
-        for kind, came in told.items()
-        if came.tokens_in is not None and came.tokens_out is not None
+        kind: (attempt.tokens_in, attempt.tokens_out)
+        for kind, attempt in replies.items()
+        if attempt.tokens_in is not None and attempt.tokens_out is not None
     }
-    seconds = {kind: came.latency_s for kind, came in told.items() if came.latency_s is not None}
-    same = second.text is not None and second.text == third.text
-    listed = [len(said.top) for said in first.logprobs or ()]
+    seconds = {
+        kind: attempt.latency_s
+        for kind, attempt in replies.items()
+        if attempt.latency_s is not None
+    }
+    same_reply = second.text is not None and second.text == third.text
+    listed = [len(token.top) for token in first.logprobs or ()]
     return replace(
         check,
-        schema=replies_keep_schema(first, second) and dialect.structured,
-        text_limits=reply_keeps_length_limit(second) and dialect.text_limits and dialect.limits,
+        schema=replies_keep_schema(first, second) and request_format.structured,
+        text_limits=reply_keeps_length_limit(second)
+        and request_format.text_limits
+        and request_format.limits,
         read_as=describe_reply_form(first.result),
         candidates=max(listed, default=0),
-        seeds=same and dialect.seeds,
+        seeds=same_reply and request_format.seeds,
         counts_tokens=bool(tokens),
         seconds=seconds,
         tokens=tokens,
         cost_of_100={
-            kind: client.price.of(*n) * 100 * CALLS_PER_FEATURE[kind] if client.price else None
+            kind: client.price.cost_of(*n) * 100 * CALLS_PER_FEATURE[kind] if client.price else None
             for kind, n in tokens.items()
         },
         notes=tuple(notes),
@@ -180,39 +196,45 @@ async def ask_check_questions(client: ServerClient, check: ServerCheck) -> Serve
 
 
 async def ask_until_accepted(
-    client: ServerClient, dialect: RequestFormat, request: ChatRequest, notes: list[str]
+    client: ServerClient, request_format: RequestFormat, request: ChatRequest, notes: list[str]
 ) -> AttemptResult:
-    """One question, put again as long as the server says what it does not take."""
+    """Ask one test question, and repeat it without the rejected setting as long as the server names
+    one."""
     request = request.to(client.server.base_url, request.model)
     while True:
-        body = dialect.body(request)
+        body = request_format.body(request)
         async with ConcurrencyLimiter(1, ServerActivity(1)).slot() as slot:
-            came = await client.attempt(request, dialect, slot)
-        if not (isinstance(came.result, RequestFailure) and came.result.kind == "rejected"):
-            return came
-        line = dialect.unlearn(body, came.result.sentence)
+            attempt = await client.attempt(request, request_format, slot)
+        if not (isinstance(attempt.result, RequestFailure) and attempt.result.kind == "rejected"):
+            return attempt
+        line = request_format.drop_rejected_setting(body, attempt.result.sentence)
         if not line:
-            return came
+            return attempt
         notes.append(line)
 
 
-def replies_keep_schema(*told: AttemptResult) -> bool:
-    """Whether no reply came as anything but the JSON that was asked for."""
+def replies_keep_schema(*replies: AttemptResult) -> bool:
+    """Return whether all replies to the server check were bare JSON, as a server sends that follows
+    schemas."""
     return not any(
-        came.result.formless
-        if isinstance(came.result, RequestFailure)
-        else came.result.form != "json"
-        for came in told
-        if came.text is not None
+        attempt.result.without_json
+        if isinstance(attempt.result, RequestFailure)
+        else attempt.result.form != "json"
+        for attempt in replies
+        if attempt.text is not None
     )
 
 
-def reply_keeps_length_limit(came: AttemptResult) -> bool:
-    """Whether the long answer was ended at its bound: read here as cut off, but as whole JSON."""
-    whole = came.text is not None and came.text.rstrip().endswith("}")
-    return whole and (isinstance(came.result, Reply) or came.result.kind in ("cut off", "repeats"))
+def reply_keeps_length_limit(attempt: AttemptResult) -> bool:
+    """Return whether the server ended the long answer at the schema's maximum length: it is then
+    complete JSON, but read as cut off."""
+    whole = attempt.text is not None and attempt.text.rstrip().endswith("}")
+    return whole and (
+        isinstance(attempt.result, Reply) or attempt.result.kind in ("cut off", "repeats")
+    )
 
 
 def describe_reply_form(result: Reply | RequestFailure) -> str:
-    """How an answer was found, or why there was none."""
+    """Return the form in which an answer to the server check was found, or the kind of its
+    failure."""
     return result.form or "" if isinstance(result, Reply) else result.kind

@@ -1,4 +1,5 @@
-"""One attempt at one request, through the openai package: what comes back, or what went wrong."""
+"""HTTP client of a language-model server: makes one attempt at one request through the openai
+package, and turns the response, or what went wrong, into an attempt result."""
 
 import asyncio
 import math
@@ -30,18 +31,19 @@ from autointerp.llm.token_prices import TokenPrice
 from feature_store.storable_text import make_storable
 
 MAX_REPLY_BYTES = 16_000_000
-"""Of a reply with everything around it; log probabilities of long replies are megabytes."""
+"""Maximum size in bytes of an HTTP response; log probabilities of long replies take megabytes."""
 MAX_TEXT_CHARS = 100_000
-"""Characters of a text that anybody asked for."""
+"""Maximum number of characters of a reply's text; no question asks for more."""
 MAX_TOKEN_COUNT = 1_000_000_000
 LOGPROB_ROUNDING = 1e-3
-"""How far above 0 a log probability may be."""
+"""Amount by which a log probability may exceed 0 through rounding."""
 CONNECT_S = 10.0
 FACTS_S = 5.0
-"""For what a server says of itself; where it takes longer, it is done without."""
+"""Seconds that a request for the server's own facts may take; a slower server is used without
+them."""
 CONNECTIONS_PER_POOL = 8
-"""Connections that one pool has: it looks at all that are idle before each call, so that one pool
-of 64 would spend more time on this than on the calls."""
+"""Number of connections in one HTTP pool. A pool checks all its idle connections before each call,
+so one pool of 64 would spend more time on that than on the calls."""
 ALLOWED_HEADERS = {
     "host",
     "accept",
@@ -52,15 +54,16 @@ ALLOWED_HEADERS = {
     "transfer-encoding",
     "user-agent",
 }
-"""What a request may carry beside the key."""
+"""HTTP headers that a request may carry in addition to the API key."""
 
 
 EXPECTED_ERRORS = (TimeoutError, openai.OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
-"""What an attempt may end in."""
+"""Exceptions in which an attempt at a request may end."""
 
 
 class ServerClient:
-    """A server, with the key that belongs to it, and a price."""
+    """HTTP client of one server, with the API key that belongs to its URL and the price of the
+    model."""
 
     def __init__(
         self, server: LlmServer, pools: Sequence[openai.AsyncOpenAI], price: TokenPrice | None
@@ -68,29 +71,31 @@ class ServerClient:
         self.server = server
         self.price = price
         self._free = [pool for pool in pools for _ in range(CONNECTIONS_PER_POOL)]
-        """One entry for each connection that is free; the last used is used next, still warm."""
+        """One entry for each free connection; the last used connection is used next, while it is
+        still open."""
         self._key = server.key()
 
     async def attempt(
-        self, request: ChatRequest, dialect: RequestFormat, slot: CallSlot
+        self, request: ChatRequest, request_format: RequestFormat, slot: CallSlot
     ) -> AttemptResult:
-        """Ask once. Never raises for what a server does."""
-        body, began = dialect.body(request), time.monotonic()
+        """Send a request to the server once. Never raises for what the server does."""
+        body, began = request_format.body(request), time.monotonic()
         try:
             async with slot.clock(self.server.timeout_s):
-                said = await self._post(body)
+                response = await self._post(body)
         except EXPECTED_ERRORS as error:
             return server_faults.classify_client_error(
-                error, self.server, request.model, self._clean
+                error, self.server, request.model, self._make_safe
             )
         latency_s = time.monotonic() - began
         try:
-            return self._read(self._cleaned(said), request, latency_s)
+            return self._read_response(self._make_json_safe(response), request, latency_s)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            return server_faults.not_a_completion(self.server, self._clean(str(said)))
+            return server_faults.not_a_completion(self.server, self._make_safe(str(response)))
 
     async def _post(self, body: dict[str, Any]) -> Any:
-        """The JSON that comes back. Raises what the openai package raises, or ValueError."""
+        """Return the JSON that the server sends back. Raises what the openai package raises, or
+        ValueError."""
         pool = self._free.pop()
         try:
             post = pool.post("/chat/completions", body=body, cast_to=httpx2.Response)
@@ -99,70 +104,82 @@ class ServerClient:
             self._free.append(pool)
 
     async def get_json(self, url: str, with_key: bool) -> Any:
-        """The JSON at a URL, or None where there is no such thing; waits FACTS_S at most."""
+        """Return the JSON at a URL of the server, or None for any other response; waits at most
+        FACTS_S seconds."""
         key = self._key if with_key else ""
         try:
             async with asyncio.timeout(FACTS_S), make_facts_client(key) as http:
                 response = await http.get(url)
-                return self._cleaned(response.json()) if response.status_code == 200 else None
+                return (
+                    self._make_json_safe(response.json()) if response.status_code == 200 else None
+                )
         except EXPECTED_ERRORS:
             return None
 
-    def _read(self, said: dict[str, Any], request: ChatRequest, latency_s: float) -> AttemptResult:
-        """A whole reply of the server's."""
-        if said.get("error"):  # some send it with status 200
-            return server_faults.error_inside_reply(self.server, self._clean(str(said["error"])))
-        choice = said["choices"][0]
+    def _read_response(
+        self, response: dict[str, Any], request: ChatRequest, latency_s: float
+    ) -> AttemptResult:
+        """Return the attempt result of a complete HTTP response."""
+        if response.get("error"):  # some servers send errors with status 200
+            return server_faults.error_inside_reply(
+                self.server, self._make_safe(str(response["error"]))
+            )
+        choice = response["choices"][0]
         message = choice["message"]
         text: str = message.get("content") or ""
         if not isinstance(text, str):
             raise TypeError("content")
-        usage = said.get("usage") or {}
+        usage = response.get("usage") or {}
         tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
         counted = all(type(n) is int and 0 <= n < MAX_TOKEN_COUNT for n in tokens)
         tokens_in, tokens_out = tokens if counted else (None, None)
-        cost = self.price.of(*tokens) if counted and self.price else None  # type: ignore[arg-type]
+        cost = self.price.cost_of(*tokens) if counted and self.price else None  # type: ignore[arg-type]
         logprobs = read_token_logprobs(choice) if request.logprobs else None
         facts = (logprobs, tokens_in, tokens_out, cost, latency_s)
         try:
             require_usable_reply(text, message.get("refusal"), choice.get("finish_reason"), request)
             reply = parse_answer(text, request, facts)
         except UnusableReply as why:
-            return AttemptResult(why.failed, (text or why.said)[:MAX_TEXT_CHARS], *facts)
+            return AttemptResult(why.failed, (text or why.text)[:MAX_TEXT_CHARS], *facts)
         except UnreadableReply as why:
             failed = RequestFailure(
-                "unreadable", str(why), formless=isinstance(why, ReplyWithoutJson)
+                "unreadable", str(why), without_json=isinstance(why, ReplyWithoutJson)
             )
             return AttemptResult(failed, text, *facts)
         return AttemptResult(reply, text, *facts)
 
-    def _clean(self, text: str) -> str:
-        """Return a text without the key, should a server repeat it, that can be stored."""
+    def _make_safe(self, text: str) -> str:
+        """Return a text of the server in storable form and without the API key, should the server
+        repeat it."""
         return make_storable(text.replace(self._key, "[key]") if self._key else text)
 
-    def _cleaned(self, said: Any) -> Any:
-        """The same for everything that a server said."""
-        if isinstance(said, str):
-            return self._clean(said)
-        if isinstance(said, list):
-            return [self._cleaned(part) for part in said]
-        if isinstance(said, dict):
-            return {self._clean(str(k)): self._cleaned(v) for k, v in said.items()}
-        return said
+    def _make_json_safe(self, response: Any) -> Any:
+        """Return the server's JSON with every text in storable form and without the API key."""
+        if isinstance(response, str):
+            return self._make_safe(response)
+        if isinstance(response, list):
+            return [self._make_json_safe(part) for part in response]
+        if isinstance(response, dict):
+            return {self._make_safe(str(k)): self._make_json_safe(v) for k, v in response.items()}
+        return response
 
 
 class UnusableReply(Exception):
-    """A whole reply that answers nothing."""
+    """Exception for a complete reply of a server that answers nothing, such as a refusal, an empty
+    reply, or one that was cut off."""
 
-    def __init__(self, failed: RequestFailure, said: str = "") -> None:
+    def __init__(self, failed: RequestFailure, text: str = "") -> None:
         super().__init__(failed.sentence)
         self.failed = failed
-        self.said = said
+        self.text = text
 
 
 def parse_answer(text: str, request: ChatRequest, facts: tuple[Any, ...]) -> Reply:
-    """Return a whole reply with its answer. Raises Unreadable for none, Unusable for one that the
-    server ended at the length that the schema allows."""
+    """Return a complete reply with its parsed answer.
+
+    Raises UnreadableReply where there is no answer, and UnusableReply for a text that the server
+    ended at the maximum length of the JSON schema.
+    """
     if request.schema is None:
         return Reply(text, None, *facts)
     value, form = parse_reply(text, request.schema)
@@ -174,7 +191,8 @@ def parse_answer(text: str, request: ChatRequest, facts: tuple[Any, ...]) -> Rep
 
 
 def cut_off_failure(text: str, limit: str) -> RequestFailure:
-    """Return the failure of a text that came to its limit, by whether it goes round in circles."""
+    """Return the failure of a reply that reached its limit: `repeats` where the text repeats
+    itself, otherwise `cut off`."""
     end = f"it ended with {server_faults.shorten_line(text[-60:])!r}"
     if repeats_itself(text):
         return RequestFailure(
@@ -186,17 +204,20 @@ def cut_off_failure(text: str, limit: str) -> RequestFailure:
 def require_usable_reply(
     text: str, refusal: str | None, finish: str | None, request: ChatRequest
 ) -> None:
-    """Raises Unusable for a refusal, an empty reply, one cut off or one too large."""
+    """Raise UnusableReply for a refusal, an empty reply, one that was cut off, or one that is too
+    large."""
     if refusal or finish == "content_filter":
-        said = str(refusal or text)
+        response = str(refusal or text)
         raise UnusableReply(
-            RequestFailure("refusal", f"The model refused: {server_faults.shorten_line(said)!r}."),
-            said,
+            RequestFailure(
+                "refusal", f"The model refused: {server_faults.shorten_line(response)!r}."
+            ),
+            response,
         )
     if finish == "length":
         cut = cut_off_failure(text, f"max_tokens ({request.max_tokens})")
         prose = request.schema is not None and begins_as_prose(text)
-        raise UnusableReply(replace(cut, formless=prose))
+        raise UnusableReply(replace(cut, without_json=prose))
     if not text.strip():
         raise UnusableReply(RequestFailure("empty", "The reply is empty."))
     if len(text) > MAX_TEXT_CHARS:
@@ -205,7 +226,8 @@ def require_usable_reply(
 
 
 def read_token_logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...] | None:
-    """The tokens of a reply with their log probabilities; None where the server gives none."""
+    """Return the tokens of a reply with their log probabilities; None where the server gives
+    none."""
     content = (choice.get("logprobs") or {}).get("content")
     if not content:
         return None
@@ -219,7 +241,8 @@ def read_token_logprobs(choice: dict[str, Any]) -> tuple[TokenLogprob, ...] | No
 
 
 def read_logprob_entry(entry: dict[str, Any]) -> tuple[str, float]:
-    """A token and its log probability. Raises ValueError for what is none."""
+    """Return a token and its log probability from one entry of a server's reply. Raises ValueError
+    for a number that is no log probability."""
     token, logprob = entry["token"], float(entry["logprob"])
     if not isinstance(token, str) or not logprob <= LOGPROB_ROUNDING:
         raise ValueError(f"{logprob} is no log probability")
@@ -230,7 +253,8 @@ def read_logprob_entry(entry: dict[str, Any]) -> tuple[str, float]:
 async def connect_to_server(
     server: LlmServer, price: TokenPrice | None
 ) -> AsyncIterator[ServerClient]:
-    """A client until the block ends. The server gets the key bound to it, or none at all."""
+    """Open a client of a server until the block ends. Only the API key that is configured for the
+    server's URL is sent to it."""
     key = server.key()
     async with AsyncExitStack() as stack:
         pools = [
@@ -241,7 +265,7 @@ async def connect_to_server(
 
 
 def make_facts_client(key: str) -> httpx2.AsyncClient:
-    """A connection for looking at what a server says of itself."""
+    """Return an HTTP client for reading what a server reports about itself."""
     return httpx2.AsyncClient(
         verify=load_certificates(),
         timeout=httpx2.Timeout(FACTS_S),
@@ -252,21 +276,21 @@ def make_facts_client(key: str) -> httpx2.AsyncClient:
 
 @cache
 def load_certificates() -> ssl.SSLContext:
-    """The certificates that are believed: read once, as it takes 15 ms."""
+    """Return the trusted TLS certificates; they are read once, since reading them takes 15 ms."""
     return httpx2.create_ssl_context()
 
 
 def make_connection_pool(
     server: LlmServer, key: str, believed: ssl.SSLContext
 ) -> openai.AsyncOpenAI:
-    """A few connections to a server."""
+    """Return an openai client with a small pool of connections to a server."""
     http = httpx2.AsyncClient(
         verify=believed,
         limits=httpx2.Limits(
             max_connections=CONNECTIONS_PER_POOL, max_keepalive_connections=CONNECTIONS_PER_POOL
         ),
-        timeout=httpx2.Timeout(None, connect=CONNECT_S),  # a slot's clock ends the call
-        follow_redirects=False,  # to wherever, with the prompt and perhaps the key
+        timeout=httpx2.Timeout(None, connect=CONNECT_S),  # the clock of the call's slot ends it
+        follow_redirects=False,  # a redirect would get the prompt and perhaps the key
         event_hooks={"request": [make_header_filter(key)], "response": [limit_reply_size]},
     )
     return openai.AsyncOpenAI(
@@ -275,9 +299,10 @@ def make_connection_pool(
 
 
 def make_header_filter(key: str) -> Callable[[httpx2.Request], Awaitable[None]]:
-    """What sees to it that a request carries the key given here or none, and nothing else.
+    """Return a hook that removes every header from a request except the allowed ones and the given
+    API key.
 
-    The openai package reads keys, organisations and headers out of the environment, and would send
+    The openai package reads keys, organisations and headers from the environment, and would send
     them to any server.
     """
 
@@ -291,14 +316,14 @@ def make_header_filter(key: str) -> Callable[[httpx2.Request], Awaitable[None]]:
 
 
 async def limit_reply_size(response: httpx2.Response) -> None:
-    """Stop reading a reply that goes on and on."""
+    """Make a response stop in an error after MAX_REPLY_BYTES."""
     stream = response.stream
     assert isinstance(stream, httpx2.AsyncByteStream)
     response.stream = SizeLimitedStream(stream)
 
 
 class SizeLimitedStream(httpx2.AsyncByteStream):
-    """A stream that ends in an error after MOST_BYTES."""
+    """HTTP response stream that raises an error after MAX_REPLY_BYTES."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream

@@ -1,9 +1,10 @@
-"""What a server says about itself: its software, models, context size and slots.
+"""What a server reports about itself before it is asked anything: software, models, context size
+and number of slots.
 
-Servers disagree on where this stands. Read are `GET /models` below the base URL (vLLM's
-`max_model_len`, llama.cpp's `meta.n_ctx`, OpenRouter's `context_length`, LM Studio's and others'
-names for the same), and for llama.cpp `GET /props` beside the base URL, without the key, for its
-slots. What a server does not say, or says in another form, is not known.
+Servers disagree on where these facts are. They are read from `GET /models` below the base URL
+(vLLM's `max_model_len`, llama.cpp's `meta.n_ctx`, OpenRouter's `context_length`, and the names that
+LM Studio and others use for the same), and for llama.cpp from `GET /props` next to the base URL,
+without the API key. A fact that a server does not give, or gives in another form, is unknown.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 GetJson = Callable[[str, bool], Awaitable[Any]]
-"""(URL, whether the key goes along) → the JSON there, or None for any other answer."""
+"""Type of a function (URL, whether to send the API key) → JSON at the URL, or None for any other
+response."""
 CONTEXT_FIELDS = (
     "max_model_len",
     "n_ctx",
@@ -28,7 +30,7 @@ MAX_LISTED_MODELS = 5_000
 
 
 class ListedModel(BaseModel):
-    """An entry of `GET /models`, of which other fields are kept as they are."""
+    """Entry of `GET /models`; fields that are not declared here are kept unchanged."""
 
     model_config = ConfigDict(extra="allow")
     id: str = Field(max_length=500)
@@ -37,28 +39,30 @@ class ListedModel(BaseModel):
 
 
 class ModelListing(BaseModel):
-    """What `GET /models` answers."""
+    """Response of a server to `GET /models`."""
 
     data: list[ListedModel] = Field(max_length=MAX_LISTED_MODELS)
 
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What is known of a server before it is asked anything."""
+    """Facts that a server reports about itself and one of its models."""
 
     answered: bool = False
-    """Whether it listed its models."""
+    """Whether the server listed its models."""
     models: tuple[str, ...] = ()
     software: str = ""
-    """As the list of models has it: `llamacpp`, `vllm`, `library` (Ollama), and so on."""
+    """The server software as the list of models names it: `llamacpp`, `vllm`, `library` (Ollama),
+    and so on."""
     context_tokens: int | None = None
-    """Of the prompt and the reply together, for one question."""
+    """Context size for the prompt and reply of one question, in tokens."""
     slots: int | None = None
-    """How many questions it works on at once."""
+    """Number of questions that the server processes at once."""
 
 
 async def read_server_facts(get: GetJson, base_url: str, model: str) -> ServerFacts:
-    """Return what a server says of itself and of one model; raises nothing for what it says."""
+    """Return the facts that a server reports about itself and one model; never raises for what it
+    sends."""
     try:
         listing = ModelListing.model_validate(await get(f"{base_url}/models", True))
     except ValidationError:
@@ -77,7 +81,8 @@ async def read_server_facts(get: GetJson, base_url: str, model: str) -> ServerFa
 
 
 def listed_context_size(entry: ListedModel) -> int | None:
-    """Return the context size that a listed model is said to have, the smallest where several."""
+    """Return the context size that the list of models gives for a model, the smallest where there
+    are several."""
     places: list[Mapping[str, Any]] = [entry.model_extra or {}, entry.meta or {}]
     top = entry.model_extra.get("top_provider") if entry.model_extra else None
     places += [top] if isinstance(top, Mapping) else []
@@ -86,17 +91,17 @@ def listed_context_size(entry: ListedModel) -> int | None:
 
 
 async def read_llamacpp_props(get: GetJson, base_url: str) -> tuple[int | None, int | None]:
-    """Return the slots of a llama.cpp server and the context that each of them has."""
+    """Return the number of slots of a llama.cpp server, and the context size of each slot."""
     parts = urlsplit(base_url)
     path = parts.path.removesuffix("/v1")
-    said = await get(urlunsplit((parts.scheme, parts.netloc, f"{path}/props", "", "")), False)
-    if not isinstance(said, Mapping):
+    props = await get(urlunsplit((parts.scheme, parts.netloc, f"{path}/props", "", "")), False)
+    if not isinstance(props, Mapping):
         return None, None
-    defaults = said.get("default_generation_settings")
+    defaults = props.get("default_generation_settings")
     n_ctx = defaults.get("n_ctx") if isinstance(defaults, Mapping) else None
-    return plausible_count(said.get("total_slots")), plausible_count(n_ctx)
+    return plausible_count(props.get("total_slots")), plausible_count(n_ctx)
 
 
 def plausible_count(value: object) -> int | None:
-    """Return a positive whole number of a plausible size; None for anything else."""
+    """Return a positive integer of plausible size; None for anything else that a server sends."""
     return value if type(value) is int and 0 < value < 1_000_000_000 else None

@@ -1,4 +1,5 @@
-"""Servers that people run, each with what it is known to take: a preset is a server by one name."""
+"""Presets: ready-made settings for common language-model servers (OpenAI, vLLM, llama.cpp, Ollama,
+…), each under one name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,17 +9,19 @@ from autointerp.llm.server_settings import OPENAI_URL, LlmServer
 
 @dataclass(frozen=True)
 class ServerPreset:
-    """A kind of server and how it is usually reached."""
+    """Preset of one kind of server: its settings, how to start it, and what users should know about
+    it."""
 
     title: str
     server: LlmServer
-    """Its usual URL and its settings; each can be changed in servers.toml."""
+    """The usual URL and settings of the server; each can be changed in servers.toml."""
     start: str
-    """A command that starts it, or where its key is from."""
+    """Command that starts the server, or where its API key comes from."""
     verified: bool
-    """Whether this preset was tried against the real server; else it follows its documentation."""
+    """Whether this preset was tried with the real server; otherwise it follows the server's
+    documentation."""
     notes: str = ""
-    """What users should know of it."""
+    """What users should know about the server."""
 
 
 SERVER_PRESETS: Mapping[str, ServerPreset] = {
@@ -90,4 +93,5 @@ SERVER_PRESETS: Mapping[str, ServerPreset] = {
         "repetition_penalty of 1.5, which ruins texts, of a frequency_penalty of 0.5: 0.1 is sent.",
     ),
 }
-"""Name → preset. `openai` is also there without a file while OPENAI_API_KEY is set."""
+"""Name → server preset. `openai` is also available without a servers.toml while OPENAI_API_KEY is
+set."""

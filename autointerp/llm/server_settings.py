@@ -1,7 +1,6 @@
-"""Which servers may be asked, and which key belongs to which of them.
-
-A file in TOML that the user edits, one table a server; a key is named by its environment variable
-and never written down:
+"""Settings of the language-model servers that may be asked, read from the user's servers.toml, and
+which API key belongs to which server. The file has one table per server; a key is named by its
+environment variable and never written down:
 
     [servers.lab]
     base_url = "http://gpu7:8000/v1"
@@ -30,14 +29,14 @@ from feature_store.record_validation import Count, Flag, ForeignRecord, Name, Re
 OPENAI_URL = "https://api.openai.com/v1"
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 API_KEY_PATTERN = re.compile(r"(?:sk|hf|gsk|xai|pk|key)[_-]?(?=\w*\d)(?=\w*[a-z])\w{16,}")
-"""How keys of common services begin."""
+"""The form of the API keys of common services."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_CONCURRENCY, MAX_TIMEOUT_S = 1024, 86_400.0
-"""Calls in flight, and seconds for one attempt, at most."""
+"""Largest settings that servers.toml may have: calls in flight, and seconds for one attempt."""
 
 
 class ServerSettings(ForeignRecord):
-    """The settings of one server as a file has them: types and ranges."""
+    """Types and ranges of the settings of one server in servers.toml."""
 
     base_url: Name
     models: list[Name] = []
@@ -54,46 +53,51 @@ class ServerSettings(ForeignRecord):
 
 @dataclass(frozen=True)
 class LlmServer:
-    """An OpenAI-compatible server. What it is said to offer is unlearnt when it refuses it."""
+    """Settings of an OpenAI-compatible language-model server. A feature that the server turns out
+    to refuse is no longer used."""
 
     name: str
     base_url: str
     key_env: str = ""
-    """The environment variable with its key; empty for a server that needs none."""
+    """Environment variable with the server's API key; empty for a server that needs none."""
     models: tuple[str, ...] = ()
-    """For pages to choose from; others may be named."""
+    """Models that pages offer for this server; others may be named."""
     structured: bool = True
     logprobs: bool = True
     concurrency: int = 16
-    """At most so many calls at once; fewer while it says 429."""
+    """Maximum number of concurrent calls; fewer are made while the server answers 429."""
     timeout_s: float = 120.0
-    """For one attempt, from beginning to end."""
+    """Time-out of one attempt, in seconds."""
     context_tokens: int = 0
-    """Of a question and its reply together; 0 where the server is to be asked."""
+    """Context size for a question and its reply together, in tokens; 0 to ask the server for it."""
     text_limits: bool = True
-    """Whether JSON schemas go out with the lengths of texts; OpenAI refuses these."""
+    """Whether JSON schemas are sent with the lengths of texts, which OpenAI refuses."""
     free: bool = False
-    """Whether tokens cost nothing; so, too, on this machine while the model has no price."""
+    """Whether tokens cost nothing; without a price for the model this also holds on this
+    machine."""
     thinking: int = 0
-    """Tokens that its models may think before they answer, beyond those of the answer itself."""
+    """Tokens that the server's models may use for reasoning, in addition to those of the answer."""
     penalty: float = 0.5
-    """The frequency_penalty with which a question is put again after a loop."""
+    """The frequency_penalty with which a question is asked again after a reply that repeats
+    itself."""
 
     def key(self) -> str:
-        """The key, or empty: none is needed, or the variable is not set."""
+        """Return the server's API key; empty where none is needed or its environment variable is
+        not set."""
         return os.environ.get(self.key_env, "").strip() if self.key_env else ""
 
     @property
     def loopback(self) -> bool:
-        """Whether it runs on this machine."""
+        """Whether the server runs on this machine."""
         return is_loopback_host(urlsplit(self.base_url).hostname or "")
 
 
 def load_servers() -> dict[str, LlmServer]:
-    """By name: those of the user's file, and `openai` while OPENAI_API_KEY is set.
+    """Return all configured servers by name: those of the user's servers.toml, and `openai` while
+    OPENAI_API_KEY is set.
 
-    The key of OPENAI_API_KEY goes to OPENAI_BASE_URL, or without that to OpenAI, and nowhere else.
-    Raises InputError for a file that cannot be read.
+    The key in OPENAI_API_KEY is sent to OPENAI_BASE_URL, or without that to OpenAI, and nowhere
+    else. Raises InputError for a file that cannot be read.
     """
     found: dict[str, LlmServer] = {}
     if os.environ.get("OPENAI_API_KEY", "").strip():
@@ -108,10 +112,11 @@ def load_servers() -> dict[str, LlmServer]:
 
 
 def find_server(base_url: str, known: Mapping[str, LlmServer]) -> LlmServer:
-    """The configured server at a URL, or one without a key. InputError for a malformed URL.
+    """Return the configured server with this base URL, or one without an API key. Raises InputError
+    for a malformed URL.
 
-    Only a URL that is the configured one to the letter gets its key, whatever host it names. The
-    name of a configured server or of a preset is taken for its URL.
+    The key is sent only where the URL equals the configured one exactly, whatever host it names.
+    The name of a configured server or of a preset stands for its URL.
     """
     from autointerp.llm.server_presets import SERVER_PRESETS
 
@@ -127,19 +132,21 @@ def find_server(base_url: str, known: Mapping[str, LlmServer]) -> LlmServer:
 
 
 def servers_file_path() -> Path:
-    """Where the user's file of servers is looked for: SAEFARI_SERVERS, else the user's settings."""
+    """Return the path of the user's servers.toml: SAEFARI_SERVERS, otherwise in the user's settings
+    folder."""
     return Path(
         os.environ.get("SAEFARI_SERVERS") or user_settings_folder() / "servers.toml"
     ).expanduser()
 
 
 def user_settings_folder() -> Path:
-    """The folder for this user's files of settings."""
+    """Return the folder for this user's settings files, such as servers.toml and prices.toml."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "saefari"
 
 
 def read_servers_file(path: Path) -> list[LlmServer]:
-    """The servers of a file, or an InputError that names the file and what is wrong."""
+    """Return the servers of a servers.toml file. Raises InputError that names the file and the
+    problem."""
     content = read_toml_file(path)
     tables = content.get("servers")
     if not isinstance(tables, dict):
@@ -148,7 +155,8 @@ def read_servers_file(path: Path) -> list[LlmServer]:
 
 
 def parse_server_table(name: str, entry: object, path: Path) -> LlmServer:
-    """One table of the file, over the settings of its preset if it names one."""
+    """Return the server that one table of servers.toml describes, on top of the settings of its
+    preset if it names one."""
     where = f"[servers.{name}] in {path}"
     if isinstance(entry, dict) and "preset" in entry:
         entry = fill_in_preset(entry, where)
@@ -173,14 +181,16 @@ def parse_server_table(name: str, entry: object, path: Path) -> LlmServer:
 
 
 def is_variable_name(name: str) -> bool:
-    """Whether a text can be the name of a variable, and does not look like a key."""
+    """Return whether a text can be the name of an environment variable and does not look like an
+    API key."""
     return not name or (
         VARIABLE_NAME.fullmatch(name) is not None and not API_KEY_PATTERN.match(name)
     )
 
 
 def fill_in_preset(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return a table's settings with those of its preset that it does not set itself."""
+    """Return the settings of a table in servers.toml, with those of its preset that the table does
+    not set."""
     from autointerp.llm.server_presets import SERVER_PRESETS
 
     named = entry["preset"]
@@ -198,7 +208,7 @@ def fill_in_preset(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def read_toml_file(path: Path) -> dict[str, object]:
-    """A TOML file, or an InputError."""
+    """Return the content of a TOML file of settings. Raises InputError where it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as bad:
@@ -206,7 +216,8 @@ def read_toml_file(path: Path) -> dict[str, object]:
 
 
 def normalize_base_url(base_url: str) -> str:
-    """A base URL in the one form in which URLs are compared; InputError for none."""
+    """Return a server's base URL in the one form in which URLs are compared. Raises InputError
+    where it is no base URL."""
     try:
         parts = urlsplit(base_url.strip())
         host, port = parts.hostname, parts.port
@@ -215,7 +226,7 @@ def normalize_base_url(base_url: str) -> str:
     if parts.username or parts.password:
         raise InputError(
             "A base URL holds no user name or password: it would be recorded. Put the key into an "
-            "environment variable and name that under key_env in the file of servers."
+            "environment variable and name that variable as key_env in servers.toml."
         )
     if parts.scheme not in DEFAULT_PORTS or not host or parts.query or parts.fragment:
         raise InputError(
@@ -227,7 +238,7 @@ def normalize_base_url(base_url: str) -> str:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether a host's name is this machine's own."""
+    """Return whether a host name is this machine itself."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

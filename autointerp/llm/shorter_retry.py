@@ -1,7 +1,6 @@
-"""Questions that are put again in a shorter form where they do not fit into a server's context.
-
-Their first refusal is no failure of the question: whoever counts questions leaves it out.
-"""
+"""Marking of questions that are retried in a shorter form where they do not fit into a server's
+context. Their first refusal is no failure of the question, so it is left out when failures are
+counted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ RETRIED_SHORTER: ContextVar[bool] = ContextVar("shortened", default=False)
 
 @contextmanager
 def retry_shorter_if_too_long() -> Iterator[None]:
-    """Mark the questions of this block as ones that are put again if they are too long."""
+    """Mark the questions of this block as ones that are retried in a shorter form if they are too
+    long for the context."""
     token = RETRIED_SHORTER.set(True)
     try:
         yield
@@ -23,7 +23,7 @@ def retry_shorter_if_too_long() -> Iterator[None]:
 
 
 def will_be_retried_shorter(answer: Reply | RequestFailure) -> bool:
-    """Whether the present question will be put again in a shorter form."""
+    """Return whether a failed question will be retried in a shorter form."""
     return (
         RETRIED_SHORTER.get()
         and isinstance(answer, RequestFailure)

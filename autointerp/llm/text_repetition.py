@@ -1,20 +1,20 @@
-"""Replies that go round in circles until they are cut off."""
+"""Detection of repetition: texts of small models that repeat themselves until they are cut off."""
 
 WORDS_PER_RUN = 4
-"""Words of a run that is compared."""
+"""Length in words of the runs that are compared to detect repetition."""
 MIN_WORDS = 12
-"""Words below which nothing is called repetitive."""
+"""Number of words below which no text is called repetitive."""
 MIN_DISTINCT_SHARE = 0.7
-"""Share of distinct runs of words below which a text repeats itself."""
+"""Share of distinct runs of words below which a text counts as repeating itself."""
 MIN_COPIES = 4
-"""How often a piece without spaces must follow itself to be called a repetition."""
+"""Number of times that a piece without spaces must follow itself to count as a repetition."""
 
 
 def repeats_itself(text: str) -> bool:
-    """Return whether a text says the same again and again.
+    """Return whether a text repeats itself.
 
-    By the share of distinct runs of four words, or where its end is one piece many times over.
-    Measured on replies of SmolLM2-135M: all that ran into their limit are found, no other is.
+    A text does if it has few distinct runs of four words, or ends in many copies of one piece. On
+    replies of SmolLM2-135M this finds all that ran into their token limit, and no others.
     """
     words = text.split()
     if len(words) >= MIN_WORDS:
@@ -25,7 +25,8 @@ def repeats_itself(text: str) -> bool:
 
 
 def ends_in_copies(text: str) -> bool:
-    """Return whether a text ends in one piece of 1 to 60 characters, TIMES over and 24 long."""
+    """Return whether a text ends in repeated copies of one piece of 1 to 60 characters: at least
+    MIN_COPIES copies and 24 characters."""
     for size in range(1, min(60, len(text) // MIN_COPIES) + 1):
         copies = max(MIN_COPIES, -(-24 // size))
         piece = text[-size:]

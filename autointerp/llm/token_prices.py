@@ -1,4 +1,4 @@
-"""What tokens cost: a table in a file that the user can edit."""
+"""Prices of language models per token, read from prices.toml files that the user can edit."""
 
 import math
 import os
@@ -17,13 +17,13 @@ MODEL_DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 @dataclass(frozen=True)
 class TokenPrice:
-    """US dollars for a million tokens."""
+    """Price of a model in US dollars per million input and output tokens."""
 
     input: float
     output: float
 
-    def of(self, tokens_in: int, tokens_out: int) -> float:
-        """US dollars for so many tokens."""
+    def cost_of(self, tokens_in: int, tokens_out: int) -> float:
+        """Return the US dollars that a call with these numbers of input and output tokens costs."""
         return (tokens_in * self.input + tokens_out * self.output) / 1e6
 
 
@@ -31,7 +31,8 @@ FREE_PRICE = TokenPrice(0.0, 0.0)
 
 
 def load_prices() -> dict[str, TokenPrice]:
-    """Model → price: the shipped table under the user's. InputError for a file that is wrong."""
+    """Return model → price: the shipped prices.toml, overridden by the user's. Raises InputError
+    for an invalid file."""
     found = read_price_file(SHIPPED_PRICES)
     if named := os.environ.get("SAEFARI_PRICES"):
         return found | read_price_file(Path(named).expanduser())
@@ -40,10 +41,10 @@ def load_prices() -> dict[str, TokenPrice]:
 
 
 def find_price(model: str, server: LlmServer, table: Mapping[str, TokenPrice]) -> TokenPrice | None:
-    """What a model costs on a server; None where that is not known.
+    """Return the price of a model on a server; None where it is not known.
 
-    Nothing on a server that is configured as free, or that runs on this machine while no price is
-    given for the model.
+    The price is zero on a server that is configured as free, and on this machine as long as no
+    price is given for the model.
     """
     if server.free:
         return FREE_PRICE
@@ -52,7 +53,8 @@ def find_price(model: str, server: LlmServer, table: Mapping[str, TokenPrice]) -
 
 
 def read_price_file(path: Path) -> dict[str, TokenPrice]:
-    """A file's prices, or an InputError that names the file and what is wrong."""
+    """Return the prices of a prices.toml file by model. Raises InputError that names the file and
+    the problem."""
     found: dict[str, TokenPrice] = {}
     for model, entry in read_toml_file(path).items():
         if not isinstance(entry, dict) or not all(
@@ -66,5 +68,5 @@ def read_price_file(path: Path) -> dict[str, TokenPrice]:
 
 
 def is_amount(value: object) -> bool:
-    """Whether something is an amount of money."""
+    """Return whether a value is a valid price: a finite number of at least 0."""
     return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]

@@ -1,4 +1,5 @@
-"""Labels made of patterns: learnt from windows, written as a sentence, read back by a judge."""
+"""Pattern labels: explanations made of token patterns, learned from text windows by counting,
+written as a sentence, and applied by a judge that needs no language model."""
 
 from autointerp.patterns.pattern_judge import firing_probability, token_firing_probabilities
 from autointerp.patterns.pattern_learner import learn_patterns

@@ -1,8 +1,6 @@
-"""What any label says about tokens, whoever wrote it: pattern sentences exactly, others by a guess.
-
-In other labels texts between quotation marks are taken for tokens, unless they are said to be
-promoted or to stand on either side; without any, the label's own words are looked for.
-"""
+"""Reader of labels: what a label says about tokens, whoever wrote it. Pattern sentences are read
+exactly, other labels by a guess: quoted texts are taken for tokens, unless the label says that they
+are promoted or stand on either side; without quotes, the label's own words are searched for."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ PROMOTION_WORDS = re.compile(
 )
 WORD_PATTERN = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?|\d+")
 GUESSED_ADVERB = "usually"
-"""How often a token is supposed to count that a label names without saying."""
+"""Adverb of frequency assumed for a token that a label names without giving one."""
 STOP_WORDS = frozenset(
     WORD_PATTERN.findall(
         """
@@ -40,40 +38,43 @@ STOP_WORDS = frozenset(
         """
     )
 )
-"""Words of labels that say nothing of what a feature fires on."""
+"""Words of labels that carry no information about what a feature fires on."""
 WORD_ENDINGS = ("ing", "edly", "ed", "ies", "es", "ly", "s", "'s", "’s")
 
 
 @dataclass(frozen=True)
 class LabelContent:
-    """What is looked for in a text."""
+    """What a label says: the patterns or word stems that are searched for in a text."""
 
     patterns: tuple[TokenPattern, ...] = ()
     stems: frozenset[str] = frozenset()
-    """Of plain words, where the label has no patterns."""
+    """Stems of the label's plain words, where it has no patterns."""
 
     @property
-    def empty(self) -> bool:
-        """Whether the label says nothing that could be looked for."""
+    def is_empty(self) -> bool:
+        """Whether the label contains nothing that could be searched for."""
         return not self.patterns and not self.stems
 
 
 @lru_cache(maxsize=4096)
 def read_label(label: str) -> LabelContent:
-    """What a label says of the tokens on which its feature fires."""
+    """Return what a label says about the tokens on which its feature fires: patterns, or stems of
+    its words."""
     rule = parse_rule(label)
     if rule is not None:
         return LabelContent(rule.patterns)
     patterns = guess_patterns(label)
     if patterns or QUOTED_PATTERN.search(label):
         return LabelContent(patterns)
-    said = [word.casefold() for word in WORD_PATTERN.findall(label)]
-    telling = [word for word in said if word not in STOP_WORDS] or (said if len(said) == 1 else [])
-    return LabelContent(stems=frozenset(map(stem_word, telling)))
+    words = [word.casefold() for word in WORD_PATTERN.findall(label)]
+    informative = [word for word in words if word not in STOP_WORDS] or (
+        words if len(words) == 1 else []
+    )
+    return LabelContent(stems=frozenset(map(stem_word, informative)))
 
 
 def guess_patterns(label: str) -> tuple[TokenPattern, ...]:
-    """Patterns out of the quoted texts of a label that is no pattern sentence."""
+    """Return patterns for the quoted texts of a label that is no pattern sentence."""
     found: list[TokenPattern] = []
     end = 0
     for quoted in QUOTED_PATTERN.finditer(label):
@@ -92,13 +93,14 @@ def guess_patterns(label: str) -> tuple[TokenPattern, ...]:
 
 
 def strip_quotes(quoted: str) -> str:
-    """What stands between quotation marks of any kind."""
+    """Return the text between quotation marks of any kind in a label."""
     return unquote_text(quoted) if QUOTED_TEXT.fullmatch(quoted) else quoted[1:-1]
 
 
 @lru_cache(maxsize=1 << 16)
 def stem_word(word: str) -> str:
-    """A word, case-folded, without a simple ending: `Parked`, `parks` and `park` are one."""
+    """Return a word of a label in lower case without a simple ending: `Parked`, `parks` and `park`
+    have one stem."""
     word = word.casefold()
     for ending in WORD_ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):

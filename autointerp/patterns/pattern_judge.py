@@ -1,8 +1,9 @@
-"""Does a feature with this label fire here? Answered from the label's text and the tokens alone.
+"""Pattern judge: predicts from a label's text and the tokens alone whether a feature with this
+label fires.
 
-The judge never sees the feature: a borrowed label, one that says nothing, a person's words and a
-pattern sentence are all read by the same rules. Patterns that match are taken for independent
-chances to fire: 1 − (1 − FLOOR) · Π (1 − rate) over the tokens of the window.
+The judge never sees the feature: a borrowed label, an empty one, a person's words and a pattern
+sentence are all read by the same rules. Matching patterns are taken as independent chances to fire:
+1 − (1 − UNMATCHED_PROBABILITY) · Π (1 − rate) over the tokens of the window.
 """
 
 import math
@@ -14,31 +15,34 @@ from autointerp.patterns.pattern_matcher import PatternMatcher
 from autointerp.text_windows import TextWindow
 
 UNKNOWN_PROBABILITY = 0.5
-"""For a label that says nothing that could be looked for: the same in every text."""
+"""Probability to fire under a label without any words or patterns to search for: the same in every
+text."""
 UNMATCHED_PROBABILITY = 0.3
-"""That the feature fires in a window where nothing matches, if every second window fires: no label
-says all."""
+"""Probability that the feature fires in a window where no pattern matches, if every second window
+fires: no label is complete."""
 WORD_RATE = 0.7
-"""That it fires on a word of a label in plain words."""
+"""Probability that the feature fires on a word of a label in plain words."""
 
 
 def firing_probability(label: str, example: TextWindow) -> float:
-    """The probability, from 0 to 1, that a feature with this label fires in the window."""
-    if read_label(label).empty:
+    """Return the probability, from 0 to 1, that a feature with this label fires in the window, as
+    the pattern judge predicts."""
+    if read_label(label).is_empty:
         return UNKNOWN_PROBABILITY
     silent = math.prod(1 - rate for rate in matched_rates(label, example.tokens) if rate)
     return 1 - (1 - UNMATCHED_PROBABILITY) * silent
 
 
 def token_firing_probabilities(label: str, tokens: Sequence[str]) -> list[float]:
-    """For each token the probability that the feature fires on it; all alike if nothing is said."""
-    if read_label(label).empty:
+    """Return for each token the probability that a feature with this label fires on it, as the
+    pattern judge predicts; all equal for an empty label."""
+    if read_label(label).is_empty:
         return [UNKNOWN_PROBABILITY] * len(tokens)
     return matched_rates(label, tokens)
 
 
 def matched_rates(label: str, tokens: Sequence[str]) -> list[float]:
-    """For each token the rate of what matches there, 0 for nothing."""
+    """Return for each token the rate of the label's pattern that matches there; 0 for none."""
     if stems := read_label(label).stems:
         return rate_words_by_stem(stems, tokens)
     return get_matcher(label).rates(tokens)
@@ -46,12 +50,13 @@ def matched_rates(label: str, tokens: Sequence[str]) -> list[float]:
 
 @lru_cache(maxsize=4096)
 def get_matcher(label: str) -> PatternMatcher:
-    """The patterns of a label, ready to be looked for."""
+    """Return the pattern matcher of a label, cached."""
     return PatternMatcher(read_label(label).patterns)
 
 
 def rate_words_by_stem(stems: frozenset[str], tokens: Sequence[str]) -> list[float]:
-    """WORD_RATE on the last token of each word of the text that has one of the stems."""
+    """Return WORD_RATE on the last token of each word in the text that has one of the stems, 0 on
+    all other tokens."""
     found, ends, text = [0.0] * len(tokens), [], ""
     for token in tokens:
         text += token

@@ -1,9 +1,10 @@
-"""A few patterns that tell a feature's windows from silent ones, learnt from the explain split.
+"""Learner of token patterns: finds a few patterns that distinguish a feature's firing windows from
+silent ones, using the explain split.
 
 In the spirit of Neuron-to-Graph (Foote et al. 2023, arXiv:2305.19911), but counted rather than
-probed: each kind of token is a candidate, its rate the share of its occurrences on which the
-feature fires, and candidates are taken greedily as long as each makes the judge's answers on the
-explain windows clearly likelier.
+probed: each kind of token is a candidate, its rate is the share of its occurrences on which the
+feature fires, and candidates are added greedily as long as each clearly increases the likelihood of
+the judge's answers on the explain windows.
 """
 
 from collections import Counter
@@ -21,79 +22,85 @@ from autointerp.patterns.token_shapes import ANYTHING, TOKEN_SHAPES, strip_token
 from autointerp.text_windows import TextWindow
 
 PatternKey = tuple[PatternKind, str, str | None]
-"""Kind, target and text before of a pattern, without its rate."""
+"""Kind, target and preceding text of a pattern, without its rate."""
 MAX_PATTERNS = 10
-"""Patterns of a label."""
+"""Maximum number of patterns in a learned label."""
 MAX_PROMOTED = 3
-"""Promoted tokens that it names."""
+"""Maximum number of promoted tokens that a learned label names."""
 MAX_CANDIDATES = 60
-"""Candidates that are followed, those first whose windows tell most by themselves."""
+"""Number of candidate patterns that the learner tries, those first that distinguish windows best on
+their own."""
 MIN_LIKELIHOOD_GAIN = 0.5
-"""By how many nats of likelihood, over all windows, a pattern has to better a label."""
+"""Log likelihood in nats, over all windows, by which a pattern must improve the label."""
 KIND_COST = {"token": 0.0, "shape": 2.0, "beginning": 2.0}
-"""How much more a kind of pattern has to do: it says less plainly where a feature fires, …"""
+"""Additional likelihood in nats that a kind of pattern must bring, since it is less specific than a
+token."""
 AFTER_COST = 0.5
-"""… as does what stands before."""
+"""Additional likelihood in nats that a pattern with a preceding text must bring."""
 PRIOR_COUNT, PRIOR_RATE = 1.0, 0.1
-"""Occurrences added to each candidate's, and the share of them that count as firing: so that a few
+"""Occurrences added to each candidate's counts, and the share of them that count as firing: a few
 firings by chance do not make a pattern."""
 MIN_RATE = 0.1
-"""Below it, a pattern says next to nothing."""
+"""Rate of firing below which a pattern is not informative."""
 MIN_BEGINNING_LETTERS = 2
-"""Letters of a beginning."""
+"""Minimum number of letters of a pattern for beginnings of words."""
 
 
 @dataclass(frozen=True)
 class LearnedRule:
-    """A rule, and what its patterns were counted on."""
+    """Pattern rule learned from windows, with the counts of its patterns."""
 
     rule: PatternRule
     seen: tuple[int, ...]
-    """Occurrences of each pattern in the windows learnt from."""
+    """Number of occurrences of each pattern in the training windows."""
     fired: tuple[int, ...]
-    """Those of them on which the feature fires."""
+    """Number of these occurrences on which the feature fires."""
 
 
 @dataclass(frozen=True)
 class CandidatePattern:
-    """A pattern and where it occurs."""
+    """Candidate of the pattern learner: a pattern and where it occurs in the training windows."""
 
     pattern: TokenPattern
     at: np.ndarray
-    """Numbers of the tokens, over all windows."""
+    """Numbers of the tokens on which the pattern occurs, over all windows."""
     fired: int
     lead: float
-    """Share of the firing windows that hold it less that of the silent."""
+    """Share of the firing windows that contain the pattern, minus that of the silent windows."""
     cost: float
 
 
 def learn_patterns(sampled: FeatureSample) -> LearnedRule:
-    """The patterns of a feature, from the firing and the silent windows of the explain split."""
+    """Learn the patterns of a feature from the firing and silent windows of the explain split."""
     firing = (*sampled.explain, *sampled.explain_more)
     texts = PatternTrainingSet(firing, (*sampled.explain_random, *sampled.explain_hard))
     found = texts.candidates()
     chosen = texts.choose(found) or found[:1]
-    chosen.sort(key=lambda c: -c.pattern.rate)  # by the order of choice within a rate
+    chosen.sort(
+        key=lambda c: -c.pattern.rate
+    )  # a stable sort: the order of choice decides between equal rates
     promoted = tuple(dict.fromkeys(strip_token(t) for t in sampled.promoted if t))[:MAX_PROMOTED]
     rule = PatternRule(tuple(c.pattern for c in chosen), promoted)
     return LearnedRule(rule, tuple(len(c.at) for c in chosen), tuple(c.fired for c in chosen))
 
 
 class PatternTrainingSet:
-    """Firing and silent windows, their tokens numbered through."""
+    """Training set of the pattern learner: firing and silent windows, with their tokens numbered
+    consecutively."""
 
     def __init__(self, firing: Sequence[TextWindow], silent: Sequence[TextWindow]) -> None:
         self.windows = [*firing, *silent]
         self.n = len(self.windows)
         self.truth = np.arange(self.n) < len(firing)
-        # both classes count alike, as in balanced accuracy
+        # both classes have the same weight, as in balanced accuracy
         share = np.where(self.truth, len(firing), max(len(silent), 1))
         self.weight = 0.5 * self.n / share
         self.window = np.repeat(np.arange(self.n), [len(w.tokens) for w in self.windows])
         self.active = np.array([a != 0 for w in self.windows for a in w.activations], dtype=bool)
 
     def candidates(self) -> list[CandidatePattern]:
-        """Kinds of tokens on which the feature fires, the most telling first."""
+        """Return the kinds of tokens on which the feature fires as candidate patterns, the most
+        informative first."""
         places: dict[PatternKey, list[int]] = {}
         kinds = [kind for window in self.windows for kind in window_pattern_keys(window.tokens)]
         hot = np.flatnonzero(self.active).tolist()
@@ -108,10 +115,13 @@ class PatternTrainingSet:
         plainest: dict[tuple[int, ...], PatternKey] = {}
         for key in sorted(clear or often, key=pattern_cost):
             plainest.setdefault(tuple(places[key]), key)
-        told = [self._candidate(key, at, fired[key]) for at, key in plainest.items()]
-        return sorted(told, key=lambda c: (-c.lead, len(c.at), str(c.pattern)))[:MAX_CANDIDATES]
+        candidates = [self._candidate(key, at, fired[key]) for at, key in plainest.items()]
+        return sorted(candidates, key=lambda c: (-c.lead, len(c.at), str(c.pattern)))[
+            :MAX_CANDIDATES
+        ]
 
     def _candidate(self, key: PatternKey, at: Sequence[int], fired: int) -> CandidatePattern:
+        """Return a candidate pattern with its rate and the windows it distinguishes."""
         share = smoothed_rate(fired, len(at))
         often = min(ADVERB_RATES, key=lambda word: abs(ADVERB_RATES[word] - share))
         kind, target, after = key
@@ -123,9 +133,10 @@ class PatternTrainingSet:
         )
 
     def choose(self, candidates: list[CandidatePattern]) -> list[CandidatePattern]:
-        """Greedily those that better the judge's answers most, until none does by GAIN."""
+        """Choose patterns greedily by the gain in likelihood of the judge's answers, until none
+        gains MIN_LIKELIHOOD_GAIN."""
         chosen: list[CandidatePattern] = []
-        hazard = np.zeros(len(self.window))  # −log of the chance to stay silent, of each token
+        hazard = np.zeros(len(self.window))  # −log probability of silence on each token
         total = np.full(self.n, -np.log1p(-UNMATCHED_PROBABILITY))
         left, reached = list(candidates), self.likelihood(total)
         while left and len(chosen) < MAX_PATTERNS:
@@ -144,36 +155,39 @@ class PatternTrainingSet:
         return chosen
 
     def _added(self, candidate: CandidatePattern, hazard: np.ndarray) -> np.ndarray:
-        """What a candidate adds to each window's total; the highest rate of a token counts."""
+        """Return what a candidate pattern adds to each window's −log probability of silence
+        [windows]; only the highest rate of a token counts."""
         more = np.maximum(-np.log1p(-candidate.pattern.rate) - hazard[candidate.at], 0)
         return np.bincount(self.window[candidate.at], more, self.n)
 
     def likelihood(self, total: np.ndarray) -> float:
-        """Log likelihood of the windows' truths, in nats, both classes counting alike."""
+        """Return the log likelihood in nats of which windows fire, both classes weighing the
+        same."""
         quiet = np.clip(np.exp(-total), 1e-3, 1 - 1e-3)
         return float(self.weight @ np.log(np.where(self.truth, 1 - quiet, quiet)))
 
 
 def smoothed_rate(fired: int, seen: int) -> float:
-    """The share of occurrences on which the feature fires, drawn down where there are few."""
+    """Return the share of a pattern's occurrences on which the feature fires, shrunk towards the
+    prior where there are few."""
     return (fired + PRIOR_COUNT * PRIOR_RATE) / (seen + PRIOR_COUNT)
 
 
 def pattern_cost(key: PatternKey) -> float:
-    """How little a pattern says plainly, in nats that it has to make up for."""
+    """Return the likelihood in nats that a pattern must make up for being unspecific."""
     kind, target, after = key
     return KIND_COST[kind] + (target == ANYTHING) + (0.0 if after is None else AFTER_COST)
 
 
 @lru_cache(maxsize=2048)
 def window_pattern_keys(tokens: tuple[str, ...]) -> tuple[tuple[PatternKey, ...], ...]:
-    """For each token of a window the patterns that match it; silent windows come up again and
-    again, for one feature after the other."""
+    """Return for each token of a window the patterns that match it; cached, since silent windows
+    recur for many features."""
     return tuple(tuple(token_pattern_keys(tokens, i)) for i in range(len(tokens)))
 
 
 def token_pattern_keys(tokens: Sequence[str], i: int) -> Iterator[PatternKey]:
-    """All patterns that match the token at an index."""
+    """Yield all patterns that match the token at an index, as candidates for the learner."""
     here = strip_token(tokens[i])
     shapes = [
         name for name, is_one in TOKEN_SHAPES.items() if name != ANYTHING and is_one(tokens, i)
@@ -194,7 +208,8 @@ def token_pattern_keys(tokens: Sequence[str], i: int) -> Iterator[PatternKey]:
 
 
 def preceding_texts(tokens: Sequence[str], i: int) -> Iterator[str]:
-    """The one and the two tokens before, where the two begin with a word."""
+    """Yield the one and the two tokens before an index, the two only where they begin with a word,
+    as preceding texts of patterns."""
     if i > 0:
         yield strip_token(tokens[i - 1])
     blank = i > 1 and (tokens[i - 1].isspace() or tokens[i - 2].isspace())

@@ -1,4 +1,5 @@
-"""Where patterns match: on tokens, or on texts of several tokens, whatever a feature does there."""
+"""Matcher of token patterns: finds where the patterns of a label match in a text, on single tokens
+or on texts that span several."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,7 +9,8 @@ from autointerp.patterns.token_shapes import TOKEN_SHAPES, strip_token
 
 
 class PatternMatcher:
-    """Patterns sorted so that a token is looked up, not tried against each of them."""
+    """Patterns of a label in a lookup table by token, so that a token is not compared with each of
+    them."""
 
     def __init__(self, patterns: Sequence[TokenPattern]) -> None:
         self.patterns = tuple(patterns)
@@ -22,7 +24,8 @@ class PatternMatcher:
         return [pattern for pattern in self.patterns if pattern.kind != "token"]
 
     def rates(self, tokens: Sequence[str]) -> list[float]:
-        """For each token of a text the highest rate of the patterns that match it; 0 for none."""
+        """Return for each token of a text the highest rate of the patterns that match it; 0 for
+        none."""
         found = [0.0] * len(tokens)
         for i, token in enumerate(tokens):
             for pattern in self._tokens.get(strip_token(token), ()):
@@ -35,7 +38,8 @@ class PatternMatcher:
         return found
 
     def _longer(self, tokens: Sequence[str], found: list[float]) -> None:
-        """The same for texts that take several tokens: a match counts on the last of them."""
+        """Update the rates with patterns whose text spans several tokens: a match counts on the
+        last of them."""
         text = "".join(tokens)
         for target, patterns in self._tokens.items():
             if len(target) < 2 or target not in text:
@@ -50,7 +54,7 @@ class PatternMatcher:
 
 
 def matches_token(pattern: TokenPattern, tokens: Sequence[str], i: int) -> bool:
-    """Whether a beginning or a shape matches the token at an index."""
+    """Return whether a beginning pattern or a shape pattern matches the token at an index."""
     if pattern.kind == "beginning":
         here = strip_token(tokens[i])
         right = here.startswith(pattern.target) and len(here) > len(pattern.target)
@@ -60,14 +64,16 @@ def matches_token(pattern: TokenPattern, tokens: Sequence[str], i: int) -> bool:
 
 
 def is_preceded_by(tokens: Sequence[str], i: int, text: str | None) -> bool:
-    """Whether a text ends just before the token at an index; None always does."""
+    """Return whether a pattern's preceding text ends directly before the token at an index; None
+    always matches."""
     return text is None or (i > 0 and find_text_start(tokens, i - 1, strip_token(text)) is not None)
 
 
 def find_text_start(tokens: Sequence[str], last: int, text: str) -> int | None:
-    """Where the tokens begin that make up a text and end with the one at `last`; None if none do.
+    """Return the index of the first of the tokens that form a pattern's text and end at `last`;
+    None if there are none.
 
-    Several tokens have to begin where a word does, so that “ark” is not found in “spark”.
+    Several tokens must begin at the beginning of a word, so that “ark” is not found in “spark”.
     """
     if strip_token(tokens[last]) == text:
         return last
@@ -85,5 +91,5 @@ def find_text_start(tokens: Sequence[str], last: int, text: str) -> int | None:
 
 
 def word_continues(tokens: Sequence[str], i: int) -> bool:
-    """Whether the word at the end of a token goes on in the next."""
+    """Return whether the word at the end of a token continues in the next token."""
     return i + 1 < len(tokens) and tokens[i][-1:].isalnum() and tokens[i + 1][:1].isalnum()

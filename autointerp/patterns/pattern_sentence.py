@@ -1,10 +1,11 @@
-"""A rule as a sentence, and the sentence as a rule: `parse(render(rule)) == rule`.
+"""Pattern sentences: writes a pattern rule as a sentence and parses the sentence again, with
+`parse_rule(render_rule(rule)) == rule`.
 
     fires on “park” after “the”, “garden”; usually on numbers; makes “when” likelier
 
-Clauses stand between semicolons, patterns between commas, texts between “ and ” with backslashes
-before what could be mistaken. `parse` takes nothing else, but for a capital at the begin and a
-full stop at the end.
+Semicolons separate clauses, commas separate patterns; texts stand between “ and ” with backslash
+escapes. `parse_rule` accepts nothing else, except a capital letter at the beginning and a full stop
+at the end.
 """
 
 import re
@@ -32,12 +33,13 @@ QUOTED_TEXT = re.compile(QUOTE_PATTERN, re.DOTALL)
 
 
 def quote_text(text: str) -> str:
-    """A text between quotation marks, on one line, in a form that can be read back."""
+    """Return a text between quotation marks, on one line, escaped so that a pattern sentence can be
+    parsed again."""
     return "“" + "".join(escape_char(c) for c in text) + "”"
 
 
 def escape_char(char: str) -> str:
-    """One character within quotation marks."""
+    """Return one character as written within the quotation marks of a pattern sentence."""
     if char in CHAR_ESCAPES:
         return "\\" + CHAR_ESCAPES[char]
     if char.isprintable():
@@ -46,12 +48,13 @@ def escape_char(char: str) -> str:
 
 
 def unquote_text(text: str) -> str:
-    """What stands between the marks; a backslash before anything unknown is itself."""
+    """Return the text between the quotation marks of a pattern sentence; an unknown escape stands
+    for itself."""
     return re.sub(r"\\(?:u\{([0-9a-f]{1,6})\}|(.))", unescape_match, text[1:-1], flags=re.DOTALL)
 
 
 def unescape_match(found: re.Match[str]) -> str:
-    """The character that an escape stands for."""
+    """Return the character that an escape in a pattern sentence stands for."""
     if found[1] is not None:
         code = int(found[1], 16)
         return chr(code) if code <= 0x10FFFF else found[0]
@@ -59,7 +62,7 @@ def unescape_match(found: re.Match[str]) -> str:
 
 
 def render_rule(rule: PatternRule) -> str:
-    """The sentence, empty for an empty rule."""
+    """Return the pattern sentence of a rule; an empty text for an empty rule."""
     clauses = []
     for often, group in groupby(rule.patterns, key=lambda p: p.often):
         verb = "on" if clauses else "fires on"
@@ -70,12 +73,12 @@ def render_rule(rule: PatternRule) -> str:
 
 
 def join_items(parts: Iterable[str]) -> str:
-    """Between commas: an `and` would leave open what belongs together."""
+    """Join the patterns of a clause with commas; an “and” would make the sentence ambiguous."""
     return ", ".join(parts)
 
 
 def render_pattern(pattern: TokenPattern) -> str:
-    """One pattern in words."""
+    """Return one token pattern as part of a pattern sentence."""
     words = {
         "token": quote_text(pattern.target),
         "beginning": BEGINNING_WORDS + quote_text(pattern.target),
@@ -86,7 +89,8 @@ def render_pattern(pattern: TokenPattern) -> str:
 
 @lru_cache(maxsize=4096)
 def parse_rule(text: str) -> PatternRule | None:
-    """The rule that a sentence of `render` says; None for any other text."""
+    """Return the pattern rule that a sentence of `render_rule` expresses; None for any other
+    text."""
     text = text.strip().removesuffix(".")
     text = text[:1].lower() + text[1:]
     patterns, at, opening = [], 0, FIRST_CLAUSE
@@ -103,7 +107,8 @@ def parse_rule(text: str) -> PatternRule | None:
 
 
 def match_list(one: re.Pattern[str], text: str, at: int) -> tuple[list[re.Match[str]], int]:
-    """Matches with commas between them, and where they end."""
+    """Return the matches of a comma-separated list in a pattern sentence, and where the list
+    ends."""
     found = []
     while match := one.match(text, at):
         found.append(match)
@@ -115,7 +120,7 @@ def match_list(one: re.Pattern[str], text: str, at: int) -> tuple[list[re.Match[
 
 
 def pattern_from_match(found: re.Match[str], often: str) -> TokenPattern:
-    """An item as data."""
+    """Return the token pattern of a regular expression match in a pattern sentence."""
     after = unquote_text(found["after"]) if found["after"] else None
     quoted: tuple[PatternKind, ...] = ("token", "beginning")
     for kind in quoted:

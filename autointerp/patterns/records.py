@@ -1,4 +1,5 @@
-"""What a pattern label says, as data, and the words for how often."""
+"""Records of pattern labels: token patterns, pattern rules, and the adverbs for how often a pattern
+fires."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,36 +12,41 @@ ADVERB_RATES: dict[str, float] = {
     "sometimes": 0.3,
     "rarely": 0.15,
 }
-"""The adverb of a pattern, and the share of its occurrences on which the feature fires."""
+"""Adverb of a pattern → share of the pattern's occurrences on which the feature fires."""
 
 
 @dataclass(frozen=True)
 class TokenPattern:
-    """A kind of token on which a feature fires."""
+    """Pattern of a token on which a feature fires: a token, the beginning of a word, or a shape,
+    perhaps after a given text."""
 
     kind: PatternKind
-    """`token`: the text itself; `beginning`: longer tokens that begin so; `shape`: of SHAPES."""
+    """`token`: the text itself; `beginning`: longer tokens that begin with it; `shape`: a key of
+    TOKEN_SHAPES."""
     target: str
     after: str | None = None
-    """Text that has to stand directly before, one token or several; None: whatever stands there."""
+    """Text that must stand directly before the token, of one or several tokens; None for any
+    text."""
     often: str = ""
-    """A key of RATES."""
+    """Adverb of frequency, a key of ADVERB_RATES."""
 
     @property
     def rate(self) -> float:
-        """Share of the occurrences on which the feature fires, as the adverb says it."""
+        """Share of the pattern's occurrences on which the feature fires, according to its
+        adverb."""
         return ADVERB_RATES[self.often]
 
 
 @dataclass(frozen=True)
 class PatternRule:
-    """All that a pattern label says."""
+    """The content of a pattern label: token patterns, and the tokens that the feature promotes."""
 
     patterns: tuple[TokenPattern, ...] = ()
-    """In the order of the sentence. Where several match a token, the highest rate counts."""
+    """Patterns in the order of the sentence. Where several match a token, the highest rate
+    counts."""
     promoted: tuple[str, ...] = ()
     """Tokens that the feature makes likelier."""
 
     def as_json(self) -> dict[str, Any]:
-        """Fit for JSON, for the provenance."""
+        """Return the pattern rule as plain data, for the provenance of an explanation."""
         return {"patterns": [asdict(p) for p in self.patterns], "promoted": list(self.promoted)}

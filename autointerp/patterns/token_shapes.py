@@ -1,20 +1,21 @@
-"""Kinds of tokens that have a name in plain words."""
+"""Token shapes: kinds of tokens with a name in plain words, such as numbers, capitalised words or
+punctuation."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 ANYTHING = "anything"
-"""Every token: says something only with what stands before."""
+"""Name of the token shape that matches every token; useful only with a preceding text."""
 
 
 @lru_cache(maxsize=1 << 16)
 def strip_token(token: str) -> str:
-    """A token without the blanks around it; blanks alone stay."""
+    """Return a token without surrounding spaces; a token of spaces alone is unchanged."""
     return token.strip() or token
 
 
 def is_word_part(tokens: Sequence[str], i: int) -> bool:
-    """Whether a token goes on with a word that an earlier one began."""
+    """Return whether a token continues a word that an earlier token began."""
     return i > 0 and tokens[i][:1].isalpha() and tokens[i - 1][-1:].isalpha()
 
 
@@ -35,9 +36,10 @@ TOKEN_SHAPES: dict[str, Callable[[Sequence[str], int], bool]] = {
     "spaces": lambda tokens, i: tokens[i].isspace() and "\n" not in tokens[i],
     ANYTHING: lambda tokens, i: True,
 }
-"""Names as a label writes them; whether the token at an index of a text is of that kind."""
+"""Name of a token shape as labels write it → function that tells whether the token at an index of a
+text has this shape."""
 
 
 def is_punctuation(token: str) -> bool:
-    """Signs without a letter or digit."""
+    """Return whether a token consists of signs without any letter or digit."""
     return bool(token) and not token.isspace() and not any(c.isalnum() for c in token)

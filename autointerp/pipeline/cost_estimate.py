@@ -1,7 +1,8 @@
-"""What a job would ask and cost: worked out on a few of its features, without asking anybody.
+"""Cost estimate of a job: how many calls and tokens it needs and what they cost, computed by a dry
+run over a few of its features that asks no server.
 
-Tokens are counted by rules of thumb, or better, by what the same model's server counted in calls
-that jobs of this store have made.
+Tokens are counted by rules of thumb, or better, as the same model's server has counted them in
+earlier jobs of this store.
 """
 
 import asyncio
@@ -25,16 +26,17 @@ from feature_store.harvest_reader import HarvestFile
 from feature_store.strict_json import parse_json
 
 SAMPLED_FEATURES, MAX_FEATURES_TRIED = 12, 60
-"""Features that are worked out, and how many are looked at for these at most."""
+"""Number of features that the cost estimate works out, and how many it looks at for these at
+most."""
 TOKEN_PATTERN = re.compile(r"\s?[^\W\d_]+|\d|\s?[^\w\s]+|\s+|_")
 LETTERS_PER_TOKEN = 6
-"""Letters of a token: longer words are several."""
+"""Letters that one token holds; longer words count as several tokens."""
 SENTENCE_TOKENS, DIGIT_TOKENS, JSON_TOKENS = 30, 3, 12
-"""Tokens of a sentence, of a number in a list, and of the JSON around them."""
+"""Estimated tokens of a sentence, of a number in a list, and of the JSON around them."""
 NEWEST_JOBS = 8
-"""Jobs whose calls are looked at."""
+"""Number of jobs whose call logs are read to learn token rates."""
 REQUESTS_PER_KIND = 50
-"""Requests of a kind that are counted anew."""
+"""Number of recorded requests of each kind whose tokens are counted again by our rules."""
 CALLS_SQL = """
     CREATE TEMP TABLE call AS
     SELECT attempt, split_part(purpose, ' of ', 1) AS about, tokens_in, tokens_out
@@ -53,37 +55,40 @@ REQUESTS_SQL = """
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """Of a whole job. Answers that decide what is asked next are not foreseen."""
+    """Estimated number of calls, tokens, US dollars and seconds of a whole job. Questions that
+    depend on earlier answers are not included."""
 
     features: float
-    """That have enough contexts, and for scores an explanation."""
+    """Number of features that have enough contexts, and, for scores, an explanation."""
     calls: float
     tokens_in: float
     tokens_out: float
     cost: float | None
     """US dollars; None where the price is not known."""
     sampled: int
-    """Features that were worked out."""
+    """Number of features that the dry run worked out."""
     learned: bool
-    """Whether earlier calls of the model say what tokens it counts."""
+    """Whether token counts are based on earlier calls of the model."""
     seconds: float | None = None
-    """How long it takes at the measured pace; None where no reply of this model on this server has
-    been measured, and where nothing is asked."""
+    """Duration of the job at the measured pace; None where no reply of this model on this server
+    has been measured, and where nothing is asked."""
     measured: int = 0
-    """Replies from which the time is known."""
+    """Number of replies on which the estimate of the duration is based."""
 
 
 @dataclass
 class DryRunAsker:
-    """An asker that only looks."""
+    """Asker for a cost estimate: notes every request with its estimated tokens, and answers
+    none."""
 
     model: str = ""
     logprobs: bool = False
     asked: dict[str, tuple[str, int, int]] = field(default_factory=dict)
-    """Key → what for, tokens of the prompt, tokens of the reply; equal requests once."""
+    """Request key → purpose, tokens of the prompt, tokens of the reply; equal requests are noted
+    once."""
 
     async def ask(self, request: ChatRequest) -> RequestFailure:
-        """Note the request."""
+        """Note the request's purpose and estimated tokens, and return a failure."""
         tokens = sum(estimate_tokens(message.content) + 4 for message in request.messages)
         out = min(request.max_tokens, estimate_reply_tokens(request.schema))
         kind = (CALL_PURPOSE.get() or request.purpose).split(" of ")[0]
@@ -92,14 +97,14 @@ class DryRunAsker:
 
 
 def estimate_tokens(text: str) -> int:
-    """About as many tokens as the usual vocabularies make of a text."""
+    """Return the approximate number of tokens that common vocabularies make of a text."""
     return sum(
         max(1, -(-len(piece.strip()) // LETTERS_PER_TOKEN)) for piece in TOKEN_PATTERN.findall(text)
     )
 
 
 def estimate_reply_tokens(schema: Mapping[str, Any] | None) -> int:
-    """About how long a reply of this form is."""
+    """Return the approximate number of tokens of a reply that follows a JSON schema."""
     if schema is None:
         return SENTENCE_TOKENS
     if schema.get("type") == "object":
@@ -113,18 +118,20 @@ def estimate_reply_tokens(schema: Mapping[str, Any] | None) -> int:
 
 @dataclass(frozen=True)
 class TokenRates:
-    """What a model's server counted, against our rules of thumb."""
+    """Token counts of a model's server relative to the rules of thumb of the cost estimate."""
 
     prompt: Mapping[str, float] = field(default_factory=dict)
-    """Kind of question → its tokens ÷ ours; `` for all."""
+    """Kind of question → tokens counted by the server ÷ tokens estimated here; the empty key is for
+    all kinds."""
     reply: Mapping[str, float] = field(default_factory=dict)
-    """Kind of question → tokens of a reply."""
+    """Kind of question → mean tokens of a reply."""
 
 
 def learn_token_rates(files: Iterable[Path], model: str) -> TokenRates:
-    """From the newest jobs' files of calls; those that are in use are left out."""
+    """Return the token rates of a model from the call logs of the newest jobs; files that are in
+    use are skipped."""
     asked: dict[str, list[tuple[float, float]]] = {}
-    said: dict[str, list[tuple[float, float]]] = {}
+    replied: dict[str, list[tuple[float, float]]] = {}
     for path in list(files)[:NEWEST_JOBS]:
         try:
             with open_call_file(path, read_only=True) as db:
@@ -132,37 +139,37 @@ def learn_token_rates(files: Iterable[Path], model: str) -> TokenRates:
                 replies = db.execute(REPLIES_SQL).fetchall()
                 requests = db.execute(REQUESTS_SQL, [REQUESTS_PER_KIND]).fetchall()
         except (duckdb.IOException, duckdb.ConnectionException, duckdb.CatalogException):
-            continue  # a job is at it, or it is no file of calls
+            continue  # in use by its job, or no call log
         for kind, n, tokens in replies:
-            said.setdefault(kind, []).append((tokens, n))
+            replied.setdefault(kind, []).append((tokens, n))
         for kind, request, tokens in requests:
             asked.setdefault(kind, []).append((tokens, estimate_tokens(request_text(request))))
     prompt = {kind: ratio_of_sums(pairs) for kind, pairs in asked.items()}
     if asked:
         prompt[""] = ratio_of_sums(pair for pairs in asked.values() for pair in pairs)
-    return TokenRates(prompt, {kind: ratio_of_sums(pairs) for kind, pairs in said.items()})
+    return TokenRates(prompt, {kind: ratio_of_sums(pairs) for kind, pairs in replied.items()})
 
 
 def request_text(request: str) -> str:
-    """The texts of a recorded request."""
+    """Return the texts of all messages of a recorded request."""
     return "\n".join(message["content"] for message in parse_json(request)["messages"])
 
 
 def ratio_of_sums(pairs: Iterable[tuple[float, float]]) -> float:
-    """Sum over sum."""
+    """Return the sum of the first numbers divided by the sum of the second ones."""
     above, below = (sum(side) for side in zip(*pairs, strict=True))
     return above / max(below, 1e-9)
 
 
 AskAboutFeature = Callable[[FeatureSample, DryRunAsker], Awaitable[object]]
-"""Everything that a job would ask about one feature."""
+"""Type of a function that asks everything a job would ask about one feature."""
 
 
 def estimate_cost(
     file: HarvestFile,
     dictionary: str,
-    choice: FeatureSelection,
-    wanted: SampleSettings,
+    selection: FeatureSelection,
+    settings: SampleSettings,
     ask: AskAboutFeature,
     dry: DryRunAsker,
     rates: TokenRates,
@@ -171,14 +178,17 @@ def estimate_cost(
     pace: ReplyPace | None = None,
     concurrency: int = 1,
 ) -> CostEstimate:
-    """On a few features evenly spread over those that the job will take, and of these over those
-    `among` which there is anything to ask; takes about as long as to sample them."""
-    taken = features_with_enough_windows(file, dictionary, choice)
+    """Estimate the calls, tokens, cost and duration of a job from a few of its features.
+
+    The features are evenly spread over those that the job will process; `among` restricts them to
+    features with anything to ask about. Takes about as long as sampling their windows.
+    """
+    taken = features_with_enough_windows(file, dictionary, selection)
     if among is not None:
         taken = taken[np.array([among(feature) for feature in taken.tolist()], bool)]
-    per_feature, n_looked = dry_run_features(file, dictionary, taken, wanted, ask, dry)
+    per_feature, n_tried = dry_run_features(file, dictionary, taken, settings, ask, dry)
     n = len(per_feature)
-    features = len(taken) * n / max(n_looked, 1)
+    features = len(taken) * n / max(n_tried, 1)
     keys = [key for asked in per_feature for key in asked]
     times = {key: keys.count(key) for key in set(keys)}
     loads: dict[str, QuestionLoad] = {}
@@ -193,7 +203,7 @@ def estimate_cost(
         sum(getattr(load, name) for load in loads.values())
         for name in ("calls", "tokens_in", "tokens_out")
     )
-    cost = price.of(1, 0) * tokens_in + price.of(0, 1) * tokens_out if price else None
+    cost = price.cost_of(1, 0) * tokens_in + price.cost_of(0, 1) * tokens_out if price else None
     if price is None and not calls:
         cost = 0.0
     pace = pace or ReplyPace()
@@ -214,20 +224,21 @@ def dry_run_features(
     file: HarvestFile,
     dictionary: str,
     features: np.ndarray,
-    wanted: SampleSettings,
+    settings: SampleSettings,
     ask: AskAboutFeature,
     dry: DryRunAsker,
 ) -> tuple[list[dict[str, tuple[str, int, int]]], int]:
-    """What SAMPLE of the features are asked, as `Dry.asked` has it, and how many were looked at."""
+    """Return the requests for up to SAMPLED_FEATURES features, as `DryRunAsker.asked` holds them,
+    and how many features were looked at."""
     even = np.linspace(0, len(features) - 1, min(MAX_FEATURES_TRIED, len(features))).astype(int)
-    rolled = np.random.default_rng(wanted.seed).permutation(features[np.unique(even)]).tolist()
-    found, n_looked = [], 0
-    for _, windows in sample_features(file, dictionary, rolled, wanted):
-        n_looked += 1
+    shuffled = np.random.default_rng(settings.seed).permutation(features[np.unique(even)]).tolist()
+    found, n_tried = [], 0
+    for _, windows in sample_features(file, dictionary, shuffled, settings):
+        n_tried += 1
         if isinstance(windows, FeatureSample):
             dry.asked = {}
             asyncio.run(ask(windows, dry))  # type: ignore[arg-type] - a coroutine
             found.append(dry.asked)
         if len(found) == SAMPLED_FEATURES:
             break
-    return found, n_looked
+    return found, n_tried

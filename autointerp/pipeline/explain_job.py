@@ -1,4 +1,5 @@
-"""Explain many features: windows of the explain split to explainers, sentences to the store."""
+"""The explain job: sample windows of many features from the explain split, pass them to the
+explainers, and store the explanations."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,41 +22,44 @@ from feature_store.records import FeatureId
 from feature_store.score_storage import NewExplanation
 
 FeatureAttentionSources = Callable[[FeatureId, TextWindow], Awaitable[Sequence[float] | None]]
-"""As explainers' Sources, for any feature."""
+"""Type of a function that gives the attention sources of a window, for any feature."""
 
 
 @dataclass(frozen=True)
 class ExplainPlan:
-    """What is explained, by whom, and where it goes."""
+    """Plan of an explain job: the features, the explainers, and where explanations are stored."""
 
     file: HarvestFile
     dictionary: str
-    choice: FeatureSelection
-    wanted: SampleSettings
+    selection: FeatureSelection
+    settings: SampleSettings
     explainers: Mapping[str, Explainer]
     tools: ExplainerTools
     job: str
     keep: Callable[[Sequence[NewExplanation]], object]
-    ledger: ProgressLog
+    progress_log: ProgressLog
     tick: Callable[["ExplainTally", int], None]
-    """Called a few times a second, in a thread: what came out so far, and the whole."""
+    """Function called a few times a second, in a thread, with the tally so far and the number of
+    features to process."""
     width: int = 1
-    gate: PausableAsker | None = None
+    asker: PausableAsker | None = None
     sources: FeatureAttentionSources | None = None
 
 
 class ExplainTally:
-    """How many were explained, failed and skipped: a byte a feature and explainer."""
+    """Number of features that an explain job explained, failed and skipped: one byte per feature
+    and explainer."""
 
     def __init__(self, d_sae: int, explainers: Sequence[str]) -> None:
         self._how = {name: np.zeros(d_sae, np.int8) for name in explainers}
         self._skipped = np.zeros(d_sae, object)
         self.questions = QuestionCounts()
         self.latest: list[tuple[str, str]] = []
-        """Some of the sentences that came last: (feature, text)."""
+        """Some of the newest explanations: (feature, text)."""
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Count one feature; done once more, the later time holds."""
+        """Count the progress log entry of one feature; a later entry of the same feature replaces
+        the earlier one."""
         feature = entry["feature"]
         self.questions.add(entry)
         self._skipped[feature] = entry.get("skipped", 0)
@@ -64,7 +68,7 @@ class ExplainTally:
 
     @property
     def done(self) -> int:
-        """Features with any outcome."""
+        """Number of features of the explain job with any outcome."""
         seen = self._skipped.astype(bool)
         for how in self._how.values():
             seen |= how > 0
@@ -72,7 +76,8 @@ class ExplainTally:
 
     @property
     def taken(self) -> int:
-        """Features with any outcome that had enough contexts: those that `top:N` counts."""
+        """Number of features with any outcome that had enough contexts: those that `top:N`
+        counts."""
         seen = np.zeros(len(self._skipped), bool)
         for how in self._how.values():
             seen |= how > 0
@@ -80,48 +85,52 @@ class ExplainTally:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Reason → features."""
+        """Reason → number of features that the explain job skipped."""
         reasons = [reason for reason in self._skipped.tolist() if reason]
         return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
 
     def counts(self, explainer: str) -> tuple[int, int]:
-        """Features explained and features failed."""
+        """Return the number of features explained and failed, for one explainer."""
         how = self._how[explainer]
         return int((how == 1).sum()), int((how == 2).sum())
 
 
 async def explain_features(plan: ExplainPlan) -> ExplainTally:
-    """Explain what is left; everything is kept as it comes. The tally is of earlier runs, too.
+    """Explain the features that earlier runs of the job left over, storing each explanation as it
+    comes; return the tally of all runs.
 
-    Ends early where the gate stops; raises what the store or `tick` raises.
+    Ends early where the asker has stopped; raises what the store or `tick` raises.
     """
     tally = ExplainTally(plan.file.dictionary(plan.dictionary).d_sae, list(plan.explainers))
 
-    def kept(rows: Sequence[NewExplanation]) -> None:
+    def keep_rows(rows: Sequence[NewExplanation]) -> None:
         plan.keep(rows)
         tally.latest = [(str(row.feature), row.text) for row in rows[-5:]] or tally.latest
 
     await run_resumable(
-        partial(sample_selected_features, plan.file, plan.dictionary, plan.choice, plan.wanted),
+        partial(
+            sample_selected_features, plan.file, plan.dictionary, plan.selection, plan.settings
+        ),
         partial(explain_one_feature, plan),
-        kept,
+        keep_rows,
         tally,
-        plan.ledger,
-        lambda n: plan.tick(tally, plan.choice.total),
+        plan.progress_log,
+        lambda n: plan.tick(tally, plan.selection.total),
         plan.width,
-        plan.gate,
+        plan.asker,
     )
     return tally
 
 
 async def explain_one_feature(
-    plan: ExplainPlan, one: SampledOrTooFew
+    plan: ExplainPlan, sampled: SampledOrTooFew
 ) -> FeatureOutcome[NewExplanation] | None:
-    """A feature's sentences, one after the other; None where asking was stopped meanwhile."""
-    feature, found = one
-    if isinstance(found, TooFewWindows):
-        return FeatureOutcome({"feature": feature.index, "skipped": found.reason})
-    said: dict[str, str] = {}
+    """Return the explanations of one feature by all explainers, one after the other; None where the
+    job stopped asking meanwhile."""
+    feature, windows = sampled
+    if isinstance(windows, TooFewWindows):
+        return FeatureOutcome({"feature": feature.index, "skipped": windows.reason})
+    failures: dict[str, str] = {}
     rows: list[NewExplanation] = []
     tools = plan.tools
     if plan.sources:
@@ -130,33 +139,36 @@ async def explain_one_feature(
         for name, explainer in plan.explainers.items():
             asked, failed = questions.asked, questions.failed
             with set_call_purpose(f"explain: {name}"):
-                answer = await explainer.explain(found, tools)
-            if plan.gate and plan.gate.stopped and isinstance(answer, RequestFailure):
+                answer = await explainer.explain(windows, tools)
+            if plan.asker and plan.asker.stopped and isinstance(answer, RequestFailure):
                 return None
-            said[name] = answer.kind if isinstance(answer, RequestFailure) else ""
+            failures[name] = answer.kind if isinstance(answer, RequestFailure) else ""
             if isinstance(answer, WrittenExplanation):
                 rows.append(make_explanation_row(plan, feature, answer))
             elif questions.failed == failed and questions.asked > asked:
-                # the reply came, but is no explanation
+                # a reply arrived, but it contains no explanation
                 questions.reject(answer)
-    entry: dict[str, Any] = {"feature": feature.index, "explained": said}
+    entry: dict[str, Any] = {"feature": feature.index, "explained": failures}
     if questions.asked:
         entry["questions"] = questions.to_json()
-    n_failed = sum(bool(kind) for kind in said.values())
+    n_failed = sum(bool(kind) for kind in failures.values())
     return FeatureOutcome(entry | ({"failed": n_failed} if n_failed else {}), tuple(rows))
 
 
 def make_explanation_row(
-    plan: ExplainPlan, feature: FeatureId, said: WrittenExplanation
+    plan: ExplainPlan, feature: FeatureId, explanation: WrittenExplanation
 ) -> NewExplanation:
-    """A sentence with where it is from."""
+    """Return an explanation as a row for the store, with its provenance: job, harvest, prompt,
+    windows and calls."""
     provenance = {
         "source": "saefari",
         "job": plan.job,
         "harvest": plan.file.record.id,
-        "prompt": said.prompt,
-        "shown": [list(key) for key in said.shown],
-        "calls": list(said.calls),
-        "detail": dict(said.detail),
+        "prompt": explanation.prompt,
+        "shown": [list(key) for key in explanation.shown],
+        "calls": list(explanation.calls),
+        "detail": dict(explanation.detail),
     }
-    return NewExplanation(feature, said.text, said.explainer, said.model, "model", provenance)
+    return NewExplanation(
+        feature, explanation.text, explanation.explainer, explanation.model, "model", provenance
+    )

@@ -1,4 +1,5 @@
-"""Which features a job is about: `top:500`, `all`, or numbers such as `1,2,30-40`."""
+"""Selection of the features of a job by the option `--features`: `top:500`, `all`, or numbers such
+as `1,2,30-40`."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -31,22 +32,26 @@ SELECTION_FORMS = "Write top:N, all, list:NAME, failed:JOB, or numbers such as 1
 
 @dataclass(frozen=True)
 class FeatureSelection:
-    """Features in the order in which they are taken."""
+    """The features selected for a job, in the order in which they are processed."""
 
     order: np.ndarray
-    """Indices, int64."""
+    """Feature indices, int64."""
     enough: int | None = None
-    """After so many that have enough contexts the rest is left alone; None: all are taken."""
+    """Number of features with enough contexts after which the job ends; None to process all."""
 
     @property
     def total(self) -> int:
-        """How many are to be done, but for those that turn out to have too few contexts."""
+        """Number of features to process, not excluding those that turn out to have too few
+        contexts."""
         return len(self.order) if self.enough is None else min(self.enough, len(self.order))
 
 
 def select_features(file: HarvestFile, dictionary: str, text: str) -> FeatureSelection:
-    """The features that a text names. InputError for one that names none, or some that are not
-    there. `list:` and `failed:` are for whoever knows lists and jobs."""
+    """Return the features that a `--features` text selects. Raises InputError for a text that
+    selects none, or features that do not exist.
+
+    The forms `list:` and `failed:` need lists and jobs, so the caller resolves them.
+    """
     d_sae = file.dictionary(dictionary).d_sae
     text = text.strip()
     if text == "all":
@@ -63,7 +68,7 @@ def select_features(file: HarvestFile, dictionary: str, text: str) -> FeatureSel
 
 
 def most_active_features(file: HarvestFile, dictionary: str) -> np.ndarray:
-    """Features that fired, the most often active first."""
+    """Return the features that fired in the harvest, the most frequently active first."""
     query = (
         "SELECT feature FROM feature WHERE dictionary = ? AND n_active > 0 "
         "ORDER BY n_active DESC, feature"
@@ -72,7 +77,8 @@ def most_active_features(file: HarvestFile, dictionary: str) -> np.ndarray:
 
 
 def parse_feature_numbers(text: str) -> list[int]:
-    """`3,8-10` as 3, 8, 9, 10, each once, in order of mention."""
+    """Return the feature numbers of a text such as `3,8-10` (here 3, 8, 9, 10), each once, in
+    order."""
     found: dict[int, None] = {}
     for part in text.split(","):
         match = NUMBER_RANGE.fullmatch(part.strip())
@@ -91,10 +97,13 @@ def parse_feature_numbers(text: str) -> list[int]:
 
 
 def features_with_enough_windows(
-    file: HarvestFile, dictionary: str, choice: FeatureSelection
+    file: HarvestFile, dictionary: str, selection: FeatureSelection
 ) -> np.ndarray:
-    """The features that a job will take, by how many windows are stored of each: as `drawn` has
-    them, but for some that have barely enough, of which a few overlap."""
+    """Return the selected features that have enough stored windows to be explained and scored.
+
+    This predicts which features `sample_selected_features` gives, except for some with barely
+    enough windows, of which a few overlap.
+    """
     d_sae, pool = file.dictionary(dictionary).d_sae, get_silent_windows(file, dictionary)
     table = file.rows(STORED_WINDOWS_SQL, [dictionary])
     shown, asked = np.zeros(d_sae, np.int64), np.zeros(d_sae, np.int64)
@@ -102,21 +111,22 @@ def features_with_enough_windows(
         counts[table.column("feature").to_numpy()] = table.column(name).to_numpy()
     quiet = np.minimum(*(pool.silences(d_sae, split) for split in ("explain", "score")))
     good = (shown >= MIN_EXPLAIN_WINDOWS) & (asked >= MIN_WINDOWS) & (quiet >= MIN_WINDOWS)
-    return choice.order[good[choice.order]][: choice.enough]
+    return selection.order[good[selection.order]][: selection.enough]
 
 
 def sample_selected_features(
     file: HarvestFile,
     dictionary: str,
-    choice: FeatureSelection,
-    wanted: SampleSettings,
+    selection: FeatureSelection,
+    settings: SampleSettings,
     done: Collection[int] = (),
     had: int = 0,
 ) -> Iterator[tuple[FeatureId, FeatureSample | TooFewWindows]]:
-    """The windows of the chosen features, less those `done`, of which `had` had enough contexts."""
-    left = [i for i in choice.order.tolist() if i not in done]
-    enough = len(left) if choice.enough is None else choice.enough - had
-    for feature, found in sample_features(file, dictionary, left, wanted):
+    """Yield the text windows of the selected features, without those in `done`, of which `had` had
+    enough contexts."""
+    left = [i for i in selection.order.tolist() if i not in done]
+    enough = len(left) if selection.enough is None else selection.enough - had
+    for feature, found in sample_features(file, dictionary, left, settings):
         if enough <= 0:
             return
         enough -= isinstance(found, FeatureSample)

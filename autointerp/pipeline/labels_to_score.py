@@ -1,4 +1,5 @@
-"""Which sentences a job scores, and which one each feature borrows for comparison."""
+"""Choice of the labels that a score job scores, and of the label that each feature borrows from
+another one as a baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,34 +15,38 @@ from feature_store.harvest_reader import HarvestFile
 
 @dataclass(frozen=True)
 class LabelToScore:
-    """One sentence that is to be scored."""
+    """One label of a feature that a job has to score, with the label borrowed as its baseline."""
 
     explanation: int
     explainer: str
     text: str
     borrowed: str | None
-    """What an explainer like it wrote about another feature; None where it wrote about no other."""
+    """Label of another feature by the same explainer, used as a baseline; None where it explained
+    no other feature."""
     lender: int | None
+    """Index of the feature whose label is borrowed."""
 
 
 class LabelsToScore:
-    """The newest sentence of each explainer about each feature of a dictionary."""
+    """The newest label of each explainer for each feature of a dictionary, which a job has to
+    score."""
 
     def __init__(
         self,
         file: HarvestFile,
         dictionary: str,
-        said: ScorableExplanations,
+        explanations: ScorableExplanations,
         *,
         explainer: str | None = None,
         before: datetime | None = None,
         seed: int = 0,
     ) -> None:
-        """`explainer`: this one alone; InputError where it wrote nothing. `before`: sentences that
-        came later are left out, so that a job begun again finds the same ones."""
+        """Read the labels to score. `explainer` restricts them to one explainer; InputError where
+        it wrote none. Labels newer than `before` are left out, so that a resumed job finds the same
+        ones."""
         self._of: dict[str, dict[int, tuple[int, str]]] = {}
-        """Explainer → feature → the sentence's number and text."""
-        for one in said.every(dictionary):  # of a feature the oldest first
+        """Explainer → feature → number and text of the explanation."""
+        for one in explanations.every(dictionary):  # sorted by feature, the oldest first
             if before is None or one.created <= before:
                 row = (one.explanation, one.text)
                 self._of.setdefault(one.explainer, {})[one.feature] = row
@@ -59,16 +64,16 @@ class LabelsToScore:
 
     @property
     def explainers(self) -> list[str]:
-        """Who wrote any, by name."""
+        """Names of the explainers whose labels are scored, sorted."""
         return sorted(self._of)
 
     @property
     def texts(self) -> list[str]:
-        """All of them."""
+        """Texts of all labels to score."""
         return [text for rows in self._of.values() for _, text in rows.values()]
 
-    def of(self, feature: int) -> list[LabelToScore]:
-        """What is scored of a feature: a sentence for each explainer that wrote one."""
+    def of_feature(self, feature: int) -> list[LabelToScore]:
+        """Return the labels to score of one feature: one for each explainer that wrote any."""
         return [self._label(name, feature) for name in self.explainers if feature in self._of[name]]
 
     def _label(self, explainer: str, feature: int) -> LabelToScore:
@@ -79,7 +84,7 @@ class LabelsToScore:
 
 
 def read_feature_densities(file: HarvestFile, dictionary: str) -> Mapping[int, float]:
-    """Share of tokens on which each feature is active."""
+    """Return feature → share of tokens on which it is active."""
     table = file.rows("SELECT feature, density FROM feature WHERE dictionary = ?", [dictionary])
     found = np.zeros(file.dictionary(dictionary).d_sae)
     found[table.column("feature").to_numpy()] = table.column("density").to_numpy()
@@ -89,7 +94,8 @@ def read_feature_densities(file: HarvestFile, dictionary: str) -> Mapping[int, f
 def no_explanation_error(
     dictionary: str, there: Sequence[str], explainer: str | None
 ) -> InputError:
-    """The sentence for a dictionary in which there is nothing to score."""
+    """Return the error for a dictionary that has no explanation to score, or none by this
+    explainer."""
     if explainer is None or not there:
         return InputError(
             f"{dictionary} has no explanation to score. Make some with saefari explain, import "

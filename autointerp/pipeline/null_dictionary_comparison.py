@@ -1,4 +1,5 @@
-"""A dictionary's scores beside those of its null dictionaries: other features, so not paired."""
+"""Comparison of a dictionary's mean score with the mean scores of its null dictionaries. They have
+other features, so the difference is not paired."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +13,16 @@ from autointerp.statistics import independent_difference, mean_over_features
 def compare_with_null_dictionaries(
     own: np.ndarray, nulls: Mapping[str, np.ndarray], bounds: tuple[float, float]
 ) -> dict[str, dict[str, Any]]:
-    """For each null dictionary its mean over features, and own mean − its mean.
+    """Return for each null dictionary its mean score over features, and the difference of the
+    dictionary's own mean from it.
 
-    `own` and `nulls`: a value a feature, NaN where there is none. `bounds`: of the measure.
+    `own` and `nulls` hold a score per feature [features], NaN where there is none; `bounds` are the
+    smallest and largest possible score.
     """
-    mine = mean_over_features(own, bounds)
+    own_mean = mean_over_features(own, bounds)
     means = {name: mean_over_features(values, bounds) for name, values in nulls.items()}
     return {
-        name: mean_to_json(mean) | {"difference": mean_to_json(independent_difference(mine, mean))}
+        name: mean_to_json(mean)
+        | {"difference": mean_to_json(independent_difference(own_mean, mean))}
         for name, mean in means.items()
     }

@@ -1,7 +1,8 @@
-"""The asker of a job: it can be shut while the job pauses, and stops for good when asking is vain.
+"""Asker of a job that can be paused, counts the job's questions, and stops for good when every
+further question would fail.
 
-Questions wait before they are asked, not within the server's own queue, so that a pause or an end
-has no more than `most` calls left under way.
+Questions wait here and not in the server's queue, so that a pause or an end leaves at most `most`
+calls in flight.
 """
 
 import asyncio
@@ -28,45 +29,50 @@ LOOK_S = 0.05
 TRANSIENT_KINDS: frozenset[FailureKindName] = frozenset(
     ("timeout", "rate limited", "server error", "broken reply")
 )
-"""What another question may not meet."""
+"""Kinds of failure that the next question may not meet."""
 MAX_FAILED_IN_A_ROW, MIN_FAILING_S = 50, 300.0
-"""After so many questions in a row that met such a fault, over so long, it is none that passes."""
+"""Number of questions in a row with a transient failure, and the seconds over which they must
+spread, before the job stops asking."""
 CALL_PURPOSE: ContextVar[str] = ContextVar("role", default="")
-"""What the present questions are for: the purpose under which their calls are recorded."""
+"""Purpose under which the current questions are recorded in the call log."""
 
 
 class PausableAsker:
-    """An Asker over another one. Used on one event loop."""
+    """Asker that forwards questions to another asker, and that a job can pause or stop. Used on one
+    event loop."""
 
     def __init__(self, asker: Asker, most: int, trial: int | None = None) -> None:
-        """`most`: questions under way at once. `trial`: after so many, Stopped is raised."""
+        """`most`: maximum number of questions in progress. `trial`: number of questions after which
+        Stopped is raised, to measure the time of a job."""
         self._asker = asker
         self.server = getattr(asker, "server", None)
-        """Of whoever answers: requests are known by it."""
+        """Server of the wrapped asker, which is part of every request's key."""
         self._slots = asyncio.Semaphore(most)
         self._open = asyncio.Event()
         self._open.set()
-        self.under_way = 0
+        self.in_progress = 0
         self.stopped: RequestFailure | None = None
-        """Why nobody is asked any more: every further call would meet the same."""
+        """The failure for which the job stopped asking: every further question would meet the
+        same."""
         self._trial, self._sent, self._ended = trial, 0, 0
         self.questions = QuestionTally()
-        """What the questions of this process came to so far."""
-        self._in_vain = 0
+        """Tally of all questions that this process asked."""
+        self._failed_in_a_row = 0
         self._since = 0.0
 
     @property
     def model(self) -> str:
-        """Who answers."""
+        """Name of the language model that answers."""
         return self._asker.model
 
     @property
     def logprobs(self) -> bool:
-        """Whether replies come with log probabilities."""
+        """Whether replies have log probabilities."""
         return self._asker.logprobs
 
     async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
-        """The answer, when the gate is open; what stopped it, once something did."""
+        """Forward a question while the asker is not paused; return the failure that stopped the
+        job, once there is one."""
         if role := CALL_PURPOSE.get():
             request = replace(request, purpose=role)
         async with self._slots:
@@ -74,20 +80,21 @@ class PausableAsker:
             if self.stopped:
                 return self.stopped
             await self._within_trial()
-            self.under_way += 1
+            self.in_progress += 1
             try:
                 answer = await self._asker.ask(request)
             finally:
-                self.under_way -= 1
-        vain = self._vain(answer)
-        if isinstance(answer, RequestFailure) and (answer.hopeless or vain):
+                self.in_progress -= 1
+        vain = self._fails_for_good(answer)
+        if isinstance(answer, RequestFailure) and (answer.stops_job or vain):
             self.stopped = self.stopped or answer
         self._ended += 1
         self._count(answer)
         return answer
 
     async def _within_trial(self) -> None:
-        """Wait at the end of a trial until its questions are answered, then raise Stopped."""
+        """Count a question of a trial; after the last one, wait for their answers and raise
+        Stopped."""
         if self._trial is None:
             return
         if self._sent < self._trial:
@@ -104,54 +111,57 @@ class PausableAsker:
         if (feature := CURRENT_TALLY.get()) is not None:
             feature.count(answer)
 
-    def _vain(self, answer: Reply | RequestFailure) -> bool:
-        """Whether nothing was answered for so long that nothing will be."""
+    def _fails_for_good(self, answer: Reply | RequestFailure) -> bool:
+        """Return whether so many questions failed for so long that the job should stop asking."""
         if isinstance(answer, Reply) or answer.kind not in TRANSIENT_KINDS:
-            self._in_vain = 0
+            self._failed_in_a_row = 0
             return False
-        if not self._in_vain:
+        if not self._failed_in_a_row:
             self._since = time.monotonic()
-        self._in_vain += 1
+        self._failed_in_a_row += 1
         return (
-            self._in_vain >= MAX_FAILED_IN_A_ROW and time.monotonic() - self._since >= MIN_FAILING_S
+            self._failed_in_a_row >= MAX_FAILED_IN_A_ROW
+            and time.monotonic() - self._since >= MIN_FAILING_S
         )
 
     def is_too_long(self, request: ChatRequest) -> bool:
-        """Whether a request is known not to fit into the server's context."""
+        """Return whether a request is known to exceed the server's context."""
         return is_too_long(self._asker, request)
 
-    def shut(self) -> None:
-        """No new calls until it is opened."""
+    def pause(self) -> None:
+        """Pause the asker: no new calls until `resume`."""
         self._open.clear()
-        if pause := getattr(self._asker, "pause", None):  # a stand-in has none
+        if pause := getattr(self._asker, "pause", None):  # stand-ins have no pause
             pause()
 
-    def reopen(self) -> None:
-        """Calls go on."""
+    def resume(self) -> None:
+        """End the pause of the asker, so that calls continue."""
         self._open.set()
         if resume := getattr(self._asker, "resume", None):
             resume()
 
-    async def quiet(self, timeout_s: float) -> None:
-        """Wait until no call is in flight, or until the time is up."""
+    async def wait_until_idle(self, timeout_s: float) -> None:
+        """Wait until no call is in flight, at most `timeout_s` seconds."""
         end = time.monotonic() + timeout_s
         while self.in_flight and time.monotonic() < end:
             await asyncio.sleep(LOOK_S)
 
     @property
     def activity(self) -> ServerActivity | None:
-        """Calls in flight, latency and tokens per second; None for a stand-in that counts none."""
+        """Calls in flight, latency and tokens per second of the server; None for a stand-in without
+        these."""
         return getattr(self._asker, "activity", None)
 
     @property
     def in_flight(self) -> int:
-        """How many calls were sent and have not ended."""
-        return self.activity.snapshot().in_flight if self.activity else self.under_way
+        """Number of calls that were sent and have not ended."""
+        return self.activity.snapshot().in_flight if self.activity else self.in_progress
 
 
 @contextmanager
 def set_call_purpose(name: str) -> Iterator[None]:
-    """What questions of this block, and of the tasks that it begins, are for."""
+    """Record the questions of this block, and of the tasks it starts, under a purpose in the call
+    log."""
     token = CALL_PURPOSE.set(name)
     try:
         yield

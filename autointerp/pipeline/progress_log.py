@@ -1,7 +1,8 @@
-"""What a job has done, a line a feature, beside what it found: the catalog is not asked again.
+"""Progress log of a job: one JSON line per processed feature in `features.jsonl`, so that a resumed
+job need not query the catalog.
 
-A line is written after the catalog has what it speaks of. So an end at any moment has features done
-once more at worst, from recorded replies.
+A line is written after the catalog has the feature's results. An end at any moment therefore has
+features processed at worst once more, from recorded replies.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ from feature_store.errors import InputError
 from feature_store.strict_json import dump_json, parse_json
 
 LOG_NAME = "features.jsonl"
-"""In the job's folder."""
+"""Name of the progress log file in the job's folder."""
 UNSTORABLE_ERRORS = (
     ValueError,
     TypeError,
@@ -27,14 +28,15 @@ UNSTORABLE_ERRORS = (
     duckdb.ConversionException,
     pa.ArrowException,
 )
-"""What a store raises for a record that it cannot hold, such as a text that is no Unicode."""
+"""Exceptions that a store raises for a record that it cannot hold, such as a text that is not valid
+Unicode."""
 LogEntry = Mapping[str, Any]
-"""`feature`; then `skipped`: a reason, or what the kind of job found; `failed`: how much of it was
-not answered, 0 or absent for nothing."""
+"""Entry of the progress log: `feature`; then `skipped` with a reason, or the results of the kind of
+job; `failed` is the number of questions without an answer, 0 or absent for none."""
 
 
 class ProgressLog:
-    """One job's lines. Used by one thread at a time."""
+    """The progress log of one job. Used by one thread at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOG_NAME
@@ -42,7 +44,8 @@ class ProgressLog:
             cut_unfinished_line(self.path)
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """All lines, in order: of a feature done twice the later one holds."""
+        """Yield all entries of the progress log, in order; of a feature processed twice the later
+        entry is valid."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -50,23 +53,23 @@ class ProgressLog:
                 yield parse_json(line)
 
     def add(self, entries: Iterable[LogEntry]) -> None:
-        """Append lines. Raises OSError where the disk is full."""
+        """Append entries to the progress log. Raises OSError where the disk is full."""
         text = "".join(dump_json(entry, compact=True) + "\n" for entry in entries)
         with self.path.open("ab", buffering=0) as file:
             if file.write(text.encode()) != len(text.encode()):
                 raise OSError("only a part of a line could be written; the disk may be full")
 
     def failed(self) -> list[int]:
-        """Features of which something was not answered."""
+        """Return the features with a question that got no answer."""
         last = {entry["feature"]: bool(entry.get("failed")) for entry in self.entries()}
         return sorted(feature for feature, bad in last.items() if bad)
 
 
 @contextmanager
 def report_disk_errors() -> Iterator[None]:
-    """Raise InputError for what keeps this block from writing anything, such as a full disk.
+    """Raise InputError where the block cannot write to the disk at all, as on a full disk.
 
-    What is wrong with the records themselves (`UNSTORABLE`) is raised as it is.
+    Errors of the records themselves (UNSTORABLE_ERRORS) are raised unchanged.
     """
     try:
         yield
@@ -74,13 +77,13 @@ def report_disk_errors() -> Iterator[None]:
         raise
     except (OSError, duckdb.Error) as error:
         raise InputError(
-            f"What was found cannot be written to the store: {shorten_line(str(error))}. What was "
-            "written before is kept; make room, and let the job go on."
+            f"Results cannot be written to the store: {shorten_line(str(error))}. Results "
+            "written before are kept; free disk space, then resume the job."
         ) from error
 
 
 def cut_unfinished_line(path: Path) -> None:
-    """Cut off a last line that was never finished."""
+    """Remove an incomplete last line from the progress log."""
     with path.open("rb+") as file:
         size = file.seek(0, 2)
         step = min(size, 1 << 20)

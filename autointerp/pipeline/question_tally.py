@@ -1,7 +1,7 @@
-"""What a job's questions came to: how many were answered, and why the others were not.
+"""Tally of a job's questions: how many were answered, and how many failed in which way.
 
-Counted by question, not by attempt: a question that timed out twice and was answered then is one
-answer. Attempts are in the job's call log.
+Questions are counted, not attempts: a question that timed out twice and was then answered counts as
+one answer. Attempts are in the job's call log.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,50 +15,51 @@ from autointerp.llm.records import Reply, RequestFailure
 
 
 class FailureCount(NamedTuple):
-    """How often questions failed in one way."""
+    """Number of questions that failed in one way, with an example."""
 
     questions: int
     example: str
-    """What was said of the newest one: a sentence for the user, from outside in part."""
+    """Description of the newest failure: a sentence for the user, partly the server's own words."""
 
 
 @dataclass
 class QuestionTally:
-    """Questions that were answered, and failures by kind."""
+    """Number of answered questions, and number of failures by kind."""
 
     answered: int = 0
     failures: dict[str, FailureCount] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
-        """Questions without a usable answer."""
+        """Number of questions without a usable answer."""
         return sum(one.questions for one in self.failures.values())
 
     @property
     def asked(self) -> int:
-        """Questions that have ended, one way or the other."""
+        """Number of questions that were answered or failed."""
         return self.answered + self.failed
 
     def count(self, answer: Reply | RequestFailure) -> None:
-        """Count one question by what came of it."""
+        """Count one question by its reply or failure."""
         if isinstance(answer, RequestFailure):
             self._add(answer.kind, 1, answer.sentence)
         else:
             self.answered += 1
 
     def reject(self, answer: RequestFailure) -> None:
-        """Count a question as failed whose reply came, and was found to be of no use later."""
+        """Count an answered question as failed, because its reply turned out to be unusable
+        later."""
         self.answered = max(0, self.answered - 1)
         self.count(answer)
 
     def merge(self, other: "QuestionTally") -> None:
-        """Add another tally's counts."""
+        """Add the counts of another tally of questions."""
         self.answered += other.answered
         for kind, (n, example) in other.failures.items():
             self._add(kind, n, example)
 
     def to_json(self) -> dict[str, Any]:
-        """The counts as plain data."""
+        """Return the tally of questions as plain data."""
         failures = {
             kind: {"questions": n, "example": example}
             for kind, (n, example) in self.failures.items()
@@ -67,7 +68,7 @@ class QuestionTally:
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "QuestionTally":
-        """Counts from plain data; an empty mapping is none."""
+        """Return a tally of questions from plain data; an empty mapping gives an empty tally."""
         failures = {
             kind: FailureCount(one["questions"], one["example"])
             for kind, one in given.get("failures", {}).items()
@@ -80,16 +81,18 @@ class QuestionTally:
 
 
 class QuestionCounts:
-    """A job's tally, feature by feature: one that is done again counts by its later outcome."""
+    """Tally of a job's questions by feature, so that a feature processed twice counts by its later
+    outcome."""
 
     def __init__(self) -> None:
         self._of: dict[int, QuestionTally] = {}
-        """Feature → its tally, of those with failures; there are few, or a job is no use."""
+        """Feature → its tally, for features with failures; there are few of these, or the job
+        stops."""
         self._answered: dict[int, int] = {}
-        """Feature → questions answered, of the others."""
+        """Feature → number of answered questions, for all other features."""
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Count a feature's line of the ledger."""
+        """Count the questions in a feature's progress log entry."""
         feature = entry["feature"]
         self._of.pop(feature, None)
         self._answered.pop(feature, None)
@@ -101,7 +104,8 @@ class QuestionCounts:
                 self._answered[feature] = tally.answered
 
     def total(self, *, failed: bool = True) -> QuestionTally:
-        """Return the counts of all features, or without `failed` of those with no failure."""
+        """Return the tally over all features, or without `failed` over those that have no
+        failure."""
         total = QuestionTally(sum(list(self._answered.values())))
         for tally in list(self._of.values()) if failed else ():
             total.merge(tally)
@@ -109,12 +113,12 @@ class QuestionCounts:
 
 
 CURRENT_TALLY: ContextVar[QuestionTally | None] = ContextVar("counting", default=None)
-"""Where the questions of the present feature are counted."""
+"""Tally in which the questions about the current feature are counted."""
 
 
 @contextmanager
 def count_questions() -> Iterator[QuestionTally]:
-    """Count the questions of this block, and of the tasks that it begins, into a new tally."""
+    """Count the questions of this block, and of the tasks it starts, in a new tally."""
     tally = QuestionTally()
     token = CURRENT_TALLY.set(tally)
     try:
@@ -124,10 +128,8 @@ def count_questions() -> Iterator[QuestionTally]:
 
 
 def describe_failures(tally: QuestionTally) -> list[str]:
-    """Return a sentence for each kind of failure, the most frequent first.
-
-    Each has the count, an example, and what would help.
-    """
+    """Return a sentence for each kind of failed question, the most frequent first, with the count,
+    an example, and what would help."""
     return [
         describe_failure_kind(kind, one, tally.asked)
         for kind, one in sorted(tally.failures.items(), key=lambda pair: -pair[1].questions)
@@ -135,7 +137,7 @@ def describe_failures(tally: QuestionTally) -> list[str]:
 
 
 def describe_failure_kind(kind: str, one: FailureCount, asked: int) -> str:
-    """Return one kind of failure in words."""
+    """Return a sentence that describes the failed questions of one kind."""
     known = FAILURE_KINDS.get(kind)
     title = known.title if known else f"failed ({kind})"
     advice = f" {known.help}" if known else ""

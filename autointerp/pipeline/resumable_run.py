@@ -1,5 +1,5 @@
-"""What all jobs over features do alike: take up what was done, work on the rest, keep it as it
-comes."""
+"""The resumable run that all jobs over features share: skip the features that the progress log
+lists as done, process the rest in a worker pool, and store each result as it comes."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,26 @@ from feature_store.records import FeatureId
 
 Row = TypeVar("Row")
 SampledOrTooFew = tuple[FeatureId, FeatureSample | TooFewWindows]
+"""A feature with its sampled text windows, or with the reason why it has too few."""
 
 
 @dataclass(frozen=True)
 class FeatureOutcome(Generic[Row]):
-    """What came of one feature."""
+    """Result of processing one feature in a job: its entry for the progress log, and rows for the
+    catalog."""
 
     entry: dict[str, Any]
-    """Its line in the ledger."""
+    """The feature's entry in the progress log."""
     rows: tuple[Row, ...] = ()
-    """For the catalog."""
+    """Rows to store in the catalog."""
 
 
 class EntryCounter(Protocol):
-    """What a job comes to so far."""
+    """Protocol of a job's running totals, which count entries of the progress log."""
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Count one feature; done once more, the later time holds."""
+        """Count the progress log entry of one feature; a later entry of the same feature replaces
+        the earlier one."""
 
 
 async def run_resumable(
@@ -38,40 +41,44 @@ async def run_resumable(
     work: Callable[[SampledOrTooFew], Awaitable[FeatureOutcome[Row] | None]],
     keep: Callable[[Sequence[Row]], object],
     tally: EntryCounter,
-    ledger: ProgressLog,
+    progress_log: ProgressLog,
     tick: Callable[[int], None],
     width: int,
-    gate: PausableAsker | None,
+    asker: PausableAsker | None,
 ) -> None:
-    """Work on the features that earlier runs left, and count theirs, too. `draw` gets those that
-    are done, and how many of these had enough contexts.
+    """Process the features that earlier runs of the job left over, and count the results of all
+    runs.
 
-    Ends early where the gate stops; raises what the store, the work or `tick` raises.
+    `draw` is called with the features that are done and with how many of these had enough contexts.
+    Ends early where the asker has stopped; raises what the store, `work` or `tick` raises.
     """
-    done, had = read_progress(ledger, tally)
+    done, had = read_progress(progress_log, tally)
 
     def write(batch: Sequence[FeatureOutcome[Row]]) -> None:
         with report_disk_errors():
             keep([row for one in batch for row in one.rows])
-            ledger.add(one.entry for one in batch)
+            progress_log.add(one.entry for one in batch)
         for one in batch:
             tally.add(one.entry)
 
     def sink(batch: Sequence[FeatureOutcome[Row]]) -> None:
         try:
             write(batch)
-        except UNSTORABLE_ERRORS:  # one record is bad, the disk is not: find it, keep the others
+        except (
+            UNSTORABLE_ERRORS
+        ):  # one record is invalid, not the disk: store the others one by one
             for one in batch:
                 try:
                     write([one])
                 except UNSTORABLE_ERRORS as error:
                     write([FeatureOutcome(unstorable_entry(one.entry, error))])
 
-    await WorkerPool(draw(done, had), work, sink, tick, width, gate).run()
+    await WorkerPool(draw(done, had), work, sink, tick, width, asker).run()
 
 
 def unstorable_entry(entry: Mapping[str, Any], error: Exception) -> dict[str, Any]:
-    """Return the ledger's line of a feature whose results the store refused: all of it failed."""
+    """Return the progress log entry of a feature whose results the store refused: all of them
+    failed."""
     explained = dict.fromkeys(entry.get("explained", {}), "unstorable")
     found = {"feature": entry["feature"], "failed": 1, "unstorable": shorten_line(str(error))}
     if explained:
@@ -79,13 +86,14 @@ def unstorable_entry(entry: Mapping[str, Any], error: Exception) -> dict[str, An
     return found
 
 
-def read_progress(ledger: ProgressLog, tally: EntryCounter) -> tuple[set[int], int]:
-    """Features that earlier runs did, and how many of these had enough contexts.
+def read_progress(progress_log: ProgressLog, tally: EntryCounter) -> tuple[set[int], int]:
+    """Return the features that earlier runs of the job finished, and how many of these had enough
+    contexts.
 
-    What was not answered is done again, and so does not count.
+    A feature with failed questions is processed again, so it does not count as finished.
     """
     state: dict[int, str] = {}
-    for entry in ledger.entries():
+    for entry in progress_log.entries():
         tally.add(entry)
         failed, skipped = entry.get("failed"), entry.get("skipped")
         state[entry["feature"]] = "failed" if failed else "skipped" if skipped else "done"

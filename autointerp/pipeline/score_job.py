@@ -1,4 +1,5 @@
-"""Score many explanations, each beside labels that know nothing, asked about the same windows."""
+"""The score job: score the explanations of many features, each compared with baseline labels that
+are judged on the same text windows."""
 
 import asyncio
 import math
@@ -28,42 +29,46 @@ OWN_LABEL = "own"
 
 @dataclass(frozen=True)
 class ScorePlan:
-    """What is scored, by whom, and where it goes."""
+    """Plan of a score job: the features, labels and scorers, and where scores are stored."""
 
     file: HarvestFile
     dictionary: str
-    choice: FeatureSelection
-    wanted: SampleSettings
+    selection: FeatureSelection
+    settings: SampleSettings
     labels: LabelsToScore
     scorers: Mapping[str, Scorer]
     tools: ScorerTools
     judge: Callable[[Scorer], str]
-    """Who answers a scorer, as scores say it."""
+    """Return the name of the judge that answers a scorer's questions, as stored with the scores."""
     job: str
     keep: Callable[[Sequence[NewScore]], None]
-    ledger: ProgressLog
+    progress_log: ProgressLog
     tick: Callable[[ScoreSummary, int], None]
-    """Called a few times a second, in a thread: what came out so far, and the whole."""
+    """Function called a few times a second, in a thread, with the score summary so far and the
+    number of features to process."""
     width: int = 1
-    gate: PausableAsker | None = None
+    asker: PausableAsker | None = None
 
 
 async def score_features(plan: ScorePlan) -> ScoreSummary:
-    """Score what is left; everything is kept as it comes. The summary is of earlier runs, too.
+    """Score the features that earlier runs of the job left over, storing each score as it comes;
+    return the score summary of all runs.
 
-    Ends early where the gate stops; raises what the store, a scorer or `tick` raises.
+    Ends early where the asker has stopped; raises what the store, a scorer or `tick` raises.
     """
     d_sae = plan.file.dictionary(plan.dictionary).d_sae
     summary = ScoreSummary(d_sae, plan.labels.explainers, plan.scorers)
     await run_resumable(
-        partial(sample_selected_features, plan.file, plan.dictionary, plan.choice, plan.wanted),
+        partial(
+            sample_selected_features, plan.file, plan.dictionary, plan.selection, plan.settings
+        ),
         partial(score_one_feature, plan),
         plan.keep,
         summary,
-        plan.ledger,
-        lambda n: plan.tick(summary, plan.choice.total),
+        plan.progress_log,
+        lambda n: plan.tick(summary, plan.selection.total),
         plan.width,
-        plan.gate,
+        plan.asker,
     )
     return summary
 
@@ -71,21 +76,22 @@ async def score_features(plan: ScorePlan) -> ScoreSummary:
 async def score_one_feature(
     plan: ScorePlan, one: SampledOrTooFew
 ) -> FeatureOutcome[NewScore] | None:
-    """A feature's scores; None where asking was stopped meanwhile."""
+    """Return the scores of all labels of one feature by all scorers; None where the job stopped
+    asking meanwhile."""
     feature, found = one
     if isinstance(found, TooFewWindows):
         return FeatureOutcome({"feature": feature.index, "skipped": found.reason})
-    labels = plan.labels.of(feature.index)
+    labels = plan.labels.of_feature(feature.index)
     if not labels:
-        # It has windows enough: `top:N` counts it, as it did when features were explained.
+        # It has enough windows, so `top:N` counts it, as in the explain job.
         return FeatureOutcome({"feature": feature.index, "without": UNEXPLAINED})
     sheet = FeatureScorer(plan, found)
     pairs = [(label, name) for label in labels for name in plan.scorers]
     with count_questions() as questions:
         rows = await asyncio.gather(*(sheet.row(label, name) for label, name in pairs))
     if (
-        plan.gate
-        and plan.gate.stopped
+        plan.asker
+        and plan.asker.stopped
         and any(r.failed or count_baseline_failures(r) for r in rows if r)
     ):
         return None
@@ -100,14 +106,16 @@ async def score_one_feature(
 
 
 class FeatureScorer:
-    """One feature's windows; a label is judged once by each scorer, whoever shows it."""
+    """Scorer of the labels of one feature in a score job: each label text is judged once by each
+    scorer, even if several explainers wrote it."""
 
     def __init__(self, plan: ScorePlan, windows: FeatureSample) -> None:
         self._plan, self._windows = plan, windows
         self._judged: dict[tuple[str, str], asyncio.Task[LabelScore | None]] = {}
 
     async def row(self, label: LabelToScore, scorer: str) -> NewScore | None:
-        """A label's score with its nulls; None where the scorer has too few windows."""
+        """Return the score of a label together with the scores of its baseline labels; None where
+        the scorer has too few windows."""
         shown = label_and_baselines(label, self._windows)
         found = await asyncio.gather(
             *(self._score(text, scorer, label.explainer, kind) for kind, text in shown.items())
@@ -136,6 +144,7 @@ class FeatureScorer:
     def _null(
         self, label: LabelToScore, kind: str, text: str, found: LabelScore, own: LabelScore
     ) -> dict[str, Any]:
+        """Return the score of a baseline label as plain data for the store."""
         hard = found.parts.get("hard")
         more = {"lender": label.lender} if kind == "borrowed" else {}
         more |= {"hard": hard.value} if hard is not None else {}
@@ -143,12 +152,14 @@ class FeatureScorer:
         return estimate_to_json(found.value) | {"label": text, "failed": found.failed} | more
 
     async def _score(self, text: str, scorer: str, explainer: str, kind: str) -> LabelScore | None:
+        """Return the score of a label text by one scorer, computed once per text."""
         key = (text, scorer)
         if key not in self._judged:
             self._judged[key] = asyncio.ensure_future(self._ask(text, scorer, explainer, kind))
         return await asyncio.shield(self._judged[key])
 
     async def _ask(self, text: str, scorer: str, explainer: str, kind: str) -> LabelScore | None:
+        """Run one scorer on a label text; None where it has too few windows."""
         with set_call_purpose(call_purpose(explainer, scorer, kind)):
             try:
                 return await self._plan.scorers[scorer].score(text, self._windows, self._plan.tools)
@@ -157,7 +168,7 @@ class FeatureScorer:
 
 
 def label_and_baselines(label: LabelToScore, windows: FeatureSample) -> dict[str, str]:
-    """A label, and those that know nothing of the feature, where there are such."""
+    """Return a feature's own label and its baseline labels (borrowed, constant, token) by name."""
     found = {
         OWN_LABEL: label.text,
         "borrowed": label.borrowed,
@@ -170,8 +181,9 @@ def label_and_baselines(label: LabelToScore, windows: FeatureSample) -> dict[str
 async def ask_for_estimate(
     windows: FeatureSample, labels: LabelsToScore, scorers: Mapping[str, Scorer], tools: ScorerTools
 ) -> None:
-    """All that is asked about one feature, for an estimate; nothing is kept."""
-    for label in labels.of(windows.feature.index):
+    """Ask everything that a score job would ask about one feature, for its cost estimate; nothing
+    is stored."""
+    for label in labels.of_feature(windows.feature.index):
         for kind, text in label_and_baselines(label, windows).items():
             for name, scorer in scorers.items():
                 with (
@@ -182,20 +194,22 @@ async def ask_for_estimate(
 
 
 def call_purpose(explainer: str, scorer: str, kind: str) -> str:
-    """Under which a call is recorded."""
+    """Return the purpose under which a score job's call is recorded: scorer, explainer and kind of
+    label."""
     return f"{scorer} of {explainer or 'unnamed'}: {kind}"
 
 
 def count_baseline_failures(row: NewScore) -> int:
-    """Items of the nulls without a usable answer."""
+    """Return the number of items for which a baseline label got no usable answer."""
     return sum(null["failed"] for null in row.nulls.values())
 
 
 def count_answered_pairs(own: LabelScore, other: LabelScore) -> int:
-    """Return on how many windows of the headline both labels have a usable answer.
+    """Return the number of windows of the headline score for which both labels have a usable
+    answer.
 
-    Both labels are judged on the same windows in the same order; hard negatives, which are in no
-    headline, are not counted.
+    Both labels are judged on the same windows in the same order; hard negatives are not part of the
+    headline and are not counted.
     """
     apart = {
         classification_scores.HARD,
@@ -209,7 +223,7 @@ def count_answered_pairs(own: LabelScore, other: LabelScore) -> int:
 
 
 def summarize_score_row(row: NewScore | None) -> dict[str, Any] | str:
-    """A score in a line of the ledger; `few` where there is none."""
+    """Return a score in short form for the progress log; `few` where there is none."""
     if row is None:
         return "few"
     values = {name: round_digits(part["value"]) for name, part in row.parts.items()}
@@ -223,21 +237,21 @@ def summarize_score_row(row: NewScore | None) -> dict[str, Any] | str:
 
 
 def round_digits(value: float | None) -> float | None:
-    """Enough digits for a mean of many."""
+    """Round a value to nine significant digits, enough for a mean over many features."""
     return None if value is None else float(f"{value:.9g}")
 
 
 def estimate_to_json(estimate: Estimate) -> dict[str, Any]:
-    """An estimate as the store takes it; what is not finite is not there."""
+    """Return an estimate as plain data for the store; non-finite numbers become None."""
     return replace_non_finite(asdict(estimate))
 
 
 def replace_non_finite(value: Any) -> Any:
-    """The same with None in place of numbers that JSON has not."""
+    """Return plain data with None for every number that JSON cannot represent."""
     if isinstance(value, dict):
         return {str(name): replace_non_finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [replace_non_finite(one) for one in value]
-    if hasattr(value, "item"):  # of numpy
+    if hasattr(value, "item"):  # a NumPy scalar
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

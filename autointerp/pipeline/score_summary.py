@@ -1,4 +1,5 @@
-"""What a scoring job comes to: means over features beside those of labels that know nothing."""
+"""Summary of a score job: mean scores over features for each explainer and scorer, compared with
+those of baseline labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,16 +12,17 @@ from autointerp.scorers.records import Scorer
 from autointerp.statistics import MIN_JUDGEMENTS, Estimate, judge_difference, mean_over_features
 
 OWN_VALUE = ""
-"""The part under which a score's own value is held."""
+"""Name under which the summary keeps the headline value of a score."""
 SKIP_FIELDS = ("skipped", "without")
 UNEXPLAINED = "unexplained"
-"""Why a feature is skipped that nobody has written about, although it has enough contexts."""
+"""Reason for skipping a feature that has enough contexts but no explanation."""
 YES_OR_NO_MEASURE = "balanced accuracy"
-"""The measure of scorers whose judge says yes or no of each window."""
+"""The measure of scorers whose judge answers yes or no for each window."""
 
 
 class ScoreSummary:
-    """Every feature's values, eight bytes each: memory that a job's length does not change."""
+    """Summary of a score job over features; eight bytes per value, so that its memory does not grow
+    during the job."""
 
     def __init__(
         self, d_sae: int, explainers: Sequence[str], scorers: Mapping[str, Scorer]
@@ -29,7 +31,7 @@ class ScoreSummary:
         self._scorers = scorers
         self._pairs = [(e, s) for e in explainers for s in scorers]
         self._values: dict[tuple[str, str, str], np.ndarray] = {}
-        """(explainer, scorer, part or `null NAME`) → a value a feature, NaN where absent."""
+        """(explainer, scorer, part or `null NAME`) → one value per feature, NaN where absent."""
         self._failed = {pair: np.zeros(d_sae, np.int32) for pair in self._pairs}
         self._paired = {pair: np.zeros(d_sae, np.int32) for pair in self._pairs}
         self._few = {pair: np.zeros(d_sae, bool) for pair in self._pairs}
@@ -38,7 +40,8 @@ class ScoreSummary:
         self.questions = QuestionCounts()
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Count one feature; done once more, the later time holds."""
+        """Count the progress log entry of one feature; a later entry of the same feature replaces
+        the earlier one."""
         feature = entry["feature"]
         self.questions.add(entry)
         for where in self._reasons.values():
@@ -52,11 +55,11 @@ class ScoreSummary:
             for scorer, found in of.items():
                 pair = (explainer, scorer)
                 if pair not in self._failed:
-                    continue  # somebody's explanation that is gone by now
+                    continue  # an explanation that was deleted meanwhile
                 self._few[pair][feature] = found == "few"
                 if found != "few":
                     self._put(pair, feature, found)
-        self._done[feature] = True  # last: a thread may ask meanwhile how many are taken
+        self._done[feature] = True  # last: another thread may read `taken` meanwhile
 
     def _put(self, pair: tuple[str, str], feature: int, found: Mapping[str, Any]) -> None:
         self._failed[pair][feature] = found["failed"]
@@ -74,13 +77,14 @@ class ScoreSummary:
 
     @property
     def done(self) -> int:
-        """Features with any outcome."""
+        """Number of features of the score job with any outcome."""
         return int(self._done.sum())
 
     @property
     def taken(self) -> int:
-        """Features with any outcome that had enough contexts: those that `top:N` counts."""
-        taken = self._done.copy()  # once: a thread may count features meanwhile
+        """Number of features with any outcome that had enough contexts: those that `top:N`
+        counts."""
+        taken = self._done.copy()  # a copy: another thread may count features meanwhile
         for reason, where in list(self._reasons.items()):
             if reason != UNEXPLAINED:
                 taken &= ~where
@@ -88,20 +92,24 @@ class ScoreSummary:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Reason → features of which nothing was scored."""
+        """Reason → number of features of which nothing was scored."""
         return {name: int(where.sum()) for name, where in sorted(self._reasons.items())}
 
     def results(self) -> list[dict[str, Any]]:
-        """An entry for each explainer and scorer; plain data."""
+        """Return the summary as plain data: one entry for each explainer and scorer."""
         return [self._result(*pair) for pair in self._pairs]
 
     def values(self, explainer: str, scorer: str) -> np.ndarray:
-        """Every feature's score by these two; NaN where there is none."""
+        """Return the scores of one explainer by one scorer, one per feature; NaN where there is
+        none."""
         return self._array(explainer, scorer, OWN_VALUE)
 
     def means(self) -> dict[str, dict[str, Any]]:
-        """`EXPLAINER: SCORER` → the mean so far with n and interval, for whoever watches: Student's
-        interval, as this is asked every second."""
+        """Return `EXPLAINER: SCORER` → mean score so far with n and interval, for progress
+        displays.
+
+        Uses Student's interval, since this is computed every second.
+        """
         found = {}
         for explainer, scorer in self._pairs:
             values, bounds = self._array(explainer, scorer, OWN_VALUE), self._scorers[scorer].bounds
@@ -143,6 +151,8 @@ class ScoreSummary:
         }
 
     def _null(self, own: np.ndarray, explainer: str, scorer: str, name: str) -> dict[str, Any]:
+        """Return the mean score of one baseline label, and its difference from the mean of the own
+        labels."""
         low, high = self._scorers[scorer].bounds
         null = self._array(explainer, scorer, f"null {name}")
         apart = mean_over_features(own - null, (low - high, high - low))
@@ -151,7 +161,8 @@ class ScoreSummary:
         }
 
     def _verdict(self, own: np.ndarray, explainer: str, scorer: str) -> dict[str, Any] | None:
-        """Whether own labels differ from borrowed ones; None where the judge sees no label."""
+        """Return whether own labels differ from borrowed ones; None where the judge sees no
+        label."""
         if not self._scorers[scorer].shows_label:
             return None
         low, high = self._scorers[scorer].bounds
@@ -160,10 +171,10 @@ class ScoreSummary:
 
 
 def share_of_yes_answers(firing: np.ndarray, silent: np.ndarray) -> dict[str, Any]:
-    """Return how often a judge says yes, over as many firing as silent windows.
+    """Return how often a judge says yes, over equally many firing and silent windows.
 
-    `firing` and `silent`: each feature's rates of right answers [features], NaN where absent. A
-    judge that always says yes has 1, one that cannot tell has any share; a good one has 0.5.
+    `firing` and `silent` are each feature's rates of right answers [features], NaN where absent. A
+    judge that always says yes has 1, a good one 0.5; a judge that cannot tell may have any share.
     """
     shares = (firing + 1 - silent) / 2
     kept = shares[np.isfinite(shares)]
@@ -171,12 +182,13 @@ def share_of_yes_answers(firing: np.ndarray, silent: np.ndarray) -> dict[str, An
 
 
 def widen_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
-    """Bounds of a part, which may be a share where the score is not, or the other way round."""
+    """Return the bounds of a part of a score, which may be a share where the score is a
+    correlation, or the reverse."""
     return min(bounds[0], 0.0), max(bounds[1], 1.0)
 
 
 def mean_to_json(estimate: Estimate) -> dict[str, Any]:
-    """A mean over features as the summary has it."""
+    """Return a mean over features as the score summary's plain data."""
     ends = (estimate.value, estimate.low, estimate.high)
     mean, low, high = (None if x is None or not np.isfinite(x) else x for x in ends)
     note = {"note": estimate.note} if estimate.note else {}

@@ -1,8 +1,9 @@
-"""How long a job's questions will take, from the replies that the same server has given before.
+"""Time estimate of a job: how long its questions will take, from the latency of replies that the
+same server has given before.
 
-Replies of every job of the store are measured: their latency, and how many came at a time. Without
-any the time is not known, and nothing is put in its place; `saefari explain` and the Jobs page can
-ask a few of the job's own questions first (a trial), whose replies are kept like all others.
+Replies of all jobs of the store are measured: their latency, and how many came at once. Without any
+the time is unknown, and no guess is made; `saefari explain` and the Jobs page can first ask a few
+of the job's own questions (a trial), whose replies are kept like all others.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,11 +17,12 @@ from autointerp.llm.call_rows import open_call_file
 from autointerp.llm.server_activity import union_seconds
 
 MIN_REPLIES_PER_KIND = 3
-"""Replies to one kind of question from which on their own mean latency counts."""
+"""Number of replies to one kind of question from which its own mean latency is used."""
 NEWEST_REPLIES = 200
-"""Replies of one file that are looked at, the newest."""
+"""Number of replies of one call log that are read, the newest."""
 WRITE_TO_READ_RATIO = 10.0
-"""Writing a token takes about as long as reading so many; for kinds of question never measured."""
+"""Time of writing a token in units of reading one, for kinds of question that were never
+measured."""
 REPLIES_SQL = """
     SELECT split_part(purpose, ' of ', 1), coalesce(tokens_in, 0), coalesce(tokens_out, 0),
            latency_s, epoch(ended)
@@ -31,20 +33,20 @@ REPLIES_SQL = """
 
 
 class MeasuredReply(NamedTuple):
-    """One reply in a job's file of calls."""
+    """One reply in a job's call log, with its token counts and latency."""
 
     kind: str
-    """Of question: `detection`, `explain: strata`."""
+    """Kind of question, such as `detection` or `explain: strata`."""
     tokens_in: int
     tokens_out: int
     latency_s: float
     ended: float
-    """Seconds since 1970."""
+    """Time of the reply, in seconds since 1970."""
 
 
 @dataclass
 class QuestionLoad:
-    """The questions of one kind that a job will ask, as they are estimated."""
+    """Estimated number and size of the questions of one kind that a job will ask."""
 
     calls: float = 0.0
     tokens_in: float = 0.0
@@ -53,27 +55,28 @@ class QuestionLoad:
 
 @dataclass(frozen=True)
 class ReplyPace:
-    """What was measured of one model on one server."""
+    """Measured pace of one model on one server, from which the time of a job is estimated."""
 
     replies: tuple[MeasuredReply, ...] = ()
     parallel: float = 1.0
-    """Calls that were in flight at a time, on average while there were any."""
+    """Mean number of calls in flight, over the time in which there were any."""
 
     def seconds(self, asked: Mapping[str, QuestionLoad], concurrency: int) -> float | None:
-        """Return how long the questions will take in seconds; None where nothing was measured."""
+        """Return the estimated seconds that all questions of a job take; None where nothing was
+        measured."""
         if not self.replies:
             return None
         work = sum(self._latency(kind, load) * load.calls for kind, load in asked.items())
         return work / max(1.0, min(self.parallel, concurrency))
 
     def _latency(self, kind: str, load: QuestionLoad) -> float:
-        """Return the mean seconds of a reply to one kind of question."""
+        """Return the estimated latency in seconds of a reply to one kind of question."""
         mine = [one.latency_s for one in self.replies if one.kind == kind]
         if len(mine) >= MIN_REPLIES_PER_KIND:
             return sum(mine) / len(mine)
         measured = sum(one.latency_s for one in self.replies)
         size = sum(one.tokens_in + WRITE_TO_READ_RATIO * one.tokens_out for one in self.replies)
-        if not size or not load.calls:  # a server that counts no tokens
+        if not size or not load.calls:  # the server counts no tokens
             return measured / len(self.replies)
         return (
             measured / size * (load.tokens_in + WRITE_TO_READ_RATIO * load.tokens_out) / load.calls
@@ -81,9 +84,9 @@ class ReplyPace:
 
 
 def measure_pace(files: Iterable[Path], model: str, base_url: str) -> ReplyPace:
-    """Return the pace of a model on a server, from the newest file of calls that has any replies.
+    """Return the pace of a model on a server, measured on the newest call log with any replies.
 
-    `files` are the newest first. Files that are in use, or hold no calls, are left out.
+    `files` are sorted newest first. Files that are in use or contain no calls are skipped.
     """
     for path in files:
         try:

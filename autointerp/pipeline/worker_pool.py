@@ -1,7 +1,8 @@
-"""Many things worked on at once, as many as there are workers and no more in memory.
+"""Worker pool that processes many items concurrently with bounded memory: reads them from an
+iterator, processes as many at once as there are workers, and writes results in batches.
 
-What they are drawn from and where results go may block: both have threads, so that the event loop
-never waits for a file. Results are handed over in batches, once a second and at the end.
+Reading items and writing results may block: both run in threads, so that the event loop never waits
+for a file. Batches are written once a second and at the end.
 """
 
 import asyncio
@@ -19,42 +20,45 @@ ResultT = TypeVar("ResultT")
 FLUSH_S = 1.0
 LOOK_S = 0.3
 SLOW_TICK_S = 0.2
-"""A step that takes longer waits for a pause to end."""
+"""Seconds after which a progress step that has not returned is taken for a pause of the job."""
 GRACE_S = 10.0
-"""How long calls under way may still be answered when a job is cancelled."""
+"""Seconds in which calls in flight may still be answered when a job is cancelled."""
 MAX_UNWRITTEN = 2000
-"""Results in memory, before workers wait for them to be written."""
+"""Number of results in memory from which workers wait for them to be written."""
 MAX_ITEMS_AHEAD = 8
-"""Things read at once at most, and so waiting for a worker."""
+"""Maximum number of items read at once, and so waiting for a worker."""
 END_OF_SOURCE = object()
 
 
 @dataclass(frozen=True)
 class WorkerPool(Generic[ItemT, ResultT]):
-    """Where things come from, what is done with each, and where it goes."""
+    """Worker pool: where items come from, what is done with each, and where results go."""
 
     source: Iterator[ItemT]
-    """Read in a thread, a few at a time."""
+    """Iterator of items; it is read in a thread, a few items at a time."""
     work: Callable[[ItemT], Awaitable[ResultT | None]]
-    """None: it was in vain, and is to be done by another run."""
+    """Process one item; None means that it has to be processed by a later run."""
     sink: Callable[[Sequence[ResultT]], None]
-    """In a thread, one batch at a time, in the order in which they were done."""
+    """Write a batch of results in a thread, one batch at a time, in the order in which they were
+    finished."""
     tick: Callable[[int], None]
-    """In a thread, with how many are written. May wait, as for a pause, and raise to end it."""
+    """Report progress in a thread, with the number of results written. May block, as for a pause,
+    and raise to end the run."""
     width: int = 1
-    """Things worked on at once."""
-    gate: PausableAsker | None = None
+    """Number of workers: items processed at once."""
+    asker: PausableAsker | None = None
 
     async def run(self) -> None:
-        """All of it. What a part raises ends it; what was done by then is written."""
+        """Process all items of the worker pool. An exception ends the run; results until then are
+        written."""
         await WorkerPoolRun(self).run()
 
 
 class WorkerPoolRun(Generic[ItemT, ResultT]):
-    """One run of a flow."""
+    """One run of a worker pool, with its queues and tasks."""
 
-    def __init__(self, flow: WorkerPool[ItemT, ResultT]) -> None:
-        self.flow = flow
+    def __init__(self, pool: WorkerPool[ItemT, ResultT]) -> None:
+        self.pool = pool
         self._ready: list[ResultT] = []
         self._drawn: deque[ItemT] = deque()
         self._written = 0
@@ -64,43 +68,48 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
         self._going.set()
 
     async def run(self) -> None:
-        """Until the source is empty, the gate stops, or something is raised."""
-        works = asyncio.gather(*(self._worker() for _ in range(self.flow.width)))
+        """Run the workers until the source is empty, the asker has stopped, or an exception is
+        raised."""
+        works = asyncio.gather(*(self._worker() for _ in range(self.pool.width)))
         tasks = [works, *(asyncio.ensure_future(c) for c in (self._flushing(), self._ticking()))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         except BaseException:
-            if self.flow.gate:
-                self.flow.gate.shut()
-                await self.flow.gate.quiet(GRACE_S)
+            if self.pool.asker:
+                self.pool.asker.pause()
+                await self.pool.asker.wait_until_idle(GRACE_S)
             raise
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._flush()
-        await asyncio.to_thread(self.flow.tick, self._written)
+        await asyncio.to_thread(self.pool.tick, self._written)
 
     async def _worker(self) -> None:
-        while not (self.flow.gate and self.flow.gate.stopped):
+        """Process items until there are no more or the asker has stopped."""
+        while not (self.pool.asker and self.pool.asker.stopped):
             await self._going.wait()
-            one = await self._draw()
-            if one is END_OF_SOURCE:
+            item = await self._draw()
+            if item is END_OF_SOURCE:
                 return
-            found = await self.flow.work(one)  # type: ignore[arg-type] - END is gone
-            if found is not None:
-                self._ready.append(found)
+            result = await self.pool.work(item)  # type: ignore[arg-type] - END_OF_SOURCE was returned above
+            if result is not None:
+                self._ready.append(result)
             while len(self._ready) > MAX_UNWRITTEN:
                 await asyncio.sleep(LOOK_S)
 
     async def _draw(self) -> ItemT | object:
-        """The next thing, END after the last; a few are read at a time, as a thread is dear."""
+        """Return the next item, END_OF_SOURCE after the last one; a few are read at a time, since a
+        thread is expensive."""
         async with self._drawing:
             if not self._drawn:
-                few = partial(list, islice(self.flow.source, min(self.flow.width, MAX_ITEMS_AHEAD)))
-                self._drawn.extend(await asyncio.to_thread(few))
+                read_some = partial(
+                    list, islice(self.pool.source, min(self.pool.width, MAX_ITEMS_AHEAD))
+                )
+                self._drawn.extend(await asyncio.to_thread(read_some))
             return self._drawn.popleft() if self._drawn else END_OF_SOURCE
 
     async def _flushing(self) -> None:
@@ -109,20 +118,21 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
             await self._flush()
 
     async def _flush(self) -> None:
+        """Write all finished results of the workers to the sink."""
         async with self._writing:
             batch, self._ready = self._ready, []
             if not batch:
                 return
             try:
-                await await_despite_cancel(asyncio.to_thread(self.flow.sink, batch))
+                await await_despite_cancel(asyncio.to_thread(self.pool.sink, batch))
             except Exception:
-                self._ready = [*batch, *self._ready]  # the end tries once more
+                self._ready = [*batch, *self._ready]  # the final flush tries once more
                 raise
             self._written += len(batch)
 
     async def _ticking(self) -> None:
         while True:
-            step = asyncio.create_task(asyncio.to_thread(self.flow.tick, self._written))
+            step = asyncio.create_task(asyncio.to_thread(self.pool.tick, self._written))
             done, _ = await asyncio.wait([step], timeout=SLOW_TICK_S)
             if not done:
                 self._pause()
@@ -132,17 +142,17 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
 
     def _pause(self) -> None:
         self._going.clear()
-        if self.flow.gate:
-            self.flow.gate.shut()
+        if self.pool.asker:
+            self.pool.asker.pause()
 
     def _proceed(self) -> None:
         self._going.set()
-        if self.flow.gate:
-            self.flow.gate.reopen()
+        if self.pool.asker:
+            self.pool.asker.resume()
 
 
 async def await_despite_cancel(writing: Awaitable[None]) -> None:
-    """Await something that a thread does, to its end even when this task is cancelled."""
+    """Await a thread's work to its end even when this task is cancelled."""
     task = asyncio.ensure_future(writing)
     try:
         await asyncio.shield(task)

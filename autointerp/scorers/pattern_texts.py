@@ -31,10 +31,12 @@ def label_share(label: str, text: str) -> float:
     """The mean over a text's pieces of how far each is what the label fires on (its rate) or
     promotes (1); 0 for an empty text."""
     cut = split_pieces(text)
-    if not cut or read_label(label).empty and not promoted_tokens(label):
+    if not cut or read_label(label).is_empty and not promoted_tokens(label):
         return 0.0
     fired = (
-        token_firing_probabilities(label, cut) if not read_label(label).empty else [0.0] * len(cut)
+        token_firing_probabilities(label, cut)
+        if not read_label(label).is_empty
+        else [0.0] * len(cut)
     )
     made = {strip_token(token) for token in promoted_tokens(label)}
     return sum(
