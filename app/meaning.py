@@ -77,7 +77,7 @@ def find(query: str, file: HarvestFile, names: list[str], texts: dict[Key, str])
     place.empty()
     keys = list(texts)
     among = np.isin(np.array([name for name, _ in keys], dtype=object), names)
-    asked = index.embedder.ask(query)
+    asked = index.embedder.embed_query(query)
     found = index.find(asked, LIMIT, among, FLOOR)
     said = [f"nearest by {index.embedder.name}"]
     said += [asked.note] if asked.note else []

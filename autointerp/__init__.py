@@ -1,1 +1,2 @@
-"""The language-model side: words to and from a language model about stored features."""
+"""Automated interpretability: explain features in words and score the explanations, with language
+models or token patterns, from stored text windows."""

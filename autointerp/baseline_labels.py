@@ -1,4 +1,5 @@
-"""Labels that know next to nothing of their feature: what every score must be held against."""
+"""Baseline labels, with which every score must be compared: a label borrowed from another feature,
+a constant label, and one that names the feature's most frequent token."""
 
 import hashlib
 import math
@@ -10,16 +11,16 @@ from autointerp.patterns.token_shapes import strip_token
 
 BASELINE_KINDS = ("borrowed", "constant", "token")
 CONSTANT_LABEL = "Anything at all."
-"""A label that is the same for every feature."""
+"""The baseline label that is the same for every feature."""
 DENSITY_NEIGHBOURS = 10
-"""Features next in density among which a lender is drawn."""
+"""Number of features next in density among which the lender of a borrowed label is drawn."""
 
 
 def choose_lenders(density: Mapping[int, float], seed: int = 0) -> dict[int, int]:
-    """For each feature another one of like density, whose label it borrows.
+    """Choose for each feature another one of similar density, whose label it borrows as a baseline.
 
-    Drawn by hash among the NEIGHBOURS next by log density, so that it is the same on every
-    machine. Empty for a single feature: there is nobody to borrow from.
+    The lender is drawn by a hash among the DENSITY_NEIGHBOURS next by log density, so that it is
+    the same on every machine. Empty for a single feature.
     """
     order = sorted(density, key=lambda i: (math.log(max(density[i], 1e-12)), i))
     found: dict[int, int] = {}
@@ -36,12 +37,12 @@ def choose_lenders(density: Mapping[int, float], seed: int = 0) -> dict[int, int
 
 
 def lender_hash(feature: int, other: int, seed: int) -> bytes:
-    """A hash by which lenders are drawn."""
+    """Return the hash by which the lender of a borrowed label is drawn."""
     return hashlib.blake2b(f"{seed}/{feature}/{other}".encode(), digest_size=8).digest()
 
 
 def make_token_label(sampled: FeatureSample) -> str | None:
-    """The label that names the token on which the feature fires most often, and no more."""
+    """Return the baseline label that names the token on which the feature fires most often."""
     if sampled.top_token is None:
         return None
     return f"fires on {quote_text(strip_token(sampled.top_token))}"

@@ -1,7 +1,8 @@
-"""What an explainer is shown of a feature, and what a judge is asked about it.
+"""Sampling of a feature's contexts: the text windows that an explainer is shown, and those that a
+judge is asked about.
 
-Explainers see the `explain` split only and judges the `score` split only; the harvest deals whole
-groups of near-duplicate documents to one of them, and `sample` asserts that none is on both sides.
+Explainers see the `explain` split only and judges the `score` split only; the harvest assigns whole
+groups of near-duplicate documents to one of them, and sampling asserts that no document is in both.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,11 +28,11 @@ __all__ = [
 ]
 
 MIN_WINDOWS = 20
-"""Windows of a class below which nothing is scored."""
+"""Number of windows of a class below which a feature is not scored."""
 MIN_EXPLAIN_WINDOWS = 5
-"""Firing windows of the explain split below which there is nothing to explain from."""
+"""Number of firing windows of the explain split below which a feature is not explained."""
 FEATURES_PER_READ = 256
-"""Features whose contexts are read at once."""
+"""Number of features whose contexts are read at once."""
 FeatureSign = Literal["both", "positive", "negative"]
 SIDES = ("positive", "negative")
 RandomAndHard = tuple[tuple[TextWindow, ...], tuple[TextWindow, ...]]
@@ -39,35 +40,41 @@ RandomAndHard = tuple[tuple[TextWindow, ...], tuple[TextWindow, ...]]
 
 @dataclass(frozen=True)
 class FeatureSample:
-    """Everything that jobs use of one feature."""
+    """Sample of one feature's contexts: all text windows that explain and score jobs use of it, by
+    split and kind."""
 
     feature: FeatureId
     facts: FeatureFacts
     promoted: tuple[str, ...]
-    """Tokens that it makes likelier by the logit lens, strongest first."""
+    """Tokens whose logits the feature increases most by the logit lens, strongest first."""
     suppressed: tuple[str, ...]
     explain: tuple[TextWindow, ...]
-    """Explain split, to be shown: top windows first, then deciles, strongest first."""
+    """Windows of the explain split to show to explainers: top windows first, then deciles,
+    strongest first."""
     positives: tuple[TextWindow, ...]
-    """Score split, firing. Deciles are a random sample with weights; top ones are not."""
+    """Firing windows of the score split. Those of deciles are a random sample with weights, top
+    windows are not."""
     random: tuple[TextWindow, ...]
-    """Score split, silent: drawn at random from all silent windows of the pool."""
+    """Silent windows of the score split, drawn at random from all silent windows of the pool."""
     hard: tuple[TextWindow, ...]
-    """Score split, silent: those most like the top windows. May repeat some of `random`."""
+    """Silent windows of the score split that are most similar to the top windows. May repeat some
+    of `random`."""
     explain_more: tuple[TextWindow, ...] = ()
-    """Explain split, firing, from documents of which nothing is in `explain`: to choose by."""
+    """Firing windows of the explain split from documents that do not occur in `explain`, for
+    choosing among candidate explanations."""
     explain_random: tuple[TextWindow, ...] = ()
     explain_hard: tuple[TextWindow, ...] = ()
     other: tuple[TextWindow, ...] = ()
-    """Score split, one side of a signed feature only: windows where just the other side fires."""
+    """Windows of the score split in which only the other sign of a signed feature fires."""
     top_token: str | None = None
-    """The token that it fires on most often, over the harvest."""
+    """Token on which the feature fires most often, over the whole harvest."""
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How many windows of which kind, drawn by which seed."""
+    """Settings of context sampling: how many windows of which kind, for which sign, and the
+    seed."""
 
     n_explain: int = 20
     n_positive: int = 50
@@ -75,11 +82,11 @@ class SampleSettings:
     seed: int = 0
     sign: FeatureSign = "both"
     shown: bool = True
-    """Whether windows of the explain split are made, or only counted: judges see none."""
-    beside: bool = True
-    """Whether silent windows and `explain_more` are among these: most explainers see none."""
+    """Whether windows of the explain split are built, or only counted: judges see none."""
+    with_silent: bool = True
+    """Whether silent windows and `explain_more` are built too: most explainers see none."""
     scored: bool = True
-    """Whether windows of the score split are made, or only counted: explainers see none."""
+    """Whether windows of the score split are built, or only counted: explainers see none."""
 
 
 def sample_feature(
@@ -92,14 +99,14 @@ def sample_feature(
     seed: int = 0,
     sign: FeatureSign = "both",
 ) -> FeatureSample:
-    """The windows of one feature: the same for the same seed, on every machine.
+    """Sample the contexts of one feature: the same windows for the same seed on every machine.
 
-    `sign` takes one side of a signed feature; the other side's windows are then in `other`.
-    Raises TooFew with the reason, InputError for a feature that does not exist.
+    `sign` selects one sign of a signed feature; windows of the other sign are then in `other`.
+    Raises TooFewWindows with the reason, InputError for a feature that does not exist.
     """
     file.check(feature)
-    wanted = SampleSettings(n_explain, n_positive, n_negative, seed, sign)
-    found = draw_windows(file, file.facts(feature), file.contexts(feature), wanted)
+    settings = SampleSettings(n_explain, n_positive, n_negative, seed, sign)
+    found = draw_windows(file, file.facts(feature), file.contexts(feature), settings)
     if isinstance(found, TooFewWindows):
         raise found
     return found
@@ -109,9 +116,10 @@ def sample_features(
     file: HarvestFile,
     dictionary: str,
     features: Iterable[int],
-    wanted: SampleSettings | None = None,
+    settings: SampleSettings | None = None,
 ) -> Iterator[tuple[FeatureId, FeatureSample | TooFewWindows]]:
-    """`sample` for many features, in the order given, by a few large reads; raises no TooFew."""
+    """Yield the sampled contexts of many features, in the order given, using a few large reads; a
+    feature with too few windows is yielded with the reason and not raised."""
     indices = list(features)
     for begin in range(0, len(indices), FEATURES_PER_READ):
         block = [
@@ -124,13 +132,13 @@ def sample_features(
         )
         for one in block:
             stored = contexts.get(one.index, [])
-            yield one, draw_windows(file, facts[one.index], stored, wanted or SampleSettings())
+            yield one, draw_windows(file, facts[one.index], stored, settings or SampleSettings())
 
 
 def read_feature_facts(
     file: HarvestFile, dictionary: str, features: list[int]
 ) -> dict[int, FeatureFacts]:
-    """The facts of many features by one read, wherever in the dictionary they are."""
+    """Return the facts of many features of a dictionary by one read of the harvest."""
     names = [field.name for field in fields(FeatureFacts)]
     table = file.rows(
         f"SELECT {', '.join(names)} FROM feature SEMI JOIN wanted USING (feature) "
@@ -148,7 +156,7 @@ def read_feature_facts(
 def read_stored_contexts(
     file: HarvestFile, dictionary: str, features: list[int]
 ) -> dict[int, list[Context]]:
-    """The stored contexts of many features, each in stored order."""
+    """Return the stored contexts of many features, each in stored order."""
     names = [field.name for field in fields(Context)]
     table = file.rows(
         f"SELECT feature, {CONTEXT_COLUMNS} FROM context SEMI JOIN wanted USING (feature) "
@@ -164,57 +172,61 @@ def read_stored_contexts(
 
 
 def make_feature_table(features: Iterable[int]) -> pa.Table:
-    """A table of features, to be joined with."""
+    """Return an Arrow table of feature numbers to join with in SQL."""
     return pa.table({"feature": pa.array(sorted(set(features)), pa.int32())})
 
 
 def draw_windows(
-    file: HarvestFile, facts: FeatureFacts, stored: list[Context], wanted: SampleSettings
+    file: HarvestFile, facts: FeatureFacts, stored: list[Context], settings: SampleSettings
 ) -> FeatureSample | TooFewWindows:
-    """The draw itself, from a feature's stored contexts."""
+    """Draw the text windows of one feature from its stored contexts; or return why there are too
+    few."""
     feature = FeatureId(facts.dictionary, facts.feature)
     if not stored or facts.window_histogram is None:
         return TooFewWindows(
             "dead", f"{feature} never fired in the harvest, so it cannot be explained."
         )
     signed = file.dictionaries[feature.dictionary].signed
-    mine, others = split_by_sign(stored, wanted.sign) if signed else (stored, [])
+    mine, others = split_by_sign(stored, settings.sign) if signed else (stored, [])
     pool = get_silent_windows(file, feature.dictionary)
-    dice = np.random.default_rng([wanted.seed, feature.index])
+    generator = np.random.default_rng([settings.seed, feature.index])
     shown = choose_windows_to_explain(
-        [c for c in mine if c.split == "explain"], wanted.n_explain, dice
+        [c for c in mine if c.split == "explain"], settings.n_explain, generator
     )
-    asked = choose_windows_to_score(
-        [c for c in mine if c.split == "score"], wanted.n_positive, dice
+    scored = choose_windows_to_score(
+        [c for c in mine if c.split == "score"], settings.n_positive, generator
     )
-    if problem := find_too_few(feature, shown, asked, pool):
+    if problem := find_too_few(feature, shown, scored, pool):
         return problem
-    return make_feature_sample(file, facts, (mine, others), (shown, asked), wanted, pool)
+    return make_feature_sample(file, facts, (mine, others), (shown, scored), settings, pool)
 
 
 def choose_windows_to_explain(
-    stored: list[Context], n: int, dice: np.random.Generator
+    stored: list[Context], n: int, generator: np.random.Generator
 ) -> list[tuple[Context, None]]:
-    """Half strongest windows, half over the range; more of one where the other gives out."""
+    """Choose the contexts that explainers are shown: half of them the strongest, half spread over
+    the activation range; more of one where the other runs out."""
     tops = strongest_contexts(stored)
     ranged = [c for c in stored if c.stratum == "range" and not overlaps_any(c, tops)]
     n_ranged = min(len(ranged), max(n - n // 2, n - len(tops)))
     few = tops[: n - n_ranged]
     return [
-        (c, None) for c in [*few, *(ranged[i] for i in evenly_spaced(len(ranged), n_ranged, dice))]
+        (c, None)
+        for c in [*few, *(ranged[i] for i in evenly_spaced(len(ranged), n_ranged, generator))]
     ]
 
 
 def choose_windows_to_score(
-    stored: list[Context], n: int, dice: np.random.Generator
+    stored: list[Context], n: int, generator: np.random.Generator
 ) -> list[tuple[Context, float | None]]:
-    """Windows over the range with the number that each stands for, then strongest ones.
+    """Choose the contexts that judges are asked about: contexts over the activation range, each
+    with the number of windows that it represents, then the strongest ones.
 
-    The range is taken whole or thinned evenly along the activation, which keeps it a random sample
-    of known weights; a strongest window that it holds already is left out.
+    Contexts over the range are taken completely or thinned evenly along the activation, which keeps
+    them a random sample with known weights; a strongest context that is among them is left out.
     """
     ranged = [c for c in stored if c.stratum == "range"]
-    kept = [ranged[i] for i in evenly_spaced(len(ranged), min(len(ranged), n - n // 3), dice)]
+    kept = [ranged[i] for i in evenly_spaced(len(ranged), min(len(ranged), n - n // 3), generator)]
     more = len(ranged) / max(len(kept), 1)
     tops = [c for c in strongest_contexts(stored) if not overlaps_any(c, kept)][: n - len(kept)]
     weighted = [(c, c.weight * more if c.weight is not None else None) for c in kept]
@@ -222,7 +234,8 @@ def choose_windows_to_score(
 
 
 def strongest_contexts(stored: list[Context]) -> list[Context]:
-    """Top and bottom windows by rank, signs by turns; none that overlaps a stronger one."""
+    """Return top and bottom contexts by rank, alternating signs, without any that overlaps a
+    stronger one."""
     kept: list[Context] = []
     for context in sorted((c for c in stored if c.stratum != "range"), key=lambda c: c.rank):
         if not overlaps_any(context, kept):
@@ -230,26 +243,27 @@ def strongest_contexts(stored: list[Context]) -> list[Context]:
     return kept
 
 
-def evenly_spaced(n: int, m: int, dice: np.random.Generator) -> list[int]:
-    """`m` of `n` numbers at even steps from a random begin: each with probability m / n."""
-    return np.floor((np.arange(m) + dice.random()) * (n / max(m, 1))).astype(int).tolist()
+def evenly_spaced(n: int, m: int, generator: np.random.Generator) -> list[int]:
+    """Return `m` of the numbers 0 … n − 1 at even steps from a random start: each with probability
+    m / n."""
+    return np.floor((np.arange(m) + generator.random()) * (n / max(m, 1))).astype(int).tolist()
 
 
 def find_too_few(
-    feature: FeatureId, shown: Sequence[object], asked: Sequence[object], pool: SilentWindows
+    feature: FeatureId, shown: Sequence[object], scored: Sequence[object], pool: SilentWindows
 ) -> TooFewWindows | None:
-    """Why a feature cannot be explained and scored, or None."""
+    """Return why a feature has too few windows to be explained and scored, or None."""
     if len(shown) < MIN_EXPLAIN_WINDOWS:
         return TooFewWindows(
             "few", f"{feature} has only {len(shown)} firing windows to explain from."
         )
-    if len(asked) < MIN_WINDOWS:
+    if len(scored) < MIN_WINDOWS:
         return TooFewWindows(
             "few",
-            f"{feature} has only {len(asked)} firing windows to be scored on, not {MIN_WINDOWS}.",
+            f"{feature} has only {len(scored)} firing windows to be scored on, not {MIN_WINDOWS}.",
         )
     for split in ("explain", "score"):
-        n = len(pool.silent(feature.index, split))
+        n = len(pool.silent_window_numbers(feature.index, split))
         if n < MIN_WINDOWS:
             return TooFewWindows(
                 "dense",
@@ -264,58 +278,64 @@ def make_feature_sample(
     facts: FeatureFacts,
     stored: tuple[list[Context], list[Context]],
     drawn: tuple[list[tuple[Context, None]], list[tuple[Context, float | None]]],
-    wanted: SampleSettings,
+    settings: SampleSettings,
     pool: SilentWindows,
 ) -> FeatureSample:
-    """The drawn windows with their text, the silent ones beside them, and the splits asserted."""
+    """Build a feature's sample: the text of the drawn contexts, silent windows, and a check that
+    the splits are disjoint."""
     mine, others = stored
-    shown, asked = drawn
+    shown, scored = drawn
 
     def texts(rows: Iterable[tuple[Context, float | None]]) -> tuple[TextWindow, ...]:
+        """Return drawn contexts as text windows."""
         return tuple(
-            make_window(file, c, window_kind(facts, c), weight, wanted.sign) for c, weight in rows
+            make_window(file, c, window_kind(facts, c), weight, settings.sign) for c, weight in rows
         )
 
     def silent(split: Split, firing: list[Context]) -> RandomAndHard:
-        like = pool.like([c for c in firing if c.stratum != "range"] or firing)
-        return pool.draw(facts.feature, split, like, wanted.n_negative, wanted.seed)
+        """Return random and hard silent windows of one split."""
+        likeness = pool.likeness_to([c for c in firing if c.stratum != "range"] or firing)
+        return pool.draw(facts.feature, split, likeness, settings.n_negative, settings.seed)
 
     seen = {c.document for c, _ in shown}
     mine_shown = [c for c in mine if c.split == "explain"]
     more = [c for c in mine_shown if c.document not in seen]
-    # What an explainer is shown follows from its own split alone, down to what looks like what.
-    near = silent("explain", mine_shown) if wanted.shown and wanted.beside else ((), ())
-    random, hard = silent("score", mine) if wanted.scored else ((), ())
-    rest = [c for c in others if c.split == "score"][: wanted.n_negative]
+    # an explainer sees its own split only, so its hard negatives are chosen by that split, too
+    near = silent("explain", mine_shown) if settings.shown and settings.with_silent else ((), ())
+    random, hard = silent("score", mine) if settings.scored else ((), ())
+    rest = [c for c in others if c.split == "score"][: settings.n_negative]
     words = file.vocabulary.text
     return FeatureSample(
         FeatureId(facts.dictionary, facts.feature),
         facts,
         tuple(words(token) for token in facts.promoted_tokens or ()),
         tuple(words(token) for token in facts.suppressed_tokens or ()),
-        texts(shown if wanted.shown else ()),
-        texts(asked if wanted.scored else ()),
+        texts(shown if settings.shown else ()),
+        texts(scored if settings.scored else ()),
         random,
         hard,
-        texts((c, None) for c in more if wanted.shown and wanted.beside),
+        texts((c, None) for c in more if settings.shown and settings.with_silent),
         *near,
-        tuple(make_window(file, c, "other side", c.weight) for c in rest if wanted.scored),
+        tuple(make_window(file, c, "other side", c.weight) for c in rest if settings.scored),
         words(facts.top_token) if facts.top_token is not None else None,
         assert_splits_disjoint(file, mine, pool),
     )
 
 
 def window_kind(facts: FeatureFacts, context: Context) -> str:
-    """`top`, or `decile 1` (weakest firing windows) to `decile 10`; by |value|."""
+    """Return the kind of a firing context: `top`, or `decile 1` (weakest by |activation|) to
+    `decile 10`."""
     return f"decile {find_decile(facts, context.value)}" if context.stratum == "range" else "top"
 
 
 def assert_splits_disjoint(
     file: HarvestFile, stored: list[Context], pool: SilentWindows
 ) -> tuple[str, ...]:
-    """Asserts that no document is on both sides; a note where a small corpus makes it so.
+    """Assert that no document is in both the explain and the score split; return a note where a
+    small corpus makes this impossible.
 
-    A harvest of fewer than 20 documents splits each by blocks: then no sequence is on both sides.
+    A harvest of fewer than 20 documents splits each document into blocks: then no sequence is in
+    both splits.
     """
     documents = {s: {c.document for c in stored if c.split == s} for s in ("explain", "score")}
     sides = {s: documents[s] | pool.documents(s) for s in documents}

@@ -1,4 +1,5 @@
-"""What a language model is shown of a feature, from the explain split alone."""
+"""The explanation prompt to copy: what a language model is shown of a feature, with contexts of the
+explain split only."""
 
 from pathlib import Path
 
@@ -7,17 +8,17 @@ from feature_store.records import Context, FeaturePayload
 
 PROMPTS_FOLDER = Path(__file__).with_name("prompts")
 MARK_THRESHOLD = 0.5
-"""Share of the feature's maximum from which a token is marked."""
+"""Share of the feature's maximum activation from which a token is marked in the prompt."""
 TOKENS_LISTED = 5
 ACTIVATION_SCALE = 10
 
 
 def make_explanation_prompt(payload: FeaturePayload, promoted: list[str], n: int) -> str:
-    """The text of prompts/explain.txt with `n` of the feature's strongest explain contexts.
+    """Return the text of prompts/explain.txt with `n` of the feature's strongest contexts in the
+    explain split.
 
-    `promoted` are the texts of its promoted tokens.
-
-    Raises InputError for a feature without a context in the explain split.
+    `promoted` are the texts of its promoted tokens. Raises InputError for a feature without a
+    context in the explain split.
     """
     facts = payload.facts
     shown = [
@@ -41,7 +42,8 @@ def make_explanation_prompt(payload: FeaturePayload, promoted: list[str], n: int
 
 
 def mark_strong_tokens(context: Context, tokens: list[str], largest: float) -> str:
-    """The context's text with « » around every token that fires strongly."""
+    """Return a context's text for the explanation prompt, with « » around every token on which the
+    feature fires strongly."""
     strong = {
         position - context.start
         for position, value in zip(context.positions, context.activations, strict=True)
@@ -51,7 +53,8 @@ def mark_strong_tokens(context: Context, tokens: list[str], largest: float) -> s
 
 
 def list_strongest_tokens(context: Context, tokens: list[str], largest: float) -> str:
-    """The strongest tokens and their activations from 0 to 10."""
+    """Return a context's strongest tokens with their activations from 0 to 10, for the explanation
+    prompt."""
     found = sorted(
         zip(context.activations, context.positions, strict=True), key=lambda pair: -abs(pair[0])
     )[:TOKENS_LISTED]

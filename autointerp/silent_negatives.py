@@ -1,8 +1,9 @@
-"""Windows of the silent pool in which a feature is 0 throughout: random ones and hard ones.
+"""Silent windows as negatives for scoring: text windows of a random pool in which a feature is 0 on
+all tokens.
 
-Random negatives are drawn from all silent windows, whatever they hold, so that their rate is that
-of the corpus. Hard ones are the silent windows most like those the feature fires in: they hold the
-tokens at which it peaks, or many rare words of its top windows.
+Random negatives are drawn from all silent windows, so that their tokens are distributed as in the
+corpus. Hard negatives are the silent windows that are most similar to those in which the feature
+fires: they contain the tokens on which it peaks, or many rare words of its top windows.
 """
 
 import threading
@@ -19,20 +20,23 @@ from feature_store.harvest_reader import HarvestFile
 from feature_store.records import Context, Split
 
 MIN_HARD_WINDOWS = 20
-"""Hard windows taken, if there are so many, even where that is more than half of the silent."""
+"""Number of hard negatives to take, if there are as many, even where that is more than half of the
+silent windows."""
 
 
 class WindowLikeness(NamedTuple):
-    """A feature's top windows beside all windows of the pool."""
+    """Similarity of all windows of the pool to a feature's top windows, for choosing hard
+    negatives."""
 
     likeness: np.ndarray
-    """Of each window, from 0 to 2."""
+    """Similarity of each window of the pool, from 0 to 2 [windows]."""
     peaks: Counter[int]
-    """Tokens at which top windows peak."""
+    """Tokens on which the feature's top windows peak, with their counts."""
 
 
 class SilentWindows:
-    """One dictionary's pool of random windows; `draw` takes about a millisecond."""
+    """The pool of random windows of one dictionary, from which silent negatives of any feature are
+    drawn in about a millisecond."""
 
     def __init__(self, file: HarvestFile, dictionary: str) -> None:
         found = window_pool.read_pool(file, dictionary)
@@ -40,7 +44,8 @@ class SilentWindows:
         self.windows = found.windows
         self.few_documents = file.record.documents < 20
         ends = np.array([w.first + w.length for w in found.windows])
-        self._window = np.searchsorted(ends, found.token, side="right")  # by feature, as the pool
+        # entries are sorted by feature, as in the pool
+        self._window = np.searchsorted(ends, found.token, side="right")
         self._feature = found.feature
         splits = np.array([w.split for w in found.windows], dtype=object)
         self._in = {split: splits == split for split in ("explain", "score")}
@@ -49,66 +54,68 @@ class SilentWindows:
             for split in self._in
         }
         self._examples: dict[int, TextWindow] = {}
-        self._places: dict[int, dict[int, int]] = {}
-        """Of each window among them: token → where it is first."""
+        self._first_index: dict[int, dict[int, int]] = {}
+        """Window number → (token → index of its first occurrence)."""
         texts = [file.sequences.window(w.sequence, w.start, w.length) for w in found.windows]
         sets = [np.unique(text) for text in texts]
         self._tokens = np.concatenate(sets) if sets else np.empty(0, np.int64)
-        """Distinct tokens of each window, one window after the other."""
+        """Distinct tokens of each window of the pool, concatenated."""
         self._of = np.repeat(np.arange(len(sets)), [len(one) for one in sets])
         self._first = np.flatnonzero(np.diff(self._of, prepend=-1))
         held = np.bincount(self._tokens, minlength=len(file.vocabulary))
         self._rarity = np.log((1 + len(sets)) / (1 + held))
-        """log of windows ÷ windows that hold the token: common tokens say little."""
+        """log(windows ÷ windows that contain the token) for each token: common tokens carry little
+        information."""
         square = np.bincount(self._of, self._rarity[self._tokens] ** 2, len(sets))
         self._norm = np.sqrt(np.maximum(square, 1e-12))
 
     def size(self, split: str) -> int:
-        """Windows of a split."""
+        """Return the number of the pool's windows in a split."""
         return int(self._in[split].sum())
 
     def documents(self, split: str) -> frozenset[int]:
-        """Their documents."""
+        """Return the documents of the pool's windows in a split."""
         return self._documents[split]
 
-    def silences(self, n_features: int, split: str) -> np.ndarray:
-        """For each feature the number of the split's windows in which it is silent, int64."""
-        new = np.ones(len(self._feature), bool)  # one entry a token: a window counts once
+    def count_silent_windows(self, n_features: int, split: str) -> np.ndarray:
+        """Return for each feature the number of the split's windows in which it is silent,
+        int64."""
+        new = np.ones(len(self._feature), bool)  # one entry per token, but a window counts once
         new[1:] = (np.diff(self._feature) != 0) | (np.diff(self._window) != 0)
         new &= self._in[split][self._window]
         return self.size(split) - np.bincount(self._feature[new], minlength=n_features)
 
-    def silent(self, feature: int, split: str) -> np.ndarray:
-        """Numbers of the windows of a split on all of whose tokens a feature is 0."""
-        # In the array's own type: any other makes a copy of it.
+    def silent_window_numbers(self, feature: int, split: str) -> np.ndarray:
+        """Return the numbers of the split's windows in which a feature is 0 on all tokens."""
+        # in the array's own dtype: any other would copy the array
         ends = np.array([feature, feature + 1], self._feature.dtype)
         low, high = np.searchsorted(self._feature, ends)
-        quiet = self._in[split].copy()
-        quiet[self._window[low:high]] = False
-        return np.flatnonzero(quiet)
+        is_silent = self._in[split].copy()
+        is_silent[self._window[low:high]] = False
+        return np.flatnonzero(is_silent)
 
     def draw(
         self, feature: int, split: Split, like: WindowLikeness, n: int, seed: int
     ) -> tuple[tuple[TextWindow, ...], tuple[TextWindow, ...]]:
-        """Up to `n` random and `n` hard silent windows; hard ones are at most half of the silent,
-        or LEAST, hardest first."""
-        silent = self.silent(feature, split)
-        dice = np.random.default_rng([seed, feature, split == "score"])
-        random = np.sort(dice.permutation(silent)[:n])
+        """Draw up to `n` random and `n` hard negatives of a feature; hard ones are at most half of
+        its silent windows, or MIN_HARD_WINDOWS, the most similar first."""
+        silent = self.silent_window_numbers(feature, split)
+        generator = np.random.default_rng([seed, feature, split == "score"])
+        random = np.sort(generator.permutation(silent)[:n])
         likeness = like.likeness[silent]
         most = min(n, max(len(silent) // 2, min(MIN_HARD_WINDOWS, len(silent))))
         order = np.lexsort((silent, -likeness))[:most]
         hard = [int(i) for i in silent[order[likeness[order] > 0]]]
         return (
-            tuple(self.example(int(i)) for i in random),
-            tuple(self._hard(i, like.peaks) for i in hard),
+            tuple(self.window_as_text(int(i)) for i in random),
+            tuple(self._hard_negative(i, like.peaks) for i in hard),
         )
 
-    def like(self, top: list[Context]) -> WindowLikeness:
-        """How like each window is to a feature's top windows.
+    def likeness_to(self, top: list[Context]) -> WindowLikeness:
+        """Return the similarity of each window of the pool to a feature's top windows.
 
-        The largest share of the top windows that peak on a token which it holds, plus the cosine
-        of sets of tokens, each token weighted by its rarity in the pool.
+        It is the largest share of the top windows that peak on a token which the window contains,
+        plus the cosine of token sets, with tokens weighted by their rarity in the pool.
         """
         sequences = self._file.sequences
         n_vocab = len(self._rarity)
@@ -128,8 +135,8 @@ class SilentWindows:
             largest[self._of[self._first]] = np.maximum.reduceat(share[self._tokens], self._first)
         return WindowLikeness(largest + dot / (length * self._norm), peaks)
 
-    def example(self, number: int) -> TextWindow:
-        """A window of the pool as text; only for a feature that is silent in it."""
+    def window_as_text(self, number: int) -> TextWindow:
+        """Return a window of the pool as a text window, for a feature that is silent in it."""
         if (found := self._examples.get(number)) is None:
             w = self.windows[number]
             ids = self._file.sequences.window(w.sequence, w.start, w.length)
@@ -148,12 +155,13 @@ class SilentWindows:
             places: dict[int, int] = {}
             for place, token in enumerate(ids.tolist()):
                 places.setdefault(token, place)
-            self._places[number] = places
+            self._first_index[number] = places
         return found
 
-    def _hard(self, number: int, peaks: Counter[int]) -> TextWindow:
-        """The same, with the place of the token at which most top windows peak."""
-        plain, places = self.example(number), self._places[number]
+    def _hard_negative(self, number: int, peaks: Counter[int]) -> TextWindow:
+        """Return a window of the pool as a hard negative, with the index of the token on which most
+        top windows peak."""
+        plain, places = self.window_as_text(number), self._first_index[number]
         held = [token for token in peaks if token in places]
         at = max(((peaks[token], -places[token]) for token in held), default=(0, 1))[1]
         return TextWindow(
@@ -172,11 +180,12 @@ class SilentWindows:
 
 
 CACHED_POOLS: WeakKeyDictionary[HarvestFile, dict[str, SilentWindows]] = WeakKeyDictionary()
-CACHED_POOLS_LOCK = threading.Lock()  # guards POOLS: jobs may sample in threads
+CACHED_POOLS_LOCK = threading.Lock()  # guards CACHED_POOLS: jobs may sample in threads
 
 
 def get_silent_windows(file: HarvestFile, dictionary: str) -> SilentWindows:
-    """A dictionary's pool, read once for as long as the file is in use; the newest is kept."""
+    """Return the pool of silent windows of a dictionary, read once per open harvest file; only the
+    newest pool is cached."""
     with CACHED_POOLS_LOCK:
         kept = CACHED_POOLS.setdefault(file, {})
         if dictionary not in kept:
@@ -186,7 +195,7 @@ def get_silent_windows(file: HarvestFile, dictionary: str) -> SilentWindows:
 
 
 def overlaps_any(context: Context, others: Iterable[Context]) -> bool:
-    """Whether a window shares a token with one of the others."""
+    """Return whether a context shares a token position with one of the others."""
     return any(
         context.sequence == c.sequence
         and context.start < c.start + c.length

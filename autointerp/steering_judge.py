@@ -1,8 +1,8 @@
-"""A language model's judgement of steered texts: is the concept there, and is the text still good?
+"""Judge of steered texts: a language model rates whether the concept is present, the instruction
+followed, and the text fluent.
 
-Concept, instruction and fluency are rated 0, 1 or 2 each; a text's score is their harmonic mean, 0
-where any is 0, so that no two make up for the third. That is AxBench's score (arXiv 2501.17148);
-here one question asks for all three ratings of a text.
+Each of the three is rated 0, 1 or 2; a text's score is their harmonic mean, 0 where any is 0. That
+is the score of AxBench (arXiv 2501.17148); here one question asks for all three ratings of a text.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from autointerp.llm.records import Asker, ChatMessage, ChatRequest, Reply, Reque
 from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
 
 PROMPT_NAME = "steering"
-"""Of the prompt file, and the purpose under which calls are recorded."""
+"""Name of the steering judge's prompt file, and the purpose under which its calls are recorded."""
 ASPECTS = ("concept", "instruction", "fluency")
 MAX_RATING = 2
 RATING_SCHEMA = {
@@ -26,16 +26,16 @@ RATING_SCHEMA = {
     "additionalProperties": False,
 }
 MAX_REPLY_TOKENS = 128
-"""Tokens."""
+"""Maximum number of tokens of a rating reply."""
 POLL_S = 0.1
 CANCEL_WAIT_S = 2.0
-"""How long calls under way may take to end after a stop."""
+"""Seconds that calls in flight may take to end after a stop."""
 RatingProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class SteeredText:
-    """One continuation of a prompt."""
+    """A prompt and its continuation by the steered model, to be rated."""
 
     prompt: str
     continuation: str
@@ -43,7 +43,7 @@ class SteeredText:
 
 @dataclass(frozen=True)
 class SteeringRating:
-    """0, 1 or 2 each."""
+    """Ratings of a steered text: concept, instruction and fluency, 0, 1 or 2 each."""
 
     concept: int
     instruction: int
@@ -51,22 +51,23 @@ class SteeringRating:
 
     @property
     def score(self) -> float:
-        """The harmonic mean, 0 to 2."""
+        """Harmonic mean of the three steering ratings, from 0 to 2."""
         return harmonic_mean((self.concept, self.instruction, self.fluency))
 
 
 def harmonic_mean(values: Sequence[float]) -> float:
-    """n ÷ Σ 1/x; 0 where any is 0."""
+    """Return the harmonic mean n ÷ Σ 1/x of ratings; 0 where any is 0."""
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / x for x in values)
 
 
 def prompt_version() -> str:
-    """The prompt's name and the begin of its hash."""
+    """Return the name of the steering judge's prompt file and the first digits of its hash."""
     return load_score_prompt(PROMPT_NAME).version
 
 
 def make_rating_request(concept: str, text: SteeredText, thinking: int = 0) -> ChatRequest:
-    """What is asked of one text. `thinking`: tokens that the model may think before it answers."""
+    """Return the request to rate one steered text. `thinking` is the number of tokens that the
+    model may use for reasoning."""
     items = (
         f"Beginning: {quote_as_json(text.prompt)}\nContinuation: {quote_as_json(text.continuation)}"
     )
@@ -80,7 +81,7 @@ def make_rating_request(concept: str, text: SteeredText, thinking: int = 0) -> C
 
 
 def read_rating(answer: Reply | RequestFailure) -> SteeringRating | RequestFailure:
-    """The rating; its form was checked against SCHEMA when the reply came."""
+    """Return the rating in a reply, which was validated by RATING_SCHEMA, or its failure."""
     return answer if isinstance(answer, RequestFailure) else SteeringRating(**answer.parsed)
 
 
@@ -88,23 +89,24 @@ async def rate_steered_texts(
     ask: Asker,
     concept: str,
     texts: Sequence[SteeredText],
-    tell: RatingProgress = lambda done, total: None,
+    report: RatingProgress = lambda done, total: None,
     stop: threading.Event | None = None,
 ) -> list[SteeringRating | RequestFailure] | None:
-    """A rating of each text, or why there is none; equal texts are asked about once.
+    """Return the rating of each steered text, or why there is none; equal texts are asked about
+    once.
 
-    None where `stop` was set before all were answered: what was answered is recorded, and free
-    the next time.
+    None where `stop` was set before all were rated: ratings until then are recorded, and cost
+    nothing the next time.
     """
     distinct = list(dict.fromkeys(texts))
-    thinking = getattr(getattr(ask, "server", None), "thinking", 0)  # a stand-in has no server
+    thinking = getattr(getattr(ask, "server", None), "thinking", 0)  # stand-ins have no server
     asked = {one: make_rating_request(concept, one, thinking) for one in distinct}
     tasks = {one: asyncio.ensure_future(ask.ask(request)) for one, request in asked.items()}
     waiting = set(tasks.values())
     try:
         while waiting:
             _, waiting = await asyncio.wait(waiting, timeout=POLL_S)
-            tell(len(distinct) - len(waiting), len(distinct))
+            report(len(distinct) - len(waiting), len(distinct))
             if waiting and stop is not None and stop.is_set():
                 return None
     finally:

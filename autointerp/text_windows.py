@@ -1,4 +1,5 @@
-"""One window of text with a feature's activations in it, and why a feature has too few."""
+"""Text windows: a window of corpus text with a feature's activations on its tokens, and the error
+for a feature with too few of them."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,8 @@ from feature_store.records import Context, Split
 
 
 class TooFewWindows(InputError):
-    """A feature that cannot be scored; `reason` is `dead`, `few` (windows) or `dense`."""
+    """Error for a feature that has too few text windows to be scored; `reason` is `dead`, `few` or
+    `dense`."""
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -17,48 +19,52 @@ class TooFewWindows(InputError):
 
 @dataclass(frozen=True)
 class TextWindow:
-    """One window of a document."""
+    """Window of a document's text, with a feature's activation on each token."""
 
     token_ids: tuple[int, ...]
     tokens: tuple[str, ...]
-    """The text of each token; joined they are the window's text."""
+    """Text of each token; joined they are the window's text."""
     activations: tuple[float, ...]
-    """Aligned with the tokens, in the dictionary's units, signed; 0.0 where silent."""
+    """Activation on each token, signed, in the dictionary's units; 0.0 where the feature is
+    silent."""
     peak: int
-    """Index of the largest |activation|; -1 when silent."""
+    """Index of the token with the largest |activation|; −1 in a silent window."""
     document: int
     split: Split
     kind: str
     """`top`, `decile 1` (weakest) to `decile 10`, `random`, `hard`, or `other side`."""
     weight: float | None = None
-    """Firing windows of its split that it stands for; None when it is no random sample."""
+    """Number of firing windows of its split that the window represents; None if it is not part of a
+    random sample."""
     sequence: int = 0
     start: int = 0
-    """Position in the sequence of the first token."""
+    """Position of the window's first token in its sequence."""
     shared: int = -1
-    """Hard only: index of a token at which top windows peak; -1 when it has none."""
+    """For hard negatives: index of a token on which the feature's top windows peak; −1 if there is
+    none."""
 
     @property
     def key(self) -> tuple[int, int]:
-        """(sequence, start): names the window within a harvest."""
+        """(sequence, start) of the window, unique within a harvest."""
         return (self.sequence, self.start)
 
     @property
     def text(self) -> str:
-        """The window as a person reads it."""
+        """Text of the window as a person reads it."""
         return "".join(self.tokens)
 
 
 def make_window(
     file: HarvestFile, context: Context, kind: str, weight: float | None, sign: str = "both"
 ) -> TextWindow:
-    """A stored context as an example; with a `sign`, the other sign's activations count as 0."""
+    """Return a stored context as a text window; with a `sign`, activations of the other sign count
+    as 0."""
     ids = file.sequences.window(context.sequence, context.start, context.length)
     acts, peak, largest = [0.0] * len(ids), -1, 0.0
     for position, value in zip(context.positions, context.activations, strict=True):
         if sign == "both" or (value > 0) == (sign == "positive"):
             acts[position - context.start] = value
-            if abs(value) > largest:  # positions rise, so of equals the first one stays
+            if abs(value) > largest:  # positions increase, so the first of equal peaks is kept
                 peak, largest = position - context.start, abs(value)
     return TextWindow(
         tuple(ids.tolist()),
@@ -75,7 +81,8 @@ def make_window(
 
 
 def cut_window(example: TextWindow, width: int) -> TextWindow:
-    """Return the part of a window of at most `width` tokens around its peak, or its middle."""
+    """Return the part of a text window of at most `width` tokens around its peak, or around its
+    middle if it is silent."""
     n = len(example.tokens)
     if n <= width:
         return example
@@ -94,7 +101,8 @@ def cut_window(example: TextWindow, width: int) -> TextWindow:
 
 
 def split_by_sign(stored: list[Context], sign: str) -> tuple[list[Context], list[Context]]:
-    """A signed feature's contexts of one side, and those in which only the other side fires."""
+    """Return a signed feature's contexts of one sign, and the contexts in which only the other sign
+    fires."""
     if sign == "both":
         return stored, []
     up = 1 if sign == "positive" else -1

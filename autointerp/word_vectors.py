@@ -1,9 +1,10 @@
-"""Meaning without any model: words are alike when they keep the same company.
+"""Word vectors computed from the corpus, without any trained model: an embedder in which words are
+similar when they occur near the same words.
 
 Positive pointwise mutual information of words within a few words of each other, reduced by a
-singular value decomposition (Levy and Goldberg 2014); a text is the mean of its words, frequent
-words weighing less (Arora, Liang and Ma 2017). It knows the words of the corpus and of the labels
-and nothing else, and takes opposites, which keep the same company, for alike.
+singular value decomposition (Levy and Goldberg 2014); a text is the weighted mean of its words,
+with frequent words weighing less (Arora, Liang and Ma 2017). The vectors cover the words of the
+corpus and of the labels only, and treat opposites, which occur near the same words, as similar.
 """
 
 from collections import Counter
@@ -22,53 +23,60 @@ if TYPE_CHECKING:
 
 DIMENSIONS = 128
 CONTEXT_WORDS = 8
-"""Words to either side that are company."""
+"""Number of words to either side that count as a word's context."""
 MAX_WORDS = 20_000
 MIN_CORPUS_COUNT = 3
-"""Times that a word must stand in the corpus, when no label has it."""
+"""Number of occurrences in the corpus from which a word gets a vector although no label contains
+it."""
 NEIGHBOUR_POWER = 0.75
-"""Power of a neighbour's frequency: rare neighbours say less than their counts would."""
+"""Power of a neighbouring word's frequency in pointwise mutual information: rare neighbours count
+less than by their counts."""
 HALF_WEIGHT_FREQUENCY = 1e-4
-"""A word of this frequency weighs half."""
+"""Frequency at which a word has half the weight in a text's mean vector."""
 MIN_SPELLING_LIKENESS, MIN_SPELLING_LETTERS = 0.6, 4
-"""How alike a known word must be spelled to stand for one that is not known, and below which
-length none is taken."""
+"""Spelling similarity from which a known word replaces an unknown one, and the word length below
+which none does."""
 
 
 class WordVectors:
-    """An Embedder made of a corpus and the labels themselves, in seconds."""
+    """Text embedder whose word vectors are computed from a corpus and the labels themselves, in
+    seconds."""
 
-    name = "the company that words keep in corpus and labels"
+    name = "word vectors of the corpus and the labels"
 
     def __init__(self, corpus: Sequence[str], labels: Sequence[str]) -> None:
-        said = [split_words(text) for text in dict.fromkeys(labels)]
-        texts = [*map(split_words, corpus), *said]
-        named, counts = (Counter(chain.from_iterable(lists)) for lists in (said, texts))
-        words = [word for word, _ in named.most_common(MAX_WORDS)]
-        words += [w for w, n in counts.most_common() if n >= MIN_CORPUS_COUNT and w not in named]
+        label_words = [split_words(text) for text in dict.fromkeys(labels)]
+        texts = [*map(split_words, corpus), *label_words]
+        in_labels, counts = (Counter(chain.from_iterable(lists)) for lists in (label_words, texts))
+        words = [word for word, _ in in_labels.most_common(MAX_WORDS)]
+        words += [
+            w for w, n in counts.most_common() if n >= MIN_CORPUS_COUNT and w not in in_labels
+        ]
         self.words = {word: i for i, word in enumerate(words[:MAX_WORDS])}
         frequency = np.array([counts[word] for word in self.words]) / max(sum(counts.values()), 1)
         weights = HALF_WEIGHT_FREQUENCY / (HALF_WEIGHT_FREQUENCY + frequency[:, None])
-        self._vectors = (weights * self._company(texts)).astype(np.float32)
+        self._vectors = (weights * self._vectors_from_corpus(texts)).astype(np.float32)
 
-    def _company(self, texts: list[list[str]]) -> np.ndarray:
-        """A direction for each word: [words, dimensions], of length 1, or 0 without company."""
+    def _vectors_from_corpus(self, texts: list[list[str]]) -> np.ndarray:
+        """Return the vector of each word [words, dimensions], of length 1, or 0 for a word without
+        neighbours."""
         from sklearn.utils.extmath import randomized_svd
 
-        gap = [""] * CONTEXT_WORDS  # no company across texts
-        flat = np.array([self.words.get(w, -1) for words in texts for w in (*words, *gap)])
+        separator = [""] * CONTEXT_WORDS  # words of different texts are no neighbours
+        flat = np.array([self.words.get(w, -1) for words in texts for w in (*words, *separator)])
         together = pointwise_mutual_information(flat, len(self.words))
         if not together.nnz:
             return np.zeros((len(self.words), 1))
         dimensions = min(DIMENSIONS, len(self.words))
-        steps: Any = 3  # scikit-learn annotates it by its default, "auto", alone
+        steps: Any = 3  # scikit-learn's annotation allows only its default, "auto"
         u, s, _ = randomized_svd(together, dimensions, n_iter=steps, random_state=0)
         found = u * np.sqrt(s)
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return np.where(norms > 1e-3 * norms.max(), found / np.maximum(norms, 1e-12), 0.0)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """[texts, dimensions], each of length 1; 0 for a text of which no word is known."""
+        """Return the embeddings of texts [texts, dimensions] by their words, each of length 1; 0
+        for a text without a known word."""
         from scipy.sparse import csr_array
 
         known = [[self.words[w] for w in split_words(text) if w in self.words] for text in texts]
@@ -78,33 +86,41 @@ class WordVectors:
         bags = csr_array((ones, columns, begins), shape=(len(texts), len(self.words)))
         return normalize_rows(bags @ self._vectors)
 
-    def ask(self, query: str) -> EmbeddedQuery:
-        """A query's direction. Unknown words are taken for known ones that are spelled alike."""
-        taken = {word: self._known(word) for word in split_words(query)}
+    def embed_query(self, query: str) -> EmbeddedQuery:
+        """Return the embedding of a search query; unknown words are replaced by known words of
+        similar spelling."""
+        replaced = {word: self._known_word(word) for word in split_words(query)}
         notes = [
             f"“{word}” taken for “{known}”" if known else f"“{word}” is not known"
-            for word, known in taken.items()
+            for word, known in replaced.items()
             if word != known
         ]
-        return EmbeddedQuery(self.embed([" ".join(taken.values())])[0], ", ".join(notes))
+        return EmbeddedQuery(self.embed([" ".join(replaced.values())])[0], ", ".join(notes))
 
-    def _known(self, word: str) -> str:
+    def _known_word(self, word: str) -> str:
+        """Return a known word for a word of the query: itself, one of similar spelling, or an empty
+        text."""
         if word in self.words or len(word) < MIN_SPELLING_LETTERS:
             return word if word in self.words else ""
-        found = self._spelling.find(word, 1)
-        return self._spelled[found[0][0]] if found and found[0][1] >= MIN_SPELLING_LIKENESS else ""
+        found = self._spelling_index.find(word, 1)
+        return (
+            self._words_by_number[found[0][0]]
+            if found and found[0][1] >= MIN_SPELLING_LIKENESS
+            else ""
+        )
 
     @cached_property
-    def _spelled(self) -> list[str]:
+    def _words_by_number(self) -> list[str]:
         return list(self.words)
 
     @cached_property
-    def _spelling(self) -> WordIndex:
-        return WordIndex(self._spelled)
+    def _spelling_index(self) -> WordIndex:
+        return WordIndex(self._words_by_number)
 
 
 def pointwise_mutual_information(words: np.ndarray, n: int) -> "csr_array":
-    """Positive pointwise mutual information [n, n] of words in one row of numbers; -1 is none."""
+    """Return the positive pointwise mutual information [n, n] of words that occur near each other
+    in a sequence of word numbers; −1 separates texts."""
     from scipy.sparse import coo_array, csr_array
 
     together = csr_array((n, n))

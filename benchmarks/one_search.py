@@ -100,7 +100,7 @@ def by_meaning(
     return {
         "learn_s": learn,
         "build_s": build,
-        "query": each(lambda query: index.find(embedder.ask(query)), queries),
+        "query": each(lambda query: index.find(embedder.embed_query(query)), queries),
         "product": each(lambda _: matrix @ vector, queries),
     }
 

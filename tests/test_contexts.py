@@ -103,11 +103,11 @@ def test_hard_windows_are_the_silent_ones_most_like_the_top(
         top = [c for c in contexts if c.stratum != "range"]
         peaks = {int(file.sequences.tokens(c.sequence)[c.peak]) for c in top}
         pool = get_silent_windows(file, one.feature.dictionary)
-        likeness = pool.like(top).likeness
+        likeness = pool.likeness_to(top).likeness
         place = {(w.sequence, w.start): i for i, w in enumerate(pool.windows)}
         values = [likeness[place[e.key]] for e in one.hard]
         assert values == sorted(values, reverse=True) and all(v > 0 for v in values)
-        silent = pool.silent(one.feature.index, "score")
+        silent = pool.silent_window_numbers(one.feature.index, "score")
         assert len(one.hard) <= max(len(silent) // 2, 20)
         if values:
             left = set(silent.tolist()) - {place[e.key] for e in one.hard}
@@ -253,7 +253,7 @@ def test_only_what_is_wanted_is_made(file: HarvestFile) -> None:
     assert drawn(SampleSettings(scored=False)) == replace(
         whole, positives=(), random=(), hard=(), other=()
     )
-    assert drawn(SampleSettings(beside=False)) == replace(whole, **beside)
+    assert drawn(SampleSettings(with_silent=False)) == replace(whole, **beside)
     assert drawn(SampleSettings(shown=False)) == replace(whole, explain=(), **beside)
 
 

@@ -37,7 +37,7 @@ class Letters:
 
 
 def found(index: MeaningIndex, query: str, *rest, **more) -> list[tuple[int, float]]:
-    return index.find(index.embedder.ask(query), *rest, **more)
+    return index.find(index.embedder.embed_query(query), *rest, **more)
 
 
 @pytest.fixture(scope="module")

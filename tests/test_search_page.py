@@ -80,7 +80,7 @@ def test_meaning_without_a_model_says_who_answers(visit: Open) -> None:
     test = visit(q="wlaking", by="meaning")
     assert test.dataframe[0].value["feature"][0] == 3
     said = words_of(test)
-    assert "nearest by the company that words keep in corpus and labels" in said
+    assert "nearest by word vectors of the corpus and the labels" in said
     assert "“wlaking” taken for “walking”" in said and 'pip install "saefari[embed]"' in said
 
 

@@ -102,7 +102,7 @@ def checked(store: Store, given: Explaining) -> Explaining:
 def wanted(given: Explaining) -> SampleSettings:
     """What an explainer is shown, and nothing that it will be judged by."""
     beside = any(table()[name].beside for name in given.explainers)
-    return SampleSettings(seed=given.seed, beside=beside, scored=False)
+    return SampleSettings(seed=given.seed, with_silent=beside, scored=False)
 
 
 def estimate(store: Store, given: Explaining) -> CostEstimate:

@@ -93,7 +93,7 @@ class DryRunAsker:
         out = min(request.max_tokens, estimate_reply_tokens(request.schema))
         kind = (CALL_PURPOSE.get() or request.purpose).split(" of ")[0]
         self.asked[request.key] = (kind, tokens, out)
-        return RequestFailure("empty", "A dry run asks nobody.")
+        return RequestFailure("empty", "A dry run asks no server.")
 
 
 def estimate_tokens(text: str) -> int:

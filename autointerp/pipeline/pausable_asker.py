@@ -1,4 +1,4 @@
-"""Asker of a job that can be paused, counts the job's questions, and stops for good when every
+"""Asker of a job that can be paused, counts the job's questions, and stops asking when every
 further question would fail.
 
 Questions wait here and not in the server's queue, so that a pause or an end leaves at most `most`
@@ -112,7 +112,8 @@ class PausableAsker:
             feature.count(answer)
 
     def _fails_for_good(self, answer: Reply | RequestFailure) -> bool:
-        """Return whether so many questions failed for so long that the job should stop asking."""
+        """Return whether questions have failed for so long that the job should stop asking: at
+        least MAX_FAILED_IN_A_ROW over MIN_FAILING_S seconds."""
         if isinstance(answer, Reply) or answer.kind not in TRANSIENT_KINDS:
             self._failed_in_a_row = 0
             return False
