@@ -59,7 +59,7 @@ def test_what_is_not_known_finds_nothing(company, query: str) -> None:
 
 
 def test_what_was_taken_for_something_else_is_said(company) -> None:
-    assert company.ask("pupy elk barked").note == "“pupy” taken for “puppy”, “elk” is not known"
+    assert company.embed_query("pupy elk barked").note == "“pupy” taken for “puppy”, “elk” is not known"
 
 
 def test_rows_have_length_one_or_none(company) -> None:
@@ -78,7 +78,7 @@ def test_the_nearest_are_those_of_brute_force() -> None:
     texts = ["".join(rng.choice(list("abc"), 6)) for _ in range(200)]
     letters = Letters()
     index = MeaningIndex(letters, texts)
-    cosines = letters.embed(texts) @ letters.ask("aab").direction
+    cosines = letters.embed(texts) @ letters.embed_query("aab").direction
     want = sorted(range(200), key=lambda i: (-cosines[i], i))
     nearest = found(index, "aab", 20)
     assert [i for i, _ in nearest] == want[:20]
