@@ -59,7 +59,10 @@ def test_what_is_not_known_finds_nothing(company, query: str) -> None:
 
 
 def test_what_was_taken_for_something_else_is_said(company) -> None:
-    assert company.embed_query("pupy elk barked").note == "“pupy” taken for “puppy”, “elk” is not known"
+    assert (
+        company.embed_query("pupy elk barked").note
+        == "“pupy” taken for “puppy”, “elk” is not known"
+    )
 
 
 def test_rows_have_length_one_or_none(company) -> None:
