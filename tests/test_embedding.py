@@ -30,7 +30,7 @@ class Letters:
         self.texts += texts
         return normalize_rows(np.array([[t.count(c) for c in "abc"] for t in texts], np.float32))
 
-    def ask(self, query: str) -> EmbeddedQuery:
+    def embed_query(self, query: str) -> EmbeddedQuery:
         return EmbeddedQuery(
             normalize_rows(np.array([[query.count(c) for c in "abc"]], np.float32))[0]
         )
