@@ -91,7 +91,7 @@ def test_a_model_that_is_not_there_is_said_and_the_words_answer(
     test = visit(q="walking", by="meaning")
     said = words_of(test)
     assert "No model2vec model could be read from 'no/such/model'" in said
-    assert "company that words keep" in said and test.dataframe[0].value["feature"][0] == 3
+    assert "word vectors of the corpus" in said and test.dataframe[0].value["feature"][0] == 3
 
 
 def test_meaning_without_labels_says_what_to_do(
