@@ -1,1 +1,1 @@
-"""The model side: models, dictionaries, corpora and the harvest. Everything that holds a tensor."""
+"""Backend: models, dictionaries, corpora and harvests; the only package that holds tensors."""

@@ -1,7 +1,7 @@
-"""The live side: one model with a harvest's dictionaries, for texts that a person types.
+"""Local engine: a model with a harvest's dictionaries in this process, for texts that a user types.
 
-What the harvest stores is about its corpus; everything here is computed now, by the same encoders,
-behind the model's one lock.
+What a harvest stores describes its corpus; an engine computes the same quantities live, with the
+same encoders, under the lock of the model.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +25,12 @@ from backend.engine_protocol import (
     TextActivations,
     TokenizedText,
 )
-from backend.features import direct_feature_attribution, direction_cosines, weights_and_neurons
+from backend.features import (
+    direct_feature_attribution,
+    direction_cosines,
+    logit_lens,
+    weights_and_neurons,
+)
 from backend.features.feature_removal import measure_feature_removal
 from backend.model.counted_positions import uncounted_token_ids
 from backend.model.device import Placement, limit_cpu_threads
@@ -40,7 +45,8 @@ from feature_store.removal_effects import RemovalEffect
 
 
 class LocalEngine:
-    """The model and dictionaries of one harvest, in this process."""
+    """Engine that holds one harvest's model and dictionaries in this process and answers live
+    requests."""
 
     def __init__(
         self,
@@ -50,14 +56,16 @@ class LocalEngine:
         bos: int | None,
         elsewhere: Collection[str] = (),
     ) -> None:
-        """`elsewhere`: names of dictionaries that are refused, as they read a shuffled model."""
+        """Make an engine from a loaded model and dictionaries; `elsewhere` are names to refuse,
+        since those dictionaries read a shuffled model."""
         self.lm = lm
         self.dictionaries = (
             found if isinstance(found, DictionaryTable) else DictionaryTable(found, elsewhere)
         )
         self.bos = bos
         self.lease: object = None
-        """What keeps the model in memory while this engine is used, where one of several is."""
+        """Handle that keeps the engine's model in memory while the engine is in use, where several
+        models share a budget."""
 
     @classmethod
     def load(
@@ -67,16 +75,16 @@ class LocalEngine:
         placement: Placement,
         lm: LanguageModel | None = None,
     ) -> "LocalEngine":
-        """The model that the harvest was made with, and its dictionaries, to be loaded when asked
-        for, from where this machine keeps them.
+        """Load the engine of a harvest: its model now, its dictionaries when they are first used.
 
-        `lm` is that very model where it is in memory already. Raises InputError when weights are
-        not known here, or the model's are not the same any more.
+        `places` maps hashes of weights to their paths on this machine; `lm` is the harvest's model,
+        if it is in memory already. Raise InputError when weights are not on this machine, or the
+        model's weights have changed since the harvest.
         """
         record = file.record
-        served = list_model_dictionaries(file)
-        infos = {name: file.dictionary(name) for name in served}
-        where = {
+        served_names = list_model_dictionaries(file)
+        infos = {name: file.dictionary(name) for name in served_names}
+        locations = {
             name: find_weight_location(info.weights_hash, f"dictionary {name}", places)
             for name, info in infos.items()
         }
@@ -86,16 +94,16 @@ class LocalEngine:
             )
             limit_cpu_threads(placement, lm.d_model)
         check_weights_unchanged(f"model {record.model}", lm.model_hash, record.model_hash)
-        elsewhere = file.dictionaries.keys() - served
+        elsewhere = file.dictionaries.keys() - served_names
         cache = shared_dictionary_cache()
-        table = LazyDictionaryTable(infos, where, lm, cache, elsewhere)
+        table = LazyDictionaryTable(infos, locations, lm, cache, elsewhere)
         first = int(file.sequences.flat[0])
         return cls(lm, table, bos=first if first == lm.bos else None)
 
     @property
     def model_bytes(self) -> int:
-        """The bytes of all storages behind the model's weights, each counted once: of the plain
-        model and of TransformerLens' bridge, which keeps copies of what it splits."""
+        """Memory in bytes of the engine's model, each storage counted once: the plain model, and
+        TransformerLens' bridge, which keeps copies of the weights that it splits."""
         with self.lm.turn() as bridge:
             parts = [*bridge.parameters(), *bridge.buffers()]
         parts += [*self.lm.bare.parameters(), *self.lm.bare.buffers()]
@@ -103,7 +111,8 @@ class LocalEngine:
         return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
 
     def read(self, text: str) -> TokenizedText:
-        """Tokenise; InputError for an empty text and for one beyond the model's context."""
+        """Tokenise a text for the engine's model; raise InputError for an empty text and for one
+        longer than the context."""
         if not text:
             raise InputError("There is no text to read: type some.")
         ids = self.lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
@@ -111,7 +120,8 @@ class LocalEngine:
         return self.text(self._within(tokens + ids["input_ids"]))
 
     def fit(self, text: str) -> str:
-        """The longest beginning of a text that the model can read at once."""
+        """Return the longest beginning of a text whose tokens fit into the context of the engine's
+        model."""
         room = self.lm.n_ctx - (self.bos is not None)
         while True:
             ids = self.lm.tokenizer(
@@ -123,17 +133,20 @@ class LocalEngine:
             spans = ids["offset_mapping"]
             if len(spans) <= room:
                 return text
-            # The cut itself may change how the end is split, so it is tried again.
+            # Cutting may change how the end is tokenised, so the text is tokenised again.
             text = text[: min(spans[room - 1][1], len(text) - 1)]
 
     @property
     def chats(self) -> bool:
-        """Whether the model's tokenizer has a chat template."""
+        """Whether the tokenizer of the engine's model has a chat template."""
         return bool(getattr(self.lm.tokenizer, "chat_template", None))
 
     def read_chat(self, turns: Sequence[Mapping[str, str]]) -> TokenizedText:
-        """Turns ({role, content}) through the model's chat template, whose own tokens don't count;
-        InputError as in `read`."""
+        """Tokenise chat turns ({role, content}) with the model's chat template, whose own tokens
+        are not counted.
+
+        Raise InputError as `LocalEngine.read` does.
+        """
         if not any(turn["content"].strip() for turn in turns):
             raise InputError("There is no text to read: type some.")
         messages = [dict(turn) for turn in turns]
@@ -151,33 +164,36 @@ class LocalEngine:
         if len(tokens) > self.lm.n_ctx:
             raise InputError(
                 f"The text has {len(tokens):,} tokens; {self.lm.name} reads at most "
-                f"{self.lm.n_ctx:,} at once. Cut it."
+                f"{self.lm.n_ctx:,} at once. Shorten it."
             )
         return tokens
 
     def text(self, token_ids: list[int]) -> TokenizedText:
-        """Tokens that are known already, a stored sequence's for one."""
+        """Wrap known token ids, such as those of a stored sequence, with the flags of which of them
+        the engine counts."""
         left_out = uncounted_token_ids(self.lm.bos, self.lm.special_ids, {})
         return TokenizedText(token_ids, [token not in left_out for token in token_ids])
 
     @torch.inference_mode()
     def firing(self, text: TokenizedText, names: list[str]) -> dict[str, TextActivations]:
-        """Activations of dictionaries on a text: one forward pass for all of them."""
+        """Compute the activations of several dictionaries of the engine on a text, in one forward
+        pass."""
         if not names:
             return {}
         processing = pick_by_name("dictionary", names[0], self.dictionaries).processing
         hooks = list(dict.fromkeys(self._hook_name(name) for name in names))
         acts = self.lm.activations(torch.tensor([text.token_ids]), hooks, processing)
         found = {}
-        for name in names:  # one after the other: together they may be larger than their budget
-            one = pick_by_name("dictionary", name, self.dictionaries)
-            x = acts[one.hook_name]
-            triples = one.encode_sparse(x if one.needs_sequence else x[0])
+        for name in names:  # one at a time: together they may exceed the dictionary budget
+            dictionary = pick_by_name("dictionary", name, self.dictionaries)
+            x = acts[dictionary.hook_name]
+            triples = dictionary.encode_sparse(x if dictionary.needs_sequence else x[0])
             found[name] = TextActivations(*(column.cpu().numpy() for column in triples))
         return found
 
     def weights(self, feature: FeatureId) -> FeatureWeights:
-        """Which dimensions, neurons and heads a feature reads and writes."""
+        """Return which dimensions, neurons and heads a feature of the engine reads and writes
+        most."""
         return weights_and_neurons.read_feature_weights(
             self.lm, self._dictionary(feature), feature.index
         )
@@ -185,9 +201,10 @@ class LocalEngine:
     def sources(
         self, feature: FeatureId, tokens: np.ndarray, peak: int
     ) -> DirectFeatureAttribution:
-        """A hook_z feature's pre-activation at a position of a sequence, by head and source token.
+        """Attribute a hook_z feature's pre-activation at position `peak` of a sequence to heads and
+        source tokens.
 
-        InputError where that is not defined.
+        Raise InputError where direct feature attribution is not defined.
         """
         ids = torch.from_numpy(tokens.astype(np.int64))
         return direct_feature_attribution.attribute_to_source_tokens(
@@ -195,13 +212,14 @@ class LocalEngine:
         )
 
     def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> RemovalEffect:
-        """What removing a feature changes in a stored context; `tokens` are its whole sequence."""
-        one = self._dictionary(feature)
+        """Measure how removing a feature changes the predictions in a stored context; `tokens` are
+        its whole sequence."""
+        dictionary = self._dictionary(feature)
         ids = torch.from_numpy(tokens.astype(np.int64))
-        left_out = uncounted_token_ids(self.lm.bos, self.lm.special_ids, one.metadata)
+        left_out = uncounted_token_ids(self.lm.bos, self.lm.special_ids, dictionary.metadata)
         return measure_feature_removal(
             self.lm,
-            one,
+            dictionary,
             feature.index,
             ids,
             ~torch.isin(ids, torch.tensor(sorted(left_out))),
@@ -211,15 +229,14 @@ class LocalEngine:
         )
 
     def lens(self, feature: FeatureId) -> np.ndarray | None:
-        """Its direct effect on the logit of every token of the vocabulary."""
-        return direction_cosines.feature_logit_lens(
-            self.lm, self._dictionary(feature), feature.index
-        )
+        """Return a feature's direct effect on the logit of every token of the vocabulary."""
+        return logit_lens.feature_logit_lens(self.lm, self._dictionary(feature), feature.index)
 
     def cosines(
         self, features: Sequence[FeatureId], side: direction_cosines.EncoderOrDecoder
     ) -> list[list[float | None]]:
-        """Of each pair; None where the two live in different spaces."""
+        """Return the pairwise cosines of features' directions; None for a pair in different
+        spaces."""
         return direction_cosines.compute_pairwise_cosines(
             self.lm, self.dictionaries, features, side
         )
@@ -227,26 +244,30 @@ class LocalEngine:
     def nearest(
         self, feature: FeatureId, dictionary: str, n: int
     ) -> list[tuple[int, float]] | None:
-        """The features of a dictionary that write most like one of any, with their cosines."""
+        """Find the features of a dictionary of the engine whose decoder directions have the largest
+        cosine with a feature's."""
         other = pick_by_name("dictionary", dictionary, self.dictionaries)
         return direction_cosines.find_nearest_features(
             self.lm, self._dictionary(feature), feature.index, other, n
         )
 
     def lens_rows(self, text: TokenizedText) -> list[LogitLensRow]:
-        """The logit lens after every block; the last row is the model's own prediction."""
+        """Return the logit lens of a text after each block; the last row is the model's own
+        prediction."""
         return compute_logit_lens_rows(self.lm, torch.tensor(text.token_ids))
 
     @torch.inference_mode()
     def predict(self, text: TokenizedText, at: int, n: int) -> list[tuple[int, float]]:
-        """The most probable tokens after position `at`, with their probabilities."""
+        """Return the `n` most probable tokens after position `at` of a text, with their
+        probabilities."""
         logits = self.lm.next_logits(torch.tensor([text.token_ids[: at + 1]]))[0].float()
         nameable = logits.softmax(-1)[: self.lm.n_nameable]
         best = nameable.topk(min(n, len(nameable)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
     def target(self, text: TokenizedText, at: int, answer: str) -> int:
-        """The token that `answer` is behind position `at`; InputError when it is several."""
+        """Return the token id of `answer` after position `at`; raise InputError when it is several
+        tokens."""
         target = find_target_token(self.lm, text.token_ids[: at + 1], answer)
         check_token_ids([target], self.lm.d_vocab)
         return target
@@ -254,8 +275,11 @@ class LocalEngine:
     def toward(
         self, text: TokenizedText, names: list[str], target: int, at: int
     ) -> dict[str, TextActivations]:
-        """Gradient × activation toward a next token at a position, of features active at counted
-        positions: `value` is in logits, less their mean over the vocabulary."""
+        """Attribute a next token's logit at position `at` to the features active in a text, by
+        gradient × activation.
+
+        Values are in logits, less the mean over the vocabulary, at counted positions.
+        """
         chosen = {name: pick_by_name("dictionary", name, self.dictionaries) for name in names}
         ids, counted = torch.tensor(text.token_ids), torch.tensor(text.counted)
         return attribute_logit_to_features(self.lm, chosen, ids, counted, target, at)
@@ -270,10 +294,11 @@ class LocalEngine:
 
 
 def find_weight_location(weights_hash: str, what: str, places: Mapping[str, str]) -> str:
-    """Where weights lie, or an InputError."""
+    """Return the path on this machine of weights that an engine loads; raise InputError when it is
+    not known."""
     if weights_hash not in places:
         raise InputError(
-            f"This machine does not know where the {what} lies. Harvest with it once here, or "
-            "harvest again."
+            f"This machine does not know where the {what} lies. Run a harvest with it here once, "
+            "and its path will be known."
         )
     return places[weights_hash]

@@ -1,4 +1,5 @@
-"""A model with its dictionaries from where their weights lie, without a store."""
+"""Build an engine (a language model with its dictionaries) from the paths of the weights, without a
+store."""
 
 from collections.abc import Mapping
 
@@ -19,27 +20,30 @@ def load_engine_from_weights(
     hashes: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
 ) -> LocalEngine:
-    """`dictionaries`: name → a folder, RELEASE/ID or what else `dictionaries.load` takes.
+    """Load a model and its dictionaries from their paths and return them as a `LocalEngine`,
+    without a store.
 
-    `hashes`: what the weights must be, by the dictionary's name and `model`'s own; InputError for
-    others, and for what cannot be loaded.
+    `dictionaries` maps a name to a local folder, `RELEASE/ID` or any other specification that
+    `backend.dictionaries.load` takes. `hashes` maps a dictionary's name, or `model` itself, to the
+    hash that its weights must have. Raise InputError for weights with another hash and for weights
+    that cannot be loaded.
     """
-    wanted = hashes or {}
+    expected = hashes or {}
     lm = LanguageModel.load(model, placement, trust_remote_code=trust_remote_code)
     limit_cpu_threads(placement, lm.d_model)
-    if model in wanted:
-        _check_same_hash(f"model {lm.name}", lm.model_hash, wanted[model])
-    found: dict[str, Dictionary] = {}
+    if model in expected:
+        _check_same_hash(f"model {lm.name}", lm.model_hash, expected[model])
+    loaded: dict[str, Dictionary] = {}
     for name, spec in dictionaries.items():
-        found[name] = loaders.load(spec, name=name, placement=placement, width=lm.width)
-        if name in wanted:
-            _check_same_hash(f"dictionary {name}", found[name].weights_hash, wanted[name])
-    return LocalEngine(lm, found, bos=choose_bos_token(lm, list(found.values())))
+        loaded[name] = loaders.load(spec, name=name, placement=placement, width=lm.width)
+        if name in expected:
+            _check_same_hash(f"dictionary {name}", loaded[name].weights_hash, expected[name])
+    return LocalEngine(lm, loaded, bos=choose_bos_token(lm, list(loaded.values())))
 
 
-def _check_same_hash(what: str, found: str, wanted: str) -> None:
-    if found != wanted:
+def _check_same_hash(subject: str, actual: str, expected: str) -> None:
+    if actual != expected:
         raise InputError(
-            f"These are not the weights of the run: the {what} has the hash {found[:12]}…, and the "
-            f"run had {wanted[:12]}…. Point to those, or take the check away."
+            f"These are not the weights of the run: the {subject} has the hash {actual[:12]}…, but "
+            f"the run used {expected[:12]}…. Give the path of those weights, or leave `hashes` out."
         )

@@ -1,4 +1,7 @@
-"""What pages ask of a live model, and what they get: plain data, importable without torch."""
+"""Protocol of an engine (a live model with dictionaries) and the records that its methods return.
+
+Everything here is plain data that can be imported without torch.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,41 +15,43 @@ from feature_store.removal_effects import RemovalEffect
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text as the model reads it."""
+    """Text as an engine's model reads it: token ids, and which of them count."""
 
     token_ids: list[int]
-    """BOS in front, where the dictionaries were trained with one."""
+    """Token ids of the text, with BOS in front if the dictionaries were trained with it."""
     counted: list[bool]
-    """False for BOS and special tokens, which no statistic counts."""
+    """Flags of the tokens; False for BOS and special tokens, which no statistic counts."""
 
 
 @dataclass(frozen=True)
 class TextActivations:
-    """Non-zero activations of one dictionary on a text, ordered by position, then feature."""
+    """Non-zero activations of one dictionary on a text, as an engine returns them: ordered by
+    position, then feature."""
 
     position: np.ndarray
     feature: np.ndarray
     value: np.ndarray
 
     def of(self, feature: int) -> dict[int, float]:
-        """One feature's activations by position."""
+        """Return one feature's activations on the text, as {position: activation}."""
         mine = self.feature == feature
         return dict(zip(self.position[mine].tolist(), self.value[mine].tolist(), strict=True))
 
 
 @dataclass(frozen=True)
 class LargestEntries:
-    """The entries of largest magnitude of a vector, largest first."""
+    """Entries of largest magnitude of a weight vector, largest first, as an engine returns them."""
 
     index: list[int]
     value: list[float]
     of: int
-    """Entries there are."""
+    """Number of entries of the whole vector."""
 
 
 @dataclass(frozen=True)
 class NearestNeurons:
-    """The MLP neurons of a layer nearest to a direction, by cosine."""
+    """MLP neurons of one layer nearest to a feature's direction by cosine, as an engine returns
+    them."""
 
     layer: int
     nearest: LargestEntries
@@ -54,124 +59,156 @@ class NearestNeurons:
 
 @dataclass(frozen=True)
 class FeatureWeights:
-    """A feature's encoder column and decoder row in the model's own units; None: does not apply."""
+    """Largest weights of a feature's encoder column and decoder row, in the model's own units, as
+    an engine returns them.
+
+    A field is None where it does not apply.
+    """
 
     encoder: LargestEntries | None
     decoder: LargestEntries
     encoder_heads: list[float] | None
-    """Each head's share of the norms of its blocks; so `decoder_heads`."""
+    """Share of each attention head in the norm of the encoder column; `decoder_heads` is the same
+    for the decoder row."""
     decoder_heads: list[float] | None
     readers: NearestNeurons | None
-    """Neurons that read the encoder's direction."""
+    """MLP neurons whose input weights are nearest to the encoder's column: they read the direction
+    that the feature reads."""
     writers: NearestNeurons | None
-    """Neurons that write the decoder's direction."""
+    """MLP neurons whose output weights are nearest to the decoder's row: they write the direction
+    that the feature writes."""
 
 
 @dataclass(frozen=True)
 class DirectFeatureAttribution:
-    """A pre-activation at one token, taken apart: bias + Σ parts."""
+    """Direct feature attribution of a pre-activation at one token: bias + sum of parts by attention
+    head and source token."""
 
     parts: np.ndarray
-    """[heads source]"""
+    """Parts of the pre-activation [heads, source token]."""
     pattern: np.ndarray
-    """[heads source], each head's attention from the token."""
+    """Attention pattern of the token [heads, source token]."""
     bias: float
 
     @property
     def total(self) -> float:
-        """The pre-activation."""
+        """Pre-activation of the feature: the sum of all parts and the bias."""
         return float(self.parts.sum()) + self.bias
 
 
 @dataclass(frozen=True)
 class LogitLensRow:
-    """What the stream after one block would predict, were it the last."""
+    """One layer of an engine's logit lens: the next tokens that the stream after this block would
+    predict."""
 
     layer: int
     tokens: np.ndarray
-    """[pos k], most probable first."""
+    """Token ids [pos, k] of the logit lens, most probable first."""
     probabilities: np.ndarray
-    """[pos k]"""
+    """Probabilities [pos, k] of these tokens by the logit lens."""
 
 
 class Engine(Protocol):
-    """One model with the dictionaries of a harvest."""
+    """Protocol of an engine: one model with the dictionaries of a harvest, as pages and commands
+    use it."""
 
     def read(self, text: str) -> TokenizedText:
-        """Tokenise; InputError for an empty text and for one beyond the model's context."""
+        """Tokenise a text (engine protocol); raise InputError for an empty text and for one longer
+        than the model's context."""
         ...
 
     def text(self, token_ids: list[int]) -> TokenizedText:
-        """Tokens that are known already, a stored sequence's for one; BOS is one of them."""
+        """Wrap token ids that are known already, such as a stored sequence with its BOS, as a text
+        (engine protocol)."""
         ...
 
     def firing(self, text: TokenizedText, names: list[str]) -> dict[str, TextActivations]:
-        """Activations of dictionaries on a text, BOS and special tokens included."""
+        """Compute the activations of dictionaries on a text (engine protocol), at BOS and special
+        tokens as well."""
         ...
 
     def weights(self, feature: FeatureId) -> FeatureWeights:
-        """Which dimensions, neurons and heads a feature reads and writes."""
+        """Return which dimensions, neurons and heads a feature reads and writes most (engine
+        protocol)."""
         ...
 
     def sources(
         self, feature: FeatureId, tokens: np.ndarray, peak: int
     ) -> DirectFeatureAttribution:
-        """A hook_z feature's pre-activation at a position of a sequence, by head and source token.
+        """Attribute a hook_z feature's pre-activation at a position to heads and source tokens
+        (engine protocol).
 
-        InputError where that is not defined.
+        Raise InputError where direct feature attribution is not defined.
         """
         ...
 
     def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> RemovalEffect:
-        """What removing a feature changes in a stored context; `tokens` are its whole sequence."""
+        """Measure how removing a feature changes predictions in a stored context (engine protocol);
+        `tokens` are its whole sequence."""
         ...
 
     def lens(self, feature: FeatureId) -> np.ndarray | None:
-        """Its direct effect on the logit of every token of the vocabulary, per unit of activation;
-        None where it has no direct path."""
+        """Return a feature's direct effect on every token's logit, per unit of activation (engine
+        protocol).
+
+        Return None where the feature has no direct path to the logits.
+        """
         ...
 
     def cosines(
         self, features: Sequence[FeatureId], side: Literal["encoder", "decoder"]
     ) -> list[list[float | None]]:
-        """Of each pair of features; None where the two live in different spaces."""
+        """Return the pairwise cosines of features' directions (engine protocol); None for a pair in
+        different spaces."""
         ...
 
     def nearest(
         self, feature: FeatureId, dictionary: str, n: int
     ) -> list[tuple[int, float]] | None:
-        """The `n` features of a dictionary whose decoders have the largest cosine with one of any;
-        None where they write into different spaces."""
+        """Return the `n` features of a dictionary whose decoders have the largest cosine with one
+        feature's (engine protocol).
+
+        Return None where the two write into different spaces.
+        """
         ...
 
     def fit(self, text: str) -> str:
-        """The longest beginning of a text that the model can read at once."""
+        """Return the longest beginning of a text that fits into the model's context (engine
+        protocol)."""
         ...
 
     @property
     def chats(self) -> bool:
-        """Whether the model's tokenizer has a chat template."""
+        """Whether the model's tokenizer has a chat template (engine protocol)."""
         ...
 
     def read_chat(self, turns: Sequence[Mapping[str, str]]) -> TokenizedText:
-        """Turns ({role, content}) through the model's chat template; InputError as in `read`."""
+        """Tokenise chat turns ({role, content}) with the model's chat template (engine protocol);
+        InputError as in `read`."""
         ...
 
     def lens_rows(self, text: TokenizedText) -> list[LogitLensRow]:
-        """The logit lens after every block; the last row is the model's own prediction."""
+        """Return the logit lens after each block (engine protocol); the last row is the model's own
+        prediction."""
         ...
 
     def predict(self, text: TokenizedText, at: int, n: int) -> list[tuple[int, float]]:
-        """The most probable tokens after position `at`, with their probabilities."""
+        """Return the `n` most probable tokens after position `at`, with their probabilities (engine
+        protocol)."""
         ...
 
     def target(self, text: TokenizedText, at: int, answer: str) -> int:
-        """The token that `answer` is behind position `at`; InputError when it is several."""
+        """Return the token id of `answer` after position `at` (engine protocol); raise InputError
+        when it is several tokens."""
         ...
 
     def toward(
         self, text: TokenizedText, names: list[str], target: int, at: int
     ) -> dict[str, TextActivations]:
-        """Gradient × activation toward a next token at a position, of features active at counted
-        positions: `value` is in logits, less their mean over the vocabulary."""
+        """Attribute a next token's logit at a position to a text's features by gradient ×
+        activation (engine protocol).
+
+        Values are in logits, less the mean over the vocabulary, of features active at counted
+        positions.
+        """
         ...

@@ -81,7 +81,7 @@ def test_numbers_and_names_that_cannot_be(
 def test_a_device_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     said = refusal(harvest(tmp_path, device="tpu"), capsys)
     works = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-    assert said == f"No device 'tpu' here. There are: {works}."
+    assert said == f"This machine has no device 'tpu'. It has: {works}."
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,8 @@ def test_damaged_weights(tmp_path: Path, capsys: Capture) -> None:
     (model / "config.json").write_text('{"model_type": "llama"}')
     (model / "model.safetensors").write_bytes(whole[:-3])
     assert refusal(harvest(tmp_path, model=model), capsys) == (
-        "model/model.safetensors is not a whole safetensors file: 3 bytes are missing at its end. "
+        "model/model.safetensors is not a complete safetensors file: 3 bytes are missing at its "
+        "end. "
         "Copy or download it again."
     )
 

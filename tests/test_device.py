@@ -22,8 +22,8 @@ def test_half_precision_only_when_asked() -> None:
 @pytest.mark.parametrize(
     ("place", "dtype", "says"),
     [
-        ("tpu", None, "No device 'tpu' here. There are: cpu"),
-        ("cuda:99", None, "No device 'cuda:99' here. There are: cpu"),
+        ("tpu", None, "This machine has no device 'tpu'. It has: cpu"),
+        ("cuda:99", None, "This machine has no device 'cuda:99'. It has: cpu"),
         (None, "float8", "No dtype called 'float8'. Did you mean 'float32'? There are: bfloat16"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_text_that_is_empty_or_too_long_is_refused(local: LocalEngine) -> None
     with pytest.raises(InputError) as error:
         local.read("")
     assert str(error.value) == "There is no text to read: type some."
-    with pytest.raises(InputError, match=f"reads at most {local.lm.n_ctx} at once. Cut it."):
+    with pytest.raises(InputError, match=f"reads at most {local.lm.n_ctx} at once. Shorten it."):
         local.read("cat " * (local.lm.n_ctx + 1))
 
 

@@ -227,7 +227,7 @@ def test_an_architecture_without_a_bridge_is_refused() -> None:
     with pytest.raises(InputError) as bad:
         LanguageModel.wrap(network, tokenizer(), "x", choose_placement("cpu"))
     assert str(bad.value) == (
-        "TransformerLens cannot serve the model 'x' of type 'rwkv': "
+        "TransformerLens does not support the model 'x' of type 'rwkv': "
         "Could not determine supported architecture from config."
     )
 

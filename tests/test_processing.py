@@ -77,7 +77,7 @@ def test_harmless_keys_and_refusals_ask_for_nothing() -> None:
     [
         (
             {"checkpoint_value": 1000},
-            "The dictionary wants its model loaded with checkpoint_value=1000, which is not "
+            "The dictionary expects its model loaded with checkpoint_value=1000, which is not "
             "supported here. There are: center_unembed, center_writing_weights, fold_ln, "
             "fold_value_biases. If it does not change what the model computes, add "
             "?ignore=checkpoint_value to the dictionary's specification.",
@@ -97,7 +97,7 @@ def test_centring_a_model_with_rms_norm_is_refused(tiny_lm: LanguageModel) -> No
 
 
 def test_hooks_behind_a_folded_gain_are_refused() -> None:
-    with pytest.raises(InputError, match=r"blocks.1.ln2.hook_out lies behind a norm's gain"):
+    with pytest.raises(InputError, match=r"blocks.1.ln2.hook_out comes after a norm's gain"):
         shared("gpt2").activations(
             token_batch(1, 4), ["blocks.1.ln2.hook_out"], WeightProcessing(fold_ln=True)
         )
@@ -110,6 +110,6 @@ def test_dictionaries_must_agree() -> None:
     with pytest.raises(InputError) as bad:
         require_same_processing({"a": centred, "b": NO_PROCESSING})
     assert str(bad.value) == (
-        "a expects a model with center_writing_weights, b one with the weights as they are. "
+        "a expects a model with center_writing_weights, b one with unprocessed weights. "
         "Harvest them separately."
     )

@@ -120,7 +120,7 @@ def test_published_numbers_stand_beside_ours(tiny_lm: LanguageModel) -> None:
     got = check_reconstruction(tiny_lm, replace(identity(tiny_lm), metadata=metadata), texts())
     assert (got.published_l0, got.published_explained_variance) == (5, 0.75)
     [sentence] = describe_reconstruction_problems(got)
-    assert sentence.startswith("16.0 features fire per token where 5.0 were published: look at")
+    assert sentence.startswith("16.0 features fire per token where 5.0 were published: check")
 
 
 def test_a_width_that_does_not_fit_names_what_does(tiny_lm: LanguageModel) -> None:
@@ -176,7 +176,7 @@ def test_what_fits_passes(
     assert got.recovery_mean is not None and got.recovery_mean > 0.8
     assert (got.n_documents, describe_reconstruction_problems(got)) == (20, [])
     [few] = describe_check_problems(got)
-    assert few.startswith("Measured on 20 pieces of only 20 documents (50 are wanted)")
+    assert few.startswith("Measured on 20 pieces of only 20 documents (at least 50 are needed)")
 
 
 def test_a_wrong_hook_point_is_turned_into_words(
@@ -185,7 +185,7 @@ def test_a_wrong_hook_point_is_turned_into_words(
     sae = load(str(real / "sae-stories3m-resid6-topk"), placement=PLACE)
     wrong = replace(sae, hook_name="blocks.0.hook_resid_pre", hook_out="blocks.0.hook_resid_pre")
     said = " ".join(describe_check_problems(check_reconstruction(stories3m, wrong, stories)))
-    assert "of the variance (expected above 0.5): look at the hook point first" in said
+    assert "of the variance (expected above 0.5): check the hook point first" in said
     assert "nats per token" in said
 
 

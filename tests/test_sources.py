@@ -59,7 +59,7 @@ def test_an_unreadable_config(folder: Path) -> None:
 def test_a_folder_without_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     assert refusal(folder) == (
-        "The folder 'model' has no weights: expected *.safetensors beside config.json."
+        "The folder 'model' has no weights: expected *.safetensors next to config.json."
     )
 
 
@@ -79,7 +79,7 @@ def test_a_cut_off_file(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
     assert refusal(folder) == (
-        "model/model.safetensors is not a whole safetensors file: 10 bytes are missing at its "
+        "model/model.safetensors is not a complete safetensors file: 10 bytes are missing at its "
         "end. Copy or download it again."
     )
 
@@ -87,7 +87,7 @@ def test_a_cut_off_file(folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"abc", b"\xff" * 64, b"\x02" + b"\0" * 7 + b"[]"])
 def test_rubbish_in_place_of_weights(folder: Path, content: bytes) -> None:
     (folder / "model.safetensors").write_bytes(content)
-    assert "is not a whole safetensors file" in refusal(folder)
+    assert "is not a complete safetensors file" in refusal(folder)
 
 
 def test_a_missing_shard(folder: Path) -> None:

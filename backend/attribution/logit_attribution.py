@@ -1,8 +1,9 @@
-"""Gradient × activation: what each feature of a text adds to a chosen next token, to first order.
+"""Attribution of a chosen next token's logit to the features of a text, by gradient × activation
+(first order).
 
-The number is the target's logit less the mean over the vocabulary, at one position. Its derivative
-by a feature's activation goes through the feature's decoder row and everything above it, attention
-patterns and norms included; one backward pass serves all dictionaries.
+The attributed value is the target's logit less the mean over the vocabulary, at one position. Its
+derivative by a feature's activation goes through the feature's decoder row and everything after it,
+attention patterns and norms included; one backward pass serves all dictionaries.
 """
 
 from collections.abc import Mapping
@@ -27,31 +28,36 @@ def attribute_logit_to_features(
     target: int,
     at: int,
 ) -> dict[str, TextActivations]:
-    """Per dictionary, activation × derivative (in logits) of each feature active at a counted
-    position; ordered as activations are."""
+    """Attribute a target token's logit at position `at` to the features active at counted
+    positions, by dictionary.
+
+    Values are activation × derivative, in logits, ordered as activations are.
+    """
 
     def metric(logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
-        here = logits[:, at].float()
-        return here[:, target] - here[:, : lm.n_nameable].mean(-1)
+        position_logits = logits[:, at].float()
+        return position_logits[:, target] - position_logits[:, : lm.n_nameable].mean(-1)
 
     readings = read_dictionary_activations(lm, list(chosen.values()), tokens[None], counted[None])
-    hooks = list(dict.fromkeys(one.dictionary.hook_out for one in readings))
-    found = compute_hook_gradients(lm, tokens[None], hooks, metric)
+    hooks = list(dict.fromkeys(reading.dictionary.hook_out for reading in readings))
+    slopes = compute_hook_gradients(lm, tokens[None], hooks, metric)
     result = {}
-    for name, one in zip(chosen, readings, strict=True):
-        slope = one.dots(found.by[one.dictionary.hook_out])
-        columns = (one.active.position, one.active.feature, one.active.value * slope)
+    for name, reading in zip(chosen, readings, strict=True):
+        slope = reading.dots(slopes.by[reading.dictionary.hook_out])
+        columns = (reading.active.position, reading.active.feature, reading.active.value * slope)
         result[name] = TextActivations(*(column.detach().cpu().numpy() for column in columns))
     return result
 
 
 def find_target_token(lm: LanguageModel, before: list[int], answer: str) -> int:
-    """The one token that `answer` is after these tokens; a word may leave its space out.
+    """Find the one token id that `answer` is after the tokens `before`, as the target of a logit
+    attribution.
 
-    InputError where it is several tokens, with or without the space.
+    A word may omit its leading space. Raise InputError where the answer is several tokens, with or
+    without the space.
     """
-    plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    prompt = str(lm.tokenizer.decode(before, **plain))
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    prompt = str(lm.tokenizer.decode(before, **options))
     try:
         return tokenize_single_token_answer(lm.tokenizer, prompt, answer)
     except InputError:
@@ -59,5 +65,5 @@ def find_target_token(lm: LanguageModel, before: list[int], answer: str) -> int:
             raise
         try:
             return tokenize_single_token_answer(lm.tokenizer, prompt, f" {answer}")
-        except InputError as spaced:
-            raise spaced from None
+        except InputError as error:
+            raise error from None

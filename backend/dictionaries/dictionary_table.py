@@ -1,4 +1,4 @@
-"""The dictionaries of an engine by name: loaded already, or loaded when they are asked for."""
+"""Tables of an engine's dictionaries by name: already loaded, or loaded lazily when first used."""
 
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,38 +13,43 @@ from feature_store.records import DictionaryInfo
 
 
 class DictionaryTable(Mapping[str, Dictionary]):
-    """Dictionaries in memory, by name.
+    """Read-only mapping from names to dictionaries that are already in memory.
 
-    A dictionary that the harvest has and the model has not is refused by the sentence that says
-    why, whoever asks for it.
+    A dictionary of the harvest that does not belong to this model (it reads a shuffled model) is
+    refused with a sentence that says why.
     """
 
     def __init__(self, found: Mapping[str, Dictionary], elsewhere: Collection[str] = ()) -> None:
-        """`elsewhere`: names of dictionaries that are refused, as they read a shuffled model."""
+        """Make a table of loaded dictionaries; `elsewhere` are names to refuse, since those
+        dictionaries read a shuffled model."""
         self._found = found
         self._elsewhere = frozenset(elsewhere)
 
     @property
     def names(self) -> list[str]:
-        """The names, in the harvest's order; asking for them loads nothing."""
+        """Names of the table's dictionaries in the harvest's order; no dictionary is loaded."""
         return list(self._found)
 
     def hook_name(self, name: str) -> str:
-        """Return the hook point that a dictionary reads, without loading it if that can be."""
+        """Return the hook point that a dictionary of the table reads, without loading the
+        dictionary where possible."""
         return self[name].hook_name
 
     def weights_hash(self, name: str) -> str:
-        """Return the hash of a dictionary's weights, without loading it if that can be."""
+        """Return the hash of a dictionary's weights, without loading the dictionary where
+        possible."""
         return self[name].weights_hash
 
     @property
     def loading(self) -> str:
-        """The name of the dictionary that is being loaded for this table now; empty for none."""
+        """Name of the dictionary that is being loaded into the table at the moment; empty if none
+        is."""
         return ""
 
     @property
     def budget(self) -> int:
-        """The bytes of dictionaries that are kept for later; 0 where nothing is ever dropped."""
+        """Memory budget in bytes of the dictionaries that stay loaded; 0 where none is ever
+        dropped."""
         return 0
 
     def unloaded_bytes(self, names: Sequence[str]) -> int:
@@ -67,9 +72,10 @@ class DictionaryTable(Mapping[str, Dictionary]):
 
 
 class LazyDictionaryTable(DictionaryTable):
-    """Dictionaries of a harvest that lie on disk until they are asked for.
+    """Table of a harvest's dictionaries that stay on disk until they are first used.
 
-    Iterating over names loads nothing; `values()` and `items()` load one after the other.
+    Iterating over names loads nothing; `values()` and `items()` load one dictionary after the
+    other.
     """
 
     def __init__(
@@ -80,53 +86,58 @@ class LazyDictionaryTable(DictionaryTable):
         cache: DictionaryCache,
         elsewhere: Collection[str] = (),
     ) -> None:
-        """`places`: name → where its weights lie, as `backend.dictionaries.load` takes it."""
+        """Make a lazy table; `places` maps a dictionary's name to where its weights are, as
+        `backend.dictionaries.load` takes it."""
         super().__init__({}, elsewhere)
         self._infos, self._places, self._lm, self._cache = infos, places, lm, cache
         self._loading = ""
 
     @property
     def names(self) -> list[str]:
-        """See `DictionaryTable.names`."""
+        """Names of the lazy table's dictionaries; see `DictionaryTable.names`."""
         return list(self._infos)
 
     @property
     def loading(self) -> str:
-        """See `DictionaryTable.loading`."""
+        """Name of the dictionary that the lazy table is loading; see `DictionaryTable.loading`."""
         return self._loading
 
     @property
     def budget(self) -> int:
-        """See `DictionaryTable.budget`."""
+        """Budget in bytes of the dictionary cache; see `DictionaryTable.budget`."""
         return self._cache.budget
 
     def unloaded_bytes(self, names: Sequence[str]) -> int:
-        """See `DictionaryTable.unloaded_bytes`; encoder and decoder in float32."""
+        """Return the bytes of encoders and decoders in float32 that are not in the dictionary cache
+        yet."""
         infos = [self._infos[name] for name in names if name in self._infos]
-        absent = [info for info in infos if self._key(info.dictionary) not in self._cache]
-        return sum(4 * info.d_sae * (info.d_in + info.d_out) for info in absent)
+        missing = [info for info in infos if self._key(info.dictionary) not in self._cache]
+        return sum(4 * info.d_sae * (info.d_in + info.d_out) for info in missing)
 
     def _key(self, name: str) -> Hashable:
-        """What tells a dictionary apart from all others of the process."""
+        """Return the key of a dictionary in the process-wide dictionary cache: name, path, hashes
+        and placement."""
         placement = self._lm.placement
         where = placement.device, placement.dtype
         return name, self._places[name], self._infos[name].weights_hash, self._lm.model_hash, *where
 
     def hook_name(self, name: str) -> str:
-        """See `DictionaryTable.hook_name`."""
+        """Return the hook point of a dictionary from the harvest's record; see
+        `DictionaryTable.hook_name`."""
         return self._infos[name].hook_name if name in self._infos else super().hook_name(name)
 
     def weights_hash(self, name: str) -> str:
-        """See `DictionaryTable.weights_hash`."""
+        """Return the hash of a dictionary's weights from the harvest's record; see
+        `DictionaryTable.weights_hash`."""
         return self._infos[name].weights_hash if name in self._infos else super().weights_hash(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._infos
 
     def __getitem__(self, name: str) -> Dictionary:
-        """Return a dictionary, loaded if need be.
+        """Return a dictionary of the lazy table, loading it on first use.
 
-        InputError where its weights cannot be read or are not those that were harvested.
+        Raise InputError when its weights cannot be read or are not those that were harvested.
         """
         if name not in self._infos:
             return super().__getitem__(name)
@@ -134,11 +145,11 @@ class LazyDictionaryTable(DictionaryTable):
 
         def load() -> Dictionary:
             spec = self._places[name]
-            one = loaders.load(spec, name=name, placement=lm.placement, width=lm.width)
+            loaded = loaders.load(spec, name=name, placement=lm.placement, width=lm.width)
             info = self._infos[name]
-            check_weights_unchanged(f"dictionary {name}", one.weights_hash, info.weights_hash)
-            # Places are kept by hash, and equal weights may have been harvested at two hook points.
-            return replace(one, hook_name=info.hook_name, hook_out=info.hook_out)
+            check_weights_unchanged(f"dictionary {name}", loaded.weights_hash, info.weights_hash)
+            # Paths are known by hash, and equal weights may have been harvested at two hook points.
+            return replace(loaded, hook_name=info.hook_name, hook_out=info.hook_out)
 
         if key not in self._cache:
             self._loading = name
@@ -148,10 +159,11 @@ class LazyDictionaryTable(DictionaryTable):
             self._loading = ""
 
 
-def check_weights_unchanged(what: str, found: str, wanted: str) -> None:
-    """InputError where weights have another hash than the one that was harvested."""
-    if found != wanted:
+def check_weights_unchanged(subject: str, actual: str, expected: str) -> None:
+    """Raise InputError when the weights of a model or dictionary have another hash than those that
+    were harvested."""
+    if actual != expected:
         raise InputError(
-            f"The {what} has changed on disk since it was harvested, so live numbers would not "
+            f"The {subject} has changed on disk since it was harvested, so live numbers would not "
             "belong to this harvest. Harvest it again."
         )

@@ -1,1 +1,1 @@
-"""Evaluation: see the files of this folder."""
+"""Evaluation of dictionaries: how well they reconstruct the activations of their model."""

@@ -1,4 +1,5 @@
-"""The pieces of text that a self-check reads, in batches."""
+"""Batches of text pieces that a reconstruction check reads, with the masks of the tokens that
+count."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +14,18 @@ from backend.model.language_model import LanguageModel
 MAX_PIECE_TOKENS = 128
 MAX_PIECES = 50
 PIECES_PER_ROUND = 10
-"""Pieces after each of which a run may end; they are drawn at random, so that any first few rounds
-are a fair sample."""
+"""Number of pieces in a round, after which a reconstruction check may end; pieces are shuffled, so
+that any first rounds are a fair sample."""
 MAX_BATCH_ROWS = 5
 MAX_BATCH_VALUES = 1 << 27
-"""At most so many logits, or dense activations, at once (half a gigabyte)."""
+"""Maximum number of logits, or of dense activations, in memory at once in a batch (half a
+gigabyte)."""
 
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Token ids of a stretch of a document, BOS in front where that is wanted."""
+    """Piece of a document for the reconstruction check: its token ids, with BOS in front where the
+    dictionaries expect it."""
 
     tokens: Sequence[int]
     document: int
@@ -30,33 +33,35 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class CountedMasks:
-    """Which tokens of a batch count. Losses are counted where activations are edited, since what
-    BOS predicts never changes."""
+    """Masks of a batch's counted tokens. Losses count where activations are edited, since the
+    prediction at BOS never changes."""
 
     counted: Int[Tensor, "n"]
-    """Flat indices of the counted tokens in [batch · pos]."""
+    """Flat indices of the counted tokens of a batch in [batch · pos]."""
     scored: Bool[Tensor, "batch pos-1"]
-    """Positions whose prediction counts."""
+    """Mask of the positions of a batch whose next-token loss counts."""
     n_scored: list[int]
-    """How many those are in each piece."""
+    """Number of scored positions in each piece of the batch."""
     targets: np.ndarray
-    """The tokens that they predict."""
+    """Token ids that are predicted at the scored positions of the batch."""
 
 
 @dataclass(frozen=True)
 class PieceBatch:
-    """Pieces of one round as one matrix."""
+    """Batch of text pieces from one round of a reconstruction check, as one padded matrix."""
 
     tokens: Int[Tensor, "batch pos"]
     real: Bool[Tensor, "batch pos"]
-    """Both on the host; `on_device` are the tokens where the model is."""
+    """Mask of real tokens; `tokens` and `real` are on the host, `on_device` is the batch's tokens
+    on the model's device."""
     on_device: Int[Tensor, "batch pos"]
     documents: list[int]
     last_of_round: bool
     _masks: dict[frozenset[int], CountedMasks] = field(default_factory=dict)
 
     def masks(self, uncounted: frozenset[int]) -> CountedMasks:
-        """What counts when these ids do not; made once, without waiting for the device."""
+        """Return the batch's masks when these token ids are not counted; computed once, without
+        waiting for the device."""
         if uncounted not in self._masks:
             at = mark_counted_positions(self.tokens, self.real, uncounted)
             scored = at[:, :-1] & self.real[:, 1:]
@@ -71,7 +76,8 @@ class PieceBatch:
 
 
 def make_piece_batches(lm: LanguageModel, pieces: Sequence[TextPiece]) -> Iterator[PieceBatch]:
-    """The first 50 pieces in a random order, cut into rounds, each round by length."""
+    """Make the batches of a reconstruction check: the first 50 pieces in random order, in rounds,
+    each round sorted by length."""
     length = min(MAX_PIECE_TOKENS, lm.n_ctx)
     cut = [
         TextPiece(list(p.tokens[:length]), p.document)
@@ -85,12 +91,12 @@ def make_piece_batches(lm: LanguageModel, pieces: Sequence[TextPiece]) -> Iterat
             (cut[i] for i in order[begin : begin + PIECES_PER_ROUND]), key=lambda p: len(p.tokens)
         )
         for start in range(0, len(group), rows):
-            some = group[start : start + rows]
-            tokens, real = pad_right([one.tokens for one in some], fill=lm.bos or 0)
+            batch = group[start : start + rows]
+            tokens, real = pad_right([one.tokens for one in batch], fill=lm.bos or 0)
             yield PieceBatch(
                 tokens,
                 real,
                 tokens.to(lm.placement.device),
-                [one.document for one in some],
+                [one.document for one in batch],
                 start + rows >= len(group),
             )

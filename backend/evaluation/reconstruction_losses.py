@@ -1,4 +1,5 @@
-"""Summed losses by piece, their differences with intervals, and when those are narrow enough."""
+"""Next-token losses of a reconstruction check: sums by piece, their differences with confidence
+intervals, and stopping rules."""
 
 import math
 from collections.abc import Sequence
@@ -11,18 +12,21 @@ from torch import Tensor
 from backend.evaluation.reconstruction_batches import CountedMasks
 
 WANTED_MARGIN = 0.01
-"""Nats to which ΔCE, and the share to which a recovery, is wanted."""
+"""Margin in nats to which ΔCE is measured, and margin to which the share of recovered loss is
+measured."""
 WANTED_MARGIN_SHARE = 0.1
-"""Or this part of ΔCE, where that is more."""
+"""Share of ΔCE that is accepted as its margin, where that is more than WANTED_MARGIN."""
 DECISIVE_DELTA_CE = 1.0
-"""Nats at which ΔCE is judged: a run does not end while its interval holds this."""
+"""Value of ΔCE in nats at which a reconstruction is judged: a check does not stop while the
+interval contains it."""
 MIN_PIECES = 20
 MIN_DOCUMENTS = 10
-"""Documents from which intervals are taken over documents; below, over pieces."""
+"""Number of documents from which confidence intervals of losses are taken over documents; with
+fewer, over pieces."""
 
 
 class SummedLosses:
-    """Next-token losses of one kind of run, summed by piece."""
+    """Next-token losses of one kind of run (clean, spliced, ablated), summed by piece."""
 
     def __init__(self) -> None:
         self._sums: list[float] = []
@@ -32,32 +36,34 @@ class SummedLosses:
     def add(
         self, losses: Float[Tensor, "batch pos-1"], masks: CountedMasks, documents: Sequence[int]
     ) -> None:
-        """Add a batch: the losses at its scored positions. Batches come in one order for all."""
-        kept = losses.double().where(masks.scored, losses.new_zeros(()).double())
-        self._sums += kept.sum(1).tolist()
+        """Add the losses of a batch at its scored positions. All kinds of run must add batches in
+        the same order."""
+        scored = losses.double().where(masks.scored, losses.new_zeros(()).double())
+        self._sums += scored.sum(1).tolist()
         self._counts += masks.n_scored
         self._documents += list(documents)
 
     @property
     def n(self) -> int:
-        """Losses that count."""
+        """Number of next-token losses that were summed."""
         return sum(self._counts)
 
     @property
     def n_pieces(self) -> int:
-        """Pieces added so far."""
+        """Number of pieces whose losses were added so far."""
         return len(self._sums)
 
     def mean(self) -> float:
-        """Nats per token."""
+        """Return the mean of the summed losses, in nats per token."""
         return math.fsum(self._sums) / self.n
 
     def difference(self, clean: "SummedLosses") -> tuple[float, float | None]:
-        """This loss minus the clean one, per token, over the pieces that have both; and half the
-        width of its 95 % interval.
+        """Return the mean loss difference to the clean run per token, and half the width of its 95
+        % interval.
 
-        The interval is that of a ratio of sums with documents (pieces, where there are fewer than
-        ten documents) as the unit drawn. None with one unit, or where both are the same run.
+        It is taken over the pieces that both runs have. The interval is that of a ratio of sums
+        with documents (pieces, where there are fewer than ten documents) as sampling units. The
+        half-width is None with one unit, or where both are the same run.
         """
         done = min(len(self._sums), len(clean._sums))
         d = np.array(self._sums[:done]) - np.array(clean._sums[:done])
@@ -81,14 +87,16 @@ class SummedLosses:
 
 @cache
 def student_t_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t."""
+    """Return the 97.5 % quantile of Student's t distribution, for the interval of a loss
+    difference."""
     from scipy.stats import t
 
     return float(t.ppf(0.975, degrees))
 
 
 def is_difference_precise(losses: SummedLosses, clean: SummedLosses) -> bool:
-    """Whether ΔCE is known to 0.01 nats or a tenth of it, and on which side of 1 nat it lies."""
+    """Return whether the loss difference ΔCE is known to 0.01 nats or a tenth of itself, and on
+    which side of 1 nat it is."""
     if losses.n_pieces < MIN_PIECES:
         return False
     delta, margin = losses.difference(clean)
@@ -98,7 +106,8 @@ def is_difference_precise(losses: SummedLosses, clean: SummedLosses) -> bool:
 
 
 def is_recovery_precise(ablated: SummedLosses, spliced: SummedLosses, clean: SummedLosses) -> bool:
-    """Whether the ablation's damage is known well enough for the recovery to be known to 0.01.
+    """Return whether the losses under ablation are known well enough for the recovered share to be
+    known to 0.01.
 
     The recovery is 1 - ΔCE/damage: an error of the damage counts ΔCE/damage² of itself.
     """

@@ -1,8 +1,9 @@
-"""The measurement of a self-check: all dictionaries of one model share their forward passes.
+"""Measurement of a reconstruction check, in which all dictionaries of one model share their forward
+passes.
 
 One clean pass over the pieces gives every dictionary its activations, and the clean losses. Each
-reconstruction then runs through what follows its hook point, and so do zero and the mean, once for
-a hook point. Runs end early where their interval is narrow enough.
+reconstruction then runs through the blocks after its hook point, and so do zero and the mean, once
+for each hook point. Runs end early where their interval is narrow enough.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -40,12 +41,13 @@ from backend.model.partial_forward import PartialForward, make_recording_edit
 from feature_store.errors import InputError
 
 MAX_KEPT_BYTES = 1 << 29
-"""Activations and reconstructions kept from the clean pass; more dictionaries go in groups."""
+"""Maximum bytes of activations and reconstructions kept from the clean pass; more dictionaries are
+measured in groups."""
 
 
 @dataclass(frozen=True)
 class ReconstructionCheckProgress:
-    """How far the self-check of some dictionaries is, in passes of a batch."""
+    """Progress of the reconstruction measurement of some dictionaries, in passes of a batch."""
 
     done: int
     total: int
@@ -53,18 +55,19 @@ class ReconstructionCheckProgress:
 
 @dataclass
 class CleanPassSums:
-    """What the clean pass gives for one dictionary."""
+    """Sums over the clean pass for one dictionary, from which its reconstruction is measured."""
 
     total: Float[Tensor, "d_out"]
-    """Sums in float64, like `squares`; all on the model's device, read once at the end."""
+    """Sum of the activations y in float64, like `squares`; all sums are on the model's device and
+    read once at the end."""
     fired: Bool[Tensor, "d_sae"]
     squares: Float[Tensor, "2"]
-    """Σ‖y‖², and the squared error of the reconstruction."""
+    """Σ‖y‖² of the clean pass, and the squared error of the reconstruction."""
     largest: Float[Tensor, ""]
     n_nonzero: Int[Tensor, ""]
     n: int = 0
     rebuilt: list[Float[Tensor, "n d_out"]] = field(default_factory=list)
-    """Per batch, the reconstruction at its counted positions."""
+    """Reconstruction at the counted positions, one tensor [n, d_out] per batch."""
 
 
 def check_reconstruction(
@@ -74,7 +77,8 @@ def check_reconstruction(
     *,
     to_the_end: bool = False,
 ) -> ReconstructionCheck:
-    """Measure one dictionary, each sequence being a document; see `check_all`."""
+    """Measure the reconstruction of one dictionary, each sequence being a document; see
+    `check_reconstructions`."""
     pieces = [TextPiece(tokens, number) for number, tokens in enumerate(sequences)]
     return run_check_to_end(check_reconstructions(lm, [dictionary], pieces, to_the_end=to_the_end))[
         dictionary.name
@@ -84,7 +88,7 @@ def check_reconstruction(
 def run_check_to_end(
     steps: Generator[ReconstructionCheckProgress, None, dict[str, ReconstructionCheck]],
 ) -> dict[str, ReconstructionCheck]:
-    """Run a self-check and return its result, its steps unseen."""
+    """Run a reconstruction measurement to its end and return the result, ignoring its progress."""
     while True:
         try:
             next(steps)
@@ -99,11 +103,12 @@ def check_reconstructions(
     *,
     to_the_end: bool = False,
 ) -> Generator[ReconstructionCheckProgress, None, dict[str, ReconstructionCheck]]:
-    """Measure dictionaries of one model on the first 50 pieces, 128 tokens of each, yielding after
-    each pass; the result is name → SelfCheck.
+    """Measure the reconstruction of dictionaries of one model on the first 50 pieces, 128 tokens of
+    each.
 
-    Sums are taken in float64. `to_the_end` has every run use all pieces. InputError when a
-    dictionary does not fit, or nothing can be counted.
+    Yield progress after each pass; the result is name → ReconstructionCheck. Sums are taken in
+    float64. `to_the_end` makes every run use all pieces. Raise InputError when a dictionary does
+    not fit the model, or no token counts.
     """
     for one in dictionaries:
         check_dictionary_fits(lm, one)
@@ -113,7 +118,8 @@ def check_reconstructions(
 
 
 class ReconstructionMeasurement:
-    """One self-check on its way."""
+    """Reconstruction measurement in progress: batches, clean losses and results of its
+    dictionaries."""
 
     def __init__(
         self,
@@ -129,16 +135,16 @@ class ReconstructionMeasurement:
         self._forward = PartialForward(lm)
         self._batches = list(make_piece_batches(lm, pieces))
         self._clean: list[Float[Tensor, "batch pos-1"]] = []
-        """Losses of each batch, as the model is; of the first 20 pieces where nothing is spliced,
-        which is enough to see whether the text means anything to the model."""
+        """Clean losses of each batch; of the first 20 pieces only where nothing is spliced, which
+        is enough to see whether the model can predict the text."""
         self._ablated: dict[str, SummedLosses] = {}
-        """Losses under zero and mean ablation, by where and what."""
+        """Losses under zero and mean ablation, by hook point and kind of ablation."""
         self._starts: list[dict[int, Tensor]] = []
-        """Per batch, the clean output of blocks after which runs begin."""
+        """Per batch, the clean output of the blocks after which partial forward passes start."""
         self._done = self._total = 0
 
     def steps(self) -> Iterator[ReconstructionCheckProgress]:
-        """Run it, group by group."""
+        """Run the reconstruction measurement group by group, yielding its progress."""
         groups = list(self._groups())
         spliced = sum(not is_exact_by_construction(one) for one in self.dictionaries)
         self._total = (len(groups) + 3 * spliced) * len(self._batches)
@@ -152,38 +158,41 @@ class ReconstructionMeasurement:
                 yield from self._measure(one, readings.pop(one.name))
 
     def _step(self) -> ReconstructionCheckProgress:
-        """One more pass of a batch is done; the total is the most that may be needed."""
+        """Count one more pass of a batch; the total is the most passes that may be needed."""
         self._done += 1
         return ReconstructionCheckProgress(self._done, self._total)
 
     def _groups(self) -> Iterator[list[Dictionary]]:
-        """Dictionaries whose kept tensors fit into memory together, in order of their start."""
+        """Group dictionaries whose tensors kept from the clean pass fit into memory together, in
+        order of their starting block."""
         n = sum(batch.tokens.numel() for batch in self._batches)
         order = sorted(self.dictionaries, key=lambda d: (self._start_of(d) or -1, d.hook_name))
         group: list[Dictionary] = []
         starts: set[int | None] = set()
         held = 0
-        for one in order:
-            start = self._start_of(one)
-            cost = 0 if is_exact_by_construction(one) else 4 * n * one.d_out
+        for dictionary in order:
+            start = self._start_of(dictionary)
+            cost = 0 if is_exact_by_construction(dictionary) else 4 * n * dictionary.d_out
             cost += 0 if start is None or start in starts else 4 * n * self.lm.d_model
             if group and held + cost > MAX_KEPT_BYTES:
                 yield group
                 group, starts, held = [], set(), 0
-            group.append(one)
+            group.append(dictionary)
             starts.add(start)
             held += cost
         if group:
             yield group
 
     def _start_of(self, dictionary: Dictionary) -> int | None:
-        """The block after which runs of the dictionary begin; None for the whole model."""
+        """Return the block after which a dictionary's spliced passes start; None for the whole
+        model."""
         if is_exact_by_construction(dictionary):
             return None
         return self._forward.last_unchanged_block(dictionary.hook_out)
 
     def _wants_losses(self, number: int) -> bool:
-        """Whether the clean loss of a batch is worth a whole forward pass."""
+        """Return whether the clean losses of a batch are needed, which costs a whole forward
+        pass."""
         read = sum(len(batch.documents) for batch in self._batches[:number])
         return read < MIN_PIECES or not all(map(is_exact_by_construction, self.dictionaries))
 
@@ -195,80 +204,92 @@ class ReconstructionMeasurement:
         group: list[Dictionary],
         readings: dict[str, CleanPassSums],
     ) -> None:
-        """The clean pass of one batch."""
+        """Run the clean pass of one batch and add it to the sums of each dictionary."""
         lm = self.lm
         starts = {start for one in group if (start := self._start_of(one)) is not None}
         hooks = {f"blocks.{start}.hook_out" for start in starts}
         hooks |= {hook for one in group for hook in (one.hook_name, one.hook_out)}
         fast = [hook for hook in sorted(hooks) if lm.on_fast_road(hook)]
-        kept: dict[str, Tensor] = {}
+        stored: dict[str, Tensor] = {}
         if len(self._clean) == number and self._wants_losses(number):
             edits = {
-                lm.canonical(hook): make_recording_edit(kept, lm.canonical(hook)) for hook in fast
+                lm.canonical(hook): make_recording_edit(stored, lm.canonical(hook)) for hook in fast
             }
             self._clean.append(lm.token_losses(batch.on_device, edits))
-            kept = {hook: kept[lm.canonical(hook)] for hook in fast}
+            stored = {hook: stored[lm.canonical(hook)] for hook in fast}
         elif fast:
-            kept = lm.activations(batch.on_device, fast)
+            stored = lm.activations(batch.on_device, fast)
         if slow := sorted(hooks - set(fast)):
-            kept |= lm.activations(batch.on_device, slow)
-        self._starts.append({start: kept[f"blocks.{start}.hook_out"] for start in starts})
+            stored |= lm.activations(batch.on_device, slow)
+        self._starts.append({start: stored[f"blocks.{start}.hook_out"] for start in starts})
         for one in group:
-            x, y = (lm.process(h, kept[h], one.processing) for h in (one.hook_name, one.hook_out))
+            x, y = (lm.process(h, stored[h], one.processing) for h in (one.hook_name, one.hook_out))
             add_batch_to_sums(readings[one.name], one, x, y, self._masks(batch, one).counted)
 
     def _measure(
-        self, one: Dictionary, reading: CleanPassSums
+        self, dictionary: Dictionary, reading: CleanPassSums
     ) -> Iterator[ReconstructionCheckProgress]:
-        """The runs of one dictionary, and its result."""
+        """Run the spliced and the ablated passes of one dictionary, and store its reconstruction
+        check."""
         if reading.n == 0:
             raise InputError(
                 "The self-check found no token to count: give it texts longer than one token."
             )
-        clean = self._losses_of(one, self._clean)
+        clean = self._losses_of(dictionary, self._clean)
         if clean.n == 0:
             raise InputError("The self-check found no next token to predict: give it longer texts.")
         spliced, zero, mean = clean, None, None
-        if not is_exact_by_construction(one):
+        if not is_exact_by_construction(dictionary):
             spliced = SummedLosses()
-            yield from self._run(one, reading.rebuilt, spliced, clean)
+            yield from self._run(dictionary, reading.rebuilt, spliced, clean)
             reading.rebuilt.clear()
             values = (reading.total / reading.n).to(self.lm.placement.device, torch.float32)
-            place = f"{self.lm.canonical(one.hook_out)} under {one.processing}, {one.d_out}"
-            found = []
+            hook = self.lm.canonical(dictionary.hook_out)
+            place = f"{hook} under {dictionary.processing}, {dictionary.d_out}"
+            ablated = []
             for name, value in (("zero", torch.zeros_like(values)), ("mean", values)):
-                key = f"{name} at {place}, {sorted(self._uncounted(one))}"
+                key = f"{name} at {place}, {sorted(self._uncounted(dictionary))}"
                 if key not in self._ablated:
                     self._ablated[key] = SummedLosses()
-                    news = [value] * len(self._batches)
-                    yield from self._run(one, news, self._ablated[key], clean, spliced)
-                found.append(self._ablated[key])
-            zero, mean = found
-        self.results[one.name] = build_check_result(
-            one,
+                    replacements = [value] * len(self._batches)
+                    yield from self._run(
+                        dictionary, replacements, self._ablated[key], clean, spliced
+                    )
+                ablated.append(self._ablated[key])
+            zero, mean = ablated
+        self.results[dictionary.name] = build_check_result(
+            dictionary,
             reading,
             self._batches,
             (clean, spliced, zero, mean),
-            unigram_loss(self._targets(one), self.lm.d_vocab),
+            unigram_loss(self._targets(dictionary), self.lm.d_vocab),
         )
 
     @torch.no_grad()
     def _run(
         self,
-        one: Dictionary,
-        news: Sequence[Tensor],
+        dictionary: Dictionary,
+        replacements: Sequence[Tensor],
         losses: SummedLosses,
         clean: SummedLosses,
         spliced: SummedLosses | None = None,
     ) -> Iterator[ReconstructionCheckProgress]:
-        """Put `news` into each batch at the dictionary's hook point until that is enough. With
-        `spliced`, the loss of the reconstruction, it is an ablation that gives the scale."""
-        start = self._start_of(one)
+        """Replace the activation at the dictionary's hook point by `news` in each batch, until the
+        interval is narrow enough.
+
+        With `spliced`, the losses of the reconstruction, the run is an ablation that gives the
+        scale of the recovery.
+        """
+        start = self._start_of(dictionary)
         for number, batch in enumerate(self._batches):
-            edit = make_splice_edit(self.lm, one, news[number], self._masks(batch, one).counted)
-            begin = None if start is None else (start, self._starts[number][start])
-            found = self._forward.token_losses(batch.on_device, {one.hook_out: edit}, begin)
-            losses.add(found, self._masks(batch, one), batch.documents)
+            edit = make_splice_edit(
+                self.lm, dictionary, replacements[number], self._masks(batch, dictionary).counted
+            )
+            partial_start = None if start is None else (start, self._starts[number][start])
+            batch_losses = self._forward.token_losses(
+                batch.on_device, {dictionary.hook_out: edit}, partial_start
+            )
+            losses.add(batch_losses, self._masks(batch, dictionary), batch.documents)
             yield self._step()
             if not batch.last_of_round or self.to_the_end:
                 continue
@@ -277,31 +298,32 @@ class ReconstructionMeasurement:
             if spliced is not None and is_recovery_precise(losses, spliced, clean):
                 return
 
-    def _losses_of(self, one: Dictionary, found: Sequence[Tensor]) -> SummedLosses:
+    def _losses_of(self, dictionary: Dictionary, batch_losses: Sequence[Tensor]) -> SummedLosses:
         losses = SummedLosses()
-        for batch, values in zip(self._batches, found, strict=False):
-            losses.add(values, self._masks(batch, one), batch.documents)
+        for batch, values in zip(self._batches, batch_losses, strict=False):
+            losses.add(values, self._masks(batch, dictionary), batch.documents)
         return losses
 
-    def _targets(self, one: Dictionary) -> np.ndarray:
-        """The tokens whose clean prediction counts."""
-        read = self._batches[: len(self._clean)]
-        return np.concatenate([self._masks(batch, one).targets for batch in read])
+    def _targets(self, dictionary: Dictionary) -> np.ndarray:
+        """Return the next tokens whose clean loss is counted, for the unigram loss."""
+        batches = self._batches[: len(self._clean)]
+        return np.concatenate([self._masks(batch, dictionary).targets for batch in batches])
 
-    def _masks(self, batch: PieceBatch, one: Dictionary) -> CountedMasks:
-        return batch.masks(self._uncounted(one))
+    def _masks(self, batch: PieceBatch, dictionary: Dictionary) -> CountedMasks:
+        return batch.masks(self._uncounted(dictionary))
 
-    def _uncounted(self, one: Dictionary) -> frozenset[int]:
-        return frozenset(uncounted_token_ids(self.lm.bos, self.lm.special_ids, one.metadata))
+    def _uncounted(self, dictionary: Dictionary) -> frozenset[int]:
+        return frozenset(uncounted_token_ids(self.lm.bos, self.lm.special_ids, dictionary.metadata))
 
 
 def is_exact_by_construction(dictionary: Dictionary) -> bool:
-    """Whether the dictionary gives back what it reads by construction: a layer's own neurons."""
+    """Return whether a dictionary reconstructs its input exactly by construction: a layer's own
+    neurons."""
     return dictionary.architecture == "identity" and dictionary.hook_name == dictionary.hook_out
 
 
 def make_empty_sums(dictionary: Dictionary, device: torch.device) -> CleanPassSums:
-    """Nothing read yet."""
+    """Make the sums of a clean pass before the first batch, all zero."""
     zeros = partial(torch.zeros, device=device)
     return CleanPassSums(
         zeros(dictionary.d_out, dtype=torch.float64),
@@ -314,69 +336,76 @@ def make_empty_sums(dictionary: Dictionary, device: torch.device) -> CleanPassSu
 
 def add_batch_to_sums(
     reading: CleanPassSums,
-    one: Dictionary,
+    dictionary: Dictionary,
     x: Float[Tensor, "batch pos d_in"],
     y: Float[Tensor, "batch pos d_out"],
-    at: Int[Tensor, "n"],
+    positions: Int[Tensor, "n"],
 ) -> None:
-    """Add a batch's activations and reconstruction at the counted positions: flat indices `at`."""
-    guesses = []
-    for f, guess in reconstruct_positions(one, x, at):
+    """Add a batch's activations and reconstruction at the counted positions (flat indices `at`) to
+    the clean pass's sums."""
+    reconstructions = []
+    for f, reconstruction in reconstruct_positions(dictionary, x, positions):
         reading.n_nonzero += torch.count_nonzero(f)
         reading.fired |= (f != 0).any(0)
         if f.numel():
             reading.largest = torch.maximum(reading.largest, f.abs().max().float())  # NaN stays
-        guesses.append(guess)
-    guess, true = torch.cat(guesses), y.flatten(0, 1)[at].double()
+        reconstructions.append(reconstruction)
+    reconstruction, true = torch.cat(reconstructions), y.flatten(0, 1)[positions].double()
     reading.n += len(true)
     reading.total += true.sum(0)
-    reading.squares += torch.stack([true.pow(2).sum(), (true - guess.double()).pow(2).sum()])
-    if not is_exact_by_construction(one):
-        reading.rebuilt.append(guess)
+    reading.squares += torch.stack(
+        [true.pow(2).sum(), (true - reconstruction.double()).pow(2).sum()]
+    )
+    if not is_exact_by_construction(dictionary):
+        reading.rebuilt.append(reconstruction)
 
 
 def reconstruct_positions(
-    dictionary: Dictionary, x: Float[Tensor, "batch pos d_in"], at: Int[Tensor, "n"]
+    dictionary: Dictionary, x: Float[Tensor, "batch pos d_in"], positions: Int[Tensor, "n"]
 ) -> Iterator[tuple[Float[Tensor, "n d_sae"], Float[Tensor, "n d_out"]]]:
-    """Dense activations and reconstructions at the flat positions `at`, some rows at a time."""
+    """Compute dense activations [n, d_sae] and reconstructions [n, d_out] at the flat positions
+    `at`, some rows at a time."""
     if dictionary.needs_sequence:
         f = dictionary.encode(x)
-        yield f.flatten(0, 1)[at], dictionary.decode(f, x).flatten(0, 1)[at]
+        yield f.flatten(0, 1)[positions], dictionary.decode(f, x).flatten(0, 1)[positions]
         return
-    for rows in x.flatten(0, 1)[at].split(max(1, MAX_BATCH_VALUES // dictionary.d_sae)):
+    for rows in x.flatten(0, 1)[positions].split(max(1, MAX_BATCH_VALUES // dictionary.d_sae)):
         f = dictionary.encode(rows)
         yield f, dictionary.decode(f, rows)
 
 
 def make_splice_edit(
-    lm: LanguageModel, dictionary: Dictionary, new: Tensor, at: Int[Tensor, "n"]
+    lm: LanguageModel, dictionary: Dictionary, new: Tensor, positions: Int[Tensor, "n"]
 ) -> ActivationEdit:
-    """The edit that puts `new` ([n d_out] or [d_out]) at the flat positions `at` of a batch, others
-    unchanged."""
+    """Make the edit that splices `new` ([n, d_out] or [d_out]) into a batch at the flat positions
+    `at` and changes no others."""
 
     def edit(h: Tensor) -> Tensor:
         y = lm.process(dictionary.hook_out, h, dictionary.processing)
-        # As a difference, so that what the processing folds away of the raw activation survives.
+        # Added as a difference: what processing removes of the raw activation is kept.
         delta = torch.zeros_like(h, memory_format=torch.contiguous_format)
-        delta.view(-1, h.shape[-1])[at] = (new - y.flatten(0, 1)[at]).to(h.dtype)
+        delta.view(-1, h.shape[-1])[positions] = (new - y.flatten(0, 1)[positions]).to(h.dtype)
         return h + delta
 
     return edit
 
 
 def build_check_result(
-    one: Dictionary,
+    dictionary: Dictionary,
     reading: CleanPassSums,
     batches: Sequence[PieceBatch],
     losses: tuple[SummedLosses, SummedLosses, SummedLosses | None, SummedLosses | None],
     ce_unigram: float,
 ) -> ReconstructionCheck:
-    """Put the sums together."""
+    """Build the result of a reconstruction check from the clean pass's sums and the losses."""
     clean, spliced, zero, mean = losses
     ce_clean, n = clean.mean(), reading.n
     square, error = reading.squares.tolist()
     delta, margin = spliced.difference(clean)
-    damage = [None if one is None else one.difference(clean)[0] for one in (zero, mean)]
+    damage = [
+        None if dictionary is None else dictionary.difference(clean)[0]
+        for dictionary in (zero, mean)
+    ]
     variance = square - float(reading.total.pow(2).sum()) / n
     return ReconstructionCheck(
         n_documents=len({d for batch in batches for d in batch.documents}),
@@ -384,7 +413,7 @@ def build_check_result(
         n_tokens=n,
         explained_variance=one_minus_ratio(error, variance),
         l0=int(reading.n_nonzero) / n,
-        dead_share=1 - int(reading.fired.sum()) / one.d_sae,
+        dead_share=1 - int(reading.fired.sum()) / dictionary.d_sae,
         dead_bound=3 / n,
         largest=float(reading.largest),
         ce_clean=ce_clean,
@@ -397,20 +426,22 @@ def build_check_result(
         delta_ce_pieces=spliced.n_pieces,
         recovery_zero=one_minus_ratio(delta, damage[0]),
         recovery_mean=one_minus_ratio(delta, damage[1]),
-        published_l0=read_metadata_number(one, "l0"),
+        published_l0=read_metadata_number(dictionary, "l0"),
         published_explained_variance=read_metadata_number(
-            one, "explained_variance", "variance_explained"
+            dictionary, "explained_variance", "variance_explained"
         ),
     )
 
 
 def one_minus_ratio(part: float, whole: float | None) -> float | None:
-    """1 - part/whole; None where there is nothing to divide by, NaN where the whole is NaN."""
+    """Return 1 - part/whole, as for explained variance; None where the whole is not positive, NaN
+    where it is NaN."""
     return None if whole is None or whole <= 0 else 1 - part / whole
 
 
 def read_metadata_number(dictionary: Dictionary, *keys: str) -> float | None:
-    """The first of the metadata's `keys` that holds a number."""
+    """Return the first of a dictionary's metadata `keys` that holds a number, such as its published
+    L0."""
     for key in keys:
         value = dictionary.metadata.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):

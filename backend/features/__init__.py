@@ -1,1 +1,2 @@
-"""Features: see the files of this folder."""
+"""Features of a dictionary: logit lens, cosines, nearest neurons, removal effects, direct feature
+attribution, feature map."""

@@ -1,7 +1,8 @@
-"""What removing one feature does to the predictions of a text.
+"""Feature removal: how setting one feature to zero changes the model's predictions on a text.
 
-The feature is set to zero at every counted position; the rest of the code and the error term stay,
-so the edit is Δh = decode(f with entry i := 0) - decode(f), added at the dictionary's output hook.
+The feature is set to zero at every counted position; the other features and the error term stay, so
+the edit is Δh = decode(f with entry i := 0) - decode(f), added at the dictionary's output hook
+point.
 """
 
 import torch
@@ -13,7 +14,7 @@ from backend.model.language_model import LanguageModel
 from feature_store.removal_effects import RemovalEffect
 
 MAX_LISTED_TOKENS = 8
-"""Tokens kept whose probability moves most."""
+"""Number of tokens kept whose probability the feature's removal changes most."""
 
 
 @torch.no_grad()
@@ -23,22 +24,25 @@ def compute_removal_delta(
     x: Float[Tensor, "pos d_in"],
     at: Bool[Tensor, "pos"],
 ) -> Float[Tensor, "pos d_out"]:
-    """Δh of setting a feature to zero at the positions `at`; zeros elsewhere. x is processed as
-    the dictionary expects."""
+    """Compute the edit Δh [pos, d_out] of setting a feature to zero at the positions `at`; zero
+    elsewhere.
+
+    x [pos, d_in] is processed as the dictionary expects.
+    """
     delta = torch.zeros(len(x), dictionary.d_out, device=x.device, dtype=dictionary.W_dec.dtype)
-    found = dictionary.encode_sparse(x)
+    sparse = dictionary.encode_sparse(x)
     active = torch.zeros_like(at)
-    active[found.token[found.feature == feature].long().to(at.device)] = True
+    active[sparse.token[sparse.feature == feature].long().to(at.device)] = True
     rows = active & at
     if not rows.any():
         return delta
-    # One sequence's code depends on all of it; other codes are only made where something changes.
-    here = torch.ones_like(rows) if dictionary.needs_sequence else rows
-    seen = x[here]
-    f = dictionary.encode(seen)
+    # Some dictionaries encode a whole sequence at once; others only where something changes.
+    needed = torch.ones_like(rows) if dictionary.needs_sequence else rows
+    inputs = x[needed]
+    f = dictionary.encode(inputs)
     without = f.clone()
-    without[rows[here], feature] = 0
-    delta[here] = dictionary.decode(without, seen) - dictionary.decode(f, seen)
+    without[rows[needed], feature] = 0
+    delta[needed] = dictionary.decode(without, inputs) - dictionary.decode(f, inputs)
     return delta
 
 
@@ -50,7 +54,8 @@ def compute_removal_logits(
     tokens: Int[Tensor, "pos"],
     counted: Bool[Tensor, "pos"],
 ) -> Float[Tensor, "2 pos vocab"]:
-    """Logits as they are and with the feature removed at counted positions, of one pass."""
+    """Compute the logits [2, pos, vocab] of the clean text and with the feature removed at counted
+    positions, in one pass."""
     change: dict[str, Tensor] = {}
 
     def read(h: Tensor) -> Tensor:
@@ -81,33 +86,36 @@ def measure_feature_removal(
     window: tuple[int, int],
     peak: int,
 ) -> RemovalEffect:
-    """The effect in one context: a window [start, end) of a sequence given from its beginning.
+    """Measure the effect of removing a feature in one context: a window [start, end) of a sequence
+    given from its beginning.
 
-    Later tokens than the one after the peak and the window's last do not matter and are cut.
+    Tokens after the window's end and the token that follows the peak do not matter and are cut.
     """
     start, end = window
     length = min(len(tokens), max(end, peak + 2))
     tokens, counted = tokens[:length], counted[:length]
     logits = compute_removal_logits(lm, dictionary, feature, tokens, counted)
     logprobs = logits.float().log_softmax(-1).cpu()
-    chosen = tokens[1:].cpu()
-    gained = -(logprobs[1, :-1] - logprobs[0, :-1]).gather(-1, chosen[:, None])[:, 0]  # [pos-1]
+    next_tokens = tokens[1:].cpu()
+    loss_increase = -(logprobs[1, :-1] - logprobs[0, :-1]).gather(-1, next_tokens[:, None])[
+        :, 0
+    ]  # [pos-1]
     scored = counted[1:].cpu()
     inside = torch.zeros_like(scored)
     inside[start : end - 1] = True
     inside &= scored
     before, after = logprobs[:, peak].exp()
     change = (after - before).abs()[: lm.n_nameable]
-    moved = change.topk(min(MAX_LISTED_TOKENS, len(change))).indices
+    listed = change.topk(min(MAX_LISTED_TOKENS, len(change))).indices
     has_next = peak + 1 < length and bool(scored[peak])
     return RemovalEffect(
         sequence=sequence,
         start=start,
         peak=peak,
-        next_loss=float(gained[peak]) if has_next else None,
-        window_loss=float(gained[inside].sum()),
+        next_loss=float(loss_increase[peak]) if has_next else None,
+        window_loss=float(loss_increase[inside].sum()),
         window_n=int(inside.sum()),
-        tokens=moved.tolist(),
-        before=before[moved].tolist(),
-        after=after[moved].tolist(),
+        tokens=listed.tolist(),
+        before=before[listed].tolist(),
+        after=after[listed].tolist(),
     )

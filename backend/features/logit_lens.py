@@ -1,32 +1,37 @@
-"""The logit lens: which next tokens a direction speaks for, on the direct path to the logits.
+"""Logit lens of a direction: its direct effect on the logit of every next token.
 
-Value of direction d for token t: (W_U centred over the vocabulary)_t · (γ ⊙ P d), with γ the final
-norm's gain, P the removal of the mean under LayerNorm: the direct path, per unit of activation, at
-norm scale 1, before any soft-cap. Where another norm lies on the path it is not defined. The
-vocabulary are the tokens that the tokenizer can name: padding rows of W_U stay out.
+The value of direction d for token t is (W_U centred over the vocabulary)_t · (γ ⊙ P d), with γ the
+final norm's gain and P the removal of the mean under LayerNorm: the direct path, per unit of
+activation, at norm scale 1, before any soft-cap. It is not defined where another norm is on the
+path. The vocabulary is the tokens that the tokenizer can name: padding rows of W_U are left out.
 """
 
 import re
 from typing import cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from backend.dictionaries.base import Dictionary
 from backend.model.language_model import LanguageModel
 
 STREAM_SUM_TOLERANCE = 1e-3
-"""Relative error up to which stream in + attention + MLP counts as stream out."""
+"""Relative error up to which residual stream in + attention + MLP counts as residual stream out, so
+that the logit lens applies."""
 
 
 @torch.no_grad()
 def compute_logit_lens(
     lm: LanguageModel, d: Float[Tensor, "n width"], hook_out: str
 ) -> Float[Tensor, "n vocab"] | None:
-    """Lens values of the directions `d` written at `hook_out`; None where they are not defined.
+    """Compute the logit lens of directions d [n, width] written at `hook_out`: [n, n_vocab]; None
+    where it is not defined.
 
-    Defined on the residual stream, for what attention and MLP add to it, and for hook_z through
-    W_O; a feature that lives elsewhere (inside an MLP, before a further norm) has no direct path.
+    It is defined on the residual stream, for what attention and MLP add to it, and for hook_z
+    through W_O; a direction elsewhere (inside an MLP, before a further norm) has no direct path to
+    the logits.
     """
     direction = map_to_residual_stream(lm, d, hook_out)
     gain = final_norm_gain(lm)
@@ -38,12 +43,23 @@ def compute_logit_lens(
     return logits - logits.mean(-1, keepdim=True)  # equal to centring W_U, without its copy
 
 
+@torch.inference_mode()
+def feature_logit_lens(lm: LanguageModel, dictionary: Dictionary, index: int) -> np.ndarray | None:
+    """Return a feature's logit lens: the effect of its decoder direction on every token's logit
+    [n_vocab], or None without a direct path to the logits."""
+    values = compute_logit_lens(lm, dictionary.W_dec[index : index + 1], dictionary.hook_out)
+    return None if values is None else values[0].float().cpu().numpy()
+
+
 @torch.no_grad()
 def map_to_residual_stream(
     lm: LanguageModel, d: Float[Tensor, "n width"], hook_out: str
 ) -> Float[Tensor, "n d_model"] | None:
-    """What `d` at `hook_out` adds to the residual stream, in float32; None where that depends on
-    more than d."""
+    """Return what directions at `hook_out` add to the residual stream [n, d_model], in float32, for
+    the logit lens.
+
+    Return None where it depends on more than the direction.
+    """
     canonical = lm.canonical(hook_out)
     layer = re.match(r"blocks\.\d+(?=\.)", canonical)
     if layer is None:
@@ -69,12 +85,14 @@ BRANCH_POINTS = ["attn_out", "mlp_out"]
 
 
 def final_norm_gain(lm: LanguageModel) -> Float[Tensor, "d_model"] | None:
-    """γ of the final norm; None without one."""
+    """Return the gain γ [d_model] of the final norm, for the logit lens; None when the model has no
+    such norm."""
     return norm_gain(lm, "ln_final")
 
 
 def norm_gain(lm: LanguageModel, path: str) -> Float[Tensor, "d_model"] | None:
-    """γ of a norm of the model (1 + w where the weight is an offset, as in Gemma); None without."""
+    """Return the gain γ [d_model] of a norm of the model (1 + w where the weight is stored as an
+    offset, as in Gemma); None without a norm."""
     component = lm.component(path)
     norm = getattr(component, "original_component", None)
     weight = getattr(norm, "weight", None)
@@ -85,7 +103,8 @@ def norm_gain(lm: LanguageModel, path: str) -> Float[Tensor, "d_model"] | None:
 
 
 def _unembedding_rows(lm: LanguageModel) -> Float[Tensor, "vocab d_model"]:
-    """W_U by rows, in float32, of the tokens that can be named."""
+    """Return the rows of W_U [n_vocab, d_model] in float32, of the tokens that the tokenizer can
+    name."""
     head = lm.bare.get_output_embeddings()
     assert head is not None, "a causal language model has an unembedding"
     return cast(Tensor, head.weight)[: lm.n_nameable].float()
@@ -96,9 +115,11 @@ def _canonical_or_none(lm: LanguageModel, alias: str) -> str | None:
 
 
 def _branches_add_to_stream(lm: LanguageModel, block: str) -> bool:
-    """Whether attention and MLP enter the stream as they are, seen on the probe.
+    """Return whether attention and MLP outputs are added to the residual stream unchanged, tested
+    on the model's probe tokens.
 
-    Some families scale them on the way, or normalise the sum.
+    Some model families scale them first, or normalise the sum; then the logit lens is not defined
+    for them.
     """
     keys = ["resid_pre", "attn_out", "mlp_out", "resid_post"]
     hooks = [f"{block}.hook_{key}" for key in keys]

@@ -1,4 +1,5 @@
-"""A feature beside the model's own units: dimensions, MLP neurons."""
+"""Largest weights of a feature in the model's own units (dimensions, heads), and the MLP neurons
+nearest to its directions."""
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,8 @@ MAX_LISTED_ENTRIES = 10
 
 
 def find_largest_entries(values: Float[Tensor, "n"], k: int = MAX_LISTED_ENTRIES) -> LargestEntries:
-    """The k entries of largest magnitude, with sign, largest first."""
+    """Return the k entries of largest magnitude of a weight vector, with their signs, largest
+    first."""
     values = values.float()
     index = values.abs().topk(min(k, len(values))).indices
     return LargestEntries(index.tolist(), values[index].tolist(), len(values))
@@ -27,7 +29,8 @@ def find_largest_entries(values: Float[Tensor, "n"], k: int = MAX_LISTED_ENTRIES
 
 @torch.no_grad()
 def read_feature_weights(lm: LanguageModel, dictionary: Dictionary, feature: int) -> FeatureWeights:
-    """What the feature's encoder column and decoder row weigh most, in the model's own units."""
+    """Read the largest weights of a feature's encoder column and decoder row: dimensions, attention
+    heads, nearest neurons."""
     read, write = lm.canonical(dictionary.hook_name), lm.canonical(dictionary.hook_out)
     column = None if dictionary.W_enc is None else dictionary.W_enc[:, feature]
     row = dictionary.coder.W_dec[feature]
@@ -47,19 +50,22 @@ def read_feature_weights(lm: LanguageModel, dictionary: Dictionary, feature: int
 
 
 def find_nearest_neurons(
-    found: tuple[int, Tensor] | None, direction: Tensor
+    weights: tuple[int, Tensor] | None, direction: Tensor
 ) -> NearestNeurons | None:
-    """The MLP neurons of a layer nearest to a direction, by cosine; None where there are none."""
-    if found is None or found[1].shape[1] != len(direction):
+    """Find the MLP neurons whose weights have the largest cosine with a feature's direction; None
+    where the hook point has no neurons."""
+    if weights is None or weights[1].shape[1] != len(direction):
         return None
-    layer, rows = found
+    layer, rows = weights
     return NearestNeurons(layer, find_largest_entries(cosines_with_direction(rows, direction)))
 
 
 def neuron_input_weights(lm: LanguageModel, hook: str) -> tuple[int, Tensor] | None:
-    """(layer, what each neuron reads [d_mlp d_model]) where the hook point is what an MLP reads.
+    """Return (layer, input weights of its MLP neurons [d_mlp, d_model]) where a feature reads the
+    MLP's input; else None.
 
-    Gated neurons by their gate's weights; before the norm's gain, the gain is in the weights.
+    Gated neurons are taken by the weights of their gate; before a norm's gain, the gain is
+    multiplied into the weights.
     """
     layer = layer_of_hook(hook)
     if layer is None:
@@ -78,8 +84,12 @@ def neuron_input_weights(lm: LanguageModel, hook: str) -> tuple[int, Tensor] | N
 
 
 def neuron_output_weights(lm: LanguageModel, hook: str) -> tuple[int, Tensor] | None:
-    """(layer, what each neuron writes [d_mlp d_model]) of the MLP that last wrote at a hook point:
-    its own layer's at the MLP's output and at the block's end, the layer's below at its start."""
+    """Return (layer, output weights [d_mlp, d_model]) of the MLP neurons that last wrote at a hook
+    point.
+
+    That is the hook's own layer at the MLP's output and the end of a block, and the layer before it
+    at the start of a block.
+    """
     layer = layer_of_hook(hook)
     if layer is None:
         return None
@@ -98,14 +108,16 @@ def neuron_output_weights(lm: LanguageModel, hook: str) -> tuple[int, Tensor] | 
 def cosines_with_direction(
     rows: Float[Tensor, "n d"], direction: Float[Tensor, "d"]
 ) -> Float[Tensor, "n"]:
-    """Of each row with a direction; 0 where one of them is zero."""
+    """Return the cosine of each neuron's weights [n, d] with a feature's direction [d]; 0 where
+    either is zero."""
     direction = direction.to(rows)
     length = rows.norm(dim=-1) * direction.norm()
     return (rows @ direction) / length.clamp_min(1e-12)
 
 
 def mlp_projection_weight(lm: LanguageModel, layer: int, name: str) -> Tensor | None:
-    """The weight [out in] of one of a layer's MLP projections; None where there is no such one."""
+    """Return the weight [out, in] of one of a layer's MLP projections (`in`, `gate`, `out`), whose
+    neurons are compared; None if absent."""
     owner = lm.component(f"blocks.{layer}.mlp.{name}")
     module = getattr(owner, "original_component", None)
     if isinstance(module, nn.Linear):

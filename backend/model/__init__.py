@@ -1,1 +1,2 @@
-"""Model: see the files of this folder."""
+"""The language model: loading, hook points, fast and partial forward passes, vocabulary, device,
+memory and speed."""

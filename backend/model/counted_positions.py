@@ -1,4 +1,5 @@
-"""Which positions count: BOS, padding and special tokens are not what a dictionary is judged by."""
+"""Counted positions: which tokens of a batch statistics count, leaving out BOS, padding and special
+tokens."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,25 +11,30 @@ from torch import Tensor
 def uncounted_token_ids(
     bos: int | None, special: Iterable[int], metadata: Mapping[str, object]
 ) -> frozenset[int]:
-    """The token ids left out of every count: BOS always, special tokens as the dictionary says.
+    """Return the token ids at whose positions nothing is counted: always BOS, and special tokens as
+    the dictionary's metadata says.
 
-    `exclude_special_tokens` of the metadata may be false (BOS only), a list of ids, or true; all
-    special tokens are left out when it is absent.
+    `exclude_special_tokens` of the metadata may be false (BOS only), a list of ids, or true;
+    without it, all special tokens are left out.
     """
-    asked = metadata.get("exclude_special_tokens")
-    if asked is None or asked is True:
-        chosen = set(special)
-    elif isinstance(asked, Sequence) and not isinstance(asked, str):
-        chosen = {int(token) for token in asked}
+    setting = metadata.get("exclude_special_tokens")
+    if setting is None or setting is True:
+        ids = set(special)
+    elif isinstance(setting, Sequence) and not isinstance(setting, str):
+        ids = {int(token) for token in setting}
     else:
-        chosen = set()
-    return frozenset(chosen if bos is None else {*chosen, bos})
+        ids = set()
+    return frozenset(ids if bos is None else {*ids, bos})
 
 
 def pad_right(
     sequences: Sequence[Sequence[int]], fill: int = 0
 ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-    """Sequences as one matrix, and which entries are real. Causal attention needs no more."""
+    """Pad token sequences on the right to one matrix [batch, pos]; return it with the mask of real
+    positions.
+
+    Causal attention needs no further mask.
+    """
     longest = max(len(sequence) for sequence in sequences)
     tokens = torch.full((len(sequences), longest), fill, dtype=torch.long)
     real = torch.zeros(tokens.shape, dtype=torch.bool)
@@ -41,6 +47,7 @@ def pad_right(
 def mark_counted_positions(
     tokens: Int[Tensor, "batch pos"], real: Bool[Tensor, "batch pos"], uncounted: Iterable[int]
 ) -> Bool[Tensor, "batch pos"]:
-    """Real positions whose token is not left out."""
-    out = torch.tensor(sorted(uncounted), dtype=tokens.dtype, device=tokens.device)
-    return real & ~torch.isin(tokens, out)
+    """Return the mask [batch, pos] of counted positions: real ones whose token id is not in
+    `uncounted`."""
+    excluded = torch.tensor(sorted(uncounted), dtype=tokens.dtype, device=tokens.device)
+    return real & ~torch.isin(tokens, excluded)

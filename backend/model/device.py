@@ -1,4 +1,5 @@
-"""Where tensors live and in which precision, chosen once, with a sentence saying why."""
+"""Device and precision (dtype) of the model's tensors: chosen once, with a sentence that gives the
+reason."""
 
 import os
 import time
@@ -10,55 +11,59 @@ import torch
 from feature_store.errors import InputError, pick_by_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""float16 is left out: residual streams of several models overflow it. Weights that are stored in
-float16 or bfloat16 are read and computed with in one of these."""
+"""Precisions that tensors may have. float16 is left out: residual streams of several models
+overflow it. Weights stored in float16 or bfloat16 are read and then computed with in one of
+these."""
 NOTABLE_SLOWDOWN = 1.5
-"""A precision this many times slower than float32 is said to be so."""
+"""Factor by which a dtype must be slower than float32 for the user to be warned of its slowness on
+this device."""
 SMALL_MODEL_WIDTH = 512
-"""Width of a model below which several threads cost more than they bring."""
+"""Model width (d_model) below which several CPU threads are slower than one."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Device and precision of a model and its dictionaries."""
+    """Device and precision (dtype) on which a model and its dictionaries are placed."""
 
     device: torch.device
     dtype: torch.dtype
     why: str
-    """One sentence for the user."""
+    """Sentence for the user that gives the reason for this device and dtype."""
 
 
 def choose_placement(device: str | None = None, dtype: str | None = None) -> Placement:
-    """CUDA when there is one, else the CPU; float32 unless something else is asked for.
+    """Choose the device (CUDA if available, else CPU) and the dtype (default float32) of the
+    model's tensors.
 
-    InputError for a device that is not there and for an unknown precision.
+    Raise InputError for a device that this machine does not have and for an unknown dtype.
     """
     precision = pick_by_name("dtype", dtype or "float32", DTYPES)
     if device is None:
-        found = torch.cuda.is_available()
-        chosen = "cuda" if found else "cpu"
-        because = "a CUDA device is here" if found else "there is no CUDA device here"
+        has_cuda = torch.cuda.is_available()
+        chosen = "cuda" if has_cuda else "cpu"
+        reason = "a CUDA device is here" if has_cuda else "there is no CUDA device here"
     else:
         chosen = device
-        because = "you asked for it"
-    place = _check_device(chosen)
+        reason = "you asked for it"
+    checked = _check_device(chosen)
     name = str(precision).removeprefix("torch.")
-    why = f"Runs on {place} in {name}, since {because}."
-    slower = measure_dtype_slowdown(place, precision)
+    why = f"Runs on {checked} in {name}, since {reason}."
+    slower = measure_dtype_slowdown(checked, precision)
     if slower >= NOTABLE_SLOWDOWN:
         why += (
             f" A product of matrices in {name} takes {slower:.1f} times as long as in float32 on "
-            "this processor: leave --dtype out to be faster, at twice the memory."
+            "this processor: without --dtype it is faster and takes twice the memory."
         )
-    return Placement(place, precision, why)
+    return Placement(checked, precision, why)
 
 
 @cache
 def measure_dtype_slowdown(device: torch.device, dtype: torch.dtype) -> float:
-    """How many times as long a product of matrices takes in this precision as in float32.
+    """Measure how many times longer a matrix product takes in this dtype than in float32 on the
+    CPU.
 
-    Measured once on the CPU, in some ten milliseconds: processors without units for bfloat16 take
-    five times as long. 1 elsewhere, and for float32.
+    It is measured once, in about ten milliseconds: processors without bfloat16 units take five
+    times as long. Return 1 on other devices and for float32.
     """
     if device.type != "cpu" or dtype == torch.float32:
         return 1.0
@@ -66,44 +71,45 @@ def measure_dtype_slowdown(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def time_matrix_product(dtype: torch.dtype, rounds: int = 7) -> float:
-    """The shortest of a few products of a batch with a square matrix."""
+    """Return the shortest time, in seconds, of several products of a batch with a square matrix in
+    a given dtype."""
     a, b = (
         torch.ones(128, SMALL_MODEL_WIDTH, dtype=dtype),
         torch.ones(SMALL_MODEL_WIDTH, SMALL_MODEL_WIDTH, dtype=dtype),
     )
-    taken = []
+    durations = []
     for _ in range(rounds):
-        began = time.perf_counter()
+        started = time.perf_counter()
         torch.matmul(a, b)
-        taken.append(time.perf_counter() - began)
-    return min(taken)
+        durations.append(time.perf_counter() - started)
+    return min(durations)
 
 
 def read_device_memory() -> int | None:
-    """Return the bytes of memory of the CUDA device that is chosen by default; None without one."""
+    """Return the memory in bytes of the default CUDA device; None without one."""
     if not torch.cuda.is_available():
         return None
     return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
 
 
 def list_devices() -> list[str]:
-    """Every device name that works here."""
+    """List the device names that work on this machine: `cpu`, `cuda:0`, and so on."""
     return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
 
 
 def _check_device(name: str) -> torch.device:
-    works = list_devices()
-    if name in works or (name == "cuda" and len(works) > 1):
+    available = list_devices()
+    if name in available or (name == "cuda" and len(available) > 1):
         return torch.device(name)
-    raise InputError(f"No device {name!r} here. There are: {', '.join(works)}.")
+    raise InputError(f"This machine has no device {name!r}. It has: {', '.join(available)}.")
 
 
 def limit_cpu_threads(placement: Placement, d_model: int) -> None:
-    """On the CPU, let a small model run on one thread, unless OMP_NUM_THREADS says otherwise.
+    """Limit torch to one CPU thread for a small model, unless the environment sets OMP_NUM_THREADS.
 
-    Threads that wait for each other in tiny operators spin. With a neighbour on the other core the
-    demo's harvest took 285 s in two processes, the first with two threads, and 62 s in one with
-    one. `--processes` gives every process one thread.
+    Threads that wait for each other in tiny operators spin. With another process on the other core
+    the demo's harvest took 285 s in two processes, the first of them with two threads, and 62 s in
+    one process with one thread. `--processes` gives every process one thread.
     """
     if (
         placement.device.type == "cpu"

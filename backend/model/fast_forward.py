@@ -1,9 +1,10 @@
-"""The fast road: hook points read off the plain Hugging Face model, without TransformerLens.
+"""Fast forward pass: hook points read and edited in the plain Hugging Face model, without
+TransformerLens' bridge.
 
-The bridge costs half the speed of small models and keeps attention eager. Its components know which
+The bridge halves the speed of small models and keeps attention eager. Its components state which
 Hugging Face module they wrap, so that most hook points are the input, the output or the normalised
-input of a module of an unwrapped copy. That each one is the same tensor is checked, not believed:
-`Lm` compares both roads once and uses this one only where they agree.
+input of a module of an unwrapped copy. `LanguageModel` compares both passes once and uses a hook
+point of this one only where they agree.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,24 +17,27 @@ import torch
 from torch import Tensor, nn
 
 ActivationEdit = Callable[[Tensor], Tensor]
-"""Flattened activation [batch pos width] -> the same shape; the same object changes nothing."""
+"""Edit of a flattened activation [batch, pos, width] in the fast forward; returning the same object
+changes nothing."""
 
 
 class ReadOnlyHookPointError(Exception):
-    """An edit at a point that can only be read here, such as a norm's value before its gain."""
+    """Raised for an edit at a hook point that the fast forward can only read, such as a norm's
+    value before its gain."""
 
 
 class _AllTapsRead(Exception):
-    """Raised by the last hook to leave the forward pass."""
+    """Raised by the last hook of the fast forward to leave the pass early."""
 
 
 @dataclass(frozen=True)
 class ModuleTap:
-    """Where a hook point is found in the plain model."""
+    """Place of a hook point in the plain Hugging Face model: a module and whether its input or its
+    output is read."""
 
     module: nn.Module
     before: bool
-    """Read what goes in, rather than what comes out."""
+    """Whether the tap reads the module's input instead of its output."""
     read: Callable[[Tensor], Tensor]
 
 
@@ -42,12 +46,14 @@ def find_module_taps(
     component: Callable[[str], Any],
     twin: Callable[[nn.Module], nn.Module | None],
 ) -> dict[str, ModuleTap]:
-    """The canonical hook points that a module of the plain model stands for.
+    """Find the modules of the plain model whose input or output is a canonical hook point, for the
+    fast forward.
 
-    `component` gives the bridge's component at a dotted path, `twin` the plain model's counterpart
-    of the Hugging Face module that it wraps, or None for a module of the bridge's own making.
+    `component` returns the bridge's component at a dotted path, `twin` the plain model's
+    counterpart of the Hugging Face module that it wraps, or None for a module that only the bridge
+    has.
     """
-    found: dict[str, ModuleTap] = {}
+    found_taps: dict[str, ModuleTap] = {}
     for name in names:
         path, _, point = name.rpartition(".")
         if point not in ("hook_in", "hook_out", "hook_normalized"):
@@ -60,12 +66,13 @@ def find_module_taps(
         read = _return_unchanged
         if point == "hook_normalized":
             read = partial(normalise_without_gain, module, not owner.uses_rms_norm)
-        found[name] = ModuleTap(module, before=point != "hook_out", read=read)
-    return found
+        found_taps[name] = ModuleTap(module, before=point != "hook_out", read=read)
+    return found_taps
 
 
 def normalise_without_gain(norm: nn.Module, centre: bool, h: Tensor) -> Tensor:
-    """A norm's value before its gain, in float32 at least, as TransformerLens' hook_normalized."""
+    """Return a norm's value before its gain, in float32 at least, as TransformerLens'
+    hook_normalized."""
     h = h if h.dtype == torch.float64 else h.float()
     if centre:
         h = h - h.mean(-1, keepdim=True)
@@ -76,16 +83,17 @@ def normalise_without_gain(norm: nn.Module, centre: bool, h: Tensor) -> Tensor:
 def read_activations(
     model: nn.Module, tokens: Tensor, wanted: Mapping[str, ModuleTap]
 ) -> dict[str, Tensor]:
-    """One forward, left as soon as every tap has been read: each [batch pos width].
+    """Run the fast forward, left as soon as every tap has been read; return each activation [batch,
+    pos, width].
 
-    Taps that the forward never reaches are missing from the answer. No mask is built: attention is
+    Taps that the pass never reaches are missing from the result. No mask is built: attention is
     causal, so that padding on the right cannot reach real tokens.
     """
-    got: dict[str, Tensor] = {}
+    activations: dict[str, Tensor] = {}
 
     def keep(name: str, read: Callable[[Tensor], Tensor], h: Tensor) -> None:
-        got[name] = read(h).flatten(2)
-        if len(got) == len(wanted):
+        activations[name] = read(h).flatten(2)
+        if len(activations) == len(wanted):
             raise _AllTapsRead
 
     handles = [_attach_tap_hook(tap, partial(keep, name, tap.read)) for name, tap in wanted.items()]
@@ -96,15 +104,15 @@ def read_activations(
     finally:
         for handle in handles:
             handle.remove()
-    return got
+    return activations
 
 
 @contextmanager
 def edit_activations(edits: Iterable[tuple[ModuleTap, ActivationEdit]]) -> Iterator[None]:
-    """Activations are replaced at taps until the block ends.
+    """Edit activations at module taps of the plain model until the `with` block ends.
 
-    NotWritable, in the forward, when an edit changes something at a point that is computed beside
-    it.
+    A forward pass raises ReadOnlyHookPointError when an edit changes something at a hook point that
+    is only read.
     """
     handles = [_attach_tap_hook(tap, partial(_apply_edit, tap, edit)) for tap, edit in edits]
     try:
@@ -117,13 +125,14 @@ def edit_activations(edits: Iterable[tuple[ModuleTap, ActivationEdit]]) -> Itera
 def compute_edited_logits(
     model: nn.Module, tokens: Tensor, edits: Iterable[tuple[ModuleTap, ActivationEdit]]
 ) -> Tensor:
-    """A whole forward, [batch pos vocab], with activations replaced on the way."""
+    """Compute the logits [batch, pos, vocab] of a whole fast forward pass with edited
+    activations."""
     with edit_activations(edits):
         return model(tokens, use_cache=False).logits
 
 
 def compose_edits(edits: Sequence[ActivationEdit]) -> ActivationEdit:
-    """Several edits at one hook point as one, the first of them first."""
+    """Compose several activation edits at one hook point into one, applied in order."""
 
     def all_of(h: Tensor) -> Tensor:
         for edit in edits:
@@ -144,7 +153,8 @@ def _apply_edit(tap: ModuleTap, edit: ActivationEdit, h: Tensor) -> Tensor:
 
 
 def _attach_tap_hook(tap: ModuleTap, change: Callable[[Tensor], Tensor | None]) -> Any:
-    """Call `change` on the tensor at a tap; what it returns, if not None, goes on in its place."""
+    """Attach a forward hook to a tap's module: a result of `change` that is not None replaces the
+    activation."""
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:

@@ -1,7 +1,8 @@
-"""Whether numbers are finite: weights of models and dictionaries must be, where they are loaded.
+"""Checks that weights of models and dictionaries are finite (no NaN or infinity), made when they
+are loaded.
 
-A comparison with NaN is always false, so that dead features and healthy numbers come out where
-nothing can be computed. It is refused where weights enter.
+A comparison with NaN is always false, so that NaN weights would give dead features and
+harmless-looking numbers instead of an error.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,14 +30,16 @@ FEATURE_AXES = {
     "scaling_factor": 0,
     "finetuning_scaling_factor": 0,
 }
-"""A tensor's name -> the axis that counts features."""
+"""Maps a dictionary tensor's name to the axis that counts features, to name the features with
+non-finite weights."""
 MAX_LISTED_NUMBERS = 5
+"""Number of features or rows with non-finite weights that an error lists."""
 
 
 def all_finite(tensor: Tensor) -> Tensor:
-    """Return whether every value is finite as a tensor on its device: nothing waits for it.
+    """Return, as a boolean tensor on the same device, whether every value is finite.
 
-    One pass, and no mask of the tensor's size.
+    The host does not wait for the device. It takes one pass and no mask of the tensor's size.
     """
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return torch.ones((), dtype=torch.bool, device=tensor.device)
@@ -44,18 +47,20 @@ def all_finite(tensor: Tensor) -> Tensor:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Return whether every value is finite."""
+    """Return whether every value of a tensor is finite (no NaN, no infinity)."""
     return bool(all_finite(tensor))
 
 
 def check_dictionary_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """InputError that names a dictionary's first tensor with NaN or infinity, and its features."""
-    _check_tensors_finite(tensors.items(), where, "feature", "get a whole copy of the file")
+    """Raise InputError that names the first dictionary tensor with NaN or infinity, and its
+    features."""
+    _check_tensors_finite(tensors.items(), where, "feature", "download or copy the file again")
 
 
 def check_model_finite(model: torch.nn.Module, name: str) -> None:
-    """InputError that names a model's first parameter with NaN or infinity, and its rows."""
-    advice = "get a whole copy of the files"
+    """Raise InputError that names the first parameter of a model with NaN or infinity, and its
+    rows."""
+    advice = "download or copy the files again"
     if any(p.dtype == torch.float16 for p in model.parameters()):
         advice = "load it in float32 or bfloat16, whose range is larger than float16's"
     _check_tensors_finite(model.named_parameters(), f"The model {name!r}", "row", advice)
@@ -68,14 +73,14 @@ def _check_tensors_finite(
         if not is_finite(tensor):
             raise InputError(
                 f"{where} cannot be used: its tensor {name} is not finite "
-                f"{_locate_nonfinite_values(name, tensor, unit)}. Nothing right can be computed "
-                f"from NaN "
-                f"or infinity; {advice}."
+                f"{_locate_nonfinite_values(name, tensor, unit)}. No result computed from NaN "
+                f"or infinity is valid; {advice}."
             )
 
 
 def _locate_nonfinite_values(name: str, tensor: Tensor, unit: str) -> str:
-    """Return `at feature 3`, `at features 3, 17 and 2 more`, or how many values it concerns."""
+    """Describe where a tensor is not finite: `at feature 3`, `at features 3, 17 and 2 more`, or the
+    number of such values."""
     bad = ~tensor.detach().isfinite()
     rows = 0 if unit == "row" or tensor.ndim == 2 else None
     axis = rows if unit == "row" else FEATURE_AXES.get(name.removeprefix("_orig_mod."), rows)

@@ -1,4 +1,5 @@
-"""The language model: one object, one lock, every hook point by TransformerLens' name."""
+"""The language model: one object with one lock, and every hook point under its TransformerLens
+name."""
 
 import copy
 import re
@@ -27,7 +28,8 @@ from backend.model.weight_processing import (
 from feature_store.errors import InputError, suggest_near_miss
 
 BridgeHook = tuple[str, Callable[..., Any]]
-"""A hook name and `fn(activation, hook) -> activation | None`, as TransformerLens has it."""
+"""Hook of TransformerLens' bridge of the language model: a hook point's name and `fn(activation,
+hook) -> activation | None`."""
 
 USUAL_HOOK_KINDS = (
     "resid_pre",
@@ -40,15 +42,15 @@ USUAL_HOOK_KINDS = (
 )
 PROBE_LENGTH = 11
 FAST_FORWARD_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Largest relative difference at which both roads count as the same tensor (bfloat16 keeps 8 bits,
-and the two attention kernels round differently)."""
+"""Largest relative difference at which the fast forward and TransformerLens' bridge count as equal
+(bfloat16 keeps 8 bits, and the two attention kernels round differently)."""
 
 
 class LanguageModel:
-    """A causal language model behind a lock, read through hook points.
+    """Causal language model with a lock, whose activations are read and edited at hook points.
 
-    `bare` is the Hugging Face model itself, unhooked and with its fast attention; it shares every
-    weight with the bridge. Use either only inside `turn`.
+    `bare` is the Hugging Face model itself, without hooks and with its fast attention; it shares
+    every weight with TransformerLens' bridge. Use either only inside `turn`.
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class LanguageModel:
         self.n_ctx: int = bridge.cfg.n_ctx
         self.d_vocab: int = bridge.cfg.d_vocab
         self.n_nameable = count_nameable_tokens(tokenizer, self.d_vocab)
-        """Ids below are the tokenizer's; rows of the embedding beyond are padding: they count in
-        the model's probabilities, and are never drawn, listed, ranked or averaged over."""
+        """Number of token ids that the tokenizer can name. Rows of the embedding beyond it are
+        padding: they count in the model's probabilities, and are never sampled, listed, ranked or
+        averaged over."""
         self.bos = model_loading.find_bos_token(bare, tokenizer)
         known = {*tokenizer.all_special_ids, self.bos}
         self.special_ids = frozenset(int(token) for token in known if token is not None)
@@ -85,7 +88,8 @@ class LanguageModel:
     def load(
         cls, model: str, placement: Placement, *, trust_remote_code: bool = False
     ) -> "LanguageModel":
-        """A hub name or a local Hugging Face folder; InputError when it cannot be had."""
+        """Load a language model by its hub name or from a local Hugging Face folder; raise
+        InputError when that fails."""
         network, tokenizer = model_loading.load_model_and_tokenizer(
             model, placement, trust_remote_code=trust_remote_code
         )
@@ -103,9 +107,10 @@ class LanguageModel:
         name: str,
         placement: Placement,
     ) -> "LanguageModel":
-        """From objects in memory. `network` is rewired in place and must not be used again."""
+        """Make a language model from objects in memory. `network` is rewired in place and must not
+        be used afterwards."""
         nn.Module.to(network, placement.device).eval().requires_grad_(False)
-        # The bridge rewires the model in place, so its plain twin is taken first. The memo keeps
+        # The bridge rewires the model in place, so the plain copy is made first. The memo keeps
         # the parameters themselves out of the copy: two module trees, one set of weights.
         bare = copy.deepcopy(network, {id(p): p for p in network.parameters()})
         theirs, ours = network.modules(), bare.modules()
@@ -117,16 +122,17 @@ class LanguageModel:
 
     @cached_property
     def model_hash(self) -> str:
-        """sha256 over the folder's safetensors files, else over the weights in memory."""
+        """Hash of the language model: sha256 over the folder's safetensors files, or over the
+        weights in memory."""
         from_files = model_loading.hash_model_folder(self._folder) if self._folder else None
         return from_files or model_loading.hash_state_dict(self.bare.state_dict())
 
     @contextmanager
     def turn(self, hooks: Sequence[BridgeHook] = ()) -> Iterator[TransformerBridge]:
-        """Hold the model, with `hooks` in force until the block ends.
+        """Hold the language model's lock, with `hooks` attached to its bridge until the block ends.
 
-        Hooks belong to the model, not to the caller: without the lock, one visitor's steering
-        shows up in another visitor's text.
+        Hooks belong to the model, not to the caller: without the lock, one visitor's steering would
+        show in another visitor's text.
         """
         named = [(self.canonical(name), fn) for name, fn in hooks]
         with self._turn, self._bridge.hooks(fwd_hooks=named):
@@ -134,7 +140,8 @@ class LanguageModel:
 
     @contextmanager
     def turn_bare(self, changes: Mapping[str, ActivationEdit]) -> Iterator[PreTrainedModel]:
-        """Hold the plain model, with functions at canonical hook points of the fast road.
+        """Hold the lock of the plain Hugging Face model, with edits at canonical hook points of the
+        fast forward.
 
         `turn` costs a millisecond, as much as a small model's whole step; this costs nothing.
         """
@@ -145,17 +152,20 @@ class LanguageModel:
             yield self.bare
 
     def hook_names(self) -> list[str]:
-        """Every hook point that carries one vector per token, canonical names and aliases."""
+        """List every hook point of the language model that carries one vector per token: canonical
+        names and aliases."""
         return [name for name, canonical in self._names.items() if canonical in self._widths]
 
     def check_hook(self, hook: str) -> None:
-        """InputError for a name that the model does not have, or that carries no vectors."""
+        """Raise InputError for a hook point that the language model does not have, or that carries
+        no vector per token."""
         self.width(hook)
 
     def canonical(self, hook: str) -> str:
-        """TransformerLens' canonical name of a hook point; InputError for an unknown one.
+        """Return the canonical TransformerLens name of a hook point; raise InputError for an
+        unknown one.
 
-        TransformerLens 3.9 would silently ignore it.
+        TransformerLens 3.9 would silently ignore an unknown name.
         """
         if hook in self._names:
             return self._names[hook]
@@ -168,12 +178,14 @@ class LanguageModel:
         )
 
     def usual_hooks(self, block: str) -> list[str]:
-        """The hook points of a block such as `blocks.3` that dictionaries are trained on."""
+        """List the hook points of a block such as `blocks.3` on which dictionaries are usually
+        trained."""
         here = [name for name in self.hook_names() if name.startswith(f"{block}.")]
         return [name for kind in USUAL_HOOK_KINDS for name in here if name.endswith(kind)]
 
     def width(self, hook: str) -> int:
-        """Values per token at a hook point, heads flattened."""
+        """Return the number of values per token at a hook point of the language model, heads
+        flattened."""
         canonical = self.canonical(hook)
         if canonical not in self._widths:
             raise InputError(
@@ -183,7 +195,8 @@ class LanguageModel:
         return self._widths[canonical]
 
     def on_fast_road(self, hook: str) -> bool:
-        """Whether the plain model serves this hook point (proved equal by the probe)."""
+        """Return whether the fast forward serves this hook point of the language model (checked
+        against the bridge)."""
         return self.canonical(hook) in self._taps
 
     @torch.inference_mode()
@@ -193,10 +206,12 @@ class LanguageModel:
         hooks: Sequence[str],
         processing: WeightProcessing = NO_PROCESSING,
     ) -> dict[str, Float[Tensor, "batch pos width"]]:
-        """One forward, left after the deepest of `hooks`; heads flattened. Keys as in `hooks`.
+        """Compute the activations [batch, pos, width] at hook points in one forward pass, which
+        stops after the deepest of them.
 
-        The tensors are inference tensors: clone one before changing it in place. Padding on the
-        right is safe, since attention is causal. InputError for sequences beyond the context.
+        Heads are flattened; keys are those of `hooks`. The tensors are inference tensors: clone one
+        before changing it in place. Padding on the right is safe, since attention is causal. Raise
+        InputError for sequences longer than the context.
         """
         tokens = self._checked(tokens)
         names = {hook: self.canonical(hook) for hook in hooks}
@@ -213,7 +228,8 @@ class LanguageModel:
         return {h: self.process(h, got[name], processing) for h, name in names.items()}
 
     def process(self, hook: str, h: Tensor, processing: WeightProcessing) -> Tensor:
-        """Raw activations [... width] at `hook` as the processed model would have them."""
+        """Convert raw activations [..., width] at a hook point to those of the model with processed
+        weights."""
         if processing == NO_PROCESSING:
             return h
         change = make_activation_transform(processing, self, self.canonical(hook))
@@ -222,12 +238,13 @@ class LanguageModel:
     def logits(
         self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, ActivationEdit] | None = None
     ) -> Float[Tensor, "batch pos vocab"]:
-        """A whole forward with activations replaced at some hooks; in the model's own dtype.
+        """Compute the language model's logits [batch, pos, vocab], in its own dtype, with
+        activations edited at hook points.
 
-        Each of `replace` sees the flattened activation [batch pos width] and returns a new one, or
-        the very same object to change nothing. Gradients flow where the caller has them enabled.
-        `hook_resid_mid` replaces the stream itself; `ln2.hook_in`, in TransformerLens the same
-        point, only what the MLP reads.
+        Each edit in `replace` gets the flattened activation [batch, pos, width] and returns a new
+        one, or the same object to change nothing. Gradients flow where the caller has enabled them.
+        `hook_resid_mid` edits the residual stream itself; `ln2.hook_in`, the same point in
+        TransformerLens, edits only what the MLP reads.
         """
         tokens = self._checked(tokens)
         edits = [pair for name, edit in (replace or {}).items() for pair in self._edits(name, edit)]
@@ -236,7 +253,8 @@ class LanguageModel:
 
     @torch.no_grad()
     def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch vocab"]:
-        """Logits after the last token alone: of a large vocabulary they cost most of a forward."""
+        """Compute the language model's logits after the last token only: over a large vocabulary,
+        logits are most of a forward pass."""
         tokens = self._checked(tokens)
         with self._turn:
             return self.bare(tokens, use_cache=False, logits_to_keep=1).logits[:, -1]
@@ -245,7 +263,8 @@ class LanguageModel:
     def token_losses(
         self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, ActivationEdit] | None = None
     ) -> Float[Tensor, "batch pos-1"]:
-        """Cross-entropy in nats of each next token, with activations replaced as in `logits`."""
+        """Compute the cross-entropy of each next token [batch, pos-1] in nats, with activations
+        edited as in `logits`."""
         tokens = self._checked(tokens)
         flat = self.logits(tokens, replace)[:, :-1].float().flatten(0, 1)
         losses = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
@@ -253,8 +272,12 @@ class LanguageModel:
 
     @torch.no_grad()
     def cached(self, tokens: Int[Tensor, "batch pos"], names: Sequence[str]) -> dict[str, Tensor]:
-        """Any hook points through the bridge, in TransformerLens' own shapes: attention patterns
-        are [batch heads pos pos]. Keys as in `names`; InputError for an unknown one."""
+        """Compute activations at any hook points through TransformerLens' bridge, in its own
+        shapes.
+
+        Attention patterns are [batch, heads, pos, pos]. Keys are those of `names`; raise InputError
+        for an unknown one.
+        """
         tokens = self._checked(tokens)
         canonical = {name: self.canonical(name) for name in names}
         with self._turn:
@@ -264,27 +287,29 @@ class LanguageModel:
         return {name: cache[key] for name, key in canonical.items()}
 
     def component(self, path: str) -> Any:
-        """The bridge's component at a dotted path such as `blocks.0.attn.o`; None if absent."""
+        """Return the bridge's component at a dotted path such as `blocks.0.attn.o` of the language
+        model; None if absent."""
         return reduce(_get_child, path.split("."), self._bridge)
 
     def block(self, layer: int) -> nn.Module:
-        """The plain model's own module of a block; InputError where it has none."""
+        """Return the plain language model's module of a block; raise InputError where it has
+        none."""
         wrapped = getattr(self.component(f"blocks.{layer}"), "original_component", None)
         if wrapped is None or wrapped not in self._twins:
-            raise InputError(f"{self.name} keeps no module for its block {layer}.")
+            raise InputError(f"{self.name} has no module for its block {layer}.")
         return self._twins[wrapped]
 
     @property
     def is_layer_norm(self) -> bool:
-        """Whether the final norm removes the mean."""
+        """Whether the language model's final norm is a LayerNorm, which subtracts the mean."""
         norm = self.component("ln_final")
         return norm is not None and not norm.uses_rms_norm
 
     def value_offset(self, layer: int, with_norm_bias: bool) -> Tensor:
-        """What biases add to the values of a layer: [kv_heads * d_head].
+        """Return what biases add to the attention values of a layer: [kv_heads * d_head].
 
-        Patterns sum to one, so the same is added to z. With `fold_ln` the norm's own bias counts,
-        since it has become part of the value bias.
+        Attention patterns sum to one, so the same is added to z. With `with_norm_bias` (fold_ln)
+        the norm's own bias is included, since folding makes it part of the value bias.
         """
         value = self.component(f"blocks.{layer}.attn.v")
         wrapped = getattr(value, "original_component", None)
@@ -305,12 +330,13 @@ class LanguageModel:
         return tokens.to(self.placement.device, torch.long)
 
     def _edits(self, name: str, edit: ActivationEdit) -> list[tuple[str, ActivationEdit]]:
-        """The edits, by canonical name, that replacing the activation at `name` takes."""
+        """Return the edits, by canonical hook point, that together replace the activation at
+        `name`."""
         self.check_hook(name)
         layer = re.fullmatch(r"(blocks\.\d+)\.hook_resid_mid", name)
         if layer is None:
             return [(self.canonical(name), edit)]
-        # At this point hooks see only the MLP branch's entry: the stream itself passes beside it,
+        # At this point hooks see only the input of the MLP branch; the residual stream bypasses it,
         # so the same change is added again where the branches meet.
         change: dict[str, Tensor] = {}
 
@@ -325,7 +351,8 @@ class LanguageModel:
         return [(self.canonical(name), enter), (f"{layer[1]}.hook_out", leave)]
 
     def _edited(self, tokens: Tensor, edits: list[tuple[str, ActivationEdit]]) -> Tensor:
-        """Logits under edits, which apply in order where two meet at one point."""
+        """Compute the language model's logits under edits, applied in order where two are at the
+        same hook point."""
         if all(name in self._taps for name, _ in edits):
             try:
                 return fast_forward.compute_edited_logits(
@@ -349,14 +376,16 @@ class LanguageModel:
 
     @cached_property
     def _probe(self) -> dict[str, Tensor]:
-        """Every hook point's raw tensor on one short random sequence, from the bridge."""
+        """Activations of the bridge at every hook point for one short random sequence, to check the
+        fast forward."""
         with self._turn, torch.no_grad():
             _, cache = self._bridge.run_with_cache(self.probe_tokens, return_type=None)
         return {name: cache[name] for name in dict.fromkeys(self._names.values()) if name in cache}
 
     @cached_property
     def probe_tokens(self) -> Int[Tensor, "1 pos"]:
-        """A short random sequence on which roads are compared."""
+        """Short random token sequence [1, pos] on which the fast forward is compared with
+        TransformerLens' bridge."""
         generator = torch.Generator().manual_seed(0)
         shape = (1, min(PROBE_LENGTH, self.n_ctx))
         return torch.randint(self.d_vocab, shape, generator=generator).to(self.placement.device)
@@ -368,7 +397,8 @@ class LanguageModel:
 
     @cached_property
     def _taps(self) -> dict[str, fast_forward.ModuleTap]:
-        """The hook points whose fast road gives what the bridge gives."""
+        """Module taps of the hook points at which the fast forward gives the same activations as
+        the bridge."""
         offered = fast_forward.find_module_taps(self._widths, self.component, self._twins.get)
         with self._turn, torch.no_grad():
             got = fast_forward.read_activations(self.bare, self.probe_tokens, offered)
@@ -390,14 +420,16 @@ def _as_bridge_hook(edit: ActivationEdit) -> Callable[..., Tensor | None]:
 
 
 def _relative_difference(a: Tensor, b: Tensor) -> float:
-    """Relative difference; infinite for different shapes."""
+    """Return the relative difference ‖a - b‖ ÷ ‖b‖ of two activations; infinity for different
+    shapes."""
     if a.shape != b.shape:
         return float("inf")
     return float((a - b).float().norm() / b.float().norm().clamp_min(1e-12))
 
 
 def _is_per_token(h: Tensor, pos: int) -> bool:
-    """[1 pos … width] of floats; attention patterns [1 heads pos pos] are not."""
+    """Return whether an activation is one vector per token, [1, pos, …, width]; attention patterns
+    [1, heads, pos, pos] are not."""
     if not h.is_floating_point() or h.ndim < 3 or h.shape[:2] != (1, pos):
         return False
     return h.ndim == 3 or h.shape[2:] != (pos, pos)

@@ -1,9 +1,10 @@
-"""One model load at a time in a process, and transformers' global state put right around it.
+"""Lock under which a process loads one model at a time, and which restores the global state that
+transformers changes.
 
 While transformers builds a model it replaces functions of its own and of torch for the whole
 process (`PreTrainedModel.tie_weights`, `PreTrainedModel.init_weights`, the functions of
-`torch.nn.init`, `torch.linspace`) and sets torch's default dtype. Each of its context managers puts
-back what it found. Two loads that overlap therefore put back each other's replacement, and from
+`torch.nn.init`, `torch.linspace`) and sets torch's default dtype. Each of its context managers
+restores what it found. Two loads that overlap therefore restore each other's replacement, and from
 then on no model in the process has its weights tied.
 """
 
@@ -20,7 +21,8 @@ _LOADING_LOCK = threading.RLock()
 
 
 def _list_patched_globals() -> list[tuple[Any, str, Any]]:
-    """Return (owner, attribute, value) of everything that transformers replaces during a load."""
+    """Return (owner, attribute, value) of every function that transformers replaces while it loads
+    a model."""
     found: list[tuple[Any, str, Any]] = [
         (PreTrainedModel, "tie_weights", PreTrainedModel.tie_weights),
         (PreTrainedModel, "init_weights", PreTrainedModel.init_weights),
@@ -35,16 +37,17 @@ def _list_patched_globals() -> list[tuple[Any, str, Any]]:
 
 
 _ORIGINAL_GLOBALS = _list_patched_globals()
-"""Read when this module is imported, before its process has loaded a model through it."""
+"""Original functions that transformers replaces while it loads a model, read at import, before any
+model is loaded through this module."""
 
 
 @contextmanager
 def hold_loading_lock() -> Iterator[None]:
-    """Hold the process' one right to load a model; other threads wait.
+    """Hold the process-wide lock for loading a model; other threads wait.
 
-    Before and after the block every function that transformers replaces during a load is put back,
-    and after it torch's default dtype, so that neither a failed load nor one by other code in this
-    process harms the next. A thread that has the right may ask for it again.
+    Before and after the block every function that transformers replaces during a load is restored,
+    and after it torch's default dtype as well, so that neither a failed load nor one by other code
+    in this process affects the next. The lock is reentrant.
     """
     with _LOADING_LOCK:
         _restore_globals()

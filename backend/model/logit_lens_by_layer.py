@@ -1,6 +1,7 @@
-"""The logit lens of a text: what each layer's stream would predict, were it the last.
+"""Logit lens of a text by layer: the next tokens that each layer's residual stream would predict if
+it were the last.
 
-The stream after each block goes through the model's own final norm, unembedding and soft-cap
+The stream after each block goes through the model's final norm, unembedding and soft-cap
 (nostalgebraist 2020, "interpreting GPT: the logit lens"). The last row is the model's prediction.
 """
 
@@ -16,13 +17,16 @@ from feature_store.errors import InputError
 
 TOP_TOKENS = 5
 POSITIONS_PER_CHUNK = 64
-"""Positions whose logits are held at once."""
+"""Number of positions of a text whose logits are held in memory at once for the logit lens by
+layer."""
 
 
 @torch.no_grad()
 def compute_logit_lens_rows(lm: LanguageModel, tokens: Int[Tensor, "pos"]) -> list[LogitLensRow]:
-    """A row for each layer, first layer first. InputError where the model's own logits are not the
-    lens of its last stream."""
+    """Compute the logit lens of a text by layer: one row a layer, the first layer first.
+
+    Raise InputError for a model whose logits are not the unembedding of its last residual stream.
+    """
     hooks = [f"blocks.{layer}.hook_resid_post" for layer in range(lm.n_layers)]
     check_lens_matches_logits(lm, hooks[-1])
     streams = lm.activations(tokens[None], hooks)
@@ -32,7 +36,8 @@ def compute_logit_lens_rows(lm: LanguageModel, tokens: Int[Tensor, "pos"]) -> li
 def rank_layer_tokens(
     lm: LanguageModel, layer: int, stream: Float[Tensor, "pos d_model"]
 ) -> LogitLensRow:
-    """The tokens that one layer's stream speaks for most, at each position."""
+    """Return the most probable next tokens at each position by the logit lens of one layer's
+    residual stream [pos, d_model]."""
     best = [
         unembed_stream(lm, part)
         .softmax(-1)[:, : lm.n_nameable]
@@ -48,7 +53,8 @@ def rank_layer_tokens(
 def unembed_stream(
     lm: LanguageModel, stream: Float[Tensor, "... d_model"]
 ) -> Float[Tensor, "... vocab"]:
-    """The logits that the model would give to this stream after its last block."""
+    """Return the logits [..., n_vocab] that the model would give if this residual stream came out
+    of its last block."""
     norm = getattr(lm.component("ln_final"), "original_component", None)
     head = lm.bare.get_output_embeddings()
     if norm is None or head is None:
@@ -59,7 +65,8 @@ def unembed_stream(
 
 
 def check_lens_matches_logits(lm: LanguageModel, last: str) -> None:
-    """InputError when something else stands between the last stream and the logits."""
+    """Raise InputError when the logit lens of the last layer does not give the model's own
+    logits."""
     want = lm.logits(lm.probe_tokens)[0].float().log_softmax(-1)
     got = unembed_stream(lm, lm.activations(lm.probe_tokens, [last])[last][0]).log_softmax(-1)
     bound = 1e-3 if lm.placement.dtype in (torch.float32, torch.float64) else 0.2

@@ -1,4 +1,4 @@
-"""Reading a Hugging Face model and its tokenizer, and saying in a sentence why that failed."""
+"""Loading of a Hugging Face model and its tokenizer, with a sentence that explains a failure."""
 
 import copy
 import hashlib
@@ -34,11 +34,11 @@ CHUNK_BYTES = 1 << 24
 def load_model_and_tokenizer(
     model: str, placement: Placement, *, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model in evaluation mode, frozen, placed; and its tokenizer.
+    """Load a Hugging Face model (in evaluation mode, frozen, on its device) and its tokenizer.
 
-    InputError for a broken folder, a name the hub does not have, a model that is no causal language
-    model, a checkpoint that lacks weights (which would otherwise be filled at random), or weights
-    that are not finite.
+    Raise InputError for a broken folder, a name that the hub does not have, a model that is not a
+    causal language model, a checkpoint that lacks weights (transformers would fill them at random),
+    and weights that are not finite.
     """
     check_model_source(model)
     transformers_logging.disable_progress_bar()
@@ -52,21 +52,22 @@ def load_model_and_tokenizer(
                 output_loading_info=True,
                 use_safetensors=True,  # a pickle is never opened
             )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as bad:
-        raise InputError(_explain_load_failure(model, bad)) from bad
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise InputError(_explain_load_failure(model, error)) from error
     network, info = loaded
     missing = sorted(info["missing_keys"])
     if missing:
         raise InputError(
             f"The checkpoint {Path(model).name!r} lacks {len(missing)} of the weights that its "
-            f"config asks for, {missing[0]} for one: config and weights do not belong together."
+            f"config requires, such as {missing[0]}: config and weights belong to different models."
         )
     check_model_finite(network, Path(model).name if Path(model).is_dir() else model)
     return network.to(placement.device).eval().requires_grad_(False), tokenizer
 
 
 def hash_model_folder(folder: Path) -> str | None:
-    """sha256 (hex) over the safetensors files' bytes in name order; None where there are none."""
+    """Hash a model folder: sha256 (hex) over the bytes of its safetensors files in name order; None
+    if there are none."""
     digest = hashlib.sha256()
     files = list_weight_files(folder) if folder.is_dir() else []
     for path in files:
@@ -77,7 +78,8 @@ def hash_model_folder(folder: Path) -> str | None:
 
 
 def hash_state_dict(state: dict[str, torch.Tensor]) -> str:
-    """sha256 (hex) over names and bytes of a state dict, in name order."""
+    """Hash a model in memory: sha256 (hex) over the names and bytes of its state dict, in name
+    order."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
@@ -87,7 +89,8 @@ def hash_state_dict(state: dict[str, torch.Tensor]) -> str:
 
 
 def find_bos_token(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token that begins a sequence: the tokenizer's BOS, else the EOS that serves as one."""
+    """Find the token id that begins a sequence when a model is loaded: the tokenizer's BOS, else
+    the EOS that serves as BOS, else None."""
     if isinstance(tokenizer.bos_token_id, int):
         return tokenizer.bos_token_id
     begins = getattr(network.config, "bos_token_id", None)
@@ -101,11 +104,11 @@ def boot_transformer_bridge(
     name: str,
     placement: Placement,
 ) -> TransformerBridge:
-    """TransformerLens' bridge around a model in memory, which is rewired in place.
+    """Build TransformerLens' bridge around a loaded Hugging Face model, which is rewired in place.
 
-    InputError for a model that TransformerLens cannot serve.
+    Raise InputError for a model that TransformerLens does not support.
     """
-    # It warns of its own internals while booting; that is not the user's business.
+    # TransformerLens warns of its own internals while booting, which would only confuse a user.
     logging.getLogger("transformer_lens").setLevel(logging.ERROR)
     try:
         with hold_loading_lock():
@@ -116,34 +119,35 @@ def boot_transformer_bridge(
                 device=str(placement.device),
                 dtype=placement.dtype,
             )
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as bad:
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
         kind = getattr(network.config, "model_type", "unknown")
-        reason = str(bad).split(". ")[0]  # what follows lists every architecture there is
+        reason = str(error).split(". ")[0]  # what follows lists every architecture there is
         raise InputError(
-            f"TransformerLens cannot serve the model {name!r} of type {kind!r}: {reason}."
-        ) from bad
+            f"TransformerLens does not support the model {name!r} of type {kind!r}: {reason}."
+        ) from error
 
 
 def _escape_model_alias(name: str) -> str:
-    """A name that TransformerLens takes for no alias of a hub model.
+    """Return a name for a loaded model that TransformerLens does not take for an alias of a hub
+    model.
 
-    For a folder called `gptj` it would warn that another model is loaded in its place, which is
-    not so: the weights are in memory already.
+    For a folder called `gptj` it would warn that another model is loaded instead, which is wrong:
+    the weights are in memory already.
     """
     is_alias = any(name in aliases for aliases in MODEL_ALIASES.values())
     return f"./{name}" if is_alias else name
 
 
-def _explain_load_failure(model: str, bad: BaseException) -> str:
-    said = str(bad).strip()
-    if Path(model).is_dir() and "instantiate the backend tokenizer" in said:
+def _explain_load_failure(model: str, error: BaseException) -> str:
+    message = str(error).strip()
+    if Path(model).is_dir() and "instantiate the backend tokenizer" in message:
         return missing_tokenizer_message(Path(model))
-    first = (said.splitlines() or [repr(bad)])[0]
-    if first.endswith(":"):  # a list follows
-        first = " ".join(said.split())
+    summary = (message.splitlines() or [repr(error)])[0]
+    if summary.endswith(":"):  # a list follows
+        summary = " ".join(message.split())
     if Path(model).is_dir():
-        return f"The model in {Path(model).name!r} cannot be loaded: {first}"
+        return f"The model in {Path(model).name!r} cannot be loaded: {summary}"
     return (
         f"No model {model!r}: there is no such folder, and the Hugging Face hub does not give it "
-        f"({first})"
+        f"({summary})"
     )

@@ -1,6 +1,7 @@
-"""Light checks of what a user calls a model, made before anything heavy is imported.
+"""Quick checks of a model's source (a local folder or a hub name), made before anything heavy is
+imported.
 
-Only the standard library is used here: a wrong path gets its sentence in milliseconds.
+Only the standard library is used here, so that a wrong path is reported within milliseconds.
 """
 
 import math
@@ -11,7 +12,7 @@ from feature_store.errors import InputError
 from feature_store.strict_json import parse_json
 
 HUB_NAME_PATTERN = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-"""`name` or `org/name`, as the Hugging Face hub spells them."""
+"""Pattern of a model's hub name: `name` or `org/name`, as the Hugging Face hub spells them."""
 
 TOKENIZER_FILE_PATTERNS = (
     "tokenizer*",
@@ -21,14 +22,15 @@ TOKENIZER_FILE_PATTERNS = (
     "merges.txt",
     "tekken.json",
 )
-"""Names of which a model folder has at least one, whatever kind of tokenizer it has."""
+"""File name patterns of tokenizers; a model folder has at least one such file, whatever its kind of
+tokenizer."""
 
 
 def check_model_source(model: str) -> None:
-    """Return if `model` is a usable local folder, or may be a hub name; else an InputError.
+    """Check that `model` is a usable local folder or may be a hub name; raise InputError otherwise.
 
-    Of a folder the config and the headers and lengths of its safetensors files are read. Whether
-    the hub has a name is not asked here.
+    In a folder the config and the headers and lengths of its safetensors files are read. The hub is
+    not asked.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -46,7 +48,8 @@ def check_model_source(model: str) -> None:
 
 
 def check_safetensors_file(path: Path) -> None:
-    """InputError unless the file's header is readable and its length is what the header says.
+    """Raise InputError unless a safetensors file's header is readable and matches the length of the
+    file.
 
     Format: 8 bytes little-endian header length, a JSON header, then the tensors' bytes.
     """
@@ -67,14 +70,17 @@ def check_safetensors_file(path: Path) -> None:
 
 def _broken_file_error(path: Path, what: str) -> InputError:
     return InputError(
-        f"{path.parent.name}/{path.name} is not a whole safetensors file: {what}. "
+        f"{path.parent.name}/{path.name} is not a complete safetensors file: {what}. "
         "Copy or download it again."
     )
 
 
 def expected_weight_bytes(model: str, itemsize: int = 4) -> int:
-    """Return the bytes that a local model's weights take in memory, from its files' headers; 0
-    where that cannot be told (a hub's name, no safetensors, a damaged file)."""
+    """Return the bytes that a local model's weights take in memory, from the headers of its
+    safetensors files.
+
+    Return 0 where that is unknown (a hub name, no safetensors, a damaged file).
+    """
     numbers = 0
     for path in list_weight_files(Path(model)) if model and Path(model).is_dir() else []:
         try:
@@ -89,7 +95,7 @@ def expected_weight_bytes(model: str, itemsize: int = 4) -> int:
 
 
 def list_weight_files(folder: Path) -> list[Path]:
-    """The folder's safetensors files in name order."""
+    """List a model folder's safetensors files in name order."""
     return sorted(folder.glob("*.safetensors"))
 
 
@@ -106,7 +112,8 @@ def _check_folder(folder: Path) -> None:
                 "which writes *.safetensors."
             )
         raise InputError(
-            f"The folder {folder.name!r} has no weights: expected *.safetensors beside config.json."
+            f"The folder {folder.name!r} has no weights: expected *.safetensors next to "
+            "config.json."
         )
     for path in files:
         check_safetensors_file(path)
@@ -115,11 +122,11 @@ def _check_folder(folder: Path) -> None:
 
 
 def missing_tokenizer_message(folder: Path) -> str:
-    """The sentence for a model folder whose texts cannot be cut into tokens."""
+    """Return the error message for a model folder without a tokenizer."""
     return (
         f"The folder {folder.name!r} has no tokenizer: expected tokenizer.json (or the files of an "
-        "older one, such as tokenizer.model, or vocab.json with merges.txt) beside config.json. "
-        "Save the model's own with tokenizer.save_pretrained."
+        "older one, such as tokenizer.model, or vocab.json with merges.txt) next to config.json. "
+        "Save the model's tokenizer there with tokenizer.save_pretrained."
     )
 
 
@@ -147,10 +154,10 @@ def _check_index(folder: Path) -> None:
     try:
         names = set(parse_json(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError) as bad:
-        raise InputError(f"{folder.name}/{index.name} is not readable: {bad!r}.") from None
+        raise InputError(f"{folder.name}/{index.name} is not readable: {bad}.") from None
     absent = sorted(name for name in names if not (folder / name).is_file())
     if absent:
         raise InputError(
             f"The folder {folder.name!r} lacks {len(absent)} of its {len(names)} weight files, "
-            f"{absent[0]} for one. Copy or download them."
+            f"such as {absent[0]}. Copy or download them."
         )

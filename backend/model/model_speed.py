@@ -1,4 +1,5 @@
-"""Measure how many tokens a second a loaded model reads and writes, in about a second."""
+"""Measurement of a loaded model's speed: tokens per second that it reads and writes, in about a
+second."""
 
 import time
 from contextlib import suppress
@@ -13,68 +14,75 @@ from feature_store.errors import InputError
 from feature_store.model_speeds import ModelSpeed, ModelSpeeds
 
 ENOUGH_SECONDS, SLOW_SECONDS = 0.3, 2.0
-"""A pass of FEWEST_TOKENS or more that took ENOUGH_S can be told from noise; after one that took
-SLOW_S no longer one is tried."""
+"""Durations that decide how long a pass the model's speed is measured on: one of MIN_PASS_TOKENS or
+more that took ENOUGH_SECONDS stands out from noise; after one that took SLOW_SECONDS no longer pass
+is tried."""
 MIN_PASS_TOKENS, MAX_PASS_TOKENS = 128, 512
-"""Tokens of a pass that is measured: short ones pay for reading the weights, not for tokens."""
+"""Smallest and largest number of tokens in a timed pass: the time of a short pass is spent on
+reading the weights, not on tokens."""
 WRITING_BATCH = 8
-"""Texts that are written at once."""
+"""Number of texts that the model writes at once while its writing speed is measured."""
 TIMED_STEPS = 4
-"""New tokens of each of them that are timed."""
+"""Number of new tokens of each text that are timed to measure the model's writing speed."""
 
 
 def measure_model_speed(lm: LanguageModel) -> ModelSpeed:
-    """Read ever longer texts until one takes ENOUGH_S, then write a few tokens in a batch.
+    """Measure a model's reading and writing speed in tokens per second.
 
-    A slow model is measured on a short text, so that measuring takes about a second on any.
+    Ever longer texts are read until one takes ENOUGH_SECONDS, then a few tokens are written in a
+    batch. A slow model is measured on a short text, so that measuring takes about a second on any
+    model.
     """
     read = _measure_reading_speed(lm)
     try:
         return ModelSpeed(read=read, write=_measure_writing_speed(lm), batch=WRITING_BATCH)
-    except InputError:  # a model that cannot write, for whatever reason it gives
+    except InputError:  # this model cannot generate text
         return ModelSpeed(read=read, write=None, batch=WRITING_BATCH)
 
 
 def measure_and_store_speed(speeds: ModelSpeeds, lm: LanguageModel) -> ModelSpeed | None:
-    """Measure a model that has just been loaded and keep the best that this machine has shown.
+    """Measure the speed of a model that has just been loaded, and store the best speed measured on
+    this machine.
 
-    Other work on the machine only ever slows a measurement down, so the fastest one stands. Where
-    the table cannot be written the measurement is returned and not kept. A model that cannot be
-    run now is not measured: what is wrong with it is said where a person asks it for something.
+    Other work on the machine only slows a measurement down, so the fastest one is kept. Where the
+    table cannot be written, the measurement is returned but not stored. A model that cannot run now
+    is not measured: its error is shown when a person uses it.
     """
     known = speeds.find(lm.model_hash)
     try:
-        found = measure_model_speed(lm)
-    except Exception:  # out of memory, for one: an estimate must not cost the model
+        measured = measure_model_speed(lm)
+    except Exception:  # such as out of memory: an estimate must not make the model unusable
         return known
     if known is not None:
-        writes = [one for one in (known.write, found.write) if one is not None]
-        found = ModelSpeed(
-            read=max(known.read, found.read), write=max(writes, default=None), batch=WRITING_BATCH
+        writes = [one for one in (known.write, measured.write) if one is not None]
+        measured = ModelSpeed(
+            read=max(known.read, measured.read),
+            write=max(writes, default=None),
+            batch=WRITING_BATCH,
         )
-    if found != known:
+    if measured != known:
         with suppress(OSError):
-            speeds.remember(lm.model_hash, found)
-    return found
+            speeds.remember(lm.model_hash, measured)
+    return measured
 
 
 def _measure_reading_speed(lm: LanguageModel) -> float:
-    n, most = 8, min(MAX_PASS_TOKENS, lm.n_ctx)
-    _time_forward_pass(lm, n)  # the first pass of a process pays for much else
+    n, longest = 8, min(MAX_PASS_TOKENS, lm.n_ctx)
+    _time_forward_pass(lm, n)  # the first pass of a process also pays for one-time set-up
     while True:
         seconds = _time_forward_pass(lm, n)
         enough = n >= MIN_PASS_TOKENS and seconds >= ENOUGH_SECONDS
-        if enough or seconds >= SLOW_SECONDS or n >= most:
+        if enough or seconds >= SLOW_SECONDS or n >= longest:
             return n / seconds
-        n = min(most, 4 * n)
+        n = min(longest, 4 * n)
 
 
 def _time_forward_pass(lm: LanguageModel, n: int) -> float:
     tokens = torch.zeros(1, n, dtype=torch.long)
-    began = time.perf_counter()
+    started = time.perf_counter()
     with torch.inference_mode():
-        float(lm.logits(tokens)[0, -1, 0])  # a number: work of another device has ended by then
-    return max(time.perf_counter() - began, 1e-6)
+        float(lm.logits(tokens)[0, -1, 0])  # reading a number waits until the device has finished
+    return max(time.perf_counter() - started, 1e-6)
 
 
 def _measure_writing_speed(lm: LanguageModel) -> float | None:

@@ -1,9 +1,10 @@
-"""A forward pass of the plain model that begins after its first blocks, from their stored output.
+"""Partial forward pass: run the plain model from a middle block on, from that block's stored clean
+output.
 
-An edit inside block L changes nothing before it. What the blocks before it give is therefore kept
-from the clean pass and put in their place. That the rest of the model then gives the same logits is
-checked once per starting point, not believed: a model whose later blocks read more than the
-residual stream (shared keys and values, for example) runs as a whole.
+An edit inside block L changes nothing before it, so the output of the blocks before is kept from
+the clean pass and reused. That the rest of the model gives the same logits is checked once per
+starting block: a model whose later blocks read more than the residual stream (shared keys and
+values, for example) runs in full.
 """
 
 import re
@@ -21,7 +22,8 @@ from feature_store.errors import InputError
 
 
 class PartialForward:
-    """Losses under edits, computed from the last block that the edits leave as it was."""
+    """Forward passes under edits that start at the last block whose output the edits leave
+    unchanged."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
@@ -29,10 +31,11 @@ class PartialForward:
         self._returns_tuple = False
 
     def last_unchanged_block(self, hook: str) -> int | None:
-        """Return the number of the last block whose output no edit at `hook` can change.
+        """Return the number of the last block whose output no edit at `hook` can change, where a
+        partial forward pass can start.
 
-        None where the pass has to begin at the embedding, or where beginning later has been found
-        to give other logits.
+        Return None when the pass has to start at the embedding, or a partial pass was found to give
+        other logits.
         """
         name = self._lm.canonical(hook)
         inside = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
@@ -55,8 +58,11 @@ class PartialForward:
         edits: Mapping[str, ActivationEdit],
         start: tuple[int, Float[Tensor, "batch pos d_model"]] | None,
     ) -> Float[Tensor, "batch pos-1"]:
-        """Return `Lm.token_losses` under edits. `start` is a block's number and its clean output
-        on these tokens; None runs the whole model."""
+        """Compute `LanguageModel.token_losses` under edits by a partial forward pass.
+
+        `start` is a block's number and its clean output [batch, pos, d_model] on these tokens; None
+        runs the whole model.
+        """
         if start is None:
             return self._lm.token_losses(tokens, edits)
         with self._lm.turn_bare({}), self._skipping(*start):
@@ -70,37 +76,39 @@ class PartialForward:
             yield
 
     def _gives_the_same(self, last: int) -> bool:
-        """Compare the logits of a short random sequence with and without the first blocks."""
+        """Return whether a partial forward pass gives the full pass's logits on a short random
+        sequence."""
         lm, hook = self._lm, f"blocks.{last}.hook_out"
-        seen: dict[str, Tensor] = {}
+        stored: dict[str, Tensor] = {}
         try:
             if not lm.on_fast_road(hook):
                 return False
             self._returns_tuple = self._block_returns_tuple(last)
             with torch.no_grad():
-                want = lm.logits(lm.probe_tokens, {hook: make_recording_edit(seen, hook)})
-                with lm.turn_bare({}), self._skipping(last, seen[hook]):
-                    got = lm.logits(lm.probe_tokens)
+                full = lm.logits(lm.probe_tokens, {hook: make_recording_edit(stored, hook)})
+                with lm.turn_bare({}), self._skipping(last, stored[hook]):
+                    partial = lm.logits(lm.probe_tokens)
         except (InputError, TypeError, ValueError, KeyError, AttributeError, IndexError):
-            return False  # blocks of another make than this knows
-        difference = (got - want).float().norm() / want.float().norm().clamp_min(1e-12)
+            return False  # blocks with an unknown signature
+        difference = (partial - full).float().norm() / full.float().norm().clamp_min(1e-12)
         return bool(difference <= FAST_FORWARD_TOLERANCE.get(lm.placement.dtype, 1e-4))
 
     def _block_returns_tuple(self, last: int) -> bool:
-        found: list[bool] = []
+        is_tuple: list[bool] = []
         hook = self._lm.block(last).register_forward_hook(
-            lambda module, args, out: found.append(isinstance(out, tuple))
+            lambda module, args, out: is_tuple.append(isinstance(out, tuple))
         )
         try:
             with self._lm.turn_bare({}) as bare, torch.no_grad():
                 bare(self._lm.probe_tokens, use_cache=False)
         finally:
             hook.remove()
-        return found == [True]
+        return is_tuple == [True]
 
 
 def make_recording_edit(kept: dict[str, Tensor], name: str) -> ActivationEdit:
-    """Return an edit that changes nothing and leaves the activation in `kept`."""
+    """Make an edit that changes nothing and stores the activation in `kept`, for a later partial
+    forward pass."""
 
     def keep(h: Tensor) -> Tensor:
         kept[name] = h
@@ -113,7 +121,8 @@ def make_recording_edit(kept: dict[str, Tensor], name: str) -> ActivationEdit:
 def skip_blocks(
     blocks: Sequence[nn.Module], output: Tensor, *, returns_tuple: bool
 ) -> Iterator[None]:
-    """Within the block, every one of `blocks` hands its input on and the last one gives `output`.
+    """Skip blocks of the model until the `with` block ends: each passes its input on, and the last
+    one returns `output`.
 
     Forward hooks of the modules still run. `returns_tuple`: these blocks return a tuple of one.
     """
@@ -121,21 +130,21 @@ def skip_blocks(
     def as_returned(h: Tensor) -> Any:
         return (h,) if returns_tuple else h
 
-    def hand_on(*args: Any, **kwargs: Any) -> Any:
+    def pass_on(*args: Any, **kwargs: Any) -> Any:
         return as_returned(args[0] if args else kwargs["hidden_states"])
 
-    def give(*args: Any, **kwargs: Any) -> Any:
+    def give_output(*args: Any, **kwargs: Any) -> Any:
         return as_returned(output)
 
-    stubs: list[Callable[..., Any]] = [hand_on] * (len(blocks) - 1) + [give]
-    before = [vars(block).get("forward") for block in blocks]
+    stubs: list[Callable[..., Any]] = [pass_on] * (len(blocks) - 1) + [give_output]
+    originals = [vars(block).get("forward") for block in blocks]
     try:
         for block, stub in zip(blocks, stubs, strict=True):
             block.forward = stub
         yield
     finally:
-        for block, own in zip(blocks, before, strict=True):
-            if own is None:
+        for block, original in zip(blocks, originals, strict=True):
+            if original is None:
                 vars(block).pop("forward", None)
             else:
-                block.forward = own
+                block.forward = original

@@ -1,4 +1,5 @@
-"""How likely a text is behind another one, by the model itself."""
+"""Likelihood of a text after a prefix under the language model: its mean cross-entropy in nats per
+token."""
 
 import torch
 
@@ -8,18 +9,20 @@ from feature_store.errors import InputError
 
 
 def mean_loss_after_prefix(lm: LanguageModel, before: TokenizedText, text: str) -> float:
-    """Mean nats per token of `text` behind `before`, which keeps its tokens.
+    """Return the mean cross-entropy in nats per token of `text` after the prefix `before`, under
+    the language model.
 
-    InputError where both together are more than the model reads at once, or the text is empty.
+    The prefix keeps its tokens. Raise InputError when the text is empty, or prefix and text
+    together are longer than the model's context.
     """
-    after = lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    if not after:
+    text_ids = lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if not text_ids:
         raise InputError("There is no text to read: type some.")
-    whole = [*before.token_ids, *after]
-    if len(whole) > lm.n_ctx:
+    tokens = [*before.token_ids, *text_ids]
+    if len(tokens) > lm.n_ctx:
         raise InputError(
-            f"Prefix and text have {len(whole):,} tokens together; {lm.name} reads at most "
+            f"Prefix and text have {len(tokens):,} tokens together; {lm.name} reads at most "
             f"{lm.n_ctx:,} at once. Use a model with a longer context."
         )
-    losses = lm.token_losses(torch.tensor([whole]))[0]
+    losses = lm.token_losses(torch.tensor([tokens]))[0]
     return float(losses[len(before.token_ids) - 1 :].mean())

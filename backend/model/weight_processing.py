@@ -1,8 +1,9 @@
-"""How a dictionary wants its model's weights rewritten, and the same done to activations.
+"""Weight processing that a dictionary's model was trained with (TransformerLens' fold_ln,
+centring), applied to activations instead.
 
-TransformerLens can centre and fold weights without changing what a model says, but its activations
-change. We never rewrite weights: one model serves everybody, and the few activations that differ
-are computed from the raw ones. A test holds this equal to the rewritten model.
+TransformerLens can centre and fold weights without changing a model's output, but the activations
+change. Weights are never rewritten here: one model serves everybody, and the few activations that
+differ are computed from the raw ones. A test compares them with the rewritten model.
 """
 
 import re
@@ -41,28 +42,31 @@ LOADING_OPTIONS = frozenset(
         "verbose",
     }
 )
-"""Where and how a model was loaded, not what it computes. Device, precision and implementation are
-the user's choice here, BOS is always passed explicitly, and remote code runs only when the user
-says so."""
+"""Loading options that change where and how a model is loaded, not what it computes, so they need
+no weight processing. Device, precision and implementation are the user's choice here, BOS is always
+passed explicitly, and remote code runs only when the user allows it."""
 
 STREAM_WRITE_POINTS = re.compile(
     r"blocks\.\d+\.(hook_in|hook_out|ln[12]\.hook_in|(attn|mlp)\.hook_out|(attn\.o|mlp\.out)\.hook_out)"
     r"|embed\.hook_out|pos_embed\.hook_out|ln_final\.hook_in"
 )
-"""Canonical hook points on the residual stream, or whose output is added to it."""
+"""Canonical hook points on the residual stream, or whose output is added to it:
+center_writing_weights changes their activations."""
 
 POINTS_AFTER_GAIN = re.compile(
     r"(blocks\.\d+\.ln[12]|ln_final)\.hook_out"
     r"|blocks\.\d+\.(attn|mlp|attn\.[qkv]|attn\.qkv|mlp\.in|mlp\.gate)\.hook_in|unembed\.hook_in"
 )
-"""Canonical hook points behind a norm's gain, which fold_ln moves into the next weights."""
+"""Canonical hook points after a norm's gain, which the weight processing fold_ln moves into the
+next weights."""
 
 VALUE_POINTS = re.compile(r"blocks\.(\d+)\.attn\.(o\.hook_in|v\.hook_out)")
 
 
 @dataclass(frozen=True)
 class WeightProcessing:
-    """The rewriting that a dictionary was trained on; TransformerLens' names."""
+    """Weight processing (TransformerLens' options) of the model that a dictionary was trained
+    on."""
 
     center_writing_weights: bool = False
     fold_ln: bool = False
@@ -71,39 +75,41 @@ class WeightProcessing:
 
     @classmethod
     def parse(cls, kwargs: Mapping[str, object] | None) -> "WeightProcessing":
-        """From a dictionary's `model_from_pretrained_kwargs`; InputError for what we cannot honour.
+        """Parse the weight processing from a dictionary's `model_from_pretrained_kwargs`.
 
-        A key that is None or False asks for nothing.
+        A key that is None or False has no effect. Raise InputError for an option that is not
+        supported.
         """
         known = {field.name for field in fields(cls)}
-        given = {
+        options = {
             k: v
             for k, v in (kwargs or {}).items()
             if k not in LOADING_OPTIONS and v not in (None, 0)
         }
-        unknown = sorted(set(given) - known)
+        unknown = sorted(set(options) - known)
         if unknown:
             raise InputError(
-                f"The dictionary wants its model loaded with {unknown[0]}={given[unknown[0]]!r}, "
-                f"which is not supported here. {list_names(sorted(known))} If it does not change "
-                f"what "
-                f"the model computes, add ?ignore={unknown[0]} to the dictionary's specification."
+                "The dictionary expects its model loaded with "
+                f"{unknown[0]}={options[unknown[0]]!r}, which is not supported here. "
+                f"{list_names(sorted(known))} If it does not change what the model computes, add "
+                f"?ignore={unknown[0]} to the dictionary's specification."
             )
-        for key, value in given.items():
+        for key, value in options.items():
             if value is not True:
                 raise InputError(f"{key} must be true or false, not {value!r}.")
-        return cls(**dict.fromkeys(given, True))
+        return cls(**dict.fromkeys(options, True))
 
     def __str__(self) -> str:
         on = [field.name for field in fields(self) if getattr(self, field.name)]
-        return " + ".join(on) or "the weights as they are"
+        return " + ".join(on) or "unprocessed weights"
 
 
 NO_PROCESSING = WeightProcessing()
 
 
 def require_same_processing(processings: Mapping[str, WeightProcessing]) -> WeightProcessing:
-    """The one processing that all dictionaries (by name) want; InputError when they differ."""
+    """Return the one weight processing that all dictionaries (by name) expect; raise InputError
+    when they differ."""
     names = list(processings)
     for name in names[1:]:
         if processings[name] != processings[names[0]]:
@@ -115,12 +121,14 @@ def require_same_processing(processings: Mapping[str, WeightProcessing]) -> Weig
 
 
 class ProcessedModel(Protocol):
-    """What `transform` must know of a model."""
+    """Protocol of what a model must state about itself so that weight processing can be applied to
+    its activations."""
 
     @property
     def is_layer_norm(self) -> bool: ...
     def value_offset(self, layer: int, with_norm_bias: bool) -> Tensor:
-        """What the value bias adds to v: [kv_heads * d_head]."""
+        """Return what the value bias adds to the attention values v of a layer, for
+        fold_value_biases: [kv_heads * d_head]."""
         ...
 
     n_heads: int
@@ -130,18 +138,19 @@ class ProcessedModel(Protocol):
 def make_activation_transform(
     processing: WeightProcessing, model: ProcessedModel, hook: str
 ) -> Callable[[Tensor], Tensor] | None:
-    """The map from raw to processed activations at a canonical hook point; None if none is needed.
+    """Make the function from raw to processed activations [..., width] at a canonical hook point;
+    None where nothing changes.
 
-    Activations come flattened, [... width]. InputError where the processing is not defined.
+    Raise InputError where the weight processing is not defined for this model or hook point.
     """
     if processing.center_writing_weights and not model.is_layer_norm:
         raise InputError(
-            "The dictionary wants center_writing_weights, which would change what this model "
+            "The dictionary expects center_writing_weights, which would change what this model "
             "computes, since its norms are RMSNorm. It was trained on another model."
         )
     if processing.fold_ln and POINTS_AFTER_GAIN.fullmatch(hook):
         raise InputError(
-            f"{hook} lies behind a norm's gain, which fold_ln moves elsewhere. "
+            f"{hook} comes after a norm's gain, which fold_ln moves elsewhere. "
             "Use the norm's hook_normalized."
         )
     if processing.center_writing_weights and STREAM_WRITE_POINTS.fullmatch(hook):
@@ -160,6 +169,6 @@ def _subtract_mean(h: Tensor) -> Tensor:
 
 
 def _repeat_for_query_heads(offset: Tensor, model: ProcessedModel) -> Tensor:
-    """Repeat each key/value head's offset for the query heads that share it."""
+    """Repeat the value offset of each key/value head for the query heads that share it."""
     heads = offset.reshape(-1, model.d_head)
     return heads.repeat_interleave(model.n_heads // len(heads), dim=0).flatten()

@@ -1,10 +1,12 @@
-"""From a few texts to a few features: which constant pushes make the model write such texts?
+"""Search for features from example texts: which constant steering pushes make the model write such
+texts?
 
-Δh = Σ a_i d_i is added at every ordinary token, the same at each, and the a_i that make the texts
-likelier are sought. Lengths are measured against the stream: b_i = a_i ‖d_i‖ ÷ mean ‖h‖, so that
-features of all dictionaries pay alike. The penalty is λ Σ |b_i|; λ is stated as a share of the one
-at which nothing enters. Three steps: candidates by the size of the loss's derivative, proximal
-descent with the penalty (ISTA with backtracking), and, on the few that remain, descent without it.
+Δh = Σ a_i d_i is added at every ordinary token, the same at each; the a_i that make the example
+texts most likely are searched. Lengths are relative to the residual stream, b_i = a_i ‖d_i‖ ÷ mean
+‖h‖, so that features of all dictionaries are penalised alike. The penalty is λ Σ |b_i|; λ is given
+as a share of the smallest one at which no feature enters. Three steps: candidates by the size of
+the loss's derivative, proximal gradient descent with the penalty (ISTA with backtracking), and
+descent without the penalty on the few features that remain.
 """
 
 import threading
@@ -27,65 +29,75 @@ from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
 MAX_FEATURES, MAX_TEXTS, MAX_TEXT_TOKENS = 32, 32, 128
+"""Limits of a search for features from examples: features that may be chosen, example texts, and
+tokens of a text with its prompt."""
 N_CANDIDATES = 128
+"""Number of candidate features, by the size of the loss's derivative, among which pushes are
+searched."""
 MIN_TEXTS_TO_HOLD_OUT = 4
-"""From so many texts on, every second one is kept back to judge by."""
+"""Number of example texts from which every second one is held out for evaluation."""
 SELECTION_STEPS, REFIT_STEPS = 40, 25
+"""Steps of proximal descent with the penalty, and of the refit without it, in a search for features
+from examples."""
 MAX_STEP_HALVINGS = 8
-"""Halvings of a step before descent is over."""
+"""Number of times a descent step is halved before the search ends."""
 MAX_RELATIVE_LENGTH = 1.0
-"""No single push is longer than the stream itself."""
+"""Largest length of a single push, relative to the mean length of the residual stream."""
 
 
 @dataclass(frozen=True)
 class ExamplesRequest:
-    """What is sought."""
+    """Request for features from examples: the prompt, the example texts, and how many features to
+    choose."""
 
     start: PromptTokens
-    """In front of every text."""
+    """Prompt in front of every example text."""
     texts: tuple[tuple[int, ...], ...]
-    """Tokens that should follow."""
+    """Token ids of the example texts that should follow the prompt."""
     m: int = 5
-    """At most so many features."""
+    """Maximum number of features to choose from the examples."""
     penalty: float = 0.3
-    """λ as a share of the smallest at which no feature enters; 0 to 1."""
+    """Penalty λ of the search, as a share (0 to 1) of the smallest λ at which no feature enters."""
 
     def check(self, lm: LanguageModel) -> None:
-        """InputError for what cannot be sought."""
+        """Raise InputError for a request whose examples or limits are not valid for this model."""
         if not self.texts or not all(self.texts):
             raise InputError("Write at least one text that the model should write, one a line.")
         if len(self.texts) > MAX_TEXTS:
             raise InputError(f"{len(self.texts)} texts are too many: at most {MAX_TEXTS}.")
         if not 1 <= self.m <= MAX_FEATURES:
-            raise InputError(f"{self.m} features: ask for 1 to {MAX_FEATURES}.")
+            raise InputError(f"{self.m} features: choose 1 to {MAX_FEATURES}.")
         if not 0 <= self.penalty < 1:
-            raise InputError(f"The penalty is {self.penalty}: write a share from 0 to below 1.")
+            raise InputError(f"The penalty is {self.penalty}: it must be at least 0 and below 1.")
         longest = len(self.start.tokens) + max(map(len, self.texts))
         if longest > min(lm.n_ctx, MAX_TEXT_TOKENS):
             raise InputError(
-                f"A text has {longest} tokens with its prompt; here it may have "
-                f"{min(lm.n_ctx, MAX_TEXT_TOKENS)}. Cut it."
+                f"A text has {longest} tokens with its prompt; the limit here is "
+                f"{min(lm.n_ctx, MAX_TEXT_TOKENS)}. Shorten it."
             )
 
 
 @dataclass(frozen=True)
 class FeaturePush:
-    """One feature that was chosen."""
+    """Constant push along one feature's decoder direction, chosen from the examples."""
 
     feature: FeatureId
     strength: float
-    """a_i, activation units; below 0 it is pushed the other way."""
+    """Strength a_i of the push in activation units; a negative one pushes against the decoder
+    direction."""
     length: float
-    """|b_i|: its push over the stream's mean length."""
+    """Length |b_i| of the push relative to the mean length of the residual stream."""
     alone: float
-    """The loss's change with this feature alone, nats per token, on the texts it was fitted to."""
+    """Change of the loss on the fitted example texts with this push alone, in nats per token."""
     without: float
-    """The loss's change when it is left out of the whole."""
+    """Change of the loss on the fitted example texts, in nats per token, when this push is left out
+    of all pushes."""
 
 
 @dataclass(frozen=True)
 class ExamplesLoss:
-    """Mean cross-entropy of the texts' tokens, nats; each text's tokens count alike."""
+    """Mean cross-entropy in nats per token of example texts before and after the pushes; every text
+    counts equally."""
 
     before: float
     after: float
@@ -95,18 +107,20 @@ class ExamplesLoss:
 
 @dataclass(frozen=True)
 class FeaturesFromExamples:
-    """What was found; `pushes` may be empty where nothing helps."""
+    """Result of a search for features from examples; `pushes` is empty when no feature lowers the
+    loss."""
 
     pushes: tuple[FeaturePush, ...]
     fitted: ExamplesLoss
     kept_back: ExamplesLoss | None
-    """On texts that were not used; None below HALVED texts."""
+    """Loss on the held-out example texts; None with fewer than MIN_TEXTS_TO_HOLD_OUT texts."""
     candidates: int
     entered: int
-    """Features that were not 0 under the penalty, before the largest were kept."""
+    """Number of features with a non-zero push under the penalty, before only the largest were
+    kept."""
 
     def edits(self) -> tuple[Edit, ...]:
-        """What does the same on the Steer page."""
+        """Return the pushes as steering edits for the Steer page."""
         return tuple(Edit("add", (one.feature,), one.strength) for one in self.pushes)
 
 
@@ -122,21 +136,23 @@ def find_features_from_examples(
     tell: ExamplesProgressCallback = lambda done, total, what: None,
     stop: threading.Event | None = None,
 ) -> FeaturesFromExamples | None:
-    """None when it was stopped. `alive`: features that may be chosen; all by default.
+    """Find the few features whose constant steering pushes make the model most likely to write the
+    example texts.
 
-    InputError for what cannot be sought, and for dictionaries whose directions differ from token to
-    token.
+    `alive` masks the features that may be chosen, by dictionary; by default all may. Return None
+    when `stop` is set before the end. Raise InputError for an invalid request, and for dictionaries
+    without fixed directions.
     """
     ask.check(lm)
     check_fixed_directions(dictionaries)
-    fit, rest = ask.texts, ask.texts[:0]
+    fitted_texts, held_out_texts = ask.texts, ask.texts[:0]
     if len(ask.texts) >= MIN_TEXTS_TO_HOLD_OUT:
-        fit, rest = ask.texts[::2], ask.texts[1::2]
-    search = _PushSearch(lm, dictionaries, ask, fit, alive or {})
+        fitted_texts, held_out_texts = ask.texts[::2], ask.texts[1::2]
+    search = _PushSearch(lm, dictionaries, ask, fitted_texts, alive or {})
     stop = stop or threading.Event()
     total = SELECTION_STEPS + REFIT_STEPS
 
-    def going(done: int, what: str) -> bool:
+    def keep_going(done: int, what: str) -> bool:
         tell(done, total, what)
         return not stop.is_set()
 
@@ -144,24 +160,32 @@ def find_features_from_examples(
         torch.zeros(len(search.features)),
         search.penalty,
         SELECTION_STEPS,
-        lambda n: going(n, "choosing"),
+        lambda n: keep_going(n, "choosing"),
     )
     entered = int((b != 0).sum())
     kept = b.abs().topk(min(ask.m, len(b))).indices
-    few = search.only(kept[b[kept] != 0])
-    b = few.descend(
-        b[kept][b[kept] != 0], 0.0, REFIT_STEPS, lambda n: going(SELECTION_STEPS + n, "fitting")
+    refit = search.only(kept[b[kept] != 0])
+    b = refit.descend(
+        b[kept][b[kept] != 0],
+        0.0,
+        REFIT_STEPS,
+        lambda n: keep_going(SELECTION_STEPS + n, "fitting"),
     )
     if stop.is_set():
         return None
-    after = few.loss(b)
-    back = few.on(rest) if rest else None
+    after = refit.loss(b)
+    held_out = refit.on(held_out_texts) if held_out_texts else None
     return FeaturesFromExamples(
-        pushes=few.pushes(b, after),
-        fitted=ExamplesLoss(few.loss(torch.zeros_like(b)), after, len(fit), sum(map(len, fit))),
-        kept_back=back
+        pushes=refit.pushes(b, after),
+        fitted=ExamplesLoss(
+            refit.loss(torch.zeros_like(b)), after, len(fitted_texts), sum(map(len, fitted_texts))
+        ),
+        kept_back=held_out
         and ExamplesLoss(
-            back.loss(torch.zeros_like(b)), back.loss(b), len(rest), sum(map(len, rest))
+            held_out.loss(torch.zeros_like(b)),
+            held_out.loss(b),
+            len(held_out_texts),
+            sum(map(len, held_out_texts)),
         ),
         candidates=len(search.features),
         entered=entered,
@@ -169,17 +193,19 @@ def find_features_from_examples(
 
 
 def check_fixed_directions(dictionaries: Mapping[str, Dictionary]) -> None:
-    """InputError for a dictionary whose directions differ from token to token."""
+    """Raise InputError for a dictionary whose decoder directions, in the raw stream, differ between
+    tokens: it cannot give a constant push."""
     for name, one in dictionaries.items():
         if one.per_token_norm or one.processing != NO_PROCESSING:
             raise InputError(
-                f"{name} reads a processed or token-wise normalised stream, so one push of it has "
-                "no fixed direction: choose other dictionaries."
+                f"{name} reads a processed or per-token normalised stream, so a constant push has "
+                "no fixed direction there: choose other dictionaries."
             )
 
 
 class _PushSearch:
-    """The loss as a function of b, over a set of features."""
+    """Loss of the example texts as a function of the relative push lengths b over a set of
+    features, with its minimisation."""
 
     def __init__(
         self,
@@ -191,7 +217,7 @@ class _PushSearch:
     ) -> None:
         self.lm, self.ask, self.dictionaries = lm, ask, dictionaries
         self._read(texts)
-        hooks = list(dict.fromkeys(one.hook_out for one in dictionaries.values()))
+        hooks = list(dict.fromkeys(dictionary.hook_out for dictionary in dictionaries.values()))
         raw = lm.activations(self.tokens, hooks)
         self.lengths = {
             hook: float(raw[hook].float().norm(dim=-1)[self.acts].mean()) for hook in hooks
@@ -201,42 +227,48 @@ class _PushSearch:
         self._choose(alive)
 
     def _read(self, texts: Sequence[Sequence[int]]) -> None:
-        front, device = self.ask.start.tokens, self.lm.placement.device
-        tokens, real = pad_right([[*front, *text] for text in texts])
-        out = torch.tensor(sorted(uncounted_token_ids(self.lm.bos, self.lm.special_ids, {})))
+        prompt, device = self.ask.start.tokens, self.lm.placement.device
+        tokens, real = pad_right([[*prompt, *text] for text in texts])
+        uncounted = torch.tensor(sorted(uncounted_token_ids(self.lm.bos, self.lm.special_ids, {})))
         self.tokens: Int[Tensor, "text pos"] = tokens.to(device)
-        self.acts: Bool[Tensor, "text pos"] = (real & ~torch.isin(tokens, out)).to(device)
-        judged = real.clone()
-        judged[:, : len(front)] = False
-        self.judged: Bool[Tensor, "text pos-1"] = judged[:, 1:].to(device)
+        self.acts: Bool[Tensor, "text pos"] = (real & ~torch.isin(tokens, uncounted)).to(device)
+        scored = real.clone()
+        scored[:, : len(prompt)] = False
+        self.judged: Bool[Tensor, "text pos-1"] = scored[:, 1:].to(device)
 
     def _choose(self, alive: Mapping[str, np.ndarray]) -> None:
-        """The features along which the loss falls or rises most, for equal lengths."""
+        """Choose as candidates the features whose pushes of equal length change the loss of the
+        example texts most."""
         _, slopes = self._loss_and_slopes({h: torch.zeros(self.lm.width(h)) for h in self.lengths})
-        found: list[tuple[float, FeatureId]] = []
-        for name, one in self.dictionaries.items():
-            W_dec = one.W_dec.float()
+        candidates: list[tuple[float, FeatureId]] = []
+        for name, dictionary in self.dictionaries.items():
+            W_dec = dictionary.W_dec.float()
             norms = W_dec.norm(dim=-1)
-            score = (W_dec @ slopes[one.hook_out]).abs() / norms * self.lengths[one.hook_out]
+            score = (
+                (W_dec @ slopes[dictionary.hook_out]).abs()
+                / norms
+                * self.lengths[dictionary.hook_out]
+            )
             score[norms == 0] = 0
             if name in alive:
                 score[~torch.tensor(alive[name], device=score.device)] = 0
             best = score.topk(min(N_CANDIDATES, len(score)))
             pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            found += [(value, FeatureId(name, i)) for value, i in pairs if value > 0]
-        found.sort(key=lambda pair: -pair[0])
-        self.features = [feature for _, feature in found[:N_CANDIDATES]]
+            candidates += [(value, FeatureId(name, i)) for value, i in pairs if value > 0]
+        candidates.sort(key=lambda pair: -pair[0])
+        self.features = [feature for _, feature in candidates[:N_CANDIDATES]]
         self.units = [self._unit(feature) for feature in self.features]
-        self.penalty = self.ask.penalty * found[0][0] if found else 0.0
+        self.penalty = self.ask.penalty * candidates[0][0] if candidates else 0.0
 
     def _unit(self, feature: FeatureId) -> Tensor:
-        """A push as long as the stream."""
-        one = self.dictionaries[feature.dictionary]
-        row = one.W_dec[feature.index].float()
-        return row / row.norm() * self.lengths[one.hook_out]
+        """Return a push along a feature's decoder direction, as long as the mean residual
+        stream."""
+        dictionary = self.dictionaries[feature.dictionary]
+        row = dictionary.W_dec[feature.index].float()
+        return row / row.norm() * self.lengths[dictionary.hook_out]
 
     def only(self, kept: Tensor) -> "_PushSearch":
-        """The same over some of the features."""
+        """Return the same search restricted to the candidate features with the indices `kept`."""
         other = object.__new__(_PushSearch)
         other.__dict__ = dict(self.__dict__)
         other.features = [self.features[i] for i in kept.tolist()]
@@ -244,35 +276,37 @@ class _PushSearch:
         return other
 
     def on(self, texts: Sequence[Sequence[int]]) -> "_PushSearch":
-        """The same on other texts."""
+        """Return the same search on other example texts."""
         other = object.__new__(_PushSearch)
         other.__dict__ = dict(self.__dict__)
         other._read(texts)
         return other
 
     def loss(self, b: Float[Tensor, "n"]) -> float:
-        """Nats per token, each text counting alike."""
+        """Return the cross-entropy of the example texts under the pushes b, in nats per token;
+        every text counts equally."""
         with fair_lock_of(self.lm).turn(), torch.no_grad():
             logits = self.lm.logits(self.tokens, self._edits(self._pushed(b)))
             return float(self._mean_loss(logits))
 
     def descend(
-        self, b: Tensor, penalty: float, steps: int, going: Callable[[int], bool]
+        self, b: Tensor, penalty: float, steps: int, keep_going: Callable[[int], bool]
     ) -> Float[Tensor, "n"]:
-        """Proximal descent from b; every step lowers loss + penalty · Σ|b|."""
+        """Minimise loss + penalty · Σ|b| by proximal gradient descent (ISTA) from b; every step
+        lowers the objective."""
         if not len(b):
             return b
         rate = 0.1
         value, slope = self._slope(b)
         for step in range(steps):
-            if not going(step):
+            if not keep_going(step):
                 break
-            for _ in range(MAX_STEP_HALVINGS):
+            for _ in range(MAX_STEP_HALVINGS):  # backtracking: halve until the objective falls
                 new = _soft_threshold(b - rate * slope, rate * penalty).clamp(
                     -MAX_RELATIVE_LENGTH, MAX_RELATIVE_LENGTH
                 )
-                found = self.loss(new)
-                if found + penalty * new.abs().sum() < value + penalty * b.abs().sum() - 1e-7:
+                loss = self.loss(new)
+                if loss + penalty * new.abs().sum() < value + penalty * b.abs().sum() - 1e-7:
                     break
                 rate /= 2
             else:
@@ -281,59 +315,61 @@ class _PushSearch:
             value, slope = self._slope(b)
         return b
 
-    def pushes(self, b: Float[Tensor, "n"], whole: float) -> tuple[FeaturePush, ...]:
-        """What each feature does alone, and what is lost without it."""
-        nothing = self.loss(torch.zeros_like(b))
-        found = []
+    def pushes(self, b: Float[Tensor, "n"], full_loss: float) -> tuple[FeaturePush, ...]:
+        """Return the pushes with the loss change of each alone and of leaving it out; `whole` is
+        the loss with all of them."""
+        clean_loss = self.loss(torch.zeros_like(b))
+        pushes = []
         for i, feature in enumerate(self.features):
-            one = self.dictionaries[feature.dictionary]
+            dictionary = self.dictionaries[feature.dictionary]
             alone, without = torch.zeros_like(b), b.clone()
             alone[i], without[i] = b[i], 0.0
-            norm = float(one.W_dec[feature.index].norm())
-            found.append(
+            norm = float(dictionary.W_dec[feature.index].norm())
+            pushes.append(
                 FeaturePush(
                     feature,
-                    strength=float(b[i]) * self.lengths[one.hook_out] / norm,
+                    strength=float(b[i]) * self.lengths[dictionary.hook_out] / norm,
                     length=abs(float(b[i])),
-                    alone=self.loss(alone) - nothing,
-                    without=self.loss(without) - whole,
+                    alone=self.loss(alone) - clean_loss,
+                    without=self.loss(without) - full_loss,
                 )
             )
-        return tuple(sorted(found, key=lambda push: -push.length))
+        return tuple(sorted(pushes, key=lambda push: -push.length))
 
     def _slope(self, b: Tensor) -> tuple[float, Float[Tensor, "n"]]:
         value, slopes = self._loss_and_slopes(self._pushed(b))
         hooks = [self.dictionaries[f.dictionary].hook_out for f in self.features]
-        found = [unit @ slopes[hook] for unit, hook in zip(self.units, hooks, strict=True)]
-        return value, torch.stack(found).cpu()
+        slopes_of_b = [unit @ slopes[hook] for unit, hook in zip(self.units, hooks, strict=True)]
+        return value, torch.stack(slopes_of_b).cpu()
 
     def _pushed(self, b: Tensor) -> dict[str, Float[Tensor, "d_out"]]:
-        given: dict[str, Tensor] = {}
+        pushes: dict[str, Tensor] = {}
         for value, feature, unit in zip(b.tolist(), self.features, self.units, strict=True):
             if value:
                 hook = self.dictionaries[feature.dictionary].hook_out
-                given[hook] = given.get(hook, torch.zeros_like(unit)) + value * unit
-        return given
+                pushes[hook] = pushes.get(hook, torch.zeros_like(unit)) + value * unit
+        return pushes
 
-    def _loss_and_slopes(self, given: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-        """The loss and its derivative by what is added at each hook point."""
+    def _loss_and_slopes(self, pushes: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+        """Return the loss of the example texts and its gradient by what is added at each hook
+        point."""
         device = self.lm.placement.device
         leaves = {
-            hook: given.get(hook, torch.zeros(self.lm.width(hook))).to(device).requires_grad_()
+            hook: pushes.get(hook, torch.zeros(self.lm.width(hook))).to(device).requires_grad_()
             for hook in self.lengths
         }
         with fair_lock_of(self.lm).turn(), torch.enable_grad():
             value = self._mean_loss(self.lm.logits(self.tokens, self._edits(leaves)))
-            found = torch.autograd.grad(value, list(leaves.values()))
-        return float(value.detach()), {h: g.float() for h, g in zip(leaves, found, strict=True)}
+            gradients = torch.autograd.grad(value, list(leaves.values()))
+        return float(value.detach()), {h: g.float() for h, g in zip(leaves, gradients, strict=True)}
 
-    def _edits(self, given: Mapping[str, Tensor]) -> dict[str, Callable[[Tensor], Tensor]]:
+    def _edits(self, pushes: Mapping[str, Tensor]) -> dict[str, Callable[[Tensor], Tensor]]:
         mask = self.acts[..., None]
 
-        def adding(push: Tensor) -> Callable[[Tensor], Tensor]:
+        def add_push(push: Tensor) -> Callable[[Tensor], Tensor]:
             return lambda h: h + (mask * push.to(h.device)).to(h.dtype)
 
-        return {hook: adding(push) for hook, push in given.items()}
+        return {hook: add_push(push) for hook, push in pushes.items()}
 
     def _mean_loss(self, logits: Float[Tensor, "text pos vocab"]) -> Tensor:
         losses = torch.nn.functional.cross_entropy(
@@ -343,5 +379,5 @@ class _PushSearch:
         return ((losses * kept).sum(1) / kept.sum(1)).mean()
 
 
-def _soft_threshold(b: Tensor, by: float) -> Tensor:
-    return b.sign() * (b.abs() - by).clamp_min(0)
+def _soft_threshold(b: Tensor, threshold: float) -> Tensor:
+    return b.sign() * (b.abs() - threshold).clamp_min(0)

@@ -1,7 +1,9 @@
-"""What an edit is compared with: other features that fire alike, moved as far.
+"""Controls of a steering edit: the same edit of matched random features, or along random directions
+of equal length.
 
-Any direction changes what a model says, and a frequent feature does so more than a rare one. An
-effect belongs to a feature only where it leaves the band of random active features matched to it.
+Any direction changes what a model writes, and a frequent feature does so more than a rare one. An
+effect is due to a feature only if it leaves the band of random active features that match the
+feature in density, activation and decoder norm.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,40 +20,49 @@ from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
 
 WANTED_CONTROLS = 30
-"""Controls that a band wants."""
+"""Number of matched control features below which a control band is called rough."""
 MATCHING_FACTORS = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
-"""Tried in this order: how far apart two features alike may be in each of MATCHED."""
+"""Factors tried in this order: how far a matched control may differ from the feature in each of
+MATCHED_COLUMNS."""
 MATCHED_COLUMNS = ("density", "mean_act", "max_act", "decoder_norm")
-"""Columns of a harvest's features. With the norm, equal activations are equal changes ‖Δh‖."""
+"""Columns of a harvest's feature table in which controls match the feature. With equal decoder
+norms, equal activations are equal changes ‖Δh‖."""
 NORM_SCALED_MODES = ("add", "clamp", "sparse_shift")
-"""Modes whose strength is an activation: a control takes s·‖d‖ ÷ ‖its d‖, so that ‖Δh‖ is equal."""
+"""Edit modes whose strength is an activation: a control's strength is scaled by the ratio of
+decoder norms, so that ‖Δh‖ is equal."""
 UNSCALED_MODES = ("norm_relative", "orthogonal", "cap", "multiply", "zero")
-"""Modes whose strength means the same for every feature."""
+"""Edit modes whose strength means the same for every feature, so that a matched control takes it
+unchanged."""
 DIRECTION_MODES = ("add", "add_max", "clamp", "norm_relative")
-"""Modes that push along a direction, and so have random directions for controls too."""
+"""Edit modes that push along a direction, for which random directions are controls too."""
 
 
 @dataclass(frozen=True)
 class MatchedFeatures:
-    """Random active features of the same dictionary, alike in every one of MATCHED."""
+    """Matched control features: random active features of the same dictionary that are close to a
+    feature in every one of MATCHED_COLUMNS."""
 
     feature: FeatureId
     controls: tuple[FeatureId, ...]
     factor: float
-    """None of MATCHED differs by more than this factor."""
+    """Largest factor by which a matched feature differs from the feature in any of
+    MATCHED_COLUMNS."""
     candidates: int
-    """Features within that factor, of which the controls were drawn."""
+    """Number of features within the matching factor, from which the controls were drawn."""
 
     @property
     def note(self) -> str:
-        """What a page says of them."""
-        said = (
+        """Sentence for the page: how many matched control features were drawn, and how closely they
+        match."""
+        sentence = (
             f"{len(self.controls)} random active features of {self.feature.dictionary}, within "
             f"{self.factor:g}× of {self.feature.index} in density, mean, maximum and decoder norm "
             f"({self.candidates:,} are)"
         )
-        few = len(self.controls) < WANTED_CONTROLS
-        return said + (f"; fewer than {WANTED_CONTROLS}, so the band is rough" if few else "")
+        too_few = len(self.controls) < WANTED_CONTROLS
+        return sentence + (
+            f"; fewer than {WANTED_CONTROLS}, so the control band is rough" if too_few else ""
+        )
 
 
 def draw_matched_features(
@@ -62,10 +73,11 @@ def draw_matched_features(
     seed: int = 0,
     avoid: Collection[FeatureId] = (),
 ) -> MatchedFeatures:
-    """Up to `n` controls, drawn at random among the features within the smallest of FACTORS that
-    leaves enough of them. Never the feature itself, nor those to `avoid`.
+    """Draw up to `n` matched control features at random, within the smallest of MATCHING_FACTORS
+    that leaves `n` candidates.
 
-    InputError for a feature that never fired, and where nothing is within the largest factor.
+    The feature itself and those in `avoid` are never drawn. Raise InputError for a feature that
+    never fired in the harvest, and when no feature is within the largest factor.
     """
     file.check(feature)
     table = file.rows(
@@ -74,110 +86,117 @@ def draw_matched_features(
         "WHERE dictionary = ? AND n_active > 0 ORDER BY feature",
         [feature.dictionary],
     )
-    ids = table["feature"].to_numpy()
+    features = table["feature"].to_numpy()
     values = np.column_stack([table[name].to_numpy() for name in MATCHED_COLUMNS]).astype(float)
-    at = np.flatnonzero(ids == feature.index)
-    if not len(at):
+    own_row = np.flatnonzero(features == feature.index)
+    if not len(own_row):
         raise InputError(
-            f"{feature} never fired in harvest {file.record.id}: no feature is active as it is."
+            f"{feature} never fired in harvest {file.record.id}: so no features "
+            "can be matched to it."
         )
-    left_out = {feature.index, *(f.index for f in avoid if f.dictionary == feature.dictionary)}
-    kept = ~np.isin(ids, list(left_out))
-    apart = np.full(len(ids), np.inf)
-    apart[kept] = largest_column_factors(values[kept], values[at[0]])
-    factor = next((f for f in MATCHING_FACTORS if (apart <= f).sum() >= n), MATCHING_FACTORS[-1])
-    near = ids[apart <= factor]
-    if not len(near):
+    excluded = {feature.index, *(f.index for f in avoid if f.dictionary == feature.dictionary)}
+    allowed = ~np.isin(features, list(excluded))
+    factors = np.full(len(features), np.inf)
+    factors[allowed] = largest_column_factors(values[allowed], values[own_row[0]])
+    factor = next((f for f in MATCHING_FACTORS if (factors <= f).sum() >= n), MATCHING_FACTORS[-1])
+    candidates = features[factors <= factor]
+    if not len(candidates):
         raise InputError(
             f"No active feature of {feature.dictionary} is within {MATCHING_FACTORS[-1]:g}× of "
             f"{feature} in "
-            "density, mean, maximum and decoder norm: there is nothing to compare it with."
+            "density, mean, maximum and decoder norm: it has no matched controls."
         )
-    drawn = np.random.default_rng([seed, feature.index]).permutation(near)[:n]
-    chosen = tuple(FeatureId(feature.dictionary, int(index)) for index in drawn)
-    return MatchedFeatures(feature, chosen, factor, len(near))
+    indices = np.random.default_rng([seed, feature.index]).permutation(candidates)[:n]
+    controls = tuple(FeatureId(feature.dictionary, int(index)) for index in indices)
+    return MatchedFeatures(feature, controls, factor, len(candidates))
 
 
 def largest_column_factors(
     values: Float[np.ndarray, "n m"], to: Float[np.ndarray, "m"]
 ) -> Float[np.ndarray, "n"]:
-    """The largest factor between two features in any of the columns, from 1 on."""
+    """Return for each feature the largest factor (≥ 1) between its matched columns and those of the
+    feature to control."""
     tiny = np.finfo(float).tiny
     logs = np.log(np.maximum(values, tiny)) - np.log(np.maximum(to, tiny))
     return np.exp(np.abs(logs).max(axis=1))
 
 
 def check_controllable(edit: Edit) -> None:
-    """InputError for an edit that has no matched counterpart."""
+    """Raise InputError for an edit without matched control features: one whose effect depends on
+    more than a feature's own activation."""
     mode = MODES[edit.mode]
     if edit.vector is None and (
         mode.pair or edit.mode not in (*NORM_SCALED_MODES, *UNSCALED_MODES, "add_max", "mean")
     ):
         raise InputError(
-            f"{edit.mode} has no matched controls: what it does depends on more than one feature's "
-            f"own activation. With controls there are: "
-            f"{', '.join([*NORM_SCALED_MODES, *UNSCALED_MODES])}, add_max, "
-            "mean."
+            f"{edit.mode} has no matched controls: its effect depends on more than one feature's "
+            "own activation. Modes with matched controls: "
+            f"{', '.join([*NORM_SCALED_MODES, *UNSCALED_MODES])}, add_max, mean."
         )
 
 
 def control_with_matched_features(
     edit: Edit, file: HarvestFile, n: int = WANTED_CONTROLS, *, seed: int = 0
 ) -> "EditControls":
-    """`n` times the same edit of other features, as `matched_features` draws them.
+    """Build up to `n` controls of an edit: the same edit of matched random features instead of its
+    own.
 
-    InputError for an edit of a vector, and for what `check_controllable` and that refuse.
+    Raise InputError for an edit of a vector, and as `check_controllable` and
+    `draw_matched_features` do.
     """
     check_controllable(edit)
     if edit.vector is not None:
-        raise InputError(f"{edit.vector.name} is no feature: compare it with random directions.")
-    found = [
+        raise InputError(f"{edit.vector.name} is not a feature: use random directions as controls.")
+    matches = [
         draw_matched_features(file, feature, n, seed=seed, avoid=edit.features)
         for feature in edit.features
     ]
-    size = min(len(one.controls) for one in found)
-    drawn = [[one.controls[i] for one in found] for i in range(size)]
-    moved = [_move_edit_to_features(edit, features, file) for features in drawn]
-    return EditControls("features", tuple(moved), tuple(one.note for one in found))
+    n_controls = min(len(one.controls) for one in matches)
+    control_sets = [[one.controls[i] for one in matches] for i in range(n_controls)]
+    counterparts = [_move_edit_to_features(edit, features, file) for features in control_sets]
+    return EditControls("features", tuple(counterparts), tuple(one.note for one in matches))
 
 
 def control_with_random_directions(
     edit: Edit, directions: Sequence[SteeringVector], file: HarvestFile
 ) -> "EditControls":
-    """The edit's push along other directions, of length 1 each; InputError for a mode that does not
-    push."""
+    """Build controls of an edit that push equally far along random directions of length 1.
+
+    Raise InputError for an edit mode that does not push along a direction.
+    """
     if edit.mode not in DIRECTION_MODES:
         raise InputError(
-            f"{edit.mode} acts on what a feature does already, so a random direction is no control "
-            f"of it: compare matched features, or choose one of {', '.join(DIRECTION_MODES)}."
+            f"{edit.mode} changes activations that a feature already has, so a random direction "
+            "cannot be its control: use matched features, or a mode among "
+            f"{', '.join(DIRECTION_MODES)}."
         )
     length = _push_length(edit, file)
-    moved = []
-    for one in directions:
-        values = tuple(value * length for value in one.values)
+    counterparts = []
+    for direction in directions:
+        values = tuple(value * length for value in direction.values)
         mode = "norm_relative" if edit.mode == "norm_relative" else "add"
-        vector = replace(one, values=values)
-        other = replace(edit, mode=mode, features=(), vector=vector, basis=EditBasis())
-        moved.append(((other, 1.0),))
-    note = f"{len(moved)} random directions: normalised differences of two real activations"
-    return EditControls("directions", tuple(moved), (note,))
+        vector = replace(direction, values=values)
+        control = replace(edit, mode=mode, features=(), vector=vector, basis=EditBasis())
+        counterparts.append(((control, 1.0),))
+    note = f"{len(counterparts)} random directions: normalised differences of two real activations"
+    return EditControls("directions", tuple(counterparts), (note,))
 
 
 ControlEdits = tuple[tuple[Edit, float], ...]
-"""One control: an edit for each feature of the original, and what a strength of the original is
-multiplied by so that it moves the stream as far."""
+"""One control of an edit: for each edited feature, the edit of its control and the factor by which
+a strength is multiplied so that ‖Δh‖ is equal."""
 
 
 @dataclass(frozen=True)
 class EditControls:
-    """Counterparts of one edit."""
+    """Controls of one steering edit: edits of matched features or along random directions."""
 
     kind: Literal["features", "directions"]
     counterparts: tuple[ControlEdits, ...]
     notes: tuple[str, ...]
 
     def at(self, number: int, strength: float) -> tuple[Edit, ...]:
-        """One control's edits, as strong as the original at `strength`."""
+        """Return the edits of control `number`, scaled to match the original edit at `strength`."""
         return tuple(
             replace(edit, strength=strength * times) for edit, times in self.counterparts[number]
         )
@@ -186,21 +205,24 @@ class EditControls:
 def _move_edit_to_features(
     edit: Edit, features: Sequence[FeatureId], file: HarvestFile
 ) -> ControlEdits:
-    found = []
+    moved = []
     for number, (own, other) in enumerate(zip(edit.features, features, strict=True)):
-        longer = _decoder_norm(file, own) / _decoder_norm(file, other)
+        norm_ratio = _decoder_norm(file, own) / _decoder_norm(file, other)
         basis = edit.basis
         if edit.mode == "add_max":
-            basis = EditBasis(values=(edit.basis.values[number] * longer,), source="equal length")
+            basis = EditBasis(
+                values=(edit.basis.values[number] * norm_ratio,), source="equal length"
+            )
         if edit.mode == "mean":
             basis = EditBasis(values=(file.facts(other).mean_all or 0.0,), source=edit.basis.source)
-        times = longer if edit.mode in NORM_SCALED_MODES else 1.0
-        found.append((replace(edit, features=(other,), basis=basis), times))
-    return tuple(found)
+        factor = norm_ratio if edit.mode in NORM_SCALED_MODES else 1.0
+        moved.append((replace(edit, features=(other,), basis=basis), factor))
+    return tuple(moved)
 
 
 def _push_length(edit: Edit, file: HarvestFile) -> float:
-    """How far one unit of strength pushes, in the stream's own units."""
+    """Return how far one unit of an edit's strength pushes, in units of the hook point, so that a
+    random direction pushes equally far."""
     if edit.vector is not None:
         return float(np.linalg.norm(edit.vector.values))
     if edit.mode == "norm_relative":
@@ -208,21 +230,22 @@ def _push_length(edit: Edit, file: HarvestFile) -> float:
     norms = [_decoder_norm(file, feature) for feature in edit.features]
     if edit.mode == "add_max":
         norms = [n * value for n, value in zip(norms, edit.basis.values, strict=True)]
-    # Directions of several features are close to orthogonal: the length of their sum.
+    # Decoder directions are close to orthogonal, so the length of their sum is the norm of norms.
     return float(np.linalg.norm(norms))
 
 
 def _decoder_norm(file: HarvestFile, feature: FeatureId) -> float:
     found = file.facts(feature).decoder_norm
     if not found:
-        raise InputError(f"{feature} writes nothing: its decoder direction has no length.")
+        raise InputError(f"{feature} has no controls: the length of its decoder direction is zero.")
     return float(found)
 
 
 def control_band(values: Sequence[float]) -> tuple[float, float] | None:
-    """2.5th and 97.5th percentile over controls; None of fewer than two."""
-    found = np.asarray([value for value in values if np.isfinite(value)])
-    if len(found) < 2:
+    """Return the 2.5th and the 97.5th percentile of an effect over the controls; None with fewer
+    than two finite values."""
+    finite = np.asarray([value for value in values if np.isfinite(value)])
+    if len(finite) < 2:
         return None
-    low, high = np.quantile(found, [0.025, 0.975])
+    low, high = np.quantile(finite, [0.025, 0.975])
     return float(low), float(high)
