@@ -120,7 +120,7 @@ def test_bad_requests_are_refused_in_a_sentence():
         (replace(asked(), texts=((5,),) * 40), "at most 32"),
         (asked(m=0), "1 to 32"),
         (asked(penalty=1.0), "below 1"),
-        (replace(asked(), texts=((5,) * 40,)), "Cut it"),
+        (replace(asked(), texts=((5,) * 40,)), "Shorten it"),
     ):
         with pytest.raises(InputError, match=said):
             find_features_from_examples(shared(), chosen(), ask)

@@ -94,7 +94,7 @@ def test_sides_that_cannot_be_compared_are_refused():
     cat = texts("the cat")
     for first, second, said in (
         ([], cat, "at least one text"),
-        (cat, cat, "no difference"),
+        (cat, cat, "no steering vector"),
         (cat, [TokenizedText([0], [False])], "no ordinary token"),
         (cat * 600, cat, "at most 512"),
     ):

@@ -198,7 +198,7 @@ def test_a_tokenizer_that_is_larger_than_its_model_is_refused_where_it_gives_suc
     beyond = f"the extra{PADDING}"
     assert own.read("the cat extra0").token_ids[-1] == N
     for read in (own.read, lambda text: tokenize_text(own.lm, text, bos=True)):
-        with pytest.raises(InputError, match="the tokenizer that belongs to the model"):
+        with pytest.raises(InputError, match="the model's own tokenizer"):
             read(beyond)
     with pytest.raises(InputError, match="is not in padded's vocabulary"):
         ablate_prompts(

@@ -214,7 +214,7 @@ FINE = ReconstructionCheck(
     [
         (
             {"recovery_mean": -0.4},
-            "harms the model more than the mean activation in its place does",
+            "harms the model more than the mean activation would",
         ),
         ({"ce_clean": 5.6}, "This model cannot predict these texts"),
         ({"n_documents": 5}, "Measured on 50 pieces of only 5 documents"),

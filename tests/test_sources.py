@@ -93,13 +93,13 @@ def test_rubbish_in_place_of_weights(folder: Path, content: bytes) -> None:
 def test_a_missing_shard(folder: Path) -> None:
     index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "lacks 1 of its 2 weight files, model-2.safetensors" in refusal(folder)
+    assert "lacks 1 of its 2 weight files, such as model-2.safetensors" in refusal(folder)
 
 
 def test_weights_of_another_shape_are_not_filled_at_random(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 5}))
-    with pytest.raises(InputError, match="lacks 18 of the weights that its config asks for"):
+    with pytest.raises(InputError, match="lacks 18 of the weights that its config requires"):
         LanguageModel.load(str(folder), choose_placement("cpu"))
 
 
