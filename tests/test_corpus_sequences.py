@@ -235,8 +235,8 @@ def test_a_short_corpus_and_a_lopsided_one_say_so(tmp_path) -> None:
         ),
         (
             {"d_vocab": 12},
-            "The tokenizer gives token id 59, but the model has only 12 tokens; take the "
-            "tokenizer that belongs to the model.",
+            "The tokenizer gives token id 59, but the model has only 12 tokens; use the "
+            "model's own tokenizer.",
         ),
         (
             {"special_ids": range(100)},
