@@ -145,9 +145,7 @@ def find_features_from_examples(
     """
     ask.check(lm)
     check_fixed_directions(dictionaries)
-    fitted_texts, held_out_texts = ask.texts, ask.texts[:0]
-    if len(ask.texts) >= MIN_TEXTS_TO_HOLD_OUT:
-        fitted_texts, held_out_texts = ask.texts[::2], ask.texts[1::2]
+    fitted_texts, held_out_texts = _split_texts(ask.texts)
     search = _PushSearch(lm, dictionaries, ask, fitted_texts, alive or {})
     stop = stop or threading.Event()
     total = SELECTION_STEPS + REFIT_STEPS
@@ -190,6 +188,16 @@ def find_features_from_examples(
         candidates=len(search.features),
         entered=entered,
     )
+
+
+def _split_texts(
+    texts: tuple[tuple[int, ...], ...],
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Split the example texts into those to fit and those to hold out: every second one of at
+    least MIN_TEXTS_TO_HOLD_OUT texts, else none."""
+    if len(texts) >= MIN_TEXTS_TO_HOLD_OUT:
+        return texts[::2], texts[1::2]
+    return texts, ()
 
 
 def check_fixed_directions(dictionaries: Mapping[str, Dictionary]) -> None:
