@@ -171,22 +171,24 @@ def find_features_from_examples(
     )
     if stop.is_set():
         return None
-    after = refit.loss(b)
-    held_out = refit.on(held_out_texts) if held_out_texts else None
+    fitted = _measure_examples_loss(refit, b, fitted_texts)
     return FeaturesFromExamples(
-        pushes=refit.pushes(b, after),
-        fitted=ExamplesLoss(
-            refit.loss(torch.zeros_like(b)), after, len(fitted_texts), sum(map(len, fitted_texts))
-        ),
-        kept_back=held_out
-        and ExamplesLoss(
-            held_out.loss(torch.zeros_like(b)),
-            held_out.loss(b),
-            len(held_out_texts),
-            sum(map(len, held_out_texts)),
-        ),
+        pushes=refit.pushes(b, fitted.after),
+        fitted=fitted,
+        kept_back=_measure_examples_loss(refit.on(held_out_texts), b, held_out_texts)
+        if held_out_texts
+        else None,
         candidates=len(search.features),
         entered=entered,
+    )
+
+
+def _measure_examples_loss(
+    search: "_PushSearch", b: Float[Tensor, "n"], texts: Sequence[Sequence[int]]
+) -> ExamplesLoss:
+    """Measure the loss of the example texts that `search` holds, without pushes and under b."""
+    return ExamplesLoss(
+        search.loss(torch.zeros_like(b)), search.loss(b), len(texts), sum(map(len, texts))
     )
 
 
