@@ -1,1 +1,2 @@
-"""Which features a number depends on: gradients at hook points, and exact ablation beside them."""
+"""Attribution: how much each feature contributes to a target metric, estimated from gradients at
+hook points or measured by exact ablation."""

@@ -1,4 +1,5 @@
-"""The nodes of an attribution: active features and error terms of dictionaries on prompts."""
+"""Dictionary activations on prompts: the active features of each dictionary, what it reads, and its
+error term. Active features and error terms are the nodes of an attribution."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,11 +12,12 @@ from backend.dictionaries.base import Dictionary
 from backend.model.language_model import LanguageModel
 
 CHUNK_NUMBERS = 1 << 24
-"""Numbers in a gathered block of decoder rows: 64 MB in float32."""
+"""Maximum size of a gathered block of decoder rows: 64 MB in float32."""
 
 
 class ActiveFeatures(NamedTuple):
-    """The active features of one dictionary, ordered by prompt, position, feature."""
+    """Active features of one dictionary as columns (prompt, position, feature, activation), ordered
+    by prompt, position and feature."""
 
     row: Int[Tensor, "n"]
     position: Int[Tensor, "n"]
@@ -25,21 +27,23 @@ class ActiveFeatures(NamedTuple):
 
 @dataclass(frozen=True)
 class DictionaryActivations:
-    """What one dictionary makes of prompts: its nodes, and the stream where it writes."""
+    """Activations of one dictionary on a batch of prompts: its active features, its input, and the
+    model's activation at its output hook point."""
 
     dictionary: Dictionary
     x: Float[Tensor, "batch pos d_in"]
-    """What it reads, processed as it was trained on."""
+    """Input of the dictionary, processed (centred, scaled) as in its training."""
     h: Float[Tensor, "batch pos d_out"]
-    """The model's own activation where it writes."""
+    """Activation of the model at the dictionary's output hook point."""
     active: ActiveFeatures
     counted: Bool[Tensor, "batch pos"]
-    """False at BOS, special tokens and padding: nothing there is a node."""
+    """Whether a token counts; False at BOS, special tokens and padding, which have no nodes."""
 
     def pulled(self, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "batch pos d_out"]:
-        """A derivative by the stream, as a derivative by the sum of decoder rows.
+        """Convert a gradient with respect to the model's activation into one with respect to the
+        dictionary's sum of decoder rows.
 
-        They differ by the token's own de-normalisation, which is linear once the token is given.
+        The two differ by the token's de-normalisation, which is linear for a given token.
         """
         norm, coder = self.dictionary.norm, self.dictionary.coder
         with torch.enable_grad():
@@ -49,7 +53,8 @@ class DictionaryActivations:
         return found
 
     def dots(self, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "n"]:
-        """d(metric)/d(activation) for every node, through its decoder row."""
+        """Return the gradient of the metric with respect to each active feature of the dictionary:
+        the dot product of its decoder row and the gradient `g`."""
         W_dec, pulled = self.dictionary.coder.W_dec, self.pulled(g)
         step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
         parts = [
@@ -61,7 +66,8 @@ class DictionaryActivations:
         return torch.cat(parts) if parts else pulled.new_zeros(0)
 
     def features_part(self, value: Float[Tensor, "n"]) -> Float[Tensor, "batch pos d_out"]:
-        """decode(f, x) - decode(0, x) with these values in place of the nodes' own."""
+        """Return decode(f, x) − decode(0, x), [batch, position, d_out], where the active features
+        have the given values instead of their own."""
         W_dec = self.dictionary.coder.W_dec
         z = W_dec.new_zeros(*self.x.shape[:2], W_dec.shape[1])
         step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
@@ -72,12 +78,14 @@ class DictionaryActivations:
         return undo(z) - undo(torch.zeros_like(z))
 
     def error(self) -> Float[Tensor, "batch pos d_out"]:
-        """What the dictionary misses: the stream less decode(f, x); 0 where nothing is counted."""
+        """Return the error term of the dictionary: the model's activation minus decode(f, x); 0 at
+        tokens that do not count."""
         missed = self.h - self._base() - self.features_part(self.active.value)
         return missed * self.counted[..., None]
 
     def _base(self) -> Float[Tensor, "batch pos d_out"]:
-        """decode(0, x), a few tokens at a time."""
+        """Return decode(0, x), the dictionary's output without any active feature, computed a few
+        tokens at a time."""
         d = self.dictionary
         if d.needs_sequence:
             return torch.stack([d.decode(x.new_zeros(len(x), d.d_sae), x) for x in self.x])
@@ -93,7 +101,8 @@ def read_dictionary_activations(
     tokens: Int[Tensor, "batch pos"],
     counted: Bool[Tensor, "batch pos"],
 ) -> list[DictionaryActivations]:
-    """Every dictionary on the prompts: one forward for all."""
+    """Read the activations of every dictionary on the prompts with one forward pass of the
+    model."""
     hooks = [hook for d in dictionaries for hook in (d.hook_name, d.hook_out)]
     raw = lm.activations(tokens, list(dict.fromkeys(hooks)))
     counted = counted.to(lm.placement.device)
@@ -112,7 +121,7 @@ def read_dictionary_activations(
 def list_active_features(
     d: Dictionary, x: Float[Tensor, "batch pos d_in"], counted: Bool[Tensor, "batch pos"]
 ) -> ActiveFeatures:
-    """The active features at counted positions."""
+    """Encode a dictionary's input and list the active features at the counted positions."""
     if d.needs_sequence:
         rows = [_label_with_row(i, d.encode_sparse(one[None])) for i, one in enumerate(x)]
         found = ActiveFeatures(*(torch.cat(column) for column in zip(*rows, strict=True)))

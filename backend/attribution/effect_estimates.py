@@ -1,9 +1,11 @@
-"""The effect of every node on a target, estimated from gradients.
+"""Effect estimates from gradients for every active feature and error term of a dictionary, by
+attribution patching or by integrated gradients.
 
-An effect is the change of the target when one node goes from its own value to its baseline, all
-else free: positive when taking the node away raises the target. Attribution patching estimates it
-to first order; integrated gradients average the derivative over the road on which all nodes of one
-dictionary go together (Sparse Feature Circuits, Marks et al. 2024, eq. 2 and 3).
+An effect is the change of the target metric when one node goes from its own value to its baseline
+while everything else is free to respond: it is positive when ablating the node raises the metric.
+Attribution patching estimates effects to first order; integrated gradients average the gradient
+along the straight path on which all nodes of one dictionary go to their baselines together (Sparse
+Feature Circuits, Marks et al. 2024, eq. 2 and 3).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,48 +21,55 @@ from backend.attribution.target_metric import MetricFunction
 from backend.model.language_model import LanguageModel
 
 INTEGRATION_STEPS = 10
+"""Default number of points on the path of integrated gradients."""
 PROMPT_COPIES = 64
-"""Copies of prompts in one forward pass."""
+"""Maximum number of prompt copies in one forward pass."""
 
 
 @dataclass(frozen=True)
 class AttributionBaseline:
-    """Where the nodes of one dictionary go."""
+    """Baseline values to which the features and error terms of one dictionary move in an effect
+    estimate."""
 
     value: Float[Tensor, "n"]
-    """One for each active node."""
+    """Baseline of each active feature, in the order of the dictionary's active features."""
     error: Float[Tensor, "batch pos d_out"] | None = None
-    """The error term's baseline; None leaves the error term as it is."""
+    """Baseline of the error term, [batch, position, d_out]; None leaves the error term
+    unchanged."""
 
 
 def make_zero_baseline(reading: DictionaryActivations, *, errors: bool) -> AttributionBaseline:
-    """Everything to nothing."""
+    """Return the zero baseline for the effect estimates of one dictionary: every active feature
+    becomes 0, and so does the error term if `errors` is true."""
     value = torch.zeros_like(reading.active.value)
     return AttributionBaseline(value, torch.zeros_like(reading.error()) if errors else None)
 
 
 @dataclass(frozen=True)
 class EffectEstimates:
-    """One dictionary's estimated effects."""
+    """Estimated effects of all active features and error terms of one dictionary on the target
+    metric."""
 
     reading: DictionaryActivations
     node: Float[Tensor, "n"]
-    """In the target's units, in the order of the reading's active nodes."""
+    """Estimated effect of each active feature, in the units of the target metric."""
     error: Float[Tensor, "batch pos"]
-    """Of the error terms; 0 where they stay."""
+    """Estimated effect of the error term at each position; 0 where error terms stay unchanged."""
     moved: Float[Tensor, "batch"]
-    """The target's measured change when every node takes its baseline at once: what integrated
-    gradients must add up to. NaN for the gradient method, which does not measure it."""
+    """Measured change of the target metric when all nodes take their baselines at once. The
+    estimates of integrated gradients must add up to it. NaN for attribution patching, which does
+    not measure it."""
 
     @property
     def total(self) -> Float[Tensor, "batch"]:
-        """The sum of all estimates for each prompt."""
+        """Return the sum of all effect estimates, features and error terms, for each prompt."""
         total = self.error.sum(-1)
         return total.index_add(0, self.reading.active.row, self.node.to(total.dtype))
 
     @property
     def error_share(self) -> float:
-        """|error effects| over all |effects| at this cut of the model; NaN when there are none."""
+        """Return Σ|effects of error terms| ÷ Σ|all effects| for this dictionary; NaN when all
+        effects are 0."""
         missed, kept = float(self.error.abs().sum()), float(self.node.abs().sum())
         return missed / (missed + kept) if missed + kept else float("nan")
 
@@ -72,7 +81,8 @@ def estimate_by_attribution_patching(
     tokens: Int[Tensor, "batch pos"],
     metric: MetricFunction,
 ) -> list[EffectEstimates]:
-    """Attribution patching for all dictionaries: one forward and one backward."""
+    """Estimate the effects of all dictionaries' active features by attribution patching: one
+    forward and one backward pass."""
     hooks = list(dict.fromkeys(one.dictionary.hook_out for one in readings))
     found = compute_hook_gradients(lm, tokens, hooks, metric)
     unknown = torch.full_like(found.value, float("nan"))
@@ -92,7 +102,8 @@ def estimate_by_integrated_gradients(
     metric: MetricFunction,
     steps: int = INTEGRATION_STEPS,
 ) -> list[EffectEstimates]:
-    """Integrated gradients, one dictionary at a time, at the midpoints of `steps` equal parts."""
+    """Estimate the effects of active features by integrated gradients, one dictionary at a time,
+    with the gradient taken at the midpoints of `steps` equal parts of the path."""
     return [
         _integrate_dictionary(lm, one, baselines[one.dictionary.name], tokens, metric, steps)
         for one in readings
@@ -107,6 +118,8 @@ def _integrate_dictionary(
     metric: MetricFunction,
     steps: int,
 ) -> EffectEstimates:
+    """Estimate the effects of one dictionary by integrated gradients, and measure the change that
+    they must add up to."""
     change = total_baseline_change(reading, baseline)
     middles = [(step + 0.5) / steps for step in range(steps)]
     summed = torch.zeros_like(change)
@@ -128,7 +141,8 @@ def _integrate_dictionary(
 def total_baseline_change(
     reading: DictionaryActivations, baseline: AttributionBaseline
 ) -> Float[Tensor, "batch pos d_out"]:
-    """What is added to the stream when every node takes its baseline."""
+    """Return the vector [batch, position, d_out] that is added to the activation at the
+    dictionary's output hook point when every active feature takes its baseline."""
     change = reading.features_part(baseline.value - reading.active.value)
     return change if baseline.error is None else change + baseline.error - reading.error()
 
@@ -139,6 +153,8 @@ def _multiply_change_and_gradient(
     g: Float[Tensor, "batch pos d_out"],
     moved: Tensor,
 ) -> EffectEstimates:
+    """Return effect estimates: each node's change to its baseline times the gradient `g` of the
+    metric."""
     node = (baseline.value - reading.active.value) * reading.dots(g)
     if baseline.error is None:
         error = torch.zeros(g.shape[:2], device=g.device)

@@ -1,4 +1,5 @@
-"""Exact ablation: one node away at a time, everything else recomputed. The ground truth."""
+"""Exact ablation of single active features: one feature at a time goes to its baseline and the
+model is run again. These measurements are the ground truth for effect estimates."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,13 +15,14 @@ from backend.model.language_model import LanguageModel
 
 
 class ExactEffects(NamedTuple):
-    """What taking single nodes away does."""
+    """Effects of features measured by exact ablation of one feature at a time."""
 
     effect: Float[Tensor, "m"]
-    """The target's change."""
+    """Change of the target metric for each ablated feature."""
     spread: Float[Tensor, "m"]
-    """How many of the vocabulary's logits move, as a share: (Σ|Δ|)² ÷ (V · ΣΔ²) over the centred
-    changes at the read position; 1 when all move alike, 1/V when one does. NaN when none moves."""
+    """Share of the vocabulary whose logits move when the feature is ablated: (Σ|Δ|)² ÷ (V · ΣΔ²)
+    over the centred changes at the last position. It is 1 when all logits move equally, 1/V when
+    one logit moves, and NaN when none moves."""
 
 
 @torch.no_grad()
@@ -36,10 +38,13 @@ def ablate_active_features(
     said: Callable[[int], None] | None = None,
     rows: int = PROMPT_COPIES,
 ) -> ExactEffects:
-    """Set single nodes (numbers into the reading's active nodes) to their baseline.
+    """Measure the effect of single active features by exact ablation: set one feature at a time to
+    its baseline and run the model.
 
-    `metric(row)` reads one prompt, as `Target.only` does; `last` is where the logits' spread is
-    read. `said` hears after each pass how many nodes are done, and may raise to stop.
+    `nodes` are indices into the dictionary's active features. `metric(row)` returns the metric of
+    one prompt, as `TargetMetric.only` does; `last` is the position of each prompt at which the
+    spread over logits is measured. The callback `said` receives the number of features done after
+    each pass and may raise an exception to stop.
     """
     effects, spreads, done = torch.zeros(len(nodes)), torch.zeros(len(nodes)), 0
     for row in range(len(tokens)):
@@ -60,7 +65,8 @@ def ablate_active_features(
 
 
 def logit_spread(change: Float[Tensor, "m vocab"]) -> Float[Tensor, "m"]:
-    """(Σ|Δ|)² ÷ (V · ΣΔ²) of changes centred over the vocabulary: a participation ratio."""
+    """Return the participation ratio (Σ|Δ|)² ÷ (V · ΣΔ²) of logit changes that are centred over the
+    vocabulary: the share of logits that an exact ablation moves."""
     centred = change - change.mean(-1, keepdim=True)
     return centred.abs().sum(-1) ** 2 / (centred.shape[-1] * centred.pow(2).sum(-1))
 
@@ -72,7 +78,8 @@ def _run_single_ablations(
     baseline: Float[Tensor, "n"],
     prompt: Int[Tensor, "1 pos"],
 ) -> Float[Tensor, "m pos vocab"]:
-    """Logits of copies of a prompt, each with one node at its baseline."""
+    """Return the logits of copies of one prompt, each with one active feature set to its baseline:
+    [feature, position, vocabulary]."""
     active, d = reading.active, reading.dictionary
     position = active.position[nodes]
     x = reading.x[active.row[nodes], position]

@@ -1,4 +1,5 @@
-"""One forward and one backward: how a number changes with the activations at hook points."""
+"""Gradients of a metric with respect to the activations at hook points, from one forward and one
+backward pass."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +14,8 @@ from backend.model.language_model import LanguageModel
 
 
 class HookGradients(NamedTuple):
-    """`at[hook]` and `by[hook]`: the activation there and the metric's derivative by it."""
+    """Value of a metric, and for each hook point the activation (`at[hook]`) and the gradient of
+    the metric with respect to it (`by[hook]`)."""
 
     value: Float[Tensor, "batch"]
     at: dict[str, Float[Tensor, "batch pos width"]]
@@ -27,10 +29,12 @@ def compute_hook_gradients(
     metric: MetricFunction,
     replace: Mapping[str, ActivationEdit] | None = None,
 ) -> HookGradients:
-    """The metric and its derivatives by the activations at `hooks`, all in one pass.
+    """Compute a metric and its gradients with respect to the activations at the hook points
+    `hooks`, all in one pass.
 
-    Activations are what the model goes on with, after `replace`. The derivative is along the whole
-    graph above a hook: attention patterns and norms move with it.
+    Activations are those with which the model continues after the edits in `replace`. The gradient
+    covers all of the computation above a hook point: attention patterns and norms are not
+    frozen.
     """
     at: dict[str, Tensor] = {}
     leaves: dict[str, Tensor] = {}

@@ -1,4 +1,6 @@
-"""What an effect is an effect on: a number read from the logits of a prompt's last token."""
+"""Target metric of an attribution: a number computed from the logits of a prompt's last token, such
+as a logit difference between an answer and a wrong answer. Also tokenizes answers as they follow a
+prompt."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ MetricFunction = Callable[[Float[Tensor, "batch pos vocab"]], Float[Tensor, "bat
 def tokenize_continuation(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str
 ) -> list[int]:
-    """The ids of `answer` as they follow `prompt`, however the tokenizer writes word beginnings.
+    """Return the token ids of `answer` as they follow `prompt`, whatever way the tokenizer marks
+    word beginnings.
 
-    A tokenizer that puts a dummy space before every text splits " park" on its own in two, but not
-    behind a prompt. InputError when the two merge into one token at the border.
+    A tokenizer that puts a dummy space before every text splits " park" in two on its own, but not
+    after a prompt. Raises InputError if prompt and answer merge into one token where they meet.
     """
     if not answer:
         raise InputError("An answer is empty. Give the text that would follow the prompt.")
@@ -38,7 +41,8 @@ def tokenize_continuation(
 def tokenize_single_token_answer(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str
 ) -> int:
-    """The single token that `answer` is behind `prompt`; InputError that says how it splits."""
+    """Return the token id of an answer that is a single token after `prompt`. Raises InputError,
+    with the tokens, if the answer is several."""
     found = tokenize_continuation(tokenizer, prompt, answer)
     if len(found) > 1:
         pieces = " + ".join(repr(tokenizer.decode([token])) for token in found)
@@ -50,30 +54,34 @@ def tokenize_single_token_answer(
 
 
 def tokenize_without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """A text's token ids, without special tokens."""
+    """Return the token ids of a text, without BOS or other special tokens."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 @dataclass(frozen=True)
 class TargetMetric:
-    """For each prompt: log of the summed probability of its answers, less that of others.
+    """Target metric: for each prompt, the log of the summed probability of its answers, less that
+    of its wrong answers.
 
-    With one answer and one other this is their logit difference; without others it is the answers'
-    log probability. With `weights` it is a sum of logits instead, each less the vocabulary's mean.
+    With one answer and one wrong answer this is their logit difference; without wrong answers it is
+    the log probability of the answers. With `weights` it is instead a weighted sum of logits, each
+    less the mean logit of the vocabulary.
     """
 
     answers: Sequence[Sequence[int]]
-    """Token ids, a set for each prompt."""
+    """Token ids of the answers, one set for each prompt."""
     against: Sequence[Sequence[int]] | None
     last: Int[Tensor, "batch"]
-    """The position that is read: each prompt's last token."""
+    """Position of each prompt's last token, at which the logits are read."""
     weights: Sequence[Sequence[float]] | None = None
-    """One for each answer: Σ weight · (logit - mean logit); `against` is None then."""
+    """One weight for each answer: the metric is Σ weight · (logit − mean logit), and `against` is
+    None."""
     n_nameable: int | None = None
-    """How many tokens the mean logit is over, the first ones; all by default."""
+    """Number of tokens, counted from the first, over which the mean logit is taken; all tokens by
+    default."""
 
     def __call__(self, logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
-        """In nats (a difference of logits)."""
+        """Compute the target metric in nats from logits [batch, position, vocabulary]."""
         # A batch may hold several copies of the prompts, one block after another.
         copies = len(logits) // len(self.last)
         last = self.last.to(logits.device).repeat(copies)
@@ -87,11 +95,11 @@ class TargetMetric:
         return summed - self._summed(rows, self.against)
 
     def only(self, row: int) -> "TargetMetric":
-        """The same for one of the prompts."""
+        """Return the target metric of one prompt of the batch."""
         return self.rows(slice(row, row + 1))
 
     def rows(self, chosen: slice) -> "TargetMetric":
-        """The same for some of the prompts."""
+        """Return the target metric of a slice of the prompts."""
         against = None if self.against is None else self.against[chosen]
         weights = None if self.weights is None else self.weights[chosen]
         return TargetMetric(
@@ -99,7 +107,7 @@ class TargetMetric:
         )
 
     def _weighted(self, rows: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
-        """Σ weight · (logit − mean logit) of each row: [copies · sets]."""
+        """Return Σ weight · (logit − mean logit) for each row of logits: [copies · sets]."""
         copies = len(rows) // len(weights)
         ids, _ = _pad_token_sets(self.answers, rows)
         longest = ids.shape[1]
@@ -109,7 +117,8 @@ class TargetMetric:
         return (found * each.repeat(copies, 1)).sum(-1)
 
     def _summed(self, rows: Tensor, sets: Sequence[Sequence[int]]) -> Tensor:
-        """The logarithm of the summed exponentials of each row's tokens: [copies · sets]."""
+        """Return the logarithm of the summed exponentials of each row's answer tokens: [copies ·
+        sets]."""
         copies = len(rows) // len(sets)
         ids, extra = _pad_token_sets(sets, rows)
         found = rows.gather(1, ids.repeat(copies, 1))
@@ -119,9 +128,11 @@ class TargetMetric:
 def _pad_token_sets(
     sets: Sequence[Sequence[int]], like: Tensor
 ) -> tuple[Int[Tensor, "set longest"], Bool[Tensor, "set longest"]]:
-    """Token ids of all sets, and which of them only fill up a shorter set; on `like`'s device.
+    """Pad the answer token sets of a target metric to equal length; return the ids and the mask of
+    the padding, on the device of `like`.
 
-    One copy to the device serves all rows: an index made of a list would be a copy for each.
+    One copy to the device serves all rows: an index made from a list would be copied for each
+    row.
     """
     longest = max(map(len, sets))
     ids = torch.tensor([[*one, *[one[0]] * (longest - len(one))] for one in sets])

@@ -1,1 +1,2 @@
-"""Circuits: which features a behaviour runs through, and how well that stands up to ablation."""
+"""Circuits: which features a model's prediction runs through, found by several methods, and how
+faithful a circuit is when everything else is ablated."""

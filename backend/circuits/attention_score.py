@@ -1,8 +1,9 @@
-"""An attention score as two linear numbers: what the query brings, and what the key brings.
+"""Attention score as two linear readouts: one of the query, with the key fixed, and one of the key,
+with the query fixed.
 
-score = q R k / √d with R the rotation between the two positions: linear in each side once the
-other is held. Both sides are read off the model's own score by its derivatives, so that rotary
-embeddings, per-head norms and soft-caps (at the prompt's own values) are in them.
+score = q R k / √d, where R rotates between the two positions, is linear in each side when the other
+is fixed. Both sides are derivatives of the model's own score, so that rotary embeddings, per-head
+norms and soft-caps (at the prompt's own values) are included.
 """
 
 from dataclasses import dataclass
@@ -18,25 +19,28 @@ from feature_store.errors import InputError
 
 @dataclass(frozen=True)
 class LinearizedScore:
-    """One attention score before the softmax."""
+    """Attention score before the softmax, linearized in its query and in its key."""
 
     value: float
     query: LinearReadout
-    """Reads the whole score off the query alone."""
+    """Readout of the whole attention score from the query alone."""
     key: LinearReadout
     between: Float[Tensor, "d_head d_head"]
-    """The score's derivative by both: rows are the query's, columns the key's."""
+    """Derivative of the attention score with respect to both sides: rows for the query, columns for
+    the key."""
     query_slice: slice
-    """Where the head's query stands at hook_q, and its key at hook_k."""
+    """Slices of the head's query at hook_q (`query_slice`) and of its key at hook_k
+    (`key_slice`)."""
     key_slice: slice
 
 
 def linearize_attention_score(
     lm: LanguageModel, tokens: Int[Tensor, "1 pos"], layer: int, head: int, query: int, key: int
 ) -> LinearizedScore:
-    """The score with which position `query` looks at position `key` in a head.
+    """Compute and linearize the attention score with which position `query` attends to position
+    `key` in a head.
 
-    InputError for a head or positions that there are not, or that the mask forbids.
+    Raises InputError for a head or positions that do not exist, or that the causal mask forbids.
     """
     _check_head_and_positions(lm, tokens.shape[1], layer, head, query, key)
     q, k, score = _compute_score_with_leaves(lm, tokens, layer, head, query, key)
@@ -70,6 +74,8 @@ class _ScoreSide:
 def _compute_score_with_leaves(
     lm: LanguageModel, tokens: Int[Tensor, "1 pos"], layer: int, head: int, query: int, key: int
 ) -> tuple[_ScoreSide, _ScoreSide, Tensor]:
+    """Run the model with leaves of the autograd graph at the query and the key, and return them
+    with the attention score."""
     sides: dict[str, _ScoreSide] = {}
     scores: list[Tensor] = []
 
@@ -97,7 +103,8 @@ def _compute_score_with_leaves(
 
 
 def _find_head_slice(lm: LanguageModel, slope: Float[Tensor, "1 pos ..."], position: int) -> slice:
-    """Where the head's part stands: the block that the score depends on."""
+    """Return the slice of the head within the query or key: the block that the attention score
+    depends on."""
     touched = torch.nonzero(slope.detach().flatten(2)[0, position])[:, 0]
     if not len(touched):
         raise InputError("This attention score depends on no query and key of its own.")

@@ -1,13 +1,15 @@
-"""Attribution graphs through transcoders: every direct effect on a prompt, and what it amounts to.
+"""Attribution graphs through transcoders: all direct effects between the active features, error
+terms, tokens and logits of one prompt.
 
-With patterns and norm scales held still, each active feature's pre-activation and each logit is a
-bias and a sum over features, error terms and tokens before it (Ameisen et al. 2025; circuit-tracer
-by Hanna, Piotrowski and others). The sum is exact, so an edge is a promise: take the source away
-with patterns, norms and the other features held still, and the target changes by just that much.
+With attention patterns and norm scales frozen, each active feature's pre-activation and each logit
+is a bias plus a sum over earlier features, error terms and tokens (Ameisen et al. 2025;
+circuit-tracer by Hanna, Piotrowski and others). The sum is exact, so an edge predicts an
+intervention: if the source is ablated while patterns, norms and the other features stay frozen, the
+target changes by the weight of the edge.
 
-1. One forward pass, held still, with every transcoder's output cut.
-2. One backward pass for each batch of targets, contracted with the sources' own vectors.
-3. Logits first, then features in the order of their influence so far, until the budget is spent.
+1. One forward pass of the frozen model, cut at every transcoder's output.
+2. One backward pass for each batch of targets, multiplied with the sources' vectors.
+3. Logits first, then features in order of their influence so far, until the budget is spent.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,31 +32,32 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 TRACED_FEATURES = 2_000
-"""Features whose own sources are traced."""
+"""Default number of features whose own sources are traced."""
 EFFECT_BYTES = 512 << 20
-"""Bytes of direct effects held at once."""
+"""Default memory, in bytes, for the direct effects of an attribution graph."""
 
 
 @dataclass(frozen=True, eq=False)
 class AttributionGraph:
-    """Direct effects between the nodes that were traced."""
+    """Attribution graph of one prompt before pruning: the direct effects between the nodes that
+    were traced."""
 
     effects: Float[np.ndarray, "n n"]
-    """Row: target, column: source. Rows of error terms and tokens are empty."""
+    """Direct effects [target, source]; the rows of error terms and tokens are empty."""
     places: list[SourceNode]
-    """Of all but the logits, which come last."""
+    """Nodes of the graph except the logits, which come last."""
     aims: list[LogitTarget]
     values: Float[np.ndarray, "n"]
-    """A target's own value: pre-activation or logit; NaN for nodes without sources."""
+    """Value of each target node, its pre-activation or logit; NaN for nodes without sources."""
     replacement: ReplacementModel
     active: int
-    """Features active on the prompt, traced or not."""
+    """Number of features active on the prompt, whether traced or not."""
     left_out: float
-    """Share of the features' influence that lies with features that were not traced."""
+    """Share of the features' influence that belongs to features that were not traced."""
 
     @cached_property
     def kinds(self) -> NodeKindMasks:
-        """Which node is what."""
+        """Return one mask for each kind of node: feature, error term, token, logit."""
         sites = self.replacement.sites
         is_token = [sites[place.site].is_tokens for place in self.places]
         is_feature = [place.feature is not None for place in self.places]
@@ -65,12 +68,13 @@ class AttributionGraph:
 
     @property
     def weights(self) -> Float[np.ndarray, "n"]:
-        """Of the aims; 0 for all other nodes."""
+        """Return the weights of the logit targets; 0 for all other nodes of the graph."""
         aims = [aim.weight for aim in self.aims]
         return np.array([*[0.0] * len(self.places), *aims])
 
     @property
     def n_traced(self) -> int:
+        """Return the number of features in the attribution graph."""
         return int(self.kinds.feature.sum())
 
 
@@ -84,10 +88,11 @@ def build_attribution_graph(
     memory: int = EFFECT_BYTES,
     said: TracedCountProgress | None = None,
 ) -> AttributionGraph:
-    """The graph of a prompt. `aims` names the targets from the logits of its last token.
+    """Build the attribution graph of a prompt. `aims` is a function that selects the logit targets
+    from the logits of the last token.
 
-    `said` hears how many of how many features are traced, and may raise to stop. InputError where
-    there is no dictionary, or the model cannot be held still.
+    The callback `said` receives the numbers of features traced and to trace, and may raise an
+    exception to stop. Raises InputError without a dictionary, or if the model cannot be frozen.
     """
     if not dictionaries:
         raise InputError("An attribution graph needs a transcoder: name at least one.")

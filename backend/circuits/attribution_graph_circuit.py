@@ -1,4 +1,5 @@
-"""An attribution graph as a circuit: pruned, named, scored, with what it does not cover."""
+"""Attribution graph as a circuit record: prunes the graph by influence, names its nodes, computes
+its scores and notes what it does not cover."""
 
 from collections.abc import Sequence
 
@@ -58,10 +59,12 @@ def find_attribution_circuit(
     edge_share: float = EDGE_INFLUENCE_SHARE,
     said: TracedCountProgress | None = None,
 ) -> Circuit:
-    """The pruned attribution graph of a prompt, through those of the dictionaries that transcode.
+    """Build and prune the attribution graph of a prompt through the transcoders among
+    `dictionaries`, and return it as a circuit.
 
-    `answers` and `against` are token ids of the target; without answers the likeliest next tokens
-    are explained together. InputError as in `attribution_graph`, and without any transcoder.
+    `answers` and `against` are the token ids of the target; without answers the likeliest next
+    tokens are explained together. Raises InputError as `build_attribution_graph` does, and if no
+    dictionary is a transcoder.
     """
     used = [one for one in dictionaries if one.hook_name != one.hook_out]
     if not used:
@@ -92,10 +95,11 @@ def convert_graph_to_circuit(
     *,
     notes: Sequence[str] = (),
 ) -> Circuit:
-    """The graph's nodes and edges that carry these shares of the influence.
+    """Convert an attribution graph into a circuit that keeps the nodes and edges with the given
+    shares of the influence.
 
-    Edge weights are direct effects: in logits where they end at a logit, in units of the target's
-    pre-activation elsewhere.
+    Edge weights are direct effects: in logits for edges into a logit, else in units of the target's
+    pre-activation.
     """
     lm = graph.replacement.lm
     share, kinds = normalize_effects(graph.effects), graph.kinds
@@ -135,9 +139,10 @@ def convert_graph_to_circuit(
 
 
 def sum_signed_paths(graph: AttributionGraph) -> list[float]:
-    """What of the weighted targets comes through each node along all paths, with its sign.
+    """Return, for each node of an attribution graph, the signed amount of the weighted logit
+    targets that comes through the node along all paths.
 
-    Taking the node away takes that away, with patterns and norms held still and gates as they are.
+    Ablating the node removes this amount if patterns, norms and feature gates stay frozen.
     """
     made_up = np.array(
         [place.value if place.feature is not None else 1.0 for place in graph.places]
@@ -156,6 +161,8 @@ def sum_signed_paths(graph: AttributionGraph) -> list[float]:
 def _build_nodes(
     graph: AttributionGraph, found: np.ndarray, tokens: Sequence[str]
 ) -> list[CircuitNode]:
+    """Build a circuit node for every node of the attribution graph, with its influence as
+    effect."""
     sites = graph.replacement.sites
     last = len(tokens) - 1
     nodes = []
@@ -190,6 +197,7 @@ def _build_nodes(
 def _build_edges(
     graph: AttributionGraph, kept: np.ndarray, nodes: Sequence[CircuitNode]
 ) -> tuple[CircuitEdge, ...]:
+    """Build the circuit edges of the direct effects that pruning kept, by falling |weight|."""
     rows, columns = np.nonzero(kept)
     weights = graph.effects[rows, columns]
     order = np.argsort(-np.abs(weights), kind="stable")
@@ -200,6 +208,7 @@ def _build_edges(
 
 
 def _describe_coverage(graph: AttributionGraph) -> list[str]:
+    """Return notes on layers without a transcoder and on features that were not traced."""
     sites = graph.replacement.sites
     bare = [site.layer for site in sites if site.reading is None and not site.is_tokens]
     notes = []

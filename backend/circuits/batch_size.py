@@ -1,12 +1,14 @@
-"""How many prompts go through the model at once: logits of large vocabularies fill memory."""
+"""Batch size of forward passes for circuits: the number of prompts that fit one pass when the
+logits of a large vocabulary fill memory."""
 
 from backend.circuits.circuit_prompts import CircuitPromptSet
 from backend.model.language_model import LanguageModel
 
 LOGITS_PER_PASS = 1 << 25
-"""Of one pass: 128 MB in float32, a few times that with its derivative."""
+"""Maximum number of logits in one pass: 128 MB in float32, and a few times that with gradients."""
 
 
 def limit_batch_size(lm: LanguageModel, some: CircuitPromptSet, most: int) -> int:
-    """Rows of the prompts' length that one pass may hold, `most` at most."""
+    """Return the batch size, at most `most`, at which the logits of prompts of this length fit into
+    one forward pass."""
     return max(1, min(most, LOGITS_PER_PASS // (lm.d_vocab * some.slot.shape[1])))

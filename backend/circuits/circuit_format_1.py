@@ -1,4 +1,5 @@
-"""Circuits kept in the first format of the record, in which faithfulness could lack its null."""
+"""Conversion of circuit records of format 1, in which faithfulness could be stored without its
+null, to format 2."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +11,10 @@ NULL_FIELDS = ("null", "null_95", "nearer")
 
 
 def convert_format_1(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of format 1 as one of format 2.
+    """Convert a circuit record of format 1 to format 2.
 
-    Faithfulness stays where the point of the whole graph has a null beside it; elsewhere it is
-    left out and a note says so. What is no record of a circuit is left as it is, for
+    Faithfulness is kept if the curve point of the whole graph has a null; otherwise it is dropped
+    and a note is added. Values that are no circuit record are returned unchanged for
     `Circuit.from_json` to refuse.
     """
     found = {**given, "format": 2}
@@ -41,7 +42,8 @@ def _convert_point(point: Any) -> Any:
 
 
 def _build_faithfulness(point: Any) -> dict[str, Any] | None:
-    """The faithfulness of a point that has a whole null; None for others."""
+    """Return the faithfulness record of a curve point of format 1 that has a complete null; None
+    for other points."""
     if not isinstance(point, Mapping) or any(point.get(name) is None for name in NULL_FIELDS):
         return None
     own, null = point.get("faithfulness"), point["null"]

@@ -1,7 +1,8 @@
-"""The prompts of a circuit: laid out, with a target, and with a slot for every token.
+"""Prompts of a circuit: a padded batch with a target metric and a slot for every token.
 
-A slot is where a node can be: a position of prompts that are equally long, or a place of a template
-("S2", "end") that each prompt has somewhere. Tokens that do not count (BOS, padding) have none.
+A slot is where a node can be: a position of prompts of equal length, or a named place of a template
+("S2", "end") that each prompt has at some token. Tokens that do not count (BOS, padding) have no
+slot.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,39 +36,42 @@ SLOT_KINDS: Mapping[str, str] = {
 }
 REST_SLOT, END_SLOT = "rest", "end"
 PAIRS_DRAWN_PER_PROMPT = 4
-"""Times as many pairs are drawn as asked for, to find those whose prompts are equally long."""
+"""Number of pairs that are drawn for each prompt requested, to find enough whose prompts have equal
+length."""
 
 
 @dataclass(frozen=True, eq=False)
 class CircuitPromptSet:
-    """Prompts padded alike; `laid.partners` are their corrupt twins, where there are any."""
+    """Batch of prompts of a circuit, padded to one length; `laid.partners` are the corrupted
+    prompts if there are any."""
 
     laid: TargetedPrompts
     slot: Int[Tensor, "batch pos"]
-    """A number into `names`; -1 at tokens that do not count."""
+    """Index into `names` of each token's slot; −1 at tokens that do not count."""
     names: tuple[str, ...]
     shown: tuple[CircuitPrompt, ...]
     summed: bool = False
-    """One slot for everything: nodes have no position."""
+    """Whether all tokens share one slot, so that nodes have no position."""
 
     def __len__(self) -> int:
         return len(self.laid)
 
     def rows(self, chosen: slice) -> "CircuitPromptSet":
-        """Some of them, still padded alike."""
+        """Return a slice of the circuit's prompts, padded as before."""
         return replace(
             self, laid=self.laid.rows(chosen), slot=self.slot[chosen], shown=self.shown[chosen]
         )
 
     def halves(self) -> tuple["CircuitPromptSet", "CircuitPromptSet"]:
-        """Those on which nodes are chosen, and those on which they are judged."""
+        """Split the circuit's prompts into the half on which nodes are selected and the half on
+        which the circuit is evaluated."""
         if len(self) < 2:
             raise InputError("Choosing on one half and judging on the other takes two prompts.")
         middle = len(self) // 2
         return self.rows(slice(0, middle)), self.rows(slice(middle, len(self)))
 
     def blocks(self, rows: int) -> Iterator["CircuitPromptSet"]:
-        """A few prompts at a time."""
+        """Iterate over the circuit's prompts, at most `rows` at a time."""
         for begin in range(0, len(self), max(1, rows)):
             yield self.rows(slice(begin, begin + max(1, rows)))
 
@@ -81,12 +85,13 @@ def lay_out_circuit_prompts(
     targets: Sequence[str] = (),
     against: Sequence[str] = (),
 ) -> CircuitPromptSet:
-    """Lay the cases out; where all have a pair, pairs too.
+    """Lay out the prompts of a circuit as one padded batch with slots; corrupted prompts are
+    included if all cases have one.
 
-    Without `places`: positions for one prompt, marks where they are given, else the ends.
-    `targets` and `against` are sets of answers for all prompts, in place of the cases' own.
-    InputError for prompts of different lengths by position, for answers that are not one token,
-    and as `lay_out`.
+    Without `places`, slots are positions for a single prompt, marked places if `marks` are given,
+    and otherwise the last token and the rest. `targets` and `against` are answers for all prompts,
+    which replace those of the cases. Raises InputError for prompts of different lengths with slots
+    by position, for answers that are not one token, and as `lay_out` does.
     """
     laid = prepare_prompts(engine, cases, "pair" if all(case.pair for case in cases) else "zero")
     if targets:
@@ -103,9 +108,10 @@ def lay_out_circuit_prompts(
 def sample_task_prompts(
     engine: LocalEngine, task: str, n: int, split: str = "train", seed: int = 0
 ) -> CircuitPromptSet:
-    """`n` clean and corrupt prompts of one of the demo's tasks, by the places of their templates.
+    """Sample `n` clean and corrupted prompts of a demo task, with slots at the places of their
+    templates.
 
-    InputError when the tokenizer is not the demo's, so that too few have twins of equal length.
+    Raises InputError if the tokenizer is not the demo's and too few pairs have equal length.
     """
     drawn = islice(
         _select_equal_length_pairs(
@@ -125,9 +131,10 @@ def sample_task_prompts(
 
 
 def restore_circuit_prompts(engine: LocalEngine, circuit: Circuit) -> CircuitPromptSet:
-    """The prompts that a circuit of this module was found on, from its record.
+    """Restore the prompts, slots and target of a stored circuit from its record.
 
-    InputError for a circuit that keeps no slots: another method's, or an imported one.
+    Raises InputError for a circuit without slots, which is one of another method or an imported
+    one.
     """
     slots, answers = circuit.facts.get("slot_of"), circuit.facts.get("answers")
     if not circuit.prompts or not isinstance(slots, list) or not isinstance(answers, list):
@@ -161,7 +168,8 @@ def _build_answer_metric(
     targets: Sequence[str],
     against: Sequence[str],
 ) -> TargetMetric:
-    """Every prompt's answers and what they are compared with, as ids behind that prompt."""
+    """Return the target metric of answers and wrong answers that are the same for all prompts,
+    tokenized after each prompt."""
 
     def ids(case: PromptCase, texts: Sequence[str]) -> list[int]:
         prompt = case.prompt or decode_tokens(engine, case.tokens)
@@ -174,7 +182,7 @@ def _build_answer_metric(
 def _select_equal_length_pairs(
     engine: LocalEngine, drawn: Iterator[PromptPair]
 ) -> Iterator[PromptPair]:
-    """Those with prompts equally long and two different answers of one token each."""
+    """Yield the prompt pairs of equal length whose two answers are different single tokens."""
     for one in drawn:
         sizes = {len(engine.read(text).token_ids) for text in (one.clean, one.corrupt)}
         try:
@@ -204,7 +212,7 @@ def _record_prompt(
 
 
 def decode_tokens(engine: LocalEngine, ids: Sequence[int]) -> str:
-    """Tokens as text."""
+    """Decode token ids to text with the model's tokenizer."""
     return str(engine.lm.tokenizer.decode(list(ids)))
 
 
@@ -216,7 +224,7 @@ def _assign_slots(
     marks: Sequence[Sequence[PlaceMark]] | None,
     shown: Sequence[CircuitPrompt],
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """(slot of every token, names of the slots)"""
+    """Return the slot of every token and the names of the slots."""
     counted, last = laid.prompts.counted, laid.prompts.last
     if places == "position":
         if len(set(last.tolist())) > 1:
@@ -245,7 +253,7 @@ def _assign_slots(
 
 
 def _find_mark_tokens(engine: LocalEngine, text: str, mark: PlaceMark) -> list[int]:
-    """Positions of the tokens that overlap a mark."""
+    """Return the positions of the tokens that overlap a marked place of the prompt."""
     spans = engine.lm.tokenizer(
         text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
     )["offset_mapping"]

@@ -1,4 +1,5 @@
-"""A kept circuit made ready to judge any part of it, as a person prunes it."""
+"""Session for one stored circuit: evaluates any part of it by ablation while a person prunes it on
+the Circuits page."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,24 +25,27 @@ from backend.engine import LocalEngine
 from feature_store.errors import InputError
 
 SESSION_PROMPTS = 8
-"""Of the half that judges: so many answer while a person waits, 200 random sets on each."""
+"""Maximum number of evaluation prompts: few enough that 200 random sets on each take no longer than
+a person waits."""
 RANDOM_SET_PROMPTS = 32
-"""Prompts that random nodes are drawn from."""
+"""Number of prompts whose active nodes random sets are drawn from."""
 
 
 class CircuitSession:
-    """A circuit's own prompts and baselines; what is read of them is kept."""
+    """Session that keeps a circuit's prompts, baselines and recorded activations between
+    evaluations of its parts."""
 
     def __init__(self, engine: LocalEngine, circuit: Circuit) -> None:
         self.engine = engine
         self.circuit = circuit
 
     def judge(self, ids: Sequence[str]) -> SubcircuitFigures:
-        """Faithfulness of these nodes beside random sets of the same make, and their shares and
-        completeness with error terms counted, kept and removed, on at most PROMPTS of the prompts
-        that judged the whole; and with patterns and norms held, where the whole was judged so.
+        """Measure faithfulness of these nodes with its null, and their curve points with error
+        terms counted, kept and removed, on at most SESSION_PROMPTS of the prompts that evaluated
+        the whole circuit; also with patterns and norms frozen if the whole circuit was evaluated in
+        this way.
 
-        InputError for a circuit that cannot be run again.
+        Raises InputError for a circuit that cannot be run again.
         """
         judge, table, known = self._ready
         member = torch.zeros(len(table), dtype=torch.bool)
@@ -56,11 +60,13 @@ class CircuitSession:
         return SubcircuitFigures(points, figure, held)
 
     def check_nodes(self, ids: Sequence[str] = ()) -> dict[str, Any]:
-        """As `checking.check_nodes`."""
+        """Check nodes of this session's circuit by exact ablation, as
+        `node_and_edge_checks.check_nodes` does."""
         return check_nodes(self.engine, self.circuit, ids)
 
     def check_edges(self, edges: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-        """As `checking.check_edges`, in the way of the circuit's method."""
+        """Check edges of this session's circuit by intervention, in the way that fits the circuit's
+        method."""
         check = check_edges if self.circuit.method == METHOD else check_direct_edges
         return check(self.engine, self.circuit, edges)
 

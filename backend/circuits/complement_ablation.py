@@ -1,9 +1,10 @@
-"""Sets of nodes, run for real: everything outside a set at its baseline, in one edited forward.
+"""Complement ablation: everything outside a set of nodes goes to its baseline in one edited forward
+pass, and the target is measured.
 
-Features and error terms are read anew from the edited stream, so that what a kept node is worth
-follows from the kept nodes below it. No layer is free. The tokens without a slot (BOS) are left as
-the model has them, and so is what a dictionary computes without features (its bias, a skip
-connection).
+Features and error terms are recomputed from the edited activations, so that the value of a kept
+node follows from the kept nodes below it. All layers with a dictionary are edited. Tokens without a
+slot (BOS) stay as in the model, and so does what a dictionary computes without features (its bias,
+a skip connection).
 """
 
 from collections.abc import Sequence
@@ -30,12 +31,12 @@ from backend.model.fast_forward import ActivationEdit
 from backend.model.language_model import LanguageModel
 
 COPIES_AT_ONCE = 256
-"""Copies of prompts in one forward."""
+"""Maximum number of prompt copies in one forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class NodeSetMembers:
-    """What of one dictionary stays (or goes), for several sets at once."""
+    """Nodes of one dictionary that are kept (or ablated), for several node sets at once."""
 
     ids: Int[Tensor, "k"]
     features: Bool[Tensor, "sets slots k"]
@@ -45,7 +46,8 @@ class NodeSetMembers:
     def of(
         cls, table: NodeTable, sets: Bool[Tensor, "sets n"], which: int, slots: int
     ) -> "NodeSetMembers":
-        """One dictionary's part of sets of a table's nodes."""
+        """Return one dictionary's members of node sets, which are given as masks over a node
+        table."""
         mine = ((table.which == which) & sets.any(0)).nonzero()[:, 0]
         ours, slot, feature = sets[:, mine], table.slot[mine], table.feature[mine]
         ids, place = feature[feature >= 0].unique(return_inverse=True)
@@ -60,7 +62,7 @@ class NodeSetMembers:
 
 
 class ComplementAblation:
-    """Prompts on which sets of nodes are judged."""
+    """Prompts and baselines on which node sets are evaluated by ablating their complement."""
 
     def __init__(
         self,
@@ -69,7 +71,8 @@ class ComplementAblation:
         examples: CircuitPromptSet,
         still: FrozenModel | None = None,
     ) -> None:
-        """`still`: the one prompt's patterns and norm scales, which then stay what they were."""
+        """Create the ablation; `still` freezes the attention patterns and norm scales to those of
+        its one prompt."""
         self.lm = lm
         self.grounds = grounds
         self.examples = examples
@@ -84,7 +87,7 @@ class ComplementAblation:
 
     @cached_property
     def clean(self) -> Float[np.ndarray, "prompts"]:
-        """The target on the whole model."""
+        """Return the target metric of the unedited model on every prompt."""
         with torch.no_grad():
             found = [
                 some.laid.target(self.lm.logits(some.laid.prompts.tokens))
@@ -101,9 +104,10 @@ class ComplementAblation:
         without: bool = False,
         tick: CountProgress | None = None,
     ) -> Float[np.ndarray, "sets prompts"]:
-        """The target with all but each set at its baseline; `without`: with the set itself there.
+        """Measure the target with the complement of each node set at its baseline; with `without`,
+        the set itself is ablated instead.
 
-        `errors`: an error term counts as a node, is always kept, or never (at its baseline).
+        `errors` says whether error terms count as nodes, are always kept, or are always ablated.
         """
         found = np.empty((len(sets), len(self.examples)))
         done, total = 0, len(sets) * len(self.examples)
@@ -122,6 +126,7 @@ class ComplementAblation:
         return limit_batch_size(self.lm, self.examples, most)
 
     def _batches(self, table: NodeTable, sets: Tensor, some: CircuitPromptSet) -> list[slice]:
+        """Split the node sets into batches whose copies of the prompts fit one forward pass."""
         widest = max(int(torch.bincount(table.which[sets.any(0)], minlength=1).max()), 1)
         room = TILE_NUMBERS // (widest * some.slot.numel())
         size = max(1, min(room, self._rows(COPIES_AT_ONCE) // len(some)))
@@ -137,6 +142,8 @@ class ComplementAblation:
         errors: ErrorTermMode,
         without: bool,
     ) -> Float[Tensor, "sets prompts"]:
+        """Run one batch of node sets on one block of prompts and return the target: [set,
+        prompt]."""
         edits: dict[str, ActivationEdit] = {}
         for k, site in enumerate(sites):
             members = NodeSetMembers.of(table, sets, k, len(some.names)).to(site.slot.device)
@@ -149,7 +156,8 @@ class ComplementAblation:
 
 
 class ComplementEdit:
-    """One dictionary of an edited forward over copies of prompts, a copy for each set."""
+    """Edit of one dictionary's output in a complement ablation, on one copy of the prompts for each
+    node set."""
 
     def __init__(
         self,
@@ -168,7 +176,8 @@ class ComplementEdit:
         self.read: dict[str, Tensor] = {}
 
     def add_to(self, edits: dict[str, ActivationEdit]) -> None:
-        """Put the edit at the hook it writes at, and a listener where it reads elsewhere."""
+        """Add this edit at the dictionary's output hook point, and a recorder at its input hook
+        point if that is another one."""
         d = self.site.dictionary
         reads, writes = canonical_hook(self.lm, d.hook_name), canonical_hook(self.lm, d.hook_out)
         if reads != writes:
@@ -182,7 +191,8 @@ class ComplementEdit:
         edits[writes] = self.edit
 
     def edit(self, h: Float[Tensor, "rows pos d_out"]) -> Float[Tensor, "rows pos d_out"]:
-        """The stream with what has to go at its baseline."""
+        """Return the activation [row, position, d_out] in which every ablated node of the
+        dictionary has its baseline."""
         d = self.site.dictionary
         x = self.lm.process(d.hook_name, self.read.pop("x", h), d.processing)
         x, stream = x.to(d.coder.W_dec), h.to(d.coder.W_dec)
@@ -190,7 +200,8 @@ class ComplementEdit:
         return torch.where(self.counted[..., None], new.to(h.dtype), h)
 
     def _left(self, h: Tensor, x: Tensor) -> Tensor:
-        """Baselines everywhere, and what the members have beyond theirs."""
+        """Return the activation with all nodes at their baselines except the members of the node
+        set."""
         d, sets = self.site.dictionary, len(self.members.errors)
         ground = self.site.ground.moves().spread(d).repeat(sets, 1, 1)
         base_error = self.site.ground.errors().repeat(sets, 1, 1)
@@ -202,6 +213,7 @@ class ComplementEdit:
         return self._with_errors(new, h, x, self.own_error, base_error)
 
     def _gone(self, h: Tensor, x: Tensor) -> Tensor:
+        """Return the activation with only the members of the node set at their baselines."""
         d, sets = self.site.dictionary, len(self.members.errors)
         base_error = self.site.ground.errors().repeat(sets, 1, 1)
         new = h - scale_decoder_sum(d, x, self._above(x)) + base_error
@@ -216,7 +228,8 @@ class ComplementEdit:
         )
 
     def _above(self, x: Tensor) -> Float[Tensor, "rows pos d_out"]:
-        """Σ over members of (activation - baseline) · decoder row."""
+        """Return Σ over members of (activation − baseline) · decoder row: [row, position,
+        d_out]."""
         d, members = self.site.dictionary, self.members
         if not len(members.ids):
             return x.new_zeros(*x.shape[:2], d.coder.W_dec.shape[1])
@@ -238,7 +251,7 @@ class ComplementEdit:
         return new
 
     def _own_errors(self, errors: ErrorTermMode) -> Bool[Tensor, "rows pos"]:
-        """The tokens whose error term is the model's own."""
+        """Return the tokens whose error term keeps its own value in the complement ablation."""
         if errors != "count":
             return self.counted if errors == "keep" else torch.zeros_like(self.counted)
         sets = len(self.members.errors)
@@ -250,7 +263,8 @@ class ComplementEdit:
 def reconstruction_error(
     d: Dictionary, h: Tensor, x: Tensor, at: tuple[Tensor, ...]
 ) -> Float[Tensor, "tokens d_out"]:
-    """What the dictionary misses at some tokens."""
+    """Return the reconstruction error of a dictionary at the tokens that `at` indexes: [token,
+    d_out]."""
     if d.needs_sequence:
         return (h - d.reconstruct(x))[at]
     xs, hs = x[at], h[at]

@@ -1,9 +1,11 @@
-"""Checks of direct effects: a source is taken away, and what its edge promised is measured.
+"""Checks of direct effects: the source of an edge is set to zero, and the change that the edge
+predicts is measured.
 
-The edges of attribution graphs and traces say what of a target's own value (a logit, a feature's
-pre-activation) comes straight from a source. The source is set to zero in three runs: *frozen*
-holds patterns, norms and all other sources, and is a check of the arithmetic, not causal proof;
-*direct* holds what modules write but neither patterns nor norms; *free* holds nothing.
+The edges of attribution graphs and traces are direct effects: the part of the target's value (a
+logit, a feature's pre-activation) that comes straight from the source. The source is set to zero in
+three runs: *frozen* freezes patterns, norms and all other sources, which checks the arithmetic but
+is no causal proof; *direct* freezes the outputs of modules but neither patterns nor norms; *free*
+freezes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,14 +41,14 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 DIRECT_EFFECT_METHODS = ("attribution-graph", "trace")
-"""Whose edges are direct effects."""
+"""Circuit methods whose edges are direct effects."""
 INTERVENTION_MODES = ("frozen", "direct", "free")
 CHANGE_MEANING = (
     "Change of the target's own value (a logit; a feature's activation before its gate) when the "
     "source goes to zero"
 )
 HookActivations = dict[str, Float[Tensor, "rows pos width"]]
-"""Activations where numbers are read, by canonical hook point."""
+"""Activations at the hook points where targets are read, by canonical hook point."""
 
 
 def check_direct_edges(
@@ -55,9 +57,11 @@ def check_direct_edges(
     edges: Sequence[tuple[str, str]] = (),
     tick: CountProgress | None = None,
 ) -> dict[str, Any]:
-    """As `checking.check_edges`; the change of a target's value when the source goes to zero.
+    """Compare predicted and measured direct effects of a circuit's edges, in the format of
+    `check_edges`: the change of the target's value when the source is set to zero.
 
-    InputError for other methods, for edges into heads, and for nodes that are not there.
+    Raises InputError for circuits of other methods, for edges into attention heads, and for unknown
+    nodes.
     """
     if circuit.method not in DIRECT_EFFECT_METHODS:
         raise InputError(
@@ -87,7 +91,8 @@ def check_direct_edges(
 
 @dataclass(eq=False)
 class DirectEffectCheck:
-    """The prompt of a circuit, with every module's output at hand."""
+    """Prompt of a circuit with the recorded output of every module, for checks of direct
+    effects."""
 
     engine: LocalEngine
     circuit: Circuit
@@ -104,6 +109,7 @@ class DirectEffectCheck:
 
     @cached_property
     def held(self) -> ReplacementModel:
+        """Return the replacement model of the circuit's prompt."""
         counted = torch.tensor([self.engine.text(self.tokens[0].tolist()).counted])
         reads = [f"{FINAL_NORM}.hook_out"]
         with torch.enable_grad():
@@ -116,7 +122,7 @@ class DirectEffectCheck:
         return [self.dictionary(name) for name in self.circuit.dictionaries]
 
     def dictionary(self, name: str) -> Dictionary:
-        """InputError where the engine has none of that name."""
+        """Return the loaded dictionary of that name; raises InputError if the engine has none."""
         if name not in self.engine.dictionaries:
             raise InputError(f"The dictionary {name} is not loaded: open the harvest that has it.")
         return self.engine.dictionaries[name]
@@ -126,20 +132,21 @@ class DirectEffectCheck:
         return {node.id: node for node in self.circuit.nodes}
 
     def node(self, id: str) -> CircuitNode:
-        """InputError for an unknown one."""
+        """Return the circuit's node with that id; raises InputError if there is none."""
         if id not in self.nodes:
             raise InputError(f"This circuit has no node {id!r}.")
         return self.nodes[id]
 
     def is_read(self, id: str) -> bool:
-        """Whether a target's value can be read from a run."""
+        """Return whether a target's value can be read from a run: logits, and features of the
+        circuit's dictionaries."""
         node = self.node(id)
         return node.kind == "logit" or (
             node.kind == "feature" and node.dictionary in self.circuit.dictionaries
         )
 
     def number(self, id: str) -> LinearReadout:
-        """What a target's edges are parts of."""
+        """Return the linear readout of an edge's target, of which the direct effects are terms."""
         node = self.node(id)
         if node.kind == "logit":
             return self._logit(node)
@@ -163,7 +170,8 @@ class DirectEffectCheck:
         return one.number(self.lm, self.tokens.shape[1] - 1)
 
     def gone(self, id: str) -> tuple[int, Float[Tensor, "1 pos width"]]:
-        """(number of the site, what its output gains when the source goes to zero)"""
+        """Return (index of the cut, change of its output [1, position, width]) that sets a source
+        to zero."""
         node = self.node(id)
         name = "blocks.0.hook_resid_pre" if node.kind == "token" else node.dictionary
         at = next((i for i, site in enumerate(self.held.sites) if site.name == name), None)
@@ -184,7 +192,8 @@ class DirectEffectCheck:
 
     @torch.no_grad()
     def run(self, way: str, push: Mapping[int, Tensor], wanted: Sequence[str]) -> HookActivations:
-        """Activations at the wanted canonical hook points, with `push` added at sites."""
+        """Return the activations at the wanted canonical hook points, with the changes `push` added
+        at the cuts."""
         if way == "frozen":
             self.held._forward(1, dict(push))
             return {hook: self.held._live[hook].detach() for hook in wanted}
@@ -207,6 +216,8 @@ class DirectEffectCheck:
     def _written(
         self, way: str, site: CutSite, push: Tensor | None, live: HookActivations
     ) -> ActivationEdit:
+        """Return the edit at a cut: the recorded output in the direct run, with the change `push`
+        added."""
         d = None if site.reading is None else site.reading.dictionary
 
         def write(h: Tensor) -> Tensor:
@@ -228,7 +239,8 @@ def _measure_edges(
     numbers: Mapping[str, LinearReadout],
     tick: CountProgress | None,
 ) -> list[tuple[float, bool]]:
-    """(change of the target's value, whether its feature was switched) for each edge."""
+    """Measure for each edge the change of the target's value, and whether the target's feature was
+    switched on or off."""
     wanted = list(dict.fromkeys(number.hook for number in numbers.values()))
     before = {k: v.clone() for k, v in scene.run(way, {}, wanted).items()}
     found: dict[tuple[str, str], tuple[float, bool]] = {}
@@ -258,6 +270,7 @@ def _has_switched(
     before: HookActivations,
     after: HookActivations,
 ) -> bool:
+    """Return whether the feature of an edge's target was switched on or off by the intervention."""
     node = scene.node(id)
     if node.kind != "feature" or node.feature is None:
         return False

@@ -1,8 +1,9 @@
-"""Whether edges hold over prompts: the share of bootstrap draws in which an edge is in the graph.
+"""Edge stability over prompts: the share of bootstrap draws of the prompts in which an edge stays
+in the graph.
 
-A draw takes as many prompts as there are, with replacement. An edge holds in it when the mean over
-the drawn prompts has the sign of the mean over all, and is at least as large as the weakest edge
-that the graph shows.
+A draw takes as many prompts as there are, with replacement. An edge holds in a draw if its mean
+over the drawn prompts has the sign of its mean over all prompts, and is at least as large as the
+weakest edge of the graph.
 """
 
 import numpy as np
@@ -12,14 +13,14 @@ from backend.ablation.bootstrap_intervals import MIN_ROWS
 
 BOOTSTRAP_DRAWS = 1_000
 BLOCK_NUMBERS = 1 << 22
-"""Numbers of one block of draws."""
+"""Maximum number of values in one block of bootstrap draws."""
 
 
 def bootstrap_edge_stability(
     each: Float[np.ndarray, "prompts edges"], draws: int = BOOTSTRAP_DRAWS, seed: int = 0
 ) -> Float[np.ndarray, "edges"] | None:
-    """For each edge the share of draws in which it holds. None below LEAST prompts: draws of so
-    few say nothing of others."""
+    """Return the stability of each edge: the share of bootstrap draws in which it holds. None for
+    fewer than LEAST prompts, whose draws are no evidence about other prompts."""
     n, edges = each.shape
     if n < MIN_ROWS or not edges:
         return None

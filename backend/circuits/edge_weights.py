@@ -1,8 +1,10 @@
-"""Edges: how much of a node's effect goes through which other node, along direct paths only.
+"""Edge weights of a sparse feature circuit: the part of one node's effect that goes through another
+node along direct paths.
 
-The edge from u to v is ∂m/∂v · ∂v/∂u · Δu (Marks et al. 2024): Δu takes u to its baseline, ∂v/∂u is
-gate times encoder row at the run's own gates, along the paths that pass no other dictionary. Only
-kept nodes have edges; a batch of targets shares one backward pass.
+The weight of the edge from u to v is ∂m/∂v · ∂v/∂u · Δu (Marks et al. 2024): Δu takes u to its
+baseline, and ∂v/∂u is the gate of v times its encoder row, at the gates of the clean run and along
+the paths that pass no other dictionary. Only kept nodes have edges; one backward pass serves a
+batch of targets.
 """
 
 from collections.abc import Sequence
@@ -26,44 +28,46 @@ from backend.circuits.subset_encoder import encode_feature_subset
 from backend.model.language_model import LanguageModel
 
 RECORDED_COPIES = 32
-"""Copies of prompts in one recorded pass."""
+"""Maximum number of prompt copies in one recorded pass."""
 PROMPT_BLOCK = 16
-"""Prompts at once."""
+"""Number of prompts that are processed at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeWeights:
-    """Edges between kept nodes; row n of `targets` is the metric itself."""
+    """Edge weights between the kept nodes on every prompt; the last row of targets is the target
+    metric."""
 
     each: Float[Tensor, "prompts targets sources"]
-    """In the target's units."""
+    """Edge weights [prompt, target, source], in the units of the target metric."""
 
     @cached_property
     def mean(self) -> Float[Tensor, "targets sources"]:
-        """Over prompts."""
+        """Return the edge weights [target, source] averaged over prompts."""
         return self.each.mean(0, dtype=torch.double)
 
     @property
     def n(self) -> int:
+        """Return the number of prompts that the edge weights were computed on."""
         return len(self.each)
 
 
 @dataclass(frozen=True, eq=False)
 class KeptNodes:
-    """The kept nodes of one dictionary on one block: where they are in the table, and their
-    changes."""
+    """Kept nodes of one dictionary on one block of prompts: their rows in the node table, their
+    changes to the baseline and their gradients."""
 
     rows: Int[Tensor, "m"]
     slot: Int[Tensor, "m"]
     column: Int[Tensor, "m"]
-    """A number into `ids`; -1: an error term."""
+    """Index into `ids`; −1 for an error term."""
     ids: Int[Tensor, "k"]
     change: Float[Tensor, "batch pos k"]
-    """Baseline less activation."""
+    """Baseline minus activation of each feature at every token."""
     slope: Float[Tensor, "batch pos k"]
-    """∂m/∂v at every token, along all paths."""
+    """Gradient ∂m/∂v of the metric with respect to each feature at every token, along all paths."""
     g: Float[Tensor, "batch pos d_out"]
-    """The metric's derivative where the dictionary writes."""
+    """Gradient of the metric at the dictionary's output hook point."""
 
 
 def compute_edge_weights(
@@ -73,7 +77,8 @@ def compute_edge_weights(
     table: NodeTable,
     tick: CountProgress | None = None,
 ) -> EdgeWeights:
-    """All edges between the table's nodes, and from them to the metric (the last row)."""
+    """Compute the weights of all edges between the nodes of the table, and from them to the target
+    metric (the last row)."""
     n = len(table)
     found = torch.zeros(len(examples), n + 1, n)
     done = 0
@@ -97,7 +102,7 @@ def read_kept_nodes(
     some: CircuitPromptSet,
     table: NodeTable,
 ) -> list[KeptNodes]:
-    """Each dictionary's kept nodes, with their derivatives on the clean run."""
+    """Read the kept nodes of each dictionary, with their gradients on the clean run."""
     hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
     g = compute_hook_gradients(lm, some.laid.prompts.tokens, hooks, some.laid.target).by
     return [
@@ -110,6 +115,8 @@ def read_kept_nodes(
 def _read_dictionary_nodes(
     site: DictionaryOnPrompts, g: Tensor, k: int, table: NodeTable
 ) -> KeptNodes:
+    """Read one dictionary's kept nodes: their changes to the baseline, and the gradient `g` with
+    respect to each."""
     d, x = site.dictionary, site.reading.x
     rows = (table.which == k).nonzero()[:, 0]
     slot, feature = table.slot[rows], table.feature[rows]
@@ -129,7 +136,8 @@ def compute_edges_by_prompt(
     n: int,
     still: FrozenModel | None = None,
 ) -> list[tuple[int, Float[Tensor, "targets batch sources"]]]:
-    """Batches of targets, in the table's order: (number of the first, edges of each prompt)."""
+    """Compute edge weights in batches of targets, in the order of the node table: (index of the
+    first target, weights [target, prompt, source])."""
     copies = max(1, min(n + 1, limit_batch_size(lm, some, RECORDED_COPIES) // len(some)))
     with torch.enable_grad():
         tape = run_segmented_forward(lm, sites, some, copies, still)
@@ -160,7 +168,7 @@ def compute_edges_by_prompt(
 def _read_node_activations(
     tape: SegmentedForward, k: int, site: DictionaryOnPrompts, kept: KeptNodes
 ) -> tuple[Tensor, Tensor | None]:
-    """(activations of the kept features, error terms) as differentiable numbers."""
+    """Return the activations of the kept features and the error terms as differentiable tensors."""
     d, x = site.dictionary, tape.x[k]
     values = encode_feature_subset(d, kept.ids, x)
     missed = tape.h[k] - d.reconstruct(x) if (kept.column < 0).any() else None
@@ -174,9 +182,10 @@ def weighted_node_value(
     reads: tuple[Tensor, Tensor | None],
     rows: slice,
 ) -> Tensor:
-    """∂m/∂v · v summed over a node's tokens: a number whose derivative is an edge.
+    """Return ∂m/∂v · v summed over a node's tokens: a scalar whose gradients are the edge weights
+    into the node v.
 
-    `reads` are the dictionary's activations and error terms, `rows` which of theirs are meant.
+    `reads` are the dictionary's activations and error terms, and `rows` selects the prompts.
     """
     values, missed = reads
     here = site.slot == int(kept.slot[j])
@@ -196,7 +205,8 @@ def _gather_edge_weights(
     batch: int,
     n: int,
 ) -> Float[Tensor, "copies batch n"]:
-    """Derivatives by what is written, as edges from every kept node."""
+    """Convert the gradients at all dictionaries' outputs to edge weights from every kept node:
+    [target, prompt, source]."""
     found = torch.zeros(copies, batch, n, dtype=torch.double)
     for site, one, slope in zip(sites, kept, g, strict=True):
         if slope is None or not len(one.rows):

@@ -1,9 +1,10 @@
-"""Effects with as many paths as their own check asks for.
+"""Refinement of estimated node effects: more integration paths until the estimates agree with exact
+ablation.
 
-The strongest nodes are ablated exactly, one at a time, and the estimates are held against what that
-measures. Where they do not agree, the dictionaries at fault are estimated again with twice as many
+The strongest nodes are ablated exactly, one at a time, and compared with their estimated effects.
+If they disagree, the inaccurate dictionaries are estimated again with twice as many integration
 paths, half of which belong to their strongest nodes alone, until estimates and measurements agree
-or MOST_PATHS are reached. The figures of the last check are part of the result.
+or MOST_INTEGRATION_PATHS is reached. The figures of the last comparison are part of the result.
 """
 
 from collections.abc import Sequence
@@ -32,20 +33,23 @@ from backend.model.language_model import LanguageModel
 
 MOST_INTEGRATION_PATHS = 64
 CHECKED_NODES = 50
-"""The strongest nodes, which are ablated exactly: as many as the Circuits page shows at first."""
+"""Number of strongest nodes that are ablated exactly, as many as the Circuits page shows at
+first."""
 ERROR_LIMIT = 0.05
-"""Σ|estimate - measured| ÷ Σ|measured| over a dictionary's checked nodes: beyond it the dictionary
-is estimated again."""
+"""Maximum Σ|estimate − measured| ÷ Σ|measured| over a dictionary's checked nodes; above this limit
+the dictionary is estimated again."""
 
 
 @dataclass(frozen=True, eq=False)
 class RefinedEffects:
-    """Estimated effects, and what exact ablation measured of the strongest."""
+    """Estimated effects of all nodes, and the exact effects that were measured for the strongest
+    ones."""
 
     found: list[NodeEffects]
     table: NodeTable
     measured: Float[Tensor, "m"]
-    """Of the first m nodes of `table`: the target's mean change when the node alone goes."""
+    """Exact effects of the first m nodes of `table`: the mean change of the target when only that
+    node is ablated."""
     check: EffectCheck
 
 
@@ -58,9 +62,9 @@ def refine_node_effects(
     most_paths: int = MOST_INTEGRATION_PATHS,
     tick: CountProgress | None = None,
 ) -> RefinedEffects:
-    """Estimate all effects with `paths` paths at first, and with up to `most_paths` where the
-    strongest nodes' exact ablations say that this is too few. Plain gradients have no paths: they
-    are checked once."""
+    """Estimate the effects of all nodes with `paths` integration paths, and refine them with up to
+    `most_paths` where exact ablation of the strongest nodes disagrees. Plain gradients have no
+    paths, so they are compared once."""
     found = estimate_node_effects(lm, grounds, examples, method, paths, tick)
     known: dict[tuple[int, int, int], float] = {}
     while True:
@@ -88,7 +92,8 @@ def refine_node_effects(
 def compare_with_exact_effects(
     estimated: Float[np.ndarray, "m"], measured: Float[np.ndarray, "m"], paths: int | None = None
 ) -> EffectCheck:
-    """How well estimates agree with exact ablations. Figures that are not defined are None."""
+    """Compare estimated effects with exact ablations of the same nodes: Spearman correlation, slope
+    and median error. Figures that are undefined are None."""
     said = estimate_agreement(list(zip(estimated.tolist(), measured.tolist(), strict=True)))
     there = measured != 0
     errors = np.abs(estimated - measured)[there] / np.abs(measured[there])
@@ -104,8 +109,8 @@ def compare_with_exact_effects(
 def select_inaccurate_dictionaries(
     top: NodeTable, measured: Float[Tensor, "m"], most: float
 ) -> list[str]:
-    """The names of dictionaries whose checked estimates are off by more than `most`; all that have
-    checked nodes where none is."""
+    """Return the names of the dictionaries whose estimated effects differ from the exact ones by
+    more than `most`; if there are none, all dictionaries with checked nodes."""
     off = []
     for k, name in enumerate(top.names):
         mine = top.which == k
@@ -116,7 +121,8 @@ def select_inaccurate_dictionaries(
 
 
 def strongest_node_keys(nodes: NodeEffects, d_sae: int, most: int) -> Int[Tensor, "k"]:
-    """The keys of a dictionary's strongest nodes, at most `most`, the strongest first."""
+    """Return the keys of a dictionary's strongest nodes, at most `most`, in order of falling
+    |effect|."""
     first = nodes.effect.abs().argsort(descending=True, stable=True)[:most]
     return node_keys(nodes.slot[first], nodes.feature[first], d_sae)
 
@@ -128,7 +134,7 @@ def _ablate_new_nodes(
     top: NodeTable,
     known: dict[tuple[int, int, int], float],
 ) -> Float[Tensor, "m"]:
-    """Exact ablations of the nodes of `top`; those in `known` are not run again."""
+    """Return the exact effects of the nodes of `top`; nodes in `known` are not ablated again."""
     keys: Sequence[tuple[int, int, int]] = list(
         zip(top.which.tolist(), top.slot.tolist(), top.feature.tolist(), strict=True)
     )

@@ -1,9 +1,11 @@
-"""Faithfulness and completeness of nodes by real ablation; faithfulness with its null beside it.
+"""Faithfulness and completeness of a circuit by real ablation, with random node sets as the null of
+faithfulness.
 
-faithfulness = (F(C) - F(∅)) ÷ (F(M) - F(∅)), a ratio of means over prompts: C keeps the nodes and
-has everything else at its baseline, ∅ keeps none, M is the whole model. completeness is the same of
-all but the nodes, F(M without C). Error terms count as nodes, or are always kept, or never, and so
-in F(∅). Nothing is said where F(M) - F(∅) does not exceed 3 standard errors.
+faithfulness = (F(C) − F(∅)) ÷ (F(M) − F(∅)), a ratio of means over prompts: C keeps the nodes and
+has everything else at its baseline, ∅ keeps no nodes, M is the unedited model. completeness is the
+same ratio for all but the nodes, F(M without C). Error terms count as nodes, are always kept, or
+are always ablated, and so in F(∅) as well. Neither is defined where F(M) − F(∅) does not exceed 3
+standard errors.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,28 +29,30 @@ from backend.circuits.records import (
 )
 
 CLEAR_STANDARD_ERRORS = 3.0
-"""Standard errors that F(M) - F(∅) must exceed."""
+"""Number of standard errors that F(M) − F(∅) must exceed."""
 RANDOM_SETS = 200
-"""Random sets of the null."""
+"""Default number of random node sets in the null of faithfulness."""
 
 StageProgress = Callable[[int, int, str], None]
-"""Hears (done, total, what is being done), and may raise to stop."""
+"""Callback that receives (done, total, name of the stage) and may raise an exception to stop."""
 
 
 @dataclass(frozen=True)
 class FaithfulnessCurves:
-    """Curves over the number of nodes, and what they are measured against."""
+    """Faithfulness and completeness over the number of kept nodes, with F(M) and F(∅)."""
 
     points: tuple[FaithfulnessPoint, ...]
     clean: PromptEstimate
     empty: PromptEstimate
     clear: bool
-    """Whether F(M) - F(∅) exceeds its standard errors enough for a share of it to mean anything."""
+    """Whether F(M) − F(∅) exceeds its standard error enough for faithfulness to be defined."""
     figures: dict[int, Faithfulness] = field(default_factory=dict)
-    """By number of nodes, for the sizes that random sets were run of."""
+    """Faithfulness with its null, by number of nodes, for the sizes for which random sets were
+    run."""
 
     def at(self, nodes: int, errors: ErrorTermMode) -> FaithfulnessPoint | None:
-        """The point of that size and way with errors."""
+        """Return the curve point with that number of nodes and treatment of error terms, or
+        None."""
         return next((p for p in self.points if (p.nodes, p.errors) == (nodes, errors)), None)
 
 
@@ -63,10 +67,11 @@ def measure_faithfulness_curves(
     seed: int = 0,
     said: StageProgress | None = None,
 ) -> FaithfulnessCurves:
-    """Judge the strongest nodes, `sizes` of them, in all three ways with error terms.
+    """Measure faithfulness and completeness of the strongest nodes at several sizes, with error
+    terms counted, kept and removed.
 
-    `nulls` are the sizes of which faithfulness is told: random sets of the same make are run, too,
-    with error terms as `errors` says.
+    `nulls` are the sizes for which random node sets of the same composition are run as a null, with
+    error terms treated as in `errors`.
     """
     sizes = sorted({*sizes, *nulls})
     sets = table.first([0, *sizes])
@@ -113,7 +118,7 @@ def measure_node_set(
     errors: ErrorTermMode = "count",
     seed: int = 0,
 ) -> FaithfulnessPoint:
-    """One set of nodes, a part of a graph for instance."""
+    """Measure faithfulness and completeness of one set of nodes, for instance a part of a graph."""
     sets = torch.stack([torch.zeros_like(member), member])
     kept = judge.run(table, sets, errors)
     left = judge.run(table, sets[1:], errors, without=True)
@@ -129,8 +134,8 @@ def measure_node_set(
 
 
 def is_clearly_different(clean: Float[np.ndarray, "n"], empty: Float[np.ndarray, "n"]) -> bool:
-    """Whether F(M) - F(∅) is beyond CLEAR standard errors of itself; one prompt has none, and must
-    only differ."""
+    """Return whether F(M) − F(∅) exceeds CLEAR_STANDARD_ERRORS standard errors; a single prompt has
+    no standard error, and the two must only differ."""
     apart = clean - empty
     if len(apart) < 2:
         return bool(abs(apart.mean()) > 1e-6 * max(1.0, abs(clean).max()))
@@ -143,7 +148,7 @@ def estimate_faithfulness(
     clean: Float[np.ndarray, "n"],
     seed: int = 0,
 ) -> PromptEstimate:
-    """The ratio of means with its interval over prompts."""
+    """Estimate faithfulness, the ratio of means over prompts, with its bootstrap interval."""
     return bootstrap_over_prompts(np.stack([found, empty, clean], 1), seed, _faithfulness_ratio)
 
 
@@ -155,7 +160,7 @@ def _faithfulness_ratio(rows: Float[np.ndarray, "... n 3"]) -> Float[np.ndarray,
 def bootstrap_over_prompts(
     rows: Float[np.ndarray, "n k"], seed: int, statistic: Callable | None = None
 ) -> PromptEstimate:
-    """A bootstrap estimate as a record."""
+    """Return a bootstrap estimate over prompts with its interval as a record of the circuit."""
     given = (
         bootstrap_estimate(rows, seed=seed)
         if statistic is None
@@ -188,9 +193,10 @@ def measure_random_sets(
     seed: int = 0,
     said: StageProgress | None = None,
 ) -> NullFaithfulness:
-    """Run random sets of as many nodes in every dictionary and slot as the rows `chosen` have.
+    """Measure the null of faithfulness: random node sets with as many nodes in every dictionary and
+    slot as the rows `chosen` have.
 
-    `own` is the share that the chosen nodes have and `empty` F(∅), one value a prompt.
+    `own` is the faithfulness of the chosen nodes and `empty` is F(∅), one value for each prompt.
     """
     sets = table.alike(chosen, draws, seed)
     tick = None if said is None else lambda done, total: said(done, total, "random sets")
@@ -205,7 +211,7 @@ def measure_random_sets(
 def combine_faithfulness_and_null(
     point: FaithfulnessPoint, own: PromptEstimate, null: NullFaithfulness
 ) -> Faithfulness:
-    """A point's share and its null as one figure."""
+    """Combine the faithfulness of a curve point and its null into one record."""
     return Faithfulness(own.value, null, point.nodes, point.errors, own.low, own.high, own.n)
 
 
@@ -216,8 +222,9 @@ def measure_node_set_with_null(
     draws: int = RANDOM_SETS,
     seed: int = 0,
 ) -> tuple[FaithfulnessPoint, Faithfulness | None]:
-    """Judge one set of nodes, error terms counted, and random sets of the same make drawn from all
-    of `table`; no figure where the whole model is not clearly better than the empty circuit."""
+    """Measure faithfulness of one node set, with error terms counted, and the null from random sets
+    of the same composition drawn from all of `table`; the figure is None if the whole model is not
+    clearly better than the empty circuit."""
     point = measure_node_set(judge, table, member, seed=seed)
     if point.share is None:
         return point, None

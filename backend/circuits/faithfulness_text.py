@@ -1,4 +1,5 @@
-"""A circuit's figures in words, for page, command and files; free of torch."""
+"""Text for a circuit's figures (faithfulness, its null, the effect check), for the page, the
+command and exported files. This module does not load torch."""
 
 from backend.circuits.records import EffectCheck, Faithfulness
 
@@ -6,7 +7,8 @@ NOT_BETTER = "not better than random sets of the same make"
 
 
 def describe_effect_check(check: EffectCheck) -> str:
-    """Return "Spearman 0.98, slope 0.97, median error 4 % (50 nodes, 16 paths)"."""
+    """Describe the agreement of estimated and exact effects, e.g. "Spearman 0.98, slope 0.97,
+    median error 4 % (50 nodes, 16 paths)"."""
     known = (("Spearman", check.spearman), ("slope", check.slope))
     figures = [f"{name} {value:.2f}" for name, value in known if value is not None]
     if check.median_error is not None:
@@ -18,8 +20,8 @@ def describe_effect_check(check: EffectCheck) -> str:
 
 
 def describe_faithfulness_null(figure: Faithfulness) -> str:
-    """Return "random sets: 95th percentile 0.16, 200 draws"; with the verdict where the circuit is
-    not better than they are."""
+    """Describe the null of a circuit's faithfulness, e.g. "random sets: 95th percentile 0.16, 200
+    draws", with the verdict if the circuit is not better than random sets."""
     null = figure.null
     said = (
         f"random sets: 95th percentile {format_faithfulness(null.percentile_95)}, "
@@ -29,7 +31,8 @@ def describe_faithfulness_null(figure: Faithfulness) -> str:
 
 
 def describe_random_set_verdict(figure: Faithfulness) -> str:
-    """Say how a circuit stands to random sets where it is not simply above them; else nothing."""
+    """Describe how a circuit's faithfulness compares with random sets if it is not simply above
+    them; otherwise return an empty text."""
     nearer = f"{figure.null.nearer:.0%} of them end further from the whole model"
     if figure.better_than_random:
         return "" if figure.above_null else f"they overshoot: {nearer}"
@@ -37,7 +40,8 @@ def describe_random_set_verdict(figure: Faithfulness) -> str:
 
 
 def format_faithfulness(value: float) -> str:
-    """A share of F(M) - F(∅) with two decimals, from 10 on with none."""
+    """Format a faithfulness, a share of F(M) − F(∅), with two decimals; from 10 on without
+    decimals."""
     if abs(value) >= 10:
         return f"{value:,.0f}".replace("-", "−")
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no −0

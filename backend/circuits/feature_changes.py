@@ -1,8 +1,9 @@
-"""What happens to a dictionary's features when they go to their baseline: sparse lists of moves.
+"""Sparse lists of feature changes: the features of a dictionary that change when nodes go to their
+baselines, by place, feature and amount.
 
-A feature leaves where it is active and arrives where its baseline is not zero; both are lists of
-(place, feature, amount) and never a dense [tokens features]. Under a mean baseline all tokens of a
-slot share one place, so that the list is as short as the slots' means.
+An active feature changes to zero, and a feature whose baseline is not zero appears; both are lists
+of (place, feature, amount) and never a dense [token, feature] array. Under a mean baseline all
+tokens of a slot share one place, so that the list is as short as the slots' means.
 """
 
 from dataclasses import dataclass
@@ -18,23 +19,25 @@ from backend.dictionaries.base import Dictionary
 
 @dataclass(frozen=True, eq=False)
 class FeatureChanges:
-    """Features and by how much they change, at places that tokens refer to."""
+    """List of feature changes: features and the amounts by which their activations change, at
+    places that tokens refer to."""
 
     at: Int[Tensor, "batch pos"]
-    """A token's place; -1: none."""
+    """Place of each token; −1: none."""
     slot: Int[Tensor, "places"]
-    """Of each place; -1: none."""
+    """Slot of each place; −1: none."""
     place: Int[Tensor, "n"]
     feature: Int[Tensor, "n"]
     amount: Float[Tensor, "n"]
 
     def only(self, chosen: Bool[Tensor, "n"]) -> "FeatureChanges":
-        """Some of the moves."""
+        """Return the feature changes that a mask selects."""
         columns = (self.place[chosen], self.feature[chosen], self.amount[chosen])
         return FeatureChanges(self.at, self.slot, *columns)
 
     def spread(self, d: Dictionary) -> Float[Tensor, "batch pos d_out"]:
-        """Σ amount · decoder row at every token, as the coder writes it."""
+        """Return Σ amount · decoder row at every token, [batch, position, d_out], before
+        de-normalisation."""
         W_dec = d.coder.W_dec
         total = W_dec.new_zeros(len(self.slot) + 1, W_dec.shape[1])
         step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
@@ -44,7 +47,8 @@ class FeatureChanges:
         return total[self.at]  # -1 is the last row, which stays zero
 
     def pull(self, d: Dictionary, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "n"]:
-        """amount · derivative by each moved feature, `g` being by what the coder writes."""
+        """Return amount · gradient for each feature change, where `g` is the gradient with respect
+        to the sum of decoder rows."""
         W_dec = d.coder.W_dec
         total = g.new_zeros(len(self.slot) + 1, g.shape[-1])
         total.index_add_(0, self.at.flatten() % len(total), g.flatten(0, 1))
@@ -59,23 +63,24 @@ class FeatureChanges:
 
 @dataclass(frozen=True, eq=False)
 class BaselineValues:
-    """Where the nodes of one dictionary go, at places that tokens refer to."""
+    """Baseline values of one dictionary's features and error terms, at places that tokens refer
+    to."""
 
     at: Int[Tensor, "batch pos"]
     slot: Int[Tensor, "places"]
     place: Int[Tensor, "n"]
-    """The baseline's non-zero features, ordered by place, then by feature."""
+    """Place of each nonzero baseline value; values are ordered by place and then by feature."""
     feature: Int[Tensor, "n"]
     value: Float[Tensor, "n"]
     error: Float[Tensor, "places d_out"]
-    """What an error term becomes."""
+    """Baseline of the error term at each place."""
 
     def moves(self) -> FeatureChanges:
-        """The features that arrive."""
+        """Return the feature changes that set features to their nonzero baselines."""
         return FeatureChanges(self.at, self.slot, self.place, self.feature, self.value)
 
     def values(self, features: Int[Tensor, "k"], d_sae: int) -> Float[Tensor, "places k"]:
-        """The baseline of some features at every place."""
+        """Return the baseline values of the given features at every place."""
         keys = self.place * d_sae + self.feature
         asked = torch.arange(len(self.slot), device=keys.device)[:, None] * d_sae + features
         found = torch.zeros(asked.shape, dtype=self.value.dtype, device=keys.device)
@@ -85,7 +90,7 @@ class BaselineValues:
         return found
 
     def errors(self) -> Float[Tensor, "batch pos d_out"]:
-        """What the error term of every token becomes."""
+        """Return the baseline of the error term at every token: [batch, position, d_out]."""
         padded = torch.cat([self.error, self.error.new_zeros(1, self.error.shape[1])])
         return padded[self.at]
 
@@ -93,7 +98,7 @@ class BaselineValues:
 def deactivate_features(
     reading: DictionaryActivations, slot: Int[Tensor, "batch pos"]
 ) -> FeatureChanges:
-    """Every active feature to zero."""
+    """Return the feature changes that set every active feature of a dictionary to zero."""
     at = torch.arange(slot.numel(), device=slot.device).view(slot.shape)
     active = reading.active
     place = active.row * slot.shape[1] + active.position
@@ -106,7 +111,7 @@ def deactivate_features(
 def make_zero_baseline_values(
     reading: DictionaryActivations, slot: Int[Tensor, "batch pos"]
 ) -> BaselineValues:
-    """Everything to nothing."""
+    """Return baseline values of zero for all features and error terms of a dictionary."""
     none = torch.zeros(0, dtype=torch.long, device=slot.device)
     value = reading.active.value
     return BaselineValues(
@@ -122,7 +127,8 @@ def make_zero_baseline_values(
 def decode_without_features(
     d: Dictionary, x: Float[Tensor, "... d_in"]
 ) -> Float[Tensor, "... d_out"]:
-    """decode(0, x): what stays when every feature and the error term are nothing."""
+    """Return decode(0, x): the output of a dictionary when all features and the error term are
+    zero."""
     if isinstance(d.coder, AffineCoder):
         x = x.to(d.coder.W_dec)
         _, undo = d.norm.into(x)
@@ -138,12 +144,13 @@ def decode_without_features(
 def scale_decoder_sum(
     d: Dictionary, x: Float[Tensor, "batch pos d_in"], z: Float[Tensor, "batch pos d_out"]
 ) -> Float[Tensor, "batch pos d_out"]:
-    """What a sum of decoder rows adds to the stream at these tokens."""
+    """Return what a sum of decoder rows adds to the model's activation, after each token's
+    de-normalisation."""
     return z * decoder_gains(d, x)
 
 
 def decoder_gains(d: Dictionary, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... 1"] | float:
-    """What each token's de-normalisation multiplies decoder rows by."""
+    """Return the factor by which each token's de-normalisation multiplies decoder rows."""
     if not d.norm.per_token:
         return d.norm.out_scale
     # The inverse is a multiple and an offset for each token: two points on it give the slope.

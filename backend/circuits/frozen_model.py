@@ -1,9 +1,11 @@
-"""A model held still on one prompt: attention patterns and norm scales stay what they were.
+"""Frozen model: a forward pass in which attention patterns and norm scales keep the values that
+they have on one prompt.
 
-What is left between two places of the residual stream is an affine map, so that an effect is a sum
-over its causes: the setting of attribution graphs (Ameisen et al. 2025). Queries and keys are
-replaced by those of the clean run, whence the patterns; norms go on by their own derivative at a
-fixed length. Values stay exactly the model's own, only their dependence on one another changes.
+Between two places of the residual stream a frozen model is an affine map, so that each effect is a
+sum over its causes: the setting of attribution graphs (Ameisen et al. 2025). Queries and keys are
+replaced by those of the clean run, which fixes the patterns; norms continue with their derivative
+at a fixed scale. All activations stay exactly those of the model, only their dependence on one
+another changes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,12 +25,14 @@ FINAL_NORM = "ln_final"
 NORMALIZED_SUFFIX = ".hook_normalized"
 MIDDLE_SUFFIX = ".hook_resid_mid"
 AFFINE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.1}
-"""Relative error up to which values and derivatives count as those of one affine map."""
+"""Relative error, by dtype, up to which the values and derivatives of a frozen model count as those
+of one affine map."""
 
 
 @dataclass(frozen=True)
 class FrozenNorm:
-    """One norm on the prompt: what entered, the length it divided by, what came out."""
+    """One norm of the frozen model on the prompt: its input, the scale that it divided by, its gain
+    and its output."""
 
     path: str
     entered: Float[Tensor, "1 pos d"]
@@ -38,19 +42,21 @@ class FrozenNorm:
     centres: bool
 
     def straight(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
-        """The change of `h` since the clean run, over the clean length: before the gain."""
+        """Return the change of `h` since the clean run divided by the frozen scale, before the
+        gain."""
         moved = h - self.entered
         if self.centres:
             moved = moved - moved.mean(-1, keepdim=True)
         return moved / self.length
 
     def out(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
-        """What the norm gives at the clean length."""
+        """Return the output of the norm for the input `h` at the frozen scale."""
         moved = self.straight(h)
         return self.left + (moved if self.gain is None else moved * self.gain)
 
     def normalized(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
-        """The same before gain and bias, as hook_normalized has it."""
+        """Return the normalized value before gain and bias, as at hook_normalized, at the frozen
+        scale."""
         entered = self.entered
         if self.centres:
             entered = entered - entered.mean(-1, keepdim=True)
@@ -59,7 +65,7 @@ class FrozenNorm:
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """What holds the model still on one prompt."""
+    """Recorded queries, keys and norms of one prompt, which freeze the model on that prompt."""
 
     lm: LanguageModel
     tokens: Int[Tensor, "1 pos"]
@@ -70,12 +76,12 @@ class FrozenModel:
     def edits(
         self, live: dict[str, Tensor], wanted: Sequence[str], cuts: Mapping[str, ActivationEdit]
     ) -> dict[str, ActivationEdit]:
-        """The functions of a forward pass that is held still, by hook point.
+        """Return the edits of a frozen forward pass, by hook point.
 
-        `live[hook]` gets the activations at the `wanted` canonical points as they pass, in the
-        autograd graph: before a cut there, and queries and keys before they are replaced. `cuts`
-        are further edits, by hook point as `Lm.logits` takes them; at a norm's hook_normalized they
-        see it at the clean length, and what they return is not written.
+        `live[hook]` receives the activations at the canonical hook points `wanted`, in the autograd
+        graph: before a cut at the same place, and for queries and keys before they are replaced.
+        `cuts` are further edits, by hook point as `LanguageModel.logits` takes them; at a norm's
+        hook_normalized they see the value at the frozen scale, and what they return is ignored.
         """
         inside: dict[str, Tensor] = {}
         cuts = dict(cuts)
@@ -111,9 +117,10 @@ class FrozenModel:
 
 
 def freeze_model(lm: LanguageModel, tokens: Int[Tensor, "1 pos"]) -> FrozenModel:
-    """Record patterns and norm scales of a prompt: one or two forward passes.
+    """Record the attention patterns and norm scales of a prompt, in one or two forward passes, and
+    return the frozen model.
 
-    InputError for a model whose attention or norms cannot be held still.
+    Raises InputError for a model whose attention or norms cannot be frozen.
     """
     queries = [name for layer in range(lm.n_layers) for name in _list_query_key_hooks(lm, layer)]
     paths = list_norm_paths(lm)
@@ -125,13 +132,15 @@ def freeze_model(lm: LanguageModel, tokens: Int[Tensor, "1 pos"]) -> FrozenModel
 
 
 def list_norm_paths(lm: LanguageModel) -> list[str]:
-    """Every norm on the way of the residual stream, by component."""
+    """List the norms on the path of the residual stream, by component name."""
     there = set(lm.hook_names())
     paths = [f"blocks.{layer}.{norm}" for layer in range(lm.n_layers) for norm in NORM_NAMES]
     return [path for path in [*paths, FINAL_NORM] if f"{path}.hook_out" in there]
 
 
 def _list_query_key_hooks(lm: LanguageModel, layer: int) -> list[str]:
+    """List the hook points of a layer's queries and keys; raises InputError if the model has
+    none."""
     names = [f"blocks.{layer}.attn.hook_{key}" for key in "qk"]
     known = set(lm.hook_names())
     if not known.issuperset(names):
@@ -143,6 +152,8 @@ def _list_query_key_hooks(lm: LanguageModel, layer: int) -> list[str]:
 
 
 def _freeze_norm(lm: LanguageModel, path: str, got: Mapping[str, Tensor]) -> FrozenNorm:
+    """Record the input, scale and output of one norm; raises InputError if it is neither LayerNorm
+    nor RMSNorm."""
     component = lm.component(path)
     entered, left = got[f"{path}.hook_in"], got[f"{path}.hook_out"]
     centres = not component.uses_rms_norm
@@ -204,7 +215,7 @@ def _replace_with_kept(value: Tensor) -> ActivationEdit:
 def check_affine(
     lm: LanguageModel, gave: Callable[[float], Float[Tensor, "n"]], slope: Float[Tensor, "n"]
 ) -> None:
-    """InputError unless `gave(x) = gave(0) + x · slope`, as it must be of a model held still."""
+    """Raise InputError unless `gave(x) = gave(0) + x · slope`, as must hold for a frozen model."""
     at_0, at_1, at_2 = gave(0.0), gave(1.0), gave(2.0)
     size = max(float(slope.norm()), 1e-3 * float(at_0.norm()), 1e-9)
     bend = max(float((at_1 - at_0 - slope).norm()), float((at_2 - at_1 - slope).norm()))

@@ -1,8 +1,9 @@
-"""Circuits for other tools: circuit-tracer's graph files (as Neuronpedia reads them), and GraphML.
+"""Export of circuits to graph files of other tools: circuit-tracer's JSON (which Neuronpedia reads)
+and GraphML.
 
-circuit-tracer's format knows features, error terms, tokens and logits, each at one position; what
-it has no place for stands under `saefari`, which other readers pass over, so that a file of ours
-comes back as the same circuit.
+circuit-tracer's format has features, error terms, tokens and logits, each at one position.
+Everything else is written under the key `saefari`, which other readers ignore, so that an exported
+file can be imported as the same circuit.
 """
 
 import re
@@ -21,7 +22,7 @@ FEATURE_TYPES: dict[NodeKind, str] = {
     "token": "embedding",
     "logit": "logit",
 }
-"""Kinds of node -> circuit-tracer's `feature_type`."""
+"""Kind of node -> `feature_type` in circuit-tracer's graph file."""
 SCHEMA_VERSION = 1
 SAEFARI_NODE_KEYS = ("id", "dictionary", "effect", "value", "label")
 
@@ -29,9 +30,11 @@ SAEFARI_NODE_KEYS = ("id", "dictionary", "effect", "value", "label")
 def export_circuit_tracer(
     circuit: Circuit, slug: str, labels: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The circuit as a graph file: metadata, qParams, nodes, links; for JSON.
+    """Export a circuit as a circuit-tracer graph file: a dict for JSON with metadata, qParams,
+    nodes and links.
 
-    `labels`: of features, by node id. InputError for a circuit that the format cannot hold.
+    `labels` are feature labels by node id. Raises InputError for a circuit that the format cannot
+    hold.
     """
     _check_exportable(circuit)
     plain = circuit.to_json()
@@ -67,8 +70,8 @@ def export_circuit_tracer(
 
 
 def export_graphml(circuit: Circuit) -> str:
-    """The circuit as GraphML, every field of nodes and edges an attribute; for Gephi, yEd and
-    others. Characters that XML forbids become U+FFFD."""
+    """Export a circuit as GraphML text for Gephi, yEd and others, with every field of nodes and
+    edges as an attribute. Characters that XML forbids become U+FFFD."""
     ET.register_namespace("", GRAPHML_NAMESPACE)
     root = ET.Element(f"{{{GRAPHML_NAMESPACE}}}graphml")
     for name, kind in NODE_FIELDS.items():
@@ -128,16 +131,20 @@ FIGURE_PARTS = {
     "draws": "long",
     "better_than_random": "boolean",
 }
-"""Of a circuit's faithfulness and its null, as attributes of the graph."""
+"""Fields of a circuit's faithfulness and its null that are exported as attributes of the GraphML
+graph, with their types."""
 FORBIDDEN_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def cantor_pairing(layer: int, feature: int) -> int:
-    """Cantor's number of a pair, by which circuit-tracer names a feature among all layers."""
+    """Return Cantor's pairing number of layer and feature, by which circuit-tracer graph files
+    number features."""
     return (layer + feature) * (layer + feature + 1) // 2 + feature
 
 
 def _check_exportable(circuit: Circuit) -> None:
+    """Raise InputError if circuit-tracer's graph file format cannot hold one of the circuit's
+    nodes."""
     for node in circuit.nodes:
         if node.kind not in FEATURE_TYPES:
             raise InputError(
@@ -152,7 +159,8 @@ def _check_exportable(circuit: Circuit) -> None:
 
 
 def _node_ids(circuit: Circuit) -> dict[str, str]:
-    """Our ids -> circuit-tracer's: layer_feature_position, E_token_position."""
+    """Map our node ids to those of circuit-tracer graph files: layer_feature_position, or
+    E_token_position for tokens."""
     plain = {node.id: _node_id(node) for node in circuit.nodes}
     counts = Counter(plain.values())
     # Two dictionaries at one layer can have features of one number: the name then tells them apart.
@@ -167,8 +175,8 @@ def _node_id(node: CircuitNode) -> str:
 
 
 def _cumulative_effect_share(circuit: Circuit) -> dict[str, float]:
-    """For each node, the share of all |effect| that it and stronger nodes have: circuit-tracer's
-    `influence`, at which its slider lets the node in."""
+    """Return for each node the share of all |effects| that it and the stronger nodes have: the
+    `influence` of circuit-tracer's graph files, the slider value at which the node appears."""
     ranked = [one for one in circuit.nodes if one.kind != "logit" and one.effect is not None]
     ranked.sort(key=lambda node: -abs(node.effect or 0.0))
     whole = sum(abs(node.effect or 0.0) for node in ranked)
@@ -186,6 +194,7 @@ def _build_file_node(
     circuit: Circuit,
     labels: Mapping[str, str],
 ) -> dict[str, Any]:
+    """Build the entry of one node in a circuit-tracer graph file."""
     logit = node.kind == "logit"
     first = next((one.id for one in circuit.nodes if one.kind == "logit"), None)
     given: dict[str, Any] = {

@@ -1,5 +1,5 @@
-"""Graph files of circuit-tracer (and Neuronpedia) as circuits: checked whole before anything is
-taken. InputError says which entry is wrong, and nothing is imported then."""
+"""Import of graph files of circuit-tracer and Neuronpedia as circuits. The file is validated as a
+whole before anything is stored; InputError names the entry that is wrong."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,9 +39,10 @@ from feature_store.storable_text import make_storable_value, replace_lone_surrog
 
 METHOD = "attribution-graph"
 MOST_FILE_NODES = 200_000
-"""Of a file."""
+"""Maximum number of nodes in a graph file."""
 NODES_KEPT = 10_000
-"""At most, the most strongly linked; tokens and logits always stay."""
+"""Maximum number of imported nodes, the most strongly linked ones; tokens and logits always
+stay."""
 KIND_OF_FEATURE_TYPE: dict[str, NodeKind] = {told: kind for kind, told in FEATURE_TYPES.items()}
 INFLUENCE_MEANING = (
     "Influence: the share of the targets that paths through this node account for, computed from "
@@ -53,34 +54,35 @@ NOT_A_GRAPH_FILE = "This is not a graph file in JSON"
 
 @dataclass(frozen=True)
 class ImportedGraph:
-    """What a graph file holds."""
+    """Content of an imported graph file: the circuit, its pins and supernodes, and its slug."""
 
     circuit: Circuit
     marks: PinsAndSupernodes
     slug: str
-    """What the file calls its graph."""
+    """Name of the graph in the file (`metadata.slug`)."""
 
 
 @dataclass
 class GraphFileHeader:
-    """What a graph file has beside its links."""
+    """Content of a graph file without its links: metadata, model, tokens and nodes."""
 
     metadata: Mapping[str, Any]
     scan: str
     tokens: list[str]
     nodes: list[CircuitNode] = field(default_factory=list)
     numbers: dict[str, list[int]] = field(default_factory=dict)
-    """node_id -> the nodes that have it, as numbers into `nodes`."""
+    """node_id -> indices into `nodes` of the nodes that have this id."""
 
 
 def read_circuit_tracer(content: str | bytes) -> Circuit:
-    """A graph file's content. Files of ours give back the circuit that was exported."""
+    """Import the circuit from the content of a circuit-tracer graph file. A file that Saefari
+    exported gives back the exported circuit."""
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     return read_graph_file(lambda: BytesIO(data)).circuit
 
 
 def import_circuit_tracer_json(given: object) -> Circuit:
-    """The same for parsed JSON."""
+    """Import the circuit from a circuit-tracer graph file that is already parsed as JSON."""
     file = check_json_object(given, "The file")
     return read_graph_entries(
         lambda: (
@@ -90,9 +92,9 @@ def import_circuit_tracer_json(given: object) -> Circuit:
 
 
 def read_graph_file(opened: Callable[[], IO[bytes]]) -> ImportedGraph:
-    """Return what a graph file holds; it is read part by part, however large it is.
+    """Read a graph file in parts, so that files of any size can be imported.
 
-    `opened` opens the file; it is opened again where the links stand before the nodes.
+    `opened` opens the file; it is called a second time if the links precede the nodes.
     """
 
     def entries() -> Iterator[tuple[str, Any]]:
@@ -103,7 +105,8 @@ def read_graph_file(opened: Callable[[], IO[bytes]]) -> ImportedGraph:
 
 
 def read_graph_entries(entries: Callable[[], Iterable[tuple[str, Any]]]) -> ImportedGraph:
-    """Return what the entries of a graph file hold; the links are an iterator of lists."""
+    """Read the top-level entries of a graph file; the value of "links" is an iterator over lists of
+    links."""
     found: dict[str, Any] = {}
     head, links = None, None
     for key, value in entries():
@@ -123,7 +126,7 @@ def read_graph_entries(entries: Callable[[], Iterable[tuple[str, Any]]]) -> Impo
 
 
 def read_graph_header(found: Mapping[str, Any]) -> GraphFileHeader:
-    """Return metadata and nodes, checked."""
+    """Read and validate the metadata and nodes of a graph file."""
     metadata = check_json_object(get_required_value(found, "metadata", "The file"), "metadata")
     metadata = make_storable_value(metadata, replace_lone_surrogates)
     listed = check_json_list(
@@ -147,9 +150,11 @@ def read_graph_header(found: Mapping[str, Any]) -> GraphFileHeader:
 
 
 def read_model_and_dictionaries(metadata: Mapping[str, Any]) -> tuple[str, list[str] | str]:
-    """Return the model's name, and the dictionaries' by layer: a list, or a prefix for numbers.
+    """Return the model's name of a graph file, and its dictionary names: a list by layer, or a
+    prefix for layer numbers.
 
-    `scan` names what was scanned: one set of transcoders, or a list with one for each layer.
+    `metadata.scan` names what was scanned: one set of transcoders, or a list with one for each
+    layer.
     """
     scan = get_required_value(metadata, "scan", "metadata")
     listed = check_json_list(metadata.get("transcoder_list") or [], "transcoder_list")
@@ -163,7 +168,7 @@ def read_model_and_dictionaries(metadata: Mapping[str, Any]) -> tuple[str, list[
 
 
 def gather_links(head: GraphFileHeader, batches: object) -> LinkGatherer:
-    """Return the links, gathered."""
+    """Read all batches of links of a graph file and return the gatherer that keeps the heaviest."""
     if not isinstance(batches, Iterator):
         check_json_list(batches, "links")
         raise AssertionError
@@ -176,7 +181,8 @@ def gather_links(head: GraphFileHeader, batches: object) -> LinkGatherer:
 def build_imported_circuit(
     head: GraphFileHeader, gathered: LinkGatherer, notes: list[str]
 ) -> Circuit:
-    """Return the circuit of the nodes and links that are kept; what stays out is noted."""
+    """Build the circuit from the imported nodes and links that are kept, with notes on what was
+    left out."""
     ours = SAEFARI_KEY in head.metadata
     nodes = head.nodes if ours else rank_nodes_by_influence(head.nodes, gathered, notes)
     if len(nodes) > NODES_KEPT:
@@ -216,7 +222,7 @@ def build_imported_circuit(
 
 
 def build_edges(nodes: list[CircuitNode], links: GraphLinks) -> list[CircuitEdge]:
-    """Return links as a circuit has them."""
+    """Convert imported links to the edges of a circuit."""
     ids = [node.id for node in nodes]
     return [
         CircuitEdge(ids[source], ids[target], weight, None if share != share else share)
@@ -227,7 +233,8 @@ def build_edges(nodes: list[CircuitNode], links: GraphLinks) -> list[CircuitEdge
 def keep_strongest_nodes(
     nodes: list[CircuitNode], ranked: list[CircuitNode], strength: np.ndarray
 ) -> list[CircuitNode]:
-    """Return NODES_KEPT nodes in the order of `ranked`: tokens, logits, the most linked others."""
+    """Return the NODES_KEPT imported nodes in the order of `ranked`: all tokens and logits, then
+    the most strongly linked others."""
     always = {i for i, node in enumerate(nodes) if node.kind in ("token", "logit")}
     order = [i for i in np.argsort(-strength, kind="stable").tolist() if i not in always]
     chosen = always | set(order[: max(0, NODES_KEPT - len(always))])
@@ -238,7 +245,8 @@ def keep_strongest_nodes(
 def rank_nodes_by_influence(
     nodes: list[CircuitNode], gathered: LinkGatherer, notes: list[str]
 ) -> list[CircuitNode]:
-    """Nodes with their influence in the graph as imported, the strongest first, logits last."""
+    """Return the imported nodes with their influence, computed from the file's links, in falling
+    order; logits come last."""
     effects = gathered.effects
     if effects is None:
         notes.append(f"{len(nodes):,} nodes are too many for their influence to be computed.")
@@ -260,6 +268,7 @@ def rank_nodes_by_influence(
 def _read_node(
     row: Mapping[str, Any], i: int, tokens: list[str], names: list[str] | str
 ) -> tuple[str, CircuitNode]:
+    """Read and validate one node of a graph file; return its node_id and the circuit node."""
     where = f"Node {i}"
     key = check_value_type(get_required_value(row, "node_id", where), str, f"{where}: node_id")
     row = make_storable_value(row, replace_lone_surrogates)
@@ -294,6 +303,8 @@ def _read_node(
 def _read_saefari_node(
     own: Mapping[str, Any], kind: NodeKind, layer: int, position: int, key: str, where: str
 ) -> CircuitNode:
+    """Read one node of a graph file that Saefari exported, from the fields under the key
+    `saefari`."""
     for name in SAEFARI_NODE_KEYS:
         get_required_value(own, name, f"{where}: {SAEFARI_KEY}")
     parts = key.split("_")
@@ -324,7 +335,8 @@ def _read_layer(row: Mapping[str, Any], kind: NodeKind, where: str) -> int:
 
 
 def _read_feature_number(key: str, kind: NodeKind, layer: int, position: int, where: str) -> int:
-    """The middle of `layer_feature_position`, once the others agree with what the node says."""
+    """Return the middle number of a node_id `layer_feature_position`, after a check that its other
+    parts agree with the node."""
     first = {"token": "E", "logit": str(layer + 1)}.get(kind, str(layer))
     found = re.fullmatch(r"(E|\d+)_(-?\d+)_(\d+)", key)
     if found is None or (kind == "feature" and int(found[2]) < 0):
@@ -363,6 +375,8 @@ def _build_node_id(kind: NodeKind, dictionary: str, feature: int, position: int)
 def _restore_saefari_circuit(
     head: GraphFileHeader, nodes: list[CircuitNode], edges: list[CircuitEdge], notes: list[str]
 ) -> Circuit:
+    """Restore the circuit of a graph file that Saefari exported, from the metadata under the key
+    `saefari`."""
     about = check_json_object(head.metadata[SAEFARI_KEY], f"metadata.{SAEFARI_KEY}")
     found = Circuit.from_json({**about, "nodes": [], "edges": []})
     return replace(found, nodes=tuple(nodes), edges=tuple(edges), notes=(*found.notes, *notes))
@@ -371,6 +385,7 @@ def _restore_saefari_circuit(
 def _build_foreign_circuit(
     head: GraphFileHeader, nodes: list[CircuitNode], edges: list[CircuitEdge], notes: list[str]
 ) -> Circuit:
+    """Build the circuit of a graph file that another tool wrote."""
     text = check_value_type(head.metadata.get("prompt", ""), str, "metadata.prompt")
     return Circuit(
         method=METHOD,

@@ -1,4 +1,5 @@
-"""The links of a graph file, gathered batch by batch in bounded memory: the heaviest are kept."""
+"""Links of an imported graph file, read batch by batch in bounded memory; only the heaviest are
+kept."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,18 +17,20 @@ from backend.circuits.records import CircuitNode
 from feature_store.errors import InputError
 
 LINKS_KEPT = 500_000
-"""At most; a picture holds far fewer."""
+"""Maximum number of links kept; a picture of the graph shows far fewer."""
 DENSE_NODES = 8_000
-"""Nodes up to which all links are summed into a matrix, for influence: 256 MB at the most."""
+"""Number of nodes up to which all links are summed into a matrix for the influence: 256 MB at
+most."""
 EXACT_NODES = 2_000
-"""Nodes up to which that matrix is of float64; above it is of float32."""
+"""Number of nodes up to which the matrix of links is float64; it is float32 above."""
 NEVER_TARGETS, NEVER_SOURCES = ("token", "error"), ("logit",)
-"""Kinds of nodes that nothing leads to, and that lead nowhere."""
+"""Kinds of nodes that no link of a graph file leads to, and kinds that no link starts from."""
 AMBIGUOUS_NODE = -1
 
 
 class GraphLinks(NamedTuple):
-    """Links as columns: numbers of nodes, weights, and stability (NaN where a link has none)."""
+    """Links of a graph file as columns: node indices, weights, and stability (NaN for a link
+    without one)."""
 
     source: np.ndarray
     target: np.ndarray
@@ -35,19 +38,20 @@ class GraphLinks(NamedTuple):
     stability: np.ndarray
 
     def take(self, which: np.ndarray) -> "GraphLinks":
-        """Return the links of a mask or of an order."""
+        """Return the links that a mask or an index array selects."""
         return GraphLinks(*(column[which] for column in self))
 
     @classmethod
     def join(cls, parts: Sequence["GraphLinks"]) -> "GraphLinks":
-        """Return all links of several parts."""
+        """Concatenate several sets of links."""
         if not parts:
             return cls(*(np.zeros(0, kind) for kind in (np.int64, np.int64, float, float)))
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 class LinkGatherer:
-    """Takes the links of a file, sums them up, and keeps the heaviest."""
+    """Collector that validates the links of a graph file, sums their weights, and keeps the
+    heaviest."""
 
     def __init__(
         self,
@@ -55,18 +59,20 @@ class LinkGatherer:
         numbers: Mapping[str, Sequence[int]],
         kept: int = LINKS_KEPT,
     ) -> None:
-        """`numbers`: node_id -> the nodes that have it, as numbers into `nodes`; mostly one."""
+        """Create a gatherer; `numbers` maps each node_id of the file to the indices in `nodes` of
+        the nodes that have it, mostly one."""
         n = len(nodes)
         self.effects: np.ndarray | None = None
-        """[n n], rows targets and columns sources, of all links; None above DENSE_NODES."""
+        """Summed weights [target, source] of all links of the file; None above DENSE_NODES
+        nodes."""
         if n <= DENSE_NODES:
             self.effects = np.zeros((n, n), np.float64 if n <= EXACT_NODES else np.float32)
         self.strength = np.zeros(n)
-        """Of each node, the sum of the |weights| of its links."""
+        """Sum of the |weights| of each node's links."""
         self.seen = 0
-        """Links of the file."""
+        """Number of links read from the file."""
         self.ambiguous: list[float] = []
-        """The weights of links of which an end cannot be told."""
+        """Weights of the links whose ends cannot be identified."""
         self._most, self._parts, self._held = kept, [], 0
         kinds = [node.kind for node in nodes]
         self._sources = {
@@ -77,7 +83,7 @@ class LinkGatherer:
         }
 
     def add(self, links: Sequence[Any]) -> None:
-        """Take links. Raises InputError that names the first that is malformed."""
+        """Add a batch of links. Raises InputError that names the first malformed link."""
         try:
             source = np.array([self._sources[link["source"]] for link in links], np.int32)
             target = np.array([self._targets[link["target"]] for link in links], np.int32)
@@ -94,12 +100,15 @@ class LinkGatherer:
         self._keep(GraphLinks(source, target, weight, stability).take(told))
 
     def heaviest(self) -> GraphLinks:
-        """Return what is kept, heaviest first; links of one weight by their numbers of nodes."""
+        """Return the links that are kept, the heaviest first; links of equal weight are ordered by
+        their nodes."""
         found = GraphLinks.join(self._parts)
         order = np.lexsort((found.target, found.source, -np.abs(found.weight)))
         return found.take(order[: self._most])
 
     def _keep(self, links: GraphLinks) -> None:
+        """Add links to the sums and keep them; drop the lightest when more than twice the limit are
+        held."""
         if self.effects is not None:
             np.add.at(self.effects, (links.target, links.source), links.weight)
         for ends in (links.source, links.target):
@@ -112,7 +121,7 @@ class LinkGatherer:
             self._parts, self._held = [whole.take(best)], self._most
 
     def _check(self, row: object, where: str) -> None:
-        """Raise InputError for a malformed link."""
+        """Raise InputError if a link of the graph file is malformed."""
         link = check_json_object(row, where)
         for side in ("source", "target"):
             end = get_required_value(link, side, where)
@@ -124,9 +133,11 @@ class LinkGatherer:
 
 
 def choose_link_end(numbers: Sequence[int], kinds: Sequence[str], never: Sequence[str]) -> int:
-    """Return the node that an end of a link means; UNKNOWN where several of its id could be it.
+    """Return the node that an end of a link refers to; AMBIGUOUS_NODE if several nodes with its
+    node_id are possible.
 
-    `never`: kinds of nodes that are no such end. A node that has its id for itself is it anyway.
+    `never` are the kinds of nodes that cannot be this end of a link. A node whose node_id is unique
+    is returned in any case.
     """
     possible = [n for n in numbers if kinds[n] not in never]
     if len(numbers) == 1:
@@ -135,7 +146,8 @@ def choose_link_end(numbers: Sequence[int], kinds: Sequence[str], never: Sequenc
 
 
 def read_link_weights(given: list[Any]) -> np.ndarray:
-    """Return weights as float64; TypeError or ValueError for what is no finite number."""
+    """Return the weights of links as float64; raises TypeError or ValueError for values that are
+    not finite numbers."""
     if not {type(one) for one in given} <= {int, float}:
         raise TypeError
     weight = np.array(given, np.float64)
@@ -145,7 +157,8 @@ def read_link_weights(given: list[Any]) -> np.ndarray:
 
 
 def read_link_stability(links: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Return each link's stability, NaN where it has none; TypeError for what is no number."""
+    """Return the stability of each link, NaN if it has none; raises TypeError for values that are
+    not numbers."""
     given = [(link.get(SAEFARI_KEY) or {}).get("stability") for link in links]
     return read_link_weights([0.0 if one is None else one for one in given]) + np.array(
         [np.nan if one is None else 0.0 for one in given]

@@ -1,4 +1,4 @@
-"""Pins and supernodes of a graph file, as ids of a circuit's nodes."""
+"""Pins and supernodes of an imported graph file, converted to node ids of the circuit."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +15,17 @@ MALFORMED_MARKS = (
 
 @dataclass(frozen=True)
 class PinsAndSupernodes:
-    """What people marked in a graph, before it came here."""
+    """Pinned nodes and supernodes (named groups of nodes) that people marked in a graph file before
+    its import."""
 
     pins: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Name -> its nodes; a node is in one group at most."""
+    """Name of the supernode -> ids of its nodes; a node is in at most one group."""
     notes: list[str] = field(default_factory=list)
-    """Sentences on what has no place here."""
+    """Notes on pins and supernodes that could not be imported."""
 
     def of(self, nodes: Iterable[CircuitNode]) -> "PinsAndSupernodes":
-        """Return the marks of nodes that are there."""
+        """Return the pins and supernodes restricted to the given nodes."""
         ids = {node.id for node in nodes}
         groups = {name: tuple(filter(ids.__contains__, of)) for name, of in self.groups.items()}
         return PinsAndSupernodes(
@@ -37,10 +38,12 @@ class PinsAndSupernodes:
 def read_pins_and_supernodes(
     asked: object, nodes: Sequence[CircuitNode], numbers: Mapping[str, Sequence[int]]
 ) -> PinsAndSupernodes:
-    """Return pins and groups out of a file's qParams; InputError for lists that are none.
+    """Read pins and supernodes from the qParams of a graph file; raises InputError for malformed
+    lists.
 
-    `numbers`: node_id -> the nodes that have it. Of several a mark means the feature: it is what
-    people can click. Nodes that the file lacks, since it was pruned, are passed over and counted.
+    `numbers` maps each node_id to the indices of the nodes that have it. If there are several, a
+    mark refers to the feature, which is what people can click. Marks of nodes that are missing
+    because the file was pruned are skipped and counted in a note.
     """
     if asked is None:
         return PinsAndSupernodes()
@@ -80,5 +83,5 @@ def read_pins_and_supernodes(
 
 
 def is_list_of(given: object, kind: type) -> bool:
-    """Whether a value is a list of values of one type."""
+    """Return whether a value is a list whose items all have one type."""
     return isinstance(given, list) and all(isinstance(one, kind) for one in given)

@@ -1,8 +1,9 @@
-"""What matters in a graph of direct effects: influence on the targets, pruning, and two scores.
+"""Influence of the nodes of an attribution graph on its targets, pruning by influence, and the
+replacement and completeness scores.
 
-Rows are targets and columns their sources, as in circuit-tracer; the effects of a row, made
-positive and to sum to one, say how much of the target each source accounts for (Ameisen et al.
-2025). Influence sums the products of these shares over all paths to the targets.
+Rows are targets and columns are their sources, as in circuit-tracer. The absolute effects of a row,
+divided by their sum, are the shares that its sources account for (Ameisen et al. 2025). Influence
+sums the products of these shares over all paths to the targets.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from feature_store.errors import InputError
 TINY = 1e-10
 NODE_INFLUENCE_SHARE = 0.8
 EDGE_INFLUENCE_SHARE = 0.98
-"""Of the influence that pruning keeps."""
+"""Shares of the influence that the pruning of nodes and of edges keeps by default."""
 
 EffectMatrix = Float[np.ndarray, "n n"]
 NodeVector = Float[np.ndarray, "n"]
@@ -23,7 +24,7 @@ NodeMask = Bool[np.ndarray, "n"]
 
 
 class NodeKindMasks(NamedTuple):
-    """Which nodes are what; every node is one of these."""
+    """Masks of the kinds of nodes in a graph; every node has exactly one kind."""
 
     feature: NodeMask
     error: NodeMask
@@ -32,22 +33,23 @@ class NodeKindMasks(NamedTuple):
 
 
 class PrunedGraph(NamedTuple):
-    """What pruning keeps."""
+    """Masks of the nodes and edges that the pruning by influence keeps."""
 
     nodes: NodeMask
     edges: Bool[np.ndarray, "n n"]
 
 
 def normalize_effects(effects: EffectMatrix) -> EffectMatrix:
-    """|effect| over the sum of its row; 0 in a row without effects."""
+    """Divide the |effects| of each target by their sum; a row without effects stays 0."""
     size = np.abs(effects)
     return size / np.maximum(size.sum(1, keepdims=True), TINY)
 
 
 def compute_influence(share: EffectMatrix, weights: NodeVector) -> NodeVector:
-    """weights · (share + share² + …): for each node the sum over all paths to the weighted nodes.
+    """Compute the influence of each node, weights · (share + share² + …): the sum over all paths
+    from the node to the weighted targets.
 
-    InputError for a graph with a cycle, whose paths have no end.
+    Raises InputError for a graph with a cycle, in which the sum does not end.
     """
     step, total = weights.astype(np.float64) @ share, np.zeros(len(weights))
     for _ in range(len(weights)):
@@ -67,10 +69,10 @@ def prune_graph(
     node_share: float = NODE_INFLUENCE_SHARE,
     edge_share: float = EDGE_INFLUENCE_SHARE,
 ) -> PrunedGraph:
-    """The fewest nodes and edges that carry these shares of all influence.
+    """Prune a graph to the fewest nodes and edges that carry the given shares of the influence.
 
-    Tokens and logits always stay. Edges are judged on the graph of the nodes that stay; features
-    left without a source or without a target go, and error terms without a target.
+    Tokens and logits always stay. Edges are ranked on the graph of the nodes that stay; features
+    without a source or a target are dropped, and so are error terms without a target.
     """
     found = compute_influence(normalize_effects(effects), weights)
     nodes = _select_largest(found, node_share) | kinds.token | kinds.logit
@@ -84,9 +86,10 @@ def prune_graph(
 def remove_unconnected_nodes(
     nodes: NodeMask, edges: Bool[np.ndarray, "n n"], kinds: NodeKindMasks
 ) -> PrunedGraph:
-    """Without nodes that lead nowhere and features that come from nowhere, again and again.
+    """Remove from a pruned graph the features without a source or a target and the error terms
+    without a target, until none is left.
 
-    Doing it twice changes nothing more.
+    A second call changes nothing.
     """
     while True:
         edges = edges & nodes[:, None] & nodes
@@ -100,7 +103,8 @@ def remove_unconnected_nodes(
 
 
 def _select_largest(score: NodeVector, share: float) -> NodeMask:
-    """The fewest entries whose sum is at least `share` of the whole."""
+    """Return the mask of the fewest entries whose sum is at least `share` of the total
+    influence."""
     order = np.argsort(-score, kind="stable")
     summed = np.cumsum(score[order])
     if not len(score) or summed[-1] <= 0:
@@ -112,7 +116,8 @@ def _select_largest(score: NodeVector, share: float) -> NodeMask:
 
 
 def graph_replacement_score(found: NodeVector, kinds: NodeKindMasks) -> float | None:
-    """The share of end-to-end influence that begins at tokens rather than at error terms."""
+    """Return the replacement score of a graph: the share of end-to-end influence that starts at
+    tokens rather than at error terms."""
     tokens, errors = float(found[kinds.token].sum()), float(found[kinds.error].sum())
     return tokens / (tokens + errors) if tokens + errors > 0 else None
 
@@ -120,7 +125,8 @@ def graph_replacement_score(found: NodeVector, kinds: NodeKindMasks) -> float | 
 def graph_completeness_score(
     share: EffectMatrix, found: NodeVector, weights: NodeVector, kinds: NodeKindMasks
 ) -> float | None:
-    """The share of what goes into nodes that is not an error term's, weighted by influence.
+    """Return the completeness score of a graph: the share of the nodes' inputs that does not come
+    from error terms, weighted by influence.
 
     Nodes without sources (tokens, error terms) count as complete, as in circuit-tracer.
     """

@@ -1,13 +1,15 @@
-"""Heads of a task by discrete codes: what a head says on examples, and never on counterexamples.
+"""Head codes: attention heads of a task, found by discrete codes that their outputs have on
+examples and never on counterexamples.
 
-After O'Neill and Bui 2024 (arXiv:2405.12522): one small discrete autoencoder is trained on the
-outputs of all heads at the examples' last tokens; a head's code on an example is the one feature
-that stands for its output; heads whose codes on positives do not occur on negatives are the task's.
-Here the autoencoder is a codebook fitted by squared error (k-means): seeded, milliseconds. An
-output is what the head adds to the residual stream, as a share of the stream's length there: what
-later norms make of it, so that early layers, whose stream is short, count like late ones. Each
-head's mean over the examples is taken off first, since it is nothing that tells examples apart.
-Heads that say next to nothing share the codes near 0, and none of these is their own.
+After O'Neill and Bui 2024 (arXiv:2405.12522): a small discrete autoencoder is trained on the
+outputs of all heads at the last token of each example; a head's code on an example is the one
+feature that represents its output; heads whose codes on positive examples never occur on negative
+ones belong to the task. Here the autoencoder is a codebook fitted by squared error (k-means), which
+is seeded and takes milliseconds. An output is what the head adds to the residual stream, divided by
+the norm of the stream at that layer, because later norms rescale it; otherwise early layers, whose
+stream is short, would count less. Each head's mean over the examples is subtracted first, since it
+does not distinguish examples. Heads with small outputs share the codes near 0, and none of these is
+theirs alone.
 """
 
 from collections.abc import Sequence
@@ -29,10 +31,12 @@ from feature_store.errors import InputError
 METHOD = "head-codes"
 CODEBOOK_SIZE = 10
 FEWEST_EXAMPLES = 3
-"""Examples of either kind below which a code that only positives have says nothing."""
+"""Minimum number of positive and of negative examples; with fewer, a code that only positives have
+is no evidence."""
 ALMOST_ALWAYS = 0.9
 EDGE_THRESHOLD = 0.5
-"""Share of positives on which two heads both have codes of their own, for an edge."""
+"""Share of positive examples on which two heads must both have codes of their own to be joined by
+an edge."""
 SCORE_MEANING = (
     "Score: the share of positive examples on which the head's code occurs on no negative one, "
     "ties broken by how far its output is from its mean; over all heads the scores sum to one."
@@ -41,24 +45,26 @@ SCORE_MEANING = (
 
 @dataclass(frozen=True, eq=False)
 class HeadCodes:
-    """Codes of all heads on all examples."""
+    """Discrete codes of all attention heads on all examples, with the heads' shares and scores."""
 
     codes: Int[np.ndarray, "example layer head"]
-    """Positives first."""
+    """Code of each head on each example, positive examples first."""
     own: Bool[np.ndarray, "positive layer head"]
-    """Whether the code occurs on no negative."""
+    """Whether the head's code on a positive example occurs on no negative example."""
     strength: Float[np.ndarray, "layer head"]
-    """Mean distance of the head's output on positives from its mean over all examples, as a share
-    of the stream's length."""
+    """Mean distance of the head's output on positive examples from its mean over all examples,
+    divided by the norm of the residual stream."""
 
     @property
     def share(self) -> Float[np.ndarray, "layer head"]:
-        """Of positives with a code of their own."""
+        """Return for each head the share of positive examples on which its code is its own, that
+        is, occurs on no negative example."""
         return self.own.mean(0)
 
     @property
     def score(self) -> Float[np.ndarray, "layer head"]:
-        """By share, ties by strength; sums to one."""
+        """Return the score of each head: by the share of positive examples with a code of their
+        own, ties by strength; scores sum to one."""
         strongest = max(float(self.strength.max()), 1e-12)
         raw = self.share + self.strength / strongest / (2 * len(self.own))
         return raw / raw.sum()
@@ -72,7 +78,8 @@ def fit_head_codes(
     codes: int = CODEBOOK_SIZE,
     seed: int = 0,
 ) -> HeadCodes:
-    """One forward pass over the examples, and the autoencoder's fit. InputError for too few."""
+    """Read the outputs of all attention heads in one forward pass and fit their discrete codes.
+    Raises InputError for too few examples."""
     for kind, given in (("positive", positives), ("negative", negatives)):
         if len(given) < FEWEST_EXAMPLES:
             raise InputError(
@@ -93,10 +100,11 @@ def fit_head_codes(
 def read_head_outputs(
     lm: LanguageModel, texts: Sequence[TokenizedText]
 ) -> Float[Tensor, "example layer head width"]:
-    """What each head writes at each text's last token, as a share of the stream's mean length.
+    """Read what each attention head writes at each text's last token, as a fraction of the mean
+    norm of the residual stream.
 
-    In float32 on the CPU. Where attention does not enter the stream as it is (a norm stands
-    between), what it writes is the head's z, as a share of its layer's root mean square.
+    Outputs are float32 on the CPU. If a norm stands between attention and the stream, the output is
+    the head's z divided by the root mean square of its layer.
     """
     prompts = PaddedPrompts.of(texts)
     layers = range(lm.n_layers)
@@ -116,6 +124,8 @@ def _head_shares_of_stream(
     stream: Float[Tensor, "example d_model"],
     hook: str,
 ) -> Float[Tensor, "example head width"]:
+    """Return the outputs of a layer's heads at the last token, divided by the mean norm of the
+    residual stream."""
     by_head = z.unflatten(-1, (lm.n_heads, -1))
     W_O = map_to_residual_stream(lm, torch.eye(z.shape[-1]), hook)
     if W_O is None:
@@ -127,7 +137,8 @@ def _head_shares_of_stream(
 def assign_nearest_codes(
     x: Float[np.ndarray, "n d"], codes: int, seed: int
 ) -> Int[np.ndarray, "n"]:
-    """Each vector's entry in a codebook of at most `codes`, fitted to them by squared error."""
+    """Return each head output's entry in a codebook of at most `codes` entries, fitted to the
+    outputs by squared error (k-means)."""
     from sklearn.cluster import KMeans
 
     codes = min(codes, len(np.unique(x, axis=0)))
@@ -142,7 +153,8 @@ def build_head_codes_circuit(
     codes: int = CODEBOOK_SIZE,
     seed: int = 0,
 ) -> Circuit:
-    """All heads by score, with edges between heads whose own codes come together."""
+    """Build the circuit of all attention heads in order of their head-code score, with edges
+    between heads whose own codes occur together."""
     found = fit_head_codes(lm, positives, negatives, codes=codes, seed=seed)
     shape = found.share.shape
     order = np.argsort(-found.score, axis=None, kind="stable")
@@ -184,7 +196,8 @@ def build_head_codes_circuit(
 
 
 def _describe_unrankable_heads(found: HeadCodes) -> list[str]:
-    """Said where codes cannot rank: most heads tell all positives from all negatives."""
+    """Return a note if head codes cannot rank the heads because most heads distinguish all positive
+    examples from all negative ones."""
     n = int((found.share >= ALMOST_ALWAYS).sum())
     if n <= found.share.size / 2:
         return []
@@ -197,7 +210,8 @@ def _describe_unrankable_heads(found: HeadCodes) -> list[str]:
 
 
 def _connect_heads(found: HeadCodes) -> tuple[CircuitEdge, ...]:
-    """From heads to heads of later layers, among those that score above even."""
+    """Return edges from heads to heads of later layers, among the heads that score above the even
+    share."""
     high = np.argwhere(found.score > 1 / found.score.size).tolist()
     edges = []
     for layer, head in high:

@@ -1,4 +1,5 @@
-"""What an attribution graph explains: logits of the next token, each a direction."""
+"""Logit targets of an attribution graph: logits of the next token, each written as a direction of
+the final norm's output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,29 +15,33 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 PROBABILITY_SHARE = 0.95
+"""Probability that the selected likeliest next tokens must reach together."""
 MOST_LOGITS = 10
-"""The fewest likeliest tokens that share this probability, and at most so many."""
+"""Maximum number of likeliest next tokens that are selected as logit targets."""
 
 
 @dataclass(frozen=True)
 class LogitTarget:
-    """A logit (less the vocabulary's mean), or a difference of logits, before any soft-cap."""
+    """One logit (less the mean over the vocabulary) or a difference of logits, before any soft-cap,
+    that an attribution graph explains."""
 
     name: int | str
-    """The token's id; a word for a difference."""
+    """Token id of the logit; a word for a difference of logits."""
     label: str
     probability: float
     weight: float
-    """Its part in the whole: weights of all aims sum to one."""
+    """Weight among all logit targets of the graph; the weights sum to one."""
     direction: Float[Tensor, "d_model"]
-    """At the final norm's output."""
+    """Direction at the output of the final norm whose dot product gives the logit."""
     offset: float
     ids: tuple[int, ...] = ()
     parts: tuple[float, ...] = ()
-    """The same as a sum of logits, each less the vocabulary's mean: token ids and their parts."""
+    """Weights of the token ids `ids`: the logit target as a weighted sum of logits, each less the
+    mean over the vocabulary."""
 
     def number(self, lm: LanguageModel, position: int) -> LinearReadout:
-        """Where it is read."""
+        """Return the linear readout of this logit target at a position of the final norm's
+        output."""
         return LinearReadout(
             lm.canonical(f"{FINAL_NORM}.hook_out"), position, self.direction, self.offset
         )
@@ -48,7 +53,8 @@ def select_likeliest_logits(
     share: float = PROBABILITY_SHARE,
     most: int = MOST_LOGITS,
 ) -> list[LogitTarget]:
-    """The fewest tokens whose probability reaches `share`, at most `most`; weighted by it."""
+    """Select as logit targets the fewest likeliest next tokens whose probabilities sum to `share`,
+    at most `most`, weighted by probability."""
     p = logits.float().softmax(-1)
     nameable = p[: lm.n_nameable]
     top = nameable.topk(min(most, len(nameable)))
@@ -76,10 +82,11 @@ def build_logit_target(
     answers: Sequence[int],
     against: Sequence[int] = (),
 ) -> list[LogitTarget]:
-    """One aim: these tokens' logit less that of others.
+    """Build one logit target: the logit of the answer tokens less that of the tokens `against`.
 
-    Of several answers the log of their summed probability is followed by its derivative at the
-    prompt: each answer's logit by its share of their probability. InputError without an answer.
+    For several answers the target follows the log of their summed probability by its derivative at
+    the prompt: each answer's logit weighted by its share of their probability. Raises InputError
+    without an answer.
     """
     if not answers:
         raise InputError("There is no target: give the token that the graph is to explain.")
@@ -105,7 +112,8 @@ def build_logit_target(
 def read_unembedding(
     lm: LanguageModel,
 ) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, "vocab"] | None]:
-    """W_U by rows, and its bias where it has one, of the tokens that can be named."""
+    """Return the rows of the unembedding matrix W_U, and its bias if it has one, for the tokens
+    that have a name."""
     head = lm.bare.get_output_embeddings()
     assert head is not None, "a causal language model has an unembedding"
     weight: Tensor = head.weight  # pyright: ignore[reportAssignmentType]
@@ -114,12 +122,14 @@ def read_unembedding(
 
 
 def describe_logit_cap(lm: LanguageModel, what: str) -> list[str]:
-    """A note where the model caps its logits softly: `what` says how far figures are then off."""
+    """Return a note if the model soft-caps its logits, so that logit targets are approximate;
+    `what` says in which way the figures are affected."""
     cap = getattr(lm.bare.config.get_text_config(), "final_logit_softcapping", None)
     return [f"{lm.name} caps its logits softly, at {cap:g}: {what}"] if cap else []
 
 
 def _centre_logit_direction(W: Tensor, b: Tensor | None, token: int) -> tuple[Tensor, float]:
+    """Return the direction and offset of one logit less the mean over the vocabulary."""
     offset = 0.0 if b is None else float(b[token] - b.mean())
     return W[token] - W.mean(0), offset
 
@@ -127,6 +137,8 @@ def _centre_logit_direction(W: Tensor, b: Tensor | None, token: int) -> tuple[Te
 def _mix_logit_directions(
     W: Tensor, b: Tensor | None, p: Tensor, tokens: Sequence[int]
 ) -> tuple[Tensor, float]:
+    """Return the direction and offset of several logits, each weighted by its share of their
+    probability, less the mean over the vocabulary."""
     ids, part = list(tokens), _probability_shares(p, tokens)
     direction = part.to(W.dtype) @ W[ids] - W.mean(0)
     offset = 0.0 if b is None else float(part.to(b.dtype) @ b[ids] - b.mean())
@@ -134,7 +146,7 @@ def _mix_logit_directions(
 
 
 def _probability_shares(p: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Each token's share of their probability."""
+    """Return each token's share of the tokens' summed probability."""
     return p[list(tokens)] / p[list(tokens)].sum().clamp_min(torch.finfo(p.dtype).tiny)
 
 

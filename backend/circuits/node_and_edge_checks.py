@@ -1,8 +1,10 @@
-"""Checks of a circuit's promises: what nodes and edges predict against what interventions measure.
+"""Checks of a sparse feature circuit's nodes and edges: predicted effects against effects measured
+by intervention.
 
 A node is checked by exact ablation. An edge is checked in three runs with its source at the
-baseline: *frozen* holds attention patterns, norms and all other dictionaries, and is a check of the
-arithmetic, not causal proof; *direct* holds the other dictionaries only; *free* holds nothing.
+baseline: *frozen* freezes attention patterns, norms and all other dictionaries, which checks the
+arithmetic but is no causal proof; *direct* freezes only the other dictionaries; *free* freezes
+nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,11 +42,11 @@ from feature_store.errors import InputError
 CHECKED_NODES_LIMIT = 100
 CHECKED_EDGES_LIMIT = 200
 EDGE_CHECK_PROMPTS = 8
-"""Prompts on which edges are checked."""
+"""Maximum number of prompts on which edges are checked."""
 FROZEN_PROMPTS = 2
 CHECK_ROWS = 32
 SMALL_EDGE_SHARE = 0.01
-"""Of the largest edge: below it a relative error says nothing."""
+"""Fraction of the largest edge weight below which relative errors are not counted."""
 
 
 def check_nodes(
@@ -53,10 +55,11 @@ def check_nodes(
     ids: Sequence[str] = (),
     tick: CountProgress | None = None,
 ) -> dict[str, Any]:
-    """Predicted and measured effect of nodes (by default the strongest MOST_NODES), on the prompts
-    they were chosen on: {"pairs": [(id, predicted, measured)], "agreement": {…}, "n_prompts"}.
+    """Compare predicted and measured effects of a circuit's nodes (by default the strongest
+    CHECKED_NODES_LIMIT) on the prompts on which the nodes were selected.
 
-    InputError for a circuit of another method, and for unknown ids.
+    Returns {"pairs": [(id, predicted, measured)], "agreement": {…}, "n_prompts"}. Raises InputError
+    for a circuit of another method and for unknown node ids.
     """
     grounds, examples, table, known = restore_circuit_inputs(engine, circuit)
     said = predict_node_effects(circuit)
@@ -90,12 +93,14 @@ def check_edges(
     edges: Sequence[tuple[str, str]] = (),
     tick: CountProgress | None = None,
 ) -> dict[str, Any]:
-    """Predicted and measured edges (by default the strongest MOST_EDGES) as {"frozen", "direct",
-    "free"}: each {"pairs": [(source, target, predicted, measured)], "agreement", …}.
+    """Compare predicted and measured weights of a circuit's edges (by default the strongest
+    CHECKED_EDGES_LIMIT) in the runs "frozen", "direct" and "free".
 
-    "frozen" has "relative_error" (median and largest over edges of at least SMALL of the largest)
-    and "gate_changes", how many switch a feature on or off and are left out of it. None where the
-    model cannot be held still, with "note". InputError as `check_nodes`.
+    Each run has {"pairs": [(source, target, predicted, measured)], "agreement", …}. "frozen" also
+    has "relative_error" (median and largest over edges of at least SMALL_EDGE_SHARE of the largest)
+    and "gate_changes", the number of edges that switch a feature on or off and are left out of the
+    errors. It is None, with a "note", if the model cannot be frozen. Raises InputError as
+    `check_nodes` does.
     """
     grounds, examples, table, known = restore_circuit_inputs(engine, circuit)
     asked = list(edges) or [(e.source, e.target) for e in circuit.edges[:CHECKED_EDGES_LIMIT]]
@@ -131,10 +136,11 @@ def check_edges(
 
 
 def predict_node_effects(circuit: Circuit) -> dict[str, float]:
-    """By id, the target's change when a node alone goes to its baseline, as its method has it.
+    """Return by node id the change of the target that a circuit predicts when only that node goes
+    to its baseline.
 
-    Attribution graphs rank by influence and keep the signed change beside it; traces and paths say
-    what comes through a node, which is lost when it goes.
+    Attribution graphs rank nodes by influence and store the signed change as well; traces and
+    weight paths store what comes through a node, which is lost when it is ablated.
     """
     if isinstance(kept := circuit.facts.get("predicted"), Mapping):
         return {str(id): float(change) for id, change in kept.items()}
@@ -145,8 +151,8 @@ def predict_node_effects(circuit: Circuit) -> dict[str, float]:
 def restore_circuit_inputs(
     engine: LocalEngine, circuit: Circuit
 ) -> tuple[NodeBaselines, CircuitPromptSet, NodeTable, dict[str, int]]:
-    """What a stored circuit was made of: baselines, the prompts nodes were chosen on, its nodes,
-    and the row of each node's id."""
+    """Restore the inputs of a stored circuit: its baselines, the prompts on which nodes were
+    selected, its node table, and the table row of each node id."""
     examples = restore_circuit_prompts(engine, circuit)
     if len(examples) >= FEWEST_TO_SPLIT:
         examples = examples.halves()[0]
@@ -161,7 +167,8 @@ def restore_circuit_inputs(
 def build_circuit_node_table(
     circuit: Circuit, names: Sequence[str]
 ) -> tuple[NodeTable, dict[str, int]]:
-    """A record's features and error terms as a table, as far as these dictionaries have them."""
+    """Convert the features and error terms of a stored circuit to a node table, restricted to the
+    given dictionaries, with the row of each node id."""
     nodes = [
         node
         for node in circuit.nodes
@@ -186,7 +193,7 @@ def _find_node_row(known: Mapping[str, int], id: str) -> int:
 
 @dataclass(eq=False)
 class EdgeCheckRun:
-    """Prompts on which edges are predicted and measured, one way."""
+    """Run in which edges of a circuit are predicted and measured: frozen, direct or free."""
 
     lm: LanguageModel
     grounds: NodeBaselines
@@ -198,7 +205,8 @@ class EdgeCheckRun:
     def compare(
         self, pairs: Sequence[tuple[int, int]], tick: CountProgress | None = None
     ) -> list[tuple[float, float, bool]]:
-        """(predicted, measured, whether a gate changed) of each (source, target)."""
+        """Return (predicted, measured, whether a feature gate changed) for each edge (source,
+        target)."""
         some, n = self.examples, len(self.table)
         sites = self.grounds.sites(some)
         kept = read_kept_nodes(self.lm, sites, some, self.table)
@@ -225,7 +233,8 @@ class EdgeCheckRun:
     def _push(
         self, sites: Sequence[DictionaryOnPrompts], sources: Sequence[int]
     ) -> dict[int, Tensor]:
-        """What is added where each source writes, a copy of the prompts for each."""
+        """Return what is added at each dictionary's output when each source goes to its baseline,
+        with one copy of the prompts for each source."""
         batch = len(self.examples)
         push: dict[int, Tensor] = {}
         for copy, row in enumerate(sources):
@@ -255,6 +264,8 @@ class EdgeCheckRun:
         after: SegmentedForward,
         rows: slice,
     ) -> tuple[float, bool]:
+        """Return the measured change of an edge's target, and whether its feature was switched on
+        or off."""
         n = len(self.examples)
         first = slice(0, n)
         if target == len(self.table):
@@ -280,6 +291,8 @@ class EdgeCheckRun:
 def _read_node_values(
     site: DictionaryOnPrompts, one: KeptNodes, tape: SegmentedForward, k: int, rows: slice
 ) -> tuple[Tensor, Tensor | None]:
+    """Return the activations of a dictionary's kept features and, if one is kept, the error terms
+    of a recorded run."""
     d, x = site.dictionary, tape.x[k][rows]
     errors = bool((one.column < 0).any())
     return encode_feature_subset(d, one.ids, x), tape.h[k][rows] - d.reconstruct(
@@ -290,7 +303,8 @@ def _read_node_values(
 def _active_mask(
     site: DictionaryOnPrompts, one: KeptNodes, tape: SegmentedForward, k: int, rows: slice, j: int
 ) -> Tensor:
-    """Which features are on at the node's tokens: its own, or all for an error term."""
+    """Return which features are active at a node's tokens: the node's own feature, or all features
+    for an error term."""
     x = tape.x[k][rows]
     here = site.slot == int(one.slot[j])
     column = int(one.column[j])
@@ -308,7 +322,8 @@ def run_freely(
     copies: int,
     push: Mapping[int, Tensor],
 ) -> SegmentedForward:
-    """A run in which everything answers to what is pushed; read as `record` reads."""
+    """Run the model with the changes `push` added and nothing frozen, and record the same
+    activations as `run_segmented_forward`."""
     tape = SegmentedForward([], torch.empty(0))
     made: dict[str, list[Any]] = {}
     for k, site in enumerate(sites):
@@ -338,7 +353,8 @@ def _check_frozen_edges(
     pairs: Sequence[tuple[int, int]],
     asked: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
-    """Prompt by prompt, patterns and norms being those of one prompt."""
+    """Check edges with patterns and norms frozen, one prompt at a time because they are frozen to
+    the values of one prompt."""
     found: list[list[tuple[float, float, bool]]] = []
     for row in range(min(len(examples), FROZEN_PROMPTS)):
         one = examples.rows(slice(row, row + 1))
@@ -352,8 +368,9 @@ def _check_frozen_edges(
 
 
 def summarize_relative_errors(both: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:
-    """Median and largest over (predicted, measured, crossed), those that crossed no gate and are at
-    least SMALL of the largest."""
+    """Summarize the relative errors of checked edges (predicted, measured, gate changed): median
+    and largest over edges that changed no gate and have at least SMALL_EDGE_SHARE of the largest
+    weight."""
     largest = max((abs(predicted) for predicted, *_ in both), default=0.0)
     ranked = sorted(
         abs(measured - predicted) / abs(predicted)
@@ -368,6 +385,8 @@ def summarize_relative_errors(both: Sequence[tuple[float, float, bool]]) -> dict
 def summarize_edge_check(
     asked: Sequence[tuple[str, str]], both: Sequence[tuple[float, float, bool]]
 ) -> dict[str, Any]:
+    """Return the pairs of predicted and measured edge weights, their agreement, and the number of
+    edges that changed a gate."""
     return {
         "pairs": [(*ends, p, m) for ends, (p, m, _) in zip(asked, both, strict=True)],
         "agreement": estimate_agreement([(p, m) for p, m, _ in both]),

@@ -1,4 +1,5 @@
-"""Where nodes go: nothing, their slot's mean, another prompt's value, or the corrupt twin's."""
+"""Baselines of a circuit's nodes: the value that an ablated node takes (zero, the mean of its slot,
+a resampled prompt's value, or the value in the corrupted prompt)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,21 +26,22 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError, pick_by_name
 
 FEWEST_PROMPTS = 5
-"""Prompts from which a mean or a stranger's value is taken."""
+"""Minimum number of prompts from which a mean or a resampled baseline is taken."""
 MOST_DONOR_PROMPTS = 64
-"""Prompts that values are resampled from."""
+"""Maximum number of prompts that baselines are resampled from."""
 PROMPTS_READ_AT_ONCE = 16
-"""Prompts read at once."""
+"""Number of prompts that are read in one forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class DictionaryOnPrompts:
-    """One dictionary on some prompts: its reading, its error terms, and where all of them go."""
+    """One dictionary on a block of prompts: its activations, its error terms, and the baselines of
+    both."""
 
     reading: DictionaryActivations
     slot: Int[Tensor, "batch pos"]
     error: Float[Tensor, "batch pos d_out"]
-    """0 at tokens without a slot."""
+    """Error term at every token; 0 at tokens without a slot."""
     ground: BaselineValues
 
     @property
@@ -47,14 +49,15 @@ class DictionaryOnPrompts:
         return self.reading.dictionary
 
     def error_change(self) -> Float[Tensor, "batch pos d_out"]:
-        """Every error term to its baseline."""
+        """Return the change of every error term to its baseline: [batch, position, d_out]."""
         return (self.ground.errors() - self.error) * (self.slot >= 0)[..., None]
 
 
 def compute_error_terms(
     reading: DictionaryActivations, slot: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos d_out"]:
-    """What the dictionary misses, at tokens with a slot."""
+    """Compute the error terms of a dictionary at tokens with a slot: the model's activation minus
+    the reconstruction; 0 elsewhere."""
     d, gone = reading.dictionary, deactivate_features(reading, slot)
     missed = (
         reading.h
@@ -65,9 +68,10 @@ def compute_error_terms(
 
 
 class NodeBaselines:
-    """A kind of baseline, taken from `source`: the prompts that nodes are chosen on.
+    """Baselines of one kind for the nodes of all dictionaries, taken from the prompts `source` on
+    which nodes are selected.
 
-    InputError where the kind is not to be had of these prompts.
+    Raises InputError if these prompts do not allow this kind of baseline.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class NodeBaselines:
 
     @torch.no_grad()
     def sites(self, some: CircuitPromptSet) -> list[DictionaryOnPrompts]:
-        """Every dictionary on a few prompts, with its baseline."""
+        """Read every dictionary on a few prompts and attach the baselines of its nodes."""
         readings = self._read(some)
         grounds = self._grounds(some, readings)
         return [
@@ -101,6 +105,8 @@ class NodeBaselines:
     def _grounds(
         self, some: CircuitPromptSet, readings: Sequence[DictionaryActivations]
     ) -> list[BaselineValues]:
+        """Return the baseline values of every dictionary on some prompts, by the kind of
+        baseline."""
         if self.kind == "zero":
             return [make_zero_baseline_values(one, some.slot) for one in readings]
         if self.kind == "mean":
@@ -125,6 +131,8 @@ class NodeBaselines:
 
     @torch.no_grad()
     def _slot_means(self) -> list[BaselineValues]:
+        """Return the mean activation of every feature and the mean error term of every slot over
+        the source prompts."""
         sums = [_SlotSums(len(self.source.names), d) for d in self.dictionaries]
         for block in self.source.blocks(PROMPTS_READ_AT_ONCE):
             for reading, total in zip(self._read(block), sums, strict=True):
@@ -133,7 +141,8 @@ class NodeBaselines:
 
 
 class _SlotSums:
-    """Sums of features and error terms over the tokens of each slot."""
+    """Sums of feature activations and error terms over the tokens of each slot, from which mean
+    baselines are computed."""
 
     def __init__(self, slots: int, d: Dictionary) -> None:
         self.slots, self.d_sae = slots, d.d_sae
@@ -173,7 +182,8 @@ class _SlotSums:
 
 
 def apply_slot_means(mean: BaselineValues, slot: Int[Tensor, "batch pos"]) -> BaselineValues:
-    """The slots' means, for prompts with these slots."""
+    """Return the mean baselines of all slots, addressed by the tokens of prompts with the slots
+    `slot`."""
     return BaselineValues(slot, mean.slot, mean.place, mean.feature, mean.value, mean.error)
 
 
@@ -183,7 +193,8 @@ def take_donor_values(
     chosen: Int[Tensor, "batch pos"],
     slot: Int[Tensor, "batch pos"],
 ) -> BaselineValues:
-    """Each token takes what a donor's token (a flat number, -1: none) has."""
+    """Return resampled or corrupted-prompt baselines: each token takes the activations and error
+    term of a donor token, given as a flat index (−1: none)."""
     active = donor.active
     token = active.row * donor_slot.shape[1] + active.position  # ordered
     counts = torch.bincount(token, minlength=donor_slot.numel())
@@ -208,7 +219,8 @@ def take_donor_values(
 def draw_donor_tokens(
     source: CircuitPromptSet, some: CircuitPromptSet, seed: int
 ) -> Int[Tensor, "batch pos"]:
-    """For each token a random one of its slot in another prompt. InputError where there is none."""
+    """Draw for each token a random token of the same slot in another prompt, from which its
+    resampled baseline is taken. Raises InputError if no other prompt has the slot."""
     generator = torch.Generator().manual_seed(seed)
     rows, width = source.slot.shape
     slots = source.slot.flatten().cpu()
@@ -232,6 +244,8 @@ def draw_donor_tokens(
 
 
 def _check_baseline_kind(kind: BaselineKind, source: CircuitPromptSet) -> None:
+    """Raise InputError if the prompts are too few for a mean or resampled baseline, or have no
+    corrupted prompts."""
     if kind == "pair" and source.laid.partners is None:
         raise InputError("A baseline of pairs takes a corrupt prompt of equal length for each.")
     if kind in ("mean", "resample") and len(source) < FEWEST_PROMPTS:

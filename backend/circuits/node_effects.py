@@ -1,12 +1,13 @@
-"""The estimated effect of every node of every dictionary: one number per feature and slot.
+"""Estimated effects of all nodes of a circuit's dictionaries: one number for each feature and slot.
 
-An effect is the change of the target, in nats or logits, when the node alone goes to its baseline:
+An effect is the change of the target, in nats or logits, when only that node goes to its baseline:
 negative for a node that the target needs. Attribution patching multiplies the change by the
-derivative on the clean run. Integrated gradients average the derivative over a path (Marks et al.
-2024, arXiv:2403.19647, eq. 3). All nodes of a dictionary on one path give each other's company to
-every estimate, which makes them half as large as the single ablations they stand for; here they are
-dealt out to several paths, which costs as much as more steps on one. Where the strongest nodes are
-known from an earlier estimate, each of them walks a path alone (`checked_effects.py`).
+gradient on the clean run. Integrated gradients average the gradient along a path (Marks et al.
+2024, arXiv:2403.19647, eq. 3). If all nodes of a dictionary move along one path, each estimate is
+taken while the others are half ablated, and comes out about half as large as the single ablation
+that it stands for. The nodes are therefore distributed over several paths, which costs as much as
+more steps on one path. Strong nodes that an earlier estimate found get a path each
+(`effect_refinement.py`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,53 +29,60 @@ from backend.model.language_model import LanguageModel
 AttributionMethod = Literal["gradient", "integrated"]
 INTEGRATION_PATHS = 8
 FIRST_STEPS, MOST_STEPS = 2, 54
-"""Midpoints of a path at first; trebled (the old ones are among the new) until the sum fits."""
+"""Number of midpoints of an integration path: at first, and at most. The number is tripled, which
+keeps the old midpoints, until the sum of the attributions fits."""
 SMALL_GAP_SHARE = 0.5
-"""Of the allowed gap: paths whose gaps together stay below this share get no more steps."""
+"""Paths whose gaps together stay below this share of the allowed gap get no more steps."""
 GAP_LIMIT = 0.02
-"""Of the measured changes: how far the sums of attributions may be off."""
+"""Maximum gap between the sums of the attributions and the measured changes, as a fraction of the
+latter."""
 HASH_MULTIPLIER = 0x9E3779B1
-"""Knuth's multiplicative hash: deals nodes out to paths."""
+"""Knuth's multiplicative hash, which distributes nodes over integration paths."""
 
 CountProgress = Callable[[int, int], None]
-"""Hears how much is done of how much, and may raise to stop."""
+"""Callback that receives (done, total) and may raise an exception to stop."""
 
 
 @dataclass(frozen=True, eq=False)
 class NodeEffects:
-    """One dictionary's nodes over the prompts, ordered by slot, then by feature."""
+    """Effects of one dictionary's nodes, averaged over prompts, ordered by slot and then by
+    feature."""
 
     name: str
     slot: Int[Tensor, "n"]
     feature: Int[Tensor, "n"]
-    """-1: the slot's error term."""
+    """Index of the feature; −1 for the slot's error term."""
     effect: Float[Tensor, "n"]
-    """Mean over prompts."""
+    """Estimated effect of each node, averaged over prompts."""
     value: Float[Tensor, "n"]
-    """Activation summed over the slot's tokens; an error term's norm; the mean over prompts."""
-    active: Bool[Tensor, "n"]
-    """Not 0 on any clean prompt."""
-    moved: float | None
-    """Integrated gradients: the measured change of the target, summed over the paths."""
-    gap: float | None
-    """How far attributions are off the measured changes: Σ|difference| ÷ Σ|change| over paths and
+    """Activation summed over the slot's tokens, or the norm of an error term, averaged over
     prompts."""
+    active: Bool[Tensor, "n"]
+    """Whether the node is nonzero on any clean prompt."""
+    moved: float | None
+    """Measured change of the target, summed over the paths of integrated gradients; None for plain
+    gradients."""
+    gap: float | None
+    """Distance between the attributions and the measured changes: Σ|difference| ÷ Σ|change| over
+    paths and prompts."""
     steps: int
 
     @property
     def error_share(self) -> float:
-        """|error effects| ÷ all |effects|; NaN when there are none."""
+        """Return Σ|effects of error terms| ÷ Σ|all effects| of the dictionary; NaN when there are
+        no effects."""
         size = self.effect.abs()
         return float(size[self.feature < 0].sum() / size.sum())
 
 
 @dataclass(frozen=True, eq=False)
 class BlockEffects:
-    """What one block of prompts adds to a dictionary's nodes."""
+    """Node effects of one dictionary on one block of prompts."""
 
     site: DictionaryOnPrompts
     effect: list[Tensor]
-    """Of the moves away, of the moves in."""
+    """Effects of features that leave their activation, and of features that appear at the
+    baseline."""
     error: Float[Tensor, "batch pos"]
     moved: Float[Tensor, "paths batch"] | None = None
     summed: Float[Tensor, "paths batch"] | None = None
@@ -92,10 +100,11 @@ def estimate_node_effects(
     alone: Mapping[str, Int[Tensor, "k"]] | None = None,
     only: Collection[str] | None = None,
 ) -> list[NodeEffects]:
-    """Estimate the effect of every node of every dictionary, in the order of `grounds`.
+    """Estimate the effects of all nodes of every dictionary, in the order of
+    `grounds.dictionaries`.
 
-    `alone`: for dictionaries by name, the keys (`node_keys`) of nodes that walk a path of their
-    own, fewer than `paths`. `only`: names of the dictionaries to estimate; all without it.
+    `alone` gives, by dictionary name, the keys (`node_keys`) of nodes that get an integration path
+    each, fewer than `paths`. `only` names the dictionaries to estimate; without it all are.
     """
     alone = alone or {}
     blocks = list(examples.blocks(limit_batch_size(lm, examples, PROMPT_COPIES // 4)))
@@ -125,7 +134,8 @@ def estimate_node_effects(
 def estimate_block_by_gradient(
     lm: LanguageModel, sites: Sequence[DictionaryOnPrompts], some: CircuitPromptSet
 ) -> list[BlockEffects]:
-    """Attribution patching for all dictionaries: one forward and one backward."""
+    """Estimate node effects on one block of prompts by attribution patching: one forward and one
+    backward pass for all dictionaries."""
     hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
     g = compute_hook_gradients(lm, some.laid.prompts.tokens, hooks, some.laid.target).by
     return [multiply_changes_and_gradient(site, g[site.dictionary.hook_out]) for site in sites]
@@ -134,7 +144,8 @@ def estimate_block_by_gradient(
 def multiply_changes_and_gradient(
     site: DictionaryOnPrompts, g: Float[Tensor, "batch pos d_out"]
 ) -> BlockEffects:
-    """Change times derivative, for every node."""
+    """Return the effects of all nodes of one dictionary: change to the baseline times the gradient
+    `g` at its output hook point."""
     d, pulled = site.dictionary, site.reading.pulled(g)
     moves = [deactivate_features(site.reading, site.slot), site.ground.moves()]
     return BlockEffects(
@@ -144,7 +155,8 @@ def multiply_changes_and_gradient(
 
 @dataclass(frozen=True, eq=False)
 class IntegrationPath:
-    """Some of a dictionary's nodes, and what the stream gains when they reach their baseline."""
+    """Path of integrated gradients: some nodes of a dictionary, and the change of the activation
+    when they reach their baselines."""
 
     leave: Bool[Tensor, "deactivate_features"]
     arrive: Bool[Tensor, "arriving"]
@@ -155,7 +167,8 @@ class IntegrationPath:
 def split_into_integration_paths(
     site: DictionaryOnPrompts, paths: int, alone: Int[Tensor, "k"] | None = None
 ) -> list[IntegrationPath]:
-    """Deal a dictionary's nodes out to paths; a node's tokens and prompts stay together."""
+    """Distribute the nodes of a dictionary over integration paths; the tokens and prompts of a node
+    stay on one path."""
     d, leave, arrive = (
         site.dictionary,
         deactivate_features(site.reading, site.slot),
@@ -178,14 +191,16 @@ def split_into_integration_paths(
 def node_keys(
     slot: Int[Tensor, "..."], feature: Int[Tensor, "..."], d_sae: int
 ) -> Int[Tensor, "..."]:
-    """One number for each node of a dictionary; an error term has the feature -1."""
+    """Return one integer for each node (slot, feature) of a dictionary; an error term has the
+    feature −1."""
     return slot * (d_sae + 1) + feature + 1
 
 
 def assign_integration_paths(
     key: Int[Tensor, "..."], paths: int, alone: Int[Tensor, "k"] | None = None
 ) -> Int[Tensor, "..."]:
-    """The path of each node: its own for the keys in `alone` (k < paths), else one by a hash."""
+    """Return the integration path of each node: its own path for the keys in `alone` (k < paths),
+    else one by a hash of the key."""
     if alone is None or not len(alone):
         return ((key * HASH_MULTIPLIER) % (1 << 32) >> 15) % paths
     order, place = alone.sort()
@@ -201,9 +216,10 @@ def estimate_block_by_integration(
     paths: int = INTEGRATION_PATHS,
     alone: Int[Tensor, "k"] | None = None,
 ) -> BlockEffects:
-    """Integrate gradients by midpoints, with as many steps as the sums need (MOST_STEPS at most).
+    """Estimate node effects on one block by integrated gradients at midpoints, with as many steps
+    as the sums need (at most MOST_STEPS).
 
-    Paths whose sums fit get no more steps while others still do.
+    Paths whose sums already fit the measured changes get no more steps while others still do.
     """
     with torch.no_grad():
         roads = split_into_integration_paths(site, paths, alone)
@@ -234,7 +250,7 @@ def _sum_path_gradients(
     roads: Sequence[IntegrationPath],
     shares: Sequence[float],
 ) -> Float[Tensor, "paths batch pos d_out"]:
-    """The derivative summed over points of every path."""
+    """Return the gradient summed over several points of every integration path."""
     hook, tokens = site.dictionary.hook_out, some.laid.prompts.tokens
     points = [(k, share) for share in shares for k in range(len(roads))]
     found = torch.zeros(len(roads), *roads[0].change.shape, device=site.slot.device)
@@ -258,7 +274,7 @@ def _measure_path_changes(
     some: CircuitPromptSet,
     roads: Sequence[IntegrationPath],
 ) -> Float[Tensor, "paths batch"]:
-    """The target's measured change at the end of every path."""
+    """Measure the change of the target at the end of every integration path: [path, prompt]."""
     hook, tokens, target = site.dictionary.hook_out, some.laid.prompts.tokens, some.laid.target
     clean = target(lm.logits(tokens))
     per_pass = max(1, limit_batch_size(lm, some, PROMPT_COPIES) // len(tokens))
@@ -279,6 +295,8 @@ def _collect_block_effects(
     summed: Tensor,
     steps: int,
 ) -> BlockEffects:
+    """Convert the mean gradients along all integration paths to the effects of one block of
+    prompts."""
     d, missed = site.dictionary, site.error_change()
     leave, arrive = deactivate_features(site.reading, site.slot), site.ground.moves()
     gone, come = torch.zeros_like(leave.amount), torch.zeros_like(arrive.amount)
@@ -292,7 +310,8 @@ def _collect_block_effects(
 
 
 def merge_block_effects(parts: Sequence[BlockEffects], n: int) -> NodeEffects:
-    """The blocks of one dictionary as nodes; effects and values are means over `n` prompts."""
+    """Merge the block effects of one dictionary to node effects; effects and activations become
+    means over `n` prompts."""
     keys, effect, value = [], [], []
     d_sae = parts[0].site.dictionary.d_sae
     for part in parts:
@@ -336,6 +355,8 @@ def _change_keys(moves: FeatureChanges, d_sae: int) -> Tensor:
 
 
 def _add_integration_gap(nodes: NodeEffects, parts: Sequence[BlockEffects], n: int) -> NodeEffects:
+    """Add to node effects the measured change of the target and the gap between attributions and
+    measured changes."""
     moved = [part.moved for part in parts if part.moved is not None]
     summed = [part.summed for part in parts if part.summed is not None]
     if not moved:

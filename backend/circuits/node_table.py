@@ -1,4 +1,5 @@
-"""All nodes of all dictionaries in one order, and sets of them."""
+"""Node table of a circuit: all nodes of all dictionaries ordered by |effect|, and sets of them as
+masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,22 +13,22 @@ from backend.circuits.node_effects import NodeEffects
 
 @dataclass(frozen=True, eq=False)
 class NodeTable:
-    """Nodes by falling |effect|, on the CPU."""
+    """Table of nodes by falling |effect|, as columns on the CPU."""
 
     names: tuple[str, ...]
-    """Dictionaries, in the order of the model."""
+    """Names of the dictionaries, in the order of the model."""
     which: Int[Tensor, "n"]
-    """A number into `names`."""
+    """Index into `names` of each node's dictionary."""
     slot: Int[Tensor, "n"]
     feature: Int[Tensor, "n"]
-    """-1: an error term."""
+    """Index of the feature; −1 for an error term."""
     effect: Float[Tensor, "n"]
     value: Float[Tensor, "n"]
     active: Bool[Tensor, "n"]
 
     @classmethod
     def of(cls, found: Sequence[NodeEffects]) -> "NodeTable":
-        """Every dictionary's nodes, the strongest first."""
+        """Build the node table from every dictionary's node effects, the strongest nodes first."""
         which = torch.cat([torch.full_like(one.slot, k) for k, one in enumerate(found)])
         columns = [which] + [
             torch.cat([getattr(one, name) for one in found])
@@ -41,22 +42,23 @@ class NodeTable:
 
     @property
     def errors(self) -> Bool[Tensor, "n"]:
-        """Which nodes are error terms."""
+        """Return the mask of the nodes that are error terms."""
         return self.feature < 0
 
     def rows(self, chosen: Tensor) -> "NodeTable":
-        """Some of them, in the order of `chosen`."""
+        """Return the rows of the node table that `chosen` selects, in its order."""
         columns = (self.which, self.slot, self.feature, self.effect, self.value, self.active)
         return NodeTable(self.names, *(column[chosen] for column in columns))
 
     def first(self, sizes: Sequence[int]) -> Bool[Tensor, "sizes n"]:
-        """The strongest nodes, so many at a time."""
+        """Return node sets as masks: the strongest nodes of the table, one set for each size."""
         return torch.arange(len(self)) < torch.tensor(sizes)[:, None]
 
     def alike(self, chosen: Int[Tensor, "m"], draws: int, seed: int) -> Bool[Tensor, "draws n"]:
-        """Random sets of active nodes with as many in every dictionary and slot as `chosen` has.
+        """Draw random sets of active nodes of the table with as many nodes in every dictionary and
+        slot as `chosen` has.
 
-        Error terms are drawn among the others of their dictionary and slot, as any node is.
+        Error terms are drawn like any other node of their dictionary and slot.
         """
         generator = torch.Generator().manual_seed(seed)
         cell = self.which * (int(self.slot.max()) + 1) + self.slot
@@ -69,7 +71,7 @@ class NodeTable:
 
 
 def log_spaced_sizes(most: int, points: int = 15) -> list[int]:
-    """Sizes from 1 to `most`, evenly apart in their logarithm."""
+    """Return numbers of nodes from 1 to `most`, evenly spaced on a logarithmic scale."""
     if most < 1:
         return []
     share = torch.linspace(0, 1, points, dtype=torch.double)

@@ -1,9 +1,10 @@
-"""Patch-free tracing: from a logit, a feature or an attention score down to earlier features.
+"""Patch-free tracing of a circuit: from a logit, a feature or an attention score back to earlier
+features, without activation patching.
 
-Everything that writes to the residual stream is cut into features and an error term; with patterns
-and norm scales held still a number is then a signed sum over what was written before it, and each
-feature in that sum is such a number itself (after He et al. 2024, arXiv:2402.12201). Nothing is
-patched: one forward pass, and a backward pass for each batch of features traced.
+Everything that writes to the residual stream is cut into features and an error term. With patterns
+and norm scales frozen, a number is then a signed sum over what was written before it, and each
+feature of that sum is such a number itself (after He et al. 2024, arXiv:2402.12201). Tracing takes
+one forward pass, and one backward pass for each batch of features.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ EFFECT_BYTES = 512 << 20
 SHOWN_NODES = 100
 EDGE_EFFECT_SHARE = 0.98
 QUERY_KEY_PAIRS, SOURCES_PER_SIDE = 30, 200
-"""Query-key pairs shown, and sources of either side that are paired."""
+"""Number of query-key pairs shown for an attention score, and number of sources on either side that
+are paired."""
 EFFECT_MEANING = (
     "What of the start comes through this node, signed and in the start's units, with attention "
     "patterns and norm scales held still. Nodes on one path count the same part again."
@@ -61,7 +63,8 @@ EFFECT_MEANING = (
 
 @dataclass(frozen=True)
 class LogitStart:
-    """The logit of a token (or log of a set's summed probability), less that of others."""
+    """Start of a trace at a logit: a token's logit (or the log of a set's summed probability), less
+    that of others."""
 
     answers: tuple[int, ...]
     against: tuple[int, ...] = ()
@@ -69,7 +72,7 @@ class LogitStart:
 
 @dataclass(frozen=True)
 class FeatureStart:
-    """A feature's pre-activation at a position where it is active."""
+    """Start of a trace at a feature: its pre-activation at a position."""
 
     feature: FeatureId
     position: int
@@ -77,7 +80,7 @@ class FeatureStart:
 
 @dataclass(frozen=True)
 class AttentionScoreStart:
-    """An attention score: its query side and its key side."""
+    """Start of a trace at an attention score, with its query side and its key side."""
 
     layer: int
     head: int
@@ -90,7 +93,7 @@ TraceStart = LogitStart | FeatureStart | AttentionScoreStart
 
 @dataclass(frozen=True, eq=False)
 class _PreparedStart:
-    """A start made ready: its nodes, and the number behind each."""
+    """Prepared start of a trace: its nodes, and the linear readout of each."""
 
     nodes: list[CircuitNode]
     numbers: list[LinearReadout]
@@ -111,12 +114,12 @@ def trace_to_sources(
     edge_share: float = EDGE_EFFECT_SHARE,
     said: TracedCountProgress | None = None,
 ) -> Circuit:
-    """The strongest nodes behind a start, and the direct effects between them: the fewest edges
+    """Trace a start back to its strongest nodes and return the circuit with the fewest direct edges
     that carry `edge_share` of what passes between these nodes.
 
-    `dictionaries` are cut into sources, the stream itself included where one reads it: see
-    `writers`. `known` may name the dictionary of a starting feature that is not to be cut.
-    InputError for a start that there is not, and as `Replacement` has it.
+    `dictionaries` are cut into sources, dictionaries of the residual stream included: see
+    `select_cut_dictionaries`. `known` may name the dictionary of a starting feature that is not
+    cut. Raises InputError for a start that does not exist, and as `ReplacementModel` does.
     """
     tokens, counted = torch.tensor([text.token_ids]), torch.tensor([text.counted])
     begun = _prepare_start(lm, [*known, *dictionaries], text, start)
@@ -130,10 +133,11 @@ def trace_to_sources(
 def select_cut_dictionaries(
     lm: LanguageModel, dictionaries: Sequence[Dictionary]
 ) -> list[Dictionary]:
-    """Those that write to the stream from attention or an MLP; all of them where none does.
+    """Select the dictionaries that patch-free tracing cuts: those that write to the stream from
+    attention or an MLP, or all if there are none.
 
-    The stream's own dictionaries cut it at every layer, so that what is behind them is one layer
-    deep. Of two that write at one place the first is taken.
+    Dictionaries of the residual stream cut it at every layer, so that traces through them reach
+    back one layer only. If two write to one hook point, the first is taken.
     """
     stream = ("hook_in", "hook_out", "ln2.hook_in")
     ends = {f"blocks.{layer}.{end}" for layer in range(lm.n_layers) for end in stream}
@@ -147,6 +151,7 @@ def select_cut_dictionaries(
 def _prepare_start(
     lm: LanguageModel, known: Sequence[Dictionary], text: TokenizedText, start: TraceStart
 ) -> _PreparedStart:
+    """Prepare the start of a trace: its nodes, readouts and the hook points where they are read."""
     if isinstance(start, LogitStart):
         return _prepare_logit_start(lm, text, start)
     if isinstance(start, FeatureStart):
@@ -180,7 +185,8 @@ def prepare_single_start(
     text: TokenizedText,
     start: LogitStart | FeatureStart,
 ) -> tuple[CircuitNode, LinearReadout]:
-    """A start's node, and the number that it is. InputError for one that there is not."""
+    """Return the node of a trace's start and its linear readout. Raises InputError for a start that
+    does not exist."""
     found = _prepare_start(lm, known, text, start)
     return found.nodes[0], found.numbers[0]
 
@@ -225,6 +231,7 @@ def _build_circuit(
     most: int,
     edge_share: float,
 ) -> Circuit:
+    """Build the circuit record of a trace from the traced effects and the nodes of its start."""
     prompt = build_circuit_prompt(lm.tokenizer, text)
     effects = tracer.importance()
     places = [tracer.columns.places[i] for i in found.kept]
@@ -294,7 +301,8 @@ def _build_node(
 def _select_edges(
     found: TracedEffects, nodes: Sequence[CircuitNode], rows: Sequence[int], share: float
 ) -> tuple[CircuitEdge, ...]:
-    """Direct effects: what the target's own value has from the source."""
+    """Return the edges of a traced circuit: direct effects, the part of the target's value that
+    comes from the source."""
     inside = found.effects[np.ix_(rows, rows)]
     scale = [
         abs((nodes[i].effect or 0.0) / found.values[i]) if found.values[i] else 0.0 for i in rows
@@ -328,8 +336,9 @@ def _strongest_query_key_pairs(
     found: TracedEffects,
     nodes: Sequence[CircuitNode],
 ) -> list[dict[str, object]]:
-    """The strongest pairs of a source of the query and a source of the key, by their own part of
-    the score. (Pairs with a bias are in the two sides' sums only.)"""
+    """Return the strongest pairs of a source of the query and a source of the key, by their
+    contribution to the attention score. (Pairs with a bias are only in the sums of the two
+    sides.)"""
     assert begun.score is not None
     n = len(nodes)
     chosen = [np.argsort(-np.abs(row[:n]))[:SOURCES_PER_SIDE] for row in found.effects[n:]]
@@ -354,7 +363,7 @@ def _strongest_query_key_pairs(
 def _head_vectors_of_sources(
     held: ReplacementModel, number: LinearReadout, part: slice, columns: np.ndarray
 ) -> Float[np.ndarray, "d_head m"]:
-    """What each source brings to a head's query or key."""
+    """Return what each source contributes to a head's query or key: [d_head, source]."""
     width = len(number.direction)
     rows = []
     for begin in range(part.start, part.stop, held.rows):

@@ -1,4 +1,4 @@
-"""A prompt's tokens as text."""
+"""Tokens of a circuit's prompts as text: what each token id stands for within a text."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,8 @@ from backend.model.vocabulary import (
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
-    """What each token stands for inside a text; a part of a character shows as U+FFFD."""
+    """Return the text that each token id of a prompt stands for; a part of a character becomes
+    U+FFFD."""
     added = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items()}
     decode = decode_byte_level_piece if is_byte_level(tokenizer) else decode_sentencepiece_piece
     found = []
@@ -32,7 +33,8 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[
 def build_circuit_prompt(
     tokenizer: PreTrainedTokenizerBase, text: TokenizedText, answer: str = "", against: str = ""
 ) -> CircuitPrompt:
-    """A text as a circuit's prompt. Its words are those of the counted tokens."""
+    """Build the prompt record of a circuit from a tokenized text; the record's text consists of the
+    counted tokens."""
     told = token_texts(tokenizer, text.token_ids)
     shown = [word for word, counts in zip(told, text.counted, strict=True) if counts]
     return CircuitPrompt(

@@ -1,4 +1,5 @@
-"""A circuit as plain data: what every algorithm gives, importable without torch."""
+"""Circuit records: the nodes, edges, faithfulness and facts that every circuit method returns, as
+plain data with JSON conversion. This module does not load torch."""
 
 import math
 from collections.abc import Mapping
@@ -11,63 +12,72 @@ from feature_store.errors import InputError
 NodeKind = Literal["feature", "error", "token", "logit", "head"]
 BaselineKind = Literal["zero", "mean", "resample", "pair"]
 ErrorTermMode = Literal["count", "keep", "remove"]
-"""Error terms in a judged circuit: nodes like others, always there, or never there."""
+"""Treatment of error terms in a circuit under ablation: counted as nodes, always kept, or always
+removed."""
 
 NODE_KINDS: tuple[str, ...] = get_args(NodeKind)
 BASELINE_KINDS: tuple[str, ...] = get_args(BaselineKind)
 ERROR_TERM_MODES: tuple[ErrorTermMode, ...] = get_args(ErrorTermMode)
 CIRCUIT_FORMAT = 2
-"""Of the JSON. Format 1, in which faithfulness could stand without its null, is still read."""
+"""Version of the circuit JSON. Format 1, in which faithfulness could be stored without its null,
+can still be read."""
 LEAST_SPEARMAN, SLOPE_RANGE = 0.95, (0.9, 1.1)
-"""The bar for estimated effects against exact ablation."""
+"""Agreement that estimated effects must reach with exact ablation: minimum Spearman correlation,
+and range of the slope."""
 
 FAITHFULNESS_FIELDS = ("faithfulness", "held_faithfulness")
-"""Fields of a circuit that are a `Faithfulness`."""
+"""Fields of a circuit that hold a `Faithfulness` record."""
 
 RecordType = TypeVar("RecordType")
 
 
 @dataclass(frozen=True)
 class CircuitNode:
-    """One feature, error term, token, logit or attention head at one place of the prompt."""
+    """Node of a circuit: one feature, error term, token, logit or attention head at one place of
+    the prompt."""
 
     id: str
-    """Unique in its circuit: see `feature_id` and those beside it."""
+    """Identifier that is unique in the circuit, as `feature_id` and the other id functions build
+    it."""
     kind: NodeKind
     layer: int
-    """Where it writes; -1 for tokens, the number of layers for logits."""
+    """Layer that the node writes to; −1 for tokens, the number of layers for logits."""
     position: int | None = None
-    """Of the prompt, or a number into `Circuit.slots`; None: summed over positions."""
+    """Position in the prompt, or an index into `Circuit.slots`; None if the node is summed over
+    positions."""
     dictionary: str = ""
-    """Of features and error terms."""
+    """Name of the dictionary of a feature or error term."""
     feature: int | None = None
-    """Index in its dictionary; the token's id for tokens and logits."""
+    """Index of the feature in its dictionary; the token id for tokens and logits."""
     effect: float | None = None
-    """In the target's units, with the method's sign and meaning (`Circuit.effect_means`)."""
+    """Effect of the node in the target's units, with the sign and meaning that the method gives it
+    (`Circuit.effect_means`)."""
     value: float | None = None
-    """The activation, an error term's norm, a logit's probability; the mean over prompts."""
+    """Activation, norm of an error term, or probability of a logit, averaged over prompts."""
     label: str = ""
-    """The text of a token or logit; features have their labels in the catalog."""
+    """Text of a token or logit; the labels of features are in the catalog."""
     exact: float | None = None
-    """The target's change when this node alone goes to its baseline, measured by ablation on the
-    prompts that `effect` is estimated on; None where it was not measured."""
+    """Change of the target when only this node goes to its baseline, measured by ablation on the
+    prompts on which `effect` is estimated; None if it was not measured."""
 
 
 @dataclass(frozen=True)
 class CircuitEdge:
-    """`weight` in the target's units for sparse feature circuits; methods say what it is."""
+    """Edge of a circuit. Its `weight` is in the target's units for sparse feature circuits; other
+    methods define their own meaning."""
 
     source: str
     target: str
     weight: float
     stability: float | None = None
-    """Over prompts: the share of bootstrap draws in which it holds (`stability.py`). None for one
-    prompt, and for methods that read one."""
+    """Share of bootstrap draws over prompts in which the edge holds (`edge_stability.py`). None for
+    circuits of one prompt."""
 
 
 @dataclass(frozen=True)
 class PromptEstimate:
-    """A number with its 95 % interval over prompts; no interval where n is too small for one."""
+    """Estimate of a circuit's figure with its 95 % interval over prompts; there is no interval if
+    the number of prompts is too small."""
 
     value: float
     low: float | None = None
@@ -77,22 +87,26 @@ class PromptEstimate:
 
 @dataclass(frozen=True)
 class EffectCheck:
-    """How well estimated effects agree with exact ablations of the strongest nodes, one by one."""
+    """Agreement of a circuit's estimated effects with exact ablations of its strongest nodes, one
+    at a time."""
 
     nodes: int
-    """How many were ablated."""
+    """Number of nodes that were ablated."""
     spearman: float | None
-    """None where it is not defined: below three nodes, or where one side does not vary."""
+    """Spearman correlation of estimated and exact effects; None below three nodes, or if either
+    side does not vary."""
     slope: float | None
-    """Of the measured changes on the estimates."""
+    """Slope of the regression of the exact effects on the estimates."""
     median_error: float | None
-    """The median of |estimate - measured| ÷ |measured|."""
+    """Median of |estimate − measured| ÷ |measured|."""
     paths: int | None = None
-    """Of integrated gradients, as many as were needed in the end; None for other estimates."""
+    """Number of paths of integrated gradients that were used in the end; None for other
+    estimates."""
 
     @property
     def reached(self) -> bool:
-        """Whether the bar is met: Spearman of at least 0.95 and a slope of 0.9 to 1.1."""
+        """Return whether the estimated effects agree well enough: Spearman correlation of at least
+        0.95 and a slope of 0.9 to 1.1."""
         if self.spearman is None or self.slope is None:
             return False
         return self.spearman >= LEAST_SPEARMAN and SLOPE_RANGE[0] <= self.slope <= SLOPE_RANGE[1]
@@ -100,50 +114,54 @@ class EffectCheck:
 
 @dataclass(frozen=True)
 class FaithfulnessPoint:
-    """One point of a curve: the strongest `nodes` nodes, judged by ablation."""
+    """Point of a circuit's faithfulness curve: the strongest `nodes` nodes, evaluated by
+    ablation."""
 
     nodes: int
     errors: ErrorTermMode
     share: PromptEstimate | None = None
-    """(F(C) - F(∅)) ÷ (F(M) - F(∅)). It makes up a curve; what is told of a circuit is its
-    `Faithfulness`, which has a null."""
+    """Share (F(C) − F(∅)) ÷ (F(M) − F(∅)) for the curve; the faithfulness that is reported of a
+    circuit is its `Faithfulness` record, which has a null."""
     completeness: PromptEstimate | None = None
-    """The share that all but these nodes have: low is good."""
+    """Share of the target that all nodes but these reach: low is good."""
 
 
 @dataclass(frozen=True)
 class NullFaithfulness:
-    """Faithfulness of random sets: as many active nodes in every dictionary and slot, run alike."""
+    """Null of a circuit's faithfulness: the faithfulness of random sets with as many active nodes
+    in every dictionary and slot."""
 
     median: float
     low: float
-    """The 2.5th percentile."""
+    """2.5th percentile of the random sets."""
     high: float
-    """The 97.5th percentile."""
+    """97.5th percentile of the random sets."""
     percentile_95: float
     draws: int
-    """How many sets were run."""
+    """Number of random sets that were run."""
     nearer: float
-    """The share of them that ends further from the whole model's target than the circuit does."""
+    """Share of the random sets that end further from the whole model's target than the circuit
+    does."""
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """How much of the target a set of nodes carries, beside what random sets of the same make do.
+    """Faithfulness record of a circuit: the share of the target that its nodes carry, together with
+    the null from random sets of the same composition.
 
-    There is no faithfulness without a null: it is a required part of the record.
+    Faithfulness is never stored without its null, which is a required field.
     """
 
     value: float
     null: NullFaithfulness
     nodes: int
-    """How many nodes were kept, error terms among them."""
+    """Number of nodes that were kept, error terms among them."""
     errors: ErrorTermMode = "count"
     low: float | None = None
-    """Of the 95 % interval over prompts; None where there are too few prompts for one."""
+    """Lower end of the 95 % interval over prompts; None if there are too few prompts for one."""
     high: float | None = None
     n: int = 0
-    """The number of prompts."""
+    """Number of prompts on which faithfulness was measured."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.null, NullFaithfulness) or self.null.draws < 1:
@@ -151,15 +169,15 @@ class Faithfulness:
 
     @property
     def above_null(self) -> bool:
-        """Whether it is above the 95th percentile of the random sets."""
+        """Return whether the faithfulness is above the 95th percentile of the random sets."""
         return self.value > self.null.percentile_95
 
     @property
     def better_than_random(self) -> bool:
-        """Whether the circuit is nearer to the whole model than 95 % of random sets are.
+        """Return whether the circuit is nearer to the whole model than 95 % of random sets are.
 
-        That is being above their 95th percentile, unless either overshoots the whole model: 1.8 is
-        as far from it as 0.2.
+        This is the same as being above their 95th percentile, unless either overshoots the whole
+        model: 1.8 is as far from it as 0.2.
         """
         if max(self.value, self.null.percentile_95) <= 1:
             return self.above_null
@@ -168,70 +186,74 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class CircuitPrompt:
-    """What a circuit was read from."""
+    """Prompt of a circuit record: its text, tokens, answers, and corrupted prompt."""
 
     text: str
     tokens: tuple[str, ...] = ()
-    """Pieces, BOS among them."""
+    """Text of each token, BOS included."""
     ids: tuple[int, ...] = ()
     answer: str = ""
     against: str = ""
     corrupt: str = ""
-    """The other half of a pair."""
+    """Corrupted prompt of the pair, if there is one."""
 
 
 @dataclass(frozen=True)
 class Circuit:
-    """A graph, what it is of, and how faithful it is. `from_json(to_json())` is the same."""
+    """Circuit record: a graph of nodes and edges, the target that it explains, and its
+    faithfulness. `from_json(to_json())` gives back the same record."""
 
     method: str
     model: str
     prompts: tuple[CircuitPrompt, ...]
     target: str
-    """In words: logit(" Mary") - logit(" John") at the last token."""
+    """Description of the target, such as logit(" Mary") - logit(" John") at the last token."""
     nodes: tuple[CircuitNode, ...]
-    """By falling |effect|, tokens and logits last: a curve's point of n nodes is the first n."""
+    """Nodes by falling |effect|, tokens and logits last: the curve point of n nodes keeps the first
+    n."""
     edges: tuple[CircuitEdge, ...]
-    """By falling |weight|."""
+    """Edges by falling |weight|."""
     baseline: BaselineKind | None = None
-    """Where nodes go when they go; None for methods without."""
+    """Kind of baseline that ablated nodes take; None for methods without ablation."""
     dictionaries: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
-    """What the positions are called: the prompt's tokens, or the places of a template."""
+    """Names of the positions: the prompt's tokens, or the places of a template."""
     effect_means: str = ""
-    """What an effect is here: sign and unit, in a sentence."""
+    """Sentence that explains the sign and unit of a node's effect in this circuit."""
     clean: PromptEstimate | None = None
-    """The target on the whole model."""
+    """Target of the unedited model."""
     empty: PromptEstimate | None = None
-    """The target with every node at its baseline."""
+    """Target with every node at its baseline."""
     faithfulness: Faithfulness | None = None
-    """Of the graph as returned; None where it was not run, or where the whole model is not clearly
-    better than the empty circuit."""
+    """Faithfulness of the returned graph; None if it was not run, or if the whole model is not
+    clearly better than the empty circuit."""
     completeness: PromptEstimate | None = None
     error_share: Mapping[str, float] = field(default_factory=dict)
-    """|error effects| ÷ all |effects|, for each dictionary: a cut of the model."""
+    """Σ|effects of error terms| ÷ Σ|all effects| for each dictionary."""
     curves: tuple[FaithfulnessPoint, ...] = ()
     held: tuple[FaithfulnessPoint, ...] = ()
-    """The whole graph judged with attention patterns and the norms' lengths as on the prompt, for
-    methods that hold them; `curves` leave both to the model."""
+    """Curve points of the whole graph with attention patterns and norm scales frozen as on the
+    prompt, for methods that freeze them; in `curves` both run freely."""
     held_faithfulness: Faithfulness | None = None
-    """Likewise with patterns and norms held, error terms counted as nodes."""
+    """Faithfulness with patterns and norms frozen and error terms counted as nodes."""
     effect_check: EffectCheck | None = None
-    """Of the nodes that have an `exact` value; None for methods that estimate no effects."""
+    """Agreement of effects for the nodes that have an `exact` value; None for methods that estimate
+    no effects."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What one method measures and others do not; plain data."""
+    """Results that only one method has, as plain data."""
     notes: tuple[str, ...] = ()
-    """Sentences for the reader: what is not covered, what was cut, what is undefined."""
+    """Sentences for the reader on what the circuit does not cover, what was cut, and what is
+    undefined."""
 
     def node(self, id: str) -> CircuitNode:
-        """The node of that id; InputError if there is none."""
+        """Return the circuit's node with that id; raises InputError if there is none."""
         for one in self.nodes:
             if one.id == id:
                 return one
         raise InputError(f"This circuit has no node {id!r}.")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; numbers that are none are null."""
+        """Return the circuit as plain data for JSON; NaN and infinite numbers become null."""
         plain = {"format": CIRCUIT_FORMAT, **_to_plain_data(asdict(self))}
         for name in FAITHFULNESS_FIELDS:
             if (figure := getattr(self, name)) is not None:
@@ -240,7 +262,8 @@ class Circuit:
 
     @classmethod
     def from_json(cls, given: object) -> "Circuit":
-        """InputError, with what is wrong, for what `to_json` does not write."""
+        """Restore a circuit from the data of `to_json`; raises InputError, with the reason, for
+        other data."""
         if isinstance(given, Mapping) and given.get("format", 1) == 1:
             given = convert_format_1(given)
         row = _read_fields(cls, given, "a circuit", ignoring=("format",))
@@ -275,27 +298,30 @@ class Circuit:
 
 
 def feature_id(dictionary: str, feature: int, position: int | None) -> str:
-    """`resid-2/17@4`; `resid-2/17@*` summed over positions."""
+    """Return the circuit node id of a feature: `resid-2/17@4`, or `resid-2/17@*` summed over
+    positions."""
     return f"{dictionary}/{feature}@{_position_text(position)}"
 
 
 def error_id(dictionary: str, position: int | None) -> str:
-    """`resid-2/error@4`"""
+    """Return the circuit node id of an error term: `resid-2/error@4`."""
     return f"{dictionary}/error@{_position_text(position)}"
 
 
 def token_id(position: int) -> str:
-    """`token@4`"""
+    """Return the circuit node id of a token: `token@4`."""
     return f"token@{position}"
 
 
 def logit_id(token: int | str, position: int | None) -> str:
-    """`logit/312@8`; a word in place of the number for a whole target."""
+    """Return the circuit node id of a logit, `logit/312@8`; a target of several logits has a word
+    in place of the number."""
     return f"logit/{token}@{_position_text(position)}"
 
 
 def head_id(layer: int, head: int, position: int | None) -> str:
-    """`head/2.1@8`; its node's feature is the head's number, its dictionary is empty."""
+    """Return the circuit node id of an attention head, `head/2.1@8`; the node's feature is the
+    number of the head, its dictionary is empty."""
     return f"head/{layer}.{head}@{_position_text(position)}"
 
 
@@ -344,6 +370,8 @@ def _read_estimate(given: object, name: str) -> PromptEstimate | None:
 def _read_fields(
     of: type, given: object, what: str, ignoring: tuple[str, ...] = ()
 ) -> dict[str, Any]:
+    """Return the known fields of a record's JSON object; raises InputError for other types and
+    unknown fields."""
     if not isinstance(given, Mapping):
         raise InputError(f"Not {what}: an object was expected, not {type(given).__name__}.")
     known = {one.name for one in fields(of)}
@@ -354,6 +382,8 @@ def _read_fields(
 
 
 def _construct_record(of: type[RecordType], row: dict[str, Any], what: str) -> RecordType:
+    """Construct a circuit record from its fields; raises InputError if required fields are
+    missing."""
     try:
         return of(**row)
     except TypeError as bad:
@@ -367,7 +397,8 @@ def _check_list(given: object, name: str) -> list[Any] | tuple[Any, ...]:
 
 
 def check_circuit(circuit: Circuit) -> None:
-    """InputError for unknown kinds, doubled ids, edges to nowhere and numbers that are none."""
+    """Check a circuit record; raises InputError for unknown kinds, duplicate ids, edges to missing
+    nodes, and values that are not numbers."""
     known: set[str] = set()
     for node in circuit.nodes:
         if node.kind not in NODE_KINDS:

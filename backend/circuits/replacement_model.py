@@ -1,10 +1,11 @@
-"""The model with dictionaries in it, held still: which sources a number is made of, and how much.
+"""Replacement model of one prompt: the frozen model with dictionaries in place of module outputs,
+which splits a number into contributions of its sources.
 
-The outputs of modules are cut and become sources: features of the dictionaries that write there,
-what these miss (errors), MLPs without a dictionary whole, and the tokens' embeddings. Between the
-cuts the model is affine (`frozen`), so that a number read anywhere is a bias and a sum over
-sources, exactly; one backward pass tells all its terms (Ameisen et al. 2025; algorithms as in
-circuit-tracer).
+The outputs of modules are cut and become sources: the features of the dictionaries that write
+there, their error terms, the whole output of MLPs without a dictionary, and the token embeddings.
+Between the cuts the model is affine (`frozen_model.py`), so that any number read from it is exactly
+a bias plus a sum over sources; one backward pass gives all its terms (Ameisen et al. 2025;
+algorithms as in circuit-tracer).
 """
 
 import re
@@ -27,28 +28,31 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 MOST_ROWS = 32
-"""Numbers traced in one backward pass, at most."""
+"""Maximum number of readouts in one backward pass."""
 ACTIVATIONS_PER_PASS = 1 << 25
-"""Activations that the graph of one pass may hold, roughly: 128 MB in float32."""
+"""Approximate maximum number of activations in the autograd graph of one pass: 128 MB in
+float32."""
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
 
 
 @dataclass(frozen=True, eq=False)
 class CutSite:
-    """One cut: a hook point whose activation is made of sources."""
+    """Cut of the replacement model: a hook point whose activation is a sum of sources."""
 
     name: str
-    """The dictionary's, or the hook point's where there is none."""
+    """Name of the dictionary, or of the hook point if there is no dictionary."""
     hook: str
     layer: int
-    """-1 for the tokens."""
+    """Layer of the cut; −1 for the token embeddings."""
     h: Float[Tensor, "1 pos width"]
-    """What the model has there."""
+    """Activation of the model at the cut."""
     reading: DictionaryActivations | None = None
-    """The dictionary's features; None where the whole activation is one source per position."""
+    """Activations of the dictionary that writes here; None if the activation at each position is
+    one source."""
     rest: Float[Tensor, "1 pos width"] | None = None
-    """What no feature carries, a source per position: the error term; the whole activation where
-    no dictionary reads. None for the tokens, whose whole activation is the source."""
+    """Part that no feature carries, one source per position: the error term, or the whole
+    activation if there is no dictionary. None for the token embeddings, whose whole activation is
+    the source."""
 
     @property
     def is_tokens(self) -> bool:
@@ -59,7 +63,8 @@ class CutSite:
         return 0 if self.reading is None else len(self.reading.active.value)
 
     def feature_parts(self, g: Float[Tensor, "batch pos width"]) -> Float[Tensor, "batch n"]:
-        """What each feature contributes to numbers whose derivatives here are `g`."""
+        """Return the contribution of each feature at this cut to readouts whose gradients here are
+        `g`."""
         assert self.reading is not None
         active, W_dec = self.reading.active, self.reading.dictionary.coder.W_dec
         pulled = self.reading.pulled(g)
@@ -75,23 +80,26 @@ class CutSite:
         return found
 
     def whole_parts(self, g: Float[Tensor, "batch pos width"]) -> Float[Tensor, "batch pos"]:
-        """The same for the error terms, unread outputs or tokens."""
+        """Return the contribution of each error term, unread output or token embedding at this cut
+        to readouts with gradients `g`."""
         return (g * (self.h if self.rest is None else self.rest)).sum(-1)
 
 
 @dataclass(frozen=True)
 class LinearReadout:
-    """A number read at one place: a direction at a hook point and a position, and an offset."""
+    """Number read from the replacement model at one place: a direction at a hook point and a
+    position, plus an offset."""
 
     hook: str
-    """Canonical."""
+    """Canonical name of the hook point."""
     position: int
     direction: Float[Tensor, "width"]
     offset: float = 0.0
 
 
 class ReplacementModel:
-    """One prompt's replacement model. The forward pass is kept, so that each pull is a backward."""
+    """Replacement model of one prompt. Its forward pass is kept, so that each batch of readouts
+    costs one backward pass."""
 
     def __init__(
         self,
@@ -103,8 +111,9 @@ class ReplacementModel:
         extra_reads: Sequence[str] = (),
         rows: int | None = None,
     ) -> None:
-        """`extra_reads`: further hook points where numbers are read. InputError where two
-        dictionaries write at one place, or the model cannot be held still."""
+        """Run the replacement model; `extra_reads` are further hook points where numbers are read.
+        Raises InputError if two dictionaries write to one hook point, or if the model cannot be
+        frozen."""
         self.lm = lm
         self.still = freeze_model(lm, tokens)
         self.tokens = self.still.tokens.to(lm.placement.device)
@@ -119,7 +128,8 @@ class ReplacementModel:
         self._check()
 
     def pull(self, numbers: Sequence[LinearReadout]) -> list[Float[Tensor, "n pos width"]]:
-        """For each site, the derivatives of at most `rows` numbers by what is written there."""
+        """Return for each cut the gradients of at most `rows` readouts with respect to the
+        activation written there."""
         assert 0 < len(numbers) <= self.rows
         total = self._leaves[0].new_zeros(())
         for row, one in enumerate(numbers):
@@ -132,7 +142,8 @@ class ReplacementModel:
         ]
 
     def parts(self, numbers: Sequence[LinearReadout]) -> Float[Tensor, "n sources"]:
-        """Every source's contribution to each number, in the order of `Layout`."""
+        """Return the contribution of every source to each readout, [readout, source]: features,
+        then error terms, then tokens."""
         pulled = self.pull(numbers)
         pairs = list(zip(self.sites, pulled, strict=True))
         features = [site.feature_parts(g) for site, g in pairs if site.reading is not None]
@@ -142,7 +153,7 @@ class ReplacementModel:
 
     @torch.no_grad()
     def values(self, numbers: Sequence[LinearReadout]) -> Float[Tensor, "n"]:
-        """The numbers themselves: a feature's pre-activation, a logit."""
+        """Return the values of the readouts, such as a feature's pre-activation or a logit."""
         read = [self._live[one.hook][0, one.position].detach() for one in numbers]
         found = [
             h @ one.direction.to(h.dtype) + one.offset for h, one in zip(read, numbers, strict=True)
@@ -150,7 +161,8 @@ class ReplacementModel:
         return torch.stack(found)
 
     def _forward(self, rows: int, push: dict[int, Tensor] | None = None) -> list[Tensor]:
-        """Run the model, held still and cut; `push` is added at sites, by number."""
+        """Run the replacement model, frozen and cut; `push` is added at the cuts with the given
+        indices."""
         leaves: list[Tensor] = []
         cuts: dict[str, ActivationEdit] = {}
         skips = {
@@ -170,6 +182,8 @@ class ReplacementModel:
         return leaves
 
     def _cut(self, site: CutSite, leaf: Tensor) -> ActivationEdit:
+        """Return the edit that replaces the activation at a cut by its recorded value plus the
+        leaf, and keeps a transcoder's skip connection."""
         reading = site.reading
         d = None if reading is None else reading.dictionary
         if reading is None or d is None or d.W_skip is None:
@@ -185,7 +199,8 @@ class ReplacementModel:
         return skipping
 
     def _check(self) -> None:
-        """InputError unless values follow the derivatives when the sources are pushed."""
+        """Raise InputError unless the readouts follow their gradients when the sources are
+        changed."""
         generator = torch.Generator().manual_seed(0)
         shapes = [site.h[:1] for site in self.sites]
         push = {
@@ -229,7 +244,8 @@ def build_cut_sites(
     counted: Bool[Tensor, "1 pos"],
     dictionaries: Sequence[Dictionary],
 ) -> list[CutSite]:
-    """The tokens, every dictionary, and every MLP that none of them stands for."""
+    """Build the cuts of the replacement model: the token embeddings, every dictionary, and every
+    MLP that no dictionary represents."""
     taken: dict[str, str] = {}
     for one in dictionaries:
         at = _writing_hook(lm, one.hook_out)
@@ -254,7 +270,8 @@ def build_cut_sites(
 
 
 def _find_unread_mlp(lm: LanguageModel, layer: int, taken: dict[str, str]) -> str | None:
-    """The output of a layer's MLP, unless a dictionary writes inside of it or there."""
+    """Return the output hook point of a layer's MLP, or None if a dictionary writes there or inside
+    the MLP."""
     hook = f"blocks.{layer}.hook_mlp_out"
     inside = (f"blocks.{layer}.mlp.", f"blocks.{layer}.ln2_post.")
     stood_for = any(name.startswith(inside) or name == lm.canonical(hook) for name in taken)
@@ -262,7 +279,7 @@ def _find_unread_mlp(lm: LanguageModel, layer: int, taken: dict[str, str]) -> st
 
 
 def layer_of_hook(hook: str) -> int:
-    """The block of a hook point; InputError outside blocks."""
+    """Return the layer of a hook point; raises InputError outside the blocks."""
     found = re.match(r"blocks\.(\d+)\.", hook)
     if found is None:
         raise InputError(f"{hook} lies in no layer, so it has no place in a graph.")
@@ -272,9 +289,10 @@ def layer_of_hook(hook: str) -> int:
 def fold_encoder_rows(
     lm: LanguageModel, d: Dictionary, features: Int[Tensor, "n"]
 ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:
-    """(G, b) with pre-activation = G · raw activation + b, processing and scales folded in.
+    """Return (G, b) with pre-activation = G · raw activation + b for some features: encoder rows
+    with processing and scales folded in.
 
-    InputError where the pre-activation is no such map.
+    Raises InputError if the pre-activation is not a linear map of the activation.
     """
     coder = d.coder
     z_of = d.norm.into
@@ -293,8 +311,8 @@ def fold_encoder_rows(
 
 
 def _scales_each_token(d: Dictionary) -> bool:
-    """Whether what goes in is scaled by its own length. (`per_token_norm` speaks of what comes
-    out, which a transcoder leaves alone.)"""
+    """Return whether the dictionary's input is scaled by its own norm at each token.
+    (`per_token_norm` is about the output, which a transcoder does not rescale.)"""
     probe = torch.ones(1, d.d_in, device=d.coder.W_dec.device, dtype=d.coder.W_dec.dtype)
     probe[0, 0] = 2.0
     once, twice, nothing = (d.norm.into(probe * k)[0] for k in (1.0, 2.0, 1e-6))

@@ -1,8 +1,9 @@
-"""One forward pass cut at every dictionary, with its autograd graph: what is between two cuts.
+"""Segmented forward pass: one pass that is cut at every dictionary, with its autograd graph between
+the cuts.
 
-What each dictionary writes is taken out of the graph and a leaf put in its place, so that a
-derivative by a leaf runs along the paths that pass no other dictionary. Skip connections of
-transcoders are no nodes and stay passable.
+What each dictionary writes is replaced by a leaf of the graph, so that a gradient with respect to a
+leaf follows the paths that pass no other dictionary. Skip connections of transcoders are not nodes
+and stay connected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,16 +24,16 @@ from backend.model.language_model import LanguageModel
 
 @dataclass(eq=False)
 class SegmentedForward:
-    """`copies` blocks of the prompts, one after another."""
+    """Recorded segmented forward pass over `copies` blocks of the prompts, one after another."""
 
     leaves: list[Tensor]
-    """For each dictionary [rows pos d_out], its own width."""
+    """Leaf of the autograd graph at each dictionary's output: [row, position, d_out]."""
     value: Tensor
-    """The target [rows]; empty until the pass is through."""
+    """Target metric of each row; empty until the pass has run."""
     x: dict[int, Tensor] = field(default_factory=dict)
-    """What each dictionary reads, processed [rows pos d_in], by its number."""
+    """Processed input of each dictionary, [row, position, d_in], by its index."""
     h: dict[int, Tensor] = field(default_factory=dict)
-    """The model's own activation where each writes [rows pos d_out]."""
+    """Activation of the model at each dictionary's output hook point, [row, position, d_out]."""
 
 
 def run_segmented_forward(
@@ -43,8 +44,8 @@ def run_segmented_forward(
     still: FrozenModel | None = None,
     push: Mapping[int, Float[Tensor, "rows pos d_out"]] | None = None,
 ) -> SegmentedForward:
-    """Run the prompts. `still` holds patterns and norms (one prompt only); `push` is added to what
-    dictionaries write."""
+    """Run the prompts in a segmented forward pass. `still` freezes patterns and norms (one prompt
+    only); `push` is added to the outputs of dictionaries."""
     rows = copies * len(some)
     leaves = [
         torch.zeros(rows, *site.reading.h.shape[1:], device=site.slot.device).requires_grad_()
@@ -69,7 +70,7 @@ def run_segmented_forward(
 
 
 class _DictionaryCut:
-    """One dictionary's place in a recorded pass."""
+    """Cut of a segmented forward pass at one dictionary."""
 
     def __init__(
         self,

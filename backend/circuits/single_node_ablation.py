@@ -1,4 +1,5 @@
-"""Exact ablation of single nodes over the prompts: the ground truth of every estimate."""
+"""Exact ablation of single nodes of a circuit over its prompts: the ground truth for estimated node
+effects."""
 
 from collections.abc import Sequence
 
@@ -26,9 +27,11 @@ def ablate_single_nodes(
     feature: Int[Tensor, "m"],
     tick: CountProgress | None = None,
 ) -> Float[Tensor, "m"]:
-    """The target's mean change when one node goes to its baseline in all prompts.
+    """Measure the mean change of the target when one node at a time goes to its baseline in all
+    prompts.
 
-    `which` numbers the dictionaries of `grounds`; a feature of -1 is the slot's error term.
+    `which` gives the index of each node's dictionary in `grounds`; the feature −1 is the slot's
+    error term.
     """
     found = torch.zeros(len(which), dtype=torch.double)
     blocks = list(examples.blocks(limit_batch_size(lm, examples, PROMPT_COPIES // 4)))
@@ -58,7 +61,8 @@ def ablate_single_nodes(
 def build_ablation_changes(
     site: DictionaryOnPrompts, slots: Sequence[int], features: Sequence[int]
 ) -> Float[Tensor, "rows pos d_out"]:
-    """What the stream gains when single nodes go, one block of the prompts after another."""
+    """Return what is added to the activation when single nodes are ablated, [node · prompt,
+    position, d_out]: one block of all prompts for each node."""
     d, x, device = site.dictionary, site.reading.x, site.slot.device
     here = site.slot == torch.tensor(slots, device=device)[:, None, None]  # [m batch pos]
     ids = torch.tensor(features, dtype=torch.long, device=device).clamp_min(0)

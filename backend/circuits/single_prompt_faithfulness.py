@@ -1,10 +1,11 @@
-"""The proof of a circuit that was found on one prompt without ablation.
+"""Faithfulness of circuits that were found on a single prompt without ablation: attribution graphs,
+traces and weight paths.
 
-Graphs that follow a model held still predict; here they are run: nodes outside go to zero in the
-real model, features and error terms read anew. The target is the sum of logits that the graph
-explains, each less the vocabulary's mean. What no dictionary stands for runs freely, and so do
-attention patterns; once more they and the norms' lengths are held as on the whole prompt, which is
-what the graph says anything about.
+These methods predict from a frozen model; here their circuits are run: nodes outside go to zero in
+the real model, and features and error terms are recomputed. The target is the sum of logits that
+the graph explains, each less the mean over the vocabulary. What no dictionary represents runs
+freely, and so do attention patterns; in a second run patterns and norm scales are frozen as on the
+unedited prompt, because the graph's predictions are about the frozen model.
 """
 
 from collections.abc import Sequence
@@ -56,10 +57,12 @@ def measure_single_prompt_faithfulness(
     draws: int = RANDOM_SETS,
     said: StageProgress | None = None,
 ) -> Circuit:
-    """The circuit with its curves, its figures, and what it takes to run parts of it again.
+    """Measure the faithfulness of a single-prompt circuit and return it with its curves, figures,
+    and the facts that are needed to run parts of it again.
 
-    `answers` and `against` are the token ids of its target; without answers, the likeliest next
-    tokens together. InputError for two dictionaries that write at one place.
+    `answers` and `against` are the token ids of its target; without answers the target is the
+    likeliest next tokens together. Raises InputError for two dictionaries that write to one hook
+    point.
     """
     aims = select_logit_targets(engine, text, answers, against)
     examples = build_single_prompt(engine, text, aims)
@@ -106,8 +109,9 @@ def ablate_circuit_nodes(
     circuit: Circuit,
     kept: NodeTable,
 ) -> tuple[tuple[CircuitNode, ...], EffectCheck | None]:
-    """The circuit's nodes, the strongest with what their exact ablation measured, and how well that
-    agrees with what the graph predicts of them. `kept` has the nodes in the circuit's order."""
+    """Ablate the strongest nodes of a single-prompt circuit exactly; return all nodes, the
+    strongest with their exact effects, and the agreement with the effects that the graph predicts.
+    `kept` has the nodes in the circuit's order."""
     there = [n.id for n in circuit.nodes if n.dictionary in kept.names and n.kind in ABLATED_KINDS]
     top = kept.rows(torch.arange(min(CHECKED_NODES, len(kept))))
     if not len(top):
@@ -123,9 +127,10 @@ def ablate_circuit_nodes(
 
 
 def freeze_complement_ablation(judge: ComplementAblation) -> ComplementAblation:
-    """The same of one prompt whose attention patterns and norm scales stay what they were.
+    """Return the complement ablation of a single prompt with attention patterns and norm scales
+    frozen.
 
-    InputError for a model that cannot be held still.
+    Raises InputError for a model that cannot be frozen.
     """
     still = freeze_model(judge.lm, judge.examples.laid.prompts.tokens)
     return ComplementAblation(judge.lm, judge.grounds, judge.examples, still)
@@ -134,7 +139,8 @@ def freeze_complement_ablation(judge: ComplementAblation) -> ComplementAblation:
 def select_logit_targets(
     engine: LocalEngine, text: TokenizedText, answers: Sequence[int], against: Sequence[int]
 ) -> list[LogitTarget]:
-    """What the graph explains, as the attribution graph and the trace have it."""
+    """Select the logit targets of a prompt in the same way as the attribution graph and the
+    trace."""
     with torch.no_grad():
         logits = engine.lm.logits(torch.tensor([text.token_ids]))[0, -1]
     if answers:
@@ -145,7 +151,8 @@ def select_logit_targets(
 def build_single_prompt(
     engine: LocalEngine, text: TokenizedText, aims: Sequence[LogitTarget]
 ) -> CircuitPromptSet:
-    """The prompt by position, with the weighted sum of the aims as its target."""
+    """Build the prompt set of one prompt, with slots by position and the weighted sum of the logit
+    targets as its target metric."""
     prompts = PaddedPrompts.of([text])
     ids = [token for aim in aims for token in aim.ids]
     weights = [aim.weight * part for aim in aims for part in aim.parts]
@@ -159,7 +166,8 @@ def build_single_prompt(
 def record_target_facts(
     examples: CircuitPromptSet, answers: Sequence[int], against: Sequence[int]
 ) -> dict:
-    """What `examples.again` reads, and the token ids of the target (none: the likeliest)."""
+    """Return the facts that `restore_circuit_prompts` needs to restore a single-prompt circuit, and
+    the token ids of its target (empty for the likeliest next tokens)."""
     target = examples.laid.target
     return {
         "slot_of": examples.slot.tolist(),
@@ -173,7 +181,8 @@ def record_target_facts(
 
 
 def append_other_active_nodes(kept: NodeTable, sites: Sequence[DictionaryOnPrompts]) -> NodeTable:
-    """The circuit's nodes, and behind them every other that is active: the null draws from all."""
+    """Append all other active nodes to the node table of a circuit, so that random sets of the null
+    can be drawn from them."""
     there = {
         (int(k), int(s), int(i))
         for k, s, i in zip(kept.which, kept.slot, kept.feature, strict=True)
@@ -197,7 +206,8 @@ def append_other_active_nodes(kept: NodeTable, sites: Sequence[DictionaryOnPromp
 def describe_unablated_modules(
     engine: LocalEngine, circuit: Circuit, table: NodeTable
 ) -> list[str]:
-    """What runs freely in the proof."""
+    """Return a note that names the modules which run freely in the faithfulness run because no
+    dictionary represents them."""
     outside = dict.fromkeys(
         node.dictionary
         for node in circuit.nodes

@@ -1,7 +1,9 @@
-"""Targets traced to their sources, one batch of backward passes after another, best first.
+"""Source tracer: traces target numbers of a replacement model to their sources, the most important
+features first.
 
-A tracer begins with the numbers that a graph is to explain and goes on with the features that
-matter most for them so far, each traced by the number that it is active by, until its room is full.
+The tracer starts with the readouts that a graph explains and continues with the features that
+matter most for them so far, each traced by the readout of its pre-activation, until the budget is
+spent.
 """
 
 from collections.abc import Callable
@@ -15,31 +17,33 @@ from backend.circuits.graph_influence import TINY
 from backend.circuits.replacement_model import LinearReadout, ReplacementModel, fold_encoder_rows
 
 BATCHES_PER_RANKING = 4
-"""Batches between two rankings of the features still to be traced."""
+"""Number of batches between two rankings of the features still to be traced."""
 ROW_BLOCK = 256
 TracedCountProgress = Callable[[int, int], None]
 ImportanceRule = Literal["influence", "signed"]
-"""How much a source matters: by shares of |effects|, or by what it adds up to, with sign."""
+"""Importance of a source for the tracer: by shares of |effects|, or by its signed contribution."""
 
 
 @dataclass(frozen=True, eq=False)
 class SourceNode:
-    """One source: where it is and what it carries."""
+    """Source of a replacement model: a feature, error term or token embedding at one cut and
+    position."""
 
     site: int
     position: int
     feature: int | None
     value: float
-    """A feature's activation, the norm of an error term or of an embedding."""
+    """Activation of a feature; norm of an error term or of a token embedding."""
 
 
 @dataclass(frozen=True, eq=False)
 class SourceColumns:
-    """All sources of a replacement model: features, then error terms, then tokens."""
+    """All sources of a replacement model in the tracer's order: features, then error terms, then
+    tokens."""
 
     places: list[SourceNode]
     rows: list[LinearReadout]
-    """For each feature the number that it is active by."""
+    """Readout of each feature's pre-activation."""
 
     @property
     def n_features(self) -> int:
@@ -47,20 +51,24 @@ class SourceColumns:
 
 
 class TracedEffects(NamedTuple):
-    """What a tracer found: direct effects on aims and traced features."""
+    """Result of a source tracer: direct effects on the explained readouts and on the traced
+    features."""
 
     kept: Int[np.ndarray, "m"]
-    """The columns that are nodes: traced features, error terms, tokens."""
+    """Indices of the source columns that become nodes: traced features, error terms, tokens."""
     effects: Float[np.ndarray, "n n"]
-    """Row: target, column: source; the aims come behind `kept`. Other rows are empty."""
+    """Direct effects [target, source]; the explained readouts follow the nodes of `kept`. Other
+    rows are empty."""
     values: Float[np.ndarray, "n"]
-    """Each target's own value; NaN for nodes without sources."""
+    """Value of each target; NaN for nodes without sources."""
     left_out: float
-    """Share of the features' part in the aims that lies with features that were not traced."""
+    """Share of the features' contributions to the explained readouts that belongs to features which
+    were not traced."""
 
 
 def list_source_columns(held: ReplacementModel) -> SourceColumns:
-    """InputError where what makes a feature active cannot be split."""
+    """List all sources of a replacement model with the features' readouts. Raises InputError if a
+    feature's pre-activation is not linear."""
     features: list[SourceNode] = []
     errors: list[SourceNode] = []
     tokens: list[SourceNode] = []
@@ -89,7 +97,7 @@ def list_source_columns(held: ReplacementModel) -> SourceColumns:
 
 
 class SourceTracer:
-    """Rows of direct effects, as many as have been traced."""
+    """Tracer that holds one row of direct effects for each readout traced so far."""
 
     def __init__(
         self,
@@ -101,7 +109,8 @@ class SourceTracer:
         memory: int,
         rule: ImportanceRule,
     ) -> None:
-        """`budget`: features to trace at most; fewer where their rows exceed `memory` bytes."""
+        """Trace the explained readouts `aims`. `budget` is the maximum number of features to trace;
+        fewer are traced if their rows exceed `memory` bytes."""
         self.held, self.columns, self.weights, self.rule = (
             held,
             list_source_columns(held),
@@ -112,7 +121,8 @@ class SourceTracer:
         room = min(budget, memory // (4 * max(1, width)) - len(aims), self.columns.n_features)
         self.rows = np.zeros((len(aims) + max(0, room), width), np.float32)
         self.scale = np.zeros(len(self.rows))
-        """What a row is divided by: the sum of its |effects|, or the activation they make up."""
+        """Divisor of each row of direct effects: the sum of its |effects|, or the activation that
+        they add up to."""
         self.values: list[float] = []
         self.features: list[int] = []
         self.n_aims = len(aims)
@@ -121,7 +131,7 @@ class SourceTracer:
             self._take(chosen, [1.0] * len(chosen))
 
     def spend(self, said: TracedCountProgress | None) -> TracedEffects:
-        """Trace features, the most important first, until the room is full."""
+        """Trace features to their sources, the most important first, until the budget is spent."""
         todo, n = len(self.rows) - self.n_aims, self.columns.n_features
         while len(self.features) < todo:
             best = self._ranked()[
@@ -141,7 +151,8 @@ class SourceTracer:
         return self._traced(1 - float(found[self.features].sum()) / whole if whole else 0.0)
 
     def importance(self) -> Float[np.ndarray, "sources"]:
-        """Of every source for the aims, through what has been traced: by the tracer's rule."""
+        """Return the importance of every source for the explained readouts through the features
+        traced so far, by the tracer's rule."""
         step = self._through(self.weights, 0)
         total = step.copy()
         for _ in range(len(self.held.sites) + 1):
@@ -152,6 +163,8 @@ class SourceTracer:
         return total
 
     def _traced(self, left_out: float) -> TracedEffects:
+        """Return the direct effects between the traced nodes, in the order of the source
+        columns."""
         n, total = self.columns.n_features, len(self.columns.places)
         order = np.argsort(self.features, kind="stable")
         kept = np.array([*sorted(self.features), *range(n, total)], int)
@@ -164,6 +177,7 @@ class SourceTracer:
         return TracedEffects(kept, effects, values, left_out)
 
     def _take(self, numbers: list[LinearReadout], made_up: list[float]) -> None:
+        """Trace some readouts: compute their rows of direct effects, with the divisor of each."""
         found = self.held.parts(numbers).detach().float().cpu().numpy()
         at = slice(len(self.values), len(self.values) + len(found))
         self.rows[at] = found
@@ -172,14 +186,16 @@ class SourceTracer:
         self.values += self.held.values(numbers).tolist()
 
     def _ranked(self) -> Int[np.ndarray, "m"]:
-        """Features still to be traced, the most important first; those that do nothing are left."""
+        """Return the features still to be traced, the most important first, without those of no
+        importance."""
         found = np.abs(self.importance()[: self.columns.n_features])
         found[self.features] = 0
         order = np.argsort(-found, kind="stable")
         return order[: int((found > 0).sum())]
 
     def _through(self, weights: np.ndarray, first: int) -> np.ndarray:
-        """weights · scaled rows from `first` on, without a copy of all of them."""
+        """Return weights · scaled rows of direct effects from row `first` on, block by block to
+        avoid a copy of all rows."""
         total = np.zeros(self.rows.shape[1])
         scaled = weights / self.scale[first : first + len(weights)]
         for begin in range(0, len(weights), ROW_BLOCK):

@@ -1,4 +1,5 @@
-"""Sparse feature circuits (Marks et al. 2024, arXiv:2403.19647), with their proof.
+"""Sparse feature circuits (Marks et al. 2024, arXiv:2403.19647), from the effects of nodes to the
+circuit record.
 
 1. Effects of every feature and error term of all dictionaries, on one half of the prompts.
 2. The strongest nodes, and the direct edges between them and to the target.
@@ -49,12 +50,13 @@ from feature_store.number_ranges import describe_layers
 
 METHOD = "sparse-features"
 FEWEST_TO_SPLIT = 20
-"""Prompts from which on nodes are chosen on one half and judged on the other."""
+"""Number of prompts from which on nodes are selected on one half and evaluated on the other."""
 MOST_CIRCUIT_NODES = 2_000
 MOST_EDGE_PROMPTS = 64
-"""Prompts that edges are averaged over, at most."""
+"""Maximum number of prompts that edge weights are averaged over."""
 EDGE_NUMBERS = 1 << 27
-"""Edges of single prompts held at once: 512 MB. Graphs of over 1,400 nodes take fewer prompts."""
+"""Maximum number of single-prompt edge weights held at once: 512 MB. Graphs of over 1,400 nodes use
+fewer prompts."""
 CAPPED_TARGET_NOTE = (
     "the target is of capped logits, and edges follow the cap's slope at the prompts, so they are "
     "approximate."
@@ -71,24 +73,27 @@ EFFECT_MEANING = (
 
 @dataclass(frozen=True)
 class SparseFeatureSettings:
-    """How a circuit is found."""
+    """Settings of a sparse feature circuit: baseline, attribution method, numbers of nodes, edges,
+    paths and random sets."""
 
     baseline: BaselineKind = "zero"
     method: AttributionMethod = "integrated"
     nodes: int = 100
     edges: int = 5_000
     errors: ErrorTermMode = "count"
-    """Of the figures beside the returned graph; the curves have all three."""
+    """Treatment of error terms in the figures of the returned graph; the curves have all three."""
     paths: int = INTEGRATION_PATHS
-    """Of integrated gradients, at first."""
+    """Number of paths of integrated gradients at first."""
     most_paths: int = MOST_INTEGRATION_PATHS
-    """Paths may grow to so many until effects agree with exact ablation."""
+    """Maximum number of paths, up to which they are increased until effects agree with exact
+    ablation."""
     draws: int = RANDOM_SETS
-    """Random sets of the null; 0: none."""
+    """Number of random sets of the null; 0: none."""
     seed: int = 0
 
     def check(self) -> "SparseFeatureSettings":
-        """InputError for sizes that nothing can be made of."""
+        """Check the settings of a sparse feature circuit and return them; raises InputError for
+        sizes that are out of range."""
         pick_by_name("method of attribution", self.method, {"gradient": "", "integrated": ""})
         pick_by_name("way with error terms", self.errors, {"count": "", "keep": "", "remove": ""})
         if not 1 <= self.nodes <= MOST_CIRCUIT_NODES:
@@ -107,8 +112,9 @@ def find_sparse_feature_circuit(
     settings: SparseFeatureSettings | None = None,
     said: StageProgress | None = None,
 ) -> Circuit:
-    """The circuit over `examples`; without `names`, all dictionaries. InputError for none, for two
-    that write at one hook point, and for a baseline that these prompts do not have."""
+    """Find the sparse feature circuit over `examples`; all dictionaries take part unless `names`
+    are given. Raises InputError without dictionaries, for two that write to one hook point, and for
+    a baseline that these prompts do not allow."""
     settings = (settings or SparseFeatureSettings()).check()
     dictionaries = select_dictionaries(engine, names)
     halves = len(examples) >= FEWEST_TO_SPLIT
@@ -143,7 +149,8 @@ def find_sparse_feature_circuit(
 
 
 def select_dictionaries(engine: LocalEngine, names: Sequence[str]) -> list[Dictionary]:
-    """The dictionaries in the model's order. InputError for none, and for two at one place."""
+    """Select the dictionaries of a sparse feature circuit and sort them in the model's order.
+    Raises InputError for none, and for two that write to one hook point."""
     found = [pick_by_name("dictionary", name, engine.dictionaries) for name in names]
     found = found or list(engine.dictionaries.values())
     if not found:
@@ -160,6 +167,8 @@ def select_dictionaries(engine: LocalEngine, names: Sequence[str]) -> list[Dicti
 
 
 def _order_in_model(one: Dictionary) -> tuple[int, int]:
+    """Return the sort key of a dictionary: layer, then part of the layer (stream, attention,
+    MLP)."""
     layer = layer_of_hook(one.hook_out)
     parts = ("resid_pre", "attn", "resid_mid", "mlp")
     inside = next((i for i, part in enumerate(parts) if part in one.hook_out), len(parts))
@@ -171,7 +180,7 @@ def _prompt_count_text(n: int) -> str:
 
 
 def _format_count(n: int) -> str:
-    """12 345, by thin spaces."""
+    """Format a count with thin spaces between thousands, as 12 345."""
     return f"{n:,}".replace(",", "\u202f")
 
 
@@ -249,14 +258,16 @@ def _build_node(
 
 
 def count_edge_prompts(nodes: int) -> int:
-    """How many prompts the edges between so many nodes are averaged over."""
+    """Return the number of prompts over which the edges of a sparse feature circuit with this
+    number of nodes are averaged."""
     return max(1, min(MOST_EDGE_PROMPTS, EDGE_NUMBERS // (nodes + 1) ** 2))
 
 
 def _build_edges(
     between: EdgeWeights, nodes: Sequence[CircuitNode], most: int, seed: int
 ) -> tuple[CircuitEdge, ...]:
-    """The strongest edges, each with its stability over prompts."""
+    """Return the strongest edges of the sparse feature circuit, each with its stability over
+    prompts."""
     flat = between.mean.flatten()
     strong = flat.abs().topk(min(most, len(flat))).indices
     strong = strong[flat[strong] != 0]
@@ -271,7 +282,8 @@ def _build_edges(
 
 
 def describe_target(examples: CircuitPromptSet) -> str:
-    """The target in words."""
+    """Describe the target metric of a sparse feature circuit in words, such as "logit: ' Mary' - '
+    John'"."""
     target, shown = examples.laid.target, examples.shown
     words = {(one.answer, one.against) for one in shown}
     answer, against = next(iter(words)) if len(words) == 1 else ("answer", "wrong answer")
@@ -319,6 +331,7 @@ def _write_notes(
     edges: Sequence[CircuitEdge],
     proof: FaithfulnessCurves,
 ) -> tuple[str, ...]:
+    """Return the notes of a sparse feature circuit on what it does not cover and what was cut."""
     notes = describe_logit_cap(engine.lm, CAPPED_TARGET_NOTE)
     if len(examples) < FEWEST_TO_SPLIT:
         notes.append(

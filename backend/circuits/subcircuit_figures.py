@@ -1,4 +1,5 @@
-"""What ablation says of a part of a circuit, as plain data for the page; free of torch."""
+"""Figures of a subcircuit (the shown part of a circuit), measured by ablation, as plain data for
+the page. This module does not load torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +9,12 @@ from backend.circuits.records import ErrorTermMode, Faithfulness, FaithfulnessPo
 
 @dataclass(frozen=True)
 class SubcircuitFigures:
-    """What ablation says of a part of a circuit."""
+    """Faithfulness and completeness of a subcircuit, the part of a circuit that the page shows."""
 
     points: Mapping[ErrorTermMode, FaithfulnessPoint]
-    """Shares and completeness, by the way with error terms."""
+    """Curve points with shares and completeness, by the treatment of error terms."""
     faithfulness: Faithfulness | None
-    """Error terms counted; None where the whole model is not clearly better than the empty
-    circuit."""
+    """Faithfulness with error terms counted; None if the whole model is not clearly better than the
+    empty circuit."""
     held: Faithfulness | None = None
-    """With attention patterns and norms held, for methods that hold them."""
+    """Faithfulness with attention patterns and norms frozen, for methods that freeze them."""

@@ -1,4 +1,5 @@
-"""Activations of some features at many tokens, as the whole encoder would give them."""
+"""Encoder for a subset of a dictionary's features: their activations at many tokens, equal to those
+of the full encoder."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,13 +11,14 @@ from backend.dictionaries.base import Dictionary
 from backend.interventions.named_activations import NamedFeatures
 
 TILE_NUMBERS = 1 << 22
-"""Pre-activations of one tile: 16 MB in float32."""
+"""Maximum number of pre-activations in one tile of tokens: 16 MB in float32."""
 
 
 def encode_feature_subset(
     d: Dictionary, ids: Int[Tensor, "k"], x: Float[Tensor, "batch pos d_in"]
 ) -> Float[Tensor, "batch pos k"]:
-    """What `encode` gives for these features; TopK compares all of them, tile by tile."""
+    """Encode the activations of the features `ids` alone, [batch, position, k]. For TopK encoders
+    the pre-activations of all features are compared, one tile of tokens at a time."""
     coder = d.coder
     if not isinstance(coder, AffineCoder) or not isinstance(coder.rule, TopKRule):
         return NamedFeatures(d, ids).activations(x)
@@ -29,6 +31,8 @@ def encode_feature_subset(
 
 
 def _encode_top_k(coder: AffineCoder, rule: TopKRule, z: Tensor, ids: Tensor) -> Tensor:
+    """Encode some features of a TopK dictionary: a feature is active if its pre-activation is among
+    the k largest of all features."""
     with torch.no_grad():  # which survive is a gate; only the survivors have a derivative
         pre = torch.addmm(coder.b_enc, z, coder.W_enc)
         ranked = pre.abs() if rule.by_magnitude else pre

@@ -1,9 +1,10 @@
-"""Prompts of the demo's tasks beside others in which the task's behaviour is not possible.
+"""Counterexamples of the demo's tasks: prompts paired with others in which the task's behaviour is
+impossible.
 
-What decides the answer gives way to a word that decides nothing: somebody gives who was not named,
-the words said again are not of the list, a name stands for the year, a job for the name. That is no
-corrupt twin, in which the behaviour is there and leads to the other answer. Importing this loads no
-torch.
+The words that decide the answer are replaced by words that decide nothing: the giver is somebody
+who was not named, the repeated words are not from the list, a name replaces the year, a job
+replaces the name. This differs from a corrupted prompt, which shows the behaviour with the other
+answer. Importing this module does not load torch.
 """
 
 import random
@@ -16,12 +17,13 @@ from backend.demo.task_generators import TASKS, TemplateSlots, fill_template
 from feature_store.errors import pick_by_name
 
 GENDERED_JOBS = ("king", "waiter")
-"""Jobs that tell a man."""
+"""Jobs that indicate a man, which no counterexample uses."""
 
 
 @dataclass(frozen=True)
 class CounterexamplePair:
-    """A prompt that shows a behaviour, one that cannot, and the first's two answers."""
+    """Prompt that shows a task's behaviour, a counterexample that cannot show it, and the first
+    prompt's two answers."""
 
     text: str
     without: str
@@ -32,9 +34,11 @@ class CounterexamplePair:
 def sample_counterexample_pairs(
     task: str, split: str, n: int, seed: int
 ) -> Iterator[CounterexamplePair]:
-    """`n` of a task from its `train` or `held_out` templates, after a filler.
+    """Sample `n` pairs of prompt and counterexample from the `train` or `held_out` templates of a
+    demo task, each after a filler sentence.
 
-    InputError for a task of UNSHOWN there is not.
+    Raises InputError for a task that has no counterexamples (COUNTEREXAMPLE_TASKS lists those that
+    have).
     """
     instead = pick_by_name("task with prompts that cannot show it", task, COUNTEREXAMPLE_TASKS)
     templates = {"train": TRAIN_TEMPLATES, "held_out": HELD_OUT_TEMPLATES}[split][task]
@@ -50,16 +54,20 @@ def sample_counterexample_pairs(
 
 
 def _replace_giver_with_stranger(rng: random.Random, slots: TemplateSlots) -> dict[str, str]:
+    """Return the slot of an indirect-object counterexample: the giver is a person who was not named
+    before."""
     return {"S": rng.choice([n for n in word_lists.NAMES if n not in (slots["A"], slots["B"])])}
 
 
 def _replace_repeated_words(rng: random.Random, slots: TemplateSlots) -> dict[str, str]:
+    """Return the slot of an induction counterexample: the repeated words are not from the list."""
     listed = slots["seq"].split()
     fresh = [word for word in word_lists.LIST_WORDS if word not in listed]
     return {"part": " ".join(rng.sample(fresh, len(slots["part"].split())))}
 
 
 def _replace_name_with_job(rng: random.Random, slots: TemplateSlots) -> dict[str, str]:
+    """Return the slot of a pronoun counterexample: a job that shows no gender replaces the name."""
     others = [
         job for job in word_lists.WORD_POOLS["job"] if job not in {*GENDERED_JOBS, *slots.values()}
     ]
@@ -72,4 +80,5 @@ COUNTEREXAMPLE_TASKS: dict[str, Callable[[random.Random, TemplateSlots], dict[st
     "greater_than": lambda rng, _: {"from": rng.choice(word_lists.NAMES)},
     "pronoun": _replace_name_with_job,
 }
-"""Task -> the slots that decide nothing in place of those that decide."""
+"""Task -> function that returns the template slots for a counterexample, which replace the words
+that decide the answer."""

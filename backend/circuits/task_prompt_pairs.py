@@ -1,7 +1,9 @@
-"""The demo's tasks as clean and corrupt prompts, with the places of their templates marked.
+"""Prompt pairs of the demo's tasks: clean and corrupted prompts with the places of their templates
+marked.
 
-A corrupt prompt has as many tokens as its clean one and differs in the words that decide the
-answer; what it keeps is what the circuit is not about. Importing this loads no torch.
+A corrupted prompt has as many tokens as its clean one and differs in the words that decide the
+answer; what both have in common is not part of the circuit. Importing this module does not load
+torch.
 """
 
 import random
@@ -15,15 +17,16 @@ from backend.demo.task_generators import TASKS, TemplateSlots, fill_template
 from feature_store.errors import pick_by_name
 
 MARK_OPEN, MARK_CLOSE = "\ue000", "\ue001"
-"""Around a marked word while a template is filled: private characters that no text has."""
+"""Delimiters of a marked word while a template is filled: private-use characters that no text
+contains."""
 MARKED_WORD = re.compile(f"{MARK_OPEN}(.*?){MARK_CLOSE}", re.DOTALL)
 LEAD_PLACE = "lead"
-"""What stands before the template."""
+"""Name of the place for the text before the template."""
 
 
 @dataclass(frozen=True)
 class PlaceMark:
-    """Characters [start, stop) of a prompt that stand for a place of the template."""
+    """Mark of a template place in a prompt: the characters [start, stop)."""
 
     name: str
     start: int
@@ -32,7 +35,8 @@ class PlaceMark:
 
 @dataclass(frozen=True)
 class PromptPair:
-    """A prompt, its corrupt twin, and what follows the clean one."""
+    """Clean prompt of a task, its corrupted prompt, and the right and wrong answers to the clean
+    one."""
 
     clean: str
     corrupt: str
@@ -43,25 +47,29 @@ class PromptPair:
 
 @dataclass(frozen=True)
 class TaskCorruption:
-    """How a task is corrupted."""
+    """Rule for corrupting the prompts of a task."""
 
     marked: Callable[[TemplateSlots], dict[str, str]]
-    """Slots of the template -> what their places are called."""
+    """Function from template slots to the names of their marked places."""
     other: Callable[[TemplateSlots, random.Random], dict[str, str]]
-    """The slots that the corrupt prompt has otherwise."""
+    """Function that returns the slots whose words differ in the corrupted prompt."""
 
 
 def _name_people(slots: TemplateSlots) -> dict[str, str]:
+    """Return the place names of the indirect-object task: IO (indirect object), S1 and S2 (first
+    and second mention of the giver)."""
     giver_first = slots["S"] == slots["A"]
     return {"A": "S1" if giver_first else "IO", "B": "IO" if giver_first else "S1", "S": "S2"}
 
 
 def _swap_giver_and_receiver(slots: TemplateSlots, _rng: random.Random) -> dict[str, str]:
+    """Return the slot of the corrupted prompt in which the receiver is the giver."""
     return {"S": slots["B"] if slots["S"] == slots["A"] else slots["A"]}
 
 
 def _draw_earlier_start(slots: TemplateSlots, rng: random.Random) -> dict[str, str]:
-    """Before the year that was too early: now both answers are late enough."""
+    """Draw for the corrupted prompt a start year before the year that was too early, so that both
+    answers are late enough."""
     return {"from": str(rng.randint(1900, max(1900, int(slots["wrong"]) - 1)))}
 
 
@@ -82,7 +90,7 @@ def _replace_argument(slots: TemplateSlots, rng: random.Random) -> dict[str, str
 
 
 def _swap_list_words(slots: TemplateSlots, _rng: random.Random) -> dict[str, str]:
-    """The answer and the tempting word change places in the list."""
+    """Swap the answer and the wrong answer in the list of the corrupted prompt."""
     a, b = slots["answer"].strip(), slots["wrong"].strip()
     swap = {a: b, b: a}
     return {"seq": " ".join(swap.get(word, word) for word in slots["seq"].split())}
@@ -103,10 +111,11 @@ TASK_CORRUPTIONS: dict[str, TaskCorruption] = {
 
 
 def sample_prompt_pairs(task: str, split: str, n: int, seed: int) -> Iterator[PromptPair]:
-    """`n` pairs of a task from its `train` or `held_out` templates, after a filler.
+    """Sample `n` prompt pairs of a demo task from its `train` or `held_out` templates, each after a
+    filler sentence.
 
-    A pair's two prompts may differ in tokens where the words do (agreement).
-    InputError for an unknown task.
+    The two prompts of a pair may differ in their number of tokens if the words do (agreement).
+    Raises InputError for an unknown task.
     """
     twin = pick_by_name("task with clean and corrupt prompts", task, TASK_CORRUPTIONS)
     rng = random.Random(f"pairs {task} {split} {seed}")
@@ -118,6 +127,8 @@ def sample_prompt_pairs(task: str, split: str, n: int, seed: int) -> Iterator[Pr
 def _fill_prompt_pair(
     task: str, twin: TaskCorruption, template: str, rng: random.Random
 ) -> PromptPair:
+    """Fill one template twice, for the clean and the corrupted prompt of a pair, after the same
+    filler sentence."""
     prompt, kind, _ = template.split("|")
     slots = TASKS[task](rng, kind)
     fill_template(prompt, slots)  # draws what is left to chance, once for both
@@ -134,7 +145,7 @@ def _fill_prompt_pair(
 def _fill_and_mark(
     prompt: str, slots: TemplateSlots, names: dict[str, str], start: int
 ) -> tuple[str, tuple[PlaceMark, ...]]:
-    """The filled template, and where the named slots stand in it."""
+    """Fill a task's template; return the text and the marks of the named slots in it."""
     wrapped = {key: f"{MARK_OPEN}{key}={slots[key]}{MARK_CLOSE}" for key in names if key in slots}
     filled = fill_template(prompt, TemplateSlots(slots.rng, **{**slots, **wrapped}))
     text, done = "", 0

@@ -1,9 +1,11 @@
-"""What the weights alone connect: features to features, through heads or not, and to tokens.
+"""Weight connections: what the weights alone connect, from features to later features (directly or
+through an attention head) and from token embeddings to features.
 
-A feature writes its decoder row into the residual stream and another reads its encoder column from
-it, so that their dot product, at norm scale 1, is the part of their connection that no prompt
-changes (Dunefsky et al. 2024, arXiv:2406.11944); through a head the row first passes its W_O W_V.
-Products are made in blocks and only the largest are kept: never a features × features matrix.
+A feature writes its decoder row to the residual stream and another reads its encoder column from
+it, so their dot product, at norm scale 1, is the part of their connection that no prompt changes
+(Dunefsky et al. 2024, arXiv:2406.11944); through a head the row first passes W_V and W_O. Products
+are computed in blocks and only the largest are kept: there is never a features × features
+matrix.
 """
 
 import re
@@ -22,13 +24,14 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 FEATURE_BLOCK = 4_096
-"""Features of a side multiplied at once: 64 MB of products."""
+"""Number of features of each side that are multiplied at once: 64 MB of products."""
 NORM_OUTPUT_HOOK = re.compile(r"(blocks\.\d+\.ln[12]|ln_final)\.hook_(normalized|out)")
 BRANCH_INPUT_HOOK = re.compile(r"(blocks\.\d+)\.(mlp|attn|mlp\.in|mlp\.gate)\.hook_in")
 
 
 class WeightConnections(NamedTuple):
-    """The largest products, by falling magnitude, per unit of the source's activation."""
+    """Strongest weight connections between two dictionaries, by falling magnitude, per unit of the
+    source's activation."""
 
     source: Int[Tensor, "k"]
     target: Int[Tensor, "k"]
@@ -36,7 +39,8 @@ class WeightConnections(NamedTuple):
 
 
 class DeEmbeddingTokens(NamedTuple):
-    """Tokens whose embeddings move a feature most, each way."""
+    """De-embedding of a feature: the tokens whose embeddings raise and lower its pre-activation
+    most."""
 
     up: Int[Tensor, "k"]
     up_value: Float[Tensor, "k"]
@@ -45,7 +49,7 @@ class DeEmbeddingTokens(NamedTuple):
 
 
 class AttentionHead(NamedTuple):
-    """An attention head."""
+    """Attention head, by layer and number, that a weight connection passes through."""
 
     layer: int
     head: int
@@ -61,11 +65,12 @@ def find_weight_connections(
     features: Sequence[int] | None = None,
     through: AttentionHead | None = None,
 ) -> WeightConnections:
-    """The k strongest connections from features of one dictionary to features of another.
+    """Find the k strongest weight connections from features of one dictionary to features of
+    another.
 
-    `features`: only to these of the target. `through`: by way of a head rather than along the
-    stream. InputError where the first does not write before the second reads, or where either is
-    not in the stream.
+    `features` restricts the target features. `through` is an attention head that the connection
+    passes instead of the direct path. Raises InputError if the source does not write before the
+    target reads, or if either is not on the residual stream.
     """
     check_connection_order(lm, source, target, through)
     wanted = torch.arange(target.d_sae) if features is None else torch.tensor(list(features))
@@ -84,9 +89,10 @@ def find_weight_connections(
 def find_de_embedding_tokens(
     lm: LanguageModel, d: Dictionary, feature: int, k: int = 20
 ) -> DeEmbeddingTokens:
-    """The tokens whose embeddings raise and lower a feature's pre-activation most, at norm scale 1.
+    """Find the tokens whose embeddings raise and lower a feature's pre-activation most, at norm
+    scale 1: its de-embedding.
 
-    Says what turns a feature on in the first layers; later ones read more than embeddings.
+    The de-embedding explains features of the first layers; later ones read more than embeddings.
     """
     row = encoder_rows_in_stream(lm, d, torch.tensor([feature]))[0]
     values = read_token_embeddings(lm) @ row
@@ -95,8 +101,8 @@ def find_de_embedding_tokens(
 
 
 def read_token_embeddings(lm: LanguageModel) -> Float[Tensor, "vocab d_model"]:
-    """W_E as it enters the stream, without positions; scaled where the model scales it. Rows of
-    tokens that cannot be named are left out."""
+    """Return the rows of W_E as they enter the residual stream, without positions and with the
+    model's embedding scale, for the tokens that have a name."""
     module: Any = lm.bare.get_input_embeddings()
     W: Tensor = module.weight.detach().float()
     tokens = lm.probe_tokens
@@ -108,9 +114,10 @@ def read_token_embeddings(lm: LanguageModel) -> Float[Tensor, "vocab d_model"]:
 def encoder_rows_in_stream(
     lm: LanguageModel, d: Dictionary, features: Int[Tensor, "n"]
 ) -> Float[Tensor, "n d_model"]:
-    """For each feature the direction of the stream that its pre-activation reads, at norm scale 1.
+    """Return for each feature the direction of the residual stream that its pre-activation reads,
+    at norm scale 1.
 
-    InputError where it reads neither the stream nor behind one norm.
+    Raises InputError if the dictionary reads neither the stream nor the output of one norm.
     """
     rows, _ = fold_encoder_rows(lm, d, features)
     hook = find_norm_before_hook(lm, d.hook_name)
@@ -123,7 +130,8 @@ def encoder_rows_in_stream(
 
 
 def find_norm_before_hook(lm: LanguageModel, hook: str) -> tuple[str, str] | None:
-    """(norm, "normalized" or "out") behind which a hook point reads; None on the stream itself."""
+    """Return (norm, "normalized" or "out") whose output a hook point reads; None for a hook point
+    on the residual stream."""
     if is_residual_stream(lm, hook):
         return None
     name = lm.canonical(hook)
@@ -142,9 +150,10 @@ def find_norm_before_hook(lm: LanguageModel, hook: str) -> tuple[str, str] | Non
 def iterate_decoder_rows(
     lm: LanguageModel, d: Dictionary
 ) -> Iterator[tuple[int, Float[Tensor, "block d_model"]]]:
-    """Blocks of what one unit of each feature adds to the stream, with their first feature's index.
+    """Yield blocks of (index of the first feature, what one unit of each feature adds to the
+    residual stream).
 
-    InputError where that depends on more than the weights.
+    Raises InputError if that depends on more than the weights.
     """
     if d.per_token_norm:
         raise InputError(f"{d.name} scales what it writes by the token: no weights alone say it.")
@@ -160,7 +169,8 @@ def iterate_decoder_rows(
 def pass_through_head(
     lm: LanguageModel, head: AttentionHead, rows: Float[Tensor, "n d"]
 ) -> Float[Tensor, "n d"]:
-    """What a head makes of directions of the stream, at norm scale 1 and full attention."""
+    """Pass directions of the residual stream through the W_V and W_O of an attention head, at norm
+    scale 1 and attention weight 1."""
     W_V, W_O = read_head_weights(lm, head.layer)
     return rows @ W_V[head.head] @ W_O[head.head]
 
@@ -168,10 +178,11 @@ def pass_through_head(
 def read_head_weights(
     lm: LanguageModel, layer: int
 ) -> tuple[Float[Tensor, "head d_model d_head"], Float[Tensor, "head d_head d_model"]]:
-    """W_V with the norm before it (mean and gain, scale 1) and W_O, of each head of a layer.
+    """Return W_V, with the norm before it folded in (mean and gain, scale 1), and W_O for each
+    attention head of a layer.
 
-    Key/value heads are repeated for the query heads that share them. InputError where attention
-    does not enter the stream as it is.
+    Key and value heads are repeated for the query heads that share them. Raises InputError if the
+    attention output does not enter the stream directly.
     """
     path = f"blocks.{layer}"
     module = getattr(lm.component(f"{path}.attn.v"), "original_component", None)
@@ -193,7 +204,8 @@ def read_head_weights(
 def check_connection_order(
     lm: LanguageModel, source: Dictionary, target: Dictionary, through: AttentionHead | None
 ) -> None:
-    """InputError unless the source writes before the target reads, and the head stands between."""
+    """Raise InputError unless the source dictionary writes before the target reads, and the head
+    stands between them."""
     writes, reads = hook_order(lm, source.hook_out), hook_order(lm, target.hook_name)
     if writes >= reads:
         raise InputError(
@@ -215,7 +227,7 @@ def check_connection_order(
 
 
 def hook_order(lm: LanguageModel, hook: str) -> int:
-    """Where a hook point stands in the order in which a forward pass comes by."""
+    """Return the rank of a hook point in the order in which a forward pass reaches hook points."""
     name = lm.canonical(hook)
     layer = layer_of_hook(name)
     rest = name.removeprefix(f"blocks.{layer}.")
@@ -235,14 +247,15 @@ BLOCK_ORDER = (
     ("mlp", "ln2_post."),
     "hook_out",
 )
-"""Of a block's hook points, by how their canonical names begin."""
+"""Order of the hook points of a block, by the beginnings of their canonical names."""
 HEADS_ORDER = 1
-"""Their place in it."""
+"""Index of the attention heads' input in BLOCK_ORDER."""
 
 
 def _keep_largest_products(
     best: WeightConnections, products: Tensor, begin: int, features: Int[Tensor, "n"], k: int
 ) -> WeightConnections:
+    """Merge a block of products into the k largest connections so far."""
     flat = products.flatten()
     top = flat.abs().topk(min(k, len(flat))).indices
     width = products.shape[1]

@@ -1,9 +1,10 @@
-"""The strongest paths of a prompt, found greedily in the weights.
+"""Weight paths: the strongest paths of a prompt back from a feature or a logit, found by greedy
+search in the weights.
 
-A path runs back from a feature or a logit, each step one product of weights times what the prompt
-brings: an activation, an attention weight, the length that a norm divides by. A step goes to a
-feature that wrote at the same token, or through one head to another token and on from there
-(Dunefsky et al. 2024). Only the strongest steps are followed, so that paths are found, not all.
+Each step of a path is a product of weights times values of the prompt: an activation, an attention
+weight, and the scale of a norm. A step goes to a feature that wrote at the same token, or through
+one attention head to another token and on from there (Dunefsky et al. 2024). Only the strongest
+steps are followed, so that the search does not find all paths.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,25 +34,27 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 STEPS_PER_PLACE = 5
-"""Of one place that are followed."""
+"""Number of steps that are followed from one place."""
 BEAM_WIDTH = 40
-"""Paths that go on from one depth to the next."""
+"""Number of paths that continue from one depth to the next."""
 MOST_DEPTH = 8
 DepthProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class WeightPath:
-    """From a source to the start. `value`: what of the start comes along it."""
+    """Path in the weights from a source to the start; `value` is the part of the start that comes
+    along the path."""
 
     nodes: tuple[CircuitNode, ...]
-    """The source first, the start last."""
+    """Nodes of the path, the source first and the start last."""
     value: float
     direction: Float[Tensor, "d_model"] | None
-    """Of the stream, where the path can go on; None where it ends."""
+    """Direction of the residual stream with which the path can continue; None where it ends."""
     position: int
     before: int
-    """Only what writes before this place (`weights.place`) comes next."""
+    """Rank in the order of hook points (`weight_connections.hook_order`); only what writes before
+    it can be the next step."""
 
 
 def find_greedy_paths(
@@ -67,12 +70,14 @@ def find_greedy_paths(
     through_features: bool = True,
     said: DepthProgress | None = None,
 ) -> list[WeightPath]:
-    """The strongest paths found through these transcoders, by falling |value|.
+    """Find the strongest weight paths through these transcoders by greedy search, by falling
+    |value|.
 
-    `known` may name the dictionary of a starting feature that paths do not go through.
-    `through_features=False`: paths end at the first feature, so that all of them with one source
-    make up its direct effect. InputError for a start that there is not, for a model whose weights
-    do not tell its paths, and for a dictionary that stands for attention: heads are steps here.
+    `known` may name the dictionary of a starting feature that paths do not go through. With
+    `through_features=False` paths end at the first feature, so that all paths from one source add
+    up to its direct effect. Raises InputError for a start that does not exist, for a model whose
+    weights do not determine the paths, and for a dictionary of attention outputs, because heads are
+    steps of a path.
     """
     for one in dictionaries:
         _check_no_attention(lm, one)
@@ -99,7 +104,8 @@ def find_greedy_paths(
 
 @dataclass(frozen=True, eq=False)
 class _WeightPathSearch:
-    """A prompt's activations, patterns and lengths, and the weights between them."""
+    """Search state for weight paths: a prompt's activations, attention patterns and norm scales,
+    and the weights between them."""
 
     lm: LanguageModel
     still: FrozenModel
@@ -131,7 +137,7 @@ class _WeightPathSearch:
         )
 
     def begin(self, text: TokenizedText, start: FeatureStart | LogitStart) -> WeightPath:
-        """The path of the start alone."""
+        """Return the weight path that consists of the start alone."""
         node, number = prepare_single_start(self.lm, list(self.known.values()), text, start)
         if isinstance(start, FeatureStart):
             d = self.known[start.feature.dictionary]
@@ -142,7 +148,7 @@ class _WeightPathSearch:
         return WeightPath((node,), float("nan"), direction, number.position, before)
 
     def steps(self, path: WeightPath, most: int) -> list[WeightPath]:
-        """The strongest steps back from a path's source."""
+        """Return the strongest continuations of a weight path back from its source."""
         if path.direction is None:
             return []
         found = [
@@ -154,6 +160,8 @@ class _WeightPathSearch:
         return found[:most]
 
     def _features(self, path: WeightPath, most: int) -> list[WeightPath]:
+        """Return the strongest continuations of a weight path to features that wrote at the same
+        token."""
         assert path.direction is not None
         found = []
         for site in self.sites:
@@ -182,6 +190,8 @@ class _WeightPathSearch:
         return found
 
     def _heads(self, path: WeightPath, most: int) -> list[WeightPath]:
+        """Return the strongest continuations of a weight path through one attention head to another
+        token."""
         found = []
         assert path.direction is not None
         for layer, (W_V, W_O) in enumerate(self.heads):
@@ -207,7 +217,7 @@ class _WeightPathSearch:
         return found
 
     def _ends(self, path: WeightPath) -> list[WeightPath]:
-        """Tokens and error terms, where paths end."""
+        """Return the continuations of a weight path to tokens and error terms, where paths end."""
         assert path.direction is not None
         found = []
         for site in self.sites:
@@ -224,12 +234,15 @@ class _WeightPathSearch:
         return found
 
     def _read(self, d: Dictionary, feature: int, position: int) -> Float[Tensor, "d_model"]:
-        """What a feature reads of the stream at a position, with the norm's length there."""
+        """Return the direction of the residual stream that a feature reads at a position, with the
+        norm's scale there."""
         row = encoder_rows_in_stream(self.lm, d, torch.tensor([feature]))[0]
         behind = find_norm_before_hook(self.lm, d.hook_name)
         return row if behind is None else row / self.still.norms[behind[0]].length[0, position]
 
     def _unembed(self, number: LinearReadout) -> Float[Tensor, "d_model"]:
+        """Return the direction of the residual stream that a logit reads, with the final norm's
+        scale."""
         weight = norm_gain(self.lm, FINAL_NORM)
         row = number.direction.float() * (1 if weight is None else weight)
         row = row - row.mean() if self.lm.is_layer_norm else row
@@ -250,6 +263,8 @@ class _WeightPathSearch:
 
 
 def _check_no_attention(lm: LanguageModel, d: Dictionary) -> None:
+    """Raise InputError for a dictionary of attention outputs, because weight paths go through
+    heads."""
     order = hook_order(lm, d.hook_out) % len(BLOCK_ORDER)
     if order == HEADS_ORDER + 1:
         raise InputError(

@@ -1,4 +1,5 @@
-"""The strongest paths in the weights as a circuit: laid over one another, with their facts."""
+"""Weight paths as a circuit record: the strongest paths of a prompt merged into one graph, with
+their facts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,8 +41,9 @@ def build_weight_paths_circuit(
     most: int = SHOWN_PATHS,
     said: DepthProgress | None = None,
 ) -> Circuit:
-    """The strongest paths through those of the dictionaries that transcode, as a circuit; a
-    starting feature's own de-embedding is among its facts. InputError as in `greedy_paths`."""
+    """Find the strongest weight paths through the transcoders among `dictionaries` and merge them
+    into a circuit; a starting feature's de-embedding is one of its facts. Raises InputError as
+    `find_greedy_paths` does."""
     used = [one for one in dictionaries if one.hook_name != one.hook_out]
     if not used:
         raise InputError(
@@ -83,7 +85,8 @@ def build_weight_paths_circuit(
 def _merge_paths(
     shown: Sequence[WeightPath],
 ) -> tuple[tuple[CircuitNode, ...], tuple[CircuitEdge, ...]]:
-    """Paths laid over one another. An edge carries what the paths that begin with it bring."""
+    """Merge weight paths into nodes and edges. The weight of an edge is the sum of the paths that
+    begin with it."""
     nodes: dict[str, CircuitNode] = {}
     effects: dict[str, float] = {}
     carried: dict[tuple[str, str], float] = {}
