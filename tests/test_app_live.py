@@ -78,7 +78,7 @@ def test_features_are_ranked_toward_a_token_and_a_position(visit: Open, rig: Rig
     test = visit(session.PROMPT, **where, at="99999")  # no such position: the last one
     assert data(test)["at"] == 6 and "the likeliest" in captions(test)
     test = visit(session.PROMPT, **where, toward=" park dog")
-    assert "2 tokens behind this" in str([part.value for part in test.markdown])
+    assert "2 tokens after this" in str([part.value for part in test.markdown])
 
 
 def test_the_lens_has_a_row_for_each_layer(visit: Open, rig: Rig) -> None:

@@ -161,7 +161,7 @@ def test_an_answer_is_read_behind_its_prompt(lm) -> None:
     assert tokenize_single_token_answer(lm.tokenizer, "the big", " dog") == dog
     with pytest.raises(InputError, match="2 tokens"):
         tokenize_single_token_answer(lm.tokenizer, "the big", " dog ran")
-    with pytest.raises(InputError, match="does not begin a new token"):
+    with pytest.raises(InputError, match="does not begin with a new token"):
         tokenize_single_token_answer(lm.tokenizer, "the big", "dog")
     with pytest.raises(InputError, match="empty"):
         tokenize_single_token_answer(lm.tokenizer, "the big", "")

@@ -111,7 +111,7 @@ def test_a_graph_that_holds_the_model_still_is_judged_so_too(store: Store) -> No
 
 def test_what_to_beware_of_stands_above_the_graph(store: Store) -> None:  # noqa: F811
     """A soft-cap of the model's logits, for one."""
-    note = f"m caps its logits softly, at 30: {LOGIT_CAP_NOTE}"
+    note = f"m soft-caps its logits at 30: {LOGIT_CAP_NOTE}"
     assert f":yellow[{note}]" in texts(
         visit(experiment=kept(store, replace(CIRCUIT, notes=(note,))))
     )

@@ -90,7 +90,7 @@ def test_there_is_no_faithfulness_without_a_null() -> None:
     with pytest.raises(TypeError):
         Faithfulness(0.9)  # pyright: ignore[reportCallIssue]
     for bad in (None, 0.3, replace(NULL, draws=0)):
-        with pytest.raises(InputError, match="beside its null only"):
+        with pytest.raises(InputError, match="without its null"):
             Faithfulness(0.9, bad, 4)  # pyright: ignore[reportArgumentType]
     plain = record().to_json()
     for null in (None, 0.25, {}):

@@ -214,9 +214,9 @@ def test_what_cannot_be_checked_is_said(engine: LocalEngine) -> None:
     with pytest.raises(InputError, match="no edge from"):
         goal = circuit.nodes[-1].id
         check_direct_edges(engine, circuit, [(goal, goal)])
-    with pytest.raises(InputError, match="no direct effects"):
+    with pytest.raises(InputError, match="not direct effects"):
         check_direct_edges(engine, replace(circuit, method="weights"))
-    with pytest.raises(InputError, match="does not say where"):
+    with pytest.raises(InputError, match="does not record the positions"):
         CircuitSession(engine, replace(circuit, baseline="zero")).judge([])
 
 
@@ -244,7 +244,7 @@ def test_a_soft_cap_on_the_logits_is_said(engine: LocalEngine, tmp_path: Path) -
             live, found_again(live), settings=SparseFeatureSettings(nodes=5, draws=0)
         )
         for circuit in (found, sparse):
-            assert any("caps its logits softly, at 30" in n for n in circuit.notes) == told
+            assert any("soft-caps its logits at 30" in n for n in circuit.notes) == told
 
 
 def found_again(engine: LocalEngine) -> CircuitPromptSet:

@@ -230,7 +230,7 @@ def test_a_stored_circuit_finds_its_prompts_again(engine) -> None:  # noqa: F811
     assert torch.equal(found.slot, some.slot)
     assert [list(ids) for ids in found.laid.target.answers] == list(some.laid.target.answers)
     assert circuit.target.startswith("log of summed probabilities")
-    with pytest.raises(InputError, match="next tokens that were found here"):
+    with pytest.raises(InputError, match="next tokens that were found by Saefari"):
         restore_circuit_prompts(engine, Circuit("trace", "m", (), "t", (), ()))
 
 
@@ -269,12 +269,12 @@ def test_a_record_is_what_it_was() -> None:
     ("change", "said"),
     [
         ({"format": 9}, "format 9"),
-        ({"more": 1}, "'more' does not belong"),
-        ({"nodes": {}}, "are a list"),
+        ({"more": 1}, "Unknown field 'more' in a circuit"),
+        ({"nodes": {}}, "must be a list"),
         ({"nodes": [{"id": "x", "kind": "thing", "layer": 0}], "edges": []}, "'thing'"),
         ({"nodes": [{"id": "x"}], "edges": []}, "missing"),
         ({"edges": [{"source": "a/3@1", "target": "b", "weight": 1}]}, "'b'"),
-        ({"edges": [{"source": "a/3@1", "target": "a/3@1", "weight": "x"}]}, "no number"),
+        ({"edges": [{"source": "a/3@1", "target": "a/3@1", "weight": "x"}]}, "not a number"),
     ],
 )
 def test_a_broken_record_is_refused(change: dict, said: str) -> None:

@@ -42,5 +42,5 @@ def test_nothing_of_it_is_nothing(engine, circuit: Circuit) -> None:  # noqa: F8
 
 
 def test_a_circuit_without_a_baseline_cannot_be_judged(engine) -> None:  # noqa: F811
-    with pytest.raises(InputError, match="trace has no baseline"):
+    with pytest.raises(InputError, match="the method trace have no baseline"):
         CircuitSession(engine, Circuit("trace", "tiny", (), "x", (), ())).judge([])

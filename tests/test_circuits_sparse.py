@@ -220,13 +220,13 @@ def test_what_cannot_be_found_is_said(engine: LocalEngine) -> None:
             find_sparse_feature_circuit(engine, one, settings=settings)
     with pytest.raises(InputError, match="nothing"):
         find_sparse_feature_circuit(engine, one, ["nothing"])
-    with pytest.raises(InputError, match="equally long"):
+    with pytest.raises(InputError, match="equal length"):
         lay_out_circuit_prompts(
             engine, [CASES[0], PromptCase("the dog", " ran", " ate")], "position"
         )
     with pytest.raises(InputError, match=r"6 tokens and its partner|Prompt 1 has"):
         lay_out_circuit_prompts(engine, [PromptCase("the dog", " ran", " ate", "the big dog")])
-    with pytest.raises(InputError, match="the tasks are the demo model's"):
+    with pytest.raises(InputError, match="made for the demo model"):
         sample_task_prompts(engine, "indirect_object", 2)
 
 

@@ -153,8 +153,8 @@ def test_a_feature_of_the_stream_is_traced_to_what_wrote_it(
 @pytest.mark.parametrize(
     ("start", "says"),
     [
-        (AttentionScoreStart(1, 9, 3, 2), "There is no head 1.9"),
-        (AttentionScoreStart(1, 1, 2, 4), "Position 2 cannot look at 4"),
+        (AttentionScoreStart(1, 9, 3, 2), "has no head 1.9"),
+        (AttentionScoreStart(1, 1, 2, 4), "Position 2 cannot attend to position 4"),
         (FeatureStart(FeatureId("t1", 4000), 2), "t1 has features 0 to 39, not 4000"),
         (FeatureStart(FeatureId("t1", 4), 20), "positions 0 to 5, not 20"),
         (FeatureStart(FeatureId("t9", 4), 2), "No dictionary called 't9'"),

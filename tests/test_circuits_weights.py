@@ -121,31 +121,33 @@ def test_a_circuit_of_paths(tiny_lm, transcoders) -> None:
 
 
 def test_what_does_not_connect(tiny_lm, transcoders, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="name the earlier dictionary first"):
+    with pytest.raises(InputError, match="Name the earlier dictionary first"):
         find_weight_connections(tiny_lm, transcoders[2], transcoders[0])
-    with pytest.raises(InputError, match="Head 0.1 does not stand between"):
+    with pytest.raises(InputError, match="Head 0.1 is not between"):
         find_weight_connections(
             tiny_lm, transcoders[0], transcoders[1], through=AttentionHead(0, 1)
         )
-    with pytest.raises(InputError, match="There is no head 1.7"):
+    with pytest.raises(InputError, match="has no head 1.7"):
         find_weight_connections(
             tiny_lm, transcoders[0], transcoders[1], through=AttentionHead(1, 7)
         )
     heads = loaded(tmp_path / "z", "topk", d_in=16, metadata={"hook_name": "blocks.2.attn.hook_z"})
-    with pytest.raises(InputError, match="reads neither the residual stream nor behind one norm"):
+    with pytest.raises(
+        InputError, match="reads neither the residual stream nor the output of one norm"
+    ):
         find_weight_connections(tiny_lm, transcoders[0], replace(heads, name="z"))
 
 
 def test_attention_is_walked_head_by_head(tiny_lm, transcoders, tmp_path: Path) -> None:
     heads = loaded(tmp_path / "z", "topk", d_in=16, metadata={"hook_name": "blocks.2.attn.hook_z"})
-    with pytest.raises(InputError, match="paths go through its heads"):
+    with pytest.raises(InputError, match="paths go through attention heads"):
         find_greedy_paths(tiny_lm, [heads], short(), LogitStart((7,)))
     circuit = build_weight_paths_circuit(tiny_lm, [heads, *transcoders], short(), LogitStart((7,)))
-    assert any("Not transcoders" in note for note in circuit.notes)
+    assert any("not transcoders" in note for note in circuit.notes)
     with pytest.raises(InputError, match="none of the dictionaries is one"):
         build_weight_paths_circuit(tiny_lm, [heads], short(), LogitStart((7,)))
 
 
 def test_a_model_whose_weights_do_not_tell(transcoders) -> None:
-    with pytest.raises(InputError, match="have no weights of their own"):
+    with pytest.raises(InputError, match="have no separate weights"):
         find_greedy_paths(shared("gemma2"), transcoders, short(), LogitStart((7,)))

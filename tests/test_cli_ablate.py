@@ -68,7 +68,7 @@ def test_a_run_is_kept_and_takes_means_from_the_harvest(
         (["--feature", "top/3000"], "has features 0 to"),
         (["--feature", "other/3"], "No dictionary called 'other'"),
         (["--part", "head:9.9"], "layers 0 to 2"),
-        (["--part", "mlp:1", "--answer", " saw a"], "is 2 tokens behind this prompt"),
+        (["--part", "mlp:1", "--answer", " saw a"], "is 2 tokens after this prompt"),
         (["--part", "mlp:1", "--mode", "pair", "--pair", "the"], "its partner 2"),
     ],
 )

@@ -80,7 +80,7 @@ def test_it_is_kept_where_a_store_is_named(world: World, store: Path, capsys: Ca
         ({"task": "induction"}, "one of them"),
         ({"prompt": None, "corrupt": "x"}, "--corrupt is the partner of --prompt"),
         ({"method": "attribution"}, "No method called 'attribution'."),
-        ({"target": " took the"}, "is 2 tokens behind this prompt"),
+        ({"target": " took the"}, "is 2 tokens after this prompt"),
         ({"target": None}, "something to compare with and no target"),
         ({"from": "mlp/3"}, "Give a next token as the target, or a feature: not both."),
         ({"dictionary": "{world}/top"}, "none of the dictionaries is one"),

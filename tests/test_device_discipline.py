@@ -278,7 +278,10 @@ def test_one_line_that_leaves_a_tensor_on_the_cpu_is_found(
         return [replace(one, counted=args[3]) for one in whole(*args)]
 
     monkeypatch.setattr(replacement_model, "read_dictionary_activations", careless)
-    with pretend_device() as ledger, pytest.raises(MixedDevicesError, match="nodes.py"):
+    with (
+        pretend_device() as ledger,
+        pytest.raises(MixedDevicesError, match="dictionary_activations.py"),
+    ):
         find_circuit(benches[1], "weights")
     assert ledger.mixed
 

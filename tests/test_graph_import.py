@@ -112,7 +112,7 @@ def test_one_id_of_two_kinds_is_two_nodes(more: list, ambiguous: int, reverse: b
     assert {"gemma-0/1@1", "gemma-1/error@1"} <= ids and len(ids) == 6
     assert len(found.circuit.edges) == len(given["links"]) - ambiguous
     assert ("token@1", "gemma-0/1@1") in weights(found) or not more
-    assert "1 ambiguous links (|weights| of 0.1 together)" in " ".join(found.circuit.notes)
+    assert "1 ambiguous links (|weights| of 0.1 in total)" in " ".join(found.circuit.notes)
     pinned = read({**given, "qParams": {"pinnedIds": ["0_1_1"], "supernodes": []}})
     assert pinned.marks.pins == ("gemma-0/1@1",)
 
@@ -120,7 +120,9 @@ def test_one_id_of_two_kinds_is_two_nodes(more: list, ambiguous: int, reverse: b
 def test_two_nodes_of_one_kind_and_id_are_refused() -> None:
     given = graph()
     given["nodes"].append(node("5_17_2"))
-    with pytest.raises(InputError, match=r"Node 5 has the node_id '5_17_2', which an earlier node"):
+    with pytest.raises(
+        InputError, match=r"Node 5 has the same node_id as an earlier node of its kind: '5_17_2'"
+    ):
         read(given)
 
 
@@ -161,7 +163,7 @@ def test_a_list_of_scans_names_the_layers() -> None:
             {"x": ("gemma-5/17@2",)},
             "1 nodes are in several supernodes",
         ),
-        ({"pinnedIds": ["9_9_9", "E_3_1", "E_3_1"]}, ("token@1",), {}, "1 marks"),
+        ({"pinnedIds": ["9_9_9", "E_3_1", "E_3_1"]}, ("token@1",), {}, "1 pins or supernode members"),
     ],
 )
 def test_marks_are_kept_or_counted(asked: object, pins: tuple, groups: dict, note: str) -> None:
@@ -183,7 +185,7 @@ def test_marks_are_kept_or_counted(asked: object, pins: tuple, groups: dict, not
     ],
 )
 def test_malformed_marks_are_refused(asked: object) -> None:
-    with pytest.raises(InputError, match="pinnedIds is a list of node_ids"):
+    with pytest.raises(InputError, match="pinnedIds must be a list of node_ids"):
         read(graph(qParams=asked))
 
 
@@ -227,8 +229,8 @@ def test_of_too_many_nodes_the_most_linked_are_taken(monkeypatch: pytest.MonkeyP
     assert len(kinds) == 12 and {"token", "logit"} <= set(kinds)
     assert {n.effect for n in found.circuit.nodes} == {None}
     said = " ".join(found.circuit.notes)
-    assert "33 of 45 nodes, the most weakly linked, were left out" in said
-    assert "too many for their influence" in said and "Influence was computed" not in said
+    assert "33 of 45 nodes, those with the weakest links, were left out" in said
+    assert "too many for the influence" in said and "Influence was computed" not in said
     ids = {n.id for n in found.circuit.nodes}
     assert all(e.source in ids and e.target in ids for e in found.circuit.edges)
 
@@ -262,7 +264,7 @@ def test_the_command_imports_a_graph_and_says_what_stayed_out(
     assert is_graph_file(path) and not is_graph_file(tmp_path)
     assert main(["import", str(path), "--store", str(store.path)]) == 0
     said = capsys.readouterr().out
-    assert "5 nodes, 4 links, 2 pins, 1 group." in said and "Imported: neither" in said
+    assert "5 nodes, 4 links, 2 pins, 1 group." in said and "Imported from another tool: neither" in said
     assert main(["import", str(path), "--store", str(store.path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["groups"] == 1 and SavedCircuits(store.catalog).open(facts["experiment"])
@@ -270,7 +272,7 @@ def test_the_command_imports_a_graph_and_says_what_stayed_out(
     broken["links"][0]["weight"] = "big"
     path.write_text(json.dumps(broken))
     assert main(["import", str(path), "--store", str(store.path)]) == 2
-    assert "graph.json was not imported: Link 0: weight is no finite" in capsys.readouterr().err
+    assert "graph.json was not imported: Link 0: weight is not a finite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["graph_plain", "graph_collision_78", "graph_scan_list"])

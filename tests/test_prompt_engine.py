@@ -81,7 +81,7 @@ def test_a_target_is_one_token_and_its_space_may_be_left_out(local: LocalEngine)
     before = local.read("the cat ran").token_ids
     assert find_target_token(local.lm, before, " park") == VOCAB.index("park")
     assert find_target_token(local.lm, before, "park") == VOCAB.index("park")
-    with pytest.raises(InputError, match="is 2 tokens behind this prompt"):
+    with pytest.raises(InputError, match="is 2 tokens after this prompt"):
         find_target_token(local.lm, before, " park dog")
 
 

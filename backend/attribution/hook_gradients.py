@@ -46,8 +46,8 @@ def compute_hook_gradients(
         def tap(h: Tensor) -> Tensor:
             new = h if edit is None else edit(h)
             at[hook] = new.detach()
-            # A leaf of zeros rather than the activation itself: the graph begins here and nothing
-            # below the first hook is remembered.
+            # A leaf of zeros, not the activation: the autograd graph starts here, so that nothing
+            # below the first hook point is kept in memory.
             leaves[hook] = torch.zeros_like(new, requires_grad=True)
             return new + leaves[hook]
 

@@ -25,15 +25,15 @@ def tokenize_continuation(
     after a prompt. Raises InputError if prompt and answer merge into one token where they meet.
     """
     if not answer:
-        raise InputError("An answer is empty. Give the text that would follow the prompt.")
+        raise InputError("An answer is empty. Give the text that should follow the prompt.")
     head, whole = (
         tokenize_without_special_tokens(tokenizer, prompt),
         tokenize_without_special_tokens(tokenizer, prompt + answer),
     )
     if whole[: len(head)] != head or len(whole) == len(head):
         raise InputError(
-            f"{answer!r} does not begin a new token behind {prompt[-20:]!r}: the tokenizer joins "
-            "them. Begin the answer with a space, or move the border."
+            f"{answer!r} does not begin with a new token after {prompt[-20:]!r}: the "
+            "tokenizer joins the two. Begin the answer with a space, or move the boundary."
         )
     return whole[len(head) :]
 
@@ -47,8 +47,8 @@ def tokenize_single_token_answer(
     if len(found) > 1:
         pieces = " + ".join(repr(tokenizer.decode([token])) for token in found)
         raise InputError(
-            f"{answer!r} is {len(found)} tokens behind this prompt: {pieces}. A target is one "
-            f"token; take the first, {tokenizer.decode(found[:1])!r}, or another word."
+            f"{answer!r} is {len(found)} tokens after this prompt: {pieces}. A target must "
+            f"be one token: use the first, {tokenizer.decode(found[:1])!r}, or another word."
         )
     return found[0]
 

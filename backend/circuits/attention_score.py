@@ -96,8 +96,8 @@ def _compute_score_with_leaves(
         bridge(tokens.to(lm.placement.device), return_type=None)
     if set(sides) != {"q", "k"} or not scores:
         raise InputError(
-            f"{lm.name} does not show the attention scores of layer {layer}, so that they cannot "
-            "be traced."
+            f"{lm.name} does not expose the attention scores of layer {layer}, so they "
+            "cannot be traced. Trace a logit or a feature instead."
         )
     return sides["q"], sides["k"], scores[0][0, head, query, key]
 
@@ -107,7 +107,10 @@ def _find_head_slice(lm: LanguageModel, slope: Float[Tensor, "1 pos ..."], posit
     depends on."""
     touched = torch.nonzero(slope.detach().flatten(2)[0, position])[:, 0]
     if not len(touched):
-        raise InputError("This attention score depends on no query and key of its own.")
+        raise InputError(
+            "This attention score does not depend on a query and a key of its own head, so "
+            "it cannot be traced. Trace a logit or a feature instead."
+        )
     first = int(touched[0]) // lm.d_head * lm.d_head
     return slice(first, first + lm.d_head)
 
@@ -117,11 +120,11 @@ def _check_head_and_positions(
 ) -> None:
     if not 0 <= layer < lm.n_layers or not 0 <= head < lm.n_heads:
         raise InputError(
-            f"There is no head {layer}.{head}: {lm.name} has layers 0 to {lm.n_layers - 1} "
-            f"of heads 0 to {lm.n_heads - 1}."
+            f"{lm.name} has no head {layer}.{head}: it has layers 0 to {lm.n_layers - 1} "
+            f"with heads 0 to {lm.n_heads - 1}."
         )
     if not 0 <= key <= query < pos:
         raise InputError(
-            f"Position {query} cannot look at {key}: the prompt has positions 0 to {pos - 1}, and "
-            "a query looks at itself and what is before it."
+            f"Position {query} cannot attend to position {key}: the prompt has positions 0 "
+            f"to {pos - 1}, and a query attends only to itself and to earlier positions."
         )

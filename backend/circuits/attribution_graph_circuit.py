@@ -41,8 +41,9 @@ from feature_store.number_ranges import describe_layers
 
 METHOD = "attribution-graph"
 EFFECT_MEANING = (
-    "Influence: the share of the targets that paths through this node account for, in a graph "
-    "whose direct effects are made positive and sum to one for each target. No sign, no unit."
+    "Influence: the share of the targets that the paths through this node account "
+    "for, in a graph whose direct effects are made positive and normalized to sum "
+    "to one for each target. It has no sign and no unit."
 )
 
 
@@ -69,8 +70,8 @@ def find_attribution_circuit(
     used = [one for one in dictionaries if one.hook_name != one.hook_out]
     if not used:
         raise InputError(
-            "An attribution graph goes through transcoders, and none of the dictionaries is one: "
-            "use the method sparse-features or trace."
+            "An attribution graph needs transcoders, and none of the dictionaries is one. "
+            "Use the method sparse-features or trace."
         )
 
     def aims(logits: torch.Tensor) -> list[LogitTarget]:
@@ -214,13 +215,14 @@ def _describe_coverage(graph: AttributionGraph) -> list[str]:
     notes = []
     if bare:
         notes.append(
-            f"Without a transcoder: {describe_layers(bare)}. Their MLPs' outputs are error nodes "
-            "whose causes are not traced."
+            f"Without a transcoder: {describe_layers(bare)}. The outputs of their MLPs are "
+            "error nodes, whose causes are not traced."
         )
     if graph.left_out > 1e-6:
         notes.append(
-            f"{graph.n_traced} of {graph.active} active features were traced, the most influential "
-            f"first; {graph.left_out:.1%} of the features' influence is with others, left out."
+            f"{graph.n_traced} of {graph.active} active features were traced, the most "
+            f"influential first. The others, with {graph.left_out:.1%} of the features' "
+            "influence, were left out."
         )
     return notes
 
@@ -231,13 +233,13 @@ def _describe_unused_dictionaries(
     others = [one.name for one in given if one not in used]
     if not others:
         return []
-    return [f"Not transcoders, so not in this graph: {', '.join(others)}."]
+    return [f"Not in this graph because they are not transcoders: {', '.join(others)}."]
 
 
 def _describe_linearisation(answers: Sequence[int], against: Sequence[int]) -> list[str]:
     if max(len(answers), len(against)) < 2:
         return []
     return [
-        "A set of answers stands for the sum of their probabilities; its logit is followed by its "
-        "derivative at this prompt."
+        "For a set of answers, the target follows the log of their summed probability "
+        "by its derivative at this prompt."
     ]

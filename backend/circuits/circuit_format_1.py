@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 NO_NULL_NOTE = (
-    "Found before faithfulness was told beside random sets only: run it again to have both."
+    "This circuit was found by a version that could store faithfulness without its "
+    "null. Run it again to measure both."
 )
 NULL_FIELDS = ("null", "null_95", "nearer")
 

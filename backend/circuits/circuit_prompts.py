@@ -29,7 +29,7 @@ from feature_store.errors import InputError, pick_by_name
 
 SlotKind = Literal["position", "marks", "ends", "sum"]
 SLOT_KINDS: Mapping[str, str] = {
-    "position": "each position; prompts are equally long",
+    "position": "each position (prompts of equal length)",
     "marks": "marked places of a template, the last token, and the rest",
     "ends": "the last token, and the rest",
     "sum": "all tokens together",
@@ -66,7 +66,10 @@ class CircuitPromptSet:
         """Split the circuit's prompts into the half on which nodes are selected and the half on
         which the circuit is evaluated."""
         if len(self) < 2:
-            raise InputError("Choosing on one half and judging on the other takes two prompts.")
+            raise InputError(
+                "Selecting nodes on one half and evaluating on the other needs at least two "
+                "prompts."
+            )
         middle = len(self) // 2
         return self.rows(slice(0, middle)), self.rows(slice(middle, len(self)))
 
@@ -122,9 +125,9 @@ def sample_task_prompts(
     found = list(drawn)
     if len(found) < n:
         raise InputError(
-            f"Of {PAIRS_DRAWN_PER_PROMPT * n} prompts of the task {task!r} only {len(found)} "
-            f"have a twin of equal "
-            f"length and answers of one token in {engine.lm.name}: the tasks are the demo model's."
+            f"Of {PAIRS_DRAWN_PER_PROMPT * n} prompts of the task {task!r}, only "
+            f"{len(found)} have a corrupted prompt of equal length and single-token answers "
+            f"in {engine.lm.name}. The tasks are made for the demo model."
         )
     cases = [PromptCase(one.clean, one.answer, one.wrong, one.corrupt) for one in found]
     return lay_out_circuit_prompts(engine, cases, "marks", [one.marks for one in found])
@@ -139,8 +142,9 @@ def restore_circuit_prompts(engine: LocalEngine, circuit: Circuit) -> CircuitPro
     slots, answers = circuit.facts.get("slot_of"), circuit.facts.get("answers")
     if not circuit.prompts or not isinstance(slots, list) or not isinstance(answers, list):
         raise InputError(
-            "This circuit does not say where its nodes stand in its prompts, so sets of them "
-            "cannot be run: only circuits of next tokens that were found here can."
+            "This circuit does not record the positions of its nodes, so parts of it "
+            "cannot be run. Only circuits of next tokens that were found by Saefari can be "
+            "run."
         )
     prompts = PaddedPrompts.of([engine.text(list(one.ids)) for one in circuit.prompts])
     against = circuit.facts.get("against")
@@ -229,8 +233,8 @@ def _assign_slots(
     if places == "position":
         if len(set(last.tolist())) > 1:
             raise InputError(
-                f"The prompts have {int(last.min()) + 1} to {int(last.max()) + 1} tokens. By "
-                "position they must be equally long: choose ends, or give marks."
+                f"The prompts have {int(last.min()) + 1} to {int(last.max()) + 1} tokens. Slots "
+                "by position need prompts of equal length: choose ends, or give marks."
             )
         slot = torch.arange(counted.shape[1]).expand(counted.shape).clone()
         beyond = slot > last[:, None]
@@ -247,9 +251,9 @@ def _assign_slots(
                     names.append(mark.name)
                 slot[row, _find_mark_tokens(engine, case.prompt, mark)] = names.index(mark.name)
         slot[row, int(last[row])] = 1
-    # Behind the place where the target is read nothing can matter.
-    behind = torch.arange(slot.shape[1]) > last[:, None]
-    return slot.masked_fill(~counted | behind, -1), tuple(names)
+    # Tokens after the one at which the target is read cannot matter.
+    after = torch.arange(slot.shape[1]) > last[:, None]
+    return slot.masked_fill(~counted | after, -1), tuple(names)
 
 
 def _find_mark_tokens(engine: LocalEngine, text: str, mark: PlaceMark) -> list[int]:

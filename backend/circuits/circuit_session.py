@@ -78,7 +78,10 @@ class CircuitSession:
     def _ready(self) -> tuple[ComplementAblation, NodeTable, dict[str, int]]:
         circuit, engine = self.circuit, self.engine
         if circuit.baseline is None:
-            raise InputError(f"{circuit.method} has no baseline that its nodes could go to.")
+            raise InputError(
+                f"Circuits of the method {circuit.method} have no baseline, so their nodes "
+                "cannot be ablated."
+            )
         examples = restore_circuit_prompts(engine, circuit)
         first, second = examples, examples
         if len(examples) >= FEWEST_TO_SPLIT:

@@ -217,7 +217,7 @@ class ComplementEdit:
         d, sets = self.site.dictionary, len(self.members.errors)
         base_error = self.site.ground.errors().repeat(sets, 1, 1)
         new = h - scale_decoder_sum(d, x, self._above(x)) + base_error
-        # Where the error term stays, what was just added is taken off again.
+        # Where the error term stays, subtract the baseline that was added just now.
         gone = ~self.own_error & self.counted
         new = torch.where(gone[..., None], new, new - base_error)
         at = gone.nonzero(as_tuple=True)

@@ -44,8 +44,8 @@ DIRECT_EFFECT_METHODS = ("attribution-graph", "trace")
 """Circuit methods whose edges are direct effects."""
 INTERVENTION_MODES = ("frozen", "direct", "free")
 CHANGE_MEANING = (
-    "Change of the target's own value (a logit; a feature's activation before its gate) when the "
-    "source goes to zero"
+    "Change of the target's own value (a logit, or a feature's activation before "
+    "its gate) when the source is set to zero"
 )
 HookActivations = dict[str, Float[Tensor, "rows pos width"]]
 """Activations at the hook points where targets are read, by canonical hook point."""
@@ -65,8 +65,8 @@ def check_direct_edges(
     """
     if circuit.method not in DIRECT_EFFECT_METHODS:
         raise InputError(
-            f"The edges of {circuit.method} are no direct effects: nothing that one intervention "
-            "would measure."
+            f"The edges of {circuit.method} are not direct effects, so a single "
+            "intervention cannot check them."
         )
     scene = DirectEffectCheck(engine, circuit)
     weights = {(one.source, one.target): one.weight for one in circuit.edges}
@@ -85,7 +85,7 @@ def check_direct_edges(
         if way == "frozen":
             found[way]["relative_error"] = summarize_relative_errors(
                 [(a, b, False) for a, b, _ in both]
-            )  # of what is before the gate, which switching does not touch
+            )  # of pre-activations, which do not depend on the gate
     return found
 
 
@@ -104,7 +104,10 @@ class DirectEffectCheck:
     @cached_property
     def tokens(self) -> Tensor:
         if not self.circuit.prompts or not self.circuit.prompts[0].ids:
-            raise InputError("This circuit does not say which tokens it was read from.")
+            raise InputError(
+                "This circuit does not record the tokens of its prompt, so its edges cannot be "
+                "checked. Run it again."
+            )
         return torch.tensor([self.circuit.prompts[0].ids])
 
     @cached_property
@@ -124,7 +127,9 @@ class DirectEffectCheck:
     def dictionary(self, name: str) -> Dictionary:
         """Return the loaded dictionary of that name; raises InputError if the engine has none."""
         if name not in self.engine.dictionaries:
-            raise InputError(f"The dictionary {name} is not loaded: open the harvest that has it.")
+            raise InputError(
+                f"The dictionary {name} is not loaded. Open the harvest that contains it."
+            )
         return self.engine.dictionaries[name]
 
     @cached_property
@@ -151,7 +156,9 @@ class DirectEffectCheck:
         if node.kind == "logit":
             return self._logit(node)
         if not self.is_read(id) or node.feature is None or node.position is None:
-            raise InputError(f"{id} is read through no dictionary of this circuit.")
+            raise InputError(
+                f"No dictionary of this circuit reads {id}, so edges into it cannot be checked."
+            )
         d = self.dictionary(node.dictionary)
         G, b = fold_encoder_rows(self.lm, d, torch.tensor([node.feature]))
         return LinearReadout(self.lm.canonical(d.hook_name), node.position, G[0], float(b[0]))
@@ -162,7 +169,7 @@ class DirectEffectCheck:
         less = [] if node.feature is not None else aim.get("against", [])
         if not ids:
             raise InputError(
-                "This circuit was found before its edges could be checked: run it anew."
+                "This circuit was found by a version whose edges cannot be checked. Run it again."
             )
         with torch.no_grad():
             logits = self.lm.logits(self.tokens)[0, -1]
@@ -176,7 +183,9 @@ class DirectEffectCheck:
         name = "blocks.0.hook_resid_pre" if node.kind == "token" else node.dictionary
         at = next((i for i, site in enumerate(self.held.sites) if site.name == name), None)
         if at is None or node.position is None:
-            raise InputError(f"{id} is written by nothing that can be taken away.")
+            raise InputError(
+                f"{id} has no output that can be set to zero, so edges from it cannot be checked."
+            )
         site = self.held.sites[at]
         change = torch.zeros_like(site.h)
         here = (slice(None), node.position)

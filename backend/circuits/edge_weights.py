@@ -159,7 +159,7 @@ def compute_edges_by_prompt(
                 scalar = scalar + weighted_node_value(sites[k], kept[k], j, reads[k], rows)
         if scalar.requires_grad:
             g = torch.autograd.grad(scalar, tape.leaves, retain_graph=True, allow_unused=True)
-        else:  # nothing is written before any of these targets
+        else:  # no dictionary writes before these targets
             g = (None,) * len(tape.leaves)
         found.append((first, _gather_edge_weights(sites, kept, g, len(targets), len(some), n)))
     return found
@@ -215,7 +215,7 @@ def _gather_edge_weights(
         pulled = slope * decoder_gains(site.dictionary, site.reading.x)
         each = pulled @ site.dictionary.coder.W_dec[one.ids].T * one.change
         missed = (slope * site.error_change()).sum(-1, keepdim=True)
-        columns_ = torch.cat([each, missed], -1)  # the error term is the last column, or -1
+        columns_ = torch.cat([each, missed], -1)  # the error term is the last column, index -1
         slots = int(site.slot.max()) + 1
         inside = torch.nn.functional.one_hot(site.slot.clamp_min(0), max(slots, 1))
         inside = (inside * (site.slot >= 0)[..., None]).to(columns_.dtype)

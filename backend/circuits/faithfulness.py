@@ -203,7 +203,7 @@ def measure_random_sets(
     values = judge.run(table, sets, errors, tick=tick).mean(1)
     shares = (values - empty.mean()) / (judge.clean.mean() - empty.mean())
     low, median, high, top = map(float, np.quantile(shares, [0.025, 0.5, 0.975, 0.95]))
-    # A share of 1.8 is as far from the model as one of 0.2: more is not better.
+    # 1.8 is as far from the whole model as 0.2, so compare distances from 1.
     nearer = float((abs(shares - 1) > abs(own.value - 1)).mean())
     return NullFaithfulness(median, low, high, top, draws, nearer)
 

@@ -3,7 +3,7 @@ command and exported files. This module does not load torch."""
 
 from backend.circuits.records import EffectCheck, Faithfulness
 
-NOT_BETTER = "not better than random sets of the same make"
+NOT_BETTER = "not better than random sets of the same composition"
 
 
 def describe_effect_check(check: EffectCheck) -> str:
@@ -44,4 +44,4 @@ def format_faithfulness(value: float) -> str:
     decimals."""
     if abs(value) >= 10:
         return f"{value:,.0f}".replace("-", "−")
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no −0
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0 turns −0.0 into 0.0

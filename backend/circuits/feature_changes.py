@@ -44,7 +44,7 @@ class FeatureChanges:
         columns = (self.place, self.feature, self.amount.to(W_dec.dtype))
         for place, feature, much in zip(*(c.split(step) for c in columns), strict=True):
             total.index_add_(0, place, much[:, None] * W_dec[feature])
-        return total[self.at]  # -1 is the last row, which stays zero
+        return total[self.at]  # place -1 is the last row, which stays zero
 
     def pull(self, d: Dictionary, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "n"]:
         """Return amount · gradient for each feature change, where `g` is the gradient with respect
@@ -153,7 +153,7 @@ def decoder_gains(d: Dictionary, x: Float[Tensor, "... d_in"]) -> Float[Tensor, 
     """Return the factor by which each token's de-normalisation multiplies decoder rows."""
     if not d.norm.per_token:
         return d.norm.out_scale
-    # The inverse is a multiple and an offset for each token: two points on it give the slope.
+    # De-normalisation is affine for each token, so two points give its slope.
     x = x.to(d.coder.W_dec)
     _, undo = d.norm.into(x)
     at = x.new_zeros(*x.shape[:-1], 1)

@@ -103,8 +103,8 @@ class FrozenModel:
         }
         keeping = {hook: _replace_with_kept(value) for hook, value in self.kept.items()}
         made: dict[str, list[ActivationEdit]] = {}
-        # A cut of the stream between attention and MLP goes by a name of its own, and first: what
-        # enters the norm there has been cut already.
+        # A cut between attention and MLP has its own hook point, and comes first: the input of the
+        # norm there must be cut already.
         middles = {hook: edit for hook, edit in cuts.items() if hook.endswith(MIDDLE_SUFFIX)}
         for hook, edit in middles.items():
             at = self.lm.canonical(hook)
@@ -145,8 +145,8 @@ def _list_query_key_hooks(lm: LanguageModel, layer: int) -> list[str]:
     known = set(lm.hook_names())
     if not known.issuperset(names):
         raise InputError(
-            f"The attention of {lm.name} cannot be held still: layer {layer} has no queries and "
-            "keys of its own. Use the method sparse-features."
+            f"The attention of {lm.name} cannot be frozen: layer {layer} has no separate "
+            "queries and keys. Use the method sparse-features."
         )
     return names
 
@@ -170,7 +170,7 @@ def _freeze_norm(lm: LanguageModel, path: str, got: Mapping[str, Tensor]) -> Fro
     built = built if bias is None else built + bias
     if (built - left).norm() > _affine_tolerance(lm) * left.norm().clamp_min(1e-6):
         raise InputError(
-            f"The norms of {lm.name} cannot be held still: {path} is neither LayerNorm nor "
+            f"The norms of {lm.name} cannot be frozen: {path} is neither LayerNorm nor "
             "RMSNorm. Use the method sparse-features."
         )
     return FrozenNorm(path, entered, length.to(entered.dtype), weight, left, centres)
@@ -221,6 +221,6 @@ def check_affine(
     bend = max(float((at_1 - at_0 - slope).norm()), float((at_2 - at_1 - slope).norm()))
     if bend > _affine_tolerance(lm) * size:
         raise InputError(
-            f"{lm.name} cannot be held still: with patterns and norms fixed it is no affine map "
-            f"(relative error {bend / size:.2g}). Use the method sparse-features."
+            f"{lm.name} cannot be frozen: with patterns and norms fixed it is not an affine "
+            f"map (relative error {bend / size:.2g}). Use the method sparse-features."
         )

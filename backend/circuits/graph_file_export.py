@@ -148,13 +148,14 @@ def _check_exportable(circuit: Circuit) -> None:
     for node in circuit.nodes:
         if node.kind not in FEATURE_TYPES:
             raise InputError(
-                f"circuit-tracer's format has no place for the node {node.id!r} of kind "
-                f"{node.kind}: export as GraphML."
+                f"circuit-tracer's format cannot hold the node {node.id!r} of kind {node.kind}. "
+                "Export as GraphML."
             )
         if node.position is None:
             raise InputError(
-                "circuit-tracer's format needs a position for every node, and this circuit sums "
-                f"over positions at {node.id!r}: export as GraphML, or keep positions apart."
+                "circuit-tracer's format needs a position for every node, and this circuit "
+                f"sums over positions at {node.id!r}. Export as GraphML, or find the circuit "
+                "with separate positions."
             )
 
 
@@ -163,7 +164,7 @@ def _node_ids(circuit: Circuit) -> dict[str, str]:
     E_token_position for tokens."""
     plain = {node.id: _node_id(node) for node in circuit.nodes}
     counts = Counter(plain.values())
-    # Two dictionaries at one layer can have features of one number: the name then tells them apart.
+    # Two dictionaries of one layer can share a feature index: their names make the ids unique.
     told = {node.id: node.dictionary or node.id for node in circuit.nodes}
     return {id: one if counts[one] == 1 else f"{one}_{told[id]}" for id, one in plain.items()}
 

@@ -45,8 +45,8 @@ NODES_KEPT = 10_000
 stay."""
 KIND_OF_FEATURE_TYPE: dict[str, NodeKind] = {told: kind for kind, told in FEATURE_TYPES.items()}
 INFLUENCE_MEANING = (
-    "Influence: the share of the targets that paths through this node account for, computed from "
-    "the imported links. No sign, no unit."
+    "Influence: the share of the targets that the paths through this node account "
+    "for, computed from the imported links. It has no sign and no unit."
 )
 LOGIT_LABEL = re.compile(r'Output "(.*)" \(p=[0-9.]+\)', re.DOTALL)
 NOT_A_GRAPH_FILE = "This is not a graph file in JSON"
@@ -142,7 +142,7 @@ def read_graph_header(found: Mapping[str, Any]) -> GraphFileHeader:
         same = head.numbers.setdefault(key, [])
         if node.kind in {head.nodes[other].kind for other in same}:
             raise InputError(
-                f"Node {i} has the node_id {key!r}, which an earlier node of its kind has."
+                f"Node {i} has the same node_id as an earlier node of its kind: {key!r}."
             )
         same.append(len(head.nodes))
         head.nodes.append(node)
@@ -188,8 +188,8 @@ def build_imported_circuit(
     if len(nodes) > NODES_KEPT:
         nodes = keep_strongest_nodes(head.nodes, nodes, gathered.strength)
         notes.append(
-            f"{len(head.nodes) - len(nodes):,} of {len(head.nodes):,} nodes, the most weakly "
-            "linked, were left out."
+            f"{len(head.nodes) - len(nodes):,} of {len(head.nodes):,} nodes, those with the "
+            "weakest links, were left out."
         )
     links = gathered.heaviest()
     ids = {node.id for node in nodes}
@@ -200,16 +200,16 @@ def build_imported_circuit(
     if left:
         share = np.abs(links.weight).sum() / max(gathered.strength.sum() / 2, TINY)
         notes.append(
-            f"{left:,} of {gathered.seen:,} links, the weakest, were left out; those that are here "
-            f"carry {share:.1%} of all |weights|."
+            f"{left:,} of {gathered.seen:,} links, the weakest, were left out; the imported "
+            f"links carry {share:.1%} of all |weights|."
             + " Influence was computed from all of them."
             * (gathered.effects is not None)
         )
     if gathered.ambiguous:
         notes.append(
             f"{len(gathered.ambiguous):,} ambiguous links (|weights| of "
-            f"{np.abs(gathered.ambiguous).sum():.3g} together) name a node_id that two nodes have: "
-            "which of them is meant cannot be told, and the links were left out."
+            f"{np.abs(gathered.ambiguous).sum():.3g} in total) were left out: they name a "
+            "node_id that two nodes share."
         )
     edges = build_edges(head.nodes, links)
     found = (
@@ -249,7 +249,7 @@ def rank_nodes_by_influence(
     order; logits come last."""
     effects = gathered.effects
     if effects is None:
-        notes.append(f"{len(nodes):,} nodes are too many for their influence to be computed.")
+        notes.append(f"{len(nodes):,} nodes are too many for the influence to be computed.")
         order = np.argsort(-gathered.strength, kind="stable").tolist()
         return sorted((nodes[i] for i in order), key=lambda node: node.kind == "logit")
     logits = [i for i, node in enumerate(nodes) if node.kind == "logit"]
@@ -258,7 +258,9 @@ def rank_nodes_by_influence(
     for i in logits:
         weights[i] = (nodes[i].value or 0.0) / whole if whole else 1 / len(logits)
     np.abs(effects, out=effects)
-    effects /= np.maximum(effects.sum(1, keepdims=True), TINY)  # in place: `shares` would copy
+    effects /= np.maximum(
+        effects.sum(1, keepdims=True), TINY
+    )  # in place: a copy would double the memory
     found = compute_influence(effects, weights) + weights
     told = [replace(node, effect=float(one)) for node, one in zip(nodes, found, strict=True)]
     told.sort(key=lambda node: (node.kind == "logit", -(node.effect or 0.0)))
@@ -277,14 +279,14 @@ def _read_node(
     )
     if told not in KIND_OF_FEATURE_TYPE:
         raise InputError(
-            f"{where} ({key!r}) has the feature_type {told!r}, which is not known here. "
+            f"{where} ({key!r}) has the unknown feature_type {told!r}. "
             f"{list_names(list(KIND_OF_FEATURE_TYPE))}"
         )
     kind = KIND_OF_FEATURE_TYPE[told]
     position = check_value_type(get_required_value(row, "ctx_idx", where), int, f"{where}: ctx_idx")
     if not 0 <= position < len(tokens):
         raise InputError(
-            f"{where} ({key!r}) stands at position {position}; the prompt has {len(tokens)} tokens."
+            f"{where} ({key!r}) is at position {position}, but the prompt has {len(tokens)} tokens."
         )
     layer = _read_layer(row, kind, where)
     if SAEFARI_KEY in row:
@@ -327,10 +329,10 @@ def _read_layer(row: Mapping[str, Any], kind: NodeKind, where: str) -> int:
     told = str(get_required_value(row, "layer", where))
     if kind == "token":
         if told != "E":
-            raise InputError(f"{where} is an embedding, and its layer is {told!r} instead of 'E'.")
+            raise InputError(f"{where} is an embedding, so its layer must be 'E', not {told!r}.")
         return -1
     if not re.fullmatch(r"\d{1,5}", told):
-        raise InputError(f"{where} has the layer {told!r}, which is no layer's number.")
+        raise InputError(f"{where} has the layer {told!r}, which is not the number of a layer.")
     return int(told) - (kind == "logit")
 
 
@@ -340,12 +342,15 @@ def _read_feature_number(key: str, kind: NodeKind, layer: int, position: int, wh
     first = {"token": "E", "logit": str(layer + 1)}.get(kind, str(layer))
     found = re.fullmatch(r"(E|\d+)_(-?\d+)_(\d+)", key)
     if found is None or (kind == "feature" and int(found[2]) < 0):
-        raise InputError(f"{where} has the node_id {key!r}; layer_feature_position is read.")
-    # circuit-tracer of 2025 named error nodes layer_position_0 or 0_layer_position.
+        raise InputError(
+            f"{where} has the node_id {key!r}; the expected form is layer_feature_position."
+        )
+    # circuit-tracer of 2025 gave error nodes the ids layer_position_0 or 0_layer_position.
     agrees = kind == "error" or (found[1] == first and int(found[3]) == position)
     if not agrees:
         raise InputError(
-            f"{where} has the node_id {key!r}, but says layer {first} and position {position}."
+            f"{where} has the node_id {key!r}, but its fields say layer {first} and "
+            f"position {position}."
         )
     return int(found[2])
 
@@ -399,7 +404,8 @@ def _build_foreign_circuit(
         effect_means=INFLUENCE_MEANING,
         facts={"imported": str(head.metadata.get("slug", ""))},
         notes=(
-            "Imported: neither its effects nor its faithfulness have been measured here.",
+            "Imported from another tool: neither its effects nor its faithfulness were "
+            "measured here.",
             *notes,
         ),
     )

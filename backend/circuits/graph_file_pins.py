@@ -8,8 +8,8 @@ from feature_store.errors import InputError
 from feature_store.storable_text import make_storable
 
 MALFORMED_MARKS = (
-    "its qParams are not as circuit-tracer writes them: pinnedIds is a list of node_ids, "
-    "supernodes a list of lists of a name and node_ids."
+    "The qParams of this file are malformed: pinnedIds must be a list of node_ids, "
+    "and supernodes a list of lists of a name and node_ids."
 )
 
 
@@ -74,11 +74,13 @@ def read_pins_and_supernodes(
         grouped |= set(fresh)
         groups[name if number == 1 else f"{name} ({number})"] = fresh
     missing = sum(key not in numbers for key in named)
-    notes = [f"{missing} marks (pins, supernodes) are of nodes that the file lacks."] * bool(
-        missing
-    )
+    notes = [
+        f"{missing} pins or supernode members refer to nodes that the file does not contain."
+    ] * bool(missing)
     if twice:
-        notes.append(f"{twice} nodes are in several supernodes; each was kept in its first.")
+        notes.append(
+            f"{twice} nodes are in several supernodes; each was kept in its first supernode."
+        )
     return PinsAndSupernodes(tuple(ids_of(pinned)), groups, notes)
 
 

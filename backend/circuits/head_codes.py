@@ -38,8 +38,9 @@ EDGE_THRESHOLD = 0.5
 """Share of positive examples on which two heads must both have codes of their own to be joined by
 an edge."""
 SCORE_MEANING = (
-    "Score: the share of positive examples on which the head's code occurs on no negative one, "
-    "ties broken by how far its output is from its mean; over all heads the scores sum to one."
+    "Score: the share of positive examples on which the head's code occurs on no "
+    "negative example, with ties broken by the distance of its output from its "
+    "mean; the scores of all heads sum to one."
 )
 
 
@@ -84,14 +85,13 @@ def fit_head_codes(
         if len(given) < FEWEST_EXAMPLES:
             raise InputError(
                 f"{len(given)} {kind} examples are too few: give at least {FEWEST_EXAMPLES}, "
-                f"best 5 to 10 of "
-                "either kind."
+                "preferably 5 to 10 of each kind."
             )
     x = read_head_outputs(lm, [*positives, *negatives])
     x = x - x.mean(0)
     found = assign_nearest_codes(x.flatten(0, 2).numpy(), codes, seed).reshape(x.shape[:3])
     n = len(positives)
-    # [positive negative layer head]: whether both have the same code
+    # [positive, negative, layer, head]: whether both examples have the same code
     same = found[:n, None] == found[None, n:]
     return HeadCodes(found, ~same.any(1), x[:n].norm(dim=-1).mean(0).numpy())
 
@@ -176,7 +176,8 @@ def build_head_codes_circuit(
         method=METHOD,
         model=lm.name,
         prompts=tuple(build_circuit_prompt(lm.tokenizer, text) for text in positives),
-        target=f"what {len(positives)} positive examples have and {len(negatives)} negative lack",
+        target=f"what {len(positives)} positive examples have and {len(negatives)} negative "
+        "examples lack",
         nodes=tuple(nodes),
         edges=_connect_heads(found),
         effect_means=SCORE_MEANING,
@@ -188,8 +189,8 @@ def build_head_codes_circuit(
             "above_even": int((found.score > 1 / found.score.size).sum()),
         },
         notes=(
-            "Codes tell which heads speak differently on positives, not that they matter: check "
-            "the first of them by ablation.",
+            "Codes show which heads have different outputs on positive examples, not that "
+            "these heads matter: check the first ones by ablation.",
             *_describe_unrankable_heads(found),
         ),
     )
@@ -203,9 +204,9 @@ def _describe_unrankable_heads(found: HeadCodes) -> list[str]:
         return []
     return [
         f"{n} of {found.share.size} heads have a code of their own on at least "
-        f"{ALMOST_ALWAYS:.0%} of the "
-        "positives: the two kinds differ in more than the behaviour, and the ranking rests on the "
-        "size of outputs. Make the negatives more alike the positives."
+        f"{ALMOST_ALWAYS:.0%} of the positive examples: the two kinds of examples "
+        "differ in more than the behaviour, so the ranking depends on the size of the "
+        "outputs. Use negative examples that are more similar to the positive ones."
     ]
 
 

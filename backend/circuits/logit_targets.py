@@ -89,7 +89,7 @@ def build_logit_target(
     without an answer.
     """
     if not answers:
-        raise InputError("There is no target: give the token that the graph is to explain.")
+        raise InputError("There is no target: give the token that the graph should explain.")
     W, b = read_unembedding(lm)
     p = logits.float().softmax(-1)
     direction, offset = _mix_logit_directions(W, b, p, answers)
@@ -125,7 +125,7 @@ def describe_logit_cap(lm: LanguageModel, what: str) -> list[str]:
     """Return a note if the model soft-caps its logits, so that logit targets are approximate;
     `what` says in which way the figures are affected."""
     cap = getattr(lm.bare.config.get_text_config(), "final_logit_softcapping", None)
-    return [f"{lm.name} caps its logits softly, at {cap:g}: {what}"] if cap else []
+    return [f"{lm.name} soft-caps its logits at {cap:g}: {what}"] if cap else []
 
 
 def _centre_logit_direction(W: Tensor, b: Tensor | None, token: int) -> tuple[Tensor, float]:

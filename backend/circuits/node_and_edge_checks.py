@@ -70,7 +70,8 @@ def check_nodes(
     for one, row in zip(ids, wanted, strict=False):
         if one not in said or table.slot[row] not in there:
             raise InputError(
-                f"{one} stands at a token that no ablation touches, or nothing is predicted of it."
+                f"{one} is at a token that cannot be ablated, or the circuit predicts no effect "
+                "of it."
             )
     some = table.rows(torch.tensor(wanted, dtype=torch.long))
     measured = ablate_single_nodes(
@@ -125,8 +126,8 @@ def check_edges(
     loose = [d.name for d in grounds.dictionaries if d.norm.into is not NO_NORMALISATION.into]
     if loose:
         found["note"] = (
-            f"{', '.join(loose)} normalise every token, which no run holds still: frozen edges to "
-            "them are first-order only."
+            f"{', '.join(loose)} normalize every token, which no run can freeze, so the "
+            "frozen edges to them are correct only to first order."
         )
     try:
         found["frozen"] = _check_frozen_edges(engine.lm, grounds, few, table, pairs, asked)
@@ -187,7 +188,7 @@ def build_circuit_node_table(
 
 def _find_node_row(known: Mapping[str, int], id: str) -> int:
     if id not in known:
-        raise InputError(f"{id!r} is no feature or error term of this circuit.")
+        raise InputError(f"{id!r} is not a feature or error term of this circuit.")
     return known[id]
 
 

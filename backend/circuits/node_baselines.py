@@ -114,7 +114,9 @@ class NodeBaselines:
         if self.kind == "pair":
             partners = some.laid.partners
             if partners is None:
-                raise InputError("A prompt has no corrupt twin to take its baseline from.")
+                raise InputError(
+                    "The baseline 'pair' needs a corrupted prompt, and a prompt has none."
+                )
             donors = read_dictionary_activations(
                 self.lm, self.dictionaries, partners.tokens, partners.counted
             )
@@ -196,7 +198,9 @@ def take_donor_values(
     """Return resampled or corrupted-prompt baselines: each token takes the activations and error
     term of a donor token, given as a flat index (−1: none)."""
     active = donor.active
-    token = active.row * donor_slot.shape[1] + active.position  # ordered
+    token = (
+        active.row * donor_slot.shape[1] + active.position
+    )  # sorted, because active features are
     counts = torch.bincount(token, minlength=donor_slot.numel())
     starts = counts.cumsum(0) - counts
     source = chosen.flatten()
@@ -234,8 +238,8 @@ def draw_donor_tokens(
             pool = (other & (slots == name)).nonzero()[:, 0]
             if not len(pool):
                 raise InputError(
-                    f"No other prompt has the place {some.names[name]!r}: there is nothing to draw "
-                    "from. Give more prompts, or choose zero or pair."
+                    f"No other prompt has the place {some.names[name]!r}, so nothing can be "
+                    "resampled there. Give more prompts, or choose zero or pair."
                 )
             here = (mine == name).nonzero()[:, 0]
             picks = torch.randint(len(pool), (len(here),), generator=generator)
@@ -247,9 +251,11 @@ def _check_baseline_kind(kind: BaselineKind, source: CircuitPromptSet) -> None:
     """Raise InputError if the prompts are too few for a mean or resampled baseline, or have no
     corrupted prompts."""
     if kind == "pair" and source.laid.partners is None:
-        raise InputError("A baseline of pairs takes a corrupt prompt of equal length for each.")
+        raise InputError(
+            "The baseline 'pair' needs a corrupted prompt of equal length for each prompt."
+        )
     if kind in ("mean", "resample") and len(source) < FEWEST_PROMPTS:
         raise InputError(
-            f"The baseline {kind!r} is taken from at least {FEWEST_PROMPTS} prompts; here are "
+            f"The baseline {kind!r} needs at least {FEWEST_PROMPTS} prompts, and there are "
             f"{len(source)}. Give more prompts, or choose zero or pair."
         )

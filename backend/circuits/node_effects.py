@@ -225,7 +225,7 @@ def estimate_block_by_integration(
         roads = split_into_integration_paths(site, paths, alone)
     moved = _measure_path_changes(lm, site, some, roads)
     device = site.slot.device
-    mean = torch.zeros(paths, *roads[0].change.shape, device=device)  # of the derivative
+    mean = torch.zeros(paths, *roads[0].change.shape, device=device)  # mean gradient of each path
     open_ = torch.arange(paths, device=device)
     steps, done = FIRST_STEPS, 0
     while True:

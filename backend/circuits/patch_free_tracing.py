@@ -56,8 +56,9 @@ QUERY_KEY_PAIRS, SOURCES_PER_SIDE = 30, 200
 """Number of query-key pairs shown for an attention score, and number of sources on either side that
 are paired."""
 EFFECT_MEANING = (
-    "What of the start comes through this node, signed and in the start's units, with attention "
-    "patterns and norm scales held still. Nodes on one path count the same part again."
+    "The part of the start's value that comes through this node, signed and in the "
+    "start's units, with attention patterns and norm scales frozen. Nodes on one "
+    "path count the same part twice."
 )
 
 
@@ -159,7 +160,7 @@ def _prepare_start(
     tokens = torch.tensor([text.token_ids])
     score = linearize_attention_score(lm, tokens, start.layer, start.head, start.query, start.key)
     id = head_id(start.layer, start.head, start.query)
-    looks = f"head {start.layer}.{start.head} at {start.query} looks at {start.key}"
+    looks = f"head {start.layer}.{start.head} at {start.query} attends to {start.key}"
     nodes = [
         CircuitNode(
             f"{id}:{side}",
@@ -380,20 +381,20 @@ def _write_notes(
     notes = []
     if begun.score is not None:
         notes.append(
-            "The query's side and the key's side each make up the whole score, the other held as "
-            "it is; effects are summed over both."
+            "The query's side and the key's side each make up the whole score, with the "
+            "other side fixed; effects are summed over both."
         )
     bare = [s.layer for s in tracer.held.sites if s.reading is None and not s.is_tokens]
     if bare:
         notes.append(
-            f"No dictionary stands for the MLPs of {describe_layers(bare)}: error nodes whose "
-            "causes are not traced. "
-            "Attention without a dictionary is passed through."
+            f"No dictionary represents the MLPs of {describe_layers(bare)}: they are error "
+            "nodes, whose causes are not traced. Attention without a dictionary is passed "
+            "through."
         )
     if found.left_out > 1e-6:
         notes.append(
-            f"{len(tracer.features)} of {tracer.columns.n_features} active features were traced; "
-            f"{found.left_out:.1%} of what features contribute is with the others."
+            f"{len(tracer.features)} of {tracer.columns.n_features} active features were "
+            f"traced; the others have {found.left_out:.1%} of the features' contributions."
         )
     if shown < there:
         notes.append(f"The {shown} strongest of {there} nodes are shown.")

@@ -165,7 +165,9 @@ class Faithfulness:
 
     def __post_init__(self) -> None:
         if not isinstance(self.null, NullFaithfulness) or self.null.draws < 1:
-            raise InputError("Faithfulness is told beside its null only: random sets are missing.")
+            raise InputError(
+                "Faithfulness cannot be stored without its null: the random sets are missing."
+            )
 
     @property
     def above_null(self) -> bool:
@@ -269,8 +271,8 @@ class Circuit:
         row = _read_fields(cls, given, "a circuit", ignoring=("format",))
         if isinstance(given, Mapping) and given.get("format", CIRCUIT_FORMAT) != CIRCUIT_FORMAT:
             raise InputError(
-                f"This circuit is of format {given['format']}; 1 and {CIRCUIT_FORMAT} are read "
-                f"here."
+                f"This circuit has format {given['format']}; formats 1 and {CIRCUIT_FORMAT} can "
+                "be read."
             )
         parts = {
             "nodes": CircuitNode,
@@ -373,11 +375,11 @@ def _read_fields(
     """Return the known fields of a record's JSON object; raises InputError for other types and
     unknown fields."""
     if not isinstance(given, Mapping):
-        raise InputError(f"Not {what}: an object was expected, not {type(given).__name__}.")
+        raise InputError(f"Not {what}: expected a JSON object, not {type(given).__name__}.")
     known = {one.name for one in fields(of)}
     for name in given:
         if name not in known and name not in ignoring:
-            raise InputError(f"A field {name!r} does not belong to {what}.")
+            raise InputError(f"Unknown field {name!r} in {what}.")
     return {str(name): value for name, value in given.items() if name in known}
 
 
@@ -392,7 +394,7 @@ def _construct_record(of: type[RecordType], row: dict[str, Any], what: str) -> R
 
 def _check_list(given: object, name: str) -> list[Any] | tuple[Any, ...]:
     if not isinstance(given, list | tuple):
-        raise InputError(f"The {name} of a circuit are a list, not {type(given).__name__}.")
+        raise InputError(f"The {name} of a circuit must be a list, not {type(given).__name__}.")
     return given
 
 
@@ -403,18 +405,22 @@ def check_circuit(circuit: Circuit) -> None:
     for node in circuit.nodes:
         if node.kind not in NODE_KINDS:
             raise InputError(
-                f"A node is of kind {node.kind!r}; there are: {', '.join(NODE_KINDS)}."
+                f"A node has the kind {node.kind!r}; the kinds are: {', '.join(NODE_KINDS)}."
             )
         if not isinstance(node.id, str) or node.id in known:
-            raise InputError(f"Two nodes have the id {node.id!r}, or it is no text.")
+            raise InputError(f"The node id {node.id!r} occurs twice, or is not a text.")
         if type(node.layer) is not int or not isinstance(node.position, int | None):
-            raise InputError(f"Layer and position of {node.id!r} are whole numbers.")
+            raise InputError(f"The layer and position of {node.id!r} must be whole numbers.")
         known.add(node.id)
     for edge in circuit.edges:
         missing = next((end for end in (edge.source, edge.target) if end not in known), None)
         if missing is not None:
-            raise InputError(f"An edge names the node {missing!r}, which the circuit lacks.")
+            raise InputError(f"An edge names the node {missing!r}, which is not in the circuit.")
         if not isinstance(edge.weight, int | float) or not math.isfinite(edge.weight):
-            raise InputError(f"The edge {edge.source} → {edge.target} has no number as weight.")
+            raise InputError(
+                f"The weight of the edge {edge.source} → {edge.target} is not a number."
+            )
         if not isinstance(edge.stability, int | float | None):
-            raise InputError(f"The stability of {edge.source} → {edge.target} is no number.")
+            raise InputError(
+                f"The stability of the edge {edge.source} → {edge.target} is not a number."
+            )

@@ -191,7 +191,7 @@ class ReplacementModel:
         W_skip, hook, clean = d.W_skip, self.lm.canonical(d.hook_name), reading.x
 
         def skipping(_: Tensor) -> Tensor:
-            # A skip connection is linear: it stays a road through the cut, where tokens count.
+            # A skip connection is linear, so it stays connected through the cut at counted tokens.
             x = self.lm.process(hook, self._live[hook], d.processing)
             moved = (x.to(clean.dtype) - clean) * self.counted[..., None]
             return site.h + leaf + (moved @ W_skip.T).to(leaf.dtype)
@@ -251,7 +251,7 @@ def build_cut_sites(
         at = _writing_hook(lm, one.hook_out)
         if at in taken:
             raise InputError(
-                f"{taken[at]} and {one.name} both write at {one.hook_out}: choose one of them."
+                f"{taken[at]} and {one.name} both write to {one.hook_out}: choose one of them."
             )
         taken[at] = one.name
     bare = [hook for layer in range(lm.n_layers) if (hook := _find_unread_mlp(lm, layer, taken))]
@@ -282,7 +282,7 @@ def layer_of_hook(hook: str) -> int:
     """Return the layer of a hook point; raises InputError outside the blocks."""
     found = re.match(r"blocks\.(\d+)\.", hook)
     if found is None:
-        raise InputError(f"{hook} lies in no layer, so it has no place in a graph.")
+        raise InputError(f"{hook} is not in a layer, so it cannot be part of a graph.")
     return int(found[1])
 
 
@@ -298,8 +298,8 @@ def fold_encoder_rows(
     z_of = d.norm.into
     if not isinstance(coder, AffineCoder) or _scales_each_token(d):
         raise InputError(
-            f"What makes a feature of {d.name} active cannot be split: its encoder "
-            f"({d.architecture}) is not one linear map of the activation."
+            f"The inputs of {d.name}'s features cannot be separated: its encoder "
+            f"({d.architecture}) is not a linear map of the activation."
         )
     with torch.enable_grad():
         at = torch.zeros(len(features), d.d_in, device=coder.W_enc.device, dtype=coder.W_enc.dtype)

@@ -99,7 +99,7 @@ class _DictionaryCut:
         elif self.live is not None:
             self.listen(self.live[self.lm.canonical(self.d.hook_name)])
         self.tape.h[self.k] = h.to(self.d.coder.W_dec)
-        # The clean activation, not this pass's own: a push below must not come through a cut.
+        # Use the clean activation, not that of this pass: a change below must not pass a cut.
         new = self.clean.to(h.dtype) + self.tape.leaves[self.k].to(h.dtype)
         if self.d.W_skip is not None:
             base = decode_without_features(self.d, self.tape.x[self.k])

@@ -42,8 +42,8 @@ from feature_store.number_ranges import describe_layers
 
 ABLATED_KINDS = ("feature", "error")
 LOGIT_CAP_NOTE = (
-    "the graph explains them before the cap and ablation measures them after it, so what is "
-    "predicted and what is measured agree only approximately."
+    "the graph explains logits before the cap and ablation measures them after it, "
+    "so predicted and measured effects agree only approximately."
 )
 
 
@@ -220,4 +220,7 @@ def describe_unablated_modules(
         parts.insert(0, "attention")
     if not parts:
         return []
-    return [f"In faithfulness these run freely, for want of nodes: {', '.join(parts)}."]
+    return [
+        "In the faithfulness runs no node represents these parts, so they run freely: "
+        f"{', '.join(parts)}."
+    ]

@@ -58,16 +58,17 @@ EDGE_NUMBERS = 1 << 27
 """Maximum number of single-prompt edge weights held at once: 512 MB. Graphs of over 1,400 nodes use
 fewer prompts."""
 CAPPED_TARGET_NOTE = (
-    "the target is of capped logits, and edges follow the cap's slope at the prompts, so they are "
-    "approximate."
+    "the target uses capped logits, and edges follow the slope of the cap at the "
+    "prompts, so they are approximate."
 )
 INACCURATE_EFFECTS_NOTE = (
-    "Estimated effects of the strongest nodes do not agree with their exact ablation (Spearman of "
-    "at least 0.95, slope of 0.9 to 1.1): read the measured values."
+    "The estimated effects of the strongest nodes do not agree with their exact "
+    "ablation (Spearman of at least 0.95, slope of 0.9 to 1.1): use the measured "
+    "values."
 )
 EFFECT_MEANING = (
-    "Change of the target when the node alone goes to its baseline, estimated from gradients: "
-    "negative where the target needs the node."
+    "Change of the target when only this node goes to its baseline, estimated from "
+    "gradients: negative if the target needs the node."
 )
 
 
@@ -98,10 +99,13 @@ class SparseFeatureSettings:
         pick_by_name("way with error terms", self.errors, {"count": "", "keep": "", "remove": ""})
         if not 1 <= self.nodes <= MOST_CIRCUIT_NODES:
             raise InputError(
-                f"A circuit has 1 to {MOST_CIRCUIT_NODES:,} nodes, not {self.nodes:,}."
+                f"A circuit can have 1 to {MOST_CIRCUIT_NODES:,} nodes, not {self.nodes:,}."
             )
         if self.edges < 0 or self.paths < 1 or self.draws < 0:
-            raise InputError("Edges and draws are no negative numbers, and there is one path.")
+            raise InputError(
+                "The numbers of edges and draws must be at least 0, and the number of paths at "
+                "least 1."
+            )
         return self
 
 
@@ -154,13 +158,13 @@ def select_dictionaries(engine: LocalEngine, names: Sequence[str]) -> list[Dicti
     found = [pick_by_name("dictionary", name, engine.dictionaries) for name in names]
     found = found or list(engine.dictionaries.values())
     if not found:
-        raise InputError("There is no dictionary: a circuit of features needs at least one.")
+        raise InputError("There is no dictionary: a sparse feature circuit needs at least one.")
     taken: dict[str, str] = {}
     for one in found:
         at = canonical_hook(engine.lm, one.hook_out)
         if at in taken:
             raise InputError(
-                f"{taken[at]} and {one.name} both write at {one.hook_out}: choose one of them."
+                f"{taken[at]} and {one.name} both write to {one.hook_out}: choose one of them."
             )
         taken[at] = one.name
     return sorted(found, key=_order_in_model)
@@ -335,15 +339,15 @@ def _write_notes(
     notes = describe_logit_cap(engine.lm, CAPPED_TARGET_NOTE)
     if len(examples) < FEWEST_TO_SPLIT:
         notes.append(
-            f"Nodes are chosen and judged on the same {_prompt_count_text(len(examples))}: "
-            f"figures flatter. "
-            f"From {FEWEST_TO_SPLIT} prompts on, one half chooses and the other judges."
+            "Nodes are selected and evaluated on the same "
+            f"{_prompt_count_text(len(examples))}, so the figures are optimistic. From "
+            f"{FEWEST_TO_SPLIT} prompts on, one half selects and the other evaluates."
         )
     covered = {layer_of_hook(one.hook_out) for one in dictionaries}
     bare = [layer for layer in range(engine.lm.n_layers) if layer not in covered]
     if bare:
         free = describe_layers(bare)
-        notes.append(f"Without a dictionary, and so free to run: {free}.")
+        notes.append(f"Not ablated, because they have no dictionary: {free}.")
     if not found.check.reached:
         notes.append(INACCURATE_EFFECTS_NOTE)
     if len(kept) < len(found.table):
@@ -353,11 +357,11 @@ def _write_notes(
         notes.append(f"The strongest {_format_count(settings.edges)} edges; there are more.")
     if not proof.clear:
         notes.append(
-            "The whole model is not clearly better than the empty circuit (3 standard errors), so "
-            "no share of the difference is told."
+            "The whole model is not clearly better than the empty circuit (3 standard "
+            "errors), so faithfulness is not defined."
         )
     elif not settings.draws:
-        notes.append("No random sets were asked for, so no faithfulness is told.")
+        notes.append("Faithfulness is not given, because no random sets were requested.")
     if settings.errors == "keep":
-        notes.append("Error terms outside the graph are kept: faithfulness leans on them.")
+        notes.append("Error terms outside the graph are kept, and faithfulness depends on them.")
     return tuple(notes)

@@ -40,7 +40,7 @@ def sample_counterexample_pairs(
     Raises InputError for a task that has no counterexamples (COUNTEREXAMPLE_TASKS lists those that
     have).
     """
-    instead = pick_by_name("task with prompts that cannot show it", task, COUNTEREXAMPLE_TASKS)
+    instead = pick_by_name("task with counterexamples", task, COUNTEREXAMPLE_TASKS)
     templates = {"train": TRAIN_TEMPLATES, "held_out": HELD_OUT_TEMPLATES}[split][task]
     rng = random.Random(f"head codes {task} {seed}")
     for _ in range(n):

@@ -117,7 +117,7 @@ def sample_prompt_pairs(task: str, split: str, n: int, seed: int) -> Iterator[Pr
     The two prompts of a pair may differ in their number of tokens if the words do (agreement).
     Raises InputError for an unknown task.
     """
-    twin = pick_by_name("task with clean and corrupt prompts", task, TASK_CORRUPTIONS)
+    twin = pick_by_name("task with clean and corrupted prompts", task, TASK_CORRUPTIONS)
     rng = random.Random(f"pairs {task} {split} {seed}")
     templates = {"train": TRAIN_TEMPLATES, "held_out": HELD_OUT_TEMPLATES}[split][task]
     for _ in range(n):
@@ -131,7 +131,7 @@ def _fill_prompt_pair(
     filler sentence."""
     prompt, kind, _ = template.split("|")
     slots = TASKS[task](rng, kind)
-    fill_template(prompt, slots)  # draws what is left to chance, once for both
+    fill_template(prompt, slots)  # draws the random slots once, for both prompts
     lead = fill_template(rng.choice(FILLERS), TemplateSlots(rng))
     lead += "\n" if "\n" in prompt else " "
     names = twin.marked(slots)

@@ -141,8 +141,8 @@ def find_norm_before_hook(lm: LanguageModel, hook: str) -> tuple[str, str] | Non
     found = NORM_OUTPUT_HOOK.fullmatch(name)
     if found is None or f"{found[1]}.hook_out" not in lm.hook_names():
         raise InputError(
-            f"{hook} reads neither the residual stream nor behind one norm, so that no product of "
-            "weights leads there."
+            f"{hook} reads neither the residual stream nor the output of one norm, so no "
+            "product of weights leads to it."
         )
     return found[1], found[2]
 
@@ -156,12 +156,16 @@ def iterate_decoder_rows(
     Raises InputError if that depends on more than the weights.
     """
     if d.per_token_norm:
-        raise InputError(f"{d.name} scales what it writes by the token: no weights alone say it.")
+        raise InputError(
+            f"{d.name} scales its output at every token, so its connections depend on more "
+            "than the weights."
+        )
     for begin in range(0, d.d_sae, FEATURE_BLOCK):
         rows = map_to_residual_stream(lm, d.W_dec[begin : begin + FEATURE_BLOCK], d.hook_out)
         if rows is None:
             raise InputError(
-                f"{d.name} writes at {d.hook_out}, which has no direct way to the stream."
+                f"{d.name} writes at {d.hook_out}, which does not add to the residual stream "
+                "directly."
             )
         yield begin, rows
 
@@ -189,7 +193,10 @@ def read_head_weights(
     W_O = map_to_residual_stream(lm, torch.eye(lm.n_heads * lm.d_head), f"{path}.attn.hook_z")
     norm = lm.component(f"{path}.ln1")
     if module is None or W_O is None or norm is None:
-        raise InputError(f"The heads of layer {layer} of {lm.name} have no weights of their own.")
+        raise InputError(
+            f"The heads of layer {layer} of {lm.name} have no separate weights, so "
+            "connections through them are not defined."
+        )
     eye = torch.eye(lm.d_model, device=lm.placement.device, dtype=lm.placement.dtype)
     with torch.no_grad():
         W_V = (module(eye) - module(torch.zeros_like(eye[:1]))).float()
@@ -209,20 +216,19 @@ def check_connection_order(
     writes, reads = hook_order(lm, source.hook_out), hook_order(lm, target.hook_name)
     if writes >= reads:
         raise InputError(
-            f"{source.name} writes at {source.hook_out}, which {target.name} at "
-            f"{target.hook_name} does not read: name the earlier dictionary first."
+            f"{source.name} writes at {source.hook_out}, and {target.name} at "
+            f"{target.hook_name} does not read it. Name the earlier dictionary first."
         )
     if through is None:
         return
     if not 0 <= through.head < lm.n_heads or not 0 <= through.layer < lm.n_layers:
         raise InputError(
-            f"There is no head {through.layer}.{through.head}: {lm.name} has {lm.n_layers} layers "
-            f"of {lm.n_heads} heads."
+            f"{lm.name} has no head {through.layer}.{through.head}: it has {lm.n_layers} "
+            f"layers with {lm.n_heads} heads each."
         )
     if not writes < len(BLOCK_ORDER) * through.layer + HEADS_ORDER < reads:
         raise InputError(
-            f"Head {through.layer}.{through.head} does not stand between {source.name} and "
-            f"{target.name}."
+            f"Head {through.layer}.{through.head} is not between {source.name} and {target.name}."
         )
 
 
@@ -235,7 +241,7 @@ def hook_order(lm: LanguageModel, hook: str) -> int:
     for order, beginning in enumerate(BLOCK_ORDER):
         if (beginning == "ln2." and entering) or rest.startswith(beginning):
             return len(BLOCK_ORDER) * layer + order
-    raise InputError(f"{hook} has no place in the order of the residual stream.")
+    raise InputError(f"{hook} is not on the path of the residual stream.")
 
 
 BLOCK_ORDER = (

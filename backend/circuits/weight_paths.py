@@ -173,7 +173,9 @@ class _WeightPathSearch:
                 continue
             rows = map_to_residual_stream(self.lm, d.W_dec[active.feature[here]], d.hook_out)
             if rows is None or d.per_token_norm:
-                raise InputError(f"{d.name} does not write into the stream by its weights alone.")
+                raise InputError(
+                    f"{d.name} does not write to the residual stream by its weights alone."
+                )
             slopes = rows @ path.direction
             values = slopes * active.value[here]
             for i in values.abs().topk(min(most, len(values))).indices.tolist():
@@ -209,7 +211,7 @@ class _WeightPathSearch:
                     continue
                 id = f"{head_id(layer, head, path.position)}<{source}"
                 seen = float(self.patterns[layer][head, path.position, source])
-                looks = f"{layer}.{head}: {path.position} looks at {source}"
+                looks = f"{layer}.{head}: {path.position} attends to {source}"
                 node = CircuitNode(id, "head", layer, path.position, "", head, None, seen, looks)
                 direction = weight[head, source] * pulled[head]
                 nodes = (node, *path.nodes)
@@ -227,7 +229,9 @@ class _WeightPathSearch:
             given = rest[:, path.position].float()
             written = given if site.is_tokens else map_to_residual_stream(self.lm, given, site.hook)
             if written is None:
-                raise InputError(f"What is written at {site.hook} has no direct way to the stream.")
+                raise InputError(
+                    f"The activation at {site.hook} does not add to the residual stream directly."
+                )
             value = float(written[0] @ path.direction)
             nodes = (self._node(site, path.position, None, float(given.norm())), *path.nodes)
             found.append(WeightPath(nodes, value, None, path.position, 0))
@@ -237,8 +241,8 @@ class _WeightPathSearch:
         """Return the direction of the residual stream that a feature reads at a position, with the
         norm's scale there."""
         row = encoder_rows_in_stream(self.lm, d, torch.tensor([feature]))[0]
-        behind = find_norm_before_hook(self.lm, d.hook_name)
-        return row if behind is None else row / self.still.norms[behind[0]].length[0, position]
+        norm = find_norm_before_hook(self.lm, d.hook_name)
+        return row if norm is None else row / self.still.norms[norm[0]].length[0, position]
 
     def _unembed(self, number: LinearReadout) -> Float[Tensor, "d_model"]:
         """Return the direction of the residual stream that a logit reads, with the final norm's
@@ -268,6 +272,6 @@ def _check_no_attention(lm: LanguageModel, d: Dictionary) -> None:
     order = hook_order(lm, d.hook_out) % len(BLOCK_ORDER)
     if order == HEADS_ORDER + 1:
         raise InputError(
-            f"{d.name} stands for the attention of its layer, and paths go through its heads: "
-            "leave it out, or use the method trace."
+            f"{d.name} represents the attention output of its layer, but paths go through "
+            "attention heads. Leave it out, or use the method trace."
         )

@@ -25,8 +25,9 @@ METHOD = "weights"
 SHOWN_PATHS = 100
 DE_EMBEDDING_TOKENS = 10
 EFFECT_MEANING = (
-    "What of the start comes along the paths shown that begin at this node, in the start's units, "
-    "with attention patterns and norm scales held still."
+    "The part of the start's value that comes along the shown paths which begin at "
+    "this node, in the start's units, with attention patterns and norm scales "
+    "frozen."
 )
 
 
@@ -47,8 +48,8 @@ def build_weight_paths_circuit(
     used = [one for one in dictionaries if one.hook_name != one.hook_out]
     if not used:
         raise InputError(
-            "Paths in the weights go through transcoders, and none of the dictionaries is one: use "
-            "the method trace."
+            "Weight paths need transcoders, and none of the dictionaries is one. Use the "
+            "method trace."
         )
     paths = find_greedy_paths(
         lm, used, text, start, known=dictionaries, steps=steps, beam=beam, said=said
@@ -75,9 +76,13 @@ def build_weight_paths_circuit(
         effect_means=EFFECT_MEANING,
         facts=facts,
         notes=(
-            f"The {len(shown)} strongest of {len(paths)} paths found; a greedy search does not "
-            "find all.",
-            *([f"Not transcoders, so on no path: {', '.join(unused)}."] if unused else []),
+            f"The {len(shown)} strongest of {len(paths)} paths found; a greedy search does "
+            "not find all paths.",
+            *(
+                [f"On no path because they are not transcoders: {', '.join(unused)}."]
+                if unused
+                else []
+            ),
         ),
     )
 
@@ -95,7 +100,7 @@ def _merge_paths(
         source, after = path.nodes[0].id, path.nodes[1].id
         effects[source] = effects.get(source, 0.0) + path.value
         carried[source, after] = carried.get((source, after), 0.0) + path.value
-    for path in shown:  # a path that is shown shows all of its steps
+    for path in shown:  # a shown path needs all of its edges
         for one, other in pairwise(path.nodes):
             carried.setdefault((one.id, other.id), 0.0)
     ends = {path.nodes[-1].id for path in shown}
