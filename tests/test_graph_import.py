@@ -163,7 +163,12 @@ def test_a_list_of_scans_names_the_layers() -> None:
             {"x": ("gemma-5/17@2",)},
             "1 nodes are in several supernodes",
         ),
-        ({"pinnedIds": ["9_9_9", "E_3_1", "E_3_1"]}, ("token@1",), {}, "1 pins or supernode members"),
+        (
+            {"pinnedIds": ["9_9_9", "E_3_1", "E_3_1"]},
+            ("token@1",),
+            {},
+            "1 pins or supernode members",
+        ),
     ],
 )
 def test_marks_are_kept_or_counted(asked: object, pins: tuple, groups: dict, note: str) -> None:
@@ -264,7 +269,10 @@ def test_the_command_imports_a_graph_and_says_what_stayed_out(
     assert is_graph_file(path) and not is_graph_file(tmp_path)
     assert main(["import", str(path), "--store", str(store.path)]) == 0
     said = capsys.readouterr().out
-    assert "5 nodes, 4 links, 2 pins, 1 group." in said and "Imported from another tool: neither" in said
+    assert (
+        "5 nodes, 4 links, 2 pins, 1 group." in said
+        and "Imported from another tool: neither" in said
+    )
     assert main(["import", str(path), "--store", str(store.path), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["groups"] == 1 and SavedCircuits(store.catalog).open(facts["experiment"])
