@@ -138,7 +138,8 @@ def sample_features(
 def read_feature_facts(
     file: HarvestFile, dictionary: str, features: list[int]
 ) -> dict[int, FeatureFacts]:
-    """Return the facts of many features of a dictionary by one read of the harvest."""
+    """Return the facts of many features of a dictionary by one read of the harvest, for sampling
+    their contexts."""
     names = [field.name for field in fields(FeatureFacts)]
     table = file.rows(
         f"SELECT {', '.join(names)} FROM feature SEMI JOIN wanted USING (feature) "
@@ -172,7 +173,7 @@ def read_stored_contexts(
 
 
 def make_feature_table(features: Iterable[int]) -> pa.Table:
-    """Return an Arrow table of feature numbers to join with in SQL."""
+    """Return an Arrow table of feature numbers to join with stored contexts in SQL."""
     return pa.table({"feature": pa.array(sorted(set(features)), pa.int32())})
 
 
@@ -244,15 +245,16 @@ def strongest_contexts(stored: list[Context]) -> list[Context]:
 
 
 def evenly_spaced(n: int, m: int, generator: np.random.Generator) -> list[int]:
-    """Return `m` of the numbers 0 … n − 1 at even steps from a random start: each with probability
-    m / n."""
+    """Return `m` of the numbers 0 … n − 1 at even steps from a random start, to thin contexts out:
+    each with probability m / n."""
     return np.floor((np.arange(m) + generator.random()) * (n / max(m, 1))).astype(int).tolist()
 
 
 def find_too_few(
     feature: FeatureId, shown: Sequence[object], scored: Sequence[object], pool: SilentWindows
 ) -> TooFewWindows | None:
-    """Return why a feature has too few windows to be explained and scored, or None."""
+    """Return why a feature has too few sampled contexts or silent windows to be explained and
+    scored, or None."""
     if len(shown) < MIN_EXPLAIN_WINDOWS:
         return TooFewWindows(
             "few", f"{feature} has only {len(shown)} firing windows to explain from."
@@ -293,7 +295,7 @@ def make_feature_sample(
         )
 
     def silent(split: Split, firing: list[Context]) -> RandomAndHard:
-        """Return random and hard silent windows of one split."""
+        """Return random and hard silent windows of one split, to go with the sampled contexts."""
         likeness = pool.likeness_to([c for c in firing if c.stratum != "range"] or firing)
         return pool.draw(facts.feature, split, likeness, settings.n_negative, settings.seed)
 
@@ -331,8 +333,8 @@ def window_kind(facts: FeatureFacts, context: Context) -> str:
 def assert_splits_disjoint(
     file: HarvestFile, stored: list[Context], pool: SilentWindows
 ) -> tuple[str, ...]:
-    """Assert that no document is in both the explain and the score split; return a note where a
-    small corpus makes this impossible.
+    """Assert that no document has contexts in both the explain and the score split; return a note
+    where a small corpus makes this impossible.
 
     A harvest of fewer than 20 documents splits each document into blocks: then no sequence is in
     both splits.

@@ -70,11 +70,11 @@ class SilentWindows:
         self._norm = np.sqrt(np.maximum(square, 1e-12))
 
     def size(self, split: str) -> int:
-        """Return the number of the pool's windows in a split."""
+        """Return how many windows the pool of silent negatives has in a split."""
         return int(self._in[split].sum())
 
     def documents(self, split: str) -> frozenset[int]:
-        """Return the documents of the pool's windows in a split."""
+        """Return the documents of the windows that the pool of silent negatives has in a split."""
         return self._documents[split]
 
     def count_silent_windows(self, n_features: int, split: str) -> np.ndarray:
@@ -86,7 +86,8 @@ class SilentWindows:
         return self.size(split) - np.bincount(self._feature[new], minlength=n_features)
 
     def silent_window_numbers(self, feature: int, split: str) -> np.ndarray:
-        """Return the numbers of the split's windows in which a feature is 0 on all tokens."""
+        """Return the numbers of the windows of a split in which a feature is silent, that is 0 on
+        all tokens: its possible negatives."""
         # in the array's own dtype: any other would copy the array
         ends = np.array([feature, feature + 1], self._feature.dtype)
         low, high = np.searchsorted(self._feature, ends)
@@ -112,7 +113,8 @@ class SilentWindows:
         )
 
     def likeness_to(self, top: list[Context]) -> WindowLikeness:
-        """Return the similarity of each window of the pool to a feature's top windows.
+        """Return the similarity of each window of the pool to a feature's top windows, for choosing
+        hard negatives.
 
         It is the largest share of the top windows that peak on a token which the window contains,
         plus the cosine of token sets, with tokens weighted by their rarity in the pool.

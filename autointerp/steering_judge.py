@@ -56,7 +56,8 @@ class SteeringRating:
 
 
 def harmonic_mean(values: Sequence[float]) -> float:
-    """Return the harmonic mean n ÷ Σ 1/x of ratings; 0 where any is 0."""
+    """Return the harmonic mean n ÷ Σ 1/x of a judge's ratings of a steered text; 0 where any is
+    0."""
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / x for x in values)
 
 
@@ -81,7 +82,8 @@ def make_rating_request(concept: str, text: SteeredText, thinking: int = 0) -> C
 
 
 def read_rating(answer: Reply | RequestFailure) -> SteeringRating | RequestFailure:
-    """Return the rating in a reply, which was validated by RATING_SCHEMA, or its failure."""
+    """Return the judge's rating of a steered text from its reply, which was validated by
+    RATING_SCHEMA, or the failure."""
     return answer if isinstance(answer, RequestFailure) else SteeringRating(**answer.parsed)
 
 

@@ -45,8 +45,8 @@ class StaticEmbedder:
     """
 
     def __init__(self, model: str) -> None:
-        """Load a model2vec model from a local folder or the hub. Raises InputError where it cannot
-        be loaded."""
+        """Load a model2vec embedding model from a local folder or the hub. Raises InputError where
+        it cannot be loaded."""
         try:
             from model2vec import StaticModel
         except ImportError as missing:

@@ -101,7 +101,7 @@ def cut_window(example: TextWindow, width: int) -> TextWindow:
 
 
 def split_by_sign(stored: list[Context], sign: str) -> tuple[list[Context], list[Context]]:
-    """Return a signed feature's contexts of one sign, and the contexts in which only the other sign
+    """Return a signed feature's text windows of one sign, and those in which only the other sign
     fires."""
     if sign == "both":
         return stored, []

@@ -80,7 +80,7 @@ def test_by_label_by_meaning_and_by_token(page, site) -> None:
 
     page.goto("/search")
     ask(page, "meaning", "tree")
-    page.get_by_text("nearest by the company that words keep").wait_for()
+    page.get_by_text("nearest by word vectors of the corpus").wait_for()
     assert "by=meaning" in page.url
     open_first(page, "top%2F4")
 

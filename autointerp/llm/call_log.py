@@ -176,8 +176,8 @@ class CallLog:
                     self._known.add(row.hash)
 
     async def find_reply(self, key: str) -> RecordedReply | None:
-        """Return the newest recorded reply to a request, of this job or another one; None where
-        there is none."""
+        """Return the newest reply to a request in this call log or in that of another job; None
+        where there is none."""
         if (row := self._recent.get(key)) and row.text is not None:
             return RecordedReply(
                 row.kind,
@@ -203,7 +203,8 @@ class CallLog:
             return replace(self._totals)
 
     def kinds(self) -> dict[str, AttemptCount]:
-        """Return how often attempts ended in each way: `reply`, `lost`, or a kind of failure."""
+        """Return how often the attempts in the call log ended in each way: `reply`, `lost`, or a
+        kind of failure."""
         with self._lock:
             return dict(self._kinds)
 
@@ -351,7 +352,7 @@ TOTALS_SQL = """
 
 
 def deliver_replies(batch: list[_ReplyLookup], found: dict[str, RecordedReply]) -> None:
-    """Give the looked-up replies to all tasks that wait for them: one message to each event
+    """Give replies found in the call log to all tasks that wait for them: one message to each event
     loop."""
     for loop in {wanted.loop for wanted in batch}:
         mine = [wanted for wanted in batch if wanted.loop is loop]
@@ -362,7 +363,7 @@ def deliver_replies(batch: list[_ReplyLookup], found: dict[str, RecordedReply]) 
 
 
 def resolve_lookups(batch: list[_ReplyLookup], found: dict[str, RecordedReply]) -> None:
-    """Set the results of the reply lookups, on their own event loop."""
+    """Set the results of call log lookups on the event loop of the tasks that wait for them."""
     for wanted in batch:
         if not wanted.future.done():  # otherwise its task was cancelled
             wanted.future.set_result(found.get(wanted.key))

@@ -153,7 +153,8 @@ def insert_rows(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[
 
 
 def find_replies(db: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> dict[str, RecordedReply]:
-    """Return the newest recorded replies to requests, by request key."""
+    """Return the newest recorded replies to requests from the rows of a call log, by request
+    key."""
     if not keys:
         return {}
     hashes = ", ".join(str(key_hash(key)) for key in set(keys))
@@ -228,7 +229,8 @@ def request_to_json(request: ChatRequest) -> str:
 
 
 def shorten_line(text: str) -> str:
-    """Return an untrusted text on one line, cut to MAX_SHOWN_CHARS characters."""
+    """Return an untrusted text for a row of the call log on one line, cut to MAX_SHOWN_CHARS
+    characters."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_SHOWN_CHARS else line[: MAX_SHOWN_CHARS - 1] + "…"
 

@@ -46,8 +46,9 @@ class CallSlot:
 
     @asynccontextmanager
     async def clock(self, timeout_s: float) -> AsyncIterator[None]:
-        """Raise TimeoutError when the block takes longer than `timeout_s` seconds, not counting the
-        time in which our own earlier calls kept the server busy."""
+        """Time out a call in its slot of the concurrency limit: raise TimeoutError when the block
+        takes longer than `timeout_s` seconds, not counting the time in which our own earlier calls
+        kept the server busy."""
         self._timeout_s = timeout_s
         async with asyncio.timeout(None) as self._timer:
             self._limiter.sent.append(self)
@@ -59,7 +60,7 @@ class CallSlot:
                 self._limiter.start_clocks()
 
     def start(self) -> None:
-        """Start the time-out clock of the call, unless it already runs."""
+        """Start the time-out clock of a call in its concurrency slot, unless it already runs."""
         if self._timer is not None and not self._running:
             self._running = True
             self._timer.reschedule(asyncio.get_running_loop().time() + self._timeout_s)
@@ -112,16 +113,16 @@ class ConcurrencyLimiter:
             self._grant_slots()
 
     def pause(self) -> None:
-        """Grant no slot until `resume`; calls in flight continue."""
+        """Pause the concurrency limiter: grant no slot until `resume`; calls in flight continue."""
         self._paused = True
 
     def resume(self) -> None:
-        """Grant slots again after `pause`."""
+        """End the pause of the concurrency limiter, so that slots are granted again."""
         self._paused = False
         self._grant_slots()
 
     def start_clocks(self) -> None:
-        """Start the time-outs of all calls that the server can be working on."""
+        """Start the time-outs of all concurrent calls that the server can be working on."""
         for call in self.sent[: self.parallel]:
             call.start()
 

@@ -103,8 +103,8 @@ def find_labelled_line(text: str, schema: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def parse_line_value(text: str, schema: Mapping[str, Any]) -> Any:
-    """Return the value of a labelled line as the type of the schema's field; None where it has
-    another type."""
+    """Parse the value of a labelled line in a reply as the type of the schema's field; None where
+    it has another type."""
     kind = schema.get("type")
     if kind == "string":
         return text.strip("*_\"'` ") or None
@@ -165,8 +165,8 @@ def check_schema(value: Any, schema: Mapping[str, Any], where: str) -> None:
 
 
 def find_text_at_max_length(value: Any, schema: Mapping[str, Any]) -> str:
-    """Return a text of the answer that is as long as its JSON schema allows, and was perhaps cut by
-    the server; an empty text where there is none."""
+    """Return a text of a parsed reply that is as long as its JSON schema allows, and was perhaps
+    cut by the server; an empty text where there is none."""
     if isinstance(value, dict):
         parts = schema.get("properties", {})
         return next(
@@ -182,13 +182,13 @@ def find_text_at_max_length(value: Any, schema: Mapping[str, Any]) -> str:
 
 
 def is_of_json_type(value: Any, kind: str) -> bool:
-    """Return whether a value has one of JSON Schema's types."""
+    """Return whether a value of a reply has one of JSON Schema's types."""
     is_bool = isinstance(value, bool)
     return isinstance(value, JSON_TYPES[kind]) and (is_bool == (kind == "boolean"))
 
 
 def check_object_schema(value: dict[str, Any], schema: Mapping[str, Any], where: str) -> None:
-    """Check the property names of a JSON object and their values by its schema."""
+    """Check the property names of a JSON object in a reply, and their values, by its schema."""
     known: Mapping[str, Any] = schema.get("properties", {})
     if missing := [name for name in schema.get("required", ()) if name not in value]:
         raise UnreadableReply(f"In {where}, {missing[0]!r} is missing.")
@@ -200,7 +200,7 @@ def check_object_schema(value: dict[str, Any], schema: Mapping[str, Any], where:
 
 
 def check_array_schema(value: list[Any], schema: Mapping[str, Any], where: str) -> None:
-    """Check the length of a JSON array and all its items by its schema."""
+    """Check the length of a JSON array in a reply, and all its items, by its schema."""
     least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
     if not least <= len(value) <= most:
         asked = least if least == most else f"{least} to {most}"
@@ -218,7 +218,7 @@ def reject_duplicate_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def reject_json_constant(name: str) -> Any:
-    """Raise UnreadableReply for NaN and Infinity, which are no JSON."""
+    """Raise UnreadableReply for NaN or Infinity in a reply, which are no JSON."""
     raise UnreadableReply(f"The reply's JSON holds {name}.")
 
 

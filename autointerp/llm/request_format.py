@@ -96,7 +96,7 @@ class RequestFormat:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether it is still unknown if the server follows JSON schemas."""
+        """Whether it is still unknown if the server follows the JSON schema of a request."""
         return not self.json_replies and not self.uses_example
 
     def count_schema_reply(self, *, without_json: bool) -> str:
@@ -194,8 +194,8 @@ MAX_CANDIDATES_PATTERN = re.compile(
 
 
 def remove_schema_keywords(schema: Any, words: Collection[str]) -> Any:
-    """Return a JSON schema without some of its keywords; property names are never taken for
-    keywords."""
+    """Return the JSON schema of a request without some of its keywords; property names are never
+    taken for keywords."""
     if isinstance(schema, list | tuple):
         return [remove_schema_keywords(part, words) for part in schema]
     if not isinstance(schema, Mapping):

@@ -44,7 +44,8 @@ class ActivitySnapshot:
 
 @dataclass(frozen=True)
 class TimedReply:
-    """Start and end of one reply in seconds of the monotonic clock, and its length in tokens."""
+    """Start and end of one reply of the server in seconds of the monotonic clock, and its length in
+    tokens."""
 
     began: float
     ended: float
@@ -82,12 +83,14 @@ class ServerActivity:
             self._recent.append(TimedReply(now - latency_s, now, tokens_out))
 
     def count_reply_form(self, form: str) -> None:
-        """Count a reply by the form in which its answer was found: `json`, `prose` or `line`."""
+        """Count a reply of the server by the form in which its answer was found: `json`, `prose` or
+        `line`."""
         with self._lock:
             self._read_as[form] += 1
 
     def set_limit(self, limit: int, waiting: int) -> None:
-        """Record how many calls may be in flight and how many questions wait for a slot."""
+        """Record in the server's activity how many calls may be in flight and how many questions
+        wait for a slot."""
         with self._lock:
             self._limit, self._waiting = limit, waiting
 
@@ -106,8 +109,8 @@ class ServerActivity:
 
 
 def union_seconds(intervals: Iterable[tuple[float, float]]) -> float:
-    """Return the total length of the union of time intervals, in seconds: the time in which any
-    call was in flight."""
+    """Return the total length of the union of time intervals, in seconds: how long the server was
+    active with any call in flight."""
     total, end = 0.0, float("-inf")
     for begin, stop in sorted(intervals):
         if stop > end:

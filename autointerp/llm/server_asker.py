@@ -49,7 +49,7 @@ class RetryPolicy:
     longest_s: float = 30.0
 
     def stop(self, state: RetryCallState) -> bool:
-        """Return whether the last attempt allowed by the retry policy has been made."""
+        """Return whether the asker has made the last attempt that its retry policy allows."""
         outcome: AttemptResult = (
             state.outcome.result() if state.outcome else AttemptResult(NO_OUTCOME)
         )
@@ -232,7 +232,7 @@ class ServerAsker:
         return replace(answer, key=request.key)
 
     async def _recorded_or_asked(self, request: ChatRequest) -> ReplyOrFailure:
-        """Return the recorded reply to a request, or send the request with retries."""
+        """Return the recorded reply to a request, or ask the server with retries."""
         recorded = await self._calls.find_reply(request.key)
         if recorded and (recorded.kind == "reply" or not self._retry_recorded):
             self.cached += 1
@@ -256,7 +256,7 @@ class ServerAsker:
         return outcome.result
 
     async def _attempt(self, request: ChatRequest, nth: int) -> AttemptResult:
-        """Make one attempt at a request in a slot of the concurrency limit; it is paid for and
+        """Ask the server once, in a slot of the concurrency limit; the attempt is paid for and
         recorded before the slot is released."""
         async with self.limiter.slot() as slot:
             cost = self._maximum_cost(request)
@@ -316,8 +316,8 @@ class ServerAsker:
                 return outcome
 
     def _maximum_cost(self, request: ChatRequest) -> float | None:
-        """Return the maximum cost of a call in US dollars; None where a budget needs a price that
-        is not known."""
+        """Return the maximum cost in US dollars of asking the server; None where a budget needs a
+        price that is not known."""
         known = self._client.price
         if known is None:
             return 0.0 if self._budget.cap is None else None
@@ -361,7 +361,7 @@ class ServerAsker:
             self._tokens_per_byte = max(rate, self._tokens_per_byte or 0.0)
 
     def _adapt_concurrency(self, outcome: AttemptResult, slot: CallSlot) -> None:
-        """Adapt the concurrency limit to the latency or refusal of one attempt."""
+        """Adapt the server's concurrency limit to the latency or refusal of one attempt."""
         if isinstance(outcome.result, RequestFailure) and outcome.result.kind in BUSY_MESSAGES:
             if self.limiter.record_refusal(slot, outcome.wait_s):
                 self._note(
@@ -395,22 +395,22 @@ class ServerAsker:
 
 
 def is_task_cancelled() -> bool:
-    """Return whether a cancellation of the current asyncio task was requested."""
+    """Return whether cancellation of the asker's current asyncio task was requested."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def amount_charged(outcome: AttemptResult, reserved: float) -> float:
-    """Return the US dollars that a budget counts for an attempt: its known cost, or the whole
-    reserve where the attempt may have cost something."""
+    """Return the US dollars that the asker charges to the budget for an attempt: its known cost, or
+    the whole reserve where the attempt may have cost something."""
     if outcome.cost is not None:
         return outcome.cost
     return 0.0 if outcome.text is None and outcome.certainly_free else reserved
 
 
 def answer_from_record(recorded: call_rows.RecordedReply, request: ChatRequest) -> ReplyOrFailure:
-    """Return the reply or failure that a recorded reply in the call log stands for, parsed again by
-    the request's JSON schema."""
+    """Return the asker's answer from a recorded reply in the call log, parsed again by the
+    request's JSON schema."""
     if recorded.kind != "reply":
         schema = request.schema
         without_json = schema is not None and is_recorded_without_json(recorded, schema)

@@ -119,7 +119,7 @@ class ServerClient:
     def _read_response(
         self, response: dict[str, Any], request: ChatRequest, latency_s: float
     ) -> AttemptResult:
-        """Return the attempt result of a complete HTTP response."""
+        """Return the attempt result of a complete HTTP response of the server."""
         if response.get("error"):  # some servers send errors with status 200
             return server_faults.error_inside_reply(
                 self.server, self._make_safe(str(response["error"]))
@@ -191,8 +191,8 @@ def parse_answer(text: str, request: ChatRequest, facts: tuple[Any, ...]) -> Rep
 
 
 def cut_off_failure(text: str, limit: str) -> RequestFailure:
-    """Return the failure of a reply that reached its limit: `repeats` where the text repeats
-    itself, otherwise `cut off`."""
+    """Return the client's failure for a server reply that reached its limit: `repeats` where the
+    text repeats itself, otherwise `cut off`."""
     end = f"it ended with {server_faults.shorten_line(text[-60:])!r}"
     if repeats_itself(text):
         return RequestFailure(
@@ -204,8 +204,7 @@ def cut_off_failure(text: str, limit: str) -> RequestFailure:
 def require_usable_reply(
     text: str, refusal: str | None, finish: str | None, request: ChatRequest
 ) -> None:
-    """Raise UnusableReply for a refusal, an empty reply, one that was cut off, or one that is too
-    large."""
+    """Raise UnusableReply for a server reply that is a refusal, empty, cut off, or too large."""
     if refusal or finish == "content_filter":
         response = str(refusal or text)
         raise UnusableReply(
@@ -276,7 +275,8 @@ def make_facts_client(key: str) -> httpx2.AsyncClient:
 
 @cache
 def load_certificates() -> ssl.SSLContext:
-    """Return the trusted TLS certificates; they are read once, since reading them takes 15 ms."""
+    """Return the TLS certificates that the HTTP client trusts; they are read once, since reading
+    them takes 15 ms."""
     return httpx2.create_ssl_context()
 
 
@@ -316,14 +316,14 @@ def make_header_filter(key: str) -> Callable[[httpx2.Request], Awaitable[None]]:
 
 
 async def limit_reply_size(response: httpx2.Response) -> None:
-    """Make a response stop in an error after MAX_REPLY_BYTES."""
+    """Make an HTTP response of the server stop in an error after MAX_REPLY_BYTES."""
     stream = response.stream
     assert isinstance(stream, httpx2.AsyncByteStream)
     response.stream = SizeLimitedStream(stream)
 
 
 class SizeLimitedStream(httpx2.AsyncByteStream):
-    """HTTP response stream that raises an error after MAX_REPLY_BYTES."""
+    """HTTP response stream of the server client that raises an error after MAX_REPLY_BYTES."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream

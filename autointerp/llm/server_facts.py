@@ -30,7 +30,8 @@ MAX_LISTED_MODELS = 5_000
 
 
 class ListedModel(BaseModel):
-    """Entry of `GET /models`; fields that are not declared here are kept unchanged."""
+    """Model that a server lists in `GET /models`; fields that are not declared here are kept
+    unchanged."""
 
     model_config = ConfigDict(extra="allow")
     id: str = Field(max_length=500)
@@ -81,8 +82,8 @@ async def read_server_facts(get: GetJson, base_url: str, model: str) -> ServerFa
 
 
 def listed_context_size(entry: ListedModel) -> int | None:
-    """Return the context size that the list of models gives for a model, the smallest where there
-    are several."""
+    """Return the context size that a server's list of models gives for a model, the smallest where
+    there are several."""
     places: list[Mapping[str, Any]] = [entry.model_extra or {}, entry.meta or {}]
     top = entry.model_extra.get("top_provider") if entry.model_extra else None
     places += [top] if isinstance(top, Mapping) else []

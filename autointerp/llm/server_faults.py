@@ -26,7 +26,8 @@ NO_CREDIT_WORDS = ("insufficient_quota", "billing_hard_limit_reached", "insuffic
 def classify_client_error(
     error: Exception, server: LlmServer, model: str, clean: Callable[[str], str]
 ) -> AttemptResult:
-    """Return the attempt result of a call that ended in an exception of the HTTP client."""
+    """Classify a call to a server that ended in an exception of the HTTP client (time-out, no
+    connection, broken reply) as an attempt result."""
     where = f"{server.name} ({server.base_url})"
     if isinstance(error, openai.APIStatusError):
         return classify_status_error(
@@ -156,8 +157,8 @@ def read_retry_after_s(headers: httpx2.Headers) -> float:
 
 
 def parse_duration_s(text: str) -> float:
-    """Return the seconds of a duration as OpenAI's headers write it (`6m0s`, `20ms`, `1.5`); 0
-    where the text is no duration."""
+    """Return the seconds of a duration in a server's rate-limit headers, as OpenAI writes it
+    (`6m0s`, `20ms`, `1.5`); 0 where the text is no duration."""
     parts = DURATION_PATTERN.findall(text)
     if "".join(number + unit for number, unit in parts) != text or not parts:
         return 0.0
@@ -165,7 +166,8 @@ def parse_duration_s(text: str) -> float:
 
 
 def not_a_completion(server: LlmServer, server_text: str) -> AttemptResult:
-    """Return the attempt result of a response that is no chat completion."""
+    """Return the attempt result for a server response that is no chat completion, with advice to
+    check the base URL."""
     sentence = (
         f"{server.name} ({server.base_url}) sent something else than a chat completion: "
         f"{shorten_line(server_text)}. Check the base URL; most end in /v1."

@@ -181,8 +181,8 @@ def parse_server_table(name: str, entry: object, path: Path) -> LlmServer:
 
 
 def is_variable_name(name: str) -> bool:
-    """Return whether a text can be the name of an environment variable and does not look like an
-    API key."""
+    """Return whether the setting `key_env` can be the name of an environment variable and does not
+    look like an API key."""
     return not name or (
         VARIABLE_NAME.fullmatch(name) is not None and not API_KEY_PATTERN.match(name)
     )
@@ -238,7 +238,7 @@ def normalize_base_url(base_url: str) -> str:
 
 
 def is_loopback_host(host: str) -> bool:
-    """Return whether a host name is this machine itself."""
+    """Return whether the host name in a server's base URL is this machine itself."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

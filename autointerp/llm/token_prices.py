@@ -41,7 +41,7 @@ def load_prices() -> dict[str, TokenPrice]:
 
 
 def find_price(model: str, server: LlmServer, table: Mapping[str, TokenPrice]) -> TokenPrice | None:
-    """Return the price of a model on a server; None where it is not known.
+    """Return the price per token of a model on a server; None where it is not known.
 
     The price is zero on a server that is configured as free, and on this machine as long as no
     price is given for the model.
@@ -68,5 +68,5 @@ def read_price_file(path: Path) -> dict[str, TokenPrice]:
 
 
 def is_amount(value: object) -> bool:
-    """Return whether a value is a valid price: a finite number of at least 0."""
+    """Return whether a value is a valid token price: a finite number of at least 0."""
     return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]

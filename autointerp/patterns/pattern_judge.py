@@ -55,8 +55,8 @@ def get_matcher(label: str) -> PatternMatcher:
 
 
 def rate_words_by_stem(stems: frozenset[str], tokens: Sequence[str]) -> list[float]:
-    """Return WORD_RATE on the last token of each word in the text that has one of the stems, 0 on
-    all other tokens."""
+    """Return the pattern judge's rate for each token under a label in plain words: WORD_RATE on the
+    last token of each word with one of the stems, 0 elsewhere."""
     found, ends, text = [0.0] * len(tokens), [], ""
     for token in tokens:
         text += token

@@ -161,8 +161,8 @@ class PatternTrainingSet:
         return np.bincount(self.window[candidate.at], more, self.n)
 
     def likelihood(self, total: np.ndarray) -> float:
-        """Return the log likelihood in nats of which windows fire, both classes weighing the
-        same."""
+        """Return the log likelihood in nats, given learned patterns, of which training windows
+        fire; both classes have the same weight."""
         quiet = np.clip(np.exp(-total), 1e-3, 1 - 1e-3)
         return float(self.weight @ np.log(np.where(self.truth, 1 - quiet, quiet)))
 

@@ -91,5 +91,6 @@ def find_text_start(tokens: Sequence[str], last: int, text: str) -> int | None:
 
 
 def word_continues(tokens: Sequence[str], i: int) -> bool:
-    """Return whether the word at the end of a token continues in the next token."""
+    """Return whether the word at the end of a token continues in the next token, so that a
+    pattern's text does not match there."""
     return i + 1 < len(tokens) and tokens[i][-1:].isalnum() and tokens[i + 1][:1].isalnum()

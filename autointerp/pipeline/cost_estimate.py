@@ -97,14 +97,14 @@ class DryRunAsker:
 
 
 def estimate_tokens(text: str) -> int:
-    """Return the approximate number of tokens that common vocabularies make of a text."""
+    """Estimate the number of tokens that common vocabularies make of a text, by rules of thumb."""
     return sum(
         max(1, -(-len(piece.strip()) // LETTERS_PER_TOKEN)) for piece in TOKEN_PATTERN.findall(text)
     )
 
 
 def estimate_reply_tokens(schema: Mapping[str, Any] | None) -> int:
-    """Return the approximate number of tokens of a reply that follows a JSON schema."""
+    """Estimate the number of tokens of a reply that follows a JSON schema."""
     if schema is None:
         return SENTENCE_TOKENS
     if schema.get("type") == "object":
@@ -128,8 +128,8 @@ class TokenRates:
 
 
 def learn_token_rates(files: Iterable[Path], model: str) -> TokenRates:
-    """Return the token rates of a model from the call logs of the newest jobs; files that are in
-    use are skipped."""
+    """Return the token rates for cost estimates of a model, from the call logs of the newest jobs;
+    files that are in use are skipped."""
     asked: dict[str, list[tuple[float, float]]] = {}
     replied: dict[str, list[tuple[float, float]]] = {}
     for path in list(files)[:NEWEST_JOBS]:
@@ -151,12 +151,12 @@ def learn_token_rates(files: Iterable[Path], model: str) -> TokenRates:
 
 
 def request_text(request: str) -> str:
-    """Return the texts of all messages of a recorded request."""
+    """Return the texts of all messages of a recorded request, to estimate their tokens."""
     return "\n".join(message["content"] for message in parse_json(request)["messages"])
 
 
 def ratio_of_sums(pairs: Iterable[tuple[float, float]]) -> float:
-    """Return the sum of the first numbers divided by the sum of the second ones."""
+    """Return the sum of counted tokens divided by the sum of estimated tokens."""
     above, below = (sum(side) for side in zip(*pairs, strict=True))
     return above / max(below, 1e-9)
 
@@ -228,7 +228,7 @@ def dry_run_features(
     ask: AskAboutFeature,
     dry: DryRunAsker,
 ) -> tuple[list[dict[str, tuple[str, int, int]]], int]:
-    """Return the requests for up to SAMPLED_FEATURES features, as `DryRunAsker.asked` holds them,
+    """Return the requests of a dry run for the cost estimate, for up to SAMPLED_FEATURES features,
     and how many features were looked at."""
     even = np.linspace(0, len(features) - 1, min(MAX_FEATURES_TRIED, len(features))).astype(int)
     shuffled = np.random.default_rng(settings.seed).permutation(features[np.unique(even)]).tolist()

@@ -58,8 +58,8 @@ class ExplainTally:
         """Some of the newest explanations: (feature, text)."""
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Count the progress log entry of one feature; a later entry of the same feature replaces
-        the earlier one."""
+        """Count the result of one feature in the tally of an explain job; a later entry of the same
+        feature replaces the earlier one."""
         feature = entry["feature"]
         self.questions.add(entry)
         self._skipped[feature] = entry.get("skipped", 0)
@@ -76,8 +76,8 @@ class ExplainTally:
 
     @property
     def taken(self) -> int:
-        """Number of features with any outcome that had enough contexts: those that `top:N`
-        counts."""
+        """Number of features of the explain job with any outcome that had enough contexts: those
+        that `top:N` counts."""
         seen = np.zeros(len(self._skipped), bool)
         for how in self._how.values():
             seen |= how > 0

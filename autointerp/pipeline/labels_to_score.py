@@ -84,7 +84,8 @@ class LabelsToScore:
 
 
 def read_feature_densities(file: HarvestFile, dictionary: str) -> Mapping[int, float]:
-    """Return feature → share of tokens on which it is active."""
+    """Return feature → share of tokens on which it is active, for choosing whose label each feature
+    borrows."""
     table = file.rows("SELECT feature, density FROM feature WHERE dictionary = ?", [dictionary])
     found = np.zeros(file.dictionary(dictionary).d_sae)
     found[table.column("feature").to_numpy()] = table.column("density").to_numpy()

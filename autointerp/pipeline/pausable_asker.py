@@ -42,8 +42,8 @@ class PausableAsker:
     event loop."""
 
     def __init__(self, asker: Asker, most: int, trial: int | None = None) -> None:
-        """`most`: maximum number of questions in progress. `trial`: number of questions after which
-        Stopped is raised, to measure the time of a job."""
+        """Wrap an asker. `most` is the maximum number of questions in progress; after `trial`
+        questions, Stopped is raised, to measure the time of a job."""
         self._asker = asker
         self.server = getattr(asker, "server", None)
         """Server of the wrapped asker, which is part of every request's key."""
@@ -62,12 +62,12 @@ class PausableAsker:
 
     @property
     def model(self) -> str:
-        """Name of the language model that answers."""
+        """Name of the language model that the wrapped asker uses."""
         return self._asker.model
 
     @property
     def logprobs(self) -> bool:
-        """Whether replies have log probabilities."""
+        """Whether replies of the wrapped asker have log probabilities."""
         return self._asker.logprobs
 
     async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
@@ -93,8 +93,8 @@ class PausableAsker:
         return answer
 
     async def _within_trial(self) -> None:
-        """Count a question of a trial; after the last one, wait for their answers and raise
-        Stopped."""
+        """Count a question of the asker's trial; after the last one, wait for their answers and
+        raise Stopped."""
         if self._trial is None:
             return
         if self._sent < self._trial:
@@ -126,7 +126,7 @@ class PausableAsker:
         )
 
     def is_too_long(self, request: ChatRequest) -> bool:
-        """Return whether a request is known to exceed the server's context."""
+        """Return whether the wrapped asker knows a request to exceed the server's context."""
         return is_too_long(self._asker, request)
 
     def pause(self) -> None:
@@ -142,27 +142,27 @@ class PausableAsker:
             resume()
 
     async def wait_until_idle(self, timeout_s: float) -> None:
-        """Wait until no call is in flight, at most `timeout_s` seconds."""
+        """Wait until the paused asker has no call in flight, at most `timeout_s` seconds."""
         end = time.monotonic() + timeout_s
         while self.in_flight and time.monotonic() < end:
             await asyncio.sleep(LOOK_S)
 
     @property
     def activity(self) -> ServerActivity | None:
-        """Calls in flight, latency and tokens per second of the server; None for a stand-in without
-        these."""
+        """Calls in flight, latency and tokens per second of the wrapped asker's server; None for a
+        stand-in without these."""
         return getattr(self._asker, "activity", None)
 
     @property
     def in_flight(self) -> int:
-        """Number of calls that were sent and have not ended."""
+        """Number of calls of the wrapped asker that were sent and have not ended."""
         return self.activity.snapshot().in_flight if self.activity else self.in_progress
 
 
 @contextmanager
 def set_call_purpose(name: str) -> Iterator[None]:
-    """Record the questions of this block, and of the tasks it starts, under a purpose in the call
-    log."""
+    """Ask the questions of this block, and of the tasks it starts, under a purpose that the call
+    log records."""
     token = CALL_PURPOSE.set(name)
     try:
         yield

@@ -60,14 +60,15 @@ class ProgressLog:
                 raise OSError("only a part of a line could be written; the disk may be full")
 
     def failed(self) -> list[int]:
-        """Return the features with a question that got no answer."""
+        """Return the features of the progress log with a question that got no answer."""
         last = {entry["feature"]: bool(entry.get("failed")) for entry in self.entries()}
         return sorted(feature for feature, bad in last.items() if bad)
 
 
 @contextmanager
 def report_disk_errors() -> Iterator[None]:
-    """Raise InputError where the block cannot write to the disk at all, as on a full disk.
+    """Raise InputError where a job cannot write its progress log or results to the disk at all, as
+    on a full disk.
 
     Errors of the records themselves (UNSTORABLE_ERRORS) are raised unchanged.
     """

@@ -19,7 +19,7 @@ SampledOrTooFew = tuple[FeatureId, FeatureSample | TooFewWindows]
 
 @dataclass(frozen=True)
 class FeatureOutcome(Generic[Row]):
-    """Result of processing one feature in a job: its entry for the progress log, and rows for the
+    """Result of one feature in a resumable run: its entry for the progress log, and rows for the
     catalog."""
 
     entry: dict[str, Any]
@@ -29,11 +29,12 @@ class FeatureOutcome(Generic[Row]):
 
 
 class EntryCounter(Protocol):
-    """Protocol of a job's running totals, which count entries of the progress log."""
+    """Protocol of the running totals of a resumable run, which count entries of the progress
+    log."""
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Count the progress log entry of one feature; a later entry of the same feature replaces
-        the earlier one."""
+        """Count the progress log entry of one feature in the totals of the run; a later entry of
+        the same feature replaces the earlier one."""
 
 
 async def run_resumable(
@@ -77,8 +78,8 @@ async def run_resumable(
 
 
 def unstorable_entry(entry: Mapping[str, Any], error: Exception) -> dict[str, Any]:
-    """Return the progress log entry of a feature whose results the store refused: all of them
-    failed."""
+    """Return the progress log entry of a feature whose results the store refused during a run: all
+    of them failed."""
     explained = dict.fromkeys(entry.get("explained", {}), "unstorable")
     found = {"feature": entry["feature"], "failed": 1, "unstorable": shorten_line(str(error))}
     if explained:

@@ -159,7 +159,7 @@ class FeatureScorer:
         return await asyncio.shield(self._judged[key])
 
     async def _ask(self, text: str, scorer: str, explainer: str, kind: str) -> LabelScore | None:
-        """Run one scorer on a label text; None where it has too few windows."""
+        """Score a label text by one scorer; None where the scorer has too few windows."""
         with set_call_purpose(call_purpose(explainer, scorer, kind)):
             try:
                 return await self._plan.scorers[scorer].score(text, self._windows, self._plan.tools)
@@ -168,7 +168,8 @@ class FeatureScorer:
 
 
 def label_and_baselines(label: LabelToScore, windows: FeatureSample) -> dict[str, str]:
-    """Return a feature's own label and its baseline labels (borrowed, constant, token) by name."""
+    """Return the labels that a score job scores for one feature, by name: its own, and the
+    baselines borrowed, constant and token."""
     found = {
         OWN_LABEL: label.text,
         "borrowed": label.borrowed,
@@ -200,7 +201,7 @@ def call_purpose(explainer: str, scorer: str, kind: str) -> str:
 
 
 def count_baseline_failures(row: NewScore) -> int:
-    """Return the number of items for which a baseline label got no usable answer."""
+    """Return for how many items of a score a baseline label got no usable answer."""
     return sum(null["failed"] for null in row.nulls.values())
 
 
@@ -237,17 +238,18 @@ def summarize_score_row(row: NewScore | None) -> dict[str, Any] | str:
 
 
 def round_digits(value: float | None) -> float | None:
-    """Round a value to nine significant digits, enough for a mean over many features."""
+    """Round a score to nine significant digits, enough for a mean over many features."""
     return None if value is None else float(f"{value:.9g}")
 
 
 def estimate_to_json(estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate as plain data for the store; non-finite numbers become None."""
+    """Return the estimate of a score as plain data for the store; non-finite numbers become
+    None."""
     return replace_non_finite(asdict(estimate))
 
 
 def replace_non_finite(value: Any) -> Any:
-    """Return plain data with None for every number that JSON cannot represent."""
+    """Return the plain data of a score with None for every number that JSON cannot represent."""
     if isinstance(value, dict):
         return {str(name): replace_non_finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -40,8 +40,8 @@ class ScoreSummary:
         self.questions = QuestionCounts()
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Count the progress log entry of one feature; a later entry of the same feature replaces
-        the earlier one."""
+        """Count the scores of one feature in the summary; a later entry of the same feature
+        replaces the earlier one."""
         feature = entry["feature"]
         self.questions.add(entry)
         for where in self._reasons.values():
@@ -82,7 +82,7 @@ class ScoreSummary:
 
     @property
     def taken(self) -> int:
-        """Number of features with any outcome that had enough contexts: those that `top:N`
+        """Number of features in the score summary that had enough contexts: those that `top:N`
         counts."""
         taken = self._done.copy()  # a copy: another thread may count features meanwhile
         for reason, where in list(self._reasons.items()):
@@ -92,7 +92,7 @@ class ScoreSummary:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Reason → number of features of which nothing was scored."""
+        """Reason → number of features without a score in the summary."""
         return {name: int(where.sum()) for name, where in sorted(self._reasons.items())}
 
     def results(self) -> list[dict[str, Any]]:
@@ -100,8 +100,8 @@ class ScoreSummary:
         return [self._result(*pair) for pair in self._pairs]
 
     def values(self, explainer: str, scorer: str) -> np.ndarray:
-        """Return the scores of one explainer by one scorer, one per feature; NaN where there is
-        none."""
+        """Return the scores in the summary of one explainer by one scorer, one per feature; NaN
+        where there is none."""
         return self._array(explainer, scorer, OWN_VALUE)
 
     def means(self) -> dict[str, dict[str, Any]]:
@@ -161,8 +161,8 @@ class ScoreSummary:
         }
 
     def _verdict(self, own: np.ndarray, explainer: str, scorer: str) -> dict[str, Any] | None:
-        """Return whether own labels differ from borrowed ones; None where the judge sees no
-        label."""
+        """Return whether the scores of own labels differ from those of borrowed labels; None where
+        the judge sees no label."""
         if not self._scorers[scorer].shows_label:
             return None
         low, high = self._scorers[scorer].bounds
@@ -171,7 +171,8 @@ class ScoreSummary:
 
 
 def share_of_yes_answers(firing: np.ndarray, silent: np.ndarray) -> dict[str, Any]:
-    """Return how often a judge says yes, over equally many firing and silent windows.
+    """Return how often a judge says yes, over equally many firing and silent windows, for the score
+    summary.
 
     `firing` and `silent` are each feature's rates of right answers [features], NaN where absent. A
     judge that always says yes has 1, a good one 0.5; a judge that cannot tell may have any share.

@@ -33,7 +33,8 @@ REPLIES_SQL = """
 
 
 class MeasuredReply(NamedTuple):
-    """One reply in a job's call log, with its token counts and latency."""
+    """One reply in a job's call log with its latency and token counts, on which time estimates are
+    based."""
 
     kind: str
     """Kind of question, such as `detection` or `explain: strata`."""
@@ -84,7 +85,8 @@ class ReplyPace:
 
 
 def measure_pace(files: Iterable[Path], model: str, base_url: str) -> ReplyPace:
-    """Return the pace of a model on a server, measured on the newest call log with any replies.
+    """Return the measured pace of a model on a server for time estimates, from the newest call log
+    with any replies.
 
     `files` are sorted newest first. Files that are in use or contain no calls are skipped.
     """

@@ -89,7 +89,7 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
         await asyncio.to_thread(self.pool.tick, self._written)
 
     async def _worker(self) -> None:
-        """Process items until there are no more or the asker has stopped."""
+        """Process items of the worker pool until there are no more or the asker has stopped."""
         while not (self.pool.asker and self.pool.asker.stopped):
             await self._going.wait()
             item = await self._draw()
@@ -102,8 +102,8 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
                 await asyncio.sleep(LOOK_S)
 
     async def _draw(self) -> ItemT | object:
-        """Return the next item, END_OF_SOURCE after the last one; a few are read at a time, since a
-        thread is expensive."""
+        """Return the next item for a worker, END_OF_SOURCE after the last one; a few are read at a
+        time, since a thread is expensive."""
         async with self._drawing:
             if not self._drawn:
                 read_some = partial(
