@@ -10,7 +10,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from autointerp.llm.records import Asker, ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.llm.requests_and_replies import (
+    Asker,
+    ChatMessage,
+    ChatRequest,
+    Reply,
+    RequestFailure,
+)
 from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
 
 PROMPT_NAME = "steering"

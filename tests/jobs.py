@@ -8,7 +8,7 @@ from typing import Any
 from autointerp.contexts import FeatureSample
 from autointerp.explainers.records import Explainer, WrittenExplanation
 from autointerp.explainers.records import ExplainerTools as ExplainTools
-from autointerp.llm.records import ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.llm.requests_and_replies import ChatMessage, ChatRequest, Reply, RequestFailure
 from autointerp.scorers.records import (
     LLM_JUDGE,
     PATTERN_JUDGE,

@@ -11,7 +11,7 @@ from autointerp.llm.answer_probabilities import (
     option_shares,
     read_answer_shares,
 )
-from autointerp.llm.records import Reply, TokenLogprob
+from autointerp.llm.requests_and_replies import Reply, TokenLogprob
 from autointerp.scorers import classification_scores
 from autointerp.scorers.records import JudgedItem
 

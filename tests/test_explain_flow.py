@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from autointerp.llm.records import ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.llm.requests_and_replies import ChatMessage, ChatRequest, Reply, RequestFailure
 from autointerp.pipeline import worker_pool
 from autointerp.pipeline.feature_selection import parse_feature_numbers
 from autointerp.pipeline.pausable_asker import PausableAsker, set_call_purpose

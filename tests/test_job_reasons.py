@@ -19,7 +19,7 @@ from app.jobs.explaining import Explaining
 from app.scores import asked as pages_asked
 from app.scores import telling
 from autointerp.llm.failure_kinds import FAILURE_KINDS
-from autointerp.llm.records import ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.llm.requests_and_replies import ChatMessage, ChatRequest, Reply, RequestFailure
 from autointerp.llm.shorter_retry import retry_shorter_if_too_long
 from autointerp.pipeline.cost_estimate import CostEstimate
 from autointerp.pipeline.explain_job import ExplainTally

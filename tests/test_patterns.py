@@ -16,7 +16,7 @@ from autointerp.patterns import (
     token_firing_probabilities,
 )
 from autointerp.patterns.pattern_judge import UNKNOWN_PROBABILITY, UNMATCHED_PROBABILITY, WORD_RATE
-from autointerp.patterns.records import ADVERB_RATES
+from autointerp.patterns.token_patterns import ADVERB_RATES
 from autointerp.patterns.token_shapes import TOKEN_SHAPES
 from autointerp.text_windows import TextWindow
 

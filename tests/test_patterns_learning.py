@@ -10,7 +10,7 @@ import pytest
 from autointerp.patterns import learn_patterns, render_rule
 from autointerp.patterns.pattern_learner import PatternTrainingSet
 from autointerp.patterns.pattern_matcher import PatternMatcher
-from autointerp.patterns.records import ADVERB_RATES, TokenPattern
+from autointerp.patterns.token_patterns import ADVERB_RATES, TokenPattern
 from autointerp.patterns.token_shapes import ANYTHING
 from tests.sampled import planted
 

@@ -13,7 +13,7 @@ from autointerp.contexts import FeatureSample
 from autointerp.explainers import max_activating, window_text
 from autointerp.explainers.explanation_request import request_explanation, require_asker
 from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
-from autointerp.llm.records import JOB_STOPPING_KINDS, RequestFailure
+from autointerp.llm.requests_and_replies import JOB_STOPPING_KINDS, RequestFailure
 from autointerp.text_windows import TextWindow
 
 if TYPE_CHECKING:

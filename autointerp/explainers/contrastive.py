@@ -5,7 +5,7 @@ from autointerp.explainers import window_text
 from autointerp.explainers.explanation_request import request_explanation
 from autointerp.explainers.prompt_windows import ShownWindows
 from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
-from autointerp.llm.records import RequestFailure
+from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.scorers.prompt_templates import number_lines, quote_as_json
 
 NAME = "contrastive"

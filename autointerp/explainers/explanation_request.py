@@ -8,7 +8,7 @@ from string import Template
 
 from autointerp.explainers.prompt_windows import ShownWindows, shrink_windows
 from autointerp.explainers.records import ExplainerTools, WrittenExplanation
-from autointerp.llm.records import (
+from autointerp.llm.requests_and_replies import (
     Asker,
     ChatMessage,
     ChatRequest,

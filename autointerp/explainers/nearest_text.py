@@ -12,7 +12,7 @@ import numpy as np
 from autointerp.contexts import FeatureSample
 from autointerp.explainers import window_text
 from autointerp.explainers.records import EmbedTexts, Explainer, ExplainerTools, WrittenExplanation
-from autointerp.llm.records import RequestFailure
+from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.text_windows import TextWindow
 from feature_store.errors import InputError
 

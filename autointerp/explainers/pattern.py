@@ -4,7 +4,7 @@ import asyncio
 
 from autointerp.contexts import FeatureSample
 from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
-from autointerp.llm.records import RequestFailure
+from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.patterns import learn_patterns, render_rule
 
 NAME = "pattern"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autointerp.contexts import FeatureSample
-from autointerp.llm.records import Asker, RequestFailure
+from autointerp.llm.requests_and_replies import Asker, RequestFailure
 from autointerp.text_windows import TextWindow
 
 EmbedTexts = Callable[[Sequence[str]], np.ndarray]

@@ -4,7 +4,7 @@ once, recorded in a job's call log, and paid for within a budget."""
 from autointerp.llm.call_budget import CallBudget
 from autointerp.llm.call_log import AttemptCount, CallLog, CallTotals, LostCalls, open_job_call_log
 from autointerp.llm.failure_kinds import FAILURE_KINDS, FailureKind
-from autointerp.llm.records import (
+from autointerp.llm.requests_and_replies import (
     JOB_STOPPING_KINDS,
     Asker,
     ChatMessage,

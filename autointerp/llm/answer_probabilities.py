@@ -12,7 +12,7 @@ available.
 import math
 from collections.abc import Sequence
 
-from autointerp.llm.records import Reply, TokenLogprob
+from autointerp.llm.requests_and_replies import Reply, TokenLogprob
 
 MISSING_SHARE_TOLERANCE = 0.1
 """Largest share of all options together that options missing from the candidates may have."""

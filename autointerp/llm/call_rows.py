@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from autointerp.llm.records import AttemptResult, ChatRequest, Reply
+from autointerp.llm.requests_and_replies import AttemptResult, ChatRequest, Reply
 from feature_store.duckdb_errors import parse_lock_holder
 from feature_store.storable_text import make_storable
 from feature_store.strict_json import dump_json

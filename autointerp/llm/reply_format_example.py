@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autointerp.llm.records import ChatMessage, ChatRequest
+from autointerp.llm.requests_and_replies import ChatMessage, ChatRequest
 from feature_store.strict_json import dump_json
 
 ANIMAL_LEGS = (4, 2, 6, 8, 10)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autointerp.llm.records import ChatRequest
+from autointerp.llm.requests_and_replies import ChatRequest
 from autointerp.llm.server_settings import LlmServer
 from feature_store.storable_text import replace_lone_surrogates
 

@@ -14,7 +14,6 @@ from autointerp.llm import call_rows
 from autointerp.llm.call_budget import CallBudget
 from autointerp.llm.call_log import CallLog
 from autointerp.llm.concurrency_limit import CallSlot, ConcurrencyLimiter
-from autointerp.llm.records import AttemptResult, ChatRequest, Reply, RequestFailure, TokenLogprob
 from autointerp.llm.reply_format_example import add_reply_example, repeats_reply_example
 from autointerp.llm.reply_parser import (
     ParsedReply,
@@ -24,6 +23,13 @@ from autointerp.llm.reply_parser import (
     parse_reply,
 )
 from autointerp.llm.request_format import RequestFormat
+from autointerp.llm.requests_and_replies import (
+    AttemptResult,
+    ChatRequest,
+    Reply,
+    RequestFailure,
+    TokenLogprob,
+)
 from autointerp.llm.server_activity import ServerActivity
 from autointerp.llm.server_facts import ServerFacts, read_server_facts
 from autointerp.llm.server_settings import LlmServer

@@ -9,8 +9,14 @@ from typing import Any
 
 from autointerp.llm.concurrency_limit import ConcurrencyLimiter
 from autointerp.llm.failure_kinds import FAILURE_KINDS
-from autointerp.llm.records import AttemptResult, ChatMessage, ChatRequest, Reply, RequestFailure
 from autointerp.llm.request_format import RequestFormat
+from autointerp.llm.requests_and_replies import (
+    AttemptResult,
+    ChatMessage,
+    ChatRequest,
+    Reply,
+    RequestFailure,
+)
 from autointerp.llm.server_activity import ServerActivity
 from autointerp.llm.server_client import ServerClient, connect_to_server
 from autointerp.llm.server_facts import ServerFacts, read_server_facts

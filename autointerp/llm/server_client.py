@@ -16,7 +16,6 @@ import openai
 
 from autointerp.llm import server_faults
 from autointerp.llm.concurrency_limit import CallSlot
-from autointerp.llm.records import AttemptResult, ChatRequest, Reply, RequestFailure, TokenLogprob
 from autointerp.llm.reply_parser import (
     ReplyWithoutJson,
     UnreadableReply,
@@ -25,6 +24,13 @@ from autointerp.llm.reply_parser import (
     parse_reply,
 )
 from autointerp.llm.request_format import RequestFormat
+from autointerp.llm.requests_and_replies import (
+    AttemptResult,
+    ChatRequest,
+    Reply,
+    RequestFailure,
+    TokenLogprob,
+)
 from autointerp.llm.server_settings import LlmServer
 from autointerp.llm.text_repetition import repeats_itself
 from autointerp.llm.token_prices import TokenPrice

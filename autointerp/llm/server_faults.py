@@ -12,7 +12,7 @@ import httpx2
 import openai
 
 from autointerp.llm.context_size_refusal import parse_context_refusal
-from autointerp.llm.records import AttemptResult, RequestFailure
+from autointerp.llm.requests_and_replies import AttemptResult, RequestFailure
 from autointerp.llm.server_settings import LlmServer
 
 LONGEST_WAIT_S = 300.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from autointerp.llm.records import Reply, RequestFailure
+from autointerp.llm.requests_and_replies import Reply, RequestFailure
 
 RETRIED_SHORTER: ContextVar[bool] = ContextVar("shortened", default=False)
 

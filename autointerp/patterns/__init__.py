@@ -4,7 +4,7 @@ written as a sentence, and applied by a judge that needs no language model."""
 from autointerp.patterns.pattern_judge import firing_probability, token_firing_probabilities
 from autointerp.patterns.pattern_learner import learn_patterns
 from autointerp.patterns.pattern_sentence import parse_rule, render_rule
-from autointerp.patterns.records import PatternRule, TokenPattern
+from autointerp.patterns.token_patterns import PatternRule, TokenPattern
 
 __all__ = [
     "TokenPattern",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from autointerp.patterns.pattern_sentence import QUOTED_TEXT, parse_rule, unquote_text
-from autointerp.patterns.records import PatternKind, TokenPattern
+from autointerp.patterns.token_patterns import PatternKind, TokenPattern
 
 QUOTED_PATTERN = re.compile(
     rf"{QUOTED_TEXT.pattern}|“[^”]+”|«[^»]+»|\"[^\"]+\"|`[^`]+`|(?<!\w)'[^']+'(?!\w)", re.S

@@ -17,7 +17,7 @@ import numpy as np
 from autointerp.contexts import FeatureSample
 from autointerp.patterns.pattern_judge import UNMATCHED_PROBABILITY
 from autointerp.patterns.pattern_matcher import word_continues
-from autointerp.patterns.records import ADVERB_RATES, PatternKind, PatternRule, TokenPattern
+from autointerp.patterns.token_patterns import ADVERB_RATES, PatternKind, PatternRule, TokenPattern
 from autointerp.patterns.token_shapes import ANYTHING, TOKEN_SHAPES, strip_token
 from autointerp.text_windows import TextWindow
 

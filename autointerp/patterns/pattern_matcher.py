@@ -4,7 +4,7 @@ or on texts that span several."""
 from collections.abc import Sequence
 from functools import cached_property
 
-from autointerp.patterns.records import TokenPattern
+from autointerp.patterns.token_patterns import TokenPattern
 from autointerp.patterns.token_shapes import TOKEN_SHAPES, strip_token
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import groupby
 
-from autointerp.patterns.records import ADVERB_RATES, PatternKind, PatternRule, TokenPattern
+from autointerp.patterns.token_patterns import ADVERB_RATES, PatternKind, PatternRule, TokenPattern
 from autointerp.patterns.token_shapes import TOKEN_SHAPES
 
 CHAR_ESCAPES = {"\n": "n", "\t": "t", "\r": "r", "\\": "\\", "”": "”"}

@@ -17,7 +17,7 @@ import numpy as np
 
 from autointerp.contexts import FeatureSample, SampleSettings, sample_features
 from autointerp.llm.call_rows import open_call_file
-from autointerp.llm.records import ChatRequest, RequestFailure
+from autointerp.llm.requests_and_replies import ChatRequest, RequestFailure
 from autointerp.llm.token_prices import TokenPrice
 from autointerp.pipeline.feature_selection import FeatureSelection, features_with_enough_windows
 from autointerp.pipeline.pausable_asker import CALL_PURPOSE

@@ -10,7 +10,7 @@ import numpy as np
 
 from autointerp.contexts import SampleSettings, TooFewWindows
 from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
-from autointerp.llm.records import RequestFailure
+from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.pipeline.feature_selection import FeatureSelection, sample_selected_features
 from autointerp.pipeline.pausable_asker import PausableAsker, set_call_purpose
 from autointerp.pipeline.progress_log import ProgressLog

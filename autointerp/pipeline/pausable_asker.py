@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 
-from autointerp.llm.records import (
+from autointerp.llm.requests_and_replies import (
     Asker,
     ChatRequest,
     FailureKindName,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from autointerp.llm.failure_kinds import FAILURE_KINDS
-from autointerp.llm.records import Reply, RequestFailure
+from autointerp.llm.requests_and_replies import Reply, RequestFailure
 
 
 class FailureCount(NamedTuple):

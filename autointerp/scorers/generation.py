@@ -11,7 +11,7 @@ import asyncio
 import numpy as np
 
 from autointerp.contexts import FeatureSample
-from autointerp.llm.records import RequestFailure
+from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.scorers.auc_scores import NOT_FINITE
 from autointerp.scorers.classification_scores import window_density
 from autointerp.scorers.judge_requests import (

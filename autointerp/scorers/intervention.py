@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from autointerp.contexts import FeatureSample
-from autointerp.llm.records import Reply, RequestFailure
+from autointerp.llm.requests_and_replies import Reply, RequestFailure
 from autointerp.scorers.judge_requests import (
     JudgeAnswer,
     make_judge_request,

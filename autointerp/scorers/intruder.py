@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autointerp.contexts import FeatureSample
-from autointerp.llm.records import Reply, RequestFailure
+from autointerp.llm.requests_and_replies import Reply, RequestFailure
 from autointerp.scorers import classification_scores
 from autointerp.scorers.judge_requests import (
     JudgeAnswer,

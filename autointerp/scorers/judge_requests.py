@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from autointerp.llm.answer_probabilities import OptionShares, read_answer_shares
-from autointerp.llm.records import (
+from autointerp.llm.requests_and_replies import (
     Asker,
     ChatMessage,
     ChatRequest,

@@ -11,7 +11,7 @@ import numpy as np
 from autointerp.patterns.label_reader import WORD_PATTERN, read_label, stem_word
 from autointerp.patterns.pattern_judge import token_firing_probabilities
 from autointerp.patterns.pattern_sentence import parse_rule
-from autointerp.patterns.records import TokenPattern
+from autointerp.patterns.token_patterns import TokenPattern
 from autointerp.patterns.token_shapes import TOKEN_SHAPES, strip_token
 from autointerp.text_windows import TextWindow
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from autointerp.contexts import FeatureSample
 from autointerp.explainers.records import EmbedTexts
-from autointerp.llm.records import Asker
+from autointerp.llm.requests_and_replies import Asker
 from autointerp.scorers.token_counts import TokenCounts
 from autointerp.statistics import Estimate
 from feature_store.records import FeatureId

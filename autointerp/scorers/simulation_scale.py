@@ -11,7 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from autointerp.llm.answer_probabilities import OptionShares
-from autointerp.llm.records import Asker, ChatMessage, ChatRequest, Reply, RequestFailure
+from autointerp.llm.requests_and_replies import (
+    Asker,
+    ChatMessage,
+    ChatRequest,
+    Reply,
+    RequestFailure,
+)
 from autointerp.scorers.judge_requests import object_schema, read_option_shares
 from autointerp.scorers.prompt_templates import load_score_prompt
 
