@@ -1,1 +1,3 @@
-"""Take parts of the model away on given prompts, and see what changes."""
+"""Ablation: replace parts of a model (features, dictionaries, heads, MLPs) on given prompts and
+measure how the target changes.
+"""

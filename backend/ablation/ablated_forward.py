@@ -1,4 +1,6 @@
-"""Run prompts with and without parts of the model, and compare."""
+"""Forward passes with model parts ablated: logits of prompts with and without the parts, and the
+losses and KL divergence between the two.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,26 +31,32 @@ from feature_store.errors import InputError
 
 @dataclass(frozen=True)
 class AblationOutcome:
-    """Prompts as the model reads them, and as it reads them without the parts."""
+    """Logits of prompts in the clean model and with parts ablated."""
 
     clean: Float[Tensor, "batch pos vocab"]
     ablated: Float[Tensor, "batch pos vocab"]
     prompts: PaddedPrompts
     n_nameable: int
-    """Token ids from here on are in no text, and never listed."""
+    """Token ids from this one on occur in no text and are never listed."""
 
     def losses(self) -> tuple[Float[Tensor, "batch pos-1"], Float[Tensor, "batch pos-1"]]:
-        """Cross-entropy in nats of each next token, clean and ablated; NaN at padding."""
+        """Return the next-token cross-entropy in nats, clean and ablated, [batch, position − 1]
+        each; NaN at padding.
+        """
         return self._losses(self.clean), self._losses(self.ablated)
 
     def kl(self) -> Float[Tensor, "batch pos"]:
-        """KL(clean ‖ ablated) in nats of the next-token distributions; NaN at padding."""
+        """Return KL(clean ‖ ablated) of the next-token distributions in nats, [batch, position];
+        NaN at padding.
+        """
         p, q = (x.float().log_softmax(-1) for x in (self.clean, self.ablated))
         found = (p.exp() * (p - q)).sum(-1).clamp_min(0)
         return found.masked_fill(~self.prompts.real.to(found.device), float("nan"))
 
     def moved(self, row: int, position: int, n: int) -> list[tuple[int, float, float]]:
-        """(token id, clean probability, ablated probability) of the tokens that move most."""
+        """Return the `n` tokens whose next-token probability changes most at one position, as
+        (token id, clean probability, ablated probability).
+        """
         p, q = (x[row, position].float().softmax(-1) for x in (self.clean, self.ablated))
         change = (p - q).abs()[: self.n_nameable]
         top = change.topk(min(n, len(change))).indices
@@ -65,20 +73,27 @@ class AblationOutcome:
 
 @dataclass(frozen=True)
 class AblatedForward:
-    """Which parts go, and what comes in their place."""
+    """Runs the model with parts replaced according to the kind of ablation (zero, mean, resample,
+    pair).
+    """
 
     lm: LanguageModel
     dictionaries: Mapping[str, Dictionary]
     how: AblationKind
     means: FeatureMeans | None = None
-    """mean: where a feature's mean comes from; other parts take theirs from `donors`."""
+    """Lookup of feature means for mean ablation; other parts take their mean over `donors`."""
     donors: PaddedPrompts | None = None
-    """mean (of parts that are no feature) and resample: prompts to take values from, the same ones
-    when not given. pair: the partners."""
+    """Prompts to take replacement values from.
+
+    Mean ablation of parts that are no feature, and resample ablation: any prompts, by default those
+    that are ablated. Pair: the partner prompts.
+    """
     seed: int = 0
 
     def outcome(self, parts: Sequence[ModelPart], prompts: PaddedPrompts) -> AblationOutcome:
-        """The parts away together. InputError for what cannot be taken away so."""
+        """Run prompts with and without all parts ablated together. Raises InputError for parts that
+        cannot be ablated in this way.
+        """
         ablated = self.without(parts, prompts)
         with torch.no_grad():
             return AblationOutcome(
@@ -88,7 +103,7 @@ class AblatedForward:
     def without(
         self, parts: Sequence[ModelPart], prompts: PaddedPrompts
     ) -> Float[Tensor, "batch pos vocab"]:
-        """Logits with the parts away together: for those who have the clean ones already."""
+        """Return the logits [batch, position, vocabulary] with the parts ablated together."""
         sites = [locate_part(self.lm, self.dictionaries, part) for part in check_model_parts(parts)]
         others = self._others(sites, prompts)
         with torch.no_grad():
@@ -131,12 +146,17 @@ class AblatedForward:
     def _resampled(
         self, sites: Sequence[PartLocation], prompts: PaddedPrompts
     ) -> dict[ModelPart, ReplacementValue]:
-        """Each prompt takes the values of another one at the same positions."""
+        """Return each part's values on a donor prompt drawn for each prompt, at the same
+        positions.
+        """
         taken = self.drawn(prompts)
         return dict(record_part_values(self.lm, sites, taken.tokens, taken.counted))
 
     def drawn(self, prompts: PaddedPrompts) -> PaddedPrompts:
-        """For each prompt another one, cut to its length. InputError where none is as long."""
+        """Draw a donor prompt for each prompt, cut to the same length, for resample ablation.
+
+        Raises InputError where no other prompt is long enough.
+        """
         donors = prompts if self.donors is None else self.donors
         chosen, longest = self._drawn(donors, prompts), prompts.tokens.shape[1]
         tokens, real, counted = (
@@ -145,7 +165,9 @@ class AblatedForward:
         return PaddedPrompts(tokens, real, counted, prompts.last)
 
     def _drawn(self, donors: PaddedPrompts, prompts: PaddedPrompts) -> list[int]:
-        """For each prompt a donor that is as long, and is not the prompt itself."""
+        """Draw for each prompt the row of a donor prompt that is at least as long and differs from
+        it.
+        """
         generator = torch.Generator().manual_seed(self.seed)
         found = []
         for row, last in enumerate(prompts.last.tolist()):

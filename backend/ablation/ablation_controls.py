@@ -1,7 +1,9 @@
-"""What ablating any features would do: sets of random active ones, matched to those asked.
+"""Controls for an ablation: sets of random active features, matched to the ablated ones, whose
+effects form the null distribution.
 
-Matched on the prompts themselves: the same dictionary, as many tokens on which they fire, and as
-long a change ‖Δh‖ there. By a harvest's figures alone, many would be silent on these prompts.
+Features are matched on the prompts themselves, in the number of tokens on which they are active and
+in the size of the change ‖Δh‖; matched by harvest statistics alone, many controls would be silent
+on these prompts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +22,15 @@ from backend.steering.matched_controls import MATCHING_FACTORS, largest_column_f
 
 @dataclass(frozen=True)
 class ControlSets:
-    """Sets of parts to take away in place of those asked."""
+    """Sets of matched control features to ablate for comparison."""
 
     sets: tuple[tuple[ModelPart, ...], ...]
     factor: float
-    """How far apart, at most, a feature and its control are in tokens and in ‖Δh‖."""
+    """Largest ratio between a feature and its control, in active tokens and in ‖Δh‖."""
 
     @property
     def note(self) -> str:
-        """What a page says of them."""
+        """Sentence that describes the control sets for a page."""
         return (
             f"{len(self.sets)} sets of random active features of the same dictionaries, within "
             f"{self.factor:g}× in tokens and in ‖Δh‖ on these prompts"
@@ -37,20 +39,24 @@ class ControlSets:
 
 @dataclass(frozen=True, eq=False)
 class PromptActivity:
-    """A dictionary's features on the prompts."""
+    """How often and how strongly the features of one dictionary are active on the prompts."""
 
     feature: np.ndarray
     tokens: np.ndarray
-    """Tokens on which each is active."""
+    """Number of tokens on which each feature is active."""
     push: np.ndarray
-    """Mean ‖Δh‖ of taking it away, over those tokens, in the dictionary's units."""
+    """Mean ‖Δh‖ of ablating each feature, over the tokens on which it is active, in the
+    dictionary's units.
+    """
 
 
 @torch.no_grad()
 def measure_prompt_activity(
     engine: LocalEngine, laid: TargetedPrompts, name: str
 ) -> PromptActivity:
-    """Which features of a dictionary are active on the prompts, how often and how strongly."""
+    """Measure which features of a dictionary are active on the prompts, how often and how
+    strongly.
+    """
     one = engine.dictionaries[name]
     tokens, total = torch.zeros(one.d_sae), torch.zeros(one.d_sae, dtype=torch.double)
     for _, some in laid.batches(engine.lm.d_vocab):
@@ -71,8 +77,10 @@ def measure_prompt_activity(
 def draw_control_sets(
     engine: LocalEngine, laid: TargetedPrompts, parts: Sequence[ModelPart], n: int, seed: int
 ) -> ControlSets | None:
-    """`n` sets, one control for each feature of `parts`; None where a part is no feature, never
-    fires on the prompts, or has nothing like it."""
+    """Draw `n` sets of control features, with one matched control for each feature of `parts`.
+
+    None where a part is no feature, is never active on the prompts, or has no matching feature.
+    """
     if not parts or any(part.kind != "feature" for part in parts):
         return None
     names = dict.fromkeys(part.dictionary for part in parts)
@@ -99,8 +107,12 @@ def draw_control_sets(
 def find_matched_features(
     part: ModelPart, active: Mapping[str, PromptActivity], parts: Sequence[ModelPart], n: int
 ) -> tuple[np.ndarray, float] | None:
-    """Features within the smallest factor that leaves `n` of them, or else the widest that leaves
-    any."""
+    """Find features that match one ablated feature in prompt activity, and the ratio within which
+    they match.
+
+    The smallest of FACTORS that leaves `n` features is used, else the widest that leaves any; None
+    if none is left.
+    """
     here = active[part.dictionary]
     own = np.flatnonzero(here.feature == part.index)
     if not len(own):
@@ -117,7 +129,9 @@ def find_matched_features(
 
 
 def compare_with_controls(effect: float, controls: Sequence[float], note: str) -> dict[str, Any]:
-    """The controls' effects, their 95th percentile by size, and how many reach the effect."""
+    """Compare an ablation's effect with the controls' effects: their 95th percentile by size, and
+    the number that are as large.
+    """
     sizes = np.abs(np.array(controls))
     return {
         "effects": list(controls),

@@ -1,4 +1,6 @@
-"""What an ablation is asked: plain records with a spelling in JSON, importable without torch."""
+"""Requests of the Ablate page: the prompts, the ablation of model parts, and the ranking of
+effects, as plain records that convert to and from JSON. Importable without torch.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,47 +16,64 @@ from feature_store.errors import InputError, pick_by_name, suggest_near_miss
 from feature_store.strict_json import JsonError, parse_json
 
 MAX_DATASET_PROMPTS = 2_000
-"""Prompts of a data set."""
+"""Maximum number of prompts in a data set for ablation."""
 MAX_DETAILED_PROMPTS = 64
-"""Prompts of which a page shows every token."""
+"""Maximum number of prompts for which an ablation reports every token."""
 POSITION_CHOICES = ("counted", "all")
+"""Choices of token positions to ablate: counted tokens only, or all tokens including BOS and
+special ones.
+"""
 TEXT_FIELDS = ("prompt", "answer", "wrong", "pair", "label")
+"""Text fields of a prompt case in JSON."""
 
 
 @dataclass(frozen=True)
 class PromptCase:
-    """One prompt, and what should follow it. Texts are tokenised as they follow each other."""
+    """A prompt with the answer (and optionally the wrong answer) that an ablation request measures.
+
+    Texts are tokenized as they follow one another, so an answer usually begins with a space.
+    """
 
     prompt: str = ""
     answer: str = ""
-    """Empty: the token that stands behind `at`, else the model's likeliest."""
+    """Text of the answer token. Empty: the token that follows position `at`, or else the most
+    likely next token.
+    """
     wrong: str = ""
-    """Empty: the target is the answer's log probability, else the difference of both logits."""
+    """Text of the wrong answer token. If given, the target is the logit difference; if empty, the
+    answer's log probability.
+    """
     pair: str = ""
-    """The prompt whose values are patched in."""
+    """Second prompt, whose activations are patched in by the ablation kind "pair"."""
     label: str = ""
     tokens: tuple[int, ...] = ()
-    """In place of `prompt`: a stored sequence's tokens, BOS among them."""
+    """Token ids of a stored sequence, including BOS, to use instead of `prompt`."""
     at: int | None = None
-    """The position whose next token is the target; the last one, if not given."""
+    """Position whose next token is the target; the last position if None."""
 
 
 @dataclass(frozen=True)
 class AblationRequest:
-    """Which parts go, how, on what. `from_json(to_json())` is the same."""
+    """A request for an ablation: which model parts to replace, how, and on which prompts.
+
+    `AblationRequest.from_json(request.to_json())` equals `request`.
+    """
 
     cases: tuple[PromptCase, ...]
     parts: tuple[ModelPart, ...]
     how: AblationKind = "zero"
     seed: int = 0
-    """Of what is drawn: donors, controls, intervals."""
+    """Random seed for the choice of donor prompts, controls and bootstrap resamples."""
     controls: int = 0
-    """Sets of matched random active features to compare with; 0: none."""
+    """Number of sets of matched random active features to compare with; 0 for none."""
     positions: str = "counted"
-    """Where the parts go: counted tokens, or all, BOS and special ones among them."""
+    """Token positions at which parts are replaced; one of POSITION_CHOICES."""
 
     def check(self) -> "AblationRequest":
-        """InputError for what no model could run."""
+        """Return the ablation request if it is valid.
+
+        Raises InputError for invalid parts, ablation kind, positions or prompts.
+        """
         check_model_parts(self.parts)
         check_ablation_kind(self.how)
         pick_by_name(
@@ -64,7 +83,7 @@ class AblationRequest:
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the ablation request as plain data for JSON."""
         return {
             "cases": [prompt_case_to_json(case) for case in self.cases],
             "parts": [str(part) for part in self.parts],
@@ -76,7 +95,10 @@ class AblationRequest:
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "AblationRequest":
-        """InputError for what `to_json` does not write."""
+        """Build an ablation request from the plain data that `to_json` returns.
+
+        Raises InputError for missing or invalid fields.
+        """
         try:
             return cls(
                 tuple(
@@ -94,22 +116,27 @@ class AblationRequest:
 
 @dataclass(frozen=True)
 class EffectRankingRequest:
-    """Which features' effects are asked, how they are estimated, and how many measured."""
+    """A request to rank features by their estimated effect on the target, and to measure the
+    strongest.
+    """
 
     cases: tuple[PromptCase, ...]
     dictionaries: tuple[str, ...]
     method: str = "gradient"
-    """gradient or integrated."""
+    """Estimation method: "gradient" (gradient × activation) or "integrated" (integrated gradients).
+    """
     exact: int = 50
-    """The strongest by estimate that are also measured."""
+    """Number of features with the largest estimates whose effect is also measured by ablation."""
     unit: str = "feature"
-    """feature: away at all tokens; node: at one token."""
+    """What is ranked: "feature" (ablated at all tokens) or "node" (a feature at a single token)."""
     how: AblationKind = "zero"
     seed: int = 0
-    """Of the prompts that are drawn where values come from others."""
+    """Random seed for the choice of donor prompts with the ablation kind "resample"."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, without a seed that nothing depends on."""
+        """Return the ranking request as plain data for JSON; the seed is left out where nothing
+        depends on it.
+        """
         drawn = {"seed": self.seed} if self.how == "resample" else {}
         return {
             "cases": [prompt_case_to_json(case) for case in self.cases],
@@ -122,7 +149,10 @@ class EffectRankingRequest:
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "EffectRankingRequest":
-        """InputError for what `to_json` does not write."""
+        """Build a ranking request from the plain data that `to_json` returns.
+
+        Raises InputError for missing or invalid fields.
+        """
         try:
             return cls(
                 tuple(
@@ -140,7 +170,11 @@ class EffectRankingRequest:
 
 
 def check_prompt_cases(cases: Sequence[PromptCase], most: int) -> None:
-    """InputError for no prompt, too many, an empty one, and wrong answers for some only."""
+    """Check the prompts of an ablation or ranking request.
+
+    Raises InputError if there is no prompt, if there are more than `most`, if one is empty, or if
+    only some prompts have a wrong answer.
+    """
     if not cases:
         raise InputError("There is no prompt. Give at least one.")
     if len(cases) > most:
@@ -155,7 +189,9 @@ def check_prompt_cases(cases: Sequence[PromptCase], most: int) -> None:
 
 
 def prompt_case_to_json(case: PromptCase) -> dict[str, Any]:
-    """Plain data without what is as usual."""
+    """Return a prompt case as plain data for JSON, without the fields that have their default
+    value.
+    """
     given = asdict(case)
     usual = {f.name: f.default for f in fields(PromptCase)}
     found = {name: value for name, value in given.items() if value != usual[name]}
@@ -165,7 +201,10 @@ def prompt_case_to_json(case: PromptCase) -> dict[str, Any]:
 
 
 def parse_prompt_case(given: object, where: str) -> PromptCase:
-    """A case from plain data; InputError with `where` in front for what is none."""
+    """Build a prompt case from plain data.
+
+    Raises InputError, which begins with `where`, for unknown fields and wrong types.
+    """
     if not isinstance(given, Mapping):
         raise InputError(f"{where} is not an object with a prompt.")
     known = [f.name for f in fields(PromptCase)]
@@ -188,7 +227,10 @@ def parse_prompt_case(given: object, where: str) -> PromptCase:
 
 
 def read_prompt_cases(name: str, content: bytes) -> tuple[PromptCase, ...]:
-    """The cases of an uploaded file: an object a line. InputError with file and line."""
+    """Read prompt cases from an uploaded .jsonl file with one JSON object a line.
+
+    Raises InputError that names the file and the line.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

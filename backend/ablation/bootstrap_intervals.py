@@ -1,4 +1,4 @@
-"""Intervals over prompts: the bootstrap, bias-corrected and accelerated (Efron 1987)."""
+"""Bootstrap confidence intervals over prompts, bias-corrected and accelerated (BCa; Efron 1987)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,29 +7,35 @@ import numpy as np
 from jaxtyping import Float
 
 RowStatistic = Callable[[Float[np.ndarray, "... n k"]], Float[np.ndarray, "..."]]
+"""Statistic of rows: maps [..., n, k] to [...]."""
 RESAMPLES = 4_000
+"""Number of bootstrap resamples."""
 MIN_ROWS = 5
-"""Prompts below which there is no interval: the bootstrap knows nothing of what it has not seen."""
+"""Minimum number of rows for a bootstrap interval; with fewer the resamples say too little."""
 CONFIDENCE_LEVEL = 0.95
+"""Confidence level of the bootstrap intervals."""
 NUMBERS_PER_BLOCK = 1 << 21
-"""Numbers of one block of resamples."""
+"""Maximum number of values in one block of resamples, which bounds memory."""
 
 
 def first_column_mean(rows: Float[np.ndarray, "... n k"]) -> Float[np.ndarray, "..."]:
-    """Mean of the first column."""
+    """Return the mean of the first column over rows."""
     return rows[..., 0].mean(-1)
 
 
 def relative_reduction(rows: Float[np.ndarray, "... n k"]) -> Float[np.ndarray, "..."]:
-    """1 - mean of the second column ÷ mean of the first: a ratio of means over prompts."""
+    """Return 1 − mean of the second column ÷ mean of the first: a ratio of means over rows."""
     return 1 - rows[..., 1].mean(-1) / rows[..., 0].mean(-1)
 
 
 def bootstrap_estimate(
     rows: Float[np.ndarray, "n k"], statistic: RowStatistic = first_column_mean, seed: int = 0
 ) -> dict[str, Any]:
-    """`value` with `low` and `high` (95 %) and `n`; no interval below LEAST rows, nor where all
-    resamples agree."""
+    """Return a statistic of rows as `value` with its 95 % BCa bootstrap interval `low` to `high`,
+    and `n`.
+
+    The interval is None with fewer than MIN_ROWS rows, and where all resamples agree.
+    """
     n = len(rows)
     value = float(statistic(rows))
     found: dict[str, Any] = {"value": value, "low": None, "high": None, "n": n}
@@ -45,7 +51,7 @@ def bootstrap_estimate(
 def resample_statistic(
     rows: Float[np.ndarray, "n k"], statistic: RowStatistic, seed: int
 ) -> Float[np.ndarray, "b"]:
-    """The statistic of resamples of the rows."""
+    """Return the statistic of RESAMPLES bootstrap resamples of the rows, shape [resamples]."""
     rng, n = np.random.default_rng(seed), len(rows)
     step = max(1, NUMBERS_PER_BLOCK // rows.size)
     found = []
@@ -58,7 +64,7 @@ def resample_statistic(
 def bca_quantiles(
     rows: Float[np.ndarray, "n k"], statistic: RowStatistic, drawn: np.ndarray, value: float
 ) -> list[float]:
-    """The quantiles of the resamples that bound the interval."""
+    """Return the two quantiles of the bootstrap resamples that bound the BCa interval."""
     from scipy.stats import norm
 
     below = (drawn < value).mean() + (drawn == value).mean() / 2

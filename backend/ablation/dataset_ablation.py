@@ -1,4 +1,6 @@
-"""An ablation over a data set: mean effects with intervals over prompts, a null beside them."""
+"""Ablation over a data set of prompts: mean effects with bootstrap confidence intervals, by label,
+and the effects of matched controls.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +24,9 @@ from backend.engine import LocalEngine
 from feature_store.errors import InputError
 
 MIN_CLEAN_STANDARD_ERRORS = 3.0
-"""Standard errors by which the clean difference must exceed 0 before a share of it is told."""
+"""Number of standard errors by which the mean clean logit difference must exceed 0 before a removed
+share is reported.
+"""
 
 
 def measure_dataset_rows(
@@ -31,8 +35,12 @@ def measure_dataset_rows(
     asked: AblationRequest,
     means: FeatureMeans | None = None,
 ) -> Iterator[np.ndarray]:
-    """Blocks of [prompts 4 + singles]: target clean and ablated, loss clean and ablated (nats), and
-    the target with each part away alone where there are several."""
+    """Yield blocks of per-prompt measurements of a data set ablation, each [prompts, 4 + single
+    parts].
+
+    The columns are the target clean and ablated, the loss clean and ablated (nats), and, if there
+    are several parts, the target with each part ablated alone.
+    """
     singles = asked.parts if len(asked.parts) > 1 else ()
     for _, block in ablate_blocks(engine, laid, asked, means):
         columns = [*block.values, *block.losses(), *(block.alone(part) for part in singles)]
@@ -46,7 +54,12 @@ def ablate_dataset(
     means: FeatureMeans | None = None,
     tick: AblationProgress | None = None,
 ) -> dict[str, Any]:
-    """The answer as plain data. `tick` hears prompts done. InputError as `ablate`."""
+    """Ablate parts on every prompt of a data set and return mean effects, by label as well, as
+    plain data.
+
+    `tick` is called with the number of prompts done and the total. Raises InputError as
+    `ablate_prompts` does, and if logits are not finite.
+    """
     asked.check()
     laid = prepare_prompts(engine, asked.cases, asked.how, asked.positions)
     total, done = len(laid) * (1 + asked.controls), 0
@@ -80,7 +93,9 @@ def ablate_dataset(
 
 
 def summarize_effects(found: np.ndarray, asked: AblationRequest) -> dict[str, Any]:
-    """Means over some of the prompts: the target before, after, the change; the loss; each part."""
+    """Return the means over a data set's prompts of the clean target, the ablated target, the
+    effect, the change of loss and the effect of each part, with 95 % intervals.
+    """
     clean, ablated = found[:, 0], found[:, 1]
     told = found[~np.isnan(found[:, 2:4]).any(1)]
     alone = dict(zip(asked.parts, found[:, 4:].T, strict=False)) or {asked.parts[0]: ablated}
@@ -100,7 +115,10 @@ def summarize_effects(found: np.ndarray, asked: AblationRequest) -> dict[str, An
 
 
 def removed_share(found: np.ndarray, asked: AblationRequest) -> dict[str, Any] | None:
-    """How much of the logit difference is gone; None where there is none to speak of."""
+    """Return the share of the mean logit difference that the ablation removes over the data set.
+
+    None where the target is no logit difference, or the clean difference is not clearly above 0.
+    """
     clean, n = found[:, 0], len(found)
     if not asked.cases[0].wrong or n < 2:
         return None
@@ -117,7 +135,11 @@ def ablate_controls(
     means: FeatureMeans | None,
     tick: AblationProgress | None,
 ) -> dict[str, Any] | None:
-    """The same with matched sets of other active features; None where there can be none."""
+    """Ablate matched sets of random active features over the data set and compare their effects
+    with the measured one.
+
+    None where no matching features exist.
+    """
     drawn = draw_control_sets(engine, laid, asked.parts, asked.controls, asked.seed)
     if drawn is None:
         return None
@@ -137,7 +159,7 @@ def ablate_controls(
 def mean_ablated_target(
     engine: LocalEngine, laid: TargetedPrompts, asked: AblationRequest, means: FeatureMeans | None
 ) -> float:
-    """Mean target with the parts away together."""
+    """Return the mean target over the data set with all parts of the request ablated together."""
     found = [
         some.target(ablation.without(asked.parts, set_last_positions(some.prompts)))
         for _, some, ablation in prepare_ablations(engine, laid, asked, means)

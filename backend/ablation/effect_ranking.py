@@ -1,4 +1,6 @@
-"""Rank features by their effect on a target: all by estimate, the strongest measured beside it."""
+"""Ranking of features by their effect on a target: all effects are estimated by gradients, and the
+strongest are measured by ablation for comparison.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,44 +33,54 @@ ESTIMATION_METHODS = {
     "integrated": estimates.estimate_by_integrated_gradients,
 }
 MAX_RANKED_ROWS = 500
-"""Rows kept: the strongest by estimate."""
+"""Maximum number of rows in the ranking: those with the largest estimated effects."""
 MAX_NODE_PROMPTS = 8
-"""Prompts of which single tokens are told."""
+"""Maximum number of prompts when single tokens (nodes) are ranked."""
 NODES_PER_PASS = 16
-"""Nodes of one exact pass: other visitors get the model in between."""
+"""Number of nodes measured in one forward pass; other visitors get the model in between."""
 
 
 @dataclass(frozen=True)
 class RankedEffect:
-    """A feature or an error term. Effects are the target's change when it is taken away, in nats,
-    the mean over prompts (a node's: on its own prompt)."""
+    """One row of the effect ranking: a feature or an error term, with its estimated and measured
+    effect.
+
+    An effect is the change of the target in nats when the part is ablated, averaged over prompts
+    (for a node: on its own prompt).
+    """
 
     part: str
     dictionary: str
     feature: int | None
-    """None: an error term."""
+    """Index of the feature; None for an error term."""
     prompt: int | None
     position: int | None
-    """Both None where it is away at all tokens."""
+    """Token position of a node. `prompt` and `position` are None if the part is ablated at all
+    tokens.
+    """
     tokens: int
-    """Tokens on which it is active."""
+    """Number of tokens on which the feature is active."""
     activation: float | None
-    """Of largest magnitude."""
+    """Activation of largest magnitude."""
     predicted: float
     measured: float | None = None
     spread: float | None = None
-    """(Σ|Δ|)² ÷ (V · ΣΔ²) over centred logit changes: the share of the vocabulary it moves."""
+    """Share of the vocabulary whose logits change: (Σ|Δ|)² ÷ (V · ΣΔ²) over centred logit changes
+    Δ.
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class EstimatedBlock:
-    """One block of prompts: their number of the first, and every dictionary's estimates."""
+    """Estimated effects of every dictionary on one block of prompts; `first` is the number of the
+    block's first prompt.
+    """
 
     first: int
     laid: TargetedPrompts
     found: list[EffectEstimates]
     where: list[Tensor]
-    """Of each dictionary's nodes, the value that they go to."""
+    """Baseline value of each dictionary's nodes."""
 
 
 def rank_effects(
@@ -77,8 +89,12 @@ def rank_effects(
     tick: AblationProgress | None = None,
     means: FeatureMeans | None = None,
 ) -> dict[str, Any]:
-    """The answer as plain data. InputError for unknown dictionaries and methods, for means that
-    are not known, and for prompts that have no other one to take values from."""
+    """Rank the features and error terms of dictionaries by their estimated effect on the target,
+    measure the strongest, and return the ranking as plain data.
+
+    Raises InputError for an unknown dictionary or method, an unknown mean, and prompts without a
+    donor prompt to take values from.
+    """
     method = pick_by_name("way to estimate", asked.method, ESTIMATION_METHODS)
     check_prompt_cases(
         asked.cases, MAX_NODE_PROMPTS if asked.unit == "node" else MAX_DETAILED_PROMPTS
@@ -117,6 +133,7 @@ def rank_effects(
 def _estimate_blocks(
     ground: RankingBaseline, asked: EffectRankingRequest, method: Any, tick: AblationProgress | None
 ) -> Iterator[EstimatedBlock]:
+    """Yield the estimated effects for each block of prompts."""
     engine, laid = ground.engine, ground.laid
     copies = INTEGRATION_STEPS if asked.method == "integrated" else 2
     parts = list(laid.batches(engine.lm.d_vocab, copies))
@@ -143,7 +160,7 @@ def _measured_count(asked: EffectRankingRequest) -> int:
 
 @torch.no_grad()
 def _mean_clean_target(engine: LocalEngine, laid: TargetedPrompts) -> float:
-    """The target's mean over the prompts as they are."""
+    """Return the mean target over the prompts in the unedited model."""
     found = [
         some.target(engine.lm.logits(some.prompts.tokens))
         for _, some in laid.batches(engine.lm.d_vocab)
@@ -154,7 +171,9 @@ def _mean_clean_target(engine: LocalEngine, laid: TargetedPrompts) -> float:
 
 
 def _effects_by_feature(blocks: Sequence[EstimatedBlock], n: int) -> list[RankedEffect]:
-    """Each feature's nodes together: the estimate is their sum, over the number of prompts."""
+    """Return one ranking row for each feature: the sum of its nodes' estimates divided by the
+    number of prompts.
+    """
     rows: list[RankedEffect] = []
     for i, first in enumerate(blocks[0].found):
         name = first.reading.dictionary.name
@@ -177,7 +196,7 @@ def _effects_by_feature(blocks: Sequence[EstimatedBlock], n: int) -> list[Ranked
 
 
 def _effects_by_node(blocks: Sequence[EstimatedBlock]) -> list[RankedEffect]:
-    """Each active feature at each token; error terms as well."""
+    """Return one ranking row for each active feature at each token, and for each error term."""
     rows = []
     for block in blocks:
         for one in block.found:
@@ -204,7 +223,7 @@ def _measure_strongest(
     made: Sequence[RankedEffect],
     tick: AblationProgress | None,
 ) -> list[RankedEffect]:
-    """The strongest rows, each taken away in a run of its own."""
+    """Measure the effect of the first ranking rows, each by an ablation of its own."""
     top = list(made[: min(max(asked.exact, 0), MAX_RANKED_ROWS)])
     before = len(blocks) * len(asked.dictionaries)
 
@@ -224,7 +243,9 @@ def _measure_strongest(
 
 @torch.no_grad()
 def _measure_part(ground: RankingBaseline, part: ModelPart) -> tuple[float, float | None]:
-    """Mean effect and mean spread with one part away at all tokens."""
+    """Return the mean measured effect, and the mean share of the vocabulary that moves, with one
+    part ablated at all tokens.
+    """
     effects, spreads = [], []
     for _, some in ground.laid.batches(ground.engine.lm.d_vocab):
         out = ground.ablation(some).outcome([part], some.prompts)
@@ -238,7 +259,9 @@ def _measure_part(ground: RankingBaseline, part: ModelPart) -> tuple[float, floa
 def _measure_nodes(
     engine: LocalEngine, blocks: Sequence[EstimatedBlock], top: list[RankedEffect], said: Any
 ) -> list[RankedEffect]:
-    """Nodes of features measured one token at a time; error terms keep their estimate."""
+    """Measure the effects of feature nodes, each ablated at its own token; error terms keep their
+    estimate only.
+    """
     found, done = dict(enumerate(top)), 0
     for block in blocks:
         for one, goes in zip(block.found, block.where, strict=True):
@@ -272,7 +295,7 @@ def _measure_nodes(
 def _number_nodes(
     block: EstimatedBlock, one: EffectEstimates
 ) -> Mapping[tuple[str, int | None, int | None, int | None], int]:
-    """(dictionary, prompt, position, feature) → number of the node."""
+    """Return the number of each node by (dictionary, prompt, position, feature)."""
     active, name = one.reading.active, one.reading.dictionary.name
     columns = (active.row.tolist(), active.position.tolist(), active.feature.tolist())
     return {
@@ -282,7 +305,10 @@ def _number_nodes(
 
 
 def _summarize_dictionary(blocks: Sequence[EstimatedBlock], i: int, name: str) -> dict[str, Any]:
-    """What one dictionary's features and errors carry; cuts are never summed."""
+    """Return one dictionary's total estimated effects and the share of its error terms.
+
+    Dictionaries that read the same stream overlap, so their totals are never added.
+    """
     missed = sum(float(b.found[i].error.abs().sum()) for b in blocks)
     kept = sum(float(b.found[i].node.abs().sum()) for b in blocks)
     signed = [float(x) for b in blocks for x in b.found[i].total]
@@ -297,5 +323,5 @@ def _summarize_dictionary(blocks: Sequence[EstimatedBlock], i: int, name: str) -
 
 
 def finite_or_none(value: Tensor) -> float | None:
-    """None for what is no number."""
+    """Return a one-element tensor as a float, or None if it is NaN."""
     return None if bool(value.isnan()) else float(value)

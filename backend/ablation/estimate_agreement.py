@@ -1,4 +1,6 @@
-"""How well estimates agree with what was measured."""
+"""Agreement between estimated effects and measured effects: correlations, slope and share of equal
+signs.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,15 +8,18 @@ from typing import Any
 import numpy as np
 
 MIN_PAIRS = 3
-"""Pairs below which nothing is said."""
+"""Minimum number of (estimated, measured) pairs for which agreement is computed."""
 NEGLIGIBLE_SHARE = 0.01
-"""Of the largest measured effect: below it a sign is noise."""
+"""Share of the largest measured effect below which the sign of an effect counts as noise."""
 
 
 def estimate_agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Spearman, Pearson, slope of measured on predicted, agreement of signs, each with its n.
+    """Return how well estimated effects agree with measured ones.
 
-    None where they are not defined: too few pairs, or one side does not vary.
+    `pairs` holds (estimated, measured) effects. The result has Spearman's and Pearson's
+    correlation, the slope of measured on estimated effects and the share of equal signs (`signs`),
+    with the numbers of pairs used (`n`, `signs_n`). A figure is None where it is undefined: fewer
+    than MIN_PAIRS pairs, or no variation in one of the two.
     """
     n = len(pairs)
     found: dict[str, Any] = dict.fromkeys(("spearman", "pearson", "slope", "signs"))

@@ -1,4 +1,4 @@
-"""The mean that stands in a feature's place: over all counted tokens of a harvest."""
+"""Mean activations of features over a harvest, for mean ablation."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,16 @@ from feature_store.errors import InputError
 from feature_store.harvest_reader import HarvestFile
 
 FeatureMeans = Callable[[ModelPart], float | None]
-"""A feature's mean over all counted tokens of a harvest; None for what is no feature."""
+"""Function that returns a feature's mean over all counted tokens of a harvest; None for a part that
+is no feature.
+"""
 
 
 def read_harvest_means(file: HarvestFile) -> FeatureMeans:
-    """E[f] of the named harvest, silent tokens at 0 (not the mean when active). A dictionary's are
-    read together: a ranking asks for hundreds."""
+    """Return a lookup of feature means E[f] in a harvest, with silent tokens counted as 0.
+
+    The means of a dictionary are read once and kept, since a ranking asks for hundreds of them.
+    """
     known: dict[str, np.ndarray] = {}
 
     def mean(part: ModelPart) -> float | None:
@@ -29,7 +33,10 @@ def read_harvest_means(file: HarvestFile) -> FeatureMeans:
 
 
 def refuse_without_harvest(part: ModelPart) -> float | None:
-    """Where there is no harvest: InputError for a feature."""
+    """Return None for a part that is no feature.
+
+    Raises InputError for a feature: without a harvest its mean activation is unknown.
+    """
     if part.feature is None:
         return None
     raise InputError(

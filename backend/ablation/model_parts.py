@@ -1,4 +1,6 @@
-"""What can be taken away, and what stands in its place: plain records with one spelling."""
+"""Model parts that can be ablated (feature, dictionary, error term, attention head, attention
+layer, MLP layer), how they are written as text, and the kinds of ablation.
+"""
 
 import re
 from collections.abc import Iterable
@@ -12,20 +14,21 @@ PartKind = Literal["feature", "dictionary", "error", "head", "mlp", "attention"]
 AblationKind = Literal["zero", "mean", "resample", "pair"]
 ABLATION_KINDS = get_args(AblationKind)
 MAX_PARTS = 64
-"""Parts of one run."""
+"""Maximum number of model parts in one ablation."""
 PART_FORMS = (
     "DICTIONARY/INDEX, dictionary:NAME, error:NAME, head:LAYER.HEAD, mlp:LAYER, attention:LAYER"
 )
+"""The written forms of a model part."""
 
 
 @dataclass(frozen=True, order=True)
 class ModelPart:
-    """One part of the model, written as in FORMS."""
+    """One part of the model that can be ablated; its text is one of PART_FORMS."""
 
     kind: PartKind
     dictionary: str = ""
     index: int = -1
-    """The feature's, or the head's."""
+    """Index of the feature or of the attention head."""
     layer: int = -1
 
     def __str__(self) -> str:
@@ -37,7 +40,10 @@ class ModelPart:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """InputError for anything that is not written as in FORMS."""
+        """Parse the text of a model part, such as `mlp:3` or `DICTIONARY/INDEX`.
+
+        Raises InputError for any text that is not one of PART_FORMS.
+        """
         text = text.strip()
         kind, colon, rest = text.partition(":")
         if colon and kind in ("dictionary", "error") and rest:
@@ -56,12 +62,15 @@ class ModelPart:
 
     @property
     def feature(self) -> FeatureId | None:
-        """The feature, where it is one."""
+        """The feature's id, if the part is a feature; None otherwise."""
         return FeatureId(self.dictionary, self.index) if self.kind == "feature" else None
 
 
 def check_ablation_kind(how: str) -> AblationKind:
-    """InputError for an unknown replacement."""
+    """Return the kind of ablation (zero, mean, resample or pair).
+
+    Raises InputError for an unknown kind.
+    """
     if how not in ABLATION_KINDS:
         raise InputError(
             f"{how!r} is not a kind of ablation.{suggest_near_miss(how, list(ABLATION_KINDS))} "
@@ -71,7 +80,11 @@ def check_ablation_kind(how: str) -> AblationKind:
 
 
 def check_model_parts(parts: Iterable[ModelPart]) -> list[ModelPart]:
-    """InputError for none, too many, one twice, or one inside another."""
+    """Return the model parts to ablate as a list.
+
+    Raises InputError if there are none or too many, if one is named twice, or if one contains
+    another.
+    """
     found = list(parts)
     if not found:
         raise InputError(f"Name at least one part to take away: {PART_FORMS}.")

@@ -1,4 +1,6 @@
-"""Several prompts as one padded batch, with what counts in each."""
+"""Several prompts as one batch of token ids, padded on the right, with masks of the real and the
+counted tokens.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +16,18 @@ from feature_store.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class PaddedPrompts:
-    """Padding stands on the right, where causal attention cannot see it."""
+    """A padded batch of prompts. Padding is on the right, where causal attention cannot see it."""
 
     tokens: Int[Tensor, "batch pos"]
     real: Bool[Tensor, "batch pos"]
     counted: Bool[Tensor, "batch pos"]
-    """Real, and neither BOS nor special: where parts are taken away."""
+    """Mask of real tokens that are neither BOS nor special: where parts are ablated."""
     last: Int[Tensor, "batch"]
-    """Each prompt's last position."""
+    """Position of each prompt's last token."""
 
     @classmethod
     def of(cls, texts: Sequence[TokenizedText]) -> "PaddedPrompts":
-        """From texts as the engine reads them."""
+        """Build a padded batch from tokenized texts. Raises InputError if there is none."""
         if not texts:
             raise InputError("There is no prompt. Give at least one.")
         tokens, real = pad_right([text.token_ids for text in texts])
@@ -38,13 +40,16 @@ class PaddedPrompts:
         return len(self.tokens)
 
     def rows(self, chosen: slice) -> "PaddedPrompts":
-        """Some of them, still padded alike."""
+        """Return the prompts of a slice of rows, with the same padding."""
         return PaddedPrompts(
             *(t[chosen] for t in (self.tokens, self.real, self.counted, self.last))
         )
 
     def check_pair(self, other: "PaddedPrompts") -> None:
-        """InputError unless the other has as many prompts, each as long as its partner."""
+        """Check that another padded batch has as many prompts, each as long as its partner.
+
+        Raises InputError otherwise: activations are patched position by position.
+        """
         if len(self) != len(other):
             raise InputError(
                 f"{len(self)} prompts and {len(other)} to patch from: give one for each."

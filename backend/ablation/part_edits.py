@@ -1,7 +1,8 @@
-"""How each part is taken away: a change of the stream at one hook point, from the pass itself.
+"""Edits of the forward pass that replace parts of the model (features, dictionaries, error terms,
+heads, MLPs, attention) by other values at their hook point.
 
-All parts at one hook read the same unedited activation, and their changes are added. Later hooks
-read the stream as earlier changes left it.
+All parts at one hook point read the same unedited activation and their changes are added; later
+hook points read the stream with the earlier changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,25 +21,28 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError, pick_by_name
 
 ReplacementValue = float | Tensor
-"""What stands in a part's place: a number, a vector, or [batch pos …] values."""
+"""Value that replaces a model part: a number, a vector, or a tensor [batch, position, …]."""
 
 
 @dataclass(frozen=True)
 class PartLocation:
-    """Where a part is: the hook it is written at, and the one it is read at."""
+    """Where a model part is read and written: its hook points, dictionary and coordinates."""
 
     part: ModelPart
     hook: str
     read_at: str
     dictionary: Dictionary | None = None
     span: slice = field(default_factory=lambda: slice(None))
-    """Coordinates of the hook that belong to it (a head's)."""
+    """Coordinates of the hook that belong to the part (those of one attention head)."""
 
 
 def locate_part(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], part: ModelPart
 ) -> PartLocation:
-    """Where a part is; InputError when the model or the dictionaries do not have it."""
+    """Find the hook points of a model part.
+
+    Raises InputError if the model or the loaded dictionaries do not have the part.
+    """
     if part.kind in ("feature", "dictionary", "error"):
         one = pick_by_name("dictionary", part.dictionary, dictionaries)
         if part.kind == "feature" and not 0 <= part.index < one.d_sae:
@@ -62,16 +66,21 @@ def locate_part(
 
 
 def canonical_hook(lm: LanguageModel, hook: str) -> str:
-    """One name for each hook point, so that changes at aliases of one meet.
+    """Return one canonical name for a hook point, so that edits at aliases of the same point meet.
 
-    `hook_resid_mid` keeps its own: `Lm` treats it differently from the point it is an alias of.
+    `hook_resid_mid` keeps its own name, since the language model treats it differently from its
+    alias.
     """
     lm.check_hook(hook)
     return hook if hook.endswith(".hook_resid_mid") else lm.canonical(hook)
 
 
 def part_value(at: PartLocation, h: Tensor, x: Tensor, counted: Tensor) -> Tensor:
-    """A part's own value [batch pos …] on activations `h` (written) and `x` (read)."""
+    """Return the value of a model part [batch, position, …].
+
+    `h` is the activation at the hook that the part writes to, `x` the one at the hook that it
+    reads.
+    """
     part, one = at.part, at.dictionary
     if one is None:
         return h[..., at.span]
@@ -86,7 +95,9 @@ def part_value(at: PartLocation, h: Tensor, x: Tensor, counted: Tensor) -> Tenso
 def part_change(
     at: PartLocation, other: ReplacementValue, h: Tensor, x: Tensor, counted: Tensor
 ) -> Tensor:
-    """Δh [batch pos width] that puts `other` in the part's place."""
+    """Return the change of the activation, Δh [batch, position, width], that replaces a part's
+    value by `other`.
+    """
     moved = other - part_value(at, h, x, counted)
     one = at.dictionary
     if one is None:
@@ -102,7 +113,7 @@ def part_change(
 def read_dictionary(
     one: Dictionary, h: Tensor, x: Tensor, counted: Tensor
 ) -> DictionaryActivations:
-    """All that a dictionary makes of activations."""
+    """Return a dictionary's activations and error term on given hook activations."""
     x = x.to(one.coder.W_dec.dtype)
     return DictionaryActivations(
         one, x, h.to(x.dtype), list_active_features(one, x, counted), counted
@@ -115,7 +126,11 @@ def compile_part_edits(
     others: Mapping[ModelPart, ReplacementValue],
     counted: Bool[Tensor, "batch pos"],
 ) -> dict[str, ActivationEdit]:
-    """What `Lm.logits` needs to run without the parts, at counted positions."""
+    """Return the edits, by hook point, that run the model with parts replaced at counted positions.
+
+    `others` gives the replacement value of each part. The result is passed to the language model's
+    `logits`.
+    """
     counted = counted.to(lm.placement.device)
     read: dict[str, Tensor] = {}
     found: dict[str, ActivationEdit] = {}
@@ -131,6 +146,10 @@ def compile_part_edits(
 def _remember_activation(
     hook: str, read: dict[str, Tensor], after: ActivationEdit | None
 ) -> ActivationEdit:
+    """Return an edit that stores the activation at a hook, for parts that are written at a later
+    hook.
+    """
+
     def remember(h: Tensor) -> Tensor:
         new = h if after is None else after(h)
         read[hook] = new
@@ -147,6 +166,8 @@ def _replace_parts(
     counted: Tensor,
     read: Mapping[str, Tensor],
 ) -> ActivationEdit:
+    """Return the edit that replaces all parts written at one hook point."""
+
     def change(h: Tensor) -> Tensor:
         total = torch.zeros_like(h)
         for at in here:
@@ -166,7 +187,9 @@ def record_part_values(
     tokens: Int[Tensor, "batch pos"],
     counted: Bool[Tensor, "batch pos"],
 ) -> dict[ModelPart, Float[Tensor, "batch pos width"]]:
-    """Every part's own value in a clean pass over other prompts, to be patched in."""
+    """Record the value of each part in an unedited forward pass, [batch, position, width], for use
+    as a replacement value.
+    """
     raw = lm.activations(
         tokens, list(dict.fromkeys(h for at in sites for h in (at.hook, at.read_at)))
     )

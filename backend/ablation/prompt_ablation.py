@@ -1,4 +1,6 @@
-"""Run an ablation on its prompts: the parts away together and one by one, every token told."""
+"""Ablation on a few prompts: the parts together and each alone, with losses, KL and the tokens that
+change most at every position.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +24,14 @@ from backend.engine import LocalEngine
 from feature_store.errors import InputError
 
 MAX_MOVED_TOKENS = 12
-"""Tokens told for each position: those whose probability moves most."""
+"""Maximum number of tokens listed at each position: those whose probability changes most."""
 AblationProgress = Callable[[int, int], None]
-"""Hears (passes done, passes in all); may raise to stop."""
+"""Progress callback: called with (passes done, passes in all); may raise to stop the ablation."""
 
 
 @dataclass(frozen=True, eq=False)
 class AblatedBlock:
-    """Some of the cases, measured: the parts away together."""
+    """One block of prompts, run with all parts ablated together."""
 
     laid: TargetedPrompts
     outcome: AblationOutcome
@@ -37,11 +39,13 @@ class AblatedBlock:
 
     @property
     def values(self) -> tuple[Tensor, Tensor]:
-        """The target, clean and ablated [batch], in nats."""
+        """The target, clean and ablated, in nats, [batch] each."""
         return self.laid.target(self.outcome.clean), self.laid.target(self.outcome.ablated)
 
     def losses(self) -> tuple[Tensor, Tensor]:
-        """Mean next-token loss behind counted positions [batch], nats; NaN where there is none."""
+        """Return each prompt's mean next-token loss after counted positions, clean and ablated, in
+        nats [batch]; NaN where there is none.
+        """
         found = []
         judged = self.laid.prompts.counted[:, :-1] & self.laid.prompts.real[:, 1:]
         for loss in self.outcome.losses():
@@ -50,14 +54,16 @@ class AblatedBlock:
         return found[0], found[1]
 
     def alone(self, part: ModelPart) -> Float[Tensor, "batch"]:
-        """The target with only this part away."""
+        """Return the target of each prompt with only one part ablated."""
         return self.laid.target(self.ablation.without([part], self.outcome.prompts))
 
 
 def prepare_ablations(
     engine: LocalEngine, laid: TargetedPrompts, asked: AblationRequest, means: FeatureMeans | None
 ) -> Iterator[tuple[slice, TargetedPrompts, AblatedForward]]:
-    """The cases in blocks that fit a pass, each with what stands in the parts' place there."""
+    """Yield blocks of prompts that fit one forward pass, each with the ablated forward pass to run
+    on it.
+    """
     everyone = set_last_positions(laid.prompts) if asked.how in ("mean", "resample") else None
     if asked.how == "mean" and everyone:  # a mean is over counted tokens, wherever it is put
         texts = zip(everyone.tokens.tolist(), everyone.real.sum(-1).tolist(), strict=True)
@@ -81,14 +87,19 @@ def ablate_blocks(
     asked: AblationRequest,
     means: FeatureMeans | None = None,
 ) -> Iterator[tuple[slice, AblatedBlock]]:
-    """The cases, measured block by block. `means` gives features' means (a harvest's)."""
+    """Yield each block of prompts, run with the parts of the request ablated.
+
+    `means` looks up the features' means in a harvest.
+    """
     for chosen, some, ablation in prepare_ablations(engine, laid, asked, means):
         outcome = ablation.outcome(asked.parts, set_last_positions(some.prompts))
         yield chosen, AblatedBlock(some, outcome, ablation)
 
 
 def set_last_positions(prompts: PaddedPrompts) -> PaddedPrompts:
-    """Prompts to their ends, wherever their targets are read."""
+    """Return the prompts with `last` set to each prompt's real last token, wherever its target is
+    read.
+    """
     return PaddedPrompts(prompts.tokens, prompts.real, prompts.counted, prompts.real.sum(-1) - 1)
 
 
@@ -99,9 +110,11 @@ def ablate_prompts(
     means: FeatureMeans | None = None,
     tick: AblationProgress | None = None,
 ) -> dict[str, Any]:
-    """The whole answer as plain data; see `docs/ablation.md` for its fields.
+    """Ablate parts on a few prompts and return the full answer as plain data (`docs/ablation.md`
+    lists its fields).
 
-    InputError for parts that the model lacks, prompts that do not go, targets of several tokens.
+    Raises InputError for parts that the model lacks, prompts that cannot be used, and targets of
+    several tokens.
     """
     asked.check()
     check_prompt_cases(asked.cases, MAX_DETAILED_PROMPTS)
@@ -127,7 +140,7 @@ def assemble_answer(
     told: Sequence[dict[str, Any]],
     effects: dict[ModelPart, list[float]],
 ) -> dict[str, Any]:
-    """What `ablate` gives."""
+    """Assemble the plain data that `ablate_prompts` returns."""
     clean, ablated = ([one[side] for one in told] for side in ("clean", "ablated"))
     return {
         "target": "logit_diff" if laid.target.against is not None else "log_prob",
@@ -148,7 +161,9 @@ def assemble_answer(
 
 
 def describe_prompts(block: AblatedBlock) -> list[dict[str, Any]]:
-    """Each prompt of a block: its tokens and what happens at every one."""
+    """Return, for each prompt of an ablated block, its tokens and the losses, KL and most changed
+    tokens at every position.
+    """
     clean, ablated = block.values
     before, after = block.losses()
     losses, kl = block.outcome.losses(), block.outcome.kl()
@@ -176,7 +191,10 @@ def describe_prompts(block: AblatedBlock) -> list[dict[str, Any]]:
 
 
 def most_moved_tokens(block: AblatedBlock, row: int, at: int) -> list[tuple[int, float, float]]:
-    """The tokens that move most behind a position; at the target's, its own tokens in front."""
+    """Return the tokens whose next-token probability changes most at a position of a prompt.
+
+    At the target's position, the target's own tokens come first.
+    """
     found = block.outcome.moved(row, at, MAX_MOVED_TOKENS)
     target = block.laid.target
     if at != int(target.last[row]):
@@ -190,7 +208,10 @@ def most_moved_tokens(block: AblatedBlock, row: int, at: int) -> list[tuple[int,
 
 
 def target_and_loss(value: float, loss: float, wrong: int | None) -> dict[str, float | None]:
-    """One run's numbers: `value` is the target, named `logit_diff` where it is one."""
+    """Return the target and the loss of one run, clean or ablated, as plain data.
+
+    Raises InputError if the target is NaN.
+    """
     if value != value:
         raise InputError("The model's logits are not numbers here. Try another dtype or prompt.")
     return {
@@ -202,16 +223,16 @@ def target_and_loss(value: float, loss: float, wrong: int | None) -> dict[str, f
 
 
 def average_over_prompts(sides: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """The mean over prompts of each number."""
+    """Return the mean over prompts of each number of `target_and_loss`."""
     return {name: mean_of_known([one[name] for one in sides]) for name in sides[0]}
 
 
 def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """None where nothing is known."""
+    """Return the mean of the values that are not None; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def round_values(row: Tensor) -> list[float]:
-    """Rounded: what a page shows needs no more."""
+    """Return the values of a tensor rounded to six decimals, which is all that a page shows."""
     return [round(value, 6) for value in row.float().tolist()]

@@ -1,4 +1,6 @@
-"""Cases as the model reads them: one padded batch, and what is measured on each."""
+"""Prompts of an ablation together with their targets: tokenized into one padded batch, with the
+answer token, wrong token and position of each.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,29 +17,37 @@ from backend.model.vocabulary import check_token_ids
 from feature_store.errors import InputError
 
 MAX_LOGITS_PER_PASS = 1 << 24
-"""Logits of one pass: 64 MB in float32. A few such tensors live at a time."""
+"""Maximum number of logits in one forward pass (64 MB in float32); a few such tensors exist at a
+time.
+"""
 MAX_ROWS_PER_PASS = 64
+"""Maximum number of prompts in one forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class TargetedPrompts:
-    """Cases with their target. `prompts.last` is where each target is read."""
+    """A padded batch of prompts with the target of each; `prompts.last` is the position of the
+    target.
+    """
 
     prompts: PaddedPrompts
     target: TargetMetric
     partners: PaddedPrompts | None
-    """The prompts to patch from, where there are any."""
+    """Partner prompts to patch activations from; None where there are none."""
 
     def __len__(self) -> int:
         return len(self.prompts)
 
     def rows(self, chosen: slice) -> "TargetedPrompts":
-        """Some of the cases, still padded alike."""
+        """Return the prompts and targets of a slice of rows, with the same padding."""
         partners = None if self.partners is None else self.partners.rows(chosen)
         return TargetedPrompts(self.prompts.rows(chosen), self.target.rows(chosen), partners)
 
     def batches(self, vocab: int, copies: int = 1) -> Iterator[tuple[slice, "TargetedPrompts"]]:
-        """Blocks that fit a forward pass; always the same ones for the same cases."""
+        """Yield batches of prompts and targets that fit one forward pass, with their rows.
+
+        The same prompts are always split in the same way.
+        """
         size = max(
             1,
             min(
@@ -56,7 +66,10 @@ def prepare_prompts(
     how: AblationKind = "zero",
     positions: str = "counted",
 ) -> TargetedPrompts:
-    """Tokenise, and settle every target; InputError names the prompt that does not go."""
+    """Tokenize prompt cases and resolve the target token and position of each.
+
+    Raises InputError that names the prompt which cannot be used.
+    """
     texts = [_number_errors(i, _tokenize_case, engine, case) for i, case in enumerate(cases, 1)]
     prompts = PaddedPrompts.of(texts)
     ends = [
@@ -78,7 +91,7 @@ def prepare_prompts(
 
 
 def _number_errors(number: int, what, *given):
-    """`what(*given)`, an InputError with the prompt's number in front."""
+    """Call `what(*given)`; an InputError gets the prompt's number in front."""
     try:
         return what(*given)
     except InputError as bad:
@@ -86,6 +99,7 @@ def _number_errors(number: int, what, *given):
 
 
 def _tokenize_case(engine: LocalEngine, case: PromptCase) -> TokenizedText:
+    """Tokenize the prompt of a case, or take over its token ids."""
     if not case.tokens:
         return engine.read(case.prompt)
     if max(case.tokens) >= engine.lm.n_nameable:
@@ -94,6 +108,7 @@ def _tokenize_case(engine: LocalEngine, case: PromptCase) -> TokenizedText:
 
 
 def _target_position(number: int, case: PromptCase, text: TokenizedText) -> int:
+    """Return the position whose next token is the target of a prompt."""
     last = len(text.token_ids) - 1
     if case.at is not None and case.at > last:
         raise InputError(f"Prompt {number} has positions 0 to {last}, and {case.at} is beyond.")
@@ -103,6 +118,7 @@ def _target_position(number: int, case: PromptCase, text: TokenizedText) -> int:
 def _prepare_partners(
     engine: LocalEngine, cases: Sequence[PromptCase], prompts: PaddedPrompts, positions: str
 ) -> PaddedPrompts:
+    """Tokenize the second prompts that the ablation kind "pair" patches from."""
     missing = [i for i, case in enumerate(cases, 1) if not case.pair]
     if missing:
         raise InputError(
@@ -120,7 +136,9 @@ def _answer_tokens(
     texts: Sequence[TokenizedText],
     prompts: PaddedPrompts,
 ) -> list[list[int]]:
-    """Each case's answer: as typed, else the token that stands there, else the likeliest."""
+    """Return the answer token of each prompt: the given answer, else the token that follows the
+    target position, else the most likely next token.
+    """
     found: list[list[int]] = []
     open_ones: list[int] = []
     for row, (case, text) in enumerate(zip(cases, texts, strict=True)):
@@ -146,7 +164,7 @@ def _answer_tokens(
 def _single_token(
     engine: LocalEngine, case: PromptCase, text: TokenizedText, end: int, answer: str
 ) -> int:
-    """The one token that an answer is behind its prompt."""
+    """Return the single token id of an answer that follows its prompt."""
     if case.tokens or case.at is not None:
         return engine.target(text, end, answer)
     return tokenize_single_token_answer(engine.lm.tokenizer, case.prompt, answer)

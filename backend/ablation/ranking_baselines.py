@@ -1,7 +1,8 @@
-"""Where the nodes of a dictionary go when effects are estimated: nothing, means, or other values.
+"""Baselines for the ranking of effects: the value (zero, a mean, or another prompt's value) that
+every feature of a dictionary takes when its effect is estimated.
 
-A feature that is silent on a prompt moves as well where its baseline is not zero, so nodes are
-those of the prompts together with those of the baseline.
+With a nonzero baseline a feature also changes where it is silent, so the ranked nodes are those
+that are active on the prompts or nonzero in the baseline.
 """
 
 from collections.abc import Sequence
@@ -27,17 +28,19 @@ from backend.engine import LocalEngine
 from feature_store.errors import InputError
 
 MAX_NODES = 1 << 22
-"""Nodes of one block, where every feature has one at every token."""
+"""Maximum number of nodes in one block when every feature has a node at every token."""
 
 
 @dataclass(frozen=True)
 class RankingBaseline:
-    """What stands in a part's place, over all prompts."""
+    """The baseline that replaces a model part on all prompts of an effect ranking."""
 
     engine: LocalEngine
     how: AblationKind
     laid: TargetedPrompts
-    """With partners where values come from other prompts: the pairs, or those drawn."""
+    """The prompts; with partner prompts where values come from other prompts (kinds "pair" and
+    "resample").
+    """
     means: FeatureMeans | None = None
 
     @classmethod
@@ -49,7 +52,11 @@ class RankingBaseline:
         means: FeatureMeans | None,
         seed: int,
     ) -> "RankingBaseline":
-        """InputError where there is nothing to take values from."""
+        """Build the baseline for a ranking, drawing a donor prompt for each prompt if `how` is
+        "resample".
+
+        Raises InputError where no prompt is long enough to take values from.
+        """
         if how == "resample":
             drawn = AblatedForward(engine.lm, engine.dictionaries, how, seed=seed).drawn(
                 laid.prompts
@@ -58,7 +65,9 @@ class RankingBaseline:
         return cls(engine, how, laid, means)
 
     def ablation(self, some: TargetedPrompts) -> AblatedForward:
-        """The same for exact runs of a block."""
+        """Return the forward pass that measures effects against this baseline on one block of
+        prompts.
+        """
         lm, dictionaries = self.engine.lm, self.engine.dictionaries
         if self.how == "mean":
             return AblatedForward(lm, dictionaries, "mean", self.means, self.laid.prompts)
@@ -69,10 +78,11 @@ class RankingBaseline:
     def baseline(
         self, reading: DictionaryActivations, some: TargetedPrompts, *, everywhere: bool
     ) -> tuple[DictionaryActivations, AttributionBaseline]:
-        """The reading with every node that moves, and where each goes.
+        """Return the dictionary's activations with every node that changes, and the baseline value
+        of each.
 
-        `everywhere`: features go at all tokens, those on which they are silent among them.
-        InputError for a mean that is not known, and for more nodes than can be held.
+        With `everywhere`, features are replaced at all tokens, including those where they are
+        silent. Raises InputError if a feature's mean is unknown or if there are too many nodes.
         """
         if self.how == "zero":
             return reading, make_zero_baseline(reading, errors=True)
@@ -104,7 +114,9 @@ class RankingBaseline:
         return found
 
     def _error_mean(self, one: Dictionary) -> Float[Tensor, "d_out"]:
-        """Over the counted tokens of all prompts."""
+        """Return the mean of a dictionary's error term over the counted tokens of all prompts,
+        shape [d_out].
+        """
         lm, prompts = self.engine.lm, self.laid.prompts
         at = locate_part(lm, self.engine.dictionaries, ModelPart("error", one.name))
         (missed,) = record_part_values(lm, [at], prompts.tokens, prompts.counted).values()
@@ -114,7 +126,9 @@ class RankingBaseline:
 def join_nodes(
     reading: DictionaryActivations, other: DictionaryActivations
 ) -> tuple[DictionaryActivations, Float[Tensor, "n"]]:
-    """The nodes of either, with the first one's values; and the other's values of each."""
+    """Return the union of the nodes of two readings with the first reading's values, and the second
+    reading's value at each of these nodes.
+    """
     size = (reading.h.shape[1], reading.dictionary.d_sae)
     keys = [node_keys(one.active, size) for one in (reading, other)]
     every = torch.cat(keys).unique()
@@ -128,7 +142,11 @@ def join_nodes(
 
 
 def add_silent_nodes(reading: DictionaryActivations) -> DictionaryActivations:
-    """With every feature that is active anywhere at every counted token, 0 where it is silent."""
+    """Add a node with value 0 for every feature that is active anywhere, at every counted token
+    where it is silent.
+
+    Raises InputError if that makes more than MAX_NODES nodes.
+    """
     features = reading.active.feature.unique()
     row, position = reading.counted.nonzero(as_tuple=True)
     if len(features) * len(row) > MAX_NODES:
@@ -143,13 +161,15 @@ def add_silent_nodes(reading: DictionaryActivations) -> DictionaryActivations:
 
 
 def node_keys(active: ActiveFeatures, size: Sequence[int]) -> Tensor:
-    """A number for each place and feature, in the order of nodes."""
+    """Return one integer for each (row, position, feature) node, which sorts in the order of nodes.
+    Inverse of `split_node_keys`; `size` is (positions, d_sae).
+    """
     positions, d_sae = size
     return (active.row * positions + active.position) * d_sae + active.feature
 
 
 def split_node_keys(keys: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Row, position, feature."""
+    """Return row, position and feature of each node key. Inverse of `node_keys`."""
     positions, d_sae = size
     at = keys // d_sae
     return at // positions, at % positions, keys % d_sae

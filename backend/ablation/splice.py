@@ -1,4 +1,6 @@
-"""A dictionary in the model's place: what the text costs with it."""
+"""Splice a dictionary into the model in place of the activation that it reconstructs, and measure
+what its reconstruction costs in next-token loss.
+"""
 
 from dataclasses import dataclass
 
@@ -20,31 +22,39 @@ from backend.model.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class SpliceLosses:
-    """Mean cross-entropy in nats of the next tokens behind counted positions."""
+    """Mean next-token cross-entropy in nats, after counted positions, of the clean model and of the
+    model with a dictionary spliced in.
+    """
 
     tokens: int
     clean: float
     with_error: float
-    """Reconstruction and error term together: the model itself, but for rounding."""
+    """Loss with reconstruction plus error term: equal to the clean loss up to rounding."""
     without_error: float
     zero: float
-    """The whole stream at the hook at zero."""
+    """Loss with the activation at the hook set to zero."""
     mean: float
-    """The whole stream at its mean over this text."""
+    """Loss with the activation at the hook set to its mean over this text."""
 
     @property
     def recovered_zero(self) -> float:
-        """(zero - spliced) ÷ (zero - clean); NaN where zeroing costs nothing."""
+        """Share of the loss recovered by the splice compared with zero ablation of the hook; NaN
+        where zeroing costs nothing.
+        """
         return loss_recovered(self.zero, self.without_error, self.clean)
 
     @property
     def recovered_mean(self) -> float:
-        """The same against the mean, which is harder."""
+        """Share of the loss recovered by the splice compared with mean ablation of the hook, a
+        stricter baseline.
+        """
         return loss_recovered(self.mean, self.without_error, self.clean)
 
 
 def loss_recovered(worst: float, found: float, best: float) -> float:
-    """How much of the way from worst to best."""
+    """Return the share of loss recovered: (worst − found) ÷ (worst − best); NaN if worst equals
+    best.
+    """
     return (worst - found) / (worst - best) if worst != best else float("nan")
 
 
@@ -52,7 +62,7 @@ def loss_recovered(worst: float, found: float, best: float) -> float:
 def measure_splice(
     lm: LanguageModel, dictionary: Dictionary, prompts: PaddedPrompts
 ) -> SpliceLosses:
-    """Read prompts with the dictionary spliced in at its output hook."""
+    """Run prompts with the dictionary spliced in at its output hook and return the losses."""
     counted = prompts.counted.to(lm.placement.device)
     judged = counted[:, :-1] & prompts.real[:, 1:].to(counted.device)
 
@@ -79,7 +89,9 @@ def measure_splice(
 def restore_with_error(
     lm: LanguageModel, error: PartLocation, counted: Tensor
 ) -> dict[str, ActivationEdit]:
-    """Reconstruction plus error term, both computed in the pass and put back."""
+    """Return the edits that replace an activation by reconstruction plus error term, both computed
+    during the forward pass.
+    """
     one = error.dictionary
     assert one is not None, "an error term belongs to a dictionary"
     read: dict[str, Tensor] = {}

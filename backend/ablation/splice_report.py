@@ -1,4 +1,4 @@
-"""Dictionaries in the model's place on some prompts, as plain data."""
+"""Splice losses of several dictionaries on given prompts, as plain data."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,8 +18,10 @@ def splice_losses_by_dictionary(
     names: Sequence[str],
     tick: AblationProgress | None = None,
 ) -> dict[str, Any]:
-    """What the prompts cost with each dictionary: mean next-token loss, nats. InputError for no
-    token to predict, and for unknown dictionaries."""
+    """Return the next-token losses with each dictionary spliced into the model, as plain data.
+
+    Raises InputError for an unknown dictionary, and for prompts without a token to predict.
+    """
     check_prompt_cases(cases, MAX_DETAILED_PROMPTS)
     if not names:
         raise InputError("Pick at least one dictionary.")

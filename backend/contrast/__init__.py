@@ -1,5 +1,7 @@
-"""Which features tell two sets of texts apart: how often and how strongly they fire, and how sure.
+"""Contrast of two sets of texts: which features differ between them in how often and how strongly
+they are active, with effect sizes, permutation tests and separation.
 
-`compare.contrast` puts it together. The unit is the document: one number a document and feature, so
-that no text counts more for being long. Only `reading` needs torch.
+`text_set_contrast.contrast_text_sets` runs the whole analysis. The unit is the document: each
+document gives each feature one number, so that a long text counts no more than a short one. Only
+`document_encoding` needs torch.
 """

@@ -1,4 +1,6 @@
-"""Two sets of texts whose difference is known, for a first look: sentences of the demo's corpus."""
+"""Example sets of texts for the Contrast page, whose difference is known: sentences from the demo's
+corpus.
+"""
 
 import random
 from dataclasses import dataclass
@@ -8,19 +10,21 @@ from backend.demo.story_templates import TRAIN_TEMPLATES
 from backend.demo.task_generators import TASKS, VERBS, VERDICTS, fill_template
 
 TEXTS_PER_SIDE = 40
-"""Documents a side."""
+"""Number of example texts on each side."""
 
 
 @dataclass(frozen=True)
 class ContrastExample:
-    """Names and texts of two sides, and where to read."""
+    """An example for the Contrast page: the texts of two named sides, and which tokens of a text
+    are read.
+    """
 
     groups: dict[str, list[str]]
     unit: ReadingUnit
 
 
 def happy_and_sad_texts() -> ContrastExample:
-    """Sentences about things people liked, and about things they did not."""
+    """Return the example of sentences about things that people liked and did not like."""
     sides = {"happy": [good for good, _ in VERDICTS.values()]}
     sides["sad"] = [bad for _, bad in VERDICTS.values()]
     return ContrastExample(
@@ -29,7 +33,9 @@ def happy_and_sad_texts() -> ContrastExample:
 
 
 def singular_and_plural_texts() -> ContrastExample:
-    """Subjects in the singular and in the plural; the subject itself is marked."""
+    """Return the example of sentences with a singular and a plural subject; the subject is the
+    marked token.
+    """
     sides = {"singular": [one for one, _ in VERBS.values()]}
     sides["plural"] = [many for _, many in VERBS.values()]
     groups = {name: draw_sentences("agreement", words, "noun") for name, words in sides.items()}
@@ -43,7 +49,9 @@ CONTRAST_EXAMPLES = {
 
 
 def draw_sentences(task: str, answers: list[str], mark: str | None = None) -> list[str]:
-    """TEXTS different sentences of a task with one of these answers; always the same ones."""
+    """Draw TEXTS_PER_SIDE different example sentences of a demo task that contain one of the
+    answers; deterministic.
+    """
     rng, found = random.Random(0), {}
     while len(found) < TEXTS_PER_SIDE:
         prompt, kind, tail = rng.choice(TRAIN_TEMPLATES[task]).split("|")

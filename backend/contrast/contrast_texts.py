@@ -1,4 +1,6 @@
-"""Texts as a person gives them: one a line, a file, a mark around what matters."""
+"""Input texts of a contrast: parse typed lines, uploaded .txt and .jsonl files and [[marked]] spans
+into documents.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,35 +16,38 @@ READING_UNITS: dict[str, str] = {
     "last": "last token",
     "marked": "marked token",
 }
-"""Where a feature is read in a document: its strongest activation anywhere, or one token."""
+"""Which tokens of a text are read: the strongest activation anywhere in the document, the last
+token, or the marked token.
+"""
 MAX_DOCUMENTS_PER_SIDE = 2_000
-"""Documents a side."""
+"""Maximum number of documents on each side of a contrast."""
 MARKED_SPAN = re.compile(r"\[\[(.+?)\]\]", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class ContrastDocument:
-    """One text of one group."""
+    """One input text of a contrast, and the number of its set."""
 
     text: str
-    """Without the brackets of a mark."""
+    """The text without the brackets of a mark."""
     group: int
     end: int | None = None
-    """Where the marked span ends, in characters; None where the unit needs no mark."""
+    """Character offset at which the marked span ends; None if no mark is needed."""
 
 
 def split_lines(text: str) -> list[str]:
-    """One document a line; empty lines are nothing."""
+    """Split input text into one document per line, without empty lines."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def collect_documents(
     groups: Mapping[str, Sequence[str]], unit: ReadingUnit
 ) -> tuple[list[ContrastDocument], int]:
-    """Every text once a group, and how many repeats were left out.
+    """Collect the documents of all sets of texts, without repeats, and return them with the number
+    of repeats left out.
 
-    InputError for fewer than two groups, one without texts, one with too many, and, where the unit
-    is the marked token, for a text without exactly one mark `[[…]]`.
+    Raises InputError for fewer than two sets, an empty set, too many texts, and, if the marked
+    token is read, for a text without exactly one mark `[[…]]`.
     """
     if len(groups) < 2:
         raise InputError("Give two sets of texts, or a file with two labels: there is one only.")
@@ -76,10 +81,10 @@ def _parse_document(text: str, group: int, unit: ReadingUnit, what: str) -> Cont
 
 
 def parse_text_file(name: str, content: bytes) -> dict[str, list[str]]:
-    """Label → texts of an uploaded file.
+    """Parse an uploaded file into texts by label.
 
-    `.txt`: one text a line. `.jsonl`: an object a line with `text` and, where the file has several
-    groups, `label`. Without labels everything is under "". InputError that names the line.
+    `.txt`: one text per line. `.jsonl`: one object per line with `text` and optionally `label`.
+    Texts without a label are under "". Raises InputError that names the line.
     """
     try:
         text = content.decode("utf-8-sig")

@@ -1,4 +1,6 @@
-"""Texts through the model, a few at a time: what each document's features do at their strongest."""
+"""Run documents through the model and encode them with dictionaries: each document's strongest
+activation of every feature and of every coordinate of the hook point.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,32 +18,34 @@ from backend.model.counted_positions import mark_counted_positions, pad_right, u
 from feature_store.errors import InputError, pick_by_name
 
 TOKENS_PER_PASS = 2_048
-"""Tokens of a forward pass: other visitors wait for no longer."""
+"""Maximum number of tokens in one forward pass, which bounds how long other visitors wait."""
 MAX_DOCUMENT_TOKENS = 1_024
-"""Tokens of a document, where the model's context is longer."""
+"""Maximum number of tokens of a document that are encoded, if the model's context is longer."""
 
 
 @dataclass(frozen=True)
 class DocumentTokens:
-    """A document as the model reads it."""
+    """Token ids of a document, and the positions that are encoded."""
 
     ids: list[int]
     at: int | None
-    """The position that is read; None for all of them."""
+    """The single position that is encoded; None for all positions."""
     cut: bool
-    """The document was longer than what is read of it."""
+    """True if the document was truncated."""
 
 
 @dataclass(frozen=True)
 class DocumentEncodings:
-    """What every document gave; rows are documents."""
+    """Strongest activations of features and hook coordinates on every document; rows are
+    documents.
+    """
 
     features: dict[str, StrongestActivations]
-    """By dictionary."""
+    """Strongest activations of features, by dictionary name."""
     neurons: dict[str, np.ndarray]
-    """By hook: float32 [documents width], the hook's own coordinates, reduced alike."""
+    """Strongest value of each coordinate, by hook point: float32 [documents, width]."""
     cut: int
-    """Documents of which a part was read."""
+    """Number of documents that were truncated."""
 
 
 def encode_documents(
@@ -51,10 +55,10 @@ def encode_documents(
     unit: ReadingUnit,
     tick: Callable[[int], None] = lambda done: None,
 ) -> DocumentEncodings:
-    """Features of dictionaries on documents, whole or at one token each.
+    """Encode documents with dictionaries, at all tokens or at one token each.
 
-    `tick` gets the documents done after each forward pass, and may raise to stop. InputError for a
-    document without a token that counts.
+    `tick` is called with the number of documents done after each forward pass and may raise to
+    stop. Raises InputError for a document without a counted token.
     """
     chosen = {name: pick_by_name("dictionary", name, engine.dictionaries) for name in names}
     hooks = list(dict.fromkeys(one.hook_name for one in chosen.values()))
@@ -86,8 +90,11 @@ def encode_documents(
 def tokenize_document(
     engine: LocalEngine, document: ContrastDocument, unit: ReadingUnit
 ) -> DocumentTokens:
-    """The tokens that are read. What follows the token that counts cannot change it, and is left
-    away; a document that is too long loses its end, or, where one token counts, its beginning."""
+    """Tokenize a document and truncate it to the model's context.
+
+    Tokens after the one that is read cannot change its activation and are left out. A document that
+    is too long loses its end, or, if a single token is read, its beginning.
+    """
     lm = engine.lm
     front = [] if engine.bos is None else [engine.bos]
     room = min(lm.n_ctx, MAX_DOCUMENT_TOKENS) - len(front)
@@ -103,7 +110,7 @@ def tokenize_document(
 
 
 def tokens_up_to_mark(tokenizer, document: ContrastDocument, settings: dict[str, Any]) -> list[int]:
-    """The tokens up to the last one that the marked span touches."""
+    """Return the tokens of a document up to the last one that overlaps the marked span."""
     if not tokenizer.is_fast:
         raise InputError(
             "This model's tokenizer does not say which characters a token stands for. Read the "
@@ -117,7 +124,9 @@ def tokens_up_to_mark(tokenizer, document: ContrastDocument, settings: dict[str,
 
 
 def batch_documents(texts: Sequence[DocumentTokens]) -> Iterator[np.ndarray]:
-    """Rows of documents of like length, at most TOKENS tokens with their padding."""
+    """Yield rows of documents of similar length, at most TOKENS_PER_PASS tokens a batch including
+    padding.
+    """
     order = np.argsort([len(text.ids) for text in texts], kind="stable")[::-1]
     first = 0
     while first < len(order):
@@ -127,7 +136,9 @@ def batch_documents(texts: Sequence[DocumentTokens]) -> Iterator[np.ndarray]:
 
 
 def pad_documents(engine: LocalEngine, texts: Sequence[DocumentTokens]) -> tuple[Tensor, Tensor]:
-    """Token ids [batch pos], padded on the right, and which positions are read."""
+    """Return token ids [batch, position], padded on the right, and a mask of the positions that are
+    encoded.
+    """
     ids, real = pad_right([text.ids for text in texts])
     use = mark_counted_positions(
         ids, real, uncounted_token_ids(engine.lm.bos, engine.lm.special_ids, {})
@@ -139,7 +150,7 @@ def pad_documents(engine: LocalEngine, texts: Sequence[DocumentTokens]) -> tuple
 
 
 def check_readable(documents: Sequence[ContrastDocument], rows: np.ndarray, use: Tensor) -> None:
-    """InputError where a document has nothing to read."""
+    """Raise InputError if a document of the batch has no counted token to encode."""
     for row, any_token in zip(rows, use.any(dim=1).tolist(), strict=True):
         if not any_token:
             said = documents[row].text[:40]
@@ -150,7 +161,9 @@ def check_readable(documents: Sequence[ContrastDocument], rows: np.ndarray, use:
 def encode_positions(
     one: Dictionary, x: Tensor, use: Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Non-zero (row of the batch, feature, value) at the positions that are read."""
+    """Return the nonzero activations of a dictionary at the masked positions as (batch row,
+    feature, value).
+    """
     use = use.to(x.device)
     rows, _ = use.nonzero(as_tuple=True)
     if one.needs_sequence:
@@ -167,7 +180,9 @@ def encode_positions(
 
 @torch.inference_mode()
 def strongest_coordinates(x: Tensor, use: Tensor) -> np.ndarray:
-    """Of each row and coordinate the value of largest magnitude where it is read: [batch width]."""
+    """Return the value of largest magnitude of each coordinate over the masked positions, [batch,
+    width].
+    """
     away = ~use.to(x.device)[..., None]
     high = x.masked_fill(away, -torch.inf).amax(dim=1)
     low = x.masked_fill(away, torch.inf).amin(dim=1)

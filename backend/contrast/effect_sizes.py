@@ -1,4 +1,6 @@
-"""How large a difference between two sides is: shares, means, ranks; by feature."""
+"""Effect sizes of the difference between two sides, for each feature: firing shares with Newcombe's
+interval, means with Hedges' g, and AUC.
+"""
 
 from dataclasses import dataclass
 
@@ -8,35 +10,40 @@ from jaxtyping import Bool, Float32
 from backend.contrast.permutation_tests import rank_scores
 
 NORMAL_QUANTILE = 1.959963984540054
-"""The normal quantile of a 95 % interval."""
+"""Normal quantile of a two-sided 95 % confidence interval."""
 
 
 @dataclass(frozen=True)
 class EffectSizes:
-    """Of m features; each array has shape [m]."""
+    """Effect sizes of m features; each array has shape [m]."""
 
     fires_a: np.ndarray
-    """Documents of side a on which the feature fires (|a| > 0)."""
+    """Number of documents on side a on which the feature fires (|activation| > 0)."""
     fires_b: np.ndarray
     share_difference: np.ndarray
-    """Firing share of a less that of b."""
+    """Share of documents on which the feature fires, side a minus side b."""
     share_low: np.ndarray
-    """Newcombe's 95 % interval of the difference, `share_low` to `share_high`."""
+    """Lower end of Newcombe's 95 % interval of the difference of firing shares."""
     share_high: np.ndarray
     mean_a: np.ndarray
-    """Mean over side a's documents of their strongest activation, 0 where silent."""
+    """Mean of the strongest activation over side a's documents, 0 where silent."""
     mean_b: np.ndarray
     hedges_g: np.ndarray
-    """Difference of the means in pooled standard deviations, corrected for small samples; NaN where
-    neither side varies or there are fewer than three documents."""
+    """Hedges' g: difference of the means in pooled standard deviations, corrected for small
+    samples. NaN if neither side varies or there are fewer than three documents.
+    """
     auc: np.ndarray
-    """Probability that a random document of a has the larger value than one of b, ties half."""
+    """AUC: probability that a random document of side a has a larger value than one of side b, ties
+    counted half.
+    """
 
 
 def compute_effect_sizes(
     tile: Float32[np.ndarray, "n m"], on_a: Bool[np.ndarray, "n"]
 ) -> EffectSizes:
-    """Every effect size of some features; rows are documents."""
+    """Compute all effect sizes of the features in a matrix [documents, features]; `on_a` marks the
+    documents of side a.
+    """
     n_a, n_b = int(on_a.sum()), int((~on_a).sum())
     a, b = tile[on_a].astype(np.float64), tile[~on_a].astype(np.float64)
     fires_a, fires_b = (a != 0).sum(axis=0), (b != 0).sum(axis=0)
@@ -56,7 +63,7 @@ def compute_effect_sizes(
 
 
 def hedges_g(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Standardised difference of means (Hedges, 1981), by column."""
+    """Return Hedges' g, the standardized difference of means (Hedges 1981), for each column."""
     free = len(a) + len(b) - 2
     if free < 1:
         return np.full(a.shape[1], np.nan)
@@ -70,8 +77,9 @@ def hedges_g(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def newcombe_interval(
     fires_a: np.ndarray, n_a: int, fires_b: np.ndarray, n_b: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of a difference of two shares (Newcombe, 1998, method 10): from Wilson's
-    intervals of each, so never of zero width."""
+    """Return the 95 % interval of a difference of two independent shares (Newcombe 1998, method
+    10), built from Wilson's interval of each share.
+    """
     p, q = fires_a / n_a, fires_b / n_b
     (l_a, u_a), (l_b, u_b) = wilson_intervals(fires_a, n_a), wilson_intervals(fires_b, n_b)
     low = p - q - np.sqrt((p - l_a) ** 2 + (u_b - q) ** 2)
@@ -79,7 +87,7 @@ def newcombe_interval(
 
 
 def wilson_intervals(k: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of a share."""
+    """Return Wilson's 95 % interval of the shares k / n."""
     p = k / n
     middle = (p + NORMAL_QUANTILE**2 / (2 * n)) / (1 + NORMAL_QUANTILE**2 / n)
     half = (

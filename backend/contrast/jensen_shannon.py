@@ -1,7 +1,8 @@
-"""How far apart a unit's values lie between groups of documents: Jensen–Shannon distance.
+"""Jensen–Shannon distance between groups of documents: how well the values of a unit (feature or
+neuron) separate the groups.
 
-As in work on whether SAE features are monosemantic (Jensen–Shannon distance of a unit's activation
-distributions under different concepts), silent documents included.
+As in work on monosemanticity of SAE features, which compares a unit's activation distributions
+under different concepts; silent documents are included.
 """
 
 from dataclasses import dataclass
@@ -10,25 +11,33 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 BINS = 8
-"""Bins of equal count for the values other than 0, which is a bin of its own."""
+"""Number of bins of equal count for nonzero values; zero has a bin of its own."""
 SHUFFLES = 20
+"""Number of random shuffles of the labels."""
 TOP_UNITS = 10
+"""Number of units in the mean of the largest distances."""
 
 
 @dataclass(frozen=True)
 class GroupSeparation:
-    """Distances of m units between the groups, 0 (alike) to 1 (never in one bin)."""
+    """Jensen–Shannon distances of m units between the groups, from 0 (same distribution) to 1 (no
+    common bin).
+    """
 
     distance: Float[np.ndarray, "m"]
     shuffled: Float[np.ndarray, "shuffles m"]
-    """The same with labels dealt out anew: few documents differ by chance too."""
+    """Jensen–Shannon distances with shuffled labels: the null, since few documents differ by chance
+    too.
+    """
 
     def best(self) -> tuple[float, float]:
-        """The largest distance, and the mean over shuffles of the largest."""
+        """Return the largest Jensen–Shannon distance, and its mean over shuffled labels."""
         return self._of(lambda x: x.max(axis=-1))
 
     def top(self) -> tuple[float, float]:
-        """The mean of the TOP largest distances, likewise."""
+        """Return the mean of the TOP_UNITS largest Jensen–Shannon distances, and its mean over
+        shuffled labels.
+        """
         return self._of(lambda x: np.sort(x, axis=-1)[..., -TOP_UNITS:].mean(axis=-1))
 
     def _of(self, take) -> tuple[float, float]:
@@ -40,11 +49,12 @@ class GroupSeparation:
 def jensen_shannon_distances(
     tile: Float32[np.ndarray, "n m"], group: Int[np.ndarray, "n"], seed: int = 0
 ) -> GroupSeparation:
-    """Jensen–Shannon distance of each column's values between two or more groups of rows.
+    """Compute the Jensen–Shannon distance of each column's values between two or more groups of
+    rows.
 
-    The square root of the divergence in bits between the groups' binned distributions, groups
-    weighted alike, over log2 of their number. Bins: 0, and BINS of equal count over the column's
-    other values in order of sign and size.
+    The square root of the divergence in bits between the groups' binned distributions, with groups
+    weighted equally, divided by log2 of the number of groups. Bins: zero, and BINS of equal count
+    over the column's other values in order of sign and size.
     """
     rng = np.random.default_rng(seed)
     orders = [group, *(rng.permutation(group) for _ in range(SHUFFLES))]
@@ -65,8 +75,9 @@ def jensen_shannon_distances(
 
 
 def bin_by_rank(tile: Float32[np.ndarray, "n m"]) -> Int[np.ndarray, "n m"]:
-    """Each value's bin: 0 for silence, else 1 to BINS by its rank among the column's other values;
-    equal values share a bin."""
+    """Return each value's bin: 0 for silence, otherwise 1 to BINS by its rank among the column's
+    nonzero values; equal values share a bin.
+    """
     from scipy.stats import rankdata  # here, since it takes a while to import
 
     silent = tile == 0
@@ -76,5 +87,5 @@ def bin_by_rank(tile: Float32[np.ndarray, "n m"]) -> Int[np.ndarray, "n m"]:
 
 
 def entropy_terms(p: np.ndarray) -> np.ndarray:
-    """-p log2 p, 0 at 0."""
+    """Return the entropy terms −p log2 p, with 0 at p = 0."""
     return -p * np.log2(np.where(p > 0, p, 1))

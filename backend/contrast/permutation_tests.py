@@ -1,8 +1,7 @@
-"""How surprising a difference between two sides is, if the labels meant nothing.
+"""Permutation tests of the difference between two sides, with whole documents relabelled at random.
 
-Labels are dealt out anew over whole documents. Two statistics: the rank sum of one side (silent
-documents are ties at 0, so it holds both how often and how strongly a feature fires), and the
-difference of firing shares.
+Two statistics: the rank sum of one side, in which silent documents are ties at 0, so that it
+reflects both how often and how strongly a feature fires; and the difference of firing shares.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,34 +13,39 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 MAX_EXACT_RELABELLINGS = 20_000
-"""Up to so many ways to deal out the labels, all of them are counted."""
+"""Number of possible relabellings up to which all are counted and the permutation test is exact."""
 MIN_RELABELLINGS, MAX_RELABELLINGS = 2_000, 1_000_000
-"""Random relabellings of a feature."""
+"""Minimum and maximum number of random relabellings of a feature."""
 ENOUGH_MATCHES = 20
-"""Relabellings as extreme as the real labels, after which a feature's p-value stands."""
+"""Number of relabellings at least as extreme as the real labels after which a feature's p-value is
+final.
+"""
 MAX_MULTIPLICATIONS = 4e10
-"""Multiplications that the further relabellings may cost: some seconds."""
+"""Maximum number of multiplications for the additional relabellings: some seconds of computation.
+"""
 MAX_MATRIX_ELEMENTS = 20_000_000
-"""Numbers of a matrix held at once."""
+"""Maximum number of elements of a matrix held in memory by the permutation tests."""
 RELABELLINGS_PER_CHUNK = 1_000
-"""Relabellings drawn at once."""
+"""Number of random relabellings drawn in one chunk."""
 
 
 @dataclass(frozen=True)
 class PermutationResult:
-    """Two-sided p-values, and how they were had."""
+    """Two-sided p-values of permutation tests, and the number of relabellings of each."""
 
     p: Float[np.ndarray, "m"]
     relabellings: Int[np.ndarray, "m"]
-    """How many were drawn for each p-value, which cannot be below 1 / (this + 1); 0 if `exact`."""
+    """Number of random relabellings for each p-value, which cannot be below 1 / (relabellings + 1);
+    0 if `exact`.
+    """
     exact: bool
-    """Every way to deal out the labels was counted."""
+    """True if every possible relabelling was counted."""
 
 
 def rank_scores(tile: Float32[np.ndarray, "n m"]) -> Float32[np.ndarray, "n m"]:
-    """Twice the midrank less (n + 1), by column: whole numbers that sum to 0.
+    """Return rank scores by column: twice the midrank minus (n + 1), integers that sum to 0.
 
-    Sums over a side stay below 2**24 up to 4,000 documents, so float32 holds them exactly.
+    Sums over one side stay below 2**24 up to 4,000 documents, so float32 represents them exactly.
     """
     from scipy.stats import rankdata  # here, since it takes a while to import
 
@@ -55,13 +59,14 @@ def rank_sum_test(
     seed: int = 0,
     tick: Callable[[float], None] = lambda share: None,
 ) -> PermutationResult:
-    """Permutation test of the rank sum for m features; `values(columns)` gives some of them.
+    """Run a permutation test of the rank sum for m features; `values(columns)` returns the values
+    of some of them.
 
-    Exact when the labels can be dealt out in at most EXACT ways. Else FEWEST random relabellings
-    for every feature and ten times as many, again and again, for those that fewer than ENOUGH
-    relabellings have matched: that spends the work on the small p-values, as sequential Monte
-    Carlo tests do (Besag and Clifford, 1991). p = (matched + 1) / (drawn + 1). `tick` is called
-    with the share done, and may raise to stop.
+    The test is exact if there are at most MAX_EXACT_RELABELLINGS relabellings. Otherwise
+    MIN_RELABELLINGS random ones are drawn for every feature, and repeatedly ten times as many for
+    features that fewer than ENOUGH_MATCHES have matched, which spends the work on small p-values,
+    as in sequential Monte Carlo tests (Besag and Clifford 1991). p = (matched + 1) / (drawn + 1).
+    `tick` is called with the share done and may raise to stop.
     """
     n, n_a = len(on_a), int(on_a.sum())
     exact = comb(n, n_a) <= MAX_EXACT_RELABELLINGS
@@ -87,9 +92,10 @@ def relabel_sequentially(
     family: int,
     work: float,
 ) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
-    """How many relabellings match each column, and how many were drawn.
+    """Return, for each column, the number of random relabellings that match the real rank sum, and
+    the number drawn.
 
-    No more are drawn than let a single one of `family` features pass q = 0.05.
+    The number drawn is limited to what a single one of `family` features needs to reach q = 0.05.
     """
     n, m = scores.shape
     rng = np.random.default_rng(seed)
@@ -115,7 +121,9 @@ def count_matching_relabellings(
     on_a: Bool[np.ndarray, "n"],
     dealt: Iterator[Float32[np.ndarray, "r n"]],
 ) -> Int[np.ndarray, "m"]:
-    """Relabellings whose |rank sum| is at least that of the real labels."""
+    """Count, for each column, the relabellings whose |rank sum| is at least that of the real
+    labels.
+    """
     found = np.abs(on_a.astype(np.float32) @ scores)
     hits = np.zeros(scores.shape[1], np.int64)
     for labels in dealt:
@@ -124,7 +132,7 @@ def count_matching_relabellings(
 
 
 def all_relabellings(n: int, n_a: int) -> Iterator[Float32[np.ndarray, "r n"]]:
-    """Every way to put n_a of n documents on one side, as rows of 0 and 1."""
+    """Yield every way to put n_a of n documents on side a, as rows of 0 and 1."""
     chosen = np.array(list(combinations(range(n), n_a)))
     labels = np.zeros((len(chosen), n), np.float32)
     np.put_along_axis(labels, chosen, 1, axis=1)
@@ -134,7 +142,7 @@ def all_relabellings(n: int, n_a: int) -> Iterator[Float32[np.ndarray, "r n"]]:
 def random_relabellings(
     n: int, n_a: int, count: int, rng: np.random.Generator
 ) -> Iterator[Float32[np.ndarray, "r n"]]:
-    """So many random ways, in chunks."""
+    """Yield `count` random relabellings, as rows of 0 and 1, in chunks."""
     for first in range(0, count, RELABELLINGS_PER_CHUNK):
         draws = rng.random((min(RELABELLINGS_PER_CHUNK, count - first), n), dtype=np.float32)
         chosen = np.argpartition(draws, n_a - 1, axis=1)[:, :n_a]
@@ -146,9 +154,10 @@ def random_relabellings(
 def firing_share_test(
     fires_a: Int[np.ndarray, "m"], fires_b: Int[np.ndarray, "m"], n_a: int, n_b: int
 ) -> PermutationResult:
-    """Permutation test of the difference of firing shares, exact at every size.
+    """Run an exact permutation test of the difference of firing shares.
 
-    Over all relabellings the firing documents on side a are hypergeometric, so nothing is drawn.
+    Over all relabellings the number of firing documents on side a is hypergeometric, so nothing is
+    drawn at random.
     """
     from scipy.special import gammaln
 
@@ -170,14 +179,15 @@ def firing_share_test(
 
 
 def _log_binomial(gammaln: Callable, n: int, k: np.ndarray | int) -> np.ndarray:
-    """The logarithm of the number of ways to choose k of n."""
+    """Return the logarithm of the binomial coefficient n over k."""
     k = np.asarray(k)
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def benjamini_hochberg(p: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m"]:
-    """Benjamini and Hochberg's q-values (1995): the smallest false discovery rate at which each
-    would be called a discovery."""
+    """Return q-values (Benjamini and Hochberg 1995): for each p-value, the smallest false discovery
+    rate at which it counts as a discovery.
+    """
     m = len(p)
     order = np.argsort(p)[::-1]
     q = np.empty(m)

@@ -1,4 +1,6 @@
-"""One number a document and feature, kept sparse: most features are silent on most texts."""
+"""The strongest activation of each feature on each document, as sparse triples, since most features
+are silent on most documents.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +11,15 @@ from jaxtyping import Float32, Int
 
 @dataclass(frozen=True, eq=False)
 class StrongestActivations:
-    """Of each document and feature the activation of largest magnitude, sign kept.
+    """The activation of largest magnitude, with its sign, of each feature on each document.
 
-    Triples ordered by feature, then document; what is absent is 0, a feature silent on a document.
+    Triples (document, feature, value) ordered by feature, then document; absent pairs are 0, a
+    feature silent on a document.
     """
 
     documents: int
     width: int
-    """Features that the dictionary has."""
+    """Number of features of the dictionary."""
     document: Int[np.ndarray, "n"]
     feature: Int[np.ndarray, "n"]
     value: Float32[np.ndarray, "n"]
@@ -28,7 +31,9 @@ class StrongestActivations:
         documents: int,
         width: int,
     ) -> "StrongestActivations":
-        """From (document, feature, value) of batches that share no document."""
+        """Build the strongest activations from (document, feature, value) triples of batches that
+        have no document in common.
+        """
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
         columns = [np.concatenate(column) for column in zip(empty, *parts, strict=True)]
         document, feature, value = keep_strongest(*columns)
@@ -36,11 +41,13 @@ class StrongestActivations:
 
     @property
     def active(self) -> Int[np.ndarray, "m"]:
-        """The features that fire on any document, in order."""
+        """Indices of the features that fire on any document, ascending."""
         return np.unique(self.feature)
 
     def tile(self, features: Int[np.ndarray, "f"]) -> Float32[np.ndarray, "documents f"]:
-        """A few features' values on every document; `features` in ascending order."""
+        """Return the strongest activations of a few features as a dense matrix [documents,
+        features]; `features` ascending.
+        """
         dense = np.zeros((self.documents, len(features)), np.float32)
         if not len(features):
             return dense
@@ -51,14 +58,16 @@ class StrongestActivations:
         return dense
 
     def of(self, feature: int) -> Float32[np.ndarray, "documents"]:
-        """One feature's value on every document."""
+        """Return one feature's strongest activation on every document."""
         return self.tile(np.array([feature]))[:, 0]
 
 
 def keep_strongest(
     document: np.ndarray, feature: np.ndarray, value: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every document and feature the value of largest magnitude, by feature, then document."""
+    """Keep the activation of largest magnitude for each document and feature, ordered by feature,
+    then document.
+    """
     order = np.lexsort((np.abs(value), document, feature))
     document, feature, value = document[order], feature[order], value[order]
     changes = (np.diff(feature) != 0) | (np.diff(document) != 0)

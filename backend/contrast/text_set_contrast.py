@@ -1,4 +1,6 @@
-"""Two sets of texts against each other: every feature's counts, effect, test and separation."""
+"""The contrast of two sets of texts: a table of all features with firing counts, effect sizes, p-
+and q-values and separation.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -21,55 +23,64 @@ from feature_store.errors import pick_by_name
 
 ContrastTest = Literal["strength", "share"]
 CONTRAST_TESTS: dict[str, str] = {"strength": "how strongly", "share": "how often"}
-"""What is tested and ranked by: the rank sum (AUC), or the difference of firing shares."""
+"""What a contrast tests and ranks by: "strength" (rank sum and AUC) or "share" (difference of the
+shares of documents on which a feature fires).
+"""
 MIN_FIRING_DOCUMENTS = 5
-"""A feature that fires on fewer documents is not tested."""
+"""Minimum number of documents on which a feature must fire to be tested."""
 MIN_DOCUMENTS_PER_SIDE = 5
-"""With fewer documents on a side nothing is tested."""
+"""Minimum number of documents on each side for any test."""
 MAX_FALSE_DISCOVERY_RATE = 0.05
-"""The false discovery rate up to which a difference is called one."""
+"""False discovery rate (q-value) up to which a difference counts as found."""
 MAX_MATRIX_ELEMENTS = 20_000_000
-"""Numbers of a matrix of documents and features held at once."""
+"""Maximum number of elements of a matrix of documents × features held in memory."""
 
 
 @dataclass(frozen=True)
 class TextSetContrast:
-    """What sets the first group of documents apart from the others."""
+    """Result of a contrast: what separates the first set of texts (side a) from all others (side
+    b).
+    """
 
     names: list[str]
-    """Of the groups. Side a is the first, side b all others."""
+    """Names of the sets of texts. Side a is the first, side b all others."""
     documents: list[ContrastDocument]
     table: pa.Table
-    """A row per feature that fires on any document, ranked: the fields of Effects, `dictionary`,
-    `feature`, `js` and `js_shuffled` (Jensen–Shannon distance, and its mean over shuffled labels),
-    `p` and `q` (null where not tested), `relabellings` (null where not drawn)."""
+    """One row per feature that fires on any document, ranked.
+
+    Columns: the fields of EffectSizes, `dictionary`, `feature`, `js` and `js_shuffled`
+    (Jensen–Shannon distance and its mean over shuffled labels), `p` and `q` (null where not
+    tested), `relabellings` (null where none were drawn).
+    """
     separation: pa.Table
-    """A row per dictionary and per hook's own coordinates (`kind` = neurons): `units`, `best` and
-    `top` (mean of ten) distance, each with its mean over shuffled labels."""
+    """One row per dictionary, and one per hook point for its own coordinates (`kind` = neurons),
+    with the `best` and `top` (mean of ten) Jensen–Shannon distance and their means over shuffled
+    labels.
+    """
     values: dict[str, StrongestActivations]
-    """By dictionary, rows as in `documents`."""
+    """Strongest activations by dictionary; documents in the order of `documents`."""
     tested: int
-    """Features with a p-value; q-values are over these."""
+    """Number of features with a p-value, over which q-values are computed."""
     exact: bool
-    """Every way to deal out the labels was counted."""
+    """True if every possible relabelling was counted, so that p-values are exact."""
     cut: int
-    """Documents of which a part was read."""
+    """Number of documents that were truncated."""
     repeats: int
-    """Texts left out since they stood twice in a group."""
+    """Number of texts left out because they occurred twice in a set."""
 
     @property
     def on_a(self) -> np.ndarray:
-        """Which documents are on side a."""
+        """Boolean array [documents]: which documents are on side a."""
         return np.array([document.group == 0 for document in self.documents])
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Documents on side a, and on side b."""
+        """Number of documents on side a and on side b."""
         n_a = int(self.on_a.sum())
         return n_a, len(self.documents) - n_a
 
     def found(self) -> int:
-        """Features with q <= Q."""
+        """Return the number of features whose q-value is at most MAX_FALSE_DISCOVERY_RATE."""
         return (
             int((self.table["q"].to_numpy() <= MAX_FALSE_DISCOVERY_RATE).sum())
             if self.tested
@@ -86,10 +97,11 @@ def contrast_text_sets(
     by: ContrastTest = "strength",
     tick: Callable[[float], None] = lambda share: None,
 ) -> TextSetContrast:
-    """Compare the texts of the first of `groups` with those of all others, over dictionaries.
+    """Compare the first set of texts with all other sets, over the features of dictionaries.
 
-    `tick` is called with the share of the work done (0 to 1) and may raise to stop. InputError for
-    texts that cannot be compared. The same texts always give the same numbers.
+    `groups` maps the name of a set to its texts. `tick` is called with the share of the work done
+    (0 to 1) and may raise to stop. The result is deterministic. Raises InputError for texts that
+    cannot be compared.
     """
     from backend.contrast.document_encoding import encode_documents
 
@@ -121,16 +133,17 @@ def contrast_text_sets(
 
 @dataclass(frozen=True)
 class DictionaryEffects:
-    """What is known of a dictionary's active features before any test."""
+    """Effect sizes and separation of one dictionary's active features, before any test."""
 
     features: np.ndarray
-    """Indices, ascending; the arrays that follow have one entry (or column) for each."""
+    """Feature indices in ascending order; `effects` and `apart` have one entry or column for each.
+    """
     effects: EffectSizes
     apart: GroupSeparation
 
 
 def measure_effects(values: StrongestActivations, group: np.ndarray) -> DictionaryEffects:
-    """Effects and separation of every feature that fires on any document."""
+    """Compute effect sizes and separation of every feature that fires on any document."""
     features = values.active
     room = max(MAX_MATRIX_ELEMENTS // values.documents, 1)
     parts = [features[i : i + room] for i in range(0, max(len(features), 1), room)]
@@ -155,7 +168,9 @@ def run_significance_tests(
     by: ContrastTest,
     tick: Callable[[float], None],
 ) -> tuple[np.ndarray, PermutationResult]:
-    """Which features are tested, dictionaries one after the other, and with what result."""
+    """Test every feature of all dictionaries that fires on enough documents; return the mask of
+    tested features and their p-values.
+    """
     n_a, n_b = int(on_a.sum()), int((~on_a).sum())
     fires_a, fires_b = (
         np.concatenate([getattr(one.effects, side) for one in found.values()])
@@ -184,8 +199,9 @@ def rank_contrast_table(
     test: PermutationResult,
     by: ContrastTest,
 ) -> pa.Table:
-    """Every active feature, the least probable by chance first, larger effects first among equals;
-    those without a p-value follow by effect."""
+    """Return the table of all active features, ranked by p-value, then by effect size; features
+    without a p-value come last.
+    """
     parts = [
         {
             "dictionary": np.full(len(one.features), name, dtype=object),
@@ -214,7 +230,9 @@ def separation_table(
     neurons: Mapping[str, np.ndarray],
     group: np.ndarray,
 ) -> pa.Table:
-    """Dictionaries beside the coordinates of the hook that they read."""
+    """Return the separation of each dictionary's features and of the coordinates ("neurons") of the
+    hook point that it reads.
+    """
     rows = []
     for hook, values in neurons.items():
         for name, one in found.items():

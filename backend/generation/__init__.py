@@ -1,4 +1,5 @@
-"""Text under edits, token by token: records, sampling, the stream, and who may use the model when.
+"""Generation of text under edits: requests and records, token sampling, the token stream, and the
+queue of visitors who share one model.
 
-`records` loads without torch.
+`records` and `steering_request` load without torch.
 """

@@ -1,7 +1,7 @@
-"""A fair turn: whoever has waited longest is next.
+"""A fair lock for a model: threads get it in the order in which they asked.
 
-The lock of a model goes to whichever thread wakes first, and the one that has just let go is awake.
-Generations therefore queue here for each token before they ask for the model.
+The model's own lock goes to whichever thread wakes first, which is usually the one that has just
+released it. Generations therefore take this lock first, for each token.
 """
 
 import threading
@@ -14,7 +14,7 @@ from backend.model.language_model import LanguageModel
 
 
 class FairLock:
-    """A lock that is handed on in the order of asking."""
+    """A lock that is handed over in the order of requests."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -23,7 +23,7 @@ class FairLock:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Wait for the turn, hold it, hand it on."""
+        """Hold the lock for the duration of the context, after all threads that asked earlier."""
         mine = None
         with self._guard:
             if self._taken:
@@ -47,6 +47,6 @@ _model_locks: "WeakKeyDictionary[LanguageModel, FairLock]" = WeakKeyDictionary()
 
 
 def fair_lock_of(lm: LanguageModel) -> FairLock:
-    """The one queue of a model."""
+    """Return the fair lock of a language model; there is one for each model."""
     with _creation_lock:
         return _model_locks.setdefault(lm, FairLock())

@@ -1,4 +1,6 @@
-"""From a request to its texts: the one road of pages, command line, snippets and doing it again."""
+"""Run a steering request: tokenize its prompt, stream its texts, and turn out-of-memory errors into
+messages. Used by pages, commands and scripts.
+"""
 
 import gc
 import threading
@@ -16,7 +18,9 @@ from feature_store.errors import InputError
 
 
 def tokenize_prompt(lm: LanguageModel, asked: SteeringRequest) -> PromptTokens:
-    """The prompt's tokens; InputError for an empty or over-long one."""
+    """Tokenize the prompt of a steering request, plain text or chat. Raises InputError if it is
+    empty or too long.
+    """
     if isinstance(asked.prompt, str):
         return tokenize_text(lm, asked.prompt, bos=asked.bos)
     return tokenize_chat(lm, [{"role": t["role"], "content": t["content"]} for t in asked.prompt])
@@ -30,9 +34,10 @@ def generate_texts(
     stop: threading.Event | None = None,
     seconds: float | None = None,
 ) -> Generator[GenerationRecord, None, None]:
-    """The records of a run, as `stream.generate` gives them; InputError before anything runs.
+    """Run a steering request and yield the records of `token_stream.stream_tokens`; InputError is
+    raised before anything is computed.
 
-    A model out of memory ends the run with an InputError; what it held is freed.
+    If the device runs out of memory, the run ends with InputError and its memory is freed.
     """
     extras = StreamOptions(watch=asked.watched, freeze=asked.freeze, top=asked.top)
     start = tokenize_prompt(lm, asked)
@@ -45,6 +50,7 @@ def generate_texts(
 def _report_out_of_memory(
     records: Generator[GenerationRecord, None, None], n_prompt: int
 ) -> Generator[GenerationRecord, None, None]:
+    """Yield records; raise InputError with the prompt's length if the device runs out of memory."""
     try:
         yield from records
         return
@@ -60,7 +66,9 @@ def _report_out_of_memory(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch means that; the CPU's allocator has no class of its own."""
+    """Return whether an exception means that the device is out of memory; the CPU's allocator has
+    no error class of its own.
+    """
     said = str(error)
     return (
         isinstance(error, torch.OutOfMemoryError)
@@ -70,7 +78,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_device_memory() -> None:
-    """Give what nothing refers to any more back to the device."""
+    """Free unreferenced memory of the device."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

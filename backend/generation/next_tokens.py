@@ -1,4 +1,6 @@
-"""What the model would say next behind a text, as it is and under a run's edits."""
+"""Next-token probabilities after a text, in the clean model and under a steering request's
+edits.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +17,14 @@ from backend.model.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class NextTokenProbabilities:
-    """Before temperature and penalties."""
+    """Next-token probabilities before temperature and penalties."""
 
     rows: list[tuple[int, float, float]]
-    """(token, probability in the clean model, probability under the edits), those first that
-    either finds likeliest."""
+    """(token id, probability in the clean model, probability under the edits), ordered by the
+    larger of the two.
+    """
     kl: float | None
-    """KL(clean ‖ edited), nats; None without an edit."""
+    """KL(clean ‖ edited) of the next-token distribution in nats; None without an edit."""
 
 
 @torch.inference_mode()
@@ -32,9 +35,10 @@ def predict_next_tokens(
     tokens: Sequence[int],
     n: int,
 ) -> NextTokenProbabilities:
-    """Behind `tokens`, the run's prompt and what it has said; one forward pass.
+    """Return the `n` most likely next tokens after `tokens` (the prompt and the text generated so
+    far), in one forward pass.
 
-    InputError for a text that the model cannot read.
+    Raises InputError for a text that the model cannot read.
     """
     start = tokenize_prompt(lm, asked)
     plan = compile_edits(lm, dictionaries, [asked.edits], freeze=asked.freeze, guard=True)

@@ -1,4 +1,6 @@
-"""What a person wrote, as the model reads it: a plain text, or a chat by the model's template."""
+"""Tokenization of prompts for generation: a plain text, or a chat rendered by the model's chat
+template.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +15,20 @@ from feature_store.errors import InputError
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A prompt's tokens."""
+    """The token ids of a prompt."""
 
     tokens: tuple[int, ...]
     roles: tuple[str | None, ...] = ()
-    """Of a chat: who speaks at each token; `chat.TEMPLATE` for what the template wrote itself."""
+    """Role of the speaker at each token of a chat; `chat.TEMPLATE` for tokens that the template
+    adds itself.
+    """
 
 
 def tokenize_text(lm: LanguageModel, text: str, *, bos: bool) -> PromptTokens:
-    """A text, special tokens in it read as ordinary characters; InputError for an empty one."""
+    """Tokenize a plain prompt; special tokens written in the text are read as ordinary characters.
+
+    Raises InputError for an empty or too long prompt.
+    """
     if not text:
         raise InputError("There is no prompt: type some text.")
     ids = lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -30,9 +37,10 @@ def tokenize_text(lm: LanguageModel, text: str, *, bos: bool) -> PromptTokens:
 
 
 def tokenize_chat(lm: LanguageModel, messages: Sequence[ChatMessage]) -> PromptTokens:
-    """A chat up to where the assistant begins to speak; each token knows whose it is.
+    """Tokenize a chat prompt up to the start of the assistant's reply, with the role at each token.
 
-    InputError without a template, for messages that it refuses, and for none.
+    Raises InputError if the model has no chat template, if there is no message, or if the template
+    refuses the messages.
     """
     if not messages:
         raise InputError("There is no message to answer: type one.")
@@ -49,6 +57,7 @@ def tokenize_chat(lm: LanguageModel, messages: Sequence[ChatMessage]) -> PromptT
 
 
 def _check_prompt_length(lm: LanguageModel, start: PromptTokens) -> PromptTokens:
+    """Return the prompt's tokens; raise InputError if they fill the model's context."""
     check_token_ids(start.tokens, lm.d_vocab)
     if len(start.tokens) >= lm.n_ctx:
         raise InputError(

@@ -1,4 +1,6 @@
-"""What a generation is asked, and what it gives back at each token: plain data."""
+"""Records of text generation: sampling settings, the rows of a batch, and what the token stream
+yields for the prompt, each token and each finished text.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,28 +12,32 @@ from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
 EndReason = Literal["length", "end", "stop", "context", "stopped", "time"]
-"""Why a text ended: as many tokens as asked; the model's own end; a stop string; the model's
-limit; stopped by a person; out of time."""
+"""Why a text ended: number of tokens reached, the model's end token, a stop string, the model's
+context limit, stopped by a person, or out of time.
+"""
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How tokens are drawn; the order of the steps is that of transformers."""
+    """Settings for sampling tokens; the order of the steps is that of transformers."""
 
     max_new: int = 64
+    """Maximum number of new tokens."""
     temperature: float = 1.0
-    """0 takes the likeliest token."""
+    """Sampling temperature; 0 takes the most likely token."""
     top_p: float = 1.0
     top_k: int = 0
-    """0 keeps all."""
+    """Number of most likely tokens to sample from; 0 keeps all."""
     repetition_penalty: float = 1.0
-    """1 does nothing; logits of tokens seen are divided by it (multiplied where negative)."""
+    """Repetition penalty: logits of tokens already seen are divided by it (multiplied where
+    negative); 1 has no effect.
+    """
     stop: tuple[str, ...] = ()
-    """The text ends before any of these."""
+    """Stop strings: the text ends before any of these."""
     seed: int = 0
 
     def check(self) -> None:
-        """InputError for what cannot be."""
+        """Raise InputError for invalid sampling settings."""
         if self.max_new < 1:
             raise InputError(f"{self.max_new} new tokens: ask for at least one.")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -50,85 +56,100 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class GenerationRow:
-    """One text of a batch: `default` without edits, `steered` with some."""
+    """One text of a batch: `default` without edits, `steered` with edits."""
 
     name: str
     edits: tuple[Edit, ...] = ()
     seed: int | None = None
-    """Its own; the sampling's by default, so that rows differ by their edits alone."""
+    """Random seed of this row. By default the sampling's seed, so that rows differ by their edits
+    alone.
+    """
 
 
 @dataclass(frozen=True)
 class PositionReading:
-    """What was measured at one position that a row's model read."""
+    """Measurements at one position that a row's model has read."""
 
     watched: Mapping[FeatureId, float]
-    """Activations in this row's stream, before any edit at their own hook point."""
+    """Activations of watched features in this row's stream, before any edit at their own hook
+    point.
+    """
     clean: Mapping[FeatureId, float] | None
-    """Activations in the clean model reading the same text; None for a row without a guard."""
+    """Activations of watched features in the clean model reading the same text; None for a row
+    without a guard.
+    """
     shift: float
-    """‖Δh‖/‖h‖, the largest over the hook points edited; 0 where nothing was."""
+    """Relative size of the edit, ‖Δh‖/‖h‖, the maximum over edited hook points; 0 if nothing was
+    edited.
+    """
 
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """The first record: the prompt as it was read. Lists run over its tokens."""
+    """First record of a token stream: the prompt as it was read. Lists run over its tokens."""
 
     tokens: list[int]
     pieces: list[str]
     read: Mapping[str, list[PositionReading]]
-    """By row."""
+    """Measurements at each token of the prompt, by row name."""
     notes: tuple[str, ...] = ()
     template: tuple[bool, ...] = ()
-    """Of a chat: whether the template wrote the token itself."""
+    """For a chat: whether the chat template added the token itself."""
 
 
 @dataclass(frozen=True)
 class TokenRecord:
-    """One token of one row, as soon as it is drawn."""
+    """Record of one token of one row, yielded as soon as it is sampled."""
 
     row: str
     index: int
-    """0 the first that was generated."""
+    """Index among the generated tokens, from 0."""
     id: int
     piece: str
-    """The text that it completes: empty while a character, or what may become a stop string, is
-    unfinished."""
+    """The text that the token completes; empty while a character or a possible stop string is
+    incomplete.
+    """
     logprob: float
-    """Of this token under this row's model, before temperature and penalties; nats."""
+    """Log probability of this token in nats under this row's model, before temperature and
+    penalties.
+    """
     kl: float | None
-    """KL(clean ‖ this row) of the distribution that it was drawn from, both given this row's text;
-    nats. None without a guard."""
+    """KL(clean ‖ this row) in nats of the distribution that the token was sampled from, both given
+    this row's text; None without a guard.
+    """
     clean_logprob: float | None
-    """Of this token under the clean model reading this row's text."""
+    """Log probability of this token under the clean model given this row's text."""
     read: PositionReading
-    """At the position that it was drawn from: the token before it."""
+    """Measurements at the position before this token, from which it was sampled."""
     top: tuple[tuple[int, float, float | None], ...] = ()
-    """(token, probability, the clean model's probability): the likeliest, where asked for."""
+    """The most likely tokens as (token id, probability, probability in the clean model), if
+    requested.
+    """
     reason: EndReason | None = None
-    """Set on a row's last token."""
+    """Why the text ended; set on a row's last token only."""
 
 
 @dataclass(frozen=True)
 class SummaryRecord:
-    """The last record for each row."""
+    """Last record of each row of a token stream: the whole text and its mean measurements."""
 
     row: str
     text: str
     tokens: list[int]
     reason: EndReason
     last: PositionReading | None
-    """At the last token, where features are watched and the context has room for it."""
+    """Measurements at the last token, if features are watched and the context has room for it."""
     mean_kl: float | None
-    """Over its tokens, nats; None without a guard."""
+    """Mean KL(clean ‖ this row) over the text's tokens in nats; None without a guard."""
     perplexity: float | None
-    """Of the text under the clean model given the prompt; None without a guard, unless the row has
-    no edits."""
+    """Perplexity of the text under the clean model given the prompt; None without a guard, unless
+    the row has no edits.
+    """
     repetition: float | None
-    """Share of the last 60 tokens' trigrams that are there already; None below 20 tokens."""
+    """Share of the trigrams of the last 60 tokens that are repeats; None below 20 tokens."""
     seconds: float
     notes: tuple[str, ...] = ()
-    """Warnings, and the model's limit where it was reached."""
+    """Warnings, such as that the model's context limit was reached."""
 
 
 GenerationRecord = PromptRecord | TokenRecord | SummaryRecord

@@ -1,4 +1,6 @@
-"""One row's text as it grows: whole characters, stop strings cut off, reasons to end."""
+"""The text of one row during generation: decoding into whole characters, stop strings, and the
+reason why the text ends.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +11,9 @@ from backend.interventions.token_text import TokenTextDecoder
 
 
 class RowDecoder:
-    """Decodes one row. What may turn out to be the beginning of a stop string is held back."""
+    """Decodes one row's tokens into text; text that may be the beginning of a stop string is held
+    back.
+    """
 
     def __init__(self, tokenizer: Any, prompt: Sequence[int], stops: Collection[str]) -> None:
         self._pieces = TokenTextDecoder(tokenizer, prompt)
@@ -19,11 +23,13 @@ class RowDecoder:
         self.text = ""
 
     def add(self, token: int) -> str:
-        """The text that can be shown now; sets `stopped` at a stop string."""
+        """Decode one more token and return the text that can be shown now; sets `stopped` at a stop
+        string.
+        """
         return self._take(self._held + self._pieces.add(token))
 
     def rest(self) -> str:
-        """What was held back, when nothing more comes."""
+        """Return the text that was held back, once no more tokens come."""
         piece = self._take(self._held + self._pieces.rest())
         held, self._held = ("" if self.stopped else self._held), ""
         self.text += held
@@ -41,7 +47,9 @@ class RowDecoder:
         return shown
 
     def _unsure(self, new: str) -> int:
-        """Length of the longest end of `new` with which a stop string begins."""
+        """Return the length of the longest suffix of `new` that is the beginning of a stop
+        string.
+        """
         longest = max(map(len, self._stops), default=1) - 1
         lengths = range(min(longest, len(new)), 0, -1)
         return next((n for n in lengths if any(s.startswith(new[-n:]) for s in self._stops)), 0)
@@ -49,7 +57,7 @@ class RowDecoder:
 
 @dataclass
 class RowState:
-    """One row's state: what it said, and what was measured on the way."""
+    """State of one row during generation: its tokens, text and measurements."""
 
     voice: RowDecoder
     tokens: list[int] = field(default_factory=list)
@@ -60,9 +68,9 @@ class RowState:
     last: PositionReading | None = None
 
     def say(self, token: int, sampling: SamplingSettings, ends: Collection[int], room: int) -> str:
-        """Take a token, say what text it gives, and decide whether it is the last.
+        """Append a token, return the text that it adds, and set the reason if it is the last.
 
-        `room`: how many tokens the model can still read after this one.
+        `room` is the number of tokens that the model's context can take after this one.
         """
         self.tokens.append(token)
         if token in ends:

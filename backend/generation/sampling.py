@@ -1,8 +1,10 @@
-"""From logits to tokens, all rows at once; each row as if it were alone.
+"""Sampling of the next token from logits, for all rows of a batch at once, with each row
+independent of the others.
 
-A token wins a race: probability divided by exponential noise, the largest is taken. The noise of a
-row depends on its seed and the step alone, so that rows with one seed take the same token wherever
-their distributions allow it, and differ by their edits rather than by luck.
+A token is sampled by dividing probabilities by exponential noise and taking the largest (the
+Gumbel-max trick). The noise of a row depends only on its seed and the step, so rows with one seed
+take the same token wherever their distributions allow, and differ by their edits rather than by
+chance.
 """
 
 from collections.abc import Sequence
@@ -14,16 +16,20 @@ from torch import Tensor
 from backend.generation.records import SamplingSettings
 
 SMALLEST_NOISE = torch.finfo(torch.float32).tiny
+"""Lower bound of the exponential noise, so that its logarithm is finite."""
 
 
 class TokenSampler:
-    """Draws one token for each row, step after step."""
+    """Samples the next token of each row with temperature, top-k, top-p and repetition penalty."""
 
     def __init__(
         self, sampling: SamplingSettings, seeds: Sequence[int], tokens: Sequence[int], vocab: int
     ) -> None:
-        """`tokens`: of the prompt, which the repetition penalty counts as seen. Ids from `vocab`
-        on, which no tokenizer names, are never drawn."""
+        """Create a sampler for rows with the given seeds.
+
+        `tokens` are the prompt's, which the repetition penalty counts as seen. Token ids from
+        `vocab` on, which no tokenizer names, are never sampled.
+        """
         self._sampling = sampling
         self._vocab = vocab
         distinct = list(dict.fromkeys(seeds))
@@ -37,7 +43,7 @@ class TokenSampler:
             self._seen[:, [token for token in set(tokens) if token < vocab]] = True
 
     def draw(self, logits: Float[Tensor, "row vocab"]) -> Int[Tensor, "row"]:
-        """The next token of each row."""
+        """Sample the next token of each row from logits [row, vocabulary]."""
         scores = logits[:, : self._vocab].float()
         if self._seen is not None:
             scores = self._penalised(scores)
@@ -53,7 +59,7 @@ class TokenSampler:
         return drawn
 
     def _race(self, scores: Tensor) -> Float[Tensor, "row vocab"]:
-        """The logarithm of each row's noise."""
+        """Return the logarithm of each row's exponential noise."""
         rows = [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self._noises]
         noise = rows[0][None] if self._noise_of is None else torch.stack(rows)[self._noise_of]
         return noise.clamp_min_(SMALLEST_NOISE).log_().to(scores.device)
@@ -65,7 +71,7 @@ class TokenSampler:
         return torch.where(self._seen.to(scores.device), less, scores)
 
     def _cut(self, scores: Tensor) -> Tensor:
-        """Tokens outside top-k, then outside top-p of what is left, can no longer win."""
+        """Set the logits of tokens outside top-k, and then outside top-p of the rest, to −∞."""
         k, p = self._sampling.top_k, self._sampling.top_p
         if 0 < k < scores.shape[-1]:
             least = scores.topk(k, dim=-1).values[:, -1:]

@@ -1,7 +1,8 @@
-"""What a steering run is asked: everything its texts depend on, besides the weights.
+"""The steering request: prompt, edits, sampling and watched features, which together with the
+weights determine a steering run.
 
-Pages, the command line, kept experiments and their snippets all spell a run this way, so that each
-can do again what another did. Imports without torch.
+Pages, commands, saved experiments and scripts all use this record, so that each can repeat a run of
+another. Importable without torch.
 """
 
 from collections.abc import Mapping
@@ -14,48 +15,52 @@ from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
 DEFAULT_ROW, STEERED_ROW = "default", "steered"
-"""The two texts of a run."""
+"""Names of the two texts of a steering run: the default text and the steered text."""
 DEFAULT_TOP_TOKENS = 15
-"""The likeliest next tokens that are kept of every distribution."""
+"""Number of most likely next tokens that are recorded at each position."""
 
 
 @dataclass(frozen=True)
 class SteeringRequest:
-    """One run. `from_json(to_json())` is the same."""
+    """A request for a steering run. `SteeringRequest.from_json(request.to_json())` equals
+    `request`.
+    """
 
     prompt: str | tuple[Mapping[str, str], ...]
-    """A text, or the turns of a chat: ({role, content}, …)."""
+    """A text, or the turns of a chat as ({role, content}, …)."""
     edits: tuple[Edit, ...] = ()
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     watch: tuple[FeatureId, ...] = ()
-    """Features that are only watched; those of the edits are watched too."""
+    """Features whose activations are only read; those of the edits are read too."""
     bos: bool = True
-    """Whether a BOS stands before a plain prompt, as in the dictionaries' training."""
+    """Whether a plain prompt begins with a BOS token, as in the training of the dictionaries."""
     freeze: FrozenLayers = field(default_factory=FrozenLayers)
     top: int = DEFAULT_TOP_TOKENS
 
     @property
     def watched(self) -> tuple[FeatureId, ...]:
-        """Features whose activations are read, edited ones first."""
+        """All features whose activations are read, edited ones first."""
         edited = (feature for edit in self.edits for feature in edit.features)
         return tuple(dict.fromkeys([*edited, *self.watch]))
 
     @property
     def dictionaries(self) -> list[str]:
-        """Names of the dictionaries that the run needs, sorted; those of gates too."""
+        """Sorted names of the dictionaries that the steering run needs, including those of
+        gates.
+        """
         gates = [edit.where.gate for edit in self.edits if edit.where.gate is not None]
         return sorted({feature.dictionary for feature in [*self.watched, *gates]})
 
     @property
     def rows(self) -> tuple[GenerationRow, ...]:
-        """The texts: the default, and the steered one where there is an edit."""
+        """The texts to generate: the default one, and the steered one if there is an edit."""
         return (
             GenerationRow(DEFAULT_ROW),
             *([GenerationRow(STEERED_ROW, self.edits)] if self.edits else []),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON; a kept run's `request`."""
+        """Return the steering request as plain data for JSON; saved as an experiment's `request`."""
         prompt = self.prompt
         return {
             "prompt": prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt],
@@ -72,7 +77,11 @@ class SteeringRequest:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "SteeringRequest":
-        """What `to_json` gave, less what is as usual; InputError for anything else."""
+        """Build a steering request from the plain data that `to_json` returns; missing fields get
+        their defaults.
+
+        Raises InputError for unknown fields and wrong types.
+        """
         given = read_record_fields(cls, data, "A steering run")
         if "prompt" not in given:
             raise InputError("A steering run needs a prompt: a text, or the turns of a chat.")
@@ -93,7 +102,9 @@ class SteeringRequest:
 
 
 def parse_sampling(data: Mapping[str, Any]) -> SamplingSettings:
-    """A checked Sampling from plain data; InputError for what it does not have."""
+    """Build valid sampling settings from the plain data of a steering request; raise InputError for
+    unknown or invalid fields.
+    """
     given = read_record_fields(SamplingSettings, data)
     found = SamplingSettings(**{**given, "stop": tuple(given.get("stop", ()))})
     found.check()

@@ -1,9 +1,10 @@
-"""Texts token by token, default and steered side by side in one batch from one seed.
+"""The token stream: generate default and steered texts token by token, side by side in one batch
+from one seed.
 
-Every row of the batch is one text; behind an edited row may stand its guard, the clean model
-reading that row's very text, which is what KL and the clean model's activations are taken from. The
-model is held for one token at a time, so that several visitors are served in turn; edits are in
-force only while it is held.
+Each row of the batch is one text. An edited row can have a guard, a row in which the clean model
+reads the edited row's text, from which KL and clean activations are computed. The model is locked
+for one token at a time, so that several visitors are served in turn; edits are active only while it
+is locked.
 """
 
 import math
@@ -48,19 +49,22 @@ from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
 MAX_ROWS = 256
+"""Maximum number of rows in one batch of the token stream, guards included."""
 
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What is measured beside the text."""
+    """What the token stream measures in addition to the text."""
 
     watch: tuple[FeatureId, ...] = ()
     """Features whose activations are read at every token."""
     guard: bool = True
-    """A clean twin for each edited row: KL, perplexity, the clean model's activations."""
+    """Whether each edited row gets a clean twin, for KL, perplexity and the clean model's
+    activations.
+    """
     freeze: FrozenLayers = field(default_factory=FrozenLayers)
     top: int = 0
-    """How many of the likeliest tokens each record brings."""
+    """Number of most likely tokens in each token record."""
 
 
 def stream_tokens(
@@ -74,10 +78,11 @@ def stream_tokens(
     stop: threading.Event | None = None,
     seconds: float | None = None,
 ) -> Generator[GenerationRecord, None, None]:
-    """A `Prompt`, then `Token`s row by row as they are drawn, then a `Summary` for each row.
+    """Generate texts and yield a PromptRecord, then TokenRecords row by row as they are sampled,
+    then a SummaryRecord for each row.
 
-    `stop` is looked at before each token; `seconds` bounds the whole. Leaving the iteration ends
-    the computation. InputError, before anything runs, for what cannot be.
+    `stop` is checked before each token; `seconds` limits the total time. Closing the generator ends
+    the computation. Raises InputError for invalid requests before anything is computed.
     """
     extras = extras or StreamOptions()
     sampling.check()
@@ -104,7 +109,7 @@ def _check_rows(rows: Sequence[GenerationRow], extras: StreamOptions) -> None:
 
 
 class _TokenStream:
-    """One generation; for one thread."""
+    """The state of one token stream; used by one thread."""
 
     def __init__(
         self,
@@ -154,7 +159,9 @@ class _TokenStream:
     def _forward(
         self, tokens: Sequence[Sequence[int]]
     ) -> tuple[Float[Tensor, "row vocab"], list[list[PositionReading]]]:
-        """Logits after the last token, and what was measured at each, row by row."""
+        """Run the model on new tokens; return the logits after the last token, and the measurements
+        at each token by row.
+        """
         with torch.inference_mode():
             with self.turns.turn():
                 logits = self.scene.forward(tokens, last=True)[:, -1]
@@ -242,7 +249,9 @@ class _TokenStream:
         return ids, given
 
     def _tops(self, logprobs: Tensor) -> list[tuple[tuple[int, float, float | None], ...]]:
-        """Each row's likeliest tokens: (id, probability, its probability by the clean twin)."""
+        """Return each row's most likely tokens as (id, probability, probability in the clean
+        twin).
+        """
         rows, twins = len(self.rows), self.plan.twins
         nameable = logprobs[:rows, : self.plan.lm.n_nameable]
         best = nameable.topk(min(self.extras.top, nameable.shape[-1]))
@@ -257,7 +266,7 @@ class _TokenStream:
         return found
 
     def _note_last(self, reads: list[list[PositionReading]], index: int) -> None:
-        """What was measured at each row's last token."""
+        """Store the measurements at each row's last token."""
         for speaker, read in zip(self.speakers, reads, strict=True):
             if len(speaker.tokens) == index + 1:
                 speaker.last = read[-1]
@@ -312,13 +321,13 @@ def _record_measurements(
 
 
 def _clean_perplexity(speaker: RowState) -> float | None:
-    """Under the clean model, given the prompt."""
+    """Return the perplexity of a row's text under the clean model given the prompt."""
     found = speaker.clean_logprobs
     return math.exp(-sum(found) / len(found)) if found else None
 
 
 def end_token_ids(lm: LanguageModel) -> frozenset[int]:
-    """The tokens with which the model says that it has finished."""
+    """Return the token ids with which the model ends a text."""
     config = getattr(lm.bare, "generation_config", None)
     named = getattr(config, "eos_token_id", None)
     ids = named if isinstance(named, list) else [named]

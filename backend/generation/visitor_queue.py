@@ -1,9 +1,9 @@
-"""Fair use of one model: who speaks now, who waits and at which place, and who is turned away.
+"""The queue of visitors who share one model: who is generating, who waits at which place, and who
+is refused.
 
-A few visitors generate at once and take turns token by token; the next ones wait in the order in
-which they came; beyond a bounded line nobody is left hoping. A visitor whose page has gone away is
-not waited for: the page says now and then that it is still there, and when it falls silent its
-place goes to the next.
+A few visitors generate at once and alternate token by token; the next ones wait in order of
+arrival; when the queue is full, further visitors are refused. A visitor's page reports regularly
+that it is still open; if it stops doing so, the visitor's place goes to the next.
 """
 
 import threading
@@ -16,24 +16,26 @@ from backend.generation.records import SamplingSettings
 from feature_store.errors import InputError
 
 QUEUE_POLL_SECONDS = 0.25
-"""How often a thread in the line looks after those before it who have fallen silent."""
+"""Interval in seconds at which a waiting thread checks for visitors who have left the queue."""
 
 
 @dataclass(frozen=True)
 class GenerationLimits:
-    """What one request may ask for, and how many there may be."""
+    """Limits of one generation request, and of the queue of visitors."""
 
     new_tokens: int = 512
     prompt_tokens: int = 2_048
     seconds: float = 120.0
-    """Of computation, from the moment a visitor is served."""
+    """Maximum computing time in seconds, from the moment a visitor is served."""
     at_once: int = 4
+    """Number of visitors who generate at the same time."""
     waiting: int = 16
+    """Number of visitors who may wait in the queue."""
     silence: float = 20.0
-    """Seconds after which a visitor who has not been heard of has left."""
+    """Seconds without a sign of life after which a visitor counts as gone."""
 
     def check(self, start: PromptTokens, sampling: SamplingSettings) -> None:
-        """InputError for a request beyond the limits."""
+        """Raise InputError if a prompt or the number of new tokens exceeds the limits."""
         if len(start.tokens) > self.prompt_tokens:
             raise InputError(
                 f"The prompt has {len(start.tokens):,} tokens; here it may have "
@@ -48,31 +50,35 @@ class GenerationLimits:
 
 @dataclass(eq=False)
 class QueueTicket:
-    """One visitor's place. Give it to `generate` as its `stop`, and leave when done."""
+    """One visitor's place in the queue. Pass it to `stream_tokens` as its `stop`, and leave when
+    done.
+    """
 
     queue: "VisitorQueue"
     stop: threading.Event = field(default_factory=threading.Event)
-    """Set when the visitor leaves, is silent too long, or a person presses stop."""
+    """Event that is set when the visitor leaves, is silent too long, or presses stop."""
     heard: float = 0.0
     served: threading.Event = field(default_factory=threading.Event)
 
     @property
     def place(self) -> int:
-        """0 while served; 1 for the next in line; -1 once left."""
+        """Place in the queue: 0 while served, 1 for the next in line, −1 after leaving."""
         return self.queue.place(self)
 
     def touch(self) -> None:
-        """The visitor is still there."""
+        """Report that the visitor is still there."""
         self.heard = self.queue.clock()
 
     def turn(self) -> bool:
-        """Wait in a thread for this visitor's turn; False when they left before it came."""
+        """Block until this visitor is served; return False if the visitor left the queue before
+        that.
+        """
         while not self.served.wait(QUEUE_POLL_SECONDS) and not self.stop.is_set():
             self.queue.tidy()
         return not self.stop.is_set()
 
     def leave(self) -> None:
-        """Give the place up, whatever it was; harmless twice."""
+        """Give up the visitor's place in the queue; may be called more than once."""
         self.queue.remove(self)
 
     def __enter__(self) -> "QueueTicket":
@@ -83,7 +89,7 @@ class QueueTicket:
 
 
 class VisitorQueue:
-    """The visitors of one model."""
+    """The queue of visitors of one model."""
 
     def __init__(
         self, limits: GenerationLimits | None = None, clock: Callable[[], float] = time.monotonic
@@ -92,10 +98,12 @@ class VisitorQueue:
         self.clock = clock
         self._lock = threading.Lock()
         self._line: list[QueueTicket] = []
-        """In the order of coming; the first `at_once` are served."""
+        """Tickets in order of arrival; the first `at_once` are served."""
 
     def join(self) -> QueueTicket:
-        """A place at the end; InputError when the line is full."""
+        """Return a ticket for a place at the end of the queue. Raises InputError if the queue is
+        full.
+        """
         self.tidy()
         with self._lock:
             if len(self._line) >= self.limits.at_once + self.limits.waiting:
@@ -110,14 +118,14 @@ class VisitorQueue:
         return ticket
 
     def place(self, ticket: QueueTicket) -> int:
-        """See `Ticket.place`."""
+        """Return a ticket's place in the queue; see `QueueTicket.place`."""
         with self._lock:
             if ticket not in self._line:
                 return -1
             return max(0, self._line.index(ticket) - self.limits.at_once + 1)
 
     def remove(self, ticket: QueueTicket) -> None:
-        """Take a ticket out of the line; whoever computes for it stops at the next token."""
+        """Remove a ticket from the queue; its computation stops at the next token."""
         ticket.stop.set()
         with self._lock:
             if ticket in self._line:
@@ -125,7 +133,7 @@ class VisitorQueue:
             self._serve()
 
     def tidy(self) -> None:
-        """Let go of those who have fallen silent."""
+        """Remove the tickets of visitors who have been silent for too long."""
         oldest = self.clock() - self.limits.silence
         with self._lock:
             gone = [ticket for ticket in self._line if ticket.heard < oldest]

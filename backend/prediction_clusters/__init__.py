@@ -1,1 +1,3 @@
-"""Circuits in bulk: next tokens that a model predicts well, grouped by the features behind them."""
+"""Prediction clusters: next tokens that a model predicts well, grouped by the dictionary features
+that they depend on.
+"""

@@ -1,4 +1,6 @@
-"""Circuits in bulk: picks, vectors, clusters, and for each cluster its features, taken away."""
+"""The analysis of prediction clusters from start to end: sample predictions, compute effect
+vectors, cluster them, describe each cluster's features and ablate them.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,9 +36,9 @@ from feature_store.records import FeatureId
 
 ClusterProgress = Callable[[int, int, str], None]
 MAX_MEMBERS = 40
-"""Members of a cluster that are kept in the answer, the most typical first."""
+"""Maximum number of members of a cluster in the result, the most typical first."""
 MAX_HELD_OUT_MEMBERS = 24
-"""Held-out members on which features are taken away."""
+"""Maximum number of held-out members of a cluster on which its features are ablated."""
 
 
 def find_clusters(
@@ -45,8 +47,11 @@ def find_clusters(
     plan: ClusterPlan,
     tick: ClusterProgress = lambda *_: None,
 ) -> dict[str, Any]:
-    """The answer as plain data; `tick` may raise to stop. InputError for dictionaries that the
-    harvest lacks, and where too few tokens are predicted well."""
+    """Find clusters of well-predicted next tokens and return the analysis as plain data.
+
+    `tick` is called with (done, total, note) and may raise to stop. Raises InputError for
+    dictionaries that are not in the harvest, and if too few tokens are predicted well.
+    """
     names = plan.check().dictionaries or tuple(engine.dictionaries)
     chosen = [pick_by_name("dictionary", name, engine.dictionaries) for name in names]
     found = sample_predictions(
@@ -95,7 +100,9 @@ def _describe_cluster(
     picks: Sequence[SampledPrediction],
     plan: ClusterPlan,
 ) -> dict[str, Any]:
-    """Members, what they predict, and their features: those of the explain split alone."""
+    """Describe one cluster: its members, the tokens that they predict, and its features, computed
+    on members of the explain split alone.
+    """
     centre = np.asarray(rows.mean(axis=0)).ravel()
     length = float(np.linalg.norm(centre))
     typical = np.asarray(rows @ centre).ravel() / length if length else np.zeros(len(members))
@@ -127,8 +134,12 @@ def _describe_cluster(
 def _cluster_features(
     made: EffectVectors, members: Sequence[int], rows: Any, shown: int
 ) -> list[dict[str, Any]]:
-    """By falling |weight|, the mean over these members' vectors of length 1: a prediction that is
-    certain has small effects, and counts as much as any other. None where there are no members."""
+    """Return the features of a cluster by decreasing |weight|, where the weight is the mean over
+    members' effect vectors of length 1.
+
+    Normalizing gives a certain prediction, whose effects are small, the same influence as any
+    other. Empty if there are no members.
+    """
     if not members:
         return []
     weight = np.asarray(rows.mean(axis=0)).ravel()
@@ -159,7 +170,9 @@ def _ablate_cluster_features(
     plan: ClusterPlan,
     tick: ClusterProgress,
 ) -> None:
-    """On each cluster's held-out members: its own features away, and those of another cluster."""
+    """Ablate, on the held-out members of each cluster, the cluster's own features and those of
+    another cluster drawn at random.
+    """
     rng = np.random.default_rng([plan.seed, 1])
     for i, one in enumerate(told):
         tick(i, len(told), "taking features away")
@@ -185,7 +198,9 @@ def _ablate_cluster_features(
 
 
 def supporting_features(one: dict[str, Any], most: int) -> list[FeatureId]:
-    """A cluster's features whose removal lowers the prediction, by estimate."""
+    """Return the features of a described cluster that support its predictions: those with a
+    negative estimated effect of ablation.
+    """
     found = [row["feature"] for row in one["features"] if row["weight"] < 0]
     return [FeatureId.parse(name) for name in found[:most]]
 
@@ -196,7 +211,9 @@ def measure_joint_ablation(
     picks: Sequence[SampledPrediction],
     features: Sequence[FeatureId],
 ) -> np.ndarray:
-    """Measured change of log p(next token), in nats, with all these features zero together."""
+    """Return the change of log p(next token), in nats, of each sampled prediction when all given
+    features are ablated together.
+    """
     found = np.zeros(len(picks))
     for numbers in batch_predictions(picks):
         given = pad_prediction_prompts(engine, file, [picks[i] for i in numbers])

@@ -1,4 +1,6 @@
-"""What is asked of circuits in bulk; importable without torch."""
+"""The settings of a cluster analysis: which predictions are sampled and how they are clustered.
+Importable without torch.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,32 +15,34 @@ CLUSTERING_METHODS = {
 }
 MAX_TOKENS = 5_000
 TOKENS_PER_CLUSTER = 15
-"""Tokens for each cluster, where the number of clusters is not given."""
+"""Number of tokens for each cluster if the number of clusters is not given."""
 
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """Which next tokens, and how they are grouped."""
+    """Settings of a cluster analysis: the predictions to sample and the clustering method."""
 
     dictionaries: tuple[str, ...] = ()
-    """Of the harvest; all, if empty."""
+    """Names of dictionaries of the harvest; all if empty."""
     tokens: int = 600
-    """Next tokens looked at, one of a sequence."""
+    """Number of next tokens to sample, one from each sequence."""
     loss: float = 0.3
-    """In nats: a token counts as predicted where its loss is below."""
+    """Loss in nats below which a next token counts as predicted well."""
     clusters: int = 0
-    """0: one for every PER_CLUSTER tokens."""
+    """Number of clusters; 0 for one per TOKENS_PER_CLUSTER tokens."""
     kept: int = 400
-    """Features that each token's vector keeps: those of largest effect."""
+    """Number of features kept in each effect vector: those with the largest effects."""
     method: str = "linkage"
     shown: int = 12
-    """Features named of each cluster."""
+    """Number of features listed for each cluster."""
     removed: int = 10
-    """Of these, how many are taken away together to see what becomes of the prediction."""
+    """Number of the listed features that are ablated together to check their effect on the
+    predictions.
+    """
     seed: int = 0
 
     def check(self) -> "ClusterPlan":
-        """The same; InputError for numbers that make no sense."""
+        """Return the cluster plan if its numbers are valid; raise InputError otherwise."""
         pick_by_name("way to cluster", self.method, CLUSTERING_METHODS)
         if not 20 <= self.tokens <= MAX_TOKENS:
             raise InputError(f"Between 20 and {MAX_TOKENS:,} tokens are grouped.")
@@ -52,16 +56,18 @@ class ClusterPlan:
         return self
 
     def groups(self, n: int) -> int:
-        """How many clusters `n` tokens make."""
+        """Return the number of clusters for `n` sampled tokens."""
         return min(self.clusters or max(2, n // TOKENS_PER_CLUSTER), n // 4)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the cluster plan as plain data for JSON."""
         return {**asdict(self), "dictionaries": list(self.dictionaries)}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "ClusterPlan":
-        """InputError for what `to_json` does not write."""
+        """Build a cluster plan from the plain data that `to_json` returns. Raises InputError for
+        unknown fields.
+        """
         try:
             return cls(**{**given, "dictionaries": tuple(given.get("dictionaries", ()))}).check()
         except TypeError as bad:

@@ -1,4 +1,4 @@
-"""Clusters of sparse vectors by their cosines, signs kept."""
+"""Clustering of sparse effect vectors by cosine similarity, with signs kept."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -6,19 +6,21 @@ from scipy.sparse import csr_matrix
 
 
 def normalize_rows(effects: csr_matrix) -> csr_matrix:
-    """Rows of length 1; a row without effects stays empty."""
+    """Scale the rows of a sparse matrix to length 1; empty rows stay empty."""
     lengths = np.sqrt(np.asarray(effects.multiply(effects).sum(axis=1)).ravel())
     lengths[lengths == 0] = 1.0
     return csr_matrix(effects.multiply(1 / lengths[:, None]))
 
 
 def cosine_matrix(rows: csr_matrix) -> Float[np.ndarray, "n n"]:
-    """Between all rows of length 1."""
+    """Return the cosine similarity [n, n] of all pairs of rows, which must have length 1."""
     return np.asarray((rows @ rows.T).todense())
 
 
 def cluster_rows(rows: csr_matrix, k: int, method: str, seed: int) -> Int[np.ndarray, "n"]:
-    """The number of each row's cluster, the largest 0; `rows` of length 1, `k` from 2 on."""
+    """Cluster rows of length 1 into `k` ≥ 2 clusters by linkage, spectral clustering or k-means,
+    and return each row's cluster number; the largest cluster is 0.
+    """
     if method == "linkage":
         from sklearn.cluster import AgglomerativeClustering
 
@@ -44,8 +46,11 @@ def cluster_rows(rows: csr_matrix, k: int, method: str, seed: int) -> Int[np.nda
 def cluster_tightness(
     alike: Float[np.ndarray, "n n"], found: Int[np.ndarray, "n"]
 ) -> dict[str, float]:
-    """Mean cosine of two rows of one cluster, of two of different ones, and within clusters of the
-    same sizes drawn at random (seed 0); NaN where there is no such pair."""
+    """Return the mean cosine of pairs within a cluster (`inside`), between clusters (`outside`),
+    and within random groups of the same sizes (`chance`, seed 0).
+
+    NaN where there is no such pair.
+    """
     shuffled = np.random.default_rng(0).permutation(found)
     pairs = ~np.eye(len(found), dtype=bool)
     inside = (found[:, None] == found) & pairs

@@ -1,4 +1,6 @@
-"""Each prediction as a sparse vector: what every feature adds to its log probability."""
+"""Effect vectors: for each sampled prediction, a sparse vector of the effects of all features on
+the log probability of its next token.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,27 +20,32 @@ from backend.prediction_clusters.prediction_sample import SampledPrediction
 from feature_store.harvest_reader import HarvestFile
 
 TOKENS_PER_PASS = 1_024
-"""Of one pass, forward and back."""
+"""Maximum number of tokens in one forward and backward pass."""
 HEAT_WINDOW = 32
-"""Last tokens of a prompt whose heat is kept."""
+"""Number of last tokens of a prompt for which the largest effect (heat) is kept."""
 
 
 @dataclass(frozen=True)
 class EffectVectors:
-    """One row for each pick, the columns of all dictionaries side by side."""
+    """Effect vectors of all sampled predictions: one row each, with the columns of all dictionaries
+    side by side.
+    """
 
     effects: csr_matrix
-    """Change of log p(next token), in nats, when the feature is zero at all tokens, by gradient ×
-    activation; the `kept` of largest magnitude in each row."""
+    """Estimated change of log p(next token), in nats, when a feature is zero at all tokens
+    (gradient × activation); each row keeps the effects of largest magnitude.
+    """
     offsets: dict[str, int]
-    """Each dictionary's first column."""
+    """First column of each dictionary."""
     heat: list[list[float]]
-    """The largest |effect| of any one feature at each of the last tokens of a prompt."""
+    """Largest |effect| of any feature at each of the last HEAT_WINDOW tokens of each prompt."""
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionPrompts:
-    """Some picks as the model reads them: each sequence up to its last token that is read."""
+    """Padded prompts of sampled predictions, each a sequence up to the last token read, with the
+    predicted tokens as targets.
+    """
 
     tokens: Tensor
     counted: Tensor
@@ -48,7 +55,9 @@ class PredictionPrompts:
 def pad_prediction_prompts(
     engine: LocalEngine, file: HarvestFile, picks: Sequence[SampledPrediction]
 ) -> PredictionPrompts:
-    """Padded on the right, which causal attention never sees."""
+    """Build the prompts of sampled predictions as one batch, padded on the right, where causal
+    attention does not see it.
+    """
     ids, real = pad_right(
         [file.sequences.tokens(one.sequence)[: one.position + 1].tolist() for one in picks]
     )
@@ -67,7 +76,11 @@ def compute_effect_vectors(
     kept: int,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> EffectVectors:
-    """A row for each pick, whatever batch it was computed in; memory is that of the rows kept."""
+    """Compute the effect vector of each sampled prediction; only the `kept` largest effects of each
+    are held in memory.
+
+    The vectors do not depend on how predictions are batched.
+    """
     widths = np.cumsum([0, *(one.d_sae for one in chosen)])
     offsets = {one.name: int(first) for one, first in zip(chosen, widths, strict=False)}
     rows: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, int), np.zeros(0))] * len(picks)
@@ -91,7 +104,7 @@ def compute_effect_vectors(
 
 
 def batch_predictions(picks: Sequence[SampledPrediction]) -> list[list[int]]:
-    """Numbers of picks whose prompts are of like length."""
+    """Return batches of numbers of predictions whose prompts have similar length."""
     order = sorted(range(len(picks)), key=lambda i: -picks[i].position)
     found, begin = [], 0
     while begin < len(order):
@@ -107,7 +120,9 @@ def _batch_effects(
     firsts: Sequence[int],
     given: PredictionPrompts,
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Of each row (columns, values) of all features active on it; and every token's heat."""
+    """Return, for each prompt of a batch, (columns, values) of the effects of all active features,
+    and the largest |effect| at each token.
+    """
     hooks = list(dict.fromkeys(one.hook_out for one in chosen))
     by = compute_hook_gradients(engine.lm, given.tokens, hooks, given.target).by
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

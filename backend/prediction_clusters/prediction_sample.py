@@ -1,4 +1,6 @@
-"""Next tokens that the model predicts well, one of a sequence, in an order that a seed gives."""
+"""A random sample of next tokens that the model predicts well, at most one from each sequence of
+the harvest.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,35 +15,37 @@ from feature_store.errors import InputError
 from feature_store.harvest_reader import HarvestFile
 
 TOKENS_PER_PASS = 2_048
-"""Of one forward pass."""
+"""Maximum number of tokens in one forward pass."""
 MIN_TOKENS_BEFORE = 4
-"""Counted tokens that stand before a prediction, at least."""
+"""Minimum number of counted tokens before a sampled prediction."""
 REPEAT_WINDOW = 6
-"""Tokens up to the predicted one: where all are those of another pick, it is left out."""
+"""Number of tokens, up to the predicted one, that must differ from those of every other sampled
+prediction.
+"""
 
 
 @dataclass(frozen=True)
 class SampledPrediction:
-    """One prediction of the model on its harvest's corpus."""
+    """One next-token prediction of the model, sampled from the corpus of a harvest."""
 
     sequence: int
     position: int
-    """Of the last token that is read; the next one is predicted."""
+    """Position of the last token that the model reads; the token after it is predicted."""
     target: int
     loss: float
-    """In nats."""
+    """Cross-entropy of the predicted token in nats."""
     split: str
 
 
 @dataclass(frozen=True)
 class PredictionSample:
-    """The picks, and what was looked at."""
+    """The sampled predictions, and how many predictions were looked at."""
 
     picks: list[SampledPrediction]
     looked: int
-    """Predictions looked at."""
+    """Number of predictions looked at."""
     good: int
-    """Of these, predicted well."""
+    """Number of these that are predicted well."""
 
 
 def sample_predictions(
@@ -52,7 +56,10 @@ def sample_predictions(
     seed: int,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> PredictionSample:
-    """Up to `n` picks, no two of a sequence; InputError where fewer than 20 are found."""
+    """Sample up to `n` predictions with a loss below `loss` nats, no two from one sequence.
+
+    Raises InputError if fewer than 20 are found.
+    """
     rng = np.random.default_rng(seed)
     splits = file.rows("SELECT split FROM sequence ORDER BY sequence").column("split").to_pylist()
     found: list[SampledPrediction] = []
@@ -84,7 +91,9 @@ def sample_predictions(
 
 
 def batch_sequences(file: HarvestFile, order: np.ndarray) -> Iterator[np.ndarray]:
-    """Sequences in this order, as many as have TOKENS tokens with their padding."""
+    """Yield batches of sequence numbers, in the given order, with at most TOKENS_PER_PASS tokens
+    including padding.
+    """
     lengths = np.diff(file.sequences.offsets)
     begin = 0
     while begin < len(order):
@@ -101,7 +110,9 @@ def batch_sequences(file: HarvestFile, order: np.ndarray) -> Iterator[np.ndarray
 def _prediction_losses(
     engine: LocalEngine, file: HarvestFile, rows: np.ndarray
 ) -> tuple[Tensor, Tensor]:
-    """Loss of each next token [batch pos-1], and which of them may be picked."""
+    """Return the loss of each next token [batch, position − 1], and a mask of the predictions that
+    may be sampled.
+    """
     ids, real = pad_right([file.sequences.tokens(row).tolist() for row in rows.tolist()])
     use = mark_counted_positions(
         ids, real, uncounted_token_ids(engine.lm.bos, engine.lm.special_ids, {})

@@ -1,1 +1,3 @@
-"""SHIFT: take from a probe the features that it should not rely on (Marks et al. 2024, §5)."""
+"""Probing and SHIFT: train a logistic probe on a model's activations, rank the features it relies
+on, and ablate those it should not rely on (Marks et al. 2024, §5).
+"""

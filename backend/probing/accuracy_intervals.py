@@ -1,6 +1,8 @@
-"""Shares of texts judged rightly: Wilson's interval, and Newcombe's for a change on the same texts.
+"""Accuracies of a probe with confidence intervals: Wilson's for an accuracy, Newcombe's for a
+change on the same texts.
 
-Neither has zero width where all are right. Newcombe 1998, Statistics in Medicine 17, method 10.
+Neither interval has zero width if all texts are classified correctly. Newcombe 1998, Statistics in
+Medicine 17, method 10 (paired).
 """
 
 import math
@@ -10,11 +12,11 @@ from typing import Any
 import numpy as np
 
 NORMAL_QUANTILE = 1.959964
-"""Of 95 %."""
+"""Normal quantile of a two-sided 95 % interval of an accuracy."""
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """Of a share of `n` > 0."""
+    """Return Wilson's 95 % interval of the accuracy right / n, with n > 0."""
     p, z2 = right / n, NORMAL_QUANTILE * NORMAL_QUANTILE
     middle, half = p + z2 / (2 * n), NORMAL_QUANTILE * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     low, high = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
@@ -22,13 +24,17 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
 
 
 def accuracy_with_interval(right: np.ndarray) -> dict[str, Any]:
-    """`value` with `low` and `high` (95 %) and `n`; of bool [n], n > 0."""
+    """Return an accuracy as `value` with its 95 % interval `low` to `high` and `n`, from bool [n]
+    with n > 0.
+    """
     low, high = wilson_interval(int(right.sum()), len(right))
     return {"value": float(right.mean()), "low": low, "high": high, "n": len(right)}
 
 
 def accuracy_change(after: np.ndarray, before: np.ndarray) -> dict[str, Any]:
-    """Share right after less share right before, on the same texts; as `rate`."""
+    """Return the change of accuracy on the same texts, after minus before, with Newcombe's paired
+    95 % interval.
+    """
     n = len(after)
     both, only_after = int((after & before).sum()), int((after & ~before).sum())
     only_before = int((~after & before).sum())
@@ -51,7 +57,9 @@ def accuracy_change(after: np.ndarray, before: np.ndarray) -> dict[str, Any]:
 
 
 def _phi_coefficient(e: int, f: int, g: int, h: int) -> float:
-    """Correlation of the two judgements, corrected for continuity; 0 where one does not vary."""
+    """Return the phi correlation of two classifications, corrected for continuity; 0 if one does
+    not vary.
+    """
     spread = (e + f) * (g + h) * (e + g) * (f + h)
     if spread == 0:
         return 0.0
@@ -64,6 +72,6 @@ def _phi_coefficient(e: int, f: int, g: int, h: int) -> float:
 
 
 def accuracy_by_cell(right: np.ndarray, cells: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The rate in each cell, by name."""
+    """Return the accuracy in each cell of label and group, by name."""
     names = np.array(cells)
     return {str(name): accuracy_with_interval(right[names == name]) for name in sorted(set(cells))}

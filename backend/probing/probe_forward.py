@@ -1,4 +1,6 @@
-"""Texts through the model up to the probe's hook point, some features taken away on the way."""
+"""Forward passes for a probe: run texts up to the probe's hook point, with features ablated on the
+way, and pool the activations into one vector per text.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,25 +28,27 @@ from feature_store.errors import InputError, pick_by_name
 from feature_store.records import FeatureId
 
 Pooling = Literal["mean", "last"]
-"""Of backend/probing/shift_request.py's POOLS."""
+"""One of the keys of POOLING_CHOICES in shift_request.py."""
 
 
 class _HookReached(Exception):
-    """Raised at the probe's hook point to leave the forward pass."""
+    """Raised at the probe's hook point to leave the forward pass early."""
 
 
 @dataclass(frozen=True, eq=False)
 class TextBatch:
-    """Some texts as the model reads them, of like length."""
+    """A batch of tokenized texts of similar length."""
 
     rows: np.ndarray
-    """Their numbers in the set."""
+    """Indices of the texts in their set."""
     tokens: Int[Tensor, "pad_documents pos"]
     counted: Bool[Tensor, "pad_documents pos"]
 
 
 def batch_texts(engine: LocalEngine, texts: Sequence[str]) -> list[TextBatch]:
-    """Batches of a few thousand tokens; InputError for a text without a token that counts."""
+    """Tokenize texts into batches of a few thousand tokens. Raises InputError for a text without a
+    counted token.
+    """
     documents = [ContrastDocument(text, 0) for text in texts]
     read = [tokenize_document(engine, document, "document") for document in documents]
     found = []
@@ -61,9 +65,10 @@ def activation_at_hook(
     hook: str,
     edits: Mapping[str, ActivationEdit],
 ) -> Float[Tensor, "pad_documents pos width"]:
-    """The activation at `hook` under edits, its own included; nothing behind it is computed.
+    """Return the activation [batch, position, width] at the probe's hook point under edits; nothing
+    after it is computed.
 
-    Gradients flow where the caller has them enabled.
+    An edit at the hook point itself is applied too. Gradients flow if the caller has them enabled.
     """
     found: list[Tensor] = []
     last, here = (
@@ -88,7 +93,9 @@ def pool_tokens(
     counted: Bool[Tensor, "pad_documents pos"],
     pool: Pooling,
 ) -> Float[Tensor, "pad_documents width"]:
-    """One vector for each text, float32 at least."""
+    """Pool the activations of each text's counted tokens into one vector (mean or last token), in
+    float32 at least.
+    """
     h = h if h.dtype == torch.float64 else h.float()
     use = counted.to(h.device)
     if pool == "mean":
@@ -104,11 +111,11 @@ def feature_ablation_edits(
     features: Sequence[FeatureId],
     counted: Bool[Tensor, "pad_documents pos"],
 ) -> dict[str, ActivationEdit]:
-    """Edits by which these features are zero at counted positions; error terms stay.
+    """Return the edits that set features to zero at counted positions; error terms stay.
 
-    All at one hook are read from the same activation there, and their changes are added; a
-    transcoder's are read where it reads and taken away where it writes. InputError for a feature
-    that does not exist.
+    All features of one hook point are read from the same activation and their contributions are
+    subtracted; a transcoder's features are read where it reads and subtracted where it writes.
+    Raises InputError for a feature that does not exist.
     """
     by: dict[str, list[int]] = {}
     for feature in dict.fromkeys(features):
@@ -140,7 +147,9 @@ def feature_ablation_edits(
 def _features_contribution(
     lm: LanguageModel, named: NamedFeatures, read: Mapping[str, Tensor]
 ) -> Callable[[Tensor], Tensor]:
-    """What some features of one dictionary add where it writes, given the stream there."""
+    """Return a function that computes what some features of one dictionary add to the stream where
+    it writes.
+    """
     one = named.dictionary
     reads, writes = canonical_hook(lm, one.hook_name), canonical_hook(lm, one.hook_out)
 
@@ -177,7 +186,9 @@ def pooled_activations(
     features: Sequence[FeatureId] = (),
     tick: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, "n width"]:
-    """One pooled activation for each text, with features taken away. `tick` may raise to stop."""
+    """Return the probe's input: one pooled activation per text, [texts, width], with features
+    ablated. `tick` may raise to stop.
+    """
     lm = engine.lm
     n = sum(len(one.rows) for one in laid)
     found = np.zeros((n, lm.width(hook)), np.float64)

@@ -1,4 +1,6 @@
-"""Which features a probe relies on: by gradient × activation all, by removal the strongest."""
+"""Ranking of the features that a probe relies on: all by gradient × activation, the strongest also
+by ablation.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,48 +32,55 @@ from feature_store.errors import InputError, pick_by_name
 from feature_store.records import FeatureId
 
 ProbeProgress = Callable[[int, int, str], None]
-"""Hears how many steps are done, of how many, and what they are; may raise to stop."""
+"""Progress callback: called with (steps done, steps in all, what they are); may raise to stop."""
 MAX_RANKED_FEATURES = 300
-"""Rows kept: the strongest by estimate."""
+"""Maximum number of features in the probe's ranking: those with the largest estimated effects."""
 
 
 @dataclass(frozen=True)
 class ProbeFeatureEffect:
-    """A feature. Effects are changes of the probe's log-odds when it is zero at all tokens, in
-    nats, the mean over training texts."""
+    """One feature in the ranking of a probe's features.
+
+    Effects are changes of the probe's log-odds in nats when the feature is zero at all tokens,
+    averaged over training texts.
+    """
 
     feature: str
     effect: float
-    """Toward each text's own label: below 0, the probe is better with the feature."""
+    """Change of the log-odds toward each text's own label; negative if the probe is better with the
+    feature.
+    """
     on: tuple[float, float]
-    """Toward the second label, on texts of the first label and of the second."""
+    """Change of the log-odds of the second label, on texts of the first label and of the second."""
     texts: tuple[int, int]
-    """Of each label, on how many it is active."""
+    """Number of texts of each label on which the feature is active."""
     activation: float
-    """The mean over texts, of its sum over tokens."""
+    """Mean over texts of the feature's activation summed over tokens."""
     measured: float | None = None
-    """`effect`, by taking the feature away."""
+    """Effect measured by ablating the feature; None if it was only estimated."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeEffectSums:
-    """What one dictionary's features do, summed over texts."""
+    """Estimated effects of one dictionary's features on the probe, summed over texts."""
 
     toward: Float[Tensor, "2 d_sae"]
-    """Change of the log-odds of the second label, on texts of either label."""
+    """Change of the log-odds of the second label, summed over texts of each label, [2, d_sae]."""
     texts: Float[Tensor, "2 d_sae"]
     activation: Float[Tensor, "d_sae"]
     error: Float[Tensor, "2"]
-    """Σ |effects| of error terms, and of features."""
+    """Σ |effects| of the error terms, and of the features."""
 
     @classmethod
     def empty(cls, one: Dictionary) -> "ProbeEffectSums":
-        """Nothing yet."""
+        """Return sums of zero for one dictionary's features."""
         two = torch.zeros(2, one.d_sae, dtype=torch.double)
         return cls(two, two.clone(), two[0].clone(), torch.zeros(2, dtype=torch.double))
 
     def add(self, reading: DictionaryActivations, g: Tensor, side: Tensor) -> None:
-        """Fold in some texts; `side` is 0 or 1 for each, `g` the log-odds' derivative."""
+        """Add the effects on a batch of texts; `side` is 0 or 1 for each text, `g` the gradient of
+        the probe's log-odds.
+        """
         active = reading.active
         effect = (-active.value * reading.dots(g)).double().cpu()
         row, feature = active.row.cpu(), active.feature.cpu()
@@ -89,7 +98,10 @@ class ProbeEffectSums:
 def rank_probe_features(
     engine: LocalEngine, asked: ShiftRequest, tick: ProbeProgress = lambda *_: None
 ) -> dict[str, Any]:
-    """The answer as plain data. InputError for texts, hooks and dictionaries that will not do."""
+    """Train a probe, rank the features it relies on and return the ranking as plain data.
+
+    Raises InputError for texts, hook points and dictionaries that cannot be used.
+    """
     given = asked.sets()
     laid = batch_texts(engine, [one.text for one in given.train])
     signs = np.array(given.signs(given.train))
@@ -129,9 +141,10 @@ def sum_probe_effects(
     signs: np.ndarray,
     tick: ProbeProgress = lambda *_: None,
 ) -> tuple[dict[str, ProbeEffectSums], list[str]]:
-    """Every dictionary's sums, and the names of those that write behind the probe's hook point.
+    """Return every dictionary's summed effects on the probe, and the names of dictionaries that
+    write after its hook point.
 
-    InputError where all do.
+    Raises InputError if all of them do.
     """
     found: dict[str, ProbeEffectSums] = {}
     chosen = [pick_by_name("dictionary", name, engine.dictionaries) for name in asked.dictionaries]
@@ -162,7 +175,11 @@ def log_odds_gradients(
     probe: LogisticProbe,
     chosen: Sequence[Dictionary],
 ) -> dict[str, Float[Tensor, "batch pos width"]]:
-    """The probe's log-odds by the activations where dictionaries write; not by those behind it."""
+    """Return the gradients of the probe's log-odds with respect to the activations where
+    dictionaries write, by hook point.
+
+    Hook points after the probe's are left out.
+    """
     lm = engine.lm
     leaves: dict[str, Tensor] = {}
 
@@ -189,7 +206,7 @@ def log_odds_gradients(
 def _ranked_effects(
     sums: dict[str, ProbeEffectSums], n: tuple[int, int]
 ) -> list[ProbeFeatureEffect]:
-    """All features that are active on any text, by falling |effect|."""
+    """Return all features that are active on any text, by decreasing |effect| on the probe."""
     found = []
     for name, one in sums.items():
         effect = (one.toward[1] - one.toward[0]) / sum(n)
@@ -215,7 +232,7 @@ def _measure_strongest(
     rows: list[ProbeFeatureEffect],
     tick: ProbeProgress,
 ) -> list[ProbeFeatureEffect]:
-    """The first rows, each feature taken away in runs of its own."""
+    """Measure the effect of the first ranked features on the probe, each ablated alone."""
     steps, found = min(asked.exact, len(rows)), list(rows)
     if not steps:
         return found

@@ -1,4 +1,4 @@
-"""Labelled texts: what a probe learns from, and what it is judged on."""
+"""Labelled texts that a probe is trained and tested on: parsing, formatting and checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,16 @@ from feature_store.errors import InputError
 from feature_store.strict_json import JsonError, dump_json, parse_json
 
 MIN_TEXTS_PER_LABEL = 10
-"""Texts of each label that a probe learns from."""
+"""Minimum number of training texts of each label."""
 MAX_TEXTS_PER_SET = 4_000
-"""Texts of a set."""
+"""Maximum number of texts in the training set and in the test set."""
 
 
 @dataclass(frozen=True)
 class LabelledText:
-    """One text, its label, and what else may tell the labels apart: the group it belongs to."""
+    """One text with its label and the group it belongs to, a second property that may correlate
+    with the label.
+    """
 
     text: str
     label: str
@@ -22,34 +24,37 @@ class LabelledText:
 
     @property
     def cell(self) -> str:
-        """Label and group: what a worst group is the worst of."""
+        """Label and group together: the cells among which the worst group is found."""
         return f"{self.label} · {self.group}" if self.group else self.label
 
 
 @dataclass(frozen=True)
 class ProbeTextSets:
-    """What is learnt from and what is judged on: no text is in both."""
+    """The training texts and the test texts of a probe; no text is in both."""
 
     labels: tuple[str, str]
-    """The probe's logit is that of the second."""
+    """The two labels; the probe's log-odds are those of the second."""
     train: tuple[LabelledText, ...]
     test: tuple[LabelledText, ...]
     repeats: int = 0
-    """Texts left out because they stood there before."""
+    """Number of texts left out because they occurred before."""
 
     def signs(self, examples: Sequence[LabelledText]) -> list[int]:
-        """-1 for the first label, +1 for the second."""
+        """Return −1 for texts with the first label and +1 for texts with the second."""
         return [1 if one.label == self.labels[1] else -1 for one in examples]
 
     @property
     def grouped(self) -> bool:
-        """Whether every judged text says which group it belongs to."""
+        """True if every test text has a group."""
         return all(one.group for one in self.test)
 
 
 def parse_labelled_texts(content: str, what: str) -> tuple[LabelledText, ...]:
-    """One text a line: JSON with `text`, `label` and perhaps `group`, or label, group (may be left
-    away) and text with tabs between. InputError that names the line; `what` names the set."""
+    """Parse labelled texts, one per line: JSON with `text`, `label` and optionally `group`, or
+    label, optional group and text separated by tabs.
+
+    Raises InputError that names the line; `what` names the set of texts.
+    """
     found = []
     for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
@@ -63,7 +68,7 @@ def parse_labelled_texts(content: str, what: str) -> tuple[LabelledText, ...]:
 
 
 def format_labelled_texts(examples: Sequence[LabelledText]) -> str:
-    """The lines that `parse` reads."""
+    """Format labelled texts as lines of JSON, as `parse_labelled_texts` reads them."""
     rows = [
         {"text": e.text, "label": e.label} | ({"group": e.group} if e.group else {})
         for e in examples
@@ -72,8 +77,11 @@ def format_labelled_texts(examples: Sequence[LabelledText]) -> str:
 
 
 def build_text_sets(train: Sequence[LabelledText], test: Sequence[LabelledText]) -> ProbeTextSets:
-    """Both sets, without repeats. InputError unless there are two labels, with LEAST texts each to
-    learn from, and texts of both to judge on."""
+    """Build the training and test texts of a probe, without repeats.
+
+    Raises InputError unless there are exactly two labels, with MIN_TEXTS_PER_LABEL training texts
+    each, and test texts of both.
+    """
     learnt = tuple(dict.fromkeys(train))
     labels = tuple(sorted({one.label for one in learnt}))
     if len(labels) != 2:

@@ -1,4 +1,6 @@
-"""What becomes of a probe without some features: accuracy on held-out texts, and in each group."""
+"""Evaluation of SHIFT: the probe's accuracy on held-out texts, overall and by group, before and
+after ablating features, after retraining, and with random features ablated.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +24,12 @@ from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
 CROSS_FIT_FOLDS = 2
-"""Of the judged texts, for the probe that may learn from them."""
+"""Number of folds of the held-out texts for the probe that may train on them."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeEvaluation:
-    """Texts laid out, their labels, and the probe as it was learnt."""
+    """What an evaluation of a probe needs: tokenized texts and their labels."""
 
     engine: LocalEngine
     asked: ShiftRequest
@@ -35,19 +37,21 @@ class ProbeEvaluation:
     train: Sequence[TextBatch]
     test: Sequence[TextBatch]
     learnt: np.ndarray
-    """Signs of the training texts."""
+    """Labels of the training texts as −1 or +1."""
     judged: np.ndarray
-    """Signs of the test texts."""
+    """Labels of the test texts as −1 or +1."""
 
     def read(
         self, laid: Sequence[TextBatch], features: Sequence[FeatureId], tick: Callable[[], None]
     ) -> np.ndarray:
-        """Pooled activations without these features."""
+        """Return the pooled activations of texts with features ablated."""
         pool: Any = self.asked.pool
         return pooled_activations(self.engine, laid, self.asked.hook, pool, features, tick)
 
     def told(self, right: np.ndarray) -> dict[str, Any]:
-        """The rate over all texts, in each cell of label and group, and in the worst cell."""
+        """Return the accuracy over all test texts, in each cell of label and group, and in the
+        worst cell.
+        """
         found: dict[str, Any] = {"accuracy": accuracy_with_interval(right)}
         if self.given.grouped:
             cells = accuracy_by_cell(right, [one.cell for one in self.given.test])
@@ -59,7 +63,11 @@ class ProbeEvaluation:
 def evaluate_shift(
     engine: LocalEngine, asked: ShiftRequest, tick: ProbeProgress = lambda *_: None
 ) -> dict[str, Any]:
-    """The answer as plain data; InputError for no features to take away, and as `rank`."""
+    """Evaluate a probe with and without the marked features and return the accuracies as plain
+    data.
+
+    Raises InputError if no features are marked, and as `rank_probe_features` does.
+    """
     if not asked.features:
         raise InputError("Mark the features that the probe should not rely on.")
     bench = prepare_evaluation(engine, asked)
@@ -98,7 +106,9 @@ def evaluate_shift(
 
 
 def prepare_evaluation(engine: LocalEngine, asked: ShiftRequest) -> ProbeEvaluation:
-    """InputError for texts that will not do."""
+    """Tokenize the texts of a SHIFT request for the evaluation. Raises InputError for texts that
+    cannot be used.
+    """
     given = asked.sets()
     sides = [batch_texts(engine, [one.text for one in part]) for part in (given.train, given.test)]
     signs = [np.array(given.signs(part)) for part in (given.train, given.test)]
@@ -106,9 +116,10 @@ def prepare_evaluation(engine: LocalEngine, asked: ShiftRequest) -> ProbeEvaluat
 
 
 def cross_fit_probe(bench: ProbeEvaluation, held: np.ndarray) -> np.ndarray:
-    """Rightness of a probe that learns from judged texts: each text by one that has not seen it.
+    """Return which test texts a cross-fitted probe classifies correctly: each text is judged by a
+    probe trained on the other folds of the test set.
 
-    What a probe could do at this hook point had its texts held no trap.
+    An upper reference: what a probe could do at this hook point without the spurious correlation.
     """
     order = np.random.default_rng(bench.asked.seed).permutation(len(held))
     right = np.zeros(len(held), dtype=bool)
@@ -128,7 +139,9 @@ def _correct_without(
     features: Sequence[FeatureId],
     tick: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rightness without features: of the same probe, and of one that learns without them."""
+    """Return which test texts are classified correctly with features ablated, by the same probe and
+    by a probe retrained on ablated activations.
+    """
     held = bench.read(bench.test, features, tick)
     clean = bench.read(bench.train, features, tick)
     again = fit_logistic_probe(clean, bench.learnt)
@@ -138,7 +151,9 @@ def _correct_without(
 def _changes_in_worst_cell(
     bench: ProbeEvaluation, before: np.ndarray, after: Mapping[str, np.ndarray]
 ) -> dict[str, Any] | None:
-    """The change in the cell that was the worst before; None without groups."""
+    """Return the change of accuracy in the cell that was worst before ablation; None without
+    groups.
+    """
     if not bench.given.grouped:
         return None
     cells = np.array([one.cell for one in bench.given.test])
@@ -151,7 +166,9 @@ def _changes_in_worst_cell(
 def _ablate_random_features(
     bench: ProbeEvaluation, probe: LogisticProbe, tick: ProbeProgress
 ) -> dict[str, Any]:
-    """Random sets of as many active features of the same dictionaries, alike in activation."""
+    """Evaluate random sets of active features of the same dictionaries, matched in activation to
+    the marked ones.
+    """
     asked = bench.asked
     sums, _ = sum_probe_effects(bench.engine, asked, bench.train, probe, bench.learnt)
     draws, factor = draw_matched_features(sums, asked, len(bench.learnt))
@@ -170,8 +187,11 @@ def _ablate_random_features(
 def draw_matched_features(
     sums: Mapping[str, ProbeEffectSums], asked: ShiftRequest, n: int
 ) -> tuple[list[list[FeatureId]], float | None]:
-    """Draws of features, and the largest factor by which one differs from its counterpart in the
-    share of texts and in mean activation. No draw where a feature has no counterpart at all."""
+    """Draw random sets of features matched to the marked ones, and return the largest ratio between
+    a feature and its match in share of texts and mean activation.
+
+    No set is drawn if a marked feature has no match.
+    """
     rng = np.random.default_rng([asked.seed, 1])
     pools, largest = [], 1.0
     for feature in asked.features:
@@ -195,7 +215,9 @@ def draw_matched_features(
 def _matched_candidates(
     sums: ProbeEffectSums | None, feature: FeatureId, asked: ShiftRequest, n: int
 ) -> tuple[np.ndarray, float]:
-    """Features of the same dictionary within the smallest factor that leaves enough of them."""
+    """Return features of the same dictionary that match a marked feature, within the smallest
+    factor that leaves enough of them.
+    """
     if sums is None:
         return np.array([], dtype=int), 1.0
     values = np.stack([sums.texts.sum(0).numpy() / n, sums.activation.abs().numpy() / n], axis=1)

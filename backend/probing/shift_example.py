@@ -1,7 +1,8 @@
-"""Texts whose trap is known, for a first look: of the words that the demo's model has learnt.
+"""Example texts for the SHIFT page with a known spurious correlation, made of words that the demo
+model has learned.
 
-What is asked for is whether a person is a girl or a boy. In training every girl finds a thing good
-and every boy finds it bad; among the texts to judge on, names and verdicts are independent.
+The label is whether a person is a girl or a boy. In the training texts every girl likes a thing and
+every boy dislikes it; in the held-out texts, name and opinion are independent.
 """
 
 import random
@@ -16,17 +17,21 @@ TEMPLATES = (
     "The {thing} of {who} was {opinion}, and",
 )
 TEXTS_PER_SET = 400
-"""Of each set."""
+"""Number of example texts in each set."""
 
 
 def draw_training_texts(n: int = TEXTS_PER_SET, seed: int = 0) -> list[LabelledText]:
-    """`n` texts: girls find things good, boys find them bad, always."""
+    """Draw `n` example training texts, in which girls always like a thing and boys always dislike
+    it.
+    """
     rng = random.Random(f"train {seed}")
     return [_draw_text(rng, girl=i % 2 == 0, good=i % 2 == 0) for i in range(n)]
 
 
 def draw_held_out_texts(n: int = TEXTS_PER_SET, seed: int = 0) -> list[LabelledText]:
-    """`n` texts: a quarter of each pair of person and verdict."""
+    """Draw `n` example held-out texts, a quarter for each combination of girl or boy and
+    opinion.
+    """
     rng = random.Random(f"test {seed}")
     return [_draw_text(rng, girl=i % 2 == 0, good=i % 4 < 2) for i in range(n)]
 

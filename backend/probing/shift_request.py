@@ -1,4 +1,6 @@
-"""What SHIFT is asked, as plain data: a page, a kept run and a script share it."""
+"""The SHIFT request: labelled texts, the probe's hook point, dictionaries and the marked features,
+as plain data shared by page, experiment and script.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,31 +11,44 @@ from feature_store.errors import InputError, pick_by_name
 from feature_store.records import FeatureId
 
 POOLING_CHOICES: dict[str, str] = {"mean": "mean over tokens", "last": "last token"}
-"""How the tokens of a text become one vector; BOS and special tokens are left out."""
+"""How the activations of a text's tokens are pooled into one vector; BOS and special tokens are
+left out.
+"""
 DEFAULT_MEASURED_FEATURES, DEFAULT_RANDOM_DRAWS = 20, 30
-"""Features taken away one by one; random sets of features to compare with."""
+"""Default number of features ablated one by one, and of random sets of features to compare with."""
 MAX_MEASURED_FEATURES, MAX_RANDOM_DRAWS = 200, 200
+"""Maximum number of features ablated one by one, and of random sets of features."""
 
 
 @dataclass(frozen=True)
 class ShiftRequest:
-    """A probe, what may be taken from it, and what is."""
+    """A request for SHIFT: train a probe on labelled texts, rank its features, and ablate the
+    marked ones.
+    """
 
     train: tuple[LabelledText, ...]
     test: tuple[LabelledText, ...]
     hook: str
-    """Where the probe reads."""
+    """Hook point whose activations the probe reads."""
     dictionaries: tuple[str, ...]
-    """Whose features are ranked; those that write behind the probe's hook cannot matter."""
+    """Names of the dictionaries whose features are ranked; those that write after the probe's hook
+    point have no effect on it.
+    """
     pool: str = "mean"
     exact: int = DEFAULT_MEASURED_FEATURES
+    """Number of features ranked first whose effect is measured by ablation."""
     features: tuple[FeatureId, ...] = field(default=())
-    """Judged irrelevant: these are taken away."""
+    """Features marked as irrelevant to the task, which are ablated."""
     draws: int = DEFAULT_RANDOM_DRAWS
+    """Number of random sets of matched features to compare with."""
     seed: int = 0
 
     def sets(self) -> ProbeTextSets:
-        """The texts, checked; InputError for what cannot be learnt from or judged on."""
+        """Return the checked training and test texts of the SHIFT request.
+
+        Raises InputError for texts that a probe cannot be trained or evaluated on, and for invalid
+        settings.
+        """
         pick_by_name("way to pool", self.pool, POOLING_CHOICES)
         if not self.dictionaries:
             raise InputError("Pick at least one dictionary.")
@@ -45,11 +60,13 @@ class ShiftRequest:
         return build_text_sets(self.train, self.test)
 
     def removing(self, features: tuple[FeatureId, ...], draws: int) -> "ShiftRequest":
-        """The same, with other features to take away and so many random sets beside them."""
+        """Return a copy of the SHIFT request with other features to ablate and another number of
+        random sets.
+        """
         return replace(self, features=features, draws=draws)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the SHIFT request as plain data for JSON."""
         return {
             "train": [list(_text_row(one)) for one in self.train],
             "test": [list(_text_row(one)) for one in self.test],
@@ -64,7 +81,9 @@ class ShiftRequest:
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "ShiftRequest":
-        """What `to_json` wrote; InputError for anything else."""
+        """Build a SHIFT request from the plain data that `to_json` returns. Raises InputError for
+        anything else.
+        """
         try:
             plain = {name: given[name] for name in ("hook", "pool", "exact", "draws", "seed")}
             return cls(

@@ -1,1 +1,4 @@
-"""Dose and response: one edit at many strengths, beside its controls. `results` needs no torch."""
+"""Steering: directions and features to steer with, matched controls, and sweeps of the strength.
+
+`sweep_results` needs no torch.
+"""

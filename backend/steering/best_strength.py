@@ -1,7 +1,8 @@
-"""The strength that a judge likes best, picked on one half of a sweep and reported on the other.
+"""The best strength of a sweep by a judge's score: picked on one half of the texts and evaluated on
+the other.
 
-Whatever is best of many on the same texts looks better than it is; the other half does not know
-which was picked.
+The best of many strengths on the same texts looks better than it is; the other half is not affected
+by the choice.
 """
 
 from collections.abc import Sequence
@@ -20,24 +21,27 @@ HalvedBy = Literal["prompts", "seeds"]
 
 @dataclass(frozen=True)
 class BestStrength:
-    """One strength, and what it came to where it was not picked."""
+    """The strength picked on one half of a sweep's texts, and its estimates on both halves."""
 
     strength: float
     halves: HalvedBy
-    """What the texts were halved by: prompts, or seeds where there is one prompt, which says
-    nothing of other prompts."""
+    """How the texts were halved: by prompts, or by seeds if there is only one prompt, which says
+    nothing about other prompts.
+    """
     here: MeasureEstimate
-    """On the half that it was picked on: flattering."""
+    """Estimate on the half on which the strength was picked, which is biased upward."""
     there: MeasureEstimate | None
-    """On the other half; None where no text of it was judged."""
+    """Estimate on the other half; None if none of its texts was judged."""
     unedited: MeasureEstimate | None
-    """The texts without the edit, on that other half."""
+    """Estimate for the texts without the edit, on the other half."""
 
 
 def pick_best_strength(outcome: SweepOutcome, measure: str) -> BestStrength | None:
-    """The strength with the largest mean of `measure` over every second prompt (the first, the
-    third…); among equals the smallest. None where no text of that half has it, or nothing can be
-    halved."""
+    """Pick the strength with the largest mean of `measure` on every second prompt (first, third,
+    …); among equal means the smallest strength.
+
+    None if no text of that half has the measure, or the texts cannot be halved.
+    """
     every = [one for dose in (outcome.default, *outcome.doses) for one in dose.heard]
     halves: HalvedBy = "prompts" if len({one.prompt for one in every}) > 1 else "seeds"
     units = sorted({_halving_unit(one, halves) for one in every})
@@ -59,7 +63,7 @@ def pick_best_strength(outcome: SweepOutcome, measure: str) -> BestStrength | No
 def estimate_other_half(
     outcome: SweepOutcome, picked: BestStrength, measures: Sequence[str]
 ) -> list[MeasureEstimate | None]:
-    """Further measures of the picked strength, where it was not picked."""
+    """Estimate further measures of the best strength, on the half on which it was not picked."""
     units = sorted({_halving_unit(one, picked.halves) for one in outcome.default.heard})
     (dose,) = [one for one in outcome.doses if one.strength == picked.strength]
     half = _select_half(dose, picked.halves, set(units[::2]), inside=False)

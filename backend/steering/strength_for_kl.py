@@ -1,8 +1,8 @@
-"""The strength at which an edit moves the next-token distribution by so many nats.
+"""Find the strength at which an edit changes the next-token distribution by a given KL divergence.
 
-Read on texts that do not change with the strength, the model's own continuations without the edit:
-so it is a smooth function, and bisection finds where it crosses. The KL of texts that are generated
-under the edit is another number, which a sweep gives.
+The KL is measured on continuations generated without the edit, which do not change with the
+strength: so it is a smooth function of strength, and bisection finds where it crosses. A sweep
+measures the KL of texts generated under the edit, which is a different number.
 """
 
 import math
@@ -23,24 +23,28 @@ from backend.steering.strength_sweep import SweepStopped
 from feature_store.errors import InputError
 
 BISECTION_STEPS = 15
-"""Of bisection."""
+"""Maximum number of bisection steps in the search for a strength."""
 KL_TOLERANCE = 0.1
-"""Share of the KL asked for."""
+"""Relative tolerance of the KL that is asked for."""
 MAX_DOUBLINGS = 8
-"""Beyond the mode's usual range, before it counts as out of reach."""
+"""Number of times the strength is doubled beyond the mode's usual range before the KL counts as out
+of reach.
+"""
 SHARE_RANGE = (0.0, 1.0)
-"""The usual range of modes whose strength is a share: more than all is not tried."""
+"""Usual range of modes whose strength is a share, which is never exceeded."""
 KlByStrength = Callable[[float], float]
-"""KL by strength."""
+"""Function that returns the KL divergence at a strength."""
 
 
 @dataclass(frozen=True)
 class StrengthForKl:
-    """What was found; `reached` says whether it is within the tolerance."""
+    """The strength found for a KL divergence; `reached` says whether the KL is within the
+    tolerance.
+    """
 
     strength: float
     kl: float
-    """Mean over the tokens of the texts, nats."""
+    """Mean KL(clean ‖ edited) over the tokens of the texts, in nats."""
     wanted: float
     reached: bool
     tried: tuple[tuple[float, float], ...]
@@ -50,7 +54,7 @@ class StrengthForKl:
 
     @property
     def note(self) -> str:
-        """One sentence."""
+        """One sentence that reports the strength and the KL found."""
         on = f"(mean over {self.tokens:,} tokens of {self.texts} unedited texts)"
         if self.reached:
             return f"KL {self.kl:.3g} nats/token at strength {self.strength:.4g} {on}."
@@ -70,10 +74,12 @@ def find_strength_for_kl(
     upwards: bool = True,
     stop: threading.Event | None = None,
 ) -> StrengthForKl:
-    """Bisect the strength of one of the edits, the others held, up or down from its neutral one.
+    """Find by bisection the strength of one edit, with the others fixed, at which the KL divergence
+    is `wanted` nats per token.
 
-    `texts`: continuations of the prompt, as `unedited` gives. InputError for a KL that is not
-    positive. Raises Stopped.
+    `texts` are continuations of the prompt, as `generate_unedited` returns. The search goes up or
+    down from the strength that has no effect. Raises InputError for a KL that is not positive, and
+    SweepStopped.
     """
     if not (math.isfinite(wanted) and wanted > 0):
         raise InputError(f"The KL is {wanted}: write a number above 0, in nats per token.")
@@ -102,7 +108,7 @@ def find_strength_for_kl(
 
 
 def _bisect_strength(kl: KlByStrength, edit: Edit, wanted: float, upwards: bool) -> None:
-    """Measure at strengths that close in on the one wanted."""
+    """Measure the KL at strengths that converge to the wanted KL."""
     mode = MODES[edit.mode]
     low = mode.usual[0] if mode.neutral is None else mode.neutral
     far = mode.usual[1] if upwards else min(mode.usual[0], 2 * low - mode.usual[1])
@@ -128,7 +134,7 @@ def _bisect_strength(kl: KlByStrength, edit: Edit, wanted: float, upwards: bool)
 
 
 def _kl_or_nan(kl: KlByStrength, strength: float) -> float:
-    """NaN where the model's numbers are no longer finite."""
+    """Return the KL at a strength, or NaN if the model's logits are not finite there."""
     try:
         return kl(strength)
     except InputError:
@@ -143,7 +149,9 @@ def generate_unedited(
     sampling: SamplingSettings,
     stop: threading.Event | None = None,
 ) -> list[list[int]]:
-    """The model's own continuations, one for each seed: tokens."""
+    """Generate one continuation of the prompt without edits for each seed, and return the token
+    ids.
+    """
     rows = [GenerationRow(str(seed), (), seed) for seed in seeds]
     records = stream_tokens(
         lm, dictionaries, start, rows, sampling, StreamOptions(guard=False), stop=stop

@@ -1,7 +1,8 @@
-"""Strengths × seeds × prompts in as few batches as memory and fairness allow.
+"""Run a strength sweep: generate texts for strengths × seeds × prompts and their controls in
+batches, and measure each.
 
-The noise of a row depends on its seed and the step alone, so a text is the same in any batch, and
-one seed gives texts that differ by their edits rather than by luck.
+The noise of a row depends only on its seed and the step, so a text is the same in any batch, and
+texts of one seed differ by their edits rather than by chance.
 """
 
 import math
@@ -28,23 +29,30 @@ from feature_store.errors import InputError
 from feature_store.records import FeatureId
 
 MAX_STRENGTHS, MAX_SEEDS, MAX_PROMPTS = 40, 200, 100
+"""Maximum number of strengths, seeds and prompts of a sweep."""
 MAX_MULTIPLICATIONS = 2e11
-"""Multiplications of one forward: a few seconds of one core, during which others wait."""
+"""Maximum number of multiplications in one forward pass of a sweep: a few seconds of one core,
+during which other visitors wait.
+"""
 MAX_NUMBERS_HELD = 1 << 28
-"""Numbers of a batch's logits, keys and values: 1 GiB in float32."""
+"""Maximum number of values in a batch's logits, keys and values: 1 GiB in float32."""
 GENERATION_SHARE = 0.8
-"""Share of a batch's time until its texts are there; the rest goes into measuring them."""
+"""Share of a batch's time spent on generating its texts; the rest is spent on measuring them."""
 TextJudge = Callable[[Sequence[str]], Sequence[float]]
+"""Function that scores a list of texts."""
 TextProgress = Callable[[int, int], None]
+"""Progress callback of a sweep: called with (texts done, texts in all)."""
 
 
 class SweepStopped(Exception):  # what happened, not an error
-    """A person stopped the sweep."""
+    """Raised when a person stops a strength sweep."""
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What is run."""
+    """A request for a strength sweep: edits, strengths, prompts, seeds and what is measured in the
+    texts.
+    """
 
     edits: tuple[Edit, ...]
     strengths: tuple[float, ...]
@@ -52,16 +60,16 @@ class SweepRequest:
     seeds: tuple[int, ...] = tuple(range(8))
     sampling: SamplingSettings = SamplingSettings()
     swept: int = 0
-    """Which of the edits takes the strengths; the others keep their own."""
+    """Index of the edit that takes the strengths; the other edits keep their own."""
     concept: FeatureId | None = None
-    """Read in the texts, by the clean model."""
+    """Feature whose activation is measured in the texts by the clean model."""
     nearest: FeatureId | None = None
     pattern: str | None = None
     control_seeds: int | None = None
-    """How many of the seeds the controls get; all by default."""
+    """Number of seeds for the controls; all by default."""
 
     def check(self) -> None:
-        """InputError for what cannot be run."""
+        """Raise InputError if the sweep request cannot be run."""
         if not 0 <= self.swept < len(self.edits):
             raise InputError("There is no edit whose strength could be swept: add one.")
         if not self.strengths or not self.seeds or not self.prompts:
@@ -80,7 +88,7 @@ class SweepRequest:
         self.sampling.check()
 
     def at(self, strength: float) -> tuple[Edit, ...]:
-        """The edits with this strength."""
+        """Return the edits of the sweep with the given strength."""
         return (
             *self.others[0],
             replace(self.edits[self.swept], strength=strength),
@@ -89,20 +97,20 @@ class SweepRequest:
 
     @property
     def others(self) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
-        """The edits that stay as they are, before and behind the one that is swept."""
+        """The edits that keep their strength, before and after the swept one."""
         return self.edits[: self.swept], self.edits[self.swept + 1 :]
 
 
 @dataclass(frozen=True)
 class _SweepCell:
-    """One text to be made."""
+    """One text that a sweep generates."""
 
     group: str
-    """default, edit, or a kind of controls"""
+    """"default", "edit", or the kind of a control."""
     number: int
-    """Of the control."""
+    """Index of the control."""
     at: int
-    """Of the strength."""
+    """Index of the strength."""
     prompt: int
     seed: int
     edits: tuple[Edit, ...]
@@ -120,10 +128,11 @@ def run_sweep(
     stop: threading.Event | None = None,
     rows: int | None = None,
 ) -> SweepOutcome:
-    """Every text, measured. `rows` at once; by default as many as one forward may hold.
+    """Run a strength sweep: generate and measure every text and return the result.
 
-    `tell` hears how many texts are done, of how many; a batch's tokens count on the way. Raises
-    Stopped, and InputError for what cannot be run.
+    `rows` is the number of texts in a batch, by default as many as one forward pass may hold.
+    `tell` is called with (texts done, texts in all), including fractions of a batch. Raises
+    SweepStopped, and InputError for an invalid request.
     """
     ask.check()
     strengths = tuple(sorted(set(ask.strengths)))
@@ -157,7 +166,9 @@ def _report_progress(
 
 
 def max_rows_per_batch(lm: LanguageModel, n_prompt: int, max_new: int) -> int:
-    """Texts of one batch: bounded by the work of reading the prompt, and by memory."""
+    """Return the number of a sweep's texts in one batch, limited by the work of reading the prompt
+    and by memory.
+    """
     length = min(n_prompt + max_new, lm.n_ctx)
     weights = sum(p.numel() for p in lm.bare.parameters())
     faster = 100 if lm.placement.device.type == "cuda" else 1
@@ -169,7 +180,9 @@ def max_rows_per_batch(lm: LanguageModel, n_prompt: int, max_new: int) -> int:
 def _list_cells(
     ask: SweepRequest, strengths: Sequence[float], controls: Sequence[EditControls]
 ) -> Iterator[_SweepCell]:
-    """Neighbours share their control, so that a batch compiles few of them."""
+    """Yield all texts of a sweep. Neighbours share their control, so that a batch compiles few of
+    them.
+    """
     before, behind = ask.others
     for prompt in range(len(ask.prompts)):
         for seed in ask.seeds:
@@ -194,7 +207,9 @@ def _generate_texts(
     stop: threading.Event,
     tell: Callable[[float], None],
 ) -> list[SummaryRecord]:
-    """`tell` hears how many texts' worth of tokens are there."""
+    """Generate a batch of a sweep's texts; `tell` is called with the equivalent number of finished
+    texts.
+    """
     rows = [GenerationRow(str(n), cell.edits, cell.seed) for n, cell in enumerate(cells)]
     extras = StreamOptions(guard=False)
     records = stream_tokens(lm, dictionaries, start, rows, ask.sampling, extras, stop=stop)
@@ -258,7 +273,9 @@ def _measure_texts(
 
 
 def _max_rows_read(lm: LanguageModel, length: int) -> int:
-    """Texts that are read again in one forward, each with its clean twin and whole logits."""
+    """Return the number of texts measured in one forward pass, each with its clean twin and all
+    logits.
+    """
     weights = sum(p.numel() for p in lm.bare.parameters())
     faster = 100 if lm.placement.device.type == "cuda" else 1
     by_work = MAX_MULTIPLICATIONS * faster / (4 * weights * length)

@@ -1,4 +1,6 @@
-"""What a sweep found: every continuation's numbers, their means with intervals, controls' bands."""
+"""Results of a strength sweep: the measures of every continuation, their means with intervals by
+strength, and the bands of the controls.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,7 @@ from feature_store.coactivation import wilson_interval
 
 BOOTSTRAP_RESAMPLES = 2_000
 SHARE_MEASURES = ("match",)
-"""Measures that are 0 or 1 for a text."""
+"""Measures that are 0 or 1 for each text."""
 SWEEP_MEASURES = {
     "max": "largest activation of the feature in the text, read by the clean model",
     "mean": "mean activation of the feature over the text, read by the clean model",
@@ -28,41 +30,45 @@ SWEEP_MEASURES = {
     "shift": "‖Δh‖ ÷ ‖h‖ where the edit acts, mean over the text's tokens",
     "repetition": "share of the last 60 tokens' trigrams that are there already",
 }
+"""Names and descriptions of the measures of a sweep's texts."""
 
 
 @dataclass(frozen=True)
 class MeasureEstimate:
-    """A mean over continuations of the sweep's prompts."""
+    """Mean of a measure over the continuations of a sweep, with its 95 % interval."""
 
     value: float
     low: float | None
-    """95 %: bootstrap over continuations within each prompt, Wilson for shares. None where fewer
-    than two were measured, or all are equal."""
+    """Lower end of the 95 % interval: bootstrap over continuations within each prompt, Wilson's for
+    shares. None if fewer than two texts were measured or all are equal.
+    """
     high: float | None
     n: int
 
 
 @dataclass(frozen=True)
 class MeasuredText:
-    """One continuation."""
+    """One continuation of a sweep with its measures."""
 
     prompt: int
     seed: int
     text: str
     tokens: int
     values: Mapping[str, float]
-    """By measure; what could not be measured is missing."""
+    """Values by measure name; measures that are unavailable are missing."""
 
 
 @dataclass(frozen=True)
 class StrengthTexts:
-    """All continuations at one strength."""
+    """All continuations of a sweep at one strength."""
 
     strength: float
     heard: tuple[MeasuredText, ...]
 
     def estimate(self, measure: str) -> MeasureEstimate | None:
-        """None where no text has it."""
+        """Estimate a measure's mean over the continuations at this strength; None if no text has
+        it.
+        """
         mine = [one for one in self.heard if measure in one.values]
         if not mine:
             return None
@@ -75,21 +81,23 @@ class StrengthTexts:
         return MeasureEstimate(float(values.mean()), low, high, n)
 
     def mean(self, measure: str) -> float:
-        """NaN where no text has it."""
+        """Return a measure's mean over the continuations at this strength; NaN if no text has
+        it.
+        """
         values = [one.values[measure] for one in self.heard if measure in one.values]
         return sum(values) / len(values) if values else math.nan
 
 
 @dataclass(frozen=True)
 class ControlCurve:
-    """One control at every strength: means over its continuations, by measure; NaN is missing."""
+    """Means of one control of a sweep at every strength, by measure; NaN where missing."""
 
     values: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class ControlBand:
-    """Of controls: 2.5th to 97.5th percentile of n of them."""
+    """Band of the controls of a sweep: 2.5th to 97.5th percentile of n of them."""
 
     low: float
     high: float
@@ -98,31 +106,36 @@ class ControlBand:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """A whole sweep. `strengths` are those of `doses`, in order; so are a curve's values."""
+    """Result of a whole sweep; `strengths` are those of `doses`, in order, and so are a control
+    curve's values.
+    """
 
     default: StrengthTexts
-    """Without the edit that is swept; its strength means nothing."""
+    """Texts without the swept edit; the strength of this entry has no meaning."""
     doses: tuple[StrengthTexts, ...]
     controls: Mapping[str, tuple[ControlCurve, ...]]
-    """By kind: features, directions."""
+    """Control curves by kind: features or directions."""
     neutral: float | None
-    """The strength at which the edit does nothing."""
+    """Strength at which the edit has no effect."""
     notes: tuple[str, ...] = ()
 
     @property
     def strengths(self) -> list[float]:
+        """Strengths of the sweep in ascending order."""
         return [dose.strength for dose in self.doses]
 
     @property
     def measures(self) -> list[str]:
-        """Those that any text has."""
+        """Names of the measures that any text of the sweep has."""
         known = {
             name for dose in (self.default, *self.doses) for h in dose.heard for name in h.values
         }
         return [name for name in SWEEP_MEASURES if name in known]
 
     def at_equal_shift(self, kind: str, measure: str) -> list[ControlBand | None]:
-        """The controls' band at each strength, where ‖Δh‖ is equal."""
+        """Return the controls' band of a measure at each strength, where ‖Δh‖ is equal to that of
+        the edit.
+        """
         curves = self.controls.get(kind, ())
         return [
             _control_band(
@@ -132,8 +145,11 @@ class SweepOutcome:
         ]
 
     def at_equal_kl(self, kind: str, measure: str) -> list[ControlBand | None]:
-        """The controls' band at each dose's own KL: between the strengths that were run, on the
-        same side of the neutral one. A control that never reaches this KL is left out of n."""
+        """Return the controls' band of a measure at the KL of each strength, interpolated between
+        the strengths that were run on the same side of the neutral one.
+
+        A control that never reaches the KL is left out of n.
+        """
         curves = self.controls.get(kind, ())
         found = []
         for dose in self.doses:
@@ -151,12 +167,12 @@ class SweepOutcome:
         return (one - self.neutral) * (other - self.neutral) >= 0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; numbers that are none become null."""
+        """Return the sweep's result as plain data for JSON; NaN and infinite numbers become null."""
         return _to_plain_data(asdict(self))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What `to_json` gave."""
+        """Build a sweep's result from the plain data that `to_json` returns."""
         curves = {
             kind: tuple(
                 ControlCurve(
@@ -194,7 +210,9 @@ def _to_plain_data(value: Any) -> Any:
 def _bootstrap_interval(
     values: np.ndarray, prompts: np.ndarray
 ) -> tuple[float, float] | tuple[None, None]:
-    """Percentiles of the mean when each prompt's continuations are drawn anew."""
+    """Return the 95 % percentile interval of the mean when each prompt's continuations are
+    resampled.
+    """
     if len(values) < 2 or np.ptp(values) == 0:
         return None, None
     dice = np.random.default_rng(0)
@@ -214,8 +232,11 @@ def _control_band(values: Sequence[float]) -> ControlBand | None:
 def _interpolate_at_kl(
     curve: ControlCurve, measure: str, side: Sequence[int], still: tuple[float, float], kl: float
 ) -> float:
-    """The control's value at this KL, between the strengths next to it, and `still` where nothing
-    is edited; NaN where its KL does not reach so far."""
+    """Return a control's value at the given KL, interpolated between neighbouring strengths; NaN if
+    its KL does not reach that far.
+
+    `still` is the (KL, value) pair without an edit.
+    """
     if measure not in curve.values or "kl" not in curve.values:
         return math.nan
     pairs = [still, *((curve.values["kl"][at], curve.values[measure][at]) for at in side)]

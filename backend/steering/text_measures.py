@@ -1,4 +1,6 @@
-"""What a generated text is measured by, besides the guard rails of the run that made it."""
+"""Measures of generated texts: KL, likelihood and shift of a continuation, feature activations in a
+text, and matches of a pattern.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ from feature_store.records import FeatureId
 
 @dataclass(frozen=True)
 class GuardMeasures:
-    """Of one continuation, means over its tokens; see `results.MEASURES`."""
+    """Guard measures of one continuation, averaged over its tokens; see
+    `sweep_results.SWEEP_MEASURES`.
+    """
 
     kl: float
     nll: float
@@ -37,9 +41,11 @@ def measure_guards(
     texts: Sequence[Sequence[int]],
     roles: Sequence[str | None] = (),
 ) -> list[GuardMeasures]:
-    """Continuations read again, with their edits and without, in one forward.
+    """Read continuations with their edits and in the clean model, in one forward pass, and return
+    the guard measures of each.
 
-    Every one must have a token. What is measured at a token is what it was drawn from.
+    Every continuation must have at least one token. What is measured for a token belongs to the
+    position from which it was sampled.
     """
     plan = compile_edits(lm, dictionaries, rows, guard=True)
     whole = [[*prompt, *text] for text in texts]
@@ -72,8 +78,9 @@ def read_text_activations(
     texts: Sequence[Sequence[int]],
     bos: int | None,
 ) -> list[Float[Tensor, "token feature"]]:
-    """Generated texts alone, behind a BOS where there is one, through the clean model: activations
-    at each counted token of each text."""
+    """Return the activations of features in generated texts [tokens, features] each, at counted
+    tokens, with the clean model reading each text alone after a BOS token, if there is one.
+    """
     front = [] if bos is None else [bos]
     tokens, real = pad_right([[*front, *text] for text in texts])
     out = uncounted_token_ids(lm.bos, lm.special_ids, {})
@@ -89,7 +96,9 @@ def read_text_activations(
 
 
 def pattern_matches(pattern: str, text: str) -> bool:
-    """Whether a regular expression is found; InputError for one that takes for ever."""
+    """Return whether a text matches a regular expression. Raises InputError if the match takes too
+    long.
+    """
     try:
         return compile_pattern(pattern).search(text, timeout=SECONDS) is not None
     except TimeoutError:
