@@ -145,10 +145,10 @@ def test_bos_goes_only_where_all_positions_are_asked(engine: LocalEngine) -> Non
             ),
             "its partner 2",
         ),
-        (AblationRequest(CASES, (ModelPart.parse("top/1"),), "mean"), "comes from a harvest"),
+        (AblationRequest(CASES, (ModelPart.parse("top/1"),), "mean"), "is read from a harvest"),
         (
             AblationRequest(CASES[:1], (ModelPart.parse("mlp:0"),), "resample"),
-            "nothing to draw from",
+            "no other prompt is as long",
         ),
     ],
 )
@@ -262,9 +262,9 @@ def test_nodes_go_to_their_baseline_at_their_own_token(
 
 
 def test_a_ranking_says_what_it_cannot_take_values_from(engine: LocalEngine) -> None:
-    with pytest.raises(InputError, match="comes from a harvest"):
+    with pytest.raises(InputError, match="is read from a harvest"):
         rank_effects(engine, EffectRankingRequest(CASES, ("relu",), how="mean"))
-    with pytest.raises(InputError, match="nothing to draw from"):
+    with pytest.raises(InputError, match="no other prompt is as long"):
         rank_effects(engine, EffectRankingRequest(CASES[:1], ("relu",), how="resample"))
     with pytest.raises(InputError, match="no second prompt"):
         rank_effects(engine, EffectRankingRequest(CASES[:1], ("relu",), how="pair"))

@@ -63,7 +63,7 @@ def test_a_run_is_kept_and_takes_means_from_the_harvest(
     ("more", "says"),
     [
         ([], "Name at least one part"),
-        (["--feature", "top/3", "--mode", "mean"], "comes from a harvest"),
+        (["--feature", "top/3", "--mode", "mean"], "is read from a harvest"),
         (["--feature", "top/3", "--mode", "burn"], "not a kind of ablation"),
         (["--feature", "top/3000"], "has features 0 to"),
         (["--feature", "other/3"], "No dictionary called 'other'"),

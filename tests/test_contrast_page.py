@@ -151,7 +151,7 @@ def test_a_run_that_is_cancelled_or_fails(engine: LocalEngine) -> None:
         run._tick(0.5)
     wrong = Run(engine, Asked((("a", ("cat",)),), names, "document", "share"))
     assert wrong.wait(60)
-    with pytest.raises(InputError, match="Give two sets"):
+    with pytest.raises(InputError, match="only one set of texts"):
         wrong.result()
 
 

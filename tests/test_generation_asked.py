@@ -55,8 +55,8 @@ def test_a_request_is_the_same_after_json() -> None:
         ({}, "needs a prompt"),
         ({"prompt": "x", "modes": []}, "no field 'modes'"),
         ({"prompt": "x", "sampling": {"temprature": 1}}, "Did you mean 'temperature'"),
-        ({"prompt": [{"role": "user"}]}, "no request for steering"),
-        ({"prompt": "x", "freeze": {"norms": [1]}}, "no request for steering"),
+        ({"prompt": [{"role": "user"}]}, "not a steering request"),
+        ({"prompt": "x", "freeze": {"norms": [1]}}, "not a steering request"),
         ({"prompt": "x", "edits": [{"mode": "add", "features": ["relu"]}]}, "not a feature"),
     ],
 )

@@ -52,9 +52,9 @@ def test_a_visitor_who_left_without_a_word_is_not_waited_for() -> None:
 
 def test_requests_beyond_the_limits_are_refused() -> None:
     limits = GenerationLimits(new_tokens=8, prompt_tokens=3)
-    with pytest.raises(InputError, match="here a text may have 8"):
+    with pytest.raises(InputError, match="at most 8 are allowed"):
         limits.check(PromptTokens((1,)), SamplingSettings(max_new=9))
-    with pytest.raises(InputError, match="here it may have 3"):
+    with pytest.raises(InputError, match="at most 3 are allowed"):
         limits.check(PromptTokens((1, 2, 3, 4)), SamplingSettings(max_new=1))
 
 

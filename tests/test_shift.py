@@ -118,7 +118,7 @@ def test_downstream_a_removal_is_what_the_stream_lacks(live: LocalEngine) -> Non
 def test_a_dictionary_behind_the_probe_is_named(live: LocalEngine, asked: ShiftRequest) -> None:
     both = replace(asked, dictionaries=("words", "later"), exact=0)
     assert rank_probe_features(live, both)["beyond"] == ["later"]
-    with pytest.raises(InputError, match="let the probe read later"):
+    with pytest.raises(InputError, match="choose a later hook point"):
         rank_probe_features(live, replace(both, dictionaries=("later",)))
 
 
@@ -132,7 +132,7 @@ def test_the_last_token_and_the_mean(live: LocalEngine) -> None:
 def test_a_request_is_what_it_was_written_as(asked: ShiftRequest) -> None:
     full = replace(asked, features=(HAPPY,), pool="last", seed=3)
     assert ShiftRequest.from_json(json.loads(json.dumps(full.to_json()))) == full
-    with pytest.raises(InputError, match="no request"):
+    with pytest.raises(InputError, match="not a SHIFT request"):
         ShiftRequest.from_json({"train": 3})
 
 
@@ -145,7 +145,7 @@ def test_a_stop_ends_the_work(live: LocalEngine, asked: ShiftRequest) -> None:
 
 
 def test_nothing_marked_is_refused(live: LocalEngine, asked: ShiftRequest) -> None:
-    with pytest.raises(InputError, match="Mark the features"):
+    with pytest.raises(InputError, match="mark those that"):
         evaluate_shift(live, asked)
 
 
@@ -159,7 +159,7 @@ def test_texts_are_read_as_they_were_written() -> None:
     ("line", "said"),
     [
         ("no tab", "t, line 1 has no text or no label"),
-        ('{"text": 3}', "t, line 1 is not like"),
+        ('{"text": 3}', "t, line 1 must look like"),
         ("{", "t, line 1 is not JSON"),
         ('{"text": "a"}', "no text or no label"),
     ],
@@ -171,11 +171,11 @@ def test_lines_that_will_not_do(line: str, said: str) -> None:
 
 def test_sets_that_will_not_do() -> None:
     good = trapped(40, together=True)
-    with pytest.raises(InputError, match="two labels apart"):
+    with pytest.raises(InputError, match="exactly two labels"):
         build_text_sets([e for e in good if e.label == "he"], good)
     with pytest.raises(InputError, match="at least 10 are needed"):
         build_text_sets(good[:6], good)
-    with pytest.raises(InputError, match="besides"):
+    with pytest.raises(InputError, match="not among the training"):
         build_text_sets(good, good)  # none is left to judge on
     with pytest.raises(InputError, match="both labels"):
         build_text_sets([*good, replace(good[0], label="he")], good)

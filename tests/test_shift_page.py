@@ -107,7 +107,7 @@ def marked(test: AppTest, names: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("train", "words"),
-    [("he\tthe cat", "two labels apart"), ("the cat", "no text or no label")],
+    [("he\tthe cat", "exactly two labels"), ("the cat", "no text or no label")],
 )
 def test_texts_that_will_not_do_are_a_sentence(visit: Open, train: str, words: str) -> None:
     test = visit(session.SHIFT)

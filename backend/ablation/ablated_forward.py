@@ -120,7 +120,7 @@ class AblatedForward:
             return self._means(sites, prompts)
         if self.how == "pair":
             if self.donors is None:
-                raise InputError("Patching needs a second prompt of the same length to patch from.")
+                raise InputError("The ablation kind pair needs a second prompt of the same length.")
             prompts.check_pair(self.donors)
             return dict(record_part_values(self.lm, sites, self.donors.tokens, self.donors.counted))
         return self._resampled(sites, prompts)
@@ -180,8 +180,8 @@ class AblatedForward:
             ]
             if not long:
                 raise InputError(
-                    f"Prompt {row + 1} has {size} tokens, and no other prompt is as long: there is "
-                    "nothing to draw from. Give longer ones, or choose zero or mean."
+                    f"Prompt {row + 1} has {size} tokens, and no other prompt is as long: give "
+                    "longer prompts, or choose zero or mean."
                 )
             found.append(long[int(torch.randint(len(long), (1,), generator=generator))])
         return found

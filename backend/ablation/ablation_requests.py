@@ -111,7 +111,7 @@ class AblationRequest:
                 str(given.get("positions", "counted")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
-            raise InputError(f"This is no request for an ablation: {bad!r}.") from bad
+            raise InputError(f"This is not an ablation request: {_describe_error(bad)}.") from bad
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,9 @@ class EffectRankingRequest:
                 int(given.get("seed", 0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as bad:
-            raise InputError(f"This is no request for effects: {bad!r}.") from bad
+            raise InputError(
+                f"This is not a request to rank effects: {_describe_error(bad)}."
+            ) from bad
 
 
 def check_prompt_cases(cases: Sequence[PromptCase], most: int) -> None:
@@ -176,14 +178,14 @@ def check_prompt_cases(cases: Sequence[PromptCase], most: int) -> None:
     only some prompts have a wrong answer.
     """
     if not cases:
-        raise InputError("There is no prompt. Give at least one.")
+        raise InputError("There is no prompt: give at least one.")
     if len(cases) > most:
-        raise InputError(f"{len(cases):,} prompts; at most {most:,} go here. Give fewer.")
+        raise InputError(f"{len(cases):,} prompts are too many: give at most {most:,}.")
     for number, case in enumerate(cases, 1):
         if not case.prompt and not case.tokens:
             raise InputError(f"Prompt {number} is empty: type a text.")
         if case.wrong and not case.answer:
-            raise InputError(f"Prompt {number} has a wrong answer and no right one: give both.")
+            raise InputError(f"Prompt {number} has a wrong answer but no answer: give both.")
     if len({bool(case.wrong) for case in cases}) > 1:
         raise InputError("Give a wrong answer for every prompt, or for none.")
 
@@ -206,12 +208,12 @@ def parse_prompt_case(given: object, where: str) -> PromptCase:
     Raises InputError, which begins with `where`, for unknown fields and wrong types.
     """
     if not isinstance(given, Mapping):
-        raise InputError(f"{where} is not an object with a prompt.")
+        raise InputError(f"{where} is not a JSON object with a prompt.")
     known = [f.name for f in fields(PromptCase)]
     for name in given:
         if name not in known:
             raise InputError(
-                f"{where} has a field {name!r}.{suggest_near_miss(str(name), known)} "
+                f"{where} has the unknown field {name!r}.{suggest_near_miss(str(name), known)} "
                 f"There are: {', '.join(TEXT_FIELDS)}."
             )
     for name in TEXT_FIELDS:
@@ -221,7 +223,7 @@ def parse_prompt_case(given: object, where: str) -> PromptCase:
     if not isinstance(tokens, list | tuple) or not all(type(t) is int and t >= 0 for t in tokens):
         raise InputError(f"{where}: tokens is not a list of token ids.")
     if at is not None and (type(at) is not int or at < 0):
-        raise InputError(f"{where}: at is not a position.")
+        raise InputError(f"{where}: at is not a position (a whole number from 0).")
     texts = {name: given.get(name, "") for name in TEXT_FIELDS}
     return PromptCase(**texts, tokens=tuple(tokens), at=at)
 
@@ -246,3 +248,9 @@ def read_prompt_cases(name: str, content: bytes) -> tuple[PromptCase, ...]:
         found.append(parse_prompt_case(row, f"{name} line {number}"))
     check_prompt_cases(found, MAX_DATASET_PROMPTS)
     return tuple(found)
+
+
+def _describe_error(bad: Exception) -> str:
+    if isinstance(bad, KeyError):
+        return f"the field {bad} is missing"
+    return str(bad).rstrip(".")

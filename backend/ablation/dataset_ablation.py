@@ -71,7 +71,9 @@ def ablate_dataset(
             tick(done, total)
     found = np.concatenate(parts)
     if not np.isfinite(found[:, :2]).all():
-        raise InputError("The model's logits are not numbers here. Try another dtype or prompts.")
+        raise InputError(
+            "The model's logits are not finite here. Try another dtype or other prompts."
+        )
     labels = [case.label for case in asked.cases]
     answer = {
         "target": "logit_diff" if laid.target.against is not None else "log_prob",

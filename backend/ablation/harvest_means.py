@@ -40,6 +40,6 @@ def refuse_without_harvest(part: ModelPart) -> float | None:
     if part.feature is None:
         return None
     raise InputError(
-        f"The mean of {part} comes from a harvest. Name a store that has one (--store), or choose "
-        "zero, resample or pair."
+        f"The mean of {part} is read from a harvest. Name a store that has one (--store), or "
+        "choose zero, resample or pair."
     )

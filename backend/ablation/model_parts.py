@@ -87,10 +87,10 @@ def check_model_parts(parts: Iterable[ModelPart]) -> list[ModelPart]:
     """
     found = list(parts)
     if not found:
-        raise InputError(f"Name at least one part to take away: {PART_FORMS}.")
+        raise InputError(f"Name at least one part to ablate: {PART_FORMS}.")
     if len(found) > MAX_PARTS:
         raise InputError(
-            f"{len(found)} parts at once; at most {MAX_PARTS} can be taken away together."
+            f"{len(found)} parts are too many: at most {MAX_PARTS} can be ablated together."
         )
     if len(set(found)) < len(found):
         twice = next(part for part in found if found.count(part) > 1)

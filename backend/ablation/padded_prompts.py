@@ -29,7 +29,7 @@ class PaddedPrompts:
     def of(cls, texts: Sequence[TokenizedText]) -> "PaddedPrompts":
         """Build a padded batch from tokenized texts. Raises InputError if there is none."""
         if not texts:
-            raise InputError("There is no prompt. Give at least one.")
+            raise InputError("There is no prompt: give at least one.")
         tokens, real = pad_right([text.token_ids for text in texts])
         counted = torch.zeros_like(real)
         for row, text in enumerate(texts):
@@ -52,7 +52,7 @@ class PaddedPrompts:
         """
         if len(self) != len(other):
             raise InputError(
-                f"{len(self)} prompts and {len(other)} to patch from: give one for each."
+                f"{len(self)} prompts and {len(other)} partner prompts: give one partner for each."
             )
         for row, (a, b) in enumerate(zip(self.last.tolist(), other.last.tolist(), strict=True)):
             if a != b:

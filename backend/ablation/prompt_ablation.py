@@ -213,7 +213,7 @@ def target_and_loss(value: float, loss: float, wrong: int | None) -> dict[str, f
     Raises InputError if the target is NaN.
     """
     if value != value:
-        raise InputError("The model's logits are not numbers here. Try another dtype or prompt.")
+        raise InputError("The model's logits are not finite here. Try another dtype or prompt.")
     return {
         "value": value,
         "logit_diff": value if wrong is not None else None,

@@ -111,7 +111,7 @@ def _target_position(number: int, case: PromptCase, text: TokenizedText) -> int:
     """Return the position whose next token is the target of a prompt."""
     last = len(text.token_ids) - 1
     if case.at is not None and case.at > last:
-        raise InputError(f"Prompt {number} has positions 0 to {last}, and {case.at} is beyond.")
+        raise InputError(f"Prompt {number} has positions 0 to {last}, not {case.at}.")
     return last if case.at is None else case.at
 
 

@@ -110,7 +110,9 @@ class RankingBaseline:
     def _known(self, part: ModelPart) -> float:
         found = None if self.means is None else self.means(part)
         if found is None:
-            raise InputError(f"The mean of {part} comes from a harvest, and there is none here.")
+            raise InputError(
+                f"The mean of {part} is read from a harvest. Name a store that has one."
+            )
         return found
 
     def _error_mean(self, one: Dictionary) -> Float[Tensor, "d_out"]:

@@ -50,18 +50,17 @@ def collect_documents(
     token is read, for a text without exactly one mark `[[…]]`.
     """
     if len(groups) < 2:
-        raise InputError("Give two sets of texts, or a file with two labels: there is one only.")
+        raise InputError("There is only one set of texts: give two, or a file with two labels.")
     found, repeats = [], 0
     for number, (name, given) in enumerate(groups.items()):
         texts = list(dict.fromkeys(text for text in given if text.strip()))
         repeats += sum(1 for text in given if text.strip()) - len(texts)
         if not texts:
-            raise InputError(f"There are no texts in {name!r}: give one a line.")
+            raise InputError(f"There are no texts in {name!r}: give one text a line.")
         if len(texts) > MAX_DOCUMENTS_PER_SIDE:
             raise InputError(
-                f"{name!r} has {len(texts):,} texts; {MAX_DOCUMENTS_PER_SIDE:,} a side are "
-                f"compared at most. "
-                "Take a sample."
+                f"{name!r} has {len(texts):,} texts: at most {MAX_DOCUMENTS_PER_SIDE:,} a side "
+                f"can be compared. Take a sample."
             )
         for place, text in enumerate(texts):
             found.append(_parse_document(text, number, unit, f"Text {place + 1} of {name!r}"))
@@ -110,8 +109,8 @@ def _parse_json_line(where: str, line: str) -> tuple[str, str]:
             f"{where} is not JSON ({bad.reason}). Write one object on each line."
         ) from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise InputError(f'{where} has no text: an object such as {{"text": "…"}} is wanted.')
+        raise InputError(f'{where} has no text: write an object such as {{"text": "…"}}.')
     label = row.get("label", "")
     if not isinstance(label, str | int):
-        raise InputError(f"{where} has a label that is neither text nor a whole number.")
+        raise InputError(f"{where} has a label that is neither a text nor a whole number.")
     return str(label), row["text"]

@@ -113,8 +113,8 @@ def tokens_up_to_mark(tokenizer, document: ContrastDocument, settings: dict[str,
     """Return the tokens of a document up to the last one that overlaps the marked span."""
     if not tokenizer.is_fast:
         raise InputError(
-            "This model's tokenizer does not say which characters a token stands for. Read the "
-            "last token instead, and cut the texts where the mark ends."
+            "This model's tokenizer does not report character offsets, so marks cannot be "
+            "located. Read the last token instead, and end the texts where the mark ends."
         )
     found = tokenizer(document.text, return_offsets_mapping=True, **settings)
     assert document.end is not None, "texts.documents reads the mark"
@@ -154,7 +154,9 @@ def check_readable(documents: Sequence[ContrastDocument], rows: np.ndarray, use:
     for row, any_token in zip(rows, use.any(dim=1).tolist(), strict=True):
         if not any_token:
             said = documents[row].text[:40]
-            raise InputError(f"The text {said!r} has no token that counts. Leave it out.")
+            raise InputError(
+                f"The text {said!r} has no counted token (only special ones). Leave it out."
+            )
 
 
 @torch.inference_mode()

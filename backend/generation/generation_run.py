@@ -60,8 +60,8 @@ def _report_out_of_memory(
     # outside the handler, so that no traceback keeps the tensors alive
     free_device_memory()
     raise InputError(
-        f"The device ran out of memory at a prompt of {n_prompt:,} tokens. What the run held is "
-        "freed: shorten the prompt, ask for fewer tokens, or wait until others have finished."
+        f"The device ran out of memory with a prompt of {n_prompt:,} tokens, and the run's memory "
+        "was freed. Shorten the prompt, ask for fewer tokens, or wait until others have finished."
     )
 
 

@@ -43,7 +43,7 @@ def tokenize_chat(lm: LanguageModel, messages: Sequence[ChatMessage]) -> PromptT
     refuses the messages.
     """
     if not messages:
-        raise InputError("There is no message to answer: type one.")
+        raise InputError("There is no chat message: type one.")
     chat_renderer(lm.tokenizer)(messages)  # refuses forged turns
     tokenizer: Any = lm.tokenizer
     plain_messages = [dict(message) for message in messages]
@@ -62,6 +62,6 @@ def _check_prompt_length(lm: LanguageModel, start: PromptTokens) -> PromptTokens
     if len(start.tokens) >= lm.n_ctx:
         raise InputError(
             f"The prompt has {len(start.tokens):,} tokens; {lm.name} reads at most {lm.n_ctx:,} at "
-            "once, and needs room for what it writes. Cut it."
+            "once, new tokens included. Cut it."
         )
     return start

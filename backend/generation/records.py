@@ -45,10 +45,13 @@ class SamplingSettings:
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p is {self.top_p}: write a number above 0, up to 1.")
         if self.top_k < 0:
-            raise InputError(f"top_k is {self.top_k}: write 0 for all tokens, or how many.")
+            raise InputError(
+                f"top_k is {self.top_k}: write 0 for all tokens, or a number of tokens."
+            )
         if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
             raise InputError(
-                f"The repetition penalty is {self.repetition_penalty}: 1 does nothing."
+                f"The repetition penalty is {self.repetition_penalty}: write a number above 0; 1 has no "
+                "effect."
             )
         if any(not one for one in self.stop):
             raise InputError("A stop string is empty: leave it out.")

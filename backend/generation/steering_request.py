@@ -60,7 +60,9 @@ class SteeringRequest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the steering request as plain data for JSON; saved as an experiment's `request`."""
+        """Return the steering request as plain data for JSON; saved as an experiment's
+        `request`.
+        """
         prompt = self.prompt
         return {
             "prompt": prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt],
@@ -98,7 +100,8 @@ class SteeringRequest:
         except (LookupError, TypeError, ValueError) as bad:
             if isinstance(bad, InputError):
                 raise
-            raise InputError(f"This is no request for steering: {bad!r} is wrong in it.") from bad
+            reason = f"the field {bad} is missing" if isinstance(bad, KeyError) else str(bad)
+            raise InputError(f"This is not a steering request: {reason}.") from bad
 
 
 def parse_sampling(data: Mapping[str, Any]) -> SamplingSettings:

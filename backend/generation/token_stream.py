@@ -102,10 +102,12 @@ def stream_tokens(
 
 def _check_rows(rows: Sequence[GenerationRow], extras: StreamOptions) -> None:
     if not rows or len({row.name for row in rows}) < len(rows):
-        raise InputError("A generation needs at least one row, each of its own name.")
+        raise InputError("A generation needs at least one row, and every row a different name.")
     n = len(rows) + (sum(bool(row.edits) for row in rows) if extras.guard else 0)
     if n > MAX_ROWS:
-        raise InputError(f"{n} texts at once are too many: at most {MAX_ROWS}, guards included.")
+        raise InputError(
+            f"{n} texts are too many for one batch: at most {MAX_ROWS}, guards included."
+        )
 
 
 class _TokenStream:

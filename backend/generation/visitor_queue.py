@@ -38,13 +38,13 @@ class GenerationLimits:
         """Raise InputError if a prompt or the number of new tokens exceeds the limits."""
         if len(start.tokens) > self.prompt_tokens:
             raise InputError(
-                f"The prompt has {len(start.tokens):,} tokens; here it may have "
-                f"{self.prompt_tokens:,}. Cut it."
+                f"The prompt has {len(start.tokens):,} tokens; at most "
+                f"{self.prompt_tokens:,} are allowed here. Cut it."
             )
         if sampling.max_new > self.new_tokens:
             raise InputError(
-                f"{sampling.max_new:,} new tokens are too many: here a text may have "
-                f"{self.new_tokens:,}."
+                f"{sampling.max_new:,} new tokens are too many: at most "
+                f"{self.new_tokens:,} are allowed here."
             )
 
 
@@ -108,8 +108,8 @@ class VisitorQueue:
         with self._lock:
             if len(self._line) >= self.limits.at_once + self.limits.waiting:
                 raise InputError(
-                    f"{len(self._line)} people are using this model now, which is as many as it "
-                    "serves: try again in a minute."
+                    f"{len(self._line)} people are using this model now, and the queue is full: "
+                    "try again in a minute."
                 )
             ticket = QueueTicket(self)
             ticket.heard = self.clock()

@@ -43,16 +43,18 @@ class ClusterPlan:
 
     def check(self) -> "ClusterPlan":
         """Return the cluster plan if its numbers are valid; raise InputError otherwise."""
-        pick_by_name("way to cluster", self.method, CLUSTERING_METHODS)
+        pick_by_name("clustering method", self.method, CLUSTERING_METHODS)
         if not 20 <= self.tokens <= MAX_TOKENS:
-            raise InputError(f"Between 20 and {MAX_TOKENS:,} tokens are grouped.")
+            raise InputError(f"The number of tokens must be between 20 and {MAX_TOKENS:,}.")
         if self.loss <= 0 or self.kept < 1 or self.shown < 1 or not 0 <= self.removed <= self.shown:
             raise InputError(
-                "The loss and the features kept and named are above 0, and of those named at most "
-                "all are taken away."
+                "The loss, the features kept and the features shown must be above 0, and the "
+                "features removed must be between 0 and those shown."
             )
         if self.clusters and not 2 <= self.clusters <= self.tokens // 4:
-            raise InputError(f"Between 2 and {self.tokens // 4} clusters, for so many tokens.")
+            raise InputError(
+                f"{self.tokens:,} tokens can have between 2 and {self.tokens // 4} clusters."
+            )
         return self
 
     def groups(self, n: int) -> int:
@@ -71,4 +73,4 @@ class ClusterPlan:
         try:
             return cls(**{**given, "dictionaries": tuple(given.get("dictionaries", ()))}).check()
         except TypeError as bad:
-            raise InputError(f"This is no plan of clusters: {bad}.") from bad
+            raise InputError(f"This is not a cluster plan: {bad}.") from bad

@@ -41,8 +41,8 @@ class TextBatch:
 
     rows: np.ndarray
     """Indices of the texts in their set."""
-    tokens: Int[Tensor, "pad_documents pos"]
-    counted: Bool[Tensor, "pad_documents pos"]
+    tokens: Int[Tensor, "batch pos"]
+    counted: Bool[Tensor, "batch pos"]
 
 
 def batch_texts(engine: LocalEngine, texts: Sequence[str]) -> list[TextBatch]:
@@ -61,10 +61,10 @@ def batch_texts(engine: LocalEngine, texts: Sequence[str]) -> list[TextBatch]:
 
 def activation_at_hook(
     lm: LanguageModel,
-    tokens: Int[Tensor, "pad_documents pos"],
+    tokens: Int[Tensor, "batch pos"],
     hook: str,
     edits: Mapping[str, ActivationEdit],
-) -> Float[Tensor, "pad_documents pos width"]:
+) -> Float[Tensor, "batch pos width"]:
     """Return the activation [batch, position, width] at the probe's hook point under edits; nothing
     after it is computed.
 
@@ -89,10 +89,10 @@ def activation_at_hook(
 
 
 def pool_tokens(
-    h: Float[Tensor, "pad_documents pos width"],
-    counted: Bool[Tensor, "pad_documents pos"],
+    h: Float[Tensor, "batch pos width"],
+    counted: Bool[Tensor, "batch pos"],
     pool: Pooling,
-) -> Float[Tensor, "pad_documents width"]:
+) -> Float[Tensor, "batch width"]:
     """Pool the activations of each text's counted tokens into one vector (mean or last token), in
     float32 at least.
     """
@@ -109,7 +109,7 @@ def feature_ablation_edits(
     lm: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
     features: Sequence[FeatureId],
-    counted: Bool[Tensor, "pad_documents pos"],
+    counted: Bool[Tensor, "batch pos"],
 ) -> dict[str, ActivationEdit]:
     """Return the edits that set features to zero at counted positions; error terms stay.
 
@@ -121,7 +121,9 @@ def feature_ablation_edits(
     for feature in dict.fromkeys(features):
         one = pick_by_name("dictionary", feature.dictionary, dictionaries)
         if not 0 <= feature.index < one.d_sae:
-            raise InputError(f"There is no feature {feature}: it has 0 to {one.d_sae - 1}.")
+            raise InputError(
+                f"There is no feature {feature}: {one.name} has features 0 to {one.d_sae - 1}."
+            )
         by.setdefault(feature.dictionary, []).append(feature.index)
     use, read = counted.to(lm.placement.device)[..., None], {}
     parts: dict[str, list[Callable[[Tensor], Tensor]]] = {}

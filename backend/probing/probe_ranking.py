@@ -158,7 +158,7 @@ def sum_probe_effects(
         near = [d for d in chosen if d.name not in beyond]
         if not near:
             raise InputError(
-                f"No dictionary writes at or before {asked.hook}: let the probe read later."
+                f"No dictionary writes at or before {asked.hook}: choose a later hook point for the probe."
             )
         side = torch.from_numpy((signs[one.rows] > 0).astype(np.int64))
         for d in near:  # one at a time: what a dictionary made of the texts is let go again
@@ -238,14 +238,14 @@ def _measure_strongest(
         return found
     before = probe.logit(pooled_activations(engine, laid, asked.hook, _pooling(asked)))
     for i in range(steps):
-        tick(i, steps, "taking features away:")
+        tick(i, steps, "ablating features:")
         gone = pooled_activations(
             engine,
             laid,
             asked.hook,
             _pooling(asked),
             [FeatureId.parse(rows[i].feature)],
-            lambda i=i: tick(i, steps, "taking features away:"),
+            lambda i=i: tick(i, steps, "ablating features:"),
         )
         effect = float(((probe.logit(gone) - before) * signs).mean())
         found[i] = replace(rows[i], measured=effect)

@@ -85,8 +85,8 @@ def build_text_sets(train: Sequence[LabelledText], test: Sequence[LabelledText])
     learnt = tuple(dict.fromkeys(train))
     labels = tuple(sorted({one.label for one in learnt}))
     if len(labels) != 2:
-        said = f"{', '.join(labels[:5]) or 'none'}"
-        raise InputError(f"A probe tells two labels apart; the training texts have: {said}.")
+        listed = ", ".join(labels[:5]) or "none"
+        raise InputError(f"A probe needs exactly two labels; the training texts have: {listed}.")
     seen = {one.text for one in learnt}
     judged = tuple(one for one in dict.fromkeys(test) if one.text not in seen)
     for name, texts, least in (("training", learnt, MIN_TEXTS_PER_LABEL), ("test", judged, 1)):
@@ -107,16 +107,17 @@ def _check_labels(
     for one in texts:
         if one.label not in labels:
             raise InputError(
-                f"A {name} text has the label {one.label!r}; the others have {labels}."
+                f"A {name} text has the label {one.label!r}; the training texts have "
+                f"{' and '.join(labels)}."
             )
         if by_text.setdefault(one.text, one.label) != one.label:
-            raise InputError(f"{one.text[:40]!r} has both labels among the {name} texts. Choose.")
+            raise InputError(f"{one.text[:40]!r} has both labels among the {name} texts: keep one.")
     for label in labels:
         n = sum(one.label == label for one in texts)
         if n < least:
             raise InputError(
-                f"{n} {name} texts have the label {label!r}; at least {least} are needed, besides "
-                "those that are among the training texts."
+                f"{n} {name} texts have the label {label!r}; at least {least} are needed "
+                "that are not among the training texts."
                 if name == "test"
                 else f"{n} {name} texts have the label {label!r}; at least {least} are needed."
             )
@@ -131,7 +132,7 @@ def _parse_json_line(line: str, where: str) -> LabelledText:
         ) from None
     values = [row.get(name, "") for name in ("text", "label", "group")]
     if not isinstance(values[0], str) or not all(isinstance(v, str | int) for v in values[1:]):
-        raise InputError(f'{where} is not like {{"text": "…", "label": "…", "group": "…"}}.')
+        raise InputError(f'{where} must look like {{"text": "…", "label": "…", "group": "…"}}.')
     return _labelled_text(values[0], str(values[1]), str(values[2]), where)
 
 
@@ -148,6 +149,6 @@ def _parse_tab_line(line: str, where: str) -> LabelledText:
 def _labelled_text(text: str, label: str, group: str, where: str) -> LabelledText:
     if not text.strip() or not label.strip():
         raise InputError(
-            f"{where} has no text or no label: write JSON, or label and text with a tab between."
+            f"{where} has no text or no label: write JSON, or label and text separated by a tab."
         )
     return LabelledText(text.strip(), label.strip(), group.strip())

@@ -69,7 +69,7 @@ def evaluate_shift(
     Raises InputError if no features are marked, and as `rank_probe_features` does.
     """
     if not asked.features:
-        raise InputError("Mark the features that the probe should not rely on.")
+        raise InputError("No features are marked: mark those that the probe should not rely on.")
     bench = prepare_evaluation(engine, asked)
     quiet = _progress_step(tick, "reading texts")
     clean, held = bench.read(bench.train, (), quiet), bench.read(bench.test, (), quiet)

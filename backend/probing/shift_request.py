@@ -49,13 +49,13 @@ class ShiftRequest:
         Raises InputError for texts that a probe cannot be trained or evaluated on, and for invalid
         settings.
         """
-        pick_by_name("way to pool", self.pool, POOLING_CHOICES)
+        pick_by_name("pooling", self.pool, POOLING_CHOICES)
         if not self.dictionaries:
             raise InputError("Pick at least one dictionary.")
         if not 0 <= self.exact <= MAX_MEASURED_FEATURES or not 0 <= self.draws <= MAX_RANDOM_DRAWS:
             raise InputError(
-                f"At most {MAX_MEASURED_FEATURES} features are taken away singly, and "
-                f"{MAX_RANDOM_DRAWS} sets drawn."
+                f"At most {MAX_MEASURED_FEATURES} features can be ablated singly, and at most "
+                f"{MAX_RANDOM_DRAWS} random sets drawn."
             )
         return build_text_sets(self.train, self.test)
 
@@ -94,7 +94,8 @@ class ShiftRequest:
                 **plain,
             )
         except (KeyError, TypeError, ValueError) as bad:
-            raise InputError(f"This is no request of SHIFT: {bad!r}.") from bad
+            reason = f"the field {bad} is missing" if isinstance(bad, KeyError) else str(bad)
+            raise InputError(f"This is not a SHIFT request: {reason}.") from bad
 
 
 def _text_row(one: LabelledText) -> tuple[str, str, str]:

@@ -85,7 +85,7 @@ def find_strength_for_kl(
         raise InputError(f"The KL is {wanted}: write a number above 0, in nats per token.")
     texts = [text for text in texts if text]
     if not texts:
-        raise InputError("The model ends at once behind this prompt: choose another one.")
+        raise InputError("The model ends the text right after this prompt: choose another prompt.")
     tried: list[tuple[float, float]] = []
 
     def kl(strength: float) -> float:
@@ -113,7 +113,7 @@ def _bisect_strength(kl: KlByStrength, edit: Edit, wanted: float, upwards: bool)
     low = mode.usual[0] if mode.neutral is None else mode.neutral
     far = mode.usual[1] if upwards else min(mode.usual[0], 2 * low - mode.usual[1])
     if mode.usual == SHARE_RANGE and not upwards:
-        raise InputError(f"{edit.mode} takes strengths from 0 to 1: look upwards.")
+        raise InputError(f"{edit.mode} takes strengths from 0 to 1: search upwards.")
     if mode.neutral is None and kl(low) >= wanted:
         return
     doublings = 0 if mode.usual == SHARE_RANGE else MAX_DOUBLINGS

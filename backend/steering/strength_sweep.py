@@ -71,7 +71,7 @@ class SweepRequest:
     def check(self) -> None:
         """Raise InputError if the sweep request cannot be run."""
         if not 0 <= self.swept < len(self.edits):
-            raise InputError("There is no edit whose strength could be swept: add one.")
+            raise InputError("There is no edit whose strength can be swept: add one.")
         if not self.strengths or not self.seeds or not self.prompts:
             raise InputError("A sweep needs at least one strength, one seed and one prompt.")
         if not all(map(math.isfinite, self.strengths)):

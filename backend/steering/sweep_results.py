@@ -167,7 +167,9 @@ class SweepOutcome:
         return (one - self.neutral) * (other - self.neutral) >= 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the sweep's result as plain data for JSON; NaN and infinite numbers become null."""
+        """Return the sweep's result as plain data for JSON; NaN and infinite numbers become
+        null.
+        """
         return _to_plain_data(asdict(self))
 
     @classmethod
