@@ -127,7 +127,7 @@ def test_bos_goes_only_where_all_positions_are_asked(engine: LocalEngine) -> Non
         (AblationRequest((PromptCase(""),), (ModelPart.parse("mlp:0"),)), "Prompt 1 is empty"),
         (
             AblationRequest((PromptCase("the cat", "", " was"),), (ModelPart.parse("mlp:0"),)),
-            "no right one",
+            "but no answer",
         ),
         (
             AblationRequest((CASES[0], BARE[1]), (ModelPart.parse("mlp:0"),)),
@@ -330,7 +330,7 @@ def test_a_file_of_prompts() -> None:
         (b"{", "f line 1 is not JSON"),
         (b'{"prmpt": "a"}', "Did you mean 'prompt'"),
         (b'{"prompt": 3}', "prompt is not a text"),
-        (b"[]", "not an object"),
+        (b"[]", "not a JSON object"),
         (b"", "no prompt"),
         (b"\xff", "UTF-8"),
     ]:

@@ -50,8 +50,8 @@ class SamplingSettings:
             )
         if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
             raise InputError(
-                f"The repetition penalty is {self.repetition_penalty}: write a number above 0; 1 has no "
-                "effect."
+                f"The repetition penalty is {self.repetition_penalty}: write a number above 0; "
+                "1 has no effect."
             )
         if any(not one for one in self.stop):
             raise InputError("A stop string is empty: leave it out.")

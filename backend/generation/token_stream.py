@@ -106,7 +106,7 @@ def _check_rows(rows: Sequence[GenerationRow], extras: StreamOptions) -> None:
     n = len(rows) + (sum(bool(row.edits) for row in rows) if extras.guard else 0)
     if n > MAX_ROWS:
         raise InputError(
-            f"{n} texts are too many for one batch: at most {MAX_ROWS}, guards included."
+            f"{n} texts are too many: at most {MAX_ROWS} in one batch, guards included."
         )
 
 

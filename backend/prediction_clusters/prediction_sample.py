@@ -84,8 +84,8 @@ def sample_predictions(
             break
     if len(found) < 20:
         raise InputError(
-            f"Of {looked:,} predictions only {len(found)} have a loss below {loss:g} nats; at least "
-            "20 are needed. Set a higher loss, or harvest more text."
+            f"Of {looked:,} predictions only {len(found)} have a loss below {loss:g} nats; at "
+            "least 20 are needed. Set a higher loss, or harvest more text."
         )
     return PredictionSample(found[:n], looked, good)
 

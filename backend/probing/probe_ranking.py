@@ -158,7 +158,8 @@ def sum_probe_effects(
         near = [d for d in chosen if d.name not in beyond]
         if not near:
             raise InputError(
-                f"No dictionary writes at or before {asked.hook}: choose a later hook point for the probe."
+                f"No dictionary writes at or before {asked.hook}: choose a later hook point for "
+                "the probe."
             )
         side = torch.from_numpy((signs[one.rows] > 0).astype(np.int64))
         for d in near:  # one at a time: what a dictionary made of the texts is let go again

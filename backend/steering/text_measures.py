@@ -103,5 +103,6 @@ def pattern_matches(pattern: str, text: str) -> bool:
         return compile_pattern(pattern).search(text, timeout=SECONDS) is not None
     except TimeoutError:
         raise InputError(
-            f"The pattern {pattern!r} takes longer than {SECONDS} s on a text: write a simpler pattern."
+            f"The pattern {pattern!r} takes longer than {SECONDS} s on a text: write a "
+            "simpler pattern."
         ) from None
