@@ -95,7 +95,7 @@ def test_the_seed_alone_decides(live: LocalEngine, file: HarvestFile) -> None:
 
 
 def test_too_few_predictions_are_said(live: LocalEngine, file: HarvestFile) -> None:
-    with pytest.raises(InputError, match="Ask for a higher loss"):
+    with pytest.raises(InputError, match="Set a higher loss"):
         sample_predictions(live, file, 30, 1e-9, seed=0)
 
 
@@ -171,5 +171,5 @@ def test_plans_that_make_no_sense(given: dict) -> None:
 def test_a_plan_is_what_it_was_written_as() -> None:
     plan = ClusterPlan(("top",), seed=4)
     assert ClusterPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
-    with pytest.raises(InputError, match="no plan"):
+    with pytest.raises(InputError, match="not a cluster plan"):
         ClusterPlan.from_json({"what": 3})

@@ -187,9 +187,13 @@ def test_texts_are_lines_once_a_group_and_marks_are_taken_out() -> None:
 @pytest.mark.parametrize(
     ("groups", "unit", "sentence"),
     [
-        ({"A": ["x"]}, "document", "Give two sets of texts"),
+        ({"A": ["x"]}, "document", "only one set of texts"),
         ({"A": ["x"], "B": [" "]}, "document", "There are no texts in 'B'"),
-        ({"A": [str(i) for i in range(2001)], "B": ["x"]}, "document", "2,001 texts; 2,000 a side"),
+        (
+            {"A": [str(i) for i in range(2001)], "B": ["x"]},
+            "document",
+            "2,001 texts: at most 2,000 a side",
+        ),
         ({"A": ["x"], "B": ["[[y]]"]}, "marked", "Text 1 of 'A' has no mark"),
         ({"A": ["[[y]]"], "B": ["[[y]]", "[[x]] [[y]]"]}, "marked", "Text 2 of 'B' has 2 marks"),
     ],

@@ -129,7 +129,7 @@ def test_frozen_parts_stay_frozen_token_by_token(architecture: str) -> None:
 def test_the_bridge_says_the_same(tiny_lm: LanguageModel, monkeypatch, kind: str) -> None:
     rows = [GenerationRow("default"), GenerationRow("steered", tuple(KINDS[kind]))]
     bare = run(tiny_lm, rows, SamplingSettings(max_new=8))
-    monkeypatch.setattr(plans.forward_path, "road_for", lambda *_: "bridge")
+    monkeypatch.setattr(plans.forward_path, "choose_forward_path", lambda *_: "bridge")
     bridge = run(tiny_lm, rows, SamplingSettings(max_new=8))
     for row in ("default", "steered"):
         assert summary(bare, row).tokens == summary(bridge, row).tokens

@@ -3,10 +3,10 @@ Importable without torch.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from feature_store.errors import InputError, pick_by_name
+from feature_store.errors import InputError, pick_by_name, suggest_near_miss
 
 CLUSTERING_METHODS = {
     "linkage": "average linkage of cosines",
@@ -70,6 +70,11 @@ class ClusterPlan:
         """Build a cluster plan from the plain data that `to_json` returns. Raises InputError for
         unknown fields.
         """
+        known = [field.name for field in fields(cls)]
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            near = suggest_near_miss(str(unknown[0]), known)
+            raise InputError(f"This is not a cluster plan: no field {unknown[0]!r}.{near}")
         try:
             return cls(**{**given, "dictionaries": tuple(given.get("dictionaries", ()))}).check()
         except TypeError as bad:
