@@ -228,6 +228,7 @@ def choose_windows_to_score(
     """
     ranged = [c for c in stored if c.stratum == "range"]
     kept = [ranged[i] for i in evenly_spaced(len(ranged), min(len(ranged), n - n // 3), generator)]
+    # each kept context represents the thinned-out ones, too
     more = len(ranged) / max(len(kept), 1)
     tops = [c for c in strongest_contexts(stored) if not overlaps_any(c, kept)][: n - len(kept)]
     weighted = [(c, c.weight * more if c.weight is not None else None) for c in kept]

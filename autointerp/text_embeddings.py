@@ -120,6 +120,7 @@ class MeaningIndex:
         cosines = (self._vectors @ asked.direction)[self._row]
         numbers = np.flatnonzero(cosines > floor if among is None else (cosines > floor) & among)
         if len(numbers) > limit:
+            # a partition first: sorting all texts would take longer
             least = np.partition(cosines[numbers], -limit)[-limit]
             numbers = numbers[cosines[numbers] >= least]
         order = numbers[np.argsort(-cosines[numbers], kind="stable")][:limit]

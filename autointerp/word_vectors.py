@@ -70,6 +70,7 @@ class WordVectors:
         dimensions = min(DIMENSIONS, len(self.words))
         steps: Any = 3  # scikit-learn's annotation allows only its default, "auto"
         u, s, _ = randomized_svd(together, dimensions, n_iter=steps, random_state=0)
+        # the symmetric variant: square roots of the singular values (Levy, Goldberg and Dagan 2015)
         found = u * np.sqrt(s)
         norms = np.linalg.norm(found, axis=1, keepdims=True)
         return np.where(norms > 1e-3 * norms.max(), found / np.maximum(norms, 1e-12), 0.0)

@@ -245,7 +245,7 @@ def test_two_processes_at_one_file(
     command = [sys.executable, "-c", code, str(tmp_path / "a.duckdb")]
     with subprocess.Popen(command, stdout=-1, stdin=-1, text=True) as other:
         assert other.stdout and other.stdout.readline()
-        with pytest.raises(InputError, match=f"the process {other.pid} has it"):
+        with pytest.raises(InputError, match=f"process {other.pid} is using it"):
             CallLog(tmp_path / "a.duckdb")
         other.kill()
 

@@ -61,6 +61,7 @@ def option_shares(chosen: TokenLogprob, options: Sequence[str]) -> OptionShares 
         rest = max(0.0, 1.0 - sum(listed.values()))
         last = math.exp(chosen.top[-1][1]) if chosen.top else rest
         each = max(min(last, rest / len(missing)), MIN_MISSING_SHARE * known)
+        # written with “not” so that NaN, too, gives None
         if not each * len(missing) <= MISSING_SHARE_TOLERANCE * (known + each * len(missing)):
             return None
         found |= dict.fromkeys(missing, each)

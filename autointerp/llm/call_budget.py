@@ -26,12 +26,14 @@ class CallBudget:
         if self._fits(amount):
             return self._take(amount)
         async with self._changed:
+            # a call in flight may cost less than its reserve; without one, waiting is useless
             await self._changed.wait_for(lambda: self._fits(amount) or not self._open)
             return self._fits(amount) and self._take(amount)
 
     async def settle(self, reserved: float, spent: float) -> None:
         """Release the reserve of a call, and charge the budget with what the call cost."""
         self._open -= 1
+        # 0 when nothing is open, so that rounding errors do not add up
         self.reserved = self.reserved - reserved if self._open else 0.0
         self.spent += spent
         async with self._changed:

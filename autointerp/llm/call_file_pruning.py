@@ -28,6 +28,7 @@ def prune_call_files(paths: Iterable[Path], kept: int = MAX_KEPT_FILES) -> list[
 
 def delete_call_file(path: Path) -> None:
     """Delete one call file with its DuckDB write-ahead log and its journal."""
+    # DuckDB keeps its write-ahead log next to the file
     for one in (path, path.with_name(f"{path.name}.wal")):
         one.unlink(missing_ok=True)
     shutil.rmtree(path.with_suffix(".journal"), ignore_errors=True)

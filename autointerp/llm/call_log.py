@@ -142,8 +142,8 @@ class CallLog:
             )
         except (OSError, duckdb.Error) as error:
             pid = parse_lock_holder(error)
-            why = f"the process {pid} has it" if pid else shorten_line(str(error))
-            raise InputError(f"The calls in {path} cannot be opened: {why}.") from error
+            why = f"process {pid} is using it" if pid else shorten_line(str(error))
+            raise InputError(f"The call log {path} cannot be opened: {why}.") from error
         self._other_jobs = OtherJobReplies([other for other in others if other != path], self._note)
         self._thread = threading.Thread(target=self._run_thread, name="calls", daemon=True)
         self._thread.start()
@@ -158,9 +158,8 @@ class CallLog:
         """Record a row in the call log: when this returns, the row survives the end of the process.
         Raises InputError when it cannot be written."""
         with self._lock:
-            if self._broken and isinstance(
-                row, CallAttempt
-            ):  # what was asked already is kept if it can
+            # no new call is made, but the outcome of an earlier one is still recorded if possible
+            if self._broken and isinstance(row, CallAttempt):
                 raise self._broken
             try:
                 self._journal.write(row)
@@ -178,6 +177,7 @@ class CallLog:
     async def find_reply(self, key: str) -> RecordedReply | None:
         """Return the newest reply to a request in this call log or in that of another job; None
         where there is none."""
+        # a reply of the last second may not be in the database yet
         if (row := self._recent.get(key)) and row.text is not None:
             return RecordedReply(
                 row.kind,
@@ -190,6 +190,7 @@ class CallLog:
                 row.latency_s,
             )
         number = key_hash(key)
+        # most keys are unknown: the hashes in memory answer without the database
         if number not in self._known and number not in self._other_jobs:
             return None
         loop = asyncio.get_running_loop()
@@ -238,6 +239,7 @@ class CallLog:
             had = f"SELECT attempt FROM {table} WHERE attempt >= ?"
             first = min((row.attempt for row in left), default=0)
             moved = {number for (number,) in self._db.execute(had, [first]).fetchall()}
+            # a process that was killed between commit and deletion left rows that the database has
             rows = [row for row in left if isinstance(row, kind) and row.attempt not in moved]
             insert_rows(self._db, table, rows)
         self._db.commit()
@@ -314,11 +316,8 @@ class CallLog:
             for table, kind in ROW_TYPES.items():
                 insert_rows(self._db, table, [row for row in rows if isinstance(row, kind)])
             self._db.commit()
-        except (
-            duckdb.Error,
-            pa.ArrowException,
-            ValueError,
-        ) as error:  # the journal keeps them for the next process
+        except (duckdb.Error, pa.ArrowException, ValueError) as error:
+            # the journal keeps the rows for the next process
             with self._lock:
                 self._mark_broken(error)
             return

@@ -158,6 +158,7 @@ def find_replies(db: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> dict[str
     if not keys:
         return {}
     hashes = ", ".join(str(key_hash(key)) for key in set(keys))
+    # the integer hash is scanned, as there is no index; the key decides between equal hashes
     rows = db.execute(
         f"SELECT key, {', '.join(RecordedReply._fields)} FROM outcome "
         f"WHERE hash IN ({hashes}) AND text IS NOT NULL AND list_contains(?, key) "
@@ -175,6 +176,7 @@ def key_hash(key: str) -> int:
 
 def make_attempt_row(number: int, nth: int, request: ChatRequest, reserved: float) -> CallAttempt:
     """Return the `attempt` row of a call that is about to be made."""
+    # the prompt is stored with the first attempt only
     body = request_to_json(request) if nth == 1 else None
     return CallAttempt(
         number,

@@ -134,8 +134,10 @@ class ConcurrencyLimiter:
         The latency shows how many concurrent calls are too many only while all slots are taken, so
         others are ignored.
         """
+        # a call of an earlier limit says nothing about the present one
         if slot.epoch != self._epoch or self.slots_taken < self.limit:
             return
+        # long replies take longer: latency is compared per unit of work
         work = PROMPT_TOKEN_WORK * (tokens_in or 0) + (tokens_out or 0) if tokens_out else 1.0
         self._samples.append(max(latency_s, 1e-6) / work)
         if len(self._samples) >= min(2 * self.limit, self.limit + 8):
@@ -149,6 +151,7 @@ class ConcurrencyLimiter:
         if wait_s > 0 and now + wait_s > self._blocked_until:
             self._blocked_until = now + wait_s
             asyncio.get_running_loop().call_later(wait_s + TIMER_SLACK_S, self._grant_slots)
+        # it was in flight with the call that has already halved the limit
         if slot.began < self._halved_at:
             return False
         self._halved_at = now
@@ -163,6 +166,7 @@ class ConcurrencyLimiter:
         if self._tried is not None:
             before, its_speed = self._tried
             self._tried = None
+            # the higher limit did not pay off: return to the previous one
             if speed < its_speed * (1 + MIN_SPEEDUP_SHARE * (self.limit / before - 1)):
                 self._doubling, self._stable_epochs, self._speed = False, STABLE_EPOCHS, its_speed
                 self._set_limit(before)
@@ -176,12 +180,14 @@ class ConcurrencyLimiter:
         self._stable_epochs -= 1
         if self._stable_epochs <= 0 and self.limit < self.max_calls:
             self._tried = (self.limit, speed)
+            # slow start doubles; after the first setback the limit grows by a quarter
             more = self.limit if self._doubling else max(1, self.limit // 4)
             self._set_limit(min(self.max_calls, self.limit + more))
         else:
             self._set_limit(self.limit)
 
     def _set_limit(self, limit: int) -> None:
+        # a new limit begins a new epoch of measurements
         self._epoch += limit != self.limit
         self._samples = []
         self.limit = limit
@@ -198,9 +204,8 @@ class ConcurrencyLimiter:
         try:
             await future
         except asyncio.CancelledError:
-            if (
-                future.done() and not future.cancelled()
-            ):  # the slot was granted too late: release it
+            # the slot was granted in the same moment: release it
+            if future.done() and not future.cancelled():
                 self.slots_taken -= 1
                 self._grant_slots()
             raise

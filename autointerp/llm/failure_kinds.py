@@ -65,8 +65,8 @@ FAILURE_KINDS: Mapping[str, FailureKind] = {
         stops_job=True,
     ),
     "no credit": FailureKind(
-        "met an account without credit",
-        "Add credit to the account, then let the job go on.",
+        "failed because the account has no credit",
+        "Add credit to the account, then resume the job.",
         stops_job=True,
     ),
     "no price": FailureKind(
@@ -76,12 +76,12 @@ FAILURE_KINDS: Mapping[str, FailureKind] = {
     ),
     "budget": FailureKind(
         "did not fit into the budget",
-        "Raise the budget, then let the job go on.",
+        "Raise the budget, then resume the job.",
         stops_job=True,
     ),
     "rejected": FailureKind(
         "were rejected by the server",
-        "Read the server's own words below; `saefari servers check` shows what it accepts.",
+        "Read the server's message; `saefari servers check` shows what it accepts.",
     ),
     "context size": FailureKind(
         "did not fit into the server's context",
@@ -99,22 +99,22 @@ FAILURE_KINDS: Mapping[str, FailureKind] = {
         passes=True,
     ),
     "rate limited": FailureKind(
-        "were turned away because the server was busy",
-        "Lower concurrency in servers.toml, or let the job go on later.",
+        "were refused because the server was busy",
+        "Lower concurrency in servers.toml, or resume the job later.",
         passes=True,
     ),
     "told to wait": FailureKind(
-        "were told to come back much later",
-        "Let the job go on after the time that the server names.",
+        "were asked to wait for longer than a job waits",
+        "Resume the job after the time that the server names.",
         stops_job=True,
     ),
     "server error": FailureKind(
         "met an error inside the server",
-        "Look into the server's own log; a server that ran out of memory has to be restarted.",
+        "Check the server's log; a server that ran out of memory has to be restarted.",
         passes=True,
     ),
     "broken reply": FailureKind(
-        "got a reply that broke off or is no chat completion",
+        "got a reply that broke off or was no chat completion",
         "Check that the base URL is that of an OpenAI-compatible server, and that it stays up.",
         passes=True,
     ),
@@ -141,12 +141,12 @@ FAILURE_KINDS: Mapping[str, FailureKind] = {
     ),
     "too large": FailureKind(
         "got a reply that is far too long",
-        "Check with `saefari servers check` whether the server keeps to max_tokens.",
+        "Check with `saefari servers check` whether the server respects max_tokens.",
         replied=True,
     ),
     "unreadable": FailureKind(
         "got a reply that does not answer the question in the form asked for",
-        "Use a server that keeps to JSON schemas, or a model that follows instructions better.",
+        "Use a server that follows JSON schemas, or a model that follows instructions better.",
         replied=True,
     ),
     "unstorable": FailureKind(

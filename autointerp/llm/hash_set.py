@@ -18,6 +18,7 @@ class HashSet:
     def add(self, value: int) -> None:
         """Add one hash to the hash set."""
         self._recent.add(value)
+        # sorting is expensive: many new hashes are merged at once
         if len(self._recent) >= MAX_UNSORTED:
             fresh = np.fromiter(self._recent, np.uint64, len(self._recent))
             self._sorted = np.sort(np.concatenate([self._sorted, fresh]))

@@ -31,6 +31,7 @@ class OtherJobReplies:
         every = np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
         file = np.repeat(np.arange(len(hashes)), [len(part) for part in hashes])
         order = np.argsort(every, kind="stable")
+        # uint16: two bytes for each reply are enough for 65,536 files
         self._hashes, self._file = every[order], file[order].astype(np.uint16)
 
     def __contains__(self, value: int) -> bool:

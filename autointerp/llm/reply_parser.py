@@ -183,6 +183,7 @@ def find_text_at_max_length(value: Any, schema: Mapping[str, Any]) -> str:
 
 def is_of_json_type(value: Any, kind: str) -> bool:
     """Return whether a value of a reply has one of JSON Schema's types."""
+    # in Python, bool is a subclass of int
     is_bool = isinstance(value, bool)
     return isinstance(value, JSON_TYPES[kind]) and (is_bool == (kind == "boolean"))
 

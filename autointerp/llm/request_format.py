@@ -73,6 +73,7 @@ class RequestFormat:
             "max_tokens" if self.short_limit_name else "max_completion_tokens": request.max_tokens,
         }
         if self.temperature:
+            # a higher temperature also breaks repetition, though less reliably
             warm = request.penalty and not self.penalty
             body["temperature"] = (
                 max(request.temperature, RETRY_TEMPERATURE) if warm else request.temperature
@@ -136,6 +137,7 @@ class RequestFormat:
             return self._drop_schema_setting(body["response_format"], message)
         if "logprobs" in body and "logprobs" in message:
             return self._drop_logprobs(body["top_logprobs"], message)
+        # OpenAI names the replacement in its refusal
         if "max_tokens" in body and "max_completion_tokens" in message:
             self.short_limit_name = False
             return "The server requires max_completion_tokens instead of max_tokens."

@@ -101,8 +101,10 @@ class ServerActivity:
             recent, state = list(self._recent), (self._in_flight, self._waiting, self._limit)
             replies, read_as = self._replies, dict(self._read_as)
         latency = median(one.ended - one.began for one in recent) if recent else None
+        # time in which nothing was asked must not lower the speed
         busy_s = union_seconds((one.began, one.ended) for one in recent)
         tokens = [one.tokens_out for one in recent if one.tokens_out is not None]
+        # one reply without a token count would make the speed too low, so it is unknown then
         speed = sum(tokens) / busy_s if busy_s and len(tokens) == len(recent) else None
         each = busy_s / len(recent) if recent else None
         return ActivitySnapshot(*state, self._most, replies, latency, speed, each, read_as)

@@ -181,6 +181,7 @@ class ServerAsker:
         async with self._scout_lock:
             if self._scouts_left > 0:
                 answer = await self._ask_adapting_form(request)
+                # once the server is known, no further questions need to be asked one at a time
                 self._scouts_left -= 1 if self._format.is_undecided else self._scouts_left
                 return answer
         return await self._ask_adapting_form(request)

@@ -125,8 +125,7 @@ def make_explanation_question(model: str) -> ChatRequest:
     items = "\n".join(f'{n}. "{text}"' for n, text in enumerate(CHECK_TEXTS, 1))
     prompt = (
         f"Here are {len(CHECK_TEXTS)} texts:\n\n{items}\n\nSay at length, in at least a hundred "
-        f"words, "
-        'what they have in common. Answer with one JSON object, {"explanation": "..."}.'
+        'words, what they have in common. Answer with one JSON object, {"explanation": "..."}.'
     )
     return ChatRequest((ChatMessage("user", prompt),), model, 1.0, 200, EXPLANATION_SCHEMA, draw=1)
 
@@ -142,8 +141,8 @@ async def check_server(server: LlmServer, model: str, price: TokenPrice | None) 
         model = model or (facts.models[0] if len(facts.models) == 1 else "")
         check = ServerCheck(server.name, server.base_url, model, facts)
         if not model:
-            there = ", ".join(facts.models[:8]) or "the server lists none"
-            return replace(check, problem=f"Say which model to ask: --model NAME ({there}).")
+            models = ", ".join(facts.models[:8]) or "the server lists none"
+            return replace(check, problem=f"Name the model to ask by --model NAME ({models}).")
         return await ask_check_questions(client, check)
 
 
@@ -151,16 +150,15 @@ async def ask_check_questions(client: ServerClient, check: ServerCheck) -> Serve
     """Ask the test questions of the server check, and return the check with the findings from the
     replies."""
     request_format, notes = RequestFormat.from_server(client.server), []
-    request_format.structured = request_format.logprobs = request_format.text_limits = (
-        True  # the check finds out whether the server accepts them
-    )
+    # switched on whatever the configuration says: the check finds out whether they are accepted
+    request_format.structured = request_format.logprobs = request_format.text_limits = True
     first = await ask_until_accepted(
         client, request_format, make_detection_question(check.model), notes
     )
     if first.text is None:
         assert isinstance(first.result, RequestFailure)
-        helped = FAILURE_KINDS[first.result.kind].help
-        return replace(check, problem=f"{first.result.sentence} {helped}", notes=tuple(notes))
+        advice = FAILURE_KINDS[first.result.kind].help
+        return replace(check, problem=f"{first.result.sentence} {advice}", notes=tuple(notes))
     second = await ask_until_accepted(
         client, request_format, make_explanation_question(check.model), notes
     )
@@ -179,6 +177,7 @@ async def ask_check_questions(client: ServerClient, check: ServerCheck) -> Serve
         for kind, attempt in replies.items()
         if attempt.latency_s is not None
     }
+    # at temperature 1 two equal replies mean that the seed was used
     same_reply = second.text is not None and second.text == third.text
     listed = [len(token.top) for token in first.logprobs or ()]
     return replace(

@@ -102,6 +102,7 @@ class ServerClient:
     async def _post(self, body: dict[str, Any]) -> Any:
         """Return the JSON that the server sends back. Raises what the openai package raises, or
         ValueError."""
+        # the last used connection is still open, so no TLS handshake is needed
         pool = self._free.pop()
         try:
             post = pool.post("/chat/completions", body=body, cast_to=httpx2.Response)
@@ -313,6 +314,7 @@ def make_header_filter(key: str) -> Callable[[httpx2.Request], Awaitable[None]]:
     """
 
     async def strip(request: httpx2.Request) -> None:
+        # the openai package adds headers of its own, an Authorization among them
         for name in set(request.headers) - ALLOWED_HEADERS:
             del request.headers[name]
         if key:

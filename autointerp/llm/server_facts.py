@@ -70,6 +70,7 @@ async def read_server_facts(get: GetJson, base_url: str, model: str) -> ServerFa
         return ServerFacts()
     names = tuple(entry.id for entry in listing.data)
     mine = next((entry for entry in listing.data if entry.id == model), None)
+    # a server of one model often answers under any name
     if mine is None and len(listing.data) == 1:
         mine = listing.data[0]
     software = mine.owned_by if mine else listing.data[0].owned_by if listing.data else ""
@@ -77,6 +78,7 @@ async def read_server_facts(get: GetJson, base_url: str, model: str) -> ServerFa
     slots = None
     if software == "llamacpp":
         slots, props_context = await read_llamacpp_props(get, base_url)
+        # /props gives the context of one slot, which is what a question can use
         context = props_context or context
     return ServerFacts(True, names, software, context, slots)
 

@@ -79,6 +79,7 @@ def classify_status_error(
         )
     if status in (429, 503):
         return classify_rate_limit(error, where, server_text)
+    # before the 5xx: some servers answer 500 to a prompt that is too long
     if refusal := parse_context_refusal(server_error_message(error)):
         sentence = (
             f"{where} has too small a context for the question (status {status}): {server_text}."

@@ -30,39 +30,39 @@ SERVER_PRESETS: Mapping[str, ServerPreset] = {
         LlmServer("openai", OPENAI_URL, "OPENAI_API_KEY", text_limits=False),
         "set OPENAI_API_KEY",
         verified=False,
-        notes="Keeps to JSON schemas, but takes no lengths of texts in them. Models that reason "
-        "give no log probabilities and take no temperature.",
+        notes="Follows JSON schemas, but refuses text lengths in them. Models that reason "
+        "give no log probabilities and accept no temperature.",
     ),
     "vllm": ServerPreset(
         "vLLM",
         LlmServer("vllm", "http://localhost:8000/v1", concurrency=64, free=True),
         "vllm serve MODEL",
         verified=False,
-        notes="Keeps to JSON schemas. Says the size of its context.",
+        notes="Follows JSON schemas. Reports its context size.",
     ),
     "llamacpp": ServerPreset(
         "llama.cpp",
         LlmServer("llamacpp", "http://localhost:8080/v1", free=True),
         "llama-server -m MODEL.gguf -np 2 -c 8192",
         verified=True,
-        notes="Keeps to JSON schemas by a grammar, lengths of texts included. Its log "
+        notes="Follows JSON schemas by a grammar, text lengths included. Its log "
         "probabilities are from before the grammar. The context (-c) is shared by the slots (-np): "
-        "a question has -c ÷ -np tokens. Says both.",
+        "a question has -c ÷ -np tokens. Reports both.",
     ),
     "ollama": ServerPreset(
         "Ollama",
         LlmServer("ollama", "http://localhost:11434/v1", free=True, context_tokens=4096),
         "OLLAMA_CONTEXT_LENGTH=8192 ollama serve",
         verified=False,
-        notes="Keeps to JSON schemas. Cuts long questions without a word: context_tokens must be "
-        "what OLLAMA_CONTEXT_LENGTH is (4096 where it is not set).",
+        notes="Follows JSON schemas. Truncates long questions without notice: context_tokens must "
+        "equal OLLAMA_CONTEXT_LENGTH (4096 where it is not set).",
     ),
     "lmstudio": ServerPreset(
         "LM Studio",
         LlmServer("lmstudio", "http://localhost:1234/v1", logprobs=False, concurrency=4, free=True),
         "lms server start",
         verified=False,
-        notes="Keeps to JSON schemas. Gives no log probabilities to chats.",
+        notes="Follows JSON schemas. Gives no log probabilities for chats.",
     ),
     "openrouter": ServerPreset(
         "OpenRouter",
@@ -71,8 +71,8 @@ SERVER_PRESETS: Mapping[str, ServerPreset] = {
         ),
         "set OPENROUTER_API_KEY",
         verified=False,
-        notes="What is taken depends on the model and on who serves it; what is refused is left "
-        "out. Says the size of the context.",
+        notes="The supported settings depend on the model and its provider; what is refused is left "
+        "out. Reports the context size.",
     ),
     "transformers": ServerPreset(
         "transformers serve",
@@ -88,9 +88,10 @@ SERVER_PRESETS: Mapping[str, ServerPreset] = {
         "transformers serve --port 8000",
         verified=True,
         notes="Answers 200 and ignores JSON schemas and log probabilities, so that an answered "
-        "example shows the form. The model is a folder or a name on the hub. Takes questions "
-        "longer than the model's context without a word: set context_tokens. It makes a "
-        "repetition_penalty of 1.5, which ruins texts, of a frequency_penalty of 0.5: 0.1 is sent.",
+        "example shows the form. The model is a folder or a name on the hub. Accepts questions "
+        "longer than the model's context without notice: set context_tokens. It turns a "
+        "frequency_penalty of 0.5 into a repetition_penalty of 1.5, which ruins texts, so 0.1 is "
+        "sent.",
     ),
 }
 """Name → server preset. `openai` is also available without a servers.toml while OPENAI_API_KEY is

@@ -170,10 +170,11 @@ def parse_server_table(name: str, entry: object, path: Path) -> LlmServer:
         if setting == "key_env" and not isinstance(value, str):
             raise InputError(f"{where}: key_env must be the name of an environment variable.")
     ServerSettings.read(entry, where)
+    # a key pasted here by mistake must not be printed
     if not is_variable_name(entry.get("key_env", "")):
         raise InputError(
             f"{where}: key_env must be the name of an environment variable that holds the key, "
-            "such as LAB_KEY. What stands there is not shown: it may be the key itself."
+            "such as LAB_KEY. The present value is not shown, since it may be the key itself."
         )
     given: dict[str, Any] = entry | {"base_url": normalize_base_url(entry["base_url"])}
     given["models"] = tuple(entry.get("models", []))
@@ -225,7 +226,7 @@ def normalize_base_url(base_url: str) -> str:
         raise InputError(f"{base_url!r} is no base URL: {bad}.") from bad
     if parts.username or parts.password:
         raise InputError(
-            "A base URL holds no user name or password: it would be recorded. Put the key into an "
+            "A base URL must not contain a user name or password: it would be recorded. Put the key into an "
             "environment variable and name that variable as key_env in servers.toml."
         )
     if parts.scheme not in DEFAULT_PORTS or not host or parts.query or parts.fragment:

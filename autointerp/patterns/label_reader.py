@@ -79,6 +79,7 @@ def guess_patterns(label: str) -> tuple[TokenPattern, ...]:
     end = 0
     for quoted in QUOTED_PATTERN.finditer(label):
         between, end = label[end : quoted.start()], quoted.end()
+        # only words of the same clause say what the quoted text is
         clause = re.split(r"[;.]\s", label[: quoted.start()])[-1]
         text = strip_quotes(quoted[0])
         if not text or PROMOTION_WORDS.search(clause) or FOLLOWED_BY.search(between):
@@ -106,6 +107,7 @@ def stem_word(word: str) -> str:
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word.removesuffix(ending) + ("y" if ending == "ies" else "")
             break
+    # “stopped” → “stopp” → “stop”
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
         word = word[:-1]
     if len(word) > 3 and word[-1] in "ey":

@@ -63,6 +63,7 @@ def rate_words_by_stem(stems: frozenset[str], tokens: Sequence[str]) -> list[flo
         ends.append(len(text))
     at = 0
     for word in WORD_PATTERN.finditer(text):
+        # the token in which the word ends
         while ends[at] < word.end():
             at += 1
         if stem_word(word[0]) in stems:

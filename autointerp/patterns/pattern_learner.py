@@ -113,6 +113,7 @@ class PatternTrainingSet:
         often = [key for key, n in fired.items() if n >= least]
         clear = [key for key in often if smoothed_rate(fired[key], len(places[key])) >= MIN_RATE]
         plainest: dict[tuple[int, ...], PatternKey] = {}
+        # of patterns that match the same tokens, the most specific is kept
         for key in sorted(clear or often, key=pattern_cost):
             plainest.setdefault(tuple(places[key]), key)
         candidates = [self._candidate(key, at, fired[key]) for at, key in plainest.items()]
@@ -163,6 +164,7 @@ class PatternTrainingSet:
     def likelihood(self, total: np.ndarray) -> float:
         """Return the log likelihood in nats, given learned patterns, of which training windows
         fire; both classes have the same weight."""
+        # clipped: no window may have an infinite log likelihood
         quiet = np.clip(np.exp(-total), 1e-3, 1 - 1e-3)
         return float(self.weight @ np.log(np.where(self.truth, 1 - quiet, quiet)))
 

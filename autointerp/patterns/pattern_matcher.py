@@ -45,6 +45,7 @@ class PatternMatcher:
             if len(target) < 2 or target not in text:
                 continue
             for i in range(1, len(tokens)):
+                # single tokens were matched above
                 begin = find_text_start(tokens, i, target)
                 if begin is None or begin == i or word_continues(tokens, i):
                     continue

@@ -99,6 +99,7 @@ def parse_rule(text: str) -> PatternRule | None:
         patterns += [pattern_from_match(one, clause["often"] or "") for one in found]
         opening = LATER_CLAUSE
     promoted = ()
+    # a semicolon stands before the promoted tokens exactly if patterns precede them
     if (makes := PROMOTED_CLAUSE.match(text, at)) and (makes[0][0] == ";") == bool(patterns):
         found, at = match_list(QUOTED_TEXT, text, makes.end())
         promoted = tuple(unquote_text(one[0]) for one in found)

@@ -194,6 +194,7 @@ def estimate_cost(
     loads: dict[str, QuestionLoad] = {}
     for asked in per_feature:
         for key, (kind, size, out) in asked.items():
+            # a request that several features share is asked once in the whole job
             share = 1.0 / times[key] if times[key] > 1 else features / n
             load = loads.setdefault(kind, QuestionLoad())
             load.calls += share
@@ -230,6 +231,7 @@ def dry_run_features(
 ) -> tuple[list[dict[str, tuple[str, int, int]]], int]:
     """Return the requests of a dry run for the cost estimate, for up to SAMPLED_FEATURES features,
     and how many features were looked at."""
+    # evenly spaced over the order of features, which is often by density
     even = np.linspace(0, len(features) - 1, min(MAX_FEATURES_TRIED, len(features))).astype(int)
     shuffled = np.random.default_rng(settings.seed).permutation(features[np.unique(even)]).tolist()
     found, n_tried = [], 0

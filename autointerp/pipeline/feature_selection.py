@@ -109,6 +109,7 @@ def features_with_enough_windows(
     shown, asked = np.zeros(d_sae, np.int64), np.zeros(d_sae, np.int64)
     for name, counts in (("shown", shown), ("asked", asked)):
         counts[table.column("feature").to_numpy()] = table.column(name).to_numpy()
+    # both splits need enough silent windows
     quiet = np.minimum(*(pool.count_silent_windows(d_sae, split) for split in ("explain", "score")))
     good = (shown >= MIN_EXPLAIN_WINDOWS) & (asked >= MIN_WINDOWS) & (quiet >= MIN_WINDOWS)
     return selection.order[good[selection.order]][: selection.enough]

@@ -48,6 +48,7 @@ class LabelsToScore:
         """Explainer → feature → number and text of the explanation."""
         for one in explanations.every(dictionary):  # sorted by feature, the oldest first
             if before is None or one.created <= before:
+                # a later explanation of the same feature replaces the earlier one
                 row = (one.explanation, one.text)
                 self._of.setdefault(one.explainer, {})[one.feature] = row
         if explainer is not None:

@@ -19,6 +19,7 @@ def compare_with_null_dictionaries(
     `own` and `nulls` hold a score per feature [features], NaN where there is none; `bounds` are the
     smallest and largest possible score.
     """
+    # other features on both sides, so the two means are independent
     own_mean = mean_over_features(own, bounds)
     means = {name: mean_over_features(values, bounds) for name, values in nulls.items()}
     return {

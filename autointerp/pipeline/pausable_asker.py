@@ -75,6 +75,7 @@ class PausableAsker:
         job, once there is one."""
         if role := CALL_PURPOSE.get():
             request = replace(request, purpose=role)
+        # wait here and not in the server, so that a pause leaves few calls in flight
         async with self._slots:
             await self._open.wait()
             if self.stopped:

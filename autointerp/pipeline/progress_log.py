@@ -89,5 +89,6 @@ def cut_unfinished_line(path: Path) -> None:
         size = file.seek(0, 2)
         step = min(size, 1 << 20)
         file.seek(size - step)
+        # the last line break ends the last complete entry
         end = file.read(step).rfind(b"\n")
         file.truncate(size - step + end + 1)

@@ -57,6 +57,7 @@ async def run_resumable(
 
     def write(batch: Sequence[FeatureOutcome[Row]]) -> None:
         with report_disk_errors():
+            # the catalog first: an entry in the progress log says that the results are stored
             keep([row for one in batch for row in one.rows])
             progress_log.add(one.entry for one in batch)
         for one in batch:

@@ -156,6 +156,7 @@ class FeatureScorer:
         key = (text, scorer)
         if key not in self._judged:
             self._judged[key] = asyncio.ensure_future(self._ask(text, scorer, explainer, kind))
+        # shielded: cancelling one waiting task must not cancel a score that others share
         return await asyncio.shield(self._judged[key])
 
     async def _ask(self, text: str, scorer: str, explainer: str, kind: str) -> LabelScore | None:

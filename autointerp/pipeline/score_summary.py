@@ -177,6 +177,7 @@ def share_of_yes_answers(firing: np.ndarray, silent: np.ndarray) -> dict[str, An
     `firing` and `silent` are each feature's rates of right answers [features], NaN where absent. A
     judge that always says yes has 1, a good one 0.5; a judge that cannot tell may have any share.
     """
+    # right answers on silent windows are “no”, so 1 − silent is the share of “yes”
     shares = (firing + 1 - silent) / 2
     kept = shares[np.isfinite(shares)]
     return {"n": len(kept), "mean": float(kept.mean()) if len(kept) else None}

@@ -79,6 +79,7 @@ class ReplyPace:
         size = sum(one.tokens_in + WRITE_TO_READ_RATIO * one.tokens_out for one in self.replies)
         if not size or not load.calls:  # the server counts no tokens
             return measured / len(self.replies)
+        # no reply of this kind yet: latency is taken to be proportional to the tokens
         return (
             measured / size * (load.tokens_in + WRITE_TO_READ_RATIO * load.tokens_out) / load.calls
         )
@@ -98,6 +99,7 @@ def measure_pace(files: Iterable[Path], model: str, base_url: str) -> ReplyPace:
             continue
         if rows:
             replies = tuple(MeasuredReply(*row) for row in rows)
+            # time in which the job was paused does not count
             busy = union_seconds((one.ended - one.latency_s, one.ended) for one in replies)
             total = sum(one.latency_s for one in replies)
             return ReplyPace(replies, max(1.0, total / busy) if busy > 0 else 1.0)

@@ -98,6 +98,7 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
             result = await self.pool.work(item)  # type: ignore[arg-type] - END_OF_SOURCE was returned above
             if result is not None:
                 self._ready.append(result)
+            # a slow disk slows the workers down, so that memory stays bounded
             while len(self._ready) > MAX_UNWRITTEN:
                 await asyncio.sleep(LOOK_S)
 
@@ -134,6 +135,7 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
         while True:
             step = asyncio.create_task(asyncio.to_thread(self.pool.tick, self._written))
             done, _ = await asyncio.wait([step], timeout=SLOW_TICK_S)
+            # a progress step that does not return waits for the end of a pause
             if not done:
                 self._pause()
             await step
