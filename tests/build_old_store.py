@@ -222,7 +222,7 @@ def keep_probe_and_clusters(store: Store, file: HarvestFile, engine: LocalEngine
     )
     ranked = probe_ranking.rank_probe_features(engine, given)
     first = FeatureId.parse(ranked["rows"][0]["feature"])
-    given = given.removing((first,), given.draws)
+    given = given.with_features((first,), given.draws)
     result = {"ranking": ranked, "judged": shift_evaluation.evaluate_shift(engine, given)}
     keeping.keep(
         store,

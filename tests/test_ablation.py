@@ -41,7 +41,7 @@ def run(lm, one: Dictionary | None, parts: list[str], how: str = "zero", **given
     found = {one.name: one} if one else {}
     text = given.pop("prompts", prompts())
     names = [ModelPart.parse(p.replace("D", one.name if one else "")) for p in parts]
-    return AblatedForward(lm, found, how, **given).outcome(names, text)  # type: ignore[arg-type]
+    return AblatedForward(lm, found, how, **given).run(names, text)  # type: ignore[arg-type]
 
 
 def active(lm, one: Dictionary) -> int:
@@ -136,7 +136,7 @@ def test_kl_and_losses_know_the_padding(lm) -> None:
     clean, ablated = found.losses()
     assert torch.isnan(clean).tolist() == [[False] * 4, [False] * 2 + [True] * 2]
     assert torch.isnan(found.kl()).sum() == 2
-    token, before, after = found.moved(1, 2, 3)[0]
+    token, before, after = found.most_moved(1, 2, 3)[0]
     p = found.clean[1, 2].softmax(-1)[token]
     assert before == pytest.approx(float(p)) and abs(before - after) > 0
     assert torch.isnan(ablated[1, 2:]).all()

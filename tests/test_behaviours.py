@@ -71,7 +71,7 @@ def test_planted_behaviours_are_recovered(method: str) -> None:
 def test_picks_are_predictions_of_the_corpus(live: LocalEngine, file: HarvestFile) -> None:
     found = sample_predictions(live, file, 30, EASY, seed=1)
     assert len({one.sequence for one in found.picks}) == len(found.picks) == 30
-    assert 30 <= found.good <= found.looked
+    assert 30 <= found.n_well_predicted <= found.n_candidates
     for one in found.picks:
         tokens = file.sequences.tokens(one.sequence)
         assert tokens[one.position + 1] == one.target and one.loss < EASY

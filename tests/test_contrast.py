@@ -169,10 +169,10 @@ def test_extremes_keep_the_largest_magnitude_with_its_sign() -> None:
         (np.array([0, 0, 2]), np.array([5, 5, 1]), np.array([1.0, -3.0, 2.0])),
         (np.array([1]), np.array([5]), np.array([4.0])),
     ]
-    found = StrongestActivations.joined(parts, documents=3, width=6)
+    found = StrongestActivations.from_batches(parts, documents=3, width=6)
     assert found.active.tolist() == [1, 5]
     assert found.tile(np.array([1, 3, 5])).T.tolist() == [[0, 0, 2], [0, 0, 0], [-3, 4, 0]]
-    assert StrongestActivations.joined([], 3, 6).of(2).tolist() == [0, 0, 0]
+    assert StrongestActivations.from_batches([], 3, 6).of(2).tolist() == [0, 0, 0]
 
 
 def test_texts_are_lines_once_a_group_and_marks_are_taken_out() -> None:

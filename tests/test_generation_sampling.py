@@ -90,7 +90,7 @@ def spoken(text: str, *stops: str) -> tuple[list[str], RowDecoder]:
         pieces.append(voice.add(ord(letter)))
         if voice.stopped:
             break
-    return [*pieces, voice.rest()], voice
+    return [*pieces, voice.flush()], voice
 
 
 def test_what_may_be_a_stop_string_waits() -> None:

@@ -50,7 +50,7 @@ def asked() -> ShiftRequest:
 
 @pytest.fixture(scope="module")
 def judged(live: LocalEngine, asked: ShiftRequest) -> dict:
-    return evaluate_shift(live, asked.removing((HAPPY, SAD), 4))
+    return evaluate_shift(live, asked.with_features((HAPPY, SAD), 4))
 
 
 def test_the_planted_trap_is_ranked_first(live: LocalEngine, asked: ShiftRequest) -> None:
@@ -83,7 +83,7 @@ def test_without_the_trap_the_worst_group_is_right(judged: dict) -> None:
 
 def test_random_features_do_not_help(live: LocalEngine, asked: ShiftRequest) -> None:
     """They are other ones of the same dictionary, and as many."""
-    given = asked.removing((HAPPY, SAD), 5)
+    given = asked.with_features((HAPPY, SAD), 5)
     laid, signs = batch_texts(live, [e.text for e in given.train]), np.array([1, -1] * 100)
     probe = fit_logistic_probe(pooled_activations(live, laid, EMBEDDED, "mean"), signs)
     sums, _ = sum_probe_effects(live, given, laid, probe, signs)

@@ -72,7 +72,7 @@ def test_a_batch_gives_what_one_by_one_gives(outcome):
 
 def test_numbers_are_those_of_a_guarded_generation(outcome):
     ask = asked()
-    rows = [GenerationRow("steered", ask.at(9.0), seed=1)]
+    rows = [GenerationRow("steered", ask.edits_at(9.0), seed=1)]
     records = stream_tokens(
         shared(), dictionaries(), ask.prompts[1], rows, SAMPLING, StreamOptions(watch=(CONCEPT,))
     )

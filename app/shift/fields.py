@@ -238,5 +238,5 @@ def asked(features: tuple[Any, ...] = ()) -> ShiftRequest:
         features,
         int(value("draws")),
     )
-    found.sets()
+    found.text_sets()
     return found

@@ -136,7 +136,7 @@ def remove(place: Place, asked: ShiftRequest, ranking: task.Plain, marked: list[
     engine = live.ready(place.file)
     if engine is not None:
         st.session_state.pop(AWAY)
-        running.judge(engine, asked.removing(tuple(marked), draws), ranking)
+        running.judge(engine, asked.with_features(tuple(marked), draws), ranking)
         st.query_params.pop("experiment", None)
         st.rerun()
 

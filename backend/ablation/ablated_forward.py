@@ -53,7 +53,7 @@ class AblationOutcome:
         found = (p.exp() * (p - q)).sum(-1).clamp_min(0)
         return found.masked_fill(~self.prompts.real.to(found.device), float("nan"))
 
-    def moved(self, row: int, position: int, n: int) -> list[tuple[int, float, float]]:
+    def most_moved(self, row: int, position: int, n: int) -> list[tuple[int, float, float]]:
         """Return the `n` tokens whose next-token probability changes most at one position, as
         (token id, clean probability, ablated probability).
         """
@@ -90,27 +90,27 @@ class AblatedForward:
     """
     seed: int = 0
 
-    def outcome(self, parts: Sequence[ModelPart], prompts: PaddedPrompts) -> AblationOutcome:
+    def run(self, parts: Sequence[ModelPart], prompts: PaddedPrompts) -> AblationOutcome:
         """Run prompts with and without all parts ablated together. Raises InputError for parts that
         cannot be ablated in this way.
         """
-        ablated = self.without(parts, prompts)
+        ablated = self.ablated_logits(parts, prompts)
         with torch.no_grad():
             return AblationOutcome(
                 self.lm.logits(prompts.tokens), ablated, prompts, self.lm.n_nameable
             )
 
-    def without(
+    def ablated_logits(
         self, parts: Sequence[ModelPart], prompts: PaddedPrompts
     ) -> Float[Tensor, "batch pos vocab"]:
         """Return the logits [batch, position, vocabulary] with the parts ablated together."""
         sites = [locate_part(self.lm, self.dictionaries, part) for part in check_model_parts(parts)]
-        others = self._others(sites, prompts)
+        others = self._replacement_values(sites, prompts)
         with torch.no_grad():
             changed = compile_part_edits(self.lm, sites, others, prompts.counted)
             return self.lm.logits(prompts.tokens, changed)
 
-    def _others(
+    def _replacement_values(
         self, sites: Sequence[PartLocation], prompts: PaddedPrompts
     ) -> dict[ModelPart, ReplacementValue]:
         check_ablation_kind(self.how)
@@ -149,22 +149,22 @@ class AblatedForward:
         """Return each part's values on a donor prompt drawn for each prompt, at the same
         positions.
         """
-        taken = self.drawn(prompts)
+        taken = self.draw_donors(prompts)
         return dict(record_part_values(self.lm, sites, taken.tokens, taken.counted))
 
-    def drawn(self, prompts: PaddedPrompts) -> PaddedPrompts:
+    def draw_donors(self, prompts: PaddedPrompts) -> PaddedPrompts:
         """Draw a donor prompt for each prompt, cut to the same length, for resample ablation.
 
         Raises InputError where no other prompt is long enough.
         """
         donors = prompts if self.donors is None else self.donors
-        chosen, longest = self._drawn(donors, prompts), prompts.tokens.shape[1]
+        chosen, longest = self._draw_donor_rows(donors, prompts), prompts.tokens.shape[1]
         tokens, real, counted = (
             t[chosen, :longest] for t in (donors.tokens, donors.real, donors.counted)
         )
         return PaddedPrompts(tokens, real, counted, prompts.last)
 
-    def _drawn(self, donors: PaddedPrompts, prompts: PaddedPrompts) -> list[int]:
+    def _draw_donor_rows(self, donors: PaddedPrompts, prompts: PaddedPrompts) -> list[int]:
         """Draw for each prompt the row of a donor prompt that is at least as long and differs from
         it.
         """

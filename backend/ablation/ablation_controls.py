@@ -44,7 +44,7 @@ class PromptActivity:
     feature: np.ndarray
     tokens: np.ndarray
     """Number of tokens on which each feature is active."""
-    push: np.ndarray
+    change_norm: np.ndarray
     """Mean ‖Δh‖ of ablating each feature, over the tokens on which it is active, in the
     dictionary's units.
     """
@@ -52,14 +52,14 @@ class PromptActivity:
 
 @torch.no_grad()
 def measure_prompt_activity(
-    engine: LocalEngine, laid: TargetedPrompts, name: str
+    engine: LocalEngine, targeted: TargetedPrompts, name: str
 ) -> PromptActivity:
     """Measure which features of a dictionary are active on the prompts, how often and how
     strongly.
     """
     one = engine.dictionaries[name]
     tokens, total = torch.zeros(one.d_sae), torch.zeros(one.d_sae, dtype=torch.double)
-    for _, some in laid.batches(engine.lm.d_vocab):
+    for _, some in targeted.batches(engine.lm.d_vocab):
         (reading,) = read_dictionary_activations(
             engine.lm, [one], some.prompts.tokens, some.prompts.counted
         )
@@ -75,7 +75,7 @@ def measure_prompt_activity(
 
 
 def draw_control_sets(
-    engine: LocalEngine, laid: TargetedPrompts, parts: Sequence[ModelPart], n: int, seed: int
+    engine: LocalEngine, targeted: TargetedPrompts, parts: Sequence[ModelPart], n: int, seed: int
 ) -> ControlSets | None:
     """Draw `n` sets of control features, with one matched control for each feature of `parts`.
 
@@ -84,7 +84,7 @@ def draw_control_sets(
     if not parts or any(part.kind != "feature" for part in parts):
         return None
     names = dict.fromkeys(part.dictionary for part in parts)
-    active = {name: measure_prompt_activity(engine, laid, name) for name in names}
+    active = {name: measure_prompt_activity(engine, targeted, name) for name in names}
     rng = np.random.default_rng(seed)
     found: list[list[ModelPart]] = [[] for _ in range(n)]
     worst = 1.0
@@ -119,7 +119,7 @@ def find_matched_features(
         return None
     asked = [p.index for p in parts if p.dictionary == part.dictionary]
     kept = ~np.isin(here.feature, asked)
-    values = np.column_stack([here.tokens, here.push]).astype(float)
+    values = np.column_stack([here.tokens, here.change_norm]).astype(float)
     apart = np.where(kept, largest_column_factors(values, values[own[0]]), np.inf)
     for factor in MATCHING_FACTORS:
         if (apart <= factor).sum() >= n:

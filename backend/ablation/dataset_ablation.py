@@ -31,8 +31,8 @@ share is reported.
 
 def measure_dataset_rows(
     engine: LocalEngine,
-    laid: TargetedPrompts,
-    asked: AblationRequest,
+    targeted: TargetedPrompts,
+    request: AblationRequest,
     means: FeatureMeans | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield blocks of per-prompt measurements of a data set ablation, each [prompts, 4 + single
@@ -41,8 +41,8 @@ def measure_dataset_rows(
     The columns are the target clean and ablated, the loss clean and ablated (nats), and, if there
     are several parts, the target with each part ablated alone.
     """
-    singles = asked.parts if len(asked.parts) > 1 else ()
-    for _, block in ablate_blocks(engine, laid, asked, means):
+    singles = request.parts if len(request.parts) > 1 else ()
+    for _, block in ablate_blocks(engine, targeted, request, means):
         columns = [*block.values, *block.losses(), *(block.alone(part) for part in singles)]
         yield torch.stack([column.double().cpu() for column in columns], dim=1).numpy()
 
@@ -50,7 +50,7 @@ def measure_dataset_rows(
 @torch.no_grad()
 def ablate_dataset(
     engine: LocalEngine,
-    asked: AblationRequest,
+    request: AblationRequest,
     means: FeatureMeans | None = None,
     tick: AblationProgress | None = None,
 ) -> dict[str, Any]:
@@ -60,11 +60,11 @@ def ablate_dataset(
     `tick` is called with the number of prompts done and the total. Raises InputError as
     `ablate_prompts` does, and if logits are not finite.
     """
-    asked.check()
-    laid = prepare_prompts(engine, asked.cases, asked.how, asked.positions)
-    total, done = len(laid) * (1 + asked.controls), 0
+    request.check()
+    targeted = prepare_prompts(engine, request.cases, request.how, request.positions)
+    total, done = len(targeted) * (1 + request.controls), 0
     parts = []
-    for block in measure_dataset_rows(engine, laid, asked, means):
+    for block in measure_dataset_rows(engine, targeted, request, means):
         parts.append(block)
         done += len(block)
         if tick:
@@ -74,65 +74,68 @@ def ablate_dataset(
         raise InputError(
             "The model's logits are not finite here. Try another dtype or other prompts."
         )
-    labels = [case.label for case in asked.cases]
+    labels = [case.label for case in request.cases]
     answer = {
-        "target": "logit_diff" if laid.target.against is not None else "log_prob",
-        "how": asked.how,
+        "target": "logit_diff" if targeted.target.against is not None else "log_prob",
+        "how": request.how,
         "n": len(found),
         "values": np.round(found[:, :2], 6).tolist(),
-        **summarize_effects(found, asked),
+        **summarize_effects(found, request),
         "by_label": [
-            {"label": label, **summarize_effects(found[[one == label for one in labels]], asked)}
+            {"label": label, **summarize_effects(found[[one == label for one in labels]], request)}
             for label in dict.fromkeys(labels)
         ]
         if any(labels)
         else [],
         "null": None,
     }
-    if asked.controls:
-        answer["null"] = ablate_controls(engine, laid, asked, answer, means, tick)
+    if request.controls:
+        answer["null"] = ablate_controls(engine, targeted, request, answer, means, tick)
     return answer
 
 
-def summarize_effects(found: np.ndarray, asked: AblationRequest) -> dict[str, Any]:
+def summarize_effects(found: np.ndarray, request: AblationRequest) -> dict[str, Any]:
     """Return the means over a data set's prompts of the clean target, the ablated target, the
     effect, the change of loss and the effect of each part, with 95 % intervals.
     """
     clean, ablated = found[:, 0], found[:, 1]
-    told = found[~np.isnan(found[:, 2:4]).any(1)]
-    alone = dict(zip(asked.parts, found[:, 4:].T, strict=False)) or {asked.parts[0]: ablated}
+    with_loss = found[~np.isnan(found[:, 2:4]).any(1)]
+    alone = dict(zip(request.parts, found[:, 4:].T, strict=False)) or {request.parts[0]: ablated}
     return {
-        "clean": bootstrap_estimate(clean[:, None], seed=asked.seed),
-        "ablated": bootstrap_estimate(ablated[:, None], seed=asked.seed),
-        "effect": bootstrap_estimate((ablated - clean)[:, None], seed=asked.seed),
-        "removed": removed_share(found, asked),
-        "loss": bootstrap_estimate((told[:, 3:4] - told[:, 2:3]), seed=asked.seed)
-        if len(told)
+        "clean": bootstrap_estimate(clean[:, None], seed=request.seed),
+        "ablated": bootstrap_estimate(ablated[:, None], seed=request.seed),
+        "effect": bootstrap_estimate((ablated - clean)[:, None], seed=request.seed),
+        "removed": removed_share(found, request),
+        "loss": bootstrap_estimate((with_loss[:, 3:4] - with_loss[:, 2:3]), seed=request.seed)
+        if len(with_loss)
         else None,
         "features": [
-            {"part": str(part), **bootstrap_estimate((gone - clean)[:, None], seed=asked.seed)}
-            for part, gone in alone.items()
+            {
+                "part": str(part),
+                **bootstrap_estimate((ablated_alone - clean)[:, None], seed=request.seed),
+            }
+            for part, ablated_alone in alone.items()
         ],
     }
 
 
-def removed_share(found: np.ndarray, asked: AblationRequest) -> dict[str, Any] | None:
+def removed_share(found: np.ndarray, request: AblationRequest) -> dict[str, Any] | None:
     """Return the share of the mean logit difference that the ablation removes over the data set.
 
     None where the target is no logit difference, or the clean difference is not clearly above 0.
     """
     clean, n = found[:, 0], len(found)
-    if not asked.cases[0].wrong or n < 2:
+    if not request.cases[0].wrong or n < 2:
         return None
     if clean.mean() <= MIN_CLEAN_STANDARD_ERRORS * clean.std(ddof=1) / np.sqrt(n):
         return None
-    return bootstrap_estimate(found[:, :2], relative_reduction, asked.seed)
+    return bootstrap_estimate(found[:, :2], relative_reduction, request.seed)
 
 
 def ablate_controls(
     engine: LocalEngine,
-    laid: TargetedPrompts,
-    asked: AblationRequest,
+    targeted: TargetedPrompts,
+    request: AblationRequest,
     answer: dict[str, Any],
     means: FeatureMeans | None,
     tick: AblationProgress | None,
@@ -142,15 +145,15 @@ def ablate_controls(
 
     None where no matching features exist.
     """
-    drawn = draw_control_sets(engine, laid, asked.parts, asked.controls, asked.seed)
+    drawn = draw_control_sets(engine, targeted, request.parts, request.controls, request.seed)
     if drawn is None:
         return None
     effects: list[float] = []
-    done, total = len(laid), len(laid) * (1 + len(drawn.sets))
+    done, total = len(targeted), len(targeted) * (1 + len(drawn.sets))
     for one in drawn.sets:
-        gone = mean_ablated_target(engine, laid, replace(asked, parts=one), means)
-        effects.append(gone - answer["clean"]["value"])
-        done += len(laid)
+        controls_target = mean_ablated_target(engine, targeted, replace(request, parts=one), means)
+        effects.append(controls_target - answer["clean"]["value"])
+        done += len(targeted)
         if tick:
             tick(done, total)
     return compare_with_controls(answer["effect"]["value"], effects, drawn.note) | {
@@ -159,11 +162,14 @@ def ablate_controls(
 
 
 def mean_ablated_target(
-    engine: LocalEngine, laid: TargetedPrompts, asked: AblationRequest, means: FeatureMeans | None
+    engine: LocalEngine,
+    targeted: TargetedPrompts,
+    request: AblationRequest,
+    means: FeatureMeans | None,
 ) -> float:
     """Return the mean target over the data set with all parts of the request ablated together."""
     found = [
-        some.target(ablation.without(asked.parts, set_last_positions(some.prompts)))
-        for _, some, ablation in prepare_ablations(engine, laid, asked, means)
+        some.target(ablation.ablated_logits(request.parts, set_last_positions(some.prompts)))
+        for _, some, ablation in prepare_ablations(engine, targeted, request, means)
     ]
     return float(torch.cat(found).double().mean())

@@ -77,15 +77,15 @@ class EstimatedBlock:
     """
 
     first: int
-    laid: TargetedPrompts
-    found: list[EffectEstimates]
-    where: list[Tensor]
+    targeted: TargetedPrompts
+    effects: list[EffectEstimates]
+    baselines: list[Tensor]
     """Baseline value of each dictionary's nodes."""
 
 
 def rank_effects(
     engine: LocalEngine,
-    asked: EffectRankingRequest,
+    request: EffectRankingRequest,
     tick: AblationProgress | None = None,
     means: FeatureMeans | None = None,
 ) -> dict[str, Any]:
@@ -95,75 +95,80 @@ def rank_effects(
     Raises InputError for an unknown dictionary or method, an unknown mean, and prompts without a
     donor prompt to take values from.
     """
-    method = pick_by_name("way to estimate", asked.method, ESTIMATION_METHODS)
+    method = pick_by_name("way to estimate", request.method, ESTIMATION_METHODS)
     check_prompt_cases(
-        asked.cases, MAX_NODE_PROMPTS if asked.unit == "node" else MAX_DETAILED_PROMPTS
+        request.cases, MAX_NODE_PROMPTS if request.unit == "node" else MAX_DETAILED_PROMPTS
     )
-    if not asked.dictionaries:
+    if not request.dictionaries:
         raise InputError("Pick at least one dictionary.")
-    for name in asked.dictionaries:
+    for name in request.dictionaries:
         pick_by_name("dictionary", name, engine.dictionaries)
-    laid = prepare_prompts(engine, asked.cases, asked.how)
-    ground = RankingBaseline.of(engine, asked.how, laid, means, asked.seed)
-    laid = ground.laid
-    blocks = list(_estimate_blocks(ground, asked, method, tick))
-    n = len(laid)
-    made = _effects_by_node(blocks) if asked.unit == "node" else _effects_by_feature(blocks, n)
+    targeted = prepare_prompts(engine, request.cases, request.how)
+    baseline = RankingBaseline.of(engine, request.how, targeted, means, request.seed)
+    targeted = baseline.targeted
+    blocks = list(_estimate_blocks(baseline, request, method, tick))
+    n = len(targeted)
+    made = _effects_by_node(blocks) if request.unit == "node" else _effects_by_feature(blocks, n)
     made.sort(key=lambda row: -abs(row.predicted))
-    measured = _measure_strongest(ground, asked, blocks, made, tick)
+    measured = _measure_strongest(baseline, request, blocks, made, tick)
     rows = measured + made[len(measured) : MAX_RANKED_ROWS]
     pairs = [(r.predicted, r.measured) for r in rows if r.measured is not None]
     return {
-        "target": "logit_diff" if laid.target.against is not None else "log_prob",
-        "clean": _mean_clean_target(engine, laid),
-        "unit": asked.unit,
-        "method": asked.method,
-        "how": asked.how,
+        "target": "logit_diff" if targeted.target.against is not None else "log_prob",
+        "clean": _mean_clean_target(engine, targeted),
+        "unit": request.unit,
+        "method": request.method,
+        "how": request.how,
         "n": n,
         "of": len(made),
         "rows": [asdict(row) for row in rows],
         "agreement": estimate_agreement(pairs),
         "cuts": [
-            _summarize_dictionary(blocks, i, name) for i, name in enumerate(asked.dictionaries)
+            _summarize_dictionary(blocks, i, name) for i, name in enumerate(request.dictionaries)
         ],
-        "answers": [ids[0] for ids in laid.target.answers],
+        "answers": [ids[0] for ids in targeted.target.answers],
     }
 
 
 def _estimate_blocks(
-    ground: RankingBaseline, asked: EffectRankingRequest, method: Any, tick: AblationProgress | None
+    baseline: RankingBaseline,
+    request: EffectRankingRequest,
+    method: Any,
+    tick: AblationProgress | None,
 ) -> Iterator[EstimatedBlock]:
     """Yield the estimated effects for each block of prompts."""
-    engine, laid = ground.engine, ground.laid
-    copies = INTEGRATION_STEPS if asked.method == "integrated" else 2
-    parts = list(laid.batches(engine.lm.d_vocab, copies))
-    done, total = 0, len(parts) * len(asked.dictionaries)
+    engine, targeted = baseline.engine, baseline.targeted
+    copies = INTEGRATION_STEPS if request.method == "integrated" else 2
+    parts = list(targeted.batches(engine.lm.d_vocab, copies))
+    done, total = 0, len(parts) * len(request.dictionaries)
     for chosen, some in parts:
         found, where = [], []
-        for name in asked.dictionaries:
+        for name in request.dictionaries:
             one = engine.dictionaries[name]
             (reading,) = read_dictionary_activations(
                 engine.lm, [one], some.prompts.tokens, some.prompts.counted
             )
-            reading, goes = ground.baseline(reading, some, everywhere=asked.unit == "feature")
+            reading, goes = baseline.node_baseline(
+                reading, some, everywhere=request.unit == "feature"
+            )
             found += method(engine.lm, [reading], {name: goes}, some.prompts.tokens, some.target)
             where.append(goes.value)
             done += 1
             if tick:
-                tick(done, total + _measured_count(asked))
+                tick(done, total + _measured_count(request))
         yield EstimatedBlock(chosen.start, some, found, where)
 
 
-def _measured_count(asked: EffectRankingRequest) -> int:
-    return max(asked.exact, 0)
+def _measured_count(request: EffectRankingRequest) -> int:
+    return max(request.exact, 0)
 
 
 @torch.no_grad()
-def _mean_clean_target(engine: LocalEngine, laid: TargetedPrompts) -> float:
+def _mean_clean_target(engine: LocalEngine, targeted: TargetedPrompts) -> float:
     """Return the mean target over the prompts in the unedited model."""
     found = [
         some.target(engine.lm.logits(some.prompts.tokens))
-        for _, some in laid.batches(engine.lm.d_vocab)
+        for _, some in targeted.batches(engine.lm.d_vocab)
     ]
     value = float(torch.cat(found).mean())
     target_and_loss(value, 0.0, None)  # refuses what is no number
@@ -175,11 +180,11 @@ def _effects_by_feature(blocks: Sequence[EstimatedBlock], n: int) -> list[Ranked
     number of prompts.
     """
     rows: list[RankedEffect] = []
-    for i, first in enumerate(blocks[0].found):
+    for i, first in enumerate(blocks[0].effects):
         name = first.reading.dictionary.name
-        feature = torch.cat([b.found[i].reading.active.feature for b in blocks]).cpu()
-        value = torch.cat([b.found[i].reading.active.value for b in blocks]).cpu().float()
-        node = torch.cat([b.found[i].node for b in blocks]).cpu().double()
+        feature = torch.cat([b.effects[i].reading.active.feature for b in blocks]).cpu()
+        value = torch.cat([b.effects[i].reading.active.value for b in blocks]).cpu().float()
+        node = torch.cat([b.effects[i].node for b in blocks]).cpu().double()
         ids, which = feature.unique(return_inverse=True)
         counts = torch.zeros_like(ids).index_add_(0, which, (value != 0).long())
         total = torch.zeros(len(ids), dtype=torch.double).index_add_(0, which, node) / n
@@ -189,8 +194,8 @@ def _effects_by_feature(blocks: Sequence[EstimatedBlock], n: int) -> list[Ranked
             rows.append(
                 RankedEffect(f"{name}/{index}", name, index, None, None, times, peak, effect)
             )
-        missed = sum(float(b.found[i].error.sum()) for b in blocks) / n
-        tokens = sum(int(b.laid.prompts.counted.sum()) for b in blocks)
+        missed = sum(float(b.effects[i].error.sum()) for b in blocks) / n
+        tokens = sum(int(b.targeted.prompts.counted.sum()) for b in blocks)
         rows.append(RankedEffect(f"error:{name}", name, None, None, None, tokens, None, missed))
     return rows
 
@@ -199,7 +204,7 @@ def _effects_by_node(blocks: Sequence[EstimatedBlock]) -> list[RankedEffect]:
     """Return one ranking row for each active feature at each token, and for each error term."""
     rows = []
     for block in blocks:
-        for one in block.found:
+        for one in block.effects:
             name, active = one.reading.dictionary.name, one.reading.active
             columns = (*(c.tolist() for c in active), one.node.tolist())
             for row, at, index, value, effect in zip(*columns, strict=True):
@@ -217,38 +222,38 @@ def _effects_by_node(blocks: Sequence[EstimatedBlock]) -> list[RankedEffect]:
 
 
 def _measure_strongest(
-    ground: RankingBaseline,
-    asked: EffectRankingRequest,
+    baseline: RankingBaseline,
+    request: EffectRankingRequest,
     blocks: Sequence[EstimatedBlock],
     made: Sequence[RankedEffect],
     tick: AblationProgress | None,
 ) -> list[RankedEffect]:
     """Measure the effect of the first ranking rows, each by an ablation of its own."""
-    top = list(made[: min(max(asked.exact, 0), MAX_RANKED_ROWS)])
-    before = len(blocks) * len(asked.dictionaries)
+    top = list(made[: min(max(request.exact, 0), MAX_RANKED_ROWS)])
+    before = len(blocks) * len(request.dictionaries)
 
     def said(done: int) -> None:
         if tick:
-            tick(before + done, before + _measured_count(asked))
+            tick(before + done, before + _measured_count(request))
 
-    if asked.unit == "node":
-        return _measure_nodes(ground.engine, blocks, top, said)
+    if request.unit == "node":
+        return _measure_nodes(baseline.engine, blocks, top, said)
     found = []
     for number, row in enumerate(top, 1):
-        effect, spreads = _measure_part(ground, ModelPart.parse(row.part))
+        effect, spreads = _measure_part(baseline, ModelPart.parse(row.part))
         found.append(replace(row, measured=effect, spread=spreads))
         said(number)
     return found
 
 
 @torch.no_grad()
-def _measure_part(ground: RankingBaseline, part: ModelPart) -> tuple[float, float | None]:
+def _measure_part(baseline: RankingBaseline, part: ModelPart) -> tuple[float, float | None]:
     """Return the mean measured effect, and the mean share of the vocabulary that moves, with one
     part ablated at all tokens.
     """
     effects, spreads = [], []
-    for _, some in ground.laid.batches(ground.engine.lm.d_vocab):
-        out = ground.ablation(some).outcome([part], some.prompts)
+    for _, some in baseline.targeted.batches(baseline.engine.lm.d_vocab):
+        out = baseline.forward_pass(some).run([part], some.prompts)
         effects.append(some.target(out.ablated) - some.target(out.clean))
         rows = torch.arange(len(some), device=out.clean.device)
         last = some.prompts.last.to(out.clean.device)
@@ -264,7 +269,7 @@ def _measure_nodes(
     """
     found, done = dict(enumerate(top)), 0
     for block in blocks:
-        for one, goes in zip(block.found, block.where, strict=True):
+        for one, goes in zip(block.effects, block.baselines, strict=True):
             place = _number_nodes(block, one)
             key = {
                 i: place.get((r.dictionary, r.prompt, r.position, r.feature))
@@ -280,9 +285,9 @@ def _measure_nodes(
                 one.reading,
                 nodes,
                 goes,
-                block.laid.prompts.tokens,
-                block.laid.target.only,
-                block.laid.target.last,
+                block.targeted.prompts.tokens,
+                block.targeted.target.only,
+                block.targeted.target.last,
                 said=lambda k, done=done: said(done + k),
                 rows=NODES_PER_PASS,
             )
@@ -309,13 +314,13 @@ def _summarize_dictionary(blocks: Sequence[EstimatedBlock], i: int, name: str) -
 
     Dictionaries that read the same stream overlap, so their totals are never added.
     """
-    missed = sum(float(b.found[i].error.abs().sum()) for b in blocks)
-    kept = sum(float(b.found[i].node.abs().sum()) for b in blocks)
-    signed = [float(x) for b in blocks for x in b.found[i].total]
-    moved = np.array([float(x) for b in blocks for x in b.found[i].moved])
+    missed = sum(float(b.effects[i].error.abs().sum()) for b in blocks)
+    kept = sum(float(b.effects[i].node.abs().sum()) for b in blocks)
+    signed = [float(x) for b in blocks for x in b.effects[i].total]
+    moved = np.array([float(x) for b in blocks for x in b.effects[i].moved])
     return {
         "dictionary": name,
-        "nodes": sum(len(b.found[i].node) for b in blocks),
+        "nodes": sum(len(b.effects[i].node) for b in blocks),
         "error_share": missed / (missed + kept) if missed + kept else None,
         "estimated": float(np.mean(signed)),
         "moved": None if np.isnan(moved).any() else float(moved.mean()),

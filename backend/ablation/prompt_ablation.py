@@ -33,21 +33,21 @@ AblationProgress = Callable[[int, int], None]
 class AblatedBlock:
     """One block of prompts, run with all parts ablated together."""
 
-    laid: TargetedPrompts
+    targeted: TargetedPrompts
     outcome: AblationOutcome
     ablation: AblatedForward
 
     @property
     def values(self) -> tuple[Tensor, Tensor]:
         """The target, clean and ablated, in nats, [batch] each."""
-        return self.laid.target(self.outcome.clean), self.laid.target(self.outcome.ablated)
+        return self.targeted.target(self.outcome.clean), self.targeted.target(self.outcome.ablated)
 
     def losses(self) -> tuple[Tensor, Tensor]:
         """Return each prompt's mean next-token loss after counted positions, clean and ablated, in
         nats [batch]; NaN where there is none.
         """
         found = []
-        judged = self.laid.prompts.counted[:, :-1] & self.laid.prompts.real[:, 1:]
+        judged = self.targeted.prompts.counted[:, :-1] & self.targeted.prompts.real[:, 1:]
         for loss in self.outcome.losses():
             here = judged.to(loss.device)
             found.append(loss.nan_to_num().mul(here).sum(-1) / here.sum(-1))
@@ -55,45 +55,48 @@ class AblatedBlock:
 
     def alone(self, part: ModelPart) -> Float[Tensor, "batch"]:
         """Return the target of each prompt with only one part ablated."""
-        return self.laid.target(self.ablation.without([part], self.outcome.prompts))
+        return self.targeted.target(self.ablation.ablated_logits([part], self.outcome.prompts))
 
 
 def prepare_ablations(
-    engine: LocalEngine, laid: TargetedPrompts, asked: AblationRequest, means: FeatureMeans | None
+    engine: LocalEngine,
+    targeted: TargetedPrompts,
+    request: AblationRequest,
+    means: FeatureMeans | None,
 ) -> Iterator[tuple[slice, TargetedPrompts, AblatedForward]]:
     """Yield blocks of prompts that fit one forward pass, each with the ablated forward pass to run
     on it.
     """
-    everyone = set_last_positions(laid.prompts) if asked.how in ("mean", "resample") else None
-    if asked.how == "mean" and everyone:  # a mean is over counted tokens, wherever it is put
+    everyone = set_last_positions(targeted.prompts) if request.how in ("mean", "resample") else None
+    if request.how == "mean" and everyone:  # a mean is over counted tokens, wherever it is put
         texts = zip(everyone.tokens.tolist(), everyone.real.sum(-1).tolist(), strict=True)
         everyone = PaddedPrompts.of([engine.text(row[:n]) for row, n in texts])
-    for number, (chosen, some) in enumerate(laid.batches(engine.lm.d_vocab)):
-        donors = some.partners if asked.how == "pair" else everyone
+    for number, (chosen, targets) in enumerate(targeted.batches(engine.lm.d_vocab)):
+        donors = targets.partners if request.how == "pair" else everyone
         given = means or refuse_without_harvest
-        seed = asked.seed + number
+        seed = request.seed + number
         yield (
             chosen,
-            some,
+            targets,
             AblatedForward(
-                engine.lm, engine.dictionaries, asked.how, given, donors=donors, seed=seed
+                engine.lm, engine.dictionaries, request.how, given, donors=donors, seed=seed
             ),
         )
 
 
 def ablate_blocks(
     engine: LocalEngine,
-    laid: TargetedPrompts,
-    asked: AblationRequest,
+    targeted: TargetedPrompts,
+    request: AblationRequest,
     means: FeatureMeans | None = None,
 ) -> Iterator[tuple[slice, AblatedBlock]]:
     """Yield each block of prompts, run with the parts of the request ablated.
 
     `means` looks up the features' means in a harvest.
     """
-    for chosen, some, ablation in prepare_ablations(engine, laid, asked, means):
-        outcome = ablation.outcome(asked.parts, set_last_positions(some.prompts))
-        yield chosen, AblatedBlock(some, outcome, ablation)
+    for chosen, targets, ablation in prepare_ablations(engine, targeted, request, means):
+        outcome = ablation.run(request.parts, set_last_positions(targets.prompts))
+        yield chosen, AblatedBlock(targets, outcome, ablation)
 
 
 def set_last_positions(prompts: PaddedPrompts) -> PaddedPrompts:
@@ -106,7 +109,7 @@ def set_last_positions(prompts: PaddedPrompts) -> PaddedPrompts:
 @torch.no_grad()
 def ablate_prompts(
     engine: LocalEngine,
-    asked: AblationRequest,
+    request: AblationRequest,
     means: FeatureMeans | None = None,
     tick: AblationProgress | None = None,
 ) -> dict[str, Any]:
@@ -116,34 +119,34 @@ def ablate_prompts(
     Raises InputError for parts that the model lacks, prompts that cannot be used, and targets of
     several tokens.
     """
-    asked.check()
-    check_prompt_cases(asked.cases, MAX_DETAILED_PROMPTS)
-    laid = prepare_prompts(engine, asked.cases, asked.how, asked.positions)
-    singles = asked.parts if len(asked.parts) > 1 else ()
-    n = len(list(laid.batches(engine.lm.d_vocab)))
-    told, effects, done = [], {part: [] for part in asked.parts}, 0
-    for _, block in ablate_blocks(engine, laid, asked, means):
-        told += describe_prompts(block)
+    request.check()
+    check_prompt_cases(request.cases, MAX_DETAILED_PROMPTS)
+    targeted = prepare_prompts(engine, request.cases, request.how, request.positions)
+    singles = request.parts if len(request.parts) > 1 else ()
+    n = len(list(targeted.batches(engine.lm.d_vocab)))
+    described, effects, done = [], {part: [] for part in request.parts}, 0
+    for _, block in ablate_blocks(engine, targeted, request, means):
+        described += describe_prompts(block)
         clean, ablated = block.values
-        for part in asked.parts:
+        for part in request.parts:
             done += 1
             gone = block.alone(part) if singles else ablated
             effects[part] += (gone - clean).tolist()
             if tick:
-                tick(done, n * len(asked.parts))
-    return assemble_answer(asked, laid, told, effects)
+                tick(done, n * len(request.parts))
+    return assemble_answer(request, targeted, described, effects)
 
 
 def assemble_answer(
-    asked: AblationRequest,
-    laid: TargetedPrompts,
-    told: Sequence[dict[str, Any]],
+    request: AblationRequest,
+    targeted: TargetedPrompts,
+    described: Sequence[dict[str, Any]],
     effects: dict[ModelPart, list[float]],
 ) -> dict[str, Any]:
     """Assemble the plain data that `ablate_prompts` returns."""
-    clean, ablated = ([one[side] for one in told] for side in ("clean", "ablated"))
+    clean, ablated = ([one[side] for one in described] for side in ("clean", "ablated"))
     return {
-        "target": "logit_diff" if laid.target.against is not None else "log_prob",
+        "target": "logit_diff" if targeted.target.against is not None else "log_prob",
         "clean": average_over_prompts(clean),
         "ablated": average_over_prompts(ablated),
         "features": [
@@ -153,10 +156,10 @@ def assemble_answer(
         "joint": mean_of_known(
             [b["value"] - a["value"] for a, b in zip(clean, ablated, strict=True)]
         ),
-        "kl": told[0]["kl"] if len(told) == 1 else [one["kl"] for one in told],
-        "prompts": list(told),
-        "n": len(told),
-        "how": asked.how,
+        "kl": described[0]["kl"] if len(described) == 1 else [one["kl"] for one in described],
+        "prompts": list(described),
+        "n": len(described),
+        "how": request.how,
     }
 
 
@@ -167,7 +170,7 @@ def describe_prompts(block: AblatedBlock) -> list[dict[str, Any]]:
     clean, ablated = block.values
     before, after = block.losses()
     losses, kl = block.outcome.losses(), block.outcome.kl()
-    prompts, target = block.laid.prompts, block.laid.target
+    prompts, target = block.targeted.prompts, block.targeted.target
     found = []
     for row in range(len(prompts)):
         size = int(prompts.real[row].sum())
@@ -195,8 +198,8 @@ def most_moved_tokens(block: AblatedBlock, row: int, at: int) -> list[tuple[int,
 
     At the target's position, the target's own tokens come first.
     """
-    found = block.outcome.moved(row, at, MAX_MOVED_TOKENS)
-    target = block.laid.target
+    found = block.outcome.most_moved(row, at, MAX_MOVED_TOKENS)
+    target = block.targeted.target
     if at != int(target.last[row]):
         return found
     named = [target.answers[row][0]]

@@ -37,7 +37,7 @@ class RankingBaseline:
 
     engine: LocalEngine
     how: AblationKind
-    laid: TargetedPrompts
+    targeted: TargetedPrompts
     """The prompts; with partner prompts where values come from other prompts (kinds "pair" and
     "resample").
     """
@@ -58,24 +58,24 @@ class RankingBaseline:
         Raises InputError where no prompt is long enough to take values from.
         """
         if how == "resample":
-            drawn = AblatedForward(engine.lm, engine.dictionaries, how, seed=seed).drawn(
+            drawn = AblatedForward(engine.lm, engine.dictionaries, how, seed=seed).draw_donors(
                 laid.prompts
             )
             laid = replace(laid, partners=drawn)
         return cls(engine, how, laid, means)
 
-    def ablation(self, some: TargetedPrompts) -> AblatedForward:
+    def forward_pass(self, some: TargetedPrompts) -> AblatedForward:
         """Return the forward pass that measures effects against this baseline on one block of
         prompts.
         """
         lm, dictionaries = self.engine.lm, self.engine.dictionaries
         if self.how == "mean":
-            return AblatedForward(lm, dictionaries, "mean", self.means, self.laid.prompts)
+            return AblatedForward(lm, dictionaries, "mean", self.means, self.targeted.prompts)
         if self.how == "zero":
             return AblatedForward(lm, dictionaries, "zero")
         return AblatedForward(lm, dictionaries, "pair", donors=some.partners)
 
-    def baseline(
+    def node_baseline(
         self, reading: DictionaryActivations, some: TargetedPrompts, *, everywhere: bool
     ) -> tuple[DictionaryActivations, AttributionBaseline]:
         """Return the dictionary's activations with every node that changes, and the baseline value
@@ -102,12 +102,12 @@ class RankingBaseline:
         if everywhere:
             reading = add_silent_nodes(reading)
         ids, which = reading.active.feature.unique(return_inverse=True)
-        known = [self._known(ModelPart("feature", name, int(i))) for i in ids.tolist()]
+        known = [self._known_mean(ModelPart("feature", name, int(i))) for i in ids.tolist()]
         value = reading.active.value.new_tensor(known)[which]
         missed = self._error_mean(reading.dictionary).to(reading.h)
         return reading, AttributionBaseline(value, missed * reading.counted[..., None])
 
-    def _known(self, part: ModelPart) -> float:
+    def _known_mean(self, part: ModelPart) -> float:
         found = None if self.means is None else self.means(part)
         if found is None:
             raise InputError(
@@ -119,7 +119,7 @@ class RankingBaseline:
         """Return the mean of a dictionary's error term over the counted tokens of all prompts,
         shape [d_out].
         """
-        lm, prompts = self.engine.lm, self.laid.prompts
+        lm, prompts = self.engine.lm, self.targeted.prompts
         at = locate_part(lm, self.engine.dictionaries, ModelPart("error", one.name))
         (missed,) = record_part_values(lm, [at], prompts.tokens, prompts.counted).values()
         return missed[prompts.counted.to(missed.device)].mean(0)

@@ -25,17 +25,17 @@ def splice_losses_by_dictionary(
     check_prompt_cases(cases, MAX_DETAILED_PROMPTS)
     if not names:
         raise InputError("Pick at least one dictionary.")
-    laid = prepare_prompts(engine, cases)
-    judged = laid.prompts.counted[:, :-1] & laid.prompts.real[:, 1:]
+    targeted = prepare_prompts(engine, cases)
+    judged = targeted.prompts.counted[:, :-1] & targeted.prompts.real[:, 1:]
     if not judged.any():
         raise InputError("There is no token to predict. Give a prompt of several tokens.")
     rows = []
     for number, name in enumerate(names, 1):
         one = pick_by_name("dictionary", name, engine.dictionaries)
-        found = measure_splice(engine.lm, one, laid.prompts)
+        found = measure_splice(engine.lm, one, targeted.prompts)
         shares = {"recovered_zero": found.recovered_zero, "recovered_mean": found.recovered_mean}
         known = {key: value if value == value else None for key, value in shares.items()}
         rows.append({"dictionary": name, "hook": one.hook_out, **asdict(found), **known})
         if tick:
             tick(number, len(names))
-    return {"rows": rows, "n": len(laid), "tokens": int(judged.sum())}
+    return {"rows": rows, "n": len(targeted), "tokens": int(judged.sum())}

@@ -72,8 +72,8 @@ def _parse_document(text: str, group: int, unit: ReadingUnit, what: str) -> Cont
         return ContrastDocument(text, group)
     marks = list(MARKED_SPAN.finditer(text))
     if len(marks) != 1:
-        said = "no mark" if not marks else f"{len(marks)} marks"
-        raise InputError(f"{what} has {said}: put [[ ]] around one token or span of each text.")
+        problem = "no mark" if not marks else f"{len(marks)} marks"
+        raise InputError(f"{what} has {problem}: put [[ ]] around one token or span of each text.")
     (mark,) = marks
     plain = text[: mark.start()] + mark[1] + text[mark.end() :]
     return ContrastDocument(plain, group, mark.start() + len(mark[1]))

@@ -81,7 +81,7 @@ def encode_documents(
         done += len(rows)
         tick(done)
     features = {
-        name: StrongestActivations.joined(parts[name], len(texts), one.d_sae)
+        name: StrongestActivations.from_batches(parts[name], len(texts), one.d_sae)
         for name, one in chosen.items()
     }
     return DocumentEncodings(features, neurons, sum(text.cut for text in texts))
@@ -153,9 +153,9 @@ def check_readable(documents: Sequence[ContrastDocument], rows: np.ndarray, use:
     """Raise InputError if a document of the batch has no counted token to encode."""
     for row, any_token in zip(rows, use.any(dim=1).tolist(), strict=True):
         if not any_token:
-            said = documents[row].text[:40]
+            excerpt = documents[row].text[:40]
             raise InputError(
-                f"The text {said!r} has no counted token (only special ones). Leave it out."
+                f"The text {excerpt!r} has no counted token (only special ones). Leave it out."
             )
 
 

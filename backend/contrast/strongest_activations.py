@@ -25,7 +25,7 @@ class StrongestActivations:
     value: Float32[np.ndarray, "n"]
 
     @classmethod
-    def joined(
+    def from_batches(
         cls,
         parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
         documents: int,

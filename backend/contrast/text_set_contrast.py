@@ -139,7 +139,7 @@ class DictionaryEffects:
     """Feature indices in ascending order; `effects` and `apart` have one entry or column for each.
     """
     effects: EffectSizes
-    apart: GroupSeparation
+    separation: GroupSeparation
 
 
 def measure_effects(values: StrongestActivations, group: np.ndarray) -> DictionaryEffects:
@@ -207,8 +207,8 @@ def rank_contrast_table(
             "dictionary": np.full(len(one.features), name, dtype=object),
             "feature": one.features,
             **asdict(one.effects),
-            "js": one.apart.distance,
-            "js_shuffled": one.apart.shuffled.mean(axis=0),
+            "js": one.separation.distance,
+            "js_shuffled": one.separation.shuffled.mean(axis=0),
         }
         for name, one in found.items()
     ]
@@ -237,7 +237,7 @@ def separation_table(
     for hook, values in neurons.items():
         for name, one in found.items():
             if engine.dictionaries.hook_name(name) == hook:
-                rows.append(_separation_row("features", name, hook, one.apart))
+                rows.append(_separation_row("features", name, hook, one.separation))
         rows.append(_separation_row("neurons", hook, hook, jensen_shannon_distances(values, group)))
     return pa.Table.from_pylist(rows)
 

@@ -17,19 +17,19 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 
-def tokenize_prompt(lm: LanguageModel, asked: SteeringRequest) -> PromptTokens:
+def tokenize_prompt(lm: LanguageModel, request: SteeringRequest) -> PromptTokens:
     """Tokenize the prompt of a steering request, plain text or chat. Raises InputError if it is
     empty or too long.
     """
-    if isinstance(asked.prompt, str):
-        return tokenize_text(lm, asked.prompt, bos=asked.bos)
-    return tokenize_chat(lm, [{"role": t["role"], "content": t["content"]} for t in asked.prompt])
+    if isinstance(request.prompt, str):
+        return tokenize_text(lm, request.prompt, bos=request.bos)
+    return tokenize_chat(lm, [{"role": t["role"], "content": t["content"]} for t in request.prompt])
 
 
 def generate_texts(
     lm: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
-    asked: SteeringRequest,
+    request: SteeringRequest,
     *,
     stop: threading.Event | None = None,
     seconds: float | None = None,
@@ -39,10 +39,10 @@ def generate_texts(
 
     If the device runs out of memory, the run ends with InputError and its memory is freed.
     """
-    extras = StreamOptions(watch=asked.watched, freeze=asked.freeze, top=asked.top)
-    start = tokenize_prompt(lm, asked)
+    extras = StreamOptions(watch=request.watched, freeze=request.freeze, top=request.top)
+    start = tokenize_prompt(lm, request)
     records = stream_tokens(
-        lm, dictionaries, start, asked.rows, asked.sampling, extras, stop=stop, seconds=seconds
+        lm, dictionaries, start, request.rows, request.sampling, extras, stop=stop, seconds=seconds
     )
     return _report_out_of_memory(records, len(start.tokens))
 
@@ -69,11 +69,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an exception means that the device is out of memory; the CPU's allocator has
     no error class of its own.
     """
-    said = str(error)
+    message = str(error)
     return (
         isinstance(error, torch.OutOfMemoryError)
-        or "not enough memory" in said
-        or ("can't allocate memory" in said)
+        or "not enough memory" in message
+        or ("can't allocate memory" in message)
     )
 
 

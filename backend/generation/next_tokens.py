@@ -31,7 +31,7 @@ class NextTokenProbabilities:
 def predict_next_tokens(
     lm: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
-    asked: SteeringRequest,
+    request: SteeringRequest,
     tokens: Sequence[int],
     n: int,
 ) -> NextTokenProbabilities:
@@ -40,8 +40,8 @@ def predict_next_tokens(
 
     Raises InputError for a text that the model cannot read.
     """
-    start = tokenize_prompt(lm, asked)
-    plan = compile_edits(lm, dictionaries, [asked.edits], freeze=asked.freeze, guard=True)
+    start = tokenize_prompt(lm, request)
+    plan = compile_edits(lm, dictionaries, [request.edits], freeze=request.freeze, guard=True)
     n_prompt = min(len(start.tokens), len(tokens))
     found = compute_edited_logits(plan, [list(tokens)], n_prompt=n_prompt, roles=start.roles)
     edited = found.logits[0, -1].float().softmax(-1)
@@ -49,5 +49,5 @@ def predict_next_tokens(
     nameable = torch.maximum(clean, edited)[: lm.n_nameable]
     best = nameable.topk(min(n, len(nameable))).indices
     rows = zip(best.tolist(), clean[best].tolist(), edited[best].tolist(), strict=True)
-    kl = None if found.kl is None or not asked.edits else float(found.kl[0, -1])
+    kl = None if found.kl is None or not request.edits else float(found.kl[0, -1])
     return NextTokenProbabilities(list(rows), kl)

@@ -26,27 +26,27 @@ class RowDecoder:
         """Decode one more token and return the text that can be shown now; sets `stopped` at a stop
         string.
         """
-        return self._take(self._held + self._pieces.add(token))
+        return self._split_at_stop(self._held + self._pieces.add(token))
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         """Return the text that was held back, once no more tokens come."""
-        piece = self._take(self._held + self._pieces.rest())
+        piece = self._split_at_stop(self._held + self._pieces.rest())
         held, self._held = ("" if self.stopped else self._held), ""
         self.text += held
         return piece + held
 
-    def _take(self, new: str) -> str:
+    def _split_at_stop(self, new: str) -> str:
         found = [at for one in self._stops if (at := new.find(one)) >= 0]
         if found:
             self.stopped, self._held = True, ""
             shown = new[: min(found)]
         else:
-            n = self._unsure(new)
+            n = self._stop_prefix_length(new)
             shown, self._held = new[: len(new) - n], new[len(new) - n :]
         self.text += shown
         return shown
 
-    def _unsure(self, new: str) -> int:
+    def _stop_prefix_length(self, new: str) -> int:
         """Return the length of the longest suffix of `new` that is the beginning of a stop
         string.
         """
@@ -59,7 +59,7 @@ class RowDecoder:
 class RowState:
     """State of one row during generation: its tokens, text and measurements."""
 
-    voice: RowDecoder
+    decoder: RowDecoder
     tokens: list[int] = field(default_factory=list)
     reason: EndReason | None = None
     kls: list[float] = field(default_factory=list)
@@ -67,7 +67,9 @@ class RowState:
     shifts: list[float] = field(default_factory=list)
     last: PositionReading | None = None
 
-    def say(self, token: int, sampling: SamplingSettings, ends: Collection[int], room: int) -> str:
+    def append_token(
+        self, token: int, sampling: SamplingSettings, ends: Collection[int], room: int
+    ) -> str:
         """Append a token, return the text that it adds, and set the reason if it is the last.
 
         `room` is the number of tokens that the model's context can take after this one.
@@ -75,12 +77,12 @@ class RowState:
         self.tokens.append(token)
         if token in ends:
             self.reason = "end"
-            return self.voice.rest()
-        piece = self.voice.add(token)
-        if self.voice.stopped:
+            return self.decoder.flush()
+        piece = self.decoder.add(token)
+        if self.decoder.stopped:
             self.reason = "stop"
         elif len(self.tokens) >= sampling.max_new:
             self.reason = "length"
         elif room <= 0:
             self.reason = "context"
-        return piece if self.reason in (None, "stop") else piece + self.voice.rest()
+        return piece if self.reason in (None, "stop") else piece + self.decoder.flush()

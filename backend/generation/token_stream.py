@@ -124,14 +124,14 @@ class _TokenStream:
         lm = plan.lm
         self.plan, self.start, self.rows = plan, start, rows
         self.sampling, self.extras = sampling, extras
-        self.scene = EditedForward(plan, len(start.tokens), start.roles)
+        self.edited_forward = EditedForward(plan, len(start.tokens), start.roles)
         seeds = [sampling.seed if row.seed is None else row.seed for row in rows]
         self.sampler = TokenSampler(sampling, seeds, start.tokens, lm.n_nameable)
-        self.speakers = [
+        self.row_states = [
             RowState(RowDecoder(lm.tokenizer, start.tokens, sampling.stop)) for _ in rows
         ]
         self.ends = end_token_ids(lm)
-        self.turns = fair_lock_of(lm)
+        self.fair_lock = fair_lock_of(lm)
         self.began = time.monotonic()
         self.edited = list(plan.twins)
         self.twins = list(plan.twins.values())
@@ -146,14 +146,16 @@ class _TokenStream:
         for index in range(self.sampling.max_new):
             drawn, tokens = self._draw(logits, reads, index)
             yield from tokens
-            if all(one.reason for one in self.speakers):
+            if all(one.reason for one in self.row_states):
                 break
             if stop.is_set() or time.monotonic() > deadline:
                 self._end("stopped" if stop.is_set() else "time")
                 break
             logits, reads = self._forward([[token] for token in drawn])
             self._note_last(reads, index)
-        if self.plan.watched and self.scene.start < min(n + self._longest(), self.plan.lm.n_ctx):
+        if self.plan.watched and self.edited_forward.start < min(
+            n + self._longest(), self.plan.lm.n_ctx
+        ):
             _, reads = self._forward([[token] for token in drawn])
             self._note_last(reads, self._longest() - 1)
         yield from self._summaries()
@@ -165,20 +167,20 @@ class _TokenStream:
         at each token by row.
         """
         with torch.inference_mode():
-            with self.turns.turn():
-                logits = self.scene.forward(tokens, last=True)[:, -1]
+            with self.fair_lock.turn():
+                logits = self.edited_forward.forward(tokens, last=True)[:, -1]
             return logits, self._reads(len(tokens[0]))
 
     def _reads(self, n: int) -> list[list[PositionReading]]:
         rows = len(self.rows)
         shifts = [[0.0] * n] * rows
-        found = list(self.scene.shift.values())
+        found = list(self.edited_forward.shift.values())
         if found:
             shifts = (found[0] if len(found) == 1 else torch.stack(found).amax(0)).tolist()
         names = self.plan.watched
         if not names:
             return [[PositionReading({}, None, shift) for shift in row] for row in shifts]
-        values = self.scene.watched(n).tolist()
+        values = self.edited_forward.watched(n).tolist()
 
         def named(row: int, at: int) -> dict[FeatureId, float]:
             return dict(zip(names, values[row][at], strict=True))
@@ -225,15 +227,15 @@ class _TokenStream:
             clean = dict(zip(self.edited, under, strict=True))
         tops = self._tops(logprobs) if self.extras.top else [()] * rows
         ids = drawn.tolist()
-        room = self.plan.lm.n_ctx - self.scene.start - 1
+        room = self.plan.lm.n_ctx - self.edited_forward.start - 1
         given = []
-        for row, speaker in enumerate(self.speakers):
-            if speaker.reason:
+        for row, state in enumerate(self.row_states):
+            if state.reason:
                 continue
             own = None if self.rows[row].edits else chosen[row]
             read = reads[row][-1]
-            _record_measurements(speaker, read, divergence.get(row), clean.get(row, own))
-            piece = speaker.say(ids[row], self.sampling, self.ends, room)
+            _record_measurements(state, read, divergence.get(row), clean.get(row, own))
+            piece = state.append_token(ids[row], self.sampling, self.ends, room)
             given.append(
                 TokenRecord(
                     row=self.rows[row].name,
@@ -245,7 +247,7 @@ class _TokenStream:
                     clean_logprob=clean.get(row, own),
                     read=read,
                     top=tops[row],
-                    reason=speaker.reason,
+                    reason=state.reason,
                 )
             )
         return ids, given
@@ -263,30 +265,30 @@ class _TokenStream:
         values = torch.stack([best.values, clean]).exp().tolist()
         found = []
         for row, ids in enumerate(best.indices.tolist()):
-            beside = values[1][row] if row in twins else [None] * len(ids)
-            found.append(tuple(zip(ids, values[0][row], beside, strict=True)))
+            twin_values = values[1][row] if row in twins else [None] * len(ids)
+            found.append(tuple(zip(ids, values[0][row], twin_values, strict=True)))
         return found
 
     def _note_last(self, reads: list[list[PositionReading]], index: int) -> None:
         """Store the measurements at each row's last token."""
-        for speaker, read in zip(self.speakers, reads, strict=True):
-            if len(speaker.tokens) == index + 1:
-                speaker.last = read[-1]
+        for state, read in zip(self.row_states, reads, strict=True):
+            if len(state.tokens) == index + 1:
+                state.last = read[-1]
 
     def _longest(self) -> int:
-        return max(len(one.tokens) for one in self.speakers)
+        return max(len(one.tokens) for one in self.row_states)
 
     def _end(self, reason: EndReason) -> None:
-        for speaker in self.speakers:
-            if speaker.reason is None:
-                speaker.reason = reason
-                speaker.voice.rest()
+        for state in self.row_states:
+            if state.reason is None:
+                state.reason = reason
+                state.decoder.flush()
 
     def _summaries(self) -> Iterator[SummaryRecord]:
-        perplexities = [_clean_perplexity(one) for one in self.speakers]
+        perplexities = [_clean_perplexity(one) for one in self.row_states]
         plain = [p for p, row in zip(perplexities, self.rows, strict=True) if not row.edits]
         default = plain[0] if plain else None
-        for row, one, perplexity in zip(self.rows, self.speakers, perplexities, strict=True):
+        for row, one, perplexity in zip(self.rows, self.row_states, perplexities, strict=True):
             assert one.reason is not None
             notes = [self._limit()] if one.reason == "context" else []
             if row.edits:
@@ -297,7 +299,7 @@ class _TokenStream:
                 ]
             yield SummaryRecord(
                 row=row.name,
-                text=one.voice.text,
+                text=one.decoder.text,
                 tokens=one.tokens,
                 reason=one.reason,
                 last=one.last if self.plan.watched else None,
@@ -313,18 +315,18 @@ class _TokenStream:
 
 
 def _record_measurements(
-    speaker: RowState, read: PositionReading, divergence: float | None, clean: float | None
+    state: RowState, read: PositionReading, divergence: float | None, clean: float | None
 ) -> None:
-    speaker.shifts.append(read.shift)
+    state.shifts.append(read.shift)
     if divergence is not None:
-        speaker.kls.append(divergence)
+        state.kls.append(divergence)
     if clean is not None:
-        speaker.clean_logprobs.append(clean)
+        state.clean_logprobs.append(clean)
 
 
-def _clean_perplexity(speaker: RowState) -> float | None:
+def _clean_perplexity(state: RowState) -> float | None:
     """Return the perplexity of a row's text under the clean model given the prompt."""
-    found = speaker.clean_logprobs
+    found = state.clean_logprobs
     return math.exp(-sum(found) / len(found)) if found else None
 
 

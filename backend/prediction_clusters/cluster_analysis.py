@@ -75,20 +75,20 @@ def find_clusters(
     rows = normalize_rows(csr_matrix(made.effects[some]))
     labels = cluster_rows(rows, plan.groups(len(some)), plan.method, plan.seed)
     groups: list[list[int]] = [some[labels == i].tolist() for i in range(labels.max() + 1)]
-    told = [
+    described = [
         _describe_cluster(i, members, rows[labels == i], made, found.picks, plan)
         for i, members in enumerate(groups)
     ]
-    _ablate_cluster_features(engine, file, told, groups, found.picks, plan, tick)
+    _ablate_cluster_features(engine, file, described, groups, found.picks, plan, tick)
     alike = cluster_tightness(cosine_matrix(rows), labels)
     return {
         "dictionaries": list(names),
-        "looked": found.looked,
-        "good": found.good,
+        "looked": found.n_candidates,
+        "good": found.n_well_predicted,
         "picked": len(found.picks),
         "silent": len(found.picks) - len(some),
         "cosines": {name: x if np.isfinite(x) else None for name, x in alike.items()},
-        "clusters": told,
+        "clusters": described,
     }
 
 
@@ -164,7 +164,7 @@ def _cluster_features(
 def _ablate_cluster_features(
     engine: LocalEngine,
     file: HarvestFile,
-    told: list[dict[str, Any]],
+    described: list[dict[str, Any]],
     groups: Sequence[Sequence[int]],
     picks: Sequence[SampledPrediction],
     plan: ClusterPlan,
@@ -174,12 +174,14 @@ def _ablate_cluster_features(
     another cluster drawn at random.
     """
     rng = np.random.default_rng([plan.seed, 1])
-    for i, one in enumerate(told):
-        tick(i, len(told), "taking features away")
+    for i, one in enumerate(described):
+        tick(i, len(described), "taking features away")
         held = [picks[j] for j in groups[i] if picks[j].split == "score"][:MAX_HELD_OUT_MEMBERS]
         mine = supporting_features(one, plan.removed)
         others = [
-            other for other in told if other is not one and supporting_features(other, plan.removed)
+            other
+            for other in described
+            if other is not one and supporting_features(other, plan.removed)
         ]
         one["judged"] = None
         if held and mine and others:

@@ -42,9 +42,9 @@ class PredictionSample:
     """The sampled predictions, and how many predictions were looked at."""
 
     picks: list[SampledPrediction]
-    looked: int
+    n_candidates: int
     """Number of predictions looked at."""
-    good: int
+    n_well_predicted: int
     """Number of these that are predicted well."""
 
 

@@ -26,7 +26,9 @@ class LogisticProbe:
         """
         return x @ self.weights + self.bias
 
-    def right(self, x: Float[np.ndarray, "n width"], signs: Int[np.ndarray, "n"]) -> np.ndarray:
+    def is_correct(
+        self, x: Float[np.ndarray, "n width"], signs: Int[np.ndarray, "n"]
+    ) -> np.ndarray:
         """Return, for each text, whether the probe classifies it correctly: bool [n]."""
         return (self.logit(x) > 0) == (signs > 0)
 

@@ -182,7 +182,7 @@ def _subtract_contributions(
 @torch.no_grad()
 def pooled_activations(
     engine: LocalEngine,
-    laid: Sequence[TextBatch],
+    batches: Sequence[TextBatch],
     hook: str,
     pool: Pooling,
     features: Sequence[FeatureId] = (),
@@ -192,9 +192,9 @@ def pooled_activations(
     ablated. `tick` may raise to stop.
     """
     lm = engine.lm
-    n = sum(len(one.rows) for one in laid)
+    n = sum(len(one.rows) for one in batches)
     found = np.zeros((n, lm.width(hook)), np.float64)
-    for one in laid:
+    for one in batches:
         edits = feature_ablation_edits(lm, engine.dictionaries, features, one.counted)
         h = activation_at_hook(lm, one.tokens, hook, edits)
         found[one.rows] = pool_tokens(h, one.counted, pool).double().cpu().numpy()

@@ -96,31 +96,31 @@ class ProbeEffectSums:
 
 
 def rank_probe_features(
-    engine: LocalEngine, asked: ShiftRequest, tick: ProbeProgress = lambda *_: None
+    engine: LocalEngine, request: ShiftRequest, tick: ProbeProgress = lambda *_: None
 ) -> dict[str, Any]:
     """Train a probe, rank the features it relies on and return the ranking as plain data.
 
     Raises InputError for texts, hook points and dictionaries that cannot be used.
     """
-    given = asked.sets()
-    laid = batch_texts(engine, [one.text for one in given.train])
+    given = request.text_sets()
+    batches = batch_texts(engine, [one.text for one in given.train])
     signs = np.array(given.signs(given.train))
     x = pooled_activations(
-        engine, laid, asked.hook, _pooling(asked), tick=lambda: tick(0, 0, "reading texts")
+        engine, batches, request.hook, _pooling(request), tick=lambda: tick(0, 0, "reading texts")
     )
     probe = fit_logistic_probe(x, signs)
-    sums, beyond = sum_probe_effects(engine, asked, laid, probe, signs, tick)
+    sums, beyond = sum_probe_effects(engine, request, batches, probe, signs, tick)
     n = (int((signs < 0).sum()), int((signs > 0).sum()))
     rows = _ranked_effects(sums, n)
     top = rows[:MAX_RANKED_FEATURES]
-    top = _measure_strongest(engine, asked, laid, probe, signs, top, tick)
+    top = _measure_strongest(engine, request, batches, probe, signs, top, tick)
     pairs = [(r.effect, r.measured) for r in top if r.measured is not None]
     return {
         "labels": list(given.labels),
         "n": list(n),
-        "hook": asked.hook,
-        "pool": asked.pool,
-        "right": float(probe.right(x, signs).mean()),
+        "hook": request.hook,
+        "pool": request.pool,
+        "right": float(probe.is_correct(x, signs).mean()),
         "of": len(rows),
         "beyond": beyond,
         "repeats": given.repeats,
@@ -135,8 +135,8 @@ def rank_probe_features(
 
 def sum_probe_effects(
     engine: LocalEngine,
-    asked: ShiftRequest,
-    laid: Sequence[TextBatch],
+    request: ShiftRequest,
+    batches: Sequence[TextBatch],
     probe: LogisticProbe,
     signs: np.ndarray,
     tick: ProbeProgress = lambda *_: None,
@@ -147,18 +147,20 @@ def sum_probe_effects(
     Raises InputError if all of them do.
     """
     found: dict[str, ProbeEffectSums] = {}
-    chosen = [pick_by_name("dictionary", name, engine.dictionaries) for name in asked.dictionaries]
+    chosen = [
+        pick_by_name("dictionary", name, engine.dictionaries) for name in request.dictionaries
+    ]
     beyond: set[str] = set()
-    for number, one in enumerate(laid):
-        tick(number, len(laid), "estimating: batch")
+    for number, one in enumerate(batches):
+        tick(number, len(batches), "estimating: batch")
         by = log_odds_gradients(
-            engine, asked, one, probe, [d for d in chosen if d.name not in beyond]
+            engine, request, one, probe, [d for d in chosen if d.name not in beyond]
         )
         beyond |= {d.name for d in chosen if canonical_hook(engine.lm, d.hook_out) not in by}
         near = [d for d in chosen if d.name not in beyond]
         if not near:
             raise InputError(
-                f"No dictionary writes at or before {asked.hook}: choose a later hook point for "
+                f"No dictionary writes at or before {request.hook}: choose a later hook point for "
                 "the probe."
             )
         side = torch.from_numpy((signs[one.rows] > 0).astype(np.int64))
@@ -171,8 +173,8 @@ def sum_probe_effects(
 
 def log_odds_gradients(
     engine: LocalEngine,
-    asked: ShiftRequest,
-    laid: TextBatch,
+    request: ShiftRequest,
+    batches: TextBatch,
     probe: LogisticProbe,
     chosen: Sequence[Dictionary],
 ) -> dict[str, Float[Tensor, "batch pos width"]]:
@@ -193,8 +195,10 @@ def log_odds_gradients(
 
     hooks = {canonical_hook(lm, one.hook_out) for one in chosen}
     with torch.enable_grad():
-        h = activation_at_hook(lm, laid.tokens, asked.hook, {hook: tap(hook) for hook in hooks})
-        v = pool_tokens(h, laid.counted, _pooling(asked))
+        h = activation_at_hook(
+            lm, batches.tokens, request.hook, {hook: tap(hook) for hook in hooks}
+        )
+        v = pool_tokens(h, batches.counted, _pooling(request))
         logit = v @ torch.from_numpy(probe.weights).to(v)
         if not logit.requires_grad:
             return {}
@@ -226,25 +230,25 @@ def _ranked_effects(
 
 def _measure_strongest(
     engine: LocalEngine,
-    asked: ShiftRequest,
-    laid: Sequence[TextBatch],
+    request: ShiftRequest,
+    batches: Sequence[TextBatch],
     probe: LogisticProbe,
     signs: np.ndarray,
     rows: list[ProbeFeatureEffect],
     tick: ProbeProgress,
 ) -> list[ProbeFeatureEffect]:
     """Measure the effect of the first ranked features on the probe, each ablated alone."""
-    steps, found = min(asked.exact, len(rows)), list(rows)
+    steps, found = min(request.exact, len(rows)), list(rows)
     if not steps:
         return found
-    before = probe.logit(pooled_activations(engine, laid, asked.hook, _pooling(asked)))
+    before = probe.logit(pooled_activations(engine, batches, request.hook, _pooling(request)))
     for i in range(steps):
         tick(i, steps, "ablating features:")
         gone = pooled_activations(
             engine,
-            laid,
-            asked.hook,
-            _pooling(asked),
+            batches,
+            request.hook,
+            _pooling(request),
             [FeatureId.parse(rows[i].feature)],
             lambda i=i: tick(i, steps, "ablating features:"),
         )
@@ -258,5 +262,5 @@ def _error_share(error: Tensor) -> float | None:
     return missed / (missed + kept) if missed + kept else None
 
 
-def _pooling(asked: ShiftRequest) -> Any:
-    return asked.pool
+def _pooling(request: ShiftRequest) -> Any:
+    return request.pool

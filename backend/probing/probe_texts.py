@@ -82,17 +82,20 @@ def build_text_sets(train: Sequence[LabelledText], test: Sequence[LabelledText])
     Raises InputError unless there are exactly two labels, with MIN_TEXTS_PER_LABEL training texts
     each, and test texts of both.
     """
-    learnt = tuple(dict.fromkeys(train))
-    labels = tuple(sorted({one.label for one in learnt}))
+    training = tuple(dict.fromkeys(train))
+    labels = tuple(sorted({one.label for one in training}))
     if len(labels) != 2:
         listed = ", ".join(labels[:5]) or "none"
         raise InputError(f"A probe needs exactly two labels; the training texts have: {listed}.")
-    seen = {one.text for one in learnt}
-    judged = tuple(one for one in dict.fromkeys(test) if one.text not in seen)
-    for name, texts, least in (("training", learnt, MIN_TEXTS_PER_LABEL), ("test", judged, 1)):
+    seen = {one.text for one in training}
+    held_out = tuple(one for one in dict.fromkeys(test) if one.text not in seen)
+    for name, texts, least in (("training", training, MIN_TEXTS_PER_LABEL), ("test", held_out, 1)):
         _check_labels(name, texts, labels, least)
     return ProbeTextSets(
-        (labels[0], labels[1]), learnt, judged, len(train) + len(test) - len(learnt) - len(judged)
+        (labels[0], labels[1]),
+        training,
+        held_out,
+        len(train) + len(test) - len(training) - len(held_out),
     )
 
 

@@ -32,109 +32,112 @@ class ProbeEvaluation:
     """What an evaluation of a probe needs: tokenized texts and their labels."""
 
     engine: LocalEngine
-    asked: ShiftRequest
-    given: ProbeTextSets
+    request: ShiftRequest
+    texts: ProbeTextSets
     train: Sequence[TextBatch]
     test: Sequence[TextBatch]
-    learnt: np.ndarray
+    train_signs: np.ndarray
     """Labels of the training texts as −1 or +1."""
-    judged: np.ndarray
+    test_signs: np.ndarray
     """Labels of the test texts as −1 or +1."""
 
     def read(
         self, laid: Sequence[TextBatch], features: Sequence[FeatureId], tick: Callable[[], None]
     ) -> np.ndarray:
         """Return the pooled activations of texts with features ablated."""
-        pool: Any = self.asked.pool
-        return pooled_activations(self.engine, laid, self.asked.hook, pool, features, tick)
+        pool: Any = self.request.pool
+        return pooled_activations(self.engine, laid, self.request.hook, pool, features, tick)
 
-    def told(self, right: np.ndarray) -> dict[str, Any]:
+    def accuracies(self, right: np.ndarray) -> dict[str, Any]:
         """Return the accuracy over all test texts, in each cell of label and group, and in the
         worst cell.
         """
         found: dict[str, Any] = {"accuracy": accuracy_with_interval(right)}
-        if self.given.grouped:
-            cells = accuracy_by_cell(right, [one.cell for one in self.given.test])
+        if self.texts.grouped:
+            cells = accuracy_by_cell(right, [one.cell for one in self.texts.test])
             worst = min(cells, key=lambda name: cells[name]["value"])
             found |= {"cells": cells, "worst": {"cell": worst, **cells[worst]}}
         return found
 
 
 def evaluate_shift(
-    engine: LocalEngine, asked: ShiftRequest, tick: ProbeProgress = lambda *_: None
+    engine: LocalEngine, request: ShiftRequest, tick: ProbeProgress = lambda *_: None
 ) -> dict[str, Any]:
     """Evaluate a probe with and without the marked features and return the accuracies as plain
     data.
 
     Raises InputError if no features are marked, and as `rank_probe_features` does.
     """
-    if not asked.features:
+    if not request.features:
         raise InputError("No features are marked: mark those that the probe should not rely on.")
-    bench = prepare_evaluation(engine, asked)
+    evaluation = prepare_evaluation(engine, request)
     quiet = _progress_step(tick, "reading texts")
-    clean, held = bench.read(bench.train, (), quiet), bench.read(bench.test, (), quiet)
-    probe = fit_logistic_probe(clean, bench.learnt)
-    before = probe.right(held, bench.judged)
-    after, again = _correct_without(
-        bench, probe, asked.features, _progress_step(tick, "without the features")
+    clean, held = (
+        evaluation.read(evaluation.train, (), quiet),
+        evaluation.read(evaluation.test, (), quiet),
     )
-    skyline = cross_fit_probe(bench, held)
-    told = {
-        "before": bench.told(before),
-        "removed": bench.told(after),
-        "retrained": bench.told(again),
-        "skyline": bench.told(skyline),
+    probe = fit_logistic_probe(clean, evaluation.train_signs)
+    before = probe.is_correct(held, evaluation.test_signs)
+    after, again = _correct_without(
+        evaluation, probe, request.features, _progress_step(tick, "without the features")
+    )
+    skyline = cross_fit_probe(evaluation, held)
+    accuracies = {
+        "before": evaluation.accuracies(before),
+        "removed": evaluation.accuracies(after),
+        "retrained": evaluation.accuracies(again),
+        "skyline": evaluation.accuracies(skyline),
     }
-    share = max((bench.learnt > 0).mean(), (bench.learnt < 0).mean())
-    most = 1 if (bench.learnt > 0).mean() >= share else -1
+    share = max((evaluation.train_signs > 0).mean(), (evaluation.train_signs < 0).mean())
+    most = 1 if (evaluation.train_signs > 0).mean() >= share else -1
     return {
-        "labels": list(bench.given.labels),
-        "features": [str(one) for one in asked.features],
-        "n": [len(bench.learnt), len(bench.judged)],
-        "conditions": told,
-        "majority": bench.told(bench.judged == most),
+        "labels": list(evaluation.texts.labels),
+        "features": [str(one) for one in request.features],
+        "n": [len(evaluation.train_signs), len(evaluation.test_signs)],
+        "conditions": accuracies,
+        "majority": evaluation.accuracies(evaluation.test_signs == most),
         "changes": {
             "removed": accuracy_change(after, before),
             "retrained": accuracy_change(again, before),
         },
         "worst_changes": _changes_in_worst_cell(
-            bench, before, {"removed": after, "retrained": again}
+            evaluation, before, {"removed": after, "retrained": again}
         ),
-        "controls": _ablate_random_features(bench, probe, tick),
-        "repeats": bench.given.repeats,
+        "controls": _ablate_random_features(evaluation, probe, tick),
+        "repeats": evaluation.texts.repeats,
     }
 
 
-def prepare_evaluation(engine: LocalEngine, asked: ShiftRequest) -> ProbeEvaluation:
+def prepare_evaluation(engine: LocalEngine, request: ShiftRequest) -> ProbeEvaluation:
     """Tokenize the texts of a SHIFT request for the evaluation. Raises InputError for texts that
     cannot be used.
     """
-    given = asked.sets()
+    given = request.text_sets()
     sides = [batch_texts(engine, [one.text for one in part]) for part in (given.train, given.test)]
     signs = [np.array(given.signs(part)) for part in (given.train, given.test)]
-    return ProbeEvaluation(engine, asked, given, sides[0], sides[1], signs[0], signs[1])
+    return ProbeEvaluation(engine, request, given, sides[0], sides[1], signs[0], signs[1])
 
 
-def cross_fit_probe(bench: ProbeEvaluation, held: np.ndarray) -> np.ndarray:
+def cross_fit_probe(evaluation: ProbeEvaluation, held: np.ndarray) -> np.ndarray:
     """Return which test texts a cross-fitted probe classifies correctly: each text is judged by a
     probe trained on the other folds of the test set.
 
     An upper reference: what a probe could do at this hook point without the spurious correlation.
     """
-    order = np.random.default_rng(bench.asked.seed).permutation(len(held))
+    order = np.random.default_rng(evaluation.request.seed).permutation(len(held))
     right = np.zeros(len(held), dtype=bool)
     for fold in range(CROSS_FIT_FOLDS):
         judged = np.zeros(len(held), dtype=bool)
         judged[order[fold::CROSS_FIT_FOLDS]] = True
-        if len(set(bench.judged[~judged].tolist())) < 2:
+        if len(set(evaluation.test_signs[~judged].tolist())) < 2:
             raise InputError("There are too few test texts: give at least ten of each label.")
-        probe = fit_logistic_probe(held[~judged], bench.judged[~judged])
-        right[judged] = probe.right(held[judged], bench.judged[judged])
+        probe = fit_logistic_probe(held[~judged], evaluation.test_signs[~judged])
+        right[judged] = probe.is_correct(held[judged], evaluation.test_signs[judged])
     return right
 
 
 def _correct_without(
-    bench: ProbeEvaluation,
+    evaluation: ProbeEvaluation,
     probe: LogisticProbe,
     features: Sequence[FeatureId],
     tick: Callable[[], None],
@@ -142,68 +145,75 @@ def _correct_without(
     """Return which test texts are classified correctly with features ablated, by the same probe and
     by a probe retrained on ablated activations.
     """
-    held = bench.read(bench.test, features, tick)
-    clean = bench.read(bench.train, features, tick)
-    again = fit_logistic_probe(clean, bench.learnt)
-    return probe.right(held, bench.judged), again.right(held, bench.judged)
+    held = evaluation.read(evaluation.test, features, tick)
+    clean = evaluation.read(evaluation.train, features, tick)
+    again = fit_logistic_probe(clean, evaluation.train_signs)
+    return probe.is_correct(held, evaluation.test_signs), again.is_correct(
+        held, evaluation.test_signs
+    )
 
 
 def _changes_in_worst_cell(
-    bench: ProbeEvaluation, before: np.ndarray, after: Mapping[str, np.ndarray]
+    evaluation: ProbeEvaluation, before: np.ndarray, after: Mapping[str, np.ndarray]
 ) -> dict[str, Any] | None:
     """Return the change of accuracy in the cell that was worst before ablation; None without
     groups.
     """
-    if not bench.given.grouped:
+    if not evaluation.texts.grouped:
         return None
-    cells = np.array([one.cell for one in bench.given.test])
-    worst = bench.told(before)["worst"]["cell"]
+    cells = np.array([one.cell for one in evaluation.texts.test])
+    worst = evaluation.accuracies(before)["worst"]["cell"]
     here = cells == worst
     found = {name: accuracy_change(right[here], before[here]) for name, right in after.items()}
     return {"cell": worst, **found}
 
 
 def _ablate_random_features(
-    bench: ProbeEvaluation, probe: LogisticProbe, tick: ProbeProgress
+    evaluation: ProbeEvaluation, probe: LogisticProbe, tick: ProbeProgress
 ) -> dict[str, Any]:
     """Evaluate random sets of active features of the same dictionaries, matched in activation to
     the marked ones.
     """
-    asked = bench.asked
-    sums, _ = sum_probe_effects(bench.engine, asked, bench.train, probe, bench.learnt)
-    draws, factor = draw_matched_features(sums, asked, len(bench.learnt))
+    request = evaluation.request
+    sums, _ = sum_probe_effects(
+        evaluation.engine, request, evaluation.train, probe, evaluation.train_signs
+    )
+    draws, factor = draw_matched_features(sums, request, len(evaluation.train_signs))
     found: dict[str, Any] = {"draws": len(draws), "factor": factor, "removed": [], "retrained": []}
     for number, features in enumerate(draws):
         rights = _correct_without(
-            bench, probe, features, _progress_step(tick, "random features:", number, len(draws))
+            evaluation,
+            probe,
+            features,
+            _progress_step(tick, "random features:", number, len(draws)),
         )
         for name, right in zip(("removed", "retrained"), rights, strict=True):
-            told = bench.told(right)
-            worst = told["worst"]["value"] if "worst" in told else None
-            found[name].append([told["accuracy"]["value"], worst])
+            accuracies = evaluation.accuracies(right)
+            worst = accuracies["worst"]["value"] if "worst" in accuracies else None
+            found[name].append([accuracies["accuracy"]["value"], worst])
     return found
 
 
 def draw_matched_features(
-    sums: Mapping[str, ProbeEffectSums], asked: ShiftRequest, n: int
+    sums: Mapping[str, ProbeEffectSums], request: ShiftRequest, n: int
 ) -> tuple[list[list[FeatureId]], float | None]:
     """Draw random sets of features matched to the marked ones, and return the largest ratio between
     a feature and its match in share of texts and mean activation.
 
     No set is drawn if a marked feature has no match.
     """
-    rng = np.random.default_rng([asked.seed, 1])
+    rng = np.random.default_rng([request.seed, 1])
     pools, largest = [], 1.0
-    for feature in asked.features:
-        near, factor = _matched_candidates(sums.get(feature.dictionary), feature, asked, n)
+    for feature in request.features:
+        near, factor = _matched_candidates(sums.get(feature.dictionary), feature, request, n)
         if not len(near):
             return [], None
         pools.append(near)
         largest = max(largest, factor)
     found = []
-    for _ in range(asked.draws):
+    for _ in range(request.draws):
         drawn: dict[FeatureId, None] = {}
-        for feature, near in zip(asked.features, pools, strict=True):
+        for feature, near in zip(request.features, pools, strict=True):
             others = (FeatureId(feature.dictionary, int(i)) for i in rng.permutation(near))
             free = next((one for one in others if one not in drawn), None)
             if free is not None:
@@ -213,7 +223,7 @@ def draw_matched_features(
 
 
 def _matched_candidates(
-    sums: ProbeEffectSums | None, feature: FeatureId, asked: ShiftRequest, n: int
+    sums: ProbeEffectSums | None, feature: FeatureId, request: ShiftRequest, n: int
 ) -> tuple[np.ndarray, float]:
     """Return features of the same dictionary that match a marked feature, within the smallest
     factor that leaves enough of them.
@@ -221,7 +231,7 @@ def _matched_candidates(
     if sums is None:
         return np.array([], dtype=int), 1.0
     values = np.stack([sums.texts.sum(0).numpy() / n, sums.activation.abs().numpy() / n], axis=1)
-    marked = [one.index for one in asked.features if one.dictionary == feature.dictionary]
+    marked = [one.index for one in request.features if one.dictionary == feature.dictionary]
     kept = values[:, 0] > 0
     kept[marked] = False
     ids = np.flatnonzero(kept)

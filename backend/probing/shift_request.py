@@ -43,7 +43,7 @@ class ShiftRequest:
     """Number of random sets of matched features to compare with."""
     seed: int = 0
 
-    def sets(self) -> ProbeTextSets:
+    def text_sets(self) -> ProbeTextSets:
         """Return the checked training and test texts of the SHIFT request.
 
         Raises InputError for texts that a probe cannot be trained or evaluated on, and for invalid
@@ -59,7 +59,7 @@ class ShiftRequest:
             )
         return build_text_sets(self.train, self.test)
 
-    def removing(self, features: tuple[FeatureId, ...], draws: int) -> "ShiftRequest":
+    def with_features(self, features: tuple[FeatureId, ...], draws: int) -> "ShiftRequest":
         """Return a copy of the SHIFT request with other features to ablate and another number of
         random sets.
         """

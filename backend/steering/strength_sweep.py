@@ -87,16 +87,16 @@ class SweepRequest:
             compile_pattern(self.pattern)
         self.sampling.check()
 
-    def at(self, strength: float) -> tuple[Edit, ...]:
+    def edits_at(self, strength: float) -> tuple[Edit, ...]:
         """Return the edits of the sweep with the given strength."""
         return (
-            *self.others[0],
+            *self.other_edits[0],
             replace(self.edits[self.swept], strength=strength),
-            *self.others[1],
+            *self.other_edits[1],
         )
 
     @property
-    def others(self) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
+    def other_edits(self) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
         """The edits that keep their strength, before and after the swept one."""
         return self.edits[: self.swept], self.edits[self.swept + 1 :]
 
@@ -119,7 +119,7 @@ class _SweepCell:
 def run_sweep(
     lm: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
-    ask: SweepRequest,
+    request: SweepRequest,
     controls: Sequence[EditControls] = (),
     *,
     bos: int | None = None,
@@ -134,29 +134,29 @@ def run_sweep(
     `tell` is called with (texts done, texts in all), including fractions of a batch. Raises
     SweepStopped, and InputError for an invalid request.
     """
-    ask.check()
-    strengths = tuple(sorted(set(ask.strengths)))
-    cells = list(_list_cells(ask, strengths, controls))
+    request.check()
+    strengths = tuple(sorted(set(request.strengths)))
+    cells = list(_list_cells(request, strengths, controls))
     stop = stop or threading.Event()
     heard: list[tuple[_SweepCell, MeasuredText]] = []
-    for prompt, start in enumerate(ask.prompts):
+    for prompt, start in enumerate(request.prompts):
         mine = [cell for cell in cells if cell.prompt == prompt]
-        size = rows or max_rows_per_batch(lm, len(start.tokens), ask.sampling.max_new)
+        size = rows or max_rows_per_batch(lm, len(start.tokens), request.sampling.max_new)
         for begin in range(0, len(mine), size):
             part = mine[begin : begin + size]
             found = _generate_texts(
                 lm,
                 dictionaries,
-                ask,
+                request,
                 start,
                 part,
                 stop,
                 partial(_report_progress, tell, heard, cells),
             )
-            done = _measure_texts(lm, dictionaries, ask, start, part, found, bos, judge)
+            done = _measure_texts(lm, dictionaries, request, start, part, found, bos, judge)
             heard += zip(part, done, strict=True)
             tell(len(heard), len(cells))
-    return _assemble_outcome(ask, strengths, controls, heard)
+    return _assemble_outcome(request, strengths, controls, heard)
 
 
 def _report_progress(
@@ -178,30 +178,30 @@ def max_rows_per_batch(lm: LanguageModel, n_prompt: int, max_new: int) -> int:
 
 
 def _list_cells(
-    ask: SweepRequest, strengths: Sequence[float], controls: Sequence[EditControls]
+    request: SweepRequest, strengths: Sequence[float], controls: Sequence[EditControls]
 ) -> Iterator[_SweepCell]:
     """Yield all texts of a sweep. Neighbours share their control, so that a batch compiles few of
     them.
     """
-    before, behind = ask.others
-    for prompt in range(len(ask.prompts)):
-        for seed in ask.seeds:
-            yield _SweepCell("default", 0, -1, prompt, seed, (*before, *behind))
+    before, after = request.other_edits
+    for prompt in range(len(request.prompts)):
+        for seed in request.seeds:
+            yield _SweepCell("default", 0, -1, prompt, seed, (*before, *after))
         for at, strength in enumerate(strengths):
-            for seed in ask.seeds:
-                yield _SweepCell("edit", 0, at, prompt, seed, ask.at(strength))
+            for seed in request.seeds:
+                yield _SweepCell("edit", 0, at, prompt, seed, request.edits_at(strength))
         for kind in controls:
             for number in range(len(kind.counterparts)):
                 for at, strength in enumerate(strengths):
-                    edits = (*before, *kind.at(number, strength), *behind)
-                    for seed in ask.seeds[: ask.control_seeds]:
+                    edits = (*before, *kind.at(number, strength), *after)
+                    for seed in request.seeds[: request.control_seeds]:
                         yield _SweepCell(kind.kind, number, at, prompt, seed, edits)
 
 
 def _generate_texts(
     lm: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
-    ask: SweepRequest,
+    request: SweepRequest,
     start: PromptTokens,
     cells: Sequence[_SweepCell],
     stop: threading.Event,
@@ -212,12 +212,12 @@ def _generate_texts(
     """
     rows = [GenerationRow(str(n), cell.edits, cell.seed) for n, cell in enumerate(cells)]
     extras = StreamOptions(guard=False)
-    records = stream_tokens(lm, dictionaries, start, rows, ask.sampling, extras, stop=stop)
+    records = stream_tokens(lm, dictionaries, start, rows, request.sampling, extras, stop=stop)
     found, latest = [], -1
     for record in records:
         if isinstance(record, TokenRecord) and record.index > latest:
             latest = record.index
-            tell(len(cells) * GENERATION_SHARE * latest / ask.sampling.max_new)
+            tell(len(cells) * GENERATION_SHARE * latest / request.sampling.max_new)
         elif isinstance(record, SummaryRecord):
             found.append(record)
     if stop.is_set():
@@ -228,7 +228,7 @@ def _generate_texts(
 def _measure_texts(
     lm: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
-    ask: SweepRequest,
+    request: SweepRequest,
     start: PromptTokens,
     cells: Sequence[_SweepCell],
     found: Sequence[SummaryRecord],
@@ -236,7 +236,7 @@ def _measure_texts(
     judge: TextJudge | None,
 ) -> list[MeasuredText]:
     texts = [one.tokens for one in found]
-    features = [feature for feature in (ask.concept, ask.nearest) if feature is not None]
+    features = [feature for feature in (request.concept, request.nearest) if feature is not None]
     codes: list[torch.Tensor] = []
     if features:
         with fair_lock_of(lm).turn():
@@ -258,11 +258,11 @@ def _measure_texts(
             text=one.text,
             tokens=len(one.tokens),
             values={
-                **(_feature_measures(codes[n], ask) if features else {}),
+                **(_feature_measures(codes[n], request) if features else {}),
                 **(
                     {}
-                    if ask.pattern is None
-                    else {"match": _pattern_measure(ask.pattern, one.text)}
+                    if request.pattern is None
+                    else {"match": _pattern_measure(request.pattern, one.text)}
                 ),
                 **({} if judged is None else {"judge": float(judged[n])}),
                 **_guard_measures(rails[n], one),
@@ -282,18 +282,18 @@ def _max_rows_read(lm: LanguageModel, length: int) -> int:
     return max(1, min(32, int(by_work), int(MAX_NUMBERS_HELD / (6 * length * lm.d_vocab))))
 
 
-def _feature_measures(codes: torch.Tensor, ask: SweepRequest) -> dict[str, float]:
+def _feature_measures(codes: torch.Tensor, request: SweepRequest) -> dict[str, float]:
     if not len(codes):
         return {}
     values: dict[str, float] = {}
-    if ask.concept is not None:
+    if request.concept is not None:
         own = codes[:, 0]
         values |= {
             "max": float(own.abs().max()),
             "mean": float(own.mean()),
             "rate": float((own != 0).float().mean()),
         }
-    if ask.nearest is not None:
+    if request.nearest is not None:
         values["nearest"] = float(codes[:, -1].mean())
     return values
 
@@ -308,7 +308,7 @@ def _guard_measures(rails: text_measures.GuardMeasures, one: SummaryRecord) -> d
 
 
 def _assemble_outcome(
-    ask: SweepRequest,
+    request: SweepRequest,
     strengths: Sequence[float],
     controls: Sequence[EditControls],
     heard: Sequence[tuple[_SweepCell, MeasuredText]],
@@ -331,7 +331,7 @@ def _assemble_outcome(
             )
             for kind in controls
         },
-        neutral=MODES[ask.edits[ask.swept].mode].neutral,
+        neutral=MODES[request.edits[request.swept].mode].neutral,
         notes=tuple(note for kind in controls for note in kind.notes),
     )
 
