@@ -71,8 +71,8 @@ SERVER_PRESETS: Mapping[str, ServerPreset] = {
         ),
         "set OPENROUTER_API_KEY",
         verified=False,
-        notes="The supported settings depend on the model and its provider; what is refused is left "
-        "out. Reports the context size.",
+        notes="The supported settings depend on the model and its provider; what is refused is "
+        "left out. Reports the context size.",
     ),
     "transformers": ServerPreset(
         "transformers serve",

@@ -226,8 +226,8 @@ def normalize_base_url(base_url: str) -> str:
         raise InputError(f"{base_url!r} is no base URL: {bad}.") from bad
     if parts.username or parts.password:
         raise InputError(
-            "A base URL must not contain a user name or password: it would be recorded. Put the key into an "
-            "environment variable and name that variable as key_env in servers.toml."
+            "A base URL must not contain a user name or password: it would be recorded. Put the "
+            "key into an environment variable, and name that variable as key_env in servers.toml."
         )
     if parts.scheme not in DEFAULT_PORTS or not host or parts.query or parts.fragment:
         raise InputError(
