@@ -135,7 +135,7 @@ def test_a_pause_stops_calls_and_its_end_lets_them_go_on() -> None:
     during: list[int] = []
 
     async def whole() -> None:
-        gate = PausableAsker(asker, most=3)
+        gate = PausableAsker(asker, max_in_flight=3)
 
         def tick(done: int) -> None:
             if asker.calls > 20 and not paused[0]:
@@ -179,7 +179,7 @@ def test_what_every_call_would_meet_stops_all_and_fails_nothing() -> None:
     asker, kept = Instant(fails_at=25), []
 
     async def whole() -> PausableAsker:
-        gate = PausableAsker(asker, most=4)
+        gate = PausableAsker(asker, max_in_flight=4)
 
         async def work(i: int) -> int | None:
             replies = await asyncio.gather(*(gate.ask(request(j)) for j in range(5)))
@@ -207,7 +207,7 @@ def test_a_server_that_answers_nothing_for_long_is_asked_no_more(
             return answers[self.calls - 1]
 
     async def whole(asker: Down) -> RequestFailure | None:
-        gate = PausableAsker(asker, most=4)
+        gate = PausableAsker(asker, max_in_flight=4)
         for i in range(200):
             await gate.ask(request(i))
         return gate.stopped
@@ -224,7 +224,7 @@ def test_calls_are_recorded_under_what_they_are_for() -> None:
     asker = Instant()
 
     async def whole() -> None:
-        gate = PausableAsker(asker, most=4)
+        gate = PausableAsker(asker, max_in_flight=4)
         with set_call_purpose("detection of a: own"):
             one = asyncio.ensure_future(gate.ask(request()))
         with set_call_purpose("detection of a: token"):

@@ -175,7 +175,7 @@ def key_hash(key: str) -> int:
 
 
 def make_attempt_row(number: int, nth: int, request: ChatRequest, reserved: float) -> CallAttempt:
-    """Return the `attempt` row of a call that is about to be made."""
+    """Return the row of the call log's table `attempt` for a call that is about to be made."""
     # the prompt is stored with the first attempt only
     body = request_to_json(request) if nth == 1 else None
     return CallAttempt(
@@ -193,7 +193,7 @@ def make_attempt_row(number: int, nth: int, request: ChatRequest, reserved: floa
 
 
 def make_outcome_row(row: CallAttempt, result: AttemptResult, charged: float) -> CallOutcome:
-    """Return the `outcome` row for the result of a call."""
+    """Return the row of the call log's table `outcome` for the result of a call."""
     outcome = result.result
     kind, sentence = (
         ("reply", "") if isinstance(outcome, Reply) else (outcome.kind, outcome.sentence)

@@ -45,7 +45,8 @@ ReplyOrFailure = Reply | RequestFailure
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a request to a server is attempted, and how long to wait between attempts."""
+    """How often the asker attempts a request to a server, and how long it waits between
+    attempts."""
 
     attempts: int = 5
     refusals: int = 12
@@ -65,8 +66,8 @@ class RetryPolicy:
         return state.attempt_number >= (self.refusals if limited else self.attempts)
 
     def wait(self, state: RetryCallState) -> float:
-        """Return the seconds until the next attempt: what the server asked for, plus a random
-        exponential backoff."""
+        """Return the seconds until the asker's next attempt: what the server asked for, plus a
+        random exponential backoff."""
         outcome: AttemptResult = (
             state.outcome.result() if state.outcome else AttemptResult(NO_OUTCOME)
         )
@@ -306,8 +307,8 @@ class ServerAsker:
             return outcome
 
     async def _send(self, request: ChatRequest, slot: CallSlot) -> AttemptResult:
-        """Send a request in the format that the server accepts; after a rejection, drop the
-        rejected setting and send again."""
+        """Send the asker's request in the format that the server accepts; after a rejection, drop
+        the rejected setting and send again."""
         while True:
             body = self._format.body(request)
             with self.activity.call():
@@ -331,7 +332,7 @@ class ServerAsker:
         return known.cost_of(request.longest, request.max_tokens)
 
     async def _read_facts(self) -> None:
-        """Read the server's facts (slots, context size) once, before the first question."""
+        """Ask the server for its facts (slots, context size) once, before the first question."""
         async with self._facts_lock:
             if self.facts is not None:
                 return
@@ -476,7 +477,7 @@ async def open_asker(
 ) -> AsyncIterator[ServerAsker]:
     """Open an asker for one model of a server until the block ends, on the event loop of the block.
 
-    `budget` is shared by all askers of a job; without one there is no cap. With `retry_kept`,
+    `budget` is shared by all askers of a job; without one there is no cap. With `retry_recorded`,
     recorded replies that could not be used are asked for again. `note` takes lines for the job's
     log. Raises InputError where costly work is not allowed.
     """

@@ -100,8 +100,8 @@ class ServerClient:
             return server_faults.not_a_completion(self.server, self._make_safe(str(response)))
 
     async def _post(self, body: dict[str, Any]) -> Any:
-        """Return the JSON that the server sends back. Raises what the openai package raises, or
-        ValueError."""
+        """Post a request body to the server over HTTP, and return the JSON response. Raises what
+        the openai package raises, or ValueError."""
         # the last used connection is still open, so no TLS handshake is needed
         pool = self._free.pop()
         try:

@@ -106,12 +106,14 @@ def features_with_enough_windows(
     """
     d_sae, pool = file.dictionary(dictionary).d_sae, get_silent_windows(file, dictionary)
     table = file.rows(STORED_WINDOWS_SQL, [dictionary])
-    shown, asked = np.zeros(d_sae, np.int64), np.zeros(d_sae, np.int64)
-    for name, counts in (("shown", shown), ("asked", asked)):
+    n_explain, n_score = np.zeros(d_sae, np.int64), np.zeros(d_sae, np.int64)
+    for name, counts in (("shown", n_explain), ("asked", n_score)):
         counts[table.column("feature").to_numpy()] = table.column(name).to_numpy()
     # both splits need enough silent windows
-    quiet = np.minimum(*(pool.count_silent_windows(d_sae, split) for split in ("explain", "score")))
-    good = (shown >= MIN_EXPLAIN_WINDOWS) & (asked >= MIN_WINDOWS) & (quiet >= MIN_WINDOWS)
+    n_silent = np.minimum(
+        *(pool.count_silent_windows(d_sae, split) for split in ("explain", "score"))
+    )
+    good = (n_explain >= MIN_EXPLAIN_WINDOWS) & (n_score >= MIN_WINDOWS) & (n_silent >= MIN_WINDOWS)
     return selection.order[good[selection.order]][: selection.enough]
 
 
@@ -121,12 +123,12 @@ def sample_selected_features(
     selection: FeatureSelection,
     settings: SampleSettings,
     done: Collection[int] = (),
-    had: int = 0,
+    n_done_enough: int = 0,
 ) -> Iterator[tuple[FeatureId, FeatureSample | TooFewWindows]]:
     """Yield the text windows of the selected features, without those in `done`, of which `had` had
     enough contexts."""
     left = [i for i in selection.order.tolist() if i not in done]
-    enough = len(left) if selection.enough is None else selection.enough - had
+    enough = len(left) if selection.enough is None else selection.enough - n_done_enough
     for feature, found in sample_features(file, dictionary, left, settings):
         if enough <= 0:
             return

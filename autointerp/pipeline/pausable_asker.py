@@ -34,31 +34,31 @@ MAX_FAILED_IN_A_ROW, MIN_FAILING_S = 50, 300.0
 """Number of questions in a row with a transient failure, and the seconds over which they must
 spread, before the job stops asking."""
 CALL_PURPOSE: ContextVar[str] = ContextVar("role", default="")
-"""Purpose under which the current questions are recorded in the call log."""
+"""Purpose under which the current questions of the pausable asker are recorded in the call log."""
 
 
 class PausableAsker:
     """Asker that forwards questions to another asker, and that a job can pause or stop. Used on one
     event loop."""
 
-    def __init__(self, asker: Asker, most: int, trial: int | None = None) -> None:
-        """Wrap an asker. `most` is the maximum number of questions in progress; after `trial`
-        questions, Stopped is raised, to measure the time of a job."""
+    def __init__(self, asker: Asker, max_in_flight: int, trial: int | None = None) -> None:
+        """Wrap an asker. `max_in_flight` is the maximum number of questions in progress; after
+        `trial` questions, JobStopped is raised, to measure the time of a job."""
         self._asker = asker
         self.server = getattr(asker, "server", None)
         """Server of the wrapped asker, which is part of every request's key."""
-        self._slots = asyncio.Semaphore(most)
-        self._open = asyncio.Event()
-        self._open.set()
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._running = asyncio.Event()
+        self._running.set()
         self.in_progress = 0
         self.stopped: RequestFailure | None = None
         """The failure for which the job stopped asking: every further question would meet the
         same."""
-        self._trial, self._sent, self._ended = trial, 0, 0
+        self._trial, self._n_sent, self._n_answered = trial, 0, 0
         self.questions = QuestionTally()
         """Tally of all questions that this process asked."""
         self._failed_in_a_row = 0
-        self._since = 0.0
+        self._failing_since = 0.0
 
     @property
     def model(self) -> str:
@@ -73,11 +73,11 @@ class PausableAsker:
     async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
         """Forward a question while the asker is not paused; return the failure that stopped the
         job, once there is one."""
-        if role := CALL_PURPOSE.get():
-            request = replace(request, purpose=role)
+        if purpose := CALL_PURPOSE.get():
+            request = replace(request, purpose=purpose)
         # wait here and not in the server, so that a pause leaves few calls in flight
         async with self._slots:
-            await self._open.wait()
+            await self._running.wait()
             if self.stopped:
                 return self.stopped
             await self._within_trial()
@@ -86,22 +86,22 @@ class PausableAsker:
                 answer = await self._asker.ask(request)
             finally:
                 self.in_progress -= 1
-        vain = self._fails_for_good(answer)
-        if isinstance(answer, RequestFailure) and (answer.stops_job or vain):
+        should_stop = self._should_stop_asking(answer)
+        if isinstance(answer, RequestFailure) and (answer.stops_job or should_stop):
             self.stopped = self.stopped or answer
-        self._ended += 1
+        self._n_answered += 1
         self._count(answer)
         return answer
 
     async def _within_trial(self) -> None:
         """Count a question of the asker's trial; after the last one, wait for their answers and
-        raise Stopped."""
+        raise JobStopped."""
         if self._trial is None:
             return
-        if self._sent < self._trial:
-            self._sent += 1
+        if self._n_sent < self._trial:
+            self._n_sent += 1
             return
-        while self._ended < self._trial:
+        while self._n_answered < self._trial:
             await asyncio.sleep(LOOK_S)
         raise JobStopped
 
@@ -112,18 +112,18 @@ class PausableAsker:
         if (feature := CURRENT_TALLY.get()) is not None:
             feature.count(answer)
 
-    def _fails_for_good(self, answer: Reply | RequestFailure) -> bool:
+    def _should_stop_asking(self, answer: Reply | RequestFailure) -> bool:
         """Return whether questions have failed for so long that the job should stop asking: at
         least MAX_FAILED_IN_A_ROW over MIN_FAILING_S seconds."""
         if isinstance(answer, Reply) or answer.kind not in TRANSIENT_KINDS:
             self._failed_in_a_row = 0
             return False
         if not self._failed_in_a_row:
-            self._since = time.monotonic()
+            self._failing_since = time.monotonic()
         self._failed_in_a_row += 1
         return (
             self._failed_in_a_row >= MAX_FAILED_IN_A_ROW
-            and time.monotonic() - self._since >= MIN_FAILING_S
+            and time.monotonic() - self._failing_since >= MIN_FAILING_S
         )
 
     def is_too_long(self, request: ChatRequest) -> bool:
@@ -131,14 +131,14 @@ class PausableAsker:
         return is_too_long(self._asker, request)
 
     def pause(self) -> None:
-        """Pause the asker: no new calls until `resume`."""
-        self._open.clear()
+        """Pause this asker: no new calls until `resume`; calls in flight continue."""
+        self._running.clear()
         if pause := getattr(self._asker, "pause", None):  # stand-ins have no pause
             pause()
 
     def resume(self) -> None:
         """End the pause of the asker, so that calls continue."""
-        self._open.set()
+        self._running.set()
         if resume := getattr(self._asker, "resume", None):
             resume()
 
@@ -162,8 +162,8 @@ class PausableAsker:
 
 @contextmanager
 def set_call_purpose(name: str) -> Iterator[None]:
-    """Ask the questions of this block, and of the tasks it starts, under a purpose that the call
-    log records."""
+    """Set the purpose under which the pausable asker's questions in this block, and in the tasks it
+    starts, are recorded."""
     token = CALL_PURPOSE.set(name)
     try:
         yield

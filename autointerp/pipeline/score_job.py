@@ -85,10 +85,12 @@ async def score_one_feature(
     if not labels:
         # It has enough windows, so `top:N` counts it, as in the explain job.
         return FeatureOutcome({"feature": feature.index, "without": UNEXPLAINED})
-    sheet = FeatureScorer(plan, found)
+    feature_scorer = FeatureScorer(plan, found)
     pairs = [(label, name) for label in labels for name in plan.scorers]
     with count_questions() as questions:
-        rows = await asyncio.gather(*(sheet.row(label, name) for label, name in pairs))
+        rows = await asyncio.gather(
+            *(feature_scorer.score_row(label, name) for label, name in pairs)
+        )
     if (
         plan.asker
         and plan.asker.stopped
@@ -111,9 +113,9 @@ class FeatureScorer:
 
     def __init__(self, plan: ScorePlan, windows: FeatureSample) -> None:
         self._plan, self._windows = plan, windows
-        self._judged: dict[tuple[str, str], asyncio.Task[LabelScore | None]] = {}
+        self._score_tasks: dict[tuple[str, str], asyncio.Task[LabelScore | None]] = {}
 
-    async def row(self, label: LabelToScore, scorer: str) -> NewScore | None:
+    async def score_row(self, label: LabelToScore, scorer: str) -> NewScore | None:
         """Return the score of a label together with the scores of its baseline labels; None where
         the scorer has too few windows."""
         shown = label_and_baselines(label, self._windows)
@@ -124,7 +126,7 @@ class FeatureScorer:
         own = scored.pop(OWN_LABEL)
         if own is None:
             return None
-        lost = {kind: one for kind, one in scored.items() if one is not None}
+        baselines = {kind: one for kind, one in scored.items() if one is not None}
         return NewScore(
             label.explanation,
             self._windows.feature,
@@ -133,7 +135,10 @@ class FeatureScorer:
             self._plan.judge(self._plan.scorers[scorer]),
             estimate_to_json(own.value),
             {name: estimate_to_json(part) for name, part in own.parts.items()},
-            {kind: self._null(label, kind, shown[kind], one, own) for kind, one in lost.items()},
+            {
+                kind: self._baseline_score(label, kind, shown[kind], one, own)
+                for kind, one in baselines.items()
+            },
             [replace_non_finite(asdict(item)) for item in own.judged],
             own.failed,
             replace_non_finite(dict(own.detail)),
@@ -141,7 +146,7 @@ class FeatureScorer:
             self._plan.job,
         )
 
-    def _null(
+    def _baseline_score(
         self, label: LabelToScore, kind: str, text: str, found: LabelScore, own: LabelScore
     ) -> dict[str, Any]:
         """Return the score of a baseline label as plain data for the store."""
@@ -154,10 +159,10 @@ class FeatureScorer:
     async def _score(self, text: str, scorer: str, explainer: str, kind: str) -> LabelScore | None:
         """Return the score of a label text by one scorer, computed once per text."""
         key = (text, scorer)
-        if key not in self._judged:
-            self._judged[key] = asyncio.ensure_future(self._ask(text, scorer, explainer, kind))
+        if key not in self._score_tasks:
+            self._score_tasks[key] = asyncio.ensure_future(self._ask(text, scorer, explainer, kind))
         # shielded: cancelling one waiting task must not cancel a score that others share
-        return await asyncio.shield(self._judged[key])
+        return await asyncio.shield(self._score_tasks[key])
 
     async def _ask(self, text: str, scorer: str, explainer: str, kind: str) -> LabelScore | None:
         """Score a label text by one scorer; None where the scorer has too few windows."""

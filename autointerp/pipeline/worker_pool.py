@@ -59,19 +59,25 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
 
     def __init__(self, pool: WorkerPool[ItemT, ResultT]) -> None:
         self.pool = pool
-        self._ready: list[ResultT] = []
-        self._drawn: deque[ItemT] = deque()
+        self._results: list[ResultT] = []
+        self._items_ahead: deque[ItemT] = deque()
         self._written = 0
-        self._drawing = asyncio.Lock()
-        self._writing = asyncio.Lock()
-        self._going = asyncio.Event()
-        self._going.set()
+        self._reading_lock = asyncio.Lock()
+        self._writing_lock = asyncio.Lock()
+        self._running = asyncio.Event()
+        self._running.set()
 
     async def run(self) -> None:
         """Run the workers until the source is empty, the asker has stopped, or an exception is
         raised."""
-        works = asyncio.gather(*(self._worker() for _ in range(self.pool.width)))
-        tasks = [works, *(asyncio.ensure_future(c) for c in (self._flushing(), self._ticking()))]
+        workers = asyncio.gather(*(self._worker() for _ in range(self.pool.width)))
+        tasks = [
+            workers,
+            *(
+                asyncio.ensure_future(c)
+                for c in (self._flush_repeatedly(), self._report_repeatedly())
+            ),
+        ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -91,47 +97,47 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
     async def _worker(self) -> None:
         """Process items of the worker pool until there are no more or the asker has stopped."""
         while not (self.pool.asker and self.pool.asker.stopped):
-            await self._going.wait()
-            item = await self._draw()
+            await self._running.wait()
+            item = await self._next_item()
             if item is END_OF_SOURCE:
                 return
             result = await self.pool.work(item)  # type: ignore[arg-type] - END_OF_SOURCE was returned above
             if result is not None:
-                self._ready.append(result)
+                self._results.append(result)
             # a slow disk slows the workers down, so that memory stays bounded
-            while len(self._ready) > MAX_UNWRITTEN:
+            while len(self._results) > MAX_UNWRITTEN:
                 await asyncio.sleep(LOOK_S)
 
-    async def _draw(self) -> ItemT | object:
+    async def _next_item(self) -> ItemT | object:
         """Return the next item for a worker, END_OF_SOURCE after the last one; a few are read at a
         time, since a thread is expensive."""
-        async with self._drawing:
-            if not self._drawn:
+        async with self._reading_lock:
+            if not self._items_ahead:
                 read_some = partial(
                     list, islice(self.pool.source, min(self.pool.width, MAX_ITEMS_AHEAD))
                 )
-                self._drawn.extend(await asyncio.to_thread(read_some))
-            return self._drawn.popleft() if self._drawn else END_OF_SOURCE
+                self._items_ahead.extend(await asyncio.to_thread(read_some))
+            return self._items_ahead.popleft() if self._items_ahead else END_OF_SOURCE
 
-    async def _flushing(self) -> None:
+    async def _flush_repeatedly(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_S)
             await self._flush()
 
     async def _flush(self) -> None:
         """Write all finished results of the workers to the sink."""
-        async with self._writing:
-            batch, self._ready = self._ready, []
+        async with self._writing_lock:
+            batch, self._results = self._results, []
             if not batch:
                 return
             try:
                 await await_despite_cancel(asyncio.to_thread(self.pool.sink, batch))
             except Exception:
-                self._ready = [*batch, *self._ready]  # the final flush tries once more
+                self._results = [*batch, *self._results]  # the final flush tries once more
                 raise
             self._written += len(batch)
 
-    async def _ticking(self) -> None:
+    async def _report_repeatedly(self) -> None:
         while True:
             step = asyncio.create_task(asyncio.to_thread(self.pool.tick, self._written))
             done, _ = await asyncio.wait([step], timeout=SLOW_TICK_S)
@@ -139,16 +145,16 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
             if not done:
                 self._pause()
             await step
-            self._proceed()
+            self._resume()
             await asyncio.sleep(LOOK_S)
 
     def _pause(self) -> None:
-        self._going.clear()
+        self._running.clear()
         if self.pool.asker:
             self.pool.asker.pause()
 
-    def _proceed(self) -> None:
-        self._going.set()
+    def _resume(self) -> None:
+        self._running.set()
         if self.pool.asker:
             self.pool.asker.resume()
 
