@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autointerp.llm import Reply, RequestFailure
-from autointerp.llm.server_asker import RetryPolicy
+from autointerp.llm.retry_policy import RetryPolicy
 from feature_store.storable_text import make_storable, replace_lone_surrogates
 from tests import openai_server as server
 from tests.asking import QUICK, ask, one, question

@@ -13,8 +13,9 @@ from autointerp.llm.requests_and_replies import (
     RequestFailure,
     TokenLogprob,
 )
+from autointerp.llm.retry_policy import RetryPolicy
 from autointerp.llm.server_activity import ActivitySnapshot, ServerActivity
-from autointerp.llm.server_asker import RetryPolicy, ServerAsker, open_asker
+from autointerp.llm.server_asker import ServerAsker, open_asker
 from autointerp.llm.server_settings import LlmServer, find_server, load_servers
 
 __all__ = [

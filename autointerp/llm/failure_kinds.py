@@ -158,3 +158,8 @@ FAILURE_KINDS: Mapping[str, FailureKind] = {
 """Name of a kind of failure → its description; every `FailureKindName` is a key."""
 
 assert set(FAILURE_KINDS) == set(get_args(FailureKindName))
+
+REPETITION_KINDS: frozenset[str] = frozenset(("cut off", "repeats"))
+"""Kinds of failure after which a question is asked once more with a penalty on repetition. The
+penalty cured all loops of SmolLM2-135M on llama.cpp, a higher temperature did not
+(docs/servers.md)."""

@@ -5,37 +5,31 @@ records the outcome."""
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_result
 
 from autointerp.llm import call_rows
 from autointerp.llm.call_budget import CallBudget
 from autointerp.llm.call_log import CallLog
 from autointerp.llm.concurrency_limit import CallSlot, ConcurrencyLimiter
+from autointerp.llm.failure_kinds import REPETITION_KINDS
+from autointerp.llm.recorded_replies import answer_from_record
 from autointerp.llm.reply_format_example import add_reply_example, repeats_reply_example
-from autointerp.llm.reply_parser import (
-    ParsedReply,
-    ReplyWithoutJson,
-    UnreadableReply,
-    begins_as_prose,
-    parse_reply,
-)
 from autointerp.llm.request_format import RequestFormat
 from autointerp.llm.requests_and_replies import (
     AttemptResult,
     ChatRequest,
     Reply,
     RequestFailure,
-    TokenLogprob,
 )
+from autointerp.llm.retry_policy import RetryPolicy
 from autointerp.llm.server_activity import ServerActivity
 from autointerp.llm.server_facts import ServerFacts, read_server_facts
 from autointerp.llm.server_settings import LlmServer
 from autointerp.llm.token_prices import TokenPrice, find_price, load_prices
 from feature_store.permissions import require_costly_work_allowed
-from feature_store.strict_json import parse_json
 
 if TYPE_CHECKING:
     from autointerp.llm.server_client import ServerClient
@@ -43,43 +37,6 @@ if TYPE_CHECKING:
 ReplyOrFailure = Reply | RequestFailure
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often the asker attempts a request to a server, and how long it waits between
-    attempts."""
-
-    attempts: int = 5
-    refusals: int = 12
-    """Maximum number of attempts while the server answers 429 (too many requests)."""
-    first_s: float = 0.5
-    """Upper bound of the first random wait, in seconds; each further bound is twice the last."""
-    longest_s: float = 30.0
-
-    def stop(self, state: RetryCallState) -> bool:
-        """Return whether the asker has made the last attempt that its retry policy allows."""
-        outcome: AttemptResult = (
-            state.outcome.result() if state.outcome else AttemptResult(NO_OUTCOME)
-        )
-        limited = (
-            isinstance(outcome.result, RequestFailure) and outcome.result.kind == "rate limited"
-        )
-        return state.attempt_number >= (self.refusals if limited else self.attempts)
-
-    def wait(self, state: RetryCallState) -> float:
-        """Return the seconds until the asker's next attempt: what the server asked for, plus a
-        random exponential backoff."""
-        outcome: AttemptResult = (
-            state.outcome.result() if state.outcome else AttemptResult(NO_OUTCOME)
-        )
-        chance = wait_random_exponential(multiplier=self.first_s, max=self.longest_s)
-        return outcome.wait_s + chance(state)
-
-
-NO_OUTCOME = RequestFailure("unreachable", "")
-REPETITION_KINDS: frozenset[str] = frozenset(("cut off", "repeats"))
-"""Kinds of failure after which a question is asked once more with a penalty on repetition. The
-penalty cured all loops of SmolLM2-135M on llama.cpp, a higher temperature did not
-(docs/servers.md)."""
 TEMPLATE_TOKENS = 40
 """Approximate number of tokens that a chat template adds to a question, such as a default system
 message."""
@@ -414,53 +371,6 @@ def amount_charged(outcome: AttemptResult, reserved: float) -> float:
     if outcome.cost is not None:
         return outcome.cost
     return 0.0 if outcome.text is None and outcome.certainly_free else reserved
-
-
-def answer_from_record(recorded: call_rows.RecordedReply, request: ChatRequest) -> ReplyOrFailure:
-    """Return the asker's answer from a recorded reply in the call log, parsed again by the
-    request's JSON schema."""
-    if recorded.kind != "reply":
-        schema = request.schema
-        without_json = schema is not None and is_recorded_without_json(recorded, schema)
-        kind: Any = recorded.kind  # a FailureKindName: the call log has it as a plain text
-        return RequestFailure(kind, recorded.sentence, cached=True, without_json=without_json)
-    logprobs = None
-    if recorded.logprobs is not None:
-        logprobs = tuple(
-            TokenLogprob(token, logprob, tuple((t, p) for t, p in top))
-            for token, logprob, top in parse_json(recorded.logprobs)
-        )
-    parsed = ParsedReply(None, "json")
-    try:
-        if request.schema is not None:
-            parsed = parse_reply(recorded.text, request.schema)
-    except UnreadableReply as why:  # recorded by a version with a less strict parser
-        return RequestFailure("unreadable", str(why), cached=True)
-    return Reply(
-        recorded.text,
-        parsed.value,
-        logprobs,
-        recorded.tokens_in,
-        recorded.tokens_out,
-        recorded.cost,
-        recorded.latency_s,
-        cached=True,
-        form=parsed.form if request.schema is not None else None,
-    )
-
-
-def is_recorded_without_json(recorded: call_rows.RecordedReply, schema: Mapping[str, Any]) -> bool:
-    """Return whether a recorded reply contains no JSON, as only servers send that ignore JSON
-    schemas."""
-    if recorded.kind in REPETITION_KINDS:
-        return begins_as_prose(recorded.text)
-    try:
-        parse_reply(recorded.text, schema)
-    except ReplyWithoutJson:
-        return recorded.kind == "unreadable"
-    except UnreadableReply:
-        pass
-    return False
 
 
 @asynccontextmanager
