@@ -1,6 +1,8 @@
-"""Dictionaries: SAEs, transcoders, directions and neurons, from every format that is read here.
+"""Sparse dictionaries: SAEs, transcoders, direction matrices and MLP neurons, loaded from every
+checkpoint format that Saefari reads.
 
-Importing this package loads neither torch nor sae-lens: `load` brings them in when first used.
+Importing this package imports neither torch nor sae-lens: `load` imports them when it is first
+used.
 """
 
 from typing import TYPE_CHECKING, Any

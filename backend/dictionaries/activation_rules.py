@@ -1,6 +1,8 @@
-"""Which pre-activations survive: the part in which ReLU, JumpReLU, TopK and their kin differ.
+"""Activation rules: how ReLU, JumpReLU, TopK, AbsTopK, GroupMax and linear coders choose the
+pre-activations that survive.
 
-Dense here, sparse in `sparse.py`; a test holds the two together.
+The rules are applied to dense rows here and to sparse tiles in `sparse_encoder.py`; a test requires
+equal results.
 """
 
 from dataclasses import dataclass
@@ -12,13 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class ThresholdRule:
-    """Keeps what exceeds the threshold: ReLU (None: zero) and JumpReLU."""
+    """Activation rule of ReLU and JumpReLU: keep pre-activations above a threshold."""
 
     threshold: Float[Tensor, "d_sae"] | None = None
-    """Never below zero."""
+    """Threshold of each feature, never below zero; None for ReLU."""
     signed = False
 
     def keep(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        """Return the pre-activations with those at or below the threshold set to zero."""
         if self.threshold is None:
             return pre.relu()
         return pre.relu() * (pre > self.threshold)
@@ -26,16 +29,19 @@ class ThresholdRule:
 
 @dataclass(frozen=True)
 class TopKRule:
-    """Keeps the k largest, of which none below zero; or the k of largest magnitude, with signs."""
+    """Activation rule of TopK (keep the k largest positive pre-activations of a token) and AbsTopK
+    (keep the k of largest magnitude, with sign)."""
 
     k: int
     by_magnitude: bool = False
 
     @property
     def signed(self) -> bool:
+        """Whether activations keep a negative sign (AbsTopK)."""
         return self.by_magnitude
 
     def keep(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        """Return the pre-activations with all but each token's k largest set to zero."""
         ranked = pre.abs() if self.by_magnitude else pre
         at = ranked.topk(self.k, dim=-1, sorted=False).indices
         values = pre.gather(-1, at)
@@ -45,12 +51,14 @@ class TopKRule:
 
 @dataclass(frozen=True)
 class GroupMaxRule:
-    """Keeps the largest of each of k groups of neighbouring features, if it is positive."""
+    """Activation rule of GroupMax: keep the largest of each of k groups of neighbouring features,
+    if it is positive."""
 
     k: int
     signed = False
 
     def keep(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        """Return the pre-activations with all but the largest of each group set to zero."""
         groups = pre.unflatten(-1, (self.k, -1)).relu()
         best, at = groups.max(dim=-1, keepdim=True)
         return torch.zeros_like(groups).scatter(-1, at, best).flatten(-2)
@@ -58,11 +66,12 @@ class GroupMaxRule:
 
 @dataclass(frozen=True)
 class LinearRule:
-    """Keeps everything: directions read as they are, with sign."""
+    """Activation rule of plain directions: keep every pre-activation with its sign."""
 
     signed = True
 
     def keep(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
+        """Return the pre-activations unchanged."""
         return pre
 
 

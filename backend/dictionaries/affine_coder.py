@@ -1,7 +1,8 @@
-"""The coder behind most dictionaries: one affine map, then a rule that says which entries survive.
+"""The affine coder that most dictionaries share: one encoder matrix, an activation rule, one
+decoder matrix.
 
-ReLU, JumpReLU, gated, TopK, AbsTopK, GroupMax, and transcoders of each kind. A gated SAE with
-shared weights is a JumpReLU one: see `gated`.
+It covers ReLU, JumpReLU, gated, TopK, AbsTopK and GroupMax SAEs and their transcoders. A gated SAE
+with shared encoder weights is rewritten as a JumpReLU SAE by `build_gated_coder`.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from backend.dictionaries.sparse_encoder import encode_tiles
 
 @dataclass(frozen=True, eq=False)
 class AffineCoder:
-    """f = rule((z - b_in) @ W_enc + b_enc); z' = f @ W_dec + b_dec."""
+    """Affine encoder and linear decoder of an SAE or transcoder: f = rule((z - b_in) @ W_enc +
+    b_enc), z' = f @ W_dec + b_dec."""
 
     W_enc: Float[Tensor, "d_in d_sae"]
     b_enc: Float[Tensor, "d_sae"]
@@ -27,30 +29,37 @@ class AffineCoder:
     b_dec: Float[Tensor, "d_out"]
     rule: ActivationRule
     b_in: Float[Tensor, "d_in"] | None = None
-    """Taken off first and not folded into b_enc: z and b_in can both be large and nearly equal."""
+    """Bias subtracted from the input first. It is not folded into b_enc, because z and b_in can
+    both be large and nearly equal."""
 
     needs_sequence = False
 
     @property
     def signed(self) -> bool:
+        """Whether the activation rule can give negative activations."""
         return self.rule.signed
 
     @cached_property
     def W_enc_bf16(self) -> Tensor:
+        """Encoder weights in bfloat16, for approximate encoding."""
         return self.W_enc.to(torch.bfloat16)
 
     def centre(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+        """Subtract the input bias b_in from normalised activations, where the coder has one."""
         return z if self.b_in is None else z - self.b_in
 
     def encode(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
+        """Return the dense activations [..., d_sae] of the affine encoder."""
         return self.rule.keep(self.centre(z) @ self.W_enc + self.b_enc)
 
     def decode(
         self, f: Float[Tensor, "... d_sae"], z: Float[Tensor, "... d_in"]
     ) -> Float[Tensor, "... d_out"]:
+        """Return the reconstruction f @ W_dec + b_dec [..., d_out]; z is not used."""
         return f @ self.W_dec + self.b_dec
 
     def encode_sparse(self, z: Float[Tensor, "... d_in"], precision: Precision) -> Triples:
+        """Return the non-zero activations of the affine encoder, computed tile by tile."""
         rough = precision == "bf16"
         W_enc = self.W_enc_bf16 if rough else self.W_enc
         x = self.centre(z).flatten(0, -2)
@@ -58,7 +67,7 @@ class AffineCoder:
 
 
 class GateParameters(NamedTuple):
-    """A gated SAE's own parameters, each [d_sae]."""
+    """The gate parameters of a gated SAE, each of shape [d_sae]."""
 
     r_mag: Tensor
     b_gate: Tensor
@@ -72,10 +81,11 @@ def build_gated_coder(
     b_dec: Float[Tensor, "d_out"],
     b_in: Float[Tensor, "d_in"] | None,
 ) -> AffineCoder:
-    """A gated SAE as one affine map and a threshold.
+    """Return a gated SAE as an affine coder with one JumpReLU threshold per feature.
 
-    With p = x @ W_enc, magnitude m = e^r p + b_mag and gate p + b_gate > 0. As e^r > 0, the gate is
-    open just where m > b_mag - e^r b_gate. Rajamanoharan et al. 2024, arXiv:2404.16014.
+    With p = x @ W_enc, the magnitude is m = e^r p + b_mag and the gate is p + b_gate > 0. As e^r >
+    0, the gate is open exactly where m > b_mag - e^r b_gate. Rajamanoharan et al. 2024,
+    arXiv:2404.16014.
     """
     gain = gates.r_mag.exp()
     threshold = (gates.b_mag - gain * gates.b_gate).clamp(min=0)

@@ -1,7 +1,9 @@
-"""What every dictionary offers, whoever trained it: encode, decode, directions, hook points.
+"""The `Dictionary` interface that every SAE, transcoder and direction matrix has here: encode,
+decode, decoder directions and hook points.
 
-A dictionary is a coder (the maths on normalised activations) between a per-token normalisation and
-its inverse. Nothing is remembered between calls, so that threads can share one dictionary.
+A dictionary is a coder (the maths on normalised activations) between a normalisation of each
+token's activation and its inverse. No call leaves state in the dictionary, so threads can share
+one.
 """
 
 from collections.abc import Mapping
@@ -18,48 +20,59 @@ from backend.model.weight_processing import WeightProcessing
 from feature_store.errors import InputError
 
 Precision = Literal["exact", "bf16"]
-"""`bf16` multiplies in bfloat16: about twice as fast, values and support only approximate."""
+"""Precision of sparse encoding: `bf16` multiplies in bfloat16, about twice as fast, with
+approximate values and an approximate set of active features."""
 
 
 class Triples(NamedTuple):
-    """The non-zero activations of n tokens, ordered by token, then by feature."""
+    """Sparse activations of n tokens as (token, feature, value) triples, ordered by token, then by
+    feature."""
 
     token: Int[Tensor, "n"]
-    """int32, row of x, its leading axes flattened"""
+    """Token index of each activation, int32: the row of x with its leading axes flattened."""
     feature: Int[Tensor, "n"]
-    """int32"""
+    """Feature index of each activation, int32."""
     value: Float[Tensor, "n"]
 
 
 @runtime_checkable
 class Coder(Protocol):
-    """The maths of one architecture, on activations z that are normalised already."""
+    """The maths of one SAE architecture on activations z that are already normalised."""
 
     @property
     def signed(self) -> bool:
-        """Whether an activation can be negative."""
+        """Whether a feature's activation can be negative."""
         ...
 
     @property
     def needs_sequence(self) -> bool:
-        """Whether a token's code depends on the tokens before it: z is [batch pos d_in] then."""
+        """Whether a token's code depends on earlier tokens; z must then be [batch pos d_in]."""
         ...
 
     @property
-    def W_dec(self) -> Float[Tensor, "d_sae d_out"]: ...
+    def W_dec(self) -> Float[Tensor, "d_sae d_out"]:
+        """Decoder matrix of the coder, [d_sae d_out]."""
+        ...
 
     @property
-    def W_enc(self) -> Float[Tensor, "d_in d_sae"] | None: ...
+    def W_enc(self) -> Float[Tensor, "d_in d_sae"] | None:
+        """Encoder matrix of the coder, [d_in d_sae]; None where the encoder is not linear."""
+        ...
 
-    def encode(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]: ...
+    def encode(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
+        """Return the dense activations [..., d_sae] of normalised activations z."""
+        ...
 
     def decode(
         self, f: Float[Tensor, "... d_sae"], z: Float[Tensor, "... d_in"]
     ) -> Float[Tensor, "... d_out"]:
-        """f in z's units, with whatever the architecture predicts from z without its features."""
+        """Return the reconstruction of activations f in z's units, including what the architecture
+        predicts from z without its features."""
         ...
 
-    def encode_sparse(self, z: Float[Tensor, "... d_in"], precision: Precision) -> Triples: ...
+    def encode_sparse(self, z: Float[Tensor, "... d_in"], precision: Precision) -> Triples:
+        """Return the non-zero activations of normalised activations z as triples."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,43 +85,57 @@ class Dictionary:
     """
 
     name: str
+    """Name of the dictionary in the store and on every page."""
     hook_name: str
     """Where it reads."""
     hook_out: str
     """Where it writes: another hook for transcoders."""
     architecture: str
+    """Architecture of the coder, in the words of the library that saved it: `jumprelu`, `topk`,
+    `AutoEncoder`."""
     source: str
-    """What the user asked for: a folder's name, RELEASE/ID, identity:HOOK, FILE@HOOK."""
+    """Specification that the user gave, without folders: a folder's name, RELEASE/ID, identity:HOOK
+    or FILE@HOOK."""
     weights_hash: str
-    """sha256 over the tensors as loaded, hex."""
+    """SHA-256 of the dictionary's tensors as loaded, in hexadecimal."""
     coder: Coder
     norm: InputNormalisation = NO_NORMALISATION
+    """Normalisation of the input activations and its inverse."""
     W_skip: Float[Tensor, "d_out d_in"] | None = None
-    """The linear map that some transcoders add, from raw x."""
+    """Skip connection of a transcoder: a linear map that is applied to the unnormalised x and added
+    to the output."""
     metadata: Mapping[str, object] = field(default_factory=dict)
-    """model_name, context_size, prepend_bos, published l0, … as its files say; nothing added."""
+    """Facts from the dictionary's own files: model_name, context_size, prepend_bos, published l0
+    and others."""
     notes: tuple[str, ...] = ()
-    """Sentences on how its files were read, where that was not plain."""
+    """Sentences for the user about how the dictionary's files were interpreted, where that was not
+    obvious."""
 
     @property
     def signed(self) -> bool:
+        """Whether a feature of the dictionary can have a negative activation."""
         return self.coder.signed
 
     @property
     def needs_sequence(self) -> bool:
+        """Whether encoding needs whole sequences, because a token's code depends on
+        earlier tokens."""
         return self.coder.needs_sequence
 
     @property
     def d_in(self) -> int:
+        """Width of the activations that the dictionary reads, over all read sites."""
         W_enc = self.coder.W_enc
         return self.d_out if W_enc is None else W_enc.shape[0]
 
     @property
     def d_sae(self) -> int:
+        """Number of features of the dictionary."""
         return self.coder.W_dec.shape[0]
 
     @property
     def d_out(self) -> int:
+        """Width of the activations that the dictionary writes, over all write sites."""
         return self.coder.W_dec.shape[1]
 
     @cached_property
@@ -124,16 +151,19 @@ class Dictionary:
 
     @property
     def W_enc(self) -> Float[Tensor, "d_in d_sae"] | None:
-        """Columns that read each activation from the normalised x; None where none is linear."""
+        """Encoder matrix [d_in d_sae], whose columns read each activation from the normalised x;
+        None where the encoder is not linear."""
         return self.coder.W_enc
 
     @property
     def per_token_norm(self) -> bool:
+        """Whether the scale of the input normalisation differs from token to token."""
         return self.norm.per_token
 
     @property
     def model_kwargs(self) -> Mapping[str, object]:
-        """The keywords with which its model is to be loaded; InputError for what is no table."""
+        """Keyword arguments with which the dictionary's language model must be loaded; InputError
+        where the metadata holds no table of them."""
         kwargs = self.metadata.get("model_from_pretrained_kwargs") or {}
         if not isinstance(kwargs, Mapping):
             raise InputError(
@@ -143,20 +173,22 @@ class Dictionary:
 
     @cached_property
     def processing(self) -> WeightProcessing:
-        """How the model must be processed; InputError for a processing that is not known."""
+        """Weight processing that the dictionary expects of its language model; InputError for an
+        unknown kind of processing."""
         return WeightProcessing.parse(self.model_kwargs)
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
-        """Dense activations, as sae-lens gives them."""
+        """Return the dense activations [..., d_sae] of x, equal to those of sae-lens."""
         return self.coder.encode(self.norm.into(self._own(x))[0])
 
     @torch.no_grad()
     def encode_sparse(
         self, x: Float[Tensor, "... d_in"], precision: Precision = "exact"
     ) -> Triples:
-        """The non-zero activations only, in tiles: never a dense [tokens d_sae].
+        """Return the non-zero activations of x as triples, computed in tiles: a dense [tokens
+        d_sae] matrix is never held.
 
-        Where `needs_sequence`, the last two axes of x are one sequence's.
+        Where `needs_sequence` is true, the last two axes of x must be those of one sequence.
         """
         return self.coder.encode_sparse(self.norm.into(self._own(x))[0], precision)
 
@@ -174,9 +206,11 @@ class Dictionary:
         return out if self.W_skip is None else out + x @ self.W_skip.T
 
     def reconstruct(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
-        """decode(encode(x), x): the architecture's own forward pass, in `hook_out`'s units."""
+        """Return decode(encode(x), x), the forward pass of the architecture, in the units of the
+        activations that are written."""
         return self.decode(self.encode(x), x)
 
     def _own(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+        """Move x to the device and dtype of the dictionary's weights."""
         W_dec = self.coder.W_dec
         return x.to(device=W_dec.device, dtype=W_dec.dtype)

@@ -1,8 +1,8 @@
-"""Dictionaries loaded when they are first asked for, and kept within a budget of bytes.
+"""A memory cache of loaded dictionaries, limited by a budget of bytes.
 
-The least recently used ones are dropped first. A dictionary that somebody still holds (a run with
-an edit, a circuit over all layers) stays in memory until it lets go, and whoever asks for it
-meanwhile gets that same object: the budget is of what is kept for later.
+The least recently used dictionaries are dropped first. A dictionary that is still in use elsewhere
+(a run with an edit, a circuit over all layers) stays in memory until it is released, and other
+callers get the same object meanwhile; the budget covers only what is kept for later.
 """
 
 import threading
@@ -19,16 +19,17 @@ from backend.model.memory_budget import dictionary_memory_budget
 
 
 def dictionary_bytes(dictionary: Dictionary) -> int:
-    """Return the bytes of all storages behind a dictionary's tensors, each counted once.
+    """Return the bytes of all tensor storages of a dictionary, each counted once.
 
-    A file that is memory-mapped counts as a whole.
+    A memory-mapped file counts as a whole.
     """
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in _tensors(dictionary)}
     return sum(storage.nbytes() for storage in storages.values())
 
 
 def _tensors(owner: object) -> Iterator[Tensor]:
-    """Yield the tensors in an object's fields, in those of its parts, and in modules."""
+    """Yield every tensor in an object's fields, in the fields of its parts, and in its torch
+    modules."""
     if isinstance(owner, Tensor):
         yield owner
     elif isinstance(owner, nn.Module):
@@ -40,18 +41,20 @@ def _tensors(owner: object) -> Iterator[Tensor]:
 
 
 class DictionaryCache:
-    """Dictionaries of a process by any key: at most `budget` bytes are kept, one is always kept."""
+    """A cache of loaded dictionaries by key, which keeps at most `budget` bytes and always at least
+    one dictionary."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self._guard = threading.Lock()
         self._loading = threading.Lock()  # one dictionary is loaded at a time
         self._kept: OrderedDict[Hashable, Dictionary] = OrderedDict()
-        """The least recently used first."""
+        """Cached dictionaries, the least recently used first."""
         self._alive: WeakValueDictionary[Hashable, Dictionary] = WeakValueDictionary()
 
     def get(self, key: Hashable, load: Callable[[], Dictionary]) -> Dictionary:
-        """Return the dictionary of this key, from memory or from `load`, whose errors pass."""
+        """Return the dictionary of this key from the cache, or load it with `load`, whose errors
+        pass through."""
         found = self._find(key)
         if found is None:
             with self._loading:
@@ -62,7 +65,7 @@ class DictionaryCache:
         return found
 
     def kept_bytes(self) -> int:
-        """Return the bytes of the dictionaries that are kept."""
+        """Return the total bytes of the dictionaries that the cache keeps."""
         with self._guard:
             return sum(map(dictionary_bytes, self._kept.values()))
 
@@ -70,6 +73,7 @@ class DictionaryCache:
         return key in self._alive
 
     def _find(self, key: Hashable) -> Dictionary | None:
+        """Return the dictionary of this key if it is in memory, and mark it as recently used."""
         with self._guard:
             found = self._alive.get(key)
         if found is not None:
@@ -77,6 +81,8 @@ class DictionaryCache:
         return found
 
     def _keep(self, key: Hashable, found: Dictionary) -> None:
+        """Put a dictionary into the cache and drop the least recently used ones beyond
+        the budget."""
         with self._guard:
             self._alive[key] = self._kept[key] = found
             self._kept.move_to_end(key)
@@ -89,5 +95,6 @@ class DictionaryCache:
 
 @lru_cache(maxsize=1)
 def shared_dictionary_cache() -> DictionaryCache:
-    """The one cache of this process, with the budget of the environment or the device's default."""
+    """Return the dictionary cache of this process, whose budget comes from the environment or from
+    the device's memory."""
     return DictionaryCache(dictionary_memory_budget(read_device_memory()))

@@ -1,12 +1,11 @@
-"""Folders that dictionary_learning saves: ae.pt and config.json.
+"""Loader of dictionary_learning checkpoints: a folder with ae.pt and config.json.
 
-Formats, read off the library's classes: AutoEncoder (encoder.*, decoder.weight, bias),
-AutoEncoderNew (decoder.bias, which is not taken off the input), GatedAutoEncoder (encoder.weight,
-decoder.weight, r_mag, gate_bias, mag_bias, decoder_bias), AutoEncoderTopK and BatchTopKSAE (k,
-threshold, b_dec), MatryoshkaBatchTopKSAE (W_enc, W_dec, group_sizes), JumpReluAutoEncoder (W_enc,
-W_dec, threshold).
+Tensor names by class: AutoEncoder (encoder.*, decoder.weight, bias), AutoEncoderNew (decoder.bias,
+which is not subtracted from the input), GatedAutoEncoder (encoder.weight, decoder.weight, r_mag,
+gate_bias, mag_bias, decoder_bias), AutoEncoderTopK and BatchTopKSAE (k, threshold, b_dec),
+MatryoshkaBatchTopKSAE (W_enc, W_dec, group_sizes), JumpReluAutoEncoder (W_enc, W_dec, threshold).
 nn.Linear weights are [out in]. Gated and JumpReLU activations are multiplied by their decoder
-norm, as the library gives them.
+norms, as the library returns them.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +35,8 @@ State = Mapping[str, Tensor]
 
 
 def read_trainer_config(folder: Path) -> TrainerConfig:
-    """The trainer's settings in the folder's config.json, checked; empty where there is none."""
+    """Return the validated trainer settings of a dictionary_learning folder's config.json; empty
+    settings where the file is absent."""
     path = folder / "config.json"
     content = read_json(path) if path.exists() else {}
     return TrainerConfig.read_file(content, str(path))
@@ -48,7 +48,8 @@ def load(
     dtype: torch.dtype,
     width: Callable[[str], int] | None,
 ) -> Dictionary:
-    """The dictionary in a folder; its hook point from config.json, or from the user's @HOOK."""
+    """Return the dictionary_learning checkpoint in a folder as a Dictionary. The hook point comes
+    from the user's @HOOK, or else from config.json."""
     path = source.path / LEARNING_WEIGHTS
     config = read_trainer_config(source.path)
     hook, note = _find_hook_point(source, config)
@@ -76,7 +77,8 @@ def load(
 
 
 def _find_hook_point(source: DictionarySource, config: TrainerConfig) -> tuple[str, str | None]:
-    """The hook point that it reads, and a note where that was not said outright."""
+    """Return the hook point of a dictionary_learning checkpoint, and a note where it
+    was inferred."""
     if source.hook:
         return source.hook, None
     hook, note = config.find_hook_point(source.path.resolve())
@@ -89,7 +91,8 @@ def _find_hook_point(source: DictionarySource, config: TrainerConfig) -> tuple[s
 
 
 def _check_sizes(source: DictionarySource, config: TrainerConfig, coder: AffineCoder) -> None:
-    """InputError where config.json contradicts the weights."""
+    """Raise InputError where the sizes in config.json contradict the weights of a
+    dictionary_learning checkpoint."""
     where = source.path / "config.json"
     d_in, d_sae = coder.W_enc.shape
     if config.activation_dim not in (None, d_in):
@@ -104,7 +107,8 @@ def _check_sizes(source: DictionarySource, config: TrainerConfig, coder: AffineC
 
 
 def _guess_class(state: State, source: DictionarySource) -> str:
-    """The class, from the names of tensors; only where no config.json tells it."""
+    """Infer the dictionary_learning class from the tensors' names, for a checkpoint without a
+    config.json."""
     if "group_sizes" in state:
         return "MatryoshkaBatchTopKSAE"
     if "r_mag" in state:
@@ -122,23 +126,27 @@ def _guess_class(state: State, source: DictionarySource) -> str:
 
 
 def _read_standard(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    """Read the tensors of dictionary_learning's AutoEncoder (ReLU)."""
     b_dec = take_tensor(state, path, "bias")
     return _read_linear_layers(state, path, b_dec, b_dec, ThresholdRule())
 
 
 def _read_new(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    """Read the tensors of dictionary_learning's AutoEncoderNew (ReLU, no input bias)."""
     return _read_linear_layers(
         state, path, take_tensor(state, path, "decoder.bias"), None, ThresholdRule()
     )
 
 
 def _read_topk(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    """Read the tensors of dictionary_learning's AutoEncoderTopK."""
     b_dec = take_tensor(state, path, "b_dec")
     return _read_linear_layers(state, path, b_dec, b_dec, TopKRule(_read_k(state, path, config)))
 
 
 def _read_k(state: State, path: Path, config: TrainerConfig) -> int:
-    """Features kept per token: the file's own number, or config.json's; they must not differ."""
+    """Return the number k of active features per token, from the weights or config.json; InputError
+    where the two differ."""
     d_sae = len(take_tensor(state, path, "encoder.bias"))
     stored = state.get("k")
     if stored is None and config.k is None:
@@ -160,6 +168,8 @@ def _read_k(state: State, path: Path, config: TrainerConfig) -> int:
 
 
 def _read_batch_topk(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    """Read the tensors of dictionary_learning's BatchTopKSAE as a JumpReLU coder with its one
+    threshold."""
     b_dec = take_tensor(state, path, "b_dec")
     rule = ThresholdRule(
         _read_batch_threshold(state, path, len(take_tensor(state, path, "encoder.bias")))
@@ -168,6 +178,8 @@ def _read_batch_topk(state: State, path: Path, config: TrainerConfig) -> AffineC
 
 
 def _read_matryoshka(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    """Read the tensors of dictionary_learning's MatryoshkaBatchTopKSAE as a JumpReLU coder with its
+    one threshold."""
     b_enc, b_dec = take_tensor(state, path, "b_enc"), take_tensor(state, path, "b_dec")
     W_enc, W_dec = take_tensor(state, path, "W_enc"), take_tensor(state, path, "W_dec")
     return AffineCoder(
@@ -181,7 +193,8 @@ def _read_matryoshka(state: State, path: Path, config: TrainerConfig) -> AffineC
 
 
 def _read_batch_threshold(state: State, path: Path, d_sae: int) -> Tensor:
-    """The one threshold of a BatchTopK dictionary, for every feature."""
+    """Return the threshold of a BatchTopK dictionary, repeated for every feature; InputError where
+    training has not estimated one."""
     if "threshold" not in state:
         raise InputError(
             f"{path} has no threshold: a BatchTopK dictionary without its threshold can't be read "
@@ -201,6 +214,8 @@ def _read_batch_threshold(state: State, path: Path, d_sae: int) -> Tensor:
 def _read_linear_layers(
     state: State, path: Path, b_dec: Tensor, b_in: Tensor | None, rule: ActivationRule
 ) -> AffineCoder:
+    """Return the affine coder of a checkpoint that keeps its encoder and decoder as nn.Linear
+    layers."""
     return AffineCoder(
         W_enc=take_tensor(state, path, "encoder.weight").T.contiguous(),
         b_enc=take_tensor(state, path, "encoder.bias"),
@@ -212,6 +227,8 @@ def _read_linear_layers(
 
 
 def _read_gated(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    """Read the tensors of dictionary_learning's GatedAutoEncoder, with activations multiplied by
+    decoder norms."""
     W_dec = take_tensor(state, path, "decoder.weight").T.contiguous()
     norms = W_dec.norm(dim=1)
     gates = GateParameters(
@@ -225,6 +242,8 @@ def _read_gated(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
 
 
 def _read_jumprelu(state: State, path: Path, config: TrainerConfig) -> AffineCoder:
+    """Read the tensors of dictionary_learning's JumpReluAutoEncoder, with activations multiplied by
+    decoder norms."""
     W_dec = take_tensor(state, path, "W_dec")
     norms = W_dec.norm(dim=1)
     return AffineCoder(
@@ -237,6 +256,7 @@ def _read_jumprelu(state: State, path: Path, config: TrainerConfig) -> AffineCod
 
 
 def _unit_rows(W_dec: Tensor, norms: Tensor) -> Tensor:
+    """Divide each decoder row by its norm; a row of zeros stays zero."""
     return W_dec / torch.where(norms > 0, norms, 1.0)[:, None]  # a zero row never fires
 
 
@@ -249,4 +269,5 @@ CLASSES: dict[str, Callable[[State, Path, TrainerConfig], AffineCoder]] = {
     "MatryoshkaBatchTopKSAE": _read_matryoshka,
     "JumpReluAutoEncoder": _read_jumprelu,
 }
-"""config.json's dict_class -> how its tensors become one affine map and a rule."""
+"""Reader of each dictionary_learning class (the dict_class of config.json), which returns its
+affine coder."""

@@ -1,4 +1,4 @@
-"""config.json of dictionary_learning: the trainer's settings, of every version of the library."""
+"""config.json of dictionary_learning: the trainer settings, for every version of the library."""
 
 import re
 from collections.abc import Mapping
@@ -28,19 +28,23 @@ TRAINED_CLASSES = {
     "matryoshkabatchtopk": "MatryoshkaBatchTopKSAE",
     "jumprelu": "JumpReluAutoEncoder",
 }
-"""A trainer's class without the word Trainer, in lower case -> the class that it trains."""
+"""Dictionary class that each dictionary_learning trainer trains, by the trainer's class name in
+lower case without the word Trainer."""
 
 SUBMODULE = re.compile(
     r"(resid_pre|resid_mid|resid_post|resid_out|resid|attn_out|mlp_out)_layer_?(\d+)"
 )
-"""How the library's own training scripts name a submodule, in config.json and in folder names."""
+"""Pattern of the submodule names that dictionary_learning's training scripts write into config.json
+and folder names."""
 STREAM_NAMES = {"resid_out": "resid_post", "resid": "resid_post"}
 FOLDERS_UP = 2
-"""`resid_post_layer_8/trainer_3` names its submodule one folder up; some keep one more between."""
+"""Number of parent folders in which a submodule name is looked for: `resid_post_layer_8/trainer_3`
+names it one folder up."""
 
 
 class TrainerConfig(ForeignConfig):
-    """The trainer's settings, which say the class, k, and where the dictionary was trained."""
+    """Trainer settings of a dictionary_learning checkpoint: its class, k, and the submodule that it
+    was trained on."""
 
     dict_class: Text | None = None
     trainer_class: Text | None = None
@@ -53,7 +57,8 @@ class TrainerConfig(ForeignConfig):
 
     @classmethod
     def read_file(cls, content: Mapping[str, object], where: str) -> Self:
-        """Return the `trainer` of a config.json, or the whole of it where it lies flat."""
+        """Return the `trainer` section of a config.json, or the whole file where the settings are
+        not nested."""
         trainer = content.get("trainer", content)
         if not isinstance(trainer, Mapping):
             return cls.read({"trainer": trainer}, where)
@@ -62,13 +67,15 @@ class TrainerConfig(ForeignConfig):
     @model_validator(mode="before")
     @classmethod
     def _refuse_other_trainers(cls, content: Mapping[str, object]) -> Mapping[str, object]:
+        """Refuse a `trainer` entry that is not a JSON object."""
         if "trainer" in content:
             raise refusal_error("its trainer must be a JSON object")
         return content
 
     @property
     def trained_class(self) -> str | None:
-        """The dictionary's class: `dict_class`, else what the trainer's class trains."""
+        """Class of the trained dictionary: `dict_class`, or else the class that the
+        trainer trains."""
         if self.dict_class or not self.trainer_class:
             return self.dict_class
         return TRAINED_CLASSES.get(
@@ -76,10 +83,11 @@ class TrainerConfig(ForeignConfig):
         )
 
     def find_hook_point(self, folder: Path) -> tuple[str | None, str | None]:
-        """Return the hook point and a note on how it was found; None for what is not said.
+        """Return the hook point of a dictionary_learning checkpoint and a note on how it was found;
+        (None, None) where nothing names it.
 
-        From `submodule_name`; without one from the folder's name; else `layer` alone means that
-        layer's residual output, as the library's own loaders take it.
+        The hook point comes from `submodule_name`, else from the folder's name, else from `layer`
+        alone, which stands for that layer's residual output, as in the library's own loaders.
         """
         if self.submodule_name:
             hook = _find_hook_of_name(self.submodule_name)
@@ -101,6 +109,7 @@ class TrainerConfig(ForeignConfig):
 
 
 def _find_hook_of_name(name: str) -> str | None:
+    """Return the hook point of a submodule or module name; None for other names."""
     if match := SUBMODULE.fullmatch(name):
         return f"blocks.{int(match[2])}.hook_{STREAM_NAMES.get(match[1], match[1])}"
     points = find_module_points(name)

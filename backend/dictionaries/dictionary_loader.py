@@ -1,4 +1,5 @@
-"""Loading a dictionary by its specification."""
+"""The entry point that loads a dictionary from its specification, with whichever checkpoint format
+it has."""
 
 import importlib
 from collections.abc import Callable
@@ -24,11 +25,12 @@ def load(
     placement: Placement,
     width: Callable[[str], int] | None = None,
 ) -> Dictionary:
-    """The dictionary that `spec` names, on the placement's device.
+    """Return the dictionary that a specification names, on the placement's device.
 
-    `width` gives the model's width at a hook point (`Lm.width`); only `identity:HOOK` needs it.
-    Weights are float32 whatever the model's dtype is (thresholds do not survive rounding), or
-    float64 where the placement asks for that. Raises InputError for what the user can mend.
+    `width` returns the model's width at a hook point (`LanguageModel.width`); only `identity:HOOK`
+    needs it. Weights are float32 whatever the model's dtype is (thresholds do not survive
+    rounding), or float64 where the placement asks for it. InputError for mistakes in the
+    specification or the files.
     """
     source = check_source(spec)
     dtype = torch.float64 if placement.dtype == torch.float64 else torch.float32
@@ -40,9 +42,11 @@ def load(
 
 
 def _settle_processing(dictionary: Dictionary, source: DictionarySource) -> Dictionary:
-    """Leave out the model's keywords that the user overrides, and note those that do not matter.
+    """Remove the model keywords that the user asked to ignore, and add a note for keywords that
+    change nothing.
 
-    InputError for a processing that is not known, and for an override of what is not there.
+    InputError for unknown weight processing, and for an ignored keyword that the dictionary does
+    not have.
     """
     kwargs = dictionary.model_kwargs
     if absent := sorted(set(source.ignored) - set(kwargs)):
@@ -72,7 +76,7 @@ def _settle_processing(dictionary: Dictionary, source: DictionarySource) -> Dict
 
 
 def _check_folded_weights(dictionary: Dictionary, source: DictionarySource) -> None:
-    """InputError where folding scales into finite weights has left the range of numbers."""
+    """Raise InputError where folding scales into finite weights has overflowed."""
     coder = dictionary.coder
     found = {"W_enc": coder.W_enc, "W_dec": coder.W_dec, "W_skip": dictionary.W_skip}
     if isinstance(coder, AffineCoder):

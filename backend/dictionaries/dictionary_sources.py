@@ -1,6 +1,7 @@
-"""Which dictionary a specification names, and whether it can be read; without torch or sae-lens.
+"""Dictionary specifications, such as NAME=FOLDER@HOOK or RELEASE/ID: parsed and checked without
+importing torch or sae-lens.
 
-So that a mistake is told in a moment, before anything heavy is imported.
+A mistake in a specification is therefore reported at once.
 """
 
 import re
@@ -29,29 +30,32 @@ SCOPE_WEIGHTS = "params.npz"
 NULL_WEIGHTS, NULL_FACTS = "null.safetensors", "null.json"
 IGNORE = "?ignore="
 DEEPEST = 4
-"""How far below a folder dictionaries are looked for: `resid_post_layer_8/trainer_3`."""
+"""Depth of subfolders in which dictionaries are looked for: `resid_post_layer_8/trainer_3`."""
 
 
 @dataclass(frozen=True)
 class DictionarySource:
-    """A specification taken apart: where the weights are, and the hook points the user gave."""
+    """A parsed dictionary specification: where the weights are, and the hook points that the user
+    gave."""
 
     spec: str
     kind: str
-    """A key of KINDS."""
+    """Kind of source, a key of SOURCE_KINDS."""
     place: str
-    """Path, RELEASE/ID, or for `identity` nothing."""
+    """Path or RELEASE/ID of the weights; empty for `identity`."""
     hook: str | None = None
     hook_out: str | None = None
     ignored: tuple[str, ...] = ()
-    """Keywords of its model's loading that the user wants left aside (`?ignore=`)."""
+    """Model-loading keywords that the user asked to ignore (`?ignore=`)."""
 
     @property
     def path(self) -> Path:
+        """Path of the dictionary's file or folder."""
         return Path(self.place)
 
     @property
     def default_name(self) -> str:
+        """Name of the dictionary where the user gives none."""
         if self.kind == "hub":
             return self.place
         if self.kind == "identity":
@@ -60,7 +64,7 @@ class DictionarySource:
 
     @property
     def public(self) -> str:
-        """The specification without the folders above: fit to be stored and shown."""
+        """The specification without parent folders, which can be stored and shown."""
         hooks = ",".join(h for h in (self.hook, self.hook_out) if h)
         if self.kind == "identity":
             return f"identity:{hooks}"
@@ -71,17 +75,18 @@ class DictionarySource:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One way in which dictionaries are kept."""
+    """One kind of dictionary source: how it is recognised, checked and loaded."""
 
     sniff: Callable[[str], bool]
     check: Callable[[DictionarySource], None]
-    """Raises InputError for what can be seen without loading."""
+    """Function that raises InputError for mistakes that can be seen without loading."""
     module: str
-    """Has `load(source, name, dtype, width) -> Dictionary`; imported only to load."""
+    """Module with `load(source, device, dtype, width) -> Dictionary`, imported only to load."""
 
 
 def parse_spec(text: str) -> tuple[str | None, str]:
-    """`NAME=SPEC` or `SPEC` -> (name or None, specification)."""
+    """Split `NAME=SPEC` or `SPEC` into (name or None, specification); InputError for a malformed
+    name."""
     if "=" not in text.split(IGNORE)[0] or Path(text).exists():
         return None, text
     name, spec = text.split("=", 1)
@@ -91,10 +96,11 @@ def parse_spec(text: str) -> tuple[str | None, str]:
 
 
 def expand_folders(texts: Iterable[str]) -> list[str]:
-    """Each `[NAME=]SPEC`, a folder of dictionaries replaced by `NAME=FOLDER/...` for all in it.
+    """Replace each `[NAME=]FOLDER` that contains several dictionaries by one `NAME=PATH` for each
+    of them.
 
-    sparsify and dictionary_learning save one folder a hook point; a dictionary is then called by
-    its path below the folder that was given, under NAME where one was.
+    sparsify and dictionary_learning save one folder per hook point. Such a dictionary is named by
+    its path below the given folder, under NAME where one was given.
     """
     found: list[str] = []
     for text in texts:
@@ -112,7 +118,8 @@ def expand_folders(texts: Iterable[str]) -> list[str]:
 
 
 def find_dictionaries(folder: Path) -> list[Path]:
-    """The dictionaries' folders below a folder that is none itself, layer 2 before layer 10."""
+    """Return the dictionary folders below a folder that is not one itself, in order of their
+    numbers (layer 2 before layer 10)."""
     if not folder.is_dir() or any(kind.sniff(str(folder)) for kind in SOURCE_KINDS.values()):
         return []
     found = {
@@ -125,20 +132,21 @@ def find_dictionaries(folder: Path) -> list[Path]:
 
 
 def _number_sort_key(name: str) -> list[tuple[int, str]]:
-    """A key under which numbers in names sort as numbers."""
+    """Return a sort key in which the numbers of a name sort as numbers."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def check_source(spec: str) -> DictionarySource:
-    """The source that `spec` names, its files looked at; InputError for what is wrong with it."""
+    """Return the source that a specification names, after its files were checked; InputError for
+    what is wrong with it."""
     source = read_source(spec)
     SOURCE_KINDS[source.kind].check(source)
     return source
 
 
 def read_source(spec: str) -> DictionarySource:
-    """Take a specification apart and say which kind of source it is."""
+    """Parse a specification and determine its kind of source."""
     if spec.startswith("identity:"):
         hook, hook_out = _parse_hooks(spec, spec.removeprefix("identity:"))
         return DictionarySource(spec, "identity", "", hook, hook_out)
@@ -167,7 +175,8 @@ def read_source(spec: str) -> DictionarySource:
 
 
 def split_ignored(spec: str) -> tuple[str, tuple[str, ...]]:
-    """`SPEC?ignore=KEY,KEY` → (SPEC, its keys); a path that exists is never cut."""
+    """Split `SPEC?ignore=KEY,KEY` into the specification and its keys; a path that exists is never
+    split."""
     bare, mark, keys = spec.rpartition(IGNORE)
     if not mark or Path(spec).expanduser().exists():
         return spec, ()
@@ -180,12 +189,14 @@ def split_ignored(spec: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _resolved_name(place: str) -> str:
-    """The last parts of the place's path, links followed; nothing for what is not on this disk."""
+    """Return the last parts of a path with links resolved; empty for a path that does not exist."""
     path = Path(place)
     return "/".join(path.resolve().parts[-DEEPEST:]) if path.exists() else ""
 
 
 def _parse_hooks(spec: str, text: str) -> tuple[str, str | None]:
+    """Return the hook points (read, written) after @ in TransformerLens' names; the second is None
+    where only one is given."""
     hook, _, hook_out = text.partition(",")
     if not hook.strip():
         raise InputError(
@@ -200,11 +211,12 @@ def _parse_hooks(spec: str, text: str) -> tuple[str, str | None]:
 
 
 def _has_file(weights: str) -> Callable[[str], bool]:
+    """Return a test for a folder that contains a weights file of this name."""
     return lambda place: (Path(place) / weights).is_file()
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """A JSON object's content, or an InputError that names the file."""
+    """Return the JSON object in a file; InputError that names the file for anything else."""
     try:
         content = parse_json(path.read_text(encoding="utf-8"), nonfinite="keep")
     except FileNotFoundError:
@@ -217,10 +229,10 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 def check_safetensors(path: Path) -> list[str]:
-    """The tensors' names; InputError where the file is not whole.
+    """Return the names of the tensors in a safetensors file; InputError where the file is damaged.
 
-    Format: the header's length as 8 bytes (little endian), the header as JSON, then the tensors,
-    whose offsets count from the header's end.
+    Format: the length of the header as 8 bytes (little endian), the header as JSON, then the
+    tensors, whose offsets count from the end of the header.
     """
     try:
         size = path.stat().st_size
@@ -245,6 +257,7 @@ def check_safetensors(path: Path) -> list[str]:
 
 
 def _check_saelens(source: DictionarySource) -> None:
+    """Check the config and weights file of a sae-lens folder."""
     from backend.dictionaries.saelens_config import SaeLensConfig
 
     path = source.path / "cfg.json"
@@ -255,6 +268,7 @@ def _check_saelens(source: DictionarySource) -> None:
 
 
 def _check_sparsify(source: DictionarySource) -> None:
+    """Check the config and weights file of a sparsify folder."""
     from backend.dictionaries.sparsify_config import SparsifyConfig
 
     path = source.path / "cfg.json"
@@ -265,6 +279,7 @@ def _check_sparsify(source: DictionarySource) -> None:
 
 
 def _check_learning(source: DictionarySource) -> None:
+    """Check the config and weights archive of a dictionary_learning folder."""
     from backend.dictionaries.dictionary_learning_config import TrainerConfig
 
     if (config := source.path / "config.json").exists():
@@ -277,29 +292,33 @@ def _check_learning(source: DictionarySource) -> None:
 
 
 def _check_scope(source: DictionarySource) -> None:
+    """Check that a Gemma Scope folder holds a complete params.npz."""
     if not zipfile.is_zipfile(source.path / SCOPE_WEIGHTS):
         raise InputError(f"{source.path / SCOPE_WEIGHTS} is damaged or not a file of numpy's.")
 
 
 def _check_matrix(source: DictionarySource) -> None:
+    """Check a safetensors file of directions, and that the specification names its hook point."""
     check_safetensors(source.path)
     if source.hook is None:
         raise InputError(f"{source.spec} names no hook point: write {source.spec}@HOOK.")
 
 
 def _check_null(source: DictionarySource) -> None:
+    """Check the files of a null dictionary's folder."""
     read_json(source.path / NULL_FACTS)
     check_safetensors(source.path / NULL_WEIGHTS)
 
 
 def _check_hub(source: DictionarySource) -> None:
+    """Check that sae-lens' list has this RELEASE/ID, and refuse summed cross-layer transcoders."""
     from backend.dictionaries.saelens_registry import refuse_summing_release, split_release
 
     refuse_summing_release(*split_release(source.place))
 
 
 def _check_nothing(_: DictionarySource) -> None:
-    """An identity dictionary has no files."""
+    """Check nothing: an identity dictionary has no files."""
 
 
 SOURCE_KINDS: dict[str, SourceKind] = {
@@ -328,4 +347,5 @@ SOURCE_KINDS: dict[str, SourceKind] = {
     ),
     "hub": SourceKind(lambda _: False, _check_hub, "backend.dictionaries.saelens"),
 }
-"""In the order in which a folder is looked at; `identity` and `hub` are told by their form."""
+"""Kinds of dictionary sources, in the order in which a folder is tested; `identity` and `hub` are
+recognised by the specification's form."""

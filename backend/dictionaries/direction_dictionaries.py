@@ -1,10 +1,11 @@
-"""Directions without training: a layer's own neurons, one vector, a matrix of them.
+"""Dictionaries made of given directions: a layer's own neurons (`identity:HOOK`), one vector, or a
+matrix of directions in a file.
 
-PCA, SNMF, probes and steering vectors come as a safetensors file with a tensor `directions`
-[n d_model] (or [d_model]; or one tensor of any name) and, where a probe has one, `bias` [n]. The
-code is directions · x + bias, with sign and never sparse; one unit of it adds one direction. For
-directions that are not orthonormal the sum over features is therefore no reconstruction, and the
-self-check says so.
+PCA, SNMF, probes and steering vectors come as a safetensors file with a tensor `directions` [n
+d_model] (or [d_model], or one tensor of any name) and an optional `bias` [n]. The code is
+directions · x + bias, signed and never sparse; one unit of it adds one direction. For directions
+that are not orthonormal the sum over features is therefore not a reconstruction, and the self-check
+reports that.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +26,8 @@ from feature_store.errors import InputError
 
 
 class IdentityCoder:
-    """The code is the activation itself: one feature per neuron, head coordinate or dimension."""
+    """Identity coder: one feature for each neuron, head coordinate or residual dimension, equal to
+    the activation itself."""
 
     signed = True
     needs_sequence = False
@@ -35,21 +37,26 @@ class IdentityCoder:
 
     @property
     def W_dec(self) -> Float[Tensor, "d d"]:
+        """Identity matrix [d d] as decoder."""
         return self._one
 
     @property
     def W_enc(self) -> Float[Tensor, "d d"]:
+        """Identity matrix [d d] as encoder."""
         return self._one
 
     def encode(self, z: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """Return the activation z itself as the code."""
         return z
 
     def decode(
         self, f: Float[Tensor, "... d"], z: Float[Tensor, "... d"]
     ) -> Float[Tensor, "... d"]:
+        """Return the code f itself as the reconstruction."""
         return f
 
     def encode_sparse(self, z: Float[Tensor, "... d"], precision: Precision) -> Triples:
+        """Return the non-zero coordinates of z as triples."""
         return dense_to_triples(z.flatten(0, -2))
 
 
@@ -59,7 +66,8 @@ def load(
     dtype: torch.dtype,
     width: Callable[[str], int] | None,
 ) -> Dictionary:
-    """`identity:HOOK` (which needs the model's width there) or `FILE.safetensors@HOOK`."""
+    """Return the dictionary of `identity:HOOK`, which needs the model's width there, or of
+    `FILE.safetensors@HOOK`."""
     if source.kind == "identity":
         return _load_identity(source, device, dtype, width)
     tensors = read_safetensors(source.path)
@@ -82,6 +90,7 @@ def _load_identity(
     dtype: torch.dtype,
     width: Callable[[str], int] | None,
 ) -> Dictionary:
+    """Return the identity dictionary of a hook point: its own neurons or coordinates."""
     if width is None:
         raise InputError(f"{source.spec} has the model's own width: load it together with a model.")
     assert source.hook is not None
@@ -93,6 +102,7 @@ def _load_identity(
 def _build_dictionary(
     source: DictionarySource, architecture: str, coder: AffineCoder | IdentityCoder, digest: str
 ) -> Dictionary:
+    """Return the Dictionary of an identity coder or of a matrix of directions."""
     assert source.hook is not None  # `check_source` has refused a file without one
     return Dictionary(
         name=source.default_name,
@@ -106,7 +116,8 @@ def _build_dictionary(
 
 
 def _read_directions(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """`directions` [n d] and `bias` [n] (zeros where the file has none)."""
+    """Return the tensors `directions` [n d] and `bias` [n] of a safetensors file; the bias is zero
+    where the file has none."""
     named = {name: tensor for name, tensor in tensors.items() if name != "bias"}
     if "directions" not in named and len(named) != 1:
         raise InputError(

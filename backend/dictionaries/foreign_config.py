@@ -1,9 +1,9 @@
-"""The one door for configuration files that other tools wrote: types, ranges and presence.
+"""Validation of configuration files that other libraries wrote: types, ranges and required keys.
 
-A foreign config is a pydantic model. JSON is taken literally: a string is no number, `true` is no
-number, 16.0 is the whole number 16, `null` is the same as an absent key, and NaN is refused. The
-first thing that is wrong is said in one sentence that names the file and the key; no value that
-decides numbers is ever filled in by a library's default.
+A foreign config is a pydantic model. JSON is taken literally: a string is not a number, `true` is
+not a number, 16.0 is the whole number 16, `null` equals an absent key, and NaN is refused. The
+first mistake is reported in one sentence that names the file and the key. No library default
+replaces a missing value that decides the numbers.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from feature_store.strict_json import dump_json
 T = TypeVar("T")
 
 LARGEST = 2**31 - 1
-"""No width, count or index of a dictionary is larger."""
+"""Upper limit for every width, count and index in a dictionary's configuration."""
 SHOWN_CHARACTERS = 60
 TYPO_SIMILARITY = 0.9
-"""How alike two words are of which one is the other mistyped."""
+"""Similarity of two words above which one counts as a misspelling of the other."""
 EXPECTED_VALUES = {
     "model_type": "a JSON object",
     "dict_type": "a JSON object",
@@ -29,21 +29,25 @@ EXPECTED_VALUES = {
     "string_too_short": "text that is not empty",
     "bool_type": "true or false",
 }
-"""pydantic's kind of error -> what the value must be, where its own words speak of Python."""
+"""Description of the expected value for each pydantic error type whose own message uses Python's
+terms."""
 
 
 def refusal_error(said: str) -> PydanticCustomError:
-    """Return the error for a validator to raise: `FILE cannot be used: SAID.`"""
+    """Return the error with which a validator of a foreign config refuses the file: `FILE cannot be
+    used: REASON.`"""
     return PydanticCustomError("refused", "{said}", {"said": said})
 
 
 def _read_number(value: object) -> object:
+    """Return a JSON number unchanged; refuse booleans and other types."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refusal_error("it must be a number")
     return value
 
 
 def _read_whole_number(value: object) -> object:
+    """Return a JSON number as an int if it is whole; refuse everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refusal_error("it must be a whole number")
     if isinstance(value, float):
@@ -54,27 +58,28 @@ def _read_whole_number(value: object) -> object:
 
 
 WholeNumber = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=0, le=LARGEST)]
-"""A whole number from 0; 16.0 is 16."""
+"""A whole number from 0 in a foreign config; 16.0 is read as 16."""
 Count = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=1, le=LARGEST)]
-"""A whole number from 1; 16.0 is 16."""
+"""A whole number from 1 in a foreign config; 16.0 is read as 16."""
 Real = Annotated[float, BeforeValidator(_read_number), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
 Name = Annotated[str, Strict(), Field(min_length=1, max_length=1000)]
 Text = Annotated[str, Strict(), Field(max_length=1000)]
-"""A text that may be empty, which is the same as absent."""
+"""A text in a foreign config; an empty text equals an absent one."""
 Table = dict[str, Any]
 
 
 class ForeignConfig(BaseModel):
-    """A configuration as another tool's file has it; keys that are not named here are kept."""
+    """A configuration file of another library; keys without a field here are kept as
+    extra values."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     @classmethod
     def read(cls, content: Mapping[str, object], where: str) -> Self:
-        """Return the validated config; InputError with one sentence for the first thing wrong.
+        """Return the validated configuration; InputError with one sentence for the first mistake.
 
-        `where` is the file's path, with which the sentence begins.
+        `where` is the path of the file, with which the sentence begins.
         """
         present = {key: value for key, value in content.items() if value is not None}
         try:
@@ -84,7 +89,8 @@ class ForeignConfig(BaseModel):
 
 
 def _describe_first_error(bad: ValidationError, where: str) -> str:
-    """Return one sentence that names file, key and value, and says what the value must be."""
+    """Return one sentence about pydantic's first error: the file, the key, its value, and what the
+    value must be."""
     error = bad.errors(include_url=False)[0]
     key = ".".join(str(part) for part in error["loc"]).removeprefix("metadata.")
     if error["type"] == "missing":
@@ -97,7 +103,7 @@ def _describe_first_error(bad: ValidationError, where: str) -> str:
 
 
 def show_value(value: object) -> str:
-    """Return a value as JSON, cut to a length that fits a sentence."""
+    """Return a configuration value as JSON, shortened to a length that fits into a sentence."""
     try:
         text = dump_json(value)
     except InputError:  # a number that is not finite
@@ -106,10 +112,11 @@ def show_value(value: object) -> str:
 
 
 def pick_kind(where: str, kind: str, name: str, table: Mapping[str, T]) -> T:
-    """Return the table's entry of that name, or an InputError that begins with the file.
+    """Return the entry of a table for a name that a config file gives; InputError with the file's
+    path for an unknown name.
 
-    A near miss is offered only for a slip of the finger: `batchtopk` and `abstopk` are close as
-    words and mean different things.
+    A correction is suggested only for a misspelling: `batchtopk` and `abstopk` look alike and mean
+    different things.
     """
     try:
         return pick_by_name(kind, name, table, cutoff=TYPO_SIMILARITY)

@@ -1,8 +1,9 @@
-"""Gemma Scope's own files: a folder with params.npz, as its repositories on the hub have them.
+"""Loader of Gemma Scope checkpoints: a folder with params.npz, as in Google's repositories on the
+Hugging Face hub.
 
-Format: W_enc [d_in d_sae], b_enc, W_dec [d_sae d_out], b_dec, threshold [d_sae]; JumpReLU, whose
-decoder bias is not taken off the input. What it reads stands in the path alone:
-`gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71`.
+The file holds W_enc [d_in d_sae], b_enc, W_dec [d_sae d_out], b_dec and threshold [d_sae] of a
+JumpReLU SAE whose decoder bias is not subtracted from the input. Only the path names the hook
+point: `gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71`.
 """
 
 import re
@@ -25,7 +26,7 @@ from backend.model.finite_weights import check_dictionary_finite
 from feature_store.errors import InputError
 
 SITE_HOOKS = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
-"""The last part of a repository's name -> the hook point within a block."""
+"""Hook point within a block for the last part of a Gemma Scope repository's name."""
 PUBLISHED_PATH = re.compile(r"gemma-scope-[\w.]+-(?:pt|it)-(res|mlp|att)/(?:.*/)?layer_(\d+)/")
 L0 = re.compile(r"average_l0_(\d+)$")
 
@@ -36,7 +37,8 @@ def load(
     dtype: torch.dtype,
     width: Callable[[str], int] | None,
 ) -> Dictionary:
-    """The dictionary in a folder; its hook point from the user's @HOOK, or from the path."""
+    """Return the Gemma Scope checkpoint in a folder as a Dictionary, with the hook point from the
+    user's @HOOK or from the path."""
     path = source.path / SCOPE_WEIGHTS
     whole = source.path.resolve().as_posix()
     hook = source.hook or _find_hook_in_path(whole)
@@ -69,5 +71,6 @@ def load(
 
 
 def _find_hook_in_path(path: str) -> str | None:
+    """Return the hook point that a Gemma Scope path names; None for other paths."""
     found = PUBLISHED_PATH.search(f"{path}/")
     return f"blocks.{int(found[2])}.{SITE_HOOKS[found[1]]}" if found else None

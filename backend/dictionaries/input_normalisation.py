@@ -1,7 +1,8 @@
-"""Normalisations of a token's activations before a dictionary reads them, and their inverses.
+"""Normalisations of a dictionary's input activations, and their inverses, with the formulas of
+sae-lens.
 
-Each returns the normalised activations and the inverse *for these tokens*: scale and mean live in
-the call, never in an object, so that two threads cannot swap them. The formulae are sae-lens'.
+Each function returns the normalised activations and the inverse for these tokens. Scale and mean
+are local to the call and never kept in an object, so two threads cannot mix them up.
 """
 
 from collections.abc import Callable
@@ -13,24 +14,30 @@ from torch import Tensor
 Undo = Callable[[Tensor], Tensor]
 
 EPS = 1e-5
-"""sae-lens divides by std + EPS on the way in and multiplies by std alone on the way out."""
+"""Constant of sae-lens' layer normalisation, which divides by std + EPS on input and multiplies by
+std alone on output."""
 
 
 def return_unchanged(x: Tensor) -> Tensor:
+    """Return the activations x unchanged: the inverse of no normalisation."""
     return x
 
 
 @dataclass(frozen=True)
 class InputNormalisation:
+    """A normalisation of a dictionary's input activations, with its inverse."""
+
     into: Callable[[Tensor], tuple[Tensor, Undo]]
-    """x -> (z, what takes a reconstruction of z back to x's units)."""
+    """Function x -> (z, inverse); the inverse maps a reconstruction of z back to the units of x."""
     per_token: bool = False
-    """Whether the inverse differs from token to token."""
+    """Whether the scale of the inverse differs from token to token."""
     out_scale: float = 1.0
-    """What the inverse multiplies directions by, where that is the same for every token."""
+    """Factor by which the inverse multiplies decoder directions, where it is the same for every
+    token."""
 
 
 def _normalise_layer(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Undo]:
+    """Normalise each token's activation to mean 0 and standard deviation 1, with the inverse."""
     mean = x.mean(dim=-1, keepdim=True)
     centred = x - mean
     std = centred.std(dim=-1, keepdim=True)
@@ -38,6 +45,7 @@ def _normalise_layer(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"],
 
 
 def _normalise_length(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Undo]:
+    """Scale each token's activation to the norm √d, with the inverse."""
     scale = x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True)
     return x * scale, lambda y: y / scale
 
@@ -52,12 +60,14 @@ NORMALISATIONS = {
 
 
 def scale_by_constant(factor: float) -> InputNormalisation:
-    """Every activation times `factor` on the way in, divided by it on the way out."""
+    """Return the normalisation that multiplies every input activation by `factor`; the inverse
+    divides by it."""
     return InputNormalisation(lambda x: (x * factor, lambda y: y / factor), out_scale=1 / factor)
 
 
 def normalise_input_only(norm: InputNormalisation) -> InputNormalisation:
-    """For transcoders: they write at another hook, whose units are not normalised."""
+    """Return a normalisation for transcoders, whose output hook point is not normalised: its
+    inverse changes nothing."""
     return replace(
         norm, into=lambda x: (norm.into(x)[0], return_unchanged), per_token=False, out_scale=1.0
     )

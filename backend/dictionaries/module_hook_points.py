@@ -1,4 +1,4 @@
-"""Hook points under the names that other libraries give them: paths of Hugging Face modules.
+"""TransformerLens hook points for Hugging Face module paths.
 
 sae-lens (with AutoModelForCausalLM), sparsify and dictionary_learning name the module whose output
 an SAE was trained on, such as `model.layers.8` or `gpt_neox.layers.3.mlp`. An SAE reads and writes
@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 
 class ModulePoints(NamedTuple):
-    """TransformerLens' names of a module's two ends."""
+    """TransformerLens' hook points of a Hugging Face module's input and output."""
 
     reads: str | None
-    """The hook point of the module's input; None where no single hook point is that."""
+    """Hook point of the module's input; None where no single hook point equals that input."""
     writes: str
-    """The hook point of the module's output."""
+    """Hook point of the module's output."""
 
 
 WRAPPERS = (
@@ -30,7 +30,8 @@ WRAPPERS = (
     "decoder",
     "backbone",
 )
-"""Modules that only hold the layers of a language model: `model.language_model.layers.3`."""
+"""Names of modules that only contain the layers of a language model, as in
+`model.language_model.layers.3`."""
 
 WRAPPED = rf"(?:(?:{'|'.join(WRAPPERS)})\.)*"
 BLOCK = re.compile(rf"{WRAPPED}(?:layers|h|blocks|block)[._](\d+)(?:\.([a-z_0-9.]+))?")
@@ -45,10 +46,11 @@ PARTS = (
     (r"input_layernorm|ln_1", "hook_resid_pre", "ln1.hook_out"),
     (r"ln_2", "hook_resid_mid", "ln2.hook_out"),
 )
-"""A block's module -> its input and output, under `blocks.N.`.
+"""Input and output hook points, under `blocks.N.`, of each module of a transformer block.
 
-`mlp.hook_in` is what the module itself sees, after the norm's gain: not `ln2.hook_normalized`.
-`post_attention_layernorm` is left out: it stands before the MLP in Llama, after attention in Gemma.
+`mlp.hook_in` is the input of the MLP itself, after the norm's gain: it differs from
+`ln2.hook_normalized`. `post_attention_layernorm` is missing because it precedes the MLP in Llama
+and follows attention in Gemma.
 """
 
 ENDS = {
@@ -59,7 +61,7 @@ ENDS = {
     "ln_f": ModulePoints("ln_final.hook_in", "ln_final.hook_out"),
     "final_layer_norm": ModulePoints("ln_final.hook_in", "ln_final.hook_out"),
 }
-"""Modules outside the blocks."""
+"""Input and output hook points of modules outside the transformer blocks."""
 
 EXAMPLES = "model.layers.3, h.3, layers.3.mlp or gpt_neox.layers.3.attention"
 
@@ -77,9 +79,10 @@ def find_module_points(path: str) -> ModulePoints | None:
 
 
 def translate_hook(name: str, *, reads_input: bool = False) -> str:
-    """Return a hook point's TransformerLens name, `name` itself where it is no known module path.
+    """Return the TransformerLens hook point of a Hugging Face module path; a name that is not a
+    module path is returned unchanged.
 
-    `reads_input` asks for the module's input, as transcoders read it, in place of its output.
+    `reads_input` selects the module's input, which transcoders read, instead of its output.
     """
     points = find_module_points(name)
     if points is None:

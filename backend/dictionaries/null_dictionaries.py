@@ -1,8 +1,9 @@
-"""Null dictionaries: untrained directions with thresholds that make them fire as often as an SAE.
+"""Null dictionaries: untrained directions whose thresholds make them fire as often as the features
+of an SAE.
 
-f = relu((x − mean) · direction − threshold), and one unit of f adds one direction. The thresholds
-are set on a sample of tokens so that feature i fires on as many of them as wanted. What a score is
-worth beyond such features is what training gave (Heap et al., arXiv 2501.17727).
+f = relu((x − mean) · direction − threshold), and one unit of f adds one direction. Thresholds are
+set on a sample of tokens so that feature i fires on a given number of them. The part of a score
+that exceeds such features is due to training (Heap et al., arXiv:2501.17727).
 """
 
 import hashlib
@@ -37,32 +38,36 @@ from feature_store.null_dictionaries import SHUFFLED, null_dictionary_name, null
 from feature_store.strict_json import dump_json
 
 ON_SHUFFLED = f"null-{SHUFFLED}"
+"""Architecture name of a trained dictionary that reads a weight-shuffled language model."""
 COLUMNS = 256
-"""Features whose projections are sorted at a time."""
+"""Number of null features whose projections are sorted at a time."""
 ROUNDING = 4e-6
-"""Of the range of values: equal values that come from different batches differ by less."""
+"""Relative rounding error of activations, as a share of their range: equal values from different
+batches differ by less."""
 NullBuilder = Callable[[Float[Tensor, "n d"], Int[Tensor, "m"], int], dict[str, Tensor]]
-"""Activations, wanted firings of the dictionary's features among them, seed → the tensors."""
+"""A function (activations [n d], firing counts [m] of the trained features, seed) -> tensors of a
+null dictionary."""
 
 
 @dataclass(frozen=True)
 class NullFacts:
-    """What stands beside the tensors."""
+    """Description of a null dictionary, stored as null.json next to its tensors."""
 
     kind: str
     of: str
-    """The dictionary that it stands against."""
+    """Name of the trained dictionary for which the null dictionary is the baseline."""
     hook_name: str
     tokens: int
-    """Tokens of the sample that set the thresholds."""
+    """Number of tokens of the sample that set the thresholds."""
     metadata: Mapping[str, object]
-    """`prepend_bos` and the processing, as the dictionary has them."""
+    """`prepend_bos` and the weight processing of the trained dictionary."""
 
 
 def draw_random_null(
     x: Float[Tensor, "n d"], counts: Int[Tensor, "m"], seed: int
 ) -> dict[str, Tensor]:
-    """As many directions, uniform on the sphere; feature i fires as often as the SAE's i."""
+    """Draw a random null dictionary: one direction for each SAE feature, uniform on the sphere,
+    with the same firing counts."""
     dice = torch.Generator().manual_seed(seed)
     drawn = torch.randn(len(counts), x.shape[1], generator=dice, dtype=torch.float64)
     return build_null_tensors(x, drawn / drawn.norm(dim=1, keepdim=True), counts)
@@ -71,7 +76,8 @@ def draw_random_null(
 def build_pca_null(
     x: Float[Tensor, "n d"], counts: Int[Tensor, "m"], seed: int
 ) -> dict[str, Tensor]:
-    """All components, the one of most variance first, each as two features: 2i up, 2i + 1 down."""
+    """Build the PCA null dictionary: all principal components by falling variance, each as two
+    features, 2i for the positive side and 2i + 1 for the negative side."""
     centred = x.double() - x.double().mean(0)
     found = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)
     largest = found.gather(1, found.abs().argmax(1, keepdim=True))
@@ -84,7 +90,8 @@ def build_pca_null(
 def build_neuron_null(
     x: Float[Tensor, "n d"], counts: Int[Tensor, "m"], seed: int
 ) -> dict[str, Tensor]:
-    """The coordinates at the hook point, each as two features: 2i above its mean, 2i + 1 below."""
+    """Build the neuron null dictionary: the coordinates of the hook point, each as two features, 2i
+    above its mean and 2i + 1 below."""
     both = add_opposite_directions(torch.eye(x.shape[1], dtype=torch.float64))
     variance = x.double().var(0).cpu().repeat_interleave(2)
     return build_null_tensors(
@@ -100,13 +107,17 @@ NULL_BUILDERS: dict[str, NullBuilder] = {
 
 
 def add_opposite_directions(directions: Float[Tensor, "n d"]) -> Float[Tensor, "2n d"]:
-    """Each direction, then its opposite."""
+    """Return each direction followed by its opposite."""
     return torch.stack([directions, -directions], 1).flatten(0, 1)
 
 
 def spread_firing_counts(counts: Int[Tensor, "m"], order: Int[Tensor, "k"]) -> Int[Tensor, "k"]:
-    """Quantiles of the live features' counts, the largest for the feature that `order` has first:
-    the distribution of densities is the SAE's though the number of features is not."""
+    """Return quantiles of the firing counts of live SAE features, the largest for the feature that
+    `order` lists first.
+
+    The null dictionary so has the SAE's distribution of densities even where its number of features
+    differs.
+    """
     live = counts[counts > 0].sort(descending=True).values
     if not len(live):
         return torch.zeros(len(order), dtype=torch.int64)
@@ -119,7 +130,7 @@ def spread_firing_counts(counts: Int[Tensor, "m"], order: Int[Tensor, "k"]) -> I
 def build_null_tensors(
     x: Float[Tensor, "n d"], directions: Float[Tensor, "m d"], counts: Int[Tensor, "m"]
 ) -> dict[str, Tensor]:
-    """The dictionary, float32 on the CPU."""
+    """Return the directions, mean and thresholds of a null dictionary, float32 on the CPU."""
     mean, rows = x.mean(0), directions.float().to(x.device)
     centred = x - mean
     threshold = torch.cat(
@@ -133,8 +144,11 @@ def build_null_tensors(
 
 
 def find_thresholds(values: Float[Tensor, "n m"], counts: Int[Tensor, "m"]) -> Float[Tensor, "m"]:
-    """For each column what exactly `counts` of its values exceed (fewer where values are equal):
-    halfway to the next one, so that fresh tokens exceed it as often."""
+    """Return for each column the threshold that exactly `counts` of its values exceed, or fewer
+    where values are equal.
+
+    The threshold lies halfway to the next value, so that new tokens exceed it as often.
+    """
     ordered = values.sort(dim=0, descending=True).values
     n = len(ordered)
     counts = counts.to(ordered.device)
@@ -148,13 +162,15 @@ def find_thresholds(values: Float[Tensor, "n m"], counts: Int[Tensor, "m"]) -> F
 
 
 def derive_null_seed(seed: int, of: str, kind: str) -> int:
-    """A harvest's seed made this dictionary's, or this tensor's, own."""
+    """Derive the random seed of one null dictionary from the harvest's seed, the dictionary's name
+    and the kind of null."""
     text = f"{seed}/{of}/{kind}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest())
 
 
 def name_shuffled_null(dictionary: Dictionary) -> Dictionary:
-    """The very dictionary, by name and source the null one that reads a shuffled model."""
+    """Return a trained dictionary unchanged but for its name, source and read site: the null
+    dictionary that reads the weight-shuffled model."""
     return replace(
         dictionary,
         name=null_dictionary_name(dictionary.name, SHUFFLED),
@@ -164,7 +180,7 @@ def name_shuffled_null(dictionary: Dictionary) -> Dictionary:
 
 
 def save(folder: Path, facts: NullFacts, weights: Mapping[str, Tensor]) -> None:
-    """Write a null dictionary; there is a whole one or none."""
+    """Write a null dictionary to a folder, which appears complete or not at all."""
     from safetensors.torch import save_file
 
     draft = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -181,7 +197,7 @@ def load(
     dtype: torch.dtype,
     width: Callable[[str], int] | None,
 ) -> Dictionary:
-    """A folder that `save` wrote."""
+    """Return the null dictionary in a folder that `save` wrote."""
     try:
         facts = NullFacts(**read_json(source.path / NULL_FACTS))  # type: ignore[arg-type]
     except TypeError as bad:

@@ -1,8 +1,8 @@
-"""Dictionaries in sae-lens' format, from a folder or by RELEASE/ID.
+"""Loader of sae-lens dictionaries, from a folder or by RELEASE/ID.
 
 Scales that are the same for every token (input scale, whitening, decoder norms) are folded into the
-weights once, so that W_dec is in the hook's own units per unit of activation. Then every
-architecture but two is an affine map and a rule.
+weights once, so that W_dec is in the hook point's own units per unit of activation. All
+architectures but two then become an affine map with an activation rule.
 """
 
 import warnings
@@ -38,13 +38,14 @@ from backend.model.finite_weights import check_dictionary_finite
 from feature_store.errors import InputError, pick_by_name
 
 Sae = Any
-"""sae-lens' SAE: imported only to load; its parameters differ by architecture."""
+"""The SAE class of sae-lens, imported only to load; its parameters differ by architecture."""
 
 SCALER_FILE = "activation_scaler.json"
 WHITENING_FILE = "activation_whitening.safetensors"
-"""sae-lens' training leaves these beside a checkpoint whose scale is not folded in yet."""
+"""Name of the file that sae-lens' training writes next to a checkpoint whose whitening is not
+folded in yet."""
 LARGEST_SCALE = 1e30
-"""A scale of activations beyond it cannot be folded into float32 weights."""
+"""Upper limit of an activation scale that can be folded into float32 weights."""
 
 
 def load(
@@ -53,7 +54,8 @@ def load(
     dtype: torch.dtype,
     width: Callable[[str], int] | None,
 ) -> Dictionary:
-    """The dictionary in a folder or on the hub, folded and moved to the device."""
+    """Return the sae-lens dictionary in a folder or on the Hugging Face hub, with scales folded in,
+    on the device."""
     with warnings.catch_warnings():
         # It asks for model_from_pretrained_kwargs to be honoured; they are, everywhere.
         warnings.filterwarnings(
@@ -74,7 +76,8 @@ def adapt_saelens(
     extra: dict[str, object] | None = None,
     door: SaeLensCheckpoint | None = None,
 ) -> Dictionary:
-    """A loaded sae-lens object as a dictionary. The object is used up: its weights are folded."""
+    """Return a loaded sae-lens object as a Dictionary. The object's weights are changed in place,
+    so it must not be used again."""
     metadata = {k: v for k, v in sae.cfg.metadata.to_dict().items() if v is not None}
     metadata = {**(extra or {}), **metadata}
     refuse_summed_decoders(source.spec, metadata)
@@ -106,6 +109,7 @@ def adapt_saelens(
 
 
 def _load_from_disk(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint]:
+    """Load a sae-lens object from a folder, after its config and tensors were checked."""
     from sae_lens import SAE
 
     door = SaeLensCheckpoint(
@@ -119,6 +123,8 @@ def _load_from_disk(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint]:
 
 
 def _load_from_hub(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint, dict[str, object]]:
+    """Load a sae-lens object by RELEASE/ID from the Hugging Face hub, with its
+    published figures."""
     from sae_lens import SAE
     from sae_lens.loading.pretrained_sae_loaders import (
         NAMED_PRETRAINED_SAE_LOADERS,
@@ -158,7 +164,8 @@ def _load_from_hub(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint, di
 def find_hook_points(
     source: DictionarySource, metadata: dict[str, Any], architecture: str
 ) -> tuple[str, str]:
-    """(reads, writes): what the user gave after @, else what the metadata says."""
+    """Return the hook points (read, written) of a sae-lens dictionary: those that the user gave
+    after @, or else those of the metadata."""
     transcodes = architecture.endswith("transcoder")
     hook = source.hook or metadata.get("hook_name")
     if not hook:
@@ -183,10 +190,11 @@ def find_hook_points(
 
 @torch.no_grad()
 def fold_scales(sae: Sae, source: DictionarySource, door: SaeLensCheckpoint | None = None) -> None:
-    """Fold what is the same for every token into the weights, in place.
+    """Fold the scales that are the same for every token into the weights of a sae-lens object, in
+    place.
 
-    A BatchTopK checkpoint's threshold is one of activations times their decoder norms where they
-    are rescaled; sae-lens then divides it by the input's scale, too.
+    The threshold of a BatchTopK checkpoint applies to activations times their decoder norms where
+    they are rescaled; sae-lens then divides it by the input scale, too.
     """
     kind = sae.cfg.normalize_activations
     batch_topk = door is not None and door.config.is_batch_topk
@@ -208,6 +216,8 @@ def fold_scales(sae: Sae, source: DictionarySource, door: SaeLensCheckpoint | No
 
 
 def _fold_decoder_norm(sae: Sae) -> None:
+    """Multiply encoder weights by the decoder norms and divide the decoder rows by
+    them, in place."""
     norms = sae.W_dec.norm(dim=-1)
     sae.W_enc.data *= norms
     sae.b_enc.data *= norms
@@ -216,6 +226,8 @@ def _fold_decoder_norm(sae: Sae) -> None:
 
 
 def _read_scaling_factor(source: DictionarySource) -> float:
+    """Return the input scale that sae-lens' training stored next to a checkpoint; InputError where
+    the file is absent."""
     path = source.path / SCALER_FILE
     factor = read_json(path).get("scaling_factor") if path.is_file() else None
     number = factor if isinstance(factor, int | float) and not isinstance(factor, bool) else 0.0
@@ -230,7 +242,8 @@ def _read_scaling_factor(source: DictionarySource) -> float:
 
 
 def _read_whitening(source: DictionarySource) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean [d_in], matrix [d_in d_in], its inverse)"""
+    """Return the whitening of a sae-lens checkpoint: (mean [d_in], matrix [d_in d_in], its
+    inverse)."""
     path: Path = source.path / WHITENING_FILE
     if not path.is_file():
         raise InputError(
@@ -248,6 +261,7 @@ def _read_whitening(source: DictionarySource) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _find_normalisation(sae: Sae) -> InputNormalisation:
+    """Return the input normalisation that a sae-lens config names."""
     kind = sae.cfg.normalize_activations
     if kind == "constant_scalar_rescale":
         return scale_by_constant(float(sae.cfg.activation_normalization_factor))
@@ -255,6 +269,7 @@ def _find_normalisation(sae: Sae) -> InputNormalisation:
 
 
 def _read_affine(sae: Sae, rule: ThresholdRule | TopKRule) -> AffineCoder:
+    """Return the affine coder of a sae-lens object with the given activation rule."""
     transcodes = sae.cfg.architecture().endswith("transcoder")
     return AffineCoder(
         W_enc=sae.W_enc.detach(),
@@ -267,22 +282,27 @@ def _read_affine(sae: Sae, rule: ThresholdRule | TopKRule) -> AffineCoder:
 
 
 def _read_relu(sae: Sae) -> AffineCoder:
+    """Return the coder of a sae-lens standard SAE or transcoder (ReLU)."""
     return _read_affine(sae, ThresholdRule())
 
 
 def _read_jumprelu(sae: Sae) -> AffineCoder:
+    """Return the coder of a sae-lens JumpReLU SAE or transcoder."""
     return _read_affine(sae, ThresholdRule(sae.threshold.detach().clamp(min=0)))
 
 
 def _read_topk(sae: Sae) -> AffineCoder:
+    """Return the coder of a sae-lens TopK SAE."""
     return _read_affine(sae, TopKRule(sae.cfg.k))
 
 
 def _read_abstopk(sae: Sae) -> AffineCoder:
+    """Return the coder of a sae-lens AbsTopK SAE."""
     return _read_affine(sae, TopKRule(sae.cfg.k, by_magnitude=True))
 
 
 def _read_gated(sae: Sae) -> AffineCoder:
+    """Return the coder of a sae-lens gated SAE."""
     biases = GateParameters(sae.r_mag.detach(), sae.b_gate.detach(), sae.b_mag.detach())
     b_dec = sae.b_dec.detach()
     subtract = sae.cfg.apply_b_dec_to_input
@@ -292,7 +312,8 @@ def _read_gated(sae: Sae) -> AffineCoder:
 
 
 def _wrap_unknown(sae: Sae) -> SaeLensCoder:
-    """An architecture registered with sae-lens by somebody else: it may well be signed."""
+    """Return a coder for an architecture that another package registered with sae-lens; its
+    activations may be signed."""
     return SaeLensCoder(sae, signed=True)
 
 
@@ -309,4 +330,5 @@ CODERS: dict[str, Callable[[Sae], Coder]] = {
     "matching_pursuit": lambda sae: SaeLensCoder(sae, signed=False),
     "temporal": TemporalCoder,
 }
-"""BatchTopK and Matryoshka SAEs are read as jumprelu, which sae-lens exports them as."""
+"""Coder of each sae-lens architecture. BatchTopK and Matryoshka SAEs are read as jumprelu, as
+sae-lens exports them."""

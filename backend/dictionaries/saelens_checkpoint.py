@@ -1,4 +1,5 @@
-"""The door for sae-lens' files: config and tensors are checked before sae-lens sees them."""
+"""A sae-lens checkpoint before loading: config and tensors are validated and rewritten before
+sae-lens reads them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +13,16 @@ from backend.model.finite_weights import check_dictionary_finite
 from feature_store.errors import InputError
 
 SCALE_NAMES = ("finetuning_scaling_factor", "scaling_factor")
-"""Names under which sae-lens' versions keep what finetuning multiplies activations by."""
+"""Names of the finetuning scale of activations in the tensors of sae-lens' versions."""
 UNIT_NORM_TOLERANCE = 1e-3
-"""Decoder norms this close to 1 make no difference to a threshold."""
+"""Deviation of decoder norms from 1 below which they do not affect a threshold."""
 
 
 class SaeLensCheckpoint:
-    """A config and its tensors as another program wrote them, checked and put into today's form.
+    """Config and tensors of a sae-lens checkpoint, validated and rewritten in today's form.
 
-    `notes` are sentences for the user; `decoder_scale` [d_sae] is what the decoder's rows are
-    multiplied by, None for nothing. InputError for what cannot be read.
+    `notes` are sentences for the user; `decoder_scale` [d_sae] multiplies the decoder rows (None
+    for no scale). InputError for a checkpoint that cannot be read.
     """
 
     def __init__(
@@ -48,15 +49,17 @@ class SaeLensCheckpoint:
             self._use_batch_threshold(state)
 
     def give(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return config and tensors as sae-lens' own loaders give them."""
+        """Return the config and tensors in the form of sae-lens' own loaders."""
         return dict(self._described), dict(self._state)
 
     def give_to_load_from_disk(self, *_: object, **__: object) -> tuple[Any, dict[str, Tensor]]:
-        """As `give`, whatever `SAE.load_from_disk` asks its converter for."""
+        """Return config and tensors to `SAE.load_from_disk`, whatever arguments it passes to its
+        converter."""
         return self.give()
 
     def _take_decoder_scale(self) -> Tensor | None:
-        """Return the scale that finetuning learnt for each feature, and take it off the tensors."""
+        """Return the scale of each feature that finetuning learned, and remove it from the
+        checkpoint's tensors."""
         found = [self._state.pop(name) for name in SCALE_NAMES if name in self._state]
         if not found:
             if self.config.finetuning_scaling_factor:
@@ -83,7 +86,8 @@ class SaeLensCheckpoint:
         return scale.expand(self.config.d_sae).contiguous()
 
     def _use_batch_threshold(self, given: Mapping[str, Tensor]) -> None:
-        """Read a BatchTopK checkpoint as the JumpReLU SAE that sae-lens exports it as."""
+        """Convert a BatchTopK training checkpoint to the JumpReLU SAE that sae-lens
+        would export."""
         if "topk_threshold" not in given:
             raise InputError(
                 f"{self._weights_at} holds no topk_threshold: a BatchTopK dictionary without its "
@@ -104,7 +108,8 @@ class SaeLensCheckpoint:
         )
 
     def _check_unit_decoder(self) -> None:
-        """InputError where an absent `rescale_acts_by_decoder_norm` would decide the numbers."""
+        """Raise InputError where an absent `rescale_acts_by_decoder_norm` would decide
+        the numbers."""
         W_dec = self._state.get("W_dec")
         if W_dec is None or W_dec.ndim != 2:
             return  # sae-lens says which tensor is wrong

@@ -1,7 +1,8 @@
-"""Coders that keep the sae-lens object: architectures that are not one affine map and a rule.
+"""Coders that call a sae-lens SAE object, for architectures that are not an affine map with an
+activation rule.
 
-The object's own normalisation and reshaping are switched off (they keep state between calls); what
-remains is a pure function of weights and input.
+The normalisation and reshaping of the sae-lens object are switched off, since they keep state
+between calls. What remains is a pure function of weights and input.
 """
 
 from typing import Any
@@ -14,11 +15,11 @@ from backend.dictionaries.input_normalisation import return_unchanged
 from backend.dictionaries.sparse_encoder import DENSE, dense_to_triples, join_triples
 
 Sae = Any
-"""sae-lens' SAE, which this module need not import."""
+"""The SAE class of sae-lens, which this module need not import."""
 
 
 class SaeLensCoder:
-    """Any sae-lens architecture through its own encode and decode."""
+    """Coder that uses the encode and decode of any sae-lens architecture."""
 
     needs_sequence = False
 
@@ -31,22 +32,27 @@ class SaeLensCoder:
 
     @property
     def W_dec(self) -> Float[Tensor, "d_sae d_out"]:
+        """Decoder matrix of the sae-lens object, [d_sae d_out]."""
         return self.sae.W_dec.detach()
 
     @property
     def W_enc(self) -> None:
+        """None: the encoder of this architecture is not a linear map."""
         return None
 
     def encode(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
+        """Return the dense activations that the sae-lens object computes."""
         return self.sae.encode(z)
 
     def decode(
         self, f: Float[Tensor, "... d_sae"], z: Float[Tensor, "... d_in"]
     ) -> Float[Tensor, "... d_out"]:
+        """Return the reconstruction that the sae-lens object computes; z is not used."""
         return self.sae.decode(f)
 
     def encode_sparse(self, z: Float[Tensor, "... d_in"], precision: Precision) -> Triples:
-        """In tiles of sae-lens' dense code; `precision` has nothing to speed up here."""
+        """Return the non-zero activations in tiles of sae-lens' dense code; `precision` has no
+        effect here."""
         x = z.flatten(0, -2)
         rows = max(1, DENSE // len(self.W_dec))
         tiles = []
@@ -57,9 +63,11 @@ class SaeLensCoder:
 
 
 class TemporalCoder(SaeLensCoder):
-    """Temporal SAEs (arXiv:2511.01836): features code what attention over earlier tokens missed.
+    """Coder of temporal SAEs (arXiv:2511.01836), whose features code what attention over earlier
+    tokens does not predict.
 
-    What attention predicts depends on x alone, so it belongs to `decode` and no edit changes it.
+    The part that attention predicts depends on x alone, so it belongs to `decode`, and no edit
+    changes it.
     """
 
     needs_sequence = True
@@ -68,17 +76,21 @@ class TemporalCoder(SaeLensCoder):
         super().__init__(sae, signed=False)
 
     def encode(self, z: Float[Tensor, "... pos d_in"]) -> Float[Tensor, "... pos d_sae"]:
+        """Return the code of what is new at each token, [..., pos, d_sae]."""
         return self._both(z)[0]
 
     def decode(
         self, f: Float[Tensor, "... pos d_sae"], z: Float[Tensor, "... pos d_in"]
     ) -> Float[Tensor, "... pos d_out"]:
+        """Return the reconstruction from the new code and the code that attention
+        predicts from z."""
         cfg = self.sae.cfg
         out = (f + self._both(z)[1]) @ self.W_dec
         biased = not getattr(cfg, "tied_weights", True) or cfg.apply_b_dec_to_input
         return out + self.sae.b_dec if biased else out
 
     def encode_sparse(self, z: Float[Tensor, "... pos d_in"], precision: Precision) -> Triples:
+        """Return the non-zero activations of whole sequences, a few sequences at a time."""
         sequences = z.reshape(-1, *z.shape[-2:])
         length = sequences.shape[1]
         several = max(1, DENSE // (len(self.W_dec) * max(1, length)))
@@ -90,7 +102,8 @@ class TemporalCoder(SaeLensCoder):
         return join_triples(tiles, z)
 
     def _both(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(novel, predicted) codes in z's own leading shape; two axes are one sequence."""
+        """Return the (new, predicted) codes of a temporal SAE in z's own leading shape; an input
+        with two axes is one sequence."""
         sequences = z.reshape(-1, *z.shape[-2:])
         novel, predicted = self.sae.encode_with_predictions(sequences)
         shape = (*z.shape[:-1], novel.shape[-1])

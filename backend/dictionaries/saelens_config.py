@@ -1,8 +1,8 @@
-"""cfg.json of sae-lens, of every version: read, checked, and said again in today's form.
+"""cfg.json of sae-lens, for every version: validated and rewritten in today's form.
 
-Version 6 keeps what is not the coder's own under `metadata`; before, everything lay flat, and some
-keys had other names. Training checkpoints of BatchTopK SAEs say `batchtopk`: sae-lens exports them
-as JumpReLU SAEs with the threshold that training estimated, and that is how they are read here.
+Version 6 keeps what does not belong to the coder under `metadata`; before, all keys were flat, and
+some had other names. Training checkpoints of BatchTopK SAEs say `batchtopk`; sae-lens exports them
+as JumpReLU SAEs with the threshold that training estimated, and they are read in that form.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ RENAMED_KEYS = {
     "hook_point_layer": "hook_layer",
     "activation_fn_str": "activation_fn",
 }
-"""Keys of versions before 6 -> today's."""
+"""Keys of sae-lens configs before version 6, with today's names."""
 
 METADATA_KEYS = (
     "model_name",
@@ -51,10 +51,10 @@ METADATA_KEYS = (
     "sae_lens_version",
     "sae_lens_training_version",
 )
-"""Keys that lay flat before version 6 and belong to the metadata since."""
+"""Keys that were flat in sae-lens configs before version 6 and belong to the metadata since."""
 
 BATCH_TOPK = ("batchtopk", "matryoshka_batchtopk")
-"""Architectures of training checkpoints whose export is a JumpReLU SAE."""
+"""Architectures of sae-lens training checkpoints that are exported as a JumpReLU SAE."""
 
 NEEDED_KEYS = {
     "topk": ("k",),
@@ -66,17 +66,19 @@ NEEDED_KEYS = {
     "jumprelu_transcoder": ("d_out",),
     "jumprelu_skip_transcoder": ("d_out",),
 }
-"""What decides an architecture's numbers, for which sae-lens would otherwise take a default."""
+"""Keys without which the numbers of a sae-lens architecture are undetermined, because sae-lens
+would use a default."""
 
 TELLTALE_KEYS = ("k", "d_out", "residual_threshold", "n_heads")
-"""Keys that only other architectures than `standard`, the one of files without the key, have."""
+"""Keys that only architectures other than `standard` have; `standard` is the default of configs
+without the key."""
 
 SCALABLE_ARCHITECTURES = ("standard", "gated", "topk", "abstopk", "jumprelu")
-"""Architectures with a decoder of their own, into which a scale of each feature can be folded."""
+"""sae-lens architectures into whose decoder a scale of each feature can be folded."""
 
 
 class SaeLensMetadata(ForeignConfig):
-    """What a cfg.json says of model, hook point and texts."""
+    """Metadata of a sae-lens cfg.json: language model, hook points and training texts."""
 
     model_name: Text | None = None
     hook_name: Text | None = None
@@ -93,7 +95,7 @@ class SaeLensMetadata(ForeignConfig):
 
 
 class SaeLensConfig(ForeignConfig):
-    """A cfg.json of sae-lens in today's form."""
+    """A sae-lens cfg.json in today's form."""
 
     architecture: Name = "standard"
     d_in: Count
@@ -129,6 +131,7 @@ class SaeLensConfig(ForeignConfig):
     @model_validator(mode="before")
     @classmethod
     def _take_todays_names(cls, content: Mapping[str, object]) -> dict[str, object]:
+        """Rename the keys of older sae-lens versions and move flat keys into the metadata."""
         found = {RENAMED_KEYS.get(key, key): value for key, value in content.items()}
         found = {**found, **{key: content[key] for key in content if key not in RENAMED_KEYS}}
         nested = found.get("metadata", {})
@@ -143,6 +146,8 @@ class SaeLensConfig(ForeignConfig):
 
     @model_validator(mode="after")
     def _settle(self) -> Self:
+        """Check the keys of a sae-lens config against its architecture, and refuse
+        contradictions."""
         unsaid = "architecture" not in self.model_fields_set and self.activation_fn != "topk"
         if unsaid and (self.metadata.hook_name_out or self._has_any(TELLTALE_KEYS)):
             raise _missing_key_error("architecture")
@@ -175,10 +180,11 @@ class SaeLensConfig(ForeignConfig):
         return self
 
     def _has_any(self, keys: tuple[str, ...]) -> bool:
+        """Return whether the config gives a value for any of these keys."""
         return any(getattr(self, key) is not None for key in keys)
 
     def _settle_activation(self) -> None:
-        """Let `activation_fn`, as versions before 6 have it, decide what it decided there."""
+        """Apply `activation_fn`, which in versions before 6 decided the architecture and k."""
         if self.activation_fn == "topk":
             if self.architecture not in ("standard", "topk"):
                 raise refusal_error(
@@ -196,6 +202,8 @@ class SaeLensConfig(ForeignConfig):
             self.k = old
 
     def _settle_input_bias(self) -> None:
+        """Decide whether the decoder bias is subtracted from the input, where the config does not
+        say."""
         transcodes = self.architecture.endswith("transcoder")
         if transcodes and self.apply_b_dec_to_input:
             raise refusal_error(
@@ -207,11 +215,12 @@ class SaeLensConfig(ForeignConfig):
 
     @property
     def is_batch_topk(self) -> bool:
-        """Whether this is a BatchTopK training checkpoint, read as a JumpReLU SAE."""
+        """Whether this is a BatchTopK training checkpoint, which is read as a JumpReLU SAE."""
         return self.architecture in BATCH_TOPK
 
     def find_hook_points(self) -> tuple[str | None, str | None]:
-        """Return the hook points (read, written) in TransformerLens' names, None where unsaid."""
+        """Return the hook points (read, written) of the config in TransformerLens' names; None
+        where it names none."""
         transcodes = self.architecture.endswith("transcoder")
         reads = self.metadata.hook_name or self.metadata.hf_hook_name
         writes = self.metadata.hook_name_out or self.metadata.hf_hook_name_out
@@ -221,9 +230,10 @@ class SaeLensConfig(ForeignConfig):
         )
 
     def as_saelens(self) -> dict[str, object]:
-        """Return what sae-lens' own config class takes, every decisive value among it.
+        """Return the config as sae-lens' own config class takes it, with every value that decides
+        the numbers.
 
-        A version is put in, so that sae-lens does not take the file for an older one.
+        A version is added, so that sae-lens does not treat the config as an older one.
         """
         whole = self.model_dump(exclude_none=True)
         reads, writes = self.find_hook_points()
@@ -237,7 +247,8 @@ class SaeLensConfig(ForeignConfig):
 
 
 def _fill_layer(metadata: dict[str, object], layer: object) -> dict[str, object]:
-    """Put the layer into a hook point that early versions wrote as `blocks.{layer}.hook_...`."""
+    """Replace `{layer}` in a hook point of early sae-lens versions, such as
+    `blocks.{layer}.hook_resid_post`."""
     name = metadata.get("hook_name")
     whole = isinstance(layer, int) and not isinstance(layer, bool)
     if isinstance(name, str) and "{layer}" in name and whole:
@@ -246,7 +257,8 @@ def _fill_layer(metadata: dict[str, object], layer: object) -> dict[str, object]
 
 
 def _whole_k(key: str, value: object, d_sae: int) -> int:
-    """Return a number of features kept per token, 1 to d_sae; else an error for the door."""
+    """Return the number k of features kept per token, 1 to d_sae; raise a validation error for
+    other values."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
     if not 1 <= number <= d_sae or not float(number).is_integer():
         shown = f"{value:g}" if isinstance(value, float) else show_value(value)
@@ -255,4 +267,5 @@ def _whole_k(key: str, value: object, d_sae: int) -> int:
 
 
 def _missing_key_error(key: str) -> Exception:
+    """Return the validation error for a key without which the numbers are undetermined."""
     return refusal_error(f"it has no {key}, which decides its numbers")

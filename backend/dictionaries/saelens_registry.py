@@ -1,6 +1,6 @@
-"""sae-lens' list of published dictionaries, read from its file without importing it.
+"""sae-lens' list of published dictionaries (pretrained_saes.yaml), read without importing sae-lens.
 
-The file has 43,000 lines; parsing it whole takes seconds, so only one release's block is parsed.
+The file has 43,000 lines and takes seconds to parse, so only the block of one release is parsed.
 """
 
 import difflib
@@ -17,7 +17,8 @@ from feature_store.errors import InputError, suggest_near_miss
 
 @cache
 def _blocks() -> dict[str, str]:
-    """Release -> its block of YAML. Empty where sae-lens is not installed."""
+    """Return the YAML block of each release in sae-lens' list; empty where sae-lens is not
+    installed."""
     spec = find_spec("sae_lens")  # finds the package without running it
     if spec is None or not spec.submodule_search_locations:
         return {}
@@ -31,18 +32,21 @@ def _blocks() -> dict[str, str]:
 
 
 def list_releases() -> list[str]:
+    """Return the names of all releases in sae-lens' list."""
     return list(_blocks())
 
 
 @cache
 def release_entries(release: str) -> dict[str, dict[str, object]]:
-    """ID -> what the list says of that dictionary: path, and l0, variance_explained where known."""
+    """Return what sae-lens' list says of each dictionary of a release, by ID: its path, and l0 and
+    variance_explained where known."""
     (content,) = yaml.safe_load(_blocks()[release]).values()
     return {str(entry["id"]): entry for entry in content["saes"]}
 
 
 def split_release(place: str) -> tuple[str, str]:
-    """`RELEASE/ID` -> (release, id): of the list, or a hub repository `OWNER/NAME/PATH`."""
+    """Split `RELEASE/ID` of sae-lens' list, or a hub repository `OWNER/NAME/PATH`, into (release,
+    id); InputError for an unknown name."""
     release, _, sae_id = place.partition("/")
     if release in _blocks():
         ids = release_entries(release)
@@ -66,10 +70,11 @@ def split_release(place: str) -> tuple[str, str]:
 
 
 def refuse_summing_release(release: str, sae_id: str) -> None:
-    """InputError for a dictionary that sae-lens reads by summing a cross-layer decoder.
+    """Raise InputError for a dictionary that sae-lens would read by summing the decoders of a
+    cross-layer transcoder.
 
-    By the release's loader, by what the list says of the dictionary (Gemma Scope 2 keeps such ones
-    under `clt/`), and for the repository of such a release, named by itself.
+    The release's loader decides, or what the list says of the dictionary (Gemma Scope 2 keeps
+    cross-layer transcoders under `clt/`), or the repository of such a release.
     """
     if release in _blocks():
         refuse_summed_decoders(f"{release}/{sae_id}", release_entries(release).get(sae_id, {}))
@@ -84,7 +89,8 @@ def refuse_summing_release(release: str, sae_id: str) -> None:
 
 
 def published_figures(release: str, sae_id: str) -> dict[str, object]:
-    """The figures that the list gives for a dictionary; nothing where it gives none."""
+    """Return the l0 and variance_explained that sae-lens' list gives for a dictionary; empty where
+    it gives none."""
     if release not in _blocks():
         return {}
     entry = release_entries(release).get(sae_id, {})

@@ -1,4 +1,5 @@
-"""Survivors of a tile, found by numpy in the memory of a torch CPU tensor."""
+"""Selection of the surviving activations of an encoder tile with numpy, in the memory of a torch
+CPU tensor."""
 
 import numpy as np
 import torch
@@ -14,23 +15,26 @@ from backend.dictionaries.activation_rules import (
 from backend.dictionaries.base import Triples
 
 GROUPS = 256
-"""Groups per block for the bound: with k = 32, one or two candidates too many."""
+"""Number of groups per block for the lower bound on the k-th largest entry: with k = 32, one or two
+candidates too many remain."""
 
 
 class NumpySelector:
-    """Takes a tile's blocks in order of features, then gives what survives of all of them."""
+    """Collects the surviving activations of a tile on the CPU, one block of features
+    after another."""
 
     def __init__(self, rule: ActivationRule, rows: int, d_sae: int) -> None:
         self.rule = rule
         self.rows = rows
         self.d_sae = d_sae
         self.blocks: list[tuple[NDArray, NDArray, NDArray]] = []
-        """(token, feature, value) of each block's survivors or candidates"""
+        """(token, feature, value) arrays of each block's survivors or candidates."""
         self.peaks: NDArray | None = None
-        """[rows ≤k] the largest group maxima so far: what later blocks must reach"""
+        """Largest group maxima so far, [rows ≤k]: the bound that later blocks must reach."""
 
     def take(self, pre: Tensor, start: int) -> None:
-        """Pre-activations [rows width] of the features from `start` on; not kept."""
+        """Select from pre-activations [rows width] of the features from `start` on; `pre` is not
+        kept."""
         block = pre.numpy()
         if isinstance(self.rule, GroupMaxRule):
             self.blocks.append(_group_max(block, self.rule.k))
@@ -40,6 +44,7 @@ class NumpySelector:
         self.blocks.append((token, feature + start, block.reshape(-1)[flat]))
 
     def _mask(self, block: NDArray, start: int) -> NDArray:
+        """Return which pre-activations of a block survive, or may survive, the activation rule."""
         match self.rule:
             case ThresholdRule(threshold=None):
                 return block > 0
@@ -50,6 +55,8 @@ class NumpySelector:
         return block != 0
 
     def _reaches_bound(self, ranked: NDArray, k: int) -> NDArray:
+        """Return which entries reach the lower bound on the row's k-th largest entry, and update
+        that bound."""
         peaks = _group_peaks(ranked, k)
         if self.peaks is not None:
             peaks = np.concatenate([self.peaks, peaks], axis=1)
@@ -62,6 +69,7 @@ class NumpySelector:
         return ranked >= np.maximum(bound, np.nextafter(bound.dtype.type(0), bound.dtype.type(1)))
 
     def kept(self) -> Triples:
+        """Return the surviving activations of all blocks as triples."""
         token, feature, value = (
             np.concatenate(column) for column in zip(*self.blocks, strict=True)
         )
@@ -79,9 +87,10 @@ class NumpySelector:
 
 
 def _group_peaks(ranked: NDArray, k: int) -> NDArray:
-    """[rows groups]: maxima of disjoint groups, at least 4 k of them, or the block itself.
+    """Return the maxima of disjoint groups of each row, [rows groups]: at least 4 k groups, or the
+    block itself.
 
-    What no group holds (a remainder) only makes the bound lower.
+    Entries of a remainder that no group holds only make the bound lower.
     """
     rows, width = ranked.shape
     groups = max(GROUPS, 4 * k)
@@ -93,7 +102,7 @@ def _group_peaks(ranked: NDArray, k: int) -> NDArray:
 
 
 def _largest(values: NDArray, k: int) -> NDArray:
-    """[rows k]: the k largest of each row, unordered."""
+    """Return the k largest values of each row, [rows k], unordered."""
     width = values.shape[1]
     if width <= k:
         return values
@@ -101,7 +110,7 @@ def _largest(values: NDArray, k: int) -> NDArray:
 
 
 def _trim_to_k(token: NDArray, ranked: NDArray, rows: int, k: int) -> NDArray:
-    """Which of the candidates, grouped by token, are among their token's k largest."""
+    """Return which candidates, grouped by token, are among their token's k largest."""
     counts = np.bincount(token, minlength=rows)
     keep = np.ones(len(token), dtype=bool)
     crowded = np.flatnonzero(counts > k)
@@ -119,6 +128,8 @@ def _trim_to_k(token: NDArray, ranked: NDArray, rows: int, k: int) -> NDArray:
 
 
 def _group_max(block: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Return the (token, feature, value) of the positive maximum of each of k groups of
+    neighbouring features."""
     rows, width = block.shape
     size = width // k
     at = block.reshape(rows, k, size).argmax(axis=2) + np.arange(k) * size

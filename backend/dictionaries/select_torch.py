@@ -1,4 +1,4 @@
-"""Survivors of a tile, found by torch on whatever device it is."""
+"""Selection of the surviving activations of an encoder tile with torch, on any device."""
 
 import torch
 from torch import Tensor
@@ -13,18 +13,20 @@ from backend.dictionaries.base import Triples
 
 
 class TorchSelector:
-    """The counterpart of `NumpyPick` for accelerators: the same blocks in, the same triples out."""
+    """The counterpart of `NumpySelector` for accelerators: the same blocks in, the same triples
+    out."""
 
     def __init__(self, rule: ActivationRule, rows: int, d_sae: int) -> None:
         self.rule = rule
         self.d_sae = d_sae
         self.blocks: list[tuple[Tensor, Tensor, Tensor]] = []
-        """(token, feature, value) of each block's survivors"""
+        """(token, feature, value) tensors of each block's survivors."""
         self.best: tuple[Tensor, Tensor] | None = None
-        """TopK so far: values [rows ≤k] with sign, and their features"""
+        """TopK so far: values [rows ≤k] with sign, and their features."""
 
     def take(self, pre: Tensor, start: int) -> None:
-        """Pre-activations [rows width] of the features from `start` on; not kept."""
+        """Select from pre-activations [rows width] of the features from `start` on; `pre` is not
+        kept."""
         if isinstance(self.rule, TopKRule):
             self._take_top(pre, start, self.rule)
             return
@@ -33,6 +35,7 @@ class TorchSelector:
         self.blocks.append((token, feature + start, dense[token, feature]))
 
     def _mask(self, block: Tensor, start: int) -> Tensor:
+        """Return which pre-activations of a block survive the activation rule."""
         match self.rule:
             case ThresholdRule(threshold=None):
                 return block > 0
@@ -41,6 +44,7 @@ class TorchSelector:
         return block != 0
 
     def _take_top(self, pre: Tensor, start: int, rule: TopKRule) -> None:
+        """Merge a block's k largest pre-activations with those of the blocks before."""
         feature = _strongest_features(pre, rule)
         value = pre.gather(1, feature)
         feature = feature + start
@@ -52,6 +56,7 @@ class TorchSelector:
         self.best = value, feature
 
     def kept(self) -> Triples:
+        """Return the surviving activations of all blocks as triples."""
         if self.best is not None:
             value, feature = self.best
             feature, order = feature.sort(dim=1)
@@ -68,6 +73,7 @@ class TorchSelector:
 
 
 def _strongest_features(values: Tensor, rule: TopKRule) -> Tensor:
-    """Where the k strongest of each row are, or all of a row shorter than k."""
+    """Return the positions of each row's k strongest values, or of all values of a row shorter than
+    k."""
     ranked = values.abs() if rule.by_magnitude else values
     return ranked.topk(min(rule.k, values.shape[1]), dim=1, sorted=False).indices

@@ -1,9 +1,10 @@
-"""Exact sparse encoding in tiles: rows of tokens by blocks of features, never more.
+"""Exact sparse encoding of activations in tiles: rows of tokens by blocks of features, never a
+dense code of all features.
 
 TopK does not sort a row. The k-th largest of the maxima of any k or more disjoint groups is a lower
 bound on the k-th largest entry (k groups hold an entry at least as large), so one comparison leaves
 k entries and a few more, and only those are trimmed. On a CPU, numpy finds the survivors in the
-matrix product's own memory, several times faster than `torch.nonzero`; elsewhere torch does.
+matrix product's own memory, several times faster than `torch.nonzero`; on other devices torch does.
 """
 
 import threading
@@ -18,15 +19,16 @@ from backend.dictionaries.select_numpy import NumpySelector
 from backend.dictionaries.select_torch import TorchSelector
 
 TILE_TOKENS = 256
-"""Tokens a tile. Measured at d_in 256 on one core: 64 is a quarter slower, 512 no faster."""
+"""Tokens in an encoder tile. Measured at d_in 256 on one core: 64 is a quarter slower, 512 is not
+faster."""
 TILE_FEATURES = 16_384
-"""Features a block: with ROWS, 16 MB of float32."""
+"""Features in an encoder tile: with TILE_TOKENS, 16 MB of float32."""
 DENSE = TILE_TOKENS * TILE_FEATURES
-"""Entries a tile may have where a rule needs whole rows."""
+"""Largest number of entries of an encoder tile where an activation rule needs whole rows."""
 
 
 class _ThreadBuffers(threading.local):
-    """Each thread's own buffers."""
+    """Reusable tile buffers of each thread."""
 
     def __init__(self) -> None:
         self.held: dict[tuple[str, int, torch.dtype, torch.device], Tensor] = {}
@@ -36,7 +38,8 @@ _buffers = _ThreadBuffers()
 
 
 def borrow_buffer(name: str, rows: int, width: int, like: Tensor) -> Tensor:
-    """A [rows width] buffer of this thread's, used again by its next tile: memory stays flat."""
+    """Return a [rows width] buffer of this thread, which its next tile reuses, so that memory stays
+    flat."""
     key = (name, width, like.dtype, like.device)
     held = _buffers.held.get(key)
     if held is None or len(held) < rows:
@@ -57,10 +60,10 @@ def encode_tiles(
     block: int = TILE_FEATURES,
     numpy: bool | None = None,
 ) -> Triples:
-    """The survivors of rule(x @ W_enc + b_enc).
+    """Return the non-zero entries of rule(x @ W_enc + b_enc) as triples, computed tile by tile.
 
-    Weights in bfloat16 make the product approximate. `numpy` chooses how survivors are found;
-    None lets the device say. Neither it nor the tiles change the result.
+    Weights in bfloat16 make the product approximate. `numpy` selects how survivors are found; with
+    None the device decides. Neither that choice nor the tile size changes the result.
     """
     d_sae = W_enc.shape[1]
     if isinstance(rule, GroupMaxRule | LinearRule):  # these need whole rows
@@ -83,6 +86,7 @@ def encode_tiles(
 def _multiply_tile(
     x: Float[Tensor, "n d_in"], W: Float[Tensor, "d_in width"], b: Float[Tensor, "width"]
 ) -> Float[Tensor, "n width"]:
+    """Return x @ W + b of one encoder tile in a reused buffer."""
     pre = borrow_buffer("pre", len(x), W.shape[1], b)
     if W.dtype == b.dtype:
         return torch.addmm(b, x, W, out=pre)
@@ -91,7 +95,8 @@ def _multiply_tile(
 
 
 def join_triples(found: list[Triples], like: Tensor) -> Triples:
-    """Triples of successive tiles as one; of no tiles, empty ones of `like`'s dtype and device."""
+    """Concatenate the triples of successive tiles; without tiles, return empty triples of `like`'s
+    dtype and device."""
     if not found:
         none = torch.empty(0, dtype=torch.int32, device=like.device)
         return Triples(none, none, torch.empty(0, dtype=like.dtype, device=like.device))
@@ -99,6 +104,6 @@ def join_triples(found: list[Triples], like: Tensor) -> Triples:
 
 
 def dense_to_triples(f: Float[Tensor, "n d_sae"]) -> Triples:
-    """The non-zero entries of a dense code."""
+    """Return the non-zero entries of a dense code [n d_sae] as triples."""
     token, feature = f.nonzero(as_tuple=True)
     return Triples(token.int(), feature.int(), f[token, feature])

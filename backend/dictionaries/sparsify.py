@@ -1,9 +1,9 @@
-"""Folders that EleutherAI's sparsify saves: cfg.json and sae.safetensors.
+"""Loader of EleutherAI's sparsify checkpoints: a folder with cfg.json and sae.safetensors.
 
-Format, read off version 1.3: encoder.weight [num_latents d_in], encoder.bias, W_dec [num_latents
-d_in], b_dec, W_skip [d_in d_in] for skip transcoders. `activation` is topk or groupmax (the largest
-of each of k groups of neighbours), both after ReLU; older files can be `signed`: the k largest by
-magnitude. b_dec is taken off the input except in transcoders.
+Tensors of version 1.3: encoder.weight [num_latents d_in], encoder.bias, W_dec [num_latents d_in],
+b_dec, and W_skip [d_in d_in] for skip transcoders. `activation` is topk or groupmax (the largest of
+each of k groups of neighbours), both after ReLU; older files can be `signed` (the k largest by
+magnitude). b_dec is subtracted from the input except in transcoders.
 """
 
 import re
@@ -30,7 +30,7 @@ from feature_store.errors import InputError
 
 
 def read_sparsify_config(folder: Path) -> SparsifyConfig:
-    """The folder's cfg.json, checked."""
+    """Return the validated cfg.json of a sparsify folder."""
     path = folder / "cfg.json"
     return SparsifyConfig.read(read_json(path), str(path))
 
@@ -41,7 +41,8 @@ def load(
     dtype: torch.dtype,
     width: Callable[[str], int] | None,
 ) -> Dictionary:
-    """The dictionary in a folder, with the hook point of the folder's name or of the user."""
+    """Return the sparsify checkpoint in a folder as a Dictionary, with the hook point of the
+    folder's name or of the user."""
     config = read_sparsify_config(source.path)
     hook_name, hook_out = _find_hook_points(source, config.transcode)
     path = source.path / SPARSIFY_WEIGHTS
@@ -84,18 +85,23 @@ def load(
 
 
 def _architecture_name(config: SparsifyConfig) -> str:
+    """Return the architecture's name of a sparsify checkpoint, such as `topk` or
+    `groupmax_skip_transcoder`."""
     kind = "abstopk" if config.signed and config.activation == "topk" else config.activation
     skip = "skip_" if config.skip_connection else ""
     return f"{kind}_{skip}transcoder" if config.transcode else kind
 
 
 def _activation_rule(config: SparsifyConfig) -> GroupMaxRule | TopKRule:
+    """Return the activation rule of a sparsify checkpoint: GroupMax or TopK."""
     if config.activation == "groupmax":
         return GroupMaxRule(config.k)
     return TopKRule(config.k, by_magnitude=config.signed)
 
 
 def _find_hook_points(source: DictionarySource, transcodes: bool) -> tuple[str, str]:
+    """Return the hook points (read, written) of a sparsify checkpoint; InputError where neither the
+    folder nor the user names them."""
     hook, hook_out = source.hook, source.hook_out
     if points := _find_folder_points(source.path.resolve()):
         hook = hook or (points.reads if transcodes else points.writes)
@@ -110,6 +116,7 @@ def _find_hook_points(source: DictionarySource, transcodes: bool) -> tuple[str, 
 
 
 def _find_folder_points(folder: Path) -> ModulePoints | None:
-    """The hook points of the module that a folder is named for; `NAME/seed3` is NAME's."""
+    """Return the hook points of the module that a sparsify folder is named for; `NAME/seed3` counts
+    as NAME."""
     name = folder.parent.name if re.fullmatch(r"seed\d+", folder.name) else folder.name
     return find_module_points(name)

@@ -1,4 +1,4 @@
-"""cfg.json of EleutherAI's sparsify, of every version that wrote one."""
+"""cfg.json of EleutherAI's sparsify, for every version of the library."""
 
 from typing import Literal, Self
 
@@ -22,28 +22,30 @@ REFUSED_SETTINGS = (
     "train_post_encoder",
     "post_encoder_scale",
 )
-"""Settings under which the coder reads or writes more than its hook point, or in another scale."""
+"""sparsify settings that are refused: the coder would read or write more than its hook point, or in
+another scale."""
 
 
 class SparsifyConfig(ForeignConfig):
-    """A cfg.json of sparsify; d_in and num_latents may be absent, since the weights say them."""
+    """A sparsify cfg.json; d_in and num_latents may be absent, since the weights determine them."""
 
     k: Count
     d_in: Count | None = None
     num_latents: WholeNumber | None = None
-    """0 stands for expansion_factor × d_in."""
+    """Number of features; 0 stands for expansion_factor × d_in."""
     expansion_factor: Count | None = None
     activation: Literal["topk", "groupmax"] = "topk"
     signed: Flag = False
     transcode: Flag = False
     skip_connection: Flag = False
     normalize_decoder: Flag = True
-    """Holds during training only."""
+    """Training setting without effect on a trained sparsify checkpoint."""
     multi_topk: Flag = False
-    """A second loss in training; the code of a token is the same."""
+    """Second training loss of sparsify; it does not change a token's code."""
 
     @model_validator(mode="after")
     def _refuse_other_coders(self) -> Self:
+        """Refuse sparsify settings under which the coder would compute something else."""
         extra = self.model_extra or {}
         for key in REFUSED_SETTINGS:
             if extra.get(key):
@@ -57,7 +59,8 @@ class SparsifyConfig(ForeignConfig):
         return self
 
     def check_sizes(self, d_in: int, d_sae: int) -> str | None:
-        """Return what in the config contradicts the weights' [d_sae d_in]; None for nothing."""
+        """Return what in the config contradicts the shape of the weights [d_sae d_in]; None if
+        nothing does."""
         if self.d_in not in (None, d_in):
             return f"d_in = {self.d_in}, and the weights read vectors of {d_in}"
         if self.num_latents and self.num_latents != d_sae:

@@ -1,6 +1,7 @@
-"""What looks like a dictionary and is refused: sums of cross-layer decoders, pickles.
+"""Refusal of dictionary formats that cannot be read safely or correctly: summed cross-layer
+transcoders, and pickles.
 
-Without torch, so that the sentence comes at once.
+This module does not import torch, so the error appears at once.
 """
 
 import re
@@ -10,27 +11,30 @@ from pathlib import Path
 from feature_store.errors import InputError
 
 SUMMED_NAME = re.compile(r"clt[-_ ]?as[-_ ]?per[-_ ]?layer", re.IGNORECASE)
-"""How releases of cross-layer transcoders are called whose decoders were summed over layers."""
+"""Pattern in the names of releases in which the decoders of a cross-layer transcoder were summed
+over layers."""
 CROSS_LAYER_NAME = re.compile(r"clt|cross[-_ ]?layer[-_ ]?transcoders?", re.IGNORECASE)
 CROSS_LAYER_ID = re.compile(r"(^|[/_-])\d+-clt([/_-]|$)", re.IGNORECASE)
-"""Neuronpedia's name of one layer of a cross-layer transcoder: `gemma-2-2b/0-clt-hp`."""
+"""Neuronpedia's ID of one layer of a cross-layer transcoder: `gemma-2-2b/0-clt-hp`."""
 KIND_KEYS = ("architecture", "model_kind", "sae_type", "kind", "type", "dict_class")
 SUMMING_CONVERSIONS = frozenset({"mntss_clt_layer_transcoder"})
-"""Loaders of sae-lens that sum a cross-layer transcoder's decoders over the layers they write."""
+"""sae-lens loaders that sum the decoders of a cross-layer transcoder over the layers that they
+write."""
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".pkl.gz", ".joblib")
 LAYOUT_SIGNS = {
     "hyperparams.json": "Llama Scope's own layout",
     "params.safetensors": "Gemma Scope 2's own layout",
 }
-"""A file by which a published layout is known that only sae-lens' list leads to here."""
+"""File name that identifies a published layout which can be loaded only through sae-lens' list."""
 
 
 def refuse_summed_decoders(spec: str, metadata: Mapping[str, object] | None = None) -> None:
-    """InputError where a name, or what a file says of itself, is a summed cross-layer transcoder.
+    """Raise InputError where a name or a file's metadata identifies a cross-layer transcoder with
+    summed decoders.
 
     sae-lens loads one layer of such a transcoder by summing its decoders over all layers that they
-    write: the activations are right, and the decoder is not one of any layer.
+    write. The activations are right, but the summed decoder belongs to no layer.
     """
     if SUMMED_NAME.search(spec) or any(
         _is_cross_layer(key, text) for key, text in _config_texts(metadata or {})
@@ -44,6 +48,7 @@ def refuse_summed_decoders(spec: str, metadata: Mapping[str, object] | None = No
 
 
 def _is_cross_layer(key: str, text: str) -> bool:
+    """Return whether a metadata entry says that the dictionary is a cross-layer transcoder."""
     return (
         SUMMED_NAME.search(text) is not None
         or (key in KIND_KEYS and CROSS_LAYER_NAME.fullmatch(text) is not None)
@@ -53,7 +58,7 @@ def _is_cross_layer(key: str, text: str) -> bool:
 
 
 def _config_texts(content: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Each text in a config, nested ones too, with its key."""
+    """Yield each text in a configuration, including nested ones, with its key."""
     for key, value in content.items():
         if isinstance(value, str):
             yield str(key), value
@@ -62,7 +67,8 @@ def _config_texts(content: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def describe_unreadable(place: Path) -> str | None:
-    """Return a sentence for a file or folder of a known kind that is not read; None for others."""
+    """Return a sentence for a file or folder whose format is known and not supported; None for
+    others."""
     if place.is_file():
         return _describe_pickle(place) if _is_pickle(place) else None
     names = sorted(path.name for path in place.iterdir() if path.is_file())
@@ -82,10 +88,12 @@ def describe_unreadable(place: Path) -> str | None:
 
 
 def _is_pickle(path: Path) -> bool:
+    """Return whether a file's suffix is that of a pickle."""
     return path.name.lower().endswith(PICKLE_SUFFIXES)
 
 
 def _describe_pickle(path: Path) -> str:
+    """Return the sentence that refuses a pickle file."""
     return (
         f"{path} is a pickle, or may hold one: opening it can run code, so it is not opened. "
         "Save its tensors with safetensors, in one of the layouts that are read."

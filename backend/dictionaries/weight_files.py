@@ -1,4 +1,5 @@
-"""Reading weights: their hash, and the shapes that a format promises."""
+"""Reading the weight files of dictionaries (safetensors, torch.save, npz): tensors, their hash, and
+shape checks."""
 
 import hashlib
 import zipfile
@@ -16,7 +17,8 @@ from feature_store.errors import InputError
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, dtypes, shapes and bytes in the order of names, hex."""
+    """Return the SHA-256 over tensor names, dtypes, shapes and bytes in the order of names, in
+    hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -26,7 +28,7 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file, as stored; InputError where the file is not whole."""
+    """Return all tensors of a safetensors file as stored; InputError where the file is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -38,7 +40,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_pickle_free(path: Path) -> dict[str, Tensor]:
-    """A state dict that torch.save wrote, read without running any code that it may contain."""
+    """Return the state dict that torch.save wrote, without running any code that the file may
+    contain."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as bad:
@@ -59,10 +62,10 @@ def check_coder_shapes(
     b_dec: Tensor,
     **others: Tensor,
 ) -> None:
-    """InputError where the tensors of one affine coder do not fit each other.
+    """Raise InputError where the tensors of an affine coder do not fit each other.
 
-    W_enc [d_in d_sae] gives the widths; b_enc and `others` are [d_sae] (a single number fits, too),
-    W_dec [d_sae d_out], b_dec [d_out], W_skip [d_out d_in].
+    W_enc [d_in d_sae] determines the widths; b_enc and `others` must be [d_sae] (or a single
+    number), W_dec [d_sae d_out], b_dec [d_out], W_skip [d_out d_in].
     """
     if W_enc.ndim != 2 or W_dec.ndim != 2:
         named = {"encoder": W_enc, "decoder": W_dec}
@@ -83,7 +86,8 @@ def check_coder_shapes(
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
-    """All arrays of numpy's .npz as float32, read without opening pickled objects."""
+    """Return all arrays of a numpy .npz file as float32 tensors, without opening
+    pickled objects."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name].astype("<f4")) for name in arrays.files}
@@ -95,9 +99,9 @@ def read_npz(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def explain_misfit(what: str) -> Iterator[None]:
-    """Turn what torch or sae-lens raises for tensors that do not fit into one sentence.
+    """Turn errors of torch or sae-lens about tensors that do not fit into one InputError sentence.
 
-    `what` begins it: "The weights in FOLDER do not fit its cfg.json".
+    `what` begins the sentence: "The weights in FOLDER do not fit its cfg.json".
     """
     try:
         yield
@@ -108,13 +112,13 @@ def explain_misfit(what: str) -> Iterator[None]:
 
 
 def last_error_line(error: BaseException) -> str:
-    """Return the line of an error's message that says most."""
+    """Return the last line of an error's message, which says most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 def take_tensor(state: Mapping[str, Tensor], path: Path, *names: str) -> Tensor:
-    """The first of `names` that the state has; InputError where it has none."""
+    """Return the first of the named tensors that a state dict has; InputError where it has none."""
     for name in names:
         if name in state:
             return state[name]
@@ -125,5 +129,5 @@ def take_tensor(state: Mapping[str, Tensor], path: Path, *names: str) -> Tensor:
 def move_tensors(
     tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Contiguous copies on the device, in the dtype."""
+    """Return contiguous copies of tensors on the device, in the dtype."""
     return {name: t.to(device, dtype).contiguous() for name, t in tensors.items()}

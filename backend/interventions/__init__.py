@@ -1,4 +1,5 @@
-"""Edits of a forward pass: what they are (records, modes), and what they do (plan, passes).
+"""Interventions: edits of a language model's forward pass, as records (`records`, `edit_modes`) and
+at work (`edit_plan`, `edited_forward`).
 
-`records` and `modes` are plain and load without torch; the rest needs a model.
+`records` and `edit_modes` are plain data and load without torch; the other modules need a model.
 """

@@ -1,8 +1,8 @@
-"""How much a feature's activation says about a concept: attenuation by posterior probability.
+"""Posterior probability of a concept given a feature's activation, fitted for attenuating edits.
 
 For each feature, tokens with the concept and tokens without it give a firing rate and a normal
-density of the activations that are not zero; Bayes' rule then says how likely the concept is, given
-an activation. Nothing is said about zeros, since attenuating them changes nothing.
+density of the non-zero activations. Bayes' rule then gives the probability of the concept, given an
+activation. Zero activations need no probability, since attenuating them changes nothing.
 """
 
 import torch
@@ -13,16 +13,18 @@ from backend.interventions.records import ConceptPosterior
 from feature_store.errors import InputError
 
 LEAST_FIRING = 5
-"""Firing tokens that a class needs for a density of its own; below, both share one."""
+"""Number of firing tokens that a class needs for its own density; below it, both
+classes share one."""
 
 
 def fit_concept_posteriors(
     f: Float[Tensor, "n k"], concept: Bool[Tensor, "n"]
 ) -> tuple[ConceptPosterior, ...]:
-    """Densities of k features from n tokens, of which some bear the concept.
+    """Fit the concept posteriors of k features from the activations [n k] of n tokens, of which
+    some bear the concept.
 
-    Fit on the half of the documents that is for training, and judge on the other. InputError when
-    one of the classes is empty.
+    Fit on the training half of the documents and evaluate on the other half. InputError when one of
+    the classes is empty.
     """
     n_in = int(concept.sum())
     if not 0 < n_in < len(f):
@@ -34,6 +36,8 @@ def fit_concept_posteriors(
 
 
 def _fit_one_feature(inside: Tensor, outside: Tensor) -> ConceptPosterior:
+    """Fit one feature's posterior from its activations on tokens with the concept and
+    without it."""
     both = torch.cat([inside, outside])
     shared = _moments(both, (0.0, 1.0))
     mean_in, sd_in = _moments(inside, shared)
@@ -50,12 +54,13 @@ def _fit_one_feature(inside: Tensor, outside: Tensor) -> ConceptPosterior:
 
 
 def _firing_rate(f: Tensor) -> float:
-    """Share that fires, half a token added so that none is impossible."""
+    """Return the smoothed share of tokens on which the feature fires, never 0 or 1."""
     return (float((f != 0).sum()) + 0.5) / (len(f) + 1)
 
 
 def _moments(f: Tensor, otherwise: tuple[float, float]) -> tuple[float, float]:
-    """Mean and standard deviation of what fires."""
+    """Return the mean and standard deviation of the non-zero activations, or `otherwise` where
+    there are too few."""
     fired = f[f != 0]
     if len(fired) < LEAST_FIRING or float(fired.std()) == 0:
         return otherwise

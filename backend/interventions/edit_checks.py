@@ -1,4 +1,5 @@
-"""Mistakes that can be seen before anything runs: one sentence each."""
+"""Checks of edits before anything runs: every mistake in an edit gives an InputError of one
+sentence."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,13 +15,15 @@ from feature_store.errors import InputError, pick_by_name
 from feature_store.records import FeatureId
 
 MOST_FEATURES = 64
-"""Of one row. More than this is a direction, and can be given as one."""
+"""Maximum number of features in the edits of one row. A larger set can be given as one steering
+vector."""
 
 
 def check_row_edits(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], edits: Sequence[Edit]
 ) -> None:
-    """InputError for edits of one row that cannot be."""
+    """Raise InputError where the edits of one row are impossible for this model and these
+    dictionaries."""
     for edit in edits:
         _check_edit(lm, dictionaries, edit)
     n = sum(len(edit.features) for edit in edits)
@@ -33,12 +36,13 @@ def check_row_edits(
 
 
 def agreed_processing(dictionaries: Mapping[str, Dictionary], names: set[str]) -> WeightProcessing:
-    """The one processing of the model that these dictionaries want; InputError for two."""
+    """Return the one weight processing of the model that these dictionaries require; InputError
+    where they require two."""
     return require_same_processing({name: dictionaries[name].processing for name in sorted(names)})
 
 
 def check_freeze(lm: LanguageModel, freeze: FrozenLayers) -> None:
-    """InputError for layers that the model lacks."""
+    """Raise InputError where frozen layers do not exist in the model."""
     for what in ("patterns", "norms", "mlps"):
         chosen = getattr(freeze, what)
         if chosen is not None and not 0 <= chosen[0] <= chosen[1] < lm.n_layers:
@@ -49,6 +53,7 @@ def check_freeze(lm: LanguageModel, freeze: FrozenLayers) -> None:
 
 
 def _check_edit(lm: LanguageModel, dictionaries: Mapping[str, Dictionary], edit: Edit) -> None:
+    """Check one edit: its mode, numbers, features or vector, and condition."""
     mode = pick_by_name("mode", edit.mode, MODES)
     _check_numbers(edit)
     if edit.vector is None:
@@ -59,6 +64,7 @@ def _check_edit(lm: LanguageModel, dictionaries: Mapping[str, Dictionary], edit:
 
 
 def _check_numbers(edit: Edit) -> None:
+    """Check that an edit's strength, percentage and schedule are valid numbers."""
     if not math.isfinite(edit.strength):
         raise InputError(f"The strength is {edit.strength}: write a finite number.")
     if not 0 < edit.percent <= 100:
@@ -70,6 +76,7 @@ def _check_numbers(edit: Edit) -> None:
 def _check_features(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], edit: Edit, mode: EditMode
 ) -> None:
+    """Check that an edit's features exist, belong to one dictionary, and suit the mode."""
     names = {feature.dictionary for feature in edit.features}
     if len(names) != 1:
         raise InputError(
@@ -88,7 +95,8 @@ def _check_features(
 def check_feature(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], feature: FeatureId
 ) -> None:
-    """InputError for a feature that is not there, or whose dictionary does not fit the model."""
+    """Raise InputError for a feature that does not exist, or whose dictionary does not fit the
+    model."""
     one = pick_by_name("dictionary", feature.dictionary, dictionaries)
     if feature.index >= one.d_sae:
         raise InputError(
@@ -98,6 +106,7 @@ def check_feature(
 
 
 def _check_basis(edit: Edit, mode: EditMode) -> None:
+    """Check that an edit brings the reference values that its mode needs, one per feature."""
     if not mode.basis:
         return
     basis, n = edit.basis, len(edit.features)
@@ -120,6 +129,7 @@ def _check_basis(edit: Edit, mode: EditMode) -> None:
 
 
 def _check_vector(lm: LanguageModel, edit: Edit, mode: EditMode) -> None:
+    """Check that a steering vector suits the mode and has the width of its hook point."""
     assert edit.vector is not None
     if edit.features:
         raise InputError("An edit has either features or a vector, not both.")
@@ -143,6 +153,7 @@ def _check_vector(lm: LanguageModel, edit: Edit, mode: EditMode) -> None:
 def _check_where(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], where: EditCondition
 ) -> None:
+    """Check the condition of an edit: its pattern, gate feature and positions."""
     if where.pattern is not None:
         compile_pattern(where.pattern)
     if where.gate is not None:
@@ -152,7 +163,8 @@ def _check_where(
 
 
 def _check_twice(edits: Sequence[Edit]) -> None:
-    """Two edits of one feature at one position have no meaning: which value should it take?"""
+    """Raise InputError where two edits of one feature can act at the same token, which would have
+    no defined result."""
     seen: dict[FeatureId, list[Edit]] = {}
     for edit in edits:
         for feature in edit.features:
@@ -166,7 +178,7 @@ def _check_twice(edits: Sequence[Edit]) -> None:
 
 
 def _never_meet(a: EditCondition, b: EditCondition) -> bool:
-    """Whether two conditions can never hold at one token."""
+    """Return whether two edit conditions can never hold at one token."""
     if {a.parts, b.parts} == {"prompt", "generated"}:
         return True
     if a.positions is not None and b.positions is not None:

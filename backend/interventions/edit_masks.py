@@ -1,4 +1,5 @@
-"""At which tokens an edit acts, and how much of it: plain Python over one row's tokens."""
+"""Masks of edits: at which tokens of a row an edit acts, and with what share of its strength, in
+plain Python."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -12,27 +13,29 @@ from backend.interventions.token_text import TokenTextDecoder
 from feature_store.errors import InputError
 
 SECONDS = 0.2
-"""A pattern that needs longer on a text is refused: some take for ever."""
+"""Time limit for matching a regular expression on one text, in seconds; some patterns would never
+finish."""
 LOOK_BACK = 1_000
-"""Characters before a generated token in which its match may begin."""
+"""Number of characters before a generated token in which a match may begin."""
 
 
 @dataclass
 class RowTokens:
-    """One row's tokens so far, with what conditions ask of them; grows with the generation."""
+    """The tokens of one row so far, with what edit conditions need of them; grows during
+    generation."""
 
     tokenizer: Any
     n_prompt: int
     roles: Sequence[str | None] = ()
-    """Of the prompt's tokens; the generated ones are the assistant's."""
+    """Chat role of each prompt token; generated tokens have the role of the assistant."""
     tokens: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
-    """Where each token's text ends in `text`; only filled where a pattern asks."""
+    """End of each token's text in `text`; filled only where a condition has a pattern."""
     text: str = ""
     _pieces: TokenTextDecoder | None = None
 
     def extend(self, tokens: Sequence[int], *, decode: bool) -> None:
-        """Append tokens."""
+        """Append tokens to the row, and their text where `decode` asks for it."""
         self.tokens.extend(tokens)
         if not decode:
             return
@@ -43,11 +46,11 @@ class RowTokens:
             self.ends.append(len(self.text))
 
     def clear(self) -> None:
-        """Begin again."""
+        """Remove all tokens from the row."""
         self.tokens, self.ends, self.text, self._pieces = [], [], "", None
 
     def role(self, position: int) -> str | None:
-        """Who speaks at a position; None outside any message."""
+        """Return the chat role at a position; None outside any message."""
         if position >= self.n_prompt:
             return "assistant"
         return self.roles[position] if position < len(self.roles) else None
@@ -56,7 +59,8 @@ class RowTokens:
 def edit_factors(
     edit: Edit, line: RowTokens, start: int, bos: int | None, special: Collection[int]
 ) -> list[float]:
-    """0 to 1 for each of the line's tokens from `start` on; a gate is not counted here."""
+    """Return the mask of an edit: a factor of 0 to 1 for each token of the row from `start` on,
+    without its gate."""
     where = edit.where
     matched = None if where.pattern is None else _match_tokens(where.pattern, line, start)
     found = []
@@ -72,6 +76,7 @@ def edit_factors(
 def _condition_holds(
     where: EditCondition, line: RowTokens, position: int, bos: int | None, special: Collection[int]
 ) -> bool:
+    """Return whether an edit's condition holds at a position, apart from its pattern and gate."""
     if where.parts != "all" and (where.parts == "generated") != (position >= line.n_prompt):
         return False
     if where.roles is not None and line.role(position) not in where.roles:
@@ -87,7 +92,8 @@ def _condition_holds(
 
 
 def compile_pattern(pattern: str) -> "regex.Pattern[str]":
-    """InputError for what is no regular expression."""
+    """Return the compiled regular expression of an edit's condition; InputError for an
+    invalid one."""
     try:
         return regex.compile(pattern)
     except regex.error as bad:
@@ -97,10 +103,10 @@ def compile_pattern(pattern: str) -> "regex.Pattern[str]":
 
 
 def _match_tokens(pattern: str, line: RowTokens, start: int) -> list[bool]:
-    """For each token from `start` on, whether a match touches its text.
+    """Return for each token from `start` on whether a match of the pattern touches its text.
 
-    The prompt is there as a whole; a generated token is judged by the text up to its own end, since
-    what comes later cannot change what has been computed.
+    The whole prompt is known. A generated token is judged by the text up to its own end, since
+    later text cannot change what has been computed.
     """
     search = compile_pattern(pattern)
     known = min(line.n_prompt, len(line.tokens))
@@ -115,6 +121,8 @@ def _match_tokens(pattern: str, line: RowTokens, start: int) -> list[bool]:
 
 
 def _match_spans(search: "regex.Pattern[str]", text: str, begin: int) -> list[tuple[int, int]]:
+    """Return the (start, end) of all matches of a pattern in a text; InputError where matching
+    takes too long."""
     try:
         return [match.span() for match in search.finditer(text, begin, timeout=SECONDS)]
     except TimeoutError:

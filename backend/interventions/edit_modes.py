@@ -1,9 +1,11 @@
-"""Every way to edit, in one table: formula, unit, neutral strength, help, and the function.
+"""The table of edit modes (add, clamp, multiply, zero, orthogonal and others): formula, unit,
+neutral strength, help text and function of each.
 
-Three kinds. `shift` adds to an activation without reading it; `code` says what an activation
-becomes; both change the stream by decode(f') - decode(f), so that the error term stays. `direction`
-acts on the stream h itself along a feature's decoder direction. Functions return differences and
-use nothing but tensor methods, so that pages may read this table without torch.
+There are three kinds. A `shift` mode adds to an activation without reading it; a `code` mode sets
+what an activation becomes; both change the stream by decode(f') - decode(f), so the error term
+stays. A `direction` mode acts on the stream h itself along a feature's decoder direction. The
+functions return differences and use only tensor methods, so pages can read this table without
+torch.
 """
 
 from collections.abc import Callable
@@ -13,71 +15,81 @@ from typing import Any, Literal
 ModeKind = Literal["shift", "code", "direction"]
 BasisKind = Literal["", "max", "mean", "slots", "posterior"]
 Tensor = Any
-"""torch's; rows n, features k, width d."""
+"""A torch tensor; in this module's shapes n counts rows, k features, and d is the width."""
 
 
 @dataclass(frozen=True)
 class EditMode:
-    """One way to edit. What `change` takes depends on the kind:
+    """One edit mode. The arguments of `change` depend on its kind.
 
-    shift: (strength [n 1], basis [k]) -> difference of the activations [n k]
-    code: (f [n k], strength [n 1], basis) -> difference of the activations [n k]
-    direction: (h [n d], directions [k n|1 d], strength [n 1], percent) -> difference of h [n d]
+    shift: (strength [n 1], basis [k]) -> difference of the activations [n k]; code: (f [n k],
+    strength [n 1], basis) -> difference of the activations [n k]; direction: (h [n d], directions
+    [k n|1 d], strength [n 1], percent) -> difference of h [n d].
     """
 
     kind: ModeKind
     formula: str
-    """h the stream, f the activation, d the decoder direction, v = d/‖d‖, s the strength."""
+    """Formula of the edit: h is the stream, f the activation, d the decoder direction, v = d/‖d‖, s
+    the strength."""
     unit: str
     help: str
     change: Callable[..., Tensor]
     neutral: float | None
-    """The strength that changes nothing."""
+    """Strength at which the edit changes nothing; None where there is none."""
     no_neutral: str = ""
-    """Why there is none."""
+    """Reason why the mode has no neutral strength."""
     usual: tuple[float, float] = (0.0, 1.0)
-    """Where a slider may begin and end; other strengths are allowed."""
+    """Range of a slider for the strength; other strengths are allowed."""
     basis: BasisKind = ""
-    """What the edit must bring besides its strength."""
+    """Kind of reference values that the edit needs besides its strength."""
     pair: bool = False
-    """Whether it takes exactly two features."""
+    """Whether the mode takes exactly two features."""
 
     @property
     def takes_vector(self) -> bool:
-        """Whether it works along any direction, without a dictionary that reads it."""
+        """Whether the mode works along any direction, without a dictionary that reads
+        activations."""
         return self.kind == "direction" or (self.kind == "shift" and not self.basis)
 
 
 def _add(s: Tensor, basis: Tensor) -> Tensor:
+    """Return the activation difference of `add`: the strength."""
     return s
 
 
 def _add_max(s: Tensor, maxima: Tensor) -> Tensor:
+    """Return the activation difference of `add_max`: the strength times each feature's maximum."""
     return s * maxima
 
 
 def _clamp(f: Tensor, s: Tensor, basis: Tensor) -> Tensor:
+    """Return the activation difference of `clamp`, which sets f to the strength."""
     return s - f
 
 
 def _multiply(f: Tensor, s: Tensor, basis: Tensor) -> Tensor:
+    """Return the activation difference of `multiply`, which scales f by the strength."""
     return (s - 1) * f
 
 
 def _zero(f: Tensor, s: Tensor, basis: Tensor) -> Tensor:
+    """Return the activation difference of `zero`, which removes a share of f."""
     return -s * f
 
 
 def _towards(f: Tensor, s: Tensor, target: Tensor) -> Tensor:
+    """Return the activation difference of `mean` and `resample`, which move f towards a target."""
     return s * (target - f)
 
 
 def _swap(f: Tensor, s: Tensor, basis: Tensor) -> Tensor:
+    """Return the activation difference of `swap`, which exchanges two features' activations."""
     return s * (f.flip(-1) - f)
 
 
 def _attenuate(f: Tensor, s: Tensor, densities: Tensor) -> Tensor:
-    """-s · f · P(concept | f), firing rate × normal density per class; `densities` is [k 7]."""
+    """Return the activation difference of `attenuate`: -s · f · P(concept | f), with firing rate ×
+    normal density per class; `densities` is [k 7]."""
     prior, *classes = densities.unbind(-1)
     inside, outside = classes[:3], classes[3:]
     odds = _log_density(f, *inside) - _log_density(f, *outside) + prior.log() - (1 - prior).log()
@@ -85,38 +97,49 @@ def _attenuate(f: Tensor, s: Tensor, densities: Tensor) -> Tensor:
 
 
 def _log_density(f: Tensor, rate: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+    """Return the log of firing rate × normal density at f, without the constant."""
     return rate.log() - sd.log() - ((f - mean) / sd).pow(2) / 2
 
 
 def _unit(v: Tensor) -> Tensor:
+    """Return vectors divided by their norms."""
     return v / v.norm(dim=-1, keepdim=True)
 
 
 def _along(h: Tensor, u: Tensor) -> Tensor:
+    """Return the component of h along the unit vector u, [n 1]."""
     return (h * u).sum(-1, keepdim=True)
 
 
 def _rescale(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
+    """Return the stream difference of `orthogonal`, which rescales the component along the
+    direction."""
     u = _unit(d)
     return ((s - 1) * _along(h, u) * u).sum(0)
 
 
 def _cap(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
+    """Return the stream difference of `cap`, which limits the component along the direction."""
     u = _unit(d)
     found = _along(h, u)
     return ((found.minimum(s) - found) * u).sum(0)
 
 
 def _norm_relative(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
+    """Return the stream difference of `norm_relative`, in proportion to each token's norm."""
     return (s * h.norm(dim=-1, keepdim=True) * _unit(d)).sum(0)
 
 
 def _redirect(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
+    """Return the stream difference of `redirect`, which turns the component along one direction
+    into another."""
     u = _unit(d)
     return s * _along(h, u[0]) * (u[1] - u[0])
 
 
 def _sparse_shift(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
+    """Return the stream difference of `sparse_shift`: the largest components of the
+    direction only."""
     n = max(1, round(d.shape[-1] * percent / 100))
     least = d.abs().topk(n, dim=-1).values[..., -1:]
     return (s * d * (d.abs() >= least)).sum(0).expand_as(h)

@@ -1,7 +1,8 @@
-"""One edit, ready to run: tensors gathered once, rows of a batch that share all but the strength.
+"""Edits compiled to tensor operations: one operation for the rows of a batch that share an edit
+apart from its strength.
 
-What it gives is the difference that it makes to the stream: decode(f') - decode(f) for modes that
-speak of activations, so that what the dictionary does not explain stays as it is.
+An operation gives the difference that an edit makes to the stream: decode(f') - decode(f) for modes
+that act on activations, so the dictionary's error term stays as it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,8 @@ from feature_store.records import FeatureId
 
 @dataclass(frozen=True, eq=False)
 class EditOperation:
-    """Edits alike but for strength, place and time: one for each of `rows`."""
+    """Compiled edits that are alike apart from strength, condition and schedule, one for each of
+    `rows`."""
 
     edits: tuple[Edit, ...]
     rows: tuple[int, ...]
@@ -38,20 +40,22 @@ class EditOperation:
     directions: Float[Tensor, "k d_out"]
     strength: Float[Tensor, "row 1 1"]
     basis: Tensor | None
-    """[k], [k 7] for densities, or by position [k n]"""
+    """Reference values of the mode: [k], [k 7] for densities, or [k n] by position."""
 
     @property
     def clean(self) -> bool:
-        """Whether it reads the clean model's activations."""
+        """Whether the operation reads the clean model's activations."""
         return self.edits[0].read == "clean"
 
     @property
     def by_slot(self) -> bool:
+        """Whether the operation's reference values differ by position."""
         return bool(self.edits[0].basis.slots)
 
     @cached_property
     def index(self) -> slice | Tensor:
-        """Its rows of a batch; a slice where they are neighbours, which copies nothing."""
+        """Rows of the batch as an index; a slice where they are neighbours, which
+        copies nothing."""
         first, last = self.rows[0], self.rows[-1]
         if self.rows == tuple(range(first, last + 1)):
             return slice(first, last + 1)
@@ -59,14 +63,14 @@ class EditOperation:
 
     @cached_property
     def fixed(self) -> Float[Tensor, "row 1 d_out"] | None:
-        """The difference itself where it is the same for every token."""
+        """The stream difference itself where it is the same for every token; None otherwise."""
         if self.mode.kind != "shift" or self.reads is not None:
             return None
         return self._codes(None, 1, 0) @ self.directions
 
     @cached_property
     def fixed_length(self) -> Float[Tensor, "row 1"] | None:
-        """The norm of `fixed`."""
+        """Norm of `fixed` for each row."""
         return None if self.fixed is None else vector_norm(self.fixed, dim=-1)
 
     def difference(
@@ -90,13 +94,13 @@ class EditOperation:
         return scale * (self._codes(x, n, start) @ self.directions)
 
     def opened(self, gate_x: Tensor, n: int) -> Float[Tensor, "row pos 1"]:
-        """1 where the gate's feature exceeds its threshold, else 0."""
+        """Return 1 where the gate feature's activation exceeds its threshold, else 0."""
         assert self.gate is not None
         found = self.gate.activations(gate_x)[:, -n:] > self.edits[0].where.threshold
         return found.to(self.directions.dtype)
 
     def _codes(self, x: Tensor | None, n: int, start: int) -> Float[Tensor, "row pos k"]:
-        """The difference of the activations."""
+        """Return the difference of the activations, [row pos k]."""
         if self.mode.kind == "shift":
             change = self.mode.change(self.strength, self.basis)
             return change.expand(-1, -1, len(self.directions))
@@ -115,7 +119,8 @@ class EditOperation:
 def compile_operations(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], rows: Sequence[Sequence[Edit]]
 ) -> list[EditOperation]:
-    """The edits of every row, those that differ in strength, place and time only as one."""
+    """Return the operations of all rows' edits, with edits that differ only in strength, condition
+    and schedule joined into one."""
     groups: dict[tuple[Edit, int], list[tuple[int, Edit]]] = {}
     for row, edits in enumerate(rows):
         counts: dict[Edit, int] = {}
@@ -127,7 +132,8 @@ def compile_operations(
 
 
 def _without_strength(edit: Edit) -> Edit:
-    """Masks are made row by row; a gate is not, so it stays."""
+    """Return an edit without strength, condition and schedule: masks are made row by row, and only
+    its gate stays."""
     gate = EditCondition(gate=edit.where.gate, threshold=edit.where.threshold)
     return replace(edit, strength=0.0, where=gate, when=EditSchedule())
 
@@ -135,6 +141,7 @@ def _without_strength(edit: Edit) -> Edit:
 def _compile_operation(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], members: list[tuple[int, Edit]]
 ) -> EditOperation:
+    """Compile edits of several rows that are alike into one operation."""
     edit = members[0][1]
     mode = MODES[edit.mode]
     named = _name_features(lm, dictionaries, edit.features) if edit.features else None
@@ -166,11 +173,14 @@ def _compile_operation(
 def _name_features(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], features: Sequence[FeatureId]
 ) -> NamedFeatures:
+    """Return some features of one dictionary for reading."""
     ids = torch.tensor([feature.index for feature in features], device=lm.placement.device)
     return NamedFeatures(dictionaries[features[0].dictionary], ids)
 
 
 def _edit_directions(lm: LanguageModel, edit: Edit, named: NamedFeatures | None) -> Tensor:
+    """Return the directions along which an edit acts: decoder rows or its steering vector, [k
+    d_out]."""
     if named is not None:
         return named.directions
     assert edit.vector is not None
@@ -179,6 +189,7 @@ def _edit_directions(lm: LanguageModel, edit: Edit, named: NamedFeatures | None)
 
 
 def _basis_tensor(edit: Edit, like: Tensor) -> Tensor | None:
+    """Return an edit's reference values as a tensor."""
     basis = edit.basis
     if basis.posterior:
         return like.new_tensor([astuple(one) for one in basis.posterior])
@@ -189,7 +200,7 @@ def _basis_tensor(edit: Edit, like: Tensor) -> Tensor | None:
 
 
 def _check_size(made: EditOperation) -> None:
-    """A strength may be finite and its effect not."""
+    """Raise InputError where a finite strength would overflow the stream."""
     worst = max((edit.strength for edit in made.edits), key=abs)
     reach = abs(worst) * float(vector_norm(made.directions, dim=-1).amax())
     if made.mode.basis == "max" and made.basis is not None:

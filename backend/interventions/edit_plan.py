@@ -1,8 +1,8 @@
-"""Edits of the rows of a batch, checked and compiled for one model.
+"""The plan of an edited batch: the edits of all rows, checked and compiled for one model.
 
-A row is one text: the default has no edits, a steered one some. Behind the rows that are shown
-stand clean twins, one for each edited row where something must be compared with it: the clean model
-reading the very tokens of that row.
+A row is one text: the default row has no edits, a steered one some. The rows that are shown are
+followed by clean twins, one for each edited row that must be compared: the clean model reading the
+same tokens.
 """
 
 import re
@@ -25,33 +25,34 @@ ENTERS = re.compile(r"blocks\.(\d+)\.hook_in")
 
 @dataclass(frozen=True, eq=False)
 class EditPlan:
-    """What is done to each row, where; shared by threads, since it never changes."""
+    """What is done to each row of a batch, and at which hook point; immutable, so threads can share
+    it."""
 
     lm: LanguageModel
     dictionaries: Mapping[str, Dictionary]
-    """Those that the edits and the watched features name; held until the run ends."""
+    """Dictionaries that the edits and watched features name, held in memory until the run ends."""
     rows: tuple[tuple[Edit, ...], ...]
     operations: tuple[EditOperation, ...]
     watched: tuple[FeatureId, ...]
     """Features whose activations are read in every row."""
     freeze: FrozenLayers
     twins: Mapping[int, int]
-    """Row -> its clean twin's row; empty where none is needed."""
+    """Row of the clean twin for each edited row; empty where none is needed."""
     processing: WeightProcessing
     road: forward_path.ForwardPath
 
     @property
     def n_rows(self) -> int:
-        """Rows of the batch, twins included."""
+        """Number of rows of the batch, clean twins included."""
         return len(self.rows) + len(self.twins)
 
     @property
     def decodes(self) -> bool:
-        """Whether an edit asks for the text."""
+        """Whether an edit's condition needs the decoded text."""
         return any(edit.where.pattern is not None for edits in self.rows for edit in edits)
 
     def uncounted(self, operation: EditOperation) -> frozenset[int]:
-        """Tokens that an edit passes by unless told otherwise; BOS among them."""
+        """Return the tokens that an operation skips by default, BOS among them."""
         metadata = {} if operation.named is None else operation.named.dictionary.metadata
         return uncounted_token_ids(self.lm.bos, self.lm.special_ids, metadata)
 
@@ -65,9 +66,10 @@ def compile_edits(
     freeze: FrozenLayers | None = None,
     guard: bool = False,
 ) -> EditPlan:
-    """Check everything and gather what is needed. `guard` gives every edited row a clean twin.
+    """Check the edits of all rows and compile them into a plan. `guard` gives every edited row a
+    clean twin.
 
-    InputError for whatever cannot be: see `checks`.
+    InputError for impossible edits: see `edit_checks`.
     """
     freeze = freeze or FrozenLayers()
     for edits in rows:
@@ -104,9 +106,10 @@ def compile_edits(
 
 
 def canonical_point(lm: LanguageModel, hook: str) -> str:
-    """The canonical hook point; the stream that enters a block is the one that left the last.
+    """Return the canonical hook point. The stream that enters a block counts as the stream that
+    left the block before.
 
-    Edits before and after that border would otherwise not see the same stream.
+    Otherwise edits before and after that border would not see the same stream.
     """
     name = lm.canonical(hook)
     entered = ENTERS.fullmatch(name)
@@ -116,15 +119,22 @@ def canonical_point(lm: LanguageModel, hook: str) -> str:
 
 
 def stream_exit_point(hook: str) -> str | None:
-    """Where a change at `hook_resid_mid` must be added again: TransformerLens' point of that name
-    is the entry of the MLP's branch only, and the stream itself passes beside it."""
+    """Return the hook point where a change at `hook_resid_mid` must be added again; None for other
+    hook points.
+
+    TransformerLens' point of that name is only the input of the MLP branch, and the residual stream
+    itself bypasses it.
+    """
     middle = MID.fullmatch(hook)
     return f"{middle[1]}.hook_out" if middle else None
 
 
 def frozen_row_points(lm: LanguageModel, freeze: FrozenLayers) -> list[str]:
-    """Points where an edited row takes its twin's values. With equal queries and keys, attention
-    patterns are equal."""
+    """Return the hook points where an edited row takes its clean twin's values, for frozen
+    attention patterns and MLPs.
+
+    With equal queries and keys, attention patterns are equal.
+    """
     names = []
     for layer in _layer_range(freeze.patterns):
         names += [f"blocks.{layer}.attn.hook_q", f"blocks.{layer}.attn.hook_k"]
@@ -133,7 +143,8 @@ def frozen_row_points(lm: LanguageModel, freeze: FrozenLayers) -> list[str]:
 
 
 def frozen_norm_points(lm: LanguageModel, freeze: FrozenLayers) -> dict[str, str]:
-    """Norms that keep their twin's scale: point before -> point after."""
+    """Return the norms that keep their clean twin's scale, as {input hook point: output hook
+    point}."""
     layers = list(_layer_range(freeze.norms))
     if not layers:
         return {}
@@ -144,13 +155,16 @@ def frozen_norm_points(lm: LanguageModel, freeze: FrozenLayers) -> dict[str, str
 
 
 BLOCK_NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
+"""Names of the norms in a transformer block."""
 
 
 def _layer_range(chosen: tuple[int, int] | None) -> range:
+    """Return the chosen layers as a range; empty for None."""
     return range(0) if chosen is None else range(chosen[0], chosen[1] + 1)
 
 
 def _dictionary_names(rows: Sequence[Sequence[Edit]], watch: Sequence[FeatureId]) -> set[str]:
+    """Return the names of all dictionaries that the edits and watched features use."""
     edits = [edit for edits in rows for edit in edits]
     features = [*watch, *(f for edit in edits for f in edit.features)]
     features += [edit.where.gate for edit in edits if edit.where.gate is not None]

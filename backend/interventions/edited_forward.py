@@ -1,7 +1,8 @@
-"""A plan at work on a batch of texts: masks, hooks and a cache, from one forward to the next.
+"""Edited forward passes of a batch of texts under a plan: masks, hooks and a cache, from one pass
+to the next.
 
-All edits at one hook point read what enters it in this pass, and their differences are summed, so
-that their order does not matter; later points see the edited stream.
+All edits at one hook point read its input in this pass, and their differences are summed, so their
+order does not matter; later hook points see the edited stream.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,29 +29,29 @@ from feature_store.errors import InputError
 
 @dataclass
 class _HookPointPlan:
-    """What happens at one hook point."""
+    """Everything that happens at one hook point during an edited forward pass."""
 
     before: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
     carried: list[str] = field(default_factory=list)
-    """Points whose change must be added here again."""
+    """Hook points whose change must be added here again."""
     reads: bool = False
     edits: list[int] = field(default_factory=list)
-    """Numbers of operations."""
+    """Indices of the operations that edit this hook point."""
     leaves: bool = False
-    """Whether its change must be added again at another point."""
+    """Whether the change made here must be added again at another hook point."""
     after: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
 
 
 @dataclass
 class EditedForward:
-    """One batch under one plan; for one thread, forward after forward."""
+    """Successive edited forward passes of one batch under one plan, for a single thread."""
 
     plan: EditPlan
     n_prompt: int
     roles: Sequence[str | None] = ()
-    """Of the prompt's tokens, where it is a chat."""
+    """Chat roles of the prompt's tokens, where it is a chat."""
     keep: bool = True
-    """Keep keys and values: each `forward` then brings new tokens only."""
+    """Whether keys and values are kept: each `forward` then brings new tokens only."""
 
     def __post_init__(self) -> None:
         plan, lm = self.plan, self.plan.lm
@@ -75,10 +76,11 @@ class EditedForward:
         """The first position of the next forward."""
 
     def forward(self, tokens: Sequence[Sequence[int]], *, last: bool) -> Tensor:
-        """Logits [row pos vocab] of every row, twins behind the rows that are shown.
+        """Return the logits [row pos vocab] of every row, clean twins after the rows that are
+        shown.
 
-        `tokens`: for each row shown, the tokens that follow those so far; all equally many.
-        InputError for an edit that depends on what the model computes later.
+        `tokens` are the next tokens of each shown row, equally many for all. InputError for an edit
+        that depends on something that the model computes later.
         """
         self._clear(len(tokens[0]))
         self._masks = self._masked(tokens)
@@ -91,7 +93,8 @@ class EditedForward:
 
     @property
     def shift(self) -> dict[str, Float[Tensor, "row pos"]]:
-        """By hook that is written: ‖Δh‖/‖h‖ in the last forward, twins not included."""
+        """Relative change of the stream, ‖Δh‖/‖h‖ by edited hook point in the last forward pass,
+        without clean twins."""
         found = {}
         for hook, parts in self._shift.items():
             rows = len(self.plan.rows)
@@ -104,8 +107,8 @@ class EditedForward:
         return found
 
     def watched(self, n: int) -> Float[Tensor, "row pos feature"]:
-        """Activations of the plan's watched features at the last `n` positions, before any edit at
-        their hook point, in every row, twins included."""
+        """Return the activations of the watched features at the last `n` positions, before any edit
+        at their hook point, in every row including twins."""
         columns = [
             named.activations(self._reading(named.dictionary.hook_name))[:, -n:]
             for named in self._watched
@@ -113,14 +116,15 @@ class EditedForward:
         return torch.cat(columns, -1)
 
     def _clear(self, n: int) -> None:
+        """Reset what is recorded during one forward pass of `n` new tokens."""
         self._n = n
         self._seen: dict[str, Tensor] = {}
         self._carried: dict[str, Tensor] = {}
         self._shift = {}
 
     def _sorted_by_point(self) -> dict[str, _HookPointPlan]:
-        """By hook point: what happens there, in this order: frozen values, changes carried from an
-        earlier point, reading, edits."""
+        """Return what happens at each hook point, in this order: frozen values, changes carried
+        from an earlier point, reading, edits."""
         plan, lm = self.plan, self.plan.lm
         points: dict[str, _HookPointPlan] = {}
 
@@ -148,8 +152,8 @@ class EditedForward:
         return points
 
     def _masked(self, tokens: Sequence[Sequence[int]]) -> dict[int, Tensor | None]:
-        """By operation (its number): how much of it at each new token. None is all of it
-        everywhere; an operation that is nowhere is missing."""
+        """Return the mask of each operation at the new tokens, by its index. None means full
+        strength everywhere; operations that act nowhere are missing."""
         for row, line in enumerate(self._lines):
             if line is not None:
                 if not self.keep:
@@ -175,6 +179,7 @@ class EditedForward:
         return found
 
     def _apply(self, name: str, point: _HookPointPlan, h: Tensor) -> Tensor:
+        """Apply everything planned at one hook point to its activation h."""
         for change in point.before:
             h = change(h)
         for source in dict.fromkeys(point.carried):
@@ -193,7 +198,7 @@ class EditedForward:
         return h
 
     def _with_one(self, name: str, number: int, h: Tensor) -> Tensor:
-        """The usual case, without a sum."""
+        """Apply a single operation at a hook point: the usual case, without a sum."""
         one = self.plan.operations[number]
         whole = len(one.rows) == len(h)
         mine = h if whole else h[one.index]
@@ -210,7 +215,8 @@ class EditedForward:
         return new
 
     def _with_several(self, name: str, numbers: Sequence[int], h: Tensor) -> Tensor:
-        """All differences are taken from the same h, and summed."""
+        """Apply several operations at a hook point: all differences are computed from the same h
+        and summed."""
         total = torch.zeros_like(h, dtype=self.plan.operations[numbers[0]].directions.dtype)
         mids: Tensor | None = None
         for number in numbers:
@@ -230,6 +236,7 @@ class EditedForward:
         return new
 
     def _difference(self, number: int, h: Tensor) -> Tensor:
+        """Return the masked and gated stream difference of one operation."""
         one, mask = self.plan.operations[number], self._masks[number]
         x = self._rows_of(one, one.reads)
         if one.mode.kind == "direction" and one.named is not None:
@@ -241,7 +248,8 @@ class EditedForward:
         return added if gate_x is None else added * one.opened(gate_x, self._n)
 
     def _rows_of(self, one: EditOperation, hook: str | None) -> Tensor | None:
-        """What the operation reads at a hook: of its own rows, or of their clean twins."""
+        """Return what an operation reads, of its own rows or of their clean twins; None where it
+        reads nothing."""
         if hook is None:
             return None
         rows = [self.plan.twins[row] for row in one.rows] if one.clean else one.index
@@ -273,11 +281,13 @@ class EditedForward:
                     self._past[name] = self._seen[name]
 
     def _from_twins(self, h: Tensor) -> Tensor:
+        """Return activations in which each edited row has its clean twin's values."""
         new = h.clone()
         new[list(self.plan.twins)] = h[list(self.plan.twins.values())]
         return new
 
     def _note(self, name: str, one: EditOperation, added: Tensor, h: Tensor) -> None:
+        """Record the relative change that an operation makes at a hook point."""
         hook = self.plan.operations[self._points[name].edits[0]].writes  # one name for one point
         length = vector_norm(h, dim=-1).clamp_min(torch.finfo(h.dtype).tiny)
         size = one.fixed_length if added is one.fixed else None
@@ -286,7 +296,7 @@ class EditedForward:
 
 
 def _acts_everywhere(edit: Edit) -> bool:
-    """Whether it acts, in full, at every token that is counted."""
+    """Return whether an edit acts with full strength at every counted token."""
     return (
         replace(edit.where, gate=None, threshold=0.0) == EditCondition()
         and edit.when == EditSchedule()
@@ -294,6 +304,7 @@ def _acts_everywhere(edit: Edit) -> bool:
 
 
 def _watched_feature(plan: EditPlan, number: int) -> NamedFeatures:
+    """Return one watched feature of the plan, for reading."""
     feature = plan.watched[number]
     ids = torch.tensor([feature.index], device=plan.lm.placement.device)
     return NamedFeatures(plan.dictionaries[feature.dictionary], ids)

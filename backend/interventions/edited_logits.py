@@ -1,4 +1,4 @@
-"""Texts read once under edits, without generating: what Ablate and tests ask."""
+"""Logits of given texts under edits, in a single forward pass without generation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,18 +17,19 @@ TOO_STRONG = "With these edits the model's numbers are no longer finite: choose 
 
 @dataclass(frozen=True)
 class EditedLogits:
-    """Rows as the plan has them; positions beyond a row's own length mean nothing."""
+    """Logits of an edited forward pass over texts, by row of the plan; positions beyond a row's own
+    length have no meaning."""
 
     logits: Float[Tensor, "row pos vocab"]
     clean: Float[Tensor, "row pos vocab"] | None
-    """Of the clean model on the same tokens; None for a plan without twins. A row without edits is
-    its own."""
+    """Logits of the clean model on the same tokens; None for a plan without clean twins. A row
+    without edits is its own twin."""
     kl: Float[Tensor, "row pos"] | None
-    """KL(clean ‖ edited) of the next token after each position, nats."""
+    """KL(clean ‖ edited) of the next token after each position, in nats."""
     shift: dict[str, Float[Tensor, "row pos"]]
-    """‖Δh‖/‖h‖ by hook."""
+    """Relative change of the stream, ‖Δh‖/‖h‖, by edited hook point."""
     watched: Float[Tensor, "row pos feature"] | None
-    """Before any edit at their own hook point."""
+    """Activations of the watched features before any edit at their own hook point."""
 
 
 def compute_edited_logits(
@@ -38,10 +39,11 @@ def compute_edited_logits(
     n_prompt: int | None = None,
     roles: Sequence[str | None] = (),
 ) -> EditedLogits:
-    """One forward over a text for each row, padded on the right where lengths differ.
+    """Run one edited forward pass over a text for each row, padded on the right where lengths
+    differ.
 
-    `n_prompt`: how many tokens are the prompt, for edits of one part only; all by default.
-    InputError for texts that are empty or beyond the model's context.
+    `n_prompt` is the number of prompt tokens, for edits of one part only; all tokens by default.
+    InputError for empty texts and for texts beyond the model's context.
     """
     if len(tokens) != len(plan.rows):
         raise InputError(f"{len(plan.rows)} rows need as many texts, not {len(tokens)}.")
@@ -66,7 +68,7 @@ def compute_edited_logits(
 
 
 def check_text_length(plan: EditPlan, shortest: int, longest: int) -> None:
-    """InputError for an empty text, and for one that the model cannot read at once."""
+    """Raise InputError for an empty text, and for a text beyond the model's context."""
     if shortest == 0:
         raise InputError("There is no text to read: type some.")
     if longest > plan.lm.n_ctx:

@@ -1,8 +1,9 @@
-"""Forward passes with functions in force at hook points: on the plain model, or on the bridge.
+"""Forward passes with functions applied at hook points, on one of two paths: the bare Hugging Face
+model or TransformerLens' bridge.
 
-The plain model is faster and keeps its own attention; the bridge reaches every hook point. A plan
-takes one road and stays on it, since a cache belongs to the model that filled it. Both are held
-under the one lock of `Lm`, and functions are in force only inside it.
+The bare model is faster and keeps its own attention; the bridge reaches every hook point. A plan
+keeps to one path, since a key-value cache belongs to the model that filled it. Both run under the
+lock of `LanguageModel`, and the functions are active only inside it.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,11 +21,12 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 ActivationChange = Callable[[Tensor], Tensor]
-"""Flattened activation [batch pos width] -> the same shape; the same object changes nothing."""
+"""Function from an activation [batch pos width] to one of the same shape; returning the same object
+changes nothing."""
 ForwardPath = Literal["bare", "bridge"]
 CACHE_NAMES = ("past_key_values", "cache_params")
-"""What a model calls its memory of the tokens that it has read, as a result and as an argument:
-keys and values of attention, or the state of a Mamba."""
+"""Names under which models return and take their memory of tokens already read: attention keys and
+values, or the state of a Mamba."""
 NO_CACHE = (
     "{} keeps nothing of the text that it has read, so that it cannot write token by token under "
     "edits at this hook point. Try one such as blocks.1.hook_resid_post, or an ablation, which "
@@ -33,7 +35,7 @@ NO_CACHE = (
 
 
 def choose_forward_path(lm: LanguageModel, read: set[str], written: set[str]) -> ForwardPath:
-    """The fast road where it has all these canonical hook points."""
+    """Return the bare path where it has all these canonical hook points, else the bridge."""
     if all(map(lm.on_fast_road, read | written)):
         computed = {name for name in written if name.endswith("hook_normalized")}
         if not computed:  # such a value is computed beside the forward: it can only be read
@@ -43,12 +45,12 @@ def choose_forward_path(lm: LanguageModel, read: set[str], written: set[str]) ->
 
 @dataclass
 class ForwardPasses:
-    """Successive forwards of one batch, with or without a key-value cache."""
+    """Successive forward passes of one batch, with or without a key-value cache."""
 
     lm: LanguageModel
     road: ForwardPath
     keep: bool = True
-    """Keep keys and values, so that each call brings new tokens only."""
+    """Whether keys and values are kept, so that each call brings new tokens only."""
     cache: Any = None
     _cache_name: str = CACHE_NAMES[0]
 
@@ -60,12 +62,14 @@ class ForwardPasses:
         *,
         last: bool,
     ) -> Float[Tensor, "batch _ vocab"]:
-        """Logits at every position, or at the last alone; the model's lock is held meanwhile."""
+        """Return the logits at every position, or at the last position alone; the model's lock is
+        held meanwhile."""
         tokens = tokens.to(self.lm.placement.device)
         run = self._bare if self.road == "bare" else self._bridge
         return run(tokens, changes, last)
 
     def _bare(self, tokens: Tensor, changes: Mapping[str, ActivationChange], last: bool) -> Tensor:
+        """Run one forward pass on the bare Hugging Face model."""
         kept: dict[str, Any] = {"logits_to_keep": 1} if last else {}
         if self.keep and self.cache is None and self.lm in _all_remembering:
             kept["past_key_values"] = DynamicCache()
@@ -87,6 +91,7 @@ class ForwardPasses:
     def _bridge(
         self, tokens: Tensor, changes: Mapping[str, ActivationChange], last: bool
     ) -> Tensor:
+        """Run one forward pass on TransformerLens' bridge."""
         hooks = [(name, partial(_apply_on_bridge, change)) for name, change in changes.items()]
         with self.lm.turn(hooks) as bridge:
             if not self.keep:
@@ -103,17 +108,18 @@ class ForwardPasses:
 
 
 _all_remembering: WeakSet[LanguageModel] = WeakSet()
-"""Models seen to keep every key and value in every layer. Their next cache is made here, without
-asking their configuration about each layer, which takes a small model a tenth of its first step."""
+"""Models known to keep every key and value in every layer. Their next cache is created here without
+reading the configuration of each layer, which takes a tenth of a small model's first step."""
 
 
 def _remembers_all(cache: object) -> bool:
-    """Whether the cache that a model made for itself is the plain one."""
+    """Return whether the cache that a model created for itself is transformers' plain one."""
     layers = getattr(cache, "layers", ())
     return type(cache) is DynamicCache and {type(one) for one in layers} == {DynamicLayer}
 
 
 def _apply_on_bridge(change: ActivationChange, act: Tensor, hook: object) -> Tensor | None:
+    """Apply an activation change to a bridge activation with its head axes flattened."""
     flat = act.flatten(2)
     new = change(flat)
     return None if new is flat else new.reshape(act.shape).to(act.dtype)

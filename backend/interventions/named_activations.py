@@ -1,7 +1,7 @@
-"""Activations of a few named features, and what one unit of them is worth at each token.
+"""Activations of a few named features, and the scale of their decoder directions at each token.
 
-A dictionary of 65 000 features need not be encoded to know three of them, unless its rule compares
-all of them (TopK): then the sparse encoder says which survive.
+A dictionary of 65,000 features need not be encoded to know three of them, unless its activation
+rule compares all features (TopK): then the sparse encoder determines which survive.
 """
 
 from dataclasses import dataclass
@@ -17,23 +17,25 @@ from backend.dictionaries.base import Dictionary
 from backend.dictionaries.direction_dictionaries import IdentityCoder
 
 LARGEST_DENSE = 1 << 20
-"""Pre-activations; beyond this the sparse encoder's tiles are faster, and memory stays flat."""
+"""Number of pre-activations above which the sparse encoder's tiles are faster and keep
+memory flat."""
 
 
 @dataclass(frozen=True, eq=False)
 class NamedFeatures:
-    """k features of one dictionary."""
+    """k named features of one dictionary, for reading and for editing."""
 
     dictionary: Dictionary
     ids: Int[Tensor, "k"]
 
     @cached_property
     def directions(self) -> Float[Tensor, "k d_out"]:
-        """Decoder rows, in `hook_out`'s units but for what `scale` says."""
+        """Decoder rows of the named features, [k d_out], in the units of the activations that are
+        written, up to `scale`."""
         return self.dictionary.W_dec[self.ids]
 
     def activations(self, x: Float[Tensor, "batch pos d_in"]) -> Float[Tensor, "batch pos k"]:
-        """What `encode` gives for these features."""
+        """Return the activations that `encode` gives for the named features only."""
         one = self.dictionary
         coder = one.coder
         if isinstance(coder, AffineCoder) and isinstance(coder.rule, ThresholdRule | LinearRule):
@@ -46,7 +48,7 @@ class NamedFeatures:
         return self._by_triples(x)
 
     def scale(self, x: Float[Tensor, "batch pos d_in"]) -> Float[Tensor, "batch pos 1"] | float:
-        """What this token's normalisation multiplies directions by."""
+        """Return the factor by which a token's normalisation multiplies decoder directions."""
         one = self.dictionary
         if not one.per_token_norm:
             return 1.0
@@ -58,6 +60,7 @@ class NamedFeatures:
 
     @cached_property
     def _columns(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Encoder columns, biases and thresholds of the named features."""
         coder = self.dictionary.coder
         assert isinstance(coder, AffineCoder)
         rule = coder.rule
@@ -66,13 +69,16 @@ class NamedFeatures:
         return weights, coder.b_enc[self.ids], None if level is None else level[self.ids]
 
     def _by_column(self, coder: AffineCoder, x: Tensor) -> Tensor:
+        """Return the activations from the named features' encoder columns alone, for rules that
+        compare no features."""
         weights, bias, level = self._columns
         z = self.dictionary.norm.into(x.to(weights))[0]
         pre = coder.centre(z) @ weights + bias
         return pre if isinstance(coder.rule, LinearRule) else ThresholdRule(level).keep(pre)
 
     def _by_rank(self, coder: AffineCoder, rule: TopKRule, x: Tensor) -> Tensor:
-        """Of a token or a few: all pre-activations, and whether ours are among the k."""
+        """Return the activations of a few tokens under TopK: all pre-activations, and whether the
+        named features are among the k largest."""
         z = coder.centre(self.dictionary.norm.into(x.to(coder.W_enc))[0]).flatten(0, -2)
         pre = torch.addmm(coder.b_enc, z, coder.W_enc)
         ranked = pre.abs() if rule.by_magnitude else pre
@@ -82,6 +88,7 @@ class NamedFeatures:
         return (mine * among).view(*x.shape[:-1], -1)
 
     def _by_triples(self, x: Tensor) -> Tensor:
+        """Return the activations from the sparse encoder's triples."""
         token, feature, value = self.dictionary.encode_sparse(x)
         mine = feature[:, None] == self.ids[None]
         found = value.new_zeros(x.shape[:-1].numel(), len(self.ids))

@@ -1,7 +1,7 @@
-"""Norms that keep the scale of another row: what makes an effect go straight through them.
+"""Frozen norms: an edited row's normalisation layers use the scale of its clean twin row.
 
-A norm divides by the length of what enters it, so that an edit changes how everything else is
-scaled. Frozen, an edited row is divided by its clean twin's length instead.
+A norm divides by the length of its input, so an edit changes how everything else is scaled. With a
+frozen norm, an edited row is divided by the length of its clean twin instead.
 """
 
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ from backend.model.language_model import LanguageModel
 
 @dataclass
 class FrozenNormScales:
-    """The lengths noted at each norm's entry in this pass."""
+    """Input lengths recorded at each norm during one forward pass, to be used for frozen norms."""
 
     lm: LanguageModel
     _noted: dict[str, Tensor] = field(default_factory=dict)
 
     def note(self, entry: str, h: Tensor) -> Tensor:
-        """Remember what the norm at `entry` divides by; h goes on unchanged."""
+        """Record the scale by which the norm at `entry` divides; h is returned unchanged."""
         self._noted[entry] = self._scale(entry, h)
         return h
 
     def put(self, entry: str, pairs: tuple[list[int], list[int]], out: Tensor) -> Tensor:
-        """The norm's output with each of the first rows divided by its twin's length."""
+        """Return the norm's output with each edited row divided by the scale of its clean twin."""
         rows, twins = pairs
         scale = self._noted[entry]
         bias: Any = getattr(self._norm(entry), "bias", None)
@@ -36,6 +36,7 @@ class FrozenNormScales:
         return new
 
     def _scale(self, entry: str, h: Tensor) -> Float[Tensor, "row pos 1"]:
+        """Return the length by which a norm divides its input, [row pos 1]."""
         h = h.float()
         if not self._component(entry).uses_rms_norm:
             h = h - h.mean(-1, keepdim=True)
@@ -44,7 +45,9 @@ class FrozenNormScales:
         return (h.pow(2).mean(-1, keepdim=True) + eps).sqrt()
 
     def _component(self, entry: str) -> Any:
+        """Return the bridge component of the norm whose input is at `entry`."""
         return self.lm.component(entry.removesuffix(".hook_in"))
 
     def _norm(self, entry: str) -> Any:
+        """Return the Hugging Face module of the norm whose input is at `entry`."""
         return self._component(entry).original_component

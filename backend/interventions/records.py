@@ -1,4 +1,5 @@
-"""What an edit is: frozen, plain, and the same again after a trip through JSON."""
+"""Records of interventions: the edit, its conditions, schedule and basis, as frozen dataclasses
+that survive JSON unchanged."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -9,42 +10,51 @@ from feature_store.errors import InputError, list_names, suggest_near_miss
 from feature_store.records import FeatureId
 
 TextParts = Literal["all", "prompt", "generated"]
+"""Part of the text in which an edit acts: everything, the prompt, or generated tokens."""
 Schedule = Literal["constant", "ramp", "first", "every"]
+"""Course of an edit's strength over generated tokens."""
 Read = Literal["edited", "clean"]
+"""Activations that an edit reads: those of the edited forward pass, or those of the clean model."""
 
 
 @dataclass(frozen=True)
 class EditCondition:
-    """At which tokens. Every condition must hold; the default is every ordinary token."""
+    """Condition on the tokens at which an edit acts. All fields must hold; the default is every
+    ordinary token."""
 
     parts: TextParts = "all"
     positions: tuple[int, ...] | None = None
-    """Chosen positions, 0 the first token that the model reads (BOS, where there is one); whatever
-    stands there is edited."""
+    """Chosen positions; 0 is the first token that the model reads (BOS, where there is one). A
+    special token at a chosen position is edited, too."""
     pattern: str | None = None
-    """A regular expression over the decoded text: tokens that touch a match. A generated token
-    counts by the text up to and including it."""
+    """Regular expression over the decoded text: tokens that touch a match are edited. A generated
+    token is judged by the text up to and including itself."""
     roles: tuple[str, ...] | None = None
-    """Chat roles, such as `user` and `assistant`."""
+    """Chat roles whose tokens are edited, such as `user` and `assistant`."""
     special: bool = False
-    """Special and template tokens too."""
+    """Whether special tokens and tokens of the chat template are edited, too."""
     bos: bool = False
-    """BOS too: its norm is many times that of other tokens, and features mean nothing there."""
+    """Whether BOS is edited, too. Its norm is many times that of other tokens, and feature
+    activations mean nothing there."""
     gate: FeatureId | None = None
-    """Only while this feature's activation exceeds `threshold`."""
+    """Feature that gates the edit: it acts only where this feature's activation exceeds
+    `threshold`."""
     threshold: float = 0.0
 
 
 @dataclass(frozen=True)
 class EditSchedule:
-    """How much of the edit at each generated token (0 the first); prompts get all of it."""
+    """Schedule of an edit over generated tokens (0 is the first); prompt tokens get the full
+    strength."""
 
     schedule: Schedule = "constant"
     n: int = 1
-    """ramp: tokens until full; first: tokens edited; every: one token in n."""
+    """ramp: tokens until the full strength; first: number of edited tokens; every: one token in n
+    is edited."""
 
     def factor(self, generated: int) -> float:
-        """0 to 1."""
+        """Return the factor, 0 to 1, by which an edit's strength is multiplied at a generated
+        token."""
         if self.schedule == "ramp":
             return min(1.0, (generated + 1) / self.n)
         if self.schedule == "first":
@@ -56,7 +66,8 @@ class EditSchedule:
 
 @dataclass(frozen=True)
 class SteeringVector:
-    """A direction that no dictionary has: a difference of means, a probe, a control."""
+    """A steering vector: a direction at a hook point that belongs to no dictionary, such as a
+    difference of means or a probe."""
 
     name: str
     hook: str
@@ -65,14 +76,16 @@ class SteeringVector:
 
 @dataclass(frozen=True)
 class ConceptPosterior:
-    """How one feature is distributed with a concept and without: firing rate × normal density."""
+    """Distribution of one feature's activation with a concept and without it: firing rate × normal
+    density, for `attenuate`."""
 
     prior: float
     """Share of tokens with the concept."""
     rate_in: float
-    """Share of them on which the feature fires, (fired + ½) / (n + 1); the rest alike."""
+    """Share of the concept's tokens on which the feature fires, (fired + ½) / (n + 1); `rate_out`
+    is the same for other tokens."""
     mean_in: float
-    """Over firing tokens."""
+    """Mean activation over the concept's firing tokens."""
     sd_in: float
     rate_out: float
     mean_out: float
@@ -81,38 +94,39 @@ class ConceptPosterior:
 
 @dataclass(frozen=True)
 class EditBasis:
-    """What some modes need besides a strength, and where it was taken from."""
+    """Reference values that some edit modes need besides a strength, and their source."""
 
     values: tuple[float, ...] = ()
-    """One per feature: its maximum (add_max) or mean (mean)."""
+    """One value per feature: its maximum (add_max) or its mean (mean)."""
     slots: tuple[tuple[float, ...], ...] = ()
-    """Per feature, a value for each position; positions beyond stay as they are."""
+    """For each feature, a value for each position; later positions stay unchanged."""
     posterior: tuple[ConceptPosterior, ...] = ()
-    """One per feature."""
+    """One fitted concept posterior per feature (attenuate)."""
     source: str = ""
-    """Such as `harvest ID, n = 1000000`."""
+    """Description of where the values come from, such as `harvest ID, n = 1000000`."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit of the forward pass; `modes.MODES` has the modes."""
+    """One edit of the forward pass; `edit_modes.MODES` lists the modes."""
 
     mode: str
     features: tuple[FeatureId, ...] = ()
-    """All of one dictionary; each is edited with the same strength."""
+    """Edited features, all of one dictionary and with the same strength."""
     strength: float = 1.0
     vector: SteeringVector | None = None
-    """Instead of features."""
+    """Steering vector that is edited along, instead of features."""
     basis: EditBasis = field(default_factory=EditBasis)
     percent: float = 10.0
-    """sparse_shift: how many of the direction's components."""
+    """sparse_shift: percentage of the direction's components that are added."""
     where: EditCondition = field(default_factory=EditCondition)
     when: EditSchedule = field(default_factory=EditSchedule)
     read: Read = "edited"
-    """Activations of this very pass, which earlier edits have reached, or of the clean model."""
+    """Whether feature activations are read in the edited forward pass, after earlier edits, or in
+    the clean model."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return the edit as plain data for JSON."""
         plain = asdict(self)
         plain["features"] = [str(feature) for feature in self.features]
         plain["where"]["gate"] = None if self.where.gate is None else str(self.where.gate)
@@ -120,7 +134,8 @@ class Edit:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Edit":
-        """What `to_json` gave, as lists or tuples; InputError for anything else."""
+        """Return the edit that `to_json` wrote, from lists or tuples; InputError for
+        anything else."""
         given = read_record_fields(cls, data)
         if "mode" not in given:
             raise InputError(f"An edit needs a mode. {list_names(list(MODES))}")
@@ -141,20 +156,25 @@ class Edit:
 
 @dataclass(frozen=True)
 class FrozenLayers:
-    """Ranges of layers, first and last included, that keep the clean model's values.
+    """Ranges of layers, first and last included, whose attention patterns, norms or MLP outputs
+    keep the clean model's values.
 
-    With patterns, norms and MLPs frozen in every layer, only the direct path of an edit is left.
+    With patterns, norms and MLPs frozen in every layer, only the direct path of an edit to the
+    logits remains.
     """
 
     patterns: tuple[int, int] | None = None
     norms: tuple[int, int] | None = None
-    """The final norm too, where the last layer is in the range."""
+    """Layers whose norms are frozen; the final norm, too, where the last layer is in the range."""
     mlps: tuple[int, int] | None = None
 
 
 def read_record_fields(kind: type, data: object, name: str = "") -> dict[str, Any]:
-    """A record's fields out of plain data; InputError for other data and for fields that `kind`,
-    called `name` where its own would say little, has not."""
+    """Return the fields of a record given as plain data; InputError for other data and for unknown
+    fields.
+
+    `name` is the record's name in the error, where the class's own name would not help.
+    """
     what = name or kind.__name__
     if not isinstance(data, Mapping):
         raise InputError(f"{what} is written as an object, not as {data!r}.")
@@ -169,6 +189,7 @@ def read_record_fields(kind: type, data: object, name: str = "") -> dict[str, An
 
 
 def _parse_option(name: str, value: object, options: Any) -> Any:
+    """Return a value that is one of a Literal's options; InputError for other values."""
     known = list(get_args(options))
     if value not in known:
         raise InputError(
@@ -179,16 +200,19 @@ def _parse_option(name: str, value: object, options: Any) -> Any:
 
 
 def _parse_number(name: str, value: object) -> float:
+    """Return a JSON number as a float; InputError for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} is {value!r}: write a number.")
     return float(value)
 
 
 def _optional_tuple(value: Any) -> Any:
+    """Return a list as a tuple, and None as None."""
     return None if value is None else tuple(value)
 
 
 def _parse_condition(data: object) -> EditCondition:
+    """Return the EditCondition given as plain data."""
     given = read_record_fields(EditCondition, data)
     gate = given.get("gate")
     return EditCondition(
@@ -204,6 +228,7 @@ def _parse_condition(data: object) -> EditCondition:
 
 
 def _parse_schedule(data: object) -> EditSchedule:
+    """Return the EditSchedule given as plain data."""
     given = read_record_fields(EditSchedule, data)
     schedule = _parse_option("schedule", given.get("schedule", "constant"), Schedule)
     n = given.get("n", 1)
@@ -213,6 +238,7 @@ def _parse_schedule(data: object) -> EditSchedule:
 
 
 def _parse_vector(data: object) -> SteeringVector | None:
+    """Return the SteeringVector given as plain data, or None."""
     if data is None:
         return None
     given = read_record_fields(SteeringVector, data)
@@ -223,6 +249,7 @@ def _parse_vector(data: object) -> SteeringVector | None:
 
 
 def _parse_basis(data: object) -> EditBasis:
+    """Return the EditBasis given as plain data."""
     given = read_record_fields(EditBasis, data)
     return EditBasis(
         values=tuple(_parse_number("values", value) for value in given.get("values", ())),

@@ -1,4 +1,5 @@
-"""Is this still the model speaking? Measures beside every intervention, and their warnings."""
+"""Side effects of an intervention: KL divergence of next-token distributions, repetition,
+perplexity, and the warnings drawn from them."""
 
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from feature_store.number_format import format_fixed
 
 NO_EFFECT = 1e-6
-"""Below this KL, in nats, and this share of ‖h‖, an edit counts as doing nothing."""
+"""KL in nats, and share of ‖h‖, below which an edit counts as having no effect."""
 N_GRAM = 3
 LAST_TOKENS = 60
 LEAST_TOKENS = 20
@@ -20,7 +21,8 @@ PERPLEXITY_LIMIT = 5.0
 def next_token_kl(
     clean: Float[Tensor, "... vocab"], edited: Float[Tensor, "... vocab"]
 ) -> Float[Tensor, "..."]:
-    """KL(clean ‖ edited) of next-token distributions given by logits, in nats; never below 0."""
+    """Return KL(clean ‖ edited) of next-token distributions given by logits, in nats, never below
+    0."""
     p, q = clean.float().log_softmax(-1), edited.float().log_softmax(-1)
     # log 0 - log 0 where both rule a token out: it adds nothing
     terms = torch.where(p.isneginf(), 0.0, p.exp() * (p - q))
@@ -28,7 +30,8 @@ def next_token_kl(
 
 
 def trigram_repetition(tokens: Sequence[int]) -> float | None:
-    """Share of the last 60 tokens' trigrams that are there already; None below 20 tokens."""
+    """Return the share of the last 60 tokens' trigrams that occurred before; None for fewer than 20
+    tokens."""
     recent = tokens[-LAST_TOKENS:]
     if len(recent) < LEAST_TOKENS:
         return None
@@ -39,8 +42,11 @@ def trigram_repetition(tokens: Sequence[int]) -> float | None:
 def describe_degeneration(
     tokens: Sequence[int], perplexity: float | None, default: float | None
 ) -> str | None:
-    """A sentence when a text repeats itself, or the clean model finds it far stranger than the
-    default's own text; perplexities are those of the clean model."""
+    """Return a warning where a generated text repeats itself or is far more surprising to the clean
+    model than the default text.
+
+    Both perplexities are those of the clean model. None where nothing is wrong.
+    """
     repeated = trigram_repetition(tokens)
     if repeated is not None and repeated > REPETITION_LIMIT:
         return (
@@ -56,7 +62,8 @@ def describe_degeneration(
 
 
 def describe_no_effect(shift: float | None, divergence: float | None) -> str | None:
-    """A sentence when an edit did nothing; from the largest ‖Δh‖/‖h‖ and the largest KL."""
+    """Return a sentence where an edit had no effect, from the largest ‖Δh‖/‖h‖ and the largest KL;
+    None otherwise."""
     if shift is not None and shift <= NO_EFFECT:
         return "The edit changed nothing: it met no token, or its strength is neutral there."
     if divergence is not None and divergence <= NO_EFFECT:

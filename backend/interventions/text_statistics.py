@@ -1,5 +1,5 @@
-"""What some modes need from texts: a feature's values in another prompt, and how its activations
-are distributed with a concept and without."""
+"""Reference values of edits that are measured on texts: a feature's activations on another prompt
+(`resample`), and its distribution with and without a concept (`attenuate`)."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,8 @@ from feature_store.records import FeatureId
 
 
 def read_resample_basis(engine: Engine, features: Sequence[FeatureId], text: str) -> EditBasis:
-    """For `resample`: the features' activations at each position of a text, BOS first."""
+    """Return the basis of `resample` edits: the features' activations at each position of another
+    prompt, BOS first."""
     values, _ = _read_activations(engine, features, text)
     slots = tuple(tuple(column) for column in values.T.tolist())
     return EditBasis(slots=slots, source=f"another prompt, {len(values)} tokens")
@@ -23,8 +24,8 @@ def read_resample_basis(engine: Engine, features: Sequence[FeatureId], text: str
 def fit_attenuation_basis(
     engine: Engine, features: Sequence[FeatureId], bearing: Sequence[str], others: Sequence[str]
 ) -> EditBasis:
-    """For `attenuate`: rates and densities on the counted tokens of texts with a concept and of
-    texts without. InputError where one side has none."""
+    """Return the basis of `attenuate` edits: firing rates and densities on counted tokens of texts
+    with a concept and texts without. InputError where one side has no texts."""
     if not bearing or not others:
         raise InputError("Give texts with the concept and texts without it, one a line.")
     parts, marks = [], []
@@ -43,7 +44,7 @@ def fit_attenuation_basis(
 def _read_activations(
     engine: Engine, features: Sequence[FeatureId], text: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[pos feature], and which positions count."""
+    """Return the features' activations on a text [pos feature], and which positions count."""
     read = engine.read(text)
     names = list(dict.fromkeys(feature.dictionary for feature in features))
     firing = engine.firing(read, names)

@@ -1,8 +1,8 @@
-"""Text, token by token, that joins to what the whole decodes to.
+"""The text of single tokens, such that the texts of successive tokens join to the decoded whole.
 
 A token of a byte-level vocabulary may hold half a character, and a SentencePiece decoder drops the
-first space of whatever it is given. So a token's text is what a few tokens before it decode to with
-it, less what they decode to without it; an unfinished character waits for its other half.
+first space of its input. A token's text is therefore the decoded text of a few tokens including it,
+minus the decoded text without it; an unfinished character waits for its other half.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,24 +13,25 @@ from weakref import WeakKeyDictionary
 
 BROKEN = "\ufffd"
 MOST_WAITING = 6
-"""Tokens after which broken text is passed on as it is: no character has more bytes than four."""
+"""Tokens after which broken text is emitted as it is: no character has more than four bytes."""
 CONTEXT_TOKENS = 5
 MOST_REMEMBERED = 12
-"""Tokens remembered at most: to forget some, the rest must be decoded again."""
+"""Maximum number of remembered tokens; to forget some, the others must be decoded again."""
 
 
 class TokenTextDecoder:
-    """A decoder that remembers a few tokens. `tokenizer` is one of transformers'."""
+    """Streaming decoder of token texts that remembers a few tokens; `tokenizer` is one of
+    transformers'."""
 
     def __init__(self, tokenizer: Any, before: Sequence[int] = ()) -> None:
-        """`before`: tokens that stand in front, whose own text has been given already."""
+        """Start after the tokens `before`, whose own text has been emitted already."""
         self._text = _find_decoder(tokenizer)
         self._ids = list(before[-CONTEXT_TOKENS:])
         self._known = self._decode(self._ids)
         self._waiting = 0
 
     def add(self, token: int) -> str:
-        """The text that this token completes; empty while a character is unfinished."""
+        """Return the text that this token completes; empty while a character is unfinished."""
         self._ids.append(token)
         self._waiting += 1
         text = self._decode(self._ids)
@@ -39,10 +40,11 @@ class TokenTextDecoder:
         return self._give(text)
 
     def rest(self) -> str:
-        """What still waits, at the end."""
+        """Return the text that is still waiting at the end."""
         return self._give(self._decode(self._ids)) if self._waiting else ""
 
     def _give(self, text: str) -> str:
+        """Return the new part of the decoded text, and forget old tokens."""
         new = text[len(self._known) :]
         if len(self._ids) > MOST_REMEMBERED:
             self._ids = self._ids[-CONTEXT_TOKENS:]
@@ -52,18 +54,19 @@ class TokenTextDecoder:
         return new
 
     def _decode(self, ids: list[int]) -> str:
+        """Decode token ids; no ids give an empty text."""
         return self._text(ids) if ids else ""
 
 
 _decoders: "WeakKeyDictionary[Any, Callable[..., str]]" = WeakKeyDictionary()
-"""Of tokenizers seen before: to find out takes as long as to decode a prompt."""
+"""Fast decoders of tokenizers seen before: choosing one takes as long as decoding a prompt."""
 
 
 def _find_decoder(tokenizer: Any) -> Callable[..., str]:
-    """`tokenizer.decode`, special tokens and spaces as they are.
+    """Return the fastest decoder of a tokenizer that keeps special tokens and spaces as they are.
 
-    Around the Rust decoder transformers puts ten times its cost, a twentieth of a small model's
-    step; where a tokenizer adds nothing of its own, the Rust decoder is asked itself.
+    transformers adds ten times the cost of the Rust decoder, a twentieth of a small model's step;
+    where a tokenizer adds nothing of its own, the Rust decoder is called directly.
     """
     if (found := _decoders.get(tokenizer)) is not None:
         return found
@@ -81,9 +84,11 @@ def _find_decoder(tokenizer: Any) -> Callable[..., str]:
 
 
 def decode_token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Each token's text; an unfinished character belongs to the token that finishes it.
+    """Return the text of each token; an unfinished character belongs to the token that completes
+    it.
 
-    Most tokens read alone as they do in the text, which one look at the whole proves.
+    Most tokens decode alone as they do in the text, which one comparison with the whole text
+    proves.
     """
     decode = _find_decoder(tokenizer)
     texts = [decode([token]) for token in ids]
@@ -95,6 +100,7 @@ def decode_token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
 
 def _decode_one_by_one(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Return the text of each token with the streaming decoder."""
     decoder = TokenTextDecoder(tokenizer)
     texts = list(map(decoder.add, ids))
     if texts:
