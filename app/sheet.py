@@ -81,9 +81,7 @@ def explained(one: Explanation) -> str:
 def origin(subject: Subject) -> str:
     """What the numbers rest on."""
     record, info = subject.place.file.record, subject.place.info
-    read = (
-        info.hook_name if info.hook_name == info.hook_out else f"{info.hook_name} → {info.hook_out}"
-    )
+    read = info.hook_text
     parts = [
         record.model,
         read,

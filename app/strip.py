@@ -47,7 +47,7 @@ def dictionary(
     link = session.href(session.FEATURE, {"harvest": place.file.record.id, "feature": f"{name}/"})
     return {
         "name": name,
-        "hook": place.info.hook_name,
+        "hook": " + ".join(place.info.read_hooks),
         "link": link,
         "positions": firing.position.tolist(),
         "of": firing.feature.tolist(),

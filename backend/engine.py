@@ -18,6 +18,7 @@ from backend.dictionaries.dictionary_table import (
     LazyDictionaryTable,
     check_weights_unchanged,
 )
+from backend.dictionaries.site_activations import join_sites
 from backend.engine_protocol import (
     DirectFeatureAttribution,
     FeatureWeights,
@@ -181,12 +182,12 @@ class LocalEngine:
         if not names:
             return {}
         processing = pick_by_name("dictionary", names[0], self.dictionaries).processing
-        hooks = list(dict.fromkeys(self._hook_name(name) for name in names))
+        hooks = list(dict.fromkeys(hook for name in names for hook in self._read_hooks(name)))
         acts = self.lm.activations(torch.tensor([text.token_ids]), hooks, processing)
         found = {}
         for name in names:  # one at a time: together they may exceed the dictionary budget
             dictionary = pick_by_name("dictionary", name, self.dictionaries)
-            x = acts[dictionary.hook_name]
+            x = join_sites([acts[hook] for hook in dictionary.read_hooks])
             triples = dictionary.encode_sparse(x if dictionary.needs_sequence else x[0])
             found[name] = TextActivations(*(column.cpu().numpy() for column in triples))
         return found
@@ -284,10 +285,10 @@ class LocalEngine:
         ids, counted = torch.tensor(text.token_ids), torch.tensor(text.counted)
         return attribute_logit_to_features(self.lm, chosen, ids, counted, target, at)
 
-    def _hook_name(self, name: str) -> str:
+    def _read_hooks(self, name: str) -> tuple[str, ...]:
         if name not in self.dictionaries:
             pick_by_name("dictionary", name, self.dictionaries)  # raises the error that says why
-        return self.dictionaries.hook_name(name)
+        return self.dictionaries.read_hooks(name)
 
     def _dictionary(self, feature: FeatureId) -> Dictionary:
         return pick_by_name("dictionary", feature.dictionary, self.dictionaries)

@@ -17,7 +17,7 @@ import torch
 from backend.dictionaries import load
 from backend.dictionaries.activation_rules import TopKRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.generation.prompt_tokenization import PromptTokens
 from backend.generation.records import GenerationRow, SamplingSettings, TokenRecord
 from backend.generation.token_stream import StreamOptions, stream_tokens
@@ -211,7 +211,9 @@ def _random_dictionaries(lm: LanguageModel, n: int) -> dict[str, Dictionary]:
             rule=TopKRule(32),
         )
         name = f"topk-{layer}"
-        made[name] = Dictionary(name, hook, hook, "topk", "random", f"{layer:064d}", coder)
+        made[name] = Dictionary(
+            name, *single_sites(hook, hook, coder), "topk", "random", f"{layer:064d}", coder
+        )
     return made
 
 

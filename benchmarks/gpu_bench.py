@@ -18,7 +18,7 @@ from backend.corpus import open_corpus
 from backend.dictionaries import load
 from backend.dictionaries.activation_rules import TopKRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary, Triples
+from backend.dictionaries.base import Dictionary, Triples, single_sites
 from backend.engine import LocalEngine
 from backend.engine_protocol import TextActivations
 from backend.harvest.harvest_plan import HarvestPlan
@@ -170,9 +170,8 @@ def random_topk(d: int, width: int, device: torch.device) -> Dictionary:
     coder = AffineCoder(
         W, W.new_zeros(width), W.T.contiguous(), W.new_zeros(d), TopKRule(min(32, width))
     )
-    return Dictionary(
-        "random", "blocks.0.hook_resid_pre", "blocks.0.hook_resid_pre", "topk", "random", "", coder
-    )
+    sites = single_sites("blocks.0.hook_resid_pre", "blocks.0.hook_resid_pre", coder)
+    return Dictionary("random", *sites, "topk", "random", "", coder)
 
 
 def seconds(bench: Bench, work: Callable[[], Any], rounds: int = 3) -> float:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from feature_store.duckdb_errors import is_file_damage, parse_lock_holder
 from feature_store.errors import InputError, pick_by_name
+from feature_store.harvest_schema_1 import CHANGES_TO_SCHEMA_1, parse_sites, select_list
 from feature_store.harvest_writer import SCHEMA_FILE, SCHEMA_VERSION
 from feature_store.records import (
     Context,
@@ -74,7 +75,7 @@ class HarvestFile:
         self._check_schema()
         self.record = self._one(HarvestRecord, "harvest")
         self.dictionaries: dict[str, DictionaryInfo] = {
-            info.dictionary: info for info in self._all(DictionaryInfo, "dictionary")
+            info.dictionary: info for info in self._read_dictionaries()
         }
         self._blocks: dict[tuple[str, int], pa.Table] = {}
         self._lock = threading.Lock()  # guards _blocks and the cached token tables
@@ -272,7 +273,7 @@ class HarvestFile:
         except duckdb.Error as error:
             self._refuse(str(error).splitlines()[0])
         (schema,) = schemas[0] if schemas else (SCHEMA_VERSION,)
-        if schema != SCHEMA_VERSION:
+        if schema not in (1, SCHEMA_VERSION):
             self.close()
             newer = isinstance(schema, int) and schema > SCHEMA_VERSION
             whose = (
@@ -281,11 +282,10 @@ class HarvestFile:
             mend = "Upgrade Saefari, or harvest" if newer else "Harvest"
             raise InputError(
                 f"{self.path.name} was written by {whose} (schema {schema}; this one reads "
-                f"{SCHEMA_VERSION}). {mend} again with --again."
+                f"1 and {SCHEMA_VERSION}). {mend} again with --again."
             )
-        if wrong := find_schema_difference(
-            found, columns_of_statements(SCHEMA_FILE.read_text("utf-8"))
-        ):
+        made = [SCHEMA_FILE.read_text("utf-8"), *(CHANGES_TO_SCHEMA_1 if schema == 1 else ())]
+        if wrong := find_schema_difference(found, columns_of_statements(*made)):
             self._refuse(wrong)
 
     def _refuse(self, why: str) -> NoReturn:
@@ -296,6 +296,12 @@ class HarvestFile:
             f"{self.path.name} is a DuckDB file but not a harvest that this Saefari reads ({why}). "
             "Move it out of harvests/."
         )
+
+    def _read_dictionaries(self) -> list[DictionaryInfo]:
+        """Return the rows of `dictionary`, with sites also for a file of schema 1."""
+        columns = select_list([field.name for field in fields(DictionaryInfo)], self.record.schema)
+        rows = self.rows(f"SELECT {columns} FROM dictionary").to_pylist()
+        return [DictionaryInfo(**parse_sites(row)) for row in rows]
 
     def _one(self, record: type[R], table: str) -> R:
         """Return the only row of a harvest file's table as a record; InputError if there is not

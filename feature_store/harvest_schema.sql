@@ -1,4 +1,4 @@
--- One harvest file, schema 1. docs/data.md says what every column means; a test holds the two together.
+-- One harvest file, schema 2. docs/data.md says what every column means; a test holds the two together.
 -- Written once, published by an atomic rename, from then on only ever opened read-only.
 
 CREATE TABLE harvest (
@@ -29,8 +29,8 @@ CREATE TABLE harvest (
 
 CREATE TABLE dictionary (
     dictionary VARCHAR NOT NULL,
-    hook_name VARCHAR NOT NULL,
-    hook_out VARCHAR NOT NULL,
+    reads STRUCT(hook VARCHAR, "start" INTEGER, stop INTEGER, model VARCHAR)[] NOT NULL,
+    writes STRUCT(hook VARCHAR, "start" INTEGER, stop INTEGER, model VARCHAR)[] NOT NULL,
     architecture VARCHAR NOT NULL,
     signed BOOLEAN NOT NULL,
     d_in INTEGER NOT NULL,

@@ -8,8 +8,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Version of the tables in harvest_schema.sql; a reader refuses files of another version."""
+SCHEMA_VERSION = 2
+"""Version of the tables in harvest_schema.sql; a reader also takes version 1, and no others."""
 ROW_GROUP_SIZE = 4096
 """Rows of a DuckDB row group in a harvest file: small, so that one feature's contexts are one
 short read (2048 is DuckDB's vector size)."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal, Self
 
 from feature_store.errors import InputError
+from feature_store.hook_sites import ReadSite, SitedDictionary, WriteSite
 
 Split = Literal["explain", "score"]
 Stratum = Literal["top", "bottom", "range"]
@@ -72,12 +73,14 @@ class HarvestRecord:
 
 
 @dataclass(frozen=True)
-class DictionaryInfo:
+class DictionaryInfo(SitedDictionary):
     """Record of one dictionary of a harvest, with its reconstruction measurements."""
 
     dictionary: str
-    hook_name: str
-    hook_out: str
+    reads: tuple[ReadSite, ...]
+    """Hook points that it reads, with the encoder rows of each."""
+    writes: tuple[WriteSite, ...]
+    """Hook points that it writes, with the decoder columns of each."""
     architecture: str
     signed: bool
     d_in: int
@@ -110,6 +113,11 @@ class DictionaryInfo:
     coactive_rate: float
     token_sample_tokens: int
     token_sample_rate: float
+
+    @property
+    def site_owner(self) -> str:
+        """Name of the dictionary in error messages about its hook points."""
+        return self.dictionary
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Tiny sae-lens dictionaries of every architecture, with random weights, saved as folders."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -113,3 +114,12 @@ def save_whitening(folder: Path, d: int = D_IN) -> dict[str, torch.Tensor]:
     }
     save_file(whitening, folder / "activation_whitening.safetensors")
     return whitening
+
+
+def at_hooks(one: Dictionary, *, reads: str = "", writes: str = "") -> Dictionary:
+    """The same dictionary, read or written at another hook point."""
+    return replace(
+        one,
+        reads=(replace(one.reads[0], hook=reads or one.hook_name),),
+        writes=(replace(one.writes[0], hook=writes or one.hook_out),),
+    )

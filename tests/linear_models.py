@@ -19,7 +19,7 @@ from backend.circuits.circuit_prompts import CircuitPromptSet
 from backend.circuits.records import CircuitPrompt
 from backend.dictionaries.activation_rules import LinearRule, ThresholdRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.model.device import Placement
 from backend.model.language_model import LanguageModel
 from backend.model.weight_processing import NO_PROCESSING, WeightProcessing
@@ -92,7 +92,9 @@ def directions(
         b_dec=torch.zeros(D),
         rule=ThresholdRule() if gated else LinearRule(),
     )
-    return Dictionary(name, hook, hook_out or hook, "directions", name, "0" * 64, coder)
+    return Dictionary(
+        name, *single_sites(hook, hook_out or hook, coder), "directions", name, "0" * 64, coder
+    )
 
 
 def prompts(rows: int = 3, pos: int = 4, seed: int = 0, pairs: bool = False) -> CircuitPromptSet:

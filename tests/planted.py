@@ -8,7 +8,7 @@ import torch
 
 from backend.dictionaries.activation_rules import ThresholdRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.engine import LocalEngine
 from backend.model.language_model import LanguageModel
 from backend.probing.probe_texts import LabelledText
@@ -35,7 +35,9 @@ def planted(lm: LanguageModel, words: Sequence[str] = MARKED) -> Dictionary:
     coder = AffineCoder(
         own.T.contiguous(), -level, W_dec, torch.zeros(rows.shape[1]), ThresholdRule()
     )
-    return Dictionary("words", EMBEDDED, EMBEDDED, "standard", "planted", "0" * 64, coder)
+    return Dictionary(
+        "words", *single_sites(EMBEDDED, EMBEDDED, coder), "standard", "planted", "0" * 64, coder
+    )
 
 
 def engine(lm: LanguageModel, *more: Dictionary) -> LocalEngine:

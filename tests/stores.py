@@ -98,8 +98,8 @@ def harvest_row(harvest_id: str) -> dict:
 def dictionary_row(name: str, *, signed: bool) -> dict:
     return {
         "dictionary": name,
-        "hook_name": "blocks.1.hook_resid_post",
-        "hook_out": "blocks.1.hook_resid_post",
+        "reads": [{"hook": "blocks.1.hook_resid_post", "start": 0, "stop": 16, "model": ""}],
+        "writes": [{"hook": "blocks.1.hook_resid_post", "start": 0, "stop": 16, "model": ""}],
         "architecture": "abstopk" if signed else "topk",
         "signed": signed,
         "d_in": 16,

@@ -302,7 +302,7 @@ def test_list_prints_the_same_as_its_data(stored: Path, capsys: Capture) -> None
     where = f"tiny on text.jsonl: {count(1410)} tokens, 30 documents, 2026-01-02 03:04 UTC"
     assert first == f"tiny-0001  {where}"
     for row, d in zip(rows, one["dictionaries"], strict=False):
-        shown = [d["dictionary"], d["hook_name"], "40", "1", "4.00", "0.910", "0.10"]
+        shown = [d["dictionary"], d["reads"][0]["hook"], "40", "1", "4.00", "0.910", "0.10"]
         assert row.split() == shown
 
 

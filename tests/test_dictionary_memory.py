@@ -18,7 +18,7 @@ from backend import engine
 from backend.dictionaries import dictionary_table
 from backend.dictionaries.activation_rules import ThresholdRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.dictionaries.dictionary_cache import DictionaryCache, dictionary_bytes
 from backend.engine import LocalEngine
 from backend.interventions.edit_plan import compile_edits
@@ -38,7 +38,9 @@ def _dictionary(d_sae: int) -> Dictionary:
     """`d_sae` × 36 bytes: encoder and decoder of width 4, a bias and a threshold less one bias."""
     W = torch.zeros(4, d_sae)
     coder = AffineCoder(W, torch.zeros(d_sae), W.T.contiguous(), torch.zeros(4), ThresholdRule())
-    return Dictionary(str(d_sae), HOOK, HOOK, "standard", "", str(d_sae), coder)
+    return Dictionary(
+        str(d_sae), *single_sites(HOOK, HOOK, coder), "standard", "", str(d_sae), coder
+    )
 
 
 def test_bytes_are_those_of_the_storages() -> None:

@@ -1,7 +1,5 @@
 """Directions compared: cosines by hand, one space at a time; the lens is that of the harvest."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from backend.features import direction_cosines
 from backend.features.logit_lens import map_to_residual_stream
 from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
+from tests.dictionaries import at_hooks
 from tests.harvests import Rig
 
 
@@ -61,7 +60,7 @@ def test_the_nearest_are_those_of_a_full_comparison(
 def test_spaces(rig: Rig, hook: str, side: direction_cosines.EncoderOrDecoder, same: bool) -> None:
     """A cosine exists exactly where two features live in one space."""
     (stream,) = [one for one in rig.found if one.name == "relu"]
-    other = replace(stream, hook_name=hook, hook_out=hook)
+    other = at_hooks(stream, reads=hook, writes=hook)
     known = {"a": stream, "b": other}
     pair = [FeatureId("a", 0), FeatureId("b", 2)]
     assert (

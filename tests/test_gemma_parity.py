@@ -12,7 +12,7 @@ from torch import Tensor
 
 from backend.dictionaries.activation_rules import ThresholdRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.features.logit_lens import final_norm_gain
 from backend.generation.prompt_tokenization import PromptTokens
 from backend.generation.records import GenerationRow, SamplingSettings, TokenRecord
@@ -138,7 +138,7 @@ def test_a_text_beyond_the_window_is_written_as_they_would(pair: Pair, steered: 
         torch.zeros(d, 1), torch.zeros(1), push[None], torch.zeros(d), ThresholdRule(None)
     )
     hook = "blocks.0.hook_resid_post"
-    one = Dictionary("push", hook, hook, "directions", "push", "", coder)
+    one = Dictionary("push", *single_sites(hook, hook, coder), "directions", "push", "", coder)
     everywhere = EditCondition(special=True, bos=True)
     edits = (Edit("add", (FeatureId("push", 0),), 1.0, where=everywhere),) if steered else ()
     said = written(pair, {"push": one}, edits)

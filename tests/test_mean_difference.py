@@ -5,7 +5,7 @@ import torch
 
 from backend.dictionaries.activation_rules import ThresholdRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.engine_protocol import TokenizedText
 from backend.steering.mean_difference import compute_mean_difference
 from backend.steering.random_directions import draw_random_directions
@@ -38,7 +38,9 @@ def planted() -> Dictionary:
     coder = AffineCoder(
         rows.T.contiguous(), torch.zeros(12), rows, torch.zeros(16), ThresholdRule(None)
     )
-    return Dictionary("planted", ENTERS, ENTERS, "standard", "test", "0" * 64, coder)
+    return Dictionary(
+        "planted", *single_sites(ENTERS, ENTERS, coder), "standard", "test", "0" * 64, coder
+    )
 
 
 def test_a_planted_direction_is_found_in_both_spaces():

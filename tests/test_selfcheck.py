@@ -10,7 +10,7 @@ import torch
 from backend.dictionaries import load
 from backend.dictionaries.activation_rules import LinearRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.evaluation.reconstruction_check import (
     check_dictionary_fits,
     describe_check_problems,
@@ -21,6 +21,7 @@ from backend.model.counted_positions import mark_counted_positions, pad_right, u
 from backend.model.device import choose_placement
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
+from tests.dictionaries import at_hooks
 from tests.models import shared, token_batch
 
 PLACE = choose_placement("cpu")
@@ -36,7 +37,9 @@ def constant(value: torch.Tensor, n: int = 3) -> Dictionary:
     d = len(value)
     none = torch.zeros(d, n), torch.zeros(n), torch.zeros(n, d)
     coder = AffineCoder(*none, b_dec=value, rule=LinearRule())
-    return Dictionary("constant", HOOK, HOOK, "directions", "constant", "", coder)
+    return Dictionary(
+        "constant", *single_sites(HOOK, HOOK, coder), "directions", "constant", "", coder
+    )
 
 
 def texts(n: int = 12) -> list[list[int]]:
@@ -127,7 +130,7 @@ def test_a_width_that_does_not_fit_names_what_does(tiny_lm: LanguageModel) -> No
     neurons = identity(tiny_lm, "blocks.1.mlp.hook_post")
     with pytest.raises(InputError) as bad:
         check_dictionary_fits(
-            tiny_lm, replace(neurons, name="mine", hook_name="blocks.1.hook_mlp_out")
+            tiny_lm, at_hooks(replace(neurons, name="mine"), reads="blocks.1.hook_mlp_out")
         )
     assert str(bad.value) == (
         "mine reads vectors of 32 at blocks.1.hook_mlp_out, where tiny-llama has 16; no usual hook "
@@ -135,13 +138,13 @@ def test_a_width_that_does_not_fit_names_what_does(tiny_lm: LanguageModel) -> No
     )
     stream = identity(tiny_lm)
     with pytest.raises(InputError, match="there that width is at blocks.1.hook_resid_pre, "):
-        check_dictionary_fits(tiny_lm, replace(stream, hook_out="blocks.1.mlp.hook_post"))
+        check_dictionary_fits(tiny_lm, at_hooks(stream, writes="blocks.1.mlp.hook_post"))
 
 
 def test_a_hook_that_is_not_there(tiny_lm: LanguageModel) -> None:
     with pytest.raises(InputError, match="tiny-llama has no hook point 'blocks.7.hook_resid_post'"):
         check_dictionary_fits(
-            tiny_lm, replace(identity(tiny_lm), hook_name="blocks.7.hook_resid_post")
+            tiny_lm, at_hooks(identity(tiny_lm), reads="blocks.7.hook_resid_post")
         )
 
 
@@ -183,7 +186,7 @@ def test_a_wrong_hook_point_is_turned_into_words(
     stories3m: LanguageModel, stories: list[list[int]], real: Path
 ) -> None:
     sae = load(str(real / "sae-stories3m-resid6-topk"), placement=PLACE)
-    wrong = replace(sae, hook_name="blocks.0.hook_resid_pre", hook_out="blocks.0.hook_resid_pre")
+    wrong = at_hooks(sae, reads="blocks.0.hook_resid_pre", writes="blocks.0.hook_resid_pre")
     said = " ".join(describe_check_problems(check_reconstruction(stories3m, wrong, stories)))
     assert "of the variance (expected above 0.5): check the hook point first" in said
     assert "nats per token" in said

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from backend.dictionaries import load
 from backend.dictionaries.activation_rules import LinearRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.evaluation import reconstruction_losses, reconstruction_measurement
 from backend.evaluation.reconstruction_batches import CountedMasks
 from backend.evaluation.reconstruction_check import (
@@ -267,7 +267,7 @@ def test_a_reconstruction_that_overflows_is_seen(tiny_lm: LanguageModel) -> None
         (3e38, r"It explains -\d\.\de\+7\d of the variance"),
     ):
         coder = AffineCoder(*none, b_dec=torch.full((16,), size), rule=LinearRule())
-        huge = Dictionary("huge", hook, hook, "directions", "huge", "", coder)
+        huge = Dictionary("huge", *single_sites(hook, hook, coder), "directions", "huge", "", coder)
         assert any(
             re.search(said, one)
             for one in describe_check_problems(check_reconstruction(tiny_lm, huge, sequences))

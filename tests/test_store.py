@@ -94,7 +94,7 @@ def test_a_harvest_of_a_newer_saefari(store: Store) -> None:
         HarvestFile(path)
     says(
         error,
-        "future.duckdb was written by a newer Saefari (schema 99; this one reads 1). "
+        "future.duckdb was written by a newer Saefari (schema 99; this one reads 1 and 2). "
         "Upgrade Saefari, or harvest again with --again.",
     )
 

@@ -55,7 +55,8 @@ def print_harvest(file: HarvestFile, out: Console) -> None:
         table.add_column(title, justify="left" if title in ("dictionary", "reads") else "right")
     for d in file.dictionaries.values():
         numbers = (measure(d.l0), measure(d.explained_variance), measure(d.delta_ce, 2))
-        table.add_row(escape(d.dictionary), d.hook_name, count(d.d_sae), count(d.n_dead), *numbers)
+        hooks = " + ".join(d.read_hooks)
+        table.add_row(escape(d.dictionary), hooks, count(d.d_sae), count(d.n_dead), *numbers)
     out.print(table)
     for d in file.dictionaries.values():
         for words in d.check_words:

@@ -29,7 +29,8 @@ def show(
         return
     facts, out = payload.facts, console(soft_wrap=True)
     info = file.dictionary(wanted.dictionary)
-    out.print(Text(f"{wanted}  {info.hook_name}  harvest {file.record.id}", style="bold"))
+    hooks = " + ".join(info.read_hooks)
+    out.print(Text(f"{wanted}  {hooks}  harvest {file.record.id}", style="bold"))
     if not facts.n_active:
         out.print(f"Never active on {count(file.record.tokens)} tokens.")
     else:

@@ -35,8 +35,18 @@ def columns(subject: Subject, found: FeatureWeights) -> list[dict[str, object]]:
         lists += [heads("Heads it reads", "encoder", found.encoder_heads)]
         lists += [heads("Heads it writes", "decoder", found.decoder_heads)]
     lists += [
-        units("Reads", f"largest encoder weights at {info.hook_name}", found.encoder, found),
-        units("Writes", f"largest decoder weights at {info.hook_out}", found.decoder, found),
+        units(
+            "Reads",
+            f"largest encoder weights at {', '.join(info.read_hooks)}",
+            found.encoder,
+            found,
+        ),
+        units(
+            "Writes",
+            f"largest decoder weights at {', '.join(info.write_hooks)}",
+            found.decoder,
+            found,
+        ),
         mlp("Neurons read alike", "input weights by cosine with the encoder", found.readers),
         mlp("Neurons write alike", "output weights by cosine with the decoder", found.writers),
     ]

@@ -42,7 +42,7 @@ def defaults(place: Place) -> dict[str, Any]:
     return {
         "train": "",
         "test": "",
-        "hook": place.info.hook_out,
+        "hook": place.info.write_hooks[-1],
         "pool": "mean",
         "on": names,
         "exact": DEFAULT_MEASURED_FEATURES,
@@ -147,7 +147,7 @@ def draw(place: Place) -> None:
     if said := st.session_state.pop(PROBLEM, None):
         st.markdown(f":red[{session.literal(said)}]")
     infos = place.file.dictionaries.values()
-    hooks = list(dict.fromkeys(hook for one in infos for hook in (one.hook_name, one.hook_out)))
+    hooks = list(dict.fromkeys(hook for one in infos for hook in one.read_hooks + one.write_hooks))
     if value("hook") not in hooks:
         hooks.append(value("hook"))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):

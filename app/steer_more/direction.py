@@ -26,7 +26,8 @@ def draw(subject: Subject) -> None:
     st.caption(
         session.literal(
             f"Two sets of texts, one a line. Their means over ordinary tokens, each text counting "
-            f"once, differ by a vector at {info.hook_out}, and by features of {info.dictionary}."
+            f"once, differ by a vector at {' + '.join(info.write_hooks)}, and by "
+            f"features of {info.dictionary}."
         )
     )
     for column, side, example in zip(

@@ -105,7 +105,7 @@ def fact(place: Place, one: FeatureId, label: str) -> dict[str, object]:
     cells = [
         str(one),
         label,
-        there.info.hook_name,
+        " + ".join(there.info.read_hooks),
         share(found.density),
         share(found.window_density),
         measure(found.max_act),

@@ -77,12 +77,9 @@ def row(place: Place) -> dict[str, object]:
 
 def cells(info: DictionaryInfo) -> list[str]:
     """The texts under COLUMNS."""
-    hook = info.hook_name
-    if info.hook_out != hook:
-        hook += f" → {info.hook_out}"
     return [
         info.dictionary,
-        hook,
+        info.hook_text,
         info.architecture.replace("_", " ") + (", signed" if info.signed else ""),
         count(info.d_sae),
         count(info.n_dead),

@@ -19,6 +19,7 @@ from backend.interventions.named_activations import NamedFeatures
 from backend.model.fast_forward import ActivationEdit
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError, pick_by_name
+from feature_store.hook_sites import check_single_sites
 
 ReplacementValue = float | Tensor
 """Value that replaces a model part: a number, a vector, or a tensor [batch, position, …]."""
@@ -47,6 +48,7 @@ def locate_part(
         one = pick_by_name("dictionary", part.dictionary, dictionaries)
         if part.kind == "feature" and not 0 <= part.index < one.d_sae:
             raise InputError(f"{part}: {one.name} has features 0 to {one.d_sae - 1}.")
+        check_single_sites([one], "Ablations of parts")
         return PartLocation(
             part, canonical_hook(lm, one.hook_out), canonical_hook(lm, one.hook_name), one
         )

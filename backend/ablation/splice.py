@@ -2,9 +2,11 @@
 what its reconstruction costs in next-token loss.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from backend.ablation.model_parts import ModelPart
@@ -16,6 +18,7 @@ from backend.ablation.part_edits import (
     read_dictionary,
 )
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.site_activations import read_activations
 from backend.model.fast_forward import ActivationEdit
 from backend.model.language_model import LanguageModel
 
@@ -69,21 +72,58 @@ def measure_splice(
     def cost(change: dict[str, ActivationEdit]) -> float:
         return float(lm.token_losses(prompts.tokens, change)[judged].mean())
 
-    error = locate_part(lm, {dictionary.name: dictionary}, ModelPart("error", dictionary.name))
-    part = error.part
-    hook = error.hook
-
     def whole(value: ActivationEdit) -> dict[str, ActivationEdit]:
-        return {hook: lambda h: torch.where(counted[..., None], value(h), h)}
+        return {
+            hook: lambda h: torch.where(counted[..., None], value(h), h)
+            for hook in dictionary.write_hooks
+        }
 
+    if dictionary.has_several_sites:
+        rebuilt = reconstruct_at_sites(lm, dictionary, prompts)
+        with_error, without_error = (
+            put_reconstructions(rebuilt, counted, keep_error=keep) for keep in (True, False)
+        )
+    else:
+        error = locate_part(lm, {dictionary.name: dictionary}, ModelPart("error", dictionary.name))
+        with_error = restore_with_error(lm, error, counted)
+        without_error = compile_part_edits(lm, [error], {error.part: 0.0}, counted)
     return SpliceLosses(
         tokens=int(judged.sum()),
         clean=cost({}),
-        with_error=cost(restore_with_error(lm, error, counted)),
-        without_error=cost(compile_part_edits(lm, [error], {part: 0.0}, counted)),
+        with_error=cost(with_error),
+        without_error=cost(without_error),
         zero=cost(whole(torch.zeros_like)),
         mean=cost(whole(lambda h: h[counted].mean(0).expand_as(h))),
     )
+
+
+def reconstruct_at_sites(
+    lm: LanguageModel, dictionary: Dictionary, prompts: PaddedPrompts
+) -> dict[str, Float[Tensor, "batch pos width"]]:
+    """Return a dictionary's reconstruction at each hook point that it writes, from the clean model.
+
+    A dictionary of several sites may read a hook point after one that it writes, so its
+    reconstruction is computed before anything is spliced in.
+    """
+    x = read_activations(lm, dictionary, prompts.tokens, dictionary.processing)
+    rebuilt = dictionary.reconstruct(x)
+    return {site.hook: rebuilt[..., site.columns] for site in dictionary.writes}
+
+
+def put_reconstructions(
+    rebuilt: Mapping[str, Float[Tensor, "batch pos width"]], counted: Tensor, *, keep_error: bool
+) -> dict[str, ActivationEdit]:
+    """Return the edits that put reconstructions into the model at counted positions, with or
+    without the error term of each hook point."""
+
+    def put(value: Tensor) -> ActivationEdit:
+        def edit(h: Tensor) -> Tensor:
+            new = value.to(h.dtype)
+            return torch.where(counted[..., None], new + (h - new) if keep_error else new, h)
+
+        return edit
+
+    return {hook: put(value) for hook, value in rebuilt.items()}
 
 
 def restore_with_error(

@@ -35,7 +35,9 @@ def splice_losses_by_dictionary(
         found = measure_splice(engine.lm, one, targeted.prompts)
         shares = {"recovered_zero": found.recovered_zero, "recovered_mean": found.recovered_mean}
         known = {key: value if value == value else None for key, value in shares.items()}
-        rows.append({"dictionary": name, "hook": one.hook_out, **asdict(found), **known})
+        rows.append(
+            {"dictionary": name, "hook": " + ".join(one.write_hooks), **asdict(found), **known}
+        )
         if tick:
             tick(number, len(names))
     return {"rows": rows, "n": len(targeted), "tokens": int(judged.sum())}

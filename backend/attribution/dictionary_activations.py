@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backend.dictionaries.base import Dictionary
 from backend.model.language_model import LanguageModel
+from feature_store.hook_sites import check_single_sites
 
 CHUNK_NUMBERS = 1 << 24
 """Maximum size of a gathered block of decoder rows: 64 MB in float32."""
@@ -103,6 +104,7 @@ def read_dictionary_activations(
 ) -> list[DictionaryActivations]:
     """Read the activations of every dictionary on the prompts with one forward pass of the
     model."""
+    check_single_sites(dictionaries, "Attributions and circuits")
     hooks = [hook for d in dictionaries for hook in (d.hook_name, d.hook_out)]
     raw = lm.activations(tokens, list(dict.fromkeys(hooks)))
     counted = counted.to(lm.placement.device)

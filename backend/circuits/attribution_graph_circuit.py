@@ -37,6 +37,7 @@ from backend.dictionaries.base import Dictionary
 from backend.engine_protocol import TokenizedText
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
+from feature_store.hook_sites import check_single_sites
 from feature_store.number_ranges import describe_layers
 
 METHOD = "attribution-graph"
@@ -67,7 +68,8 @@ def find_attribution_circuit(
     tokens are explained together. Raises InputError as `build_attribution_graph` does, and if no
     dictionary is a transcoder.
     """
-    used = [one for one in dictionaries if one.hook_name != one.hook_out]
+    check_single_sites(dictionaries, "Attribution graphs")
+    used = [one for one in dictionaries if one.is_transcoder]
     if not used:
         raise InputError(
             "An attribution graph needs transcoders, and none of the dictionaries is one. "

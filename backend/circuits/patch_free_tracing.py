@@ -44,6 +44,7 @@ from backend.dictionaries.base import Dictionary
 from backend.engine_protocol import TokenizedText
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError, pick_by_name
+from feature_store.hook_sites import check_single_sites
 from feature_store.number_ranges import describe_layers
 from feature_store.records import FeatureId
 
@@ -140,6 +141,7 @@ def select_cut_dictionaries(
     Dictionaries of the residual stream cut it at every layer, so that traces through them reach
     back one layer only. If two write to one hook point, the first is taken.
     """
+    check_single_sites(dictionaries, "Traces")
     stream = ("hook_in", "hook_out", "ln2.hook_in")
     ends = {f"blocks.{layer}.{end}" for layer in range(lm.n_layers) for end in stream}
     branches = [one for one in dictionaries if lm.canonical(one.hook_out) not in ends]

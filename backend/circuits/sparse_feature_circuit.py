@@ -46,6 +46,7 @@ from backend.dictionaries.base import Dictionary
 from backend.engine import LocalEngine
 from backend.features.direct_feature_attribution import layer_of_hook
 from feature_store.errors import InputError, pick_by_name
+from feature_store.hook_sites import check_single_sites
 from feature_store.number_ranges import describe_layers
 
 METHOD = "sparse-features"
@@ -159,6 +160,7 @@ def select_dictionaries(engine: LocalEngine, names: Sequence[str]) -> list[Dicti
     found = found or list(engine.dictionaries.values())
     if not found:
         raise InputError("There is no dictionary: a sparse feature circuit needs at least one.")
+    check_single_sites(found, "Sparse feature circuits")
     taken: dict[str, str] = {}
     for one in found:
         at = canonical_hook(engine.lm, one.hook_out)

@@ -20,6 +20,7 @@ from backend.dictionaries.base import Dictionary
 from backend.engine_protocol import TokenizedText
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
+from feature_store.hook_sites import check_single_sites
 
 METHOD = "weights"
 SHOWN_PATHS = 100
@@ -45,7 +46,8 @@ def build_weight_paths_circuit(
     """Find the strongest weight paths through the transcoders among `dictionaries` and merge them
     into a circuit; a starting feature's de-embedding is one of its facts. Raises InputError as
     `find_greedy_paths` does."""
-    used = [one for one in dictionaries if one.hook_name != one.hook_out]
+    check_single_sites(dictionaries, "Weight paths")
+    used = [one for one in dictionaries if one.is_transcoder]
     if not used:
         raise InputError(
             "Weight paths need transcoders, and none of the dictionaries is one. Use the "

@@ -13,6 +13,7 @@ from torch import Tensor
 from backend.contrast.contrast_texts import ContrastDocument, ReadingUnit
 from backend.contrast.strongest_activations import StrongestActivations, keep_strongest
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.site_activations import join_sites, list_hooks
 from backend.engine import LocalEngine
 from backend.model.counted_positions import mark_counted_positions, pad_right, uncounted_token_ids
 from feature_store.errors import InputError, pick_by_name
@@ -61,7 +62,7 @@ def encode_documents(
     stop. Raises InputError for a document without a counted token.
     """
     chosen = {name: pick_by_name("dictionary", name, engine.dictionaries) for name in names}
-    hooks = list(dict.fromkeys(one.hook_name for one in chosen.values()))
+    hooks = list_hooks(list(chosen.values()))
     texts = [tokenize_document(engine, document, unit) for document in documents]
     parts: dict[str, list] = {name: [] for name in names}
     neurons: dict[str, np.ndarray] = {
@@ -74,7 +75,8 @@ def encode_documents(
         check_readable(documents, rows, use)
         acts = engine.lm.activations(ids, hooks, processing)
         for name, one in chosen.items():
-            document, feature, value = encode_positions(one, acts[one.hook_name], use)
+            x = join_sites([acts[hook] for hook in one.read_hooks])
+            document, feature, value = encode_positions(one, x, use)
             parts[name].append(keep_strongest(rows[document], feature, value))
         for hook, x in acts.items():
             neurons[hook][rows] = strongest_coordinates(x, use)

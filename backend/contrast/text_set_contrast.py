@@ -236,7 +236,7 @@ def separation_table(
     rows = []
     for hook, values in neurons.items():
         for name, one in found.items():
-            if engine.dictionaries.hook_name(name) == hook:
+            if hook in engine.dictionaries.read_hooks(name):
                 rows.append(_separation_row("features", name, hook, one.separation))
         rows.append(_separation_row("neurons", hook, hook, jensen_shannon_distances(values, group)))
     return pa.Table.from_pylist(rows)

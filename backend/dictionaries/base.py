@@ -6,7 +6,7 @@ token's activation and its inverse. No call leaves state in the dictionary, so t
 one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -18,6 +18,7 @@ from torch import Tensor
 from backend.dictionaries.input_normalisation import NO_NORMALISATION, InputNormalisation
 from backend.model.weight_processing import WeightProcessing
 from feature_store.errors import InputError
+from feature_store.hook_sites import HookSite, ReadSite, SitedDictionary, WriteSite
 
 Precision = Literal["exact", "bf16"]
 """Precision of sparse encoding: `bf16` multiplies in bfloat16, about twice as fast, with
@@ -76,20 +77,22 @@ class Coder(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Dictionary:
-    """An SAE, transcoder, set of directions or a layer's own neurons, ready to use.
+class Dictionary(SitedDictionary):
+    """A loaded dictionary: an SAE, transcoder, crosscoder, set of directions or a layer's neurons.
 
-    Activations come flattened (`hook_z`: heads * d_head) and in the hook's own units. They are
-    computed and returned in the dictionary's dtype (float32, or float64 where the placement asks
-    for it) whatever x's is.
+    Activations are flattened (`hook_z`: heads * d_head) and in the hook point's own units. Those of
+    several read sites stand side by side, and so do those of several write sites. They are computed
+    and returned in the dictionary's dtype (float32, or float64 where the placement asks for it),
+    whatever the dtype of x is.
     """
 
     name: str
     """Name of the dictionary in the store and on every page."""
-    hook_name: str
-    """Where it reads."""
-    hook_out: str
-    """Where it writes: another hook for transcoders."""
+    reads: tuple[ReadSite, ...]
+    """Hook points that the dictionary reads, with the encoder rows of each."""
+    writes: tuple[WriteSite, ...]
+    """Hook points that the dictionary writes, with the decoder columns of each: other hook points
+    for transcoders, several for cross-layer transcoders."""
     architecture: str
     """Architecture of the coder, in the words of the library that saved it: `jumprelu`, `topk`,
     `AutoEncoder`."""
@@ -110,6 +113,15 @@ class Dictionary:
     notes: tuple[str, ...] = ()
     """Sentences for the user about how the dictionary's files were interpreted, where that was not
     obvious."""
+
+    def __post_init__(self) -> None:
+        _check_sites(self.name, "reads", self.reads, self.d_in)
+        _check_sites(self.name, "writes", self.writes, self.d_out)
+
+    @property
+    def site_owner(self) -> str:
+        """Name of the dictionary in error messages about its hook points."""
+        return self.name
 
     @property
     def signed(self) -> bool:
@@ -140,10 +152,10 @@ class Dictionary:
 
     @cached_property
     def W_dec(self) -> Float[Tensor, "d_sae d_out"]:
-        """What one unit of each activation, as `encode` gives it, adds at `hook_out`.
+        """Decoder directions [d_sae d_out]: what one unit of activation adds at the write sites.
 
-        In the hook's own units: decode(f, x) - decode(0, x) = f @ W_dec. Only where the
-        normalisation differs from token to token (`per_token_norm`) is it in that token's
+        They are in the hook points' own units: decode(f, x) - decode(0, x) = f @ W_dec. Only where
+        the normalisation differs from token to token (`per_token_norm`) are they in that token's
         normalised units; `decode` then gives the exact effect.
         """
         scale = self.norm.out_scale
@@ -195,7 +207,7 @@ class Dictionary:
     def decode(
         self, f: Float[Tensor, "... d_sae"], x: Float[Tensor, "... d_in"]
     ) -> Float[Tensor, "... d_out"]:
-        """What these activations stand for at `hook_out`, with the de-normalisation of x's tokens.
+        """Return the reconstruction [..., d_out] at the write sites, in the units of x's tokens.
 
         Skip connections and predictions from earlier tokens are read from x, so that
         decode(f2, x) - decode(f1, x) is the effect of an edit and nothing else.
@@ -214,3 +226,24 @@ class Dictionary:
         """Move x to the device and dtype of the dictionary's weights."""
         W_dec = self.coder.W_dec
         return x.to(device=W_dec.device, dtype=W_dec.dtype)
+
+
+def single_sites(
+    hook_name: str, hook_out: str, coder: Coder
+) -> tuple[tuple[ReadSite, ...], tuple[WriteSite, ...]]:
+    """Return the read and write sites of a coder that reads one hook point and writes one."""
+    d_out = coder.W_dec.shape[1]
+    d_in = d_out if coder.W_enc is None else coder.W_enc.shape[0]
+    return (ReadSite(hook_name, 0, d_in),), (WriteSite(hook_out, 0, d_out),)
+
+
+def _check_sites(name: str, does: str, sites: Sequence[HookSite], width: int) -> None:
+    """Raise InputError where sites do not divide the activations of a dictionary among them."""
+    ends = [0, *(site.stop for site in sites)]
+    starts = [*(site.start for site in sites), width]
+    if not sites or ends != starts or any(site.width < 1 for site in sites):
+        slices = ", ".join(f"{site.hook} {site.start} to {site.stop}" for site in sites) or "none"
+        raise InputError(
+            f"The hook points that {name} {does} ({slices}) do not divide its {width} coordinates: "
+            "give each the slice after the one before."
+        )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from backend.dictionaries.activation_rules import ActivationRule, ThresholdRule, TopKRule
 from backend.dictionaries.affine_coder import AffineCoder, GateParameters, build_gated_coder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.dictionaries.dictionary_learning_config import TrainerConfig
 from backend.dictionaries.dictionary_sources import LEARNING_WEIGHTS, DictionarySource, read_json
 from backend.dictionaries.foreign_config import pick_kind
@@ -63,10 +63,11 @@ def load(
         coder = read_coder(state, path, config)
     check_coder_shapes(path, coder.W_enc, coder.b_enc, coder.W_dec, coder.b_dec)
     _check_sizes(source, config, coder)
+    reads, writes = single_sites(hook, source.hook_out or hook, coder)
     return Dictionary(
         name=source.default_name,
-        hook_name=hook,
-        hook_out=source.hook_out or hook,
+        reads=reads,
+        writes=writes,
         architecture=kind,
         source=source.public,
         weights_hash=weights_hash(raw),

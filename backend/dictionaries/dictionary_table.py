@@ -30,10 +30,10 @@ class DictionaryTable(Mapping[str, Dictionary]):
         """Names of the table's dictionaries in the harvest's order; no dictionary is loaded."""
         return list(self._found)
 
-    def hook_name(self, name: str) -> str:
-        """Return the hook point that a dictionary of the table reads, without loading the
+    def read_hooks(self, name: str) -> tuple[str, ...]:
+        """Return the hook points that a dictionary of the table reads, without loading the
         dictionary where possible."""
-        return self[name].hook_name
+        return self[name].read_hooks
 
     def weights_hash(self, name: str) -> str:
         """Return the hash of a dictionary's weights, without loading the dictionary where
@@ -121,10 +121,10 @@ class LazyDictionaryTable(DictionaryTable):
         where = placement.device, placement.dtype
         return name, self._places[name], self._infos[name].weights_hash, self._lm.model_hash, *where
 
-    def hook_name(self, name: str) -> str:
-        """Return the hook point of a dictionary from the harvest's record; see
-        `DictionaryTable.hook_name`."""
-        return self._infos[name].hook_name if name in self._infos else super().hook_name(name)
+    def read_hooks(self, name: str) -> tuple[str, ...]:
+        """Return the hook points that a dictionary reads from the harvest's record; see
+        `DictionaryTable.read_hooks`."""
+        return self._infos[name].read_hooks if name in self._infos else super().read_hooks(name)
 
     def weights_hash(self, name: str) -> str:
         """Return the hash of a dictionary's weights from the harvest's record; see
@@ -149,7 +149,7 @@ class LazyDictionaryTable(DictionaryTable):
             info = self._infos[name]
             check_weights_unchanged(f"dictionary {name}", loaded.weights_hash, info.weights_hash)
             # Paths are known by hash, and equal weights may have been harvested at two hook points.
-            return replace(loaded, hook_name=info.hook_name, hook_out=info.hook_out)
+            return replace(loaded, reads=info.reads, writes=info.writes)
 
         if key not in self._cache:
             self._loading = name

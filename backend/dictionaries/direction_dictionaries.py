@@ -17,7 +17,7 @@ from torch import Tensor
 
 from backend.dictionaries.activation_rules import LinearRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary, Precision, Triples
+from backend.dictionaries.base import Dictionary, Precision, Triples, single_sites
 from backend.dictionaries.dictionary_sources import DictionarySource
 from backend.dictionaries.sparse_encoder import dense_to_triples
 from backend.dictionaries.weight_files import move_tensors, read_safetensors, weights_hash
@@ -104,10 +104,11 @@ def _build_dictionary(
 ) -> Dictionary:
     """Return the Dictionary of an identity coder or of a matrix of directions."""
     assert source.hook is not None  # `check_source` has refused a file without one
+    reads, writes = single_sites(source.hook, source.hook_out or source.hook, coder)
     return Dictionary(
         name=source.default_name,
-        hook_name=source.hook,
-        hook_out=source.hook_out or source.hook,
+        reads=reads,
+        writes=writes,
         architecture=architecture,
         source=source.public,
         weights_hash=digest,

@@ -13,7 +13,7 @@ import torch
 
 from backend.dictionaries.activation_rules import ThresholdRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.dictionaries.dictionary_sources import SCOPE_WEIGHTS, DictionarySource
 from backend.dictionaries.weight_files import (
     check_coder_shapes,
@@ -58,14 +58,16 @@ def load(
     threshold = take_tensor(raw, path, "threshold").to(device, dtype)
     check_coder_shapes(path, **kept, threshold=threshold)
     l0 = L0.search(whole)
+    coder = AffineCoder(**kept, rule=ThresholdRule(threshold.clamp(min=0)))
+    reads, writes = single_sites(hook, source.hook_out or hook, coder)
     return Dictionary(
         name=source.default_name,
-        hook_name=hook,
-        hook_out=source.hook_out or hook,
+        reads=reads,
+        writes=writes,
         architecture="jumprelu_transcoder" if source.hook_out else "jumprelu",
         source=source.public,
         weights_hash=weights_hash(raw),
-        coder=AffineCoder(**kept, rule=ThresholdRule(threshold.clamp(min=0))),
+        coder=coder,
         metadata={"l0": float(l0[1])} if l0 else {},
     )
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from backend.dictionaries.activation_rules import ThresholdRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.dictionaries.dictionary_sources import (
     NULL_FACTS,
     NULL_WEIGHTS,
@@ -176,6 +176,8 @@ def name_shuffled_null(dictionary: Dictionary) -> Dictionary:
         name=null_dictionary_name(dictionary.name, SHUFFLED),
         source=null_dictionary_source(dictionary.name, SHUFFLED),
         architecture=ON_SHUFFLED,
+        reads=tuple(replace(site, model=SHUFFLED) for site in dictionary.reads),
+        writes=tuple(replace(site, model=SHUFFLED) for site in dictionary.writes),
     )
 
 
@@ -211,20 +213,22 @@ def load(
         dtype,
     )
     directions = kept["directions"]
+    coder = AffineCoder(
+        W_enc=directions.T.contiguous(),
+        b_enc=-kept["threshold"],
+        W_dec=directions,
+        b_dec=kept["mean"],
+        rule=ThresholdRule(),
+        b_in=kept["mean"],
+    )
+    reads, writes = single_sites(facts.hook_name, facts.hook_name, coder)
     return Dictionary(
         name=null_dictionary_name(facts.of, facts.kind),
-        hook_name=facts.hook_name,
-        hook_out=facts.hook_name,
+        reads=reads,
+        writes=writes,
         architecture=f"null-{facts.kind}",
         source=null_dictionary_source(facts.of, facts.kind),
         weights_hash=weights_hash(stored),
-        coder=AffineCoder(
-            W_enc=directions.T.contiguous(),
-            b_enc=-kept["threshold"],
-            W_dec=directions,
-            b_dec=kept["mean"],
-            rule=ThresholdRule(),
-            b_in=kept["mean"],
-        ),
+        coder=coder,
         metadata=facts.metadata,
     )

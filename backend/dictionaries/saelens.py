@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backend.dictionaries.activation_rules import ThresholdRule, TopKRule
 from backend.dictionaries.affine_coder import AffineCoder, GateParameters, build_gated_coder
-from backend.dictionaries.base import Coder, Dictionary
+from backend.dictionaries.base import Coder, Dictionary, single_sites
 from backend.dictionaries.dictionary_sources import SAELENS_WEIGHTS, DictionarySource, read_json
 from backend.dictionaries.input_normalisation import (
     NORMALISATIONS,
@@ -25,6 +25,7 @@ from backend.dictionaries.input_normalisation import (
 )
 from backend.dictionaries.saelens_checkpoint import SaeLensCheckpoint
 from backend.dictionaries.saelens_coders import SaeLensCoder, TemporalCoder
+from backend.dictionaries.saelens_config import is_saelens_transcoder
 from backend.dictionaries.saelens_registry import published_figures, split_release
 from backend.dictionaries.unsupported_formats import refuse_summed_decoders
 from backend.dictionaries.weight_files import (
@@ -90,17 +91,19 @@ def adapt_saelens(
     fold_scales(sae, source, door)
     if scale is not None:
         sae.W_dec.data *= scale.to(sae.W_dec)[:, None]
-    transcodes = architecture.endswith("transcoder")
+    transcodes = is_saelens_transcoder(architecture)
     norm = _find_normalisation(sae)
     skip = getattr(sae, "W_skip", None)
+    coder = CODERS.get(architecture, _wrap_unknown)(sae)
+    reads, writes = single_sites(hook_name, hook_out, coder)
     return Dictionary(
         name=source.default_name,
-        hook_name=hook_name,
-        hook_out=hook_out,
+        reads=reads,
+        writes=writes,
         architecture=architecture,
         source=source.public,
         weights_hash=digest,
-        coder=CODERS.get(architecture, _wrap_unknown)(sae),
+        coder=coder,
         norm=normalise_input_only(norm) if transcodes else norm,
         W_skip=None if skip is None else skip.detach(),
         metadata=metadata,
@@ -166,7 +169,7 @@ def find_hook_points(
 ) -> tuple[str, str]:
     """Return the hook points (read, written) of a sae-lens dictionary: those that the user gave
     after @, or else those of the metadata."""
-    transcodes = architecture.endswith("transcoder")
+    transcodes = is_saelens_transcoder(architecture)
     hook = source.hook or metadata.get("hook_name")
     if not hook:
         raise InputError(
@@ -270,7 +273,7 @@ def _find_normalisation(sae: Sae) -> InputNormalisation:
 
 def _read_affine(sae: Sae, rule: ThresholdRule | TopKRule) -> AffineCoder:
     """Return the affine coder of a sae-lens object with the given activation rule."""
-    transcodes = sae.cfg.architecture().endswith("transcoder")
+    transcodes = is_saelens_transcoder(sae.cfg.architecture())
     return AffineCoder(
         W_enc=sae.W_enc.detach(),
         b_enc=sae.b_enc.detach(),

@@ -204,7 +204,7 @@ class SaeLensConfig(ForeignConfig):
     def _settle_input_bias(self) -> None:
         """Decide whether the decoder bias is subtracted from the input, where the config does not
         say."""
-        transcodes = self.architecture.endswith("transcoder")
+        transcodes = is_saelens_transcoder(self.architecture)
         if transcodes and self.apply_b_dec_to_input:
             raise refusal_error(
                 "apply_b_dec_to_input is true, which has no meaning for a transcoder: its decoder "
@@ -221,7 +221,7 @@ class SaeLensConfig(ForeignConfig):
     def find_hook_points(self) -> tuple[str | None, str | None]:
         """Return the hook points (read, written) of the config in TransformerLens' names; None
         where it names none."""
-        transcodes = self.architecture.endswith("transcoder")
+        transcodes = is_saelens_transcoder(self.architecture)
         reads = self.metadata.hook_name or self.metadata.hf_hook_name
         writes = self.metadata.hook_name_out or self.metadata.hf_hook_name_out
         return (
@@ -244,6 +244,11 @@ class SaeLensConfig(ForeignConfig):
         if self.is_batch_topk:
             whole["architecture"] = "jumprelu"
         return {**whole, "sae_lens_version": "6.0.0", "device": "cpu", "dtype": "float32"}
+
+
+def is_saelens_transcoder(architecture: str) -> bool:
+    """Return whether sae-lens' name of an architecture is that of a transcoder."""
+    return architecture.endswith("transcoder")
 
 
 def _fill_layer(metadata: dict[str, object], layer: object) -> dict[str, object]:

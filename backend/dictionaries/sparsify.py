@@ -14,7 +14,7 @@ import torch
 
 from backend.dictionaries.activation_rules import GroupMaxRule, TopKRule
 from backend.dictionaries.affine_coder import AffineCoder
-from backend.dictionaries.base import Dictionary
+from backend.dictionaries.base import Dictionary, single_sites
 from backend.dictionaries.dictionary_sources import SPARSIFY_WEIGHTS, DictionarySource, read_json
 from backend.dictionaries.module_hook_points import EXAMPLES, ModulePoints, find_module_points
 from backend.dictionaries.sparsify_config import SparsifyConfig
@@ -71,10 +71,11 @@ def load(
     coder = AffineCoder(
         **kept, rule=_activation_rule(config), b_in=None if config.transcode else kept["b_dec"]
     )
+    reads, writes = single_sites(hook_name, hook_out, coder)
     return Dictionary(
         name=source.default_name,
-        hook_name=hook_name,
-        hook_out=hook_out,
+        reads=reads,
+        writes=writes,
         architecture=_architecture_name(config),
         source=source.public,
         weights_hash=weights_hash(state),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.site_activations import list_hooks
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 from feature_store.number_format import format_fixed as short
@@ -114,9 +115,11 @@ def expects_bos(dictionary: Dictionary) -> bool:
 def check_dictionary_fits(lm: LanguageModel, dictionary: Dictionary) -> None:
     """Raise InputError unless the model has the dictionary's hook points, with matching widths; run
     before the reconstruction check."""
-    _check_hook_width(lm, dictionary.name, dictionary.hook_name, "reads", dictionary.d_in)
-    _check_hook_width(lm, dictionary.name, dictionary.hook_out, "writes", dictionary.d_out)
-    for hook in (dictionary.hook_name, dictionary.hook_out):  # a processing may be undefined there
+    for site in dictionary.reads:
+        _check_hook_width(lm, dictionary.name, site.hook, "reads", site.width)
+    for site in dictionary.writes:
+        _check_hook_width(lm, dictionary.name, site.hook, "writes", site.width)
+    for hook in list_hooks([dictionary], writes=True):  # a processing may be undefined there
         nothing = torch.zeros(1, 1, lm.width(hook), device=lm.placement.device)
         lm.process(hook, nothing, dictionary.processing)
 

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.site_activations import list_hooks, process_reads, process_writes
 from backend.evaluation.reconstruction_batches import (
     MAX_BATCH_VALUES,
     CountedMasks,
@@ -166,7 +167,7 @@ class ReconstructionMeasurement:
         """Group dictionaries whose tensors kept from the clean pass fit into memory together, in
         order of their starting block."""
         n = sum(batch.tokens.numel() for batch in self._batches)
-        order = sorted(self.dictionaries, key=lambda d: (self._start_of(d) or -1, d.hook_name))
+        order = sorted(self.dictionaries, key=lambda d: (self._start_of(d) or -1, d.read_hooks))
         group: list[Dictionary] = []
         starts: set[int | None] = set()
         held = 0
@@ -188,7 +189,8 @@ class ReconstructionMeasurement:
         model."""
         if is_exact_by_construction(dictionary):
             return None
-        return self._forward.last_unchanged_block(dictionary.hook_out)
+        starts = [self._forward.last_unchanged_block(hook) for hook in dictionary.write_hooks]
+        return None if None in starts else min(start for start in starts if start is not None)
 
     def _wants_losses(self, number: int) -> bool:
         """Return whether the clean losses of a batch are needed, which costs a whole forward
@@ -208,7 +210,7 @@ class ReconstructionMeasurement:
         lm = self.lm
         starts = {start for one in group if (start := self._start_of(one)) is not None}
         hooks = {f"blocks.{start}.hook_out" for start in starts}
-        hooks |= {hook for one in group for hook in (one.hook_name, one.hook_out)}
+        hooks |= set(list_hooks(group, writes=True))
         fast = [hook for hook in sorted(hooks) if lm.on_fast_road(hook)]
         stored: dict[str, Tensor] = {}
         if len(self._clean) == number and self._wants_losses(number):
@@ -223,7 +225,7 @@ class ReconstructionMeasurement:
             stored |= lm.activations(batch.on_device, slow)
         self._starts.append({start: stored[f"blocks.{start}.hook_out"] for start in starts})
         for one in group:
-            x, y = (lm.process(h, stored[h], one.processing) for h in (one.hook_name, one.hook_out))
+            x, y = process_reads(lm, one, stored), process_writes(lm, one, stored)
             add_batch_to_sums(readings[one.name], one, x, y, self._masks(batch, one).counted)
 
     def _measure(
@@ -244,8 +246,8 @@ class ReconstructionMeasurement:
             yield from self._run(dictionary, reading.rebuilt, spliced, clean)
             reading.rebuilt.clear()
             values = (reading.total / reading.n).to(self.lm.placement.device, torch.float32)
-            hook = self.lm.canonical(dictionary.hook_out)
-            place = f"{hook} under {dictionary.processing}, {dictionary.d_out}"
+            written = " + ".join(map(self.lm.canonical, dictionary.write_hooks))
+            place = f"{written} under {dictionary.processing}, {dictionary.d_out}"
             ablated = []
             for name, value in (("zero", torch.zeros_like(values)), ("mean", values)):
                 key = f"{name} at {place}, {sorted(self._uncounted(dictionary))}"
@@ -274,21 +276,19 @@ class ReconstructionMeasurement:
         clean: SummedLosses,
         spliced: SummedLosses | None = None,
     ) -> Iterator[ReconstructionCheckProgress]:
-        """Replace the activation at the dictionary's hook point by `news` in each batch, until the
-        interval is narrow enough.
+        """Replace the activations at the dictionary's write sites by `replacements` in each batch,
+        until the interval is narrow enough.
 
         With `spliced`, the losses of the reconstruction, the run is an ablation that gives the
         scale of the recovery.
         """
         start = self._start_of(dictionary)
         for number, batch in enumerate(self._batches):
-            edit = make_splice_edit(
+            edits = make_splice_edits(
                 self.lm, dictionary, replacements[number], self._masks(batch, dictionary).counted
             )
             partial_start = None if start is None else (start, self._starts[number][start])
-            batch_losses = self._forward.token_losses(
-                batch.on_device, {dictionary.hook_out: edit}, partial_start
-            )
+            batch_losses = self._forward.token_losses(batch.on_device, edits, partial_start)
             losses.add(batch_losses, self._masks(batch, dictionary), batch.documents)
             yield self._step()
             if not batch.last_of_round or self.to_the_end:
@@ -319,7 +319,7 @@ class ReconstructionMeasurement:
 def is_exact_by_construction(dictionary: Dictionary) -> bool:
     """Return whether a dictionary reconstructs its input exactly by construction: a layer's own
     neurons."""
-    return dictionary.architecture == "identity" and dictionary.hook_name == dictionary.hook_out
+    return dictionary.architecture == "identity" and not dictionary.is_transcoder
 
 
 def make_empty_sums(dictionary: Dictionary, device: torch.device) -> CleanPassSums:
@@ -374,14 +374,22 @@ def reconstruct_positions(
         yield f, dictionary.decode(f, rows)
 
 
-def make_splice_edit(
+def make_splice_edits(
     lm: LanguageModel, dictionary: Dictionary, new: Tensor, positions: Int[Tensor, "n"]
-) -> ActivationEdit:
-    """Make the edit that splices `new` ([n, d_out] or [d_out]) into a batch at the flat positions
-    `at` and changes no others."""
+) -> dict[str, ActivationEdit]:
+    """Make the edits by hook point that splice `new` ([n, d_out] or [d_out]) into a batch at the
+    dictionary's write sites and the flat `positions`, and change no others."""
+    return {
+        site.hook: _make_splice_edit(lm, dictionary, site.hook, new[..., site.columns], positions)
+        for site in dictionary.writes
+    }
 
+
+def _make_splice_edit(
+    lm: LanguageModel, dictionary: Dictionary, hook: str, new: Tensor, positions: Int[Tensor, "n"]
+) -> ActivationEdit:
     def edit(h: Tensor) -> Tensor:
-        y = lm.process(dictionary.hook_out, h, dictionary.processing)
+        y = lm.process(hook, h, dictionary.processing)
         # Added as a difference: what processing removes of the raw activation is kept.
         delta = torch.zeros_like(h, memory_format=torch.contiguous_format)
         delta.view(-1, h.shape[-1])[positions] = (new - y.flatten(0, 1)[positions]).to(h.dtype)

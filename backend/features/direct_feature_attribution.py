@@ -26,6 +26,8 @@ feature attribution is defined."""
 def reads_attention_z(lm: LanguageModel, dictionary: Dictionary) -> bool:
     """Return whether a dictionary reads an attention layer's hook_z, where the heads' outputs are
     concatenated."""
+    if dictionary.has_several_sites:
+        return False
     layer = layer_of_hook(dictionary.hook_name)
     z = f"blocks.{layer}.attn.hook_z"
     return layer is not None and lm.canonical(dictionary.hook_name) == lm.canonical(z)
@@ -82,8 +84,8 @@ def attribute_to_source_tokens(
     """
     if not reads_attention_z(lm, dictionary):
         raise InputError(
-            f"{dictionary.name} reads {dictionary.hook_name}; source tokens exist only for "
-            "dictionaries on an attention layer's hook_z."
+            f"{dictionary.name} reads {', '.join(dictionary.read_hooks)}; source tokens exist only "
+            "for dictionaries on an attention layer's hook_z."
         )
     block = f"blocks.{layer_of_hook(dictionary.hook_name)}.attn"
     names = [f"{block}.hook_{key}" for key in ("pattern", "v", "z")]

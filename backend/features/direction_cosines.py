@@ -56,16 +56,30 @@ def feature_direction(
         W_enc = dictionary.W_enc
         if W_enc is None:
             return None
-        return (
-            RESIDUAL_STREAM_SPACE
-            if is_residual_stream(lm, dictionary.hook_name)
-            else lm.canonical(dictionary.hook_name)
-        ), (W_enc[:, index].float())
-    row = dictionary.W_dec[index : index + 1]
-    written = map_to_residual_stream(lm, row, dictionary.hook_out)
-    if written is not None:
-        return RESIDUAL_STREAM_SPACE, written[0]
-    return lm.canonical(dictionary.hook_out), row[0].float()
+        on_stream = len(dictionary.reads) == 1 and is_residual_stream(lm, dictionary.hook_name)
+        space = RESIDUAL_STREAM_SPACE if on_stream else joint_space(lm, dictionary.read_hooks)
+        return space, W_enc[:, index].float()
+    space, rows = decoder_rows_in_space(lm, dictionary, dictionary.W_dec[index : index + 1])
+    return space, rows[0]
+
+
+def decoder_rows_in_space(
+    lm: LanguageModel, dictionary: Dictionary, rows: Float[Tensor, "n d_out"]
+) -> tuple[str, Float[Tensor, "n width"]]:
+    """Return the space in which cosines of decoder rows are taken, and the rows in that space.
+
+    Rows of several write sites are compared side by side, with rows of the same sites only.
+    """
+    if len(dictionary.writes) == 1:
+        written = map_to_residual_stream(lm, rows, dictionary.hook_out)
+        if written is not None:
+            return RESIDUAL_STREAM_SPACE, written
+    return joint_space(lm, dictionary.write_hooks), rows.float()
+
+
+def joint_space(lm: LanguageModel, hooks: Sequence[str]) -> str:
+    """Return the name of the space of directions at these hook points, side by side."""
+    return " + ".join(map(lm.canonical, hooks))
 
 
 RESIDUAL_STREAM_SPACE = "the residual stream"
@@ -105,11 +119,10 @@ def find_nearest_features(
         return None
     cosines: list[Tensor] = []
     for rows in other.W_dec.split(ROWS_PER_CHUNK):
-        written = map_to_residual_stream(lm, rows, other.hook_out)
-        space = RESIDUAL_STREAM_SPACE if written is not None else lm.canonical(other.hook_out)
+        space, written = decoder_rows_in_space(lm, other, rows)
         if space != target[0]:
             return None
-        cosines.append(row_cosines(rows.float() if written is None else written, target[1]))
+        cosines.append(row_cosines(written, target[1]))
     best = torch.cat(cosines).topk(min(n, other.d_sae))
     return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 

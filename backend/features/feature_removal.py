@@ -11,6 +11,7 @@ from torch import Tensor
 
 from backend.dictionaries.base import Dictionary
 from backend.model.language_model import LanguageModel
+from feature_store.hook_sites import check_single_sites
 from feature_store.removal_effects import RemovalEffect
 
 MAX_LISTED_TOKENS = 8
@@ -56,6 +57,7 @@ def compute_removal_logits(
 ) -> Float[Tensor, "2 pos vocab"]:
     """Compute the logits [2, pos, vocab] of the clean text and with the feature removed at counted
     positions, in one pass."""
+    check_single_sites([dictionary], "Effects of removing a feature")
     change: dict[str, Tensor] = {}
 
     def read(h: Tensor) -> Tensor:

@@ -33,7 +33,29 @@ def compute_logit_lens(
     through W_O; a direction elsewhere (inside an MLP, before a further norm) has no direct path to
     the logits.
     """
-    direction = map_to_residual_stream(lm, d, hook_out)
+    return _read_out(lm, map_to_residual_stream(lm, d, hook_out))
+
+
+@torch.no_grad()
+def lens_of_decoder_rows(
+    lm: LanguageModel, dictionary: Dictionary, rows: Float[Tensor, "n d_out"]
+) -> Float[Tensor, "n vocab"] | None:
+    """Return the logit lens of decoder rows of a dictionary; None where it is not defined.
+
+    With several write sites, the lens is of the sum of what the rows add to the residual stream at
+    all of them, as an edit adds it; None where one of the sites has no direct path to the logits.
+    """
+    parts = [
+        map_to_residual_stream(lm, rows[:, site.columns], site.hook) for site in dictionary.writes
+    ]
+    found = [part for part in parts if part is not None]
+    return _read_out(lm, sum(found[1:], found[0]) if len(found) == len(parts) else None)
+
+
+def _read_out(
+    lm: LanguageModel, direction: Float[Tensor, "n d_model"] | None
+) -> Float[Tensor, "n vocab"] | None:
+    """Return centred logits of directions in the residual stream at norm scale 1."""
     gain = final_norm_gain(lm)
     if direction is None or gain is None:
         return None
@@ -47,7 +69,7 @@ def compute_logit_lens(
 def feature_logit_lens(lm: LanguageModel, dictionary: Dictionary, index: int) -> np.ndarray | None:
     """Return a feature's logit lens: the effect of its decoder direction on every token's logit
     [n_vocab], or None without a direct path to the logits."""
-    values = compute_logit_lens(lm, dictionary.W_dec[index : index + 1], dictionary.hook_out)
+    values = lens_of_decoder_rows(lm, dictionary, dictionary.W_dec[index : index + 1])
     return None if values is None else values[0].float().cpu().numpy()
 
 

@@ -15,6 +15,7 @@ from backend.features.direct_feature_attribution import (
 )
 from backend.features.logit_lens import norm_gain
 from backend.model.language_model import LanguageModel
+from feature_store.hook_sites import check_single_sites
 
 MAX_LISTED_ENTRIES = 10
 
@@ -31,6 +32,7 @@ def find_largest_entries(values: Float[Tensor, "n"], k: int = MAX_LISTED_ENTRIES
 def read_feature_weights(lm: LanguageModel, dictionary: Dictionary, feature: int) -> FeatureWeights:
     """Read the largest weights of a feature's encoder column and decoder row: dimensions, attention
     heads, nearest neurons."""
+    check_single_sites([dictionary], "Largest weights and nearest neurons")
     read, write = lm.canonical(dictionary.hook_name), lm.canonical(dictionary.hook_out)
     column = None if dictionary.W_enc is None else dictionary.W_enc[:, feature]
     row = dictionary.coder.W_dec[feature]

@@ -15,6 +15,7 @@ import torch
 
 from backend.corpus import SequencePlan
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.site_activations import read_activations
 from backend.evaluation import reconstruction_check
 from backend.evaluation.reconstruction_batches import MAX_PIECE_TOKENS, MAX_PIECES, TextPiece
 from backend.evaluation.reconstruction_check import ReconstructionCheck
@@ -151,6 +152,5 @@ def bos_activations(
     is no BOS. Attention is causal, so the activations are the same in every sequence."""
     if bos is None:
         return np.full(dictionary.d_sae, np.nan, dtype=np.float32)
-    hook = dictionary.hook_name
-    acts = lm.activations(torch.tensor([[bos]]), [hook], processing)[hook]
-    return dictionary.encode(acts).reshape(-1).float().cpu().numpy()
+    x = read_activations(lm, dictionary, torch.tensor([[bos]]), processing)
+    return dictionary.encode(x).reshape(-1).float().cpu().numpy()

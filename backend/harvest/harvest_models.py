@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from backend.dictionaries.base import Dictionary
-from backend.dictionaries.null_dictionaries import ON_SHUFFLED
+from backend.dictionaries.site_activations import join_sites
 from backend.model.language_model import LanguageModel
 from backend.model.shuffled_model import shuffle_model
 from backend.model.weight_processing import WeightProcessing
@@ -31,7 +31,11 @@ class HarvestModels:
 
     def of(self, dictionary: Dictionary) -> LanguageModel:
         """Return the model whose activations this dictionary reads."""
-        if dictionary.architecture != ON_SHUFFLED:
+        return self._named(dictionary.writes[0].model)
+
+    def _named(self, model: str) -> LanguageModel:
+        """Return the model that a site names: the harvest's own, or its shuffled copy."""
+        if model != SHUFFLED:
             return self.lm
         assert self.shuffled is not None, "a harvest with such a dictionary has the model"
         return self.shuffled
@@ -44,10 +48,11 @@ class HarvestModels:
     ) -> list[Float[Tensor, "batch pos d_in"]]:
         """Return the activations that each dictionary reads, [batch, position, d_in], from one
         forward pass of every model that is needed."""
-        of = [self.of(one) for one in dictionaries]
-        found = {}
-        for lm in dict.fromkeys(of):
-            pairs = zip(dictionaries, of, strict=True)
-            hooks = list(dict.fromkeys(one.hook_name for one, its in pairs if its is lm))
-            found[lm] = lm.activations(tokens, hooks, processing)
-        return [found[its][one.hook_name] for one, its in zip(dictionaries, of, strict=True)]
+        sites = [site for one in dictionaries for site in one.reads]
+        found: dict[str, dict[str, Tensor]] = {}
+        for model in dict.fromkeys(site.model for site in sites):
+            hooks = list(dict.fromkeys(site.hook for site in sites if site.model == model))
+            found[model] = self._named(model).activations(tokens, hooks, processing)
+        return [
+            join_sites([found[site.model][site.hook] for site in one.reads]) for one in dictionaries
+        ]

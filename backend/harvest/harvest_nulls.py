@@ -25,6 +25,7 @@ from backend.dictionaries.null_dictionaries import (
     name_shuffled_null,
     save,
 )
+from backend.dictionaries.site_activations import read_activations
 from backend.evaluation.reconstruction_check import ReconstructionCheck
 from backend.harvest.checkpoint import WorkLock
 from backend.harvest.coactivation import initial_sample_level
@@ -35,6 +36,7 @@ from backend.harvest.shard_run import assign_rows, encode_batch
 from backend.model.language_model import LanguageModel
 from backend.model.weight_processing import WeightProcessing
 from feature_store.errors import InputError
+from feature_store.hook_sites import check_single_sites
 from feature_store.null_dictionaries import SHUFFLED
 
 THRESHOLD_TOKENS = 16_384
@@ -80,6 +82,8 @@ def load_or_make_nulls(
         raise InputError(
             "--null needs a trained dictionary: neurons and matrices are nulls already."
         )
+    if set(kinds) - {SHUFFLED}:
+        check_single_sites([one for _, one in trained], "Null dictionaries made of directions")
     loaded: list[tuple[Path | None, Dictionary]] = []
     with WorkLock(work / "nulls", "The null dictionaries of this harvest", LOCK_PATIENCE_S):
         for number, one in trained:
@@ -176,14 +180,13 @@ def measure_null_scales(
 ) -> DictionaryMeasurement:
     """Measure a null dictionary's activation scales on the plan's first sequences. A null
     dictionary reconstructs nothing, so its self-check is empty."""
-    hook, largest, n_fired, n_tokens = dictionary.hook_name, 0.0, 0, 0
+    largest, n_fired, n_tokens = 0.0, 0, 0
     for sequences in plan_forward_batches(
         np.asarray(feed.plan.length[:SCALE_SEQUENCES]), forward_batch
     ):
         batch = feed.batch(sequences)
-        values = find_firings(
-            dictionary, lm.activations(batch.tokens, [hook], processing)[hook], batch
-        )[1]
+        x = read_activations(lm, dictionary, batch.tokens, processing)
+        values = find_firings(dictionary, x, batch)[1]
         largest = max(largest, float(values.abs().max()) if len(values) else 0.0)
         n_fired, n_tokens = n_fired + len(values), n_tokens + len(batch.counted)
     active = max(n_fired / max(n_tokens, 1), 1.0)

@@ -232,8 +232,8 @@ def dictionary_row(
     )
     return {
         "dictionary": d.name,
-        "hook_name": d.hook_name,
-        "hook_out": d.hook_out,
+        "reads": [asdict(site) for site in d.reads],
+        "writes": [asdict(site) for site in d.writes],
         "architecture": d.architecture,
         "signed": d.signed,
         "d_in": d.d_in,

@@ -56,7 +56,6 @@ from backend.model.weight_processing import WeightProcessing, require_same_proce
 from feature_store.atomic_file import write_file
 from feature_store.catalog import utc_now
 from feature_store.errors import InputError
-from feature_store.harvest_writer import SCHEMA_VERSION
 from feature_store.store import Store
 from feature_store.strict_json import dump_json, parse_json
 
@@ -206,9 +205,12 @@ class HarvestRun:
     ) -> dict[str, Any]:
         """Return the configuration whose hash identifies the harvest."""
         return {
-            "schema": SCHEMA_VERSION,
+            "schema": 1,  # not 2, which changed no figure: so the ids of harvests stay the same
             "model": lm.model_hash,
-            "dictionaries": [[d.name, d.weights_hash, d.hook_name, d.hook_out] for d in found],
+            "dictionaries": [
+                [d.name, d.weights_hash, "+".join(d.read_hooks), "+".join(d.write_hooks)]
+                for d in found
+            ],
             "corpus": sequences.digest,
             "plan": plan_config(self.request.plan),
             "precision": self.request.precision,

@@ -250,10 +250,10 @@ class TripleChunk:
         documents = dict.fromkeys(plan.document_ids[int(plan.document[i])] for i in sequences)
         shown, more = list(documents)[:MAX_NAMED_DOCUMENTS], len(documents) - MAX_NAMED_DOCUMENTS
         where = " or ".join(shown) + (f" or {more} others" if more > 0 else "")
+        hooks = " or ".join(self._job.dictionaries[number].read_hooks)
         raise InputError(
-            f"Activations at {self._job.dictionaries[number].hook_name} are not finite (NaN or "
-            f"infinity) in {where}, so they cannot be stored. Run the model in float32, or "
-            "leave that text out."
+            f"Activations at {hooks} are not finite (NaN or infinity) in {where}, so they cannot "
+            "be stored. Run the model in float32, or leave that text out."
         )
 
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from backend.dictionaries.base import Dictionary
-from backend.features.logit_lens import compute_logit_lens
+from backend.features.logit_lens import lens_of_decoder_rows
 from backend.harvest.stage_timings import StageTimings
 from backend.model.language_model import LanguageModel
 
@@ -62,7 +62,7 @@ def compute_weight_facts(
     for begin in range(0, dictionary.d_sae, size):
         tile = slice(begin, begin + size)
         with stages("logits"), torch.inference_mode():
-            part = compute_lens_tile(compute_logit_lens(lm, W_dec[tile], dictionary.hook_out))
+            part = compute_lens_tile(lens_of_decoder_rows(lm, dictionary, W_dec[tile]))
         with stages("neighbours"), torch.inference_mode():
             part |= find_neighbours_tile(unit, tile)
         fill_tile(arrays, part, tile, dictionary.d_sae)
@@ -90,9 +90,10 @@ def fill_tile(arrays: WeightArrays, part: WeightArrays, tile: slice, n: int) -> 
 
 def weight_cache_key(lm: LanguageModel, dictionary: Dictionary) -> str:
     """Return the cache key of a dictionary's weight facts: a hash of the model's and the
-    dictionary's weights, the hook point that it writes, and the tokenizer's size where it is
+    dictionary's weights, the hook points that it writes, and the tokenizer's size where it is
     smaller than the vocabulary."""
-    text = f"{CACHE_VERSION}/{lm.model_hash}/{dictionary.weights_hash}/{dictionary.hook_out}"
+    written = "+".join(dictionary.write_hooks)
+    text = f"{CACHE_VERSION}/{lm.model_hash}/{dictionary.weights_hash}/{written}"
     if lm.n_nameable < lm.d_vocab:  # the same weights with another tokenizer list other tokens
         text += f"/{lm.n_nameable}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -136,7 +137,7 @@ def encoder_decoder_cosine(
     """Return the cosine of each feature's encoder and decoder directions; NaN without a linear
     encoder, or where the two are at different hook points."""
     W_enc = dictionary.W_enc
-    if W_enc is None or dictionary.hook_name != dictionary.hook_out:
+    if W_enc is None or dictionary.is_transcoder:
         return np.full(len(unit), np.nan, dtype=np.float32)
     reads = W_enc.detach().float().T
     cosine = (reads * unit).sum(1) / reads.norm(dim=1).clamp(min=1e-30)

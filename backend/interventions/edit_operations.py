@@ -20,6 +20,7 @@ from backend.interventions.named_activations import NamedFeatures
 from backend.interventions.records import Edit, EditCondition, EditSchedule
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
+from feature_store.hook_sites import HookSite, WriteSite
 from feature_store.records import FeatureId
 
 
@@ -31,12 +32,14 @@ class EditOperation:
     edits: tuple[Edit, ...]
     rows: tuple[int, ...]
     mode: EditMode
-    reads: str | None
-    """The hook whose activation it must see, if any."""
+    reads: tuple[str, ...]
+    """Hook points whose activations, side by side, the operation needs; empty for none."""
     writes: str
+    """Hook point that the operation changes: one write site of its dictionary."""
     named: NamedFeatures | None
     gate: NamedFeatures | None
-    gate_reads: str | None
+    gate_reads: tuple[str, ...]
+    """Hook points that the gate's dictionary reads; empty without a gate."""
     directions: Float[Tensor, "k d_out"]
     strength: Float[Tensor, "row 1 1"]
     basis: Tensor | None
@@ -46,6 +49,15 @@ class EditOperation:
     def clean(self) -> bool:
         """Whether the operation reads the clean model's activations."""
         return self.edits[0].read == "clean"
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the operation needs a clean forward pass of its own before the edited one.
+
+        A dictionary with several read sites may read a hook point after one that it writes, so the
+        clean activations of all of them must be known in advance.
+        """
+        return self.clean and len(self.reads) > 1
 
     @property
     def by_slot(self) -> bool:
@@ -64,7 +76,7 @@ class EditOperation:
     @cached_property
     def fixed(self) -> Float[Tensor, "row 1 d_out"] | None:
         """The stream difference itself where it is the same for every token; None otherwise."""
-        if self.mode.kind != "shift" or self.reads is not None:
+        if self.mode.kind != "shift" or self.reads:
             return None
         return self._codes(None, 1, 0) @ self.directions
 
@@ -128,7 +140,11 @@ def compile_operations(
             like = _without_strength(edit)
             groups.setdefault((like, counts.get(like, 0)), []).append((row, edit))
             counts[like] = counts.get(like, 0) + 1
-    return [_compile_operation(lm, dictionaries, members) for members in groups.values()]
+    return [
+        _compile_operation(lm, dictionaries, members, site)
+        for members in groups.values()
+        for site in _write_sites(dictionaries, members[0][1])
+    ]
 
 
 def _without_strength(edit: Edit) -> Edit:
@@ -138,19 +154,29 @@ def _without_strength(edit: Edit) -> Edit:
     return replace(edit, strength=0.0, where=gate, when=EditSchedule())
 
 
+def _write_sites(dictionaries: Mapping[str, Dictionary], edit: Edit) -> Sequence[HookSite]:
+    """Return the hook points that an edit changes: all write sites of its features' dictionary."""
+    if edit.vector is not None:
+        return (WriteSite(edit.vector.hook, 0, len(edit.vector.values)),)
+    return dictionaries[edit.features[0].dictionary].writes
+
+
 def _compile_operation(
-    lm: LanguageModel, dictionaries: Mapping[str, Dictionary], members: list[tuple[int, Edit]]
+    lm: LanguageModel,
+    dictionaries: Mapping[str, Dictionary],
+    members: list[tuple[int, Edit]],
+    site: HookSite,
 ) -> EditOperation:
-    """Compile edits of several rows that are alike into one operation."""
+    """Compile edits of several rows that are alike into one operation at one write site."""
     edit = members[0][1]
     mode = MODES[edit.mode]
     named = _name_features(lm, dictionaries, edit.features) if edit.features else None
-    directions = _edit_directions(lm, edit, named)
+    directions = _edit_directions(lm, edit, named)[:, site.columns]
     strengths = [one.strength for _, one in members]
     strength = directions.new_tensor(strengths).view(-1, 1, 1)
-    reads = None
+    reads: tuple[str, ...] = ()
     if named is not None and (mode.kind == "code" or named.dictionary.per_token_norm):
-        reads = named.dictionary.hook_name
+        reads = named.dictionary.read_hooks
     gate = edit.where.gate
     gated = None if gate is None else _name_features(lm, dictionaries, (gate,))
     made = EditOperation(
@@ -158,10 +184,10 @@ def _compile_operation(
         rows=tuple(row for row, _ in members),
         mode=mode,
         reads=reads,
-        writes=edit.vector.hook if edit.vector else named.dictionary.hook_out if named else "",
+        writes=site.hook,
         named=named,
         gate=gated,
-        gate_reads=None if gated is None else gated.dictionary.hook_name,
+        gate_reads=() if gated is None else gated.dictionary.read_hooks,
         directions=directions,
         strength=strength,
         basis=_basis_tensor(edit, directions),

@@ -47,6 +47,12 @@ class EditPlan:
         return len(self.rows) + len(self.twins)
 
     @property
+    def read_ahead(self) -> list[str]:
+        """Canonical hook points that must be read in a clean forward pass before the edited one."""
+        hooks = [hook for one in self.operations if one.reads_ahead for hook in one.reads]
+        return list(dict.fromkeys(canonical_point(self.lm, hook) for hook in hooks))
+
+    @property
     def decodes(self) -> bool:
         """Whether an edit's condition needs the decoded text."""
         return any(edit.where.pattern is not None for edits in self.rows for edit in edits)
@@ -85,8 +91,8 @@ def compile_edits(
     edited = [row for row, edits in enumerate(rows) if edits]
     needs = guard or freeze != FrozenLayers() or any(one.clean for one in made)
     twins = {row: len(rows) + i for i, row in enumerate(edited)} if needs else {}
-    read = {hook for one in made for hook in (one.reads, one.gate_reads) if hook}
-    read |= {dictionaries[feature.dictionary].hook_name for feature in watch}
+    read = {hook for one in made for hook in (*one.reads, *one.gate_reads)}
+    read |= {hook for feature in watch for hook in dictionaries[feature.dictionary].read_hooks}
     written = {one.writes for one in made}
     points = {canonical_point(lm, hook) for hook in written}
     points |= {away for hook in written if (away := stream_exit_point(hook))}

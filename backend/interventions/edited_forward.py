@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from backend.corpus.chat_template import TEMPLATE_ROLE
+from backend.dictionaries.site_activations import join_sites
 from backend.interventions import edit_plan as plans
 from backend.interventions.edit_masks import RowTokens, edit_factors
 from backend.interventions.edit_operations import EditOperation
@@ -23,6 +24,7 @@ from backend.interventions.forward_path import ActivationChange, ForwardPasses
 from backend.interventions.named_activations import NamedFeatures
 from backend.interventions.norm_scales import FrozenNormScales
 from backend.interventions.records import Edit, EditCondition, EditSchedule
+from backend.model.partial_forward import make_recording_edit
 from backend.model.weight_processing import NO_PROCESSING
 from feature_store.errors import InputError
 
@@ -56,6 +58,9 @@ class EditedForward:
     def __post_init__(self) -> None:
         plan, lm = self.plan, self.plan.lm
         self._passes = ForwardPasses(lm, plan.road, keep=self.keep)
+        self._clean_passes = ForwardPasses(lm, plan.road, keep=self.keep)
+        self._ahead: dict[str, Tensor] = {}
+        """Clean activations of the rows that are shown, read before the edited forward pass."""
         self._lines = [
             RowTokens(lm.tokenizer, self.n_prompt, self.roles) if edits else None
             for edits in plan.rows
@@ -85,6 +90,7 @@ class EditedForward:
         self._clear(len(tokens[0]))
         self._masks = self._masked(tokens)
         batch = torch.tensor([*tokens, *(tokens[row] for row in self.plan.twins)])
+        self._read_ahead(batch[: len(self.plan.rows)])
         logits = self._passes.forward(batch, self._changes, last=last)
         if self.keep:
             self.start += self._n
@@ -110,7 +116,7 @@ class EditedForward:
         """Return the activations of the watched features at the last `n` positions, before any edit
         at their hook point, in every row including twins."""
         columns = [
-            named.activations(self._reading(named.dictionary.hook_name))[:, -n:]
+            named.activations(self._reading(named.dictionary.read_hooks))[:, -n:]
             for named in self._watched
         ]
         return torch.cat(columns, -1)
@@ -138,17 +144,15 @@ class EditedForward:
             at(before).after.append(partial(self._scales.note, before))
             at(after).before.append(partial(self._scales.put, before, pairs))
         for number, one in enumerate(plan.operations):
-            for hook in (one.reads, one.gate_reads):
-                if hook:
-                    at(plans.canonical_point(lm, hook)).reads = True
+            for hook in (*one.reads, *one.gate_reads):
+                at(plans.canonical_point(lm, hook)).reads = True
             at(plans.canonical_point(lm, one.writes)).edits.append(number)
             if away := plans.stream_exit_point(one.writes):
                 at(plans.canonical_point(lm, one.writes)).leaves = True
                 at(away).carried.append(plans.canonical_point(lm, one.writes))
         for feature in plan.watched:
-            at(
-                plans.canonical_point(lm, plan.dictionaries[feature.dictionary].hook_name)
-            ).reads = True
+            for hook in plan.dictionaries[feature.dictionary].read_hooks:
+                at(plans.canonical_point(lm, hook)).reads = True
         return points
 
     def _masked(self, tokens: Sequence[Sequence[int]]) -> dict[int, Tensor | None]:
@@ -247,28 +251,52 @@ class EditedForward:
         gate_x = self._rows_of(one, one.gate_reads)
         return added if gate_x is None else added * one.opened(gate_x, self._n)
 
-    def _rows_of(self, one: EditOperation, hook: str | None) -> Tensor | None:
+    def _read_ahead(self, tokens: Tensor) -> None:
+        """Run the clean model on the shown rows first, where an operation needs its activations."""
+        names = self.plan.read_ahead
+        if names:
+            keep = {name: make_recording_edit(self._ahead, name) for name in names}
+            self._clean_passes.forward(tokens, keep, last=True)
+
+    def _rows_of(self, one: EditOperation, hooks: tuple[str, ...]) -> Tensor | None:
         """Return what an operation reads, of its own rows or of their clean twins; None where it
         reads nothing."""
-        if hook is None:
+        if not hooks:
             return None
+        if one.reads_ahead and hooks == one.reads:
+            names = [plans.canonical_point(self.plan.lm, hook) for hook in hooks]
+            return self._processed(hooks, [self._ahead[name] for name in names])[one.index]
         rows = [self.plan.twins[row] for row in one.rows] if one.clean else one.index
-        return self._reading(hook, one)[rows]
+        return self._reading(hooks, one)[rows]
 
-    def _reading(self, hook: str, one: EditOperation | None = None) -> Tensor:
-        name = plans.canonical_point(self.plan.lm, hook)
-        if name not in self._seen:
-            writes = one.writes if one else "the last hook"
-            raise InputError(
-                f"The model computes {hook} after {writes}, so an edit there cannot depend on it: "
-                "choose a feature that is read earlier."
-            )
-        h = self._seen[name]
-        return (
-            h
-            if self.plan.processing == NO_PROCESSING
-            else self.plan.lm.process(hook, h, self.plan.processing)
-        )
+    def _reading(self, hooks: Sequence[str], one: EditOperation | None = None) -> Tensor:
+        """Return the activations at hook points as they were read in this forward pass, side by
+        side; InputError where the model has not computed one of them yet."""
+        found = []
+        for hook in hooks:
+            name = plans.canonical_point(self.plan.lm, hook)
+            if name not in self._seen:
+                writes = one.writes if one else "the last hook"
+                instead = (
+                    "let the edit read the clean model's activations (read: clean)"
+                    if len(hooks) > 1
+                    else "choose a feature that is read earlier"
+                )
+                raise InputError(
+                    f"The model computes {hook} after {writes}, so an edit there cannot depend on "
+                    f"it: {instead}."
+                )
+            found.append(self._seen[name])
+        return self._processed(hooks, found)
+
+    def _processed(self, hooks: Sequence[str], found: Sequence[Tensor]) -> Tensor:
+        """Return raw activations at hook points, processed as the dictionaries expect, side by
+        side."""
+        processing = self.plan.processing
+        if processing != NO_PROCESSING:
+            pairs = zip(hooks, found, strict=True)
+            found = [self.plan.lm.process(hook, h, processing) for hook, h in pairs]
+        return join_sites(found)
 
     def _remember(self) -> None:
         """Keep whole sequences for dictionaries whose codes depend on earlier tokens."""
@@ -276,9 +304,10 @@ class EditedForward:
         used += [named for one in self.plan.operations for named in (one.named, one.gate) if named]
         for one in used:
             if one.dictionary.needs_sequence:
-                name = plans.canonical_point(self.plan.lm, one.dictionary.hook_name)
-                if name in self._seen:
-                    self._past[name] = self._seen[name]
+                for hook in one.dictionary.read_hooks:
+                    name = plans.canonical_point(self.plan.lm, hook)
+                    if name in self._seen:
+                        self._past[name] = self._seen[name]
 
     def _from_twins(self, h: Tensor) -> Tensor:
         """Return activations in which each edited row has its clean twin's values."""

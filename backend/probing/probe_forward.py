@@ -25,6 +25,7 @@ from backend.interventions.named_activations import NamedFeatures
 from backend.model.fast_forward import ActivationEdit
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError, pick_by_name
+from feature_store.hook_sites import check_single_sites
 from feature_store.records import FeatureId
 
 Pooling = Literal["mean", "last"]
@@ -128,6 +129,7 @@ def feature_ablation_edits(
     use, read = counted.to(lm.placement.device)[..., None], {}
     parts: dict[str, list[Callable[[Tensor], Tensor]]] = {}
     away = [(dictionaries[name], ids) for name, ids in by.items()]
+    check_single_sites([one for one, _ in away], "Probes")
     remembered = {
         canonical_hook(lm, one.hook_name)
         for one, _ in away

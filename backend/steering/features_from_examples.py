@@ -26,6 +26,7 @@ from backend.model.counted_positions import pad_right, uncounted_token_ids
 from backend.model.language_model import LanguageModel
 from backend.model.weight_processing import NO_PROCESSING
 from feature_store.errors import InputError
+from feature_store.hook_sites import check_single_sites
 from feature_store.records import FeatureId
 
 MAX_FEATURES, MAX_TEXTS, MAX_TEXT_TOKENS = 32, 32, 128
@@ -145,6 +146,7 @@ def find_features_from_examples(
     """
     ask.check(lm)
     check_fixed_directions(dictionaries)
+    check_single_sites(list(dictionaries.values()), "Features from examples")
     fitted_texts, held_out_texts = _split_texts(ask.texts)
     search = _PushSearch(lm, dictionaries, ask, fitted_texts, alive or {})
     stop = stop or threading.Event()

@@ -18,6 +18,7 @@ from backend.interventions.records import SteeringVector
 from backend.model.counted_positions import pad_right
 from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
+from feature_store.hook_sites import check_single_sites
 from feature_store.records import FeatureId
 
 MAX_TEXTS_PER_SET = 512
@@ -80,6 +81,7 @@ def compute_mean_difference(
 
     Raise InputError for an empty set, a set with too many texts, or a text without a counted token.
     """
+    check_single_sites([dictionary], "Differences of means")
     for texts in (first, second):
         _check_texts(texts)
     sides = [_compute_text_set_means(lm, dictionary, texts) for texts in (first, second)]

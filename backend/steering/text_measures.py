@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from backend.dictionaries.base import Dictionary
+from backend.dictionaries.site_activations import read_activations
 from backend.interventions.edit_masks import SECONDS, compile_pattern
 from backend.interventions.edit_plan import compile_edits
 from backend.interventions.edited_logits import compute_edited_logits
@@ -88,7 +89,7 @@ def read_text_activations(
     columns = []
     for feature in features:
         one = dictionaries[feature.dictionary]
-        x = lm.activations(tokens, [one.hook_name], one.processing)[one.hook_name]
+        x = read_activations(lm, one, tokens, one.processing)
         ids = torch.tensor([feature.index], device=x.device)
         columns.append(NamedFeatures(one, ids).activations(x))
     values = torch.cat(columns, -1).float().cpu()

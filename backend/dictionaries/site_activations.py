@@ -1,0 +1,65 @@
+"""Activations at the read sites and write sites of a dictionary, side by side as its encoder and
+decoder take them.
+
+A dictionary with one read site gets the activation itself, without a copy.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from backend.dictionaries.base import Dictionary
+from backend.model.language_model import LanguageModel
+from backend.model.weight_processing import WeightProcessing
+from feature_store.hook_sites import HookSite, SitedDictionary
+
+
+def list_hooks(dictionaries: Sequence[SitedDictionary], *, writes: bool = False) -> list[str]:
+    """Return the hook points that these dictionaries read, each once; with `writes`, also those
+    that they write."""
+    found = [hook for one in dictionaries for hook in one.read_hooks]
+    if writes:
+        found += [hook for one in dictionaries for hook in one.write_hooks]
+    return list(dict.fromkeys(found))
+
+
+def join_sites(parts: Sequence[Float[Tensor, "... _"]]) -> Float[Tensor, "... width"]:
+    """Return the activations at a dictionary's sites side by side, in the order of the sites."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
+
+
+def process_reads(
+    lm: LanguageModel, dictionary: Dictionary, raw: Mapping[str, Tensor]
+) -> Float[Tensor, "... d_in"]:
+    """Return what a dictionary reads: the raw activations at its read sites, processed."""
+    return _process(lm, dictionary, dictionary.reads, raw)
+
+
+def process_writes(
+    lm: LanguageModel, dictionary: Dictionary, raw: Mapping[str, Tensor]
+) -> Float[Tensor, "... d_out"]:
+    """Return what a dictionary reconstructs: the raw activations at its write sites, processed."""
+    return _process(lm, dictionary, dictionary.writes, raw)
+
+
+def read_activations(
+    lm: LanguageModel,
+    dictionary: Dictionary,
+    tokens: Int[Tensor, "batch pos"],
+    processing: WeightProcessing,
+) -> Float[Tensor, "batch pos d_in"]:
+    """Run the model on tokens and return what a dictionary reads there."""
+    found = lm.activations(tokens, list_hooks([dictionary]), processing)
+    return join_sites([found[hook] for hook in dictionary.read_hooks])
+
+
+def _process(
+    lm: LanguageModel,
+    dictionary: Dictionary,
+    sites: Sequence[HookSite],
+    raw: Mapping[str, Tensor],
+) -> Tensor:
+    processing = dictionary.processing
+    return join_sites([lm.process(site.hook, raw[site.hook], processing) for site in sites])

@@ -1,0 +1,45 @@
+"""Schema 1 of harvest files, which still opens: one hook point read and one written, as two texts.
+
+Since schema 2 the table `dictionary` has a list of read sites and one of write sites instead of the
+columns `hook_name` and `hook_out`. Nothing else differs.
+"""
+
+from collections.abc import Sequence
+
+from feature_store.hook_sites import ReadSite, WriteSite
+
+CHANGES_TO_SCHEMA_1 = (
+    "ALTER TABLE dictionary DROP COLUMN reads",
+    "ALTER TABLE dictionary DROP COLUMN writes",
+    "ALTER TABLE dictionary ADD COLUMN hook_name VARCHAR",
+    "ALTER TABLE dictionary ADD COLUMN hook_out VARCHAR",
+)
+"""SQL statements that turn the empty tables of the current schema into those of schema 1."""
+
+ON_SHUFFLED_MODEL = "CASE WHEN architecture = 'null-shuffled' THEN 'shuffled' ELSE '' END"
+SITE_EXPRESSIONS = {
+    "reads": f"[{{'hook': hook_name, 'start': 0, 'stop': d_in, 'model': {ON_SHUFFLED_MODEL}}}]",
+    "writes": f"[{{'hook': hook_out, 'start': 0, 'stop': d_out, 'model': {ON_SHUFFLED_MODEL}}}]",
+}
+"""SQL expressions that give the read and write sites of a dictionary in a harvest of schema 1."""
+
+
+def select_list(names: Sequence[str], schema: int) -> str:
+    """Return the SQL select list of these columns of `dictionary` in a harvest of this schema."""
+    if schema > 1:
+        return ", ".join(names)
+    return ", ".join(
+        f"{SITE_EXPRESSIONS[name]} AS {name}" if name in SITE_EXPRESSIONS else name
+        for name in names
+    )
+
+
+def parse_sites(row: dict[str, object]) -> dict[str, object]:
+    """Return a row of `dictionary` with its read and write sites as records."""
+    reads, writes = row["reads"], row["writes"]
+    assert isinstance(reads, list)
+    assert isinstance(writes, list)
+    return row | {
+        "reads": tuple(ReadSite(**site) for site in reads),
+        "writes": tuple(WriteSite(**site) for site in writes),
+    }
