@@ -5,6 +5,7 @@ columns `hook_name` and `hook_out`. Nothing else differs.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from feature_store.hook_sites import ReadSite, WriteSite
 
@@ -34,12 +35,9 @@ def select_list(names: Sequence[str], schema: int) -> str:
     )
 
 
-def parse_sites(row: dict[str, object]) -> dict[str, object]:
+def parse_sites(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of `dictionary` with its read and write sites as records."""
-    reads, writes = row["reads"], row["writes"]
-    assert isinstance(reads, list)
-    assert isinstance(writes, list)
     return row | {
-        "reads": tuple(ReadSite(**site) for site in reads),
-        "writes": tuple(WriteSite(**site) for site in writes),
+        "reads": tuple(ReadSite(**site) for site in row["reads"]),
+        "writes": tuple(WriteSite(**site) for site in row["writes"]),
     }

@@ -142,12 +142,12 @@ def test_facts_that_the_harvest_knows_load_nothing(store: Store, small: Dictiona
     table, file = _engine(store).dictionaries, store.harvest(None)
     for name in table:
         info = file.dictionary(name)
-        assert table.hook_name(name) == info.hook_name
+        assert table.read_hooks(name) == info.read_hooks
         assert table.weights_hash(name) == info.weights_hash
     size = table.unloaded_bytes(list(table))
     assert small.kept_bytes() == 0 and size > small.budget == table.budget
     one = table["d0"]
-    assert (one.hook_name, one.weights_hash) == (table.hook_name("d0"), table.weights_hash("d0"))
+    assert (one.hook_name, one.weights_hash) == (table.read_hooks("d0"), table.weights_hash("d0"))
     assert table.unloaded_bytes(list(table)) < size
 
 
