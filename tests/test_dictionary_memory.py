@@ -147,7 +147,7 @@ def test_facts_that_the_harvest_knows_load_nothing(store: Store, small: Dictiona
     size = table.unloaded_bytes(list(table))
     assert small.kept_bytes() == 0 and size > small.budget == table.budget
     one = table["d0"]
-    assert (one.hook_name, one.weights_hash) == (table.read_hooks("d0"), table.weights_hash("d0"))
+    assert (one.read_hooks, one.weights_hash) == (table.read_hooks("d0"), table.weights_hash("d0"))
     assert table.unloaded_bytes(list(table)) < size
 
 
