@@ -205,7 +205,7 @@ def test_list_tells_of_harvests_that_cannot_be_read(tmp_path: Path, capsys: Capt
     (store / "work" / "begun-1").mkdir(parents=True)
     (store / "work" / "begun-1" / "config.json").write_text("{}")
     said = [
-        "newer-1.duckdb was written by a newer Saefari (schema 9; this one reads 1). "
+        "newer-1.duckdb was written by a newer Saefari (schema 9; this one reads 1 and 2). "
         "Upgrade Saefari, or harvest again with --again.",
         "rubbish.duckdb is not a harvest file, or it is damaged. Delete it and harvest again.",
     ]
