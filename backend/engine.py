@@ -103,8 +103,8 @@ class LocalEngine:
 
     @property
     def model_bytes(self) -> int:
-        """Memory in bytes of the engine's model, each storage counted once: the plain model, and
-        TransformerLens' bridge, which keeps copies of the weights that it splits."""
+        """Memory in bytes of the local engine's model, each storage counted once: the plain model,
+        and TransformerLens' bridge, which keeps copies of the weights that it splits."""
         with self.lm.turn() as bridge:
             parts = [*bridge.parameters(), *bridge.buffers()]
         parts += [*self.lm.bare.parameters(), *self.lm.bare.buffers()]
@@ -112,8 +112,8 @@ class LocalEngine:
         return sum({one.data_ptr(): one.nbytes() for one in storages}.values())
 
     def read(self, text: str) -> TokenizedText:
-        """Tokenise a text for the engine's model; raise InputError for an empty text and for one
-        longer than the context."""
+        """Tokenise a text for the local engine's model; raise InputError for an empty text and for
+        one longer than the context."""
         if not text:
             raise InputError("There is no text to read: type some.")
         ids = self.lm.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
@@ -121,8 +121,8 @@ class LocalEngine:
         return self.text(self._within(tokens + ids["input_ids"]))
 
     def fit(self, text: str) -> str:
-        """Return the longest beginning of a text whose tokens fit into the context of the engine's
-        model."""
+        """Return the longest beginning of a text whose tokens fit into the context of the local
+        engine's model."""
         room = self.lm.n_ctx - (self.bos is not None)
         while True:
             ids = self.lm.tokenizer(
@@ -139,12 +139,12 @@ class LocalEngine:
 
     @property
     def chats(self) -> bool:
-        """Whether the tokenizer of the engine's model has a chat template."""
+        """Whether the tokenizer of the local engine's model has a chat template."""
         return bool(getattr(self.lm.tokenizer, "chat_template", None))
 
     def read_chat(self, turns: Sequence[Mapping[str, str]]) -> TokenizedText:
-        """Tokenise chat turns ({role, content}) with the model's chat template, whose own tokens
-        are not counted.
+        """Tokenise chat turns ({role, content}) with the local engine's chat template, whose own
+        tokens are not counted.
 
         Raise InputError as `LocalEngine.read` does.
         """
@@ -171,14 +171,14 @@ class LocalEngine:
 
     def text(self, token_ids: list[int]) -> TokenizedText:
         """Wrap known token ids, such as those of a stored sequence, with the flags of which of them
-        the engine counts."""
+        the local engine counts."""
         left_out = uncounted_token_ids(self.lm.bos, self.lm.special_ids, {})
         return TokenizedText(token_ids, [token not in left_out for token in token_ids])
 
     @torch.inference_mode()
     def firing(self, text: TokenizedText, names: list[str]) -> dict[str, TextActivations]:
-        """Compute the activations of several dictionaries of the engine on a text, in one forward
-        pass."""
+        """Compute the activations of several dictionaries of the local engine on a text, in one
+        forward pass."""
         if not names:
             return {}
         processing = pick_by_name("dictionary", names[0], self.dictionaries).processing
@@ -193,7 +193,7 @@ class LocalEngine:
         return found
 
     def weights(self, feature: FeatureId) -> FeatureWeights:
-        """Return which dimensions, neurons and heads a feature of the engine reads and writes
+        """Return which dimensions, neurons and heads a feature of the local engine reads and writes
         most."""
         return weights_and_neurons.read_feature_weights(
             self.lm, self._dictionary(feature), feature.index
@@ -202,8 +202,8 @@ class LocalEngine:
     def sources(
         self, feature: FeatureId, tokens: np.ndarray, peak: int
     ) -> DirectFeatureAttribution:
-        """Attribute a hook_z feature's pre-activation at position `peak` of a sequence to heads and
-        source tokens.
+        """Attribute, on the local engine, a hook_z feature's pre-activation at position `peak` of a
+        sequence to heads and source tokens.
 
         Raise InputError where direct feature attribution is not defined.
         """
@@ -213,8 +213,8 @@ class LocalEngine:
         )
 
     def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> RemovalEffect:
-        """Measure how removing a feature changes the predictions in a stored context; `tokens` are
-        its whole sequence."""
+        """Measure, on the local engine, how removing a feature changes the predictions in a stored
+        context; `tokens` are its whole sequence."""
         dictionary = self._dictionary(feature)
         ids = torch.from_numpy(tokens.astype(np.int64))
         left_out = uncounted_token_ids(self.lm.bos, self.lm.special_ids, dictionary.metadata)
@@ -230,14 +230,15 @@ class LocalEngine:
         )
 
     def lens(self, feature: FeatureId) -> np.ndarray | None:
-        """Return a feature's direct effect on the logit of every token of the vocabulary."""
+        """Return a feature's direct effect on the logit of every token of the vocabulary, on the
+        local engine's model."""
         return logit_lens.feature_logit_lens(self.lm, self._dictionary(feature), feature.index)
 
     def cosines(
         self, features: Sequence[FeatureId], side: direction_cosines.EncoderOrDecoder
     ) -> list[list[float | None]]:
-        """Return the pairwise cosines of features' directions; None for a pair in different
-        spaces."""
+        """Return the pairwise cosines of directions of the local engine's features; None for a pair
+        in different spaces."""
         return direction_cosines.compute_pairwise_cosines(
             self.lm, self.dictionaries, features, side
         )
@@ -245,30 +246,30 @@ class LocalEngine:
     def nearest(
         self, feature: FeatureId, dictionary: str, n: int
     ) -> list[tuple[int, float]] | None:
-        """Find the features of a dictionary of the engine whose decoder directions have the largest
-        cosine with a feature's."""
+        """Find the features of a dictionary of the local engine whose decoder directions have the
+        largest cosine with a feature's."""
         other = pick_by_name("dictionary", dictionary, self.dictionaries)
         return direction_cosines.find_nearest_features(
             self.lm, self._dictionary(feature), feature.index, other, n
         )
 
     def lens_rows(self, text: TokenizedText) -> list[LogitLensRow]:
-        """Return the logit lens of a text after each block; the last row is the model's own
-        prediction."""
+        """Return the logit lens of a text after each block of the local engine's model; the last
+        row is the model's own prediction."""
         return compute_logit_lens_rows(self.lm, torch.tensor(text.token_ids))
 
     @torch.inference_mode()
     def predict(self, text: TokenizedText, at: int, n: int) -> list[tuple[int, float]]:
-        """Return the `n` most probable tokens after position `at` of a text, with their
-        probabilities."""
+        """Return the `n` tokens that the local engine's model gives the highest probability after
+        position `at`, with their probabilities."""
         logits = self.lm.next_logits(torch.tensor([text.token_ids[: at + 1]]))[0].float()
         nameable = logits.softmax(-1)[: self.lm.n_nameable]
         best = nameable.topk(min(n, len(nameable)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
     def target(self, text: TokenizedText, at: int, answer: str) -> int:
-        """Return the token id of `answer` after position `at`; raise InputError when it is several
-        tokens."""
+        """Return the token id of `answer` after position `at` for the local engine's tokenizer;
+        raise InputError when it is several tokens."""
         target = find_target_token(self.lm, text.token_ids[: at + 1], answer)
         check_token_ids([target], self.lm.d_vocab)
         return target
@@ -276,8 +277,8 @@ class LocalEngine:
     def toward(
         self, text: TokenizedText, names: list[str], target: int, at: int
     ) -> dict[str, TextActivations]:
-        """Attribute a next token's logit at position `at` to the features active in a text, by
-        gradient × activation.
+        """Attribute, on the local engine, a next token's logit at position `at` to the features
+        active in a text, by gradient × activation.
 
         Values are in logits, less the mean over the vocabulary, at counted positions.
         """

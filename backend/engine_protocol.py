@@ -18,9 +18,11 @@ class TokenizedText:
     """Text as an engine's model reads it: token ids, and which of them count."""
 
     token_ids: list[int]
-    """Token ids of the text, with BOS in front if the dictionaries were trained with it."""
+    """Token ids of the text that an engine reads, with BOS in front if the dictionaries were
+    trained with it."""
     counted: list[bool]
-    """Flags of the tokens; False for BOS and special tokens, which no statistic counts."""
+    """Flags of the tokens of a text that an engine reads; False for BOS and special tokens, which
+    no statistic counts."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class TextActivations:
     value: np.ndarray
 
     def of(self, feature: int) -> dict[int, float]:
-        """Return one feature's activations on the text, as {position: activation}."""
+        """Return one feature's activations on the text that the engine read, as {position:
+        activation}."""
         mine = self.feature == feature
         return dict(zip(self.position[mine].tolist(), self.value[mine].tolist(), strict=True))
 
@@ -45,7 +48,7 @@ class LargestEntries:
     index: list[int]
     value: list[float]
     of: int
-    """Number of entries of the whole vector."""
+    """Number of entries of the whole weight vector, of which an engine returns the largest."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,15 @@ class FeatureWeights:
     encoder: LargestEntries | None
     decoder: LargestEntries
     encoder_heads: list[float] | None
-    """Share of each attention head in the norm of the encoder column; `decoder_heads` is the same
-    for the decoder row."""
+    """Share of each attention head in the norm of the encoder column, as an engine returns it;
+    `decoder_heads` is the same for the decoder row."""
     decoder_heads: list[float] | None
     readers: NearestNeurons | None
     """MLP neurons whose input weights are nearest to the encoder's column: they read the direction
-    that the feature reads."""
+    that the engine's feature reads."""
     writers: NearestNeurons | None
     """MLP neurons whose output weights are nearest to the decoder's row: they write the direction
-    that the feature writes."""
+    that the engine's feature writes."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,16 @@ class DirectFeatureAttribution:
     head and source token."""
 
     parts: np.ndarray
-    """Parts of the pre-activation [heads, source token]."""
+    """Parts of the pre-activation [heads, source token], as an engine's direct feature attribution
+    returns them."""
     pattern: np.ndarray
-    """Attention pattern of the token [heads, source token]."""
+    """Attention pattern of the attributed token [heads, source token], as an engine returns it."""
     bias: float
 
     @property
     def total(self) -> float:
-        """Pre-activation of the feature: the sum of all parts and the bias."""
+        """Pre-activation that the direct feature attribution of an engine adds up to: the sum of
+        all parts and the bias."""
         return float(self.parts.sum()) + self.bias
 
 
@@ -103,9 +108,9 @@ class LogitLensRow:
 
     layer: int
     tokens: np.ndarray
-    """Token ids [pos, k] of the logit lens, most probable first."""
+    """Token ids [pos, k] of one row of an engine's logit lens, most probable first."""
     probabilities: np.ndarray
-    """Probabilities [pos, k] of these tokens by the logit lens."""
+    """Probabilities [pos, k] of the tokens in one row of an engine's logit lens."""
 
 
 class Engine(Protocol):

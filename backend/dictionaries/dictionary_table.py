@@ -115,8 +115,8 @@ class LazyDictionaryTable(DictionaryTable):
         return sum(4 * info.d_sae * (info.d_in + info.d_out) for info in missing)
 
     def _key(self, name: str) -> Hashable:
-        """Return the key of a dictionary in the process-wide dictionary cache: name, path, hashes
-        and placement."""
+        """Return the key under which the lazy dictionary table keeps a dictionary in the
+        process-wide cache: name, path, hashes and placement."""
         placement = self._lm.placement
         where = placement.device, placement.dtype
         return name, self._places[name], self._infos[name].weights_hash, self._lm.model_hash, *where

@@ -376,8 +376,8 @@ class LanguageModel:
 
     @cached_property
     def _probe(self) -> dict[str, Tensor]:
-        """Activations of the bridge at every hook point for one short random sequence, to check the
-        fast forward."""
+        """Activations of the language model's bridge at every hook point, on its probe tokens: the
+        reference for the fast forward."""
         with self._turn, torch.no_grad():
             _, cache = self._bridge.run_with_cache(self.probe_tokens, return_type=None)
         return {name: cache[name] for name in dict.fromkeys(self._names.values()) if name in cache}

@@ -14,7 +14,7 @@ def count_nameable_tokens(tokenizer: "PreTrainedTokenizerBase", d_vocab: int) ->
     """Count the token ids of a model's vocabulary, from 0, that the tokenizer can name.
 
     Embeddings are often padded to a round number of rows (Pythia, Qwen): no text contains the ids
-    beyond, and what the model learnt for them means nothing. Ids that a tokenizer skips in between
+    beyond, and the weights of these ids are meaningless. Ids that a tokenizer skips in between
     are counted.
     """
     return min(d_vocab, 1 + max(tokenizer.get_vocab().values(), default=-1))

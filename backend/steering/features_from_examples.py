@@ -206,7 +206,7 @@ def _split_texts(
 
 def check_fixed_directions(dictionaries: Mapping[str, Dictionary]) -> None:
     """Raise InputError for a dictionary whose decoder directions, in the raw stream, differ between
-    tokens: it cannot give a constant push."""
+    tokens: no constant push of it can be searched from examples."""
     for name, one in dictionaries.items():
         if one.per_token_norm or one.processing != NO_PROCESSING:
             raise InputError(
@@ -280,7 +280,8 @@ class _PushSearch:
         return row / row.norm() * self.lengths[dictionary.hook_out]
 
     def only(self, kept: Tensor) -> "_PushSearch":
-        """Return the same search restricted to the candidate features with the indices `kept`."""
+        """Return the search for pushes from examples, restricted to the candidate features with the
+        indices `kept`."""
         other = object.__new__(_PushSearch)
         other.__dict__ = dict(self.__dict__)
         other.features = [self.features[i] for i in kept.tolist()]
@@ -288,7 +289,7 @@ class _PushSearch:
         return other
 
     def on(self, texts: Sequence[Sequence[int]]) -> "_PushSearch":
-        """Return the same search on other example texts."""
+        """Return the search for pushes with other example texts."""
         other = object.__new__(_PushSearch)
         other.__dict__ = dict(self.__dict__)
         other._read(texts)
