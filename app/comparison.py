@@ -112,11 +112,11 @@ def reread(file: HarvestFile, features: Sequence[FeatureId], engine: Engine) -> 
                 continue
             end = at.start + at.length
             text = engine.text(file.sequences.tokens(at.sequence)[:end].tolist())
-            firing = engine.firing(text, names)
+            firing = engine.compute_activations(text, names)
             acts = {
                 f: {
                     p: v
-                    for p, v in firing[f.dictionary].of(f.index).items()
+                    for p, v in firing[f.dictionary].by_position(f.index).items()
                     if text.counted[p] and at.start <= p < end
                 }
                 for f in features

@@ -57,7 +57,7 @@ def fired(
     _engine: Engine, _read: TokenizedText, harvest_id: str, text: str, names: tuple[str, ...]
 ) -> dict[str, TextActivations]:
     """What the model says of a text; selecting tokens does not ask it again."""
-    return _engine.firing(_read, list(names))
+    return _engine.compute_activations(_read, list(names))
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)

@@ -55,13 +55,13 @@ class LocalEngine:
         found: Mapping[str, Dictionary],
         *,
         bos: int | None,
-        elsewhere: Collection[str] = (),
+        refused_names: Collection[str] = (),
     ) -> None:
         """Make an engine from a loaded model and dictionaries; `elsewhere` are names to refuse,
         since those dictionaries read a shuffled model."""
         self.lm = lm
         self.dictionaries = (
-            found if isinstance(found, DictionaryTable) else DictionaryTable(found, elsewhere)
+            found if isinstance(found, DictionaryTable) else DictionaryTable(found, refused_names)
         )
         self.bos = bos
         self.lease: object = None
@@ -105,7 +105,7 @@ class LocalEngine:
     def model_bytes(self) -> int:
         """Memory in bytes of the local engine's model, each storage counted once: the plain model,
         and TransformerLens' bridge, which keeps copies of the weights that it splits."""
-        with self.lm.turn() as bridge:
+        with self.lm.hold_bridge() as bridge:
             parts = [*bridge.parameters(), *bridge.buffers()]
         parts += [*self.lm.bare.parameters(), *self.lm.bare.buffers()]
         storages = [part.untyped_storage() for part in parts]
@@ -120,7 +120,7 @@ class LocalEngine:
         tokens = [] if self.bos is None else [self.bos]
         return self.text(self._within(tokens + ids["input_ids"]))
 
-    def fit(self, text: str) -> str:
+    def cut_to_context(self, text: str) -> str:
         """Return the longest beginning of a text whose tokens fit into the context of the local
         engine's model."""
         room = self.lm.n_ctx - (self.bos is not None)
@@ -176,7 +176,9 @@ class LocalEngine:
         return TokenizedText(token_ids, [token not in left_out for token in token_ids])
 
     @torch.inference_mode()
-    def firing(self, text: TokenizedText, names: list[str]) -> dict[str, TextActivations]:
+    def compute_activations(
+        self, text: TokenizedText, names: list[str]
+    ) -> dict[str, TextActivations]:
         """Compute the activations of several dictionaries of the local engine on a text, in one
         forward pass."""
         if not names:
@@ -199,7 +201,7 @@ class LocalEngine:
             self.lm, self._dictionary(feature), feature.index
         )
 
-    def sources(
+    def attribute_to_sources(
         self, feature: FeatureId, tokens: np.ndarray, peak: int
     ) -> DirectFeatureAttribution:
         """Attribute, on the local engine, a hook_z feature's pre-activation at position `peak` of a
@@ -212,7 +214,9 @@ class LocalEngine:
             self.lm, self._dictionary(feature), feature.index, ids, peak
         )
 
-    def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> RemovalEffect:
+    def measure_removal(
+        self, feature: FeatureId, context: Context, tokens: np.ndarray
+    ) -> RemovalEffect:
         """Measure, on the local engine, how removing a feature changes the predictions in a stored
         context; `tokens` are its whole sequence."""
         dictionary = self._dictionary(feature)
@@ -229,12 +233,12 @@ class LocalEngine:
             peak=context.peak,
         )
 
-    def lens(self, feature: FeatureId) -> np.ndarray | None:
+    def logit_lens(self, feature: FeatureId) -> np.ndarray | None:
         """Return a feature's direct effect on the logit of every token of the vocabulary, on the
         local engine's model."""
         return logit_lens.feature_logit_lens(self.lm, self._dictionary(feature), feature.index)
 
-    def cosines(
+    def pairwise_cosines(
         self, features: Sequence[FeatureId], side: direction_cosines.EncoderOrDecoder
     ) -> list[list[float | None]]:
         """Return the pairwise cosines of directions of the local engine's features; None for a pair
@@ -243,7 +247,7 @@ class LocalEngine:
             self.lm, self.dictionaries, features, side
         )
 
-    def nearest(
+    def find_nearest(
         self, feature: FeatureId, dictionary: str, n: int
     ) -> list[tuple[int, float]] | None:
         """Find the features of a dictionary of the local engine whose decoder directions have the
@@ -259,7 +263,7 @@ class LocalEngine:
         return compute_logit_lens_rows(self.lm, torch.tensor(text.token_ids))
 
     @torch.inference_mode()
-    def predict(self, text: TokenizedText, at: int, n: int) -> list[tuple[int, float]]:
+    def predict_next_tokens(self, text: TokenizedText, at: int, n: int) -> list[tuple[int, float]]:
         """Return the `n` tokens that the local engine's model gives the highest probability after
         position `at`, with their probabilities."""
         logits = self.lm.next_logits(torch.tensor([text.token_ids[: at + 1]]))[0].float()
@@ -267,14 +271,14 @@ class LocalEngine:
         best = nameable.topk(min(n, len(nameable)))
         return list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
 
-    def target(self, text: TokenizedText, at: int, answer: str) -> int:
+    def find_target_token(self, text: TokenizedText, at: int, answer: str) -> int:
         """Return the token id of `answer` after position `at` for the local engine's tokenizer;
         raise InputError when it is several tokens."""
         target = find_target_token(self.lm, text.token_ids[: at + 1], answer)
         check_token_ids([target], self.lm.d_vocab)
         return target
 
-    def toward(
+    def attribute_logit(
         self, text: TokenizedText, names: list[str], target: int, at: int
     ) -> dict[str, TextActivations]:
         """Attribute, on the local engine, a next token's logit at position `at` to the features

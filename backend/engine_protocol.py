@@ -34,7 +34,7 @@ class TextActivations:
     feature: np.ndarray
     value: np.ndarray
 
-    def of(self, feature: int) -> dict[int, float]:
+    def by_position(self, feature: int) -> dict[int, float]:
         """Return one feature's activations on the text that the engine read, as {position:
         activation}."""
         mine = self.feature == feature
@@ -47,7 +47,7 @@ class LargestEntries:
 
     index: list[int]
     value: list[float]
-    of: int
+    n_entries: int
     """Number of entries of the whole weight vector, of which an engine returns the largest."""
 
 
@@ -127,7 +127,9 @@ class Engine(Protocol):
         (engine protocol)."""
         ...
 
-    def firing(self, text: TokenizedText, names: list[str]) -> dict[str, TextActivations]:
+    def compute_activations(
+        self, text: TokenizedText, names: list[str]
+    ) -> dict[str, TextActivations]:
         """Compute the activations of dictionaries on a text (engine protocol), at BOS and special
         tokens as well."""
         ...
@@ -137,7 +139,7 @@ class Engine(Protocol):
         protocol)."""
         ...
 
-    def sources(
+    def attribute_to_sources(
         self, feature: FeatureId, tokens: np.ndarray, peak: int
     ) -> DirectFeatureAttribution:
         """Attribute a hook_z feature's pre-activation at a position to heads and source tokens
@@ -147,12 +149,14 @@ class Engine(Protocol):
         """
         ...
 
-    def removal(self, feature: FeatureId, context: Context, tokens: np.ndarray) -> RemovalEffect:
+    def measure_removal(
+        self, feature: FeatureId, context: Context, tokens: np.ndarray
+    ) -> RemovalEffect:
         """Measure how removing a feature changes predictions in a stored context (engine protocol);
         `tokens` are its whole sequence."""
         ...
 
-    def lens(self, feature: FeatureId) -> np.ndarray | None:
+    def logit_lens(self, feature: FeatureId) -> np.ndarray | None:
         """Return a feature's direct effect on every token's logit, per unit of activation (engine
         protocol).
 
@@ -160,14 +164,14 @@ class Engine(Protocol):
         """
         ...
 
-    def cosines(
+    def pairwise_cosines(
         self, features: Sequence[FeatureId], side: Literal["encoder", "decoder"]
     ) -> list[list[float | None]]:
         """Return the pairwise cosines of features' directions (engine protocol); None for a pair in
         different spaces."""
         ...
 
-    def nearest(
+    def find_nearest(
         self, feature: FeatureId, dictionary: str, n: int
     ) -> list[tuple[int, float]] | None:
         """Return the `n` features of a dictionary whose decoders have the largest cosine with one
@@ -177,7 +181,7 @@ class Engine(Protocol):
         """
         ...
 
-    def fit(self, text: str) -> str:
+    def cut_to_context(self, text: str) -> str:
         """Return the longest beginning of a text that fits into the model's context (engine
         protocol)."""
         ...
@@ -197,17 +201,17 @@ class Engine(Protocol):
         prediction."""
         ...
 
-    def predict(self, text: TokenizedText, at: int, n: int) -> list[tuple[int, float]]:
+    def predict_next_tokens(self, text: TokenizedText, at: int, n: int) -> list[tuple[int, float]]:
         """Return the `n` most probable tokens after position `at`, with their probabilities (engine
         protocol)."""
         ...
 
-    def target(self, text: TokenizedText, at: int, answer: str) -> int:
+    def find_target_token(self, text: TokenizedText, at: int, answer: str) -> int:
         """Return the token id of `answer` after position `at` (engine protocol); raise InputError
         when it is several tokens."""
         ...
 
-    def toward(
+    def attribute_logit(
         self, text: TokenizedText, names: list[str], target: int, at: int
     ) -> dict[str, TextActivations]:
         """Attribute a next token's logit at a position to a text's features by gradient ×

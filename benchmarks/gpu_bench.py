@@ -159,7 +159,7 @@ def busy_feature(bench: Bench) -> FeatureId:
     """A feature of the first dictionary that fires on the first prompt."""
     engine = bench.on_cpu
     name = next(iter(engine.dictionaries))
-    fired = engine.firing(engine.read(PROMPTS[0]), [name])[name]
+    fired = engine.compute_activations(engine.read(PROMPTS[0]), [name])[name]
     return FeatureId(name, int(fired.feature[len(fired.feature) // 2]) if len(fired.feature) else 0)
 
 

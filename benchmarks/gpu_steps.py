@@ -65,7 +65,7 @@ def load_model(bench: Bench) -> Figures:
     tokens = bench.rows(4, min(64, bench.on_cpu_model.n_ctx))
     there, here = bench.on_device.lm, bench.on_cpu_model
     difference = relative(there.logits(tokens), here.logits(tokens))
-    fast = [name for name in there.hook_names() if there.on_fast_road(name)]
+    fast = [name for name in there.hook_names() if there.has_fast_forward(name)]
     wrong = wanted(precision == "highest", f"matmul precision is {precision}, not highest")
     wrong += wanted(difference < 1e-4, f"logits differ by {difference:.1e}")
     if bench.device.type == "cuda":
@@ -183,8 +183,8 @@ def gradients(bench: Bench) -> Figures:
         names = list(engine.dictionaries)
         text = engine.read(PROMPTS[0])
         at = len(text.token_ids) - 1
-        target = engine.predict(text, at, 1)[0][0]
-        toward = engine.toward(text, names, target, at)
+        target = engine.predict_next_tokens(text, at, 1)[0][0]
+        toward = engine.attribute_logit(text, names, target, at)
         settings = SparseFeatureSettings(nodes=10, edges=20, paths=2, draws=0)
         circuit = find_sparse_feature_circuit(
             engine, lay_out_circuit_prompts(engine, cases), names[:1], settings

@@ -28,19 +28,21 @@ def measure(repeats: int) -> dict[str, Any]:
     found = {f.name: load(str(f), name=f.name, placement=placement) for f in demo.DICTIONARIES}
     engine = LocalEngine(lm, found, bos=lm.bos)
     words = " ".join(document.text for document in demo.demo_documents(seed=1, documents=20))
-    text = engine.text(engine.read(engine.fit(words)).token_ids[:TOKENS])
+    text = engine.text(engine.read(engine.cut_to_context(words)).token_ids[:TOKENS])
     typed = str(lm.tokenizer.decode(text.token_ids, skip_special_tokens=True))
     names, last = list(found), TOKENS - 1
     columns = [
         [one.position.tolist(), one.feature.tolist(), one.value.tolist()]
-        for one in engine.firing(text, names).values()
+        for one in engine.compute_activations(text, names).values()
     ]
     parts: dict[str, Callable[[], object]] = {
         "tokenise": lambda: engine.read(typed),
-        "activations": lambda: engine.firing(text, names),
+        "activations": lambda: engine.compute_activations(text, names),
         "as_json": lambda: json.dumps(columns),
         "lens": lambda: engine.lens_rows(text),
-        "toward": lambda: engine.toward(text, names, engine.predict(text, last, 1)[0][0], last),
+        "toward": lambda: engine.attribute_logit(
+            text, names, engine.predict_next_tokens(text, last, 1)[0][0], last
+        ),
     }
     times = {name: cpu_ms(part, repeats) for name, part in parts.items()}
     nonzero = sum(len(one[0]) for one in columns)

@@ -279,7 +279,7 @@ def annotate(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     kept = Experiments(catalog)
     kept.delete(next(one.id for one in kept.listing() if one.kind == "splice"))
     found = [
-        engine.removal(b, window, file.sequences.tokens(window.sequence))
+        engine.measure_removal(b, window, file.sequences.tokens(window.sequence))
         for window in strongest(file.contexts(b))[:2]
     ]
     removal_effects.save_removal_effects(catalog, file.record.id, b, found)

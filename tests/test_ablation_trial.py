@@ -44,7 +44,7 @@ def engine(rig: Rig) -> LocalEngine:
 
 def busy(engine: LocalEngine, name: str = "top", n: int = 2) -> tuple[ModelPart, ...]:
     """Features that fire on the prompts, the most frequent first."""
-    fires = engine.firing(engine.read(" ".join(TEXTS[:2])), [name])[name].feature
+    fires = engine.compute_activations(engine.read(" ".join(TEXTS[:2])), [name])[name].feature
     ids, counts = np.unique(fires, return_counts=True)
     return tuple(ModelPart("feature", name, int(i)) for i in ids[np.argsort(-counts)][:n])
 
@@ -95,7 +95,7 @@ def test_prompts_together_are_prompts_one_by_one(
 def test_without_an_answer_the_likeliest_is_taken(engine: LocalEngine) -> None:
     found = ablate_prompts(engine, AblationRequest(BARE[:1], busy(engine)))
     text = engine.read(TEXTS[0])
-    ((best, p),) = engine.predict(text, len(text.token_ids) - 1, 1)
+    ((best, p),) = engine.predict_next_tokens(text, len(text.token_ids) - 1, 1)
     assert found["prompts"][0]["answer"] == best and found["target"] == "log_prob"
     assert found["clean"]["log_prob"] == pytest.approx(np.log(p), abs=1e-4)
     assert found["clean"]["logit_diff"] is None
@@ -194,7 +194,9 @@ def test_nodes_are_measured_at_their_own_token(engine: LocalEngine) -> None:
     for row in (r for r in found[:6] if r["feature"] is not None):
         some = laid.rows(slice(row["prompt"], row["prompt"] + 1))
         text = engine.text(some.prompts.tokens[0, some.prompts.real[0]].tolist())
-        value = engine.firing(text, ["relu"])["relu"].of(row["feature"])[row["position"]]
+        value = engine.compute_activations(text, ["relu"])["relu"].by_position(row["feature"])[
+            row["position"]
+        ]
 
         def without(h: torch.Tensor, row: dict = row, value: float = value) -> torch.Tensor:
             new = h.clone()
@@ -243,11 +245,11 @@ def test_nodes_go_to_their_baseline_at_their_own_token(
 ) -> None:
     asked = EffectRankingRequest(SWAPPED[:1], ("relu",), exact=4, unit="node", how=how)
     one, laid = engine.dictionaries["relu"], prepare_prompts(engine, SWAPPED[:1], "pair")
-    there = engine.firing(engine.read(SWAPPED[0].pair), ["relu"])["relu"]
+    there = engine.compute_activations(engine.read(SWAPPED[0].pair), ["relu"])["relu"]
     for row in rank_effects(engine, asked, None, lambda part: 0.7)["rows"][:4]:
         if row["feature"] is None:
             continue
-        goes = 0.7 if how == "mean" else there.of(row["feature"])[row["position"]]
+        goes = 0.7 if how == "mean" else there.by_position(row["feature"])[row["position"]]
 
         def moved(h: torch.Tensor, row: dict = row, goes: float = goes) -> torch.Tensor:
             new = h.clone()
@@ -287,7 +289,7 @@ def test_controls_are_other_active_features_of_the_same_dictionary(engine: Local
     laid = prepare_prompts(engine, CASES)
     found = draw_control_sets(engine, laid, parts, 30, seed=0)
     assert found is not None and len(found.sets) > 5
-    fires = engine.firing(engine.read(" ".join(TEXTS[:2])), ["top"])["top"].feature
+    fires = engine.compute_activations(engine.read(" ".join(TEXTS[:2])), ["top"])["top"].feature
     assert len(set(fires.tolist())) > 3
     for one in found.sets:
         assert len(set(one)) == len(parts) and not set(one) & set(parts)

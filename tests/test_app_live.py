@@ -91,7 +91,7 @@ def test_the_lens_has_a_row_for_each_layer(visit: Open, rig: Rig) -> None:
 def test_all_activations_can_be_taken_away(rig: Rig, harvested: Path) -> None:
     engine = LocalEngine(rig.lm, {one.name: one for one in rig.found}, bos=rig.lm.bos)
     read = engine.read(TEXT)
-    firing = engine.firing(read, list(engine.dictionaries))
+    firing = engine.compute_activations(read, list(engine.dictionaries))
     table = strip.table(read, firing, HarvestFile(harvested).vocabulary)
     assert table.num_rows == sum(len(one.value) for one in firing.values())
     names = "position token_id token counted dictionary feature activation"

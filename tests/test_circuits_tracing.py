@@ -73,7 +73,9 @@ def test_a_trace_begins_with_the_models_number(architecture: str, start: str, di
         value = float(d.encode(x[0, N - 1])[feature.index])
     else:
         given = AttentionScoreStart(2, 3, N - 1, 2)
-        cached = lm.cached(torch.tensor([prompt().token_ids]), ["blocks.2.attn.hook_attn_scores"])
+        cached = lm.bridge_activations(
+            torch.tensor([prompt().token_ids]), ["blocks.2.attn.hook_attn_scores"]
+        )
         value = float(cached["blocks.2.attn.hook_attn_scores"][0, 3, N - 1, 2])
     circuit = trace_to_sources(lm, used, prompt(), given, nodes=10_000, edge_share=1.0)
     capped = architecture == "gemma2" and start == "logit"  # a soft-cap follows
@@ -106,7 +108,9 @@ def test_a_score_is_made_of_query_and_key(architecture: str, dictionaries) -> No
     lm, tokens = shared(architecture), torch.tensor([prompt().token_ids])
     score = linearize_attention_score(lm, tokens, 1, 2, 4, 3)
     q, k = (
-        lm.cached(tokens, [f"blocks.1.attn.hook_{name}"])[f"blocks.1.attn.hook_{name}"].flatten(2)
+        lm.bridge_activations(tokens, [f"blocks.1.attn.hook_{name}"])[
+            f"blocks.1.attn.hook_{name}"
+        ].flatten(2)
         for name in "qk"
     )
     mine, theirs = q[0, 4, score.query_slice], k[0, 3, score.key_slice]

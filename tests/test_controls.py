@@ -58,12 +58,12 @@ def test_pushes_of_controls_are_as_long_as_the_original(file, mode):
     length = 3.0 * file.facts(feature).decoder_norm * (2.0 if mode == "add_max" else 1.0)
     controls = control_with_matched_features(edit, file, 3)
     for number in range(3):
-        (other,) = controls.at(number, 3.0)
+        (other,) = controls.edits_at(number, 3.0)
         unit = other.basis.values[0] if mode == "add_max" else 1.0
         norm = file.facts(other.features[0]).decoder_norm
         assert other.strength * unit * norm == pytest.approx(length, rel=1e-5)
     direction = SteeringVector("random", "blocks.1.hook_resid_post", (0.6, 0.8))
-    (pushed,) = control_with_random_directions(edit, [direction], file).at(0, 3.0)
+    (pushed,) = control_with_random_directions(edit, [direction], file).edits_at(0, 3.0)
     size = sum(v * v for v in pushed.vector.values) ** 0.5  # type: ignore[union-attr]
     assert size * pushed.strength == pytest.approx(length, rel=1e-5)
 

@@ -72,7 +72,7 @@ class Bench:
             if not path.exists():
                 saved(path, architecture, seed, **{"d_in": 16, **fields})
             found[name] = load(str(path), name=name, placement=placement, width=lm.width)
-        lm.on_fast_road("blocks.1.hook_resid_post")  # compares the two roads, once
+        lm.has_fast_forward("blocks.1.hook_resid_post")  # compares the two roads, once
         return cls(folder, placement, LocalEngine(lm, found, bos=lm.bos))
 
 
@@ -88,15 +88,15 @@ def read_live(bench: Bench) -> Any:
     """What the feature page and the Prompt page ask of a loaded model."""
     engine = bench.engine
     text = engine.read(TEXTS[0])
-    told: list[Any] = [engine.firing(text, list(engine.dictionaries))]
-    told += [engine.predict(text, 3, 5), engine.lens_rows(text)]
+    told: list[Any] = [engine.compute_activations(text, list(engine.dictionaries))]
+    told += [engine.predict_next_tokens(text, 3, 5), engine.lens_rows(text)]
     for name in engine.dictionaries:
         feature = FeatureId(name, 3)
-        told += [engine.weights(feature), engine.lens(feature)]
-        told += [engine.nearest(feature, "relu", 3)]
-    told.append(engine.cosines([FEATURE, FeatureId("topk", 3)], "decoder"))
+        told += [engine.weights(feature), engine.logit_lens(feature)]
+        told += [engine.find_nearest(feature, "relu", 3)]
+    told.append(engine.pairwise_cosines([FEATURE, FeatureId("topk", 3)], "decoder"))
     context = Context("top", 0, None, "explain", 0, 0, 0, 8, 5, 1.0, [], [])
-    return [*told, engine.removal(FEATURE, context, np.array(text.token_ids))]
+    return [*told, engine.measure_removal(FEATURE, context, np.array(text.token_ids))]
 
 
 def steer(bench: Bench) -> Any:
@@ -134,7 +134,7 @@ def rank_features(bench: Bench) -> Any:
 
 def attribute_toward(bench: Bench) -> Any:
     text = bench.engine.read(TEXTS[0])
-    return bench.engine.toward(text, ["relu", "topk", "normed", "mlp"], 7, 5)
+    return bench.engine.attribute_logit(text, ["relu", "topk", "normed", "mlp"], 7, 5)
 
 
 def find_feature_circuit(bench: Bench) -> Any:

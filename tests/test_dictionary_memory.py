@@ -129,11 +129,11 @@ def test_what_all_dictionaries_read_does_not_depend_on_the_budget(
     tight = _engine(store)
     names = list(tight.dictionaries)
     assert len(names) == LAYERS and small.kept_bytes() == 0  # names load nothing
-    found = tight.firing(tight.read(TEXT), names)
+    found = tight.compute_activations(tight.read(TEXT), names)
     assert 0 < small.kept_bytes() <= small.budget
     monkeypatch.setattr(engine, "shared_dictionary_cache", lambda: DictionaryCache(10**9))
     wide = _engine(store)
-    for name, one in wide.firing(wide.read(TEXT), names).items():
+    for name, one in wide.compute_activations(wide.read(TEXT), names).items():
         for a, b in zip(vars(one).values(), vars(found[name]).values(), strict=True):
             assert np.array_equal(a, b)
 
@@ -156,7 +156,7 @@ def test_an_edit_holds_its_dictionaries_and_no_others(store: Store, small: Dicti
     edits = [Edit("add", (FeatureId("d0", 1),)), Edit("zero", (FeatureId("d3", 2),))]
     plan = compile_edits(here.lm, here.dictionaries, [edits], watch=(FeatureId("d5", 0),))
     assert set(plan.dictionaries) == {"d0", "d3", "d5"}
-    here.firing(here.read(TEXT), list(here.dictionaries))  # drives the others out
+    here.compute_activations(here.read(TEXT), list(here.dictionaries))  # drives the others out
     assert all(plan.dictionaries[name] is here.dictionaries[name] for name in plan.dictionaries)
 
 
@@ -169,8 +169,8 @@ def test_one_dictionary_that_has_changed_is_refused_and_the_others_are_not(
     places[file.dictionary("d4").weights_hash] = str(other)
     here = LocalEngine.load(file, places, CPU)
     with pytest.raises(InputError, match="dictionary d4 has changed on disk"):
-        here.firing(here.read(TEXT), ["d3", "d4"])
-    assert here.dictionaries.loading == "" and here.firing(here.read(TEXT), ["d3"])
+        here.compute_activations(here.read(TEXT), ["d3", "d4"])
+    assert here.dictionaries.loading == "" and here.compute_activations(here.read(TEXT), ["d3"])
     shutil.rmtree(other)
     with pytest.raises(InputError):
         _ = here.dictionaries["d4"]
@@ -233,7 +233,7 @@ def test_a_page_says_which_dictionaries_it_waits_for(
         assert lines == []  # some kilobytes: it would not be read
     monkeypatch.setattr(live, "SAID_FROM", 1)
     with live.dictionaries_said(here, names):
-        here.firing(here.read(TEXT), names)
+        here.compute_activations(here.read(TEXT), names)
         (said,) = lines
     assert lines.pop() == ""
     plain = said.replace("\\", "")

@@ -21,14 +21,14 @@ def local(rig: Rig) -> LocalEngine:
 def test_cosines_are_those_of_rows_and_columns_of_one_hook(local: LocalEngine) -> None:
     name, one = next(iter(local.dictionaries.items()))
     pair = [FeatureId(name, 1), FeatureId(name, 5)]
-    found = local.cosines(pair, "decoder")
+    found = local.pairwise_cosines(pair, "decoder")
     want = torch.cosine_similarity(one.W_dec[1], one.W_dec[5], dim=0)
     assert found[0][1] == found[1][0] == pytest.approx(float(want), abs=1e-6)
     assert found[0][0] == pytest.approx(1)
     W_enc = one.W_enc
     assert W_enc is not None
     want = torch.cosine_similarity(W_enc[:, 1], W_enc[:, 5], dim=0)
-    assert local.cosines(pair, "encoder")[0][1] == pytest.approx(float(want), abs=1e-6)
+    assert local.pairwise_cosines(pair, "encoder")[0][1] == pytest.approx(float(want), abs=1e-6)
 
 
 def test_the_nearest_are_those_of_a_full_comparison(
@@ -37,7 +37,7 @@ def test_the_nearest_are_those_of_a_full_comparison(
     """In any number of chunks; and a feature is nearest to itself."""
     monkeypatch.setattr(direction_cosines, "ROWS_PER_CHUNK", 7)
     for name, one in local.dictionaries.items():
-        found = local.nearest(FeatureId(name, 3), name, 4)
+        found = local.find_nearest(FeatureId(name, 3), name, 4)
         assert found is not None and found[0] == (3, pytest.approx(1, abs=1e-5))
         rows = map_to_residual_stream(local.lm, one.W_dec, one.hook_out)
         rows = one.W_dec if rows is None else rows
@@ -76,7 +76,7 @@ def test_the_lens_holds_what_the_harvest_kept(local: LocalEngine, harvested) -> 
     file = HarvestFile(harvested)
     for name in local.dictionaries:
         facts = file.facts(FeatureId(name, 2))
-        values = local.lens(FeatureId(name, 2))
+        values = local.logit_lens(FeatureId(name, 2))
         assert (values is None) == (facts.promoted_tokens is None)
         if values is not None and facts.promoted_values:
             n = len(facts.promoted_values)

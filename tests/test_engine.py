@@ -35,7 +35,7 @@ def test_a_text_is_read_with_its_bos(local: LocalEngine) -> None:
 def test_firing_is_what_the_encoder_gives(local: LocalEngine) -> None:
     read = local.read(TEXT)
     names = list(local.dictionaries)
-    for name, found in local.firing(read, names).items():
+    for name, found in local.compute_activations(read, names).items():
         one = local.dictionaries[name]
         acts = local.lm.activations(torch.tensor([read.token_ids]), [one.hook_name])
         dense = one.encode(acts[one.hook_name])[0]
@@ -45,10 +45,10 @@ def test_firing_is_what_the_encoder_gives(local: LocalEngine) -> None:
 
 
 def test_one_features_activations_by_position(local: LocalEngine) -> None:
-    found = local.firing(local.read(TEXT), list(local.dictionaries)[:1])
+    found = local.compute_activations(local.read(TEXT), list(local.dictionaries)[:1])
     firing = next(iter(found.values()))
     feature = int(firing.feature[0])
-    mine = firing.of(feature)
+    mine = firing.by_position(feature)
     assert len(mine) == int((firing.feature == feature).sum())
     assert mine[int(firing.position[0])] == pytest.approx(float(firing.value[0]))
 

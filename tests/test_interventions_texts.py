@@ -20,9 +20,9 @@ def engine(rig: Rig) -> LocalEngine:
 def test_slots_are_the_activations_of_the_other_prompt(engine: LocalEngine) -> None:
     slots = read_resample_basis(engine, FEATURES, TEXT).slots
     read = engine.read(TEXT)
-    firing = engine.firing(read, ["relu"])["relu"]
+    firing = engine.compute_activations(read, ["relu"])["relu"]
     for feature, values in zip(FEATURES, slots, strict=True):
-        found = firing.of(feature.index)
+        found = firing.by_position(feature.index)
         assert values == pytest.approx([found.get(p, 0.0) for p in range(len(read.token_ids))])
 
 

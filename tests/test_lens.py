@@ -52,7 +52,7 @@ def test_equal_to_the_last_block_with_the_final_norm_held_still(
             # What attention changes in its own block's MLP is not on the direct path.
             ("blocks.2.hook_mlp_out", lambda h, hook: h if site == "hook_mlp_out" else h * 0),
         ]
-        with lm.turn(hooks) as bridge, torch.no_grad():
+        with lm.hold_bridge(hooks) as bridge, torch.no_grad():
             return bridge(tokens)
 
     got = compute_logit_lens(lm, d, hook)

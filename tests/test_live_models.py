@@ -57,7 +57,7 @@ def one_fits(
 
 
 def _read(engine: LocalEngine) -> np.ndarray:
-    found = engine.firing(engine.read(TEXT), ["resid"])["resid"]
+    found = engine.compute_activations(engine.read(TEXT), ["resid"])["resid"]
     return np.stack([found.position, found.feature, found.value])
 
 

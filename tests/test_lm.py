@@ -31,7 +31,7 @@ def lm(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 def from_bridge(lm: LanguageModel, tokens: torch.Tensor, hook: str) -> torch.Tensor:
-    with lm.turn() as bridge, torch.no_grad():
+    with lm.hold_bridge() as bridge, torch.no_grad():
         return bridge.run_with_cache(tokens)[1][lm.canonical(hook)].flatten(2)
 
 
@@ -39,7 +39,7 @@ def from_bridge(lm: LanguageModel, tokens: torch.Tensor, hook: str) -> torch.Ten
 def test_fast_road_gives_what_the_bridge_gives(lm: LanguageModel, hook: str) -> None:
     tokens = token_batch(3, 12)
     got = lm.activations(tokens, [hook])[hook]
-    assert lm.on_fast_road(hook)
+    assert lm.has_fast_forward(hook)
     torch.testing.assert_close(got, from_bridge(lm, tokens, hook), rtol=1e-4, atol=1e-4)
     assert got.shape == (3, 12, lm.width(hook))
 
@@ -48,7 +48,7 @@ def test_hooks_beyond_the_fast_road_still_work(lm: LanguageModel) -> None:
     hooks = ["blocks.1.ln1.hook_scale", "blocks.1.hook_resid_pre"]
     tokens = token_batch(2, 9)
     got = lm.activations(tokens, hooks)
-    assert not lm.on_fast_road(hooks[0])
+    assert not lm.has_fast_forward(hooks[0])
     for hook in hooks:
         torch.testing.assert_close(got[hook], from_bridge(lm, tokens, hook), rtol=1e-4, atol=1e-4)
 
@@ -58,8 +58,8 @@ def test_a_road_that_differs_is_not_taken() -> None:
     crooked = tiny("llama")
     layers = crooked.bare.get_submodule("model.layers")
     layers[0], layers[1] = layers[1], layers[0]
-    assert not crooked.on_fast_road("blocks.2.hook_resid_post")
-    assert crooked.on_fast_road("embed.hook_out")
+    assert not crooked.has_fast_forward("blocks.2.hook_resid_post")
+    assert crooked.has_fast_forward("embed.hook_out")
 
 
 def test_neither_batch_nor_padding_matters(lm: LanguageModel) -> None:
@@ -99,7 +99,7 @@ def test_edits_do_on_either_road_what_the_bridge_does(lm: LanguageModel, hook: s
     shift = torch.randn(lm.width(hook))
     with (
         torch.no_grad(),
-        lm.turn([(hook, lambda h, hook: h + shift.view(h.shape[2:]))]) as bridge,
+        lm.hold_bridge([(hook, lambda h, hook: h + shift.view(h.shape[2:]))]) as bridge,
     ):
         logits = bridge(tokens)[:, :-1].flatten(0, 1)
     want = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="none")
@@ -142,7 +142,7 @@ def by_losses(lm: LanguageModel, scale: float) -> torch.Tensor:
 
 def by_turn(lm: LanguageModel, scale: float) -> torch.Tensor:
     hooks = [("blocks.1.hook_resid_post", lambda h, hook: h * scale)]
-    with lm.turn(hooks) as bridge, torch.no_grad():
+    with lm.hold_bridge(hooks) as bridge, torch.no_grad():
         return bridge(token_batch(1, 8))
 
 
@@ -172,7 +172,7 @@ def test_a_turn_takes_its_hooks_away_after_an_error(tiny_lm: LanguageModel) -> N
     tokens = token_batch(1, 8)
     before = tiny_lm.token_losses(tokens)
     double = [("blocks.0.hook_out", lambda h, hook: h * 2)]
-    with pytest.raises(RuntimeError, match="stop"), tiny_lm.turn(double):
+    with pytest.raises(RuntimeError, match="stop"), tiny_lm.hold_bridge(double):
         raise RuntimeError("stop")
     assert torch.equal(tiny_lm.token_losses(tokens), before)
 
@@ -189,7 +189,7 @@ def test_an_unknown_hook_names_near_misses(tiny_lm: LanguageModel) -> None:
     )
     with (
         pytest.raises(InputError, match="no hook point 'blocks.9.hook_out'"),
-        tiny_lm.turn([("blocks.9.hook_out", lambda h, hook: None)]),
+        tiny_lm.hold_bridge([("blocks.9.hook_out", lambda h, hook: None)]),
     ):
         pass
 

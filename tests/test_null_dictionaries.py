@@ -171,7 +171,7 @@ def test_the_engine_reads_a_null_dictionary(tmp_path: Path) -> None:
     file = kept.harvest(harvest.id)
     engine = LocalEngine.load(file, kept.places.known(), CPU)
     sequence, name = file.sequences.flat[:32].astype(np.int64), "resid~random"
-    live = engine.firing(engine.text(sequence.tolist()), [name])[name]
+    live = engine.compute_activations(engine.text(sequence.tolist()), [name])[name]
     assert len(live.value) and (live.value > 0).all()
     active = file.rows("SELECT n_active FROM feature WHERE dictionary = ? ORDER BY feature", [name])
     assert (active["n_active"].to_numpy()[live.feature[live.position > 0]] > 0).all()

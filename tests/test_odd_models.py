@@ -77,14 +77,14 @@ def test_every_live_reading_is_a_number_or_a_sentence(engine: LocalEngine) -> No
     feature, at = FeatureId("resid", 3), len(ids) - 1
     context = Context("top", 0, None, "explain", 0, 0, 0, len(ids), at, 1.0, [], [])
     read: dict[str, Any] = {
-        "firing": lambda: engine.firing(text, ["resid", "early"])["resid"].value,
-        "toward": lambda: engine.toward(text, ["resid"], 7, at)["resid"].value,
-        "predict": lambda: [p for _, p in engine.predict(text, at, 5)],
-        "lens": lambda: engine.lens(feature),
-        "removal": lambda: engine.removal(feature, context, ids).after,
+        "firing": lambda: engine.compute_activations(text, ["resid", "early"])["resid"].value,
+        "toward": lambda: engine.attribute_logit(text, ["resid"], 7, at)["resid"].value,
+        "predict": lambda: [p for _, p in engine.predict_next_tokens(text, at, 5)],
+        "lens": lambda: engine.logit_lens(feature),
+        "removal": lambda: engine.measure_removal(feature, context, ids).after,
         "rows": lambda: [row.probabilities for row in engine.lens_rows(text)],
         "weights": lambda: engine.weights(feature) is not None,
-        "nearest": lambda: [c for _, c in engine.nearest(feature, "early", 3) or []],
+        "nearest": lambda: [c for _, c in engine.find_nearest(feature, "early", 3) or []],
     }
     said = {}
     for name, ask in read.items():
@@ -124,7 +124,7 @@ def test_a_steered_text_is_what_one_forward_of_it_gives(engine: LocalEngine) -> 
 
 def test_ablation_and_circuit_give_numbers(engine: LocalEngine) -> None:
     case = PromptCase(PROMPT)
-    fired = engine.firing(engine.read(PROMPT), ["resid"])["resid"]
+    fired = engine.compute_activations(engine.read(PROMPT), ["resid"])["resid"]
     part = ModelPart("feature", "resid", int(fired.feature[-1]))
     assert abs(ablate_prompts(engine, AblationRequest((case,), (part,)))["joint"]) > 1e-6
     settings = SparseFeatureSettings(nodes=6, edges=10, paths=2, draws=0)

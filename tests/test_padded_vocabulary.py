@@ -68,7 +68,7 @@ def drawn(engine: LocalEngine, sampling: SamplingSettings, edited: bool) -> list
 
 def firing(engine: LocalEngine) -> tuple[int, int]:
     """A feature of `resid` and the last position where it fires."""
-    fired = engine.firing(engine.read(TEXT), ["resid"])["resid"]
+    fired = engine.compute_activations(engine.read(TEXT), ["resid"])["resid"]
     return int(fired.feature[-1]), int(fired.position[-1])
 
 
@@ -84,7 +84,7 @@ def removed(engine: LocalEngine) -> list[int]:
     ids = np.array(engine.read(TEXT).token_ids)
     feature, peak = firing(engine)
     context = Context("top", 0, None, "explain", 0, 0, 0, len(ids), peak, 1.0, [], [])
-    return engine.removal(FeatureId("resid", feature), context, ids).tokens
+    return engine.measure_removal(FeatureId("resid", feature), context, ids).tokens
 
 
 def last_logits(engine: LocalEngine) -> torch.Tensor:
@@ -97,11 +97,11 @@ LISTS: dict[str, Callable[[LocalEngine], list[int]]] = {
         e, SamplingSettings(20, temperature=2.0, repetition_penalty=1.3), False
     ),
     "steered": lambda e: drawn(e, SamplingSettings(20, top_k=N + 5, top_p=0.99), True),
-    "predicted": lambda e: [t for t, _ in e.predict(e.read(TEXT), 3, N + PADDING)],
+    "predicted": lambda e: [t for t, _ in e.predict_next_tokens(e.read(TEXT), 3, N + PADDING)],
     "lens of a text": lambda e: np.concatenate(
         [row.tokens.ravel() for row in e.lens_rows(e.read(TEXT))]
     ).tolist(),
-    "lens of a feature": lambda e: list(range(len(e.lens(FEATURE)))),
+    "lens of a feature": lambda e: list(range(len(e.logit_lens(FEATURE)))),
     "next tokens": lambda e: [
         row[0]
         for row in predict_next_tokens(
@@ -139,7 +139,7 @@ def test_what_is_not_padded_is_drawn_as_before() -> None:
 
 def test_probabilities_are_the_models_own(engine: LocalEngine) -> None:
     """Padding counts in them, so that losses are what any other program computes."""
-    found = dict(engine.predict(engine.read(TEXT), 6, N))
+    found = dict(engine.predict_next_tokens(engine.read(TEXT), 6, N))
     ids = engine.read(TEXT).token_ids
     with torch.no_grad():
         wanted = engine.lm.bare(torch.tensor([ids])).logits[0, 6].softmax(-1)
@@ -148,7 +148,7 @@ def test_probabilities_are_the_models_own(engine: LocalEngine) -> None:
 
 
 def test_a_lens_is_centred_over_the_tokens_that_it_lists(engine: LocalEngine) -> None:
-    values = engine.lens(FEATURE)
+    values = engine.logit_lens(FEATURE)
     assert values is not None and len(values) == N
     assert float(values.mean()) == pytest.approx(0, abs=1e-5)
 
@@ -167,7 +167,7 @@ def test_a_graphs_numbers_add_up_to_its_target(engine: LocalEngine) -> None:
 def test_what_features_add_toward_all_tokens_together_is_nothing(engine: LocalEngine) -> None:
     """As a logit counts from the mean of those that can be named."""
     text, at = engine.read("the cat"), 2
-    total = sum(engine.toward(text, ["top"], token, at)["top"].value for token in range(N))
+    total = sum(engine.attribute_logit(text, ["top"], token, at)["top"].value for token in range(N))
     assert np.abs(total).max() < 1e-3
 
 

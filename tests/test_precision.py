@@ -129,7 +129,7 @@ def test_live_readings_in_bfloat16_are_near_float32s(place: Placement, tmp_path:
         engine = LocalEngine(lm, {"relu": one}, bos=0)
         text = engine.read("the old cat saw a red ball")
         dense = np.zeros((len(text.token_ids), one.d_sae))
-        fired = engine.firing(text, ["relu"])["relu"]
+        fired = engine.compute_activations(text, ["relu"])["relu"]
         dense[fired.position, fired.feature] = fired.value
         read[name] = dense
     assert apart(read["half"], read["full"]) < 2 * STREAMS

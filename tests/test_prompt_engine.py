@@ -28,11 +28,11 @@ def test_gradient_times_activation_is_the_slope_of_the_models_answer(
 ) -> None:
     """Against the change of the metric when the feature's part in the stream grows by a little."""
     read, at, target = local.read(TEXT), 8, 17
-    got = local.toward(read, [name], target, at)[name]
+    got = local.attribute_logit(read, [name], target, at)[name]
     one, lm = local.dictionaries[name], local.lm
     row = int(np.abs(got.value).argmax())
     position, feature = int(got.position[row]), int(got.feature[row])
-    value = local.firing(read, [name])[name].of(feature)[position]
+    value = local.compute_activations(read, [name])[name].by_position(feature)[position]
     ids = torch.tensor([read.token_ids])
 
     def metric(share: float) -> float:
@@ -52,7 +52,7 @@ def test_attributions_are_in_the_order_of_activations_and_end_at_the_position(
     local: LocalEngine,
 ) -> None:
     read, names = local.read(TEXT), list(local.dictionaries)
-    fired, got = local.firing(read, names), local.toward(read, names, 9, 5)
+    fired, got = local.compute_activations(read, names), local.attribute_logit(read, names, 9, 5)
     for name in names:
         kept = np.array(read.counted)[fired[name].position]
         assert np.array_equal(fired[name].position[kept], got[name].position)
@@ -87,10 +87,10 @@ def test_a_target_is_one_token_and_its_space_may_be_left_out(local: LocalEngine)
 
 def test_a_text_is_cut_to_what_the_model_reads(local: LocalEngine) -> None:
     words = " ".join(["cat", "dog", "the"] * 20)
-    fit = local.fit(words)
+    fit = local.cut_to_context(words)
     assert words.startswith(fit)
     assert len(local.read(fit).token_ids) == local.lm.n_ctx
-    assert local.fit(TEXT) == TEXT
+    assert local.cut_to_context(TEXT) == TEXT
 
 
 def test_a_chat_goes_through_the_template(local: LocalEngine, monkeypatch) -> None:

@@ -44,11 +44,11 @@ def test_what_fires_is_what_the_engine_says(visit: Open, rig: Rig) -> None:
     one = {d.name: d for d in rig.found}
     here = LocalEngine(rig.lm, one, bos=rig.lm.bos)
     read = here.read(TEXT)
-    found = here.firing(read, list(one))
+    found = here.compute_activations(read, list(one))
     for name, number, value, position in table[
         ["dictionary", "feature", "activation", "position"]
     ].itertuples(index=False):
-        acts = {p: v for p, v in found[name].of(number).items() if read.counted[p]}
+        acts = {p: v for p, v in found[name].by_position(number).items() if read.counted[p]}
         assert value == pytest.approx(max(acts.values(), key=abs))
         assert acts[position] == pytest.approx(value)
     shares = table["share"].dropna()

@@ -113,7 +113,7 @@ def test_dictionaries_measured_together_get_the_figures_of_whole_passes(
     monkeypatch.setattr(reconstruction_measurement, "MAX_KEPT_BYTES", kept)
     ours = [load(str(real / name), placement=PLACE, name=name) for name in SAES]
     found = run_check_to_end(
-        check_reconstructions(stories3m, ours, pieces_of(stories[:6]), to_the_end=True)
+        check_reconstructions(stories3m, ours, pieces_of(stories[:6]), use_all_pieces=True)
     )
     for one in ours:
         for name, value in whole_passes(stories3m, one, stories[:6]).items():
@@ -126,7 +126,7 @@ def test_an_early_end_changes_figures_within_their_margins(
     monkeypatch.setattr(reconstruction_losses, "WANTED_MARGIN_SHARE", 0.4)
     one = load(str(real / SAES[0]), placement=PLACE)
     early = check_reconstruction(stories3m, one, stories)
-    full = check_reconstruction(stories3m, one, stories, to_the_end=True)
+    full = check_reconstruction(stories3m, one, stories, use_all_pieces=True)
     assert early.delta_ce_pieces < full.delta_ce_pieces == 50
     assert early.delta_ce_margin and full.delta_ce_margin
     assert early.delta_ce == pytest.approx(full.delta_ce, abs=2 * early.delta_ce_margin)
@@ -141,7 +141,9 @@ def test_a_pass_is_shared_by_all_and_ablations_by_a_hook_point(
     """Steps: one clean pass, a run for each dictionary, and two for the one place they share."""
     one = load(str(real / SAES[0]), placement=PLACE)
     two = [replace(one, name="a"), replace(one, name="b")]
-    steps = list(check_reconstructions(stories3m, two, pieces_of(stories[:10]), to_the_end=True))
+    steps = list(
+        check_reconstructions(stories3m, two, pieces_of(stories[:10]), use_all_pieces=True)
+    )
     batches = 2
     assert len(steps) == (1 + 2 + 2) * batches
     assert [step.done for step in steps] == list(range(1, len(steps) + 1))
@@ -158,7 +160,7 @@ def test_a_pass_from_a_stored_block_is_the_whole_pass(family: str) -> None:
     for hook in ("blocks.1.hook_resid_pre", "blocks.1.hook_resid_post", "blocks.1.hook_mlp_out"):
         last = forward.last_unchanged_block(hook)
         if last is None:
-            assert not lm.on_fast_road("blocks.0.hook_out")
+            assert not lm.has_fast_forward("blocks.0.hook_out")
             continue
         kept: dict[str, torch.Tensor] = {}
         lm.token_losses(tokens, {f"blocks.{last}.hook_out": make_recording_edit(kept, "h")})

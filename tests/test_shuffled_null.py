@@ -214,18 +214,18 @@ def test_the_engine_refuses_it_and_serves_the_others(
     text = live.read("the dog went to the park")
     feature, why = FeatureId("resid~shuffled", 3), "harvested on a model with shuffled weights"
     for ask in (
-        lambda: live.firing(text, ["resid~shuffled"]),
+        lambda: live.compute_activations(text, ["resid~shuffled"]),
         lambda: live.weights(feature),
-        lambda: live.lens(feature),
+        lambda: live.logit_lens(feature),
         lambda: live.dictionaries["resid~shuffled"],
         lambda: pick_by_name("dictionary", "resid~shuffled", live.dictionaries),
-        lambda: live.nearest(FeatureId("resid", 3), "resid~shuffled", 5),
+        lambda: live.find_nearest(FeatureId("resid", 3), "resid~shuffled", 5),
     ):
         with pytest.raises(InputError, match=why):
             ask()
     with pytest.raises(InputError, match="No dictionary called 'resid~shufled'"):
-        live.firing(text, ["resid~shufled"])
-    assert live.firing(text, ["resid", "resid~random"])
+        live.compute_activations(text, ["resid~shufled"])
+    assert live.compute_activations(text, ["resid", "resid~random"])
 
 
 def test_scores_that_need_the_model_itself_are_refused(one: HarvestFile) -> None:

@@ -56,7 +56,9 @@ def test_heat_has_a_value_for_every_token(engine: LocalEngine) -> None:
         assert len(row["watched"][str(FEATURE)]) == n + len(row["tokens"]) == len(row["shift"])
     steered = data["rows"]["steered"]
     assert len(steered["clean"][str(FEATURE)]) == n + len(steered["tokens"])
-    read_again = engine.firing(engine.text(data["prompt"]["tokens"]), ["relu"])["relu"].of(3)
+    read_again = engine.compute_activations(engine.text(data["prompt"]["tokens"]), ["relu"])[
+        "relu"
+    ].by_position(3)
     values = data["rows"]["default"]["watched"][str(FEATURE)][:n]
     assert values == pytest.approx([read_again.get(p, 0.0) for p in range(n)], abs=1e-4)
 

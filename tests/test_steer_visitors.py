@@ -87,7 +87,7 @@ def test_a_crowd_is_turned_away_and_those_served_go_on(
     line = runs.line()
     monkeypatch.setattr(line, "limits", replace(line.limits, at_once=1, waiting=2))
     alone = [finished(runs.begin(engine, setting(i), lambda _: "")) for i in (0, 2)]
-    with engine.lm.turn():  # nobody can compute a token
+    with engine.lm.hold_bridge():  # nobody can compute a token
         inside = [runs.begin(engine, setting(i), lambda _: "") for i in range(3)]
         with pytest.raises(ValueError, match="3 people are using this model"):
             runs.begin(engine, setting(3), lambda _: "")

@@ -61,8 +61,10 @@ def peak(engine: "LocalEngine", feature: FeatureId, text: str) -> float:
     """Of one text."""
     if not text.strip():
         return float("nan")
-    read = engine.read(engine.fit(text))
-    acts = engine.firing(read, [feature.dictionary])[feature.dictionary].of(feature.index)
+    read = engine.read(engine.cut_to_context(text))
+    acts = engine.compute_activations(read, [feature.dictionary])[feature.dictionary].by_position(
+        feature.index
+    )
     return max((abs(value) for at, value in acts.items() if read.counted[at]), default=0.0)
 
 
@@ -73,7 +75,7 @@ def sources(engine: "LocalEngine", file: HarvestFile) -> FeatureAttentionSources
     def shares(feature: FeatureId, example: TextWindow) -> list[float] | None:
         tokens = file.sequences.tokens(example.sequence)
         try:
-            found = engine.sources(feature, tokens, example.start + example.peak)
+            found = engine.attribute_to_sources(feature, tokens, example.start + example.peak)
         except InputError:
             return None
         whole = found.parts.sum(0)

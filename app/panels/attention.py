@@ -26,7 +26,7 @@ def draw(subject: Subject, engine: Engine, shares: list[float]) -> None:
     )
     context = contexts[number or 0]
     tokens = subject.place.file.sequences.tokens(context.sequence)
-    found = engine.sources(subject.id, tokens, context.peak)
+    found = engine.attribute_to_sources(subject.id, tokens, context.peak)
     st.caption(
         f"The pre-activation at position {context.peak} of "
         f"{subject.place.file.documents[context.document]}, taken apart by head and source token "

@@ -83,7 +83,7 @@ def measured(
     for number, context in enumerate(missing, 1):
         said.caption(f"Running the model without it: context {number} of {len(missing)}…")
         tokens = file.sequences.tokens(context.sequence)
-        new.append(engine.removal(subject.id, context, tokens))
+        new.append(engine.measure_removal(subject.id, context, tokens))
     said.empty()
     try:
         removal_effects.save_removal_effects(

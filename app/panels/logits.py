@@ -81,7 +81,7 @@ def vocabulary(subject: Subject) -> None:
 @st.cache_data(show_spinner=False, max_entries=64)
 def everything(_engine: Engine, harvest: str, feature: str) -> np.ndarray | None:
     """The feature's effect on every token; None where it has no direct path."""
-    return _engine.lens(FeatureId.parse(feature))
+    return _engine.logit_lens(FeatureId.parse(feature))
 
 
 def pairs(subject: Subject, tokens: list[int], values: list[float]) -> list[tuple[str, str]]:

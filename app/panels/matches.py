@@ -98,7 +98,7 @@ def nearest(
     first."""
     found = []
     for other in others:
-        for best, cosine in _engine.nearest(FeatureId(dictionary, index), other, 1) or []:
+        for best, cosine in _engine.find_nearest(FeatureId(dictionary, index), other, 1) or []:
             found.append((other, best, cosine))
     return sorted(found, key=lambda one: -one[2])
 

@@ -72,10 +72,10 @@ def units(
     """Dimensions of a hook point; at hook_z by head and dimension within it."""
     if found is None:
         return None
-    of = f"{hint}, of {count(found.of)} dimensions"
+    of = f"{hint}, of {count(found.n_entries)} dimensions"
     names = [f"dim {index}" for index in found.index]
     if weights.decoder_heads:
-        d_head = found.of // len(weights.decoder_heads)
+        d_head = found.n_entries // len(weights.decoder_heads)
         names = [f"head {index // d_head}, {index % d_head}" for index in found.index]
     return {"title": title, "hint": of, "rows": rows(names, found)}
 
@@ -84,7 +84,7 @@ def mlp(title: str, hint: str, found: NearestNeurons | None) -> dict[str, object
     """Neurons of one MLP."""
     if found is None:
         return None
-    of = f"{hint}, of {count(found.nearest.of)} in layer {found.layer}'s MLP"
+    of = f"{hint}, of {count(found.nearest.n_entries)} in layer {found.layer}'s MLP"
     names = [f"neuron {index}" for index in found.nearest.index]
     return {"title": title, "hint": of, "rows": rows(names, found.nearest)}
 

@@ -85,7 +85,7 @@ def fire(engine: Engine, subject: Subject, text: str) -> tuple[TokenizedText, di
     """The text as the model reads it, and position → activation on counted tokens."""
     name = subject.place.info.dictionary
     read = engine.read(text)
-    found = engine.firing(read, [name])[name].of(subject.id.index)
+    found = engine.compute_activations(read, [name])[name].by_position(subject.id.index)
     return read, {p: v for p, v in found.items() if read.counted[p]}
 
 

@@ -135,11 +135,11 @@ def decoded(
     found = []
     for mine, theirs in pairs:
         a, b = FeatureId(name, mine), FeatureId(other, theirs)
-        best = _engine.nearest(a, other, 1)
+        best = _engine.find_nearest(a, other, 1)
         if not best:
             found.append(Decoded(None, -1, 0.0))
             continue
-        found.append(Decoded(_engine.cosines([a, b], "decoder")[0][1], *best[0]))
+        found.append(Decoded(_engine.pairwise_cosines([a, b], "decoder")[0][1], *best[0]))
     return found
 
 

@@ -110,7 +110,7 @@ def answer(
         {name: engine.dictionaries[name] for name in given["dictionaries"]},
         ExamplesRequest(start, texts, m=given["m"], penalty=given["penalty"]),
         alive=alive,
-        tell=tell,
+        report=tell,
         stop=stop,
     )
     if found is None:

@@ -134,7 +134,7 @@ def facts(place: Place, chosen: list[FeatureId]) -> None:
 def cosines(_engine: Engine, harvest: str, features: list[str]) -> tuple[Cosines, Cosines]:
     """Of the decoders, of the encoders."""
     found = [FeatureId.parse(text) for text in features]
-    return _engine.cosines(found, "decoder"), _engine.cosines(found, "encoder")
+    return _engine.pairwise_cosines(found, "decoder"), _engine.pairwise_cosines(found, "encoder")
 
 
 def number(known: Cosines | None, i: int, j: int) -> str:

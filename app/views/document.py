@@ -84,7 +84,9 @@ def computed(_place: Place, harvest: str, feature: str, sequence: int) -> Acts |
         return None
     text = engine.text(_place.file.sequences.tokens(sequence).tolist())
     name = _place.info.dictionary
-    found = engine.firing(text, [name])[name].of(FeatureId.parse(feature).index)
+    found = engine.compute_activations(text, [name])[name].by_position(
+        FeatureId.parse(feature).index
+    )
     return {p: v for p, v in found.items() if text.counted[p]}
 
 

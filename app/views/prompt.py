@@ -147,7 +147,7 @@ def draw(given: str | chatting.Turns, names: list[str]) -> None:
         return
     try:
         with live.dictionaries_said(engine, names):
-            firing = engine.firing(read, names)
+            firing = engine.compute_activations(read, names)
             aim = aimed(engine, read) if st.session_state[SORT] == "gradient" else None
             data = drawn(engine, read, firing, aim)
     except InputError as error:
@@ -176,7 +176,7 @@ def offer_cut(engine: Engine, given: str | chatting.Turns) -> None:
     """A button that cuts a text to what the model reads; none for a chat."""
     if not isinstance(given, str):
         return
-    fit = engine.fit(given)
+    fit = engine.cut_to_context(given)
     if len(fit) < len(given):
         label = f"Cut to the first {plural(len(engine.read(fit).token_ids), 'token')}"
         st.button(label, on_click=cut, args=(fit,))
@@ -194,8 +194,8 @@ def aimed(engine: Engine, read: TokenizedText) -> Aim:
     asked = st.query_params.get("at", "")
     at = int(asked) if asked.isdecimal() and len(asked) < 8 and int(asked) <= last else last
     answer = st.session_state.get(TARGET, "")
-    ((likeliest, p),) = engine.predict(read, at, 1)
-    token = engine.target(read, at, answer) if answer.strip() else likeliest
+    ((likeliest, p),) = engine.predict_next_tokens(read, at, 1)
+    token = engine.find_target_token(read, at, answer) if answer.strip() else likeliest
     text = visible(place.file.vocabulary.text(token))
     mark = f", the likeliest ({share(p)})" if token == likeliest else ""
     return Aim(at, token, f"toward “{text}”{mark} after position {at}")
@@ -243,7 +243,7 @@ def drawn(
     ignore_bos = st.session_state[BOS]
     shown = read.counted if ignore_bos else [True] * len(read.counted)
     called = annotations.read().annotations.called
-    toward = engine.toward(read, list(firing), aim.token, aim.at) if aim else {}
+    toward = engine.attribute_logit(read, list(firing), aim.token, aim.at) if aim else {}
     tokens = strip.tokens(read, place.file.vocabulary)
     rows = engine.lens_rows(read) if st.session_state[LENS] else None
     return {

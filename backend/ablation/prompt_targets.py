@@ -154,7 +154,7 @@ def _answer_tokens(
             open_ones.append(row)
     for row in open_ones:
         end = int(prompts.last[row])
-        ((likeliest, _),) = engine.predict(texts[row], end, 1)
+        ((likeliest, _),) = engine.predict_next_tokens(texts[row], end, 1)
         found[row] = [likeliest]
     for number, ids in enumerate(found, 1):
         _number_errors(number, check_token_ids, ids, engine.lm.d_vocab)
@@ -166,5 +166,5 @@ def _single_token(
 ) -> int:
     """Return the single token id of an answer that follows its prompt."""
     if case.tokens or case.at is not None:
-        return engine.target(text, end, answer)
+        return engine.find_target_token(text, end, answer)
     return tokenize_single_token_answer(engine.lm.tokenizer, case.prompt, answer)

@@ -92,7 +92,10 @@ def _compute_score_with_leaves(
 
     block = f"blocks.{layer}.attn"
     hooks = [(f"{block}.hook_{name}", entering(name)) for name in "qk"]
-    with torch.enable_grad(), lm.turn([*hooks, (f"{block}.hook_attn_scores", grab)]) as bridge:
+    with (
+        torch.enable_grad(),
+        lm.hold_bridge([*hooks, (f"{block}.hook_attn_scores", grab)]) as bridge,
+    ):
         bridge(tokens.to(lm.placement.device), return_type=None)
     if set(sides) != {"q", "k"} or not scores:
         raise InputError(

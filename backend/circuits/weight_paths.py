@@ -125,7 +125,7 @@ class _WeightPathSearch:
     ) -> "_WeightPathSearch":
         tokens, counted = torch.tensor([text.token_ids]), torch.tensor([text.counted])
         names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(lm.n_layers)]
-        patterns = [pattern[0].float() for pattern in lm.cached(tokens, names).values()]
+        patterns = [pattern[0].float() for pattern in lm.bridge_activations(tokens, names).values()]
         return cls(
             lm,
             freeze_model(lm, tokens),

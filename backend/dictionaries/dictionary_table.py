@@ -19,11 +19,13 @@ class DictionaryTable(Mapping[str, Dictionary]):
     refused with a sentence that says why.
     """
 
-    def __init__(self, found: Mapping[str, Dictionary], elsewhere: Collection[str] = ()) -> None:
+    def __init__(
+        self, found: Mapping[str, Dictionary], refused_names: Collection[str] = ()
+    ) -> None:
         """Make a table of loaded dictionaries; `elsewhere` are names to refuse, since those
         dictionaries read a shuffled model."""
         self._found = found
-        self._elsewhere = frozenset(elsewhere)
+        self._elsewhere = frozenset(refused_names)
 
     @property
     def names(self) -> list[str]:
@@ -84,11 +86,11 @@ class LazyDictionaryTable(DictionaryTable):
         places: Mapping[str, str],
         lm: LanguageModel,
         cache: DictionaryCache,
-        elsewhere: Collection[str] = (),
+        refused_names: Collection[str] = (),
     ) -> None:
         """Make a lazy table; `places` maps a dictionary's name to where its weights are, as
         `backend.dictionaries.load` takes it."""
-        super().__init__({}, elsewhere)
+        super().__init__({}, refused_names)
         self._infos, self._places, self._lm, self._cache = infos, places, lm, cache
         self._loading = ""
 

@@ -76,14 +76,14 @@ def check_reconstruction(
     dictionary: Dictionary,
     sequences: Sequence[Sequence[int]],
     *,
-    to_the_end: bool = False,
+    use_all_pieces: bool = False,
 ) -> ReconstructionCheck:
     """Measure the reconstruction of one dictionary, each sequence being a document; see
     `check_reconstructions`."""
     pieces = [TextPiece(tokens, number) for number, tokens in enumerate(sequences)]
-    return run_check_to_end(check_reconstructions(lm, [dictionary], pieces, to_the_end=to_the_end))[
-        dictionary.name
-    ]
+    return run_check_to_end(
+        check_reconstructions(lm, [dictionary], pieces, use_all_pieces=use_all_pieces)
+    )[dictionary.name]
 
 
 def run_check_to_end(
@@ -102,18 +102,18 @@ def check_reconstructions(
     dictionaries: Sequence[Dictionary],
     pieces: Sequence[TextPiece],
     *,
-    to_the_end: bool = False,
+    use_all_pieces: bool = False,
 ) -> Generator[ReconstructionCheckProgress, None, dict[str, ReconstructionCheck]]:
     """Measure the reconstruction of dictionaries of one model on the first 50 pieces, 128 tokens of
     each.
 
     Yield progress after each pass; the result is name → ReconstructionCheck. Sums are taken in
-    float64. `to_the_end` makes every run use all pieces. Raise InputError when a dictionary does
+    float64. `use_all_pieces` makes every run use all pieces. Raise InputError when a dictionary does
     not fit the model, or no token counts.
     """
     for one in dictionaries:
         check_dictionary_fits(lm, one)
-    run = ReconstructionMeasurement(lm, list(dictionaries), pieces, to_the_end)
+    run = ReconstructionMeasurement(lm, list(dictionaries), pieces, use_all_pieces)
     yield from run.steps()
     return run.results
 
@@ -127,11 +127,11 @@ class ReconstructionMeasurement:
         lm: LanguageModel,
         dictionaries: list[Dictionary],
         pieces: Sequence[TextPiece],
-        to_the_end: bool,
+        use_all_pieces: bool,
     ) -> None:
         self.lm = lm
         self.dictionaries = dictionaries
-        self.to_the_end = to_the_end
+        self.use_all_pieces = use_all_pieces
         self.results: dict[str, ReconstructionCheck] = {}
         self._forward = PartialForward(lm)
         self._batches = list(make_piece_batches(lm, pieces))
@@ -211,7 +211,7 @@ class ReconstructionMeasurement:
         starts = {start for one in group if (start := self._start_of(one)) is not None}
         hooks = {f"blocks.{start}.hook_out" for start in starts}
         hooks |= set(list_hooks(group, writes=True))
-        fast = [hook for hook in sorted(hooks) if lm.on_fast_road(hook)]
+        fast = [hook for hook in sorted(hooks) if lm.has_fast_forward(hook)]
         stored: dict[str, Tensor] = {}
         if len(self._clean) == number and self._wants_losses(number):
             edits = {
@@ -291,7 +291,7 @@ class ReconstructionMeasurement:
             batch_losses = self._forward.token_losses(batch.on_device, edits, partial_start)
             losses.add(batch_losses, self._masks(batch, dictionary), batch.documents)
             yield self._step()
-            if not batch.last_of_round or self.to_the_end:
+            if not batch.last_of_round or self.use_all_pieces:
                 continue
             if spliced is None and is_difference_precise(losses, clean):
                 return

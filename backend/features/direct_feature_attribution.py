@@ -89,7 +89,7 @@ def attribute_to_source_tokens(
         )
     block = f"blocks.{layer_of_hook(dictionary.hook_name)}.attn"
     names = [f"{block}.hook_{key}" for key in ("pattern", "v", "z")]
-    pattern, v, z = lm.cached(tokens[None, : peak + 1], names).values()
+    pattern, v, z = lm.bridge_activations(tokens[None, : peak + 1], names).values()
     attention = pattern[0, :, peak].float()  # [heads source]
     kv_values = v[0].reshape(peak + 1, -1, lm.d_head).float()  # [source kv_heads d_head]
     values = kv_values.repeat_interleave(lm.n_heads // kv_values.shape[1], dim=1)

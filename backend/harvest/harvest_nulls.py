@@ -127,7 +127,7 @@ def null_hook_point(ground: NullInputs, dictionary: Dictionary, kind: str) -> st
     block = int(own.split(".")[1]) - own.endswith("hook_resid_pre")
     hook = f"blocks.{block}.mlp.hook_post"
     with suppress(InputError):
-        if block >= 0 and ground.lm.on_fast_road(hook):
+        if block >= 0 and ground.lm.has_fast_forward(hook):
             nothing = torch.zeros(1, 1, ground.lm.width(hook), device=ground.lm.placement.device)
             ground.lm.process(hook, nothing, ground.processing)
             return hook

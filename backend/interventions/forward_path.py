@@ -36,7 +36,7 @@ NO_CACHE = (
 
 def choose_forward_path(lm: LanguageModel, read: set[str], written: set[str]) -> ForwardPath:
     """Return the bare path where it has all these canonical hook points, else the bridge."""
-    if all(map(lm.on_fast_road, read | written)):
+    if all(map(lm.has_fast_forward, read | written)):
         computed = {name for name in written if name.endswith("hook_normalized")}
         if not computed:  # such a value is computed beside the forward: it can only be read
             return "bare"
@@ -75,7 +75,7 @@ class ForwardPasses:
             kept["past_key_values"] = DynamicCache()
         elif self.cache is not None:
             kept[self._cache_name] = self.cache
-        with self.lm.turn_bare(changes) as bare:
+        with self.lm.hold_plain_model(changes) as bare:
             out = bare(input_ids=tokens, use_cache=self.keep, **kept)
         if self.keep:
             found = [name for name in CACHE_NAMES if getattr(out, name, None) is not None]
@@ -93,7 +93,7 @@ class ForwardPasses:
     ) -> Tensor:
         """Run one forward pass on TransformerLens' bridge."""
         hooks = [(name, partial(_apply_on_bridge, change)) for name, change in changes.items()]
-        with self.lm.turn(hooks) as bridge:
+        with self.lm.hold_bridge(hooks) as bridge:
             if not self.keep:
                 logits = bridge(tokens, return_type="logits")
             elif self.cache is None:

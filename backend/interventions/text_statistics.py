@@ -47,9 +47,9 @@ def _read_activations(
     """Return the features' activations on a text [pos feature], and which positions count."""
     read = engine.read(text)
     names = list(dict.fromkeys(feature.dictionary for feature in features))
-    firing = engine.firing(read, names)
+    firing = engine.compute_activations(read, names)
     values = np.zeros((len(read.token_ids), len(features)))
     for column, feature in enumerate(features):
-        for position, value in firing[feature.dictionary].of(feature.index).items():
+        for position, value in firing[feature.dictionary].by_position(feature.index).items():
             values[position, column] = value
     return values, np.array(read.counted)

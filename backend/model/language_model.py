@@ -50,7 +50,7 @@ class LanguageModel:
     """Causal language model with a lock, whose activations are read and edited at hook points.
 
     `bare` is the Hugging Face model itself, without hooks and with its fast attention; it shares
-    every weight with TransformerLens' bridge. Use either only inside `turn`.
+    every weight with TransformerLens' bridge. Use either only inside `hold_bridge` or `hold_plain_model`.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class LanguageModel:
         return from_files or model_loading.hash_state_dict(self.bare.state_dict())
 
     @contextmanager
-    def turn(self, hooks: Sequence[BridgeHook] = ()) -> Iterator[TransformerBridge]:
+    def hold_bridge(self, hooks: Sequence[BridgeHook] = ()) -> Iterator[TransformerBridge]:
         """Hold the language model's lock, with `hooks` attached to its bridge until the block ends.
 
         Hooks belong to the model, not to the caller: without the lock, one visitor's steering would
@@ -139,11 +139,11 @@ class LanguageModel:
             yield self._bridge
 
     @contextmanager
-    def turn_bare(self, changes: Mapping[str, ActivationEdit]) -> Iterator[PreTrainedModel]:
+    def hold_plain_model(self, changes: Mapping[str, ActivationEdit]) -> Iterator[PreTrainedModel]:
         """Hold the lock of the plain Hugging Face model, with edits at canonical hook points of the
         fast forward.
 
-        `turn` costs a millisecond, as much as a small model's whole step; this costs nothing.
+        `hold_bridge` costs a millisecond, as much as a small model's whole step; this costs nothing.
         """
         with (
             self._turn,
@@ -194,7 +194,7 @@ class LanguageModel:
             )
         return self._widths[canonical]
 
-    def on_fast_road(self, hook: str) -> bool:
+    def has_fast_forward(self, hook: str) -> bool:
         """Return whether the fast forward serves this hook point of the language model (checked
         against the bridge)."""
         return self.canonical(hook) in self._taps
@@ -236,20 +236,22 @@ class LanguageModel:
         return h if change is None else change(h)
 
     def logits(
-        self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, ActivationEdit] | None = None
+        self, tokens: Int[Tensor, "batch pos"], edits: Mapping[str, ActivationEdit] | None = None
     ) -> Float[Tensor, "batch pos vocab"]:
         """Compute the language model's logits [batch, pos, vocab], in its own dtype, with
         activations edited at hook points.
 
-        Each edit in `replace` gets the flattened activation [batch, pos, width] and returns a new
+        Each of `edits` gets the flattened activation [batch, pos, width] and returns a new
         one, or the same object to change nothing. Gradients flow where the caller has enabled them.
         `hook_resid_mid` edits the residual stream itself; `ln2.hook_in`, the same point in
         TransformerLens, edits only what the MLP reads.
         """
         tokens = self._checked(tokens)
-        edits = [pair for name, edit in (replace or {}).items() for pair in self._edits(name, edit)]
+        expanded = [
+            pair for name, edit in (edits or {}).items() for pair in self._edits(name, edit)
+        ]
         with self._turn:
-            return self._edited(tokens, edits)
+            return self._edited(tokens, expanded)
 
     @torch.no_grad()
     def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch vocab"]:
@@ -261,17 +263,19 @@ class LanguageModel:
 
     @torch.no_grad()
     def token_losses(
-        self, tokens: Int[Tensor, "batch pos"], replace: Mapping[str, ActivationEdit] | None = None
+        self, tokens: Int[Tensor, "batch pos"], edits: Mapping[str, ActivationEdit] | None = None
     ) -> Float[Tensor, "batch pos-1"]:
         """Compute the cross-entropy of each next token [batch, pos-1] in nats, with activations
         edited as in `logits`."""
         tokens = self._checked(tokens)
-        flat = self.logits(tokens, replace)[:, :-1].float().flatten(0, 1)
+        flat = self.logits(tokens, edits)[:, :-1].float().flatten(0, 1)
         losses = nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
         return losses.view(len(tokens), -1)
 
     @torch.no_grad()
-    def cached(self, tokens: Int[Tensor, "batch pos"], names: Sequence[str]) -> dict[str, Tensor]:
+    def bridge_activations(
+        self, tokens: Int[Tensor, "batch pos"], names: Sequence[str]
+    ) -> dict[str, Tensor]:
         """Compute activations at any hook points through TransformerLens' bridge, in its own
         shapes.
 
@@ -360,7 +364,7 @@ class LanguageModel:
                 )
             except fast_forward.ReadOnlyHookPointError:
                 pass
-        with self.turn([(name, _as_bridge_hook(edit)) for name, edit in edits]) as bridge:
+        with self.hold_bridge([(name, _as_bridge_hook(edit)) for name, edit in edits]) as bridge:
             return bridge(tokens, return_type="logits")
 
     def _through_bridge(self, tokens: Tensor, names: list[str]) -> dict[str, Tensor]:

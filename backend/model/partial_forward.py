@@ -65,7 +65,7 @@ class PartialForward:
         """
         if start is None:
             return self._lm.token_losses(tokens, edits)
-        with self._lm.turn_bare({}), self._skipping(*start):
+        with self._lm.hold_plain_model({}), self._skipping(*start):
             return self._lm.token_losses(tokens, edits)
 
     @contextmanager
@@ -81,12 +81,12 @@ class PartialForward:
         lm, hook = self._lm, f"blocks.{last}.hook_out"
         stored: dict[str, Tensor] = {}
         try:
-            if not lm.on_fast_road(hook):
+            if not lm.has_fast_forward(hook):
                 return False
             self._returns_tuple = self._block_returns_tuple(last)
             with torch.no_grad():
                 full = lm.logits(lm.probe_tokens, {hook: make_recording_edit(stored, hook)})
-                with lm.turn_bare({}), self._skipping(last, stored[hook]):
+                with lm.hold_plain_model({}), self._skipping(last, stored[hook]):
                     partial = lm.logits(lm.probe_tokens)
         except (InputError, TypeError, ValueError, KeyError, AttributeError, IndexError):
             return False  # blocks with an unknown signature
@@ -99,7 +99,7 @@ class PartialForward:
             lambda module, args, out: is_tuple.append(isinstance(out, tuple))
         )
         try:
-            with self._lm.turn_bare({}) as bare, torch.no_grad():
+            with self._lm.hold_plain_model({}) as bare, torch.no_grad():
                 bare(self._lm.probe_tokens, use_cache=False)
         finally:
             hook.remove()

@@ -131,10 +131,10 @@ ExamplesProgressCallback = Callable[[int, int, str], None]
 def find_features_from_examples(
     lm: LanguageModel,
     dictionaries: Mapping[str, Dictionary],
-    ask: ExamplesRequest,
+    request: ExamplesRequest,
     *,
     alive: Mapping[str, Bool[np.ndarray, "d_sae"]] | None = None,
-    tell: ExamplesProgressCallback = lambda done, total, what: None,
+    report: ExamplesProgressCallback = lambda done, total, what: None,
     stop: threading.Event | None = None,
 ) -> FeaturesFromExamples | None:
     """Find the few features whose constant steering pushes make the model most likely to write the
@@ -144,16 +144,16 @@ def find_features_from_examples(
     when `stop` is set before the end. Raise InputError for an invalid request, and for dictionaries
     without fixed directions.
     """
-    ask.check(lm)
+    request.check(lm)
     check_fixed_directions(dictionaries)
     check_single_sites(list(dictionaries.values()), "Features from examples")
-    fitted_texts, held_out_texts = _split_texts(ask.texts)
-    search = _PushSearch(lm, dictionaries, ask, fitted_texts, alive or {})
+    fitted_texts, held_out_texts = _split_texts(request.texts)
+    search = _PushSearch(lm, dictionaries, request, fitted_texts, alive or {})
     stop = stop or threading.Event()
     total = SELECTION_STEPS + REFIT_STEPS
 
     def keep_going(done: int, what: str) -> bool:
-        tell(done, total, what)
+        report(done, total, what)
         return not stop.is_set()
 
     b = search.descend(
@@ -163,7 +163,7 @@ def find_features_from_examples(
         lambda n: keep_going(n, "choosing"),
     )
     entered = int((b != 0).sum())
-    kept = b.abs().topk(min(ask.m, len(b))).indices
+    kept = b.abs().topk(min(request.m, len(b))).indices
     refit = search.only(kept[b[kept] != 0])
     b = refit.descend(
         b[kept][b[kept] != 0],

@@ -195,7 +195,7 @@ class EditControls:
     counterparts: tuple[ControlEdits, ...]
     notes: tuple[str, ...]
 
-    def at(self, number: int, strength: float) -> tuple[Edit, ...]:
+    def edits_at(self, number: int, strength: float) -> tuple[Edit, ...]:
         """Return the edits of control `number`, scaled to match the original edit at `strength`."""
         return tuple(
             replace(edit, strength=strength * times) for edit, times in self.counterparts[number]

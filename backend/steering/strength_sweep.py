@@ -193,7 +193,7 @@ def _list_cells(
         for kind in controls:
             for number in range(len(kind.counterparts)):
                 for at, strength in enumerate(strengths):
-                    edits = (*before, *kind.at(number, strength), *after)
+                    edits = (*before, *kind.edits_at(number, strength), *after)
                     for seed in request.seeds[: request.control_seeds]:
                         yield _SweepCell(kind.kind, number, at, prompt, seed, edits)
 

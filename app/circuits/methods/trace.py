@@ -54,7 +54,7 @@ def start_of(engine: "LocalEngine", asked: Asked, text: TokenizedText) -> "Trace
     if not asked.start:
         answers, against = target_of(engine, asked, asked.cases[0])
         if not answers:
-            answers = [engine.predict(text, len(text.token_ids) - 1, 1)[0][0]]
+            answers = [engine.predict_next_tokens(text, len(text.token_ids) - 1, 1)[0][0]]
         return LogitStart(tuple(answers), tuple(against))
     found = parse(asked.start)
     if isinstance(found, ScoreAt):
@@ -68,7 +68,7 @@ def position_of(engine: "LocalEngine", at: FeatureAt, text: TokenizedText) -> in
     if at.position is not None:
         return at.position
     name = at.feature.dictionary
-    active = engine.firing(text, [name])[name].of(at.feature.index)
+    active = engine.compute_activations(text, [name])[name].by_position(at.feature.index)
     counted = [position for position in active if text.counted[position]]
     if not counted:
         raise InputError(f"{at.feature} is not active on this prompt: choose another feature.")
