@@ -102,7 +102,7 @@ def test_it_can_be_stopped_and_says_how_far_it_is():
         if done == 3:
             stop.set()
 
-    assert find_features_from_examples(shared(), chosen(), asked(), tell=tell, stop=stop) is None
+    assert find_features_from_examples(shared(), chosen(), asked(), report=tell, stop=stop) is None
     assert told[:4] == [0, 1, 2, 3]
 
 
