@@ -1,5 +1,5 @@
-"""Answers from recorded replies: turns a reply in the call log back into the answer to a request, so
-that no question is asked twice."""
+"""Answers from recorded replies: turns a reply in the call log back into the answer to a request,
+so that no question is asked twice."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,5 +1,5 @@
-"""Retry policy of the asker: how often a request to a server is attempted after a time-out, a broken
-connection or a refusal, and how long to wait between the attempts."""
+"""Retry policy of the asker: how often a request to a server is attempted after a time-out, a
+broken connection or a refusal, and how long to wait between the attempts."""
 
 from dataclasses import dataclass
 
