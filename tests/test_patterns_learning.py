@@ -46,7 +46,7 @@ def test_counts_are_those_of_the_judge() -> None:
     tokens = [w.tokens for w in texts.windows]
     for candidate in texts.candidates():
         found = [r for each in tokens for r in PatternMatcher([candidate.pattern]).rates(each)]
-        assert np.flatnonzero(found).tolist() == candidate.at.tolist(), candidate.pattern
+        assert np.flatnonzero(found).tolist() == candidate.positions.tolist(), candidate.pattern
 
 
 def test_the_rate_says_how_often() -> None:

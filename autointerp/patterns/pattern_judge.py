@@ -24,12 +24,12 @@ WORD_RATE = 0.7
 """Probability that the feature fires on a word of a label in plain words."""
 
 
-def firing_probability(label: str, example: TextWindow) -> float:
+def firing_probability(label: str, window: TextWindow) -> float:
     """Return the probability, from 0 to 1, that a feature with this label fires in the window, as
     the pattern judge predicts."""
     if read_label(label).is_empty:
         return UNKNOWN_PROBABILITY
-    silent = math.prod(1 - rate for rate in matched_rates(label, example.tokens) if rate)
+    silent = math.prod(1 - rate for rate in matched_rates(label, window.tokens) if rate)
     return 1 - (1 - UNMATCHED_PROBABILITY) * silent
 
 
@@ -57,15 +57,15 @@ def get_matcher(label: str) -> PatternMatcher:
 def rate_words_by_stem(stems: frozenset[str], tokens: Sequence[str]) -> list[float]:
     """Return the pattern judge's rate for each token under a label in plain words: WORD_RATE on the
     last token of each word with one of the stems, 0 elsewhere."""
-    found, ends, text = [0.0] * len(tokens), [], ""
+    rates, ends, text = [0.0] * len(tokens), [], ""
     for token in tokens:
         text += token
         ends.append(len(text))
-    at = 0
+    number = 0
     for word in WORD_PATTERN.finditer(text):
         # the token in which the word ends
-        while ends[at] < word.end():
-            at += 1
+        while ends[number] < word.end():
+            number += 1
         if stem_word(word[0]) in stems:
-            found[at] = WORD_RATE
-    return found
+            rates[number] = WORD_RATE
+    return rates

@@ -62,7 +62,7 @@ class CandidatePattern:
     """Candidate of the pattern learner: a pattern and where it occurs in the training windows."""
 
     pattern: TokenPattern
-    at: np.ndarray
+    positions: np.ndarray
     """Numbers of the tokens on which the pattern occurs, over all windows."""
     fired: int
     lead: float
@@ -74,14 +74,15 @@ def learn_patterns(sampled: FeatureSample) -> LearnedRule:
     """Learn the patterns of a feature from the firing and silent windows of the explain split."""
     firing = (*sampled.explain, *sampled.explain_more)
     texts = PatternTrainingSet(firing, (*sampled.explain_random, *sampled.explain_hard))
-    found = texts.candidates()
-    chosen = texts.choose(found) or found[:1]
-    chosen.sort(
-        key=lambda c: -c.pattern.rate
-    )  # a stable sort: the order of choice decides between equal rates
+    matches = texts.candidates()
+    chosen = texts.choose(matches) or matches[:1]
+    # a stable sort: the order of choice decides between equal rates
+    chosen.sort(key=lambda c: -c.pattern.rate)
     promoted = tuple(dict.fromkeys(strip_token(t) for t in sampled.promoted if t))[:MAX_PROMOTED]
     rule = PatternRule(tuple(c.pattern for c in chosen), promoted)
-    return LearnedRule(rule, tuple(len(c.at) for c in chosen), tuple(c.fired for c in chosen))
+    return LearnedRule(
+        rule, tuple(len(c.positions) for c in chosen), tuple(c.fired for c in chosen)
+    )
 
 
 class PatternTrainingSet:
@@ -101,36 +102,46 @@ class PatternTrainingSet:
     def candidates(self) -> list[CandidatePattern]:
         """Return the kinds of tokens on which the feature fires as candidate patterns, the most
         informative first."""
-        places: dict[PatternKey, list[int]] = {}
+        occurrences: dict[PatternKey, list[int]] = {}
         kinds = [kind for window in self.windows for kind in window_pattern_keys(window.tokens)]
-        hot = np.flatnonzero(self.active).tolist()
-        fired = Counter(key for number in hot for key in kinds[number])
-        for number, found in enumerate(kinds):
-            for key in found:
+        active = np.flatnonzero(self.active).tolist()
+        fired = Counter(key for number in active for key in kinds[number])
+        for number, matches in enumerate(kinds):
+            for key in matches:
                 if key in fired:
-                    places.setdefault(key, []).append(number)
+                    occurrences.setdefault(key, []).append(number)
         least = 2 if max(fired.values(), default=0) > 1 else 1
         often = [key for key, n in fired.items() if n >= least]
-        clear = [key for key in often if smoothed_rate(fired[key], len(places[key])) >= MIN_RATE]
-        plainest: dict[tuple[int, ...], PatternKey] = {}
+        clear = [
+            key for key in often if smoothed_rate(fired[key], len(occurrences[key])) >= MIN_RATE
+        ]
+        most_specific: dict[tuple[int, ...], PatternKey] = {}
         # of patterns that match the same tokens, the most specific is kept
         for key in sorted(clear or often, key=pattern_cost):
-            plainest.setdefault(tuple(places[key]), key)
-        candidates = [self._candidate(key, at, fired[key]) for at, key in plainest.items()]
-        return sorted(candidates, key=lambda c: (-c.lead, len(c.at), str(c.pattern)))[
+            most_specific.setdefault(tuple(occurrences[key]), key)
+        candidates = [
+            self._candidate(key, positions, fired[key]) for positions, key in most_specific.items()
+        ]
+        return sorted(candidates, key=lambda c: (-c.lead, len(c.positions), str(c.pattern)))[
             :MAX_CANDIDATES
         ]
 
-    def _candidate(self, key: PatternKey, at: Sequence[int], fired: int) -> CandidatePattern:
+    def _candidate(self, key: PatternKey, positions: Sequence[int], fired: int) -> CandidatePattern:
         """Return a candidate pattern with its rate and the windows it distinguishes."""
-        share = smoothed_rate(fired, len(at))
+        share = smoothed_rate(fired, len(positions))
         often = min(ADVERB_RATES, key=lambda word: abs(ADVERB_RATES[word] - share))
         kind, target, after = key
-        where = np.array(at)
-        held = np.unique(self.window[where])
-        lead = float(np.where(self.truth[held], 1, -1) @ self.weight[held])
+        occurrence_array = np.array(positions)
+        windows_with_pattern = np.unique(self.window[occurrence_array])
+        lead = float(
+            np.where(self.truth[windows_with_pattern], 1, -1) @ self.weight[windows_with_pattern]
+        )
         return CandidatePattern(
-            TokenPattern(kind, target, after, often), where, fired, lead, pattern_cost(key)
+            TokenPattern(kind, target, after, often),
+            occurrence_array,
+            fired,
+            lead,
+            pattern_cost(key),
         )
 
     def choose(self, candidates: list[CandidatePattern]) -> list[CandidatePattern]:
@@ -139,34 +150,37 @@ class PatternTrainingSet:
         chosen: list[CandidatePattern] = []
         hazard = np.zeros(len(self.window))  # −log probability of silence on each token
         total = np.full(self.n, -np.log1p(-UNMATCHED_PROBABILITY))
-        left, reached = list(candidates), self.likelihood(total)
+        left, likelihood_so_far = list(candidates), self.likelihood(total)
         while left and len(chosen) < MAX_PATTERNS:
-            adds = [self._added(c, hazard) for c in left]
+            additions = [self._added(c, hazard) for c in left]
             scores = [
-                self.likelihood(total + add) - c.cost for c, add in zip(left, adds, strict=True)
+                self.likelihood(total + add) - c.cost
+                for c, add in zip(left, additions, strict=True)
             ]
             best = int(np.argmax(scores))
-            if scores[best] - reached < MIN_LIKELIHOOD_GAIN:
+            if scores[best] - likelihood_so_far < MIN_LIKELIHOOD_GAIN:
                 break
-            taken = left.pop(best)
-            hazard[taken.at] = np.maximum(hazard[taken.at], -np.log1p(-taken.pattern.rate))
-            total = total + adds[best]
-            reached = self.likelihood(total)
-            chosen.append(taken)
+            best_candidate = left.pop(best)
+            hazard[best_candidate.positions] = np.maximum(
+                hazard[best_candidate.positions], -np.log1p(-best_candidate.pattern.rate)
+            )
+            total = total + additions[best]
+            likelihood_so_far = self.likelihood(total)
+            chosen.append(best_candidate)
         return chosen
 
     def _added(self, candidate: CandidatePattern, hazard: np.ndarray) -> np.ndarray:
         """Return what a candidate pattern adds to each window's −log probability of silence
         [windows]; only the highest rate of a token counts."""
-        more = np.maximum(-np.log1p(-candidate.pattern.rate) - hazard[candidate.at], 0)
-        return np.bincount(self.window[candidate.at], more, self.n)
+        more = np.maximum(-np.log1p(-candidate.pattern.rate) - hazard[candidate.positions], 0)
+        return np.bincount(self.window[candidate.positions], more, self.n)
 
     def likelihood(self, total: np.ndarray) -> float:
         """Return the log likelihood in nats, given learned patterns, of which training windows
         fire; both classes have the same weight."""
         # clipped: no window may have an infinite log likelihood
-        quiet = np.clip(np.exp(-total), 1e-3, 1 - 1e-3)
-        return float(self.weight @ np.log(np.where(self.truth, 1 - quiet, quiet)))
+        silence = np.clip(np.exp(-total), 1e-3, 1 - 1e-3)
+        return float(self.weight @ np.log(np.where(self.truth, 1 - silence, silence)))
 
 
 def smoothed_rate(fired: int, seen: int) -> float:
@@ -190,22 +204,22 @@ def window_pattern_keys(tokens: tuple[str, ...]) -> tuple[tuple[PatternKey, ...]
 
 def token_pattern_keys(tokens: Sequence[str], i: int) -> Iterator[PatternKey]:
     """Yield all patterns that match the token at an index, as candidates for the learner."""
-    here = strip_token(tokens[i])
+    token = strip_token(tokens[i])
     shapes = [
         name for name, is_one in TOKEN_SHAPES.items() if name != ANYTHING and is_one(tokens, i)
     ]
-    begun = [
-        here[:n]
-        for n in range(MIN_BEGINNING_LETTERS, min(len(here), MIN_BEGINNING_LETTERS + 2))
-        if here.isalpha()
+    beginnings = [
+        token[:n]
+        for n in range(MIN_BEGINNING_LETTERS, min(len(token), MIN_BEGINNING_LETTERS + 2))
+        if token.isalpha()
     ]
     for before in (None, *preceding_texts(tokens, i)):
-        yield ("token", here, before)
+        yield ("token", token, before)
         for name in shapes:
             yield ("shape", name, before)
         if before is not None:
             yield ("shape", ANYTHING, before)
-    for text in begun:
+    for text in beginnings:
         yield ("beginning", text, None)
 
 
@@ -214,6 +228,6 @@ def preceding_texts(tokens: Sequence[str], i: int) -> Iterator[str]:
     as preceding texts of patterns."""
     if i > 0:
         yield strip_token(tokens[i - 1])
-    blank = i > 1 and (tokens[i - 1].isspace() or tokens[i - 2].isspace())
-    if i > 1 and not blank and not (i > 2 and word_continues(tokens, i - 3)):
+    has_blank = i > 1 and (tokens[i - 1].isspace() or tokens[i - 2].isspace())
+    if i > 1 and not has_blank and not (i > 2 and word_continues(tokens, i - 3)):
         yield strip_token(tokens[i - 2] + tokens[i - 1])

@@ -14,34 +14,34 @@ class PatternMatcher:
 
     def __init__(self, patterns: Sequence[TokenPattern]) -> None:
         self.patterns = tuple(patterns)
-        self._tokens: dict[str, list[TokenPattern]] = {}
+        self._patterns_by_token: dict[str, list[TokenPattern]] = {}
         for pattern in patterns:
             if pattern.kind == "token":
-                self._tokens.setdefault(strip_token(pattern.target), []).append(pattern)
+                self._patterns_by_token.setdefault(strip_token(pattern.target), []).append(pattern)
 
     @cached_property
-    def _others(self) -> list[TokenPattern]:
+    def _other_patterns(self) -> list[TokenPattern]:
         return [pattern for pattern in self.patterns if pattern.kind != "token"]
 
     def rates(self, tokens: Sequence[str]) -> list[float]:
         """Return for each token of a text the highest rate of the patterns that match it; 0 for
         none."""
-        found = [0.0] * len(tokens)
+        rates = [0.0] * len(tokens)
         for i, token in enumerate(tokens):
-            for pattern in self._tokens.get(strip_token(token), ()):
-                if pattern.rate > found[i] and is_preceded_by(tokens, i, pattern.after):
-                    found[i] = pattern.rate
-            for pattern in self._others:
-                if pattern.rate > found[i] and matches_token(pattern, tokens, i):
-                    found[i] = pattern.rate
-        self._longer(tokens, found)
-        return found
+            for pattern in self._patterns_by_token.get(strip_token(token), ()):
+                if pattern.rate > rates[i] and is_preceded_by(tokens, i, pattern.after):
+                    rates[i] = pattern.rate
+            for pattern in self._other_patterns:
+                if pattern.rate > rates[i] and matches_token(pattern, tokens, i):
+                    rates[i] = pattern.rate
+        self._match_longer_texts(tokens, rates)
+        return rates
 
-    def _longer(self, tokens: Sequence[str], found: list[float]) -> None:
+    def _match_longer_texts(self, tokens: Sequence[str], rates: list[float]) -> None:
         """Update the rates with patterns whose text spans several tokens: a match counts on the
         last of them."""
         text = "".join(tokens)
-        for target, patterns in self._tokens.items():
+        for target, patterns in self._patterns_by_token.items():
             if len(target) < 2 or target not in text:
                 continue
             for i in range(1, len(tokens)):
@@ -50,18 +50,18 @@ class PatternMatcher:
                 if begin is None or begin == i or word_continues(tokens, i):
                     continue
                 for pattern in patterns:
-                    if pattern.rate > found[i] and is_preceded_by(tokens, begin, pattern.after):
-                        found[i] = pattern.rate
+                    if pattern.rate > rates[i] and is_preceded_by(tokens, begin, pattern.after):
+                        rates[i] = pattern.rate
 
 
 def matches_token(pattern: TokenPattern, tokens: Sequence[str], i: int) -> bool:
     """Return whether a beginning pattern or a shape pattern matches the token at an index."""
     if pattern.kind == "beginning":
-        here = strip_token(tokens[i])
-        right = here.startswith(pattern.target) and len(here) > len(pattern.target)
+        token = strip_token(tokens[i])
+        matches = token.startswith(pattern.target) and len(token) > len(pattern.target)
     else:
-        right = TOKEN_SHAPES[pattern.target](tokens, i)
-    return right and is_preceded_by(tokens, i, pattern.after)
+        matches = TOKEN_SHAPES[pattern.target](tokens, i)
+    return matches and is_preceded_by(tokens, i, pattern.after)
 
 
 def is_preceded_by(tokens: Sequence[str], i: int, text: str | None) -> bool:
@@ -83,10 +83,10 @@ def find_text_start(tokens: Sequence[str], last: int, text: str) -> int | None:
     joined = tokens[last]
     for first in range(last - 1, -1, -1):
         joined = tokens[first] + joined
-        here = strip_token(joined)
-        if here == text and not (first > 0 and word_continues(tokens, first - 1)):
+        token = strip_token(joined)
+        if token == text and not (first > 0 and word_continues(tokens, first - 1)):
             return first
-        if len(here) > len(text):
+        if len(token) > len(text):
             return None
     return None
 

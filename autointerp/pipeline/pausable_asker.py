@@ -162,8 +162,8 @@ class PausableAsker:
 
 @contextmanager
 def set_call_purpose(name: str) -> Iterator[None]:
-    """Set the purpose under which the pausable asker's questions in this block, and in the tasks it
-    starts, are recorded."""
+    """Ask the questions of this block, and of the tasks it starts, under a purpose that the call
+    log records."""
     token = CALL_PURPOSE.set(name)
     try:
         yield
