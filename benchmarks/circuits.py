@@ -82,14 +82,14 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
 def nodes(engine: LocalEngine, task: str, baseline: Any, prompts: int) -> dict[str, Any]:
     """Integrated gradients and plain gradients against exact ablation."""
     some = sample_task_prompts(engine, task, prompts)
-    grounds = NodeBaselines(engine.lm, select_dictionaries(engine, ()), baseline, some)
+    baselines = NodeBaselines(engine.lm, select_dictionaries(engine, ()), baseline, some)
     found: dict[str, Any] = {"task": task, "baseline": baseline, "prompts": prompts}
     for method in ("integrated", "gradient"):
-        made = estimate_node_effects(engine.lm, grounds, some, method)
-        ranked = NodeTable.of(made)
+        made = estimate_node_effects(engine.lm, baselines, some, method)
+        ranked = NodeTable.from_effects(made)
         found[method] = {
             "top": against_exact(
-                engine, grounds, some, ranked.rows(torch.arange(min(TOP, len(ranked))))
+                engine, baselines, some, ranked.select(torch.arange(min(TOP, len(ranked))))
             )
         }
         if method == "integrated":
@@ -97,18 +97,18 @@ def nodes(engine: LocalEngine, task: str, baseline: Any, prompts: int) -> dict[s
             found["steps"] = max(one.steps for one in made)
             active = ranked.active.nonzero()[:, 0]
             drawn = torch.randperm(len(active), generator=torch.Generator().manual_seed(0))
-            random = ranked.rows(active[drawn[:RANDOM]])
-            found[method]["random"] = against_exact(engine, grounds, some, random)
+            random = ranked.select(active[drawn[:RANDOM]])
+            found[method]["random"] = against_exact(engine, baselines, some, random)
             found["nodes"] = len(ranked)
             found["error_share"] = {one.name: one.error_share for one in made}
     return found
 
 
 def against_exact(
-    engine: LocalEngine, grounds: NodeBaselines, some: CircuitPromptSet, rows: NodeTable
+    engine: LocalEngine, baselines: NodeBaselines, some: CircuitPromptSet, rows: NodeTable
 ) -> dict[str, Any]:
     """Agreement of estimates with single ablations."""
-    measured = ablate_single_nodes(engine.lm, grounds, some, rows.which, rows.slot, rows.feature)
+    measured = ablate_single_nodes(engine.lm, baselines, some, rows.which, rows.slot, rows.feature)
     return estimate_agreement(list(zip(rows.effect.tolist(), measured.tolist(), strict=True)))
 
 
@@ -139,16 +139,20 @@ def circuit(
 ) -> dict[str, Any]:
     """How many nodes a task takes, with residual dictionaries after every layer."""
     some = sample_task_prompts(engine, task, choosing + judging)
-    first, second = some.rows(slice(0, choosing)), some.rows(slice(choosing, None))
-    grounds = NodeBaselines(engine.lm, select_dictionaries(engine, names), "pair", first)
-    ranked = NodeTable.of(estimate_node_effects(engine.lm, grounds, first, "integrated", paths=4))
-    judge = ComplementAblation(engine.lm, grounds, second)
+    first, second = some.select(slice(0, choosing)), some.select(slice(choosing, None))
+    baselines = NodeBaselines(engine.lm, select_dictionaries(engine, names), "pair", first)
+    ranked = NodeTable.from_effects(
+        estimate_node_effects(engine.lm, baselines, first, "integrated", paths=4)
+    )
+    ablation = ComplementAblation(engine.lm, baselines, second)
     sizes = [size for size in SIZES if size < len(ranked)]
-    proof = measure_faithfulness_curves(judge, ranked, [*sizes, len(ranked)], draws=0)
+    proof = measure_faithfulness_curves(ablation, ranked, [*sizes, len(ranked)], draws=0)
     counted = [point for point in proof.points if point.errors == "count"]
     enough = next((p.nodes for p in counted if faithful(p)), None)
     if enough is not None:
-        enough = smallest(judge, ranked, max((s for s in sizes if s < enough), default=0), enough)
+        enough = smallest(
+            ablation, ranked, max((s for s in sizes if s < enough), default=0), enough
+        )
     found = {
         "task": task,
         "chosen_on": len(first),
@@ -162,7 +166,7 @@ def circuit(
     }
     if enough is not None and draws:
         again = measure_faithfulness_curves(
-            judge, ranked, [enough], nulls=[100, enough], draws=draws
+            ablation, ranked, [enough], nulls=[100, enough], draws=draws
         )
         found["null"] = {n: one.null.percentile_95 for n, one in again.figures.items()}
     return found
@@ -174,11 +178,11 @@ def faithful(point: FaithfulnessPoint) -> bool:
     return share is not None and share.low is not None and share.low >= ENOUGH
 
 
-def smallest(judge: ComplementAblation, ranked: NodeTable, few: int, enough: int) -> int:
+def smallest(ablation: ComplementAblation, ranked: NodeTable, few: int, enough: int) -> int:
     """The smallest size between one that is too small and one that is enough, by halving."""
     while enough - few > CLOSE:
         middle = (few + enough) // 2
-        if faithful(measure_node_set(judge, ranked, torch.arange(len(ranked)) < middle)):
+        if faithful(measure_node_set(ablation, ranked, torch.arange(len(ranked)) < middle)):
             enough = middle
         else:
             few = middle
@@ -199,25 +203,25 @@ def point_row(point: Any) -> list[Any]:
 def cost(engine: LocalEngine, sample: int) -> dict[str, Any]:
     """CPU seconds of a forward, of attribution, and of ablating every active node, on a prompt."""
     some = sample_task_prompts(engine, TASKS[0], 1)
-    grounds = NodeBaselines(engine.lm, select_dictionaries(engine, ()), "zero", some)
-    tokens, target = some.laid.prompts.tokens, some.laid.target
-    hooks = [d.hook_out for d in grounds.dictionaries]
-    sites = grounds.sites(some)
+    baselines = NodeBaselines(engine.lm, select_dictionaries(engine, ()), "zero", some)
+    tokens, target = some.batch.prompts.tokens, some.batch.target
+    hooks = [d.hook_out for d in baselines.dictionaries]
+    sites = baselines.read_dictionaries(some)
 
     def attribute() -> None:
-        g = compute_hook_gradients(engine.lm, tokens, hooks, target).by
+        g = compute_hook_gradients(engine.lm, tokens, hooks, target).gradients
         for site in sites:
             multiply_changes_and_gradient(site, g[site.dictionary.hook_out])
 
     with torch.no_grad():
         forward = seconds(lambda: engine.lm.logits(tokens), 30)
     estimate = seconds(attribute, 20)
-    whole = seconds(lambda: estimate_node_effects(engine.lm, grounds, some, "gradient"), 10)
-    ranked = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
-    active = ranked.rows(ranked.active.nonzero()[:, 0])
-    few = active.rows(torch.randperm(len(active))[:sample])
+    whole = seconds(lambda: estimate_node_effects(engine.lm, baselines, some, "gradient"), 10)
+    ranked = NodeTable.from_effects(estimate_node_effects(engine.lm, baselines, some, "gradient"))
+    active = ranked.select(ranked.active.nonzero()[:, 0])
+    few = active.select(torch.randperm(len(active))[:sample])
     started = time.process_time()
-    ablate_single_nodes(engine.lm, grounds, some, few.which, few.slot, few.feature)
+    ablate_single_nodes(engine.lm, baselines, some, few.which, few.slot, few.feature)
     each = (time.process_time() - started) / len(few)
     return {
         "tokens": tokens.shape[1],

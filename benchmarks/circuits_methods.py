@@ -195,10 +195,10 @@ def edge_errors(
     by_name = {one.name: one for one in dictionaries}
     row = graph.effects[int(np.flatnonzero(graph.kinds.logit)[0])]
     strongest = [i for i in np.argsort(-np.abs(row)) if graph.kinds.feature[i]][:EDGES]
-    direction = graph.aims[0].direction
+    direction = graph.logit_targets[0].direction
     found = []
     for column in strongest:
-        place = graph.places[column]
+        place = graph.sources[column]
         site = graph.replacement.sites[place.site]
         feature = FeatureId(site.name, int(place.feature or 0))
         edit = Edit("clamp", (feature,), 0.0, where=EditCondition(positions=(place.position,)))

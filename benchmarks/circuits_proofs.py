@@ -57,11 +57,16 @@ def proofs(
         )
         free = ComplementAblation(lm, NodeBaselines(lm, dictionaries, "zero", some), some)
         kept, _ = build_circuit_node_table(circuit, [one.name for one in dictionaries])
-        table, size = append_other_active_nodes(kept, free.grounds.sites(some)), len(kept)
-        sets = torch.cat([table.first([0, size]), table.alike(torch.arange(size), DRAWS, 0)])
-        for way, judge in (("free", free), ("held", freeze_complement_ablation(free))):
-            others = [judge.run(table, sets[1:2], errors)[0, 0] for errors in ("keep", "remove")]
-            rows[way].append([judge.clean[0], *others, *judge.run(table, sets)[:, 0]])
+        table, size = (
+            append_other_active_nodes(kept, free.baselines.read_dictionaries(some)),
+            len(kept),
+        )
+        sets = torch.cat(
+            [table.strongest_sets([0, size]), table.random_sets(torch.arange(size), DRAWS, 0)]
+        )
+        for way, ablation in (("free", free), ("held", freeze_complement_ablation(free))):
+            others = [ablation.run(table, sets[1:2], errors)[0, 0] for errors in ("keep", "remove")]
+            rows[way].append([ablation.clean[0], *others, *ablation.run(table, sets)[:, 0]])
         sizes.append(size)
     told = {way: pooled(np.array(found)) for way, found in rows.items()}
     return {"prompts": len(prompts), "nodes": float(np.median(sizes)), **told}

@@ -56,11 +56,11 @@ def head_effects(
         last = prompts.last.to(counted.device)[:, None]
         counted = counted & (torch.arange(counted.shape[1], device=counted.device) == last)
     found = compute_hook_gradients(lm, prompts.tokens, hooks, target)
-    means = {hook: found.at[hook][counted].mean(0) for hook in hooks}
+    means = {hook: found.activations[hook][counted].mean(0) for hook in hooks}
     lost, estimated = [], []
     for hook in hooks:
-        moved = (means[hook] - found.at[hook]) * counted[..., None]
-        by_head = (moved * found.by[hook]).unflatten(-1, (lm.n_heads, -1)).sum((1, -1))
+        moved = (means[hook] - found.activations[hook]) * counted[..., None]
+        by_head = (moved * found.gradients[hook]).unflatten(-1, (lm.n_heads, -1)).sum((1, -1))
         estimated.append(-by_head)
         for head in range(lm.n_heads):
             edit = _meaning(means[hook], counted, _block(lm, head))

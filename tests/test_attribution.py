@@ -57,9 +57,9 @@ def reading(lm, d: Dictionary) -> DictionaryActivations:
 def test_features_and_error_are_the_stream(lm, found: Dictionary) -> None:
     """decode(f) + error = the stream, at counted positions."""
     one = reading(lm, found)
-    again = one.dictionary.reconstruct(one.x) + one.error()
+    again = one.dictionary.reconstruct(one.x) + one.error_term()
     assert torch.allclose(again[one.counted], one.h[one.counted], atol=1e-4)
-    assert not one.error()[~one.counted].any()
+    assert not one.error_term()[~one.counted].any()
     assert not (one.active.position == 0).any() and len(one.active.row)
 
 
@@ -100,7 +100,7 @@ def test_exact_ablation_is_decoding_without_the_feature(lm, found: Dictionary) -
     for node, effect in zip(nodes.tolist(), result.effect, strict=True):
         value = one.active.value.clone()
         value[node] = 0
-        h = one.features_part(value) - one.features_part(one.active.value)
+        h = one.decode_feature_values(value) - one.decode_feature_values(one.active.value)
         hook = one.dictionary.hook_out
         moved = target(lm.logits(tokens, {hook: lambda x, h=h: x + h})) - target(lm.logits(tokens))
         row = int(one.active.row[node])
@@ -113,7 +113,7 @@ def test_gradients_see_what_an_edit_made(lm) -> None:
     plain = compute_hook_gradients(lm, tokens, [hook], target)
     edited = compute_hook_gradients(lm, tokens, [hook], target, {hook: lambda h: h * 0})
     assert torch.allclose(plain.value, target(lm.logits(tokens)), atol=1e-5)
-    assert not edited.at[hook].any() and plain.at[hook].any()
+    assert not edited.activations[hook].any() and plain.activations[hook].any()
 
 
 def test_rows_do_not_see_each_other(lm, found: Dictionary) -> None:

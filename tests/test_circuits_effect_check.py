@@ -30,10 +30,10 @@ def grounds_of(engine, some, baseline: str = "zero") -> NodeBaselines:  # noqa: 
 @pytest.mark.parametrize("baseline", ["zero", "mean", "pair"])
 def test_measured_values_are_the_exact_ablations_of_the_strongest(engine, baseline: str) -> None:  # noqa: F811
     some = lay_out_circuit_prompts(engine, CASES[:5])
-    grounds = grounds_of(engine, some, baseline)
-    found = refine_node_effects(engine.lm, grounds, some)
-    top = found.table.rows(torch.arange(len(found.measured)))
-    wanted = ablate_single_nodes(engine.lm, grounds, some, top.which, top.slot, top.feature)
+    baselines = grounds_of(engine, some, baseline)
+    found = refine_node_effects(engine.lm, baselines, some)
+    top = found.table.select(torch.arange(len(found.measured)))
+    wanted = ablate_single_nodes(engine.lm, baselines, some, top.which, top.slot, top.feature)
     assert torch.allclose(found.measured, wanted, atol=1e-5)
     assert found.check.nodes == min(CHECKED_NODES, len(found.table))
     assert found.check.reached or found.check.paths == 64
@@ -42,12 +42,12 @@ def test_measured_values_are_the_exact_ablations_of_the_strongest(engine, baseli
 def test_nodes_alone_on_their_paths_are_their_exact_ablations(engine) -> None:  # noqa: F811
     """Integrated gradients of one node along its own path are its ablation, within the gap."""
     some = lay_out_circuit_prompts(engine, CASES[:1])
-    grounds = grounds_of(engine, some)
-    first = estimate_node_effects(engine.lm, grounds, some)
-    sizes = {d.name: d.d_sae for d in grounds.dictionaries}
+    baselines = grounds_of(engine, some)
+    first = estimate_node_effects(engine.lm, baselines, some)
+    sizes = {d.name: d.d_sae for d in baselines.dictionaries}
     alone = {one.name: strongest_node_keys(one, sizes[one.name], 8) for one in first}
-    second = estimate_node_effects(engine.lm, grounds, some, "integrated", 16, alone=alone)
-    table = NodeTable.of(second)
+    second = estimate_node_effects(engine.lm, baselines, some, "integrated", 16, alone=alone)
+    table = NodeTable.from_effects(second)
     keys = [
         int(node_keys(slot, feature, sizes[table.names[int(which)]]))
         for which, slot, feature in zip(table.which, table.slot, table.feature, strict=True)
@@ -58,8 +58,10 @@ def test_nodes_alone_on_their_paths_are_their_exact_ablations(engine) -> None:  
             for key, which in zip(keys, table.which, strict=True)
         ]
     )
-    heavy = table.rows(own.nonzero()[:, 0])
-    measured = ablate_single_nodes(engine.lm, grounds, some, heavy.which, heavy.slot, heavy.feature)
+    heavy = table.select(own.nonzero()[:, 0])
+    measured = ablate_single_nodes(
+        engine.lm, baselines, some, heavy.which, heavy.slot, heavy.feature
+    )
     assert len(heavy) == 8 * len(first)
     assert float((heavy.effect - measured).abs().sum()) <= 0.04 * float(measured.abs().sum())
 
@@ -78,9 +80,9 @@ def test_every_node_has_one_path_and_those_alone_have_their_own() -> None:
 
 def test_only_the_dictionaries_asked_for_are_estimated(engine) -> None:  # noqa: F811
     some = lay_out_circuit_prompts(engine, CASES[:1])
-    grounds = grounds_of(engine, some)
-    (one,) = estimate_node_effects(engine.lm, grounds, some, only=["mlp"])
-    both = {found.name: found for found in estimate_node_effects(engine.lm, grounds, some)}
+    baselines = grounds_of(engine, some)
+    (one,) = estimate_node_effects(engine.lm, baselines, some, only=["mlp"])
+    both = {found.name: found for found in estimate_node_effects(engine.lm, baselines, some)}
     assert one.name == "mlp" and torch.equal(one.effect, both["mlp"].effect)
 
 

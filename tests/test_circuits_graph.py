@@ -57,7 +57,11 @@ def without_sources(held: ReplacementModel, numbers) -> torch.Tensor:
     """The numbers when every feature, error term and token is gone: run, not summed."""
     gone = {}
     for i, site in enumerate(held.sites):
-        kept = 0 if site.reading is None else held.counted[..., None] * site.reading._base()
+        kept = (
+            0
+            if site.activations is None
+            else held.counted[..., None] * site.activations._decode_without_features()
+        )
         gone[i] = kept - site.h
     with torch.no_grad():
         held._forward(1, gone)
@@ -71,7 +75,7 @@ def test_effects_and_bias_make_up_the_target(architecture: str, tmp_path: Path) 
     ds = [transcoder(tmp_path, 0), transcoder(tmp_path, 2, "skip_transcoder")]
     graph = graph_of(lm, ds)
     held = graph.replacement
-    numbers = [aim.number(lm, N - 1) for aim in graph.aims]
+    numbers = [aim.linear_readout(lm, N - 1) for aim in graph.logit_targets]
     summed = torch.from_numpy(graph.effects[graph.kinds.logit].sum(1))
     bias = held.values(numbers) - summed
     torch.testing.assert_close(bias, without_sources(held, numbers), rtol=1e-3, atol=1e-3)
@@ -80,10 +84,10 @@ def test_effects_and_bias_make_up_the_target(architecture: str, tmp_path: Path) 
 def test_values_are_the_models_own(tiny_lm, transcoders) -> None:
     graph = graph_of(tiny_lm, transcoders)
     logits = tiny_lm.logits(torch.tensor([prompt().token_ids]))[0, -1]
-    centred = (logits - logits.mean())[[aim.name for aim in graph.aims]]
+    centred = (logits - logits.mean())[[aim.name for aim in graph.logit_targets]]
     found = torch.tensor(graph.values[graph.kinds.logit], dtype=torch.float32)
     torch.testing.assert_close(found, centred, rtol=1e-4, atol=1e-4)
-    for place, value in zip(graph.places, graph.values, strict=False):
+    for place, value in zip(graph.sources, graph.values, strict=False):
         if place.feature is not None:
             assert value == pytest.approx(place.value, rel=1e-3, abs=1e-4)
 
@@ -95,7 +99,7 @@ def test_an_edge_is_its_intervention(tiny_lm, transcoders) -> None:
     logit = int(graph.kinds.logit.nonzero()[0][0])
     tokens, checked = prompt().token_ids, 0
     largest = float(abs(graph.effects[logit]).max())
-    for column, place in enumerate(graph.places):
+    for column, place in enumerate(graph.sources):
         edge = float(graph.effects[logit, column])
         if place.feature is None or abs(edge) < 0.02 * largest:
             continue
@@ -107,7 +111,7 @@ def test_an_edge_is_its_intervention(tiny_lm, transcoders) -> None:
         plan = compile_edits(tiny_lm, by_name, [[edit]], freeze=freeze)
         seen = compute_edited_logits(plan, [tokens])
         rows = torch.stack([seen.logits[0, -1], seen.clean[0, -1]])
-        change = (rows - rows.mean(-1, keepdim=True))[:, graph.aims[0].name]
+        change = (rows - rows.mean(-1, keepdim=True))[:, graph.logit_targets[0].name]
         assert float(change[1] - change[0]) == pytest.approx(edge, rel=0.01, abs=1e-4 * largest)
         checked += 1
     assert checked >= 5
@@ -123,25 +127,25 @@ def test_an_edge_between_features_is_its_intervention(tiny_lm, tmp_path: Path) -
     by_name = {one.name: one for one in transcoders}
     sources = [
         i
-        for i, p in enumerate(graph.places)
+        for i, p in enumerate(graph.sources)
         if p.feature is not None and graph.replacement.sites[p.site].layer == 0
     ][:4]
     targets = [
         i
-        for i, p in enumerate(graph.places)
+        for i, p in enumerate(graph.sources)
         if p.feature is not None and graph.replacement.sites[p.site].layer == 1
     ]
     checked = 0
     for column in sources:
-        place = graph.places[column]
+        place = graph.sources[column]
         feature = FeatureId("t0", place.feature)
         edit = Edit("clamp", (feature,), 0.0, where=EditCondition(positions=(place.position,)))
-        watch = [FeatureId("t1", graph.places[i].feature) for i in targets][:8]
+        watch = [FeatureId("t1", graph.sources[i].feature) for i in targets][:8]
         freeze = FrozenLayers(patterns=(0, 2), norms=(0, 2), mlps=(1, 2))
         plan = compile_edits(tiny_lm, by_name, [[edit]], freeze=freeze, watch=watch)
         seen = compute_edited_logits(plan, [prompt().token_ids]).watched[0]
         for k, row in enumerate(targets[:8]):
-            target, edge = graph.places[row], float(graph.effects[row, column])
+            target, edge = graph.sources[row], float(graph.effects[row, column])
             after = float(seen[target.position, k])
             if abs(edge) > 0.01 and target.value - edge > 0:
                 assert target.value - after == pytest.approx(edge, rel=0.01, abs=1e-4)
@@ -156,26 +160,26 @@ def test_an_edge_by_hand(tmp_path: Path) -> None:
         lm.component(f"blocks.{layer}.attn.o").original_component.weight.data.zero_()
     below, above = transcoder(tmp_path, 0), transcoder(tmp_path, 1)
     graph = graph_of(lm, [below, above])
-    layer = [graph.replacement.sites[place.site].layer for place in graph.places]
-    column = next(i for i, p in enumerate(graph.places) if p.feature is not None and layer[i] == 0)
-    place = graph.places[column]
+    layer = [graph.replacement.sites[place.site].layer for place in graph.sources]
+    column = next(i for i, p in enumerate(graph.sources) if p.feature is not None and layer[i] == 0)
+    place = graph.sources[column]
     row = next(
         i
-        for i, p in enumerate(graph.places)
+        for i, p in enumerate(graph.sources)
         if p.feature is not None and layer[i] == 1 and p.position == place.position
     )
     tokens = torch.tensor([prompt().token_ids])
     h = lm.activations(tokens, ["blocks.1.ln2.hook_in"])["blocks.1.ln2.hook_in"]
     length = (h[0, place.position].pow(2).mean() + 1e-6).sqrt()
-    dot = below.W_dec[place.feature] @ above.W_enc[:, graph.places[row].feature]
+    dot = below.W_dec[place.feature] @ above.W_enc[:, graph.sources[row].feature]
     assert graph.effects[row, column] == pytest.approx(float(place.value * dot / length), rel=1e-3)
 
 
 def test_a_budget_keeps_the_most_influential(tiny_lm, transcoders) -> None:
     whole, part = graph_of(tiny_lm, transcoders), graph_of(tiny_lm, transcoders, budget=20)
-    assert part.n_traced == 20 and part.active == whole.active
-    assert 0 < part.left_out < 1 and whole.left_out == pytest.approx(0, abs=1e-9)
-    small = graph_of(tiny_lm, transcoders, memory=4 * len(whole.places) * 25)
+    assert part.n_traced == 20 and part.n_active == whole.n_active
+    assert 0 < part.untraced_share < 1 and whole.untraced_share == pytest.approx(0, abs=1e-9)
+    small = graph_of(tiny_lm, transcoders, memory=4 * len(whole.sources) * 25)
     assert small.n_traced < 25
 
 

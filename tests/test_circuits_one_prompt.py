@@ -88,7 +88,7 @@ def test_the_target_is_what_the_graph_explains(engine: LocalEngine, target: str)
     aims = select_logit_targets(engine, text(), *ANSWERS[target])
     some = build_single_prompt(engine, text(), aims)
     with torch.no_grad():
-        found = some.laid.target(engine.lm.logits(some.laid.prompts.tokens))
+        found = some.batch.target(engine.lm.logits(some.batch.prompts.tokens))
     held = build_attribution_graph(
         engine.lm, list(engine.dictionaries.values()), text(), lambda _: aims
     )
@@ -100,20 +100,22 @@ def test_everything_is_the_model(engine: LocalEngine) -> None:
     """The nodes of a graph and all others that are active: with them nothing is taken away."""
     some = build_single_prompt(engine, text(), select_logit_targets(engine, text(), (7,), (9,)))
     dictionaries = list(engine.dictionaries.values())
-    grounds = NodeBaselines(engine.lm, dictionaries, "zero", some)
+    baselines = NodeBaselines(engine.lm, dictionaries, "zero", some)
     kept, _ = build_circuit_node_table(graph(engine, share=0.5), list(engine.dictionaries))
-    table = append_other_active_nodes(kept, grounds.sites(some))
+    table = append_other_active_nodes(kept, baselines.read_dictionaries(some))
     assert len(kept) < len(table) and len(
         {*zip(table.which.tolist(), table.slot.tolist(), table.feature.tolist(), strict=True)}
     ) == len(table)
-    judge = ComplementAblation(engine.lm, grounds, some)
-    assert judge.run(table, table.first([len(table)]))[0] == pytest.approx(judge.clean, abs=2e-3)
+    ablation = ComplementAblation(engine.lm, baselines, some)
+    assert ablation.run(table, table.strongest_sets([len(table)]))[0] == pytest.approx(
+        ablation.clean, abs=2e-3
+    )
 
 
 def as_a_network(held: AttributionGraph, kept: np.ndarray) -> float:
     """The first aim when of all that stands at counted tokens only the kept features are there,
     each as active as its edges from kept features make it: the graph's numbers and gates alone."""
-    places = held.places
+    places = held.sources
     counted = held.replacement.counted[0].tolist()
     loose = np.array([counted[place.position] for place in places]) & ~held.kinds.token[:-1]
     share = np.where(loose, 0.0, 1.0)  # of what each source had
@@ -132,15 +134,17 @@ def test_held_still_a_circuit_is_its_graph_run_as_a_network(engine: LocalEngine)
     some = build_single_prompt(engine, text(), aims)
     graph = build_attribution_graph(engine.lm, dictionaries, text(), lambda _: aims)
     free = ComplementAblation(engine.lm, NodeBaselines(engine.lm, dictionaries, "zero", some), some)
-    half = np.random.default_rng(0).random(len(graph.places)) < 0.5
+    half = np.random.default_rng(0).random(len(graph.sources)) < 0.5
     kept = half & graph.kinds.feature[:-1]
     names = [site.name for site in graph.replacement.sites]
     member = {
         (names[at.site], at.position, at.feature)
-        for at, stays in zip(graph.places, kept, strict=True)
+        for at, stays in zip(graph.sources, kept, strict=True)
         if stays
     }
-    table = NodeTable.of(estimate_node_effects(engine.lm, free.grounds, some, "gradient"))
+    table = NodeTable.from_effects(
+        estimate_node_effects(engine.lm, free.baselines, some, "gradient")
+    )
     rows = zip(table.which.tolist(), table.slot.tolist(), table.feature.tolist(), strict=True)
     sets = torch.tensor([[(table.names[k], at, id) in member for k, at, id in rows]])
     assert int(sets.sum()) == len(member) > 20
@@ -159,9 +163,9 @@ def test_a_part_is_judged_as_it_was_when_it_was_found(engine: LocalEngine) -> No
     assert whole.baseline == "zero" and Circuit.from_json(whole.to_json()) == whole
     shown = CircuitSession(engine, whole)
     held = whole.held_faithfulness
-    nothing = shown.judge([]).faithfulness
+    nothing = shown.measure([]).faithfulness
     assert nothing is not None and nothing.value == pytest.approx(0, abs=1e-6)
-    found = shown.judge([n.id for n in whole.nodes])
+    found = shown.measure([n.id for n in whole.nodes])
     assert held and found.held and found.held.value == pytest.approx(held.value, abs=1e-4)
     last = [p for p in whole.curves if p.nodes == max(p.nodes for p in whole.curves)]
     assert {p.errors: p.share for p in last} == {
@@ -217,7 +221,7 @@ def test_what_cannot_be_checked_is_said(engine: LocalEngine) -> None:
     with pytest.raises(InputError, match="not direct effects"):
         check_direct_edges(engine, replace(circuit, method="weights"))
     with pytest.raises(InputError, match="does not record the positions"):
-        CircuitSession(engine, replace(circuit, baseline="zero")).judge([])
+        CircuitSession(engine, replace(circuit, baseline="zero")).measure([])
 
 
 def test_paths_are_run_too(engine: LocalEngine) -> None:

@@ -50,96 +50,110 @@ def judge_of(
     cases=CASES,
 ) -> tuple[ComplementAblation, NodeTable, CircuitPromptSet]:
     some = lay_out_circuit_prompts(engine, cases)
-    grounds = NodeBaselines(engine.lm, list(engine.dictionaries.values()), baseline, some)  # pyright: ignore
-    table = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
-    return ComplementAblation(engine.lm, grounds, some), table, some
+    baselines = NodeBaselines(engine.lm, list(engine.dictionaries.values()), baseline, some)  # pyright: ignore
+    table = NodeTable.from_effects(estimate_node_effects(engine.lm, baselines, some, "gradient"))
+    return ComplementAblation(engine.lm, baselines, some), table, some
 
 
 @pytest.mark.parametrize("baseline", ["zero", "mean", "resample", "pair"])
 def test_everything_is_the_model_and_nothing_is_nothing(engine, baseline: str) -> None:  # noqa: F811
     """All nodes are the model, and all but none."""
-    judge, table, _ = judge_of(engine, baseline)
-    assert np.allclose(judge.run(table, table.first([len(table)])), judge.clean, atol=2e-3)
-    assert np.allclose(judge.run(table, table.first([0]), without=True), judge.clean, atol=2e-3)
+    ablation, table, _ = judge_of(engine, baseline)
+    assert np.allclose(
+        ablation.run(table, table.strongest_sets([len(table)])), ablation.clean, atol=2e-3
+    )
+    assert np.allclose(
+        ablation.run(table, table.strongest_sets([0]), without=True), ablation.clean, atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("baseline", ["zero", "mean", "resample", "pair"])
 def test_all_but_everything_is_nothing(engine, baseline: str) -> None:  # noqa: F811
     """At one dictionary: above an edit, other features may come on that are no nodes."""
     some = lay_out_circuit_prompts(engine, CASES)
-    grounds = NodeBaselines(engine.lm, [engine.dictionaries["mlp"]], baseline, some)  # pyright: ignore
-    table = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
-    judge = ComplementAblation(engine.lm, grounds, some)
-    none = judge.run(table, table.first([0]))
-    assert np.allclose(judge.run(table, table.first([len(table)]), without=True), none, atol=2e-3)
-    assert not np.allclose(none, judge.clean, atol=0.05)
+    baselines = NodeBaselines(engine.lm, [engine.dictionaries["mlp"]], baseline, some)  # pyright: ignore
+    table = NodeTable.from_effects(estimate_node_effects(engine.lm, baselines, some, "gradient"))
+    ablation = ComplementAblation(engine.lm, baselines, some)
+    none = ablation.run(table, table.strongest_sets([0]))
+    assert np.allclose(
+        ablation.run(table, table.strongest_sets([len(table)]), without=True), none, atol=2e-3
+    )
+    assert not np.allclose(none, ablation.clean, atol=0.05)
 
 
 def test_tokens_normalised_one_by_one_are_the_model_too(tmp_path) -> None:
-    judge, table, _ = judge_of(engine_of(tmp_path, norm="layer_norm"))
-    assert np.allclose(judge.run(table, table.first([len(table)])), judge.clean, atol=2e-3)
-    assert np.allclose(judge.run(table, table.first([0]), without=True), judge.clean, atol=2e-3)
+    ablation, table, _ = judge_of(engine_of(tmp_path, norm="layer_norm"))
+    assert np.allclose(
+        ablation.run(table, table.strongest_sets([len(table)])), ablation.clean, atol=2e-3
+    )
+    assert np.allclose(
+        ablation.run(table, table.strongest_sets([0]), without=True), ablation.clean, atol=2e-3
+    )
 
 
 def test_with_a_pair_nothing_is_the_corrupt_prompt(engine) -> None:  # noqa: F811
     """All that a residual dictionary cuts is the twin's, and so is the answer, but for BOS."""
-    judge, table, some = judge_of(engine, "pair")
-    assert some.laid.partners is not None
+    ablation, table, some = judge_of(engine, "pair")
+    assert some.batch.partners is not None
     with torch.no_grad():
-        corrupt = some.laid.target(engine.lm.logits(some.laid.partners.tokens))
-    assert np.allclose(judge.run(table, table.first([0]))[0], corrupt.numpy(), atol=2e-3)
+        corrupt = some.batch.target(engine.lm.logits(some.batch.partners.tokens))
+    assert np.allclose(
+        ablation.run(table, table.strongest_sets([0]))[0], corrupt.numpy(), atol=2e-3
+    )
 
 
 def test_errors_count_stay_or_go(engine) -> None:  # noqa: F811
     """Kept: the features alone are the model. Removed: all nodes are the reconstruction."""
-    judge, table, some = judge_of(engine)
-    features = (~table.errors)[None]
-    assert np.allclose(judge.run(table, features, "keep")[0], judge.clean, atol=2e-3)
-    everything = table.first([len(table)])
-    removed = judge.run(table, everything, "remove")[0]
-    assert np.allclose(judge.run(table, features, "count")[0], removed, atol=2e-3)
-    assert not np.allclose(removed, judge.clean, atol=0.05)
+    ablation, table, some = judge_of(engine)
+    features = (~table.error_mask)[None]
+    assert np.allclose(ablation.run(table, features, "keep")[0], ablation.clean, atol=2e-3)
+    everything = table.strongest_sets([len(table)])
+    removed = ablation.run(table, everything, "remove")[0]
+    assert np.allclose(ablation.run(table, features, "count")[0], removed, atol=2e-3)
+    assert not np.allclose(removed, ablation.clean, atol=0.05)
     assert len(some) == len(removed)
 
 
 def test_a_set_is_what_it_is_alone_and_in_company(engine) -> None:  # noqa: F811
-    judge, table, _ = judge_of(engine)
-    sets = table.first([3, 11, 40])
+    ablation, table, _ = judge_of(engine)
+    sets = table.strongest_sets([3, 11, 40])
     for errors in WAYS:
-        together = judge.run(table, sets, errors)  # pyright: ignore
+        together = ablation.run(table, sets, errors)  # pyright: ignore
         for one, found in zip(sets, together, strict=True):
-            assert np.allclose(judge.run(table, one[None], errors)[0], found, atol=1e-3)  # pyright: ignore
+            assert np.allclose(ablation.run(table, one[None], errors)[0], found, atol=1e-3)  # pyright: ignore
 
 
 def test_taking_one_node_away_is_decoding_without_it(engine) -> None:  # noqa: F811
     """At a single dictionary, all but one node is the stream less that node's part."""
     some = lay_out_circuit_prompts(engine, CASES[:1])
     d = engine.dictionaries["attn"]
-    grounds = NodeBaselines(engine.lm, [d], "zero", some)
-    table = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
-    row = int((~table.errors).nonzero()[0, 0])
-    (site,) = grounds.sites(some)
-    active = site.reading.active
+    baselines = NodeBaselines(engine.lm, [d], "zero", some)
+    table = NodeTable.from_effects(estimate_node_effects(engine.lm, baselines, some, "gradient"))
+    row = int((~table.error_mask).nonzero()[0, 0])
+    (site,) = baselines.read_dictionaries(some)
+    active = site.activations.active
     mine = (active.position == table.slot[row]) & (active.feature == table.feature[row])
     value = torch.where(mine, 0.0, active.value)
-    gone = site.reading.features_part(value) - site.reading.features_part(active.value)
-    tokens = some.laid.prompts.tokens
+    gone = site.activations.decode_feature_values(value) - site.activations.decode_feature_values(
+        active.value
+    )
+    tokens = some.batch.prompts.tokens
     with torch.no_grad():
-        wanted = some.laid.target(engine.lm.logits(tokens, {d.hook_out: lambda h: h + gone}))
+        wanted = some.batch.target(engine.lm.logits(tokens, {d.hook_out: lambda h: h + gone}))
     one = torch.zeros(1, len(table), dtype=torch.bool)
     one[0, row] = True
-    judge = ComplementAblation(engine.lm, grounds, some)
-    assert judge.run(table, one, without=True)[0] == pytest.approx(wanted.numpy(), abs=1e-4)
+    ablation = ComplementAblation(engine.lm, baselines, some)
+    assert ablation.run(table, one, without=True)[0] == pytest.approx(wanted.numpy(), abs=1e-4)
 
 
 def test_shares_of_a_linear_model_are_its_effects() -> None:
     """With one dictionary, F(C) - F(∅) is what the kept nodes' effects add up to."""
     lm, some = LinearLm(), prompts(6)
-    grounds = NodeBaselines(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
-    table = NodeTable.of(estimate_node_effects(lm, grounds, some, "gradient"))  # pyright: ignore
-    judge = ComplementAblation(lm, grounds, some)  # pyright: ignore
-    sets = table.first([0, 1, 5, len(table)])
-    found = judge.run(table, sets).mean(1)
+    baselines = NodeBaselines(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
+    table = NodeTable.from_effects(estimate_node_effects(lm, baselines, some, "gradient"))  # pyright: ignore
+    ablation = ComplementAblation(lm, baselines, some)  # pyright: ignore
+    sets = table.strongest_sets([0, 1, 5, len(table)])
+    found = ablation.run(table, sets).mean(1)
     for member, value in zip(sets, found, strict=True):
         kept = -float(table.effect[member].sum())
         assert value - found[0] == pytest.approx(kept, abs=1e-4)
@@ -149,32 +163,35 @@ def test_curves_go_from_nothing_to_one() -> None:
     lm, some = LinearLm(), prompts(12)
     lm.E = lm.E + 2 * (lm.U[:, 1] - lm.U[:, 2])  # every token speaks for the answer
     both = [directions("a", R0), directions("t", R0, MLP, seed=1), directions("b", R1)]
-    grounds = NodeBaselines(lm, both, "zero", some)  # pyright: ignore
-    table = NodeTable.of(estimate_node_effects(lm, grounds, some, "gradient"))  # pyright: ignore
-    judge = ComplementAblation(lm, grounds, some)  # pyright: ignore
-    found = measure_faithfulness_curves(judge, table, [2, len(table)], nulls=[2], draws=30)
-    assert found.clear
-    full = found.at(len(table), "count")
+    baselines = NodeBaselines(lm, both, "zero", some)  # pyright: ignore
+    table = NodeTable.from_effects(estimate_node_effects(lm, baselines, some, "gradient"))  # pyright: ignore
+    ablation = ComplementAblation(lm, baselines, some)  # pyright: ignore
+    found = measure_faithfulness_curves(ablation, table, [2, len(table)], nulls=[2], draws=30)
+    assert found.is_defined
+    full = found.point_at(len(table), "count")
     assert full and full.share and full.completeness
     assert full.share.value == pytest.approx(1, abs=1e-3)
     assert full.completeness.value == pytest.approx(0, abs=1e-3)
-    few, point = found.figures[2], found.at(2, "count")
+    few, point = found.figures[2], found.point_at(2, "count")
     assert few.null.draws == 30 and few.null.low <= few.null.median <= few.null.percentile_95
     assert point and point.share and few.value == point.share.value
-    assert measure_node_set(judge, table, table.first([2])[0]).share == point.share
-    assert measure_node_set_with_null(judge, table, table.first([2])[0], draws=30) == (point, few)
+    assert measure_node_set(ablation, table, table.strongest_sets([2])[0]).share == point.share
+    assert measure_node_set_with_null(ablation, table, table.strongest_sets([2])[0], draws=30) == (
+        point,
+        few,
+    )
     assert {point.errors for point in found.points} == set(WAYS)
 
 
 def test_nearer_counts_random_sets_that_end_further_from_the_model() -> None:
     """On either side of it: more than the whole is as far off as less."""
     lm, some = LinearLm(), prompts(6)
-    grounds = NodeBaselines(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
-    table = NodeTable.of(estimate_node_effects(lm, grounds, some, "gradient"))  # pyright: ignore
-    judge, n = ComplementAblation(lm, grounds, some), len(table) // 2  # pyright: ignore
-    sets = torch.cat([table.first([n]), table.alike(torch.arange(n), 40, 0)])
-    off = abs(judge.run(table, sets).mean(1) - judge.clean.mean())
-    figure = measure_faithfulness_curves(judge, table, [n], nulls=[n], draws=40).figures[n]
+    baselines = NodeBaselines(lm, [directions("a", R0)], "zero", some)  # pyright: ignore
+    table = NodeTable.from_effects(estimate_node_effects(lm, baselines, some, "gradient"))  # pyright: ignore
+    ablation, n = ComplementAblation(lm, baselines, some), len(table) // 2  # pyright: ignore
+    sets = torch.cat([table.strongest_sets([n]), table.random_sets(torch.arange(n), 40, 0)])
+    off = abs(ablation.run(table, sets).mean(1) - ablation.clean.mean())
+    figure = measure_faithfulness_curves(ablation, table, [n], nulls=[n], draws=40).figures[n]
     assert figure.null.nearer == pytest.approx((off[1:] > off[0]).mean())
     assert (off[1:] > off[0]).mean() > 0
 
@@ -198,14 +215,14 @@ def test_random_sets_match_dictionary_and_slot() -> None:
         torch.arange(60) != 7,
     )
     chosen = torch.arange(10)
-    drawn = table.alike(chosen, 40, 0)
+    drawn = table.random_sets(chosen, 40, 0)
     assert (drawn.sum(1) == 10).all() and not drawn[:, 7].any()
     for k in range(2):
         for slot in range(3):
             cell = (table.which == k) & (table.slot == slot)
             assert (drawn[:, cell].sum(1) == cell[chosen].sum()).all()
     assert len({tuple(one.tolist()) for one in drawn}) > 30
-    assert torch.equal(drawn, table.alike(chosen, 40, 0))
+    assert torch.equal(drawn, table.random_sets(chosen, 40, 0))
 
 
 def test_sizes_are_even_in_their_logarithm() -> None:
@@ -228,7 +245,7 @@ def test_a_stored_circuit_finds_its_prompts_again(engine) -> None:  # noqa: F811
         engine, Circuit.from_json(json.loads(json.dumps(circuit.to_json())))
     )
     assert torch.equal(found.slot, some.slot)
-    assert [list(ids) for ids in found.laid.target.answers] == list(some.laid.target.answers)
+    assert [list(ids) for ids in found.batch.target.answers] == list(some.batch.target.answers)
     assert circuit.target.startswith("log of summed probabilities")
     with pytest.raises(InputError, match="next tokens that were found by Saefari"):
         restore_circuit_prompts(engine, Circuit("trace", "m", (), "t", (), ()))

@@ -23,7 +23,7 @@ def circuit(engine) -> Circuit:  # noqa: F811
 
 
 def test_the_whole_graph_is_its_point_of_the_curve(engine, circuit: Circuit) -> None:  # noqa: F811
-    found = CircuitSession(engine, Circuit.from_json(circuit.to_json())).judge(
+    found = CircuitSession(engine, Circuit.from_json(circuit.to_json())).measure(
         [n.id for n in circuit.nodes]
     )
     assert found.faithfulness and found.faithfulness.null.draws == 200
@@ -36,11 +36,11 @@ def test_the_whole_graph_is_its_point_of_the_curve(engine, circuit: Circuit) -> 
 
 
 def test_nothing_of_it_is_nothing(engine, circuit: Circuit) -> None:  # noqa: F811
-    found = CircuitSession(engine, circuit).judge([])
+    found = CircuitSession(engine, circuit).measure([])
     assert found.faithfulness is not None and found.faithfulness.value == pytest.approx(0)
     assert not found.faithfulness.better_than_random
 
 
 def test_a_circuit_without_a_baseline_cannot_be_judged(engine) -> None:  # noqa: F811
     with pytest.raises(InputError, match="the method trace have no baseline"):
-        CircuitSession(engine, Circuit("trace", "tiny", (), "x", (), ())).judge([])
+        CircuitSession(engine, Circuit("trace", "tiny", (), "x", (), ())).measure([])

@@ -75,7 +75,7 @@ def test_effects_are_those_worked_out_by_hand(method: str) -> None:
     (found,) = estimate_node_effects(lm, NodeBaselines(lm, [d], "zero", some), some, method)  # pyright: ignore
     w = lm.U[:, 1] - lm.U[:, 2]
     assert d.W_enc is not None
-    r0 = lm.E[some.laid.prompts.tokens]
+    r0 = lm.E[some.batch.prompts.tokens]
     ways = {3: w + lm.M @ w, 2: lm.V @ w, 1: torch.zeros_like(w)}
     for slot, way in ways.items():
         f = r0[:, slot] @ d.W_enc
@@ -89,11 +89,11 @@ def test_edges_are_those_worked_out_by_hand() -> None:
     lm, some = LinearLm(), prompts()
     low, mlp, high = directions("a", R0), directions("t", R0, MLP, seed=1), directions("b", R1)
     assert low.W_enc is not None and mlp.W_enc is not None
-    grounds = NodeBaselines(lm, [low, mlp, high], "zero", some)  # pyright: ignore
-    table = NodeTable.of(estimate_node_effects(lm, grounds, some, "gradient"))  # pyright: ignore
-    found = compute_edge_weights(lm, grounds, some, table)  # pyright: ignore
+    baselines = NodeBaselines(lm, [low, mlp, high], "zero", some)  # pyright: ignore
+    table = NodeTable.from_effects(estimate_node_effects(lm, baselines, some, "gradient"))  # pyright: ignore
+    found = compute_edge_weights(lm, baselines, some, table)  # pyright: ignore
     w = lm.U[:, 1] - lm.U[:, 2]
-    f = lm.E[some.laid.prompts.tokens] @ low.W_enc  # [row pos i]
+    f = lm.E[some.batch.prompts.tokens] @ low.W_enc  # [row pos i]
     at = {
         (table.names[int(k)], int(s), int(i)): row
         for row, (k, s, i) in enumerate(zip(table.which, table.slot, table.feature, strict=True))
@@ -127,11 +127,13 @@ def test_attributions_add_up_and_each_is_its_ablation(engine: LocalEngine, basel
     its exact ablation."""
     some = lay_out_circuit_prompts(engine, CASES[:5])
     names = list(engine.dictionaries.values())
-    grounds = NodeBaselines(engine.lm, names, baseline, some)  # pyright: ignore
-    found = estimate_node_effects(engine.lm, grounds, some, "integrated", paths=6)
+    baselines = NodeBaselines(engine.lm, names, baseline, some)  # pyright: ignore
+    found = estimate_node_effects(engine.lm, baselines, some, "integrated", paths=6)
     assert all(one.gap is not None and one.gap <= 0.02 for one in found)
-    table = NodeTable.of(found).rows(torch.arange(12))
-    measured = ablate_single_nodes(engine.lm, grounds, some, table.which, table.slot, table.feature)
+    table = NodeTable.from_effects(found).select(torch.arange(12))
+    measured = ablate_single_nodes(
+        engine.lm, baselines, some, table.which, table.slot, table.feature
+    )
     assert torch.corrcoef(torch.stack([measured, table.effect]))[0, 1] > 0.8
 
 
@@ -140,7 +142,7 @@ def test_a_batch_is_its_prompts_one_by_one(engine: LocalEngine) -> None:
 
     def strongest(cases: list[PromptCase]) -> dict[tuple[int, int, int], float]:
         some = lay_out_circuit_prompts(engine, cases, "ends")
-        found = NodeTable.of(
+        found = NodeTable.from_effects(
             estimate_node_effects(
                 engine.lm, NodeBaselines(engine.lm, names, "zero", some), some, "gradient"
             )
@@ -161,10 +163,10 @@ def test_a_small_step_moves_the_target_as_its_effect_says(tmp_path, monkeypatch)
     engine = engine_of(tmp_path, EXACT)
     some = lay_out_circuit_prompts(engine, CASES[:1])
     names = list(engine.dictionaries.values())
-    grounds = NodeBaselines(engine.lm, names, "zero", some)
-    table = NodeTable.of(estimate_node_effects(engine.lm, grounds, some, "gradient"))
-    tokens, target = some.laid.prompts.tokens, some.laid.target
-    sites = grounds.sites(some)
+    baselines = NodeBaselines(engine.lm, names, "zero", some)
+    table = NodeTable.from_effects(estimate_node_effects(engine.lm, baselines, some, "gradient"))
+    tokens, target = some.batch.prompts.tokens, some.batch.target
+    sites = baselines.read_dictionaries(some)
     large = (table.effect.abs() >= 0.01 * table.effect.abs().max()).nonzero()[:, 0][:40]
     for row in large.tolist():
         site = sites[int(table.which[row])]
@@ -240,8 +242,8 @@ def test_gradients_are_taken_once_for_all_dictionaries(engine: LocalEngine, monk
 
     monkeypatch.setattr("backend.circuits.node_effects.compute_hook_gradients", counted)
     some = lay_out_circuit_prompts(engine, CASES[:1])
-    grounds = NodeBaselines(engine.lm, list(engine.dictionaries.values()), "zero", some)
-    estimate_node_effects(engine.lm, grounds, some, "gradient")
+    baselines = NodeBaselines(engine.lm, list(engine.dictionaries.values()), "zero", some)
+    estimate_node_effects(engine.lm, baselines, some, "gradient")
     assert len(calls) == 1
 
 

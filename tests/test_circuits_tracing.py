@@ -89,13 +89,13 @@ def test_totals_are_sums_over_all_paths(tiny_lm, dictionaries) -> None:
     logits = tiny_lm.logits(torch.tensor([prompt().token_ids]))[0, -1]
     from backend.circuits.logit_targets import build_logit_target
 
-    number = build_logit_target(tiny_lm, logits, [7])[0].number(tiny_lm, N - 1)
+    number = build_logit_target(tiny_lm, logits, [7])[0].linear_readout(tiny_lm, N - 1)
     tracer = SourceTracer(held, [number], np.ones(1), budget=10_000, memory=1 << 30, rule="signed")
-    found = tracer.spend(None)
+    found = tracer.trace_features(None)
     n = len(found.kept)
     made_up = np.ones(n + 1)
     made_up[: len(tracer.features)] = [
-        tracer.columns.places[i].value for i in sorted(tracer.features)
+        tracer.columns.sources[i].value for i in sorted(tracer.features)
     ]
     share = found.effects / made_up[:, None]
     whole = np.linalg.inv(np.eye(n + 1) - share)[n, :n]
@@ -119,7 +119,7 @@ def test_a_score_is_made_of_query_and_key(architecture: str, dictionaries) -> No
         assert side.offset == pytest.approx(0, abs=1e-4) and side.direction.norm() > 0
     held = held_still(lm, dictionaries, "blocks.1.attn.hook_q", "blocks.1.attn.hook_k")
     sides = [score.query, score.key]
-    both = held.parts(sides)
+    both = held.source_contributions(sides)
     whole, effects = held.values(sides), both[0].detach().numpy()
     brought = _head_vectors_of_sources(
         held, score.query, score.query_slice, np.arange(len(effects))

@@ -94,7 +94,7 @@ def test_all_paths_from_a_feature_make_up_its_direct_effect(architecture: str, t
     row = graph.effects[-1]
     largest = float(abs(row).max())
     checked = 0
-    for effect, where in zip(row.tolist(), graph.places, strict=False):
+    for effect, where in zip(row.tolist(), graph.sources, strict=False):
         site = graph.replacement.sites[where.site]
         if where.feature is not None and abs(effect) > 1e-3 * largest:
             found = summed[f"{site.name}/{where.feature}@{where.position}"]

@@ -161,7 +161,7 @@ def search_features(bench: Bench) -> Any:
     start = tokenize_text(bench.engine.lm, "the cat", bos=True)
     chosen = {name: bench.engine.dictionaries[name] for name in ("relu", "early")}
     request = ExamplesRequest(start, ((20, 21, 22), (21, 20, 23)), m=2)
-    with patch.multiple(features_from_examples, STEPS=2, REFITS=2):
+    with patch.multiple(features_from_examples, SELECTION_STEPS=2, REFIT_STEPS=2):
         return find_features_from_examples(bench.engine.lm, chosen, request)
 
 

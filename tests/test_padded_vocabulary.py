@@ -157,7 +157,7 @@ def test_a_graphs_numbers_add_up_to_its_target(engine: LocalEngine) -> None:
     """The aim's direction, as a sum of logits less their mean, is what the target measures."""
     text, logits = engine.read(TEXT), last_logits(engine)
     aims = build_logit_target(engine.lm, logits, [7, 9])
-    target = build_single_prompt(engine, text, aims).laid.target
+    target = build_single_prompt(engine, text, aims).batch.target
     normed = engine.lm.activations(torch.tensor([text.token_ids]), ["ln_final.hook_out"])
     read = normed["ln_final.hook_out"][0, -1] @ aims[0].direction + aims[0].offset
     measured = target(engine.lm.logits(torch.tensor([text.token_ids])))

@@ -141,7 +141,7 @@ def result(found: Open, what: str, ids: tuple[str, ...], engine: Any) -> Any:
     def work() -> Any:
         ready = _ready(found.id, engine, whole)
         if what == "view":
-            return ready.judge(ids)
+            return ready.measure(ids)
         if what == "nodes":
             return ready.check_nodes(ids)
         return ready.check_edges(list(zip(ids[::2], ids[1::2], strict=True)))

@@ -288,7 +288,7 @@ def _measure_nodes(
                 block.targeted.prompts.tokens,
                 block.targeted.target.only,
                 block.targeted.target.last,
-                said=lambda k, done=done: said(done + k),
+                on_progress=lambda k, done=done: said(done + k),
                 rows=NODES_PER_PASS,
             )
             done += len(wanted)

@@ -90,8 +90,8 @@ def part_value(at: PartLocation, h: Tensor, x: Tensor, counted: Tensor) -> Tenso
         return NamedFeatures(one, torch.tensor([part.index], device=x.device)).activations(x)
     whole = read_dictionary(one, h, x, counted)
     if part.kind == "error":
-        return whole.error()
-    return whole.features_part(whole.active.value)
+        return whole.error_term()
+    return whole.decode_feature_values(whole.active.value)
 
 
 def part_change(

@@ -93,7 +93,7 @@ class RankingBaseline:
             self.engine.lm, [reading.dictionary], some.partners.tokens, some.prompts.counted
         )
         both, value = join_nodes(reading, other)
-        return both, AttributionBaseline(value, other.error())
+        return both, AttributionBaseline(value, other.error_term())
 
     def _mean(
         self, reading: DictionaryActivations, everywhere: bool

@@ -143,7 +143,7 @@ def restore_with_error(
     def rebuild(h: Tensor) -> Tensor:
         x = lm.process(error.read_at, read.get("x", h), one.processing)
         whole = read_dictionary(one, h, x, counted)
-        both = one.reconstruct(whole.x) + whole.error()
+        both = one.reconstruct(whole.x) + whole.error_term()
         return torch.where(counted[..., None], both.to(h.dtype), h)
 
     found: dict[str, ActivationEdit] = {error.hook: rebuild}

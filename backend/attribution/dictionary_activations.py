@@ -40,7 +40,9 @@ class DictionaryActivations:
     counted: Bool[Tensor, "batch pos"]
     """Whether a token counts; False at BOS, special tokens and padding, which have no nodes."""
 
-    def pulled(self, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "batch pos d_out"]:
+    def decoder_sum_gradient(
+        self, g: Float[Tensor, "batch pos d_out"]
+    ) -> Float[Tensor, "batch pos d_out"]:
         """Convert a gradient with respect to the model's activation into one with respect to the
         dictionary's sum of decoder rows.
 
@@ -53,10 +55,10 @@ class DictionaryActivations:
             (found,) = torch.autograd.grad(undo(zero), zero, g.to(self.x.dtype))
         return found
 
-    def dots(self, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "n"]:
+    def feature_gradients(self, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "n"]:
         """Return the gradient of the metric with respect to each active feature of the dictionary:
         the dot product of its decoder row and the gradient `g`."""
-        W_dec, pulled = self.dictionary.coder.W_dec, self.pulled(g)
+        W_dec, pulled = self.dictionary.coder.W_dec, self.decoder_sum_gradient(g)
         step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
         parts = [
             (pulled[row, position] * W_dec[feature]).sum(-1)
@@ -66,7 +68,7 @@ class DictionaryActivations:
         ]
         return torch.cat(parts) if parts else pulled.new_zeros(0)
 
-    def features_part(self, value: Float[Tensor, "n"]) -> Float[Tensor, "batch pos d_out"]:
+    def decode_feature_values(self, value: Float[Tensor, "n"]) -> Float[Tensor, "batch pos d_out"]:
         """Return decode(f, x) − decode(0, x), [batch, position, d_out], where the active features
         have the given values instead of their own."""
         W_dec = self.dictionary.coder.W_dec
@@ -78,13 +80,15 @@ class DictionaryActivations:
         _, undo = self.dictionary.norm.into(self.x)
         return undo(z) - undo(torch.zeros_like(z))
 
-    def error(self) -> Float[Tensor, "batch pos d_out"]:
+    def error_term(self) -> Float[Tensor, "batch pos d_out"]:
         """Return the error term of the dictionary: the model's activation minus decode(f, x); 0 at
         tokens that do not count."""
-        missed = self.h - self._base() - self.features_part(self.active.value)
+        missed = (
+            self.h - self._decode_without_features() - self.decode_feature_values(self.active.value)
+        )
         return missed * self.counted[..., None]
 
-    def _base(self) -> Float[Tensor, "batch pos d_out"]:
+    def _decode_without_features(self) -> Float[Tensor, "batch pos d_out"]:
         """Return decode(0, x), the dictionary's output without any active feature, computed a few
         tokens at a time."""
         d = self.dictionary

@@ -42,7 +42,7 @@ def make_zero_baseline(reading: DictionaryActivations, *, errors: bool) -> Attri
     """Return the zero baseline for the effect estimates of one dictionary: every active feature
     becomes 0, and so does the error term if `errors` is true."""
     value = torch.zeros_like(reading.active.value)
-    return AttributionBaseline(value, torch.zeros_like(reading.error()) if errors else None)
+    return AttributionBaseline(value, torch.zeros_like(reading.error_term()) if errors else None)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def estimate_by_attribution_patching(
     unknown = torch.full_like(found.value, float("nan"))
     return [
         _multiply_change_and_gradient(
-            one, baselines[one.dictionary.name], found.by[one.dictionary.hook_out], unknown
+            one, baselines[one.dictionary.name], found.gradients[one.dictionary.hook_out], unknown
         )
         for one in readings
     ]
@@ -130,7 +130,7 @@ def _integrate_dictionary(
         moved = (shares[:, None, None, None] * change).flatten(0, 1)
         rows = tokens.repeat(len(shares), 1)
         found = compute_hook_gradients(lm, rows, [hook], metric, {hook: _add_to_activation(moved)})
-        summed += found.by[hook].view(len(shares), *change.shape).sum(0)
+        summed += found.gradients[hook].view(len(shares), *change.shape).sum(0)
     with torch.no_grad():
         both = torch.cat([torch.zeros_like(change), change])
         value = metric(lm.logits(tokens.repeat(2, 1), {hook: _add_to_activation(both)}))
@@ -143,8 +143,8 @@ def total_baseline_change(
 ) -> Float[Tensor, "batch pos d_out"]:
     """Return the vector [batch, position, d_out] that is added to the activation at the
     dictionary's output hook point when every active feature takes its baseline."""
-    change = reading.features_part(baseline.value - reading.active.value)
-    return change if baseline.error is None else change + baseline.error - reading.error()
+    change = reading.decode_feature_values(baseline.value - reading.active.value)
+    return change if baseline.error is None else change + baseline.error - reading.error_term()
 
 
 def _multiply_change_and_gradient(
@@ -155,11 +155,11 @@ def _multiply_change_and_gradient(
 ) -> EffectEstimates:
     """Return effect estimates: each node's change to its baseline times the gradient `g` of the
     metric."""
-    node = (baseline.value - reading.active.value) * reading.dots(g)
+    node = (baseline.value - reading.active.value) * reading.feature_gradients(g)
     if baseline.error is None:
         error = torch.zeros(g.shape[:2], device=g.device)
     else:
-        error = ((baseline.error - reading.error()) * g).sum(-1)
+        error = ((baseline.error - reading.error_term()) * g).sum(-1)
     return EffectEstimates(reading, node, error, moved)
 
 

@@ -35,7 +35,7 @@ def ablate_active_features(
     metric: Callable[[int], MetricFunction],
     last: Int[Tensor, "batch"],
     *,
-    said: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     rows: int = PROMPT_COPIES,
 ) -> ExactEffects:
     """Measure the effect of single active features by exact ablation: set one feature at a time to
@@ -43,8 +43,8 @@ def ablate_active_features(
 
     `nodes` are indices into the dictionary's active features. `metric(row)` returns the metric of
     one prompt, as `TargetMetric.only` does; `last` is the position of each prompt at which the
-    spread over logits is measured. The callback `said` receives the number of features done after
-    each pass and may raise an exception to stop.
+    spread over logits is measured. The callback `on_progress` receives the number of features done
+    after each pass and may raise an exception to stop.
     """
     effects, spreads, done = torch.zeros(len(nodes)), torch.zeros(len(nodes)), 0
     for row in range(len(tokens)):
@@ -59,8 +59,8 @@ def ablate_active_features(
             effects[here] = (of(logits) - of(clean)).cpu().float()
             spreads[here] = logit_spread(logits[:, at].float() - clean[:, at].float()).cpu()
             done += len(part)
-            if said:
-                said(done)
+            if on_progress:
+                on_progress(done)
     return ExactEffects(effects, spreads)
 
 

@@ -14,12 +14,12 @@ from backend.model.language_model import LanguageModel
 
 
 class HookGradients(NamedTuple):
-    """Value of a metric, and for each hook point the activation (`at[hook]`) and the gradient of
-    the metric with respect to it (`by[hook]`)."""
+    """Value of a metric and, for each hook point, the activation (`activations[hook]`) and the
+    gradient of the metric with respect to it (`gradients[hook]`)."""
 
     value: Float[Tensor, "batch"]
-    at: dict[str, Float[Tensor, "batch pos width"]]
-    by: dict[str, Float[Tensor, "batch pos width"]]
+    activations: dict[str, Float[Tensor, "batch pos width"]]
+    gradients: dict[str, Float[Tensor, "batch pos width"]]
 
 
 def compute_hook_gradients(

@@ -43,7 +43,7 @@ def attribute_logit_to_features(
     slopes = compute_hook_gradients(lm, tokens[None], hooks, metric)
     result = {}
     for name, reading in zip(chosen, readings, strict=True):
-        slope = reading.dots(slopes.by[reading.dictionary.hook_out])
+        slope = reading.feature_gradients(slopes.gradients[reading.dictionary.hook_out])
         columns = (reading.active.position, reading.active.feature, reading.active.value * slope)
         result[name] = TextActivations(*(column.detach().cpu().numpy() for column in columns))
     return result

@@ -44,33 +44,33 @@ class AttributionGraph:
 
     effects: Float[np.ndarray, "n n"]
     """Direct effects [target, source]; the rows of error terms and tokens are empty."""
-    places: list[SourceNode]
+    sources: list[SourceNode]
     """Nodes of the graph except the logits, which come last."""
-    aims: list[LogitTarget]
+    logit_targets: list[LogitTarget]
     values: Float[np.ndarray, "n"]
     """Value of each target node, its pre-activation or logit; NaN for nodes without sources."""
     replacement: ReplacementModel
-    active: int
+    n_active: int
     """Number of features active on the prompt, whether traced or not."""
-    left_out: float
+    untraced_share: float
     """Share of the features' influence that belongs to features that were not traced."""
 
     @cached_property
     def kinds(self) -> NodeKindMasks:
         """Return one mask for each kind of node: feature, error term, token, logit."""
         sites = self.replacement.sites
-        is_token = [sites[place.site].is_tokens for place in self.places]
-        is_feature = [place.feature is not None for place in self.places]
-        n = len(self.aims)
+        is_token = [sites[place.site].is_tokens for place in self.sources]
+        is_feature = [place.feature is not None for place in self.sources]
+        n = len(self.logit_targets)
         token, feature = np.array([*is_token, *[False] * n]), np.array([*is_feature, *[False] * n])
-        logit = np.arange(len(token)) >= len(self.places)
+        logit = np.arange(len(token)) >= len(self.sources)
         return NodeKindMasks(feature, ~(token | feature | logit), token, logit)
 
     @property
     def weights(self) -> Float[np.ndarray, "n"]:
         """Return the weights of the logit targets; 0 for all other nodes of the graph."""
-        aims = [aim.weight for aim in self.aims]
-        return np.array([*[0.0] * len(self.places), *aims])
+        aims = [aim.weight for aim in self.logit_targets]
+        return np.array([*[0.0] * len(self.sources), *aims])
 
     @property
     def n_traced(self) -> int:
@@ -82,32 +82,35 @@ def build_attribution_graph(
     lm: LanguageModel,
     dictionaries: Sequence[Dictionary],
     text: TokenizedText,
-    aims: Callable[[Float[Tensor, "vocab"]], list[LogitTarget]],
+    select_targets: Callable[[Float[Tensor, "vocab"]], list[LogitTarget]],
     *,
     budget: int = TRACED_FEATURES,
     memory: int = EFFECT_BYTES,
-    said: TracedCountProgress | None = None,
+    on_progress: TracedCountProgress | None = None,
 ) -> AttributionGraph:
-    """Build the attribution graph of a prompt. `aims` is a function that selects the logit targets
-    from the logits of the last token.
+    """Build the attribution graph of a prompt. The function `select_targets` selects the logit
+    targets from the logits of the last token.
 
-    The callback `said` receives the numbers of features traced and to trace, and may raise an
-    exception to stop. Raises InputError without a dictionary, or if the model cannot be frozen.
+    The callback `on_progress` receives the numbers of features traced and to trace, and may raise
+    an exception to stop. Raises InputError without a dictionary, or if the model cannot be
+    frozen.
     """
     if not dictionaries:
         raise InputError("An attribution graph needs a transcoder: name at least one.")
     tokens = torch.tensor([text.token_ids])
     counted = torch.tensor([text.counted])
-    held = ReplacementModel(
+    replacement = ReplacementModel(
         lm, tokens, counted, dictionaries, extra_reads=[f"{FINAL_NORM}.hook_out"]
     )
-    wanted = aims(lm.logits(tokens)[0, -1].detach())
-    numbers = [aim.number(lm, len(text.token_ids) - 1) for aim in wanted]
-    weights = np.array([aim.weight for aim in wanted])
-    tracer = SourceTracer(held, numbers, weights, budget=budget, memory=memory, rule="influence")
-    found = tracer.spend(said)
-    places = [tracer.columns.places[i] for i in found.kept]
+    targets = select_targets(lm.logits(tokens)[0, -1].detach())
+    numbers = [aim.linear_readout(lm, len(text.token_ids) - 1) for aim in targets]
+    weights = np.array([aim.weight for aim in targets])
+    tracer = SourceTracer(
+        replacement, numbers, weights, budget=budget, memory=memory, rule="influence"
+    )
+    found = tracer.trace_features(on_progress)
+    sources = [tracer.columns.sources[i] for i in found.kept]
     active = tracer.columns.n_features
     return AttributionGraph(
-        found.effects, places, wanted, found.values, held, active, found.left_out
+        found.effects, sources, targets, found.values, replacement, active, found.untraced_share
     )

@@ -59,7 +59,7 @@ def find_attribution_circuit(
     memory: int = EFFECT_BYTES,
     node_share: float = NODE_INFLUENCE_SHARE,
     edge_share: float = EDGE_INFLUENCE_SHARE,
-    said: TracedCountProgress | None = None,
+    on_progress: TracedCountProgress | None = None,
 ) -> Circuit:
     """Build and prune the attribution graph of a prompt through the transcoders among
     `dictionaries`, and return it as a circuit.
@@ -83,7 +83,9 @@ def find_attribution_circuit(
             else select_likeliest_logits(lm, logits)
         )
 
-    graph = build_attribution_graph(lm, used, text, aims, budget=budget, memory=memory, said=said)
+    graph = build_attribution_graph(
+        lm, used, text, aims, budget=budget, memory=memory, on_progress=on_progress
+    )
     notes = _describe_unused_dictionaries(dictionaries, used) + _describe_linearisation(
         answers, against
     )
@@ -112,25 +114,25 @@ def convert_graph_to_circuit(
     prompt = build_circuit_prompt(lm.tokenizer, text)
     nodes = _build_nodes(graph, found, prompt.tokens)
     numbers = np.flatnonzero(kept.nodes)
-    order = sorted(numbers, key=lambda i: (i >= len(graph.places), -(nodes[i].effect or 0.0)))
+    order = sorted(numbers, key=lambda i: (i >= len(graph.sources), -(nodes[i].effect or 0.0)))
     return Circuit(
         method=METHOD,
         model=lm.name,
         prompts=(prompt,),
-        target=", ".join(aim.label for aim in graph.aims),
+        target=", ".join(aim.label for aim in graph.logit_targets),
         nodes=tuple(nodes[i] for i in order),
         edges=_build_edges(graph, kept.edges, nodes),
         dictionaries=tuple(
-            site.name for site in graph.replacement.sites if site.reading is not None
+            site.name for site in graph.replacement.sites if site.activations is not None
         ),
         slots=prompt.tokens,
         effect_means=EFFECT_MEANING,
         facts={
             "replacement_score": graph_replacement_score(found, kinds),
             "completeness_score": graph_completeness_score(share, found, graph.weights, kinds),
-            "active_features": graph.active,
+            "active_features": graph.n_active,
             "traced_features": graph.n_traced,
-            "untraced_influence": graph.left_out,
+            "untraced_influence": graph.untraced_share,
             "nodes_before_pruning": len(graph.effects),
             "edges_before_pruning": int((graph.effects != 0).sum()),
             "predicted": {nodes[i].id: -through[i] for i in order if not kinds.logit[i]},
@@ -148,9 +150,9 @@ def sum_signed_paths(graph: AttributionGraph) -> list[float]:
     Ablating the node removes this amount if patterns, norms and feature gates stay frozen.
     """
     made_up = np.array(
-        [place.value if place.feature is not None else 1.0 for place in graph.places]
+        [place.value if place.feature is not None else 1.0 for place in graph.sources]
     )
-    scale = np.concatenate([made_up, np.ones(len(graph.aims))])
+    scale = np.concatenate([made_up, np.ones(len(graph.logit_targets))])
     step = graph.weights.astype(np.float64)
     total = np.zeros(len(step))
     for _ in range(len(graph.replacement.sites) + 1):
@@ -169,7 +171,7 @@ def _build_nodes(
     sites = graph.replacement.sites
     last = len(tokens) - 1
     nodes = []
-    for i, place in enumerate(graph.places):
+    for i, place in enumerate(graph.sources):
         site, effect, at = sites[place.site], float(found[i]), place.position
         if place.feature is not None:
             id = feature_id(site.name, place.feature, at)
@@ -185,7 +187,7 @@ def _build_nodes(
             id = error_id(site.name, at)
             node = CircuitNode(id, "error", site.layer, at, site.name, None, effect, place.value)
         nodes.append(node)
-    for aim in graph.aims:
+    for aim in graph.logit_targets:
         number = aim.name if isinstance(aim.name, int) else None
         id = logit_id(aim.name, last)
         depth = graph.replacement.lm.n_layers
@@ -213,17 +215,17 @@ def _build_edges(
 def _describe_coverage(graph: AttributionGraph) -> list[str]:
     """Return notes on layers without a transcoder and on features that were not traced."""
     sites = graph.replacement.sites
-    bare = [site.layer for site in sites if site.reading is None and not site.is_tokens]
+    bare = [site.layer for site in sites if site.activations is None and not site.is_tokens]
     notes = []
     if bare:
         notes.append(
             f"Without a transcoder: {describe_layers(bare)}. The outputs of their MLPs are "
             "error nodes, whose causes are not traced."
         )
-    if graph.left_out > 1e-6:
+    if graph.untraced_share > 1e-6:
         notes.append(
-            f"{graph.n_traced} of {graph.active} active features were traced, the most "
-            f"influential first. The others, with {graph.left_out:.1%} of the features' "
+            f"{graph.n_traced} of {graph.n_active} active features were traced, the most "
+            f"influential first. The others, with {graph.untraced_share:.1%} of the features' "
             "influence, were left out."
         )
     return notes

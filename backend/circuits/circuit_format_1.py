@@ -19,7 +19,7 @@ def convert_format_1(given: Mapping[str, Any]) -> dict[str, Any]:
     `Circuit.from_json` to refuse.
     """
     found = {**given, "format": 2}
-    told = found.pop("faithfulness", None)
+    old_value = found.pop("faithfulness", None)
     for name, key in (("curves", "faithfulness"), ("held", "held_faithfulness")):
         points = found.get(name, ())
         if not isinstance(points, list | tuple):
@@ -28,7 +28,7 @@ def convert_format_1(given: Mapping[str, Any]) -> dict[str, Any]:
         if figure is not None:
             found[key] = figure
         found[name] = [_convert_point(point) for point in points]
-    if told is not None and "faithfulness" not in found:
+    if old_value is not None and "faithfulness" not in found:
         found["notes"] = [*found.get("notes", ()), NO_NULL_NOTE]
     return found
 

@@ -42,27 +42,30 @@ length."""
 
 @dataclass(frozen=True, eq=False)
 class CircuitPromptSet:
-    """Batch of prompts of a circuit, padded to one length; `laid.partners` are the corrupted
+    """Batch of prompts of a circuit, padded to one length; `batch.partners` are the corrupted
     prompts if there are any."""
 
-    laid: TargetedPrompts
+    batch: TargetedPrompts
     slot: Int[Tensor, "batch pos"]
     """Index into `names` of each token's slot; −1 at tokens that do not count."""
     names: tuple[str, ...]
-    shown: tuple[CircuitPrompt, ...]
+    prompts: tuple[CircuitPrompt, ...]
     summed: bool = False
     """Whether all tokens share one slot, so that nodes have no position."""
 
     def __len__(self) -> int:
-        return len(self.laid)
+        return len(self.batch)
 
-    def rows(self, chosen: slice) -> "CircuitPromptSet":
+    def select(self, chosen: slice) -> "CircuitPromptSet":
         """Return a slice of the circuit's prompts, padded as before."""
         return replace(
-            self, laid=self.laid.rows(chosen), slot=self.slot[chosen], shown=self.shown[chosen]
+            self,
+            batch=self.batch.rows(chosen),
+            slot=self.slot[chosen],
+            prompts=self.prompts[chosen],
         )
 
-    def halves(self) -> tuple["CircuitPromptSet", "CircuitPromptSet"]:
+    def split_in_halves(self) -> tuple["CircuitPromptSet", "CircuitPromptSet"]:
         """Split the circuit's prompts into the half on which nodes are selected and the half on
         which the circuit is evaluated."""
         if len(self) < 2:
@@ -71,12 +74,12 @@ class CircuitPromptSet:
                 "prompts."
             )
         middle = len(self) // 2
-        return self.rows(slice(0, middle)), self.rows(slice(middle, len(self)))
+        return self.select(slice(0, middle)), self.select(slice(middle, len(self)))
 
-    def blocks(self, rows: int) -> Iterator["CircuitPromptSet"]:
+    def iterate_blocks(self, rows: int) -> Iterator["CircuitPromptSet"]:
         """Iterate over the circuit's prompts, at most `rows` at a time."""
         for begin in range(0, len(self), max(1, rows)):
-            yield self.rows(slice(begin, begin + max(1, rows)))
+            yield self.select(slice(begin, begin + max(1, rows)))
 
 
 def lay_out_circuit_prompts(
@@ -96,16 +99,16 @@ def lay_out_circuit_prompts(
     which replace those of the cases. Raises InputError for prompts of different lengths with slots
     by position, for answers that are not one token, and as `lay_out` does.
     """
-    laid = prepare_prompts(engine, cases, "pair" if all(case.pair for case in cases) else "zero")
+    batch = prepare_prompts(engine, cases, "pair" if all(case.pair for case in cases) else "zero")
     if targets:
-        laid = replace(laid, target=_build_answer_metric(engine, cases, laid, targets, against))
+        batch = replace(batch, target=_build_answer_metric(engine, cases, batch, targets, against))
     if places is None:
         places = "position" if len(cases) == 1 else "marks" if marks else "ends"
     pick_by_name("choice of places", places, SLOT_KINDS)
-    shown = tuple(_record_prompt(engine, laid, row, case) for row, case in enumerate(cases))
-    slot, names = _assign_slots(engine, laid, cases, places, marks, shown)
+    prompts = tuple(_record_prompt(engine, batch, row, case) for row, case in enumerate(cases))
+    slot, names = _assign_slots(engine, batch, cases, places, marks, prompts)
     slot = slot.to(engine.lm.placement.device)
-    return CircuitPromptSet(laid, slot, names, shown, summed=places == "sum")
+    return CircuitPromptSet(batch, slot, names, prompts, summed=places == "sum")
 
 
 def sample_task_prompts(
@@ -168,7 +171,7 @@ def restore_circuit_prompts(engine: LocalEngine, circuit: Circuit) -> CircuitPro
 def _build_answer_metric(
     engine: LocalEngine,
     cases: Sequence[PromptCase],
-    laid: TargetedPrompts,
+    batch: TargetedPrompts,
     targets: Sequence[str],
     against: Sequence[str],
 ) -> TargetMetric:
@@ -180,7 +183,7 @@ def _build_answer_metric(
         return [tokenize_single_token_answer(engine.lm.tokenizer, prompt, text) for text in texts]
 
     others = [ids(case, against) for case in cases] if against else None
-    return TargetMetric([ids(case, targets) for case in cases], others, laid.target.last)
+    return TargetMetric([ids(case, targets) for case in cases], others, batch.target.last)
 
 
 def _select_equal_length_pairs(
@@ -201,15 +204,15 @@ def _select_equal_length_pairs(
 
 
 def _record_prompt(
-    engine: LocalEngine, laid: TargetedPrompts, row: int, case: PromptCase
+    engine: LocalEngine, batch: TargetedPrompts, row: int, case: PromptCase
 ) -> CircuitPrompt:
-    ids = laid.prompts.tokens[row, laid.prompts.real[row]].tolist()
-    against = laid.target.against
+    ids = batch.prompts.tokens[row, batch.prompts.real[row]].tolist()
+    against = batch.target.against
     return CircuitPrompt(
         case.prompt or decode_tokens(engine, ids),
         tuple(decode_tokens(engine, [token]) for token in ids),
         tuple(ids),
-        decode_tokens(engine, laid.target.answers[row]),
+        decode_tokens(engine, batch.target.answers[row]),
         "" if against is None else decode_tokens(engine, against[row]),
         case.pair,
     )
@@ -222,14 +225,14 @@ def decode_tokens(engine: LocalEngine, ids: Sequence[int]) -> str:
 
 def _assign_slots(
     engine: LocalEngine,
-    laid: TargetedPrompts,
+    batch: TargetedPrompts,
     cases: Sequence[PromptCase],
     places: SlotKind,
     marks: Sequence[Sequence[PlaceMark]] | None,
-    shown: Sequence[CircuitPrompt],
+    prompts: Sequence[CircuitPrompt],
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Return the slot of every token and the names of the slots."""
-    counted, last = laid.prompts.counted, laid.prompts.last
+    counted, last = batch.prompts.counted, batch.prompts.last
     if places == "position":
         if len(set(last.tolist())) > 1:
             raise InputError(
@@ -238,12 +241,12 @@ def _assign_slots(
             )
         slot = torch.arange(counted.shape[1]).expand(counted.shape).clone()
         beyond = slot > last[:, None]
-        names = shown[0].tokens
+        names = prompts[0].tokens
         return slot.masked_fill(~counted | beyond, -1), tuple(names)
     if places == "sum":
-        return torch.zeros_like(laid.prompts.tokens).masked_fill(~counted, -1), ("*",)
+        return torch.zeros_like(batch.prompts.tokens).masked_fill(~counted, -1), ("*",)
     names = [REST_SLOT, END_SLOT]
-    slot = torch.zeros_like(laid.prompts.tokens)
+    slot = torch.zeros_like(batch.prompts.tokens)
     for row, case in enumerate(cases):
         if places == "marks" and marks:
             for mark in marks[row]:

@@ -39,7 +39,7 @@ class CircuitSession:
         self.engine = engine
         self.circuit = circuit
 
-    def judge(self, ids: Sequence[str]) -> SubcircuitFigures:
+    def measure(self, ids: Sequence[str]) -> SubcircuitFigures:
         """Measure faithfulness of these nodes with its null, and their curve points with error
         terms counted, kept and removed, on at most SESSION_PROMPTS of the prompts that evaluated
         the whole circuit; also with patterns and norms frozen if the whole circuit was evaluated in
@@ -47,15 +47,17 @@ class CircuitSession:
 
         Raises InputError for a circuit that cannot be run again.
         """
-        judge, table, known = self._ready
+        ablation, table, known = self._inputs
         member = torch.zeros(len(table), dtype=torch.bool)
         member[[known[id] for id in ids if id in known]] = True
-        point, figure = measure_node_set_with_null(judge, table, member)
+        point, figure = measure_node_set_with_null(ablation, table, member)
         points: dict[ErrorTermMode, FaithfulnessPoint] = {"count": point}
         for way in ("keep", "remove"):
-            points[way] = measure_node_set(judge, table, member, way)
+            points[way] = measure_node_set(ablation, table, member, way)
         held = (
-            measure_node_set_with_null(self._held, table, member)[1] if self.circuit.held else None
+            measure_node_set_with_null(self._frozen_ablation, table, member)[1]
+            if self.circuit.held
+            else None
         )
         return SubcircuitFigures(points, figure, held)
 
@@ -71,11 +73,11 @@ class CircuitSession:
         return check(self.engine, self.circuit, edges)
 
     @cached_property
-    def _held(self) -> ComplementAblation:
-        return freeze_complement_ablation(self._ready[0])
+    def _frozen_ablation(self) -> ComplementAblation:
+        return freeze_complement_ablation(self._inputs[0])
 
     @cached_property
-    def _ready(self) -> tuple[ComplementAblation, NodeTable, dict[str, int]]:
+    def _inputs(self) -> tuple[ComplementAblation, NodeTable, dict[str, int]]:
         circuit, engine = self.circuit, self.engine
         if circuit.baseline is None:
             raise InputError(
@@ -85,17 +87,17 @@ class CircuitSession:
         examples = restore_circuit_prompts(engine, circuit)
         first, second = examples, examples
         if len(examples) >= FEWEST_TO_SPLIT:
-            first, second = examples.halves()
+            first, second = examples.split_in_halves()
         dictionaries = select_dictionaries(engine, circuit.dictionaries)
         seed = int(circuit.facts.get("seed", 0))
-        grounds = NodeBaselines(engine.lm, dictionaries, circuit.baseline, first, seed)
+        baselines = NodeBaselines(engine.lm, dictionaries, circuit.baseline, first, seed)
         table, known = build_circuit_node_table(circuit, [one.name for one in dictionaries])
-        sources = first.rows(slice(0, RANDOM_SET_PROMPTS)).blocks(PROMPTS_READ_AT_ONCE)
+        sources = first.select(slice(0, RANDOM_SET_PROMPTS)).iterate_blocks(PROMPTS_READ_AT_ONCE)
         table = append_other_active_nodes(
-            table, [site for some in sources for site in grounds.sites(some)]
+            table, [site for some in sources for site in baselines.read_dictionaries(some)]
         )
         return (
-            ComplementAblation(engine.lm, grounds, second.rows(slice(0, SESSION_PROMPTS))),
+            ComplementAblation(engine.lm, baselines, second.select(slice(0, SESSION_PROMPTS))),
             table,
             known,
         )

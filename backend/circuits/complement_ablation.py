@@ -67,22 +67,22 @@ class ComplementAblation:
     def __init__(
         self,
         lm: LanguageModel,
-        grounds: NodeBaselines,
+        baselines: NodeBaselines,
         examples: CircuitPromptSet,
-        still: FrozenModel | None = None,
+        frozen_model: FrozenModel | None = None,
     ) -> None:
-        """Create the ablation; `still` freezes the attention patterns and norm scales to those of
-        its one prompt."""
+        """Create the ablation; `frozen_model` freezes the attention patterns and norm scales to
+        those of its one prompt."""
         self.lm = lm
-        self.grounds = grounds
+        self.baselines = baselines
         self.examples = examples
-        self.still = still
+        self.frozen_model = frozen_model
 
     @cached_property
     def blocks(self) -> list[tuple[CircuitPromptSet, list[DictionaryOnPrompts]]]:
         return [
-            (some, self.grounds.sites(some))
-            for some in self.examples.blocks(self._rows(PROMPTS_READ_AT_ONCE))
+            (some, self.baselines.read_dictionaries(some))
+            for some in self.examples.iterate_blocks(self._limit_rows(PROMPTS_READ_AT_ONCE))
         ]
 
     @cached_property
@@ -90,7 +90,7 @@ class ComplementAblation:
         """Return the target metric of the unedited model on every prompt."""
         with torch.no_grad():
             found = [
-                some.laid.target(self.lm.logits(some.laid.prompts.tokens))
+                some.batch.target(self.lm.logits(some.batch.prompts.tokens))
                 for some, _ in self.blocks
             ]
         return torch.cat(found).double().cpu().numpy()
@@ -102,7 +102,7 @@ class ComplementAblation:
         errors: ErrorTermMode = "count",
         *,
         without: bool = False,
-        tick: CountProgress | None = None,
+        on_progress: CountProgress | None = None,
     ) -> Float[np.ndarray, "sets prompts"]:
         """Measure the target with the complement of each node set at its baseline; with `without`,
         the set itself is ablated instead.
@@ -113,27 +113,29 @@ class ComplementAblation:
         done, total = 0, len(sets) * len(self.examples)
         first = 0
         for some, sites in self.blocks:
-            for chosen in self._batches(table, sets, some):
-                values = self._values(table, sets[chosen], some, sites, errors, without)
+            for chosen in self._split_into_batches(table, sets, some):
+                values = self._run_batch(table, sets[chosen], some, sites, errors, without)
                 found[chosen, first : first + len(some)] = values.double().cpu().numpy()
                 done += values.numel()
-                if tick:
-                    tick(done, total)
+                if on_progress:
+                    on_progress(done, total)
             first += len(some)
         return found
 
-    def _rows(self, most: int) -> int:
+    def _limit_rows(self, most: int) -> int:
         return limit_batch_size(self.lm, self.examples, most)
 
-    def _batches(self, table: NodeTable, sets: Tensor, some: CircuitPromptSet) -> list[slice]:
+    def _split_into_batches(
+        self, table: NodeTable, sets: Tensor, some: CircuitPromptSet
+    ) -> list[slice]:
         """Split the node sets into batches whose copies of the prompts fit one forward pass."""
         widest = max(int(torch.bincount(table.which[sets.any(0)], minlength=1).max()), 1)
         room = TILE_NUMBERS // (widest * some.slot.numel())
-        size = max(1, min(room, self._rows(COPIES_AT_ONCE) // len(some)))
+        size = max(1, min(room, self._limit_rows(COPIES_AT_ONCE) // len(some)))
         return [slice(begin, begin + size) for begin in range(0, len(sets), size)]
 
     @torch.no_grad()
-    def _values(
+    def _run_batch(
         self,
         table: NodeTable,
         sets: Tensor,
@@ -147,12 +149,12 @@ class ComplementAblation:
         edits: dict[str, ActivationEdit] = {}
         for k, site in enumerate(sites):
             members = NodeSetMembers.of(table, sets, k, len(some.names)).to(site.slot.device)
-            held = ComplementEdit(self.lm, site, members, errors, without=without)
-            held.add_to(edits)
-        if self.still is not None:
-            edits = self.still.edits({}, [], edits)
-        tokens = some.laid.prompts.tokens.repeat(len(sets), 1)
-        return some.laid.target(self.lm.logits(tokens, edits)).view(len(sets), -1)
+            complement_edit = ComplementEdit(self.lm, site, members, errors, without=without)
+            complement_edit.add_to(edits)
+        if self.frozen_model is not None:
+            edits = self.frozen_model.build_edits({}, [], edits)
+        tokens = some.batch.prompts.tokens.repeat(len(sets), 1)
+        return some.batch.target(self.lm.logits(tokens, edits)).view(len(sets), -1)
 
 
 class ComplementEdit:
@@ -172,7 +174,7 @@ class ComplementEdit:
         self.without = without
         self.slot = site.slot.repeat(len(members.errors), 1)
         self.counted = self.slot >= 0
-        self.own_error = self._own_errors(errors)
+        self.own_error = self._kept_error_mask(errors)
         self.read: dict[str, Tensor] = {}
 
     def add_to(self, edits: dict[str, ActivationEdit]) -> None:
@@ -188,35 +190,37 @@ class ComplementEdit:
                 return self.read["x"]
 
             edits[reads] = listen
-        edits[writes] = self.edit
+        edits[writes] = self.edit_activation
 
-    def edit(self, h: Float[Tensor, "rows pos d_out"]) -> Float[Tensor, "rows pos d_out"]:
+    def edit_activation(
+        self, h: Float[Tensor, "rows pos d_out"]
+    ) -> Float[Tensor, "rows pos d_out"]:
         """Return the activation [row, position, d_out] in which every ablated node of the
         dictionary has its baseline."""
         d = self.site.dictionary
         x = self.lm.process(d.hook_name, self.read.pop("x", h), d.processing)
         x, stream = x.to(d.coder.W_dec), h.to(d.coder.W_dec)
-        new = self._gone(stream, x) if self.without else self._left(stream, x)
+        new = self._ablate_members(stream, x) if self.without else self._keep_members(stream, x)
         return torch.where(self.counted[..., None], new.to(h.dtype), h)
 
-    def _left(self, h: Tensor, x: Tensor) -> Tensor:
+    def _keep_members(self, h: Tensor, x: Tensor) -> Tensor:
         """Return the activation with all nodes at their baselines except the members of the node
         set."""
         d, sets = self.site.dictionary, len(self.members.errors)
-        ground = self.site.ground.moves().spread(d).repeat(sets, 1, 1)
-        base_error = self.site.ground.errors().repeat(sets, 1, 1)
+        baseline = self.site.baseline.appearing_features().sum_decoder_rows(d).repeat(sets, 1, 1)
+        base_error = self.site.baseline.error_values().repeat(sets, 1, 1)
         new = (
             decode_without_features(d, x)
-            + scale_decoder_sum(d, x, ground + self._above(x))
+            + scale_decoder_sum(d, x, baseline + self._sum_above_baseline(x))
             + base_error
         )
-        return self._with_errors(new, h, x, self.own_error, base_error)
+        return self._restore_errors(new, h, x, self.own_error, base_error)
 
-    def _gone(self, h: Tensor, x: Tensor) -> Tensor:
+    def _ablate_members(self, h: Tensor, x: Tensor) -> Tensor:
         """Return the activation with only the members of the node set at their baselines."""
         d, sets = self.site.dictionary, len(self.members.errors)
-        base_error = self.site.ground.errors().repeat(sets, 1, 1)
-        new = h - scale_decoder_sum(d, x, self._above(x)) + base_error
+        base_error = self.site.baseline.error_values().repeat(sets, 1, 1)
+        new = h - scale_decoder_sum(d, x, self._sum_above_baseline(x)) + base_error
         # Where the error term stays, subtract the baseline that was added just now.
         gone = ~self.own_error & self.counted
         new = torch.where(gone[..., None], new, new - base_error)
@@ -227,7 +231,7 @@ class ComplementEdit:
             else new
         )
 
-    def _above(self, x: Tensor) -> Float[Tensor, "rows pos d_out"]:
+    def _sum_above_baseline(self, x: Tensor) -> Float[Tensor, "rows pos d_out"]:
         """Return Σ over members of (activation − baseline) · decoder row: [row, position,
         d_out]."""
         d, members = self.site.dictionary, self.members
@@ -235,13 +239,13 @@ class ComplementEdit:
             return x.new_zeros(*x.shape[:2], d.coder.W_dec.shape[1])
         sets = len(members.errors)
         own = encode_feature_subset(d, members.ids, x)
-        places = self.site.ground.values(members.ids, d.d_sae)
-        base = places[self.site.ground.at.clamp_min(0)].repeat(sets, 1, 1)
+        places = self.site.baseline.feature_values(members.ids, d.d_sae)
+        base = places[self.site.baseline.at.clamp_min(0)].repeat(sets, 1, 1)
         copy = torch.arange(sets, device=x.device).repeat_interleave(len(self.site.slot))
         kept = members.features[copy[:, None], self.slot.clamp_min(0)]
         return ((own - base) * kept) @ d.coder.W_dec[members.ids]
 
-    def _with_errors(
+    def _restore_errors(
         self, new: Tensor, h: Tensor, x: Tensor, kept: Tensor, base_error: Tensor
     ) -> Tensor:
         at = kept.nonzero(as_tuple=True)
@@ -250,7 +254,7 @@ class ComplementEdit:
             new = new.index_put(at, more, accumulate=True)
         return new
 
-    def _own_errors(self, errors: ErrorTermMode) -> Bool[Tensor, "rows pos"]:
+    def _kept_error_mask(self, errors: ErrorTermMode) -> Bool[Tensor, "rows pos"]:
         """Return the tokens whose error term keeps its own value in the complement ablation."""
         if errors != "count":
             return self.counted if errors == "keep" else torch.zeros_like(self.counted)

@@ -55,7 +55,7 @@ def check_direct_edges(
     engine: LocalEngine,
     circuit: Circuit,
     edges: Sequence[tuple[str, str]] = (),
-    tick: CountProgress | None = None,
+    on_progress: CountProgress | None = None,
 ) -> dict[str, Any]:
     """Compare predicted and measured direct effects of a circuit's edges, in the format of
     `check_edges`: the change of the target's value when the source is set to zero.
@@ -68,16 +68,19 @@ def check_direct_edges(
             f"The edges of {circuit.method} are not direct effects, so a single "
             "intervention cannot check them."
         )
-    scene = DirectEffectCheck(engine, circuit)
+    check = DirectEffectCheck(engine, circuit)
     weights = {(one.source, one.target): one.weight for one in circuit.edges}
     asked = (
-        list(edges) or [pair for pair in weights if scene.is_read(pair[1])][:CHECKED_EDGES_LIMIT]
+        list(edges)
+        or [pair for pair in weights if check.is_readable(pair[1])][:CHECKED_EDGES_LIMIT]
     )
     for source, target in asked:
         if (source, target) not in weights:
             raise InputError(f"This circuit has no edge from {source} to {target}.")
-    numbers = {target: scene.number(target) for _, target in asked}
-    measured = {way: _measure_edges(scene, way, asked, numbers, tick) for way in INTERVENTION_MODES}
+    numbers = {target: check.target_readout(target) for _, target in asked}
+    measured = {
+        way: _measure_edges(check, way, asked, numbers, on_progress) for way in INTERVENTION_MODES
+    }
     found: dict[str, Any] = {"n_prompts": 1, "note": "", "means": CHANGE_MEANING}
     for way, changes in measured.items():
         both = [(-weights[pair], *change) for pair, change in zip(asked, changes, strict=True)]
@@ -111,7 +114,7 @@ class DirectEffectCheck:
         return torch.tensor([self.circuit.prompts[0].ids])
 
     @cached_property
-    def held(self) -> ReplacementModel:
+    def replacement(self) -> ReplacementModel:
         """Return the replacement model of the circuit's prompt."""
         counted = torch.tensor([self.engine.text(self.tokens[0].tolist()).counted])
         reads = [f"{FINAL_NORM}.hook_out"]
@@ -142,7 +145,7 @@ class DirectEffectCheck:
             raise InputError(f"This circuit has no node {id!r}.")
         return self.nodes[id]
 
-    def is_read(self, id: str) -> bool:
+    def is_readable(self, id: str) -> bool:
         """Return whether a target's value can be read from a run: logits, and features of the
         circuit's dictionaries."""
         node = self.node(id)
@@ -150,12 +153,12 @@ class DirectEffectCheck:
             node.kind == "feature" and node.dictionary in self.circuit.dictionaries
         )
 
-    def number(self, id: str) -> LinearReadout:
+    def target_readout(self, id: str) -> LinearReadout:
         """Return the linear readout of an edge's target, of which the direct effects are terms."""
         node = self.node(id)
         if node.kind == "logit":
-            return self._logit(node)
-        if not self.is_read(id) or node.feature is None or node.position is None:
+            return self._logit_readout(node)
+        if not self.is_readable(id) or node.feature is None or node.position is None:
             raise InputError(
                 f"No dictionary of this circuit reads {id}, so edges into it cannot be checked."
             )
@@ -163,7 +166,7 @@ class DirectEffectCheck:
         G, b = fold_encoder_rows(self.lm, d, torch.tensor([node.feature]))
         return LinearReadout(self.lm.canonical(d.hook_name), node.position, G[0], float(b[0]))
 
-    def _logit(self, node: CircuitNode) -> LinearReadout:
+    def _logit_readout(self, node: CircuitNode) -> LinearReadout:
         aim = self.circuit.facts.get("aim") or {}
         ids = [node.feature] if node.feature is not None else aim.get("answers", [])
         less = [] if node.feature is not None else aim.get("against", [])
@@ -174,67 +177,71 @@ class DirectEffectCheck:
         with torch.no_grad():
             logits = self.lm.logits(self.tokens)[0, -1]
         (one,) = build_logit_target(self.lm, logits, ids, less)
-        return one.number(self.lm, self.tokens.shape[1] - 1)
+        return one.linear_readout(self.lm, self.tokens.shape[1] - 1)
 
-    def gone(self, id: str) -> tuple[int, Float[Tensor, "1 pos width"]]:
+    def zero_source(self, id: str) -> tuple[int, Float[Tensor, "1 pos width"]]:
         """Return (index of the cut, change of its output [1, position, width]) that sets a source
         to zero."""
         node = self.node(id)
         name = "blocks.0.hook_resid_pre" if node.kind == "token" else node.dictionary
-        at = next((i for i, site in enumerate(self.held.sites) if site.name == name), None)
+        at = next((i for i, site in enumerate(self.replacement.sites) if site.name == name), None)
         if at is None or node.position is None:
             raise InputError(
                 f"{id} has no output that can be set to zero, so edges from it cannot be checked."
             )
-        site = self.held.sites[at]
+        site = self.replacement.sites[at]
         change = torch.zeros_like(site.h)
         here = (slice(None), node.position)
         if node.kind == "feature":
-            assert site.reading is not None
-            active = site.reading.active
+            assert site.activations is not None
+            active = site.activations.active
             mine = (active.position == node.position) & (active.feature == node.feature)
-            part = site.reading.features_part(torch.where(mine, active.value, 0.0))
+            part = site.activations.decode_feature_values(torch.where(mine, active.value, 0.0))
             change[here] = -part[here]
         else:
-            change[here] = -(site.h if site.rest is None else site.rest)[here]
+            change[here] = -(site.h if site.remainder is None else site.remainder)[here]
         return at, change
 
     @torch.no_grad()
-    def run(self, way: str, push: Mapping[int, Tensor], wanted: Sequence[str]) -> HookActivations:
+    def run_with_changes(
+        self, way: str, push: Mapping[int, Tensor], wanted: Sequence[str]
+    ) -> HookActivations:
         """Return the activations at the wanted canonical hook points, with the changes `push` added
         at the cuts."""
         if way == "frozen":
-            self.held._forward(1, dict(push))
-            return {hook: self.held._live[hook].detach() for hook in wanted}
+            self.replacement._forward(1, dict(push))
+            return {hook: self.replacement._live[hook].detach() for hook in wanted}
         live: HookActivations = {}
         reads = list(wanted)
         reads += [
-            self.lm.canonical(s.reading.dictionary.hook_name)
-            for s in self.held.sites
-            if s.reading is not None and s.reading.dictionary.W_skip is not None
+            self.lm.canonical(s.activations.dictionary.hook_name)
+            for s in self.replacement.sites
+            if s.activations is not None and s.activations.dictionary.W_skip is not None
         ]
         edits: dict[str, list[ActivationEdit]] = {}
         for hook in dict.fromkeys(reads):
             edits.setdefault(hook, []).append(_record_activation(hook, live))
-        for i, site in enumerate(self.held.sites):
+        for i, site in enumerate(self.replacement.sites):
             hook = site.hook if site.hook.endswith("_mid") else canonical_hook(self.lm, site.hook)
-            edits.setdefault(hook, []).append(self._written(way, site, push.get(i), live))
+            edits.setdefault(hook, []).append(self._build_cut_edit(way, site, push.get(i), live))
         self.lm.logits(self.tokens, {hook: compose_edits(some) for hook, some in edits.items()})
         return {hook: live[hook] for hook in wanted}
 
-    def _written(
+    def _build_cut_edit(
         self, way: str, site: CutSite, push: Tensor | None, live: HookActivations
     ) -> ActivationEdit:
         """Return the edit at a cut: the recorded output in the direct run, with the change `push`
         added."""
-        d = None if site.reading is None else site.reading.dictionary
+        d = None if site.activations is None else site.activations.dictionary
 
         def write(h: Tensor) -> Tensor:
             new = site.h if way == "direct" and not site.is_tokens else h
             if way == "direct" and d is not None and d.W_skip is not None:
-                assert site.reading is not None
+                assert site.activations is not None
                 x = self.lm.process(d.hook_name, live[self.lm.canonical(d.hook_name)], d.processing)
-                moved = (x.to(site.reading.x) - site.reading.x) * self.held.counted[..., None]
+                moved = (x.to(site.activations.x) - site.activations.x) * self.replacement.counted[
+                    ..., None
+                ]
                 new = new + (moved @ d.W_skip.T).to(new.dtype)
             return new if push is None else new + push.to(new.dtype)
 
@@ -242,28 +249,28 @@ class DirectEffectCheck:
 
 
 def _measure_edges(
-    scene: DirectEffectCheck,
+    check: DirectEffectCheck,
     way: str,
     asked: Sequence[tuple[str, str]],
     numbers: Mapping[str, LinearReadout],
-    tick: CountProgress | None,
+    on_progress: CountProgress | None,
 ) -> list[tuple[float, bool]]:
     """Measure for each edge the change of the target's value, and whether the target's feature was
     switched on or off."""
     wanted = list(dict.fromkeys(number.hook for number in numbers.values()))
-    before = {k: v.clone() for k, v in scene.run(way, {}, wanted).items()}
+    before = {k: v.clone() for k, v in check.run_with_changes(way, {}, wanted).items()}
     found: dict[tuple[str, str], tuple[float, bool]] = {}
     sources = list(dict.fromkeys(source for source, _ in asked))
     for done, source in enumerate(sources):
-        at, change = scene.gone(source)
-        after = scene.run(way, {at: change}, wanted)
+        at, change = check.zero_source(source)
+        after = check.run_with_changes(way, {at: change}, wanted)
         for pair in asked:
             if pair[0] == source:
                 number = numbers[pair[1]]
                 moved = _read_number(after, number) - _read_number(before, number)
-                found[pair] = (moved, _has_switched(scene, pair[1], number, before, after))
-        if tick:
-            tick(done + 1, len(sources))
+                found[pair] = (moved, _has_switched(check, pair[1], number, before, after))
+        if on_progress:
+            on_progress(done + 1, len(sources))
     return [found[pair] for pair in asked]
 
 
@@ -273,20 +280,20 @@ def _read_number(live: HookActivations, number: LinearReadout) -> float:
 
 
 def _has_switched(
-    scene: DirectEffectCheck,
+    check: DirectEffectCheck,
     id: str,
     number: LinearReadout,
     before: HookActivations,
     after: HookActivations,
 ) -> bool:
     """Return whether the feature of an edge's target was switched on or off by the intervention."""
-    node = scene.node(id)
+    node = check.node(id)
     if node.kind != "feature" or node.feature is None:
         return False
-    d, ids = scene.dictionary(node.dictionary), torch.tensor([node.feature])
+    d, ids = check.dictionary(node.dictionary), torch.tensor([node.feature])
     on = []
     for live in (before, after):
-        x = scene.lm.process(d.hook_name, live[number.hook], d.processing).to(d.coder.W_dec)
+        x = check.lm.process(d.hook_name, live[number.hook], d.processing).to(d.coder.W_dec)
         on.append(bool(encode_feature_subset(d, ids.to(x.device), x)[0, number.position, 0] != 0))
     return on[0] != on[1]
 

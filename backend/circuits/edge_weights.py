@@ -38,18 +38,18 @@ class EdgeWeights:
     """Edge weights between the kept nodes on every prompt; the last row of targets is the target
     metric."""
 
-    each: Float[Tensor, "prompts targets sources"]
+    by_prompt: Float[Tensor, "prompts targets sources"]
     """Edge weights [prompt, target, source], in the units of the target metric."""
 
     @cached_property
     def mean(self) -> Float[Tensor, "targets sources"]:
         """Return the edge weights [target, source] averaged over prompts."""
-        return self.each.mean(0, dtype=torch.double)
+        return self.by_prompt.mean(0, dtype=torch.double)
 
     @property
     def n(self) -> int:
         """Return the number of prompts that the edge weights were computed on."""
-        return len(self.each)
+        return len(self.by_prompt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,34 +64,34 @@ class KeptNodes:
     ids: Int[Tensor, "k"]
     change: Float[Tensor, "batch pos k"]
     """Baseline minus activation of each feature at every token."""
-    slope: Float[Tensor, "batch pos k"]
+    gradient: Float[Tensor, "batch pos k"]
     """Gradient ∂m/∂v of the metric with respect to each feature at every token, along all paths."""
-    g: Float[Tensor, "batch pos d_out"]
+    output_gradient: Float[Tensor, "batch pos d_out"]
     """Gradient of the metric at the dictionary's output hook point."""
 
 
 def compute_edge_weights(
     lm: LanguageModel,
-    grounds: NodeBaselines,
+    baselines: NodeBaselines,
     examples: CircuitPromptSet,
     table: NodeTable,
-    tick: CountProgress | None = None,
+    on_progress: CountProgress | None = None,
 ) -> EdgeWeights:
     """Compute the weights of all edges between the nodes of the table, and from them to the target
     metric (the last row)."""
     n = len(table)
     found = torch.zeros(len(examples), n + 1, n)
     done = 0
-    blocks = list(examples.blocks(limit_batch_size(lm, examples, PROMPT_BLOCK)))
+    blocks = list(examples.iterate_blocks(limit_batch_size(lm, examples, PROMPT_BLOCK)))
     for i, some in enumerate(blocks):
-        sites = grounds.sites(some)
+        sites = baselines.read_dictionaries(some)
         kept = read_kept_nodes(lm, sites, some, table)
         each = compute_edges_by_prompt(lm, sites, some, kept, n)
         for first, rows in each:
             last = first + rows.shape[0]
             found[done : done + len(some), first:last] = rows.transpose(0, 1).float()
-            if tick:
-                tick(i * (n + 1) + last, len(blocks) * (n + 1))
+            if on_progress:
+                on_progress(i * (n + 1) + last, len(blocks) * (n + 1))
         done += len(some)
     return EdgeWeights(found)
 
@@ -104,7 +104,7 @@ def read_kept_nodes(
 ) -> list[KeptNodes]:
     """Read the kept nodes of each dictionary, with their gradients on the clean run."""
     hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
-    g = compute_hook_gradients(lm, some.laid.prompts.tokens, hooks, some.laid.target).by
+    g = compute_hook_gradients(lm, some.batch.prompts.tokens, hooks, some.batch.target).gradients
     return [
         _read_dictionary_nodes(site, g[site.dictionary.hook_out], k, table)
         for k, site in enumerate(sites)
@@ -117,12 +117,12 @@ def _read_dictionary_nodes(
 ) -> KeptNodes:
     """Read one dictionary's kept nodes: their changes to the baseline, and the gradient `g` with
     respect to each."""
-    d, x = site.dictionary, site.reading.x
+    d, x = site.dictionary, site.activations.x
     rows = (table.which == k).nonzero()[:, 0]
     slot, feature = table.slot[rows], table.feature[rows]
     ids = feature[feature >= 0].unique().to(x.device)
     column = torch.where(feature >= 0, torch.searchsorted(ids.cpu(), feature), -1)
-    base = site.ground.values(ids, d.d_sae)[site.ground.at.clamp_min(0)]
+    base = site.baseline.feature_values(ids, d.d_sae)[site.baseline.at.clamp_min(0)]
     change = (base - encode_feature_subset(d, ids, x)) * (site.slot >= 0)[..., None]
     slope = (g * decoder_gains(d, x)) @ d.coder.W_dec[ids].T
     return KeptNodes(rows, slot, column, ids, change, slope, g)
@@ -134,13 +134,13 @@ def compute_edges_by_prompt(
     some: CircuitPromptSet,
     kept: Sequence[KeptNodes],
     n: int,
-    still: FrozenModel | None = None,
+    frozen_model: FrozenModel | None = None,
 ) -> list[tuple[int, Float[Tensor, "targets batch sources"]]]:
     """Compute edge weights in batches of targets, in the order of the node table: (index of the
     first target, weights [target, prompt, source])."""
     copies = max(1, min(n + 1, limit_batch_size(lm, some, RECORDED_COPIES) // len(some)))
     with torch.enable_grad():
-        tape = run_segmented_forward(lm, sites, some, copies, still)
+        tape = run_segmented_forward(lm, sites, some, copies, frozen_model)
         reads = [
             _read_node_activations(tape, k, site, one)
             for k, (site, one) in enumerate(zip(sites, kept, strict=False))
@@ -192,15 +192,15 @@ def weighted_node_value(
     column = int(kept.column[j])
     if column < 0:
         assert missed is not None, "an error term is kept"
-        return (missed[rows] * kept.g * here[..., None]).sum()
-    return (values[rows, :, column] * kept.slope[..., column] * here).sum()
+        return (missed[rows] * kept.output_gradient * here[..., None]).sum()
+    return (values[rows, :, column] * kept.gradient[..., column] * here).sum()
 
 
 @torch.no_grad()
 def _gather_edge_weights(
     sites: Sequence[DictionaryOnPrompts],
     kept: Sequence[KeptNodes],
-    g: Sequence[Tensor | None],
+    gradients: Sequence[Tensor | None],
     copies: int,
     batch: int,
     n: int,
@@ -208,11 +208,11 @@ def _gather_edge_weights(
     """Convert the gradients at all dictionaries' outputs to edge weights from every kept node:
     [target, prompt, source]."""
     found = torch.zeros(copies, batch, n, dtype=torch.double)
-    for site, one, slope in zip(sites, kept, g, strict=True):
+    for site, one, slope in zip(sites, kept, gradients, strict=True):
         if slope is None or not len(one.rows):
             continue
         slope = slope[: copies * batch].view(copies, batch, *slope.shape[1:])
-        pulled = slope * decoder_gains(site.dictionary, site.reading.x)
+        pulled = slope * decoder_gains(site.dictionary, site.activations.x)
         each = pulled @ site.dictionary.coder.W_dec[one.ids].T * one.change
         missed = (slope * site.error_change()).sum(-1, keepdim=True)
         columns_ = torch.cat([each, missed], -1)  # the error term is the last column, index -1

@@ -55,22 +55,22 @@ class RefinedEffects:
 
 def refine_node_effects(
     lm: LanguageModel,
-    grounds: NodeBaselines,
+    baselines: NodeBaselines,
     examples: CircuitPromptSet,
     method: AttributionMethod = "integrated",
     paths: int = INTEGRATION_PATHS,
     most_paths: int = MOST_INTEGRATION_PATHS,
-    tick: CountProgress | None = None,
+    on_progress: CountProgress | None = None,
 ) -> RefinedEffects:
     """Estimate the effects of all nodes with `paths` integration paths, and refine them with up to
     `most_paths` where exact ablation of the strongest nodes disagrees. Plain gradients have no
     paths, so they are compared once."""
-    found = estimate_node_effects(lm, grounds, examples, method, paths, tick)
+    found = estimate_node_effects(lm, baselines, examples, method, paths, on_progress)
     known: dict[tuple[int, int, int], float] = {}
     while True:
-        table = NodeTable.of(found)
-        top = table.rows(torch.arange(min(CHECKED_NODES, len(table))))
-        measured = _ablate_new_nodes(lm, grounds, examples, top, known)
+        table = NodeTable.from_effects(found)
+        top = table.select(torch.arange(min(CHECKED_NODES, len(table))))
+        measured = _ablate_new_nodes(lm, baselines, examples, top, known)
         check = compare_with_exact_effects(top.effect.numpy(), measured.numpy(), paths)
         if method == "gradient" or check.reached or 2 * paths > most_paths:
             return RefinedEffects(found, table, measured, check)
@@ -78,12 +78,12 @@ def refine_node_effects(
         wanted = select_inaccurate_dictionaries(top, measured, ERROR_LIMIT)
         alone = {
             nodes.name: strongest_node_keys(nodes, d.d_sae, paths // 2)
-            for nodes, d in zip(found, grounds.dictionaries, strict=True)
+            for nodes, d in zip(found, baselines.dictionaries, strict=True)
         }
         fresh = {
             nodes.name: nodes
             for nodes in estimate_node_effects(
-                lm, grounds, examples, method, paths, tick, alone=alone, only=wanted
+                lm, baselines, examples, method, paths, on_progress, alone=alone, only=wanted
             )
         }
         found = [fresh.get(nodes.name, nodes) for nodes in found]
@@ -94,13 +94,13 @@ def compare_with_exact_effects(
 ) -> EffectCheck:
     """Compare estimated effects with exact ablations of the same nodes: Spearman correlation, slope
     and median error. Figures that are undefined are None."""
-    said = estimate_agreement(list(zip(estimated.tolist(), measured.tolist(), strict=True)))
+    figures = estimate_agreement(list(zip(estimated.tolist(), measured.tolist(), strict=True)))
     there = measured != 0
     errors = np.abs(estimated - measured)[there] / np.abs(measured[there])
     return EffectCheck(
         nodes=len(measured),
-        spearman=said["spearman"],
-        slope=said["slope"],
+        spearman=figures["spearman"],
+        slope=figures["slope"],
         median_error=float(np.median(errors)) if there.any() else None,
         paths=paths,
     )
@@ -129,7 +129,7 @@ def strongest_node_keys(nodes: NodeEffects, d_sae: int, most: int) -> Int[Tensor
 
 def _ablate_new_nodes(
     lm: LanguageModel,
-    grounds: NodeBaselines,
+    baselines: NodeBaselines,
     examples: CircuitPromptSet,
     top: NodeTable,
     known: dict[tuple[int, int, int], float],
@@ -140,7 +140,7 @@ def _ablate_new_nodes(
     )
     new = torch.tensor([i for i, key in enumerate(keys) if key not in known], dtype=torch.long)
     if len(new):
-        some = top.rows(new)
-        values = ablate_single_nodes(lm, grounds, examples, some.which, some.slot, some.feature)
+        some = top.select(new)
+        values = ablate_single_nodes(lm, baselines, examples, some.which, some.slot, some.feature)
         known |= {keys[i]: value for i, value in zip(new.tolist(), values.tolist(), strict=True)}
     return torch.tensor([known[key] for key in keys], dtype=torch.double)

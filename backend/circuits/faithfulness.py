@@ -44,20 +44,20 @@ class FaithfulnessCurves:
     points: tuple[FaithfulnessPoint, ...]
     clean: PromptEstimate
     empty: PromptEstimate
-    clear: bool
+    is_defined: bool
     """Whether F(M) − F(∅) exceeds its standard error enough for faithfulness to be defined."""
     figures: dict[int, Faithfulness] = field(default_factory=dict)
     """Faithfulness with its null, by number of nodes, for the sizes for which random sets were
     run."""
 
-    def at(self, nodes: int, errors: ErrorTermMode) -> FaithfulnessPoint | None:
+    def point_at(self, nodes: int, errors: ErrorTermMode) -> FaithfulnessPoint | None:
         """Return the curve point with that number of nodes and treatment of error terms, or
         None."""
         return next((p for p in self.points if (p.nodes, p.errors) == (nodes, errors)), None)
 
 
 def measure_faithfulness_curves(
-    judge: ComplementAblation,
+    ablation: ComplementAblation,
     table: NodeTable,
     sizes: Sequence[int],
     *,
@@ -65,7 +65,7 @@ def measure_faithfulness_curves(
     errors: ErrorTermMode = "count",
     draws: int = RANDOM_SETS,
     seed: int = 0,
-    said: StageProgress | None = None,
+    on_progress: StageProgress | None = None,
 ) -> FaithfulnessCurves:
     """Measure faithfulness and completeness of the strongest nodes at several sizes, with error
     terms counted, kept and removed.
@@ -74,14 +74,14 @@ def measure_faithfulness_curves(
     error terms treated as in `errors`.
     """
     sizes = sorted({*sizes, *nulls})
-    sets = table.first([0, *sizes])
+    sets = table.strongest_sets([0, *sizes])
     points: list[FaithfulnessPoint] = []
     empty: dict[str, np.ndarray] = {}
     for way in ERROR_TERM_MODES:
-        kept = _run_node_sets(judge, table, sets, way, False, said)
-        left = _run_node_sets(judge, table, sets[1:], way, True, said)
+        kept = _run_node_sets(ablation, table, sets, way, False, on_progress)
+        left = _run_node_sets(ablation, table, sets[1:], way, True, on_progress)
         empty[way] = kept[0]
-        if not is_clearly_different(judge.clean, kept[0]):
+        if not is_clearly_different(ablation.clean, kept[0]):
             points += [FaithfulnessPoint(size, way) for size in sizes]
             continue
         for i, size in enumerate(sizes):
@@ -89,8 +89,8 @@ def measure_faithfulness_curves(
                 FaithfulnessPoint(
                     size,
                     way,
-                    estimate_faithfulness(kept[i + 1], kept[0], judge.clean, seed),
-                    estimate_faithfulness(left[i], kept[0], judge.clean, seed),
+                    estimate_faithfulness(kept[i + 1], kept[0], ablation.clean, seed),
+                    estimate_faithfulness(left[i], kept[0], ablation.clean, seed),
                 )
             )
     base = empty["count"]
@@ -99,20 +99,28 @@ def measure_faithfulness_curves(
         if draws and point.share and point.errors == errors and point.nodes in nulls:
             chosen = torch.arange(min(point.nodes, len(table)))
             null = measure_random_sets(
-                judge, table, chosen, point.share, empty[errors], errors, draws, seed, said
+                ablation,
+                table,
+                chosen,
+                point.share,
+                empty[errors],
+                errors,
+                draws,
+                seed,
+                on_progress,
             )
             figures[point.nodes] = combine_faithfulness_and_null(point, point.share, null)
     return FaithfulnessCurves(
         tuple(points),
-        bootstrap_over_prompts(judge.clean[:, None], seed),
+        bootstrap_over_prompts(ablation.clean[:, None], seed),
         bootstrap_over_prompts(base[:, None], seed),
-        is_clearly_different(judge.clean, base),
+        is_clearly_different(ablation.clean, base),
         figures,
     )
 
 
 def measure_node_set(
-    judge: ComplementAblation,
+    ablation: ComplementAblation,
     table: NodeTable,
     member: Bool[Tensor, "n"],
     errors: ErrorTermMode = "count",
@@ -120,16 +128,16 @@ def measure_node_set(
 ) -> FaithfulnessPoint:
     """Measure faithfulness and completeness of one set of nodes, for instance a part of a graph."""
     sets = torch.stack([torch.zeros_like(member), member])
-    kept = judge.run(table, sets, errors)
-    left = judge.run(table, sets[1:], errors, without=True)
+    kept = ablation.run(table, sets, errors)
+    left = ablation.run(table, sets[1:], errors, without=True)
     size = int(member.sum())
-    if not is_clearly_different(judge.clean, kept[0]):
+    if not is_clearly_different(ablation.clean, kept[0]):
         return FaithfulnessPoint(size, errors)
     return FaithfulnessPoint(
         size,
         errors,
-        estimate_faithfulness(kept[1], kept[0], judge.clean, seed),
-        estimate_faithfulness(left[0], kept[0], judge.clean, seed),
+        estimate_faithfulness(kept[1], kept[0], ablation.clean, seed),
+        estimate_faithfulness(left[0], kept[0], ablation.clean, seed),
     )
 
 
@@ -170,20 +178,22 @@ def bootstrap_over_prompts(
 
 
 def _run_node_sets(
-    judge: ComplementAblation,
+    ablation: ComplementAblation,
     table: NodeTable,
     sets: Tensor,
     errors: ErrorTermMode,
     without: bool,
-    said: StageProgress | None,
+    on_progress: StageProgress | None,
 ) -> Float[np.ndarray, "sets prompts"]:
     what = f"{'completeness' if without else 'faithfulness'}, errors {errors}"
-    tick = None if said is None else lambda done, total: said(done, total, what)
-    return judge.run(table, sets, errors, without=without, tick=tick)
+    count_progress = (
+        None if on_progress is None else lambda done, total: on_progress(done, total, what)
+    )
+    return ablation.run(table, sets, errors, without=without, on_progress=count_progress)
 
 
 def measure_random_sets(
-    judge: ComplementAblation,
+    ablation: ComplementAblation,
     table: NodeTable,
     chosen: Int[Tensor, "m"],
     own: PromptEstimate,
@@ -191,17 +201,19 @@ def measure_random_sets(
     errors: ErrorTermMode,
     draws: int,
     seed: int = 0,
-    said: StageProgress | None = None,
+    on_progress: StageProgress | None = None,
 ) -> NullFaithfulness:
     """Measure the null of faithfulness: random node sets with as many nodes in every dictionary and
     slot as the rows `chosen` have.
 
     `own` is the faithfulness of the chosen nodes and `empty` is F(∅), one value for each prompt.
     """
-    sets = table.alike(chosen, draws, seed)
-    tick = None if said is None else lambda done, total: said(done, total, "random sets")
-    values = judge.run(table, sets, errors, tick=tick).mean(1)
-    shares = (values - empty.mean()) / (judge.clean.mean() - empty.mean())
+    sets = table.random_sets(chosen, draws, seed)
+    count_progress = (
+        None if on_progress is None else lambda done, total: on_progress(done, total, "random sets")
+    )
+    values = ablation.run(table, sets, errors, on_progress=count_progress).mean(1)
+    shares = (values - empty.mean()) / (ablation.clean.mean() - empty.mean())
     low, median, high, top = map(float, np.quantile(shares, [0.025, 0.5, 0.975, 0.95]))
     # 1.8 is as far from the whole model as 0.2, so compare distances from 1.
     nearer = float((abs(shares - 1) > abs(own.value - 1)).mean())
@@ -216,7 +228,7 @@ def combine_faithfulness_and_null(
 
 
 def measure_node_set_with_null(
-    judge: ComplementAblation,
+    ablation: ComplementAblation,
     table: NodeTable,
     member: Bool[Tensor, "n"],
     draws: int = RANDOM_SETS,
@@ -225,11 +237,11 @@ def measure_node_set_with_null(
     """Measure faithfulness of one node set, with error terms counted, and the null from random sets
     of the same composition drawn from all of `table`; the figure is None if the whole model is not
     clearly better than the empty circuit."""
-    point = measure_node_set(judge, table, member, seed=seed)
+    point = measure_node_set(ablation, table, member, seed=seed)
     if point.share is None:
         return point, None
     nothing = torch.zeros_like(member)[None]
-    empty = judge.run(table, nothing, "count")[0]
+    empty = ablation.run(table, nothing, "count")[0]
     chosen = member.nonzero()[:, 0]
-    null = measure_random_sets(judge, table, chosen, point.share, empty, "count", draws, seed)
+    null = measure_random_sets(ablation, table, chosen, point.share, empty, "count", draws, seed)
     return point, combine_faithfulness_and_null(point, point.share, null)

@@ -23,11 +23,11 @@ def describe_faithfulness_null(figure: Faithfulness) -> str:
     """Describe the null of a circuit's faithfulness, e.g. "random sets: 95th percentile 0.16, 200
     draws", with the verdict if the circuit is not better than random sets."""
     null = figure.null
-    said = (
+    text = (
         f"random sets: 95th percentile {format_faithfulness(null.percentile_95)}, "
         f"{null.draws} draws"
     )
-    return f"{said}; {verdict}" if (verdict := describe_random_set_verdict(figure)) else said
+    return f"{text}; {verdict}" if (verdict := describe_random_set_verdict(figure)) else text
 
 
 def describe_random_set_verdict(figure: Faithfulness) -> str:

@@ -30,12 +30,12 @@ class FeatureChanges:
     feature: Int[Tensor, "n"]
     amount: Float[Tensor, "n"]
 
-    def only(self, chosen: Bool[Tensor, "n"]) -> "FeatureChanges":
+    def select(self, chosen: Bool[Tensor, "n"]) -> "FeatureChanges":
         """Return the feature changes that a mask selects."""
         columns = (self.place[chosen], self.feature[chosen], self.amount[chosen])
         return FeatureChanges(self.at, self.slot, *columns)
 
-    def spread(self, d: Dictionary) -> Float[Tensor, "batch pos d_out"]:
+    def sum_decoder_rows(self, d: Dictionary) -> Float[Tensor, "batch pos d_out"]:
         """Return Σ amount · decoder row at every token, [batch, position, d_out], before
         de-normalisation."""
         W_dec = d.coder.W_dec
@@ -46,7 +46,9 @@ class FeatureChanges:
             total.index_add_(0, place, much[:, None] * W_dec[feature])
         return total[self.at]  # place -1 is the last row, which stays zero
 
-    def pull(self, d: Dictionary, g: Float[Tensor, "batch pos d_out"]) -> Float[Tensor, "n"]:
+    def multiply_gradients(
+        self, d: Dictionary, g: Float[Tensor, "batch pos d_out"]
+    ) -> Float[Tensor, "n"]:
         """Return amount · gradient for each feature change, where `g` is the gradient with respect
         to the sum of decoder rows."""
         W_dec = d.coder.W_dec
@@ -75,11 +77,11 @@ class BaselineValues:
     error: Float[Tensor, "places d_out"]
     """Baseline of the error term at each place."""
 
-    def moves(self) -> FeatureChanges:
+    def appearing_features(self) -> FeatureChanges:
         """Return the feature changes that set features to their nonzero baselines."""
         return FeatureChanges(self.at, self.slot, self.place, self.feature, self.value)
 
-    def values(self, features: Int[Tensor, "k"], d_sae: int) -> Float[Tensor, "places k"]:
+    def feature_values(self, features: Int[Tensor, "k"], d_sae: int) -> Float[Tensor, "places k"]:
         """Return the baseline values of the given features at every place."""
         keys = self.place * d_sae + self.feature
         asked = torch.arange(len(self.slot), device=keys.device)[:, None] * d_sae + features
@@ -89,7 +91,7 @@ class BaselineValues:
             found = torch.where(keys[index] == asked, self.value[index], found)
         return found
 
-    def errors(self) -> Float[Tensor, "batch pos d_out"]:
+    def error_values(self) -> Float[Tensor, "batch pos d_out"]:
         """Return the baseline of the error term at every token: [batch, position, d_out]."""
         padded = torch.cat([self.error, self.error.new_zeros(1, self.error.shape[1])])
         return padded[self.at]

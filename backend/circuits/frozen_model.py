@@ -35,32 +35,32 @@ class FrozenNorm:
     and its output."""
 
     path: str
-    entered: Float[Tensor, "1 pos d"]
+    clean_input: Float[Tensor, "1 pos d"]
     length: Float[Tensor, "1 pos 1"]
     gain: Float[Tensor, "d"] | None
-    left: Float[Tensor, "1 pos d"]
+    clean_output: Float[Tensor, "1 pos d"]
     centres: bool
 
-    def straight(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+    def scaled_change(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
         """Return the change of `h` since the clean run divided by the frozen scale, before the
         gain."""
-        moved = h - self.entered
+        moved = h - self.clean_input
         if self.centres:
             moved = moved - moved.mean(-1, keepdim=True)
         return moved / self.length
 
-    def out(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
+    def output(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
         """Return the output of the norm for the input `h` at the frozen scale."""
-        moved = self.straight(h)
-        return self.left + (moved if self.gain is None else moved * self.gain)
+        moved = self.scaled_change(h)
+        return self.clean_output + (moved if self.gain is None else moved * self.gain)
 
     def normalized(self, h: Float[Tensor, "batch pos d"]) -> Float[Tensor, "batch pos d"]:
         """Return the normalized value before gain and bias, as at hook_normalized, at the frozen
         scale."""
-        entered = self.entered
+        entered = self.clean_input
         if self.centres:
             entered = entered - entered.mean(-1, keepdim=True)
-        return entered / self.length + self.straight(h)
+        return entered / self.length + self.scaled_change(h)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class FrozenModel:
     kept: Mapping[str, Float[Tensor, "1 pos width"]]
     """Queries and keys of every layer, by canonical hook point."""
 
-    def edits(
+    def build_edits(
         self, live: dict[str, Tensor], wanted: Sequence[str], cuts: Mapping[str, ActivationEdit]
     ) -> dict[str, ActivationEdit]:
         """Return the edits of a frozen forward pass, by hook point.
@@ -197,7 +197,7 @@ def _record_norm_input(
 
 
 def _replace_norm_output(norm: FrozenNorm, inside: dict[str, Tensor]) -> ActivationEdit:
-    return lambda _: norm.out(inside[norm.path])
+    return lambda _: norm.output(inside[norm.path])
 
 
 def _record_hook(hook: str, live: dict[str, Tensor]) -> ActivationEdit:

@@ -165,8 +165,8 @@ def _node_ids(circuit: Circuit) -> dict[str, str]:
     plain = {node.id: _node_id(node) for node in circuit.nodes}
     counts = Counter(plain.values())
     # Two dictionaries of one layer can share a feature index: their names make the ids unique.
-    told = {node.id: node.dictionary or node.id for node in circuit.nodes}
-    return {id: one if counts[one] == 1 else f"{one}_{told[id]}" for id, one in plain.items()}
+    suffixes = {node.id: node.dictionary or node.id for node in circuit.nodes}
+    return {id: one if counts[one] == 1 else f"{one}_{suffixes[id]}" for id, one in plain.items()}
 
 
 def _node_id(node: CircuitNode) -> str:

@@ -43,7 +43,9 @@ MOST_FILE_NODES = 200_000
 NODES_KEPT = 10_000
 """Maximum number of imported nodes, the most strongly linked ones; tokens and logits always
 stay."""
-KIND_OF_FEATURE_TYPE: dict[str, NodeKind] = {told: kind for kind, told in FEATURE_TYPES.items()}
+KIND_OF_FEATURE_TYPE: dict[str, NodeKind] = {
+    feature_type: kind for kind, feature_type in FEATURE_TYPES.items()
+}
 INFLUENCE_MEANING = (
     "Influence: the share of the targets that the paths through this node account "
     "for, computed from the imported links. It has no sign and no unit."
@@ -122,7 +124,7 @@ def read_graph_entries(entries: Callable[[], Iterable[tuple[str, Any]]]) -> Impo
     marks = read_pins_and_supernodes(found.get("qParams"), head.nodes, head.numbers)
     circuit = build_imported_circuit(head, links, marks.notes)
     slug = replace_lone_surrogates(str(head.metadata.get("slug", "")))
-    return ImportedGraph(circuit, marks.of(circuit.nodes), slug)
+    return ImportedGraph(circuit, marks.restrict_to(circuit.nodes), slug)
 
 
 def read_graph_header(found: Mapping[str, Any]) -> GraphFileHeader:
@@ -262,9 +264,9 @@ def rank_nodes_by_influence(
         effects.sum(1, keepdims=True), TINY
     )  # in place: a copy would double the memory
     found = compute_influence(effects, weights) + weights
-    told = [replace(node, effect=float(one)) for node, one in zip(nodes, found, strict=True)]
-    told.sort(key=lambda node: (node.kind == "logit", -(node.effect or 0.0)))
-    return told
+    ranked = [replace(node, effect=float(one)) for node, one in zip(nodes, found, strict=True)]
+    ranked.sort(key=lambda node: (node.kind == "logit", -(node.effect or 0.0)))
+    return ranked
 
 
 def _read_node(
@@ -274,15 +276,15 @@ def _read_node(
     where = f"Node {i}"
     key = check_value_type(get_required_value(row, "node_id", where), str, f"{where}: node_id")
     row = make_storable_value(row, replace_lone_surrogates)
-    told = check_value_type(
+    feature_type = check_value_type(
         get_required_value(row, "feature_type", where), str, f"{where}: feature_type"
     )
-    if told not in KIND_OF_FEATURE_TYPE:
+    if feature_type not in KIND_OF_FEATURE_TYPE:
         raise InputError(
-            f"{where} ({key!r}) has the unknown feature_type {told!r}. "
+            f"{where} ({key!r}) has the unknown feature_type {feature_type!r}. "
             f"{list_names(list(KIND_OF_FEATURE_TYPE))}"
         )
-    kind = KIND_OF_FEATURE_TYPE[told]
+    kind = KIND_OF_FEATURE_TYPE[feature_type]
     position = check_value_type(get_required_value(row, "ctx_idx", where), int, f"{where}: ctx_idx")
     if not 0 <= position < len(tokens):
         raise InputError(
@@ -326,14 +328,18 @@ def _read_saefari_node(
 
 
 def _read_layer(row: Mapping[str, Any], kind: NodeKind, where: str) -> int:
-    told = str(get_required_value(row, "layer", where))
+    layer_text = str(get_required_value(row, "layer", where))
     if kind == "token":
-        if told != "E":
-            raise InputError(f"{where} is an embedding, so its layer must be 'E', not {told!r}.")
+        if layer_text != "E":
+            raise InputError(
+                f"{where} is an embedding, so its layer must be 'E', not {layer_text!r}."
+            )
         return -1
-    if not re.fullmatch(r"\d{1,5}", told):
-        raise InputError(f"{where} has the layer {told!r}, which is not the number of a layer.")
-    return int(told) - (kind == "logit")
+    if not re.fullmatch(r"\d{1,5}", layer_text):
+        raise InputError(
+            f"{where} has the layer {layer_text!r}, which is not the number of a layer."
+        )
+    return int(layer_text) - (kind == "logit")
 
 
 def _read_feature_number(key: str, kind: NodeKind, layer: int, position: int, where: str) -> int:
@@ -356,11 +362,11 @@ def _read_feature_number(key: str, kind: NodeKind, layer: int, position: int, wh
 
 
 def _read_label(row: Mapping[str, Any], kind: NodeKind, token: str, where: str) -> str:
-    told = check_value_type(row.get("clerp", "") or "", str, f"{where}: clerp")
+    label = check_value_type(row.get("clerp", "") or "", str, f"{where}: clerp")
     if kind == "token":
         return token
-    output = LOGIT_LABEL.fullmatch(told) if kind == "logit" else None
-    return output[1] if output else told
+    output = LOGIT_LABEL.fullmatch(label) if kind == "logit" else None
+    return output[1] if output else label
 
 
 def _dictionary_of_layer(names: list[str] | str, layer: int) -> str:

@@ -92,12 +92,12 @@ class LinkGatherer:
             stability = read_link_stability(links) if own else np.full(len(links), np.nan)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             for i, row in enumerate(links, self.seen):
-                self._check(row, f"Link {i}")
+                self._check_link(row, f"Link {i}")
             raise
         self.seen += len(links)
-        told = (source != AMBIGUOUS_NODE) & (target != AMBIGUOUS_NODE)
-        self.ambiguous += weight[~told].tolist()
-        self._keep(GraphLinks(source, target, weight, stability).take(told))
+        resolved = (source != AMBIGUOUS_NODE) & (target != AMBIGUOUS_NODE)
+        self.ambiguous += weight[~resolved].tolist()
+        self._keep_links(GraphLinks(source, target, weight, stability).take(resolved))
 
     def heaviest(self) -> GraphLinks:
         """Return the links that are kept, the heaviest first; links of equal weight are ordered by
@@ -106,7 +106,7 @@ class LinkGatherer:
         order = np.lexsort((found.target, found.source, -np.abs(found.weight)))
         return found.take(order[: self._most])
 
-    def _keep(self, links: GraphLinks) -> None:
+    def _keep_links(self, links: GraphLinks) -> None:
         """Add links to the sums and keep them; drop the lightest when more than twice the limit are
         held."""
         if self.effects is not None:
@@ -120,7 +120,7 @@ class LinkGatherer:
             best = np.argpartition(-np.abs(whole.weight), self._most)[: self._most]
             self._parts, self._held = [whole.take(best)], self._most
 
-    def _check(self, row: object, where: str) -> None:
+    def _check_link(self, row: object, where: str) -> None:
         """Raise InputError if a link of the graph file is malformed."""
         link = check_json_object(row, where)
         for side in ("source", "target"):

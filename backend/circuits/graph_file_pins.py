@@ -24,7 +24,7 @@ class PinsAndSupernodes:
     notes: list[str] = field(default_factory=list)
     """Notes on pins and supernodes that could not be imported."""
 
-    def of(self, nodes: Iterable[CircuitNode]) -> "PinsAndSupernodes":
+    def restrict_to(self, nodes: Iterable[CircuitNode]) -> "PinsAndSupernodes":
         """Return the pins and supernodes restricted to the given nodes."""
         ids = {node.id for node in nodes}
         groups = {name: tuple(filter(ids.__contains__, of)) for name, of in self.groups.items()}

@@ -50,7 +50,7 @@ class HeadCodes:
 
     codes: Int[np.ndarray, "example layer head"]
     """Code of each head on each example, positive examples first."""
-    own: Bool[np.ndarray, "positive layer head"]
+    own_code: Bool[np.ndarray, "positive layer head"]
     """Whether the head's code on a positive example occurs on no negative example."""
     strength: Float[np.ndarray, "layer head"]
     """Mean distance of the head's output on positive examples from its mean over all examples,
@@ -60,14 +60,14 @@ class HeadCodes:
     def share(self) -> Float[np.ndarray, "layer head"]:
         """Return for each head the share of positive examples on which its code is its own, that
         is, occurs on no negative example."""
-        return self.own.mean(0)
+        return self.own_code.mean(0)
 
     @property
     def score(self) -> Float[np.ndarray, "layer head"]:
         """Return the score of each head: by the share of positive examples with a code of their
         own, ties by strength; scores sum to one."""
         strongest = max(float(self.strength.max()), 1e-12)
-        raw = self.share + self.strength / strongest / (2 * len(self.own))
+        raw = self.share + self.strength / strongest / (2 * len(self.own_code))
         return raw / raw.sum()
 
 
@@ -217,7 +217,7 @@ def _connect_heads(found: HeadCodes) -> tuple[CircuitEdge, ...]:
     edges = []
     for layer, head in high:
         for later, other in high:
-            both = float((found.own[:, layer, head] & found.own[:, later, other]).mean())
+            both = float((found.own_code[:, layer, head] & found.own_code[:, later, other]).mean())
             if later > layer and both >= EDGE_THRESHOLD:
                 ends = head_id(layer, head, None), head_id(later, other, None)
                 edges.append(CircuitEdge(*ends, both))

@@ -39,7 +39,7 @@ class LogitTarget:
     """Weights of the token ids `ids`: the logit target as a weighted sum of logits, each less the
     mean over the vocabulary."""
 
-    def number(self, lm: LanguageModel, position: int) -> LinearReadout:
+    def linear_readout(self, lm: LanguageModel, position: int) -> LinearReadout:
         """Return the linear readout of this logit target at a position of the final norm's
         output."""
         return LinearReadout(

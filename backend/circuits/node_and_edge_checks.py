@@ -53,7 +53,7 @@ def check_nodes(
     engine: LocalEngine,
     circuit: Circuit,
     ids: Sequence[str] = (),
-    tick: CountProgress | None = None,
+    on_progress: CountProgress | None = None,
 ) -> dict[str, Any]:
     """Compare predicted and measured effects of a circuit's nodes (by default the strongest
     CHECKED_NODES_LIMIT) on the prompts on which the nodes were selected.
@@ -61,25 +61,26 @@ def check_nodes(
     Returns {"pairs": [(id, predicted, measured)], "agreement": {…}, "n_prompts"}. Raises InputError
     for a circuit of another method and for unknown node ids.
     """
-    grounds, examples, table, known = restore_circuit_inputs(engine, circuit)
-    said = predict_node_effects(circuit)
+    baselines, examples, table, known = restore_circuit_inputs(engine, circuit)
+    predicted_effects = predict_node_effects(circuit)
     there = examples.slot.unique()
     wanted = [_find_node_row(known, one) for one in ids] or [
-        row for one, row in known.items() if one in said and table.slot[row] in there
+        row for one, row in known.items() if one in predicted_effects and table.slot[row] in there
     ][:CHECKED_NODES_LIMIT]
     for one, row in zip(ids, wanted, strict=False):
-        if one not in said or table.slot[row] not in there:
+        if one not in predicted_effects or table.slot[row] not in there:
             raise InputError(
                 f"{one} is at a token that cannot be ablated, or the circuit predicts no effect "
                 "of it."
             )
-    some = table.rows(torch.tensor(wanted, dtype=torch.long))
+    some = table.select(torch.tensor(wanted, dtype=torch.long))
     measured = ablate_single_nodes(
-        engine.lm, grounds, examples, some.which, some.slot, some.feature, tick
+        engine.lm, baselines, examples, some.which, some.slot, some.feature, on_progress
     ).tolist()
     names = list(known)
     pairs = [
-        (names[row], said[names[row]], found) for row, found in zip(wanted, measured, strict=True)
+        (names[row], predicted_effects[names[row]], found)
+        for row, found in zip(wanted, measured, strict=True)
     ]
     return {
         "pairs": pairs,
@@ -92,7 +93,7 @@ def check_edges(
     engine: LocalEngine,
     circuit: Circuit,
     edges: Sequence[tuple[str, str]] = (),
-    tick: CountProgress | None = None,
+    on_progress: CountProgress | None = None,
 ) -> dict[str, Any]:
     """Compare predicted and measured weights of a circuit's edges (by default the strongest
     CHECKED_EDGES_LIMIT) in the runs "frozen", "direct" and "free".
@@ -103,7 +104,7 @@ def check_edges(
     errors. It is None, with a "note", if the model cannot be frozen. Raises InputError as
     `check_nodes` does.
     """
-    grounds, examples, table, known = restore_circuit_inputs(engine, circuit)
+    baselines, examples, table, known = restore_circuit_inputs(engine, circuit)
     asked = list(edges) or [(e.source, e.target) for e in circuit.edges[:CHECKED_EDGES_LIMIT]]
     goal = next((node.id for node in circuit.nodes if node.kind == "logit"), "")
     pairs = [
@@ -113,7 +114,7 @@ def check_edges(
         )
         for source, target in asked
     ]
-    few = examples.rows(slice(0, limit_batch_size(engine.lm, examples, EDGE_CHECK_PROMPTS)))
+    few = examples.select(slice(0, limit_batch_size(engine.lm, examples, EDGE_CHECK_PROMPTS)))
     found: dict[str, Any] = {
         "frozen": None,
         "n_prompts": len(few),
@@ -121,16 +122,16 @@ def check_edges(
         "means": "Change of the target through this edge when the source goes to its baseline",
     }
     for way in ("direct", "free"):
-        both = EdgeCheckRun(engine.lm, grounds, few, table, way).compare(pairs, tick)
+        both = EdgeCheckRun(engine.lm, baselines, few, table, way).compare(pairs, on_progress)
         found[way] = summarize_edge_check(asked, both)
-    loose = [d.name for d in grounds.dictionaries if d.norm.into is not NO_NORMALISATION.into]
+    loose = [d.name for d in baselines.dictionaries if d.norm.into is not NO_NORMALISATION.into]
     if loose:
         found["note"] = (
             f"{', '.join(loose)} normalize every token, which no run can freeze, so the "
             "frozen edges to them are correct only to first order."
         )
     try:
-        found["frozen"] = _check_frozen_edges(engine.lm, grounds, few, table, pairs, asked)
+        found["frozen"] = _check_frozen_edges(engine.lm, baselines, few, table, pairs, asked)
     except InputError as bad:
         found["note"] = str(bad)
     return found
@@ -156,13 +157,13 @@ def restore_circuit_inputs(
     selected, its node table, and the table row of each node id."""
     examples = restore_circuit_prompts(engine, circuit)
     if len(examples) >= FEWEST_TO_SPLIT:
-        examples = examples.halves()[0]
+        examples = examples.split_in_halves()[0]
     dictionaries = select_dictionaries(engine, circuit.dictionaries)
     assert circuit.baseline is not None, "a circuit with slots has a baseline"
     seed = int(circuit.facts.get("seed", 0))
-    grounds = NodeBaselines(engine.lm, dictionaries, circuit.baseline, examples, seed)
+    baselines = NodeBaselines(engine.lm, dictionaries, circuit.baseline, examples, seed)
     table, known = build_circuit_node_table(circuit, [one.name for one in dictionaries])
-    return grounds, examples, table, known
+    return baselines, examples, table, known
 
 
 def build_circuit_node_table(
@@ -197,22 +198,27 @@ class EdgeCheckRun:
     """Run in which edges of a circuit are predicted and measured: frozen, direct or free."""
 
     lm: LanguageModel
-    grounds: NodeBaselines
+    baselines: NodeBaselines
     examples: CircuitPromptSet
     table: NodeTable
-    way: str
-    still: FrozenModel | None = None
+    mode: str
+    frozen_model: FrozenModel | None = None
 
     def compare(
-        self, pairs: Sequence[tuple[int, int]], tick: CountProgress | None = None
+        self, pairs: Sequence[tuple[int, int]], on_progress: CountProgress | None = None
     ) -> list[tuple[float, float, bool]]:
         """Return (predicted, measured, whether a feature gate changed) for each edge (source,
         target)."""
         some, n = self.examples, len(self.table)
-        sites = self.grounds.sites(some)
+        sites = self.baselines.read_dictionaries(some)
         kept = read_kept_nodes(self.lm, sites, some, self.table)
         predicted = torch.cat(
-            [rows for _, rows in compute_edges_by_prompt(self.lm, sites, some, kept, n, self.still)]
+            [
+                rows
+                for _, rows in compute_edges_by_prompt(
+                    self.lm, sites, some, kept, n, self.frozen_model
+                )
+            ]
         ).mean(1)
         sources = list(dict.fromkeys(source for source, _ in pairs))
         measured: dict[tuple[int, int], tuple[float, bool]] = {}
@@ -221,17 +227,19 @@ class EdgeCheckRun:
             copies = max(1, limit_batch_size(self.lm, some, CHECK_ROWS) // len(some))
             for begin in range(0, len(sources), copies):
                 now = sources[begin : begin + copies]
-                after = self._run(sites, len(now), self._push(sites, now))
+                after = self._run(sites, len(now), self._source_changes(sites, now))
                 for copy, source in enumerate(now):
                     rows = slice(copy * len(some), (copy + 1) * len(some))
                     for _, target in (pair for pair in pairs if pair[0] == source):
                         key = (source, target)
-                        measured[key] = self._moved(sites, kept, target, before, after, rows)
-                if tick:
-                    tick(begin + len(now), len(sources))
+                        measured[key] = self._measure_target_change(
+                            sites, kept, target, before, after, rows
+                        )
+                if on_progress:
+                    on_progress(begin + len(now), len(sources))
         return [(float(predicted[t, s]), *measured[s, t]) for s, t in pairs]
 
-    def _push(
+    def _source_changes(
         self, sites: Sequence[DictionaryOnPrompts], sources: Sequence[int]
     ) -> dict[int, Tensor]:
         """Return what is added at each dictionary's output when each source goes to its baseline,
@@ -252,11 +260,11 @@ class EdgeCheckRun:
     def _run(
         self, sites: Sequence[DictionaryOnPrompts], copies: int, push: dict[int, Tensor]
     ) -> SegmentedForward:
-        if self.way == "free":
+        if self.mode == "free":
             return run_freely(self.lm, sites, self.examples, copies, push)
-        return run_segmented_forward(self.lm, sites, self.examples, copies, self.still, push)
+        return run_segmented_forward(self.lm, sites, self.examples, copies, self.frozen_model, push)
 
-    def _moved(
+    def _measure_target_change(
         self,
         sites: Sequence[DictionaryOnPrompts],
         kept: Sequence[KeptNodes],
@@ -342,13 +350,13 @@ def run_freely(
         made.setdefault(reads, []).append(listen)
         made.setdefault(writes, []).append(write)
     edits = {hook: compose_edits(several) for hook, several in made.items()}
-    tape.value = some.laid.target(lm.logits(some.laid.prompts.tokens.repeat(copies, 1), edits))
+    tape.value = some.batch.target(lm.logits(some.batch.prompts.tokens.repeat(copies, 1), edits))
     return tape
 
 
 def _check_frozen_edges(
     lm: LanguageModel,
-    grounds: NodeBaselines,
+    baselines: NodeBaselines,
     examples: CircuitPromptSet,
     table: NodeTable,
     pairs: Sequence[tuple[int, int]],
@@ -358,9 +366,9 @@ def _check_frozen_edges(
     the values of one prompt."""
     found: list[list[tuple[float, float, bool]]] = []
     for row in range(min(len(examples), FROZEN_PROMPTS)):
-        one = examples.rows(slice(row, row + 1))
-        still = freeze_model(lm, one.laid.prompts.tokens)
-        found.append(EdgeCheckRun(lm, grounds, one, table, "frozen", still).compare(pairs))
+        one = examples.select(slice(row, row + 1))
+        frozen_model = freeze_model(lm, one.batch.prompts.tokens)
+        found.append(EdgeCheckRun(lm, baselines, one, table, "frozen", frozen_model).compare(pairs))
     flat = [each for one in found for each in one]
     return {
         **summarize_edge_check([pair for _ in found for pair in asked], flat),

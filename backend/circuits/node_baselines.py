@@ -38,31 +38,31 @@ class DictionaryOnPrompts:
     """One dictionary on a block of prompts: its activations, its error terms, and the baselines of
     both."""
 
-    reading: DictionaryActivations
+    activations: DictionaryActivations
     slot: Int[Tensor, "batch pos"]
     error: Float[Tensor, "batch pos d_out"]
     """Error term at every token; 0 at tokens without a slot."""
-    ground: BaselineValues
+    baseline: BaselineValues
 
     @property
     def dictionary(self) -> Dictionary:
-        return self.reading.dictionary
+        return self.activations.dictionary
 
     def error_change(self) -> Float[Tensor, "batch pos d_out"]:
         """Return the change of every error term to its baseline: [batch, position, d_out]."""
-        return (self.ground.errors() - self.error) * (self.slot >= 0)[..., None]
+        return (self.baseline.error_values() - self.error) * (self.slot >= 0)[..., None]
 
 
 def compute_error_terms(
-    reading: DictionaryActivations, slot: Int[Tensor, "batch pos"]
+    activations: DictionaryActivations, slot: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos d_out"]:
     """Compute the error terms of a dictionary at tokens with a slot: the model's activation minus
     the reconstruction; 0 elsewhere."""
-    d, gone = reading.dictionary, deactivate_features(reading, slot)
+    d, gone = activations.dictionary, deactivate_features(activations, slot)
     missed = (
-        reading.h
-        - decode_without_features(d, reading.x)
-        + scale_decoder_sum(d, reading.x, gone.spread(d))
+        activations.h
+        - decode_without_features(d, activations.x)
+        + scale_decoder_sum(d, activations.x, gone.sum_decoder_rows(d))
     )
     return missed * (slot >= 0)[..., None]
 
@@ -87,22 +87,22 @@ class NodeBaselines:
         self.kind: BaselineKind = kind
         self.lm = lm
         self.dictionaries = list(dictionaries)
-        self.source = source.rows(slice(0, MOST_DONOR_PROMPTS)) if kind == "resample" else source
+        self.source = source.select(slice(0, MOST_DONOR_PROMPTS)) if kind == "resample" else source
         self.seed = seed
-        self._means = self._slot_means() if kind == "mean" else []
-        self._donors = self._read(self.source) if kind == "resample" else []
+        self._means = self._compute_slot_means() if kind == "mean" else []
+        self._donors = self._read_activations(self.source) if kind == "resample" else []
 
     @torch.no_grad()
-    def sites(self, some: CircuitPromptSet) -> list[DictionaryOnPrompts]:
+    def read_dictionaries(self, some: CircuitPromptSet) -> list[DictionaryOnPrompts]:
         """Read every dictionary on a few prompts and attach the baselines of its nodes."""
-        readings = self._read(some)
-        grounds = self._grounds(some, readings)
+        readings = self._read_activations(some)
+        baselines = self._build_baseline_values(some, readings)
         return [
-            DictionaryOnPrompts(one, some.slot, compute_error_terms(one, some.slot), ground)
-            for one, ground in zip(readings, grounds, strict=True)
+            DictionaryOnPrompts(one, some.slot, compute_error_terms(one, some.slot), baseline)
+            for one, baseline in zip(readings, baselines, strict=True)
         ]
 
-    def _grounds(
+    def _build_baseline_values(
         self, some: CircuitPromptSet, readings: Sequence[DictionaryActivations]
     ) -> list[BaselineValues]:
         """Return the baseline values of every dictionary on some prompts, by the kind of
@@ -112,7 +112,7 @@ class NodeBaselines:
         if self.kind == "mean":
             return [apply_slot_means(one, some.slot) for one in self._means]
         if self.kind == "pair":
-            partners = some.laid.partners
+            partners = some.batch.partners
             if partners is None:
                 raise InputError(
                     "The baseline 'pair' needs a corrupted prompt, and a prompt has none."
@@ -126,19 +126,19 @@ class NodeBaselines:
         chosen = draw_donor_tokens(self.source, some, self.seed)
         return [take_donor_values(one, self.source.slot, chosen, some.slot) for one in self._donors]
 
-    def _read(self, some: CircuitPromptSet) -> list[DictionaryActivations]:
-        prompts = some.laid.prompts
+    def _read_activations(self, some: CircuitPromptSet) -> list[DictionaryActivations]:
+        prompts = some.batch.prompts
         counted = some.slot.cpu() >= 0
         return read_dictionary_activations(self.lm, self.dictionaries, prompts.tokens, counted)
 
     @torch.no_grad()
-    def _slot_means(self) -> list[BaselineValues]:
+    def _compute_slot_means(self) -> list[BaselineValues]:
         """Return the mean activation of every feature and the mean error term of every slot over
         the source prompts."""
         sums = [_SlotSums(len(self.source.names), d) for d in self.dictionaries]
-        for block in self.source.blocks(PROMPTS_READ_AT_ONCE):
-            for reading, total in zip(self._read(block), sums, strict=True):
-                total.add(reading, block.slot)
+        for block in self.source.iterate_blocks(PROMPTS_READ_AT_ONCE):
+            for activations, total in zip(self._read_activations(block), sums, strict=True):
+                total.add(activations, block.slot)
         return [total.mean() for total in sums]
 
 
@@ -153,14 +153,14 @@ class _SlotSums:
         self.values: list[Tensor] = []
         self.error: Tensor | float = 0.0
 
-    def add(self, reading: DictionaryActivations, slot: Tensor) -> None:
-        active, flat = reading.active, slot.flatten()
+    def add(self, activations: DictionaryActivations, slot: Tensor) -> None:
+        active, flat = activations.active, slot.flatten()
         inside = flat >= 0
         at = slot[active.row, active.position]
         keys, which = (at * self.d_sae + active.feature).unique(return_inverse=True)
         self.keys.append(keys)
         self.values.append(active.value.new_zeros(len(keys)).index_add_(0, which, active.value))
-        error = compute_error_terms(reading, slot).flatten(0, 1)
+        error = compute_error_terms(activations, slot).flatten(0, 1)
         summed = error.new_zeros(self.slots, error.shape[-1])
         self.error = self.error + summed.index_add_(0, flat[inside], error[inside])
         self.tokens = self.tokens + torch.bincount(flat[inside], minlength=self.slots).cpu()
@@ -229,9 +229,9 @@ def draw_donor_tokens(
     rows, width = source.slot.shape
     slots = source.slot.flatten().cpu()
     row_of = torch.arange(rows).repeat_interleave(width)
-    theirs = [ids.tolist() for ids in source.laid.prompts.tokens]
+    theirs = [ids.tolist() for ids in source.batch.prompts.tokens]
     found = torch.full_like(some.slot.cpu(), -1)
-    for row, ids in enumerate(some.laid.prompts.tokens.tolist()):
+    for row, ids in enumerate(some.batch.prompts.tokens.tolist()):
         other = torch.tensor([ids != one for one in theirs])[row_of]
         mine = some.slot[row].cpu()
         for name in mine[mine >= 0].unique().tolist():
@@ -250,7 +250,7 @@ def draw_donor_tokens(
 def _check_baseline_kind(kind: BaselineKind, source: CircuitPromptSet) -> None:
     """Raise InputError if the prompts are too few for a mean or resampled baseline, or have no
     corrupted prompts."""
-    if kind == "pair" and source.laid.partners is None:
+    if kind == "pair" and source.batch.partners is None:
         raise InputError(
             "The baseline 'pair' needs a corrupted prompt of equal length for each prompt."
         )

@@ -91,27 +91,29 @@ class BlockEffects:
 
 def estimate_node_effects(
     lm: LanguageModel,
-    grounds: NodeBaselines,
+    baselines: NodeBaselines,
     examples: CircuitPromptSet,
     method: AttributionMethod = "integrated",
     paths: int = INTEGRATION_PATHS,
-    tick: CountProgress | None = None,
+    on_progress: CountProgress | None = None,
     *,
     alone: Mapping[str, Int[Tensor, "k"]] | None = None,
     only: Collection[str] | None = None,
 ) -> list[NodeEffects]:
     """Estimate the effects of all nodes of every dictionary, in the order of
-    `grounds.dictionaries`.
+    `baselines.dictionaries`.
 
     `alone` gives, by dictionary name, the keys (`node_keys`) of nodes that get an integration path
     each, fewer than `paths`. `only` names the dictionaries to estimate; without it all are.
     """
     alone = alone or {}
-    blocks = list(examples.blocks(limit_batch_size(lm, examples, PROMPT_COPIES // 4)))
-    wanted = [d.name for d in grounds.dictionaries if only is None or d.name in only]
+    blocks = list(examples.iterate_blocks(limit_batch_size(lm, examples, PROMPT_COPIES // 4)))
+    wanted = [d.name for d in baselines.dictionaries if only is None or d.name in only]
     found: list[list[BlockEffects]] = [[] for _ in wanted]
     for i, block in enumerate(blocks):
-        sites = [site for site in grounds.sites(block) if site.dictionary.name in wanted]
+        sites = [
+            site for site in baselines.read_dictionaries(block) if site.dictionary.name in wanted
+        ]
         if method == "gradient":
             parts = estimate_block_by_gradient(lm, sites, block)
         else:
@@ -122,12 +124,12 @@ def estimate_node_effects(
                         lm, site, block, paths, alone.get(site.dictionary.name)
                     )
                 )
-                if tick:
-                    tick(i * len(sites) + k + 1, len(blocks) * len(sites))
+                if on_progress:
+                    on_progress(i * len(sites) + k + 1, len(blocks) * len(sites))
         for kept, part in zip(found, parts, strict=True):
             kept.append(part)
-        if tick and method == "gradient":
-            tick(i + 1, len(blocks))
+        if on_progress and method == "gradient":
+            on_progress(i + 1, len(blocks))
     return [merge_block_effects(parts, len(examples)) for parts in found]
 
 
@@ -137,7 +139,7 @@ def estimate_block_by_gradient(
     """Estimate node effects on one block of prompts by attribution patching: one forward and one
     backward pass for all dictionaries."""
     hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
-    g = compute_hook_gradients(lm, some.laid.prompts.tokens, hooks, some.laid.target).by
+    g = compute_hook_gradients(lm, some.batch.prompts.tokens, hooks, some.batch.target).gradients
     return [multiply_changes_and_gradient(site, g[site.dictionary.hook_out]) for site in sites]
 
 
@@ -146,10 +148,12 @@ def multiply_changes_and_gradient(
 ) -> BlockEffects:
     """Return the effects of all nodes of one dictionary: change to the baseline times the gradient
     `g` at its output hook point."""
-    d, pulled = site.dictionary, site.reading.pulled(g)
-    moves = [deactivate_features(site.reading, site.slot), site.ground.moves()]
+    d, pulled = site.dictionary, site.activations.decoder_sum_gradient(g)
+    moves = [deactivate_features(site.activations, site.slot), site.baseline.appearing_features()]
     return BlockEffects(
-        site, [one.pull(d, pulled) for one in moves], (site.error_change() * g).sum(-1)
+        site,
+        [one.multiply_gradients(d, pulled) for one in moves],
+        (site.error_change() * g).sum(-1),
     )
 
 
@@ -158,8 +162,8 @@ class IntegrationPath:
     """Path of integrated gradients: some nodes of a dictionary, and the change of the activation
     when they reach their baselines."""
 
-    leave: Bool[Tensor, "deactivate_features"]
-    arrive: Bool[Tensor, "arriving"]
+    deactivated: Bool[Tensor, "deactivate_features"]
+    appearing: Bool[Tensor, "arriving"]
     errors: Bool[Tensor, "batch pos"]
     change: Float[Tensor, "batch pos d_out"]
 
@@ -171,8 +175,8 @@ def split_into_integration_paths(
     stay on one path."""
     d, leave, arrive = (
         site.dictionary,
-        deactivate_features(site.reading, site.slot),
-        site.ground.moves(),
+        deactivate_features(site.activations, site.slot),
+        site.baseline.appearing_features(),
     )
     keys = [node_keys(one.slot[one.place], one.feature, d.d_sae) for one in (leave, arrive)]
     error_keys = node_keys(site.slot, torch.full_like(site.slot, -1), d.d_sae)
@@ -182,8 +186,8 @@ def split_into_integration_paths(
     found = []
     for k in range(paths):
         gone, come, errors = whose[0] == k, whose[1] == k, (error_path == k) & (site.slot >= 0)
-        z = leave.only(gone).spread(d) + arrive.only(come).spread(d)
-        change = scale_decoder_sum(d, site.reading.x, z) + missed * errors[..., None]
+        z = leave.select(gone).sum_decoder_rows(d) + arrive.select(come).sum_decoder_rows(d)
+        change = scale_decoder_sum(d, site.activations.x, z) + missed * errors[..., None]
         found.append(IntegrationPath(gone, come, errors, change))
     return found
 
@@ -222,17 +226,23 @@ def estimate_block_by_integration(
     Paths whose sums already fit the measured changes get no more steps while others still do.
     """
     with torch.no_grad():
-        roads = split_into_integration_paths(site, paths, alone)
-    moved = _measure_path_changes(lm, site, some, roads)
+        integration_paths = split_into_integration_paths(site, paths, alone)
+    moved = _measure_path_changes(lm, site, some, integration_paths)
     device = site.slot.device
-    mean = torch.zeros(paths, *roads[0].change.shape, device=device)  # mean gradient of each path
+    mean = torch.zeros(
+        paths, *integration_paths[0].change.shape, device=device
+    )  # mean gradient of each path
     open_ = torch.arange(paths, device=device)
     steps, done = FIRST_STEPS, 0
     while True:
         fresh = [(k + 0.5) / steps for k in range(steps) if not done or k % 3 != 1]
-        more = _sum_path_gradients(lm, site, some, [roads[k] for k in open_.tolist()], fresh)
+        more = _sum_path_gradients(
+            lm, site, some, [integration_paths[k] for k in open_.tolist()], fresh
+        )
         mean[open_] = (mean[open_] * done + more) / steps
-        sums = torch.stack([(p.change * g).sum((1, 2)) for p, g in zip(roads, mean, strict=True)])
+        sums = torch.stack(
+            [(p.change * g).sum((1, 2)) for p, g in zip(integration_paths, mean, strict=True)]
+        )
         off, allowed = (sums - moved).abs().sum(1), GAP_LIMIT * float(moved.abs().sum())
         if float(off.sum()) <= allowed or 3 * steps > MOST_STEPS:
             break
@@ -240,28 +250,30 @@ def estimate_block_by_integration(
         budget = SMALL_GAP_SHARE * allowed - float(off.sum() - off[open_].sum())
         open_ = open_[order[~(least.cumsum(0) <= budget)]]
         done, steps = steps, 3 * steps
-    return _collect_block_effects(site, roads, mean, moved, sums, steps)
+    return _collect_block_effects(site, integration_paths, mean, moved, sums, steps)
 
 
 def _sum_path_gradients(
     lm: LanguageModel,
     site: DictionaryOnPrompts,
     some: CircuitPromptSet,
-    roads: Sequence[IntegrationPath],
+    integration_paths: Sequence[IntegrationPath],
     shares: Sequence[float],
 ) -> Float[Tensor, "paths batch pos d_out"]:
     """Return the gradient summed over several points of every integration path."""
-    hook, tokens = site.dictionary.hook_out, some.laid.prompts.tokens
-    points = [(k, share) for share in shares for k in range(len(roads))]
-    found = torch.zeros(len(roads), *roads[0].change.shape, device=site.slot.device)
+    hook, tokens = site.dictionary.hook_out, some.batch.prompts.tokens
+    points = [(k, share) for share in shares for k in range(len(integration_paths))]
+    found = torch.zeros(
+        len(integration_paths), *integration_paths[0].change.shape, device=site.slot.device
+    )
     per_pass = max(1, limit_batch_size(lm, some, PROMPT_COPIES) // len(tokens))
     for begin in range(0, len(points), per_pass):
         now = points[begin : begin + per_pass]
-        change = torch.cat([share * roads[k].change for k, share in now])
+        change = torch.cat([share * integration_paths[k].change for k, share in now])
         rows = tokens.repeat(len(now), 1)
         g = compute_hook_gradients(
-            lm, rows, [hook], some.laid.target, {hook: _add_to_stream(change)}
-        ).by[hook]
+            lm, rows, [hook], some.batch.target, {hook: _add_to_stream(change)}
+        ).gradients[hook]
         where = torch.tensor([k for k, _ in now], device=found.device)
         found.index_add_(0, where, g.view(len(now), *found.shape[1:]).to(found.dtype))
     return found
@@ -272,16 +284,16 @@ def _measure_path_changes(
     lm: LanguageModel,
     site: DictionaryOnPrompts,
     some: CircuitPromptSet,
-    roads: Sequence[IntegrationPath],
+    integration_paths: Sequence[IntegrationPath],
 ) -> Float[Tensor, "paths batch"]:
     """Measure the change of the target at the end of every integration path: [path, prompt]."""
-    hook, tokens, target = site.dictionary.hook_out, some.laid.prompts.tokens, some.laid.target
+    hook, tokens, target = site.dictionary.hook_out, some.batch.prompts.tokens, some.batch.target
     clean = target(lm.logits(tokens))
     per_pass = max(1, limit_batch_size(lm, some, PROMPT_COPIES) // len(tokens))
     found = []
-    for begin in range(0, len(roads), per_pass):
-        now = roads[begin : begin + per_pass]
-        change = torch.cat([road.change for road in now])
+    for begin in range(0, len(integration_paths), per_pass):
+        now = integration_paths[begin : begin + per_pass]
+        change = torch.cat([integration_path.change for integration_path in now])
         logits = lm.logits(tokens.repeat(len(now), 1), {hook: _add_to_stream(change)})
         found.append(target(logits).view(len(now), -1) - clean)
     return torch.cat(found)
@@ -289,7 +301,7 @@ def _measure_path_changes(
 
 def _collect_block_effects(
     site: DictionaryOnPrompts,
-    roads: Sequence[IntegrationPath],
+    integration_paths: Sequence[IntegrationPath],
     g: Float[Tensor, "paths batch pos d_out"],
     moved: Tensor,
     summed: Tensor,
@@ -298,14 +310,21 @@ def _collect_block_effects(
     """Convert the mean gradients along all integration paths to the effects of one block of
     prompts."""
     d, missed = site.dictionary, site.error_change()
-    leave, arrive = deactivate_features(site.reading, site.slot), site.ground.moves()
+    leave, arrive = (
+        deactivate_features(site.activations, site.slot),
+        site.baseline.appearing_features(),
+    )
     gone, come = torch.zeros_like(leave.amount), torch.zeros_like(arrive.amount)
     error = torch.zeros(site.slot.shape, device=g.device, dtype=missed.dtype)
-    for road, slope in zip(roads, g, strict=True):
-        pulled = site.reading.pulled(slope)
-        gone[road.leave] = leave.only(road.leave).pull(d, pulled)
-        come[road.arrive] = arrive.only(road.arrive).pull(d, pulled)
-        error += (missed * slope).sum(-1) * road.errors
+    for integration_path, slope in zip(integration_paths, g, strict=True):
+        pulled = site.activations.decoder_sum_gradient(slope)
+        gone[integration_path.deactivated] = leave.select(
+            integration_path.deactivated
+        ).multiply_gradients(d, pulled)
+        come[integration_path.appearing] = arrive.select(
+            integration_path.appearing
+        ).multiply_gradients(d, pulled)
+        error += (missed * slope).sum(-1) * integration_path.errors
     return BlockEffects(site, [gone, come], error, moved, summed, steps)
 
 
@@ -316,7 +335,10 @@ def merge_block_effects(parts: Sequence[BlockEffects], n: int) -> NodeEffects:
     d_sae = parts[0].site.dictionary.d_sae
     for part in parts:
         site = part.site
-        leave, arrive = deactivate_features(site.reading, site.slot), site.ground.moves()
+        leave, arrive = (
+            deactivate_features(site.activations, site.slot),
+            site.baseline.appearing_features(),
+        )
         for moves, found, worth in (
             (leave, part.effect[0], -leave.amount),
             (arrive, part.effect[1], torch.zeros_like(arrive.amount)),

@@ -27,7 +27,7 @@ class NodeTable:
     active: Bool[Tensor, "n"]
 
     @classmethod
-    def of(cls, found: Sequence[NodeEffects]) -> "NodeTable":
+    def from_effects(cls, found: Sequence[NodeEffects]) -> "NodeTable":
         """Build the node table from every dictionary's node effects, the strongest nodes first."""
         which = torch.cat([torch.full_like(one.slot, k) for k, one in enumerate(found)])
         columns = [which] + [
@@ -41,20 +41,22 @@ class NodeTable:
         return len(self.which)
 
     @property
-    def errors(self) -> Bool[Tensor, "n"]:
+    def error_mask(self) -> Bool[Tensor, "n"]:
         """Return the mask of the nodes that are error terms."""
         return self.feature < 0
 
-    def rows(self, chosen: Tensor) -> "NodeTable":
+    def select(self, chosen: Tensor) -> "NodeTable":
         """Return the rows of the node table that `chosen` selects, in its order."""
         columns = (self.which, self.slot, self.feature, self.effect, self.value, self.active)
         return NodeTable(self.names, *(column[chosen] for column in columns))
 
-    def first(self, sizes: Sequence[int]) -> Bool[Tensor, "sizes n"]:
+    def strongest_sets(self, sizes: Sequence[int]) -> Bool[Tensor, "sizes n"]:
         """Return node sets as masks: the strongest nodes of the table, one set for each size."""
         return torch.arange(len(self)) < torch.tensor(sizes)[:, None]
 
-    def alike(self, chosen: Int[Tensor, "m"], draws: int, seed: int) -> Bool[Tensor, "draws n"]:
+    def random_sets(
+        self, chosen: Int[Tensor, "m"], draws: int, seed: int
+    ) -> Bool[Tensor, "draws n"]:
         """Draw random sets of active nodes of the table with as many nodes in every dictionary and
         slot as `chosen` has.
 
@@ -64,7 +66,7 @@ class NodeTable:
         cell = self.which * (int(self.slot.max()) + 1) + self.slot
         found = torch.zeros(draws, len(self), dtype=torch.bool)
         for key, many in zip(*cell[chosen].unique(return_counts=True), strict=True):
-            pool = ((cell == key) & (self.active | self.errors)).nonzero()[:, 0]
+            pool = ((cell == key) & (self.active | self.error_mask)).nonzero()[:, 0]
             order = torch.rand(draws, len(pool), generator=generator).argsort(1)
             found.scatter_(1, pool[order[:, : int(many)]], True)
         return found

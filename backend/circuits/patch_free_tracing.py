@@ -114,7 +114,7 @@ def trace_to_sources(
     memory: int = EFFECT_BYTES,
     nodes: int = SHOWN_NODES,
     edge_share: float = EDGE_EFFECT_SHARE,
-    said: TracedCountProgress | None = None,
+    on_progress: TracedCountProgress | None = None,
 ) -> Circuit:
     """Trace a start back to its strongest nodes and return the circuit with the fewest direct edges
     that carry `edge_share` of what passes between these nodes.
@@ -125,10 +125,12 @@ def trace_to_sources(
     """
     tokens, counted = torch.tensor([text.token_ids]), torch.tensor([text.counted])
     begun = _prepare_start(lm, [*known, *dictionaries], text, start)
-    held = ReplacementModel(lm, tokens, counted, dictionaries, extra_reads=begun.extra_reads)
+    replacement = ReplacementModel(lm, tokens, counted, dictionaries, extra_reads=begun.extra_reads)
     weights = np.full(len(begun.numbers), 1.0)
-    tracer = SourceTracer(held, begun.numbers, weights, budget=budget, memory=memory, rule="signed")
-    found = tracer.spend(said)
+    tracer = SourceTracer(
+        replacement, begun.numbers, weights, budget=budget, memory=memory, rule="signed"
+    )
+    found = tracer.trace_features(on_progress)
     return _build_circuit(lm, text, tracer, found, begun, nodes, edge_share)
 
 
@@ -203,7 +205,7 @@ def _prepare_logit_start(
     token = aim.name if isinstance(aim.name, int) else None
     id = logit_id(aim.name, last)
     node = CircuitNode(id, "logit", lm.n_layers, last, "", token, None, aim.probability, aim.label)
-    return _PreparedStart([node], [aim.number(lm, last)], [f"{FINAL_NORM}.hook_out"])
+    return _PreparedStart([node], [aim.linear_readout(lm, last)], [f"{FINAL_NORM}.hook_out"])
 
 
 def _prepare_feature_start(
@@ -237,9 +239,9 @@ def _build_circuit(
     """Build the circuit record of a trace from the traced effects and the nodes of its start."""
     prompt = build_circuit_prompt(lm.tokenizer, text)
     effects = tracer.importance()
-    places = [tracer.columns.places[i] for i in found.kept]
+    places = [tracer.columns.sources[i] for i in found.kept]
     nodes = [
-        _build_node(tracer.held, place, float(effects[i]), prompt.tokens)
+        _build_node(tracer.replacement, place, float(effects[i]), prompt.tokens)
         for i, place in zip(found.kept.tolist(), places, strict=True)
     ]
     begins = [
@@ -259,14 +261,16 @@ def _build_circuit(
             for node, row in zip(begins, direct, strict=True)
             if node.effect is not None
         ],
-        "from_errors": [float(row[_error_term_mask(tracer.held, places)].sum()) for row in direct],
+        "from_errors": [
+            float(row[_error_term_mask(tracer.replacement, places)].sum()) for row in direct
+        ],
         "active_features": tracer.columns.n_features,
         "traced_features": len(tracer.features),
-        "untraced": found.left_out,
+        "untraced": found.untraced_share,
         "edge_share": edge_share,
     }
     if begun.score is not None:
-        facts["pairs"] = _strongest_query_key_pairs(tracer.held, begun, found, nodes)
+        facts["pairs"] = _strongest_query_key_pairs(tracer.replacement, begun, found, nodes)
     return Circuit(
         method=METHOD,
         model=lm.name,
@@ -274,7 +278,7 @@ def _build_circuit(
         target=begins[0].label or begins[0].id,
         nodes=(*(nodes[i] for i in strong), *begins),
         edges=edges,
-        dictionaries=tuple(s.name for s in tracer.held.sites if s.reading is not None),
+        dictionaries=tuple(s.name for s in tracer.replacement.sites if s.activations is not None),
         slots=prompt.tokens,
         effect_means=EFFECT_MEANING,
         facts=facts,
@@ -283,16 +287,16 @@ def _build_circuit(
 
 
 def _build_node(
-    held: ReplacementModel, place: SourceNode, effect: float, tokens: Sequence[str]
+    replacement: ReplacementModel, place: SourceNode, effect: float, tokens: Sequence[str]
 ) -> CircuitNode:
-    site, at = held.sites[place.site], place.position
+    site, at = replacement.sites[place.site], place.position
     if place.feature is not None:
         id = feature_id(site.name, place.feature, at)
         return CircuitNode(
             id, "feature", site.layer, at, site.name, place.feature, effect, place.value
         )
     if site.is_tokens:
-        token = int(held.tokens[0, at])
+        token = int(replacement.tokens[0, at])
         return CircuitNode(
             token_id(at), "token", -1, at, "", token, effect, place.value, tokens[at]
         )
@@ -327,14 +331,14 @@ def _select_edges(
 
 
 def _error_term_mask(
-    held: ReplacementModel, places: Sequence[SourceNode]
+    replacement: ReplacementModel, places: Sequence[SourceNode]
 ) -> Float[np.ndarray, "n"]:
-    sites = held.sites
+    sites = replacement.sites
     return np.array([p.feature is None and not sites[p.site].is_tokens for p in places], bool)
 
 
 def _strongest_query_key_pairs(
-    held: ReplacementModel,
+    replacement: ReplacementModel,
     begun: _PreparedStart,
     found: TracedEffects,
     nodes: Sequence[CircuitNode],
@@ -347,7 +351,7 @@ def _strongest_query_key_pairs(
     chosen = [np.argsort(-np.abs(row[:n]))[:SOURCES_PER_SIDE] for row in found.effects[n:]]
     score = begun.score
     vectors = [
-        _head_vectors_of_sources(held, number, part, found.kept[columns])
+        _head_vectors_of_sources(replacement, number, part, found.kept[columns])
         for number, part, columns in (
             (score.query, score.query_slice, chosen[0]),
             (score.key, score.key_slice, chosen[1]),
@@ -355,25 +359,27 @@ def _strongest_query_key_pairs(
     ]
     products = vectors[0].T @ score.between.float().cpu().numpy() @ vectors[1]
     best = np.argsort(-np.abs(products), axis=None)[:QUERY_KEY_PAIRS]
-    told = []
+    strongest = []
     for i in best.tolist():
         row, column = divmod(i, products.shape[1])
         query, key = nodes[int(chosen[0][row])], nodes[int(chosen[1][column])]
-        told.append({"query": query.id, "key": key.id, "score": float(products[row, column])})
-    return told
+        strongest.append({"query": query.id, "key": key.id, "score": float(products[row, column])})
+    return strongest
 
 
 def _head_vectors_of_sources(
-    held: ReplacementModel, number: LinearReadout, part: slice, columns: np.ndarray
+    replacement: ReplacementModel, number: LinearReadout, part: slice, columns: np.ndarray
 ) -> Float[np.ndarray, "d_head m"]:
     """Return what each source contributes to a head's query or key: [d_head, source]."""
     width = len(number.direction)
     rows = []
-    for begin in range(part.start, part.stop, held.rows):
-        axes = torch.arange(begin, min(begin + held.rows, part.stop))
+    for begin in range(part.start, part.stop, replacement.rows):
+        axes = torch.arange(begin, min(begin + replacement.rows, part.stop))
         basis = torch.nn.functional.one_hot(axes, width).to(number.direction)
         chosen = [replace(number, direction=one) for one in basis]
-        rows.append(held.parts(chosen).detach().float().cpu().numpy()[:, columns])
+        rows.append(
+            replacement.source_contributions(chosen).detach().float().cpu().numpy()[:, columns]
+        )
     return np.concatenate(rows)
 
 
@@ -386,17 +392,17 @@ def _write_notes(
             "The query's side and the key's side each make up the whole score, with the "
             "other side fixed; effects are summed over both."
         )
-    bare = [s.layer for s in tracer.held.sites if s.reading is None and not s.is_tokens]
+    bare = [s.layer for s in tracer.replacement.sites if s.activations is None and not s.is_tokens]
     if bare:
         notes.append(
             f"No dictionary represents the MLPs of {describe_layers(bare)}: they are error "
             "nodes, whose causes are not traced. Attention without a dictionary is passed "
             "through."
         )
-    if found.left_out > 1e-6:
+    if found.untraced_share > 1e-6:
         notes.append(
             f"{len(tracer.features)} of {tracer.columns.n_features} active features were "
-            f"traced; the others have {found.left_out:.1%} of the features' contributions."
+            f"traced; the others have {found.untraced_share:.1%} of the features' contributions."
         )
     if shown < there:
         notes.append(f"The {shown} strongest of {there} nodes are shown.")

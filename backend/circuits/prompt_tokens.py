@@ -35,8 +35,8 @@ def build_circuit_prompt(
 ) -> CircuitPrompt:
     """Build the prompt record of a circuit from a tokenized text; the record's text consists of the
     counted tokens."""
-    told = token_texts(tokenizer, text.token_ids)
-    shown = [word for word, counts in zip(told, text.counted, strict=True) if counts]
+    texts = token_texts(tokenizer, text.token_ids)
+    counted_texts = [word for word, counts in zip(texts, text.counted, strict=True) if counts]
     return CircuitPrompt(
-        "".join(shown).lstrip(), tuple(told), tuple(text.token_ids), answer, against
+        "".join(counted_texts).lstrip(), tuple(texts), tuple(text.token_ids), answer, against
     )

@@ -46,28 +46,30 @@ class CutSite:
     """Layer of the cut; −1 for the token embeddings."""
     h: Float[Tensor, "1 pos width"]
     """Activation of the model at the cut."""
-    reading: DictionaryActivations | None = None
+    activations: DictionaryActivations | None = None
     """Activations of the dictionary that writes here; None if the activation at each position is
     one source."""
-    rest: Float[Tensor, "1 pos width"] | None = None
+    remainder: Float[Tensor, "1 pos width"] | None = None
     """Part that no feature carries, one source per position: the error term, or the whole
     activation if there is no dictionary. None for the token embeddings, whose whole activation is
     the source."""
 
     @property
     def is_tokens(self) -> bool:
-        return self.rest is None
+        return self.remainder is None
 
     @property
     def n_features(self) -> int:
-        return 0 if self.reading is None else len(self.reading.active.value)
+        return 0 if self.activations is None else len(self.activations.active.value)
 
-    def feature_parts(self, g: Float[Tensor, "batch pos width"]) -> Float[Tensor, "batch n"]:
+    def feature_contributions(
+        self, g: Float[Tensor, "batch pos width"]
+    ) -> Float[Tensor, "batch n"]:
         """Return the contribution of each feature at this cut to readouts whose gradients here are
         `g`."""
-        assert self.reading is not None
-        active, W_dec = self.reading.active, self.reading.dictionary.coder.W_dec
-        pulled = self.reading.pulled(g)
+        assert self.activations is not None
+        active, W_dec = self.activations.active, self.activations.dictionary.coder.W_dec
+        pulled = self.activations.decoder_sum_gradient(g)
         found = pulled.new_zeros(len(g), len(active.value))
         counts = torch.bincount(active.position, minlength=g.shape[1]).tolist()
         begin = 0
@@ -79,10 +81,12 @@ class CutSite:
                 begin += n
         return found
 
-    def whole_parts(self, g: Float[Tensor, "batch pos width"]) -> Float[Tensor, "batch pos"]:
+    def remainder_contributions(
+        self, g: Float[Tensor, "batch pos width"]
+    ) -> Float[Tensor, "batch pos"]:
         """Return the contribution of each error term, unread output or token embedding at this cut
         to readouts with gradients `g`."""
-        return (g * (self.h if self.rest is None else self.rest)).sum(-1)
+        return (g * (self.h if self.remainder is None else self.remainder)).sum(-1)
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,8 @@ class ReplacementModel:
         Raises InputError if two dictionaries write to one hook point, or if the model cannot be
         frozen."""
         self.lm = lm
-        self.still = freeze_model(lm, tokens)
-        self.tokens = self.still.tokens.to(lm.placement.device)
+        self.frozen_model = freeze_model(lm, tokens)
+        self.tokens = self.frozen_model.tokens.to(lm.placement.device)
         self.counted = counted.to(lm.placement.device)
         self.sites = build_cut_sites(lm, self.tokens, self.counted, dictionaries)
         reads = [lm.canonical(one.hook_name) for one in dictionaries]
@@ -125,9 +129,9 @@ class ReplacementModel:
         self.rows = rows or _rows_per_pass(lm, self.tokens.shape[1])
         self._live: dict[str, Tensor] = {}
         self._leaves = self._forward(self.rows)
-        self._check()
+        self._check_affine()
 
-    def pull(self, numbers: Sequence[LinearReadout]) -> list[Float[Tensor, "n pos width"]]:
+    def cut_gradients(self, numbers: Sequence[LinearReadout]) -> list[Float[Tensor, "n pos width"]]:
         """Return for each cut the gradients of at most `rows` readouts with respect to the
         activation written there."""
         assert 0 < len(numbers) <= self.rows
@@ -141,14 +145,16 @@ class ReplacementModel:
             for g, leaf in zip(found, self._leaves, strict=True)
         ]
 
-    def parts(self, numbers: Sequence[LinearReadout]) -> Float[Tensor, "n sources"]:
+    def source_contributions(self, numbers: Sequence[LinearReadout]) -> Float[Tensor, "n sources"]:
         """Return the contribution of every source to each readout, [readout, source]: features,
         then error terms, then tokens."""
-        pulled = self.pull(numbers)
+        pulled = self.cut_gradients(numbers)
         pairs = list(zip(self.sites, pulled, strict=True))
-        features = [site.feature_parts(g) for site, g in pairs if site.reading is not None]
-        errors = [site.whole_parts(g) for site, g in pairs if not site.is_tokens]
-        tokens = [site.whole_parts(g) for site, g in pairs if site.is_tokens]
+        features = [
+            site.feature_contributions(g) for site, g in pairs if site.activations is not None
+        ]
+        errors = [site.remainder_contributions(g) for site, g in pairs if not site.is_tokens]
+        tokens = [site.remainder_contributions(g) for site, g in pairs if site.is_tokens]
         return torch.cat([*features, *errors, *tokens], 1)
 
     @torch.no_grad()
@@ -166,25 +172,25 @@ class ReplacementModel:
         leaves: list[Tensor] = []
         cuts: dict[str, ActivationEdit] = {}
         skips = {
-            self.lm.canonical(site.reading.dictionary.hook_name)
+            self.lm.canonical(site.activations.dictionary.hook_name)
             for site in self.sites
-            if site.reading is not None and site.reading.dictionary.W_skip is not None
+            if site.activations is not None and site.activations.dictionary.W_skip is not None
         }
         for i, site in enumerate(self.sites):
             leaf = site.h.new_zeros(rows, *site.h.shape[1:]).requires_grad_(True)
             leaves.append(leaf)
             added = leaf if push is None or i not in push else leaf + push[i]
-            cuts[_writing_hook(self.lm, site.hook)] = self._cut(site, added)
+            cuts[_writing_hook(self.lm, site.hook)] = self._build_cut_edit(site, added)
         wanted = list(dict.fromkeys([*self._reads, *skips]))
-        edits = self.still.edits(self._live, wanted, cuts)
+        edits = self.frozen_model.build_edits(self._live, wanted, cuts)
         with torch.enable_grad():
             self.logits = self.lm.logits(self.tokens.expand(rows, -1), edits).detach()[:1]
         return leaves
 
-    def _cut(self, site: CutSite, leaf: Tensor) -> ActivationEdit:
+    def _build_cut_edit(self, site: CutSite, leaf: Tensor) -> ActivationEdit:
         """Return the edit that replaces the activation at a cut by its recorded value plus the
         leaf, and keeps a transcoder's skip connection."""
-        reading = site.reading
+        reading = site.activations
         d = None if reading is None else reading.dictionary
         if reading is None or d is None or d.W_skip is None:
             return lambda _: site.h + leaf
@@ -198,7 +204,7 @@ class ReplacementModel:
 
         return skipping
 
-    def _check(self) -> None:
+    def _check_affine(self) -> None:
         """Raise InputError unless the readouts follow their gradients when the sources are
         changed."""
         generator = torch.Generator().manual_seed(0)
@@ -214,7 +220,7 @@ class ReplacementModel:
             numbers.append(LinearReadout(hook, self.tokens.shape[1] - 1, direction))
         if not numbers:
             return
-        pulled = self.pull(numbers)
+        pulled = self.cut_gradients(numbers)
         slope = torch.stack([(g * push[i]).sum((-1, -2)) for i, g in enumerate(pulled)]).sum(0)
         kept, logits = dict(self._live), self.logits
 
@@ -259,7 +265,7 @@ def build_cut_sites(
     found = [CutSite(EMBEDDING_HOOK, EMBEDDING_HOOK, -1, raw[EMBEDDING_HOOK].clone())]
     for reading in read_dictionary_activations(lm, list(dictionaries), tokens, counted):
         d = reading.dictionary
-        rest = torch.where(reading.counted[..., None], reading.error(), reading.h)
+        rest = torch.where(reading.counted[..., None], reading.error_term(), reading.h)
         found.append(
             CutSite(d.name, d.hook_out, layer_of_hook(d.hook_out), reading.h, reading, rest)
         )

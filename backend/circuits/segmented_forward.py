@@ -41,14 +41,14 @@ def run_segmented_forward(
     sites: Sequence[DictionaryOnPrompts],
     some: CircuitPromptSet,
     copies: int = 1,
-    still: FrozenModel | None = None,
+    frozen_model: FrozenModel | None = None,
     push: Mapping[int, Float[Tensor, "rows pos d_out"]] | None = None,
 ) -> SegmentedForward:
-    """Run the prompts in a segmented forward pass. `still` freezes patterns and norms (one prompt
-    only); `push` is added to the outputs of dictionaries."""
+    """Run the prompts in a segmented forward pass. `frozen_model` freezes patterns and norms (one
+    prompt only); `push` is added to the outputs of dictionaries."""
     rows = copies * len(some)
     leaves = [
-        torch.zeros(rows, *site.reading.h.shape[1:], device=site.slot.device).requires_grad_()
+        torch.zeros(rows, *site.activations.h.shape[1:], device=site.slot.device).requires_grad_()
         for site in sites
     ]
     tape = SegmentedForward(leaves, torch.empty(0))
@@ -56,16 +56,16 @@ def run_segmented_forward(
     made: dict[str, list[ActivationEdit]] = {}
     for k, site in enumerate(sites):
         more = None if push is None else push.get(k)
-        cut = _DictionaryCut(lm, tape, k, site, copies, more, live if still else None)
-        if cut.reads != cut.writes and not still:
-            made.setdefault(cut.reads, []).append(cut.listen)
-        made.setdefault(cut.writes, []).insert(0, cut.edit)
+        cut = _DictionaryCut(lm, tape, k, site, copies, more, live if frozen_model else None)
+        if cut.reads != cut.writes and not frozen_model:
+            made.setdefault(cut.reads, []).append(cut.record_input)
+        made.setdefault(cut.writes, []).insert(0, cut.replace_output)
     edits = {hook: compose_edits(edits) for hook, edits in made.items()}
-    if still is not None:
+    if frozen_model is not None:
         wanted = [lm.canonical(site.dictionary.hook_name) for site in sites]
-        edits = still.edits(live, list(dict.fromkeys(wanted)), edits)
-    tokens = some.laid.prompts.tokens.repeat(copies, 1)
-    tape.value = some.laid.target(lm.logits(tokens, edits))
+        edits = frozen_model.build_edits(live, list(dict.fromkeys(wanted)), edits)
+    tokens = some.batch.prompts.tokens.repeat(copies, 1)
+    tape.value = some.batch.target(lm.logits(tokens, edits))
     return tape
 
 
@@ -86,18 +86,18 @@ class _DictionaryCut:
         self.lm, self.tape, self.k, self.d, self.push = lm, tape, k, d, push
         self.reads, self.writes = canonical_hook(lm, d.hook_name), canonical_hook(lm, d.hook_out)
         self.live = live
-        self.clean = site.reading.h.repeat(copies, 1, 1)
+        self.clean = site.activations.h.repeat(copies, 1, 1)
 
-    def listen(self, h: Tensor) -> Tensor:
+    def record_input(self, h: Tensor) -> Tensor:
         x = self.lm.process(self.d.hook_name, h, self.d.processing)
         self.tape.x[self.k] = x.to(self.d.coder.W_dec)
         return h
 
-    def edit(self, h: Tensor) -> Tensor:
+    def replace_output(self, h: Tensor) -> Tensor:
         if self.reads == self.writes:
-            self.listen(h)
+            self.record_input(h)
         elif self.live is not None:
-            self.listen(self.live[self.lm.canonical(self.d.hook_name)])
+            self.record_input(self.live[self.lm.canonical(self.d.hook_name)])
         self.tape.h[self.k] = h.to(self.d.coder.W_dec)
         # Use the clean activation, not that of this pass: a change below must not pass a cut.
         new = self.clean.to(h.dtype) + self.tape.leaves[self.k].to(h.dtype)

@@ -20,26 +20,26 @@ from backend.model.language_model import LanguageModel
 @torch.no_grad()
 def ablate_single_nodes(
     lm: LanguageModel,
-    grounds: NodeBaselines,
+    baselines: NodeBaselines,
     examples: CircuitPromptSet,
     which: Int[Tensor, "m"],
     slot: Int[Tensor, "m"],
     feature: Int[Tensor, "m"],
-    tick: CountProgress | None = None,
+    on_progress: CountProgress | None = None,
 ) -> Float[Tensor, "m"]:
     """Measure the mean change of the target when one node at a time goes to its baseline in all
     prompts.
 
-    `which` gives the index of each node's dictionary in `grounds`; the feature −1 is the slot's
+    `which` gives the index of each node's dictionary in `baselines`; the feature −1 is the slot's
     error term.
     """
     found = torch.zeros(len(which), dtype=torch.double)
-    blocks = list(examples.blocks(limit_batch_size(lm, examples, PROMPT_COPIES // 4)))
+    blocks = list(examples.iterate_blocks(limit_batch_size(lm, examples, PROMPT_COPIES // 4)))
     done, total = 0, len(blocks) * len(which)
     for block in blocks:
-        tokens, target = block.laid.prompts.tokens, block.laid.target
+        tokens, target = block.batch.prompts.tokens, block.batch.target
         clean = target(lm.logits(tokens))
-        for k, site in enumerate(grounds.sites(block)):
+        for k, site in enumerate(baselines.read_dictionaries(block)):
             mine = (which == k).nonzero()[:, 0]
             for some in (
                 mine.split(max(1, limit_batch_size(lm, block, PROMPT_COPIES) // len(tokens)))
@@ -53,8 +53,8 @@ def ablate_single_nodes(
                 moved = target(logits).view(len(some), -1) - clean
                 found[some] += moved.double().sum(1).cpu()
                 done += len(some)
-                if tick:
-                    tick(done, total)
+                if on_progress:
+                    on_progress(done, total)
     return found / len(examples)
 
 
@@ -63,11 +63,11 @@ def build_ablation_changes(
 ) -> Float[Tensor, "rows pos d_out"]:
     """Return what is added to the activation when single nodes are ablated, [node · prompt,
     position, d_out]: one block of all prompts for each node."""
-    d, x, device = site.dictionary, site.reading.x, site.slot.device
+    d, x, device = site.dictionary, site.activations.x, site.slot.device
     here = site.slot == torch.tensor(slots, device=device)[:, None, None]  # [m batch pos]
     ids = torch.tensor(features, dtype=torch.long, device=device).clamp_min(0)
     own = encode_feature_subset(d, ids, x)
-    base = site.ground.values(ids, d.d_sae)[site.ground.at.clamp_min(0)]
+    base = site.baseline.feature_values(ids, d.d_sae)[site.baseline.at.clamp_min(0)]
     amount = ((base - own).permute(2, 0, 1) * here)[..., None]
     z = amount * d.coder.W_dec[ids][:, None, None, :]
     missed = site.error_change()

@@ -55,7 +55,7 @@ def measure_single_prompt_faithfulness(
     against: Sequence[int] = (),
     *,
     draws: int = RANDOM_SETS,
-    said: StageProgress | None = None,
+    on_progress: StageProgress | None = None,
 ) -> Circuit:
     """Measure the faithfulness of a single-prompt circuit and return it with its curves, figures,
     and the facts that are needed to run parts of it again.
@@ -67,20 +67,30 @@ def measure_single_prompt_faithfulness(
     aims = select_logit_targets(engine, text, answers, against)
     examples = build_single_prompt(engine, text, aims)
     used = dictionaries_of(engine, circuit.dictionaries)
-    grounds = NodeBaselines(engine.lm, used, "zero", examples)
+    baselines = NodeBaselines(engine.lm, used, "zero", examples)
     kept, _ = build_circuit_node_table(circuit, [one.name for one in used])
-    table = append_other_active_nodes(kept, grounds.sites(examples))
-    judge = ComplementAblation(engine.lm, grounds, examples)
+    table = append_other_active_nodes(kept, baselines.read_dictionaries(examples))
+    ablation = ComplementAblation(engine.lm, baselines, examples)
     size = len(kept)
     nulls = [size] if size else []
     proof = measure_faithfulness_curves(
-        judge, table, [*log_spaced_sizes(size), size], nulls=nulls, draws=draws, said=said
+        ablation,
+        table,
+        [*log_spaced_sizes(size), size],
+        nulls=nulls,
+        draws=draws,
+        on_progress=on_progress,
     )
     held = measure_faithfulness_curves(
-        freeze_complement_ablation(judge), table, nulls, nulls=nulls, draws=draws, said=said
+        freeze_complement_ablation(ablation),
+        table,
+        nulls,
+        nulls=nulls,
+        draws=draws,
+        on_progress=on_progress,
     )
-    here = proof.at(size, "count")
-    nodes, check = ablate_circuit_nodes(engine, grounds, examples, circuit, kept)
+    here = proof.point_at(size, "count")
+    nodes, check = ablate_circuit_nodes(engine, baselines, examples, circuit, kept)
     return replace(
         circuit,
         nodes=nodes,
@@ -104,7 +114,7 @@ def measure_single_prompt_faithfulness(
 
 def ablate_circuit_nodes(
     engine: LocalEngine,
-    grounds: NodeBaselines,
+    baselines: NodeBaselines,
     examples: CircuitPromptSet,
     circuit: Circuit,
     kept: NodeTable,
@@ -113,27 +123,27 @@ def ablate_circuit_nodes(
     strongest with their exact effects, and the agreement with the effects that the graph predicts.
     `kept` has the nodes in the circuit's order."""
     there = [n.id for n in circuit.nodes if n.dictionary in kept.names and n.kind in ABLATED_KINDS]
-    top = kept.rows(torch.arange(min(CHECKED_NODES, len(kept))))
+    top = kept.select(torch.arange(min(CHECKED_NODES, len(kept))))
     if not len(top):
         return circuit.nodes, None
-    found = ablate_single_nodes(engine.lm, grounds, examples, top.which, top.slot, top.feature)
+    found = ablate_single_nodes(engine.lm, baselines, examples, top.which, top.slot, top.feature)
     known = dict(zip(there, found.tolist(), strict=False))
     nodes = tuple(replace(n, exact=known.get(n.id)) for n in circuit.nodes)
-    said = predict_node_effects(circuit)
-    both = [id for id in known if id in said]
-    estimated = np.array([said[id] for id in both], dtype=np.float64)
+    predicted = predict_node_effects(circuit)
+    both = [id for id in known if id in predicted]
+    estimated = np.array([predicted[id] for id in both], dtype=np.float64)
     values = np.array([known[id] for id in both], dtype=np.float64)
     return nodes, compare_with_exact_effects(estimated, values)
 
 
-def freeze_complement_ablation(judge: ComplementAblation) -> ComplementAblation:
+def freeze_complement_ablation(ablation: ComplementAblation) -> ComplementAblation:
     """Return the complement ablation of a single prompt with attention patterns and norm scales
     frozen.
 
     Raises InputError for a model that cannot be frozen.
     """
-    still = freeze_model(judge.lm, judge.examples.laid.prompts.tokens)
-    return ComplementAblation(judge.lm, judge.grounds, judge.examples, still)
+    frozen_model = freeze_model(ablation.lm, ablation.examples.batch.prompts.tokens)
+    return ComplementAblation(ablation.lm, ablation.baselines, ablation.examples, frozen_model)
 
 
 def select_logit_targets(
@@ -168,7 +178,7 @@ def record_target_facts(
 ) -> dict:
     """Return the facts that `restore_circuit_prompts` needs to restore a single-prompt circuit, and
     the token ids of its target (empty for the likeliest next tokens)."""
-    target = examples.laid.target
+    target = examples.batch.target
     return {
         "slot_of": examples.slot.tolist(),
         "places": "slots",
@@ -190,7 +200,7 @@ def append_other_active_nodes(kept: NodeTable, sites: Sequence[DictionaryOnPromp
     more: dict[tuple[int, int, int], None] = {}
     for site in sites:
         k = kept.names.index(site.dictionary.name)
-        active = site.reading.active
+        active = site.activations.active
         slots = site.slot[active.row, active.position].tolist()
         found = [(k, s, i) for s, i in zip(slots, active.feature.tolist(), strict=True)]
         found += [(k, s, -1) for s in site.slot[site.slot >= 0].tolist()]

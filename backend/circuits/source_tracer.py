@@ -41,13 +41,13 @@ class SourceColumns:
     """All sources of a replacement model in the tracer's order: features, then error terms, then
     tokens."""
 
-    places: list[SourceNode]
-    rows: list[LinearReadout]
+    sources: list[SourceNode]
+    readouts: list[LinearReadout]
     """Readout of each feature's pre-activation."""
 
     @property
     def n_features(self) -> int:
-        return len(self.rows)
+        return len(self.readouts)
 
 
 class TracedEffects(NamedTuple):
@@ -61,39 +61,41 @@ class TracedEffects(NamedTuple):
     rows are empty."""
     values: Float[np.ndarray, "n"]
     """Value of each target; NaN for nodes without sources."""
-    left_out: float
+    untraced_share: float
     """Share of the features' contributions to the explained readouts that belongs to features which
     were not traced."""
 
 
-def list_source_columns(held: ReplacementModel) -> SourceColumns:
+def list_source_columns(replacement: ReplacementModel) -> SourceColumns:
     """List all sources of a replacement model with the features' readouts. Raises InputError if a
     feature's pre-activation is not linear."""
     features: list[SourceNode] = []
     errors: list[SourceNode] = []
     tokens: list[SourceNode] = []
-    rows: list[LinearReadout] = []
-    for i, site in enumerate(held.sites):
-        if site.reading is not None:
-            d, active = site.reading.dictionary, site.reading.active
-            hook = held.lm.canonical(d.hook_name)
-            G, b = fold_encoder_rows(held.lm, d, active.feature)
+    readouts: list[LinearReadout] = []
+    for i, site in enumerate(replacement.sites):
+        if site.activations is not None:
+            d, active = site.activations.dictionary, site.activations.active
+            hook = replacement.lm.canonical(d.hook_name)
+            G, b = fold_encoder_rows(replacement.lm, d, active.feature)
             offsets, positions = b.tolist(), active.position.tolist()
-            rows += [LinearReadout(hook, at, G[n], offsets[n]) for n, at in enumerate(positions)]
+            readouts += [
+                LinearReadout(hook, at, G[n], offsets[n]) for n, at in enumerate(positions)
+            ]
             features += [
                 SourceNode(i, at, feature, value)
                 for at, feature, value in zip(
                     positions, active.feature.tolist(), active.value.tolist(), strict=True
                 )
             ]
-        whole = site.h if site.rest is None else site.rest
+        whole = site.h if site.remainder is None else site.remainder
         norms = whole[0].norm(dim=-1).tolist()
         given = [SourceNode(i, at, None, norm) for at, norm in enumerate(norms)]
         if site.is_tokens:
             tokens += given
         else:
             errors += given
-    return SourceColumns([*features, *errors, *tokens], rows)
+    return SourceColumns([*features, *errors, *tokens], readouts)
 
 
 class SourceTracer:
@@ -101,91 +103,93 @@ class SourceTracer:
 
     def __init__(
         self,
-        held: ReplacementModel,
-        aims: list[LinearReadout],
-        weights: Float[np.ndarray, "aims"],
+        replacement: ReplacementModel,
+        targets: list[LinearReadout],
+        weights: Float[np.ndarray, "targets"],
         *,
         budget: int,
         memory: int,
         rule: ImportanceRule,
     ) -> None:
-        """Trace the explained readouts `aims`. `budget` is the maximum number of features to trace;
-        fewer are traced if their rows exceed `memory` bytes."""
-        self.held, self.columns, self.weights, self.rule = (
-            held,
-            list_source_columns(held),
+        """Trace the explained readouts `targets`. `budget` is the maximum number of features to
+        trace; fewer are traced if their rows exceed `memory` bytes."""
+        self.replacement, self.columns, self.weights, self.rule = (
+            replacement,
+            list_source_columns(replacement),
             weights,
             rule,
         )
-        width = len(self.columns.places)
-        room = min(budget, memory // (4 * max(1, width)) - len(aims), self.columns.n_features)
-        self.rows = np.zeros((len(aims) + max(0, room), width), np.float32)
+        width = len(self.columns.sources)
+        room = min(budget, memory // (4 * max(1, width)) - len(targets), self.columns.n_features)
+        self.rows = np.zeros((len(targets) + max(0, room), width), np.float32)
         self.scale = np.zeros(len(self.rows))
         """Divisor of each row of direct effects: the sum of its |effects|, or the activation that
         they add up to."""
         self.values: list[float] = []
         self.features: list[int] = []
-        self.n_aims = len(aims)
-        for begin in range(0, len(aims), held.rows):
-            chosen = aims[begin : begin + held.rows]
-            self._take(chosen, [1.0] * len(chosen))
+        self.n_readouts = len(targets)
+        for begin in range(0, len(targets), replacement.rows):
+            chosen = targets[begin : begin + replacement.rows]
+            self._trace_readouts(chosen, [1.0] * len(chosen))
 
-    def spend(self, said: TracedCountProgress | None) -> TracedEffects:
+    def trace_features(self, on_progress: TracedCountProgress | None) -> TracedEffects:
         """Trace features to their sources, the most important first, until the budget is spent."""
-        todo, n = len(self.rows) - self.n_aims, self.columns.n_features
+        todo, n = len(self.rows) - self.n_readouts, self.columns.n_features
         while len(self.features) < todo:
-            best = self._ranked()[
-                : min(todo - len(self.features), BATCHES_PER_RANKING * self.held.rows)
+            best = self._rank_features()[
+                : min(todo - len(self.features), BATCHES_PER_RANKING * self.replacement.rows)
             ]
             if not len(best):
                 break
-            for begin in range(0, len(best), self.held.rows):
-                chosen = best[begin : begin + self.held.rows].tolist()
-                made_up = [self.columns.places[i].value for i in chosen]
-                self._take([self.columns.rows[i] for i in chosen], made_up)
+            for begin in range(0, len(best), self.replacement.rows):
+                chosen = best[begin : begin + self.replacement.rows].tolist()
+                made_up = [self.columns.sources[i].value for i in chosen]
+                self._trace_readouts([self.columns.readouts[i] for i in chosen], made_up)
                 self.features += chosen
-                if said:
-                    said(len(self.features), todo)
+                if on_progress:
+                    on_progress(len(self.features), todo)
         found = np.abs(self.importance()[:n])
         whole = float(found.sum())
-        return self._traced(1 - float(found[self.features].sum()) / whole if whole else 0.0)
+        return self._collect_effects(
+            1 - float(found[self.features].sum()) / whole if whole else 0.0
+        )
 
     def importance(self) -> Float[np.ndarray, "sources"]:
         """Return the importance of every source for the explained readouts through the features
         traced so far, by the tracer's rule."""
-        step = self._through(self.weights, 0)
+        step = self._propagate(self.weights, 0)
         total = step.copy()
-        for _ in range(len(self.held.sites) + 1):
-            step = self._through(step[self.features], self.n_aims)
+        for _ in range(len(self.replacement.sites) + 1):
+            step = self._propagate(step[self.features], self.n_readouts)
             if not step.any():
                 break
             total += step
         return total
 
-    def _traced(self, left_out: float) -> TracedEffects:
+    def _collect_effects(self, untraced_share: float) -> TracedEffects:
         """Return the direct effects between the traced nodes, in the order of the source
         columns."""
-        n, total = self.columns.n_features, len(self.columns.places)
+        n, total = self.columns.n_features, len(self.columns.sources)
         order = np.argsort(self.features, kind="stable")
         kept = np.array([*sorted(self.features), *range(n, total)], int)
-        rows = [*(order + self.n_aims), *range(self.n_aims)]
-        at = [*range(len(order)), *range(len(kept), len(kept) + self.n_aims)]
-        size = len(kept) + self.n_aims
+        rows = [*(order + self.n_readouts), *range(self.n_readouts)]
+        at = [*range(len(order)), *range(len(kept), len(kept) + self.n_readouts)]
+        size = len(kept) + self.n_readouts
         effects, values = np.zeros((size, size), np.float32), np.full(size, np.nan)
         effects[at, : len(kept)] = self.rows[np.ix_(rows, kept)]
         values[at] = np.array(self.values)[rows]
-        return TracedEffects(kept, effects, values, left_out)
+        return TracedEffects(kept, effects, values, untraced_share)
 
-    def _take(self, numbers: list[LinearReadout], made_up: list[float]) -> None:
+    def _trace_readouts(self, numbers: list[LinearReadout], made_up: list[float]) -> None:
         """Trace some readouts: compute their rows of direct effects, with the divisor of each."""
-        found = self.held.parts(numbers).detach().float().cpu().numpy()
+        found = self.replacement.source_contributions(numbers).detach().float().cpu().numpy()
         at = slice(len(self.values), len(self.values) + len(found))
         self.rows[at] = found
         by_size = self.rule == "influence"
         self.scale[at] = np.maximum(np.abs(found).sum(1), TINY) if by_size else made_up
-        self.values += self.held.values(numbers).tolist()
+        self.values += self.replacement.values(numbers).tolist()
 
-    def _ranked(self) -> Int[np.ndarray, "m"]:
+    def _rank_features(self) -> Int[np.ndarray, "m"]:
         """Return the features still to be traced, the most important first, without those of no
         importance."""
         found = np.abs(self.importance()[: self.columns.n_features])
@@ -193,7 +197,7 @@ class SourceTracer:
         order = np.argsort(-found, kind="stable")
         return order[: int((found > 0).sum())]
 
-    def _through(self, weights: np.ndarray, first: int) -> np.ndarray:
+    def _propagate(self, weights: np.ndarray, first: int) -> np.ndarray:
         """Return weights · scaled rows of direct effects from row `first` on, block by block to
         avoid a copy of all rows."""
         total = np.zeros(self.rows.shape[1])

@@ -115,7 +115,7 @@ def find_sparse_feature_circuit(
     examples: CircuitPromptSet,
     names: Sequence[str] = (),
     settings: SparseFeatureSettings | None = None,
-    said: StageProgress | None = None,
+    on_progress: StageProgress | None = None,
 ) -> Circuit:
     """Find the sparse feature circuit over `examples`; all dictionaries take part unless `names`
     are given. Raises InputError without dictionaries, for two that write to one hook point, and for
@@ -123,32 +123,34 @@ def find_sparse_feature_circuit(
     settings = (settings or SparseFeatureSettings()).check()
     dictionaries = select_dictionaries(engine, names)
     halves = len(examples) >= FEWEST_TO_SPLIT
-    first, second = examples.halves() if halves else (examples, examples)
-    grounds = NodeBaselines(engine.lm, dictionaries, settings.baseline, first, settings.seed)
+    first, second = examples.split_in_halves() if halves else (examples, examples)
+    baselines = NodeBaselines(engine.lm, dictionaries, settings.baseline, first, settings.seed)
     found = refine_node_effects(
         engine.lm,
-        grounds,
+        baselines,
         first,
         settings.method,
         settings.paths,
         settings.most_paths,
-        _report_stage(said, "effects of nodes"),
+        _report_stage(on_progress, "effects of nodes"),
     )
     table = found.table
-    kept = table.rows(torch.arange(min(settings.nodes, len(table))))
-    few = first.rows(slice(0, count_edge_prompts(len(kept))))
-    between = compute_edge_weights(engine.lm, grounds, few, kept, _report_stage(said, "edges"))
-    judge = ComplementAblation(engine.lm, grounds, second)
+    kept = table.select(torch.arange(min(settings.nodes, len(table))))
+    few = first.select(slice(0, count_edge_prompts(len(kept))))
+    between = compute_edge_weights(
+        engine.lm, baselines, few, kept, _report_stage(on_progress, "edges")
+    )
+    ablation = ComplementAblation(engine.lm, baselines, second)
     size = len(kept)
     proof = measure_faithfulness_curves(
-        judge,
+        ablation,
         table,
         [*log_spaced_sizes(len(table)), size],
         nulls=[size],
         errors=settings.errors,
         draws=settings.draws,
         seed=settings.seed,
-        said=said,
+        on_progress=on_progress,
     )
     return _build_circuit(engine, examples, dictionaries, settings, found, kept, between, proof)
 
@@ -190,8 +192,8 @@ def _format_count(n: int) -> str:
     return f"{n:,}".replace(",", "\u202f")
 
 
-def _report_stage(said: StageProgress | None, what: str):
-    return None if said is None else lambda done, total: said(done, total, what)
+def _report_stage(on_progress: StageProgress | None, what: str):
+    return None if on_progress is None else lambda done, total: on_progress(done, total, what)
 
 
 def _build_circuit(
@@ -216,11 +218,11 @@ def _build_circuit(
         value=proof.clean.value,
     )
     edges = _build_edges(between, [*nodes, goal], settings.edges, settings.seed)
-    here = proof.at(len(kept), settings.errors)
+    here = proof.point_at(len(kept), settings.errors)
     return Circuit(
         method=METHOD,
         model=engine.lm.name,
-        prompts=examples.shown,
+        prompts=examples.prompts,
         target=target,
         nodes=(*nodes, goal),
         edges=edges,
@@ -278,7 +280,7 @@ def _build_edges(
     strong = flat.abs().topk(min(most, len(flat))).indices
     strong = strong[flat[strong] != 0]
     n = between.mean.shape[1]
-    each = between.each.flatten(1)[:, strong].double().numpy()
+    each = between.by_prompt.flatten(1)[:, strong].double().numpy()
     held = bootstrap_edge_stability(each, seed=seed)
     shares = [None] * len(strong) if held is None else held.tolist()
     return tuple(
@@ -290,7 +292,7 @@ def _build_edges(
 def describe_target(examples: CircuitPromptSet) -> str:
     """Describe the target metric of a sparse feature circuit in words, such as "logit: ' Mary' - '
     John'"."""
-    target, shown = examples.laid.target, examples.shown
+    target, shown = examples.batch.target, examples.prompts
     words = {(one.answer, one.against) for one in shown}
     answer, against = next(iter(words)) if len(words) == 1 else ("answer", "wrong answer")
     several = any(len(ids) > 1 for ids in target.answers)
@@ -307,8 +309,8 @@ def _collect_facts(
     found: RefinedEffects,
     edges_on: int,
 ) -> dict[str, Any]:
-    target = examples.laid.target
-    lengths = [len(one.ids) for one in examples.shown]
+    target = examples.batch.target
+    lengths = [len(one.ids) for one in examples.prompts]
     slots = examples.slot.tolist()
     return {
         "attribution": settings.method,
@@ -357,7 +359,7 @@ def _write_notes(
         notes.append(f"The strongest {few} of {all_} nodes by |effect|.")
     if len(edges) == settings.edges:
         notes.append(f"The strongest {_format_count(settings.edges)} edges; there are more.")
-    if not proof.clear:
+    if not proof.is_defined:
         notes.append(
             "The whole model is not clearly better than the empty circuit (3 standard "
             "errors), so faithfulness is not defined."

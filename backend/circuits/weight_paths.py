@@ -68,7 +68,7 @@ def find_greedy_paths(
     beam: int = BEAM_WIDTH,
     depth: int = MOST_DEPTH,
     through_features: bool = True,
-    said: DepthProgress | None = None,
+    on_progress: DepthProgress | None = None,
 ) -> list[WeightPath]:
     """Find the strongest weight paths through these transcoders by greedy search, by falling
     |value|.
@@ -81,12 +81,12 @@ def find_greedy_paths(
     """
     for one in dictionaries:
         _check_no_attention(lm, one)
-    scene = _WeightPathSearch.of(lm, dictionaries, text, known)
-    first = scene.begin(text, start)
+    search = _WeightPathSearch.prepare(lm, dictionaries, text, known)
+    first = search.start_path(text, start)
     found: list[WeightPath] = []
     front = [first]
     for level in range(depth):
-        new = [step for path in front for step in scene.steps(path, steps)]
+        new = [step for path in front for step in search.find_steps(path, steps)]
         new.sort(key=lambda path: -abs(path.value))
         new = new[:beam]
         found += new
@@ -95,8 +95,8 @@ def find_greedy_paths(
             for path in new
             if path.direction is not None and (through_features or path.nodes[0].kind != "feature")
         ]
-        if said:
-            said(level + 1, depth)
+        if on_progress:
+            on_progress(level + 1, depth)
         if not front:
             break
     return sorted(found, key=lambda path: -abs(path.value))
@@ -108,7 +108,7 @@ class _WeightPathSearch:
     and the weights between them."""
 
     lm: LanguageModel
-    still: FrozenModel
+    frozen_model: FrozenModel
     sites: list[CutSite]
     patterns: list[Float[Tensor, "head pos pos"]]
     heads: list[tuple[Float[Tensor, "head d d_head"], Float[Tensor, "head d_head d"]]]
@@ -116,7 +116,7 @@ class _WeightPathSearch:
     known: dict[str, Dictionary]
 
     @classmethod
-    def of(
+    def prepare(
         cls,
         lm: LanguageModel,
         cut: Sequence[Dictionary],
@@ -136,38 +136,38 @@ class _WeightPathSearch:
             {one.name: one for one in [*known, *cut]},
         )
 
-    def begin(self, text: TokenizedText, start: FeatureStart | LogitStart) -> WeightPath:
+    def start_path(self, text: TokenizedText, start: FeatureStart | LogitStart) -> WeightPath:
         """Return the weight path that consists of the start alone."""
         node, number = prepare_single_start(self.lm, list(self.known.values()), text, start)
         if isinstance(start, FeatureStart):
             d = self.known[start.feature.dictionary]
-            direction = self._read(d, start.feature.index, start.position)
+            direction = self._stream_direction(d, start.feature.index, start.position)
             before = hook_order(self.lm, d.hook_name)
         else:
-            direction, before = self._unembed(number), len(BLOCK_ORDER) * self.lm.n_layers
+            direction, before = self._logit_direction(number), len(BLOCK_ORDER) * self.lm.n_layers
         return WeightPath((node,), float("nan"), direction, number.position, before)
 
-    def steps(self, path: WeightPath, most: int) -> list[WeightPath]:
+    def find_steps(self, path: WeightPath, most: int) -> list[WeightPath]:
         """Return the strongest continuations of a weight path back from its source."""
         if path.direction is None:
             return []
         found = [
-            *self._features(path, most),
-            *self._heads(path, most),
-            *self._ends(path),
+            *self._steps_to_features(path, most),
+            *self._steps_through_heads(path, most),
+            *self._final_steps(path),
         ]
         found.sort(key=lambda one: -abs(one.value))
         return found[:most]
 
-    def _features(self, path: WeightPath, most: int) -> list[WeightPath]:
+    def _steps_to_features(self, path: WeightPath, most: int) -> list[WeightPath]:
         """Return the strongest continuations of a weight path to features that wrote at the same
         token."""
         assert path.direction is not None
         found = []
         for site in self.sites:
-            if site.reading is None or hook_order(self.lm, site.hook) >= path.before:
+            if site.activations is None or hook_order(self.lm, site.hook) >= path.before:
                 continue
-            d, active = site.reading.dictionary, site.reading.active
+            d, active = site.activations.dictionary, site.activations.active
             here = torch.nonzero(active.position == path.position)[:, 0]
             if not len(here):
                 continue
@@ -182,16 +182,16 @@ class _WeightPathSearch:
                 feature, activation = int(active.feature[here[i]]), float(active.value[here[i]])
                 found.append(
                     WeightPath(
-                        (self._node(site, path.position, feature, activation), *path.nodes),
+                        (self._build_node(site, path.position, feature, activation), *path.nodes),
                         float(values[i]),
-                        slopes[i] * self._read(d, feature, path.position),
+                        slopes[i] * self._stream_direction(d, feature, path.position),
                         path.position,
                         hook_order(self.lm, d.hook_name),
                     )
                 )
         return found
 
-    def _heads(self, path: WeightPath, most: int) -> list[WeightPath]:
+    def _steps_through_heads(self, path: WeightPath, most: int) -> list[WeightPath]:
         """Return the strongest continuations of a weight path through one attention head to another
         token."""
         found = []
@@ -200,10 +200,10 @@ class _WeightPathSearch:
             reads = len(BLOCK_ORDER) * layer + HEADS_ORDER
             if reads + 1 >= path.before:
                 continue
-            norm = self.still.norms[f"blocks.{layer}.ln1"]
+            norm = self.frozen_model.norms[f"blocks.{layer}.ln1"]
             pulled = torch.einsum("hde,hef,f->hd", W_V, W_O, path.direction)
             weight = self.patterns[layer][:, path.position] / norm.length[0, :, 0].float()
-            values = weight * (pulled @ norm.entered[0].float().T)
+            values = weight * (pulled @ norm.clean_input[0].float().T)
             flat = values.flatten()
             for at in flat.abs().topk(min(most, len(flat))).indices.tolist():
                 head, source = divmod(at, values.shape[1])
@@ -218,14 +218,14 @@ class _WeightPathSearch:
                 found.append(WeightPath(nodes, float(flat[at]), direction, source, reads))
         return found
 
-    def _ends(self, path: WeightPath) -> list[WeightPath]:
+    def _final_steps(self, path: WeightPath) -> list[WeightPath]:
         """Return the continuations of a weight path to tokens and error terms, where paths end."""
         assert path.direction is not None
         found = []
         for site in self.sites:
             if not site.is_tokens and hook_order(self.lm, site.hook) >= path.before:
                 continue
-            rest = site.h if site.rest is None else site.rest
+            rest = site.h if site.remainder is None else site.remainder
             given = rest[:, path.position].float()
             written = given if site.is_tokens else map_to_residual_stream(self.lm, given, site.hook)
             if written is None:
@@ -233,31 +233,33 @@ class _WeightPathSearch:
                     f"The activation at {site.hook} does not add to the residual stream directly."
                 )
             value = float(written[0] @ path.direction)
-            nodes = (self._node(site, path.position, None, float(given.norm())), *path.nodes)
+            nodes = (self._build_node(site, path.position, None, float(given.norm())), *path.nodes)
             found.append(WeightPath(nodes, value, None, path.position, 0))
         return found
 
-    def _read(self, d: Dictionary, feature: int, position: int) -> Float[Tensor, "d_model"]:
+    def _stream_direction(
+        self, d: Dictionary, feature: int, position: int
+    ) -> Float[Tensor, "d_model"]:
         """Return the direction of the residual stream that a feature reads at a position, with the
         norm's scale there."""
         row = encoder_rows_in_stream(self.lm, d, torch.tensor([feature]))[0]
         norm = find_norm_before_hook(self.lm, d.hook_name)
-        return row if norm is None else row / self.still.norms[norm[0]].length[0, position]
+        return row if norm is None else row / self.frozen_model.norms[norm[0]].length[0, position]
 
-    def _unembed(self, number: LinearReadout) -> Float[Tensor, "d_model"]:
+    def _logit_direction(self, number: LinearReadout) -> Float[Tensor, "d_model"]:
         """Return the direction of the residual stream that a logit reads, with the final norm's
         scale."""
         weight = norm_gain(self.lm, FINAL_NORM)
         row = number.direction.float() * (1 if weight is None else weight)
         row = row - row.mean() if self.lm.is_layer_norm else row
-        return row / self.still.norms[FINAL_NORM].length[0, number.position]
+        return row / self.frozen_model.norms[FINAL_NORM].length[0, number.position]
 
-    def _node(self, site: CutSite, at: int, feature: int | None, value: float) -> CircuitNode:
+    def _build_node(self, site: CutSite, at: int, feature: int | None, value: float) -> CircuitNode:
         if feature is not None:
             id = feature_id(site.name, feature, at)
             return CircuitNode(id, "feature", site.layer, at, site.name, feature, None, value)
         if site.is_tokens:
-            token = int(self.still.tokens[0, at])
+            token = int(self.frozen_model.tokens[0, at])
             return CircuitNode(
                 token_id(at), "token", -1, at, "", token, None, value, self.tokens[at]
             )

@@ -41,7 +41,7 @@ def build_weight_paths_circuit(
     steps: int = STEPS_PER_PLACE,
     beam: int = BEAM_WIDTH,
     most: int = SHOWN_PATHS,
-    said: DepthProgress | None = None,
+    on_progress: DepthProgress | None = None,
 ) -> Circuit:
     """Find the strongest weight paths through the transcoders among `dictionaries` and merge them
     into a circuit; a starting feature's de-embedding is one of its facts. Raises InputError as
@@ -54,7 +54,7 @@ def build_weight_paths_circuit(
             "method trace."
         )
     paths = find_greedy_paths(
-        lm, used, text, start, known=dictionaries, steps=steps, beam=beam, said=said
+        lm, used, text, start, known=dictionaries, steps=steps, beam=beam, on_progress=on_progress
     )
     shown = paths[:most]
     unused = [one.name for one in dictionaries if one not in used]
@@ -106,13 +106,13 @@ def _merge_paths(
         for one, other in pairwise(path.nodes):
             carried.setdefault((one.id, other.id), 0.0)
     ends = {path.nodes[-1].id for path in shown}
-    told = [
+    ranked = [
         node if node.id in ends else replace(node, effect=effects.get(node.id))
         for node in nodes.values()
     ]
-    told.sort(key=lambda node: (node.id in ends, -abs(node.effect or 0.0)))
+    ranked.sort(key=lambda node: (node.id in ends, -abs(node.effect or 0.0)))
     edges = [CircuitEdge(*ids, weight) for ids, weight in carried.items()]
-    return tuple(told), tuple(sorted(edges, key=lambda edge: -abs(edge.weight)))
+    return tuple(ranked), tuple(sorted(edges, key=lambda edge: -abs(edge.weight)))
 
 
 def _read_de_embedding(
@@ -120,14 +120,14 @@ def _read_de_embedding(
 ) -> dict[str, list[dict[str, object]]]:
     d = next(one for one in dictionaries if one.name == start.feature.dictionary)
     found = find_de_embedding_tokens(lm, d, start.feature.index, DE_EMBEDDING_TOKENS)
-    told = {}
+    tokens = {}
     for name, ids, values in (
         ("up", found.up, found.up_value),
         ("down", found.down, found.down_value),
     ):
         words = token_texts(lm.tokenizer, ids.tolist())
-        told[name] = [
+        tokens[name] = [
             {"token": word, "value": value}
             for word, value in zip(words, values.tolist(), strict=True)
         ]
-    return told
+    return tokens

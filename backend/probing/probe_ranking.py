@@ -82,7 +82,7 @@ class ProbeEffectSums:
         the probe's log-odds.
         """
         active = reading.active
-        effect = (-active.value * reading.dots(g)).double().cpu()
+        effect = (-active.value * reading.feature_gradients(g)).double().cpu()
         row, feature = active.row.cpu(), active.feature.cpu()
         flat = side[row] * self.toward.shape[1] + feature
         self.toward.view(-1).index_add_(0, flat, effect)
@@ -91,7 +91,7 @@ class ProbeEffectSums:
         row, feature = pairs // self.toward.shape[1], pairs % self.toward.shape[1]
         flat = side[row] * self.toward.shape[1] + feature
         self.texts.view(-1).index_add_(0, flat, torch.ones(len(flat), dtype=torch.double))
-        missed = (reading.error() * g).sum(-1).abs().sum()
+        missed = (reading.error_term() * g).sum(-1).abs().sum()
         self.error.add_(torch.tensor([float(missed), float(effect.abs().sum())]))
 
 

@@ -24,7 +24,7 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
         text,
         answers=answers,
         against=against,
-        said=lambda done, total: tell(done, total, "tracing features"),
+        on_progress=lambda done, total: tell(done, total, "tracing features"),
     )
 
 
@@ -34,5 +34,5 @@ def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> 
 
     text = text_of(engine, asked.cases[0])
     return measure_single_prompt_faithfulness(
-        engine, circuit, text, *target_of(engine, asked, asked.cases[0]), said=tell
+        engine, circuit, text, *target_of(engine, asked, asked.cases[0]), on_progress=tell
     )

@@ -29,7 +29,7 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
         start,
         known=used,
         nodes=asked.nodes,
-        said=lambda done, total: tell(done, total, "tracing features"),
+        on_progress=lambda done, total: tell(done, total, "tracing features"),
     )
 
 
@@ -43,7 +43,7 @@ def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> 
     if not isinstance(start, LogitStart):
         return circuit
     return measure_single_prompt_faithfulness(
-        engine, circuit, text, start.answers, start.against, said=tell
+        engine, circuit, text, start.answers, start.against, on_progress=tell
     )
 
 

@@ -32,5 +32,5 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
         used,
         text,
         start,
-        said=lambda done, total: tell(done, total, "following paths"),
+        on_progress=lambda done, total: tell(done, total, "following paths"),
     )
