@@ -129,7 +129,12 @@ def _batch_effects(
     heat = np.zeros(given.tokens.shape)
     for one, first in zip(chosen, firsts, strict=True):
         (reading,) = read_dictionary_activations(engine.lm, [one], given.tokens, given.counted)
-        effect = (-reading.active.value * reading.feature_gradients(by[one.hook_out])).double().cpu().numpy()
+        effect = (
+            (-reading.active.value * reading.feature_gradients(by[one.hook_out]))
+            .double()
+            .cpu()
+            .numpy()
+        )
         row, at, feature = (column.cpu().numpy() for column in reading.active[:3])
         np.maximum.at(heat, (row, at), np.abs(effect))
         keys, where = np.unique(row * one.d_sae + feature, return_inverse=True)
