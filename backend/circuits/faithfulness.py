@@ -85,14 +85,9 @@ def measure_faithfulness_curves(
             points += [FaithfulnessPoint(size, way) for size in sizes]
             continue
         for i, size in enumerate(sizes):
-            points.append(
-                FaithfulnessPoint(
-                    size,
-                    way,
-                    estimate_faithfulness(kept[i + 1], kept[0], ablation.clean, seed),
-                    estimate_faithfulness(left[i], kept[0], ablation.clean, seed),
-                )
-            )
+            share = estimate_faithfulness(kept[i + 1], kept[0], ablation.clean, seed)
+            completeness = estimate_faithfulness(left[i], kept[0], ablation.clean, seed)
+            points.append(FaithfulnessPoint(size, way, share, completeness))
     base = empty["count"]
     figures: dict[int, Faithfulness] = {}
     for point in points:

@@ -10,6 +10,7 @@ unedited prompt, because the graph's predictions are about the frozen model.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -73,22 +74,11 @@ def measure_single_prompt_faithfulness(
     ablation = ComplementAblation(engine.lm, baselines, examples)
     size = len(kept)
     nulls = [size] if size else []
-    proof = measure_faithfulness_curves(
-        ablation,
-        table,
-        [*log_spaced_sizes(size), size],
-        nulls=nulls,
-        draws=draws,
-        on_progress=on_progress,
+    run = partial(
+        measure_faithfulness_curves, table=table, nulls=nulls, draws=draws, on_progress=on_progress
     )
-    held = measure_faithfulness_curves(
-        freeze_complement_ablation(ablation),
-        table,
-        nulls,
-        nulls=nulls,
-        draws=draws,
-        on_progress=on_progress,
-    )
+    proof = run(ablation, sizes=[*log_spaced_sizes(size), size])
+    held = run(freeze_complement_ablation(ablation), sizes=nulls)
     here = proof.point_at(size, "count")
     nodes, check = ablate_circuit_nodes(engine, baselines, examples, circuit, kept)
     return replace(
