@@ -115,7 +115,7 @@ def run(engine: Any, file: Any, tab: str, request: dict[str, Any], tick: Any) ->
     from backend.ablation.effect_ranking import rank_effects
     from backend.ablation.harvest_means import read_harvest_means
     from backend.ablation.prompt_ablation import ablate_prompts
-    from backend.ablation.splice_report import splice_losses_by_dictionary
+    from backend.ablation.splice import splice_losses_by_dictionary
 
     if tab == "ablate":
         return ablate_prompts(

@@ -22,7 +22,7 @@ from backend.ablation.harvest_means import refuse_without_harvest
 from backend.ablation.model_parts import AblationKind, ModelPart
 from backend.ablation.prompt_ablation import ablate_prompts
 from backend.ablation.prompt_targets import prepare_prompts
-from backend.ablation.splice_report import splice_losses_by_dictionary
+from backend.ablation.splice import splice_losses_by_dictionary
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
 from tests.harvests import Rig

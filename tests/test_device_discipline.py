@@ -22,7 +22,7 @@ from backend.ablation.ablation_requests import AblationRequest, EffectRankingReq
 from backend.ablation.effect_ranking import rank_effects
 from backend.ablation.model_parts import ModelPart
 from backend.ablation.prompt_ablation import ablate_prompts
-from backend.ablation.splice_report import splice_losses_by_dictionary
+from backend.ablation.splice import splice_losses_by_dictionary
 from backend.attribution.dictionary_activations import DictionaryActivations
 from backend.circuits import replacement_model
 from backend.circuits.circuit_prompts import lay_out_circuit_prompts

@@ -46,7 +46,7 @@ FORMS = {
     ),
     "splice": (
         "EffectRankingRequest",
-        "splice_report",
+        "splice",
         "splice_losses_by_dictionary",
         "",
         "engine, asked.cases, asked.dictionaries",

@@ -2,13 +2,19 @@
 what its reconstruction costs in next-token loss.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from backend.ablation.ablation_requests import (
+    MAX_DETAILED_PROMPTS,
+    PromptCase,
+    check_prompt_cases,
+)
 from backend.ablation.model_parts import ModelPart
 from backend.ablation.padded_prompts import PaddedPrompts
 from backend.ablation.part_edits import (
@@ -17,10 +23,14 @@ from backend.ablation.part_edits import (
     locate_part,
     read_dictionary,
 )
+from backend.ablation.prompt_ablation import AblationProgress
+from backend.ablation.prompt_targets import prepare_prompts
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.site_activations import read_activations
+from backend.engine import LocalEngine
 from backend.model.fast_forward import ActivationEdit
 from backend.model.language_model import LanguageModel
+from feature_store.errors import InputError, pick_by_name
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,37 @@ def loss_recovered(worst: float, found: float, best: float) -> float:
     best.
     """
     return (worst - found) / (worst - best) if worst != best else float("nan")
+
+
+def splice_losses_by_dictionary(
+    engine: LocalEngine,
+    cases: Sequence[PromptCase],
+    names: Sequence[str],
+    tick: AblationProgress | None = None,
+) -> dict[str, Any]:
+    """Return the next-token losses with each dictionary spliced into the model, as plain data.
+
+    Raises InputError for an unknown dictionary, and for prompts without a token to predict.
+    """
+    check_prompt_cases(cases, MAX_DETAILED_PROMPTS)
+    if not names:
+        raise InputError("Pick at least one dictionary.")
+    targeted = prepare_prompts(engine, cases)
+    judged = targeted.prompts.counted[:, :-1] & targeted.prompts.real[:, 1:]
+    if not judged.any():
+        raise InputError("There is no token to predict. Give a prompt of several tokens.")
+    rows = []
+    for number, name in enumerate(names, 1):
+        one = pick_by_name("dictionary", name, engine.dictionaries)
+        found = measure_splice(engine.lm, one, targeted.prompts)
+        shares = {"recovered_zero": found.recovered_zero, "recovered_mean": found.recovered_mean}
+        known = {key: value if value == value else None for key, value in shares.items()}
+        rows.append(
+            {"dictionary": name, "hook": " + ".join(one.write_hooks), **asdict(found), **known}
+        )
+        if tick:
+            tick(number, len(names))
+    return {"rows": rows, "n": len(targeted), "tokens": int(judged.sum())}
 
 
 @torch.no_grad()

@@ -60,7 +60,7 @@ def find_clusters(
         plan.tokens,
         plan.loss,
         plan.seed,
-        lambda done, total: tick(done, total, "looking for predictions"),
+        lambda done, total: tick(done, total, "sampling predictions"),
     )
     made = compute_effect_vectors(
         engine,
@@ -68,7 +68,7 @@ def find_clusters(
         chosen,
         found.picks,
         plan.kept,
-        lambda done, total: tick(done, total, "effects of features"),
+        lambda done, total: tick(done, total, "computing effects"),
     )
     tick(0, 1, "clustering")
     some = np.flatnonzero(np.diff(made.effects.indptr) > 0)
@@ -175,7 +175,7 @@ def _ablate_cluster_features(
     """
     rng = np.random.default_rng([plan.seed, 1])
     for i, one in enumerate(described):
-        tick(i, len(described), "taking features away")
+        tick(i, len(described), "ablating features")
         held = [picks[j] for j in groups[i] if picks[j].split == "score"][:MAX_HELD_OUT_MEMBERS]
         mine = supporting_features(one, plan.removed)
         others = [
