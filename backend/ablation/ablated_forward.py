@@ -146,8 +146,8 @@ class AblatedForward:
     def _resampled(
         self, sites: Sequence[PartLocation], prompts: PaddedPrompts
     ) -> dict[ModelPart, ReplacementValue]:
-        """Return each part's values on a donor prompt drawn for each prompt, at the same
-        positions.
+        """Return the replacement values of the ablated parts: their values on a donor prompt drawn
+        for each prompt, at the same positions.
         """
         taken = self.draw_donors(prompts)
         return dict(record_part_values(self.lm, sites, taken.tokens, taken.counted))
@@ -165,8 +165,8 @@ class AblatedForward:
         return PaddedPrompts(tokens, real, counted, prompts.last)
 
     def _draw_donor_rows(self, donors: PaddedPrompts, prompts: PaddedPrompts) -> list[int]:
-        """Draw for each prompt the row of a donor prompt that is at least as long and differs from
-        it.
+        """Draw for each ablated prompt the row of a donor prompt that is at least as long and
+        differs from it.
         """
         generator = torch.Generator().manual_seed(self.seed)
         found = []

@@ -39,7 +39,9 @@ class ControlSets:
 
 @dataclass(frozen=True, eq=False)
 class PromptActivity:
-    """How often and how strongly the features of one dictionary are active on the prompts."""
+    """How often and how strongly one dictionary's features are active on the prompts, by which
+    controls are matched to ablated features.
+    """
 
     feature: np.ndarray
     tokens: np.ndarray
@@ -54,8 +56,8 @@ class PromptActivity:
 def measure_prompt_activity(
     engine: LocalEngine, targeted: TargetedPrompts, name: str
 ) -> PromptActivity:
-    """Measure which features of a dictionary are active on the prompts, how often and how
-    strongly.
+    """Measure which features of a dictionary are active on the prompts, how often and how strongly,
+    as candidates for control features.
     """
     one = engine.dictionaries[name]
     tokens, total = torch.zeros(one.d_sae), torch.zeros(one.d_sae, dtype=torch.double)

@@ -191,8 +191,8 @@ def check_prompt_cases(cases: Sequence[PromptCase], most: int) -> None:
 
 
 def prompt_case_to_json(case: PromptCase) -> dict[str, Any]:
-    """Return a prompt case as plain data for JSON, without the fields that have their default
-    value.
+    """Return a prompt case of an ablation request as plain data for JSON, without fields that have
+    their default value.
     """
     given = asdict(case)
     usual = {f.name: f.default for f in fields(PromptCase)}
@@ -203,7 +203,7 @@ def prompt_case_to_json(case: PromptCase) -> dict[str, Any]:
 
 
 def parse_prompt_case(given: object, where: str) -> PromptCase:
-    """Build a prompt case from plain data.
+    """Build a prompt case of an ablation request from plain data.
 
     Raises InputError, which begins with `where`, for unknown fields and wrong types.
     """
@@ -229,7 +229,8 @@ def parse_prompt_case(given: object, where: str) -> PromptCase:
 
 
 def read_prompt_cases(name: str, content: bytes) -> tuple[PromptCase, ...]:
-    """Read prompt cases from an uploaded .jsonl file with one JSON object a line.
+    """Read the prompt cases of an ablation request from an uploaded .jsonl file with one JSON
+    object a line.
 
     Raises InputError that names the file and the line.
     """

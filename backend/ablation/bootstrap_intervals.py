@@ -19,12 +19,16 @@ NUMBERS_PER_BLOCK = 1 << 21
 
 
 def first_column_mean(rows: Float[np.ndarray, "... n k"]) -> Float[np.ndarray, "..."]:
-    """Return the mean of the first column over rows."""
+    """Return the mean of the first column over rows: the default statistic of a bootstrap
+    estimate.
+    """
     return rows[..., 0].mean(-1)
 
 
 def relative_reduction(rows: Float[np.ndarray, "... n k"]) -> Float[np.ndarray, "..."]:
-    """Return 1 − mean of the second column ÷ mean of the first: a ratio of means over rows."""
+    """Return 1 − mean of the second column ÷ mean of the first: the ratio of means over rows whose
+    bootstrap interval is reported for a removed share.
+    """
     return 1 - rows[..., 1].mean(-1) / rows[..., 0].mean(-1)
 
 

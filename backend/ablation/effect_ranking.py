@@ -165,7 +165,7 @@ def _measured_count(request: EffectRankingRequest) -> int:
 
 @torch.no_grad()
 def _mean_clean_target(engine: LocalEngine, targeted: TargetedPrompts) -> float:
-    """Return the mean target over the prompts in the unedited model."""
+    """Return the mean target over the prompts of the ranking in the unedited model."""
     found = [
         some.target(engine.lm.logits(some.prompts.tokens))
         for _, some in targeted.batches(engine.lm.d_vocab)
@@ -300,7 +300,7 @@ def _measure_nodes(
 def _number_nodes(
     block: EstimatedBlock, one: EffectEstimates
 ) -> Mapping[tuple[str, int | None, int | None, int | None], int]:
-    """Return the number of each node by (dictionary, prompt, position, feature)."""
+    """Return the number of each node of the ranking by (dictionary, prompt, position, feature)."""
     active, name = one.reading.active, one.reading.dictionary.name
     columns = (active.row.tolist(), active.position.tolist(), active.feature.tolist())
     return {
@@ -328,5 +328,5 @@ def _summarize_dictionary(blocks: Sequence[EstimatedBlock], i: int, name: str) -
 
 
 def finite_or_none(value: Tensor) -> float | None:
-    """Return a one-element tensor as a float, or None if it is NaN."""
+    """Return a measured effect as a float, or None if it is NaN."""
     return None if bool(value.isnan()) else float(value)

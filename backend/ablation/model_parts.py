@@ -62,12 +62,13 @@ class ModelPart:
 
     @property
     def feature(self) -> FeatureId | None:
-        """The feature's id, if the part is a feature; None otherwise."""
+        """The feature's id if the model part is a feature; None otherwise."""
         return FeatureId(self.dictionary, self.index) if self.kind == "feature" else None
 
 
 def check_ablation_kind(how: str) -> AblationKind:
-    """Return the kind of ablation (zero, mean, resample or pair).
+    """Return the kind of ablation, which says what replaces a model part (zero, mean, resample or
+    pair).
 
     Raises InputError for an unknown kind.
     """

@@ -115,7 +115,9 @@ def part_change(
 def read_dictionary(
     one: Dictionary, h: Tensor, x: Tensor, counted: Tensor
 ) -> DictionaryActivations:
-    """Return a dictionary's activations and error term on given hook activations."""
+    """Return a dictionary's activations and error term on given hook activations, from which the
+    values of its parts are computed.
+    """
     x = x.to(one.coder.W_dec.dtype)
     return DictionaryActivations(
         one, x, h.to(x.dtype), list_active_features(one, x, counted), counted

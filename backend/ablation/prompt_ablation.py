@@ -231,11 +231,13 @@ def average_over_prompts(sides: Sequence[dict[str, Any]]) -> dict[str, float | N
 
 
 def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the values that are not None; None if there are none."""
+    """Return the mean over prompts of an ablation's figures that are not None; None if there are
+    none.
+    """
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def round_values(row: Tensor) -> list[float]:
-    """Return the values of a tensor rounded to six decimals, which is all that a page shows."""
+    """Return an ablation's figures rounded to six decimals, which is all that a page shows."""
     return [round(value, 6) for value in row.float().tolist()]

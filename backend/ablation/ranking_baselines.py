@@ -116,8 +116,8 @@ class RankingBaseline:
         return found
 
     def _error_mean(self, one: Dictionary) -> Float[Tensor, "d_out"]:
-        """Return the mean of a dictionary's error term over the counted tokens of all prompts,
-        shape [d_out].
+        """Return the baseline of a dictionary's error term under mean ablation: its mean over the
+        counted tokens of all prompts, shape [d_out].
         """
         lm, prompts = self.engine.lm, self.targeted.prompts
         at = locate_part(lm, self.engine.dictionaries, ModelPart("error", one.name))
@@ -128,8 +128,8 @@ class RankingBaseline:
 def join_nodes(
     reading: DictionaryActivations, other: DictionaryActivations
 ) -> tuple[DictionaryActivations, Float[Tensor, "n"]]:
-    """Return the union of the nodes of two readings with the first reading's values, and the second
-    reading's value at each of these nodes.
+    """Return the union of the nodes of a reading and of its baseline, with the reading's values,
+    and the baseline value of each node.
     """
     size = (reading.h.shape[1], reading.dictionary.d_sae)
     keys = [node_keys(one.active, size) for one in (reading, other)]
@@ -145,7 +145,7 @@ def join_nodes(
 
 def add_silent_nodes(reading: DictionaryActivations) -> DictionaryActivations:
     """Add a node with value 0 for every feature that is active anywhere, at every counted token
-    where it is silent.
+    where it is silent, since a mean baseline changes it there too.
 
     Raises InputError if that makes more than MAX_NODES nodes.
     """
@@ -163,15 +163,19 @@ def add_silent_nodes(reading: DictionaryActivations) -> DictionaryActivations:
 
 
 def node_keys(active: ActiveFeatures, size: Sequence[int]) -> Tensor:
-    """Return one integer for each (row, position, feature) node, which sorts in the order of nodes.
-    Inverse of `split_node_keys`; `size` is (positions, d_sae).
+    """Return one integer key for each (row, position, feature) node, in the order of nodes, by
+    which the nodes of prompts and baseline are joined.
+
+    `size` is (positions, d_sae). Inverse of `split_node_keys`.
     """
     positions, d_sae = size
     return (active.row * positions + active.position) * d_sae + active.feature
 
 
 def split_node_keys(keys: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return row, position and feature of each node key. Inverse of `node_keys`."""
+    """Return row, position and feature of the joined nodes from their keys. Inverse of
+    `node_keys`.
+    """
     positions, d_sae = size
     at = keys // d_sae
     return at // positions, at % positions, keys % d_sae

@@ -65,8 +65,8 @@ class SpliceLosses:
 
 
 def loss_recovered(worst: float, found: float, best: float) -> float:
-    """Return the share of loss recovered: (worst − found) ÷ (worst − best); NaN if worst equals
-    best.
+    """Return the share of loss that a splice recovers: (worst − found) ÷ (worst − best); NaN if
+    worst equals best.
     """
     return (worst - found) / (worst - best) if worst != best else float("nan")
 
@@ -170,8 +170,8 @@ def put_reconstructions(
 def restore_with_error(
     lm: LanguageModel, error: PartLocation, counted: Tensor
 ) -> dict[str, ActivationEdit]:
-    """Return the edits that replace an activation by reconstruction plus error term, both computed
-    during the forward pass.
+    """Return the edits that splice in reconstruction plus error term, both computed during the
+    forward pass, as a check that the model is unchanged.
     """
     one = error.dictionary
     assert one is not None, "an error term belongs to a dictionary"

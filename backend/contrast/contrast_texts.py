@@ -36,7 +36,7 @@ class ContrastDocument:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split input text into one document per line, without empty lines."""
+    """Split typed text into one document per line for a contrast, without empty lines."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

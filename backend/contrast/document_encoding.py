@@ -165,8 +165,8 @@ def check_readable(documents: Sequence[ContrastDocument], rows: np.ndarray, use:
 def encode_positions(
     one: Dictionary, x: Tensor, use: Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the nonzero activations of a dictionary at the masked positions as (batch row,
-    feature, value).
+    """Encode the masked positions of a batch of documents with a dictionary; return the nonzero
+    activations as (batch row, feature, value).
     """
     use = use.to(x.device)
     rows, _ = use.nonzero(as_tuple=True)
@@ -184,8 +184,8 @@ def encode_positions(
 
 @torch.inference_mode()
 def strongest_coordinates(x: Tensor, use: Tensor) -> np.ndarray:
-    """Return the value of largest magnitude of each coordinate over the masked positions, [batch,
-    width].
+    """Return, for each document of a batch, the value of largest magnitude of each hook coordinate
+    over the masked positions, [batch, width].
     """
     away = ~use.to(x.device)[..., None]
     high = x.masked_fill(away, -torch.inf).amax(dim=1)

@@ -63,7 +63,9 @@ def compute_effect_sizes(
 
 
 def hedges_g(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return Hedges' g, the standardized difference of means (Hedges 1981), for each column."""
+    """Return the effect size Hedges' g, the standardized difference of means (Hedges 1981), for
+    each column.
+    """
     free = len(a) + len(b) - 2
     if free < 1:
         return np.full(a.shape[1], np.nan)
@@ -77,8 +79,8 @@ def hedges_g(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def newcombe_interval(
     fires_a: np.ndarray, n_a: int, fires_b: np.ndarray, n_b: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % interval of a difference of two independent shares (Newcombe 1998, method
-    10), built from Wilson's interval of each share.
+    """Return the 95 % interval of the effect size "difference of two independent firing shares"
+    (Newcombe 1998, method 10), built from Wilson's interval of each share.
     """
     p, q = fires_a / n_a, fires_b / n_b
     (l_a, u_a), (l_b, u_b) = wilson_intervals(fires_a, n_a), wilson_intervals(fires_b, n_b)
@@ -87,7 +89,9 @@ def newcombe_interval(
 
 
 def wilson_intervals(k: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return Wilson's 95 % interval of the shares k / n."""
+    """Return Wilson's 95 % intervals of the firing shares k / n of many features, from which
+    Newcombe's interval of their difference is built.
+    """
     p = k / n
     middle = (p + NORMAL_QUANTILE**2 / (2 * n)) / (1 + NORMAL_QUANTILE**2 / n)
     half = (

@@ -75,8 +75,8 @@ def jensen_shannon_distances(
 
 
 def bin_by_rank(tile: Float32[np.ndarray, "n m"]) -> Int[np.ndarray, "n m"]:
-    """Return each value's bin: 0 for silence, otherwise 1 to BINS by its rank among the column's
-    nonzero values; equal values share a bin.
+    """Return the bin of each value for the Jensen–Shannon distance: 0 for silence, otherwise 1 to
+    BINS by its rank among the column's nonzero values; equal values share a bin.
     """
     from scipy.stats import rankdata  # here, since it takes a while to import
 
@@ -87,5 +87,7 @@ def bin_by_rank(tile: Float32[np.ndarray, "n m"]) -> Int[np.ndarray, "n m"]:
 
 
 def entropy_terms(p: np.ndarray) -> np.ndarray:
-    """Return the entropy terms −p log2 p, with 0 at p = 0."""
+    """Return the terms −p log2 p of the entropies in the Jensen–Shannon divergence, with 0 at p =
+    0.
+    """
     return -p * np.log2(np.where(p > 0, p, 1))

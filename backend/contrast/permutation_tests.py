@@ -43,7 +43,8 @@ class PermutationResult:
 
 
 def rank_scores(tile: Float32[np.ndarray, "n m"]) -> Float32[np.ndarray, "n m"]:
-    """Return rank scores by column: twice the midrank minus (n + 1), integers that sum to 0.
+    """Return the rank scores of the rank-sum permutation test by column: twice the midrank minus (n
+    + 1), integers that sum to 0.
 
     Sums over one side stay below 2**24 up to 4,000 documents, so float32 represents them exactly.
     """
@@ -92,8 +93,8 @@ def relabel_sequentially(
     family: int,
     work: float,
 ) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
-    """Return, for each column, the number of random relabellings that match the real rank sum, and
-    the number drawn.
+    """Run a permutation test sequentially: return, for each column, the number of random
+    relabellings that match the real rank sum, and the number drawn.
 
     The number drawn is limited to what a single one of `family` features needs to reach q = 0.05.
     """
@@ -121,8 +122,8 @@ def count_matching_relabellings(
     on_a: Bool[np.ndarray, "n"],
     dealt: Iterator[Float32[np.ndarray, "r n"]],
 ) -> Int[np.ndarray, "m"]:
-    """Count, for each column, the relabellings whose |rank sum| is at least that of the real
-    labels.
+    """Count, for each column of a permutation test, the relabellings whose |rank sum| is at least
+    that of the real labels.
     """
     found = np.abs(on_a.astype(np.float32) @ scores)
     hits = np.zeros(scores.shape[1], np.int64)
@@ -132,7 +133,9 @@ def count_matching_relabellings(
 
 
 def all_relabellings(n: int, n_a: int) -> Iterator[Float32[np.ndarray, "r n"]]:
-    """Yield every way to put n_a of n documents on side a, as rows of 0 and 1."""
+    """Yield every relabelling of an exact permutation test: each way to put n_a of n documents on
+    side a, as rows of 0 and 1.
+    """
     chosen = np.array(list(combinations(range(n), n_a)))
     labels = np.zeros((len(chosen), n), np.float32)
     np.put_along_axis(labels, chosen, 1, axis=1)
@@ -142,7 +145,7 @@ def all_relabellings(n: int, n_a: int) -> Iterator[Float32[np.ndarray, "r n"]]:
 def random_relabellings(
     n: int, n_a: int, count: int, rng: np.random.Generator
 ) -> Iterator[Float32[np.ndarray, "r n"]]:
-    """Yield `count` random relabellings, as rows of 0 and 1, in chunks."""
+    """Yield `count` random relabellings for a permutation test, as rows of 0 and 1, in chunks."""
     for first in range(0, count, RELABELLINGS_PER_CHUNK):
         draws = rng.random((min(RELABELLINGS_PER_CHUNK, count - first), n), dtype=np.float32)
         chosen = np.argpartition(draws, n_a - 1, axis=1)[:, :n_a]
@@ -179,14 +182,16 @@ def firing_share_test(
 
 
 def _log_binomial(gammaln: Callable, n: int, k: np.ndarray | int) -> np.ndarray:
-    """Return the logarithm of the binomial coefficient n over k."""
+    """Return the logarithm of the binomial coefficient n over k, for the exact permutation test of
+    firing shares.
+    """
     k = np.asarray(k)
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def benjamini_hochberg(p: Float[np.ndarray, "m"]) -> Float[np.ndarray, "m"]:
-    """Return q-values (Benjamini and Hochberg 1995): for each p-value, the smallest false discovery
-    rate at which it counts as a discovery.
+    """Return the q-values of permutation tests' p-values (Benjamini and Hochberg 1995): the
+    smallest false discovery rate at which each counts as a discovery.
     """
     m = len(p)
     order = np.argsort(p)[::-1]

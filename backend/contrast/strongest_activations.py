@@ -41,7 +41,9 @@ class StrongestActivations:
 
     @property
     def active(self) -> Int[np.ndarray, "m"]:
-        """Indices of the features that fire on any document, ascending."""
+        """Indices of the features with a nonzero strongest activation on any document,
+        ascending.
+        """
         return np.unique(self.feature)
 
     def tile(self, features: Int[np.ndarray, "f"]) -> Float32[np.ndarray, "documents f"]:

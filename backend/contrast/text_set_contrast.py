@@ -70,17 +70,21 @@ class TextSetContrast:
 
     @property
     def on_a(self) -> np.ndarray:
-        """Boolean array [documents]: which documents are on side a."""
+        """Boolean array [documents]: which documents are on side a of the contrast, the first set
+        of texts.
+        """
         return np.array([document.group == 0 for document in self.documents])
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Number of documents on side a and on side b."""
+        """Number of documents on side a and on side b of the contrast."""
         n_a = int(self.on_a.sum())
         return n_a, len(self.documents) - n_a
 
     def found(self) -> int:
-        """Return the number of features whose q-value is at most MAX_FALSE_DISCOVERY_RATE."""
+        """Return the number of features found to differ between the sets of texts: those with a
+        q-value of at most MAX_FALSE_DISCOVERY_RATE.
+        """
         return (
             int((self.table["q"].to_numpy() <= MAX_FALSE_DISCOVERY_RATE).sum())
             if self.tested
@@ -133,7 +137,9 @@ def contrast_text_sets(
 
 @dataclass(frozen=True)
 class DictionaryEffects:
-    """Effect sizes and separation of one dictionary's active features, before any test."""
+    """Effect sizes and separation of one dictionary's active features, before the contrast tests
+    them.
+    """
 
     features: np.ndarray
     """Feature indices in ascending order; `effects` and `apart` have one entry or column for each.
@@ -143,7 +149,9 @@ class DictionaryEffects:
 
 
 def measure_effects(values: StrongestActivations, group: np.ndarray) -> DictionaryEffects:
-    """Compute effect sizes and separation of every feature that fires on any document."""
+    """Compute the part of a contrast that needs no test: effect sizes and separation of every
+    feature that fires on any document.
+    """
     features = values.active
     room = max(MAX_MATRIX_ELEMENTS // values.documents, 1)
     parts = [features[i : i + room] for i in range(0, max(len(features), 1), room)]
@@ -168,8 +176,8 @@ def run_significance_tests(
     by: ContrastTest,
     tick: Callable[[float], None],
 ) -> tuple[np.ndarray, PermutationResult]:
-    """Test every feature of all dictionaries that fires on enough documents; return the mask of
-    tested features and their p-values.
+    """Run the contrast's tests on every feature of all dictionaries that fires on enough documents;
+    return the mask of tested features and their p-values.
     """
     n_a, n_b = int(on_a.sum()), int((~on_a).sum())
     fires_a, fires_b = (
@@ -199,8 +207,8 @@ def rank_contrast_table(
     test: PermutationResult,
     by: ContrastTest,
 ) -> pa.Table:
-    """Return the table of all active features, ranked by p-value, then by effect size; features
-    without a p-value come last.
+    """Return the table of a contrast: all active features, ranked by p-value, then by effect size;
+    features without a p-value come last.
     """
     parts = [
         {
@@ -230,8 +238,8 @@ def separation_table(
     neurons: Mapping[str, np.ndarray],
     group: np.ndarray,
 ) -> pa.Table:
-    """Return the separation of each dictionary's features and of the coordinates ("neurons") of the
-    hook point that it reads.
+    """Return the contrast's second table: how well each dictionary's features, and the coordinates
+    ("neurons") of the hook point it reads, separate the sets of texts.
     """
     rows = []
     for hook, values in neurons.items():

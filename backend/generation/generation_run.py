@@ -18,8 +18,8 @@ from feature_store.errors import InputError
 
 
 def tokenize_prompt(lm: LanguageModel, request: SteeringRequest) -> PromptTokens:
-    """Tokenize the prompt of a steering request, plain text or chat. Raises InputError if it is
-    empty or too long.
+    """Tokenize the prompt of a generation run, plain text or chat, as its steering request says.
+    Raises InputError if it is empty or too long.
     """
     if isinstance(request.prompt, str):
         return tokenize_text(lm, request.prompt, bos=request.bos)
@@ -50,7 +50,9 @@ def generate_texts(
 def _report_out_of_memory(
     records: Generator[GenerationRecord, None, None], n_prompt: int
 ) -> Generator[GenerationRecord, None, None]:
-    """Yield records; raise InputError with the prompt's length if the device runs out of memory."""
+    """Yield the records of a generation run; raise InputError with the prompt's length if the
+    device runs out of memory.
+    """
     try:
         yield from records
         return
@@ -66,8 +68,8 @@ def _report_out_of_memory(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception means that the device is out of memory; the CPU's allocator has
-    no error class of its own.
+    """Return whether an exception of a generation run means that the device is out of memory; the
+    CPU's allocator has no error class of its own.
     """
     message = str(error)
     return (
@@ -78,7 +80,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_device_memory() -> None:
-    """Free unreferenced memory of the device."""
+    """Free the unreferenced memory of the device after a generation run has failed."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -19,7 +19,9 @@ context limit, stopped by a person, or out of time.
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Settings for sampling tokens; the order of the steps is that of transformers."""
+    """Record of the settings for sampling tokens (temperature, top-p, top-k, …); the order of the
+    steps is that of transformers.
+    """
 
     max_new: int = 64
     """Maximum number of new tokens."""
@@ -37,7 +39,7 @@ class SamplingSettings:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise InputError for invalid sampling settings."""
+        """Raise InputError if the recorded sampling settings are invalid."""
         if self.max_new < 1:
             raise InputError(f"{self.max_new} new tokens: ask for at least one.")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -59,7 +61,7 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class GenerationRow:
-    """One text of a batch: `default` without edits, `steered` with edits."""
+    """Record of one text to generate in a batch: `default` without edits, `steered` with edits."""
 
     name: str
     edits: tuple[Edit, ...] = ()
@@ -71,7 +73,9 @@ class GenerationRow:
 
 @dataclass(frozen=True)
 class PositionReading:
-    """Measurements at one position that a row's model has read."""
+    """Record of the measurements at one position that a row's model has read: activations and size
+    of the edit.
+    """
 
     watched: Mapping[FeatureId, float]
     """Activations of watched features in this row's stream, before any edit at their own hook

@@ -47,7 +47,7 @@ class RowDecoder:
         return shown
 
     def _stop_prefix_length(self, new: str) -> int:
-        """Return the length of the longest suffix of `new` that is the beginning of a stop
+        """Return the length of the longest end of a row's text that is the beginning of a stop
         string.
         """
         longest = max(map(len, self._stops), default=1) - 1

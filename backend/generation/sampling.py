@@ -59,7 +59,7 @@ class TokenSampler:
         return drawn
 
     def _race(self, scores: Tensor) -> Float[Tensor, "row vocab"]:
-        """Return the logarithm of each row's exponential noise."""
+        """Return the logarithm of each row's exponential noise for sampling."""
         rows = [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self._noises]
         noise = rows[0][None] if self._noise_of is None else torch.stack(rows)[self._noise_of]
         return noise.clamp_min_(SMALLEST_NOISE).log_().to(scores.device)
@@ -71,7 +71,9 @@ class TokenSampler:
         return torch.where(self._seen.to(scores.device), less, scores)
 
     def _cut(self, scores: Tensor) -> Tensor:
-        """Set the logits of tokens outside top-k, and then outside top-p of the rest, to −∞."""
+        """Restrict sampling to top-k, and then to top-p of the rest, by setting the other tokens'
+        logits to −∞.
+        """
         k, p = self._sampling.top_k, self._sampling.top_p
         if 0 < k < scores.shape[-1]:
             least = scores.topk(k, dim=-1).values[:, -1:]

@@ -39,7 +39,7 @@ class SteeringRequest:
 
     @property
     def watched(self) -> tuple[FeatureId, ...]:
-        """All features whose activations are read, edited ones first."""
+        """All features whose activations the steering run reads, edited ones first."""
         edited = (feature for edit in self.edits for feature in edit.features)
         return tuple(dict.fromkeys([*edited, *self.watch]))
 

@@ -111,7 +111,9 @@ def _check_rows(rows: Sequence[GenerationRow], extras: StreamOptions) -> None:
 
 
 class _TokenStream:
-    """The state of one token stream; used by one thread."""
+    """The state of one stream of tokens: the batch, its rows and their measurements; used by one
+    thread.
+    """
 
     def __init__(
         self,
@@ -325,7 +327,7 @@ def _record_measurements(
 
 
 def _clean_perplexity(state: RowState) -> float | None:
-    """Return the perplexity of a row's text under the clean model given the prompt."""
+    """Return the perplexity of a row's streamed tokens under the clean model given the prompt."""
     found = state.clean_logprobs
     return math.exp(-sum(found) / len(found)) if found else None
 

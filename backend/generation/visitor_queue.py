@@ -35,7 +35,7 @@ class GenerationLimits:
     """Seconds without a sign of life after which a visitor counts as gone."""
 
     def check(self, start: PromptTokens, sampling: SamplingSettings) -> None:
-        """Raise InputError if a prompt or the number of new tokens exceeds the limits."""
+        """Raise InputError if a visitor's prompt or number of new tokens exceeds the limits."""
         if len(start.tokens) > self.prompt_tokens:
             raise InputError(
                 f"The prompt has {len(start.tokens):,} tokens; at most "

@@ -213,7 +213,7 @@ def measure_joint_ablation(
     picks: Sequence[SampledPrediction],
     features: Sequence[FeatureId],
 ) -> np.ndarray:
-    """Return the change of log p(next token), in nats, of each sampled prediction when all given
+    """Return the change of log p(next token), in nats, of a cluster's predictions when all given
     features are ablated together.
     """
     found = np.zeros(len(picks))

@@ -43,8 +43,8 @@ class EffectVectors:
 
 @dataclass(frozen=True, eq=False)
 class PredictionPrompts:
-    """Padded prompts of sampled predictions, each a sequence up to the last token read, with the
-    predicted tokens as targets.
+    """Padded prompts of sampled predictions, for which effect vectors are computed: each sequence
+    up to the last token read, with the predicted token as target.
     """
 
     tokens: Tensor
@@ -55,8 +55,8 @@ class PredictionPrompts:
 def pad_prediction_prompts(
     engine: LocalEngine, file: HarvestFile, picks: Sequence[SampledPrediction]
 ) -> PredictionPrompts:
-    """Build the prompts of sampled predictions as one batch, padded on the right, where causal
-    attention does not see it.
+    """Build the prompts of sampled predictions, whose effects are computed, as one batch padded on
+    the right, where causal attention does not see it.
     """
     ids, real = pad_right(
         [file.sequences.tokens(one.sequence)[: one.position + 1].tolist() for one in picks]
@@ -104,7 +104,9 @@ def compute_effect_vectors(
 
 
 def batch_predictions(picks: Sequence[SampledPrediction]) -> list[list[int]]:
-    """Return batches of numbers of predictions whose prompts have similar length."""
+    """Return batches of numbers of predictions whose prompts have similar length, for computing
+    effect vectors.
+    """
     order = sorted(range(len(picks)), key=lambda i: -picks[i].position)
     found, begin = [], 0
     while begin < len(order):

@@ -91,8 +91,8 @@ def sample_predictions(
 
 
 def batch_sequences(file: HarvestFile, order: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield batches of sequence numbers, in the given order, with at most TOKENS_PER_PASS tokens
-    including padding.
+    """Yield batches of sequences from which predictions are sampled, in the given order, with at
+    most TOKENS_PER_PASS tokens including padding.
     """
     lengths = np.diff(file.sequences.offsets)
     begin = 0

@@ -57,8 +57,8 @@ def accuracy_change(after: np.ndarray, before: np.ndarray) -> dict[str, Any]:
 
 
 def _phi_coefficient(e: int, f: int, g: int, h: int) -> float:
-    """Return the phi correlation of two classifications, corrected for continuity; 0 if one does
-    not vary.
+    """Return the phi correlation of two classifications for the interval of a change of accuracy,
+    corrected for continuity; 0 if one does not vary.
     """
     spread = (e + f) * (g + h) * (e + g) * (f + h)
     if spread == 0:

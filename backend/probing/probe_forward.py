@@ -38,7 +38,9 @@ class _HookReached(Exception):
 
 @dataclass(frozen=True, eq=False)
 class TextBatch:
-    """A batch of tokenized texts of similar length."""
+    """A batch of tokenized texts of similar length, for a forward pass up to the probe's hook
+    point.
+    """
 
     rows: np.ndarray
     """Indices of the texts in their set."""
@@ -47,8 +49,8 @@ class TextBatch:
 
 
 def batch_texts(engine: LocalEngine, texts: Sequence[str]) -> list[TextBatch]:
-    """Tokenize texts into batches of a few thousand tokens. Raises InputError for a text without a
-    counted token.
+    """Tokenize texts into batches of a few thousand tokens for the probe's forward passes. Raises
+    InputError for a text without a counted token.
     """
     documents = [ContrastDocument(text, 0) for text in texts]
     read = [tokenize_document(engine, document, "document") for document in documents]
@@ -94,8 +96,8 @@ def pool_tokens(
     counted: Bool[Tensor, "batch pos"],
     pool: Pooling,
 ) -> Float[Tensor, "batch width"]:
-    """Pool the activations of each text's counted tokens into one vector (mean or last token), in
-    float32 at least.
+    """Pool the activations of each text's counted tokens into one vector for the probe (mean or
+    last token), in float32 at least.
     """
     h = h if h.dtype == torch.float64 else h.float()
     use = counted.to(h.device)
@@ -112,7 +114,8 @@ def feature_ablation_edits(
     features: Sequence[FeatureId],
     counted: Bool[Tensor, "batch pos"],
 ) -> dict[str, ActivationEdit]:
-    """Return the edits that set features to zero at counted positions; error terms stay.
+    """Return the edits of the forward pass that set features to zero at counted positions; error
+    terms stay.
 
     All features of one hook point are read from the same activation and their contributions are
     subtracted; a transcoder's features are read where it reads and subtracted where it writes.
@@ -151,8 +154,8 @@ def feature_ablation_edits(
 def _features_contribution(
     lm: LanguageModel, named: NamedFeatures, read: Mapping[str, Tensor]
 ) -> Callable[[Tensor], Tensor]:
-    """Return a function that computes what some features of one dictionary add to the stream where
-    it writes.
+    """Return a function that computes, during the forward pass, what some features of one
+    dictionary add to the stream where it writes.
     """
     one = named.dictionary
     reads, writes = canonical_hook(lm, one.hook_name), canonical_hook(lm, one.hook_out)

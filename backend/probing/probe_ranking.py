@@ -73,7 +73,7 @@ class ProbeEffectSums:
 
     @classmethod
     def empty(cls, one: Dictionary) -> "ProbeEffectSums":
-        """Return sums of zero for one dictionary's features."""
+        """Return sums of zero for the effects of one dictionary's features on the probe."""
         two = torch.zeros(2, one.d_sae, dtype=torch.double)
         return cls(two, two.clone(), two[0].clone(), torch.zeros(2, dtype=torch.double))
 

@@ -14,8 +14,8 @@ MAX_TEXTS_PER_SET = 4_000
 
 @dataclass(frozen=True)
 class LabelledText:
-    """One text with its label and the group it belongs to, a second property that may correlate
-    with the label.
+    """One text for a probe, with its label and the group it belongs to, a second property that may
+    correlate with the label.
     """
 
     text: str
@@ -24,7 +24,9 @@ class LabelledText:
 
     @property
     def cell(self) -> str:
-        """Label and group together: the cells among which the worst group is found."""
+        """Label and group of a text together: the cells among which a probe's worst group is
+        found.
+        """
         return f"{self.label} · {self.group}" if self.group else self.label
 
 
@@ -45,7 +47,7 @@ class ProbeTextSets:
 
     @property
     def grouped(self) -> bool:
-        """True if every test text has a group."""
+        """True if every test text of the probe has a group."""
         return all(one.group for one in self.test)
 
 

@@ -29,7 +29,7 @@ CROSS_FIT_FOLDS = 2
 
 @dataclass(frozen=True, eq=False)
 class ProbeEvaluation:
-    """What an evaluation of a probe needs: tokenized texts and their labels."""
+    """What the evaluation of SHIFT needs: the request, tokenized texts and their labels."""
 
     engine: LocalEngine
     request: ShiftRequest
@@ -44,13 +44,15 @@ class ProbeEvaluation:
     def read(
         self, laid: Sequence[TextBatch], features: Sequence[FeatureId], tick: Callable[[], None]
     ) -> np.ndarray:
-        """Return the pooled activations of texts with features ablated."""
+        """Return the pooled activations of texts with features ablated, as input to the evaluated
+        probe.
+        """
         pool: Any = self.request.pool
         return pooled_activations(self.engine, laid, self.request.hook, pool, features, tick)
 
     def accuracies(self, right: np.ndarray) -> dict[str, Any]:
-        """Return the accuracy over all test texts, in each cell of label and group, and in the
-        worst cell.
+        """Evaluate which test texts are right: return the accuracy over all texts, in each cell of
+        label and group, and in the worst cell.
         """
         found: dict[str, Any] = {"accuracy": accuracy_with_interval(right)}
         if self.texts.grouped:
@@ -119,10 +121,8 @@ def prepare_evaluation(engine: LocalEngine, request: ShiftRequest) -> ProbeEvalu
 
 
 def cross_fit_probe(evaluation: ProbeEvaluation, held: np.ndarray) -> np.ndarray:
-    """Return which test texts a cross-fitted probe classifies correctly: each text is judged by a
-    probe trained on the other folds of the test set.
-
-    An upper reference: what a probe could do at this hook point without the spurious correlation.
+    """Evaluate an upper reference for SHIFT: which test texts a probe classifies correctly that was
+    trained on the other folds of the test set, without the spurious correlation.
     """
     order = np.random.default_rng(evaluation.request.seed).permutation(len(held))
     right = np.zeros(len(held), dtype=bool)
@@ -142,8 +142,8 @@ def _correct_without(
     features: Sequence[FeatureId],
     tick: Callable[[], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which test texts are classified correctly with features ablated, by the same probe and
-    by a probe retrained on ablated activations.
+    """Evaluate a probe with features ablated: return which test texts are classified correctly by
+    the same probe, and by a probe retrained on ablated activations.
     """
     held = evaluation.read(evaluation.test, features, tick)
     clean = evaluation.read(evaluation.train, features, tick)
@@ -156,7 +156,7 @@ def _correct_without(
 def _changes_in_worst_cell(
     evaluation: ProbeEvaluation, before: np.ndarray, after: Mapping[str, np.ndarray]
 ) -> dict[str, Any] | None:
-    """Return the change of accuracy in the cell that was worst before ablation; None without
+    """Evaluate the change of accuracy in the cell that was worst before SHIFT; None without
     groups.
     """
     if not evaluation.texts.grouped:
@@ -171,8 +171,8 @@ def _changes_in_worst_cell(
 def _ablate_random_features(
     evaluation: ProbeEvaluation, probe: LogisticProbe, tick: ProbeProgress
 ) -> dict[str, Any]:
-    """Evaluate random sets of active features of the same dictionaries, matched in activation to
-    the marked ones.
+    """Evaluate SHIFT with random sets of active features of the same dictionaries, matched in
+    activation to the marked ones.
     """
     request = evaluation.request
     sums, _ = sum_probe_effects(
@@ -197,8 +197,9 @@ def _ablate_random_features(
 def draw_matched_features(
     sums: Mapping[str, ProbeEffectSums], request: ShiftRequest, n: int
 ) -> tuple[list[list[FeatureId]], float | None]:
-    """Draw random sets of features matched to the marked ones, and return the largest ratio between
-    a feature and its match in share of texts and mean activation.
+    """Draw the random sets of features that SHIFT is evaluated against, matched to the marked ones,
+    and return the largest ratio between a feature and its match in share of texts and mean
+    activation.
 
     No set is drawn if a marked feature has no match.
     """
@@ -225,8 +226,8 @@ def draw_matched_features(
 def _matched_candidates(
     sums: ProbeEffectSums | None, feature: FeatureId, request: ShiftRequest, n: int
 ) -> tuple[np.ndarray, float]:
-    """Return features of the same dictionary that match a marked feature, within the smallest
-    factor that leaves enough of them.
+    """Return features of the same dictionary that match a feature marked for SHIFT, within the
+    smallest factor that leaves enough of them.
     """
     if sums is None:
         return np.array([], dtype=int), 1.0

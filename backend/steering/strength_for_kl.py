@@ -149,8 +149,8 @@ def generate_unedited(
     sampling: SamplingSettings,
     stop: threading.Event | None = None,
 ) -> list[list[int]]:
-    """Generate one continuation of the prompt without edits for each seed, and return the token
-    ids.
+    """Generate the texts on which the KL of a strength is measured: one continuation of the prompt
+    without edits for each seed, as token ids.
     """
     rows = [GenerationRow(str(seed), (), seed) for seed in seeds]
     records = stream_tokens(

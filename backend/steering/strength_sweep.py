@@ -273,8 +273,8 @@ def _measure_texts(
 
 
 def _max_rows_read(lm: LanguageModel, length: int) -> int:
-    """Return the number of texts measured in one forward pass, each with its clean twin and all
-    logits.
+    """Return the number of a sweep's texts measured in one forward pass, each with its clean twin
+    and all logits.
     """
     weights = sum(p.numel() for p in lm.bare.parameters())
     faster = 100 if lm.placement.device.type == "cuda" else 1

@@ -66,8 +66,8 @@ class StrengthTexts:
     heard: tuple[MeasuredText, ...]
 
     def estimate(self, measure: str) -> MeasureEstimate | None:
-        """Estimate a measure's mean over the continuations at this strength; None if no text has
-        it.
+        """Estimate a measure's mean over a sweep's continuations at this strength; None if no text
+        has it.
         """
         mine = [one for one in self.heard if measure in one.values]
         if not mine:
@@ -81,7 +81,7 @@ class StrengthTexts:
         return MeasureEstimate(float(values.mean()), low, high, n)
 
     def mean(self, measure: str) -> float:
-        """Return a measure's mean over the continuations at this strength; NaN if no text has
+        """Return a measure's mean over a sweep's continuations at this strength; NaN if no text has
         it.
         """
         values = [one.values[measure] for one in self.heard if measure in one.values]
@@ -133,8 +133,8 @@ class SweepOutcome:
         return [name for name in SWEEP_MEASURES if name in known]
 
     def at_equal_shift(self, kind: str, measure: str) -> list[ControlBand | None]:
-        """Return the controls' band of a measure at each strength, where ‖Δh‖ is equal to that of
-        the edit.
+        """Return the band of a sweep's controls for a measure at each strength, where ‖Δh‖ is equal
+        to that of the edit.
         """
         curves = self.controls.get(kind, ())
         return [
@@ -145,8 +145,8 @@ class SweepOutcome:
         ]
 
     def at_equal_kl(self, kind: str, measure: str) -> list[ControlBand | None]:
-        """Return the controls' band of a measure at the KL of each strength, interpolated between
-        the strengths that were run on the same side of the neutral one.
+        """Return the band of a sweep's controls for a measure at the KL of each strength,
+        interpolated between the strengths that were run on the same side of the neutral one.
 
         A control that never reaches the KL is left out of n.
         """
@@ -212,8 +212,8 @@ def _to_plain_data(value: Any) -> Any:
 def _bootstrap_interval(
     values: np.ndarray, prompts: np.ndarray
 ) -> tuple[float, float] | tuple[None, None]:
-    """Return the 95 % percentile interval of the mean when each prompt's continuations are
-    resampled.
+    """Return the 95 % percentile interval of a sweep measure's mean when each prompt's
+    continuations are resampled.
     """
     if len(values) < 2 or np.ptp(values) == 0:
         return None, None
@@ -234,8 +234,8 @@ def _control_band(values: Sequence[float]) -> ControlBand | None:
 def _interpolate_at_kl(
     curve: ControlCurve, measure: str, side: Sequence[int], still: tuple[float, float], kl: float
 ) -> float:
-    """Return a control's value at the given KL, interpolated between neighbouring strengths; NaN if
-    its KL does not reach that far.
+    """Return a sweep control's value at the given KL, interpolated between neighbouring strengths;
+    NaN if its KL does not reach that far.
 
     `still` is the (KL, value) pair without an edit.
     """
