@@ -123,7 +123,7 @@ def summary(ranking: Mapping[str, Any]) -> str:
     (a, b), n, of = ranking["labels"], ranking["n"], ranking["of"]
     return (
         f"A probe for {b} against {a} at {ranking['hook']}, right on {share(ranking['right'])} of "
-        f"the {count(sum(n))} texts that it learnt from. Effects of the strongest "
+        f"the {count(sum(n))} texts that it was trained on. Effects of the strongest "
         f"{count(len(ranking['rows']))} of {count(of)} active features: what becomes of its "
         "log-odds when the feature is zero, the mean over these texts. Effects of dictionaries "
         "that cut one stream are not added."

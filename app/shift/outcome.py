@@ -11,12 +11,12 @@ from app.ablate.outcome import grid
 from app.wording import ABSENT, count, plural
 
 ROWS = {
-    "before": "the probe as it was learnt",
+    "before": "the original probe",
     "removed": "without the marked features",
-    "retrained": "without them, learnt anew",
-    "skyline": "learnt from texts to judge on",
+    "retrained": "without them, retrained",
+    "skyline": "trained on texts like the test texts",
 }
-CHANGED = {"removed": "Without the marked features", "retrained": "Learnt anew without them"}
+CHANGED = {"removed": "Without the marked features", "retrained": "Retrained without them"}
 
 
 def draw(judged: Mapping[str, Any]) -> None:
@@ -31,7 +31,7 @@ def draw(judged: Mapping[str, Any]) -> None:
         *((name, "number") for name in cells),
     ]
     lines = [line(words, conditions[name], cells) for name, words in ROWS.items()]
-    lines.append(line("the commonest label, always", judged["majority"], cells))
+    lines.append(line("the most frequent label, always", judged["majority"], cells))
     lines += controls(judged["controls"], len(heads))
     grid("shift_outcome", heads, lines)
     st.caption(session.literal(note(judged, bool(cells))))
@@ -51,7 +51,7 @@ def line(words: str, told: Mapping[str, Any], cells: Sequence[str]) -> list[str]
 def controls(found: Mapping[str, Any], width: int) -> list[list[str]]:
     """Random sets of features: median, and in brackets where 95 % of them lie."""
     lines = []
-    for name, words in (("removed", "without random features"), ("retrained", "…, learnt anew")):
+    for name, words in (("removed", "without random features"), ("retrained", "…, retrained")):
         rates = found[name]
         if not rates:
             continue
@@ -83,7 +83,7 @@ def note(judged: Mapping[str, Any], grouped: bool) -> str:
     """What the numbers are."""
     n, controls = judged["n"], judged["controls"]
     said = (
-        f"Per cent of {count(n[1])} held-out texts, with Wilson's 95 % interval; learnt from "
+        f"Per cent of {count(n[1])} held-out texts, with Wilson's 95 % interval; trained on "
         f"{count(n[0])}. "
     )
     if grouped:
@@ -92,8 +92,8 @@ def note(judged: Mapping[str, Any], grouped: bool) -> str:
             "tends to be too low. "
         )
     said += (
-        "The probe learnt from texts to judge on is cross-fitted on two halves: each text is "
-        "judged by a probe that has not seen it. "
+        "The probe trained on texts like the test texts is cross-fitted on two halves: each text "
+        "is judged by a probe that was not trained on it. "
     )
     if controls["draws"]:
         apart = controls["factor"]

@@ -128,7 +128,7 @@ def remove(place: Place, asked: ShiftRequest, ranking: task.Plain, marked: list[
             want_away,
             type="primary",
             disabled=not marked,
-            help="Accuracy on the held-out texts before and after, with and without learning anew.",
+            help="Accuracy on the held-out texts before and after, with and without retraining.",
         )
         draws = fields.random_sets()
     if not st.session_state.get(AWAY):
