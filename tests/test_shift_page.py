@@ -90,7 +90,7 @@ def test_from_texts_to_a_kept_run_and_back(visit: Open) -> None:
     test.number_input(key="shift_draws").set_value(3)
     press(test, "Take the marked features away")
     until(test, "Per cent of")
-    assert "Learnt anew without them: accuracy" in said(test)
+    assert "Retrained without them: accuracy" in said(test)
     name = test.session_state["shift_judge"].kept
     again = visit(session.SHIFT, experiment=name)
     assert "Per cent of" in said(again) and "1 feature marked" in said(again)
