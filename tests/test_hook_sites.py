@@ -228,7 +228,7 @@ def test_splicing_puts_the_reconstruction_at_every_write(tiny_lm: LanguageModel,
 def test_the_self_check_splices_at_every_write(tiny_lm: LanguageModel, make) -> None:
     one = make()
     tokens = token_batch(6, 12)
-    got = check_reconstruction(tiny_lm, one, tokens.tolist(), to_the_end=True)
+    got = check_reconstruction(tiny_lm, one, tokens.tolist(), use_all_pieces=True)
     x = read_activations(tiny_lm, one, tokens, one.processing)
     raw = tiny_lm.activations(tokens, list(one.write_hooks))
     y = torch.cat([raw[hook] for hook in one.write_hooks], -1)[:, 1:].flatten(0, 1).double()
@@ -285,7 +285,7 @@ def test_studies_of_one_hook_point_say_so(tiny_lm: LanguageModel) -> None:
         read_dictionary_activations(tiny_lm, [one], tokens, counted)
     with pytest.raises(InputError, match=sentence):
         compute_removal_logits(tiny_lm, one, 0, tokens[0], counted[0])
-    firing = engine.firing(engine.text(TEXT), [one.name])[one.name]
+    firing = engine.compute_activations(engine.text(TEXT), [one.name])[one.name]
     f = one.encode(read_activations(tiny_lm, one, tokens, one.processing))[0]
     assert len(firing.value) == int((f != 0).sum())
 

@@ -108,8 +108,8 @@ def check_reconstructions(
     each.
 
     Yield progress after each pass; the result is name → ReconstructionCheck. Sums are taken in
-    float64. `use_all_pieces` makes every run use all pieces. Raise InputError when a dictionary does
-    not fit the model, or no token counts.
+    float64. `use_all_pieces` makes every run use all pieces. Raise InputError when a dictionary
+    does not fit the model, or no token counts.
     """
     for one in dictionaries:
         check_dictionary_fits(lm, one)

@@ -50,7 +50,8 @@ class LanguageModel:
     """Causal language model with a lock, whose activations are read and edited at hook points.
 
     `bare` is the Hugging Face model itself, without hooks and with its fast attention; it shares
-    every weight with TransformerLens' bridge. Use either only inside `hold_bridge` or `hold_plain_model`.
+    every weight with TransformerLens' bridge. Use either only inside `hold_bridge` or
+    `hold_plain_model`.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class LanguageModel:
         """Hold the lock of the plain Hugging Face model, with edits at canonical hook points of the
         fast forward.
 
-        `hold_bridge` costs a millisecond, as much as a small model's whole step; this costs nothing.
+        `hold_bridge` costs a millisecond, as much as a small model's whole step; this is free.
         """
         with (
             self._turn,
