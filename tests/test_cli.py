@@ -143,7 +143,7 @@ def test_damaged_weights(tmp_path: Path, capsys: Capture) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:-3])
     assert refusal(harvest(tmp_path, dictionary=f"{file}@blocks.0.hook_mlp_out"), capsys) == (
-        f"{file} is damaged: it has {len(whole) - 3} bytes and its header speaks of {len(whole)}; "
+        f"{file} is damaged: it has {len(whole) - 3} bytes but its header requires {len(whole)}: "
         "copy or download it again."
     )
     model = tmp_path / "model"

@@ -24,8 +24,8 @@ def test_a_truncated_file_is_named_with_both_sizes(tmp_path: Path) -> None:
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-100])
     assert message(folder, check_only=True) == (
-        f"{weights} is damaged: it has {len(whole) - 100:,} bytes and its header speaks of "
-        f"{len(whole):,}; copy or download it again."
+        f"{weights} is damaged: it has {len(whole) - 100:,} bytes but its header requires "
+        f"{len(whole):,}: copy or download it again."
     )
 
 
@@ -73,20 +73,20 @@ def test_weights_of_another_configuration_are_refused(tmp_path: Path) -> None:
 
 def test_a_scale_that_is_not_there_is_never_one(tmp_path: Path) -> None:
     tiny.saved(tmp_path, "standard", normalize_activations="expected_average_only_in")
-    assert "the factor is not there: put sae-lens' activation_scaler.json" in message(tmp_path)
+    assert "the factor is missing: put sae-lens' activation_scaler.json" in message(tmp_path)
     tiny.save_scaler(tmp_path, None)
-    assert "the factor is not there" in message(tmp_path)
+    assert "the factor is missing" in message(tmp_path)
 
 
 def test_whitening_that_is_not_there_is_refused(tmp_path: Path) -> None:
     tiny.saved(tmp_path, "topk", normalize_activations="covariance_whitening")
-    assert "the matrices are not there: put sae-lens' activation_wh" in message(tmp_path)
+    assert "the matrices are missing: put sae-lens' activation_wh" in message(tmp_path)
 
 
 def test_whitening_of_a_tied_encoder_is_refused(tmp_path: Path) -> None:
     tiny.saved(tmp_path, "matching_pursuit", normalize_activations="covariance_whitening")
     tiny.save_whitening(tmp_path)
-    assert message(tmp_path).endswith("whitens the input of a tied encoder: not defined.")
+    assert message(tmp_path).endswith("whitens the input of a tied encoder, which is not defined.")
 
 
 def test_a_dictionary_without_hook_point_asks_for_one(tmp_path: Path) -> None:

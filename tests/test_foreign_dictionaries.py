@@ -351,7 +351,7 @@ def test_a_keyword_of_the_models_loading_can_be_left_aside(tmp_path: Path) -> No
         f"{tmp_path}@blocks.0.hook_resid_pre?ignore=checkpoint_value,fold_ln", placement=tiny.CPU
     )
     assert (both.hook_name, both.processing.fold_ln) == ("blocks.0.hook_resid_pre", False)
-    assert "ignore 'fold_l', which the dictionary does not ask for" in message(
+    assert "ignore 'fold_l', which is not among the dictionary's model keywords" in message(
         f"{tmp_path}?ignore=checkpoint_value,fold_l"
     )
     assert "names nothing to ignore" in message(f"{tmp_path}?ignore=")

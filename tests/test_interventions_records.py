@@ -132,7 +132,7 @@ REFUSED = [
     ([edit("add", "relu/3", strength=1e30)], "overflows"),
     ([edit("add", "rely/3")], "Did you mean 'relu'"),
     ([edit("add", "relu/40")], "has features 0 to 39"),
-    ([edit("add", "relu/3"), edit("zero", "relu/3")], "could meet at one token"),
+    ([edit("add", "relu/3"), edit("zero", "relu/3")], "could act at the same token"),
     ([edit("add", "relu/3", "relu/3")], "names a feature twice"),
     ([edit("add", "relu/3", "topk/3")], "features of one dictionary"),
     ([edit("swap", "relu/3")], "takes two features"),
@@ -140,7 +140,7 @@ REFUSED = [
     ([Edit("clamp", vector=SteeringVector("v", POST, (1.0,) * 16))], "needs features"),
     ([Edit("add", vector=SteeringVector("v", POST, (1.0,) * 5))], "has 5 values"),
     ([Edit("add", vector=SteeringVector("v", "blocks.7.hook_out", (1.0,)))], "no hook point"),
-    ([Edit("add", vector=SteeringVector("v", POST, (0.0,) * 16))], "points nowhere"),
+    ([Edit("add", vector=SteeringVector("v", POST, (0.0,) * 16))], "has no direction"),
     ([edit("add", "relu/3", where=EditCondition(pattern="(("))], "not a regular expression"),
     (
         [
@@ -183,7 +183,7 @@ def test_numbers_out_of_range_are_an_error_not_a_text(tiny_lm: LanguageModel) ->
         )
         for layer, s in enumerate([1e18, 1e18, 1e18])
     ]
-    with pytest.raises(InputError, match="no longer finite: choose smaller strengths"):
+    with pytest.raises(InputError, match="are not finite: choose smaller strengths"):
         compute_edited_logits(compile_edits(tiny_lm, dictionaries(), [edits]), [text()])
 
 

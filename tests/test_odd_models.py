@@ -141,7 +141,7 @@ def test_a_model_that_remembers_nothing_is_refused_in_a_sentence(
     engine = engine_of(shared("mamba"), tmp_path)
     monkeypatch.setattr("backend.interventions.forward_path.CACHE_NAMES", ("no_such_memory",))
     start = tokenize_text(engine.lm, PROMPT, bos=True)
-    with pytest.raises(InputError, match="keeps nothing of the text that it has read"):
+    with pytest.raises(InputError, match="keeps no cache of the text that it has read"):
         list(
             stream_tokens(
                 engine.lm, {}, start, [GenerationRow("a")], SamplingSettings(2), StreamOptions()

@@ -71,7 +71,7 @@ class LinearRule:
     signed = True
 
     def keep(self, pre: Float[Tensor, "... d_sae"]) -> Float[Tensor, "... d_sae"]:
-        """Return the pre-activations unchanged."""
+        """Return the pre-activations of plain directions unchanged."""
         return pre
 
 

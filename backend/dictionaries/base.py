@@ -245,5 +245,5 @@ def _check_sites(name: str, does: str, sites: Sequence[HookSite], width: int) ->
         slices = ", ".join(f"{site.hook} {site.start} to {site.stop}" for site in sites) or "none"
         raise InputError(
             f"The hook points that {name} {does} ({slices}) do not divide its {width} coordinates: "
-            "give each the slice after the one before."
+            "give the hook points successive slices."
         )

@@ -122,7 +122,7 @@ def _guess_class(state: State, source: DictionarySource) -> str:
         return "AutoEncoderNew"
     raise InputError(
         f"{source.spec} has no config.json, and its tensors fit more than one class: put the "
-        "config.json that was saved with it beside ae.pt."
+        "config.json that was saved with it into the same folder as ae.pt."
     )
 
 
@@ -152,8 +152,8 @@ def _read_k(state: State, path: Path, config: TrainerConfig) -> int:
     stored = state.get("k")
     if stored is None and config.k is None:
         raise InputError(
-            f"{path} has no k, and {path.with_name('config.json')} names none: how many features "
-            "a token keeps is not known."
+            f"{path} has no k, and {path.with_name('config.json')} gives none: the number "
+            "of active features per token is unknown."
         )
     k = config.k if stored is None else float(stored.reshape(-1)[0])
     assert k is not None
@@ -163,7 +163,7 @@ def _read_k(state: State, path: Path, config: TrainerConfig) -> int:
     if config.k not in (None, int(k)):
         raise InputError(
             f"{path} has k = {int(k)} and {path.with_name('config.json')} k = {config.k}: which "
-            "one holds is not known."
+            "one is right is unknown."
         )
     return int(k)
 

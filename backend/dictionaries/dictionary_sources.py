@@ -250,8 +250,8 @@ def check_safetensors(path: Path) -> list[str]:
         raise InputError(f"{path} is not a safetensors file, or its start is damaged.") from None
     if size != 8 + length + end:
         raise InputError(
-            f"{path} is damaged: it has {size:,} bytes and its header speaks of "
-            f"{8 + length + end:,}; copy or download it again."
+            f"{path} is damaged: it has {size:,} bytes but its header requires "
+            f"{8 + length + end:,}: copy or download it again."
         )
     return list(tensors)
 

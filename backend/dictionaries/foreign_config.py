@@ -33,10 +33,10 @@ EXPECTED_VALUES = {
 terms."""
 
 
-def refusal_error(said: str) -> PydanticCustomError:
+def refusal_error(reason: str) -> PydanticCustomError:
     """Return the error with which a validator of a foreign config refuses the file: `FILE cannot be
     used: REASON.`"""
-    return PydanticCustomError("refused", "{said}", {"said": said})
+    return PydanticCustomError("refused", "{reason}", {"reason": reason})
 
 
 def _read_number(value: object) -> object:
@@ -95,11 +95,11 @@ def _describe_first_error(bad: ValidationError, where: str) -> str:
     key = ".".join(str(part) for part in error["loc"]).removeprefix("metadata.")
     if error["type"] == "missing":
         return f"{where} has no {key}, which the dictionary cannot be read without."
-    said = error["msg"].removeprefix("Input should be ").removeprefix("it must be ")
-    said = EXPECTED_VALUES.get(error["type"], said)
+    wanted = error["msg"].removeprefix("Input should be ").removeprefix("it must be ")
+    wanted = EXPECTED_VALUES.get(error["type"], wanted)
     if not key:
-        return f"{where} cannot be used: {said}."
-    return f"{where} has {key} = {show_value(error['input'])}: it must be {said}."
+        return f"{where} cannot be used: {wanted}."
+    return f"{where} has {key} = {show_value(error['input'])}: it must be {wanted}."
 
 
 def show_value(value: object) -> str:

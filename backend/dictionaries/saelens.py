@@ -214,7 +214,9 @@ def fold_scales(sae: Sae, source: DictionarySource, door: SaeLensCheckpoint | No
         _fold_decoder_norm(sae)
     if kind == "covariance_whitening":
         if sae.cfg.architecture() == "matching_pursuit":
-            raise InputError(f"{source.spec} whitens the input of a tied encoder: not defined.")
+            raise InputError(
+                f"{source.spec} whitens the input of a tied encoder, which is not defined."
+            )
         sae.fold_activation_whitening(*_read_whitening(source))
 
 
@@ -237,9 +239,8 @@ def _read_scaling_factor(source: DictionarySource) -> float:
     if not 0 < number < LARGEST_SCALE:
         raise InputError(
             f"{source.spec} was trained on scaled activations (expected_average_only_in) and the "
-            f"factor is not there: put sae-lens' {SCALER_FILE} beside it, or fold the factor in "
-            f"with "
-            "SAE.fold_activation_norm_scaling_factor and save it again."
+            f"factor is missing: put sae-lens' {SCALER_FILE} into the same folder, or fold the "
+            "factor in with SAE.fold_activation_norm_scaling_factor and save the SAE again."
         )
     return float(number)
 
@@ -251,9 +252,8 @@ def _read_whitening(source: DictionarySource) -> tuple[Tensor, Tensor, Tensor]:
     if not path.is_file():
         raise InputError(
             f"{source.spec} was trained on whitened activations (covariance_whitening) and the "
-            f"matrices are not there: put sae-lens' {WHITENING_FILE} beside it, or fold them in "
-            f"with "
-            "SAE.fold_activation_whitening and save it again."
+            f"matrices are missing: put sae-lens' {WHITENING_FILE} into the same folder, or fold "
+            "them in with SAE.fold_activation_whitening and save the SAE again."
         )
     tensors = read_safetensors(path)
     check_dictionary_finite(tensors, str(path))

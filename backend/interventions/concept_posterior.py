@@ -29,7 +29,7 @@ def fit_concept_posteriors(
     n_in = int(concept.sum())
     if not 0 < n_in < len(f):
         raise InputError(
-            f"{n_in} of {len(f)} tokens bear the concept: give texts with it and texts without."
+            f"{n_in} of {len(f)} tokens have the concept: give texts with it and texts without it."
         )
     f = f.double()
     return tuple(_fit_one_feature(column[concept], column[~concept]) for column in f.unbind(1))

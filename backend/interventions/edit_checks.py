@@ -29,8 +29,8 @@ def check_row_edits(
     n = sum(len(edit.features) for edit in edits)
     if n > MOST_FEATURES:
         raise InputError(
-            f"{n} features at once are too many: at most {MOST_FEATURES}. Sum their directions "
-            "into one vector, or choose fewer."
+            f"{n} features in one row are too many: at most {MOST_FEATURES}. Sum their "
+            "directions into one steering vector, or choose fewer."
         )
     _check_twice(edits)
 
@@ -68,7 +68,9 @@ def _check_numbers(edit: Edit) -> None:
     if not math.isfinite(edit.strength):
         raise InputError(f"The strength is {edit.strength}: write a finite number.")
     if not 0 < edit.percent <= 100:
-        raise InputError(f"{edit.percent:g} percent of a direction: write more than 0, up to 100.")
+        raise InputError(
+            f"{edit.percent:g} is not a percentage of a direction: write more than 0, up to 100."
+        )
     if edit.when.n < 1:
         raise InputError(f"The n of a schedule is {edit.when.n}: write a whole number from 1 on.")
 
@@ -125,7 +127,9 @@ def _check_basis(edit: Edit, mode: EditMode) -> None:
     if given != n:
         raise InputError(f"{edit.mode} needs {wants}: {n} of them, and there are {given}.")
     if not all(map(math.isfinite, [*basis.values, *(v for slot in basis.slots for v in slot)])):
-        raise InputError(f"What {edit.mode} was given holds numbers that are not finite.")
+        raise InputError(
+            f"The reference values of {edit.mode} contain numbers that are not finite."
+        )
 
 
 def _check_vector(lm: LanguageModel, edit: Edit, mode: EditMode) -> None:
@@ -136,7 +140,7 @@ def _check_vector(lm: LanguageModel, edit: Edit, mode: EditMode) -> None:
     if not mode.takes_vector or mode.pair:
         fitting = [name for name, one in MODES.items() if one.takes_vector and not one.pair]
         raise InputError(
-            f"{edit.mode} needs features; along a vector there are: {', '.join(fitting)}."
+            f"{edit.mode} needs features. Modes for a vector are: {', '.join(fitting)}."
         )
     width, hook = lm.width(edit.vector.hook), edit.vector.hook
     if len(edit.vector.values) != width:
@@ -146,7 +150,7 @@ def _check_vector(lm: LanguageModel, edit: Edit, mode: EditMode) -> None:
         )
     if not all(map(math.isfinite, edit.vector.values)) or not any(edit.vector.values):
         raise InputError(
-            f"The vector {edit.vector.name!r} is zero or not finite: it points nowhere."
+            f"The vector {edit.vector.name!r} is zero or not finite, so it has no direction."
         )
 
 
@@ -171,8 +175,8 @@ def _check_twice(edits: Sequence[Edit]) -> None:
             for other in seen.setdefault(feature, []):
                 if not _never_meet(edit.where, other.where):
                     raise InputError(
-                        f"Two edits of {feature} could meet at one token: take one away, or limit "
-                        "one to the prompt and the other to what is generated."
+                        f"Two edits of {feature} could act at the same token: remove one, or limit "
+                        "one to the prompt and the other to generated tokens."
                     )
             seen[feature].append(edit)
 

@@ -12,7 +12,7 @@ from backend.interventions.side_effects import next_token_kl
 from backend.model.counted_positions import pad_right
 from feature_store.errors import InputError
 
-TOO_STRONG = "With these edits the model's numbers are no longer finite: choose smaller strengths."
+TOO_STRONG = "With these edits the model's logits are not finite: choose smaller strengths."
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def compute_edited_logits(
     InputError for empty texts and for texts beyond the model's context.
     """
     if len(tokens) != len(plan.rows):
-        raise InputError(f"{len(plan.rows)} rows need as many texts, not {len(tokens)}.")
+        raise InputError(f"{len(plan.rows)} rows need one text each, not {len(tokens)}.")
     check_text_length(plan, min(map(len, tokens)), max(map(len, tokens)))
     padded = pad_right(tokens, fill=plan.lm.bos or 0)[0].tolist()
     scene = EditedForward(plan, len(padded[0]) if n_prompt is None else n_prompt, roles, keep=False)

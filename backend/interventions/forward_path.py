@@ -28,7 +28,7 @@ CACHE_NAMES = ("past_key_values", "cache_params")
 """Names under which models return and take their memory of tokens already read: attention keys and
 values, or the state of a Mamba."""
 NO_CACHE = (
-    "{} keeps nothing of the text that it has read, so that it cannot write token by token under "
+    "{} keeps no cache of the text that it has read, so it cannot generate token by token under "
     "edits at this hook point. Try one such as blocks.1.hook_resid_post, or an ablation, which "
     "reads a text at once."
 )
@@ -38,7 +38,7 @@ def choose_forward_path(lm: LanguageModel, read: set[str], written: set[str]) ->
     """Return the bare path where it has all these canonical hook points, else the bridge."""
     if all(map(lm.has_fast_forward, read | written)):
         computed = {name for name in written if name.endswith("hook_normalized")}
-        if not computed:  # such a value is computed beside the forward: it can only be read
+        if not computed:  # not part of the forward pass: such a value can only be read
             return "bare"
     return "bridge"
 

@@ -177,7 +177,7 @@ def read_record_fields(kind: type, data: object, name: str = "") -> dict[str, An
     """
     what = name or kind.__name__
     if not isinstance(data, Mapping):
-        raise InputError(f"{what} is written as an object, not as {data!r}.")
+        raise InputError(f"{what} must be an object, not {data!r}.")
     names = [one.name for one in fields(kind)]
     for key in data:
         if key not in names:

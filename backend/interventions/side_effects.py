@@ -51,12 +51,13 @@ def describe_degeneration(
     if repeated is not None and repeated > REPETITION_LIMIT:
         return (
             f"The text repeats itself: {repeated:.0%} of the trigrams among its last "
-            f"{min(len(tokens), LAST_TOKENS)} tokens are there already."
+            f"{min(len(tokens), LAST_TOKENS)} tokens are repeated."
         )
     if perplexity is not None and default and perplexity > PERPLEXITY_LIMIT * default:
         return (
-            f"The clean model finds this text strange: perplexity {format_fixed(perplexity, 0)}, "
-            f"against {format_fixed(default, 0)} for the default text."
+            "The clean model finds this text surprising: perplexity "
+            f"{format_fixed(perplexity, 0)}, against {format_fixed(default, 0)} for the default "
+            "text."
         )
     return None
 
@@ -65,7 +66,7 @@ def describe_no_effect(shift: float | None, divergence: float | None) -> str | N
     """Return a sentence where an edit had no effect, from the largest ‖Δh‖/‖h‖ and the largest KL;
     None otherwise."""
     if shift is not None and shift <= NO_EFFECT:
-        return "The edit changed nothing: it met no token, or its strength is neutral there."
+        return "The edit changed nothing: it acted at no token, or its strength is neutral."
     if divergence is not None and divergence <= NO_EFFECT:
-        return "The edit moved the stream but not what the model says next."
+        return "The edit changed the residual stream but not the prediction of the next token."
     return None
