@@ -51,8 +51,8 @@ def _settle_processing(dictionary: Dictionary, source: DictionarySource) -> Dict
     kwargs = dictionary.model_kwargs
     if absent := sorted(set(source.ignored) - set(kwargs)):
         raise InputError(
-            f"{source.spec} asks to ignore {absent[0]!r}, which is not among the dictionary's model "
-            "keywords. "
+            f"{source.spec} asks to ignore {absent[0]!r}, which is not among the dictionary's "
+            "model keywords. "
             f"{list_names(sorted(kwargs))}"
         )
     kept = {key: value for key, value in kwargs.items() if key not in source.ignored}
