@@ -50,6 +50,7 @@ class AblationOutcome:
         NaN at padding.
         """
         p, q = (x.float().log_softmax(-1) for x in (self.clean, self.ablated))
+        # Rounding can make a KL of zero slightly negative.
         found = (p.exp() * (p - q)).sum(-1).clamp_min(0)
         return found.masked_fill(~self.prompts.real.to(found.device), float("nan"))
 

@@ -71,8 +71,10 @@ def bca_quantiles(
     """Return the two quantiles of the bootstrap resamples that bound the BCa interval."""
     from scipy.stats import norm
 
+    # Bias correction z0; clipped, since resamples all on one side would make it infinite.
     below = (drawn < value).mean() + (drawn == value).mean() / 2
     bias = float(norm.ppf(np.clip(below, 1e-4, 1 - 1e-4)))
+    # Acceleration from the skewness of the jackknife values.
     left = np.array([statistic(np.delete(rows, i, axis=0)) for i in range(len(rows))])
     apart = left.mean() - left
     squares = float((apart**2).sum())

@@ -171,7 +171,7 @@ def _mean_clean_target(engine: LocalEngine, targeted: TargetedPrompts) -> float:
         for _, some in targeted.batches(engine.lm.d_vocab)
     ]
     value = float(torch.cat(found).mean())
-    target_and_loss(value, 0.0, None)  # refuses what is no number
+    target_and_loss(value, 0.0, None)  # raises InputError if NaN
     return value
 
 

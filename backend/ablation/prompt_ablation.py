@@ -68,7 +68,8 @@ def prepare_ablations(
     on it.
     """
     everyone = set_last_positions(targeted.prompts) if request.how in ("mean", "resample") else None
-    if request.how == "mean" and everyone:  # a mean is over counted tokens, wherever it is put
+    if request.how == "mean" and everyone:
+        # Means are over counted tokens, even if parts are replaced at all positions.
         texts = zip(everyone.tokens.tolist(), everyone.real.sum(-1).tolist(), strict=True)
         everyone = PaddedPrompts.of([engine.text(row[:n]) for row, n in texts])
     for number, (chosen, targets) in enumerate(targeted.batches(engine.lm.d_vocab)):

@@ -78,7 +78,7 @@ def bin_by_rank(tile: Float32[np.ndarray, "n m"]) -> Int[np.ndarray, "n m"]:
     """Return the bin of each value for the Jensen–Shannon distance: 0 for silence, otherwise 1 to
     BINS by its rank among the column's nonzero values; equal values share a bin.
     """
-    from scipy.stats import rankdata  # here, since it takes a while to import
+    from scipy.stats import rankdata  # slow to import
 
     silent = tile == 0
     ranks = rankdata(np.where(silent, np.inf, tile), axis=0, method="min") - 1

@@ -48,7 +48,7 @@ def rank_scores(tile: Float32[np.ndarray, "n m"]) -> Float32[np.ndarray, "n m"]:
 
     Sums over one side stay below 2**24 up to 4,000 documents, so float32 represents them exactly.
     """
-    from scipy.stats import rankdata  # here, since it takes a while to import
+    from scipy.stats import rankdata  # slow to import
 
     return (2 * rankdata(tile, axis=0) - (len(tile) + 1)).astype(np.float32)
 
@@ -174,7 +174,7 @@ def firing_share_test(
             + _log_binomial(gammaln, n_b, k - x)
             - _log_binomial(gammaln, n, k)
         )
-        away = np.abs(x * n - k * n_a)  # whole numbers, so ties are ties
+        away = np.abs(x * n - k * n_a)  # integers, so ties are exact
         mine = total == k
         seen = np.abs(fires_a[mine] * n - k * n_a)
         p[mine] = np.minimum((np.exp(logs) * (away >= seen[:, None])).sum(axis=1), 1.0)

@@ -37,7 +37,7 @@ class FairLock:
         finally:
             with self._guard:
                 if self._waiting:
-                    self._waiting.popleft().set()
+                    self._waiting.popleft().set()  # handed over: it stays taken
                 else:
                     self._taken = False
 

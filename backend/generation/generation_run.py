@@ -59,7 +59,7 @@ def _report_out_of_memory(
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-    # outside the handler, so that no traceback keeps the tensors alive
+    # Outside the handler, so that no traceback keeps the tensors alive.
     free_device_memory()
     raise InputError(
         f"The device ran out of memory with a prompt of {n_prompt:,} tokens, and the run's memory "

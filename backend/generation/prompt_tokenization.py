@@ -44,7 +44,8 @@ def tokenize_chat(lm: LanguageModel, messages: Sequence[ChatMessage]) -> PromptT
     """
     if not messages:
         raise InputError("There is no chat message: type one.")
-    chat_renderer(lm.tokenizer)(messages)  # refuses forged turns
+    # Raises InputError for messages that imitate the turns of the template.
+    chat_renderer(lm.tokenizer)(messages)
     tokenizer: Any = lm.tokenizer
     plain_messages = [dict(message) for message in messages]
     text = str(

@@ -52,13 +52,14 @@ class TokenSampler:
         else:
             if self._sampling.temperature != 1:
                 scores = scores / self._sampling.temperature
-            scores = self._cut(scores)
-            drawn = (scores - self._race(scores)).argmax(-1)
+            scores = self._keep_top(scores)
+            # argmax(p / E) = argmax(log p - log E) with exponential noise E is a sample from p.
+            drawn = (scores - self._log_noise(scores)).argmax(-1)
         if self._seen is not None:
             self._seen[torch.arange(len(drawn)), drawn.cpu()] = True
         return drawn
 
-    def _race(self, scores: Tensor) -> Float[Tensor, "row vocab"]:
+    def _log_noise(self, scores: Tensor) -> Float[Tensor, "row vocab"]:
         """Return the logarithm of each row's exponential noise for sampling."""
         rows = [torch.empty(scores.shape[-1]).exponential_(generator=g) for g in self._noises]
         noise = rows[0][None] if self._noise_of is None else torch.stack(rows)[self._noise_of]
@@ -70,7 +71,7 @@ class TokenSampler:
         less = torch.where(scores > 0, scores / penalty, scores * penalty)
         return torch.where(self._seen.to(scores.device), less, scores)
 
-    def _cut(self, scores: Tensor) -> Tensor:
+    def _keep_top(self, scores: Tensor) -> Tensor:
         """Restrict sampling to top-k, and then to top-p of the rest, by setting the other tokens'
         logits to −∞.
         """

@@ -31,7 +31,7 @@ def cluster_rows(rows: csr_matrix, k: int, method: str, seed: int) -> Int[np.nda
     elif method == "spectral":
         from sklearn.cluster import SpectralClustering
 
-        # What points the other way is no more alike than what has nothing in common.
+        # Affinities must not be negative: opposite rows count as unrelated.
         alike = np.clip(cosine_matrix(rows), 0, None)
         model = SpectralClustering(k, affinity="precomputed", random_state=seed, n_init=5)
         found = model.fit_predict(alike)

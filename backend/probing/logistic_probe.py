@@ -44,5 +44,6 @@ def fit_logistic_probe(
     model = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(
         (x - centre) / scale, signs
     )
+    # Undo the scaling, so that the probe applies to unscaled activations.
     weights = model.coef_[0] / scale
     return LogisticProbe(weights, float(model.intercept_[0] - centre @ weights))

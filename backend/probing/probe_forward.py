@@ -82,7 +82,7 @@ def activation_at_hook(
 
     def leave(h: Tensor) -> Tensor:
         found.append(h if own is None else own(h))
-        raise _HookReached
+        raise _HookReached  # nothing after the probe's hook point is needed
 
     try:
         lm.logits(tokens, {**here, last: leave})

@@ -82,6 +82,7 @@ class ProbeEffectSums:
         the probe's log-odds.
         """
         active = reading.active
+        # First-order estimate of setting the activation to zero.
         effect = (-active.value * reading.feature_gradients(g)).double().cpu()
         row, feature = active.row.cpu(), active.feature.cpu()
         flat = side[row] * self.toward.shape[1] + feature
@@ -164,7 +165,7 @@ def sum_probe_effects(
                 "the probe."
             )
         side = torch.from_numpy((signs[one.rows] > 0).astype(np.int64))
-        for d in near:  # one at a time: what a dictionary made of the texts is let go again
+        for d in near:  # one at a time, so that only one dictionary's activations are in memory
             (reading,) = read_dictionary_activations(engine.lm, [d], one.tokens, one.counted)
             g = by[canonical_hook(engine.lm, d.hook_out)]
             found.setdefault(d.name, ProbeEffectSums.empty(d)).add(reading, g, side)
@@ -188,6 +189,7 @@ def log_odds_gradients(
 
     def tap(hook: str) -> Callable[[Tensor], Tensor]:
         def add(h: Tensor) -> Tensor:
+            # The gradient at an added zero is that at the activation itself.
             leaves[hook] = torch.zeros_like(h, requires_grad=True)
             return h + leaves[hook]
 

@@ -116,6 +116,7 @@ def _bisect_strength(kl: KlByStrength, edit: Edit, wanted: float, upwards: bool)
         raise InputError(f"{edit.mode} takes strengths from 0 to 1: search upwards.")
     if mode.neutral is None and kl(low) >= wanted:
         return
+    # Double the distance until the KL is reached, then bisect.
     doublings = 0 if mode.usual == SHARE_RANGE else MAX_DOUBLINGS
     reach = kl(far)
     while reach < wanted and doublings:

@@ -44,7 +44,7 @@ TextProgress = Callable[[int, int], None]
 """Progress callback of a sweep: called with (texts done, texts in all)."""
 
 
-class SweepStopped(Exception):  # what happened, not an error
+class SweepStopped(Exception):
     """Raised when a person stops a strength sweep."""
 
 
